@@ -1,0 +1,165 @@
+//! Generates the declarations from the headers that `apxs` names, and compiles the shim.
+//!
+//! `APXS` overrides which `apxs` is asked; otherwise the usual names are tried in order.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Functions, types, variables and constants that the wrappers use: nothing else is declared.
+const FUNCTIONS: &[&str] = &[
+    "ap_add_version_component",
+    "ap_bucket_eoc_create",
+    "ap_bucket_error_create",
+    "ap_check_cmd_context",
+    "ap_context_(prefix|document_root)",
+    "ap_document_root",
+    "ap_get_basic_auth_components",
+    "ap_get_brigade",
+    "ap_get_limit_req_body",
+    "ap_get_scoreboard_global",
+    "ap_get_server_(banner|built|description|name_for_url|port|revision)",
+    "ap_allow_options",
+    "ap_hook_(check_config|child_init|handler|optional_fn_retrieve|post_config|pre_config|translate_name)",
+    "ap_log_(error|perror|rerror)_",
+    "ap_mpm_query",
+    "ap_pass_brigade",
+    "ap_pregcomp",
+    "ap_pregsub",
+    "ap_regexec",
+    "ap_run_generate_log_id",
+    "ap_run_http_scheme",
+    "ap_server_root_relative",
+    "ap_set_content_length",
+    "ap_set_content_type",
+    "ap_show_mpm",
+    "ap_state_query",
+    "ap_walk_config",
+    "apr_brigade_(cleanup|create|destroy|insert_file)",
+    "apr_bucket_(eos|flush|heap|transient)_create",
+    "apr_dynamic_fn_retrieve",
+    "apr_os_file_put",
+    "apr_palloc",
+    "apr_pmemdup",
+    "apr_pool_cleanup_(kill|register|null)",
+    "apr_pool_cleanup_null",
+    "apr_pool_userdata_(get|setn)",
+    "apr_pstrmemdup",
+    "apr_sockaddr_ip_get",
+    "apr_strerror",
+    "apr_table_(addn|get|setn|unset|elts)",
+    "wsgi_shim_.*",
+];
+const TYPES: &[&str] = &["ap_regmatch_t", "apr_table_entry_t", "apr_array_header_t", "cmd_func", "cmd_how"];
+const VARIABLES: &[&str] = &[
+    "AP_(MPMQ|SQ|MAX_REG_MATCH|REQ_REJECT_PATH_INFO|FTYPE_PROTOCOL|MODE).*",
+    "AP_SERVER_(MAJORVERSION|MINORVERSION|PATCHLEVEL)_NUMBER",
+    "APLOG_(EMERG|ALERT|CRIT|ERR|WARNING|NOTICE|INFO|DEBUG|TRACE[1-8]|STARTUP|NO_MODULE|LEVELMASK)",
+    "APR_(HOOK_.*|EOF|EAGAIN|ECONNABORTED|SUCCESS|FOPEN_(READ|SENDFILE_ENABLED))",
+    "DECLINED|OK|DONE|SUSPENDED",
+    "GLOBAL_ONLY",
+    "HTTP_[A-Z_]+",
+    "MODULE_MAGIC_(NUMBER_MAJOR|NUMBER_MINOR|COOKIE)",
+    "OPT_EXECCGI|OR_.*|RSRC_CONF|ACCESS_CONF|EXEC_ON_READ",
+    "M_[A-Z]+",
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=shim.c");
+    println!("cargo::rerun-if-env-changed=APXS");
+    let apxs = Apxs::find();
+    let includes = apxs.includes();
+    let flags: Vec<String> = apxs
+        .query("EXTRA_CPPFLAGS")
+        .split_whitespace()
+        .filter(|flag| flag.starts_with("-D") && !flag.contains("FORTIFY"))
+        .map(str::to_owned)
+        .collect();
+
+    let mut builder = bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_args(includes.iter().map(|dir| format!("-I{dir}")))
+        .clang_args(&flags)
+        .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| panic!("bindgen knows Rust 1.85")))
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .layout_tests(true)
+        .generate_comments(false)
+        .derive_debug(false)
+        .prepend_enum_name(false)
+        .merge_extern_blocks(true)
+        .sort_semantically(true);
+    for name in FUNCTIONS {
+        builder = builder.allowlist_function(name);
+    }
+    for name in TYPES {
+        builder = builder.allowlist_type(name);
+    }
+    for name in VARIABLES {
+        builder = builder.allowlist_var(name);
+    }
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("httpd.rs");
+    match builder.generate() {
+        Ok(bindings) => {
+            if let Err(error) = bindings.write_to_file(&out) {
+                panic!("cannot write {}: {error}", out.display());
+            }
+        }
+        Err(error) => panic!("the httpd headers in {} cannot be read: {error}", includes.join(", ")),
+    }
+
+    let mut shim = cc::Build::new();
+    shim.file("shim.c").includes(&includes).warnings(false);
+    for flag in &flags {
+        shim.flag(flag);
+    }
+    shim.compile("wsgi_shim");
+}
+
+/// The `apxs` of the httpd to build for.
+struct Apxs {
+    command: String,
+}
+
+impl Apxs {
+    fn find() -> Self {
+        let asked = std::env::var("APXS").ok();
+        let usual = ["apxs", "apxs2", "/usr/bin/apxs", "/usr/sbin/apxs", "/usr/local/apache2/bin/apxs"];
+        let names: Vec<String> = match asked {
+            Some(name) => vec![name],
+            None => usual.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        for command in &names {
+            if Command::new(command).args(["-q", "INCLUDEDIR"]).output().is_ok_and(|out| out.status.success()) {
+                return Self { command: command.clone() };
+            }
+        }
+        panic!(
+            "no apxs found (tried {}): install httpd's development files (Debian: apache2-dev, Fedora: httpd-devel) \
+             or set APXS to its path",
+            names.join(", ")
+        );
+    }
+
+    fn query(&self, name: &str) -> String {
+        match Command::new(&self.command).args(["-q", name]).output() {
+            Ok(out) => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
+            Err(error) => panic!("{} -q {name}: {error}", self.command),
+        }
+    }
+
+    /// Header folders of httpd, APR and APR-util, without repetition.
+    fn includes(&self) -> Vec<String> {
+        let mut dirs = vec![self.query("INCLUDEDIR")];
+        let extra = self.query("EXTRA_INCLUDES");
+        dirs.extend(extra.split_whitespace().filter_map(|word| word.strip_prefix("-I")).map(str::to_owned));
+        dirs.push(self.query("APR_INCLUDEDIR"));
+        dirs.push(self.query("APU_INCLUDEDIR"));
+        let mut seen = Vec::new();
+        for dir in dirs {
+            if !dir.is_empty() && dir != "." && !seen.contains(&dir) {
+                seen.push(dir);
+            }
+        }
+        seen
+    }
+}

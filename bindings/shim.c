@@ -1,0 +1,97 @@
+/* What only C can say: macros of httpd and APR that have no symbol, and bit-fields. Each function is one of them. */
+#include "httpd.h"
+#include "http_config.h"
+#include "http_core.h"
+#include "http_request.h"
+#include "http_log.h"
+#include "http_protocol.h"
+#include "util_filter.h"
+#include "apr_buckets.h"
+#include "apr_optional.h"
+#include "apr_version.h"
+
+void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket)
+{
+    APR_BRIGADE_INSERT_TAIL(brigade, bucket);
+}
+
+int wsgi_shim_brigade_empty(apr_bucket_brigade *brigade)
+{
+    return APR_BRIGADE_EMPTY(brigade);
+}
+
+apr_bucket *wsgi_shim_first(apr_bucket_brigade *brigade)
+{
+    return APR_BRIGADE_EMPTY(brigade) ? NULL : APR_BRIGADE_FIRST(brigade);
+}
+
+int wsgi_shim_is_eos(apr_bucket *bucket)
+{
+    return APR_BUCKET_IS_EOS(bucket);
+}
+
+int wsgi_shim_is_metadata(apr_bucket *bucket)
+{
+    return APR_BUCKET_IS_METADATA(bucket);
+}
+
+apr_status_t wsgi_shim_read(apr_bucket *bucket, const char **data, apr_size_t *len)
+{
+    return apr_bucket_read(bucket, data, len, APR_BLOCK_READ);
+}
+
+void wsgi_shim_delete(apr_bucket *bucket)
+{
+    apr_bucket_delete(bucket);
+}
+
+int wsgi_shim_log_level(const request_rec *r, int module_index)
+{
+    return ap_get_request_module_loglevel(r, module_index);
+}
+
+int wsgi_shim_server_log_level(const server_rec *s, int module_index)
+{
+    return ap_get_server_module_loglevel(s, module_index);
+}
+
+int wsgi_shim_cgi_pass_auth(const request_rec *r)
+{
+    core_dir_config *conf = ap_get_core_module_config(r->per_dir_config);
+    return conf->cgi_pass_auth == AP_CGI_PASS_AUTH_ON;
+}
+
+int wsgi_shim_request_uri_is_current(const request_rec *r)
+{
+    core_dir_config *conf = ap_get_core_module_config(r->per_dir_config);
+    const char *rule;
+    if (!conf->cgi_var_rules)
+        return 0;
+    rule = apr_hash_get(conf->cgi_var_rules, "REQUEST_URI", APR_HASH_KEY_STRING);
+    return rule && !strcmp(rule, "current-uri");
+}
+
+int wsgi_shim_is_initial_req(const request_rec *r)
+{
+    return ap_is_initial_req((request_rec *)r);
+}
+
+void wsgi_shim_keepalive_off(request_rec *r)
+{
+    r->connection->keepalive = AP_CONN_CLOSE;
+}
+
+int wsgi_shim_expecting_100(const request_rec *r)
+{
+    return r->expecting_100;
+}
+
+void wsgi_shim_clear_expecting_100(request_rec *r)
+{
+    r->expecting_100 = 0;
+}
+
+int wsgi_shim_aborted(const request_rec *r)
+{
+    return r->connection->aborted;
+}
