@@ -1,2 +1,132 @@
-//! Placeholder.
-fn main() {}
+//! Side by side: what a hello-world request costs under mod_wsgi_rs, under mod_wsgi, and without Python at all.
+//!
+//! `README.md` beside this file tells the method and how to read the figures; `run` prepares the machine and calls this.
+
+mod callgrind;
+mod cpu;
+mod instructions;
+mod interrupt;
+mod load;
+mod profile;
+mod report;
+mod server;
+mod subject;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+
+use crate::report::Verdict;
+use crate::server::Httpd;
+use crate::subject::Subject;
+
+/// Instructions and CPU time per request: floor, mod_wsgi_rs and mod_wsgi in one run.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// What to measure
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+    /// A short version, about half a minute: fewer rounds, fewer requests, more noise
+    #[arg(long)]
+    quick: bool,
+    /// Exit with 1 unless the instructions above the floor are at most a quarter of mod_wsgi's
+    #[arg(long)]
+    check: bool,
+    /// Our module; its engines are looked for beside it
+    #[arg(long, env = "WSGI_BENCH_MODULE", default_value = "target/release/mod_wsgi_rs.so")]
+    module: PathBuf,
+    /// The rival's module
+    #[arg(long, env = "WSGI_BENCH_RIVAL", default_value = "target/bench/mod_wsgi.so")]
+    rival: PathBuf,
+    /// The bare handler
+    #[arg(long, env = "WSGI_BENCH_FLOOR", default_value = "target/bench/mod_floor.so")]
+    floor: PathBuf,
+    /// Prefix or virtual environment for WSGIPythonHome of both (the rival must have been built for that Python)
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Where the application runs
+    #[arg(long, value_enum, default_value = "global")]
+    group: Group,
+    /// Rounds of CPU time; each runs every subject once [default: 7, quick: 3]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Requests of one CPU time run [default: 20000, quick: 8000]
+    #[arg(long)]
+    requests: Option<usize>,
+    /// How often each instruction count is taken [default: 3, quick: 1]
+    #[arg(long)]
+    repeat: Option<usize>,
+    /// Lines that `profile` prints of each list
+    #[arg(long, default_value_t = 40)]
+    top: usize,
+    /// Folder for the raw data
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Instructions per request, by callgrind
+    Instructions,
+    /// CPU time per request, throughput and latency in alternating runs
+    Cpu,
+    /// Both
+    All,
+    /// Where our instructions go, function by function
+    Profile,
+}
+
+/// The application group of both modules.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Group {
+    /// `%{GLOBAL}`: the main interpreter
+    Global,
+    /// `%{RESOURCE}`: mod_wsgi's default, a sub-interpreter
+    Resource,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("wsgi-bench: {failure:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<bool> {
+    interrupt::watch()?;
+    let httpd = Httpd::find()?;
+    let subjects: Vec<Subject> = subject::all(options.python.as_deref(), options.group)
+        .into_iter()
+        .zip([&options.floor, &options.module, &options.rival])
+        .filter_map(|(subject, file)| subject.with_module(file))
+        .collect();
+    ensure!(!subjects.is_empty(), "no subject to measure: run `make build` first, and start this through benches/run");
+    std::fs::create_dir_all(&options.out)?;
+    println!("{}\n", report::machine(&httpd));
+
+    let mut verdict = Verdict::NotMeasured;
+    if matches!(options.what, What::Instructions | What::All) {
+        let repeat = options.repeat.unwrap_or(if options.quick { 1 } else { 3 });
+        let counts = instructions::measure(&httpd, &subjects, repeat)?;
+        verdict = report::instructions(&counts);
+        report::keep(&options.out, "instructions", &httpd, &counts)?;
+    }
+    if matches!(options.what, What::Cpu | What::All) {
+        let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
+        let requests = options.requests.unwrap_or(if options.quick { 8_000 } else { 20_000 });
+        let runs = cpu::measure(&httpd, &subjects, rounds, requests)?;
+        report::cpu(&runs);
+        report::keep(&options.out, "cpu", &httpd, &runs)?;
+    }
+    if options.what == What::Profile {
+        profile::print(&httpd, &subjects, options.top, &options.out)?;
+    }
+    Ok(!options.check || verdict == Verdict::Met)
+}

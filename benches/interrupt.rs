@@ -1,0 +1,45 @@
+//! Ctrl-C: ends the server under measurement; the measurement then fails and cleans up on its way out.
+//!
+//! The server has a process group of its own, because httpd ends with a signal to its whole group, so the terminal's
+//! signal does not reach it by itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+use anyhow::{Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Process id of the running server, 0 for none.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn watch() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            INTERRUPTED.store(true, Ordering::SeqCst);
+            send(RUNNING.load(Ordering::SeqCst), Signal::TERM);
+        }
+    });
+    Ok(())
+}
+
+/// Names the server to end; refuses if it is already too late.
+pub(crate) fn running(pid: u32) -> Result<()> {
+    RUNNING.store(pid, Ordering::SeqCst);
+    ensure!(!INTERRUPTED.load(Ordering::SeqCst), "interrupted");
+    Ok(())
+}
+
+pub(crate) fn ended() {
+    RUNNING.store(0, Ordering::SeqCst);
+}
+
+/// Signals a process that may have ended by itself.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}

@@ -1,0 +1,129 @@
+//! The three subjects: what they load, and the few lines of configuration in which they differ.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::Group;
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Who {
+    /// The bare handler
+    Floor,
+    /// mod_wsgi_rs
+    Ours,
+    /// mod_wsgi
+    Rival,
+}
+
+impl Who {
+    /// In the order of every table.
+    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Ours, Self::Rival];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor (no Python)",
+            Self::Ours => "mod_wsgi_rs",
+            Self::Rival => "mod_wsgi 6.1.1",
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Ours => "`make build` makes it",
+            Self::Floor | Self::Rival => "benches/run builds it",
+        }
+    }
+}
+
+/// One module file and how httpd is told to use it.
+pub(crate) struct Subject {
+    pub(crate) who: Who,
+    module: PathBuf,
+    lines: String,
+}
+
+/// All three, without their modules yet, in the order of [`Who::ALL`].
+pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
+    let group = match group {
+        Group::Global => "%{GLOBAL}",
+        Group::Resource => "%{RESOURCE}",
+    };
+    let home = python.map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display())).unwrap_or_default();
+    let wsgi = format!("{home}WSGIScriptAlias / \"${{APP}}/app.wsgi\"\nWSGIApplicationGroup {group}\n");
+    Who::ALL
+        .into_iter()
+        .map(|who| Subject {
+            who,
+            module: PathBuf::new(),
+            lines: match who {
+                Who::Floor => "<Location />\n  SetHandler floor\n</Location>\n".to_owned(),
+                Who::Ours | Who::Rival => wsgi.clone(),
+            },
+        })
+        .collect()
+}
+
+impl Subject {
+    /// Names the file; a missing one is said aloud and leaves this subject out.
+    pub(crate) fn with_module(mut self, file: &Path) -> Option<Self> {
+        match file.canonicalize() {
+            Ok(file) => {
+                self.module = file;
+                Some(self)
+            }
+            Err(error) => {
+                eprintln!(
+                    "wsgi-bench: {} is left out: {}: {error} ({})",
+                    self.who.name(),
+                    file.display(),
+                    self.who.remedy()
+                );
+                None
+            }
+        }
+    }
+
+    /// Copies the module, and the engines beside ours, to where the children's user can read them; returns the
+    /// lines of configuration.
+    ///
+    /// Copies, because a checkout often lies in a home folder that nobody else may enter.
+    pub(crate) fn install(&self, root: &Path) -> Result<String> {
+        let folder = root.join("module");
+        fs::create_dir(&folder)?;
+        let copied = copy(&self.module, &folder)?;
+        if self.who == Who::Ours {
+            for engine in engines(&self.module)? {
+                copy(&engine, &folder)?;
+            }
+        }
+        let symbol = match self.who {
+            Who::Floor => "floor_module",
+            Who::Ours | Who::Rival => "wsgi_module",
+        };
+        Ok(format!("LoadModule {symbol} \"{}\"\n{}", copied.display(), self.lines))
+    }
+}
+
+fn engines(module: &Path) -> Result<Vec<PathBuf>> {
+    let beside = module.parent().context("the module has no folder")?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(beside)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("wsgi_engine") && name.ends_with(".so") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn copy(file: &Path, folder: &Path) -> Result<PathBuf> {
+    let target = folder.join(file.file_name().context("not a file")?);
+    fs::copy(file, &target).with_context(|| format!("cannot copy {}", file.display()))?;
+    Ok(target)
+}
