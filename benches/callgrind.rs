@@ -27,7 +27,10 @@ impl AddAssign for Cost {
 pub(crate) fn total(dump: &str) -> Result<i64> {
     dump.lines()
         .rev()
-        .find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")))
+        .find_map(|line| {
+            line.strip_prefix("totals: ")
+                .or_else(|| line.strip_prefix("summary: "))
+        })
         .and_then(|text| text.split_whitespace().next())
         .and_then(|text| text.parse().ok())
         .context("no total in callgrind's file")
@@ -56,10 +59,19 @@ pub(crate) fn functions(dump: &str) -> HashMap<Function, Cost> {
                 _ => {}
             }
         } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-            let cost = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+            let cost = line
+                .split_whitespace()
+                .nth(1)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
             let of = costs.entry((object, function)).or_default();
             match is_call {
-                false => *of += Cost { own: cost, with_callees: cost },
+                false => {
+                    *of += Cost {
+                        own: cost,
+                        with_callees: cost,
+                    }
+                }
                 // A function that calls itself would count its inner run twice.
                 true if callee == function => {}
                 true => of.with_callees += cost,
@@ -67,7 +79,8 @@ pub(crate) fn functions(dump: &str) -> HashMap<Function, Cost> {
             is_call = false;
         }
     }
-    let name = |names: &HashMap<&str, &str>, id: &str| (*names.get(id).unwrap_or(&"???")).to_owned();
+    let name =
+        |names: &HashMap<&str, &str>, id: &str| (*names.get(id).unwrap_or(&"???")).to_owned();
     let mut named: HashMap<Function, Cost> = HashMap::new();
     for ((object, function), cost) in costs {
         let file = name(&objects, object);
@@ -100,8 +113,20 @@ mod tests {
     #[test]
     fn costs_are_own_and_with_callees_but_not_with_oneself() {
         let costs = functions(DUMP);
-        assert_eq!(costs[&("apache2".into(), "main".into())], Cost { own: 21, with_callees: 421 });
-        assert_eq!(costs[&("libwork.so".into(), "work".into())], Cost { own: 200, with_callees: 400 });
+        assert_eq!(
+            costs[&("apache2".into(), "main".into())],
+            Cost {
+                own: 21,
+                with_callees: 421
+            }
+        );
+        assert_eq!(
+            costs[&("libwork.so".into(), "work".into())],
+            Cost {
+                own: 200,
+                with_callees: 400
+            }
+        );
         assert_eq!(total(DUMP).ok(), Some(421));
     }
 }

@@ -28,34 +28,65 @@ pub(crate) struct Run {
 }
 
 /// Every round runs each subject once, in a fresh server, beginning with another one than the round before.
-pub(crate) fn measure(httpd: &Httpd, subjects: &[Subject], rounds: usize, requests: usize) -> Result<Vec<Run>> {
+pub(crate) fn measure(
+    httpd: &Httpd,
+    subjects: &[Subject],
+    rounds: usize,
+    requests: usize,
+) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     for (mpm, connections) in [(Mpm::Prefork, 1), (Mpm::Event, EVENT_CONNECTIONS)] {
         eprintln!("wsgi-bench: {rounds} rounds of CPU time under {mpm:?}");
+        let mut failed = Vec::new();
         for round in 0..rounds {
             for turn in 0..subjects.len() {
                 let subject = &subjects[(round + turn) % subjects.len()];
-                let server = httpd.start(subject, mpm, Under::Nothing)?;
-                let run = one(&server, mpm, round, subject.who, connections, requests)
-                    .with_context(|| format!("{} under {mpm:?}\n{}", subject.who.name(), server.log()))?;
-                runs.push(run);
+                if failed.contains(&subject.who) {
+                    continue;
+                }
+                let run = httpd
+                    .start(subject, mpm, Under::Nothing)
+                    .and_then(|server| {
+                        one(&server, mpm, round, subject.who, connections, requests)
+                            .with_context(|| server.log())
+                    });
+                match run {
+                    Ok(run) => runs.push(run),
+                    Err(failure) => failed.push(subject.left_out(&failure)?),
+                }
             }
         }
     }
     Ok(runs)
 }
 
-fn one(server: &Server, mpm: Mpm, round: usize, who: Who, connections: usize, requests: usize) -> Result<Run> {
+fn one(
+    server: &Server,
+    mpm: Mpm,
+    round: usize,
+    who: Who,
+    connections: usize,
+    requests: usize,
+) -> Result<Run> {
     let requests = requests / connections * connections;
     let mut before = Clocks::default();
-    let Load { wall, latencies } = load::run(server.address(), connections, WARM / connections, requests, || {
-        before = Clocks::of(server.child()?)?;
-        Ok(())
-    })?;
-    let child = server.child()?;
-    let after = Clocks::of(child)?;
-    let each = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() * 1e6 / requests as f64;
-    let quantile = |part: usize| latencies[(latencies.len() * part / 100).min(latencies.len() - 1)].as_secs_f64() * 1e6;
+    let Load { wall, latencies } = load::run(
+        server.address(),
+        connections,
+        WARM / connections,
+        requests,
+        || {
+            before = Clocks::of(server.child()?)?;
+            Ok(())
+        },
+    )?;
+    let after = Clocks::of(server.child()?)?;
+    let each = |from: Duration, to: Duration| {
+        to.saturating_sub(from).as_secs_f64() * 1e6 / requests as f64
+    };
+    let quantile = |part: usize| {
+        latencies[(latencies.len() * part / 100).min(latencies.len() - 1)].as_secs_f64() * 1e6
+    };
     Ok(Run {
         mpm,
         round,
@@ -68,7 +99,7 @@ fn one(server: &Server, mpm: Mpm, round: usize, who: Who, connections: usize, re
         per_second: requests as f64 / wall.as_secs_f64(),
         p50_us: quantile(50),
         p99_us: quantile(99),
-        libpython: libpython(child),
+        libpython: server.libpython()?,
     })
 }
 
@@ -89,24 +120,29 @@ impl Clocks {
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = thread?.path().join("schedstat");
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
+            let nanoseconds = text
+                .split_whitespace()
+                .next()
+                .and_then(|field| field.parse().ok());
             cpu += Duration::from_nanos(nanoseconds.with_context(|| path.display().to_string())?);
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let fields = stat_fields(&stat);
-        let ticks = |field: usize| -> Result<Duration> {
-            let ticks: u64 = fields.get(field).context("a short /proc/PID/stat")?.parse()?;
-            Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
-        };
-        Ok(Self { cpu, user: ticks(USER)?, system: ticks(SYSTEM)? })
+        let ticks =
+            |field: usize| -> Result<Duration> {
+                let ticks: u64 = fields
+                    .get(field)
+                    .context("a short /proc/PID/stat")?
+                    .parse()?;
+                Ok(Duration::from_secs(ticks)
+                    / u32::try_from(rustix::param::clock_ticks_per_second())?)
+            };
+        Ok(Self {
+            cpu,
+            user: ticks(USER)?,
+            system: ticks(SYSTEM)?,
+        })
     }
-}
-
-/// The file name of the libpython that the process has mapped: both WSGI modules must use the same.
-fn libpython(pid: u32) -> Option<String> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let name = maps.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.starts_with("libpython"))?;
-    Some(name.to_owned())
 }
 
 /// Fewer than the child's threads, so that none waits for a thread.

@@ -15,32 +15,58 @@ pub(crate) struct Count {
     after_few: i64,
     after_many: i64,
     pub(crate) per_request: f64,
+    pub(crate) libpython: Option<String>,
 }
 
 pub(crate) fn measure(httpd: &Httpd, subjects: &[Subject], repeat: usize) -> Result<Vec<Count>> {
     let mut counts = Vec::new();
-    for _ in 0..repeat {
+    let mut failed = Vec::new();
+    for repetition in 1..=repeat {
         for subject in subjects {
-            eprintln!("wsgi-bench: counting instructions of {}", subject.who.name());
-            let after_few = callgrind::total(&dump_after(httpd, subject, FEW)?)?;
-            let after_many = callgrind::total(&dump_after(httpd, subject, MANY)?)?;
-            let per_request = (after_many - after_few) as f64 / (MANY - FEW) as f64;
-            counts.push(Count { who: subject.who, after_few, after_many, per_request });
+            if failed.contains(&subject.who) {
+                continue;
+            }
+            eprintln!(
+                "wsgi-bench: counting instructions of {}, {repetition} of {repeat}",
+                subject.who.name()
+            );
+            match count(httpd, subject) {
+                Ok(count) => counts.push(count),
+                Err(failure) => failed.push(subject.left_out(&failure)?),
+            }
         }
     }
     Ok(counts)
 }
 
-/// Callgrind's file of a child that has answered `requests` on one connection.
-pub(crate) fn dump_after(httpd: &Httpd, subject: &Subject, requests: usize) -> Result<String> {
+fn count(httpd: &Httpd, subject: &Subject) -> Result<Count> {
+    let (few, _) = dump_after(httpd, subject, FEW)?;
+    let (many, libpython) = dump_after(httpd, subject, MANY)?;
+    let (after_few, after_many) = (callgrind::total(&few)?, callgrind::total(&many)?);
+    let per_request = (after_many - after_few) as f64 / (MANY - FEW) as f64;
+    Ok(Count {
+        who: subject.who,
+        after_few,
+        after_many,
+        per_request,
+        libpython,
+    })
+}
+
+/// Callgrind's file of a child that has answered `requests` on one connection, and the Python that it ran.
+pub(crate) fn dump_after(
+    httpd: &Httpd,
+    subject: &Subject,
+    requests: usize,
+) -> Result<(String, Option<String>)> {
     let server = httpd.start(subject, Mpm::Prefork, Under::Callgrind)?;
     let mut connection = Connection::open(server.address())?;
     connection
         .get_many(requests)
-        .with_context(|| format!("{} under callgrind\n{}", subject.who.name(), server.log()))?;
-    let child = server.child()?;
+        .with_context(|| server.log())?;
+    let (child, libpython) = (server.child()?, server.libpython()?);
     drop(connection);
-    server.stop_and_dump(child)
+    Ok((server.stop_and_dump(child)?, libpython))
 }
 
 /// Requests of the shorter run: start, first load of the application, and the caches warm.

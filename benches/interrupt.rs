@@ -29,6 +29,10 @@ pub(crate) fn watch() -> Result<()> {
 /// Names the server to end; refuses if it is already too late.
 pub(crate) fn running(pid: u32) -> Result<()> {
     RUNNING.store(pid, Ordering::SeqCst);
+    check()
+}
+
+pub(crate) fn check() -> Result<()> {
     ensure!(!INTERRUPTED.load(Ordering::SeqCst), "interrupted");
     Ok(())
 }

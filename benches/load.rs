@@ -28,7 +28,10 @@ impl Connection {
         stream.set_nodelay(true)?;
         // Long enough for a start of Python under callgrind.
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-        Ok(Self { stream, buffer: vec![0; 4096] })
+        Ok(Self {
+            stream,
+            buffer: vec![0; 4096],
+        })
     }
 
     /// One request; the answer must be the application's.
@@ -36,18 +39,30 @@ impl Connection {
         self.stream.write_all(REQUEST.as_bytes())?;
         let mut filled = 0;
         loop {
-            let read = self.stream.read(&mut self.buffer[filled..]).context("no answer")?;
+            let read = self
+                .stream
+                .read(&mut self.buffer[filled..])
+                .context("no answer")?;
             filled += read;
             let seen = &self.buffer[..filled];
             if let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
                 let (head, body) = seen.split_at(end + 4);
                 if body.len() >= BODY.len() || read == 0 || !head.starts_with(b"HTTP/1.1 200 ") {
-                    let right = head.starts_with(b"HTTP/1.1 200 ") && has_length(head) && body == BODY;
-                    ensure!(right, "not the answer of app.wsgi:\n{}", String::from_utf8_lossy(seen));
+                    let right =
+                        head.starts_with(b"HTTP/1.1 200 ") && has_length(head) && body == BODY;
+                    ensure!(
+                        right,
+                        "not the answer of app.wsgi:\n{}",
+                        String::from_utf8_lossy(seen)
+                    );
                     return Ok(());
                 }
             }
-            ensure!(read != 0 && filled < self.buffer.len(), "cut short: {:?}", String::from_utf8_lossy(seen));
+            ensure!(
+                read != 0 && filled < self.buffer.len(),
+                "cut short: {:?}",
+                String::from_utf8_lossy(seen)
+            );
         }
     }
 
@@ -108,7 +123,8 @@ fn timed(connection: &mut Connection, count: usize) -> Result<Vec<Duration>> {
 }
 
 fn has_length(head: &[u8]) -> bool {
-    head.windows(LENGTH.len()).any(|window| window.eq_ignore_ascii_case(LENGTH))
+    head.windows(LENGTH.len())
+        .any(|window| window.eq_ignore_ascii_case(LENGTH))
 }
 
 /// What a browser sends for a page of a site: eight headers, 540 bytes.

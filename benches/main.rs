@@ -11,6 +11,7 @@ mod profile;
 mod report;
 mod server;
 mod subject;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,13 +37,25 @@ struct Options {
     #[arg(long)]
     check: bool,
     /// Our module; its engines are looked for beside it
-    #[arg(long, env = "WSGI_BENCH_MODULE", default_value = "target/release/mod_wsgi_rs.so")]
+    #[arg(
+        long,
+        env = "WSGI_BENCH_MODULE",
+        default_value = "target/release/mod_wsgi_rs.so"
+    )]
     module: PathBuf,
     /// The rival's module
-    #[arg(long, env = "WSGI_BENCH_RIVAL", default_value = "target/bench/mod_wsgi.so")]
+    #[arg(
+        long,
+        env = "WSGI_BENCH_RIVAL",
+        default_value = "target/bench/mod_wsgi.so"
+    )]
     rival: PathBuf,
     /// The bare handler
-    #[arg(long, env = "WSGI_BENCH_FLOOR", default_value = "target/bench/mod_floor.so")]
+    #[arg(
+        long,
+        env = "WSGI_BENCH_FLOOR",
+        default_value = "target/bench/mod_floor.so"
+    )]
     floor: PathBuf,
     /// Prefix or virtual environment for WSGIPythonHome of both (the rival must have been built for that Python)
     #[arg(long)]
@@ -53,7 +66,7 @@ struct Options {
     /// Rounds of CPU time; each runs every subject once [default: 7, quick: 3]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Requests of one CPU time run [default: 20000, quick: 8000]
+    /// Requests of one CPU time run [default: 20000, quick: 4000]
     #[arg(long)]
     requests: Option<usize>,
     /// How often each instruction count is taken [default: 3, quick: 1]
@@ -107,7 +120,10 @@ fn run(options: &Options) -> Result<bool> {
         .zip([&options.floor, &options.module, &options.rival])
         .filter_map(|(subject, file)| subject.with_module(file))
         .collect();
-    ensure!(!subjects.is_empty(), "no subject to measure: run `make build` first, and start this through benches/run");
+    ensure!(
+        !subjects.is_empty(),
+        "no subject to measure: run `make build` first, and start this through benches/run"
+    );
     std::fs::create_dir_all(&options.out)?;
     println!("{}\n", report::machine(&httpd));
 
@@ -120,7 +136,9 @@ fn run(options: &Options) -> Result<bool> {
     }
     if matches!(options.what, What::Cpu | What::All) {
         let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
-        let requests = options.requests.unwrap_or(if options.quick { 8_000 } else { 20_000 });
+        let requests = options
+            .requests
+            .unwrap_or(if options.quick { 4_000 } else { 20_000 });
         let runs = cpu::measure(&httpd, &subjects, rounds, requests)?;
         report::cpu(&runs);
         report::keep(&options.out, "cpu", &httpd, &runs)?;

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::callgrind::{self, Cost, Function};
 use crate::instructions::{FEW, MANY, dump_after};
-use crate::report::{self, Table};
 use crate::server::Httpd;
 use crate::subject::{Subject, Who};
+use crate::table::{Table, thousands};
 
 /// Prints `top` functions by own cost and by cost with callees, and keeps both of callgrind's files for other tools.
 pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path) -> Result<()> {
@@ -18,8 +18,8 @@ pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path)
         .find(|subject| subject.who == Who::Ours)
         .or_else(|| subjects.iter().find(|subject| subject.who == Who::Rival))
         .context("nothing with Python in it to profile")?;
-    let few = dump_after(httpd, ours, FEW)?;
-    let many = dump_after(httpd, ours, MANY)?;
+    let (few, _) = dump_after(httpd, ours, FEW)?;
+    let (many, _) = dump_after(httpd, ours, MANY)?;
     std::fs::write(out.join(format!("callgrind.{FEW}")), &few)?;
     std::fs::write(out.join(format!("callgrind.{MANY}")), &many)?;
     let costs = per_request(&callgrind::functions(&few), callgrind::functions(&many));
@@ -30,16 +30,27 @@ pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path)
     }
     let mut objects: Vec<_> = objects.into_iter().filter(|(_, own)| *own >= 0.5).collect();
     objects.sort_by(|one, other| other.1.total_cmp(&one.1));
-    println!("Instructions per request of {}, by object file", ours.who.name());
+    println!(
+        "Instructions per request of {}, by object file",
+        ours.who.name()
+    );
     let mut table = Table::new(&["instructions", "  object"]);
     for (object, own) in objects {
-        table.row(vec![report::thousands(own), format!("  {object}")]);
+        table.row(vec![thousands(own), format!("  {object}")]);
     }
     println!("{table}");
 
     list("by function, its own", &costs, top, |cost| cost.0);
-    list("by function, with what it calls (more than was spent where calls run in a circle)", &costs, top, |cost| cost.1);
-    println!("Kept for callgrind_annotate or kcachegrind: {}/callgrind.{FEW} and .{MANY}", out.display());
+    list(
+        "by function, with what it calls (more than was spent where calls run in a circle)",
+        &costs,
+        top,
+        |cost| cost.1,
+    );
+    println!(
+        "Kept for callgrind_annotate or kcachegrind: {}/callgrind.{FEW} and .{MANY}",
+        out.display()
+    );
     Ok(())
 }
 
@@ -51,23 +62,40 @@ fn per_request(few: &HashMap<Function, Cost>, many: HashMap<Function, Cost>) -> 
     many.into_iter()
         .map(|(function, cost)| {
             let before = few.get(&function).copied().unwrap_or_default();
-            (function, (each(cost.own - before.own), each(cost.with_callees - before.with_callees)))
+            (
+                function,
+                (
+                    each(cost.own - before.own),
+                    each(cost.with_callees - before.with_callees),
+                ),
+            )
         })
         .collect()
 }
 
 fn list(title: &str, costs: &PerRequest, top: usize, of: impl Fn(&(f64, f64)) -> f64) {
-    let mut rows: Vec<_> = costs.iter().map(|(function, cost)| (function, of(cost))).collect();
+    let mut rows: Vec<_> = costs
+        .iter()
+        .map(|(function, cost)| (function, of(cost)))
+        .collect();
     rows.sort_by(|one, other| other.1.total_cmp(&one.1));
     println!("Instructions per request, {title}");
     let mut table = Table::new(&["instructions", "  object", "  function"]);
     for ((object, name), cost) in rows.into_iter().take(top) {
-        table.row(vec![report::thousands(cost), format!("  {object}"), format!("  {}", shortened(name))]);
+        table.row(vec![
+            thousands(cost),
+            format!("  {object}"),
+            format!("  {}", shortened(name)),
+        ]);
     }
     println!("{table}");
 }
 
 /// Names of generic Rust functions run over several lines.
 fn shortened(name: &str) -> String {
-    if name.chars().count() <= 100 { name.to_owned() } else { name.chars().take(99).chain(['…']).collect() }
+    if name.chars().count() <= 100 {
+        name.to_owned()
+    } else {
+        name.chars().take(99).chain(['…']).collect()
+    }
 }

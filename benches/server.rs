@@ -60,7 +60,9 @@ impl Httpd {
                     _ => {}
                 }
             }
-            bail!("apxs does not answer `-q {what}`: install httpd's development package (apache2-dev, httpd-devel)")
+            bail!(
+                "apxs does not answer `-q {what}`: install httpd's development package (apache2-dev, httpd-devel)"
+            )
         };
         Ok(Self {
             program: Path::new(&ask("SBINDIR")?).join(ask("PROGNAME")?),
@@ -74,16 +76,30 @@ impl Httpd {
         open_to_children(root.path())?;
         let address = free_address()?;
         let configuration = root.path().join("httpd.conf");
-        fs::write(&configuration, self.configuration(subject, mpm, address, root.path())?)?;
+        fs::write(
+            &configuration,
+            self.configuration(subject, mpm, address, root.path())?,
+        )?;
 
         let mut command = match under {
             Under::Nothing => Command::new(&self.program),
             Under::Callgrind => {
                 let mut valgrind = Command::new("valgrind");
                 valgrind
-                    .args(["--tool=callgrind", "--trace-children=yes", "--dump-instr=no", "--vgdb=no"])
-                    .arg(format!("--log-file={}/valgrind.%p.log", root.path().join(DUMPS).display()))
-                    .arg(format!("--callgrind-out-file={}/callgrind.out.%p", root.path().join(DUMPS).display()))
+                    .args([
+                        "--tool=callgrind",
+                        "--trace-children=yes",
+                        "--dump-instr=no",
+                        "--vgdb=no",
+                    ])
+                    .arg(format!(
+                        "--log-file={}/valgrind.%p.log",
+                        root.path().join(DUMPS).display()
+                    ))
+                    .arg(format!(
+                        "--callgrind-out-file={}/callgrind.out.%p",
+                        root.path().join(DUMPS).display()
+                    ))
                     .arg(&self.program);
                 valgrind
             }
@@ -97,7 +113,10 @@ impl Httpd {
             .arg("-DFOREGROUND")
             // The same few variables for everyone: what the caller has set must not change a count.
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+            )
             .env("LC_ALL", "C.UTF-8")
             .env("PYTHONHASHSEED", "0")
             // httpd ends with a signal to its whole group: not to ours.
@@ -108,13 +127,24 @@ impl Httpd {
             .spawn()
             .with_context(|| format!("cannot start {:?}", command.get_program()))?;
 
-        let mut server = Server { process, address, under, root };
+        let mut server = Server {
+            process,
+            address,
+            under,
+            root,
+        };
         interrupt::running(server.process.id())?;
         server.wait_until_it_listens()?;
         Ok(server)
     }
 
-    fn configuration(&self, subject: &Subject, mpm: Mpm, address: SocketAddr, root: &Path) -> Result<String> {
+    fn configuration(
+        &self,
+        subject: &Subject,
+        mpm: Mpm,
+        address: SocketAddr,
+        root: &Path,
+    ) -> Result<String> {
         let shape = match mpm {
             Mpm::Prefork => "StartServers 1\nServerLimit 1\nMaxRequestWorkers 1\nMinSpareServers 1\nMaxSpareServers 1\n"
                 .to_owned(),
@@ -160,15 +190,33 @@ impl Server {
     /// The one child; known for certain once it has answered.
     pub(crate) fn child(&self) -> Result<u32> {
         let children = children_of(self.process.id())?;
-        ensure!(children.len() == 1, "expected one child of httpd, found {children:?}\n{}", self.log());
+        ensure!(
+            children.len() == 1,
+            "expected one child of httpd, found {children:?}\n{}",
+            self.log()
+        );
         Ok(children[0])
+    }
+
+    /// File name of the libpython that the child has mapped: both WSGI modules must run the same.
+    pub(crate) fn libpython(&self) -> Result<Option<String>> {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.child()?))?;
+        let mut files = maps.lines().filter_map(|line| line.rsplit('/').next());
+        Ok(files
+            .find(|name| name.starts_with("libpython"))
+            .map(str::to_owned))
     }
 
     /// Ends the server and returns callgrind's file for `child`.
     pub(crate) fn stop_and_dump(mut self, child: u32) -> Result<String> {
         self.stop();
-        let file = self.root.path().join(DUMPS).join(format!("callgrind.out.{child}"));
-        fs::read_to_string(&file).with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
+        let file = self
+            .root
+            .path()
+            .join(DUMPS)
+            .join(format!("callgrind.out.{child}"));
+        fs::read_to_string(&file)
+            .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
     }
 
     /// The error log's end, for a failure's text.
@@ -191,13 +239,19 @@ impl Server {
             // It is closed unused: constant, so it drops out of the difference of two runs.
             match TcpStream::connect(self.address) {
                 Ok(_) => return Ok(()),
-                Err(error) if error.kind() != ErrorKind::ConnectionRefused => return Err(error.into()),
+                Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                    return Err(error.into());
+                }
                 Err(_) => {}
             }
             if let Some(status) = self.process.try_wait()? {
                 bail!("httpd ended at start: {status}\n{}", self.log());
             }
-            ensure!(Instant::now() < deadline, "httpd does not listen after {PATIENCE:?}\n{}", self.log());
+            ensure!(
+                Instant::now() < deadline,
+                "httpd does not listen after {PATIENCE:?}\n{}",
+                self.log()
+            );
             thread::sleep(POLL);
         }
     }
@@ -207,7 +261,11 @@ impl Server {
         let children = children_of(self.process.id()).unwrap_or_default();
         // Under callgrind gracefully: at SIGTERM httpd kills a child that has not ended after nine seconds, and
         // with it the count.
-        let signal = if self.under == Under::Callgrind { Signal::WINCH } else { Signal::TERM };
+        let signal = if self.under == Under::Callgrind {
+            Signal::WINCH
+        } else {
+            Signal::TERM
+        };
         send(self.process.id(), signal);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -251,10 +309,22 @@ fn free_address() -> Result<SocketAddr> {
 fn children_of(parent: u32) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
         // A process may end while we look.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        if stat_fields(&stat).get(1).and_then(|field| field.parse::<u32>().ok()) == Some(parent) {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        if stat_fields(&stat)
+            .get(1)
+            .and_then(|field| field.parse::<u32>().ok())
+            == Some(parent)
+        {
             found.push(pid);
         }
     }
@@ -263,14 +333,20 @@ fn children_of(parent: u32) -> Result<Vec<u32>> {
 
 /// The fields of `/proc/PID/stat` from the state on; the name before them may hold anything, brackets too.
 pub(crate) fn stat_fields(stat: &str) -> Vec<&str> {
-    stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default()
+    stat.rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().collect())
+        .unwrap_or_default()
 }
 
 fn unprivileged_user() -> Result<String> {
     let users = fs::read_to_string("/etc/passwd")?;
     ["www-data", "apache", "httpd", "daemon", "nobody"]
         .into_iter()
-        .find(|name| users.lines().any(|line| line.split(':').next() == Some(name)))
+        .find(|name| {
+            users
+                .lines()
+                .any(|line| line.split(':').next() == Some(name))
+        })
         .map(str::to_owned)
         .context("no unprivileged user (www-data, apache, ...) for the children of httpd")
 }

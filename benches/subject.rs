@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::Group;
+use crate::interrupt;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,8 +54,11 @@ pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
         Group::Global => "%{GLOBAL}",
         Group::Resource => "%{RESOURCE}",
     };
-    let home = python.map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display())).unwrap_or_default();
-    let wsgi = format!("{home}WSGIScriptAlias / \"${{APP}}/app.wsgi\"\nWSGIApplicationGroup {group}\n");
+    let home = python
+        .map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display()))
+        .unwrap_or_default();
+    let wsgi =
+        format!("{home}WSGIScriptAlias / \"${{APP}}/app.wsgi\"\nWSGIApplicationGroup {group}\n");
     Who::ALL
         .into_iter()
         .map(|who| Subject {
@@ -88,6 +92,16 @@ impl Subject {
         }
     }
 
+    /// Says why this subject failed, so that the others go on without it; passes an interruption on.
+    pub(crate) fn left_out(&self, failure: &anyhow::Error) -> Result<Who> {
+        interrupt::check()?;
+        eprintln!(
+            "wsgi-bench: {} is left out from here on: {failure:#}",
+            self.who.name()
+        );
+        Ok(self.who)
+    }
+
     /// Copies the module, and the engines beside ours, to where the children's user can read them; returns the
     /// lines of configuration.
     ///
@@ -105,7 +119,11 @@ impl Subject {
             Who::Floor => "floor_module",
             Who::Ours | Who::Rival => "wsgi_module",
         };
-        Ok(format!("LoadModule {symbol} \"{}\"\n{}", copied.display(), self.lines))
+        Ok(format!(
+            "LoadModule {symbol} \"{}\"\n{}",
+            copied.display(),
+            self.lines
+        ))
     }
 }
 
