@@ -1,1 +1,44 @@
-//! Placeholder.
+//! A real httpd for one test: private server root, free loopback port, the module under test, and an error log
+//! that must hold nothing the test did not announce.
+//!
+//! ```no_run
+//! use harness::{Mpm, Server};
+//!
+//! let server = Server::builder(Mpm::Event).app("/hello", "hello.wsgi").start();
+//! assert_eq!(server.get("/hello").text(), "Hello world!");
+//! // Dropping the server stops it and reads its log: an error or warning nobody announced fails the test.
+//! ```
+//!
+//! What is tested, and with what, comes from the environment:
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `WSGI_TEST_MODULE` | the module under test; engines are expected beside it | `target/release/mod_wsgi_rs.so` |
+//! | `WSGI_TEST_PYTHON` | a prefix or virtual environment, becomes `WSGIPythonHome` | none: the module's own default |
+//! | `WSGI_TEST_VENV` | virtual environment with `tests/requirements.txt` installed | `target/test-venv` |
+//! | `WSGI_TEST_HTTPD` | the httpd program | asked from `apxs`, else the usual places |
+//! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
+//! | `WSGI_TEST_LONG` | `1`: restart and memory tests run for their full length | short |
+//!
+//! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`): that is how the suite
+//! is calibrated. What we do differently on purpose stands behind [`ours_only!`] or [`ours`].
+
+mod config;
+mod http;
+mod log;
+mod mpm;
+mod process;
+mod server;
+mod site;
+mod stage;
+mod wait;
+
+pub use config::Check;
+pub use http::{ClientError, Connection, Ending, Head, Request, Response};
+pub use log::Record;
+pub use mpm::Mpm;
+pub use process::{Pid, children_of, graceful, hang_up, is_alive, kill, maps, rss_kib};
+pub use server::{Builder, Server};
+pub use site::{long, ours};
+pub use stage::{apps, venv, workspace};
+pub use wait::{eventually, eventually_within};

@@ -1,0 +1,21 @@
+"""Says in which application group it runs, and how often this copy of the module has been called."""
+
+import json
+
+import mod_wsgi
+
+CALLS = 0
+
+
+def application(environ, start_response):
+    global CALLS
+    CALLS += 1
+    body = json.dumps({
+        "environ": environ["mod_wsgi.application_group"],
+        "module": mod_wsgi.application_group,
+        "process_group": mod_wsgi.process_group,
+        "calls": CALLS,
+        "name": __name__,
+    }).encode()
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [body]

@@ -1,0 +1,117 @@
+//! The configuration of a test server, written from scratch, and the check of one without starting it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::server::Builder;
+use crate::site::Site;
+use crate::{Mpm, log, stage};
+
+/// What `httpd -t` said.
+#[derive(Debug)]
+pub struct Check {
+    /// Whether httpd would start with this configuration.
+    pub accepted: bool,
+    /// Everything it printed.
+    pub output: String,
+    /// The configuration, to look up line numbers in.
+    pub config: String,
+}
+
+impl Check {
+    /// The number of the first line that holds `text`.
+    pub fn line_of(&self, text: &str) -> usize {
+        self.config.lines().position(|line| line.contains(text)).expect("the text is in the configuration") + 1
+    }
+}
+
+/// Runs `httpd -t` on a written configuration.
+pub(crate) fn check(root: &Path, config: String) -> Check {
+    let output = Command::new(&Site::get().httpd).arg("-t").arg("-f").arg(root.join("httpd.conf")).output().unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Check { accepted: output.status.success(), output: text, config }
+}
+
+/// The whole text. `${ROOT}` and `${APPS}` stand for the server root and the applications in everything a test adds.
+pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
+    let mut conf = String::new();
+    let root = root.display();
+    let _ = write!(
+        conf,
+        "Define ROOT {root}\n\
+         Define APPS {apps}\n\
+         Define PORT {port}\n\
+         ServerRoot ${{ROOT}}\n\
+         DefaultRuntimeDir ${{ROOT}}\n\
+         PidFile ${{ROOT}}/httpd.pid\n\
+         ServerName wsgi.test\n\
+         Listen 127.0.0.1:{port}\n",
+        apps = stage::apps().display(),
+    );
+    modules(&mut conf, builder);
+    if let Some((user, group)) = &Site::get().user {
+        let _ = write!(conf, "User {user}\nGroup {group}\n");
+    }
+    let _ = write!(
+        conf,
+        "ErrorLog ${{ROOT}}/error.log\n\
+         ErrorLogFormat \"{format}\"\n\
+         LogLevel {level}\n\
+         CustomLog ${{ROOT}}/access.log \"%>s %B %m %U%q\"\n\
+         TypesConfig ${{ROOT}}/mime.types\n\
+         Timeout 20\n\
+         KeepAliveTimeout 10\n\
+         DocumentRoot ${{ROOT}}/htdocs\n\
+         <Directory />\n    AllowOverride None\n    Require all granted\n</Directory>\n",
+        format = log::FORMAT,
+        level = builder.log_level,
+    );
+    pool(&mut conf, builder);
+    if let Some(home) = builder.python_home.as_deref().or_else(|| stage::python_home()) {
+        let _ = writeln!(conf, "WSGIPythonHome {}", home.display());
+    }
+    for (url, script) in &builder.apps {
+        let _ = writeln!(conf, "WSGIScriptAlias {url} ${{APPS}}/{script}");
+    }
+    conf.push_str(&builder.conf);
+    conf.push('\n');
+    conf
+}
+
+fn modules(conf: &mut String, builder: &Builder) {
+    let mpm = format!("mpm_{}", builder.mpm);
+    let names = [mpm.as_str()].into_iter().chain(ALWAYS.iter().copied()).chain(builder.modules.iter().copied());
+    for name in names {
+        if let Some(file) = Site::get().module_file(name) {
+            let _ = writeln!(conf, "LoadModule {name}_module {}", file.display());
+        }
+    }
+    let _ = writeln!(conf, "LoadModule wsgi_module {}", stage::module().display());
+}
+
+/// How many children and threads. Prefork has a child where the others have a thread, unless one child is asked for.
+fn pool(conf: &mut String, builder: &Builder) {
+    let (processes, threads) = (builder.processes, builder.threads);
+    let _ = if builder.mpm == Mpm::Prefork {
+        let children = if builder.one_child { 1 } else { processes * threads };
+        let start = children.min(2);
+        write!(
+            conf,
+            "StartServers {start}\nServerLimit {children}\nMaxRequestWorkers {children}\n\
+             MinSpareServers {start}\nMaxSpareServers {children}\n",
+        )
+    } else {
+        let processes = if builder.one_child { 1 } else { processes };
+        let all = processes * threads;
+        write!(
+            conf,
+            "ThreadsPerChild {threads}\nStartServers {processes}\nServerLimit {processes}\n\
+             MaxRequestWorkers {all}\nMinSpareThreads 1\nMaxSpareThreads {all}\n",
+        )
+    };
+}
+
+/// What nearly every test uses; a test asks for more by [`Builder::modules`].
+const ALWAYS: [&str; 9] = ["unixd", "log_config", "authz_core", "mime", "alias", "env", "setenvif", "dir", "rewrite"];

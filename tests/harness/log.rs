@@ -1,0 +1,129 @@
+//! The error log, read record by record, and which of its records a test announced.
+
+use std::fs;
+use std::path::Path;
+
+use regex::Regex;
+
+/// The format that makes the log easy to read back; `ErrorLogFormat` of every test server.
+pub(crate) const FORMAT: &str = r"[%{cu}t] [%-m:%l] [pid %P] [client %-a] [request %-L] %M";
+
+/// One line of the error log.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The httpd module that wrote it, `wsgi` for the module under test.
+    pub module: String,
+    /// httpd's name of the level: `error`, `warn`, `notice`, `info` …
+    pub level: String,
+    /// The process that wrote it.
+    pub pid: i32,
+    /// The client, `-` when the record belongs to no request.
+    pub client: String,
+    /// The request's log id, `-` when the record belongs to no request.
+    pub request: String,
+    /// What it says.
+    pub message: String,
+}
+
+impl Record {
+    /// Warning or worse.
+    pub fn is_complaint(&self) -> bool {
+        matches!(self.level.as_str(), "emerg" | "alert" | "crit" | "error" | "warn")
+    }
+
+    /// The lines of a traceback above its last one. Whoever announces the last line, which names the exception,
+    /// has announced these too.
+    fn is_inside_traceback(&self) -> bool {
+        let text = self.message.as_str();
+        text.is_empty()
+            || text.starts_with("  ")
+            || text.starts_with("Traceback (most recent call last)")
+            || text.starts_with("During handling of the above exception")
+            || text.starts_with("The above exception was the direct cause")
+    }
+}
+
+/// All records of the log file. A line in another shape (a crash of the C library, say) is an `error` of no module.
+pub(crate) fn read(path: &Path) -> Vec<Record> {
+    let text = fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().filter_map(parse).collect()
+}
+
+/// The last lines of a file, for failure output.
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// The complaints that no pattern covers.
+pub(crate) fn unannounced(records: &[Record], announced: &[Regex]) -> Vec<Record> {
+    records
+        .iter()
+        .filter(|record| record.is_complaint() && !record.is_inside_traceback())
+        .filter(|record| !announced.iter().any(|pattern| pattern.is_match(&record.message)))
+        .cloned()
+        .collect()
+}
+
+fn parse(line: &str) -> Option<Record> {
+    if line.trim().is_empty() {
+        return None;
+    }
+    Some(parse_record(line).unwrap_or_else(|| Record {
+        module: "-".into(),
+        level: "error".into(),
+        pid: 0,
+        client: "-".into(),
+        request: "-".into(),
+        message: line.into(),
+    }))
+}
+
+fn parse_record(line: &str) -> Option<Record> {
+    let rest = line.strip_prefix('[')?;
+    let (_time, rest) = rest.split_once("] [")?;
+    let (source, rest) = rest.split_once("] [pid ")?;
+    let (pid, rest) = rest.split_once("] [client ")?;
+    let (client, rest) = rest.split_once("] [request ")?;
+    let (request, message) = rest.split_once("] ").or_else(|| Some((rest.strip_suffix(']')?, "")))?;
+    let (module, level) = source.split_once(':')?;
+    Some(Record {
+        module: module.into(),
+        level: level.into(),
+        pid: pid.parse().ok()?,
+        client: client.into(),
+        request: request.into(),
+        message: message.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back() {
+        let record =
+            parse("[Mon 1 2026] [wsgi:error] [pid 12] [client 127.0.0.1:5] [request Ab/+] [script x] boom").unwrap();
+        assert_eq!((record.module.as_str(), record.level.as_str(), record.pid), ("wsgi", "error", 12));
+        assert_eq!(record.message, "[script x] boom");
+        assert!(record.is_complaint());
+    }
+
+    #[test]
+    fn a_line_of_another_shape_is_a_complaint() {
+        assert!(parse("free(): invalid pointer").unwrap().is_complaint());
+    }
+
+    #[test]
+    fn the_last_line_of_a_traceback_needs_an_announcement() {
+        let records: Vec<Record> = ["Traceback (most recent call last):", "  File \"x\"", "ValueError: boom"]
+            .iter()
+            .filter_map(|text| parse(&format!("[t] [wsgi:error] [pid 1] [client -] [request -] {text}")))
+            .collect();
+        assert_eq!(unannounced(&records, &[]).len(), 1);
+        assert!(unannounced(&records, &[Regex::new("boom").unwrap()]).is_empty());
+    }
+}

@@ -1,0 +1,73 @@
+//! The three ways httpd runs its children, and the macro that makes a test run under each.
+
+use std::fmt;
+
+/// A multi-processing module of httpd.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mpm {
+    /// One request a child.
+    Prefork,
+    /// Children with threads.
+    Worker,
+    /// As worker; idle connections wait in a listener thread.
+    Event,
+}
+
+impl Mpm {
+    /// Whether children have more than one thread.
+    pub fn threaded(self) -> bool {
+        self != Mpm::Prefork
+    }
+}
+
+impl fmt::Display for Mpm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mpm::Prefork => "prefork",
+            Mpm::Worker => "worker",
+            Mpm::Event => "event",
+        })
+    }
+}
+
+/// Makes of each function three tests, `name::prefork`, `name::worker` and `name::event`.
+#[macro_export]
+macro_rules! mpm_tests {
+    ($($(#[$meta:meta])* fn $name:ident($mpm:ident) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn run($mpm: $crate::Mpm) $body
+
+            #[test]
+            fn prefork() {
+                run($crate::Mpm::Prefork);
+            }
+
+            #[test]
+            fn worker() {
+                run($crate::Mpm::Worker);
+            }
+
+            #[test]
+            fn event() {
+                run($crate::Mpm::Event);
+            }
+        }
+    )*};
+}
+
+/// Leaves the test, saying so, when the module under test is not ours. For what we do differently on purpose.
+#[macro_export]
+macro_rules! ours_only {
+    ($why:literal) => {
+        if !$crate::ours() {
+            use ::std::io::Write as _;
+            // Not `eprintln!`, which the test runner swallows: a skipped test must be seen.
+            let _ = writeln!(::std::io::stderr(), "skipped, ours only: {}: {}", module_path!(), $why);
+            return;
+        }
+    };
+}

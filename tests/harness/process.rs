@@ -1,0 +1,71 @@
+//! What `/proc` tells about httpd's processes, and the signals that httpd understands.
+
+use std::fs;
+
+use rustix::process::{Pid as RawPid, Signal, kill_process};
+
+/// A process number.
+pub type Pid = i32;
+
+/// The living children of a process, zombies left out.
+pub fn children_of(parent: Pid) -> Vec<Pid> {
+    let mut children: Vec<Pid> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| stat(*pid).is_some_and(|(state, ppid)| ppid == parent && state != 'Z'))
+        .collect();
+    children.sort_unstable();
+    children
+}
+
+/// Whether the process exists and is not a zombie.
+pub fn is_alive(pid: Pid) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// The process's memory map, as text.
+pub fn maps(pid: Pid) -> String {
+    fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default()
+}
+
+/// Resident memory in KiB.
+pub fn rss_kib(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// `kill -9`.
+pub fn kill(pid: Pid) {
+    signal(pid, Signal::KILL);
+}
+
+/// `SIGUSR1`: httpd lets its children finish and starts new ones with the configuration of now.
+pub fn graceful(pid: Pid) {
+    signal(pid, Signal::USR1);
+}
+
+/// `SIGHUP`: httpd ends its children at once and starts new ones.
+pub fn hang_up(pid: Pid) {
+    signal(pid, Signal::HUP);
+}
+
+pub(crate) fn terminate(pid: Pid) {
+    signal(pid, Signal::TERM);
+}
+
+fn signal(pid: Pid, signal: Signal) {
+    if let Some(pid) = RawPid::from_raw(pid) {
+        // A process that is gone already is no mistake of the caller.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// State and parent from `/proc/PID/stat`; the name in between may hold spaces and parentheses.
+fn stat(pid: Pid) -> Option<(char, Pid)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut rest = text[text.rfind(')')? + 1..].split_whitespace();
+    Some((rest.next()?.chars().next()?, rest.next()?.parse().ok()?))
+}

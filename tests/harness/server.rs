@@ -1,0 +1,402 @@
+//! One httpd: built, started, asked, stopped, and held to a silent error log.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use regex::Regex;
+
+use crate::config::{self, Check};
+use crate::http::{ClientError, Connection, Request, Response};
+use crate::log::{self, Record};
+use crate::process::{self, Pid};
+use crate::site::Site;
+use crate::wait::{PATIENCE, eventually, eventually_within};
+use crate::{Mpm, stage};
+
+/// A server that is not running yet.
+pub struct Builder {
+    pub(crate) mpm: Mpm,
+    pub(crate) apps: Vec<(String, String)>,
+    pub(crate) conf: String,
+    pub(crate) modules: Vec<&'static str>,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) processes: usize,
+    pub(crate) threads: usize,
+    pub(crate) one_child: bool,
+    pub(crate) single_process: bool,
+    pub(crate) python_home: Option<PathBuf>,
+    pub(crate) log_level: &'static str,
+}
+
+impl Builder {
+    /// Mounts `tests/apps/<script>` at a URL path.
+    pub fn app(mut self, url: &str, script: &str) -> Self {
+        self.apps.push((url.into(), script.into()));
+        self
+    }
+
+    /// Adds lines to the configuration; `${ROOT}`, `${APPS}` and `${PORT}` are defined there.
+    pub fn conf(mut self, lines: &str) -> Self {
+        self.conf.push_str(lines);
+        self.conf.push('\n');
+        self
+    }
+
+    /// Loads more of httpd's own modules, by name: `deflate`, `auth_basic`.
+    pub fn modules(mut self, names: &[&'static str]) -> Self {
+        self.modules.extend(names);
+        self
+    }
+
+    /// Writes a file below the server root before the start; `htdocs/` is the document root.
+    pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.files.push((path.into(), content.as_ref().into()));
+        self
+    }
+
+    /// Exactly one child; four threads in it where children have threads.
+    pub fn one_child(mut self) -> Self {
+        self.one_child = true;
+        self
+    }
+
+    /// So many children of so many threads; under prefork that many children together.
+    pub fn pool(mut self, processes: usize, threads: usize) -> Self {
+        (self.processes, self.threads) = (processes, threads);
+        self
+    }
+
+    /// `httpd -X`: no fork at all.
+    pub fn single_process(mut self) -> Self {
+        self.single_process = true;
+        self
+    }
+
+    /// Another `WSGIPythonHome` than the one the whole suite runs with.
+    pub fn python_home(mut self, path: &Path) -> Self {
+        self.python_home = Some(path.into());
+        self
+    }
+
+    /// Another `LogLevel` than `info`.
+    pub fn log_level(mut self, level: &'static str) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// Asks httpd for its opinion of the configuration, and starts nothing.
+    pub fn check(self) -> Check {
+        let root = stage::server_root("check");
+        let text = self.write(&root, 1);
+        let check = config::check(&root, text);
+        let _ = fs::remove_dir_all(&root);
+        check
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn start(self) -> Server {
+        for _ in 0..5 {
+            if let Some(server) = self.try_start() {
+                return server;
+            }
+        }
+        panic!("no free port in five attempts");
+    }
+
+    /// None when somebody took the port between our look and httpd's bind.
+    fn try_start(&self) -> Option<Server> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let root = stage::server_root(&self.mpm.to_string());
+        self.write(&root, port);
+        let output = File::create(root.join("output.log")).unwrap();
+        let mut command = Command::new(&Site::get().httpd);
+        command.arg("-f").arg(root.join("httpd.conf"));
+        command.arg(if self.single_process { "-X" } else { "-DFOREGROUND" });
+        // The suite's own Python settings are none of the server's business.
+        for name in ["PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONUTF8", "VIRTUAL_ENV"] {
+            command.env_remove(name);
+        }
+        command.env("LC_ALL", "C").stdout(output.try_clone().unwrap()).stderr(output);
+        // httpd's prefork signals its whole process group when it stops: that must not be ours.
+        command.process_group(0);
+        let child = command.spawn().expect("httpd can be started");
+        let mut server = Server {
+            child,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            root,
+            mpm: self.mpm,
+            announced: Mutex::new(Vec::new()),
+            ended: false,
+        };
+        server.wait_until_it_answers().then_some(server)
+    }
+
+    fn write(&self, root: &Path, port: u16) -> String {
+        stage::open_folder(&root.join("htdocs"));
+        let text = config::text(self, root, port);
+        put(&root.join("httpd.conf"), text.as_bytes());
+        put(&root.join("mime.types"), b"text/html html\ntext/plain txt\nimage/png png\n");
+        put(&root.join("htdocs/static.txt"), b"static\n");
+        for (path, content) in &self.files {
+            put(&root.join(path), content);
+        }
+        text
+    }
+}
+
+/// A running server. When it is dropped it is stopped, and its error log is held against what was announced.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    root: PathBuf,
+    mpm: Mpm,
+    announced: Mutex<Vec<Regex>>,
+    ended: bool,
+}
+
+impl Server {
+    /// Begins the description of a server under this MPM.
+    pub fn builder(mpm: Mpm) -> Builder {
+        Builder {
+            mpm,
+            apps: Vec::new(),
+            conf: String::new(),
+            modules: Vec::new(),
+            files: Vec::new(),
+            processes: 1,
+            threads: 4,
+            one_child: false,
+            single_process: false,
+            python_home: None,
+            log_level: "info",
+        }
+    }
+
+    /// `GET` on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.send(&Request::get(target))
+    }
+
+    /// One request on a connection of its own; anything but a complete HTTP message ends the test.
+    #[track_caller]
+    pub fn send(&self, request: &Request) -> Response {
+        match self.try_send(request) {
+            Ok(response) => response,
+            Err(error) => panic!("{} {}: {error}", request.method(), request.target()),
+        }
+    }
+
+    /// One request on a connection of its own.
+    pub fn try_send(&self, request: &Request) -> Result<Response, ClientError> {
+        Connection::open(self.address)?.exchange(request)
+    }
+
+    /// A connection.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address).unwrap()
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The server root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The MPM it runs under.
+    pub fn mpm(&self) -> Mpm {
+        self.mpm
+    }
+
+    /// The first process.
+    pub fn pid(&self) -> Pid {
+        Pid::try_from(self.child.id()).unwrap()
+    }
+
+    /// The children that serve.
+    pub fn children(&self) -> Vec<Pid> {
+        process::children_of(self.pid())
+    }
+
+    /// The only child.
+    #[track_caller]
+    pub fn only_child(&self) -> Pid {
+        let children = self.children();
+        assert_eq!(children.len(), 1, "children: {children:?}");
+        children[0]
+    }
+
+    /// Writes a file below the server root, while the server runs.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        put(&self.root.join(path), content.as_ref());
+    }
+
+    /// The records of the error log so far.
+    pub fn records(&self) -> Vec<Record> {
+        log::read(&self.error_log())
+    }
+
+    /// The error log so far, as text.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.error_log()).unwrap_or_default()).into_owned()
+    }
+
+    /// The access log so far: status, body bytes, method, URL.
+    pub fn access_log(&self) -> String {
+        fs::read_to_string(self.root.join("access.log")).unwrap_or_default()
+    }
+
+    /// Waits for a record that matches, and takes complaints that match as announced.
+    #[track_caller]
+    pub fn expect_log(&self, pattern: &str) -> Record {
+        let regex = self.allow_log(pattern);
+        let found =
+            eventually_within(PATIENCE, || self.records().into_iter().find(|record| regex.is_match(&record.message)));
+        found.unwrap_or_else(|| panic!("no record in the error log matches {pattern:?}"))
+    }
+
+    /// Takes complaints that match as announced, whether they come or not.
+    pub fn allow_log(&self, pattern: &str) -> Regex {
+        let regex = Regex::new(pattern).expect("the pattern is a regular expression");
+        self.announced.lock().unwrap().push(regex.clone());
+        regex
+    }
+
+    /// How often the log holds a match so far.
+    pub fn count_log(&self, pattern: &str) -> usize {
+        let regex = Regex::new(pattern).expect("the pattern is a regular expression");
+        self.records().iter().filter(|record| regex.is_match(&record.message)).count()
+    }
+
+    /// `SIGUSR1`, and waits until no child of before is left.
+    pub fn graceful_restart(&self) {
+        self.restart(process::graceful);
+    }
+
+    /// `SIGHUP`, and waits until no child of before is left.
+    pub fn restart_now(&self) {
+        self.restart(process::hang_up);
+    }
+
+    /// Stops the server, reads its log, and says how long the stop took.
+    pub fn stop(mut self) -> Duration {
+        self.end()
+    }
+
+    fn restart(&self, signal: fn(Pid)) {
+        let before = self.children();
+        let resumed = self.count_log("resuming normal operations");
+        signal(self.pid());
+        eventually("httpd resumes after the restart", || {
+            (self.count_log("resuming normal operations") > resumed).then_some(())
+        });
+        eventually("the children of before have gone and new ones serve", || {
+            let now = self.children();
+            (!now.is_empty() && before.iter().all(|pid| !now.contains(pid))).then_some(())
+        });
+    }
+
+    fn end(&mut self) -> Duration {
+        let start = Instant::now();
+        let children = self.children();
+        process::terminate(self.pid());
+        let status = eventually_within(PATIENCE, || self.child.try_wait().unwrap());
+        let took = start.elapsed();
+        let status = status.unwrap_or_else(|| panic!("httpd did not stop within {PATIENCE:?} of SIGTERM"));
+        assert!(status.success(), "httpd ended with {status}");
+        let left: Vec<Pid> = children.into_iter().filter(|pid| process::is_alive(*pid)).collect();
+        assert!(left.is_empty(), "children outlived their parent: {left:?}");
+        self.ended = true;
+        let complaints = log::unannounced(&self.records(), &self.announced.lock().unwrap());
+        let lines: Vec<String> =
+            complaints.iter().map(|record| format!("{}:{} {}", record.module, record.level, record.message)).collect();
+        assert!(lines.is_empty(), "{} unannounced in the error log:\n{}", lines.len(), lines.join("\n"));
+        took
+    }
+
+    /// False when the port was taken; panics when httpd ends for another reason or never answers.
+    fn wait_until_it_answers(&mut self) -> bool {
+        let answered = eventually_within(PATIENCE, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(Err(status));
+            }
+            let mut connection = Connection::open(self.address).ok()?;
+            connection.exchange(&Request::new("OPTIONS", "*")).ok().map(|_| Ok(()))
+        });
+        match answered {
+            Some(Ok(())) => true,
+            Some(Err(_)) if self.output().contains("Address already in use") => {
+                self.ended = true;
+                false
+            }
+            Some(Err(status)) => panic!("httpd ended at start with {status}"),
+            None => panic!("httpd gave no answer within {PATIENCE:?}"),
+        }
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.root.join("output.log")).unwrap_or_default()
+    }
+
+    fn error_log(&self) -> PathBuf {
+        self.root.join("error.log")
+    }
+
+    fn explain(&self) {
+        eprintln!("--- httpd.conf\n{}", fs::read_to_string(self.root.join("httpd.conf")).unwrap_or_default());
+        eprintln!("--- output of httpd\n{}", self.output());
+        eprintln!("--- access log, last lines\n{}", log::tail(&self.root.join("access.log"), 15));
+        eprintln!("--- error log, last lines\n{}", log::tail(&self.error_log(), 60));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        if !failed && !self.ended {
+            // A failing check unwinds from here; what must happen in any case hangs on this guard.
+            let cleanup = Cleanup(self);
+            cleanup.0.end();
+            return;
+        }
+        Cleanup(self);
+    }
+}
+
+/// Leaves no process and no folder behind, and on failure tells what there was to see.
+struct Cleanup<'a>(&'a mut Server);
+
+impl Drop for Cleanup<'_> {
+    fn drop(&mut self) {
+        let server = &mut *self.0;
+        if std::thread::panicking() {
+            server.explain();
+        }
+        let parent = server.pid();
+        if matches!(server.child.try_wait(), Ok(None)) {
+            let children = process::children_of(parent);
+            process::kill(parent);
+            children.into_iter().for_each(process::kill);
+            let _ = server.child.wait();
+        }
+        let _ = fs::remove_dir_all(&server.root);
+    }
+}
+
+fn put(path: &Path, content: &[u8]) {
+    stage::open_folder(path.parent().expect("a file lies in a folder"));
+    // Written aside and renamed: a running server never sees half a file.
+    let aside = path.with_file_name(".aside");
+    fs::write(&aside, content).unwrap();
+    stage::chmod(&aside, 0o644);
+    fs::rename(&aside, path).unwrap();
+}

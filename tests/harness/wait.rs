@@ -1,0 +1,25 @@
+//! Waiting by asking again: nothing in the suite sleeps for a fixed time to let something happen.
+
+use std::time::{Duration, Instant};
+
+/// How long a thing that should happen at once may take on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks until there is an answer; panics with `what` when there is none in time.
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, ask).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+}
+
+/// Asks until there is an answer or the time is over.
+pub fn eventually_within<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        if start.elapsed() > time {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
