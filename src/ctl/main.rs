@@ -1,2 +1,41 @@
-//! Placeholder.
-fn main() {}
+//! `wsgictl`: serves a WSGI application with httpd and `mod_wsgi_rs`, from one command line.
+//!
+//! [`cli`] is the command line as written, [`serve`] turns it into a complete [`conf::Conf`], and [`run`] keeps
+//! httpd running for as long as `wsgictl` itself does.
+
+#![forbid(unsafe_code)]
+
+mod account;
+mod app;
+mod cli;
+mod conf;
+mod failure;
+mod folder;
+mod httpd;
+mod paths;
+mod readable;
+mod run;
+mod say;
+mod serve;
+mod size;
+mod tether;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Tether(args) => tether::become_httpd(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            say::failure(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}

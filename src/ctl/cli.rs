@@ -1,0 +1,237 @@
+//! The command line, as written; [`crate::serve`] resolves it.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs.
+#[derive(Debug, Parser)]
+#[command(name = "wsgictl", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What `wsgictl` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(Box<ServeArgs>),
+    /// Becomes httpd, which then ends when the process that asked for it ends.
+    #[command(hide = true, name = tether_name())]
+    Tether(TetherArgs),
+}
+
+/// Serve an application with a private httpd, in the foreground.
+///
+/// Writes a complete configuration into a folder of its own and runs httpd with it until Ctrl-C. The system's own
+/// Apache and its configuration are not touched.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// What to serve: a script file (app.wsgi, app.py), or MODULE:CALLABLE
+    pub(crate) app: String,
+
+    /// Port to listen on
+    #[arg(
+        long,
+        default_value_t = 8000,
+        value_name = "N",
+        help_heading = "Address"
+    )]
+    pub(crate) port: u16,
+
+    /// Address to listen on; 0.0.0.0 for every interface
+    #[arg(
+        long,
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS",
+        help_heading = "Address"
+    )]
+    pub(crate) host: String,
+
+    /// How httpd uses processes and threads
+    #[arg(long, value_enum, default_value_t = Mpm::Event, help_heading = "Size")]
+    pub(crate) mpm: Mpm,
+
+    /// Children, a fixed number [default: 2; with prefork 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Size")]
+    pub(crate) processes: Option<u32>,
+
+    /// Threads in each child [default: 10; with prefork always 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Size")]
+    pub(crate) threads: Option<u32>,
+
+    /// A Python installation or a virtual environment [default: the active virtual environment, else the Python that
+    /// the module was built for]
+    #[arg(long, value_name = "PREFIX", help_heading = "Python")]
+    pub(crate) python: Option<PathBuf>,
+
+    /// Folder to add to Python's path [default for MODULE:CALLABLE: the current folder]
+    #[arg(long, value_name = "DIR", help_heading = "Python")]
+    pub(crate) working_directory: Option<PathBuf>,
+
+    /// Name of the application in a script file [default: application]
+    #[arg(long, value_name = "NAME", help_heading = "Python")]
+    pub(crate) callable: Option<String>,
+
+    /// The interpreter to run in; %{GLOBAL} is the main one, where every package works
+    #[arg(
+        long,
+        default_value = "%{GLOBAL}",
+        value_name = "NAME",
+        help_heading = "Python"
+    )]
+    pub(crate) application_group: String,
+
+    /// Load the script again when its file has changed; modules that it imports are not watched yet [default]
+    #[arg(long, overrides_with = "no_reload", help_heading = "Python")]
+    pub(crate) reload: bool,
+
+    /// Never look whether the script has changed
+    #[arg(long, overrides_with = "reload", help_heading = "Python")]
+    pub(crate) no_reload: bool,
+
+    /// URL path of the application
+    #[arg(long, default_value = "/", value_name = "PATH", help_heading = "URLs")]
+    pub(crate) mount_point: String,
+
+    /// Let httpd serve a folder or a file by itself, for example /static=public (may be repeated)
+    #[arg(long = "static", value_name = "/URL=PATH", action = ArgAction::Append, help_heading = "URLs")]
+    pub(crate) statics: Vec<String>,
+
+    /// A folder whose files are served before the application is asked
+    #[arg(long, value_name = "DIR", help_heading = "URLs")]
+    pub(crate) document_root: Option<PathBuf>,
+
+    /// Largest request body, in bytes; 0 for no limit [default: httpd's]
+    #[arg(long, value_name = "BYTES", help_heading = "URLs")]
+    pub(crate) limit_request_body: Option<u64>,
+
+    /// A variable in the environ of every request (may be repeated). Variables of the shell reach os.environ as usual
+    #[arg(long, value_name = "NAME=VALUE", action = ArgAction::Append, help_heading = "URLs")]
+    pub(crate) setenv: Vec<String>,
+
+    /// Write the access log to a file instead of standard output
+    #[arg(long, value_name = "FILE", help_heading = "Logs")]
+    pub(crate) access_log: Option<PathBuf>,
+
+    /// Write no access log
+    #[arg(long, conflicts_with = "access_log", help_heading = "Logs")]
+    pub(crate) no_access_log: bool,
+
+    /// httpd's LogLevel, for example info or "warn wsgi:debug"
+    #[arg(
+        long,
+        default_value = "warn",
+        value_name = "LEVEL",
+        help_heading = "Logs"
+    )]
+    pub(crate) log_level: String,
+
+    /// As root: the user that the application runs as [default: www-data, apache or nobody]
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    pub(crate) user: Option<String>,
+
+    /// As root: the group that the application runs as [default: the user's]
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    pub(crate) group: Option<String>,
+
+    /// Folder for the configuration [default: a private one, for this address and port]
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    pub(crate) server_root: Option<PathBuf>,
+
+    /// The httpd program [default: from apxs, else apache2 or httpd on the PATH]
+    #[arg(long, value_name = "PATH", help_heading = "Server")]
+    pub(crate) httpd: Option<PathBuf>,
+
+    /// The module [default: mod_wsgi_rs.so beside wsgictl, else among httpd's modules]
+    #[arg(long, value_name = "PATH", help_heading = "Server")]
+    pub(crate) module: Option<PathBuf>,
+
+    /// A file of further directives, read last (may be repeated)
+    #[arg(long, value_name = "FILE", action = ArgAction::Append, help_heading = "Server")]
+    pub(crate) include: Vec<PathBuf>,
+
+    /// Print the configuration and do nothing else
+    #[arg(long, help_heading = "Server")]
+    pub(crate) print_config: bool,
+}
+
+impl ServeArgs {
+    /// Whether a changed script is loaded again: the later of the two switches wins, mod_wsgi's default otherwise.
+    pub(crate) fn reloads(&self) -> bool {
+        self.reload || !self.no_reload
+    }
+}
+
+/// httpd's three ways of using processes and threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mpm {
+    /// Threads; idle connections cost none. The usual choice
+    Event,
+    /// Threads, one for each connection
+    Worker,
+    /// Processes of one thread, for applications that are not thread safe
+    Prefork,
+}
+
+impl Mpm {
+    /// httpd's own word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mpm::Event => "event",
+            Mpm::Worker => "worker",
+            Mpm::Prefork => "prefork",
+        }
+    }
+}
+
+/// For [`crate::tether`].
+#[derive(Args, Debug)]
+pub(crate) struct TetherArgs {
+    /// The process whose end ends httpd.
+    pub(crate) parent: i32,
+    /// httpd and its arguments.
+    #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// Shared with the code that calls it.
+pub(crate) fn tether_name() -> &'static str {
+    "tether-httpd"
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wsgictl serve app.wsgi
+  wsgictl serve mysite.wsgi:application --python venv --static /static=public/static
+  wsgictl serve app.py --mpm prefork --processes 4 --port 8080
+  wsgictl serve app.wsgi --print-config > httpd.conf";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_later_of_reload_and_no_reload_wins() {
+        for (words, reloads) in [
+            (&[][..], true),
+            (&["--no-reload"], false),
+            (&["--reload"], true),
+            (&["--reload", "--no-reload"], false),
+            (&["--no-reload", "--reload"], true),
+        ] {
+            let words = ["wsgictl", "serve", "app.wsgi"].iter().chain(words);
+            let Command::Serve(args) = Cli::parse_from(words.clone()).command else {
+                panic!("not serve")
+            };
+            assert_eq!(args.reloads(), reloads, "{words:?}");
+        }
+    }
+}
