@@ -2,3 +2,9 @@
 
 /// Which URL reaches which script, and what refuses.
 mod mapping;
+/// Application groups and their names.
+mod groups;
+/// The environ, key by key.
+mod environ;
+/// Forwarded headers and who may send them.
+mod proxies;
