@@ -1,1 +1,42 @@
-//! Placeholder until the first commit of this crate.
+//! The rules of mod_wsgi_rs: what a directive means, which script a URL belongs to, what the environ holds,
+//! which responses are valid, what is logged.
+//!
+//! This crate may not know httpd or Python, hold unsafe code, start threads or keep state of its own: values go
+//! in, values come out, so that every rule is tested without a server. The one exception is [`python_home`],
+//! which looks at the file system.
+//!
+//! Where a page or section number appears in a comment, it is that of the fact sheet on mod_wsgi 6.
+
+#![forbid(unsafe_code)]
+
+/// `WSGIScriptAlias`: which URLs it takes and which file they become.
+pub mod alias;
+/// The configuration as written, its merging, and the settings of one request.
+pub mod config;
+/// The table of directives.
+pub mod directive;
+mod directives;
+/// Rules of the environ: headers, paths, request URI, scheme, method.
+pub mod environ;
+/// Names of application groups, process groups and callables, with their `%{...}` expansions.
+pub mod group;
+/// `<WSGIInterpreterOptions>`: options of some application groups.
+pub mod interpreter_options;
+/// Streams of text as log records.
+pub mod log_lines;
+/// What the MPM means for Python.
+pub mod mpm_plan;
+/// The numbered log messages.
+pub mod outcome;
+/// Headers of trusted proxies.
+pub mod proxy;
+/// Which Python a `WSGIPythonHome` holds.
+pub mod python_home;
+/// Checks of a request's framing, before Python is entered.
+pub mod request;
+/// Checks of a response, and the count of its body.
+pub mod response;
+/// Subnets, as `WSGITrustedProxies` names them.
+pub mod subnet;
+/// Words and options of a configuration line.
+pub mod words;

@@ -1,0 +1,353 @@
+//! The configuration as written, where every value may be absent, and [`Settings`], where none is.
+//!
+//! Values are looked up directory, server, default (1.6). Merging is httpd's: an inner scope onto an outer one.
+
+use crate::alias::{ScriptAlias, ScriptOptions};
+use crate::environ::MapHead;
+use crate::interpreter_options::InterpreterOptions;
+use crate::proxy::ProxyHeader;
+use crate::subnet::Subnet;
+
+/// What may be said of a directory, a location or a whole server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlaceConfig {
+    /// `WSGIApplicationGroup`, to be expanded.
+    pub application_group: Option<String>,
+    /// `WSGIProcessGroup`, to be expanded.
+    pub process_group: Option<String>,
+    /// `WSGICallableObject`, to be expanded.
+    pub callable_object: Option<String>,
+    /// `WSGIScriptReloading`.
+    pub script_reloading: Option<bool>,
+    /// `WSGIPassAuthorization`.
+    pub pass_authorization: Option<bool>,
+    /// `WSGIPassApacheRequest`.
+    pub pass_apache_request: Option<bool>,
+    /// `WSGIChunkedRequest`.
+    pub chunked_request: Option<bool>,
+    /// `WSGIMapHEADToGET`.
+    pub map_head_to_get: Option<MapHead>,
+    /// `WSGIErrorOverride`.
+    pub error_override: Option<bool>,
+    /// `WSGIEnableSendfile`.
+    pub enable_sendfile: Option<bool>,
+    /// `WSGITrustedProxyHeaders`, in order; without the names that nobody knows.
+    pub trusted_proxy_headers: Option<Vec<ProxyHeader>>,
+    /// `WSGITrustedProxies`.
+    pub trusted_proxies: Option<Vec<Subnet>>,
+    /// `WSGIRestrictProcess`; "" stands for `%{GLOBAL}`.
+    pub restrict_process: Option<Vec<String>>,
+    /// `WSGIHandlerScript`, one per handler name.
+    pub handler_scripts: Vec<HandlerScript>,
+    /// `WSGIDispatchScript`.
+    pub dispatch_script: Option<AuxiliaryScript>,
+    /// `WSGIAccessScript`.
+    pub access_script: Option<AuxiliaryScript>,
+    /// `WSGIAuthUserScript`.
+    pub auth_user_script: Option<AuxiliaryScript>,
+    /// `WSGIAuthGroupScript`.
+    pub auth_group_script: Option<AuxiliaryScript>,
+}
+
+/// A `WSGIHandlerScript`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HandlerScript {
+    /// Name for `SetHandler` and `AddHandler`.
+    pub handler: String,
+    /// The script whose `handle_request` serves.
+    pub script: String,
+    /// Its options; `callable_object` is never set.
+    pub options: ScriptOptions,
+}
+
+/// A script beside the application: dispatch, access, authentication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuxiliaryScript {
+    /// Path.
+    pub script: String,
+    /// `application-group=`; "" for `%{GLOBAL}`, which is also what `None` means to mod_wsgi.
+    pub application_group: Option<String>,
+}
+
+/// A script to be loaded when a child starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportScript {
+    /// Path.
+    pub script: String,
+    /// Name of the process group, literally; "" for `%{GLOBAL}`. Every group is served in the httpd children.
+    pub process_group: String,
+    /// Name of the application group, literally; "" for the main interpreter.
+    pub application_group: String,
+}
+
+/// A `WSGIDaemonProcess` whose options were found valid. Its requests are served in the httpd children.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DaemonProcess {
+    /// Name of the group.
+    pub name: String,
+}
+
+/// What concerns Python as a whole; only ever written in the main server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PythonConfig {
+    /// `WSGIPythonHome`: a prefix or a virtual environment.
+    pub home: Option<String>,
+    /// `WSGIPythonPath`, split at its colons.
+    pub path: Option<Vec<String>>,
+    /// `WSGIPythonEggs`.
+    pub eggs: Option<String>,
+    /// `WSGIPythonOptimize`; 0 leaves CPython's own level.
+    pub optimize: u32,
+    /// `WSGIPythonWarnings`, in order.
+    pub warnings: Vec<String>,
+    /// `WSGIPythonHashSeed`; `None` for `random`, which is also the default.
+    pub hash_seed: Option<u32>,
+    /// `WSGIDontWriteBytecode`; the default is Off.
+    pub dont_write_bytecode: bool,
+    /// `WSGISwitchInterval`, seconds, above 0.
+    pub switch_interval: Option<f64>,
+    /// `WSGIRestrictStdin`; the default is Off.
+    pub restrict_stdin: Option<bool>,
+    /// `WSGIRestrictStdout`; the default is Off.
+    pub restrict_stdout: Option<bool>,
+    /// `WSGIRestrictSignal`; the default is On.
+    pub restrict_signal: Option<bool>,
+    /// `WSGIRestrictEmbedded On`: no request may run Python in the httpd children, so all are answered with 500.
+    pub restrict_embedded: bool,
+    /// `WSGICaseSensitivity`; the default is On, as file systems here tell cases apart.
+    pub case_sensitivity: Option<bool>,
+}
+
+/// What may be said of a server, main or virtual.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerConfig {
+    /// What holds for every place of the server.
+    pub place: PlaceConfig,
+    /// Aliases in the order of matching.
+    pub aliases: Vec<ScriptAlias>,
+    /// Scripts to be loaded when a child starts, those of aliases among them, that this very server wrote.
+    pub import_scripts: Vec<ImportScript>,
+    /// Daemon process groups that this very server wrote.
+    pub daemon_processes: Vec<DaemonProcess>,
+    /// What concerns Python as a whole.
+    pub python: PythonConfig,
+    /// `<WSGIInterpreterOptions>`, in the order written; only ever in the main server.
+    pub interpreter_options: Vec<InterpreterOptions>,
+}
+
+impl PlaceConfig {
+    /// Values of `inner` where it has them, else those of `outer`. Lists replace each other as a whole, except
+    /// handler scripts: those are one mapping, in which `inner` wins per name.
+    pub fn merge(outer: &Self, inner: &Self) -> Self {
+        macro_rules! inner_or_outer {
+            ($($field:ident),+) => {
+                PlaceConfig {
+                    handler_scripts: merge_handlers(&outer.handler_scripts, &inner.handler_scripts),
+                    $($field: inner.$field.clone().or_else(|| outer.$field.clone()),)+
+                }
+            };
+        }
+        inner_or_outer!(
+            application_group,
+            process_group,
+            callable_object,
+            script_reloading,
+            pass_authorization,
+            pass_apache_request,
+            chunked_request,
+            map_head_to_get,
+            error_override,
+            enable_sendfile,
+            trusted_proxy_headers,
+            trusted_proxies,
+            restrict_process,
+            dispatch_script,
+            access_script,
+            auth_user_script,
+            auth_group_script
+        )
+    }
+
+    /// Adds a handler script, or puts it in the place of the one of that name.
+    pub(crate) fn set_handler_script(&mut self, new: HandlerScript) {
+        match self
+            .handler_scripts
+            .iter_mut()
+            .find(|old| old.handler == new.handler)
+        {
+            Some(old) => *old = new,
+            None => self.handler_scripts.push(new),
+        }
+    }
+}
+
+fn merge_handlers(outer: &[HandlerScript], inner: &[HandlerScript]) -> Vec<HandlerScript> {
+    let hidden = |old: &&HandlerScript| inner.iter().any(|new| new.handler == old.handler);
+    outer
+        .iter()
+        .filter(|old| !hidden(old))
+        .chain(inner)
+        .cloned()
+        .collect()
+}
+
+impl ServerConfig {
+    /// A virtual host (`inner`) within the main server (`outer`): aliases of the virtual host come first, what
+    /// concerns the process as a whole is the main server's.
+    pub fn merge(outer: &Self, inner: &Self) -> Self {
+        ServerConfig {
+            place: PlaceConfig::merge(&outer.place, &inner.place),
+            aliases: [&inner.aliases[..], &outer.aliases].concat(),
+            import_scripts: inner.import_scripts.clone(),
+            daemon_processes: inner.daemon_processes.clone(),
+            python: outer.python.clone(),
+            interpreter_options: outer.interpreter_options.clone(),
+        }
+    }
+
+    /// Adds an alias, and with it the loading of its script ahead of the first request where 2.4 asks for it.
+    pub(crate) fn add_alias(&mut self, alias: ScriptAlias) {
+        if let Some((process_group, application_group)) = alias.fixed_groups() {
+            self.import_scripts.push(ImportScript {
+                script: alias.target.clone(),
+                process_group: process_group.into(),
+                application_group: application_group.into(),
+            });
+        }
+        self.aliases.push(alias);
+    }
+}
+
+/// What every child loads when it starts: the scripts of all `servers` (each main or merged), in order, whatever
+/// their process group, each once per application group.
+pub fn preloads<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<ImportScript> {
+    let mut all: Vec<ImportScript> = Vec::new();
+    for import in distinct(servers)
+        .into_iter()
+        .flat_map(|server| &server.import_scripts)
+    {
+        let same = |old: &ImportScript| {
+            old.script == import.script && old.application_group == import.application_group
+        };
+        if !all.iter().any(same) {
+            all.push(import.clone());
+        }
+    }
+    all
+}
+
+/// What is wrong with the daemon process groups of all `servers` (each main or merged): names written twice, and
+/// imports into a group that is nowhere defined. Groups that only requests name are not looked at, as their names
+/// may be expansions.
+pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<String> {
+    let servers = distinct(servers);
+    let mut problems = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for daemon in servers.iter().flat_map(|server| &server.daemon_processes) {
+        if names.contains(&daemon.name.as_str()) {
+            problems.push(format!(
+                "WSGIDaemonProcess: '{}' is defined twice; a name may stand only once in all servers",
+                daemon.name
+            ));
+        } else {
+            names.push(&daemon.name);
+        }
+    }
+    for import in servers.iter().flat_map(|server| &server.import_scripts) {
+        if !import.process_group.is_empty() && !names.contains(&import.process_group.as_str()) {
+            problems.push(format!(
+                "process group '{}', into which '{}' is to be loaded, is defined by no WSGIDaemonProcess",
+                import.process_group, import.script
+            ));
+        }
+    }
+    problems
+}
+
+/// httpd gives a virtual host without a directive of ours the very configuration of the main server.
+fn distinct<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<&'a ServerConfig> {
+    let mut distinct: Vec<&ServerConfig> = Vec::new();
+    for server in servers {
+        if !distinct.iter().any(|known| std::ptr::eq(*known, server)) {
+            distinct.push(server);
+        }
+    }
+    distinct
+}
+
+/// What holds for one request.
+#[derive(Clone, Debug)]
+pub struct Settings<'a> {
+    /// To be expanded.
+    pub application_group: &'a str,
+    /// To be expanded; "" for embedded.
+    pub process_group: &'a str,
+    /// To be expanded.
+    pub callable_object: &'a str,
+    /// Whether a changed script is loaded again.
+    pub script_reloading: bool,
+    /// Whether the environ has `HTTP_AUTHORIZATION`; an alias or handler script may say otherwise.
+    pub pass_authorization: bool,
+    /// Whether the environ has `apache.request_rec`.
+    pub pass_apache_request: bool,
+    /// Whether a chunked request body is taken.
+    pub chunked_request: bool,
+    /// What `REQUEST_METHOD` is for HEAD.
+    pub map_head_to_get: MapHead,
+    /// Whether `ErrorDocument` replaces the application's own error pages.
+    pub error_override: bool,
+    /// Whether a file goes out with sendfile.
+    pub enable_sendfile: bool,
+    /// Headers by which a proxy may change the environ; `None` where that is switched off.
+    pub trusted_proxy_headers: Option<&'a [ProxyHeader]>,
+    /// Peers from which these headers are honoured; `None` for every peer.
+    pub trusted_proxies: Option<&'a [Subnet]>,
+    /// Whether script names and paths that differ in case are different.
+    pub case_sensitive: bool,
+    /// Whether Python may not run in the httpd children.
+    pub restrict_embedded: bool,
+    place: &'a PlaceConfig,
+    server: &'a PlaceConfig,
+}
+
+impl<'a> Settings<'a> {
+    /// Looks everything up; allocates nothing.
+    pub fn resolve(place: &'a PlaceConfig, server: &'a ServerConfig) -> Settings<'a> {
+        macro_rules! value {
+            ($field:ident) => {
+                place.$field.or(server.place.$field)
+            };
+            (&$field:ident) => {
+                place.$field.as_deref().or(server.place.$field.as_deref())
+            };
+        }
+        Settings {
+            application_group: value!(&application_group).unwrap_or("%{RESOURCE}"),
+            process_group: value!(&process_group).unwrap_or(""),
+            callable_object: value!(&callable_object).unwrap_or("application"),
+            script_reloading: value!(script_reloading).unwrap_or(true),
+            pass_authorization: value!(pass_authorization).unwrap_or(false),
+            pass_apache_request: value!(pass_apache_request).unwrap_or(false),
+            chunked_request: value!(chunked_request).unwrap_or(false),
+            map_head_to_get: value!(map_head_to_get).unwrap_or(MapHead::Auto),
+            error_override: value!(error_override).unwrap_or(false),
+            enable_sendfile: value!(enable_sendfile).unwrap_or(false),
+            trusted_proxy_headers: value!(&trusted_proxy_headers),
+            trusted_proxies: value!(&trusted_proxies),
+            case_sensitive: server.python.case_sensitivity.unwrap_or(true),
+            restrict_embedded: server.python.restrict_embedded,
+            place,
+            server: &server.place,
+        }
+    }
+
+    /// The script for the handler `name` (`r->handler`), if there is one; names are compared exactly.
+    pub fn handler_script(&self, name: &[u8]) -> Option<&'a HandlerScript> {
+        let named = |script: &&HandlerScript| script.handler.as_bytes() == name;
+        self.place
+            .handler_scripts
+            .iter()
+            .find(named)
+            .or_else(|| self.server.handler_scripts.iter().find(named))
+    }
+}

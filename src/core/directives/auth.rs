@@ -1,0 +1,58 @@
+//! Scripts that authenticate and authorize (1.4).
+
+use super::{ON_OFF, auxiliary_script};
+use crate::directive::{Directive, Effect, Place};
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIAccessScript",
+        help: "Names a script whose allow_access decides by the client's host.",
+        effect: Effect::Later(
+            "allow_access is not called yet, so it denies nobody; use Require in the meantime",
+        ),
+        parse: |args, target| {
+            target.place()?.access_script = Some(auxiliary_script(args)?);
+            Ok(())
+        },
+        ..SCRIPT
+    },
+    Directive {
+        name: "WSGIAuthUserScript",
+        help: "Names a script whose check_password or get_realm_hash backs AuthBasicProvider wsgi and AuthDigestProvider wsgi.",
+        effect: Effect::Later(
+            "the provider wsgi does not exist yet; it will ask the script for passwords",
+        ),
+        parse: |args, target| {
+            target.place()?.auth_user_script = Some(auxiliary_script(args)?);
+            Ok(())
+        },
+        ..SCRIPT
+    },
+    Directive {
+        name: "WSGIAuthGroupScript",
+        help: "Names a script whose groups_for_user backs Require wsgi-group.",
+        effect: Effect::Later(
+            "Require wsgi-group does not exist yet; it will ask the script for groups",
+        ),
+        parse: |args, target| {
+            target.place()?.auth_group_script = Some(auxiliary_script(args)?);
+            Ok(())
+        },
+        ..SCRIPT
+    },
+    Directive {
+        name: "WSGIGroupAuthoritative",
+        place: Place::AuthConfig,
+        default: "On",
+        help: "Says whether other modules may authorize as well.",
+        effect: Effect::Nothing("mod_wsgi never asks for it"),
+        ..ON_OFF
+    },
+];
+
+const SCRIPT: Directive = Directive {
+    place: Place::AuthConfig,
+    syntax: "script [application-group=name]",
+    default: "",
+    ..ON_OFF
+};

@@ -1,0 +1,212 @@
+//! Which script serves a URL, and in which interpreter (1.1).
+
+use super::{
+    ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, unknown_option,
+};
+use crate::alias::{ScriptAlias, ScriptOptions};
+use crate::config::{HandlerScript, ImportScript};
+use crate::directive::{Directive, Effect, Place, Target};
+use crate::words::Words;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIScriptAlias",
+        place: Place::Server,
+        syntax: "URL-path file-or-directory [process-group=name] [application-group=name] [callable-object=name] [pass-authorization=On|Off]",
+        default: "",
+        help: "Maps a URL path to a WSGI script, or to a directory of such scripts. The first alias that matches wins, so write longer ones first.",
+        parse: |args, target| alias(args, target, false),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIScriptAliasMatch",
+        place: Place::Server,
+        syntax: "regex file-or-directory [process-group=name] [application-group=name] [callable-object=name] [pass-authorization=On|Off]",
+        default: "",
+        help: "Maps the URLs that a regular expression matches to WSGI scripts; the file may contain $0 to $9.",
+        parse: |args, target| alias(args, target, true),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIHandlerScript",
+        place: Place::Directory,
+        syntax: "handler-name script [process-group=name] [application-group=name] [pass-authorization=On|Off]",
+        default: "",
+        help: "Defines a handler for SetHandler and AddHandler: the resource is served by handle_request of the script.",
+        parse: handler_script,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIImportScript",
+        place: Place::Server,
+        syntax: "script process-group=name application-group=name",
+        default: "",
+        help: "Loads a script when a child starts, ahead of its first request.",
+        parse: import_script,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIDispatchScript",
+        place: Place::Directory,
+        syntax: "script [application-group=name]",
+        default: "",
+        help: "Names a script that chooses the process group, application group and callable of each request.",
+        effect: Effect::Later(
+            "the script is not called yet, so requests keep the groups and the callable that the configuration gives them",
+        ),
+        parse: |args, target| {
+            target.place()?.dispatch_script = Some(auxiliary_script(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIProcessGroup",
+        place: Place::Directory,
+        syntax: "name|%{GLOBAL}|%{RESOURCE}|%{SERVER}|%{HOST}|%{ENV:variable}",
+        default: "%{GLOBAL}",
+        help: "Names the group of daemon processes that serves the application.",
+        effect: Effect::Daemon,
+        parse: |args, target| {
+            target.place()?.process_group = Some(one(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIApplicationGroup",
+        place: Place::Directory,
+        syntax: "name|%{GLOBAL}|%{RESOURCE}|%{SERVER}|%{HOST}|%{ENV:variable}",
+        default: "%{RESOURCE}",
+        help: "Names the interpreter that runs the application; %{GLOBAL} is the main interpreter of the process.",
+        parse: |args, target| {
+            target.place()?.application_group = Some(one(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGICallableObject",
+        place: Place::FileInfo,
+        syntax: "name|%{ENV:variable}",
+        default: "application",
+        help: "Names the global of the script that is the application.",
+        parse: |args, target| {
+            target.place()?.callable_object = Some(one(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIRestrictProcess",
+        place: Place::Directory,
+        syntax: "name ...",
+        default: "",
+        help: "Lists the groups of daemon processes that may be chosen here.",
+        effect: Effect::Daemon,
+        parse: restrict_process,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIRestrictEmbedded",
+        help: "On: applications may not run in the httpd children; their requests are answered with 500.",
+        parse: |args, target| {
+            target.server()?.python.restrict_embedded = on_off(args)?;
+            Ok(())
+        },
+        ..ON_OFF
+    },
+];
+
+fn alias(args: &str, target: &mut Target<'_>, regex: bool) -> Result<(), String> {
+    let mut words = Words::new(args);
+    let (Some(location), Some(file)) = (words.next(), words.next()) else {
+        return Err("takes at least two arguments, the URL and the file".into());
+    };
+    let options = script_options(words, ALIAS_OPTIONS)?;
+    target.server()?.add_alias(ScriptAlias {
+        location,
+        target: file,
+        regex,
+        options,
+    });
+    Ok(())
+}
+
+fn handler_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let mut words = Words::new(args);
+    let mut word = || words.next().filter(|word| !word.is_empty());
+    let handler = word().ok_or("the name of the handler is missing")?;
+    let script = word().ok_or("the path of the script is missing")?;
+    let options = script_options(words, HANDLER_OPTIONS)?;
+    target.place()?.set_handler_script(HandlerScript {
+        handler,
+        script,
+        options,
+    });
+    Ok(())
+}
+
+fn import_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let mut words = Words::new(args);
+    let script = words
+        .next()
+        .filter(|script| !script.is_empty())
+        .ok_or("the path of the script is missing")?;
+    let options = script_options(words, IMPORT_OPTIONS)?;
+    let application_group = options
+        .application_group
+        .ok_or("application-group= is missing")?;
+    let process_group = options.process_group.ok_or("process-group= is missing")?;
+    target.server()?.import_scripts.push(ImportScript {
+        script,
+        process_group,
+        application_group,
+    });
+    Ok(())
+}
+
+/// The options in the rest of a line, all of which are among `permitted`.
+fn script_options(mut words: Words<'_>, permitted: &[&str]) -> Result<ScriptOptions, String> {
+    let mut options = ScriptOptions::default();
+    while !words.is_empty() {
+        let (name, value) = option(&mut words)?;
+        if !permitted.contains(&name) {
+            return Err(unknown_option(name, &format!("{}=", permitted.join("=, "))));
+        }
+        match name {
+            "process-group" => options.process_group = Some(group_name(name, value)?),
+            "application-group" => options.application_group = Some(group_name(name, value)?),
+            "callable-object" if value.is_empty() => {
+                return Err("callable-object= lacks a name".into());
+            }
+            "callable-object" => options.callable_object = Some(value),
+            _ => {
+                let on = parse_on_off(&value).map_err(|problem| format!("{name}: {problem}"))?;
+                options.pass_authorization = Some(on);
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn restrict_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let names = Words::new(args).map(|name| {
+        if name == "%{GLOBAL}" {
+            String::new()
+        } else {
+            name
+        }
+    });
+    target.place()?.restrict_process = Some(names.collect());
+    Ok(())
+}
+
+const ALIAS_OPTIONS: &[&str] = &[
+    "process-group",
+    "application-group",
+    "callable-object",
+    "pass-authorization",
+];
+const HANDLER_OPTIONS: &[&str] = &["process-group", "application-group", "pass-authorization"];
+const IMPORT_OPTIONS: &[&str] = &["process-group", "application-group"];

@@ -1,0 +1,222 @@
+//! Python as a whole, and its interpreters (1.3).
+
+use super::{ON_OFF, on_off, one, seconds};
+use crate::directive::{Directive, Effect, Target};
+use crate::interpreter_options::InterpreterOptions;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIPythonHome",
+        syntax: "prefix|virtual-environment",
+        default: "",
+        help: "Names the Python to use: the prefix of an installation, or a virtual environment.",
+        parse: |args, target| {
+            target.server()?.python.home = Some(one(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPythonPath",
+        in_container: true,
+        syntax: "directory[:directory...]",
+        default: "",
+        help: "Puts directories in front of sys.path; .pth files in them are honoured.",
+        parse: python_path,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPythonEggs",
+        syntax: "directory",
+        default: "",
+        help: "Sets PYTHON_EGG_CACHE in every interpreter.",
+        parse: |args, target| {
+            target.server()?.python.eggs = Some(one(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPythonOptimize",
+        syntax: "level",
+        default: "0",
+        help: "Sets the optimization level, as Python's -O (1) and -OO (2) do.",
+        parse: |args, target| {
+            // What is no number is 0, as in mod_wsgi.
+            target.server()?.python.optimize = one(args)?.parse().unwrap_or(0);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPythonWarnings",
+        syntax: "filter",
+        default: "",
+        help: "Adds a warning filter, as Python's -W does; may be repeated.",
+        parse: |args, target| {
+            target.server()?.python.warnings.push(one(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPythonHashSeed",
+        syntax: "random|number",
+        default: "random",
+        help: "Fixes the seed of string hashes, from 0 to 4294967295.",
+        parse: hash_seed,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIDontWriteBytecode",
+        help: "On: Python writes no .pyc files.",
+        parse: |args, target| {
+            target.server()?.python.dont_write_bytecode = on_off(args)?;
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGISwitchInterval",
+        in_container: true,
+        syntax: "seconds",
+        default: "0.005",
+        help: "Sets after how long a thread that others wait for has to give up the GIL.",
+        parse: switch_interval,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIDestroyInterpreter",
+        default: "On",
+        help: "Off: interpreters are not finalized when a process ends.",
+        effect: Effect::Later(
+            "interpreters are never finalized when a child ends; shutdown callbacks and atexit run all the same",
+        ),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPerInterpreterGIL",
+        in_container: true,
+        help: "On: each sub-interpreter has its own GIL.",
+        effect: Effect::Later(
+            "all interpreters of a child share one GIL; it will give each sub-interpreter its own",
+        ),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIFreeThreading",
+        in_container: true,
+        help: "On: a free-threaded build of Python runs without the GIL.",
+        effect: Effect::Later(
+            "Python runs with the GIL; it will let a free-threaded build run without",
+        ),
+        ..ON_OFF
+    },
+    Directive {
+        name: "<WSGIInterpreterOptions",
+        container: true,
+        syntax: "[process-group=name] [application-group=name]",
+        default: "",
+        help: "Holds options for the interpreters of a process group, of an application group, or of both.",
+        parse: |args, target| {
+            target
+                .server()?
+                .interpreter_options
+                .push(InterpreterOptions::parse(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIRestrictStdin",
+        in_container: true,
+        help: "On: sys.stdin refuses every use.",
+        parse: |args, target| {
+            let on = Some(on_off(args)?);
+            match target {
+                Target::Options(options) => options.restrict_stdin = on,
+                _ => target.server()?.python.restrict_stdin = on,
+            }
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIRestrictStdout",
+        in_container: true,
+        help: "On: sys.stdout refuses every use; Off: it goes to the log.",
+        parse: |args, target| {
+            let on = Some(on_off(args)?);
+            match target {
+                Target::Options(options) => options.restrict_stdout = on,
+                _ => target.server()?.python.restrict_stdout = on,
+            }
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIRestrictSignal",
+        in_container: true,
+        default: "On",
+        help: "On: signal.signal registers nothing, as the signals of the process belong to httpd.",
+        parse: |args, target| {
+            let on = Some(on_off(args)?);
+            match target {
+                Target::Options(options) => options.restrict_signal = on,
+                _ => target.server()?.python.restrict_signal = on,
+            }
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGICaseSensitivity",
+        default: "On",
+        help: "Off: paths of scripts that differ only in case are one script.",
+        parse: |args, target| {
+            target.server()?.python.case_sensitivity = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIVerboseDebugging",
+        default: "",
+        help: "Deprecated.",
+        effect: Effect::Nothing("mod_wsgi gave it up; set LogLevel wsgi:debug instead"),
+        ..ON_OFF
+    },
+];
+
+fn python_path(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let path = one(args)?;
+    let directories = path.split(':').filter(|directory| !directory.is_empty());
+    let directories = Some(directories.map(String::from).collect());
+    match target {
+        Target::Options(options) => options.python_path = directories,
+        _ => target.server()?.python.path = directories,
+    }
+    Ok(())
+}
+
+fn switch_interval(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let interval = Some(seconds(args, "a positive number", |number| number > 0.0)?);
+    match target {
+        Target::Options(options) => options.switch_interval = interval,
+        _ => target.server()?.python.switch_interval = interval,
+    }
+    Ok(())
+}
+
+/// `random` leaves hashes random; in mod_wsgi it fixes the seed to 0 by mistake.
+fn hash_seed(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let word = one(args)?;
+    target.server()?.python.hash_seed = match word.as_str() {
+        "random" => None,
+        _ => Some(word.parse().map_err(|_| {
+            format!("'{word}' is neither 'random' nor an integer from 0 to 4294967295")
+        })?),
+    };
+    Ok(())
+}

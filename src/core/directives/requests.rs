@@ -1,0 +1,141 @@
+//! How requests and responses are treated (1.2).
+
+use super::{ON_OFF, on_off, one};
+use crate::directive::{Directive, Effect, Place, Target};
+use crate::environ::MapHead;
+use crate::proxy::ProxyHeader;
+use crate::subnet::Subnet;
+use crate::words::Words;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIScriptReloading",
+        place: Place::FileInfo,
+        default: "On",
+        help: "On: a script that has changed is loaded again with the next request.",
+        parse: |args, target| {
+            target.place()?.script_reloading = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPassAuthorization",
+        place: Place::FileInfo,
+        help: "On: the application sees the Authorization header as HTTP_AUTHORIZATION.",
+        parse: |args, target| {
+            target.place()?.pass_authorization = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPassApacheRequest",
+        place: Place::Directory,
+        help: "On: the environ holds the request_rec of httpd as apache.request_rec.",
+        parse: |args, target| {
+            target.place()?.pass_apache_request = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIChunkedRequest",
+        place: Place::FileInfo,
+        help: "On: request bodies may be chunked, so that they have no CONTENT_LENGTH; Off: they are answered with 411.",
+        parse: |args, target| {
+            target.place()?.chunked_request = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIMapHEADToGET",
+        place: Place::FileInfo,
+        syntax: "Off|On|Auto",
+        default: "Auto",
+        help: "On: the application sees GET for HEAD; Auto: it does so where an output filter needs the body.",
+        parse: map_head_to_get,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIErrorOverride",
+        place: Place::FileInfo,
+        help: "On: ErrorDocument replaces what the application sends with a status of 4xx or 5xx.",
+        parse: |args, target| {
+            target.place()?.error_override = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIEnableSendfile",
+        place: Place::FileInfo,
+        help: "On: files from wsgi.file_wrapper may be sent by the kernel.",
+        parse: |args, target| {
+            target.place()?.enable_sendfile = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIIgnoreActivity",
+        place: Place::FileInfo,
+        help: "On: requests here do not keep daemon processes from their inactivity-timeout.",
+        effect: Effect::Daemon,
+        parse: |args, target| target.place().and(on_off(args)).map(drop),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGITrustedProxyHeaders",
+        place: Place::FileInfo,
+        syntax: "header ...",
+        default: "",
+        help: "Lists the headers by which a proxy may change address, host, port, scheme and script name in the environ.",
+        parse: trusted_proxy_headers,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGITrustedProxies",
+        place: Place::FileInfo,
+        syntax: "address|network ...",
+        default: "",
+        help: "Lists the proxies whose headers are honoured; without it every peer's are.",
+        parse: trusted_proxies,
+        ..ON_OFF
+    },
+];
+
+fn map_head_to_get(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let word = one(args)?;
+    target.place()?.map_head_to_get = Some(match word.to_ascii_lowercase().as_str() {
+        "off" => MapHead::Off,
+        "on" => MapHead::On,
+        "auto" => MapHead::Auto,
+        _ => return Err(format!("'{word}' is none of Off, On, Auto")),
+    });
+    Ok(())
+}
+
+/// Adds to what the same place has so far; names without a meaning are left out, as mod_wsgi ignores them.
+fn trusted_proxy_headers(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let headers = target
+        .place()?
+        .trusted_proxy_headers
+        .get_or_insert_default();
+    headers.extend(Words::new(args).filter_map(|name| ProxyHeader::find(&name)));
+    Ok(())
+}
+
+/// Adds to what the same place has so far.
+fn trusted_proxies(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let subnets: Result<Vec<Subnet>, _> =
+        Words::new(args).map(|text| Subnet::parse(&text)).collect();
+    let subnets = subnets.map_err(|problem| problem.to_string())?;
+    target
+        .place()?
+        .trusted_proxies
+        .get_or_insert_default()
+        .extend(subnets);
+    Ok(())
+}

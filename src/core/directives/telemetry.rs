@@ -1,0 +1,104 @@
+//! Metrics and what reports them (1.5).
+
+use super::{ON_OFF, on_off, option, seconds, unknown_option};
+use crate::directive::{Directive, Effect, Target};
+use crate::words::Words;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIServerMetrics",
+        help: "On: mod_wsgi.server_metrics() returns httpd's scoreboard.",
+        effect: Effect::Later(
+            "mod_wsgi.server_metrics() returns None; it will return httpd's scoreboard",
+        ),
+        parse: |args, _| on_off(args).map(drop),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGITelemetryService",
+        syntax: "unix:/path [interval=seconds]",
+        default: "",
+        help: "Sends metrics to a service on a Unix socket.",
+        effect: Effect::Later("nothing is sent; it will send metrics to the socket"),
+        parse: telemetry_service,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGISlowRequests",
+        syntax: "seconds",
+        default: "0",
+        help: "Sets after how many seconds a request counts as slow; 0 for never.",
+        effect: Effect::Later(
+            "slow requests are not recorded; it will record those that take longer",
+        ),
+        parse: |args, _| seconds(args, "a non-negative number", |number| number >= 0.0).map(drop),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGITelemetryOptions",
+        syntax: "[+|-]CaptureUserAgent|None|All ...",
+        default: "None",
+        help: "Says what the telemetry service is told beyond numbers.",
+        effect: Effect::Later(
+            "nothing is sent; it will add the User-Agent to records of slow requests",
+        ),
+        parse: telemetry_options,
+        ..ON_OFF
+    },
+];
+
+fn telemetry_service(args: &str, _: &mut Target<'_>) -> Result<(), String> {
+    let mut words = Words::new(args);
+    let service = words
+        .next()
+        .ok_or("the service is missing; write unix:/path")?;
+    if !service.starts_with("unix:/") {
+        return Err(format!("'{service}' does not begin with unix:/"));
+    }
+    if words.is_empty() {
+        return Ok(());
+    }
+    let (name, value) = option(&mut words)?;
+    if name != "interval" {
+        return Err(unknown_option(name, "interval="));
+    }
+    if !words.is_empty() {
+        return Err(format!("'{}' is one argument too many", words.rest()));
+    }
+    match value.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds >= 0.5 => Ok(()),
+        _ => Err(format!(
+            "interval: '{value}' is not a number of seconds from 0.5"
+        )),
+    }
+}
+
+/// As httpd's `Options`: all flags with a sign, which modify, or none of them, which replaces.
+fn telemetry_options(args: &str, _: &mut Target<'_>) -> Result<(), String> {
+    let mut signed = None;
+    for word in Words::new(args) {
+        let (sign, name) = match word.strip_prefix(['+', '-']) {
+            Some(name) => (true, name),
+            None => (false, word.as_str()),
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "captureuseragent" => {}
+            "none" | "all" if !sign => {}
+            "none" | "all" => return Err(format!("'{word}': {name} takes no sign")),
+            "" => return Err(format!("'{word}' lacks the name of an option")),
+            _ => {
+                return Err(format!(
+                    "'{name}' is not an option; permitted are CaptureUserAgent, None and All"
+                ));
+            }
+        }
+        if *signed.get_or_insert(sign) != sign {
+            return Err(format!(
+                "'{word}': either all options have a + or -, or none has"
+            ));
+        }
+    }
+    signed
+        .map(drop)
+        .ok_or_else(|| "takes at least one argument".into())
+}

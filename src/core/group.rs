@@ -1,0 +1,267 @@
+//! Names that are worked out per request (2.5): application group, process group, callable.
+//!
+//! Only a whole value is a token: `prefix-%{HOST}` is a literal name. What cannot be worked out is the name itself.
+
+use std::borrow::Cow;
+
+use crate::environ::collapse_slashes;
+
+/// What a name may be made of.
+pub trait Variables {
+    /// `ServerName` of the virtual host.
+    fn server_name(&self) -> &[u8];
+    /// `ap_get_server_port`.
+    fn port(&self) -> u16;
+    /// Name in the `Host` header, without the port.
+    fn host(&self) -> Option<&[u8]>;
+    /// URI without path info; slashes need not be collapsed.
+    fn script_name(&self) -> &[u8];
+    /// The first of: note of the request, variable of the request, variable of the process.
+    fn env(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+}
+
+/// The name of an application group from `WSGIApplicationGroup` or `application-group=`; "" for the main
+/// interpreter. `case_sensitive` is `WSGICaseSensitivity`. A literal is returned as it is.
+pub fn application_group<'a>(
+    written: &'a str,
+    variables: &'a dyn Variables,
+    case_sensitive: bool,
+) -> Cow<'a, [u8]> {
+    let literal = Cow::Borrowed(written.as_bytes());
+    if !written.starts_with('%') {
+        return literal;
+    }
+    match written {
+        "%{GLOBAL}" => Cow::Borrowed(b""),
+        "%{SERVER}" => Cow::Owned(with_port(variables.server_name(), variables.port())),
+        "%{HOST}" => Cow::Owned(with_port(host(variables), variables.port())),
+        "%{RESOURCE}" => Cow::Owned(resource(variables, case_sensitive)),
+        _ => match env_token(written).and_then(|name| variables.env(name)) {
+            // A value may be one of the other tokens, but never `%{ENV:}` again.
+            Some(value) if value.starts_with(b"%") && !value.starts_with(b"%{ENV:") => {
+                match std::str::from_utf8(&value) {
+                    Ok(token) => {
+                        Cow::Owned(application_group(token, variables, case_sensitive).into_owned())
+                    }
+                    Err(_) => value,
+                }
+            }
+            Some(value) => value,
+            None => literal,
+        },
+    }
+}
+
+/// The name of a process group from `WSGIProcessGroup` or `process-group=`, "" for embedded: the same expansions.
+pub fn process_group<'a>(
+    written: &'a str,
+    variables: &'a dyn Variables,
+    case_sensitive: bool,
+) -> Cow<'a, [u8]> {
+    application_group(written, variables, case_sensitive)
+}
+
+/// The name of the callable from `WSGICallableObject` or `callable-object=`. Only `%{ENV:}` is expanded; whatever
+/// else begins with `%`, and a variable that is not set, is `application`.
+pub fn callable_object<'a>(written: &'a str, variables: &'a dyn Variables) -> Cow<'a, [u8]> {
+    if !written.starts_with('%') {
+        return Cow::Borrowed(written.as_bytes());
+    }
+    env_token(written)
+        .and_then(|name| variables.env(name))
+        .unwrap_or(Cow::Borrowed(b"application"))
+}
+
+fn env_token(written: &str) -> Option<&str> {
+    written.strip_prefix("%{ENV:")?.strip_suffix('}')
+}
+
+fn host(variables: &dyn Variables) -> &[u8] {
+    variables
+        .host()
+        .filter(|host| !host.is_empty())
+        .unwrap_or(variables.server_name())
+}
+
+fn resource(variables: &dyn Variables, case_sensitive: bool) -> Vec<u8> {
+    let mut script = collapse_slashes(variables.script_name()).into_owned();
+    if !case_sensitive {
+        script.make_ascii_lowercase();
+    }
+    let mut name = with_port(variables.server_name(), variables.port());
+    name.push(b'|');
+    name.extend(script);
+    name
+}
+
+/// The port is left out for 80 and for 443, whatever the scheme. So http and https of one `ServerName` share an
+/// interpreter, as in mod_wsgi: the names stand in people's configurations and logs.
+fn with_port(host: &[u8], port: u16) -> Vec<u8> {
+    match port {
+        80 | 443 => host.to_vec(),
+        _ => [host, format!(":{port}").as_bytes()].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Request {
+        port: u16,
+        host: Option<&'static str>,
+        script_name: &'static str,
+    }
+
+    const REQUEST: Request = Request {
+        port: 80,
+        host: Some("h.example"),
+        script_name: "/App",
+    };
+
+    impl Variables for Request {
+        fn server_name(&self) -> &[u8] {
+            b"s.example"
+        }
+        fn port(&self) -> u16 {
+            self.port
+        }
+        fn host(&self) -> Option<&[u8]> {
+            self.host.map(str::as_bytes)
+        }
+        fn script_name(&self) -> &[u8] {
+            self.script_name.as_bytes()
+        }
+        fn env(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+            let value: &'static [u8] = match name {
+                "A" => b"alpha",
+                "EMPTY" => b"",
+                "GLOBAL" => b"%{GLOBAL}",
+                "HOST" => b"%{HOST}",
+                "AGAIN" => b"%{ENV:A}",
+                "ODD" => b"%\xff",
+                _ => return None,
+            };
+            Some(Cow::Borrowed(value))
+        }
+    }
+
+    fn shown(name: Cow<'_, [u8]>) -> String {
+        String::from_utf8_lossy(&name).into_owned()
+    }
+
+    #[test]
+    fn application_groups() {
+        for (written, expected) in [
+            ("", ""),
+            ("literal", "literal"),
+            ("prefix-%{HOST}", "prefix-%{HOST}"),
+            ("%{GLOBAL}", ""),
+            ("%{SERVER}", "s.example"),
+            ("%{HOST}", "h.example"),
+            ("%{RESOURCE}", "s.example|/App"),
+            ("%{ENV:A}", "alpha"),
+            ("%{ENV:EMPTY}", ""),
+            ("%{ENV:GLOBAL}", ""),
+            ("%{ENV:HOST}", "h.example"),
+            ("%{ENV:AGAIN}", "%{ENV:A}"),
+            ("%{ENV:ODD}", "%\u{fffd}"),
+            ("%{ENV:MISSING}", "%{ENV:MISSING}"),
+            ("%{ENV:A", "%{ENV:A"),
+            ("%{global}", "%{global}"),
+            ("%", "%"),
+        ] {
+            assert_eq!(
+                shown(application_group(written, &REQUEST, true)),
+                expected,
+                "{written}"
+            );
+            assert_eq!(
+                shown(process_group(written, &REQUEST, true)),
+                expected,
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_literal_is_not_copied() {
+        assert!(matches!(
+            application_group("literal", &REQUEST, true),
+            Cow::Borrowed(_)
+        ));
+        assert!(matches!(
+            application_group("%{GLOBAL}", &REQUEST, true),
+            Cow::Borrowed(_)
+        ));
+    }
+
+    #[test]
+    fn the_port_is_part_of_the_name_unless_it_is_80_or_443() {
+        for (port, expected) in [
+            (80, "s.example|"),
+            (443, "s.example|"),
+            (8080, "s.example:8080|"),
+        ] {
+            let request = Request {
+                port,
+                script_name: "",
+                ..REQUEST
+            };
+            assert_eq!(
+                shown(application_group("%{RESOURCE}", &request, true)),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_host_header_the_server_is_named() {
+        for host in [None, Some("")] {
+            let request = Request {
+                host,
+                port: 81,
+                ..REQUEST
+            };
+            assert_eq!(
+                shown(application_group("%{HOST}", &request, true)),
+                "s.example:81"
+            );
+        }
+    }
+
+    #[test]
+    fn resource_has_single_slashes_and_may_ignore_case() {
+        let request = Request {
+            script_name: "//App//X",
+            ..REQUEST
+        };
+        assert_eq!(
+            shown(application_group("%{RESOURCE}", &request, true)),
+            "s.example|/App/X"
+        );
+        assert_eq!(
+            shown(application_group("%{RESOURCE}", &request, false)),
+            "s.example|/app/x"
+        );
+    }
+
+    #[test]
+    fn callables() {
+        for (written, expected) in [
+            ("app", "app"),
+            ("%{ENV:A}", "alpha"),
+            ("%{ENV:HOST}", "%{HOST}"),
+            ("%{ENV:MISSING}", "application"),
+            ("%{ENV:A", "application"),
+            ("%{GLOBAL}", "application"),
+            ("%", "application"),
+        ] {
+            assert_eq!(
+                shown(callable_object(written, &REQUEST)),
+                expected,
+                "{written}"
+            );
+        }
+    }
+}

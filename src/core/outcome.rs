@@ -1,0 +1,325 @@
+//! The numbered log messages: what each says, why it comes, and what to do about it.
+//!
+//! Below 1000 the numbers are mod_wsgi's, for people who watch logs for them; ours begin at 1001. A number is
+//! never used for another message. Messages without number are not listed here.
+
+use std::fmt::{Display, Write};
+
+/// Level of a log record, as in `http_log.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// `APLOG_CRIT`
+    Critical = 2,
+    /// `APLOG_ERR`
+    Error = 3,
+    /// `APLOG_WARNING`
+    Warning = 4,
+    /// `APLOG_INFO`
+    Info = 6,
+}
+
+macro_rules! messages {
+    ($($name:ident = $number:literal $level:ident $text:literal, cause: $cause:literal, remedy: $remedy:literal;)+) => {
+        /// One numbered message.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Message {
+            $(
+                #[doc = concat!("WSGI", stringify!($number), ": ", $text)]
+                $name,
+            )+
+        }
+
+        impl Message {
+            /// All, by number.
+            pub const ALL: &'static [Message] = &[$(Message::$name),+];
+
+            const fn entry(self) -> &'static Entry {
+                match self {
+                    $(Message::$name => &Entry {
+                        number: $number,
+                        level: Level::$level,
+                        text: $text,
+                        cause: $cause,
+                        remedy: $remedy,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+struct Entry {
+    number: u16,
+    level: Level,
+    text: &'static str,
+    cause: &'static str,
+    remedy: &'static str,
+}
+
+impl Message {
+    /// The number, without leading zeros.
+    pub fn number(self) -> u16 {
+        self.entry().number
+    }
+
+    /// How severe it is.
+    pub fn level(self) -> Level {
+        self.entry().level
+    }
+
+    /// The text, with `{}` for each value.
+    pub fn text(self) -> &'static str {
+        self.entry().text
+    }
+
+    /// Why the message comes.
+    pub fn cause(self) -> &'static str {
+        self.entry().cause
+    }
+
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        self.entry().remedy
+    }
+
+    /// The line for the log: number, and text with `values` in their places. There are as many as `{}` in the text;
+    /// a release build puts `?` for one that is missing.
+    pub fn line(self, values: &[&dyn Display]) -> String {
+        let parts = self.text().split("{}");
+        debug_assert_eq!(
+            parts.clone().count(),
+            values.len() + 1,
+            "values of {self:?}"
+        );
+        let mut line = format!("WSGI{:04}: ", self.number());
+        let mut values = values.iter();
+        for (index, part) in parts.enumerate() {
+            if index > 0 {
+                // Writing to a String cannot fail.
+                match values.next() {
+                    Some(value) => write!(line, "{value}").unwrap_or_default(),
+                    None => line.push('?'),
+                }
+            }
+            line.push_str(part);
+        }
+        line
+    }
+}
+
+messages! {
+    PythonStart = 1 Critical "Python could not be started in this child: {}",
+        cause: "The engine for the configured Python did not load or did not start; the reason follows the colon.",
+        remedy: "Mend what the reason names and restart. Until then requests for Python are answered with 500; all others are served.";
+    InterpreterSetUp = 35 Critical "unable to set up {}",
+        cause: "Python could not make an interpreter for this application group, or one of the steps that prepare it failed; the traceback stands beside it.",
+        remedy: "Look at the traceback. Where memory is short, use fewer application groups.";
+    ImportScriptInterpreter = 40 Critical "no interpreter to load '{}' into {}",
+        cause: "A script that is to be loaded when a child starts belongs to an application group that could not be made.",
+        remedy: "See the message on that application group before this one.";
+    HandlerScriptStat = 82 Warning "unable to stat handler script '{}': {}",
+        cause: "The script of a WSGIHandlerScript is missing, or this user may not look at it; so a change of it goes unnoticed.",
+        remedy: "Check the path, and the permissions of every directory on it for the user that httpd runs as.";
+    ScriptStat = 83 Warning "unable to stat script '{}': {}",
+        cause: "The script went away, or this user may not look at it; so a change of it goes unnoticed.",
+        remedy: "Check the path, and the permissions of every directory on it for the user that httpd runs as.";
+    InterpreterUnavailable = 87 Error "cannot acquire {} for a request",
+        cause: "The interpreter of the application group does not exist and could not be made.",
+        remedy: "See the message on that application group before this one.";
+    CallableMissing = 89 Error "target WSGI script '{}' does not contain WSGI application '{}'",
+        cause: "The script was loaded and defines no such global.",
+        remedy: "Define it, or name the one that the script has with WSGICallableObject or callable-object=.";
+    AddSiteDir = 91 Error "call to site.addsitedir() failed for '{}'; the directory is not on sys.path",
+        cause: "Python's site module refused a directory of WSGIPythonPath; the traceback stands beside it.",
+        remedy: "Check the directory and the .pth files in it.";
+    SiteImport = 95 Error "unable to import the site module, so WSGIPythonPath has no effect",
+        cause: "The standard library of the configured Python is damaged.",
+        remedy: "Check WSGIPythonHome, or install that Python anew.";
+    AtexitSystemExit = 97 Error "SystemExit exception raised by an exit function was ignored",
+        cause: "A function registered with atexit called sys.exit().",
+        remedy: "Let the function return.";
+    AtexitException = 98 Error "exception raised by an exit function",
+        cause: "A function registered with atexit raised; the traceback follows.",
+        remedy: "Mend the function.";
+    PythonVersion = 99 Warning "built for Python {}, but running with Python {}",
+        cause: "The Python library that was loaded is of another release than the one the engine was compiled for.",
+        remedy: "Install the engine for the Python in use, or correct WSGIPythonHome.";
+    SubInterpreterUnavailable = 103 Error "{} is not available",
+        cause: "The sub-interpreter of the application group could not be made.",
+        remedy: "See the message before this one.";
+    StoppingEvent = 104 Error "the process_stopping event could not be published in {}",
+        cause: "The interpreter could not be entered when the child ended.",
+        remedy: "Nothing, where it is rare; shutdown callbacks of that interpreter did not run.";
+    ScriptLoad = 105 Error "target WSGI script '{}' cannot be loaded",
+        cause: "The script could not be read or compiled; the traceback follows.",
+        remedy: "Check its syntax, its encoding, and that the user that httpd runs as may read it.";
+    ImportScriptLoad = 106 Error "WSGI script '{}' cannot be loaded ahead of its first request",
+        cause: "As for 0105, when the child started.",
+        remedy: "As for 0105. The first request tries again.";
+    ScriptSystemExit = 107 Error "SystemExit exception raised when loading WSGI script '{}' was ignored",
+        cause: "The body of the script called sys.exit().",
+        remedy: "Remove the call: a script is a module, not a program.";
+    ImportScriptSystemExit = 108 Error "SystemExit exception raised when loading WSGI script '{}' ahead of its first request was ignored",
+        cause: "As for 0107, when the child started.",
+        remedy: "As for 0107.";
+    ScriptException = 109 Error "exception raised when loading WSGI script '{}'",
+        cause: "The body of the script raised; the traceback follows.",
+        remedy: "Mend the script. The next request loads it again.";
+    ImportScriptException = 110 Error "exception raised when loading WSGI script '{}' ahead of its first request",
+        cause: "As for 0109, when the child started.",
+        remedy: "As for 0109.";
+    SubscriberException = 112 Error "exception raised by an event subscriber for '{}'",
+        cause: "A function given to mod_wsgi.subscribe_events or subscribe_shutdown raised; the traceback follows.",
+        remedy: "Mend the function. The request is not affected.";
+    ExecCgiOff = 134 Error "Options ExecCGI is off in this directory: '{}'",
+        cause: "A file was to be run by SetHandler or AddHandler in a place where scripts may not run.",
+        remedy: "Set Options +ExecCGI there, or use WSGIScriptAlias, which needs no such permission.";
+    ScriptNotFound = 135 Error "target WSGI script not found or unable to stat: '{}'",
+        cause: "The URL was mapped to a file that does not exist.",
+        remedy: "Check the target of the alias, and the permissions of every directory on it.";
+    ScriptIsDirectory = 136 Error "attempt to invoke a directory as WSGI application: '{}'",
+        cause: "The URL was mapped to a directory.",
+        remedy: "Name a script in the alias, or in the URL where the alias has a directory as its target.";
+    PathInfoRefused = 137 Error "'{}' disallows additional path information: '{}'",
+        cause: "AcceptPathInfo is Off where the script is.",
+        remedy: "Remove AcceptPathInfo Off.";
+    TransferEncoding = 138 Error "{}",
+        cause: "The request has a Transfer-Encoding that is not chunked.",
+        remedy: "Nothing on the server: the client has to send a body with a length, or a chunked one.";
+    ChunkedNotAllowed = 139 Error "{}",
+        cause: "The request has a chunked body, and applications that trust CONTENT_LENGTH would read none of it.",
+        remedy: "Set WSGIChunkedRequest On where the application reads to the end of wsgi.input.";
+    ChunkedWithLength = 140 Error "{}",
+        cause: "The request says twice how long its body is, which may smuggle another request past a proxy.",
+        remedy: "Nothing on the server: the client or a proxy before it is at fault.";
+    BadContentLength = 141 Error "{}",
+        cause: "The Content-Length of the request is not a non-negative integer.",
+        remedy: "Nothing on the server: the client is at fault.";
+    EmbeddedRestricted = 143 Error "embedded mode of mod_wsgi is disabled by WSGIRestrictEmbedded; '{}' is not run",
+        cause: "WSGIRestrictEmbedded On asks for daemon processes, which this module does not have.",
+        remedy: "Remove WSGIRestrictEmbedded On.";
+    ApplicationException = 174 Error "{} exception raised processing WSGI script '{}' in {}",
+        cause: "The application raised, when it was called, when its response was iterated over, or in close(); the traceback follows.",
+        remedy: "Mend the application.";
+    ApplicationSystemExit = 175 Error "SystemExit exception raised by WSGI script '{}' in {} was ignored",
+        cause: "The application called sys.exit(), which would end the whole child.",
+        remedy: "Remove the call.";
+    SetUpException = 188 Error "exception raised when setting up {}",
+        cause: "A step that prepares an interpreter raised; the traceback follows.",
+        remedy: "Look at the traceback.";
+    SubscriberSystemExit = 190 Error "SystemExit exception raised by an event subscriber for '{}' was ignored",
+        cause: "A function given to mod_wsgi.subscribe_events or subscribe_shutdown called sys.exit().",
+        remedy: "Let the function return.";
+    CloseLookup = 194 Error "looking up the close attribute of the response raised for WSGI script '{}'",
+        cause: "The object that the application returned has a close attribute that raises; the traceback follows.",
+        remedy: "Mend the class of that object.";
+    SwitchIntervalIgnored = 199 Warning "WSGISwitchInterval in <WSGIInterpreterOptions> is ignored for application group '{}'",
+        cause: "All interpreters of a child share one GIL, and the interval belongs to it.",
+        remedy: "Write WSGISwitchInterval outside of the container.";
+    PythonAbsent = 210 Error "Python is not running in this child; '{}' is not run",
+        cause: "Python could not be started when the child began; message 0001 or one above 1000 said why.",
+        remedy: "See that message.";
+    EngineMissing = 1001 Critical "there is no engine for Python {}: '{}' could not be opened: {}",
+        cause: "Each version of Python has its own engine file beside the module, and this one is missing or does not load.",
+        remedy: "Install the engine for that version, or set WSGIPythonHome to a Python that has one.";
+    AbiMismatch = 1002 Critical "module '{}' ({}) and engine '{}' ({}) are not of the same release",
+        cause: "One of the two files was replaced without the other, or the server was not restarted after an upgrade.",
+        remedy: "Install both from one release, and stop and start the server; a graceful restart is not enough.";
+    PythonHome = 1003 Critical "WSGIPythonHome: {}",
+        cause: "The prefix or virtual environment is missing, may not be read by this user, or holds no usable Python.",
+        remedy: "Do what the text says, then restart.";
+    StandardLibrary = 1004 Critical "the standard library of the default Python is not usable: {}",
+        cause: "Files that Python needs to start are missing or may not be read by this user.",
+        remedy: "Install that Python anew, or set WSGIPythonHome.";
+    EngineVersion = 1005 Critical "the engine '{}' is for Python {}, not for Python {}",
+        cause: "An engine file bears the name of another version than it was compiled for.",
+        remedy: "Install the engine files of one release unchanged.";
+    LoadTimedOut = 1006 Error "gave up after {} s waiting for another thread to load WSGI script '{}'; answered with 503",
+        cause: "Loading the script takes longer than requests may wait for it, perhaps because its body waits for something.",
+        remedy: "Look at what the script does while it is imported; load it ahead with WSGIImportScript.";
+    NoEffectYet = 1007 Warning "{} has no effect: {}",
+        cause: "The configuration uses a directive that this release accepts but does not act upon.",
+        remedy: "Remove the directive, or wait for the release that has it.";
+    DaemonServedEmbedded = 1008 Warning "{} describes daemon processes; there are none, and all requests are served in the httpd children",
+        cause: "The configuration was written for daemon mode.",
+        remedy: "Nothing, if that is what is wanted. Processes and threads are those of the MPM.";
+    BodyTooLarge = 1009 Error "{}",
+        cause: "The request declares a longer body than LimitRequestBody allows; it was answered with 413.",
+        remedy: "Raise LimitRequestBody where such uploads are wanted.";
+    ShortBody = 1010 Error "WSGI script '{}' declared a Content-Length of {} and produced {} bytes; the connection is closed",
+        cause: "The application's response ended before the length that it had announced.",
+        remedy: "Let the application announce the length it sends, or none.";
+    Panic = 1011 Error "internal error at {}: {}; the request was ended",
+        cause: "A defect of mod_wsgi_rs.",
+        remedy: "Report it with this line.";
+    IncompatibleExtension = 1012 Error "'{}' cannot be imported in {}: {}",
+        cause: "The package does not support more than one interpreter in a process.",
+        remedy: "Run the application in the main interpreter, with WSGIApplicationGroup %{GLOBAL}.";
+    TooManyInterpreters = 1013 Error "this child holds {} Python interpreters already, so there is none for application group '{}'",
+        cause: "Interpreters are never ended, and the names of application groups come from requests (%{HOST}, %{ENV:...}).",
+        remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one.";
+    HopByHopDropped = 1014 Info "the response header '{}' of WSGI script '{}' was dropped",
+        cause: "How a connection goes on is for httpd to say (RFC 9110, 7.6.1).",
+        remedy: "Let the application leave such headers out.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_ascend_so_none_stands_twice() {
+        assert!(Message::ALL.is_sorted_by(|a, b| a.number() < b.number()));
+    }
+
+    #[test]
+    fn each_entry_is_whole() {
+        for message in Message::ALL {
+            assert!(
+                message.cause().ends_with('.') && message.remedy().ends_with('.'),
+                "{message:?}"
+            );
+            assert!(
+                !message.text().ends_with('.') && !message.text().is_empty(),
+                "{message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retired_numbers_stay_retired() {
+        for number in [37, 39, 66, 92, 93, 180, 193, 197] {
+            assert!(
+                Message::ALL
+                    .iter()
+                    .all(|message| message.number() != number),
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_have_number_and_values() {
+        assert_eq!(
+            Message::ApplicationException.line(&[&"ValueError", &"/a.wsgi", &"main interpreter"]),
+            "WSGI0174: ValueError exception raised processing WSGI script '/a.wsgi' in main interpreter"
+        );
+        assert_eq!(
+            Message::LoadTimedOut.line(&[&10, &"/{}.wsgi"]),
+            "WSGI1006: gave up after 10 s waiting for another thread to load WSGI script '/{}.wsgi'; answered with 503"
+        );
+        assert_eq!(Message::ScriptNotFound.level(), Level::Error);
+    }
+
+    #[test]
+    fn texts_that_log_watchers_know_are_kept() {
+        let line = Message::ApplicationException.line(&[&"KeyError", &"/x", &"y"]);
+        assert!(line.contains("KeyError exception raised processing WSGI script"));
+        assert!(
+            Message::ApplicationSystemExit
+                .text()
+                .starts_with("SystemExit exception raised by WSGI script")
+        );
+    }
+}
