@@ -247,7 +247,7 @@ messages! {
     BodyTooLarge = 1009 Error "{}",
         cause: "The request declares a longer body than LimitRequestBody allows; it was answered with 413.",
         remedy: "Raise LimitRequestBody where such uploads are wanted.";
-    ShortBody = 1010 Error "WSGI script '{}' declared a Content-Length of {} and produced {} bytes; the connection is closed",
+    ShortBody = 1010 Error "WSGI script '{}' ended its response before the Content-Length that it had declared; the connection is closed",
         cause: "The application's response ended before the length that it had announced.",
         remedy: "Let the application announce the length it sends, or none.";
     Panic = 1011 Error "internal error at {}: {}; the request was ended",
@@ -259,7 +259,7 @@ messages! {
     TooManyInterpreters = 1013 Error "this child holds {} Python interpreters already, so there is none for application group '{}'",
         cause: "Interpreters are never ended, and the names of application groups come from requests (%{HOST}, %{ENV:...}).",
         remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one.";
-    HopByHopDropped = 1014 Info "the response header '{}' of WSGI script '{}' was dropped",
+    HopByHopDropped = 1014 Info "the response header '{}' was dropped: how the connection goes on is for httpd to say",
         cause: "How a connection goes on is for httpd to say (RFC 9110, 7.6.1).",
         remedy: "Let the application leave such headers out.";
 }

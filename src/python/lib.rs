@@ -1,1 +1,32 @@
-//! Placeholder until the first commit of this crate.
+//! CPython and the WSGI machinery, without httpd: what a request needs from outside comes through the host table of
+//! `wsgi_abi`, which the unit tests fill in themselves.
+//!
+//! From `pyo3` only `pyo3::ffi` is used: the high-level API attaches to the main interpreter and keeps type objects
+//! in process-wide statics, which is unsound with several interpreters. The `[S-n]` in comments are the numbered
+//! facts of `SAFETY.md`.
+
+mod call;
+mod environ;
+mod errors;
+mod events;
+pub mod host;
+mod interpreter;
+mod object;
+mod output;
+mod request;
+mod response;
+mod runtime;
+mod script;
+mod setup;
+mod thread_state;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use call::run;
+pub use runtime::{Config, VERSION, load, start, stop};
+pub use setup::Process;
+
+#[cfg(Py_GIL_DISABLED)]
+compile_error!("free-threaded builds of Python are not supported yet: choose the build with the GIL");

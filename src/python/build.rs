@@ -1,0 +1,14 @@
+//! Passes on what pyo3's build found out about the Python: the `Py_3_x` cfgs, the path of the interpreter that
+//! is the engine's default, and where its libpython lies (for the unit tests).
+
+fn main() {
+    pyo3_build_config::use_pyo3_cfgs();
+    let config = pyo3_build_config::get();
+    if let Some(executable) = config.executable() {
+        println!("cargo::rustc-env=WSGI_ENGINE_PYTHON={executable}");
+    }
+    println!("cargo::rustc-env=WSGI_ENGINE_VERSION={}.{}", config.version().major, config.version().minor);
+    if let Some(dir) = config.lib_dir() {
+        println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{dir}");
+    }
+}

@@ -1,0 +1,421 @@
+//! One request, from the module's call to its answer: load the script, make the environ, call the application,
+//! iterate over what it returned, close it always, leave Python, send the rest.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use pyo3::ffi;
+use wsgi_abi::{RunOutcome, RunRequest};
+use wsgi_core::outcome::Message;
+
+use crate::environ::{self, Parts};
+use crate::errors::{self, is_system_exit, level_of, log_traceback};
+use crate::host::{Failure, Request, slice};
+use crate::interpreter;
+use crate::object::{Attached, Obj, PyResult, Raised};
+use crate::output::{self, End, Last, Sent};
+use crate::request::RequestState;
+use crate::script::{Application, NotLoaded, Wanted};
+use crate::types::{self, ErrorsStream, State};
+use crate::{events, thread_state};
+
+static CLOSING: AtomicBool = AtomicBool::new(false);
+static THREADS: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// Number of this thread, for `mod_wsgi.thread_id`.
+    static THREAD_ID: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Whether this thread is inside [`run`].
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// The application that this thread ran last, to find it again without a lookup.
+    static LAST: Cell<Option<&'static Application>> = const { Cell::new(None) };
+}
+
+/// Number of the calling thread, given at first use; the thread that starts the engine gets 0.
+pub(crate) fn thread_id() -> u32 {
+    THREAD_ID.get().unwrap_or_else(|| {
+        let id = THREADS.fetch_add(1, Ordering::Relaxed);
+        THREAD_ID.set(Some(id));
+        id
+    })
+}
+
+/// Whether the calling thread is inside a request, as a signal handler may find it.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// From now on no request is let in.
+pub(crate) fn close() {
+    CLOSING.store(true, Ordering::Release);
+}
+
+/// What Python left behind when it was left.
+enum Left {
+    /// The application is done; the rest may be sent.
+    Done(Last),
+    /// The client is gone.
+    Aborted,
+    /// The application failed after the response had begun.
+    Cut,
+    /// Nothing was sent.
+    Nothing(RunOutcome),
+}
+
+/// Runs one request on the calling thread.
+///
+/// # Safety
+/// Everything that `raw` points at must be valid until the function returns, and `raw.host` a request that the
+/// calling thread owns.
+pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
+    // SAFETY: by contract.
+    let (group, script) = unsafe { (raw.group.get_or_empty(), raw.script.get_or_empty()) };
+    // SAFETY: by contract; calls of the host go through the state, one at a time.
+    let state =
+        unsafe { RequestState::new(Request::new(raw.host), raw.has_body, raw.header_only) };
+    if CLOSING.load(Ordering::Acquire) {
+        return fail(&state, Message::PythonAbsent, &[&String::from_utf8_lossy(script)]);
+    }
+    let Some(application) = find(group, script) else {
+        return fail(&state, Message::InterpreterUnavailable, &[&interpreter::describe(group)]);
+    };
+    INSIDE.set(true);
+    let left = thread_state::attach(application.interpreter(), |py| {
+        let entered = state.enter();
+        // SAFETY: passed on.
+        let left = unsafe { in_python(py, raw, application, &state) };
+        drop(entered);
+        left
+    });
+    state.finish();
+    // SAFETY: this is the thread that runs the request, after `finish`.
+    let outcome = send_rest(unsafe { state.host_after_finish() }, application, &state, left);
+    INSIDE.set(false);
+    outcome
+}
+
+fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display]) -> RunOutcome {
+    state.log_line(level_of(message), message.line(values).as_bytes());
+    state.finish();
+    RunOutcome::Failed
+}
+
+fn find(group: &[u8], script: &[u8]) -> Option<&'static Application> {
+    if let Some(last) = LAST.get()
+        && last.script() == script
+        && last.interpreter().name() == group
+    {
+        return Some(last);
+    }
+    let application = interpreter::of_group(group)?.application(script);
+    LAST.set(Some(application));
+    Some(application)
+}
+
+fn send_rest(host: Request, application: &Application, state: &RequestState, left: Left) -> RunOutcome {
+    match left {
+        Left::Nothing(outcome) => return outcome,
+        Left::Aborted => {}
+        Left::Cut => host.cut_response(),
+        Left::Done(last) => match output::finish(host, state, last) {
+            Ok(End::Whole) | Err(Failure::Aborted) => {}
+            Ok(End::Short) => {
+                let line = Message::ShortBody.line(&[&application.script_text()]);
+                host.log(level_of(Message::ShortBody), line.as_bytes());
+                host.cut_response();
+            }
+            Err(Failure::Other(reason)) => {
+                let line = format!(
+                    "The response of WSGI script '{}' could not be sent: {reason}",
+                    application.script_text()
+                );
+                host.log(crate::host::Level::Error, line.as_bytes());
+            }
+        },
+    }
+    RunOutcome::Responded
+}
+
+/// # Safety
+/// As for [`run`].
+unsafe fn in_python(
+    py: &Attached<'_>,
+    raw: &RunRequest,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+) -> Left {
+    // SAFETY: by contract.
+    let resource = unsafe { raw.resource.get_or_empty() };
+    let wanted = Wanted {
+        mtime: (raw.script_mtime >= 0).then_some(raw.script_mtime),
+        reloading: raw.script_reloading,
+        resource: Some(resource),
+        timeout: Duration::from_secs(u64::from(raw.load_timeout)),
+    };
+    let module = match application.module(py, &wanted, Some(request)) {
+        Ok(module) => module,
+        Err(NotLoaded::Failed) => return Left::Nothing(RunOutcome::Failed),
+        Err(NotLoaded::TimedOut) => return Left::Nothing(RunOutcome::LoadTimedOut),
+    };
+    // SAFETY: by contract.
+    let name = unsafe { raw.callable.get_or_empty() };
+    let callable = match lookup(py, &module, name) {
+        Ok(Some(callable)) => callable,
+        Ok(None) => {
+            let line = Message::CallableMissing.line(&[&application.script_text(), &String::from_utf8_lossy(name)]);
+            request.log_line(level_of(Message::CallableMissing), line.as_bytes());
+            return Left::Nothing(RunOutcome::CallableMissing);
+        }
+        Err(raised) => return failed(py, raised, application, request),
+    };
+    let state = application.interpreter().module(py);
+    let errors = match ErrorsStream::of_request(py, state, request) {
+        Ok(errors) => errors,
+        Err(raised) => return failed(py, raised, application, request),
+    };
+    // SAFETY: by contract.
+    let left = match unsafe { exchange(py, raw, state, application, request, &errors, callable) } {
+        Ok(left) => left,
+        Err(raised) => failed(py, raised, application, request),
+    };
+    errors.recycle(state);
+    left
+}
+
+fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Option<Obj<'i>>> {
+    let name = types::interned_latin1(py, name)?;
+    // SAFETY: attached; dictionary and item are borrowed, the item gets a reference of its own.
+    unsafe {
+        let item = ffi::PyDict_GetItemWithError(ffi::PyModule_GetDict(module.as_ptr()), name.as_ptr());
+        if !item.is_null() {
+            py.share(item).map(Some)
+        } else if ffi::PyErr_Occurred().is_null() {
+            Ok(None)
+        } else {
+            Err(Raised)
+        }
+    }
+}
+
+/// Calls the application and sends what it gives.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn exchange<'i>(
+    py: &Attached<'i>,
+    raw: &RunRequest,
+    state: &State,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+    errors: &ErrorsStream<'i>,
+    callable: Obj<'i>,
+) -> PyResult<Left> {
+    let input = types::new_input(py, state, request)?;
+    let parts = Parts {
+        // SAFETY: by contract.
+        entries: unsafe { slice(raw.environ, raw.environ_len) },
+        https: raw.https,
+        thread_id: thread_id(),
+        request_time: raw.request_time,
+        input: &input,
+        errors: errors.stream(),
+        apache_request: raw.apache_request,
+    };
+    // SAFETY: by contract.
+    let environ = unsafe { environ::build(py, state, &parts)? };
+    let adapter = types::new_adapter(py, state, request)?;
+    // SAFETY: attached; the name is kept in this interpreter.
+    let start_response =
+        unsafe { py.own(ffi::PyObject_GetAttr(adapter.as_ptr(), state.names.start_response.as_ptr()))? };
+    let listened = events::wanted(state);
+    let callable = if listened {
+        publish_started(py, state, application, request, raw, &environ, callable)?
+    } else {
+        callable
+    };
+
+    let left = match callable.call(py, [&environ, &start_response]) {
+        Ok(result) => {
+            let sent = output::send_result(py, state, request, &result);
+            let left = match sent {
+                Ok(Sent::All(last)) => Left::Done(last),
+                Ok(Sent::Aborted) => Left::Aborted,
+                Err(raised) => failed(py, raised, application, request),
+            };
+            close_result(py, state, application, request, &result);
+            left
+        }
+        Err(raised) => failed(py, raised, application, request),
+    };
+    if listened && let Err(raised) = publish_finished(py, state, application, request, raw, &environ) {
+        py.clear(raised);
+    }
+    Ok(left)
+}
+
+/// `close()`, if the result has one; what it raises is logged and changes nothing.
+fn close_result<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) {
+    // SAFETY: attached and alive.
+    unsafe {
+        // The types that most applications return have none.
+        if ffi::PyList_CheckExact(result.as_ptr()) != 0 || ffi::PyTuple_CheckExact(result.as_ptr()) != 0 {
+            return;
+        }
+        let close = ffi::PyObject_GetAttr(result.as_ptr(), state.names.close.as_ptr());
+        if close.is_null() {
+            if ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
+                ffi::PyErr_Clear();
+            } else {
+                let line = Message::CloseLookup.line(&[&application.script_text()]);
+                let interpreter = Some(application.interpreter());
+                errors::log_raised(py, Raised, Some(request), Message::CloseLookup, &line, interpreter);
+            }
+            return;
+        }
+        if let Ok(close) = py.own(close)
+            && let Err(raised) = close.call(py, [])
+        {
+            log_application_exception(py, raised, application, request);
+        }
+    }
+}
+
+/// Logs what the application raised, and says what that means for the response.
+fn failed(
+    py: &Attached<'_>,
+    raised: Raised,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+) -> Left {
+    let timed_out = log_application_exception(py, raised, application, request);
+    let response = request.response();
+    if response.is_committed() {
+        Left::Cut
+    } else if response.is_collected_whole() {
+        // The client is owed what was complete before the exception.
+        Left::Done(Last::Collected)
+    } else if timed_out {
+        Left::Nothing(RunOutcome::TimedOut)
+    } else {
+        Left::Nothing(RunOutcome::Failed)
+    }
+}
+
+/// Returns whether it was `mod_wsgi.RequestTimeout`.
+fn log_application_exception(
+    py: &Attached<'_>,
+    raised: Raised,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+) -> bool {
+    let Some(exception) = py.take(raised) else { return false };
+    let interpreter = application.interpreter();
+    let state = interpreter.module(py);
+    // SAFETY: attached; the class is kept in this interpreter.
+    if unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), state.request_timeout.as_ptr()) } != 0 {
+        request.log_line(crate::host::Level::Info, b"Request interrupted by RequestTimeout; thread recovered");
+        return true;
+    }
+    let context = format!("{} in embedded mode", interpreter.describe());
+    let script = application.script_text();
+    if is_system_exit(&exception) {
+        let line = Message::ApplicationSystemExit.line(&[&script, &context]);
+        request.log_line(level_of(Message::ApplicationSystemExit), line.as_bytes());
+        return false;
+    }
+    let line = Message::ApplicationException.line(&[&exception.type_name(), &script, &context]);
+    request.log_line(level_of(Message::ApplicationException), line.as_bytes());
+    log_traceback(py, &exception, Some(request), Some(interpreter));
+    if events::wanted(state)
+        && let Err(raised) = publish_exception(py, state, application, request, &exception)
+    {
+        py.clear(raised);
+    }
+    false
+}
+
+/// Entries of a payload that say which request it is about.
+fn payload<'i>(py: &Attached<'i>, raw: &RunRequest, environ: &Obj<'i>) -> PyResult<Obj<'i>> {
+    let payload = py.dict()?;
+    // SAFETY: attached; a borrowed item of a live dictionary, or null.
+    unsafe {
+        for (from, to) in [(c"mod_wsgi.request_id", c"request_id"), (c"mod_wsgi.server_pid", c"server_pid")] {
+            let value = ffi::PyDict_GetItemString(environ.as_ptr(), from.as_ptr());
+            if !value.is_null() {
+                payload.set_item(to, &py.share(value)?)?;
+            }
+        }
+    }
+    payload.set_item(c"thread_id", &py.int(thread_id().into())?)?;
+    payload.set_item(c"request_start", &py.float(environ::seconds(raw.request_time))?)?;
+    payload.set_item(c"queue_start", &py.float(0.0)?)?;
+    payload.set_item(c"daemon_start", &py.float(0.0)?)?;
+    Ok(payload)
+}
+
+/// `request_started`; a subscriber may put another application in place.
+fn publish_started<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+    raw: &RunRequest,
+    environ: &Obj<'i>,
+    callable: Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let payload = payload(py, raw, environ)?;
+    // SAFETY: the request's bytes are valid while it runs.
+    let name = unsafe { raw.callable.get_or_empty() };
+    payload.set_item(c"application_object", &callable)?;
+    payload.set_item(c"callable_object", &py.latin1(name)?)?;
+    payload.set_item(c"request_environ", environ)?;
+    payload.set_item(c"application_start", &py.float(environ::now())?)?;
+    events::publish(py, state, Some(application.interpreter()), Some(request), "request_started", &payload)?;
+    // SAFETY: attached; a borrowed item of a live dictionary, or null.
+    unsafe {
+        let chosen = ffi::PyDict_GetItemString(payload.as_ptr(), c"application_object".as_ptr());
+        if chosen.is_null() { Ok(callable) } else { py.share(chosen) }
+    }
+}
+
+fn publish_finished<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+    raw: &RunRequest,
+    environ: &Obj<'i>,
+) -> PyResult<()> {
+    let payload = payload(py, raw, environ)?;
+    payload.set_item(c"application_finish", &py.float(environ::now())?)?;
+    let status = request.response().status();
+    payload.set_item(c"status", &py.int(status.into())?)?;
+    events::publish(py, state, Some(application.interpreter()), Some(request), "request_finished", &payload)
+}
+
+fn publish_exception<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    application: &'static Application,
+    request: &Arc<RequestState>,
+    exception: &Obj<'i>,
+) -> PyResult<()> {
+    let payload = py.dict()?;
+    // SAFETY: attached and alive; the type outlives the exception.
+    let info = unsafe {
+        let class = py.share(ffi::Py_TYPE(exception.as_ptr()).cast())?;
+        let trace = ffi::PyException_GetTraceback(exception.as_ptr());
+        let trace = if trace.is_null() { py.none() } else { py.own(trace)? };
+        py.tuple([class, exception.clone(), trace])?
+    };
+    payload.set_item(c"exception_info", &info)?;
+    events::publish(py, state, Some(application.interpreter()), Some(request), "request_exception", &payload)
+}

@@ -1,0 +1,137 @@
+//! The environ of a request as a Python dict.
+//!
+//! Starts as a copy of the entries that all requests share. Keys are interned strings found by number, or for
+//! header names in a bounded table; values that seldom change are compared with the last ones and used again.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pyo3::ffi;
+use wsgi_abi::keys::{KEYS, PATHS, STEADY};
+use wsgi_abi::{EnvEntry, KeyKind};
+use wsgi_core::environ::header_key;
+
+use crate::object::{Attached, Kept, Obj, PyResult, Raised, done};
+use crate::types::{State, interned_latin1};
+
+/// Environ keys kept beside the known ones, in each interpreter. Clients choose header names, hence a bound.
+const MAX_MORE_KEYS: usize = 512;
+
+/// What the dict is made of, besides the entries.
+pub(crate) struct Parts<'a, 'i> {
+    pub(crate) entries: &'a [EnvEntry],
+    pub(crate) https: bool,
+    pub(crate) thread_id: u32,
+    /// Microseconds since the epoch.
+    pub(crate) request_time: i64,
+    pub(crate) input: &'a Obj<'i>,
+    pub(crate) errors: &'a Obj<'i>,
+    /// `request_rec *`, or null.
+    pub(crate) apache_request: *mut std::ffi::c_void,
+}
+
+/// Makes the dict.
+///
+/// # Safety
+/// The bytes of the entries must be valid during the call, and `apache_request` a request_rec or null.
+pub(crate) unsafe fn build<'i>(py: &Attached<'i>, state: &State, parts: &Parts<'_, 'i>) -> PyResult<Obj<'i>> {
+    // SAFETY: attached to the interpreter of `state`, whose kept objects are alive; the dict takes references of
+    // its own.
+    unsafe {
+        let base = state.base_environ.get().ok_or(Raised)?;
+        let environ = py.own(ffi::PyDict_Copy(base.as_ptr()))?;
+        for entry in parts.entries {
+            let value = value(py, state, entry)?;
+            match entry.kind {
+                KeyKind::Known => {
+                    let key = state.keys[usize::from(entry.id).min(KEYS.len() - 1)];
+                    set(&environ, key.as_ptr(), &value)?;
+                }
+                KeyKind::Header | KeyKind::Literal => {
+                    set(&environ, key(py, state, entry)?.as_ptr(), &value)?;
+                }
+            }
+        }
+        let names = &state.names;
+        set(&environ, names.input.as_ptr(), parts.input)?;
+        set(&environ, names.errors.as_ptr(), parts.errors)?;
+        if parts.https {
+            set(&environ, names.url_scheme.as_ptr(), &names.https.get(py))?;
+        }
+        set(&environ, names.thread_id.as_ptr(), &py.int(parts.thread_id.into())?)?;
+        let request_start = py.float(seconds(parts.request_time))?;
+        set(&environ, names.request_start.as_ptr(), &request_start)?;
+        set(&environ, names.application_start.as_ptr(), &py.float(now())?)?;
+        if !parts.apache_request.is_null() {
+            let capsule = py.own(ffi::PyCapsule_New(parts.apache_request, std::ptr::null(), None))?;
+            environ.set_item(c"apache.request_rec", &capsule)?;
+        }
+        Ok(environ)
+    }
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_micros() as f64 / 1e6).unwrap_or(0.0)
+}
+
+/// Microseconds as seconds.
+pub(crate) fn seconds(microseconds: i64) -> f64 {
+    microseconds as f64 / 1e6
+}
+
+/// # Safety
+/// `key` must be a live `str` of the interpreter that `environ` and `value` belong to.
+unsafe fn set(environ: &Obj<'_>, key: *mut ffi::PyObject, value: &Obj<'_>) -> PyResult<()> {
+    // SAFETY: by contract.
+    done(unsafe { ffi::PyDict_SetItem(environ.as_ptr(), key, value.as_ptr()) })
+}
+
+/// # Safety
+/// As for [`build`].
+unsafe fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyResult<Obj<'i>> {
+    // SAFETY: by contract.
+    let Some(bytes) = (unsafe { entry.value.get() }) else { return Ok(py.none()) };
+    let id = usize::from(entry.id);
+    if entry.kind != KeyKind::Known || !STEADY.get(id).copied().unwrap_or(false) {
+        return py.latin1(bytes);
+    }
+    let mut steady = state.steady.borrow_mut();
+    let slot = &mut steady[id];
+    if let Some((last, kept)) = slot
+        && last == bytes
+    {
+        // SAFETY: kept in this interpreter.
+        return Ok(unsafe { kept.get(py) });
+    }
+    let made = if PATHS.contains(&entry.id) { py.fs_path(bytes)? } else { py.latin1(bytes)? };
+    let old = slot.replace((bytes.to_vec(), Kept::new(made.clone())));
+    drop(steady);
+    if let Some((_, old)) = old {
+        // SAFETY: takes over the reference that was kept in this interpreter; a `str` runs no code when it goes.
+        drop(unsafe { py.own(old.as_ptr()) });
+    }
+    Ok(made)
+}
+
+/// The key of a header or of a variable that has no number.
+///
+/// # Safety
+/// As for [`build`].
+unsafe fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyResult<Obj<'i>> {
+    // SAFETY: by contract.
+    let name = unsafe { entry.key.get_or_empty() };
+    // A variable and a header may be spelled alike and mean different keys, so only headers are kept by their name.
+    if entry.kind == KeyKind::Literal {
+        return interned_latin1(py, name);
+    }
+    if let Some(known) = state.more_keys.borrow().get(name) {
+        // SAFETY: kept in this interpreter.
+        return Ok(unsafe { known.get(py) });
+    }
+    let made = interned_latin1(py, &header_key(name))?;
+    let mut keys = state.more_keys.borrow_mut();
+    if keys.len() < MAX_MORE_KEYS {
+        keys.insert(name.to_vec(), Kept::new(made.clone()));
+    }
+    Ok(made)
+}

@@ -1,0 +1,333 @@
+//! Sending: the body that the application gives, chunk by chunk, and what is left to send once Python was left.
+//!
+//! A body whose end is known (a list or tuple, or one that has reached its declared length) is collected while it is
+//! small, and leaves in one piece after Python; everything else goes out at once, with the GIL released.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pyo3::ffi;
+use wsgi_abi::WriteEnd;
+
+use crate::host::{Failure, Request};
+use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
+use crate::request::RequestState;
+use crate::response::{COLLECT_LIMIT, Commit};
+use crate::types::{State, bytes_of, request_ended, write_failed};
+
+/// What is to be sent after Python was left.
+#[derive(Default)]
+pub(crate) enum Last {
+    /// Headers, where they have not left, and what was collected.
+    #[default]
+    Collected,
+    /// A part of a file.
+    File {
+        /// The file, a descriptor of our own.
+        fd: OwnedFd,
+        /// Where to begin.
+        offset: u64,
+        /// How much to send.
+        length: u64,
+    },
+}
+
+/// How sending the body ended.
+pub(crate) enum Sent {
+    /// All of it was taken.
+    All(Last),
+    /// The client is gone; nobody is interested in the rest.
+    Aborted,
+}
+
+/// Sends data at once, and the headers before it.
+pub(crate) fn send(py: &Attached<'_>, request: &Arc<RequestState>, data: &[u8], end: WriteEnd) -> PyResult<()> {
+    match send_or_failure(py, request, data, end)? {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(write_failed(py, &failure)),
+    }
+}
+
+fn send_or_failure(
+    py: &Attached<'_>,
+    request: &Arc<RequestState>,
+    data: &[u8],
+    end: WriteEnd,
+) -> PyResult<Result<(), Failure>> {
+    let (commit, pending, take) = {
+        let mut response = request.response();
+        let commit = response.commit(None);
+        if commit.is_none() && !response.is_committed() {
+            drop(response);
+            return Err(not_started(py));
+        }
+        let take = response.take(data.len());
+        (commit, std::mem::take(&mut response.pending), take)
+    };
+    let sent = request.host_call(py, move |host| {
+        start(host, commit.as_ref())?;
+        if !pending.is_empty() {
+            host.write(&pending, WriteEnd::More)?;
+        }
+        if take > 0 || end != WriteEnd::More { host.write(&data[..take], end) } else { Ok(()) }
+    });
+    sent.map_err(|_| request_ended(py))
+}
+
+/// Hands over the headers, if they are still here.
+fn start(host: Request, commit: Option<&Commit>) -> Result<(), Failure> {
+    match commit {
+        Some(commit) => host.start_response(&commit.head, commit.content_length),
+        None => Ok(()),
+    }
+}
+
+/// Sends what the application returned.
+pub(crate) fn send_result<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) -> PyResult<Sent> {
+    // SAFETY: attached and alive.
+    let (is_list, is_tuple) =
+        unsafe { (ffi::PyList_CheckExact(result.as_ptr()) != 0, ffi::PyTuple_CheckExact(result.as_ptr()) != 0) };
+    if is_list || is_tuple {
+        return send_known(py, request, result, is_list);
+    }
+    if let Some(file) = file_of(py, state, request, result)? {
+        return Ok(Sent::All(file));
+    }
+    send_iterable(py, request, result)
+}
+
+/// A list or tuple: all chunks are there, so the length is known and nothing needs a flush.
+fn send_known<'i>(
+    py: &Attached<'i>,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+    is_list: bool,
+) -> PyResult<Sent> {
+    let mut chunks: Vec<Obj<'i>> = Vec::new();
+    let mut single = None;
+    let count = result.len()?;
+    let mut total: usize = 0;
+    for at in 0..count {
+        // SAFETY: attached; the index is in range, for nothing has run since the length was asked.
+        let chunk = unsafe {
+            let item = if is_list {
+                ffi::PyList_GetItem(result.as_ptr(), at as isize)
+            } else {
+                ffi::PyTuple_GetItem(result.as_ptr(), at as isize)
+            };
+            py.share(item)?
+        };
+        check_bytes(py, &chunk)?;
+        total += bytes_of(&chunk).len();
+        if count == 1 {
+            single = Some(chunk);
+        } else {
+            chunks.push(chunk);
+        }
+    }
+    let chunks: &[Obj<'i>] = single.as_ref().map_or(&chunks, std::slice::from_ref);
+    let (large, commit) = {
+        let mut response = request.response();
+        if !response.is_started() {
+            drop(response);
+            return Err(not_started(py));
+        }
+        if total + response.pending.len() <= COLLECT_LIMIT {
+            for chunk in chunks {
+                response.pending.extend_from_slice(bytes_of(chunk));
+            }
+            (false, None)
+        } else {
+            (true, response.commit(Some(total as u64)))
+        }
+    };
+    if !large {
+        return Ok(Sent::All(Last::Collected));
+    }
+    let started = request.host_call(py, move |host| start(host, commit.as_ref())).map_err(|_| request_ended(py))?;
+    if let Err(failure) = started {
+        return aborted_or_raised(py, &failure);
+    }
+    for chunk in chunks {
+        if let Err(failure) = send_or_failure(py, request, bytes_of(chunk), WriteEnd::More)? {
+            return aborted_or_raised(py, &failure);
+        }
+    }
+    Ok(Sent::All(Last::Collected))
+}
+
+/// Any other iterable: each chunk goes out when it comes, but for one that completes the declared length.
+fn send_iterable<'i>(py: &Attached<'i>, request: &Arc<RequestState>, result: &Obj<'i>) -> PyResult<Sent> {
+    // SAFETY: attached and alive.
+    let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr()))? };
+    loop {
+        // SAFETY: an iterator; null means the end, or an exception.
+        let chunk = unsafe { ffi::PyIter_Next(iterator.as_ptr()) };
+        if chunk.is_null() {
+            break;
+        }
+        // SAFETY: a new reference.
+        let chunk = unsafe { py.own(chunk)? };
+        check_bytes(py, &chunk)?;
+        let data = bytes_of(&chunk);
+        if data.is_empty() {
+            continue;
+        }
+        if collect(request, data) {
+            continue;
+        }
+        if request.response().is_complete() {
+            // Surplus over the declared length.
+            continue;
+        }
+        if let Err(failure) = send_or_failure(py, request, data, WriteEnd::Flush)? {
+            return aborted_or_raised(py, &failure);
+        }
+    }
+    // SAFETY: attached.
+    if unsafe { !ffi::PyErr_Occurred().is_null() } {
+        return Err(Raised);
+    }
+    if !request.response().is_started() {
+        return Err(not_started(py));
+    }
+    Ok(Sent::All(Last::Collected))
+}
+
+/// Keeps the data for later if it is small and completes what was declared.
+fn collect(request: &RequestState, data: &[u8]) -> bool {
+    let mut response = request.response();
+    if response.is_committed() || data.len() > COLLECT_LIMIT {
+        return false;
+    }
+    let complete = match response.declared() {
+        Some(declared) => response.pending.len() as u64 + data.len() as u64 >= declared,
+        None => false,
+    };
+    if complete {
+        let room = response.declared().unwrap_or(0) as usize - response.pending.len();
+        response.pending.extend_from_slice(&data[..data.len().min(room)]);
+    }
+    complete
+}
+
+/// A file wrapper whose file httpd can send itself.
+fn file_of<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) -> PyResult<Option<Last>> {
+    // SAFETY: attached; the class is kept in this interpreter.
+    match unsafe { ffi::PyObject_IsInstance(result.as_ptr(), state.file_wrapper.as_ptr()) } {
+        -1 => return Err(Raised),
+        0 => return Ok(None),
+        _ => {}
+    }
+    {
+        let response = request.response();
+        if response.is_committed() || !response.is_started() {
+            return Ok(None);
+        }
+    }
+    let filelike = result.attr(py, c"filelike")?;
+    let Some((fd, offset)) = descriptor_of(py, &filelike) else { return Ok(None) };
+    let stat = py.detach(|| {
+        let fd = rustix::io::fcntl_dupfd_cloexec(&fd, 3).ok()?;
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file().then_some((fd, stat.st_size))
+    });
+    let Some((fd, size)) = stat else { return Ok(None) };
+    let available = u64::try_from(size).unwrap_or(0).saturating_sub(offset);
+    let length = request.response().declared().map_or(available, |declared| declared.min(available));
+    let commit = request.response().commit_with_length(length);
+    let started = request.host_call(py, move |host| start(host, commit.as_ref())).map_err(|_| request_ended(py))?;
+    if let Err(failure) = started {
+        return Err(write_failed(py, &failure));
+    }
+    request.response().take(usize::try_from(length).unwrap_or(usize::MAX));
+    Ok(Some(Last::File { fd, offset, length }))
+}
+
+/// The descriptor and position of a file object; `None` where it has none, which is no error.
+fn descriptor_of<'i>(
+    py: &Attached<'i>,
+    filelike: &Obj<'i>,
+) -> Option<(std::os::fd::BorrowedFd<'static>, u64)> {
+    let number = |name| -> PyResult<Option<i64>> {
+        let answer = filelike.call_method(py, name, [])?;
+        // SAFETY: attached and alive.
+        if unsafe { ffi::PyLong_Check(answer.as_ptr()) } == 0 { Ok(None) } else { answer.as_i64().map(Some) }
+    };
+    let asked = number(c"fileno").and_then(|fd| Ok((fd, number(c"tell")?)));
+    match asked {
+        Ok((Some(fd), Some(offset))) if fd >= 0 => {
+            let fd = i32::try_from(fd).ok()?;
+            // SAFETY: only used to duplicate it; a number that is no open descriptor makes that fail.
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+            Some((fd, u64::try_from(offset).ok()?))
+        }
+        Ok(_) => None,
+        Err(raised) => {
+            py.clear(raised);
+            None
+        }
+    }
+}
+
+/// How a response ended.
+pub(crate) enum End {
+    /// Whole.
+    Whole,
+    /// With fewer bytes than it had declared, and not ended for httpd: it has to be cut.
+    Short,
+}
+
+/// Sends what is left. Called after Python was left, by the thread that runs the request.
+pub(crate) fn finish(host: Request, request: &RequestState, last: Last) -> Result<End, Failure> {
+    match last {
+        Last::Collected => {
+            let (commit, pending, take, short) = {
+                let mut response = request.response();
+                let pending = std::mem::take(&mut response.pending);
+                let commit = response.commit(Some(pending.len() as u64));
+                let take = response.take(pending.len());
+                (commit, pending, take, response.is_short())
+            };
+            start(host, commit.as_ref())?;
+            if short {
+                host.write(&pending[..take], WriteEnd::More)?;
+                return Ok(End::Short);
+            }
+            host.write(&pending[..take], WriteEnd::End)?;
+        }
+        Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,
+    }
+    Ok(End::Whole)
+}
+
+fn check_bytes(py: &Attached<'_>, chunk: &Obj<'_>) -> PyResult<()> {
+    // SAFETY: attached and alive.
+    if unsafe { ffi::PyBytes_Check(chunk.as_ptr()) } != 0 {
+        return Ok(());
+    }
+    let text = format!("response iterable must yield bytes, got value of type {}", chunk.type_name());
+    Err(py.raise(ExceptionClass::Type, &text))
+}
+
+fn not_started(py: &Attached<'_>) -> Raised {
+    py.raise(ExceptionClass::Runtime, "response has not been started: start_response() was not called")
+}
+
+/// A client that leaves ends the iteration without an exception; other failures raise.
+fn aborted_or_raised(py: &Attached<'_>, failure: &Failure) -> PyResult<Sent> {
+    match failure {
+        Failure::Aborted => Ok(Sent::Aborted),
+        Failure::Other(_) => Err(write_failed(py, failure)),
+    }
+}

@@ -1,0 +1,171 @@
+//! What Python's side knows of one request, shared by the thread that runs it and the Python objects that it
+//! handed to the application (`wsgi.input`, `wsgi.errors`, `start_response`).
+//!
+//! The objects may outlive the request, and other Python threads may use them while it runs. Hence two rules:
+//! * every blocking call of the host goes through [`RequestState::host_call`], which takes the request's own lock
+//!   after the GIL was released and gives it back before the GIL is taken again;
+//! * [`RequestState::finish`] marks the request as ended and waits for a call that another thread may still be in.
+//!   Afterwards the objects answer with an exception.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wsgi_core::log_lines::LineBuffer;
+
+use crate::host::{Level, Request};
+use crate::object::Attached;
+use crate::response::Response;
+
+/// State of one request.
+pub(crate) struct RequestState {
+    host: Request,
+    finished: AtomicBool,
+    /// Held during a blocking call of the host, never while attaching.
+    calls: Mutex<()>,
+    /// Partial line of `wsgi.errors` and of the standard streams. Held while lines are logged, so that the request
+    /// cannot end meanwhile.
+    log: Mutex<LineBuffer>,
+    /// Status, headers and what was sent. Held for single steps only.
+    response: Mutex<Response>,
+    /// Leftover of `wsgi.input`. Held for single steps only.
+    pub(crate) input: Mutex<Input>,
+    /// Whether there may be a body at all.
+    pub(crate) has_body: bool,
+}
+
+/// Where reading of the body stands.
+#[derive(Default)]
+pub(crate) struct Input {
+    /// Bytes read from the host and not yet handed out, from `at` on.
+    pub(crate) buffer: Vec<u8>,
+    /// Start of what is left in `buffer`.
+    pub(crate) at: usize,
+    /// The end of the body was seen.
+    pub(crate) ended: bool,
+    /// A read failed; every later one fails too.
+    pub(crate) failed: bool,
+}
+
+/// The request has ended.
+pub(crate) struct Ended;
+
+thread_local! {
+    /// The request that this thread runs, for `sys.stdout` and `sys.stderr`.
+    static CURRENT: Cell<*const RequestState> = const { Cell::new(std::ptr::null()) };
+}
+
+impl RequestState {
+    /// # Safety
+    /// `host` must stay valid until [`RequestState::finish`] has returned.
+    pub(crate) unsafe fn new(host: Request, has_body: bool, header_only: bool) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            finished: AtomicBool::new(false),
+            calls: Mutex::new(()),
+            log: Mutex::new(LineBuffer::new()),
+            response: Mutex::new(Response::new(header_only)),
+            input: Mutex::new(Input::default()),
+            has_body,
+        })
+    }
+
+    /// Whether the request has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// The response so far.
+    pub(crate) fn response(&self) -> MutexGuard<'_, Response> {
+        lock(&self.response)
+    }
+
+    /// Calls the host with the GIL released, one call at a time.
+    pub(crate) fn host_call<R: Send>(
+        &self,
+        py: &Attached<'_>,
+        call: impl FnOnce(Request) -> R + Send,
+    ) -> Result<R, Ended> {
+        py.detach(|| {
+            let _one = lock(&self.calls);
+            if self.is_finished() { Err(Ended) } else { Ok(call(self.host)) }
+        })
+    }
+
+    /// The host, for the thread that runs the request, once it is detached and [`Self::finish`]ed.
+    ///
+    /// # Safety
+    /// Only for the thread that runs the request, after `finish`, before it returns to the host.
+    pub(crate) unsafe fn host_after_finish(&self) -> Request {
+        debug_assert!(self.is_finished());
+        self.host
+    }
+
+    /// Logs a line to the request's log, or the server's when the request has ended.
+    pub(crate) fn log_line(&self, level: Level, line: &[u8]) {
+        let _open = lock(&self.log);
+        if self.is_finished() {
+            crate::host::log(level, &String::from_utf8_lossy(line));
+        } else {
+            self.host.log(level, line);
+        }
+    }
+
+    /// Writes text of the application to the request's log, a record for each line.
+    pub(crate) fn log_write(&self, data: &[u8]) -> Result<(), Ended> {
+        let mut log = lock(&self.log);
+        if self.is_finished() {
+            return Err(Ended);
+        }
+        log.push(data, |line| self.host.log(Level::Error, line));
+        Ok(())
+    }
+
+    /// Logs a partial line.
+    pub(crate) fn log_flush(&self) -> Result<(), Ended> {
+        let mut log = lock(&self.log);
+        if self.is_finished() {
+            return Err(Ended);
+        }
+        log.flush(|line| self.host.log(Level::Error, line));
+        Ok(())
+    }
+
+    /// Makes this the request of the calling thread, until the result is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entered {
+        CURRENT.set(Arc::as_ptr(self));
+        Entered
+    }
+
+    /// Marks the request as ended and waits for the call of another thread, if there is one. Called by the thread
+    /// that runs the request, while detached.
+    pub(crate) fn finish(&self) {
+        let mut log = lock(&self.log);
+        log.flush(|line| self.host.log(Level::Error, line));
+        // Under the lock of the log, so that no other thread is between its look at the mark and its call.
+        self.finished.store(true, Ordering::Release);
+        drop(log);
+        drop(lock(&self.calls));
+    }
+}
+
+/// Ends [`RequestState::enter`].
+pub(crate) struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(std::ptr::null());
+    }
+}
+
+/// Gives the request that the calling thread runs, if it runs one.
+pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> R {
+    let current = CURRENT.get();
+    // SAFETY: set by `enter` from an Arc that outlives the `Entered` guard, which clears it. [S-24]
+    with(unsafe { current.as_ref() })
+}
+
+/// A panic inside one of these short steps leaves nothing half done that matters, so poison is ignored.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,191 @@
+//! The response on its way from `start_response` to the host: validated status and headers, what is declared,
+//! and what is collected until Python is left.
+
+use wsgi_abi::{Bytes, Header};
+use wsgi_core::response::{self, BodyLength};
+
+/// A body, or the part of one that completes it, up to this size is copied and sent after Python was left; more is
+/// sent at once with the GIL released. Bytes.
+pub(crate) const COLLECT_LIMIT: usize = 64 * 1024;
+
+/// Status line and headers, in one buffer.
+#[derive(Default)]
+pub(crate) struct Head {
+    status: u16,
+    status_len: usize,
+    /// Status line, then name and value of each header.
+    text: Vec<u8>,
+    /// Lengths of name and value.
+    headers: Vec<(usize, usize)>,
+    /// As the application declared it.
+    content_length: Option<u64>,
+}
+
+impl Head {
+    /// Begins with a validated status line; the error is the text of the exception.
+    pub(crate) fn new(status_line: &[u8]) -> Result<Self, String> {
+        let status = response::check_status(status_line).map_err(|error| error.to_string())?;
+        let mut text = Vec::with_capacity(512);
+        text.extend_from_slice(status_line);
+        Ok(Self {
+            status,
+            status_len: status_line.len(),
+            text,
+            headers: Vec::with_capacity(12),
+            content_length: None,
+        })
+    }
+
+    /// Adds a header after validating it. Hop-by-hop headers are httpd's business: `Connection: close` passes, the
+    /// others are dropped, and `false` says so.
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<bool, String> {
+        response::check_header_name(name).map_err(|error| error.to_string())?;
+        response::check_header_value(value).map_err(|error| error.to_string())?;
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = response::content_length(value).map_err(|error| error.to_string())?;
+            self.content_length = Some(length);
+            return Ok(true);
+        }
+        let is_close = name.eq_ignore_ascii_case(b"connection") && value.trim_ascii().eq_ignore_ascii_case(b"close");
+        if response::is_hop_by_hop(name) && !is_close {
+            return Ok(false);
+        }
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(value);
+        self.headers.push((name.len(), value.len()));
+        Ok(true)
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    /// Whether a response of this status has a body (RFC 9110, 6.4.1).
+    pub(crate) fn may_have_body(&self) -> bool {
+        !(100..200).contains(&self.status) && self.status != 204 && self.status != 304
+    }
+
+    /// Gives the status line and the headers in the form of the contract.
+    pub(crate) fn with_raw<R>(&self, with: impl FnOnce(&[u8], &[Header]) -> R) -> R {
+        const FEW: usize = 24;
+        let (status_line, mut rest) = self.text.split_at(self.status_len);
+        let mut next = |&(name, value): &(usize, usize)| {
+            let (name, tail) = rest.split_at(name);
+            let (value, tail) = tail.split_at(value);
+            rest = tail;
+            Header { name: Bytes::new(name), value: Bytes::new(value) }
+        };
+        if self.headers.len() <= FEW {
+            let mut few = [Header { name: Bytes::ABSENT, value: Bytes::ABSENT }; FEW];
+            for (slot, lengths) in few.iter_mut().zip(&self.headers) {
+                *slot = next(lengths);
+            }
+            with(status_line, &few[..self.headers.len()])
+        } else {
+            let many: Vec<Header> = self.headers.iter().map(next).collect();
+            with(status_line, &many)
+        }
+    }
+}
+
+/// Where a response stands.
+pub(crate) struct Response {
+    head: Option<Head>,
+    committed: bool,
+    length: BodyLength,
+    /// The status for events and for the log; 500 until `start_response` succeeded.
+    status: u16,
+    /// No body will be sent, whatever is declared: the method is HEAD, or the status allows none.
+    header_only: bool,
+    /// What is to be sent after Python was left.
+    pub(crate) pending: Vec<u8>,
+}
+
+/// The head, on its way out, with the length to announce.
+pub(crate) struct Commit {
+    pub(crate) head: Head,
+    pub(crate) content_length: Option<u64>,
+}
+
+impl Response {
+    pub(crate) fn new(header_only: bool) -> Self {
+        Self {
+            head: None,
+            committed: false,
+            length: BodyLength::new(None),
+            status: 500,
+            header_only,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Whether the head has left for the host, so that nothing of it can change any more.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.committed
+    }
+
+    /// Whether `start_response` was called.
+    pub(crate) fn is_started(&self) -> bool {
+        self.head.is_some() || self.committed
+    }
+
+    /// What `start_response` said; a second one before the commit replaces the first.
+    pub(crate) fn start(&mut self, head: Head) {
+        self.status = head.status;
+        self.head = Some(head);
+    }
+
+    /// The status of the response.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The declared length, before the commit.
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.head.as_ref().and_then(Head::content_length)
+    }
+
+    /// Takes the head for the host. `known` is the length of the whole body where that is known; it is announced if
+    /// the application did not declare one. `None` where the head has left already or there is none.
+    pub(crate) fn commit(&mut self, known: Option<u64>) -> Option<Commit> {
+        let head = self.head.take()?;
+        self.committed = true;
+        let may = head.may_have_body() && (known != Some(0) || !self.header_only);
+        let content_length = head.content_length.or(known.filter(|_| may));
+        self.length = BodyLength::new(content_length);
+        self.header_only |= !head.may_have_body();
+        Some(Commit { head, content_length })
+    }
+
+    /// The same, where the length that the application declared is to be replaced.
+    pub(crate) fn commit_with_length(&mut self, length: u64) -> Option<Commit> {
+        if let Some(head) = &mut self.head {
+            head.content_length = Some(length);
+        }
+        self.commit(None)
+    }
+
+    /// How much of the next `len` bytes may be sent; the surplus over the declared length is dropped.
+    pub(crate) fn take(&mut self, len: usize) -> usize {
+        self.length.take(len)
+    }
+
+    /// Whether everything that was declared has been taken.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.committed && self.length.complete()
+    }
+
+    /// Whether everything that was declared lies in `pending`.
+    pub(crate) fn is_collected_whole(&self) -> bool {
+        !self.committed && self.declared().is_some_and(|declared| declared > 0 && self.pending.len() as u64 >= declared)
+    }
+
+    /// Whether less than what was declared has been taken, in a response that should have a body.
+    pub(crate) fn is_short(&self) -> bool {
+        self.committed && !self.header_only && self.length.short()
+    }
+}

@@ -1,0 +1,226 @@
+//! Starting Python in this process, and ending its work.
+//!
+//! Python is started once, in the child, as its unprivileged user, and never finalized: other threads may be inside,
+//! and CPython would end them in a way that Rust frames do not survive (python-embedding.md, 2.1).
+
+use std::ffi::{CStr, CString};
+
+use pyo3::ffi;
+use wsgi_core::outcome::Message;
+
+use crate::errors::{self, log_traceback};
+use crate::object::Attached;
+use crate::setup::{self, Process};
+use crate::{call, host, interpreter, thread_state, types};
+
+/// How Python is to be started.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// Path of the interpreter that Python shall believe to be; decides prefix and virtual environment. `None` for
+    /// the Python that the engine was built with.
+    pub program_name: Option<Vec<u8>>,
+    /// `PyConfig.home`.
+    pub home: Option<Vec<u8>>,
+    /// `-W` options.
+    pub warnings: Vec<Vec<u8>>,
+    /// `PyConfig.optimization_level`, where above 0.
+    pub optimize: i32,
+    /// A fixed hash seed.
+    pub hash_seed: Option<u32>,
+    /// Keep `.pyc` files.
+    pub write_bytecode: bool,
+    /// What all interpreters have in common.
+    pub process: Process,
+}
+
+/// The Python that this was compiled for, as "3.11".
+pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
+
+/// The interpreter that this was compiled with.
+const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
+
+/// Starts Python. The error says why it does not run, in words for the log.
+pub fn start(config: Config) -> Result<(), String> {
+    check_version()?;
+    call::thread_id();
+    // SAFETY: Python is not running yet, and the name and function live for ever.
+    if unsafe { ffi::PyImport_AppendInittab(types::MODULE_NAME.as_ptr(), Some(types::init)) } != 0 {
+        return Err(String::from("out of memory"));
+    }
+    initialize(&config)?;
+    setup::set_process(config.process);
+    let registered = with_current(|py| match interpreter::register(py, b"") {
+        Ok(main) => Ok(main),
+        Err(raised) => {
+            let line = Message::SetUpException.line(&[&interpreter::describe(b"")]);
+            errors::log_raised(py, raised, None, Message::SetUpException, &line, None);
+            Err(String::from("the main interpreter could not be set up; the traceback is in the log"))
+        }
+    });
+    // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
+    let state = unsafe { ffi::PyEval_SaveThread() };
+    thread_state::adopt(registered?, state);
+    Ok(())
+}
+
+/// Runs `work` on a thread that is attached already.
+fn with_current<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
+    // SAFETY: only called by `start`, between the initialization and the detaching; `'i` is fresh.
+    work(&unsafe { Attached::assume() })
+}
+
+/// The library that was loaded must be of the minor version that the engine was compiled for.
+fn check_version() -> Result<(), String> {
+    // SAFETY: may be called before the initialization; a static C string.
+    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy().into_owned();
+    let number = running.split_whitespace().next().unwrap_or_default();
+    let minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    if minor == VERSION {
+        Ok(())
+    } else {
+        Err(format!("the engine is for Python {VERSION}, but the Python library that was loaded is {number}"))
+    }
+}
+
+fn initialize(config: &Config) -> Result<(), String> {
+    // SAFETY: a PyConfig is initialized before its fields are read, cleared at the end on every path, and the
+    // strings are copied by the setters. The thread is the only one that knows of Python.
+    unsafe {
+        let mut py_config = std::mem::zeroed::<ffi::PyConfig>();
+        ffi::PyConfig_InitPythonConfig(&mut py_config);
+        let result = fill(&mut py_config, config)
+            .and_then(|()| check(ffi::Py_InitializeFromConfig(&py_config)));
+        ffi::PyConfig_Clear(&mut py_config);
+        result
+    }
+}
+
+/// # Safety
+/// `py_config` must be initialized.
+unsafe fn fill(py_config: &mut ffi::PyConfig, config: &Config) -> Result<(), String> {
+    py_config.install_signal_handlers = 0;
+    py_config.parse_argv = 0;
+    py_config.write_bytecode = config.write_bytecode.into();
+    if config.optimize > 0 {
+        py_config.optimization_level = config.optimize;
+    }
+    if let Some(seed) = config.hash_seed {
+        py_config.use_hash_seed = 1;
+        py_config.hash_seed = seed.into();
+    }
+    let default = DEFAULT_PYTHON.map(|path| path.as_bytes().to_vec());
+    let program = config.program_name.clone().or(default);
+    // SAFETY: initialized by contract; the setters copy what they are given.
+    unsafe {
+        let this: *mut ffi::PyConfig = py_config;
+        if let Some(program) = program {
+            set_string(this, &raw mut (*this).program_name, &program)?;
+            set_string(this, &raw mut (*this).executable, &program)?;
+        }
+        if let Some(home) = &config.home {
+            set_string(this, &raw mut (*this).home, home)?;
+        }
+        for warning in &config.warnings {
+            let option = c_string(warning)?;
+            let wide = ffi::Py_DecodeLocale(option.as_ptr(), std::ptr::null_mut());
+            if wide.is_null() {
+                return Err(format!("WSGIPythonWarnings: '{}' does not decode", String::from_utf8_lossy(warning)));
+            }
+            let status = ffi::PyWideStringList_Append(&raw mut (*this).warnoptions, wide);
+            ffi::PyMem_RawFree(wide.cast());
+            check(status)?;
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `config` must be initialized, and `field` one of its strings.
+unsafe fn set_string(
+    config: *mut ffi::PyConfig,
+    field: *mut *mut libc::wchar_t,
+    value: &[u8],
+) -> Result<(), String> {
+    let value = c_string(value)?;
+    // SAFETY: by contract.
+    check(unsafe { ffi::PyConfig_SetBytesString(config, field, value.as_ptr()) })
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString, String> {
+    CString::new(bytes).map_err(|_| format!("'{}' holds a NUL byte", String::from_utf8_lossy(bytes)))
+}
+
+fn check(status: ffi::PyStatus) -> Result<(), String> {
+    // SAFETY: reads a status that CPython just returned; its message is a static C string or null.
+    unsafe {
+        if ffi::PyStatus_Exception(status) == 0 {
+            return Ok(());
+        }
+        if ffi::PyStatus_IsExit(status) != 0 {
+            return Err(format!("Python wanted to exit with status {}", status.exitcode));
+        }
+        if status.err_msg.is_null() {
+            return Err(String::from("Python did not say why"));
+        }
+        Err(CStr::from_ptr(status.err_msg).to_string_lossy().into_owned())
+    }
+}
+
+/// Ends Python's work in this process:
+///
+/// 1. no request is let in any more;
+/// 2. in each interpreter, the main one last: `process_stopping`, the shutdown callbacks, `atexit`, and a flush of
+///    the standard streams;
+/// 3. Python is left as it is.
+///
+/// A signal may end a prefork child in the middle of a request, on the thread that is inside Python; nothing can be
+/// done for Python then.
+pub fn stop() {
+    call::close();
+    if call::is_inside() {
+        return;
+    }
+    for interpreter in interpreter::all() {
+        thread_state::attach(interpreter, |py| {
+            // SAFETY: kept in the interpreter that the thread is attached to.
+            let stop = unsafe { interpreter.module(py).stop.get(py) };
+            let failures = match stop.call(py, []) {
+                Ok(failures) => failures,
+                Err(raised) => {
+                    let line = Message::StoppingEvent.line(&[&interpreter.describe()]);
+                    errors::log_raised(py, raised, None, Message::StoppingEvent, &line, Some(interpreter));
+                    return;
+                }
+            };
+            for at in 0..failures.len().unwrap_or(0) {
+                // SAFETY: `_stop` returns a list, and the index is in range.
+                let exception = unsafe { py.share(ffi::PyList_GetItem(failures.as_ptr(), at as isize)) };
+                let Ok(exception) = exception else { continue };
+                let exit = errors::is_system_exit(&exception);
+                let message = if exit { Message::AtexitSystemExit } else { Message::AtexitException };
+                host::log(errors::level_of(message), &message.line(&[]));
+                if !exit {
+                    log_traceback(py, &exception, None, Some(interpreter));
+                }
+            }
+        });
+    }
+}
+
+/// Loads a script ahead of its first request. What went wrong is in the log.
+pub fn load(group: &[u8], script: &[u8]) -> bool {
+    let Some(interpreter) = interpreter::of_group(group) else {
+        let line =
+            Message::ImportScriptInterpreter.line(&[&String::from_utf8_lossy(script), &interpreter::describe(group)]);
+        host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
+        return false;
+    };
+    let application = interpreter.application(script);
+    let wanted = crate::script::Wanted {
+        mtime: None,
+        reloading: false,
+        resource: None,
+        timeout: std::time::Duration::from_secs(60),
+    };
+    thread_state::attach(interpreter, |py| application.module(py, &wanted, None).is_ok())
+}

@@ -1,0 +1,307 @@
+//! WSGI scripts as Python modules: loaded once per interpreter, loaded again when the file has changed.
+//!
+//! A thread that needs a script which another thread is loading waits for it, with the GIL released and for a bounded
+//! time. Only threads that want the same script in the same interpreter wait; there is no process-wide lock.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use md5::{Digest, Md5};
+use pyo3::ffi;
+use wsgi_core::outcome::Message;
+
+use crate::errors::{self, is_system_exit, log_traceback};
+use crate::host::{self, Level};
+use crate::interpreter::Interpreter;
+use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
+use crate::request::{RequestState, lock};
+
+/// One script in one interpreter.
+pub(crate) struct Application {
+    interpreter: &'static Interpreter,
+    script: Vec<u8>,
+    /// Name of the module.
+    module_name: CString,
+    /// The module as it is served. Only used while attached to `interpreter`.
+    current: Cell<Option<Module>>,
+    /// Whether a thread is loading.
+    loading: Mutex<bool>,
+    loaded: Condvar,
+}
+
+// SAFETY: `current` is only touched under the GIL of the interpreter, and never across a call that releases it.
+unsafe impl Send for Application {}
+// SAFETY: as above.
+unsafe impl Sync for Application {}
+
+#[derive(Clone, Copy)]
+struct Module {
+    object: Kept,
+    /// Microseconds since the epoch; `None` where it could not be told.
+    mtime: Option<i64>,
+}
+
+/// How a request wants its script.
+pub(crate) struct Wanted<'a> {
+    /// As httpd has stat-ed it; `None` to stat it here.
+    pub(crate) mtime: Option<i64>,
+    /// Whether to load a changed script again.
+    pub(crate) reloading: bool,
+    /// For `reload_required`; `None` where it is not to be asked.
+    pub(crate) resource: Option<&'a [u8]>,
+    /// How long to wait for another thread.
+    pub(crate) timeout: Duration,
+}
+
+/// Why there is no module. It is in the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotLoaded {
+    /// The script failed.
+    Failed,
+    /// Another thread did not finish in time.
+    TimedOut,
+}
+
+impl Application {
+    pub(crate) fn new(interpreter: &'static Interpreter, script: &[u8]) -> Self {
+        let digest = Md5::digest(script);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            interpreter,
+            script: script.to_vec(),
+            module_name: CString::new(format!("_mod_wsgi_{hex}")).unwrap_or_default(),
+            current: Cell::new(None),
+            loading: Mutex::new(false),
+            loaded: Condvar::new(),
+        }
+    }
+
+    /// The interpreter.
+    pub(crate) fn interpreter(&self) -> &'static Interpreter {
+        self.interpreter
+    }
+
+    /// Path of the script.
+    pub(crate) fn script(&self) -> &[u8] {
+        &self.script
+    }
+
+    /// Path of the script, for messages.
+    pub(crate) fn script_text(&self) -> String {
+        String::from_utf8_lossy(&self.script).into_owned()
+    }
+
+    /// The module, loaded if need be.
+    pub(crate) fn module<'i>(
+        &self,
+        py: &Attached<'i>,
+        wanted: &Wanted<'_>,
+        request: Option<&RequestState>,
+    ) -> Result<Obj<'i>, NotLoaded> {
+        if let Some(module) = self.usable(py, wanted, request) {
+            return Ok(module);
+        }
+        let turn = py.detach(|| self.take_turn(wanted.timeout));
+        let Some(_turn) = turn else {
+            let line = Message::LoadTimedOut.line(&[&wanted.timeout.as_secs(), &self.script_text()]);
+            errors::log_message(request, Message::LoadTimedOut, &line);
+            return Err(NotLoaded::TimedOut);
+        };
+        // Another thread may have loaded it while this one waited.
+        if let Some(module) = self.usable(py, wanted, request) {
+            return Ok(module);
+        }
+        self.load(py, wanted, request)
+    }
+
+    /// The module that is there, unless it has to be loaded again.
+    fn usable<'i>(
+        &self,
+        py: &Attached<'i>,
+        wanted: &Wanted<'_>,
+        request: Option<&RequestState>,
+    ) -> Option<Obj<'i>> {
+        let current = self.current.get()?;
+        // SAFETY: kept in this application's interpreter, which the caller is attached to.
+        let module = unsafe { current.object.get(py) };
+        if !wanted.reloading {
+            return Some(module);
+        }
+        let mtime = wanted.mtime.or_else(|| self.stat(py));
+        if mtime.is_none() || mtime != current.mtime {
+            return None;
+        }
+        match wanted.resource {
+            Some(resource) if self.reload_required(py, &module, resource, request) => None,
+            _ => Some(module),
+        }
+    }
+
+    /// Asks the script itself, if it has a function for that.
+    fn reload_required<'i>(
+        &self,
+        py: &Attached<'i>,
+        module: &Obj<'i>,
+        resource: &[u8],
+        request: Option<&RequestState>,
+    ) -> bool {
+        // SAFETY: attached; the dictionary of a module is borrowed, and so is the item.
+        let function = unsafe {
+            let dict = ffi::PyModule_GetDict(module.as_ptr());
+            ffi::PyDict_GetItemString(dict, c"reload_required".as_ptr())
+        };
+        if function.is_null() {
+            return false;
+        }
+        // SAFETY: the item is alive, and kept so by its own reference.
+        let asked = unsafe { py.share(function) }
+            .and_then(|function| function.call(py, [&py.fs_path(resource)?]))
+            .and_then(|answer| answer.is_true());
+        asked.unwrap_or_else(|raised| {
+            let line = format!("reload_required() of WSGI script '{}' raised; no reload", self.script_text());
+            match request {
+                Some(request) => request.log_line(Level::Error, line.as_bytes()),
+                None => host::log(Level::Error, &line),
+            }
+            if let Some(exception) = py.take(raised) {
+                log_traceback(py, &exception, request, Some(self.interpreter));
+            }
+            false
+        })
+    }
+
+    fn stat(&self, py: &Attached<'_>) -> Option<i64> {
+        py.detach(|| mtime(self.path()))
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(std::ffi::OsStr::from_bytes(&self.script))
+    }
+
+    /// Waits until no other thread loads. Called while detached.
+    fn take_turn(&self, timeout: Duration) -> Option<Turn<'_>> {
+        let until = Instant::now() + timeout;
+        let mut loading = lock(&self.loading);
+        while *loading {
+            let left = until.checked_duration_since(Instant::now())?;
+            loading = self.loaded.wait_timeout(loading, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *loading = true;
+        Some(Turn(self))
+    }
+
+    fn load<'i>(
+        &self,
+        py: &Attached<'i>,
+        wanted: &Wanted<'_>,
+        request: Option<&RequestState>,
+    ) -> Result<Obj<'i>, NotLoaded> {
+        let verb = if self.current.get().is_some() { "Reloading" } else { "Loading" };
+        let line = format!(
+            "{verb} WSGI script '{}' into {} in embedded mode",
+            self.script_text(),
+            self.interpreter.describe()
+        );
+        match request {
+            Some(request) => request.log_line(Level::Info, line.as_bytes()),
+            None => host::log(Level::Info, &line),
+        }
+        let (source, stat) = py.detach(|| (std::fs::read(self.path()), mtime(self.path())));
+        let mtime = wanted.mtime.or(stat);
+        let loaded = source
+            .map_err(|error| {
+                let text = format!("{error}: '{}'", self.script_text());
+                (py.raise(ExceptionClass::Os, &text), false)
+            })
+            .and_then(|source| self.compile(py, &source).map_err(|raised| (raised, false)))
+            .and_then(|code| self.execute(py, &code, mtime).map_err(|raised| (raised, true)));
+        match loaded {
+            Ok(module) => {
+                let old = self.current.replace(Some(Module { object: Kept::new(module.clone()), mtime }));
+                if let Some(old) = old {
+                    // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
+                    drop(unsafe { py.own(old.object.as_ptr()) });
+                }
+                Ok(module)
+            }
+            Err((raised, executed)) => {
+                self.log_failure(py, raised, executed, request);
+                // As mod_wsgi: what was there before does not come back.
+                if let Some(old) = self.current.take() {
+                    // SAFETY: as above.
+                    drop(unsafe { py.own(old.object.as_ptr()) });
+                }
+                Err(NotLoaded::Failed)
+            }
+        }
+    }
+
+    fn compile<'i>(&self, py: &Attached<'i>, source: &[u8]) -> PyResult<Obj<'i>> {
+        let compile = py.import(c"builtins")?.attr(py, c"compile")?;
+        let source = py.bytes(source)?;
+        let path = py.fs_path(&self.script)?;
+        let flags = py.int(0)?;
+        // compile() itself, because it reads the encoding of the source and refuses NUL bytes.
+        compile.call(py, [&source, &path, &py.str("exec")?, &flags, &py.bool(true)])
+    }
+
+    fn execute<'i>(&self, py: &Attached<'i>, code: &Obj<'i>, mtime: Option<i64>) -> PyResult<Obj<'i>> {
+        let name = py.latin1(self.module_name.as_bytes())?;
+        let path = py.fs_path(&self.script)?;
+        // SAFETY: attached; the arguments are alive. A module of that name is taken away first, so that the script
+        // gets a new one; it stays away when the execution fails.
+        unsafe {
+            let modules = ffi::PyImport_GetModuleDict();
+            if ffi::PyDict_DelItem(modules, name.as_ptr()) != 0 {
+                ffi::PyErr_Clear();
+            }
+            let module = py.own(ffi::PyImport_ExecCodeModuleObject(
+                name.as_ptr(),
+                code.as_ptr(),
+                path.as_ptr(),
+                std::ptr::null_mut(),
+            ))?;
+            if let Some(mtime) = mtime {
+                module.set_attr(c"__mtime__", &py.int(mtime)?)?;
+            }
+            Ok(module)
+        }
+    }
+
+    fn log_failure(&self, py: &Attached<'_>, raised: Raised, executed: bool, request: Option<&RequestState>) {
+        let Some(exception) = py.take(raised) else { return };
+        let ahead = request.is_none();
+        let message = match (executed, is_system_exit(&exception), ahead) {
+            (false, _, false) => Message::ScriptLoad,
+            (false, _, true) => Message::ImportScriptLoad,
+            (true, true, false) => Message::ScriptSystemExit,
+            (true, true, true) => Message::ImportScriptSystemExit,
+            (true, false, false) => Message::ScriptException,
+            (true, false, true) => Message::ImportScriptException,
+        };
+        errors::log_message(request, message, &message.line(&[&self.script_text()]));
+        if !is_system_exit(&exception) {
+            log_traceback(py, &exception, request, Some(self.interpreter));
+        }
+    }
+}
+
+/// The right to load; given back by drop.
+struct Turn<'a>(&'a Application);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.loading) = false;
+        self.0.loaded.notify_all();
+    }
+}
+
+/// Microseconds since the epoch.
+fn mtime(path: &Path) -> Option<i64> {
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
+}

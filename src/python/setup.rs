@@ -1,0 +1,166 @@
+//! Preparing an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
+//! search path, and the entries that every environ shares. The steps themselves are Python (`types/bootstrap.py`).
+
+use std::sync::OnceLock;
+
+use pyo3::ffi;
+
+use crate::host::{self, Level};
+use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult};
+use crate::types::{self, State};
+
+/// What all interpreters of the process have in common, as Rust values.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// `PYTHON_EGG_CACHE`.
+    pub python_eggs: Option<Vec<u8>>,
+    /// See [`wsgi_abi::StartConfig::single_process`].
+    pub single_process: bool,
+    /// `wsgi.multithread`.
+    pub multithread: bool,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// `mod_wsgi.maximum_processes`.
+    pub maximum_processes: u32,
+    /// `mod_wsgi.threads_per_process`.
+    pub threads_per_process: u32,
+    /// `apache.version`.
+    pub apache_version: [u32; 3],
+    /// `apache.description`.
+    pub server_description: Vec<u8>,
+    /// `apache.mpm_name`.
+    pub mpm_name: Vec<u8>,
+    /// `apache.build_date`.
+    pub build_date: Vec<u8>,
+    /// `SERVER_SOFTWARE`.
+    pub server_software: Vec<u8>,
+}
+
+/// `mod_wsgi.version`: the release of mod_wsgi whose behaviour is kept, which is what applications test for.
+pub(crate) const MOD_WSGI_VERSION: [u32; 3] = [6, 1, 1];
+
+static PROCESS: OnceLock<Process> = OnceLock::new();
+
+/// Sets what all interpreters have in common; before the first one is set up.
+pub(crate) fn set_process(process: Process) {
+    let _ = PROCESS.set(process);
+}
+
+/// Sets up the interpreter that the thread is attached to, for the application group `name`.
+pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State> {
+    let process = PROCESS.get_or_init(Process::default);
+    let module = py.import(types::MODULE_NAME)?;
+    let state_ptr = types::state_of(&module);
+    // SAFETY: made by the import just now; nobody else has it.
+    let state = unsafe { &*state_ptr };
+
+    let version = py.tuple([
+        py.int(MOD_WSGI_VERSION[0].into())?,
+        py.int(MOD_WSGI_VERSION[1].into())?,
+        py.int(MOD_WSGI_VERSION[2].into())?,
+    ])?;
+    let [major, minor, patch] = process.apache_version;
+    let apache_version = py.tuple([py.int(major.into())?, py.int(minor.into())?, py.int(patch.into())?])?;
+    module.set_attr(c"version", &version)?;
+    module.set_attr(c"process_group", &py.str("")?)?;
+    module.set_attr(c"application_group", &py.latin1(name)?)?;
+    module.set_attr(c"maximum_processes", &py.int(process.maximum_processes.into())?)?;
+    module.set_attr(c"threads_per_process", &py.int(process.threads_per_process.into())?)?;
+
+    let options = options(py, process, name, &apache_version)?;
+    let stdout = types::new_std_log(py, state.log_type, "<stdout>")?;
+    let stderr = types::new_std_log(py, state.log_type, "<stderr>")?;
+    let log = log_function(py)?;
+    module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
+
+    let environ = base_environ(py, state, process, &version, &apache_version)?;
+    state.base_environ.set(Some(Kept::new(environ)));
+    Ok(state_ptr)
+}
+
+fn options<'i>(
+    py: &Attached<'i>,
+    process: &Process,
+    name: &[u8],
+    apache_version: &Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let group = host::group_options(name);
+    let options = py.dict()?;
+    let layers = group
+        .python_path
+        .iter()
+        .map(|layer| py.list(layer.iter().map(|dir| py.fs_path(dir)).collect::<PyResult<Vec<_>>>()?))
+        .collect::<PyResult<Vec<_>>>()?;
+    options.set_item(c"python_path", &py.list(layers)?)?;
+    options.set_item(c"switch_interval", &py.float(group.switch_interval.unwrap_or(0.0))?)?;
+    options.set_item(c"restrict_stdin", &py.bool(group.restrict_stdin))?;
+    options.set_item(c"restrict_stdout", &py.bool(group.restrict_stdout))?;
+    options.set_item(c"restrict_signal", &py.bool(group.restrict_signal))?;
+    options.set_item(c"single_process", &py.bool(process.single_process))?;
+    let eggs = match &process.python_eggs {
+        Some(dir) => py.fs_path(dir)?,
+        None => py.none(),
+    };
+    options.set_item(c"python_eggs", &eggs)?;
+    let apache = py.dict()?;
+    apache.set_item(c"version", apache_version)?;
+    apache.set_item(c"description", &py.latin1(&process.server_description)?)?;
+    apache.set_item(c"mpm_name", &py.latin1(&process.mpm_name)?)?;
+    apache.set_item(c"build_date", &py.latin1(&process.build_date)?)?;
+    apache.set_item(c"maximum_processes", &py.int(process.maximum_processes.into())?)?;
+    apache.set_item(c"threads_per_process", &py.int(process.threads_per_process.into())?)?;
+    options.set_item(c"apache", &apache)?;
+    Ok(options)
+}
+
+/// The entries that do not depend on the request.
+fn base_environ<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    process: &Process,
+    version: &Obj<'i>,
+    apache_version: &Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let environ = py.dict()?;
+    environ.set_item(c"wsgi.version", &py.tuple([py.int(1)?, py.int(0)?])?)?;
+    environ.set_item(c"wsgi.multithread", &py.bool(process.multithread))?;
+    environ.set_item(c"wsgi.multiprocess", &py.bool(process.multiprocess))?;
+    environ.set_item(c"wsgi.run_once", &py.bool(false))?;
+    environ.set_item(c"wsgi.input_terminated", &py.bool(true))?;
+    // SAFETY: kept in this very interpreter.
+    environ.set_item(c"wsgi.file_wrapper", &unsafe { state.file_wrapper.get(py) })?;
+    environ.set_item(c"wsgi.url_scheme", &py.str("http")?)?;
+    environ.set_item(c"apache.version", apache_version)?;
+    environ.set_item(c"mod_wsgi.version", version)?;
+    environ.set_item(c"mod_wsgi.queue_start", &py.float(0.0)?)?;
+    environ.set_item(c"mod_wsgi.daemon_start", &py.float(0.0)?)?;
+    environ.set_item(c"SERVER_SOFTWARE", &py.latin1(&process.server_software)?)?;
+    Ok(environ)
+}
+
+/// A function that logs a line to the server's log at level info.
+fn log_function<'i>(py: &Attached<'i>) -> PyResult<Obj<'i>> {
+    struct Definition(ffi::PyMethodDef);
+    // SAFETY: constant data.
+    unsafe impl Sync for Definition {}
+    static DEFINITION: Definition = Definition(ffi::PyMethodDef {
+        ml_name: c"_log".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: log_line },
+        ml_flags: ffi::METH_O,
+        ml_doc: c"Logs a line.".as_ptr(),
+    });
+    unsafe extern "C" fn log_line(_module: *mut ffi::PyObject, line: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        // SAFETY: called by CPython with a live argument.
+        unsafe {
+            types::guard_object(|py| {
+                if ffi::PyUnicode_Check(line) == 0 {
+                    return Err(py.raise(ExceptionClass::Type, "the line must be str"));
+                }
+                host::log(Level::Info, &py.share(line)?.to_text());
+                Ok(py.none())
+            })
+        }
+    }
+    // SAFETY: attached; the definition lives for ever and CPython does not write to it.
+    unsafe { py.own(ffi::PyCFunction_NewEx((&raw const DEFINITION.0).cast_mut(), std::ptr::null_mut(), std::ptr::null_mut())) }
+}

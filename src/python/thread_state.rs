@@ -1,0 +1,75 @@
+//! One `PyThreadState` per thread and interpreter, made at first use and kept: making one costs some 6 µs,
+//! attaching with one that is there 0.1 µs.
+//!
+//! On CPython 3.10 and 3.11 a thread that owns states of two interpreters deadlocks in any nested
+//! `PyGILState_Ensure` of an extension, so there a thread keeps only the state of the interpreter that it used last.
+//!
+//! httpd's threads end only when their child ends, and then Python is left as it is, so states are not given back.
+
+use std::cell::RefCell;
+
+use pyo3::ffi;
+
+use crate::interpreter::Interpreter;
+use crate::object::Attached;
+
+thread_local! {
+    /// Interpreter number and state.
+    static STATES: RefCell<Vec<(u32, *mut ffi::PyThreadState)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `work` attached to `interpreter`. Must not be nested.
+pub(crate) fn attach<R>(interpreter: &Interpreter, work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
+    let state = state_for(interpreter);
+    // SAFETY: the state belongs to this thread and interpreter, and the thread is not attached (this function is
+    // not nested). `Leave` detaches on every way out. [S-20]
+    unsafe {
+        ffi::PyEval_RestoreThread(state);
+        let leave = Leave;
+        let result = work(&Attached::assume());
+        drop(leave);
+        result
+    }
+}
+
+/// Remembers the state that the calling thread got by making the interpreter.
+pub(crate) fn adopt(interpreter: &Interpreter, state: *mut ffi::PyThreadState) {
+    STATES.with_borrow_mut(|states| states.push((interpreter.number(), state)));
+}
+
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        // SAFETY: `attach` attached this thread, and work inside attaches and detaches in pairs.
+        unsafe { ffi::PyEval_SaveThread() };
+    }
+}
+
+fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
+    let number = interpreter.number();
+    let found = STATES.with_borrow(|states| states.iter().find(|entry| entry.0 == number).map(|entry| entry.1));
+    if let Some(state) = found {
+        return state;
+    }
+    #[cfg(not(Py_3_12))]
+    forget_all();
+    // SAFETY: the interpreter is never ended; making a state needs no GIL.
+    let state = unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
+    adopt(interpreter, state);
+    state
+}
+
+/// Deletes this thread's states. The thread must not be attached.
+#[cfg(not(Py_3_12))]
+pub(crate) fn forget_all() {
+    let states = STATES.with_borrow_mut(std::mem::take);
+    for (_, state) in states {
+        // SAFETY: the state is this thread's own and unused; deleting the current state releases the GIL. [S-21]
+        unsafe {
+            ffi::PyEval_RestoreThread(state);
+            ffi::PyThreadState_Clear(state);
+            ffi::PyThreadState_DeleteCurrent();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+"""The half of the mod_wsgi module that needs no speed.
+
+Executed once in each interpreter, with the dictionary of the `mod_wsgi` module as its globals; the other half
+(mod_wsgi.Input, mod_wsgi.Log, mod_wsgi.Adapter) is native. Names that begin with an underscore are called by the
+engine and by nobody else.
+"""
+
+__all__ = [
+    "version",
+    "process_group",
+    "application_group",
+    "maximum_processes",
+    "threads_per_process",
+    "FileWrapper",
+    "RequestTimeout",
+    "event_callbacks",
+    "shutdown_callbacks",
+    "subscribe_events",
+    "subscribe_shutdown",
+]
+
+
+class RequestTimeout(BaseException):
+    """Raised in the thread of a request that is over its time."""
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: an iterable over a file, which httpd sends itself where the file has a descriptor."""
+
+    def __init__(self, filelike, blksize=8192):
+        blksize = blksize.__index__()
+        if blksize < 0:
+            raise ValueError("blksize must be a non-negative integer")
+        self.__filelike = filelike
+        self.__blksize = blksize
+        self.__closed = False
+
+    @property
+    def filelike(self):
+        if self.__closed:
+            raise ValueError("I/O operation on closed file")
+        return self.__filelike
+
+    @property
+    def blksize(self):
+        return self.__blksize
+
+    def __iter__(self):
+        if self.__closed:
+            raise ValueError("I/O operation on closed file")
+        return self
+
+    def __next__(self):
+        data = self.filelike.read(self.blksize)
+        if not isinstance(data, bytes):
+            raise TypeError(
+                f"file like object yielded non-bytes value of type '{type(data).__name__}'"
+            )
+        if not data:
+            raise StopIteration
+        return data
+
+    def close(self):
+        if self.__closed:
+            return
+        filelike, self.__filelike, self.__closed = self.__filelike, None, True
+        try:
+            close = filelike.close
+        except AttributeError:
+            return
+        try:
+            close()
+        except Exception:
+            pass
+
+
+class Restricted:
+    """Stands for a standard stream that an application may not use."""
+
+    def __init__(self, name):
+        object.__setattr__(self, "_Restricted__name", name)
+
+    def __getattribute__(self, attribute):
+        if attribute == "__class__":
+            return Restricted
+        name = object.__getattribute__(self, "_Restricted__name")
+        raise OSError(f"{name} access restricted by mod_wsgi")
+
+
+event_callbacks = []
+shutdown_callbacks = []
+
+
+def subscribe_events(callback, /):
+    """Has `callback(name, **payload)` called at each event."""
+    event_callbacks.append(callback)
+    return callback
+
+
+def subscribe_shutdown(callback, /):
+    """Has `callback("process_stopping", **payload)` called before the process ends."""
+    shutdown_callbacks.append(callback)
+    return callback
+
+
+def _publish(name, payload):
+    """Calls the subscribers in order; yields the exceptions that they raised."""
+    callbacks = list(event_callbacks)
+    if name == "process_stopping":
+        callbacks += shutdown_callbacks
+    failures = []
+    for callback in callbacks:
+        try:
+            result = callback(name, **payload)
+            if isinstance(result, dict):
+                payload.update(result)
+        except BaseException as exception:
+            failures.append(exception)
+    return failures
+
+
+def _format(exception):
+    """The lines of a traceback, without line ends."""
+    import traceback
+
+    text = traceback.format_exception(type(exception), exception, exception.__traceback__)
+    return "".join(text).rstrip("\n").split("\n")
+
+
+def _stream(log):
+    """A text stream over a mod_wsgi.Log."""
+    import io
+
+    return io.TextIOWrapper(
+        log, encoding="utf-8", errors="replace", newline=None, line_buffering=True, write_through=True
+    )
+
+
+def _add_site_directories(directories):
+    """As WSGIPythonPath says: `.pth` files count, and what is new goes to the front, in order."""
+    import site
+    import sys
+
+    before = list(sys.path)
+    for directory in directories:
+        site.addsitedir(directory)
+    new = [entry for entry in sys.path if entry not in before]
+    sys.path[:] = new + [entry for entry in sys.path if entry not in new]
+
+
+def _intercept_signals(log):
+    """Keeps the application from taking httpd's signals; forked children may have theirs."""
+    import functools
+    import os
+    import signal
+    import traceback
+
+    owner = os.getpid()
+    real = signal.signal
+
+    @functools.wraps(real)
+    def intercept(signum, handler):
+        if os.getpid() != owner:
+            return real(signum, handler)
+        log(f"Callback registration for signal {int(signum)} ignored.")
+        for line in "".join(traceback.format_stack()[:-1]).rstrip("\n").split("\n"):
+            log(line)
+        return handler
+
+    signal.signal = intercept
+
+
+def _set_up(options, stdout_log, stderr_log, log):
+    """Prepares a new interpreter. `options` is a dict made by the engine."""
+    import os
+    import sys
+    import threading  # noqa: F401  the thread that sets up is the main one for Python
+    import traceback  # noqa: F401  needed when something fails, and then is a bad time to import
+
+    if options["switch_interval"]:
+        sys.setswitchinterval(options["switch_interval"])
+    sys.stderr = _stream(stderr_log)
+    if not options["single_process"]:
+        if options["restrict_stdout"]:
+            sys.stdout = Restricted("sys.stdout")
+        else:
+            sys.stdout = _stream(stdout_log)
+        if options["restrict_stdin"]:
+            sys.stdin = Restricted("sys.stdin")
+    sys.argv = ["mod_wsgi"]
+    if options["restrict_signal"]:
+        _intercept_signals(log)
+    if options["python_eggs"]:
+        os.environ["PYTHON_EGG_CACHE"] = options["python_eggs"]
+    for layer in options["python_path"]:
+        _add_site_directories(layer)
+    _find_package()
+    _make_apache_module(options)
+
+
+def _find_package():
+    """Lets `import mod_wsgi.express` and the like find the PyPI package, if it is installed."""
+    import importlib.machinery
+
+    try:
+        spec = importlib.machinery.PathFinder.find_spec("mod_wsgi")
+    except Exception:
+        spec = None
+    if spec is not None and spec.submodule_search_locations:
+        globals()["__path__"] = list(spec.submodule_search_locations)
+
+
+def _make_apache_module(options):
+    """The `apache` module of mod_wsgi, over an importable one if there is one."""
+    import importlib.util
+    import sys
+    import types
+
+    module = None
+    try:
+        if importlib.util.find_spec("apache") is not None:
+            import apache as module
+    except Exception:
+        module = None
+    if module is None:
+        module = types.ModuleType("apache")
+        sys.modules["apache"] = module
+    for name, value in options["apache"].items():
+        setattr(module, name, value)
+
+
+def _stop():
+    """The end of the process: what Py_FinalizeEx would have run, without the finalization."""
+    import atexit
+    import sys
+
+    failures = _publish("process_stopping", {"shutdown_reason": ""})
+    try:
+        atexit._run_exitfuncs()
+    except BaseException as exception:
+        failures.append(exception)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+    return failures

@@ -1,0 +1,362 @@
+//! `mod_wsgi.Log`: the binary stream under `wsgi.errors`, `sys.stdout` and `sys.stderr`, which are
+//! `io.TextIOWrapper`s over it. A record of the log for each line.
+//!
+//! Making a TextIOWrapper costs more than all the rest of an environ, so the one of a request is used again when the
+//! application left no trace on it: nobody else holds it, nothing was written, and no attribute was set.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use pyo3::ffi;
+use wsgi_core::log_lines::LineBuffer;
+
+use super::{Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value};
+use crate::host::{self, Level};
+use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
+use crate::request::{RequestState, with_current};
+
+/// Streams kept for further requests, in each interpreter.
+const MAX_SPARE: usize = 64;
+
+struct Log {
+    name: &'static str,
+    target: RefCell<Target>,
+    /// Something was called since the stream was given to a request.
+    touched: Cell<bool>,
+}
+
+enum Target {
+    /// `wsgi.errors` of a request; without one it lies spare.
+    Request(Option<Arc<RequestState>>),
+    /// A standard stream: the request of the calling thread, else the server's log.
+    Standard(LineBuffer),
+}
+
+static METHODS: Methods<12> = Methods([
+    fast_method(c"write", write, c"write(bytes) -> count"),
+    fast_method(c"writelines", writelines, c"writelines(iterable of bytes)"),
+    fast_method(c"flush", flush, c"flush(): logs a partial line"),
+    fast_method(c"close", close, c"close(): does nothing, the log stays open"),
+    fast_method(c"isatty", no, c"isatty() -> False"),
+    fast_method(c"readable", no, c"readable() -> False"),
+    fast_method(c"seekable", no, c"seekable() -> False"),
+    fast_method(c"writable", yes, c"writable() -> True"),
+    fast_method(c"fileno", fileno, c"fileno(): raises OSError"),
+    fast_method(c"__enter__", enter, c"the log itself"),
+    fast_method(c"__exit__", close, c"does nothing"),
+    ffi::PyMethodDef::zeroed(),
+]);
+
+struct Members([ffi::PyGetSetDef; 4]);
+// SAFETY: constant data that CPython does not write to.
+unsafe impl Sync for Members {}
+
+static MEMBERS: Members = Members([
+    member(c"name", get_name, c"for messages"),
+    member(c"mode", get_mode, c"always 'wb'"),
+    member(c"closed", get_closed, c"always False"),
+    member_end(),
+]);
+
+const fn member(name: &'static std::ffi::CStr, get: ffi::getter, doc: &'static std::ffi::CStr) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        set: None,
+        doc: doc.as_ptr(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+const fn member_end() -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: std::ptr::null(),
+        get: None,
+        set: None,
+        doc: std::ptr::null(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+/// Makes the type.
+pub(super) fn new_log_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
+    let mut slots = Slots::<Log>::new();
+    slots.add(ffi::Py_tp_methods, METHODS.as_slot());
+    slots.add(ffi::Py_tp_getset, MEMBERS.0.as_ptr().cast_mut().cast::<c_void>());
+    // SAFETY: the functions fit their slots and treat instances as `Instance<Log>`.
+    unsafe { new_type(py, module, c"mod_wsgi.Log", slots) }
+}
+
+/// The log under a standard stream.
+pub(crate) fn new_std_log<'i>(py: &Attached<'i>, log_type: Kept, name: &'static str) -> PyResult<Obj<'i>> {
+    new_log(py, log_type, name, Target::Standard(LineBuffer::new()))
+}
+
+fn new_log<'i>(py: &Attached<'i>, log_type: Kept, name: &'static str, target: Target) -> PyResult<Obj<'i>> {
+    let log = Log { name, target: RefCell::new(target), touched: Cell::new(false) };
+    // SAFETY: the type was made by `new_log_type`.
+    unsafe { instantiate(py, log_type, log) }
+}
+
+/// `wsgi.errors` of one request: the text stream and the log under it.
+pub(crate) struct ErrorsStream<'i> {
+    stream: Obj<'i>,
+    log: Obj<'i>,
+}
+
+impl<'i> ErrorsStream<'i> {
+    /// A spare one, or a new one.
+    pub(crate) fn of_request(py: &Attached<'i>, state: &State, request: &Arc<RequestState>) -> PyResult<Self> {
+        let spare = state.spare_errors.borrow_mut().pop();
+        let errors = match spare {
+            // SAFETY: kept by `recycle`, in this interpreter; the references are taken over.
+            Some((stream, log)) => unsafe {
+                Self { stream: py.own(stream.as_ptr())?, log: py.own(log.as_ptr())? }
+            },
+            None => {
+                let log = new_log(py, state.log_type, "<wsgi.errors>", Target::Request(None))?;
+                // SAFETY: kept in this interpreter.
+                let stream = unsafe { state.new_stream.get(py) }.call(py, [&log])?;
+                Self { stream, log }
+            }
+        };
+        let log = errors.log();
+        log.touched.set(false);
+        log.target.replace(Target::Request(Some(Arc::clone(request))));
+        Ok(errors)
+    }
+
+    /// The text stream.
+    pub(crate) fn stream(&self) -> &Obj<'i> {
+        &self.stream
+    }
+
+    fn log(&self) -> &Log {
+        // SAFETY: made by `new_log`.
+        unsafe { value::<Log>(self.log.as_ptr()) }
+    }
+
+    /// At the end of the request, when the environ has been let go: keeps the stream for another one, if it is as
+    /// good as new.
+    pub(crate) fn recycle(self, state: &State) {
+        // SAFETY: attached, by the brand of the objects; looks at the count and at the slot of `__dict__`.
+        let pristine = unsafe {
+            ffi::Py_REFCNT(self.stream.as_ptr()) == 1
+                && !self.log().touched.get()
+                && has_no_attributes(self.stream.as_ptr())
+        };
+        if !pristine {
+            return;
+        }
+        self.log().target.replace(Target::Request(None));
+        let mut spare = state.spare_errors.borrow_mut();
+        if spare.len() < MAX_SPARE {
+            spare.push((Kept::new(self.stream), Kept::new(self.log)));
+        }
+    }
+}
+
+unsafe extern "C" {
+    /// `Include/cpython/object.h`: where an object keeps its `__dict__`, or null.
+    fn _PyObject_GetDictPtr(object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject;
+}
+
+/// # Safety
+/// `object` must be alive and the thread attached.
+unsafe fn has_no_attributes(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let slot = _PyObject_GetDictPtr(object);
+        slot.is_null() || (*slot).is_null() || ffi::PyDict_Size(*slot) == 0
+    }
+}
+
+unsafe extern "C" fn write(
+    slf: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type, with live arguments.
+    unsafe {
+        guard_object(|py| {
+            let [data] = *arguments(args, count) else {
+                let text = format!("write() takes exactly 1 argument ({count} given)");
+                return Err(py.raise(ExceptionClass::Type, &text));
+            };
+            let written = write_object(py, value::<Log>(slf), data, "write")?;
+            py.int(written as i64)
+        })
+    }
+}
+
+unsafe extern "C" fn writelines(
+    slf: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type, with live arguments.
+    unsafe {
+        guard_object(|py| {
+            let [lines] = *arguments(args, count) else {
+                let text = format!("writelines() takes exactly 1 argument ({count} given)");
+                return Err(py.raise(ExceptionClass::Type, &text));
+            };
+            let lines = py.own(ffi::PyObject_GetIter(lines))?;
+            loop {
+                let line = ffi::PyIter_Next(lines.as_ptr());
+                if line.is_null() {
+                    break;
+                }
+                let line = py.own(line)?;
+                write_object(py, value::<Log>(slf), line.as_ptr(), "writelines")?;
+            }
+            if ffi::PyErr_Occurred().is_null() { Ok(py.none()) } else { Err(Raised) }
+        })
+    }
+}
+
+unsafe extern "C" fn flush(
+    slf: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type.
+    unsafe {
+        guard_object(|py| {
+            let log = value::<Log>(slf);
+            log.touched.set(true);
+            match &mut *log.target.borrow_mut() {
+                Target::Request(Some(request)) => {
+                    request.log_flush().map_err(|_| ended(py, log, "flush"))?;
+                }
+                Target::Request(None) => return Err(ended(py, log, "flush")),
+                Target::Standard(own) => with_current(|request| match request {
+                    Some(request) if request.log_flush().is_ok() => {}
+                    _ => own.flush(server_line),
+                }),
+            }
+            Ok(py.none())
+        })
+    }
+}
+
+unsafe extern "C" fn close(
+    slf: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type.
+    unsafe {
+        value::<Log>(slf).touched.set(true);
+        guard_object(|py| Ok(py.none()))
+    }
+}
+
+unsafe extern "C" fn enter(
+    slf: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type.
+    unsafe {
+        value::<Log>(slf).touched.set(true);
+        guard_object(|py| py.share(slf))
+    }
+}
+
+unsafe extern "C" fn yes(
+    _slf: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython.
+    unsafe { guard_object(|py| Ok(py.bool(true))) }
+}
+
+unsafe extern "C" fn no(
+    _slf: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython.
+    unsafe { guard_object(|py| Ok(py.bool(false))) }
+}
+
+unsafe extern "C" fn fileno(
+    _slf: *mut ffi::PyObject,
+    _args: *mut *mut ffi::PyObject,
+    _count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython.
+    unsafe {
+        guard_object(|py| Err(py.raise(ExceptionClass::Os, "Apache/mod_wsgi log object is not associated with a file descriptor.")))
+    }
+}
+
+unsafe extern "C" fn get_name(slf: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a getter of the type.
+    unsafe { guard_object(|py| py.str(value::<Log>(slf).name)) }
+}
+
+unsafe extern "C" fn get_mode(_slf: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython.
+    unsafe { guard_object(|py| py.str("wb")) }
+}
+
+unsafe extern "C" fn get_closed(_slf: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython.
+    unsafe { guard_object(|py| Ok(py.bool(false))) }
+}
+
+/// Writes what a bytes-like object, or for old code a `str`, holds.
+///
+/// # Safety
+/// `data` must be alive.
+unsafe fn write_object(
+    py: &Attached<'_>,
+    log: &Log,
+    data: *mut ffi::PyObject,
+    method: &str,
+) -> PyResult<usize> {
+    log.touched.set(true);
+    // SAFETY: alive by contract; a buffer is released before anything else happens.
+    unsafe {
+        if ffi::PyUnicode_Check(data) != 0 {
+            let encoded = py.own(ffi::PyUnicode_AsEncodedString(data, c"utf-8".as_ptr(), c"replace".as_ptr()))?;
+            return write_bytes(py, log, super::adapter::bytes_of(&encoded), method);
+        }
+        if ffi::PyBytes_Check(data) != 0 {
+            let data = py.share(data)?;
+            return write_bytes(py, log, super::adapter::bytes_of(&data), method);
+        }
+        let mut view = std::mem::zeroed::<ffi::Py_buffer>();
+        if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
+            return Err(Raised);
+        }
+        let bytes = host::slice(view.buf.cast::<u8>(), usize::try_from(view.len).unwrap_or(0)).to_vec();
+        ffi::PyBuffer_Release(&mut view);
+        write_bytes(py, log, &bytes, method)
+    }
+}
+
+fn write_bytes(py: &Attached<'_>, log: &Log, data: &[u8], method: &str) -> PyResult<usize> {
+    match &mut *log.target.borrow_mut() {
+        Target::Request(Some(request)) => request.log_write(data).map_err(|_| ended(py, log, method))?,
+        Target::Request(None) => return Err(ended(py, log, method)),
+        Target::Standard(own) => with_current(|request| match request {
+            Some(request) if request.log_write(data).is_ok() => {}
+            _ => own.push(data, server_line),
+        }),
+    }
+    Ok(data.len())
+}
+
+fn server_line(line: &[u8]) {
+    host::log(Level::Error, &String::from_utf8_lossy(line));
+}
+
+fn ended(py: &Attached<'_>, log: &Log, method: &str) -> Raised {
+    let name = log.name.trim_matches(['<', '>']);
+    py.raise(ExceptionClass::Runtime, &format!("{method}() called on {name} after request completed"))
+}

@@ -1,0 +1,207 @@
+//! The `mod_wsgi` module itself: a built-in module with multi-phase initialization, so that `import mod_wsgi` gives
+//! each interpreter its own (PEP 489), and the state that the engine keeps for that interpreter.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_int, c_void};
+
+use pyo3::ffi;
+use wsgi_abi::keys::KEYS;
+
+use super::{adapter, guard, input, log};
+use crate::object::{Attached, Kept, Obj, PyResult, done};
+
+/// Its name.
+pub(crate) const MODULE_NAME: &CStr = c"mod_wsgi";
+
+const BOOTSTRAP: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("bootstrap.py"), "\0").as_bytes()) {
+    Ok(text) => text,
+    Err(_) => panic!("bootstrap.py holds a NUL"),
+};
+
+/// What the engine keeps for one interpreter. Only looked at by threads that hold its GIL, and never across a call
+/// into Python that could release it.
+pub(crate) struct State {
+    pub(crate) input_type: Kept,
+    pub(crate) adapter_type: Kept,
+    pub(crate) log_type: Kept,
+    /// Class `FileWrapper`.
+    pub(crate) file_wrapper: Kept,
+    /// Class `RequestTimeout`.
+    pub(crate) request_timeout: Kept,
+    /// List `event_callbacks`.
+    pub(crate) event_callbacks: Kept,
+    /// Function `_stream`.
+    pub(crate) new_stream: Kept,
+    /// Function `_format`.
+    pub(crate) format: Kept,
+    /// Function `_publish`.
+    pub(crate) publish: Kept,
+    /// Function `_stop`.
+    pub(crate) stop: Kept,
+    /// `str` of each known environ key, interned.
+    pub(crate) keys: Vec<Kept>,
+    /// `str` of the environ key of each further header, interned, by the name of the header; bounded.
+    pub(crate) more_keys: RefCell<HashMap<Vec<u8>, Kept>>,
+    /// Last value of each known key that seldom changes.
+    pub(crate) steady: RefCell<Vec<Option<(Vec<u8>, Kept)>>>,
+    /// The entries that every environ shares; set with the attributes of the module.
+    pub(crate) base_environ: Cell<Option<Kept>>,
+    /// Interned names and constants used in every request.
+    pub(crate) names: Names,
+    /// Streams for `wsgi.errors` that wait for a request.
+    pub(crate) spare_errors: RefCell<Vec<(Kept, Kept)>>,
+}
+
+/// Interned strings.
+pub(crate) struct Names {
+    pub(crate) start_response: Kept,
+    pub(crate) close: Kept,
+    pub(crate) input: Kept,
+    pub(crate) errors: Kept,
+    pub(crate) url_scheme: Kept,
+    pub(crate) https: Kept,
+    pub(crate) thread_id: Kept,
+    pub(crate) request_start: Kept,
+    pub(crate) application_start: Kept,
+}
+
+/// `PyInit_mod_wsgi`, for `PyImport_AppendInittab`.
+///
+/// # Safety
+/// To be called by CPython.
+pub(crate) unsafe extern "C" fn init() -> *mut ffi::PyObject {
+    // SAFETY: the definition is static, and CPython allows one definition for all interpreters (PEP 489).
+    unsafe { ffi::PyModuleDef_Init(DEFINITION.get()) }
+}
+
+struct Static<T>(std::cell::UnsafeCell<T>);
+// SAFETY: CPython writes to the definition under its own locks only.
+unsafe impl<T> Sync for Static<T> {}
+impl<T> Static<T> {
+    fn get(&self) -> *mut T {
+        self.0.get()
+    }
+}
+
+#[cfg(Py_3_13)]
+const SLOT_COUNT: usize = 4;
+#[cfg(all(Py_3_12, not(Py_3_13)))]
+const SLOT_COUNT: usize = 3;
+#[cfg(not(Py_3_12))]
+const SLOT_COUNT: usize = 2;
+
+static SLOTS: Static<[ffi::PyModuleDef_Slot; SLOT_COUNT]> = Static(std::cell::UnsafeCell::new([
+    ffi::PyModuleDef_Slot { slot: ffi::Py_mod_exec, value: exec as *mut c_void },
+    #[cfg(Py_3_12)]
+    ffi::PyModuleDef_Slot {
+        slot: ffi::Py_mod_multiple_interpreters,
+        value: ffi::Py_MOD_PER_INTERPRETER_GIL_SUPPORTED,
+    },
+    #[cfg(Py_3_13)]
+    ffi::PyModuleDef_Slot { slot: ffi::Py_mod_gil, value: ffi::Py_MOD_GIL_USED },
+    ffi::PyModuleDef_Slot { slot: 0, value: std::ptr::null_mut() },
+]));
+
+static DEFINITION: Static<ffi::PyModuleDef> = Static(std::cell::UnsafeCell::new(ffi::PyModuleDef {
+    m_base: ffi::PyModuleDef_HEAD_INIT,
+    m_name: MODULE_NAME.as_ptr(),
+    m_doc: c"What mod_wsgi_rs offers to WSGI applications.".as_ptr(),
+    // The module's own memory holds a pointer to the `State`, which is never freed: interpreters are never ended.
+    m_size: size_of::<*mut State>() as ffi::Py_ssize_t,
+    m_methods: std::ptr::null_mut(),
+    m_slots: SLOTS.0.get().cast(),
+    m_traverse: None,
+    m_clear: None,
+    m_free: None,
+}));
+
+unsafe extern "C" fn exec(module: *mut ffi::PyObject) -> c_int {
+    // SAFETY: called by CPython once for each interpreter that imports the module.
+    unsafe {
+        guard(-1, |py| {
+            let state = Box::new(new_state(py, module)?);
+            ffi::PyModule_GetState(module).cast::<*mut State>().write(Box::into_raw(state));
+            Ok(0)
+        })
+    }
+}
+
+/// The state of the module in the interpreter that the thread is attached to.
+pub(crate) fn state_of(module: &Obj<'_>) -> *mut State {
+    // SAFETY: only called with the module made above, whose `exec` has succeeded.
+    unsafe { ffi::PyModule_GetState(module.as_ptr()).cast::<*mut State>().read() }
+}
+
+/// # Safety
+/// `module` must be the module under construction.
+unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<State> {
+    // SAFETY: by contract; the dictionary is borrowed from the module.
+    let (dict, globals) = unsafe {
+        let dict = py.share(ffi::PyModule_GetDict(module))?;
+        let code = py.own(ffi::Py_CompileString(
+            BOOTSTRAP.as_ptr(),
+            c"<mod_wsgi>".as_ptr(),
+            ffi::Py_file_input,
+        ))?;
+        dict.set_item(c"__builtins__", &py.share(ffi::PyEval_GetBuiltins())?)?;
+        py.own(ffi::PyEval_EvalCode(code.as_ptr(), dict.as_ptr(), dict.as_ptr()))?;
+        (dict.clone(), dict)
+    };
+    let named = |name: &CStr| -> PyResult<Kept> {
+        // SAFETY: a borrowed item of a live dictionary; null without an exception cannot be, the names are there.
+        let item = unsafe { py.share(ffi::PyDict_GetItemString(globals.as_ptr(), name.as_ptr())) };
+        item.map(Kept::new)
+    };
+    let interned = |name: &CStr| -> PyResult<Kept> {
+        // SAFETY: attached.
+        unsafe { py.own(ffi::PyUnicode_InternFromString(name.as_ptr())) }.map(Kept::new)
+    };
+    let add = |name: &CStr, class: Obj<'_>| -> PyResult<Kept> {
+        // SAFETY: attached and alive; the dictionary takes its own reference.
+        done(unsafe { ffi::PyDict_SetItemString(dict.as_ptr(), name.as_ptr(), class.as_ptr()) })?;
+        Ok(Kept::new(class))
+    };
+    let mut keys = Vec::with_capacity(KEYS.len());
+    for key in KEYS {
+        keys.push(Kept::new(interned_latin1(py, key.as_bytes())?));
+    }
+    Ok(State {
+        input_type: add(c"Input", input::new_input_type(py, module)?)?,
+        adapter_type: add(c"Adapter", adapter::new_adapter_type(py, module)?)?,
+        log_type: add(c"Log", log::new_log_type(py, module)?)?,
+        file_wrapper: named(c"FileWrapper")?,
+        request_timeout: named(c"RequestTimeout")?,
+        event_callbacks: named(c"event_callbacks")?,
+        new_stream: named(c"_stream")?,
+        format: named(c"_format")?,
+        publish: named(c"_publish")?,
+        stop: named(c"_stop")?,
+        keys,
+        more_keys: RefCell::new(HashMap::new()),
+        steady: RefCell::new((0..KEYS.len()).map(|_| None).collect()),
+        base_environ: Cell::new(None),
+        names: Names {
+            start_response: interned(c"start_response")?,
+            close: interned(c"close")?,
+            input: interned(c"wsgi.input")?,
+            errors: interned(c"wsgi.errors")?,
+            url_scheme: interned(c"wsgi.url_scheme")?,
+            https: interned(c"https")?,
+            thread_id: interned(c"mod_wsgi.thread_id")?,
+            request_start: interned(c"mod_wsgi.request_start")?,
+            application_start: interned(c"mod_wsgi.application_start")?,
+        },
+        spare_errors: RefCell::new(Vec::new()),
+    })
+}
+
+/// An interned `str` of latin-1 bytes.
+pub(crate) fn interned_latin1<'i>(py: &Attached<'i>, bytes: &[u8]) -> PyResult<Obj<'i>> {
+    let mut text = py.latin1(bytes)?.into_ptr();
+    // SAFETY: the reference is exchanged for one of the interned string.
+    unsafe {
+        ffi::PyUnicode_InternInPlace(&mut text);
+        py.own(text)
+    }
+}
