@@ -137,8 +137,8 @@ impl Conf {
             page.line(r#"RewriteCond "%{REQUEST_URI}" "!/\.""#);
             page.line(r#"RewriteCond "%{DOCUMENT_ROOT}%{REQUEST_URI}" -f"#);
             page.line(&format!(
-                "RewriteRule \"^/.*$\" {} [L]",
-                quoted(&format!("{}$0", substitution(root)))
+                "RewriteRule \"^/.*$\" \"{}$0\" [L]",
+                substitution(root)
             ));
         }
     }
@@ -247,11 +247,10 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A path in the right-hand side of a RewriteRule, where `$` and `%` have a meaning.
+/// A path in the right-hand side of a RewriteRule, where `$` and `%` have a meaning. mod_rewrite reads its own
+/// arguments: a quote or a backslash cannot be written there, and such a document root was refused.
 fn substitution(path: &str) -> String {
-    path.replace('\\', "\\\\")
-        .replace('$', "\\$")
-        .replace('%', "\\%")
+    path.replace('$', "\\$").replace('%', "\\%")
 }
 
 const COMMON_TYPES: [(&str, &str); 12] = [

@@ -191,7 +191,7 @@ DocumentRoot "/srv/100%"
 RewriteEngine On
 RewriteCond "%{REQUEST_URI}" "!/\."
 RewriteCond "%{DOCUMENT_ROOT}%{REQUEST_URI}" -f
-RewriteRule "^/.*$" "/srv/100\\%$0" [L]
+RewriteRule "^/.*$" "/srv/100\%$0" [L]
 
 # The application
 WSGIPythonHome "/srv/venv"

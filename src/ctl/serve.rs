@@ -76,10 +76,7 @@ impl Plan {
             need(Path::new(&mapping.path), "the static files in")?;
         }
         let document_root = match &args.document_root {
-            Some(dir) => Some(need(
-                &paths::folder(dir, "--document-root")?,
-                "the document root",
-            )?),
+            Some(dir) => Some(need(&document_root(dir)?, "the document root")?),
             None => None,
         };
         let python = match python_home(args)? {
@@ -466,6 +463,17 @@ fn static_mapping(word: &str) -> Outcome<Static> {
         path: paths::text(&path)?,
         is_file,
     })
+}
+
+fn document_root(dir: &Path) -> Outcome<PathBuf> {
+    let dir = paths::folder(dir, "--document-root")?;
+    if dir.to_string_lossy().contains(['"', '\\']) {
+        let shown = dir.display();
+        return Err(Failure::new(format!(
+            "--document-root {shown}: httpd's rewriting takes no quote or backslash."
+        )));
+    }
+    Ok(dir)
 }
 
 fn mount_point(path: &str) -> Outcome<String> {
