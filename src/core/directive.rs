@@ -93,3 +93,414 @@ pub fn find(name: &str) -> Option<&'static Directive> {
         .iter()
         .find(|directive| directive.name.eq_ignore_ascii_case(name))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::alias::ScriptOptions;
+
+    /// Sets one line on the server, or in a container, or in a directory.
+    fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
+        let (name, args) = line.split_once(' ').unwrap_or((line, ""));
+        find(name)
+            .unwrap_or_else(|| panic!("{name} is no directive"))
+            .set(args, target)
+    }
+
+    fn server(line: &str) -> Result<ServerConfig, String> {
+        let mut server = ServerConfig::default();
+        set(&mut Target::Server(&mut server), line).map(|()| server)
+    }
+
+    #[test]
+    fn the_table_is_that_of_mod_wsgi_6() {
+        use Place::*;
+        // Name, context and "C" of tables 1.1 to 1.5.
+        let expected = [
+            ("WSGIScriptAlias", Server, false),
+            ("WSGIScriptAliasMatch", Server, false),
+            ("WSGIHandlerScript", Directory, false),
+            ("WSGIImportScript", Server, false),
+            ("WSGIDispatchScript", Directory, false),
+            ("WSGIProcessGroup", Directory, false),
+            ("WSGIApplicationGroup", Directory, false),
+            ("WSGICallableObject", FileInfo, false),
+            ("WSGIRestrictProcess", Directory, false),
+            ("WSGIRestrictEmbedded", Global, false),
+            ("WSGIScriptReloading", FileInfo, false),
+            ("WSGIPassAuthorization", FileInfo, false),
+            ("WSGIPassApacheRequest", Directory, false),
+            ("WSGIChunkedRequest", FileInfo, false),
+            ("WSGIMapHEADToGET", FileInfo, false),
+            ("WSGIErrorOverride", FileInfo, false),
+            ("WSGIEnableSendfile", FileInfo, false),
+            ("WSGIIgnoreActivity", FileInfo, false),
+            ("WSGITrustedProxyHeaders", FileInfo, false),
+            ("WSGITrustedProxies", FileInfo, false),
+            ("WSGIPythonHome", Global, false),
+            ("WSGIPythonPath", Global, true),
+            ("WSGIPythonEggs", Global, false),
+            ("WSGIPythonOptimize", Global, false),
+            ("WSGIPythonWarnings", Global, false),
+            ("WSGIPythonHashSeed", Global, false),
+            ("WSGIDontWriteBytecode", Global, false),
+            ("WSGISwitchInterval", Global, true),
+            ("WSGIDestroyInterpreter", Global, false),
+            ("WSGIPerInterpreterGIL", Global, true),
+            ("WSGIFreeThreading", Global, true),
+            ("<WSGIInterpreterOptions", Global, false),
+            ("WSGIRestrictStdin", Global, true),
+            ("WSGIRestrictStdout", Global, true),
+            ("WSGIRestrictSignal", Global, true),
+            ("WSGICaseSensitivity", Global, false),
+            ("WSGIVerboseDebugging", Global, false),
+            ("WSGIAccessScript", AuthConfig, false),
+            ("WSGIAuthUserScript", AuthConfig, false),
+            ("WSGIAuthGroupScript", AuthConfig, false),
+            ("WSGIGroupAuthoritative", AuthConfig, false),
+            ("WSGIDaemonProcess", Server, false),
+            ("WSGISocketPrefix", Global, false),
+            ("WSGISocketRotation", Global, false),
+            ("WSGIAcceptMutex", Global, false),
+            ("WSGIServerMetrics", Global, false),
+            ("WSGITelemetryService", Global, false),
+            ("WSGISlowRequests", Global, false),
+            ("WSGITelemetryOptions", Global, false),
+        ];
+        let table: Vec<_> = DIRECTIVES
+            .iter()
+            .map(|row| (row.name, row.place, row.in_container))
+            .collect();
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn each_row_is_whole() {
+        for row in DIRECTIVES {
+            assert!(row.help.ends_with('.'), "{}", row.name);
+            assert!(!row.syntax.is_empty(), "{}", row.name);
+            assert_eq!(row.container, row.name.starts_with('<'), "{}", row.name);
+            if let Effect::Later(text) | Effect::Nothing(text) = row.effect {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn on_off_is_read_in_any_case_and_nothing_else_is() {
+        for row in DIRECTIVES.iter().filter(|row| row.syntax == "On|Off") {
+            for word in ["On", "off", "ON", "\"Off\""] {
+                assert!(
+                    server(&format!("{} {word}", row.name)).is_ok(),
+                    "{} {word}",
+                    row.name
+                );
+            }
+            let name = row.name;
+            assert_eq!(
+                server(&format!("{name} maybe")),
+                Err(format!("{name}: 'maybe' is neither On nor Off"))
+            );
+            assert_eq!(
+                server(&format!("{name} ")),
+                Err(format!("{name}: takes one argument, and there is none"))
+            );
+            assert_eq!(
+                server(&format!("{name} On Off")),
+                Err(format!("{name}: takes one argument, not 2"))
+            );
+        }
+    }
+
+    #[test]
+    fn values_go_where_the_directive_stands() {
+        for row in DIRECTIVES {
+            let args = match row.syntax {
+                "On|Off" => "On",
+                "Off|On|Auto" => "Auto",
+                "seconds" => "1",
+                "random|number" => "random",
+                "address|network ..." => "::1",
+                "default|flock|fcntl|sysvsem|posixsem|pthread" => "flock",
+                "unix:/path [interval=seconds]" => "unix:/s interval=0.5",
+                "[+|-]CaptureUserAgent|None|All ..." => "+CaptureUserAgent",
+                "[process-group=name] [application-group=name]" => ">",
+                "script process-group=name application-group=name" => {
+                    "/s process-group=p application-group=a"
+                }
+                "name" | "name ..." | "name [option=value ...]" => "x",
+                text if text.starts_with("URL")
+                    || text.starts_with("regex")
+                    || text.starts_with("handler") =>
+                {
+                    "/a /b"
+                }
+                _ => "/x",
+            };
+            let line = format!("{} {args}", row.name);
+            assert!(server(&line).is_ok(), "{line}: {:?}", server(&line));
+            let in_place = set(&mut Target::Place(&mut PlaceConfig::default()), &line);
+            if !matches!(row.place, Place::Global | Place::Server) {
+                assert_eq!(in_place, Ok(()), "{line}");
+            }
+            if row.in_container {
+                let mut options = InterpreterOptions::default();
+                assert_eq!(
+                    set(&mut Target::Options(&mut options), &line),
+                    Ok(()),
+                    "{line}"
+                );
+                if row.effect == Effect::Now {
+                    assert_ne!(options, InterpreterOptions::default(), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_in_the_wrong_place_is_refused() {
+        let mut place = PlaceConfig::default();
+        let mut target = Target::Place(&mut place);
+        assert_eq!(
+            set(&mut target, "WSGIPythonHome /x"),
+            Err("WSGIPythonHome: not allowed in a directory or location".into())
+        );
+        let mut options = InterpreterOptions::default();
+        let mut target = Target::Options(&mut options);
+        assert_eq!(
+            set(&mut target, "WSGIScriptReloading On"),
+            Err("WSGIScriptReloading: not allowed in <WSGIInterpreterOptions>".into())
+        );
+    }
+
+    #[test]
+    fn an_alias_has_its_options() {
+        let config = server(
+            "WSGIScriptAlias /a \"/my scripts/a.wsgi\" process-group=%{GLOBAL} application-group='x y' \
+             callable-object=%{ENV:C} pass-authorization=on",
+        )
+        .unwrap();
+        let alias = &config.aliases[0];
+        assert_eq!(
+            (alias.location.as_str(), alias.target.as_str(), alias.regex),
+            ("/a", "/my scripts/a.wsgi", false)
+        );
+        assert_eq!(
+            alias.options,
+            ScriptOptions {
+                process_group: Some(String::new()),
+                application_group: Some("x y".into()),
+                callable_object: Some("%{ENV:C}".into()),
+                pass_authorization: Some(true),
+            }
+        );
+        assert!(
+            server("WSGIScriptAliasMatch ^/(.*)$ /s/$1")
+                .unwrap()
+                .aliases[0]
+                .regex
+        );
+    }
+
+    #[test]
+    fn values_are_read() {
+        let python = |line| server(line).unwrap().python;
+        assert_eq!(
+            python("WSGIPythonPath /a:/b::").path,
+            Some(vec!["/a".into(), "/b".into()])
+        );
+        assert_eq!(
+            python("WSGIPythonHashSeed 4294967295").hash_seed,
+            Some(u32::MAX)
+        );
+        assert_eq!(python("WSGIPythonHashSeed random").hash_seed, None);
+        assert_eq!(python("WSGIPythonOptimize 2").optimize, 2);
+        assert_eq!(python("WSGIPythonOptimize two").optimize, 0);
+        assert_eq!(
+            python("WSGISwitchInterval 0.01").switch_interval,
+            Some(0.01)
+        );
+        let place = |line| server(line).unwrap().place;
+        assert_eq!(
+            place("WSGIRestrictProcess a %{GLOBAL}").restrict_process,
+            Some(vec!["a".into(), String::new()])
+        );
+        let access = place("WSGIAccessScript /s application-group=%{GLOBAL}")
+            .access_script
+            .unwrap();
+        assert_eq!(
+            (access.script.as_str(), access.application_group.as_deref()),
+            ("/s", Some(""))
+        );
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        for (line, expected) in [
+            (
+                "WSGIScriptAlias /a",
+                "takes at least two arguments, the URL and the file",
+            ),
+            (
+                "WSGIScriptAlias /a /b junk",
+                "'junk' is not of the form option=value",
+            ),
+            (
+                "WSGIScriptAlias /a /b threads=1",
+                "'threads' is not an option here; permitted are process-group=, application-group=, callable-object=, \
+                 pass-authorization=",
+            ),
+            (
+                "WSGIScriptAlias /a /b process-group=",
+                "process-group= lacks a name",
+            ),
+            (
+                "WSGIScriptAlias /a /b application-group=\"\"",
+                "application-group= lacks a name",
+            ),
+            (
+                "WSGIScriptAlias /a /b callable-object=",
+                "callable-object= lacks a name",
+            ),
+            (
+                "WSGIScriptAlias /a /b pass-authorization=yes",
+                "pass-authorization: 'yes' is neither On nor Off",
+            ),
+            ("WSGIHandlerScript", "the name of the handler is missing"),
+            ("WSGIHandlerScript h", "the path of the script is missing"),
+            (
+                "WSGIHandlerScript h /s callable-object=x",
+                "'callable-object' is not an option here; permitted are process-group=, application-group=, \
+                 pass-authorization=",
+            ),
+            ("WSGIImportScript", "the path of the script is missing"),
+            (
+                "WSGIImportScript /s process-group=p",
+                "application-group= is missing",
+            ),
+            (
+                "WSGIImportScript /s application-group=a",
+                "process-group= is missing",
+            ),
+            (
+                "WSGIDispatchScript /s x=y",
+                "'x' is not an option here; permitted are application-group=",
+            ),
+            ("WSGIAccessScript", "the path of the script is missing"),
+            ("WSGIMapHEADToGET maybe", "'maybe' is none of Off, On, Auto"),
+            (
+                "WSGITrustedProxies 10.0.0.1 proxy",
+                "unable to parse trusted proxy 'proxy': neither an IP address nor a network such as 10.0.0.0/8",
+            ),
+            (
+                "WSGIPythonHashSeed -1",
+                "'-1' is neither 'random' nor an integer from 0 to 4294967295",
+            ),
+            (
+                "WSGIPythonHashSeed 4294967296",
+                "'4294967296' is neither 'random' nor an integer from 0 to 4294967295",
+            ),
+            (
+                "WSGISwitchInterval 0",
+                "'0' is not a positive number of seconds",
+            ),
+            (
+                "WSGISwitchInterval inf",
+                "'inf' is not a positive number of seconds",
+            ),
+            (
+                "WSGISlowRequests -1",
+                "'-1' is not a non-negative number of seconds",
+            ),
+            ("WSGITelemetryService /s", "'/s' does not begin with unix:/"),
+            (
+                "WSGITelemetryService unix:/s interval=0.1",
+                "interval: '0.1' is not a number of seconds from 0.5",
+            ),
+            (
+                "WSGITelemetryService unix:/s x=1",
+                "'x' is not an option here; permitted are interval=",
+            ),
+            (
+                "WSGITelemetryOptions All +CaptureUserAgent",
+                "'+CaptureUserAgent': either all options have a + or -, or none has",
+            ),
+            ("WSGITelemetryOptions +None", "'+None': None takes no sign"),
+            ("WSGITelemetryOptions +", "'+' lacks the name of an option"),
+            (
+                "WSGITelemetryOptions x",
+                "'x' is not an option; permitted are CaptureUserAgent, None and All",
+            ),
+            (
+                "WSGIAcceptMutex x",
+                "'x' is none of default, flock, fcntl, sysvsem, posixsem, pthread",
+            ),
+            ("WSGISocketPrefix \"\"", "'' is not a path"),
+            ("WSGIDaemonProcess", "the name of the group is missing"),
+            (
+                "WSGIDaemonProcess x foo=1",
+                "'foo' is not an option of a daemon process",
+            ),
+            (
+                "WSGIDaemonProcess x threads",
+                "'threads' is not of the form option=value",
+            ),
+            (
+                "WSGIDaemonProcess x processes=0",
+                "processes: '0' is not an integer from 1 on",
+            ),
+            (
+                "WSGIDaemonProcess x threads=65534",
+                "threads: '65534' is not an integer from 0 to 65533",
+            ),
+            (
+                "WSGIDaemonProcess x umask=9",
+                "umask: '9' is not an octal number",
+            ),
+            (
+                "WSGIDaemonProcess x home=rel",
+                "home: 'rel' is not an absolute path",
+            ),
+            ("WSGIDaemonProcess x user=", "user: '' is not a text"),
+            (
+                "WSGIDaemonProcess x server-metrics=1",
+                "server-metrics: '1' is not On or Off",
+            ),
+            (
+                "WSGIDaemonProcess x send-buffer-size=511",
+                "send-buffer-size: '511' is not 0 or an integer from 512 on",
+            ),
+            (
+                "WSGIDaemonProcess x switch-interval=0",
+                "switch-interval: '0' is not a positive number",
+            ),
+            (
+                "WSGIDaemonProcess x script-user=a script-group=b",
+                "script-user and script-group exclude each other",
+            ),
+        ] {
+            let name = line.split(' ').next().unwrap();
+            assert_eq!(
+                server(line).err(),
+                Some(format!("{name}: {expected}")),
+                "{line}"
+            );
+        }
+        assert_eq!(
+            server("<WSGIInterpreterOptions x=y>").err(),
+            Some(
+                "<WSGIInterpreterOptions>: 'x' is neither process-group nor application-group"
+                    .into()
+            )
+        );
+    }
+
+    #[test]
+    fn daemon_options_are_read() {
+        let line = "WSGIDaemonProcess site user=www group=#33 processes=2 threads=0 umask=0022 home=/srv display-name=%{GROUP} \
+                    python-path=/a:/b cpu-priority=-5 header-buffer-size=0 response-buffer-size=65536 queue-timeout=45 \
+                    lang='en_US.UTF-8' server-metrics=On switch-interval=0.005 script-user=www";
+        assert_eq!(server(line).unwrap().daemon_processes[0].name, "site");
+    }
+}

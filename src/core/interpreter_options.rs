@@ -134,3 +134,170 @@ pub fn group_options(
             .unwrap_or(true),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn container(selectors: &str) -> InterpreterOptions {
+        InterpreterOptions::parse(&format!("{selectors}>")).unwrap()
+    }
+
+    #[test]
+    fn selectors_are_read() {
+        let both = container("PROCESS-GROUP=%{GLOBAL} application-group='a b'");
+        assert_eq!(both.process_group.as_deref(), Some(""));
+        assert_eq!(both.application_group.as_deref(), Some("a b"));
+        assert_eq!(container(""), InterpreterOptions::default());
+    }
+
+    #[test]
+    fn wrong_selectors_are_refused() {
+        for (args, expected) in [
+            ("application-group=a", "the closing '>' is missing"),
+            ("name>", "'name' is not of the form selector=name"),
+            (
+                "group=a>",
+                "'group' is neither process-group nor application-group",
+            ),
+            (
+                "application-group=a Application-Group=b>",
+                "Application-Group is given twice",
+            ),
+        ] {
+            assert_eq!(InterpreterOptions::parse(args), Err(expected.into()));
+        }
+    }
+
+    #[test]
+    fn selectors_match_exactly() {
+        for (selectors, group, expected) in [
+            ("", "a", Some(0)),
+            ("application-group=a", "a", Some(1)),
+            ("application-group=a", "A", None),
+            ("application-group=%{GLOBAL}", "", Some(1)),
+            ("application-group=%{GLOBAL}", "a", None),
+            ("process-group=%{GLOBAL}", "a", Some(1)),
+            ("process-group='' application-group=a", "a", Some(2)),
+            ("process-group=daemon", "a", None),
+            ("process-group=daemon application-group=a", "a", None),
+            ("process-group=%{GLOBAL} application-group=b", "a", None),
+        ] {
+            assert_eq!(
+                container(selectors).score(group),
+                expected,
+                "{selectors} {group}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_most_specific_wins_and_of_equals_the_last_each_option_for_itself() {
+        let containers = [
+            InterpreterOptions {
+                restrict_stdin: Some(true),
+                restrict_stdout: Some(true),
+                ..container("application-group=a")
+            },
+            InterpreterOptions {
+                restrict_stdin: Some(false),
+                restrict_signal: Some(false),
+                ..container("")
+            },
+            InterpreterOptions {
+                restrict_stdout: Some(false),
+                ..container("process-group=%{GLOBAL}")
+            },
+        ];
+        let server = PythonConfig {
+            restrict_stdin: Some(true),
+            ..PythonConfig::default()
+        };
+        let options = |group| {
+            let options = group_options(&containers, &server, group);
+            (
+                options.restrict_stdin,
+                options.restrict_stdout,
+                options.restrict_signal,
+            )
+        };
+        assert_eq!(options("a"), (true, false, false));
+        assert_eq!(options("b"), (false, false, false));
+        let options = group_options(&[], &server, "a");
+        assert_eq!(
+            (
+                options.restrict_stdin,
+                options.restrict_stdout,
+                options.restrict_signal
+            ),
+            (true, false, true)
+        );
+    }
+
+    #[test]
+    fn paths_add_up_from_least_to_most_specific() {
+        let path = |dir: &str| Some(vec![dir.to_string()]);
+        let containers = [
+            InterpreterOptions {
+                python_path: path("/both"),
+                ..container("process-group=%{GLOBAL} application-group=a")
+            },
+            InterpreterOptions {
+                python_path: path("/a1"),
+                ..container("application-group=a")
+            },
+            InterpreterOptions {
+                python_path: path("/all"),
+                ..container("")
+            },
+            InterpreterOptions {
+                python_path: path("/a2"),
+                ..container("application-group=a")
+            },
+            InterpreterOptions {
+                python_path: path("/other"),
+                ..container("application-group=b")
+            },
+        ];
+        let server = PythonConfig {
+            path: path("/server"),
+            ..PythonConfig::default()
+        };
+        let layers = group_options(&containers, &server, "a")
+            .python_path
+            .concat();
+        assert_eq!(layers, ["/server", "/all", "/a1", "/a2", "/both"]);
+    }
+
+    #[test]
+    fn the_switch_interval_is_the_main_interpreters() {
+        let containers = [
+            InterpreterOptions {
+                switch_interval: Some(0.2),
+                ..container("application-group=%{GLOBAL}")
+            },
+            InterpreterOptions {
+                switch_interval: Some(0.3),
+                ..container("application-group=a")
+            },
+        ];
+        let server = PythonConfig {
+            switch_interval: Some(0.1),
+            ..PythonConfig::default()
+        };
+        for (group, expected) in [
+            ("", (Some(0.2), false)),
+            ("a", (None, true)),
+            ("b", (None, false)),
+        ] {
+            let options = group_options(&containers, &server, group);
+            assert_eq!(
+                (options.switch_interval, options.switch_interval_ignored),
+                expected,
+                "{group}"
+            );
+        }
+        assert_eq!(group_options(&[], &server, "").switch_interval, Some(0.1));
+    }
+}

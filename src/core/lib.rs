@@ -9,34 +9,34 @@
 
 #![forbid(unsafe_code)]
 
-/// `WSGIScriptAlias`: which URLs it takes and which file they become.
+// `WSGIScriptAlias`: which URLs it takes and which file they become.
 pub mod alias;
-/// The configuration as written, its merging, and the settings of one request.
+// The configuration as written, its merging, and the settings of one request.
 pub mod config;
-/// The table of directives.
+// The table of directives.
 pub mod directive;
 mod directives;
-/// Rules of the environ: headers, paths, request URI, scheme, method.
+// Rules of the environ: headers, paths, request URI, scheme, method.
 pub mod environ;
-/// Names of application groups, process groups and callables, with their `%{...}` expansions.
+// Names of application groups, process groups and callables, with their `%{...}` expansions.
 pub mod group;
-/// `<WSGIInterpreterOptions>`: options of some application groups.
+// `<WSGIInterpreterOptions>`: options of some application groups.
 pub mod interpreter_options;
-/// Streams of text as log records.
+// Streams of text as log records.
 pub mod log_lines;
-/// What the MPM means for Python.
+// What the MPM means for Python.
 pub mod mpm_plan;
-/// The numbered log messages.
+// The numbered log messages.
 pub mod outcome;
-/// Headers of trusted proxies.
+// Headers of trusted proxies.
 pub mod proxy;
-/// Which Python a `WSGIPythonHome` holds.
+// Which Python a `WSGIPythonHome` holds.
 pub mod python_home;
-/// Checks of a request's framing, before Python is entered.
+// Checks of a request's framing, before Python is entered.
 pub mod request;
-/// Checks of a response, and the count of its body.
+// Checks of a response, and the count of its body.
 pub mod response;
-/// Subnets, as `WSGITrustedProxies` names them.
+// Subnets, as `WSGITrustedProxies` names them.
 pub mod subnet;
-/// Words and options of a configuration line.
+// Words and options of a configuration line.
 pub mod words;

@@ -218,3 +218,292 @@ const HEADERS: &[ProxyHeader] = &[
         role: Role::Scheme,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Default)]
+    struct Table(BTreeMap<String, Vec<u8>>);
+
+    impl EnvironTable for Table {
+        fn get(&self, key: &str) -> Option<Cow<'_, [u8]>> {
+            self.0.get(key).map(|value| Cow::Borrowed(&value[..]))
+        }
+        fn set(&mut self, key: &str, value: Vec<u8>) {
+            self.0.insert(key.into(), value);
+        }
+        fn unset(&mut self, key: &str) {
+            self.0.remove(key);
+        }
+    }
+
+    /// What becomes of an environ, as "KEY=value" joined by "; ", and whether the scheme was decided.
+    fn applied(environ: &str, listed: &str, proxies: Option<&str>) -> (String, bool) {
+        let mut table = Table::default();
+        for (key, value) in environ
+            .split("; ")
+            .filter_map(|entry| entry.split_once('='))
+        {
+            table.set(key, value.into());
+        }
+        let listed: Vec<_> = listed.split(' ').filter_map(ProxyHeader::find).collect();
+        let proxies: Option<Vec<_>> = proxies.map(|list| {
+            list.split(' ')
+                .filter(|p| !p.is_empty())
+                .map(|p| Subnet::parse(p).unwrap())
+                .collect()
+        });
+        let scheme = apply(&mut table, &listed, proxies.as_deref());
+        let shown: Vec<String> = table
+            .0
+            .iter()
+            .map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(value)))
+            .collect();
+        (shown.join("; "), scheme)
+    }
+
+    #[test]
+    fn headers_are_found_by_their_names() {
+        for name in [
+            "X-Forwarded-For",
+            "x-real-ip",
+            "X_FORWARDED_PROTO",
+            "X-Forwarded-Script-Name",
+        ] {
+            assert!(ProxyHeader::find(name).is_some(), "{name}");
+        }
+        for name in ["Forwarded", "X-Forwarded-Prefix", "Host", ""] {
+            assert_eq!(ProxyHeader::find(name), None, "{name}");
+        }
+        assert_eq!(HEADERS.len(), 15);
+    }
+
+    #[test]
+    fn every_header_has_its_effect() {
+        for (header, value, expected) in [
+            (
+                "X-Client-IP",
+                "1.1.1.1",
+                "HTTP_X_CLIENT_IP=1.1.1.1; REMOTE_ADDR=1.1.1.1",
+            ),
+            (
+                "X-Real-IP",
+                "1.1.1.1, x",
+                "HTTP_X_REAL_IP=1.1.1.1, x; REMOTE_ADDR=1.1.1.1, x",
+            ),
+            (
+                "X-Forwarded-Host",
+                "h:8",
+                "HTTP_HOST=h:8; HTTP_X_FORWARDED_HOST=h:8; REMOTE_ADDR=9.9.9.9",
+            ),
+            (
+                "X-Host",
+                "h",
+                "HTTP_HOST=h; HTTP_X_HOST=h; REMOTE_ADDR=9.9.9.9",
+            ),
+            (
+                "X-Forwarded-Server",
+                "s",
+                "HTTP_X_FORWARDED_SERVER=s; REMOTE_ADDR=9.9.9.9; SERVER_NAME=s",
+            ),
+            (
+                "X-Forwarded-Port",
+                "81",
+                "HTTP_X_FORWARDED_PORT=81; REMOTE_ADDR=9.9.9.9; SERVER_PORT=81",
+            ),
+            (
+                "X-Script-Name",
+                "/m",
+                "HTTP_X_SCRIPT_NAME=/m; REMOTE_ADDR=9.9.9.9; SCRIPT_NAME=/m; mod_wsgi.mount_point=/m",
+            ),
+            (
+                "X-Forwarded-Script-Name",
+                "/m",
+                "HTTP_X_FORWARDED_SCRIPT_NAME=/m; REMOTE_ADDR=9.9.9.9; SCRIPT_NAME=/m; mod_wsgi.mount_point=/m",
+            ),
+        ] {
+            let key = header.to_uppercase().replace('-', "_");
+            let environ = format!("REMOTE_ADDR=9.9.9.9; HTTP_{key}={value}");
+            assert_eq!(
+                applied(&environ, header, None),
+                (expected.into(), false),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn schemes_are_words_or_flags() {
+        let words = ["X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Scheme"];
+        let flags = ["X-Forwarded-HTTPS", "X-Forwarded-SSL", "X-HTTPS"];
+        for (headers, value, expected) in [
+            (words, "https", Some("1")),
+            (words, "HTTPS", Some("1")),
+            (words, "http", None),
+            (words, "Http", None),
+            (words, "ftp", Some("was")),
+            (words, "on", Some("was")),
+            (flags, "On", Some("1")),
+            (flags, "true", Some("1")),
+            (flags, "1", Some("1")),
+            (flags, "OFF", None),
+            (flags, "False", None),
+            (flags, "0", None),
+            (flags, "https", Some("was")),
+        ] {
+            for header in headers {
+                let entry = format!("HTTP_{}={value}", header.to_uppercase().replace('-', "_"));
+                let (environ, scheme) = applied(&format!("HTTPS=was; {entry}"), header, None);
+                let https = expected
+                    .map(|value| format!("HTTPS={value}; "))
+                    .unwrap_or_default();
+                assert_eq!(environ, format!("{https}{entry}"), "{header}");
+                assert!(scheme, "any word counts");
+            }
+        }
+    }
+
+    #[test]
+    fn forwarded_for_names_the_client() {
+        let trusted = Some("10.0.0.0/8 fd00::/8");
+        for (chain, proxies, address, left) in [
+            ("1.1.1.1, 2.2.2.2", None, "1.1.1.1", "1.1.1.1, 2.2.2.2"),
+            (
+                " , 1.1.1.1 ,2.2.2.2",
+                None,
+                "1.1.1.1",
+                " , 1.1.1.1 ,2.2.2.2",
+            ),
+            (" , ", None, "10.9.9.9", " , "),
+            ("1.1.1.1", trusted, "1.1.1.1", "1.1.1.1"),
+            ("1.1.1.1, 10.0.0.1", trusted, "1.1.1.1", "1.1.1.1, 10.0.0.1"),
+            (
+                "6.6.6.6, 1.1.1.1, 10.0.0.1,10.0.0.2",
+                trusted,
+                "1.1.1.1",
+                "1.1.1.1, 10.0.0.1, 10.0.0.2",
+            ),
+            (
+                "10.0.0.1, 1.1.1.1, 10.0.0.2",
+                trusted,
+                "1.1.1.1",
+                "1.1.1.1, 10.0.0.2",
+            ),
+            (
+                "10.0.0.1, 10.0.0.2",
+                trusted,
+                "10.0.0.1",
+                "10.0.0.1, 10.0.0.2",
+            ),
+            ("6.6.6.6, 1.1.1.1", trusted, "1.1.1.1", "1.1.1.1"),
+            ("1.1.1.1, junk, 10.0.0.1", trusted, "junk", "junk, 10.0.0.1"),
+            ("1.1.1.1, 10.0.0.1, junk", trusted, "junk", "junk"),
+            (
+                "1.1.1.1,, 10.0.0.1 ,",
+                trusted,
+                "1.1.1.1",
+                "1.1.1.1, 10.0.0.1",
+            ),
+            (
+                "2001:db8::1, fd00::1",
+                trusted,
+                "2001:db8::1",
+                "2001:db8::1, fd00::1",
+            ),
+        ] {
+            let environ = format!("REMOTE_ADDR=10.9.9.9; HTTP_X_FORWARDED_FOR={chain}");
+            let expected = format!("HTTP_X_FORWARDED_FOR={left}; REMOTE_ADDR={address}");
+            assert_eq!(
+                applied(&environ, "X-Forwarded-For", proxies).0,
+                expected,
+                "{chain}"
+            );
+        }
+    }
+
+    #[test]
+    fn peers_are_trusted_by_their_address() {
+        for (peer, proxies, trusted) in [
+            ("9.9.9.9", None, true),
+            ("10.1.1.1", Some("10.0.0.0/8"), true),
+            ("9.9.9.9", Some("10.0.0.0/8"), false),
+            ("9.9.9.9", Some("10.0.0.0/8 9.9.9.9"), true),
+            ("::1", Some("::1"), true),
+            ("junk", Some("0.0.0.0/0"), false),
+            ("9.9.9.9", Some(""), false),
+        ] {
+            let environ = format!("HTTP_X_HOST=h; REMOTE_ADDR={peer}");
+            let expected = if trusted {
+                format!("HTTP_HOST=h; {environ}")
+            } else {
+                format!("REMOTE_ADDR={peer}")
+            };
+            assert_eq!(
+                applied(&environ, "X-Host", proxies).0,
+                expected,
+                "{peer} {proxies:?}"
+            );
+        }
+        assert_eq!(
+            applied("HTTP_X_HOST=h", "X-Host", Some("10.0.0.1")).0,
+            "",
+            "no peer, no trust"
+        );
+    }
+
+    #[test]
+    fn synonyms_are_taken_out() {
+        let all = "HTTP_X_CLIENT_IP=2; HTTP_X_FORWARDED_FOR=1; HTTP_X_HOST=h; HTTP_X_REAL_IP=3; REMOTE_ADDR=9.9.9.9";
+        for (listed, proxies, expected) in [
+            // The last listed that is there wins and stays; another role is not touched.
+            (
+                "X-Real-IP X-Client-IP",
+                None,
+                "HTTP_X_CLIENT_IP=2; HTTP_X_HOST=h; REMOTE_ADDR=2",
+            ),
+            (
+                "X-Client-IP X-Real-IP",
+                None,
+                "HTTP_X_HOST=h; HTTP_X_REAL_IP=3; REMOTE_ADDR=3",
+            ),
+            (
+                "X-Host X-Forwarded-Host X-Forwarded-For",
+                None,
+                "HTTP_HOST=h; HTTP_X_FORWARDED_FOR=1; HTTP_X_HOST=h; REMOTE_ADDR=1",
+            ),
+            // An untrusted peer loses the listed one as well.
+            (
+                "X-Real-IP",
+                Some("10.0.0.1"),
+                "HTTP_X_HOST=h; REMOTE_ADDR=9.9.9.9",
+            ),
+            // Nothing listed, nothing managed.
+            ("", None, all),
+        ] {
+            assert_eq!(applied(all, listed, proxies).0, expected, "{listed}");
+        }
+        // A managed role without its listed header.
+        assert_eq!(applied("HTTP_X_FORWARDED_HOST=evil", "X-Host", None).0, "");
+    }
+
+    #[test]
+    fn words_and_flags_of_the_scheme_are_synonyms() {
+        let environ = "HTTPS=1; HTTP_X_FORWARDED_PROTO=http; HTTP_X_FORWARDED_SSL=on";
+        assert_eq!(
+            applied(environ, "X-Forwarded-Proto", None),
+            ("HTTP_X_FORWARDED_PROTO=http".into(), true)
+        );
+        assert_eq!(
+            applied(environ, "X-Forwarded-Proto X-Forwarded-SSL", None),
+            ("HTTPS=1; HTTP_X_FORWARDED_SSL=on".into(), true)
+        );
+        assert_eq!(
+            applied("HTTPS=1", "X-Forwarded-Proto", None),
+            ("HTTPS=1".into(), false),
+            "absent: not decided"
+        );
+    }
+}
