@@ -1,7 +1,8 @@
 //! The rows of the table, one file a topic, and what their arguments have in common.
 
-use crate::config::{PlaceConfig, ServerConfig};
+use crate::config::{AuxiliaryScript, PlaceConfig, ServerConfig};
 use crate::directive::{Directive, Effect, Place, Target};
+use crate::group::literal_group;
 use crate::words::Words;
 
 mod auth;
@@ -118,13 +119,18 @@ fn option<'a>(words: &mut Words<'a>) -> Result<(&'a str, String), String> {
         .ok_or_else(|| format!("'{}' is not of the form option=value", words.rest()))
 }
 
-/// The name of a group as an option gives it: `%{GLOBAL}` is "", and nothing else may be.
+/// The name of a group as the value of `option`; it may not be empty.
 fn group_name(option: &str, value: String) -> Result<String, String> {
-    match value.as_str() {
-        "" => Err(format!("{option}= lacks a name")),
-        "%{GLOBAL}" => Ok(String::new()),
-        _ => Ok(value),
+    if value.is_empty() {
+        return Err(format!("{option}= lacks a name"));
     }
+    Ok(literal_group(value))
+}
+
+/// Takes the path of a script.
+fn script_path(words: &mut Words<'_>) -> Result<String, String> {
+    let path = words.next().filter(|path| !path.is_empty());
+    path.ok_or_else(|| "the path of the script is missing".into())
 }
 
 fn unknown_option(name: &str, permitted: &str) -> String {
@@ -132,12 +138,9 @@ fn unknown_option(name: &str, permitted: &str) -> String {
 }
 
 /// A script and nothing but `application-group=` after it.
-fn auxiliary_script(args: &str) -> Result<crate::config::AuxiliaryScript, String> {
+fn auxiliary_script(args: &str) -> Result<AuxiliaryScript, String> {
     let mut words = Words::new(args);
-    let script = words
-        .next()
-        .filter(|script| !script.is_empty())
-        .ok_or("the path of the script is missing")?;
+    let script = script_path(&mut words)?;
     let mut application_group = None;
     while !words.is_empty() {
         match option(&mut words)? {
@@ -147,7 +150,7 @@ fn auxiliary_script(args: &str) -> Result<crate::config::AuxiliaryScript, String
             (name, _) => return Err(unknown_option(name, "application-group=")),
         }
     }
-    Ok(crate::config::AuxiliaryScript {
+    Ok(AuxiliaryScript {
         script,
         application_group,
     })

@@ -72,6 +72,15 @@ pub fn callable_object<'a>(written: &'a str, variables: &'a dyn Variables) -> Co
         .unwrap_or(Cow::Borrowed(b"application"))
 }
 
+/// The name of a group where nothing is expanded, only `%{GLOBAL}` is "".
+pub(crate) fn literal_group(written: String) -> String {
+    if written == "%{GLOBAL}" {
+        String::new()
+    } else {
+        written
+    }
+}
+
 fn env_token(written: &str) -> Option<&str> {
     written.strip_prefix("%{ENV:")?.strip_suffix('}')
 }
@@ -84,13 +93,13 @@ fn host(variables: &dyn Variables) -> &[u8] {
 }
 
 fn resource(variables: &dyn Variables, case_sensitive: bool) -> Vec<u8> {
-    let mut script = collapse_slashes(variables.script_name()).into_owned();
-    if !case_sensitive {
-        script.make_ascii_lowercase();
-    }
     let mut name = with_port(variables.server_name(), variables.port());
     name.push(b'|');
-    name.extend(script);
+    let server = name.len();
+    name.extend_from_slice(&collapse_slashes(variables.script_name()));
+    if !case_sensitive {
+        name[server..].make_ascii_lowercase();
+    }
     name
 }
 

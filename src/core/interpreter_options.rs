@@ -1,6 +1,7 @@
 //! `<WSGIInterpreterOptions>`: options of the application groups that its selectors match (1.6).
 
 use crate::config::PythonConfig;
+use crate::group::literal_group;
 use crate::words::Words;
 
 /// One container: selectors, and the options that stand in it.
@@ -63,11 +64,7 @@ impl InterpreterOptions {
             if selector.is_some() {
                 return Err(format!("{key} is given twice"));
             }
-            *selector = Some(if value == "%{GLOBAL}" {
-                String::new()
-            } else {
-                value
-            });
+            *selector = Some(literal_group(value));
         }
         Ok(container)
     }
@@ -105,31 +102,23 @@ pub fn group_options(
     matching.sort_by_key(|(score, _)| *score);
 
     let most_specific_first = || matching.iter().rev().map(|(_, container)| *container);
+    let flag = |get: fn(&InterpreterOptions) -> Option<bool>| most_specific_first().find_map(get);
     let interval = most_specific_first().find_map(|container| container.switch_interval);
+    let layers = matching
+        .iter()
+        .filter_map(|(_, container)| container.python_path.as_ref());
     let is_main = application_group.is_empty();
     GroupOptions {
-        python_path: server
-            .path
-            .iter()
-            .chain(
-                matching
-                    .iter()
-                    .filter_map(|(_, container)| container.python_path.as_ref()),
-            )
-            .cloned()
-            .collect(),
+        python_path: server.path.iter().chain(layers).cloned().collect(),
         switch_interval: interval.or(server.switch_interval).filter(|_| is_main),
         switch_interval_ignored: interval.is_some() && !is_main,
-        restrict_stdin: most_specific_first()
-            .find_map(|container| container.restrict_stdin)
+        restrict_stdin: flag(|container| container.restrict_stdin)
             .or(server.restrict_stdin)
             .unwrap_or(false),
-        restrict_stdout: most_specific_first()
-            .find_map(|container| container.restrict_stdout)
+        restrict_stdout: flag(|container| container.restrict_stdout)
             .or(server.restrict_stdout)
             .unwrap_or(false),
-        restrict_signal: most_specific_first()
-            .find_map(|container| container.restrict_signal)
+        restrict_signal: flag(|container| container.restrict_signal)
             .or(server.restrict_signal)
             .unwrap_or(true),
     }

@@ -25,7 +25,7 @@ macro_rules! messages {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Message {
             $(
-                #[doc = concat!("WSGI", stringify!($number), ": ", $text)]
+                #[doc = concat!("`", $text, "`")]
                 $name,
             )+
         }
@@ -184,16 +184,16 @@ messages! {
     PathInfoRefused = 137 Error "'{}' disallows additional path information: '{}'",
         cause: "AcceptPathInfo is Off where the script is.",
         remedy: "Remove AcceptPathInfo Off.";
-    TransferEncoding = 138 Error "{}",
+    TransferEncoding = 138 Error "unexpected value for Transfer-Encoding of {}",
         cause: "The request has a Transfer-Encoding that is not chunked.",
         remedy: "Nothing on the server: the client has to send a body with a length, or a chunked one.";
-    ChunkedNotAllowed = 139 Error "{}",
+    ChunkedNotAllowed = 139 Error "the request body is chunked, which WSGIChunkedRequest Off does not allow",
         cause: "The request has a chunked body, and applications that trust CONTENT_LENGTH would read none of it.",
         remedy: "Set WSGIChunkedRequest On where the application reads to the end of wsgi.input.";
-    ChunkedWithLength = 140 Error "{}",
+    ChunkedWithLength = 140 Error "the request has both a chunked Transfer-Encoding and a Content-Length",
         cause: "The request says twice how long its body is, which may smuggle another request past a proxy.",
         remedy: "Nothing on the server: the client or a proxy before it is at fault.";
-    BadContentLength = 141 Error "{}",
+    BadContentLength = 141 Error "invalid Content-Length of {}",
         cause: "The Content-Length of the request is not a non-negative integer.",
         remedy: "Nothing on the server: the client is at fault.";
     EmbeddedRestricted = 143 Error "embedded mode of mod_wsgi is disabled by WSGIRestrictEmbedded; '{}' is not run",
@@ -244,7 +244,7 @@ messages! {
     DaemonServedEmbedded = 1008 Warning "{} describes daemon processes; there are none, and all requests are served in the httpd children",
         cause: "The configuration was written for daemon mode.",
         remedy: "Nothing, if that is what is wanted. Processes and threads are those of the MPM.";
-    BodyTooLarge = 1009 Error "{}",
+    BodyTooLarge = 1009 Error "Content-Length of {} exceeds LimitRequestBody of {}",
         cause: "The request declares a longer body than LimitRequestBody allows; it was answered with 413.",
         remedy: "Raise LimitRequestBody where such uploads are wanted.";
     ShortBody = 1010 Error "WSGI script '{}' ended its response before the Content-Length that it had declared; the connection is closed",

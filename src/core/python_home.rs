@@ -20,7 +20,8 @@ pub struct PythonHome {
     pub home: Option<PathBuf>,
     /// The installation: the home itself, or the one that the virtual environment was made from.
     pub base_prefix: PathBuf,
-    /// The shared library of that installation; `None` where it has none.
+    /// The shared library in the `lib` or `lib64` of that installation; `None` where it is elsewhere, or where the
+    /// program holds it.
     pub libpython: Option<PathBuf>,
 }
 

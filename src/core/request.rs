@@ -1,7 +1,5 @@
 //! Checks of a request's framing before Python is entered (2.3).
 
-use std::fmt;
-
 use crate::outcome::Message;
 use crate::response::{parse_decimal, python_bytes_repr};
 
@@ -74,7 +72,7 @@ impl Refusal<'_> {
         }
     }
 
-    /// The message of the log, whose one value is this refusal.
+    /// Which message the log gets.
     pub fn message(&self) -> Message {
         match self {
             Refusal::TransferEncoding(_) => Message::TransferEncoding,
@@ -84,38 +82,18 @@ impl Refusal<'_> {
             Refusal::TooLarge { .. } => Message::BodyTooLarge,
         }
     }
-}
 
-impl fmt::Display for Refusal<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// That message, with its values.
+    pub fn log_line(&self) -> String {
         match self {
-            Refusal::TransferEncoding(value) => {
-                write!(
-                    f,
-                    "unexpected value for Transfer-Encoding of {}",
-                    python_bytes_repr(value)
-                )
+            Refusal::ChunkedNotAllowed | Refusal::ChunkedWithLength => self.message().line(&[]),
+            Refusal::TransferEncoding(value) | Refusal::ContentLength(value) => {
+                self.message().line(&[&python_bytes_repr(value)])
             }
-            Refusal::ChunkedNotAllowed => f.write_str(
-                "the request body is chunked, which WSGIChunkedRequest Off does not allow",
-            ),
-            Refusal::ChunkedWithLength => {
-                f.write_str("the request has both a chunked Transfer-Encoding and a Content-Length")
-            }
-            Refusal::ContentLength(value) => {
-                write!(f, "invalid Content-Length of {}", python_bytes_repr(value))
-            }
-            Refusal::TooLarge { declared, limit } => {
-                write!(
-                    f,
-                    "Content-Length of {declared} exceeds LimitRequestBody of {limit}"
-                )
-            }
+            Refusal::TooLarge { declared, limit } => self.message().line(&[declared, limit]),
         }
     }
 }
-
-impl std::error::Error for Refusal<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -160,21 +138,32 @@ mod tests {
 
     #[test]
     fn refusals_name_the_value() {
-        let line = |refusal: Refusal<'_>| refusal.message().line(&[&refusal]);
-        assert_eq!(
-            line(Refusal::TransferEncoding(b"gzip")),
-            "WSGI0138: unexpected value for Transfer-Encoding of b'gzip'"
-        );
-        assert_eq!(
-            line(Refusal::ContentLength(b"x\n")),
-            "WSGI0141: invalid Content-Length of b'x\\n'"
-        );
-        assert!(
-            line(Refusal::TooLarge {
-                declared: 11,
-                limit: 10
-            })
-            .ends_with("of 11 exceeds LimitRequestBody of 10")
-        );
+        for (refusal, expected) in [
+            (
+                Refusal::TransferEncoding(b"gzip"),
+                "WSGI0138: unexpected value for Transfer-Encoding of b'gzip'",
+            ),
+            (
+                Refusal::ChunkedNotAllowed,
+                "WSGI0139: the request body is chunked, which WSGIChunkedRequest Off does not allow",
+            ),
+            (
+                Refusal::ChunkedWithLength,
+                "WSGI0140: the request has both a chunked Transfer-Encoding and a Content-Length",
+            ),
+            (
+                Refusal::ContentLength(b"x\n"),
+                "WSGI0141: invalid Content-Length of b'x\\n'",
+            ),
+            (
+                Refusal::TooLarge {
+                    declared: 11,
+                    limit: 10,
+                },
+                "WSGI1009: Content-Length of 11 exceeds LimitRequestBody of 10",
+            ),
+        ] {
+            assert_eq!(refusal.log_line(), expected);
+        }
     }
 }

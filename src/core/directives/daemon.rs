@@ -1,7 +1,7 @@
 //! Daemon processes (1.5 and 3). There are none: what is written of them is checked, so that a mistake shows now
 //! as it would under mod_wsgi, and then its requests are served in the httpd children.
 
-use super::{ON_OFF, on_off, one, option, parse_on_off};
+use super::{ON_OFF, one, option, parse_on_off};
 use crate::config::DaemonProcess;
 use crate::directive::{Directive, Effect, Place, Target};
 use crate::words::Words;
@@ -34,7 +34,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "On",
         help: "On: the sockets of daemon processes have another name after each restart.",
         effect: Effect::Daemon,
-        parse: |args, _| on_off(args).map(drop),
         ..ON_OFF
     },
     Directive {

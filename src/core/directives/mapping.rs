@@ -1,11 +1,13 @@
 //! Which script serves a URL, and in which interpreter (1.1).
 
 use super::{
-    ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, unknown_option,
+    ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, script_path,
+    unknown_option,
 };
 use crate::alias::{ScriptAlias, ScriptOptions};
 use crate::config::{HandlerScript, ImportScript};
 use crate::directive::{Directive, Effect, Place, Target};
+use crate::group::literal_group;
 use crate::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
@@ -135,9 +137,9 @@ fn alias(args: &str, target: &mut Target<'_>, regex: bool) -> Result<(), String>
 
 fn handler_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let mut words = Words::new(args);
-    let mut word = || words.next().filter(|word| !word.is_empty());
-    let handler = word().ok_or("the name of the handler is missing")?;
-    let script = word().ok_or("the path of the script is missing")?;
+    let handler = words.next().filter(|name| !name.is_empty());
+    let handler = handler.ok_or("the name of the handler is missing")?;
+    let script = script_path(&mut words)?;
     let options = script_options(words, HANDLER_OPTIONS)?;
     target.place()?.set_handler_script(HandlerScript {
         handler,
@@ -149,10 +151,7 @@ fn handler_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
 
 fn import_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let mut words = Words::new(args);
-    let script = words
-        .next()
-        .filter(|script| !script.is_empty())
-        .ok_or("the path of the script is missing")?;
+    let script = script_path(&mut words)?;
     let options = script_options(words, IMPORT_OPTIONS)?;
     let application_group = options
         .application_group
@@ -191,13 +190,7 @@ fn script_options(mut words: Words<'_>, permitted: &[&str]) -> Result<ScriptOpti
 }
 
 fn restrict_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
-    let names = Words::new(args).map(|name| {
-        if name == "%{GLOBAL}" {
-            String::new()
-        } else {
-            name
-        }
-    });
+    let names = Words::new(args).map(literal_group);
     target.place()?.restrict_process = Some(names.collect());
     Ok(())
 }

@@ -127,7 +127,7 @@ fn trusted_proxy_headers(args: &str, target: &mut Target<'_>) -> Result<(), Stri
     Ok(())
 }
 
-/// Adds to what the same place has so far.
+/// Adds to what the same place has so far. An empty list trusts nobody.
 fn trusted_proxies(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let subnets: Result<Vec<Subnet>, _> =
         Words::new(args).map(|text| Subnet::parse(&text)).collect();

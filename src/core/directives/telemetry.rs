@@ -1,6 +1,6 @@
 //! Metrics and what reports them (1.5).
 
-use super::{ON_OFF, on_off, option, seconds, unknown_option};
+use super::{ON_OFF, option, seconds, unknown_option};
 use crate::directive::{Directive, Effect, Target};
 use crate::words::Words;
 
@@ -11,7 +11,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         effect: Effect::Later(
             "mod_wsgi.server_metrics() returns None; it will return httpd's scoreboard",
         ),
-        parse: |args, _| on_off(args).map(drop),
         ..ON_OFF
     },
     Directive {
