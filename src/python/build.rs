@@ -7,8 +7,12 @@ fn main() {
     if let Some(executable) = config.executable() {
         println!("cargo::rustc-env=WSGI_ENGINE_PYTHON={executable}");
     }
-    println!("cargo::rustc-env=WSGI_ENGINE_VERSION={}.{}", config.version().major, config.version().minor);
+    println!(
+        "cargo::rustc-env=WSGI_ENGINE_VERSION={}.{}",
+        config.version().major,
+        config.version().minor
+    );
     if let Some(dir) = config.lib_dir() {
-        println!("cargo::rustc-link-arg-tests=-Wl,-rpath,{dir}");
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
     }
 }

@@ -73,13 +73,20 @@ pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
     // SAFETY: by contract.
     let (group, script) = unsafe { (raw.group.get_or_empty(), raw.script.get_or_empty()) };
     // SAFETY: by contract; calls of the host go through the state, one at a time.
-    let state =
-        unsafe { RequestState::new(Request::new(raw.host), raw.has_body, raw.header_only) };
+    let state = unsafe { RequestState::new(Request::new(raw.host), raw.has_body, raw.header_only) };
     if CLOSING.load(Ordering::Acquire) {
-        return fail(&state, Message::PythonAbsent, &[&String::from_utf8_lossy(script)]);
+        return fail(
+            &state,
+            Message::PythonAbsent,
+            &[&String::from_utf8_lossy(script)],
+        );
     }
     let Some(application) = find(group, script) else {
-        return fail(&state, Message::InterpreterUnavailable, &[&interpreter::describe(group)]);
+        return fail(
+            &state,
+            Message::InterpreterUnavailable,
+            &[&interpreter::describe(group)],
+        );
     };
     INSIDE.set(true);
     let left = thread_state::attach(application.interpreter(), |py| {
@@ -91,7 +98,12 @@ pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
     });
     state.finish();
     // SAFETY: this is the thread that runs the request, after `finish`.
-    let outcome = send_rest(unsafe { state.host_after_finish() }, application, &state, left);
+    let outcome = send_rest(
+        unsafe { state.host_after_finish() },
+        application,
+        &state,
+        left,
+    );
     INSIDE.set(false);
     outcome
 }
@@ -114,7 +126,12 @@ fn find(group: &[u8], script: &[u8]) -> Option<&'static Application> {
     Some(application)
 }
 
-fn send_rest(host: Request, application: &Application, state: &RequestState, left: Left) -> RunOutcome {
+fn send_rest(
+    host: Request,
+    application: &Application,
+    state: &RequestState,
+    left: Left,
+) -> RunOutcome {
     match left {
         Left::Nothing(outcome) => return outcome,
         Left::Aborted => {}
@@ -164,7 +181,8 @@ unsafe fn in_python(
     let callable = match lookup(py, &module, name) {
         Ok(Some(callable)) => callable,
         Ok(None) => {
-            let line = Message::CallableMissing.line(&[&application.script_text(), &String::from_utf8_lossy(name)]);
+            let line = Message::CallableMissing
+                .line(&[&application.script_text(), &String::from_utf8_lossy(name)]);
             request.log_line(level_of(Message::CallableMissing), line.as_bytes());
             return Left::Nothing(RunOutcome::CallableMissing);
         }
@@ -188,7 +206,8 @@ fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Opti
     let name = types::interned_latin1(py, name)?;
     // SAFETY: attached; dictionary and item are borrowed, the item gets a reference of its own.
     unsafe {
-        let item = ffi::PyDict_GetItemWithError(ffi::PyModule_GetDict(module.as_ptr()), name.as_ptr());
+        let item =
+            ffi::PyDict_GetItemWithError(ffi::PyModule_GetDict(module.as_ptr()), name.as_ptr());
         if !item.is_null() {
             py.share(item).map(Some)
         } else if ffi::PyErr_Occurred().is_null() {
@@ -227,8 +246,12 @@ unsafe fn exchange<'i>(
     let environ = unsafe { environ::build(py, state, &parts)? };
     let adapter = types::new_adapter(py, state, request)?;
     // SAFETY: attached; the name is kept in this interpreter.
-    let start_response =
-        unsafe { py.own(ffi::PyObject_GetAttr(adapter.as_ptr(), state.names.start_response.as_ptr()))? };
+    let start_response = unsafe {
+        py.own(ffi::PyObject_GetAttr(
+            adapter.as_ptr(),
+            state.names.start_response.as_ptr(),
+        ))?
+    };
     let listened = events::wanted(state);
     let callable = if listened {
         publish_started(py, state, application, request, raw, &environ, callable)?
@@ -249,7 +272,9 @@ unsafe fn exchange<'i>(
         }
         Err(raised) => failed(py, raised, application, request),
     };
-    if listened && let Err(raised) = publish_finished(py, state, application, request, raw, &environ) {
+    if listened
+        && let Err(raised) = publish_finished(py, state, application, request, raw, &environ)
+    {
         py.clear(raised);
     }
     Ok(left)
@@ -266,7 +291,9 @@ fn close_result<'i>(
     // SAFETY: attached and alive.
     unsafe {
         // The types that most applications return have none.
-        if ffi::PyList_CheckExact(result.as_ptr()) != 0 || ffi::PyTuple_CheckExact(result.as_ptr()) != 0 {
+        if ffi::PyList_CheckExact(result.as_ptr()) != 0
+            || ffi::PyTuple_CheckExact(result.as_ptr()) != 0
+        {
             return;
         }
         let close = ffi::PyObject_GetAttr(result.as_ptr(), state.names.close.as_ptr());
@@ -276,7 +303,14 @@ fn close_result<'i>(
             } else {
                 let line = Message::CloseLookup.line(&[&application.script_text()]);
                 let interpreter = Some(application.interpreter());
-                errors::log_raised(py, Raised, Some(request), Message::CloseLookup, &line, interpreter);
+                errors::log_raised(
+                    py,
+                    Raised,
+                    Some(request),
+                    Message::CloseLookup,
+                    &line,
+                    interpreter,
+                );
             }
             return;
         }
@@ -316,12 +350,20 @@ fn log_application_exception(
     application: &'static Application,
     request: &Arc<RequestState>,
 ) -> bool {
-    let Some(exception) = py.take(raised) else { return false };
+    let Some(exception) = py.take(raised) else {
+        return false;
+    };
     let interpreter = application.interpreter();
     let state = interpreter.module(py);
     // SAFETY: attached; the class is kept in this interpreter.
-    if unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), state.request_timeout.as_ptr()) } != 0 {
-        request.log_line(crate::host::Level::Info, b"Request interrupted by RequestTimeout; thread recovered");
+    if unsafe {
+        ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), state.request_timeout.as_ptr())
+    } != 0
+    {
+        request.log_line(
+            crate::host::Level::Info,
+            b"Request interrupted by RequestTimeout; thread recovered",
+        );
         return true;
     }
     let context = format!("{} in embedded mode", interpreter.describe());
@@ -347,7 +389,10 @@ fn payload<'i>(py: &Attached<'i>, raw: &RunRequest, environ: &Obj<'i>) -> PyResu
     let payload = py.dict()?;
     // SAFETY: attached; a borrowed item of a live dictionary, or null.
     unsafe {
-        for (from, to) in [(c"mod_wsgi.request_id", c"request_id"), (c"mod_wsgi.server_pid", c"server_pid")] {
+        for (from, to) in [
+            (c"mod_wsgi.request_id", c"request_id"),
+            (c"mod_wsgi.server_pid", c"server_pid"),
+        ] {
             let value = ffi::PyDict_GetItemString(environ.as_ptr(), from.as_ptr());
             if !value.is_null() {
                 payload.set_item(to, &py.share(value)?)?;
@@ -355,7 +400,10 @@ fn payload<'i>(py: &Attached<'i>, raw: &RunRequest, environ: &Obj<'i>) -> PyResu
         }
     }
     payload.set_item(c"thread_id", &py.int(thread_id().into())?)?;
-    payload.set_item(c"request_start", &py.float(environ::seconds(raw.request_time))?)?;
+    payload.set_item(
+        c"request_start",
+        &py.float(environ::seconds(raw.request_time))?,
+    )?;
     payload.set_item(c"queue_start", &py.float(0.0)?)?;
     payload.set_item(c"daemon_start", &py.float(0.0)?)?;
     Ok(payload)
@@ -378,11 +426,22 @@ fn publish_started<'i>(
     payload.set_item(c"callable_object", &py.latin1(name)?)?;
     payload.set_item(c"request_environ", environ)?;
     payload.set_item(c"application_start", &py.float(environ::now())?)?;
-    events::publish(py, state, Some(application.interpreter()), Some(request), "request_started", &payload)?;
+    events::publish(
+        py,
+        state,
+        Some(application.interpreter()),
+        Some(request),
+        "request_started",
+        &payload,
+    )?;
     // SAFETY: attached; a borrowed item of a live dictionary, or null.
     unsafe {
         let chosen = ffi::PyDict_GetItemString(payload.as_ptr(), c"application_object".as_ptr());
-        if chosen.is_null() { Ok(callable) } else { py.share(chosen) }
+        if chosen.is_null() {
+            Ok(callable)
+        } else {
+            py.share(chosen)
+        }
     }
 }
 
@@ -398,7 +457,14 @@ fn publish_finished<'i>(
     payload.set_item(c"application_finish", &py.float(environ::now())?)?;
     let status = request.response().status();
     payload.set_item(c"status", &py.int(status.into())?)?;
-    events::publish(py, state, Some(application.interpreter()), Some(request), "request_finished", &payload)
+    events::publish(
+        py,
+        state,
+        Some(application.interpreter()),
+        Some(request),
+        "request_finished",
+        &payload,
+    )
 }
 
 fn publish_exception<'i>(
@@ -413,9 +479,20 @@ fn publish_exception<'i>(
     let info = unsafe {
         let class = py.share(ffi::Py_TYPE(exception.as_ptr()).cast())?;
         let trace = ffi::PyException_GetTraceback(exception.as_ptr());
-        let trace = if trace.is_null() { py.none() } else { py.own(trace)? };
+        let trace = if trace.is_null() {
+            py.none()
+        } else {
+            py.own(trace)?
+        };
         py.tuple([class, exception.clone(), trace])?
     };
     payload.set_item(c"exception_info", &info)?;
-    events::publish(py, state, Some(application.interpreter()), Some(request), "request_exception", &payload)
+    events::publish(
+        py,
+        state,
+        Some(application.interpreter()),
+        Some(request),
+        "request_exception",
+        &payload,
+    )
 }

@@ -33,7 +33,11 @@ pub(crate) struct Parts<'a, 'i> {
 ///
 /// # Safety
 /// The bytes of the entries must be valid during the call, and `apache_request` a request_rec or null.
-pub(crate) unsafe fn build<'i>(py: &Attached<'i>, state: &State, parts: &Parts<'_, 'i>) -> PyResult<Obj<'i>> {
+pub(crate) unsafe fn build<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    parts: &Parts<'_, 'i>,
+) -> PyResult<Obj<'i>> {
     // SAFETY: attached to the interpreter of `state`, whose kept objects are alive; the dict takes references of
     // its own.
     unsafe {
@@ -57,12 +61,24 @@ pub(crate) unsafe fn build<'i>(py: &Attached<'i>, state: &State, parts: &Parts<'
         if parts.https {
             set(&environ, names.url_scheme.as_ptr(), &names.https.get(py))?;
         }
-        set(&environ, names.thread_id.as_ptr(), &py.int(parts.thread_id.into())?)?;
+        set(
+            &environ,
+            names.thread_id.as_ptr(),
+            &py.int(parts.thread_id.into())?,
+        )?;
         let request_start = py.float(seconds(parts.request_time))?;
         set(&environ, names.request_start.as_ptr(), &request_start)?;
-        set(&environ, names.application_start.as_ptr(), &py.float(now())?)?;
+        set(
+            &environ,
+            names.application_start.as_ptr(),
+            &py.float(now())?,
+        )?;
         if !parts.apache_request.is_null() {
-            let capsule = py.own(ffi::PyCapsule_New(parts.apache_request, std::ptr::null(), None))?;
+            let capsule = py.own(ffi::PyCapsule_New(
+                parts.apache_request,
+                std::ptr::null(),
+                None,
+            ))?;
             environ.set_item(c"apache.request_rec", &capsule)?;
         }
         Ok(environ)
@@ -71,7 +87,10 @@ pub(crate) unsafe fn build<'i>(py: &Attached<'i>, state: &State, parts: &Parts<'
 
 /// Seconds since the epoch.
 pub(crate) fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_micros() as f64 / 1e6).unwrap_or(0.0)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|since| since.as_micros() as f64 / 1e6)
+        .unwrap_or(0.0)
 }
 
 /// Microseconds as seconds.
@@ -90,7 +109,9 @@ unsafe fn set(environ: &Obj<'_>, key: *mut ffi::PyObject, value: &Obj<'_>) -> Py
 /// As for [`build`].
 unsafe fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyResult<Obj<'i>> {
     // SAFETY: by contract.
-    let Some(bytes) = (unsafe { entry.value.get() }) else { return Ok(py.none()) };
+    let Some(bytes) = (unsafe { entry.value.get() }) else {
+        return Ok(py.none());
+    };
     let id = usize::from(entry.id);
     if entry.kind != KeyKind::Known || !STEADY.get(id).copied().unwrap_or(false) {
         return py.latin1(bytes);
@@ -103,7 +124,11 @@ unsafe fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyRes
         // SAFETY: kept in this interpreter.
         return Ok(unsafe { kept.get(py) });
     }
-    let made = if PATHS.contains(&entry.id) { py.fs_path(bytes)? } else { py.latin1(bytes)? };
+    let made = if PATHS.contains(&entry.id) {
+        py.fs_path(bytes)?
+    } else {
+        py.latin1(bytes)?
+    };
     let old = slot.replace((bytes.to_vec(), Kept::new(made.clone())));
     drop(steady);
     if let Some((_, old)) = old {

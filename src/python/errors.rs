@@ -65,7 +65,11 @@ pub(crate) fn is_system_exit(exception: &Obj<'_>) -> bool {
     unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_SystemExit) != 0 }
 }
 
-fn format(py: &Attached<'_>, exception: &Obj<'_>, interpreter: Option<&Interpreter>) -> Option<Vec<String>> {
+fn format(
+    py: &Attached<'_>,
+    exception: &Obj<'_>,
+    interpreter: Option<&Interpreter>,
+) -> Option<Vec<String>> {
     let lines = match interpreter {
         Some(interpreter) => {
             // SAFETY: kept in the interpreter that the thread is attached to.
@@ -73,7 +77,9 @@ fn format(py: &Attached<'_>, exception: &Obj<'_>, interpreter: Option<&Interpret
             call_format(py, &format, exception)
         }
         None => {
-            let module = py.import(super::types::MODULE_NAME).and_then(|module| module.attr(py, c"_format"));
+            let module = py
+                .import(super::types::MODULE_NAME)
+                .and_then(|module| module.attr(py, c"_format"));
             match module {
                 Ok(format) => call_format(py, &format, exception),
                 Err(raised) => {
@@ -97,9 +103,13 @@ fn call_format(py: &Attached<'_>, format: &Obj<'_>, exception: &Obj<'_>) -> Opti
             let count = lines.len().unwrap_or(0);
             // SAFETY: `_format` returns a list, whose items are borrowed for the copy.
             let texts = (0..count).map(|at| unsafe {
-                py.share(ffi::PyList_GetItem(lines.as_ptr(), at as isize)).map(|line| line.to_text())
+                py.share(ffi::PyList_GetItem(lines.as_ptr(), at as isize))
+                    .map(|line| line.to_text())
             });
-            texts.collect::<Result<_, _>>().map_err(|raised| py.clear(raised)).ok()
+            texts
+                .collect::<Result<_, _>>()
+                .map_err(|raised| py.clear(raised))
+                .ok()
         }
         Err(raised) => {
             py.clear(raised);
@@ -122,7 +132,8 @@ fn plain(exception: &Obj<'_>) -> String {
             ffi::PyErr_Clear();
             String::new()
         } else {
-            String::from_utf8_lossy(host::slice(utf8.cast(), usize::try_from(len).unwrap_or(0))).into_owned()
+            String::from_utf8_lossy(host::slice(utf8.cast(), usize::try_from(len).unwrap_or(0)))
+                .into_owned()
         };
         ffi::Py_DECREF(text);
         format!("{}: {said}", exception.type_name())

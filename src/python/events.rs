@@ -34,7 +34,11 @@ pub(crate) fn publish<'i>(
         // SAFETY: `_publish` returns a list, and the index is in range.
         let exception = unsafe { py.share(ffi::PyList_GetItem(failures.as_ptr(), at as isize))? };
         let exit = is_system_exit(&exception);
-        let message = if exit { Message::SubscriberSystemExit } else { Message::SubscriberException };
+        let message = if exit {
+            Message::SubscriberSystemExit
+        } else {
+            Message::SubscriberException
+        };
         errors::log_message(request, message, &message.line(&[&name]));
         if !exit {
             log_traceback(py, &exception, request, interpreter);

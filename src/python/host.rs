@@ -4,7 +4,9 @@
 
 use std::sync::OnceLock;
 
-use wsgi_abi::{Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead, WriteEnd};
+use wsgi_abi::{
+    Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead, WriteEnd,
+};
 
 use crate::response::Head;
 
@@ -63,7 +65,9 @@ pub struct Options {
 
 /// Asks for the options of an application group.
 pub fn group_options(group: &[u8]) -> Options {
-    let Some(host) = HOST.get() else { return Options::default() };
+    let Some(host) = HOST.get() else {
+        return Options::default();
+    };
     let mut raw = GroupOptions {
         python_path: std::ptr::null(),
         python_path_len: 0,
@@ -79,7 +83,10 @@ pub fn group_options(group: &[u8]) -> Options {
             python_path: slice(raw.python_path, raw.python_path_len)
                 .iter()
                 .map(|layer| {
-                    slice(layer.dirs, layer.dirs_len).iter().map(|dir| dir.get_or_empty().to_vec()).collect()
+                    slice(layer.dirs, layer.dirs_len)
+                        .iter()
+                        .map(|dir| dir.get_or_empty().to_vec())
+                        .collect()
                 })
                 .collect(),
             switch_interval: (raw.switch_interval > 0.0).then_some(raw.switch_interval),
@@ -136,22 +143,32 @@ impl Request {
 
     /// Reads a part of the body; 0 at its end.
     pub(crate) fn read_body(self, into: &mut [u8]) -> Result<usize, Failure> {
-        let Some(host) = HOST.get() else { return Err(no_host()) };
+        let Some(host) = HOST.get() else {
+            return Err(no_host());
+        };
         // SAFETY: pointer and length describe `into`; the request has not ended, by the contract of `new`.
         let result = unsafe { (host.read_body)(self.0, into.as_mut_ptr(), into.len()) };
         outcome(result).map(|()| result.count.min(into.len()))
     }
 
     /// Hands over status and headers.
-    pub(crate) fn start_response(self, head: &Head, content_length: Option<u64>) -> Result<(), Failure> {
-        let Some(host) = HOST.get() else { return Err(no_host()) };
+    pub(crate) fn start_response(
+        self,
+        head: &Head,
+        content_length: Option<u64>,
+    ) -> Result<(), Failure> {
+        let Some(host) = HOST.get() else {
+            return Err(no_host());
+        };
         head.with_raw(|status_line, headers| {
             let raw = ResponseHead {
                 status: head.status(),
                 status_line: Bytes::new(status_line),
                 headers: headers.as_ptr(),
                 headers_len: headers.len(),
-                content_length: content_length.and_then(|length| i64::try_from(length).ok()).unwrap_or(-1),
+                content_length: content_length
+                    .and_then(|length| i64::try_from(length).ok())
+                    .unwrap_or(-1),
             };
             // SAFETY: the head and what it points at outlive the call; the request has not ended.
             outcome(unsafe { (host.start_response)(self.0, &raw) })
@@ -160,7 +177,9 @@ impl Request {
 
     /// Sends a part of the body.
     pub(crate) fn write(self, data: &[u8], end: WriteEnd) -> Result<(), Failure> {
-        let Some(host) = HOST.get() else { return Err(no_host()) };
+        let Some(host) = HOST.get() else {
+            return Err(no_host());
+        };
         let chunk = Bytes::new(data);
         let count = usize::from(!data.is_empty());
         // SAFETY: the chunk outlives the call; the request has not ended.
@@ -168,9 +187,16 @@ impl Request {
     }
 
     /// Sends a part of a file as the rest of the body; takes `fd` over.
-    pub(crate) fn send_file(self, fd: std::os::fd::OwnedFd, offset: u64, length: u64) -> Result<(), Failure> {
+    pub(crate) fn send_file(
+        self,
+        fd: std::os::fd::OwnedFd,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Failure> {
         use std::os::fd::IntoRawFd;
-        let Some(host) = HOST.get() else { return Err(no_host()) };
+        let Some(host) = HOST.get() else {
+            return Err(no_host());
+        };
         // SAFETY: the descriptor is ours and given away; the request has not ended.
         outcome(unsafe { (host.send_file)(self.0, fd.into_raw_fd(), offset, length) })
     }

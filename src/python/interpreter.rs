@@ -50,7 +50,10 @@ static REGISTRY: OnceLock<Registry> = OnceLock::new();
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
 fn registry() -> &'static Registry {
-    REGISTRY.get_or_init(|| Registry { all: ArcSwap::from_pointee(HashMap::new()), making: Mutex::new(()) })
+    REGISTRY.get_or_init(|| Registry {
+        all: ArcSwap::from_pointee(HashMap::new()),
+        making: Mutex::new(()),
+    })
 }
 
 impl Interpreter {
@@ -119,7 +122,8 @@ pub(crate) fn of_group(name: &[u8]) -> Option<&'static Interpreter> {
         return Some(found);
     }
     if known.len() >= MAX_INTERPRETERS {
-        let line = Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &String::from_utf8_lossy(name)]);
+        let line =
+            Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &String::from_utf8_lossy(name)]);
         host::log(errors::level_of(Message::TooManyInterpreters), &line);
         return None;
     }

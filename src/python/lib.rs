@@ -29,4 +29,6 @@ pub use runtime::{Config, VERSION, load, start, stop};
 pub use setup::Process;
 
 #[cfg(Py_GIL_DISABLED)]
-compile_error!("free-threaded builds of Python are not supported yet: choose the build with the GIL");
+compile_error!(
+    "free-threaded builds of Python are not supported yet: choose the build with the GIL"
+);

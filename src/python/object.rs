@@ -54,7 +54,10 @@ impl<'i> Attached<'i> {
     /// `ptr` must be null with an exception set, or a reference that the caller owns and gives away.
     pub(crate) unsafe fn own(&self, ptr: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
         match NonNull::new(ptr) {
-            Some(ptr) => Ok(Obj { ptr, brand: PhantomData }),
+            Some(ptr) => Ok(Obj {
+                ptr,
+                brand: PhantomData,
+            }),
             None => Err(Raised),
         }
     }
@@ -77,7 +80,10 @@ impl<'i> Attached<'i> {
         unsafe {
             let none = ffi::Py_None();
             ffi::Py_INCREF(none);
-            Obj { ptr: NonNull::new_unchecked(none), brand: PhantomData }
+            Obj {
+                ptr: NonNull::new_unchecked(none),
+                brand: PhantomData,
+            }
         }
     }
 
@@ -85,7 +91,11 @@ impl<'i> Attached<'i> {
     pub(crate) fn latin1(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `bytes`.
         unsafe {
-            self.own(ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as isize, std::ptr::null()))
+            self.own(ffi::PyUnicode_DecodeLatin1(
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+                std::ptr::null(),
+            ))
         }
     }
 
@@ -93,7 +103,10 @@ impl<'i> Attached<'i> {
     pub(crate) fn fs_path(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `bytes`.
         let decoded = unsafe {
-            self.own(ffi::PyUnicode_DecodeFSDefaultAndSize(bytes.as_ptr().cast(), bytes.len() as isize))
+            self.own(ffi::PyUnicode_DecodeFSDefaultAndSize(
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+            ))
         };
         decoded.or_else(|raised| {
             self.clear(raised);
@@ -104,13 +117,23 @@ impl<'i> Attached<'i> {
     /// A `str`.
     pub(crate) fn str(&self, text: &str) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `text`.
-        unsafe { self.own(ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize)) }
+        unsafe {
+            self.own(ffi::PyUnicode_FromStringAndSize(
+                text.as_ptr().cast(),
+                text.len() as isize,
+            ))
+        }
     }
 
     /// A `bytes`.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `bytes`.
-        unsafe { self.own(ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize)) }
+        unsafe {
+            self.own(ffi::PyBytes_FromStringAndSize(
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+            ))
+        }
     }
 
     /// An `int`.
@@ -130,7 +153,10 @@ impl<'i> Attached<'i> {
         // SAFETY: attached; never fails, True and False are there as long as the interpreter.
         unsafe {
             let ptr = ffi::PyBool_FromLong(value.into());
-            Obj { ptr: NonNull::new_unchecked(ptr), brand: PhantomData }
+            Obj {
+                ptr: NonNull::new_unchecked(ptr),
+                brand: PhantomData,
+            }
         }
     }
 
@@ -190,8 +216,11 @@ impl<'i> Attached<'i> {
         // SAFETY: as above; PyErr_Fetch gives three owned references, any of which may be null.
         #[cfg(not(Py_3_12))]
         unsafe {
-            let (mut kind, mut value, mut trace) =
-                (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+            let (mut kind, mut value, mut trace) = (
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
             ffi::PyErr_Fetch(&mut kind, &mut value, &mut trace);
             ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut trace);
             if !value.is_null() && !trace.is_null() {
@@ -267,7 +296,10 @@ impl Clone for Obj<'_> {
     fn clone(&self) -> Self {
         // SAFETY: alive, and attached because the brand says so.
         unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
-        Self { ptr: self.ptr, brand: PhantomData }
+        Self {
+            ptr: self.ptr,
+            brand: PhantomData,
+        }
     }
 }
 
@@ -301,11 +333,20 @@ impl<'i> Obj<'i> {
     }
 
     /// Calls the object.
-    pub(crate) fn call<const N: usize>(&self, py: &Attached<'i>, args: [&Obj<'i>; N]) -> PyResult<Obj<'i>> {
+    pub(crate) fn call<const N: usize>(
+        &self,
+        py: &Attached<'i>,
+        args: [&Obj<'i>; N],
+    ) -> PyResult<Obj<'i>> {
         let args = args.map(Obj::as_ptr);
         // SAFETY: attached; the arguments outlive the call.
         unsafe {
-            py.own(ffi::PyObject_Vectorcall(self.as_ptr(), args.as_ptr(), N, std::ptr::null_mut()))
+            py.own(ffi::PyObject_Vectorcall(
+                self.as_ptr(),
+                args.as_ptr(),
+                N,
+                std::ptr::null_mut(),
+            ))
         }
     }
 
@@ -324,7 +365,11 @@ impl<'i> Obj<'i> {
         // SAFETY: attached and alive.
         let value = unsafe { ffi::PyLong_AsLongLong(self.as_ptr()) };
         // SAFETY: attached.
-        if value == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } { Err(Raised) } else { Ok(value) }
+        if value == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } {
+            Err(Raised)
+        } else {
+            Ok(value)
+        }
     }
 
     /// Truth value.
@@ -357,7 +402,8 @@ impl<'i> Obj<'i> {
                 ffi::PyErr_Clear();
                 return String::from("?");
             }
-            String::from_utf8_lossy(std::slice::from_raw_parts(utf8.cast(), len as usize)).into_owned()
+            String::from_utf8_lossy(std::slice::from_raw_parts(utf8.cast(), len as usize))
+                .into_owned()
         }
     }
 }
@@ -365,7 +411,9 @@ impl<'i> Obj<'i> {
 /// Name of the type of a borrowed object, for messages.
 pub(crate) fn type_name(object: *mut ffi::PyObject) -> String {
     // SAFETY: callers hold a live object and are attached; `tp_name` is a C string that lives with the type.
-    unsafe { CStr::from_ptr((*ffi::Py_TYPE(object)).tp_name) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr((*ffi::Py_TYPE(object)).tp_name) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// CPython's `0` for done and `-1` for raised.
@@ -396,6 +444,9 @@ impl Kept {
     pub(crate) unsafe fn get<'i>(self, _py: &Attached<'i>) -> Obj<'i> {
         // SAFETY: kept alive for ever, by contract in this interpreter.
         unsafe { ffi::Py_INCREF(self.0.as_ptr()) };
-        Obj { ptr: self.0, brand: PhantomData }
+        Obj {
+            ptr: self.0,
+            brand: PhantomData,
+        }
     }
 }

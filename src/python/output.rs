@@ -41,7 +41,12 @@ pub(crate) enum Sent {
 }
 
 /// Sends data at once, and the headers before it.
-pub(crate) fn send(py: &Attached<'_>, request: &Arc<RequestState>, data: &[u8], end: WriteEnd) -> PyResult<()> {
+pub(crate) fn send(
+    py: &Attached<'_>,
+    request: &Arc<RequestState>,
+    data: &[u8],
+    end: WriteEnd,
+) -> PyResult<()> {
     match send_or_failure(py, request, data, end)? {
         Ok(()) => Ok(()),
         Err(failure) => Err(write_failed(py, &failure)),
@@ -69,7 +74,11 @@ fn send_or_failure(
         if !pending.is_empty() {
             host.write(&pending, WriteEnd::More)?;
         }
-        if take > 0 || end != WriteEnd::More { host.write(&data[..take], end) } else { Ok(()) }
+        if take > 0 || end != WriteEnd::More {
+            host.write(&data[..take], end)
+        } else {
+            Ok(())
+        }
     });
     sent.map_err(|_| request_ended(py))
 }
@@ -90,8 +99,12 @@ pub(crate) fn send_result<'i>(
     result: &Obj<'i>,
 ) -> PyResult<Sent> {
     // SAFETY: attached and alive.
-    let (is_list, is_tuple) =
-        unsafe { (ffi::PyList_CheckExact(result.as_ptr()) != 0, ffi::PyTuple_CheckExact(result.as_ptr()) != 0) };
+    let (is_list, is_tuple) = unsafe {
+        (
+            ffi::PyList_CheckExact(result.as_ptr()) != 0,
+            ffi::PyTuple_CheckExact(result.as_ptr()) != 0,
+        )
+    };
     if is_list || is_tuple {
         return send_known(py, request, result, is_list);
     }
@@ -149,7 +162,9 @@ fn send_known<'i>(
     if !large {
         return Ok(Sent::All(Last::Collected));
     }
-    let started = request.host_call(py, move |host| start(host, commit.as_ref())).map_err(|_| request_ended(py))?;
+    let started = request
+        .host_call(py, move |host| start(host, commit.as_ref()))
+        .map_err(|_| request_ended(py))?;
     if let Err(failure) = started {
         return aborted_or_raised(py, &failure);
     }
@@ -162,7 +177,11 @@ fn send_known<'i>(
 }
 
 /// Any other iterable: each chunk goes out when it comes, but for one that completes the declared length.
-fn send_iterable<'i>(py: &Attached<'i>, request: &Arc<RequestState>, result: &Obj<'i>) -> PyResult<Sent> {
+fn send_iterable<'i>(
+    py: &Attached<'i>,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) -> PyResult<Sent> {
     // SAFETY: attached and alive.
     let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr()))? };
     loop {
@@ -211,7 +230,9 @@ fn collect(request: &RequestState, data: &[u8]) -> bool {
     };
     if complete {
         let room = response.declared().unwrap_or(0) as usize - response.pending.len();
-        response.pending.extend_from_slice(&data[..data.len().min(room)]);
+        response
+            .pending
+            .extend_from_slice(&data[..data.len().min(room)]);
     }
     complete
 }
@@ -236,21 +257,34 @@ fn file_of<'i>(
         }
     }
     let filelike = result.attr(py, c"filelike")?;
-    let Some((fd, offset)) = descriptor_of(py, &filelike) else { return Ok(None) };
+    let Some((fd, offset)) = descriptor_of(py, &filelike) else {
+        return Ok(None);
+    };
     let stat = py.detach(|| {
         let fd = rustix::io::fcntl_dupfd_cloexec(&fd, 3).ok()?;
         let stat = rustix::fs::fstat(&fd).ok()?;
-        rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file().then_some((fd, stat.st_size))
+        rustix::fs::FileType::from_raw_mode(stat.st_mode)
+            .is_file()
+            .then_some((fd, stat.st_size))
     });
-    let Some((fd, size)) = stat else { return Ok(None) };
+    let Some((fd, size)) = stat else {
+        return Ok(None);
+    };
     let available = u64::try_from(size).unwrap_or(0).saturating_sub(offset);
-    let length = request.response().declared().map_or(available, |declared| declared.min(available));
+    let length = request
+        .response()
+        .declared()
+        .map_or(available, |declared| declared.min(available));
     let commit = request.response().commit_with_length(length);
-    let started = request.host_call(py, move |host| start(host, commit.as_ref())).map_err(|_| request_ended(py))?;
+    let started = request
+        .host_call(py, move |host| start(host, commit.as_ref()))
+        .map_err(|_| request_ended(py))?;
     if let Err(failure) = started {
         return Err(write_failed(py, &failure));
     }
-    request.response().take(usize::try_from(length).unwrap_or(usize::MAX));
+    request
+        .response()
+        .take(usize::try_from(length).unwrap_or(usize::MAX));
     Ok(Some(Last::File { fd, offset, length }))
 }
 
@@ -262,7 +296,11 @@ fn descriptor_of<'i>(
     let number = |name| -> PyResult<Option<i64>> {
         let answer = filelike.call_method(py, name, [])?;
         // SAFETY: attached and alive.
-        if unsafe { ffi::PyLong_Check(answer.as_ptr()) } == 0 { Ok(None) } else { answer.as_i64().map(Some) }
+        if unsafe { ffi::PyLong_Check(answer.as_ptr()) } == 0 {
+            Ok(None)
+        } else {
+            answer.as_i64().map(Some)
+        }
     };
     let asked = number(c"fileno").and_then(|fd| Ok((fd, number(c"tell")?)));
     match asked {
@@ -316,12 +354,18 @@ fn check_bytes(py: &Attached<'_>, chunk: &Obj<'_>) -> PyResult<()> {
     if unsafe { ffi::PyBytes_Check(chunk.as_ptr()) } != 0 {
         return Ok(());
     }
-    let text = format!("response iterable must yield bytes, got value of type {}", chunk.type_name());
+    let text = format!(
+        "response iterable must yield bytes, got value of type {}",
+        chunk.type_name()
+    );
     Err(py.raise(ExceptionClass::Type, &text))
 }
 
 fn not_started(py: &Attached<'_>) -> Raised {
-    py.raise(ExceptionClass::Runtime, "response has not been started: start_response() was not called")
+    py.raise(
+        ExceptionClass::Runtime,
+        "response has not been started: start_response() was not called",
+    )
 }
 
 /// A client that leaves ends the iteration without an exception; other failures raise.

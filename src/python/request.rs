@@ -88,7 +88,11 @@ impl RequestState {
     ) -> Result<R, Ended> {
         py.detach(|| {
             let _one = lock(&self.calls);
-            if self.is_finished() { Err(Ended) } else { Ok(call(self.host)) }
+            if self.is_finished() {
+                Err(Ended)
+            } else {
+                Ok(call(self.host))
+            }
         })
     }
 

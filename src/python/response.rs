@@ -46,7 +46,8 @@ impl Head {
             self.content_length = Some(length);
             return Ok(true);
         }
-        let is_close = name.eq_ignore_ascii_case(b"connection") && value.trim_ascii().eq_ignore_ascii_case(b"close");
+        let is_close = name.eq_ignore_ascii_case(b"connection")
+            && value.trim_ascii().eq_ignore_ascii_case(b"close");
         if response::is_hop_by_hop(name) && !is_close {
             return Ok(false);
         }
@@ -77,10 +78,16 @@ impl Head {
             let (name, tail) = rest.split_at(name);
             let (value, tail) = tail.split_at(value);
             rest = tail;
-            Header { name: Bytes::new(name), value: Bytes::new(value) }
+            Header {
+                name: Bytes::new(name),
+                value: Bytes::new(value),
+            }
         };
         if self.headers.len() <= FEW {
-            let mut few = [Header { name: Bytes::ABSENT, value: Bytes::ABSENT }; FEW];
+            let mut few = [Header {
+                name: Bytes::ABSENT,
+                value: Bytes::ABSENT,
+            }; FEW];
             for (slot, lengths) in few.iter_mut().zip(&self.headers) {
                 *slot = next(lengths);
             }
@@ -158,7 +165,10 @@ impl Response {
         let content_length = head.content_length.or(known.filter(|_| may));
         self.length = BodyLength::new(content_length);
         self.header_only |= !head.may_have_body();
-        Some(Commit { head, content_length })
+        Some(Commit {
+            head,
+            content_length,
+        })
     }
 
     /// The same, where the length that the application declared is to be replaced.
@@ -181,7 +191,10 @@ impl Response {
 
     /// Whether everything that was declared lies in `pending`.
     pub(crate) fn is_collected_whole(&self) -> bool {
-        !self.committed && self.declared().is_some_and(|declared| declared > 0 && self.pending.len() as u64 >= declared)
+        !self.committed
+            && self
+                .declared()
+                .is_some_and(|declared| declared > 0 && self.pending.len() as u64 >= declared)
     }
 
     /// Whether less than what was declared has been taken, in a response that should have a body.

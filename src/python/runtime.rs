@@ -54,7 +54,9 @@ pub fn start(config: Config) -> Result<(), String> {
         Err(raised) => {
             let line = Message::SetUpException.line(&[&interpreter::describe(b"")]);
             errors::log_raised(py, raised, None, Message::SetUpException, &line, None);
-            Err(String::from("the main interpreter could not be set up; the traceback is in the log"))
+            Err(String::from(
+                "the main interpreter could not be set up; the traceback is in the log",
+            ))
         }
     });
     // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
@@ -72,13 +74,17 @@ fn with_current<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
 /// The library that was loaded must be of the minor version that the engine was compiled for.
 fn check_version() -> Result<(), String> {
     // SAFETY: may be called before the initialization; a static C string.
-    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy().into_owned();
+    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }
+        .to_string_lossy()
+        .into_owned();
     let number = running.split_whitespace().next().unwrap_or_default();
     let minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
     if minor == VERSION {
         Ok(())
     } else {
-        Err(format!("the engine is for Python {VERSION}, but the Python library that was loaded is {number}"))
+        Err(format!(
+            "the engine is for Python {VERSION}, but the Python library that was loaded is {number}"
+        ))
     }
 }
 
@@ -124,7 +130,10 @@ unsafe fn fill(py_config: &mut ffi::PyConfig, config: &Config) -> Result<(), Str
             let option = c_string(warning)?;
             let wide = ffi::Py_DecodeLocale(option.as_ptr(), std::ptr::null_mut());
             if wide.is_null() {
-                return Err(format!("WSGIPythonWarnings: '{}' does not decode", String::from_utf8_lossy(warning)));
+                return Err(format!(
+                    "WSGIPythonWarnings: '{}' does not decode",
+                    String::from_utf8_lossy(warning)
+                ));
             }
             let status = ffi::PyWideStringList_Append(&raw mut (*this).warnoptions, wide);
             ffi::PyMem_RawFree(wide.cast());
@@ -147,7 +156,8 @@ unsafe fn set_string(
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString, String> {
-    CString::new(bytes).map_err(|_| format!("'{}' holds a NUL byte", String::from_utf8_lossy(bytes)))
+    CString::new(bytes)
+        .map_err(|_| format!("'{}' holds a NUL byte", String::from_utf8_lossy(bytes)))
 }
 
 fn check(status: ffi::PyStatus) -> Result<(), String> {
@@ -157,12 +167,17 @@ fn check(status: ffi::PyStatus) -> Result<(), String> {
             return Ok(());
         }
         if ffi::PyStatus_IsExit(status) != 0 {
-            return Err(format!("Python wanted to exit with status {}", status.exitcode));
+            return Err(format!(
+                "Python wanted to exit with status {}",
+                status.exitcode
+            ));
         }
         if status.err_msg.is_null() {
             return Err(String::from("Python did not say why"));
         }
-        Err(CStr::from_ptr(status.err_msg).to_string_lossy().into_owned())
+        Err(CStr::from_ptr(status.err_msg)
+            .to_string_lossy()
+            .into_owned())
     }
 }
 
@@ -188,16 +203,28 @@ pub fn stop() {
                 Ok(failures) => failures,
                 Err(raised) => {
                     let line = Message::StoppingEvent.line(&[&interpreter.describe()]);
-                    errors::log_raised(py, raised, None, Message::StoppingEvent, &line, Some(interpreter));
+                    errors::log_raised(
+                        py,
+                        raised,
+                        None,
+                        Message::StoppingEvent,
+                        &line,
+                        Some(interpreter),
+                    );
                     return;
                 }
             };
             for at in 0..failures.len().unwrap_or(0) {
                 // SAFETY: `_stop` returns a list, and the index is in range.
-                let exception = unsafe { py.share(ffi::PyList_GetItem(failures.as_ptr(), at as isize)) };
+                let exception =
+                    unsafe { py.share(ffi::PyList_GetItem(failures.as_ptr(), at as isize)) };
                 let Ok(exception) = exception else { continue };
                 let exit = errors::is_system_exit(&exception);
-                let message = if exit { Message::AtexitSystemExit } else { Message::AtexitException };
+                let message = if exit {
+                    Message::AtexitSystemExit
+                } else {
+                    Message::AtexitException
+                };
                 host::log(errors::level_of(message), &message.line(&[]));
                 if !exit {
                     log_traceback(py, &exception, None, Some(interpreter));
@@ -210,8 +237,10 @@ pub fn stop() {
 /// Loads a script ahead of its first request. What went wrong is in the log.
 pub fn load(group: &[u8], script: &[u8]) -> bool {
     let Some(interpreter) = interpreter::of_group(group) else {
-        let line =
-            Message::ImportScriptInterpreter.line(&[&String::from_utf8_lossy(script), &interpreter::describe(group)]);
+        let line = Message::ImportScriptInterpreter.line(&[
+            &String::from_utf8_lossy(script),
+            &interpreter::describe(group),
+        ]);
         host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
         return false;
     };
@@ -222,5 +251,7 @@ pub fn load(group: &[u8], script: &[u8]) -> bool {
         resource: None,
         timeout: std::time::Duration::from_secs(60),
     };
-    thread_state::attach(interpreter, |py| application.module(py, &wanted, None).is_ok())
+    thread_state::attach(interpreter, |py| {
+        application.module(py, &wanted, None).is_ok()
+    })
 }

@@ -107,7 +107,8 @@ impl Application {
         }
         let turn = py.detach(|| self.take_turn(wanted.timeout));
         let Some(_turn) = turn else {
-            let line = Message::LoadTimedOut.line(&[&wanted.timeout.as_secs(), &self.script_text()]);
+            let line =
+                Message::LoadTimedOut.line(&[&wanted.timeout.as_secs(), &self.script_text()]);
             errors::log_message(request, Message::LoadTimedOut, &line);
             return Err(NotLoaded::TimedOut);
         };
@@ -162,7 +163,10 @@ impl Application {
             .and_then(|function| function.call(py, [&py.fs_path(resource)?]))
             .and_then(|answer| answer.is_true());
         asked.unwrap_or_else(|raised| {
-            let line = format!("reload_required() of WSGI script '{}' raised; no reload", self.script_text());
+            let line = format!(
+                "reload_required() of WSGI script '{}' raised; no reload",
+                self.script_text()
+            );
             match request {
                 Some(request) => request.log_line(Level::Error, line.as_bytes()),
                 None => host::log(Level::Error, &line),
@@ -188,7 +192,11 @@ impl Application {
         let mut loading = lock(&self.loading);
         while *loading {
             let left = until.checked_duration_since(Instant::now())?;
-            loading = self.loaded.wait_timeout(loading, left).unwrap_or_else(PoisonError::into_inner).0;
+            loading = self
+                .loaded
+                .wait_timeout(loading, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         *loading = true;
         Some(Turn(self))
@@ -200,7 +208,11 @@ impl Application {
         wanted: &Wanted<'_>,
         request: Option<&RequestState>,
     ) -> Result<Obj<'i>, NotLoaded> {
-        let verb = if self.current.get().is_some() { "Reloading" } else { "Loading" };
+        let verb = if self.current.get().is_some() {
+            "Reloading"
+        } else {
+            "Loading"
+        };
         let line = format!(
             "{verb} WSGI script '{}' into {} in embedded mode",
             self.script_text(),
@@ -218,10 +230,16 @@ impl Application {
                 (py.raise(ExceptionClass::Os, &text), false)
             })
             .and_then(|source| self.compile(py, &source).map_err(|raised| (raised, false)))
-            .and_then(|code| self.execute(py, &code, mtime).map_err(|raised| (raised, true)));
+            .and_then(|code| {
+                self.execute(py, &code, mtime)
+                    .map_err(|raised| (raised, true))
+            });
         match loaded {
             Ok(module) => {
-                let old = self.current.replace(Some(Module { object: Kept::new(module.clone()), mtime }));
+                let old = self.current.replace(Some(Module {
+                    object: Kept::new(module.clone()),
+                    mtime,
+                }));
                 if let Some(old) = old {
                     // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
                     drop(unsafe { py.own(old.object.as_ptr()) });
@@ -246,10 +264,18 @@ impl Application {
         let path = py.fs_path(&self.script)?;
         let flags = py.int(0)?;
         // compile() itself, because it reads the encoding of the source and refuses NUL bytes.
-        compile.call(py, [&source, &path, &py.str("exec")?, &flags, &py.bool(true)])
+        compile.call(
+            py,
+            [&source, &path, &py.str("exec")?, &flags, &py.bool(true)],
+        )
     }
 
-    fn execute<'i>(&self, py: &Attached<'i>, code: &Obj<'i>, mtime: Option<i64>) -> PyResult<Obj<'i>> {
+    fn execute<'i>(
+        &self,
+        py: &Attached<'i>,
+        code: &Obj<'i>,
+        mtime: Option<i64>,
+    ) -> PyResult<Obj<'i>> {
         let name = py.latin1(self.module_name.as_bytes())?;
         let path = py.fs_path(&self.script)?;
         // SAFETY: attached; the arguments are alive. A module of that name is taken away first, so that the script
@@ -272,8 +298,16 @@ impl Application {
         }
     }
 
-    fn log_failure(&self, py: &Attached<'_>, raised: Raised, executed: bool, request: Option<&RequestState>) {
-        let Some(exception) = py.take(raised) else { return };
+    fn log_failure(
+        &self,
+        py: &Attached<'_>,
+        raised: Raised,
+        executed: bool,
+        request: Option<&RequestState>,
+    ) {
+        let Some(exception) = py.take(raised) else {
+            return;
+        };
         let ahead = request.is_none();
         let message = match (executed, is_system_exit(&exception), ahead) {
             (false, _, false) => Message::ScriptLoad,

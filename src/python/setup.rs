@@ -60,12 +60,22 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
         py.int(MOD_WSGI_VERSION[2].into())?,
     ])?;
     let [major, minor, patch] = process.apache_version;
-    let apache_version = py.tuple([py.int(major.into())?, py.int(minor.into())?, py.int(patch.into())?])?;
+    let apache_version = py.tuple([
+        py.int(major.into())?,
+        py.int(minor.into())?,
+        py.int(patch.into())?,
+    ])?;
     module.set_attr(c"version", &version)?;
     module.set_attr(c"process_group", &py.str("")?)?;
     module.set_attr(c"application_group", &py.latin1(name)?)?;
-    module.set_attr(c"maximum_processes", &py.int(process.maximum_processes.into())?)?;
-    module.set_attr(c"threads_per_process", &py.int(process.threads_per_process.into())?)?;
+    module.set_attr(
+        c"maximum_processes",
+        &py.int(process.maximum_processes.into())?,
+    )?;
+    module.set_attr(
+        c"threads_per_process",
+        &py.int(process.threads_per_process.into())?,
+    )?;
 
     let options = options(py, process, name, &apache_version)?;
     let stdout = types::new_std_log(py, state.log_type, "<stdout>")?;
@@ -89,10 +99,20 @@ fn options<'i>(
     let layers = group
         .python_path
         .iter()
-        .map(|layer| py.list(layer.iter().map(|dir| py.fs_path(dir)).collect::<PyResult<Vec<_>>>()?))
+        .map(|layer| {
+            py.list(
+                layer
+                    .iter()
+                    .map(|dir| py.fs_path(dir))
+                    .collect::<PyResult<Vec<_>>>()?,
+            )
+        })
         .collect::<PyResult<Vec<_>>>()?;
     options.set_item(c"python_path", &py.list(layers)?)?;
-    options.set_item(c"switch_interval", &py.float(group.switch_interval.unwrap_or(0.0))?)?;
+    options.set_item(
+        c"switch_interval",
+        &py.float(group.switch_interval.unwrap_or(0.0))?,
+    )?;
     options.set_item(c"restrict_stdin", &py.bool(group.restrict_stdin))?;
     options.set_item(c"restrict_stdout", &py.bool(group.restrict_stdout))?;
     options.set_item(c"restrict_signal", &py.bool(group.restrict_signal))?;
@@ -107,8 +127,14 @@ fn options<'i>(
     apache.set_item(c"description", &py.latin1(&process.server_description)?)?;
     apache.set_item(c"mpm_name", &py.latin1(&process.mpm_name)?)?;
     apache.set_item(c"build_date", &py.latin1(&process.build_date)?)?;
-    apache.set_item(c"maximum_processes", &py.int(process.maximum_processes.into())?)?;
-    apache.set_item(c"threads_per_process", &py.int(process.threads_per_process.into())?)?;
+    apache.set_item(
+        c"maximum_processes",
+        &py.int(process.maximum_processes.into())?,
+    )?;
+    apache.set_item(
+        c"threads_per_process",
+        &py.int(process.threads_per_process.into())?,
+    )?;
     options.set_item(c"apache", &apache)?;
     Ok(options)
 }
@@ -145,11 +171,16 @@ fn log_function<'i>(py: &Attached<'i>) -> PyResult<Obj<'i>> {
     unsafe impl Sync for Definition {}
     static DEFINITION: Definition = Definition(ffi::PyMethodDef {
         ml_name: c"_log".as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: log_line },
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: log_line,
+        },
         ml_flags: ffi::METH_O,
         ml_doc: c"Logs a line.".as_ptr(),
     });
-    unsafe extern "C" fn log_line(_module: *mut ffi::PyObject, line: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    unsafe extern "C" fn log_line(
+        _module: *mut ffi::PyObject,
+        line: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
         // SAFETY: called by CPython with a live argument.
         unsafe {
             types::guard_object(|py| {
@@ -162,5 +193,11 @@ fn log_function<'i>(py: &Attached<'i>) -> PyResult<Obj<'i>> {
         }
     }
     // SAFETY: attached; the definition lives for ever and CPython does not write to it.
-    unsafe { py.own(ffi::PyCFunction_NewEx((&raw const DEFINITION.0).cast_mut(), std::ptr::null_mut(), std::ptr::null_mut())) }
+    unsafe {
+        py.own(ffi::PyCFunction_NewEx(
+            (&raw const DEFINITION.0).cast_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        ))
+    }
 }

@@ -19,7 +19,10 @@ thread_local! {
 }
 
 /// Runs `work` attached to `interpreter`. Must not be nested.
-pub(crate) fn attach<R>(interpreter: &Interpreter, work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
+pub(crate) fn attach<R>(
+    interpreter: &Interpreter,
+    work: impl for<'i> FnOnce(&Attached<'i>) -> R,
+) -> R {
     let state = state_for(interpreter);
     // SAFETY: the state belongs to this thread and interpreter, and the thread is not attached (this function is
     // not nested). `Leave` detaches on every way out. [S-20]
@@ -48,7 +51,12 @@ impl Drop for Leave {
 
 fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
     let number = interpreter.number();
-    let found = STATES.with_borrow(|states| states.iter().find(|entry| entry.0 == number).map(|entry| entry.1));
+    let found = STATES.with_borrow(|states| {
+        states
+            .iter()
+            .find(|entry| entry.0 == number)
+            .map(|entry| entry.1)
+    });
     if let Some(state) = found {
         return state;
     }

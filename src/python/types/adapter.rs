@@ -6,7 +6,9 @@ use pyo3::ffi;
 use wsgi_abi::WriteEnd;
 use wsgi_core::outcome::Message;
 
-use super::{Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value};
+use super::{
+    Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value,
+};
 use crate::host::{Failure, Level};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised, type_name};
 use crate::request::RequestState;
@@ -15,15 +17,30 @@ use crate::response::Head;
 type Adapter = Arc<RequestState>;
 
 static METHODS: Methods<5> = Methods([
-    fast_method(c"start_response", start_response, c"start_response(status, headers[, exc_info]) -> write"),
+    fast_method(
+        c"start_response",
+        start_response,
+        c"start_response(status, headers[, exc_info]) -> write",
+    ),
     fast_method(c"write", write, c"write(bytes)"),
-    fast_method(c"ssl_is_https", ssl_is_https, c"ssl_is_https() -> whether the connection uses TLS"),
-    fast_method(c"ssl_var_lookup", ssl_var_lookup, c"ssl_var_lookup(name) -> a variable of mod_ssl"),
+    fast_method(
+        c"ssl_is_https",
+        ssl_is_https,
+        c"ssl_is_https() -> whether the connection uses TLS",
+    ),
+    fast_method(
+        c"ssl_var_lookup",
+        ssl_var_lookup,
+        c"ssl_var_lookup(name) -> a variable of mod_ssl",
+    ),
     ffi::PyMethodDef::zeroed(),
 ]);
 
 /// Makes the type.
-pub(super) fn new_adapter_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
+pub(super) fn new_adapter_type<'i>(
+    py: &Attached<'i>,
+    module: *mut ffi::PyObject,
+) -> PyResult<Obj<'i>> {
     let mut slots = Slots::<Adapter>::new();
     slots.add(ffi::Py_tp_methods, METHODS.as_slot());
     // SAFETY: the functions fit their slots and treat instances as `Instance<Adapter>`.
@@ -31,7 +48,11 @@ pub(super) fn new_adapter_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject
 }
 
 /// Makes the adapter of a request.
-pub(crate) fn new_adapter<'i>(py: &Attached<'i>, state: &State, request: &Arc<RequestState>) -> PyResult<Obj<'i>> {
+pub(crate) fn new_adapter<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    request: &Arc<RequestState>,
+) -> PyResult<Obj<'i>> {
     // SAFETY: the type was made by `new_adapter_type`.
     unsafe { instantiate::<Adapter>(py, state.adapter_type, Arc::clone(request)) }
 }
@@ -48,15 +69,24 @@ unsafe extern "C" fn start_response(
             check_open(py, request)?;
             let (status, headers, exc_info) = match *arguments(args, count) {
                 [status, headers] => (status, headers, None),
-                [status, headers, exc_info] => (status, headers, (exc_info != ffi::Py_None()).then_some(exc_info)),
+                [status, headers, exc_info] => (
+                    status,
+                    headers,
+                    (exc_info != ffi::Py_None()).then_some(exc_info),
+                ),
                 ref other => {
-                    let text = format!("start_response() takes 2 or 3 arguments ({} given)", other.len());
+                    let text = format!(
+                        "start_response() takes 2 or 3 arguments ({} given)",
+                        other.len()
+                    );
                     return Err(py.raise(ExceptionClass::Type, &text));
                 }
             };
             if ffi::PyList_Check(headers) == 0 {
-                let text =
-                    format!("start_response() argument 2 must be list, not {}", type_name(headers));
+                let text = format!(
+                    "start_response() argument 2 must be list, not {}",
+                    type_name(headers)
+                );
                 return Err(py.raise(ExceptionClass::Type, &text));
             }
             if exc_info.is_some_and(|exc_info| ffi::PyTuple_Check(exc_info) == 0) {
@@ -113,7 +143,13 @@ unsafe extern "C" fn ssl_is_https(
     _count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a method of the type.
-    unsafe { guard_object(|py| Ok(py.bool(ssl_variable(py, value::<Adapter>(slf), b"HTTPS")?.is_some_and(|on| on == b"on")))) }
+    unsafe {
+        guard_object(|py| {
+            Ok(py.bool(
+                ssl_variable(py, value::<Adapter>(slf), b"HTTPS")?.is_some_and(|on| on == b"on"),
+            ))
+        })
+    }
 }
 
 unsafe extern "C" fn ssl_var_lookup(
@@ -138,17 +174,30 @@ unsafe extern "C" fn ssl_var_lookup(
     }
 }
 
-fn ssl_variable(py: &Attached<'_>, request: &RequestState, name: &[u8]) -> PyResult<Option<Vec<u8>>> {
-    request.host_call(py, |host| host.ssl_variable(name)).map_err(|_| request_ended(py))
+fn ssl_variable(
+    py: &Attached<'_>,
+    request: &RequestState,
+    name: &[u8],
+) -> PyResult<Option<Vec<u8>>> {
+    request
+        .host_call(py, |host| host.ssl_variable(name))
+        .map_err(|_| request_ended(py))
 }
 
 fn check_open(py: &Attached<'_>, request: &RequestState) -> PyResult<()> {
-    if request.is_finished() { Err(request_ended(py)) } else { Ok(()) }
+    if request.is_finished() {
+        Err(request_ended(py))
+    } else {
+        Ok(())
+    }
 }
 
 /// The request has ended, so its response cannot be touched any more.
 pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
-    py.raise(ExceptionClass::Runtime, "the request of this start_response() has ended")
+    py.raise(
+        ExceptionClass::Runtime,
+        "the request of this start_response() has ended",
+    )
 }
 
 /// Raises what `sys.exc_info()` gave.
@@ -166,7 +215,10 @@ unsafe fn raise_again(py: &Attached<'_>, exc_info: *mut ffi::PyObject) -> Raised
         }
         let value = ffi::PyTuple_GetItem(exc_info, 1);
         if ffi::PyExceptionInstance_Check(value) == 0 {
-            return py.raise(ExceptionClass::Runtime, "start_response() argument 'exc_info' holds no exception");
+            return py.raise(
+                ExceptionClass::Runtime,
+                "start_response() argument 'exc_info' holds no exception",
+            );
         }
         let trace = ffi::PyTuple_GetItem(exc_info, 2);
         if trace != ffi::Py_None() {
@@ -190,7 +242,8 @@ unsafe fn read_head(
     // SAFETY: by contract; items are shared before anything else can happen to the list.
     unsafe {
         let status = py.share(status)?;
-        let mut head = with_latin1(py, &status, Head::new)?.map_err(|text| py.raise(ExceptionClass::Value, &text))?;
+        let mut head = with_latin1(py, &status, Head::new)?
+            .map_err(|text| py.raise(ExceptionClass::Value, &text))?;
         let mut at = 0;
         while at < ffi::PyList_Size(headers) {
             let header = py.share(ffi::PyList_GetItem(headers, at))?;
@@ -224,7 +277,10 @@ fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) ->
     // SAFETY: attached and alive; the buffer belongs to `text`, which lives until `with` has returned.
     unsafe {
         if ffi::PyUnicode_Check(text.as_ptr()) == 0 {
-            return Err(py.raise(ExceptionClass::Type, &format!("must be str, not {}", text.type_name())));
+            return Err(py.raise(
+                ExceptionClass::Type,
+                &format!("must be str, not {}", text.type_name()),
+            ));
         }
         if ffi::PyUnicode_READY(text.as_ptr()) != 0 {
             return Err(Raised);
@@ -235,7 +291,10 @@ fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) ->
             return Ok(with(bytes_of(&bytes)));
         }
         let len = usize::try_from(ffi::PyUnicode_GET_LENGTH(text.as_ptr())).unwrap_or(0);
-        Ok(with(std::slice::from_raw_parts(ffi::PyUnicode_1BYTE_DATA(text.as_ptr()), len)))
+        Ok(with(std::slice::from_raw_parts(
+            ffi::PyUnicode_1BYTE_DATA(text.as_ptr()),
+            len,
+        )))
     }
 }
 
@@ -253,8 +312,9 @@ pub(crate) fn bytes_of<'a>(bytes: &'a Obj<'_>) -> &'a [u8] {
 pub(crate) fn write_failed(py: &Attached<'_>, failure: &Failure) -> Raised {
     match failure {
         Failure::Aborted => py.raise(ExceptionClass::Os, "client connection closed"),
-        Failure::Other(reason) => {
-            py.raise(ExceptionClass::Os, &format!("failed to write response data: {reason}"))
-        }
+        Failure::Other(reason) => py.raise(
+            ExceptionClass::Os,
+            &format!("failed to write response data: {reason}"),
+        ),
     }
 }

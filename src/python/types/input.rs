@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use pyo3::ffi;
 
-use super::{Methods, Slots, State, arguments, fast_method, guard, guard_object, instantiate, new_type, value};
+use super::{
+    Methods, Slots, State, arguments, fast_method, guard, guard_object, instantiate, new_type,
+    value,
+};
 use crate::host::{Failure, Request};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
@@ -23,13 +26,24 @@ type Input = Arc<RequestState>;
 static METHODS: Methods<5> = Methods([
     fast_method(c"read", read, c"read([size]) -> bytes"),
     fast_method(c"readline", readline, c"readline([size]) -> bytes"),
-    fast_method(c"readlines", readlines, c"readlines([hint]) -> list of bytes"),
-    fast_method(c"close", close, c"close(): does nothing, httpd ends the body"),
+    fast_method(
+        c"readlines",
+        readlines,
+        c"readlines([hint]) -> list of bytes",
+    ),
+    fast_method(
+        c"close",
+        close,
+        c"close(): does nothing, httpd ends the body",
+    ),
     ffi::PyMethodDef::zeroed(),
 ]);
 
 /// Makes the type.
-pub(super) fn new_input_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
+pub(super) fn new_input_type<'i>(
+    py: &Attached<'i>,
+    module: *mut ffi::PyObject,
+) -> PyResult<Obj<'i>> {
     let mut slots = Slots::<Input>::new();
     slots.add(ffi::Py_tp_methods, METHODS.as_slot());
     slots.add(ffi::Py_tp_iter, iter as *mut c_void);
@@ -39,7 +53,11 @@ pub(super) fn new_input_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) 
 }
 
 /// Makes the input of a request.
-pub(crate) fn new_input<'i>(py: &Attached<'i>, state: &State, request: &Arc<RequestState>) -> PyResult<Obj<'i>> {
+pub(crate) fn new_input<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    request: &Arc<RequestState>,
+) -> PyResult<Obj<'i>> {
     // SAFETY: the type was made by `new_input_type`.
     unsafe { instantiate::<Input>(py, state.input_type, Arc::clone(request)) }
 }
@@ -133,7 +151,11 @@ unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
         guard(std::ptr::null_mut(), |py| {
             let request = open(py, slf, "__next__")?;
             let line = read_line(py, request, None)?;
-            Ok(if line.len()? == 0 { std::ptr::null_mut() } else { line.into_ptr() })
+            Ok(if line.len()? == 0 {
+                std::ptr::null_mut()
+            } else {
+                line.into_ptr()
+            })
         })
     }
 }
@@ -142,10 +164,18 @@ unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
 ///
 /// # Safety
 /// `slf` must be an instance of the type, alive for `'a`.
-unsafe fn open<'a>(py: &Attached<'_>, slf: *mut ffi::PyObject, method: &str) -> PyResult<&'a Arc<RequestState>> {
+unsafe fn open<'a>(
+    py: &Attached<'_>,
+    slf: *mut ffi::PyObject,
+    method: &str,
+) -> PyResult<&'a Arc<RequestState>> {
     // SAFETY: by contract.
     let request = unsafe { value::<Input>(slf) };
-    if request.is_finished() { Err(ended(py, method)) } else { Ok(request) }
+    if request.is_finished() {
+        Err(ended(py, method))
+    } else {
+        Ok(request)
+    }
 }
 
 fn ended(py: &Attached<'_>, method: &str) -> Raised {
@@ -156,7 +186,11 @@ fn ended(py: &Attached<'_>, method: &str) -> Raised {
 }
 
 /// The one optional argument; negative means all, which is `None`.
-fn size_argument(py: &Attached<'_>, method: &str, args: &[*mut ffi::PyObject]) -> PyResult<Option<usize>> {
+fn size_argument(
+    py: &Attached<'_>,
+    method: &str,
+    args: &[*mut ffi::PyObject],
+) -> PyResult<Option<usize>> {
     match *args {
         [] => Ok(None),
         [size] => {
@@ -175,7 +209,11 @@ fn size_argument(py: &Attached<'_>, method: &str, args: &[*mut ffi::PyObject]) -
     }
 }
 
-fn read_bytes<'i>(py: &Attached<'i>, request: &RequestState, size: Option<usize>) -> PyResult<Obj<'i>> {
+fn read_bytes<'i>(
+    py: &Attached<'i>,
+    request: &RequestState,
+    size: Option<usize>,
+) -> PyResult<Obj<'i>> {
     let want = size.unwrap_or(usize::MAX);
     let mut data = take_leftover(py, request, want)?;
     if more_may_come(request) && (data.len() < want || want == 0) {
@@ -200,7 +238,11 @@ fn read_bytes<'i>(py: &Attached<'i>, request: &RequestState, size: Option<usize>
     py.bytes(&data)
 }
 
-fn read_line<'i>(py: &Attached<'i>, request: &RequestState, size: Option<usize>) -> PyResult<Obj<'i>> {
+fn read_line<'i>(
+    py: &Attached<'i>,
+    request: &RequestState,
+    size: Option<usize>,
+) -> PyResult<Obj<'i>> {
     let want = size.unwrap_or(usize::MAX);
     if want == 0 {
         return py.bytes(b"");
@@ -297,7 +339,10 @@ fn fetch(
                 Failure::Aborted => String::from("Connection was terminated"),
                 Failure::Other(reason) => reason,
             };
-            Err(py.raise(ExceptionClass::Os, &format!("mod_wsgi request data read error: {reason}")))
+            Err(py.raise(
+                ExceptionClass::Os,
+                &format!("mod_wsgi request data read error: {reason}"),
+            ))
         }
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use pyo3::ffi;
 use wsgi_core::log_lines::LineBuffer;
 
-use super::{Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value};
+use super::{
+    Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value,
+};
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{RequestState, with_current};
@@ -37,7 +39,11 @@ static METHODS: Methods<12> = Methods([
     fast_method(c"write", write, c"write(bytes) -> count"),
     fast_method(c"writelines", writelines, c"writelines(iterable of bytes)"),
     fast_method(c"flush", flush, c"flush(): logs a partial line"),
-    fast_method(c"close", close, c"close(): does nothing, the log stays open"),
+    fast_method(
+        c"close",
+        close,
+        c"close(): does nothing, the log stays open",
+    ),
     fast_method(c"isatty", no, c"isatty() -> False"),
     fast_method(c"readable", no, c"readable() -> False"),
     fast_method(c"seekable", no, c"seekable() -> False"),
@@ -59,7 +65,11 @@ static MEMBERS: Members = Members([
     member_end(),
 ]);
 
-const fn member(name: &'static std::ffi::CStr, get: ffi::getter, doc: &'static std::ffi::CStr) -> ffi::PyGetSetDef {
+const fn member(
+    name: &'static std::ffi::CStr,
+    get: ffi::getter,
+    doc: &'static std::ffi::CStr,
+) -> ffi::PyGetSetDef {
     ffi::PyGetSetDef {
         name: name.as_ptr(),
         get: Some(get),
@@ -83,18 +93,34 @@ const fn member_end() -> ffi::PyGetSetDef {
 pub(super) fn new_log_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
     let mut slots = Slots::<Log>::new();
     slots.add(ffi::Py_tp_methods, METHODS.as_slot());
-    slots.add(ffi::Py_tp_getset, MEMBERS.0.as_ptr().cast_mut().cast::<c_void>());
+    slots.add(
+        ffi::Py_tp_getset,
+        MEMBERS.0.as_ptr().cast_mut().cast::<c_void>(),
+    );
     // SAFETY: the functions fit their slots and treat instances as `Instance<Log>`.
     unsafe { new_type(py, module, c"mod_wsgi.Log", slots) }
 }
 
 /// The log under a standard stream.
-pub(crate) fn new_std_log<'i>(py: &Attached<'i>, log_type: Kept, name: &'static str) -> PyResult<Obj<'i>> {
+pub(crate) fn new_std_log<'i>(
+    py: &Attached<'i>,
+    log_type: Kept,
+    name: &'static str,
+) -> PyResult<Obj<'i>> {
     new_log(py, log_type, name, Target::Standard(LineBuffer::new()))
 }
 
-fn new_log<'i>(py: &Attached<'i>, log_type: Kept, name: &'static str, target: Target) -> PyResult<Obj<'i>> {
-    let log = Log { name, target: RefCell::new(target), touched: Cell::new(false) };
+fn new_log<'i>(
+    py: &Attached<'i>,
+    log_type: Kept,
+    name: &'static str,
+    target: Target,
+) -> PyResult<Obj<'i>> {
+    let log = Log {
+        name,
+        target: RefCell::new(target),
+        touched: Cell::new(false),
+    };
     // SAFETY: the type was made by `new_log_type`.
     unsafe { instantiate(py, log_type, log) }
 }
@@ -107,12 +133,19 @@ pub(crate) struct ErrorsStream<'i> {
 
 impl<'i> ErrorsStream<'i> {
     /// A spare one, or a new one.
-    pub(crate) fn of_request(py: &Attached<'i>, state: &State, request: &Arc<RequestState>) -> PyResult<Self> {
+    pub(crate) fn of_request(
+        py: &Attached<'i>,
+        state: &State,
+        request: &Arc<RequestState>,
+    ) -> PyResult<Self> {
         let spare = state.spare_errors.borrow_mut().pop();
         let errors = match spare {
             // SAFETY: kept by `recycle`, in this interpreter; the references are taken over.
             Some((stream, log)) => unsafe {
-                Self { stream: py.own(stream.as_ptr())?, log: py.own(log.as_ptr())? }
+                Self {
+                    stream: py.own(stream.as_ptr())?,
+                    log: py.own(log.as_ptr())?,
+                }
             },
             None => {
                 let log = new_log(py, state.log_type, "<wsgi.errors>", Target::Request(None))?;
@@ -123,7 +156,8 @@ impl<'i> ErrorsStream<'i> {
         };
         let log = errors.log();
         log.touched.set(false);
-        log.target.replace(Target::Request(Some(Arc::clone(request))));
+        log.target
+            .replace(Target::Request(Some(Arc::clone(request))));
         Ok(errors)
     }
 
@@ -211,7 +245,11 @@ unsafe extern "C" fn writelines(
                 let line = py.own(line)?;
                 write_object(py, value::<Log>(slf), line.as_ptr(), "writelines")?;
             }
-            if ffi::PyErr_Occurred().is_null() { Ok(py.none()) } else { Err(Raised) }
+            if ffi::PyErr_Occurred().is_null() {
+                Ok(py.none())
+            } else {
+                Err(Raised)
+            }
         })
     }
 }
@@ -290,21 +328,35 @@ unsafe extern "C" fn fileno(
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython.
     unsafe {
-        guard_object(|py| Err(py.raise(ExceptionClass::Os, "Apache/mod_wsgi log object is not associated with a file descriptor.")))
+        guard_object(|py| {
+            Err(py.raise(
+                ExceptionClass::Os,
+                "Apache/mod_wsgi log object is not associated with a file descriptor.",
+            ))
+        })
     }
 }
 
-unsafe extern "C" fn get_name(slf: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+unsafe extern "C" fn get_name(
+    slf: *mut ffi::PyObject,
+    _closure: *mut c_void,
+) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a getter of the type.
     unsafe { guard_object(|py| py.str(value::<Log>(slf).name)) }
 }
 
-unsafe extern "C" fn get_mode(_slf: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+unsafe extern "C" fn get_mode(
+    _slf: *mut ffi::PyObject,
+    _closure: *mut c_void,
+) -> *mut ffi::PyObject {
     // SAFETY: called by CPython.
     unsafe { guard_object(|py| py.str("wb")) }
 }
 
-unsafe extern "C" fn get_closed(_slf: *mut ffi::PyObject, _closure: *mut c_void) -> *mut ffi::PyObject {
+unsafe extern "C" fn get_closed(
+    _slf: *mut ffi::PyObject,
+    _closure: *mut c_void,
+) -> *mut ffi::PyObject {
     // SAFETY: called by CPython.
     unsafe { guard_object(|py| Ok(py.bool(false))) }
 }
@@ -323,7 +375,11 @@ unsafe fn write_object(
     // SAFETY: alive by contract; a buffer is released before anything else happens.
     unsafe {
         if ffi::PyUnicode_Check(data) != 0 {
-            let encoded = py.own(ffi::PyUnicode_AsEncodedString(data, c"utf-8".as_ptr(), c"replace".as_ptr()))?;
+            let encoded = py.own(ffi::PyUnicode_AsEncodedString(
+                data,
+                c"utf-8".as_ptr(),
+                c"replace".as_ptr(),
+            ))?;
             return write_bytes(py, log, super::adapter::bytes_of(&encoded), method);
         }
         if ffi::PyBytes_Check(data) != 0 {
@@ -334,7 +390,11 @@ unsafe fn write_object(
         if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
             return Err(Raised);
         }
-        let bytes = host::slice(view.buf.cast::<u8>(), usize::try_from(view.len).unwrap_or(0)).to_vec();
+        let bytes = host::slice(
+            view.buf.cast::<u8>(),
+            usize::try_from(view.len).unwrap_or(0),
+        )
+        .to_vec();
         ffi::PyBuffer_Release(&mut view);
         write_bytes(py, log, &bytes, method)
     }
@@ -342,7 +402,9 @@ unsafe fn write_object(
 
 fn write_bytes(py: &Attached<'_>, log: &Log, data: &[u8], method: &str) -> PyResult<usize> {
     match &mut *log.target.borrow_mut() {
-        Target::Request(Some(request)) => request.log_write(data).map_err(|_| ended(py, log, method))?,
+        Target::Request(Some(request)) => request
+            .log_write(data)
+            .map_err(|_| ended(py, log, method))?,
         Target::Request(None) => return Err(ended(py, log, method)),
         Target::Standard(own) => with_current(|request| match request {
             Some(request) if request.log_write(data).is_ok() => {}
@@ -358,5 +420,8 @@ fn server_line(line: &[u8]) {
 
 fn ended(py: &Attached<'_>, log: &Log, method: &str) -> Raised {
     let name = log.name.trim_matches(['<', '>']);
-    py.raise(ExceptionClass::Runtime, &format!("{method}() called on {name} after request completed"))
+    py.raise(
+        ExceptionClass::Runtime,
+        &format!("{method}() called on {name} after request completed"),
+    )
 }

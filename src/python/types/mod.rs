@@ -7,9 +7,9 @@ mod log;
 mod module;
 
 pub(crate) use adapter::new_adapter;
+pub(crate) use adapter::{bytes_of, request_ended, write_failed};
 pub(crate) use input::new_input;
 pub(crate) use log::{ErrorsStream, new_std_log};
-pub(crate) use adapter::{bytes_of, request_ended, write_failed};
 pub(crate) use module::{MODULE_NAME, State, init, interned_latin1, state_of};
 
 use std::ffi::{CStr, c_int, c_void};
@@ -38,7 +38,10 @@ unsafe fn guard<R>(error: R, body: impl for<'i> FnOnce(&Attached<'i>) -> PyResul
         Ok(Ok(value)) => value,
         Ok(Err(Raised)) => error,
         Err(_) => {
-            let Raised = py.raise(ExceptionClass::Runtime, "mod_wsgi_rs panicked; the error log says where");
+            let Raised = py.raise(
+                ExceptionClass::Runtime,
+                "mod_wsgi_rs panicked; the error log says where",
+            );
             error
         }
     }
@@ -48,7 +51,9 @@ unsafe fn guard<R>(error: R, body: impl for<'i> FnOnce(&Attached<'i>) -> PyResul
 ///
 /// # Safety
 /// As for [`guard`].
-pub(crate) unsafe fn guard_object(body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<Obj<'i>>) -> *mut ffi::PyObject {
+pub(crate) unsafe fn guard_object(
+    body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<Obj<'i>>,
+) -> *mut ffi::PyObject {
     // SAFETY: passed on.
     unsafe { guard(std::ptr::null_mut(), |py| body(py).map(Obj::into_ptr)) }
 }
@@ -98,13 +103,19 @@ struct Slots<T> {
 
 impl<T> Slots<T> {
     fn new() -> Self {
-        let mut slots = Self { list: Vec::new(), value: PhantomData };
+        let mut slots = Self {
+            list: Vec::new(),
+            value: PhantomData,
+        };
         slots.add(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void);
         slots
     }
 
     fn add(&mut self, slot: c_int, function: *mut c_void) {
-        self.list.push(ffi::PyType_Slot { slot, pfunc: function });
+        self.list.push(ffi::PyType_Slot {
+            slot,
+            pfunc: function,
+        });
     }
 }
 
@@ -119,7 +130,9 @@ unsafe fn new_type<'i, T>(
     mut slots: Slots<T>,
 ) -> PyResult<Obj<'i>> {
     slots.add(0, std::ptr::null_mut());
-    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_IMMUTABLETYPE | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    let flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_IMMUTABLETYPE
+        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr(),
         basicsize: size_of::<Instance<T>>() as c_int,
@@ -128,14 +141,26 @@ unsafe fn new_type<'i, T>(
         slots: slots.list.as_mut_ptr(),
     };
     // SAFETY: the spec is complete and only read during the call.
-    unsafe { py.own(ffi::PyType_FromModuleAndSpec(module, &mut spec, std::ptr::null_mut())) }
+    unsafe {
+        py.own(ffi::PyType_FromModuleAndSpec(
+            module,
+            &mut spec,
+            std::ptr::null_mut(),
+        ))
+    }
 }
 
 /// A method that takes its arguments as an array.
-const fn fast_method(name: &'static CStr, function: ffi::PyCFunctionFast, doc: &'static CStr) -> ffi::PyMethodDef {
+const fn fast_method(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFast,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFast: function,
+        },
         ml_flags: ffi::METH_FASTCALL,
         ml_doc: doc.as_ptr(),
     }
@@ -145,7 +170,10 @@ const fn fast_method(name: &'static CStr, function: ffi::PyCFunctionFast, doc: &
 ///
 /// # Safety
 /// `args` and `count` must be those that CPython gave.
-unsafe fn arguments<'a>(args: *const *mut ffi::PyObject, count: ffi::Py_ssize_t) -> &'a [*mut ffi::PyObject] {
+unsafe fn arguments<'a>(
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> &'a [*mut ffi::PyObject] {
     // SAFETY: by contract.
     unsafe { crate::host::slice(args, usize::try_from(count).unwrap_or(0)) }
 }

@@ -14,10 +14,11 @@ use crate::object::{Attached, Kept, Obj, PyResult, done};
 /// Its name.
 pub(crate) const MODULE_NAME: &CStr = c"mod_wsgi";
 
-const BOOTSTRAP: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("bootstrap.py"), "\0").as_bytes()) {
-    Ok(text) => text,
-    Err(_) => panic!("bootstrap.py holds a NUL"),
-};
+const BOOTSTRAP: &CStr =
+    match CStr::from_bytes_with_nul(concat!(include_str!("bootstrap.py"), "\0").as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("bootstrap.py holds a NUL"),
+    };
 
 /// What the engine keeps for one interpreter. Only looked at by threads that hold its GIL, and never across a call
 /// into Python that could release it.
@@ -92,36 +93,48 @@ const SLOT_COUNT: usize = 3;
 const SLOT_COUNT: usize = 2;
 
 static SLOTS: Static<[ffi::PyModuleDef_Slot; SLOT_COUNT]> = Static(std::cell::UnsafeCell::new([
-    ffi::PyModuleDef_Slot { slot: ffi::Py_mod_exec, value: exec as *mut c_void },
+    ffi::PyModuleDef_Slot {
+        slot: ffi::Py_mod_exec,
+        value: exec as *mut c_void,
+    },
     #[cfg(Py_3_12)]
     ffi::PyModuleDef_Slot {
         slot: ffi::Py_mod_multiple_interpreters,
         value: ffi::Py_MOD_PER_INTERPRETER_GIL_SUPPORTED,
     },
     #[cfg(Py_3_13)]
-    ffi::PyModuleDef_Slot { slot: ffi::Py_mod_gil, value: ffi::Py_MOD_GIL_USED },
-    ffi::PyModuleDef_Slot { slot: 0, value: std::ptr::null_mut() },
+    ffi::PyModuleDef_Slot {
+        slot: ffi::Py_mod_gil,
+        value: ffi::Py_MOD_GIL_USED,
+    },
+    ffi::PyModuleDef_Slot {
+        slot: 0,
+        value: std::ptr::null_mut(),
+    },
 ]));
 
-static DEFINITION: Static<ffi::PyModuleDef> = Static(std::cell::UnsafeCell::new(ffi::PyModuleDef {
-    m_base: ffi::PyModuleDef_HEAD_INIT,
-    m_name: MODULE_NAME.as_ptr(),
-    m_doc: c"What mod_wsgi_rs offers to WSGI applications.".as_ptr(),
-    // The module's own memory holds a pointer to the `State`, which is never freed: interpreters are never ended.
-    m_size: size_of::<*mut State>() as ffi::Py_ssize_t,
-    m_methods: std::ptr::null_mut(),
-    m_slots: SLOTS.0.get().cast(),
-    m_traverse: None,
-    m_clear: None,
-    m_free: None,
-}));
+static DEFINITION: Static<ffi::PyModuleDef> =
+    Static(std::cell::UnsafeCell::new(ffi::PyModuleDef {
+        m_base: ffi::PyModuleDef_HEAD_INIT,
+        m_name: MODULE_NAME.as_ptr(),
+        m_doc: c"What mod_wsgi_rs offers to WSGI applications.".as_ptr(),
+        // The module's own memory holds a pointer to the `State`, which is never freed: interpreters are never ended.
+        m_size: size_of::<*mut State>() as ffi::Py_ssize_t,
+        m_methods: std::ptr::null_mut(),
+        m_slots: SLOTS.0.get().cast(),
+        m_traverse: None,
+        m_clear: None,
+        m_free: None,
+    }));
 
 unsafe extern "C" fn exec(module: *mut ffi::PyObject) -> c_int {
     // SAFETY: called by CPython once for each interpreter that imports the module.
     unsafe {
         guard(-1, |py| {
             let state = Box::new(new_state(py, module)?);
-            ffi::PyModule_GetState(module).cast::<*mut State>().write(Box::into_raw(state));
+            ffi::PyModule_GetState(module)
+                .cast::<*mut State>()
+                .write(Box::into_raw(state));
             Ok(0)
         })
     }
@@ -130,7 +143,11 @@ unsafe extern "C" fn exec(module: *mut ffi::PyObject) -> c_int {
 /// The state of the module in the interpreter that the thread is attached to.
 pub(crate) fn state_of(module: &Obj<'_>) -> *mut State {
     // SAFETY: only called with the module made above, whose `exec` has succeeded.
-    unsafe { ffi::PyModule_GetState(module.as_ptr()).cast::<*mut State>().read() }
+    unsafe {
+        ffi::PyModule_GetState(module.as_ptr())
+            .cast::<*mut State>()
+            .read()
+    }
 }
 
 /// # Safety
@@ -145,7 +162,11 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
             ffi::Py_file_input,
         ))?;
         dict.set_item(c"__builtins__", &py.share(ffi::PyEval_GetBuiltins())?)?;
-        py.own(ffi::PyEval_EvalCode(code.as_ptr(), dict.as_ptr(), dict.as_ptr()))?;
+        py.own(ffi::PyEval_EvalCode(
+            code.as_ptr(),
+            dict.as_ptr(),
+            dict.as_ptr(),
+        ))?;
         (dict.clone(), dict)
     };
     let named = |name: &CStr| -> PyResult<Kept> {
