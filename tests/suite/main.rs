@@ -8,3 +8,13 @@ mod groups;
 mod environ;
 /// Forwarded headers and who may send them.
 mod proxies;
+/// wsgi.input in every form.
+mod input;
+/// wsgi.errors and the standard streams.
+mod log_streams;
+/// wsgi.file_wrapper.
+mod file_wrapper;
+/// start_response and the body.
+mod response;
+/// What applications do wrong.
+mod failures;

@@ -1,0 +1,118 @@
+//! wsgi.file_wrapper: files sent as files, everything else by iteration, `close()` in any case.
+
+use harness::{Ending, Mpm, Request, Server, mpm_tests, ours};
+
+mpm_tests! {
+    fn files(mpm) {
+        for sendfile in ["Off", "On"] {
+            let server = start(mpm, sendfile);
+            let content = content();
+            for (url, expected) in [
+                ("/buffered", &content[..]),
+                ("/watched", &content),
+                ("/bytes", &content),
+                ("/buffered?seek=1000", &content[1000..]),
+                // Where Python stands counts, not where the descriptor stands.
+                ("/buffered?read=10", &content[10..]),
+                ("/watched?seek=300000", &content[300_000..]),
+                ("/buffered?length=100", &content[..100]),
+                ("/buffered?seek=50&length=100", &content[50..150]),
+                ("/buffered?length=0", b""),
+                ("/buffered?subclass=1&seek=5", &content[5..]),
+                ("/bytes?subclass=1", &content),
+                ("/bytes?block=1000", &content),
+                ("/buffered?block=7", &content),
+                ("/bytes?length=10", &content[..10]),
+            ] {
+                let response = server.get(&format!("/file{url}")).expect(200);
+                assert!(response.is_complete(), "{url}: {:?}", response.head);
+                assert!(response.body == expected, "{url}: {} bytes, not {}", response.body.len(), expected.len());
+                if !url.starts_with("/bytes") {
+                    assert_eq!(response.header("Content-Length"), Some(expected.len().to_string().as_str()), "{url}");
+                }
+            }
+            let response = server.get("/file/buffered?write=1").expect(200);
+            assert!(response.body.starts_with(b"written first\n"));
+            assert_eq!(response.body.len(), content.len() + 14);
+
+            let mut connection = server.connect();
+            for _ in 0..3 {
+                let response = connection.exchange(&Request::get("/file/buffered?length=1000").keep_alive()).unwrap();
+                assert!(response.expect(200).body == content[..1000]);
+            }
+            let head = server.send(&Request::new("HEAD", "/file/buffered")).expect(200);
+            assert_eq!(head.header("Content-Length"), Some(content.len().to_string().as_str()));
+        }
+    }
+
+    fn more_promised_than_the_file_holds(mpm) {
+        let server = start(mpm, "Off");
+        let content = content();
+        for url in ["/file/buffered?length=99999999", "/file/buffered?seek=399990&length=20"] {
+            let Ok(response) = server.try_send(&Request::get(url)) else { continue };
+            if ours() {
+                // The length is known in time to be told right.
+                assert_eq!(response.ending, Ending::Length, "{url}: {:?}", response.head);
+                assert!(content.ends_with(&response.body), "{url}");
+            } else {
+                assert_eq!(response.ending, Ending::Cut, "{url}");
+            }
+        }
+        server.allow_log("(?i)(file|length|exception|OSError)");
+        server.get("/file/closed").expect(200);
+    }
+
+    fn closed(mpm) {
+        let server = Server::builder(mpm)
+            .one_child()
+            .file("content", content())
+            .app("/file", "file_wrapper.wsgi")
+            .conf("SetEnv test.file ${ROOT}/content")
+            .start();
+        // The client has the whole file before close() is called, so the count is asked until it is right.
+        let closed = |times: &str| {
+            let count = || server.get("/file/closed").expect(200).text();
+            harness::eventually("the files are closed", || (count() == times).then_some(()));
+        };
+        closed("0");
+        server.get("/file/watched").expect(200);
+        closed("1");
+        server.get("/file/watched?length=5").expect(200);
+        closed("2");
+        server.send(&Request::new("HEAD", "/file/watched")).expect(200);
+        closed("3");
+        // A client that leaves in the middle.
+        let mut connection = server.connect();
+        connection.send(Request::get("/file/watched").to_bytes());
+        connection.read_head().unwrap();
+        connection.abort();
+        closed("4");
+        server.allow_log("(?i)(connection|write|OSError|exception raised)");
+    }
+
+    fn the_type(mpm) {
+        let server = start(mpm, "Off");
+        let told = server.get("/file/attributes").expect(200).text();
+        let told: Vec<&str> = told.lines().collect();
+        assert_eq!(told, [
+            "True", "4", "[b'abcd', b'ef']", "2", "8192",
+            "ValueError", "AttributeError", "TypeError", "ValueError", "ValueError",
+        ]);
+        server.get("/file/buffered?raise=1").expect(500);
+        server.expect_log("RuntimeError: wrapped and raised");
+        server.expect_log("exception raised processing WSGI script");
+    }
+}
+
+fn start(mpm: Mpm, sendfile: &str) -> Server {
+    Server::builder(mpm)
+        .file("content", content())
+        .app("/file", "file_wrapper.wsgi")
+        .conf("SetEnv test.file ${ROOT}/content")
+        .conf(&format!("WSGIEnableSendfile {sendfile}\nEnableSendfile {sendfile}"))
+        .start()
+}
+
+fn content() -> Vec<u8> {
+    (0..400_000_u32).map(|number| (number % 253) as u8).collect()
+}
