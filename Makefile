@@ -1,0 +1,42 @@
+# mod_wsgi_rs. `make help` lists the targets; each of them is a script in scripts/ that can be run by hand.
+#
+# PYTHON=/usr/bin/python3.11  build for this Python only          DESTDIR=/tmp/stage   install below this folder
+# PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
+
+.DEFAULT_GOAL := help
+.PHONY: help build install uninstall test serve lint bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+build: ## Build the module, wsgictl, and an engine for every Python found, into target/release
+	@scripts/setup build
+	@scripts/build
+
+install: ## Install what was built where httpd looks for modules
+	@scripts/install
+
+uninstall: ## Remove what install put there
+	@scripts/install --remove
+
+test: ## Run all tests, installing what they need
+	@scripts/setup tests
+	@scripts/build
+	@scripts/test
+
+serve: ## Build, and serve the bundled Django example on http://127.0.0.1:8000
+	@scripts/setup serve
+	@scripts/build
+	@exec scripts/serve
+
+lint: ## Check format, clippy, documentation, and the rule about pyo3
+	@scripts/setup build
+	@scripts/lint
+
+bench: ## Measure side by side with mod_wsgi
+	@scripts/setup bench
+	@scripts/build
+	@benches/run
+
+clean: ## Remove everything that was built
+	cargo clean
