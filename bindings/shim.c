@@ -15,11 +15,6 @@ void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket)
     APR_BRIGADE_INSERT_TAIL(brigade, bucket);
 }
 
-int wsgi_shim_brigade_empty(apr_bucket_brigade *brigade)
-{
-    return APR_BRIGADE_EMPTY(brigade);
-}
-
 apr_bucket *wsgi_shim_first(apr_bucket_brigade *brigade)
 {
     return APR_BRIGADE_EMPTY(brigade) ? NULL : APR_BRIGADE_FIRST(brigade);
@@ -71,19 +66,9 @@ int wsgi_shim_request_uri_is_current(const request_rec *r)
     return rule && !strcmp(rule, "current-uri");
 }
 
-int wsgi_shim_is_initial_req(const request_rec *r)
-{
-    return ap_is_initial_req((request_rec *)r);
-}
-
 void wsgi_shim_keepalive_off(request_rec *r)
 {
     r->connection->keepalive = AP_CONN_CLOSE;
-}
-
-int wsgi_shim_expecting_100(const request_rec *r)
-{
-    return r->expecting_100;
 }
 
 void wsgi_shim_clear_expecting_100(request_rec *r)
@@ -94,4 +79,28 @@ void wsgi_shim_clear_expecting_100(request_rec *r)
 int wsgi_shim_aborted(const request_rec *r)
 {
     return r->connection->aborted;
+}
+
+apr_status_t wsgi_shim_split(apr_bucket *bucket, apr_size_t at)
+{
+    return apr_bucket_split(bucket, at);
+}
+
+/* REDIRECT_URL as ap_add_cgi_vars makes it: the path, or with QualifyRedirectURL On the whole URL. */
+const char *wsgi_shim_redirect_url(request_rec *r)
+{
+    core_dir_config *conf = ap_get_core_module_config(r->per_dir_config);
+    apr_uri_t uri;
+
+    if (conf->qualify_redirect_url != AP_CORE_CONFIG_ON)
+        return r->prev->uri;
+    uri = r->prev->parsed_uri;
+    if (!uri.scheme)
+        uri.scheme = (char *)ap_http_scheme(r->prev);
+    if (!uri.port) {
+        uri.port = ap_get_server_port(r->prev);
+        uri.port_str = apr_psprintf(r->pool, "%u", uri.port);
+    }
+    uri.hostname = (char *)ap_get_server_name_for_url(r->prev);
+    return apr_uri_unparse(r->pool, &uri, 0);
 }

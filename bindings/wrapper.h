@@ -18,3 +18,20 @@
 #include "apr_strings.h"
 #include "apr_tables.h"
 #include "apr_optional.h"
+
+/* The functions of shim.c, for those who cannot see macros. */
+void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket);
+apr_bucket *wsgi_shim_first(apr_bucket_brigade *brigade);
+int wsgi_shim_is_eos(apr_bucket *bucket);
+int wsgi_shim_is_metadata(apr_bucket *bucket);
+apr_status_t wsgi_shim_read(apr_bucket *bucket, const char **data, apr_size_t *len);
+apr_status_t wsgi_shim_split(apr_bucket *bucket, apr_size_t at);
+void wsgi_shim_delete(apr_bucket *bucket);
+int wsgi_shim_log_level(const request_rec *r, int module_index);
+int wsgi_shim_server_log_level(const server_rec *s, int module_index);
+int wsgi_shim_cgi_pass_auth(const request_rec *r);
+int wsgi_shim_request_uri_is_current(const request_rec *r);
+const char *wsgi_shim_redirect_url(request_rec *r);
+void wsgi_shim_keepalive_off(request_rec *r);
+void wsgi_shim_clear_expecting_100(request_rec *r);
+int wsgi_shim_aborted(const request_rec *r);

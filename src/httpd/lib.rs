@@ -1,1 +1,19 @@
-//! Placeholder until the first commit of this crate.
+//! Safe wrappers of the httpd and APR that the module meets: what lives in a pool, requests and their bodies,
+//! logging, hooks and directives. Nothing here knows Python or WSGI.
+//!
+//! The `[S-n]` in comments are the numbered facts of `SAFETY.md`.
+
+pub mod command;
+pub mod guard;
+pub mod hooks;
+pub mod log;
+pub mod module;
+pub mod mpm;
+pub mod pool;
+pub mod regex;
+pub mod request;
+pub mod stream;
+mod text;
+
+pub use httpd_sys as sys;
+pub use text::{c_bytes, c_bytes_opt};

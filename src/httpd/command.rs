@@ -1,0 +1,125 @@
+//! Directives: the line that httpd is reading, and the table of commands.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+
+use crate::pool::Pool;
+use crate::{c_bytes, sys};
+
+/// Type of the function behind every directive of ours: the raw arguments, one string.
+pub type RawArgs = unsafe extern "C" fn(*mut sys::cmd_parms, *mut c_void, *const c_char) -> *const c_char;
+
+/// One entry of the command table. `name` and `help` must be C strings.
+pub const fn entry(
+    name: *const c_char,
+    function: RawArgs,
+    number: usize,
+    places: c_int,
+    help: *const c_char,
+) -> sys::command_rec {
+    // httpd declares the function with `void *` for the second argument, as here.
+    sys::command_rec {
+        name,
+        func: sys::cmd_func { raw_args: Some(function) },
+        cmd_data: std::ptr::without_provenance_mut(number),
+        req_override: places,
+        args_how: sys::RAW_ARGS,
+        errmsg: help,
+    }
+}
+
+/// The end of a command table.
+pub const fn end() -> sys::command_rec {
+    sys::command_rec {
+        name: std::ptr::null(),
+        func: sys::cmd_func { no_args: None },
+        cmd_data: std::ptr::null_mut(),
+        req_override: 0,
+        args_how: sys::RAW_ARGS,
+        errmsg: std::ptr::null(),
+    }
+}
+
+/// A directive that is being read.
+pub struct Command<'c> {
+    raw: &'c mut sys::cmd_parms,
+}
+
+impl<'c> Command<'c> {
+    /// # Safety
+    /// `raw` must be what httpd gave to a directive's function, during that call.
+    pub unsafe fn from_raw(raw: *mut sys::cmd_parms) -> Self {
+        // SAFETY: by contract.
+        Self { raw: unsafe { &mut *raw } }
+    }
+
+    /// The number given to [`entry`].
+    pub fn number(&self) -> usize {
+        // SAFETY: httpd sets `cmd` to the entry of the table before it calls.
+        unsafe { (*self.raw.cmd).cmd_data.addr() }
+    }
+
+    /// The pool of the configuration.
+    pub fn pool(&self) -> Pool<'c> {
+        // SAFETY: lives beyond the reading of the configuration.
+        unsafe { Pool::from_raw(self.raw.pool) }
+    }
+
+    /// Whether the directive stands in `<Directory>`, `<Location>`, `<Files>` or `.htaccess`.
+    pub fn in_section(&self) -> bool {
+        !self.raw.path.is_null()
+    }
+
+    /// The server that is being configured.
+    pub fn server(&self) -> *mut sys::server_rec {
+        self.raw.server
+    }
+
+    /// Whether that is a virtual host.
+    pub fn in_virtual_host(&self) -> bool {
+        // SAFETY: httpd sets the server before it calls.
+        unsafe { (*self.raw.server).is_virtual != 0 }
+    }
+
+    /// "file:line".
+    pub fn location(&self) -> String {
+        // SAFETY: httpd sets the directive before it calls; its file name is a C string.
+        unsafe {
+            match self.raw.directive.as_ref() {
+                Some(directive) => {
+                    let file = String::from_utf8_lossy(c_bytes(directive.filename)).into_owned();
+                    format!("{file}:{}", directive.line_num)
+                }
+                None => String::from("command line"),
+            }
+        }
+    }
+
+    /// Why the directive may not stand here (`ap_check_cmd_context`).
+    pub fn forbidden(&mut self, contexts: u32) -> Option<String> {
+        // SAFETY: answers null or a C string.
+        unsafe {
+            let answer = sys::ap_check_cmd_context(self.raw, contexts);
+            (!answer.is_null()).then(|| String::from_utf8_lossy(c_bytes(answer)).into_owned())
+        }
+    }
+
+    /// Reads the directives inside this container. The error is a C string, or null.
+    pub fn walk_inside(&mut self) -> *const c_char {
+        // SAFETY: the tree belongs to the configuration that is being read; the functions of directives are called
+        // with the same parameters, which this value does not use meanwhile.
+        unsafe {
+            let directive = self.raw.directive;
+            if directive.is_null() {
+                return std::ptr::null();
+            }
+            let context = self.raw.context;
+            sys::ap_walk_config((*directive).first_child, self.raw, context)
+        }
+    }
+
+    /// An error text for httpd.
+    pub fn error(&self, text: &str) -> *const c_char {
+        let text = CString::new(text).unwrap_or_default();
+        self.pool().dup(text.as_bytes())
+    }
+}

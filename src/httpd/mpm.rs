@@ -1,0 +1,64 @@
+//! Facts about the server that do not change while it runs.
+
+use std::ffi::{CStr, c_int};
+
+use crate::{c_bytes, sys};
+
+/// An answer of `ap_mpm_query`; `None` where the MPM does not know.
+pub fn query(code: u32) -> Option<c_int> {
+    let mut answer = 0;
+    // SAFETY: writes one int.
+    (unsafe { sys::ap_mpm_query(code as c_int, &mut answer) } == 0).then_some(answer)
+}
+
+/// Name of the MPM: "event".
+pub fn name() -> &'static [u8] {
+    // SAFETY: a static string of the MPM.
+    unsafe { c_bytes(sys::ap_show_mpm()) }
+}
+
+/// `ServerTokens` banner.
+pub fn banner() -> Vec<u8> {
+    // SAFETY: a string of the configuration pool, copied here.
+    unsafe { c_bytes(sys::ap_get_server_banner()) }.to_vec()
+}
+
+/// Full description, whatever `ServerTokens` says.
+pub fn description() -> Vec<u8> {
+    // SAFETY: as above.
+    unsafe { c_bytes(sys::ap_get_server_description()) }.to_vec()
+}
+
+/// When httpd was built.
+pub fn build_date() -> &'static [u8] {
+    // SAFETY: a static string.
+    unsafe { c_bytes(sys::ap_get_server_built()) }
+}
+
+/// Release of httpd, of the headers that the module was compiled with.
+pub const VERSION: [u32; 3] = [
+    sys::AP_SERVER_MAJORVERSION_NUMBER,
+    sys::AP_SERVER_MINORVERSION_NUMBER,
+    sys::AP_SERVER_PATCHLEVEL_NUMBER,
+];
+
+/// Whether httpd runs as one process (`-X`).
+pub fn single_process() -> bool {
+    // SAFETY: a lookup by name.
+    unsafe { sys::ap_exists_config_define(c"ONE_PROCESS".as_ptr()) != 0 }
+}
+
+/// Whether this is the first of the two passes over the configuration at start.
+pub fn is_first_pass() -> bool {
+    // SAFETY: a query.
+    unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int) == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
+}
+
+/// Adds to the server's banner.
+///
+/// # Safety
+/// `pool` must be the configuration pool, during post_config.
+pub unsafe fn add_version_component(pool: *mut sys::apr_pool_t, component: &CStr) {
+    // SAFETY: by contract; httpd copies the text.
+    unsafe { sys::ap_add_version_component(pool, component.as_ptr()) }
+}

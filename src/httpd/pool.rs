@@ -1,0 +1,78 @@
+//! Pools: memory that httpd frees at a moment it names. A [`Pool`] carries that moment as its lifetime.
+
+use std::ffi::{c_char, c_void};
+use std::marker::PhantomData;
+
+use crate::guard::guard_or;
+use crate::sys;
+
+/// A pool that lives at least as long as `'p`. Pool allocation does not fail: httpd ends the process instead.
+#[derive(Clone, Copy)]
+pub struct Pool<'p> {
+    raw: *mut sys::apr_pool_t,
+    life: PhantomData<&'p ()>,
+}
+
+impl<'p> Pool<'p> {
+    /// # Safety
+    /// `raw` must be a pool that is not cleared or destroyed during `'p`, and used by one thread at a time.
+    pub unsafe fn from_raw(raw: *mut sys::apr_pool_t) -> Self {
+        Self { raw, life: PhantomData }
+    }
+
+    /// The pool, for calls that have no wrapper.
+    pub fn as_ptr(self) -> *mut sys::apr_pool_t {
+        self.raw
+    }
+
+    /// A copy of `bytes` with a NUL behind it.
+    pub fn dup(self, bytes: &[u8]) -> *mut c_char {
+        // SAFETY: pointer and length describe `bytes`; the pool is alive.
+        unsafe { sys::apr_pstrmemdup(self.raw, bytes.as_ptr().cast(), bytes.len()) }
+    }
+
+    /// A copy of `bytes` as a slice.
+    pub fn dup_bytes(self, bytes: &[u8]) -> &'p [u8] {
+        // SAFETY: `dup` has just copied that many bytes into the pool.
+        unsafe { std::slice::from_raw_parts(self.dup(bytes).cast(), bytes.len()) }
+    }
+
+    /// `len` bytes, not initialized.
+    pub fn alloc(self, len: usize) -> *mut u8 {
+        // SAFETY: the pool is alive.
+        unsafe { sys::apr_palloc(self.raw, len) }.cast()
+    }
+
+    /// Moves `value` into the pool, which drops it when it is cleared.
+    pub fn own<T>(self, value: T) -> &'p mut T {
+        unsafe extern "C" fn drop_value<T>(value: *mut c_void) -> sys::apr_status_t {
+            guard_or(0, || {
+                // SAFETY: registered once for a value that was boxed below; cleanups run once.
+                drop(unsafe { Box::from_raw(value.cast::<T>()) });
+                0
+            })
+        }
+        let value = Box::into_raw(Box::new(value));
+        // SAFETY: the box stays valid until the cleanup, which is the end of `'p` or later.
+        unsafe {
+            self.cleanup(value.cast(), drop_value::<T>);
+            &mut *value
+        }
+    }
+
+    /// Has `function(data)` called when the pool is cleared.
+    ///
+    /// # Safety
+    /// `data` must be valid for `function` until then, and both must still be there: function code of this module
+    /// is (`nodelete`). [S-1]
+    pub unsafe fn cleanup(
+        self,
+        data: *mut c_void,
+        function: unsafe extern "C" fn(*mut c_void) -> sys::apr_status_t,
+    ) {
+        // SAFETY: by contract; nothing is to be done in a process that executes another program.
+        unsafe {
+            sys::apr_pool_cleanup_register(self.raw, data, Some(function), Some(sys::apr_pool_cleanup_null));
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! A request, as its handler sees it.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::marker::PhantomData;
+
+use crate::log::{self, Level};
+use crate::pool::Pool;
+use crate::{c_bytes, c_bytes_opt, sys};
+
+/// A request, lent by httpd for the time of a hook. Neither `Send` nor `Sync`.
+#[derive(Clone, Copy)]
+pub struct Request<'r> {
+    raw: *mut sys::request_rec,
+    life: PhantomData<&'r sys::request_rec>,
+}
+
+/// What the URL was mapped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Nothing is there.
+    None,
+    /// A directory.
+    Directory,
+    /// A file, or another thing that is neither of the two.
+    File,
+}
+
+impl<'r> Request<'r> {
+    /// # Safety
+    /// `raw` must be a live request_rec during `'r`, used by this thread only.
+    pub unsafe fn from_raw(raw: *mut sys::request_rec) -> Self {
+        Self { raw, life: PhantomData }
+    }
+
+    /// The record.
+    pub fn as_ptr(self) -> *mut sys::request_rec {
+        self.raw
+    }
+
+    fn rec(self) -> &'r sys::request_rec {
+        // SAFETY: alive during `'r`; the fields that are read here do not change during a hook but through this
+        // thread.
+        unsafe { &*self.raw }
+    }
+
+    /// The pool that lives as long as the request.
+    pub fn pool(self) -> Pool<'r> {
+        // SAFETY: by the contract of `from_raw`.
+        unsafe { Pool::from_raw(self.rec().pool) }
+    }
+
+    /// The server or virtual host.
+    pub fn server(self) -> &'r sys::server_rec {
+        // SAFETY: every request has a server, which outlives it.
+        unsafe { &*self.rec().server }
+    }
+
+    fn connection(self) -> &'r sys::conn_rec {
+        // SAFETY: every request has a connection, which outlives it.
+        unsafe { &*self.rec().connection }
+    }
+
+    /// Configurations of the place.
+    pub fn place_config(self) -> *const sys::ap_conf_vector_t {
+        self.rec().per_dir_config
+    }
+
+    /// Values that modules keep with the request.
+    pub fn request_config(self) -> *mut sys::ap_conf_vector_t {
+        self.rec().request_config
+    }
+
+    /// `r->handler`
+    pub fn handler(self) -> &'r [u8] {
+        // SAFETY: a C string of the request, or null.
+        unsafe { c_bytes(self.rec().handler) }
+    }
+
+    /// Sets `r->handler`.
+    pub fn set_handler(self, handler: &'static CStr) {
+        // SAFETY: this thread owns the request; a static string.
+        unsafe { (*self.raw).handler = handler.as_ptr() }
+    }
+
+    /// `r->uri`: the decoded path.
+    pub fn uri(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().uri) }
+    }
+
+    /// `r->uri` as a C string.
+    pub fn uri_ptr(self) -> *const c_char {
+        self.rec().uri
+    }
+
+    /// `r->filename`
+    pub fn filename(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().filename) }
+    }
+
+    /// Sets `r->filename`.
+    pub fn set_filename(self, filename: &[u8]) {
+        let copy = self.pool().dup(filename);
+        // SAFETY: this thread owns the request; the copy lives as long.
+        unsafe { (*self.raw).filename = copy }
+    }
+
+    /// `r->path_info`
+    pub fn path_info(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().path_info) }
+    }
+
+    /// `r->args`
+    pub fn args(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().args) }
+    }
+
+    /// `r->the_request`: the first line.
+    pub fn request_line(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().the_request) }
+    }
+
+    /// `r->protocol`
+    pub fn protocol(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().protocol) }
+    }
+
+    /// `r->method`
+    pub fn method(self) -> &'r [u8] {
+        // SAFETY: as above.
+        unsafe { c_bytes(self.rec().method) }
+    }
+
+    /// Whether the method is HEAD.
+    pub fn header_only(self) -> bool {
+        self.rec().header_only != 0
+    }
+
+    /// `r->user`
+    pub fn user(self) -> Option<&'r [u8]> {
+        // SAFETY: as above.
+        unsafe { c_bytes_opt(self.rec().user) }
+    }
+
+    /// `r->ap_auth_type`
+    pub fn auth_type(self) -> Option<&'r [u8]> {
+        // SAFETY: as above.
+        unsafe { c_bytes_opt(self.rec().ap_auth_type) }
+    }
+
+    /// The request that was redirected to this one.
+    pub fn previous(self) -> Option<Request<'r>> {
+        let raw = self.rec().prev;
+        // SAFETY: lives as long as this request.
+        (!raw.is_null()).then(|| unsafe { Request::from_raw(raw) })
+    }
+
+    /// `REDIRECT_URL`; only where there is a previous request.
+    pub fn redirect_url(self) -> &'r [u8] {
+        // SAFETY: asked only where `previous` is; a string of the request or of its pool.
+        if self.rec().prev.is_null() { b"" } else { unsafe { c_bytes(sys::wsgi_shim_redirect_url(self.raw)) } }
+    }
+
+    /// `r->hostname`: the name in `Host`.
+    pub fn hostname(self) -> Option<&'r [u8]> {
+        // SAFETY: as above.
+        unsafe { c_bytes_opt(self.rec().hostname) }
+    }
+
+    /// When the request was received, microseconds since the epoch.
+    pub fn time(self) -> i64 {
+        self.rec().request_time
+    }
+
+    /// Whether a path info is refused (`AcceptPathInfo Off`).
+    pub fn refuses_path_info(self) -> bool {
+        self.rec().used_path_info == sys::AP_REQ_REJECT_PATH_INFO as c_int
+    }
+
+    /// What kind of thing the URL was mapped to.
+    pub fn file_kind(self) -> FileKind {
+        match self.rec().finfo.filetype {
+            sys::APR_NOFILE => FileKind::None,
+            sys::APR_DIR => FileKind::Directory,
+            _ => FileKind::File,
+        }
+    }
+
+    /// Modification time of the file, microseconds since the epoch; `None` where httpd has not stat-ed it.
+    pub fn file_mtime(self) -> Option<i64> {
+        (self.file_kind() == FileKind::File).then(|| self.rec().finfo.mtime)
+    }
+
+    /// `ap_get_server_name_for_url`
+    pub fn server_name(self) -> &'r [u8] {
+        // SAFETY: a string that lives as long as the request.
+        unsafe { c_bytes(sys::ap_get_server_name_for_url(self.raw)) }
+    }
+
+    /// `ap_get_server_port`
+    pub fn server_port(self) -> u16 {
+        // SAFETY: reads the request.
+        unsafe { sys::ap_get_server_port(self.raw) }
+    }
+
+    /// `ServerName` of the virtual host.
+    pub fn server_hostname(self) -> &'r [u8] {
+        // SAFETY: a string of the configuration.
+        unsafe { c_bytes(self.server().server_hostname) }
+    }
+
+    /// `ServerAdmin`
+    pub fn server_admin(self) -> Option<&'r [u8]> {
+        // SAFETY: a string of the configuration, or null.
+        unsafe { c_bytes_opt(self.server().server_admin) }
+    }
+
+    /// Address of the client, as mod_remoteip may have corrected it.
+    pub fn client_ip(self) -> &'r [u8] {
+        // SAFETY: a string of the request.
+        unsafe { c_bytes(self.rec().useragent_ip) }
+    }
+
+    /// Port of the peer of the connection.
+    pub fn peer_port(self) -> u16 {
+        // SAFETY: an address that lives as long as the connection.
+        unsafe { self.connection().client_addr.as_ref() }.map_or(0, |address| address.port)
+    }
+
+    /// Address that the connection came to.
+    pub fn local_ip(self) -> &'r [u8] {
+        // SAFETY: a string of the connection.
+        unsafe { c_bytes(self.connection().local_ip) }
+    }
+
+    /// Host name (often none) and port of the listener.
+    pub fn listener(self) -> (&'r [u8], u16) {
+        // SAFETY: an address that lives as long as the connection.
+        match unsafe { self.connection().local_addr.as_ref() } {
+            // SAFETY: a C string of the address, or null.
+            Some(address) => (unsafe { c_bytes(address.hostname) }, address.port),
+            None => (b"", 0),
+        }
+    }
+
+    /// `ap_http_scheme`
+    pub fn scheme(self) -> &'r [u8] {
+        // SAFETY: a static string of the module that knows the scheme.
+        unsafe { c_bytes(sys::ap_run_http_scheme(self.raw)) }
+    }
+
+    /// `ap_document_root`
+    pub fn document_root(self) -> Option<&'r [u8]> {
+        // SAFETY: a string of the configuration or of the request, or null.
+        unsafe { c_bytes_opt(sys::ap_document_root(self.raw)) }
+    }
+
+    /// `ap_context_prefix`
+    pub fn context_prefix(self) -> Option<&'r [u8]> {
+        // SAFETY: as above.
+        unsafe { c_bytes_opt(sys::ap_context_prefix(self.raw)) }
+    }
+
+    /// `ap_context_document_root`
+    pub fn context_document_root(self) -> Option<&'r [u8]> {
+        // SAFETY: as above.
+        unsafe { c_bytes_opt(sys::ap_context_document_root(self.raw)) }
+    }
+
+    /// Whether `CGIVar REQUEST_URI current-uri` is set.
+    pub fn request_uri_is_current(self) -> bool {
+        // SAFETY: reads the core's configuration of the place.
+        unsafe { sys::wsgi_shim_request_uri_is_current(self.raw) != 0 }
+    }
+
+    /// Whether `CGIPassAuth On` is set.
+    pub fn cgi_pass_auth(self) -> bool {
+        // SAFETY: reads the core's configuration of the place.
+        unsafe { sys::wsgi_shim_cgi_pass_auth(self.raw) != 0 }
+    }
+
+    /// Whether `Options ExecCGI` is set.
+    pub fn allows_exec_cgi(self) -> bool {
+        // SAFETY: reads the core's configuration of the place.
+        unsafe { sys::ap_allow_options(self.raw) & sys::OPT_EXECCGI as c_int != 0 }
+    }
+
+    /// `LimitRequestBody`; 0 for none.
+    pub fn body_limit(self) -> u64 {
+        // SAFETY: reads the core's configuration of the place.
+        u64::try_from(unsafe { sys::ap_get_limit_req_body(self.raw) }).unwrap_or(0)
+    }
+
+    /// `Timeout` of the server, seconds.
+    pub fn timeout(self) -> u32 {
+        u32::try_from(self.server().timeout / 1_000_000).unwrap_or(60).max(1)
+    }
+
+    /// Whether the first output filter changes contents rather than the protocol.
+    pub fn has_content_filter(self) -> bool {
+        // SAFETY: the chain of a live request; the filter's record lives as long as httpd.
+        unsafe {
+            self.rec()
+                .output_filters
+                .as_ref()
+                .and_then(|filter| filter.frec.as_ref())
+                .is_some_and(|record| record.ftype < sys::AP_FTYPE_PROTOCOL)
+        }
+    }
+
+    /// Log id of the request (`%L`), made now if there is none yet.
+    pub fn log_id(self) -> &'r [u8] {
+        // SAFETY: the hook writes a string of the request's pool into the record.
+        unsafe {
+            if self.rec().log_id.is_null() {
+                sys::ap_run_generate_log_id(self.rec().connection, self.raw, &raw mut (*self.raw).log_id);
+            }
+            c_bytes(self.rec().log_id)
+        }
+    }
+
+    /// Log id of the connection, if there is one.
+    pub fn connection_log_id(self) -> Option<&'r [u8]> {
+        // SAFETY: a string of the connection, or null.
+        unsafe { c_bytes_opt(self.connection().log_id) }
+    }
+
+    /// Request headers.
+    pub fn headers_in(self) -> Table<'r> {
+        Table { raw: self.rec().headers_in, life: PhantomData }
+    }
+
+    /// Variables of the request (`SetEnv` and the like).
+    pub fn subprocess_env(self) -> Table<'r> {
+        Table { raw: self.rec().subprocess_env, life: PhantomData }
+    }
+
+    /// Notes.
+    pub fn notes(self) -> Table<'r> {
+        Table { raw: self.rec().notes, life: PhantomData }
+    }
+
+    /// Logs a line.
+    pub fn log(self, level: Level, line: &str) {
+        // SAFETY: a live request.
+        unsafe { log::request(self.raw, level, line.as_bytes()) }
+    }
+}
+
+/// A table of the request.
+#[derive(Clone, Copy)]
+pub struct Table<'r> {
+    raw: *mut sys::apr_table_t,
+    life: PhantomData<&'r ()>,
+}
+
+impl<'r> Table<'r> {
+    /// The first value of `name`, in any case.
+    pub fn get(self, name: &CStr) -> Option<&'r [u8]> {
+        // SAFETY: tables of a request live as long as it does, and so do their strings.
+        unsafe { c_bytes_opt(sys::apr_table_get(self.raw, name.as_ptr())) }
+    }
+
+    /// Sets `name`; both strings must live as long as the request, which static ones do.
+    pub fn set(self, name: &'static CStr, value: &'static CStr) {
+        // SAFETY: as above.
+        unsafe { sys::apr_table_setn(self.raw, name.as_ptr(), value.as_ptr()) }
+    }
+
+    /// Removes `name`.
+    pub fn unset(self, pool: Pool<'_>, name: &[u8]) {
+        // SAFETY: as above; the name is copied so that it is a C string and no part of the table.
+        unsafe { sys::apr_table_unset(self.raw, pool.dup(name)) }
+    }
+
+    /// Keys and values in order; a value may be null. The table must not change meanwhile.
+    pub fn iter(self) -> impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)> {
+        // SAFETY: a table is an array of entries. [S-3]
+        let entries: &'r [sys::apr_table_entry_t] = unsafe {
+            let array = &*sys::apr_table_elts(self.raw);
+            if array.nelts <= 0 {
+                &[]
+            } else {
+                std::slice::from_raw_parts(array.elts.cast(), array.nelts as usize)
+            }
+        };
+        entries.iter().filter(|entry| !entry.key.is_null()).map(|entry| {
+            // SAFETY: strings of the table.
+            unsafe { (c_bytes(entry.key), c_bytes_opt(entry.val)) }
+        })
+    }
+}

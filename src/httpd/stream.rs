@@ -1,0 +1,323 @@
+//! The body of a request and the response to it, through httpd's filters.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
+use crate::pool::Pool;
+use crate::request::Request;
+use crate::{c_bytes, sys};
+
+/// Largest part of a file in one bucket. Bytes.
+const FILE_BUCKET: u64 = 1 << 30;
+
+/// Why reading or writing stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// The client is gone.
+    Aborted,
+    /// A filter has answered the request itself, for instance with 413.
+    Answered,
+    /// The body is longer than allowed, and nothing has been answered yet.
+    TooLarge,
+    /// APR's text.
+    Other(String),
+}
+
+/// Body and response of one request.
+pub struct Stream<'r> {
+    request: Request<'r>,
+    input: *mut sys::apr_bucket_brigade,
+    output: *mut sys::apr_bucket_brigade,
+    input_ended: bool,
+}
+
+/// What follows the data of a [`Stream::write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// More data; httpd may wait for it.
+    More,
+    /// More data, but this goes out now.
+    Flush,
+    /// Nothing.
+    End,
+}
+
+impl<'r> Stream<'r> {
+    /// For the handler of `request`.
+    pub fn new(request: Request<'r>) -> Self {
+        Self { request, input: std::ptr::null_mut(), output: std::ptr::null_mut(), input_ended: false }
+    }
+
+    fn rec(&self) -> *mut sys::request_rec {
+        self.request.as_ptr()
+    }
+
+    fn new_brigade(&self) -> *mut sys::apr_bucket_brigade {
+        // SAFETY: pool and allocator of a live request.
+        unsafe { sys::apr_brigade_create((*self.rec()).pool, self.bucket_alloc()) }
+    }
+
+    fn bucket_alloc(&self) -> *mut sys::apr_bucket_alloc_t {
+        // SAFETY: every request has a connection.
+        unsafe { (*(*self.rec()).connection).bucket_alloc }
+    }
+
+    /// Reads what is at hand of the body, at least a byte unless it has ended; blocks until then. With an empty
+    /// `into`, only sends a pending `100 Continue`.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        if self.input.is_null() {
+            self.input = self.new_brigade();
+        }
+        // SAFETY: a brigade of this request and buckets inside of it; data of a bucket is copied before the bucket
+        // is deleted. [S-4]
+        unsafe {
+            let mut filled = self.take_buffered(into)?;
+            while filled == 0 && !self.input_ended {
+                let status = sys::ap_get_brigade(
+                    (*self.rec()).input_filters,
+                    self.input,
+                    sys::AP_MODE_READBYTES,
+                    sys::APR_BLOCK_READ,
+                    into.len() as sys::apr_off_t,
+                );
+                if status != 0 {
+                    self.input_ended = true;
+                    return Err(self.read_error(status));
+                }
+                if into.is_empty() {
+                    return Ok(0);
+                }
+                filled = self.take_buffered(into)?;
+            }
+            Ok(filled)
+        }
+    }
+
+    /// Copies from the buckets that are there.
+    ///
+    /// # Safety
+    /// `input` must be a brigade of this request.
+    unsafe fn take_buffered(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        let mut filled = 0;
+        // SAFETY: by contract. [S-4]
+        unsafe {
+            while filled < into.len() {
+                let bucket = sys::wsgi_shim_first(self.input);
+                if bucket.is_null() {
+                    break;
+                }
+                if sys::wsgi_shim_is_eos(bucket) != 0 {
+                    self.input_ended = true;
+                    sys::apr_brigade_cleanup(self.input.cast());
+                    break;
+                }
+                if sys::wsgi_shim_is_metadata(bucket) != 0 {
+                    sys::wsgi_shim_delete(bucket);
+                    continue;
+                }
+                let (mut data, mut len) = (std::ptr::null(), 0);
+                let status = sys::wsgi_shim_read(bucket, &mut data, &mut len);
+                if status != 0 {
+                    self.input_ended = true;
+                    return Err(self.read_error(status));
+                }
+                let take = len.min(into.len() - filled);
+                if take < len {
+                    sys::wsgi_shim_split(bucket, take);
+                }
+                std::ptr::copy_nonoverlapping(data.cast::<u8>(), into[filled..].as_mut_ptr(), take);
+                filled += take;
+                sys::wsgi_shim_delete(bucket);
+            }
+        }
+        Ok(filled)
+    }
+
+    /// What a failed read means; the connection is not kept, as the rest of the body may still come.
+    fn read_error(&self, status: sys::apr_status_t) -> StreamError {
+        // SAFETY: a live request.
+        unsafe {
+            sys::wsgi_shim_keepalive_off(self.rec());
+            if status == sys::AP_FILTER_ERROR {
+                StreamError::Answered
+            } else if status == sys::APR_ENOSPC as c_int {
+                StreamError::TooLarge
+            } else if status == sys::APR_EAGAIN as c_int || sys::wsgi_shim_aborted(self.rec()) != 0 {
+                StreamError::Aborted
+            } else {
+                StreamError::Other(reason(status))
+            }
+        }
+    }
+
+    /// Sets the status and its line.
+    pub fn set_status(&mut self, status: u16, line: &[u8]) {
+        let line = self.request.pool().dup(line);
+        // SAFETY: this thread owns the request; the line lives as long.
+        unsafe {
+            let rec = self.rec();
+            (*rec).status = status.into();
+            (*rec).status_line = line;
+            // A late read of the body must not send "100 Continue" into the response.
+            sys::wsgi_shim_clear_expecting_100(rec);
+        }
+    }
+
+    /// Sets the type of the contents, which may add output filters.
+    pub fn set_content_type(&mut self, value: &[u8]) {
+        // SAFETY: the copy lives as long as the request.
+        unsafe { sys::ap_set_content_type(self.rec(), self.request.pool().dup(value)) }
+    }
+
+    /// Announces the length.
+    pub fn set_content_length(&mut self, length: u64) {
+        // SAFETY: a live request.
+        unsafe { sys::ap_set_content_length(self.rec(), i64::try_from(length).unwrap_or(i64::MAX)) }
+    }
+
+    /// Adds a header. `even_for_errors`: it is also sent with an error page of httpd.
+    pub fn add_header(&mut self, name: &[u8], value: &[u8], even_for_errors: bool) {
+        let pool = self.request.pool();
+        // SAFETY: the copies live as long as the request.
+        unsafe {
+            let rec = self.rec();
+            let table = if even_for_errors { (*rec).err_headers_out } else { (*rec).headers_out };
+            sys::apr_table_addn(table, pool.dup(name), pool.dup(value));
+        }
+    }
+
+    /// Sends data. It is copied where httpd does not send it at once.
+    pub fn write<'d>(&mut self, chunks: impl Iterator<Item = &'d [u8]>, then: Then) -> Result<(), StreamError> {
+        if self.output.is_null() {
+            self.output = self.new_brigade();
+        }
+        // SAFETY: transient buckets point at data that outlives the call of the filters; filters that keep them set
+        // them aside, which copies. [S-5]
+        unsafe {
+            let alloc = self.bucket_alloc();
+            for chunk in chunks.filter(|chunk| !chunk.is_empty()) {
+                let bucket = sys::apr_bucket_transient_create(chunk.as_ptr().cast(), chunk.len(), alloc);
+                sys::wsgi_shim_insert_tail(self.output, bucket);
+            }
+            match then {
+                Then::More => {}
+                Then::Flush => sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc)),
+                Then::End => sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc)),
+            }
+            self.pass()
+        }
+    }
+
+    /// Sends a part of a regular file as the end of the response. httpd may do so after the handler has returned.
+    pub fn send_file(
+        &mut self,
+        fd: OwnedFd,
+        offset: u64,
+        length: u64,
+        sendfile: bool,
+    ) -> Result<(), StreamError> {
+        unsafe extern "C" fn close(fd: *mut c_void) -> sys::apr_status_t {
+            // SAFETY: the descriptor was given to the pool below, and cleanups run once.
+            drop(unsafe { OwnedFd::from_raw_fd(fd.addr() as c_int) });
+            0
+        }
+        if self.output.is_null() {
+            self.output = self.new_brigade();
+        }
+        let mut fd: c_int = fd.into_raw_fd();
+        // SAFETY: the descriptor belongs to the request's pool from here on, which httpd keeps until the response
+        // has been sent; APR does not close files that were put in. [S-6]
+        unsafe {
+            let rec = self.rec();
+            self.request.pool().cleanup(std::ptr::without_provenance_mut(fd as usize), close);
+            let flags = sys::APR_FOPEN_READ | if sendfile { sys::APR_FOPEN_SENDFILE_ENABLED } else { 0 };
+            let mut file = std::ptr::null_mut();
+            let status = sys::apr_os_file_put(&mut file, &mut fd, flags as i32, (*rec).pool);
+            if status != 0 {
+                return Err(StreamError::Other(reason(status)));
+            }
+            let (mut at, end) = (offset, offset.saturating_add(length));
+            while at < end {
+                let part = (end - at).min(FILE_BUCKET);
+                let bucket = sys::apr_bucket_file_create(
+                    file,
+                    i64::try_from(at).unwrap_or(i64::MAX),
+                    part as usize,
+                    (*rec).pool,
+                    self.bucket_alloc(),
+                );
+                // A file that is cut while it is mapped kills the process.
+                sys::apr_bucket_file_enable_mmap(bucket, 0);
+                sys::wsgi_shim_insert_tail(self.output, bucket);
+                at += part;
+            }
+            sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(self.bucket_alloc()));
+            self.pass()
+        }
+    }
+
+    /// Ends a response that has begun so that the client can tell it from a whole one: what was written goes out,
+    /// nothing marks the end, and the connection is closed.
+    pub fn cut(&mut self) {
+        // What is still in the filters is owed; whether the client takes it makes no difference any more.
+        let _ = self.write(std::iter::empty(), Then::Flush);
+        // SAFETY: a live request; the buckets are those with which mod_proxy says that a backend broke off. [S-7]
+        unsafe {
+            let rec = self.rec();
+            let alloc = self.bucket_alloc();
+            sys::wsgi_shim_keepalive_off(rec);
+            (*rec).no_cache = 1;
+            let status = sys::HTTP_BAD_GATEWAY as c_int;
+            let error = sys::ap_bucket_error_create(status, std::ptr::null(), (*rec).pool, alloc);
+            sys::wsgi_shim_insert_tail(self.output, error);
+            sys::wsgi_shim_insert_tail(self.output, sys::ap_bucket_eoc_create(alloc));
+            let _ = self.pass();
+            (*rec).eos_sent = 1;
+        }
+    }
+
+    /// Whether the client is known to be gone.
+    pub fn is_aborted(&self) -> bool {
+        // SAFETY: a live request.
+        unsafe { sys::wsgi_shim_aborted(self.rec()) != 0 }
+    }
+
+    /// # Safety
+    /// The buckets in `output` must be valid.
+    unsafe fn pass(&mut self) -> Result<(), StreamError> {
+        // SAFETY: by contract.
+        unsafe {
+            let status = sys::ap_pass_brigade((*self.rec()).output_filters, self.output);
+            sys::apr_brigade_cleanup(self.output.cast());
+            if self.is_aborted() {
+                Err(StreamError::Aborted)
+            } else if status == sys::AP_FILTER_ERROR {
+                Err(StreamError::Answered)
+            } else if status != 0 {
+                Err(StreamError::Other(reason(status)))
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    /// The request.
+    pub fn request(&self) -> Request<'r> {
+        self.request
+    }
+
+    /// Pool of the request.
+    pub fn pool(&self) -> Pool<'r> {
+        self.request.pool()
+    }
+}
+
+/// APR's words for a status.
+fn reason(status: sys::apr_status_t) -> String {
+    let mut buffer = [0 as c_char; 256];
+    // SAFETY: writes at most that many bytes, with a NUL.
+    unsafe {
+        sys::apr_strerror(status, buffer.as_mut_ptr(), buffer.len());
+        String::from_utf8_lossy(c_bytes(buffer.as_ptr())).into_owned()
+    }
+}
