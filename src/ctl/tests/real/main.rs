@@ -1,0 +1,8 @@
+//! With a real httpd: `wsgictl serve`, and every file of `config-examples/`.
+//!
+//! The module under test is `$WSGI_TEST_MODULE`, else what `make build` left in `target/release`.
+
+mod config_examples;
+mod serve;
+mod stage;
+mod subject;
