@@ -172,18 +172,12 @@ fn make(main: &'static Interpreter, name: &[u8]) -> Option<&'static Interpreter>
                 return None;
             }
             let made = in_new_interpreter(name);
-            // A thread keeps one state on 3.10 and 3.11, and this one goes back to the main interpreter now.
-            #[cfg(not(Py_3_12))]
-            {
-                ffi::PyThreadState_Clear(state);
-                ffi::PyThreadState_DeleteCurrent();
-            }
+            ffi::PyEval_SaveThread();
+            // A thread keeps one state on 3.10 and 3.11, and this one goes back to the main interpreter now; the new
+            // state stays as the one that an interpreter must have.
             #[cfg(Py_3_12)]
-            {
-                ffi::PyEval_SaveThread();
-                if let Some(interpreter) = made {
-                    thread_state::adopt(interpreter, state);
-                }
+            if let Some(interpreter) = made {
+                thread_state::adopt(interpreter, state);
             }
             ffi::PyEval_RestoreThread(back);
             made

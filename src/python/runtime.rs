@@ -61,7 +61,10 @@ pub fn start(config: Config) -> Result<(), String> {
     });
     // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
     let state = unsafe { ffi::PyEval_SaveThread() };
-    thread_state::adopt(registered?, state);
+    let main = registered?;
+    thread_state::adopt(main, state);
+    #[cfg(not(Py_3_12))]
+    thread_state::keep_one(main);
     Ok(())
 }
 

@@ -4,6 +4,9 @@
 //! On CPython 3.10 and 3.11 a thread that owns states of two interpreters deadlocks in any nested
 //! `PyGILState_Ensure` of an extension, so there a thread keeps only the state of the interpreter that it used last.
 //!
+//! CPython 3.11 takes an interpreter without any state for a new one and ends the process, so there each interpreter has
+//! one that is nobody's ([`keep_one`]).
+//!
 //! httpd's threads end only when their child ends, and then Python is left as it is, so states are not given back.
 
 use std::cell::RefCell;
@@ -66,6 +69,19 @@ fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
     let state = unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
     adopt(interpreter, state);
     state
+}
+
+/// Leaves a state in the interpreter that no thread uses and so none deletes.
+#[cfg(not(Py_3_12))]
+pub(crate) fn keep_one(interpreter: &'static Interpreter) {
+    // On a thread of its own: CPython finds the state of a thread by its number and takes the first that fits.
+    let made = std::thread::spawn(|| {
+        // SAFETY: the interpreter is never ended; making a state needs no GIL.
+        unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
+    });
+    if made.join().is_err() {
+        crate::host::log(crate::host::Level::Error, "no thread state could be set aside");
+    }
 }
 
 /// Deletes this thread's states. The thread must not be attached.
