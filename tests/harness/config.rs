@@ -88,7 +88,11 @@ fn modules(conf: &mut String, builder: &Builder) {
             let _ = writeln!(conf, "LoadModule {name}_module {}", file.display());
         }
     }
-    let _ = writeln!(conf, "LoadModule wsgi_module {}", stage::module().display());
+    let _ = if builder.alone {
+        writeln!(conf, "LoadModule wsgi_module ${{ROOT}}/alone/module.so")
+    } else {
+        writeln!(conf, "LoadModule wsgi_module {}", stage::module().display())
+    };
 }
 
 /// How many children and threads. Prefork has a child where the others have a thread, unless one child is asked for.

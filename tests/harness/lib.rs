@@ -40,5 +40,5 @@ pub use mpm::Mpm;
 pub use process::{Pid, children_of, graceful, hang_up, is_alive, kill, maps, rss_kib};
 pub use server::{Builder, Server};
 pub use site::{long, ours};
-pub use stage::{apps, venv, workspace};
+pub use stage::{apps, module, venv, workspace};
 pub use wait::{eventually, eventually_within};

@@ -25,6 +25,8 @@ pub struct Builder {
     pub(crate) conf: String,
     pub(crate) modules: Vec<&'static str>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) writable: Vec<String>,
+    pub(crate) alone: bool,
     pub(crate) processes: usize,
     pub(crate) threads: usize,
     pub(crate) one_child: bool,
@@ -56,6 +58,18 @@ impl Builder {
     /// Writes a file below the server root before the start; `htdocs/` is the document root.
     pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.push((path.into(), content.as_ref().into()));
+        self
+    }
+
+    /// Makes a folder below the server root that the children may write to.
+    pub fn writable_folder(mut self, path: &str) -> Self {
+        self.writable.push(path.into());
+        self
+    }
+
+    /// Loads a copy of the module that has no engine beside it.
+    pub fn module_without_engines(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -145,6 +159,15 @@ impl Builder {
         for (path, content) in &self.files {
             put(&root.join(path), content);
         }
+        for path in &self.writable {
+            stage::open_folder(&root.join(path));
+            stage::chmod(&root.join(path), 0o777);
+        }
+        if self.alone {
+            stage::open_folder(&root.join("alone"));
+            fs::copy(stage::module(), root.join("alone/module.so")).unwrap();
+            stage::chmod(&root.join("alone/module.so"), 0o755);
+        }
         text
     }
 }
@@ -168,6 +191,8 @@ impl Server {
             conf: String::new(),
             modules: Vec::new(),
             files: Vec::new(),
+            writable: Vec::new(),
+            alone: false,
             processes: 1,
             threads: 4,
             one_child: false,

@@ -63,7 +63,7 @@ pub(crate) fn python_home() -> Option<&'static Path> {
 }
 
 /// The copy of the module under test.
-pub(crate) fn module() -> &'static Path {
+pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
         let original =

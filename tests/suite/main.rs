@@ -18,3 +18,13 @@ mod file_wrapper;
 mod response;
 /// What applications do wrong.
 mod failures;
+/// Edited scripts.
+mod reload;
+/// Scripts loaded at start.
+mod imports;
+/// wsgiref.validate as a judge.
+mod validator;
+/// Directives.
+mod config;
+/// The module without Python, and Pythons that cannot be had.
+mod engine;

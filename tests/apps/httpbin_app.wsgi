@@ -1,0 +1,3 @@
+"""The httpbin package as it is."""
+
+from httpbin import app as application  # noqa: F401

@@ -1,0 +1,315 @@
+//! Directives: all of mod_wsgi's are accepted, bad values are refused at start, `.htaccess` may use what it may.
+
+use std::fs;
+
+use harness::{Mpm, Server, mpm_tests, ours, ours_only, workspace};
+
+#[test]
+fn every_directive_is_accepted() {
+    let check = Server::builder(Mpm::Event)
+        .modules(&["auth_basic", "authn_core", "authz_user", "authz_host"])
+        .conf(SERVER_LEVEL)
+        .conf(&format!("<VirtualHost *:80>\nServerName inner.test\n{VIRTUAL_HOST_LEVEL}\n</VirtualHost>"))
+        .conf(&format!("<Directory />\n{DIRECTORY_LEVEL}\n</Directory>"))
+        .conf(&format!("<Location /other>\n{DIRECTORY_LEVEL}\n</Location>"))
+        .check();
+    assert!(check.accepted, "{}", check.output);
+}
+
+#[test]
+fn every_directive_of_the_list_can_be_set_in_a_condition() {
+    for condition in ["<IfModule mod_wsgi.c>", "<IfModule wsgi_module>"] {
+        let check = Server::builder(Mpm::Event).conf(&format!("{condition}\nNoSuchDirective\n</IfModule>")).check();
+        assert!(!check.accepted && check.output.contains("NoSuchDirective"), "{condition}: {}", check.output);
+    }
+}
+
+#[test]
+fn bad_values_are_refused_with_their_place() {
+    for line in BAD {
+        let check = Server::builder(Mpm::Event).conf(line).check();
+        let name = line.split_whitespace().next().unwrap().trim_start_matches('<');
+        assert!(!check.accepted, "accepted: {line}");
+        let place = format!("on line {} of", check.line_of(line));
+        assert!(check.output.contains(&place) || ours(), "{line}: {}", check.output);
+        if ours() {
+            let number = check.line_of(line).to_string();
+            assert!(check.output.contains("httpd.conf") && check.output.contains(&number), "{line}: {}", check.output);
+            assert!(check.output.contains(name), "{line}: {}", check.output);
+        }
+    }
+}
+
+#[test]
+fn places_where_a_directive_may_not_stand() {
+    for line in [
+        "<VirtualHost *:80>\nWSGIPythonHome /usr\n</VirtualHost>",
+        "<VirtualHost *:80>\nWSGIRestrictEmbedded On\n</VirtualHost>",
+        "<Directory />\nWSGIScriptAlias /a /b\n</Directory>",
+        "<Directory />\nWSGIPythonPath /a\n</Directory>",
+        "<Location />\nWSGIDaemonProcess a\n</Location>",
+    ] {
+        let check = Server::builder(Mpm::Event).conf(line).check();
+        assert!(!check.accepted, "accepted: {line}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    ours_only!("httpd stops at the first mistake");
+    let lines = ["WSGIScriptReloading Perhaps", "WSGIMapHEADToGET Sometimes", "WSGISwitchInterval -1"];
+    let check = Server::builder(Mpm::Event).conf(&lines.join("\n")).check();
+    assert!(!check.accepted);
+    for line in lines {
+        let (name, _) = line.split_once(' ').unwrap();
+        assert!(check.output.contains(name), "{name}: {}", check.output);
+        assert!(check.output.contains(&check.line_of(line).to_string()), "{name}: {}", check.output);
+    }
+}
+
+#[test]
+fn the_examples_load() {
+    let folder = workspace().join("config-examples");
+    if !folder.exists() {
+        ours_only!("the examples are written for mod_wsgi_rs");
+    }
+    let examples: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+        .collect();
+    assert!(!examples.is_empty(), "no examples in {}", folder.display());
+    for example in examples {
+        let text = fs::read_to_string(&example).unwrap();
+        // Each is a complete configuration but for the module, whose place differs from machine to machine.
+        assert!(text.contains("WSGI"), "{} has no directive of ours", example.display());
+    }
+}
+
+mpm_tests! {
+    fn what_comes_later_says_so(mpm) {
+        ours_only!("mod_wsgi has all of them");
+        let server = Server::builder(mpm)
+            .app("/hello", "hello.wsgi")
+            .conf("WSGIDaemonProcess workers processes=2 threads=5
+                WSGIProcessGroup workers
+                WSGISlowRequests 5
+                WSGIServerMetrics On")
+            .start();
+        assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
+        server.expect_log("(?i)WSGIDaemonProcess.*embedded|embedded.*WSGIDaemonProcess");
+        for name in ["WSGISlowRequests", "WSGIServerMetrics"] {
+            let record = server.expect_log(name);
+            assert_eq!(record.level, "warn", "{record:?}");
+        }
+        server.allow_log("WSGIProcessGroup");
+        server.graceful_restart();
+        server.get("/hello").expect(200);
+        for name in ["WSGIDaemonProcess", "WSGISlowRequests", "WSGIServerMetrics"] {
+            // Once at the start, once at the restart; never once for each child or request.
+            let said = server.count_log(name);
+            assert!(said <= 2, "{name}: {said} times");
+        }
+    }
+
+    fn htaccess(mpm) {
+        let server = Server::builder(mpm)
+            .file("htdocs/free/app.wsgi", APP)
+            .file("htdocs/free/.htaccess", HTACCESS)
+            .file("htdocs/deaf/app.wsgi", APP)
+            .file("htdocs/deaf/.htaccess", HTACCESS)
+            .file("htdocs/strict/app.wsgi", APP)
+            .file("htdocs/strict/.htaccess", HTACCESS)
+            .conf("AddHandler wsgi-script .wsgi
+                <Directory ${ROOT}/htdocs>
+                    Options ExecCGI
+                </Directory>
+                <Directory ${ROOT}/htdocs/free>
+                    AllowOverride FileInfo
+                </Directory>
+                <Directory ${ROOT}/htdocs/strict>
+                    AllowOverride AuthConfig
+                </Directory>")
+            .start();
+        assert_eq!(server.get("/free/app.wsgi").expect(200).text(), "other");
+        assert_eq!(server.get("/deaf/app.wsgi").expect(200).text(), "application");
+        server.get("/strict/app.wsgi").expect(500);
+        server.expect_log("WSGICallableObject not allowed here");
+    }
+
+    fn restricted_embedded(mpm) {
+        let server = Server::builder(mpm)
+            .app("/hello", "hello.wsgi")
+            .conf("WSGIRestrictEmbedded On")
+            .start();
+        server.get("/hello").expect(500);
+        server.expect_log("(?i)embedded");
+        server.get("/static.txt").expect(200);
+    }
+
+    fn python_settings(mpm) {
+        let server = Server::builder(mpm)
+            .app("/python", "python.wsgi")
+            .file("lib/extra_module.py", "NAME = 'found on the path'\n")
+            .conf("WSGIPythonPath ${ROOT}/lib
+                WSGIPythonOptimize 2
+                WSGIPythonWarnings ignore::DeprecationWarning
+                WSGIPythonWarnings error::UserWarning
+                WSGIDontWriteBytecode On
+                WSGIPythonHashSeed 17
+                WSGISwitchInterval 0.012
+                WSGIPythonEggs ${ROOT}/eggs
+                WSGIRestrictStdin On
+                WSGIRestrictStdout On
+                WSGIRestrictSignal On")
+            .conf("WSGIApplicationGroup %{GLOBAL}")
+            .start();
+        let told = server.get("/python").expect(200).json();
+        assert_eq!(told["extra"], "found on the path");
+        assert_eq!(told["optimize"], 2);
+        assert_eq!(told["dont_write_bytecode"], true);
+        assert_eq!(told["hash_randomization"], true);
+        assert_eq!(told["interval"], 0.012);
+        assert!(told["eggs"].as_str().unwrap().ends_with("/eggs"));
+        assert_eq!(told["argv"], serde_json::json!(["mod_wsgi"]));
+        assert_eq!(told["warnoptions"][0], "ignore::DeprecationWarning");
+        for stream in ["stdin", "stdout"] {
+            assert!(told[stream].as_str().unwrap().starts_with("OSError"), "{stream}: {}", told[stream]);
+        }
+        assert_eq!(told["signal"], "SIG_DFL unchanged");
+        assert_eq!(told["threads_per_process"], if mpm.threaded() { 4 } else { 1 });
+        assert!(told["path_first"].as_str().unwrap().ends_with("/lib"), "{}", told["path_first"]);
+        assert_eq!(told["version"], told["environ_version"]);
+    }
+}
+
+const APP: &str = "def application(environ, start_response):
+    start_response('200 OK', [])
+    return [b'application']
+
+def other(environ, start_response):
+    start_response('200 OK', [])
+    return [b'other']
+";
+
+const HTACCESS: &str = "WSGICallableObject other
+WSGIScriptReloading On
+WSGIPassAuthorization On
+WSGIChunkedRequest On
+WSGIMapHEADToGET Auto
+WSGIErrorOverride Off
+WSGIEnableSendfile On
+WSGIIgnoreActivity On
+WSGITrustedProxyHeaders X-Forwarded-For
+WSGITrustedProxies 10.0.0.1
+";
+
+const SERVER_LEVEL: &str = r#"
+WSGIDaemonProcess workers user=#65534 processes=2 threads=5 display-name=%{GROUP}
+WSGIScriptAlias /a ${APPS}/hello.wsgi process-group=workers application-group=%{GLOBAL}
+WSGIScriptAlias "/b c" "${APPS}/hello.wsgi" callable-object=application pass-authorization=On
+WSGIScriptAliasMatch ^/x/([a-z]+) ${APPS}/$1.wsgi application-group=%{RESOURCE}
+WSGIHandlerScript one ${APPS}/handler.wsgi process-group=%{GLOBAL} application-group=%{SERVER} pass-authorization=Off
+WSGIImportScript ${APPS}/hello.wsgi process-group=workers application-group=%{GLOBAL}
+WSGIRestrictEmbedded Off
+WSGIPythonPath ${ROOT}/htdocs:${ROOT}
+WSGIPythonEggs ${ROOT}
+WSGIPythonOptimize 1
+WSGIPythonWarnings default
+WSGIPythonHashSeed random
+WSGIDontWriteBytecode on
+WSGISwitchInterval 0.005
+WSGIDestroyInterpreter Off
+WSGIPerInterpreterGIL Off
+WSGIFreeThreading Off
+WSGIRestrictStdin Off
+WSGIRestrictStdout Off
+WSGIRestrictSignal Off
+WSGICaseSensitivity On
+WSGIVerboseDebugging Off
+WSGISocketPrefix ${ROOT}/sock
+WSGISocketRotation On
+WSGIAcceptMutex default
+WSGIServerMetrics On
+WSGITelemetryService unix:/run/none.sock interval=2
+WSGISlowRequests 5
+WSGITelemetryOptions +CaptureUserAgent
+<WSGIInterpreterOptions application-group=one>
+    WSGIPythonPath ${ROOT}
+    WSGISwitchInterval 0.01
+    WSGIRestrictStdin On
+    WSGIRestrictStdout On
+    WSGIRestrictSignal On
+    WSGIPerInterpreterGIL Off
+</WSGIInterpreterOptions>
+<WSGIInterpreterOptions process-group=%{GLOBAL}>
+    WSGIFreeThreading Off
+</WSGIInterpreterOptions>
+"#;
+
+const VIRTUAL_HOST_LEVEL: &str = "
+WSGIScriptAlias / ${APPS}/hello.wsgi
+WSGIProcessGroup %{GLOBAL}
+WSGIApplicationGroup %{GLOBAL}
+WSGICallableObject application
+WSGIRestrictProcess one two
+WSGIScriptReloading Off
+WSGIPassApacheRequest Off
+";
+
+const DIRECTORY_LEVEL: &str = "
+WSGIDispatchScript ${APPS}/dispatch.wsgi application-group=%{GLOBAL}
+WSGIProcessGroup %{GLOBAL}
+WSGIApplicationGroup group
+WSGICallableObject application
+WSGIRestrictProcess one two
+WSGIScriptReloading On
+WSGIPassAuthorization On
+WSGIPassApacheRequest On
+WSGIChunkedRequest On
+WSGIMapHEADToGET On
+WSGIErrorOverride On
+WSGIEnableSendfile On
+WSGIIgnoreActivity On
+WSGITrustedProxyHeaders X-Forwarded-For X-Forwarded-Proto
+WSGITrustedProxies 10.0.0.0/8 ::1 fe80::/10
+WSGIHandlerScript two ${APPS}/handler.wsgi
+WSGIAccessScript ${APPS}/access.wsgi application-group=%{SERVER}
+WSGIAuthUserScript ${APPS}/auth.wsgi
+WSGIAuthGroupScript ${APPS}/auth.wsgi
+WSGIGroupAuthoritative Off
+";
+
+const BAD: [&str; 31] = [
+    "WSGIScriptAlias /only-one",
+    "WSGIScriptAlias /a /b no-such-option=1",
+    "WSGIScriptAlias /a /b application-group=",
+    "WSGIScriptAlias /a /b callable-object=",
+    "WSGIScriptAlias /a /b process-group=",
+    "WSGIScriptAlias /a /b pass-authorization=Maybe",
+    "WSGIScriptAliasMatch ([a-z /b",
+    "WSGIHandlerScript only-a-name",
+    "WSGIHandlerScript name /script no-such-option=1",
+    "WSGIImportScript /script",
+    "WSGIImportScript /script process-group=%{GLOBAL}",
+    "WSGIImportScript /script application-group=%{GLOBAL}",
+    "WSGIDispatchScript /script no-such-option=1",
+    "WSGIAccessScript /script no-such-option=1",
+    "WSGIScriptReloading Perhaps",
+    "WSGIPassAuthorization 1",
+    "WSGIPassApacheRequest Perhaps",
+    "WSGIChunkedRequest Perhaps",
+    "WSGIMapHEADToGET Sometimes",
+    "WSGIErrorOverride Perhaps",
+    "WSGIEnableSendfile Perhaps",
+    "WSGITrustedProxies not-an-address",
+    "WSGITrustedProxies 10.0.0.0/99",
+    "WSGIPythonHashSeed 4294967296",
+    "WSGIPythonHashSeed often",
+    "WSGIDontWriteBytecode Perhaps",
+    "WSGISwitchInterval 0",
+    "WSGISwitchInterval soon",
+    "WSGIRestrictStdin Perhaps",
+    "WSGISlowRequests -1",
+    "WSGIDaemonProcess a no-such-option=1",
+];

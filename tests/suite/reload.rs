@@ -1,0 +1,85 @@
+//! New code without a restart: the script file is watched.
+
+use harness::{Mpm, Server, eventually, mpm_tests};
+
+mpm_tests! {
+    fn edited_scripts(mpm) {
+        let server = start(mpm, "");
+        assert_eq!(server.get("/app").expect(200).text(), "one");
+        for text in ["two", "three"] {
+            server.write(SCRIPT, script(text));
+            // The file's time stamp tells versions apart, and clocks tick slowly: not the very first answer counts.
+            eventually("the new code answers", || (server.get("/app").expect(200).text() == text).then_some(()));
+        }
+        server.expect_log("Reloading WSGI script '.*app.wsgi'");
+
+        server.write(SCRIPT, "def application(environ, start_response:\n");
+        eventually("the broken script fails", || (server.get("/app").status() == 500).then_some(()));
+        // No old copy stands in for it, however often one asks.
+        server.get("/app").expect(500);
+        server.expect_log("SyntaxError");
+        server.allow_log("app.wsgi");
+        server.write(SCRIPT, script("mended"));
+        eventually("the mended script serves", || (server.get("/app").status() == 200).then_some(()));
+        assert_eq!(server.get("/app").expect(200).text(), "mended");
+        assert_eq!(server.only_child(), server.children()[0]);
+    }
+
+    fn older_files_count_as_edited(mpm) {
+        let server = start(mpm, "");
+        assert_eq!(server.get("/app").expect(200).text(), "one");
+        server.write(SCRIPT, script("older"));
+        let file = std::fs::File::options().write(true).open(server.root().join(SCRIPT)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+        assert_eq!(server.get("/app").expect(200).text(), "older");
+    }
+
+    fn not_watched(mpm) {
+        let server = start(mpm, "WSGIScriptReloading Off");
+        assert_eq!(server.get("/app").expect(200).text(), "one");
+        let child = server.only_child();
+        server.write(SCRIPT, script("two"));
+        for _ in 0..5 {
+            assert_eq!(server.get("/app").expect(200).text(), "one");
+        }
+        // A restart takes it up all the same.
+        server.graceful_restart();
+        assert_eq!(server.get("/app").expect(200).text(), "two");
+        assert_ne!(server.only_child(), child);
+    }
+
+    fn on_the_scripts_own_wish(mpm) {
+        let server = Server::builder(mpm)
+            .one_child()
+            .app("/app", "reload_required.wsgi")
+            .conf("SetEnv test.gate ${ROOT}/gate")
+            .start();
+        let first = server.get("/app").expect(200).text();
+        assert_eq!(server.get("/app").expect(200).text(), first);
+        let again = server.get("/app?reload").expect(200).text();
+        assert_eq!(again, first, "the wish is known from the next request on");
+        assert_ne!(server.get("/app").expect(200).text(), first);
+        // It was asked with the resource's file; when it raises, nothing is reloaded.
+        let current = server.get("/app?raise").expect(200).text();
+        assert_eq!(server.get("/app").expect(200).text(), current);
+        server.expect_log("ValueError: cannot tell about .*reload_required.wsgi");
+        server.allow_log("reload_required|exception raised");
+    }
+}
+
+fn start(mpm: Mpm, conf: &str) -> Server {
+    Server::builder(mpm)
+        .one_child()
+        .file(SCRIPT, script("one"))
+        .conf("WSGIScriptAlias /app ${ROOT}/scripts/app.wsgi")
+        .conf(conf)
+        .start()
+}
+
+fn script(text: &str) -> String {
+    format!(
+        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{text}']\n"
+    )
+}
+
+const SCRIPT: &str = "scripts/app.wsgi";
