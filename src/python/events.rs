@@ -9,7 +9,7 @@ use crate::errors::{self, is_system_exit, log_traceback};
 use crate::interpreter::Interpreter;
 use crate::object::{Attached, Obj, PyResult};
 use crate::request::RequestState;
-use crate::types::{self, State};
+use crate::types::State;
 
 /// Whether anybody listens in this interpreter.
 pub(crate) fn wanted(state: &State) -> bool {
@@ -53,14 +53,12 @@ pub(crate) fn publish<'i>(
 /// The objects must be alive.
 pub(crate) unsafe fn response_started(
     py: &Attached<'_>,
+    state: &State,
     request: &Arc<RequestState>,
     status: *mut ffi::PyObject,
     headers: *mut ffi::PyObject,
     exc_info: Option<*mut ffi::PyObject>,
 ) -> PyResult<()> {
-    let module = py.import(types::MODULE_NAME)?;
-    // SAFETY: the module of this interpreter, whose state lives as long.
-    let state = unsafe { &*types::state_of(&module) };
     if !wanted(state) {
         return Ok(());
     }

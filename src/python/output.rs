@@ -59,17 +59,18 @@ fn send_or_failure(
     data: &[u8],
     end: WriteEnd,
 ) -> PyResult<Result<(), Failure>> {
-    let (commit, pending, take) = {
-        let mut response = request.response();
-        let commit = response.commit(None);
-        if commit.is_none() && !response.is_committed() {
-            drop(response);
-            return Err(not_started(py));
-        }
-        let take = response.take(data.len());
-        (commit, std::mem::take(&mut response.pending), take)
-    };
+    if !request.response().is_started() {
+        return Err(not_started(py));
+    }
     let sent = request.host_call(py, move |host| {
+        // Inside of the call, so that of two threads that write the first also sends the headers, and that they do
+        // not get lost in one that comes too late.
+        let (commit, pending, take) = {
+            let mut response = request.response();
+            let commit = response.commit(None);
+            let take = response.take(data.len());
+            (commit, std::mem::take(&mut response.pending), take)
+        };
         start(host, commit.as_ref())?;
         if !pending.is_empty() {
             host.write(&pending, WriteEnd::More)?;
@@ -144,26 +145,28 @@ fn send_known<'i>(
         }
     }
     let chunks: &[Obj<'i>] = single.as_ref().map_or(&chunks, std::slice::from_ref);
-    let (large, commit) = {
+    let small = {
         let mut response = request.response();
         if !response.is_started() {
             drop(response);
             return Err(not_started(py));
         }
-        if total + response.pending.len() <= COLLECT_LIMIT {
+        let small = total + response.pending.len() <= COLLECT_LIMIT;
+        if small {
             for chunk in chunks {
                 response.pending.extend_from_slice(bytes_of(chunk));
             }
-            (false, None)
-        } else {
-            (true, response.commit(Some(total as u64)))
         }
+        small
     };
-    if !large {
+    if small {
         return Ok(Sent::All(Last::Collected));
     }
     let started = request
-        .host_call(py, move |host| start(host, commit.as_ref()))
+        .host_call(py, |host| {
+            let commit = request.response().commit(Some(total as u64));
+            start(host, commit.as_ref())
+        })
         .map_err(|_| request_ended(py))?;
     if let Err(failure) = started {
         return aborted_or_raised(py, &failure);
@@ -271,20 +274,25 @@ fn file_of<'i>(
         return Ok(None);
     };
     let available = u64::try_from(size).unwrap_or(0).saturating_sub(offset);
-    let length = request
-        .response()
-        .declared()
-        .map_or(available, |declared| declared.min(available));
-    let commit = request.response().commit_with_length(length);
     let started = request
-        .host_call(py, move |host| start(host, commit.as_ref()))
+        .host_call(py, |host| {
+            let mut response = request.response();
+            let length = response.declared().unwrap_or(available).min(available);
+            let commit = response.commit_with_length(length);
+            // Without headers to send, another thread has begun to write meanwhile.
+            let Some(commit) = commit else {
+                return Ok(None);
+            };
+            response.take(usize::try_from(length).unwrap_or(usize::MAX));
+            drop(response);
+            start(host, Some(&commit)).map(|()| Some(length))
+        })
         .map_err(|_| request_ended(py))?;
-    if let Err(failure) = started {
-        return Err(write_failed(py, &failure));
-    }
-    request
-        .response()
-        .take(usize::try_from(length).unwrap_or(usize::MAX));
+    let length = match started {
+        Ok(Some(length)) => length,
+        Ok(None) => return Ok(None),
+        Err(failure) => return Err(write_failed(py, &failure)),
+    };
     Ok(Some(Last::File { fd, offset, length }))
 }
 

@@ -140,10 +140,14 @@ impl Response {
         self.head.is_some() || self.committed
     }
 
-    /// What `start_response` said; a second one before the commit replaces the first.
-    pub(crate) fn start(&mut self, head: Head) {
+    /// What `start_response` said; a second one before the commit replaces the first. `false` after the commit.
+    pub(crate) fn start(&mut self, head: Head) -> bool {
+        if self.committed {
+            return false;
+        }
         self.status = head.status;
         self.head = Some(head);
+        true
     }
 
     /// The status of the response.

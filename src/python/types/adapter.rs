@@ -7,7 +7,8 @@ use wsgi_abi::WriteEnd;
 use wsgi_core::outcome::Message;
 
 use super::{
-    Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value,
+    Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type,
+    state_of_class, value,
 };
 use crate::host::{Failure, Level};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised, type_name};
@@ -96,17 +97,15 @@ unsafe extern "C" fn start_response(
                 ));
             }
             if request.response().is_committed() {
-                return Err(match exc_info {
-                    Some(exc_info) => raise_again(py, exc_info),
-                    None => py.raise(
-                        ExceptionClass::Runtime,
-                        "start_response() called more than once without exc_info",
-                    ),
-                });
+                return Err(already_committed(py, exc_info));
             }
             let head = read_head(py, request, status, headers)?;
-            crate::events::response_started(py, request, status, headers, exc_info)?;
-            request.response().start(head);
+            let state = &*state_of_class(ffi::Py_TYPE(slf));
+            crate::events::response_started(py, state, request, status, headers, exc_info)?;
+            // A subscriber may have run, or another thread.
+            if !request.response().start(head) {
+                return Err(already_committed(py, exc_info));
+            }
             py.own(ffi::PyObject_GetAttrString(slf, c"write".as_ptr()))
         })
     }
@@ -200,6 +199,21 @@ pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
     )
 }
 
+/// The error of a `start_response` that comes too late.
+///
+/// # Safety
+/// `exc_info` must be a live tuple, if there is one.
+unsafe fn already_committed(py: &Attached<'_>, exc_info: Option<*mut ffi::PyObject>) -> Raised {
+    match exc_info {
+        // SAFETY: by contract.
+        Some(exc_info) => unsafe { raise_again(py, exc_info) },
+        None => py.raise(
+            ExceptionClass::Runtime,
+            "start_response() called more than once without exc_info",
+        ),
+    }
+}
+
 /// Raises what `sys.exc_info()` gave.
 ///
 /// # Safety
@@ -221,8 +235,8 @@ unsafe fn raise_again(py: &Attached<'_>, exc_info: *mut ffi::PyObject) -> Raised
             );
         }
         let trace = ffi::PyTuple_GetItem(exc_info, 2);
-        if trace != ffi::Py_None() {
-            ffi::PyException_SetTraceback(value, trace);
+        if trace != ffi::Py_None() && ffi::PyException_SetTraceback(value, trace) != 0 {
+            return Raised;
         }
         ffi::PyErr_SetObject(ffi::Py_TYPE(value).cast(), value);
         Raised

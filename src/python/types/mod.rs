@@ -10,7 +10,7 @@ pub(crate) use adapter::new_adapter;
 pub(crate) use adapter::{bytes_of, request_ended, write_failed};
 pub(crate) use input::new_input;
 pub(crate) use log::{ErrorsStream, new_std_log};
-pub(crate) use module::{MODULE_NAME, State, init, interned_latin1, state_of};
+pub(crate) use module::{MODULE_NAME, State, init, interned_latin1, state_of, state_of_class};
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;

@@ -150,6 +150,19 @@ pub(crate) fn state_of(module: &Obj<'_>) -> *mut State {
     }
 }
 
+/// The state of the module that a type belongs to, whatever the application has put in its place since.
+///
+/// # Safety
+/// `class` must be one of the types made for the module, in the interpreter that the thread is attached to.
+pub(crate) unsafe fn state_of_class(class: *mut ffi::PyTypeObject) -> *mut State {
+    // SAFETY: by contract; an instance can only exist once `exec` has succeeded.
+    unsafe {
+        ffi::PyType_GetModuleState(class)
+            .cast::<*mut State>()
+            .read()
+    }
+}
+
 /// # Safety
 /// `module` must be the module under construction.
 unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<State> {
