@@ -78,6 +78,8 @@ pub struct ImportScript {
     pub process_group: String,
     /// Name of the application group, literally; "" for the main interpreter.
     pub application_group: String,
+    /// Where it is written: "file:line".
+    pub location: String,
 }
 
 /// A `WSGIDaemonProcess` whose options were found valid. Its requests are served in the httpd children.
@@ -85,6 +87,8 @@ pub struct ImportScript {
 pub struct DaemonProcess {
     /// Name of the group.
     pub name: String,
+    /// Where it is written: "file:line".
+    pub location: String,
 }
 
 /// What concerns Python as a whole; only ever written in the main server.
@@ -136,6 +140,28 @@ pub struct ServerConfig {
 }
 
 impl PlaceConfig {
+    /// Nothing was written.
+    pub const EMPTY: PlaceConfig = PlaceConfig {
+        application_group: None,
+        process_group: None,
+        callable_object: None,
+        script_reloading: None,
+        pass_authorization: None,
+        pass_apache_request: None,
+        chunked_request: None,
+        map_head_to_get: None,
+        error_override: None,
+        enable_sendfile: None,
+        trusted_proxy_headers: None,
+        trusted_proxies: None,
+        restrict_process: None,
+        handler_scripts: Vec::new(),
+        dispatch_script: None,
+        access_script: None,
+        auth_user_script: None,
+        auth_group_script: None,
+    };
+
     /// Values of `inner` where it has them, else those of `outer`. Lists replace each other as a whole, except
     /// handler scripts: those are one mapping, in which `inner` wins per name.
     pub fn merge(outer: &Self, inner: &Self) -> Self {
@@ -205,6 +231,15 @@ impl ServerConfig {
         }
     }
 
+    /// Says of what was read last where it is written, "file:line".
+    pub fn locate(&mut self, location: &str) {
+        let imports = self.import_scripts.iter_mut().map(|import| &mut import.location);
+        let daemons = self.daemon_processes.iter_mut().map(|daemon| &mut daemon.location);
+        for empty in imports.chain(daemons).filter(|known| known.is_empty()) {
+            *empty = location.into();
+        }
+    }
+
     /// Adds an alias, and with it the loading of its script ahead of the first request where 2.4 asks for it.
     pub(crate) fn add_alias(&mut self, alias: ScriptAlias) {
         if let Some((process_group, application_group)) = alias.fixed_groups() {
@@ -212,6 +247,7 @@ impl ServerConfig {
                 script: alias.target.clone(),
                 process_group: process_group.into(),
                 application_group: application_group.into(),
+                location: String::new(),
             });
         }
         self.aliases.push(alias);
@@ -246,8 +282,8 @@ pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) 
     for daemon in servers.iter().flat_map(|server| &server.daemon_processes) {
         if names.contains(&daemon.name.as_str()) {
             problems.push(format!(
-                "WSGIDaemonProcess: '{}' is defined twice; a name may stand only once in all servers",
-                daemon.name
+                "{}: WSGIDaemonProcess: '{}' is defined twice; a name may stand only once in all servers",
+                daemon.location, daemon.name
             ));
         } else {
             names.push(&daemon.name);
@@ -256,8 +292,8 @@ pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) 
     for import in servers.iter().flat_map(|server| &server.import_scripts) {
         if !import.process_group.is_empty() && !names.contains(&import.process_group.as_str()) {
             problems.push(format!(
-                "process group '{}', into which '{}' is to be loaded, is defined by no WSGIDaemonProcess",
-                import.process_group, import.script
+                "{}: process group '{}', into which '{}' is to be loaded, is defined by no WSGIDaemonProcess",
+                import.location, import.process_group, import.script
             ));
         }
     }

@@ -262,6 +262,9 @@ messages! {
     HopByHopDropped = 1014 Info "the response header '{}' was dropped: how the connection goes on is for httpd to say",
         cause: "How a connection goes on is for httpd to say (RFC 9110, 7.6.1).",
         remedy: "Let the application leave such headers out.";
+    RunsAsRoot = 1015 Critical "this child runs as root, and Python is not run as root",
+        cause: "httpd was started as root and told to keep that identity.",
+        remedy: "Set User and Group to an unprivileged user.";
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn daemon_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     target
         .server()?
         .daemon_processes
-        .push(DaemonProcess { name });
+        .push(DaemonProcess { name, location: String::new() });
     Ok(())
 }
 

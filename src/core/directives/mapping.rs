@@ -161,6 +161,7 @@ fn import_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
         script,
         process_group,
         application_group,
+        location: String::new(),
     });
     Ok(())
 }

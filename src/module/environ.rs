@@ -1,0 +1,319 @@
+//! The environ of a request, as the entries that the engine makes a dict of.
+//!
+//! Most entries borrow from the request; what has to be made lies in its pool. In order, as a later entry replaces an
+//! earlier one: the variables of the request (`SetEnv` and the like), its headers, the CGI variables, our own.
+
+use std::borrow::Cow;
+use std::ffi::{CString, c_char};
+use std::sync::OnceLock;
+
+use wsgi_abi::keys::{self, KEYS};
+use wsgi_abi::{Bytes, EnvEntry, KeyKind};
+use wsgi_core::config::Settings;
+use wsgi_core::environ::{
+    HeaderEntry, collapse_slashes, header_entry, header_key, is_https, request_uri, script_name, valid_header_name,
+};
+use wsgi_core::group::Variables;
+use wsgi_core::proxy::{self, EnvironTable};
+use wsgi_httpd::pool::Pool;
+use wsgi_httpd::request::Request;
+use wsgi_httpd::{c_bytes_opt, hooks, sys};
+
+/// What the environ says of how the request was routed.
+pub(crate) struct Routing<'a> {
+    pub(crate) process_group: &'a [u8],
+    pub(crate) application_group: &'a [u8],
+    pub(crate) callable: &'a [u8],
+    /// Script of a `WSGIHandlerScript`, else empty.
+    pub(crate) handler_script: &'a [u8],
+    pub(crate) pass_authorization: bool,
+}
+
+/// The entries, and what the scheme is.
+pub(crate) struct Environ {
+    pub(crate) entries: Vec<EnvEntry>,
+    pub(crate) https: bool,
+}
+
+/// Process id as text, which every environ holds.
+static PID: OnceLock<String> = OnceLock::new();
+
+/// Remembers the process id; in the child.
+pub(crate) fn note_pid() {
+    PID.get_or_init(|| std::process::id().to_string());
+}
+
+/// Makes the entries. Takes request headers whose names are not allowed out of the request.
+pub(crate) fn build(request: Request<'_>, settings: &Settings<'_>, routing: &Routing<'_>) -> Environ {
+    let mut builder = Builder { request, pool: request.pool(), entries: Vec::with_capacity(72) };
+    for (name, value) in request.subprocess_env().iter() {
+        builder.literal(name, value);
+    }
+    drop_invalid_headers(request);
+    let cgi_pass_auth = request.cgi_pass_auth();
+    for (name, value) in request.headers_in().iter() {
+        match header_entry(name, cgi_pass_auth, routing.pass_authorization) {
+            HeaderEntry::Withheld => {}
+            HeaderEntry::Bare("CONTENT_TYPE") => builder.known(keys::CONTENT_TYPE, value),
+            HeaderEntry::Bare(_) => builder.known(keys::CONTENT_LENGTH, value),
+            HeaderEntry::Http => builder.push(KeyKind::Header, 0, Bytes::new(name), value),
+        }
+    }
+    builder.cgi(settings);
+    builder.our_own(routing);
+    let mut https = ssl_is_https(request);
+    if let Some(listed) = settings.trusted_proxy_headers
+        && proxy::apply(&mut builder, listed, settings.trusted_proxies)
+    {
+        https = false;
+    }
+    let https = https || builder.get("HTTPS").is_some_and(|value| is_https(&value));
+    // Neither is for applications: the scheme stands in `wsgi.url_scheme`, and the path is httpd's own.
+    builder.unset("HTTPS");
+    builder.unset("PATH");
+    Environ { entries: builder.entries, https }
+}
+
+/// Later modules and log formats shall not see them either.
+fn drop_invalid_headers(request: Request<'_>) {
+    let headers = request.headers_in();
+    if headers.iter().all(|(name, _)| valid_header_name(name)) {
+        return;
+    }
+    let pool = request.pool();
+    let invalid: Vec<&[u8]> = headers
+        .iter()
+        .filter(|(name, _)| !valid_header_name(name))
+        .map(|(name, _)| pool.dup_bytes(name))
+        .collect();
+    for name in invalid {
+        headers.unset(pool, name);
+    }
+}
+
+struct Builder<'r> {
+    request: Request<'r>,
+    pool: Pool<'r>,
+    entries: Vec<EnvEntry>,
+}
+
+impl<'r> Builder<'r> {
+    fn push(&mut self, kind: KeyKind, id: u16, key: Bytes, value: Option<&[u8]>) {
+        let value = value.map_or(Bytes::ABSENT, Bytes::new);
+        self.entries.push(EnvEntry { kind, id, key, value });
+    }
+
+    fn known(&mut self, id: u16, value: Option<&[u8]>) {
+        self.push(KeyKind::Known, id, Bytes::ABSENT, value);
+    }
+
+    fn literal(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.push(KeyKind::Literal, 0, Bytes::new(key), value);
+    }
+
+    /// Only where there is a value.
+    fn known_if(&mut self, id: u16, value: Option<&[u8]>) {
+        if value.is_some() {
+            self.known(id, value);
+        }
+    }
+
+    /// Bytes that were made for this request, kept in its pool.
+    fn keep(&self, value: Cow<'r, [u8]>) -> &'r [u8] {
+        match value {
+            Cow::Borrowed(value) => value,
+            Cow::Owned(value) => self.pool.dup_bytes(&value),
+        }
+    }
+
+    fn number(&self, value: u16) -> &'r [u8] {
+        let mut digits = [0; 5];
+        let mut at = digits.len();
+        let mut rest = value;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.pool.dup_bytes(&digits[at..])
+    }
+
+    /// The CGI variables (RFC 3875), but for those of the headers.
+    fn cgi(&mut self, settings: &Settings<'_>) {
+        let request = self.request;
+        let method = request.method();
+        let shows_get = request.header_only()
+            && method == b"HEAD"
+            && settings.map_head_to_get.shows_get(request.has_content_filter());
+        self.known(keys::REQUEST_METHOD, Some(if shows_get { b"GET" } else { method }));
+        let script = if request.protocol() == b"INCLUDED" {
+            request.uri()
+        } else {
+            script_name(request.uri(), request.path_info())
+        };
+        let script = self.keep(collapse_slashes(script));
+        let path_info = self.keep(collapse_slashes(request.path_info()));
+        self.known(keys::SCRIPT_NAME, Some(script));
+        self.known(keys::PATH_INFO, Some(path_info));
+        self.known(keys::MOD_WSGI_SCRIPT_NAME, Some(script));
+        self.known(keys::MOD_WSGI_PATH_INFO, Some(path_info));
+        self.known(keys::QUERY_STRING, Some(request.args()));
+        let uri = if request.request_uri_is_current() {
+            request.uri()
+        } else {
+            self.keep(request_uri(request.request_line()))
+        };
+        self.known(keys::REQUEST_URI, Some(uri));
+        self.known(keys::SERVER_PROTOCOL, Some(request.protocol()));
+        self.known(keys::SERVER_NAME, Some(request.server_name()));
+        let port = self.number(request.server_port());
+        self.known(keys::SERVER_PORT, Some(port));
+        self.known(keys::SERVER_ADDR, Some(request.local_ip()));
+        self.known_if(keys::SERVER_ADMIN, request.server_admin());
+        self.known(keys::REMOTE_ADDR, Some(request.client_ip()));
+        let port = self.number(request.peer_port());
+        self.known(keys::REMOTE_PORT, Some(port));
+        self.known_if(keys::REMOTE_USER, request.user());
+        self.known_if(keys::AUTH_TYPE, request.auth_type());
+        if let Some(previous) = request.previous() {
+            self.known_if(keys::REDIRECT_REMOTE_USER, previous.user());
+            self.known(keys::REDIRECT_URL, Some(request.redirect_url()));
+            if !previous.args().is_empty() {
+                self.known(keys::REDIRECT_QUERY_STRING, Some(previous.args()));
+            }
+        }
+        self.known_if(keys::DOCUMENT_ROOT, request.document_root());
+        self.known_if(keys::CONTEXT_PREFIX, request.context_prefix());
+        self.known_if(keys::CONTEXT_DOCUMENT_ROOT, request.context_document_root());
+        self.known(keys::REQUEST_SCHEME, Some(request.scheme()));
+        let mut filename = request.filename();
+        if request.notes().get(c"proxy-noquery").is_some()
+            && let Some(query) = filename.iter().position(|&byte| byte == b'?')
+        {
+            filename = &filename[..query];
+        }
+        self.known(keys::SCRIPT_FILENAME, Some(filename));
+    }
+
+    /// `mod_wsgi.*`
+    fn our_own(&mut self, routing: &Routing<'_>) {
+        let request = self.request;
+        self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(routing.process_group));
+        self.known(keys::MOD_WSGI_APPLICATION_GROUP, Some(routing.application_group));
+        self.known(keys::MOD_WSGI_CALLABLE_OBJECT, Some(routing.callable));
+        self.known(keys::MOD_WSGI_REQUEST_HANDLER, Some(request.handler()));
+        self.known(keys::MOD_WSGI_HANDLER_SCRIPT, Some(routing.handler_script));
+        let (host, port) = request.listener();
+        let port = self.number(port);
+        self.known(keys::MOD_WSGI_LISTENER_HOST, Some(host));
+        self.known(keys::MOD_WSGI_LISTENER_PORT, Some(port));
+        self.known(keys::MOD_WSGI_SERVER_PID, PID.get().map(String::as_bytes));
+        self.known(keys::MOD_WSGI_REQUEST_ID, Some(request.log_id()));
+        self.known_if(keys::MOD_WSGI_CONNECTION_ID, request.connection_log_id());
+    }
+}
+
+/// Whether an entry has this key.
+fn is_key(entry: &EnvEntry, key: &str) -> bool {
+    // SAFETY: the builder's own entries, which borrow from the request or its pool.
+    let name = unsafe { entry.key.get_or_empty() };
+    match entry.kind {
+        KeyKind::Known => KEYS[usize::from(entry.id)] == key,
+        KeyKind::Literal => name == key.as_bytes(),
+        KeyKind::Header => key.len() == name.len() + 5 && header_key(name) == key.as_bytes(),
+    }
+}
+
+impl EnvironTable for Builder<'_> {
+    fn get(&self, key: &str) -> Option<Cow<'_, [u8]>> {
+        let entry = self.entries.iter().rfind(|entry| is_key(entry, key))?;
+        // SAFETY: as in `is_key`.
+        unsafe { entry.value.get() }.map(Cow::Borrowed)
+    }
+
+    fn set(&mut self, key: &str, value: Vec<u8>) {
+        self.unset(key);
+        let value = self.pool.dup_bytes(&value);
+        match KEYS.iter().position(|known| *known == key) {
+            Some(id) => self.known(id as u16, Some(value)),
+            None => {
+                let key = self.pool.dup_bytes(key.as_bytes());
+                self.literal(key, Some(value));
+            }
+        }
+    }
+
+    fn unset(&mut self, key: &str) {
+        self.entries.retain(|entry| !is_key(entry, key));
+    }
+}
+
+/// `ssl_is_https` of mod_ssl.
+fn ssl_is_https(request: Request<'_>) -> bool {
+    type IsHttps = unsafe extern "C" fn(*mut sys::conn_rec) -> std::ffi::c_int;
+    static FUNCTION: OnceLock<sys::apr_opt_fn_t> = OnceLock::new();
+    let Some(function) = *FUNCTION.get_or_init(|| hooks::optional_function(c"ssl_is_https")) else { return false };
+    // SAFETY: mod_ssl.h declares the function so; the connection is alive.
+    unsafe {
+        let function: IsHttps = std::mem::transmute(function);
+        function((*request.as_ptr()).connection) != 0
+    }
+}
+
+/// `ssl_var_lookup` of mod_ssl.
+pub(crate) fn ssl_variable<'r>(request: Request<'r>, name: &[u8]) -> Option<&'r [u8]> {
+    type Lookup = unsafe extern "C" fn(
+        *mut sys::apr_pool_t,
+        *mut sys::server_rec,
+        *mut sys::conn_rec,
+        *mut sys::request_rec,
+        *mut c_char,
+    ) -> *mut c_char;
+    let function = hooks::optional_function(c"ssl_var_lookup")?;
+    let name = CString::new(name).ok()?;
+    // SAFETY: mod_ssl.h declares the function so; all its arguments are alive, and the answer lies in the pool.
+    unsafe {
+        let function: Lookup = std::mem::transmute(function);
+        let rec = request.as_ptr();
+        let answer =
+            function((*rec).pool, (*rec).server, (*rec).connection, rec, name.as_ptr().cast_mut());
+        c_bytes_opt(answer)
+    }
+}
+
+/// What names of groups may be made of.
+pub(crate) struct RequestVariables<'r> {
+    pub(crate) request: Request<'r>,
+}
+
+impl Variables for RequestVariables<'_> {
+    fn server_name(&self) -> &[u8] {
+        self.request.server_hostname()
+    }
+
+    fn port(&self) -> u16 {
+        self.request.server_port()
+    }
+
+    fn host(&self) -> Option<&[u8]> {
+        self.request.hostname()
+    }
+
+    fn script_name(&self) -> &[u8] {
+        script_name(self.request.uri(), self.request.path_info())
+    }
+
+    fn env(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        use std::os::unix::ffi::OsStringExt;
+        let c_name = CString::new(name).ok()?;
+        self.request
+            .notes()
+            .get(&c_name)
+            .or_else(|| self.request.subprocess_env().get(&c_name))
+            .map(Cow::Borrowed)
+            .or_else(|| std::env::var_os(name).map(|value| Cow::Owned(value.into_vec())))
+    }
+}

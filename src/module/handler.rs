@@ -1,0 +1,183 @@
+//! One request: is it ours, may it run, in which interpreter; then the engine runs it, and what became of it turns
+//! into httpd's answer.
+
+use std::ffi::c_int;
+
+use wsgi_abi::{Bytes, RunOutcome, RunRequest};
+use wsgi_core::alias::ScriptOptions;
+use wsgi_core::config::{HandlerScript, Settings};
+use wsgi_core::group;
+use wsgi_core::outcome::Message;
+use wsgi_core::request::{Framing, check_request};
+use wsgi_httpd::guard::guard;
+use wsgi_httpd::request::{FileKind, Request};
+use wsgi_httpd::stream::StreamError;
+use wsgi_httpd::sys;
+
+use crate::child::engine;
+use crate::config;
+use crate::environ::{self, RequestVariables, Routing};
+use crate::host::Exchange;
+use crate::process::level_of;
+use crate::translate::{alias_of, is_aliased};
+
+/// The callable of a `WSGIHandlerScript`.
+const HANDLE_REQUEST: &str = "handle_request";
+
+pub(crate) unsafe extern "C" fn handler(request: *mut sys::request_rec) -> c_int {
+    guard(|| {
+        // SAFETY: httpd lends the request for the time of the hook.
+        let request = unsafe { Request::from_raw(request) };
+        let name = request.handler();
+        let is_script = matches!(name, b"wsgi-script" | b"application/x-httpd-wsgi");
+        let Some((server, place)) = config::of_request(request) else { return sys::DECLINED };
+        let settings = Settings::resolve(place, &server.config);
+        let handler_script = if is_script { None } else { settings.handler_script(name) };
+        if !is_script && handler_script.is_none() {
+            return sys::DECLINED;
+        }
+        let alias = alias_of(request, server).map(|alias| &alias.options);
+        match serve(request, &settings, alias, handler_script) {
+            Ok(()) => sys::OK as c_int,
+            Err(status) => status,
+        }
+    })
+}
+
+/// Answers the request; the error is the status that httpd is to answer with.
+fn serve(
+    request: Request<'_>,
+    settings: &Settings<'_>,
+    alias: Option<&ScriptOptions>,
+    handler_script: Option<&HandlerScript>,
+) -> Result<(), c_int> {
+    let filename = request.filename();
+    let shown = String::from_utf8_lossy;
+    if handler_script.is_none() {
+        check_file(request, &shown(filename))?;
+    }
+    if request.refuses_path_info() && !request.path_info().is_empty() {
+        return refuse(request, 404, Message::PathInfoRefused, &[&shown(filename), &shown(request.path_info())]);
+    }
+    let headers = request.headers_in();
+    let (transfer_encoding, content_length) = (headers.get(c"Transfer-Encoding"), headers.get(c"Content-Length"));
+    let framing = Framing {
+        transfer_encoding,
+        content_length,
+        chunked_request: settings.chunked_request,
+        limit: if content_length.is_some() { request.body_limit() } else { 0 },
+    };
+    if let Err(refusal) = check_request(&framing) {
+        request.log(level_of(refusal.message()), &refusal.log_line());
+        return Err(refusal.status().into());
+    }
+    if settings.restrict_embedded {
+        return refuse(request, 500, Message::EmbeddedRestricted, &[&shown(filename)]);
+    }
+    let Some(engine) = engine() else {
+        return refuse(request, 500, Message::PythonAbsent, &[&shown(filename)]);
+    };
+
+    let options = handler_script.map(|script| &script.options).or(alias);
+    let variables = RequestVariables { request };
+    let written = |option: fn(&ScriptOptions) -> Option<&String>, otherwise| {
+        options.and_then(option).map_or(otherwise, String::as_str)
+    };
+    let application_group = group::application_group(
+        written(|options| options.application_group.as_ref(), settings.application_group),
+        &variables,
+        settings.case_sensitive,
+    );
+    let callable = match handler_script {
+        Some(_) => HANDLE_REQUEST.as_bytes().into(),
+        None => group::callable_object(
+            written(|options| options.callable_object.as_ref(), settings.callable_object),
+            &variables,
+        ),
+    };
+    let script = handler_script.map_or(filename, |script| script.script.as_bytes());
+    let pass_authorization =
+        options.and_then(|options| options.pass_authorization).unwrap_or(settings.pass_authorization);
+    let routing = Routing {
+        // Every request is served in the httpd children, whatever process group is configured.
+        process_group: b"",
+        application_group: &application_group,
+        callable: &callable,
+        handler_script: if handler_script.is_some() { script } else { b"" },
+        pass_authorization,
+    };
+    let environ = environ::build(request, settings, &routing);
+    let mut exchange = Exchange::new(request, settings.enable_sendfile, settings.error_override);
+    let run = RunRequest {
+        host: exchange.as_host_request(),
+        group: Bytes::new(&application_group),
+        script: Bytes::new(script),
+        script_mtime: if handler_script.is_none() { request.file_mtime().unwrap_or(-1) } else { -1 },
+        callable: Bytes::new(&callable),
+        resource: Bytes::new(filename),
+        environ: environ.entries.as_ptr(),
+        environ_len: environ.entries.len(),
+        apache_request: if settings.pass_apache_request { request.as_ptr().cast() } else { std::ptr::null_mut() },
+        request_time: request.time(),
+        load_timeout: request.timeout(),
+        script_reloading: settings.script_reloading,
+        https: environ.https,
+        has_body: may_have_body(request, transfer_encoding, content_length),
+        header_only: request.header_only(),
+    };
+    // SAFETY: Python runs; everything that the request points at lives until the call returns.
+    let outcome = unsafe { (engine.run)(&run) };
+    answer(outcome, &mut exchange)
+}
+
+/// The checks of a script that stands for itself (features, 2.3).
+fn check_file(request: Request<'_>, filename: &str) -> Result<(), c_int> {
+    if !is_aliased(request) && !request.allows_exec_cgi() {
+        return refuse(request, 403, Message::ExecCgiOff, &[&filename]);
+    }
+    match request.file_kind() {
+        FileKind::None => refuse(request, 404, Message::ScriptNotFound, &[&filename]),
+        FileKind::Directory => refuse(request, 403, Message::ScriptIsDirectory, &[&filename]),
+        FileKind::File => Ok(()),
+    }
+}
+
+fn refuse(
+    request: Request<'_>,
+    status: c_int,
+    message: Message,
+    values: &[&dyn std::fmt::Display],
+) -> Result<(), c_int> {
+    request.log(level_of(message), &message.line(values));
+    Err(status)
+}
+
+/// Whether reading the body can give anything. HTTP/2 has bodies without either header.
+fn may_have_body(request: Request<'_>, transfer_encoding: Option<&[u8]>, content_length: Option<&[u8]>) -> bool {
+    match content_length {
+        _ if transfer_encoding.is_some() => true,
+        Some(length) => length.iter().any(|&digit| digit != b'0'),
+        None => !request.protocol().starts_with(b"HTTP/1") && !request.protocol().starts_with(b"HTTP/0"),
+    }
+}
+
+/// What httpd is told, for each way a request may end.
+fn answer(outcome: RunOutcome, exchange: &mut Exchange<'_>) -> Result<(), c_int> {
+    match outcome {
+        RunOutcome::Responded => match exchange.overridden() {
+            Some(status) => Err(status.into()),
+            None => Ok(()),
+        },
+        RunOutcome::Failed => Err(match exchange.read_error() {
+            Some(StreamError::Answered) => sys::AP_FILTER_ERROR,
+            Some(StreamError::TooLarge) => sys::HTTP_REQUEST_ENTITY_TOO_LARGE as c_int,
+            _ => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
+        }),
+        RunOutcome::CallableMissing => Err(sys::HTTP_NOT_FOUND as c_int),
+        RunOutcome::TimedOut => {
+            exchange.send_empty(504, b"504 Gateway Timeout");
+            Ok(())
+        }
+        RunOutcome::LoadTimedOut => Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int),
+    }
+}
