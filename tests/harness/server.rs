@@ -114,8 +114,13 @@ impl Builder {
 
     /// Starts the server and waits until it answers.
     pub fn start(self) -> Server {
+        self.start_with(|_| {})
+    }
+
+    /// As [`Builder::start`]; `prepare` may first put things into the server root.
+    pub fn start_with(self, prepare: impl Fn(&Path)) -> Server {
         for _ in 0..5 {
-            if let Some(server) = self.try_start() {
+            if let Some(server) = self.try_start(&prepare) {
                 return server;
             }
         }
@@ -123,10 +128,11 @@ impl Builder {
     }
 
     /// None when somebody took the port between our look and httpd's bind.
-    fn try_start(&self) -> Option<Server> {
+    fn try_start(&self, prepare: &impl Fn(&Path)) -> Option<Server> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let root = stage::server_root(&self.mpm.to_string());
         self.write(&root, port);
+        prepare(&root);
         let output = File::create(root.join("output.log")).unwrap();
         let mut command = Command::new(&Site::get().httpd);
         command.arg("-f").arg(root.join("httpd.conf"));

@@ -28,3 +28,7 @@ mod validator;
 mod config;
 /// The module without Python, and Pythons that cannot be had.
 mod engine;
+/// Django, Flask, httpbin.
+mod frameworks;
+/// Children that are killed, restarted and stopped.
+mod lifecycle;

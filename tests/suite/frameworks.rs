@@ -1,0 +1,259 @@
+//! Real applications: a Django project, Flask, and the httpbin package. They share one interpreter and one server.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use flate2::read::{GzDecoder, ZlibDecoder};
+use harness::{Ending, Mpm, Request, Response, Server, apps, mpm_tests, venv};
+use serde_json::json;
+
+mpm_tests! {
+    fn django(mpm) {
+        let server = start(mpm);
+        let home = server.get("/django/?a=b").expect(200);
+        assert_eq!(home.text(), "Hello from Django at /django/?a=b");
+        server.get("/django/nowhere").expect(404);
+
+        let mut browser = Browser::new(&server);
+        for visits in ["1", "2", "3"] {
+            assert_eq!(browser.get("/django/visits").expect(200).text(), visits);
+        }
+
+        // A form without its token is refused, with it accepted.
+        let token = browser.get("/django/form").expect(200).text();
+        browser.post("/django/form", "name=x").expect(403);
+        let body = format!("name=caf%C3%A9&csrfmiddlewaretoken={token}");
+        assert_eq!(browser.post("/django/form", &body).expect(200).json(), json!({"name": "caf\u{e9}"}));
+
+        let rows = server.get("/django/stream").expect(200);
+        assert_eq!(rows.ending, Ending::Chunked);
+        assert_eq!(rows.text().lines().count(), 1000);
+        assert_eq!(rows.text().lines().last(), Some("row 999"));
+        for method in ["POST", "PUT", "DELETE"] {
+            let echo = server.send(&Request::new(method, "/django/echo").body("abc")).expect(200);
+            assert_eq!(echo.json(), json!([method, "abc", "3"]));
+        }
+        server.get("/django/fails").expect(500);
+        server.expect_log("ValueError: raised in a Django view");
+        server.allow_log("Internal Server Error: /|Not Found: /|Forbidden \\(CSRF");
+    }
+
+    fn django_upload(mpm) {
+        let server = start(mpm);
+        let file: Vec<u8> = (0..64_u32 << 20).map(|number| (number ^ (number >> 9)) as u8).collect();
+        let mut body = b"--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"big.bin\"\r\n\
+            Content-Type: application/octet-stream\r\n\r\n".to_vec();
+        body.extend(&file);
+        body.extend(b"\r\n--edge--\r\n");
+        let request =
+            Request::post("/django/upload", &body).header("Content-Type", "multipart/form-data; boundary=edge");
+        let told = server.send(&request).expect(200).json();
+        assert_eq!(told, json!({"size": 64 << 20, "name": "big.bin", "sha256": sha256(&file)}));
+    }
+
+    fn django_admin(mpm) {
+        let server = start(mpm);
+        let mut browser = Browser::new(&server);
+        let page = browser.get("/django/admin/login/").expect(200).text();
+        let login = format!("username=admin&password=secret&next=/django/admin/&csrfmiddlewaretoken={}", token(&page));
+        let response = browser.post("/django/admin/login/", &login).expect(302);
+        assert_eq!(response.header("Location"), Some("/django/admin/"));
+        assert!(browser.get("/django/admin/").expect(200).text().contains("Notes"));
+        let form = browser.get("/django/admin/notes/note/add/").expect(200).text();
+        let note = format!("text=written+under+{mpm}&csrfmiddlewaretoken={}", token(&form));
+        browser.post("/django/admin/notes/note/add/", &note).expect(302);
+        let list = browser.get("/django/admin/notes/note/").expect(200).text();
+        assert!(list.contains(&format!("written under {mpm}")), "{list}");
+    }
+
+    fn flask(mpm) {
+        let server = start(mpm);
+        assert_eq!(server.get("/flask/hello/w%C3%B6rld").expect(200).text(), "Hello w\u{f6}rld!");
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let request = Request::new(method, "/flask/json?a=1")
+                .header("Content-Type", "application/json")
+                .body("{\"key\": [1, 2]}");
+            let told = server.send(&request).expect(200).json();
+            assert_eq!(told["method"], method);
+            assert_eq!((&told["args"], &told["json"]), (&json!({"a": "1"}), &json!({"key": [1, 2]})));
+            assert_eq!(told["url"], "http://localhost/flask/json?a=1");
+        }
+        let form = "--edge\r\nContent-Disposition: form-data; name=\"field\"\r\n\r\nvalue\r\n--edge\r\n\
+            Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n12345\r\n--edge--\r\n";
+        let request = Request::post("/flask/form", form).header("Content-Type", "multipart/form-data; boundary=edge");
+        assert_eq!(server.send(&request).expect(200).json(), json!({"form": {"field": "value"}, "files": {"file": 5}}));
+        let mut browser = Browser::new(&server);
+        for visits in ["1", "2", "3"] {
+            assert_eq!(browser.get("/flask/visits").expect(200).text(), visits);
+        }
+        assert_eq!(server.get("/flask/stream").expect(200).text().lines().count(), 100);
+        server.get("/flask/teapot").expect(418);
+        server.get("/flask/nowhere").expect(404);
+        server.send(&Request::post("/flask/stream", "")).expect(405);
+    }
+
+    fn httpbin(mpm) {
+        let server = start(mpm);
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let target = format!("/httpbin/{}?q=1", method.to_lowercase());
+            let request = Request::new(method, &target)
+                .header("Content-Type", "application/x-www-form-urlencoded")
+                .body("a=1&b=two");
+            let told = server.send(&request).expect(200).json();
+            assert_eq!((&told["form"], &told["args"]), (&json!({"a": "1", "b": "two"}), &json!({"q": "1"})), "{method}");
+        }
+        assert_eq!(server.get("/httpbin/get?q=1").expect(200).json()["args"]["q"], "1");
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"] {
+            if method != "TRACE" {
+                let told = server.send(&Request::new(method, "/httpbin/anything/x")).expect(200).json();
+                assert_eq!(told["method"], method);
+            }
+        }
+        let head = server.send(&Request::new("HEAD", "/httpbin/get")).expect(200);
+        assert!(head.body.is_empty() && head.header("Content-Length").is_some());
+        let allowed = server.send(&Request::new("OPTIONS", "/httpbin/get")).expect(200);
+        assert!(allowed.header("Allow").unwrap().contains("HEAD"));
+        let told = server.send(&Request::get("/httpbin/headers").header("X-Mine", "yes")).expect(200).json();
+        assert_eq!(told["headers"]["X-Mine"], "yes");
+
+        let mut text = String::new();
+        GzDecoder::new(&server.get("/httpbin/gzip").expect(200).body[..]).read_to_string(&mut text).unwrap();
+        assert!(text.contains("\"gzipped\": true"), "{text}");
+        let mut text = String::new();
+        ZlibDecoder::new(&server.get("/httpbin/deflate").expect(200).body[..]).read_to_string(&mut text).unwrap();
+        assert!(text.contains("\"deflated\": true"), "{text}");
+
+        for first in ["/httpbin/redirect/3", "/httpbin/relative-redirect/3", "/httpbin/absolute-redirect/3"] {
+            let mut target = first.to_owned();
+            for _ in 0..3 {
+                let response = server.get(&target).expect(302);
+                let location = response.header("Location").unwrap();
+                target = location.strip_prefix("http://localhost").unwrap_or(location).to_owned();
+            }
+            assert_eq!(target, "/httpbin/get", "{first}");
+        }
+        let mut browser = Browser::new(&server);
+        browser.get("/httpbin/cookies/set?one=1&two=2").expect(302);
+        assert_eq!(browser.get("/httpbin/cookies").expect(200).json()["cookies"], json!({"one": "1", "two": "2"}));
+
+        server.get("/httpbin/basic-auth/user/passwd").expect(401);
+        let request = Request::get("/httpbin/basic-auth/user/passwd").header("Authorization", "Basic dXNlcjpwYXNzd2Q=");
+        assert_eq!(server.send(&request).expect(200).json(), json!({"authenticated": true, "user": "user"}));
+        for status in [200, 201, 404, 418, 500, 503] {
+            server.get(&format!("/httpbin/status/{status}")).expect(status);
+        }
+        let bytes = server.get("/httpbin/stream-bytes/20000?seed=7&chunk_size=1000").expect(200);
+        assert_eq!((bytes.ending, bytes.body.len()), (Ending::Chunked, 20_000));
+        assert_eq!(bytes.body, server.get("/httpbin/stream-bytes/20000?seed=7").expect(200).body);
+        assert_eq!(server.get("/httpbin/stream/20").expect(200).text().lines().count(), 20);
+        assert_eq!(server.get("/httpbin/drip?numbytes=5&duration=0.5").expect(200).text(), "*****");
+        let image = server.get("/httpbin/image/png").expect(200);
+        assert_eq!(image.header("Content-Type"), Some("image/png"));
+        assert!(image.body == fs::read(pig()).unwrap(), "the image is byte for byte the package's file");
+        server.get("/httpbin/etag/abc").expect(200);
+        server.send(&Request::get("/httpbin/etag/abc").header("If-None-Match", "\"abc\"")).expect(304);
+        let part = server.send(&Request::get("/httpbin/range/100").header("Range", "bytes=10-19")).expect(206);
+        assert_eq!(part.body.len(), 10);
+    }
+}
+
+fn start(mpm: Mpm) -> Server {
+    let home = venv();
+    Server::builder(mpm)
+        .python_home(home)
+        .writable_folder("data")
+        .conf(
+            "WSGIScriptAlias /django ${APPS}/django_project/app.wsgi
+            WSGIScriptAlias /flask ${APPS}/flask_app.wsgi
+            WSGIScriptAlias /httpbin ${APPS}/httpbin_app.wsgi
+            WSGIApplicationGroup %{GLOBAL}
+            WSGIPassAuthorization On
+            WSGIDontWriteBytecode On
+            SetEnv test.database ${ROOT}/data/db.sqlite3",
+        )
+        .one_child()
+        .start_with(|root| {
+            let copy = root.join("data/db.sqlite3");
+            fs::copy(database(), &copy).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o666)).unwrap();
+        })
+}
+
+/// The database with its tables and its superuser, made once.
+fn database() -> &'static Path {
+    static DATABASE: OnceLock<PathBuf> = OnceLock::new();
+    DATABASE.get_or_init(|| {
+        let path = apps().join("db.sqlite3");
+        let manage = |arguments: &[&str]| {
+            let output = Command::new(venv().join("bin/python"))
+                .arg("-B")
+                .arg(apps().join("django_project/manage.py"))
+                .args(arguments)
+                .env("TEST_DATABASE", &path)
+                .env("DJANGO_SUPERUSER_PASSWORD", "secret")
+                .output()
+                .expect("the virtual environment's Python runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        manage(&["migrate", "--verbosity", "0"]);
+        manage(&["createsuperuser", "--noinput", "--username", "admin", "--email", "admin@wsgi.test"]);
+        path
+    })
+}
+
+fn pig() -> PathBuf {
+    let find = "import httpbin, os; print(os.path.join(os.path.dirname(httpbin.__file__), 'templates/images/pig_icon.png'))";
+    let output = Command::new(venv().join("bin/python")).args(["-c", find]).output().unwrap();
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, bytes).unwrap();
+    let output = Command::new("sha256sum").arg(&file).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+fn token(page: &str) -> &str {
+    let start = page.find("name=\"csrfmiddlewaretoken\" value=\"").expect("the page has a form") + 34;
+    page[start..].split('"').next().unwrap()
+}
+
+/// Keeps cookies.
+struct Browser<'a> {
+    server: &'a Server,
+    cookies: Vec<(String, String)>,
+}
+
+impl<'a> Browser<'a> {
+    fn new(server: &'a Server) -> Self {
+        Browser { server, cookies: Vec::new() }
+    }
+
+    fn get(&mut self, target: &str) -> Response {
+        self.send(Request::get(target))
+    }
+
+    fn post(&mut self, target: &str, form: &str) -> Response {
+        self.send(Request::post(target, form).header("Content-Type", "application/x-www-form-urlencoded"))
+    }
+
+    fn send(&mut self, mut request: Request) -> Response {
+        if !self.cookies.is_empty() {
+            let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            request = request.header("Cookie", pairs.join("; "));
+        }
+        let response = self.server.send(&request);
+        for cookie in response.head.all("Set-Cookie") {
+            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            self.cookies.retain(|(kept, _)| kept != name);
+            self.cookies.push((name.into(), value.into()));
+        }
+        response
+    }
+}

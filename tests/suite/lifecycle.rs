@@ -1,0 +1,196 @@
+//! Children come and go: killed, restarted, stopped, and the clients notice nothing they need not notice.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Mpm, Pid, Request, Server, eventually, kill, long, mpm_tests};
+
+mpm_tests! {
+    fn a_killed_child(mpm) {
+        let server = start(mpm, 2, 4);
+        server.get("/hello").expect(200);
+        let victim = eventually("there are two children", || {
+            let children = server.children();
+            (children.len() >= 2).then(|| children[0])
+        });
+        let load = Load::default();
+        thread::scope(|scope| {
+            for client in 0..4 {
+                let (load, server) = (&load, &server);
+                scope.spawn(move || load.run(server, client));
+            }
+            load.wait_for(50);
+            kill(victim);
+            eventually("a child takes the place of the killed one", || {
+                let children = server.children();
+                (children.len() >= 2 && !children.contains(&victim)).then_some(())
+            });
+            load.wait_for(load.done() + 50);
+            load.finish();
+        });
+        // Whatever the victim held is lost, and nothing more than that.
+        let failures = load.failures();
+        assert!(failures.len() <= 4, "{failures:#?}");
+        server.expect_log("exit signal Killed");
+    }
+
+    fn graceful_restarts_under_load(mpm) {
+        let server = start(mpm, 6, 16);
+        let restarts = if long() { 30 } else { 8 };
+        let load = Load::default();
+        thread::scope(|scope| {
+            for client in 0..32 {
+                let (load, server) = (&load, &server);
+                scope.spawn(move || load.run(server, client));
+            }
+            let begun = Instant::now();
+            for restart in 1..=restarts {
+                // A restart each second is what is asked for; the load goes on meanwhile.
+                thread::sleep((begun + Duration::from_secs(restart)).saturating_duration_since(Instant::now()));
+                harness::graceful(server.pid());
+            }
+            load.wait_for(load.done() + 100);
+            load.finish();
+        });
+        let failures = load.failures();
+        let done = load.done();
+        assert!(failures.is_empty(), "{} of {done} failed:\n{:#?}", failures.len(), &failures[..failures.len().min(20)]);
+        assert!(done > 500, "only {done} requests in {restarts} s");
+        assert!(server.count_log("resuming normal operations") > 2);
+    }
+
+    fn restarts(mpm) {
+        let server = start(mpm, 2, 4);
+        for number in 0..3 {
+            let before: Vec<Pid> = server.children();
+            if number % 2 == 0 { server.restart_now() } else { server.graceful_restart() }
+            assert!(server.children().iter().all(|pid| !before.contains(pid)));
+            assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
+        }
+    }
+
+    fn a_restart_waits_for_the_request_inside(mpm) {
+        let server = start(mpm, 1, 4);
+        let mut connection = server.connect();
+        connection.send(Request::get("/stream").to_bytes());
+        assert_eq!(connection.read_head().unwrap().status, 200);
+        assert_eq!(connection.read_chunk().unwrap().unwrap(), b"first");
+        harness::graceful(server.pid());
+        eventually("new children serve", || (server.count_log("resuming normal operations") > 1).then_some(()));
+        server.get("/hello").expect(200);
+        server.write("gate", "open");
+        assert_eq!(connection.read_chunk().unwrap().unwrap(), b"second");
+        assert_eq!(connection.read_chunk().unwrap().unwrap(), b"");
+    }
+
+    fn stopping(mpm) {
+        let server = start(mpm, 2, 4);
+        server.get("/hello").expect(200);
+        let mut idle = server.connect();
+        idle.exchange(&Request::get("/hello").keep_alive()).unwrap().expect(200);
+        let took = server.stop();
+        assert!(took < Duration::from_secs(6), "the stop took {took:?}");
+    }
+
+    fn single_process(mpm) {
+        let server = Server::builder(mpm).single_process().app("/hello", "hello.wsgi").app("/in", "input.wsgi").start();
+        for _ in 0..3 {
+            assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
+        }
+        assert_eq!(server.send(&Request::post("/in/read", "hello")).expect(200).json(), "hello");
+        assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
+        assert!(server.children().is_empty());
+    }
+
+    fn short_lived_children(mpm) {
+        let server = Server::builder(mpm)
+            .pool(2, 4)
+            .app("/hello", "hello.wsgi")
+            .conf("MaxConnectionsPerChild 5")
+            .start();
+        for _ in 0..60 {
+            assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
+        }
+    }
+}
+
+fn start(mpm: Mpm, processes: usize, threads: usize) -> Server {
+    Server::builder(mpm)
+        .pool(processes, threads)
+        .app("/hello", "hello.wsgi")
+        .app("/in", "input.wsgi")
+        .app("/out", "response.wsgi")
+        .app("/stream", "streaming.wsgi")
+        .conf("WSGIChunkedRequest On\nSetEnv test.gate ${ROOT}/gate")
+        .start()
+}
+
+/// Clients that ask for a mixture of things, each on a new connection, until told to finish.
+#[derive(Default)]
+struct Load {
+    over: AtomicBool,
+    done: AtomicUsize,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Load {
+    fn run(&self, server: &Server, first: usize) {
+        let large = vec![b'x'; 100_000];
+        let hash = "\"100000 f23c6d1b\"";
+        for number in first.. {
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
+            let (request, expected) = match number % 5 {
+                0 | 1 => (Request::get("/hello"), "Hello world!"),
+                2 => (Request::new("POST", "/in/digest").chunked(&[&large[..60_000], &large[60_000..]]), hash),
+                3 => (Request::get("/out/several"), "one two three"),
+                _ => (Request::get("/static.txt"), "static\n"),
+            };
+            match server.try_send(&request) {
+                Ok(response) => {
+                    let text = response.text();
+                    let right = if expected == hash { text.starts_with("\"100000 ") } else { text == expected };
+                    if response.status() != 200 || !response.is_complete() || !right {
+                        self.fail(format!("{}: {} {:?} {text:.100}", request.target(), response.status(), response.ending));
+                    }
+                }
+                Err(error) => self.fail(format!("{}: {error}", request.target())),
+            }
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    fn wait_for(&self, requests: usize) {
+        // Finishing also on the way out of a failed wait, or the clients would run for ever.
+        struct Finish<'a>(&'a Load, bool);
+        impl Drop for Finish<'_> {
+            fn drop(&mut self) {
+                if !self.1 {
+                    self.0.finish();
+                }
+            }
+        }
+        let mut guard = Finish(self, false);
+        eventually("the clients go on", || (self.done() >= requests).then_some(()));
+        guard.1 = true;
+    }
+
+    fn finish(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    fn fail(&self, what: String) {
+        self.failures.lock().unwrap().push(what);
+    }
+
+    fn failures(&self) -> Vec<String> {
+        self.failures.lock().unwrap().clone()
+    }
+}
