@@ -83,7 +83,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) application_group: String,
 
-    /// Load the script again when its file has changed; modules that it imports are not watched yet [default]
+    /// Load the script again when its file has changed; modules that it imports are not watched yet (the default)
     #[arg(long, overrides_with = "no_reload", help_heading = "Python")]
     pub(crate) reload: bool,
 

@@ -1,7 +1,7 @@
 //! A folder that httpd's user can read, with the module, its engines, and an application in it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,6 +34,11 @@ impl Stage {
                 .into_owned();
             if file == original || (name.starts_with("wsgi_engine") && name.ends_with(".so")) {
                 let copy = stage.path().join("module").join(name);
+                // The link to the default engine says by its target which Python that is for.
+                if let Ok(target) = fs::read_link(&file) {
+                    symlink(target, copy).expect("a link");
+                    continue;
+                }
                 fs::copy(&file, &copy).expect("a copy");
                 open(&copy);
             }
