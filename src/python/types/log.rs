@@ -16,7 +16,7 @@ use super::{
 };
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
-use crate::request::{RequestState, with_current};
+use crate::request::{Ended, RequestState, with_current};
 
 /// Streams kept for further requests, in each interpreter.
 const MAX_SPARE: usize = 64;
@@ -174,19 +174,23 @@ impl<'i> ErrorsStream<'i> {
     /// At the end of the request, when the environ has been let go: keeps the stream for another one, if it is as
     /// good as new.
     pub(crate) fn recycle(self, state: &State) {
-        // SAFETY: attached, by the brand of the objects; looks at the count and at the slot of `__dict__`.
+        // SAFETY: attached, by the brand of the objects; looks at counts and slots.
         let pristine = unsafe {
             ffi::Py_REFCNT(self.stream.as_ptr()) == 1
+                // Ours and the stream's: neither was the log kept nor the stream given another one.
+                && ffi::Py_REFCNT(self.log.as_ptr()) == 2
                 && !self.log().touched.get()
                 && has_no_attributes(self.stream.as_ptr())
+                && has_no_weak_references(self.stream.as_ptr())
         };
         if !pristine {
             return;
         }
         self.log().target.replace(Target::Request(None));
-        let mut spare = state.spare_errors.borrow_mut();
-        if spare.len() < MAX_SPARE {
-            spare.push((Kept::new(self.stream), Kept::new(self.log)));
+        // What is not kept is let go without the borrow: it runs code of Python.
+        if state.spare_errors.borrow().len() < MAX_SPARE {
+            let spare = (Kept::new(self.stream), Kept::new(self.log));
+            state.spare_errors.borrow_mut().push(spare);
         }
     }
 }
@@ -203,6 +207,16 @@ unsafe fn has_no_attributes(object: *mut ffi::PyObject) -> bool {
     unsafe {
         let slot = _PyObject_GetDictPtr(object);
         slot.is_null() || (*slot).is_null() || ffi::PyDict_Size(*slot) == 0
+    }
+}
+
+/// # Safety
+/// As for [`has_no_attributes`].
+unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: by contract; where a type has such an offset, its instances have a pointer there.
+    unsafe {
+        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        offset <= 0 || (*object.byte_offset(offset).cast::<*mut ffi::PyObject>()).is_null()
     }
 }
 
@@ -264,16 +278,18 @@ unsafe extern "C" fn flush(
         guard_object(|py| {
             let log = value::<Log>(slf);
             log.touched.set(true);
-            match &mut *log.target.borrow_mut() {
-                Target::Request(Some(request)) => {
-                    request.log_flush().map_err(|_| ended(py, log, "flush"))?;
+            let flushed = match &mut *log.target.borrow_mut() {
+                Target::Request(Some(request)) => request.log_flush(),
+                Target::Request(None) => Err(Ended),
+                Target::Standard(own) => {
+                    with_current(|request| match request {
+                        Some(request) if request.log_flush().is_ok() => {}
+                        _ => own.flush(server_line),
+                    });
+                    Ok(())
                 }
-                Target::Request(None) => return Err(ended(py, log, "flush")),
-                Target::Standard(own) => with_current(|request| match request {
-                    Some(request) if request.log_flush().is_ok() => {}
-                    _ => own.flush(server_line),
-                }),
-            }
+            };
+            flushed.map_err(|Ended| ended(py, log, "flush"))?;
             Ok(py.none())
         })
     }
@@ -401,16 +417,19 @@ unsafe fn write_object(
 }
 
 fn write_bytes(py: &Attached<'_>, log: &Log, data: &[u8], method: &str) -> PyResult<usize> {
-    match &mut *log.target.borrow_mut() {
-        Target::Request(Some(request)) => request
-            .log_write(data)
-            .map_err(|_| ended(py, log, method))?,
-        Target::Request(None) => return Err(ended(py, log, method)),
-        Target::Standard(own) => with_current(|request| match request {
-            Some(request) if request.log_write(data).is_ok() => {}
-            _ => own.push(data, server_line),
-        }),
-    }
+    let written = match &mut *log.target.borrow_mut() {
+        Target::Request(Some(request)) => request.log_write(data),
+        Target::Request(None) => Err(Ended),
+        Target::Standard(own) => {
+            with_current(|request| match request {
+                Some(request) if request.log_write(data).is_ok() => {}
+                _ => own.push(data, server_line),
+            });
+            Ok(())
+        }
+    };
+    // Without the borrow: making an exception may run code that writes to this very log.
+    written.map_err(|Ended| ended(py, log, method))?;
     Ok(data.len())
 }
 
