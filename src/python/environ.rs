@@ -116,21 +116,20 @@ unsafe fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyRes
     if entry.kind != KeyKind::Known || !STEADY.get(id).copied().unwrap_or(false) {
         return py.latin1(bytes);
     }
-    let mut steady = state.steady.borrow_mut();
-    let slot = &mut steady[id];
-    if let Some((last, kept)) = slot
+    if let Some((last, kept)) = &state.steady.borrow()[id]
         && last == bytes
     {
         // SAFETY: kept in this interpreter.
         return Ok(unsafe { kept.get(py) });
     }
+    // Without the borrow: a codec of the file system may be code of Python.
     let made = if PATHS.contains(&entry.id) {
         py.fs_path(bytes)?
     } else {
         py.latin1(bytes)?
     };
-    let old = slot.replace((bytes.to_vec(), Kept::new(made.clone())));
-    drop(steady);
+    let new = (bytes.to_vec(), Kept::new(made.clone()));
+    let old = state.steady.borrow_mut()[id].replace(new);
     if let Some((_, old)) = old {
         // SAFETY: takes over the reference that was kept in this interpreter; a `str` runs no code when it goes.
         drop(unsafe { py.own(old.as_ptr()) });
