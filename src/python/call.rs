@@ -88,7 +88,8 @@ pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
             &[&interpreter::describe(group)],
         );
     };
-    INSIDE.set(true);
+    let _inside = Inside::enter();
+    let running = Running(&state);
     let left = thread_state::attach(application.interpreter(), |py| {
         let entered = state.enter();
         // SAFETY: passed on.
@@ -96,16 +97,35 @@ pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
         drop(entered);
         left
     });
-    state.finish();
+    drop(running);
     // SAFETY: this is the thread that runs the request, after `finish`.
-    let outcome = send_rest(
-        unsafe { state.host_after_finish() },
-        application,
-        &state,
-        left,
-    );
-    INSIDE.set(false);
-    outcome
+    let host = unsafe { state.host_after_finish() };
+    send_rest(host, application, &state, left)
+}
+
+/// Sets the mark that [`is_inside`] asks for, until it is dropped.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        INSIDE.set(true);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
+
+/// Finishes the request when dropped: also after a panic, for the objects of the request may outlive it.
+struct Running<'a>(&'a RequestState);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display]) -> RunOutcome {

@@ -48,7 +48,14 @@ struct Leave;
 impl Drop for Leave {
     fn drop(&mut self) {
         // SAFETY: `attach` attached this thread, and work inside attaches and detaches in pairs.
-        unsafe { ffi::PyEval_SaveThread() };
+        unsafe {
+            if std::thread::panicking() {
+                // Whoever panicked may have left an exception behind; the next request must not find it.
+                ffi::PyErr_Clear();
+            }
+            debug_assert!(ffi::PyErr_Occurred().is_null(), "an exception is left set");
+            ffi::PyEval_SaveThread();
+        }
     }
 }
 
@@ -80,7 +87,10 @@ pub(crate) fn keep_one(interpreter: &'static Interpreter) {
         unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
     });
     if made.join().is_err() {
-        crate::host::log(crate::host::Level::Error, "no thread state could be set aside");
+        crate::host::log(
+            crate::host::Level::Error,
+            "no thread state could be set aside",
+        );
     }
 }
 
