@@ -42,8 +42,8 @@ unsafe impl Sync for Interpreter {}
 
 struct Registry {
     all: ArcSwap<HashMap<Vec<u8>, &'static Interpreter>>,
-    /// Held while an interpreter is made.
-    making: Mutex<()>,
+    /// Held while an interpreter is made; how many could not be set up, which are there nevertheless.
+    making: Mutex<usize>,
 }
 
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -52,7 +52,7 @@ static NUMBERS: AtomicU32 = AtomicU32::new(0);
 fn registry() -> &'static Registry {
     REGISTRY.get_or_init(|| Registry {
         all: ArcSwap::from_pointee(HashMap::new()),
-        making: Mutex::new(()),
+        making: Mutex::new(0),
     })
 }
 
@@ -116,19 +116,21 @@ pub(crate) fn of_group(name: &[u8]) -> Option<&'static Interpreter> {
     if let Some(found) = registry.all.load().get(name) {
         return Some(found);
     }
-    let _making = lock(&registry.making);
+    let mut failed = lock(&registry.making);
     let known = registry.all.load_full();
     if let Some(found) = known.get(name) {
         return Some(found);
     }
-    if known.len() >= MAX_INTERPRETERS {
+    if known.len() + *failed >= MAX_INTERPRETERS {
         let line =
             Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &String::from_utf8_lossy(name)]);
         host::log(errors::level_of(Message::TooManyInterpreters), &line);
         return None;
     }
     let main = known.get(&b""[..])?;
-    make(main, name)
+    let made = make(main, name);
+    *failed += usize::from(made.is_none());
+    made
 }
 
 /// Every interpreter there is, the main one last.
