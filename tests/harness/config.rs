@@ -22,16 +22,29 @@ pub struct Check {
 impl Check {
     /// The number of the first line that holds `text`.
     pub fn line_of(&self, text: &str) -> usize {
-        self.config.lines().position(|line| line.contains(text)).expect("the text is in the configuration") + 1
+        self.config
+            .lines()
+            .position(|line| line.contains(text))
+            .expect("the text is in the configuration")
+            + 1
     }
 }
 
 /// Runs `httpd -t` on a written configuration.
 pub(crate) fn check(root: &Path, config: String) -> Check {
-    let output = Command::new(&Site::get().httpd).arg("-t").arg("-f").arg(root.join("httpd.conf")).output().unwrap();
+    let output = Command::new(&Site::get().httpd)
+        .arg("-t")
+        .arg("-f")
+        .arg(root.join("httpd.conf"))
+        .output()
+        .unwrap();
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Check { accepted: output.status.success(), output: text, config }
+    Check {
+        accepted: output.status.success(),
+        output: text,
+        config,
+    }
 }
 
 /// The whole text. `${ROOT}` and `${APPS}` stand for the server root and the applications in everything a test adds.
@@ -69,7 +82,11 @@ pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
         level = builder.log_level,
     );
     pool(&mut conf, builder);
-    if let Some(home) = builder.python_home.as_deref().or_else(|| stage::python_home()) {
+    if let Some(home) = builder
+        .python_home
+        .as_deref()
+        .or_else(|| stage::python_home())
+    {
         let _ = writeln!(conf, "WSGIPythonHome {}", home.display());
     }
     for (url, script) in &builder.apps {
@@ -80,9 +97,62 @@ pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
     conf
 }
 
+/// An example with its names defined; only the logs are moved to where the harness reads them.
+pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
+    let site = root.join("site");
+    stage::copy_tree(
+        &file.parent().expect("a file lies in a folder").join("site"),
+        &site,
+    );
+    let (user, group) = Site::get().user.clone().unwrap_or_default();
+    let venv = if file.ends_with("virtualenv.conf") {
+        stage::venv()
+    } else {
+        Path::new("/none")
+    };
+    let mut conf = String::new();
+    for (name, value) in [
+        ("MODULES", Site::get().modules.display().to_string()),
+        ("WSGI_MODULE", stage::module().display().to_string()),
+        ("SITE", site.display().to_string()),
+        ("VENV", venv.display().to_string()),
+        ("RUN", root.display().to_string()),
+        ("LISTEN", format!("127.0.0.1:{port}")),
+        (
+            "SERVER_USER",
+            if user.is_empty() {
+                "nobody".into()
+            } else {
+                user
+            },
+        ),
+        (
+            "SERVER_GROUP",
+            if group.is_empty() {
+                "nobody".into()
+            } else {
+                group
+            },
+        ),
+    ] {
+        let _ = writeln!(conf, "Define {name} {value}");
+    }
+    let _ = write!(
+        conf,
+        "Include {}\nErrorLog {root}/error.log\nErrorLogFormat \"{}\"\n",
+        file.display(),
+        log::FORMAT,
+        root = root.display(),
+    );
+    conf
+}
+
 fn modules(conf: &mut String, builder: &Builder) {
     let mpm = format!("mpm_{}", builder.mpm);
-    let names = [mpm.as_str()].into_iter().chain(ALWAYS.iter().copied()).chain(builder.modules.iter().copied());
+    let names = [mpm.as_str()]
+        .into_iter()
+        .chain(ALWAYS.iter().copied())
+        .chain(builder.modules.iter().copied());
     for name in names {
         if let Some(file) = Site::get().module_file(name) {
             let _ = writeln!(conf, "LoadModule {name}_module {}", file.display());
@@ -99,7 +169,11 @@ fn modules(conf: &mut String, builder: &Builder) {
 fn pool(conf: &mut String, builder: &Builder) {
     let (processes, threads) = (builder.processes, builder.threads);
     let _ = if builder.mpm == Mpm::Prefork {
-        let children = if builder.one_child { 1 } else { processes * threads };
+        let children = if builder.one_child {
+            1
+        } else {
+            processes * threads
+        };
         let start = children.min(2);
         write!(
             conf,
@@ -118,4 +192,14 @@ fn pool(conf: &mut String, builder: &Builder) {
 }
 
 /// What nearly every test uses; a test asks for more by [`Builder::modules`].
-const ALWAYS: [&str; 9] = ["unixd", "log_config", "authz_core", "mime", "alias", "env", "setenvif", "dir", "rewrite"];
+const ALWAYS: [&str; 9] = [
+    "unixd",
+    "log_config",
+    "authz_core",
+    "mime",
+    "alias",
+    "env",
+    "setenvif",
+    "dir",
+    "rewrite",
+];

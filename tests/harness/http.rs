@@ -133,8 +133,13 @@ impl Request {
 
     /// The bytes up to the body.
     pub fn head_bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();
-        let has = |name: &str| self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+        let mut bytes =
+            format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();
+        let has = |name: &str| {
+            self.headers
+                .iter()
+                .any(|(given, _)| given.eq_ignore_ascii_case(name))
+        };
         let mut line = |name: &str, value: &[u8]| {
             bytes.extend(name.as_bytes());
             bytes.extend(b": ");
@@ -145,7 +150,14 @@ impl Request {
             line("Host", b"localhost");
         }
         if !has("Connection") {
-            line("Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
+            line(
+                "Connection",
+                if self.keep_alive {
+                    b"keep-alive"
+                } else {
+                    b"close"
+                },
+            );
         }
         match &self.body {
             Body::None => {}
@@ -190,7 +202,8 @@ impl Head {
     }
 
     fn is_chunked(&self) -> bool {
-        self.header("Transfer-Encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
+        self.header("Transfer-Encoding")
+            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
     }
 
     fn length(&self) -> Option<usize> {
@@ -274,7 +287,10 @@ impl Connection {
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: Vec::new() })
+        Ok(Connection {
+            stream,
+            buffer: Vec::new(),
+        })
     }
 
     /// Sends a request and reads its response.
@@ -328,7 +344,11 @@ impl Connection {
         } else if let Some(length) = head.length() {
             let complete = self.fill(length)?;
             body = self.take(length);
-            if complete { Ending::Length } else { Ending::Cut }
+            if complete {
+                Ending::Length
+            } else {
+                Ending::Cut
+            }
         } else {
             while self.more()? {}
             body = std::mem::take(&mut self.buffer);
@@ -337,24 +357,41 @@ impl Connection {
         if !chunks.is_empty() {
             body = chunks.concat();
         }
-        Ok(Response { head, body, chunks, ending })
+        Ok(Response {
+            head,
+            body,
+            chunks,
+            ending,
+        })
     }
 
     /// Reads status line and headers.
     pub fn read_head(&mut self) -> Result<Head, ClientError> {
         let Some(status_line) = self.read_line()? else {
-            return Err(ClientError::Malformed("the connection ended before a response".into()));
+            return Err(ClientError::Malformed(
+                "the connection ended before a response".into(),
+            ));
         };
         let mut words = status_line.splitn(3, ' ');
         let version = words.next().unwrap_or_default();
         let status = words.next().and_then(|word| word.parse().ok());
         let Some(status) = status.filter(|_| version.starts_with("HTTP/1.")) else {
-            return Err(ClientError::Malformed(format!("not a status line: {status_line:?}")));
+            return Err(ClientError::Malformed(format!(
+                "not a status line: {status_line:?}"
+            )));
         };
-        let mut head = Head { status, reason: words.next().unwrap_or_default().into(), headers: Vec::new() };
+        let mut head = Head {
+            status,
+            reason: words.next().unwrap_or_default().into(),
+            headers: Vec::new(),
+        };
         loop {
             match self.read_line()? {
-                None => return Err(ClientError::Malformed("the connection ended in the headers".into())),
+                None => {
+                    return Err(ClientError::Malformed(
+                        "the connection ended in the headers".into(),
+                    ));
+                }
                 Some(line) if line.is_empty() => return Ok(head),
                 Some(line) => match line.split_once(':') {
                     Some((name, value)) => head.headers.push((name.into(), value.trim().into())),
@@ -366,17 +403,23 @@ impl Connection {
 
     /// Reads one chunk; the empty one is the terminating chunk, none means that the connection ended without it.
     pub fn read_chunk(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
-        let Some(line) = self.read_line()? else { return Ok(None) };
+        let Some(line) = self.read_line()? else {
+            return Ok(None);
+        };
         let size = line.split(';').next().unwrap_or_default().trim();
         let Ok(size) = usize::from_str_radix(size, 16) else {
-            return Err(ClientError::Malformed(format!("not a chunk size: {line:?}")));
+            return Err(ClientError::Malformed(format!(
+                "not a chunk size: {line:?}"
+            )));
         };
         if !self.fill(size + 2)? {
             return Ok(None);
         }
         let mut chunk = self.take(size + 2);
         if !chunk.ends_with(b"\r\n") {
-            return Err(ClientError::Malformed("a chunk without its line end".into()));
+            return Err(ClientError::Malformed(
+                "a chunk without its line end".into(),
+            ));
         }
         chunk.truncate(size);
         Ok(Some(chunk))
@@ -390,7 +433,9 @@ impl Connection {
 
     /// Whether the server closes the connection, rather than keeping it for the next request.
     pub fn is_closed_by_server(&mut self) -> bool {
-        self.stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
         let closed = matches!(self.more(), Ok(false));
         self.stream.set_read_timeout(Some(LIMIT)).unwrap();
         closed
@@ -401,7 +446,10 @@ impl Connection {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let silent = match self.more() {
             Err(ClientError::Io(error)) => {
-                matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                )
             }
             _ => false,
         };

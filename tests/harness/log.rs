@@ -29,8 +29,13 @@ impl Record {
     /// Warning or worse, or a child's death by a signal, which httpd notes as a mere notice. httpd's hints that all
     /// workers are busy do not count: the pools of the tests are small on purpose.
     pub fn is_complaint(&self) -> bool {
-        let bad = matches!(self.level.as_str(), "emerg" | "alert" | "crit" | "error" | "warn");
-        (bad && !ALL_BUSY.iter().any(|number| self.message.starts_with(number)))
+        let bad = matches!(
+            self.level.as_str(),
+            "emerg" | "alert" | "crit" | "error" | "warn"
+        );
+        (bad && !ALL_BUSY
+            .iter()
+            .any(|number| self.message.starts_with(number)))
             || self.message.contains(" exit signal ")
     }
 
@@ -38,8 +43,13 @@ impl Record {
     /// has announced these too.
     fn is_inside_traceback(&self) -> bool {
         // Records of a request may begin with the script they belong to.
-        let prefixed = self.message.strip_prefix("[script ").and_then(|rest| rest.split_once(']'));
-        let text = prefixed.map_or(self.message.as_str(), |(_, rest)| rest.strip_prefix(' ').unwrap_or(rest));
+        let prefixed = self
+            .message
+            .strip_prefix("[script ")
+            .and_then(|rest| rest.split_once(']'));
+        let text = prefixed.map_or(self.message.as_str(), |(_, rest)| {
+            rest.strip_prefix(' ').unwrap_or(rest)
+        });
         text.is_empty()
             || text.starts_with("  ")
             || text.starts_with("Traceback (most recent call last)")
@@ -51,7 +61,10 @@ impl Record {
 /// All records of the log file. A line in another shape (a crash of the C library, say) is an `error` of no module.
 pub(crate) fn read(path: &Path) -> Vec<Record> {
     let text = fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().filter_map(parse).collect()
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(parse)
+        .collect()
 }
 
 /// The last lines of a file, for failure output.
@@ -67,7 +80,11 @@ pub(crate) fn unannounced(records: &[Record], announced: &[Regex]) -> Vec<Record
     records
         .iter()
         .filter(|record| record.is_complaint() && !record.is_inside_traceback())
-        .filter(|record| !announced.iter().any(|pattern| pattern.is_match(&record.message)))
+        .filter(|record| {
+            !announced
+                .iter()
+                .any(|pattern| pattern.is_match(&record.message))
+        })
         .cloned()
         .collect()
 }
@@ -92,7 +109,9 @@ fn parse_record(line: &str) -> Option<Record> {
     let (source, rest) = rest.split_once("] [pid ")?;
     let (pid, rest) = rest.split_once("] [client ")?;
     let (client, rest) = rest.split_once("] [request ")?;
-    let (request, message) = rest.split_once("] ").or_else(|| Some((rest.strip_suffix(']')?, "")))?;
+    let (request, message) = rest
+        .split_once("] ")
+        .or_else(|| Some((rest.strip_suffix(']')?, "")))?;
     let (module, level) = source.split_once(':')?;
     Some(Record {
         module: module.into(),
@@ -104,7 +123,9 @@ fn parse_record(line: &str) -> Option<Record> {
     })
 }
 
-const ALL_BUSY: [&str; 6] = ["AH00161:", "AH00286:", "AH00287:", "AH00484:", "AH10159:", "AH03490:"];
+const ALL_BUSY: [&str; 6] = [
+    "AH00161:", "AH00286:", "AH00287:", "AH00484:", "AH10159:", "AH03490:",
+];
 
 #[cfg(test)]
 mod tests {
@@ -114,7 +135,10 @@ mod tests {
     fn a_record_is_read_back() {
         let record =
             parse("[Mon 1 2026] [wsgi:error] [pid 12] [client 127.0.0.1:5] [request Ab/+] [script x] boom").unwrap();
-        assert_eq!((record.module.as_str(), record.level.as_str(), record.pid), ("wsgi", "error", 12));
+        assert_eq!(
+            (record.module.as_str(), record.level.as_str(), record.pid),
+            ("wsgi", "error", 12)
+        );
         assert_eq!(record.message, "[script x] boom");
         assert!(record.is_complaint());
     }
@@ -126,10 +150,18 @@ mod tests {
 
     #[test]
     fn the_last_line_of_a_traceback_needs_an_announcement() {
-        let records: Vec<Record> = ["Traceback (most recent call last):", "  File \"x\"", "ValueError: boom"]
-            .iter()
-            .filter_map(|text| parse(&format!("[t] [wsgi:error] [pid 1] [client -] [request -] {text}")))
-            .collect();
+        let records: Vec<Record> = [
+            "Traceback (most recent call last):",
+            "  File \"x\"",
+            "ValueError: boom",
+        ]
+        .iter()
+        .filter_map(|text| {
+            parse(&format!(
+                "[t] [wsgi:error] [pid 1] [client -] [request -] {text}"
+            ))
+        })
+        .collect();
         assert_eq!(unannounced(&records, &[]).len(), 1);
         assert!(unannounced(&records, &[Regex::new("boom").unwrap()]).is_empty());
     }

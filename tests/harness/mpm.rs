@@ -66,7 +66,12 @@ macro_rules! ours_only {
         if !$crate::ours() {
             use ::std::io::Write as _;
             // Not `eprintln!`, which the test runner swallows: a skipped test must be seen.
-            let _ = writeln!(::std::io::stderr(), "skipped, ours only: {}: {}", module_path!(), $why);
+            let _ = writeln!(
+                ::std::io::stderr(),
+                "skipped, ours only: {}: {}",
+                module_path!(),
+                $why
+            );
             return;
         }
     };

@@ -27,6 +27,7 @@ pub struct Builder {
     pub(crate) files: Vec<(String, Vec<u8>)>,
     pub(crate) writable: Vec<String>,
     pub(crate) alone: bool,
+    pub(crate) example: Option<PathBuf>,
     pub(crate) processes: usize,
     pub(crate) threads: usize,
     pub(crate) one_child: bool,
@@ -64,6 +65,12 @@ impl Builder {
     /// Makes a folder below the server root that the children may write to.
     pub fn writable_folder(mut self, path: &str) -> Self {
         self.writable.push(path.into());
+        self
+    }
+
+    /// Runs a configuration file of `config-examples/`, with the names set that its README lists, and nothing else.
+    pub fn example(mut self, file: &Path) -> Self {
+        self.example = Some(file.into());
         self
     }
 
@@ -129,19 +136,37 @@ impl Builder {
 
     /// None when somebody took the port between our look and httpd's bind.
     fn try_start(&self, prepare: &impl Fn(&Path)) -> Option<Server> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let root = stage::server_root(&self.mpm.to_string());
         self.write(&root, port);
         prepare(&root);
         let output = File::create(root.join("output.log")).unwrap();
         let mut command = Command::new(&Site::get().httpd);
         command.arg("-f").arg(root.join("httpd.conf"));
-        command.arg(if self.single_process { "-X" } else { "-DFOREGROUND" });
+        command.arg(if self.single_process {
+            "-X"
+        } else {
+            "-DFOREGROUND"
+        });
         // The suite's own Python settings are none of the server's business.
-        for name in ["PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONUTF8", "VIRTUAL_ENV"] {
+        for name in [
+            "PYTHONHOME",
+            "PYTHONPATH",
+            "PYTHONSTARTUP",
+            "PYTHONWARNINGS",
+            "PYTHONUTF8",
+            "VIRTUAL_ENV",
+        ] {
             command.env_remove(name);
         }
-        command.env("LC_ALL", "C").stdout(output.try_clone().unwrap()).stderr(output);
+        command
+            .env("LC_ALL", "C")
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
         // httpd's prefork signals its whole process group when it stops: that must not be ours.
         command.process_group(0);
         let child = command.spawn().expect("httpd can be started");
@@ -158,9 +183,15 @@ impl Builder {
 
     fn write(&self, root: &Path, port: u16) -> String {
         stage::open_folder(&root.join("htdocs"));
-        let text = config::text(self, root, port);
+        let text = match &self.example {
+            Some(file) => config::example(file, root, port),
+            None => config::text(self, root, port),
+        };
         put(&root.join("httpd.conf"), text.as_bytes());
-        put(&root.join("mime.types"), b"text/html html\ntext/plain txt\nimage/png png\n");
+        put(
+            &root.join("mime.types"),
+            b"text/html html\ntext/plain txt\nimage/png png\n",
+        );
         put(&root.join("htdocs/static.txt"), b"static\n");
         for (path, content) in &self.files {
             put(&root.join(path), content);
@@ -199,6 +230,7 @@ impl Server {
             files: Vec::new(),
             writable: Vec::new(),
             alone: false,
+            example: None,
             processes: 1,
             threads: 4,
             one_child: false,
@@ -290,8 +322,11 @@ impl Server {
     #[track_caller]
     pub fn expect_log(&self, pattern: &str) -> Record {
         let regex = self.allow_log(pattern);
-        let found =
-            eventually_within(PATIENCE, || self.records().into_iter().find(|record| regex.is_match(&record.message)));
+        let found = eventually_within(PATIENCE, || {
+            self.records()
+                .into_iter()
+                .find(|record| regex.is_match(&record.message))
+        });
         found.unwrap_or_else(|| panic!("no record in the error log matches {pattern:?}"))
     }
 
@@ -305,7 +340,10 @@ impl Server {
     /// How often the log holds a match so far.
     pub fn count_log(&self, pattern: &str) -> usize {
         let regex = Regex::new(pattern).expect("the pattern is a regular expression");
-        self.records().iter().filter(|record| regex.is_match(&record.message)).count()
+        self.records()
+            .iter()
+            .filter(|record| regex.is_match(&record.message))
+            .count()
     }
 
     /// `SIGUSR1`, and waits until no child of before is left.
@@ -330,10 +368,13 @@ impl Server {
         eventually("httpd resumes after the restart", || {
             (self.count_log("resuming normal operations") > resumed).then_some(())
         });
-        eventually("the children of before have gone and new ones serve", || {
-            let now = self.children();
-            (!now.is_empty() && before.iter().all(|pid| !now.contains(pid))).then_some(())
-        });
+        eventually(
+            "the children of before have gone and new ones serve",
+            || {
+                let now = self.children();
+                (!now.is_empty() && before.iter().all(|pid| !now.contains(pid))).then_some(())
+            },
+        );
     }
 
     fn end(&mut self) -> Duration {
@@ -342,15 +383,26 @@ impl Server {
         process::terminate(self.pid());
         let status = eventually_within(PATIENCE, || self.child.try_wait().unwrap());
         let took = start.elapsed();
-        let status = status.unwrap_or_else(|| panic!("httpd did not stop within {PATIENCE:?} of SIGTERM"));
+        let status =
+            status.unwrap_or_else(|| panic!("httpd did not stop within {PATIENCE:?} of SIGTERM"));
         assert!(status.success(), "httpd ended with {status}");
-        let left: Vec<Pid> = children.into_iter().filter(|pid| process::is_alive(*pid)).collect();
+        let left: Vec<Pid> = children
+            .into_iter()
+            .filter(|pid| process::is_alive(*pid))
+            .collect();
         assert!(left.is_empty(), "children outlived their parent: {left:?}");
         self.ended = true;
         let complaints = log::unannounced(&self.records(), &self.announced.lock().unwrap());
-        let lines: Vec<String> =
-            complaints.iter().map(|record| format!("{}:{} {}", record.module, record.level, record.message)).collect();
-        assert!(lines.is_empty(), "{} unannounced in the error log:\n{}", lines.len(), lines.join("\n"));
+        let lines: Vec<String> = complaints
+            .iter()
+            .map(|record| format!("{}:{} {}", record.module, record.level, record.message))
+            .collect();
+        assert!(
+            lines.is_empty(),
+            "{} unannounced in the error log:\n{}",
+            lines.len(),
+            lines.join("\n")
+        );
         took
     }
 
@@ -361,7 +413,10 @@ impl Server {
                 return Some(Err(status));
             }
             let mut connection = Connection::open(self.address).ok()?;
-            connection.exchange(&Request::new("OPTIONS", "*")).ok().map(|_| Ok(()))
+            connection
+                .exchange(&Request::new("OPTIONS", "*"))
+                .ok()
+                .map(|_| Ok(()))
         });
         match answered {
             Some(Ok(())) => true,
@@ -383,10 +438,19 @@ impl Server {
     }
 
     fn explain(&self) {
-        eprintln!("--- httpd.conf\n{}", fs::read_to_string(self.root.join("httpd.conf")).unwrap_or_default());
+        eprintln!(
+            "--- httpd.conf\n{}",
+            fs::read_to_string(self.root.join("httpd.conf")).unwrap_or_default()
+        );
         eprintln!("--- output of httpd\n{}", self.output());
-        eprintln!("--- access log, last lines\n{}", log::tail(&self.root.join("access.log"), 15));
-        eprintln!("--- error log, last lines\n{}", log::tail(&self.error_log(), 60));
+        eprintln!(
+            "--- access log, last lines\n{}",
+            log::tail(&self.root.join("access.log"), 15)
+        );
+        eprintln!(
+            "--- error log, last lines\n{}",
+            log::tail(&self.error_log(), 60)
+        );
     }
 }
 

@@ -24,7 +24,12 @@ impl Site {
         static SITE: OnceLock<Site> = OnceLock::new();
         SITE.get_or_init(|| {
             let httpd = find_httpd();
-            Site { modules: find_modules(&httpd), compiled_in: compiled_in(&httpd), user: child_user(), httpd }
+            Site {
+                modules: find_modules(&httpd),
+                compiled_in: compiled_in(&httpd),
+                user: child_user(),
+                httpd,
+            }
         })
     }
 
@@ -59,8 +64,15 @@ fn find_httpd() -> PathBuf {
     if let Some(path) = env::var_os("WSGI_TEST_HTTPD") {
         return path.into();
     }
-    let asked = apxs("SBINDIR").zip(apxs("PROGNAME")).map(|(folder, name)| Path::new(&folder).join(name));
-    let usual = ["/usr/sbin/apache2", "/usr/sbin/httpd", "/usr/local/apache2/bin/httpd"].map(PathBuf::from);
+    let asked = apxs("SBINDIR")
+        .zip(apxs("PROGNAME"))
+        .map(|(folder, name)| Path::new(&folder).join(name));
+    let usual = [
+        "/usr/sbin/apache2",
+        "/usr/sbin/httpd",
+        "/usr/local/apache2/bin/httpd",
+    ]
+    .map(PathBuf::from);
     asked
         .into_iter()
         .chain(usual)
@@ -72,8 +84,16 @@ fn find_modules(httpd: &Path) -> PathBuf {
     if let Some(path) = env::var_os("WSGI_TEST_MODULES") {
         return path.into();
     }
-    let beside = httpd.parent().and_then(Path::parent).map(|prefix| prefix.join("modules"));
-    let usual = ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules"].map(PathBuf::from);
+    let beside = httpd
+        .parent()
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("modules"));
+    let usual = [
+        "/usr/lib/apache2/modules",
+        "/usr/lib64/httpd/modules",
+        "/usr/lib/httpd/modules",
+    ]
+    .map(PathBuf::from);
     apxs("LIBEXECDIR")
         .map(PathBuf::from)
         .into_iter()
@@ -90,10 +110,20 @@ fn apxs(what: &str) -> Option<String> {
 }
 
 fn compiled_in(httpd: &Path) -> HashSet<String> {
-    let output = Command::new(httpd).arg("-l").output().expect("httpd -l runs");
+    let output = Command::new(httpd)
+        .arg("-l")
+        .output()
+        .expect("httpd -l runs");
     String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| Some(line.trim().strip_suffix(".c")?.trim_start_matches("mod_").to_owned()))
+        .filter_map(|line| {
+            Some(
+                line.trim()
+                    .strip_suffix(".c")?
+                    .trim_start_matches("mod_")
+                    .to_owned(),
+            )
+        })
         .collect()
 }
 
@@ -105,8 +135,14 @@ fn child_user() -> Option<(String, String)> {
     let users = fs::read_to_string("/etc/passwd").expect("the system has a user list");
     let groups = fs::read_to_string("/etc/group").expect("the system has a group list");
     for name in ["www-data", "apache", "nobody"] {
-        let Some(user) = users.lines().map(fields).find(|user| user[0] == name) else { continue };
-        let group = groups.lines().map(fields).find(|group| group[2] == user[3]).expect("the user's group exists");
+        let Some(user) = users.lines().map(fields).find(|user| user[0] == name) else {
+            continue;
+        };
+        let group = groups
+            .lines()
+            .map(fields)
+            .find(|group| group[2] == user[3])
+            .expect("the user's group exists");
         return Some((name.to_owned(), group[0].to_owned()));
     }
     panic!("running as root, and there is none of the users www-data, apache, nobody to become");

@@ -17,7 +17,9 @@ use crate::site::is_root;
 
 /// The root of the source tree.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in the workspace")
 }
 
 /// The folder with the test applications, readable by httpd's children.
@@ -48,7 +50,8 @@ pub fn venv() -> &'static Path {
 pub(crate) fn python_home() -> Option<&'static Path> {
     static HOME: OnceLock<Option<PathBuf>> = OnceLock::new();
     HOME.get_or_init(|| {
-        let path = PathBuf::from(env::var_os("WSGI_TEST_PYTHON").filter(|value| !value.is_empty())?);
+        let path =
+            PathBuf::from(env::var_os("WSGI_TEST_PYTHON").filter(|value| !value.is_empty())?);
         if path.join("pyvenv.cfg").exists() {
             return Some(readable(&path, "python"));
         }
@@ -66,8 +69,8 @@ pub(crate) fn python_home() -> Option<&'static Path> {
 pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
-        let original =
-            env::var_os("WSGI_TEST_MODULE").map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from);
+        let original = env::var_os("WSGI_TEST_MODULE")
+            .map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from);
         assert!(
             original.exists(),
             "no module to test at {}: `make build` makes it, WSGI_TEST_MODULE names another one",
@@ -142,15 +145,26 @@ fn readable(path: &Path, name: &str) -> PathBuf {
     }
     let copy = folder().join(name);
     // `cp` keeps the symbolic links, which is what a virtual environment consists of.
-    let status = Command::new("cp").arg("-R").arg("-P").arg(&path).arg(&copy).status().unwrap();
+    let status = Command::new("cp")
+        .arg("-R")
+        .arg("-P")
+        .arg(&path)
+        .arg(&copy)
+        .status()
+        .unwrap();
     assert!(status.success(), "copying {} failed", path.display());
-    let status = Command::new("chmod").args(["-R", "a+rX"]).arg(&copy).status().unwrap();
+    let status = Command::new("chmod")
+        .args(["-R", "a+rX"])
+        .arg(&copy)
+        .status()
+        .unwrap();
     assert!(status.success(), "opening {} failed", copy.display());
     copy
 }
 
 fn open_to_all(path: &Path) -> bool {
-    path.ancestors().all(|part| fs::metadata(part).is_ok_and(|data| data.mode() & 0o001 != 0))
+    path.ancestors()
+        .all(|part| fs::metadata(part).is_ok_and(|data| data.mode() & 0o001 != 0))
 }
 
 /// This run's folder. Its name holds the process number, and the first use sweeps what dead runs left.
@@ -171,9 +185,15 @@ fn folder() -> &'static Path {
 /// Removes the folders of runs whose process is gone, and first the servers that such a run left behind.
 fn sweep() {
     let me = rustix::process::geteuid().as_raw();
-    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name();
-        let Some(owner) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok())
+        let Some(owner) = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok())
         else {
             continue;
         };
@@ -188,7 +208,10 @@ fn sweep() {
 }
 
 fn end_stray_server(root: &Path) {
-    let Some(pid) = fs::read_to_string(root.join("httpd.pid")).ok().and_then(|text| text.trim().parse().ok()) else {
+    let Some(pid) = fs::read_to_string(root.join("httpd.pid"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+    else {
         return;
     };
     // The number may belong to somebody else by now: the command line must name this very root.

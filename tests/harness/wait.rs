@@ -7,7 +7,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks until there is an answer; panics with `what` when there is none in time.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    eventually_within(PATIENCE, ask).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+    eventually_within(PATIENCE, ask)
+        .unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
 }
 
 /// Asks until there is an answer or the time is over.

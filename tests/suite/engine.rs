@@ -80,7 +80,10 @@ mpm_tests! {
 #[test]
 fn the_module_does_not_link_python() {
     ours_only!("mod_wsgi links libpython");
-    let output = Command::new("ldd").arg(module()).output().expect("ldd runs");
+    let output = Command::new("ldd")
+        .arg(module())
+        .output()
+        .expect("ldd runs");
     let linked = String::from_utf8_lossy(&output.stdout);
     assert!(linked.contains("libc.so"), "{linked}");
     assert!(!linked.contains("python"), "{linked}");
@@ -102,4 +105,3 @@ fn python_is_out_static_files_are_in(server: &Server, named: &str) {
 fn open(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
-

@@ -209,7 +209,10 @@ mpm_tests! {
 }
 
 fn start(mpm: Mpm) -> Server {
-    Server::builder(mpm).one_child().app("/f", "failures.wsgi").start()
+    Server::builder(mpm)
+        .one_child()
+        .app("/f", "failures.wsgi")
+        .start()
 }
 
 #[track_caller]

@@ -109,10 +109,14 @@ fn start(mpm: Mpm, sendfile: &str) -> Server {
         .file("content", content())
         .app("/file", "file_wrapper.wsgi")
         .conf("SetEnv test.file ${ROOT}/content")
-        .conf(&format!("WSGIEnableSendfile {sendfile}\nEnableSendfile {sendfile}"))
+        .conf(&format!(
+            "WSGIEnableSendfile {sendfile}\nEnableSendfile {sendfile}"
+        ))
         .start()
 }
 
 fn content() -> Vec<u8> {
-    (0..400_000_u32).map(|number| (number % 253) as u8).collect()
+    (0..400_000_u32)
+        .map(|number| (number % 253) as u8)
+        .collect()
 }

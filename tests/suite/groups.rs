@@ -65,7 +65,10 @@ fn main_is_main(mpm: Mpm) -> bool {
 }
 
 fn ask(server: &Server, host: &str, url: &str) -> Value {
-    server.send(&Request::get(url).header("Host", host)).expect(200).json()
+    server
+        .send(&Request::get(url).header("Host", host))
+        .expect(200)
+        .json()
 }
 
 const NAMES: &str = r#"

@@ -1,34 +1,34 @@
 //! All tests of the real server, in one program: a module a topic.
 
-/// Which URL reaches which script, and what refuses.
-mod mapping;
-/// Application groups and their names.
-mod groups;
-/// The environ, key by key.
-mod environ;
-/// Forwarded headers and who may send them.
-mod proxies;
-/// wsgi.input in every form.
-mod input;
-/// wsgi.errors and the standard streams.
-mod log_streams;
-/// wsgi.file_wrapper.
-mod file_wrapper;
-/// start_response and the body.
-mod response;
-/// What applications do wrong.
-mod failures;
-/// Edited scripts.
-mod reload;
-/// Scripts loaded at start.
-mod imports;
-/// wsgiref.validate as a judge.
-mod validator;
 /// Directives.
 mod config;
 /// The module without Python, and Pythons that cannot be had.
 mod engine;
+/// The environ, key by key.
+mod environ;
+/// What applications do wrong.
+mod failures;
+/// wsgi.file_wrapper.
+mod file_wrapper;
 /// Django, Flask, httpbin.
 mod frameworks;
+/// Application groups and their names.
+mod groups;
+/// Scripts loaded at start.
+mod imports;
+/// wsgi.input in every form.
+mod input;
 /// Children that are killed, restarted and stopped.
 mod lifecycle;
+/// wsgi.errors and the standard streams.
+mod log_streams;
+/// Which URL reaches which script, and what refuses.
+mod mapping;
+/// Forwarded headers and who may send them.
+mod proxies;
+/// Edited scripts.
+mod reload;
+/// start_response and the body.
+mod response;
+/// wsgiref.validate as a judge.
+mod validator;

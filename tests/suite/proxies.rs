@@ -130,7 +130,11 @@ mpm_tests! {
 }
 
 fn ask(server: &Server, url: &str, headers: &[(&str, &str)]) -> Value {
-    let request = headers.iter().fold(Request::get(url), |request, (name, value)| request.header(name, value));
+    let request = headers
+        .iter()
+        .fold(Request::get(url), |request, (name, value)| {
+            request.header(name, value)
+        });
     server.send(&request).expect(200).json()
 }
 

@@ -173,33 +173,88 @@ mpm_tests! {
 }
 
 fn start(mpm: Mpm) -> Server {
-    Server::builder(mpm).app("/r", "response.wsgi").app("/f", "failures.wsgi").start()
+    Server::builder(mpm)
+        .app("/r", "response.wsgi")
+        .app("/f", "failures.wsgi")
+        .start()
 }
 
 /// Case, exception, a part of its text.
 const REFUSED: [(&str, &str, &str); 25] = [
-    ("headers-tuple", "TypeError", "start_response() argument 2 must be list, not tuple"),
-    ("exc-info-string", "RuntimeError", "start_response() argument 'exc_info' must be a 3-tuple or None"),
+    (
+        "headers-tuple",
+        "TypeError",
+        "start_response() argument 2 must be list, not tuple",
+    ),
+    (
+        "exc-info-string",
+        "RuntimeError",
+        "start_response() argument 'exc_info' must be a 3-tuple or None",
+    ),
     ("status-bytes", "TypeError", "must be str, not bytes"),
     ("status-int", "TypeError", "must be str, not int"),
     ("status-unicode", "UnicodeEncodeError", "latin-1"),
-    ("status-short", "ValueError", "status code must be a 3 digit integer: b'20'"),
-    ("status-words", "ValueError", "status code must be a 3 digit integer: b'OK 200'"),
+    (
+        "status-short",
+        "ValueError",
+        "status code must be a 3 digit integer: b'20'",
+    ),
+    (
+        "status-words",
+        "ValueError",
+        "status code must be a 3 digit integer: b'OK 200'",
+    ),
     ("status-four", "ValueError", "b'2000 OK'"),
-    ("status-dash", "ValueError", "no space following status code: b'200-OK'"),
-    ("status-newline", "ValueError", "control character in status reason phrase: b'200 OK\\r\\nX: y'"),
-    ("header-list", "TypeError", "each header must be a 2-tuple, not list"),
-    ("header-short", "ValueError", "each header must be a 2-tuple, got length 1"),
-    ("header-long", "ValueError", "each header must be a 2-tuple, got length 3"),
+    (
+        "status-dash",
+        "ValueError",
+        "no space following status code: b'200-OK'",
+    ),
+    (
+        "status-newline",
+        "ValueError",
+        "control character in status reason phrase: b'200 OK\\r\\nX: y'",
+    ),
+    (
+        "header-list",
+        "TypeError",
+        "each header must be a 2-tuple, not list",
+    ),
+    (
+        "header-short",
+        "ValueError",
+        "each header must be a 2-tuple, got length 1",
+    ),
+    (
+        "header-long",
+        "ValueError",
+        "each header must be a 2-tuple, got length 3",
+    ),
     ("name-bytes", "TypeError", "must be str, not bytes"),
     ("name-empty", "ValueError", "header name is empty"),
-    ("name-space", "ValueError", "space character in header name: b'X Space'"),
-    ("name-control", "ValueError", "control character in header name: b'X\\r\\nEvil'"),
+    (
+        "name-space",
+        "ValueError",
+        "space character in header name: b'X Space'",
+    ),
+    (
+        "name-control",
+        "ValueError",
+        "control character in header name: b'X\\r\\nEvil'",
+    ),
     ("name-unicode", "UnicodeEncodeError", "latin-1"),
     ("value-bytes", "TypeError", "must be str, not bytes"),
     ("value-int", "TypeError", "must be str, not int"),
-    ("value-newline", "ValueError", "carriage return/line feed character in header value: b'a\\r\\nSet-Cookie"),
-    ("value-lf", "ValueError", "carriage return/line feed character in header value: b'a\\nb'"),
+    (
+        "value-newline",
+        "ValueError",
+        "carriage return/line feed character in header value: b'a\\r\\nSet-Cookie",
+    ),
+    (
+        "value-lf",
+        "ValueError",
+        "carriage return/line feed character in header value: b'a\\nb'",
+    ),
     ("value-unicode", "UnicodeEncodeError", "latin-1"),
     ("no-arguments", "TypeError", ""),
     ("four-arguments", "TypeError", ""),
