@@ -181,7 +181,7 @@ messages! {
     ScriptIsDirectory = 136 Error "attempt to invoke a directory as WSGI application: '{}'",
         cause: "The URL was mapped to a directory.",
         remedy: "Name a script in the alias, or in the URL where the alias has a directory as its target.";
-    PathInfoRefused = 137 Error "'{}' disallows additional path information: '{}'",
+    PathInfoRefused = 137 Error "'{}' takes no additional path information with AcceptPathInfo Off: '{}'",
         cause: "AcceptPathInfo is Off where the script is.",
         remedy: "Remove AcceptPathInfo Off.";
     TransferEncoding = 138 Error "unexpected value for Transfer-Encoding of {}",
@@ -241,7 +241,7 @@ messages! {
     NoEffectYet = 1007 Warning "{} has no effect: {}",
         cause: "The configuration uses a directive that this release accepts but does not act upon.",
         remedy: "Remove the directive, or wait for the release that has it.";
-    DaemonServedEmbedded = 1008 Warning "{} describes daemon processes; there are none, and all requests are served in the httpd children",
+    DaemonServedEmbedded = 1008 Warning "{} is for daemon processes; there are none here, and all requests are served embedded, in the httpd children",
         cause: "The configuration was written for daemon mode.",
         remedy: "Nothing, if that is what is wanted. Processes and threads are those of the MPM.";
     BodyTooLarge = 1009 Error "Content-Length of {} exceeds LimitRequestBody of {}",
