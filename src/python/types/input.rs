@@ -222,17 +222,24 @@ fn read_bytes<'i>(
                 // Sends a pending "100 Continue" without reading anything.
                 return host.read_body(&mut []).map(|_| false);
             }
-            while data.len() < want {
-                let at = data.len();
-                let step = (want - at).min(at.clamp(STEP, MAX_STEP));
-                data.resize(at + step, 0);
-                let got = host.read_body(&mut data[at..]);
-                data.truncate(at + *got.as_ref().unwrap_or(&0));
-                if got? == 0 {
-                    return Ok(true);
+            // Memory is only added, and cleared, once what is there was filled: pieces may be small.
+            let mut filled = data.len();
+            let ended = loop {
+                if filled == want {
+                    break Ok(false);
                 }
-            }
-            Ok(false)
+                if filled == data.len() {
+                    let step = (want - filled).min(filled.clamp(STEP, MAX_STEP));
+                    data.resize(filled + step, 0);
+                }
+                match host.read_body(&mut data[filled..]) {
+                    Ok(0) => break Ok(true),
+                    Ok(got) => filled += got,
+                    Err(failure) => break Err(failure),
+                }
+            };
+            data.truncate(filled);
+            ended
         })?;
     }
     py.bytes(&data)
