@@ -28,7 +28,9 @@ class FileWrapper:
     """`wsgi.file_wrapper`: an iterable over a file, which httpd sends itself where the file has a descriptor."""
 
     def __init__(self, filelike, blksize=8192):
-        blksize = blksize.__index__()
+        import operator
+
+        blksize = operator.index(blksize)
         if blksize < 0:
             raise ValueError("blksize must be a non-negative integer")
         self.__filelike = filelike
