@@ -1,1 +1,279 @@
+//! Drives the engine through a host table of test functions, without httpd.
+//!
+//! Python starts once in a process and tests are threads of one process, so they share the interpreters. Each test has
+//! script files of its own, and an application group of its own where it changes what belongs to the interpreter.
 
+#![allow(clippy::unwrap_used)]
+
+mod body;
+mod close;
+mod environ;
+mod errors_log;
+mod events;
+mod extensions;
+mod file_wrapper;
+mod host;
+mod input;
+mod interpreters;
+mod leaks;
+mod scripts;
+mod start_response;
+mod stop;
+mod threads;
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+use wsgi_abi::{Bytes, EnvEntry, KeyKind, RunOutcome, RunRequest};
+
+use host::{Exchange, Host, Piece};
+
+/// Level of `wsgi.errors`, and of what goes wrong.
+const ERROR: i32 = 3;
+
+/// What the scripts of the tests have in common.
+const PRELUDE: &str = r#"
+import sys
+
+def respond(start_response, value):
+    """A whole response with `value` as its body."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [value if isinstance(value, bytes) else str(value).encode()]
+
+def attempt(function, *args):
+    """What the call gives, or how it fails."""
+    try:
+        return function(*args)
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+
+class Body:
+    """An iterable that counts the calls of its close()."""
+    closed = 0
+
+    def __init__(self, chunks):
+        self.chunks = iter(chunks)
+
+    def __iter__(self):
+        return self.chunks
+
+    def close(self):
+        Body.closed += 1
+"#;
+
+/// Starts Python, unless another test did.
+fn start() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        // SAFETY: the functions keep the contract of the table.
+        unsafe { crate::host::set(&host::TABLE) };
+        let process = crate::Process {
+            multithread: true,
+            maximum_processes: 3,
+            threads_per_process: 25,
+            apache_version: [2, 4, 57],
+            server_description: b"Test/1.0 (caf\xe9)".to_vec(),
+            mpm_name: b"event".to_vec(),
+            server_software: b"Test/1.0".to_vec(),
+            ..crate::Process::default()
+        };
+        let config = crate::Config {
+            process,
+            ..crate::Config::default()
+        };
+        crate::start(config).unwrap();
+    });
+}
+
+/// A script file of its own.
+struct Script {
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+impl Script {
+    /// With `source` behind the prelude.
+    fn new(source: &str) -> Script {
+        let dir = tempfile::tempdir().unwrap();
+        let script = Script {
+            path: dir.path().join("test.wsgi"),
+            _dir: dir,
+        };
+        script.write(source);
+        script
+    }
+
+    /// With an `application(environ, start_response)` of these lines.
+    fn app(lines: &str) -> Script {
+        let mut source = String::from("def application(environ, start_response):\n");
+        for line in lines.lines() {
+            source += &format!("    {line}\n");
+        }
+        Script::new(&source)
+    }
+
+    /// Writes the file anew, without the time of its change being told: requests do.
+    fn write(&self, source: &str) {
+        std::fs::write(&self.path, format!("{PRELUDE}\n{source}")).unwrap();
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request::new(&self.path)
+    }
+
+    fn run(&self) -> Exchange {
+        self.request().run()
+    }
+
+    /// The body of a response that went well.
+    fn text(&self) -> String {
+        self.request().text()
+    }
+}
+
+/// The value of a Python expression inside an application, as text, or the exception that it raises.
+fn ask(expression: &str) -> String {
+    Script::app(&format!(
+        "return respond(start_response, attempt(lambda: {expression}))"
+    ))
+    .text()
+}
+
+/// Makes a request and runs it.
+struct Request<'a> {
+    script: &'a Path,
+    group: String,
+    callable: String,
+    entries: Vec<(KeyKind, u16, Vec<u8>, Option<Vec<u8>>)>,
+    host: Host,
+    resource: String,
+    mtime: i64,
+    reloading: bool,
+    load_timeout: u32,
+    https: bool,
+    has_body: bool,
+    header_only: bool,
+    apache_request: *mut c_void,
+}
+
+impl<'a> Request<'a> {
+    fn new(script: &'a Path) -> Request<'a> {
+        Request {
+            script,
+            group: String::new(),
+            callable: String::from("application"),
+            entries: Vec::new(),
+            host: Host::default(),
+            resource: String::from("/resource"),
+            mtime: 1,
+            reloading: true,
+            load_timeout: 30,
+            https: false,
+            has_body: false,
+            header_only: false,
+            apache_request: std::ptr::null_mut(),
+        }
+    }
+
+    fn group(mut self, group: &str) -> Self {
+        self.group = group.to_owned();
+        self
+    }
+
+    fn callable(mut self, name: &str) -> Self {
+        self.callable = name.to_owned();
+        self
+    }
+
+    /// A modification time, as the module would have told it.
+    fn mtime(mut self, mtime: i64) -> Self {
+        self.mtime = mtime;
+        self
+    }
+
+    fn known(mut self, id: u16, value: &[u8]) -> Self {
+        self.entries
+            .push((KeyKind::Known, id, Vec::new(), Some(value.to_vec())));
+        self
+    }
+
+    fn header(mut self, name: &str, value: &[u8]) -> Self {
+        self.entries
+            .push((KeyKind::Header, 0, name.into(), Some(value.to_vec())));
+        self
+    }
+
+    fn literal(mut self, key: &[u8], value: Option<&[u8]>) -> Self {
+        let value = value.map(<[u8]>::to_vec);
+        self.entries
+            .push((KeyKind::Literal, 0, key.to_vec(), value));
+        self
+    }
+
+    fn body(mut self, pieces: impl IntoIterator<Item = Piece>) -> Self {
+        self.host.body = pieces.into_iter().collect::<VecDeque<_>>().into();
+        self.has_body = true;
+        self
+    }
+
+    /// The client is there for this many writes only.
+    fn aborted_after(mut self, writes: usize) -> Self {
+        self.host.aborted_after = Some(writes);
+        self
+    }
+
+    fn header_only(mut self) -> Self {
+        self.header_only = true;
+        self
+    }
+
+    fn run(mut self) -> Exchange {
+        start();
+        let host = std::mem::take(&mut self.host);
+        let entries: Vec<EnvEntry> = self
+            .entries
+            .iter()
+            .map(|(kind, id, key, value)| EnvEntry {
+                kind: *kind,
+                id: *id,
+                key: Bytes::new(key),
+                value: value.as_deref().map_or(Bytes::ABSENT, Bytes::new),
+            })
+            .collect();
+        host.run(|request| {
+            let raw = RunRequest {
+                host: request,
+                group: Bytes::new(self.group.as_bytes()),
+                script: Bytes::new(self.script.as_os_str().as_encoded_bytes()),
+                script_mtime: self.mtime,
+                callable: Bytes::new(self.callable.as_bytes()),
+                resource: Bytes::new(self.resource.as_bytes()),
+                environ: entries.as_ptr(),
+                environ_len: entries.len(),
+                apache_request: self.apache_request,
+                request_time: 1_700_000_000_250_000,
+                load_timeout: self.load_timeout,
+                script_reloading: self.reloading,
+                https: self.https,
+                has_body: self.has_body,
+                header_only: self.header_only,
+            };
+            // SAFETY: everything that `raw` points at outlives the call, and the host is this thread's.
+            unsafe { crate::run(&raw) }
+        })
+    }
+
+    /// The body of a response that went well.
+    fn text(self) -> String {
+        let exchange = self.run();
+        assert_eq!(
+            exchange.outcome,
+            Some(RunOutcome::Responded),
+            "{exchange:?}"
+        );
+        exchange.text()
+    }
+}
