@@ -182,10 +182,11 @@ fn pool(conf: &mut String, builder: &Builder) {
         )
     } else {
         let processes = if builder.one_child { 1 } else { processes };
-        let all = processes * threads;
+        // Room in the scoreboard for children that are still ending while their successors serve.
+        let (all, limit) = (processes * threads, processes + 4);
         write!(
             conf,
-            "ThreadsPerChild {threads}\nStartServers {processes}\nServerLimit {processes}\n\
+            "ThreadsPerChild {threads}\nStartServers {processes}\nServerLimit {limit}\n\
              MaxRequestWorkers {all}\nMinSpareThreads 1\nMaxSpareThreads {all}\n",
         )
     };

@@ -156,7 +156,7 @@ mpm_tests! {
                 WSGIServerMetrics On")
             .start();
         assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
-        server.expect_log("(?i)WSGIDaemonProcess.*embedded|embedded.*WSGIDaemonProcess");
+        server.expect_log("(?i)WSGIDaemonProcess.*(embedded|served in)");
         for name in ["WSGISlowRequests", "WSGIServerMetrics"] {
             let record = server.expect_log(name);
             assert_eq!(record.level, "warn", "{record:?}");

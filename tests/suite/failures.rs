@@ -105,7 +105,7 @@ mpm_tests! {
             assert!(response.is_complete(), "{case}");
             server.expect_log(log);
         }
-        server.allow_log("exception raised (processing|by) WSGI script|(?i)'close' attribute");
+        server.allow_log("exception raised (processing|by) WSGI script|(?i)close'? attribute");
         server.get("/f/good").expect(200);
     }
 

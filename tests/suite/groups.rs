@@ -60,7 +60,7 @@ mpm_tests! {
 
 /// mod_wsgi 6.1.1 enters the wrong interpreter for `%{GLOBAL}` on a thread that served a sub-interpreter first
 /// (`PyGILState_Ensure` finds that thread state); nothing about it can be tested there where threads are.
-fn main_is_main(mpm: Mpm) -> bool {
+pub(crate) fn main_is_main(mpm: Mpm) -> bool {
     ours() || !mpm.threaded()
 }
 

@@ -71,7 +71,7 @@ mpm_tests! {
     }
 
     fn a_restart_waits_for_the_request_inside(mpm) {
-        let server = start(mpm, 1, 4);
+        let server = start(mpm, 2, 4);
         let mut connection = server.connect();
         connection.send(Request::get("/stream").to_bytes());
         assert_eq!(connection.read_head().unwrap().status, 200);

@@ -135,7 +135,7 @@ mpm_tests! {
             .start();
         server.get("/exact").expect(200);
         server.get("/exact/more").expect(404);
-        server.expect_log("(?i)AcceptPathInfo");
+        server.expect_log("(?i)(AcceptPathInfo|path info)");
         server.get("/gone").expect(404);
         server.expect_log("(?i)not found");
         server.get("/folder/").expect(403);
