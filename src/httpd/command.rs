@@ -1,29 +1,34 @@
 //! Directives: the line that httpd is reading, and the table of commands.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int};
 
+use crate::module::{Module, directive};
 use crate::pool::Pool;
 use crate::{c_bytes, sys};
 
-/// Type of the function behind every directive of ours: the raw arguments, one string.
-pub type RawArgs = unsafe extern "C" fn(*mut sys::cmd_parms, *mut c_void, *const c_char) -> *const c_char;
+/// What follows a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next line.
+    Line,
+    /// The directives inside: it was the beginning of a container.
+    Inside,
+}
 
-/// One entry of the command table. `name` and `help` must be C strings.
-pub const fn entry(
-    name: *const c_char,
-    function: RawArgs,
+/// One entry of the command table of `M`, for its directive `number`.
+pub const fn entry<M: Module>(
+    name: &'static CStr,
     number: usize,
     places: c_int,
-    help: *const c_char,
+    help: &'static CStr,
 ) -> sys::command_rec {
-    // httpd declares the function with `void *` for the second argument, as here.
     sys::command_rec {
-        name,
-        func: sys::cmd_func { raw_args: Some(function) },
+        name: name.as_ptr(),
+        func: sys::cmd_func { raw_args: Some(directive::<M>) },
         cmd_data: std::ptr::without_provenance_mut(number),
         req_override: places,
         args_how: sys::RAW_ARGS,
-        errmsg: help,
+        errmsg: help.as_ptr(),
     }
 }
 
@@ -47,7 +52,7 @@ pub struct Command<'c> {
 impl<'c> Command<'c> {
     /// # Safety
     /// `raw` must be what httpd gave to a directive's function, during that call.
-    pub unsafe fn from_raw(raw: *mut sys::cmd_parms) -> Self {
+    pub(crate) unsafe fn from_raw(raw: *mut sys::cmd_parms) -> Self {
         // SAFETY: by contract.
         Self { raw: unsafe { &mut *raw } }
     }
@@ -58,8 +63,7 @@ impl<'c> Command<'c> {
         unsafe { (*self.raw.cmd).cmd_data.addr() }
     }
 
-    /// The pool of the configuration.
-    pub fn pool(&self) -> Pool<'c> {
+    fn pool(&self) -> Pool<'c> {
         // SAFETY: lives beyond the reading of the configuration.
         unsafe { Pool::from_raw(self.raw.pool) }
     }
@@ -67,17 +71,6 @@ impl<'c> Command<'c> {
     /// Whether the directive stands in `<Directory>`, `<Location>`, `<Files>` or `.htaccess`.
     pub fn in_section(&self) -> bool {
         !self.raw.path.is_null()
-    }
-
-    /// The server that is being configured.
-    pub fn server(&self) -> *mut sys::server_rec {
-        self.raw.server
-    }
-
-    /// Whether that is a virtual host.
-    pub fn in_virtual_host(&self) -> bool {
-        // SAFETY: httpd sets the server before it calls.
-        unsafe { (*self.raw.server).is_virtual != 0 }
     }
 
     /// "file:line".
@@ -104,7 +97,7 @@ impl<'c> Command<'c> {
     }
 
     /// Reads the directives inside this container. The error is a C string, or null.
-    pub fn walk_inside(&mut self) -> *const c_char {
+    pub(crate) fn walk_inside(&mut self) -> *const c_char {
         // SAFETY: the tree belongs to the configuration that is being read; the functions of directives are called
         // with the same parameters, which this value does not use meanwhile.
         unsafe {
@@ -118,7 +111,7 @@ impl<'c> Command<'c> {
     }
 
     /// An error text for httpd.
-    pub fn error(&self, text: &str) -> *const c_char {
+    pub(crate) fn error(&self, text: &str) -> *const c_char {
         let text = CString::new(text).unwrap_or_default();
         self.pool().dup(text.as_bytes())
     }

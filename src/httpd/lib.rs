@@ -5,7 +5,6 @@
 
 pub mod command;
 pub mod guard;
-pub mod hooks;
 pub mod log;
 pub mod module;
 pub mod mpm;
@@ -16,4 +15,4 @@ pub mod stream;
 mod text;
 
 pub use httpd_sys as sys;
-pub use text::{c_bytes, c_bytes_opt};
+use text::{c_bytes, c_bytes_opt};

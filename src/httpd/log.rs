@@ -1,6 +1,7 @@
 //! The error log.
 
 use std::ffi::{CString, c_int};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::{module, sys};
 
@@ -9,12 +10,12 @@ use crate::{module, sys};
 pub struct Level(pub c_int);
 
 impl Level {
+    /// `APLOG_CRIT`
+    pub const CRITICAL: Level = Level(sys::APLOG_CRIT as c_int);
     /// `APLOG_ERR`
     pub const ERROR: Level = Level(sys::APLOG_ERR as c_int);
     /// `APLOG_WARNING`
     pub const WARNING: Level = Level(sys::APLOG_WARNING as c_int);
-    /// `APLOG_NOTICE`
-    pub const NOTICE: Level = Level(sys::APLOG_NOTICE as c_int);
     /// `APLOG_INFO`
     pub const INFO: Level = Level(sys::APLOG_INFO as c_int);
 }
@@ -22,17 +23,29 @@ impl Level {
 /// Name that stands for the source file in `ErrorLogFormat`'s `%F`; the lines carry numbers of their own.
 const FILE: &std::ffi::CStr = c"mod_wsgi_rs";
 
-/// Logs a line to a server's log. `server` may be null for the main one.
-///
+/// The main server of the configuration in force, whose log and level are used where there is no request.
+static MAIN: AtomicPtr<sys::server_rec> = AtomicPtr::new(std::ptr::null_mut());
+
 /// # Safety
-/// `server` must be null or a live server_rec.
-pub unsafe fn server(server: *const sys::server_rec, level: Level, line: &[u8]) {
-    let line = c_line(line);
-    // SAFETY: by contract; the format takes one C string.
+/// `main` must be the main server of the configuration in force, until [`forget_main`].
+pub(crate) unsafe fn set_main(main: *mut sys::server_rec) {
+    MAIN.store(main, Ordering::Release);
+}
+
+/// The configuration is no longer in force.
+pub(crate) fn forget_main() {
+    MAIN.store(std::ptr::null_mut(), Ordering::Release);
+}
+
+/// Logs a line to the server's log.
+pub fn server(level: Level, line: &[u8]) {
+    let server = MAIN.load(Ordering::Acquire);
+    // SAFETY: null, or the main server of the configuration in force; the format takes one C string. [S-8]
     unsafe {
         if !server.is_null() && sys::wsgi_shim_server_log_level(server, module::index()) < level.0 {
             return;
         }
+        let line = c_line(line);
         sys::ap_log_error_(
             FILE.as_ptr(),
             0,
@@ -68,7 +81,7 @@ pub fn startup(level: Level, line: &str) {
 ///
 /// # Safety
 /// `request` must be a live request_rec.
-pub unsafe fn request(request: *const sys::request_rec, level: Level, line: &[u8]) {
+pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, line: &[u8]) {
     // SAFETY: by contract; the format takes one C string.
     unsafe {
         if sys::wsgi_shim_log_level(request, module::index()) < level.0 {

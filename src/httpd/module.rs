@@ -1,19 +1,120 @@
-//! The record of our own module, as far as the wrappers need it: the index under which httpd keeps our
-//! configurations and our log level.
+//! Our own module, as httpd sees it: a record, configurations, directives, hooks. A [`Module`] says what each does in
+//! ordinary Rust; [`record`] makes the C functions.
 
-use std::ffi::{c_int, c_void};
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::sys;
+use crate::command::{Command, Next};
+use crate::guard::{guard, guard_or};
+use crate::pool::Pool;
+use crate::request::Request;
+use crate::{c_bytes, log, mpm, sys};
+
+/// What a hook answers to httpd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done.
+    Ok,
+    /// Not ours.
+    Declined,
+    /// An HTTP status, or another of httpd's codes.
+    Status(c_int),
+}
+
+impl Answer {
+    fn code(self) -> c_int {
+        match self {
+            Answer::Ok => sys::OK as c_int,
+            Answer::Declined => sys::DECLINED,
+            Answer::Status(status) => status,
+        }
+    }
+}
+
+/// A module.
+///
+/// # Safety
+/// There must be only one implementation in a shared object, the one that its [`Record`] was made for: configurations
+/// are found by the record's index, and taken for the types that stand here.
+pub unsafe trait Module: Sized + 'static {
+    /// What is kept with each server. `Sync`, as requests of all threads look at it.
+    type Server: Default + Sync;
+    /// What is kept with each `<Directory>`, `<Location>`, `<Files>` and `.htaccess`.
+    type Place: Default + Sync;
+    /// Module files whose `translate_name` runs before ours, each list ended by null.
+    const TRANSLATE_AFTER: &'static Files;
+    /// Those that run after it.
+    const TRANSLATE_BEFORE: &'static Files;
+
+    /// The exported record.
+    fn record() -> &'static Record;
+
+    /// A virtual host's configuration over the main server's.
+    fn merge_server(outer: &Self::Server, inner: &Self::Server) -> Self::Server;
+    /// A place's configuration over that of the place around it.
+    fn merge_place(outer: &Self::Place, inner: &Self::Place) -> Self::Place;
+    /// Reads a directive. The error ends the reading of the configuration.
+    fn directive(
+        line: &mut Command<'_>,
+        args: &[u8],
+        server: &mut Self::Server,
+        place: &mut Self::Place,
+    ) -> Result<Next, String>;
+    /// The container whose directive answered [`Next::Inside`] has been read.
+    fn container_end();
+    /// Before the configuration is read, twice at start and again at each restart.
+    fn pre_config();
+    /// When all of it was read, also for `httpd -t`. Whether it may stand.
+    fn check_config(servers: &[&Self::Server]) -> bool;
+    /// When the configuration is known to be good, in the parent. Returns what is added to the server's banner.
+    fn post_config(servers: &[&Self::Server]) -> &'static CStr;
+    /// In each child after it has become the unprivileged user, before its first connection.
+    fn child_init();
+    /// At the end of a child that went through `child_init`.
+    fn child_exit();
+    /// For each request, to find the file that the URL means.
+    fn translate_name(request: Request<'_>) -> Answer;
+    /// For each request whose URL is known and allowed, to answer it.
+    fn handler(request: Request<'_>) -> Answer;
+}
+
+/// Names of module files, ended by null.
+#[repr(transparent)]
+pub struct Files(pub [*const c_char; 3]);
+
+// SAFETY: static strings.
+unsafe impl Sync for Files {}
+
+/// A module record. httpd writes its index, handle and name.
+#[repr(transparent)]
+pub struct Record(UnsafeCell<sys::module>);
+
+// SAFETY: httpd writes to it only while it has one thread. [S-1]
+unsafe impl Sync for Record {}
 
 static RECORD: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Remembers the record. To be called when hooks are registered, before anything else here.
-///
-/// # Safety
-/// `record` must be the module record that httpd loaded, and live for ever (the module is linked `nodelete`). [S-1]
-pub unsafe fn set_record(record: *mut sys::module) {
-    RECORD.store(record, Ordering::Release);
+/// The record of `M`, to be exported under the name that `LoadModule` gives. `name` is what `<IfModule>` and `LogLevel`
+/// go by; `commands` must be a table that ends with [`crate::command::end`].
+pub const fn record<M: Module>(name: &'static CStr, commands: &'static [sys::command_rec]) -> Record {
+    Record(UnsafeCell::new(sys::module {
+        version: sys::MODULE_MAGIC_NUMBER_MAJOR as c_int,
+        minor_version: sys::MODULE_MAGIC_NUMBER_MINOR as c_int,
+        module_index: -1,
+        name: name.as_ptr(),
+        dynamic_load_handle: std::ptr::null_mut(),
+        next: std::ptr::null_mut(),
+        magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
+        rewrite_args: None,
+        create_dir_config: Some(create_place::<M>),
+        merge_dir_config: Some(merge_place::<M>),
+        create_server_config: Some(create_server::<M>),
+        merge_server_config: Some(merge_server::<M>),
+        cmds: commands.as_ptr(),
+        register_hooks: Some(register_hooks::<M>),
+        flags: 0,
+    }))
 }
 
 /// Our index, or `APLOG_NO_MODULE` before the module is registered.
@@ -29,37 +130,189 @@ pub fn index() -> c_int {
 /// Our entry in a vector of configurations (`ap_get_module_config`).
 ///
 /// # Safety
-/// `vector` must be a configuration vector of httpd, and `T` what our creators put there. The result lives as long
-/// as the vector's pool, which must cover `'a`.
-pub unsafe fn config<'a, T>(vector: *const sys::ap_conf_vector_t) -> Option<&'a T> {
-    // SAFETY: a vector is an array of pointers with an entry for each module index. [S-2]
-    unsafe { entry(vector).cast::<T>().as_ref() }
-}
-
-/// The same, to be changed while the configuration is read, when httpd has one thread.
-///
-/// # Safety
-/// As for [`config`], and nobody else may look at the entry during `'a`.
-pub unsafe fn config_mut<'a, T>(vector: *const sys::ap_conf_vector_t) -> Option<&'a mut T> {
-    // SAFETY: as above.
-    unsafe { entry(vector).cast::<T>().as_mut() }
+/// `vector` must be null or a configuration vector of httpd.
+pub(crate) unsafe fn entry(vector: *const sys::ap_conf_vector_t) -> *mut c_void {
+    match usize::try_from(index()) {
+        // SAFETY: by contract. [S-2]
+        Ok(index) if !vector.is_null() => unsafe { vector.cast::<*mut c_void>().add(index).read() },
+        _ => std::ptr::null_mut(),
+    }
 }
 
 /// Sets our entry (`ap_set_module_config`).
 ///
 /// # Safety
-/// As for [`config`].
-pub unsafe fn set_config(vector: *mut sys::ap_conf_vector_t, value: *mut c_void) {
+/// `vector` must be a configuration vector of httpd.
+pub(crate) unsafe fn set_entry(vector: *mut sys::ap_conf_vector_t, value: *mut c_void) {
     if let Ok(index) = usize::try_from(index()) {
-        // SAFETY: as above. [S-2]
+        // SAFETY: by contract. [S-2]
         unsafe { vector.cast::<*mut c_void>().add(index).write(value) }
     }
 }
 
-unsafe fn entry(vector: *const sys::ap_conf_vector_t) -> *mut c_void {
-    match usize::try_from(index()) {
-        // SAFETY: by contract of the callers. [S-2]
-        Ok(index) if !vector.is_null() => unsafe { vector.cast::<*mut c_void>().add(index).read() },
-        _ => std::ptr::null_mut(),
+/// Our configurations of all servers.
+///
+/// # Safety
+/// `main` must be httpd's list of servers, which lives during `'s`.
+unsafe fn all_servers<'s, M: Module>(main: *mut sys::server_rec) -> Vec<&'s M::Server> {
+    let mut servers = Vec::new();
+    let mut next = main;
+    // SAFETY: by contract; the list ends with null, and `create_server` made the entries.
+    unsafe {
+        while let Some(server) = next.as_ref() {
+            servers.extend(entry(server.module_config).cast::<M::Server>().as_ref());
+            next = server.next;
+        }
     }
+    servers
+}
+
+unsafe extern "C" fn create_server<M: Module>(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) -> *mut c_void {
+    // SAFETY: the pool of the configuration.
+    guard(|| unsafe { own(pool, M::Server::default()) })
+}
+
+unsafe extern "C" fn merge_server<M: Module>(
+    pool: *mut sys::apr_pool_t,
+    outer: *mut c_void,
+    inner: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: both were made by `create_server` or here.
+    guard(|| unsafe { own(pool, M::merge_server(&*outer.cast(), &*inner.cast())) })
+}
+
+unsafe extern "C" fn create_place<M: Module>(pool: *mut sys::apr_pool_t, _: *mut c_char) -> *mut c_void {
+    // SAFETY: the pool of the configuration, or of a request for `.htaccess`.
+    guard(|| unsafe { own(pool, M::Place::default()) })
+}
+
+unsafe extern "C" fn merge_place<M: Module>(
+    pool: *mut sys::apr_pool_t,
+    outer: *mut c_void,
+    inner: *mut c_void,
+) -> *mut c_void {
+    // SAFETY: both were made by `create_place` or here.
+    guard(|| unsafe { own(pool, M::merge_place(&*outer.cast(), &*inner.cast())) })
+}
+
+/// # Safety
+/// `pool` must be a live pool.
+unsafe fn own<T>(pool: *mut sys::apr_pool_t, value: T) -> *mut c_void {
+    // SAFETY: by contract.
+    let value: *mut T = unsafe { Pool::from_raw(pool) }.own(value);
+    value.cast()
+}
+
+/// The function behind every directive of `M`.
+pub(crate) unsafe extern "C" fn directive<M: Module>(
+    parms: *mut sys::cmd_parms,
+    place: *mut c_void,
+    args: *const c_char,
+) -> *const c_char {
+    guard(|| {
+        // SAFETY: httpd calls with the line that it is reading, while it has one thread or for `.htaccess`; both
+        // configurations were made above. The server's is not written to for `.htaccess`, which has no directives
+        // for servers.
+        let (mut line, args, server, place) = unsafe {
+            let line = Command::from_raw(parms);
+            let server = entry((*(*parms).server).module_config).cast::<M::Server>();
+            (line, c_bytes(args), server.as_mut(), place.cast::<M::Place>().as_mut())
+        };
+        let (Some(server), Some(place)) = (server, place) else { return std::ptr::null() };
+        match M::directive(&mut line, args, server, place) {
+            Ok(Next::Line) => std::ptr::null(),
+            Ok(Next::Inside) => {
+                let answer = line.walk_inside();
+                M::container_end();
+                answer
+            }
+            Err(text) => line.error(&text),
+        }
+    })
+}
+
+unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
+    const NONE: *const *const c_char = std::ptr::null();
+    const MIDDLE: c_int = sys::APR_HOOK_MIDDLE as c_int;
+    // SAFETY: registers functions that live for ever, and lists that end with null. [S-1]
+    guard(|| unsafe {
+        RECORD.store(M::record().0.get(), Ordering::Release);
+        sys::ap_hook_pre_config(Some(pre_config::<M>), NONE, NONE, MIDDLE);
+        sys::ap_hook_check_config(Some(check_config::<M>), NONE, NONE, MIDDLE);
+        sys::ap_hook_post_config(Some(post_config::<M>), NONE, NONE, MIDDLE);
+        sys::ap_hook_child_init(Some(child_init::<M>), NONE, NONE, MIDDLE);
+        let (after, before) = (M::TRANSLATE_AFTER.0.as_ptr(), M::TRANSLATE_BEFORE.0.as_ptr());
+        sys::ap_hook_translate_name(Some(translate_name::<M>), after, before, MIDDLE);
+        sys::ap_hook_handler(Some(handler::<M>), NONE, NONE, MIDDLE);
+    });
+}
+
+unsafe extern "C" fn pre_config<M: Module>(
+    _pconf: *mut sys::apr_pool_t,
+    _plog: *mut sys::apr_pool_t,
+    _ptemp: *mut sys::apr_pool_t,
+) -> c_int {
+    guard(|| {
+        log::forget_main();
+        M::pre_config();
+        sys::OK as c_int
+    })
+}
+
+unsafe extern "C" fn check_config<M: Module>(
+    _pconf: *mut sys::apr_pool_t,
+    _plog: *mut sys::apr_pool_t,
+    _ptemp: *mut sys::apr_pool_t,
+    main: *mut sys::server_rec,
+) -> c_int {
+    // SAFETY: httpd's list of servers.
+    guard(|| match M::check_config(&unsafe { all_servers::<M>(main) }) {
+        true => sys::OK as c_int,
+        false => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
+    })
+}
+
+unsafe extern "C" fn post_config<M: Module>(
+    pconf: *mut sys::apr_pool_t,
+    _plog: *mut sys::apr_pool_t,
+    _ptemp: *mut sys::apr_pool_t,
+    main: *mut sys::server_rec,
+) -> c_int {
+    guard(|| {
+        if mpm::is_first_pass() {
+            return sys::OK as c_int;
+        }
+        // SAFETY: httpd's list of servers, in force until the next `pre_config`; the configuration pool, into which
+        // httpd copies the text.
+        unsafe {
+            log::set_main(main);
+            let component = M::post_config(&all_servers::<M>(main));
+            sys::ap_add_version_component(pconf, component.as_ptr());
+        }
+        sys::OK as c_int
+    })
+}
+
+unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
+    unsafe extern "C" fn child_exit<M: Module>(_: *mut c_void) -> sys::apr_status_t {
+        guard_or(0, || {
+            M::child_exit();
+            0
+        })
+    }
+    guard(|| {
+        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data.
+        unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>) };
+        M::child_init();
+    });
+}
+
+unsafe extern "C" fn translate_name<M: Module>(request: *mut sys::request_rec) -> c_int {
+    // SAFETY: httpd lends the request for the time of the hook.
+    guard(|| M::translate_name(unsafe { Request::from_raw(request) }).code())
+}
+
+unsafe extern "C" fn handler<M: Module>(request: *mut sys::request_rec) -> c_int {
+    // SAFETY: httpd lends the request for the time of the hook.
+    guard(|| M::handler(unsafe { Request::from_raw(request) }).code())
 }

@@ -1,6 +1,6 @@
 //! Facts about the server that do not change while it runs.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 
 use crate::{c_bytes, sys};
 
@@ -49,16 +49,7 @@ pub fn single_process() -> bool {
 }
 
 /// Whether this is the first of the two passes over the configuration at start.
-pub fn is_first_pass() -> bool {
+pub(crate) fn is_first_pass() -> bool {
     // SAFETY: a query.
     unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int) == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
-}
-
-/// Adds to the server's banner.
-///
-/// # Safety
-/// `pool` must be the configuration pool, during post_config.
-pub unsafe fn add_version_component(pool: *mut sys::apr_pool_t, component: &CStr) {
-    // SAFETY: by contract; httpd copies the text.
-    unsafe { sys::ap_add_version_component(pool, component.as_ptr()) }
 }

@@ -16,7 +16,7 @@ pub struct Pool<'p> {
 impl<'p> Pool<'p> {
     /// # Safety
     /// `raw` must be a pool that is not cleared or destroyed during `'p`, and used by one thread at a time.
-    pub unsafe fn from_raw(raw: *mut sys::apr_pool_t) -> Self {
+    pub(crate) unsafe fn from_raw(raw: *mut sys::apr_pool_t) -> Self {
         Self { raw, life: PhantomData }
     }
 
@@ -35,12 +35,6 @@ impl<'p> Pool<'p> {
     pub fn dup_bytes(self, bytes: &[u8]) -> &'p [u8] {
         // SAFETY: `dup` has just copied that many bytes into the pool.
         unsafe { std::slice::from_raw_parts(self.dup(bytes).cast(), bytes.len()) }
-    }
-
-    /// `len` bytes, not initialized.
-    pub fn alloc(self, len: usize) -> *mut u8 {
-        // SAFETY: the pool is alive.
-        unsafe { sys::apr_palloc(self.raw, len) }.cast()
     }
 
     /// Moves `value` into the pool, which drops it when it is cleared.
@@ -65,7 +59,7 @@ impl<'p> Pool<'p> {
     /// # Safety
     /// `data` must be valid for `function` until then, and both must still be there: function code of this module
     /// is (`nodelete`). [S-1]
-    pub unsafe fn cleanup(
+    pub(crate) unsafe fn cleanup(
         self,
         data: *mut c_void,
         function: unsafe extern "C" fn(*mut c_void) -> sys::apr_status_t,

@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use crate::log::{self, Level};
+use crate::module::{Module, entry, set_entry};
 use crate::pool::Pool;
 use crate::{c_bytes, c_bytes_opt, sys};
 
@@ -28,7 +30,7 @@ pub enum FileKind {
 impl<'r> Request<'r> {
     /// # Safety
     /// `raw` must be a live request_rec during `'r`, used by this thread only.
-    pub unsafe fn from_raw(raw: *mut sys::request_rec) -> Self {
+    pub(crate) unsafe fn from_raw(raw: *mut sys::request_rec) -> Self {
         Self { raw, life: PhantomData }
     }
 
@@ -60,14 +62,26 @@ impl<'r> Request<'r> {
         unsafe { &*self.rec().connection }
     }
 
-    /// Configurations of the place.
-    pub fn place_config(self) -> *const sys::ap_conf_vector_t {
-        self.rec().per_dir_config
+    /// Our configurations of the server and of the place; the latter is there only where a directive was used.
+    pub fn configs<M: Module>(self) -> (Option<&'r M::Server>, Option<&'r M::Place>) {
+        // SAFETY: vectors of a live request, whose entries were made for `M` (contract of `Module`) and do not change
+        // while requests are served.
+        unsafe {
+            let server = entry(self.server().module_config).cast::<M::Server>().as_ref();
+            (server, entry(self.rec().per_dir_config).cast::<M::Place>().as_ref())
+        }
     }
 
-    /// Values that modules keep with the request.
-    pub fn request_config(self) -> *mut sys::ap_conf_vector_t {
-        self.rec().request_config
+    /// Keeps a number with the request, for a later hook.
+    pub fn set_mark(self, mark: usize) {
+        // SAFETY: the vector of a live request; the entry is only ever a number.
+        unsafe { set_entry(self.rec().request_config, std::ptr::without_provenance_mut(mark)) }
+    }
+
+    /// The number; 0 where none was kept.
+    pub fn mark(self) -> usize {
+        // SAFETY: as above.
+        unsafe { entry(self.rec().request_config) }.addr()
     }
 
     /// `r->handler`
@@ -86,11 +100,6 @@ impl<'r> Request<'r> {
     pub fn uri(self) -> &'r [u8] {
         // SAFETY: as above.
         unsafe { c_bytes(self.rec().uri) }
-    }
-
-    /// `r->uri` as a C string.
-    pub fn uri_ptr(self) -> *const c_char {
-        self.rec().uri
     }
 
     /// `r->filename`
@@ -346,10 +355,43 @@ impl<'r> Request<'r> {
     }
 
     /// Logs a line.
-    pub fn log(self, level: Level, line: &str) {
+    pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live request.
-        unsafe { log::request(self.raw, level, line.as_bytes()) }
+        unsafe { log::request(self.raw, level, line) }
     }
+
+    /// Whether the connection uses TLS (`ssl_is_https` of mod_ssl).
+    pub fn is_https(self) -> bool {
+        type IsHttps = unsafe extern "C" fn(*mut sys::conn_rec) -> c_int;
+        static FUNCTION: OnceLock<sys::apr_opt_fn_t> = OnceLock::new();
+        let Some(function) = *FUNCTION.get_or_init(|| optional_function(c"ssl_is_https")) else { return false };
+        // SAFETY: mod_ssl.h declares the function so; the connection is alive.
+        unsafe { std::mem::transmute::<unsafe extern "C" fn(), IsHttps>(function)(self.rec().connection) != 0 }
+    }
+
+    /// A variable of mod_ssl (`ssl_var_lookup`).
+    pub fn ssl_variable(self, name: &[u8]) -> Option<&'r [u8]> {
+        type Lookup = unsafe extern "C" fn(
+            *mut sys::apr_pool_t,
+            *mut sys::server_rec,
+            *mut sys::conn_rec,
+            *mut sys::request_rec,
+            *mut c_char,
+        ) -> *mut c_char;
+        let function = optional_function(c"ssl_var_lookup")?;
+        let rec = self.rec();
+        // SAFETY: mod_ssl.h declares the function so; all its arguments are alive, and the answer lies in the pool.
+        unsafe {
+            let function = std::mem::transmute::<unsafe extern "C" fn(), Lookup>(function);
+            c_bytes_opt(function(rec.pool, rec.server, rec.connection, self.raw, self.pool().dup(name)))
+        }
+    }
+}
+
+/// A function that another module offers (`APR_RETRIEVE_OPTIONAL_FN`).
+fn optional_function(name: &CStr) -> sys::apr_opt_fn_t {
+    // SAFETY: a lookup by name.
+    unsafe { sys::apr_dynamic_fn_retrieve(name.as_ptr()) }
 }
 
 /// A table of the request.

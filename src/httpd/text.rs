@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 ///
 /// # Safety
 /// `text` must be null or a C string that stays unchanged for `'a`.
-pub unsafe fn c_bytes<'a>(text: *const c_char) -> &'a [u8] {
+pub(crate) unsafe fn c_bytes<'a>(text: *const c_char) -> &'a [u8] {
     // SAFETY: passed on.
     unsafe { c_bytes_opt(text) }.unwrap_or_default()
 }
@@ -15,7 +15,7 @@ pub unsafe fn c_bytes<'a>(text: *const c_char) -> &'a [u8] {
 ///
 /// # Safety
 /// As for [`c_bytes`].
-pub unsafe fn c_bytes_opt<'a>(text: *const c_char) -> Option<&'a [u8]> {
+pub(crate) unsafe fn c_bytes_opt<'a>(text: *const c_char) -> Option<&'a [u8]> {
     // SAFETY: by contract.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
 }

@@ -1,14 +1,11 @@
 //! A child: opens the engine, starts Python, loads what is to be loaded ahead; at its end lets Python finish.
 
-use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use wsgi_abi::{Bytes, EngineTable, StartConfig};
 use wsgi_core::outcome::Message;
 use wsgi_core::python_home::PythonHome;
-use wsgi_httpd::guard::{guard, guard_or};
-use wsgi_httpd::pool::Pool;
-use wsgi_httpd::{mpm, sys};
+use wsgi_httpd::mpm;
 
 use crate::engine::{self, path_bytes};
 use crate::process::{Process, current, log_message};
@@ -23,52 +20,46 @@ pub(crate) fn engine() -> Option<&'static EngineTable> {
     ENGINE.get().copied()
 }
 
-pub(crate) unsafe extern "C" fn child_init(pool: *mut sys::apr_pool_t, _server: *mut sys::server_rec) {
-    guard(|| {
-        environ::note_pid();
-        let Some(process) = current() else { return };
-        if process.python.restrict_embedded {
-            return;
+/// Opens the engine, starts Python, loads what is to be loaded ahead. What goes wrong is in the log; the child serves
+/// everything else.
+pub(crate) fn start() {
+    environ::note_pid();
+    let Some(process) = current() else { return };
+    if process.python.restrict_embedded {
+        return;
+    }
+    if rustix::process::geteuid().is_root() {
+        log_message(Message::RunsAsRoot, &[]);
+        return;
+    }
+    let table = match engine() {
+        Some(table) => table,
+        None => {
+            let Some(found) = engine::open(&process) else { return };
+            if !start_python(&process, found.table, found.home.as_ref()) {
+                return;
+            }
+            ENGINE.get_or_init(|| found.table)
         }
-        if rustix::process::geteuid().is_root() {
-            log_message(Message::RunsAsRoot, &[]);
-            return;
-        }
-        let table = match engine() {
-            Some(table) => table,
-            None => match engine::open(process) {
-                Some(found) => {
-                    if !start(process, found.table, found.home.as_ref()) {
-                        return;
-                    }
-                    ENGINE.get_or_init(|| found.table)
-                }
-                None => return,
-            },
-        };
-        // SAFETY: the pool of the child, which is cleared when the child ends.
-        unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit) };
-        for import in &process.preloads {
-            let (group, script) = (import.application_group.as_bytes(), import.script.as_bytes());
-            // SAFETY: Python runs; the bytes outlive the call. What went wrong is in the log, and the first request
-            // tries again.
-            let _loaded = unsafe { (table.load)(Bytes::new(group), Bytes::new(script)) };
-        }
-    });
+    };
+    for import in &process.preloads {
+        let (group, script) = (import.application_group.as_bytes(), import.script.as_bytes());
+        // SAFETY: Python runs; the bytes outlive the call. What went wrong is in the log, and the first request
+        // tries again.
+        let _loaded = unsafe { (table.load)(Bytes::new(group), Bytes::new(script)) };
+    }
 }
 
-unsafe extern "C" fn child_exit(_: *mut c_void) -> sys::apr_status_t {
-    guard_or(0, || {
-        if let Some(table) = engine() {
-            // SAFETY: Python runs.
-            unsafe { (table.stop)() };
-        }
-        0
-    })
+/// Lets Python finish.
+pub(crate) fn stop() {
+    if let Some(table) = engine() {
+        // SAFETY: Python runs.
+        unsafe { (table.stop)() };
+    }
 }
 
 /// Starts Python. Why it did not start is in the log.
-fn start(process: &Process, table: &'static EngineTable, home: Option<&PythonHome>) -> bool {
+fn start_python(process: &Process, table: &'static EngineTable, home: Option<&PythonHome>) -> bool {
     let python = &process.python;
     let warnings: Vec<Bytes> = python.warnings.iter().map(|warning| Bytes::new(warning.as_bytes())).collect();
     let (description, banner) = (mpm::description(), mpm::banner());

@@ -4,7 +4,7 @@
 //! earlier one: the variables of the request (`SetEnv` and the like), its headers, the CGI variables, our own.
 
 use std::borrow::Cow;
-use std::ffi::{CString, c_char};
+use std::ffi::CString;
 use std::sync::OnceLock;
 
 use wsgi_abi::keys::{self, KEYS};
@@ -17,7 +17,6 @@ use wsgi_core::group::Variables;
 use wsgi_core::proxy::{self, EnvironTable};
 use wsgi_httpd::pool::Pool;
 use wsgi_httpd::request::Request;
-use wsgi_httpd::{c_bytes_opt, hooks, sys};
 
 /// What the environ says of how the request was routed.
 pub(crate) struct Routing<'a> {
@@ -61,7 +60,7 @@ pub(crate) fn build(request: Request<'_>, settings: &Settings<'_>, routing: &Rou
     }
     builder.cgi(settings);
     builder.our_own(routing);
-    let mut https = ssl_is_https(request);
+    let mut https = request.is_https();
     if let Some(listed) = settings.trusted_proxy_headers
         && proxy::apply(&mut builder, listed, settings.trusted_proxies)
     {
@@ -248,39 +247,6 @@ impl EnvironTable for Builder<'_> {
 
     fn unset(&mut self, key: &str) {
         self.entries.retain(|entry| !is_key(entry, key));
-    }
-}
-
-/// `ssl_is_https` of mod_ssl.
-fn ssl_is_https(request: Request<'_>) -> bool {
-    type IsHttps = unsafe extern "C" fn(*mut sys::conn_rec) -> std::ffi::c_int;
-    static FUNCTION: OnceLock<sys::apr_opt_fn_t> = OnceLock::new();
-    let Some(function) = *FUNCTION.get_or_init(|| hooks::optional_function(c"ssl_is_https")) else { return false };
-    // SAFETY: mod_ssl.h declares the function so; the connection is alive.
-    unsafe {
-        let function: IsHttps = std::mem::transmute(function);
-        function((*request.as_ptr()).connection) != 0
-    }
-}
-
-/// `ssl_var_lookup` of mod_ssl.
-pub(crate) fn ssl_variable<'r>(request: Request<'r>, name: &[u8]) -> Option<&'r [u8]> {
-    type Lookup = unsafe extern "C" fn(
-        *mut sys::apr_pool_t,
-        *mut sys::server_rec,
-        *mut sys::conn_rec,
-        *mut sys::request_rec,
-        *mut c_char,
-    ) -> *mut c_char;
-    let function = hooks::optional_function(c"ssl_var_lookup")?;
-    let name = CString::new(name).ok()?;
-    // SAFETY: mod_ssl.h declares the function so; all its arguments are alive, and the answer lies in the pool.
-    unsafe {
-        let function: Lookup = std::mem::transmute(function);
-        let rec = request.as_ptr();
-        let answer =
-            function((*rec).pool, (*rec).server, (*rec).connection, rec, name.as_ptr().cast_mut());
-        c_bytes_opt(answer)
     }
 }
 

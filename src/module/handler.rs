@@ -9,7 +9,7 @@ use wsgi_core::config::{HandlerScript, Settings};
 use wsgi_core::group;
 use wsgi_core::outcome::Message;
 use wsgi_core::request::{Framing, check_request};
-use wsgi_httpd::guard::guard;
+use wsgi_httpd::module::Answer;
 use wsgi_httpd::request::{FileKind, Request};
 use wsgi_httpd::stream::StreamError;
 use wsgi_httpd::sys;
@@ -24,24 +24,21 @@ use crate::translate::{alias_of, is_aliased};
 /// The callable of a `WSGIHandlerScript`.
 const HANDLE_REQUEST: &str = "handle_request";
 
-pub(crate) unsafe extern "C" fn handler(request: *mut sys::request_rec) -> c_int {
-    guard(|| {
-        // SAFETY: httpd lends the request for the time of the hook.
-        let request = unsafe { Request::from_raw(request) };
-        let name = request.handler();
-        let is_script = matches!(name, b"wsgi-script" | b"application/x-httpd-wsgi");
-        let Some((server, place)) = config::of_request(request) else { return sys::DECLINED };
-        let settings = Settings::resolve(place, &server.config);
-        let handler_script = if is_script { None } else { settings.handler_script(name) };
-        if !is_script && handler_script.is_none() {
-            return sys::DECLINED;
-        }
-        let alias = alias_of(request, server).map(|alias| &alias.options);
-        match serve(request, &settings, alias, handler_script) {
-            Ok(()) => sys::OK as c_int,
-            Err(status) => status,
-        }
-    })
+/// Answers the request, if it is ours.
+pub(crate) fn handle(request: Request<'_>) -> Answer {
+    let name = request.handler();
+    let is_script = matches!(name, b"wsgi-script" | b"application/x-httpd-wsgi");
+    let Some((server, place)) = config::of_request(request) else { return Answer::Declined };
+    let settings = Settings::resolve(place, &server.config);
+    let handler_script = if is_script { None } else { settings.handler_script(name) };
+    if !is_script && handler_script.is_none() {
+        return Answer::Declined;
+    }
+    let alias = alias_of(request, server).map(|alias| &alias.options);
+    match serve(request, &settings, alias, handler_script) {
+        Ok(()) => Answer::Ok,
+        Err(status) => Answer::Status(status),
+    }
 }
 
 /// Answers the request; the error is the status that httpd is to answer with.
@@ -68,7 +65,7 @@ fn serve(
         limit: if content_length.is_some() { request.body_limit() } else { 0 },
     };
     if let Err(refusal) = check_request(&framing) {
-        request.log(level_of(refusal.message()), &refusal.log_line());
+        request.log(level_of(refusal.message()), refusal.log_line().as_bytes());
         return Err(refusal.status().into());
     }
     if settings.restrict_embedded {
@@ -148,7 +145,7 @@ fn refuse(
     message: Message,
     values: &[&dyn std::fmt::Display],
 ) -> Result<(), c_int> {
-    request.log(level_of(message), &message.line(values));
+    request.log(level_of(message), message.line(values).as_bytes());
     Err(status)
 }
 

@@ -113,12 +113,9 @@ unsafe extern "C" fn log_line(request: *mut HostRequest, level: c_int, line: Byt
             match NonNull::new(request) {
                 Some(request) => {
                     let stream = &raw const (*request.cast::<Exchange<'_>>().as_ptr()).stream;
-                    log::request((*stream).request().as_ptr(), Level(level), line);
+                    (*stream).request().log(Level(level), line);
                 }
-                None => {
-                    let server = current().map_or(std::ptr::null_mut(), |process| process.server);
-                    log::server(server, Level(level), line);
-                }
+                None => log::server(Level(level), line),
             }
         }
     });
@@ -221,7 +218,7 @@ unsafe extern "C" fn ssl_variable(request: *mut HostRequest, name: Bytes, value:
     // SAFETY: by the contract of the table.
     guard(|| unsafe {
         if let Some(exchange) = exchange(request) {
-            let found = crate::environ::ssl_variable(exchange.stream.request(), name.get_or_empty());
+            let found = exchange.stream.request().ssl_variable(name.get_or_empty());
             value.write(found.map_or(Bytes::ABSENT, Bytes::new));
         }
     });

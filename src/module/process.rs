@@ -1,24 +1,21 @@
 //! What the parent works out once, when the configuration is known to be good, and its children inherit.
 
-use std::ffi::{CString, c_int};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::ffi::c_int;
+use std::fmt::Display;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use wsgi_core::config::{self, ImportScript, PythonConfig, ServerConfig};
+use wsgi_core::config::{self, ImportScript, PythonConfig};
 use wsgi_core::directive::Effect;
 use wsgi_core::interpreter_options::InterpreterOptions;
 use wsgi_core::mpm_plan::{Mpm, MpmPlan};
 use wsgi_core::outcome::{Level as CoreLevel, Message};
-use wsgi_httpd::guard::guard;
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::pool::Pool;
 use wsgi_httpd::{mpm, sys};
 
-use crate::config::{all_servers, close, used_directives};
+use crate::config::{Server, used_directives};
 
 /// What all children have in common.
 pub(crate) struct Process {
-    /// The main server, for the log.
-    pub(crate) server: *mut sys::server_rec,
     pub(crate) python: PythonConfig,
     pub(crate) interpreter_options: Vec<InterpreterOptions>,
     /// What each child loads when it starts.
@@ -26,36 +23,27 @@ pub(crate) struct Process {
     pub(crate) plan: MpmPlan,
 }
 
-static PROCESS: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
+/// Set in the parent, read in the children; never on the path of a request.
+static PROCESS: RwLock<Option<Arc<Process>>> = RwLock::new(None);
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        PROCESS.store(std::ptr::null_mut(), Ordering::Release);
-    }
-}
-
-/// The configuration that is in force; `None` while there is none.
-pub(crate) fn current() -> Option<&'static Process> {
-    // SAFETY: set by `post_config` to a value of the configuration pool, which is cleared in the parent only, where
-    // nobody asks any more; a child has a copy of its own. [S-8]
-    unsafe { PROCESS.load(Ordering::Acquire).as_ref() }
+/// What the configuration in force says; `None` while there is none.
+pub(crate) fn current() -> Option<Arc<Process>> {
+    PROCESS.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Level of a message, for httpd.
 pub(crate) fn level_of(message: Message) -> Level {
-    Level(match message.level() {
-        CoreLevel::Critical => sys::APLOG_CRIT,
-        CoreLevel::Error => sys::APLOG_ERR,
-        CoreLevel::Warning => sys::APLOG_WARNING,
-        CoreLevel::Info => sys::APLOG_INFO,
-    } as c_int)
+    match message.level() {
+        CoreLevel::Critical => Level::CRITICAL,
+        CoreLevel::Error => Level::ERROR,
+        CoreLevel::Warning => Level::WARNING,
+        CoreLevel::Info => Level::INFO,
+    }
 }
 
 /// Logs a message to the server's log.
-pub(crate) fn log_message(message: Message, values: &[&dyn std::fmt::Display]) {
-    let server = current().map_or(std::ptr::null_mut(), |process| process.server);
-    // SAFETY: null, or the main server of the configuration in force.
-    unsafe { log::server(server, level_of(message), message.line(values).as_bytes()) }
+pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
+    log::server(level_of(message), message.line(values).as_bytes());
 }
 
 /// Panics say where they come from in the error log instead of on the terminal.
@@ -67,50 +55,21 @@ pub(crate) fn log_panics() {
     }));
 }
 
-pub(crate) unsafe extern "C" fn post_config(
-    pconf: *mut sys::apr_pool_t,
-    _plog: *mut sys::apr_pool_t,
-    _ptemp: *mut sys::apr_pool_t,
-    main: *mut sys::server_rec,
-) -> c_int {
-    guard(|| {
-        close();
-        if mpm::is_first_pass() {
-            return sys::OK as c_int;
-        }
-        // SAFETY: the configuration pool and httpd's list of servers.
-        unsafe { prepare(pconf, main) };
-        sys::OK as c_int
-    })
-}
-
-/// # Safety
-/// `pconf` must be the configuration pool, and `main` httpd's list of servers.
-unsafe fn prepare(pconf: *mut sys::apr_pool_t, main: *mut sys::server_rec) {
-    // SAFETY: by contract.
-    let servers: Vec<&ServerConfig> = unsafe { all_servers(main) }.map(|server| &server.config).collect();
-    let Some(main_config) = servers.first() else { return };
+/// Works it out, and logs what an administrator should know.
+pub(crate) fn prepare(servers: &[&Server]) {
+    let Some(main) = servers.first() else { return };
+    let count = |answer: Option<c_int>| answer.and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
     let processes = mpm::query(sys::AP_MPMQ_MAX_DAEMONS).or_else(|| mpm::query(sys::AP_MPMQ_MAX_DAEMON_USED));
     let threads = mpm::query(sys::AP_MPMQ_MAX_THREADS);
-    let count = |answer: Option<c_int>| answer.and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
-    let name = String::from_utf8_lossy(mpm::name()).into_owned();
-    let plan = MpmPlan::new(Mpm::from_name(&name), count(processes), count(threads));
+    let name = String::from_utf8_lossy(mpm::name());
     let process = Process {
-        server: main,
-        python: main_config.python.clone(),
-        interpreter_options: main_config.interpreter_options.clone(),
-        preloads: config::preloads(servers.iter().copied()),
-        plan,
+        python: main.config.python.clone(),
+        interpreter_options: main.config.interpreter_options.clone(),
+        preloads: config::preloads(servers.iter().map(|server| &server.config)),
+        plan: MpmPlan::new(Mpm::from_name(&name), count(processes), count(threads)),
     };
-    // SAFETY: by contract.
-    unsafe {
-        let process: *mut Process = Pool::from_raw(pconf).own(process);
-        PROCESS.store(process, Ordering::Release);
-        if let Ok(component) = CString::new(concat!("mod_wsgi_rs/", env!("CARGO_PKG_VERSION"))) {
-            mpm::add_version_component(pconf, &component);
-        }
-        log::server(main, Level::INFO, format!("mod_wsgi_rs: {plan}").as_bytes());
-    }
+    log::server(Level::INFO, format!("mod_wsgi_rs: {}", process.plan).as_bytes());
+    *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
     warn_of_directives_without_effect();
 }
 
@@ -122,11 +81,9 @@ fn warn_of_directives_without_effect() {
             Effect::Now => {}
             Effect::Later(why) => log_message(Message::NoEffectYet, &[&name, &why]),
             Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
-            // SAFETY: the main server of the configuration in force.
-            Effect::Nothing(why) => unsafe {
-                let server = current().map_or(std::ptr::null_mut(), |process| process.server);
-                log::server(server, Level::INFO, format!("{name} has no effect: {why}").as_bytes());
-            },
+            Effect::Nothing(why) => {
+                log::server(Level::INFO, format!("{name} has no effect: {why}").as_bytes());
+            }
         }
     }
 }
