@@ -118,36 +118,18 @@ messages! {
     ImportScriptInterpreter = 40 Critical "no interpreter to load '{}' into {}",
         cause: "A script that is to be loaded when a child starts belongs to an application group that could not be made.",
         remedy: "See the message on that application group before this one.";
-    HandlerScriptStat = 82 Warning "unable to stat handler script '{}': {}",
-        cause: "The script of a WSGIHandlerScript is missing, or this user may not look at it; so a change of it goes unnoticed.",
-        remedy: "Check the path, and the permissions of every directory on it for the user that httpd runs as.";
-    ScriptStat = 83 Warning "unable to stat script '{}': {}",
-        cause: "The script went away, or this user may not look at it; so a change of it goes unnoticed.",
-        remedy: "Check the path, and the permissions of every directory on it for the user that httpd runs as.";
     InterpreterUnavailable = 87 Error "cannot acquire {} for a request",
         cause: "The interpreter of the application group does not exist and could not be made.",
         remedy: "See the message on that application group before this one.";
     CallableMissing = 89 Error "target WSGI script '{}' does not contain WSGI application '{}'",
         cause: "The script was loaded and defines no such global.",
         remedy: "Define it, or name the one that the script has with WSGICallableObject or callable-object=.";
-    AddSiteDir = 91 Error "call to site.addsitedir() failed for '{}'; the directory is not on sys.path",
-        cause: "Python's site module refused a directory of WSGIPythonPath; the traceback stands beside it.",
-        remedy: "Check the directory and the .pth files in it.";
-    SiteImport = 95 Error "unable to import the site module, so WSGIPythonPath has no effect",
-        cause: "The standard library of the configured Python is damaged.",
-        remedy: "Check WSGIPythonHome, or install that Python anew.";
     AtexitSystemExit = 97 Error "SystemExit exception raised by an exit function was ignored",
         cause: "A function registered with atexit called sys.exit().",
         remedy: "Let the function return.";
     AtexitException = 98 Error "exception raised by an exit function",
         cause: "A function registered with atexit raised; the traceback follows.",
         remedy: "Mend the function.";
-    PythonVersion = 99 Warning "built for Python {}, but running with Python {}",
-        cause: "The Python library that was loaded is of another release than the one the engine was compiled for.",
-        remedy: "Install the engine for the Python in use, or correct WSGIPythonHome.";
-    SubInterpreterUnavailable = 103 Error "{} is not available",
-        cause: "The sub-interpreter of the application group could not be made.",
-        remedy: "See the message before this one.";
     StoppingEvent = 104 Error "the process_stopping event could not be published in {}",
         cause: "The interpreter could not be entered when the child ended.",
         remedy: "Nothing, where it is rare; shutdown callbacks of that interpreter did not run.";
@@ -229,9 +211,6 @@ messages! {
     PythonHome = 1003 Critical "WSGIPythonHome: {}",
         cause: "The prefix or virtual environment is missing, may not be read by this user, or holds no usable Python.",
         remedy: "Do what the text says, then restart.";
-    StandardLibrary = 1004 Critical "the standard library of the default Python is not usable: {}",
-        cause: "Files that Python needs to start are missing or may not be read by this user.",
-        remedy: "Install that Python anew, or set WSGIPythonHome.";
     EngineVersion = 1005 Critical "the engine '{}' is for Python {}, not for Python {}",
         cause: "An engine file bears the name of another version than it was compiled for.",
         remedy: "Install the engine files of one release unchanged.";
@@ -253,9 +232,6 @@ messages! {
     Panic = 1011 Error "internal error at {}: {}; the request was ended",
         cause: "A defect of mod_wsgi_rs.",
         remedy: "Report it with this line.";
-    IncompatibleExtension = 1012 Error "'{}' cannot be imported in {}: {}",
-        cause: "The package does not support more than one interpreter in a process.",
-        remedy: "Run the application in the main interpreter, with WSGIApplicationGroup %{GLOBAL}.";
     TooManyInterpreters = 1013 Error "this child holds {} Python interpreters already, so there is none for application group '{}'",
         cause: "Interpreters are never ended, and the names of application groups come from requests (%{HOST}, %{ENV:...}).",
         remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one.";

@@ -44,9 +44,14 @@ pub(crate) fn note_pid() {
 
 /// Makes the entries. Takes request headers whose names are not allowed out of the request.
 pub(crate) fn build(request: Request<'_>, settings: &Settings<'_>, routing: &Routing<'_>) -> Environ {
-    let mut builder = Builder { request, pool: request.pool(), entries: Vec::with_capacity(72) };
+    let mut builder = Builder { request, pool: request.pool(), entries: Vec::with_capacity(72), https: None };
     for (name, value) in request.subprocess_env().iter() {
-        builder.literal(name, value);
+        match name {
+            HTTPS => builder.https = value.map(Cow::Borrowed),
+            // httpd's own, and nothing for applications.
+            b"PATH" => {}
+            _ => builder.literal(name, value),
+        }
     }
     drop_invalid_headers(request);
     let cgi_pass_auth = request.cgi_pass_auth();
@@ -60,18 +65,16 @@ pub(crate) fn build(request: Request<'_>, settings: &Settings<'_>, routing: &Rou
     }
     builder.cgi(settings);
     builder.our_own(routing);
-    let mut https = request.is_https();
-    if let Some(listed) = settings.trusted_proxy_headers
-        && proxy::apply(&mut builder, listed, settings.trusted_proxies)
-    {
-        https = false;
-    }
-    let https = https || builder.get("HTTPS").is_some_and(|value| is_https(&value));
-    // Neither is for applications: the scheme stands in `wsgi.url_scheme`, and the path is httpd's own.
-    builder.unset("HTTPS");
-    builder.unset("PATH");
+    let decided = settings
+        .trusted_proxy_headers
+        .is_some_and(|listed| proxy::apply(&mut builder, listed, settings.trusted_proxies));
+    // A proxy that is trusted knows better than the connection.
+    let https = builder.https.is_some_and(|value| is_https(&value)) || (!decided && request.is_https());
     Environ { entries: builder.entries, https }
 }
+
+/// The variable that only shows as `wsgi.url_scheme`.
+const HTTPS: &[u8] = b"HTTPS";
 
 /// Later modules and log formats shall not see them either.
 fn drop_invalid_headers(request: Request<'_>) {
@@ -94,6 +97,7 @@ struct Builder<'r> {
     request: Request<'r>,
     pool: Pool<'r>,
     entries: Vec<EnvEntry>,
+    https: Option<Cow<'r, [u8]>>,
 }
 
 impl<'r> Builder<'r> {
@@ -228,12 +232,19 @@ fn is_key(entry: &EnvEntry, key: &str) -> bool {
 
 impl EnvironTable for Builder<'_> {
     fn get(&self, key: &str) -> Option<Cow<'_, [u8]>> {
+        if key.as_bytes() == HTTPS {
+            return self.https.clone();
+        }
         let entry = self.entries.iter().rfind(|entry| is_key(entry, key))?;
         // SAFETY: as in `is_key`.
         unsafe { entry.value.get() }.map(Cow::Borrowed)
     }
 
     fn set(&mut self, key: &str, value: Vec<u8>) {
+        if key.as_bytes() == HTTPS {
+            self.https = Some(Cow::Owned(value));
+            return;
+        }
         self.unset(key);
         let value = self.pool.dup_bytes(&value);
         match KEYS.iter().position(|known| *known == key) {
@@ -246,6 +257,10 @@ impl EnvironTable for Builder<'_> {
     }
 
     fn unset(&mut self, key: &str) {
+        if key.as_bytes() == HTTPS {
+            self.https = None;
+            return;
+        }
         self.entries.retain(|entry| !is_key(entry, key));
     }
 }
