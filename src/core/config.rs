@@ -577,15 +577,17 @@ mod tests {
         ]);
         let good = ServerConfig::merge(&main, &server(&["WSGIDaemonProcess b"]));
         assert_eq!(daemon_problems([&main, &good, &main]), Vec::<String>::new());
-        let bad = server(&[
+        let mut bad = server(&[
             "WSGIDaemonProcess a",
             "WSGIImportScript /s process-group=c application-group=x",
         ]);
+        bad.locate("site.conf:7");
+        bad.locate("site.conf:9");
         assert_eq!(
             daemon_problems([&main, &ServerConfig::merge(&main, &bad)]),
             [
-                "WSGIDaemonProcess: 'a' is defined twice; a name may stand only once in all servers",
-                "process group 'c', into which '/s' is to be loaded, is defined by no WSGIDaemonProcess",
+                "site.conf:7: WSGIDaemonProcess: 'a' is defined twice; a name may stand only once in all servers",
+                "site.conf:7: process group 'c', into which '/s' is to be loaded, is defined by no WSGIDaemonProcess",
             ]
         );
     }

@@ -12,10 +12,12 @@ use std::ptr::NonNull;
 
 use pyo3::ffi;
 
+/// Invariant in `'i`, and neither `Send` nor `Sync`.
+type Brand<'i> = PhantomData<(fn(&'i ()) -> &'i (), *mut ())>;
+
 /// Proof that the calling thread is attached to an interpreter (holds its GIL).
 pub(crate) struct Attached<'i> {
-    /// Invariant in `'i`, and neither `Send` nor `Sync`.
-    brand: PhantomData<(fn(&'i ()) -> &'i (), *mut ())>,
+    brand: Brand<'i>,
 }
 
 /// A Python exception is set on this thread. Whoever receives it passes it on, logs it, or clears it.
@@ -282,7 +284,7 @@ impl Drop for Detached {
 /// An owned reference to an object of the attachment's interpreter.
 pub(crate) struct Obj<'i> {
     ptr: NonNull<ffi::PyObject>,
-    brand: PhantomData<(fn(&'i ()) -> &'i (), *mut ())>,
+    brand: Brand<'i>,
 }
 
 impl Drop for Obj<'_> {

@@ -264,7 +264,7 @@ fn file_of<'i>(
         return Ok(None);
     };
     let stat = py.detach(|| {
-        let fd = rustix::io::fcntl_dupfd_cloexec(&fd, 3).ok()?;
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()?;
         let stat = rustix::fs::fstat(&fd).ok()?;
         rustix::fs::FileType::from_raw_mode(stat.st_mode)
             .is_file()

@@ -3,7 +3,8 @@
 //! Python starts once in a process and tests are threads of one process, so they share the interpreters. Each test has
 //! script files of its own, and an application group of its own where it changes what belongs to the interpreter.
 
-#![allow(clippy::unwrap_used)]
+// The tables of cases are types that no name would make clearer.
+#![allow(clippy::unwrap_used, clippy::type_complexity)]
 
 mod body;
 mod close;

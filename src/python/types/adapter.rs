@@ -299,7 +299,7 @@ fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) ->
         if ffi::PyUnicode_READY(text.as_ptr()) != 0 {
             return Err(Raised);
         }
-        if ffi::PyUnicode_KIND(text.as_ptr()) as u32 != ffi::PyUnicode_1BYTE_KIND as u32 {
+        if ffi::PyUnicode_KIND(text.as_ptr()) as u32 != ffi::PyUnicode_1BYTE_KIND {
             // Sets the UnicodeEncodeError that says which character is not latin-1.
             let bytes = py.own(ffi::PyUnicode_AsLatin1String(text.as_ptr()))?;
             return Ok(with(bytes_of(&bytes)));

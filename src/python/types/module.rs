@@ -45,7 +45,7 @@ pub(crate) struct State {
     /// `str` of the environ key of each further header, interned, by the name of the header; bounded.
     pub(crate) more_keys: RefCell<HashMap<Vec<u8>, Kept>>,
     /// Last value of each known key that seldom changes.
-    pub(crate) steady: RefCell<Vec<Option<(Vec<u8>, Kept)>>>,
+    pub(crate) steady: RefCell<Vec<Option<SteadyValue>>>,
     /// The entries that every environ shares; set with the attributes of the module.
     pub(crate) base_environ: Cell<Option<Kept>>,
     /// Interned names and constants used in every request.
@@ -53,6 +53,9 @@ pub(crate) struct State {
     /// Streams for `wsgi.errors` that wait for a request.
     pub(crate) spare_errors: RefCell<Vec<(Kept, Kept)>>,
 }
+
+/// The bytes that a value was made of, and the `str`.
+pub(crate) type SteadyValue = (Vec<u8>, Kept);
 
 /// Interned strings.
 pub(crate) struct Names {
