@@ -12,6 +12,7 @@ mod conf;
 mod failure;
 mod folder;
 mod httpd;
+mod options;
 mod paths;
 mod readable;
 mod run;

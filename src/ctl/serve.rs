@@ -1,7 +1,7 @@
 //! `wsgictl serve`: from the command line as written to a running server.
 
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,11 +10,11 @@ use rustix::process::getuid;
 use crate::account::Account;
 use crate::app::{self, App};
 use crate::cli::ServeArgs;
-use crate::conf::{self, Conf, Static};
+use crate::conf::{self, Conf};
 use crate::failure::{Failure, Outcome};
 use crate::httpd::Httpd;
 use crate::size::Size;
-use crate::{folder, paths, readable, run, say};
+use crate::{folder, options, paths, readable, run, say};
 
 /// Serves until told to stop, or prints the configuration.
 pub(crate) fn serve(args: &ServeArgs) -> Outcome<ExitCode> {
@@ -53,7 +53,7 @@ impl Plan {
     fn resolve(args: &ServeArgs) -> Outcome<Plan> {
         let app = App::parse(&args.app)?;
         let size = Size::new(args.mpm, args.processes, args.threads)?;
-        let listen = SocketAddr::new(address(&args.host, args.port)?, args.port);
+        let listen = SocketAddr::new(options::address(&args.host, args.port)?, args.port);
         let httpd = Httpd::find(args.httpd.as_deref())?;
         httpd.check_mpm(args.mpm)?;
         let account = account(args)?;
@@ -70,25 +70,25 @@ impl Plan {
         let statics = args
             .statics
             .iter()
-            .map(|word| static_mapping(word))
+            .map(|word| options::static_mapping(word))
             .collect::<Outcome<Vec<_>>>()?;
         for mapping in &statics {
             need(Path::new(&mapping.path), "the static files in")?;
         }
         let document_root = match &args.document_root {
-            Some(dir) => Some(need(&document_root(dir)?, "the document root")?),
+            Some(dir) => Some(need(&options::document_root(dir)?, "the document root")?),
             None => None,
         };
-        let python = match python_home(args)? {
+        let python = match options::python_home(args)? {
             Some(home) => {
-                if let Some(base) = base_of_environment(&home) {
+                if let Some(base) = options::base_of_environment(&home) {
                     need(&base, "the Python that the virtual environment is made of,")?;
                 }
                 Some(need(&home, "the Python in")?)
             }
             None => None,
         };
-        let python_path = match python_path(args, &app)? {
+        let python_path = match options::python_path(args, &app)? {
             Some(dir) => Some(need(&dir, "the folder for Python's path,")?),
             None => None,
         };
@@ -130,17 +130,17 @@ impl Plan {
             callable,
             application_group: args.application_group.clone(),
             reload: args.reloads(),
-            mount_point: mount_point(&args.mount_point)?,
+            mount_point: options::mount_point(&args.mount_point)?,
             statics,
             document_root,
             limit_request_body: args.limit_request_body,
             setenv: args
                 .setenv
                 .iter()
-                .map(|word| variable(word))
+                .map(|word| options::variable(word))
                 .collect::<Outcome<_>>()?,
-            access_log: access_log(args)?,
-            log_level: log_level(&args.log_level)?,
+            access_log: options::access_log(args)?,
+            log_level: options::log_level(&args.log_level)?,
             include: args
                 .include
                 .iter()
@@ -229,7 +229,7 @@ impl Plan {
         };
         let access = match self.conf.access_log.as_deref() {
             None => "no access log".to_owned(),
-            Some(STDOUT) => "requests on standard output".to_owned(),
+            Some(options::STDOUT) => "requests on standard output".to_owned(),
             Some(file) => format!("requests in {file}"),
         };
         let mut rows = vec![("Application", app), ("Server", self.conf.size.to_string())];
@@ -270,25 +270,6 @@ fn account(args: &ServeArgs) -> Outcome<Option<Account>> {
         ));
     }
     Ok(None)
-}
-
-/// The address to bind; a name may stand for several, of which IPv4 is the least surprising.
-fn address(host: &str, port: u16) -> Outcome<IpAddr> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = bare.parse() {
-        return Ok(ip);
-    }
-    let found: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| Failure::new(format!("--host {host}: {error}.")))?
-        .collect();
-    let first = found
-        .iter()
-        .find(|address| address.is_ipv4())
-        .or(found.first());
-    first
-        .map(SocketAddr::ip)
-        .ok_or_else(|| Failure::new(format!("--host {host}: this name has no address.")))
 }
 
 /// Whether httpd will be able to listen there.
@@ -376,166 +357,9 @@ fn engines_beside(module: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The named Python, else the virtual environment that is active in this shell.
-fn python_home(args: &ServeArgs) -> Outcome<Option<PathBuf>> {
-    let active = std::env::var_os("VIRTUAL_ENV")
-        .filter(|home| !home.is_empty())
-        .map(PathBuf::from);
-    let (home, option) = match (&args.python, active) {
-        (Some(home), _) => (home.clone(), "--python"),
-        (None, Some(home)) => (home, "VIRTUAL_ENV"),
-        (None, None) => return Ok(None),
-    };
-    let home = paths::absolute(&home, option)?;
-    // PREFIX/bin/python is a natural thing to type.
-    let home = if home.is_file() {
-        home.ancestors().nth(2).unwrap_or(&home).to_owned()
-    } else {
-        home
-    };
-    let home = paths::folder(&home, option)?;
-    let bin = home.join("bin");
-    if home.join("pyvenv.cfg").is_file()
-        || bin.join("python3").exists()
-        || bin.join("python").exists()
-    {
-        return Ok(Some(home));
-    }
-    Err(Failure::new(format!("{option} {}: there is no Python here (no bin/python3).", home.display()))
-        .remedy("Make a virtual environment: python3 -m venv DIR; or name an installation's prefix, such as /usr"))
-}
-
-/// Where the Python of a virtual environment comes from.
-fn base_of_environment(home: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(home.join("pyvenv.cfg")).ok()?;
-    let base = text
-        .lines()
-        .find_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == "home"))?
-        .1;
-    Some(PathBuf::from(base.trim())).filter(|base| base.is_dir())
-}
-
-/// A module is looked for in the current folder, as `python -m` does; a script finds its own modules.
-fn python_path(args: &ServeArgs, app: &App) -> Outcome<Option<PathBuf>> {
-    let dir = match (&args.working_directory, app) {
-        (Some(dir), _) => paths::folder(dir, "--working-directory")?,
-        (None, App::Import { .. }) => paths::folder(Path::new("."), "")?,
-        (None, App::Script(_)) => return Ok(None),
-    };
-    if dir.to_string_lossy().contains(':') {
-        return Err(Failure::new(format!(
-            "{}: a colon cannot stand in a folder on Python's path.",
-            dir.display()
-        )));
-    }
-    Ok(Some(dir))
-}
-
-/// `/url=path`.
-fn static_mapping(word: &str) -> Outcome<Static> {
-    let wrong = || {
-        Failure::new(format!("--static {word}: this is not /URL=PATH."))
-            .remedy("For example: --static /static=public/static")
-    };
-    let (url, path) = word
-        .split_once('=')
-        .filter(|(url, path)| url.starts_with('/') && !path.is_empty())
-        .ok_or_else(wrong)?;
-    let url = match url.trim_end_matches('/') {
-        "" => {
-            return Err(
-                Failure::new(format!("--static {word}: this would hide the application."))
-                    .remedy("For files at the top of the site: --document-root DIR"),
-            );
-        }
-        url => url,
-    };
-    paths::writable(url, word)?;
-    let path = paths::absolute(Path::new(path), "--static")?;
-    let is_file = path.is_file();
-    let path = if is_file {
-        paths::file(&path, "--static")?
-    } else {
-        paths::folder(&path, "--static")?
-    };
-    Ok(Static {
-        url: url.to_owned(),
-        path: paths::text(&path)?,
-        is_file,
-    })
-}
-
-fn document_root(dir: &Path) -> Outcome<PathBuf> {
-    let dir = paths::folder(dir, "--document-root")?;
-    if dir.to_string_lossy().contains(['"', '\\']) {
-        let shown = dir.display();
-        return Err(Failure::new(format!(
-            "--document-root {shown}: httpd's rewriting takes no quote or backslash."
-        )));
-    }
-    Ok(dir)
-}
-
-fn mount_point(path: &str) -> Outcome<String> {
-    if !path.starts_with('/') {
-        return Err(Failure::new(format!(
-            "--mount-point {path}: a URL path begins with a slash."
-        )));
-    }
-    paths::writable(path, path)?;
-    let path = path.trim_end_matches('/');
-    Ok(if path.is_empty() {
-        "/".to_owned()
-    } else {
-        path.to_owned()
-    })
-}
-
-fn variable(word: &str) -> Outcome<(String, String)> {
-    match word.split_once('=') {
-        Some((name, value)) if !name.is_empty() => {
-            paths::writable(word, word)?;
-            Ok((name.to_owned(), value.to_owned()))
-        }
-        _ => Err(Failure::new(format!(
-            "--setenv {word}: this is not NAME=VALUE."
-        ))),
-    }
-}
-
-fn access_log(args: &ServeArgs) -> Outcome<Option<String>> {
-    match &args.access_log {
-        _ if args.no_access_log => Ok(None),
-        None => Ok(Some(STDOUT.to_owned())),
-        Some(file) => Ok(Some(paths::text(&paths::absolute(file, "--access-log")?)?)),
-    }
-}
-
-fn log_level(level: &str) -> Outcome<String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_:. ".contains(c);
-    if level.is_empty() || !level.chars().all(fits) {
-        return Err(
-            Failure::new(format!("--log-level {level}: httpd has no such level."))
-                .remedy("For example: info, or \"warn wsgi:debug\""),
-        );
-    }
-    Ok(level.to_owned())
-}
-
-const STDOUT: &str = "/dev/stdout";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_and_names() {
-        let ip = |host| address(host, 80).map(|ip| ip.to_string());
-        assert_eq!(ip("127.0.0.1").as_deref(), Ok("127.0.0.1"));
-        assert_eq!(ip("localhost").as_deref(), Ok("127.0.0.1"));
-        assert_eq!(ip("[::1]").as_deref(), Ok("::1"));
-        assert!(address("no such host", 80).is_err());
-    }
 
     #[test]
     fn a_port_in_use_is_named_with_another_one() {
@@ -549,65 +373,5 @@ mod tests {
         assert!(failure.contains("--port"), "{failure}");
         drop(listener);
         assert_eq!(free(address), Ok(()));
-    }
-
-    #[test]
-    fn static_mappings() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let at = dir.path().to_str().expect("text");
-        std::fs::write(dir.path().join("favicon.ico"), "").expect("a file");
-        assert_eq!(
-            static_mapping(&format!("/static/={at}")),
-            Ok(Static {
-                url: "/static".into(),
-                path: at.into(),
-                is_file: false
-            })
-        );
-        let icon = static_mapping(&format!("/favicon.ico={at}/favicon.ico")).expect("a file");
-        assert!(icon.is_file);
-        for word in ["static=x", "/static", "/static=", "/=x", "/static=/no/such"] {
-            assert!(static_mapping(word).is_err(), "{word}");
-        }
-    }
-
-    #[test]
-    fn words_that_httpd_would_misread_are_refused() {
-        assert!(log_level("warn wsgi:debug").is_ok());
-        assert!(log_level("warn\nLoadModule x").is_err());
-        assert!(variable("A=b=c").is_ok());
-        assert!(variable("A").is_err());
-        assert!(variable("A=${HOME}").is_err());
-        assert_eq!(mount_point("/app/").as_deref(), Ok("/app"));
-        assert_eq!(mount_point("//").as_deref(), Ok("/"));
-        assert!(mount_point("app").is_err());
-    }
-
-    #[test]
-    fn a_python_is_a_prefix_or_its_program() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let args = |python: &Path| {
-            let python = python.to_str().expect("text");
-            let cli = <crate::cli::Cli as clap::Parser>::parse_from([
-                "wsgictl", "serve", "a.wsgi", "--python", python,
-            ]);
-            let crate::cli::Command::Serve(args) = cli.command else {
-                panic!("not serve")
-            };
-            python_home(&args)
-        };
-        assert!(
-            args(dir.path())
-                .expect_err("empty")
-                .to_string()
-                .contains("there is no Python here")
-        );
-        std::fs::create_dir(dir.path().join("bin")).expect("a folder");
-        std::fs::write(dir.path().join("bin/python3"), "").expect("a file");
-        assert_eq!(args(dir.path()), Ok(Some(dir.path().to_owned())));
-        assert_eq!(
-            args(&dir.path().join("bin/python3")),
-            Ok(Some(dir.path().to_owned()))
-        );
     }
 }
