@@ -44,7 +44,16 @@ const FUNCTIONS: &[&str] = &[
     "apr_table_elts",
     "wsgi_shim_.*",
 ];
-const TYPES: &[&str] = &["module", "apr_filetype_e", "apr_read_type_e", "ap_regmatch_t", "apr_table_entry_t", "apr_array_header_t", "cmd_func", "cmd_how"];
+const TYPES: &[&str] = &[
+    "module",
+    "apr_filetype_e",
+    "apr_read_type_e",
+    "ap_regmatch_t",
+    "apr_table_entry_t",
+    "apr_array_header_t",
+    "cmd_func",
+    "cmd_how",
+];
 const VARIABLES: &[&str] = &[
     "AP_(MPMQ|SQ|MAX_REG_MATCH|REQ_REJECT_PATH_INFO|FTYPE_PROTOCOL|MODE).*",
     "AP_SERVER_(MAJORVERSION|MINORVERSION|PATCHLEVEL)_NUMBER",
@@ -76,7 +85,10 @@ fn main() {
         .header("wrapper.h")
         .clang_args(includes.iter().map(|dir| format!("-I{dir}")))
         .clang_args(&flags)
-        .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| panic!("bindgen knows Rust 1.85")))
+        .rust_target(
+            bindgen::RustTarget::stable(85, 0)
+                .unwrap_or_else(|_| panic!("bindgen knows Rust 1.85")),
+        )
         .rust_edition(bindgen::RustEdition::Edition2024)
         .layout_tests(true)
         .generate_comments(false)
@@ -100,7 +112,10 @@ fn main() {
                 panic!("cannot write {}: {error}", out.display());
             }
         }
-        Err(error) => panic!("the httpd headers in {} cannot be read: {error}", includes.join(", ")),
+        Err(error) => panic!(
+            "the httpd headers in {} cannot be read: {error}",
+            includes.join(", ")
+        ),
     }
 
     let mut shim = cc::Build::new();
@@ -119,14 +134,26 @@ struct Apxs {
 impl Apxs {
     fn find() -> Self {
         let asked = std::env::var("APXS").ok();
-        let usual = ["apxs", "apxs2", "/usr/bin/apxs", "/usr/sbin/apxs", "/usr/local/apache2/bin/apxs"];
+        let usual = [
+            "apxs",
+            "apxs2",
+            "/usr/bin/apxs",
+            "/usr/sbin/apxs",
+            "/usr/local/apache2/bin/apxs",
+        ];
         let names: Vec<String> = match asked {
             Some(name) => vec![name],
             None => usual.iter().map(|name| (*name).to_owned()).collect(),
         };
         for command in &names {
-            if Command::new(command).args(["-q", "INCLUDEDIR"]).output().is_ok_and(|out| out.status.success()) {
-                return Self { command: command.clone() };
+            if Command::new(command)
+                .args(["-q", "INCLUDEDIR"])
+                .output()
+                .is_ok_and(|out| out.status.success())
+            {
+                return Self {
+                    command: command.clone(),
+                };
             }
         }
         panic!(
@@ -147,7 +174,12 @@ impl Apxs {
     fn includes(&self) -> Vec<String> {
         let mut dirs = vec![self.query("INCLUDEDIR")];
         let extra = self.query("EXTRA_INCLUDES");
-        dirs.extend(extra.split_whitespace().filter_map(|word| word.strip_prefix("-I")).map(str::to_owned));
+        dirs.extend(
+            extra
+                .split_whitespace()
+                .filter_map(|word| word.strip_prefix("-I"))
+                .map(str::to_owned),
+        );
         dirs.push(self.query("APR_INCLUDEDIR"));
         dirs.push(self.query("APU_INCLUDEDIR"));
         let mut seen = Vec::new();

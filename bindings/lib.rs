@@ -21,9 +21,15 @@ mod generated {
 pub use generated::*;
 
 // The module magic number of httpd 2.4 (ap_mmn.h): another major number means other layouts.
-const _: () = assert!(MODULE_MAGIC_NUMBER_MAJOR == 20_120_211, "these are not the headers of httpd 2.4");
+const _: () = assert!(
+    MODULE_MAGIC_NUMBER_MAJOR == 20_120_211,
+    "these are not the headers of httpd 2.4"
+);
 // `cgi_pass_auth` and `cgi_var_rules` of core_dir_config came with 2.4.13 (minor 42) and 2.4.19 (minor 54).
-const _: () = assert!(MODULE_MAGIC_NUMBER_MINOR >= 54, "httpd 2.4.19 or newer is needed");
+const _: () = assert!(
+    MODULE_MAGIC_NUMBER_MINOR >= 54,
+    "httpd 2.4.19 or newer is needed"
+);
 // Layout of what is handed over by value or indexed by us; bindgen asserts every struct it declares besides.
 const _: () = assert!(size_of::<apr_table_entry_t>() == 2 * size_of::<*const u8>() + 8);
 const _: () = assert!(size_of::<ap_regmatch_t>() == 2 * size_of::<i32>());

@@ -34,11 +34,17 @@ pub struct Bytes {
 
 impl Bytes {
     /// No value.
-    pub const ABSENT: Bytes = Bytes { ptr: std::ptr::null(), len: 0 };
+    pub const ABSENT: Bytes = Bytes {
+        ptr: std::ptr::null(),
+        len: 0,
+    };
 
     /// Borrows `bytes`; the caller keeps them alive for as long as the receiver may look.
     pub const fn new(bytes: &[u8]) -> Bytes {
-        Bytes { ptr: bytes.as_ptr(), len: bytes.len() }
+        Bytes {
+            ptr: bytes.as_ptr(),
+            len: bytes.len(),
+        }
     }
 
     /// Whether there is no value.
@@ -259,9 +265,11 @@ pub struct HostTable {
     pub log: unsafe extern "C" fn(request: *mut HostRequest, level: c_int, line: Bytes),
     /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
     /// `100 Continue`.
-    pub read_body: unsafe extern "C" fn(request: *mut HostRequest, into: *mut u8, len: usize) -> HostResult,
+    pub read_body:
+        unsafe extern "C" fn(request: *mut HostRequest, into: *mut u8, len: usize) -> HostResult,
     /// Sets status and headers; exactly once, before the first `write` or `send_file`.
-    pub start_response: unsafe extern "C" fn(request: *mut HostRequest, head: *const ResponseHead) -> HostResult,
+    pub start_response:
+        unsafe extern "C" fn(request: *mut HostRequest, head: *const ResponseHead) -> HostResult,
     /// Sends chunks of the body.
     pub write: unsafe extern "C" fn(
         request: *mut HostRequest,
@@ -270,12 +278,17 @@ pub struct HostTable {
         end: WriteEnd,
     ) -> HostResult,
     /// Sends `length` bytes of the regular file `fd` from `offset` as the end of the body; takes `fd` over.
-    pub send_file:
-        unsafe extern "C" fn(request: *mut HostRequest, fd: c_int, offset: u64, length: u64) -> HostResult,
+    pub send_file: unsafe extern "C" fn(
+        request: *mut HostRequest,
+        fd: c_int,
+        offset: u64,
+        length: u64,
+    ) -> HostResult,
     /// Ends a started response in a way that the client can tell from a complete one, and closes the connection.
     pub cut_response: unsafe extern "C" fn(request: *mut HostRequest),
     /// A variable of mod_ssl into `value`, valid until the request ends; absent without TLS.
-    pub ssl_variable: unsafe extern "C" fn(request: *mut HostRequest, name: Bytes, value: *mut Bytes),
+    pub ssl_variable:
+        unsafe extern "C" fn(request: *mut HostRequest, name: Bytes, value: *mut Bytes),
     /// Options of an application group.
     pub group_options: unsafe extern "C" fn(group: Bytes, options: *mut GroupOptions),
 }
@@ -333,8 +346,11 @@ pub struct EngineTable {
     pub python: Bytes,
     /// Starts Python in this process, once, on the thread of `child_init`. Returns whether it serves; otherwise
     /// `problem`, valid for ever, says why not and what to do.
-    pub start:
-        unsafe extern "C" fn(host: *const HostTable, config: *const StartConfig, problem: *mut Bytes) -> bool,
+    pub start: unsafe extern "C" fn(
+        host: *const HostTable,
+        config: *const StartConfig,
+        problem: *mut Bytes,
+    ) -> bool,
     /// Loads a script ahead of its first request. Returns whether it loaded; what went wrong is in the log.
     pub load: unsafe extern "C" fn(group: Bytes, script: Bytes) -> bool,
     /// Runs one request on the calling thread.

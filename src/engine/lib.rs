@@ -6,7 +6,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use wsgi_abi::{ABI_VERSION, BUILD_ID, Bytes, EngineTable, HostTable, RunOutcome, RunRequest, StartConfig};
+use wsgi_abi::{
+    ABI_VERSION, BUILD_ID, Bytes, EngineTable, HostTable, RunOutcome, RunRequest, StartConfig,
+};
 use wsgi_core::outcome::Message;
 use wsgi_python::host::{self, Level};
 use wsgi_python::{Config, Process};
@@ -24,28 +26,38 @@ pub static wsgi_engine: EngineTable = EngineTable {
     stop,
 };
 
-unsafe extern "C" fn start(host: *const HostTable, config: *const StartConfig, problem: *mut Bytes) -> bool {
+unsafe extern "C" fn start(
+    host: *const HostTable,
+    config: *const StartConfig,
+    problem: *mut Bytes,
+) -> bool {
     static PROBLEM: OnceLock<String> = OnceLock::new();
     log_panics();
-    let result = guard(Err(String::from("the engine panicked; the log says where")), || {
-        // SAFETY: the module hands over a table that lives for ever, whose functions keep their contract, and a
-        // configuration that is valid during the call.
-        let (host, config) = unsafe { (&*host, &*config) };
-        if host.abi_version != ABI_VERSION {
-            return Err(format!("the module speaks version {} of the contract, not {ABI_VERSION}", host.abi_version));
-        }
-        // SAFETY: as above; the build id is a constant of the module.
-        unsafe {
-            if host.build_id.get_or_empty() != BUILD_ID.as_bytes() {
+    let result = guard(
+        Err(String::from("the engine panicked; the log says where")),
+        || {
+            // SAFETY: the module hands over a table that lives for ever, whose functions keep their contract, and a
+            // configuration that is valid during the call.
+            let (host, config) = unsafe { (&*host, &*config) };
+            if host.abi_version != ABI_VERSION {
                 return Err(format!(
-                    "the module is of {}, not of {BUILD_ID}",
-                    String::from_utf8_lossy(host.build_id.get_or_empty())
+                    "the module speaks version {} of the contract, not {ABI_VERSION}",
+                    host.abi_version
                 ));
             }
-            host::set(host);
-            wsgi_python::start(config_from(config))
-        }
-    });
+            // SAFETY: as above; the build id is a constant of the module.
+            unsafe {
+                if host.build_id.get_or_empty() != BUILD_ID.as_bytes() {
+                    return Err(format!(
+                        "the module is of {}, not of {BUILD_ID}",
+                        String::from_utf8_lossy(host.build_id.get_or_empty())
+                    ));
+                }
+                host::set(host);
+                wsgi_python::start(config_from(config))
+            }
+        },
+    );
     match result {
         Ok(()) => true,
         Err(text) => {
@@ -59,12 +71,16 @@ unsafe extern "C" fn start(host: *const HostTable, config: *const StartConfig, p
 
 unsafe extern "C" fn load(group: Bytes, script: Bytes) -> bool {
     // SAFETY: valid during the call, by contract of the table.
-    guard(false, || unsafe { wsgi_python::load(group.get_or_empty(), script.get_or_empty()) })
+    guard(false, || unsafe {
+        wsgi_python::load(group.get_or_empty(), script.get_or_empty())
+    })
 }
 
 unsafe extern "C" fn run(request: *const RunRequest) -> RunOutcome {
     // SAFETY: a request of the module, valid until this returns, by contract of the table.
-    guard(RunOutcome::Failed, || unsafe { wsgi_python::run(&*request) })
+    guard(RunOutcome::Failed, || unsafe {
+        wsgi_python::run(&*request)
+    })
 }
 
 unsafe extern "C" fn stop() {
@@ -79,7 +95,9 @@ fn guard<R>(failed: R, body: impl FnOnce() -> R) -> R {
 /// Panics say where they come from in httpd's log instead of on the terminal.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(|| String::from("an unknown place"), ToString::to_string);
+        let place = info
+            .location()
+            .map_or_else(|| String::from("an unknown place"), ToString::to_string);
         let text = info.payload_as_str().unwrap_or("no text");
         host::log(Level::Critical, &Message::Panic.line(&[&place, &text]));
     }));
@@ -91,12 +109,18 @@ unsafe fn config_from(raw: &StartConfig) -> Config {
     // SAFETY: by contract, of every field.
     unsafe {
         let owned = |bytes: Bytes| bytes.get().map(<[u8]>::to_vec);
-        let warnings =
-            if raw.warnings.is_null() { &[][..] } else { std::slice::from_raw_parts(raw.warnings, raw.warnings_len) };
+        let warnings = if raw.warnings.is_null() {
+            &[][..]
+        } else {
+            std::slice::from_raw_parts(raw.warnings, raw.warnings_len)
+        };
         Config {
             program_name: owned(raw.program_name),
             home: owned(raw.home),
-            warnings: warnings.iter().map(|warning| warning.get_or_empty().to_vec()).collect(),
+            warnings: warnings
+                .iter()
+                .map(|warning| warning.get_or_empty().to_vec())
+                .collect(),
             optimize: raw.optimize,
             hash_seed: u32::try_from(raw.hash_seed).ok(),
             write_bytecode: raw.write_bytecode,

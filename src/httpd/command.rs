@@ -24,7 +24,9 @@ pub const fn entry<M: Module>(
 ) -> sys::command_rec {
     sys::command_rec {
         name: name.as_ptr(),
-        func: sys::cmd_func { raw_args: Some(directive::<M>) },
+        func: sys::cmd_func {
+            raw_args: Some(directive::<M>),
+        },
         cmd_data: std::ptr::without_provenance_mut(number),
         req_override: places,
         args_how: sys::RAW_ARGS,
@@ -54,7 +56,8 @@ impl<'c> Command<'c> {
     /// `raw` must be what httpd gave to a directive's function, during that call.
     pub(crate) unsafe fn from_raw(raw: *mut sys::cmd_parms) -> Self {
         // SAFETY: by contract.
-        Self { raw: unsafe { &mut *raw } }
+        let raw = unsafe { &mut *raw };
+        Self { raw }
     }
 
     /// The number given to [`entry`].

@@ -107,7 +107,13 @@ fn c_line(line: &[u8]) -> CString {
         let shown: Vec<u8> = error
             .into_vec()
             .into_iter()
-            .flat_map(|byte| if byte == 0 { b"\\0".to_vec() } else { vec![byte] })
+            .flat_map(|byte| {
+                if byte == 0 {
+                    b"\\0".to_vec()
+                } else {
+                    vec![byte]
+                }
+            })
             .collect();
         CString::new(shown).unwrap_or_default()
     })

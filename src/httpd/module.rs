@@ -97,7 +97,10 @@ static RECORD: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The record of `M`, to be exported under the name that `LoadModule` gives. `name` is what `<IfModule>` and `LogLevel`
 /// go by; `commands` must be a table that ends with [`crate::command::end`].
-pub const fn record<M: Module>(name: &'static CStr, commands: &'static [sys::command_rec]) -> Record {
+pub const fn record<M: Module>(
+    name: &'static CStr,
+    commands: &'static [sys::command_rec],
+) -> Record {
     Record(UnsafeCell::new(sys::module {
         version: sys::MODULE_MAGIC_NUMBER_MAJOR as c_int,
         minor_version: sys::MODULE_MAGIC_NUMBER_MINOR as c_int,
@@ -167,7 +170,10 @@ unsafe fn all_servers<'s, M: Module>(main: *mut sys::server_rec) -> Vec<&'s M::S
     servers
 }
 
-unsafe extern "C" fn create_server<M: Module>(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) -> *mut c_void {
+unsafe extern "C" fn create_server<M: Module>(
+    pool: *mut sys::apr_pool_t,
+    _: *mut sys::server_rec,
+) -> *mut c_void {
     // SAFETY: the pool of the configuration.
     guard(|| unsafe { own(pool, M::Server::default()) })
 }
@@ -181,7 +187,10 @@ unsafe extern "C" fn merge_server<M: Module>(
     guard(|| unsafe { own(pool, M::merge_server(&*outer.cast(), &*inner.cast())) })
 }
 
-unsafe extern "C" fn create_place<M: Module>(pool: *mut sys::apr_pool_t, _: *mut c_char) -> *mut c_void {
+unsafe extern "C" fn create_place<M: Module>(
+    pool: *mut sys::apr_pool_t,
+    _: *mut c_char,
+) -> *mut c_void {
     // SAFETY: the pool of the configuration, or of a request for `.htaccess`.
     guard(|| unsafe { own(pool, M::Place::default()) })
 }
@@ -216,9 +225,16 @@ pub(crate) unsafe extern "C" fn directive<M: Module>(
         let (mut line, args, server, place) = unsafe {
             let line = Command::from_raw(parms);
             let server = entry((*(*parms).server).module_config).cast::<M::Server>();
-            (line, c_bytes(args), server.as_mut(), place.cast::<M::Place>().as_mut())
+            (
+                line,
+                c_bytes(args),
+                server.as_mut(),
+                place.cast::<M::Place>().as_mut(),
+            )
         };
-        let (Some(server), Some(place)) = (server, place) else { return std::ptr::null() };
+        let (Some(server), Some(place)) = (server, place) else {
+            return std::ptr::null();
+        };
         match M::directive(&mut line, args, server, place) {
             Ok(Next::Line) => std::ptr::null(),
             Ok(Next::Inside) => {
@@ -241,7 +257,10 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
         sys::ap_hook_check_config(Some(check_config::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_post_config(Some(post_config::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_child_init(Some(child_init::<M>), NONE, NONE, MIDDLE);
-        let (after, before) = (M::TRANSLATE_AFTER.0.as_ptr(), M::TRANSLATE_BEFORE.0.as_ptr());
+        let (after, before) = (
+            M::TRANSLATE_AFTER.0.as_ptr(),
+            M::TRANSLATE_BEFORE.0.as_ptr(),
+        );
         sys::ap_hook_translate_name(Some(translate_name::<M>), after, before, MIDDLE);
         sys::ap_hook_handler(Some(handler::<M>), NONE, NONE, MIDDLE);
     });
@@ -266,10 +285,12 @@ unsafe extern "C" fn check_config<M: Module>(
     main: *mut sys::server_rec,
 ) -> c_int {
     // SAFETY: httpd's list of servers.
-    guard(|| match M::check_config(&unsafe { all_servers::<M>(main) }) {
-        true => sys::OK as c_int,
-        false => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
-    })
+    guard(
+        || match M::check_config(&unsafe { all_servers::<M>(main) }) {
+            true => sys::OK as c_int,
+            false => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
+        },
+    )
 }
 
 unsafe extern "C" fn post_config<M: Module>(

@@ -51,5 +51,8 @@ pub fn single_process() -> bool {
 /// Whether this is the first of the two passes over the configuration at start.
 pub(crate) fn is_first_pass() -> bool {
     // SAFETY: a query.
-    unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int) == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
+    unsafe {
+        sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int)
+            == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int
+    }
 }

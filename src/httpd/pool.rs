@@ -17,7 +17,10 @@ impl<'p> Pool<'p> {
     /// # Safety
     /// `raw` must be a pool that is not cleared or destroyed during `'p`, and used by one thread at a time.
     pub(crate) unsafe fn from_raw(raw: *mut sys::apr_pool_t) -> Self {
-        Self { raw, life: PhantomData }
+        Self {
+            raw,
+            life: PhantomData,
+        }
     }
 
     /// The pool, for calls that have no wrapper.
@@ -66,7 +69,12 @@ impl<'p> Pool<'p> {
     ) {
         // SAFETY: by contract; nothing is to be done in a process that executes another program.
         unsafe {
-            sys::apr_pool_cleanup_register(self.raw, data, Some(function), Some(sys::apr_pool_cleanup_null));
+            sys::apr_pool_cleanup_register(
+                self.raw,
+                data,
+                Some(function),
+                Some(sys::apr_pool_cleanup_null),
+            );
         }
     }
 }

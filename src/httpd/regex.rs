@@ -32,20 +32,37 @@ impl Regex {
     }
 
     /// Matches `text`. Gives `replacement` with `$0` to `$9` filled in, and where the match ends.
-    pub fn substitute<'p>(&self, pool: Pool<'p>, text: &[u8], replacement: &[u8]) -> Option<(&'p [u8], usize)> {
+    pub fn substitute<'p>(
+        &self,
+        pool: Pool<'p>,
+        text: &[u8],
+        replacement: &[u8],
+    ) -> Option<(&'p [u8], usize)> {
         const GROUPS: usize = sys::AP_MAX_REG_MATCH as usize;
         let (text, replacement) = (pool.dup(text), pool.dup(replacement));
-        let mut groups = [sys::ap_regmatch_t { rm_so: -1, rm_eo: -1 }; GROUPS];
+        let mut groups = [sys::ap_regmatch_t {
+            rm_so: -1,
+            rm_eo: -1,
+        }; GROUPS];
         // SAFETY: C strings of the pool, and an array of that many groups.
         unsafe {
             if sys::ap_regexec(&*self.0, text, GROUPS, groups.as_mut_ptr(), 0) != 0 {
                 return None;
             }
-            let filled = sys::ap_pregsub(pool.as_ptr(), replacement, text, GROUPS, groups.as_mut_ptr());
+            let filled = sys::ap_pregsub(
+                pool.as_ptr(),
+                replacement,
+                text,
+                GROUPS,
+                groups.as_mut_ptr(),
+            );
             if filled.is_null() {
                 return None;
             }
-            Some((c_bytes(filled), usize::try_from(groups[0].rm_eo).unwrap_or(0)))
+            Some((
+                c_bytes(filled),
+                usize::try_from(groups[0].rm_eo).unwrap_or(0),
+            ))
         }
     }
 }

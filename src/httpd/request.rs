@@ -31,7 +31,10 @@ impl<'r> Request<'r> {
     /// # Safety
     /// `raw` must be a live request_rec during `'r`, used by this thread only.
     pub(crate) unsafe fn from_raw(raw: *mut sys::request_rec) -> Self {
-        Self { raw, life: PhantomData }
+        Self {
+            raw,
+            life: PhantomData,
+        }
     }
 
     /// The record.
@@ -67,15 +70,25 @@ impl<'r> Request<'r> {
         // SAFETY: vectors of a live request, whose entries were made for `M` (contract of `Module`) and do not change
         // while requests are served.
         unsafe {
-            let server = entry(self.server().module_config).cast::<M::Server>().as_ref();
-            (server, entry(self.rec().per_dir_config).cast::<M::Place>().as_ref())
+            let server = entry(self.server().module_config)
+                .cast::<M::Server>()
+                .as_ref();
+            (
+                server,
+                entry(self.rec().per_dir_config).cast::<M::Place>().as_ref(),
+            )
         }
     }
 
     /// Keeps a number with the request, for a later hook.
     pub fn set_mark(self, mark: usize) {
         // SAFETY: the vector of a live request; the entry is only ever a number.
-        unsafe { set_entry(self.rec().request_config, std::ptr::without_provenance_mut(mark)) }
+        unsafe {
+            set_entry(
+                self.rec().request_config,
+                std::ptr::without_provenance_mut(mark),
+            )
+        }
     }
 
     /// The number; 0 where none was kept.
@@ -171,8 +184,11 @@ impl<'r> Request<'r> {
 
     /// `REDIRECT_URL`; only where there is a previous request.
     pub fn redirect_url(self) -> &'r [u8] {
-        // SAFETY: asked only where `previous` is; a string of the request or of its pool.
-        if self.rec().prev.is_null() { b"" } else { unsafe { c_bytes(sys::wsgi_shim_redirect_url(self.raw)) } }
+        if self.rec().prev.is_null() {
+            return b"";
+        }
+        // SAFETY: there is a previous request; the answer is a string of it, or of this one's pool.
+        unsafe { c_bytes(sys::wsgi_shim_redirect_url(self.raw)) }
     }
 
     /// `r->hostname`: the name in `Host`.
@@ -307,7 +323,9 @@ impl<'r> Request<'r> {
 
     /// `Timeout` of the server, seconds.
     pub fn timeout(self) -> u32 {
-        u32::try_from(self.server().timeout / 1_000_000).unwrap_or(60).max(1)
+        u32::try_from(self.server().timeout / 1_000_000)
+            .unwrap_or(60)
+            .max(1)
     }
 
     /// Whether the first output filter changes contents rather than the protocol.
@@ -327,7 +345,11 @@ impl<'r> Request<'r> {
         // SAFETY: the hook writes a string of the request's pool into the record.
         unsafe {
             if self.rec().log_id.is_null() {
-                sys::ap_run_generate_log_id(self.rec().connection, self.raw, &raw mut (*self.raw).log_id);
+                sys::ap_run_generate_log_id(
+                    self.rec().connection,
+                    self.raw,
+                    &raw mut (*self.raw).log_id,
+                );
             }
             c_bytes(self.rec().log_id)
         }
@@ -341,17 +363,26 @@ impl<'r> Request<'r> {
 
     /// Request headers.
     pub fn headers_in(self) -> Table<'r> {
-        Table { raw: self.rec().headers_in, life: PhantomData }
+        Table {
+            raw: self.rec().headers_in,
+            life: PhantomData,
+        }
     }
 
     /// Variables of the request (`SetEnv` and the like).
     pub fn subprocess_env(self) -> Table<'r> {
-        Table { raw: self.rec().subprocess_env, life: PhantomData }
+        Table {
+            raw: self.rec().subprocess_env,
+            life: PhantomData,
+        }
     }
 
     /// Notes.
     pub fn notes(self) -> Table<'r> {
-        Table { raw: self.rec().notes, life: PhantomData }
+        Table {
+            raw: self.rec().notes,
+            life: PhantomData,
+        }
     }
 
     /// Logs a line.
@@ -364,9 +395,14 @@ impl<'r> Request<'r> {
     pub fn is_https(self) -> bool {
         type IsHttps = unsafe extern "C" fn(*mut sys::conn_rec) -> c_int;
         static FUNCTION: OnceLock<sys::apr_opt_fn_t> = OnceLock::new();
-        let Some(function) = *FUNCTION.get_or_init(|| optional_function(c"ssl_is_https")) else { return false };
+        let Some(function) = *FUNCTION.get_or_init(|| optional_function(c"ssl_is_https")) else {
+            return false;
+        };
         // SAFETY: mod_ssl.h declares the function so; the connection is alive.
-        unsafe { std::mem::transmute::<unsafe extern "C" fn(), IsHttps>(function)(self.rec().connection) != 0 }
+        unsafe {
+            std::mem::transmute::<unsafe extern "C" fn(), IsHttps>(function)(self.rec().connection)
+                != 0
+        }
     }
 
     /// A variable of mod_ssl (`ssl_var_lookup`).
@@ -383,7 +419,13 @@ impl<'r> Request<'r> {
         // SAFETY: mod_ssl.h declares the function so; all its arguments are alive, and the answer lies in the pool.
         unsafe {
             let function = std::mem::transmute::<unsafe extern "C" fn(), Lookup>(function);
-            c_bytes_opt(function(rec.pool, rec.server, rec.connection, self.raw, self.pool().dup(name)))
+            c_bytes_opt(function(
+                rec.pool,
+                rec.server,
+                rec.connection,
+                self.raw,
+                self.pool().dup(name),
+            ))
         }
     }
 }
@@ -431,9 +473,12 @@ impl<'r> Table<'r> {
                 std::slice::from_raw_parts(array.elts.cast(), array.nelts as usize)
             }
         };
-        entries.iter().filter(|entry| !entry.key.is_null()).map(|entry| {
-            // SAFETY: strings of the table.
-            unsafe { (c_bytes(entry.key), c_bytes_opt(entry.val)) }
-        })
+        entries
+            .iter()
+            .filter(|entry| !entry.key.is_null())
+            .map(|entry| {
+                // SAFETY: strings of the table.
+                unsafe { (c_bytes(entry.key), c_bytes_opt(entry.val)) }
+            })
     }
 }

@@ -45,7 +45,12 @@ pub enum Then {
 impl<'r> Stream<'r> {
     /// For the handler of `request`.
     pub fn new(request: Request<'r>) -> Self {
-        Self { request, input: std::ptr::null_mut(), output: std::ptr::null_mut(), input_ended: false }
+        Self {
+            request,
+            input: std::ptr::null_mut(),
+            output: std::ptr::null_mut(),
+            input_ended: false,
+        }
     }
 
     fn rec(&self) -> *mut sys::request_rec {
@@ -142,7 +147,8 @@ impl<'r> Stream<'r> {
                 StreamError::Answered
             } else if status == sys::APR_ENOSPC as c_int {
                 StreamError::TooLarge
-            } else if status == sys::APR_EAGAIN as c_int || sys::wsgi_shim_aborted(self.rec()) != 0 {
+            } else if status == sys::APR_EAGAIN as c_int || sys::wsgi_shim_aborted(self.rec()) != 0
+            {
                 StreamError::Aborted
             } else {
                 StreamError::Other(reason(status))
@@ -181,13 +187,21 @@ impl<'r> Stream<'r> {
         // SAFETY: the copies live as long as the request.
         unsafe {
             let rec = self.rec();
-            let table = if even_for_errors { (*rec).err_headers_out } else { (*rec).headers_out };
+            let table = if even_for_errors {
+                (*rec).err_headers_out
+            } else {
+                (*rec).headers_out
+            };
             sys::apr_table_addn(table, pool.dup(name), pool.dup(value));
         }
     }
 
     /// Sends data. It is copied where httpd does not send it at once.
-    pub fn write<'d>(&mut self, chunks: impl Iterator<Item = &'d [u8]>, then: Then) -> Result<(), StreamError> {
+    pub fn write<'d>(
+        &mut self,
+        chunks: impl Iterator<Item = &'d [u8]>,
+        then: Then,
+    ) -> Result<(), StreamError> {
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
@@ -196,13 +210,18 @@ impl<'r> Stream<'r> {
         unsafe {
             let alloc = self.bucket_alloc();
             for chunk in chunks.filter(|chunk| !chunk.is_empty()) {
-                let bucket = sys::apr_bucket_transient_create(chunk.as_ptr().cast(), chunk.len(), alloc);
+                let bucket =
+                    sys::apr_bucket_transient_create(chunk.as_ptr().cast(), chunk.len(), alloc);
                 sys::wsgi_shim_insert_tail(self.output, bucket);
             }
             match then {
                 Then::More => {}
-                Then::Flush => sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc)),
-                Then::End => sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc)),
+                Then::Flush => {
+                    sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc))
+                }
+                Then::End => {
+                    sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc))
+                }
             }
             self.pass()
         }
@@ -229,8 +248,15 @@ impl<'r> Stream<'r> {
         // has been sent; APR does not close files that were put in. [S-6]
         unsafe {
             let rec = self.rec();
-            self.request.pool().cleanup(std::ptr::without_provenance_mut(fd as usize), close);
-            let flags = sys::APR_FOPEN_READ | if sendfile { sys::APR_FOPEN_SENDFILE_ENABLED } else { 0 };
+            self.request
+                .pool()
+                .cleanup(std::ptr::without_provenance_mut(fd as usize), close);
+            let flags = sys::APR_FOPEN_READ
+                | if sendfile {
+                    sys::APR_FOPEN_SENDFILE_ENABLED
+                } else {
+                    0
+                };
             let mut file = std::ptr::null_mut();
             let status = sys::apr_os_file_put(&mut file, &mut fd, flags as i32, (*rec).pool);
             if status != 0 {
@@ -251,7 +277,10 @@ impl<'r> Stream<'r> {
                 sys::wsgi_shim_insert_tail(self.output, bucket);
                 at += part;
             }
-            sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(self.bucket_alloc()));
+            sys::wsgi_shim_insert_tail(
+                self.output,
+                sys::apr_bucket_eos_create(self.bucket_alloc()),
+            );
             self.pass()
         }
     }

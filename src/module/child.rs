@@ -35,7 +35,9 @@ pub(crate) fn start() {
     let table = match engine() {
         Some(table) => table,
         None => {
-            let Some(found) = engine::open(&process) else { return };
+            let Some(found) = engine::open(&process) else {
+                return;
+            };
             if !start_python(&process, found.table, found.home.as_ref()) {
                 return;
             }
@@ -43,7 +45,10 @@ pub(crate) fn start() {
         }
     };
     for import in &process.preloads {
-        let (group, script) = (import.application_group.as_bytes(), import.script.as_bytes());
+        let (group, script) = (
+            import.application_group.as_bytes(),
+            import.script.as_bytes(),
+        );
         // SAFETY: Python runs; the bytes outlive the call. What went wrong is in the log, and the first request
         // tries again.
         let _loaded = unsafe { (table.load)(Bytes::new(group), Bytes::new(script)) };
@@ -61,7 +66,11 @@ pub(crate) fn stop() {
 /// Starts Python. Why it did not start is in the log.
 fn start_python(process: &Process, table: &'static EngineTable, home: Option<&PythonHome>) -> bool {
     let python = &process.python;
-    let warnings: Vec<Bytes> = python.warnings.iter().map(|warning| Bytes::new(warning.as_bytes())).collect();
+    let warnings: Vec<Bytes> = python
+        .warnings
+        .iter()
+        .map(|warning| Bytes::new(warning.as_bytes()))
+        .collect();
     let (description, banner) = (mpm::description(), mpm::banner());
     let absent_or = |bytes: Option<&[u8]>| bytes.map_or(Bytes::ABSENT, Bytes::new);
     let config = StartConfig {

@@ -37,7 +37,12 @@ struct Reading {
 
 impl Reading {
     const fn new(active: bool) -> Self {
-        Self { active, in_container: false, mistakes: Vec::new(), used: Vec::new() }
+        Self {
+            active,
+            in_container: false,
+            mistakes: Vec::new(),
+            used: Vec::new(),
+        }
     }
 }
 
@@ -86,7 +91,9 @@ pub(crate) fn directive(
     server: &mut Server,
     place: &mut PlaceConfig,
 ) -> Result<Next, String> {
-    let Some(directive) = DIRECTIVES.get(line.number()) else { return Ok(Next::Line) };
+    let Some(directive) = DIRECTIVES.get(line.number()) else {
+        return Ok(Next::Line);
+    };
     match set(line, directive, args, server, place) {
         Ok(()) if directive.container => {
             reading().in_container = true;
@@ -98,7 +105,9 @@ pub(crate) fn directive(
             if !reading.active {
                 return Err(mistake);
             }
-            reading.mistakes.push(format!("{}: {mistake}", line.location()));
+            reading
+                .mistakes
+                .push(format!("{}: {mistake}", line.location()));
             Ok(Next::Line)
         }
     }
@@ -117,7 +126,10 @@ fn set(
     place: &mut PlaceConfig,
 ) -> Result<(), String> {
     let Ok(args) = std::str::from_utf8(args) else {
-        return Err(format!("{}: the line is not valid UTF-8", directive.shown_name()));
+        return Err(format!(
+            "{}: the line is not valid UTF-8",
+            directive.shown_name()
+        ));
     };
     if directive.place == Place::Global
         && let Some(why) = line.forbidden(sys::GLOBAL_ONLY)
@@ -132,9 +144,16 @@ fn set(
         reading.in_container
     };
     if in_container {
-        let options = server.config.interpreter_options.last_mut().filter(|_| directive.in_container);
+        let options = server
+            .config
+            .interpreter_options
+            .last_mut()
+            .filter(|_| directive.in_container);
         let Some(options) = options else {
-            return Err(format!("{} may not stand in <WSGIInterpreterOptions>", directive.shown_name()));
+            return Err(format!(
+                "{} may not stand in <WSGIInterpreterOptions>",
+                directive.shown_name()
+            ));
         };
         return directive.set(args, &mut Target::Options(options));
     }
@@ -149,7 +168,11 @@ fn set(
 /// Compiles the pattern of an alias that has just been read, which only httpd can.
 fn compile_patterns(directive: &Directive, server: &mut Server) -> Result<(), String> {
     for alias in server.config.aliases.iter().skip(server.patterns.len()) {
-        let pattern = if alias.regex { Regex::compile(&alias.location).map(Arc::new) } else { None };
+        let pattern = if alias.regex {
+            Regex::compile(&alias.location).map(Arc::new)
+        } else {
+            None
+        };
         let failed = alias.regex && pattern.is_none();
         server.patterns.push(pattern);
         if failed {

@@ -22,11 +22,17 @@ pub(crate) struct Found {
 
 /// Opens the engine. Why it could not be is in the log.
 pub(crate) fn open(process: &Process) -> Option<Found> {
-    let beside = module_path().parent().map(Path::to_path_buf).unwrap_or_default();
+    let beside = module_path()
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default();
     let default = default_engine(&beside);
     let home = match &process.python.home {
         Some(home) => {
-            let version = default.as_ref().map_or("", |default| default.version.as_str());
+            let version = default
+                .as_ref()
+                .and_then(|default| default.version.as_deref())
+                .unwrap_or_default();
             match python_home::inspect(Path::new(home), version) {
                 Ok(home) => Some(home),
                 Err(problem) => {
@@ -38,9 +44,12 @@ pub(crate) fn open(process: &Process) -> Option<Found> {
         None => None,
     };
     let (file, version) = match (&home, default) {
-        (Some(home), _) => (beside.join(engine_name(&home.version)), home.version.clone()),
+        (Some(home), _) => (
+            beside.join(engine_name(&home.version)),
+            Some(home.version.clone()),
+        ),
         (None, Some(default)) => (default.file, default.version),
-        (None, None) => (beside.join("wsgi_engine.so"), String::from("3")),
+        (None, None) => (beside.join(DEFAULT_ENGINE), None),
     };
     if let Some(libpython) = home.as_ref().and_then(|home| home.libpython.as_deref()) {
         // Of the same name as the one that the engine asks for, so the engine gets this one. If it does not open,
@@ -50,31 +59,43 @@ pub(crate) fn open(process: &Process) -> Option<Found> {
     let library = match open_for_ever(&file) {
         Ok(library) => library,
         Err(error) => {
+            let version = version.as_deref().unwrap_or("3");
             log_message(Message::EngineMissing, &[&version, &file.display(), &error]);
             return None;
         }
     };
-    let table = table_of(library, &file, &version)?;
+    let table = table_of(library, &file, version.as_deref())?;
     Some(Found { table, home })
 }
 
+/// The engine for servers without `WSGIPythonHome`.
+const DEFAULT_ENGINE: &str = "wsgi_engine.so";
+
 struct Default {
     file: PathBuf,
-    version: String,
+    /// What its name says; where it says nothing, the engine itself knows.
+    version: Option<String>,
 }
 
-/// The engine for servers without `WSGIPythonHome`: what the link points to, or the only one there is.
+/// The file of that name, usually a link to one of the others, or else the only engine there is.
 fn default_engine(beside: &Path) -> Option<Default> {
-    let link = beside.join("wsgi_engine.so");
-    if let Ok(target) = std::fs::read_link(&link)
-        && let Some(version) = target.file_name().and_then(version_of)
-    {
-        return Some(Default { file: link, version });
+    let file = beside.join(DEFAULT_ENGINE);
+    if file.exists() {
+        let version = std::fs::read_link(&file)
+            .ok()
+            .and_then(|target| version_of(target.file_name()?));
+        return Some(Default { file, version });
     }
-    let mut engines = std::fs::read_dir(beside).ok()?.flatten().filter_map(|entry| {
-        let version = version_of(&entry.file_name())?;
-        Some(Default { file: entry.path(), version })
-    });
+    let mut engines = std::fs::read_dir(beside)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| {
+            let version = version_of(&entry.file_name())?;
+            Some(Default {
+                file: entry.path(),
+                version: Some(version),
+            })
+        });
     let only = engines.next()?;
     engines.next().is_none().then_some(only)
 }
@@ -85,8 +106,14 @@ fn engine_name(version: &str) -> OsString {
 
 /// "3.11" of "wsgi_engine_cp311.so".
 fn version_of(name: &OsStr) -> Option<String> {
-    let digits = name.to_str()?.strip_prefix("wsgi_engine_cp3")?.strip_suffix(".so")?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("3.{digits}"))
+    let digits = name
+        .to_str()?
+        .strip_prefix("wsgi_engine_cp3")?
+        .strip_suffix(".so")?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| format!("3.{digits}"))
 }
 
 /// Opens a library with the visibility that Python's extension modules need, and never closes it.
@@ -106,10 +133,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The table of an engine, if it is of this release and for that version.
-fn table_of(library: &'static Library, file: &Path, version: &str) -> Option<&'static EngineTable> {
+fn table_of(
+    library: &'static Library,
+    file: &Path,
+    version: Option<&str>,
+) -> Option<&'static EngineTable> {
     let module = module_path();
     let mismatch = |theirs: &str| {
-        let values: [&dyn std::fmt::Display; 4] = [&module.display(), &BUILD_ID, &file.display(), &theirs];
+        let values: [&dyn std::fmt::Display; 4] =
+            [&module.display(), &BUILD_ID, &file.display(), &theirs];
         log_message(Message::AbiMismatch, &values);
     };
     // SAFETY: the symbol is a table, or at least begins with the version, which is looked at before anything else;
@@ -131,8 +163,13 @@ fn table_of(library: &'static Library, file: &Path, version: &str) -> Option<&'s
             return None;
         }
         let python = String::from_utf8_lossy(table.python.get_or_empty()).into_owned();
-        if python != version {
-            log_message(Message::EngineVersion, &[&file.display(), &python, &version]);
+        if let Some(version) = version
+            && python != version
+        {
+            log_message(
+                Message::EngineVersion,
+                &[&file.display(), &python, &version],
+            );
             return None;
         }
         Some(table)
@@ -148,7 +185,9 @@ fn module_path() -> PathBuf {
         if libc::dladdr(here, &mut info) == 0 || info.dli_fname.is_null() {
             return PathBuf::new();
         }
-        PathBuf::from(OsString::from_vec(CStr::from_ptr(info.dli_fname).to_bytes().to_vec()))
+        PathBuf::from(OsString::from_vec(
+            CStr::from_ptr(info.dli_fname).to_bytes().to_vec(),
+        ))
     }
 }
 

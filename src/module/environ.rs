@@ -11,7 +11,8 @@ use wsgi_abi::keys::{self, KEYS};
 use wsgi_abi::{Bytes, EnvEntry, KeyKind};
 use wsgi_core::config::Settings;
 use wsgi_core::environ::{
-    HeaderEntry, collapse_slashes, header_entry, header_key, is_https, request_uri, script_name, valid_header_name,
+    HeaderEntry, collapse_slashes, header_entry, header_key, is_https, request_uri, script_name,
+    valid_header_name,
 };
 use wsgi_core::group::Variables;
 use wsgi_core::proxy::{self, EnvironTable};
@@ -43,8 +44,17 @@ pub(crate) fn note_pid() {
 }
 
 /// Makes the entries. Takes request headers whose names are not allowed out of the request.
-pub(crate) fn build(request: Request<'_>, settings: &Settings<'_>, routing: &Routing<'_>) -> Environ {
-    let mut builder = Builder { request, pool: request.pool(), entries: Vec::with_capacity(72), https: None };
+pub(crate) fn build(
+    request: Request<'_>,
+    settings: &Settings<'_>,
+    routing: &Routing<'_>,
+) -> Environ {
+    let mut builder = Builder {
+        request,
+        pool: request.pool(),
+        entries: Vec::with_capacity(72),
+        https: None,
+    };
     for (name, value) in request.subprocess_env().iter() {
         match name {
             HTTPS => builder.https = value.map(Cow::Borrowed),
@@ -69,8 +79,12 @@ pub(crate) fn build(request: Request<'_>, settings: &Settings<'_>, routing: &Rou
         .trusted_proxy_headers
         .is_some_and(|listed| proxy::apply(&mut builder, listed, settings.trusted_proxies));
     // A proxy that is trusted knows better than the connection.
-    let https = builder.https.is_some_and(|value| is_https(&value)) || (!decided && request.is_https());
-    Environ { entries: builder.entries, https }
+    let https =
+        builder.https.is_some_and(|value| is_https(&value)) || (!decided && request.is_https());
+    Environ {
+        entries: builder.entries,
+        https,
+    }
 }
 
 /// The variable that only shows as `wsgi.url_scheme`.
@@ -103,7 +117,12 @@ struct Builder<'r> {
 impl<'r> Builder<'r> {
     fn push(&mut self, kind: KeyKind, id: u16, key: Bytes, value: Option<&[u8]>) {
         let value = value.map_or(Bytes::ABSENT, Bytes::new);
-        self.entries.push(EnvEntry { kind, id, key, value });
+        self.entries.push(EnvEntry {
+            kind,
+            id,
+            key,
+            value,
+        });
     }
 
     fn known(&mut self, id: u16, value: Option<&[u8]>) {
@@ -150,8 +169,13 @@ impl<'r> Builder<'r> {
         let method = request.method();
         let shows_get = request.header_only()
             && method == b"HEAD"
-            && settings.map_head_to_get.shows_get(request.has_content_filter());
-        self.known(keys::REQUEST_METHOD, Some(if shows_get { b"GET" } else { method }));
+            && settings
+                .map_head_to_get
+                .shows_get(request.has_content_filter());
+        self.known(
+            keys::REQUEST_METHOD,
+            Some(if shows_get { b"GET" } else { method }),
+        );
         let script = if request.protocol() == b"INCLUDED" {
             request.uri()
         } else {
@@ -205,7 +229,10 @@ impl<'r> Builder<'r> {
     fn our_own(&mut self, routing: &Routing<'_>) {
         let request = self.request;
         self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(routing.process_group));
-        self.known(keys::MOD_WSGI_APPLICATION_GROUP, Some(routing.application_group));
+        self.known(
+            keys::MOD_WSGI_APPLICATION_GROUP,
+            Some(routing.application_group),
+        );
         self.known(keys::MOD_WSGI_CALLABLE_OBJECT, Some(routing.callable));
         self.known(keys::MOD_WSGI_REQUEST_HANDLER, Some(request.handler()));
         self.known(keys::MOD_WSGI_HANDLER_SCRIPT, Some(routing.handler_script));

@@ -28,9 +28,15 @@ const HANDLE_REQUEST: &str = "handle_request";
 pub(crate) fn handle(request: Request<'_>) -> Answer {
     let name = request.handler();
     let is_script = matches!(name, b"wsgi-script" | b"application/x-httpd-wsgi");
-    let Some((server, place)) = config::of_request(request) else { return Answer::Declined };
+    let Some((server, place)) = config::of_request(request) else {
+        return Answer::Declined;
+    };
     let settings = Settings::resolve(place, &server.config);
-    let handler_script = if is_script { None } else { settings.handler_script(name) };
+    let handler_script = if is_script {
+        None
+    } else {
+        settings.handler_script(name)
+    };
     if !is_script && handler_script.is_none() {
         return Answer::Declined;
     }
@@ -54,22 +60,39 @@ fn serve(
         check_file(request, &shown(filename))?;
     }
     if request.refuses_path_info() && !request.path_info().is_empty() {
-        return refuse(request, 404, Message::PathInfoRefused, &[&shown(filename), &shown(request.path_info())]);
+        return refuse(
+            request,
+            404,
+            Message::PathInfoRefused,
+            &[&shown(filename), &shown(request.path_info())],
+        );
     }
     let headers = request.headers_in();
-    let (transfer_encoding, content_length) = (headers.get(c"Transfer-Encoding"), headers.get(c"Content-Length"));
+    let (transfer_encoding, content_length) = (
+        headers.get(c"Transfer-Encoding"),
+        headers.get(c"Content-Length"),
+    );
     let framing = Framing {
         transfer_encoding,
         content_length,
         chunked_request: settings.chunked_request,
-        limit: if content_length.is_some() { request.body_limit() } else { 0 },
+        limit: if content_length.is_some() {
+            request.body_limit()
+        } else {
+            0
+        },
     };
     if let Err(refusal) = check_request(&framing) {
         request.log(level_of(refusal.message()), refusal.log_line().as_bytes());
         return Err(refusal.status().into());
     }
     if settings.restrict_embedded {
-        return refuse(request, 500, Message::EmbeddedRestricted, &[&shown(filename)]);
+        return refuse(
+            request,
+            500,
+            Message::EmbeddedRestricted,
+            &[&shown(filename)],
+        );
     }
     let Some(engine) = engine() else {
         return refuse(request, 500, Message::PythonAbsent, &[&shown(filename)]);
@@ -81,26 +104,37 @@ fn serve(
         options.and_then(option).map_or(otherwise, String::as_str)
     };
     let application_group = group::application_group(
-        written(|options| options.application_group.as_ref(), settings.application_group),
+        written(
+            |options| options.application_group.as_ref(),
+            settings.application_group,
+        ),
         &variables,
         settings.case_sensitive,
     );
     let callable = match handler_script {
         Some(_) => HANDLE_REQUEST.as_bytes().into(),
         None => group::callable_object(
-            written(|options| options.callable_object.as_ref(), settings.callable_object),
+            written(
+                |options| options.callable_object.as_ref(),
+                settings.callable_object,
+            ),
             &variables,
         ),
     };
     let script = handler_script.map_or(filename, |script| script.script.as_bytes());
-    let pass_authorization =
-        options.and_then(|options| options.pass_authorization).unwrap_or(settings.pass_authorization);
+    let pass_authorization = options
+        .and_then(|options| options.pass_authorization)
+        .unwrap_or(settings.pass_authorization);
     let routing = Routing {
         // Every request is served in the httpd children, whatever process group is configured.
         process_group: b"",
         application_group: &application_group,
         callable: &callable,
-        handler_script: if handler_script.is_some() { script } else { b"" },
+        handler_script: if handler_script.is_some() {
+            script
+        } else {
+            b""
+        },
         pass_authorization,
     };
     let environ = environ::build(request, settings, &routing);
@@ -109,12 +143,20 @@ fn serve(
         host: exchange.as_host_request(),
         group: Bytes::new(&application_group),
         script: Bytes::new(script),
-        script_mtime: if handler_script.is_none() { request.file_mtime().unwrap_or(-1) } else { -1 },
+        script_mtime: if handler_script.is_none() {
+            request.file_mtime().unwrap_or(-1)
+        } else {
+            -1
+        },
         callable: Bytes::new(&callable),
         resource: Bytes::new(filename),
         environ: environ.entries.as_ptr(),
         environ_len: environ.entries.len(),
-        apache_request: if settings.pass_apache_request { request.as_ptr().cast() } else { std::ptr::null_mut() },
+        apache_request: if settings.pass_apache_request {
+            request.as_ptr().cast()
+        } else {
+            std::ptr::null_mut()
+        },
         request_time: request.time(),
         load_timeout: request.timeout(),
         script_reloading: settings.script_reloading,
@@ -150,11 +192,17 @@ fn refuse(
 }
 
 /// Whether reading the body can give anything. HTTP/2 has bodies without either header.
-fn may_have_body(request: Request<'_>, transfer_encoding: Option<&[u8]>, content_length: Option<&[u8]>) -> bool {
+fn may_have_body(
+    request: Request<'_>,
+    transfer_encoding: Option<&[u8]>,
+    content_length: Option<&[u8]>,
+) -> bool {
     match content_length {
         _ if transfer_encoding.is_some() => true,
         Some(length) => length.iter().any(|&digit| digit != b'0'),
-        None => !request.protocol().starts_with(b"HTTP/1") && !request.protocol().starts_with(b"HTTP/0"),
+        None => {
+            !request.protocol().starts_with(b"HTTP/1") && !request.protocol().starts_with(b"HTTP/0")
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use wsgi_abi::{
-    ABI_VERSION, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, PathLayer,
-    ResponseHead, WriteEnd,
+    ABI_VERSION, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
+    PathLayer, ResponseHead, WriteEnd,
 };
 use wsgi_core::interpreter_options;
 use wsgi_httpd::guard::{guard, guard_or};
@@ -87,23 +87,42 @@ unsafe fn exchange<'a>(request: *mut HostRequest) -> Option<&'a mut Exchange<'a>
 
 fn result(exchange: &Exchange<'_>, outcome: Result<usize, StreamError>) -> HostResult {
     match outcome {
-        Ok(count) => HostResult { status: HostStatus::Ok, count, reason: Bytes::ABSENT },
+        Ok(count) => HostResult {
+            status: HostStatus::Ok,
+            count,
+            reason: Bytes::ABSENT,
+        },
         // Whoever has answered has taken the client away from the application.
-        Err(StreamError::Aborted) => HostResult { status: HostStatus::Aborted, count: 0, reason: Bytes::ABSENT },
-        Err(StreamError::Answered) => failed(exchange, "a filter of httpd has answered the request"),
-        Err(StreamError::TooLarge) => failed(exchange, "the body is longer than LimitRequestBody allows"),
+        Err(StreamError::Aborted) => HostResult {
+            status: HostStatus::Aborted,
+            count: 0,
+            reason: Bytes::ABSENT,
+        },
+        Err(StreamError::Answered) => {
+            failed(exchange, "a filter of httpd has answered the request")
+        }
+        Err(StreamError::TooLarge) => {
+            failed(exchange, "the body is longer than LimitRequestBody allows")
+        }
         Err(StreamError::Other(reason)) => failed(exchange, &reason),
     }
 }
 
 fn failed(exchange: &Exchange<'_>, reason: &str) -> HostResult {
     let reason = exchange.stream.pool().dup_bytes(reason.as_bytes());
-    HostResult { status: HostStatus::Failed, count: 0, reason: Bytes::new(reason) }
+    HostResult {
+        status: HostStatus::Failed,
+        count: 0,
+        reason: Bytes::new(reason),
+    }
 }
 
 /// For a request that is not there, and for a panic.
-const NOTHING: HostResult =
-    HostResult { status: HostStatus::Failed, count: 0, reason: Bytes::new(b"internal error of mod_wsgi_rs") };
+const NOTHING: HostResult = HostResult {
+    status: HostStatus::Failed,
+    count: 0,
+    reason: Bytes::new(b"internal error of mod_wsgi_rs"),
+};
 
 unsafe extern "C" fn log_line(request: *mut HostRequest, level: c_int, line: Bytes) {
     guard(|| {
@@ -124,8 +143,14 @@ unsafe extern "C" fn log_line(request: *mut HostRequest, level: c_int, line: Byt
 unsafe extern "C" fn read_body(request: *mut HostRequest, into: *mut u8, len: usize) -> HostResult {
     // SAFETY: by the contract of the table.
     guard_or(NOTHING, || unsafe {
-        let Some(exchange) = exchange(request) else { return NOTHING };
-        let into = if len == 0 { &mut [][..] } else { std::slice::from_raw_parts_mut(into, len) };
+        let Some(exchange) = exchange(request) else {
+            return NOTHING;
+        };
+        let into = if len == 0 {
+            &mut [][..]
+        } else {
+            std::slice::from_raw_parts_mut(into, len)
+        };
         let read = exchange.stream.read(into);
         if let Err(error) = &read {
             exchange.read_error = Some(error.clone());
@@ -134,16 +159,23 @@ unsafe extern "C" fn read_body(request: *mut HostRequest, into: *mut u8, len: us
     })
 }
 
-unsafe extern "C" fn start_response(request: *mut HostRequest, head: *const ResponseHead) -> HostResult {
+unsafe extern "C" fn start_response(
+    request: *mut HostRequest,
+    head: *const ResponseHead,
+) -> HostResult {
     // SAFETY: by the contract of the table.
     guard_or(NOTHING, || unsafe {
-        let Some(exchange) = exchange(request) else { return NOTHING };
+        let Some(exchange) = exchange(request) else {
+            return NOTHING;
+        };
         let head = &*head;
         let headers = std::slice::from_raw_parts(head.headers, head.headers_len);
         if exchange.error_override && (400..600).contains(&head.status) {
             exchange.overridden = Some(head.status);
         } else {
-            exchange.stream.set_status(head.status, head.status_line.get_or_empty());
+            exchange
+                .stream
+                .set_status(head.status, head.status_line.get_or_empty());
             if let Ok(length) = u64::try_from(head.content_length) {
                 exchange.stream.set_content_length(length);
             }
@@ -172,7 +204,9 @@ unsafe extern "C" fn write(
 ) -> HostResult {
     // SAFETY: by the contract of the table.
     guard_or(NOTHING, || unsafe {
-        let Some(exchange) = exchange(request) else { return NOTHING };
+        let Some(exchange) = exchange(request) else {
+            return NOTHING;
+        };
         if exchange.overridden.is_some() {
             return result(exchange, Ok(0));
         }
@@ -185,20 +219,31 @@ unsafe extern "C" fn write(
             WriteEnd::Flush => Then::Flush,
             WriteEnd::End => Then::End,
         };
-        let written = exchange.stream.write(chunks.iter().map(|chunk| chunk.get_or_empty()), then);
+        let written = exchange
+            .stream
+            .write(chunks.iter().map(|chunk| chunk.get_or_empty()), then);
         result(exchange, written.map(|()| 0))
     })
 }
 
-unsafe extern "C" fn send_file(request: *mut HostRequest, fd: c_int, offset: u64, length: u64) -> HostResult {
+unsafe extern "C" fn send_file(
+    request: *mut HostRequest,
+    fd: c_int,
+    offset: u64,
+    length: u64,
+) -> HostResult {
     // SAFETY: by the contract of the table; the descriptor is ours from here on.
     guard_or(NOTHING, || unsafe {
         let fd = OwnedFd::from_raw_fd(fd);
-        let Some(exchange) = exchange(request) else { return NOTHING };
+        let Some(exchange) = exchange(request) else {
+            return NOTHING;
+        };
         if exchange.overridden.is_some() {
             return result(exchange, Ok(0));
         }
-        let sent = exchange.stream.send_file(fd, offset, length, exchange.sendfile);
+        let sent = exchange
+            .stream
+            .send_file(fd, offset, length, exchange.sendfile);
         result(exchange, sent.map(|()| 0))
     })
 }
@@ -229,10 +274,16 @@ unsafe extern "C" fn group_options(group: Bytes, options: *mut GroupOptions) {
         let Some(process) = current() else { return };
         // SAFETY: by the contract of the table.
         let group = String::from_utf8_lossy(unsafe { group.get_or_empty() }).into_owned();
-        let resolved =
-            interpreter_options::group_options(&process.interpreter_options, &process.python, &group);
+        let resolved = interpreter_options::group_options(
+            &process.interpreter_options,
+            &process.python,
+            &group,
+        );
         if resolved.switch_interval_ignored {
-            crate::process::log_message(wsgi_core::outcome::Message::SwitchIntervalIgnored, &[&group]);
+            crate::process::log_message(
+                wsgi_core::outcome::Message::SwitchIntervalIgnored,
+                &[&group],
+            );
         }
         // Kept for ever, once for each interpreter, of which there is a bounded number.
         let layers: &'static [Vec<String>] = resolved.python_path.leak();
@@ -241,7 +292,10 @@ unsafe extern "C" fn group_options(group: Bytes, options: *mut GroupOptions) {
             .map(|layer| {
                 let dirs: Vec<Bytes> = layer.iter().map(|dir| Bytes::new(dir.as_bytes())).collect();
                 let dirs: &'static [Bytes] = dirs.leak();
-                PathLayer { dirs: dirs.as_ptr(), dirs_len: dirs.len() }
+                PathLayer {
+                    dirs: dirs.as_ptr(),
+                    dirs_len: dirs.len(),
+                }
             })
             .collect();
         let layers: &'static [PathLayer] = layers.leak();

@@ -30,10 +30,14 @@ unsafe impl Module for Wsgi {
     type Place = PlaceConfig;
 
     /// After mod_alias, so that `Alias` and `Redirect` win.
-    const TRANSLATE_AFTER: &'static Files = &Files([c"mod_alias.c".as_ptr(), std::ptr::null(), std::ptr::null()]);
+    const TRANSLATE_AFTER: &'static Files =
+        &Files([c"mod_alias.c".as_ptr(), std::ptr::null(), std::ptr::null()]);
     /// Before the modules that guess a file from the URL.
-    const TRANSLATE_BEFORE: &'static Files =
-        &Files([c"mod_userdir.c".as_ptr(), c"mod_vhost_alias.c".as_ptr(), std::ptr::null()]);
+    const TRANSLATE_BEFORE: &'static Files = &Files([
+        c"mod_userdir.c".as_ptr(),
+        c"mod_vhost_alias.c".as_ptr(),
+        std::ptr::null(),
+    ]);
 
     fn record() -> &'static Record {
         &wsgi_module
@@ -43,7 +47,12 @@ unsafe impl Module for Wsgi {
         config::Server {
             config: ServerConfig::merge(&outer.config, &inner.config),
             // In the order in which the aliases are merged.
-            patterns: inner.patterns.iter().chain(&outer.patterns).cloned().collect(),
+            patterns: inner
+                .patterns
+                .iter()
+                .chain(&outer.patterns)
+                .cloned()
+                .collect(),
         }
     }
 
@@ -97,7 +106,9 @@ unsafe impl Module for Wsgi {
 }
 
 /// What `Server:` says of us.
-const BANNER: &CStr = match CStr::from_bytes_with_nul(concat!("mod_wsgi_rs/", env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+const BANNER: &CStr = match CStr::from_bytes_with_nul(
+    concat!("mod_wsgi_rs/", env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
+) {
     Ok(text) => text,
     Err(_) => panic!("the version holds a NUL"),
 };

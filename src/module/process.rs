@@ -28,7 +28,10 @@ static PROCESS: RwLock<Option<Arc<Process>>> = RwLock::new(None);
 
 /// What the configuration in force says; `None` while there is none.
 pub(crate) fn current() -> Option<Arc<Process>> {
-    PROCESS.read().unwrap_or_else(PoisonError::into_inner).clone()
+    PROCESS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
 }
 
 /// Level of a message, for httpd.
@@ -49,7 +52,9 @@ pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
 /// Panics say where they come from in the error log instead of on the terminal.
 pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(|| String::from("an unknown place"), ToString::to_string);
+        let place = info
+            .location()
+            .map_or_else(|| String::from("an unknown place"), ToString::to_string);
         let text = info.payload_as_str().unwrap_or("no text");
         log_message(Message::Panic, &[&place, &text]);
     }));
@@ -58,8 +63,13 @@ pub(crate) fn log_panics() {
 /// Works it out, and logs what an administrator should know.
 pub(crate) fn prepare(servers: &[&Server]) {
     let Some(main) = servers.first() else { return };
-    let count = |answer: Option<c_int>| answer.and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
-    let processes = mpm::query(sys::AP_MPMQ_MAX_DAEMONS).or_else(|| mpm::query(sys::AP_MPMQ_MAX_DAEMON_USED));
+    let count = |answer: Option<c_int>| {
+        answer
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(1)
+    };
+    let processes =
+        mpm::query(sys::AP_MPMQ_MAX_DAEMONS).or_else(|| mpm::query(sys::AP_MPMQ_MAX_DAEMON_USED));
     let threads = mpm::query(sys::AP_MPMQ_MAX_THREADS);
     let name = String::from_utf8_lossy(mpm::name());
     let process = Process {
@@ -68,7 +78,10 @@ pub(crate) fn prepare(servers: &[&Server]) {
         preloads: config::preloads(servers.iter().map(|server| &server.config)),
         plan: MpmPlan::new(Mpm::from_name(&name), count(processes), count(threads)),
     };
-    log::server(Level::INFO, format!("mod_wsgi_rs: {}", process.plan).as_bytes());
+    log::server(
+        Level::INFO,
+        format!("mod_wsgi_rs: {}", process.plan).as_bytes(),
+    );
     *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
     warn_of_directives_without_effect();
 }
@@ -82,7 +95,10 @@ fn warn_of_directives_without_effect() {
             Effect::Later(why) => log_message(Message::NoEffectYet, &[&name, &why]),
             Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
             Effect::Nothing(why) => {
-                log::server(Level::INFO, format!("{name} has no effect: {why}").as_bytes());
+                log::server(
+                    Level::INFO,
+                    format!("{name} has no effect: {why}").as_bytes(),
+                );
             }
         }
     }

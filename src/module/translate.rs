@@ -16,11 +16,18 @@ const HANDLER: &CStr = c"wsgi-script";
 /// Maps the URL by the first alias that takes it.
 pub(crate) fn translate(request: Request<'_>) -> Answer {
     let uri = request.uri();
-    let Some((server, _)) = config::of_request(request) else { return Answer::Declined };
+    let Some((server, _)) = config::of_request(request) else {
+        return Answer::Declined;
+    };
     if !uri.starts_with(b"/") {
         return Answer::Declined;
     }
-    let aliases = server.config.aliases.iter().zip(&server.patterns).enumerate();
+    let aliases = server
+        .config
+        .aliases
+        .iter()
+        .zip(&server.patterns)
+        .enumerate();
     for (number, (alias, pattern)) in aliases {
         if let Some(file) = target(request, uri, alias, pattern.as_deref()) {
             request.set_filename(&file);
@@ -34,7 +41,12 @@ pub(crate) fn translate(request: Request<'_>) -> Answer {
 }
 
 /// The file that an alias makes of the URL, if it takes it.
-fn target(request: Request<'_>, uri: &[u8], alias: &ScriptAlias, pattern: Option<&Regex>) -> Option<Vec<u8>> {
+fn target(
+    request: Request<'_>,
+    uri: &[u8],
+    alias: &ScriptAlias,
+    pattern: Option<&Regex>,
+) -> Option<Vec<u8>> {
     let target = alias.target.as_bytes();
     match pattern {
         None => Some(filename(target, uri, alias.consumes(uri)?)),
@@ -47,7 +59,10 @@ fn target(request: Request<'_>, uri: &[u8], alias: &ScriptAlias, pattern: Option
 
 /// The alias that the request came by, if its decision still stands.
 pub(crate) fn alias_of<'r>(request: Request<'r>, server: &'r Server) -> Option<&'r ScriptAlias> {
-    let number = request.mark().checked_sub(1).filter(|_| is_aliased(request))?;
+    let number = request
+        .mark()
+        .checked_sub(1)
+        .filter(|_| is_aliased(request))?;
     server.config.aliases.get(number)
 }
 
