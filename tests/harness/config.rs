@@ -1,5 +1,6 @@
 //! The configuration of a test server, written from scratch, and the check of one without starting it.
 
+use std::env;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -81,6 +82,9 @@ pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
         format = log::FORMAT,
         level = builder.log_level,
     );
+    if let Some(folder) = env::var_os("WSGI_TEST_CORES") {
+        let _ = writeln!(conf, "CoreDumpDirectory {}", Path::new(&folder).display());
+    }
     pool(&mut conf, builder);
     if let Some(home) = builder
         .python_home

@@ -18,6 +18,7 @@
 //! | `WSGI_TEST_VENV` | virtual environment with `tests/requirements.txt` installed | `target/test-venv` |
 //! | `WSGI_TEST_HTTPD` | the httpd program | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
+//! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
 //! | `WSGI_TEST_LONG` | `1`: restart and memory tests run for their full length | short |
 //!
 //! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`): that is how the suite

@@ -69,9 +69,28 @@ fn signal(pid: Pid, signal: Signal) {
     }
 }
 
+/// Whether a process holds a connection whose own end is this port.
+pub(crate) fn has_connections(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, .., inode] = fields[..10.min(fields.len())] else {
+            return false;
+        };
+        let own = local
+            .rsplit(':')
+            .next()
+            .and_then(|port| u16::from_str_radix(port, 16).ok());
+        own == Some(port) && state != LISTENING && inode != "0"
+    })
+}
+
 /// State and parent from `/proc/PID/stat`; the name in between may hold spaces and parentheses.
 fn stat(pid: Pid) -> Option<(char, Pid)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut rest = text[text.rfind(')')? + 1..].split_whitespace();
     Some((rest.next()?.chars().next()?, rest.next()?.parse().ok()?))
 }
+
+/// TCP_LISTEN in the kernel's table.
+const LISTENING: &str = "0A";

@@ -353,6 +353,7 @@ impl Server {
 
     /// `SIGHUP`, and waits until no child of before is left.
     pub fn restart_now(&self) {
+        self.wait_until_quiet();
         self.restart(process::hang_up);
     }
 
@@ -377,7 +378,21 @@ impl Server {
         );
     }
 
+    /// Lets the server finish the connections it is closing. A child of the event MPM that is told to end at once
+    /// may otherwise crash in httpd's own `close_worker_sockets`, which races with a worker that frees its socket.
+    fn wait_until_quiet(&self) {
+        let patience = if self.mpm == Mpm::Event {
+            Duration::from_secs(1)
+        } else {
+            Duration::ZERO
+        };
+        eventually_within(patience, || {
+            (!process::has_connections(self.port())).then_some(())
+        });
+    }
+
     fn end(&mut self) -> Duration {
+        self.wait_until_quiet();
         let start = Instant::now();
         let children = self.children();
         process::terminate(self.pid());
