@@ -15,8 +15,8 @@ pub(crate) struct Site {
     pub(crate) modules: PathBuf,
     /// Modules compiled into httpd, by file name without `mod_` and `.c`.
     pub(crate) compiled_in: HashSet<String>,
-    /// User and group of the children, where the tests run as root.
-    pub(crate) user: Option<(String, String)>,
+    /// User and group that the children become where httpd is started by root.
+    pub(crate) user: (String, String),
 }
 
 impl Site {
@@ -128,10 +128,7 @@ fn compiled_in(httpd: &Path) -> HashSet<String> {
 }
 
 /// httpd's usual account of this system, with that account's own group.
-fn child_user() -> Option<(String, String)> {
-    if !is_root() {
-        return None;
-    }
+fn child_user() -> (String, String) {
     let users = fs::read_to_string("/etc/passwd").expect("the system has a user list");
     let groups = fs::read_to_string("/etc/group").expect("the system has a group list");
     for name in ["www-data", "apache", "nobody"] {
@@ -143,9 +140,9 @@ fn child_user() -> Option<(String, String)> {
             .map(fields)
             .find(|group| group[2] == user[3])
             .expect("the user's group exists");
-        return Some((name.to_owned(), group[0].to_owned()));
+        return (name.to_owned(), group[0].to_owned());
     }
-    panic!("running as root, and there is none of the users www-data, apache, nobody to become");
+    panic!("the system has none of the users www-data, apache, nobody");
 }
 
 fn fields(line: &str) -> Vec<&str> {
