@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::server::Builder;
-use crate::site::Site;
+use crate::site::{Site, is_root};
 use crate::{Mpm, log, stage};
 
 /// What `httpd -t` said.
@@ -65,7 +65,8 @@ pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
         apps = stage::apps().display(),
     );
     modules(&mut conf, builder);
-    if let Some((user, group)) = &Site::get().user {
+    if is_root() {
+        let (user, group) = &Site::get().user;
         let _ = write!(conf, "User {user}\nGroup {group}\n");
     }
     let _ = write!(
@@ -108,7 +109,7 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         &file.parent().expect("a file lies in a folder").join("site"),
         &site,
     );
-    let (user, group) = Site::get().user.clone().unwrap_or_default();
+    let (user, group) = Site::get().user.clone();
     let venv = if file.ends_with("virtualenv.conf") {
         stage::venv()
     } else {
@@ -122,22 +123,8 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         ("VENV", venv.display().to_string()),
         ("RUN", root.display().to_string()),
         ("LISTEN", format!("127.0.0.1:{port}")),
-        (
-            "SERVER_USER",
-            if user.is_empty() {
-                "nobody".into()
-            } else {
-                user
-            },
-        ),
-        (
-            "SERVER_GROUP",
-            if group.is_empty() {
-                "nobody".into()
-            } else {
-                group
-            },
-        ),
+        ("SERVER_USER", user),
+        ("SERVER_GROUP", group),
     ] {
         let _ = writeln!(conf, "Define {name} {value}");
     }
