@@ -5,13 +5,18 @@
 //! engine calls back through the [`HostTable`] that it was started with. Both tables begin with
 //! [`ABI_VERSION`] and [`BUILD_ID`]; a side that meets another value refuses to go on.
 //!
-//! Every [`Bytes`] is borrowed: it is valid for the call it is an argument of, unless its field says more.
-
-#![allow(unsafe_code)]
+//! Lifetimes say how long what crosses stays valid. The functions that take a request are unsafe, as nothing else can
+//! say that the request has not ended; [`Host`] makes them from ordinary methods, and [`Engine`] calls an engine.
 
 use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
 
+mod engine;
+mod host;
 pub mod keys;
+
+pub use engine::Engine;
+pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
 pub const ABI_VERSION: u32 = 1;
@@ -22,59 +27,70 @@ pub const BUILD_ID: &str = concat!("mod_wsgi_rs ", env!("CARGO_PKG_VERSION"));
 /// The symbol under which an engine exports its [`EngineTable`].
 pub const ENGINE_SYMBOL: &[u8] = b"wsgi_engine\0";
 
-/// Borrowed bytes; a null `ptr` means absent, which is not the same as empty.
+/// A borrowed slice that crosses the contract; it may be absent, which is not the same as empty.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Bytes {
-    /// First byte, or null.
-    pub ptr: *const u8,
-    /// Count of bytes.
-    pub len: usize,
+pub struct Slice<'a, T> {
+    /// First element, or null for absent; otherwise valid for `len` elements during `'a`.
+    ptr: *const T,
+    len: usize,
+    life: PhantomData<&'a [T]>,
 }
 
-impl Bytes {
+/// Borrowed bytes.
+pub type Bytes<'a> = Slice<'a, u8>;
+
+// SAFETY: a `Slice` is a `&[T]`, or nothing.
+unsafe impl<T: Sync> Send for Slice<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Slice<'_, T> {}
+
+impl<T> Clone for Slice<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Slice<'_, T> {}
+
+impl<'a, T> Slice<'a, T> {
     /// No value.
-    pub const ABSENT: Bytes = Bytes {
+    pub const ABSENT: Self = Self {
         ptr: std::ptr::null(),
         len: 0,
+        life: PhantomData,
     };
 
-    /// Borrows `bytes`; the caller keeps them alive for as long as the receiver may look.
-    pub const fn new(bytes: &[u8]) -> Bytes {
-        Bytes {
-            ptr: bytes.as_ptr(),
-            len: bytes.len(),
+    /// Borrows `slice`.
+    pub const fn new(slice: &'a [T]) -> Self {
+        Self {
+            ptr: slice.as_ptr(),
+            len: slice.len(),
+            life: PhantomData,
         }
     }
 
-    /// Whether there is no value.
-    pub const fn is_absent(self) -> bool {
-        self.ptr.is_null()
-    }
-
-    /// The bytes, or `None` where absent.
-    ///
-    /// # Safety
-    /// What `ptr` and `len` describe must stay valid and unchanged for `'a`.
-    pub const unsafe fn get<'a>(self) -> Option<&'a [u8]> {
+    /// The slice, or `None` where absent.
+    pub const fn get(self) -> Option<&'a [T]> {
         if self.ptr.is_null() {
             None
         } else {
-            // SAFETY: the caller vouches for pointer, length and lifetime.
+            // SAFETY: the fields are private, and `new` took them from a slice that lives for `'a`.
             Some(unsafe { std::slice::from_raw_parts(self.ptr, self.len) })
         }
     }
 
-    /// The bytes, or an empty slice where absent.
-    ///
-    /// # Safety
-    /// As for [`Bytes::get`].
-    pub const unsafe fn get_or_empty<'a>(self) -> &'a [u8] {
-        // SAFETY: passed on to the caller.
-        match unsafe { self.get() } {
-            Some(bytes) => bytes,
+    /// The slice, or an empty one where absent.
+    pub const fn get_or_empty(self) -> &'a [T] {
+        match self.get() {
+            Some(slice) => slice,
             None => &[],
         }
+    }
+}
+
+impl<'a, T> From<Option<&'a [T]>> for Slice<'a, T> {
+    fn from(slice: Option<&'a [T]>) -> Self {
+        slice.map_or(Self::ABSENT, Self::new)
     }
 }
 
@@ -98,38 +114,36 @@ pub enum KeyKind {
 
 /// One entry of the environ.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct EnvEntry {
+#[derive(Clone, Copy)]
+pub struct EnvEntry<'a> {
     /// How to read the key.
     pub kind: KeyKind,
     /// Index into [`keys::KEYS`] where `kind` is [`KeyKind::Known`].
     pub id: u16,
     /// The key where `kind` is not [`KeyKind::Known`].
-    pub key: Bytes,
+    pub key: Bytes<'a>,
     /// The value, latin-1 (file-system encoding for the paths among the known keys); absent becomes `None`.
-    pub value: Bytes,
+    pub value: Bytes<'a>,
 }
 
 /// One request, as the module hands it to [`EngineTable::run`].
 #[repr(C)]
-pub struct RunRequest {
-    /// To be handed back with every call of the [`HostTable`].
-    pub host: *mut HostRequest,
+pub struct RunRequest<'a> {
+    /// To be handed back with every call of the [`HostTable`]; set by [`RunRequest::for_host`].
+    host: *const HostRequest,
     /// Application group; empty for the main interpreter.
-    pub group: Bytes,
+    pub group: Bytes<'a>,
     /// Path of the script that holds the callable.
-    pub script: Bytes,
+    pub script: Bytes<'a>,
     /// Modification time of the script in microseconds since the epoch; negative where the module did not stat
     /// it, so the engine must.
     pub script_mtime: i64,
     /// Name of the callable in the script.
-    pub callable: Bytes,
+    pub callable: Bytes<'a>,
     /// What `reload_required` is asked about: the file that the URL was mapped to.
-    pub resource: Bytes,
+    pub resource: Bytes<'a>,
     /// The environ, in order; a later entry replaces an earlier one of the same key.
-    pub environ: *const EnvEntry,
-    /// Count of entries.
-    pub environ_len: usize,
+    pub environ: Slice<'a, EnvEntry<'a>>,
     /// `request_rec *` for `apache.request_rec`, or null where it is not to be passed.
     pub apache_request: *mut c_void,
     /// When the request was received, microseconds since the epoch.
@@ -164,25 +178,23 @@ pub enum RunOutcome {
 
 /// One header of a response.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Header {
+#[derive(Clone, Copy)]
+pub struct Header<'a> {
     /// Name as the application gave it, a token.
-    pub name: Bytes,
+    pub name: Bytes<'a>,
     /// Value without control characters.
-    pub value: Bytes,
+    pub value: Bytes<'a>,
 }
 
 /// Status line and headers of a response, validated by the engine.
 #[repr(C)]
-pub struct ResponseHead {
+pub struct ResponseHead<'a> {
     /// Status code, three digits.
     pub status: u16,
     /// The whole of the status line, "200 OK".
-    pub status_line: Bytes,
+    pub status_line: Bytes<'a>,
     /// The headers in the application's order, without `Content-Length`.
-    pub headers: *const Header,
-    /// Count of headers.
-    pub headers_len: usize,
+    pub headers: Slice<'a, Header<'a>>,
     /// Length of the body; negative where unknown.
     pub content_length: i64,
 }
@@ -201,14 +213,52 @@ pub enum HostStatus {
 
 /// Result of a call of the host.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct HostResult {
     /// How it ended.
     pub status: HostStatus,
+    reason_len: u32,
     /// Bytes read, for `read_body`; 0 at the end of the body. 0 otherwise.
     pub count: usize,
-    /// Why it failed; valid until the request ends. Absent with [`HostStatus::Ok`].
-    pub reason: Bytes,
+    reason: [u8; 160],
+}
+
+impl HostResult {
+    /// Done.
+    pub const fn done(count: usize) -> Self {
+        Self {
+            status: HostStatus::Ok,
+            reason_len: 0,
+            count,
+            reason: [0; 160],
+        }
+    }
+
+    /// The client is gone.
+    pub const fn aborted() -> Self {
+        Self {
+            status: HostStatus::Aborted,
+            ..Self::done(0)
+        }
+    }
+
+    /// Another failure, in words; they are cut where they are too long.
+    pub fn failed(why: &str) -> Self {
+        let mut result = Self {
+            status: HostStatus::Failed,
+            ..Self::done(0)
+        };
+        let len = why.len().min(result.reason.len());
+        result.reason[..len].copy_from_slice(&why.as_bytes()[..len]);
+        result.reason_len = len as u32;
+        result
+    }
+
+    /// Why it failed.
+    pub fn reason(&self) -> String {
+        let len = (self.reason_len as usize).min(self.reason.len());
+        String::from_utf8_lossy(&self.reason[..len]).into_owned()
+    }
 }
 
 /// What follows the chunks of a [`HostTable::write`].
@@ -224,13 +274,13 @@ pub enum WriteEnd {
 }
 
 /// Options of one application group, resolved by the module from `<WSGIInterpreterOptions>` and the server's own
-/// directives. What it points at lives as long as the process.
+/// directives.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct GroupOptions {
-    /// Directories for `site.addsitedir`, least specific layer first; each layer goes to the front of `sys.path`.
-    pub python_path: *const PathLayer,
-    /// Count of layers.
-    pub python_path_len: usize,
+    /// Directories for `site.addsitedir`, those of each `WSGIPythonPath` in a slice of their own, least specific
+    /// first; each goes to the front of `sys.path`.
+    pub python_path: Slice<'static, Slice<'static, Bytes<'static>>>,
     /// Seconds for `sys.setswitchinterval`; 0 leaves CPython's.
     pub switch_interval: f64,
     /// Replace `sys.stdin` by an object that refuses every use.
@@ -241,72 +291,79 @@ pub struct GroupOptions {
     pub restrict_signal: bool,
 }
 
-/// Directories of one `WSGIPythonPath`, in order.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct PathLayer {
-    /// First directory.
-    pub dirs: *const Bytes,
-    /// Count of directories.
-    pub dirs_len: usize,
+impl Default for GroupOptions {
+    /// As without any configuration.
+    fn default() -> Self {
+        Self {
+            python_path: Slice::ABSENT,
+            switch_interval: 0.0,
+            restrict_stdin: false,
+            restrict_stdout: false,
+            restrict_signal: true,
+        }
+    }
 }
 
-/// What the module offers to the engine. `request` arguments are the [`RunRequest::host`] of a request that has
-/// not ended; calls for one request never overlap, but may come from another thread than the one that runs it.
-/// No function unwinds; all may block, so the engine calls them without the GIL (`log` and `group_options` excepted).
+/// What the module offers to the engine; made by [`host_table`].
+///
+/// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
+/// from another thread than the one that runs it; `log` may be called at any time. No function unwinds. All but
+/// `log`, `log_server` and `group_options` may block, so the engine calls them without the GIL.
 #[repr(C)]
 pub struct HostTable {
     /// [`ABI_VERSION`].
     pub abi_version: u32,
     /// [`BUILD_ID`].
-    pub build_id: Bytes,
-    /// Logs one line at a level of `http_log.h` (3 error, 4 warning, 6 info, 7 debug); `request` may be null for
-    /// the server's log. Does not block on anything but the log itself.
-    pub log: unsafe extern "C" fn(request: *mut HostRequest, level: c_int, line: Bytes),
+    pub build_id: Bytes<'static>,
+    /// Logs one line to the server's log, at a level of `http_log.h` (3 error, 4 warning, 6 info, 7 debug).
+    pub log_server: extern "C" fn(level: c_int, line: Bytes<'_>),
+    /// Options of an application group.
+    pub group_options: extern "C" fn(group: Bytes<'_>) -> GroupOptions,
+    /// Logs one line to the log of the request.
+    pub log: unsafe extern "C" fn(request: *const HostRequest, level: c_int, line: Bytes<'_>),
     /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
     /// `100 Continue`.
     pub read_body:
-        unsafe extern "C" fn(request: *mut HostRequest, into: *mut u8, len: usize) -> HostResult,
+        unsafe extern "C" fn(request: *const HostRequest, into: *mut u8, len: usize) -> HostResult,
     /// Sets status and headers; exactly once, before the first `write` or `send_file`.
     pub start_response:
-        unsafe extern "C" fn(request: *mut HostRequest, head: *const ResponseHead) -> HostResult,
+        unsafe extern "C" fn(request: *const HostRequest, head: &ResponseHead<'_>) -> HostResult,
     /// Sends chunks of the body.
     pub write: unsafe extern "C" fn(
-        request: *mut HostRequest,
-        chunks: *const Bytes,
-        chunks_len: usize,
+        request: *const HostRequest,
+        chunks: Slice<'_, Bytes<'_>>,
         end: WriteEnd,
     ) -> HostResult,
     /// Sends `length` bytes of the regular file `fd` from `offset` as the end of the body; takes `fd` over.
     pub send_file: unsafe extern "C" fn(
-        request: *mut HostRequest,
+        request: *const HostRequest,
         fd: c_int,
         offset: u64,
         length: u64,
     ) -> HostResult,
     /// Ends a started response in a way that the client can tell from a complete one, and closes the connection.
-    pub cut_response: unsafe extern "C" fn(request: *mut HostRequest),
-    /// A variable of mod_ssl into `value`, valid until the request ends; absent without TLS.
-    pub ssl_variable:
-        unsafe extern "C" fn(request: *mut HostRequest, name: Bytes, value: *mut Bytes),
-    /// Options of an application group.
-    pub group_options: unsafe extern "C" fn(group: Bytes, options: *mut GroupOptions),
+    pub cut_response: unsafe extern "C" fn(request: *const HostRequest),
+    /// Gives a variable of mod_ssl to `take`, or absent bytes without TLS. `data` is for `take` alone.
+    pub ssl_variable: unsafe extern "C" fn(
+        request: *const HostRequest,
+        name: Bytes<'_>,
+        data: *mut c_void,
+        take: unsafe extern "C" fn(data: *mut c_void, value: Bytes<'_>),
+    ),
 }
 
 /// The configuration of Python, for [`EngineTable::start`].
 #[repr(C)]
-pub struct StartConfig {
+pub struct StartConfig<'a> {
     /// `PyConfig.program_name` and `executable`: `<venv>/bin/python` or `<prefix>/bin/pythonX.Y`; absent for the
     /// Python that the engine was built with.
-    pub program_name: Bytes,
+    pub program_name: Bytes<'a>,
     /// `PyConfig.home`; absent for a virtual environment and for the default.
-    pub home: Bytes,
+    pub home: Bytes<'a>,
     /// `-W` options, in order.
-    pub warnings: *const Bytes,
-    /// Count of `warnings`.
-    pub warnings_len: usize,
+    pub warnings: Slice<'a, Bytes<'a>>,
     /// `PYTHON_EGG_CACHE`, or absent.
-    pub python_eggs: Bytes,
+    pub python_eggs: Bytes<'a>,
     /// `PyConfig.optimization_level`; 0 leaves CPython's.
     pub optimize: c_int,
     /// Hash seed; negative for a random one, which is CPython's default.
@@ -326,13 +383,13 @@ pub struct StartConfig {
     /// `apache.version`.
     pub apache_version: [u32; 3],
     /// `apache.description`.
-    pub server_description: Bytes,
+    pub server_description: Bytes<'a>,
     /// `apache.mpm_name`.
-    pub mpm_name: Bytes,
+    pub mpm_name: Bytes<'a>,
     /// `apache.build_date`.
-    pub build_date: Bytes,
+    pub build_date: Bytes<'a>,
     /// `SERVER_SOFTWARE` of every environ.
-    pub server_software: Bytes,
+    pub server_software: Bytes<'a>,
 }
 
 /// What an engine offers to the module; exported as the static `wsgi_engine`. No function unwinds.
@@ -341,26 +398,55 @@ pub struct EngineTable {
     /// [`ABI_VERSION`].
     pub abi_version: u32,
     /// [`BUILD_ID`].
-    pub build_id: Bytes,
+    pub build_id: Bytes<'static>,
     /// The Python that the engine was compiled for, as "3.11".
-    pub python: Bytes,
-    /// Starts Python in this process, once, on the thread of `child_init`. Returns whether it serves; otherwise
-    /// `problem`, valid for ever, says why not and what to do.
-    pub start: unsafe extern "C" fn(
-        host: *const HostTable,
-        config: *const StartConfig,
-        problem: *mut Bytes,
+    pub python: Bytes<'static>,
+    /// Starts Python in this process, on the thread of `child_init`. Returns whether it serves; otherwise `problem`
+    /// says why not and what to do. A second start goes on with Python as it is.
+    pub start: extern "C" fn(
+        host: &'static HostTable,
+        config: &StartConfig<'_>,
+        problem: &mut Bytes<'static>,
     ) -> bool,
     /// Loads a script ahead of its first request. Returns whether it loaded; what went wrong is in the log.
-    pub load: unsafe extern "C" fn(group: Bytes, script: Bytes) -> bool,
-    /// Runs one request on the calling thread.
-    pub run: unsafe extern "C" fn(request: *const RunRequest) -> RunOutcome,
+    pub load: extern "C" fn(group: Bytes<'_>, script: Bytes<'_>) -> bool,
+    /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
+    /// started with.
+    pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,
     /// Ends Python's work in this process: no request is let in any more, the shutdown callbacks and `atexit` of
     /// every interpreter run, the standard streams are flushed. Python itself is not finalized.
-    pub stop: unsafe extern "C" fn(),
+    pub stop: extern "C" fn(),
 }
 
-// SAFETY: both tables are constant data: numbers, functions and pointers to 'static bytes.
-unsafe impl Sync for EngineTable {}
-// SAFETY: as above.
-unsafe impl Sync for HostTable {}
+impl<'a> RunRequest<'a> {
+    /// A request with nothing but its script.
+    pub fn new(script: &'a [u8]) -> Self {
+        Self {
+            host: std::ptr::null(),
+            group: Bytes::new(b""),
+            script: Bytes::new(script),
+            script_mtime: -1,
+            callable: Bytes::new(b"application"),
+            resource: Bytes::new(b""),
+            environ: Slice::ABSENT,
+            apache_request: std::ptr::null_mut(),
+            request_time: 0,
+            load_timeout: 60,
+            script_reloading: true,
+            https: false,
+            has_body: false,
+            header_only: false,
+        }
+    }
+
+    /// The request, of `host`.
+    pub fn for_host<H: Host>(mut self, host: &'a H) -> Self {
+        self.host = std::ptr::from_ref(host).cast();
+        self
+    }
+
+    /// For the engine, to be handed back with every call of the [`HostTable`].
+    pub fn host(&self) -> *const HostRequest {
+        self.host
+    }
+}

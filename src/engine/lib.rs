@@ -26,64 +26,52 @@ pub static wsgi_engine: EngineTable = EngineTable {
     stop,
 };
 
-unsafe extern "C" fn start(
-    host: *const HostTable,
-    config: *const StartConfig,
-    problem: *mut Bytes,
+extern "C" fn start(
+    host: &'static HostTable,
+    config: &StartConfig<'_>,
+    problem: &mut Bytes<'static>,
 ) -> bool {
     static PROBLEM: OnceLock<String> = OnceLock::new();
     log_panics();
-    let result = guard(
-        Err(String::from("the engine panicked; the log says where")),
-        || {
-            // SAFETY: the module hands over a table that lives for ever, whose functions keep their contract, and a
-            // configuration that is valid during the call.
-            let (host, config) = unsafe { (&*host, &*config) };
-            if host.abi_version != ABI_VERSION {
-                return Err(format!(
-                    "the module speaks version {} of the contract, not {ABI_VERSION}",
-                    host.abi_version
-                ));
-            }
-            // SAFETY: as above; the build id is a constant of the module.
-            unsafe {
-                if host.build_id.get_or_empty() != BUILD_ID.as_bytes() {
-                    return Err(format!(
-                        "the module is of {}, not of {BUILD_ID}",
-                        String::from_utf8_lossy(host.build_id.get_or_empty())
-                    ));
-                }
-                host::set(host);
-                wsgi_python::start(config_from(config))
-            }
-        },
-    );
-    match result {
+    let panicked = Err(String::from("the engine panicked; the log says where"));
+    match guard(panicked, || start_python(host, config)) {
         Ok(()) => true,
         Err(text) => {
-            let text = PROBLEM.get_or_init(|| text);
-            // SAFETY: the module hands over a place for the answer.
-            unsafe { problem.write(Bytes::new(text.as_bytes())) };
+            *problem = Bytes::new(PROBLEM.get_or_init(|| text).as_bytes());
             false
         }
     }
 }
 
-unsafe extern "C" fn load(group: Bytes, script: Bytes) -> bool {
-    // SAFETY: valid during the call, by contract of the table.
-    guard(false, || unsafe {
+fn start_python(host: &'static HostTable, config: &StartConfig<'_>) -> Result<(), String> {
+    if host.abi_version != ABI_VERSION {
+        let theirs = host.abi_version;
+        return Err(format!(
+            "the module speaks version {theirs} of the contract, not {ABI_VERSION}"
+        ));
+    }
+    let theirs = host.build_id.get_or_empty();
+    if theirs != BUILD_ID.as_bytes() {
+        let theirs = String::from_utf8_lossy(theirs);
+        return Err(format!("the module is of {theirs}, not of {BUILD_ID}"));
+    }
+    // SAFETY: a table of this very version, whose functions keep its contract.
+    unsafe { host::set(host) };
+    wsgi_python::start(config_from(config))
+}
+
+extern "C" fn load(group: Bytes<'_>, script: Bytes<'_>) -> bool {
+    guard(false, || {
         wsgi_python::load(group.get_or_empty(), script.get_or_empty())
     })
 }
 
-unsafe extern "C" fn run(request: *const RunRequest) -> RunOutcome {
-    // SAFETY: a request of the module, valid until this returns, by contract of the table.
-    guard(RunOutcome::Failed, || unsafe {
-        wsgi_python::run(&*request)
-    })
+unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {
+    // SAFETY: the request's host is one of the table's, by contract of the table.
+    guard(RunOutcome::Failed, || unsafe { wsgi_python::run(request) })
 }
 
-unsafe extern "C" fn stop() {
+extern "C" fn stop() {
     guard((), wsgi_python::stop);
 }
 
@@ -103,40 +91,34 @@ fn log_panics() {
     }));
 }
 
-/// # Safety
-/// What `raw` points at must be valid.
-unsafe fn config_from(raw: &StartConfig) -> Config {
-    // SAFETY: by contract, of every field.
-    unsafe {
-        let owned = |bytes: Bytes| bytes.get().map(<[u8]>::to_vec);
-        let warnings = if raw.warnings.is_null() {
-            &[][..]
-        } else {
-            std::slice::from_raw_parts(raw.warnings, raw.warnings_len)
-        };
-        Config {
-            program_name: owned(raw.program_name),
-            home: owned(raw.home),
-            warnings: warnings
-                .iter()
-                .map(|warning| warning.get_or_empty().to_vec())
-                .collect(),
-            optimize: raw.optimize,
-            hash_seed: u32::try_from(raw.hash_seed).ok(),
-            write_bytecode: raw.write_bytecode,
-            process: Process {
-                python_eggs: owned(raw.python_eggs),
-                single_process: raw.single_process,
-                multithread: raw.multithread,
-                multiprocess: raw.multiprocess,
-                maximum_processes: raw.maximum_processes,
-                threads_per_process: raw.threads_per_process,
-                apache_version: raw.apache_version,
-                server_description: raw.server_description.get_or_empty().to_vec(),
-                mpm_name: raw.mpm_name.get_or_empty().to_vec(),
-                build_date: raw.build_date.get_or_empty().to_vec(),
-                server_software: raw.server_software.get_or_empty().to_vec(),
-            },
-        }
+fn config_from(raw: &StartConfig<'_>) -> Config {
+    let owned = |bytes: Bytes<'_>| bytes.get_or_empty().to_vec();
+    let optional = |bytes: Bytes<'_>| bytes.get().map(<[u8]>::to_vec);
+    Config {
+        program_name: optional(raw.program_name),
+        home: optional(raw.home),
+        warnings: raw
+            .warnings
+            .get_or_empty()
+            .iter()
+            .copied()
+            .map(owned)
+            .collect(),
+        optimize: raw.optimize,
+        hash_seed: u32::try_from(raw.hash_seed).ok(),
+        write_bytecode: raw.write_bytecode,
+        process: Process {
+            python_eggs: optional(raw.python_eggs),
+            single_process: raw.single_process,
+            multithread: raw.multithread,
+            multiprocess: raw.multiprocess,
+            maximum_processes: raw.maximum_processes,
+            threads_per_process: raw.threads_per_process,
+            apache_version: raw.apache_version,
+            server_description: owned(raw.server_description),
+            mpm_name: owned(raw.mpm_name),
+            build_date: owned(raw.build_date),
+            server_software: owned(raw.server_software),
+        },
     }
 }

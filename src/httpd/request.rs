@@ -462,23 +462,21 @@ impl<'r> Table<'r> {
         unsafe { sys::apr_table_unset(self.raw, pool.dup(name)) }
     }
 
-    /// Keys and values in order; a value may be null. The table must not change meanwhile.
+    /// Keys and values in order; a value may be null.
     pub fn iter(self) -> impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)> {
-        // SAFETY: a table is an array of entries. [S-3]
-        let entries: &'r [sys::apr_table_entry_t] = unsafe {
+        (0..).map_while(move |at| self.entry(at))
+    }
+
+    /// Looks the array up each time, as the table may have changed. Its strings live as long as the request.
+    fn entry(self, at: usize) -> Option<(&'r [u8], Option<&'r [u8]>)> {
+        // SAFETY: a table is an array of entries, whose keys are not null. [S-3]
+        unsafe {
             let array = &*sys::apr_table_elts(self.raw);
-            if array.nelts <= 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(array.elts.cast(), array.nelts as usize)
+            if at >= usize::try_from(array.nelts).unwrap_or(0) {
+                return None;
             }
-        };
-        entries
-            .iter()
-            .filter(|entry| !entry.key.is_null())
-            .map(|entry| {
-                // SAFETY: strings of the table.
-                unsafe { (c_bytes(entry.key), c_bytes_opt(entry.val)) }
-            })
+            let entry = array.elts.cast::<sys::apr_table_entry_t>().add(at).read();
+            Some((c_bytes(entry.key), c_bytes_opt(entry.val)))
+        }
     }
 }

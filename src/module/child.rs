@@ -2,21 +2,21 @@
 
 use std::sync::OnceLock;
 
-use wsgi_abi::{Bytes, EngineTable, StartConfig};
+use wsgi_abi::{Bytes, Engine, Slice, StartConfig};
 use wsgi_core::outcome::Message;
-use wsgi_core::python_home::PythonHome;
 use wsgi_httpd::mpm;
 
-use crate::engine::{self, path_bytes};
+use crate::engine::{self, Found, path_bytes};
+use crate::environ;
+use crate::host::Exchanges;
 use crate::process::{Process, current, log_message};
-use crate::{environ, host};
 
 /// The engine of this process, once it has started. httpd run with `-X` may restart in the process, and Python then
 /// goes on as it was started first.
-static ENGINE: OnceLock<&'static EngineTable> = OnceLock::new();
+static ENGINE: OnceLock<Engine<Exchanges>> = OnceLock::new();
 
 /// The engine, if Python runs.
-pub(crate) fn engine() -> Option<&'static EngineTable> {
+pub(crate) fn engine() -> Option<Engine<Exchanges>> {
     ENGINE.get().copied()
 }
 
@@ -32,53 +32,40 @@ pub(crate) fn start() {
         log_message(Message::RunsAsRoot, &[]);
         return;
     }
-    let table = match engine() {
-        Some(table) => table,
-        None => {
-            let Some(found) = engine::open(&process) else {
-                return;
-            };
-            if !start_python(&process, found.table, found.home.as_ref()) {
-                return;
-            }
-            ENGINE.get_or_init(|| found.table)
-        }
-    };
+    let started = engine::open(&process).and_then(|found| start_python(&process, &found));
+    let Some(engine) = started else { return };
+    let engine = *ENGINE.get_or_init(|| engine);
     for import in &process.preloads {
-        let (group, script) = (
-            import.application_group.as_bytes(),
-            import.script.as_bytes(),
-        );
-        // SAFETY: Python runs; the bytes outlive the call. What went wrong is in the log, and the first request
-        // tries again.
-        let _loaded = unsafe { (table.load)(Bytes::new(group), Bytes::new(script)) };
+        let group = import.application_group.as_bytes();
+        // What went wrong is in the log, and the first request tries again.
+        let _loaded = engine.load(group, import.script.as_bytes());
     }
 }
 
 /// Lets Python finish.
 pub(crate) fn stop() {
-    if let Some(table) = engine() {
-        // SAFETY: Python runs.
-        unsafe { (table.stop)() };
+    if let Some(engine) = engine() {
+        engine.stop();
     }
 }
 
 /// Starts Python. Why it did not start is in the log.
-fn start_python(process: &Process, table: &'static EngineTable, home: Option<&PythonHome>) -> bool {
-    let python = &process.python;
-    let warnings: Vec<Bytes> = python
+fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
+    let (python, home) = (&process.python, found.home.as_ref());
+    let warnings: Vec<Bytes<'_>> = python
         .warnings
         .iter()
         .map(|warning| Bytes::new(warning.as_bytes()))
         .collect();
     let (description, banner) = (mpm::description(), mpm::banner());
-    let absent_or = |bytes: Option<&[u8]>| bytes.map_or(Bytes::ABSENT, Bytes::new);
     let config = StartConfig {
-        program_name: absent_or(home.map(|home| path_bytes(&home.program_name))),
-        home: absent_or(home.and_then(|home| home.home.as_deref()).map(path_bytes)),
-        warnings: warnings.as_ptr(),
-        warnings_len: warnings.len(),
-        python_eggs: absent_or(python.eggs.as_deref().map(str::as_bytes)),
+        program_name: home.map(|home| path_bytes(&home.program_name)).into(),
+        home: home
+            .and_then(|home| home.home.as_deref())
+            .map(path_bytes)
+            .into(),
+        warnings: Slice::new(&warnings),
+        python_eggs: python.eggs.as_deref().map(str::as_bytes).into(),
         optimize: python.optimize.try_into().unwrap_or(0),
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
@@ -93,14 +80,11 @@ fn start_python(process: &Process, table: &'static EngineTable, home: Option<&Py
         build_date: Bytes::new(mpm::build_date()),
         server_software: Bytes::new(&banner),
     };
-    let mut problem = Bytes::ABSENT;
-    // SAFETY: the table is of this release; the configuration outlives the call, the host table lives for ever.
-    unsafe {
-        if (table.start)(&host::TABLE, &config, &mut problem) {
-            return true;
+    match found.start(&config) {
+        Ok(engine) => Some(engine),
+        Err(why) => {
+            log_message(Message::PythonStart, &[&String::from_utf8_lossy(why)]);
+            None
         }
-        let text = String::from_utf8_lossy(problem.get_or_empty()).into_owned();
-        log_message(Message::PythonStart, &[&text]);
     }
-    false
 }

@@ -8,16 +8,28 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use wsgi_abi::{ABI_VERSION, BUILD_ID, ENGINE_SYMBOL, EngineTable};
+use wsgi_abi::{ABI_VERSION, BUILD_ID, ENGINE_SYMBOL, Engine, EngineTable, StartConfig};
 use wsgi_core::outcome::Message;
 use wsgi_core::python_home::{self, PythonHome};
 
+use crate::host::{self, Exchanges};
 use crate::process::{Process, log_message};
 
 /// An engine that was opened, and the Python it is to run.
 pub(crate) struct Found {
-    pub(crate) table: &'static EngineTable,
+    table: &'static EngineTable,
     pub(crate) home: Option<PythonHome>,
+}
+
+impl Found {
+    /// Starts Python. The error says why it does not run.
+    pub(crate) fn start(
+        &self,
+        config: &StartConfig<'_>,
+    ) -> Result<Engine<Exchanges>, &'static [u8]> {
+        // SAFETY: the table is made of `Exchange`, whose methods keep nothing of a request. [S-11]
+        unsafe { Engine::start(self.table, &host::TABLE, config) }
+    }
 }
 
 /// Opens the engine. Why it could not be is in the log.

@@ -30,8 +30,8 @@ pub(crate) struct Routing<'a> {
 }
 
 /// The entries, and what the scheme is.
-pub(crate) struct Environ {
-    pub(crate) entries: Vec<EnvEntry>,
+pub(crate) struct Environ<'a> {
+    pub(crate) entries: Vec<EnvEntry<'a>>,
     pub(crate) https: bool,
 }
 
@@ -44,11 +44,11 @@ pub(crate) fn note_pid() {
 }
 
 /// Makes the entries. Takes request headers whose names are not allowed out of the request.
-pub(crate) fn build(
-    request: Request<'_>,
+pub(crate) fn build<'r>(
+    request: Request<'r>,
     settings: &Settings<'_>,
-    routing: &Routing<'_>,
-) -> Environ {
+    routing: &Routing<'r>,
+) -> Environ<'r> {
     let mut builder = Builder {
         request,
         pool: request.pool(),
@@ -110,13 +110,13 @@ fn drop_invalid_headers(request: Request<'_>) {
 struct Builder<'r> {
     request: Request<'r>,
     pool: Pool<'r>,
-    entries: Vec<EnvEntry>,
+    entries: Vec<EnvEntry<'r>>,
     https: Option<Cow<'r, [u8]>>,
 }
 
 impl<'r> Builder<'r> {
-    fn push(&mut self, kind: KeyKind, id: u16, key: Bytes, value: Option<&[u8]>) {
-        let value = value.map_or(Bytes::ABSENT, Bytes::new);
+    fn push(&mut self, kind: KeyKind, id: u16, key: Bytes<'r>, value: Option<&'r [u8]>) {
+        let value = value.into();
         self.entries.push(EnvEntry {
             kind,
             id,
@@ -125,16 +125,16 @@ impl<'r> Builder<'r> {
         });
     }
 
-    fn known(&mut self, id: u16, value: Option<&[u8]>) {
+    fn known(&mut self, id: u16, value: Option<&'r [u8]>) {
         self.push(KeyKind::Known, id, Bytes::ABSENT, value);
     }
 
-    fn literal(&mut self, key: &[u8], value: Option<&[u8]>) {
+    fn literal(&mut self, key: &'r [u8], value: Option<&'r [u8]>) {
         self.push(KeyKind::Literal, 0, Bytes::new(key), value);
     }
 
     /// Only where there is a value.
-    fn known_if(&mut self, id: u16, value: Option<&[u8]>) {
+    fn known_if(&mut self, id: u16, value: Option<&'r [u8]>) {
         if value.is_some() {
             self.known(id, value);
         }
@@ -226,7 +226,7 @@ impl<'r> Builder<'r> {
     }
 
     /// `mod_wsgi.*`
-    fn our_own(&mut self, routing: &Routing<'_>) {
+    fn our_own(&mut self, routing: &Routing<'r>) {
         let request = self.request;
         self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(routing.process_group));
         self.known(
@@ -247,9 +247,8 @@ impl<'r> Builder<'r> {
 }
 
 /// Whether an entry has this key.
-fn is_key(entry: &EnvEntry, key: &str) -> bool {
-    // SAFETY: the builder's own entries, which borrow from the request or its pool.
-    let name = unsafe { entry.key.get_or_empty() };
+fn is_key(entry: &EnvEntry<'_>, key: &str) -> bool {
+    let name = entry.key.get_or_empty();
     match entry.kind {
         KeyKind::Known => KEYS[usize::from(entry.id)] == key,
         KeyKind::Literal => name == key.as_bytes(),
@@ -263,8 +262,7 @@ impl EnvironTable for Builder<'_> {
             return self.https.clone();
         }
         let entry = self.entries.iter().rfind(|entry| is_key(entry, key))?;
-        // SAFETY: as in `is_key`.
-        unsafe { entry.value.get() }.map(Cow::Borrowed)
+        entry.value.get().map(Cow::Borrowed)
     }
 
     fn set(&mut self, key: &str, value: Vec<u8>) {

@@ -3,7 +3,7 @@
 
 use std::ffi::c_int;
 
-use wsgi_abi::{Bytes, RunOutcome, RunRequest};
+use wsgi_abi::{Bytes, RunOutcome, RunRequest, Slice};
 use wsgi_core::alias::ScriptOptions;
 use wsgi_core::config::{HandlerScript, Settings};
 use wsgi_core::group;
@@ -138,35 +138,25 @@ fn serve(
         pass_authorization,
     };
     let environ = environ::build(request, settings, &routing);
-    let mut exchange = Exchange::new(request, settings.enable_sendfile, settings.error_override);
-    let run = RunRequest {
-        host: exchange.as_host_request(),
-        group: Bytes::new(&application_group),
-        script: Bytes::new(script),
-        script_mtime: if handler_script.is_none() {
-            request.file_mtime().unwrap_or(-1)
-        } else {
-            -1
-        },
-        callable: Bytes::new(&callable),
-        resource: Bytes::new(filename),
-        environ: environ.entries.as_ptr(),
-        environ_len: environ.entries.len(),
-        apache_request: if settings.pass_apache_request {
-            request.as_ptr().cast()
-        } else {
-            std::ptr::null_mut()
-        },
-        request_time: request.time(),
-        load_timeout: request.timeout(),
-        script_reloading: settings.script_reloading,
-        https: environ.https,
-        has_body: may_have_body(request, transfer_encoding, content_length),
-        header_only: request.header_only(),
-    };
-    // SAFETY: Python runs; everything that the request points at lives until the call returns.
-    let outcome = unsafe { (engine.run)(&run) };
-    answer(outcome, &mut exchange)
+    let exchange = Exchange::new(request, settings.enable_sendfile, settings.error_override);
+    let mut run = RunRequest::new(script);
+    run.group = Bytes::new(&application_group);
+    if handler_script.is_none() {
+        run.script_mtime = request.file_mtime().unwrap_or(-1);
+    }
+    run.callable = Bytes::new(&callable);
+    run.resource = Bytes::new(filename);
+    run.environ = Slice::new(&environ.entries);
+    if settings.pass_apache_request {
+        run.apache_request = request.as_ptr().cast();
+    }
+    run.request_time = request.time();
+    run.load_timeout = request.timeout();
+    run.script_reloading = settings.script_reloading;
+    run.https = environ.https;
+    run.has_body = may_have_body(request, transfer_encoding, content_length);
+    run.header_only = request.header_only();
+    answer(engine.run(run, &exchange), &exchange)
 }
 
 /// The checks of a script that stands for itself (features, 2.3).
@@ -207,7 +197,7 @@ fn may_have_body(
 }
 
 /// What httpd is told, for each way a request may end.
-fn answer(outcome: RunOutcome, exchange: &mut Exchange<'_>) -> Result<(), c_int> {
+fn answer(outcome: RunOutcome, exchange: &Exchange<'_>) -> Result<(), c_int> {
     match outcome {
         RunOutcome::Responded => match exchange.overridden() {
             Some(status) => Err(status.into()),

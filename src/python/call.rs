@@ -12,7 +12,7 @@ use wsgi_core::outcome::Message;
 
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
-use crate::host::{Failure, Request, slice};
+use crate::host::{Failure, Request};
 use crate::interpreter;
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
@@ -47,6 +47,11 @@ pub(crate) fn is_inside() -> bool {
     INSIDE.get()
 }
 
+/// Requests are let in again.
+pub(crate) fn open() {
+    CLOSING.store(false, Ordering::Release);
+}
+
 /// From now on no request is let in.
 pub(crate) fn close() {
     CLOSING.store(true, Ordering::Release);
@@ -67,13 +72,12 @@ enum Left {
 /// Runs one request on the calling thread.
 ///
 /// # Safety
-/// Everything that `raw` points at must be valid until the function returns, and `raw.host` a request that the
-/// calling thread owns.
-pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
-    // SAFETY: by contract.
-    let (group, script) = unsafe { (raw.group.get_or_empty(), raw.script.get_or_empty()) };
+/// `raw.host()` must be a request of the host that was set, which the calling thread owns.
+pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
+    let (group, script) = (raw.group.get_or_empty(), raw.script.get_or_empty());
     // SAFETY: by contract; calls of the host go through the state, one at a time.
-    let state = unsafe { RequestState::new(Request::new(raw.host), raw.has_body, raw.header_only) };
+    let state =
+        unsafe { RequestState::new(Request::new(raw.host()), raw.has_body, raw.header_only) };
     if CLOSING.load(Ordering::Acquire) {
         return fail(
             &state,
@@ -92,8 +96,7 @@ pub unsafe fn run(raw: &RunRequest) -> RunOutcome {
     let running = Running(&state);
     let left = thread_state::attach(application.interpreter(), |py| {
         let entered = state.enter();
-        // SAFETY: passed on.
-        let left = unsafe { in_python(py, raw, application, &state) };
+        let left = in_python(py, raw, application, &state);
         drop(entered);
         left
     });
@@ -175,20 +178,16 @@ fn send_rest(
     RunOutcome::Responded
 }
 
-/// # Safety
-/// As for [`run`].
-unsafe fn in_python(
+fn in_python(
     py: &Attached<'_>,
-    raw: &RunRequest,
+    raw: &RunRequest<'_>,
     application: &'static Application,
     request: &Arc<RequestState>,
 ) -> Left {
-    // SAFETY: by contract.
-    let resource = unsafe { raw.resource.get_or_empty() };
     let wanted = Wanted {
         mtime: (raw.script_mtime >= 0).then_some(raw.script_mtime),
         reloading: raw.script_reloading,
-        resource: Some(resource),
+        resource: Some(raw.resource.get_or_empty()),
         timeout: Duration::from_secs(u64::from(raw.load_timeout)),
     };
     let module = match application.module(py, &wanted, Some(request)) {
@@ -196,8 +195,7 @@ unsafe fn in_python(
         Err(NotLoaded::Failed) => return Left::Nothing(RunOutcome::Failed),
         Err(NotLoaded::TimedOut) => return Left::Nothing(RunOutcome::LoadTimedOut),
     };
-    // SAFETY: by contract.
-    let name = unsafe { raw.callable.get_or_empty() };
+    let name = raw.callable.get_or_empty();
     let callable = match lookup(py, &module, name) {
         Ok(Some(callable)) => callable,
         Ok(None) => {
@@ -213,8 +211,7 @@ unsafe fn in_python(
         Ok(errors) => errors,
         Err(raised) => return failed(py, raised, application, request),
     };
-    // SAFETY: by contract.
-    let left = match unsafe { exchange(py, raw, state, application, request, &errors, callable) } {
+    let left = match exchange(py, raw, state, application, request, &errors, callable) {
         Ok(left) => left,
         Err(raised) => failed(py, raised, application, request),
     };
@@ -239,12 +236,9 @@ fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Opti
 }
 
 /// Calls the application and sends what it gives.
-///
-/// # Safety
-/// As for [`run`].
-unsafe fn exchange<'i>(
+fn exchange<'i>(
     py: &Attached<'i>,
-    raw: &RunRequest,
+    raw: &RunRequest<'_>,
     state: &State,
     application: &'static Application,
     request: &Arc<RequestState>,
@@ -253,8 +247,7 @@ unsafe fn exchange<'i>(
 ) -> PyResult<Left> {
     let input = types::new_input(py, state, request)?;
     let parts = Parts {
-        // SAFETY: by contract.
-        entries: unsafe { slice(raw.environ, raw.environ_len) },
+        entries: raw.environ.get_or_empty(),
         https: raw.https,
         thread_id: thread_id(),
         request_time: raw.request_time,
@@ -262,8 +255,7 @@ unsafe fn exchange<'i>(
         errors: errors.stream(),
         apache_request: raw.apache_request,
     };
-    // SAFETY: by contract.
-    let environ = unsafe { environ::build(py, state, &parts)? };
+    let environ = environ::build(py, state, &parts)?;
     let adapter = types::new_adapter(py, state, request)?;
     // SAFETY: attached; the name is kept in this interpreter.
     let start_response = unsafe {
@@ -405,7 +397,7 @@ fn log_application_exception(
 }
 
 /// Entries of a payload that say which request it is about.
-fn payload<'i>(py: &Attached<'i>, raw: &RunRequest, environ: &Obj<'i>) -> PyResult<Obj<'i>> {
+fn payload<'i>(py: &Attached<'i>, raw: &RunRequest<'_>, environ: &Obj<'i>) -> PyResult<Obj<'i>> {
     let payload = py.dict()?;
     // SAFETY: attached; a borrowed item of a live dictionary, or null.
     unsafe {
@@ -435,13 +427,12 @@ fn publish_started<'i>(
     state: &State,
     application: &'static Application,
     request: &Arc<RequestState>,
-    raw: &RunRequest,
+    raw: &RunRequest<'_>,
     environ: &Obj<'i>,
     callable: Obj<'i>,
 ) -> PyResult<Obj<'i>> {
     let payload = payload(py, raw, environ)?;
-    // SAFETY: the request's bytes are valid while it runs.
-    let name = unsafe { raw.callable.get_or_empty() };
+    let name = raw.callable.get_or_empty();
     payload.set_item(c"application_object", &callable)?;
     payload.set_item(c"callable_object", &py.latin1(name)?)?;
     payload.set_item(c"request_environ", environ)?;
@@ -470,7 +461,7 @@ fn publish_finished<'i>(
     state: &State,
     application: &'static Application,
     request: &Arc<RequestState>,
-    raw: &RunRequest,
+    raw: &RunRequest<'_>,
     environ: &Obj<'i>,
 ) -> PyResult<()> {
     let payload = payload(py, raw, environ)?;

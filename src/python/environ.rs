@@ -18,7 +18,7 @@ const MAX_MORE_KEYS: usize = 512;
 
 /// What the dict is made of, besides the entries.
 pub(crate) struct Parts<'a, 'i> {
-    pub(crate) entries: &'a [EnvEntry],
+    pub(crate) entries: &'a [EnvEntry<'a>],
     pub(crate) https: bool,
     pub(crate) thread_id: u32,
     /// Microseconds since the epoch.
@@ -30,10 +30,7 @@ pub(crate) struct Parts<'a, 'i> {
 }
 
 /// Makes the dict.
-///
-/// # Safety
-/// The bytes of the entries must be valid during the call, and `apache_request` a request_rec or null.
-pub(crate) unsafe fn build<'i>(
+pub(crate) fn build<'i>(
     py: &Attached<'i>,
     state: &State,
     parts: &Parts<'_, 'i>,
@@ -105,11 +102,8 @@ unsafe fn set(environ: &Obj<'_>, key: *mut ffi::PyObject, value: &Obj<'_>) -> Py
     done(unsafe { ffi::PyDict_SetItem(environ.as_ptr(), key, value.as_ptr()) })
 }
 
-/// # Safety
-/// As for [`build`].
-unsafe fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyResult<Obj<'i>> {
-    // SAFETY: by contract.
-    let Some(bytes) = (unsafe { entry.value.get() }) else {
+fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
+    let Some(bytes) = entry.value.get() else {
         return Ok(py.none());
     };
     let id = usize::from(entry.id);
@@ -138,12 +132,8 @@ unsafe fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyRes
 }
 
 /// The key of a header or of a variable that has no number.
-///
-/// # Safety
-/// As for [`build`].
-unsafe fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry) -> PyResult<Obj<'i>> {
-    // SAFETY: by contract.
-    let name = unsafe { entry.key.get_or_empty() };
+fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
+    let name = entry.key.get_or_empty();
     // A variable and a header may be spelled alike and mean different keys, so only headers are kept by their name.
     if entry.kind == KeyKind::Literal {
         return interned_latin1(py, name);

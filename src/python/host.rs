@@ -2,10 +2,12 @@
 //!
 //! The table is set once, when the engine starts; the unit tests set one of their own.
 
+use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use wsgi_abi::{
-    Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead, WriteEnd,
+    Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead, Slice,
+    WriteEnd,
 };
 
 use crate::response::Head;
@@ -38,63 +40,16 @@ pub unsafe fn set(table: &'static HostTable) {
 
 /// Logs to the server's log.
 pub fn log(level: Level, line: &str) {
-    log_bytes(std::ptr::null_mut(), level, line.as_bytes());
-}
-
-fn log_bytes(request: *mut HostRequest, level: Level, line: &[u8]) {
     if let Some(host) = HOST.get() {
-        // SAFETY: `set` vouched for the table; `request` is null or, by `Request`, of a request that has not ended.
-        unsafe { (host.log)(request, level as i32, Bytes::new(line)) }
+        (host.log_server)(level as i32, Bytes::new(line.as_bytes()));
     }
-}
-
-/// Options of an application group, as Rust values.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// Directories of each layer, least specific layer first.
-    pub python_path: Vec<Vec<Vec<u8>>>,
-    /// Seconds, where set.
-    pub switch_interval: Option<f64>,
-    /// See [`GroupOptions::restrict_stdin`].
-    pub restrict_stdin: bool,
-    /// See [`GroupOptions::restrict_stdout`].
-    pub restrict_stdout: bool,
-    /// See [`GroupOptions::restrict_signal`].
-    pub restrict_signal: bool,
 }
 
 /// Asks for the options of an application group.
-pub fn group_options(group: &[u8]) -> Options {
-    let Some(host) = HOST.get() else {
-        return Options::default();
-    };
-    let mut raw = GroupOptions {
-        python_path: std::ptr::null(),
-        python_path_len: 0,
-        switch_interval: 0.0,
-        restrict_stdin: false,
-        restrict_stdout: false,
-        restrict_signal: true,
-    };
-    // SAFETY: `set` vouched for the table, whose answer points at memory that lives as long as the process.
-    unsafe {
-        (host.group_options)(Bytes::new(group), &mut raw);
-        Options {
-            python_path: slice(raw.python_path, raw.python_path_len)
-                .iter()
-                .map(|layer| {
-                    slice(layer.dirs, layer.dirs_len)
-                        .iter()
-                        .map(|dir| dir.get_or_empty().to_vec())
-                        .collect()
-                })
-                .collect(),
-            switch_interval: (raw.switch_interval > 0.0).then_some(raw.switch_interval),
-            restrict_stdin: raw.restrict_stdin,
-            restrict_stdout: raw.restrict_stdout,
-            restrict_signal: raw.restrict_signal,
-        }
-    }
+pub(crate) fn group_options(group: &[u8]) -> GroupOptions {
+    HOST.get().map_or_else(GroupOptions::default, |host| {
+        (host.group_options)(Bytes::new(group))
+    })
 }
 
 /// A slice from pointer and length, where null means empty.
@@ -121,7 +76,7 @@ pub enum Failure {
 
 /// The host's side of one request. Calls for one request must not overlap (`crate::request` sees to it).
 #[derive(Clone, Copy)]
-pub(crate) struct Request(*mut HostRequest);
+pub(crate) struct Request(*const HostRequest);
 
 // SAFETY: the pointer is only handed back to the host, which allows calls from any thread as long as they do not
 // overlap (`HostTable`).
@@ -132,13 +87,16 @@ unsafe impl Sync for Request {}
 impl Request {
     /// # Safety
     /// The request must not have ended for as long as the value is used, and calls must not overlap.
-    pub(crate) unsafe fn new(request: *mut HostRequest) -> Self {
+    pub(crate) unsafe fn new(request: *const HostRequest) -> Self {
         Self(request)
     }
 
     /// Logs to the request's log.
     pub(crate) fn log(self, level: Level, line: &[u8]) {
-        log_bytes(self.0, level, line);
+        if let Some(host) = HOST.get() {
+            // SAFETY: the request has not ended, by the contract of `new`.
+            unsafe { (host.log)(self.0, level as i32, Bytes::new(line)) }
+        }
     }
 
     /// Reads a part of the body; 0 at its end.
@@ -164,13 +122,12 @@ impl Request {
             let raw = ResponseHead {
                 status: head.status(),
                 status_line: Bytes::new(status_line),
-                headers: headers.as_ptr(),
-                headers_len: headers.len(),
+                headers: Slice::new(headers),
                 content_length: content_length
                     .and_then(|length| i64::try_from(length).ok())
                     .unwrap_or(-1),
             };
-            // SAFETY: the head and what it points at outlive the call; the request has not ended.
+            // SAFETY: the request has not ended.
             outcome(unsafe { (host.start_response)(self.0, &raw) })
         })
     }
@@ -180,10 +137,10 @@ impl Request {
         let Some(host) = HOST.get() else {
             return Err(no_host());
         };
-        let chunk = Bytes::new(data);
-        let count = usize::from(!data.is_empty());
-        // SAFETY: the chunk outlives the call; the request has not ended.
-        outcome(unsafe { (host.write)(self.0, &chunk, count, end) })
+        let chunks = [Bytes::new(data)];
+        let chunks = Slice::new(if data.is_empty() { &[] } else { &chunks[..] });
+        // SAFETY: the request has not ended.
+        outcome(unsafe { (host.write)(self.0, chunks, end) })
     }
 
     /// Sends a part of a file as the rest of the body; takes `fd` over.
@@ -211,13 +168,17 @@ impl Request {
 
     /// A variable of mod_ssl.
     pub(crate) fn ssl_variable(self, name: &[u8]) -> Option<Vec<u8>> {
-        let host = HOST.get()?;
-        let mut value = Bytes::ABSENT;
-        // SAFETY: the request has not ended, so the answer is valid until it is copied.
-        unsafe {
-            (host.ssl_variable)(self.0, Bytes::new(name), &mut value);
-            value.get().map(<[u8]>::to_vec)
+        unsafe extern "C" fn take(data: *mut c_void, value: Bytes<'_>) {
+            // SAFETY: the place below.
+            unsafe { *data.cast::<Option<Vec<u8>>>() = value.get().map(<[u8]>::to_vec) }
         }
+        let host = HOST.get()?;
+        let mut answer: Option<Vec<u8>> = None;
+        // SAFETY: the request has not ended; `take` is called, at most, before the call returns.
+        unsafe {
+            (host.ssl_variable)(self.0, Bytes::new(name), (&raw mut answer).cast(), take);
+        }
+        answer
     }
 }
 
@@ -225,11 +186,7 @@ fn outcome(result: HostResult) -> Result<(), Failure> {
     match result.status {
         HostStatus::Ok => Ok(()),
         HostStatus::Aborted => Err(Failure::Aborted),
-        HostStatus::Failed => {
-            // SAFETY: a reason is valid until the request ends, which is after this call.
-            let reason = unsafe { result.reason.get_or_empty() };
-            Err(Failure::Other(String::from_utf8_lossy(reason).into_owned()))
-        }
+        HostStatus::Failed => Err(Failure::Other(result.reason())),
     }
 }
 

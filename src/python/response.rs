@@ -71,7 +71,7 @@ impl Head {
     }
 
     /// Gives the status line and the headers in the form of the contract.
-    pub(crate) fn with_raw<R>(&self, with: impl FnOnce(&[u8], &[Header]) -> R) -> R {
+    pub(crate) fn with_raw<R>(&self, with: impl FnOnce(&[u8], &[Header<'_>]) -> R) -> R {
         const FEW: usize = 24;
         let (status_line, mut rest) = self.text.split_at(self.status_len);
         let mut next = |&(name, value): &(usize, usize)| {

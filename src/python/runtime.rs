@@ -3,10 +3,14 @@
 //! Python is started once, in the child, as its unprivileged user, and never finalized: other threads may be inside,
 //! and CPython would end them in a way that Rust frames do not survive (python-embedding.md, 2.1).
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 use wsgi_core::outcome::Message;
+use wsgi_core::python_home::check_stdlib;
 
 use crate::errors::{self, log_traceback};
 use crate::object::Attached;
@@ -39,15 +43,21 @@ pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
 /// The interpreter that this was compiled with.
 const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
 
-/// Starts Python. The error says why it does not run, in words for the log.
+/// Starts Python. The error says why it does not run, in words for the log. Where Python has been started before in
+/// this process (httpd run with `-X` restarts in the process), it goes on as it is.
 pub fn start(config: Config) -> Result<(), String> {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if STARTED.load(Ordering::Acquire) {
+        call::open();
+        return Ok(());
+    }
     check_version()?;
     call::thread_id();
     // SAFETY: Python is not running yet, and the name and function live for ever.
     if unsafe { ffi::PyImport_AppendInittab(types::MODULE_NAME.as_ptr(), Some(types::init)) } != 0 {
         return Err(String::from("out of memory"));
     }
-    initialize(&config)?;
+    initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let registered = with_current(|py| match interpreter::register(py, b"") {
         Ok(main) => Ok(main),
@@ -65,7 +75,19 @@ pub fn start(config: Config) -> Result<(), String> {
     thread_state::adopt(main, state);
     #[cfg(not(Py_3_12))]
     thread_state::keep_one(main);
+    STARTED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// CPython's own words are for those who build it; a standard library that cannot be read is the usual cause.
+fn explain(config: &Config, why: String) -> String {
+    let program = config.program_name.as_deref().map(OsStr::from_bytes);
+    let program = program.or(DEFAULT_PYTHON.map(OsStr::new)).map(Path::new);
+    let prefix = program.and_then(Path::parent).and_then(Path::parent);
+    match prefix.map(|prefix| check_stdlib(prefix, VERSION)) {
+        Some(Err(problem)) => format!("{problem} (CPython: {why})"),
+        _ => why,
+    }
 }
 
 /// Runs `work` on a thread that is attached already.

@@ -96,23 +96,14 @@ fn options<'i>(
 ) -> PyResult<Obj<'i>> {
     let group = host::group_options(name);
     let options = py.dict()?;
-    let layers = group
-        .python_path
-        .iter()
-        .map(|layer| {
-            py.list(
-                layer
-                    .iter()
-                    .map(|dir| py.fs_path(dir))
-                    .collect::<PyResult<Vec<_>>>()?,
-            )
-        })
-        .collect::<PyResult<Vec<_>>>()?;
+    let layers = group.python_path.get_or_empty().iter().map(|layer| {
+        let dirs = layer.get_or_empty().iter();
+        let dirs = dirs.map(|dir| py.fs_path(dir.get_or_empty()));
+        py.list(dirs.collect::<PyResult<Vec<_>>>()?)
+    });
+    let layers = layers.collect::<PyResult<Vec<_>>>()?;
     options.set_item(c"python_path", &py.list(layers)?)?;
-    options.set_item(
-        c"switch_interval",
-        &py.float(group.switch_interval.unwrap_or(0.0))?,
-    )?;
+    options.set_item(c"switch_interval", &py.float(group.switch_interval)?)?;
     options.set_item(c"restrict_stdin", &py.bool(group.restrict_stdin))?;
     options.set_item(c"restrict_stdout", &py.bool(group.restrict_stdout))?;
     options.set_item(c"restrict_signal", &py.bool(group.restrict_signal))?;

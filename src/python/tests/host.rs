@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::fs::File;
-use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    ABI_VERSION, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
-    PathLayer, ResponseHead, RunOutcome, WriteEnd,
+    Bytes, GroupOptions, HostResult, HostTable, ResponseHead, RunOutcome, Slice, WriteEnd,
+    host_table,
 };
 
 /// A part of a request's body.
@@ -85,7 +85,7 @@ impl Exchange {
     }
 }
 
-/// One request on the side of the host; its address is the `HostRequest`.
+/// One request on the side of the host.
 #[derive(Default)]
 pub(super) struct Host {
     pub(super) body: Mutex<VecDeque<Piece>>,
@@ -99,56 +99,45 @@ pub(super) struct Host {
 
 impl Host {
     /// Has a request run with this host.
-    pub(super) fn run(self, run: impl FnOnce(*mut HostRequest) -> RunOutcome) -> Exchange {
+    pub(super) fn run(self, run: impl FnOnce(&'static Host) -> RunOutcome) -> Exchange {
         // Kept for ever, so that a call after the end is found out instead of being undefined.
         let host: &'static Host = Box::leak(Box::new(self));
-        let outcome = run((&raw const *host).cast_mut().cast());
+        let outcome = run(host);
         host.ended.store(true, Ordering::SeqCst);
         let mut record = std::mem::take(&mut *lock(&host.record));
         record.outcome = Some(outcome);
         record
     }
 
-    /// # Safety
-    /// `request` must be a pointer that [`Host::run`] gave.
-    unsafe fn of(request: *mut HostRequest) -> &'static Host {
-        // SAFETY: by contract; hosts are never freed.
-        let host = unsafe { &*request.cast::<Host>() };
-        assert!(
-            !host.ended.load(Ordering::SeqCst),
-            "a call after the end of the request"
-        );
-        host
+    fn check_open(&self) {
+        let ended = self.ended.load(Ordering::SeqCst);
+        aborting(|| assert!(!ended, "a call after the end of the request"));
     }
 
     /// A call that may block: without the GIL, and one at a time.
-    ///
-    /// # Safety
-    /// As for [`Host::of`].
-    unsafe fn enter(request: *mut HostRequest) -> (&'static Host, Busy) {
-        // SAFETY: by contract.
-        let host = unsafe { Host::of(request) };
-        assert!(!holds_gil(), "a call that may block, with the GIL held");
-        assert!(
-            !host.busy.swap(true, Ordering::SeqCst),
-            "two calls at a time"
-        );
-        (host, Busy(&host.busy))
+    fn enter(&self) -> Busy<'_> {
+        self.check_open();
+        aborting(|| {
+            assert!(!holds_gil(), "a call that may block, with the GIL held");
+            let busy = self.busy.swap(true, Ordering::SeqCst);
+            assert!(!busy, "two calls at a time");
+        });
+        Busy(&self.busy)
     }
 
     fn read(&self, into: &mut [u8]) -> HostResult {
         lock(&self.record).reads.push(into.len());
         if into.is_empty() {
-            return count(0);
+            return HostResult::done(0);
         }
         loop {
             // The lock is not held while the piece is waited for.
             let piece = lock(&self.body).pop_front();
             match piece {
-                None => return count(0),
+                None => return HostResult::done(0),
                 Some(Piece::Wait(wait)) => wait(),
-                Some(Piece::Aborted) => return failure(HostStatus::Aborted, ""),
-                Some(Piece::Failed(reason)) => return failure(HostStatus::Failed, reason),
+                Some(Piece::Aborted) => return HostResult::aborted(),
+                Some(Piece::Failed(reason)) => return HostResult::failed(reason),
                 Some(Piece::Data(data)) if data.is_empty() => {}
                 Some(Piece::Data(mut data)) => {
                     let rest = data.split_off(data.len().min(into.len()));
@@ -156,7 +145,7 @@ impl Host {
                     if !rest.is_empty() {
                         lock(&self.body).push_front(Piece::Data(rest));
                     }
-                    return count(data.len());
+                    return HostResult::done(data.len());
                 }
             }
         }
@@ -168,9 +157,16 @@ impl Host {
     }
 }
 
-struct Busy(&'static AtomicBool);
+/// A failed assertion about the contract ends the test process: a panic would only be a failed call to the engine.
+fn aborting(check: impl FnOnce() + std::panic::UnwindSafe) {
+    if std::panic::catch_unwind(check).is_err() {
+        std::process::abort();
+    }
+}
 
-impl Drop for Busy {
+struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
@@ -190,25 +186,8 @@ pub(super) fn holds_gil() -> bool {
     }
 }
 
-fn count(count: usize) -> HostResult {
-    HostResult {
-        status: HostStatus::Ok,
-        count,
-        reason: Bytes::ABSENT,
-    }
-}
-
-fn failure(status: HostStatus, reason: &'static str) -> HostResult {
-    HostResult {
-        status,
-        count: 0,
-        reason: Bytes::new(reason.as_bytes()),
-    }
-}
-
-fn text(bytes: Bytes) -> String {
-    // SAFETY: borrowed for the call that the bytes are an argument of, and copied at once.
-    String::from_utf8_lossy(unsafe { bytes.get_or_empty() }).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Lines of the server's log, from all tests.
@@ -221,154 +200,108 @@ pub(super) fn server_logged(level: i32, line: &str) -> bool {
         .any(|entry| *entry == (level, line.to_owned()))
 }
 
-/// The functions are called by the engine only, and do not unwind: a failed assertion in one ends the test process.
-pub(super) static TABLE: HostTable = HostTable {
-    abi_version: ABI_VERSION,
-    build_id: Bytes::new(BUILD_ID.as_bytes()),
-    log,
-    read_body,
-    start_response,
-    write,
-    send_file,
-    cut_response,
-    ssl_variable,
-    group_options,
-};
+pub(super) static TABLE: HostTable = host_table::<Host>();
 
-unsafe extern "C" fn log(request: *mut HostRequest, level: c_int, line: Bytes) {
-    let line = (level, text(line));
-    if request.is_null() {
-        lock(&SERVER_LOG).push(line);
-    } else {
-        // SAFETY: a request of `Host::run`.
-        lock(&unsafe { Host::of(request) }.record).log.push(line);
+impl wsgi_abi::Host for Host {
+    fn log_server(level: c_int, line: &[u8]) {
+        lock(&SERVER_LOG).push((level, text(line)));
+    }
+
+    /// Restricts what the groups whose name begins with "restricted" may do, and gives "with-path" a search path.
+    fn group_options(group: &[u8]) -> GroupOptions {
+        static DIRS: [Bytes<'static>; 2] = [
+            Bytes::new(b"/nonexistent/one"),
+            Bytes::new(b"/nonexistent/two"),
+        ];
+        static LAYERS: [Slice<'static, Bytes<'static>>; 1] = [Slice::new(&DIRS)];
+        let restricted = group.starts_with(b"restricted");
+        let layers = group == b"with-path";
+        GroupOptions {
+            restrict_stdin: restricted,
+            restrict_stdout: restricted,
+            restrict_signal: restricted,
+            python_path: Slice::new(if layers { &LAYERS } else { &[] }),
+            ..GroupOptions::default()
+        }
+    }
+
+    fn log(&self, level: c_int, line: &[u8]) {
+        self.check_open();
+        lock(&self.record).log.push((level, text(line)));
+    }
+
+    fn read_body(&self, into: &mut [u8]) -> HostResult {
+        let _busy = self.enter();
+        self.read(into)
+    }
+
+    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
+        let _busy = self.enter();
+        let mut record = lock(&self.record);
+        let second = !record.status_line.is_empty();
+        aborting(|| assert!(!second, "a second start_response"));
+        record.status_line = text(head.status_line.get_or_empty());
+        let code = record.status_line[..3].parse::<u16>().unwrap();
+        aborting(|| assert_eq!(code, head.status));
+        let headers = head.headers.get_or_empty().iter();
+        let headers = headers.map(|header| {
+            (
+                text(header.name.get_or_empty()),
+                text(header.value.get_or_empty()),
+            )
+        });
+        record.headers = headers.collect();
+        record.content_length = u64::try_from(head.content_length).ok();
+        HostResult::done(0)
+    }
+
+    fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
+        let _busy = self.enter();
+        let mut record = lock(&self.record);
+        let started = !record.status_line.is_empty();
+        let ended = record.writes.iter().any(|write| write.1 == WriteEnd::End);
+        aborting(|| {
+            assert!(started, "a write before start_response");
+            assert!(!ended, "a write after the end");
+        });
+        if self.is_aborted(&record) {
+            return HostResult::aborted();
+        }
+        let data = chunks.iter().flat_map(|chunk| chunk.get_or_empty());
+        let data = data.copied().collect();
+        record.writes.push((data, end));
+        HostResult::done(0)
+    }
+
+    fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
+        let _busy = self.enter();
+        let mut record = lock(&self.record);
+        let started = !record.status_line.is_empty();
+        aborting(|| assert!(started, "a file before start_response"));
+        if self.is_aborted(&record) {
+            return HostResult::aborted();
+        }
+        let mut content = vec![0; usize::try_from(length).unwrap()];
+        let file = File::from(file);
+        file.read_exact_at(&mut content, offset).unwrap();
+        record.file = Some(content);
+        HostResult::done(0)
+    }
+
+    fn cut_response(&self) {
+        let _busy = self.enter();
+        let mut record = lock(&self.record);
+        let started = !record.status_line.is_empty();
+        aborting(|| assert!(started, "nothing to cut"));
+        record.cut = true;
+    }
+
+    fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
+        let _busy = self.enter();
+        match name {
+            b"HTTPS" => Some(b"on"),
+            b"SSL_CLIENT_S_DN" => Some(b"CN=caf\xe9"),
+            _ => None,
+        }
     }
 }
-
-unsafe extern "C" fn read_body(request: *mut HostRequest, into: *mut u8, len: usize) -> HostResult {
-    // SAFETY: a request of `Host::run`, and a buffer of the engine.
-    let ((host, _busy), into) = unsafe {
-        (
-            Host::enter(request),
-            std::slice::from_raw_parts_mut(into, len),
-        )
-    };
-    host.read(into)
-}
-
-unsafe extern "C" fn start_response(
-    request: *mut HostRequest,
-    head: *const ResponseHead,
-) -> HostResult {
-    // SAFETY: a request of `Host::run`, and a head that is valid during the call.
-    let ((host, _busy), head) = unsafe { (Host::enter(request), &*head) };
-    let mut record = lock(&host.record);
-    assert!(record.status_line.is_empty(), "a second start_response");
-    record.status_line = text(head.status_line);
-    assert_eq!(record.status_line[..3].parse::<u16>().unwrap(), head.status);
-    // SAFETY: as above.
-    let headers = unsafe { crate::host::slice(head.headers, head.headers_len) };
-    record.headers = headers
-        .iter()
-        .map(|header| (text(header.name), text(header.value)))
-        .collect();
-    record.content_length = u64::try_from(head.content_length).ok();
-    count(0)
-}
-
-unsafe extern "C" fn write(
-    request: *mut HostRequest,
-    chunks: *const Bytes,
-    chunks_len: usize,
-    end: WriteEnd,
-) -> HostResult {
-    // SAFETY: a request of `Host::run`, and chunks that are valid during the call.
-    let ((host, _busy), chunks) =
-        unsafe { (Host::enter(request), crate::host::slice(chunks, chunks_len)) };
-    let mut record = lock(&host.record);
-    assert!(
-        !record.status_line.is_empty(),
-        "a write before start_response"
-    );
-    assert!(
-        !record.writes.iter().any(|write| write.1 == WriteEnd::End),
-        "a write after the end"
-    );
-    if host.is_aborted(&record) {
-        return failure(HostStatus::Aborted, "");
-    }
-    // SAFETY: as above.
-    let data = chunks
-        .iter()
-        .flat_map(|chunk| unsafe { chunk.get_or_empty() }.to_vec());
-    let data = data.collect();
-    record.writes.push((data, end));
-    count(0)
-}
-
-unsafe extern "C" fn send_file(
-    request: *mut HostRequest,
-    fd: c_int,
-    offset: u64,
-    length: u64,
-) -> HostResult {
-    // SAFETY: a request of `Host::run`; the descriptor is given away by the engine.
-    let ((host, _busy), file) = unsafe { (Host::enter(request), File::from_raw_fd(fd)) };
-    let mut record = lock(&host.record);
-    assert!(
-        !record.status_line.is_empty(),
-        "a file before start_response"
-    );
-    if host.is_aborted(&record) {
-        return failure(HostStatus::Aborted, "");
-    }
-    let mut content = vec![0; usize::try_from(length).unwrap()];
-    file.read_exact_at(&mut content, offset).unwrap();
-    record.file = Some(content);
-    count(0)
-}
-
-unsafe extern "C" fn cut_response(request: *mut HostRequest) {
-    // SAFETY: a request of `Host::run`.
-    let (host, _busy) = unsafe { Host::enter(request) };
-    let mut record = lock(&host.record);
-    assert!(!record.status_line.is_empty(), "nothing to cut");
-    record.cut = true;
-}
-
-unsafe extern "C" fn ssl_variable(request: *mut HostRequest, name: Bytes, value: *mut Bytes) {
-    // SAFETY: a request of `Host::run`, and a place for the answer.
-    let ((_host, _busy), value) = unsafe { (Host::enter(request), &mut *value) };
-    match text(name).as_str() {
-        "HTTPS" => *value = Bytes::new(b"on"),
-        "SSL_CLIENT_S_DN" => *value = Bytes::new(b"CN=caf\xe9"),
-        _ => {}
-    }
-}
-
-/// Restricts what the groups whose name begins with "restricted" may do, and gives "with-path" a search path.
-unsafe extern "C" fn group_options(group: Bytes, options: *mut GroupOptions) {
-    static DIRS: Constant<[Bytes; 2]> = Constant([
-        Bytes::new(b"/nonexistent/one"),
-        Bytes::new(b"/nonexistent/two"),
-    ]);
-    static LAYERS: Constant<[PathLayer; 1]> = Constant([PathLayer {
-        dirs: DIRS.0.as_ptr(),
-        dirs_len: 2,
-    }]);
-    // SAFETY: a place for the answer.
-    let options = unsafe { &mut *options };
-    let group = text(group);
-    let restricted = group.starts_with("restricted");
-    options.restrict_stdin = restricted;
-    options.restrict_stdout = restricted;
-    options.restrict_signal = restricted;
-    if group == "with-path" {
-        options.python_path = LAYERS.0.as_ptr();
-        options.python_path_len = LAYERS.0.len();
-    }
-}
-
-struct Constant<T>(T);
-// SAFETY: constant data.
-unsafe impl<T> Sync for Constant<T> {}

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use wsgi_abi::{Bytes, EnvEntry, KeyKind, RunOutcome, RunRequest};
+use wsgi_abi::{Bytes, EnvEntry, KeyKind, RunOutcome, RunRequest, Slice};
 
 use host::{Exchange, Host, Piece};
 
@@ -234,36 +234,32 @@ impl<'a> Request<'a> {
     fn run(mut self) -> Exchange {
         start();
         let host = std::mem::take(&mut self.host);
-        let entries: Vec<EnvEntry> = self
+        let entries: Vec<EnvEntry<'_>> = self
             .entries
             .iter()
             .map(|(kind, id, key, value)| EnvEntry {
                 kind: *kind,
                 id: *id,
                 key: Bytes::new(key),
-                value: value.as_deref().map_or(Bytes::ABSENT, Bytes::new),
+                value: value.as_deref().into(),
             })
             .collect();
         host.run(|request| {
-            let raw = RunRequest {
-                host: request,
-                group: Bytes::new(self.group.as_bytes()),
-                script: Bytes::new(self.script.as_os_str().as_encoded_bytes()),
-                script_mtime: self.mtime,
-                callable: Bytes::new(self.callable.as_bytes()),
-                resource: Bytes::new(self.resource.as_bytes()),
-                environ: entries.as_ptr(),
-                environ_len: entries.len(),
-                apache_request: self.apache_request,
-                request_time: 1_700_000_000_250_000,
-                load_timeout: self.load_timeout,
-                script_reloading: self.reloading,
-                https: self.https,
-                has_body: self.has_body,
-                header_only: self.header_only,
-            };
-            // SAFETY: everything that `raw` points at outlives the call, and the host is this thread's.
-            unsafe { crate::run(&raw) }
+            let mut raw = RunRequest::new(self.script.as_os_str().as_encoded_bytes());
+            raw.group = Bytes::new(self.group.as_bytes());
+            raw.script_mtime = self.mtime;
+            raw.callable = Bytes::new(self.callable.as_bytes());
+            raw.resource = Bytes::new(self.resource.as_bytes());
+            raw.environ = Slice::new(&entries);
+            raw.apache_request = self.apache_request;
+            raw.request_time = 1_700_000_000_250_000;
+            raw.load_timeout = self.load_timeout;
+            raw.script_reloading = self.reloading;
+            raw.https = self.https;
+            raw.has_body = self.has_body;
+            raw.header_only = self.header_only;
+            // SAFETY: a request of the host that was set, and this thread's own.
+            unsafe { crate::run(&raw.for_host(request)) }
         })
     }
 

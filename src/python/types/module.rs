@@ -2,10 +2,10 @@
 //! each interpreter its own (PEP 489), and the state that the engine keeps for that interpreter.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 
 use pyo3::ffi;
+use rustc_hash::FxHashMap;
 use wsgi_abi::keys::KEYS;
 
 use super::{adapter, guard, input, log};
@@ -43,7 +43,7 @@ pub(crate) struct State {
     /// `str` of each known environ key, interned.
     pub(crate) keys: Vec<Kept>,
     /// `str` of the environ key of each further header, interned, by the name of the header; bounded.
-    pub(crate) more_keys: RefCell<HashMap<Vec<u8>, Kept>>,
+    pub(crate) more_keys: RefCell<FxHashMap<Vec<u8>, Kept>>,
     /// Last value of each known key that seldom changes.
     pub(crate) steady: RefCell<Vec<Option<SteadyValue>>>,
     /// The entries that every environ shares; set with the attributes of the module.
@@ -215,7 +215,7 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         publish: named(c"_publish")?,
         stop: named(c"_stop")?,
         keys,
-        more_keys: RefCell::new(HashMap::new()),
+        more_keys: RefCell::new(FxHashMap::default()),
         steady: RefCell::new((0..KEYS.len()).map(|_| None).collect()),
         base_environ: Cell::new(None),
         names: Names {

@@ -1,0 +1,58 @@
+//! The engine's side of the contract, as the module uses it.
+
+use std::marker::PhantomData;
+
+use crate::{Bytes, EngineTable, HostTable, Hosts, RunOutcome, RunRequest, StartConfig};
+
+/// An engine that was started, and calls back into the requests of `H`.
+pub struct Engine<H> {
+    table: &'static EngineTable,
+    host: PhantomData<fn(H)>,
+}
+
+impl<H> Clone for Engine<H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H> Copy for Engine<H> {}
+
+impl<H: Hosts> Engine<H> {
+    /// Starts Python. The error says why it does not run.
+    ///
+    /// # Safety
+    /// `host` must be the table of `H::Host`, and its methods must not let anything with the lifetime of a request
+    /// outlive it: the table knows no lifetimes.
+    pub unsafe fn start(
+        table: &'static EngineTable,
+        host: &'static HostTable,
+        config: &StartConfig<'_>,
+    ) -> Result<Self, &'static [u8]> {
+        let mut problem = Bytes::ABSENT;
+        if (table.start)(host, config, &mut problem) {
+            Ok(Self {
+                table,
+                host: PhantomData,
+            })
+        } else {
+            Err(problem.get_or_empty())
+        }
+    }
+
+    /// Loads a script ahead of its first request; whether that went well.
+    pub fn load(self, group: &[u8], script: &[u8]) -> bool {
+        (self.table.load)(Bytes::new(group), Bytes::new(script))
+    }
+
+    /// Runs a request on the calling thread.
+    pub fn run(self, request: RunRequest<'_>, host: &H::Host<'_>) -> RunOutcome {
+        // SAFETY: a request of the type whose table the engine was started with; it outlives the call.
+        unsafe { (self.table.run)(&request.for_host(host)) }
+    }
+
+    /// Ends Python's work in this process.
+    pub fn stop(self) {
+        (self.table.stop)();
+    }
+}

@@ -1,0 +1,155 @@
+//! The module's side of the contract, as a trait: [`host_table`] makes the C functions from its methods.
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::{
+    ABI_VERSION, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostTable, ResponseHead,
+    Slice, WriteEnd,
+};
+
+/// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
+///
+/// The methods are called from one thread at a time, but for `log`.
+pub trait Host {
+    /// See [`HostTable::log_server`].
+    fn log_server(level: c_int, line: &[u8]);
+    /// See [`HostTable::group_options`].
+    fn group_options(group: &[u8]) -> GroupOptions;
+    /// See [`HostTable::log`].
+    fn log(&self, level: c_int, line: &[u8]);
+    /// See [`HostTable::read_body`].
+    fn read_body(&self, into: &mut [u8]) -> HostResult;
+    /// See [`HostTable::start_response`].
+    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult;
+    /// See [`HostTable::write`].
+    fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult;
+    /// See [`HostTable::send_file`].
+    fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult;
+    /// See [`HostTable::cut_response`].
+    fn cut_response(&self);
+    /// See [`HostTable::ssl_variable`].
+    fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]>;
+}
+
+/// The requests of a module, which live as long as httpd lends them.
+pub trait Hosts {
+    /// One that lives during `'r`.
+    type Host<'r>: Host;
+}
+
+/// The table of `H`. A panic in a method becomes a failure.
+pub const fn host_table<H: Host>() -> HostTable {
+    HostTable {
+        abi_version: ABI_VERSION,
+        build_id: Bytes::new(BUILD_ID.as_bytes()),
+        log_server: log_server::<H>,
+        group_options: group_options::<H>,
+        log: log::<H>,
+        read_body: read_body::<H>,
+        start_response: start_response::<H>,
+        write: write::<H>,
+        send_file: send_file::<H>,
+        cut_response: cut_response::<H>,
+        ssl_variable: ssl_variable::<H>,
+    }
+}
+
+/// No panic crosses into C.
+fn guard<R>(panicked: impl FnOnce() -> R, body: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| panicked())
+}
+
+fn panicked() -> HostResult {
+    HostResult::failed("internal error of mod_wsgi_rs; the error log says where")
+}
+
+/// # Safety
+/// `request` must be one of an `H` that lives during `'a`, by the contract of the table.
+unsafe fn host<'a, H>(request: *const HostRequest) -> &'a H {
+    // SAFETY: by contract.
+    unsafe { &*request.cast::<H>() }
+}
+
+extern "C" fn log_server<H: Host>(level: c_int, line: Bytes<'_>) {
+    guard(|| (), || H::log_server(level, line.get_or_empty()));
+}
+
+extern "C" fn group_options<H: Host>(group: Bytes<'_>) -> GroupOptions {
+    guard(GroupOptions::default, || {
+        H::group_options(group.get_or_empty())
+    })
+}
+
+unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: c_int, line: Bytes<'_>) {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(|| (), || host.log(level, line.get_or_empty()));
+}
+
+unsafe extern "C" fn read_body<H: Host>(
+    request: *const HostRequest,
+    into: *mut u8,
+    len: usize,
+) -> HostResult {
+    // SAFETY: by the contract of the table, of which the engine hands over a buffer of that length.
+    let (host, into) = unsafe {
+        let into = if len == 0 {
+            &mut []
+        } else {
+            std::slice::from_raw_parts_mut(into, len)
+        };
+        (host::<H>(request), into)
+    };
+    guard(panicked, || host.read_body(into))
+}
+
+unsafe extern "C" fn start_response<H: Host>(
+    request: *const HostRequest,
+    head: &ResponseHead<'_>,
+) -> HostResult {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(panicked, || host.start_response(head))
+}
+
+unsafe extern "C" fn write<H: Host>(
+    request: *const HostRequest,
+    chunks: Slice<'_, Bytes<'_>>,
+    end: WriteEnd,
+) -> HostResult {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(panicked, || host.write(chunks.get_or_empty(), end))
+}
+
+unsafe extern "C" fn send_file<H: Host>(
+    request: *const HostRequest,
+    fd: c_int,
+    offset: u64,
+    length: u64,
+) -> HostResult {
+    // SAFETY: by the contract of the table; the descriptor is given away by the engine.
+    let (host, file) = unsafe { (host::<H>(request), OwnedFd::from_raw_fd(fd)) };
+    guard(panicked, || host.send_file(file, offset, length))
+}
+
+unsafe extern "C" fn cut_response<H: Host>(request: *const HostRequest) {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(|| (), || host.cut_response());
+}
+
+unsafe extern "C" fn ssl_variable<H: Host>(
+    request: *const HostRequest,
+    name: Bytes<'_>,
+    data: *mut c_void,
+    take: unsafe extern "C" fn(data: *mut c_void, value: Bytes<'_>),
+) {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    let value = guard(|| None, || host.ssl_variable(name.get_or_empty()));
+    // SAFETY: the engine hands over a function and the data that it is for.
+    unsafe { take(data, value.into()) };
+}
