@@ -1,6 +1,6 @@
 //! Single options, turned into values that the configuration can hold.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use crate::app::App;
@@ -14,6 +14,10 @@ pub(crate) fn address(host: &str, port: u16) -> Outcome<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse() {
         return Ok(ip);
+    }
+    // Bare systems have no /etc/hosts, and no resolver knows the name.
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
     }
     let found: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
