@@ -79,7 +79,8 @@ make_venv() {
     say "making a virtual environment in $venv with $(basename -- "$requirements") (from the Python package index)"
     rm -rf -- "$venv"
     "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2
+    # Every pip builds what has no wheel by PEP 517; that of Python 3.11 only when told, and warns otherwise.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 -r "$requirements" >&2
     chmod -R a+rX -- "$venv"
     printf '%s\n' "$stamp" >"$venv/made-from"
 }
