@@ -116,6 +116,8 @@ fn a_stream_that_left_a_trace_is_not_used_again() {
             "kept[0]['wsgi.errors'].write('late\\n')",
             dead,
         ),
+        // As the stream itself does when it is collected.
+        ("kept.append(errors)", "kept[0].flush()", "None"),
         ("kept.append(weakref.ref(errors))", "kept[0]()", "None"),
         ("errors.mark = 1", "hasattr(errors, 'mark')", "False"),
         (

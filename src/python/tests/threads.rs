@@ -74,8 +74,9 @@ fn objects_in_use_when_their_request_ends() {
          def misuse(environ, start_response, write, begun):\n\
          \x20   calls = [lambda: environ['wsgi.input'].read(1), lambda: environ['wsgi.input'].readline(),\n\
          \x20       lambda: write(b'.'), lambda: environ['wsgi.errors'].write('line\\n'),\n\
-         \x20       lambda: start_response('404 Not', []), environ['wsgi.errors'].flush]\n\
+         \x20       lambda: start_response('404 Not', [])]\n\
          \x20   while calls:\n\
+         \x20       environ['wsgi.errors'].flush()\n\
          \x20       for call in list(calls):\n\
          \x20           try: call()\n\
          \x20           except RuntimeError as error:\n\
