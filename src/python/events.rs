@@ -48,30 +48,20 @@ pub(crate) fn publish<'i>(
 }
 
 /// `response_started`, from inside `start_response`, when status and headers are known to be valid.
-///
-/// # Safety
-/// The objects must be alive.
-pub(crate) unsafe fn response_started(
-    py: &Attached<'_>,
+pub(crate) fn response_started<'i>(
+    py: &Attached<'i>,
     state: &State,
     request: &Arc<RequestState>,
-    status: *mut ffi::PyObject,
-    headers: *mut ffi::PyObject,
-    exc_info: Option<*mut ffi::PyObject>,
+    status: &Obj<'i>,
+    headers: &Obj<'i>,
+    exc_info: Option<&Obj<'i>>,
 ) -> PyResult<()> {
     if !wanted(state) {
         return Ok(());
     }
     let payload = py.dict()?;
-    // SAFETY: alive, by contract.
-    unsafe {
-        payload.set_item(c"response_status", &py.share(status)?)?;
-        payload.set_item(c"response_headers", &py.share(headers)?)?;
-        let exc_info = match exc_info {
-            Some(exc_info) => py.share(exc_info)?,
-            None => py.none(),
-        };
-        payload.set_item(c"exception_info", &exc_info)?;
-    }
+    payload.set_item(c"response_status", status)?;
+    payload.set_item(c"response_headers", headers)?;
+    payload.set_item(c"exception_info", exc_info.unwrap_or(&py.none()))?;
     publish(py, state, None, Some(request), "response_started", &payload)
 }

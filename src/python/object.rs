@@ -383,6 +383,36 @@ impl<'i> Obj<'i> {
         }
     }
 
+    /// Whether it is a `list`, or of a subclass.
+    pub(crate) fn is_list(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyList_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `tuple`, or of a subclass.
+    pub(crate) fn is_tuple(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyTuple_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `bytes`, or of a subclass.
+    pub(crate) fn is_bytes(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyBytes_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `str`, or of a subclass.
+    pub(crate) fn is_str(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyUnicode_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is `None`.
+    pub(crate) fn is_none(&self) -> bool {
+        // SAFETY: compares with the singleton.
+        self.as_ptr() == unsafe { ffi::Py_None() }
+    }
+
     /// Name of the object's type, for messages.
     pub(crate) fn type_name(&self) -> String {
         type_name(self.as_ptr())

@@ -1,39 +1,25 @@
 //! `mod_wsgi.Adapter`: the object behind `start_response` and the `write` that it returns.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use pyo3::ffi;
 use wsgi_abi::WriteEnd;
 use wsgi_core::outcome::Message;
 
-use super::{
-    Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type,
-    state_of_class, value,
-};
+use super::{Call, Method, Methods, Slots, State, instantiate, method, new_type, state_of_class};
 use crate::host::{Failure, Level};
-use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised, type_name};
+use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::response::Head;
 
 type Adapter = Arc<RequestState>;
 
 static METHODS: Methods<5> = Methods([
-    fast_method(
-        c"start_response",
-        start_response,
-        c"start_response(status, headers[, exc_info]) -> write",
-    ),
-    fast_method(c"write", write, c"write(bytes)"),
-    fast_method(
-        c"ssl_is_https",
-        ssl_is_https,
-        c"ssl_is_https() -> whether the connection uses TLS",
-    ),
-    fast_method(
-        c"ssl_var_lookup",
-        ssl_var_lookup,
-        c"ssl_var_lookup(name) -> a variable of mod_ssl",
-    ),
+    method::<StartResponse>(),
+    method::<Write>(),
+    method::<SslIsHttps>(),
+    method::<SslVarLookup>(),
     ffi::PyMethodDef::zeroed(),
 ]);
 
@@ -58,118 +44,97 @@ pub(crate) fn new_adapter<'i>(
     unsafe { instantiate::<Adapter>(py, state.adapter_type, Arc::clone(request)) }
 }
 
-unsafe extern "C" fn start_response(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type, with live arguments.
-    unsafe {
-        guard_object(|py| {
-            let request = value::<Adapter>(slf);
-            check_open(py, request)?;
-            let (status, headers, exc_info) = match *arguments(args, count) {
-                [status, headers] => (status, headers, None),
-                [status, headers, exc_info] => (
-                    status,
-                    headers,
-                    (exc_info != ffi::Py_None()).then_some(exc_info),
-                ),
-                ref other => {
-                    let text = format!(
-                        "start_response() takes 2 or 3 arguments ({} given)",
-                        other.len()
-                    );
-                    return Err(py.raise(ExceptionClass::Type, &text));
-                }
-            };
-            if ffi::PyList_Check(headers) == 0 {
-                let text = format!(
-                    "start_response() argument 2 must be list, not {}",
-                    type_name(headers)
-                );
-                return Err(py.raise(ExceptionClass::Type, &text));
-            }
-            if exc_info.is_some_and(|exc_info| ffi::PyTuple_Check(exc_info) == 0) {
-                return Err(py.raise(
-                    ExceptionClass::Runtime,
-                    "start_response() argument 'exc_info' must be a 3-tuple or None",
-                ));
-            }
-            if request.response().is_committed() {
-                return Err(already_committed(py, exc_info));
-            }
-            let head = read_head(py, request, status, headers)?;
-            let state = &*state_of_class(ffi::Py_TYPE(slf));
-            crate::events::response_started(py, state, request, status, headers, exc_info)?;
-            // A subscriber may have run, or another thread.
-            if !request.response().start(head) {
-                return Err(already_committed(py, exc_info));
-            }
-            py.own(ffi::PyObject_GetAttrString(slf, c"write".as_ptr()))
-        })
+struct StartResponse;
+
+impl Method for StartResponse {
+    type Value = Adapter;
+    const NAME: &'static CStr = c"start_response";
+    const DOC: &'static CStr = c"start_response(status, headers[, exc_info]) -> write";
+
+    fn call<'i>(call: &Call<'_, 'i, Adapter>) -> PyResult<Obj<'i>> {
+        let (py, request) = (call.py, call.value);
+        check_open(py, request)?;
+        let (Some(status), Some(headers), 2 | 3) = (call.arg(0), call.arg(1), call.count()) else {
+            let text = format!(
+                "start_response() takes 2 or 3 arguments ({} given)",
+                call.count()
+            );
+            return Err(py.raise(ExceptionClass::Type, &text));
+        };
+        let exc_info = call.arg(2).filter(|exc_info| !exc_info.is_none());
+        if !headers.is_list() {
+            let theirs = headers.type_name();
+            let text = format!("start_response() argument 2 must be list, not {theirs}");
+            return Err(py.raise(ExceptionClass::Type, &text));
+        }
+        if exc_info
+            .as_ref()
+            .is_some_and(|exc_info| !exc_info.is_tuple())
+        {
+            return Err(py.raise(ExceptionClass::Runtime, NOT_EXC_INFO));
+        }
+        if request.response().is_committed() {
+            return Err(already_committed(py, exc_info.as_ref()));
+        }
+        let head = read_head(py, request, &status, &headers)?;
+        // SAFETY: a method of the type that the state was made with.
+        let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
+        crate::events::response_started(py, state, request, &status, &headers, exc_info.as_ref())?;
+        // A subscriber may have run, or another thread.
+        if !request.response().start(head) {
+            return Err(already_committed(py, exc_info.as_ref()));
+        }
+        call.this()?.attr(py, c"write")
     }
 }
 
-unsafe extern "C" fn write(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type, with live arguments.
-    unsafe {
-        guard_object(|py| {
-            let request = value::<Adapter>(slf);
-            check_open(py, request)?;
-            let [data] = *arguments(args, count) else {
-                let text = format!("write() takes exactly 1 argument ({count} given)");
-                return Err(py.raise(ExceptionClass::Type, &text));
-            };
-            if ffi::PyBytes_Check(data) == 0 {
-                let text = format!("write() argument 1 must be bytes, not {}", type_name(data));
-                return Err(py.raise(ExceptionClass::Type, &text));
-            }
-            let data = py.share(data)?;
-            crate::output::send(py, request, bytes_of(&data), WriteEnd::Flush)?;
-            Ok(py.none())
-        })
+struct Write;
+
+impl Method for Write {
+    type Value = Adapter;
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write(bytes)";
+
+    fn call<'i>(call: &Call<'_, 'i, Adapter>) -> PyResult<Obj<'i>> {
+        let (py, request) = (call.py, call.value);
+        check_open(py, request)?;
+        let data = call.only_arg("write")?;
+        if !data.is_bytes() {
+            let text = format!("write() argument 1 must be bytes, not {}", data.type_name());
+            return Err(py.raise(ExceptionClass::Type, &text));
+        }
+        crate::output::send(py, request, bytes_of(&data), WriteEnd::Flush)?;
+        Ok(py.none())
     }
 }
 
-unsafe extern "C" fn ssl_is_https(
-    slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        guard_object(|py| {
-            Ok(py.bool(
-                ssl_variable(py, value::<Adapter>(slf), b"HTTPS")?.is_some_and(|on| on == b"on"),
-            ))
-        })
+struct SslIsHttps;
+
+impl Method for SslIsHttps {
+    type Value = Adapter;
+    const NAME: &'static CStr = c"ssl_is_https";
+    const DOC: &'static CStr = c"ssl_is_https() -> whether the connection uses TLS";
+
+    fn call<'i>(call: &Call<'_, 'i, Adapter>) -> PyResult<Obj<'i>> {
+        let value = ssl_variable(call.py, call.value, b"HTTPS")?;
+        Ok(call.py.bool(value.is_some_and(|on| on == b"on")))
     }
 }
 
-unsafe extern "C" fn ssl_var_lookup(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type, with live arguments.
-    unsafe {
-        guard_object(|py| {
-            let [name] = *arguments(args, count) else {
-                let text = format!("ssl_var_lookup() takes exactly 1 argument ({count} given)");
-                return Err(py.raise(ExceptionClass::Type, &text));
-            };
-            let name = py.share(name)?;
-            let name = with_latin1(py, &name, <[u8]>::to_vec)?;
-            match ssl_variable(py, value::<Adapter>(slf), &name)? {
-                Some(text) => py.latin1(&text),
-                None => Ok(py.none()),
-            }
-        })
+struct SslVarLookup;
+
+impl Method for SslVarLookup {
+    type Value = Adapter;
+    const NAME: &'static CStr = c"ssl_var_lookup";
+    const DOC: &'static CStr = c"ssl_var_lookup(name) -> a variable of mod_ssl";
+
+    fn call<'i>(call: &Call<'_, 'i, Adapter>) -> PyResult<Obj<'i>> {
+        let name = call.only_arg("ssl_var_lookup")?;
+        let name = with_latin1(call.py, &name, <[u8]>::to_vec)?;
+        match ssl_variable(call.py, call.value, &name)? {
+            Some(text) => call.py.latin1(&text),
+            None => Ok(call.py.none()),
+        }
     }
 }
 
@@ -199,42 +164,27 @@ pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
     )
 }
 
-/// The error of a `start_response` that comes too late.
-///
-/// # Safety
-/// `exc_info` must be a live tuple, if there is one.
-unsafe fn already_committed(py: &Attached<'_>, exc_info: Option<*mut ffi::PyObject>) -> Raised {
-    match exc_info {
-        // SAFETY: by contract.
-        Some(exc_info) => unsafe { raise_again(py, exc_info) },
-        None => py.raise(
+const NOT_EXC_INFO: &str = "start_response() argument 'exc_info' must be a 3-tuple or None";
+
+/// The error of a `start_response` that comes too late: what `sys.exc_info()` gave, if it was passed.
+fn already_committed(py: &Attached<'_>, exc_info: Option<&Obj<'_>>) -> Raised {
+    let Some(exc_info) = exc_info else {
+        return py.raise(
             ExceptionClass::Runtime,
             "start_response() called more than once without exc_info",
-        ),
-    }
-}
-
-/// Raises what `sys.exc_info()` gave.
-///
-/// # Safety
-/// `exc_info` must be a live tuple.
-unsafe fn raise_again(py: &Attached<'_>, exc_info: *mut ffi::PyObject) -> Raised {
-    // SAFETY: the items of a live tuple; PyErr_Restore steals a reference to each.
+        );
+    };
+    // SAFETY: the items of a live tuple; PyErr_SetObject takes references of its own.
     unsafe {
-        if ffi::PyTuple_Size(exc_info) != 3 {
-            return py.raise(
-                ExceptionClass::Runtime,
-                "start_response() argument 'exc_info' must be a 3-tuple or None",
-            );
+        if ffi::PyTuple_Size(exc_info.as_ptr()) != 3 {
+            return py.raise(ExceptionClass::Runtime, NOT_EXC_INFO);
         }
-        let value = ffi::PyTuple_GetItem(exc_info, 1);
+        let value = ffi::PyTuple_GetItem(exc_info.as_ptr(), 1);
         if ffi::PyExceptionInstance_Check(value) == 0 {
-            return py.raise(
-                ExceptionClass::Runtime,
-                "start_response() argument 'exc_info' holds no exception",
-            );
+            let text = "start_response() argument 'exc_info' holds no exception";
+            return py.raise(ExceptionClass::Runtime, text);
         }
-        let trace = ffi::PyTuple_GetItem(exc_info, 2);
+        let trace = ffi::PyTuple_GetItem(exc_info.as_ptr(), 2);
         if trace != ffi::Py_None() && ffi::PyException_SetTraceback(value, trace) != 0 {
             return Raised;
         }
@@ -243,54 +193,50 @@ unsafe fn raise_again(py: &Attached<'_>, exc_info: *mut ffi::PyObject) -> Raised
     }
 }
 
-/// Validates status and headers, in mod_wsgi's order.
-///
-/// # Safety
-/// `status` must be a live object and `headers` a live list.
-unsafe fn read_head(
-    py: &Attached<'_>,
+/// Validates status and headers, in mod_wsgi's order. `headers` is a list.
+fn read_head<'i>(
+    py: &Attached<'i>,
     request: &RequestState,
-    status: *mut ffi::PyObject,
-    headers: *mut ffi::PyObject,
+    status: &Obj<'i>,
+    headers: &Obj<'i>,
 ) -> PyResult<Head> {
-    // SAFETY: by contract; items are shared before anything else can happen to the list.
+    let invalid = |text: String| py.raise(ExceptionClass::Value, &text);
+    let mut head = with_latin1(py, status, Head::new)?.map_err(invalid)?;
+    let mut at = 0;
+    // SAFETY: a live list, and tuples of two; items are shared before anything else can happen to the list.
     unsafe {
-        let status = py.share(status)?;
-        let mut head = with_latin1(py, &status, Head::new)?
-            .map_err(|text| py.raise(ExceptionClass::Value, &text))?;
-        let mut at = 0;
-        while at < ffi::PyList_Size(headers) {
-            let header = py.share(ffi::PyList_GetItem(headers, at))?;
+        while at < ffi::PyList_Size(headers.as_ptr()) {
+            let header = py.share(ffi::PyList_GetItem(headers.as_ptr(), at))?;
             at += 1;
-            if ffi::PyTuple_Check(header.as_ptr()) == 0 {
+            if !header.is_tuple() {
                 let text = format!("each header must be a 2-tuple, not {}", header.type_name());
                 return Err(py.raise(ExceptionClass::Type, &text));
             }
             let len = ffi::PyTuple_Size(header.as_ptr());
             if len != 2 {
                 let text = format!("each header must be a 2-tuple, got length {len}");
-                return Err(py.raise(ExceptionClass::Value, &text));
+                return Err(invalid(text));
             }
             let name = py.share(ffi::PyTuple_GetItem(header.as_ptr(), 0))?;
             let content = py.share(ffi::PyTuple_GetItem(header.as_ptr(), 1))?;
             let kept = with_latin1(py, &name, |name| {
                 with_latin1(py, &content, |content| head.add(name, content))
             })??
-            .map_err(|text| py.raise(ExceptionClass::Value, &text))?;
+            .map_err(invalid)?;
             if !kept {
                 let line = Message::HopByHopDropped.line(&[&name.to_text()]);
                 request.log_line(Level::Info, line.as_bytes());
             }
         }
-        Ok(head)
     }
+    Ok(head)
 }
 
 /// Gives the latin-1 bytes of a `str`, without a copy where CPython keeps them in that form.
 fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
     // SAFETY: attached and alive; the buffer belongs to `text`, which lives until `with` has returned.
     unsafe {
-        if ffi::PyUnicode_Check(text.as_ptr()) == 0 {
+        if !text.is_str() {
             return Err(py.raise(
                 ExceptionClass::Type,
                 &format!("must be str, not {}", text.type_name()),

@@ -3,14 +3,13 @@
 //! The end of the body comes from the filters, not from `Content-Length`, so reading on is safe. Every read of the
 //! host happens with the GIL released, once for each call from Python, however many pieces the body comes in.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
 use pyo3::ffi;
 
 use super::{
-    Methods, Slots, State, arguments, fast_method, guard, guard_object, instantiate, new_type,
-    value,
+    Call, Method, Methods, Slots, State, guard, guard_object, instantiate, method, new_type, value,
 };
 use crate::host::{Failure, Request};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
@@ -24,18 +23,10 @@ const MAX_STEP: usize = 1 << 20;
 type Input = Arc<RequestState>;
 
 static METHODS: Methods<5> = Methods([
-    fast_method(c"read", read, c"read([size]) -> bytes"),
-    fast_method(c"readline", readline, c"readline([size]) -> bytes"),
-    fast_method(
-        c"readlines",
-        readlines,
-        c"readlines([hint]) -> list of bytes",
-    ),
-    fast_method(
-        c"close",
-        close,
-        c"close(): does nothing, httpd ends the body",
-    ),
+    method::<Read>(),
+    method::<Readline>(),
+    method::<Readlines>(),
+    method::<Close>(),
     ffi::PyMethodDef::zeroed(),
 ]);
 
@@ -62,76 +53,70 @@ pub(crate) fn new_input<'i>(
     unsafe { instantiate::<Input>(py, state.input_type, Arc::clone(request)) }
 }
 
-unsafe extern "C" fn read(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        guard_object(|py| {
-            let request = open(py, slf, "read")?;
-            let size = size_argument(py, "read", arguments(args, count))?;
-            read_bytes(py, request, size)
-        })
+struct Read;
+
+impl Method for Read {
+    type Value = Input;
+    const NAME: &'static CStr = c"read";
+    const DOC: &'static CStr = c"read([size]) -> bytes";
+
+    fn call<'i>(call: &Call<'_, 'i, Input>) -> PyResult<Obj<'i>> {
+        check_open(call.py, call.value, "read")?;
+        read_bytes(call.py, call.value, size_argument(call, "read")?)
     }
 }
 
-unsafe extern "C" fn readline(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        guard_object(|py| {
-            let request = open(py, slf, "readline")?;
-            let size = size_argument(py, "readline", arguments(args, count))?;
-            read_line(py, request, size)
-        })
+struct Readline;
+
+impl Method for Readline {
+    type Value = Input;
+    const NAME: &'static CStr = c"readline";
+    const DOC: &'static CStr = c"readline([size]) -> bytes";
+
+    fn call<'i>(call: &Call<'_, 'i, Input>) -> PyResult<Obj<'i>> {
+        check_open(call.py, call.value, "readline")?;
+        read_line(call.py, call.value, size_argument(call, "readline")?)
     }
 }
 
-unsafe extern "C" fn readlines(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        guard_object(|py| {
-            let request = open(py, slf, "readlines")?;
-            let hint = size_argument(py, "readlines", arguments(args, count))?.unwrap_or(0);
-            let mut lines = Vec::new();
-            let mut total = 0;
-            loop {
-                let line = read_line(py, request, None)?;
-                let len = line.len()?;
-                if len == 0 {
-                    break;
-                }
-                lines.push(line);
-                total += len;
-                if hint > 0 && total >= hint {
-                    break;
-                }
+struct Readlines;
+
+impl Method for Readlines {
+    type Value = Input;
+    const NAME: &'static CStr = c"readlines";
+    const DOC: &'static CStr = c"readlines([hint]) -> list of bytes";
+
+    fn call<'i>(call: &Call<'_, 'i, Input>) -> PyResult<Obj<'i>> {
+        check_open(call.py, call.value, "readlines")?;
+        let hint = size_argument(call, "readlines")?.unwrap_or(0);
+        let mut lines = Vec::new();
+        let mut total = 0;
+        loop {
+            let line = read_line(call.py, call.value, None)?;
+            let len = line.len()?;
+            if len == 0 {
+                break;
             }
-            py.list(lines)
-        })
+            lines.push(line);
+            total += len;
+            if hint > 0 && total >= hint {
+                break;
+            }
+        }
+        call.py.list(lines)
     }
 }
 
-unsafe extern "C" fn close(
-    slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        guard_object(|py| {
-            open(py, slf, "close")?;
-            Ok(py.none())
-        })
+struct Close;
+
+impl Method for Close {
+    type Value = Input;
+    const NAME: &'static CStr = c"close";
+    const DOC: &'static CStr = c"close(): does nothing, httpd ends the body";
+
+    fn call<'i>(call: &Call<'_, 'i, Input>) -> PyResult<Obj<'i>> {
+        check_open(call.py, call.value, "close")?;
+        Ok(call.py.none())
     }
 }
 
@@ -139,7 +124,7 @@ unsafe extern "C" fn iter(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a slot of the type.
     unsafe {
         guard_object(|py| {
-            open(py, slf, "__iter__")?;
+            check_open(py, value::<Input>(slf), "__iter__")?;
             py.share(slf)
         })
     }
@@ -149,7 +134,8 @@ unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a slot of the type; null without an exception ends the iteration.
     unsafe {
         guard(std::ptr::null_mut(), |py| {
-            let request = open(py, slf, "__next__")?;
+            let request = value::<Input>(slf);
+            check_open(py, request, "__next__")?;
             let line = read_line(py, request, None)?;
             Ok(if line.len()? == 0 {
                 std::ptr::null_mut()
@@ -160,21 +146,11 @@ unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
     }
 }
 
-/// The request behind the object, if it has not ended.
-///
-/// # Safety
-/// `slf` must be an instance of the type, alive for `'a`.
-unsafe fn open<'a>(
-    py: &Attached<'_>,
-    slf: *mut ffi::PyObject,
-    method: &str,
-) -> PyResult<&'a Arc<RequestState>> {
-    // SAFETY: by contract.
-    let request = unsafe { value::<Input>(slf) };
+fn check_open(py: &Attached<'_>, request: &RequestState, method: &str) -> PyResult<()> {
     if request.is_finished() {
         Err(ended(py, method))
     } else {
-        Ok(request)
+        Ok(())
     }
 }
 
@@ -186,26 +162,24 @@ fn ended(py: &Attached<'_>, method: &str) -> Raised {
 }
 
 /// The one optional argument; negative means all, which is `None`.
-fn size_argument(
-    py: &Attached<'_>,
-    method: &str,
-    args: &[*mut ffi::PyObject],
-) -> PyResult<Option<usize>> {
-    match *args {
-        [] => Ok(None),
-        [size] => {
-            // SAFETY: an argument is a live object.
-            let size = unsafe { ffi::PyNumber_AsSsize_t(size, ffi::PyExc_OverflowError) };
-            // SAFETY: attached.
-            if size == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } {
-                return Err(Raised);
-            }
-            Ok(usize::try_from(size).ok())
+fn size_argument(call: &Call<'_, '_, Input>, method: &str) -> PyResult<Option<usize>> {
+    if call.count() > 1 {
+        let text = format!(
+            "{method}() takes at most 1 argument ({} given)",
+            call.count()
+        );
+        return Err(call.py.raise(ExceptionClass::Type, &text));
+    }
+    let Some(size) = call.arg(0) else {
+        return Ok(None);
+    };
+    // SAFETY: attached and alive.
+    unsafe {
+        let size = ffi::PyNumber_AsSsize_t(size.as_ptr(), ffi::PyExc_OverflowError);
+        if size == -1 && !ffi::PyErr_Occurred().is_null() {
+            return Err(Raised);
         }
-        _ => Err(py.raise(
-            ExceptionClass::Type,
-            &format!("{method}() takes at most 1 argument ({} given)", args.len()),
-        )),
+        Ok(usize::try_from(size).ok())
     }
 }
 

@@ -5,14 +5,15 @@
 //! application left no trace on it: nobody else holds it, nothing was written, and no attribute was set.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
 use pyo3::ffi;
 use wsgi_core::log_lines::LineBuffer;
 
 use super::{
-    Methods, Slots, State, arguments, fast_method, guard_object, instantiate, new_type, value,
+    Call, Method, Methods, Slots, State, bytes_of, guard_object, instantiate, method, new_type,
+    value,
 };
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
@@ -36,21 +37,17 @@ enum Target {
 }
 
 static METHODS: Methods<12> = Methods([
-    fast_method(c"write", write, c"write(bytes) -> count"),
-    fast_method(c"writelines", writelines, c"writelines(iterable of bytes)"),
-    fast_method(c"flush", flush, c"flush(): logs a partial line"),
-    fast_method(
-        c"close",
-        close,
-        c"close(): does nothing, the log stays open",
-    ),
-    fast_method(c"isatty", no, c"isatty() -> False"),
-    fast_method(c"readable", no, c"readable() -> False"),
-    fast_method(c"seekable", no, c"seekable() -> False"),
-    fast_method(c"writable", yes, c"writable() -> True"),
-    fast_method(c"fileno", fileno, c"fileno(): raises OSError"),
-    fast_method(c"__enter__", enter, c"the log itself"),
-    fast_method(c"__exit__", close, c"does nothing"),
+    method::<Write>(),
+    method::<Writelines>(),
+    method::<Flush>(),
+    method::<Close>(),
+    method::<Enter>(),
+    method::<Exit>(),
+    method::<Fileno>(),
+    method::<Isatty>(),
+    method::<Readable>(),
+    method::<Seekable>(),
+    method::<Writable>(),
     ffi::PyMethodDef::zeroed(),
 ]);
 
@@ -65,11 +62,7 @@ static MEMBERS: Members = Members([
     member_end(),
 ]);
 
-const fn member(
-    name: &'static std::ffi::CStr,
-    get: ffi::getter,
-    doc: &'static std::ffi::CStr,
-) -> ffi::PyGetSetDef {
+const fn member(name: &'static CStr, get: ffi::getter, doc: &'static CStr) -> ffi::PyGetSetDef {
     ffi::PyGetSetDef {
         name: name.as_ptr(),
         get: Some(get),
@@ -220,137 +213,170 @@ unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
     }
 }
 
-unsafe extern "C" fn write(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type, with live arguments.
-    unsafe {
-        guard_object(|py| {
-            let [data] = *arguments(args, count) else {
-                let text = format!("write() takes exactly 1 argument ({count} given)");
-                return Err(py.raise(ExceptionClass::Type, &text));
-            };
-            let written = write_object(py, value::<Log>(slf), data, "write")?;
-            py.int(written as i64)
-        })
+struct Write;
+
+impl Method for Write {
+    type Value = Log;
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write(bytes) -> count";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        let written = write_object(call.py, call.value, &call.only_arg("write")?, "write")?;
+        call.py.int(written as i64)
     }
 }
 
-unsafe extern "C" fn writelines(
-    slf: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type, with live arguments.
-    unsafe {
-        guard_object(|py| {
-            let [lines] = *arguments(args, count) else {
-                let text = format!("writelines() takes exactly 1 argument ({count} given)");
-                return Err(py.raise(ExceptionClass::Type, &text));
-            };
-            let lines = py.own(ffi::PyObject_GetIter(lines))?;
+struct Writelines;
+
+impl Method for Writelines {
+    type Value = Log;
+    const NAME: &'static CStr = c"writelines";
+    const DOC: &'static CStr = c"writelines(iterable of bytes)";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        let lines = call.only_arg("writelines")?;
+        // SAFETY: attached and alive; null means the end, or an exception.
+        unsafe {
+            let lines = call.py.own(ffi::PyObject_GetIter(lines.as_ptr()))?;
             loop {
                 let line = ffi::PyIter_Next(lines.as_ptr());
                 if line.is_null() {
                     break;
                 }
-                let line = py.own(line)?;
-                write_object(py, value::<Log>(slf), line.as_ptr(), "writelines")?;
+                write_object(call.py, call.value, &call.py.own(line)?, "writelines")?;
             }
             if ffi::PyErr_Occurred().is_null() {
-                Ok(py.none())
+                Ok(call.py.none())
             } else {
                 Err(Raised)
             }
-        })
+        }
     }
 }
 
-unsafe extern "C" fn flush(
-    slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        guard_object(|py| {
-            let log = value::<Log>(slf);
-            log.touched.set(true);
-            match &mut *log.target.borrow_mut() {
-                // After the request nothing is left to be logged. It is no mistake to ask: the stream does so itself
-                // when it is collected, and CPython 3.13 would report an exception.
-                Target::Request(request) => {
-                    if let Some(request) = request {
-                        let _: Result<(), Ended> = request.log_flush();
-                    }
+struct Flush;
+
+impl Method for Flush {
+    type Value = Log;
+    const NAME: &'static CStr = c"flush";
+    const DOC: &'static CStr = c"flush(): logs a partial line";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        call.value.touched.set(true);
+        match &mut *call.value.target.borrow_mut() {
+            // After the request nothing is left to be logged. It is no mistake to ask: the stream does so itself when
+            // it is collected, and CPython 3.13 would report an exception.
+            Target::Request(request) => {
+                if let Some(request) = request {
+                    let _: Result<(), Ended> = request.log_flush();
                 }
-                Target::Standard(own) => with_current(|request| match request {
-                    Some(request) if request.log_flush().is_ok() => {}
-                    _ => own.flush(server_line),
-                }),
             }
-            Ok(py.none())
-        })
+            Target::Standard(own) => with_current(|request| match request {
+                Some(request) if request.log_flush().is_ok() => {}
+                _ => own.flush(server_line),
+            }),
+        }
+        Ok(call.py.none())
     }
 }
 
-unsafe extern "C" fn close(
-    slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        value::<Log>(slf).touched.set(true);
-        guard_object(|py| Ok(py.none()))
+struct Close;
+
+impl Method for Close {
+    type Value = Log;
+    const NAME: &'static CStr = c"close";
+    const DOC: &'static CStr = c"close(): does nothing, the log stays open";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        call.value.touched.set(true);
+        Ok(call.py.none())
     }
 }
 
-unsafe extern "C" fn enter(
-    slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type.
-    unsafe {
-        value::<Log>(slf).touched.set(true);
-        guard_object(|py| py.share(slf))
+struct Exit;
+
+impl Method for Exit {
+    type Value = Log;
+    const NAME: &'static CStr = c"__exit__";
+    const DOC: &'static CStr = c"does nothing";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        call.value.touched.set(true);
+        Ok(call.py.none())
     }
 }
 
-unsafe extern "C" fn yes(
-    _slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython.
-    unsafe { guard_object(|py| Ok(py.bool(true))) }
+struct Enter;
+
+impl Method for Enter {
+    type Value = Log;
+    const NAME: &'static CStr = c"__enter__";
+    const DOC: &'static CStr = c"the log itself";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        call.value.touched.set(true);
+        call.this()
+    }
 }
 
-unsafe extern "C" fn no(
-    _slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython.
-    unsafe { guard_object(|py| Ok(py.bool(false))) }
+struct Fileno;
+
+impl Method for Fileno {
+    type Value = Log;
+    const NAME: &'static CStr = c"fileno";
+    const DOC: &'static CStr = c"fileno(): raises OSError";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        let text = "Apache/mod_wsgi log object is not associated with a file descriptor.";
+        Err(call.py.raise(ExceptionClass::Os, text))
+    }
 }
 
-unsafe extern "C" fn fileno(
-    _slf: *mut ffi::PyObject,
-    _args: *mut *mut ffi::PyObject,
-    _count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython.
-    unsafe {
-        guard_object(|py| {
-            Err(py.raise(
-                ExceptionClass::Os,
-                "Apache/mod_wsgi log object is not associated with a file descriptor.",
-            ))
-        })
+struct Isatty;
+
+impl Method for Isatty {
+    type Value = Log;
+    const NAME: &'static CStr = c"isatty";
+    const DOC: &'static CStr = c"isatty() -> False";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        Ok(call.py.bool(false))
+    }
+}
+
+struct Readable;
+
+impl Method for Readable {
+    type Value = Log;
+    const NAME: &'static CStr = c"readable";
+    const DOC: &'static CStr = c"readable() -> False";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        Ok(call.py.bool(false))
+    }
+}
+
+struct Seekable;
+
+impl Method for Seekable {
+    type Value = Log;
+    const NAME: &'static CStr = c"seekable";
+    const DOC: &'static CStr = c"seekable() -> False";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        Ok(call.py.bool(false))
+    }
+}
+
+struct Writable;
+
+impl Method for Writable {
+    type Value = Log;
+    const NAME: &'static CStr = c"writable";
+    const DOC: &'static CStr = c"writable() -> True";
+
+    fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
+        Ok(call.py.bool(true))
     }
 }
 
@@ -379,39 +405,24 @@ unsafe extern "C" fn get_closed(
 }
 
 /// Writes what a bytes-like object, or for old code a `str`, holds.
-///
-/// # Safety
-/// `data` must be alive.
-unsafe fn write_object(
-    py: &Attached<'_>,
-    log: &Log,
-    data: *mut ffi::PyObject,
-    method: &str,
-) -> PyResult<usize> {
+fn write_object(py: &Attached<'_>, log: &Log, data: &Obj<'_>, method: &str) -> PyResult<usize> {
     log.touched.set(true);
-    // SAFETY: alive by contract; a buffer is released before anything else happens.
+    if data.is_bytes() {
+        return write_bytes(py, log, bytes_of(data), method);
+    }
+    // SAFETY: attached and alive; a buffer is released before anything else happens.
     unsafe {
-        if ffi::PyUnicode_Check(data) != 0 {
-            let encoded = py.own(ffi::PyUnicode_AsEncodedString(
-                data,
-                c"utf-8".as_ptr(),
-                c"replace".as_ptr(),
-            ))?;
-            return write_bytes(py, log, super::adapter::bytes_of(&encoded), method);
-        }
-        if ffi::PyBytes_Check(data) != 0 {
-            let data = py.share(data)?;
-            return write_bytes(py, log, super::adapter::bytes_of(&data), method);
+        if data.is_str() {
+            let (utf8, replace) = (c"utf-8".as_ptr(), c"replace".as_ptr());
+            let encoded = ffi::PyUnicode_AsEncodedString(data.as_ptr(), utf8, replace);
+            return write_bytes(py, log, bytes_of(&py.own(encoded)?), method);
         }
         let mut view = std::mem::zeroed::<ffi::Py_buffer>();
-        if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
+        if ffi::PyObject_GetBuffer(data.as_ptr(), &mut view, ffi::PyBUF_SIMPLE) != 0 {
             return Err(Raised);
         }
-        let bytes = host::slice(
-            view.buf.cast::<u8>(),
-            usize::try_from(view.len).unwrap_or(0),
-        )
-        .to_vec();
+        let len = usize::try_from(view.len).unwrap_or(0);
+        let bytes = host::slice(view.buf.cast::<u8>(), len).to_vec();
         ffi::PyBuffer_Release(&mut view);
         write_bytes(py, log, &bytes, method)
     }

@@ -150,32 +150,87 @@ unsafe fn new_type<'i, T>(
     }
 }
 
-/// A method that takes its arguments as an array.
-const fn fast_method(
-    name: &'static CStr,
-    function: ffi::PyCFunctionFast,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFast: function,
-        },
-        ml_flags: ffi::METH_FASTCALL,
-        ml_doc: doc.as_ptr(),
+/// A method of a native type, as an ordinary function; [`method`] makes the C function.
+trait Method {
+    /// The value inside the type's instances.
+    type Value;
+    /// Its name in Python.
+    const NAME: &'static CStr;
+    /// Its `__doc__`.
+    const DOC: &'static CStr;
+
+    /// What a call gives.
+    fn call<'i>(call: &Call<'_, 'i, Self::Value>) -> PyResult<Obj<'i>>;
+}
+
+/// A call of a [`Method`].
+struct Call<'a, 'i, T> {
+    py: &'a Attached<'i>,
+    /// The value inside the instance.
+    value: &'a T,
+    this: *mut ffi::PyObject,
+    args: &'a [*mut ffi::PyObject],
+}
+
+impl<'i, T> Call<'_, 'i, T> {
+    /// The instance itself.
+    fn this(&self) -> PyResult<Obj<'i>> {
+        // SAFETY: CPython keeps the instance alive during the call.
+        unsafe { self.py.share(self.this) }
+    }
+
+    /// Count of the arguments.
+    fn count(&self) -> usize {
+        self.args.len()
+    }
+
+    /// An argument, where there are as many.
+    fn arg(&self, at: usize) -> Option<Obj<'i>> {
+        let arg = self.args.get(at)?;
+        // SAFETY: CPython keeps the arguments alive during the call.
+        unsafe { self.py.share(*arg) }.ok()
+    }
+
+    /// The argument of a method that takes exactly one.
+    fn only_arg(&self, method: &str) -> PyResult<Obj<'i>> {
+        self.arg(0).filter(|_| self.count() == 1).ok_or_else(|| {
+            let text = format!(
+                "{method}() takes exactly 1 argument ({} given)",
+                self.count()
+            );
+            self.py.raise(ExceptionClass::Type, &text)
+        })
     }
 }
 
-/// Arguments of a fast method.
-///
-/// # Safety
-/// `args` and `count` must be those that CPython gave.
-unsafe fn arguments<'a>(
-    args: *const *mut ffi::PyObject,
+/// The entry of a [`Method`] in a table of methods.
+const fn method<M: Method>() -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFast: trampoline::<M>,
+        },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: M::DOC.as_ptr(),
+    }
+}
+
+unsafe extern "C" fn trampoline<M: Method>(
+    this: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
-) -> &'a [*mut ffi::PyObject] {
-    // SAFETY: by contract.
-    unsafe { crate::host::slice(args, usize::try_from(count).unwrap_or(0)) }
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type for `M::Value`, with that many live arguments.
+    unsafe {
+        guard_object(|py| {
+            M::call(&Call {
+                py,
+                value: value(this),
+                this,
+                args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
+            })
+        })
+    }
 }
 
 /// A table of methods, for `Py_tp_methods`.
