@@ -71,9 +71,29 @@ void wsgi_shim_keepalive_off(request_rec *r)
     r->connection->keepalive = AP_CONN_CLOSE;
 }
 
-void wsgi_shim_clear_expecting_100(request_rec *r)
+/* The client was never told to send its body, so nothing of the connection can be used after the response. */
+void wsgi_shim_end_expecting_100(request_rec *r)
 {
+    if (r->expecting_100)
+        r->connection->keepalive = AP_CONN_CLOSE;
     r->expecting_100 = 0;
+}
+
+/* Takes a filter out of the output of a request, if it is there. */
+void wsgi_shim_remove_output_filter(request_rec *r, const char *name)
+{
+    ap_filter_t *f, *next;
+    for (f = r->output_filters; f; f = next) {
+        next = f->next;
+        if (!strcmp(f->frec->name, name))
+            ap_remove_output_filter(f);
+    }
+}
+
+/* Whether the head of the response has been written. */
+int wsgi_shim_head_sent(const request_rec *r)
+{
+    return r->sent_bodyct != 0 || r->bytes_sent != 0;
 }
 
 int wsgi_shim_aborted(const request_rec *r)

@@ -33,5 +33,7 @@ int wsgi_shim_cgi_pass_auth(const request_rec *r);
 int wsgi_shim_request_uri_is_current(const request_rec *r);
 const char *wsgi_shim_redirect_url(request_rec *r);
 void wsgi_shim_keepalive_off(request_rec *r);
-void wsgi_shim_clear_expecting_100(request_rec *r);
+void wsgi_shim_end_expecting_100(request_rec *r);
+void wsgi_shim_remove_output_filter(request_rec *r, const char *name);
+int wsgi_shim_head_sent(const request_rec *r);
 int wsgi_shim_aborted(const request_rec *r);

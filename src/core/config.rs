@@ -233,8 +233,14 @@ impl ServerConfig {
 
     /// Says of what was read last where it is written, "file:line".
     pub fn locate(&mut self, location: &str) {
-        let imports = self.import_scripts.iter_mut().map(|import| &mut import.location);
-        let daemons = self.daemon_processes.iter_mut().map(|daemon| &mut daemon.location);
+        let imports = self
+            .import_scripts
+            .iter_mut()
+            .map(|import| &mut import.location);
+        let daemons = self
+            .daemon_processes
+            .iter_mut()
+            .map(|daemon| &mut daemon.location);
         for empty in imports.chain(daemons).filter(|known| known.is_empty()) {
             *empty = location.into();
         }

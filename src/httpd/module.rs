@@ -3,12 +3,12 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
-use crate::request::Request;
+use crate::request::{Request, retrieve_functions};
 use crate::{c_bytes, log, mpm, sys};
 
 /// What a hook answers to httpd.
@@ -54,11 +54,11 @@ pub unsafe trait Module: Sized + 'static {
     fn merge_server(outer: &Self::Server, inner: &Self::Server) -> Self::Server;
     /// A place's configuration over that of the place around it.
     fn merge_place(outer: &Self::Place, inner: &Self::Place) -> Self::Place;
-    /// Reads a directive. The error ends the reading of the configuration.
+    /// Reads a directive. There is no `server` in `.htaccess`. The error ends the reading.
     fn directive(
         line: &mut Command<'_>,
         args: &[u8],
-        server: &mut Self::Server,
+        server: Option<&mut Self::Server>,
         place: &mut Self::Place,
     ) -> Result<Next, String>;
     /// The container whose directive answered [`Next::Inside`] has been read.
@@ -94,6 +94,10 @@ pub struct Record(UnsafeCell<sys::module>);
 unsafe impl Sync for Record {}
 
 static RECORD: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Whether the configuration is being read, by the only thread there is; otherwise directives come from `.htaccess`,
+/// and the configurations of servers are shared by all threads.
+static CONFIGURING: AtomicBool = AtomicBool::new(false);
 
 /// The record of `M`, to be exported under the name that `LoadModule` gives. `name` is what `<IfModule>` and `LogLevel`
 /// go by; `commands` must be a table that ends with [`crate::command::end`].
@@ -139,17 +143,6 @@ pub(crate) unsafe fn entry(vector: *const sys::ap_conf_vector_t) -> *mut c_void 
         // SAFETY: by contract. [S-2]
         Ok(index) if !vector.is_null() => unsafe { vector.cast::<*mut c_void>().add(index).read() },
         _ => std::ptr::null_mut(),
-    }
-}
-
-/// Sets our entry (`ap_set_module_config`).
-///
-/// # Safety
-/// `vector` must be a configuration vector of httpd.
-pub(crate) unsafe fn set_entry(vector: *mut sys::ap_conf_vector_t, value: *mut c_void) {
-    if let Ok(index) = usize::try_from(index()) {
-        // SAFETY: by contract. [S-2]
-        unsafe { vector.cast::<*mut c_void>().add(index).write(value) }
     }
 }
 
@@ -219,20 +212,21 @@ pub(crate) unsafe extern "C" fn directive<M: Module>(
     args: *const c_char,
 ) -> *const c_char {
     guard(|| {
-        // SAFETY: httpd calls with the line that it is reading, while it has one thread or for `.htaccess`; both
-        // configurations were made above. The server's is not written to for `.htaccess`, which has no directives
-        // for servers.
+        // SAFETY: httpd calls with the line that it is reading; both configurations were made above. That of the
+        // server is only borrowed to be changed while httpd has one thread.
         let (mut line, args, server, place) = unsafe {
             let line = Command::from_raw(parms);
-            let server = entry((*(*parms).server).module_config).cast::<M::Server>();
+            let configuring = CONFIGURING.load(Ordering::Acquire);
+            let server = configuring.then(|| entry((*(*parms).server).module_config));
+            let server = server.and_then(|server| server.cast::<M::Server>().as_mut());
             (
                 line,
                 c_bytes(args),
-                server.as_mut(),
+                server,
                 place.cast::<M::Place>().as_mut(),
             )
         };
-        let (Some(server), Some(place)) = (server, place) else {
+        let Some(place) = place else {
             return std::ptr::null();
         };
         match M::directive(&mut line, args, server, place) {
@@ -273,6 +267,7 @@ unsafe extern "C" fn pre_config<M: Module>(
 ) -> c_int {
     guard(|| {
         log::forget_main();
+        CONFIGURING.store(true, Ordering::Release);
         M::pre_config();
         sys::OK as c_int
     })
@@ -300,6 +295,7 @@ unsafe extern "C" fn post_config<M: Module>(
     main: *mut sys::server_rec,
 ) -> c_int {
     guard(|| {
+        CONFIGURING.store(false, Ordering::Release);
         if mpm::is_first_pass() {
             return sys::OK as c_int;
         }
@@ -324,6 +320,7 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
     guard(|| {
         // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data.
         unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>) };
+        retrieve_functions();
         M::child_init();
     });
 }

@@ -2,10 +2,10 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::log::{self, Level};
-use crate::module::{Module, entry, set_entry};
+use crate::module::{Module, entry};
 use crate::pool::Pool;
 use crate::{c_bytes, c_bytes_opt, sys};
 
@@ -80,23 +80,6 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Keeps a number with the request, for a later hook.
-    pub fn set_mark(self, mark: usize) {
-        // SAFETY: the vector of a live request; the entry is only ever a number.
-        unsafe {
-            set_entry(
-                self.rec().request_config,
-                std::ptr::without_provenance_mut(mark),
-            )
-        }
-    }
-
-    /// The number; 0 where none was kept.
-    pub fn mark(self) -> usize {
-        // SAFETY: as above.
-        unsafe { entry(self.rec().request_config) }.addr()
-    }
-
     /// `r->handler`
     pub fn handler(self) -> &'r [u8] {
         // SAFETY: a C string of the request, or null.
@@ -156,6 +139,11 @@ impl<'r> Request<'r> {
     pub fn method(self) -> &'r [u8] {
         // SAFETY: as above.
         unsafe { c_bytes(self.rec().method) }
+    }
+
+    /// Whether this is to make the page for an error, by an internal redirect (`ErrorDocument`).
+    pub fn is_error_page(self) -> bool {
+        !self.rec().prev.is_null() && self.rec().status >= sys::HTTP_BAD_REQUEST as c_int
     }
 
     /// Whether the method is HEAD.
@@ -394,15 +382,12 @@ impl<'r> Request<'r> {
     /// Whether the connection uses TLS (`ssl_is_https` of mod_ssl).
     pub fn is_https(self) -> bool {
         type IsHttps = unsafe extern "C" fn(*mut sys::conn_rec) -> c_int;
-        static FUNCTION: OnceLock<sys::apr_opt_fn_t> = OnceLock::new();
-        let Some(function) = *FUNCTION.get_or_init(|| optional_function(c"ssl_is_https")) else {
+        let function = SSL_IS_HTTPS.load(Ordering::Relaxed);
+        if function.is_null() {
             return false;
-        };
-        // SAFETY: mod_ssl.h declares the function so; the connection is alive.
-        unsafe {
-            std::mem::transmute::<unsafe extern "C" fn(), IsHttps>(function)(self.rec().connection)
-                != 0
         }
+        // SAFETY: mod_ssl.h declares the function so; the connection is alive.
+        unsafe { std::mem::transmute::<*mut (), IsHttps>(function)(self.rec().connection) != 0 }
     }
 
     /// A variable of mod_ssl (`ssl_var_lookup`).
@@ -430,6 +415,16 @@ impl<'r> Request<'r> {
     }
 }
 
+/// `ssl_is_https` of mod_ssl, or null without mod_ssl.
+static SSL_IS_HTTPS: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Looks up what every request asks for; in each child, as modules may lie elsewhere after a restart.
+pub(crate) fn retrieve_functions() {
+    let function =
+        optional_function(c"ssl_is_https").map_or(std::ptr::null_mut(), |f| f as *mut ());
+    SSL_IS_HTTPS.store(function, Ordering::Relaxed);
+}
+
 /// A function that another module offers (`APR_RETRIEVE_OPTIONAL_FN`).
 fn optional_function(name: &CStr) -> sys::apr_opt_fn_t {
     // SAFETY: a lookup by name.
@@ -450,10 +445,10 @@ impl<'r> Table<'r> {
         unsafe { c_bytes_opt(sys::apr_table_get(self.raw, name.as_ptr())) }
     }
 
-    /// Sets `name`; both strings must live as long as the request, which static ones do.
-    pub fn set(self, name: &'static CStr, value: &'static CStr) {
-        // SAFETY: as above.
-        unsafe { sys::apr_table_setn(self.raw, name.as_ptr(), value.as_ptr()) }
+    /// Sets `name`.
+    pub fn set(self, pool: Pool<'r>, name: &'static CStr, value: &[u8]) {
+        // SAFETY: the name is static, and the copy lives as long as the request.
+        unsafe { sys::apr_table_setn(self.raw, name.as_ptr(), pool.dup(value)) }
     }
 
     /// Removes `name`.

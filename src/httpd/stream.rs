@@ -29,6 +29,8 @@ pub struct Stream<'r> {
     input: *mut sys::apr_bucket_brigade,
     output: *mut sys::apr_bucket_brigade,
     input_ended: bool,
+    /// Whether the request may have a body.
+    has_body: bool,
 }
 
 /// What follows the data of a [`Stream::write`].
@@ -43,13 +45,14 @@ pub enum Then {
 }
 
 impl<'r> Stream<'r> {
-    /// For the handler of `request`.
-    pub fn new(request: Request<'r>) -> Self {
+    /// For the handler of `request`, which may have a body.
+    pub fn new(request: Request<'r>, has_body: bool) -> Self {
         Self {
             request,
             input: std::ptr::null_mut(),
             output: std::ptr::null_mut(),
             input_ended: false,
+            has_body,
         }
     }
 
@@ -165,7 +168,7 @@ impl<'r> Stream<'r> {
             (*rec).status = status.into();
             (*rec).status_line = line;
             // A late read of the body must not send "100 Continue" into the response.
-            sys::wsgi_shim_clear_expecting_100(rec);
+            sys::wsgi_shim_end_expecting_100(rec);
         }
     }
 
@@ -196,6 +199,19 @@ impl<'r> Stream<'r> {
         }
     }
 
+    /// Takes the filter for byte ranges away, which acts on whole responses: to ask for a part of what is made for
+    /// each request makes no sense, and httpd would do so even for methods that ranges are not defined for.
+    pub fn refuse_ranges(&mut self) {
+        // SAFETY: a live request.
+        unsafe { sys::wsgi_shim_remove_output_filter(self.rec(), c"byterange".as_ptr()) }
+    }
+
+    /// Whether the head of the response has been written to the connection.
+    pub fn is_begun(&self) -> bool {
+        // SAFETY: a live request.
+        unsafe { sys::wsgi_shim_head_sent(self.rec()) != 0 }
+    }
+
     /// Sends data. It is copied where httpd does not send it at once.
     pub fn write<'d>(
         &mut self,
@@ -220,7 +236,12 @@ impl<'r> Stream<'r> {
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc))
                 }
                 Then::End => {
-                    sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc))
+                    // httpd reads a body that the handler did not read before it sends what it holds back.
+                    if self.has_body && !self.input_ended {
+                        let flush = sys::apr_bucket_flush_create(alloc);
+                        sys::wsgi_shim_insert_tail(self.output, flush);
+                    }
+                    sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc));
                 }
             }
             self.pass()

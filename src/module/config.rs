@@ -26,8 +26,6 @@ pub struct Server {
 
 /// What was noticed while the configuration is read.
 struct Reading {
-    /// Whether it is being read; otherwise directives come from `.htaccess`.
-    active: bool,
     /// Inside `<WSGIInterpreterOptions>`.
     in_container: bool,
     mistakes: Vec<String>,
@@ -35,18 +33,13 @@ struct Reading {
     used: Vec<&'static Directive>,
 }
 
-impl Reading {
-    const fn new(active: bool) -> Self {
-        Self {
-            active,
-            in_container: false,
-            mistakes: Vec::new(),
-            used: Vec::new(),
-        }
-    }
-}
+static READING: Mutex<Reading> = Mutex::new(NOTHING_READ);
 
-static READING: Mutex<Reading> = Mutex::new(Reading::new(false));
+const NOTHING_READ: Reading = Reading {
+    in_container: false,
+    mistakes: Vec::new(),
+    used: Vec::new(),
+};
 
 fn reading() -> MutexGuard<'static, Reading> {
     READING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,12 +47,7 @@ fn reading() -> MutexGuard<'static, Reading> {
 
 /// The configuration is about to be read.
 pub(crate) fn open() {
-    *reading() = Reading::new(true);
-}
-
-/// The configuration is complete: from now on, directives come from `.htaccess`.
-pub(crate) fn close() {
-    reading().active = false;
+    *reading() = NOTHING_READ;
 }
 
 /// The directives that the configuration uses, in the order of their first use.
@@ -88,11 +76,21 @@ pub(crate) fn check(servers: &[&Server]) -> bool {
 pub(crate) fn directive(
     line: &mut Command<'_>,
     args: &[u8],
-    server: &mut Server,
+    server: Option<&mut Server>,
     place: &mut PlaceConfig,
 ) -> Result<Next, String> {
     let Some(directive) = DIRECTIVES.get(line.number()) else {
         return Ok(Next::Line);
+    };
+    let Ok(args) = std::str::from_utf8(args) else {
+        let name = directive.shown_name();
+        return Err(format!("{name}: the line is not valid UTF-8"));
+    };
+    let Some(server) = server else {
+        // `.htaccess`
+        return directive
+            .set(args, &mut Target::Place(place))
+            .map(|()| Next::Line);
     };
     match set(line, directive, args, server, place) {
         Ok(()) if directive.container => {
@@ -101,13 +99,8 @@ pub(crate) fn directive(
         }
         Ok(()) => Ok(Next::Line),
         Err(mistake) => {
-            let mut reading = reading();
-            if !reading.active {
-                return Err(mistake);
-            }
-            reading
-                .mistakes
-                .push(format!("{}: {mistake}", line.location()));
+            let mistake = format!("{}: {mistake}", line.location());
+            reading().mistakes.push(mistake);
             Ok(Next::Line)
         }
     }
@@ -121,16 +114,10 @@ pub(crate) fn container_end() {
 fn set(
     line: &mut Command<'_>,
     directive: &'static Directive,
-    args: &[u8],
+    args: &str,
     server: &mut Server,
     place: &mut PlaceConfig,
 ) -> Result<(), String> {
-    let Ok(args) = std::str::from_utf8(args) else {
-        return Err(format!(
-            "{}: the line is not valid UTF-8",
-            directive.shown_name()
-        ));
-    };
     if directive.place == Place::Global
         && let Some(why) = line.forbidden(sys::GLOBAL_ONLY)
     {
@@ -138,7 +125,7 @@ fn set(
     }
     let in_container = {
         let mut reading = reading();
-        if reading.active && !reading.used.iter().any(|used| used.name == directive.name) {
+        if !reading.used.iter().any(|used| used.name == directive.name) {
             reading.used.push(directive);
         }
         reading.in_container

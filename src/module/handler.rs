@@ -82,7 +82,10 @@ fn serve(
             0
         },
     };
-    if let Err(refusal) = check_request(&framing) {
+    // An error page was asked for because of such a header, perhaps, and it is still there.
+    if !request.is_error_page()
+        && let Err(refusal) = check_request(&framing)
+    {
         request.log(level_of(refusal.message()), refusal.log_line().as_bytes());
         return Err(refusal.status().into());
     }
@@ -138,7 +141,8 @@ fn serve(
         pass_authorization,
     };
     let environ = environ::build(request, settings, &routing);
-    let exchange = Exchange::new(request, settings.enable_sendfile, settings.error_override);
+    let has_body = may_have_body(request, transfer_encoding, content_length);
+    let exchange = Exchange::new(request, settings, has_body);
     let mut run = RunRequest::new(script);
     run.group = Bytes::new(&application_group);
     if handler_script.is_none() {
@@ -154,7 +158,7 @@ fn serve(
     run.load_timeout = request.timeout();
     run.script_reloading = settings.script_reloading;
     run.https = environ.https;
-    run.has_body = may_have_body(request, transfer_encoding, content_length);
+    run.has_body = has_body;
     run.header_only = request.header_only();
     answer(engine.run(run, &exchange), &exchange)
 }
@@ -198,13 +202,16 @@ fn may_have_body(
 
 /// What httpd is told, for each way a request may end.
 fn answer(outcome: RunOutcome, exchange: &Exchange<'_>) -> Result<(), c_int> {
+    if exchange.read_error() == Some(StreamError::Answered) {
+        return Err(sys::AP_FILTER_ERROR);
+    }
     match outcome {
         RunOutcome::Responded => match exchange.overridden() {
             Some(status) => Err(status.into()),
             None => Ok(()),
         },
+        RunOutcome::Failed if exchange.cut_if_begun() => Ok(()),
         RunOutcome::Failed => Err(match exchange.read_error() {
-            Some(StreamError::Answered) => sys::AP_FILTER_ERROR,
             Some(StreamError::TooLarge) => sys::HTTP_REQUEST_ENTITY_TOO_LARGE as c_int,
             _ => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
         }),

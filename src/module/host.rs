@@ -8,6 +8,7 @@ use wsgi_abi::{
     Bytes, GroupOptions, Host, HostResult, HostTable, Hosts, ResponseHead, Slice, WriteEnd,
     host_table,
 };
+use wsgi_core::config::Settings;
 use wsgi_core::interpreter_options;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
@@ -44,14 +45,21 @@ struct State<'r> {
     read_error: Option<StreamError>,
 }
 
+impl State<'_> {
+    /// Whether a filter has answered in place of the application, which has lost its client by that.
+    fn is_answered(&self) -> bool {
+        self.read_error == Some(StreamError::Answered)
+    }
+}
+
 impl<'r> Exchange<'r> {
-    pub(crate) fn new(request: Request<'r>, sendfile: bool, error_override: bool) -> Self {
+    pub(crate) fn new(request: Request<'r>, settings: &Settings<'_>, has_body: bool) -> Self {
         Self {
             request,
-            sendfile,
-            error_override,
+            sendfile: settings.enable_sendfile,
+            error_override: settings.error_override,
             state: RefCell::new(State {
-                stream: Stream::new(request),
+                stream: Stream::new(request, has_body),
                 overridden: None,
                 read_error: None,
             }),
@@ -66,6 +74,16 @@ impl<'r> Exchange<'r> {
     /// Why the body could not be read.
     pub(crate) fn read_error(&self) -> Option<StreamError> {
         self.state.borrow().read_error.clone()
+    }
+
+    /// Ends a response that has begun; whether it had.
+    pub(crate) fn cut_if_begun(&self) -> bool {
+        let stream = &mut self.state.borrow_mut().stream;
+        let begun = stream.is_begun();
+        if begun {
+            stream.cut();
+        }
+        begun
     }
 
     /// Sends a response without a body.
@@ -130,6 +148,9 @@ impl Host for Exchange<'_> {
 
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         let state = &mut *self.state.borrow_mut();
+        if state.is_answered() {
+            return HostResult::aborted();
+        }
         let stream = &mut state.stream;
         if self.error_override && (400..600).contains(&head.status) {
             state.overridden = Some(head.status);
@@ -159,10 +180,10 @@ impl Host for Exchange<'_> {
         if state.overridden.is_some() {
             return HostResult::done(0);
         }
-        if state.read_error == Some(StreamError::Answered) {
-            // Whoever has answered has taken the client away from the application.
+        if state.is_answered() {
             return HostResult::aborted();
         }
+        state.stream.refuse_ranges();
         let then = match end {
             WriteEnd::More => Then::More,
             WriteEnd::Flush => Then::Flush,
@@ -177,13 +198,19 @@ impl Host for Exchange<'_> {
         if state.overridden.is_some() {
             return HostResult::done(0);
         }
+        if state.is_answered() {
+            return HostResult::aborted();
+        }
+        if self.request.method() != b"GET" {
+            state.stream.refuse_ranges();
+        }
         let sent = state.stream.send_file(file, offset, length, self.sendfile);
         result(sent.map(|()| 0))
     }
 
     fn cut_response(&self) {
         let state = &mut *self.state.borrow_mut();
-        if state.overridden.is_none() {
+        if state.overridden.is_none() && !state.is_answered() {
             state.stream.cut();
         }
     }

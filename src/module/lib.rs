@@ -63,7 +63,7 @@ unsafe impl Module for Wsgi {
     fn directive(
         line: &mut Command<'_>,
         args: &[u8],
-        server: &mut Self::Server,
+        server: Option<&mut Self::Server>,
         place: &mut PlaceConfig,
     ) -> Result<Next, String> {
         config::directive(line, args, server, place)
@@ -83,7 +83,6 @@ unsafe impl Module for Wsgi {
     }
 
     fn post_config(servers: &[&Self::Server]) -> &'static CStr {
-        config::close();
         process::prepare(servers);
         BANNER
     }

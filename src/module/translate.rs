@@ -11,6 +11,8 @@ use crate::config::{self, Server};
 
 /// The note by which httpd's own modules know that an alias has decided on the handler.
 const FORCED_TYPE: &CStr = c"alias-forced-type";
+/// The note that holds the number of the alias. Notes go along when httpd redirects a request within itself.
+const ALIAS: &CStr = c"mod_wsgi_rs.alias";
 const HANDLER: &CStr = c"wsgi-script";
 
 /// Maps the URL by the first alias that takes it.
@@ -32,8 +34,9 @@ pub(crate) fn translate(request: Request<'_>) -> Answer {
         if let Some(file) = target(request, uri, alias, pattern.as_deref()) {
             request.set_filename(&file);
             request.set_handler(HANDLER);
-            request.notes().set(FORCED_TYPE, HANDLER);
-            request.set_mark(number + 1);
+            let (pool, notes) = (request.pool(), request.notes());
+            notes.set(pool, FORCED_TYPE, HANDLER.to_bytes());
+            notes.set(pool, ALIAS, number.to_string().as_bytes());
             return Answer::Ok;
         }
     }
@@ -59,10 +62,8 @@ fn target(
 
 /// The alias that the request came by, if its decision still stands.
 pub(crate) fn alias_of<'r>(request: Request<'r>, server: &'r Server) -> Option<&'r ScriptAlias> {
-    let number = request
-        .mark()
-        .checked_sub(1)
-        .filter(|_| is_aliased(request))?;
+    let number = request.notes().get(ALIAS).filter(|_| is_aliased(request))?;
+    let number: usize = std::str::from_utf8(number).ok()?.parse().ok()?;
     server.config.aliases.get(number)
 }
 

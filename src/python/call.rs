@@ -74,6 +74,7 @@ enum Left {
 /// # Safety
 /// `raw.host()` must be a request of the host that was set, which the calling thread owns.
 pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
+    let _inside = Inside::enter();
     let (group, script) = (raw.group.get_or_empty(), raw.script.get_or_empty());
     // SAFETY: by contract; calls of the host go through the state, one at a time.
     let state =
@@ -92,7 +93,6 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             &[&interpreter::describe(group)],
         );
     };
-    let _inside = Inside::enter();
     let running = Running(&state);
     let left = thread_state::attach(application.interpreter(), |py| {
         let entered = state.enter();
@@ -107,18 +107,17 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
 }
 
 /// Sets the mark that [`is_inside`] asks for, until it is dropped.
-struct Inside;
+pub(crate) struct Inside(bool);
 
 impl Inside {
-    fn enter() -> Self {
-        INSIDE.set(true);
-        Self
+    pub(crate) fn enter() -> Self {
+        Self(INSIDE.replace(true))
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.set(false);
+        INSIDE.set(self.0);
     }
 }
 
@@ -172,6 +171,7 @@ fn send_rest(
                     application.script_text()
                 );
                 host.log(crate::host::Level::Error, line.as_bytes());
+                return RunOutcome::Failed;
             }
         },
     }

@@ -47,8 +47,13 @@ pub(crate) fn build<'i>(
                     let key = state.keys[usize::from(entry.id).min(KEYS.len() - 1)];
                     set(&environ, key.as_ptr(), &value)?;
                 }
-                KeyKind::Header | KeyKind::Literal => {
-                    set(&environ, key(py, state, entry)?.as_ptr(), &value)?;
+                KeyKind::Header => set(&environ, key(py, state, entry)?.as_ptr(), &value)?,
+                // A variable of the request does not replace what every environ holds.
+                KeyKind::Literal => {
+                    let key = key(py, state, entry)?;
+                    if ffi::PyDict_Contains(base.as_ptr(), key.as_ptr()) == 0 {
+                        set(&environ, key.as_ptr(), &value)?;
+                    }
                 }
             }
         }
@@ -136,16 +141,18 @@ fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<O
     let name = entry.key.get_or_empty();
     // A variable and a header may be spelled alike and mean different keys, so only headers are kept by their name.
     if entry.kind == KeyKind::Literal {
-        return interned_latin1(py, name);
+        return py.latin1(name);
     }
     if let Some(known) = state.more_keys.borrow().get(name) {
         // SAFETY: kept in this interpreter.
         return Ok(unsafe { known.get(py) });
     }
+    // Interned only if it is kept: some versions of CPython never free an interned string.
+    if state.more_keys.borrow().len() >= MAX_MORE_KEYS {
+        return py.latin1(&header_key(name));
+    }
     let made = interned_latin1(py, &header_key(name))?;
     let mut keys = state.more_keys.borrow_mut();
-    if keys.len() < MAX_MORE_KEYS {
-        keys.insert(name.to_vec(), Kept::new(made.clone()));
-    }
+    keys.insert(name.to_vec(), Kept::new(made.clone()));
     Ok(made)
 }

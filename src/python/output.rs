@@ -68,8 +68,9 @@ fn send_or_failure(
         let (commit, pending, take) = {
             let mut response = request.response();
             let commit = response.commit(None);
-            let take = response.take(data.len());
-            (commit, std::mem::take(&mut response.pending), take)
+            let mut pending = std::mem::take(&mut response.pending);
+            pending.truncate(response.take(pending.len()));
+            (commit, pending, response.take(data.len()))
         };
         start(host, commit.as_ref())?;
         if !pending.is_empty() {
@@ -232,10 +233,10 @@ fn collect(request: &RequestState, data: &[u8]) -> bool {
         None => false,
     };
     if complete {
-        let room = response.declared().unwrap_or(0) as usize - response.pending.len();
-        response
-            .pending
-            .extend_from_slice(&data[..data.len().min(room)]);
+        let declared = usize::try_from(response.declared().unwrap_or(0)).unwrap_or(usize::MAX);
+        let room = declared.saturating_sub(response.pending.len());
+        let take = data.len().min(room);
+        response.pending.extend_from_slice(&data[..take]);
     }
     complete
 }

@@ -137,8 +137,7 @@ impl RequestState {
 
     /// Makes this the request of the calling thread, until the result is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Entered {
-        CURRENT.set(Arc::as_ptr(self));
-        Entered
+        Entered(CURRENT.replace(Arc::as_ptr(self)))
     }
 
     /// Marks the request as ended and waits for the call of another thread, if there is one. Called by the thread
@@ -153,12 +152,12 @@ impl RequestState {
     }
 }
 
-/// Ends [`RequestState::enter`].
-pub(crate) struct Entered;
+/// Ends [`RequestState::enter`]: the request before it is the thread's again, if this one was nested in it.
+pub(crate) struct Entered(*const RequestState);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.set(std::ptr::null());
+        CURRENT.set(self.0);
     }
 }
 

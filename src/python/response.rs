@@ -130,9 +130,14 @@ impl Response {
         }
     }
 
-    /// Whether the head has left for the host, so that nothing of it can change any more.
+    /// Whether the head has left for the host.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed
+    }
+
+    /// Whether there has been output, so that nothing of the head can change any more.
+    pub(crate) fn has_output(&self) -> bool {
+        self.committed || !self.pending.is_empty()
     }
 
     /// Whether `start_response` was called.
@@ -140,9 +145,9 @@ impl Response {
         self.head.is_some() || self.committed
     }
 
-    /// What `start_response` said; a second one before the commit replaces the first. `false` after the commit.
+    /// What `start_response` said; a second one before any output replaces the first. `false` where that is too late.
     pub(crate) fn start(&mut self, head: Head) -> bool {
-        if self.committed {
+        if self.has_output() {
             return false;
         }
         self.status = head.status;

@@ -261,6 +261,7 @@ pub fn stop() {
 
 /// Loads a script ahead of its first request. What went wrong is in the log.
 pub fn load(group: &[u8], script: &[u8]) -> bool {
+    let _inside = call::Inside::enter();
     let Some(interpreter) = interpreter::of_group(group) else {
         let line = Message::ImportScriptInterpreter.line(&[
             &String::from_utf8_lossy(script),

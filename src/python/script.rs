@@ -112,11 +112,15 @@ impl Application {
             errors::log_message(request, Message::LoadTimedOut, &line);
             return Err(NotLoaded::TimedOut);
         };
-        // Another thread may have loaded it while this one waited.
-        if let Some(module) = self.usable(py, wanted, request) {
+        // Another thread may have loaded it while this one waited, from a file that is newer than this one knew.
+        let now = Wanted {
+            mtime: None,
+            ..*wanted
+        };
+        if let Some(module) = self.usable(py, &now, request) {
             return Ok(module);
         }
-        self.load(py, wanted, request)
+        self.load(py, request)
     }
 
     /// The module that is there, unless it has to be loaded again.
@@ -205,7 +209,6 @@ impl Application {
     fn load<'i>(
         &self,
         py: &Attached<'i>,
-        wanted: &Wanted<'_>,
         request: Option<&RequestState>,
     ) -> Result<Obj<'i>, NotLoaded> {
         let verb = if self.current.get().is_some() {
@@ -222,8 +225,8 @@ impl Application {
             Some(request) => request.log_line(Level::Info, line.as_bytes()),
             None => host::log(Level::Info, &line),
         }
-        let (source, stat) = py.detach(|| (std::fs::read(self.path()), mtime(self.path())));
-        let mtime = wanted.mtime.or(stat);
+        // The time before the content: a change in between is then found out by the next request.
+        let (mtime, source) = py.detach(|| (mtime(self.path()), std::fs::read(self.path())));
         let loaded = source
             .map_err(|error| {
                 let text = format!("{error}: '{}'", self.script_text());

@@ -17,21 +17,32 @@ use crate::interpreter::Interpreter;
 use crate::object::Attached;
 
 thread_local! {
-    /// Interpreter number and state.
-    static STATES: RefCell<Vec<(u32, *mut ffi::PyThreadState)>> = const { RefCell::new(Vec::new()) };
+    static STATES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `work` attached to `interpreter`. Must not be nested.
+/// A state of this thread.
+struct Entry {
+    /// Number of the interpreter.
+    number: u32,
+    state: *mut ffi::PyThreadState,
+    /// How many times [`attach`] is using it. While a request is inside a call of the host, httpd may run another one on
+    /// the same thread (`ErrorDocument`, `#include virtual`).
+    uses: u32,
+}
+
+/// Runs `work` attached to `interpreter`. The thread must not be attached; it may be in a call of the host.
 pub(crate) fn attach<R>(
     interpreter: &Interpreter,
     work: impl for<'i> FnOnce(&Attached<'i>) -> R,
 ) -> R {
+    let number = interpreter.number();
     let state = state_for(interpreter);
-    // SAFETY: the state belongs to this thread and interpreter, and the thread is not attached (this function is
-    // not nested). `Leave` detaches on every way out. [S-20]
+    count_use(number, 1);
+    // SAFETY: the state belongs to this thread and interpreter, and the thread is not attached. `Leave` detaches on
+    // every way out. [S-20]
     unsafe {
         ffi::PyEval_RestoreThread(state);
-        let leave = Leave;
+        let leave = Leave(number);
         let result = work(&Attached::assume());
         drop(leave);
         result
@@ -40,10 +51,26 @@ pub(crate) fn attach<R>(
 
 /// Remembers the state that the calling thread got by making the interpreter.
 pub(crate) fn adopt(interpreter: &Interpreter, state: *mut ffi::PyThreadState) {
-    STATES.with_borrow_mut(|states| states.push((interpreter.number(), state)));
+    let number = interpreter.number();
+    STATES.with_borrow_mut(|states| {
+        states.push(Entry {
+            number,
+            state,
+            uses: 0,
+        });
+    });
 }
 
-struct Leave;
+fn count_use(number: u32, change: i32) {
+    STATES.with_borrow_mut(|states| {
+        if let Some(entry) = states.iter_mut().find(|entry| entry.number == number) {
+            entry.uses = entry.uses.saturating_add_signed(change);
+        }
+    });
+}
+
+/// Ends an attachment to the interpreter of this number.
+struct Leave(u32);
 
 impl Drop for Leave {
     fn drop(&mut self) {
@@ -56,22 +83,23 @@ impl Drop for Leave {
             debug_assert!(ffi::PyErr_Occurred().is_null(), "an exception is left set");
             ffi::PyEval_SaveThread();
         }
+        count_use(self.0, -1);
     }
 }
 
 fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
     let number = interpreter.number();
     let found = STATES.with_borrow(|states| {
-        states
-            .iter()
-            .find(|entry| entry.0 == number)
-            .map(|entry| entry.1)
+        let mut known = states.iter();
+        known
+            .find(|entry| entry.number == number)
+            .map(|entry| entry.state)
     });
     if let Some(state) = found {
         return state;
     }
     #[cfg(not(Py_3_12))]
-    forget_all();
+    forget_unused();
     // SAFETY: the interpreter is never ended; making a state needs no GIL.
     let state = unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
     adopt(interpreter, state);
@@ -94,11 +122,12 @@ pub(crate) fn keep_one(interpreter: &'static Interpreter) {
     }
 }
 
-/// Deletes this thread's states. The thread must not be attached.
+/// Deletes this thread's states, but for those with frames on them. The thread must not be attached.
 #[cfg(not(Py_3_12))]
-pub(crate) fn forget_all() {
-    let states = STATES.with_borrow_mut(std::mem::take);
-    for (_, state) in states {
+fn forget_unused() {
+    let unused: Vec<_> =
+        STATES.with_borrow_mut(|states| states.extract_if(.., |entry| entry.uses == 0).collect());
+    for Entry { state, .. } in unused {
         // SAFETY: the state is this thread's own and unused; deleting the current state releases the GIL. [S-21]
         unsafe {
             ffi::PyEval_RestoreThread(state);

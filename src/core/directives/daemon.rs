@@ -95,10 +95,10 @@ fn daemon_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
             }
         }
     }
-    target
-        .server()?
-        .daemon_processes
-        .push(DaemonProcess { name, location: String::new() });
+    target.server()?.daemon_processes.push(DaemonProcess {
+        name,
+        location: String::new(),
+    });
     Ok(())
 }
 

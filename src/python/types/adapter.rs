@@ -73,7 +73,7 @@ impl Method for StartResponse {
         {
             return Err(py.raise(ExceptionClass::Runtime, NOT_EXC_INFO));
         }
-        if request.response().is_committed() {
+        if request.response().has_output() {
             return Err(already_committed(py, exc_info.as_ref()));
         }
         let head = read_head(py, request, &status, &headers)?;

@@ -232,15 +232,28 @@ def _make_apache_module(options):
 
 
 def _stop():
-    """The end of the process: what Py_FinalizeEx would have run, without the finalization."""
+    """The end of the process: what Py_FinalizeEx would have run, without the finalization.
+
+    In its order: work that was given to pools is finished, other threads that are no daemons get some time to end,
+    then `atexit`.
+    """
     import atexit
     import sys
+    import threading
+    import time
 
     failures = _publish("process_stopping", {"shutdown_reason": ""})
-    try:
-        atexit._run_exitfuncs()
-    except BaseException as exception:
-        failures.append(exception)
+    functions = list(reversed(getattr(threading, "_threading_atexits", [])))
+    until = time.monotonic() + 10.0
+    for thread in threading.enumerate():
+        if not (thread.daemon or thread in (threading.main_thread(), threading.current_thread())):
+            functions.append(lambda thread=thread: thread.join(max(0.0, until - time.monotonic())))
+    functions.append(atexit._run_exitfuncs)
+    for function in functions:
+        try:
+            function()
+        except BaseException as exception:
+            failures.append(exception)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
