@@ -47,7 +47,7 @@ fn given_entries() {
         ("k\u{e9}y", "'literal'"),
         ("nothing", "None"),
         ("twice", "'second'"),
-        ("wsgi.multithread", "'overridden'"),
+        ("wsgi.multithread", "True"),
         ("wsgi.url_scheme", "'http'"),
     ] {
         let request = script

@@ -77,20 +77,19 @@ fn counts_stay_flat() {
 /// A module that was replaced goes, with everything in it.
 #[test]
 fn replaced_modules_go() {
-    let script = Script::new(
-        "import weakref\n\
+    let source = "import weakref\n\
          class Thing: pass\n\
          thing = Thing()\n\
          sys.things = [ref for ref in getattr(sys, 'things', []) if ref() is not None] + [weakref.ref(thing)]\n\
          def application(environ, start_response):\n\
          \x20   import gc\n\
          \x20   gc.collect()\n\
-         \x20   return respond(start_response, len([ref for ref in sys.things if ref() is not None]))\n",
-    );
-    for mtime in 0..20 {
-        assert_eq!(
-            script.request().group("modules-go").mtime(mtime).text(),
-            "1"
-        );
+         \x20   return respond(start_response, len([ref for ref in sys.things if ref() is not None]))\n";
+    let script = Script::new(source);
+    for turn in 0..20 {
+        let exchange = script.request().group("modules-go").run();
+        assert_eq!(exchange.text(), "1");
+        assert_eq!(exchange.logged("Reloading"), turn > 0);
+        script.write(source);
     }
 }

@@ -116,13 +116,21 @@ impl Script {
         Script::new(&source)
     }
 
-    /// Writes the file anew, without the time of its change being told: requests do.
+    /// Time of the last change, as httpd tells it.
+    fn mtime(&self) -> i64 {
+        let modified = std::fs::metadata(&self.path).unwrap().modified().unwrap();
+        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+        i64::try_from(since.as_micros()).unwrap()
+    }
+
+    /// Writes the file anew.
     fn write(&self, source: &str) {
         std::fs::write(&self.path, format!("{PRELUDE}\n{source}")).unwrap();
     }
 
     fn request(&self) -> Request<'_> {
-        Request::new(&self.path)
+        let mtime = self.path.exists().then(|| self.mtime());
+        Request::new(&self.path).mtime(mtime.unwrap_or(1))
     }
 
     fn run(&self) -> Exchange {
