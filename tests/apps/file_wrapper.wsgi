@@ -47,6 +47,11 @@ def application(environ, start_response):
     headers = [("Content-Type", "application/octet-stream")]
     if "length" in query:
         headers.append(("Content-Length", query["length"]))
+    if "body" in query:
+        try:
+            environ["wsgi.input"].read()
+        except OSError:
+            pass
     write = start_response("200 OK", headers)
     if "write" in query:
         write(b"written first\n")

@@ -19,3 +19,9 @@ def application(environ, start_response):
     }).encode()
     start_response("200 OK", [("Content-Type", "application/json")])
     return [body]
+
+
+def other(environ, start_response):
+    """Another callable in the same script."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"other callable in ", mod_wsgi.application_group.encode()]

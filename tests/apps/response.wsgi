@@ -125,6 +125,40 @@ def surplus(start_response):
     return [b"123", b"456789", b"more"]
 
 
+def surplus_large(start_response):
+    start_response("200 OK", [TEXT, ("Content-Length", "5")])
+    return [b"hello", b"X" * 70000]
+
+
+def surplus_later(start_response):
+    start_response("200 OK", [TEXT, ("Content-Length", "5")])
+    yield b"hello"
+    yield b"X" * 70000
+
+
+def surplus_write(start_response):
+    write = start_response("200 OK", [TEXT, ("Content-Length", "5")])
+    yield b"hello"
+    write(b"EVIL!")
+
+
+def again_when_complete(start_response):
+    start_response("200 OK", [TEXT, ("Content-Length", "5")])
+    yield b"hello"
+    start_response("404 Not Found", [TEXT, ("Content-Length", "9")])
+    yield b"not found"
+
+
+def replaced_when_complete(start_response):
+    start_response("200 OK", [TEXT, ("Content-Length", "5")])
+    yield b"hello"
+    try:
+        raise ValueError("after the last byte")
+    except ValueError:
+        start_response("500 Replaced", [TEXT, ("Content-Length", "5")], sys.exc_info())
+    yield b"sorry"
+
+
 def short(start_response):
     start_response("200 OK", [TEXT, ("Content-Length", "50")])
     return [b"12345"]
@@ -174,6 +208,11 @@ def location(start_response):
 def server_error(start_response):
     start_response("503 Try Later", [TEXT, ("Retry-After", "7")])
     return [b"busy"]
+
+
+def long_line(start_response):
+    start_response("200 OK", [("Content-Type", "text/html")])
+    return [b"x" * 5000]
 
 
 def large(start_response):

@@ -270,6 +270,9 @@ fn start(mpm: Mpm) -> Server {
             SetEnv FROM_SETENV set
             SetEnv REQUEST_METHOD overridden
             SetEnv PATH /overridden
+            SetEnv wsgi.url_scheme https
+            SetEnv wsgi.multithread zero
+            SetEnv SERVER_SOFTWARE overridden
             SetEnvIf Host . FROM_SETENVIF=matched
             SetEnvIf X-Https-Is (.*) HTTPS=$1
             RewriteEngine On

@@ -1,6 +1,6 @@
 //! wsgi.file_wrapper: files sent as files, everything else by iteration, `close()` in any case.
 
-use harness::{Ending, Mpm, Request, Server, mpm_tests, ours};
+use harness::{Ending, Mpm, Request, Server, eventually, mpm_tests, ours};
 
 mpm_tests! {
     fn files(mpm) {
@@ -90,6 +90,36 @@ mpm_tests! {
         server.allow_log("(?i)(connection|write|OSError|exception raised)");
     }
 
+    fn no_file_behind_an_error_page(mpm) {
+        let server = start(mpm, "Off");
+        for _ in 0..3 {
+            let mut connection = server.connect();
+            let request = Request::new("POST", "/file/buffered?body=1").header("Transfer-Encoding", "chunked");
+            connection.send(request.head_bytes());
+            connection.send("5\r\nhello\r\nZZ\r\n");
+            let all = connection.read_to_end().unwrap();
+            let text = String::from_utf8_lossy(&all);
+            assert!(text.starts_with("HTTP/1.1 400 "), "{text:.200}");
+            assert!(text.ends_with("</html>\n"), "{} bytes: {text:.1000}", all.len());
+        }
+        server.allow_log("^AH|OSError|exception raised processing WSGI script");
+        server.get("/file/buffered?length=5").expect(200);
+        if ours() {
+            eventually("the access log tells of all", || (server.access_log().lines().count() > 3).then_some(()));
+            let log = server.access_log();
+            assert_eq!(log.matches("400 ").count(), 3, "{log}");
+        }
+    }
+
+    fn ranges(mpm) {
+        let server = start(mpm, "Off");
+        let content = content();
+        for (range, expected) in [("bytes=0-1", &content[..2]), ("bytes=399990-", &content[399_990..])] {
+            let response = server.send(&Request::get("/file/buffered").header("Range", range)).expect(206);
+            assert!(response.body == expected, "{range}: {} bytes", response.body.len());
+        }
+    }
+
     fn the_type(mpm) {
         let server = start(mpm, "Off");
         let told = server.get("/file/attributes").expect(200).text();
@@ -110,7 +140,7 @@ fn start(mpm: Mpm, sendfile: &str) -> Server {
         .app("/file", "file_wrapper.wsgi")
         .conf("SetEnv test.file ${ROOT}/content")
         .conf(&format!(
-            "WSGIEnableSendfile {sendfile}\nEnableSendfile {sendfile}"
+            "WSGIChunkedRequest On\nWSGIEnableSendfile {sendfile}\nEnableSendfile {sendfile}"
         ))
         .start()
 }

@@ -1,6 +1,6 @@
 //! wsgi.input: every way to read, every way a body can be sent, and what goes wrong on the way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Request, Server, mpm_tests};
 use serde_json::{Value, json};
@@ -102,6 +102,31 @@ mpm_tests! {
             assert_eq!(connection.exchange(&unread).unwrap().expect(200).json(), "not read");
             let read = Request::post("/in/read", "next").keep_alive();
             assert_eq!(connection.exchange(&read).unwrap().expect(200).json(), "next");
+        }
+    }
+
+    fn the_answer_does_not_wait_for_an_unread_body(mpm) {
+        let server = Server::builder(mpm).app("/in", "input.wsgi").start();
+        for (expect, length, sent) in [(true, 100_000, 0), (false, 100, 3)] {
+            let body = vec![b'x'; length];
+            let mut request = Request::post("/in/unread", &body).keep_alive();
+            if expect {
+                request = request.header("Expect", "100-continue");
+            }
+            let mut connection = server.connect();
+            let begun = Instant::now();
+            connection.send([&request.head_bytes()[..], &body[..sent]].concat());
+            let response = connection.read_response("POST").unwrap().expect(200);
+            assert_eq!(response.json(), "not read");
+            // httpd itself would give up waiting after its Timeout.
+            assert!(begun.elapsed() < Duration::from_secs(5), "{length}: after {:?}", begun.elapsed());
+            // What comes late is thrown away, unless the connection is closed.
+            let next = [&body[sent..], &Request::post("/in/read", "next").keep_alive().to_bytes()].concat();
+            if connection.try_send(next).is_ok()
+                && let Ok(response) = connection.read_response("POST")
+            {
+                assert_eq!(response.expect(200).json(), "next", "{length}");
+            }
         }
     }
 

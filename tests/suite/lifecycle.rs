@@ -84,6 +84,25 @@ mpm_tests! {
         assert_eq!(connection.read_chunk().unwrap().unwrap(), b"");
     }
 
+    fn queued_work_is_finished(mpm) {
+        let server = Server::builder(mpm)
+            .writable_folder("out")
+            .conf("SetEnv test.folder ${ROOT}/out
+                WSGIScriptAlias /main ${APPS}/executor.wsgi application-group=%{GLOBAL}
+                WSGIScriptAlias /group ${APPS}/executor.wsgi application-group=group")
+            .start();
+        let numbers: String = (0..50).map(|number| format!("{number}\n")).collect();
+        for group in ["main", "group"] {
+            for round in 1..=2 {
+                server.get(&format!("/{group}/{group}{round}")).expect(200);
+                server.graceful_restart();
+                let file = server.root().join(format!("out/{group}{round}"));
+                let written = || std::fs::read_to_string(&file).unwrap_or_default();
+                assert_eq!(written(), numbers, "{group}, round {round}");
+            }
+        }
+    }
+
     fn stopping(mpm) {
         let server = start(mpm, 2, 4);
         server.get("/hello").expect(200);

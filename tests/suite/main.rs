@@ -24,6 +24,8 @@ mod lifecycle;
 mod log_streams;
 /// Which URL reaches which script, and what refuses.
 mod mapping;
+/// Requests within a request.
+mod nested;
 /// Forwarded headers and who may send them.
 mod proxies;
 /// Edited scripts.

@@ -123,6 +123,17 @@ mpm_tests! {
         server.get("/static.txt").expect(200);
     }
 
+    fn an_alias_as_directory_index(mpm) {
+        let server = Server::builder(mpm)
+            .file("htdocs/idx/other.txt", "makes the folder")
+            .conf("DirectoryIndex index.wsgi
+                WSGIScriptAlias /idx/index.wsgi ${APPS}/group.wsgi callable-object=other application-group=foo")
+            .start();
+        for url in ["/idx/", "/idx/index.wsgi"] {
+            assert_eq!(server.get(url).expect(200).text(), "other callable in foo", "{url}");
+        }
+    }
+
     fn refusals(mpm) {
         let server = Server::builder(mpm)
             .app("/hello", "hello.wsgi")

@@ -116,6 +116,65 @@ mpm_tests! {
         server.expect_log("exception raised processing WSGI script");
     }
 
+    fn nothing_goes_beyond_the_length(mpm) {
+        let server = start(mpm);
+        for case in ["surplus_large", "surplus_later", "surplus_write"] {
+            let mut connection = server.connect();
+            for _ in 0..2 {
+                let response = connection.exchange(&Request::get(&format!("/r/{case}")).keep_alive()).unwrap();
+                assert_eq!(response.expect(200).text(), "hello", "{case}");
+            }
+        }
+    }
+
+    fn a_complete_response_is_not_replaced(mpm) {
+        let server = start(mpm);
+        for (case, log) in [
+            ("again_when_complete", "RuntimeError: start_response\\(\\) called more than once without exc_info"),
+            ("replaced_when_complete", "ValueError: after the last byte"),
+        ] {
+            let response = server.get(&format!("/r/{case}")).expect(200);
+            assert_eq!((response.text().as_str(), response.ending), ("hello", Ending::Length), "{case}");
+            server.expect_log(log);
+        }
+        server.expect_log("exception raised processing WSGI script '.*response.wsgi'");
+    }
+
+    fn ranges(mpm) {
+        ours_only!("httpd cuts ranges out of what applications of mod_wsgi make, for a POST too");
+        let server = start(mpm);
+        for method in ["GET", "POST"] {
+            for range in ["bytes=0-1", "bytes=100-"] {
+                for (case, body) in [("single", "one piece"), ("several", "one two three"), ("generator", "late pieces")] {
+                    let request = Request::new(method, &format!("/r/{case}")).header("Range", range);
+                    let response = server.send(&request).expect(200);
+                    assert_eq!(response.text(), body, "{method} {range} {case}");
+                    assert_eq!(response.header("Content-Range"), None, "{method} {range} {case}");
+                }
+            }
+        }
+    }
+
+    fn a_filter_that_fails(mpm) {
+        ours_only!("mod_wsgi answers with an empty 200");
+        let server = Server::builder(mpm)
+            .one_child()
+            .modules(&["filter", "substitute"])
+            .app("/r", "response.wsgi")
+            .conf("SubstituteMaxLineLength 1000
+                Substitute s/a/b/
+                AddOutputFilterByType SUBSTITUTE text/html")
+            .start();
+        let child = server.only_child();
+        for _ in 0..3 {
+            server.get("/r/long_line").expect(500);
+        }
+        server.expect_log("(?i)line too long");
+        server.allow_log("OSError|exception raised processing WSGI script|500|response");
+        assert_eq!(server.get("/r/single").expect(200).text(), "one piece");
+        assert_eq!(server.only_child(), child);
+    }
+
     fn one_known_chunk_gets_a_length(mpm) {
         ours_only!("mod_wsgi never makes a Content-Length");
         let server = start(mpm);
