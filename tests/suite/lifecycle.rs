@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Mpm, Pid, Request, Server, eventually, kill, long, mpm_tests};
+use harness::{Mpm, Pid, Request, Server, eventually, kill, long, mpm_tests, ours};
 
 mpm_tests! {
     fn a_killed_child(mpm) {
@@ -92,8 +92,11 @@ mpm_tests! {
                 WSGIScriptAlias /group ${APPS}/executor.wsgi application-group=group")
             .start();
         let numbers: String = (0..50).map(|number| format!("{number}\n")).collect();
-        for group in ["main", "group"] {
+        // mod_wsgi leaves the queue of a sub-interpreter as it is.
+        let groups = if ours() { ["main", "group"] } else { ["main"; 2] };
+        for group in groups {
             for round in 1..=2 {
+                let _ = std::fs::remove_file(server.root().join(format!("out/{group}{round}")));
                 server.get(&format!("/{group}/{group}{round}")).expect(200);
                 server.graceful_restart();
                 let file = server.root().join(format!("out/{group}{round}"));
