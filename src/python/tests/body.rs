@@ -150,6 +150,33 @@ fn a_large_chunk_of_the_declared_length_is_sent_at_once() {
     assert!(!exchange.cut);
 }
 
+/// However it is sent, and when all that was declared waits to be sent with the end.
+#[test]
+fn nothing_goes_beyond_the_declared_length() {
+    let start = "write = start_response('200 OK', [('Content-Length', '5')])";
+    for lines in [
+        "yield b'hello'\nyield b'X' * 70000",
+        "yield b'hello'\nwrite(b'EVIL!')",
+        "yield b'hello'\nwrite(b'EVIL!')\nyield b'EVIL!'",
+        "yield b'hello'\nwrite(b'X' * 70000)",
+        "yield b'hel'\nwrite(b'lo')\nwrite(b'EVIL!')",
+        "write(b'hello')\nwrite(b'EVIL!')\nyield b'EVIL!'",
+        "write(b'hello')\nreturn [b'EVIL!']",
+        "return [b'hello', b'X' * 70000]",
+        "return [b'hello' + b'X' * 70000]",
+        "yield b'hello' + b'X' * 70000\nyield b'X' * 70000",
+    ] {
+        let exchange = Script::app(&format!("{start}\n{lines}")).run();
+        assert!(exchange.is(RunOutcome::Responded), "{lines}: {exchange:?}");
+        assert_eq!(exchange.content_length, Some(5), "{lines}");
+        assert_eq!(
+            (exchange.text().as_str(), exchange.cut),
+            ("hello", false),
+            "{lines}"
+        );
+    }
+}
+
 #[test]
 fn a_large_list_with_surplus_is_clipped() {
     let script = Script::app(&format!(

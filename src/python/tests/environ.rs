@@ -141,3 +141,46 @@ fn the_environ_is_the_applications_own() {
     assert_eq!(script.text(), "True");
     assert_eq!(script.text(), "True");
 }
+
+/// Only so many keys are kept for the next request; the others are made anew.
+#[test]
+fn more_header_names_than_are_kept() {
+    let script = Script::app(
+        "keys = [key for key in environ if key.startswith('HTTP_X_MANY_')]\n\
+         right = all(environ[f'HTTP_X_MANY_{n}'] == f'{n} {environ[\"turn\"]}' for n in range(600))\n\
+         return respond(start_response, (len(keys), right, len({type(key) for key in keys})))",
+    );
+    for turn in ["first", "second", "third"] {
+        let mut request = script
+            .request()
+            .group("many-names")
+            .literal(b"turn", Some(turn.as_bytes()));
+        for number in 0..600 {
+            request = request.header(
+                &format!("X-Many-{number}"),
+                format!("{number} {turn}").as_bytes(),
+            );
+        }
+        assert_eq!(request.text(), "(600, True, 1)", "{turn}");
+    }
+}
+
+/// Variables of the request do not replace what was computed.
+#[test]
+fn computed_entries_stay() {
+    for (key, expected) in [
+        ("wsgi.url_scheme", "'http'"),
+        ("wsgi.multithread", "True"),
+        ("wsgi.version", "(1, 0)"),
+        ("SERVER_SOFTWARE", "'Test/1.0'"),
+        ("mod_wsgi.version", "(6, 1, 1)"),
+    ] {
+        let script = Script::app(&format!(
+            "return respond(start_response, repr(environ['{key}']))"
+        ));
+        let request = script
+            .request()
+            .literal(key.as_bytes(), Some(b"overridden"));
+        assert_eq!(request.text(), expected, "{key}");
+    }
+}

@@ -126,6 +126,39 @@ fn accepts() {
     }
 }
 
+/// All of the declared length waits to be sent with the end; it has been said all the same.
+#[test]
+fn a_complete_response_cannot_be_changed() {
+    let late = "start_response('404 Not Found', [('Content-Length', '9')]";
+    for (again, error) in [
+        (
+            format!("{late})"),
+            "RuntimeError: start_response() called more than once without exc_info",
+        ),
+        (
+            format!("{late}, None)"),
+            "RuntimeError: start_response() called more than once without exc_info",
+        ),
+        (
+            format!("try: 1/0\nexcept ZeroDivisionError: {late}, sys.exc_info())"),
+            "ZeroDivisionError: division by zero",
+        ),
+    ] {
+        let exchange = Script::app(&format!(
+            "start_response('200 OK', [('Content-Length', '5')])\nyield b'hello'\n{again}\nyield b'not found'"
+        ))
+        .run();
+        assert!(
+            exchange.is(RunOutcome::Responded) && !exchange.cut,
+            "{exchange:?}"
+        );
+        assert_eq!(exchange.status_line, "200 OK");
+        assert_eq!(exchange.content_length, Some(5));
+        assert_eq!(exchange.text(), "hello");
+        assert!(exchange.logged(error), "{again}: {exchange:?}");
+    }
+}
+
 #[test]
 fn what_was_committed_cannot_be_changed() {
     let script = Script::app(
