@@ -7,6 +7,7 @@
 #include "http_protocol.h"
 #include "util_filter.h"
 #include "apr_buckets.h"
+#include "apr_strings.h"
 #include "apr_optional.h"
 #include "apr_version.h"
 
