@@ -264,9 +264,14 @@ fn exchange<'i>(
             state.names.start_response.as_ptr(),
         ))?
     };
-    let listened = events::wanted(state);
+    let events = events::Source {
+        state,
+        interpreter: Some(application.interpreter()),
+        request,
+    };
+    let listened = events.wanted();
     let callable = if listened {
-        publish_started(py, state, application, request, raw, &environ, callable)?
+        events.request_started(py, raw, &environ, callable)?
     } else {
         callable
     };
@@ -284,9 +289,7 @@ fn exchange<'i>(
         }
         Err(raised) => failed(py, raised, application, request),
     };
-    if listened
-        && let Err(raised) = publish_finished(py, state, application, request, raw, &environ)
-    {
+    if listened && let Err(raised) = events.request_finished(py, raw, &environ) {
         py.clear(raised);
     }
     Ok(left)
@@ -388,122 +391,15 @@ fn log_application_exception(
     let line = Message::ApplicationException.line(&[&exception.type_name(), &script, &context]);
     request.log_line(level_of(Message::ApplicationException), line.as_bytes());
     log_traceback(py, &exception, Some(request), Some(interpreter));
-    if events::wanted(state)
-        && let Err(raised) = publish_exception(py, state, application, request, &exception)
+    let events = events::Source {
+        state,
+        interpreter: Some(interpreter),
+        request,
+    };
+    if events.wanted()
+        && let Err(raised) = events.request_exception(py, &exception)
     {
         py.clear(raised);
     }
     false
-}
-
-/// Entries of a payload that say which request it is about.
-fn payload<'i>(py: &Attached<'i>, raw: &RunRequest<'_>, environ: &Obj<'i>) -> PyResult<Obj<'i>> {
-    let payload = py.dict()?;
-    // SAFETY: attached; a borrowed item of a live dictionary, or null.
-    unsafe {
-        for (from, to) in [
-            (c"mod_wsgi.request_id", c"request_id"),
-            (c"mod_wsgi.server_pid", c"server_pid"),
-        ] {
-            let value = ffi::PyDict_GetItemString(environ.as_ptr(), from.as_ptr());
-            if !value.is_null() {
-                payload.set_item(to, &py.share(value)?)?;
-            }
-        }
-    }
-    payload.set_item(c"thread_id", &py.int(thread_id().into())?)?;
-    payload.set_item(
-        c"request_start",
-        &py.float(environ::seconds(raw.request_time))?,
-    )?;
-    payload.set_item(c"queue_start", &py.float(0.0)?)?;
-    payload.set_item(c"daemon_start", &py.float(0.0)?)?;
-    Ok(payload)
-}
-
-/// `request_started`; a subscriber may put another application in place.
-fn publish_started<'i>(
-    py: &Attached<'i>,
-    state: &State,
-    application: &'static Application,
-    request: &Arc<RequestState>,
-    raw: &RunRequest<'_>,
-    environ: &Obj<'i>,
-    callable: Obj<'i>,
-) -> PyResult<Obj<'i>> {
-    let payload = payload(py, raw, environ)?;
-    let name = raw.callable.get_or_empty();
-    payload.set_item(c"application_object", &callable)?;
-    payload.set_item(c"callable_object", &py.latin1(name)?)?;
-    payload.set_item(c"request_environ", environ)?;
-    payload.set_item(c"application_start", &py.float(environ::now())?)?;
-    events::publish(
-        py,
-        state,
-        Some(application.interpreter()),
-        Some(request),
-        "request_started",
-        &payload,
-    )?;
-    // SAFETY: attached; a borrowed item of a live dictionary, or null.
-    unsafe {
-        let chosen = ffi::PyDict_GetItemString(payload.as_ptr(), c"application_object".as_ptr());
-        if chosen.is_null() {
-            Ok(callable)
-        } else {
-            py.share(chosen)
-        }
-    }
-}
-
-fn publish_finished<'i>(
-    py: &Attached<'i>,
-    state: &State,
-    application: &'static Application,
-    request: &Arc<RequestState>,
-    raw: &RunRequest<'_>,
-    environ: &Obj<'i>,
-) -> PyResult<()> {
-    let payload = payload(py, raw, environ)?;
-    payload.set_item(c"application_finish", &py.float(environ::now())?)?;
-    let status = request.response().status();
-    payload.set_item(c"status", &py.int(status.into())?)?;
-    events::publish(
-        py,
-        state,
-        Some(application.interpreter()),
-        Some(request),
-        "request_finished",
-        &payload,
-    )
-}
-
-fn publish_exception<'i>(
-    py: &Attached<'i>,
-    state: &State,
-    application: &'static Application,
-    request: &Arc<RequestState>,
-    exception: &Obj<'i>,
-) -> PyResult<()> {
-    let payload = py.dict()?;
-    // SAFETY: attached and alive; the type outlives the exception.
-    let info = unsafe {
-        let class = py.share(ffi::Py_TYPE(exception.as_ptr()).cast())?;
-        let trace = ffi::PyException_GetTraceback(exception.as_ptr());
-        let trace = if trace.is_null() {
-            py.none()
-        } else {
-            py.own(trace)?
-        };
-        py.tuple([class, exception.clone(), trace])?
-    };
-    payload.set_item(c"exception_info", &info)?;
-    events::publish(
-        py,
-        state,
-        Some(application.interpreter()),
-        Some(request),
-        "request_exception",
-        &payload,
-    )
 }

@@ -334,6 +334,19 @@ impl<'i> Obj<'i> {
         done(unsafe { ffi::PyDict_SetItemString(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
     }
 
+    /// An item of a `dict`.
+    pub(crate) fn item(&self, py: &Attached<'i>, key: &CStr) -> Option<Obj<'i>> {
+        // SAFETY: attached and alive; the item is borrowed from the dictionary until it is shared.
+        unsafe {
+            let item = ffi::PyDict_GetItemString(self.as_ptr(), key.as_ptr());
+            if item.is_null() {
+                None
+            } else {
+                py.share(item).ok()
+            }
+        }
+    }
+
     /// Calls the object.
     pub(crate) fn call<const N: usize>(
         &self,

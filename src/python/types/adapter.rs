@@ -8,6 +8,7 @@ use wsgi_abi::WriteEnd;
 use wsgi_core::outcome::Message;
 
 use super::{Call, Method, Methods, Slots, State, instantiate, method, new_type, state_of_class};
+use crate::events::Source;
 use crate::host::{Failure, Level};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
@@ -79,7 +80,14 @@ impl Method for StartResponse {
         let head = read_head(py, request, &status, &headers)?;
         // SAFETY: a method of the type that the state was made with.
         let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
-        crate::events::response_started(py, state, request, &status, &headers, exc_info.as_ref())?;
+        let events = Source {
+            state,
+            interpreter: None,
+            request,
+        };
+        if events.wanted() {
+            events.response_started(py, &status, &headers, exc_info.as_ref())?;
+        }
         // A subscriber may have run, or another thread.
         if !request.response().start(head) {
             return Err(already_committed(py, exc_info.as_ref()));
