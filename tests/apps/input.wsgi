@@ -83,6 +83,10 @@ def unread(stream):
     return "not read"
 
 
+def some(stream):
+    return stream.read(2)
+
+
 def refused(call):
     try:
         return f"no error: {call()}"

@@ -215,6 +215,18 @@ def long_line(start_response):
     return [b"x" * 5000]
 
 
+def long_line_streamed(start_response):
+    start_response("200 OK", [("Content-Type", "text/html")])
+    for _ in range(5):
+        yield b"x" * 1000
+
+
+def long_line_written(start_response):
+    write = start_response("200 OK", [("Content-Type", "text/html")])
+    write(b"x" * 5000)
+    return [b"x"]
+
+
 def large(start_response):
     start_response("200 OK", [TEXT])
     return [b"x" * 1000000, b"y" * 1000000]

@@ -167,7 +167,13 @@ mpm_tests! {
             .start();
         let child = server.only_child();
         for _ in 0..3 {
-            server.get("/r/long_line").expect(500);
+            let response = server.get("/r/long_line").expect(500);
+            assert!(response.is_complete(), "{response:?}");
+            assert_eq!(response.text().matches("<html>").count(), 1, "{response:?}");
+            // The filter lets the head go with the first flush: what has begun can only be cut.
+            for case in ["long_line_streamed", "long_line_written"] {
+                assert_eq!(server.get(&format!("/r/{case}")).expect(200).ending, Ending::Cut, "{case}");
+            }
         }
         server.expect_log("(?i)line too long");
         server.allow_log("OSError|exception raised processing WSGI script|500|response");
