@@ -236,15 +236,29 @@ impl<'r> Stream<'r> {
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc))
                 }
                 Then::End => {
-                    // httpd reads a body that the handler did not read before it sends what it holds back.
-                    if self.has_body && !self.input_ended {
-                        let flush = sys::apr_bucket_flush_create(alloc);
-                        sys::wsgi_shim_insert_tail(self.output, flush);
-                    }
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc));
                 }
             }
-            self.pass()
+            self.pass()?;
+            if then == Then::End && self.has_body && !self.input_ended {
+                self.flush_connection()?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Sends what the connection holds back. httpd would read a body that the handler did not read before it does so,
+    /// and the client may wait for the response before it goes on.
+    ///
+    /// # Safety
+    /// `output` must be an empty brigade of this request.
+    unsafe fn flush_connection(&mut self) -> Result<(), StreamError> {
+        // SAFETY: by contract; the response has ended for the request's own filters, so the flush goes to those of the
+        // connection.
+        unsafe {
+            let flush = sys::apr_bucket_flush_create(self.bucket_alloc());
+            sys::wsgi_shim_insert_tail(self.output, flush);
+            self.pass_to((*(*self.rec()).connection).output_filters)
         }
     }
 
@@ -335,9 +349,16 @@ impl<'r> Stream<'r> {
     /// # Safety
     /// The buckets in `output` must be valid.
     unsafe fn pass(&mut self) -> Result<(), StreamError> {
+        // SAFETY: by contract; the filters of a live request.
+        unsafe { self.pass_to((*self.rec()).output_filters) }
+    }
+
+    /// # Safety
+    /// As for [`Stream::pass`], and `filters` must be a chain of this request or its connection.
+    unsafe fn pass_to(&mut self, filters: *mut sys::ap_filter_t) -> Result<(), StreamError> {
         // SAFETY: by contract.
         unsafe {
-            let status = sys::ap_pass_brigade((*self.rec()).output_filters, self.output);
+            let status = sys::ap_pass_brigade(filters, self.output);
             sys::apr_brigade_cleanup(self.output.cast());
             if self.is_aborted() {
                 Err(StreamError::Aborted)

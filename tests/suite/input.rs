@@ -159,9 +159,11 @@ mpm_tests! {
             for piece in pieces {
                 assert_eq!(connection.read_chunk().unwrap().unwrap(), piece.as_bytes(), "{case}");
             }
+            // The end too; mod_wsgi keeps it until the body has come.
+            if ours() {
+                assert_eq!(connection.read_chunk().unwrap().unwrap(), b"", "{case}");
+            }
             assert!(begun.elapsed() < Duration::from_secs(5), "{case}: after {:?}", begun.elapsed());
-            connection.send([b'x'; 97]);
-            assert_eq!(connection.read_chunk().unwrap().unwrap(), b"", "{case}");
         }
     }
 
