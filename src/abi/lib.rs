@@ -21,8 +21,13 @@ pub use host::{Host, Hosts, host_table};
 /// Raised with every change of a layout or of a meaning in this crate.
 pub const ABI_VERSION: u32 = 1;
 
-/// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same release.
-pub const BUILD_ID: &str = concat!("mod_wsgi_rs ", env!("CARGO_PKG_VERSION"));
+/// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
+pub const BUILD_ID: &str = concat!(
+    "mod_wsgi_rs ",
+    env!("CARGO_PKG_VERSION"),
+    ", contract ",
+    env!("WSGI_CONTRACT")
+);
 
 /// The symbol under which an engine exports its [`EngineTable`].
 pub const ENGINE_SYMBOL: &[u8] = b"wsgi_engine\0";

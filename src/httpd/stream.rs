@@ -240,7 +240,9 @@ impl<'r> Stream<'r> {
                 }
             }
             self.pass()?;
-            if then == Then::End && self.has_body && !self.input_ended {
+            // A stream of HTTP/2 holds nothing back, and its connection takes nothing behind the end.
+            let holds_back = self.request.protocol().starts_with(b"HTTP/1");
+            if then == Then::End && self.has_body && !self.input_ended && holds_back {
                 self.flush_connection()?;
             }
             Ok(())
