@@ -3,7 +3,6 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
-use crate::pool::Pool;
 use crate::request::Request;
 use crate::{c_bytes, sys};
 
@@ -240,7 +239,7 @@ impl<'r> Stream<'r> {
                 }
             }
             self.pass()?;
-            // A stream of HTTP/2 holds nothing back, and its connection takes nothing behind the end.
+            // mod_http2 sends the streams of its connection by itself.
             let holds_back = self.request.protocol().starts_with(b"HTTP/1");
             if then == Then::End && self.has_body && !self.input_ended && holds_back {
                 self.flush_connection()?;
@@ -372,16 +371,6 @@ impl<'r> Stream<'r> {
                 Ok(())
             }
         }
-    }
-
-    /// The request.
-    pub fn request(&self) -> Request<'r> {
-        self.request
-    }
-
-    /// Pool of the request.
-    pub fn pool(&self) -> Pool<'r> {
-        self.request.pool()
     }
 }
 
