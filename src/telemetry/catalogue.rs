@@ -445,6 +445,28 @@ pub const fn cell(id: Id, series: usize) -> usize {
     OFFSETS[id as usize] as usize + series * id.family().cells_of_series()
 }
 
+/// Number of a label's value, which a family with only this label has as its series.
+///
+/// # Panics
+/// There is no such value; when compiling, in constants.
+pub const fn value(label: Label, text: &str) -> usize {
+    let mut at = 0;
+    while at < label.values.len() {
+        let (a, b) = (label.values[at].as_bytes(), text.as_bytes());
+        let mut same = a.len() == b.len();
+        let mut byte = 0;
+        while same && byte < a.len() {
+            same = a[byte] == b[byte];
+            byte += 1;
+        }
+        if same {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("the label has no such value")
+}
+
 /// The family that is called `name`.
 pub fn by_name(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.name == name)

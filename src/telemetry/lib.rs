@@ -2,4 +2,24 @@
 
 #![deny(unsafe_code)]
 
+mod applications;
+mod arena;
 pub mod catalogue;
+pub mod clock;
+mod events;
+mod layout;
+pub mod map;
+mod running;
+mod segment;
+mod series;
+mod snapshot;
+mod text;
+pub mod writer;
+
+pub use applications::{App, Application, label_of};
+pub use arena::{Arena, Block, Owner, Role};
+pub use events::{Event, Notable};
+pub use layout::Geometry;
+pub use running::{Before, Phase, Running};
+pub use segment::{Ended, Fact, Mismatch, Segment};
+pub use snapshot::{ApplicationNumbers, Child, Numbers, Scoreboard, Snapshot};

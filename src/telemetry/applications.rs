@@ -1,0 +1,224 @@
+//! The table of applications: which block of cells belongs to which value of the label `app`.
+//!
+//! An application keeps its entry, and so its counters, over restarts. One that the configuration no longer has is
+//! hidden once no child serves it any more, and its entry is given to another one later.
+
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+use crate::arena::{Owner, state};
+use crate::catalogue::{Id, OVERFLOW, fnv, value};
+use crate::layout::{BLOCK_WORDS, PROCESS_WORDS};
+use crate::segment::Segment;
+use crate::text;
+
+/// Number of an application in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct App(u16);
+
+impl App {
+    /// Those that there was no entry for: `_other`.
+    pub const OTHER: App = App(0);
+
+    /// The application of this number.
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+const STATE: usize = 0;
+const HASH: usize = 1;
+const LABEL: std::ops::Range<usize> = 8..25;
+const MOUNT: std::ops::Range<usize> = 25..42;
+const SCRIPT: std::ops::Range<usize> = 42..75;
+const GROUP: std::ops::Range<usize> = 75..92;
+
+const TAG: u64 = 0xff << 56;
+/// Somebody writes the entry; the rest of the word is its process.
+const WRITING: u64 = 1 << 56;
+/// In use; the rest of the word is the last generation that has it.
+const LIVE: u64 = 2 << 56;
+/// The parent is zeroing its cells.
+const CLEARING: u64 = 3 << 56;
+
+/// What the table says of an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its number.
+    pub app: App,
+    /// Value of the label `app`.
+    pub label: String,
+    /// Where it is mounted.
+    pub mount: String,
+    /// Its script.
+    pub script: String,
+    /// Its application group as configured; empty for the main interpreter.
+    pub group: String,
+    /// Last generation whose configuration has it.
+    pub generation: u64,
+}
+
+/// The value of the label `app` for `text`: the characters that need no escaping anywhere, at most 64 of them. Where
+/// that loses something, a hash of the whole keeps different texts apart.
+pub fn label_of(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_./:|-".contains(c);
+    let clean: String = text
+        .chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .collect();
+    if clean == text && clean.len() <= 64 && !clean.is_empty() && clean != "_other" {
+        return clean;
+    }
+    let hash = fnv(0xcbf2_9ce4_8422_2325, text.as_bytes());
+    // The end says more of a path than its beginning.
+    let tail = &clean[clean.len().saturating_sub(57)..];
+    format!("{tail}-{:06x}", hash & 0xff_ffff)
+}
+
+impl Segment {
+    /// The application with this label, entered if it is new. `_other` where the table is full, which is counted.
+    pub fn application_named(
+        &self,
+        label: &str,
+        [mount, script, group]: [&str; 3],
+        owner: Owner,
+    ) -> App {
+        let hash = fnv(0, label.as_bytes());
+        let count = self.geometry().applications;
+        let numbers = || (1..count).filter_map(|at| u16::try_from(at).ok().map(App));
+        let found = numbers().find(|&app| {
+            let cells = self.application_cells(app.0.into());
+            cells[HASH].load(Relaxed) == hash
+                && text::get(&cells[LABEL]) == label
+                && renew(&cells[STATE], owner.generation)
+        });
+        if let Some(app) = found {
+            return app;
+        }
+        for app in numbers() {
+            let state = &self.application_cells(app.0.into())[STATE];
+            let writing = WRITING | u64::from(owner.pid);
+            if state.load(Relaxed) == 0
+                && state.compare_exchange(0, writing, AcqRel, Relaxed).is_ok()
+            {
+                self.name_application(app, label, mount, script, group);
+                state.store(LIVE | owner.generation, Release);
+                return app;
+            }
+        }
+        self.count(Id::MetricsOverflows, value(OVERFLOW, "application"), 1);
+        App::OTHER
+    }
+
+    pub(crate) fn name_application(
+        &self,
+        app: App,
+        label: &str,
+        mount: &str,
+        script: &str,
+        group: &str,
+    ) {
+        let cells = self.application_cells(app.0.into());
+        cells[HASH].store(fnv(0, label.as_bytes()), Relaxed);
+        text::put(&cells[LABEL], label.as_bytes());
+        text::put(&cells[MOUNT], mount.as_bytes());
+        text::put(&cells[SCRIPT], script.as_bytes());
+        text::put(&cells[GROUP], group.as_bytes());
+    }
+
+    /// The applications that are configured, or still served by a child that is ending; `_other` first.
+    pub fn applications(&self) -> Vec<Application> {
+        let oldest = self.oldest_generation();
+        let count = self.geometry().applications;
+        (0..count)
+            .filter_map(|at| self.application(at, oldest))
+            .collect()
+    }
+
+    fn application(&self, at: usize, oldest: u64) -> Option<Application> {
+        let cells = self.application_cells(at);
+        let state = cells[STATE].load(Acquire);
+        let generation = state & !TAG;
+        if at != 0 && (state & TAG != LIVE || generation < oldest) {
+            return None;
+        }
+        Some(Application {
+            app: App(u16::try_from(at).ok()?),
+            label: label_or_other(at, text::get(&cells[LABEL])),
+            mount: text::get(&cells[MOUNT]),
+            script: text::get(&cells[SCRIPT]),
+            group: text::get(&cells[GROUP]),
+            generation,
+        })
+    }
+
+    /// The oldest generation that a living child serves, or the one in force.
+    pub(crate) fn oldest_generation(&self) -> u64 {
+        let entries = (1..self.geometry().arenas).map(|at| self.entry_cells(at));
+        entries
+            .filter(|entry| entry[state::OWNER].load(Acquire) != 0)
+            .map(|entry| entry[state::GENERATION].load(Relaxed))
+            .fold(self.generation(), u64::min)
+    }
+
+    /// Frees the entries of applications that nobody serves any more, after zeroing their cells, and those that a child
+    /// was writing when it was killed. For the parent, after a child was reaped.
+    pub fn reclaim_applications(&self, reaped: u32) {
+        let oldest = self.oldest_generation();
+        for at in 1..self.geometry().applications {
+            let state = &self.application_cells(at)[STATE];
+            let seen = state.load(Acquire);
+            if seen == WRITING | u64::from(reaped) {
+                state.store(0, Release);
+            } else if seen & TAG == LIVE
+                && seen & !TAG < oldest
+                && state
+                    .compare_exchange(seen, CLEARING, AcqRel, Relaxed)
+                    .is_ok()
+            {
+                self.zero_application(at);
+                state.store(0, Release);
+            }
+        }
+    }
+
+    fn zero_application(&self, app: usize) {
+        let geometry = self.geometry();
+        for arena in 0..geometry.arenas {
+            let touched = self.entry_cells(arena)[state::TOUCHED].load(Relaxed);
+            if touched & (1 << (app % 64)) != 0 {
+                let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
+                for cell in self.words(at, BLOCK_WORDS) {
+                    cell.store(0, Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// A label that somebody scribbled over is none that the exposition may have.
+fn label_or_other(at: usize, label: String) -> String {
+    if at == 0 {
+        String::from("_other")
+    } else if label.is_empty() {
+        format!("_unnamed-{at}")
+    } else {
+        label
+    }
+}
+
+/// Notes that `generation` has the application; whether the entry is still in use.
+fn renew(state: &AtomicU64, generation: u64) -> bool {
+    state
+        .fetch_update(AcqRel, Acquire, |seen| {
+            (seen & TAG == LIVE).then_some(LIVE | (seen & !TAG).max(generation))
+        })
+        .is_ok()
+}

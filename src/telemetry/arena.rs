@@ -1,0 +1,318 @@
+//! Arenas: cells with one writer each.
+//!
+//! An arena belongs to the segment, not to a process: whoever takes it goes on from the values that it holds, and so
+//! no counter ever goes back. Its writer loads, adds and stores without a lock prefix. The arenas that several threads
+//! write to (that of a whole child, and the spill arena) take an atomic addition instead.
+
+use std::fs;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, Release},
+};
+
+use crate::applications::App;
+use crate::catalogue::{
+    APPLICATION_CELLS, FAMILIES, Family, Id, Kind, PROCESS_CELLS, STOP_REASON, Source, cell, value,
+};
+use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS};
+use crate::segment::Segment;
+
+/// Words of an entry of the arena table.
+pub(crate) mod state {
+    /// Process and thread; 0 is free.
+    pub(crate) const OWNER: usize = 0;
+    /// When the process started, against numbers that come again.
+    pub(crate) const TICKS: usize = 1;
+    pub(crate) const GENERATION: usize = 2;
+    pub(crate) const ROLE: usize = 3;
+    /// A bit for each application that was ever counted here (of number modulo 64). Stays when the arena is freed.
+    pub(crate) const TOUCHED: usize = 4;
+    /// Stamp of the running request's begin; 0 for none.
+    pub(crate) const RUNNING_SINCE: usize = 5;
+    /// Application, method and phase of the running request.
+    pub(crate) const RUNNING: usize = 6;
+    /// Unix time in nanoseconds at which the owner took it.
+    pub(crate) const STARTED: usize = 7;
+}
+
+/// Who claims arenas: a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since the machine did.
+    pub ticks: u64,
+    /// Number of the configuration that it serves.
+    pub generation: u64,
+}
+
+impl Owner {
+    /// The calling process.
+    pub fn of_this_process(generation: u64) -> Self {
+        let pid = std::process::id();
+        Self {
+            pid,
+            ticks: start_ticks(pid).unwrap_or(0),
+            generation,
+        }
+    }
+
+    pub(crate) fn word(&self, thread: u32) -> u64 {
+        u64::from(self.pid) << 32 | u64::from(thread)
+    }
+
+    pub(crate) fn pid_of(word: u64) -> u32 {
+        (word >> 32) as u32
+    }
+
+    pub(crate) fn thread_of(word: u64) -> u32 {
+        word as u32
+    }
+
+    /// Whether the process that started then is still there.
+    pub(crate) fn is_alive(pid: u32, ticks: u64) -> bool {
+        start_ticks(pid).is_some_and(|found| found == ticks)
+    }
+}
+
+/// Field 22 of `/proc/<pid>/stat` (proc(5)); the second field may hold anything, and ends at the last parenthesis.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let rest = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
+    let field = rest
+        .split(|&byte| byte == b' ')
+        .filter(|field| !field.is_empty())
+        .nth(19)?;
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// What the owner of an arena is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// A thread that records.
+    Thread = 1,
+    /// A child that has not started Python yet.
+    Starting = 2,
+    /// A child that serves.
+    Ready = 3,
+    /// A child that has begun to end.
+    Draining = 4,
+}
+
+impl Role {
+    pub(crate) fn is_process(role: u64) -> bool {
+        (Role::Starting as u64..=Role::Draining as u64).contains(&role)
+    }
+}
+
+/// An arena, for the one who may write to it.
+#[derive(Clone, Copy)]
+pub struct Arena {
+    segment: Segment,
+    index: usize,
+    /// Whether several threads write.
+    shared: bool,
+    cells: &'static [AtomicU64],
+}
+
+/// The cells of one application in one arena.
+#[derive(Clone, Copy)]
+pub struct Block {
+    cells: &'static [AtomicU64; BLOCK_WORDS],
+    shared: bool,
+}
+
+#[inline]
+fn add(cell: &AtomicU64, value: u64, shared: bool) {
+    if shared {
+        cell.fetch_add(value, Relaxed);
+    } else {
+        cell.store(cell.load(Relaxed).wrapping_add(value), Relaxed);
+    }
+}
+
+impl Arena {
+    pub(crate) fn new(segment: Segment, index: usize, shared: bool) -> Self {
+        let geometry = segment.geometry();
+        Self {
+            segment,
+            index,
+            shared,
+            cells: segment.words(geometry.arena(index), geometry.arena_words()),
+        }
+    }
+
+    /// Its number.
+    pub fn index(&self) -> u32 {
+        u32::try_from(self.index).unwrap_or(0)
+    }
+
+    /// The segment that it belongs to.
+    pub fn segment(&self) -> Segment {
+        self.segment
+    }
+
+    pub(crate) fn entry(&self) -> &'static [AtomicU64] {
+        self.segment.entry_cells(self.index)
+    }
+
+    /// Says what the owner is now; for the arena of a child.
+    pub fn set_role(&self, role: Role) {
+        self.entry()[state::ROLE].store(role as u64, Release);
+    }
+
+    /// The cells of an application; those of `_other` where there is none of that number.
+    #[inline]
+    pub fn application(&self, app: App) -> Block {
+        let app = usize::from(app.number());
+        let app = if app < self.segment.geometry().applications {
+            app
+        } else {
+            0
+        };
+        let touched = &self.entry()[state::TOUCHED];
+        let bit = 1u64 << (app % 64);
+        if touched.load(Relaxed) & bit == 0 {
+            touched.fetch_or(bit, Release);
+        }
+        let at = PROCESS_WORDS + app * BLOCK_WORDS;
+        match self.cells[at..at + BLOCK_WORDS].try_into() {
+            Ok(cells) => Block {
+                cells,
+                shared: self.shared,
+            },
+            Err(_) => unreachable!("the slice has just that length"),
+        }
+    }
+
+    /// Adds to a counter that each arena has once.
+    pub fn add(&self, id: Id, series: usize, value: u64) {
+        debug_assert_eq!(id.family().source, Source::Process);
+        add(&self.cells[cell(id, series)], value, self.shared);
+    }
+
+    /// The cell of one series of the applications' own metrics.
+    pub(crate) fn series_cell(&self, series: usize) -> &'static AtomicU64 {
+        let geometry = self.segment.geometry();
+        let series = if series < geometry.series { series } else { 0 };
+        &self.cells[PROCESS_WORDS + geometry.applications * BLOCK_WORDS + series]
+    }
+
+    /// Whether several threads write.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Applications that were ever counted here.
+    fn touched_blocks(&self) -> impl Iterator<Item = &'static [AtomicU64]> {
+        let touched = self.entry()[state::TOUCHED].load(Relaxed);
+        let cells = self.cells;
+        (0..self.segment.geometry().applications)
+            .filter(move |app| touched & (1 << (app % 64)) != 0)
+            .map(move |app| {
+                let at = PROCESS_WORDS + app * BLOCK_WORDS;
+                &cells[at..at + BLOCK_WORDS]
+            })
+    }
+
+    /// A killed child has not counted the end of its interpreters.
+    pub(crate) fn count_stopped_interpreters(&self) {
+        let states = cell(Id::Interpreters, 0);
+        for block in self.touched_blocks() {
+            let living: i64 = [0, 1, 2]
+                .iter()
+                .map(|at| block[states + at].load(Relaxed).cast_signed())
+                .sum();
+            if let Ok(living @ 1..) = u64::try_from(living) {
+                let stops = cell(Id::InterpreterStops, value(STOP_REASON, "child_exit"));
+                add(&block[stops], living, false);
+            }
+        }
+    }
+
+    /// Takes back what only a living owner has.
+    pub(crate) fn clear_gauges(&self) {
+        for block in self.touched_blocks() {
+            for cell in gauge_cells(Source::Application) {
+                block[cell].store(0, Relaxed);
+            }
+            block[OLDEST_START].store(0, Relaxed);
+            block[NEWEST_START].store(0, Relaxed);
+        }
+        crate::series::clear_gauges(self);
+    }
+}
+
+/// The gauges among the cells of a source.
+fn gauge_cells(source: Source) -> impl Iterator<Item = usize> {
+    let is_gauge = move |family: &&Family| family.source == source && family.kind == Kind::Gauge;
+    FAMILIES
+        .iter()
+        .filter(is_gauge)
+        .flat_map(|family| (0..family.series()).map(|series| cell(family.id, series)))
+}
+
+const _: () = assert!(APPLICATION_CELLS + 2 <= BLOCK_WORDS && PROCESS_CELLS <= PROCESS_WORDS);
+
+impl Block {
+    /// Adds to a counter.
+    #[inline]
+    pub fn add(&self, id: Id, series: usize, value: u64) {
+        debug_assert_eq!(id.family().source, Source::Application);
+        add(&self.cells[cell(id, series)], value, self.shared);
+    }
+
+    /// Adds one observation to a histogram, in nanoseconds.
+    #[inline]
+    pub fn observe(&self, id: Id, series: usize, nanoseconds: u64) {
+        let Kind::Histogram(buckets) = id.family().kind else {
+            debug_assert!(false, "no histogram");
+            return;
+        };
+        let first = cell(id, series);
+        add(
+            &self.cells[first + buckets.index(nanoseconds)],
+            1,
+            self.shared,
+        );
+        let sum = first + buckets.cells() - 1;
+        add(&self.cells[sum], nanoseconds, self.shared);
+    }
+
+    /// Counts a finished request. To be done last, so that whoever sees it counted sees its observations too.
+    #[inline]
+    pub fn finish_request(&self, series: usize) {
+        let cell = &self.cells[cell(Id::Requests, series)];
+        if self.shared {
+            cell.fetch_add(1, Release);
+        } else {
+            cell.store(cell.load(Relaxed).wrapping_add(1), Release);
+        }
+    }
+
+    /// Changes a gauge.
+    pub fn change(&self, id: Id, series: usize, by: i64) {
+        debug_assert_eq!(id.family().kind, Kind::Gauge);
+        add(
+            &self.cells[cell(id, series)],
+            by.cast_unsigned(),
+            self.shared,
+        );
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, id: Id, series: usize, value: i64) {
+        debug_assert_eq!(id.family().kind, Kind::Gauge);
+        self.cells[cell(id, series)].store(value.cast_unsigned(), Relaxed);
+    }
+
+    /// An interpreter of the process has started, at this Unix time in nanoseconds.
+    pub fn interpreter_started(&self, at: u64) {
+        let oldest = &self.cells[OLDEST_START];
+        if oldest.load(Relaxed) == 0 {
+            oldest.store(at, Relaxed);
+        }
+        self.cells[NEWEST_START].fetch_max(at, Relaxed);
+    }
+}

@@ -1,0 +1,22 @@
+//! Stamps: nanoseconds of the monotonic clock, which all processes of a machine share.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Now.
+#[inline]
+pub fn now() -> u64 {
+    nanoseconds(ClockId::Monotonic)
+}
+
+/// Unix time.
+pub fn unix() -> u64 {
+    nanoseconds(ClockId::Realtime)
+}
+
+#[inline]
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    (time.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
+}

@@ -1,0 +1,200 @@
+//! Where everything lies in the segment, in words of eight bytes.
+//!
+//! ```text
+//! Header       512 words   magic, layout hash, geometry, facts about the server, the parent's own counters
+//! Events       64 x 64     recent slow and refused requests
+//! Applications A x 128     state, name, mount, script, group                       (0: "_other")
+//! History      60 x (1 + 4A)  a sample of each application every few seconds
+//! Families     F x 96      the applications' own metrics
+//! Series       S x 64      one sample of them each; its cell has the same number   (0: overflow)
+//! Arena table  N x 8       owner, generation, state, what runs                     (0: the spill arena)
+//! Running      N x 32      URL and group of the running request
+//! Arenas       N x arena   process cells | A x application block | S cells
+//! ```
+//!
+//! Application blocks begin on cache lines and arenas on pages, so that no two writers share a line.
+
+use crate::catalogue::{APPLICATION_CELLS, HEADER_CELLS, LAYOUT_HASH, PROCESS_CELLS, fnv};
+
+/// First word of every segment: "wsgi_rs" and the version of what this file says.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"wsgi_rs\x01");
+
+/// Words of a page.
+const PAGE: usize = 512;
+/// Words of a cache line.
+const LINE: usize = 8;
+
+pub(crate) const HEADER_WORDS: usize = PAGE;
+pub(crate) const EVENTS: usize = 64;
+pub(crate) const EVENT_WORDS: usize = 64;
+pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;
+/// Samples that are kept of each application.
+pub const HISTORY: usize = 60;
+pub(crate) const HISTORY_WORDS: usize = 4;
+/// Most families of the applications' own metrics.
+pub const FAMILIES: usize = 64;
+pub(crate) const FAMILY_WORDS: usize = 96;
+pub(crate) const SERIES_WORDS: usize = 64;
+pub(crate) const ENTRY_WORDS: usize = LINE;
+pub(crate) const RUNNING_WORDS: usize = 32;
+
+/// Cells of an application block that are not in the catalogue: when its oldest and its newest interpreter of the
+/// process started, Unix time in nanoseconds.
+pub(crate) const OLDEST_START: usize = APPLICATION_CELLS;
+pub(crate) const NEWEST_START: usize = APPLICATION_CELLS + 1;
+/// Words of an application block.
+pub(crate) const BLOCK_WORDS: usize = (APPLICATION_CELLS + 2).next_multiple_of(LINE);
+/// Words before the first application block of an arena.
+pub(crate) const PROCESS_WORDS: usize = PROCESS_CELLS.next_multiple_of(LINE);
+
+/// Words of the header.
+pub(crate) mod header {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const LAYOUT: usize = 1;
+    pub(crate) const ARENAS: usize = 2;
+    pub(crate) const APPLICATIONS: usize = 3;
+    pub(crate) const SERIES: usize = 4;
+    pub(crate) const PARENT: usize = 8;
+    /// Unix time, nanoseconds.
+    pub(crate) const START: usize = 9;
+    /// Unix time, nanoseconds.
+    pub(crate) const CONFIG_LOAD: usize = 10;
+    pub(crate) const GENERATION: usize = 11;
+    /// Nanoseconds.
+    pub(crate) const LAST_SCRAPE: usize = 12;
+    /// How many events were ever noted.
+    pub(crate) const EVENTS: usize = 13;
+    /// How many samples of the history were ever taken.
+    pub(crate) const SAMPLES: usize = 14;
+    /// Cells of the catalogue.
+    pub(crate) const CELLS: usize = 16;
+    pub(crate) const WORKERS_LIMIT: usize = 32;
+    pub(crate) const CHILDREN_LIMIT: usize = 33;
+    pub(crate) const THREADS_PER_CHILD: usize = 34;
+    pub(crate) const THREADED: usize = 35;
+    pub(crate) const FORKED: usize = 36;
+    /// Whether the next two hold anything.
+    pub(crate) const SCOREBOARD: usize = 37;
+    pub(crate) const WORKERS: usize = 38;
+    pub(crate) const CONNECTIONS: usize = 48;
+    /// Texts of [`TEXT_WORDS`] words.
+    pub(crate) const TEXTS: usize = 64;
+    pub(crate) const TEXT_WORDS: usize = 17;
+}
+
+const _: () = assert!(header::CELLS + HEADER_CELLS <= header::WORKERS_LIMIT);
+
+/// How many of everything there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Arenas, the spill arena among them.
+    pub arenas: usize,
+    /// Applications, `_other` among them.
+    pub applications: usize,
+    /// Series of the applications' own metrics, the overflow entry among them.
+    pub series: usize,
+}
+
+impl Geometry {
+    /// Upper bounds of what is believed of a segment that somebody else made.
+    const MOST: Self = Self {
+        arenas: 100_000,
+        applications: 4_096,
+        series: 65_536,
+    };
+
+    /// For this many requests at once, in this many children, of this many configured applications. Children take an
+    /// arena each besides, and successors start while their predecessors still end.
+    pub fn new(workers: usize, children: usize, applications: usize, series: usize) -> Self {
+        let wanted = (workers + children) * 3 / 2 + 16;
+        Self {
+            arenas: wanted.min(Self::MOST.arenas),
+            applications: (2 * applications)
+                .max(16)
+                .saturating_add(1)
+                .min(Self::MOST.applications),
+            series: series.clamp(1, Self::MOST.series),
+        }
+    }
+
+    /// Whether a segment may have this many.
+    pub(crate) fn is_possible(&self) -> bool {
+        (1..=Self::MOST.arenas).contains(&self.arenas)
+            && (1..=Self::MOST.applications).contains(&self.applications)
+            && (1..=Self::MOST.series).contains(&self.series)
+    }
+
+    /// Words of the whole segment.
+    pub fn words(&self) -> usize {
+        self.arena(self.arenas)
+    }
+
+    /// Bytes of the whole segment.
+    pub fn bytes(&self) -> usize {
+        self.words() * 8
+    }
+
+    /// Words of one arena.
+    pub(crate) fn arena_words(&self) -> usize {
+        (PROCESS_WORDS + self.applications * BLOCK_WORDS + self.series).next_multiple_of(PAGE)
+    }
+
+    pub(crate) fn event(&self, at: usize) -> usize {
+        HEADER_WORDS + at * EVENT_WORDS
+    }
+
+    pub(crate) fn application(&self, at: usize) -> usize {
+        self.event(EVENTS) + at * APPLICATION_ENTRY_WORDS
+    }
+
+    /// The time of sample `at` of the history; the applications' numbers follow.
+    pub(crate) fn sample(&self, at: usize) -> usize {
+        self.application(self.applications) + at * (1 + HISTORY_WORDS * self.applications)
+    }
+
+    pub(crate) fn family(&self, at: usize) -> usize {
+        self.sample(HISTORY) + at * FAMILY_WORDS
+    }
+
+    pub(crate) fn series_entry(&self, at: usize) -> usize {
+        self.family(FAMILIES) + at * SERIES_WORDS
+    }
+
+    pub(crate) fn entry(&self, at: usize) -> usize {
+        self.series_entry(self.series).next_multiple_of(LINE) + at * ENTRY_WORDS
+    }
+
+    pub(crate) fn running(&self, at: usize) -> usize {
+        self.entry(self.arenas) + at * RUNNING_WORDS
+    }
+
+    pub(crate) fn arena(&self, at: usize) -> usize {
+        self.running(self.arenas).next_multiple_of(PAGE) + at * self.arena_words()
+    }
+}
+
+/// Changes whenever anything lies elsewhere or means something else.
+pub(crate) const HASH: u64 = {
+    let sizes = [
+        HEADER_WORDS,
+        EVENTS,
+        EVENT_WORDS,
+        APPLICATION_ENTRY_WORDS,
+        HISTORY,
+        HISTORY_WORDS,
+        FAMILIES,
+        FAMILY_WORDS,
+        SERIES_WORDS,
+        ENTRY_WORDS,
+        RUNNING_WORDS,
+        BLOCK_WORDS,
+        PROCESS_WORDS,
+    ];
+    let mut hash = LAYOUT_HASH;
+    let mut at = 0;
+    while at < sizes.len() {
+        hash = fnv(hash, &sizes[at].to_le_bytes());
+        at += 1;
+    }
+    hash
+};

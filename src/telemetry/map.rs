@@ -1,0 +1,69 @@
+//! Memory that processes share. The only unsafe code of the crate.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
+
+/// Maps `words` of fresh memory that is shared with every process forked from now on, and never unmapped.
+///
+/// # Errors
+/// Those of `mmap(2)`.
+pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let address = unsafe {
+        mmap_anonymous(
+            std::ptr::null_mut(),
+            words * 8,
+            ProtFlags::READ | ProtFlags::WRITE,
+            flags,
+        )?
+    };
+    // SAFETY: the mapping is that long, zeroed, page-aligned and stays for ever; all access is atomic.
+    Ok(unsafe { settle(address, words) })
+}
+
+/// Maps `words` of a file; `writable` for the server, and not for those who look on. Never unmapped.
+///
+/// The file must be that long and must not be made shorter: whoever touches a page beyond its end gets `SIGBUS`. The
+/// server's file can only be changed by the server's own user and by root.
+///
+/// # Errors
+/// Those of `mmap(2)`.
+pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'static [AtomicU64]> {
+    let protection = if writable {
+        ProtFlags::READ | ProtFlags::WRITE
+    } else {
+        ProtFlags::READ
+    };
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let address = unsafe { mmap(std::ptr::null_mut(), words * 8, protection, flags, file, 0)? };
+    // SAFETY: as above. Relaxed and acquire loads of a word are plain loads on every platform that httpd runs on, so
+    // they may be done on memory that cannot be written; readers do nothing else.
+    Ok(unsafe { settle(address, words) })
+}
+
+/// The memory at `address` again, after the module was loaded anew.
+///
+/// # Safety
+/// `address` must be what [`anonymous`] or [`file`] gave in this process (or in the one it was forked from) for as many
+/// words.
+pub unsafe fn again(address: *const AtomicU64, words: usize) -> &'static [AtomicU64] {
+    // SAFETY: by contract.
+    unsafe { std::slice::from_raw_parts(address, words) }
+}
+
+/// # Safety
+/// `address` must be a shared mapping of `words` that is never unmapped.
+unsafe fn settle(address: *mut std::ffi::c_void, words: usize) -> &'static [AtomicU64] {
+    // SAFETY: by contract. A core dump of a child has no need of it; where the advice is not known, nothing is lost.
+    unsafe {
+        let _ = madvise(address, words * 8, Advice::LinuxDontDump);
+        std::slice::from_raw_parts(address.cast(), words)
+    }
+}

@@ -1,0 +1,381 @@
+//! The whole segment at one moment, added up over the arenas.
+//!
+//! Nothing is locked. Each cell only grows and the set of arenas that are read never shrinks, so a later snapshot has
+//! no smaller counters than an earlier one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use crate::applications::{App, Application};
+use crate::arena::{Owner, Role, state};
+use crate::catalogue::{
+    APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
+    WORKER_STATE, cell,
+};
+use crate::clock;
+use crate::events::Event;
+use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, header};
+use crate::running::Running;
+use crate::segment::{Fact, Segment};
+
+/// httpd's own view of its workers, from its scoreboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scoreboard {
+    /// By [`WORKER_STATE`].
+    pub workers: [u64; WORKER_STATE.values.len()],
+    /// By [`CONNECTION_STATE`]; `None` where the MPM is not asynchronous.
+    pub connections: Option<[u64; CONNECTION_STATE.values.len()]>,
+}
+
+/// A living child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Its number.
+    pub pid: u32,
+    /// What it does.
+    pub state: Role,
+    /// Configuration that it serves.
+    pub generation: u64,
+    /// Unix time of its start, nanoseconds.
+    pub started: u64,
+    /// Bytes; `None` where the kernel does not say.
+    pub resident: Option<u64>,
+}
+
+/// Cells that were added up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    cells: Vec<u128>,
+}
+
+impl Numbers {
+    fn new(count: usize) -> Self {
+        Self {
+            cells: vec![0; count],
+        }
+    }
+
+    /// A counter; a gauge as bits of an `i64`.
+    pub fn counter(&self, id: Id, series: usize) -> u128 {
+        self.cells[cell(id, series)]
+    }
+
+    /// A gauge.
+    pub fn gauge(&self, id: Id, series: usize) -> i64 {
+        (self.cells[cell(id, series)] as u64).cast_signed()
+    }
+
+    /// Buckets (not cumulative; the last is the one above all bounds) and sum of a histogram.
+    pub fn histogram(&self, id: Id, series: usize) -> (&[u128], u128) {
+        let count = id.family().cells_of_series();
+        let first = cell(id, series);
+        let (buckets, sum) = self.cells[first..first + count].split_at(count - 1);
+        (buckets, sum[0])
+    }
+
+    /// Adds those of another application, or takes them away.
+    pub fn merge(&mut self, other: &Numbers) {
+        for (to, from) in self.cells.iter_mut().zip(&other.cells) {
+            *to = to.wrapping_add(*from);
+        }
+    }
+}
+
+/// What is known of one application.
+#[derive(Clone, Debug)]
+pub struct ApplicationNumbers {
+    /// Its entry; the first of those that bear its label.
+    pub application: Application,
+    /// Its cells.
+    pub numbers: Numbers,
+    /// Unix time in nanoseconds at which its oldest and its newest living interpreter started.
+    pub interpreters_since: Option<(u64, u64)>,
+}
+
+/// The whole segment at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Stamp of that moment.
+    pub now: u64,
+    /// Unix time of that moment, nanoseconds.
+    pub unix: u64,
+    /// By label, `_other` among them.
+    pub applications: Vec<ApplicationNumbers>,
+    /// Cells that each arena has once.
+    pub process: Numbers,
+    /// Cells of the header.
+    pub header: Numbers,
+    /// Living children, by number.
+    pub children: Vec<Child>,
+    /// Running requests, oldest first.
+    pub running: Vec<Running>,
+    /// Requests of note, newest first.
+    pub events: Vec<Event>,
+    /// What the scoreboard says, where it was seen.
+    pub scoreboard: Option<Scoreboard>,
+    /// `MaxRequestWorkers`.
+    pub workers_limit: u64,
+    /// `ServerLimit`.
+    pub children_limit: u64,
+    /// `ThreadsPerChild`.
+    pub threads_per_child: u64,
+    /// Whether a child has several threads.
+    pub threaded: bool,
+    /// Whether there are several children.
+    pub forked: bool,
+    /// Facts about the server, by number.
+    pub facts: [String; 8],
+    /// Unix time at which the segment was made, nanoseconds.
+    pub start: u64,
+    /// Unix time at which the configuration was loaded, nanoseconds.
+    pub config_load: u64,
+    /// Number of the configuration.
+    pub generation: u64,
+    /// Arenas that are somebody's.
+    pub arenas_used: u64,
+    /// All arenas.
+    pub arenas: u64,
+    /// Most series that the applications' own metrics may have.
+    pub series_limit: u64,
+    /// Bytes of the segment.
+    pub mapped: u64,
+    /// Nanoseconds that the scrape before took.
+    pub last_scrape: u64,
+}
+
+impl Segment {
+    /// Reads everything.
+    pub fn snapshot(&self) -> Snapshot {
+        let geometry = self.geometry();
+        let known = self.applications();
+        let mut process = Numbers::new(PROCESS_CELLS);
+        let mut sums: Vec<_> = known
+            .iter()
+            .map(|application| ApplicationNumbers {
+                application: application.clone(),
+                numbers: Numbers::new(APPLICATION_CELLS),
+                interpreters_since: None,
+            })
+            .collect();
+        let mut children = Vec::new();
+        let mut running = Vec::new();
+        let mut used = 0;
+        for at in 0..geometry.arenas {
+            let entry = self.entry_cells(at);
+            let owner = entry[state::OWNER].load(Acquire);
+            let touched = entry[state::TOUCHED].load(Acquire);
+            let role = entry[state::ROLE].load(Relaxed);
+            if owner != 0 {
+                used += 1;
+                running.extend(self.running(at));
+            }
+            if owner != 0 && Role::is_process(role) {
+                children.push(child(owner, entry, role));
+            }
+            if touched != 0 || owner != 0 {
+                self.add_process_cells(at, &mut process);
+            }
+            for sum in &mut sums {
+                let app = usize::from(sum.application.app.number());
+                if touched & (1 << (app % 64)) != 0 {
+                    self.add_block(at, app, owner != 0, sum);
+                }
+            }
+        }
+        children.sort_unstable_by_key(|child| child.pid);
+        running.sort_unstable_by_key(|running| running.since);
+        let header_cells = (0..HEADER_CELLS).map(|at| self.get(header::CELLS + at).into());
+        Snapshot {
+            now: clock::now(),
+            unix: clock::unix(),
+            applications: by_label(sums),
+            process,
+            header: Numbers {
+                cells: header_cells.collect(),
+            },
+            children,
+            running,
+            events: self.events(),
+            scoreboard: self.scoreboard(),
+            workers_limit: self.get(header::WORKERS_LIMIT),
+            children_limit: self.get(header::CHILDREN_LIMIT),
+            threads_per_child: self.get(header::THREADS_PER_CHILD),
+            threaded: self.get(header::THREADED) != 0,
+            forked: self.get(header::FORKED) != 0,
+            facts: ALL_FACTS.map(|fact| self.fact(fact)),
+            start: self.get(header::START),
+            config_load: self.get(header::CONFIG_LOAD),
+            generation: self.generation(),
+            arenas_used: used,
+            arenas: geometry.arenas as u64,
+            series_limit: geometry.series as u64,
+            mapped: geometry.bytes() as u64,
+            last_scrape: self.get(header::LAST_SCRAPE),
+        }
+    }
+
+    fn add_process_cells(&self, arena: usize, sum: &mut Numbers) {
+        let at = self.geometry().arena(arena);
+        for (to, from) in sum.cells.iter_mut().zip(self.words(at, PROCESS_CELLS)) {
+            *to += u128::from(from.load(Relaxed));
+        }
+    }
+
+    /// Counters of every arena that was ever used, gauges only of those that are somebody's. The cells of
+    /// `wsgi_requests_total` come first, so that everything of a counted request is seen.
+    fn add_block(&self, arena: usize, app: usize, owned: bool, sum: &mut ApplicationNumbers) {
+        let at = self.geometry().arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
+        let block = self.words(at, BLOCK_WORDS);
+        for (at, to) in sum.numbers.cells.iter_mut().enumerate() {
+            let order = if at < REQUESTS_END { Acquire } else { Relaxed };
+            let value = block[at].load(order);
+            if !IS_GAUGE[at] {
+                *to += u128::from(value);
+            } else if owned {
+                *to = u128::from((*to as u64).wrapping_add(value));
+            }
+        }
+        let oldest = block[OLDEST_START].load(Relaxed);
+        if owned && oldest != 0 {
+            let newest = block[NEWEST_START].load(Relaxed);
+            let (a, b) = sum.interpreters_since.unwrap_or((oldest, newest));
+            sum.interpreters_since = Some((a.min(oldest), b.max(newest)));
+        }
+    }
+
+    /// Notes what the scoreboard says, for readers that cannot see it.
+    pub fn set_scoreboard(&self, scoreboard: &Scoreboard) {
+        for (at, &count) in scoreboard.workers.iter().enumerate() {
+            self.set(header::WORKERS + at, count);
+        }
+        for (at, &count) in scoreboard.connections.iter().flatten().enumerate() {
+            self.set(header::CONNECTIONS + at, count);
+        }
+        let known = 1 + u64::from(scoreboard.connections.is_some());
+        self.set(header::SCOREBOARD, known);
+    }
+
+    fn scoreboard(&self) -> Option<Scoreboard> {
+        let known = self.get(header::SCOREBOARD);
+        (known != 0).then(|| Scoreboard {
+            workers: std::array::from_fn(|at| self.get(header::WORKERS + at)),
+            connections: (known > 1)
+                .then(|| std::array::from_fn(|at| self.get(header::CONNECTIONS + at))),
+        })
+    }
+
+    /// Sets the limits of the MPM.
+    pub fn set_limits(
+        &self,
+        workers: u64,
+        children: u64,
+        threads: u64,
+        threaded: bool,
+        forked: bool,
+    ) {
+        self.set(header::WORKERS_LIMIT, workers);
+        self.set(header::CHILDREN_LIMIT, children);
+        self.set(header::THREADS_PER_CHILD, threads);
+        self.set(header::THREADED, threaded.into());
+        self.set(header::FORKED, forked.into());
+    }
+
+    /// A scrape has taken this many nanoseconds.
+    pub fn scraped(&self, nanoseconds: u64) {
+        self.set(header::LAST_SCRAPE, nanoseconds);
+    }
+}
+
+const ALL_FACTS: [Fact; 8] = [
+    Fact::Httpd,
+    Fact::Version,
+    Fact::Revision,
+    Fact::Rustc,
+    Fact::Mpm,
+    Fact::Python,
+    Fact::Implementation,
+    Fact::Gil,
+];
+
+impl Snapshot {
+    /// A fact; empty where nobody has set it.
+    pub fn fact(&self, fact: Fact) -> &str {
+        &self.facts[fact as usize]
+    }
+
+    /// The label of an application, for what names it by number.
+    pub fn label(&self, app: App) -> &str {
+        let with = |numbers: &&ApplicationNumbers| numbers.application.app == app;
+        match self.applications.iter().find(with) {
+            Some(numbers) => &numbers.application.label,
+            None => "_other",
+        }
+    }
+}
+
+/// Applications that two children entered at the same time are one.
+fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
+    let mut merged: BTreeMap<String, ApplicationNumbers> = BTreeMap::new();
+    for sum in sums {
+        match merged.get_mut(&sum.application.label) {
+            None => {
+                merged.insert(sum.application.label.clone(), sum);
+            }
+            Some(first) => {
+                first.numbers.merge(&sum.numbers);
+                let both = first.interpreters_since.into_iter();
+                first.interpreters_since = both
+                    .chain(sum.interpreters_since)
+                    .reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
+            }
+        }
+    }
+    merged.into_values().collect()
+}
+
+fn child(owner: u64, entry: &[std::sync::atomic::AtomicU64], role: u64) -> Child {
+    let pid = Owner::pid_of(owner);
+    Child {
+        pid,
+        state: match role {
+            role if role == Role::Starting as u64 => Role::Starting,
+            role if role == Role::Draining as u64 => Role::Draining,
+            _ => Role::Ready,
+        },
+        generation: entry[state::GENERATION].load(Relaxed),
+        started: entry[state::STARTED].load(Relaxed),
+        resident: resident(pid),
+    }
+}
+
+/// Second field of `/proc/<pid>/statm`, pages (proc(5)).
+fn resident(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Cells up to the end of `wsgi_requests_total`, which is the first family.
+const REQUESTS_END: usize = {
+    assert!(cell(Id::Requests, 0) == 0);
+    Id::Requests.family().series()
+};
+
+/// Whether a cell of an application block is a gauge.
+const IS_GAUGE: [bool; APPLICATION_CELLS] = {
+    let mut gauge = [false; APPLICATION_CELLS];
+    let mut at = 0;
+    while at < FAMILIES.len() {
+        let family = &FAMILIES[at];
+        if matches!(family.source, Source::Application) && matches!(family.kind, Kind::Gauge) {
+            let mut series = 0;
+            while series < family.series() {
+                gauge[cell(family.id, series)] = true;
+                series += 1;
+            }
+        }
+        at += 1;
+    }
+    gauge
+};

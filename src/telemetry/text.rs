@@ -1,0 +1,64 @@
+//! Text in words: its length, then its bytes. Readers believe neither.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Writes as much of `text` as fits.
+pub(crate) fn put(cells: &[AtomicU64], text: &[u8]) {
+    let Some((length, words)) = cells.split_first() else {
+        return;
+    };
+    let text = &text[..text.len().min(words.len() * 8)];
+    for (chunk, word) in text.chunks(8).zip(words) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_le_bytes(bytes), Relaxed);
+    }
+    length.store(text.len() as u64, Relaxed);
+}
+
+/// Reads it back, as somebody wrote it.
+pub(crate) fn bytes(cells: &[AtomicU64]) -> Vec<u8> {
+    let Some((length, words)) = cells.split_first() else {
+        return Vec::new();
+    };
+    let length = usize::try_from(length.load(Relaxed)).unwrap_or(0);
+    let bytes = words
+        .iter()
+        .flat_map(|word| word.load(Relaxed).to_le_bytes());
+    bytes.take(length).collect()
+}
+
+/// Reads it back; bytes that are not printable ASCII, or that would need escaping in an exposition, become `?`.
+pub(crate) fn get(cells: &[AtomicU64]) -> String {
+    let printable = |byte: u8| match byte {
+        b'"' | b'\\' => '?',
+        b' '..=b'~' => char::from(byte),
+        _ => '?',
+    };
+    bytes(cells).into_iter().map(printable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_come_back_and_lies_do_no_harm() {
+        let cells: [AtomicU64; 4] = std::array::from_fn(|_| AtomicU64::new(u64::MAX));
+        for text in [
+            "",
+            "a",
+            "12345678",
+            "a text of 24 characters.",
+            "one that is much too long for it",
+        ] {
+            put(&cells, text.as_bytes());
+            assert_eq!(get(&cells), text[..text.len().min(24)]);
+        }
+        put(&cells, b"<\"\\\n\xff>");
+        assert_eq!(get(&cells), "<????>");
+        cells[0].store(u64::MAX, Relaxed);
+        assert_eq!(get(&cells).len(), 24);
+        assert_eq!(get(&[]), "");
+    }
+}

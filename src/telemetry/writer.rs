@@ -1,0 +1,140 @@
+//! The arenas of this process: one for the child itself, one for each thread that records.
+//!
+//! A thread takes its arena at its first record and keeps it; when it ends, the arena goes to the next new thread of the
+//! process. It never goes back to the segment from here: only the parent frees arenas, once nothing of the child can
+//! write any more.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::arena::{Arena, Owner, Role};
+use crate::segment::Segment;
+
+struct Writer {
+    segment: Segment,
+    owner: Owner,
+    process: Arena,
+    /// Arenas of threads that have ended.
+    spare: Mutex<Vec<u32>>,
+}
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// Set in a process that the application forked, whose memory is a copy of its parent's: it must not write.
+static DETACHED: AtomicBool = AtomicBool::new(false);
+
+/// How long a thread without an arena of its own waits before it tries again, nanoseconds.
+const RETRY: u64 = 1_000_000_000;
+
+thread_local! {
+    static MINE: Cell<Option<Arena>> = const { Cell::new(None) };
+    /// When this thread last found no arena.
+    static TRIED: Cell<u64> = const { Cell::new(0) };
+    /// Gives the arena to the next thread when this one ends.
+    static KEEPER: Keeper = const { Keeper(Cell::new(None)) };
+}
+
+struct Keeper(Cell<Option<u32>>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        MINE.set(None);
+        if let Some(writer) = WRITER.get()
+            && let Some(index) = self.0.get()
+            && !DETACHED.load(Relaxed)
+        {
+            spare(writer).push(index);
+        }
+    }
+}
+
+fn spare(writer: &Writer) -> std::sync::MutexGuard<'_, Vec<u32>> {
+    writer.spare.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes this process, which serves the configuration `generation`, one that records. A second call (httpd run as one
+/// process starts again in it) changes nothing.
+pub fn start(segment: Segment, generation: u64) {
+    WRITER.get_or_init(|| {
+        let owner = Owner::of_this_process(generation);
+        let index = segment.claim(owner, 0, Role::Starting);
+        Writer {
+            segment,
+            owner,
+            process: segment.process_arena_of(index.unwrap_or(0)),
+            spare: Mutex::new(Vec::new()),
+        }
+    });
+}
+
+/// Nothing of this process is recorded any more. For the child's side of a fork, so without a lock.
+pub fn detach() {
+    DETACHED.store(true, Relaxed);
+}
+
+fn writer() -> Option<&'static Writer> {
+    if DETACHED.load(Relaxed) {
+        None
+    } else {
+        WRITER.get()
+    }
+}
+
+/// Who this process is to the segment.
+pub fn owner() -> Option<Owner> {
+    writer().map(|writer| writer.owner)
+}
+
+/// The arena of the child as a whole, which all threads may write to.
+pub fn process() -> Option<Arena> {
+    writer().map(|writer| writer.process)
+}
+
+/// Says what the child is now.
+pub fn set_role(role: Role) {
+    // The spill arena is nobody's.
+    if let Some(writer) = writer()
+        && writer.process.index() != 0
+    {
+        writer.process.set_role(role);
+    }
+}
+
+/// The arena of the calling thread; `now` is a stamp of this moment. `None` where this process does not record.
+#[inline]
+pub fn arena(now: u64) -> Option<Arena> {
+    if DETACHED.load(Relaxed) {
+        return None;
+    }
+    match MINE.get() {
+        Some(arena) => Some(arena),
+        None => WRITER.get().map(|writer| first(writer, now)),
+    }
+}
+
+#[cold]
+fn first(writer: &Writer, now: u64) -> Arena {
+    let tried = TRIED.get();
+    if tried != 0 && now.wrapping_sub(tried) < RETRY {
+        return writer.segment.spill();
+    }
+    let reused = spare(writer).pop();
+    let index = reused.or_else(|| {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        writer
+            .segment
+            .claim(writer.owner, thread.cast_unsigned(), Role::Thread)
+    });
+    let Some(index) = index else {
+        TRIED.set(now.max(1));
+        return writer.segment.spill();
+    };
+    let arena = writer.segment.arena_of(index);
+    // While the thread ends its keeper may be gone already; the arena is then lost to this child until it ends.
+    let kept = KEEPER.try_with(|keeper| keeper.0.set(Some(index)));
+    if kept.is_ok() {
+        MINE.set(Some(arena));
+    }
+    arena
+}
