@@ -13,11 +13,11 @@ use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
 };
-use crate::clock;
 use crate::events::Event;
 use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, header};
 use crate::running::Running;
 use crate::segment::{Fact, Segment};
+use crate::{clock, map};
 
 /// httpd's own view of its workers, from its scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,11 @@ impl Numbers {
         let first = cell(id, series);
         let (buckets, sum) = self.cells[first..first + count].split_at(count - 1);
         (buckets, sum[0])
+    }
+
+    /// Whether nothing was ever counted.
+    pub(crate) fn are_zero(&self) -> bool {
+        self.cells.iter().all(|&cell| cell == 0)
     }
 
     /// Adds those of another application, or takes them away.
@@ -138,8 +143,12 @@ pub struct Snapshot {
     pub arenas: u64,
     /// Most series that the applications' own metrics may have.
     pub series_limit: u64,
+    /// Series that they have.
+    pub series_used: u64,
     /// Bytes of the segment.
     pub mapped: u64,
+    /// Bytes of it that are in memory; `None` where the kernel does not say.
+    pub resident: Option<u64>,
     /// Nanoseconds that the scrape before took.
     pub last_scrape: u64,
 }
@@ -173,7 +182,8 @@ impl Segment {
             if owner != 0 && Role::is_process(role) {
                 children.push(child(owner, entry, role));
             }
-            if touched != 0 || owner != 0 {
+            // Also those of threads and children that have ended, whose entries are free again.
+            if at == 0 || owner != 0 || entry[state::STARTED].load(Relaxed) != 0 {
                 self.add_process_cells(at, &mut process);
             }
             for sum in &mut sums {
@@ -210,7 +220,9 @@ impl Segment {
             arenas_used: used,
             arenas: geometry.arenas as u64,
             series_limit: geometry.series as u64,
+            series_used: 0,
             mapped: geometry.bytes() as u64,
+            resident: map::resident(self.cells()),
             last_scrape: self.get(header::LAST_SCRAPE),
         }
     }

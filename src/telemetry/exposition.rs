@@ -1,0 +1,105 @@
+//! The page that a scrape gets: family by family in the order of the catalogue, then the applications' own metrics.
+//!
+//! What comes from the segment may be anything, since every child can write there: names and numbers are only printed
+//! as what they should be, and no two series of a page are the same.
+
+mod derived;
+mod page;
+
+use crate::catalogue::{ANSWERED, CODE, FAMILIES, Family, Id, Kind, METHOD, Source, Unit, value};
+use crate::negotiate::Format;
+use crate::snapshot::{ApplicationNumbers, Numbers, Snapshot};
+
+use page::{FamilyLines, Page, Seconds, Type};
+
+/// Writes the page.
+pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
+    let mut page = Page::new(format, out);
+    let applications = derived::Applications::of(snapshot);
+    for family in FAMILIES {
+        let kind = type_of(family);
+        let name = family.name.strip_suffix(kind.suffix());
+        let mut lines = page.family(name.unwrap_or(family.name), kind, family.help);
+        match family.source {
+            Source::Application => {
+                for application in applications.shown() {
+                    write_cells(&mut lines, family, Some(application), &application.numbers);
+                }
+            }
+            Source::Process => write_cells(&mut lines, family, None, &snapshot.process),
+            Source::Header => write_cells(&mut lines, family, None, &snapshot.header),
+            Source::Derived => derived::write(&mut lines, family, &applications, snapshot),
+        }
+    }
+    page.end();
+}
+
+fn type_of(family: &Family) -> Type {
+    match family.kind {
+        Kind::Counter => Type::Counter,
+        Kind::Gauge if family.name.ends_with("_info") => Type::Info,
+        Kind::Gauge => Type::Gauge,
+        Kind::Histogram(_) => Type::Histogram,
+    }
+}
+
+/// All series of a family that has cells.
+fn write_cells(
+    lines: &mut FamilyLines<'_, '_>,
+    family: &Family,
+    application: Option<&ApplicationNumbers>,
+    numbers: &Numbers,
+) {
+    let app = application.map(|application| application.application.label.as_str());
+    for series in 0..family.series() {
+        if family.sparse && !is_kept(family, app, series) && is_unseen(family, series, numbers) {
+            continue;
+        }
+        let values = family.values(series);
+        let names = family.labels.iter().map(|label| label.name);
+        let labels = app.map(|app| ("app", app)).into_iter();
+        let labels = lines.labels(labels.chain(names.zip(values)));
+        match family.kind {
+            Kind::Counter => {
+                let count = numbers.counter(family.id, series);
+                match family.unit {
+                    Unit::Seconds => lines.sample(&labels, Seconds(count)),
+                    Unit::Count | Unit::Bytes => lines.sample(&labels, count),
+                }
+            }
+            Kind::Gauge => lines.sample(&labels, numbers.gauge(family.id, series)),
+            Kind::Histogram(buckets) => {
+                let (counts, sum) = numbers.histogram(family.id, series);
+                let bounds = buckets.le().iter().copied();
+                lines.histogram(&labels, bounds, counts.iter(), Seconds(sum));
+            }
+        }
+    }
+}
+
+/// Combinations that are there before anything happened, so that there is a rate before the first error.
+fn is_kept(family: &Family, app: Option<&str>, series: usize) -> bool {
+    if app == Some(OTHER) {
+        return false;
+    }
+    match family.id {
+        Id::Requests => KEPT_REQUESTS.contains(&series),
+        Id::RequestDuration => KEPT_DURATIONS.contains(&series),
+        _ => false,
+    }
+}
+
+fn is_unseen(family: &Family, series: usize, numbers: &Numbers) -> bool {
+    match family.kind {
+        Kind::Histogram(_) => {
+            let (buckets, sum) = numbers.histogram(family.id, series);
+            sum == 0 && buckets.iter().all(|&count| count == 0)
+        }
+        Kind::Counter | Kind::Gauge => numbers.counter(family.id, series) == 0,
+    }
+}
+
+const OTHER: &str = "_other";
+const GET: usize = value(METHOD, "GET") * CODE.values.len();
+const KEPT_REQUESTS: [usize; 2] = [GET + value(CODE, "2xx"), GET + value(CODE, "5xx")];
+const KEPT_DURATIONS: [usize; 2] = [value(ANSWERED, "2xx"), value(ANSWERED, "5xx")];

@@ -1,0 +1,200 @@
+//! Families that have no cells: what is worked out of the whole snapshot.
+
+use std::collections::BTreeMap;
+
+use crate::arena::Role;
+use crate::catalogue::{
+    ARENA_STATE, CHILD_STATE, CONNECTION_STATE, Family, Id, Label, SEGMENT_SIZE, WORKER_STATE,
+};
+use crate::segment::Fact;
+use crate::snapshot::{ApplicationNumbers, Snapshot};
+
+use super::OTHER;
+use super::page::{FamilyLines, Seconds};
+
+/// The applications of a snapshot, and what each runs.
+pub(super) struct Applications<'s> {
+    snapshot: &'s Snapshot,
+    /// Running requests, and when the oldest began.
+    running: BTreeMap<&'s str, (u64, u64)>,
+}
+
+impl<'s> Applications<'s> {
+    pub(super) fn of(snapshot: &'s Snapshot) -> Self {
+        let mut running = BTreeMap::new();
+        for request in &snapshot.running {
+            let (count, oldest) = running
+                .entry(snapshot.label(request.app))
+                .or_insert((0, request.since));
+            *count += 1;
+            *oldest = request.since.min(*oldest);
+        }
+        Self { snapshot, running }
+    }
+
+    /// Those that are shown: all, but `_other` only once it has counted anything.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &'s ApplicationNumbers> {
+        let applications = self.snapshot.applications.iter();
+        applications.filter(|application| {
+            let label = application.application.label.as_str();
+            label != OTHER || self.running.contains_key(label) || !application.numbers.are_zero()
+        })
+    }
+}
+
+/// The samples of one of these families.
+pub(super) fn write(
+    lines: &mut FamilyLines<'_, '_>,
+    family: &Family,
+    applications: &Applications<'_>,
+    snapshot: &Snapshot,
+) {
+    match family.id {
+        Id::RequestsInFlight
+        | Id::OldestRequestAge
+        | Id::InterpreterOldestStart
+        | Id::InterpreterNewestStart
+        | Id::ApplicationInfo => {
+            for application in applications.shown() {
+                write_application(lines, family, applications, application);
+            }
+        }
+        Id::PythonInfo => {
+            let facts = [Fact::Python, Fact::Implementation, Fact::Gil];
+            if facts.iter().any(|&fact| !snapshot.fact(fact).is_empty()) {
+                info(lines, family, &facts.map(|fact| snapshot.fact(fact)));
+            }
+        }
+        Id::MpmInfo => {
+            let text = |is: bool| if is { "true" } else { "false" };
+            let (threaded, forked) = (text(snapshot.threaded), text(snapshot.forked));
+            info(lines, family, &[snapshot.fact(Fact::Mpm), threaded, forked]);
+        }
+        Id::BuildInfo => {
+            let facts = [Fact::Version, Fact::Revision, Fact::Rustc, Fact::Httpd];
+            info(lines, family, &facts.map(|fact| snapshot.fact(fact)));
+        }
+        Id::Children => {
+            let of = |role| {
+                snapshot
+                    .children
+                    .iter()
+                    .filter(move |child| child.state == role)
+            };
+            let roles = [Role::Starting, Role::Ready, Role::Draining];
+            by_label(
+                lines,
+                &CHILD_STATE,
+                roles.map(|role| of(role).count() as u64),
+            );
+        }
+        Id::MpmWorkers => {
+            if let Some(scoreboard) = &snapshot.scoreboard {
+                by_label(lines, &WORKER_STATE, scoreboard.workers);
+            }
+        }
+        Id::MpmConnections => {
+            let scoreboard = snapshot.scoreboard.as_ref();
+            if let Some(connections) = scoreboard.and_then(|scoreboard| scoreboard.connections) {
+                by_label(lines, &CONNECTION_STATE, connections);
+            }
+        }
+        Id::MetricsArenas => {
+            let free = snapshot.arenas.saturating_sub(snapshot.arenas_used);
+            by_label(lines, &ARENA_STATE, [snapshot.arenas_used, free]);
+        }
+        Id::MetricsSegment => {
+            let sizes = [Some(snapshot.mapped), snapshot.resident];
+            by_label(lines, &SEGMENT_SIZE, sizes.into_iter().flatten());
+        }
+        _ => {
+            if let Some(number) = number(family.id, snapshot) {
+                let labels = lines.labels(std::iter::empty());
+                match family.unit {
+                    crate::catalogue::Unit::Seconds => lines.sample(&labels, Seconds(number)),
+                    _ => lines.sample(&labels, number),
+                }
+            }
+        }
+    }
+}
+
+/// The families that are one number.
+fn number(id: Id, snapshot: &Snapshot) -> Option<u128> {
+    let memory = || snapshot.children.iter().filter_map(|child| child.resident);
+    Some(match id {
+        Id::ChildrenMemory => memory().map(u128::from).sum(),
+        Id::ChildMemoryMax => memory().max().unwrap_or(0).into(),
+        Id::MpmWorkersLimit => snapshot.workers_limit.into(),
+        Id::MpmChildrenLimit => snapshot.children_limit.into(),
+        Id::MpmThreadsPerChild => snapshot.threads_per_child.into(),
+        Id::ServerStart => snapshot.start.into(),
+        Id::ConfigGeneration => snapshot.generation.into(),
+        Id::ConfigLoad => snapshot.config_load.into(),
+        Id::MetricsSeries => snapshot.series_used.into(),
+        Id::MetricsSeriesLimit => snapshot.series_limit.into(),
+        Id::MetricsLastScrape => snapshot.last_scrape.into(),
+        _ => return None,
+    })
+}
+
+fn write_application(
+    lines: &mut FamilyLines<'_, '_>,
+    family: &Family,
+    applications: &Applications<'_>,
+    numbers: &ApplicationNumbers,
+) {
+    let application = &numbers.application;
+    let app = application.label.as_str();
+    let labels = lines.labels([("app", app)].into_iter());
+    let running = applications.running.get(app);
+    match family.id {
+        Id::RequestsInFlight => lines.sample(&labels, running.map_or(0, |(count, _)| *count)),
+        Id::OldestRequestAge => {
+            let age = running.map_or(0, |(_, oldest)| {
+                applications.snapshot.now.saturating_sub(*oldest)
+            });
+            lines.sample(&labels, Seconds(age.into()));
+        }
+        Id::InterpreterOldestStart | Id::InterpreterNewestStart => {
+            if let Some((oldest, newest)) = numbers.interpreters_since {
+                let oldest_wanted = family.id == Id::InterpreterOldestStart;
+                lines.sample(
+                    &labels,
+                    Seconds(if oldest_wanted { oldest } else { newest }.into()),
+                );
+            }
+        }
+        // Requests of applications that found no entry have no configuration in common.
+        _ if app == OTHER => {}
+        _ => {
+            let interpreter = match application.group.as_str() {
+                "" => "main",
+                group => group,
+            };
+            let values = [application.mount.as_str(), &application.script, interpreter];
+            let names = family.labels.iter().map(|label| label.name);
+            let labels = [("app", app)].into_iter().chain(names.zip(values));
+            let labels = lines.labels(labels);
+            lines.sample(&labels, 1);
+        }
+    }
+}
+
+fn info(lines: &mut FamilyLines<'_, '_>, family: &Family, values: &[&str]) {
+    let names = family.labels.iter().map(|label| label.name);
+    let labels = lines.labels(names.zip(values.iter().copied()));
+    lines.sample(&labels, 1);
+}
+
+/// One sample for each value of the only label.
+fn by_label(
+    lines: &mut FamilyLines<'_, '_>,
+    label: &Label,
+    numbers: impl IntoIterator<Item = u64>,
+) {
+    for (value, number) in label.values.iter().zip(numbers) {
+        let labels = lines.labels([(label.name, *value)].into_iter());
+        lines.sample(&labels, number);
+    }
+}
