@@ -1,0 +1,3 @@
+//! Plots.
+
+fn main() {}

@@ -1,0 +1,401 @@
+//! Reads PromQL against the catalogue: metrics, labels and label values have to exist.
+
+use promql_parser::label::{MatchOp, Matcher};
+pub(crate) use promql_parser::parser::Expr;
+use promql_parser::parser::{
+    self, AggregateExpr, BinaryExpr, Call, LabelModifier, VectorMatchCardinality, VectorSelector,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use wsgi_dashboards::alerts::ALERTS;
+use wsgi_dashboards::parameters::Parameters;
+use wsgi_dashboards::rules::RECORDINGS;
+use wsgi_dashboards::{Choice, UNUSED, dashboards, queries};
+use wsgi_telemetry::catalogue::{self, FAMILIES, Family, Kind};
+
+type Labels = BTreeSet<String>;
+
+/// The expression of a query with Grafana's variables in it.
+pub(crate) fn parse(expr: &str) -> Result<Expr, String> {
+    parser::parse(&Choice::everything("5m").fill(expr))
+}
+
+/// Calls `visit` with every node and the one above it.
+pub(crate) fn walk<'a>(
+    node: &'a Expr,
+    parent: Option<&'a Expr>,
+    visit: &mut impl FnMut(&'a Expr, Option<&'a Expr>),
+) {
+    visit(node, parent);
+    match node {
+        Expr::Aggregate(it) => {
+            walk(&it.expr, Some(node), visit);
+            if let Some(parameter) = &it.param {
+                walk(parameter, Some(node), visit);
+            }
+        }
+        Expr::Unary(it) => walk(&it.expr, Some(node), visit),
+        Expr::Binary(it) => {
+            walk(&it.lhs, Some(node), visit);
+            walk(&it.rhs, Some(node), visit);
+        }
+        Expr::Paren(it) => walk(&it.expr, Some(node), visit),
+        Expr::Subquery(it) => walk(&it.expr, Some(node), visit),
+        Expr::Call(it) => it
+            .args
+            .args
+            .iter()
+            .for_each(|argument| walk(argument, Some(node), visit)),
+        Expr::NumberLiteral(_)
+        | Expr::StringLiteral(_)
+        | Expr::VectorSelector(_)
+        | Expr::MatrixSelector(_)
+        | Expr::Extension(_) => {}
+    }
+}
+
+/// The family behind the name of a series, and whether it has the label `le`.
+fn family(series: &str) -> Result<(&'static Family, bool), String> {
+    if let Some(family) = catalogue::by_name(series) {
+        return match family.kind {
+            Kind::Histogram(_) => Err(format!(
+                "{series} is a histogram: it has no series of that name"
+            )),
+            Kind::Counter | Kind::Gauge => Ok((family, false)),
+        };
+    }
+    for suffix in ["_bucket", "_sum", "_count"] {
+        let Some(family) = series.strip_suffix(suffix).and_then(catalogue::by_name) else {
+            continue;
+        };
+        if let Kind::Histogram(_) = family.kind {
+            return Ok((family, suffix == "_bucket"));
+        }
+    }
+    Err(format!("there is no metric {series}"))
+}
+
+/// What is known when an expression is read.
+#[derive(Default)]
+struct Reader {
+    /// Recorded series and their labels.
+    recorded: BTreeMap<&'static str, Labels>,
+    /// The families met.
+    met: BTreeSet<&'static str>,
+}
+
+impl Reader {
+    /// The labels of what an expression returns, or what is wrong with it.
+    fn labels(&mut self, expr: &Expr) -> Result<Labels, String> {
+        match expr {
+            Expr::VectorSelector(selector) => self.selector(selector),
+            Expr::MatrixSelector(matrix) => self.selector(&matrix.vs),
+            Expr::Aggregate(it) => self.aggregate(it),
+            Expr::Binary(it) => self.binary(it),
+            Expr::Call(it) => self.call(it),
+            Expr::Unary(it) => self.labels(&it.expr),
+            Expr::Paren(it) => self.labels(&it.expr),
+            Expr::Subquery(it) => self.labels(&it.expr),
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) => Ok(Labels::new()),
+            Expr::Extension(_) => Err("an extension of the parser".into()),
+        }
+    }
+
+    fn selector(&mut self, selector: &VectorSelector) -> Result<Labels, String> {
+        let name = selector
+            .name
+            .as_deref()
+            .ok_or("a selector without a metric")?;
+        let server = ["job", "instance"].map(str::to_owned);
+        if name == "up" {
+            return Ok(server.into());
+        }
+        if let Some(labels) = self.recorded.get(name) {
+            return Ok(labels.clone());
+        }
+        let (family, buckets) = family(name)?;
+        self.met.insert(family.name);
+        let mut labels = Labels::from(server);
+        labels.extend(family.labels.iter().map(|label| label.name.to_owned()));
+        labels.extend(family.has_app().then(|| "app".to_owned()));
+        labels.extend(buckets.then(|| "le".to_owned()));
+        for matcher in &selector.matchers.matchers {
+            if !labels.contains(&matcher.name) {
+                return Err(format!("{name} has no label {}", matcher.name));
+            }
+            values_exist(family, matcher)?;
+        }
+        Ok(labels)
+    }
+
+    fn aggregate(&mut self, it: &AggregateExpr) -> Result<Labels, String> {
+        let inner = self.labels(&it.expr)?;
+        match &it.modifier {
+            None => Ok(Labels::new()),
+            Some(LabelModifier::Include(by)) => subset(&by.labels, &inner),
+            Some(LabelModifier::Exclude(without)) => {
+                let without = subset(&without.labels, &inner)?;
+                Ok(&inner - &without)
+            }
+        }
+    }
+
+    fn binary(&mut self, it: &BinaryExpr) -> Result<Labels, String> {
+        let (left, right) = (self.labels(&it.lhs)?, self.labels(&it.rhs)?);
+        let scalar = |expr: &Expr| expr.value_type() == parser::value::ValueType::Scalar;
+        if scalar(&it.lhs) || scalar(&it.rhs) {
+            return Ok(&left | &right);
+        }
+        if it.op.to_string() == "or" {
+            return Ok(&left | &right);
+        }
+        let modifier = it.modifier.as_ref();
+        match modifier.and_then(|it| it.matching.as_ref()) {
+            None if left != right => Err(format!(
+                "{left:?} on one side and {right:?} on the other never match"
+            )),
+            None => Ok(left),
+            Some(LabelModifier::Exclude(_)) => Err("ignoring(...) is not read here yet".into()),
+            Some(LabelModifier::Include(on)) => {
+                let on = subset(&on.labels, &left).and(subset(&on.labels, &right))?;
+                Ok(match modifier.map(|it| &it.card) {
+                    Some(VectorMatchCardinality::ManyToOne(_)) => left,
+                    Some(VectorMatchCardinality::OneToMany(_)) => right,
+                    _ => on,
+                })
+            }
+        }
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Labels, String> {
+        let mut labels = Labels::new();
+        for argument in &call.args.args {
+            labels.extend(self.labels(argument)?);
+        }
+        match call.func.name {
+            "histogram_quantile" if !labels.remove("le") => {
+                Err("histogram_quantile without le".into())
+            }
+            "absent" => match &*call.args.args[0] {
+                Expr::VectorSelector(selector) => {
+                    let equal = selector
+                        .matchers
+                        .matchers
+                        .iter()
+                        .filter(|it| it.op == MatchOp::Equal);
+                    Ok(equal.map(|it| it.name.clone()).collect())
+                }
+                _ => Err("absent() of more than a selector".into()),
+            },
+            "label_replace" => match &*call.args.args[1] {
+                Expr::StringLiteral(label) => {
+                    labels.insert(label.val.clone());
+                    Ok(labels)
+                }
+                _ => Err("label_replace with a label that is worked out".into()),
+            },
+            _ => Ok(labels),
+        }
+    }
+}
+
+fn subset(wanted: &[String], of: &Labels) -> Result<Labels, String> {
+    match wanted.iter().find(|label| !of.contains(*label)) {
+        Some(label) => Err(format!("there is no label {label} here, only {of:?}")),
+        None => Ok(wanted.iter().cloned().collect()),
+    }
+}
+
+/// A matcher that names a value which never occurs selects nothing, or everything.
+fn values_exist(family: &Family, matcher: &Matcher) -> Result<(), String> {
+    let known: Vec<&str> = match (
+        family.kind,
+        family
+            .labels
+            .iter()
+            .find(|label| label.name == matcher.name),
+    ) {
+        (Kind::Histogram(buckets), None) if matcher.name == "le" => buckets.le().to_vec(),
+        (_, Some(label)) if !label.values.is_empty() => label.values.to_vec(),
+        _ => return Ok(()),
+    };
+    let values: Vec<&str> = match &matcher.op {
+        MatchOp::Equal | MatchOp::NotEqual => vec![&matcher.value],
+        MatchOp::Re(_) | MatchOp::NotRe(_) => matcher.value.split('|').collect(),
+    };
+    match values.iter().find(|value| !known.contains(value)) {
+        Some(value) => Err(format!(
+            "{}: {} is never {value}, but one of {known:?}",
+            family.name, matcher.name
+        )),
+        None => Ok(()),
+    }
+}
+
+impl Reader {
+    fn read(&mut self, expr: &str) -> Result<Labels, String> {
+        parse(expr)
+            .and_then(|parsed| self.labels(&parsed))
+            .map_err(|error| format!("{expr}\n{error}"))
+    }
+
+    /// A reader that knows the recorded series, and has read them.
+    fn with_recordings() -> Result<Reader, String> {
+        let mut reader = Reader::default();
+        for rule in RECORDINGS {
+            let labels = reader.read(rule.expr)?;
+            let level: Labels = rule
+                .name
+                .split(':')
+                .next()
+                .unwrap()
+                .split('_')
+                .map(str::to_owned)
+                .collect();
+            if labels != level {
+                return Err(format!(
+                    "{} promises {level:?} and has {labels:?}",
+                    rule.name
+                ));
+            }
+            reader.recorded.insert(rule.name, labels);
+        }
+        Ok(reader)
+    }
+}
+
+#[test]
+fn queries_name_what_exists() {
+    let mut reader = Reader::default();
+    for query in queries() {
+        if let Err(error) = reader.read(&query.expr) {
+            panic!("{} › {}: {error}", query.dashboard, query.panel);
+        }
+    }
+}
+
+#[test]
+fn legends_name_labels_of_their_series() {
+    for dashboard in dashboards() {
+        for panel in dashboard.panels() {
+            for target in panel.targets {
+                let labels = Reader::default().read(&target.grafana()).unwrap();
+                let named: Labels = target
+                    .legend
+                    .split("{{")
+                    .skip(1)
+                    .map(|rest| rest.split("}}").next().unwrap().to_owned())
+                    .collect();
+                assert!(
+                    named.is_subset(&labels),
+                    "{}: {} of {labels:?}",
+                    panel.title,
+                    target.legend
+                );
+                // Two series of one name could not be told apart.
+                assert!(
+                    panel.instant() || named == labels,
+                    "{}: {} lacks some of {labels:?}",
+                    panel.title,
+                    target.legend
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rules_name_what_exists() {
+    let mut reader = Reader::with_recordings().unwrap();
+    for alert in ALERTS {
+        let labels = reader
+            .read(&(alert.expr)(&Parameters::default()))
+            .unwrap_or_else(|error| panic!("{}: {error}", alert.name));
+        for template in [alert.summary, alert.description] {
+            for (at, marker) in template.match_indices("$labels.") {
+                let label: String = template[at + marker.len()..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                assert!(
+                    labels.contains(&label),
+                    "{}: {label} of {labels:?}",
+                    alert.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_family_is_shown_or_has_a_reason_not_to_be() {
+    let mut reader = Reader::with_recordings().unwrap();
+    // What is recorded only is not shown yet.
+    reader.met.clear();
+    for query in queries() {
+        reader.read(&query.expr).unwrap();
+    }
+    for alert in ALERTS {
+        reader.read(&(alert.expr)(&Parameters::default())).unwrap();
+    }
+    for family in FAMILIES {
+        let reason = UNUSED.iter().find(|(name, _)| *name == family.name);
+        match (reader.met.contains(family.name), reason) {
+            (true, None) | (false, Some(_)) => {}
+            (false, None) => panic!(
+                "{} is neither in a dashboard nor in an alert nor in UNUSED",
+                family.name
+            ),
+            (true, Some(_)) => panic!("{} is used: take it out of UNUSED", family.name),
+        }
+    }
+    for (name, reason) in UNUSED {
+        assert!(
+            catalogue::by_name(name).is_some() && !reason.is_empty(),
+            "{name}"
+        );
+    }
+}
+
+/// The reader can tell right from wrong.
+#[test]
+fn mistakes_are_found() {
+    let mistakes = [
+        ("sum by (app) (rate(wsgi_request_total[5m]))", "no metric"),
+        ("rate(wsgi_request_duration_seconds[5m])", "histogram"),
+        ("rate(wsgi_requests_total_sum[5m])", "no metric"),
+        (
+            r#"rate(wsgi_requests_total{status="5xx"}[5m])"#,
+            "no label status",
+        ),
+        (r#"rate(wsgi_requests_total{code="500"}[5m])"#, "never 500"),
+        (
+            r#"rate(wsgi_requests_total{code=~"5xx|non"}[5m])"#,
+            "never non",
+        ),
+        (
+            r#"rate(wsgi_gil_wait_seconds_bucket{le="0.005"}[5m])"#,
+            "never 0.005",
+        ),
+        (
+            "sum by (pool) (rate(wsgi_requests_total[5m]))",
+            "no label pool",
+        ),
+        (
+            "histogram_quantile(0.9, sum by (app) (rate(wsgi_gil_wait_seconds_bucket[5m])))",
+            "without le",
+        ),
+        (
+            "sum by (app) (wsgi_requests_in_flight) / sum by (instance) (wsgi_requests_in_flight)",
+            "never match",
+        ),
+        (
+            "sum by (app) (wsgi_requests_in_flight) / on (app) sum (wsgi_children)",
+            "no label app",
+        ),
+        ("sum by (app (wsgi_requests_in_flight)", "unclosed"),
+    ];
+    for (expr, complaint) in mistakes {
+        let error = Reader::default().read(expr).expect_err(expr);
+        assert!(error.contains(complaint), "{error} should say: {complaint}");
+    }
+}
