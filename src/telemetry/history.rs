@@ -1,0 +1,266 @@
+//! What the applications did in the last minutes: a ring of samples that the parent takes every few seconds.
+//!
+//! A sample is a time (0 while it is written; odd where it only begins a series, because nothing is known of the time
+//! before) and four words for each application. Only the parent writes it. The parent is root and children can write
+//! anything anywhere here, so it believes nothing of what it reads: numbers are added, subtracted and put back, and none
+//! of them says where.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+
+use crate::arena::state;
+use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, cell, value};
+use crate::clock;
+use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS, header};
+use crate::quantile::{count, quantile};
+use crate::segment::Segment;
+
+/// What one application did in one interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Interval {
+    /// Finished requests.
+    pub requests: u64,
+    /// Those of them that ended with 5xx, or without a status.
+    pub errors: u64,
+    /// Those whose duration was measured: all that were answered.
+    pub answered: u64,
+    /// Seconds that those took together.
+    pub sum: f64,
+    /// Seconds that half of them did not exceed.
+    pub p50: f64,
+    /// Seconds that 99 % of them did not exceed.
+    pub p99: f64,
+}
+
+impl Interval {
+    /// Both together. The median of two intervals is taken to lie between theirs, by weight, and the 99th percentile is
+    /// the greater one, below which that of both together lies for certain.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let (a, b) = (self.answered as f64, other.answered as f64);
+        let p50 = if a + b > 0.0 {
+            (self.p50 * a + other.p50 * b) / (a + b)
+        } else {
+            0.0
+        };
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            errors: self.errors.saturating_add(other.errors),
+            answered: self.answered.saturating_add(other.answered),
+            sum: self.sum + other.sum,
+            p50,
+            p99: self.p99.max(other.p99),
+        }
+    }
+}
+
+/// One interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Unix time of its end, nanoseconds.
+    pub at: u64,
+    /// How long it was, seconds.
+    pub seconds: f64,
+    /// What the applications did, by label; those that did nothing are left out.
+    pub applications: BTreeMap<String, Interval>,
+}
+
+/// Least nanoseconds between two samples.
+const LEAST: u64 = 5_000_000_000;
+
+/// Longest believed interval, nanoseconds: after that, somebody has changed the clock.
+const LONGEST: u64 = 3_600_000_000_000;
+
+/// Takes the samples. For the parent, which keeps it to itself.
+#[derive(Default)]
+pub struct Sampler {
+    before: Option<(u64, Vec<Sums>)>,
+    /// Where the next sample goes.
+    next: Option<usize>,
+}
+
+/// Counters of one application over all arenas.
+#[derive(Clone, Default)]
+struct Sums {
+    requests: u64,
+    errors: u64,
+    buckets: [u128; BUCKETS],
+    sum: u64,
+}
+
+const BUCKETS: usize = Buckets::Latency.cells() - 1;
+
+impl Sampler {
+    /// One that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes what happened since the last sample, unless that was only just taken.
+    pub fn sample(&mut self, segment: &Segment) {
+        self.sample_at(segment, clock::now(), clock::unix());
+    }
+
+    fn sample_at(&mut self, segment: &Segment, now: u64, unix: u64) {
+        if let Some((at, _)) = &self.before
+            && now.saturating_sub(*at) < LEAST
+        {
+            return;
+        }
+        let sums = segment.sums();
+        let ever = segment.get(header::SAMPLES);
+        let slot = *self
+            .next
+            .get_or_insert((ever % HISTORY as u64) as usize % HISTORY);
+        let first = self.before.is_none();
+        let cells = segment.sample_cells(slot);
+        cells[0].store(0, Relaxed);
+        fence(Release);
+        if let Some((_, before)) = &self.before {
+            let blocks = cells[1..].chunks(HISTORY_WORDS);
+            for ((block, sums), before) in blocks.zip(&sums).zip(before) {
+                for (cell, word) in block.iter().zip(sums.since(before)) {
+                    cell.store(word, Relaxed);
+                }
+            }
+        }
+        cells[0].store(unix & !1 | u64::from(first), Release);
+        segment.set(header::SAMPLES, (slot as u64 + 1) % HISTORY as u64);
+        self.next = Some((slot + 1) % HISTORY);
+        self.before = Some((now, sums));
+    }
+}
+
+impl Sums {
+    fn add(&mut self, block: &[std::sync::atomic::AtomicU64]) {
+        let word = |at: usize| block[at].load(Relaxed);
+        for code in 0..CODE.values.len() {
+            let is_error = code == value(CODE, "5xx") || code == value(CODE, "none");
+            for method in 0..METHOD.values.len() {
+                let requests = word(cell(Id::Requests, method * CODE.values.len() + code));
+                self.requests = self.requests.wrapping_add(requests);
+                if is_error {
+                    self.errors = self.errors.wrapping_add(requests);
+                }
+            }
+        }
+        for answered in 0..ANSWERED.values.len() {
+            let first = cell(Id::RequestDuration, answered);
+            for (at, bucket) in self.buckets.iter_mut().enumerate() {
+                *bucket += u128::from(word(first + at));
+            }
+            self.sum = self.sum.wrapping_add(word(first + BUCKETS));
+        }
+    }
+
+    /// The words of an interval. An application whose entry was given to another one has counters that went back, and
+    /// did nothing.
+    fn since(&self, before: &Sums) -> [u64; HISTORY_WORDS] {
+        let requests = self.requests.saturating_sub(before.requests);
+        let errors = self.errors.saturating_sub(before.errors);
+        let mut buckets = self.buckets;
+        for (bucket, before) in buckets.iter_mut().zip(before.buckets) {
+            *bucket = bucket.saturating_sub(before);
+        }
+        let bounds = Buckets::Latency.bounds();
+        let microseconds = |q| {
+            let found = quantile(&buckets, bounds, q).unwrap_or(0.0);
+            (found / 1_000.0).round() as u32
+        };
+        [
+            pair(shortened(requests), shortened(errors)),
+            u64::try_from(count(&buckets)).unwrap_or(u64::MAX),
+            self.sum.saturating_sub(before.sum),
+            pair(microseconds(0.5), microseconds(0.99)),
+        ]
+    }
+}
+
+fn shortened(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn interval(words: [u64; HISTORY_WORDS]) -> Interval {
+    let seconds = |microseconds: u64| microseconds as f64 / 1e6;
+    Interval {
+        requests: words[0] >> 32,
+        errors: words[0] & 0xffff_ffff,
+        answered: words[1],
+        sum: words[2] as f64 / 1e9,
+        p50: seconds(words[3] >> 32),
+        p99: seconds(words[3] & 0xffff_ffff),
+    }
+}
+
+impl Segment {
+    fn sample_cells(&self, at: usize) -> &'static [std::sync::atomic::AtomicU64] {
+        let geometry = self.geometry();
+        let words = 1 + HISTORY_WORDS * geometry.applications;
+        self.words(geometry.sample(at), words)
+    }
+
+    fn sums(&self) -> Vec<Sums> {
+        let geometry = self.geometry();
+        let mut sums = vec![Sums::default(); geometry.applications];
+        for arena in 0..geometry.arenas {
+            let touched = self.entry_cells(arena)[state::TOUCHED].load(Acquire);
+            for (app, sums) in sums.iter_mut().enumerate() {
+                if touched & (1 << (app % 64)) != 0 {
+                    let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
+                    sums.add(self.words(at, BLOCK_WORDS));
+                }
+            }
+        }
+        sums
+    }
+
+    /// The last minutes, oldest first. Intervals of which it is not known when they began are left out, so there may be
+    /// gaps between those that remain.
+    pub fn history(&self) -> Vec<Sample> {
+        let names = self.applications();
+        let oldest = (self.get(header::SAMPLES) % HISTORY as u64) as usize;
+        let mut began = None;
+        let mut samples = Vec::new();
+        for step in 0..HISTORY {
+            let cells = self.sample_cells((oldest + step) % HISTORY);
+            let at = cells[0].load(Acquire);
+            let words: Vec<u64> = cells[1..].iter().map(|cell| cell.load(Relaxed)).collect();
+            fence(Acquire);
+            if at == 0 || cells[0].load(Relaxed) != at {
+                began = None;
+                continue;
+            }
+            let length = began.and_then(|began| at.checked_sub(began));
+            began = Some(at);
+            if at % 2 == 1 {
+                continue;
+            }
+            let Some(length @ 1..=LONGEST) = length else {
+                continue;
+            };
+            let mut applications: BTreeMap<String, Interval> = BTreeMap::new();
+            for name in &names {
+                let from = usize::from(name.app.number()) * HISTORY_WORDS;
+                let Some(Ok(words)) = words.get(from..from + HISTORY_WORDS).map(TryInto::try_into)
+                else {
+                    continue;
+                };
+                let found = interval(words);
+                if found != Interval::default() {
+                    let sum = applications.entry(name.label.clone()).or_default();
+                    *sum = sum.and(found);
+                }
+            }
+            samples.push(Sample {
+                at,
+                seconds: length as f64 / 1e9,
+                applications,
+            });
+        }
+        samples
+    }
+}

@@ -1,0 +1,361 @@
+//! From numbers to a [`Status`].
+
+use std::collections::BTreeMap;
+
+use crate::arena::Role;
+use crate::catalogue::{
+    ABORT_PHASE, CODE, CONNECTION_STATE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id,
+    Label, METHOD, OVERFLOW, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, WORKER_STATE, value,
+};
+use crate::events::Notable;
+use crate::history::{Interval, Sample};
+use crate::segment::Fact;
+use crate::snapshot::{ApplicationNumbers, Numbers, Snapshot};
+
+use super::health::Health;
+use super::model::{
+    Application, Child, Event, Point, Request, SegmentUse, Server, Status, Totals, Workers,
+};
+use super::tally::{self, Tally, of_class, window_of};
+use super::units::{seconds, whole};
+
+/// Samples that ended within so many seconds are recent.
+const RECENT: f64 = 75.0;
+
+impl Status {
+    /// The status of this moment; rates are those of the last minute of `history`.
+    pub fn new(snapshot: &Snapshot, history: &[Sample]) -> Self {
+        Self::made(snapshot, None, history)
+    }
+
+    /// The status of this moment; rates are those since `earlier`.
+    pub fn since(snapshot: &Snapshot, earlier: &Snapshot, history: &[Sample]) -> Self {
+        Self::made(snapshot, Some(earlier), history)
+    }
+
+    fn made(snapshot: &Snapshot, earlier: Option<&Snapshot>, history: &[Sample]) -> Self {
+        let now = seconds(snapshot.unix);
+        let uptime = seconds(snapshot.unix.saturating_sub(snapshot.start));
+        let recent: Vec<&Sample> = history
+            .iter()
+            .filter(|sample| now - seconds(sample.at) < RECENT)
+            .collect();
+        let applications: Vec<Application> = snapshot
+            .applications
+            .iter()
+            .map(|numbers| application(snapshot, numbers, earlier, history, &recent, uptime))
+            .filter(|application| application.label != "_other" || application.was_used())
+            .collect();
+        let all = tally::of_all(snapshot);
+        let recent = match earlier {
+            Some(earlier) => Some(
+                all.clone()
+                    .minus(&tally::of_all(earlier))
+                    .window(between(earlier, snapshot)),
+            ),
+            None => window_of(&recent, |sample| {
+                sample
+                    .applications
+                    .values()
+                    .copied()
+                    .reduce(Interval::and)
+                    .unwrap_or_default()
+            }),
+        };
+        let mut status = Self {
+            timestamp_seconds: now,
+            health: Health::default(),
+            workers: workers(snapshot),
+            recent,
+            running: running(snapshot),
+            running_count: snapshot.running.len(),
+            applications,
+            events: events(snapshot),
+            children: children(snapshot),
+            children_count: snapshot.children.len(),
+            totals: totals(snapshot, &all, uptime),
+            server: server(snapshot, uptime),
+            segment: SegmentUse {
+                mapped_bytes: snapshot.mapped,
+                arenas_used: snapshot.arenas_used,
+                arenas: snapshot.arenas,
+                overflows: by(OVERFLOW, |at| {
+                    whole(snapshot.header.counter(Id::MetricsOverflows, at))
+                }),
+                last_scrape_seconds: seconds(snapshot.last_scrape),
+                last_sample_age_seconds: history
+                    .last()
+                    .map(|sample| (now - seconds(sample.at)).max(0.0)),
+            },
+        };
+        status.health = Health::of(&status);
+        status
+    }
+}
+
+impl Application {
+    /// Whether it ever had anything to do.
+    fn was_used(&self) -> bool {
+        let refused: u64 = self
+            .rejected
+            .values()
+            .fold(0, |sum, &n| sum.saturating_add(n));
+        self.since_start.requests > 0 || self.in_flight > 0 || refused > 0
+    }
+}
+
+fn between(earlier: &Snapshot, later: &Snapshot) -> f64 {
+    seconds(later.now.saturating_sub(earlier.now))
+}
+
+fn application(
+    snapshot: &Snapshot,
+    numbers: &ApplicationNumbers,
+    earlier: Option<&Snapshot>,
+    history: &[Sample],
+    recent: &[&Sample],
+    uptime: f64,
+) -> Application {
+    let entry = &numbers.application;
+    let cells = &numbers.numbers;
+    let ages = snapshot
+        .running
+        .iter()
+        .filter(|running| snapshot.label(running.app) == entry.label)
+        .map(|running| seconds(snapshot.now.saturating_sub(running.since)));
+    let (in_flight, oldest) = ages.fold((0, None), |(count, oldest), age| {
+        (count + 1, Some(oldest.map_or(age, |old: f64| old.max(age))))
+    });
+    let tally = Tally::of(cells);
+    let recent = match earlier {
+        Some(earlier) => {
+            let before = earlier
+                .applications
+                .iter()
+                .find(|before| before.application.label == entry.label);
+            let before = before.map_or_else(Tally::default, |before| Tally::of(&before.numbers));
+            Some(
+                tally
+                    .clone()
+                    .minus(&before)
+                    .window(between(earlier, snapshot)),
+            )
+        }
+        None => window_of(recent, |sample| {
+            sample
+                .applications
+                .get(&entry.label)
+                .copied()
+                .unwrap_or_default()
+        }),
+    };
+    let counted = |id: Id, label: Label| by(label, |at| whole(cells.counter(id, at)));
+    Application {
+        label: entry.label.clone(),
+        mount: entry.mount.clone(),
+        script: entry.script.clone(),
+        group: entry.group.clone(),
+        in_flight,
+        oldest_request_seconds: oldest,
+        recent,
+        since_start: tally.window(uptime),
+        exceptions: counted(Id::Exceptions, EXCEPTION_PHASE),
+        rejected: counted(Id::Rejected, REJECTION),
+        timeouts: counted(Id::Timeouts, TIMEOUT_STAGE),
+        client_aborts: counted(Id::ClientAborts, ABORT_PHASE),
+        slow_requests: whole(cells.counter(Id::SlowRequests, 0)),
+        interpreters: by(INTERPRETER_STATE, |at| cells.gauge(Id::Interpreters, at)),
+        oldest_interpreter_timestamp_seconds: numbers.interpreters_since.map(|(at, _)| seconds(at)),
+        newest_interpreter_timestamp_seconds: numbers.interpreters_since.map(|(_, at)| seconds(at)),
+        loads: counted(Id::ApplicationLoads, RESULT),
+        reloads: counted(Id::ApplicationReloads, TRIGGER),
+        history: history
+            .iter()
+            .map(|sample| point(sample, &entry.label))
+            .collect(),
+    }
+}
+
+fn point(sample: &Sample, label: &str) -> Point {
+    let interval = sample.applications.get(label).copied().unwrap_or_default();
+    let answered = interval.answered > 0;
+    Point {
+        timestamp_seconds: seconds(sample.at),
+        duration_seconds: sample.seconds,
+        requests: interval.requests,
+        errors: interval.errors,
+        p50_seconds: answered.then_some(interval.p50),
+        p99_seconds: answered.then_some(interval.p99),
+    }
+}
+
+/// A number for each value of a label.
+fn by<T>(label: Label, number: impl Fn(usize) -> T) -> BTreeMap<&'static str, T> {
+    let values = label.values.iter().enumerate();
+    values.map(|(at, &value)| (value, number(at))).collect()
+}
+
+/// The name of a value that was read as a number.
+fn named(label: Label, at: usize) -> &'static str {
+    label.values.get(at).copied().unwrap_or("unknown")
+}
+
+fn method(at: usize) -> &'static str {
+    METHOD.values.get(at).copied().unwrap_or("_OTHER")
+}
+
+fn workers(snapshot: &Snapshot) -> Workers {
+    let running = snapshot.running.len() as u64;
+    let state = |name| {
+        let scoreboard = snapshot.scoreboard?;
+        Some(scoreboard.workers[value(WORKER_STATE, name)])
+    };
+    let occupied = [
+        "reading",
+        "writing",
+        "keepalive",
+        "closing",
+        "logging",
+        "graceful",
+    ];
+    let seen = occupied
+        .into_iter()
+        .filter_map(state)
+        .fold(0, u64::saturating_add);
+    Workers {
+        limit: snapshot.workers_limit,
+        busy: seen.max(running),
+        idle: state("idle"),
+        by_state: snapshot
+            .scoreboard
+            .map(|scoreboard| by(WORKER_STATE, |at| scoreboard.workers[at])),
+        connections: snapshot
+            .scoreboard
+            .and_then(|scoreboard| scoreboard.connections)
+            .map(|connections| by(CONNECTION_STATE, |at| connections[at])),
+        children_limit: snapshot.children_limit,
+        threads_per_child: snapshot.threads_per_child,
+    }
+}
+
+fn running(snapshot: &Snapshot) -> Vec<Request> {
+    let first = snapshot.running.iter().take(Status::MOST_ROWS);
+    let request = |running: &crate::Running| Request {
+        application: snapshot.label(running.app).to_owned(),
+        group: running.group.clone(),
+        method: method(running.method),
+        path: path(&running.url),
+        phase: running.phase.text(),
+        age_seconds: seconds(snapshot.now.saturating_sub(running.since)),
+        pid: running.pid,
+        thread: running.thread,
+    };
+    first.map(request).collect()
+}
+
+/// A URL up to its query, which may hold secrets.
+fn path(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    url[..end].to_owned()
+}
+
+fn events(snapshot: &Snapshot) -> Vec<Event> {
+    let event = |event: &crate::Event| {
+        let (kind, detail) = match event.why {
+            Notable::Slow => ("slow", ""),
+            Notable::Rejected(reason) => ("rejected", named(REJECTION, reason.into())),
+            Notable::TimedOut(stage) => ("timed_out", named(TIMEOUT_STAGE, stage.into())),
+        };
+        Event {
+            timestamp_seconds: seconds(event.at),
+            age_seconds: seconds(snapshot.unix.saturating_sub(event.at)),
+            kind,
+            detail,
+            application: snapshot.label(event.app).to_owned(),
+            method: method(event.method),
+            path: path(&event.url),
+            status: (event.status != 0).then_some(event.status),
+            pid: event.pid,
+            total_seconds: seconds(event.total),
+            application_seconds: seconds(event.application),
+            gil_wait_seconds: seconds(event.gil_wait),
+            input_seconds: seconds(event.input),
+            output_seconds: seconds(event.output),
+        }
+    };
+    snapshot.events.iter().map(event).collect()
+}
+
+fn children(snapshot: &Snapshot) -> Vec<Child> {
+    let mut in_flight: BTreeMap<u32, usize> = BTreeMap::new();
+    for running in &snapshot.running {
+        *in_flight.entry(running.pid).or_default() += 1;
+    }
+    let child = |child: &crate::Child| Child {
+        pid: child.pid,
+        state: match child.state {
+            Role::Starting => "starting",
+            Role::Draining => "draining",
+            Role::Ready | Role::Thread => "ready",
+        },
+        age_seconds: seconds(snapshot.unix.saturating_sub(child.started)),
+        resident_bytes: child.resident,
+        generation: child.generation,
+        in_flight: in_flight.get(&child.pid).copied().unwrap_or(0),
+    };
+    let first = snapshot.children.iter().take(Status::MOST_ROWS);
+    first.map(child).collect()
+}
+
+fn totals(snapshot: &Snapshot, all: &Tally, uptime: f64) -> Totals {
+    let sum = |of: &dyn Fn(&Numbers) -> u128| {
+        let numbers = snapshot.applications.iter().map(|app| of(&app.numbers));
+        whole(numbers.fold(0, u128::saturating_add))
+    };
+    let cpu = |mode| {
+        seconds(
+            snapshot
+                .process
+                .counter(Id::ChildrenCpu, value(CPU_MODE, mode)),
+        )
+    };
+    let exited = |how| {
+        whole(
+            snapshot
+                .header
+                .counter(Id::ChildrenExited, value(EXIT, how)),
+        )
+    };
+    Totals {
+        requests: all.window(uptime),
+        by_class: by(CODE, |code| sum(&|numbers| of_class(numbers, code))),
+        request_body_bytes: sum(&|numbers| numbers.counter(Id::RequestBody, 0)),
+        response_body_bytes: sum(&|numbers| numbers.counter(Id::ResponseBody, 0)),
+        protocol_errors: sum(&|numbers| numbers.counter(Id::ProtocolErrors, 0)),
+        cpu_user_seconds: cpu("user"),
+        cpu_system_seconds: cpu("system"),
+        children_started: whole(snapshot.header.counter(Id::ChildrenStarted, 0)),
+        children_ended: exited("clean"),
+        children_killed: exited("killed"),
+    }
+}
+
+fn server(snapshot: &Snapshot, uptime: f64) -> Server {
+    let fact = |fact| snapshot.fact(fact).to_owned();
+    Server {
+        httpd: fact(Fact::Httpd),
+        version: fact(Fact::Version),
+        revision: fact(Fact::Revision),
+        rustc: fact(Fact::Rustc),
+        mpm: fact(Fact::Mpm),
+        threaded: snapshot.threaded,
+        forked: snapshot.forked,
+        python: fact(Fact::Python),
+        python_implementation: fact(Fact::Implementation),
+        python_gil: fact(Fact::Gil),
+        start_timestamp_seconds: seconds(snapshot.start),
+        uptime_seconds: uptime,
+        config_generation: snapshot.generation,
+        config_load_timestamp_seconds: seconds(snapshot.config_load),
+    }
+}
