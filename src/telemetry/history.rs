@@ -101,7 +101,7 @@ impl Sampler {
         self.sample_at(segment, clock::now(), clock::unix());
     }
 
-    fn sample_at(&mut self, segment: &Segment, now: u64, unix: u64) {
+    pub(crate) fn sample_at(&mut self, segment: &Segment, now: u64, unix: u64) {
         if let Some((at, _)) = &self.before
             && now.saturating_sub(*at) < LEAST
         {
@@ -262,5 +262,82 @@ impl Segment {
             });
         }
         samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::status::fixture::Server;
+
+    #[test]
+    fn intervals_hold_what_happened_in_them() {
+        let mut server = Server::new();
+        server.requests(0, 500, 10, "2xx");
+        server.sample(100);
+        server.requests(0, 99, 10, "2xx");
+        server.requests(0, 1, 5_000, "5xx");
+        server.requests(2, 3, 0, "none");
+        server.sample(90);
+        server.requests(1, 7, 10, "4xx");
+        // Too early.
+        server.sample(87);
+        server.sample(80);
+        let history = server.segment.history();
+        assert_eq!(
+            history.len(),
+            2,
+            "what was before the first sample is nobody's"
+        );
+        let first = &history[0];
+        assert!((first.seconds - 10.0).abs() < 1e-6);
+        let shop = first.applications["/shop"];
+        assert_eq!((shop.requests, shop.errors, shop.answered), (100, 1, 100));
+        assert!((0.005..0.012).contains(&shop.p50), "{shop:?}");
+        assert!((0.005..0.026).contains(&shop.p99), "{shop:?}");
+        assert!((4.0..8.0).contains(&shop.sum), "{shop:?}");
+        let api = first.applications["/api/v2"];
+        assert_eq!((api.requests, api.errors, api.answered), (3, 3, 0));
+        assert!(!first.applications.contains_key("/admin"));
+        let second = &history[1];
+        assert_eq!(second.applications["/admin"].requests, 7);
+        assert_eq!(second.applications.len(), 1);
+    }
+
+    #[test]
+    fn the_ring_turns_and_a_new_sampler_leaves_a_gap() {
+        let mut server = Server::new();
+        for ago in (0..100).rev() {
+            server.sample(1_000 + ago * 10);
+        }
+        assert_eq!(server.segment.history().len(), 59);
+        server.restart_sampler();
+        server.requests(0, 5, 10, "2xx");
+        server.sample(900);
+        server.requests(0, 6, 10, "2xx");
+        server.sample(890);
+        let history = server.segment.history();
+        assert_eq!(
+            history.len(),
+            57 + 1,
+            "two samples were overwritten, one of them only begins"
+        );
+        let last = history.last().expect("samples");
+        assert!((last.seconds - 10.0).abs() < 1e-6);
+        assert_eq!(last.applications["/shop"].requests, 6);
+    }
+
+    #[test]
+    fn an_entry_that_another_application_has_now_counts_nothing_back() {
+        let mut server = Server::new();
+        server.requests(0, 50, 10, "2xx");
+        server.sample(30);
+        server.clear(0);
+        server.requests(0, 3, 10, "2xx");
+        server.sample(20);
+        server.requests(0, 4, 10, "2xx");
+        server.sample(10);
+        let history = server.segment.history();
+        assert!(history[0].applications.is_empty());
+        assert_eq!(history[1].applications["/shop"].requests, 4);
     }
 }

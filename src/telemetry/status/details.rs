@@ -106,7 +106,7 @@ fn ago(unix: f64, age: f64) -> String {
 }
 
 /// The counts that are not zero.
-fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
+pub(super) fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
     let some: Vec<String> = counts
         .iter()
         .filter(|(_, number)| **number > 0)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::markup::{Column, Markup, Row};
 use super::model::Status;
-use super::units::{count, duration, duration_or_dash, percent, rate};
+use super::units::{count, duration_or_dash, percent, rate, span};
 
 const COLUMNS: &[Column] = &[
     Column::words("Application"),
@@ -42,7 +42,7 @@ pub fn render_html_fragment(status: &Status) -> String {
     let span = status
         .recent
         .as_ref()
-        .map(|recent| duration(recent.duration_seconds.round()));
+        .map(|recent| span(recent.duration_seconds));
     let caption = match span {
         Some(span) => format!("Rates, failures and durations of the last {span}"),
         None => String::from("Rates, failures and durations appear within half a minute"),

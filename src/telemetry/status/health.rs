@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::model::{Application, Status};
-use super::units::{count, duration, percent, plural, rate};
+use super::units::{count, duration, percent, plural, rate, span};
 
 /// How urgent something is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -109,7 +109,8 @@ impl Health {
             self.add(Level::Trouble, format!("{who}; {rest}."));
             return;
         }
-        if workers.limit >= 10 && workers.busy * 10 >= workers.limit.saturating_mul(9) {
+        if workers.limit >= 10 && workers.busy.saturating_mul(10) >= workers.limit.saturating_mul(9)
+        {
             let (busy, limit) = (count(workers.busy), count(workers.limit));
             let text = format!("{busy} of {limit} workers are busy.");
             self.add(Level::Notice, text);
@@ -193,7 +194,7 @@ impl Health {
             return;
         };
         let name = &application.label;
-        let span = duration(recent.duration_seconds.round());
+        let span = span(recent.duration_seconds);
         if recent.errors > 0 {
             let level = if recent.error_ratio >= 0.05 && recent.errors >= 5 {
                 Level::Trouble
@@ -230,24 +231,24 @@ impl Health {
                     .iter_mut()
                     .find(|(detail, _)| *detail == event.detail)
                 {
-                    Some((_, count)) => *count += 1,
+                    Some((_, number)) => *number += 1,
                     None => details.push((event.detail, 1)),
                 }
             }
-            let total = details.iter().map(|(_, count)| count).sum::<u64>();
+            let total = details.iter().map(|(_, number)| number).sum::<u64>();
             if total == 0 {
                 continue;
             }
             let details: Vec<String> = details
                 .iter()
-                .map(|(detail, count)| format!("{} {count}", detail.replace('_', " ")))
+                .map(|(detail, number)| match detail.replace('_', " ") {
+                    only if *number == total => only,
+                    other => format!("{other} {}", count(*number)),
+                })
                 .collect();
             let who = plural(total, "request was", "requests were");
-            let text = format!(
-                "{who} {what} in the last {}: {}.",
-                duration(NEWS),
-                details.join(", ")
-            );
+            let (span, why) = (duration(NEWS), details.join(", "));
+            let text = format!("{who} {what} in the last {span} ({why}).");
             self.add(level, text);
         }
     }
@@ -294,7 +295,7 @@ fn all_is_well(status: &Status) -> String {
         Some(recent) if recent.requests == 0 => {
             format!(
                 "{busy}, no requests in the last {}.",
-                duration(recent.duration_seconds.round())
+                span(recent.duration_seconds)
             )
         }
         Some(recent) => {

@@ -5,7 +5,9 @@ use super::health::Level;
 use super::markup::Markup;
 use super::model::{Status, Window};
 use super::tables;
-use super::units::{bytes, calendar, count, duration, duration_or_dash, percent, plural, rate};
+use super::units::{
+    bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
+};
 
 /// What the page needs of a browser: its own style, and nothing from anywhere.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -33,6 +35,7 @@ pub fn render_html(status: &Status, refresh: Option<u32>) -> String {
     tables::running(&mut page, status);
     tables::applications(&mut page, status);
     tables::events(&mut page, status);
+    tables::totals(&mut page, status);
     page.raw("<div class=\"columns\">");
     tables::children(&mut page, status);
     details(&mut page, status);
@@ -104,7 +107,9 @@ fn figures(page: &mut Markup, status: &Status) {
     if workers.limit > 0 {
         page.raw("<meter min=\"0\" aria-hidden=\"true\"");
         page.attribute("max", workers.limit);
+        page.attribute("low", workers.limit.saturating_mul(3) / 4);
         page.attribute("high", workers.limit.saturating_mul(9) / 10);
+        page.attribute("optimum", 0);
         page.attribute("value", workers.busy).raw("></meter>");
     }
     page.raw("</dd></div>");
@@ -131,14 +136,17 @@ fn figures(page: &mut Markup, status: &Status) {
         .children
         .iter()
         .filter_map(|child| child.resident_bytes);
-    let memory = bytes(memory.fold(0, u64::saturating_add));
-    let note = format!("{memory} resident");
+    let memory = memory.fold(0, u64::saturating_add);
+    let note = match memory {
+        0 => String::new(),
+        memory => format!("{} resident", bytes(memory)),
+    };
     figure(page, "Children", count(status.children_count as u64), &note);
     page.raw("</dl>");
 }
 
 fn recent_figures(page: &mut Markup, recent: &Window) {
-    let span = format!("in the last {}", duration(recent.duration_seconds.round()));
+    let span = format!("in the last {}", span(recent.duration_seconds));
     figure(
         page,
         "Requests per second",
@@ -147,7 +155,7 @@ fn recent_figures(page: &mut Markup, recent: &Window) {
     );
     let failed = format!("{} of {}", count(recent.errors), count(recent.requests));
     figure(page, "Failed", percent(recent.error_ratio), &failed);
-    let half = format!("half within {}", duration_or_dash(recent.p50_seconds));
+    let half = format!("median {}", duration_or_dash(recent.p50_seconds));
     figure(
         page,
         "99 % within",

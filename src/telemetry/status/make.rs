@@ -19,8 +19,10 @@ use super::model::{
 use super::tally::{self, Tally, of_class, window_of};
 use super::units::{seconds, whole};
 
-/// Samples that ended within so many seconds are recent.
+/// Seconds after which a sample is no longer news.
 const RECENT: f64 = 75.0;
+/// Seconds that the samples of the last minute make up; they do not come on the second.
+const MINUTE: f64 = 55.0;
 
 impl Status {
     /// The status of this moment; rates are those of the last minute of `history`.
@@ -36,10 +38,7 @@ impl Status {
     fn made(snapshot: &Snapshot, earlier: Option<&Snapshot>, history: &[Sample]) -> Self {
         let now = seconds(snapshot.unix);
         let uptime = seconds(snapshot.unix.saturating_sub(snapshot.start));
-        let recent: Vec<&Sample> = history
-            .iter()
-            .filter(|sample| now - seconds(sample.at) < RECENT)
-            .collect();
+        let recent = last_minute(history, now);
         let applications: Vec<Application> = snapshot
             .applications
             .iter()
@@ -102,6 +101,19 @@ impl Application {
             .fold(0, |sum, &n| sum.saturating_add(n));
         self.since_start.requests > 0 || self.in_flight > 0 || refused > 0
     }
+}
+
+fn last_minute(history: &[Sample], now: f64) -> Vec<&Sample> {
+    let mut length = 0.0;
+    let newest_first = history.iter().rev();
+    newest_first
+        .take_while(|sample| now - seconds(sample.at) < RECENT)
+        .take_while(|sample| {
+            let wanted = length < MINUTE;
+            length += sample.seconds;
+            wanted
+        })
+        .collect()
 }
 
 fn between(earlier: &Snapshot, later: &Snapshot) -> f64 {
@@ -244,19 +256,13 @@ fn running(snapshot: &Snapshot) -> Vec<Request> {
         application: snapshot.label(running.app).to_owned(),
         group: running.group.clone(),
         method: method(running.method),
-        path: path(&running.url),
+        path: running.url.clone(),
         phase: running.phase.text(),
         age_seconds: seconds(snapshot.now.saturating_sub(running.since)),
         pid: running.pid,
         thread: running.thread,
     };
     first.map(request).collect()
-}
-
-/// A URL up to its query, which may hold secrets.
-fn path(url: &str) -> String {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    url[..end].to_owned()
 }
 
 fn events(snapshot: &Snapshot) -> Vec<Event> {
@@ -273,7 +279,7 @@ fn events(snapshot: &Snapshot) -> Vec<Event> {
             detail,
             application: snapshot.label(event.app).to_owned(),
             method: method(event.method),
-            path: path(&event.url),
+            path: event.url.clone(),
             status: (event.status != 0).then_some(event.status),
             pid: event.pid,
             total_seconds: seconds(event.total),

@@ -55,7 +55,7 @@ impl Markup {
         self.raw("</caption><thead role=\"rowgroup\"><tr role=\"row\">");
         for column in columns {
             self.raw("<th role=\"columnheader\" scope=\"col\"");
-            self.raw(column.class()).raw(">");
+            self.raw(column.class).raw(">");
             self.text(column.title).raw("</th>");
         }
         self.raw("</tr></thead><tbody role=\"rowgroup\">");
@@ -70,7 +70,7 @@ impl Markup {
                     0 => ("<th role=\"rowheader\" scope=\"row\"", "</th>"),
                     _ => ("<td role=\"cell\"", "</td>"),
                 };
-                self.raw(begin).raw(column.class());
+                self.raw(begin).raw(column.class);
                 self.attribute("data-label", column.title).raw(">");
                 self.piece(cell).raw(end);
             }
@@ -83,15 +83,20 @@ impl Markup {
 /// A column of a table.
 pub(super) struct Column {
     title: &'static str,
-    numeric: bool,
+    class: &'static str,
 }
 
 impl Column {
     /// One of words.
     pub(super) const fn words(title: &'static str) -> Self {
+        Self { title, class: "" }
+    }
+
+    /// One of more than a few words, or of a picture.
+    pub(super) const fn wide(title: &'static str) -> Self {
         Self {
             title,
-            numeric: false,
+            class: " class=\"w\"",
         }
     }
 
@@ -99,12 +104,8 @@ impl Column {
     pub(super) const fn numbers(title: &'static str) -> Self {
         Self {
             title,
-            numeric: true,
+            class: " class=\"n\"",
         }
-    }
-
-    fn class(&self) -> &'static str {
-        if self.numeric { " class=\"n\"" } else { "" }
     }
 }
 

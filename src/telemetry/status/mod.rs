@@ -4,6 +4,8 @@
 //! writes it down. Most important things come first: this is read by somebody in trouble, at night.
 
 mod details;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod fragment;
 mod health;
 mod html;
@@ -13,6 +15,9 @@ mod model;
 mod spark;
 mod tables;
 mod tally;
+#[cfg(test)]
+mod tests;
+mod text;
 mod units;
 
 pub use fragment::{render_auto, render_html_fragment};
@@ -21,6 +26,7 @@ pub use html::{CONTENT_SECURITY_POLICY, render_html};
 pub use model::{
     Application, Child, Event, Point, Request, SegmentUse, Server, Status, Totals, Window, Workers,
 };
+pub use text::{TextStyle, render_text};
 
 /// The status as JSON. The field names are those of [`Status`]; they hold their units and stay.
 pub fn render_json(status: &Status) -> String {

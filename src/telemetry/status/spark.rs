@@ -20,12 +20,12 @@ pub(super) fn latency(history: &[Point], now: f64) -> Option<Markup> {
     let known = || shown.iter().filter_map(|point| point.p99_seconds);
     let last = known().next_back()?;
     let (least, most) = known().fold((last, last), |(a, b), p99| (a.min(p99), b.max(p99)));
-    let words = format!(
-        "between {} and {}, last {}",
-        duration(least),
-        duration(most),
-        duration(last)
-    );
+    let [least_text, most_text, last] = [least, most, last].map(duration);
+    let words = if least_text == most_text {
+        format!("always {last}")
+    } else {
+        format!("{least_text} to {most_text}, last {last}")
+    };
     let mut markup = Markup::default();
     markup.raw("<svg class=\"spark\" role=\"img\" viewBox=\"0 0 160 32\" width=\"160\" height=\"32\" preserveAspectRatio=\"none\">");
     markup.element(

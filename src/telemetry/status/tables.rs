@@ -1,12 +1,17 @@
 //! The tables of the status page.
 
+use std::collections::BTreeMap;
+
+use super::details::listed;
 use super::html::moment;
 use super::markup::{Column, Markup, Row};
 use super::model::{Application, Child, Event, Request, Status, Window};
 use super::spark;
-use super::units::{bytes, count, duration, duration_or_dash, percent, plural, rate};
+use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
-/// Rows that are shown of long tables.
+/// Running requests that are shown at once.
+const FIRST: usize = 20;
+/// Children that are shown.
 const ROWS: usize = 100;
 /// Age in seconds from which a running request stands out.
 const OLD: f64 = 30.0;
@@ -27,13 +32,6 @@ pub(super) fn running(page: &mut Markup, status: &Status) {
         page.raw("<p>No request is running.</p></section>");
         return;
     }
-    let caption = match status.running_count {
-        shown if shown <= ROWS => String::from("Requests that are running, oldest first."),
-        all => format!(
-            "The oldest {ROWS} of {} running requests.",
-            count(all as u64)
-        ),
-    };
     let row = |request: &Request| {
         Row::new(request.age_seconds >= OLD)
             .with(|cell| url(cell, request.method, &request.path))
@@ -44,8 +42,35 @@ pub(super) fn running(page: &mut Markup, status: &Status) {
             .cell(request.pid)
             .cell(request.thread)
     };
-    page.table(caption, RUNNING, status.running.iter().take(ROWS).map(row));
+    let caption = format!("Oldest first: {}.", phases(&status.running));
+    let first = status.running.iter().take(FIRST).map(row);
+    page.table(caption, RUNNING, first);
+    if status.running_count > FIRST {
+        let rest = count((status.running_count - FIRST) as u64);
+        page.raw("<details>");
+        page.element("summary", format_args!("{rest} more running requests"));
+        let shown = status.running.iter().skip(FIRST).map(row);
+        let caption = format!("Younger ones, up to {}.", Status::MOST_ROWS);
+        page.table(caption, RUNNING, shown);
+        page.raw("</details>");
+    }
     page.raw("</section>");
+}
+
+/// How many requests are in which phase, the most frequent first.
+pub(super) fn phases(running: &[Request]) -> String {
+    let mut phases: Vec<(&str, u64)> = Vec::new();
+    for request in running {
+        match phases.iter_mut().find(|(phase, _)| *phase == request.phase) {
+            Some((_, number)) => *number += 1,
+            None => phases.push((request.phase, 1)),
+        }
+    }
+    phases.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let said = phases
+        .iter()
+        .map(|(phase, number)| format!("{} {phase}", count(*number)));
+    said.collect::<Vec<_>>().join(", ")
 }
 
 fn url(cell: &mut Markup, method: &str, path: &str) {
@@ -54,7 +79,7 @@ fn url(cell: &mut Markup, method: &str, path: &str) {
 }
 
 /// The name of an interpreter.
-fn interpreter(group: &str) -> &str {
+pub(super) fn interpreter(group: &str) -> &str {
     if group.is_empty() { "main" } else { group }
 }
 
@@ -63,12 +88,10 @@ const APPLICATIONS: &[Column] = &[
     Column::numbers("Running"),
     Column::numbers("Per second"),
     Column::numbers("Failed"),
-    Column::numbers("Half within"),
+    Column::numbers("Median"),
     Column::numbers("99 % within"),
-    Column::words("99 % over 10 minutes"),
-    Column::words("Waits since start (99 %)"),
+    Column::wide("99 % within, over 10 minutes"),
     Column::words("Interpreters"),
-    Column::words("Since start"),
 ];
 
 pub(super) fn applications(page: &mut Markup, status: &Status) {
@@ -79,8 +102,8 @@ pub(super) fn applications(page: &mut Markup, status: &Status) {
     }
     let caption = match &status.recent {
         Some(recent) => format!(
-            "Rates and durations of the last {}; the counts at the end are since the server was started.",
-            duration(recent.duration_seconds.round())
+            "Rates and durations of the last {}.",
+            span(recent.duration_seconds)
         ),
         None => String::from(
             "Rates and durations appear after the first samples, within half a minute.",
@@ -131,19 +154,7 @@ fn application(app: &Application, now: f64) -> Row {
                 cell.text("no requests");
             }
         })
-        .with(|cell| {
-            let total = &app.since_start;
-            let queue = duration_or_dash(total.queue_wait_p99_seconds);
-            let gil = duration_or_dash(total.gil_wait_p99_seconds);
-            cell.raw("<div>")
-                .text(format_args!("turn {queue}"))
-                .raw("</div>");
-            cell.raw("<div>")
-                .text(format_args!("GIL {gil}"))
-                .raw("</div>");
-        })
         .cell(states(app))
-        .cell(since_start(app))
 }
 
 fn under(cell: &mut Markup, text: impl std::fmt::Display) {
@@ -157,7 +168,7 @@ fn place(mount: &str) -> &str {
 }
 
 /// The interpreters of an application by state, as far as there are any.
-fn states(app: &Application) -> String {
+pub(super) fn states(app: &Application) -> String {
     let order = ["failed", "starting", "ready", "draining"];
     let states = order.iter().filter_map(|state| {
         let count = app.interpreters.get(state).filter(|count| **count != 0)?;
@@ -171,42 +182,53 @@ fn states(app: &Application) -> String {
     }
 }
 
-/// What an application's counters say, as far as it is worth saying.
-fn since_start(app: &Application) -> String {
-    let total = |counts: &std::collections::BTreeMap<&str, u64>| {
-        counts
-            .values()
-            .fold(0, |sum: u64, &n| sum.saturating_add(n))
-    };
-    let mut said = vec![plural(app.since_start.requests, "request", "requests")];
-    let loads = app.loads.get("ok").copied().unwrap_or(0);
-    let failures = app.loads.get("error").copied().unwrap_or(0);
-    for (count, one, many) in [
-        (app.since_start.errors, "failed", "failed"),
-        (total(&app.exceptions), "exception", "exceptions"),
-        (total(&app.timeouts), "timed out", "timed out"),
-        (app.slow_requests, "slow", "slow"),
-        (
-            total(&app.client_aborts),
-            "given up by clients",
-            "given up by clients",
-        ),
-        (loads, "load", "loads"),
-        (failures, "failed load", "failed loads"),
-        (total(&app.reloads), "reload", "reloads"),
-    ] {
-        if count > 0 {
-            said.push(plural(count, one, many));
-        }
+const TOTALS: &[Column] = &[
+    Column::words("Application"),
+    Column::numbers("Requests"),
+    Column::numbers("Failed"),
+    Column::numbers("Exceptions"),
+    Column::numbers("Cut off"),
+    Column::numbers("Slow"),
+    Column::numbers("Given up by client"),
+    Column::words("Refused"),
+    Column::words("Loads"),
+    Column::numbers("Reloads"),
+    Column::numbers("Queue wait (99 %)"),
+    Column::numbers("GIL wait (99 %)"),
+];
+
+pub(super) fn totals(page: &mut Markup, status: &Status) {
+    if status.applications.is_empty() {
+        return;
     }
-    if total(&app.rejected) > 0 {
-        let reasons = app.rejected.iter().filter(|(_, count)| **count > 0);
-        let reasons: Vec<String> = reasons
-            .map(|(reason, number)| format!("{} {}", reason.replace('_', " "), count(*number)))
-            .collect();
-        said.push(format!("refused: {}", reasons.join(", ")));
-    }
-    said.join(" · ")
+    page.raw("<section><h2>Applications since the start</h2>");
+    let rows = status.applications.iter().map(|app| {
+        let total = &app.since_start;
+        let sum = |counts: &BTreeMap<&str, u64>| {
+            count(
+                counts
+                    .values()
+                    .fold(0, |sum: u64, &n| sum.saturating_add(n)),
+            )
+        };
+        Row::default()
+            .cell(&app.label)
+            .cell(count(total.requests))
+            .cell(count(total.errors))
+            .cell(sum(&app.exceptions))
+            .cell(sum(&app.timeouts))
+            .cell(count(app.slow_requests))
+            .cell(sum(&app.client_aborts))
+            .cell(listed(&app.rejected))
+            .cell(listed(&app.loads))
+            .cell(sum(&app.reloads))
+            .cell(duration_or_dash(total.queue_wait_p99_seconds))
+            .cell(duration_or_dash(total.gil_wait_p99_seconds))
+    });
+    let start = duration(status.server.uptime_seconds);
+    let caption = format!("What was counted in the {start} since the server was started.");
+    page.table(caption, TOTALS, rows);
+    page.raw("</section>");
 }
 
 const EVENTS: &[Column] = &[
@@ -257,7 +279,7 @@ pub(super) fn events(page: &mut Markup, status: &Status) {
     page.raw("</section>");
 }
 
-fn happened(event: &Event) -> String {
+pub(super) fn happened(event: &Event) -> String {
     let detail = event.detail.replace('_', " ");
     match event.kind {
         "rejected" => format!("refused: {detail}"),

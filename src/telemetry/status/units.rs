@@ -50,6 +50,15 @@ pub(crate) fn duration_or_dash(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| String::from("–"), duration)
 }
 
+/// A span of time that has just passed: "minute", "30 s".
+pub(crate) fn span(seconds: f64) -> String {
+    if (50.0..70.0).contains(&seconds) {
+        String::from("minute")
+    } else {
+        duration(seconds.round())
+    }
+}
+
 /// A size in binary units.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;

@@ -1,0 +1,277 @@
+//! Segments of made-up servers, for tests and for looking at.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::arena::{Arena, Owner, Role};
+use crate::catalogue::{
+    ABORT_PHASE, ANSWERED, CODE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id, METHOD,
+    REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, value,
+};
+use crate::layout::{BLOCK_WORDS, PROCESS_WORDS};
+use crate::{App, Event, Fact, Geometry, Notable, Phase, Sampler, Scoreboard, Segment, clock, map};
+
+use super::Status;
+
+pub(crate) const SECOND: u64 = 1_000_000_000;
+const MILLISECOND: u64 = 1_000_000;
+
+/// A server of three applications, 25 workers in five children.
+pub(crate) struct Server {
+    pub(crate) segment: Segment,
+    pub(crate) apps: [App; 3],
+    children: Vec<Child>,
+    sampler: Sampler,
+    now: u64,
+    unix: u64,
+}
+
+struct Child {
+    pid: u32,
+    process: Arena,
+    threads: Vec<(u32, Arena)>,
+}
+
+pub(crate) fn empty() -> Segment {
+    let geometry = Geometry::new(25, 5, 3, 16);
+    let cells = map::anonymous(geometry.words()).expect("memory");
+    Segment::create(cells, geometry, std::process::id()).expect("a segment")
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        let segment = empty();
+        segment.begin_generation(2);
+        for (fact, text) in [
+            (Fact::Httpd, "Apache/2.4.71 (Debian)"),
+            (Fact::Version, "0.1.0"),
+            (Fact::Revision, "55eace1"),
+            (Fact::Rustc, "rustc 1.95.0"),
+            (Fact::Mpm, "event"),
+            (Fact::Python, "3.13.5"),
+            (Fact::Implementation, "CPython"),
+            (Fact::Gil, "enabled"),
+        ] {
+            segment.set_fact(fact, text);
+        }
+        segment.set_limits(25, 5, 5, true, true);
+        let owner = |pid| Owner {
+            pid,
+            ticks: 1,
+            generation: 2,
+        };
+        let named = |label: &str, script: &str, group: &str| {
+            segment.application_named(label, [label, script, group], owner(1))
+        };
+        let apps = [
+            named("/shop", "/srv/shop/wsgi.py", ""),
+            named("/admin", "/srv/admin/wsgi.py", "admin"),
+            named("/api/v2", "/srv/api/app.wsgi", "api"),
+        ];
+        let child = |number: u32| {
+            let pid = 4_194_000 + number * 7;
+            let arena = |thread, role| {
+                let at = segment.claim(owner(pid), thread, role).expect("an arena");
+                segment.arena_of(at)
+            };
+            Child {
+                pid,
+                process: arena(0, Role::Ready),
+                threads: (1..=5)
+                    .map(|thread| (pid + thread, arena(pid + thread, Role::Thread)))
+                    .collect(),
+            }
+        };
+        Self {
+            segment,
+            apps,
+            children: (0..5).map(child).collect(),
+            sampler: Sampler::new(),
+            now: clock::now(),
+            unix: clock::unix(),
+        }
+    }
+
+    fn any(&self, at: usize) -> Arena {
+        self.children[at % 5].threads[at / 5 % 5].1
+    }
+
+    /// `count` requests of this duration have ended.
+    pub(crate) fn requests(&self, app: usize, count: usize, milliseconds: u64, code: &str) {
+        for at in 0..count {
+            let block = self.any(at).application(self.apps[app]);
+            if code != "none" {
+                // Spread by a third around it.
+                let spread = milliseconds * MILLISECOND * (70 + (at as u64 * 37) % 61) / 100;
+                block.observe(Id::RequestDuration, value(ANSWERED, code), spread);
+                block.observe(Id::QueueWait, 0, 20_000 + spread / 1_000);
+                block.observe(Id::GilWait, 0, 5_000 + spread / 500);
+                block.add(Id::ResponseBody, 0, 4_321);
+            }
+            let method = value(METHOD, if at % 5 == 0 { "POST" } else { "GET" });
+            block.finish_request(method * CODE.values.len() + value(CODE, code));
+        }
+    }
+
+    pub(crate) fn loaded(&self, app: usize, state: &str) {
+        for child in &self.children {
+            let block = child.process.application(self.apps[app]);
+            block.change(Id::Interpreters, value(INTERPRETER_STATE, state), 1);
+            block.interpreter_started(self.unix - 5_000 * SECOND);
+            let result = if state == "failed" { "error" } else { "ok" };
+            block.add(Id::ApplicationLoads, value(RESULT, result), 1);
+        }
+    }
+
+    pub(crate) fn sample(&mut self, ago: u64) {
+        let (now, unix) = (self.now - ago * SECOND, self.unix - ago * SECOND);
+        self.sampler.sample_at(&self.segment, now, unix);
+    }
+
+    /// The module was loaded anew.
+    pub(crate) fn restart_sampler(&mut self) {
+        self.sampler = Sampler::new();
+    }
+
+    /// All cells of an application are zero again.
+    pub(crate) fn clear(&self, app: usize) {
+        let app = usize::from(self.apps[app].number());
+        let geometry = self.segment.geometry();
+        for arena in 0..geometry.arenas {
+            let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
+            for cell in self.segment.words(at, BLOCK_WORDS) {
+                cell.store(0, Relaxed);
+            }
+        }
+    }
+
+    /// Samples over ten minutes, with `traffic` before each; it is told the number of the sample.
+    pub(crate) fn ten_minutes(&mut self, traffic: impl Fn(&Self, u64)) {
+        for number in 0..60 {
+            self.sample(600 - number * 10);
+            traffic(self, number);
+        }
+        self.sample(3);
+    }
+
+    pub(crate) fn run(&self, at: usize, app: usize, url: &str, phase: Phase, age: f64) {
+        let since = self.now - (age * 1e9) as u64;
+        let method = value(METHOD, if at % 4 == 3 { "POST" } else { "GET" });
+        let group = ["", "admin", "api"][app];
+        let arena = self.any(at);
+        arena.begin(
+            since,
+            self.apps[app],
+            method,
+            url.as_bytes(),
+            group.as_bytes(),
+        );
+        arena.set_phase(phase);
+    }
+
+    pub(crate) fn scoreboard(&self, busy: u64) {
+        let mut workers = [0; 9];
+        (workers[0], workers[3]) = (25 - busy, busy);
+        let connections = Some([busy + 12, 12, 0, 0]);
+        self.segment.set_scoreboard(&Scoreboard {
+            workers,
+            connections,
+        });
+    }
+
+    pub(crate) fn note(&self, why: Notable, status: u16, total_ms: u64, url: &str) {
+        let event = Event {
+            at: 0,
+            why,
+            app: self.apps[0],
+            method: 0,
+            status,
+            pid: self.children[1].pid,
+            total: total_ms * MILLISECOND,
+            application: total_ms * MILLISECOND * 8 / 10,
+            gil_wait: total_ms * MILLISECOND / 20,
+            input: 0,
+            output: total_ms * MILLISECOND / 9,
+            url: String::new(),
+        };
+        self.segment.note(&event, url.as_bytes());
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let snapshot = self.segment.snapshot();
+        Status::new(&snapshot, &self.segment.history())
+    }
+}
+
+/// A server that has just been started.
+pub(crate) fn fresh() -> Server {
+    let server = Server::new();
+    server.scoreboard(0);
+    server
+}
+
+/// A server on a good day.
+pub(crate) fn calm() -> Server {
+    let mut server = Server::new();
+    (0..3).for_each(|app| server.loaded(app, "ready"));
+    server.ten_minutes(|server, number| {
+        server.requests(0, 120 + number as usize, 40 + number % 7 * 3, "2xx");
+        server.requests(0, 4, 3, "3xx");
+        if number % 3 == 0 {
+            server.requests(2, 15, 8, "2xx");
+        }
+    });
+    server.scoreboard(2);
+    server.run(3, 0, "/shop/basket", Phase::InApplication, 0.031);
+    server.run(9, 2, "/api/v2/items", Phase::Writing, 0.002);
+    server
+}
+
+/// A server in the middle of the night.
+pub(crate) fn trouble() -> Server {
+    let mut server = Server::new();
+    server.loaded(0, "ready");
+    server.loaded(1, "failed");
+    server.loaded(2, "ready");
+    server.ten_minutes(|server, number| {
+        let slower = 40 + number.saturating_sub(35).pow(2) * 8;
+        server.requests(0, 150, slower, "2xx");
+        server.requests(2, if number < 50 { 30 } else { 0 }, 9, "2xx");
+        if number > 45 {
+            server.requests(0, 20, slower * 2, "5xx");
+            server.requests(0, 2, 0, "none");
+        }
+    });
+    let block = server.any(2).application(server.apps[0]);
+    block.add(Id::Exceptions, value(EXCEPTION_PHASE, "call"), 271);
+    block.add(Id::Rejected, value(REJECTION, "queue_full"), 12);
+    block.add(Id::Timeouts, value(TIMEOUT_STAGE, "application"), 3);
+    block.add(Id::ClientAborts, value(ABORT_PHASE, "write"), 41);
+    block.add(Id::SlowRequests, 0, 87);
+    block.add(Id::ApplicationReloads, value(TRIGGER, "script_changed"), 2);
+    block.add(Id::RequestBody, 0, 123_456_789);
+    let process = server.children[0].process;
+    process.add(Id::ChildrenCpu, value(CPU_MODE, "user"), 5_432 * SECOND);
+    process.add(Id::ChildrenCpu, value(CPU_MODE, "system"), 321 * SECOND);
+    server.children[4].process.set_role(Role::Draining);
+    let killed = value(EXIT, "killed");
+    server.segment.count(Id::ChildrenExited, killed, 3);
+    server.segment.count(Id::ChildrenStarted, 0, 9);
+    server.scoreboard(25);
+    for at in 0..25 {
+        let (url, phase, age) = match at {
+            0 => ("/shop/report/yearly", Phase::InApplication, 252.0),
+            1..=3 => ("/shop/report/monthly", Phase::InApplication, 61.4),
+            4 => ("/shop/upload", Phase::Reading, 17.9),
+            5 => ("/api/v2/export", Phase::Writing, 9.2),
+            _ => ("/shop/basket", Phase::WaitingForGil, 8.0 / at as f64),
+        };
+        server.run(at, if at == 5 { 2 } else { 0 }, url, phase, age);
+    }
+    server.note(Notable::Slow, 200, 2_310, "/shop/report/monthly");
+    let full = u8::try_from(value(REJECTION, "queue_full")).expect("small");
+    for _ in 0..4 {
+        server.note(Notable::Rejected(full), 503, 1, "/shop/basket");
+    }
+    server.note(Notable::TimedOut(0), 504, 60_012, "/shop/report/yearly");
+    server
+}

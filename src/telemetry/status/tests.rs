@@ -1,0 +1,340 @@
+//! Of everything that renders a status.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use proptest::prelude::*;
+
+use super::fixture::{self, Server};
+use super::*;
+use crate::{Phase, Snapshot};
+
+fn all() -> [(&'static str, Server); 3] {
+    [
+        ("fresh", fixture::fresh()),
+        ("calm", fixture::calm()),
+        ("trouble", fixture::trouble()),
+    ]
+}
+
+fn style(width: usize) -> TextStyle {
+    TextStyle {
+        width,
+        colours: false,
+        rows: 20,
+    }
+}
+
+/// For looking at: `cargo test -p wsgi-telemetry pages_to_look_at -- --ignored` writes them into `$TMPDIR`.
+#[test]
+#[ignore = "writes files"]
+fn pages_to_look_at() {
+    for (name, server) in all() {
+        let folder = std::env::temp_dir();
+        let status = server.status();
+        for (kind, text) in [
+            ("html", render_html(&status, Some(5))),
+            ("json", render_json(&status)),
+            ("txt", render_text(&status, style(100))),
+        ] {
+            let file = folder.join(format!("wsgi-status-{name}.{kind}"));
+            std::fs::write(file, text).expect("written");
+        }
+    }
+}
+
+#[test]
+fn the_first_sentence_says_what_is_wrong() {
+    let first = |server: &Server| {
+        let health = server.status().health;
+        (health.level, health.findings[0].text.clone())
+    };
+    let (level, text) = first(&fixture::trouble());
+    assert_eq!(level, Level::Trouble);
+    assert_eq!(
+        text,
+        "All 25 workers are busy; the oldest request has been running for 4 min 12 s (in the application): \
+         GET /shop/report/yearly."
+    );
+    let (level, text) = first(&fixture::calm());
+    assert_eq!(level, Level::Ok);
+    assert!(text.starts_with("2 of 25 workers are busy, 19."), "{text}");
+    assert!(text.ends_with(", none failed."), "{text}");
+    assert_eq!(
+        first(&fixture::fresh()),
+        (Level::Ok, String::from("0 of 25 workers are busy."))
+    );
+    let (level, text) = {
+        let segment = fixture::empty();
+        let health = Status::new(&segment.snapshot(), &segment.history()).health;
+        (health.level, health.findings[0].text.clone())
+    };
+    assert_eq!(
+        (level, &*text),
+        (Level::Trouble, "No child is ready to serve requests.")
+    );
+}
+
+#[test]
+fn numbers_are_those_of_the_segment() {
+    let status = fixture::trouble().status();
+    let shop = &status.applications[2];
+    assert_eq!(shop.label, "/shop");
+    assert_eq!((shop.in_flight, status.running_count), (24, 25));
+    assert_eq!(shop.since_start.requests, 60 * 150 + 14 * 22);
+    assert_eq!(shop.since_start.errors, 14 * 22);
+    let recent = shop.recent.as_ref().expect("samples");
+    assert_eq!((recent.requests, recent.errors), (6 * 172, 6 * 22));
+    assert!((55.0..70.0).contains(&recent.duration_seconds));
+    assert!(shop.oldest_request_seconds.is_some_and(|age| age > 251.0));
+    assert_eq!(shop.rejected["queue_full"], 12);
+    assert_eq!(status.totals.by_class["none"], 28);
+    assert_eq!(status.totals.children_killed, 3);
+    let admin = &status.applications[0];
+    assert_eq!((&*admin.label, admin.interpreters["failed"]), ("/admin", 5));
+    let events: Vec<_> = status
+        .events
+        .iter()
+        .map(|event| (event.kind, event.detail))
+        .collect();
+    assert_eq!(events[0], ("timed_out", "application"));
+    assert_eq!(events[4], ("rejected", "queue_full"));
+    assert_eq!(events[5], ("slow", ""));
+    assert!(
+        status
+            .children
+            .iter()
+            .any(|child| child.state == "draining")
+    );
+}
+
+#[test]
+fn between_two_moments_only_what_happened_then_counts() {
+    let server = fixture::calm();
+    let earlier = server.segment.snapshot();
+    server.requests(0, 50, 900, "2xx");
+    server.requests(0, 10, 900, "5xx");
+    let mut later = server.segment.snapshot();
+    later.now = earlier.now + 2 * fixture::SECOND;
+    let status = Status::since(&later, &earlier, &[]);
+    let recent = status.applications[2].recent.clone().expect("a window");
+    assert_eq!((recent.requests, recent.errors), (60, 10));
+    assert_eq!(recent.requests_per_second, 30.0);
+    assert!(
+        recent
+            .p50_seconds
+            .is_some_and(|p50| (0.6..1.2).contains(&p50))
+    );
+    assert!(recent.gil_wait_p99_seconds.is_some());
+    assert_eq!(
+        status.applications[0].recent.as_ref().map(|r| r.requests),
+        Some(0)
+    );
+    assert_eq!(status.recent, Some(recent));
+}
+
+#[test]
+fn what_applications_are_called_is_no_markup() {
+    let server = fixture::calm();
+    let evil = "/<script>alert('x&amp;\")</script>";
+    server.run(1, 0, evil, Phase::Reading, 1.0);
+    server.note(crate::Notable::Slow, 200, 5, evil);
+    let status = server.status();
+    let page = render_html(&status, Some(5));
+    assert!(page.contains("/&lt;script&gt;alert(&#39;x&amp;amp;?)&lt;/script&gt;"));
+    assert!(!page.contains("<script"));
+    well_formed(&page);
+    well_formed(&render_html_fragment(&status));
+}
+
+#[test]
+fn pages_are_well_formed_and_complete() {
+    for (name, server) in all() {
+        let status = server.status();
+        let page = render_html(&status, Some(5));
+        well_formed(&page);
+        for needed in [
+            "<html lang=\"en\">",
+            "<meta http-equiv=\"refresh\" content=\"5\">",
+            "<h1>",
+            "prefers-color-scheme",
+            "@media print",
+            "scope=\"col\"",
+            "<caption>",
+        ] {
+            assert!(page.contains(needed), "{needed} in {name}");
+        }
+        assert!(!page.contains("<script") && !page.contains("style=\""));
+        let still = render_html(&status, None);
+        assert!(!still.contains("http-equiv=\"refresh\""));
+        assert!(still.contains("href=\"?refresh=5\""));
+    }
+    let trouble = render_html(&fixture::trouble().status(), None);
+    assert!(trouble.contains("<svg") && trouble.contains("<title>99th percentile"));
+}
+
+#[test]
+fn json_keeps_its_names() {
+    let json = render_json(&fixture::trouble().status());
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["health"]["level"], "trouble");
+    assert_eq!(value["workers"]["busy"], 25);
+    assert_eq!(value["running"][0]["path"], "/shop/report/yearly");
+    assert_eq!(value["running"][0]["phase"], "in the application");
+    assert!(value["running"][0]["age_seconds"].as_f64() > Some(251.0));
+    let shop = &value["applications"][2];
+    assert!(shop["recent"]["p99_seconds"].is_f64());
+    assert_eq!(shop["history"].as_array().map(Vec::len), Some(59));
+    assert!(value["children"][0]["resident_bytes"].is_null());
+    assert_eq!(value["events"][0]["kind"], "timed_out");
+    assert_eq!(value["totals"]["children_killed"], 3);
+}
+
+#[test]
+fn text_fits_the_terminal() {
+    for (name, server) in all() {
+        let status = server.status();
+        for width in [80, 100, 200] {
+            let text = render_text(&status, style(width));
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(
+                widest <= Some(width),
+                "{name}: {widest:?} of {width}\n{text}"
+            );
+        }
+        let coloured = render_text(
+            &status,
+            TextStyle {
+                colours: true,
+                ..style(80)
+            },
+        );
+        let plain = render_text(&status, style(80));
+        assert!(coloured.contains("\x1b[") && !plain.contains('\x1b'));
+    }
+}
+
+#[test]
+fn the_block_of_server_status_has_keys() {
+    let text = render_auto(&fixture::trouble().status());
+    for line in text.lines() {
+        let (key, value) = line.split_once(": ").expect("a key");
+        assert!(key.starts_with("Wsgi") && !value.is_empty(), "{line}");
+    }
+    assert!(text.contains("WsgiWorkersBusy: 25\n"));
+    assert!(text.contains("WsgiHealth: Trouble\n"));
+}
+
+/// Renders everything, and looks whether it holds.
+fn render_all(snapshot: &Snapshot, history: &[crate::Sample]) {
+    let status = Status::new(snapshot, history);
+    well_formed(&render_html(&status, Some(5)));
+    well_formed(&render_html_fragment(&status));
+    let json = render_json(&status);
+    serde_json::from_str::<serde_json::Value>(&json).expect("JSON");
+    let text = render_text(&status, style(80));
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+    let auto = render_auto(&status);
+    assert!(auto.chars().all(|c| c == '\n' || !c.is_control()));
+    let since = Status::since(snapshot, snapshot, history);
+    well_formed(&render_html(&since, None));
+}
+
+/// Words that a scribbler might leave.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        Just(u64::MAX),
+        Just(i64::MAX.cast_unsigned()),
+        0..200u64,
+        Just(u64::from_le_bytes(*b"<script>")),
+        Just(u64::from_le_bytes(*b"\"'><b\x1b[2")),
+        Just(u64::from_le_bytes(*b"\n\r\x00\x7f&lt;")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_scribbled_segment_does_no_harm(words in prop::collection::vec(word(), 1..64), salt: u64) {
+        let mut server = fixture::calm();
+        for (at, cell) in server.segment.cells().iter().enumerate() {
+            let mixed = (at as u64 ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            if mixed % 4 != 0 {
+                cell.store(words[mixed as usize / 4 % words.len()], Relaxed);
+            }
+        }
+        server.sample(0);
+        let history = server.segment.history();
+        render_all(&server.segment.snapshot(), &history);
+    }
+
+    #[test]
+    fn a_segment_of_one_word_does_no_harm(word in word()) {
+        let mut server = fixture::calm();
+        server.segment.cells().iter().for_each(|cell| cell.store(word, Relaxed));
+        server.sample(0);
+        render_all(&server.segment.snapshot(), &server.segment.history());
+    }
+}
+
+/// Elements that have no end tag.
+const VOID: [&str; 3] = ["meta", "br", "hr"];
+/// Elements that may end themselves in SVG.
+const SVG: [&str; 2] = ["path", "polyline"];
+/// All elements that pages are made of.
+const KNOWN: &str = "html head meta title style body header h1 h2 nav a time main section ul li span dl div dt dd meter \
+    p table caption thead tbody tr th td details summary svg desc path polyline hr";
+
+/// A small reader of HTML: every `<` begins a known tag, tags are nested, attributes are quoted, nothing is a control
+/// character.
+fn well_formed(page: &str) {
+    assert!(page.chars().all(|c| c == '\n' || !c.is_control()));
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = page.strip_prefix("<!DOCTYPE html>").unwrap_or(page);
+    while let Some(at) = rest.find(['<', '>']) {
+        assert!(
+            rest[at..].starts_with('<') || open.contains(&"style"),
+            "stray >"
+        );
+        if rest[at..].starts_with('>') {
+            rest = &rest[at + 1..];
+            continue;
+        }
+        let end = at + rest[at..].find('>').expect("the end of a tag");
+        let tag = &rest[at + 1..end];
+        rest = &rest[end + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name), "before {rest:.60}");
+            continue;
+        }
+        let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
+        let name = name.trim_end_matches('/');
+        assert!(KNOWN.split_whitespace().any(|known| known == name), "{tag}");
+        quoted(attributes.trim_end_matches('/'));
+        let alone = SVG.contains(&name) && tag.ends_with('/');
+        if !alone && !VOID.contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+fn quoted(mut attributes: &str) {
+    while !attributes.is_empty() {
+        let (name, rest) = attributes.split_once("=\"").expect("a value in quotes");
+        assert!(
+            name.trim_start()
+                .chars()
+                .all(|c| c.is_ascii_alphabetic() || c == '-'),
+            "{attributes}"
+        );
+        let (_, rest) = rest.split_once('"').expect("the closing quote");
+        assert!(rest.is_empty() || rest.starts_with(' '), "{attributes}");
+        attributes = rest;
+    }
+}

@@ -1,0 +1,384 @@
+//! The status for a terminal.
+
+use std::fmt::{self, Write};
+
+use super::details::listed;
+use super::health::Level;
+use super::model::{Application, Child, Event, Request, Status, Window};
+use super::tables::{happened, interpreter, phases, states};
+use super::units::{
+    bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
+};
+
+/// How a terminal is.
+#[derive(Clone, Copy, Debug)]
+pub struct TextStyle {
+    /// Its columns; less than 40 are taken for 40.
+    pub width: usize,
+    /// Whether it shows colours.
+    pub colours: bool,
+    /// Most rows of running requests, events and children each.
+    pub rows: usize,
+}
+
+/// The status in lines of at most `style.width` characters; no control characters but line feeds and colours.
+pub fn render_text(status: &Status, style: TextStyle) -> String {
+    let mut page = Page {
+        out: String::new(),
+        width: style.width.max(40),
+        colours: style.colours,
+    };
+    for finding in &status.health.findings {
+        page.finding(finding.level, &finding.text);
+    }
+    page.out.push('\n');
+    page.wrapped("", &figures(status), "");
+    running(&mut page, status, style.rows);
+    applications(&mut page, status);
+    events(&mut page, status, style.rows);
+    children(&mut page, status, style.rows);
+    server(&mut page, status);
+    page.out
+}
+
+struct Page {
+    out: String,
+    width: usize,
+    colours: bool,
+}
+
+/// A column: its title and how it is set.
+struct Column(&'static str, Set);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Left,
+    Right,
+    /// To the left, and cut where there is no room.
+    Flexible,
+}
+
+impl Page {
+    fn paint(&mut self, code: &str, text: &str) {
+        let text = clean(text);
+        // A `String` takes everything.
+        let _ = if self.colours {
+            write!(self.out, "\x1b[{code}m{text}\x1b[0m")
+        } else {
+            write!(self.out, "{text}")
+        };
+    }
+
+    fn finding(&mut self, level: Level, text: &str) {
+        let code = match level {
+            Level::Ok => "1;32",
+            Level::Notice => "1;33",
+            Level::Trouble => "1;31",
+        };
+        self.wrapped(level.text(), text, code);
+    }
+
+    /// Lines of whole words, beside a word that stands out.
+    fn wrapped(&mut self, mark: &str, text: &str, code: &str) {
+        let indent = if mark.is_empty() { 0 } else { 9 };
+        if indent > 0 {
+            self.paint(code, &format!("{mark:indent$}"));
+        }
+        let mut room = self.width - indent;
+        let mut first = true;
+        for word in clean(text).split(' ').filter(|word| !word.is_empty()) {
+            let word = cut(word, self.width - indent);
+            let length = word.chars().count() + usize::from(!first);
+            if length > room {
+                let _ = write!(self.out, "\n{:indent$}", "");
+                room = self.width - indent;
+                first = true;
+            }
+            if !first {
+                self.out.push(' ');
+            }
+            self.out.push_str(&word);
+            room -= word.chars().count() + usize::from(!first);
+            first = false;
+        }
+        self.out.push('\n');
+    }
+
+    fn title(&mut self, text: impl fmt::Display) {
+        self.out.push('\n');
+        let text = cut(&text.to_string(), self.width);
+        self.paint("1", &text);
+        self.out.push('\n');
+    }
+
+    fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) {
+        let length = |text: &str| text.chars().count();
+        let mut widths: Vec<usize> = columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let cells = rows
+                    .iter()
+                    .map(|row| row.get(at).map_or(0, |cell| length(cell)));
+                cells.max().unwrap_or(0).max(length(column.0))
+            })
+            .collect();
+        fit(&mut widths, columns, self.width);
+        let titles = columns.iter().map(|column| column.0.to_owned()).collect();
+        let titles = line(&titles, columns, &widths, self.width);
+        self.paint("2", &titles);
+        self.out.push('\n');
+        for row in rows {
+            let line = clean(&line(row, columns, &widths, self.width));
+            self.out.push_str(&line);
+            self.out.push('\n');
+        }
+    }
+}
+
+/// Takes from the flexible columns, the widest first, until all fit.
+fn fit(widths: &mut [usize], columns: &[Column], width: usize) {
+    let gaps = 2 * columns.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > width {
+        let flexible = (0..columns.len()).filter(|&at| columns[at].1 == Set::Flexible);
+        match flexible.max_by_key(|&at| widths[at]) {
+            Some(widest) if widths[widest] > 8 => widths[widest] -= 1,
+            _ => return,
+        }
+    }
+}
+
+fn line(cells: &Vec<String>, columns: &[Column], widths: &[usize], width: usize) -> String {
+    let mut line = String::new();
+    for ((cell, column), &width) in cells.iter().zip(columns).zip(widths) {
+        if !line.is_empty() {
+            line.push_str("  ");
+        }
+        let cell = cut(cell, width);
+        let _ = match column.1 {
+            Set::Right => write!(line, "{cell:>width$}"),
+            Set::Left | Set::Flexible => write!(line, "{cell:width$}"),
+        };
+    }
+    cut(line.trim_end(), width)
+}
+
+/// At most `width` characters of it.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept = text.chars().take(width.saturating_sub(1));
+    kept.chain(['…']).collect()
+}
+
+/// Without what terminals obey.
+fn clean(text: &str) -> String {
+    let seen = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(seen).collect()
+}
+
+fn figures(status: &Status) -> String {
+    let workers = &status.workers;
+    let mut said = match workers.limit {
+        0 => format!("{} busy", plural(workers.busy, "worker", "workers")),
+        limit => format!("{} of {} workers busy", count(workers.busy), count(limit)),
+    };
+    let _ = write!(
+        said,
+        ", {} running",
+        plural(status.running_count as u64, "request", "requests")
+    );
+    if let Some(oldest) = status.running.first() {
+        let _ = write!(said, " (oldest {})", duration(oldest.age_seconds));
+    }
+    if let Some(recent) = &status.recent {
+        let _ = write!(
+            said,
+            "; in the last {}: {} requests per second, {} failed, median {}, 99 % within {}",
+            span(recent.duration_seconds),
+            rate(recent.requests_per_second),
+            percent(recent.error_ratio),
+            duration_or_dash(recent.p50_seconds),
+            duration_or_dash(recent.p99_seconds)
+        );
+    }
+    said
+}
+
+fn running(page: &mut Page, status: &Status, rows: usize) {
+    if status.running.is_empty() {
+        return;
+    }
+    page.title(format_args!("Running now: {}", phases(&status.running)));
+    let columns = [
+        Column("FOR", Set::Right),
+        Column("REQUEST", Set::Flexible),
+        Column("DOES", Set::Left),
+        Column("APPLICATION", Set::Flexible),
+        Column("INTERPRETER", Set::Flexible),
+        Column("CHILD", Set::Right),
+        Column("THREAD", Set::Right),
+    ];
+    let row = |request: &Request| {
+        vec![
+            duration(request.age_seconds),
+            format!("{} {}", request.method, request.path),
+            request.phase.to_owned(),
+            request.application.clone(),
+            interpreter(&request.group).to_owned(),
+            request.pid.to_string(),
+            request.thread.to_string(),
+        ]
+    };
+    let shown: Vec<_> = status.running.iter().take(rows).map(row).collect();
+    page.table(&columns, &shown);
+    more(page, status.running_count, rows);
+}
+
+fn more(page: &mut Page, all: usize, shown: usize) {
+    if all > shown {
+        let text = format!("and {} more", count((all - shown) as u64));
+        page.paint("2", &text);
+        page.out.push('\n');
+    }
+}
+
+fn applications(page: &mut Page, status: &Status) {
+    if status.applications.is_empty() {
+        return;
+    }
+    match &status.recent {
+        Some(recent) => page.title(format_args!(
+            "Applications, last {}",
+            span(recent.duration_seconds)
+        )),
+        None => page.title("Applications"),
+    }
+    let columns = [
+        Column("APPLICATION", Set::Flexible),
+        Column("RUN", Set::Right),
+        Column("OLDEST", Set::Right),
+        Column("PER S", Set::Right),
+        Column("FAILED", Set::Right),
+        Column("MEDIAN", Set::Right),
+        Column("99 %", Set::Right),
+        Column("REQUESTS", Set::Right),
+        Column("INTERPRETERS", Set::Flexible),
+    ];
+    let row = |app: &Application| {
+        let of = |text: &dyn Fn(&Window) -> String| {
+            app.recent.as_ref().map_or_else(|| "–".to_owned(), text)
+        };
+        vec![
+            app.label.clone(),
+            count(app.in_flight as u64),
+            duration_or_dash(app.oldest_request_seconds),
+            of(&|recent| rate(recent.requests_per_second)),
+            of(&|recent| percent(recent.error_ratio)),
+            of(&|recent| duration_or_dash(recent.p50_seconds)),
+            of(&|recent| duration_or_dash(recent.p99_seconds)),
+            count(app.since_start.requests),
+            states(app),
+        ]
+    };
+    let rows: Vec<_> = status.applications.iter().map(row).collect();
+    page.table(&columns, &rows);
+}
+
+fn events(page: &mut Page, status: &Status, rows: usize) {
+    if status.events.is_empty() {
+        return;
+    }
+    page.title("Refused, cut off and slow (times in UTC)");
+    let columns = [
+        Column("TIME", Set::Left),
+        Column("WHAT", Set::Flexible),
+        Column("STATUS", Set::Right),
+        Column("TOOK", Set::Right),
+        Column("IN APP", Set::Right),
+        Column("GIL", Set::Right),
+        Column("REQUEST", Set::Flexible),
+    ];
+    let row = |event: &Event| {
+        vec![
+            calendar(event.timestamp_seconds).1,
+            happened(event),
+            event
+                .status
+                .map_or_else(|| "–".to_owned(), |status| status.to_string()),
+            duration(event.total_seconds),
+            duration(event.application_seconds),
+            duration(event.gil_wait_seconds),
+            format!("{} {}", event.method, event.path),
+        ]
+    };
+    let shown: Vec<_> = status.events.iter().take(rows).map(row).collect();
+    page.table(&columns, &shown);
+    more(page, status.events.len(), rows);
+}
+
+fn children(page: &mut Page, status: &Status, rows: usize) {
+    let totals = &status.totals;
+    page.title(format_args!(
+        "Children: {} now; {} started, {} ended, {} killed or crashed",
+        count(status.children_count as u64),
+        count(totals.children_started),
+        count(totals.children_ended),
+        count(totals.children_killed)
+    ));
+    if status.children.is_empty() {
+        return;
+    }
+    let columns = [
+        Column("CHILD", Set::Right),
+        Column("STATE", Set::Left),
+        Column("RUN", Set::Right),
+        Column("MEMORY", Set::Right),
+        Column("AGE", Set::Right),
+        Column("CONFIGURATION", Set::Right),
+    ];
+    let row = |child: &Child| {
+        vec![
+            child.pid.to_string(),
+            child.state.to_owned(),
+            count(child.in_flight as u64),
+            child.resident_bytes.map_or_else(|| "–".to_owned(), bytes),
+            duration(child.age_seconds),
+            child.generation.to_string(),
+        ]
+    };
+    let shown: Vec<_> = status.children.iter().take(rows).map(row).collect();
+    page.table(&columns, &shown);
+    more(page, status.children_count, rows);
+}
+
+fn server(page: &mut Page, status: &Status) {
+    let (server, totals) = (&status.server, &status.totals);
+    page.title("Server");
+    let requests = &totals.requests;
+    page.wrapped(
+        "",
+        &format!(
+            "Up {}; {} ({}), {} received, {} sent; {} CPU.",
+            duration(server.uptime_seconds),
+            plural(requests.requests, "request", "requests"),
+            listed(&totals.by_class),
+            bytes(totals.request_body_bytes),
+            bytes(totals.response_body_bytes),
+            duration(totals.cpu_user_seconds + totals.cpu_system_seconds),
+        ),
+        "",
+    );
+    let known = [
+        server.httpd.clone(),
+        format!("mod_wsgi_rs {} {}", server.version, server.revision),
+        format!("{} {}", server.python_implementation, server.python),
+        format!("MPM {}", server.mpm),
+    ];
+    page.wrapped(
+        "",
+        &known.map(|part| part.trim().to_owned()).join(" · "),
+        "",
+    );
+}
