@@ -125,3 +125,39 @@ const char *wsgi_shim_redirect_url(request_rec *r)
     uri.hostname = (char *)ap_get_server_name_for_url(r->prev);
     return apr_uri_unparse(r->pool, &uri, 0);
 }
+
+/* Counts the sections of a server that give this handler to what they hold, and those of them in which nothing is said
+ * about who may see it. */
+static void count_sections(const apr_array_header_t *sections, const char *handler, int *found, int *open)
+{
+    static const char *const names[] = { "mod_authz_core.c", "mod_access_compat.c", NULL };
+    const char *const *name;
+    int i;
+
+    for (i = 0; sections && i < sections->nelts; i++) {
+        ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, ap_conf_vector_t *);
+        const core_dir_config *conf = section ? ap_get_core_module_config(section) : NULL;
+        int guarded = 0;
+        if (!conf || !conf->handler || strcmp(conf->handler, handler))
+            continue;
+        for (name = names; *name; name++) {
+            const module *m = ap_find_linked_module(*name);
+            if (m && ap_get_module_config(section, m))
+                guarded = 1;
+        }
+        ++*found;
+        if (!guarded)
+            ++*open;
+    }
+}
+
+/* Whether each <Location> and <Directory> that sets the handler also says who is allowed. */
+int wsgi_shim_handler_is_guarded(const server_rec *s, const char *handler)
+{
+    const core_server_config *conf = ap_get_core_module_config(s->module_config);
+    int found = 0, open = 0;
+
+    count_sections(conf->sec_url, handler, &found, &open);
+    count_sections(conf->sec_dir, handler, &found, &open);
+    return found && !open;
+}

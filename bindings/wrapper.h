@@ -11,13 +11,18 @@
 #include "http_protocol.h"
 #include "http_request.h"
 #include "http_vhost.h"
+#include "ap_listen.h"
+#include "mpm_common.h"
 #include "scoreboard.h"
+#include "unixd.h"
 #include "util_filter.h"
 #include "apr_buckets.h"
 #include "apr_portable.h"
 #include "apr_strings.h"
 #include "apr_tables.h"
 #include "apr_optional.h"
+#include "apr_optional_hooks.h"
+#include "apr_thread_proc.h"
 
 /* The functions of shim.c, for those who cannot see macros. */
 void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket);
@@ -37,3 +42,4 @@ void wsgi_shim_end_expecting_100(request_rec *r);
 void wsgi_shim_remove_output_filter(request_rec *r, const char *name);
 int wsgi_shim_head_sent(const request_rec *r);
 int wsgi_shim_aborted(const request_rec *r);
+int wsgi_shim_handler_is_guarded(const server_rec *s, const char *handler);

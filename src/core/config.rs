@@ -7,6 +7,7 @@ use crate::environ::MapHead;
 use crate::interpreter_options::InterpreterOptions;
 use crate::proxy::ProxyHeader;
 use crate::subnet::Subnet;
+use crate::telemetry::TelemetryConfig;
 
 /// What may be said of a directory, a location or a whole server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -137,6 +138,8 @@ pub struct ServerConfig {
     pub python: PythonConfig,
     /// `<WSGIInterpreterOptions>`, in the order written; only ever in the main server.
     pub interpreter_options: Vec<InterpreterOptions>,
+    /// What is measured and who may ask; only ever written in the main server.
+    pub telemetry: TelemetryConfig,
 }
 
 impl PlaceConfig {
@@ -228,6 +231,7 @@ impl ServerConfig {
             daemon_processes: inner.daemon_processes.clone(),
             python: outer.python.clone(),
             interpreter_options: outer.interpreter_options.clone(),
+            telemetry: outer.telemetry.clone(),
         }
     }
 
@@ -348,6 +352,8 @@ pub struct Settings<'a> {
     pub case_sensitive: bool,
     /// Whether Python may not run in the httpd children.
     pub restrict_embedded: bool,
+    /// Nanoseconds after which a request is noted as slow; 0 for never.
+    pub slow_requests: u64,
     place: &'a PlaceConfig,
     server: &'a PlaceConfig,
 }
@@ -378,6 +384,7 @@ impl<'a> Settings<'a> {
             trusted_proxies: value!(&trusted_proxies),
             case_sensitive: server.python.case_sensitivity.unwrap_or(true),
             restrict_embedded: server.python.restrict_embedded,
+            slow_requests: server.telemetry.slow_requests,
             place,
             server: &server.place,
         }
@@ -538,6 +545,7 @@ mod tests {
             "WSGIScriptAlias / /main",
             "WSGIPythonHome /venv",
             "WSGIRestrictEmbedded On",
+            "WSGISlowRequests 2.5",
             "<WSGIInterpreterOptions application-group=x>",
         ]);
         let merged = ServerConfig::merge(
@@ -552,7 +560,10 @@ mod tests {
         assert_eq!(targets, ["/a", "/b", "/main"]);
         assert_eq!(merged.python, main.python);
         assert_eq!(merged.interpreter_options, main.interpreter_options);
-        assert!(Settings::resolve(&PlaceConfig::default(), &merged).restrict_embedded);
+        let place = PlaceConfig::default();
+        let settings = Settings::resolve(&place, &merged);
+        assert!(settings.restrict_embedded);
+        assert_eq!(settings.slow_requests, 2_500_000_000);
     }
 
     #[test]

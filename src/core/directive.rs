@@ -4,7 +4,7 @@ use crate::config::{PlaceConfig, ServerConfig};
 use crate::directives;
 use crate::interpreter_options::InterpreterOptions;
 
-/// Every directive of mod_wsgi 6, by topic.
+/// Every directive of mod_wsgi 6, and our own, by topic.
 pub static DIRECTIVES: &[Directive] = &directives::TABLE;
 
 /// One directive.
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_that_of_mod_wsgi_6() {
+    fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
         use Place::*;
         // Name, context and "C" of tables 1.1 to 1.5.
         let expected = [
@@ -167,6 +167,9 @@ mod tests {
             ("WSGITelemetryService", Global, false),
             ("WSGISlowRequests", Global, false),
             ("WSGITelemetryOptions", Global, false),
+            // Ours.
+            ("WSGIMetrics", Global, false),
+            ("WSGIMetricsListen", Global, false),
         ];
         let table: Vec<_> = DIRECTIVES
             .iter()
@@ -223,6 +226,7 @@ mod tests {
                 "random|number" => "random",
                 "address|network ..." => "::1",
                 "default|flock|fcntl|sysvsem|posixsem|pthread" => "flock",
+                "address:port|unix:/path" => "127.0.0.1:9117",
                 "unix:/path [interval=seconds]" => "unix:/s interval=0.5",
                 "[+|-]CaptureUserAgent|None|All ..." => "+CaptureUserAgent",
                 "[process-group=name] [application-group=name]" => ">",
@@ -413,6 +417,12 @@ mod tests {
                 "WSGISlowRequests -1",
                 "'-1' is not a non-negative number of seconds",
             ),
+            (
+                "WSGIMetricsListen 9117",
+                "'9117' is neither address:port, as 127.0.0.1:9117 or [::1]:9117, nor unix:/path",
+            ),
+            ("WSGIMetricsListen 127.0.0.1:0", "'127.0.0.1:0' has no port"),
+            ("WSGIMetrics maybe", "'maybe' is neither On nor Off"),
             ("WSGITelemetryService /s", "'/s' does not begin with unix:/"),
             (
                 "WSGITelemetryService unix:/s interval=0.1",

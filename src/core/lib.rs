@@ -38,5 +38,7 @@ pub mod request;
 pub mod response;
 // Subnets, as `WSGITrustedProxies` names them.
 pub mod subnet;
+// What is measured, and where it is told.
+pub mod telemetry;
 // Words and options of a configuration line.
 pub mod words;

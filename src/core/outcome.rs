@@ -241,6 +241,18 @@ messages! {
     RunsAsRoot = 1015 Critical "this child runs as root, and Python is not run as root",
         cause: "httpd was started as root and told to keep that identity.",
         remedy: "Set User and Group to an unprivileged user.";
+    MetricsLocalOnly = 1016 Error "{} is shown to clients of this machine only, and {} is none",
+        cause: "Nothing next to the SetHandler says who may see it, so that Require local is taken for granted. A request that a proxy has passed on does not come from this machine.",
+        remedy: "Write a Require into the same <Location> as the SetHandler.";
+    MetricsOff = 1017 Error "{} is not answered, as WSGIMetrics is Off",
+        cause: "A URL has the handler wsgi-metrics or wsgi-status, and nothing is measured.",
+        remedy: "Remove WSGIMetrics Off, or the handler.";
+    MetricsListen = 1018 Error "WSGIMetricsListen {}: {}; nobody answers there",
+        cause: "The address is in use or does not belong to this machine, or the socket cannot be made.",
+        remedy: "Do what the text says, then restart.";
+    MetricsHelper = 1019 Warning "the process {} that answers for WSGIMetricsListen ended {}; another one follows",
+        cause: "The process was killed, or crashed.",
+        remedy: "Nothing, where it is rare. A crash is a defect of mod_wsgi_rs; report it with this line.";
 }
 
 #[cfg(test)]

@@ -5,12 +5,16 @@
 
 pub mod command;
 pub mod guard;
+pub mod helper;
 pub mod log;
 pub mod module;
 pub mod mpm;
 pub mod pool;
+pub mod process;
 pub mod regex;
 pub mod request;
+pub mod retained;
+pub mod scoreboard;
 pub mod stream;
 mod text;
 

@@ -37,6 +37,11 @@ pub(crate) fn forget_main() {
     MAIN.store(std::ptr::null_mut(), Ordering::Release);
 }
 
+/// The main server of the configuration in force, or null.
+pub(crate) fn main_server() -> *mut sys::server_rec {
+    MAIN.load(Ordering::Acquire)
+}
+
 /// Logs a line to the server's log.
 pub fn server(level: Level, line: &[u8]) {
     let server = MAIN.load(Ordering::Acquire);

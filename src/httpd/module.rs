@@ -3,13 +3,14 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
 use crate::request::{Request, retrieve_functions};
-use crate::{c_bytes, log, mpm, sys};
+use crate::{c_bytes, helper, log, mpm, sys};
 
 /// What a hook answers to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +69,49 @@ pub unsafe trait Module: Sized + 'static {
     /// When all of it was read, also for `httpd -t`. Whether it may stand.
     fn check_config(servers: &[&Self::Server]) -> bool;
     /// When the configuration is known to be good, in the parent. Returns what is added to the server's banner.
-    fn post_config(servers: &[&Self::Server]) -> &'static CStr;
+    fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr;
+    /// In the parent, when the scoreboard is there and no child yet. Not at a graceful restart.
+    fn before_children();
+    /// A child was started; in the parent.
+    fn child_started(pid: u32);
+    /// A child has ended and was reaped, so that nothing of it runs any more; in the parent.
+    fn child_ended(pid: u32);
+    /// About every ten seconds, in the parent.
+    fn monitor();
+    /// The orderly end of httpd; in the parent.
+    fn server_end();
     /// In each child after it has become the unprivileged user, before its first connection.
     fn child_init();
     /// At the end of a child that went through `child_init`.
     fn child_exit();
+    /// In a process that a child has forked. Only what a signal handler may do.
+    fn child_forked();
     /// For each request, to find the file that the URL means.
     fn translate_name(request: Request<'_>) -> Answer;
     /// For each request whose URL is known and allowed, to answer it.
     fn handler(request: Request<'_>) -> Answer;
+    /// What mod_status is to show of us.
+    fn status(form: StatusForm) -> String;
+}
+
+/// Which page of mod_status is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusForm {
+    /// Lines of `Name: value`, for programs (`?auto`).
+    Lines,
+    /// HTML.
+    Html,
+}
+
+/// How a server is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerName<'s> {
+    /// `ServerName`, without the port.
+    pub name: &'s [u8],
+    /// The port in `ServerName`; 0 where it has none.
+    pub port: u16,
+    /// Whether it is a `<VirtualHost>`.
+    pub is_virtual: bool,
 }
 
 /// Names of module files, ended by null.
@@ -150,13 +185,21 @@ pub(crate) unsafe fn entry(vector: *const sys::ap_conf_vector_t) -> *mut c_void 
 ///
 /// # Safety
 /// `main` must be httpd's list of servers, which lives during `'s`.
-unsafe fn all_servers<'s, M: Module>(main: *mut sys::server_rec) -> Vec<&'s M::Server> {
+unsafe fn all_servers<'s, M: Module>(
+    main: *mut sys::server_rec,
+) -> Vec<(&'s M::Server, ServerName<'s>)> {
     let mut servers = Vec::new();
     let mut next = main;
     // SAFETY: by contract; the list ends with null, and `create_server` made the entries.
     unsafe {
         while let Some(server) = next.as_ref() {
-            servers.extend(entry(server.module_config).cast::<M::Server>().as_ref());
+            let name = ServerName {
+                name: c_bytes(server.server_hostname),
+                port: server.port,
+                is_virtual: server.is_virtual != 0,
+            };
+            let config = entry(server.module_config).cast::<M::Server>().as_ref();
+            servers.extend(config.map(|config| (config, name)));
             next = server.next;
         }
     }
@@ -250,6 +293,9 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
         sys::ap_hook_pre_config(Some(pre_config::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_check_config(Some(check_config::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_post_config(Some(post_config::<M>), NONE, NONE, MIDDLE);
+        sys::ap_hook_pre_mpm(Some(pre_mpm::<M>), NONE, NONE, sys::APR_HOOK_LAST as c_int);
+        sys::ap_hook_child_status(Some(child_status::<M>), NONE, NONE, MIDDLE);
+        sys::ap_hook_monitor(Some(monitor::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_child_init(Some(child_init::<M>), NONE, NONE, MIDDLE);
         let (after, before) = (
             M::TRANSLATE_AFTER.0.as_ptr(),
@@ -257,6 +303,11 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
         );
         sys::ap_hook_translate_name(Some(translate_name::<M>), after, before, MIDDLE);
         sys::ap_hook_handler(Some(handler::<M>), NONE, NONE, MIDDLE);
+        // mod_status.h declares the hook; mod_status calls it if it is there.
+        type Any = unsafe extern "C" fn();
+        type Status = unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int;
+        let status = std::mem::transmute::<Status, Any>(status::<M>);
+        sys::apr_optional_hook_add(c"status_hook".as_ptr(), Some(status), NONE, NONE, MIDDLE);
     });
 }
 
@@ -281,7 +332,7 @@ unsafe extern "C" fn check_config<M: Module>(
 ) -> c_int {
     // SAFETY: httpd's list of servers.
     guard(
-        || match M::check_config(&unsafe { all_servers::<M>(main) }) {
+        || match M::check_config(&configs::<M>(unsafe { all_servers::<M>(main) })) {
             true => sys::OK as c_int,
             false => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
         },
@@ -303,10 +354,66 @@ unsafe extern "C" fn post_config<M: Module>(
         // httpd copies the text.
         unsafe {
             log::set_main(main);
+            Pool::from_raw(pconf).cleanup(std::ptr::null_mut(), configuration_ends);
+            helper::set_pool(pconf);
+            at_server_end::<M>();
             let component = M::post_config(&all_servers::<M>(main));
             sys::ap_add_version_component(pconf, component.as_ptr());
         }
         sys::OK as c_int
+    })
+}
+
+unsafe extern "C" fn configuration_ends(_: *mut c_void) -> sys::apr_status_t {
+    log::forget_main();
+    0
+}
+
+/// Has `server_end` called in this process when httpd ends, once for each copy of the module.
+fn at_server_end<M: Module>() {
+    unsafe extern "C" fn server_end<M: Module>(parent: *mut c_void) -> sys::apr_status_t {
+        guard_or(0, || {
+            // A process that was forked may clear its copy of the pool.
+            if parent.addr() == std::process::id() as usize {
+                M::server_end();
+            }
+            0
+        })
+    }
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let parent = std::ptr::without_provenance_mut(std::process::id() as usize);
+        // SAFETY: the pool lives as long as the process; the data is a number, and the code stays mapped. [S-1]
+        unsafe { Pool::from_raw(sys::ap_pglobal).cleanup(parent, server_end::<M>) };
+    });
+}
+
+unsafe extern "C" fn pre_mpm<M: Module>(_: *mut sys::apr_pool_t, _: sys::ap_scoreboard_e) -> c_int {
+    guard(|| {
+        M::before_children();
+        sys::OK as c_int
+    })
+}
+
+unsafe extern "C" fn child_status<M: Module>(
+    _: *mut sys::server_rec,
+    pid: sys::pid_t,
+    _generation: sys::ap_generation_t,
+    _slot: c_int,
+    status: sys::mpm_child_status,
+) {
+    guard(|| match (u32::try_from(pid), status) {
+        (Ok(pid @ 1..), sys::MPM_CHILD_STARTED) => M::child_started(pid),
+        (Ok(pid @ 1..), sys::MPM_CHILD_EXITED) => M::child_ended(pid),
+        // A child that has lost its slot still runs.
+        _ => {}
+    });
+}
+
+unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::server_rec) -> c_int {
+    guard(|| {
+        M::monitor();
+        sys::DECLINED
     })
 }
 
@@ -317,9 +424,19 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
             0
         })
     }
+    unsafe extern "C" fn child_forked<M: Module>() {
+        guard_or((), M::child_forked);
+    }
+    static REGISTERED: Once = Once::new();
     guard(|| {
-        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data.
-        unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>) };
+        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data. That for
+        // forks stays mapped. [S-1] [S-13]
+        unsafe {
+            Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>);
+            REGISTERED.call_once(|| {
+                libc::pthread_atfork(None, None, Some(child_forked::<M>));
+            });
+        }
         retrieve_functions();
         M::child_init();
     });
@@ -333,4 +450,24 @@ unsafe extern "C" fn translate_name<M: Module>(request: *mut sys::request_rec) -
 unsafe extern "C" fn handler<M: Module>(request: *mut sys::request_rec) -> c_int {
     // SAFETY: httpd lends the request for the time of the hook.
     guard(|| M::handler(unsafe { Request::from_raw(request) }).code())
+}
+
+unsafe extern "C" fn status<M: Module>(request: *mut sys::request_rec, flags: c_int) -> c_int {
+    /// `AP_STATUS_SHORT` of mod_status.h.
+    const SHORT: c_int = 1;
+    guard(|| {
+        let form = match flags & SHORT {
+            0 => StatusForm::Html,
+            _ => StatusForm::Lines,
+        };
+        let text = M::status(form);
+        let length = c_int::try_from(text.len()).unwrap_or(0);
+        // SAFETY: httpd lends the request for the time of the hook; that many bytes are there.
+        unsafe { sys::ap_rwrite(text.as_ptr().cast(), length, request) };
+        sys::OK as c_int
+    })
+}
+
+fn configs<'s, M: Module>(servers: Vec<(&'s M::Server, ServerName<'s>)>) -> Vec<&'s M::Server> {
+    servers.into_iter().map(|(config, _)| config).collect()
 }

@@ -239,6 +239,12 @@ impl<'r> Request<'r> {
         unsafe { c_bytes(self.rec().useragent_ip) }
     }
 
+    /// Address of the peer of the connection.
+    pub fn peer_ip(self) -> &'r [u8] {
+        // SAFETY: a string of the connection.
+        unsafe { c_bytes(self.connection().client_ip) }
+    }
+
     /// Port of the peer of the connection.
     pub fn peer_port(self) -> u16 {
         // SAFETY: an address that lives as long as the connection.
@@ -301,6 +307,18 @@ impl<'r> Request<'r> {
     pub fn allows_exec_cgi(self) -> bool {
         // SAFETY: reads the core's configuration of the place.
         unsafe { sys::ap_allow_options(self.raw) & sys::OPT_EXECCGI as c_int != 0 }
+    }
+
+    /// Whether each `<Location>` and `<Directory>` of the server that sets this handler also says who is allowed.
+    pub fn is_guarded(self, handler: &CStr) -> bool {
+        // SAFETY: reads the core's configuration of the server.
+        unsafe { sys::wsgi_shim_handler_is_guarded(self.server(), handler.as_ptr()) != 0 }
+    }
+
+    /// Says that only GET and HEAD are answered, for a status of 405.
+    pub fn allow_get(self) {
+        // SAFETY: this thread owns the request.
+        unsafe { (*self.raw).allowed = 1 << sys::M_GET }
     }
 
     /// `LimitRequestBody`; 0 for none.

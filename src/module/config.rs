@@ -3,7 +3,7 @@
 //!
 //! A mistake does not stop httpd at once: all of them are collected and reported together, each with file and line.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wsgi_core::config::{PlaceConfig, ServerConfig, daemon_problems};
 use wsgi_core::directive::{DIRECTIVES, Directive, Place, Target};
@@ -12,6 +12,7 @@ use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::regex::Regex;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
+use wsgi_telemetry::App;
 
 use crate::Wsgi;
 
@@ -22,6 +23,8 @@ pub struct Server {
     pub(crate) config: ServerConfig,
     /// The compiled pattern of each alias that has one.
     pub(crate) patterns: Vec<Option<Arc<Regex>>>,
+    /// The application of each alias, once the segment is there.
+    pub(crate) apps: OnceLock<Vec<App>>,
 }
 
 /// What was noticed while the configuration is read.

@@ -3,21 +3,28 @@
 //! The module holds no Python. In each child it opens the engine of the configured Python (`engine`), and hands
 //! requests to it (`handler`); what the engine needs during a request comes through `host`.
 
+mod answer;
+mod applications;
 mod child;
 mod config;
 mod engine;
 mod environ;
 mod handler;
 mod host;
+mod listen;
+mod metrics;
+mod parent;
 mod process;
+mod segment;
 mod translate;
 
 use std::ffi::{CStr, c_int};
+use std::sync::OnceLock;
 
 use wsgi_core::config::{PlaceConfig, ServerConfig};
 use wsgi_core::directive::{DIRECTIVES, Place};
 use wsgi_httpd::command::{self, Command, Next};
-use wsgi_httpd::module::{Answer, Files, Module, Record, record};
+use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
 
@@ -53,6 +60,7 @@ unsafe impl Module for Wsgi {
                 .chain(&outer.patterns)
                 .cloned()
                 .collect(),
+            apps: OnceLock::new(),
         }
     }
 
@@ -82,17 +90,48 @@ unsafe impl Module for Wsgi {
         config::check(servers)
     }
 
-    fn post_config(servers: &[&Self::Server]) -> &'static CStr {
-        process::prepare(servers);
+    fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr {
+        let configs: Vec<&Self::Server> = servers.iter().map(|(config, _)| *config).collect();
+        process::prepare(&configs);
+        parent::prepare(servers);
         BANNER
     }
 
+    fn before_children() {
+        listen::start();
+    }
+
+    fn child_started(_pid: u32) {
+        parent::child_started();
+    }
+
+    fn child_ended(pid: u32) {
+        parent::child_ended(pid);
+    }
+
+    fn monitor() {
+        parent::monitor();
+    }
+
+    fn server_end() {
+        parent::server_end();
+    }
+
     fn child_init() {
+        listen::forget();
+        segment::child_begins();
         child::start();
+        segment::child_serves();
     }
 
     fn child_exit() {
+        segment::child_drains();
         child::stop();
+        segment::child_ends();
+    }
+
+    fn child_forked() {
+        wsgi_telemetry::writer::detach();
     }
 
     fn translate_name(request: Request<'_>) -> Answer {
@@ -100,7 +139,14 @@ unsafe impl Module for Wsgi {
     }
 
     fn handler(request: Request<'_>) -> Answer {
-        handler::handle(request)
+        match handler::handle(request) {
+            Answer::Declined => metrics::handle(request),
+            answer => answer,
+        }
+    }
+
+    fn status(form: StatusForm) -> String {
+        metrics::status_block(form)
     }
 }
 

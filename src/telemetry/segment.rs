@@ -130,6 +130,9 @@ impl Segment {
         }
     }
 
+    /// Differs between releases that lay a segment out differently.
+    pub const LAYOUT: u64 = layout::HASH;
+
     /// Words that [`Self::claimed_geometry`] needs.
     pub const HEADER_WORDS: usize = HEADER_WORDS;
 

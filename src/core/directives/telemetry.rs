@@ -1,7 +1,8 @@
-//! Metrics and what reports them (1.5).
+//! Metrics and what reports them (1.5), and what mod_wsgi does not have: the listener.
 
-use super::{ON_OFF, option, seconds, unknown_option};
+use super::{ON_OFF, on_off, one, option, seconds, unknown_option};
 use crate::directive::{Directive, Effect, Target};
+use crate::telemetry::MetricsListen;
 use crate::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
@@ -27,10 +28,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "seconds",
         default: "0",
         help: "Sets after how many seconds a request counts as slow; 0 for never.",
-        effect: Effect::Later(
-            "slow requests are not recorded; it will record those that take longer",
-        ),
-        parse: |args, _| seconds(args, "a non-negative number", |number| number >= 0.0).map(drop),
+        parse: slow_requests,
         ..ON_OFF
     },
     Directive {
@@ -44,7 +42,35 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         parse: telemetry_options,
         ..ON_OFF
     },
+    Directive {
+        name: "WSGIMetrics",
+        default: "On",
+        help: "Off: nothing is measured, and the handlers wsgi-metrics and wsgi-status answer 404.",
+        parse: |args, target| {
+            target.server()?.telemetry.metrics = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIMetricsListen",
+        syntax: "address:port|unix:/path",
+        default: "",
+        help: "Has a process of its own answer /metrics and /wsgi-status there, also while all workers are busy.",
+        parse: |args, target| {
+            target.server()?.telemetry.listen = Some(MetricsListen::parse(&one(args)?)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
 ];
+
+fn slow_requests(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let seconds = seconds(args, "a non-negative number", |number| number >= 0.0)?;
+    // Seconds beyond the range of an integer are longer than any request.
+    target.server()?.telemetry.slow_requests = (seconds * 1e9) as u64;
+    Ok(())
+}
 
 fn telemetry_service(args: &str, _: &mut Target<'_>) -> Result<(), String> {
     let mut words = Words::new(args);

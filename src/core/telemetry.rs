@@ -1,0 +1,178 @@
+//! What is measured, and where a process of its own answers for it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::alias::ScriptAlias;
+
+/// What concerns metrics; only ever written in the main server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TelemetryConfig {
+    /// `WSGIMetrics`; the default is On.
+    pub metrics: Option<bool>,
+    /// `WSGIMetricsListen`.
+    pub listen: Option<MetricsListen>,
+    /// `WSGISlowRequests`, nanoseconds; 0 for never.
+    pub slow_requests: u64,
+}
+
+/// `WSGIMetricsListen`: where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// An address and a port above 0.
+    Tcp(SocketAddr),
+    /// Path of a Unix socket, absolute.
+    Unix(PathBuf),
+}
+
+/// Longest path of a Unix socket. Bytes; `sun_path` of unix(7), without the NUL.
+const LONGEST_PATH: usize = 107;
+
+impl MetricsListen {
+    /// Reads it as written.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        if let Some(path) = word.strip_prefix("unix:") {
+            return if !path.starts_with('/') {
+                Err(format!("'{path}' is not an absolute path"))
+            } else if path.len() > LONGEST_PATH {
+                Err(format!(
+                    "'{path}' is longer than the {LONGEST_PATH} bytes that the path of a socket may have"
+                ))
+            } else {
+                Ok(MetricsListen::Unix(path.into()))
+            };
+        }
+        match word.parse::<SocketAddr>() {
+            Ok(address) if address.port() == 0 => Err(format!("'{word}' has no port")),
+            Ok(address) => Ok(MetricsListen::Tcp(address)),
+            Err(_) => Err(format!(
+                "'{word}' is neither address:port, as 127.0.0.1:9117 or [::1]:9117, nor unix:/path"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for MetricsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MetricsListen::Tcp(address) => write!(f, "{address}"),
+            MetricsListen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The URL below which an alias has its application: of a pattern, what it begins with literally.
+pub fn mount_of(alias: &ScriptAlias) -> String {
+    if !alias.regex {
+        return alias.location.clone();
+    }
+    let mut mount = String::new();
+    let pattern = &alias.location;
+    // With alternatives at the top there is nothing that all URLs begin with.
+    if pattern.contains('|') {
+        return mount;
+    }
+    for c in pattern.strip_prefix('^').unwrap_or(pattern).chars() {
+        match c {
+            // The character before may be missing from the URL.
+            '?' | '*' | '{' => {
+                mount.pop();
+                break;
+            }
+            '\\' | '.' | '[' | '(' | ')' | '+' | '^' | '$' => break,
+            _ => mount.push(c),
+        }
+    }
+    mount
+}
+
+/// What an application is called, as mod_wsgi's `%{RESOURCE}` would call its interpreter. `server` is name and port of
+/// a virtual host; none for the main server.
+pub fn application_name(server: Option<(&str, u16)>, mount: &str) -> String {
+    match server {
+        None => mount.into(),
+        Some((name, 0 | 80 | 443)) => format!("{name}|{mount}"),
+        Some((name, port)) => format!("{name}:{port}|{mount}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applications_are_called_by_server_and_mount() {
+        assert_eq!(application_name(None, "/"), "/");
+        assert_eq!(application_name(Some(("a.test", 0)), "/x"), "a.test|/x");
+        assert_eq!(application_name(Some(("a.test", 443)), "/"), "a.test|/");
+        assert_eq!(
+            application_name(Some(("a.test", 8080)), "/"),
+            "a.test:8080|/"
+        );
+    }
+
+    #[test]
+    fn the_mount_of_a_pattern_is_what_all_its_urls_begin_with() {
+        for (pattern, mount) in [
+            ("^/users/([^/]+)", "/users/"),
+            ("^/(.*)$", "/"),
+            ("/app", "/app"),
+            ("^/apps?/", "/app"),
+            ("^/x{2}", "/"),
+            ("^/a/b+", "/a/b"),
+            ("^/a\\.wsgi", "/a"),
+            ("^/a|/b", ""),
+            ("^.*/x", ""),
+        ] {
+            let alias = ScriptAlias {
+                location: pattern.into(),
+                regex: true,
+                ..ScriptAlias::default()
+            };
+            assert_eq!(mount_of(&alias), mount, "{pattern}");
+            let plain = ScriptAlias {
+                regex: false,
+                ..alias
+            };
+            assert_eq!(mount_of(&plain), pattern);
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_and_shown_as_written() {
+        for word in [
+            "127.0.0.1:9117",
+            "0.0.0.0:1",
+            "[::1]:9117",
+            "unix:/run/wsgi metrics",
+        ] {
+            let parsed = MetricsListen::parse(word).map(|listen| listen.to_string());
+            assert_eq!(parsed.as_deref(), Ok(word));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_listened_at_is_refused() {
+        let long = format!("unix:/{}", "x".repeat(LONGEST_PATH));
+        assert!(MetricsListen::parse(&long[..long.len() - 1]).is_ok());
+        for word in [
+            "",
+            "9117",
+            ":9117",
+            "::1:9117",
+            "localhost:9117",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "127.0.0.1:65536",
+            "unix:",
+            "unix:run/x",
+            &long,
+        ] {
+            assert!(MetricsListen::parse(word).is_err(), "{word}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A helper: a process beside the children, forked by the parent, with the rights of a child and nothing of httpd in it.
+//!
+//! 1. [`start`] forks it. The parent tells APR of it, so that the MPM passes the news of its death on.
+//! 2. When it dies, [`start`]'s second function is called in the parent, which may start another one.
+//! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits a little,
+//!    so that the helper can end what it has begun; then it kills it.
+//! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::guard::guard_or;
+use crate::pool::Pool;
+use crate::{log, mpm, sys};
+
+/// What the helper does: answers until the descriptor, which it is given, can be read.
+pub type Body = fn(OwnedFd);
+/// Called in the parent with the process that died, and how.
+pub type Died = fn(pid: u32, how: &str);
+
+/// How long the parent waits for the helper to end by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The configuration pool.
+static POOL: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(std::ptr::null_mut());
+/// The helper; 0 for none.
+static PID: AtomicI32 = AtomicI32::new(0);
+/// The process that started it.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+static DIED: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// # Safety
+/// `pool` must be the configuration pool, until the next call.
+pub(crate) unsafe fn set_pool(pool: *mut sys::apr_pool_t) {
+    POOL.store(pool, Relaxed);
+}
+
+/// Whether it runs.
+pub fn is_running() -> bool {
+    PID.load(Relaxed) != 0
+}
+
+/// Starts the helper, if none runs. It is called `name`, and has no descriptors but the standard ones and `keep`.
+///
+/// # Errors
+/// Those of `fork(2)`.
+pub fn start(name: &CStr, keep: BorrowedFd<'_>, body: Body, died: Died) -> io::Result<()> {
+    let pool = POOL.load(Relaxed);
+    if is_running() || pool.is_null() {
+        return Ok(());
+    }
+    let parent = std::process::id().cast_signed();
+    // SAFETY: the child goes on with the copy of this thread only, as the children of httpd and its own helpers do, and
+    // never returns from `become_helper`.
+    let pid = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => become_helper(name, parent, keep, body),
+        pid => pid,
+    };
+    PID.store(pid, Relaxed);
+    PARENT.store(parent, Relaxed);
+    DIED.store(died as *mut (), Relaxed);
+    // SAFETY: all of it lives as long as the configuration pool; a process without streams is all zero but for its
+    // number. [S-1] [S-14]
+    unsafe {
+        let mut process: sys::apr_proc_t = std::mem::zeroed();
+        process.pid = pid;
+        let process: *mut sys::apr_proc_t = Pool::from_raw(pool).own(process);
+        sys::apr_proc_other_child_register(
+            process,
+            Some(maintain),
+            process.cast(),
+            std::ptr::null_mut(),
+            pool,
+        );
+    }
+    Ok(())
+}
+
+/// What APR has to say of the helper.
+unsafe extern "C" fn maintain(reason: c_int, process: *mut c_void, status: c_int) {
+    guard_or((), || {
+        if PARENT.load(Relaxed) != std::process::id().cast_signed() {
+            return;
+        }
+        match reason.cast_unsigned() {
+            sys::APR_OC_REASON_DEATH | sys::APR_OC_REASON_LOST => {
+                let pid = PID.swap(0, Relaxed);
+                // SAFETY: what it was registered with; APR calls back with another reason.
+                unsafe { sys::apr_proc_other_child_unregister(process) };
+                let died = DIED.load(Relaxed);
+                if pid != 0 && !died.is_null() && !is_stopping() {
+                    // SAFETY: only `start` stores there, and a function.
+                    let died = unsafe { std::mem::transmute::<*mut (), Died>(died) };
+                    died(pid.cast_unsigned(), &how(reason.cast_unsigned(), status));
+                }
+            }
+            sys::APR_OC_REASON_UNREGISTER => end(PID.swap(0, Relaxed)),
+            _ => {}
+        }
+    });
+}
+
+fn is_stopping() -> bool {
+    mpm::query(sys::AP_MPMQ_MPM_STATE) == Some(sys::AP_MPMQ_STOPPING as c_int)
+}
+
+/// `status` is that of `waitpid(2)`.
+fn how(reason: u32, status: c_int) -> String {
+    if reason == sys::APR_OC_REASON_LOST {
+        String::from("unnoticed")
+    } else if libc::WIFSIGNALED(status) {
+        format!("by signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("with status {}", libc::WEXITSTATUS(status))
+    }
+}
+
+/// Ends the helper and takes its status, so that httpd does not wonder whose it is.
+fn end(pid: libc::pid_t) {
+    if pid == 0 {
+        return;
+    }
+    let until = Instant::now() + PATIENCE;
+    // SAFETY: the number of a process that we have started and whose status nobody has taken yet.
+    unsafe {
+        libc::kill(pid, libc::SIGTERM);
+        while libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) == 0 {
+            if Instant::now() >= until {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The helper's side of the fork.
+fn become_helper(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>, body: Body) -> ! {
+    let status = guard_or(2, || match prepare(name, parent, keep) {
+        Ok(ending) => {
+            body(ending);
+            0
+        }
+        Err(problem) => {
+            let line = format!(
+                "the helper {} cannot start: {problem}",
+                name.to_string_lossy()
+            );
+            log::server(log::Level::ERROR, line.as_bytes());
+            1
+        }
+    });
+    // SAFETY: ends the process without httpd's own clean-up, which is for the parent to do.
+    unsafe { libc::_exit(status) }
+}
+
+/// Makes an unprivileged process of the parent's copy.
+fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<OwnedFd, String> {
+    let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
+    // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children.
+    unsafe {
+        let mut ending: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut ending);
+        libc::sigaddset(&mut ending, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_SETMASK, &ending, std::ptr::null_mut());
+        libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        // They are for the parent, also where they are sent to all processes of a terminal.
+        for signal in [
+            libc::SIGINT,
+            libc::SIGHUP,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGWINCH,
+            libc::SIGPIPE,
+        ] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+        sys::ap_close_listeners();
+        let pool = POOL.load(Relaxed);
+        if sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
+            return Err(String::from("it could not become the unprivileged user"));
+        }
+        // After the change of user, which takes the wish back.
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+            return Err(failed("prctl"));
+        }
+        if libc::getppid() != parent {
+            return Err(String::from("httpd has ended meanwhile"));
+        }
+        // Logs are among what is closed; lines go to standard error from here on, which is the log of the main server.
+        log::forget_main();
+        close_descriptors(keep);
+        let descriptor = libc::signalfd(-1, &ending, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if descriptor < 0 {
+            return Err(failed("signalfd"));
+        }
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// Closes all but the standard ones and `keep`.
+///
+/// # Safety
+/// Nobody in this process may use any of them any more.
+unsafe fn close_descriptors(keep: BorrowedFd<'_>) {
+    use std::os::fd::AsRawFd;
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    // Closed when the list is whole, as reading the folder takes a descriptor itself.
+    let open: Vec<c_int> = folder
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open {
+        if descriptor > 2 && descriptor != keep.as_raw_fd() {
+            // SAFETY: by contract.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}

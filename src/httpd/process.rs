@@ -1,0 +1,58 @@
+//! The process: who it is to be, what it has used, where its files go.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::{c_bytes, sys};
+
+/// Number of the user that children become (`User`).
+pub fn user() -> u32 {
+    // SAFETY: set while the configuration is read, by the only thread there is.
+    unsafe { sys::ap_unixd_config.user_id }
+}
+
+/// Number of the group that children become (`Group`).
+pub fn group() -> u32 {
+    // SAFETY: as above.
+    unsafe { sys::ap_unixd_config.group_id }
+}
+
+/// A file of that name in `DefaultRuntimeDir`.
+pub fn runtime_file(name: &str) -> Option<PathBuf> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the answer is null or a C string of the pool, which lives as long as the process; few are ever made.
+    unsafe {
+        let path = sys::ap_runtime_dir_relative(sys::ap_pglobal, name.as_ptr());
+        let path = c_bytes(path);
+        (!path.is_empty()).then(|| Path::new(OsStr::from_bytes(path)).to_path_buf())
+    }
+}
+
+/// CPU time of the process so far, nanoseconds in user and in system mode.
+pub fn cpu_time() -> [u64; 2] {
+    let nanoseconds = |time: libc::timeval| {
+        let part = |value: i64| u64::try_from(value).unwrap_or(0);
+        part(time.tv_sec) * 1_000_000_000 + part(time.tv_usec) * 1_000
+    };
+    // SAFETY: a struct of numbers, which the call fills.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    [nanoseconds(usage.ru_utime), nanoseconds(usage.ru_stime)]
+}
+
+/// Now, as `Date` has it.
+pub fn http_date() -> String {
+    /// `APR_RFC822_DATE_LEN`
+    const LENGTH: usize = 30;
+    let mut text = [0; LENGTH];
+    // SAFETY: writes that many bytes, with a NUL.
+    let text = unsafe {
+        sys::apr_rfc822_date(text.as_mut_ptr(), sys::apr_time_now());
+        c_bytes(text.as_ptr())
+    };
+    String::from_utf8_lossy(text).into_owned()
+}

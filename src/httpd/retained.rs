@@ -1,0 +1,95 @@
+//! What outlives restarts: httpd keeps it from its start to its end, for whichever copy of the module is loaded.
+//!
+//! Private memory of the parent. Children have a copy of it, in which nothing can be changed for anybody else.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{
+    AtomicI32, AtomicPtr, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::sys;
+
+/// Changes with [`Data`], so that no copy of the module reads what another one means differently.
+const KEY: &CStr = c"mod_wsgi_rs/1";
+
+/// The one place for what outlives restarts.
+#[derive(Clone, Copy)]
+pub struct Retained(&'static Data);
+
+/// All zero when httpd makes it.
+#[repr(C)]
+struct Data {
+    cells: AtomicPtr<AtomicU64>,
+    count: AtomicUsize,
+    /// One more than the number of a descriptor.
+    descriptor: AtomicI32,
+    numbers: [AtomicU64; NUMBERS],
+}
+
+/// How many numbers there is room for.
+pub const NUMBERS: usize = 32;
+
+impl Retained {
+    /// Looks it up, or makes it.
+    pub fn get() -> Self {
+        // SAFETY: httpd allocates that many zeroed bytes, aligned for any type, which live as long as the process; all
+        // of it is atomic, and zero is a value of each field.
+        unsafe {
+            let mut data = sys::ap_retained_data_get(KEY.as_ptr());
+            if data.is_null() {
+                data = sys::ap_retained_data_create(KEY.as_ptr(), size_of::<Data>() as _);
+            }
+            Self(&*data.cast::<Data>())
+        }
+    }
+
+    /// Number `at`; 0 where it was never set.
+    pub fn number(self, at: usize) -> u64 {
+        self.0.numbers[at].load(Relaxed)
+    }
+
+    /// Sets number `at`.
+    pub fn set_number(self, at: usize, number: u64) {
+        self.0.numbers[at].store(number, Relaxed);
+    }
+
+    /// Keeps a mapping.
+    pub fn keep_cells(self, cells: &'static [AtomicU64]) {
+        self.0.cells.store(cells.as_ptr().cast_mut(), Relaxed);
+        self.0.count.store(cells.len(), Release);
+    }
+
+    /// The mapping that was kept last.
+    pub fn cells(self) -> Option<&'static [AtomicU64]> {
+        let count = self.0.count.load(Acquire);
+        let cells = self.0.cells.load(Relaxed);
+        // SAFETY: [`Self::keep_cells`] had them as a slice for ever, in this process or in the one that it is a copy
+        // of, and a child has the mappings of its parent. [S-12]
+        (count != 0).then(|| unsafe { std::slice::from_raw_parts(cells, count) })
+    }
+
+    /// Keeps a descriptor, and closes the one that was kept before.
+    pub fn keep_descriptor(self, descriptor: Option<OwnedFd>) {
+        let next = descriptor.map_or(0, |descriptor| descriptor.into_raw_fd() + 1);
+        let before = self.0.descriptor.swap(next, Relaxed);
+        if before != 0 {
+            // SAFETY: given away by an [`OwnedFd`] in this process or in the one that it is a copy of, and closed by
+            // nobody but this function.
+            drop(unsafe { OwnedFd::from_raw_fd(before - 1) });
+        }
+    }
+
+    /// The descriptor that was kept. To be let go before another one is kept.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let descriptor = self.0.descriptor.load(Relaxed);
+        // SAFETY: open, as above.
+        (descriptor != 0).then(|| unsafe { BorrowedFd::borrow_raw(descriptor - 1) })
+    }
+
+    /// Its number.
+    pub fn descriptor_number(self) -> Option<i32> {
+        self.descriptor().map(|descriptor| descriptor.as_raw_fd())
+    }
+}

@@ -1,0 +1,122 @@
+//! httpd's scoreboard: what its workers do.
+
+use std::ffi::c_int;
+
+use crate::{mpm, sys};
+
+/// How many workers are in each state, and how many connections an asynchronous MPM has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// Waiting for a connection.
+    pub idle: u64,
+    /// Being started.
+    pub starting: u64,
+    /// Reading a request.
+    pub reading: u64,
+    /// Answering one.
+    pub writing: u64,
+    /// Waiting for the next request of a connection.
+    pub keepalive: u64,
+    /// Closing a connection.
+    pub closing: u64,
+    /// Writing the access log.
+    pub logging: u64,
+    /// Ending, once their requests are answered.
+    pub graceful: u64,
+    /// Slots that may be filled.
+    pub open_slot: u64,
+    /// Connections, where the MPM is asynchronous.
+    pub connections: Option<Connections>,
+}
+
+/// Connections of an asynchronous MPM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// All of them.
+    pub total: u64,
+    /// Waiting for their next request.
+    pub keepalive: u64,
+    /// Being closed.
+    pub closing: u64,
+    /// Being written to.
+    pub writing: u64,
+}
+
+/// Whether there is one. httpd makes it once, between the first configuration and the first child.
+pub fn exists() -> bool {
+    // SAFETY: a query.
+    unsafe { sys::ap_exists_scoreboard_image() != 0 }
+}
+
+/// Reads the scoreboard; `None` while there is none.
+pub fn read() -> Option<Workers> {
+    if !exists() {
+        return None;
+    }
+    let limit = |code| mpm::query(code).filter(|&limit| limit > 0);
+    // MPMs without threads know the second as 0.
+    let children = limit(sys::AP_MPMQ_HARD_LIMIT_DAEMONS)?;
+    let threads = limit(sys::AP_MPMQ_HARD_LIMIT_THREADS).unwrap_or(1);
+    let usable_children = limit(sys::AP_MPMQ_MAX_DAEMONS).unwrap_or(children);
+    let usable_threads = limit(sys::AP_MPMQ_MAX_THREADS).unwrap_or(threads);
+    let is_async = limit(sys::AP_MPMQ_IS_ASYNC).is_some();
+    let mut workers = Workers {
+        connections: is_async.then(Connections::default),
+        ..Workers::default()
+    };
+    for child in 0..children {
+        let process = process(child)?;
+        if let Some(connections) = &mut workers.connections
+            && process.pid != 0
+        {
+            connections.total += u64::from(process.connections);
+            connections.keepalive += u64::from(process.keep_alive);
+            connections.closing += u64::from(process.lingering_close);
+            connections.writing += u64::from(process.write_completion);
+        }
+        let is_ending = process.pid != 0 && process.quiescing != 0;
+        for thread in 0..threads {
+            let usable = child < usable_children && thread < usable_threads;
+            workers.count(status(child, thread)?, usable, is_ending);
+        }
+    }
+    Some(workers)
+}
+
+fn process(child: c_int) -> Option<sys::process_score> {
+    // SAFETY: the slot lies within the hard limit. Other processes write to it at any time, so it is copied once, and
+    // any value of its numbers will do.
+    unsafe {
+        let process = sys::ap_get_scoreboard_process(child);
+        (!process.is_null()).then(|| process.read_volatile())
+    }
+}
+
+fn status(child: c_int, thread: c_int) -> Option<u32> {
+    // SAFETY: both lie within the hard limits. Other processes write the byte at any time, so it is read once, and any
+    // value of it will do.
+    unsafe {
+        let worker = sys::ap_get_scoreboard_worker_from_indexes(child, thread);
+        (!worker.is_null()).then(|| (&raw const (*worker).status).read_volatile().into())
+    }
+}
+
+impl Workers {
+    fn count(&mut self, status: u32, usable: bool, is_ending: bool) {
+        let state = match status {
+            sys::SERVER_DEAD if !usable => return,
+            sys::SERVER_DEAD => &mut self.open_slot,
+            sys::SERVER_STARTING => &mut self.starting,
+            sys::SERVER_READY if is_ending => &mut self.graceful,
+            sys::SERVER_READY => &mut self.idle,
+            sys::SERVER_BUSY_READ => &mut self.reading,
+            sys::SERVER_BUSY_WRITE | sys::SERVER_BUSY_DNS => &mut self.writing,
+            sys::SERVER_BUSY_KEEPALIVE => &mut self.keepalive,
+            sys::SERVER_BUSY_LOG => &mut self.logging,
+            sys::SERVER_CLOSING => &mut self.closing,
+            sys::SERVER_GRACEFUL | sys::SERVER_IDLE_KILL => &mut self.graceful,
+            _ => return,
+        };
+        *state += 1;
+    }
+}

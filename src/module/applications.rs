@@ -1,0 +1,167 @@
+//! Which application a request counts for: the values of the label `app`.
+//!
+//! Those of aliases are worked out by the parent, one for each alias of each server. Scripts that are reached in another
+//! way are entered when a child first meets them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arc_swap::ArcSwap;
+use wsgi_core::config::HandlerScript;
+use wsgi_core::telemetry::{application_name, mount_of};
+use wsgi_httpd::module::ServerName;
+use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
+
+use crate::config::Server;
+use crate::segment;
+
+/// An application that an alias has.
+pub(crate) struct Planned {
+    label: String,
+    mount: String,
+    script: String,
+    group: String,
+}
+
+/// The applications of the aliases of all servers. Servers whose aliases are those of another one share its entry, as
+/// they share its configuration.
+pub(crate) struct Plan<'s> {
+    applications: Vec<Planned>,
+    /// Of each server, the number in the list above for each alias.
+    servers: Vec<(&'s Server, Vec<usize>)>,
+}
+
+impl<'s> Plan<'s> {
+    /// Works it out.
+    pub(crate) fn new(servers: &[(&'s Server, ServerName<'_>)]) -> Self {
+        let mut plan = Self {
+            applications: Vec::new(),
+            servers: Vec::new(),
+        };
+        for &(server, name) in servers {
+            if plan
+                .servers
+                .iter()
+                .any(|(known, _)| std::ptr::eq(*known, server))
+            {
+                continue;
+            }
+            let host = String::from_utf8_lossy(name.name);
+            let host = name.is_virtual.then_some((&*host, name.port));
+            let numbers = server.config.aliases.iter().map(|alias| {
+                let mount = mount_of(alias);
+                let named = if mount.is_empty() {
+                    &alias.location
+                } else {
+                    &mount
+                };
+                plan.enter(Planned {
+                    label: label_of(&application_name(host, named)),
+                    mount,
+                    script: alias.target.clone(),
+                    group: alias.options.application_group.clone().unwrap_or_default(),
+                })
+            });
+            let numbers = numbers.collect();
+            plan.servers.push((server, numbers));
+        }
+        plan
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.applications.len()
+    }
+
+    /// The number of an application. Where another script has its label, its own script is made part of it.
+    fn enter(&mut self, mut new: Planned) -> usize {
+        let same = |known: &Planned, new: &Planned| known.label == new.label;
+        let mut known = self.applications.iter().position(|known| same(known, &new));
+        if let Some(at) = known
+            && self.applications[at].script != new.script
+        {
+            new.label = label_of(&format!("{}:{}", new.label, new.script));
+            known = self.applications.iter().position(|known| same(known, &new));
+        }
+        known.unwrap_or_else(|| {
+            self.applications.push(new);
+            self.applications.len() - 1
+        })
+    }
+
+    /// Enters all of them into the segment.
+    pub(crate) fn register(&self, segment: Segment, owner: Owner) {
+        let apps: Vec<App> = self
+            .applications
+            .iter()
+            .map(|planned| {
+                let texts = [&*planned.mount, &*planned.script, &*planned.group];
+                segment.application_named(&planned.label, texts, owner)
+            })
+            .collect();
+        for (server, numbers) in &self.servers {
+            // Read for the first time after this configuration was read, so nothing is there yet.
+            server
+                .apps
+                .get_or_init(|| numbers.iter().map(|&at| apps[at]).collect());
+        }
+    }
+}
+
+/// Applications that no alias has, by name of the handler and script, or by script alone.
+static MET: LazyLock<ArcSwap<HashMap<Vec<u8>, App>>> = LazyLock::new(Default::default);
+
+/// Most that are remembered; those beyond are all `_other`.
+const MOST_MET: usize = 4096;
+
+/// The application that a request counts for: that of its alias, of its `WSGIHandlerScript`, or of the script that
+/// the URL was mapped to.
+pub(crate) fn app_of(
+    server: &Server,
+    alias: Option<usize>,
+    handler_script: Option<&HandlerScript>,
+    filename: &[u8],
+) -> App {
+    match handler_script {
+        None => {
+            let aliased = alias.and_then(|alias| server.apps.get()?.get(alias).copied());
+            aliased.unwrap_or_else(|| met(filename, || label_of(&shown(filename)), filename))
+        }
+        Some(HandlerScript {
+            handler, script, ..
+        }) => {
+            let key = [handler.as_bytes(), script.as_bytes()].join(&0);
+            met(
+                &key,
+                || label_of(&format!("handler:{handler}")),
+                script.as_bytes(),
+            )
+        }
+    }
+}
+
+fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// The application known by `key`, entered as `label` if it is new.
+fn met(key: &[u8], label: impl FnOnce() -> String, script: &[u8]) -> App {
+    let known = MET.load();
+    if let Some(app) = known.get(key) {
+        return *app;
+    }
+    let (Some(segment), Some(owner)) = (segment::current(), writer::owner()) else {
+        return App::OTHER;
+    };
+    if known.len() >= MOST_MET {
+        return App::OTHER;
+    }
+    drop(known);
+    let app = segment.application_named(&label(), ["", &shown(script), ""], owner);
+    MET.rcu(|known| {
+        let mut known = HashMap::clone(known);
+        known.insert(key.to_vec(), app);
+        Arc::new(known)
+    });
+    app
+}

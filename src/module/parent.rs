@@ -1,0 +1,327 @@
+//! What the parent does for metrics: it makes the segment, once for as long as httpd runs, and counts its children.
+//!
+//! The parent may be root, and every child can write to the segment: nothing that is read from there decides about
+//! anything here. Address and size of the segment are kept in memory of the parent's own.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::module::ServerName;
+use wsgi_httpd::retained::Retained;
+use wsgi_httpd::{mpm, process, scoreboard, sys};
+use wsgi_telemetry::catalogue::{EXIT, Id, value};
+use wsgi_telemetry::{Ended, Fact, Geometry, Owner, Sampler, Scoreboard, Segment, map};
+
+use crate::applications::Plan;
+use crate::config::Server;
+use crate::{listen, segment};
+
+/// Name of the segment's file in `DefaultRuntimeDir`.
+const FILE: &str = "mod_wsgi_rs.segment";
+
+/// Series of the applications' own metrics.
+const SERIES: usize = 1024;
+
+/// What is retained over restarts beside the address of the segment.
+mod kept {
+    pub(super) const LAYOUT: usize = 0;
+    pub(super) const ARENAS: usize = 1;
+    pub(super) const APPLICATIONS: usize = 2;
+    pub(super) const SERIES: usize = 3;
+    /// Number of the next configuration.
+    pub(super) const GENERATION: usize = 4;
+}
+
+/// A new configuration is in force: finds the segment or makes it, and enters what the configuration has.
+pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
+    let Some((main, _)) = servers.first() else {
+        return;
+    };
+    let config = &main.config.telemetry;
+    if config.metrics == Some(false) {
+        segment::set_current(None);
+        listen::prepare(None);
+        return;
+    }
+    let retained = Retained::get();
+    let plan = Plan::new(servers);
+    let limits = Limits::of_mpm();
+    let known = known(retained);
+    let segment = match known.map_or_else(|| make(retained, &limits, plan.len()), Ok) {
+        Ok(segment) => segment,
+        Err(error) => {
+            let line = format!("mod_wsgi_rs: nothing is measured: the segment: {error}");
+            log::server(Level::ERROR, line.as_bytes());
+            segment::set_current(None);
+            listen::prepare(None);
+            return;
+        }
+    };
+    let generation = retained.number(kept::GENERATION);
+    retained.set_number(kept::GENERATION, generation + 1);
+    segment.begin_generation(generation);
+    limits.note(segment);
+    note_facts(segment);
+    plan.register(segment, Owner::of_this_process(generation));
+    segment::set_current(Some((segment, generation)));
+    listen::prepare(config.listen.as_ref());
+}
+
+/// The segment that was made before, also where the configuration now measures nothing: children of the one before may
+/// still end.
+fn known(retained: Retained) -> Option<Segment> {
+    let cells = retained.cells()?;
+    if retained.number(kept::LAYOUT) != Segment::LAYOUT {
+        return None;
+    }
+    let count = |at| usize::try_from(retained.number(at)).ok();
+    let geometry = Geometry {
+        arenas: count(kept::ARENAS)?,
+        applications: count(kept::APPLICATIONS)?,
+        series: count(kept::SERIES)?,
+    };
+    Segment::known(cells, geometry).ok()
+}
+
+fn make(retained: Retained, limits: &Limits, applications: usize) -> io::Result<Segment> {
+    if retained.cells().is_some() {
+        let line = "mod_wsgi_rs: another release of the module was loaded: its counters start anew";
+        log::server(Level::WARNING, line.as_bytes());
+    }
+    let geometry = Geometry::new(limits.workers, limits.children, applications, SERIES);
+    let size = format!(
+        "{} KiB, {} arenas, {} applications",
+        geometry.bytes() / 1024,
+        geometry.arenas,
+        geometry.applications
+    );
+    let parent = std::process::id();
+    let made = match SegmentFile::make(&geometry, parent) {
+        Ok((file, segment)) => {
+            let path = file.path.display();
+            let line = format!("mod_wsgi_rs: the metrics are in '{path}': {size}");
+            log::server(Level::INFO, line.as_bytes());
+            let earlier = own_file().replace(file);
+            drop(earlier);
+            segment
+        }
+        Err(why) => {
+            let line = format!(
+                "mod_wsgi_rs: the metrics are in memory that wsgictl cannot look at ({why}): {size}"
+            );
+            log::server(Level::INFO, line.as_bytes());
+            let cells = map::anonymous(geometry.words())?;
+            Segment::create(cells, geometry, parent).map_err(io::Error::other)?
+        }
+    };
+    let numbers = [geometry.arenas, geometry.applications, geometry.series];
+    for (at, number) in [kept::ARENAS, kept::APPLICATIONS, kept::SERIES]
+        .into_iter()
+        .zip(numbers)
+    {
+        retained.set_number(at, number as u64);
+    }
+    retained.set_number(kept::LAYOUT, Segment::LAYOUT);
+    retained.keep_cells(made.cells());
+    Ok(made)
+}
+
+/// The file that this copy of the module has made, to be removed at the end.
+static OWN_FILE: Mutex<Option<SegmentFile>> = Mutex::new(None);
+
+fn own_file() -> std::sync::MutexGuard<'static, Option<SegmentFile>> {
+    OWN_FILE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct SegmentFile {
+    path: PathBuf,
+    /// Device and number, by which it is known again.
+    identity: (u64, u64),
+}
+
+impl SegmentFile {
+    /// Makes the segment in a file that nobody else has, readable by httpd's group, and then gives it its name.
+    fn make(geometry: &Geometry, parent: u32) -> Result<(Self, Segment), String> {
+        let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
+        let temporary = path.with_extension(format!("{parent}.new"));
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        // One of a server that had the same number and was killed.
+        let _ = fs::remove_file(&temporary);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)
+            .map_err(failed)?;
+        let made = Self::fill(&file, geometry, parent)
+            .and_then(|made| fs::rename(&temporary, &path).map(|()| made));
+        match made {
+            Ok((identity, segment)) => Ok((Self { path, identity }, segment)),
+            Err(error) => {
+                let _ = fs::remove_file(&temporary);
+                Err(failed(error))
+            }
+        }
+    }
+
+    fn fill(file: &File, geometry: &Geometry, parent: u32) -> io::Result<((u64, u64), Segment)> {
+        if rustix::process::geteuid().is_root() {
+            fchown(file, None, Some(process::group()))?;
+        }
+        file.set_permissions(Permissions::from_mode(0o640))?;
+        // All of it at once: a page that the file system has no room for later would kill who writes to it.
+        fallocate(file, FallocateFlags::empty(), 0, geometry.bytes() as u64)?;
+        let cells = map::file(file, geometry.words(), true)?;
+        let segment = Segment::create(cells, *geometry, parent).map_err(io::Error::other)?;
+        let metadata = file.metadata()?;
+        Ok(((metadata.dev(), metadata.ino()), segment))
+    }
+
+    /// Takes the name away, if it is still that of this file.
+    fn remove(self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if is_ours {
+            // Nobody is left to be told of a failure, and a stale file does no harm.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// httpd ends. Nothing may be logged any more.
+pub(crate) fn server_end() {
+    if let Some(file) = own_file().take() {
+        file.remove();
+    }
+    listen::server_end();
+}
+
+/// What the MPM allows.
+struct Limits {
+    /// `MaxRequestWorkers`.
+    workers: usize,
+    /// Children of those workers.
+    children: usize,
+    /// `ServerLimit`.
+    children_limit: usize,
+    threads: usize,
+    threaded: bool,
+    forked: bool,
+}
+
+impl Limits {
+    fn of_mpm() -> Self {
+        // MPMs without threads or children know their number as 0.
+        let limit = |code| {
+            let limit = mpm::query(code).and_then(|limit| usize::try_from(limit).ok());
+            limit.unwrap_or(1).max(1)
+        };
+        let is = |code| mpm::query(code).is_some_and(|answer| answer != 0);
+        let (children, threads) = (
+            limit(sys::AP_MPMQ_MAX_DAEMONS),
+            limit(sys::AP_MPMQ_MAX_THREADS),
+        );
+        Self {
+            workers: children * threads,
+            children,
+            children_limit: limit(sys::AP_MPMQ_HARD_LIMIT_DAEMONS),
+            threads,
+            threaded: is(sys::AP_MPMQ_IS_THREADED),
+            forked: is(sys::AP_MPMQ_IS_FORKED),
+        }
+    }
+
+    fn note(&self, segment: Segment) {
+        segment.set_limits(
+            self.workers as u64,
+            self.children_limit as u64,
+            self.threads as u64,
+            self.threaded,
+            self.forked,
+        );
+    }
+}
+
+fn note_facts(segment: Segment) {
+    let [major, minor, patch] = mpm::VERSION;
+    let description = mpm::description();
+    let httpd = String::from_utf8_lossy(&description);
+    // The first word of it is httpd itself, in the release that runs.
+    let httpd = httpd
+        .split(' ')
+        .next()
+        .map_or_else(|| format!("Apache/{major}.{minor}.{patch}"), String::from);
+    segment.set_fact(Fact::Httpd, &httpd);
+    segment.set_fact(Fact::Version, env!("CARGO_PKG_VERSION"));
+    segment.set_fact(Fact::Revision, env!("WSGI_REVISION"));
+    segment.set_fact(Fact::Rustc, env!("WSGI_RUSTC"));
+    segment.set_fact(Fact::Mpm, &String::from_utf8_lossy(mpm::name()));
+}
+
+/// A child was started.
+pub(crate) fn child_started() {
+    if let Some(segment) = known(Retained::get()) {
+        segment.count(Id::ChildrenStarted, 0, 1);
+    }
+}
+
+/// A child was reaped: nothing can write to its arenas any more, so that others may have them.
+pub(crate) fn child_ended(pid: u32) {
+    let Some(segment) = known(Retained::get()) else {
+        return;
+    };
+    let how = match segment.free_arenas_of(pid) {
+        Some(Ended::Clean) => value(EXIT, "clean"),
+        // Without an arena it has ended before it was a child, or there were none left; nothing says that it was well.
+        Some(Ended::Killed) | None => value(EXIT, "killed"),
+    };
+    segment.count(Id::ChildrenExited, how, 1);
+    segment.reclaim_applications(pid);
+}
+
+/// About every ten seconds.
+pub(crate) fn monitor() {
+    static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
+    let Some(segment) = segment::current() else {
+        return;
+    };
+    note_scoreboard(segment);
+    let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
+    sampler.get_or_insert_with(Sampler::new).sample(&segment);
+    listen::revive();
+}
+
+/// Copies httpd's scoreboard to where everybody can see it.
+pub(crate) fn note_scoreboard(segment: Segment) {
+    let Some(workers) = scoreboard::read() else {
+        return;
+    };
+    segment.set_scoreboard(&Scoreboard {
+        workers: [
+            workers.idle,
+            workers.starting,
+            workers.reading,
+            workers.writing,
+            workers.keepalive,
+            workers.closing,
+            workers.logging,
+            workers.graceful,
+            workers.open_slot,
+        ],
+        connections: workers.connections.map(|connections| {
+            [
+                connections.total,
+                connections.keepalive,
+                connections.closing,
+                connections.writing,
+            ]
+        }),
+    });
+}

@@ -1,0 +1,106 @@
+//! The segment of metrics, as a child sees it: what is in force, stamps, arenas, CPU time.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use wsgi_abi::Arenas;
+use wsgi_httpd::{mpm, process};
+use wsgi_telemetry::catalogue::Id;
+use wsgi_telemetry::{Arena, Role, Segment, clock, writer};
+
+/// The segment of the configuration in force, and the number of that configuration. Set by the parent.
+static CURRENT: RwLock<Option<(Segment, u64)>> = RwLock::new(None);
+
+/// The segment; `None` where nothing is measured.
+pub(crate) fn current() -> Option<Segment> {
+    in_force().map(|(segment, _)| segment)
+}
+
+fn in_force() -> Option<(Segment, u64)> {
+    *CURRENT.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets what is in force; for the parent.
+pub(crate) fn set_current(current: Option<(Segment, u64)>) {
+    *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = current;
+}
+
+/// A stamp of this moment; 0 where this process records nothing.
+#[inline]
+pub(crate) fn stamp() -> u64 {
+    match writer::process() {
+        Some(_) => clock::now(),
+        None => 0,
+    }
+}
+
+/// The arenas of the calling thread, for the engine; `now` is a stamp of this moment.
+pub(crate) fn arenas(now: u64) -> Arenas {
+    let number = |arena: Option<Arena>| arena.map_or(u32::MAX, |arena| arena.index());
+    Arenas {
+        thread: number(writer::arena(now)),
+        process: number(writer::process()),
+    }
+}
+
+/// A child begins.
+pub(crate) fn child_begins() {
+    if let Some((segment, generation)) = in_force() {
+        writer::start(segment, generation);
+        if mpm::single_process() {
+            // The parent, which counts children, has none.
+            segment.count(Id::ChildrenStarted, 0, 1);
+        }
+    }
+}
+
+/// A child has started what it is to start, and serves.
+pub(crate) fn child_serves() {
+    writer::set_role(Role::Ready);
+}
+
+/// A child begins to end.
+pub(crate) fn child_drains() {
+    writer::set_role(Role::Draining);
+}
+
+/// The last that a child does.
+pub(crate) fn child_ends() {
+    count_cpu(clock::now());
+}
+
+/// Nanoseconds between two looks at the CPU time.
+const CPU_INTERVAL: u64 = 1_000_000_000;
+
+/// When the CPU time is to be looked at again, as a stamp.
+static CPU_DUE: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the CPU time that the child has used since it was last counted, about once a second. For the end of a
+/// request, of which `now` is a stamp.
+#[inline]
+pub(crate) fn account_cpu(now: u64) {
+    if now >= CPU_DUE.load(Relaxed) {
+        count_cpu(now);
+    }
+}
+
+#[cold]
+fn count_cpu(now: u64) {
+    /// What was counted so far, in user and in system mode.
+    static COUNTED: Mutex<[u64; 2]> = Mutex::new([0; 2]);
+    let Some(arena) = writer::process() else {
+        return;
+    };
+    // Whoever is late finds the work done.
+    let Ok(mut counted) = COUNTED.try_lock() else {
+        return;
+    };
+    CPU_DUE.store(now + CPU_INTERVAL, Relaxed);
+    let used = process::cpu_time();
+    for (mode, (counted, used)) in counted.iter_mut().zip(used).enumerate() {
+        arena.add(Id::ChildrenCpu, mode, used.saturating_sub(*counted));
+        *counted = used.max(*counted);
+    }
+}
+
+pub(crate) use crate::applications::app_of;
