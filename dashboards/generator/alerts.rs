@@ -405,8 +405,8 @@ pub static ALERTS: &[Alert] = &[
             ),
             (
                 "interpreters",
-                "Age of the oldest and newest interpreter",
-                "how long they live",
+                "Age of the newest interpreter",
+                "how long it lasts until the next start",
             ),
             (
                 "server",

@@ -190,7 +190,8 @@ fn defaults(panel: &Panel, parameters: &Parameters) -> Value {
 fn options(panel: &Panel) -> Value {
     match panel.view {
         View::Lines | View::Stacked => json!({
-            "legend": {"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]},
+            "legend": {"showLegend": true, "displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"],
+                "sortBy": "Max", "sortDesc": true},
             "tooltip": {"mode": "multi", "sort": "desc"},
         }),
         View::Number => json!({

@@ -166,26 +166,32 @@ const LIFE: &[Panel] = &[
         ..PANEL
     },
     Panel {
-        title: "Age of the oldest and newest interpreter",
-        description: "A line that keeps falling back to zero belongs to interpreters that do not live long.",
+        title: "Age of the newest interpreter",
+        description: "A line that keeps falling back to zero: interpreters are started again and again.",
         unit: "s",
         width: 8,
         runbook: "WsgiInterpreterRestartLoop",
-        targets: &[
-            target(
-                "{{app}} oldest",
-                "time() - min by (app) (wsgi_interpreter_oldest_start_timestamp_seconds{$A})",
-            ),
-            target(
-                "{{app}} newest",
-                "time() - max by (app) (wsgi_interpreter_newest_start_timestamp_seconds{$A})",
-            ),
-        ],
+        targets: &[target(
+            "{{app}}",
+            "time() - max by (app) (wsgi_interpreter_newest_start_timestamp_seconds{$A})",
+        )],
+        ..PANEL
+    },
+    Panel {
+        title: "Age of the oldest interpreter",
+        description: "How long an interpreter may live. It falls when the last of an old generation has ended.",
+        unit: "s",
+        width: 8,
+        runbook: "WsgiInterpreterRestartLoop",
+        targets: &[target(
+            "{{app}}",
+            "time() - min by (app) (wsgi_interpreter_oldest_start_timestamp_seconds{$A})",
+        )],
         ..PANEL
     },
     Panel {
         title: "Starts, stops and reloads",
-        description: "Interpreters started and stopped, and reloads of scripts, within the interval of a point.",
+        description: "Interpreters started and stopped, and reloads of scripts, within the interval of a point (an estimate: one may show as 1.1).",
         width: 8,
         runbook: "WsgiInterpreterRestartLoop",
         targets: &[
@@ -207,6 +213,7 @@ const LIFE: &[Panel] = &[
     Panel {
         title: "Loads of scripts by result",
         description: "Imports of application scripts within the interval of a point. A failed one has its traceback in the error log.",
+        width: 8,
         runbook: "WsgiApplicationLoadFailing",
         targets: &[target(
             "{{app}} {{result}}",
@@ -218,6 +225,7 @@ const LIFE: &[Panel] = &[
         title: "Application load time p95",
         description: "How long importing an application takes: what the first request of a new child waits for. Gaps: nothing was loaded.",
         unit: "s",
+        width: 8,
         runbook: "WsgiApplicationLoadFailing",
         targets: &[target(
             "{{app}}",

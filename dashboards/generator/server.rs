@@ -60,7 +60,7 @@ const WORKERS: &[Panel] = &[
     },
     Panel {
         title: "Children started and ended",
-        description: "Within the interval of a point. Killed: by a signal, without a proper end.",
+        description: "Within the interval of a point (an estimate: one child may show as 1.1). Killed: by a signal, without a proper end.",
         width: 8,
         runbook: "WsgiChildrenKilled",
         targets: &[
@@ -88,8 +88,8 @@ const WORKERS: &[Panel] = &[
         ..PANEL
     },
     Panel {
-        title: "Workers at most",
-        description: "MaxRequestWorkers, added up over the chosen servers.",
+        title: "MaxRequestWorkers",
+        description: "Workers at most, added up over the chosen servers.",
         view: View::Number,
         width: 8,
         runbook: "WsgiMpmSaturated",
@@ -100,8 +100,8 @@ const WORKERS: &[Panel] = &[
         ..PANEL
     },
     Panel {
-        title: "Children at most",
-        description: "ServerLimit, added up over the chosen servers.",
+        title: "ServerLimit",
+        description: "Children at most, added up over the chosen servers.",
         view: View::Number,
         width: 8,
         runbook: "WsgiMpmSaturated",
@@ -109,8 +109,8 @@ const WORKERS: &[Panel] = &[
         ..PANEL
     },
     Panel {
-        title: "Threads per child",
-        description: "ThreadsPerChild; 1 under prefork.",
+        title: "ThreadsPerChild",
+        description: "Requests that a child can serve at once; 1 under prefork.",
         view: View::Number,
         width: 8,
         runbook: "WsgiGilContention",

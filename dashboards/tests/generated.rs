@@ -96,6 +96,31 @@ fn panels_named_in_the_runbook_exist() {
     }
 }
 
+/// What the runbook and the panels tell people to set has to exist.
+#[test]
+fn directives_exist() {
+    let mut named = 0;
+    for (file, text) in files(&Parameters::default()) {
+        for (at, _) in text.match_indices("WSGI") {
+            let directive: String = text[at..]
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            if directive != "WSGI" {
+                assert!(
+                    wsgi_core::directive::find(&directive).is_some(),
+                    "{file}: there is no directive {directive}"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(
+        named > 10,
+        "only {named} directives found: the test reads them wrongly"
+    );
+}
+
 #[test]
 fn every_alert_is_linked_from_a_panel() {
     for alert in ALERTS {
