@@ -41,8 +41,8 @@ impl<H: Hosts> Engine<H> {
     }
 
     /// Loads a script ahead of its first request; whether that went well.
-    pub fn load(self, group: &[u8], script: &[u8]) -> bool {
-        (self.table.load)(Bytes::new(group), Bytes::new(script))
+    pub fn load(self, group: &[u8], script: &[u8], app: u16) -> bool {
+        (self.table.load)(Bytes::new(group), Bytes::new(script), app)
     }
 
     /// Runs a request on the calling thread.

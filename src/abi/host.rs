@@ -5,8 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    ABI_VERSION, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostTable, ResponseHead,
-    Slice, WriteEnd,
+    ABI_VERSION, Arenas, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostTable,
+    ResponseHead, Slice, WriteEnd,
 };
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
@@ -17,6 +17,8 @@ pub trait Host {
     fn log_server(level: c_int, line: &[u8]);
     /// See [`HostTable::group_options`].
     fn group_options(group: &[u8]) -> GroupOptions;
+    /// See [`HostTable::arenas`].
+    fn arenas(now: u64) -> Arenas;
     /// See [`HostTable::log`].
     fn log(&self, level: c_int, line: &[u8]);
     /// See [`HostTable::read_body`].
@@ -46,6 +48,7 @@ pub const fn host_table<H: Host>() -> HostTable {
         build_id: Bytes::new(BUILD_ID.as_bytes()),
         log_server: log_server::<H>,
         group_options: group_options::<H>,
+        arenas: arenas::<H>,
         log: log::<H>,
         read_body: read_body::<H>,
         start_response: start_response::<H>,
@@ -80,6 +83,10 @@ extern "C" fn group_options<H: Host>(group: Bytes<'_>) -> GroupOptions {
     guard(GroupOptions::default, || {
         H::group_options(group.get_or_empty())
     })
+}
+
+extern "C" fn arenas<H: Host>(now: u64) -> Arenas {
+    guard(|| Arenas::NONE, || H::arenas(now))
 }
 
 unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: c_int, line: Bytes<'_>) {

@@ -10,6 +10,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
+use std::sync::atomic::AtomicU64;
 
 mod engine;
 mod host;
@@ -19,7 +20,7 @@ pub use engine::Engine;
 pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(
@@ -149,6 +150,10 @@ pub struct RunRequest<'a> {
     pub resource: Bytes<'a>,
     /// The environ, in order; a later entry replaces an earlier one of the same key.
     pub environ: Slice<'a, EnvEntry<'a>>,
+    /// What both sides tell each other of the time that the request takes; `None` where nothing is measured.
+    pub times: Option<&'a Times>,
+    /// Number of the application in the segment's table.
+    pub app: u16,
     /// `request_rec *` for `apache.request_rec`, or null where it is not to be passed.
     pub apache_request: *mut c_void,
     /// When the request was received, microseconds since the epoch.
@@ -165,6 +170,68 @@ pub struct RunRequest<'a> {
     pub header_only: bool,
 }
 
+/// Times of one request, in nanoseconds of the monotonic clock. A stamp that ends a phase on one side begins the next
+/// on the other, so that neither reads the clock again.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Times {
+    /// The last stamp: of the engine before it calls the host or returns, of the host when such a call ends. 0 where
+    /// the other side has to read the clock itself.
+    pub stamp: AtomicU64,
+    /// How long the application ran, set by the engine before it returns.
+    pub application: AtomicU64,
+    /// How long the request waited for the GIL, likewise.
+    pub gil_wait: AtomicU64,
+}
+
+/// Numbers of the arenas that the calling thread may write to; `u32::MAX` for none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arenas {
+    /// Its own, or the spill arena.
+    pub thread: u32,
+    /// That of the whole child, which all its threads may write to with atomic additions.
+    pub process: u32,
+}
+
+impl Arenas {
+    /// This process does not record.
+    pub const NONE: Self = Self {
+        thread: u32::MAX,
+        process: u32::MAX,
+    };
+}
+
+/// The segment of metrics, as far as the contract goes: memory, and what it was divided into.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SegmentView {
+    /// All of it; absent where nothing is measured.
+    pub cells: Slice<'static, AtomicU64>,
+    /// Arenas.
+    pub arenas: usize,
+    /// Applications.
+    pub applications: usize,
+    /// Series of the applications' own metrics.
+    pub series: usize,
+}
+
+impl Default for SegmentView {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl SegmentView {
+    /// Nothing is measured.
+    pub const NONE: Self = Self {
+        cells: Slice::ABSENT,
+        arenas: 0,
+        applications: 0,
+        series: 0,
+    };
+}
+
 /// What became of a request; the module's answer to httpd follows from it.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +246,8 @@ pub enum RunOutcome {
     TimedOut = 3,
     /// Nothing was sent; another thread has been loading the script for too long: answer 503.
     LoadTimedOut = 4,
+    /// Nothing was sent; Python is ending in this process: answer 503.
+    Draining = 5,
 }
 
 /// One header of a response.
@@ -313,7 +382,7 @@ impl Default for GroupOptions {
 ///
 /// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
 /// from another thread than the one that runs it; `log` may be called at any time. No function unwinds. All but
-/// `log`, `log_server` and `group_options` may block, so the engine calls them without the GIL.
+/// `arenas`, `log`, `log_server` and `group_options` may block, so the engine calls them without the GIL.
 #[repr(C)]
 pub struct HostTable {
     /// [`ABI_VERSION`].
@@ -324,6 +393,9 @@ pub struct HostTable {
     pub log_server: extern "C" fn(level: c_int, line: Bytes<'_>),
     /// Options of an application group.
     pub group_options: extern "C" fn(group: Bytes<'_>) -> GroupOptions,
+    /// The arenas of the calling thread; `now` is a stamp of this moment. To be asked for anew whenever something is
+    /// recorded: in a process that the application has forked there are none.
+    pub arenas: extern "C" fn(now: u64) -> Arenas,
     /// Logs one line to the log of the request.
     pub log: unsafe extern "C" fn(request: *const HostRequest, level: c_int, line: Bytes<'_>),
     /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
@@ -395,6 +467,8 @@ pub struct StartConfig<'a> {
     pub build_date: Bytes<'a>,
     /// `SERVER_SOFTWARE` of every environ.
     pub server_software: Bytes<'a>,
+    /// The segment of metrics.
+    pub segment: SegmentView,
 }
 
 /// What an engine offers to the module; exported as the static `wsgi_engine`. No function unwinds.
@@ -414,7 +488,8 @@ pub struct EngineTable {
         problem: &mut Bytes<'static>,
     ) -> bool,
     /// Loads a script ahead of its first request. Returns whether it loaded; what went wrong is in the log.
-    pub load: extern "C" fn(group: Bytes<'_>, script: Bytes<'_>) -> bool,
+    /// `app` is the number of its application in the segment's table.
+    pub load: extern "C" fn(group: Bytes<'_>, script: Bytes<'_>, app: u16) -> bool,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,
@@ -434,6 +509,8 @@ impl<'a> RunRequest<'a> {
             callable: Bytes::new(b"application"),
             resource: Bytes::new(b""),
             environ: Slice::ABSENT,
+            times: None,
+            app: 0,
             apache_request: std::ptr::null_mut(),
             request_time: 0,
             load_timeout: 60,

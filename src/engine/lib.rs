@@ -60,9 +60,9 @@ fn start_python(host: &'static HostTable, config: &StartConfig<'_>) -> Result<()
     wsgi_python::start(config_from(config))
 }
 
-extern "C" fn load(group: Bytes<'_>, script: Bytes<'_>) -> bool {
+extern "C" fn load(group: Bytes<'_>, script: Bytes<'_>, app: u16) -> bool {
     guard(false, || {
-        wsgi_python::load(group.get_or_empty(), script.get_or_empty())
+        wsgi_python::load(group.get_or_empty(), script.get_or_empty(), app)
     })
 }
 
@@ -107,6 +107,7 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
         optimize: raw.optimize,
         hash_seed: u32::try_from(raw.hash_seed).ok(),
         write_bytecode: raw.write_bytecode,
+        segment: raw.segment,
         process: Process {
             python_eggs: optional(raw.python_eggs),
             single_process: raw.single_process,

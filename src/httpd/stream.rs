@@ -18,6 +18,8 @@ pub enum StreamError {
     Answered,
     /// The body is longer than allowed, and nothing has been answered yet.
     TooLarge,
+    /// The client took longer than `Timeout` allows.
+    TimedOut,
     /// APR's text.
     Other(String),
 }
@@ -149,6 +151,8 @@ impl<'r> Stream<'r> {
                 StreamError::Answered
             } else if status == sys::APR_ENOSPC as c_int {
                 StreamError::TooLarge
+            } else if status == sys::APR_TIMEUP as c_int {
+                StreamError::TimedOut
             } else if status == sys::APR_EAGAIN as c_int || sys::wsgi_shim_aborted(self.rec()) != 0
             {
                 StreamError::Aborted
@@ -361,7 +365,9 @@ impl<'r> Stream<'r> {
         unsafe {
             let status = sys::ap_pass_brigade(filters, self.output);
             sys::apr_brigade_cleanup(self.output.cast());
-            if self.is_aborted() {
+            if status == sys::APR_TIMEUP as c_int {
+                Err(StreamError::TimedOut)
+            } else if self.is_aborted() {
                 Err(StreamError::Aborted)
             } else if status == sys::AP_FILTER_ERROR {
                 Err(StreamError::Answered)

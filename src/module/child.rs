@@ -6,10 +6,12 @@ use wsgi_abi::{Bytes, Engine, Slice, StartConfig};
 use wsgi_core::outcome::Message;
 use wsgi_httpd::mpm;
 
+use crate::applications::app_of_script;
 use crate::engine::{self, Found, path_bytes};
 use crate::environ;
 use crate::host::Exchanges;
 use crate::process::{Process, current, log_message};
+use crate::segment;
 
 /// The engine of this process, once it has started. httpd run with `-X` may restart in the process, and Python then
 /// goes on as it was started first.
@@ -38,7 +40,8 @@ pub(crate) fn start() {
     for import in &process.preloads {
         let group = import.application_group.as_bytes();
         // What went wrong is in the log, and the first request tries again.
-        let _loaded = engine.load(group, import.script.as_bytes());
+        let script = import.script.as_bytes();
+        let _loaded = engine.load(group, script, app_of_script(script).number());
     }
 }
 
@@ -79,6 +82,7 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         mpm_name: Bytes::new(mpm::name()),
         build_date: Bytes::new(mpm::build_date()),
         server_software: Bytes::new(&banner),
+        segment: segment::view(),
     };
     match found.start(&config) {
         Ok(engine) => Some(engine),

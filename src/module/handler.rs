@@ -13,12 +13,15 @@ use wsgi_httpd::module::Answer;
 use wsgi_httpd::request::{FileKind, Request};
 use wsgi_httpd::stream::StreamError;
 use wsgi_httpd::sys;
+use wsgi_telemetry::App;
 
 use crate::child::engine;
 use crate::config;
 use crate::environ::{self, RequestVariables, Routing};
 use crate::host::Exchange;
 use crate::process::level_of;
+use crate::segment;
+use crate::timeline::{Rejection, Stage, Timeline};
 use crate::translate::{alias_of, is_aliased};
 
 /// The callable of a `WSGIHandlerScript`.
@@ -40,10 +43,27 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     if !is_script && handler_script.is_none() {
         return Answer::Declined;
     }
-    let alias = alias_of(request, server).map(|alias| &alias.options);
-    match serve(request, &settings, alias, handler_script) {
-        Ok(()) => Answer::Ok,
-        Err(status) => Answer::Status(status),
+    let alias = alias_of(request, server);
+    let number = alias.map(|(number, _)| number);
+    let is_there =
+        number.is_some() || handler_script.is_some() || request.file_kind() == FileKind::File;
+    // Clients make up names of files that are not there; no entry is made for those.
+    let app = if is_there {
+        segment::app_of(server, number, handler_script, request.filename())
+    } else {
+        App::OTHER
+    };
+    let timeline = Timeline::begin(request, app, settings.slow_requests);
+    let alias = alias.map(|(_, alias)| &alias.options);
+    match serve(request, &settings, alias, handler_script, &timeline) {
+        Ok(()) => {
+            timeline.answered(request.status());
+            Answer::Ok
+        }
+        Err(status) => {
+            timeline.answered(u16::try_from(status).unwrap_or_else(|_| request.status()));
+            Answer::Status(status)
+        }
     }
 }
 
@@ -53,6 +73,7 @@ fn serve(
     settings: &Settings<'_>,
     alias: Option<&ScriptOptions>,
     handler_script: Option<&HandlerScript>,
+    timeline: &Timeline<'_>,
 ) -> Result<(), c_int> {
     let filename = request.filename();
     let shown = String::from_utf8_lossy;
@@ -87,6 +108,9 @@ fn serve(
         && let Err(refusal) = check_request(&framing)
     {
         request.log(level_of(refusal.message()), refusal.log_line().as_bytes());
+        if refusal.message() == Message::BodyTooLarge {
+            timeline.reject(Rejection::BodyTooLarge);
+        }
         return Err(refusal.status().into());
     }
     if settings.restrict_embedded {
@@ -142,7 +166,7 @@ fn serve(
     };
     let environ = environ::build(request, settings, &routing);
     let has_body = may_have_body(request, transfer_encoding, content_length);
-    let exchange = Exchange::new(request, settings, has_body);
+    let exchange = Exchange::new(request, settings, has_body, timeline);
     let mut run = RunRequest::new(script);
     run.group = Bytes::new(&application_group);
     if handler_script.is_none() {
@@ -160,7 +184,10 @@ fn serve(
     run.https = environ.https;
     run.has_body = has_body;
     run.header_only = request.header_only();
-    answer(engine.run(run, &exchange), &exchange)
+    run.times = timeline.times();
+    run.app = timeline.app().number();
+    timeline.dequeued(&application_group);
+    answer(engine.run(run, &exchange), &exchange, timeline)
 }
 
 /// The checks of a script that stands for itself (features, 2.3).
@@ -201,7 +228,11 @@ fn may_have_body(
 }
 
 /// What httpd is told, for each way a request may end.
-fn answer(outcome: RunOutcome, exchange: &Exchange<'_>) -> Result<(), c_int> {
+fn answer(
+    outcome: RunOutcome,
+    exchange: &Exchange<'_>,
+    timeline: &Timeline<'_>,
+) -> Result<(), c_int> {
     if exchange.read_error() == Some(StreamError::Answered) {
         return Err(sys::AP_FILTER_ERROR);
     }
@@ -217,9 +248,17 @@ fn answer(outcome: RunOutcome, exchange: &Exchange<'_>) -> Result<(), c_int> {
         }),
         RunOutcome::CallableMissing => Err(sys::HTTP_NOT_FOUND as c_int),
         RunOutcome::TimedOut => {
+            timeline.time_out(Stage::Application);
             exchange.send_empty(504, b"504 Gateway Timeout");
             Ok(())
         }
-        RunOutcome::LoadTimedOut => Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int),
+        RunOutcome::LoadTimedOut => {
+            timeline.reject(Rejection::NotLoaded);
+            Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int)
+        }
+        RunOutcome::Draining => {
+            timeline.reject(Rejection::Draining);
+            Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int)
+        }
     }
 }

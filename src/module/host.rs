@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 
 use wsgi_abi::{
-    Bytes, GroupOptions, Host, HostResult, HostTable, Hosts, ResponseHead, Slice, WriteEnd,
+    Arenas, Bytes, GroupOptions, Host, HostResult, HostTable, Hosts, ResponseHead, Slice, WriteEnd,
     host_table,
 };
 use wsgi_core::config::Settings;
@@ -16,6 +16,8 @@ use wsgi_httpd::request::Request;
 use wsgi_httpd::stream::{Stream, StreamError, Then};
 
 use crate::process::{current, log_message};
+use crate::segment;
+use crate::timeline::{Abort, Stage, Timeline};
 
 /// The table, for the engine.
 pub(crate) static TABLE: HostTable = host_table::<Exchange<'static>>();
@@ -33,6 +35,7 @@ pub(crate) struct Exchange<'r> {
     sendfile: bool,
     /// Whether `ErrorDocument` takes the place of the application's own error pages.
     error_override: bool,
+    timeline: &'r Timeline<'r>,
     /// Borrowed for the time of one call; calls do not overlap.
     state: RefCell<State<'r>>,
 }
@@ -53,9 +56,15 @@ impl State<'_> {
 }
 
 impl<'r> Exchange<'r> {
-    pub(crate) fn new(request: Request<'r>, settings: &Settings<'_>, has_body: bool) -> Self {
+    pub(crate) fn new(
+        request: Request<'r>,
+        settings: &Settings<'_>,
+        has_body: bool,
+        timeline: &'r Timeline<'r>,
+    ) -> Self {
         Self {
             request,
+            timeline,
             sendfile: settings.enable_sendfile,
             error_override: settings.error_override,
             state: RefCell::new(State {
@@ -84,6 +93,15 @@ impl<'r> Exchange<'r> {
             stream.cut();
         }
         begun
+    }
+
+    /// A call has failed, which is counted.
+    fn failed(&self, error: &StreamError, abort: Abort, stage: Stage) {
+        match error {
+            StreamError::Aborted => self.timeline.abort(abort),
+            StreamError::TimedOut => self.timeline.time_out(stage),
+            StreamError::Answered | StreamError::TooLarge | StreamError::Other(_) => {}
+        }
     }
 
     /// Sends a response without a body.
@@ -133,14 +151,21 @@ impl Host for Exchange<'_> {
         }
     }
 
+    fn arenas(now: u64) -> Arenas {
+        segment::arenas(now)
+    }
+
     fn log(&self, level: c_int, line: &[u8]) {
         self.request.log(Level(level), line);
     }
 
     fn read_body(&self, into: &mut [u8]) -> HostResult {
         let state = &mut *self.state.borrow_mut();
+        let moving = self.timeline.reading();
         let read = state.stream.read(into);
+        moving.end(*read.as_ref().unwrap_or(&0) as u64);
         if let Err(error) = &read {
+            self.failed(error, Abort::Read, Stage::Read);
             state.read_error = Some(error.clone());
         }
         result(read)
@@ -189,8 +214,15 @@ impl Host for Exchange<'_> {
             WriteEnd::Flush => Then::Flush,
             WriteEnd::End => Then::End,
         };
+        let moving = self.timeline.writing();
+        let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
         let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
-        result(state.stream.write(chunks, then).map(|()| 0))
+        let written = state.stream.write(chunks, then);
+        moving.end(bytes as u64);
+        if let Err(error) = &written {
+            self.failed(error, Abort::Write, Stage::Write);
+        }
+        sent(written)
     }
 
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
@@ -204,8 +236,13 @@ impl Host for Exchange<'_> {
         if self.request.method() != b"GET" {
             state.stream.refuse_ranges();
         }
-        let sent = state.stream.send_file(file, offset, length, self.sendfile);
-        result(sent.map(|()| 0))
+        let moving = self.timeline.writing();
+        let result = state.stream.send_file(file, offset, length, self.sendfile);
+        moving.end(length);
+        if let Err(error) = &result {
+            self.failed(error, Abort::Write, Stage::Write);
+        }
+        sent(result)
     }
 
     fn cut_response(&self) {
@@ -220,6 +257,14 @@ impl Host for Exchange<'_> {
     }
 }
 
+/// A client that takes nothing any more has gone, whether it said so or not.
+fn sent(outcome: Result<(), StreamError>) -> HostResult {
+    match outcome {
+        Err(StreamError::TimedOut) => HostResult::aborted(),
+        outcome => result(outcome.map(|()| 0)),
+    }
+}
+
 fn result(outcome: Result<usize, StreamError>) -> HostResult {
     match outcome {
         Ok(count) => HostResult::done(count),
@@ -230,6 +275,7 @@ fn result(outcome: Result<usize, StreamError>) -> HostResult {
         Err(StreamError::TooLarge) => {
             HostResult::failed("the body is longer than LimitRequestBody allows")
         }
+        Err(StreamError::TimedOut) => HostResult::failed("The timeout specified has expired"),
         Err(StreamError::Other(reason)) => HostResult::failed(&reason),
     }
 }

@@ -60,11 +60,14 @@ fn target(
     }
 }
 
-/// The alias that the request came by, if its decision still stands.
-pub(crate) fn alias_of<'r>(request: Request<'r>, server: &'r Server) -> Option<&'r ScriptAlias> {
+/// The alias that the request came by, with its number, if its decision still stands.
+pub(crate) fn alias_of<'r>(
+    request: Request<'r>,
+    server: &'r Server,
+) -> Option<(usize, &'r ScriptAlias)> {
     let number = request.notes().get(ALIAS).filter(|_| is_aliased(request))?;
     let number: usize = std::str::from_utf8(number).ok()?.parse().ok()?;
-    server.config.aliases.get(number)
+    Some((number, server.config.aliases.get(number)?))
 }
 
 /// Whether an alias made this a WSGI request, which then needs no `Options ExecCGI`.

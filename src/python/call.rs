@@ -9,6 +9,8 @@ use std::time::Duration;
 use pyo3::ffi;
 use wsgi_abi::{RunOutcome, RunRequest};
 use wsgi_core::outcome::Message;
+use wsgi_telemetry::App;
+use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
@@ -18,8 +20,9 @@ use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
 use crate::request::RequestState;
 use crate::script::{Application, NotLoaded, Wanted};
+use crate::telemetry::{self, Entering};
 use crate::types::{self, ErrorsStream, State};
-use crate::{events, thread_state};
+use crate::{events, gauges, thread_state};
 
 static CLOSING: AtomicBool = AtomicBool::new(false);
 static THREADS: AtomicU32 = AtomicU32::new(0);
@@ -57,6 +60,15 @@ pub(crate) fn close() {
     CLOSING.store(true, Ordering::Release);
 }
 
+/// Where the application raised.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Phase {
+    Call = value(EXCEPTION_PHASE, "call"),
+    Iterate = value(EXCEPTION_PHASE, "iterate"),
+    Close = value(EXCEPTION_PHASE, "close"),
+}
+
 /// What Python left behind when it was left.
 enum Left {
     /// The application is done; the rest may be sent.
@@ -77,16 +89,17 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let _inside = Inside::enter();
     let (group, script) = (raw.group.get_or_empty(), raw.script.get_or_empty());
     // SAFETY: by contract; calls of the host go through the state, one at a time.
-    let state =
-        unsafe { RequestState::new(Request::new(raw.host()), raw.has_body, raw.header_only) };
+    let state = unsafe { RequestState::new(Request::new(raw.host()), raw) };
     if CLOSING.load(Ordering::Acquire) {
-        return fail(
+        let _failed = fail(
             &state,
             Message::PythonAbsent,
             &[&String::from_utf8_lossy(script)],
         );
+        return RunOutcome::Draining;
     }
-    let Some(application) = find(group, script) else {
+    let visit = Entering::new(App::new(raw.app), raw.times);
+    let Some(application) = find(group, script, App::new(raw.app)) else {
         return fail(
             &state,
             Message::InterpreterUnavailable,
@@ -101,6 +114,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         left
     });
     drop(running);
+    visit.finish(raw.times);
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
     send_rest(host, application, &state, left)
@@ -136,14 +150,14 @@ fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display
     RunOutcome::Failed
 }
 
-fn find(group: &[u8], script: &[u8]) -> Option<&'static Application> {
+fn find(group: &[u8], script: &[u8], app: App) -> Option<&'static Application> {
     if let Some(last) = LAST.get()
         && last.script() == script
         && last.interpreter().name() == group
     {
         return Some(last);
     }
-    let application = interpreter::of_group(group)?.application(script);
+    let application = interpreter::of_group(group)?.application(script, app);
     LAST.set(Some(application));
     Some(application)
 }
@@ -161,6 +175,7 @@ fn send_rest(
         Left::Done(last) => match output::finish(host, state, last) {
             Ok(End::Whole) | Err(Failure::Aborted) => {}
             Ok(End::Short) => {
+                telemetry::protocol_error(state.app());
                 let line = Message::ShortBody.line(&[&application.script_text()]);
                 host.log(level_of(Message::ShortBody), line.as_bytes());
                 host.cut_response();
@@ -204,18 +219,19 @@ fn in_python(
             request.log_line(level_of(Message::CallableMissing), line.as_bytes());
             return Left::Nothing(RunOutcome::CallableMissing);
         }
-        Err(raised) => return failed(py, raised, application, request),
+        Err(raised) => return failed(py, raised, application, request, Phase::Call),
     };
     let state = application.interpreter().module(py);
     let errors = match ErrorsStream::of_request(py, state, request) {
         Ok(errors) => errors,
-        Err(raised) => return failed(py, raised, application, request),
+        Err(raised) => return failed(py, raised, application, request, Phase::Call),
     };
     let left = match exchange(py, raw, state, application, request, &errors, callable) {
         Ok(left) => left,
-        Err(raised) => failed(py, raised, application, request),
+        Err(raised) => failed(py, raised, application, request, Phase::Call),
     };
     errors.recycle(state);
+    gauges::refresh(py, application.interpreter());
     left
 }
 
@@ -282,12 +298,12 @@ fn exchange<'i>(
             let left = match sent {
                 Ok(Sent::All(last)) => Left::Done(last),
                 Ok(Sent::Aborted) => Left::Aborted,
-                Err(raised) => failed(py, raised, application, request),
+                Err(raised) => failed(py, raised, application, request, Phase::Iterate),
             };
             close_result(py, state, application, request, &result);
             left
         }
-        Err(raised) => failed(py, raised, application, request),
+        Err(raised) => failed(py, raised, application, request, Phase::Call),
     };
     if listened && let Err(raised) = events.request_finished(py, raw, &environ) {
         py.clear(raised);
@@ -332,7 +348,7 @@ fn close_result<'i>(
         if let Ok(close) = py.own(close)
             && let Err(raised) = close.call(py, [])
         {
-            log_application_exception(py, raised, application, request);
+            log_application_exception(py, raised, application, request, Phase::Close);
         }
     }
 }
@@ -343,8 +359,9 @@ fn failed(
     raised: Raised,
     application: &'static Application,
     request: &Arc<RequestState>,
+    phase: Phase,
 ) -> Left {
-    let timed_out = log_application_exception(py, raised, application, request);
+    let timed_out = log_application_exception(py, raised, application, request, phase);
     let response = request.response();
     if response.is_committed() {
         Left::Cut
@@ -364,6 +381,7 @@ fn log_application_exception(
     raised: Raised,
     application: &'static Application,
     request: &Arc<RequestState>,
+    phase: Phase,
 ) -> bool {
     let Some(exception) = py.take(raised) else {
         return false;
@@ -381,6 +399,9 @@ fn log_application_exception(
         );
         return true;
     }
+    telemetry::count(request.app(), |block| {
+        block.add(Id::Exceptions, phase as usize, 1);
+    });
     let context = format!("{} in embedded mode", interpreter.describe());
     let script = application.script_text();
     if is_system_exit(&exception) {

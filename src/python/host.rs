@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use wsgi_abi::{
-    Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead, Slice,
-    WriteEnd,
+    Arenas, Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead,
+    Slice, WriteEnd,
 };
 
 use crate::response::Head;
@@ -43,6 +43,11 @@ pub fn log(level: Level, line: &str) {
     if let Some(host) = HOST.get() {
         (host.log_server)(level as i32, Bytes::new(line.as_bytes()));
     }
+}
+
+/// The arenas of the calling thread.
+pub(crate) fn arenas(now: u64) -> Arenas {
+    HOST.get().map_or(Arenas::NONE, |host| (host.arenas)(now))
 }
 
 /// Asks for the options of an application group.

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arc_swap::ArcSwap;
 use pyo3::ffi;
 use wsgi_core::outcome::Message;
+use wsgi_telemetry::App;
 
 use crate::host;
 use crate::object::{Attached, PyResult};
 use crate::request::lock;
 use crate::script::Application;
 use crate::types::State;
-use crate::{errors, setup, thread_state};
+use crate::{errors, setup, telemetry, thread_state};
 
 /// How many interpreters a process may hold. Names can come from the `Host` header, and an interpreter is never
 /// ended, so without a bound clients could fill the memory.
@@ -82,8 +83,22 @@ impl Interpreter {
         unsafe { &*self.module }
     }
 
+    /// Gives what belongs to no request of this interpreter to `app`, unless another one was there before.
+    pub(crate) fn adopt(&self, py: &Attached<'_>, app: App) {
+        let home = &self.module(py).home;
+        if home.get() == App::OTHER {
+            home.set(app);
+        }
+    }
+
+    /// The applications there are.
+    pub(crate) fn applications(&self) -> Vec<&'static Application> {
+        self.applications.load().values().copied().collect()
+    }
+
     /// The application of a script, which may not be loaded yet.
-    pub(crate) fn application(&'static self, script: &[u8]) -> &'static Application {
+    /// `app` is its number in the segment's table, as far as the first one who asks knows.
+    pub(crate) fn application(&'static self, script: &[u8], app: App) -> &'static Application {
         if let Some(found) = self.applications.load().get(script) {
             return found;
         }
@@ -92,7 +107,8 @@ impl Interpreter {
         if let Some(found) = known.get(script) {
             return found;
         }
-        let application: &'static Application = Box::leak(Box::new(Application::new(self, script)));
+        let application: &'static Application =
+            Box::leak(Box::new(Application::new(self, script, app)));
         let mut more = HashMap::clone(&known);
         more.insert(script.to_vec(), application);
         self.applications.store(Arc::new(more));
@@ -162,6 +178,7 @@ pub(crate) fn register(py: &Attached<'_>, name: &[u8]) -> PyResult<&'static Inte
 /// Makes a sub-interpreter that shares the GIL of the main one.
 fn make(main: &'static Interpreter, name: &[u8]) -> Option<&'static Interpreter> {
     thread_state::attach(main, |_| {
+        let _making = telemetry::Loading::begin();
         // SAFETY: attached to the main interpreter. Py_NewInterpreter makes the state of the new interpreter the
         // current one, under the same GIL; afterwards the state of the main one is put back, so that the caller's
         // attachment ends as it began. [S-22]

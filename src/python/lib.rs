@@ -9,8 +9,10 @@ mod call;
 mod environ;
 mod errors;
 mod events;
+mod gauges;
 pub mod host;
 mod interpreter;
+mod life;
 mod object;
 mod output;
 mod request;
@@ -18,6 +20,7 @@ mod response;
 mod runtime;
 mod script;
 mod setup;
+mod telemetry;
 mod thread_state;
 mod types;
 

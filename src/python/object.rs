@@ -12,6 +12,8 @@ use std::ptr::NonNull;
 
 use pyo3::ffi;
 
+use crate::telemetry;
+
 /// Invariant in `'i`, and neither `Send` nor `Sync`.
 type Brand<'i> = PhantomData<(fn(&'i ()) -> &'i (), *mut ())>;
 
@@ -42,10 +44,18 @@ impl<'i> Attached<'i> {
     /// Releases the GIL while `work` runs. `work` is `Send`, which no object and no token is, so it cannot touch
     /// Python.
     pub(crate) fn detach<R>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.detach_timed(|_| (work(), 0))
+    }
+
+    /// The same, for work that is told a stamp of its begin and tells one of its end; 0 where it has none.
+    pub(crate) fn detach_timed<R>(&self, work: impl FnOnce(u64) -> (R, u64) + Send) -> R {
+        let left = telemetry::leaving();
         // SAFETY: the token proves that this thread is attached; the guard attaches it again on every way out,
         // also when `work` panics. [S-20]
-        let guard = Detached(unsafe { ffi::PyEval_SaveThread() });
-        let result = work();
+        let state = unsafe { ffi::PyEval_SaveThread() };
+        let mut guard = Detached { state, back: 0 };
+        let (result, back) = work(left);
+        guard.back = back;
         drop(guard);
         result
     }
@@ -272,12 +282,18 @@ impl ExceptionClass {
 }
 
 /// Attaches again when dropped.
-struct Detached(*mut ffi::PyThreadState);
+struct Detached {
+    state: *mut ffi::PyThreadState,
+    /// A stamp of the moment when the work was done, or 0.
+    back: u64,
+}
 
 impl Drop for Detached {
     fn drop(&mut self) {
+        telemetry::waiting(self.back);
         // SAFETY: the state was taken off this very thread by PyEval_SaveThread, and nothing else uses it. [S-20]
-        unsafe { ffi::PyEval_RestoreThread(self.0) }
+        unsafe { ffi::PyEval_RestoreThread(self.state) };
+        telemetry::attached();
     }
 }
 

@@ -13,6 +13,7 @@ use crate::host::{Failure, Request};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::response::{COLLECT_LIMIT, Commit};
+use crate::telemetry;
 use crate::types::{State, bytes_of, request_ended, write_failed};
 
 /// What is to be sent after Python was left.
@@ -60,7 +61,7 @@ fn send_or_failure(
     end: WriteEnd,
 ) -> PyResult<Result<(), Failure>> {
     if !request.response().is_started() {
-        return Err(not_started(py));
+        return Err(not_started(py, request));
     }
     let sent = request.host_call(py, move |host| {
         // Inside of the call, so that of two threads that write the first also sends the headers, and that they do
@@ -137,7 +138,7 @@ fn send_known<'i>(
             };
             py.share(item)?
         };
-        check_bytes(py, &chunk)?;
+        check_bytes(py, request, &chunk)?;
         total += bytes_of(&chunk).len();
         if count == 1 {
             single = Some(chunk);
@@ -150,7 +151,7 @@ fn send_known<'i>(
         let mut response = request.response();
         if !response.is_started() {
             drop(response);
-            return Err(not_started(py));
+            return Err(not_started(py, request));
         }
         let small = total + response.pending.len() <= COLLECT_LIMIT;
         if small {
@@ -196,7 +197,7 @@ fn send_iterable<'i>(
         }
         // SAFETY: a new reference.
         let chunk = unsafe { py.own(chunk)? };
-        check_bytes(py, &chunk)?;
+        check_bytes(py, request, &chunk)?;
         let data = bytes_of(&chunk);
         if data.is_empty() {
             continue;
@@ -217,7 +218,7 @@ fn send_iterable<'i>(
         return Err(Raised);
     }
     if !request.response().is_started() {
-        return Err(not_started(py));
+        return Err(not_started(py, request));
     }
     Ok(Sent::All(Last::Collected))
 }
@@ -358,11 +359,12 @@ pub(crate) fn finish(host: Request, request: &RequestState, last: Last) -> Resul
     Ok(End::Whole)
 }
 
-fn check_bytes(py: &Attached<'_>, chunk: &Obj<'_>) -> PyResult<()> {
+fn check_bytes(py: &Attached<'_>, request: &RequestState, chunk: &Obj<'_>) -> PyResult<()> {
     // SAFETY: attached and alive.
     if unsafe { ffi::PyBytes_Check(chunk.as_ptr()) } != 0 {
         return Ok(());
     }
+    telemetry::protocol_error(request.app());
     let text = format!(
         "response iterable must yield bytes, got value of type {}",
         chunk.type_name()
@@ -370,7 +372,8 @@ fn check_bytes(py: &Attached<'_>, chunk: &Obj<'_>) -> PyResult<()> {
     Err(py.raise(ExceptionClass::Type, &text))
 }
 
-fn not_started(py: &Attached<'_>) -> Raised {
+fn not_started(py: &Attached<'_>, request: &RequestState) -> Raised {
+    telemetry::protocol_error(request.app());
     py.raise(
         ExceptionClass::Runtime,
         "response has not been started: start_response() was not called",

@@ -11,11 +11,14 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wsgi_abi::{RunRequest, Times};
 use wsgi_core::log_lines::LineBuffer;
+use wsgi_telemetry::App;
 
 use crate::host::{Level, Request};
 use crate::object::Attached;
 use crate::response::Response;
+use crate::telemetry::{self, Stream};
 
 /// State of one request.
 pub(crate) struct RequestState {
@@ -32,7 +35,16 @@ pub(crate) struct RequestState {
     pub(crate) input: Mutex<Input>,
     /// Whether there may be a body at all.
     pub(crate) has_body: bool,
+    /// Whose request it is to the metrics.
+    app: App,
+    /// Stamps, for the host and from it; null where nothing is measured. As long-lived as the host.
+    times: *const Times,
 }
+
+// SAFETY: `times` points to atomics, and is used like the host: not after `finish`.
+unsafe impl Send for RequestState {}
+// SAFETY: as above.
+unsafe impl Sync for RequestState {}
 
 /// Where reading of the body stands.
 #[derive(Default)]
@@ -57,16 +69,18 @@ thread_local! {
 
 impl RequestState {
     /// # Safety
-    /// `host` must stay valid until [`RequestState::finish`] has returned.
-    pub(crate) unsafe fn new(host: Request, has_body: bool, header_only: bool) -> Arc<Self> {
+    /// The host and the times of `raw` must stay valid until [`RequestState::finish`] has returned.
+    pub(crate) unsafe fn new(host: Request, raw: &RunRequest<'_>) -> Arc<Self> {
         Arc::new(Self {
             host,
             finished: AtomicBool::new(false),
             calls: Mutex::new(()),
             log: Mutex::new(LineBuffer::new()),
-            response: Mutex::new(Response::new(header_only)),
+            response: Mutex::new(Response::new(raw.header_only)),
             input: Mutex::new(Input::default()),
-            has_body,
+            has_body: raw.has_body,
+            app: App::new(raw.app),
+            times: raw.times.map_or(std::ptr::null(), std::ptr::from_ref),
         })
     }
 
@@ -86,13 +100,19 @@ impl RequestState {
         py: &Attached<'_>,
         call: impl FnOnce(Request) -> R + Send,
     ) -> Result<R, Ended> {
-        py.detach(|| {
+        py.detach_timed(|left| {
             let _one = lock(&self.calls);
             if self.is_finished() {
-                Err(Ended)
-            } else {
-                Ok(call(self.host))
+                return (Err(Ended), 0);
             }
+            // SAFETY: the request has not ended, and `finish` waits for the lock. [S-24]
+            let times = unsafe { self.times.as_ref() };
+            if let Some(times) = times {
+                times.stamp.store(left, Ordering::Relaxed);
+            }
+            let result = call(self.host);
+            let back = times.map_or(0, |times| times.stamp.swap(0, Ordering::Relaxed));
+            (Ok(result), back)
         })
     }
 
@@ -116,23 +136,40 @@ impl RequestState {
     }
 
     /// Writes text of the application to the request's log, a record for each line.
-    pub(crate) fn log_write(&self, data: &[u8]) -> Result<(), Ended> {
+    pub(crate) fn log_write(&self, data: &[u8], stream: Stream) -> Result<(), Ended> {
+        let mut lines = 0;
         let mut log = lock(&self.log);
         if self.is_finished() {
             return Err(Ended);
         }
-        log.push(data, |line| self.host.log(Level::Error, line));
+        log.push(data, |line| {
+            lines += 1;
+            self.host.log(Level::Error, line);
+        });
+        drop(log);
+        telemetry::count_lines(self.app, stream, lines);
         Ok(())
     }
 
     /// Logs a partial line.
-    pub(crate) fn log_flush(&self) -> Result<(), Ended> {
+    pub(crate) fn log_flush(&self, stream: Stream) -> Result<(), Ended> {
+        let mut lines = 0;
         let mut log = lock(&self.log);
         if self.is_finished() {
             return Err(Ended);
         }
-        log.flush(|line| self.host.log(Level::Error, line));
+        log.flush(|line| {
+            lines += 1;
+            self.host.log(Level::Error, line);
+        });
+        drop(log);
+        telemetry::count_lines(self.app, stream, lines);
         Ok(())
+    }
+
+    /// Whose request it is to the metrics.
+    pub(crate) fn app(&self) -> App {
+        self.app
     }
 
     /// Makes this the request of the calling thread, until the result is dropped.
@@ -143,8 +180,14 @@ impl RequestState {
     /// Marks the request as ended and waits for the call of another thread, if there is one. Called by the thread
     /// that runs the request, while detached.
     pub(crate) fn finish(&self) {
+        let mut lines = 0;
         let mut log = lock(&self.log);
-        log.flush(|line| self.host.log(Level::Error, line));
+        log.flush(|line| {
+            lines += 1;
+            self.host.log(Level::Error, line);
+        });
+        // Whichever stream it was that the last line had no end on.
+        telemetry::count_lines(self.app, Stream::Errors, lines);
         // Under the lock of the log, so that no other thread is between its look at the mark and its call.
         self.finished.store(true, Ordering::Release);
         drop(log);

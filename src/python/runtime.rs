@@ -9,16 +9,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
+use wsgi_abi::SegmentView;
 use wsgi_core::outcome::Message;
 use wsgi_core::python_home::check_stdlib;
+use wsgi_telemetry::App;
 
 use crate::errors::{self, log_traceback};
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::{call, host, interpreter, thread_state, types};
+use crate::{call, host, interpreter, telemetry, thread_state, types};
 
 /// How Python is to be started.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Config {
     /// Path of the interpreter that Python shall believe to be; decides prefix and virtual environment. `None` for
     /// the Python that the engine was built with.
@@ -35,6 +37,8 @@ pub struct Config {
     pub write_bytecode: bool,
     /// What all interpreters have in common.
     pub process: Process,
+    /// The segment of metrics.
+    pub segment: SegmentView,
 }
 
 /// The Python that this was compiled for, as "3.11".
@@ -52,6 +56,7 @@ pub fn start(config: Config) -> Result<(), String> {
         return Ok(());
     }
     check_version()?;
+    telemetry::start(&config.segment)?;
     call::thread_id();
     // SAFETY: Python is not running yet, and the name and function live for ever.
     if unsafe { ffi::PyImport_AppendInittab(types::MODULE_NAME.as_ptr(), Some(types::init)) } != 0 {
@@ -220,7 +225,13 @@ pub fn stop() {
     if call::is_inside() {
         return;
     }
-    for interpreter in interpreter::all() {
+    let all = interpreter::all();
+    let applications = || {
+        all.iter()
+            .flat_map(|interpreter| interpreter.applications())
+    };
+    applications().for_each(|application| application.life().drain());
+    for &interpreter in &all {
         thread_state::attach(interpreter, |py| {
             // SAFETY: kept in the interpreter that the thread is attached to.
             let stop = unsafe { interpreter.module(py).stop.get(py) };
@@ -257,10 +268,11 @@ pub fn stop() {
             }
         });
     }
+    applications().for_each(|application| application.life().end());
 }
 
 /// Loads a script ahead of its first request. What went wrong is in the log.
-pub fn load(group: &[u8], script: &[u8]) -> bool {
+pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     let _inside = call::Inside::enter();
     let Some(interpreter) = interpreter::of_group(group) else {
         let line = Message::ImportScriptInterpreter.line(&[
@@ -270,7 +282,7 @@ pub fn load(group: &[u8], script: &[u8]) -> bool {
         host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
         return false;
     };
-    let application = interpreter.application(script);
+    let application = interpreter.application(script, App::new(app));
     let wanted = crate::script::Wanted {
         mtime: None,
         reloading: false,

@@ -13,12 +13,15 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use md5::{Digest, Md5};
 use pyo3::ffi;
 use wsgi_core::outcome::Message;
+use wsgi_telemetry::App;
 
 use crate::errors::{self, is_system_exit, log_traceback};
 use crate::host::{self, Level};
 use crate::interpreter::Interpreter;
+use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
+use crate::telemetry;
 
 /// One script in one interpreter.
 pub(crate) struct Application {
@@ -31,6 +34,8 @@ pub(crate) struct Application {
     /// Whether a thread is loading.
     loading: Mutex<bool>,
     loaded: Condvar,
+    /// What it is to the metrics, and whether it is loaded there.
+    life: Life,
 }
 
 // SAFETY: `current` is only touched under the GIL of the interpreter, and never across a call that releases it.
@@ -67,7 +72,7 @@ pub(crate) enum NotLoaded {
 }
 
 impl Application {
-    pub(crate) fn new(interpreter: &'static Interpreter, script: &[u8]) -> Self {
+    pub(crate) fn new(interpreter: &'static Interpreter, script: &[u8], app: App) -> Self {
         let digest = Md5::digest(script);
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
@@ -77,6 +82,7 @@ impl Application {
             current: Cell::new(None),
             loading: Mutex::new(false),
             loaded: Condvar::new(),
+            life: Life::new(app),
         }
     }
 
@@ -93,6 +99,11 @@ impl Application {
     /// Path of the script, for messages.
     pub(crate) fn script_text(&self) -> String {
         String::from_utf8_lossy(&self.script).into_owned()
+    }
+
+    /// What it is to the metrics.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
     }
 
     /// The module, loaded if need be.
@@ -225,6 +236,10 @@ impl Application {
             Some(request) => request.log_line(Level::Info, line.as_bytes()),
             None => host::log(Level::Info, &line),
         }
+        let reload = self.current.get().is_some();
+        let loading = telemetry::Loading::begin();
+        self.interpreter.adopt(py, self.life.app());
+        self.life.begin_load(reload);
         // The time before the content: a change in between is then found out by the next request.
         let (mtime, source) = py.detach(|| (mtime(self.path()), std::fs::read(self.path())));
         let loaded = source
@@ -237,6 +252,7 @@ impl Application {
                 self.execute(py, &code, mtime)
                     .map_err(|raised| (raised, true))
             });
+        self.life.end_load(loaded.is_ok(), loading.elapsed());
         match loaded {
             Ok(module) => {
                 let old = self.current.replace(Some(Module {

@@ -1,12 +1,15 @@
 //! Preparing an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
 //! search path, and the entries that every environ shares. The steps themselves are Python (`types/bootstrap.py`).
 
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pyo3::ffi;
+use wsgi_telemetry::Fact;
 
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult};
+use crate::telemetry::{self, Stream};
 use crate::types::{self, State};
 
 /// What all interpreters of the process have in common, as Rust values.
@@ -78,14 +81,37 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
     )?;
 
     let options = options(py, process, name, &apache_version)?;
-    let stdout = types::new_std_log(py, state.log_type, "<stdout>")?;
-    let stderr = types::new_std_log(py, state.log_type, "<stderr>")?;
+    let stdout = types::new_std_log(py, state.log_type, Stream::Stdout)?;
+    let stderr = types::new_std_log(py, state.log_type, Stream::Stderr)?;
     let log = log_function(py)?;
     module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
+
+    if telemetry::segment().is_some() {
+        let callback = types::new_collector_callback(py, &module)?;
+        module.call_method(py, c"_watch_collector", [&callback])?;
+        facts(py)?;
+    }
 
     let environ = base_environ(py, state, process, &version, &apache_version)?;
     state.base_environ.set(Some(Kept::new(environ)));
     Ok(state_ptr)
+}
+
+/// What Python this is, for the metrics. Every interpreter of every child says the same.
+fn facts(py: &Attached<'_>) -> PyResult<()> {
+    let Some(segment) = telemetry::segment() else {
+        return Ok(());
+    };
+    let implementation = py.import(c"sys")?.attr(py, c"implementation")?;
+    let name = implementation.attr(py, c"name")?.to_text();
+    segment.set_fact(Fact::Implementation, &name);
+    // SAFETY: a static C string.
+    let version = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
+    let version = version.split_whitespace().next().unwrap_or_default();
+    segment.set_fact(Fact::Python, version);
+    // Free-threaded builds are refused when the engine is compiled.
+    segment.set_fact(Fact::Gil, "enabled");
+    Ok(())
 }
 
 fn options<'i>(

@@ -109,6 +109,13 @@ impl Arena {
         before
     }
 
+    /// The application group of the running request.
+    pub fn set_group(&self, group: &[u8]) {
+        if !self.is_shared() {
+            self.write_text(|cells| text::put(&cells[GROUP], group));
+        }
+    }
+
     /// The request of this thread is now there.
     #[inline]
     pub fn set_phase(&self, phase: Phase) {

@@ -10,9 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    Bytes, GroupOptions, HostResult, HostTable, ResponseHead, RunOutcome, Slice, WriteEnd,
+    Arenas, Bytes, GroupOptions, HostResult, HostTable, ResponseHead, RunOutcome, Slice, WriteEnd,
     host_table,
 };
+use wsgi_telemetry::writer;
 
 /// A part of a request's body.
 pub(super) enum Piece {
@@ -222,6 +223,16 @@ impl wsgi_abi::Host for Host {
             restrict_signal: restricted,
             python_path: Slice::new(if layers { &LAYERS } else { &[] }),
             ..GroupOptions::default()
+        }
+    }
+
+    fn arenas(now: u64) -> Arenas {
+        match (writer::arena(now), writer::process()) {
+            (Some(thread), Some(process)) => Arenas {
+                thread: thread.index(),
+                process: process.index(),
+            },
+            _ => Arenas::NONE,
         }
     }
 

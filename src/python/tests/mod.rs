@@ -21,6 +21,7 @@ mod nested;
 mod scripts;
 mod start_response;
 mod stop;
+mod telemetry;
 mod threads;
 
 use std::collections::VecDeque;
@@ -29,7 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use wsgi_abi::{Bytes, EnvEntry, KeyKind, RunOutcome, RunRequest, Slice};
+use wsgi_abi::{Bytes, EnvEntry, KeyKind, RunOutcome, RunRequest, SegmentView, Slice, Times};
+use wsgi_telemetry::{App, Geometry, Segment, map, writer};
 
 use host::{Exchange, Host, Piece};
 
@@ -82,12 +84,31 @@ fn start() {
             server_software: b"Test/1.0".to_vec(),
             ..crate::Process::default()
         };
+        let segment = segment();
+        writer::start(segment, 0);
+        let geometry = segment.geometry();
         let config = crate::Config {
             process,
+            segment: SegmentView {
+                cells: Slice::new(segment.cells()),
+                arenas: geometry.arenas,
+                applications: geometry.applications,
+                series: geometry.series,
+            },
             ..crate::Config::default()
         };
         crate::start(config).unwrap();
     });
+}
+
+/// The segment that all tests count in.
+fn segment() -> Segment {
+    static SEGMENT: OnceLock<Segment> = OnceLock::new();
+    *SEGMENT.get_or_init(|| {
+        let geometry = Geometry::new(500, 1, 50, 256);
+        let cells = map::anonymous(geometry.words()).unwrap();
+        Segment::create(cells, geometry, std::process::id()).unwrap()
+    })
 }
 
 /// A script file of its own.
@@ -167,6 +188,7 @@ struct Request<'a> {
     has_body: bool,
     header_only: bool,
     apache_request: *mut c_void,
+    app: App,
 }
 
 impl<'a> Request<'a> {
@@ -185,7 +207,14 @@ impl<'a> Request<'a> {
             has_body: false,
             header_only: false,
             apache_request: std::ptr::null_mut(),
+            app: App::OTHER,
         }
+    }
+
+    /// The application that it counts for.
+    fn app(mut self, app: App) -> Self {
+        self.app = app;
+        self
     }
 
     fn group(mut self, group: &str) -> Self {
@@ -253,6 +282,7 @@ impl<'a> Request<'a> {
                 value: value.as_deref().into(),
             })
             .collect();
+        let times = Times::default();
         host.run(|request| {
             let mut raw = RunRequest::new(self.script.as_os_str().as_encoded_bytes());
             raw.group = Bytes::new(self.group.as_bytes());
@@ -267,6 +297,8 @@ impl<'a> Request<'a> {
             raw.https = self.https;
             raw.has_body = self.has_body;
             raw.header_only = self.header_only;
+            raw.times = Some(&times);
+            raw.app = self.app.number();
             // SAFETY: a request of the host that was set, and this thread's own.
             unsafe { crate::run(&raw.for_host(request)) }
         })

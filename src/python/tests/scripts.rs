@@ -256,15 +256,16 @@ fn may_be_loaded_ahead() {
     super::start();
     let script = Script::new(&counting("loads_ahead"));
     let path = script.path.as_os_str().as_encoded_bytes();
-    assert!(crate::load(b"ahead", path));
-    assert!(crate::load(b"ahead", path));
+    assert!(crate::load(b"ahead", path, 0));
+    assert!(crate::load(b"ahead", path, 0));
     // The module tells a time of its own for the first request, which is not what the engine saw.
     assert_eq!(script.request().group("ahead").mtime(-1).text(), "1");
 
     let broken = Script::new("1/0");
     assert!(!crate::load(
         b"ahead",
-        broken.path.as_os_str().as_encoded_bytes()
+        broken.path.as_os_str().as_encoded_bytes(),
+        0
     ));
     let line = format!(
         "WSGI0110: exception raised when loading WSGI script '{}' ahead of its first request",

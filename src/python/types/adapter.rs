@@ -13,6 +13,7 @@ use crate::host::{Failure, Level};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::response::Head;
+use crate::telemetry;
 
 type Adapter = Arc<RequestState>;
 
@@ -60,24 +61,26 @@ impl Method for StartResponse {
                 "start_response() takes 2 or 3 arguments ({} given)",
                 call.count()
             );
-            return Err(py.raise(ExceptionClass::Type, &text));
+            return Err(broken(request, py.raise(ExceptionClass::Type, &text)));
         };
         let exc_info = call.arg(2).filter(|exc_info| !exc_info.is_none());
         if !headers.is_list() {
             let theirs = headers.type_name();
             let text = format!("start_response() argument 2 must be list, not {theirs}");
-            return Err(py.raise(ExceptionClass::Type, &text));
+            return Err(broken(request, py.raise(ExceptionClass::Type, &text)));
         }
         if exc_info
             .as_ref()
             .is_some_and(|exc_info| !exc_info.is_tuple())
         {
-            return Err(py.raise(ExceptionClass::Runtime, NOT_EXC_INFO));
+            let raised = py.raise(ExceptionClass::Runtime, NOT_EXC_INFO);
+            return Err(broken(request, raised));
         }
         if request.response().has_output() {
-            return Err(already_committed(py, exc_info.as_ref()));
+            return Err(already_committed(py, request, exc_info.as_ref()));
         }
-        let head = read_head(py, request, &status, &headers)?;
+        let head =
+            read_head(py, request, &status, &headers).map_err(|raised| broken(request, raised))?;
         // SAFETY: a method of the type that the state was made with.
         let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
         let events = Source {
@@ -90,7 +93,7 @@ impl Method for StartResponse {
         }
         // A subscriber may have run, or another thread.
         if !request.response().start(head) {
-            return Err(already_committed(py, exc_info.as_ref()));
+            return Err(already_committed(py, request, exc_info.as_ref()));
         }
         call.this()?.attr(py, c"write")
     }
@@ -109,7 +112,7 @@ impl Method for Write {
         let data = call.only_arg("write")?;
         if !data.is_bytes() {
             let text = format!("write() argument 1 must be bytes, not {}", data.type_name());
-            return Err(py.raise(ExceptionClass::Type, &text));
+            return Err(broken(request, py.raise(ExceptionClass::Type, &text)));
         }
         crate::output::send(py, request, bytes_of(&data), WriteEnd::Flush)?;
         Ok(py.none())
@@ -172,15 +175,26 @@ pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
     )
 }
 
+/// The application did what WSGI forbids, which is counted.
+fn broken(request: &RequestState, raised: Raised) -> Raised {
+    telemetry::protocol_error(request.app());
+    raised
+}
+
 const NOT_EXC_INFO: &str = "start_response() argument 'exc_info' must be a 3-tuple or None";
 
 /// The error of a `start_response` that comes too late: what `sys.exc_info()` gave, if it was passed.
-fn already_committed(py: &Attached<'_>, exc_info: Option<&Obj<'_>>) -> Raised {
+fn already_committed(
+    py: &Attached<'_>,
+    request: &RequestState,
+    exc_info: Option<&Obj<'_>>,
+) -> Raised {
     let Some(exc_info) = exc_info else {
-        return py.raise(
+        let raised = py.raise(
             ExceptionClass::Runtime,
             "start_response() called more than once without exc_info",
         );
+        return broken(request, raised);
     };
     // SAFETY: the items of a live tuple; PyErr_SetObject takes references of its own.
     unsafe {

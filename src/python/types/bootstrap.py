@@ -200,6 +200,22 @@ def _set_up(options, stdout_log, stderr_log, log):
     _make_apache_module(options)
 
 
+def _watch_collector(callback):
+    """Has `callback` told of every garbage collection."""
+    import gc
+
+    gc.callbacks.append(callback)
+
+
+def _gauges():
+    """Memory blocks, threads, and how near each generation is to its collection."""
+    import gc
+    import sys
+    import threading
+
+    return (sys.getallocatedblocks(), threading.active_count(), *gc.get_count())
+
+
 def _find_package():
     """Lets `import mod_wsgi.express` and the like find the PyPI package, if it is installed."""
     import importlib.machinery

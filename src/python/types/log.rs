@@ -13,17 +13,18 @@ use wsgi_core::log_lines::LineBuffer;
 
 use super::{
     Call, Method, Methods, Slots, State, bytes_of, guard_object, instantiate, method, new_type,
-    value,
+    state_of_class, value,
 };
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{Ended, RequestState, with_current};
+use crate::telemetry::{self, Stream};
 
 /// Streams kept for further requests, in each interpreter.
 const MAX_SPARE: usize = 64;
 
 struct Log {
-    name: &'static str,
+    stream: Stream,
     target: RefCell<Target>,
     /// Something was called since the stream was given to a request.
     touched: Cell<bool>,
@@ -98,19 +99,19 @@ pub(super) fn new_log_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) ->
 pub(crate) fn new_std_log<'i>(
     py: &Attached<'i>,
     log_type: Kept,
-    name: &'static str,
+    stream: Stream,
 ) -> PyResult<Obj<'i>> {
-    new_log(py, log_type, name, Target::Standard(LineBuffer::new()))
+    new_log(py, log_type, stream, Target::Standard(LineBuffer::new()))
 }
 
 fn new_log<'i>(
     py: &Attached<'i>,
     log_type: Kept,
-    name: &'static str,
+    stream: Stream,
     target: Target,
 ) -> PyResult<Obj<'i>> {
     let log = Log {
-        name,
+        stream,
         target: RefCell::new(target),
         touched: Cell::new(false),
     };
@@ -141,7 +142,7 @@ impl<'i> ErrorsStream<'i> {
                 }
             },
             None => {
-                let log = new_log(py, state.log_type, "<wsgi.errors>", Target::Request(None))?;
+                let log = new_log(py, state.log_type, Stream::Errors, Target::Request(None))?;
                 // SAFETY: kept in this interpreter.
                 let stream = unsafe { state.new_stream.get(py) }.call(py, [&log])?;
                 Self { stream, log }
@@ -221,7 +222,7 @@ impl Method for Write {
     const DOC: &'static CStr = c"write(bytes) -> count";
 
     fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
-        let written = write_object(call.py, call.value, &call.only_arg("write")?, "write")?;
+        let written = write_object(call, &call.only_arg("write")?, "write")?;
         call.py.int(written as i64)
     }
 }
@@ -243,7 +244,7 @@ impl Method for Writelines {
                 if line.is_null() {
                     break;
                 }
-                write_object(call.py, call.value, &call.py.own(line)?, "writelines")?;
+                write_object(call, &call.py.own(line)?, "writelines")?;
             }
             if ffi::PyErr_Occurred().is_null() {
                 Ok(call.py.none())
@@ -268,12 +269,19 @@ impl Method for Flush {
             // it is collected, and CPython 3.13 would report an exception.
             Target::Request(request) => {
                 if let Some(request) = request {
-                    let _: Result<(), Ended> = request.log_flush();
+                    let _: Result<(), Ended> = request.log_flush(call.value.stream);
                 }
             }
             Target::Standard(own) => with_current(|request| match request {
-                Some(request) if request.log_flush().is_ok() => {}
-                _ => own.flush(server_line),
+                Some(request) if request.log_flush(call.value.stream).is_ok() => {}
+                _ => {
+                    let mut lines = 0;
+                    own.flush(|line| {
+                        lines += 1;
+                        server_line(line);
+                    });
+                    count_lines(call, lines);
+                }
             }),
         }
         Ok(call.py.none())
@@ -385,7 +393,7 @@ unsafe extern "C" fn get_name(
     _closure: *mut c_void,
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a getter of the type.
-    unsafe { guard_object(|py| py.str(value::<Log>(slf).name)) }
+    unsafe { guard_object(|py| py.str(value::<Log>(slf).stream.name())) }
 }
 
 unsafe extern "C" fn get_mode(
@@ -405,17 +413,18 @@ unsafe extern "C" fn get_closed(
 }
 
 /// Writes what a bytes-like object, or for old code a `str`, holds.
-fn write_object(py: &Attached<'_>, log: &Log, data: &Obj<'_>, method: &str) -> PyResult<usize> {
-    log.touched.set(true);
+fn write_object(call: &Call<'_, '_, Log>, data: &Obj<'_>, method: &str) -> PyResult<usize> {
+    let py = call.py;
+    call.value.touched.set(true);
     if data.is_bytes() {
-        return write_bytes(py, log, bytes_of(data), method);
+        return write_bytes(call, bytes_of(data), method);
     }
     // SAFETY: attached and alive; a buffer is released before anything else happens.
     unsafe {
         if data.is_str() {
             let (utf8, replace) = (c"utf-8".as_ptr(), c"replace".as_ptr());
             let encoded = ffi::PyUnicode_AsEncodedString(data.as_ptr(), utf8, replace);
-            return write_bytes(py, log, bytes_of(&py.own(encoded)?), method);
+            return write_bytes(call, bytes_of(&py.own(encoded)?), method);
         }
         let mut view = std::mem::zeroed::<ffi::Py_buffer>();
         if ffi::PyObject_GetBuffer(data.as_ptr(), &mut view, ffi::PyBUF_SIMPLE) != 0 {
@@ -424,25 +433,40 @@ fn write_object(py: &Attached<'_>, log: &Log, data: &Obj<'_>, method: &str) -> P
         let len = usize::try_from(view.len).unwrap_or(0);
         let bytes = host::slice(view.buf.cast::<u8>(), len).to_vec();
         ffi::PyBuffer_Release(&mut view);
-        write_bytes(py, log, &bytes, method)
+        write_bytes(call, &bytes, method)
     }
 }
 
-fn write_bytes(py: &Attached<'_>, log: &Log, data: &[u8], method: &str) -> PyResult<usize> {
+fn write_bytes(call: &Call<'_, '_, Log>, data: &[u8], method: &str) -> PyResult<usize> {
+    let log = call.value;
     let written = match &mut *log.target.borrow_mut() {
-        Target::Request(Some(request)) => request.log_write(data),
+        Target::Request(Some(request)) => request.log_write(data, log.stream),
         Target::Request(None) => Err(Ended),
         Target::Standard(own) => {
             with_current(|request| match request {
-                Some(request) if request.log_write(data).is_ok() => {}
-                _ => own.push(data, server_line),
+                Some(request) if request.log_write(data, log.stream).is_ok() => {}
+                _ => {
+                    let mut lines = 0;
+                    own.push(data, |line| {
+                        lines += 1;
+                        server_line(line);
+                    });
+                    count_lines(call, lines);
+                }
             });
             Ok(())
         }
     };
     // Without the borrow: making an exception may run code that writes to this very log.
-    written.map_err(|Ended| ended(py, log, method))?;
+    written.map_err(|Ended| ended(call.py, log, method))?;
     Ok(data.len())
+}
+
+/// Lines that belong to no request count for the interpreter's first application.
+fn count_lines(call: &Call<'_, '_, Log>, lines: u64) {
+    // SAFETY: a method of the type that the state was made with.
+    let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
+    telemetry::count_lines(state.home.get(), call.value.stream, lines);
 }
 
 fn server_line(line: &[u8]) {
@@ -450,7 +474,7 @@ fn server_line(line: &[u8]) {
 }
 
 fn ended(py: &Attached<'_>, log: &Log, method: &str) -> Raised {
-    let name = log.name.trim_matches(['<', '>']);
+    let name = log.stream.name().trim_matches(['<', '>']);
     py.raise(
         ExceptionClass::Runtime,
         &format!("{method}() called on {name} after request completed"),

@@ -2,12 +2,14 @@
 //! each interpreter; no object is kept in a process-wide static.
 
 mod adapter;
+mod collector;
 mod input;
 mod log;
 mod module;
 
 pub(crate) use adapter::new_adapter;
 pub(crate) use adapter::{bytes_of, request_ended, write_failed};
+pub(crate) use collector::new_collector_callback;
 pub(crate) use input::new_input;
 pub(crate) use log::{ErrorsStream, new_std_log};
 pub(crate) use module::{MODULE_NAME, State, init, interned_latin1, state_of, state_of_class};

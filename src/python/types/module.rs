@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_int, c_void};
 use pyo3::ffi;
 use rustc_hash::FxHashMap;
 use wsgi_abi::keys::KEYS;
+use wsgi_telemetry::App;
 
 use super::{adapter, guard, input, log};
 use crate::object::{Attached, Kept, Obj, PyResult, done};
@@ -40,6 +41,12 @@ pub(crate) struct State {
     pub(crate) publish: Kept,
     /// Function `_stop`.
     pub(crate) stop: Kept,
+    /// Function `_gauges`.
+    pub(crate) gauges: Kept,
+    /// When [`Self::gauges`] was last asked, as a stamp.
+    pub(crate) gauged: Cell<u64>,
+    /// What it said.
+    pub(crate) gauge_values: [Cell<i64>; 5],
     /// `str` of each known environ key, interned.
     pub(crate) keys: Vec<Kept>,
     /// `str` of the environ key of each further header, interned, by the name of the header; bounded.
@@ -50,6 +57,8 @@ pub(crate) struct State {
     pub(crate) base_environ: Cell<Option<Kept>>,
     /// Interned names and constants used in every request.
     pub(crate) names: Names,
+    /// The interpreter's first application: what belongs to no request counts for it.
+    pub(crate) home: Cell<App>,
     /// Streams for `wsgi.errors` that wait for a request.
     pub(crate) spare_errors: RefCell<Vec<(Kept, Kept)>>,
 }
@@ -214,6 +223,9 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         format: named(c"_format")?,
         publish: named(c"_publish")?,
         stop: named(c"_stop")?,
+        gauges: named(c"_gauges")?,
+        gauged: Cell::new(0),
+        gauge_values: Default::default(),
         keys,
         more_keys: RefCell::new(FxHashMap::default()),
         steady: RefCell::new((0..KEYS.len()).map(|_| None).collect()),
@@ -229,6 +241,7 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
             request_start: interned(c"mod_wsgi.request_start")?,
             application_start: interned(c"mod_wsgi.application_start")?,
         },
+        home: Cell::new(App::OTHER),
         spare_errors: RefCell::new(Vec::new()),
     })
 }

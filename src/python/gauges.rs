@@ -1,0 +1,64 @@
+//! What an interpreter can say of itself and nobody else can count: memory blocks, threads, the collector's progress.
+//! Asked for every few seconds by a request that holds the GIL anyway.
+
+use pyo3::ffi;
+use wsgi_telemetry::catalogue::Id;
+
+use crate::errors::log_traceback;
+use crate::host::{self, Level};
+use crate::interpreter::Interpreter;
+use crate::object::{Attached, PyResult};
+use crate::telemetry;
+use crate::types::State;
+
+/// Nanoseconds between two looks.
+const EVERY: u64 = 10_000_000_000;
+
+/// Looks, if it is time to.
+pub(crate) fn refresh(py: &Attached<'_>, interpreter: &'static Interpreter) {
+    let state = interpreter.module(py);
+    let Some(now) = telemetry::attached_at() else {
+        return;
+    };
+    let before = state.gauged.get();
+    if before != 0 && now.saturating_sub(before) < EVERY {
+        return;
+    }
+    state.gauged.set(now);
+    if let Err(raised) = look(py, state) {
+        let line = format!(
+            "the gauges of the {} could not be read",
+            interpreter.describe()
+        );
+        host::log(Level::Error, &line);
+        if let Some(exception) = py.take(raised) {
+            log_traceback(py, &exception, None, Some(interpreter));
+        }
+    }
+}
+
+fn look(py: &Attached<'_>, state: &State) -> PyResult<()> {
+    let Some(arena) = telemetry::process_arena() else {
+        return Ok(());
+    };
+    // SAFETY: kept in this interpreter.
+    let answer = unsafe { state.gauges.get(py) }.call(py, [])?;
+    let number = |at: isize| {
+        // SAFETY: `_gauges` returns a tuple; where it is too short the exception of the lookup is passed on.
+        unsafe { py.share(ffi::PyTuple_GetItem(answer.as_ptr(), at)) }?.as_i64()
+    };
+    let cells = [
+        (Id::AllocatedBlocks, 0),
+        (Id::PythonThreads, 0),
+        (Id::GcPending, 0),
+        (Id::GcPending, 1),
+        (Id::GcPending, 2),
+    ];
+    let block = arena.application(state.home.get());
+    // By the difference: several interpreters may have the same first application.
+    for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
+        let value = number(at)?;
+        block.change(id, series, value - known.replace(value));
+    }
+    Ok(())
+}
