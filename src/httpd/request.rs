@@ -221,6 +221,11 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_get_server_port(self.raw) }
     }
 
+    /// Status of the response as far as it is known.
+    pub fn status(self) -> u16 {
+        u16::try_from(self.rec().status).unwrap_or(0)
+    }
+
     /// `ServerName` of the virtual host.
     pub fn server_hostname(self) -> &'r [u8] {
         // SAFETY: a string of the configuration.
@@ -317,8 +322,12 @@ impl<'r> Request<'r> {
 
     /// Says that only GET and HEAD are answered, for a status of 405.
     pub fn allow_get(self) {
-        // SAFETY: this thread owns the request.
-        unsafe { (*self.raw).allowed = 1 << sys::M_GET }
+        // SAFETY: this thread owns the request, which always has such a list.
+        unsafe {
+            let methods = 1 << sys::M_GET;
+            (*self.raw).allowed = methods;
+            (*(*self.raw).allowed_methods).method_mask = methods;
+        }
     }
 
     /// `LimitRequestBody`; 0 for none.

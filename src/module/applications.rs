@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
-use wsgi_core::config::HandlerScript;
+use wsgi_core::config::{HandlerScript, PlaceConfig, Settings};
 use wsgi_core::telemetry::{application_name, mount_of};
 use wsgi_httpd::module::ServerName;
 use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
@@ -48,8 +48,11 @@ impl<'s> Plan<'s> {
             }
             let host = String::from_utf8_lossy(name.name);
             let host = name.is_virtual.then_some((&*host, name.port));
+            let place = PlaceConfig::default();
+            let default_group = Settings::resolve(&place, &server.config).application_group;
             let numbers = server.config.aliases.iter().map(|alias| {
                 let mount = mount_of(alias);
+                let written = alias.options.application_group.as_deref();
                 let named = if mount.is_empty() {
                     &alias.location
                 } else {
@@ -59,7 +62,7 @@ impl<'s> Plan<'s> {
                     label: label_of(&application_name(host, named)),
                     mount,
                     script: alias.target.clone(),
-                    group: alias.options.application_group.clone().unwrap_or_default(),
+                    group: written.unwrap_or(default_group).into(),
                 })
             });
             let numbers = numbers.collect();
@@ -138,6 +141,21 @@ pub(crate) fn app_of(
             )
         }
     }
+}
+
+/// The application of a script that is loaded ahead of its first request: that of an alias which leads to it, if there is
+/// one.
+pub(crate) fn app_of_script(script: &[u8]) -> App {
+    let Some(segment) = segment::current() else {
+        return App::OTHER;
+    };
+    let applications = segment.applications();
+    let mut known = applications.iter();
+    let aliased = known.find(|known| known.script.as_bytes() == script);
+    aliased.map_or_else(
+        || met(script, || label_of(&shown(script)), script),
+        |known| known.app,
+    )
 }
 
 fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
