@@ -76,6 +76,12 @@ fn group_id(name: &str) -> Option<u32> {
     line.split(':').nth(2)?.parse().ok()
 }
 
+/// The name of a group.
+pub(crate) fn group_name(gid: u32) -> Option<String> {
+    let line = answer(Command::new("getent").args(["group", &gid.to_string()]))?;
+    Some(line.split(':').next()?.to_owned())
+}
+
 fn own_line(line: &str, name: &str) -> Option<String> {
     line.strip_prefix(name)?
         .starts_with(':')

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs.
+/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, and look at running servers.
 #[derive(Debug, Parser)]
 #[command(name = "wsgictl", version)]
 pub(crate) struct Cli {
@@ -16,6 +16,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(Box<ServeArgs>),
+    Status(StatusArgs),
+    Top(TopArgs),
+    Metrics(MetricsArgs),
     /// Becomes httpd, which then ends when the process that asked for it ends.
     #[command(hide = true, name = tether_name())]
     Tether(TetherArgs),
@@ -183,6 +186,68 @@ impl Mpm {
             Mpm::Worker => "worker",
             Mpm::Prefork => "prefork",
         }
+    }
+}
+
+/// Where the numbers of a running server are.
+#[derive(Args, Debug)]
+pub(crate) struct SegmentArgs {
+    /// The file that the server counts in: mod_wsgi_rs.segment in its DefaultRuntimeDir. wsgictl serve prints its path
+    /// [default: the one of the running server, in the usual places]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) segment: Option<PathBuf>,
+}
+
+/// Show what a running server does: what runs now, its applications, its children.
+///
+/// Reads what the server counts in memory shared with its children, so it answers also when all workers are busy. Root
+/// and the members of httpd's group may.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) segment: SegmentArgs,
+
+    /// Print JSON; the names of its fields stay
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what a running server does, again and again; q ends it.
+///
+/// Rates and durations are those since the last time.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) segment: SegmentArgs,
+
+    /// Seconds from one time to the next
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = interval)]
+    pub(crate) interval: f64,
+
+    /// End after so many times
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
+
+    /// Print a line of JSON each time
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print the metrics of a running server as Prometheus reads them.
+#[derive(Args, Debug)]
+pub(crate) struct MetricsArgs {
+    #[command(flatten)]
+    pub(crate) segment: SegmentArgs,
+
+    /// Print OpenMetrics
+    #[arg(long)]
+    pub(crate) openmetrics: bool,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds @ 0.1..=3_600.0) => Ok(seconds),
+        _ => Err(String::from("a number from 0.1 to 3600 is needed")),
     }
 }
 

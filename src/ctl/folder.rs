@@ -13,16 +13,20 @@ use crate::failure::{Failure, Outcome};
 
 /// Where the configuration goes if the command line does not say: one folder for each user, address and port.
 pub(crate) fn default_root(host: IpAddr, port: u16) -> PathBuf {
+    base().join(format!("{host}-{port}").replace(':', "_"))
+}
+
+/// The folder of all those folders of this user.
+pub(crate) fn base() -> PathBuf {
     let uid = getuid();
     // The children of a server started by root could not enter root's runtime folder.
     let runtime = std::env::var_os("XDG_RUNTIME_DIR")
         .filter(|_| !uid.is_root())
         .map(PathBuf::from);
-    let base = match runtime.filter(|dir| dir.is_absolute() && dir.is_dir()) {
+    match runtime.filter(|dir| dir.is_absolute() && dir.is_dir()) {
         Some(runtime) => runtime.join("wsgictl"),
         None => std::env::temp_dir().join(format!("wsgictl-{}", uid.as_raw())),
-    };
-    base.join(format!("{host}-{port}").replace(':', "_"))
+    }
 }
 
 /// Makes `root`, and its parent where that is ours too, so that only this user writes there and only `account` reads.

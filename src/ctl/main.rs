@@ -1,7 +1,9 @@
-//! `wsgictl`: serves a WSGI application with httpd and `mod_wsgi_rs`, from one command line.
+//! `wsgictl`: serves a WSGI application with httpd and `mod_wsgi_rs`, from one command line, and looks at servers.
 //!
 //! [`cli`] is the command line as written, [`serve`] turns it into a complete [`conf::Conf`], and [`run`] keeps
 //! httpd running for as long as `wsgictl` itself does.
+//!
+//! [`status`] and [`top`] show what a server counts in its [`segment`].
 
 #![forbid(unsafe_code)]
 
@@ -17,9 +19,13 @@ mod paths;
 mod readable;
 mod run;
 mod say;
+mod segment;
 mod serve;
 mod size;
+mod status;
+mod terminal;
 mod tether;
+mod top;
 
 use std::process::ExitCode;
 
@@ -30,6 +36,9 @@ use crate::cli::{Cli, Command};
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::top(&args),
+        Command::Metrics(args) => status::metrics(&args),
         Command::Tether(args) => tether::become_httpd(&args),
     };
     match outcome {

@@ -14,7 +14,7 @@ use crate::conf::{self, Conf};
 use crate::failure::{Failure, Outcome};
 use crate::httpd::Httpd;
 use crate::size::Size;
-use crate::{folder, options, paths, readable, run, say};
+use crate::{folder, options, paths, readable, run, say, segment};
 
 /// Serves until told to stop, or prints the configuration.
 pub(crate) fn serve(args: &ServeArgs) -> Outcome<ExitCode> {
@@ -249,6 +249,13 @@ impl Plan {
             ),
             ("Logs", format!("errors on standard error, {access}")),
             ("Try", format!("curl -i {url}")),
+            (
+                "Look",
+                format!(
+                    "wsgictl top --segment {}",
+                    self.root.join(segment::FILE).display()
+                ),
+            ),
             ("Stop", "Ctrl-C".to_owned()),
         ]);
         say::summary(&format!("Serving {url}"), &rows);

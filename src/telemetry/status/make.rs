@@ -254,7 +254,7 @@ fn running(snapshot: &Snapshot) -> Vec<Request> {
     let first = snapshot.running.iter().take(Status::MOST_ROWS);
     let request = |running: &crate::Running| Request {
         application: snapshot.label(running.app).to_owned(),
-        group: running.group.clone(),
+        group: group_of(snapshot, running),
         method: method(running.method),
         path: running.url.clone(),
         phase: running.phase.text(),
@@ -263,6 +263,16 @@ fn running(snapshot: &Snapshot) -> Vec<Request> {
         thread: running.thread,
     };
     first.map(request).collect()
+}
+
+/// The group of a request; where it says none, that of its application.
+fn group_of(snapshot: &Snapshot, running: &crate::Running) -> String {
+    let applications = snapshot.applications.iter().map(|known| &known.application);
+    let own = |application: &&crate::Application| application.app == running.app;
+    match applications.into_iter().find(own) {
+        Some(application) if running.group.is_empty() => application.group.clone(),
+        _ => running.group.clone(),
+    }
 }
 
 fn events(snapshot: &Snapshot) -> Vec<Event> {

@@ -27,6 +27,7 @@ pub use model::{
     Application, Child, Event, Point, Request, SegmentUse, Server, Status, Totals, Window, Workers,
 };
 pub use text::{TextStyle, render_text};
+pub use units::{date_and_time, duration};
 
 /// The status as JSON. The field names are those of [`Status`]; they hold their units and stay.
 pub fn render_json(status: &Status) -> String {

@@ -238,7 +238,7 @@ const EVENTS: &[Column] = &[
     Column::numbers("Status"),
     Column::words("Application"),
     Column::numbers("Whole time"),
-    Column::numbers("Application"),
+    Column::numbers("In application"),
     Column::numbers("GIL"),
     Column::numbers("Reading"),
     Column::numbers("Sending"),

@@ -264,7 +264,7 @@ proptest! {
         let mut server = fixture::calm();
         for (at, cell) in server.segment.cells().iter().enumerate() {
             let mixed = (at as u64 ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-            if mixed % 4 != 0 {
+            if !mixed.is_multiple_of(4) {
                 cell.store(words[mixed as usize / 4 % words.len()], Relaxed);
             }
         }

@@ -124,7 +124,7 @@ impl Page {
             })
             .collect();
         fit(&mut widths, columns, self.width);
-        let titles = columns.iter().map(|column| column.0.to_owned()).collect();
+        let titles: Vec<String> = columns.iter().map(|column| column.0.to_owned()).collect();
         let titles = line(&titles, columns, &widths, self.width);
         self.paint("2", &titles);
         self.out.push('\n');
@@ -148,7 +148,7 @@ fn fit(widths: &mut [usize], columns: &[Column], width: usize) {
     }
 }
 
-fn line(cells: &Vec<String>, columns: &[Column], widths: &[usize], width: usize) -> String {
+fn line(cells: &[String], columns: &[Column], widths: &[usize], width: usize) -> String {
     let mut line = String::new();
     for ((cell, column), &width) in cells.iter().zip(columns).zip(widths) {
         if !line.is_empty() {
@@ -211,23 +211,29 @@ fn running(page: &mut Page, status: &Status, rows: usize) {
         return;
     }
     page.title(format_args!("Running now: {}", phases(&status.running)));
-    let columns = [
+    let mut columns = vec![
         Column("FOR", Set::Right),
         Column("REQUEST", Set::Flexible),
         Column("DOES", Set::Left),
         Column("APPLICATION", Set::Flexible),
-        Column("INTERPRETER", Set::Flexible),
         Column("CHILD", Set::Right),
+        Column("INTERPRETER", Set::Flexible),
         Column("THREAD", Set::Right),
     ];
+    // The path of the URL says more than what comes last.
+    columns.truncate(match page.width {
+        0..100 => 5,
+        100..120 => 6,
+        _ => 7,
+    });
     let row = |request: &Request| {
         vec![
             duration(request.age_seconds),
             format!("{} {}", request.method, request.path),
             request.phase.to_owned(),
             request.application.clone(),
-            interpreter(&request.group).to_owned(),
             request.pid.to_string(),
+            interpreter(&request.group).to_owned(),
             request.thread.to_string(),
         ]
     };
@@ -371,14 +377,14 @@ fn server(page: &mut Page, status: &Status) {
         "",
     );
     let known = [
-        server.httpd.clone(),
-        format!("mod_wsgi_rs {} {}", server.version, server.revision),
-        format!("{} {}", server.python_implementation, server.python),
-        format!("MPM {}", server.mpm),
+        ("", &server.httpd),
+        ("mod_wsgi_rs ", &server.version),
+        ("Python ", &server.python),
+        ("MPM ", &server.mpm),
     ];
-    page.wrapped(
-        "",
-        &known.map(|part| part.trim().to_owned()).join(" · "),
-        "",
-    );
+    let known = known.iter().filter(|(_, value)| !value.is_empty());
+    let known: Vec<String> = known
+        .map(|(name, value)| format!("{name}{value}"))
+        .collect();
+    page.wrapped("", &known.join(" · "), "");
 }

@@ -11,7 +11,7 @@ pub(super) fn whole(count: u128) -> u64 {
 }
 
 /// A duration, with about three figures.
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds <= 0.0 {
         return String::from("0 s");
     }
@@ -127,6 +127,12 @@ pub(crate) fn calendar(unix_seconds: f64) -> (String, String) {
             second % 60
         ),
     )
+}
+
+/// A moment in the calendar, in UTC.
+pub fn date_and_time(unix_seconds: f64) -> String {
+    let (date, time) = calendar(unix_seconds);
+    format!("{date} {time} UTC")
 }
 
 /// Days since 1970-01-01 as a date of the Gregorian calendar. Years are counted from March on, so that the day that

@@ -1,0 +1,53 @@
+//! `wsgictl status` and `wsgictl metrics`.
+
+use std::process::ExitCode;
+
+use wsgi_telemetry::status::{Status, TextStyle, render_json, render_text};
+use wsgi_telemetry::{Format, render};
+
+use crate::cli::{MetricsArgs, StatusArgs};
+use crate::failure::Outcome;
+use crate::segment;
+use crate::terminal::{self, Written};
+
+/// Prints the state of a server.
+pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
+    let segment = segment::open(args.segment.segment.as_deref())?;
+    let snapshot = segment.snapshot();
+    let mut status = Status::new(&snapshot, &segment.history());
+    segment::note_end(&mut status, &segment, &snapshot);
+    let text = if args.json {
+        render_json(&status) + "\n"
+    } else {
+        let style = TextStyle {
+            width: terminal::size().0,
+            colours: terminal::wants_colours(),
+            rows: ROWS,
+        };
+        render_text(&status, style)
+    };
+    Ok(code(terminal::write(&text)?))
+}
+
+/// Prints the metrics of a server.
+pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
+    let segment = segment::open(args.segment.segment.as_deref())?;
+    let format = if args.openmetrics {
+        Format::OpenMetrics
+    } else {
+        Format::Text
+    };
+    let mut text = String::new();
+    render(&segment.snapshot(), format, &mut text);
+    Ok(code(terminal::write(&text)?))
+}
+
+/// A reader who has seen enough is no failure.
+fn code(written: Written) -> ExitCode {
+    match written {
+        Written::Yes | Written::NobodyReads => ExitCode::SUCCESS,
+    }
+}
+
+/// Most running requests, events and children each.
+const ROWS: usize = 40;

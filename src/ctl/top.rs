@@ -1,0 +1,109 @@
+//! `wsgictl top`: the status again and again, with the rates of the time between.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use wsgi_telemetry::status::{self, Application, Status, TextStyle, render_json, render_text};
+use wsgi_telemetry::{Segment, Snapshot};
+
+use crate::cli::TopArgs;
+use crate::failure::Outcome;
+use crate::segment;
+use crate::terminal::{self, Keys, Written};
+
+/// Shows the state of a server until it is told to end.
+pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
+    let segment = segment::open(args.segment.segment.as_deref())?;
+    let interval = Duration::from_secs_f64(args.interval);
+    let keys = Keys::listen()?;
+    let screen = (terminal::is_terminal() && !args.json).then(Screen::begin);
+    let mut earlier = None;
+    let mut shown = 0;
+    loop {
+        let snapshot = segment.snapshot();
+        let status = status(&segment, &snapshot, earlier.as_ref());
+        let written = match &screen {
+            Some(screen) => screen.show(&status)?,
+            None if args.json => terminal::write(&(render_json(&status) + "\n"))?,
+            None => terminal::write(&block(&status))?,
+        };
+        earlier = Some(snapshot);
+        shown += 1;
+        if written == Written::NobodyReads
+            || args.count.is_some_and(|count| shown >= count)
+            || !keys.wait(interval)
+        {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// The status since the last time, those applications first that have the most to do.
+fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) -> Status {
+    let history = segment.history();
+    let mut status = match earlier {
+        Some(earlier) => Status::since(snapshot, earlier, &history),
+        None => Status::new(snapshot, &history),
+    };
+    segment::note_end(&mut status, segment, snapshot);
+    let load = |application: &Application| {
+        let recent = application.recent.as_ref();
+        let rate = recent.map_or(0.0, |recent| recent.requests_per_second);
+        (application.in_flight, rate)
+    };
+    status.applications.sort_by(|a, b| {
+        let ((a_runs, a_rate), (b_runs, b_rate)) = (load(a), load(b));
+        b_runs.cmp(&a_runs).then(b_rate.total_cmp(&a_rate))
+    });
+    status
+}
+
+/// For files and pipes: one after the other, each with its time.
+fn block(status: &Status) -> String {
+    let style = TextStyle {
+        width: terminal::size().0,
+        colours: false,
+        rows: ROWS,
+    };
+    let time = status::date_and_time(status.timestamp_seconds);
+    format!("--- {time}\n{}\n", render_text(status, style))
+}
+
+/// The whole terminal, which is given back as it was.
+struct Screen;
+
+impl Screen {
+    fn begin() -> Self {
+        let _ = terminal::write("\x1b[?1049h\x1b[?25l");
+        Screen
+    }
+
+    /// Writes over what is there, as far as there is room.
+    fn show(&self, status: &Status) -> Outcome<Written> {
+        let (width, height) = terminal::size();
+        let style = TextStyle {
+            width,
+            colours: terminal::wants_colours(),
+            rows: (height / 3).clamp(3, ROWS),
+        };
+        let time = status::date_and_time(status.timestamp_seconds);
+        let text = render_text(status, style);
+        let mut screen = format!("\x1b[Hwsgictl top, {time}, q ends\x1b[K");
+        for line in text.lines().take(height.saturating_sub(1)) {
+            screen.push_str("\r\n");
+            screen.push_str(line);
+            screen.push_str("\x1b[K");
+        }
+        screen.push_str("\x1b[J");
+        terminal::write(&screen)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = terminal::write("\x1b[?25h\x1b[?1049l");
+    }
+}
+
+/// Most running requests, events and children each.
+const ROWS: usize = 40;
