@@ -1,6 +1,6 @@
 //! Tests of the rules: when each alert has to fire, and when it must not. They hold for the default thresholds.
 
-use crate::alerts::{ALERTS, Alert};
+use crate::alerts::{Alert, alerts};
 use crate::parameters::Parameters;
 use crate::rules::RECORDINGS;
 use crate::yaml::{GENERATED, quoted};
@@ -220,7 +220,7 @@ fn test(case: &Case, parameters: &Parameters) -> String {
 }
 
 fn alert(name: &str) -> Option<&'static Alert> {
-    ALERTS.iter().find(|alert| alert.name == name)
+    alerts().find(|alert| alert.name == name)
 }
 
 /// Whether a case is about something that exists.

@@ -1,6 +1,6 @@
 //! Recording rules, and both kinds of rules as Prometheus reads them.
 
-use crate::alerts::ALERTS;
+use crate::alerts::alerts;
 use crate::parameters::Parameters;
 use crate::yaml::{GENERATED, quoted};
 
@@ -70,7 +70,7 @@ pub fn recording_rules() -> String {
 /// `alert-rules.yml`.
 pub fn alert_rules(parameters: &Parameters) -> String {
     let mut text = format!("{GENERATED}groups:\n  - name: wsgi-alerts\n    rules:\n");
-    for alert in ALERTS {
+    for alert in alerts() {
         text += &format!(
             "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        annotations:\n          summary: {}\n          description: {}\n          runbook_url: {}\n",
             alert.name,

@@ -1,6 +1,6 @@
 //! The runbook: an entry for each alert, and where to begin.
 
-use crate::alerts::ALERTS;
+use crate::alerts::alerts;
 use crate::dashboards;
 use crate::parameters::Parameters;
 
@@ -24,7 +24,7 @@ pub fn runbook(parameters: &Parameters) -> String {
          \x20  `LogLevel wsgi:info` makes the module say more.\n\n\
          | alert | severity | in short |\n|---|---|---|\n"
     );
-    for alert in ALERTS {
+    for alert in alerts() {
         text += &format!(
             "| [{}](#{}) | {} | {} |\n",
             alert.name,
@@ -33,7 +33,7 @@ pub fn runbook(parameters: &Parameters) -> String {
             first_sentence(alert.meaning)
         );
     }
-    for alert in ALERTS {
+    for alert in alerts() {
         let wait = match alert.wait {
             "0m" => "at once".to_owned(),
             wait => format!("when this holds for {wait}"),

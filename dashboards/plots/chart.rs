@@ -15,7 +15,17 @@ const LEFT: f64 = 74.0;
 const BELOW: f64 = 20.0;
 const ABOVE: f64 = 8.0;
 
-/// The colour of the series at this place in the legend.
+/// A series as it is drawn.
+pub(crate) struct Line<'a> {
+    /// What the legend calls it.
+    pub(crate) name: String,
+    /// Its values.
+    pub(crate) series: &'a Series,
+    /// Its colour.
+    pub(crate) colour: &'static str,
+}
+
+/// The colour of the series that a panel got at this place, so that an application has the same one in most panels.
 pub(crate) fn colour(at: usize) -> &'static str {
     COLOURS[at % COLOURS.len()]
 }
@@ -100,10 +110,10 @@ impl Frame<'_> {
     }
 
     /// A line for each series.
-    pub(crate) fn lines(&self, label: &str, series: &[&Series], limit: Option<f64>) -> String {
-        let highest = series
+    pub(crate) fn lines(&self, label: &str, lines: &[Line<'_>], limit: Option<f64>) -> String {
+        let highest = lines
             .iter()
-            .flat_map(|it| finite(it))
+            .flat_map(|it| finite(it.series))
             .map(|(_, value)| value)
             .fold(0.0, f64::max);
         // A limit that is near is part of the picture; one far above would flatten everything else.
@@ -113,9 +123,9 @@ impl Frame<'_> {
         let ticks = scale::ticks(self.unit, top);
         let top = ticks.last().copied().unwrap_or(1.0);
         let mut svg = self.open(label) + &self.value_axis(&ticks, top) + &self.time_axis();
-        for (at, series) in series.iter().enumerate() {
-            for run in self.runs(series) {
-                let colour = colour(at);
+        for line in lines {
+            for run in self.runs(line.series) {
+                let colour = line.colour;
                 if let [(x, value)] = run[..] {
                     let (x, y) = (self.x(x), self.y(value, top));
                     svg += &format!(
@@ -143,28 +153,28 @@ impl Frame<'_> {
     }
 
     /// Areas on top of each other; a series that has no value at a moment adds nothing there.
-    pub(crate) fn stacked(&self, label: &str, series: &[&Series]) -> String {
+    pub(crate) fn stacked(&self, label: &str, lines: &[Line<'_>]) -> String {
         let count = ((self.span.end - self.span.start) / self.span.step).round() as usize + 1;
         let mut sums = vec![0.0; count];
         let mut any = vec![false; count];
         let mut layers = Vec::new();
-        for series in series {
+        for line in lines {
             let below = sums.clone();
-            for (at, value) in finite(series) {
+            for (at, value) in finite(line.series) {
                 let at = ((at - self.span.start) / self.span.step).round() as usize;
                 if let Some(sum) = sums.get_mut(at) {
                     *sum += value.max(0.0);
                     any[at] = true;
                 }
             }
-            layers.push((below, sums.clone()));
+            layers.push((line.colour, below, sums.clone()));
         }
         let ticks = scale::ticks(self.unit, sums.iter().copied().fold(0.0, f64::max));
         let top = ticks.last().copied().unwrap_or(1.0);
         let mut svg = self.open(label) + &self.value_axis(&ticks, top) + &self.time_axis();
         let shown: Vec<usize> = (0..count).filter(|at| any[*at]).collect();
         for run in shown.chunk_by(|a, b| a + 1 == *b) {
-            for (at, (below, above)) in layers.iter().enumerate() {
+            for (colour, below, above) in &layers {
                 let moment = |index: usize| self.span.start + index as f64 * self.span.step;
                 let upper = run.iter().map(|it| (*it, above[*it]));
                 let lower = run.iter().rev().map(|it| (*it, below[*it]));
@@ -174,7 +184,6 @@ impl Frame<'_> {
                         format!("{:.1},{:.1}", self.x(moment(index)), self.y(value, top))
                     })
                     .collect();
-                let colour = colour(at);
                 svg += &format!(
                     "<polygon class=\"area\" fill=\"{colour}\" stroke=\"{colour}\" points=\"{}\"/>\n",
                     points.join(" ")
@@ -185,10 +194,10 @@ impl Frame<'_> {
     }
 
     /// Cumulative buckets over time, as how many fell into each; rows without any above and below are left out.
-    pub(crate) fn heatmap(&self, label: &str, series: &[&Series]) -> String {
-        let mut buckets: Vec<(f64, &Series)> = series
+    pub(crate) fn heatmap(&self, label: &str, lines: &[Line<'_>]) -> String {
+        let mut buckets: Vec<(f64, &Series)> = lines
             .iter()
-            .filter_map(|it| Some((it.labels.get("le")?.parse().ok()?, *it)))
+            .filter_map(|it| Some((it.series.labels.get("le")?.parse().ok()?, it.series)))
             .collect();
         buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut below = std::collections::BTreeMap::new();

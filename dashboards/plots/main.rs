@@ -139,7 +139,8 @@ fn ask(
             // The query holds for as long as the event is within the rate interval: mark where that begins.
             let mut before = f64::NEG_INFINITY;
             for (at, _) in series.points {
-                if at > before + 1.5 * span.step {
+                // What holds at the very beginning began before it.
+                if at > before + 1.5 * span.step && at > span.start {
                     marks.push((at, colour, name));
                 }
                 before = at;

@@ -1,6 +1,6 @@
 //! The page of a dashboard: its grid, and in each panel a title, a picture and a legend.
 
-use crate::chart::{Frame, colour};
+use crate::chart::{Frame, Line, colour};
 use crate::prometheus::Series;
 use crate::{Drawn, Mark, Span, scale, unit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,10 +113,17 @@ fn section(
             .map_or("no data".into(), |why| format!("no data: {why}"));
         return html + &format!("<div class=\"none\">{}</div>\n", escaped(&why));
     }
-    let mut named: Vec<(String, &Series)> = drawn
+    let series = drawn
         .results
         .iter()
-        .flat_map(|(legend, series)| series.iter().map(|it| (filled(legend, &it.labels), it)))
+        .flat_map(|(legend, series)| series.iter().map(move |it| (legend, it)));
+    let mut lines: Vec<Line<'_>> = series
+        .enumerate()
+        .map(|(at, (legend, series))| Line {
+            name: filled(legend, &series.labels),
+            series,
+            colour: colour(at),
+        })
         .collect();
     let height = if panel.view == View::Number {
         36.0
@@ -132,23 +139,19 @@ fn section(
     };
     match panel.view {
         View::Table => html += &table(drawn),
-        View::Number => html += &number(panel, &named, &frame, limit),
-        View::Heatmap => html += &frame.heatmap(panel.title, &series_of(&named)),
+        View::Number => html += &number(panel, &lines, &frame, limit),
+        View::Heatmap => html += &frame.heatmap(panel.title, &lines),
         View::Lines | View::Stacked => {
             // The largest first: what matters heads the legend, and thin layers ride on top of thick ones.
-            named.sort_by(|a, b| largest(b.1).total_cmp(&largest(a.1)));
+            lines.sort_by(|a, b| largest(b.series).total_cmp(&largest(a.series)));
             html += &match panel.view {
-                View::Stacked => frame.stacked(panel.title, &series_of(&named)),
-                _ => frame.lines(panel.title, &series_of(&named), limit),
+                View::Stacked => frame.stacked(panel.title, &lines),
+                _ => frame.lines(panel.title, &lines, limit),
             };
-            html += &legend(panel, &named, limit);
+            html += &legend(panel, &lines, limit);
         }
     }
     html + "\n"
-}
-
-fn series_of<'a>(named: &[(String, &'a Series)]) -> Vec<&'a Series> {
-    named.iter().map(|(_, series)| *series).collect()
 }
 
 fn last(series: &Series) -> f64 {
@@ -164,26 +167,20 @@ fn largest(series: &Series) -> f64 {
         .fold(f64::NAN, f64::max)
 }
 
-fn legend(panel: &Panel, named: &[(String, &Series)], limit: Option<f64>) -> String {
-    let (flat, moving): (Vec<_>, Vec<_>) = named
-        .iter()
-        .enumerate()
-        .partition(|(_, (_, series))| largest(series) == 0.0);
+fn legend(panel: &Panel, lines: &[Line<'_>], limit: Option<f64>) -> String {
     // A few lines at zero have a row each like all others; many would hide what happens.
-    let (shown, flat) = if named.len() <= LEGEND {
-        (named.iter().enumerate().collect(), Vec::new())
-    } else {
-        (moving, flat)
-    };
+    let (flat, shown): (Vec<_>, Vec<_>) = lines
+        .iter()
+        .partition(|line| lines.len() > LEGEND && largest(line.series) == 0.0);
     let mut html =
         "<table class=\"legend\"><tr><th></th><th>last</th><th>max</th></tr>\n".to_owned();
-    for (at, (name, series)) in shown.iter().take(LEGEND) {
+    for line in shown.iter().take(LEGEND) {
         html += &format!(
             "<tr><td><i style=\"background:{}\"></i>{}</td><td>{}</td><td>{}</td></tr>\n",
-            colour(*at),
-            escaped(name),
-            unit::text(panel.unit, last(series)),
-            unit::text(panel.unit, largest(series)),
+            line.colour,
+            escaped(&line.name),
+            unit::text(panel.unit, last(line.series)),
+            unit::text(panel.unit, largest(line.series)),
         );
     }
     html += "</table>";
@@ -202,22 +199,17 @@ fn legend(panel: &Panel, named: &[(String, &Series)], limit: Option<f64>) -> Str
     html
 }
 
-fn number(
-    panel: &Panel,
-    named: &[(String, &Series)],
-    frame: &Frame<'_>,
-    limit: Option<f64>,
-) -> String {
+fn number(panel: &Panel, lines: &[Line<'_>], frame: &Frame<'_>, limit: Option<f64>) -> String {
     let mut html = String::new();
-    for (name, series) in named {
-        let value = last(series);
+    for line in lines {
+        let value = last(line.series);
         let class = match limit {
             None => "free",
             Some(limit) if value > limit => "over",
             Some(_) => "",
         };
-        let name = if named.len() > 1 {
-            format!(" <small>{}</small>", escaped(name))
+        let name = if lines.len() > 1 {
+            format!(" <small>{}</small>", escaped(&line.name))
         } else {
             String::new()
         };
@@ -225,7 +217,7 @@ fn number(
             "<div class=\"number {class}\">{}{name}</div>\n",
             unit::text(panel.unit, value)
         );
-        html += &frame.spark(panel.title, series);
+        html += &frame.spark(panel.title, line.series);
     }
     html
 }
@@ -289,4 +281,57 @@ pub(crate) fn escaped(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wsgi_dashboards::dashboards;
+
+    fn series(value: f64) -> Series {
+        let labels =
+            ["app", "le", "instance", "state"].map(|name| (name.to_owned(), "<i>&\"".to_owned()));
+        Series {
+            labels: labels.into(),
+            points: vec![(10.0, value), (20.0, f64::NAN), (30.0, value)],
+        }
+    }
+
+    /// Whatever is measured, the page stays a page: labels are text, and no coordinate is anything but a number.
+    #[test]
+    fn labels_and_values_cannot_break_the_page() {
+        let span = Span {
+            start: 10.0,
+            end: 30.0,
+            step: 10.0,
+        };
+        for value in [0.0, -1.0, 1e-300, 1e300, f64::NAN, f64::INFINITY] {
+            for dashboard in dashboards() {
+                let drawn: Vec<Drawn> = dashboard
+                    .panels()
+                    .map(|panel| Drawn {
+                        panel,
+                        results: vec![("{{app}}", vec![series(value), series(value)])],
+                    })
+                    .collect();
+                let page = page(dashboard, &drawn, &[], span, &Parameters::default());
+                assert!(!page.contains("<i>&"), "{value}: a label is not escaped");
+                assert!(
+                    page.contains("&lt;i&gt;&amp;&quot;"),
+                    "{value}: the label is missing"
+                );
+                assert!(
+                    !page.contains("NaN") && !page.contains("inf\"") && !page.contains("inf,"),
+                    "{value}: not a number"
+                );
+                for panel in dashboard.panels() {
+                    assert!(
+                        page.contains(&escaped(panel.title)),
+                        "{} is missing",
+                        panel.title
+                    );
+                }
+            }
+        }
+    }
 }

@@ -120,10 +120,82 @@ fn point(value: &Value) -> Result<(f64, f64)> {
 fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
                 (byte as char).to_string()
             }
             _ => format!("%{byte:02X}"),
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on is meant to panic where it stands"
+)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// Asks a server that gives one answer; returns the first line of what it was asked, too.
+    fn asked(answer: &'static str) -> (String, Result<Vec<Series>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/prefix/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request)
+                .lines()
+                .next()
+                .unwrap()
+                .to_owned()
+        });
+        let span = Span {
+            start: 10.0,
+            end: 20.0,
+            step: 5.0,
+        };
+        let series = Prometheus::at(&url)
+            .unwrap()
+            .range("up{job=~\"a|b\"} + 1", span);
+        (server.join().unwrap(), series)
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let (request, series) = asked(
+            r#"{"status":"success","data":{"result":[{"metric":{"app":"shop"},"values":[[10,"1.5"],[15,"NaN"],[20,"+Inf"]]}]}}"#,
+        );
+        assert_eq!(
+            request,
+            "GET /prefix/api/v1/query_range?query=up%7Bjob%3D~%22a%7Cb%22%7D%20%2B%201&start=10&end=20&step=5 HTTP/1.0"
+        );
+        let [series] = &series.unwrap()[..] else {
+            panic!("one series was sent")
+        };
+        assert_eq!(series.labels["app"], "shop");
+        assert_eq!(series.points[0], (10.0, 1.5));
+        assert!(series.points[1].1.is_nan() && series.points[2].1.is_infinite());
+    }
+
+    #[test]
+    fn refusals_and_rubbish_are_errors() {
+        for (answer, said) in [
+            (r#"{"status":"error","error":"parse error"}"#, "parse error"),
+            ("<html>", "no JSON"),
+            ("{}", "refused"),
+        ] {
+            let error = format!("{:#}", asked(answer).1.unwrap_err());
+            assert!(error.contains(said) && error.contains("up{job"), "{error}");
+        }
+        assert!(Prometheus::at("https://127.0.0.1").is_err());
+    }
 }

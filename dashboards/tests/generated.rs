@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use wsgi_dashboards::alerts::ALERTS;
+use wsgi_dashboards::alerts::alerts;
 use wsgi_dashboards::cases::{CASES, Expected, is_known};
 use wsgi_dashboards::parameters::Parameters;
 use wsgi_dashboards::{dashboards, files};
@@ -77,7 +77,7 @@ fn links_into_the_runbook_lead_somewhere() {
 
 #[test]
 fn panels_named_in_the_runbook_exist() {
-    for alert in ALERTS {
+    for alert in alerts() {
         assert!(
             !alert.look.is_empty() && !alert.steps.is_empty(),
             "{}: the entry is not complete",
@@ -123,7 +123,7 @@ fn directives_exist() {
 
 #[test]
 fn every_alert_is_linked_from_a_panel() {
-    for alert in ALERTS {
+    for alert in alerts() {
         let linked = dashboards()
             .into_iter()
             .flat_map(|it| it.panels())
@@ -141,7 +141,7 @@ fn every_alert_has_a_case_that_fires_and_one_that_does_not() {
             case.subject
         );
     }
-    for alert in ALERTS {
+    for alert in alerts() {
         let mut cases = CASES.iter().filter(|case| case.subject == alert.name);
         assert!(
             cases

@@ -2,7 +2,8 @@
 //!
 //! * `generated`: the files, and what else in the folder depends on them
 //! * `linter`: the rules of Grafana's dashboard-linter, restated
-//! * `promql`: a reading of PromQL against the catalogue, and what it finds in the dashboards and rules
+//! * `promql`: reads PromQL against the catalogue
+//! * `queries`: what that finds in the dashboards and rules
 //! * `promtool`: the rules under Prometheus's own tool
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod generated;
 mod linter;
 mod promql;
 mod promtool;
+mod queries;
 
 use wsgi_dashboards::parameters::Parameters;
 

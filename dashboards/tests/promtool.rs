@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
-use wsgi_dashboards::alerts::ALERTS;
+use wsgi_dashboards::alerts::alerts;
 use wsgi_dashboards::files;
 use wsgi_dashboards::parameters::Parameters;
 
@@ -87,7 +87,7 @@ fn tests_hold_for_another_job() {
 #[test]
 fn broken_alerts_are_noticed() {
     for broken in ["vector(0) > 1", "vector(1)"] {
-        for alert in ALERTS {
+        for alert in alerts() {
             let head = format!("- alert: {}\n        expr: ", alert.name);
             let folder = folder(|name, text| match name {
                 "alert-rules.yml" => {
