@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
-use wsgi_telemetry::status::{self, Level, Status};
+use wsgi_telemetry::status::{self, Health, Level, Status};
 use wsgi_telemetry::{Mismatch, Segment, Snapshot, map};
 
 use crate::failure::{Failure, Outcome};
@@ -160,7 +160,7 @@ pub(crate) fn is_running(segment: &Segment, snapshot: &Snapshot) -> bool {
     age(pid).is_none_or(|age| age + CLOCKS_DIFFER >= made)
 }
 
-/// Puts the end of the server before everything else, if it has ended.
+/// Says that the server has ended, if it has: then nothing else is wrong with it.
 pub(crate) fn note_end(status: &mut Status, segment: &Segment, snapshot: &Snapshot) {
     if is_running(segment, snapshot) {
         return;
@@ -174,7 +174,7 @@ pub(crate) fn note_end(status: &mut Status, segment: &Segment, snapshot: &Snapsh
         "The server has ended: its process {} is gone.{last} What follows is the last that it counted.",
         segment.parent()
     );
-    status.health.add_first(Level::Trouble, text);
+    status.health = Health::only(Level::Trouble, text);
 }
 
 /// Seconds since a process started: field 22 of its `stat`, counted from the start of the machine (proc(5)).

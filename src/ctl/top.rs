@@ -81,10 +81,12 @@ impl Screen {
     /// Writes over what is there, as far as there is room.
     fn show(&self, status: &Status) -> Outcome<Written> {
         let (width, height) = terminal::size();
+        // What is left beside that which is always there, for running requests and for what stands below.
+        let taken = 12 + status.health.findings.len() + status.applications.len();
         let style = TextStyle {
             width,
             colours: terminal::wants_colours(),
-            rows: (height / 3).clamp(3, ROWS),
+            rows: (height.saturating_sub(taken) / 2).clamp(3, ROWS),
         };
         let time = status::date_and_time(status.timestamp_seconds);
         let text = render_text(status, style);

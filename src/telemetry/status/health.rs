@@ -75,12 +75,10 @@ impl Health {
         health
     }
 
-    /// Adds a finding that stands before all others of its level.
-    pub fn add_first(&mut self, level: Level, text: impl Into<String>) {
-        self.add(level, text.into());
-        self.findings.rotate_right(1);
-        self.findings
-            .sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    /// Nothing but this.
+    pub fn only(level: Level, text: String) -> Self {
+        let findings = vec![Finding { level, text }];
+        Self { level, findings }
     }
 
     fn add(&mut self, level: Level, text: String) {

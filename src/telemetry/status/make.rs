@@ -37,12 +37,13 @@ impl Status {
 
     fn made(snapshot: &Snapshot, earlier: Option<&Snapshot>, history: &[Sample]) -> Self {
         let now = seconds(snapshot.unix);
-        let uptime = seconds(snapshot.unix.saturating_sub(snapshot.start));
+        let uptime = uptime(snapshot);
         let recent = last_minute(history, now);
+        let by_label = running_by_label(snapshot);
         let applications: Vec<Application> = snapshot
             .applications
             .iter()
-            .map(|numbers| application(snapshot, numbers, earlier, history, &recent, uptime))
+            .map(|numbers| application(snapshot, numbers, earlier, history, &recent, &by_label))
             .filter(|application| application.label != "_other" || application.was_used())
             .collect();
         let all = tally::of_all(snapshot);
@@ -116,6 +117,24 @@ fn last_minute(history: &[Sample], now: f64) -> Vec<&Sample> {
         .collect()
 }
 
+fn uptime(snapshot: &Snapshot) -> f64 {
+    seconds(snapshot.unix.saturating_sub(snapshot.start))
+}
+
+/// How many requests of each application run, and the stamp of the oldest.
+fn running_by_label(snapshot: &Snapshot) -> BTreeMap<&str, (usize, u64)> {
+    let known = snapshot.applications.iter().map(|known| &known.application);
+    let labels: BTreeMap<_, _> = known.map(|known| (known.app, &*known.label)).collect();
+    let mut running: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for request in &snapshot.running {
+        let label = labels.get(&request.app).copied().unwrap_or("_other");
+        let (count, since) = running.entry(label).or_insert((0, request.since));
+        *count += 1;
+        *since = request.since.min(*since);
+    }
+    running
+}
+
 fn between(earlier: &Snapshot, later: &Snapshot) -> f64 {
     seconds(later.now.saturating_sub(earlier.now))
 }
@@ -126,18 +145,15 @@ fn application(
     earlier: Option<&Snapshot>,
     history: &[Sample],
     recent: &[&Sample],
-    uptime: f64,
+    running: &BTreeMap<&str, (usize, u64)>,
 ) -> Application {
+    let uptime = uptime(snapshot);
     let entry = &numbers.application;
     let cells = &numbers.numbers;
-    let ages = snapshot
-        .running
-        .iter()
-        .filter(|running| snapshot.label(running.app) == entry.label)
-        .map(|running| seconds(snapshot.now.saturating_sub(running.since)));
-    let (in_flight, oldest) = ages.fold((0, None), |(count, oldest), age| {
-        (count + 1, Some(oldest.map_or(age, |old: f64| old.max(age))))
-    });
+    let (in_flight, oldest) = match running.get(&*entry.label) {
+        Some(&(count, since)) => (count, Some(seconds(snapshot.now.saturating_sub(since)))),
+        None => (0, None),
+    };
     let tally = Tally::of(cells);
     let recent = match earlier {
         Some(earlier) => {

@@ -24,7 +24,7 @@ fn style(width: usize) -> TextStyle {
     }
 }
 
-/// For looking at: `cargo test -p wsgi-telemetry pages_to_look_at -- --ignored` writes them into `$TMPDIR`.
+/// For looking at, also with `wsgictl top --segment`: `cargo test -p wsgi-telemetry pages_to_look_at -- --ignored` writes them into `$TMPDIR`.
 #[test]
 #[ignore = "writes files"]
 fn pages_to_look_at() {
@@ -39,6 +39,12 @@ fn pages_to_look_at() {
             let file = folder.join(format!("wsgi-status-{name}.{kind}"));
             std::fs::write(file, text).expect("written");
         }
+        let cells = server.segment.cells().iter();
+        let bytes: Vec<u8> = cells
+            .flat_map(|cell| cell.load(Relaxed).to_ne_bytes())
+            .collect();
+        let file = folder.join(format!("wsgi-status-{name}.segment"));
+        std::fs::write(file, bytes).expect("written");
     }
 }
 
