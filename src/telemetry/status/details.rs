@@ -61,7 +61,7 @@ pub(super) fn details(page: &mut Markup, status: &Status) {
         );
         facts.fact("Mean duration", duration_or_dash(requests.mean_seconds));
         facts.fact(
-            "Half, 99 % within",
+            "Median, 99 % within",
             format!(
                 "{}, {}",
                 duration_or_dash(requests.p50_seconds),
