@@ -169,8 +169,10 @@ impl Segment {
     }
 
     /// Frees the entries of applications that nobody serves any more, after zeroing their cells, and those that a child
-    /// was writing when it was killed. For the parent, after a child was reaped.
+    /// was writing when it was killed, as well as what it was writing of the applications' own metrics. For the parent,
+    /// after a child was reaped.
     pub fn reclaim_applications(&self, reaped: u32) {
+        self.reclaim_series(reaped);
         let oldest = self.oldest_generation();
         for at in 1..self.geometry().applications {
             let state = &self.application_cells(at)[STATE];

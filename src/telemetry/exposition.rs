@@ -3,6 +3,7 @@
 //! What comes from the segment may be anything, since every child can write there: names and numbers are only printed
 //! as what they should be, and no two series of a page are the same.
 
+mod custom;
 mod derived;
 mod page;
 
@@ -30,6 +31,9 @@ pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
             Source::Header => write_cells(&mut lines, family, None, &snapshot.header),
             Source::Derived => derived::write(&mut lines, family, &applications, snapshot),
         }
+    }
+    for family in &snapshot.custom.families {
+        custom::write(&mut page, family);
     }
     page.end();
 }

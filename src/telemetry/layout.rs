@@ -29,10 +29,10 @@ pub(crate) const EVENTS: usize = 64;
 pub(crate) const EVENT_WORDS: usize = 64;
 pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;
 /// Samples that are kept of each application.
-pub const HISTORY: usize = 60;
+pub(crate) const HISTORY: usize = 60;
 pub(crate) const HISTORY_WORDS: usize = 4;
 /// Most families of the applications' own metrics.
-pub const FAMILIES: usize = 64;
+pub(crate) const FAMILIES: usize = 64;
 pub(crate) const FAMILY_WORDS: usize = 96;
 pub(crate) const SERIES_WORDS: usize = 64;
 pub(crate) const ENTRY_WORDS: usize = LINE;
@@ -66,6 +66,8 @@ pub(crate) mod header {
     pub(crate) const EVENTS: usize = 13;
     /// How many samples of the history were ever taken.
     pub(crate) const SAMPLES: usize = 14;
+    /// One more than the number of the last series that was ever used.
+    pub(crate) const SERIES_USED: usize = 15;
     /// Cells of the catalogue.
     pub(crate) const CELLS: usize = 16;
     pub(crate) const WORKERS_LIMIT: usize = 32;

@@ -30,4 +30,8 @@ pub use layout::Geometry;
 pub use negotiate::{Format, negotiate};
 pub use running::{Before, Phase, Running};
 pub use segment::{Ended, Fact, Mismatch, Segment};
+pub use series::{
+    Aggregate, ClientValue, Custom, CustomFamily, CustomKind, CustomSeries, CustomValue,
+    Description, FamilyNumber, HistogramSeries, MOST_BOUNDS, MOST_LABELS, Part, Refused, Series,
+};
 pub use snapshot::{ApplicationNumbers, Child, Numbers, Scoreboard, Snapshot};

@@ -188,7 +188,7 @@ impl Segment {
             let before = cells[SEQUENCE].load(Acquire);
             let texts = (text::get(&cells[URL]), text::get(&cells[GROUP]));
             std::sync::atomic::fence(Acquire);
-            let whole = before % 2 == 0 && cells[SEQUENCE].load(Relaxed) == before;
+            let whole = before.is_multiple_of(2) && cells[SEQUENCE].load(Relaxed) == before;
             whole.then_some(texts)
         });
         let (url, group) = texts.unwrap_or_default();

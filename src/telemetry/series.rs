@@ -1,6 +1,157 @@
-//! The applications' own metrics.
+//! The applications' own metrics: families that they register, and series of them.
+//!
+//! A series is one sample, a cell of the same number in every arena, which holds a float. Cells of counters, and of the
+//! parts of histograms and summaries, are added to by the one writer of each arena. Gauges are kept in the arena of the
+//! whole child, and count as long as it lives; the aggregate of the family says what several children's make together.
+//!
+//! Whoever wants to count looks its series up once and keeps the number. Where no series is left, all further label
+//! values of a family go to one more series of it, whose label values are `_other`: the breakdown suffers, the total
+//! does not.
+
+mod client;
+mod family;
+mod read;
+mod refused;
+mod table;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::arena::Arena;
+use crate::writer;
 
-/// Takes back what only a living owner has.
-pub(crate) fn clear_gauges(_arena: &Arena) {}
+pub use client::ClientValue;
+pub use family::{Aggregate, CustomKind, Description, FamilyNumber, MOST_BOUNDS, MOST_LABELS};
+pub use read::{Custom, CustomFamily, CustomSeries, CustomValue};
+pub use refused::Refused;
+pub use table::Part;
+
+pub(crate) use table::clear_gauges;
+
+/// A series, for those who count in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Series {
+    number: u32,
+    rule: Rule,
+}
+
+/// What may be done with the cell of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Rule {
+    /// Only add what is not negative.
+    Grows,
+    /// Add anything.
+    Sums,
+    /// Set, and change.
+    Gauge,
+}
+
+impl Series {
+    /// Where nothing is kept and nothing is shown.
+    pub const NOWHERE: Series = Series {
+        number: 0,
+        rule: Rule::Sums,
+    };
+
+    /// Adds, in the arena of the calling thread; to a gauge in that of the child. Counters do not take what is negative,
+    /// and none but gauges what is not finite.
+    pub fn add(self, value: f64) {
+        let arena = match self.rule {
+            Rule::Gauge => writer::process(),
+            Rule::Grows | Rule::Sums => writer::current(),
+        };
+        if let Some(arena) = arena {
+            arena.series_add(self, value);
+        }
+    }
+
+    /// Sets a gauge, for this child. Nothing else can be set.
+    pub fn set(self, value: f64) {
+        if let Some(arena) = writer::process() {
+            arena.series_set(self, value);
+        }
+    }
+
+    /// Whether it is a gauge.
+    pub fn is_gauge(self) -> bool {
+        self.rule == Rule::Gauge
+    }
+}
+
+impl Arena {
+    /// Adds to a series. Gauges only in the arena of a child as a whole.
+    #[inline]
+    pub fn series_add(&self, series: Series, value: f64) {
+        if series.number == 0 {
+            return;
+        }
+        let cell = self.series_cell(series.number as usize);
+        match series.rule {
+            Rule::Gauge => update(cell, |word| gauge_word(gauge(word).unwrap_or(0.0) + value)),
+            Rule::Grows if value < 0.0 => {}
+            Rule::Grows | Rule::Sums if !value.is_finite() => {}
+            Rule::Grows | Rule::Sums => {
+                let sum = |word| (f64::from_bits(word) + value).to_bits();
+                if self.is_shared() {
+                    update(cell, sum);
+                } else {
+                    cell.store(sum(cell.load(Relaxed)), Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Sets a gauge. Only in the arena of a child as a whole.
+    pub fn series_set(&self, series: Series, value: f64) {
+        if series.number != 0 && series.rule == Rule::Gauge {
+            let cell = self.series_cell(series.number as usize);
+            cell.store(gauge_word(value), Relaxed);
+        }
+    }
+}
+
+fn update(cell: &AtomicU64, new: impl Fn(u64) -> u64) {
+    let mut seen = cell.load(Relaxed);
+    while let Err(now) = cell.compare_exchange_weak(seen, new(seen), Relaxed, Relaxed) {
+        seen = now;
+    }
+}
+
+/// A gauge as it is kept: its bits turned round, so that a zeroed cell is one that nobody has set.
+fn gauge_word(value: f64) -> u64 {
+    let value = if value.is_nan() { f64::NAN } else { value };
+    !value.to_bits()
+}
+
+fn gauge(word: u64) -> Option<f64> {
+    (word != 0).then(|| f64::from_bits(!word))
+}
+
+/// A histogram of an application, with the series of its buckets.
+#[derive(Clone, Debug)]
+pub struct HistogramSeries {
+    bounds: Box<[f64]>,
+    /// One more than there are bounds.
+    buckets: Box<[Series]>,
+    sum: Series,
+}
+
+impl HistogramSeries {
+    /// Adds an observation, in the arena of the calling thread.
+    pub fn observe(&self, value: f64) {
+        if let Some(arena) = writer::current() {
+            self.observe_in(&arena, value);
+        }
+    }
+
+    /// Adds an observation; what is no number is none.
+    pub fn observe_in(&self, arena: &Arena, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        let at = self.bounds.partition_point(|&bound| bound < value);
+        if let Some(&bucket) = self.buckets.get(at) {
+            arena.series_add(bucket, 1.0);
+            arena.series_add(self.sum, value);
+        }
+    }
+}

@@ -17,6 +17,7 @@ use crate::events::Event;
 use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, header};
 use crate::running::Running;
 use crate::segment::{Fact, Segment};
+use crate::series::Custom;
 use crate::{clock, map};
 
 /// httpd's own view of its workers, from its scoreboard.
@@ -141,10 +142,10 @@ pub struct Snapshot {
     pub arenas_used: u64,
     /// All arenas.
     pub arenas: u64,
-    /// Most series that the applications' own metrics may have.
+    /// The applications' own metrics.
+    pub custom: Custom,
+    /// Most series that they may have.
     pub series_limit: u64,
-    /// Series that they have.
-    pub series_used: u64,
     /// Bytes of the segment.
     pub mapped: u64,
     /// Bytes of it that are in memory; `None` where the kernel does not say.
@@ -219,8 +220,8 @@ impl Segment {
             generation: self.generation(),
             arenas_used: used,
             arenas: geometry.arenas as u64,
-            series_limit: geometry.series as u64,
-            series_used: 0,
+            custom: self.custom(),
+            series_limit: geometry.series as u64 - 1,
             mapped: geometry.bytes() as u64,
             resident: map::resident(self.cells()),
             last_scrape: self.get(header::LAST_SCRAPE),

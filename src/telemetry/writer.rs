@@ -113,6 +113,13 @@ pub fn arena(now: u64) -> Option<Arena> {
     }
 }
 
+/// The arena of the calling thread, for those who have no stamp of this moment.
+#[inline]
+pub fn current() -> Option<Arena> {
+    let known = MINE.get().filter(|_| !DETACHED.load(Relaxed));
+    known.or_else(|| arena(crate::clock::now()))
+}
+
 #[cold]
 fn first(writer: &Writer, now: u64) -> Arena {
     let tried = TRIED.get();

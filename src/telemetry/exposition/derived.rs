@@ -131,7 +131,7 @@ fn number(id: Id, snapshot: &Snapshot) -> Option<u128> {
         Id::ServerStart => snapshot.start.into(),
         Id::ConfigGeneration => snapshot.generation.into(),
         Id::ConfigLoad => snapshot.config_load.into(),
-        Id::MetricsSeries => snapshot.series_used.into(),
+        Id::MetricsSeries => snapshot.custom.used.into(),
         Id::MetricsSeriesLimit => snapshot.series_limit.into(),
         Id::MetricsLastScrape => snapshot.last_scrape.into(),
         _ => return None,

@@ -267,6 +267,32 @@ impl Display for Real {
     }
 }
 
+/// An upper bound as Prometheus 3 and OpenMetrics write it, so that a series keeps its name whoever reads it: with a
+/// decimal point, or as a power of ten if there are very many digits on one side of it.
+pub(crate) struct Bound(pub(crate) f64);
+
+impl Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.is_finite() || self.0 == 0.0 {
+            return if self.0 == 0.0 {
+                f.write_str("0.0")
+            } else {
+                Real(self.0).fmt(f)
+            };
+        }
+        let digits = format!("{:e}", self.0);
+        let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        if !(-4..6).contains(&exponent) {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            return write!(f, "{mantissa}e{sign}{:02}", exponent.abs());
+        }
+        let plain = self.0.to_string();
+        let point = if plain.contains('.') { "" } else { ".0" };
+        write!(f, "{plain}{point}")
+    }
+}
+
 /// Nanoseconds, written as seconds: exactly, and without zeros that say nothing.
 pub(crate) struct Seconds(pub(crate) u128);
 
@@ -284,6 +310,35 @@ impl Display for Seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_written_as_in_the_catalogue() {
+        use crate::catalogue::Buckets;
+        for buckets in [
+            Buckets::Latency,
+            Buckets::Wait,
+            Buckets::Gil,
+            Buckets::Load,
+            Buckets::Gc,
+        ] {
+            for (&bound, &le) in buckets.bounds().iter().zip(buckets.le()) {
+                assert_eq!(Bound(bound as f64 / 1e9).to_string(), le);
+            }
+        }
+        for (bound, le) in [
+            (0.0, "0.0"),
+            (-0.0, "0.0"),
+            (-1.0, "-1.0"),
+            (123_456.5, "123456.5"),
+            (1e6, "1e+06"),
+            (1_234_567.0, "1.234567e+06"),
+            (1e-5, "1e-05"),
+            (1e300, "1e+300"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            assert_eq!(Bound(bound).to_string(), le);
+        }
+    }
 
     #[test]
     fn seconds_are_exact() {

@@ -1,0 +1,322 @@
+//! The table of families.
+//!
+//! An entry is free, written by a process, or in use for as long as the segment is there. Two children that enter the
+//! same family at the same time both do so; readers take the two for one.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::arena::Owner;
+use crate::catalogue::{Id, OVERFLOW, fnv, value};
+use crate::layout::{FAMILIES, FAMILY_WORDS};
+use crate::segment::Segment;
+use crate::text;
+
+use super::Refused;
+
+/// Most upper bounds of a histogram.
+pub const MOST_BOUNDS: usize = 20;
+/// Most labels of a family.
+pub const MOST_LABELS: usize = 8;
+/// Longest name of a family, without suffix.
+const LONGEST_NAME: usize = 118;
+
+/// What the gauges of several children make together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// The least of them.
+    Min,
+    /// The greatest of them.
+    Max,
+}
+
+/// What a family of an application is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CustomKind {
+    /// Only grows.
+    Counter,
+    /// May go up and down.
+    Gauge(Aggregate),
+    /// Observations by upper bound, of which there are these; with none, those that its buckets come with.
+    Histogram(Vec<f64>),
+    /// How many observations there were, and their sum.
+    Summary,
+}
+
+impl CustomKind {
+    /// What the names of its samples end with, after the name of the family.
+    pub(super) fn suffixes(&self) -> &'static [&'static str] {
+        match self {
+            CustomKind::Counter => &["", "_total", "_created"],
+            CustomKind::Gauge(_) => &[""],
+            CustomKind::Histogram(_) => &["", "_bucket", "_count", "_sum", "_created"],
+            CustomKind::Summary => &["", "_count", "_sum", "_created"],
+        }
+    }
+
+    fn bounds(&self) -> &[f64] {
+        match self {
+            CustomKind::Histogram(bounds) => bounds,
+            _ => &[],
+        }
+    }
+
+    /// As a word of the segment; without bounds.
+    fn word(&self) -> u64 {
+        let kind = match self {
+            CustomKind::Counter => 1,
+            CustomKind::Gauge(Aggregate::Sum) => 2,
+            CustomKind::Gauge(Aggregate::Min) => 3,
+            CustomKind::Gauge(Aggregate::Max) => 4,
+            CustomKind::Histogram(_) => 5,
+            CustomKind::Summary => 6,
+        };
+        kind | (self.bounds().len() as u64) << 8
+    }
+
+    fn of_word(word: u64, bounds: impl Iterator<Item = f64>) -> Option<Self> {
+        Some(match word as u8 {
+            1 => CustomKind::Counter,
+            2 => CustomKind::Gauge(Aggregate::Sum),
+            3 => CustomKind::Gauge(Aggregate::Min),
+            4 => CustomKind::Gauge(Aggregate::Max),
+            5 => CustomKind::Histogram(bounds.take((word >> 8) as usize).collect()),
+            6 => CustomKind::Summary,
+            _ => return None,
+        })
+    }
+}
+
+/// What an application says of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// Its name; the `_total` that the samples of a counter have at the end may be there or not.
+    pub name: String,
+    /// What it is.
+    pub kind: CustomKind,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// Its `HELP`.
+    pub help: String,
+}
+
+/// Number of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FamilyNumber(pub(super) Option<u8>);
+
+pub(super) const STATE: usize = 0;
+const HASH: usize = 1;
+pub(super) const WHAT: usize = 2;
+const BOUNDS: std::ops::Range<usize> = 3..23;
+const NAME: std::ops::Range<usize> = 23..40;
+const LABELS: std::ops::Range<usize> = 40..57;
+const HELP: std::ops::Range<usize> = 57..96;
+
+const _: () = assert!(HELP.end <= FAMILY_WORDS && BOUNDS.end - BOUNDS.start == MOST_BOUNDS);
+const _: () = assert!(FAMILIES <= u8::MAX as usize);
+
+/// Somebody writes the entry; the rest of the word is its process.
+pub(super) const WRITING: u64 = 1 << 56;
+pub(super) const LIVE: u64 = 2 << 56;
+
+impl Description {
+    /// The name of the family, without what its type adds to it.
+    fn base(&self) -> &str {
+        match self.kind {
+            CustomKind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
+            _ => &self.name,
+        }
+    }
+
+    /// Whether Prometheus, and the segment, can have it.
+    fn check(&self) -> Result<(), Refused> {
+        let name = self.base();
+        if !is_name(name) || name.len() > LONGEST_NAME {
+            return Err(Refused::Name(self.name.clone()));
+        }
+        if name.starts_with("wsgi_") {
+            return Err(Refused::Reserved(self.name.clone()));
+        }
+        for (at, label) in self.labels.iter().enumerate() {
+            let taken = match self.kind {
+                CustomKind::Histogram(_) => label == "le",
+                CustomKind::Summary => label == "quantile",
+                _ => false,
+            };
+            if taken || !is_label_name(label) {
+                return Err(Refused::Label(label.clone()));
+            }
+            if self.labels[..at].contains(label) {
+                return Err(Refused::LabelTwice(label.clone()));
+            }
+        }
+        if self.labels.len() > MOST_LABELS || self.labels.join(",").len() > 128 {
+            return Err(Refused::TooManyLabels(self.name.clone()));
+        }
+        if are_bounds(self.kind.bounds()) {
+            Ok(())
+        } else {
+            Err(Refused::Bounds(self.name.clone()))
+        }
+    }
+
+    pub(super) fn is_like(&self, other: &Description) -> bool {
+        self.kind == other.kind && self.labels == other.labels
+    }
+
+    /// The names that no other family may have.
+    pub(super) fn sample_names(&self) -> impl Iterator<Item = String> {
+        let suffixes = self.kind.suffixes().iter();
+        suffixes.map(|suffix| format!("{}{suffix}", self.base()))
+    }
+
+    fn clashes(&self, other: &Description) -> bool {
+        let others: Vec<String> = other.sample_names().collect();
+        self.sample_names().any(|name| others.contains(&name))
+    }
+}
+
+fn are_bounds(bounds: &[f64]) -> bool {
+    bounds.len() <= MOST_BOUNDS
+        && bounds.iter().all(|bound| bound.is_finite())
+        && bounds.is_sorted_by(|a, b| a < b)
+}
+
+/// Whether Prometheus takes it for the name of a metric.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+}
+
+/// Whether Prometheus takes it for the name of a label, and does not keep it for itself.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    is_name(name) && !name.contains(':') && !name.starts_with("__")
+}
+
+impl Segment {
+    /// The family of this description, entered if it is new. Where the table is full it is one that is not shown, which
+    /// is counted.
+    ///
+    /// # Errors
+    /// Prometheus could not have it, or there is another one of this name.
+    pub fn custom_family(
+        &self,
+        description: &Description,
+        owner: Owner,
+    ) -> Result<FamilyNumber, Refused> {
+        description.check()?;
+        if let Some(found) = self.known_family(description)? {
+            return Ok(found);
+        }
+        let writing = WRITING | u64::from(owner.pid);
+        for at in 0..FAMILIES {
+            let cells = self.family_cells(at);
+            if cells[STATE].load(Relaxed) == 0
+                && cells[STATE]
+                    .compare_exchange(0, writing, AcqRel, Relaxed)
+                    .is_ok()
+            {
+                self.write_family(at, description);
+                cells[STATE].store(LIVE, Release);
+                // Another child may have entered it in the meantime, or another one of this name.
+                let found = self.known_family(description)?;
+                return Ok(found.unwrap_or(number_of(at)));
+            }
+        }
+        self.count(Id::MetricsOverflows, value(OVERFLOW, "series"), 1);
+        Ok(FamilyNumber(None))
+    }
+
+    /// Gives a help to a family that has none yet.
+    pub fn describe_family(&self, family: FamilyNumber, help: &str) {
+        if let Some(at) = family.0 {
+            let cells = &self.family_cells(at.into())[HELP];
+            if cells[0].load(Relaxed) == 0 {
+                text::put(cells, cut(help, HELP_BYTES).as_bytes());
+            }
+        }
+    }
+
+    fn known_family(&self, description: &Description) -> Result<Option<FamilyNumber>, Refused> {
+        let hash = fnv(0, description.base().as_bytes());
+        for at in 0..FAMILIES {
+            let Some(other) = self.custom_description(at) else {
+                continue;
+            };
+            let same_name = self.family_cells(at)[HASH].load(Relaxed) == hash
+                && other.name == description.base();
+            if same_name && description.is_like(&other) {
+                return Ok(Some(number_of(at)));
+            }
+            if same_name {
+                return Err(Refused::Different(description.name.clone()));
+            }
+            if description.clashes(&other) {
+                return Err(Refused::Clash(description.name.clone(), other.name));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write_family(&self, at: usize, description: &Description) {
+        let cells = self.family_cells(at);
+        let bounds = description.kind.bounds();
+        for (cell, bound) in cells[BOUNDS].iter().zip(bounds) {
+            cell.store(bound.to_bits(), Relaxed);
+        }
+        let name = description.base().as_bytes();
+        cells[HASH].store(fnv(0, name), Relaxed);
+        cells[WHAT].store(description.kind.word(), Relaxed);
+        text::put(&cells[NAME], name);
+        text::put(&cells[LABELS], description.labels.join(",").as_bytes());
+        text::put(&cells[HELP], cut(&description.help, HELP_BYTES).as_bytes());
+    }
+
+    /// What entry `at` says, if it is one that can be shown. Its name is without suffix.
+    pub(super) fn custom_description(&self, at: usize) -> Option<Description> {
+        let cells = self.family_cells(at);
+        if cells[STATE].load(Acquire) != LIVE {
+            return None;
+        }
+        let bounds = cells[BOUNDS].iter();
+        let bounds = bounds.map(|bound| f64::from_bits(bound.load(Relaxed)));
+        let labels = text::get(&cells[LABELS]);
+        let description = Description {
+            name: text::get(&cells[NAME]),
+            kind: CustomKind::of_word(cells[WHAT].load(Relaxed), bounds)?,
+            labels: labels
+                .split(',')
+                .filter(|label| !label.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            help: String::from_utf8_lossy(&text::bytes(&cells[HELP])).into_owned(),
+        };
+        let is_whole = description.base() == description.name && description.check().is_ok();
+        is_whole.then_some(description)
+    }
+
+    pub(super) fn family_cells(&self, at: usize) -> &'static [std::sync::atomic::AtomicU64] {
+        self.words(self.geometry().family(at), FAMILY_WORDS)
+    }
+}
+
+/// Whether the words of an entry, whoever wrote them, say that it is a gauge.
+pub(super) fn is_gauge(what: u64) -> bool {
+    (2..=4).contains(&(what as u8))
+}
+
+fn number_of(at: usize) -> FamilyNumber {
+    FamilyNumber(u8::try_from(at).ok())
+}
+
+/// As much of a text as has room, in whole characters.
+pub(super) fn cut(text: &str, room: usize) -> &str {
+    &text[..text.floor_char_boundary(room)]
+}
+
+const HELP_BYTES: usize = (HELP.end - HELP.start - 1) * 8;

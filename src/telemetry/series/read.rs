@@ -1,0 +1,278 @@
+//! The applications' own metrics as they are shown: added up over the arenas, and over entries that say the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use crate::arena::state;
+use crate::layout::FAMILIES;
+use crate::segment::Segment;
+
+use super::family::{Aggregate, CustomKind, Description};
+use super::gauge;
+use super::table::{OTHER, Part};
+
+/// The applications' own metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Custom {
+    /// By name.
+    pub families: Vec<CustomFamily>,
+    /// Entries of the table of series that are in use.
+    pub used: u64,
+}
+
+/// One of their families.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CustomFamily {
+    /// What the application says of it; the name is without suffix.
+    pub description: Description,
+    /// By label values; none has the label values of another.
+    pub series: Vec<CustomSeries>,
+}
+
+/// The samples of a family that have the same label values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CustomSeries {
+    /// As many as there are labels.
+    pub values: Vec<String>,
+    /// What was counted.
+    pub value: CustomValue,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CustomValue {
+    /// Of counters and gauges.
+    Number(f64),
+    /// Of histograms.
+    Histogram {
+        /// Upper bounds, ascending, and what fell below each but not below the one before.
+        buckets: Vec<(f64, f64)>,
+        /// What was above all of them.
+        above: f64,
+        /// The sum of what was observed.
+        sum: f64,
+    },
+    /// Of summaries.
+    Summary {
+        /// How many observations there were.
+        count: f64,
+        /// Their sum.
+        sum: f64,
+    },
+}
+
+/// An entry of the table of series that can be shown.
+struct Entry {
+    number: usize,
+    family: usize,
+    part: Part,
+    values: Vec<String>,
+    /// `None` for a gauge that nobody has set.
+    value: Option<f64>,
+}
+
+impl Segment {
+    pub(crate) fn custom(&self) -> Custom {
+        let used = self.series_used();
+        if used <= 1 {
+            return Custom::default();
+        }
+        let (families, place) = self.custom_families();
+        let mut taken = 0;
+        let mut entries = Vec::new();
+        for number in 1..used {
+            let Some((family, (part, bound))) = self.series_entry_of(number) else {
+                continue;
+            };
+            taken += 1;
+            let Some(family) = place.get(family).copied().flatten() else {
+                continue;
+            };
+            let Description { kind, labels, .. } = &families[family];
+            let part = Part::of_words(part, bound, kind);
+            let values = self.series_values(number, labels.len());
+            if let (Some(part), Some(values)) = (part, values) {
+                entries.push(Entry {
+                    number,
+                    family,
+                    part,
+                    values,
+                    value: None,
+                });
+            }
+        }
+        self.add_series(&families, &mut entries);
+        Custom {
+            families: by_family(families, entries),
+            used: taken,
+        }
+    }
+
+    /// The families that can be shown, by name, and where among them each entry of the table is. Of two that would have
+    /// samples of the same name only the first is shown.
+    fn custom_families(&self) -> (Vec<Description>, [Option<usize>; FAMILIES]) {
+        let mut families: Vec<Description> = Vec::new();
+        let mut names = BTreeSet::new();
+        let mut place = [None; FAMILIES];
+        for (at, place) in place.iter_mut().enumerate() {
+            let Some(description) = self.custom_description(at) else {
+                continue;
+            };
+            let is_same =
+                |other: &Description| other.name == description.name && other.is_like(&description);
+            *place = families.iter().position(is_same);
+            if place.is_some() {
+                continue;
+            }
+            let own: Vec<String> = description.sample_names().collect();
+            if own.iter().all(|name| !names.contains(name)) {
+                names.extend(own);
+                *place = Some(families.len());
+                families.push(description);
+            }
+        }
+        let mut order: Vec<usize> = (0..families.len()).collect();
+        order.sort_by(|&a, &b| families[a].name.cmp(&families[b].name));
+        let mut rank = vec![0; order.len()];
+        for (to, &from) in order.iter().enumerate() {
+            rank[from] = to;
+        }
+        families.sort_by(|a, b| a.name.cmp(&b.name));
+        (families, place.map(|place| place.map(|at| rank[at])))
+    }
+
+    /// Counters of every arena that was ever used, and gauges of those that are somebody's, always in the same order, so
+    /// that no sum of floats is ever smaller than it was.
+    fn add_series(&self, families: &[Description], entries: &mut [Entry]) {
+        for at in 0..self.geometry().arenas {
+            let arena = self.entry_cells(at);
+            let owned = arena[state::OWNER].load(Acquire) != 0;
+            if at != 0 && !owned && arena[state::STARTED].load(Relaxed) == 0 {
+                continue;
+            }
+            let arena = self.process_arena_of(u32::try_from(at).unwrap_or(0));
+            for entry in &mut *entries {
+                let word = arena.series_cell(entry.number).load(Relaxed);
+                match families[entry.family].kind {
+                    CustomKind::Gauge(aggregate) => {
+                        let gauge = gauge(word).filter(|_| owned);
+                        entry.value = together(aggregate, entry.value, gauge);
+                    }
+                    _ => {
+                        let value = counted(word, entry.part);
+                        entry.value = Some(entry.value.unwrap_or(0.0) + value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A cell of anything but a gauge; nothing, where it holds what nobody can have counted.
+fn counted(word: u64, part: Part) -> f64 {
+    let value = f64::from_bits(word);
+    let may_be = value.is_finite() && (value >= 0.0 || part == Part::Sum);
+    if may_be { value } else { 0.0 }
+}
+
+fn together(aggregate: Aggregate, a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    let (Some(x), Some(y)) = (a, b) else {
+        return a.or(b);
+    };
+    Some(match aggregate {
+        Aggregate::Sum => x + y,
+        Aggregate::Min => x.min(y),
+        Aggregate::Max => x.max(y),
+    })
+}
+
+/// What all entries of the same label values say.
+#[derive(Default)]
+struct Parts {
+    number: Option<f64>,
+    /// By a number in the order of the bounds.
+    buckets: BTreeMap<i64, (f64, f64)>,
+    above: f64,
+    count: f64,
+    sum: f64,
+}
+
+fn by_family(families: Vec<Description>, entries: Vec<Entry>) -> Vec<CustomFamily> {
+    let mut parts: Vec<BTreeMap<Vec<String>, Parts>> = Vec::new();
+    parts.resize_with(families.len(), BTreeMap::new);
+    for entry in entries {
+        let of_family = &mut parts[entry.family];
+        let kind = &families[entry.family].kind;
+        of_family
+            .entry(entry.values)
+            .or_default()
+            .add(kind, entry.part, entry.value);
+    }
+    let families = families.into_iter().zip(parts);
+    families
+        .map(|(description, parts)| CustomFamily {
+            series: parts
+                .into_iter()
+                .filter_map(|(values, parts)| parts.series(&description.kind, values))
+                .collect(),
+            description,
+        })
+        .collect()
+}
+
+impl Parts {
+    fn add(&mut self, kind: &CustomKind, part: Part, value: Option<f64>) {
+        let counted = value.unwrap_or(0.0);
+        match (part, kind) {
+            (Part::Value, CustomKind::Gauge(aggregate)) => {
+                self.number = together(*aggregate, self.number, value);
+            }
+            (Part::Value, _) => self.number = Some(self.number.unwrap_or(0.0) + counted),
+            (Part::Bucket(f64::INFINITY), _) => self.above += counted,
+            (Part::Bucket(bound), _) => {
+                // Minus zero is zero.
+                let bound = bound + 0.0;
+                let bucket = self.buckets.entry(order(bound)).or_insert((bound, 0.0));
+                bucket.1 += counted;
+            }
+            (Part::Sum, _) => self.sum += counted,
+            (Part::Count, _) => self.count += counted,
+        }
+    }
+
+    /// `None` where there is nothing to show: a gauge that nobody has set, and an overflow that was not needed.
+    fn series(self, kind: &CustomKind, values: Vec<String>) -> Option<CustomSeries> {
+        let is_overflow = !values.is_empty() && values.iter().all(|value| value == OTHER);
+        if is_overflow && self.is_zero() {
+            return None;
+        }
+        let value = match kind {
+            CustomKind::Counter | CustomKind::Gauge(_) => CustomValue::Number(self.number?),
+            CustomKind::Histogram(_) => CustomValue::Histogram {
+                buckets: self.buckets.into_values().collect(),
+                above: self.above,
+                sum: self.sum,
+            },
+            CustomKind::Summary => CustomValue::Summary {
+                count: self.count,
+                sum: self.sum,
+            },
+        };
+        Some(CustomSeries { values, value })
+    }
+
+    fn is_zero(&self) -> bool {
+        let numbers = [self.number.unwrap_or(0.0), self.above, self.count, self.sum];
+        let buckets = self.buckets.values().map(|(_, count)| *count);
+        numbers
+            .into_iter()
+            .chain(buckets)
+            .all(|number| number == 0.0)
+    }
+}
+
+/// A number in the order of the floats.
+fn order(bound: f64) -> i64 {
+    let bits = bound.to_bits().cast_signed();
+    bits ^ (((bits >> 63).cast_unsigned() >> 1).cast_signed())
+}

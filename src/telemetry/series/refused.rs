@@ -1,0 +1,80 @@
+//! Why a metric is refused.
+
+use std::fmt;
+
+use super::family::{MOST_BOUNDS, MOST_LABELS};
+
+/// Why a metric of an application is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Prometheus would not accept its name.
+    Name(String),
+    /// It is called as only the server's own metrics are.
+    Reserved(String),
+    /// Prometheus would not accept the name of a label, or means something else by it.
+    Label(String),
+    /// A label is there twice.
+    LabelTwice(String),
+    /// It has more labels than there is room for, or longer names.
+    TooManyLabels(String),
+    /// Its upper bounds are too many, or not in ascending order, or not finite.
+    Bounds(String),
+    /// There is one of this name that is another kind of metric, or has other labels or bounds.
+    Different(String),
+    /// Its samples would be called as those of this other one.
+    Clash(String, String),
+    /// There are not as many values as labels.
+    Values(String),
+    /// It is of a kind that cannot be kept.
+    Kind(String),
+    /// It has no sample of this name.
+    Sample(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Name(name) => write!(
+                f,
+                "{name:?} is no name of a metric: at most 118 of the characters a to z, A to Z, 0 to 9, _ and :, no \
+                 digit first"
+            ),
+            Refused::Reserved(name) => {
+                write!(
+                    f,
+                    "{name:?}: names that begin with \"wsgi_\" are the server's"
+                )
+            }
+            Refused::Label(name) => {
+                write!(f, "{name:?} is no name of a label that a metric may have")
+            }
+            Refused::LabelTwice(name) => write!(f, "the label {name:?} is there twice"),
+            Refused::TooManyLabels(name) => write!(
+                f,
+                "{name:?} has too many labels, or too long names of them: there is room for {MOST_LABELS}, and for \
+                 128 characters in all"
+            ),
+            Refused::Bounds(name) => write!(
+                f,
+                "the upper bounds of {name:?} must be at most {MOST_BOUNDS} ascending, finite numbers"
+            ),
+            Refused::Different(name) => write!(
+                f,
+                "there is a metric {name:?} already, of another kind or with other labels or bounds"
+            ),
+            Refused::Clash(name, other) => {
+                write!(
+                    f,
+                    "the samples of {name:?} would be called as those of {other:?}"
+                )
+            }
+            Refused::Values(name) => {
+                write!(f, "{name:?} needs as many label values as it has labels")
+            }
+            Refused::Kind(kind) => write!(f, "metrics of the type {kind:?} cannot be kept"),
+            Refused::Sample(name) => write!(f, "there is no sample called {name:?}"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
