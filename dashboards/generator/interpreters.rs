@@ -34,7 +34,6 @@ const ROOM: &[Panel] = &[
         description: "Requests inside the module at the moment of the scrape, as a share of MaxRequestWorkers.",
         unit: "percentunit",
         width: 8,
-        limit: Some(|p| p.saturation),
         runbook: "WsgiMpmSaturated",
         targets: &[target(
             "{{instance}}",
@@ -47,7 +46,6 @@ const ROOM: &[Panel] = &[
         description: "Time spent on requests as a share of the time that MaxRequestWorkers workers have: steadier than a look at the moment.",
         unit: "percentunit",
         width: 8,
-        limit: Some(|p| p.saturation),
         runbook: "WsgiMpmSaturated",
         targets: &[target(
             "{{instance}}",

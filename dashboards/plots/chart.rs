@@ -74,11 +74,17 @@ impl Frame<'_> {
         let at_most = ((self.width - LEFT) / 90.0) as usize;
         for (at, text) in scale::moments(self.span, at_most.max(2)) {
             let (x, bottom) = (self.x(at), self.bottom());
+            // A label at the right edge would be cut in half.
+            let anchor = if x > self.width - 30.0 {
+                "end"
+            } else {
+                "middle"
+            };
             svg += &format!(
                 "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{ABOVE}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>"
             );
             svg += &format!(
-                "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>\n",
+                "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{text}</text>\n",
                 self.height - 5.0
             );
         }
