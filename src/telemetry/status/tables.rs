@@ -80,7 +80,10 @@ fn url(cell: &mut Markup, method: &str, path: &str) {
 
 /// The name of an interpreter.
 pub(super) fn interpreter(group: &str) -> &str {
-    if group.is_empty() { "main" } else { group }
+    match group {
+        "" | "%{GLOBAL}" => "main",
+        named => named,
+    }
 }
 
 const APPLICATIONS: &[Column] = &[
@@ -132,9 +135,10 @@ fn application(app: &Application, now: f64) -> Row {
                     format_args!("{} at {}", app.script, place(&app.mount)),
                 );
             }
-            if !app.group.is_empty() {
-                under(cell, format_args!("interpreter {}", app.group));
-            }
+            under(
+                cell,
+                format_args!("interpreter {}", interpreter(&app.group)),
+            );
         })
         .with(|cell| {
             cell.text(count(app.in_flight as u64));

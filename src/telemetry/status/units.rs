@@ -54,8 +54,10 @@ pub(crate) fn duration_or_dash(seconds: Option<f64>) -> String {
 pub(crate) fn span(seconds: f64) -> String {
     if (50.0..70.0).contains(&seconds) {
         String::from("minute")
+    } else if (0.9..10.0).contains(&seconds) && (seconds - seconds.round()).abs() < 0.1 {
+        format!("{seconds:.0} s")
     } else {
-        duration(seconds.round())
+        duration(seconds)
     }
 }
 
@@ -178,6 +180,15 @@ mod tests {
             assert_eq!(duration(seconds), text);
         }
         assert!(duration(u64::MAX as f64).ends_with(" h"));
+    }
+
+    #[test]
+    fn spans_are_about_so_long() {
+        let spans = [0.1, 1.04, 2.5, 9.96, 61.2, 77.0].map(span);
+        assert_eq!(
+            spans,
+            ["100 ms", "1 s", "2.5 s", "10 s", "minute", "1 min 17 s"]
+        );
     }
 
     #[test]
