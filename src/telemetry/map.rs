@@ -51,7 +51,7 @@ pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'stati
 /// The memory at `address` again, after the module was loaded anew.
 ///
 /// # Safety
-/// `address` must be what [`anonymous`] or [`file`] gave in this process (or in the one it was forked from) for as many
+/// `address` must be what [`anonymous`] or [`file()`] gave in this process (or in the one it was forked from) for as many
 /// words.
 pub unsafe fn again(address: *const AtomicU64, words: usize) -> &'static [AtomicU64] {
     // SAFETY: by contract.
