@@ -91,8 +91,10 @@ fn read(path: &Path) -> Outcome<Segment> {
         .custom_flags(flags)
         .open(path)
         .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Failure::new(format!("{shown}: there is no such file."))
-                .remedy("Is the server running, and is mod_wsgi_rs loaded? Its error log names the file at LogLevel info."),
+            ErrorKind::NotFound => Failure::new(format!("{shown}: there is no such file.")).remedy(
+                "Is the server running, and is mod_wsgi_rs loaded? Its error log \
+ names the file at LogLevel info.",
+            ),
             ErrorKind::PermissionDenied => denied(path),
             _ => Failure::new(format!("cannot open {shown}: {error}")),
         })?;

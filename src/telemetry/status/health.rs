@@ -264,7 +264,8 @@ impl Health {
         for (what, _) in status.segment.overflows.iter().filter(|(_, n)| **n > 0) {
             let text = match *what {
                 "arena" => {
-                    "There was no room for every thread to count by itself; numbers are right, but running requests may be missing."
+                    "There was no room for every thread to count by itself; numbers are right, but \
+ running requests may be missing."
                 }
                 "application" => {
                     "There was no room for every application; some are counted as _other."

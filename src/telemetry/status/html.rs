@@ -10,7 +10,8 @@ use super::units::{
 };
 
 /// What the page needs of a browser: its own style, and nothing from anywhere.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page; it loads itself again after `refresh` seconds.
 pub fn render_html(status: &Status, refresh: Option<u32>) -> String {

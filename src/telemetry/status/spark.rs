@@ -27,7 +27,10 @@ pub(super) fn latency(history: &[Point], now: f64) -> Option<Markup> {
         format!("{least_text} to {most_text}, last {last}")
     };
     let mut markup = Markup::default();
-    markup.raw("<svg class=\"spark\" role=\"img\" viewBox=\"0 0 160 32\" width=\"160\" height=\"32\" preserveAspectRatio=\"none\">");
+    markup.raw(
+        "<svg class=\"spark\" role=\"img\" viewBox=\"0 0 160 32\" \
+ width=\"160\" height=\"32\" preserveAspectRatio=\"none\">",
+    );
     markup.element(
         "title",
         format_args!("99th percentile over the last 10 minutes: {words}"),

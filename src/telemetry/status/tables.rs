@@ -278,7 +278,8 @@ pub(super) fn events(page: &mut Markup, status: &Status) {
             .cell(duration(event.output_seconds))
             .cell(event.pid)
     };
-    let caption = "Requests of note, newest first; the whole time, and what of it was spent in the application, waiting for the GIL, reading the body and sending the response.";
+    let caption = "Requests of note, newest first; the whole time, and what of it was spent in the \
+        application, waiting for the GIL, reading the body and sending the response.";
     page.table(caption, EVENTS, status.events.iter().map(row));
     page.raw("</section>");
 }

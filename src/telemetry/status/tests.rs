@@ -24,7 +24,8 @@ fn style(width: usize) -> TextStyle {
     }
 }
 
-/// For looking at, also with `wsgictl top --segment`: `cargo test -p wsgi-telemetry pages_to_look_at -- --ignored` writes them into `$TMPDIR`.
+/// For looking at, also with `wsgictl top --segment`: `cargo test -p wsgi-telemetry pages_to_look_at -- --ignored`
+/// writes them into `$TMPDIR`.
 #[test]
 #[ignore = "writes files"]
 fn pages_to_look_at() {
