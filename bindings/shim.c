@@ -7,6 +7,8 @@
 #include "http_protocol.h"
 #include "util_filter.h"
 #include "apr_buckets.h"
+#include "apr_fnmatch.h"
+#include "ap_expr.h"
 #include "apr_strings.h"
 #include "apr_optional.h"
 #include "apr_version.h"
@@ -126,19 +128,48 @@ const char *wsgi_shim_redirect_url(request_rec *r)
     return apr_uri_unparse(r->pool, &uri, 0);
 }
 
-/* Counts the sections of a server that give this handler to what they hold, and those of them in which nothing is said
- * about who may see it. */
-static void count_sections(const apr_array_header_t *sections, const char *handler, int *found, int *open)
+/* Whether a <Location> (of which `text` is the path) or <Directory> (the file) may hold a request. For patterns of
+ * directories the answer is yes: which of the folders above the file they mean is not worked out. */
+static int may_hold(const core_dir_config *section, const char *text, int is_url)
+{
+    apr_size_t length;
+
+    if (!section->d || (!is_url && (section->r || section->d_is_fnmatch)))
+        return 1;
+    if (section->r)
+        return !ap_regexec(section->r, text, 0, NULL, 0);
+    if (section->d_is_fnmatch)
+        return !apr_fnmatch(section->d, text, APR_FNM_PATHNAME);
+    length = strlen(section->d);
+    if (strncmp(section->d, text, length))
+        return 0;
+    return !length || section->d[length - 1] == '/' || text[length] == '/' || !text[length];
+}
+
+/* Whether a section gives this handler to a request: SetHandler takes an expression. */
+static int sets_handler(const core_dir_config *section, request_rec *r, const char *handler)
+{
+    const char *error = NULL, *set = NULL;
+
+    if (section->expr_handler)
+        set = ap_expr_str_exec(r, section->expr_handler, &error);
+    return set && !error && !strcmp(set, handler);
+}
+
+/* Of the sections that may hold a request, counts those that set this handler, and those of them in which nothing is
+ * said about who may see it. */
+static void count_sections(const apr_array_header_t *sections, request_rec *r, int is_url, const char *handler,
+                           int *found, int *open)
 {
     static const char *const names[] = { "mod_authz_core.c", "mod_access_compat.c", NULL };
-    const char *const *name;
+    const char *const *name, *text = is_url ? r->uri : r->filename;
     int i;
 
-    for (i = 0; sections && i < sections->nelts; i++) {
+    for (i = 0; sections && text && i < sections->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, ap_conf_vector_t *);
         const core_dir_config *conf = section ? ap_get_core_module_config(section) : NULL;
         int guarded = 0;
-        if (!conf || !conf->handler || strcmp(conf->handler, handler))
+        if (!conf || !may_hold(conf, text, is_url) || !sets_handler(conf, r, handler))
             continue;
         for (name = names; *name; name++) {
             const module *m = ap_find_linked_module(*name);
@@ -151,13 +182,13 @@ static void count_sections(const apr_array_header_t *sections, const char *handl
     }
 }
 
-/* Whether each <Location> and <Directory> that sets the handler also says who is allowed. */
-int wsgi_shim_handler_is_guarded(const server_rec *s, const char *handler)
+/* Whether each <Location> and <Directory> that gives this handler to the request also says who is allowed. */
+int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler)
 {
-    const core_server_config *conf = ap_get_core_module_config(s->module_config);
+    const core_server_config *conf = ap_get_core_module_config(r->server->module_config);
     int found = 0, open = 0;
 
-    count_sections(conf->sec_url, handler, &found, &open);
-    count_sections(conf->sec_dir, handler, &found, &open);
+    count_sections(conf->sec_url, r, 1, handler, &found, &open);
+    count_sections(conf->sec_dir, r, 0, handler, &found, &open);
     return found && !open;
 }

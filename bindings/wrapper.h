@@ -42,4 +42,4 @@ void wsgi_shim_end_expecting_100(request_rec *r);
 void wsgi_shim_remove_output_filter(request_rec *r, const char *name);
 int wsgi_shim_head_sent(const request_rec *r);
 int wsgi_shim_aborted(const request_rec *r);
-int wsgi_shim_handler_is_guarded(const server_rec *s, const char *handler);
+int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler);

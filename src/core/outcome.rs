@@ -241,7 +241,7 @@ messages! {
     RunsAsRoot = 1015 Critical "this child runs as root, and Python is not run as root",
         cause: "httpd was started as root and told to keep that identity.",
         remedy: "Set User and Group to an unprivileged user.";
-    MetricsLocalOnly = 1016 Error "{} is shown to clients of this machine only, and {} is none",
+    MetricsLocalOnly = 1016 Error "{} is shown to clients on this machine only, not to {}",
         cause: "Nothing next to the SetHandler says who may see it, so that Require local is taken for granted. A request that a proxy has passed on does not come from this machine.",
         remedy: "Write a Require into the same <Location> as the SetHandler.";
     MetricsOff = 1017 Error "{} is not answered, as WSGIMetrics is Off",

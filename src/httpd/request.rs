@@ -314,10 +314,10 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_allow_options(self.raw) & sys::OPT_EXECCGI as c_int != 0 }
     }
 
-    /// Whether each `<Location>` and `<Directory>` of the server that sets this handler also says who is allowed.
+    /// Whether each `<Location>` and `<Directory>` that gives this handler to the request also says who is allowed.
     pub fn is_guarded(self, handler: &CStr) -> bool {
         // SAFETY: reads the core's configuration of the server.
-        unsafe { sys::wsgi_shim_handler_is_guarded(self.server(), handler.as_ptr()) != 0 }
+        unsafe { sys::wsgi_shim_handler_is_guarded(self.raw, handler.as_ptr()) != 0 }
     }
 
     /// Says that only GET and HEAD are answered, for a status of 405.

@@ -103,14 +103,15 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
         request.allow_get();
         return Answer::Status(sys::HTTP_METHOD_NOT_ALLOWED as c_int);
     }
-    if !request.is_guarded(name) && !is_local(request) {
-        let client = String::from_utf8_lossy(request.client_ip());
-        let status = sys::HTTP_FORBIDDEN;
+    if !request.is_guarded(name)
+        && let Err(client) = check_local(request)
+    {
+        let values: [&dyn std::fmt::Display; 2] = [&shown, &client];
         return refuse(
             request,
-            status,
+            sys::HTTP_FORBIDDEN,
             Message::MetricsLocalOnly,
-            &[&shown, &client],
+            &values,
         );
     }
     let Some(segment) = segment::current() else {
@@ -122,22 +123,26 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     Answer::Ok
 }
 
-/// What `Require local` means, and no proxy in between: a client of this machine.
-fn is_local(request: Request<'_>) -> bool {
+/// What `Require local` means, and no proxy in between: a client on this machine. The error says who it is instead.
+fn check_local(request: Request<'_>) -> Result<(), String> {
     let address = |text: &[u8]| -> Option<IpAddr> {
         let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
         Some(address.to_canonical())
     };
+    let shown = String::from_utf8_lossy(request.client_ip());
     let headers = request.headers_in();
-    let is_forwarded = [c"X-Forwarded-For", c"Forwarded"]
-        .iter()
-        .any(|name| headers.get(name).is_some());
-    let (client, peer) = (address(request.client_ip()), address(request.peer_ip()));
-    // mod_remoteip may have changed the one to what a proxy says.
-    let same = client.is_some() && client == peer;
-    let own = address(request.local_ip());
+    let mut forwarding = [c"X-Forwarded-For", c"Forwarded"].iter();
+    if forwarding.any(|name| headers.get(name).is_some()) {
+        return Err(format!("somebody for whom {shown} is a proxy"));
+    }
+    let (client, own) = (address(request.client_ip()), address(request.local_ip()));
     let is_here = |address: IpAddr| address.is_loopback() || Some(address) == own;
-    same && !is_forwarded && client.is_some_and(is_here)
+    // mod_remoteip may have made the client another one than the peer, on the word of a proxy.
+    if client == address(request.peer_ip()) && client.is_some_and(is_here) {
+        Ok(())
+    } else {
+        Err(shown.into_owned())
+    }
 }
 
 fn refuse(

@@ -3,11 +3,12 @@
 //! The parent may be root, and every child can write to the segment: nothing that is read from there decides about
 //! anything here. Address and size of the segment are kept in memory of the parent's own.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use wsgi_httpd::log::{self, Level};
@@ -134,7 +135,7 @@ fn make(retained: Retained, limits: &Limits, applications: usize) -> io::Result<
 /// The file that this copy of the module has made, to be removed at the end.
 static OWN_FILE: Mutex<Option<SegmentFile>> = Mutex::new(None);
 
-fn own_file() -> std::sync::MutexGuard<'static, Option<SegmentFile>> {
+fn own_file() -> MutexGuard<'static, Option<SegmentFile>> {
     OWN_FILE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -265,9 +266,17 @@ fn note_facts(segment: Segment) {
     segment.set_fact(Fact::Mpm, &String::from_utf8_lossy(mpm::name()));
 }
 
+/// Children that were started while anything was measured, and have not ended.
+static COUNTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn counted() -> MutexGuard<'static, BTreeSet<u32>> {
+    COUNTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A child was started.
-pub(crate) fn child_started() {
-    if let Some(segment) = known(Retained::get()) {
+pub(crate) fn child_started(pid: u32) {
+    if let Some(segment) = segment::current() {
+        counted().insert(pid);
         segment.count(Id::ChildrenStarted, 0, 1);
     }
 }
@@ -277,12 +286,16 @@ pub(crate) fn child_ended(pid: u32) {
     let Some(segment) = known(Retained::get()) else {
         return;
     };
+    let was_counted = counted().remove(&pid);
     let how = match segment.free_arenas_of(pid) {
-        Some(Ended::Clean) => value(EXIT, "clean"),
-        // Without an arena it has ended before it was a child, or there were none left; nothing says that it was well.
-        Some(Ended::Killed) | None => value(EXIT, "killed"),
+        Some(Ended::Clean) => Some("clean"),
+        Some(Ended::Killed) => Some("killed"),
+        // It has ended before it could take an arena, or there were none left; nothing says that it was well.
+        None => was_counted.then_some("killed"),
     };
-    segment.count(Id::ChildrenExited, how, 1);
+    if let Some(how) = how {
+        segment.count(Id::ChildrenExited, value(EXIT, how), 1);
+    }
     segment.reclaim_applications(pid);
 }
 
