@@ -7,6 +7,7 @@ mod cpu;
 mod instructions;
 mod interrupt;
 mod load;
+mod metrics;
 mod profile;
 mod report;
 mod server;
@@ -86,8 +87,10 @@ enum What {
     Instructions,
     /// CPU time per request, throughput and latency in alternating runs
     Cpu,
-    /// Both
+    /// All of these but `profile`
     All,
+    /// What it costs to record a request and to answer a scrape, without a server
+    Metrics,
     /// Where our instructions go, function by function
     Profile,
 }
@@ -117,7 +120,12 @@ fn run(options: &Options) -> Result<bool> {
     let httpd = Httpd::find()?;
     let subjects: Vec<Subject> = subject::all(options.python.as_deref(), options.group)
         .into_iter()
-        .zip([&options.floor, &options.module, &options.rival])
+        .zip([
+            &options.floor,
+            &options.module,
+            &options.module,
+            &options.rival,
+        ])
         .filter_map(|(subject, file)| subject.with_module(file))
         .collect();
     ensure!(
@@ -142,6 +150,11 @@ fn run(options: &Options) -> Result<bool> {
         let runs = cpu::measure(&httpd, &subjects, rounds, requests)?;
         report::cpu(&runs);
         report::keep(&options.out, "cpu", &httpd, &runs)?;
+    }
+    if matches!(options.what, What::Metrics | What::All) {
+        let measured = metrics::measure(if options.quick { 3 } else { 9 })?;
+        report::metrics(&measured);
+        report::keep(&options.out, "metrics", &httpd, &measured)?;
     }
     if options.what == What::Profile {
         profile::print(&httpd, &subjects, options.top, &options.out)?;

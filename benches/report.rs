@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cpu::Run;
 use crate::instructions::{Count, FEW, MANY};
+use crate::metrics::Metrics;
 use crate::server::{EVENT_THREADS, Httpd, Mpm};
 use crate::subject::Who;
 use crate::table::{Spread, Table, thousands};
@@ -56,6 +57,16 @@ pub(crate) fn instructions(counts: &[Count]) -> Verdict {
         MANY - FEW
     );
     pythons(counts.iter().map(|count| (count.who, &count.libpython)));
+    if let (Some(with), Some(without)) = (of(Who::Ours), of(Who::Unmeasured)) {
+        let share = with.median / without.median - 1.0;
+        println!(
+            "Metrics: {} instructions, {:.2} % of a request. At most {} %: {}.",
+            thousands(with.median - without.median),
+            100.0 * share,
+            100.0 * METRICS_TARGET,
+            if share <= METRICS_TARGET { "yes" } else { "NO" }
+        );
+    }
     match above(Who::Ours).zip(above(Who::Rival)) {
         None => {
             println!("No ratio: that needs all three subjects.\n");
@@ -248,6 +259,52 @@ pub(crate) fn keep(out: &Path, name: &str, httpd: &Httpd, data: &impl Serialize)
     println!("Raw data: {}\n", file.display());
     Ok(())
 }
+
+/// Prints what recording and scraping cost.
+pub(crate) fn metrics(measured: &Metrics) {
+    println!(
+        "Recording one request: its nine histogram observations and counters, without the clock"
+    );
+    let mut table = Table::new(&["", "ns", "min – max", "of a plain counter"]);
+    let plain = Spread::of(measured.recording[0].1.iter().copied());
+    for (name, runs) in &measured.recording {
+        let Some(spread) = Spread::of(runs.iter().copied()) else {
+            continue;
+        };
+        table.row(vec![
+            name.clone(),
+            format!("{:.1}", spread.median),
+            format!("{:.1} – {:.1}", spread.least, spread.most),
+            plain.as_ref().map_or("–".to_owned(), |plain| {
+                format!("{:.0}×", spread.median / plain.median)
+            }),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "A scrape: reading all arenas and writing the text, every arena touched by 10 applications"
+    );
+    let mut table = Table::new(&["arenas", "ms", "min – max", "reading ms", "text kB"]);
+    for scrape in &measured.scrapes {
+        let (Some(whole), Some(reading)) = (
+            Spread::of(scrape.whole_ms.iter().copied()),
+            Spread::of(scrape.reading_ms.iter().copied()),
+        ) else {
+            continue;
+        };
+        table.row(vec![
+            scrape.arenas.to_string(),
+            format!("{:.2}", whole.median),
+            format!("{:.2} – {:.2}", whole.least, whole.most),
+            format!("{:.2}", reading.median),
+            format!("{:.0}", scrape.bytes as f64 / 1000.0),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// Of the instructions of a request, for the metrics.
+const METRICS_TARGET: f64 = 0.02;
 
 /// Of the rival's instructions above the floor.
 const TARGET: f64 = 0.25;

@@ -1,4 +1,4 @@
-//! The three subjects: what they load, and the few lines of configuration in which they differ.
+//! The subjects: what they load, and the few lines of configuration in which they differ.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,25 +17,28 @@ pub(crate) enum Who {
     Floor,
     /// mod_wsgi_rs
     Ours,
+    /// The same, with `WSGIMetrics Off`
+    Unmeasured,
     /// mod_wsgi
     Rival,
 }
 
 impl Who {
     /// In the order of every table.
-    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Ours, Self::Rival];
+    pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Ours, Self::Unmeasured, Self::Rival];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor (no Python)",
             Self::Ours => "mod_wsgi_rs",
+            Self::Unmeasured => "… without metrics",
             Self::Rival => "mod_wsgi 6.1.1",
         }
     }
 
     const fn remedy(self) -> &'static str {
         match self {
-            Self::Ours => "`make build` makes it",
+            Self::Ours | Self::Unmeasured => "`make build` makes it",
             Self::Floor | Self::Rival => "benches/run builds it",
         }
     }
@@ -48,7 +51,7 @@ pub(crate) struct Subject {
     lines: String,
 }
 
-/// All three, without their modules yet, in the order of [`Who::ALL`].
+/// All of them, without their modules yet, in the order of [`Who::ALL`].
 pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
     let group = match group {
         Group::Global => "%{GLOBAL}",
@@ -67,6 +70,7 @@ pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
             lines: match who {
                 Who::Floor => "<Location />\n  SetHandler floor\n</Location>\n".to_owned(),
                 Who::Ours | Who::Rival => wsgi.clone(),
+                Who::Unmeasured => format!("{wsgi}WSGIMetrics Off\n"),
             },
         })
         .collect()
@@ -110,14 +114,14 @@ impl Subject {
         let folder = root.join("module");
         fs::create_dir(&folder)?;
         let copied = copy(&self.module, &folder)?;
-        if self.who == Who::Ours {
+        if matches!(self.who, Who::Ours | Who::Unmeasured) {
             for engine in engines(&self.module)? {
                 copy(&engine, &folder)?;
             }
         }
         let symbol = match self.who {
             Who::Floor => "floor_module",
-            Who::Ours | Who::Rival => "wsgi_module",
+            Who::Ours | Who::Unmeasured | Who::Rival => "wsgi_module",
         };
         Ok(format!(
             "LoadModule {symbol} \"{}\"\n{}",

@@ -152,19 +152,19 @@ mpm_tests! {
             .app("/hello", "hello.wsgi")
             .conf("WSGIDaemonProcess workers processes=2 threads=5
                 WSGIProcessGroup workers
-                WSGISlowRequests 5
+                WSGITelemetryService unix:/run/none.sock
                 WSGIServerMetrics On")
             .start();
         assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
         server.expect_log("(?i)WSGIDaemonProcess.*(embedded|served in)");
-        for name in ["WSGISlowRequests", "WSGIServerMetrics"] {
+        for name in ["WSGITelemetryService", "WSGIServerMetrics"] {
             let record = server.expect_log(name);
             assert_eq!(record.level, "warn", "{record:?}");
         }
         server.allow_log("WSGIProcessGroup");
         server.graceful_restart();
         server.get("/hello").expect(200);
-        for name in ["WSGIDaemonProcess", "WSGISlowRequests", "WSGIServerMetrics"] {
+        for name in ["WSGIDaemonProcess", "WSGITelemetryService", "WSGIServerMetrics"] {
             // Once at the start, once at the restart; never once for each child or request.
             let said = server.count_log(name);
             assert!(said <= 2, "{name}: {said} times");

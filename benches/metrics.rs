@@ -1,0 +1,139 @@
+//! What it costs to record one request, beside the clock, and to answer one scrape. In this process, on a segment of
+//! anonymous memory.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use wsgi_telemetry::catalogue::Id;
+use wsgi_telemetry::{App, Arena, Format, Geometry, Owner, Role, Segment, map, render};
+
+/// All that was measured.
+#[derive(Serialize)]
+pub(crate) struct Metrics {
+    /// Nanoseconds, by way of recording; the first is the yardstick.
+    pub(crate) recording: Vec<(String, Vec<f64>)>,
+    pub(crate) scrapes: Vec<Scrape>,
+}
+
+/// Scrapes of one size of segment.
+#[derive(Serialize)]
+pub(crate) struct Scrape {
+    pub(crate) arenas: usize,
+    pub(crate) whole_ms: Vec<f64>,
+    pub(crate) reading_ms: Vec<f64>,
+    pub(crate) bytes: usize,
+}
+
+/// Applications of the segment.
+const APPLICATIONS: u16 = 10;
+/// Requests of one run.
+const REQUESTS: u64 = 200_000;
+
+pub(crate) fn measure(rounds: usize) -> Result<Metrics> {
+    let segment = segment(2)?;
+    let own = segment.arena_of(1);
+    let shared = segment.spill();
+    let mut recording = vec![
+        ("a plain counter".to_owned(), Vec::new()),
+        ("a request, arena of the thread".to_owned(), Vec::new()),
+        ("a request, spill arena".to_owned(), Vec::new()),
+    ];
+    // Alternating, so that what disturbs one disturbs all.
+    for _ in 0..rounds {
+        recording[0].1.push(per_request(|at| {
+            own.application(App::new(1)).add(Id::RequestBody, 0, at);
+        }));
+        recording[1].1.push(per_request(|at| record(own, at)));
+        recording[2].1.push(per_request(|at| record(shared, at)));
+    }
+    let sizes = [16, 64, 400];
+    let scrapes = sizes.map(|arenas| scrape(arenas, rounds));
+    Ok(Metrics {
+        recording,
+        scrapes: scrapes.into_iter().collect::<Result<_>>()?,
+    })
+}
+
+fn per_request(mut record: impl FnMut(u64)) -> f64 {
+    let begin = Instant::now();
+    for at in 0..REQUESTS {
+        record(black_box(at));
+    }
+    begin.elapsed().as_nanos() as f64 / REQUESTS as f64
+}
+
+/// What the module and the engine record of a hello-world request.
+fn record(arena: Arena, at: u64) {
+    let app = App::new((at % u64::from(APPLICATIONS)) as u16 + 1);
+    // Durations that fall into many buckets.
+    let duration = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 37;
+    let before = arena.begin(at + 1, app, 0, b"/a/page/of/the/site", b"");
+    let block = arena.application(app);
+    block.observe(Id::GilWait, 0, duration >> 10);
+    block.observe(Id::GilHeld, 0, duration);
+    block.observe(Id::ApplicationDuration, 0, duration);
+    block.observe(Id::QueueWait, 0, duration >> 10);
+    block.observe(Id::TimeToFirstByte, 0, duration);
+    block.add(Id::OutputWrite, 0, duration);
+    block.add(Id::ResponseBody, 0, 12);
+    block.observe(Id::RequestDuration, 0, duration);
+    block.finish_request(1);
+    arena.end(before);
+}
+
+/// A segment in which every arena but the spill arena belongs to this process.
+fn segment(arenas: usize) -> Result<Segment> {
+    let geometry = Geometry {
+        arenas,
+        applications: usize::from(APPLICATIONS) + 1,
+        series: 64,
+    };
+    let segment = Segment::create(
+        map::anonymous(geometry.words())?,
+        geometry,
+        std::process::id(),
+    )?;
+    let owner = Owner::of_this_process(0);
+    for app in 1..=APPLICATIONS {
+        segment.application_named(&format!("/app{app}"), ["", "", ""], owner);
+    }
+    for thread in 1..arenas {
+        let role = if thread % 25 == 1 {
+            Role::Ready
+        } else {
+            Role::Thread
+        };
+        segment
+            .claim(owner, u32::try_from(thread)?, role)
+            .context("an arena is free")?;
+    }
+    Ok(segment)
+}
+
+fn scrape(arenas: usize, rounds: usize) -> Result<Scrape> {
+    let segment = segment(arenas + 1)?;
+    for arena in 1..=arenas {
+        for at in 0..200 {
+            record(segment.arena_of(u32::try_from(arena)?), at * 7_919);
+        }
+    }
+    let mut scrape = Scrape {
+        arenas,
+        whole_ms: Vec::new(),
+        reading_ms: Vec::new(),
+        bytes: 0,
+    };
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        let snapshot = segment.snapshot();
+        let read = begin.elapsed();
+        let mut text = String::new();
+        render(&snapshot, Format::Text, &mut text);
+        scrape.whole_ms.push(begin.elapsed().as_secs_f64() * 1000.0);
+        scrape.reading_ms.push(read.as_secs_f64() * 1000.0);
+        scrape.bytes = black_box(text).len();
+    }
+    Ok(scrape)
+}
