@@ -16,6 +16,7 @@ mod metrics;
 mod parent;
 mod process;
 mod segment;
+mod timeline;
 mod translate;
 
 use std::ffi::{CStr, c_int};
@@ -101,8 +102,8 @@ unsafe impl Module for Wsgi {
         listen::start();
     }
 
-    fn child_started(_pid: u32) {
-        parent::child_started();
+    fn child_started(pid: u32) {
+        parent::child_started(pid);
     }
 
     fn child_ended(pid: u32) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use wsgi_abi::Arenas;
+use wsgi_abi::{Arenas, SegmentView, Slice};
 use wsgi_httpd::{mpm, process};
 use wsgi_telemetry::catalogue::Id;
 use wsgi_telemetry::{Arena, Role, Segment, clock, writer};
@@ -43,6 +43,23 @@ pub(crate) fn arenas(now: u64) -> Arenas {
     }
 }
 
+/// The segment, for the engine.
+pub(crate) fn view() -> SegmentView {
+    match current() {
+        // Nothing is recorded where this child does not.
+        Some(segment) if writer::process().is_some() => {
+            let geometry = segment.geometry();
+            SegmentView {
+                cells: Slice::new(segment.cells()),
+                arenas: geometry.arenas,
+                applications: geometry.applications,
+                series: geometry.series,
+            }
+        }
+        _ => SegmentView::NONE,
+    }
+}
+
 /// A child begins.
 pub(crate) fn child_begins() {
     if let Some((segment, generation)) = in_force() {
@@ -56,6 +73,8 @@ pub(crate) fn child_begins() {
 
 /// A child has started what it is to start, and serves.
 pub(crate) fn child_serves() {
+    // What it took to get there.
+    count_cpu(clock::now());
     writer::set_role(Role::Ready);
 }
 
