@@ -13,6 +13,7 @@ mod gauges;
 pub mod host;
 mod interpreter;
 mod life;
+mod metrics;
 mod object;
 mod output;
 mod request;

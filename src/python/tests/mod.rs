@@ -17,6 +17,7 @@ mod host;
 mod input;
 mod interpreters;
 mod leaks;
+mod metrics;
 mod nested;
 mod scripts;
 mod start_response;

@@ -198,6 +198,8 @@ def _set_up(options, stdout_log, stderr_log, log):
         _add_site_directories(layer)
     _find_package()
     _make_apache_module(options)
+    if options.get("prometheus_client", False):
+        bridge_prometheus_client()
 
 
 def _watch_collector(callback):

@@ -2,9 +2,11 @@
 //! each interpreter; no object is kept in a process-wide static.
 
 mod adapter;
+mod bridge;
 mod collector;
 mod input;
 mod log;
+mod metric;
 mod module;
 
 pub(crate) use adapter::new_adapter;
@@ -229,6 +231,35 @@ unsafe extern "C" fn trampoline<M: Method>(
                 py,
                 value: value(this),
                 this,
+                args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
+            })
+        })
+    }
+}
+
+/// The entry of a function of the module, as a [`Method`] whose value is the module's state.
+const fn function<M: Method<Value = State>>() -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFast: function_trampoline::<M>,
+        },
+        ..method::<M>()
+    }
+}
+
+unsafe extern "C" fn function_trampoline<M: Method<Value = State>>(
+    module: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a function of the module, with that many live arguments; the state of the module is
+    // there since `exec`, which calls none of them, and lives for ever.
+    unsafe {
+        guard_object(|py| {
+            M::call(&Call {
+                py,
+                value: &*state_of(&py.share(module)?),
+                this: module,
                 args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
             })
         })

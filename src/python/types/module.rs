@@ -9,17 +9,23 @@ use rustc_hash::FxHashMap;
 use wsgi_abi::keys::KEYS;
 use wsgi_telemetry::App;
 
+use super::metric::{self, MetricTypes};
 use super::{adapter, guard, input, log};
 use crate::object::{Attached, Kept, Obj, PyResult, done};
 
 /// Its name.
 pub(crate) const MODULE_NAME: &CStr = c"mod_wsgi";
 
-const BOOTSTRAP: &CStr =
-    match CStr::from_bytes_with_nul(concat!(include_str!("bootstrap.py"), "\0").as_bytes()) {
+const BOOTSTRAP: &CStr = source(concat!(include_str!("bootstrap.py"), "\0"));
+const METRICS: &CStr = source(concat!(include_str!("metrics.py"), "\0"));
+
+/// The text of a file in Python.
+pub(super) const fn source(text: &str) -> &CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
-        Err(_) => panic!("bootstrap.py holds a NUL"),
-    };
+        Err(_) => panic!("a file holds a NUL"),
+    }
+}
 
 /// What the engine keeps for one interpreter. Only looked at by threads that hold its GIL, and never across a call
 /// into Python that could release it.
@@ -43,6 +49,12 @@ pub(crate) struct State {
     pub(crate) stop: Kept,
     /// Function `_gauges`.
     pub(crate) gauges: Kept,
+    /// Types of the applications' own metrics.
+    pub(super) metrics: MetricTypes,
+    /// Class `Timer`.
+    pub(super) timer: Kept,
+    /// Whether `bridge_prometheus_client` was called.
+    pub(super) bridged: Cell<bool>,
     /// When [`Self::gauges`] was last asked, as a stamp.
     pub(crate) gauged: Cell<u64>,
     /// What it said.
@@ -132,7 +144,7 @@ static DEFINITION: Static<ffi::PyModuleDef> =
         m_doc: c"What mod_wsgi_rs offers to WSGI applications.".as_ptr(),
         // The module's own memory holds a pointer to the `State`, which is never freed: interpreters are never ended.
         m_size: size_of::<*mut State>() as ffi::Py_ssize_t,
-        m_methods: std::ptr::null_mut(),
+        m_methods: metric::FUNCTIONS.0.as_ptr().cast_mut(),
         m_slots: SLOTS.0.get().cast(),
         m_traverse: None,
         m_clear: None,
@@ -179,24 +191,12 @@ pub(crate) unsafe fn state_of_class(class: *mut ffi::PyTypeObject) -> *mut State
 /// `module` must be the module under construction.
 unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<State> {
     // SAFETY: by contract; the dictionary is borrowed from the module.
-    let (dict, globals) = unsafe {
-        let dict = py.share(ffi::PyModule_GetDict(module))?;
-        let code = py.own(ffi::Py_CompileString(
-            BOOTSTRAP.as_ptr(),
-            c"<mod_wsgi>".as_ptr(),
-            ffi::Py_file_input,
-        ))?;
-        dict.set_item(c"__builtins__", &py.share(ffi::PyEval_GetBuiltins())?)?;
-        py.own(ffi::PyEval_EvalCode(
-            code.as_ptr(),
-            dict.as_ptr(),
-            dict.as_ptr(),
-        ))?;
-        (dict.clone(), dict)
-    };
+    let dict = unsafe { py.share(ffi::PyModule_GetDict(module)) }?;
+    execute(py, BOOTSTRAP, c"<mod_wsgi>", &dict)?;
+    execute(py, METRICS, c"<mod_wsgi>", &dict)?;
     let named = |name: &CStr| -> PyResult<Kept> {
         // SAFETY: a borrowed item of a live dictionary; null without an exception cannot be, the names are there.
-        let item = unsafe { py.share(ffi::PyDict_GetItemString(globals.as_ptr(), name.as_ptr())) };
+        let item = unsafe { py.share(ffi::PyDict_GetItemString(dict.as_ptr(), name.as_ptr())) };
         item.map(Kept::new)
     };
     let interned = |name: &CStr| -> PyResult<Kept> {
@@ -224,6 +224,9 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         publish: named(c"_publish")?,
         stop: named(c"_stop")?,
         gauges: named(c"_gauges")?,
+        metrics: MetricTypes::new(py, module)?,
+        timer: named(c"Timer")?,
+        bridged: Cell::new(false),
         gauged: Cell::new(0),
         gauge_values: Default::default(),
         keys,
@@ -244,6 +247,28 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         home: Cell::new(App::OTHER),
         spare_errors: RefCell::new(Vec::new()),
     })
+}
+
+/// Executes Python source with a dictionary as its globals.
+pub(super) fn execute<'i>(
+    py: &Attached<'i>,
+    source: &CStr,
+    file: &CStr,
+    globals: &Obj<'i>,
+) -> PyResult<()> {
+    // SAFETY: attached; the texts are only read during the call, and the built-ins are borrowed from the frame or the
+    // interpreter.
+    unsafe {
+        globals.set_item(c"__builtins__", &py.share(ffi::PyEval_GetBuiltins())?)?;
+        let code = py.own(ffi::Py_CompileString(
+            source.as_ptr(),
+            file.as_ptr(),
+            ffi::Py_file_input,
+        ))?;
+        let (code, globals) = (code.as_ptr(), globals.as_ptr());
+        py.own(ffi::PyEval_EvalCode(code, globals, globals))?;
+    }
+    Ok(())
 }
 
 /// An interned `str` of latin-1 bytes.

@@ -131,7 +131,10 @@ impl Description {
     }
 
     /// Whether Prometheus, and the segment, can have it.
-    fn check(&self) -> Result<(), Refused> {
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), Refused> {
         let name = self.base();
         if !is_name(name) || name.len() > LONGEST_NAME {
             return Err(Refused::Name(self.name.clone()));

@@ -8,8 +8,8 @@ use crate::layout::FAMILIES;
 use crate::segment::Segment;
 
 use super::family::{Aggregate, CustomKind, Description};
-use super::gauge;
 use super::table::{OTHER, Part};
+use super::{Series, gauge};
 
 /// The applications' own metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,6 +106,44 @@ impl Segment {
             families: by_family(families, entries),
             used: taken,
         }
+    }
+
+    /// What everybody has counted in a series so far, as it is shown; `None` where there is nothing to show.
+    pub fn series_total(&self, series: Series) -> Option<f64> {
+        let number = series.number as usize;
+        let (family, words) = self.series_entry_of(number)?;
+        let description = self.custom_description(family)?;
+        let part = Part::of_words(words.0, words.1, &description.kind)?;
+        let values = self.series_values(number, description.labels.len())?;
+        let is_same_family = |other: usize| {
+            let other = self.custom_description(other);
+            other.is_some_and(|other| other.name == description.name && other.is_like(&description))
+        };
+        let is_same = |other: &usize| {
+            self.series_entry_of(*other).is_some_and(|(of, part)| {
+                part == words
+                    && self.series_values(*other, values.len()).as_ref() == Some(&values)
+                    && (of == family || is_same_family(of))
+            })
+        };
+        // Two children that entered it at the same time have an entry each.
+        let same = (1..self.series_used()).filter(is_same);
+        let mut entries: Vec<Entry> = same
+            .map(|number| Entry {
+                number,
+                family: 0,
+                part,
+                values: Vec::new(),
+                value: None,
+            })
+            .collect();
+        self.add_series(std::slice::from_ref(&description), &mut entries);
+        let aggregate = match description.kind {
+            CustomKind::Gauge(aggregate) => aggregate,
+            _ => Aggregate::Sum,
+        };
+        let values = entries.into_iter().map(|entry| entry.value);
+        values.fold(None, |all, one| together(aggregate, all, one))
     }
 
     /// The families that can be shown, by name, and where among them each entry of the table is. Of two that would have

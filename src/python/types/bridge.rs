@@ -1,0 +1,92 @@
+//! `mod_wsgi.bridge_prometheus_client()`: the metrics of applications that use `prometheus_client` are kept in the
+//! segment, as their own are. The half in Python is `bridge.py`, which is only executed where somebody asks for it.
+
+use std::ffi::CStr;
+
+use pyo3::ffi;
+use wsgi_telemetry::ClientValue;
+
+use super::metric::{arguments, items, text};
+use super::{Call, Method, Methods, State, function, instantiate, module};
+use crate::metrics;
+use crate::object::{ExceptionClass, Obj, PyResult};
+
+const SOURCE: &CStr = module::source(concat!(include_str!("bridge.py"), "\0"));
+
+static FUNCTIONS: Methods<1> = Methods([function::<Sample>()]);
+
+/// The function itself.
+pub(super) struct Bridge;
+
+impl Method for Bridge {
+    type Value = State;
+    const NAME: &'static CStr = c"bridge_prometheus_client";
+    const DOC: &'static CStr = c"bridge_prometheus_client()\n--\n\n\
+        Has prometheus_client keep its values where the server's own metrics are, so that those of all children are \
+        shown as one. Does nothing where nothing is measured.";
+
+    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+        let (py, state) = (call.py, call.value);
+        if !metrics::is_recording() || state.bridged.replace(true) {
+            return Ok(py.none());
+        }
+        let build = || {
+            let globals = py.dict()?;
+            globals.set_item(c"__name__", &py.str("mod_wsgi.bridge")?)?;
+            // SAFETY: attached; the definition lives for ever, and the function keeps the module alive.
+            let sample = unsafe {
+                let definition = FUNCTIONS.0.as_ptr().cast_mut();
+                let module = call.this()?;
+                py.own(ffi::PyCFunction_NewEx(
+                    definition,
+                    module.as_ptr(),
+                    std::ptr::null_mut(),
+                ))?
+            };
+            module::execute(py, SOURCE, c"<mod_wsgi.bridge>", &globals)?;
+            // SAFETY: borrowed from the dictionary, which is alive.
+            let bridge = unsafe {
+                py.share(ffi::PyDict_GetItemString(
+                    globals.as_ptr(),
+                    c"bridge".as_ptr(),
+                ))?
+            };
+            bridge.call(py, [&sample])
+        };
+        build().inspect_err(|_| state.bridged.set(false))
+    }
+}
+
+/// Makes what holds one value of `prometheus_client`.
+struct Sample;
+
+impl Method for Sample {
+    type Value = State;
+    const NAME: &'static CStr = c"sample";
+    const DOC: &'static CStr =
+        c"sample(kind, metric, name, labels, values, help, mode)\n--\n\nWhere a value is kept.";
+
+    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+        let py = call.py;
+        let [kind, metric, sample, labels, values, help, mode] = arguments(call, "sample")?;
+        let string = |object: &Obj<'i>| text(py, object, "each of the arguments");
+        let strings = |object: &Obj<'i>| -> PyResult<Vec<String>> {
+            items(py, object)?.iter().map(string).collect()
+        };
+        let (labels, values) = (strings(&labels)?, strings(&values)?);
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let series = metrics::client_series(&ClientValue {
+            kind: &string(&kind)?,
+            metric: &string(&metric)?,
+            sample: &string(&sample)?,
+            labels: &labels,
+            values: &values,
+            help: &string(&help)?,
+            mode: &string(&mode)?,
+        });
+        let series = series.map_err(|why| py.raise(ExceptionClass::Value, &why.to_string()))?;
+        // SAFETY: the type was made for this value, in this interpreter.
+        unsafe { instantiate(py, call.value.metrics.sample, series) }
+    }
+}
