@@ -383,7 +383,7 @@ fn at_server_end<M: Module>() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         let parent = std::ptr::without_provenance_mut(std::process::id() as usize);
-        // SAFETY: the pool lives as long as the process; the data is a number, and the code stays mapped. [S-1]
+        // SAFETY: the pool lives as long as the process; the data is a number, and the code stays mapped. [S-1] [S-15]
         unsafe { Pool::from_raw(sys::ap_pglobal).cleanup(parent, server_end::<M>) };
     });
 }

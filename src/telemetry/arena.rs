@@ -223,7 +223,7 @@ impl Arena {
             let living: i64 = [0, 1, 2]
                 .iter()
                 .map(|at| block[states + at].load(Relaxed).cast_signed())
-                .sum();
+                .fold(0, i64::wrapping_add);
             if let Ok(living @ 1..) = u64::try_from(living) {
                 let stops = cell(Id::InterpreterStops, value(STOP_REASON, "child_exit"));
                 add(&block[stops], living, false);
