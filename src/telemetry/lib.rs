@@ -13,6 +13,7 @@ mod layout;
 pub mod map;
 mod negotiate;
 mod quantile;
+mod recorder;
 mod running;
 mod segment;
 mod series;
@@ -28,6 +29,7 @@ pub use exposition::render;
 pub use history::{Interval, Sample, Sampler};
 pub use layout::Geometry;
 pub use negotiate::{Format, negotiate};
+pub use recorder::{Recorder, default_bounds};
 pub use running::{Before, Phase, Running};
 pub use segment::{Ended, Fact, Mismatch, Segment};
 pub use series::{

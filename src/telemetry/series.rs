@@ -13,6 +13,8 @@ mod family;
 mod read;
 mod refused;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

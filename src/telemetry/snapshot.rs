@@ -93,6 +93,8 @@ impl Numbers {
 pub struct ApplicationNumbers {
     /// Its entry; the first of those that bear its label.
     pub application: Application,
+    /// Further entries that bear it.
+    pub also: Vec<App>,
     /// Its cells.
     pub numbers: Numbers,
     /// Unix time in nanoseconds at which its oldest and its newest living interpreter started.
@@ -164,6 +166,7 @@ impl Segment {
             .iter()
             .map(|application| ApplicationNumbers {
                 application: application.clone(),
+                also: Vec::new(),
                 numbers: Numbers::new(APPLICATION_CELLS),
                 interpreters_since: None,
             })
@@ -319,7 +322,9 @@ impl Snapshot {
 
     /// The label of an application, for what names it by number.
     pub fn label(&self, app: App) -> &str {
-        let with = |numbers: &&ApplicationNumbers| numbers.application.app == app;
+        let with = |numbers: &&ApplicationNumbers| {
+            numbers.application.app == app || numbers.also.contains(&app)
+        };
         match self.applications.iter().find(with) {
             Some(numbers) => &numbers.application.label,
             None => "_other",
@@ -336,6 +341,7 @@ fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
                 merged.insert(sum.application.label.clone(), sum);
             }
             Some(first) => {
+                first.also.push(sum.application.app);
                 first.numbers.merge(&sum.numbers);
                 let both = first.interpreters_since.into_iter();
                 first.interpreters_since = both
