@@ -57,7 +57,7 @@ impl Numbers {
         }
     }
 
-    /// A counter; a gauge as bits of an `i64`.
+    /// A counter.
     pub fn counter(&self, id: Id, series: usize) -> u128 {
         self.cells[cell(id, series)]
     }
@@ -226,7 +226,7 @@ impl Segment {
             custom: self.custom(),
             series_limit: geometry.series as u64 - 1,
             mapped: geometry.bytes() as u64,
-            resident: map::resident(self.cells()),
+            resident: self.resident(),
             last_scrape: self.get(header::LAST_SCRAPE),
         }
     }
@@ -243,13 +243,15 @@ impl Segment {
     fn add_block(&self, arena: usize, app: usize, owned: bool, sum: &mut ApplicationNumbers) {
         let at = self.geometry().arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
         let block = self.words(at, BLOCK_WORDS);
-        for (at, to) in sum.numbers.cells.iter_mut().enumerate() {
-            let order = if at < REQUESTS_END { Acquire } else { Relaxed };
-            let value = block[at].load(order);
-            if !IS_GAUGE[at] {
+        let (requests, rest) = sum.numbers.cells.split_at_mut(REQUESTS_END);
+        for (to, from) in requests.iter_mut().zip(block) {
+            *to += u128::from(from.load(Acquire));
+        }
+        let kinds = &IS_GAUGE[REQUESTS_END..];
+        for ((to, from), is_gauge) in rest.iter_mut().zip(&block[REQUESTS_END..]).zip(kinds) {
+            let value = from.load(Relaxed);
+            if !is_gauge || owned {
                 *to += u128::from(value);
-            } else if owned {
-                *to = u128::from((*to as u64).wrapping_add(value));
             }
         }
         let oldest = block[OLDEST_START].load(Relaxed);
@@ -258,6 +260,18 @@ impl Segment {
             let (a, b) = sum.interpreters_since.unwrap_or((oldest, newest));
             sum.interpreters_since = Some((a.min(oldest), b.max(newest)));
         }
+    }
+
+    /// Bytes of the segment that are in memory. Arenas that nobody ever used are not, and are not asked for: that takes
+    /// longer than the whole rest of a scrape.
+    fn resident(&self) -> Option<u64> {
+        let geometry = self.geometry();
+        let used = |&at: &usize| at == 0 || self.entry_cells(at)[state::STARTED].load(Relaxed) != 0;
+        let tables = map::resident(self.words(0, geometry.arena(0)));
+        let arenas = (0..geometry.arenas).filter(used);
+        let arenas =
+            arenas.map(|at| map::resident(self.words(geometry.arena(at), geometry.arena_words())));
+        arenas.chain([tables]).sum()
     }
 
     /// Notes what the scoreboard says, for readers that cannot see it.
