@@ -5,7 +5,7 @@
 //! request's head, and how long a client may take.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ const LONGEST_HEAD: usize = 16 * 1024;
 const HEADERS: usize = 64;
 /// How long a client may take to send a request, to take a response, and to ask again.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long what a client sends after its last response is still taken.
+const LINGER: Duration = Duration::from_millis(200);
 /// How often a thread that waits for the next request looks whether somebody else needs its place.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long requests that are being answered may take when the helper is to end. Below what the parent waits.
@@ -190,6 +192,14 @@ impl Stream {
         }
     }
 
+    /// Nothing more is written.
+    fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
     /// Writes all of it, until `until` at most.
     fn write(&mut self, mut data: &[u8], until: Instant) -> io::Result<()> {
         while !data.is_empty() {
@@ -242,10 +252,23 @@ fn converse(mut stream: Stream, segment: Segment, ending: &OwnedFd) {
             && !is_readable(ending);
         let response = respond(&asked, segment, stays);
         let until = Instant::now() + PATIENCE;
-        if stream.write(&response, until).is_err() || !stays {
+        if stream.write(&response, until).is_err() {
+            return;
+        }
+        if !stays {
+            linger(&mut stream);
             return;
         }
     }
+}
+
+/// Takes what the client still sends, for a moment: a connection that is closed with data unread loses its response.
+fn linger(stream: &mut Stream) {
+    let until = Instant::now() + LINGER;
+    let mut ignored = [0; 4096];
+    // Whatever goes wrong now makes no difference.
+    let _ = stream.shutdown();
+    while matches!(stream.read(&mut ignored, until), Ok(1..)) {}
 }
 
 /// Waits for a request; not if the helper is to end, or if somebody else needs the place.

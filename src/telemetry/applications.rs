@@ -100,6 +100,8 @@ impl Segment {
                 && renew(&cells[STATE], owner.generation)
         });
         if let Some(app) = found {
+            // Its script may be another one since the last restart.
+            self.name_application(app, label, mount, script, group);
             return app;
         }
         for app in numbers() {
