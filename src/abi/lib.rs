@@ -10,7 +10,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 mod engine;
 mod host;
@@ -214,6 +214,9 @@ pub struct SegmentView {
     pub applications: usize,
     /// Series of the applications' own metrics.
     pub series: usize,
+    /// Set in a process that an application has forked, which must not write any more. To be looked at before cells of
+    /// an arena are used that were not asked for just now.
+    pub detached: Option<&'static AtomicBool>,
 }
 
 impl Default for SegmentView {
@@ -229,6 +232,7 @@ impl SegmentView {
         arenas: 0,
         applications: 0,
         series: 0,
+        detached: None,
     };
 }
 

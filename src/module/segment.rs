@@ -54,6 +54,7 @@ pub(crate) fn view() -> SegmentView {
                 arenas: geometry.arenas,
                 applications: geometry.applications,
                 series: geometry.series,
+                detached: Some(writer::detached()),
             }
         }
         _ => SegmentView::NONE,

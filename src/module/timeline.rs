@@ -8,7 +8,7 @@ use wsgi_httpd::request::Request;
 use wsgi_telemetry::catalogue::{
     ABORT_PHASE, ANSWERED, CODE, Id, METHOD, REJECTION, TIMEOUT_STAGE, value,
 };
-use wsgi_telemetry::{App, Arena, Before, Event, Notable, Phase, clock, writer};
+use wsgi_telemetry::{App, Arena, Before, Event, Notable, Phase, PhaseCell, clock, writer};
 
 use crate::segment;
 
@@ -61,8 +61,10 @@ pub(crate) struct Timeline<'r> {
     abort: Cell<Option<Abort>>,
     /// Status of the response; 0 for none.
     status: Cell<u16>,
+    /// Where the phase of the request is noted.
+    phase: Option<PhaseCell>,
     /// What ran on the thread before.
-    before: Cell<Option<Before>>,
+    before: Cell<Option<Box<Before>>>,
 }
 
 impl<'r> Timeline<'r> {
@@ -93,6 +95,7 @@ impl<'r> Timeline<'r> {
             timeout: Cell::new(None),
             abort: Cell::new(None),
             status: Cell::new(0),
+            phase: arena.and_then(|arena| arena.phase_cell()),
             before: Cell::new(before),
         }
     }
@@ -139,8 +142,10 @@ impl<'r> Timeline<'r> {
                 0 => clock::now(),
                 stamp => stamp,
             };
-            if let Some(arena) = writer::arena(since) {
-                arena.set_phase(phase);
+            if let Some(cell) = self.phase
+                && !writer::detached().load(Relaxed)
+            {
+                cell.set(phase);
             }
         }
         Moving {

@@ -20,8 +20,9 @@ use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
 use crate::request::RequestState;
 use crate::script::{Application, NotLoaded, Wanted};
-use crate::telemetry::{self, Entering};
+use crate::telemetry;
 use crate::types::{self, ErrorsStream, State};
+use crate::visit::Entering;
 use crate::{events, gauges, thread_state};
 
 static CLOSING: AtomicBool = AtomicBool::new(false);

@@ -10,6 +10,7 @@ use crate::interpreter::Interpreter;
 use crate::object::{Attached, PyResult};
 use crate::telemetry;
 use crate::types::State;
+use crate::visit;
 
 /// Nanoseconds between two looks.
 const EVERY: u64 = 10_000_000_000;
@@ -17,7 +18,7 @@ const EVERY: u64 = 10_000_000_000;
 /// Looks, if it is time to.
 pub(crate) fn refresh(py: &Attached<'_>, interpreter: &'static Interpreter) {
     let state = interpreter.module(py);
-    let Some(now) = telemetry::attached_at() else {
+    let Some(now) = visit::attached_at() else {
         return;
     };
     let before = state.gauged.get();

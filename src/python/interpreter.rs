@@ -17,7 +17,7 @@ use crate::object::{Attached, PyResult};
 use crate::request::lock;
 use crate::script::Application;
 use crate::types::State;
-use crate::{errors, setup, telemetry, thread_state};
+use crate::{errors, setup, thread_state, visit};
 
 /// How many interpreters a process may hold. Names can come from the `Host` header, and an interpreter is never
 /// ended, so without a bound clients could fill the memory.
@@ -178,7 +178,7 @@ pub(crate) fn register(py: &Attached<'_>, name: &[u8]) -> PyResult<&'static Inte
 /// Makes a sub-interpreter that shares the GIL of the main one.
 fn make(main: &'static Interpreter, name: &[u8]) -> Option<&'static Interpreter> {
     thread_state::attach(main, |_| {
-        let _making = telemetry::Loading::begin();
+        let _making = visit::Loading::begin();
         // SAFETY: attached to the main interpreter. Py_NewInterpreter makes the state of the new interpreter the
         // current one, under the same GIL; afterwards the state of the main one is put back, so that the caller's
         // attachment ends as it began. [S-22]

@@ -24,6 +24,7 @@ mod setup;
 mod telemetry;
 mod thread_state;
 mod types;
+mod visit;
 
 #[cfg(test)]
 mod tests;

@@ -113,7 +113,7 @@ pub(crate) fn slot() -> Option<u32> {
 /// same visit to Python will do, and the clock need not be read.
 #[inline]
 fn arena() -> Option<Arena> {
-    telemetry::arena(telemetry::attached_at().unwrap_or_else(telemetry::now))
+    telemetry::arena(crate::visit::attached_at().unwrap_or_else(telemetry::now))
 }
 
 /// The segment, where this process may write to it.

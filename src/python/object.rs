@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use pyo3::ffi;
 
-use crate::telemetry;
+use crate::visit;
 
 /// Invariant in `'i`, and neither `Send` nor `Sync`.
 type Brand<'i> = PhantomData<(fn(&'i ()) -> &'i (), *mut ())>;
@@ -49,7 +49,7 @@ impl<'i> Attached<'i> {
 
     /// The same, for work that is told a stamp of its begin and tells one of its end; 0 where it has none.
     pub(crate) fn detach_timed<R>(&self, work: impl FnOnce(u64) -> (R, u64) + Send) -> R {
-        let left = telemetry::leaving();
+        let left = visit::leaving();
         // SAFETY: the token proves that this thread is attached; the guard attaches it again on every way out,
         // also when `work` panics. [S-20]
         let state = unsafe { ffi::PyEval_SaveThread() };
@@ -290,10 +290,10 @@ struct Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        telemetry::waiting(self.back);
+        visit::waiting(self.back);
         // SAFETY: the state was taken off this very thread by PyEval_SaveThread, and nothing else uses it. [S-20]
         unsafe { ffi::PyEval_RestoreThread(self.state) };
-        telemetry::attached();
+        visit::attached();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::interpreter::Interpreter;
 use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
-use crate::telemetry;
+use crate::visit;
 
 /// One script in one interpreter.
 pub(crate) struct Application {
@@ -237,7 +237,7 @@ impl Application {
             None => host::log(Level::Info, &line),
         }
         let reload = self.current.get().is_some();
-        let loading = telemetry::Loading::begin();
+        let loading = visit::Loading::begin();
         self.interpreter.adopt(py, self.life.app());
         self.life.begin_load(reload);
         // The time before the content: a change in between is then found out by the next request.

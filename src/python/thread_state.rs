@@ -15,7 +15,7 @@ use pyo3::ffi;
 
 use crate::interpreter::Interpreter;
 use crate::object::Attached;
-use crate::telemetry;
+use crate::visit;
 
 thread_local! {
     static STATES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
@@ -44,7 +44,7 @@ pub(crate) fn attach<R>(
     unsafe {
         ffi::PyEval_RestoreThread(state);
         let leave = Leave(number);
-        telemetry::attached();
+        visit::attached();
         let result = work(&Attached::assume());
         drop(leave);
         result
@@ -83,7 +83,7 @@ impl Drop for Leave {
                 ffi::PyErr_Clear();
             }
             debug_assert!(ffi::PyErr_Occurred().is_null(), "an exception is left set");
-            telemetry::leaving();
+            visit::leaving();
             ffi::PyEval_SaveThread();
         }
         count_use(self.0, -1);

@@ -30,7 +30,7 @@ pub use history::{Interval, Sample, Sampler};
 pub use layout::Geometry;
 pub use negotiate::{Format, negotiate};
 pub use recorder::{Recorder, default_bounds};
-pub use running::{Before, Phase, Running};
+pub use running::{Before, Phase, PhaseCell, Running};
 pub use segment::{Ended, Fact, Mismatch, Segment};
 pub use series::{
     Aggregate, ClientValue, Custom, CustomFamily, CustomKind, CustomSeries, CustomValue,

@@ -1,6 +1,9 @@
 //! What runs now, thread by thread.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use crate::applications::App;
 use crate::arena::{Arena, Owner, state};
@@ -71,6 +74,19 @@ pub struct Running {
     pub group: String,
 }
 
+/// Where the phase of a running request is noted.
+#[derive(Clone, Copy)]
+pub struct PhaseCell(&'static AtomicU64);
+
+impl PhaseCell {
+    /// The request is now there.
+    #[inline]
+    pub fn set(self, phase: Phase) {
+        let running = self.0.load(Relaxed);
+        self.0.store(running & !0xff | phase as u64, Relaxed);
+    }
+}
+
 const SEQUENCE: usize = 0;
 const URL: std::ops::Range<usize> = 1..18;
 const GROUP: std::ops::Range<usize> = 18..27;
@@ -92,13 +108,13 @@ impl Arena {
         method: usize,
         url: &[u8],
         group: &[u8],
-    ) -> Option<Before> {
+    ) -> Option<Box<Before>> {
         if self.is_shared() {
             return None;
         }
         let entry = self.entry();
         let since_before = entry[state::RUNNING_SINCE].load(Relaxed);
-        let before = (since_before != 0).then(|| self.running_now(since_before));
+        let before = (since_before != 0).then(|| Box::new(self.running_now(since_before)));
         let running = u64::from(app.number()) << 16 | (method as u64 & 0xff) << 8;
         self.write_text(|cells| {
             text::put(&cells[URL], url);
@@ -116,17 +132,13 @@ impl Arena {
         }
     }
 
-    /// The request of this thread is now there.
-    #[inline]
-    pub fn set_phase(&self, phase: Phase) {
-        if !self.is_shared() {
-            let running = &self.entry()[state::RUNNING];
-            running.store(running.load(Relaxed) & !0xff | phase as u64, Relaxed);
-        }
+    /// Where the phase of this thread's request is noted.
+    pub fn phase_cell(&self) -> Option<PhaseCell> {
+        (!self.is_shared()).then(|| PhaseCell(&self.entry()[state::RUNNING]))
     }
 
     /// The request has ended, and the one around it goes on.
-    pub fn end(&self, before: Option<Before>) {
+    pub fn end(&self, before: Option<Box<Before>>) {
         if self.is_shared() {
             return;
         }
@@ -157,7 +169,7 @@ impl Arena {
     }
 
     /// Odd while it is written, so that readers do not take half of one text and half of another.
-    fn write_text(&self, write: impl FnOnce(&[std::sync::atomic::AtomicU64])) {
+    fn write_text(&self, write: impl FnOnce(&[AtomicU64])) {
         let cells = self.running_cells();
         let sequence = cells[SEQUENCE].load(Relaxed);
         cells[SEQUENCE].store(sequence | 1, Relaxed);
@@ -166,7 +178,7 @@ impl Arena {
         cells[SEQUENCE].store((sequence | 1).wrapping_add(1), Release);
     }
 
-    fn running_cells(&self) -> &'static [std::sync::atomic::AtomicU64] {
+    fn running_cells(&self) -> &'static [AtomicU64] {
         let segment = self.segment();
         let at = segment.geometry().running(self.index() as usize);
         segment.words(at, RUNNING_WORDS)

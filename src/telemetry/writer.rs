@@ -68,6 +68,12 @@ pub fn start(segment: Segment, generation: u64) {
     });
 }
 
+/// Whether this process is a copy that must not write. For those who keep cells of an arena at hand.
+#[inline]
+pub fn detached() -> &'static AtomicBool {
+    &DETACHED
+}
+
 /// Nothing of this process is recorded any more. For the child's side of a fork, so without a lock.
 pub fn detach() {
     DETACHED.store(true, Relaxed);

@@ -95,6 +95,7 @@ fn start() {
                 arenas: geometry.arenas,
                 applications: geometry.applications,
                 series: geometry.series,
+                detached: Some(writer::detached()),
             },
             ..crate::Config::default()
         };

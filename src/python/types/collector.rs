@@ -9,7 +9,7 @@ use wsgi_telemetry::catalogue::{GENERATION, Id};
 use super::{State, guard_object, state_of};
 use crate::host;
 use crate::object::{Attached, Obj, PyResult};
-use crate::telemetry;
+use crate::{telemetry, visit};
 
 thread_local! {
     /// When the collection that the thread is in began; 0 outside. Collections do not nest.
@@ -91,7 +91,7 @@ fn observe<'i>(py: &Attached<'i>, state: &State, phase: &Obj<'i>, info: &Obj<'i>
     let generation = usize::try_from(number(c"generation")).map_or(oldest, |at| at.min(oldest));
     let (collected, uncollectable) = (number(c"collected"), number(c"uncollectable"));
     // It ran on the thread, and so at the cost, of whatever request made the objects.
-    let app = telemetry::current_app().unwrap_or(state.home.get());
+    let app = visit::current_app().unwrap_or(state.home.get());
     telemetry::count(app, |block| {
         block.observe(Id::GcPause, generation, now.saturating_sub(since));
         block.add(Id::GcCollected, generation, collected);
