@@ -6,6 +6,8 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // Each copy has its own record: another one that was loaded before stays mapped and exports the same name.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic");
     println!("cargo::rerun-if-changed=build.rs");
 
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| String::from("rustc"));
