@@ -184,7 +184,7 @@ impl Segment {
                 running.extend(self.running(at));
             }
             if owner != 0 && Role::is_process(role) {
-                children.push(child(owner, entry, role));
+                children.push(child(owner, entry, role, self.generation()));
             }
             // Also those of threads and children that have ended, whose entries are free again.
             if at == 0 || owner != 0 || entry[state::STARTED].load(Relaxed) != 0 {
@@ -367,16 +367,19 @@ fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
     merged.into_values().collect()
 }
 
-fn child(owner: u64, entry: &[std::sync::atomic::AtomicU64], role: u64) -> Child {
+fn child(owner: u64, entry: &[std::sync::atomic::AtomicU64], role: u64, in_force: u64) -> Child {
     let pid = Owner::pid_of(owner);
+    let generation = entry[state::GENERATION].load(Relaxed);
     Child {
         pid,
         state: match role {
-            role if role == Role::Starting as u64 => Role::Starting,
             role if role == Role::Draining as u64 => Role::Draining,
+            // After a graceful restart it only finishes what it has begun, and is not told so by itself.
+            _ if generation < in_force => Role::Draining,
+            role if role == Role::Starting as u64 => Role::Starting,
             _ => Role::Ready,
         },
-        generation: entry[state::GENERATION].load(Relaxed),
+        generation,
         started: entry[state::STARTED].load(Relaxed),
         resident: resident(pid),
     }
