@@ -165,7 +165,9 @@ impl Server {
             url.as_bytes(),
             group.as_bytes(),
         );
-        arena.set_phase(phase);
+        if let Some(cell) = arena.phase_cell() {
+            cell.set(phase);
+        }
     }
 
     pub(crate) fn scoreboard(&self, busy: u64) {
