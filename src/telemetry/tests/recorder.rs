@@ -184,7 +184,11 @@ fn with_plain_bound(line: &str) -> String {
 
 fn operations() -> impl Strategy<Value = Vec<(usize, usize, Operation, bool)>> {
     // Numbers that have no rounding, in sums of nanoseconds as well as of floats.
-    let seconds = || (0..100_000u32).prop_map(|n| f64::from(n) / 512.0);
+    const BOUNDS: [f64; 11] = [0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0];
+    let seconds = || {
+        let any = (0..100_000u32).prop_map(|n| f64::from(n) / 512.0);
+        prop_oneof![any, prop::sample::select(BOUNDS.as_slice())]
+    };
     let eighths = || (-10_000..10_000i32).prop_map(|n| f64::from(n) / 8.0);
     let operation = prop_oneof![
         (0..1_000_000u64).prop_map(Operation::Count),
