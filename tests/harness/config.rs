@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::server::Builder;
+use crate::server::{Builder, Ports};
 use crate::site::{Site, is_root};
 use crate::{Mpm, log, stage};
 
@@ -49,8 +49,9 @@ pub(crate) fn check(root: &Path, config: String) -> Check {
 }
 
 /// The whole text. `${ROOT}` and `${APPS}` stand for the server root and the applications in everything a test adds.
-pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
+pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     let mut conf = String::new();
+    let port = ports.server;
     let root = root.display();
     let _ = write!(
         conf,
@@ -93,6 +94,12 @@ pub(crate) fn text(builder: &Builder, root: &Path, port: u16) -> String {
         .or_else(|| stage::python_home())
     {
         let _ = writeln!(conf, "WSGIPythonHome {}", home.display());
+    }
+    if builder.metrics {
+        conf.push_str(METRICS);
+    }
+    if builder.listener {
+        let _ = writeln!(conf, "WSGIMetricsListen 127.0.0.1:{}", ports.metrics);
     }
     for (url, script) in &builder.apps {
         let _ = writeln!(conf, "WSGIScriptAlias {url} ${{APPS}}/{script}");
@@ -182,6 +189,10 @@ fn pool(conf: &mut String, builder: &Builder) {
         )
     };
 }
+
+/// What answers for metrics.
+const METRICS: &str = "<Location /metrics>\n    SetHandler wsgi-metrics\n</Location>\n\
+    <Location /wsgi-status>\n    SetHandler wsgi-status\n</Location>\n";
 
 /// What nearly every test uses; a test asks for more by [`Builder::modules`].
 const ALWAYS: [&str; 9] = [

@@ -25,20 +25,27 @@
 //! is calibrated. What we do differently on purpose stands behind [`ours_only!`] or [`ours`].
 
 mod config;
+mod exposition;
 mod http;
+mod http2;
 mod log;
+mod metrics;
 mod mpm;
 mod process;
+mod prometheus;
 mod server;
 mod site;
 mod stage;
 mod wait;
 
 pub use config::Check;
+pub use exposition::{Exposition, Labels, Sample};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
+pub use http2::http2_get_all;
 pub use log::Record;
 pub use mpm::Mpm;
 pub use process::{Pid, children_of, graceful, hang_up, is_alive, kill, maps, rss_kib};
+pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, Server};
 pub use site::{long, ours};
 pub use stage::{apps, module, venv, workspace};

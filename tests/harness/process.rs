@@ -23,6 +23,11 @@ pub fn is_alive(pid: Pid) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
+/// Whether it is the process that answers for metrics, which is no child of the MPM.
+pub(crate) fn is_helper(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "wsgi-metrics\n")
+}
+
 /// The process's memory map, as text.
 pub fn maps(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default()

@@ -34,6 +34,16 @@ pub struct Builder {
     pub(crate) single_process: bool,
     pub(crate) python_home: Option<PathBuf>,
     pub(crate) log_level: &'static str,
+    pub(crate) metrics: bool,
+    pub(crate) listener: bool,
+}
+
+/// Where a server that is not running yet will be.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) server: u16,
+    /// Of `WSGIMetricsListen`.
+    pub(crate) metrics: u16,
 }
 
 impl Builder {
@@ -110,10 +120,26 @@ impl Builder {
         self
     }
 
+    /// Answers `/metrics` and `/wsgi-status`.
+    pub fn metrics(mut self) -> Self {
+        self.metrics = true;
+        self
+    }
+
+    /// As [`Builder::metrics`], and has the helper process answer, too, for [`Server::scrape`].
+    pub fn metrics_listener(mut self) -> Self {
+        (self.metrics, self.listener) = (true, true);
+        self
+    }
+
     /// Asks httpd for its opinion of the configuration, and starts nothing.
     pub fn check(self) -> Check {
         let root = stage::server_root("check");
-        let text = self.write(&root, 1);
+        let ports = Ports {
+            server: 1,
+            metrics: 2,
+        };
+        let text = self.write(&root, ports);
         let check = config::check(&root, text);
         let _ = fs::remove_dir_all(&root);
         check
@@ -136,13 +162,9 @@ impl Builder {
 
     /// None when somebody took the port between our look and httpd's bind.
     fn try_start(&self, prepare: &impl Fn(&Path)) -> Option<Server> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let ports = Ports::free();
         let root = stage::server_root(&self.mpm.to_string());
-        self.write(&root, port);
+        self.write(&root, ports);
         prepare(&root);
         let output = File::create(root.join("output.log")).unwrap();
         let mut command = Command::new(&Site::get().httpd);
@@ -172,7 +194,8 @@ impl Builder {
         let child = command.spawn().expect("httpd can be started");
         let mut server = Server {
             child,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.server)),
+            metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.metrics)),
             root,
             mpm: self.mpm,
             announced: Mutex::new(Vec::new()),
@@ -181,11 +204,11 @@ impl Builder {
         server.wait_until_it_answers().then_some(server)
     }
 
-    fn write(&self, root: &Path, port: u16) -> String {
+    fn write(&self, root: &Path, ports: Ports) -> String {
         stage::open_folder(&root.join("htdocs"));
         let text = match &self.example {
-            Some(file) => config::example(file, root, port),
-            None => config::text(self, root, port),
+            Some(file) => config::example(file, root, ports.server),
+            None => config::text(self, root, ports),
         };
         put(&root.join("httpd.conf"), text.as_bytes());
         put(
@@ -209,10 +232,20 @@ impl Builder {
     }
 }
 
+impl Ports {
+    fn free() -> Self {
+        // Both held at once, or they might be the same.
+        let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let [server, metrics] = held.map(|listener| listener.local_addr().unwrap().port());
+        Ports { server, metrics }
+    }
+}
+
 /// A running server. When it is dropped it is stopped, and its error log is held against what was announced.
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    metrics: SocketAddr,
     root: PathBuf,
     mpm: Mpm,
     announced: Mutex<Vec<Regex>>,
@@ -237,6 +270,8 @@ impl Server {
             single_process: false,
             python_home: None,
             log_level: "info",
+            metrics: false,
+            listener: false,
         }
     }
 
@@ -265,6 +300,16 @@ impl Server {
         Connection::open(self.address).unwrap()
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the helper process for metrics listens, if the server has one.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
@@ -287,7 +332,15 @@ impl Server {
 
     /// The children that serve.
     pub fn children(&self) -> Vec<Pid> {
-        process::children_of(self.pid())
+        let mut children = process::children_of(self.pid());
+        children.retain(|pid| !process::is_helper(*pid));
+        children
+    }
+
+    /// The process that answers for metrics.
+    pub fn helper(&self) -> Option<Pid> {
+        let children = process::children_of(self.pid());
+        children.into_iter().find(|pid| process::is_helper(*pid))
     }
 
     /// The only child.
@@ -394,7 +447,7 @@ impl Server {
     fn end(&mut self) -> Duration {
         self.wait_until_quiet();
         let start = Instant::now();
-        let children = self.children();
+        let children = process::children_of(self.pid());
         process::terminate(self.pid());
         let status = eventually_within(PATIENCE, || self.child.try_wait().unwrap());
         let took = start.elapsed();

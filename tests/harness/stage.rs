@@ -69,8 +69,7 @@ pub(crate) fn python_home() -> Option<&'static Path> {
 pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
-        let original = env::var_os("WSGI_TEST_MODULE")
-            .map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from);
+        let original = original_module();
         assert!(
             original.exists(),
             "no module to test at {}: `make build` makes it, WSGI_TEST_MODULE names another one",
@@ -90,6 +89,22 @@ pub fn module() -> &'static Path {
         }
         copies.join(name)
     })
+}
+
+/// The wsgictl that was built with the module under test.
+pub(crate) fn wsgictl() -> PathBuf {
+    let beside = original_module().with_file_name("wsgictl");
+    assert!(
+        beside.exists(),
+        "no wsgictl at {}: `make build` makes it",
+        beside.display()
+    );
+    beside
+}
+
+fn original_module() -> PathBuf {
+    env::var_os("WSGI_TEST_MODULE")
+        .map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from)
 }
 
 /// A fresh server root, empty.

@@ -1,5 +1,7 @@
 //! All tests of the real server, in one program: a module a topic.
 
+/// Metrics that applications make themselves.
+mod application_metrics;
 /// Directives.
 mod config;
 /// The module without Python, and Pythons that cannot be had.
@@ -24,6 +26,8 @@ mod lifecycle;
 mod log_streams;
 /// Which URL reaches which script, and what refuses.
 mod mapping;
+/// What is counted, and who answers for it.
+mod metrics;
 /// Requests within a request.
 mod nested;
 /// Forwarded headers and who may send them.

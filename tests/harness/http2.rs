@@ -1,0 +1,82 @@
+//! Just enough HTTP/2 to have several requests at once on one connection, each on a stream of its own.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Sends a `GET` for each path at once, and reads until all streams have ended; for each path whether the status was
+/// 200.
+pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut sent = PREFACE.to_vec();
+    sent.extend(frame(SETTINGS, 0, 0, &[]));
+    let ids: Vec<u32> = (0..).map(|n| 2 * n + 1).take(paths.len()).collect();
+    for (id, path) in ids.iter().zip(paths) {
+        let head = headers(path, &address.to_string());
+        sent.extend(frame(HEADERS, END_STREAM | END_HEADERS, *id, &head));
+    }
+    stream.write_all(&sent).unwrap();
+    let mut good = BTreeMap::new();
+    let mut ended = 0;
+    while ended < paths.len() {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let (kind, flags) = (head[3], head[4]);
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        match kind {
+            // `:status: 200` is entry 8 of HPACK's static table; a change of the table's size may stand before it.
+            HEADERS => {
+                let first = payload
+                    .iter()
+                    .find(|byte| **byte & 0b1110_0000 != 0b0010_0000);
+                good.insert(id, first == Some(&0x88));
+            }
+            SETTINGS if flags & ACK == 0 => {
+                stream.write_all(&frame(SETTINGS, ACK, 0, &[])).unwrap();
+            }
+            RESET | GO_AWAY => panic!("frame {kind} on stream {id}: {payload:?}"),
+            _ => {}
+        }
+        if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+            ended += 1;
+        }
+    }
+    ids.iter().map(|id| good.get(id) == Some(&true)).collect()
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A header block: fields of HPACK's static table, and literals without Huffman's code.
+fn headers(path: &str, authority: &str) -> Vec<u8> {
+    // `:method: GET` and `:scheme: http`.
+    let mut block = vec![0x82, 0x86];
+    for (name, value) in [(4, path), (1, authority)] {
+        block.push(name);
+        block.push(u8::try_from(value.len()).expect("it is short"));
+        block.extend(value.as_bytes());
+    }
+    block
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RESET: u8 = 3;
+const SETTINGS: u8 = 4;
+const GO_AWAY: u8 = 7;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;

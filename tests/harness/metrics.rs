@@ -1,0 +1,79 @@
+//! Asking a server for its metrics, by each way there is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::exposition::Exposition;
+use crate::http::{ClientError, Connection, Request, Response};
+use crate::server::Server;
+use crate::stage;
+use crate::wait::{PATIENCE, eventually_within};
+
+impl Server {
+    /// `/metrics`, from a child.
+    #[track_caller]
+    pub fn metrics(&self) -> Exposition {
+        page(&self.get("/metrics"))
+    }
+
+    /// `/metrics`, from the helper process.
+    #[track_caller]
+    pub fn scrape(&self) -> Exposition {
+        page(&self.ask_helper(&Request::get("/metrics")).unwrap())
+    }
+
+    /// One request to the helper process, on a connection of its own.
+    pub fn ask_helper(&self, request: &Request) -> Result<Response, ClientError> {
+        Connection::open(self.metrics_address())?.exchange(request)
+    }
+
+    /// `/wsgi-status?format=json`, from a child.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.get("/wsgi-status?format=json").expect(200).json()
+    }
+
+    /// Waits until the sum of these series is `expected`: a request counts a moment after its response is there.
+    #[track_caller]
+    pub fn expect_count(&self, name: &str, labels: &[(&str, &str)], expected: u64) {
+        let expected = expected as f64;
+        let mut last = 0.0;
+        let reached = eventually_within(PATIENCE, || {
+            last = self.metrics().sum(name, labels);
+            // More than expected will not become less.
+            (last >= expected).then_some(())
+        });
+        assert!(
+            reached.is_some() && last == expected,
+            "{name}{labels:?} is {last}, not {expected}"
+        );
+    }
+
+    /// Runs `wsgictl` with these arguments and `--segment` with the file of this server.
+    pub fn wsgictl(&self, arguments: &[&str]) -> Output {
+        Command::new(stage::wsgictl())
+            .args(arguments)
+            .arg("--segment")
+            .arg(self.segment())
+            .output()
+            .expect("wsgictl can be run")
+    }
+
+    /// The file of the segment.
+    pub fn segment(&self) -> PathBuf {
+        Path::new(self.root()).join("mod_wsgi_rs.segment")
+    }
+}
+
+/// A page as it should be.
+#[track_caller]
+fn page(response: &Response) -> Exposition {
+    assert_eq!(response.status(), 200, "{}", response.text());
+    assert!(response.is_complete());
+    match Exposition::parse(&response.text()) {
+        Ok(page) => page,
+        Err(error) => panic!("{error}\n{}", response.text()),
+    }
+}

@@ -1,0 +1,143 @@
+//! Metrics that applications make themselves: one number for all children, whatever becomes of them.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use harness::{Mpm, Pid, Server, eventually, is_alive, kill, mpm_tests, ours_only, venv};
+
+mpm_tests! {
+    fn of_mod_wsgi(mpm) {
+        ours_only!("mod_wsgi has no metrics of applications");
+        let server = start(mpm, "own_metrics.wsgi");
+        let (made, served) = load(&server, 100);
+        let expected = [
+            "# HELP app_orders_total Orders taken.".to_owned(),
+            "# TYPE app_orders_total counter".to_owned(),
+            format!("app_orders_total{{kind=\"/web\"}} {made}"),
+            format!("app_orders_total{{kind=\"thread\"}} {made}"),
+            format!("app_children {}", served.len()),
+            format!("app_newest_process {}", greatest(&served)),
+            "app_wait_seconds_bucket{le=\"0.001\"} 0".to_owned(),
+            format!("app_wait_seconds_bucket{{le=\"60.0\"}} {made}"),
+            format!("app_wait_seconds_count {made}"),
+        ];
+        expect(&server, &expected);
+
+        // Who is gone no longer has gauges, and has counted what it has counted.
+        let victim = greatest(&served);
+        end(victim);
+        let left: BTreeSet<Pid> = served.into_iter().filter(|&pid| pid != victim).collect();
+        eventually("the dead child has no gauges", || {
+            has(&scrape(&server), &format!("app_children {}", left.len())).then_some(())
+        });
+        expect(&server, &[
+            format!("app_orders_total{{kind=\"/web\"}} {made}"),
+            format!("app_wait_seconds_count {made}"),
+            format!("app_newest_process {}", greatest(&left)),
+        ]);
+
+        server.graceful_restart();
+        let (more, _) = load(&server, 20);
+        expect(&server, &[format!("app_orders_total{{kind=\"/web\"}} {}", made + more)]);
+    }
+
+    fn of_prometheus_client(mpm) {
+        ours_only!("mod_wsgi has no metrics of applications");
+        let server = start(mpm, "client_metrics.wsgi");
+        let (made, served) = load(&server, 100);
+        let expected = [
+            "# HELP client_requests_total Requests.".to_owned(),
+            "# TYPE client_requests_total counter".to_owned(),
+            format!("client_requests_total{{path=\"/web\"}} {made}"),
+            format!("client_loads_total {}", served.len()),
+            format!("client_served {}", served.len()),
+            "client_running 0".to_owned(),
+            "# TYPE client_seconds histogram".to_owned(),
+            "client_seconds_bucket{path=\"/web\",le=\"0.01\"} 0".to_owned(),
+            format!("client_seconds_bucket{{path=\"/web\",le=\"+Inf\"}} {made}"),
+            format!("client_seconds_count{{path=\"/web\"}} {made}"),
+            "# TYPE client_sizes summary".to_owned(),
+            format!("client_sizes_sum -{}", 2 * made),
+            format!("client_sizes_count {made}"),
+        ];
+        expect(&server, &expected);
+        let page = scrape(&server);
+        assert!(!page.contains("client_build") && !page.contains("_created"), "{page}");
+
+        // What the application says itself is of all children, too.
+        let own = server.get("/app/own").expect(200).text();
+        expect_in(&own, &[
+            format!("client_sizes_count {made}.0"),
+            "client_running 0.0".to_owned(),
+            "client_build_info{version=\"1\"} 1.0".to_owned(),
+        ]);
+        end(greatest(&served));
+        eventually("the dead child has no gauges", || {
+            has(&scrape(&server), &format!("client_served {}", served.len() - 1)).then_some(())
+        });
+        expect(&server, &[format!("client_requests_total{{path=\"/web\"}} {made}")]);
+    }
+
+    fn switched_off(mpm) {
+        ours_only!("mod_wsgi has no metrics of applications");
+        let server = Server::builder(mpm).conf("WSGIMetrics Off").app("/app", "own_metrics.wsgi").start();
+        server.get("/app").expect(200);
+    }
+}
+
+fn start(mpm: Mpm, script: &str) -> Server {
+    Server::builder(mpm)
+        .python_home(venv())
+        .conf("<Location /metrics>\n    SetHandler wsgi-metrics\n</Location>")
+        .app("/app", script)
+        .pool(3, 4)
+        .start()
+}
+
+/// Requests, ten at a time, until there were so many and several children have served; how many, and which children.
+fn load(server: &Server, at_least: usize) -> (usize, BTreeSet<Pid>) {
+    let mut served = BTreeSet::new();
+    let client = || server.get("/app/web").expect(200).text().parse::<Pid>();
+    for made in (10..=2000).step_by(10) {
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..10).map(|_| scope.spawn(client)).collect();
+            for client in clients {
+                served.insert(client.join().unwrap().unwrap());
+            }
+        });
+        if made >= at_least && served.len() > 1 {
+            return (made, served);
+        }
+    }
+    panic!("only {served:?} served");
+}
+
+/// Kills a child, and waits until it can take no connection any more.
+fn end(child: Pid) {
+    kill(child);
+    eventually("the child is gone", || (!is_alive(child)).then_some(()));
+}
+
+fn greatest(pids: &BTreeSet<Pid>) -> Pid {
+    *pids.last().unwrap()
+}
+
+fn scrape(server: &Server) -> String {
+    server.get("/metrics").expect(200).text()
+}
+
+fn has(page: &str, line: &str) -> bool {
+    page.lines().any(|found| found == line)
+}
+
+#[track_caller]
+fn expect(server: &Server, lines: &[String]) {
+    expect_in(&scrape(server), lines);
+}
+
+#[track_caller]
+fn expect_in(page: &str, lines: &[String]) {
+    for line in lines {
+        assert!(has(page, line), "{line} in\n{page}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Waiting for the GIL: an application that keeps it shows, and one that does not shows nothing.
+
+use harness::{Exposition, Mpm, Request, Server, ours_only};
+
+/// How often the GIL was waited for at most so long.
+fn waits(page: &Exposition, le: &str) -> f64 {
+    page.at_most("wsgi_gil_wait_seconds", le, &[("app", "/m")])
+}
+
+fn server_after(path: &str, requests: u64) -> Exposition {
+    // One MPM will do: what is measured here does not pass through httpd.
+    let server = Server::builder(Mpm::Worker)
+        .one_child()
+        .metrics()
+        .app("/m", "measured.wsgi")
+        .start();
+    server.get(&format!("/m/{path}")).expect(200);
+    let mut connection = server.connect();
+    for number in 1..requests {
+        // Fewer than httpd serves on one connection.
+        if number % 50 == 0 {
+            connection = server.connect();
+        }
+        let request = Request::get("/m/ok").keep_alive();
+        connection.exchange(&request).unwrap().expect(200);
+    }
+    server.expect_count("wsgi_requests_total", &[], requests);
+    let page = server.metrics();
+    server.get("/m/rest").expect(200);
+    page
+}
+
+#[test]
+fn a_thread_that_spins() {
+    ours_only!("mod_wsgi does not count it");
+    let page = server_after("spin", 100);
+    let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
+    // The switch interval is 5 ms: who waits that long is asked for, and comes a little later.
+    let band = waits(&page, "0.009") - waits(&page, "0.004");
+    let bounds = [
+        "0.0001", "0.0005", "0.001", "0.004", "0.009", "0.014", "0.019", "0.05", "0.1",
+    ];
+    let counts: Vec<f64> = bounds.iter().map(|le| waits(&page, le)).collect();
+    assert!(band >= 0.5 * all, "{band} of {all}: {bounds:?} {counts:?}");
+    assert!(page.sum("wsgi_gil_wait_seconds_sum", &[("app", "/m")]) >= 0.004 * band);
+    eprintln!("spinning: {band} of {all} waits took 4 to 9 ms");
+}
+
+#[test]
+fn a_quiet_application() {
+    ours_only!("mod_wsgi does not count it");
+    let page = server_after("ok", 1000);
+    let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
+    let short = waits(&page, "0.0001");
+    assert!(all >= 1000.0);
+    assert!(short >= 0.99 * all, "{short} of {all}");
+    eprintln!("quiet: {short} of {all} waits took less than 0.1 ms");
+}

@@ -1,0 +1,123 @@
+//! An application writes all over the memory in which metrics are counted: httpd, the helper and wsgictl live on.
+
+use std::thread;
+
+use harness::{
+    Exposition, Request, Server, eventually, eventually_within, kill, mpm_tests, ours_only,
+};
+
+use super::status::is_well_formed;
+
+mpm_tests! {
+    fn scribbled_over(mpm) {
+        ours_only!("mod_wsgi has no such memory");
+        let server = Server::builder(mpm)
+            .pool(2, 3)
+            .metrics_listener()
+            .modules(&["status"])
+            .app("/m", "measured.wsgi")
+            .app("/scribble", "scribble.wsgi")
+            .conf("WSGISlowRequests 0.01\n<Location /server-status>\nSetHandler server-status\n</Location>")
+            .start();
+        // Whatever a child that reads what was written there says of it.
+        server.allow_log("");
+        server.get("/m/ok").expect(200);
+        let parent = server.pid();
+        for place in ["head", "all"] {
+            for what in ["markup", "noise", "ones", "numbers", "nothing"] {
+                let scribble = || drop(server.try_send(&Request::get(&format!("/scribble/{what}?{place}"))));
+                let context = format!("{what} {place}");
+                scribble();
+                readers_live(&server, &context);
+                // Children end and start with it, and it is scribbled over meanwhile, too.
+                thread::scope(|scope| {
+                    scope.spawn(|| (0..5).for_each(|_| scribble()));
+                    for child in server.children().into_iter().take(1) {
+                        kill(child);
+                    }
+                    for _ in 0..10 {
+                        let _ = server.try_send(&Request::get("/m/slow"));
+                    }
+                });
+                scribble();
+                harness::graceful(parent);
+                readers_live(&server, &context);
+                requests_go_on(&server, &context);
+                assert!(harness::is_alive(parent), "{context}");
+            }
+        }
+        server.graceful_restart();
+        requests_go_on(&server, "the end");
+        // Not one child crashed, either: only those were killed that we killed.
+        assert_eq!(server.count_log("exit signal (Segmentation|Bus|Abort|Illegal|Floating)"), 0);
+        assert_eq!(server.count_log("panicked|panic"), 0);
+    }
+}
+
+/// New requests are answered. A child that we have killed may take a connection with it.
+fn requests_go_on(server: &Server, context: &str) {
+    for _ in 0..5 {
+        eventually(context, || {
+            let response = server.try_send(&Request::get("/m/ok")).ok()?;
+            (response.status() == 200).then_some(())
+        });
+    }
+}
+
+/// All who read the memory give a page that is one.
+fn readers_live(server: &Server, context: &str) {
+    let helper = |target: &str| {
+        let answer = eventually_within(std::time::Duration::from_secs(20), || {
+            server.ask_helper(&Request::get(target)).ok()
+        });
+        answer.unwrap_or_else(|| panic!("{context}: no answer to {target}"))
+    };
+    let child = |target: &str| {
+        eventually(context, || {
+            let response = server.try_send(&Request::get(target)).ok()?;
+            response.is_complete().then_some(response)
+        })
+    };
+    let before = server.helper();
+    for answer in [&helper as &dyn Fn(&str) -> _, &child] {
+        let text = answer("/metrics").expect(200).text();
+        if let Err(error) = Exposition::parse(&text) {
+            panic!("{context}: {error}");
+        }
+        let page = answer("/wsgi-status").expect(200).text();
+        is_well_formed(&page);
+        is_clean(&page, context);
+        answer("/wsgi-status?format=json").expect(200).json();
+    }
+    if before.is_some() {
+        assert_eq!(server.helper(), before, "{context}: the helper died");
+    }
+    is_clean(&child("/server-status").expect(200).text(), context);
+    child("/server-status?auto").expect(200);
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["metrics"],
+        &["metrics", "--openmetrics"],
+    ] {
+        let output = server.wsgictl(arguments);
+        // It may find that this is no segment; it may not crash, and what it prints is clean.
+        assert!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "{context}: {output:?}"
+        );
+        let text =
+            String::from_utf8([output.stdout, output.stderr].concat()).expect("it prints UTF-8");
+        let control = text.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(control, None, "{context}: {text:?}");
+    }
+}
+
+fn is_clean(page: &str, context: &str) {
+    assert!(
+        !page.to_ascii_lowercase().contains("<script"),
+        "{context}: {page}"
+    );
+    let control = page.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(control, None, "{context}: {page:?}");
+}

@@ -1,0 +1,289 @@
+//! `WSGIMetricsListen`: the process that answers when nobody else does.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{
+    Connection, Exposition, Mpm, Request, Server, eventually, kill, mpm_tests, ours_only,
+};
+
+mpm_tests! {
+    fn all_workers_blocked(mpm) {
+        ours_only!("mod_wsgi has no such process");
+        let server = start(mpm);
+        server.get("/m/ok").expect(200);
+        let inside: Vec<Connection> = (0..WORKERS).map(|_| {
+            let mut connection = server.connect();
+            connection.send(Request::get("/m/block").to_bytes());
+            connection
+        }).collect();
+        let labels = [("app", "/m")];
+        eventually("all workers are in the application", || {
+            let page = server.scrape();
+            let limit = page.sum("wsgi_mpm_workers_limit", &[]);
+            assert_eq!(limit, WORKERS as f64);
+            (page.sum("wsgi_requests_in_flight", &labels) == limit).then_some(())
+        });
+        let first = server.scrape().sum("wsgi_oldest_request_age_seconds", &labels);
+        report("all workers blocked", mpm, times(&server));
+        let later = server.scrape();
+        assert!(later.sum("wsgi_oldest_request_age_seconds", &labels) > first);
+        assert_eq!(later.sum("wsgi_requests_in_flight", &labels), WORKERS as f64);
+        let status = server.ask_helper(&Request::get("/wsgi-status?format=json")).unwrap().expect(200).json();
+        assert_eq!(status["running_count"], WORKERS);
+        assert_ne!(status["health"]["level"], "ok", "{}", status["health"]);
+        let page = server.ask_helper(&Request::get("/wsgi-status")).unwrap().expect(200).text();
+        assert!(page.contains("/m/block"), "{page}");
+        server.write("gate", "open");
+        for mut connection in inside {
+            assert_eq!(connection.read_response("GET").unwrap().status(), 200);
+        }
+        server.expect_count("wsgi_requests_total", &labels, WORKERS as u64 + 1);
+    }
+
+    fn a_gil_that_nobody_gets(mpm) {
+        ours_only!("mod_wsgi has no such process");
+        let server = Server::builder(mpm).one_child().metrics_listener().app("/m", "measured.wsgi").start();
+        server.get("/m/ok").expect(200);
+        let mut holder = server.connect();
+        holder.send(Request::get("/m/hold?3000").to_bytes());
+        // It has the GIL once the others cannot get it.
+        eventually("the GIL is kept", || {
+            let page = server.scrape();
+            (page.sum("wsgi_oldest_request_age_seconds", &[]) > 0.2).then_some(())
+        });
+        let mut others: Vec<Connection> = Vec::new();
+        if mpm.threaded() {
+            for _ in 0..3 {
+                let mut connection = server.connect();
+                connection.send(Request::get("/m/ok").to_bytes());
+                others.push(connection);
+            }
+            eventually("the others wait", || {
+                let status = server.ask_helper(&Request::get("/wsgi-status?format=json")).unwrap().json();
+                let running = status["running"].as_array().unwrap();
+                let waiting = running.iter().filter(|request| request["phase"] == "waiting for the GIL").count();
+                (waiting == 3).then_some(())
+            });
+        }
+        report("GIL kept by C code", mpm, times(&server));
+        for mut connection in others.into_iter().chain([holder]) {
+            assert_eq!(connection.read_response("GET").unwrap().status(), 200);
+        }
+        if mpm.threaded() {
+            let page = server.metrics();
+            let long = page.sum("wsgi_gil_wait_seconds_count", &[]) - page.at_most("wsgi_gil_wait_seconds", "0.25", &[]);
+            assert!(long >= 3.0, "{long}");
+        }
+    }
+
+    fn killed_and_restarted(mpm) {
+        ours_only!("mod_wsgi has no such process");
+        let server = start(mpm);
+        server.get("/m/ok").expect(200);
+        let before = server.helper().expect("there is a helper");
+        kill(before);
+        let after = eventually("another helper answers", || {
+            server.ask_helper(&Request::get("/metrics")).ok()?;
+            server.helper().filter(|pid| *pid != before)
+        });
+        assert_eq!(server.scrape().sum("wsgi_requests_total", &[]), 1.0);
+        // It is no child of the MPM, and does not count as one.
+        let page = server.scrape();
+        assert_eq!(page.sum("wsgi_children_exited_total", &[]), 0.0);
+        server.expect_log("the process \\d+ that answers for WSGIMetricsListen ended by signal 9");
+        kill(after);
+        eventually("one that died young is replaced, too", || {
+            server.helper().filter(|pid| *pid != after)
+        });
+        // Restarts keep the port: whoever asks meanwhile waits.
+        for _ in 0..3 {
+            let over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let asking = scope.spawn(|| {
+                    let mut pages = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        server.ask_helper(&Request::get("/metrics")).unwrap().expect(200);
+                        pages += 1;
+                    }
+                    pages
+                });
+                server.graceful_restart();
+                over.store(true, Ordering::Relaxed);
+                assert!(asking.join().unwrap() > 0);
+            });
+        }
+        assert_eq!(server.scrape().sum("wsgi_requests_total", &[]), 1.0);
+        let helper = server.helper().unwrap();
+        server.stop();
+        assert!(!harness::is_alive(helper));
+    }
+
+    fn unprivileged(mpm) {
+        ours_only!("mod_wsgi has no such process");
+        let server = start(mpm);
+        server.get("/m/ok").expect(200);
+        let status = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = |text: &str, name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        let (helper, child) = (status(server.helper().unwrap()), status(server.children()[0]));
+        for name in ["Uid:", "Gid:", "Groups:"] {
+            assert_eq!(line(&helper, name), line(&child, name));
+        }
+        assert_eq!(line(&helper, "Threads:"), "Threads:\t1");
+        assert!(!harness::maps(server.helper().unwrap()).contains("libpython"));
+        // Neither the server's socket nor its logs.
+        let open = std::fs::read_dir(format!("/proc/{}/fd", server.helper().unwrap())).unwrap().count();
+        assert!(open <= 6, "{open} open files");
+    }
+}
+
+#[test]
+fn hostile_clients() {
+    ours_only!("mod_wsgi has no such process");
+    let server = start(Mpm::Event);
+    server.get("/m/ok").expect(200);
+    let connect = || Connection::open(server.metrics_address()).unwrap();
+    let good = || {
+        let begin = Instant::now();
+        let response = server.ask_helper(&Request::get("/metrics")).unwrap();
+        Exposition::parse(&response.expect(200).text()).unwrap();
+        begin.elapsed()
+    };
+    // Half of its places are taken by clients that begin and do not go on.
+    let mut slow: Vec<Connection> = (0..8).map(|_| connect()).collect();
+    for (number, connection) in slow.iter_mut().enumerate() {
+        connection.send(&b"GET /metrics HTTP/1.1\r\nHost: x\r\n"[..number * 4]);
+    }
+    assert!(good() < Duration::from_secs(1));
+    for (sent, expected) in [
+        (b"nonsense\r\n\r\n".to_vec(), &[400][..]),
+        (b"\x00\xff\x16\x03\x01\r\n\r\n".to_vec(), &[400]),
+        (b"GET /metrics HTTP/9.9\r\n\r\n".to_vec(), &[400]),
+        (b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), &[404]),
+        (
+            b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+            &[404],
+        ),
+        (
+            b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello".to_vec(),
+            &[405],
+        ),
+        (
+            [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 20_000]].concat(),
+            &[431],
+        ),
+        (
+            [
+                b"GET /metrics HTTP/1.1\r\n".to_vec(),
+                b"X: y\r\n".repeat(100),
+                b"\r\n".to_vec(),
+            ]
+            .concat(),
+            &[431],
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\nHEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+            &[200, 200],
+        ),
+    ] {
+        let mut connection = connect();
+        // It may close before it has read everything.
+        let _ = connection.try_send(&sent);
+        for (number, status) in expected.iter().enumerate() {
+            let method = if number == 0 { "GET" } else { "HEAD" };
+            let response = connection.read_response(method).unwrap();
+            assert_eq!(
+                response.status(),
+                *status,
+                "{}",
+                String::from_utf8_lossy(&sent)
+            );
+        }
+        assert!(good() < Duration::from_secs(1));
+    }
+    // More than it has places: whoever comes then waits until the slow ones are sent away.
+    slow.extend((0..40).map(|_| connect()));
+    let waited = good();
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    drop(slow);
+    assert!(good() < Duration::from_secs(6));
+    // Who goes in the middle of a response harms nobody.
+    for _ in 0..20 {
+        let mut connection = connect();
+        connection.send(Request::get("/metrics").to_bytes());
+        connection.abort();
+    }
+    good();
+    assert!(server.helper().is_some());
+}
+
+#[test]
+fn a_unix_socket() {
+    ours_only!("mod_wsgi has no such process");
+    let server = Server::builder(Mpm::Worker)
+        .app("/m", "measured.wsgi")
+        .conf("WSGIMetricsListen unix:${ROOT}/metrics.sock")
+        .start();
+    server.get("/m/ok").expect(200);
+    let path = server.root().join("metrics.sock");
+    for restart in [false, true] {
+        if restart {
+            server.graceful_restart();
+        }
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        let page = Exposition::parse(body).unwrap();
+        assert_eq!(page.sum("wsgi_requests_total", &[("app", "/m")]), 1.0);
+    }
+    let metadata = std::fs::metadata(&path).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
+    server.stop();
+}
+
+fn start(mpm: Mpm) -> Server {
+    Server::builder(mpm)
+        .pool(2, 3)
+        .metrics_listener()
+        .app("/m", "measured.wsgi")
+        .conf("SetEnv test.gate ${ROOT}/gate")
+        .start()
+}
+
+/// Of the pools of these tests.
+const WORKERS: usize = 6;
+
+/// How long each of several scrapes takes, shortest first.
+fn times(server: &Server) -> Vec<Duration> {
+    let mut times: Vec<Duration> = (0..11)
+        .map(|_| {
+            let begin = Instant::now();
+            server.scrape();
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+/// What is asked for is 100 ms. On a machine that does other things, too, the test asks for a second.
+fn report(what: &str, mpm: Mpm, times: Vec<Duration>) {
+    let median = times[times.len() / 2];
+    eprintln!(
+        "{what}, {mpm}: a scrape takes {median:?}, {:?} at most",
+        times[times.len() - 1]
+    );
+    assert!(median < Duration::from_secs(1), "{times:?}");
+}
