@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(200);
 /// How often a thread that waits for the next request looks whether somebody else needs its place.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long requests that are being answered may take when the helper is to end. Below what the parent waits.
+/// How long open connections may take when the helper is to end. Below what the parent waits.
 const LAST: Duration = Duration::from_millis(900);
 
 /// Connections that are open.
@@ -238,7 +238,7 @@ fn left(until: Instant) -> io::Result<Duration> {
 fn converse(mut stream: Stream, segment: Segment, ending: &OwnedFd) {
     let mut input = Vec::new();
     for number in 1..=REQUESTS {
-        if input.is_empty() && !comes(&stream, ending) {
+        if number > 1 && input.is_empty() && !comes(&stream, ending) {
             return;
         }
         let until = Instant::now() + PATIENCE;
@@ -271,7 +271,7 @@ fn linger(stream: &mut Stream) {
     while matches!(stream.read(&mut ignored, until), Ok(1..)) {}
 }
 
-/// Waits for a request; not if the helper is to end, or if somebody else needs the place.
+/// Waits for another request; not if the helper is to end, or if somebody else needs the place.
 fn comes(stream: &Stream, ending: &OwnedFd) -> bool {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
