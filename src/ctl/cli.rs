@@ -106,6 +106,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR", help_heading = "URLs")]
     pub(crate) document_root: Option<PathBuf>,
 
+    /// Show metrics to Prometheus at /metrics, and the state of the server to people at /wsgi-status; to this machine
+    /// only
+    #[arg(long, help_heading = "URLs")]
+    pub(crate) metrics: bool,
+
     /// Largest request body, in bytes; 0 for no limit [default: httpd's]
     #[arg(long, value_name = "BYTES", help_heading = "URLs")]
     pub(crate) limit_request_body: Option<u64>,

@@ -27,6 +27,8 @@ pub(crate) struct Conf {
     pub(crate) mount_point: String,
     pub(crate) statics: Vec<Static>,
     pub(crate) document_root: Option<String>,
+    /// Whether metrics and status have URLs.
+    pub(crate) metrics: bool,
     pub(crate) limit_request_body: Option<u64>,
     pub(crate) setenv: Vec<(String, String)>,
     /// `None` for no access log.
@@ -43,6 +45,11 @@ pub(crate) struct Static {
     pub(crate) is_file: bool,
 }
 
+/// Where the metrics are.
+pub(crate) const METRICS: &str = "/metrics";
+/// Where the status page is.
+pub(crate) const STATUS: &str = "/wsgi-status";
+
 impl Conf {
     /// The whole file; `preamble` lines come first, as comments.
     pub(crate) fn render(&self, preamble: &[String]) -> String {
@@ -55,6 +62,15 @@ impl Conf {
         self.access(&mut page);
         self.statics(&mut page);
         self.application(&mut page);
+        if self.metrics {
+            page.section("Metrics for Prometheus and a status page, for this machine only");
+            for (url, handler) in [(METRICS, "wsgi-metrics"), (STATUS, "wsgi-status")] {
+                page.line(&format!("<Location {}>", quoted(url)));
+                page.line(&format!("    SetHandler {handler}"));
+                page.line("    Require local");
+                page.line("</Location>");
+            }
+        }
         if !self.include.is_empty() {
             page.section("Further directives");
             for file in &self.include {

@@ -27,6 +27,7 @@ fn smallest() -> Conf {
         mount_point: "/".into(),
         statics: Vec::new(),
         document_root: None,
+        metrics: false,
         limit_request_body: None,
         setenv: Vec::new(),
         access_log: Some("/dev/stdout".into()),
@@ -117,6 +118,7 @@ fn everything_at_once() {
             },
         ],
         document_root: Some("/srv/100%".into()),
+        metrics: true,
         limit_request_body: Some(0),
         setenv: vec![("A".into(), "b c".into())],
         access_log: None,
@@ -207,6 +209,16 @@ WSGIScriptAlias "/shop" "/srv/my \"site\"/app.wsgi"
         Require all granted
     </Files>
 </Directory>
+
+# Metrics for Prometheus and a status page, for this machine only
+<Location "/metrics">
+    SetHandler wsgi-metrics
+    Require local
+</Location>
+<Location "/wsgi-status">
+    SetHandler wsgi-status
+    Require local
+</Location>
 
 # Further directives
 Include "/srv/more.conf"

@@ -133,6 +133,7 @@ impl Plan {
             mount_point: options::mount_point(&args.mount_point)?,
             statics,
             document_root,
+            metrics: args.metrics,
             limit_request_body: args.limit_request_body,
             setenv: args
                 .setenv
@@ -256,8 +257,17 @@ impl Plan {
                     self.root.join(segment::FILE).display()
                 ),
             ),
-            ("Stop", "Ctrl-C".to_owned()),
         ]);
+        if self.conf.metrics {
+            let at = conf::url(self.conf.listen, "/");
+            let at = at.trim_end_matches('/');
+            let (metrics, status) = (conf::METRICS, conf::STATUS);
+            rows.push((
+                "Metrics",
+                format!("{at}{metrics} for Prometheus, {at}{status} for people"),
+            ));
+        }
+        rows.push(("Stop", "Ctrl-C".to_owned()));
         say::summary(&format!("Serving {url}"), &rows);
     }
 
@@ -335,6 +345,9 @@ fn modules(args: &ServeArgs, httpd: &Httpd, wsgi: &Path) -> Outcome<Vec<(&'stati
     ];
     if !args.setenv.is_empty() {
         names.push("env");
+    }
+    if args.metrics {
+        names.push("authz_host");
     }
     if args.document_root.is_some() {
         names.push("rewrite");

@@ -9,6 +9,15 @@ use crate::{c_bytes, sys};
 /// Largest part of a file in one bucket. Bytes.
 const FILE_BUCKET: u64 = 1 << 30;
 
+/// What the input filters say of a client that is gone.
+const GONE: [sys::apr_status_t; 5] = [
+    sys::APR_EAGAIN as c_int,
+    sys::APR_ECONNRESET as c_int,
+    sys::APR_EPIPE as c_int,
+    sys::APR_EOF as c_int,
+    sys::APR_INCOMPLETE as c_int,
+];
+
 /// Why reading or writing stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamError {
@@ -153,8 +162,7 @@ impl<'r> Stream<'r> {
                 StreamError::TooLarge
             } else if status == sys::APR_TIMEUP as c_int {
                 StreamError::TimedOut
-            } else if status == sys::APR_EAGAIN as c_int || sys::wsgi_shim_aborted(self.rec()) != 0
-            {
+            } else if GONE.contains(&status) || sys::wsgi_shim_aborted(self.rec()) != 0 {
                 StreamError::Aborted
             } else {
                 StreamError::Other(reason(status))

@@ -10,7 +10,7 @@ use std::sync::atomic::{
 
 use crate::arena::{Owner, state};
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
-use crate::layout::{BLOCK_WORDS, PROCESS_WORDS};
+use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS};
 use crate::segment::Segment;
 use crate::text;
 
@@ -170,18 +170,32 @@ impl Segment {
             .fold(self.generation(), u64::min)
     }
 
-    /// Frees the entries of applications that nobody serves any more, after zeroing their cells, and those that a child
-    /// was writing when it was killed, as well as what it was writing of the applications' own metrics. For the parent,
-    /// after a child was reaped.
+    /// Frees what a child was writing when it was killed, entries of applications and of their own metrics; and where
+    /// room runs short, the entries of applications that nobody serves any more, after zeroing their cells. For the
+    /// parent, after a child was reaped.
+    ///
+    /// As long as there is room they stay, hidden: an application that comes back, as those without an alias do after
+    /// each restart, then goes on from its counts.
     pub fn reclaim_applications(&self, reaped: u32) {
         self.reclaim_series(reaped);
-        let oldest = self.oldest_generation();
-        for at in 1..self.geometry().applications {
+        let count = self.geometry().applications;
+        let mut free = 0;
+        for at in 1..count {
             let state = &self.application_cells(at)[STATE];
             let seen = state.load(Acquire);
             if seen == WRITING | u64::from(reaped) {
                 state.store(0, Release);
-            } else if seen & TAG == LIVE
+            }
+            free += usize::from(seen == 0 || seen == WRITING | u64::from(reaped));
+        }
+        if free >= count / 4 {
+            return;
+        }
+        let oldest = self.oldest_generation();
+        for at in 1..count {
+            let state = &self.application_cells(at)[STATE];
+            let seen = state.load(Acquire);
+            if seen & TAG == LIVE
                 && seen & !TAG < oldest
                 && state
                     .compare_exchange(seen, CLEARING, AcqRel, Relaxed)
@@ -202,6 +216,12 @@ impl Segment {
                 for cell in self.words(at, BLOCK_WORDS) {
                     cell.store(0, Relaxed);
                 }
+            }
+        }
+        for sample in 0..HISTORY {
+            let at = geometry.sample(sample) + 1 + HISTORY_WORDS * app;
+            for cell in self.words(at, HISTORY_WORDS) {
+                cell.store(0, Relaxed);
             }
         }
     }
