@@ -78,10 +78,31 @@ mpm_tests! {
         expect(&server, &[format!("client_requests_total{{path=\"/web\"}} {made}")]);
     }
 
+    fn of_prometheus_client_later(mpm) {
+        ours_only!("mod_wsgi has no metrics of applications");
+        let server = start(mpm, "client_later.wsgi");
+        server.allow_log("The metric 'wsgi_reserved' is not shown by the server: ");
+        for _ in 0..2 {
+            let own = server.get("/app").expect(200).text();
+            // What the server refuses stays the child's own.
+            assert!(own.lines().any(|line| line.starts_with("wsgi_reserved_total ")), "{own}");
+        }
+        assert!(server.count_log("The metric 'wsgi_reserved' is not shown") > 0);
+        expect(&server, &["client_requests_total{path=\"later\"} 2".to_owned()]);
+        assert!(!scrape(&server).contains("wsgi_reserved"));
+    }
+
     fn switched_off(mpm) {
         ours_only!("mod_wsgi has no metrics of applications");
-        let server = Server::builder(mpm).conf("WSGIMetrics Off").app("/app", "own_metrics.wsgi").start();
+        let server = Server::builder(mpm)
+            .python_home(venv())
+            .conf("WSGIMetrics Off")
+            .app("/app", "own_metrics.wsgi")
+            .app("/client", "client_metrics.wsgi")
+            .start();
         server.get("/app").expect(200);
+        server.get("/client").expect(200);
+        expect_in(&server.get("/client/own").expect(200).text(), &["client_loads_total 1.0".to_owned()]);
     }
 }
 
