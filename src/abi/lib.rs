@@ -449,6 +449,8 @@ pub struct StartConfig<'a> {
     pub optimize: c_int,
     /// Hash seed; negative for a random one, which is CPython's default.
     pub hash_seed: i64,
+    /// Keep the values of `prometheus_client` in the segment.
+    pub prometheus_client: bool,
     /// Keep compiled modules (`.pyc`).
     pub write_bytecode: bool,
     /// httpd runs as one process with a terminal (`-X`): the standard streams stay as they are.

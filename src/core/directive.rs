@@ -170,6 +170,7 @@ mod tests {
             // Ours.
             ("WSGIMetrics", Global, false),
             ("WSGIMetricsListen", Global, false),
+            ("WSGIPrometheusClient", Global, false),
         ];
         let table: Vec<_> = DIRECTIVES
             .iter()

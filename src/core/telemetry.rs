@@ -15,6 +15,8 @@ pub struct TelemetryConfig {
     pub listen: Option<MetricsListen>,
     /// `WSGISlowRequests`, nanoseconds; 0 for never.
     pub slow_requests: u64,
+    /// `WSGIPrometheusClient`
+    pub prometheus_client: bool,
 }
 
 /// `WSGIMetricsListen`: where to listen.

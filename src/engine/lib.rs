@@ -111,6 +111,7 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
         process: Process {
             python_eggs: optional(raw.python_eggs),
             single_process: raw.single_process,
+            prometheus_client: raw.prometheus_client,
             multithread: raw.multithread,
             multiprocess: raw.multiprocess,
             maximum_processes: raw.maximum_processes,

@@ -73,6 +73,7 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
         single_process: mpm::single_process(),
+        prometheus_client: process.prometheus_client,
         multithread: process.plan.multithread(),
         multiprocess: process.plan.multiprocess(),
         maximum_processes: process.plan.processes(),

@@ -18,6 +18,8 @@ use crate::config::{Server, used_directives};
 pub(crate) struct Process {
     pub(crate) python: PythonConfig,
     pub(crate) interpreter_options: Vec<InterpreterOptions>,
+    /// `WSGIPrometheusClient`
+    pub(crate) prometheus_client: bool,
     /// What each child loads when it starts.
     pub(crate) preloads: Vec<ImportScript>,
     pub(crate) plan: MpmPlan,
@@ -75,6 +77,7 @@ pub(crate) fn prepare(servers: &[&Server]) {
     let process = Process {
         python: main.config.python.clone(),
         interpreter_options: main.config.interpreter_options.clone(),
+        prometheus_client: main.config.telemetry.prometheus_client,
         preloads: config::preloads(servers.iter().map(|server| &server.config)),
         plan: MpmPlan::new(Mpm::from_name(&name), count(processes), count(threads)),
     };

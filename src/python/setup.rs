@@ -17,6 +17,8 @@ use crate::types::{self, State};
 pub struct Process {
     /// `PYTHON_EGG_CACHE`.
     pub python_eggs: Option<Vec<u8>>,
+    /// See [`wsgi_abi::StartConfig::prometheus_client`].
+    pub prometheus_client: bool,
     /// See [`wsgi_abi::StartConfig::single_process`].
     pub single_process: bool,
     /// `wsgi.multithread`.
@@ -134,6 +136,8 @@ fn options<'i>(
     options.set_item(c"restrict_stdout", &py.bool(group.restrict_stdout))?;
     options.set_item(c"restrict_signal", &py.bool(group.restrict_signal))?;
     options.set_item(c"single_process", &py.bool(process.single_process))?;
+    let bridged = process.prometheus_client && telemetry::segment().is_some();
+    options.set_item(c"prometheus_client", &py.bool(bridged))?;
     let eggs = match &process.python_eggs {
         Some(dir) => py.fs_path(dir)?,
         None => py.none(),

@@ -63,6 +63,15 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
         ..ON_OFF
     },
+    Directive {
+        name: "WSGIPrometheusClient",
+        help: "On: the metrics of applications that use the package prometheus_client are added up over all children.",
+        parse: |args, target| {
+            target.server()?.telemetry.prometheus_client = on_off(args)?;
+            Ok(())
+        },
+        ..ON_OFF
+    },
 ];
 
 fn slow_requests(args: &str, target: &mut Target<'_>) -> Result<(), String> {

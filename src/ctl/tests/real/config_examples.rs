@@ -10,7 +10,7 @@ use crate::stage::{Stage, apxs, workspace};
 use crate::subject::{Subject, free_port};
 
 /// File, and path with a part of the body to find there.
-const EXAMPLES: [(&str, &[(&str, &str)]); 7] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
     ("event.conf", &[("/", "Hello from the group ''")]),
     ("worker.conf", &[("/", "Hello from the group ''")]),
     ("prefork.conf", &[("/", "Hello from the group ''")]),
@@ -29,6 +29,17 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 7] = [
             ("/", "Hello"),
             ("/static/style.css", "color"),
             ("/robots.txt", "User-agent"),
+        ],
+    ),
+    (
+        "metrics.conf",
+        &[
+            ("/", "Hello from the group ''"),
+            (
+                "/metrics",
+                "wsgi_requests_total{app=\"/\",method=\"GET\",code=\"2xx\"} 1",
+            ),
+            ("/wsgi-status", "WSGI status"),
         ],
     ),
     ("from-mod_wsgi.conf", &[("/", "Hello from the group ''")]),
@@ -95,6 +106,10 @@ fn httpd(file: &str, stage: &Stage, site: &Path, port: u16) -> Command {
         ("SITE", site.display().to_string()),
         ("RUN", stage.path().display().to_string()),
         ("LISTEN", format!("127.0.0.1:{port}")),
+        (
+            "METRICS_LISTEN",
+            format!("unix:{}", stage.path().join("metrics.sock").display()),
+        ),
         ("SERVER_USER", user.to_owned()),
         (
             "SERVER_GROUP",
