@@ -199,16 +199,6 @@ def _set_up(options, stdout_log, stderr_log, log):
     _find_package()
     _make_apache_module(options)
     if options["prometheus_client"]:
-        _bridge(log)
-
-
-def _bridge(log):
-    """As WSGIPrometheusClient says; applications without the package have nothing to bridge."""
-    import importlib.util
-
-    if importlib.util.find_spec("prometheus_client") is None:
-        log("WSGIPrometheusClient: there is no package prometheus_client in this interpreter's path.")
-    else:
         bridge_prometheus_client()
 
 
