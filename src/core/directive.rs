@@ -170,6 +170,7 @@ mod tests {
             // Ours.
             ("WSGIMetrics", Global, false),
             ("WSGIMetricsListen", Global, false),
+            ("WSGIMetricsSeries", Global, false),
             ("WSGIPrometheusClient", Global, false),
         ];
         let table: Vec<_> = DIRECTIVES
@@ -423,6 +424,10 @@ mod tests {
                 "'9117' is neither address:port, as 127.0.0.1:9117 or [::1]:9117, nor unix:/path",
             ),
             ("WSGIMetricsListen 127.0.0.1:0", "'127.0.0.1:0' has no port"),
+            (
+                "WSGIMetricsSeries 63",
+                "'63' is not an integer from 64 to 65536",
+            ),
             ("WSGIMetrics maybe", "'maybe' is neither On nor Off"),
             ("WSGITelemetryService /s", "'/s' does not begin with unix:/"),
             (

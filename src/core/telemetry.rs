@@ -17,6 +17,13 @@ pub struct TelemetryConfig {
     pub slow_requests: u64,
     /// `WSGIPrometheusClient`
     pub prometheus_client: bool,
+    /// `WSGIMetricsSeries`
+    pub series: Option<usize>,
+}
+
+impl TelemetryConfig {
+    /// How many series the applications' own metrics may have where `WSGIMetricsSeries` does not say.
+    pub const SERIES: usize = 1024;
 }
 
 /// `WSGIMetricsListen`: where to listen.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
+use wsgi_core::telemetry::TelemetryConfig;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 use wsgi_httpd::retained::Retained;
@@ -24,9 +25,6 @@ use crate::{listen, segment};
 
 /// Name of the segment's file in `DefaultRuntimeDir`.
 const FILE: &str = "mod_wsgi_rs.segment";
-
-/// Series of the applications' own metrics.
-const SERIES: usize = 1024;
 
 /// What is retained over restarts beside the address of the segment.
 mod kept {
@@ -52,8 +50,9 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     let retained = Retained::get();
     let plan = Plan::new(servers);
     let limits = Limits::of_mpm();
+    let series = config.series.unwrap_or(TelemetryConfig::SERIES);
     let known = known(retained);
-    let segment = match known.map_or_else(|| make(retained, &limits, plan.len()), Ok) {
+    let segment = match known.map_or_else(|| make(retained, &limits, plan.len(), series), Ok) {
         Ok(segment) => segment,
         Err(error) => {
             let line = format!("mod_wsgi_rs: nothing is measured: the segment: {error}");
@@ -63,6 +62,13 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
             return;
         }
     };
+    let room = segment.geometry().series;
+    if room != series {
+        let line = format!(
+            "WSGIMetricsSeries {series}: it stays {room} until httpd is stopped and started"
+        );
+        log::server(Level::WARNING, line.as_bytes());
+    }
     let generation = retained.number(kept::GENERATION);
     retained.set_number(kept::GENERATION, generation + 1);
     segment.begin_generation(generation);
@@ -89,12 +95,17 @@ fn known(retained: Retained) -> Option<Segment> {
     Segment::known(cells, geometry).ok()
 }
 
-fn make(retained: Retained, limits: &Limits, applications: usize) -> io::Result<Segment> {
+fn make(
+    retained: Retained,
+    limits: &Limits,
+    applications: usize,
+    series: usize,
+) -> io::Result<Segment> {
     if retained.cells().is_some() {
         let line = "mod_wsgi_rs: another release of the module was loaded: its counters start anew";
         log::server(Level::WARNING, line.as_bytes());
     }
-    let geometry = Geometry::new(limits.workers, limits.children, applications, SERIES);
+    let geometry = Geometry::new(limits.workers, limits.children, applications, series);
     let size = format!(
         "{} KiB, {} arenas, {} applications",
         geometry.bytes() / 1024,

@@ -64,6 +64,14 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         ..ON_OFF
     },
     Directive {
+        name: "WSGIMetricsSeries",
+        syntax: "number",
+        default: "1024",
+        help: "Sets how many series the applications' own metrics may have, from 64 to 65536; read when httpd starts.",
+        parse: metrics_series,
+        ..ON_OFF
+    },
+    Directive {
         name: "WSGIPrometheusClient",
         help: "On: the metrics of applications that use the package prometheus_client are added up over all children.",
         parse: |args, target| {
@@ -78,6 +86,17 @@ fn slow_requests(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let seconds = seconds(args, "a non-negative number", |number| number >= 0.0)?;
     // Seconds beyond the range of an integer are longer than any request.
     target.server()?.telemetry.slow_requests = (seconds * 1e9) as u64;
+    Ok(())
+}
+
+fn metrics_series(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let word = one(args)?;
+    let number = word
+        .parse()
+        .ok()
+        .filter(|number| (64..=65_536).contains(number));
+    let number = number.ok_or_else(|| format!("'{word}' is not an integer from 64 to 65536"))?;
+    target.server()?.telemetry.series = Some(number);
     Ok(())
 }
 
