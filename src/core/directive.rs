@@ -226,6 +226,7 @@ mod tests {
                 "Off|On|Auto" => "Auto",
                 "seconds" => "1",
                 "random|number" => "random",
+                "number" => "64",
                 "address|network ..." => "::1",
                 "default|flock|fcntl|sysvsem|posixsem|pthread" => "flock",
                 "address:port|unix:/path" => "127.0.0.1:9117",
