@@ -107,6 +107,8 @@ impl Sampler {
         {
             return;
         }
+        #[cfg(feature = "faults")]
+        crate::faults::monitored(segment);
         let sums = segment.sums();
         let ever = segment.get(header::SAMPLES);
         let slot = *self

@@ -8,6 +8,8 @@ pub mod catalogue;
 pub mod clock;
 mod events;
 mod exposition;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod history;
 mod layout;
 pub mod map;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 
 use crate::applications::App;
@@ -173,7 +174,7 @@ impl Arena {
         let cells = self.running_cells();
         let sequence = cells[SEQUENCE].load(Relaxed);
         cells[SEQUENCE].store(sequence | 1, Relaxed);
-        std::sync::atomic::fence(Release);
+        fence(Release);
         write(cells);
         cells[SEQUENCE].store((sequence | 1).wrapping_add(1), Release);
     }
@@ -189,21 +190,26 @@ impl Segment {
     /// The request that the owner of arena `at` runs.
     pub(crate) fn running(&self, at: usize) -> Option<Running> {
         let entry = self.entry_cells(at);
+        let cells = self.words(self.geometry().running(at), RUNNING_WORDS);
+        let read = || {
+            let since = entry[state::RUNNING_SINCE].load(Acquire);
+            (since, entry[state::RUNNING].load(Relaxed))
+        };
+        // All of it between two looks at the sequence, so that the text is that of the request.
+        let whole = (0..3).find_map(|_| {
+            let before = cells[SEQUENCE].load(Acquire);
+            let request = read();
+            let texts = (text::get(&cells[URL]), text::get(&cells[GROUP]));
+            fence(Acquire);
+            let whole = before.is_multiple_of(2) && cells[SEQUENCE].load(Relaxed) == before;
+            whole.then_some((request, texts))
+        });
+        let ((since, running), (url, group)) =
+            whole.unwrap_or_else(|| (read(), Default::default()));
         let owner = entry[state::OWNER].load(Acquire);
-        let since = entry[state::RUNNING_SINCE].load(Acquire);
         if owner == 0 || since == 0 {
             return None;
         }
-        let running = entry[state::RUNNING].load(Relaxed);
-        let cells = self.words(self.geometry().running(at), RUNNING_WORDS);
-        let texts = (0..3).find_map(|_| {
-            let before = cells[SEQUENCE].load(Acquire);
-            let texts = (text::get(&cells[URL]), text::get(&cells[GROUP]));
-            std::sync::atomic::fence(Acquire);
-            let whole = before.is_multiple_of(2) && cells[SEQUENCE].load(Relaxed) == before;
-            whole.then_some(texts)
-        });
-        let (url, group) = texts.unwrap_or_default();
         Some(Running {
             pid: Owner::pid_of(owner),
             thread: Owner::thread_of(owner),

@@ -239,6 +239,10 @@ impl Segment {
     /// Takes a free arena for `owner`, in the name of `thread` (0 for the process itself). `None` where all are taken;
     /// that is counted.
     pub fn claim(&self, owner: Owner, thread: u32, role: Role) -> Option<u32> {
+        #[cfg(feature = "faults")]
+        if let Some(crowded) = crate::faults::crowded(role) {
+            return Some(crowded);
+        }
         let word = owner.word(thread);
         let count = self.geometry.arenas - 1;
         // Far apart, so that threads that start at the same time seldom look at the same entries.
@@ -267,6 +271,8 @@ impl Segment {
         entry[state::STARTED].store(clock::unix(), Relaxed);
         entry[state::RUNNING_SINCE].store(0, Relaxed);
         entry[state::ROLE].store(role as u64, Release);
+        #[cfg(feature = "faults")]
+        crate::faults::taken(self, at);
         true
     }
 

@@ -104,6 +104,8 @@ pub fn set_role(role: Role) {
         && writer.process.index() != 0
     {
         writer.process.set_role(role);
+        #[cfg(feature = "faults")]
+        crate::faults::role_set(&writer.segment, writer.owner, role);
     }
 }
 

@@ -1,0 +1,94 @@
+//! Rules of the segment, broken on purpose: so that tests can show that they would notice. Only with the feature
+//! `faults`, which no server is built with; the environment variable `WSGI_FAULT` says which rule, and is read once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use crate::arena::{Owner, Role, state};
+use crate::segment::Segment;
+
+/// A rule that is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `zeroed`: whoever takes an arena begins at zero.
+    Zeroed,
+    /// `crowded`: all threads of all children write to the same arena as if it were their own.
+    Crowded,
+    /// `freed-by-child`: a child frees its arenas itself when it begins to end.
+    FreedByChild,
+    /// `freed-early`: the parent frees the arenas of a child before the child has ended.
+    FreedEarly,
+}
+
+impl Fault {
+    /// All of them, with their names.
+    pub const ALL: [(&str, Fault); 4] = [
+        ("zeroed", Fault::Zeroed),
+        ("crowded", Fault::Crowded),
+        ("freed-by-child", Fault::FreedByChild),
+        ("freed-early", Fault::FreedEarly),
+    ];
+}
+
+/// The environment variable.
+pub const VARIABLE: &str = "WSGI_FAULT";
+
+/// Whether this rule is the broken one.
+///
+/// # Panics
+/// The variable names no fault: a test that breaks nothing would prove nothing.
+pub fn is(fault: Fault) -> bool {
+    static CHOSEN: OnceLock<Option<Fault>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        let name = std::env::var(VARIABLE).ok()?;
+        let found = Fault::ALL.iter().find(|(known, _)| *known == name);
+        assert!(found.is_some(), "{VARIABLE}={name} is no fault");
+        found.map(|(_, fault)| *fault)
+    });
+    *chosen == Some(fault)
+}
+
+/// The arena that everybody gets.
+pub(crate) fn crowded(role: Role) -> Option<u32> {
+    (role == Role::Thread && is(Fault::Crowded)).then_some(1)
+}
+
+/// An arena was taken.
+pub(crate) fn taken(segment: &Segment, at: usize) {
+    if is(Fault::Zeroed) {
+        let geometry = segment.geometry();
+        for cell in segment.words(geometry.arena(at), geometry.arena_words()) {
+            cell.store(0, Relaxed);
+        }
+    }
+}
+
+/// This process is something else now.
+pub(crate) fn role_set(segment: &Segment, owner: Owner, role: Role) {
+    if role == Role::Draining && is(Fault::FreedByChild) {
+        segment.free_arenas_of(owner.pid);
+    }
+}
+
+/// A child is about to be killed or reaped. For the parent.
+pub fn before_reaping(segment: &Segment, pid: u32) {
+    if is(Fault::FreedEarly) {
+        segment.free_arenas_of(pid);
+        // As long as the kernel may take to tell.
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The parent looks after its children, as it does every few seconds: here it takes all of them for dead.
+pub(crate) fn monitored(segment: &Segment) {
+    if is(Fault::FreedEarly) {
+        for at in 1..segment.geometry().arenas {
+            let owner = segment.entry_cells(at)[state::OWNER].load(Acquire);
+            if owner != 0 {
+                segment.free_arenas_of(Owner::pid_of(owner));
+            }
+        }
+    }
+}

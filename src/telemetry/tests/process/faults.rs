@@ -1,0 +1,25 @@
+//! Each broken rule must be noticed by the same test, where threads have to share: there arenas change hands most.
+
+use std::process::Command;
+
+use wsgi_telemetry::faults::{Fault, VARIABLE};
+
+use crate::WRONG;
+
+#[test]
+fn every_fault_is_noticed() {
+    for (name, _) in Fault::ALL {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "counts_stay_exact_when_threads_have_to_share"])
+            .env(VARIABLE, name)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        println!("{name}: {said}");
+        assert!(
+            !output.status.success() && said.contains(WRONG),
+            "{name} was not noticed: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
