@@ -490,7 +490,14 @@ impl Connection {
     /// Reads once; false at the end. A reset counts as an end: the server closes so on unread input.
     fn more(&mut self) -> Result<bool, ClientError> {
         let mut block = [0; 64 * 1024];
-        match self.stream.read(&mut block) {
+        let read = loop {
+            match self.stream.read(&mut block) {
+                // A process that was stopped and goes on is told so by this.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(0) => Ok(false),
             Ok(count) => {
                 self.buffer.extend_from_slice(&block[..count]);

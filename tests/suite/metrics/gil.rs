@@ -1,5 +1,7 @@
 //! Waiting for the GIL: an application that keeps it shows, and one that does not shows nothing.
 
+use std::time::Duration;
+
 use harness::{Exposition, Mpm, Request, Server, ours_only};
 
 /// How often the GIL was waited for at most so long.
@@ -7,7 +9,8 @@ fn waits(page: &Exposition, le: &str) -> f64 {
     page.at_most("wsgi_gil_wait_seconds", le, &[("app", "/m")])
 }
 
-fn server_after(path: &str, requests: u64) -> Exposition {
+/// Asks for `path`, and then so many times for something small, with a pause in between; the page after that.
+fn server_after(path: &str, requests: u64, pause: Duration) -> Exposition {
     // One MPM will do: what is measured here does not pass through httpd.
     let server = Server::builder(Mpm::Worker)
         .one_child()
@@ -21,6 +24,8 @@ fn server_after(path: &str, requests: u64) -> Exposition {
         if number % 50 == 0 {
             connection = server.connect();
         }
+        // Whoever keeps the GIL gets it back meanwhile.
+        std::thread::sleep(pause);
         let request = Request::get("/m/ok").keep_alive();
         connection.exchange(&request).unwrap().expect(200);
     }
@@ -33,7 +38,7 @@ fn server_after(path: &str, requests: u64) -> Exposition {
 #[test]
 fn a_thread_that_spins() {
     ours_only!("mod_wsgi does not count it");
-    let page = server_after("spin", 100);
+    let page = server_after("spin", 150, Duration::from_millis(3));
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
     // The switch interval is 5 ms: who waits that long is asked for, and comes a little later.
     let band = waits(&page, "0.009") - waits(&page, "0.004");
@@ -49,7 +54,7 @@ fn a_thread_that_spins() {
 #[test]
 fn a_quiet_application() {
     ours_only!("mod_wsgi does not count it");
-    let page = server_after("ok", 1000);
+    let page = server_after("ok", 1000, Duration::ZERO);
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
     let short = waits(&page, "0.0001");
     assert!(all >= 1000.0);

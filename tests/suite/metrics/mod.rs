@@ -10,6 +10,8 @@ mod hostile;
 mod kills;
 /// The process that answers when nobody else does.
 mod listener;
+/// Clients with a count of their own.
+mod load;
 /// Each family against known traffic.
 mod numbers;
 /// HTTP/2, forks, threads, one process, too many children.

@@ -127,20 +127,20 @@ mpm_tests! {
         inside.send(Request::get("/m/block/%1b%5b31mred").to_bytes());
         server.expect_count("wsgi_requests_in_flight", &[], 1);
         server.expect_count("wsgi_requests_total", &[], 3);
-        let text = run(&server, &["metrics"]);
+        let text = said_by(&server, &["metrics"]);
         promtool_is_silent(&text);
         let page = Exposition::parse(&text).unwrap();
         assert_eq!(page.sum("wsgi_requests_total", &[("app", "/m")]), 3.0);
         // httpd's scoreboard is in it as some child has last seen it.
         assert_eq!(page.types, server.metrics().types);
-        assert!(run(&server, &["metrics", "--openmetrics"]).ends_with("# EOF\n"));
-        let status: Value = serde_json::from_str(&run(&server, &["status", "--json"])).unwrap();
+        assert!(said_by(&server, &["metrics", "--openmetrics"]).ends_with("# EOF\n"));
+        let status: Value = serde_json::from_str(&said_by(&server, &["status", "--json"])).unwrap();
         assert_eq!(status["totals"]["requests"]["requests"], 3);
         assert_eq!(status["running_count"], 1);
-        let text = run(&server, &["status"]);
+        let text = said_by(&server, &["status"]);
         assert!(text.contains("/m/block"), "{text}");
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
-        let top = run(&server, &["top", "--count", "2", "--interval", "0.1", "--json"]);
+        let top = said_by(&server, &["top", "--count", "2", "--interval", "0.1", "--json"]);
         assert_eq!(top.lines().count(), 2, "{top}");
         for line in top.lines() {
             serde_json::from_str::<Value>(line).unwrap();
@@ -195,7 +195,7 @@ fn start(mpm: Mpm) -> Server {
 }
 
 #[track_caller]
-fn run(server: &Server, arguments: &[&str]) -> String {
+fn said_by(server: &Server, arguments: &[&str]) -> String {
     let output = server.wsgictl(arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
