@@ -20,7 +20,7 @@ pub(crate) struct Metrics {
 /// Scrapes of one size of segment.
 #[derive(Serialize)]
 pub(crate) struct Scrape {
-    pub(crate) arenas: usize,
+    pub(crate) children: u32,
     pub(crate) whole_ms: Vec<f64>,
     pub(crate) reading_ms: Vec<f64>,
     pub(crate) bytes: usize,
@@ -32,7 +32,7 @@ const APPLICATIONS: u16 = 10;
 const REQUESTS: u64 = 200_000;
 
 pub(crate) fn measure(rounds: usize) -> Result<Metrics> {
-    let segment = segment(2)?;
+    let segment = segment(1)?;
     let own = segment.arena_of(1);
     let shared = segment.spill();
     let mut recording = vec![
@@ -49,7 +49,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Metrics> {
         recording[2].1.push(per_request(|at| record(shared, at)));
     }
     let sizes = [16, 64, 400];
-    let scrapes = sizes.map(|arenas| scrape(arenas, rounds));
+    let scrapes = sizes.map(|children| scrape(children, rounds));
     Ok(Metrics {
         recording,
         scrapes: scrapes.into_iter().collect::<Result<_>>()?,
@@ -83,10 +83,11 @@ fn record(arena: Arena, at: u64) {
     arena.end(before);
 }
 
-/// A segment in which every arena but the spill arena belongs to this process.
-fn segment(arenas: usize) -> Result<Segment> {
+/// The segment of so many prefork children, each with an arena for itself and one for its thread. All of them are this
+/// process.
+fn segment(children: u32) -> Result<Segment> {
     let geometry = Geometry {
-        arenas,
+        arenas: 1 + 2 * children as usize,
         applications: usize::from(APPLICATIONS) + 1,
         series: 64,
     };
@@ -99,28 +100,25 @@ fn segment(arenas: usize) -> Result<Segment> {
     for app in 1..=APPLICATIONS {
         segment.application_named(&format!("/app{app}"), ["", "", ""], owner);
     }
-    for thread in 1..arenas {
-        let role = if thread % 25 == 1 {
-            Role::Ready
-        } else {
-            Role::Thread
-        };
-        segment
-            .claim(owner, u32::try_from(thread)?, role)
-            .context("an arena is free")?;
+    for child in 0..children {
+        for (thread, role) in [(2 * child, Role::Ready), (2 * child + 1, Role::Thread)] {
+            segment
+                .claim(owner, thread, role)
+                .context("an arena is free")?;
+        }
     }
     Ok(segment)
 }
 
-fn scrape(arenas: usize, rounds: usize) -> Result<Scrape> {
-    let segment = segment(arenas + 1)?;
-    for arena in 1..=arenas {
+fn scrape(children: u32, rounds: usize) -> Result<Scrape> {
+    let segment = segment(children)?;
+    for arena in 1..=2 * children {
         for at in 0..200 {
-            record(segment.arena_of(u32::try_from(arena)?), at * 7_919);
+            record(segment.arena_of(arena), at * 7_919);
         }
     }
     let mut scrape = Scrape {
-        arenas,
+        children,
         whole_ms: Vec::new(),
         reading_ms: Vec::new(),
         bytes: 0,

@@ -282,9 +282,9 @@ pub(crate) fn metrics(measured: &Metrics) {
     }
     println!("{table}");
     println!(
-        "A scrape: reading all arenas and writing the text, every arena touched by 10 applications"
+        "A scrape of prefork children: reading the two arenas and the memory of each, and writing the text; 10 applications"
     );
-    let mut table = Table::new(&["arenas", "ms", "min – max", "reading ms", "text kB"]);
+    let mut table = Table::new(&["children", "ms", "min – max", "reading ms", "text kB"]);
     for scrape in &measured.scrapes {
         let (Some(whole), Some(reading)) = (
             Spread::of(scrape.whole_ms.iter().copied()),
@@ -293,7 +293,7 @@ pub(crate) fn metrics(measured: &Metrics) {
             continue;
         };
         table.row(vec![
-            scrape.arenas.to_string(),
+            scrape.children.to_string(),
             format!("{:.2}", whole.median),
             format!("{:.2} – {:.2}", whole.least, whole.most),
             format!("{:.2}", reading.median),

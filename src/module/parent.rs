@@ -316,6 +316,7 @@ pub(crate) fn monitor() {
     let Some(segment) = segment::current() else {
         return;
     };
+    segment.measure_resident();
     note_scoreboard(segment);
     let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
     sampler.get_or_insert_with(Sampler::new).sample(&segment);

@@ -68,6 +68,8 @@ pub(crate) mod header {
     pub(crate) const SAMPLES: usize = 14;
     /// One more than the number of the last series that was ever used.
     pub(crate) const SERIES_USED: usize = 15;
+    /// Bytes of the segment that are in memory, as last measured; 0 for unknown.
+    pub(crate) const RESIDENT: usize = 15;
     /// Cells of the catalogue.
     pub(crate) const CELLS: usize = 16;
     pub(crate) const WORKERS_LIMIT: usize = 32;

@@ -10,7 +10,7 @@ use std::sync::atomic::{
 };
 
 use crate::applications::App;
-use crate::arena::{Arena, Owner, Role, state};
+use crate::arena::{Arena, Owner, Role, owner_of, state};
 use crate::catalogue::{Id, OVERFLOW, Source, cell, value};
 use crate::layout::{
     self, APPLICATION_ENTRY_WORDS, ENTRY_WORDS, EVENT_WORDS, Geometry, HEADER_WORDS, header,
@@ -90,6 +90,7 @@ impl Segment {
         segment.set(header::START, clock::unix());
         segment.set(header::LAYOUT, layout::HASH);
         segment.name_application(App::OTHER, "_other", "", "", "");
+        segment.measure_resident();
         cells[header::MAGIC].store(layout::MAGIC, Release);
         Ok(segment)
     }
@@ -257,38 +258,49 @@ impl Segment {
         found.and_then(|at| u32::try_from(at).ok())
     }
 
+    /// Until everything is said of the new owner, the entry says that it changes hands: others could take the new
+    /// process for dead by the start of the old one.
     fn take(&self, at: usize, from: u64, to: u64, owner: Owner, role: Role) -> bool {
         let entry = self.entry_cells(at);
+        let changing = to | state::CHANGING;
         if entry[state::OWNER].load(Relaxed) != from
             || entry[state::OWNER]
-                .compare_exchange(from, to, AcqRel, Relaxed)
+                .compare_exchange(from, changing, AcqRel, Relaxed)
                 .is_err()
         {
             return false;
         }
+        if from != 0 {
+            self.leave(at);
+        }
         entry[state::TICKS].store(owner.ticks, Relaxed);
         entry[state::GENERATION].store(owner.generation, Relaxed);
         entry[state::STARTED].store(clock::unix(), Relaxed);
-        entry[state::RUNNING_SINCE].store(0, Relaxed);
-        entry[state::ROLE].store(role as u64, Release);
+        entry[state::ROLE].store(role as u64, Relaxed);
         #[cfg(feature = "faults")]
         crate::faults::taken(self, at);
+        entry[state::OWNER].store(to, Release);
         true
     }
 
     /// An entry whose process is gone although nobody was told of its end.
     fn take_from_the_dead(&self, at: usize, to: u64, owner: Owner, role: Role) -> bool {
         let entry = self.entry_cells(at);
-        let from = entry[state::OWNER].load(Acquire);
+        let from = owner_of(entry);
         let ticks = entry[state::TICKS].load(Relaxed);
-        if from == 0 || Owner::is_alive(Owner::pid_of(from), ticks) {
-            return false;
-        }
-        let taken = self.take(at, from, to, owner, role);
-        if taken {
-            self.arena(at, false).clear_gauges();
-        }
-        taken
+        from != 0
+            && !Owner::is_alive(Owner::pid_of(from), ticks)
+            && self.take(at, from, to, owner, role)
+    }
+
+    /// Takes back what only a living owner has; for whoever has said that the entry changes hands.
+    fn leave(&self, at: usize) {
+        let entry = self.entry_cells(at);
+        let arena = self.arena(at, false);
+        arena.count_stopped_interpreters();
+        arena.clear_gauges();
+        entry[state::RUNNING_SINCE].store(0, Relaxed);
+        entry[state::ROLE].store(0, Relaxed);
     }
 
     /// Frees the arenas of a child that was reaped, so that no thread of it can write any more; whether it had announced
@@ -303,6 +315,16 @@ impl Segment {
             if owner == 0 || Owner::pid_of(owner) != pid {
                 continue;
             }
+            // Somebody may have found it dead before, and have taken the entry. Where it changes hands in the name of
+            // the dead child itself, nobody else can.
+            let changing = owner | state::CHANGING;
+            if owner != changing
+                && entry[state::OWNER]
+                    .compare_exchange(owner, changing, AcqRel, Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
             let role = entry[state::ROLE].load(Relaxed);
             if Role::is_process(role) {
                 ended = Some(if role == Role::Draining as u64 {
@@ -311,11 +333,7 @@ impl Segment {
                     Ended::Killed
                 });
             }
-            let arena = self.arena(at, false);
-            arena.count_stopped_interpreters();
-            arena.clear_gauges();
-            entry[state::RUNNING_SINCE].store(0, Relaxed);
-            entry[state::ROLE].store(0, Relaxed);
+            self.leave(at);
             entry[state::OWNER].store(0, Release);
         }
         ended

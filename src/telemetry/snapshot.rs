@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::applications::{App, Application};
-use crate::arena::{Owner, Role, state};
+use crate::arena::{Owner, Role, owner_of, state};
 use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
@@ -162,21 +162,13 @@ impl Segment {
         let geometry = self.geometry();
         let known = self.applications();
         let mut process = Numbers::new(PROCESS_CELLS);
-        let mut sums: Vec<_> = known
-            .iter()
-            .map(|application| ApplicationNumbers {
-                application: application.clone(),
-                also: Vec::new(),
-                numbers: Numbers::new(APPLICATION_CELLS),
-                interpreters_since: None,
-            })
-            .collect();
+        let mut sums: Vec<Sum> = known.into_iter().map(Sum::new).collect();
         let mut children = Vec::new();
         let mut running = Vec::new();
         let mut used = 0;
         for at in 0..geometry.arenas {
             let entry = self.entry_cells(at);
-            let owner = entry[state::OWNER].load(Acquire);
+            let owner = owner_of(entry);
             let touched = entry[state::TOUCHED].load(Acquire);
             let role = entry[state::ROLE].load(Relaxed);
             if owner != 0 {
@@ -203,7 +195,7 @@ impl Segment {
         Snapshot {
             now: clock::now(),
             unix: clock::unix(),
-            applications: by_label(sums),
+            applications: by_label(sums.into_iter().map(Sum::done).collect()),
             process,
             header: Numbers {
                 cells: header_cells.collect(),
@@ -226,7 +218,7 @@ impl Segment {
             custom: self.custom(),
             series_limit: geometry.series as u64 - 1,
             mapped: geometry.bytes() as u64,
-            resident: self.resident(),
+            resident: Some(self.get(header::RESIDENT)).filter(|&bytes| bytes != 0),
             last_scrape: self.get(header::LAST_SCRAPE),
         }
     }
@@ -240,18 +232,23 @@ impl Segment {
 
     /// Counters of every arena that was ever used, gauges only of those that are somebody's. The cells of
     /// `wsgi_requests_total` come first, so that everything of a counted request is seen.
-    fn add_block(&self, arena: usize, app: usize, owned: bool, sum: &mut ApplicationNumbers) {
+    fn add_block(&self, arena: usize, app: usize, owned: bool, sum: &mut Sum) {
         let at = self.geometry().arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
         let block = self.words(at, BLOCK_WORDS);
-        let (requests, rest) = sum.numbers.cells.split_at_mut(REQUESTS_END);
+        let (requests, rest) = sum.cells.split_at_mut(REQUESTS_END);
         for (to, from) in requests.iter_mut().zip(block) {
-            *to += u128::from(from.load(Acquire));
+            *to = to.wrapping_add(from.load(Acquire));
         }
-        let kinds = &IS_GAUGE[REQUESTS_END..];
-        for ((to, from), is_gauge) in rest.iter_mut().zip(&block[REQUESTS_END..]).zip(kinds) {
-            let value = from.load(Relaxed);
-            if !is_gauge || owned {
-                *to += u128::from(value);
+        let rest = rest.iter_mut().zip(&block[REQUESTS_END..]);
+        if owned {
+            for (to, from) in rest {
+                *to = to.wrapping_add(from.load(Relaxed));
+            }
+        } else {
+            for ((to, from), is_gauge) in rest.zip(&IS_GAUGE[REQUESTS_END..]) {
+                if !is_gauge {
+                    *to = to.wrapping_add(from.load(Relaxed));
+                }
             }
         }
         let oldest = block[OLDEST_START].load(Relaxed);
@@ -262,16 +259,17 @@ impl Segment {
         }
     }
 
-    /// Bytes of the segment that are in memory. Arenas that nobody ever used are not, and are not asked for: that takes
-    /// longer than the whole rest of a scrape.
-    fn resident(&self) -> Option<u64> {
+    /// Measures how much of the segment is in memory, for all snapshots from now on. Arenas that nobody ever used are not,
+    /// and are not asked for; nevertheless it takes too long to be done for each scrape.
+    pub fn measure_resident(&self) {
         let geometry = self.geometry();
         let used = |&at: &usize| at == 0 || self.entry_cells(at)[state::STARTED].load(Relaxed) != 0;
         let tables = map::resident(self.words(0, geometry.arena(0)));
         let arenas = (0..geometry.arenas).filter(used);
         let arenas =
             arenas.map(|at| map::resident(self.words(geometry.arena(at), geometry.arena_words())));
-        arenas.chain([tables]).sum()
+        let bytes: Option<u64> = arenas.chain([tables]).sum();
+        self.set(header::RESIDENT, bytes.unwrap_or(0));
     }
 
     /// Notes what the scoreboard says, for readers that cannot see it.
@@ -342,6 +340,34 @@ impl Snapshot {
         match self.applications.iter().find(with) {
             Some(numbers) => &numbers.application.label,
             None => "_other",
+        }
+    }
+}
+
+/// What is being added up for one application. In words of 64 bits: nanoseconds fill them in 584 years.
+struct Sum {
+    application: Application,
+    cells: Vec<u64>,
+    interpreters_since: Option<(u64, u64)>,
+}
+
+impl Sum {
+    fn new(application: Application) -> Self {
+        Self {
+            application,
+            cells: vec![0; APPLICATION_CELLS],
+            interpreters_since: None,
+        }
+    }
+
+    fn done(self) -> ApplicationNumbers {
+        ApplicationNumbers {
+            application: self.application,
+            also: Vec::new(),
+            numbers: Numbers {
+                cells: self.cells.into_iter().map(u128::from).collect(),
+            },
+            interpreters_since: self.interpreters_since,
         }
     }
 }
