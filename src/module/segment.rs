@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use wsgi_abi::{Arenas, SegmentView, Slice};
 use wsgi_httpd::{mpm, process};
 use wsgi_telemetry::catalogue::Id;
-use wsgi_telemetry::{Arena, Role, Segment, clock, writer};
+use wsgi_telemetry::{Arena, Recorder, Role, Segment, clock, writer};
 
 /// The segment of the configuration in force, and the number of that configuration. Set by the parent.
 static CURRENT: RwLock<Option<(Segment, u64)>> = RwLock::new(None);
@@ -65,6 +65,8 @@ pub(crate) fn view() -> SegmentView {
 pub(crate) fn child_begins() {
     if let Some((segment, generation)) = in_force() {
         writer::start(segment, generation);
+        // What other crates count with `metrics`. It is there already where httpd starts again in one process.
+        let _ = metrics::set_global_recorder(Recorder::new(segment));
         if mpm::single_process() {
             // The parent, which counts children, has none.
             segment.count(Id::ChildrenStarted, 0, 1);
