@@ -8,7 +8,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use crate::arena::{Owner, state};
+use crate::arena::{Owner, owner_of, state};
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
 use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS};
 use crate::segment::Segment;
@@ -165,7 +165,7 @@ impl Segment {
     pub(crate) fn oldest_generation(&self) -> u64 {
         let entries = (1..self.geometry().arenas).map(|at| self.entry_cells(at));
         entries
-            .filter(|entry| entry[state::OWNER].load(Acquire) != 0)
+            .filter(|entry| owner_of(entry) != 0)
             .map(|entry| entry[state::GENERATION].load(Relaxed))
             .fold(self.generation(), u64::min)
     }

@@ -7,8 +7,11 @@
 use std::fs;
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{Relaxed, Release},
+    Ordering::{Acquire, Relaxed, Release},
 };
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::applications::App;
 use crate::catalogue::{
@@ -19,8 +22,10 @@ use crate::segment::Segment;
 
 /// Words of an entry of the arena table.
 pub(crate) mod state {
-    /// Process and thread; 0 is free.
+    /// Process and thread; 0 is free. For readers see [`super::owner_of`].
     pub(crate) const OWNER: usize = 0;
+    /// Added to the owner while the entry changes hands: nobody may take it but the parent, once that owner has ended.
+    pub(crate) const CHANGING: u64 = 1 << 31;
     /// When the process started, against numbers that come again.
     pub(crate) const TICKS: usize = 1;
     pub(crate) const GENERATION: usize = 2;
@@ -69,9 +74,29 @@ impl Owner {
         word as u32
     }
 
-    /// Whether the process that started then is still there.
+    /// Whether the process that started then (0: nobody knows when) is still there. In doubt it is: an arena with two
+    /// writers is worse than one with none.
     pub(crate) fn is_alive(pid: u32, ticks: u64) -> bool {
-        start_ticks(pid).is_some_and(|found| found == ticks)
+        match start_ticks(pid) {
+            Some(found) => ticks == 0 || found == ticks,
+            // It may be hidden, or there may be no file left to open.
+            None => exists(pid),
+        }
+    }
+}
+
+fn exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+/// The owner of an entry of the arena table; 0 also while it changes hands.
+pub(crate) fn owner_of(entry: &[AtomicU64]) -> u64 {
+    let owner = entry[state::OWNER].load(Acquire);
+    if owner & state::CHANGING == 0 {
+        owner
+    } else {
+        0
     }
 }
 
@@ -128,7 +153,10 @@ fn add(cell: &AtomicU64, value: u64, shared: bool) {
     if shared {
         cell.fetch_add(value, Relaxed);
     } else {
-        cell.store(cell.load(Relaxed).wrapping_add(value), Relaxed);
+        let before = cell.load(Relaxed);
+        #[cfg(feature = "faults")]
+        crate::faults::in_addition();
+        cell.store(before.wrapping_add(value), Relaxed);
     }
 }
 

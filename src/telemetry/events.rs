@@ -1,9 +1,13 @@
 //! The most recent slow, refused and timed-out requests: a ring that any child writes to.
+//!
+//! Nobody waits here. A writer that was held up while the ring went round meets another one at the same place, and one
+//! that is killed leaves half an entry; so each entry ends with a sum over all of it and over its number, and readers
+//! take none whose sum is another.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::fence;
 
 use crate::applications::App;
+use crate::catalogue::fnv;
 use crate::layout::{EVENTS, header};
 use crate::segment::Segment;
 use crate::{clock, text};
@@ -50,25 +54,24 @@ pub struct Event {
     pub url: String,
 }
 
-const SEQUENCE: usize = 0;
-const AT: usize = 1;
-const WHAT: usize = 2;
-const TOTAL: usize = 3;
-const APPLICATION: usize = 4;
-const GIL_WAIT: usize = 5;
-const INPUT: usize = 6;
-const OUTPUT: usize = 7;
-const PID: usize = 8;
+const CHECK: usize = 0;
+/// Time, reason, times, process.
+const WORDS: std::ops::Range<usize> = 1..9;
 const URL: std::ops::Range<usize> = 16..49;
+
+/// The sum that event number `ticket` ends with.
+fn check(ticket: u64, words: [u64; 8], url: &[u8]) -> u64 {
+    let hash = words.iter().fold(ticket.wrapping_add(1), |hash, word| {
+        fnv(hash, &word.to_le_bytes())
+    });
+    fnv(hash, url)
+}
 
 impl Segment {
     /// Notes a request; `event.at` is set here.
     pub fn note(&self, event: &Event, url: &[u8]) {
         let ticket = self.cells()[header::EVENTS].fetch_add(1, Relaxed);
         let cells = self.event_cells((ticket % EVENTS as u64) as usize);
-        // Odd while it is written, and another number for each event.
-        cells[SEQUENCE].store(ticket.wrapping_mul(2) | 1, Relaxed);
-        fence(Release);
         let (kind, detail) = match event.why {
             Notable::Slow => (0, 0),
             Notable::Rejected(reason) => (1, reason),
@@ -80,20 +83,21 @@ impl Segment {
             | u64::from(detail) << 8
             | kind;
         let words = [
-            (AT, clock::unix()),
-            (WHAT, what),
-            (TOTAL, event.total),
-            (APPLICATION, event.application),
-            (GIL_WAIT, event.gil_wait),
-            (INPUT, event.input),
-            (OUTPUT, event.output),
-            (PID, event.pid.into()),
+            clock::unix(),
+            what,
+            event.total,
+            event.application,
+            event.gil_wait,
+            event.input,
+            event.output,
+            event.pid.into(),
         ];
-        for (at, word) in words {
-            cells[at].store(word, Relaxed);
+        let url = text::fitting(&cells[URL], url);
+        for (cell, word) in cells[WORDS].iter().zip(words) {
+            cell.store(word, Relaxed);
         }
         text::put(&cells[URL], url);
-        cells[SEQUENCE].store(ticket.wrapping_mul(2).wrapping_add(2), Release);
+        cells[CHECK].store(check(ticket, words, url), Release);
     }
 
     /// The most recent ones, newest first.
@@ -105,15 +109,16 @@ impl Segment {
 
     fn event(&self, ticket: u64) -> Option<Event> {
         let cells = self.event_cells((ticket % EVENTS as u64) as usize);
-        let whole = ticket.wrapping_mul(2).wrapping_add(2);
-        if cells[SEQUENCE].load(Acquire) != whole {
+        let expected = cells[CHECK].load(Acquire);
+        let words = std::array::from_fn(|at| cells[WORDS.start + at].load(Relaxed));
+        let url = text::bytes(&cells[URL]);
+        if check(ticket, words, &url) != expected {
             return None;
         }
-        let word = |at: usize| cells[at].load(Relaxed);
-        let what = word(WHAT);
+        let [at, what, total, application, gil_wait, input, output, pid] = words;
         let detail = (what >> 8) as u8;
-        let event = Event {
-            at: word(AT),
+        Some(Event {
+            at,
             why: match what as u8 {
                 1 => Notable::Rejected(detail),
                 2 => Notable::TimedOut(detail),
@@ -122,15 +127,13 @@ impl Segment {
             app: App::new((what >> 48) as u16),
             method: (what >> 16) as u8 as usize,
             status: (what >> 32) as u16,
-            pid: u32::try_from(word(PID)).unwrap_or(0),
-            total: word(TOTAL),
-            application: word(APPLICATION),
-            gil_wait: word(GIL_WAIT),
-            input: word(INPUT),
-            output: word(OUTPUT),
-            url: text::get(&cells[URL]),
-        };
-        fence(Acquire);
-        (cells[SEQUENCE].load(Relaxed) == whole).then_some(event)
+            pid: u32::try_from(pid).unwrap_or(0),
+            total,
+            application,
+            gil_wait,
+            input,
+            output,
+            url: text::shown(&url),
+        })
     }
 }

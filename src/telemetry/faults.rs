@@ -20,15 +20,18 @@ pub enum Fault {
     FreedByChild,
     /// `freed-early`: the parent frees the arenas of a child before the child has ended.
     FreedEarly,
+    /// `attached`: the copy of a child that an application forks goes on recording. Only in a server.
+    Attached,
 }
 
 impl Fault {
     /// All of them, with their names.
-    pub const ALL: [(&str, Fault); 4] = [
+    pub const ALL: [(&str, Fault); 5] = [
         ("zeroed", Fault::Zeroed),
         ("crowded", Fault::Crowded),
         ("freed-by-child", Fault::FreedByChild),
         ("freed-early", Fault::FreedEarly),
+        ("attached", Fault::Attached),
     ];
 }
 
@@ -53,6 +56,14 @@ pub fn is(fault: Fault) -> bool {
 /// The arena that everybody gets.
 pub(crate) fn crowded(role: Role) -> Option<u32> {
     (role == Role::Thread && is(Fault::Crowded)).then_some(1)
+}
+
+/// Between the two halves of an addition: servers record more seldom than tests without one do, so that two writers
+/// would hardly ever meet.
+pub(crate) fn in_addition() {
+    if is(Fault::Crowded) {
+        thread::yield_now();
+    }
 }
 
 /// An arena was taken.

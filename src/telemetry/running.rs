@@ -7,7 +7,7 @@ use std::sync::atomic::{
 };
 
 use crate::applications::App;
-use crate::arena::{Arena, Owner, state};
+use crate::arena::{Arena, Owner, owner_of, state};
 use crate::layout::RUNNING_WORDS;
 use crate::segment::Segment;
 use crate::text;
@@ -206,7 +206,7 @@ impl Segment {
         });
         let ((since, running), (url, group)) =
             whole.unwrap_or_else(|| (read(), Default::default()));
-        let owner = entry[state::OWNER].load(Acquire);
+        let owner = owner_of(entry);
         if owner == 0 || since == 0 {
             return None;
         }

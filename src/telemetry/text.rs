@@ -2,12 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// As much of `text` as fits.
+pub(crate) fn fitting<'a>(cells: &[AtomicU64], text: &'a [u8]) -> &'a [u8] {
+    &text[..text.len().min(cells.len().saturating_sub(1) * 8)]
+}
+
 /// Writes as much of `text` as fits.
 pub(crate) fn put(cells: &[AtomicU64], text: &[u8]) {
     let Some((length, words)) = cells.split_first() else {
         return;
     };
-    let text = &text[..text.len().min(words.len() * 8)];
+    let text = fitting(cells, text);
     for (chunk, word) in text.chunks(8).zip(words) {
         let mut bytes = [0; 8];
         bytes[..chunk.len()].copy_from_slice(chunk);
@@ -28,14 +33,19 @@ pub(crate) fn bytes(cells: &[AtomicU64]) -> Vec<u8> {
     bytes.take(length).collect()
 }
 
-/// Reads it back; bytes that are not printable ASCII, or that would need escaping in an exposition, become `?`.
+/// Reads it back, for people.
 pub(crate) fn get(cells: &[AtomicU64]) -> String {
+    shown(&bytes(cells))
+}
+
+/// Bytes that are not printable ASCII, or that would need escaping in an exposition, become `?`.
+pub(crate) fn shown(bytes: &[u8]) -> String {
     let printable = |byte: u8| match byte {
         b'"' | b'\\' => '?',
         b' '..=b'~' => char::from(byte),
         _ => '?',
     };
-    bytes(cells).into_iter().map(printable).collect()
+    bytes.iter().copied().map(printable).collect()
 }
 
 #[cfg(test)]

@@ -76,6 +76,10 @@ pub fn detached() -> &'static AtomicBool {
 
 /// Nothing of this process is recorded any more. For the child's side of a fork, so without a lock.
 pub fn detach() {
+    #[cfg(feature = "faults")]
+    if crate::faults::is(crate::faults::Fault::Attached) {
+        return;
+    }
     DETACHED.store(true, Relaxed);
 }
 

@@ -1,9 +1,9 @@
 //! The applications' own metrics as they are shown: added up over the arenas, and over entries that say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::arena::state;
+use crate::arena::{owner_of, state};
 use crate::layout::FAMILIES;
 use crate::segment::Segment;
 
@@ -184,7 +184,7 @@ impl Segment {
     fn add_series(&self, families: &[Description], entries: &mut [Entry]) {
         for at in 0..self.geometry().arenas {
             let arena = self.entry_cells(at);
-            let owned = arena[state::OWNER].load(Acquire) != 0;
+            let owned = owner_of(arena) != 0;
             if at != 0 && !owned && arena[state::STARTED].load(Relaxed) == 0 {
                 continue;
             }

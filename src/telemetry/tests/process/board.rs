@@ -21,7 +21,8 @@ pub(crate) const APPLICATIONS: [&str; 2] = ["/shop", "/api"];
 const LINE: usize = 8;
 const STOP: usize = 0;
 const ENDING: usize = LINE;
-const ACKNOWLEDGED: usize = ENDING + CHILDREN * LINE;
+const ARRIVED: usize = ENDING + CHILDREN * LINE;
+const ACKNOWLEDGED: usize = ARRIVED + CHILDREN * LINE;
 const WORDS: usize = ACKNOWLEDGED + CHILDREN * THREADS * LINE;
 
 /// The shared file.
@@ -55,6 +56,15 @@ impl Board {
         self.0[ENDING + slot * LINE].load(Acquire) >= number
     }
 
+    /// Child `number` of `slot` records.
+    pub(crate) fn arrive(self, slot: usize, number: u64) {
+        self.0[ARRIVED + slot * LINE].fetch_max(number, AcqRel);
+    }
+
+    pub(crate) fn has_arrived(self, slot: usize, number: u64) -> bool {
+        self.0[ARRIVED + slot * LINE].load(Acquire) >= number
+    }
+
     /// A request of an application was recorded in full.
     pub(crate) fn acknowledge(self, slot: usize, thread: usize, application: usize) {
         self.0[acknowledged(slot, thread) + application].fetch_add(1, AcqRel);
@@ -62,18 +72,15 @@ impl Board {
 
     /// Requests that were, by application.
     pub(crate) fn acknowledged(self) -> [u64; APPLICATIONS.len()] {
-        let slots: [_; CHILDREN] = std::array::from_fn(|slot| self.acknowledged_by(slot));
-        std::array::from_fn(|application| slots.iter().map(|slot| slot[application]).sum())
-    }
-
-    /// Those of a slot.
-    pub(crate) fn acknowledged_by(self, slot: usize) -> [u64; APPLICATIONS.len()] {
-        let word = |thread: usize, application: usize| {
-            self.0[acknowledged(slot, thread) + application].load(Acquire)
+        let lanes =
+            (0..CHILDREN * THREADS).map(|lane| acknowledged(lane / THREADS, lane % THREADS));
+        let sum = |application| {
+            lanes
+                .clone()
+                .map(|at: usize| self.0[at + application].load(Acquire))
+                .sum()
         };
-        std::array::from_fn(|application| {
-            (0..THREADS).map(|thread| word(thread, application)).sum()
-        })
+        std::array::from_fn(sum)
     }
 }
 

@@ -20,7 +20,10 @@ use crate::board::{APPLICATIONS, Board, THREADS, open_segment};
 const VARIABLE: &str = "WSGI_PROCESS_TEST";
 
 /// Requests that a thread records before the next one takes its place.
-const REQUESTS_OF_A_THREAD: u64 = 400;
+const REQUESTS_OF_A_THREAD: u64 = 200;
+
+/// Nobody records for as long, so that new children find the time to begin.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The applications' own counter.
 pub(crate) const COUNTER: &str = "orders_total";
@@ -92,10 +95,12 @@ pub(crate) fn run() -> ! {
                     let life =
                         thread::spawn(move || record(segment, board, apps, series, (slot, lane)));
                     life.join().unwrap();
+                    thread::sleep(PAUSE);
                 }
             })
         })
         .collect();
+    board.arrive(told.slot, told.number);
     loop {
         thread::sleep(Duration::from_millis(1));
         if board.has_stopped() {

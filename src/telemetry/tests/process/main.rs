@@ -16,6 +16,7 @@ mod watch;
 use std::path::Path;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -64,8 +65,6 @@ struct Living {
     process: Child,
     slot: usize,
     number: u64,
-    /// What was acknowledged from its slot before it began.
-    before: [u64; APPLICATIONS.len()],
     /// Whether it was told to end.
     told: bool,
 }
@@ -94,6 +93,9 @@ impl Drop for Parent<'_> {
 
 /// Everything, for some seconds; the last snapshot.
 fn run(arenas: usize) -> Snapshot {
+    // Two at once would only leave each other no time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let is_long = std::env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1");
     let length = Duration::from_secs(if is_long { 60 } else { 4 });
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +119,7 @@ fn run(arenas: usize) -> Snapshot {
         watcher.join().unwrap()
     });
     let end = segment.snapshot();
-    if !wrongs.any() {
+    if !wrongs.are_counts_wrong() {
         parent.check_end(&end);
     }
     let acknowledged: u64 = board.acknowledged().iter().sum();
@@ -126,11 +128,9 @@ fn run(arenas: usize) -> Snapshot {
         parent.started, parent.interrupted
     );
     println!("{summary}");
-    assert!(
-        !wrongs.any(),
-        "{WRONG} after {summary}: {:#?}",
-        wrongs.list()
-    );
+    let (counts, texts) = wrongs.list();
+    assert!(counts.is_empty(), "{WRONG} after {summary}: {counts:#?}");
+    assert!(texts.is_empty(), "mixed up after {summary}: {texts:#?}");
     assert!(
         parent.interrupted >= 10 && snapshots >= 10,
         "nothing was tested: {summary}"
@@ -138,8 +138,8 @@ fn run(arenas: usize) -> Snapshot {
     end
 }
 
-/// What the output of a test begins with that has found the segment wrong.
-const WRONG: &str = "the segment is wrong";
+/// What a test says that has found counts wrong.
+const WRONG: &str = "the counts are wrong";
 
 impl Parent<'_> {
     /// Keeps the children going until `until`, or until something is wrong, and lets them finish then.
@@ -148,7 +148,7 @@ impl Parent<'_> {
             self.start(slot);
         }
         let mut turn = 0;
-        while Instant::now() < until && !self.wrongs.any() {
+        while Instant::now() < until && !self.wrongs.are_counts_wrong() {
             thread::sleep(Duration::from_millis(10));
             self.reap_those_that_ended();
             turn += 1;
@@ -178,22 +178,20 @@ impl Parent<'_> {
             number: self.started,
             arenas: self.arenas,
         };
-        let before = self.board.acknowledged_by(slot);
         let process = told.start();
         self.segment.count(Id::ChildrenStarted, 0, 1);
         self.children.push(Living {
             process,
             slot,
             number: self.started,
-            before,
             told: false,
         });
     }
 
-    /// Of those that have recorded something, and go on.
+    /// Of those that record.
     fn longest_at_work(&self) -> Option<usize> {
         let works =
-            |child: &Living| !child.told && self.board.acknowledged_by(child.slot) != child.before;
+            |child: &Living| !child.told && self.board.has_arrived(child.slot, child.number);
         self.children.iter().position(works)
     }
 
@@ -266,7 +264,7 @@ impl Parent<'_> {
         for (label, acknowledged) in APPLICATIONS.into_iter().zip(acknowledged) {
             let acknowledged = u128::from(acknowledged);
             let Some(numbers) = watch::numbers(end, label) else {
-                wrongs.note(format!("{label} is not there"));
+                wrongs.check(false, || format!("{label} is not there"));
                 continue;
             };
             let between = |counted: u128, what: &str| {

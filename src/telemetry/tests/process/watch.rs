@@ -13,31 +13,41 @@ use crate::board::{APPLICATIONS, Board};
 /// What is wrong, for the test to end with.
 #[derive(Default)]
 pub(crate) struct Wrongs {
-    found: Mutex<Vec<String>>,
-    any: AtomicBool,
+    counts: Mutex<Vec<String>>,
+    texts: Mutex<Vec<String>>,
 }
 
+/// Enough to see what it is.
+const MOST_TOLD: usize = 8;
+
 impl Wrongs {
-    pub(crate) fn note(&self, wrong: String) {
-        let mut found = self.found.lock().unwrap();
-        if found.len() < 10 {
-            found.push(wrong);
-        }
-        self.any.store(true, Relaxed);
-    }
-
+    /// Something is counted that was not, or is not counted that was; there is no need to go on.
     pub(crate) fn check(&self, holds: bool, wrong: impl FnOnce() -> String) {
-        if !holds {
-            self.note(wrong());
+        note(&self.counts, holds, wrong);
+    }
+
+    /// A reader was shown half of one thing and half of another.
+    fn check_text(&self, holds: bool, wrong: impl FnOnce() -> String) {
+        note(&self.texts, holds, wrong);
+    }
+
+    pub(crate) fn are_counts_wrong(&self) -> bool {
+        !self.counts.lock().unwrap().is_empty()
+    }
+
+    /// What is wrong with counts, and with texts.
+    pub(crate) fn list(&self) -> (Vec<String>, Vec<String>) {
+        let of = |list: &Mutex<Vec<String>>| list.lock().unwrap().clone();
+        (of(&self.counts), of(&self.texts))
+    }
+}
+
+fn note(list: &Mutex<Vec<String>>, holds: bool, wrong: impl FnOnce() -> String) {
+    if !holds {
+        let mut list = list.lock().unwrap();
+        if list.len() < MOST_TOLD {
+            list.push(wrong());
         }
-    }
-
-    pub(crate) fn any(&self) -> bool {
-        self.any.load(Relaxed)
-    }
-
-    pub(crate) fn list(&self) -> Vec<String> {
-        self.found.lock().unwrap().clone()
     }
 }
 
@@ -48,7 +58,7 @@ type Counters = BTreeMap<String, Vec<u128>>;
 pub(crate) fn watch(segment: Segment, board: Board, done: &AtomicBool, wrongs: &Wrongs) -> u64 {
     let mut before = Counters::new();
     let mut count = 0;
-    while !done.load(Relaxed) && !wrongs.any() {
+    while !done.load(Relaxed) && !wrongs.are_counts_wrong() {
         let acknowledged = board.acknowledged();
         let snapshot = segment.snapshot();
         let counters = counters(&snapshot);
@@ -64,7 +74,7 @@ pub(crate) fn watch(segment: Segment, board: Board, done: &AtomicBool, wrongs: &
 
 fn grows(place: &str, old: &[u128], new: Option<&Vec<u128>>, wrongs: &Wrongs) {
     let Some(new) = new else {
-        return wrongs.note(format!("{place} has gone"));
+        return wrongs.check(false, || format!("{place} has gone"));
     };
     for (at, (old, new)) in old.iter().zip(new).enumerate() {
         wrongs.check(new >= old, || {
@@ -104,7 +114,7 @@ fn check(snapshot: &Snapshot, acknowledged: [u64; APPLICATIONS.len()], wrongs: &
         let expected = format!("/{}", running.since);
         for text in [&running.url, &running.group] {
             // Empty where its writer was killed in the middle of it.
-            wrongs.check(text.is_empty() || *text == expected, || {
+            wrongs.check_text(text.is_empty() || *text == expected, || {
                 format!("a running request is said to be {text} and {expected}")
             });
         }
@@ -113,7 +123,7 @@ fn check(snapshot: &Snapshot, acknowledged: [u64; APPLICATIONS.len()], wrongs: &
         let times = [event.application, event.gil_wait, event.input, event.output];
         let is_whole = times.iter().all(|&time| time == event.total)
             && event.url == format!("/{}", event.total);
-        wrongs.check(is_whole, || {
+        wrongs.check_text(is_whole, || {
             format!("an event that two have written: {event:?}")
         });
     }
