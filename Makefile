@@ -4,7 +4,7 @@
 # PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall test serve lint bench clean
+.PHONY: help build install uninstall test mutants serve lint bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -23,6 +23,11 @@ test: ## Run all tests, installing what they need
 	@scripts/setup tests
 	@scripts/build
 	@scripts/test
+
+mutants: ## Break what keeps the metrics exact, in a copy of the module, and see that the tests notice
+	@scripts/setup tests
+	@scripts/build
+	@scripts/mutants
 
 serve: ## Build, and serve the bundled Django example on http://127.0.0.1:8000
 	@scripts/setup serve

@@ -92,8 +92,9 @@ pub fn before_reaping(segment: &Segment, pid: u32) {
     }
 }
 
-/// The parent looks after its children, as it does every few seconds: here it takes all of them for dead.
-pub(crate) fn monitored(segment: &Segment) {
+/// The parent looks after its children, as it does every few seconds, or has begun another configuration: here it takes
+/// all of them for dead.
+pub(crate) fn all_for_dead(segment: &Segment) {
     if is(Fault::FreedEarly) {
         for at in 1..segment.geometry().arenas {
             let owner = segment.entry_cells(at)[state::OWNER].load(Acquire);

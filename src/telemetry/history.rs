@@ -108,7 +108,7 @@ impl Sampler {
             return;
         }
         #[cfg(feature = "faults")]
-        crate::faults::monitored(segment);
+        crate::faults::all_for_dead(segment);
         let sums = segment.sums();
         let ever = segment.get(header::SAMPLES);
         let slot = *self

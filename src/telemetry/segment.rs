@@ -172,6 +172,8 @@ impl Segment {
 
     /// A new configuration is in force. For the parent.
     pub fn begin_generation(&self, generation: u64) {
+        #[cfg(feature = "faults")]
+        crate::faults::all_for_dead(self);
         self.set(header::GENERATION, generation);
         self.set(header::CONFIG_LOAD, clock::unix());
     }

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Exposition, Mpm, Prometheus, Request, Server, Target, eventually, eventually_within, kill,
-    long, mpm_tests, ours_only, workspace,
+    Exposition, Mpm, Prometheus, Request, Server, Target, eventually_within, kill, long, mpm_tests,
+    ours_only, workspace,
 };
 use wsgi_dashboards::{Choice, queries};
 
@@ -41,8 +41,8 @@ mpm_tests! {
             violence.run(&server);
             load.finish();
         });
-        let page = settled(&server);
         let mut wrong = wrong.into_inner().unwrap();
+        let page = settled(&server, &mut wrong);
         check_counts(&page, &load, &violence, &mut wrong);
         check_prometheus(&prometheus, &page, &violence, &mut wrong);
         let (done, kills, restarts) = (load.done(), violence.kills(), violence.restarts());
@@ -196,9 +196,9 @@ fn watch(server: &Server, load: &Load, wrong: &Mutex<Vec<String>>) {
 const APPS: [&str; 4] = ["/fast", "/m", "/main", "/edited"];
 
 /// The page once nothing runs any more.
-fn settled(server: &Server) -> Exposition {
+fn settled(server: &Server, wrong: &mut Vec<String>) -> Exposition {
     let mut before = -1.0;
-    eventually("all requests are counted", || {
+    let settled = eventually_within(Duration::from_secs(10), || {
         let page = server.scrape();
         let now = page.sum("wsgi_requests_total", &[]);
         let quiet = page.sum("wsgi_requests_in_flight", &[]) == 0.0;
@@ -206,6 +206,10 @@ fn settled(server: &Server) -> Exposition {
         before = now;
         thread::sleep(Duration::from_millis(100));
         (quiet && same).then_some(page)
+    });
+    settled.unwrap_or_else(|| {
+        wrong.push("requests are in flight, and there are none".into());
+        server.scrape()
     })
 }
 
