@@ -74,7 +74,7 @@ impl Board {
     pub(crate) fn acknowledged(self) -> [u64; APPLICATIONS.len()] {
         let lanes =
             (0..CHILDREN * THREADS).map(|lane| acknowledged(lane / THREADS, lane % THREADS));
-        let sum = |application| {
+        let sum = |application: usize| {
             lanes
                 .clone()
                 .map(|at: usize| self.0[at + application].load(Acquire))

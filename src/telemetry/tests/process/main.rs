@@ -128,9 +128,12 @@ fn run(arenas: usize) -> Snapshot {
         parent.started, parent.interrupted
     );
     println!("{summary}");
-    let (counts, texts) = wrongs.list();
+    let (counts, shown) = wrongs.list();
     assert!(counts.is_empty(), "{WRONG} after {summary}: {counts:#?}");
-    assert!(texts.is_empty(), "mixed up after {summary}: {texts:#?}");
+    assert!(
+        shown.is_empty(),
+        "what is shown is wrong after {summary}: {shown:#?}"
+    );
     assert!(
         parent.interrupted >= 10 && snapshots >= 10,
         "nothing was tested: {summary}"
@@ -236,7 +239,7 @@ impl Parent<'_> {
         let ended = self.segment.free_arenas_of(pid);
         // Without an arena of its own it cannot have said how it ended.
         let may_be = ended == how || ended.is_none() && self.arenas < ENOUGH;
-        self.wrongs.check(may_be, || {
+        self.wrongs.check_shown(may_be, || {
             format!("a child is said to have ended {ended:?}, not {how:?}")
         });
         let exit = if ended == Some(Ended::Clean) {

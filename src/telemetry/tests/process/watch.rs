@@ -14,7 +14,7 @@ use crate::board::{APPLICATIONS, Board};
 #[derive(Default)]
 pub(crate) struct Wrongs {
     counts: Mutex<Vec<String>>,
-    texts: Mutex<Vec<String>>,
+    shown: Mutex<Vec<String>>,
 }
 
 /// Enough to see what it is.
@@ -26,19 +26,19 @@ impl Wrongs {
         note(&self.counts, holds, wrong);
     }
 
-    /// A reader was shown half of one thing and half of another.
-    fn check_text(&self, holds: bool, wrong: impl FnOnce() -> String) {
-        note(&self.texts, holds, wrong);
+    /// Something else than a count is shown that never was.
+    pub(crate) fn check_shown(&self, holds: bool, wrong: impl FnOnce() -> String) {
+        note(&self.shown, holds, wrong);
     }
 
     pub(crate) fn are_counts_wrong(&self) -> bool {
         !self.counts.lock().unwrap().is_empty()
     }
 
-    /// What is wrong with counts, and with texts.
+    /// What is wrong with counts, and with what else is shown.
     pub(crate) fn list(&self) -> (Vec<String>, Vec<String>) {
         let of = |list: &Mutex<Vec<String>>| list.lock().unwrap().clone();
-        (of(&self.counts), of(&self.texts))
+        (of(&self.counts), of(&self.shown))
     }
 }
 
@@ -114,7 +114,7 @@ fn check(snapshot: &Snapshot, acknowledged: [u64; APPLICATIONS.len()], wrongs: &
         let expected = format!("/{}", running.since);
         for text in [&running.url, &running.group] {
             // Empty where its writer was killed in the middle of it.
-            wrongs.check_text(text.is_empty() || *text == expected, || {
+            wrongs.check_shown(text.is_empty() || *text == expected, || {
                 format!("a running request is said to be {text} and {expected}")
             });
         }
@@ -123,7 +123,7 @@ fn check(snapshot: &Snapshot, acknowledged: [u64; APPLICATIONS.len()], wrongs: &
         let times = [event.application, event.gil_wait, event.input, event.output];
         let is_whole = times.iter().all(|&time| time == event.total)
             && event.url == format!("/{}", event.total);
-        wrongs.check_text(is_whole, || {
+        wrongs.check_shown(is_whole, || {
             format!("an event that two have written: {event:?}")
         });
     }
