@@ -128,22 +128,24 @@ const char *wsgi_shim_redirect_url(request_rec *r)
     return apr_uri_unparse(r->pool, &uri, 0);
 }
 
-/* Whether a <Location> (of which `text` is the path) or <Directory> (the file) may hold a request. For patterns of
- * directories the answer is yes: which of the folders above the file they mean is not worked out. */
-static int may_hold(const core_dir_config *section, const char *text, int is_url)
+/* Whether a <Location> (of which `text` is the path) or <Directory> (the file) holds a request. */
+enum holds { NO, PERHAPS, YES };
+
+static enum holds holds(const core_dir_config *section, const char *text, int is_url)
 {
     apr_size_t length;
 
+    /* Which of the folders above the file a pattern means is not worked out. */
     if (!section->d || (!is_url && (section->r || section->d_is_fnmatch)))
-        return 1;
+        return PERHAPS;
     if (section->r)
-        return !ap_regexec(section->r, text, 0, NULL, 0);
+        return ap_regexec(section->r, text, 0, NULL, 0) ? NO : YES;
     if (section->d_is_fnmatch)
-        return !apr_fnmatch(section->d, text, APR_FNM_PATHNAME);
+        return apr_fnmatch(section->d, text, APR_FNM_PATHNAME) ? NO : YES;
     length = strlen(section->d);
     if (strncmp(section->d, text, length))
-        return 0;
-    return !length || section->d[length - 1] == '/' || text[length] == '/' || !text[length];
+        return NO;
+    return !length || section->d[length - 1] == '/' || text[length] == '/' || !text[length] ? YES : NO;
 }
 
 /* Whether a section gives this handler to a request: SetHandler takes an expression. */
@@ -156,8 +158,8 @@ static int sets_handler(const core_dir_config *section, request_rec *r, const ch
     return set && !error && !strcmp(set, handler);
 }
 
-/* Of the sections that may hold a request, counts those that set this handler, and those of them in which nothing is
- * said about who may see it. */
+/* Counts the sections that hold a request and set this handler, and those that do or may do so in which nothing is said
+ * about who may see it. One that only may hold it guards nothing: the handler can be an .htaccess file's. */
 static void count_sections(const apr_array_header_t *sections, request_rec *r, int is_url, const char *handler,
                            int *found, int *open)
 {
@@ -168,15 +170,17 @@ static void count_sections(const apr_array_header_t *sections, request_rec *r, i
     for (i = 0; sections && text && i < sections->nelts; i++) {
         ap_conf_vector_t *section = APR_ARRAY_IDX(sections, i, ap_conf_vector_t *);
         const core_dir_config *conf = section ? ap_get_core_module_config(section) : NULL;
+        enum holds held = conf ? holds(conf, text, is_url) : NO;
         int guarded = 0;
-        if (!conf || !may_hold(conf, text, is_url) || !sets_handler(conf, r, handler))
+        if (held == NO || !sets_handler(conf, r, handler))
             continue;
         for (name = names; *name; name++) {
             const module *m = ap_find_linked_module(*name);
             if (m && ap_get_module_config(section, m))
                 guarded = 1;
         }
-        ++*found;
+        if (held == YES)
+            ++*found;
         if (!guarded)
             ++*open;
     }
