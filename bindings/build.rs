@@ -11,7 +11,6 @@ const FUNCTIONS: &[&str] = &[
     "ap_bucket_eoc_create",
     "ap_bucket_error_create",
     "ap_check_cmd_context",
-    "ap_close_listeners",
     "ap_exists_(config_define|scoreboard_image)",
     "ap_map_http_request_error",
     "ap_context_(prefix|document_root)",

@@ -7,8 +7,8 @@
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::{fs, io};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -162,7 +162,8 @@ fn become_helper(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>, body: B
 /// Makes an unprivileged process of the parent's copy.
 fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<OwnedFd, String> {
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
-    // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children.
+    // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; nothing of this
+    // process uses the descriptors that are closed.
     unsafe {
         let mut ending: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut ending);
@@ -181,7 +182,8 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<Own
             libc::signal(signal, libc::SIG_IGN);
         }
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
-        sys::ap_close_listeners();
+        // While there is /proc: the change of user may change the root, too.
+        let open = open_descriptors(keep).map_err(|error| format!("/proc/self/fd: {error}"))?;
         let pool = POOL.load(Relaxed);
         if sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
             return Err(String::from("it could not become the unprivileged user"));
@@ -195,7 +197,9 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<Own
         }
         // Logs are among what is closed; lines go to standard error from here on, which is the log of the main server.
         log::forget_main();
-        close_descriptors(keep);
+        for descriptor in open {
+            libc::close(descriptor);
+        }
         let descriptor = libc::signalfd(-1, &ending, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if descriptor < 0 {
             return Err(failed("signalfd"));
@@ -204,24 +208,13 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<Own
     }
 }
 
-/// Closes all but the standard ones and `keep`.
-///
-/// # Safety
-/// Nobody in this process may use any of them any more.
-unsafe fn close_descriptors(keep: BorrowedFd<'_>) {
-    use std::os::fd::AsRawFd;
-    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else {
-        return;
-    };
-    // Closed when the list is whole, as reading the folder takes a descriptor itself.
-    let open: Vec<c_int> = folder
+/// The descriptors that are open, but for the standard ones and `keep`.
+fn open_descriptors(keep: BorrowedFd<'_>) -> io::Result<Vec<c_int>> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let entries = fs::read_dir("/proc/self/fd")?;
+    Ok(entries
         .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    for descriptor in open {
-        if descriptor > 2 && descriptor != keep.as_raw_fd() {
-            // SAFETY: by contract.
-            unsafe { libc::close(descriptor) };
-        }
-    }
+        .filter_map(number)
+        .filter(|&open| open > 2 && open != keep.as_raw_fd())
+        .collect())
 }
