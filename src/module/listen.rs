@@ -49,17 +49,17 @@ pub(crate) fn prepare(listen: Option<&MetricsListen>) {
     let retained = Retained::get();
     state().listen = None;
     let Some(listen) = listen else {
-        retained.keep_descriptor(None);
+        close(retained);
         return;
     };
     if rustix::process::geteuid().is_root() && process::user() == 0 {
         log_message(Message::MetricsListen, &[listen, &"httpd's User is root"]);
-        retained.keep_descriptor(None);
+        close(retained);
         return;
     }
     if !is_open(retained, listen) {
         // Closed first: the new address may be the old one in other words.
-        retained.keep_descriptor(None);
+        close(retained);
         match open(listen) {
             Ok(listener) => retained.keep_descriptor(Some(listener)),
             Err(why) => {
@@ -195,12 +195,23 @@ pub(crate) fn forget() {
     }
 }
 
+/// Closes the socket that was kept.
+fn close(retained: Retained) {
+    retained.keep_descriptor(None);
+    remove_socket();
+}
+
 /// httpd ends. Nothing may be logged any more.
 pub(crate) fn server_end() {
+    remove_socket();
+}
+
+/// Removes the Unix socket that was made, if its name is still its own.
+fn remove_socket() {
     if let Some((path, number)) = state().socket.take()
         && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == number)
     {
-        // Nobody is left to be told of a failure; the next start makes way.
+        // Where it cannot be removed, the next start makes way.
         let _ = fs::remove_file(path);
     }
 }
