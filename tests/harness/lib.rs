@@ -20,6 +20,9 @@
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
 //! | `WSGI_TEST_LONG` | `1`: restart and memory tests run for their full length | short |
+//! | `WSGI_FAULT` | what `scripts/mutants` breaks in the module under test | nothing |
+//!
+//! The tests of metrics want `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.
 //!
 //! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`): that is how the suite
 //! is calibrated. What we do differently on purpose stands behind [`ours_only!`] or [`ours`].

@@ -50,7 +50,9 @@ mpm_tests! {
         wrong.truncate(20);
         // This line is what scripts/mutants looks for.
         assert!(wrong.is_empty(), "the numbers are wrong:\n{}", wrong.join("\n"));
-        check_traffic(&page, &load, &violence);
+        // The children of now may be new, and have served nobody.
+        server.get("/m/collect").expect(200);
+        check_traffic(&server.scrape(), &load, &violence);
         check_dashboards(&prometheus, mpm);
         server.allow_log("");
     }

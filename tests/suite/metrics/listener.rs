@@ -15,16 +15,23 @@ mpm_tests! {
         ours_only!("mod_wsgi has no such process");
         let server = start(mpm);
         server.get("/m/ok").expect(200);
-        let inside: Vec<Connection> = (0..WORKERS).map(|_| {
+        let enter = || {
             let mut connection = server.connect();
             connection.send(Request::get("/m/block").to_bytes());
             connection
-        }).collect();
+        };
+        let mut inside: Vec<Connection> = (0..WORKERS).map(|_| enter()).collect();
         let labels = [("app", "/m")];
+        let mut asked = Instant::now();
         eventually("all workers are in the application", || {
             let page = server.scrape();
             let limit = page.sum("wsgi_mpm_workers_limit", &[]);
             assert_eq!(limit, WORKERS as f64);
+            // A child of the event MPM may take one more than it has workers for, while another child has some left.
+            if asked.elapsed() > Duration::from_secs(2) {
+                inside.push(enter());
+                asked = Instant::now();
+            }
             (page.sum("wsgi_requests_in_flight", &labels) == limit).then_some(())
         });
         let first = server.scrape().sum("wsgi_oldest_request_age_seconds", &labels);
@@ -38,10 +45,11 @@ mpm_tests! {
         let page = server.ask_helper(&Request::get("/wsgi-status")).unwrap().expect(200).text();
         assert!(page.contains("/m/block"), "{page}");
         server.write("gate", "open");
+        let all = inside.len() as u64 + 1;
         for mut connection in inside {
             assert_eq!(connection.read_response("GET").unwrap().status(), 200);
         }
-        server.expect_count("wsgi_requests_total", &labels, WORKERS as u64 + 1);
+        server.expect_count("wsgi_requests_total", &labels, all);
     }
 
     fn a_gil_that_nobody_gets(mpm) {

@@ -199,6 +199,30 @@ mpm_tests! {
         server.allow_log("AH00288|scoreboard is full");
     }
 
+    fn scripts_without_an_alias(mpm) {
+        ours_only!("mod_wsgi does not count");
+        // Children enter them when they first meet them; the configuration does not name them.
+        let server = Server::builder(mpm)
+            .metrics()
+            .file("htdocs/a.wsgi", include_str!("../../apps/hello.wsgi"))
+            .conf("<Directory ${ROOT}/htdocs>
+                Options ExecCGI
+                AddHandler wsgi-script .wsgi
+            </Directory>")
+            .start();
+        for total in 1..=4 {
+            server.get("/a.wsgi").expect(200);
+            server.expect_count("wsgi_requests_total", &[], total);
+            if total % 2 == 0 { server.graceful_restart() } else { server.restart_now() }
+        }
+        server.get("/a.wsgi").expect(200);
+        server.expect_count("wsgi_requests_total", &[], 5);
+        let page = server.metrics();
+        let labels = [("method", "GET"), ("code", "2xx")];
+        let sample = page.select("wsgi_requests_total", &labels).next().unwrap();
+        assert!(sample.labels["app"].ends_with("htdocs/a.wsgi"), "{sample:?}");
+    }
+
     fn another_configuration(mpm) {
         ours_only!("mod_wsgi does not count");
         let server = Server::builder(mpm)
