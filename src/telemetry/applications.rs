@@ -93,13 +93,17 @@ impl Segment {
         let hash = fnv(0, label.as_bytes());
         let count = self.geometry().applications;
         let numbers = || (1..count).filter_map(|at| u16::try_from(at).ok().map(App));
-        let found = numbers().find(|&app| {
+        let has_it = |app: &App| {
             let cells = self.application_cells(app.0.into());
             cells[HASH].load(Relaxed) == hash
                 && text::get(&cells[LABEL]) == label
                 && renew(&cells[STATE], owner.generation)
-        });
-        if let Some(app) = found {
+        };
+        // Where two children have entered it at the same time, both entries stay: their counts belong together.
+        let mut found = numbers().filter(has_it);
+        let first = found.next();
+        found.for_each(drop);
+        if let Some(app) = first {
             // Its script may be another one since the last restart.
             self.name_application(app, label, mount, script, group);
             return app;
@@ -245,4 +249,50 @@ fn renew(state: &AtomicU64, generation: u64) -> bool {
             (seen & TAG == LIVE).then_some(LIVE | (seen & !TAG).max(generation))
         })
         .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Geometry;
+    use crate::map;
+
+    fn segment() -> Segment {
+        let geometry = Geometry {
+            arenas: 4,
+            applications: 8,
+            series: 1,
+        };
+        let cells = map::anonymous(geometry.words()).expect("memory");
+        Segment::create(cells, geometry, 1).expect("enough of it")
+    }
+
+    fn owner(generation: u64) -> Owner {
+        Owner {
+            pid: 10,
+            ticks: 1,
+            generation,
+        }
+    }
+
+    fn numbers(segment: &Segment) -> Vec<u16> {
+        let applications = segment.applications().into_iter();
+        applications.map(|known| known.app.number()).collect()
+    }
+
+    #[test]
+    fn an_application_that_was_entered_twice_stays_whole() {
+        let segment = segment();
+        let texts = ["", "/a.wsgi", ""];
+        let first = segment.application_named("/a", texts, owner(0));
+        // As if another child had looked for it before the first one had entered it.
+        let second = App::new(first.number() + 1);
+        segment.name_application(second, "/a", "", "/a.wsgi", "");
+        segment.application_cells(second.number().into())[STATE].store(LIVE, Release);
+        assert_eq!(numbers(&segment), [0, 1, 2]);
+        segment.begin_generation(1);
+        assert_eq!(numbers(&segment), [0], "nobody has it any more");
+        assert_eq!(segment.application_named("/a", texts, owner(1)), first);
+        assert_eq!(numbers(&segment), [0, 1, 2]);
+    }
 }
