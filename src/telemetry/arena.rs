@@ -4,6 +4,7 @@
 //! no counter ever goes back. Its writer loads, adds and stores without a lock prefix. The arenas that several threads
 //! write to (that of a whole child, and the spill arena) take an atomic addition instead.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{
     AtomicU64,
@@ -82,6 +83,22 @@ impl Owner {
             // It may be hidden, or there may be no file left to open.
             None => exists(pid),
         }
+    }
+}
+
+impl Segment {
+    /// Processes that own arenas and are no longer there, because they ended while nobody was told. For the parent, which
+    /// then frees the arenas of each as if it were reaped only now.
+    pub fn owners_gone(&self) -> BTreeSet<u32> {
+        (1..self.geometry().arenas)
+            .filter_map(|at| {
+                let entry = self.entry_cells(at);
+                let owner = owner_of(entry);
+                let ticks = entry[state::TICKS].load(Relaxed);
+                let pid = Owner::pid_of(owner);
+                (owner != 0 && !Owner::is_alive(pid, ticks)).then_some(pid)
+            })
+            .collect()
     }
 }
 
@@ -183,6 +200,16 @@ impl Arena {
 
     pub(crate) fn entry(&self) -> &'static [AtomicU64] {
         self.segment.entry_cells(self.index)
+    }
+
+    /// Gives an arena of `owner`'s process to another thread of it.
+    pub(crate) fn hand_over(&self, owner: Owner, thread: u32) {
+        self.entry()[state::OWNER].store(owner.word(thread), Release);
+    }
+
+    /// Says which configuration the owner serves now; for the arena of a child.
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.entry()[state::GENERATION].store(generation, Relaxed);
     }
 
     /// Says what the owner is now; for the arena of a child.
@@ -342,5 +369,45 @@ impl Block {
             oldest.store(at, Relaxed);
         }
         self.cells[NEWEST_START].fetch_max(at, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Geometry;
+    use crate::map;
+
+    #[test]
+    fn who_is_gone_is_told_from_who_is_there() {
+        let geometry = Geometry {
+            arenas: 8,
+            applications: 2,
+            series: 1,
+        };
+        let cells = map::anonymous(geometry.words()).expect("memory");
+        let segment = Segment::create(cells, geometry, 1).expect("enough of it");
+        let here = Owner::of_this_process(0);
+        // A number that was this process's own before, and one that no process can have.
+        let before = Owner {
+            ticks: here.ticks + 1,
+            ..here
+        };
+        let nobody = Owner {
+            pid: u32::MAX,
+            ..here
+        };
+        let claim = |owner: Owner, thread| segment.claim(owner, thread, Role::Ready);
+        let mine = claim(here, 0).expect("a free one");
+        let _ = claim(nobody, 0).expect("a free one");
+        assert_eq!(segment.owners_gone(), BTreeSet::from([nobody.pid]));
+        segment.free_arenas_of(nobody.pid);
+        assert!(segment.owners_gone().is_empty());
+        segment.arena_of(mine).hand_over(here, 7);
+        assert!(segment.owners_gone().is_empty());
+        let entry = segment.entry_cells(mine as usize);
+        assert_eq!(owner_of(entry), here.word(7));
+        let _ = claim(before, 0).expect("a free one");
+        assert_eq!(segment.owners_gone(), BTreeSet::from([here.pid]));
     }
 }

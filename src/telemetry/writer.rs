@@ -5,7 +5,7 @@
 //! write any more.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::arena::{Arena, Owner, Role};
@@ -24,13 +24,14 @@ static WRITER: OnceLock<Writer> = OnceLock::new();
 /// Set in a process that the application forked, whose memory is a copy of its parent's: it must not write.
 static DETACHED: AtomicBool = AtomicBool::new(false);
 
-/// How long a thread without an arena of its own waits before it tries again, nanoseconds.
+/// How long threads without an arena of their own wait before one of them tries again, nanoseconds.
 const RETRY: u64 = 1_000_000_000;
+
+/// When a thread of this process last found no arena, as a stamp. To look for one takes long where all are taken.
+static TRIED: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static MINE: Cell<Option<Arena>> = const { Cell::new(None) };
-    /// When this thread last found no arena.
-    static TRIED: Cell<u64> = const { Cell::new(0) };
     /// Gives the arena to the next thread when this one ends.
     static KEEPER: Keeper = const { Keeper(Cell::new(None)) };
 }
@@ -54,9 +55,9 @@ fn spare(writer: &Writer) -> std::sync::MutexGuard<'_, Vec<u32>> {
 }
 
 /// Makes this process, which serves the configuration `generation`, one that records. A second call (httpd run as one
-/// process starts again in it) changes nothing.
+/// process starts again in it) only says that it serves another configuration now.
 pub fn start(segment: Segment, generation: u64) {
-    WRITER.get_or_init(|| {
+    let writer = WRITER.get_or_init(|| {
         let owner = Owner::of_this_process(generation);
         let index = segment.claim(owner, 0, Role::Starting);
         Writer {
@@ -66,6 +67,10 @@ pub fn start(segment: Segment, generation: u64) {
             spare: Mutex::new(Vec::new()),
         }
     });
+    // The spill arena is nobody's.
+    if writer.process.index() != 0 {
+        writer.process.set_generation(generation);
+    }
 }
 
 /// Whether this process is a copy that must not write. For those who keep cells of an arena at hand.
@@ -132,28 +137,33 @@ pub fn current() -> Option<Arena> {
     known.or_else(|| arena(crate::clock::now()))
 }
 
+/// An arena for a thread that has none: that of one that has ended, or a free one.
+fn take(writer: &Writer, thread: u32) -> Option<u32> {
+    let Some(spare) = spare(writer).pop() else {
+        return writer.segment.claim(writer.owner, thread, Role::Thread);
+    };
+    writer
+        .segment
+        .arena_of(spare)
+        .hand_over(writer.owner, thread);
+    Some(spare)
+}
+
 #[cold]
 fn first(writer: &Writer, now: u64) -> Arena {
-    let tried = TRIED.get();
-    if tried != 0 && now.wrapping_sub(tried) < RETRY {
-        return writer.segment.spill();
+    let spill = writer.segment.spill();
+    let tried = TRIED.load(Relaxed);
+    // While the thread ends its keeper may be gone already, and nobody would give the arena to another one.
+    if tried != 0 && now.saturating_sub(tried) < RETRY || KEEPER.try_with(|_| ()).is_err() {
+        return spill;
     }
-    let reused = spare(writer).pop();
-    let index = reused.or_else(|| {
-        let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        writer
-            .segment
-            .claim(writer.owner, thread.cast_unsigned(), Role::Thread)
-    });
-    let Some(index) = index else {
-        TRIED.set(now.max(1));
-        return writer.segment.spill();
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    let Some(index) = take(writer, thread.cast_unsigned()) else {
+        TRIED.store(now.max(1), Relaxed);
+        return spill;
     };
     let arena = writer.segment.arena_of(index);
-    // While the thread ends its keeper may be gone already; the arena is then lost to this child until it ends.
-    let kept = KEEPER.try_with(|keeper| keeper.0.set(Some(index)));
-    if kept.is_ok() {
-        MINE.set(Some(arena));
-    }
+    KEEPER.with(|keeper| keeper.0.set(Some(index)));
+    MINE.set(Some(arena));
     arena
 }
