@@ -26,6 +26,10 @@ use crate::{listen, segment};
 /// Name of the segment's file in `DefaultRuntimeDir`.
 const FILE: &str = "mod_wsgi_rs.segment";
 
+/// Largest segment that is a file. Bytes. All of a file is taken at once, while other memory is taken where it is used,
+/// and of many arenas and applications most of the cells never are.
+const LARGEST_FILE: usize = 128 << 20;
+
 /// What is retained over restarts beside the address of the segment.
 mod kept {
     pub(super) const LAYOUT: usize = 0;
@@ -69,6 +73,12 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         );
         log::server(Level::WARNING, line.as_bytes());
     }
+    let wanted = Geometry::new(limits.workers, limits.children, plan.len(), series);
+    warn_of_less_room(segment, wanted);
+    // Those that ended while httpd ran without the module.
+    for pid in segment.owners_gone() {
+        child_ended(pid);
+    }
     let generation = retained.number(kept::GENERATION);
     retained.set_number(kept::GENERATION, generation + 1);
     segment.begin_generation(generation);
@@ -77,6 +87,19 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     plan.register(segment, Owner::of_this_process(generation));
     segment::set_current(Some((segment, generation)));
     listen::prepare(config.listen.as_ref());
+}
+
+/// The configuration wants more than the segment was made for, so that what finds no place is counted together.
+fn warn_of_less_room(segment: Segment, wanted: Geometry) {
+    let room = segment.geometry();
+    if room.arenas < wanted.arenas || room.applications < wanted.applications {
+        let line = format!(
+            "mod_wsgi_rs: the metrics have room for {} arenas and {} applications, and would have {} and {} now, \
+             until httpd is stopped and started",
+            room.arenas, room.applications, wanted.arenas, wanted.applications
+        );
+        log::server(Level::WARNING, line.as_bytes());
+    }
 }
 
 /// The segment that was made before, also where the configuration now measures nothing: children of the one before may
@@ -159,6 +182,9 @@ struct SegmentFile {
 impl SegmentFile {
     /// Makes the segment in a file that nobody else has, readable by httpd's group, and then gives it its name.
     fn make(geometry: &Geometry, parent: u32) -> Result<(Self, Segment), String> {
+        if geometry.bytes() > LARGEST_FILE {
+            return Err(String::from("it would be too large a file"));
+        }
         let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
         let temporary = path.with_extension(format!("{parent}.new"));
         let failed = |error: io::Error| format!("{}: {error}", path.display());
