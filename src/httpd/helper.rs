@@ -7,10 +7,10 @@
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::{fs, io};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use crate::guard::guard_or;
 use crate::pool::Pool;
