@@ -131,6 +131,22 @@ def rest(environ, start_response):
     return ok(environ, start_response)
 
 
+def contend(environ, start_response):
+    """A thread that keeps the GIL for a while, and pieces that are sent meanwhile: each has to wait to come back."""
+    until = time.monotonic() + 0.03
+
+    def run():
+        while time.monotonic() < until:
+            pass
+
+    start_response("200 OK", TEXT)
+    spinner = threading.Thread(target=run)
+    spinner.start()
+    for _ in range(3):
+        yield b"piece"
+    spinner.join()
+
+
 def fork(environ, start_response):
     """A copy of the process that goes on for a moment: nothing that it does counts."""
     environ["wsgi.errors"].write("before the fork\n")

@@ -58,6 +58,7 @@ const KINDS: &[Kind] = &[
     kind("/m", "GET", "/iterate", "5xx", 0, 89),
     kind("/m", "GET", "/protocol", "5xx", 0, 83),
     kind("/m", "GET", "/slow", "2xx", 0, 79),
+    kind("/m", "GET", "/contend", "2xx", 0, 73),
     kind("/m", "GET", "/collect", "2xx", 0, 41),
     kind("/m", "GET", "/log", "2xx", 0, 37),
     kind("/m", "GET", "/call", "5xx", 0, 31),
