@@ -3,15 +3,13 @@
 //! An application keeps its entry, and so its counters, over restarts. One that the configuration no longer has is
 //! hidden once no child serves it any more, and its entry is given to another one later.
 
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::arena::{Owner, owner_of, state};
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
 use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS};
 use crate::segment::Segment;
+use crate::sync::AtomicU64;
 use crate::text;
 
 /// Number of an application in the table.

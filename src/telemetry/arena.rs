@@ -6,10 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -20,6 +17,7 @@ use crate::catalogue::{
 };
 use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS};
 use crate::segment::Segment;
+use crate::sync::AtomicU64;
 
 /// Words of an entry of the arena table.
 pub(crate) mod state {

@@ -107,7 +107,8 @@ impl Segment {
         tickets.filter_map(|ticket| self.event(ticket)).collect()
     }
 
-    fn event(&self, ticket: u64) -> Option<Event> {
+    /// Event number `ticket`, if it is still there and whole.
+    pub(crate) fn event(&self, ticket: u64) -> Option<Event> {
         let cells = self.event_cells((ticket % EVENTS as u64) as usize);
         let expected = cells[CHECK].load(Acquire);
         let words = std::array::from_fn(|at| cells[WORDS.start + at].load(Relaxed));

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::fence;
 
 use crate::arena::state;
 use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, cell, value};
@@ -15,6 +14,7 @@ use crate::clock;
 use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS, header};
 use crate::quantile::{count, quantile};
 use crate::segment::Segment;
+use crate::sync::{AtomicU64, fence};
 
 /// What one application did in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -134,7 +134,7 @@ impl Sampler {
 }
 
 impl Sums {
-    fn add(&mut self, block: &[std::sync::atomic::AtomicU64]) {
+    fn add(&mut self, block: &[AtomicU64]) {
         let word = |at: usize| block[at].load(Relaxed);
         for code in 0..CODE.values.len() {
             let is_error = code == value(CODE, "5xx") || code == value(CODE, "none");
@@ -199,7 +199,7 @@ fn interval(words: [u64; HISTORY_WORDS]) -> Interval {
 }
 
 impl Segment {
-    fn sample_cells(&self, at: usize) -> &'static [std::sync::atomic::AtomicU64] {
+    fn sample_cells(&self, at: usize) -> &'static [AtomicU64] {
         let geometry = self.geometry();
         let words = 1 + HISTORY_WORDS * geometry.applications;
         self.words(geometry.sample(at), words)

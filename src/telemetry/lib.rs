@@ -12,6 +12,9 @@ mod exposition;
 pub mod faults;
 mod history;
 mod layout;
+#[cfg(loom)]
+mod loom;
+#[cfg_attr(loom, path = "loom/map.rs")]
 pub mod map;
 mod negotiate;
 mod quantile;
@@ -21,6 +24,7 @@ mod segment;
 mod series;
 mod snapshot;
 pub mod status;
+mod sync;
 mod text;
 pub mod writer;
 

@@ -1,15 +1,12 @@
 //! What runs now, thread by thread.
 
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::applications::App;
 use crate::arena::{Arena, Owner, owner_of, state};
 use crate::layout::RUNNING_WORDS;
 use crate::segment::Segment;
+use crate::sync::{AtomicU64, fence};
 use crate::text;
 
 /// Where a request is.

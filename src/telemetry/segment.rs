@@ -4,10 +4,7 @@
 //! geometry is for those who come from outside, and is only believed within bounds.
 
 use std::fmt;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::applications::App;
 use crate::arena::{Arena, Owner, Role, owner_of, state};
@@ -15,6 +12,7 @@ use crate::catalogue::{Id, OVERFLOW, Source, cell, value};
 use crate::layout::{
     self, APPLICATION_ENTRY_WORDS, ENTRY_WORDS, EVENT_WORDS, Geometry, HEADER_WORDS, header,
 };
+use crate::sync::AtomicU64;
 use crate::{clock, text};
 
 /// A mapped segment.

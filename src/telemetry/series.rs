@@ -16,9 +16,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::arena::Arena;
+use crate::sync::AtomicU64;
 use crate::writer;
 
 pub use client::ClientValue;

@@ -18,6 +18,7 @@ use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, head
 use crate::running::Running;
 use crate::segment::{Fact, Segment};
 use crate::series::Custom;
+use crate::sync::AtomicU64;
 use crate::{clock, map};
 
 /// httpd's own view of its workers, from its scoreboard.
@@ -393,7 +394,7 @@ fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
     merged.into_values().collect()
 }
 
-fn child(owner: u64, entry: &[std::sync::atomic::AtomicU64], role: u64, in_force: u64) -> Child {
+fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64) -> Child {
     let pid = Owner::pid_of(owner);
     let generation = entry[state::GENERATION].load(Relaxed);
     Child {

@@ -1,6 +1,8 @@
 //! Text in words: its length, then its bytes. Readers believe neither.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::sync::AtomicU64;
 
 /// As much of `text` as fits.
 pub(crate) fn fitting<'a>(cells: &[AtomicU64], text: &'a [u8]) -> &'a [u8] {

@@ -6,12 +6,13 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 
 use crate::arena::{Arena, Owner, Role};
 use crate::segment::Segment;
+use crate::sync::{Mutex, MutexGuard};
 
-struct Writer {
+pub(crate) struct Writer {
     segment: Segment,
     owner: Owner,
     process: Arena,
@@ -45,13 +46,39 @@ impl Drop for Keeper {
             && let Some(index) = self.0.get()
             && !DETACHED.load(Relaxed)
         {
-            spare(writer).push(index);
+            writer.leave(index);
         }
     }
 }
 
-fn spare(writer: &Writer) -> std::sync::MutexGuard<'_, Vec<u32>> {
-    writer.spare.lock().unwrap_or_else(PoisonError::into_inner)
+impl Writer {
+    pub(crate) fn new(segment: Segment, owner: Owner) -> Self {
+        let index = segment.claim(owner, 0, Role::Starting);
+        Self {
+            segment,
+            owner,
+            process: segment.process_arena_of(index.unwrap_or(0)),
+            spare: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// An arena for a thread that has none: that of one that has ended, or a free one.
+    pub(crate) fn take(&self, thread: u32) -> Option<u32> {
+        let Some(spare) = self.spare().pop() else {
+            return self.segment.claim(self.owner, thread, Role::Thread);
+        };
+        self.segment.arena_of(spare).hand_over(self.owner, thread);
+        Some(spare)
+    }
+
+    /// A thread has ended that had this one.
+    pub(crate) fn leave(&self, index: u32) {
+        self.spare().push(index);
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Makes this process, which serves the configuration `generation`, one that records. A second call (httpd run as one
@@ -59,13 +86,7 @@ fn spare(writer: &Writer) -> std::sync::MutexGuard<'_, Vec<u32>> {
 pub fn start(segment: Segment, generation: u64) {
     let writer = WRITER.get_or_init(|| {
         let owner = Owner::of_this_process(generation);
-        let index = segment.claim(owner, 0, Role::Starting);
-        Writer {
-            segment,
-            owner,
-            process: segment.process_arena_of(index.unwrap_or(0)),
-            spare: Mutex::new(Vec::new()),
-        }
+        Writer::new(segment, owner)
     });
     // The spill arena is nobody's.
     if writer.process.index() != 0 {
@@ -137,18 +158,6 @@ pub fn current() -> Option<Arena> {
     known.or_else(|| arena(crate::clock::now()))
 }
 
-/// An arena for a thread that has none: that of one that has ended, or a free one.
-fn take(writer: &Writer, thread: u32) -> Option<u32> {
-    let Some(spare) = spare(writer).pop() else {
-        return writer.segment.claim(writer.owner, thread, Role::Thread);
-    };
-    writer
-        .segment
-        .arena_of(spare)
-        .hand_over(writer.owner, thread);
-    Some(spare)
-}
-
 #[cold]
 fn first(writer: &Writer, now: u64) -> Arena {
     let spill = writer.segment.spill();
@@ -158,7 +167,7 @@ fn first(writer: &Writer, now: u64) -> Arena {
         return spill;
     }
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
-    let Some(index) = take(writer, thread.cast_unsigned()) else {
+    let Some(index) = writer.take(thread.cast_unsigned()) else {
         TRIED.store(now.max(1), Relaxed);
         return spill;
     };

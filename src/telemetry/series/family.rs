@@ -9,6 +9,7 @@ use crate::arena::Owner;
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
 use crate::layout::{FAMILIES, FAMILY_WORDS};
 use crate::segment::Segment;
+use crate::sync::AtomicU64;
 use crate::text;
 
 use super::Refused;
@@ -303,7 +304,7 @@ impl Segment {
         is_whole.then_some(description)
     }
 
-    pub(super) fn family_cells(&self, at: usize) -> &'static [std::sync::atomic::AtomicU64] {
+    pub(super) fn family_cells(&self, at: usize) -> &'static [AtomicU64] {
         self.words(self.geometry().family(at), FAMILY_WORDS)
     }
 }

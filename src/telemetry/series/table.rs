@@ -1,14 +1,12 @@
 //! The table of series.
 
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::arena::{Arena, Owner};
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
 use crate::layout::{FAMILIES, SERIES_WORDS, header};
 use crate::segment::Segment;
+use crate::sync::AtomicU64;
 use crate::text;
 
 use super::family::{self, CustomKind, Description, FamilyNumber, LIVE, WRITING, cut};

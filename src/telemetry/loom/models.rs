@@ -1,0 +1,294 @@
+//! The models.
+//!
+//! Each begins with a segment of a few arenas, says which cells matter, and lets two or three threads take steps of the
+//! real code: those of children (their ends and their beginnings are what the real `free_arenas_of` and `claim` make of
+//! them) as well as those of threads.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use ::loom::model::Builder;
+use ::loom::sync::Arc;
+use ::loom::thread;
+
+use crate::arena::{Owner, Role, state};
+use crate::catalogue::{ANSWERED, CODE, INTERPRETER_STATE, Id, OVERFLOW, cell, value};
+use crate::layout::{BLOCK_WORDS, Geometry, PROCESS_WORDS};
+use crate::sync::AtomicU64;
+use crate::writer::Writer;
+use crate::{App, Event, Notable, Segment, map};
+
+/// Runs `model` on a fresh segment in every order that there is. `preemptions` bounds how often a thread may be stopped
+/// where it need not wait, in models with too many steps for all orders.
+fn try_all(
+    arenas: usize,
+    preemptions: Option<usize>,
+    model: impl Fn(Segment) + Sync + Send + 'static,
+) {
+    let geometry = Geometry {
+        arenas,
+        applications: 1,
+        series: 1,
+    };
+    let cells = map::anonymous(geometry.words()).unwrap();
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || {
+        cells.iter().for_each(AtomicU64::reset);
+        model(Segment::create(cells, geometry, 1).unwrap());
+    });
+}
+
+fn watch_entries(segment: Segment, words: &[usize]) {
+    for at in 1..segment.geometry().arenas {
+        words
+            .iter()
+            .for_each(|&word| segment.entry_cells(at)[word].watch());
+    }
+}
+
+/// A cell of the only application in an arena.
+fn block_cell(segment: Segment, arena: usize, at: usize) -> &'static AtomicU64 {
+    &segment.words(segment.geometry().arena(arena) + PROCESS_WORDS, BLOCK_WORDS)[at]
+}
+
+fn counted(segment: Segment, at: usize) -> u64 {
+    let arenas = 0..segment.geometry().arenas;
+    arenas
+        .map(|arena| block_cell(segment, arena, at).load(Relaxed))
+        .sum()
+}
+
+/// This process, which is alive.
+fn living() -> Owner {
+    Owner::of_this_process(0)
+}
+
+/// A process of a number that no process has.
+const DEAD: Owner = Owner {
+    pid: i32::MAX as u32,
+    ticks: 1,
+    generation: 0,
+};
+
+const BYTES: usize = cell(Id::ResponseBody, 0);
+
+/// Adds to a counter as whoever has the arena; what several own by mistake is lost here.
+fn add(segment: Segment, arena: u32) {
+    segment
+        .arena_of(arena)
+        .application(App::OTHER)
+        .add(Id::ResponseBody, 0, 1);
+}
+
+#[test]
+fn two_who_claim_get_an_arena_each() {
+    try_all(3, None, |segment| {
+        watch_entries(segment, &[state::OWNER, state::TICKS]);
+        let other = thread::spawn(move || segment.claim(living(), 1, Role::Thread));
+        let mine = segment.claim(living(), 2, Role::Thread);
+        let other = other.join().unwrap();
+        assert!(
+            mine.is_some() && other.is_some() && mine != other,
+            "{mine:?} {other:?}"
+        );
+    });
+}
+
+#[test]
+fn nobody_takes_an_arena_from_one_who_has_just_claimed_it() {
+    try_all(2, None, |segment| {
+        // Left by a process that is gone.
+        segment.entry_cells(1)[state::TICKS].store(DEAD.ticks, Relaxed);
+        watch_entries(segment, &[state::OWNER, state::TICKS]);
+        let other = thread::spawn(move || segment.claim(living(), 1, Role::Thread));
+        let mine = segment.claim(living(), 2, Role::Thread);
+        let other = other.join().unwrap();
+        assert!(mine.is_some() != other.is_some(), "{mine:?} {other:?}");
+        let snapshot = segment.snapshot();
+        assert_eq!(
+            snapshot
+                .header
+                .counter(Id::MetricsOverflows, value(OVERFLOW, "arena")),
+            1
+        );
+    });
+}
+
+#[test]
+fn one_of_two_takes_the_arena_of_the_dead() {
+    try_all(2, None, |segment| {
+        segment.claim(DEAD, 0, Role::Ready).unwrap();
+        watch_entries(segment, &[state::OWNER, state::TICKS]);
+        let other = thread::spawn(move || segment.claim(living(), 1, Role::Thread));
+        let mine = segment.claim(living(), 2, Role::Thread);
+        let other = other.join().unwrap();
+        assert!(mine.is_some() != other.is_some(), "{mine:?} {other:?}");
+    });
+}
+
+#[test]
+fn an_arena_that_the_parent_frees_gets_one_owner() {
+    try_all(2, Some(3), |segment| {
+        let states = cell(Id::Interpreters, 0);
+        segment.claim(DEAD, 0, Role::Ready).unwrap();
+        let ready = value(INTERPRETER_STATE, "ready");
+        let block = segment.arena_of(1).application(App::OTHER);
+        block.change(Id::Interpreters, ready, 3);
+        block.add(Id::ResponseBody, 0, 5);
+        watch_entries(segment, &[state::OWNER]);
+        block_cell(segment, 1, BYTES).watch();
+        block_cell(segment, 1, states + ready).watch();
+        let parent = thread::spawn(move || segment.free_arenas_of(DEAD.pid));
+        let claim = move |thread| {
+            let mine = segment.claim(living(), thread, Role::Thread);
+            if let Some(arena) = mine {
+                add(segment, arena);
+                segment
+                    .arena_of(arena)
+                    .application(App::OTHER)
+                    .change(Id::Interpreters, ready, 1);
+            }
+            mine.is_some()
+        };
+        let other = thread::spawn(move || claim(1));
+        let mine = claim(2);
+        let took = u64::from(other.join().unwrap()) + u64::from(mine);
+        parent.join().unwrap();
+        assert!(took <= 1, "both have it");
+        assert_eq!(counted(segment, BYTES), 5 + took);
+        assert_eq!(
+            counted(segment, states + ready),
+            took,
+            "living interpreters"
+        );
+        let owner = segment.entry_cells(1)[state::OWNER].load(Relaxed);
+        assert_eq!(owner != 0, took == 1, "{owner:x}");
+    });
+}
+
+#[test]
+fn a_thread_goes_on_from_what_the_one_before_has_counted() {
+    try_all(3, Some(3), |segment| {
+        let writer = Arc::new(Writer::new(segment, living()));
+        watch_entries(segment, &[state::OWNER]);
+        (0..3).for_each(|arena| block_cell(segment, arena, BYTES).watch());
+        let live = move |writer: &Writer, thread| {
+            // Two threads that live at the same time have but one arena between them here; the other one shares.
+            let found = writer.take(thread);
+            let arena = found.map_or(segment.spill(), |index| segment.arena_of(index));
+            arena.application(App::OTHER).add(Id::ResponseBody, 0, 1);
+            if let Some(index) = found {
+                writer.leave(index);
+            }
+        };
+        let threads = [1, 2].map(|thread| {
+            let writer = Arc::clone(&writer);
+            thread::spawn(move || live(&writer, thread))
+        });
+        live(&writer, 3);
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert_eq!(counted(segment, BYTES), 3);
+    });
+}
+
+#[test]
+fn whoever_sees_a_request_counted_sees_its_observation() {
+    try_all(2, None, |segment| {
+        let arena = segment.claim(living(), 1, Role::Thread).unwrap();
+        let block = segment.arena_of(arena).application(App::OTHER);
+        let series = value(CODE, ANSWERED.values[0]);
+        block_cell(segment, 1, cell(Id::Requests, series)).watch();
+        block_cell(segment, 1, cell(Id::RequestDuration, 0)).watch();
+        let writer = thread::spawn(move || {
+            for _ in 0..2 {
+                block.observe(Id::RequestDuration, 0, 1);
+                block.finish_request(series);
+            }
+        });
+        let mut before = 0;
+        for _ in 0..2 {
+            let snapshot = segment.snapshot();
+            let numbers = &snapshot.applications[0].numbers;
+            let requests = numbers.counter(Id::Requests, series);
+            let observed = numbers.histogram(Id::RequestDuration, 0).0[0];
+            assert!(
+                observed >= requests,
+                "{observed} observed, {requests} counted"
+            );
+            assert!(requests >= before, "went back from {before} to {requests}");
+            before = requests;
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// An event whose words are all the same.
+fn event(number: u64) -> Event {
+    Event {
+        at: 0,
+        why: Notable::Slow,
+        app: App::OTHER,
+        method: 0,
+        status: 200,
+        pid: 1,
+        total: number,
+        application: number,
+        gil_wait: number,
+        input: number,
+        output: number,
+        url: String::new(),
+    }
+}
+
+#[test]
+fn no_event_is_shown_that_two_have_written() {
+    try_all(2, Some(2), |segment| {
+        // The sum and two of the times.
+        [0, 3, 7]
+            .iter()
+            .for_each(|&word| segment.event_cells(0)[word].watch());
+        let slow = thread::spawn(move || segment.note(&event(1), b"/1"));
+        let others = thread::spawn(move || {
+            // Once around the ring, so that the last meets the first.
+            for _ in 0..crate::layout::EVENTS {
+                segment.note(&event(2), b"/2");
+            }
+        });
+        for ticket in [0, crate::layout::EVENTS as u64] {
+            if let Some(event) = segment.event(ticket) {
+                let url = format!("/{}", event.total);
+                assert!(event.total == event.output && event.url == url, "{event:?}");
+            }
+        }
+        slow.join().unwrap();
+        others.join().unwrap();
+    });
+}
+
+#[test]
+fn a_running_request_is_shown_with_its_own_text() {
+    try_all(2, Some(3), |segment| {
+        let at = segment.claim(living(), 1, Role::Thread).unwrap();
+        let arena = segment.arena_of(at);
+        let before = arena.begin(1, App::OTHER, 1, b"1", b"1");
+        watch_entries(segment, &[state::RUNNING_SINCE, state::RUNNING]);
+        // Sequence and URL.
+        let cells = segment.words(segment.geometry().running(1), 3);
+        [0, 2].iter().for_each(|&word| cells[word].watch());
+        let writer = thread::spawn(move || {
+            arena.end(before);
+            arena.begin(2, App::OTHER, 2, b"2", b"2");
+        });
+        if let Some(running) = segment.running(1) {
+            let is_whole =
+                running.url == running.since.to_string() && running.method as u64 == running.since;
+            // Empty where it changed all the time.
+            assert!(is_whole || running.url.is_empty(), "{running:?}");
+        }
+        writer.join().unwrap();
+    });
+}
