@@ -8,12 +8,14 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, chownat};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wsgi_core::outcome::Message;
 use wsgi_core::telemetry::MetricsListen;
 use wsgi_httpd::retained::Retained;
@@ -162,9 +164,17 @@ fn make_way(path: &Path) -> Result<(), String> {
         Ok(found) if !found.file_type().is_socket() => {
             Err(String::from("there is something that is no socket"))
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(String::from("the address is in use")),
+        Ok(_) if has_listener(path) => Err(String::from("the address is in use")),
         Ok(_) => fs::remove_file(path).map_err(|error| error.to_string()),
     }
+}
+
+/// Whether somebody listens at a Unix socket. Does not wait for one who accepts nothing: httpd stands still meanwhile.
+fn has_listener(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let asked = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|socket| net::connect(&socket, &SocketAddrUnix::new(path)?));
+    matches!(asked, Ok(()) | Err(Errno::AGAIN))
 }
 
 /// Gives the socket that was just made to httpd's group, unless something else has taken its name meanwhile. Returns its
