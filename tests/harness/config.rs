@@ -130,6 +130,10 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         ("VENV", venv.display().to_string()),
         ("RUN", root.display().to_string()),
         ("LISTEN", format!("127.0.0.1:{port}")),
+        (
+            "METRICS_LISTEN",
+            format!("unix:{}", root.join("metrics.sock").display()),
+        ),
         ("SERVER_USER", user),
         ("SERVER_GROUP", group),
     ] {
