@@ -113,8 +113,17 @@ fn segment(children: u32) -> Result<Segment> {
 fn scrape(children: u32, rounds: usize) -> Result<Scrape> {
     let segment = segment(children)?;
     for arena in 1..=2 * children {
-        for at in 0..200 {
-            record(segment.arena_of(arena), at * 7_919);
+        let arena = segment.arena_of(arena);
+        if arena.is_of_child() {
+            for app in 1..=APPLICATIONS {
+                arena
+                    .gauges(App::new(app))
+                    .set(Id::AllocatedBlocks, 0, 1_000);
+            }
+        } else {
+            for at in 0..200 {
+                record(arena, at * 7_919);
+            }
         }
     }
     let mut scrape = Scrape {

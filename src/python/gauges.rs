@@ -55,7 +55,7 @@ fn look(py: &Attached<'_>, state: &State) -> PyResult<()> {
         (Id::GcPending, 1),
         (Id::GcPending, 2),
     ];
-    let block = arena.application(state.home.get());
+    let block = arena.gauges(state.home.get());
     // By the difference: several interpreters may have the same first application.
     for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
         let value = number(at)?;

@@ -48,9 +48,7 @@ impl Life {
         if before == ABSENT
             && let Some(arena) = telemetry::process_arena()
         {
-            arena
-                .application(self.app)
-                .interpreter_started(clock::unix());
+            arena.gauges(self.app).interpreter_started(clock::unix());
         }
     }
 
@@ -87,7 +85,7 @@ impl Life {
     fn enter(&self, state: u8) -> u8 {
         let before = self.state.swap(state, Relaxed);
         if let Some(arena) = telemetry::process_arena() {
-            let block = arena.application(self.app);
+            let block = arena.gauges(self.app);
             if before != ABSENT {
                 block.change(Id::Interpreters, before.into(), -1);
             }

@@ -35,6 +35,8 @@ pub(crate) mod state {
     pub(crate) const RUNNING_SINCE: usize = 5;
     /// Application, method and phase of the running request.
     pub(crate) const RUNNING: usize = 6;
+    /// In the arena of a child, which runs nothing: a bit for each application that has gauges here.
+    pub(crate) const GAUGED: usize = RUNNING;
     /// Unix time in nanoseconds at which the owner took it.
     pub(crate) const STARTED: usize = 7;
 }
@@ -210,6 +212,11 @@ impl Arena {
         self.entry()[state::GENERATION].store(generation, Relaxed);
     }
 
+    /// Whether it is that of a child as a whole.
+    pub fn is_of_child(&self) -> bool {
+        Role::is_process(self.entry()[state::ROLE].load(Relaxed))
+    }
+
     /// Says what the owner is now; for the arena of a child.
     pub fn set_role(&self, role: Role) {
         self.entry()[state::ROLE].store(role as u64, Release);
@@ -218,13 +225,23 @@ impl Arena {
     /// The cells of an application; those of `_other` where there is none of that number.
     #[inline]
     pub fn application(&self, app: App) -> Block {
+        self.block(app, state::TOUCHED)
+    }
+
+    /// The same, for gauges only, in the arena of a child: of it nothing else is read then.
+    pub fn gauges(&self, app: App) -> Block {
+        self.block(app, state::GAUGED)
+    }
+
+    #[inline]
+    fn block(&self, app: App, touched: usize) -> Block {
         let app = usize::from(app.number());
         let app = if app < self.segment.geometry().applications {
             app
         } else {
             0
         };
-        let touched = &self.entry()[state::TOUCHED];
+        let touched = &self.entry()[touched];
         let bit = 1u64 << (app % 64);
         if touched.load(Relaxed) & bit == 0 {
             touched.fetch_or(bit, Release);
@@ -257,9 +274,9 @@ impl Arena {
         self.shared
     }
 
-    /// Applications that were ever counted here.
+    /// Applications that were ever counted here, or have gauges here.
     fn touched_blocks(&self) -> impl Iterator<Item = &'static [AtomicU64]> {
-        let touched = self.entry()[state::TOUCHED].load(Relaxed);
+        let touched = self.entry()[state::TOUCHED].load(Relaxed) | gauged(self.entry());
         let cells = self.cells;
         (0..self.segment.geometry().applications)
             .filter(move |app| touched & (1 << (app % 64)) != 0)
@@ -278,6 +295,8 @@ impl Arena {
                 .map(|at| block[states + at].load(Relaxed).cast_signed())
                 .fold(0, i64::wrapping_add);
             if let Ok(living @ 1..) = u64::try_from(living) {
+                // From now on there is a counter here, too.
+                self.entry()[state::TOUCHED].fetch_or(gauged(self.entry()), Release);
                 let stops = cell(Id::InterpreterStops, value(STOP_REASON, "child_exit"));
                 add(&block[stops], living, false);
             }
@@ -287,19 +306,32 @@ impl Arena {
     /// Takes back what only a living owner has.
     pub(crate) fn clear_gauges(&self) {
         for block in self.touched_blocks() {
-            for cell in gauge_cells(Source::Application) {
+            for cell in gauge_cells() {
                 block[cell].store(0, Relaxed);
             }
             block[OLDEST_START].store(0, Relaxed);
             block[NEWEST_START].store(0, Relaxed);
         }
+        if gauged(self.entry()) != 0 {
+            self.entry()[state::GAUGED].store(0, Relaxed);
+        }
         crate::series::clear_gauges(self);
     }
 }
 
-/// The gauges among the cells of a source.
-fn gauge_cells(source: Source) -> impl Iterator<Item = usize> {
-    let is_gauge = move |family: &&Family| family.source == source && family.kind == Kind::Gauge;
+/// The applications that have gauges in an arena, a bit each; none where it is not that of a child.
+pub(crate) fn gauged(entry: &[AtomicU64]) -> u64 {
+    if Role::is_process(entry[state::ROLE].load(Relaxed)) {
+        entry[state::GAUGED].load(Acquire)
+    } else {
+        0
+    }
+}
+
+/// The gauges among the cells of an application.
+pub(crate) fn gauge_cells() -> impl Iterator<Item = usize> {
+    let is_gauge =
+        |family: &&Family| family.source == Source::Application && family.kind == Kind::Gauge;
     FAMILIES
         .iter()
         .filter(is_gauge)

@@ -58,10 +58,12 @@ pub(crate) fn crowded(role: Role) -> Option<u32> {
     (role == Role::Thread && is(Fault::Crowded)).then_some(1)
 }
 
-/// Between the two halves of an addition: servers record more seldom than tests without one do, so that two writers
-/// would hardly ever meet.
+/// Between the two halves of an addition: two writers meet for a short time only, and would hardly ever meet there.
 pub(crate) fn in_addition() {
-    if is(Fault::Crowded) {
+    if [Fault::Crowded, Fault::FreedByChild, Fault::FreedEarly]
+        .into_iter()
+        .any(is)
+    {
         thread::yield_now();
     }
 }
@@ -87,8 +89,8 @@ pub(crate) fn role_set(segment: &Segment, owner: Owner, role: Role) {
 pub fn before_reaping(segment: &Segment, pid: u32) {
     if is(Fault::FreedEarly) {
         segment.free_arenas_of(pid);
-        // As long as the kernel may take to tell.
-        thread::sleep(Duration::from_millis(5));
+        // Long enough for another child to begin, and to take them.
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

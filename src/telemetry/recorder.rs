@@ -356,7 +356,7 @@ impl<T: AddTo> CounterFn for Total<T> {
 impl GaugeFn for Place {
     fn increment(&self, value: f64) {
         if let Some(arena) = writer::process() {
-            let block = arena.application(self.app);
+            let block = arena.gauges(self.app);
             block.change(self.family.id, self.series, value.round() as i64);
         }
     }
@@ -367,7 +367,7 @@ impl GaugeFn for Place {
 
     fn set(&self, value: f64) {
         if let Some(arena) = writer::process() {
-            let block = arena.application(self.app);
+            let block = arena.gauges(self.app);
             block.set(self.family.id, self.series, value.round() as i64);
         }
     }

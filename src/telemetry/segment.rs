@@ -276,6 +276,7 @@ impl Segment {
         entry[state::TICKS].store(owner.ticks, Relaxed);
         entry[state::GENERATION].store(owner.generation, Relaxed);
         entry[state::STARTED].store(clock::unix(), Relaxed);
+        entry[state::RUNNING].store(0, Relaxed);
         entry[state::ROLE].store(role as u64, Relaxed);
         #[cfg(feature = "faults")]
         crate::faults::taken(self, at);

@@ -4,11 +4,12 @@
 //! no smaller counters than an earlier one.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::applications::{App, Application};
-use crate::arena::{Owner, Role, owner_of, state};
+use crate::arena::{Owner, Role, gauge_cells, gauged, owner_of, state};
 use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
@@ -183,10 +184,13 @@ impl Segment {
             if at == 0 || owner != 0 || entry[state::STARTED].load(Relaxed) != 0 {
                 self.add_process_cells(at, &mut process);
             }
+            let gauged = if owner == 0 { 0 } else { gauged(entry) };
             for sum in &mut sums {
                 let app = usize::from(sum.application.app.number());
                 if touched & (1 << (app % 64)) != 0 {
                     self.add_block(at, app, owner != 0, sum);
+                } else if gauged & (1 << (app % 64)) != 0 {
+                    self.add_gauges(at, app, sum);
                 }
             }
         }
@@ -252,12 +256,19 @@ impl Segment {
                 }
             }
         }
-        let oldest = block[OLDEST_START].load(Relaxed);
-        if owned && oldest != 0 {
-            let newest = block[NEWEST_START].load(Relaxed);
-            let (a, b) = sum.interpreters_since.unwrap_or((oldest, newest));
-            sum.interpreters_since = Some((a.min(oldest), b.max(newest)));
+        if owned {
+            sum.add_starts(block);
         }
+    }
+
+    /// Of the arena of a living child.
+    fn add_gauges(&self, arena: usize, app: usize, sum: &mut Sum) {
+        let at = self.geometry().arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
+        let block = self.words(at, BLOCK_WORDS);
+        for cell in gauge_cells() {
+            sum.cells[cell] = sum.cells[cell].wrapping_add(block[cell].load(Relaxed));
+        }
+        sum.add_starts(block);
     }
 
     /// Measures how much of the segment is in memory, for all snapshots from now on. Arenas that nobody ever used are not,
@@ -361,6 +372,16 @@ impl Sum {
         }
     }
 
+    /// When interpreters of a living child started.
+    fn add_starts(&mut self, block: &[AtomicU64]) {
+        let oldest = block[OLDEST_START].load(Relaxed);
+        if oldest != 0 {
+            let newest = block[NEWEST_START].load(Relaxed);
+            let (a, b) = self.interpreters_since.unwrap_or((oldest, newest));
+            self.interpreters_since = Some((a.min(oldest), b.max(newest)));
+        }
+    }
+
     fn done(self) -> ApplicationNumbers {
         ApplicationNumbers {
             application: self.application,
@@ -414,7 +435,12 @@ fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64) -> Child {
 
 /// Second field of `/proc/<pid>/statm`, pages (proc(5)).
 fn resident(pid: u32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    // In one read: a scrape asks for every child.
+    let mut statm = [0; 128];
+    let length = File::open(format!("/proc/{pid}/statm"))
+        .and_then(|mut file| file.read(&mut statm))
+        .ok()?;
+    let statm = std::str::from_utf8(&statm[..length]).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }

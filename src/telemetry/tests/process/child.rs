@@ -110,7 +110,7 @@ pub(crate) fn run() -> ! {
         if board.is_to_end(told.slot, told.number) {
             writer::set_role(Role::Draining);
             // The threads go on, until they are gone with the process.
-            thread::sleep(Duration::from_millis(15));
+            thread::sleep(Duration::from_millis(50));
             end(&apps);
         }
         if parent_id() != parent {

@@ -198,14 +198,15 @@ impl Parent<'_> {
         self.children.iter().position(works)
     }
 
+    /// Its successor does not wait for that either.
     fn kill(&mut self, at: usize) {
         let mut child = self.children.remove(at);
+        self.start(child.slot);
         self.before_reaping(&child);
         child.process.kill().unwrap();
         child.process.wait().unwrap();
         self.interrupted += 1;
         self.reaped(&child, Some(Ended::Killed));
-        self.start(child.slot);
     }
 
     /// It ends in the middle of its work, and its successor does not wait for that.
