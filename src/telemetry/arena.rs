@@ -88,17 +88,21 @@ impl Owner {
 
 impl Segment {
     /// Processes that own arenas and are no longer there, because they ended while nobody was told. For the parent, which
-    /// then frees the arenas of each as if it were reaped only now.
+    /// then frees the arenas of each as if it were reaped only now. A number that a living child has got since is not
+    /// among them.
     pub fn owners_gone(&self) -> BTreeSet<u32> {
-        (1..self.geometry().arenas)
-            .filter_map(|at| {
-                let entry = self.entry_cells(at);
-                let owner = owner_of(entry);
-                let ticks = entry[state::TICKS].load(Relaxed);
-                let pid = Owner::pid_of(owner);
-                (owner != 0 && !Owner::is_alive(pid, ticks)).then_some(pid)
-            })
-            .collect()
+        let owners = (1..self.geometry().arenas).filter_map(|at| {
+            let entry = self.entry_cells(at);
+            let (owner, ticks) = (owner_of(entry), entry[state::TICKS].load(Relaxed));
+            (owner != 0).then_some((Owner::pid_of(owner), ticks))
+        });
+        let owners: BTreeSet<(u32, u64)> = owners.collect();
+        let (living, gone): (Vec<_>, Vec<_>) = owners
+            .into_iter()
+            .partition(|&(pid, ticks)| Owner::is_alive(pid, ticks));
+        let reused = |pid: &u32| living.iter().any(|(living, _)| living == pid);
+        let gone = gone.into_iter().map(|(pid, _)| pid);
+        gone.filter(|pid| !reused(pid)).collect()
     }
 }
 
@@ -438,6 +442,9 @@ mod tests {
         let entry = segment.entry_cells(mine as usize);
         assert_eq!(owner_of(entry), here.word(7));
         let _ = claim(before, 0).expect("a free one");
+        // By its number alone the arenas of a living one would be freed.
+        assert!(segment.owners_gone().is_empty());
+        segment.entry_cells(mine as usize)[state::OWNER].store(0, Relaxed);
         assert_eq!(segment.owners_gone(), BTreeSet::from([here.pid]));
     }
 }

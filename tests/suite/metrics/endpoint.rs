@@ -101,6 +101,33 @@ mpm_tests! {
         server.allow_log("is shown to clients on this machine only|AH01630: client denied");
     }
 
+    fn an_htaccess_opens_nothing(mpm) {
+        ours_only!("mod_wsgi has no such page");
+        // A section elsewhere that guards its own pages says nothing of those that a site's owner makes.
+        let server = Server::builder(mpm)
+            .modules(&["authz_host", "remoteip"])
+            .metrics()
+            .file("htdocs/site/.htaccess", "SetHandler wsgi-metrics\n")
+            .file("htdocs/private/index.html", "private")
+            .conf("RemoteIPHeader X-Real
+                <Directory ${ROOT}/htdocs/site>
+                    AllowOverride FileInfo
+                </Directory>
+                <Directory ${ROOT}/h*/private>
+                    SetHandler wsgi-metrics
+                    Require ip 192.0.2.0/24
+                </Directory>")
+            .start();
+        let elsewhere = |target: &str| {
+            let request = Request::get(target).header("X-Real", "192.0.2.7");
+            server.send(&request).status()
+        };
+        assert_eq!(elsewhere("/private/"), 200);
+        assert_eq!(elsewhere("/site/"), 403);
+        assert_eq!(server.get("/site/").status(), 200);
+        server.allow_log("is shown to clients on this machine only");
+    }
+
     fn metrics_off(mpm) {
         ours_only!("mod_wsgi has no such page");
         let server = Server::builder(mpm).metrics().conf("WSGIMetrics Off").app("/hello", "hello.wsgi").start();
