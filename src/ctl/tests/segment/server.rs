@@ -67,6 +67,7 @@ impl Server {
     pub(crate) fn run(&self, url: &str, phase: Phase, age: f64) {
         let since = clock::now() - (age * 1e9) as u64;
         self.thread.begin(since, self.app, 0, url.as_bytes(), b"");
-        self.thread.phase_cell().unwrap().set(phase);
+        let cell = self.thread.phase_cell();
+        cell.expect("an arena of one thread").set(phase);
     }
 }
