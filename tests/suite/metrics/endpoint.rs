@@ -104,7 +104,7 @@ mpm_tests! {
     fn an_htaccess_opens_nothing(mpm) {
         ours_only!("mod_wsgi has no such page");
         // A section elsewhere that guards its own pages says nothing of those that a site's owner makes; as httpd does
-        // not tell which of its requests a pattern holds, one with a pattern opens nothing at all.
+        // not tell which folder a pattern means, a <Directory> with one opens nothing at all.
         let server = Server::builder(mpm)
             .modules(&["authz_host", "remoteip"])
             .metrics()
