@@ -134,6 +134,7 @@ fn scrape(children: u32, rounds: usize) -> Result<Scrape> {
     };
     for _ in 0..rounds {
         let begin = Instant::now();
+        segment.measure_children(100);
         let snapshot = segment.snapshot();
         let read = begin.elapsed();
         let mut text = String::new();

@@ -22,6 +22,9 @@ const REFRESH: u32 = 5;
 /// The most that it may say.
 const LONGEST_REFRESH: u32 = 3600;
 
+/// Of how many children the memory is measured for one page; there are seldom more.
+const MEASURED: usize = 100;
+
 /// A page, ready to be sent.
 pub(crate) struct Page {
     pub(crate) content_type: &'static str,
@@ -46,6 +49,7 @@ pub(crate) fn page(
 ) -> Page {
     let begin = clock::now();
     parent::note_scoreboard(segment);
+    segment.measure_children(MEASURED);
     match subject {
         Subject::Metrics => {
             let format = negotiate(accept);

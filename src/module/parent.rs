@@ -343,6 +343,8 @@ pub(crate) fn monitor() {
         return;
     };
     segment.measure_resident();
+    // Bounded, as the children say how many they are.
+    segment.measure_children(1_000);
     note_scoreboard(segment);
     let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
     sampler.get_or_insert_with(Sampler::new).sample(&segment);

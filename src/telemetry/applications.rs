@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::arena::{Owner, gauged, owner_of, state};
+use crate::arena::{Owner, bit, gauged, owner_of, state};
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
 use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS};
 use crate::segment::Segment;
@@ -214,7 +214,7 @@ impl Segment {
         for arena in 0..geometry.arenas {
             let entry = self.entry_cells(arena);
             let touched = entry[state::TOUCHED].load(Relaxed) | gauged(entry);
-            if touched & (1 << (app % 64)) != 0 {
+            if touched & bit(app) != 0 {
                 let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
                 for cell in self.words(at, BLOCK_WORDS) {
                     cell.store(0, Relaxed);

@@ -29,7 +29,7 @@ pub(crate) mod state {
     pub(crate) const TICKS: usize = 1;
     pub(crate) const GENERATION: usize = 2;
     pub(crate) const ROLE: usize = 3;
-    /// A bit for each application that was ever counted here (of number modulo 64). Stays when the arena is freed.
+    /// What was ever counted here: see [`super::bit`] and [`super::PROCESS_BIT`]. Stays when the arena is freed.
     pub(crate) const TOUCHED: usize = 4;
     /// Stamp of the running request's begin; 0 for none.
     pub(crate) const RUNNING_SINCE: usize = 5;
@@ -246,7 +246,7 @@ impl Arena {
             0
         };
         let touched = &self.entry()[touched];
-        let bit = 1u64 << (app % 64);
+        let bit = bit(app);
         if touched.load(Relaxed) & bit == 0 {
             touched.fetch_or(bit, Release);
         }
@@ -263,6 +263,10 @@ impl Arena {
     /// Adds to a counter that each arena has once.
     pub fn add(&self, id: Id, series: usize, value: u64) {
         debug_assert_eq!(id.family().source, Source::Process);
+        let touched = &self.entry()[state::TOUCHED];
+        if touched.load(Relaxed) & PROCESS_BIT == 0 {
+            touched.fetch_or(PROCESS_BIT, Release);
+        }
         add(&self.cells[cell(id, series)], value, self.shared);
     }
 
@@ -283,7 +287,7 @@ impl Arena {
         let touched = self.entry()[state::TOUCHED].load(Relaxed) | gauged(self.entry());
         let cells = self.cells;
         (0..self.segment.geometry().applications)
-            .filter(move |app| touched & (1 << (app % 64)) != 0)
+            .filter(move |&app| touched & bit(app) != 0)
             .map(move |app| {
                 let at = PROCESS_WORDS + app * BLOCK_WORDS;
                 &cells[at..at + BLOCK_WORDS]
@@ -332,6 +336,14 @@ pub(crate) fn gauged(entry: &[AtomicU64]) -> u64 {
     }
 }
 
+/// The bit of an application in the words that say what an arena has. Several may share one.
+pub(crate) const fn bit(app: usize) -> u64 {
+    1 << (app % 63)
+}
+
+/// The bit of the cells that an arena has once.
+pub(crate) const PROCESS_BIT: u64 = 1 << 63;
+
 /// The gauges among the cells of an application.
 pub(crate) fn gauge_cells() -> impl Iterator<Item = usize> {
     let is_gauge =
@@ -342,7 +354,7 @@ pub(crate) fn gauge_cells() -> impl Iterator<Item = usize> {
         .flat_map(|family| (0..family.series()).map(|series| cell(family.id, series)))
 }
 
-const _: () = assert!(APPLICATION_CELLS + 2 <= BLOCK_WORDS && PROCESS_CELLS <= PROCESS_WORDS);
+const _: () = assert!(APPLICATION_CELLS + 2 <= BLOCK_WORDS && PROCESS_CELLS < PROCESS_WORDS);
 
 impl Block {
     /// Adds to a counter.

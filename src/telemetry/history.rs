@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::arena::state;
+use crate::arena::{bit, state};
 use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, cell, value};
 use crate::clock;
 use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS, header};
@@ -211,7 +211,7 @@ impl Segment {
         for arena in 0..geometry.arenas {
             let touched = self.entry_cells(arena)[state::TOUCHED].load(Acquire);
             for (app, sums) in sums.iter_mut().enumerate() {
-                if touched & (1 << (app % 64)) != 0 {
+                if touched & bit(app) != 0 {
                     let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
                     sums.add(self.words(at, BLOCK_WORDS));
                 }

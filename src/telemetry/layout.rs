@@ -17,7 +17,7 @@
 use crate::catalogue::{APPLICATION_CELLS, HEADER_CELLS, LAYOUT_HASH, PROCESS_CELLS, fnv};
 
 /// First word of every segment: "wsgi_rs" and the version of what this file says.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"wsgi_rs\x01");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"wsgi_rs\x02");
 
 /// Words of a page.
 const PAGE: usize = 512;
@@ -44,8 +44,10 @@ pub(crate) const OLDEST_START: usize = APPLICATION_CELLS;
 pub(crate) const NEWEST_START: usize = APPLICATION_CELLS + 1;
 /// Words of an application block.
 pub(crate) const BLOCK_WORDS: usize = (APPLICATION_CELLS + 2).next_multiple_of(LINE);
+/// Cell of an arena that is not in the catalogue: resident memory of the child that it belongs to, bytes; 0 for unknown.
+pub(crate) const RESIDENT: usize = PROCESS_CELLS;
 /// Words before the first application block of an arena.
-pub(crate) const PROCESS_WORDS: usize = PROCESS_CELLS.next_multiple_of(LINE);
+pub(crate) const PROCESS_WORDS: usize = (PROCESS_CELLS + 1).next_multiple_of(LINE);
 
 /// Words of the header.
 pub(crate) mod header {
@@ -54,6 +56,8 @@ pub(crate) mod header {
     pub(crate) const ARENAS: usize = 2;
     pub(crate) const APPLICATIONS: usize = 3;
     pub(crate) const SERIES: usize = 4;
+    /// The arena from which on the memory of children is measured next.
+    pub(crate) const NEXT_MEASURED: usize = 5;
     pub(crate) const PARENT: usize = 8;
     /// Unix time, nanoseconds.
     pub(crate) const START: usize = 9;

@@ -10,7 +10,8 @@ use crate::applications::App;
 use crate::arena::{Arena, Owner, Role, owner_of, state};
 use crate::catalogue::{Id, OVERFLOW, Source, cell, value};
 use crate::layout::{
-    self, APPLICATION_ENTRY_WORDS, ENTRY_WORDS, EVENT_WORDS, Geometry, HEADER_WORDS, header,
+    self, APPLICATION_ENTRY_WORDS, ENTRY_WORDS, EVENT_WORDS, Geometry, HEADER_WORDS, RESIDENT,
+    header,
 };
 use crate::sync::AtomicU64;
 use crate::{clock, text};
@@ -277,6 +278,7 @@ impl Segment {
         entry[state::GENERATION].store(owner.generation, Relaxed);
         entry[state::STARTED].store(clock::unix(), Relaxed);
         entry[state::RUNNING].store(0, Relaxed);
+        self.set(self.geometry.arena(at) + RESIDENT, 0);
         entry[state::ROLE].store(role as u64, Relaxed);
         #[cfg(feature = "faults")]
         crate::faults::taken(self, at);

@@ -9,13 +9,13 @@ use std::io::Read;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::applications::{App, Application};
-use crate::arena::{Owner, Role, gauge_cells, gauged, owner_of, state};
+use crate::arena::{Owner, PROCESS_BIT, Role, bit, gauge_cells, gauged, owner_of, state};
 use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
 };
 use crate::events::Event;
-use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, header};
+use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, RESIDENT, header};
 use crate::running::Running;
 use crate::segment::{Fact, Segment};
 use crate::series::Custom;
@@ -178,18 +178,19 @@ impl Segment {
                 running.extend(self.running(at));
             }
             if owner != 0 && Role::is_process(role) {
-                children.push(child(owner, entry, role, self.generation()));
+                let known = self.get(geometry.arena(at) + RESIDENT);
+                children.push(child(owner, entry, role, self.generation(), known));
             }
             // Also those of threads and children that have ended, whose entries are free again.
-            if at == 0 || owner != 0 || entry[state::STARTED].load(Relaxed) != 0 {
+            if touched & PROCESS_BIT != 0 {
                 self.add_process_cells(at, &mut process);
             }
             let gauged = if owner == 0 { 0 } else { gauged(entry) };
             for sum in &mut sums {
                 let app = usize::from(sum.application.app.number());
-                if touched & (1 << (app % 64)) != 0 {
+                if touched & bit(app) != 0 {
                     self.add_block(at, app, owner != 0, sum);
-                } else if gauged & (1 << (app % 64)) != 0 {
+                } else if gauged & bit(app) != 0 {
                     self.add_gauges(at, app, sum);
                 }
             }
@@ -269,6 +270,28 @@ impl Segment {
             sum.cells[cell] = sum.cells[cell].wrapping_add(block[cell].load(Relaxed));
         }
         sum.add_starts(block);
+    }
+
+    /// Measures the memory of children for the snapshots to come, of at most so many; the next call goes on with others.
+    /// The kernel takes a few microseconds for each, which would be most of a scrape where there are hundreds.
+    pub fn measure_children(&self, most: usize) {
+        let arenas = self.geometry().arenas;
+        let start = usize::try_from(self.get(header::NEXT_MEASURED)).unwrap_or(0) % arenas;
+        let mut left = most;
+        for at in (start..arenas).chain(0..start) {
+            let entry = self.entry_cells(at);
+            let owner = owner_of(entry);
+            if owner == 0 || !Role::is_process(entry[state::ROLE].load(Relaxed)) {
+                continue;
+            }
+            if left == 0 {
+                self.set(header::NEXT_MEASURED, at as u64);
+                return;
+            }
+            left -= 1;
+            let bytes = resident(Owner::pid_of(owner)).unwrap_or(0);
+            self.set(self.geometry().arena(at) + RESIDENT, bytes);
+        }
     }
 
     /// Measures how much of the segment is in memory, for all snapshots from now on. Arenas that nobody ever used are not,
@@ -415,7 +438,8 @@ fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
     merged.into_values().collect()
 }
 
-fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64) -> Child {
+/// `known` is its memory as last measured; it is measured now where nobody did.
+fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64, known: u64) -> Child {
     let pid = Owner::pid_of(owner);
     let generation = entry[state::GENERATION].load(Relaxed);
     Child {
@@ -429,7 +453,9 @@ fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64) -> Child {
         },
         generation,
         started: entry[state::STARTED].load(Relaxed),
-        resident: resident(pid),
+        resident: Some(known)
+            .filter(|&bytes| bytes != 0)
+            .or_else(|| resident(pid)),
     }
 }
 
