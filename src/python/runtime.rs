@@ -101,13 +101,17 @@ fn with_current<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
     work(&unsafe { Attached::assume() })
 }
 
+/// Version of the library that was loaded, as "3.11.2".
+pub(crate) fn running_version() -> String {
+    // SAFETY: may be called before the initialization; a static C string.
+    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
+    let number = running.split_whitespace().next();
+    number.unwrap_or_default().to_owned()
+}
+
 /// The library that was loaded must be of the minor version that the engine was compiled for.
 fn check_version() -> Result<(), String> {
-    // SAFETY: may be called before the initialization; a static C string.
-    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }
-        .to_string_lossy()
-        .into_owned();
-    let number = running.split_whitespace().next().unwrap_or_default();
+    let number = running_version();
     let minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
     if minor == VERSION {
         Ok(())

@@ -1,14 +1,13 @@
 //! Preparing an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
 //! search path, and the entries that every environ shares. The steps themselves are Python (`types/bootstrap.py`).
 
-use std::ffi::CStr;
 use std::sync::OnceLock;
 
-use pyo3::ffi;
-use wsgi_telemetry::Fact;
+use wsgi_telemetry::{Fact, Segment};
 
-use crate::host::{self, Level};
-use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult};
+use crate::host;
+use crate::object::{Attached, Kept, Obj, PyResult};
+use crate::runtime;
 use crate::telemetry::{self, Stream};
 use crate::types::{self, State};
 
@@ -85,13 +84,13 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
     let options = options(py, process, name, &apache_version)?;
     let stdout = types::new_std_log(py, state.log_type, Stream::Stdout)?;
     let stderr = types::new_std_log(py, state.log_type, Stream::Stderr)?;
-    let log = log_function(py)?;
+    let log = types::new_log_function(py, &module)?;
     module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
 
-    if telemetry::segment().is_some() {
+    if let Some(segment) = telemetry::segment() {
         let callback = types::new_collector_callback(py, &module)?;
         module.call_method(py, c"_watch_collector", [&callback])?;
-        facts(py)?;
+        facts(py, segment)?;
     }
 
     let environ = base_environ(py, state, process, &version, &apache_version)?;
@@ -100,17 +99,11 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
 }
 
 /// What Python this is, for the metrics. Every interpreter of every child says the same.
-fn facts(py: &Attached<'_>) -> PyResult<()> {
-    let Some(segment) = telemetry::segment() else {
-        return Ok(());
-    };
+fn facts(py: &Attached<'_>, segment: Segment) -> PyResult<()> {
     let implementation = py.import(c"sys")?.attr(py, c"implementation")?;
     let name = implementation.attr(py, c"name")?.to_text();
     segment.set_fact(Fact::Implementation, &name);
-    // SAFETY: a static C string.
-    let version = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
-    let version = version.split_whitespace().next().unwrap_or_default();
-    segment.set_fact(Fact::Python, version);
+    segment.set_fact(Fact::Python, &runtime::running_version());
     // Free-threaded builds are refused when the engine is compiled.
     segment.set_fact(Fact::Gil, "enabled");
     Ok(())
@@ -183,42 +176,4 @@ fn base_environ<'i>(
     environ.set_item(c"mod_wsgi.daemon_start", &py.float(0.0)?)?;
     environ.set_item(c"SERVER_SOFTWARE", &py.latin1(&process.server_software)?)?;
     Ok(environ)
-}
-
-/// A function that logs a line to the server's log at level info.
-fn log_function<'i>(py: &Attached<'i>) -> PyResult<Obj<'i>> {
-    struct Definition(ffi::PyMethodDef);
-    // SAFETY: constant data.
-    unsafe impl Sync for Definition {}
-    static DEFINITION: Definition = Definition(ffi::PyMethodDef {
-        ml_name: c"_log".as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunction: log_line,
-        },
-        ml_flags: ffi::METH_O,
-        ml_doc: c"Logs a line.".as_ptr(),
-    });
-    unsafe extern "C" fn log_line(
-        _module: *mut ffi::PyObject,
-        line: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject {
-        // SAFETY: called by CPython with a live argument.
-        unsafe {
-            types::guard_object(|py| {
-                if ffi::PyUnicode_Check(line) == 0 {
-                    return Err(py.raise(ExceptionClass::Type, "the line must be str"));
-                }
-                host::log(Level::Info, &py.share(line)?.to_text());
-                Ok(py.none())
-            })
-        }
-    }
-    // SAFETY: attached; the definition lives for ever and CPython does not write to it.
-    unsafe {
-        py.own(ffi::PyCFunction_NewEx(
-            (&raw const DEFINITION.0).cast_mut(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-        ))
-    }
 }

@@ -7,13 +7,11 @@ use pyo3::ffi;
 use wsgi_telemetry::ClientValue;
 
 use super::metric::{arguments, items, text};
-use super::{Call, Method, Methods, State, function, instantiate, module};
+use super::{Call, Method, State, instantiate, module, new_function};
 use crate::metrics;
 use crate::object::{ExceptionClass, Obj, PyResult};
 
 const SOURCE: &CStr = module::source(concat!(include_str!("bridge.py"), "\0"));
-
-static FUNCTIONS: Methods<1> = Methods([function::<Sample>()]);
 
 /// The function itself.
 pub(super) struct Bridge;
@@ -33,16 +31,7 @@ impl Method for Bridge {
         let build = || {
             let globals = py.dict()?;
             globals.set_item(c"__name__", &py.str("mod_wsgi.bridge")?)?;
-            // SAFETY: attached; the definition lives for ever, and the function keeps the module alive.
-            let sample = unsafe {
-                let definition = FUNCTIONS.0.as_ptr().cast_mut();
-                let module = call.this()?;
-                py.own(ffi::PyCFunction_NewEx(
-                    definition,
-                    module.as_ptr(),
-                    std::ptr::null_mut(),
-                ))?
-            };
+            let sample = new_function::<Sample>(py, &call.this()?)?;
             module::execute(py, SOURCE, c"<mod_wsgi.bridge>", &globals)?;
             // SAFETY: borrowed from the dictionary, which is alive.
             let bridge = unsafe {

@@ -6,8 +6,7 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use wsgi_telemetry::catalogue::{GENERATION, Id};
 
-use super::{State, guard_object, state_of};
-use crate::host;
+use super::{Call, Method, State, new_function};
 use crate::object::{Attached, Obj, PyResult};
 use crate::{telemetry, visit};
 
@@ -16,50 +15,27 @@ thread_local! {
     static SINCE: Cell<u64> = const { Cell::new(0) };
 }
 
-struct Definition(ffi::PyMethodDef);
-// SAFETY: constant data that CPython does not write to.
-unsafe impl Sync for Definition {}
+/// The function itself.
+struct Collector;
 
-static DEFINITION: Definition = Definition(ffi::PyMethodDef {
-    ml_name: c"_collector".as_ptr(),
-    ml_meth: ffi::PyMethodDefPointer {
-        PyCFunctionFast: callback,
-    },
-    ml_flags: ffi::METH_FASTCALL,
-    ml_doc: c"For gc.callbacks.".as_ptr(),
-});
+impl Method for Collector {
+    type Value = State;
+    const NAME: &'static CStr = c"_collector";
+    const DOC: &'static CStr = c"For gc.callbacks.";
 
-/// The function, of the module `mod_wsgi` of this interpreter.
-pub(crate) fn new_collector_callback<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
-    // SAFETY: attached; the definition lives for ever, and the function keeps the module alive.
-    unsafe {
-        py.own(ffi::PyCFunction_NewEx(
-            (&raw const DEFINITION.0).cast_mut(),
-            module.as_ptr(),
-            std::ptr::null_mut(),
-        ))
+    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+        if let (Some(phase), Some(info)) = (call.arg(0), call.arg(1))
+            && phase.is_str()
+        {
+            observe(call.py, call.value, &phase, &info);
+        }
+        Ok(call.py.none())
     }
 }
 
-unsafe extern "C" fn callback(
-    module: *mut ffi::PyObject,
-    args: *mut *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython with that many live arguments; the module is the one that the function was made with,
-    // whose state lives for ever. [S-25]
-    unsafe {
-        guard_object(|py| {
-            let state = &*state_of(&py.share(module)?);
-            if let [phase, info] = *host::slice(args, usize::try_from(count).unwrap_or(0)) {
-                let (phase, info) = (py.share(phase)?, py.share(info)?);
-                if ffi::PyUnicode_Check(phase.as_ptr()) != 0 {
-                    observe(py, state, &phase, &info);
-                }
-            }
-            Ok(py.none())
-        })
-    }
+/// The function, of the module `mod_wsgi` of this interpreter.
+pub(crate) fn new_collector_callback<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
+    new_function::<Collector>(py, module)
 }
 
 /// `phase` is a `str`.

@@ -12,8 +12,8 @@ use pyo3::ffi;
 use wsgi_core::log_lines::LineBuffer;
 
 use super::{
-    Call, Method, Methods, Slots, State, bytes_of, guard_object, instantiate, method, new_type,
-    state_of_class, value,
+    Call, Method, Methods, Slots, State, bytes_of, guard_object, instantiate, method, new_function,
+    new_type, state_of_class, value,
 };
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
@@ -212,6 +212,29 @@ unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
         let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
         offset <= 0 || (*object.byte_offset(offset).cast::<*mut ffi::PyObject>()).is_null()
     }
+}
+
+/// For `bootstrap.py`: a line for the server's log.
+struct LogLine;
+
+impl Method for LogLine {
+    type Value = State;
+    const NAME: &'static CStr = c"_log";
+    const DOC: &'static CStr = c"Logs a line.";
+
+    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+        let line = call.only_arg("_log")?;
+        if !line.is_str() {
+            return Err(call.py.raise(ExceptionClass::Type, "the line must be str"));
+        }
+        host::log(Level::Info, &line.to_text());
+        Ok(call.py.none())
+    }
+}
+
+/// A function that logs a line to the server's log at level info.
+pub(crate) fn new_log_function<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
+    new_function::<LogLine>(py, module)
 }
 
 struct Write;

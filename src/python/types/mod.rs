@@ -13,7 +13,7 @@ pub(crate) use adapter::new_adapter;
 pub(crate) use adapter::{bytes_of, request_ended, write_failed};
 pub(crate) use collector::new_collector_callback;
 pub(crate) use input::new_input;
-pub(crate) use log::{ErrorsStream, new_std_log};
+pub(crate) use log::{ErrorsStream, new_log_function, new_std_log};
 pub(crate) use module::{MODULE_NAME, State, init, interned_latin1, state_of, state_of_class};
 
 use std::ffi::{CStr, c_int, c_void};
@@ -244,6 +244,23 @@ const fn function<M: Method<Value = State>>() -> ffi::PyMethodDef {
             PyCFunctionFast: function_trampoline::<M>,
         },
         ..method::<M>()
+    }
+}
+
+/// A function of the module that is no attribute of it.
+fn new_function<'i, M: Method<Value = State>>(
+    py: &Attached<'i>,
+    module: &Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let definition: &'static Methods<1> = const { &Methods([function::<M>()]) };
+    // SAFETY: attached; the definition lives for ever, CPython does not write to it, and the function keeps the module
+    // alive.
+    unsafe {
+        py.own(ffi::PyCFunction_NewEx(
+            definition.0.as_ptr().cast_mut(),
+            module.as_ptr(),
+            std::ptr::null_mut(),
+        ))
     }
 }
 
