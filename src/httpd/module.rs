@@ -330,13 +330,14 @@ unsafe extern "C" fn check_config<M: Module>(
     _ptemp: *mut sys::apr_pool_t,
     main: *mut sys::server_rec,
 ) -> c_int {
-    // SAFETY: httpd's list of servers.
-    guard(
-        || match M::check_config(&configs::<M>(unsafe { all_servers::<M>(main) })) {
+    guard(|| {
+        // SAFETY: httpd's list of servers.
+        let servers = unsafe { all_servers::<M>(main) };
+        match M::check_config(&configs::<M>(servers)) {
             true => sys::OK as c_int,
             false => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
-        },
-    )
+        }
+    })
 }
 
 unsafe extern "C" fn post_config<M: Module>(

@@ -255,9 +255,9 @@ pub fn stop() {
                 }
             };
             for at in 0..failures.len().unwrap_or(0) {
+                let (failures, at) = (failures.as_ptr(), at as isize);
                 // SAFETY: `_stop` returns a list, and the index is in range.
-                let exception =
-                    unsafe { py.share(ffi::PyList_GetItem(failures.as_ptr(), at as isize)) };
+                let exception = unsafe { py.share(ffi::PyList_GetItem(failures, at)) };
                 let Ok(exception) = exception else { continue };
                 let exit = errors::is_system_exit(&exception);
                 let message = if exit {

@@ -41,10 +41,9 @@ pub(crate) fn new_collector_callback<'i>(py: &Attached<'i>, module: &Obj<'i>) ->
 /// `phase` is a `str`.
 fn observe<'i>(py: &Attached<'i>, state: &State, phase: &Obj<'i>, info: &Obj<'i>) {
     let now = telemetry::now();
+    let (phase, start) = (phase.as_ptr(), c"start".as_ptr());
     // SAFETY: attached, and a live `str`.
-    let starts =
-        unsafe { ffi::PyUnicode_CompareWithASCIIString(phase.as_ptr(), c"start".as_ptr()) == 0 };
-    if starts {
+    if unsafe { ffi::PyUnicode_CompareWithASCIIString(phase, start) } == 0 {
         SINCE.set(now);
         return;
     }
