@@ -73,7 +73,7 @@ const VARIABLES: &[&str] = &[
     "DECLINED|OK|DONE|SUSPENDED",
     "GLOBAL_ONLY",
     "HTTP_[A-Z_]+",
-    "ap_pglobal|ap_unixd_config",
+    "ap_pglobal|ap_unixd_config|ap_listeners",
     "APR_OC_REASON_(DEATH|LOST|UNREGISTER)",
     "SERVER_(DEAD|STARTING|READY|BUSY_.*|CLOSING|GRACEFUL|IDLE_KILL)",
     "MODULE_MAGIC_(NUMBER_MAJOR|NUMBER_MINOR|COOKIE)",

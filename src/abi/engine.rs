@@ -1,5 +1,6 @@
 //! The engine's side of the contract, as the module uses it.
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
 
 use crate::{Bytes, EngineTable, HostTable, Hosts, RunOutcome, RunRequest, StartConfig};
@@ -43,6 +44,23 @@ impl<H: Hosts> Engine<H> {
     /// Loads a script ahead of its first request; whether that went well.
     pub fn load(self, group: &[u8], script: &[u8], app: u16) -> bool {
         (self.table.load)(Bytes::new(group), Bytes::new(script), app)
+    }
+
+    /// How many interpreters a group has; 0 where they could not be made.
+    pub fn replicas(self, group: &[u8]) -> u32 {
+        (self.table.replicas)(Bytes::new(group))
+    }
+
+    /// The path of a source file that has changed since it was first seen. From one thread at a time.
+    pub fn changed_source(self) -> Option<Vec<u8>> {
+        unsafe extern "C" fn take(data: *mut c_void, path: Bytes<'_>) {
+            // SAFETY: what is passed below, during that call.
+            unsafe { *data.cast::<Option<Vec<u8>>>() = path.get().map(<[u8]>::to_vec) };
+        }
+        let mut found: Option<Vec<u8>> = None;
+        // SAFETY: `take` treats the pointer as what it is; nothing else uses it during the call.
+        unsafe { (self.table.changed_source)((&raw mut found).cast(), take) };
+        found
     }
 
     /// Runs a request on the calling thread.

@@ -5,8 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    ABI_VERSION, Arenas, BUILD_ID, Bytes, GroupOptions, HostRequest, HostResult, HostTable,
-    ResponseHead, Slice, WriteEnd,
+    ABI_VERSION, Arenas, BUILD_ID, Bytes, GilChoice, GroupOptions, HostRequest, HostResult,
+    HostTable, ResponseHead, Slice, WriteEnd,
 };
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
@@ -17,6 +17,10 @@ pub trait Host {
     fn log_server(level: c_int, line: &[u8]);
     /// See [`HostTable::group_options`].
     fn group_options(group: &[u8]) -> GroupOptions;
+    /// See [`HostTable::gil_choice`].
+    fn gil_choice(group: &[u8]) -> GilChoice;
+    /// See [`HostTable::gil_chosen`].
+    fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]);
     /// See [`HostTable::arenas`].
     fn arenas(now: u64) -> Arenas;
     /// See [`HostTable::log`].
@@ -48,6 +52,8 @@ pub const fn host_table<H: Host>() -> HostTable {
         build_id: Bytes::new(BUILD_ID.as_bytes()),
         log_server: log_server::<H>,
         group_options: group_options::<H>,
+        gil_choice: gil_choice::<H>,
+        gil_chosen: gil_chosen::<H>,
         arenas: arenas::<H>,
         log: log::<H>,
         read_body: read_body::<H>,
@@ -83,6 +89,17 @@ extern "C" fn group_options<H: Host>(group: Bytes<'_>) -> GroupOptions {
     guard(GroupOptions::default, || {
         H::group_options(group.get_or_empty())
     })
+}
+
+extern "C" fn gil_choice<H: Host>(group: Bytes<'_>) -> GilChoice {
+    guard(|| GilChoice::Shared, || H::gil_choice(group.get_or_empty()))
+}
+
+extern "C" fn gil_chosen<H: Host>(group: Bytes<'_>, choice: GilChoice, module: Bytes<'_>) {
+    guard(
+        || (),
+        || H::gil_chosen(group.get_or_empty(), choice, module.get_or_empty()),
+    );
 }
 
 extern "C" fn arenas<H: Host>(now: u64) -> Arenas {

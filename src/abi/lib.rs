@@ -20,7 +20,7 @@ pub use engine::Engine;
 pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(
@@ -139,6 +139,8 @@ pub struct RunRequest<'a> {
     host: *const HostRequest,
     /// Application group; empty for the main interpreter.
     pub group: Bytes<'a>,
+    /// The interpreter of the group that is to run it, from 0; negative for the least busy one.
+    pub replica: i32,
     /// Path of the script that holds the callable.
     pub script: Bytes<'a>,
     /// Modification time of the script in microseconds since the epoch; negative where the module did not stat
@@ -367,6 +369,64 @@ pub struct GroupOptions {
     pub restrict_stdout: bool,
     /// Replace `signal.signal` by a function that logs and registers nothing.
     pub restrict_signal: bool,
+    /// The group runs in the main interpreter, under whatever name.
+    pub main: bool,
+    /// Writes to `os.environ` stay in the interpreter; of no effect in the main one.
+    pub private_environ: bool,
+    /// How its interpreters hold the GIL.
+    pub gil: GilMode,
+    /// How many interpreters with a GIL of their own hold the group's applications, from 1; 1 where `gil` is
+    /// [`GilMode::Shared`].
+    pub replicas: u32,
+}
+
+/// How the interpreters of an application group hold the GIL.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GilMode {
+    /// One interpreter under the GIL of the process.
+    Shared = 0,
+    /// Replicas, each with a GIL of its own.
+    Own = 1,
+    /// As [`GilMode::Own`] where the application can be imported there, else as [`GilMode::Shared`] in the main
+    /// interpreter; see [`HostTable::gil_choice`].
+    Auto = 2,
+}
+
+/// What is known of a group whose mode is [`GilMode::Auto`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GilChoice {
+    /// Nothing: the caller is to try, and to say by [`HostTable::gil_chosen`] what came of it.
+    Try = 0,
+    /// It runs with GILs of its own.
+    Own = 1,
+    /// It runs under the GIL of the process, in the main interpreter.
+    Shared = 2,
+}
+
+/// Whether a free-threaded build of Python runs without the GIL.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeThreading {
+    /// With it.
+    Off = 0,
+    /// Without it, until an extension module that needs it switches it on.
+    On = 1,
+    /// Without it; an application whose extensions switch it on is not served.
+    Require = 2,
+}
+
+/// What becomes of Python when the process ends.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtExit {
+    /// The shutdown callbacks, non-daemon threads and `atexit` of each interpreter; Python stays as it is.
+    Callbacks = 0,
+    /// The shutdown callbacks only.
+    Publish = 1,
+    /// The same as `Callbacks`, and then Python is finalized where that is safe.
+    Finalize = 2,
 }
 
 impl Default for GroupOptions {
@@ -378,6 +438,10 @@ impl Default for GroupOptions {
             restrict_stdin: false,
             restrict_stdout: false,
             restrict_signal: true,
+            main: false,
+            private_environ: true,
+            gil: GilMode::Shared,
+            replicas: 1,
         }
     }
 }
@@ -386,7 +450,7 @@ impl Default for GroupOptions {
 ///
 /// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
 /// from another thread than the one that runs it; `log` may be called at any time. No function unwinds. All but
-/// `arenas`, `log`, `log_server` and `group_options` may block, so the engine calls them without the GIL.
+/// `arenas`, `log`, `log_server`, `group_options` and `gil_chosen` may block, so the engine calls them without the GIL.
 #[repr(C)]
 pub struct HostTable {
     /// [`ABI_VERSION`].
@@ -397,6 +461,12 @@ pub struct HostTable {
     pub log_server: extern "C" fn(level: c_int, line: Bytes<'_>),
     /// Options of an application group.
     pub group_options: extern "C" fn(group: Bytes<'_>) -> GroupOptions,
+    /// What the children know of a group whose mode is [`GilMode::Auto`]. Waits, within bounds, while another child
+    /// tries.
+    pub gil_choice: extern "C" fn(group: Bytes<'_>) -> GilChoice,
+    /// What came of trying: not [`GilChoice::Try`], or that very value where it is still not known. `module` is the
+    /// one that refused, or empty.
+    pub gil_chosen: extern "C" fn(group: Bytes<'_>, choice: GilChoice, module: Bytes<'_>),
     /// The arenas of the calling thread; `now` is a stamp of this moment. To be asked for anew whenever something is
     /// recorded: in a process that the application has forked there are none.
     pub arenas: extern "C" fn(now: u64) -> Arenas,
@@ -453,6 +523,12 @@ pub struct StartConfig<'a> {
     pub prometheus_client: bool,
     /// Keep compiled modules (`.pyc`).
     pub write_bytecode: bool,
+    /// Whether a free-threaded build runs without the GIL; of no effect for other builds.
+    pub free_threading: FreeThreading,
+    /// What becomes of Python when the process ends.
+    pub at_exit: AtExit,
+    /// How long that may take, seconds; then the process ends as it is.
+    pub exit_timeout: u32,
     /// httpd runs as one process with a terminal (`-X`): the standard streams stay as they are.
     pub single_process: bool,
     /// `wsgi.multithread`.
@@ -493,14 +569,25 @@ pub struct EngineTable {
         config: &StartConfig<'_>,
         problem: &mut Bytes<'static>,
     ) -> bool,
-    /// Loads a script ahead of its first request. Returns whether it loaded; what went wrong is in the log.
-    /// `app` is the number of its application in the segment's table.
+    /// Loads a script ahead of its first request, in all interpreters of the group at the same time. Returns whether
+    /// it loaded in one at least; what went wrong is in the log. `app` is the number of its application in the
+    /// segment's table.
     pub load: extern "C" fn(group: Bytes<'_>, script: Bytes<'_>, app: u16) -> bool,
+    /// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
+    pub replicas: extern "C" fn(group: Bytes<'_>) -> u32,
+    /// Gives to `take` the path of a source file, imported by an interpreter or loaded as a script, that is no longer
+    /// as it was when it was first seen; calls it at most once. `data` is for `take` alone. To be called from one
+    /// thread at a time.
+    pub changed_source: unsafe extern "C" fn(
+        data: *mut c_void,
+        take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
+    ),
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,
     /// Ends Python's work in this process: no request is let in any more, the shutdown callbacks and `atexit` of
-    /// every interpreter run, the standard streams are flushed. Python itself is not finalized.
+    /// every interpreter run, the standard streams are flushed, as [`StartConfig::at_exit`] says. Ends the process where
+    /// that takes longer than [`StartConfig::exit_timeout`].
     pub stop: extern "C" fn(),
 }
 
@@ -510,6 +597,7 @@ impl<'a> RunRequest<'a> {
         Self {
             host: std::ptr::null(),
             group: Bytes::new(b""),
+            replica: -1,
             script: Bytes::new(script),
             script_mtime: -1,
             callable: Bytes::new(b"application"),

@@ -5,7 +5,9 @@
 use crate::alias::{ScriptAlias, ScriptOptions};
 use crate::environ::MapHead;
 use crate::interpreter_options::InterpreterOptions;
+use crate::interpreters::{FreeThreading, Written};
 use crate::proxy::ProxyHeader;
+use crate::reload::Reload;
 use crate::subnet::Subnet;
 use crate::telemetry::TelemetryConfig;
 
@@ -121,6 +123,14 @@ pub struct PythonConfig {
     pub restrict_embedded: bool,
     /// `WSGICaseSensitivity`; the default is On, as file systems here tell cases apart.
     pub case_sensitivity: Option<bool>,
+    /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
+    pub interpreters: Written,
+    /// `WSGIFreeThreading`.
+    pub free_threading: Option<FreeThreading>,
+    /// `WSGIPrivateEnviron`; the default is On.
+    pub private_environ: Option<bool>,
+    /// `WSGIDestroyInterpreter`.
+    pub destroy: Option<bool>,
 }
 
 /// What may be said of a server, main or virtual.
@@ -140,6 +150,10 @@ pub struct ServerConfig {
     pub interpreter_options: Vec<InterpreterOptions>,
     /// What is measured and who may ask; only ever written in the main server.
     pub telemetry: TelemetryConfig,
+    /// `WSGIReload`; only ever written in the main server.
+    pub reload: Reload,
+    /// `WSGIWarmup`: URL paths that this very server wrote.
+    pub warmups: Vec<String>,
 }
 
 impl PlaceConfig {
@@ -232,6 +246,8 @@ impl ServerConfig {
             python: outer.python.clone(),
             interpreter_options: outer.interpreter_options.clone(),
             telemetry: outer.telemetry.clone(),
+            reload: outer.reload.clone(),
+            warmups: inner.warmups.clone(),
         }
     }
 
@@ -373,7 +389,8 @@ impl<'a> Settings<'a> {
             application_group: value!(&application_group).unwrap_or("%{RESOURCE}"),
             process_group: value!(&process_group).unwrap_or(""),
             callable_object: value!(&callable_object).unwrap_or("application"),
-            script_reloading: value!(script_reloading).unwrap_or(true),
+            script_reloading: server.reload == Reload::Script
+                && value!(script_reloading).unwrap_or(true),
             pass_authorization: value!(pass_authorization).unwrap_or(false),
             pass_apache_request: value!(pass_apache_request).unwrap_or(false),
             chunked_request: value!(chunked_request).unwrap_or(false),

@@ -146,9 +146,6 @@ mod tests {
             ("WSGIPythonHashSeed", Global, false),
             ("WSGIDontWriteBytecode", Global, false),
             ("WSGISwitchInterval", Global, true),
-            ("WSGIDestroyInterpreter", Global, false),
-            ("WSGIPerInterpreterGIL", Global, true),
-            ("WSGIFreeThreading", Global, true),
             ("<WSGIInterpreterOptions", Global, false),
             ("WSGIRestrictStdin", Global, true),
             ("WSGIRestrictStdout", Global, true),
@@ -172,6 +169,16 @@ mod tests {
             ("WSGIMetricsListen", Global, false),
             ("WSGIMetricsSeries", Global, false),
             ("WSGIPrometheusClient", Global, false),
+            ("WSGIInterpreter", Global, true),
+            ("WSGIGILMode", Global, true),
+            ("WSGIInterpreters", Global, true),
+            // Of mod_wsgi again.
+            ("WSGIPerInterpreterGIL", Global, true),
+            ("WSGIFreeThreading", Global, true),
+            ("WSGIPrivateEnviron", Global, true),
+            ("WSGIDestroyInterpreter", Global, false),
+            ("WSGIReload", Global, false),
+            ("WSGIWarmup", Server, false),
         ];
         let table: Vec<_> = DIRECTIVES
             .iter()
@@ -223,6 +230,12 @@ mod tests {
         for row in DIRECTIVES {
             let args = match row.syntax {
                 "On|Off" => "On",
+                "auto|main|sub" => "main",
+                "shared|own|free|auto" => "own",
+                "number|auto" => "2",
+                "Off|On [require]" => "On",
+                "off|script|modules|touch file" => "modules",
+                "URL-path ..." => "/a /b",
                 "Off|On|Auto" => "Auto",
                 "seconds" => "1",
                 "random|number" => "random",
@@ -429,6 +442,25 @@ mod tests {
                 "WSGIMetricsSeries 63",
                 "'63' is not an integer from 64 to 65536",
             ),
+            ("WSGIInterpreter maim", "'maim' is none of auto, main, sub"),
+            ("WSGIGILMode x", "'x' is none of shared, own, free, auto"),
+            (
+                "WSGIInterpreters 0",
+                "'0' is neither auto nor an integer from 1 to 64",
+            ),
+            (
+                "WSGIFreeThreading Off require",
+                "'require' may not stand after Off",
+            ),
+            (
+                "WSGIReload now",
+                "'now' is none of off, script, modules, touch file",
+            ),
+            ("WSGIReload touch", "touch lacks the path of a file"),
+            ("WSGIReload touch here", "'here' is not an absolute path"),
+            ("WSGIReload off now", "'now' is one word too many"),
+            ("WSGIWarmup", "the URL is missing"),
+            ("WSGIWarmup /a b", "'b' is not a path that begins with /"),
             ("WSGIMetrics maybe", "'maybe' is neither On nor Off"),
             ("WSGITelemetryService /s", "'/s' does not begin with unix:/"),
             (

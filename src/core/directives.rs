@@ -7,18 +7,20 @@ use crate::words::Words;
 
 mod auth;
 mod daemon;
+mod interpreters;
 mod mapping;
 mod python;
 mod requests;
 mod telemetry;
 
-const TOPICS: [&[Directive]; 6] = [
+const TOPICS: [&[Directive]; 7] = [
     mapping::DIRECTIVES,
     requests::DIRECTIVES,
     python::DIRECTIVES,
     auth::DIRECTIVES,
     daemon::DIRECTIVES,
     telemetry::DIRECTIVES,
+    interpreters::DIRECTIVES,
 ];
 
 /// All topics, one after the other.

@@ -2,6 +2,7 @@
 
 use crate::config::PythonConfig;
 use crate::group::literal_group;
+use crate::interpreters::{GilMode, Interpreters, Written};
 use crate::words::Words;
 
 /// One container: selectors, and the options that stand in it.
@@ -21,6 +22,12 @@ pub struct InterpreterOptions {
     pub restrict_stdout: Option<bool>,
     /// `WSGIRestrictSignal`.
     pub restrict_signal: Option<bool>,
+    /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
+    pub interpreters: Written,
+    /// `WSGIFreeThreading On`, which only the whole process can have.
+    pub free_threading: bool,
+    /// `WSGIPrivateEnviron`.
+    pub private_environ: Option<bool>,
 }
 
 /// Options of one application group, complete.
@@ -29,10 +36,10 @@ pub struct GroupOptions {
     /// One list of directories per `WSGIPythonPath` that applies, least specific first. Each goes to the front of
     /// `sys.path` in its turn.
     pub python_path: Vec<Vec<String>>,
-    /// Seconds; `None` leaves CPython's. Only ever set for the main interpreter: the interval belongs to the GIL,
-    /// and all interpreters share one.
+    /// Seconds; `None` leaves CPython's. Only set for the main interpreter and for groups that may have GILs of their own: the
+    /// interval belongs to the GIL.
     pub switch_interval: Option<f64>,
-    /// A container gives this group an interval, which has no effect as the group is not the main interpreter.
+    /// A container gives this group an interval, which has no effect as the group has no GIL of its own.
     pub switch_interval_ignored: bool,
     /// Whether `sys.stdin` refuses every use.
     pub restrict_stdin: bool,
@@ -40,6 +47,10 @@ pub struct GroupOptions {
     pub restrict_stdout: bool,
     /// Whether `signal.signal` registers nothing.
     pub restrict_signal: bool,
+    /// Which interpreters it has.
+    pub interpreters: Interpreters,
+    /// Whether writes to `os.environ` stay in a sub-interpreter.
+    pub private_environ: bool,
 }
 
 impl InterpreterOptions {
@@ -107,11 +118,16 @@ pub fn group_options(
     let layers = matching
         .iter()
         .filter_map(|(_, container)| container.python_path.as_ref());
-    let is_main = application_group.is_empty();
+    let interpreters = most_specific_first()
+        .map(|container| container.interpreters)
+        .chain([server.interpreters])
+        .fold(Written::default(), Written::or)
+        .resolve();
+    let has_interval = application_group.is_empty() || interpreters.gil != GilMode::Shared;
     GroupOptions {
         python_path: server.path.iter().chain(layers).cloned().collect(),
-        switch_interval: interval.or(server.switch_interval).filter(|_| is_main),
-        switch_interval_ignored: interval.is_some() && !is_main,
+        switch_interval: interval.or(server.switch_interval).filter(|_| has_interval),
+        switch_interval_ignored: interval.is_some() && !has_interval,
         restrict_stdin: flag(|container| container.restrict_stdin)
             .or(server.restrict_stdin)
             .unwrap_or(false),
@@ -121,6 +137,10 @@ pub fn group_options(
         restrict_signal: flag(|container| container.restrict_signal)
             .or(server.restrict_signal)
             .unwrap_or(true),
+        private_environ: flag(|container| container.private_environ)
+            .or(server.private_environ)
+            .unwrap_or(true),
+        interpreters,
     }
 }
 

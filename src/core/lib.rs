@@ -22,6 +22,8 @@ pub mod environ;
 pub mod group;
 // `<WSGIInterpreterOptions>`: options of some application groups.
 pub mod interpreter_options;
+// Which interpreters hold the groups, and how these hold the GIL.
+pub mod interpreters;
 // Streams of text as log records.
 pub mod log_lines;
 // What the MPM means for Python.
@@ -32,6 +34,8 @@ pub mod outcome;
 pub mod proxy;
 // Which Python a `WSGIPythonHome` holds.
 pub mod python_home;
+// How new code is taken up.
+pub mod reload;
 // Checks of a request's framing, before Python is entered.
 pub mod request;
 // Checks of a response, and the count of its body.

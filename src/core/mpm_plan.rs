@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::interpreters::Replicas;
+
 /// Multi-processing module of httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mpm {
@@ -34,12 +36,13 @@ pub struct MpmPlan {
     mpm: Mpm,
     processes: u32,
     threads: u32,
+    cores: u32,
 }
 
 impl MpmPlan {
     /// `processes`: most children at a time; `threads_per_child`: most threads that serve in one. Both count as 1
-    /// where the MPM says 0.
-    pub fn new(mpm: Mpm, processes: u32, threads_per_child: u32) -> MpmPlan {
+    /// where the MPM says 0. `cores`: how many the server may use.
+    pub fn new(mpm: Mpm, processes: u32, threads_per_child: u32, cores: u32) -> MpmPlan {
         let threads = if mpm == Mpm::Prefork {
             1
         } else {
@@ -49,7 +52,17 @@ impl MpmPlan {
             mpm,
             processes: processes.max(1),
             threads,
+            cores: cores.max(1),
         }
+    }
+
+    /// How many replicas of an application a child has: no more than it has threads to run them.
+    pub fn replicas(&self, wanted: Replicas) -> u32 {
+        let count = match wanted {
+            Replicas::Count(count) => count,
+            Replicas::Auto => self.cores.div_ceil(self.processes),
+        };
+        count.clamp(1, self.threads.min(Replicas::MOST))
     }
 
     /// `wsgi.multithread`.
@@ -149,7 +162,7 @@ mod tests {
                 "this MPM: 1 child x 2 threads, up to 2 requests at once, one GIL per child",
             ),
         ] {
-            let plan = MpmPlan::new(Mpm::from_name(mpm), processes, threads);
+            let plan = MpmPlan::new(Mpm::from_name(mpm), processes, threads, 2);
             assert_eq!(
                 (plan.multithread(), plan.multiprocess()),
                 (multithread, multiprocess),
@@ -157,5 +170,25 @@ mod tests {
             );
             assert_eq!(plan.to_string(), text);
         }
+    }
+    #[test]
+    fn replicas_are_as_many_as_cores_for_a_child_and_threads_of_it() {
+        for (processes, threads, cores, wanted, expected) in [
+            (1, 25, 8, Replicas::Auto, 8),
+            (4, 25, 8, Replicas::Auto, 2),
+            (3, 25, 8, Replicas::Auto, 3),
+            (16, 25, 2, Replicas::Auto, 1),
+            (1, 4, 8, Replicas::Auto, 4),
+            (1, 25, 2, Replicas::Count(6), 6),
+            (1, 4, 2, Replicas::Count(6), 4),
+            (1, 100, 0, Replicas::Auto, 1),
+        ] {
+            let plan = MpmPlan::new(Mpm::Event, processes, threads, cores);
+            assert_eq!(plan.replicas(wanted), expected, "{plan:?} {wanted:?}");
+        }
+        assert_eq!(
+            MpmPlan::new(Mpm::Prefork, 8, 1, 4).replicas(Replicas::Count(4)),
+            1
+        );
     }
 }

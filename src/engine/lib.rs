@@ -3,8 +3,10 @@
 //!
 //! Nothing is decided here: each function checks for a panic, turns the `#[repr(C)]` values into Rust ones, and calls.
 
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use wsgi_abi::{
     ABI_VERSION, BUILD_ID, Bytes, EngineTable, HostTable, RunOutcome, RunRequest, StartConfig,
@@ -22,6 +24,8 @@ pub static wsgi_engine: EngineTable = EngineTable {
     python: Bytes::new(wsgi_python::VERSION.as_bytes()),
     start,
     load,
+    replicas,
+    changed_source,
     run,
     stop,
 };
@@ -66,6 +70,20 @@ extern "C" fn load(group: Bytes<'_>, script: Bytes<'_>, app: u16) -> bool {
     })
 }
 
+extern "C" fn replicas(group: Bytes<'_>) -> u32 {
+    guard(0, || wsgi_python::replicas(group.get_or_empty()))
+}
+
+unsafe extern "C" fn changed_source(
+    data: *mut c_void,
+    take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
+) {
+    if let Some(path) = guard(None, wsgi_python::changed_source) {
+        // SAFETY: the module hands over a function and the data that it is for.
+        unsafe { take(data, Bytes::new(&path)) };
+    }
+}
+
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: the request's host is one of the table's, by contract of the table.
     guard(RunOutcome::Failed, || unsafe { wsgi_python::run(request) })
@@ -107,6 +125,9 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
         optimize: raw.optimize,
         hash_seed: u32::try_from(raw.hash_seed).ok(),
         write_bytecode: raw.write_bytecode,
+        free_threading: raw.free_threading,
+        at_exit: raw.at_exit,
+        exit_timeout: Duration::from_secs(raw.exit_timeout.into()),
         segment: raw.segment,
         process: Process {
             python_eggs: optional(raw.python_eggs),

@@ -110,6 +110,8 @@ pub struct ServerName<'s> {
     pub name: &'s [u8],
     /// The port in `ServerName`; 0 where it has none.
     pub port: u16,
+    /// The port that requests to it are made to: that of `ServerName`, of `<VirtualHost>`, or of the first `Listen`.
+    pub request_port: u16,
     /// Whether it is a `<VirtualHost>`.
     pub is_virtual: bool,
 }
@@ -196,6 +198,7 @@ unsafe fn all_servers<'s, M: Module>(
             let name = ServerName {
                 name: c_bytes(server.server_hostname),
                 port: server.port,
+                request_port: request_port(server),
                 is_virtual: server.is_virtual != 0,
             };
             let config = entry(server.module_config).cast::<M::Server>().as_ref();
@@ -204,6 +207,24 @@ unsafe fn all_servers<'s, M: Module>(
         }
     }
     servers
+}
+
+/// See [`ServerName::request_port`].
+///
+/// # Safety
+/// `server` must be one of httpd's list.
+unsafe fn request_port(server: &sys::server_rec) -> u16 {
+    // SAFETY: by contract; the addresses of a server and the list of listeners live as long as the configuration, and
+    // are null where there are none.
+    unsafe {
+        let of_host = server.addrs.as_ref().map_or(0, |address| address.host_port);
+        let listener = sys::ap_listeners.as_ref();
+        let of_listener = listener
+            .and_then(|listener| listener.bind_addr.as_ref())
+            .map_or(0, |address| address.port);
+        let ports = [server.port, of_host, of_listener];
+        ports.into_iter().find(|&port| port != 0).unwrap_or(0)
+    }
 }
 
 unsafe extern "C" fn create_server<M: Module>(

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use wsgi_abi::{Bytes, Engine, Slice, StartConfig};
+use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
+use wsgi_core::interpreters;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::mpm;
 
@@ -10,8 +11,12 @@ use crate::applications::app_of_script;
 use crate::engine::{self, Found, path_bytes};
 use crate::environ;
 use crate::host::Exchanges;
+use crate::placement::Script;
 use crate::process::{Process, current, log_message};
 use crate::segment;
+
+/// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
+const EXIT_TIMEOUT: u32 = 20;
 
 /// The engine of this process, once it has started. httpd run with `-X` may restart in the process, and Python then
 /// goes on as it was started first.
@@ -37,10 +42,8 @@ pub(crate) fn start() {
     let started = engine::open(&process).and_then(|found| start_python(&process, &found));
     let Some(engine) = started else { return };
     let engine = *ENGINE.get_or_init(|| engine);
-    for import in &process.preloads {
-        let group = import.application_group.as_bytes();
+    for Script { group, script } in process.ahead() {
         // What went wrong is in the log, and the first request tries again.
-        let script = import.script.as_bytes();
         let _loaded = engine.load(group, script, app_of_script(script).number());
     }
 }
@@ -72,6 +75,17 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         optimize: python.optimize.try_into().unwrap_or(0),
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
+        free_threading: match interpreters::free_threading(python) {
+            interpreters::FreeThreading::Off => FreeThreading::Off,
+            interpreters::FreeThreading::On => FreeThreading::On,
+            interpreters::FreeThreading::Require => FreeThreading::Require,
+        },
+        at_exit: match python.destroy {
+            None => AtExit::Callbacks,
+            Some(false) => AtExit::Publish,
+            Some(true) => AtExit::Finalize,
+        },
+        exit_timeout: EXIT_TIMEOUT,
         single_process: mpm::single_process(),
         prometheus_client: process.prometheus_client,
         multithread: process.plan.multithread(),

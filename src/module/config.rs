@@ -25,6 +25,8 @@ pub struct Server {
     pub(crate) patterns: Vec<Option<Arc<Regex>>>,
     /// The application of each alias, once the segment is there.
     pub(crate) apps: OnceLock<Vec<App>>,
+    /// The application group of every request by an alias, where there is just one in all servers.
+    pub(crate) only_group: OnceLock<Vec<u8>>,
 }
 
 /// What was noticed while the configuration is read.
@@ -34,6 +36,8 @@ struct Reading {
     mistakes: Vec<String>,
     /// Directives that were used.
     used: Vec<&'static Directive>,
+    /// `WSGIApplicationGroup` of directories and locations, as written.
+    groups: Vec<String>,
 }
 
 static READING: Mutex<Reading> = Mutex::new(NOTHING_READ);
@@ -42,6 +46,7 @@ const NOTHING_READ: Reading = Reading {
     in_container: false,
     mistakes: Vec::new(),
     used: Vec::new(),
+    groups: Vec::new(),
 };
 
 fn reading() -> MutexGuard<'static, Reading> {
@@ -56,6 +61,21 @@ pub(crate) fn open() {
 /// The directives that the configuration uses, in the order of their first use.
 pub(crate) fn used_directives() -> Vec<&'static Directive> {
     reading().used.clone()
+}
+
+/// The groups that sections give to their requests; `None` for those that requests name.
+pub(crate) fn groups_of_places() -> Vec<Option<Vec<u8>>> {
+    let reading = reading();
+    let of_handler_scripts = reading
+        .used
+        .iter()
+        .any(|used| used.name == "WSGIHandlerScript");
+    let written = reading.groups.iter().map(|written| match written.as_str() {
+        "%{GLOBAL}" => Some(Vec::new()),
+        text if text.starts_with('%') => None,
+        text => Some(text.as_bytes().to_vec()),
+    });
+    written.chain(of_handler_scripts.then_some(None)).collect()
 }
 
 /// Our configurations of the server and of the place of a request.
@@ -148,7 +168,11 @@ fn set(
         return directive.set(args, &mut Target::Options(options));
     }
     if line.in_section() {
-        return directive.set(args, &mut Target::Place(place));
+        directive.set(args, &mut Target::Place(place))?;
+        if directive.name == "WSGIApplicationGroup" {
+            reading().groups.extend(place.application_group.clone());
+        }
+        return Ok(());
     }
     directive.set(args, &mut Target::Server(&mut server.config))?;
     server.config.locate(&line.location());

@@ -16,7 +16,7 @@ use wsgi_httpd::sys;
 use wsgi_telemetry::App;
 
 use crate::child::engine;
-use crate::config;
+use crate::config::{self, Server};
 use crate::environ::{self, RequestVariables, Routing};
 use crate::host::Exchange;
 use crate::process::level_of;
@@ -55,7 +55,7 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     };
     let timeline = Timeline::begin(request, app, settings.slow_requests);
     let alias = alias.map(|(_, alias)| &alias.options);
-    match serve(request, &settings, alias, handler_script, &timeline) {
+    match serve(request, server, &settings, alias, handler_script, &timeline) {
         Ok(()) => {
             timeline.answered(request.status());
             Answer::Ok
@@ -70,6 +70,7 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
 /// Answers the request; the error is the status that httpd is to answer with.
 fn serve(
     request: Request<'_>,
+    server: &Server,
     settings: &Settings<'_>,
     alias: Option<&ScriptOptions>,
     handler_script: Option<&HandlerScript>,
@@ -168,7 +169,9 @@ fn serve(
     let has_body = may_have_body(request, transfer_encoding, content_length);
     let exchange = Exchange::new(request, settings, has_body, timeline);
     let mut run = RunRequest::new(script);
-    run.group = Bytes::new(&application_group);
+    // The only group of the server is known by one name, whatever port a client may give.
+    let only = server.only_group.get().filter(|_| alias.is_some());
+    run.group = Bytes::new(only.map_or(&application_group, Vec::as_slice));
     if handler_script.is_none() {
         run.script_mtime = request.file_mtime().unwrap_or(-1);
     }

@@ -5,11 +5,11 @@ use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 
 use wsgi_abi::{
-    Arenas, Bytes, GroupOptions, Host, HostResult, HostTable, Hosts, ResponseHead, Slice, WriteEnd,
-    host_table,
+    Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
+    ResponseHead, Slice, WriteEnd, host_table,
 };
 use wsgi_core::config::Settings;
-use wsgi_core::interpreter_options;
+use wsgi_core::interpreters as config;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::request::Request;
@@ -123,12 +123,9 @@ impl Host for Exchange<'_> {
         let Some(process) = current() else {
             return GroupOptions::default();
         };
-        let group = String::from_utf8_lossy(group);
-        let options = interpreter_options::group_options(
-            &process.interpreter_options,
-            &process.python,
-            &group,
-        );
+        let name = group;
+        let group = String::from_utf8_lossy(name);
+        let options = process.group_options(&group);
         if options.switch_interval_ignored {
             log_message(Message::SwitchIntervalIgnored, &[&group]);
         }
@@ -148,8 +145,24 @@ impl Host for Exchange<'_> {
             restrict_stdin: options.restrict_stdin,
             restrict_stdout: options.restrict_stdout,
             restrict_signal: options.restrict_signal,
+            main: process.is_main(name, options.interpreters.placement),
+            private_environ: options.private_environ,
+            gil: match options.interpreters.gil {
+                // The main interpreter has the GIL of the process.
+                _ if name.is_empty() => GilMode::Shared,
+                config::GilMode::Own => GilMode::Own,
+                config::GilMode::Auto => GilMode::Auto,
+                config::GilMode::Shared | config::GilMode::Free => GilMode::Shared,
+            },
+            replicas: process.plan.replicas(options.interpreters.replicas),
         }
     }
+
+    fn gil_choice(_group: &[u8]) -> GilChoice {
+        GilChoice::Try
+    }
+
+    fn gil_chosen(_group: &[u8], _choice: GilChoice, _module: &[u8]) {}
 
     fn arenas(now: u64) -> Arenas {
         segment::arenas(now)

@@ -14,6 +14,7 @@ mod host;
 mod listen;
 mod metrics;
 mod parent;
+mod placement;
 mod process;
 mod segment;
 mod timeline;
@@ -62,6 +63,7 @@ unsafe impl Module for Wsgi {
                 .cloned()
                 .collect(),
             apps: OnceLock::new(),
+            only_group: OnceLock::new(),
         }
     }
 
@@ -92,8 +94,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr {
-        let configs: Vec<&Self::Server> = servers.iter().map(|(config, _)| *config).collect();
-        process::prepare(&configs);
+        process::prepare(servers);
         parent::prepare(servers);
         BANNER
     }

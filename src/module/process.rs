@@ -4,15 +4,19 @@ use std::ffi::c_int;
 use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use wsgi_core::config::{self, ImportScript, PythonConfig};
+use wsgi_core::config::PythonConfig;
 use wsgi_core::directive::Effect;
-use wsgi_core::interpreter_options::InterpreterOptions;
+use wsgi_core::interpreter_options::{self, GroupOptions, InterpreterOptions};
+use wsgi_core::interpreters::{self, GilMode, Placement};
 use wsgi_core::mpm_plan::{Mpm, MpmPlan};
 use wsgi_core::outcome::{Level as CoreLevel, Message};
+use wsgi_core::reload::Reload;
 use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::module::ServerName;
 use wsgi_httpd::{mpm, sys};
 
 use crate::config::{Server, used_directives};
+use crate::placement::{Known, Script};
 
 /// What all children have in common.
 pub(crate) struct Process {
@@ -20,9 +24,57 @@ pub(crate) struct Process {
     pub(crate) interpreter_options: Vec<InterpreterOptions>,
     /// `WSGIPrometheusClient`
     pub(crate) prometheus_client: bool,
-    /// What each child loads when it starts.
-    pub(crate) preloads: Vec<ImportScript>,
+    /// What is known of scripts and groups ahead of requests.
+    pub(crate) known: Known,
+    /// Whether new code is taken up by replacing children, and what tells of it.
+    pub(crate) reload: Reload,
     pub(crate) plan: MpmPlan,
+}
+
+impl Process {
+    /// The options of an application group.
+    pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
+        interpreter_options::group_options(&self.interpreter_options, &self.python, group)
+    }
+
+    /// Whether a group runs in the main interpreter, unless it has replicas.
+    pub(crate) fn is_main(&self, group: &[u8], placement: Placement) -> bool {
+        match placement {
+            Placement::Main => true,
+            Placement::Sub => group.is_empty(),
+            Placement::Auto => group.is_empty() || self.known.only_group.as_deref() == Some(group),
+        }
+    }
+
+    /// What a child loads when it starts. Where children are replaced for new code, where URLs are to be asked for, and
+    /// where interpreters have GILs of their own, that is all that is known; else what the configuration names.
+    pub(crate) fn ahead(&self) -> Vec<&Script> {
+        let all = self.reload.replaces_children() || !self.known.warmups.is_empty();
+        let has_replicas = |script: &&Script| {
+            let group = String::from_utf8_lossy(&script.group);
+            self.group_options(&group).interpreters.gil != GilMode::Shared
+        };
+        let aliased = self.known.aliased.iter();
+        let aliased = aliased.filter(|script| all || has_replicas(script));
+        self.known
+            .imports
+            .iter()
+            .chain(aliased)
+            .fold(Vec::new(), add)
+    }
+
+    /// What a child would serve as far as that is known, for the trial of new code.
+    pub(crate) fn everything(&self) -> Vec<&Script> {
+        let all = self.known.imports.iter().chain(&self.known.aliased);
+        all.fold(Vec::new(), add)
+    }
+}
+
+fn add<'a>(mut list: Vec<&'a Script>, script: &'a Script) -> Vec<&'a Script> {
+    if !list.contains(&script) {
+        list.push(script);
+    }
+    list
 }
 
 /// Set in the parent, read in the children; never on the path of a request.
@@ -63,8 +115,10 @@ pub(crate) fn log_panics() {
 }
 
 /// Works it out, and logs what an administrator should know.
-pub(crate) fn prepare(servers: &[&Server]) {
-    let Some(main) = servers.first() else { return };
+pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
+    let Some((main, _)) = servers.first() else {
+        return;
+    };
     let count = |answer: Option<c_int>| {
         answer
             .and_then(|count| u32::try_from(count).ok())
@@ -78,15 +132,49 @@ pub(crate) fn prepare(servers: &[&Server]) {
         python: main.config.python.clone(),
         interpreter_options: main.config.interpreter_options.clone(),
         prometheus_client: main.config.telemetry.prometheus_client,
-        preloads: config::preloads(servers.iter().map(|server| &server.config)),
-        plan: MpmPlan::new(Mpm::from_name(&name), count(processes), count(threads)),
+        known: Known::new(servers),
+        reload: main.config.reload.clone(),
+        plan: MpmPlan::new(
+            Mpm::from_name(&name),
+            count(processes),
+            count(threads),
+            cores(),
+        ),
     };
+    if let Some(only) = &process.known.only_group {
+        for (server, _) in servers {
+            // Read for the first time after this configuration was read, so nothing is there yet.
+            server.only_group.get_or_init(|| only.clone());
+        }
+    }
+    warn_of_interpreters(&process);
     log::server(
         Level::INFO,
         format!("mod_wsgi_rs: {}", process.plan).as_bytes(),
     );
     *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
     warn_of_directives_without_effect();
+}
+
+/// How many the server may use, by its affinity and its control group.
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).unwrap_or(1)
+}
+
+/// What was asked of interpreters and cannot be.
+fn warn_of_interpreters(process: &Process) {
+    if interpreters::free_in_containers(&process.interpreter_options) {
+        log_message(Message::FreeThreadingInContainer, &[]);
+    }
+    let mut main = process.known.aliased.iter().chain(&process.known.imports);
+    let asked = process.group_options("").interpreters.gil != GilMode::Shared;
+    if asked && main.any(|script| script.group.is_empty()) {
+        log_message(Message::MainHasNoReplicas, &[]);
+    }
+    for url in &process.known.lost_warmups {
+        log_message(Message::WarmupLost, &[url]);
+    }
 }
 
 /// Each directive that this release does not act upon is named once.

@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use wsgi_abi::{
-    Arenas, Bytes, GroupOptions, HostRequest, HostResult, HostStatus, HostTable, ResponseHead,
-    Slice, WriteEnd,
+    Arenas, Bytes, GilChoice, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
+    ResponseHead, Slice, WriteEnd,
 };
 
 use crate::response::Head;
@@ -48,6 +48,20 @@ pub fn log(level: Level, line: &str) {
 /// The arenas of the calling thread.
 pub(crate) fn arenas(now: u64) -> Arenas {
     HOST.get().map_or(Arenas::NONE, |host| (host.arenas)(now))
+}
+
+/// See [`HostTable::gil_choice`]; to be called while detached.
+pub(crate) fn gil_choice(group: &[u8]) -> GilChoice {
+    HOST.get().map_or(GilChoice::Shared, |host| {
+        (host.gil_choice)(Bytes::new(group))
+    })
+}
+
+/// See [`HostTable::gil_chosen`].
+pub(crate) fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+    if let Some(host) = HOST.get() {
+        (host.gil_chosen)(Bytes::new(group), choice, Bytes::new(module));
+    }
 }
 
 /// Asks for the options of an application group.

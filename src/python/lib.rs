@@ -21,6 +21,7 @@ mod response;
 mod runtime;
 mod script;
 mod setup;
+mod sources;
 mod telemetry;
 mod thread_state;
 mod types;
@@ -30,8 +31,9 @@ mod visit;
 mod tests;
 
 pub use call::run;
-pub use runtime::{Config, VERSION, load, start, stop};
+pub use runtime::{Config, VERSION, load, replicas, start, stop};
 pub use setup::Process;
+pub use sources::changed_source;
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!(

@@ -7,9 +7,10 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use pyo3::ffi;
-use wsgi_abi::SegmentView;
+use wsgi_abi::{AtExit, FreeThreading, SegmentView};
 use wsgi_core::outcome::Message;
 use wsgi_core::python_home::check_stdlib;
 use wsgi_telemetry::App;
@@ -20,7 +21,6 @@ use crate::setup::{self, Process};
 use crate::{call, host, interpreter, telemetry, thread_state, types};
 
 /// How Python is to be started.
-#[derive(Default)]
 pub struct Config {
     /// Path of the interpreter that Python shall believe to be; decides prefix and virtual environment. `None` for
     /// the Python that the engine was built with.
@@ -35,10 +35,34 @@ pub struct Config {
     pub hash_seed: Option<u32>,
     /// Keep `.pyc` files.
     pub write_bytecode: bool,
+    /// See [`wsgi_abi::StartConfig::free_threading`].
+    pub free_threading: FreeThreading,
+    /// See [`wsgi_abi::StartConfig::at_exit`].
+    pub at_exit: AtExit,
+    /// See [`wsgi_abi::StartConfig::exit_timeout`].
+    pub exit_timeout: Duration,
     /// What all interpreters have in common.
     pub process: Process,
     /// The segment of metrics.
     pub segment: SegmentView,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            program_name: None,
+            home: None,
+            warnings: Vec::new(),
+            optimize: 0,
+            hash_seed: None,
+            write_bytecode: false,
+            free_threading: FreeThreading::Off,
+            at_exit: AtExit::Callbacks,
+            exit_timeout: Duration::from_secs(20),
+            process: Process::default(),
+            segment: SegmentView::NONE,
+        }
+    }
 }
 
 /// The Python that this was compiled for, as "3.11".
@@ -296,4 +320,10 @@ pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     thread_state::attach(interpreter, |py| {
         application.module(py, &wanted, None).is_ok()
     })
+}
+
+/// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
+pub fn replicas(group: &[u8]) -> u32 {
+    let _inside = call::Inside::enter();
+    u32::from(interpreter::of_group(group).is_some())
 }

@@ -86,33 +86,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         ..ON_OFF
     },
     Directive {
-        name: "WSGIDestroyInterpreter",
-        default: "On",
-        help: "Off: interpreters are not finalized when a process ends.",
-        effect: Effect::Later(
-            "interpreters are never finalized when a child ends; shutdown callbacks and atexit run all the same",
-        ),
-        ..ON_OFF
-    },
-    Directive {
-        name: "WSGIPerInterpreterGIL",
-        in_container: true,
-        help: "On: each sub-interpreter has its own GIL.",
-        effect: Effect::Later(
-            "all interpreters of a child share one GIL; it will give each sub-interpreter its own",
-        ),
-        ..ON_OFF
-    },
-    Directive {
-        name: "WSGIFreeThreading",
-        in_container: true,
-        help: "On: a free-threaded build of Python runs without the GIL.",
-        effect: Effect::Later(
-            "Python runs with the GIL; it will let a free-threaded build run without",
-        ),
-        ..ON_OFF
-    },
-    Directive {
         name: "<WSGIInterpreterOptions",
         container: true,
         syntax: "[process-group=name] [application-group=name]",

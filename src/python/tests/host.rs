@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    Arenas, Bytes, GroupOptions, HostResult, HostTable, ResponseHead, RunOutcome, Slice, WriteEnd,
-    host_table,
+    Arenas, Bytes, GilChoice, GroupOptions, HostResult, HostTable, ResponseHead, RunOutcome, Slice,
+    WriteEnd, host_table,
 };
 use wsgi_telemetry::writer;
 
@@ -194,6 +194,9 @@ fn text(bytes: &[u8]) -> String {
 /// Lines of the server's log, from all tests.
 static SERVER_LOG: Mutex<Vec<(i32, String)>> = Mutex::new(Vec::new());
 
+/// What was chosen for groups: name, choice, module.
+pub(super) static CHOICES: Mutex<Vec<(String, GilChoice, String)>> = Mutex::new(Vec::new());
+
 /// Whether the server's log has such a line.
 pub(super) fn server_logged(level: i32, line: &str) -> bool {
     lock(&SERVER_LOG)
@@ -224,6 +227,17 @@ impl wsgi_abi::Host for Host {
             python_path: Slice::new(if layers { &LAYERS } else { &[] }),
             ..GroupOptions::default()
         }
+    }
+
+    fn gil_choice(group: &[u8]) -> GilChoice {
+        let known = lock(&CHOICES);
+        let mut known = known.iter().rev();
+        let found = known.find(|(name, ..)| *name == text(group));
+        found.map_or(GilChoice::Try, |(_, choice, _)| *choice)
+    }
+
+    fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+        lock(&CHOICES).push((text(group), choice, text(module)));
     }
 
     fn arenas(now: u64) -> Arenas {

@@ -1,0 +1,222 @@
+//! Interpreters and the GIL: mod_wsgi's directives (1.3), and our own.
+
+use super::{ON_OFF, on_off, one, parse_on_off};
+use crate::directive::{Directive, Place, Target};
+use crate::interpreter_options::InterpreterOptions;
+use crate::interpreters::{FreeThreading, GilMode, Placement, Replicas, Written};
+use crate::reload::Reload;
+use crate::words::Words;
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIInterpreter",
+        in_container: true,
+        syntax: "auto|main|sub",
+        default: "auto",
+        help: "Says which interpreter an application group runs in: the main one, where every package can be imported, or one of its own; auto: the only group of a server in the main one, each of several in its own.",
+        parse: |args, target| {
+            written(target)?.placement = Some(word(
+                args,
+                &[
+                    ("auto", Placement::Auto),
+                    ("main", Placement::Main),
+                    ("sub", Placement::Sub),
+                ],
+            )?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIGILMode",
+        in_container: true,
+        syntax: "shared|own|free|auto",
+        default: "shared; auto with WSGIInterpreters",
+        help: "Says how interpreters hold the GIL: one for all, one for each (Python 3.13 or later), none (a free-threaded build of 3.14 or later), or the best that the application can be imported with.",
+        parse: |args, target| {
+            written(target)?.gil = Some(word(
+                args,
+                &[
+                    ("shared", GilMode::Shared),
+                    ("own", GilMode::Own),
+                    ("free", GilMode::Free),
+                    ("auto", GilMode::Auto),
+                ],
+            )?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIInterpreters",
+        in_container: true,
+        syntax: "number|auto",
+        default: "1; auto with WSGIGILMode own or auto",
+        help: "Sets how many interpreters with a GIL of their own hold an application in each child, so that one child uses several cores; auto: one for each core that a child has.",
+        parse: |args, target| {
+            let word = one(args)?;
+            let replicas = match word.as_str() {
+                "auto" => Some(Replicas::Auto),
+                _ => word
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=Replicas::MOST).contains(count))
+                    .map(Replicas::Count),
+            };
+            let problem = || {
+                format!(
+                    "'{word}' is neither auto nor an integer from 1 to {}",
+                    Replicas::MOST
+                )
+            };
+            written(target)?.replicas = Some(replicas.ok_or_else(problem)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPerInterpreterGIL",
+        in_container: true,
+        help: "On: each sub-interpreter has its own GIL, as WSGIGILMode own with WSGIInterpreters 1.",
+        parse: |args, target| {
+            written(target)?.per_interpreter_gil = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIFreeThreading",
+        in_container: true,
+        syntax: "Off|On [require]",
+        help: "On: a free-threaded build of Python runs without the GIL; with require, applications whose extension modules switch it on again are not served.",
+        parse: free_threading,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIPrivateEnviron",
+        in_container: true,
+        default: "On",
+        help: "Off: what a sub-interpreter writes to os.environ is set in the whole process, for all interpreters and httpd itself.",
+        parse: |args, target| {
+            let on = Some(on_off(args)?);
+            match target {
+                Target::Options(options) => options.private_environ = on,
+                _ => target.server()?.python.private_environ = on,
+            }
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIDestroyInterpreter",
+        default: "unset",
+        help: "Says what becomes of Python when a child ends. Unset: shutdown callbacks and atexit run, and Python is left as it is. Off: only the shutdown callbacks. On: Python is finalized as well, where that is safe.",
+        parse: |args, target| {
+            target.server()?.python.destroy = Some(on_off(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIReload",
+        syntax: "off|script|modules|touch file",
+        default: "script",
+        help: "Says how new code is taken up: not at all, by executing a changed script again, or by replacing children one after the other when an imported source file changes or a named file is touched.",
+        parse: reload,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIWarmup",
+        place: Place::Server,
+        syntax: "URL-path ...",
+        default: "",
+        help: "Names URLs that a new child asks its applications for before it takes connections.",
+        parse: warmup,
+        ..ON_OFF
+    },
+];
+
+/// Where what concerns interpreters goes.
+fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
+    match target {
+        Target::Options(options) => Ok(&mut options.interpreters),
+        _ => Ok(&mut target.server()?.python.interpreters),
+    }
+}
+
+/// The only word of `args`, in any case, as one of `permitted`.
+fn word<T: Copy>(args: &str, permitted: &[(&str, T)]) -> Result<T, String> {
+    let word = one(args)?;
+    let found = permitted
+        .iter()
+        .find(|(name, _)| word.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = permitted.iter().map(|(name, _)| *name).collect();
+        format!("'{word}' is none of {}", names.join(", "))
+    })
+}
+
+fn free_threading(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let mut words = Words::new(args);
+    let Some(first) = words.next() else {
+        return Err("takes On or Off, and there is nothing".into());
+    };
+    let wanted = match (parse_on_off(&first)?, words.next().as_deref()) {
+        (false, None) => FreeThreading::Off,
+        (true, None) => FreeThreading::On,
+        (true, Some(word)) if word.eq_ignore_ascii_case("require") => FreeThreading::Require,
+        (_, Some(word)) => return Err(format!("'{word}' may not stand after {first}")),
+    };
+    if let Some(word) = words.next() {
+        return Err(format!("'{word}' is one word too many"));
+    }
+    match target {
+        Target::Options(InterpreterOptions { free_threading, .. }) => {
+            *free_threading = wanted != FreeThreading::Off;
+        }
+        _ => target.server()?.python.free_threading = Some(wanted),
+    }
+    Ok(())
+}
+
+fn reload(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let mut words = Words::new(args);
+    let Some(mode) = words.next() else {
+        return Err("takes one of off, script, modules, touch, and there is nothing".into());
+    };
+    let reload = match mode.to_ascii_lowercase().as_str() {
+        "off" => Reload::Off,
+        "script" => Reload::Script,
+        "modules" => Reload::Modules,
+        "touch" => match words.next() {
+            Some(path) if path.starts_with('/') => Reload::Touch(path.into()),
+            Some(path) => return Err(format!("'{path}' is not an absolute path")),
+            None => return Err("touch lacks the path of a file".into()),
+        },
+        _ => {
+            return Err(format!(
+                "'{mode}' is none of off, script, modules, touch file"
+            ));
+        }
+    };
+    if let Some(word) = words.next() {
+        return Err(format!("'{word}' is one word too many"));
+    }
+    target.server()?.reload = reload;
+    Ok(())
+}
+
+fn warmup(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let server = target.server()?;
+    let before = server.warmups.len();
+    for url in Words::new(args) {
+        if !url.starts_with('/') {
+            return Err(format!("'{url}' is not a path that begins with /"));
+        }
+        server.warmups.push(url);
+    }
+    if server.warmups.len() == before {
+        return Err("the URL is missing".into());
+    }
+    Ok(())
+}
