@@ -118,7 +118,7 @@ messages! {
     ImportScriptInterpreter = 40 Critical "no interpreter to load '{}' into {}",
         cause: "A script that is to be loaded when a child starts belongs to an application group that could not be made.",
         remedy: "See the message on that application group before this one.";
-    InterpreterUnavailable = 87 Error "cannot acquire {} for a request",
+    InterpreterUnavailable = 87 Error "cannot acquire an interpreter of application group '{}' for a request",
         cause: "The interpreter of the application group does not exist and could not be made.",
         remedy: "See the message on that application group before this one.";
     CallableMissing = 89 Error "target WSGI script '{}' does not contain WSGI application '{}'",
@@ -262,6 +262,21 @@ messages! {
     WarmupLost = 1022 Warning "WSGIWarmup {}: no WSGIScriptAlias of this server that leads to a single script takes this URL; it is not asked for",
         cause: "The URL belongs to no alias, to one with a pattern or a directory, or to an application group that requests name.",
         remedy: "Write a URL that a plain alias takes.";
+    OwnGilRefused = 1023 Warning "application group '{}' runs under the GIL of the process: {}",
+        cause: "WSGIGILMode, WSGIInterpreters or WSGIPerInterpreterGIL ask for interpreters with GILs of their own, which this Python does not have.",
+        remedy: "Use a Python that has them, or remove the directive.";
+    OwnGilEarly = 1024 Warning "application group '{}' runs in interpreters with GILs of their own, which Python {} has, but which are only supported from 3.14 on",
+        cause: "In Python 3.13 some modules of the standard library cannot be loaded there, and rare defects were mended later.",
+        remedy: "Test the application well, or use Python 3.14.";
+    OwnGilChosen = 1025 Info "application group '{}' runs in {} interpreters with GILs of their own: its application can be loaded there",
+        cause: "The mode was left open, and tried.",
+        remedy: "Nothing.";
+    SharedGilChosen = 1026 Warning "application group '{}' runs in the main interpreter, under the GIL of the process: '{}' cannot be loaded into an interpreter with its own GIL",
+        cause: "The mode was left open, and tried. Each extension module must declare that it supports this.",
+        remedy: "Use a release of the package that supports it, or write WSGIGILMode shared for the group.";
+    ReplicaFailed = 1027 Error "WSGI script '{}' could not be loaded into {}; the other interpreters serve it, and it is tried again in {} s",
+        cause: "The lines before say why the script failed.",
+        remedy: "Mend what the traceback shows.";
 }
 
 #[cfg(test)]

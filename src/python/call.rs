@@ -15,7 +15,7 @@ use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
 use crate::host::{Failure, Request};
-use crate::interpreter;
+use crate::group::{self, Site};
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
 use crate::request::RequestState;
@@ -33,8 +33,8 @@ thread_local! {
     static THREAD_ID: Cell<Option<u32>> = const { Cell::new(None) };
     /// Whether this thread is inside [`run`].
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// The application that this thread ran last, to find it again without a lookup.
-    static LAST: Cell<Option<&'static Application>> = const { Cell::new(None) };
+    /// The script that this thread ran last, to find it again without a lookup.
+    static LAST: Cell<Option<&'static Site>> = const { Cell::new(None) };
 }
 
 /// Number of the calling thread, given at first use; the thread that starts the engine gets 0.
@@ -49,6 +49,11 @@ pub(crate) fn thread_id() -> u32 {
 /// Whether the calling thread is inside a request, as a signal handler may find it.
 pub(crate) fn is_inside() -> bool {
     INSIDE.get()
+}
+
+/// Whether no request is let in any more.
+pub(crate) fn is_closing() -> bool {
+    CLOSING.load(Ordering::Acquire)
 }
 
 /// Requests are let in again.
@@ -78,6 +83,8 @@ enum Left {
     Aborted,
     /// The application failed after the response had begun.
     Cut,
+    /// Nothing was sent, and the application's group has gone to another interpreter meanwhile.
+    Elsewhere,
     /// Nothing was sent.
     Nothing(RunOutcome),
 }
@@ -91,7 +98,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let (group, script) = (raw.group.get_or_empty(), raw.script.get_or_empty());
     // SAFETY: by contract; calls of the host go through the state, one at a time.
     let state = unsafe { RequestState::new(Request::new(raw.host()), raw) };
-    if CLOSING.load(Ordering::Acquire) {
+    if is_closing() {
         let _failed = fail(
             &state,
             Message::PythonAbsent,
@@ -100,20 +107,26 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         return RunOutcome::Draining;
     }
     let visit = Entering::new(App::new(raw.app), raw.times);
-    let Some(application) = find(group, script, App::new(raw.app)) else {
-        return fail(
-            &state,
-            Message::InterpreterUnavailable,
-            &[&interpreter::describe(group)],
-        );
+    let Some(site) = find(group, script, App::new(raw.app)) else {
+        let name = String::from_utf8_lossy(group);
+        return fail(&state, Message::InterpreterUnavailable, &[&name]);
     };
     let running = Running(&state);
-    let left = thread_state::attach(application.interpreter(), |py| {
-        let entered = state.enter();
-        let left = in_python(py, raw, application, &state);
-        drop(entered);
-        left
-    });
+    let (left, application) = loop {
+        let application = site.choose(raw.replica);
+        let busy = application.interpreter().enter();
+        let left = thread_state::attach(application.interpreter(), |py| {
+            let entered = state.enter();
+            let left = in_python(py, raw, application, &state);
+            drop(entered);
+            left
+        });
+        drop(busy);
+        match left {
+            Left::Elsewhere => {}
+            left => break (left, application),
+        }
+    };
     drop(running);
     visit.finish(raw.times);
     // SAFETY: this is the thread that runs the request, after `finish`.
@@ -151,16 +164,16 @@ fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display
     RunOutcome::Failed
 }
 
-fn find(group: &[u8], script: &[u8], app: App) -> Option<&'static Application> {
+fn find(group: &[u8], script: &[u8], app: App) -> Option<&'static Site> {
     if let Some(last) = LAST.get()
         && last.script() == script
-        && last.interpreter().name() == group
+        && last.group_name() == group
     {
         return Some(last);
     }
-    let application = interpreter::of_group(group)?.application(script, app);
-    LAST.set(Some(application));
-    Some(application)
+    let site = group::of(group)?.site(script, app);
+    LAST.set(Some(site));
+    Some(site)
 }
 
 fn send_rest(
@@ -171,6 +184,7 @@ fn send_rest(
 ) -> RunOutcome {
     match left {
         Left::Nothing(outcome) => return outcome,
+        Left::Elsewhere => return RunOutcome::Failed,
         Left::Aborted => {}
         Left::Cut => host.cut_response(),
         Left::Done(last) => match output::finish(host, state, last) {
@@ -209,6 +223,7 @@ fn in_python(
     let module = match application.module(py, &wanted, Some(request)) {
         Ok(module) => module,
         Err(NotLoaded::Failed) => return Left::Nothing(RunOutcome::Failed),
+        Err(NotLoaded::Elsewhere) => return Left::Elsewhere,
         Err(NotLoaded::TimedOut) => return Left::Nothing(RunOutcome::LoadTimedOut),
     };
     let name = raw.callable.get_or_empty();

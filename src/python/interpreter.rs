@@ -1,14 +1,13 @@
-//! The interpreters of this process: the main one, and one sub-interpreter for each other application group.
-//!
-//! An interpreter is made when its group is first used and never ended. The set is read without a lock; making a
-//! new one takes a lock that is only waited for with the GIL released.
+//! The interpreters of this process: the main one, those of application groups under its GIL, and replicas with GILs of
+//! their own. An interpreter is never ended.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use pyo3::ffi;
+use rustc_hash::FxHashMap;
+use wsgi_abi::GroupOptions;
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::App;
 
@@ -21,19 +20,59 @@ use crate::{errors, setup, thread_state, visit};
 
 /// How many interpreters a process may hold. Names can come from the `Host` header, and an interpreter is never
 /// ended, so without a bound clients could fill the memory.
-const MAX_INTERPRETERS: usize = 256;
+pub(crate) const MAX_INTERPRETERS: usize = 256;
 
 /// One interpreter.
 pub(crate) struct Interpreter {
-    name: Vec<u8>,
+    identity: Identity,
     number: u32,
     state: *mut ffi::PyInterpreterState,
     /// State of the `mod_wsgi` module in this interpreter.
     module: *mut State,
     /// The applications loaded into it, by script path.
-    applications: ArcSwap<HashMap<Vec<u8>, &'static Application>>,
+    applications: ArcSwap<FxHashMap<Vec<u8>, &'static Application>>,
     /// Held to add an application; short.
     adding: Mutex<()>,
+    /// How many requests are in it.
+    inside: AtomicU32,
+}
+
+/// What an interpreter is to its application group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Name of the group that it was made for; empty for the main interpreter.
+    pub(crate) group: Vec<u8>,
+    /// Which of the group's replicas it is, if these have GILs of their own.
+    pub(crate) replica: Option<Replica>,
+}
+
+/// One of several interpreters that hold the same applications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replica {
+    /// From 0.
+    pub(crate) index: u32,
+    /// How many there are.
+    pub(crate) of: u32,
+}
+
+impl Identity {
+    /// The main interpreter.
+    pub(crate) const MAIN: Identity = Identity {
+        group: Vec::new(),
+        replica: None,
+    };
+
+    /// For messages: "main interpreter", "sub-interpreter 'x'", or "interpreter 1 of 2 of application group 'x'".
+    pub(crate) fn describe(&self) -> String {
+        let group = String::from_utf8_lossy(&self.group);
+        match self.replica {
+            Some(Replica { index, of }) => {
+                format!("interpreter {} of {of} of application group '{group}'", index + 1)
+            }
+            None if group.is_empty() => String::from("main interpreter"),
+            None => format!("sub-interpreter '{group}'"),
+        }
+    }
 }
 
 // SAFETY: the interpreter is never ended; `module` is only looked at by a thread that is attached to it.
@@ -41,31 +80,22 @@ unsafe impl Send for Interpreter {}
 // SAFETY: as above.
 unsafe impl Sync for Interpreter {}
 
-struct Registry {
-    all: ArcSwap<HashMap<Vec<u8>, &'static Interpreter>>,
-    /// Held while an interpreter is made; how many could not be set up, which are there nevertheless.
-    making: Mutex<usize>,
-}
-
-static REGISTRY: OnceLock<Registry> = OnceLock::new();
+/// All of them, in the order in which they were made.
+static ALL: OnceLock<ArcSwap<Vec<&'static Interpreter>>> = OnceLock::new();
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
-fn registry() -> &'static Registry {
-    REGISTRY.get_or_init(|| Registry {
-        all: ArcSwap::from_pointee(HashMap::new()),
-        making: Mutex::new(0),
-    })
+fn every() -> &'static ArcSwap<Vec<&'static Interpreter>> {
+    ALL.get_or_init(ArcSwap::default)
 }
 
 impl Interpreter {
-    /// Name of the application group; empty for the main interpreter.
-    pub(crate) fn name(&self) -> &[u8] {
-        &self.name
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
-    /// For messages: "main interpreter" or "sub-interpreter 'x'".
+    /// For messages, as [`Identity::describe`].
     pub(crate) fn describe(&self) -> String {
-        describe(&self.name)
+        self.identity.describe()
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -109,93 +139,106 @@ impl Interpreter {
         }
         let application: &'static Application =
             Box::leak(Box::new(Application::new(self, script, app)));
-        let mut more = HashMap::clone(&known);
+        let mut more = FxHashMap::clone(&known);
         more.insert(script.to_vec(), application);
         self.applications.store(Arc::new(more));
         application
     }
+
+    /// How many requests are in it.
+    pub(crate) fn inside(&self) -> u32 {
+        self.inside.load(Ordering::Relaxed)
+    }
+
+    /// A request goes into it, until the result is dropped.
+    pub(crate) fn enter(&self) -> Inside<'_> {
+        self.inside.fetch_add(1, Ordering::Relaxed);
+        Inside(self)
+    }
 }
 
-/// For messages.
-pub(crate) fn describe(name: &[u8]) -> String {
-    if name.is_empty() {
-        String::from("main interpreter")
-    } else {
-        format!("sub-interpreter '{}'", String::from_utf8_lossy(name))
+/// A request that is in an interpreter.
+pub(crate) struct Inside<'a>(&'a Interpreter);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// The interpreter of a group, made if this is its first use. The calling thread must not be attached. Why it could
-/// not be made is in the log.
-pub(crate) fn of_group(name: &[u8]) -> Option<&'static Interpreter> {
-    let registry = registry();
-    if let Some(found) = registry.all.load().get(name) {
-        return Some(found);
-    }
-    let mut failed = lock(&registry.making);
-    let known = registry.all.load_full();
-    if let Some(found) = known.get(name) {
-        return Some(found);
-    }
-    if known.len() + *failed >= MAX_INTERPRETERS {
-        let line =
-            Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &String::from_utf8_lossy(name)]);
-        host::log(errors::level_of(Message::TooManyInterpreters), &line);
-        return None;
-    }
-    let main = known.get(&b""[..])?;
-    let made = make(main, name);
-    *failed += usize::from(made.is_none());
-    made
+/// The main interpreter, once Python has been started.
+pub(crate) fn main() -> Option<&'static Interpreter> {
+    every().load().first().copied()
 }
 
 /// Every interpreter there is, the main one last.
 pub(crate) fn all() -> Vec<&'static Interpreter> {
-    let mut all: Vec<_> = registry().all.load().values().copied().collect();
-    all.sort_by_key(|interpreter| std::cmp::Reverse(interpreter.number));
-    all
+    every().load().iter().rev().copied().collect()
 }
 
-/// Registers the interpreter that the calling thread is attached to as the group `name`, after setting it up.
-pub(crate) fn register(py: &Attached<'_>, name: &[u8]) -> PyResult<&'static Interpreter> {
-    let module = setup::interpreter(py, name)?;
+/// Sets up the interpreter that the calling thread is attached to, and makes it known.
+pub(crate) fn register(
+    py: &Attached<'_>,
+    identity: Identity,
+    options: &GroupOptions,
+) -> PyResult<&'static Interpreter> {
+    let module = setup::interpreter(py, &identity, options)?;
     let interpreter: &'static Interpreter = Box::leak(Box::new(Interpreter {
-        name: name.to_vec(),
+        identity,
         number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         // SAFETY: attached, so there is a current state, of this interpreter.
         state: unsafe { ffi::PyThreadState_GetInterpreter(ffi::PyThreadState_Get()) },
         module,
-        applications: ArcSwap::from_pointee(HashMap::new()),
+        applications: ArcSwap::default(),
         adding: Mutex::new(()),
+        inside: AtomicU32::new(0),
     }));
-    let registry = registry();
-    let mut more = HashMap::clone(&registry.all.load_full());
-    more.insert(name.to_vec(), interpreter);
-    registry.all.store(Arc::new(more));
+    every().rcu(|known| {
+        let mut more = Vec::clone(known);
+        more.push(interpreter);
+        more
+    });
     Ok(interpreter)
 }
 
-/// Makes a sub-interpreter that shares the GIL of the main one.
-fn make(main: &'static Interpreter, name: &[u8]) -> Option<&'static Interpreter> {
+/// Makes a sub-interpreter: a replica with its own GIL, else one that shares the GIL of the main one. The calling thread
+/// must not be attached. Why it could not be made is in the log.
+pub(crate) fn make(
+    main: &'static Interpreter,
+    identity: Identity,
+    options: &GroupOptions,
+) -> Option<&'static Interpreter> {
     thread_state::attach(main, |_| {
         let _making = visit::Loading::begin();
-        // SAFETY: attached to the main interpreter. Py_NewInterpreter makes the state of the new interpreter the
-        // current one, under the same GIL; afterwards the state of the main one is put back, so that the caller's
+        // SAFETY: attached to the main interpreter. The state of the new interpreter is the current one afterwards,
+        // whether or not under a GIL of its own; then the state of the main one is put back, so that the caller's
         // attachment ends as it began. [S-22]
         unsafe {
             let back = ffi::PyThreadState_Get();
-            let state = ffi::Py_NewInterpreter();
-            if state.is_null() {
-                let line = Message::InterpreterSetUp.line(&[&describe(name)]);
-                host::log(errors::level_of(Message::InterpreterSetUp), &line);
-                return None;
-            }
-            let made = in_new_interpreter(name);
+            let state = match identity.replica {
+                Some(_) => new_with_own_gil(),
+                None => Ok(ffi::Py_NewInterpreter()),
+            };
+            let state = state.and_then(|state| match state.is_null() {
+                true => Err(String::from("Python did not say why")),
+                false => Ok(state),
+            });
+            let state = match state {
+                Ok(state) => state,
+                Err(why) => {
+                    let line = Message::InterpreterSetUp.line(&[&identity.describe()]);
+                    let line = format!("{line}: {why}");
+                    host::log(errors::level_of(Message::InterpreterSetUp), &line);
+                    return None;
+                }
+            };
+            let made = in_new_interpreter(identity, options);
             ffi::PyEval_SaveThread();
             // A thread keeps one state on 3.10 and 3.11, and this one goes back to the main interpreter now; the new
             // state stays as the one that an interpreter must have.
-            #[cfg(Py_3_12)]
-            if let Some(interpreter) = made {
+            if cfg!(Py_3_12)
+                && let Some(interpreter) = made
+            {
                 thread_state::adopt(interpreter, state);
             }
             ffi::PyEval_RestoreThread(back);
@@ -205,16 +248,47 @@ fn make(main: &'static Interpreter, name: &[u8]) -> Option<&'static Interpreter>
 }
 
 /// # Safety
+/// The calling thread must be attached to the main interpreter. On success it is attached to the new one instead.
+#[cfg(Py_3_12)]
+unsafe fn new_with_own_gil() -> Result<*mut ffi::PyThreadState, String> {
+    let config = ffi::PyInterpreterConfig {
+        use_main_obmalloc: 0,
+        // CPython ends a process that was forked from an interpreter that is not the main one.
+        allow_fork: 0,
+        allow_exec: 0,
+        allow_threads: 1,
+        // They die with the process, as no interpreter is ever ended.
+        allow_daemon_threads: 1,
+        check_multi_interp_extensions: 1,
+        gil: ffi::PyInterpreterConfig_OWN_GIL,
+    };
+    let mut state = std::ptr::null_mut();
+    // SAFETY: attached by contract; both live during the call.
+    let status = unsafe { ffi::Py_NewInterpreterFromConfig(&mut state, &config) };
+    crate::runtime::check(status)?;
+    Ok(state)
+}
+
+#[cfg(not(Py_3_12))]
+unsafe fn new_with_own_gil() -> Result<*mut ffi::PyThreadState, String> {
+    Err(String::from("this Python has one GIL for all interpreters"))
+}
+
+/// # Safety
 /// The calling thread must be attached to the new interpreter.
-unsafe fn in_new_interpreter(name: &[u8]) -> Option<&'static Interpreter> {
+unsafe fn in_new_interpreter(
+    identity: Identity,
+    options: &GroupOptions,
+) -> Option<&'static Interpreter> {
     fn with<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
         // SAFETY: only called below, under the contract of the outer function; `'i` is fresh.
         work(&unsafe { Attached::assume() })
     }
-    with(|py| match register(py, name) {
+    let described = identity.describe();
+    with(|py| match register(py, identity, options) {
         Ok(interpreter) => Some(interpreter),
         Err(raised) => {
-            let line = Message::InterpreterSetUp.line(&[&describe(name)]);
+            let line = Message::InterpreterSetUp.line(&[&described]);
             errors::log_raised(py, raised, None, Message::InterpreterSetUp, &line, None);
             None
         }

@@ -33,6 +33,11 @@ impl Life {
         self.app
     }
 
+    /// Whether it is loaded.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(Relaxed) == READY
+    }
+
     /// The script is about to be loaded, perhaps again.
     pub(crate) fn begin_load(&self, reload: bool) {
         let before = self.enter(STARTING);
@@ -75,8 +80,16 @@ impl Life {
 
     /// The process ends.
     pub(crate) fn end(&self) {
+        self.stop(value(STOP_REASON, "child_exit"));
+    }
+
+    /// Its interpreter is not used any more, as it cannot be loaded there.
+    pub(crate) fn leave(&self) {
+        self.stop(value(STOP_REASON, "error"));
+    }
+
+    fn stop(&self, reason: usize) {
         if self.enter(ABSENT) != ABSENT {
-            let reason = value(STOP_REASON, "child_exit");
             telemetry::count(self.app, |block| block.add(Id::InterpreterStops, reason, 1));
         }
     }

@@ -18,7 +18,8 @@ use wsgi_telemetry::App;
 use crate::errors::{self, log_traceback};
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::{call, host, interpreter, telemetry, thread_state, types};
+use crate::interpreter::Identity;
+use crate::{call, group, host, interpreter, telemetry, thread_state, types};
 
 /// How Python is to be started.
 pub struct Config {
@@ -88,10 +89,11 @@ pub fn start(config: Config) -> Result<(), String> {
     }
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
-    let registered = with_current(|py| match interpreter::register(py, b"") {
+    let options = host::group_options(b"");
+    let registered = with_current(|py| match interpreter::register(py, Identity::MAIN, &options) {
         Ok(main) => Ok(main),
         Err(raised) => {
-            let line = Message::SetUpException.line(&[&interpreter::describe(b"")]);
+            let line = Message::SetUpException.line(&[&Identity::MAIN.describe()]);
             errors::log_raised(py, raised, None, Message::SetUpException, &line, None);
             Err(String::from(
                 "the main interpreter could not be set up; the traceback is in the log",
@@ -218,7 +220,8 @@ fn c_string(bytes: &[u8]) -> Result<CString, String> {
         .map_err(|_| format!("'{}' holds a NUL byte", String::from_utf8_lossy(bytes)))
 }
 
-fn check(status: ffi::PyStatus) -> Result<(), String> {
+/// What CPython says of a start.
+pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
     // SAFETY: reads a status that CPython just returned; its message is a static C string or null.
     unsafe {
         if ffi::PyStatus_Exception(status) == 0 {
@@ -299,31 +302,24 @@ pub fn stop() {
     applications().for_each(|application| application.life().end());
 }
 
-/// Loads a script ahead of its first request. What went wrong is in the log.
+/// Loads a script ahead of its first request, in all interpreters of its group; whether it is loaded in one at least. What
+/// went wrong is in the log.
 pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     let _inside = call::Inside::enter();
-    let Some(interpreter) = interpreter::of_group(group) else {
-        let line = Message::ImportScriptInterpreter.line(&[
-            &String::from_utf8_lossy(script),
-            &interpreter::describe(group),
-        ]);
-        host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
-        return false;
-    };
-    let application = interpreter.application(script, App::new(app));
-    let wanted = crate::script::Wanted {
-        mtime: None,
-        reloading: false,
-        resource: None,
-        timeout: std::time::Duration::from_secs(60),
-    };
-    thread_state::attach(interpreter, |py| {
-        application.module(py, &wanted, None).is_ok()
-    })
+    match group::of(group) {
+        Some(group) => group.site(script, App::new(app)).load(),
+        None => {
+            let shown = String::from_utf8_lossy;
+            let line =
+                Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
+            host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
+            false
+        }
+    }
 }
 
 /// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
 pub fn replicas(group: &[u8]) -> u32 {
     let _inside = call::Inside::enter();
-    u32::from(interpreter::of_group(group).is_some())
+    group::of(group).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))
 }

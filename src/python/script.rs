@@ -7,21 +7,26 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 use pyo3::ffi;
 use wsgi_core::outcome::Message;
-use wsgi_telemetry::App;
+use wsgi_telemetry::{App, clock};
 
 use crate::errors::{self, is_system_exit, log_traceback};
+use crate::group::{self, Group};
 use crate::host::{self, Level};
 use crate::interpreter::Interpreter;
 use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
-use crate::visit;
+use crate::{thread_state, visit};
+
+/// Longest time between two tries to load a replica, seconds.
+const MOST_PATIENT: u64 = 60;
 
 /// One script in one interpreter.
 pub(crate) struct Application {
@@ -36,6 +41,10 @@ pub(crate) struct Application {
     loaded: Condvar,
     /// What it is to the metrics, and whether it is loaded there.
     life: Life,
+    /// How often in a row it could not be loaded.
+    failures: AtomicU32,
+    /// When it is to be tried again without a request, as a stamp.
+    due: AtomicU64,
 }
 
 // SAFETY: `current` is only touched under the GIL of the interpreter, and never across a call that releases it.
@@ -69,6 +78,8 @@ pub(crate) enum NotLoaded {
     Failed,
     /// Another thread did not finish in time.
     TimedOut,
+    /// The application's group has gone to another interpreter, where it can be loaded.
+    Elsewhere,
 }
 
 impl Application {
@@ -83,6 +94,8 @@ impl Application {
             loading: Mutex::new(false),
             loaded: Condvar::new(),
             life: Life::new(app),
+            failures: AtomicU32::new(0),
+            due: AtomicU64::new(0),
         }
     }
 
@@ -104,6 +117,24 @@ impl Application {
     /// What it is to the metrics.
     pub(crate) fn life(&self) -> &Life {
         &self.life
+    }
+
+    /// Whether it is time to try to load it again, by a stamp of this moment.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        now >= self.due.load(Relaxed)
+    }
+
+    /// Loads it without a request, if it is not loaded. The calling thread must not be attached.
+    pub(crate) fn load_ahead(&self) -> Result<(), NotLoaded> {
+        let wanted = Wanted {
+            mtime: None,
+            reloading: false,
+            resource: None,
+            timeout: Duration::from_secs(60),
+        };
+        thread_state::attach(self.interpreter, |py| {
+            self.module(py, &wanted, None).map(drop)
+        })
     }
 
     /// The module, loaded if need be.
@@ -263,18 +294,50 @@ impl Application {
                     // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
                     drop(unsafe { py.own(old.object.as_ptr()) });
                 }
+                self.failures.store(0, Relaxed);
+                if let Some(group) = self.replicated() {
+                    group.loaded();
+                }
                 Ok(module)
             }
             Err((raised, executed)) => {
-                self.log_failure(py, raised, executed, request);
+                let refusal = self.log_failure(py, raised, executed, request);
                 // As mod_wsgi: what was there before does not come back.
                 if let Some(old) = self.current.take() {
                     // SAFETY: as above.
                     drop(unsafe { py.own(old.object.as_ptr()) });
                 }
-                Err(NotLoaded::Failed)
+                Err(self.not_loaded(refusal))
             }
         }
+    }
+
+    /// The group, if this is one of its replicas.
+    fn replicated(&self) -> Option<&'static Group> {
+        let identity = self.interpreter.identity();
+        identity.replica.and_then(|_| group::known(&identity.group))
+    }
+
+    /// What follows from a failure: a replica is tried again after a while, unless its group leaves such interpreters.
+    fn not_loaded(&self, refusal: Option<String>) -> NotLoaded {
+        let Some(group) = self.replicated() else {
+            return NotLoaded::Failed;
+        };
+        match refusal {
+            Some(module) if group.refused(&module) => return NotLoaded::Elsewhere,
+            Some(_) => {}
+            None => group.undecided(),
+        }
+        let failures = self.failures.fetch_add(1, Relaxed);
+        let seconds = (1_u64 << failures.min(6)).min(MOST_PATIENT);
+        self.due.store(clock::now() + seconds * 1_000_000_000, Relaxed);
+        if group.is_served(&self.script) {
+            let described = self.interpreter.describe();
+            let line =
+                Message::ReplicaFailed.line(&[&self.script_text(), &described, &seconds]);
+            host::log(errors::level_of(Message::ReplicaFailed), &line);
+        }
+        NotLoaded::Failed
     }
 
     fn compile<'i>(&self, py: &Attached<'i>, source: &[u8]) -> PyResult<Obj<'i>> {
@@ -317,16 +380,15 @@ impl Application {
         }
     }
 
+    /// Logs it; the package that refuses this kind of interpreter, where that is why.
     fn log_failure(
         &self,
         py: &Attached<'_>,
         raised: Raised,
         executed: bool,
         request: Option<&RequestState>,
-    ) {
-        let Some(exception) = py.take(raised) else {
-            return;
-        };
+    ) -> Option<String> {
+        let exception = py.take(raised)?;
         let ahead = request.is_none();
         let message = match (executed, is_system_exit(&exception), ahead) {
             (false, _, false) => Message::ScriptLoad,
@@ -340,6 +402,7 @@ impl Application {
         if !is_system_exit(&exception) {
             log_traceback(py, &exception, request, Some(self.interpreter));
         }
+        None
     }
 }
 

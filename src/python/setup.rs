@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 
+use wsgi_abi::GroupOptions;
 use wsgi_telemetry::{Fact, Segment};
 
-use crate::host;
+use crate::interpreter::{Identity, Replica};
 use crate::object::{Attached, Kept, Obj, PyResult};
 use crate::runtime;
 use crate::telemetry::{self, Stream};
@@ -50,8 +51,12 @@ pub(crate) fn set_process(process: Process) {
     let _ = PROCESS.set(process);
 }
 
-/// Sets up the interpreter that the thread is attached to, for the application group `name`.
-pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State> {
+/// Sets up the interpreter that the thread is attached to.
+pub(crate) fn interpreter(
+    py: &Attached<'_>,
+    identity: &Identity,
+    group: &GroupOptions,
+) -> PyResult<*mut State> {
     let process = PROCESS.get_or_init(Process::default);
     let module = py.import(types::MODULE_NAME)?;
     let state_ptr = types::state_of(&module);
@@ -71,7 +76,7 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
     ])?;
     module.set_attr(c"version", &version)?;
     module.set_attr(c"process_group", &py.str("")?)?;
-    module.set_attr(c"application_group", &py.latin1(name)?)?;
+    module.set_attr(c"application_group", &py.latin1(&identity.group)?)?;
     module.set_attr(
         c"maximum_processes",
         &py.int(process.maximum_processes.into())?,
@@ -81,7 +86,7 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
         &py.int(process.threads_per_process.into())?,
     )?;
 
-    let options = options(py, process, name, &apache_version)?;
+    let options = options(py, process, group, &apache_version)?;
     let stdout = types::new_std_log(py, state.log_type, Stream::Stdout)?;
     let stderr = types::new_std_log(py, state.log_type, Stream::Stderr)?;
     let log = types::new_log_function(py, &module)?;
@@ -93,7 +98,14 @@ pub(crate) fn interpreter(py: &Attached<'_>, name: &[u8]) -> PyResult<*mut State
         facts(py, segment)?;
     }
 
-    let environ = base_environ(py, state, process, &version, &apache_version)?;
+    let environ = base_environ(
+        py,
+        state,
+        process,
+        identity.replica,
+        &version,
+        &apache_version,
+    )?;
     state.base_environ.set(Some(Kept::new(environ)));
     Ok(state_ptr)
 }
@@ -112,10 +124,9 @@ fn facts(py: &Attached<'_>, segment: Segment) -> PyResult<()> {
 fn options<'i>(
     py: &Attached<'i>,
     process: &Process,
-    name: &[u8],
+    group: &GroupOptions,
     apache_version: &Obj<'i>,
 ) -> PyResult<Obj<'i>> {
-    let group = host::group_options(name);
     let options = py.dict()?;
     let layers = group.python_path.get_or_empty().iter().map(|layer| {
         let dirs = layer.get_or_empty().iter();
@@ -158,13 +169,19 @@ fn base_environ<'i>(
     py: &Attached<'i>,
     state: &State,
     process: &Process,
+    replica: Option<Replica>,
     version: &Obj<'i>,
     apache_version: &Obj<'i>,
 ) -> PyResult<Obj<'i>> {
     let environ = py.dict()?;
     environ.set_item(c"wsgi.version", &py.tuple([py.int(1)?, py.int(0)?])?)?;
     environ.set_item(c"wsgi.multithread", &py.bool(process.multithread))?;
-    environ.set_item(c"wsgi.multiprocess", &py.bool(process.multiprocess))?;
+    // Another replica is to an application what another process is.
+    let has_peers = process.multiprocess || replica.is_some_and(|replica| replica.of > 1);
+    environ.set_item(c"wsgi.multiprocess", &py.bool(has_peers))?;
+    if let Some(replica) = replica {
+        environ.set_item(c"mod_wsgi.replica", &py.int(replica.index.into())?)?;
+    }
     environ.set_item(c"wsgi.run_once", &py.bool(false))?;
     environ.set_item(c"wsgi.input_terminated", &py.bool(true))?;
     // SAFETY: kept in this very interpreter.

@@ -7,7 +7,8 @@
 //! CPython 3.11 takes an interpreter without any state for a new one and ends the process, so there each interpreter has
 //! one that is nobody's ([`keep_one`]).
 //!
-//! httpd's threads end only when their child ends, and then Python is left as it is, so states are not given back.
+//! A thread that ends deletes its states, unless its child is ending, when Python is left as it is: threads come and go
+//! in a child (mod_http2's, an application's own, ours).
 
 use std::cell::RefCell;
 
@@ -15,11 +16,14 @@ use pyo3::ffi;
 
 use crate::interpreter::Interpreter;
 use crate::object::Attached;
-use crate::visit;
+use crate::{call, telemetry, visit};
 
 thread_local! {
-    static STATES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static STATES: States = const { States(RefCell::new(Vec::new())) };
 }
+
+/// The states of a thread; deleted when it ends.
+struct States(RefCell<Vec<Entry>>);
 
 /// A state of this thread.
 struct Entry {
@@ -54,7 +58,7 @@ pub(crate) fn attach<R>(
 /// Remembers the state that the calling thread got by making the interpreter.
 pub(crate) fn adopt(interpreter: &Interpreter, state: *mut ffi::PyThreadState) {
     let number = interpreter.number();
-    STATES.with_borrow_mut(|states| {
+    with_states(|states| {
         states.push(Entry {
             number,
             state,
@@ -64,7 +68,7 @@ pub(crate) fn adopt(interpreter: &Interpreter, state: *mut ffi::PyThreadState) {
 }
 
 fn count_use(number: u32, change: i32) {
-    STATES.with_borrow_mut(|states| {
+    with_states(|states| {
         if let Some(entry) = states.iter_mut().find(|entry| entry.number == number) {
             entry.uses = entry.uses.saturating_add_signed(change);
         }
@@ -92,7 +96,7 @@ impl Drop for Leave {
 
 fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
     let number = interpreter.number();
-    let found = STATES.with_borrow(|states| {
+    let found = with_states(|states| {
         let mut known = states.iter();
         known
             .find(|entry| entry.number == number)
@@ -125,17 +129,38 @@ pub(crate) fn keep_one(interpreter: &'static Interpreter) {
     }
 }
 
+/// Looks at this thread's states for a single step, in which no other code runs.
+fn with_states<R>(look: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
+    STATES.with(|states| look(&mut states.0.borrow_mut()))
+}
+
 /// Deletes this thread's states, but for those with frames on them. The thread must not be attached.
 #[cfg(not(Py_3_12))]
 fn forget_unused() {
     let unused: Vec<_> =
-        STATES.with_borrow_mut(|states| states.extract_if(.., |entry| entry.uses == 0).collect());
-    for Entry { state, .. } in unused {
-        // SAFETY: the state is this thread's own and unused; deleting the current state releases the GIL. [S-21]
+        with_states(|states| states.extract_if(.., |entry| entry.uses == 0).collect());
+    unused.into_iter().for_each(Entry::delete);
+}
+
+impl Entry {
+    /// Deletes the state. The thread must be its own, not be attached, and have no frames on it.
+    fn delete(self) {
+        // SAFETY: as the caller says; deleting the current state releases the GIL. [S-21]
         unsafe {
-            ffi::PyEval_RestoreThread(state);
-            ffi::PyThreadState_Clear(state);
+            ffi::PyEval_RestoreThread(self.state);
+            ffi::PyThreadState_Clear(self.state);
             ffi::PyThreadState_DeleteCurrent();
+        }
+    }
+}
+
+impl Drop for States {
+    /// The thread ends, so it is attached to nothing, and no frame is left.
+    fn drop(&mut self) {
+        let states = std::mem::take(self.0.get_mut());
+        // While a child ends its threads must not wait for the GIL, which nobody may give back any more.
+        if !call::is_closing() && !telemetry::is_detached() {
+            states.into_iter().for_each(Entry::delete);
         }
     }
 }

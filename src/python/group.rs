@@ -1,0 +1,359 @@
+//! Application groups: which interpreters each has, and which of them runs a request (architecture 4).
+//!
+//! A group is made when it is first used. The set is read without a lock; making a new one takes a lock that is only
+//! waited for with the GIL released.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arc_swap::ArcSwap;
+use wsgi_abi::{GilChoice, GilMode, GroupOptions};
+use wsgi_core::outcome::Message;
+use wsgi_telemetry::{App, clock};
+
+use crate::errors::level_of;
+use crate::host;
+use crate::interpreter::{self, Identity, Interpreter, MAX_INTERPRETERS, Replica};
+use crate::parallel;
+use crate::request::lock;
+use crate::script::{Application, NotLoaded};
+
+/// One application group.
+pub(crate) struct Group {
+    name: Vec<u8>,
+    /// Its interpreters; at least one.
+    interpreters: ArcSwap<Vec<&'static Interpreter>>,
+    /// Its scripts, by path.
+    sites: ArcSwap<HashMap<Vec<u8>, &'static Site>>,
+    /// Held to add a site, and to exchange the interpreters; short.
+    changing: Mutex<()>,
+    /// Whether nobody knows yet if its applications can be loaded into interpreters with GILs of their own.
+    trying: AtomicBool,
+    /// Whether it goes to the main interpreter where they cannot.
+    may_fall_back: bool,
+}
+
+/// A script of a group, in all its interpreters.
+pub(crate) struct Site {
+    group: &'static Group,
+    script: Vec<u8>,
+    app: App,
+    instances: ArcSwap<Vec<&'static Application>>,
+    /// Where the search for the least busy one begins next.
+    next: AtomicUsize,
+    /// Whether the replicas that were not asked for are being loaded.
+    spread: AtomicBool,
+}
+
+struct Registry {
+    groups: ArcSwap<HashMap<Vec<u8>, &'static Group>>,
+    /// Held while interpreters are made; how many could not be set up, which are there nevertheless.
+    making: Mutex<usize>,
+}
+
+fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| Registry {
+        groups: ArcSwap::default(),
+        making: Mutex::new(0),
+    })
+}
+
+/// The group of this name, made if this is its first use. The calling thread must not be attached. Why it could not be
+/// made is in the log.
+pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
+    if let Some(found) = registry().groups.load().get(name) {
+        return Some(found);
+    }
+    let options = host::group_options(name);
+    let plan = Plan::new(name, &options);
+    let mut failed = lock(&registry().making);
+    let known = registry().groups.load_full();
+    if let Some(found) = known.get(name) {
+        return Some(found);
+    }
+    let interpreters = plan.interpreters(name, &options, &mut failed)?;
+    let group: &'static Group = Box::leak(Box::new(Group {
+        name: name.to_vec(),
+        interpreters: ArcSwap::from_pointee(interpreters),
+        sites: ArcSwap::default(),
+        changing: Mutex::new(()),
+        trying: AtomicBool::new(plan.choice == Some(GilChoice::Try)),
+        may_fall_back: options.gil == GilMode::Auto,
+    }));
+    let mut more = HashMap::clone(&known);
+    more.insert(name.to_vec(), group);
+    registry().groups.store(Arc::new(more));
+    Some(group)
+}
+
+/// The group of this name, if it was used before.
+pub(crate) fn known(name: &[u8]) -> Option<&'static Group> {
+    registry().groups.load().get(name).copied()
+}
+
+/// Which interpreters a new group is to have.
+struct Plan {
+    replicas: Option<u32>,
+    in_main: bool,
+    /// What is known of a group whose mode is to be found out.
+    choice: Option<GilChoice>,
+}
+
+impl Plan {
+    /// May wait for another child that tries the same.
+    fn new(name: &[u8], options: &GroupOptions) -> Self {
+        let shared = Plan {
+            replicas: None,
+            in_main: options.main || name.is_empty(),
+            choice: None,
+        };
+        if options.gil == GilMode::Shared {
+            return shared;
+        }
+        let shown = String::from_utf8_lossy(name);
+        if let Err(why) = own_gil_is_possible() {
+            host::log(
+                level_of(Message::OwnGilRefused),
+                &Message::OwnGilRefused.line(&[&shown, &why]),
+            );
+            return Plan {
+                in_main: shared.in_main || options.gil == GilMode::Auto,
+                ..shared
+            };
+        }
+        let choice = match options.gil {
+            GilMode::Auto => Some(host::gil_choice(name)),
+            GilMode::Own | GilMode::Shared => None,
+        };
+        if choice == Some(GilChoice::Shared) {
+            return Plan {
+                in_main: true,
+                choice,
+                ..shared
+            };
+        }
+        if !cfg!(Py_3_14) {
+            host::log(
+                level_of(Message::OwnGilEarly),
+                &Message::OwnGilEarly.line(&[&shown, &crate::VERSION]),
+            );
+        }
+        Plan {
+            replicas: Some(options.replicas.max(1)),
+            in_main: false,
+            choice,
+        }
+    }
+
+    /// Makes what is not there yet.
+    fn interpreters(
+        &self,
+        name: &[u8],
+        options: &GroupOptions,
+        failed: &mut usize,
+    ) -> Option<Vec<&'static Interpreter>> {
+        let main = interpreter::main()?;
+        if self.in_main {
+            return Some(vec![main]);
+        }
+        let count = self.replicas.unwrap_or(1);
+        if interpreter::all().len() + *failed + count as usize > MAX_INTERPRETERS {
+            let shown = String::from_utf8_lossy(name);
+            let line = Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &shown]);
+            host::log(level_of(Message::TooManyInterpreters), &line);
+            return None;
+        }
+        let identities = (0..count).map(|index| Identity {
+            group: name.to_vec(),
+            replica: self.replicas.map(|of| Replica { index, of }),
+        });
+        let made = parallel::each(identities.collect(), |identity| {
+            interpreter::make(main, identity, options)
+        });
+        *failed += made.iter().filter(|made| made.is_none()).count();
+        let made: Vec<&'static Interpreter> = made.into_iter().flatten().collect();
+        (!made.is_empty()).then_some(made)
+    }
+}
+
+/// Whether this Python has interpreters with GILs of their own that can be used; why not.
+fn own_gil_is_possible() -> Result<(), &'static str> {
+    if cfg!(Py_GIL_DISABLED) {
+        Err("this build of Python is free-threaded, and has one GIL for the process or none")
+    } else if cfg!(Py_3_13) {
+        Ok(())
+    } else if cfg!(Py_3_12) {
+        Err("Python 3.12 ends the process when a second one imports datetime; Python 3.13 or later is needed")
+    } else {
+        Err("Python 3.13 or later is needed")
+    }
+}
+
+impl Group {
+    /// How many interpreters it has.
+    pub(crate) fn len(&self) -> usize {
+        self.interpreters.load().len()
+    }
+
+    /// A script of the group, which may not be loaded yet. `app` is its number in the segment's table.
+    pub(crate) fn site(&'static self, script: &[u8], app: App) -> &'static Site {
+        if let Some(found) = self.sites.load().get(script) {
+            return found;
+        }
+        let _changing = lock(&self.changing);
+        let known = self.sites.load_full();
+        if let Some(found) = known.get(script) {
+            return found;
+        }
+        let site: &'static Site = Box::leak(Box::new(Site {
+            group: self,
+            script: script.to_vec(),
+            app,
+            instances: ArcSwap::from_pointee(self.instances(script, app)),
+            next: AtomicUsize::new(0),
+            spread: AtomicBool::new(false),
+        }));
+        let mut more = HashMap::clone(&known);
+        more.insert(script.to_vec(), site);
+        self.sites.store(Arc::new(more));
+        site
+    }
+
+    fn instances(&self, script: &[u8], app: App) -> Vec<&'static Application> {
+        let interpreters = self.interpreters.load();
+        let of = |interpreter: &&'static Interpreter| interpreter.application(script, app);
+        interpreters.iter().map(of).collect()
+    }
+
+    /// An application of the group was loaded into an interpreter with its own GIL.
+    pub(crate) fn loaded(&self) {
+        if self.trying.swap(false, Relaxed) {
+            host::gil_chosen(&self.name, GilChoice::Own, b"");
+            let shown = String::from_utf8_lossy(&self.name);
+            let line = Message::OwnGilChosen.line(&[&shown, &self.len()]);
+            host::log(level_of(Message::OwnGilChosen), &line);
+        }
+    }
+
+    /// One of its applications cannot be loaded there, as `module` refuses. Whether the group has gone to the main
+    /// interpreter for that.
+    pub(crate) fn refused(&self, module: &str) -> bool {
+        let Some(main) = interpreter::main().filter(|_| self.may_fall_back) else {
+            return false;
+        };
+        let _changing = lock(&self.changing);
+        let before = self.interpreters.swap(Arc::new(vec![main]));
+        self.trying.store(false, Relaxed);
+        if before.iter().all(|before| std::ptr::eq(*before, main)) {
+            return true;
+        }
+        for site in self.sites.load().values() {
+            let here = self.instances(&site.script, site.app);
+            for left in site.instances.swap(Arc::new(here)).iter() {
+                left.life().leave();
+            }
+        }
+        host::gil_chosen(&self.name, GilChoice::Shared, module.as_bytes());
+        let shown = String::from_utf8_lossy(&self.name);
+        let line = Message::SharedGilChosen.line(&[&shown, &module]);
+        host::log(level_of(Message::SharedGilChosen), &line);
+        true
+    }
+
+    /// Whether one of its interpreters has loaded the script.
+    pub(crate) fn is_served(&self, script: &[u8]) -> bool {
+        let sites = self.sites.load();
+        let instances = sites.get(script).map(|site| site.instances.load_full());
+        instances.is_some_and(|all| all.iter().any(|application| application.life().is_ready()))
+    }
+
+    /// It could not be found out whether its applications can be loaded into interpreters with GILs of their own.
+    pub(crate) fn undecided(&self) {
+        if self.trying.load(Relaxed) {
+            host::gil_chosen(&self.name, GilChoice::Try, b"");
+        }
+    }
+}
+
+impl Site {
+    pub(crate) fn script(&self) -> &[u8] {
+        &self.script
+    }
+
+    /// Name of the group.
+    pub(crate) fn group_name(&self) -> &[u8] {
+        &self.group.name
+    }
+
+    /// The application that is to run a request: that of the replica `wanted`, or else the least busy one of those that
+    /// are loaded; of equal ones, each in its turn.
+    pub(crate) fn choose(&'static self, wanted: i32) -> &'static Application {
+        let instances = self.instances.load();
+        if let [only] = instances[..] {
+            return only;
+        }
+        if let Ok(wanted) = usize::try_from(wanted) {
+            return instances[wanted % instances.len()];
+        }
+        let start = self.next.fetch_add(1, Relaxed);
+        let mut unready = false;
+        let turns = (0..instances.len()).map(|step| (start + step) % instances.len());
+        let chosen = turns.min_by_key(|&at| {
+            let ready = instances[at].life().is_ready();
+            unready |= !ready;
+            (!ready, instances[at].interpreter().inside())
+        });
+        let chosen = instances[chosen.unwrap_or(0)];
+        if unready {
+            self.spread(chosen, &instances);
+        }
+        chosen
+    }
+
+    /// Loads the replicas that are not, on a thread of its own, so that requests do not wait for them: those that were
+    /// never asked for, and those that have failed, once it is time to try again.
+    #[cold]
+    fn spread(&'static self, chosen: &'static Application, instances: &[&'static Application]) {
+        let now = clock::now();
+        let others = instances.iter().copied();
+        let due: Vec<_> = others
+            .filter(|other| {
+                !std::ptr::eq(*other, chosen) && !other.life().is_ready() && other.is_due(now)
+            })
+            .collect();
+        // As long as it is not known whether they can be loaded there at all, one is enough.
+        if due.is_empty() || self.group.trying.load(Relaxed) || self.spread.swap(true, Relaxed) {
+            return;
+        }
+        let started = parallel::background("wsgi-load", || {
+            parallel::each(due, |application| application.load_ahead().is_ok());
+            self.spread.store(false, Relaxed);
+        });
+        if !started {
+            self.spread.store(false, Relaxed);
+        }
+    }
+
+    /// Loads the script in all interpreters of the group. The calling thread must not be attached. Whether it is loaded
+    /// in one at least.
+    pub(crate) fn load(&'static self) -> bool {
+        let instances = self.instances.load_full();
+        let mut rest: Vec<_> = instances.iter().copied().collect();
+        if self.group.trying.load(Relaxed) {
+            let first = rest.remove(0);
+            match first.load_ahead() {
+                Ok(()) => {}
+                // In the main interpreter now.
+                Err(NotLoaded::Elsewhere) => return self.load(),
+                Err(NotLoaded::Failed | NotLoaded::TimedOut) => return false,
+            }
+        }
+        let loaded = parallel::each(rest, |application| application.load_ahead());
+        if loaded.contains(&Err(NotLoaded::Elsewhere)) {
+            return self.load();
+        }
+        instances.iter().any(|application| application.life().is_ready())
+    }
+}

@@ -1,0 +1,50 @@
+//! Threads of our own, for work at the start of an application. Signals are for httpd's threads, so ours are started
+//! with all of them blocked.
+
+use rayon::ThreadPoolBuilder;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::host::{self, Level};
+
+/// Does `work` for each of `items` at the same time; results in the order of the items. The calling thread must not be
+/// attached.
+pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    if items.len() < 2 {
+        return items.into_iter().map(work).collect();
+    }
+    let pool = with_signals_blocked(|| {
+        ThreadPoolBuilder::new()
+            .num_threads(items.len())
+            .thread_name(|at| format!("wsgi-start-{at}"))
+            .build()
+    });
+    match pool {
+        Ok(pool) => pool.install(|| items.into_par_iter().map(work).collect()),
+        Err(error) => {
+            host::log(
+                Level::Warning,
+                &format!("mod_wsgi_rs: one after the other, as there are no threads: {error}"),
+            );
+            items.into_iter().map(work).collect()
+        }
+    }
+}
+
+/// Does `work` on a thread of its own; whether there is one.
+pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    let builder = std::thread::Builder::new().name(name.into());
+    with_signals_blocked(|| builder.spawn(work)).is_ok()
+}
+
+fn with_signals_blocked<R>(start: impl FnOnce() -> R) -> R {
+    // SAFETY: changes the mask of this thread, and puts it back; the sets are initialized before they are read.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}
