@@ -14,8 +14,8 @@ use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
-use crate::host::{Failure, Request};
 use crate::group::{self, Site};
+use crate::host::{Failure, Request};
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
 use crate::request::RequestState;

@@ -185,7 +185,9 @@ fn own_gil_is_possible() -> Result<(), &'static str> {
     } else if cfg!(Py_3_13) {
         Ok(())
     } else if cfg!(Py_3_12) {
-        Err("Python 3.12 ends the process when a second one imports datetime; Python 3.13 or later is needed")
+        Err(
+            "Python 3.12 ends the process when a second one imports datetime; Python 3.13 or later is needed",
+        )
     } else {
         Err("Python 3.13 or later is needed")
     }
@@ -354,6 +356,8 @@ impl Site {
         if loaded.contains(&Err(NotLoaded::Elsewhere)) {
             return self.load();
         }
-        instances.iter().any(|application| application.life().is_ready())
+        instances
+            .iter()
+            .any(|application| application.life().is_ready())
     }
 }

@@ -67,7 +67,10 @@ impl Identity {
         let group = String::from_utf8_lossy(&self.group);
         match self.replica {
             Some(Replica { index, of }) => {
-                format!("interpreter {} of {of} of application group '{group}'", index + 1)
+                format!(
+                    "interpreter {} of {of} of application group '{group}'",
+                    index + 1
+                )
             }
             None if group.is_empty() => String::from("main interpreter"),
             None => format!("sub-interpreter '{group}'"),

@@ -16,9 +16,9 @@ use wsgi_core::python_home::check_stdlib;
 use wsgi_telemetry::App;
 
 use crate::errors::{self, log_traceback};
+use crate::interpreter::Identity;
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::interpreter::Identity;
 use crate::{call, group, host, interpreter, telemetry, thread_state, types};
 
 /// How Python is to be started.
@@ -90,16 +90,18 @@ pub fn start(config: Config) -> Result<(), String> {
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let options = host::group_options(b"");
-    let registered = with_current(|py| match interpreter::register(py, Identity::MAIN, &options) {
-        Ok(main) => Ok(main),
-        Err(raised) => {
-            let line = Message::SetUpException.line(&[&Identity::MAIN.describe()]);
-            errors::log_raised(py, raised, None, Message::SetUpException, &line, None);
-            Err(String::from(
-                "the main interpreter could not be set up; the traceback is in the log",
-            ))
-        }
-    });
+    let registered = with_current(
+        |py| match interpreter::register(py, Identity::MAIN, &options) {
+            Ok(main) => Ok(main),
+            Err(raised) => {
+                let line = Message::SetUpException.line(&[&Identity::MAIN.describe()]);
+                errors::log_raised(py, raised, None, Message::SetUpException, &line, None);
+                Err(String::from(
+                    "the main interpreter could not be set up; the traceback is in the log",
+                ))
+            }
+        },
+    );
     // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
     let state = unsafe { ffi::PyEval_SaveThread() };
     let main = registered?;
@@ -310,8 +312,7 @@ pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
         Some(group) => group.site(script, App::new(app)).load(),
         None => {
             let shown = String::from_utf8_lossy;
-            let line =
-                Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
+            let line = Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
             host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
             false
         }

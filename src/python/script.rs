@@ -104,11 +104,6 @@ impl Application {
         self.interpreter
     }
 
-    /// Path of the script.
-    pub(crate) fn script(&self) -> &[u8] {
-        &self.script
-    }
-
     /// Path of the script, for messages.
     pub(crate) fn script_text(&self) -> String {
         String::from_utf8_lossy(&self.script).into_owned()
@@ -330,11 +325,11 @@ impl Application {
         }
         let failures = self.failures.fetch_add(1, Relaxed);
         let seconds = (1_u64 << failures.min(6)).min(MOST_PATIENT);
-        self.due.store(clock::now() + seconds * 1_000_000_000, Relaxed);
+        self.due
+            .store(clock::now() + seconds * 1_000_000_000, Relaxed);
         if group.is_served(&self.script) {
             let described = self.interpreter.describe();
-            let line =
-                Message::ReplicaFailed.line(&[&self.script_text(), &described, &seconds]);
+            let line = Message::ReplicaFailed.line(&[&self.script_text(), &described, &seconds]);
             host::log(errors::level_of(Message::ReplicaFailed), &line);
         }
         NotLoaded::Failed

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    Arenas, Bytes, GilChoice, GroupOptions, HostResult, HostTable, ResponseHead, RunOutcome, Slice,
-    WriteEnd, host_table,
+    Arenas, Bytes, GilChoice, GilMode, GroupOptions, HostResult, HostTable, ResponseHead,
+    RunOutcome, Slice, WriteEnd, host_table,
 };
 use wsgi_telemetry::writer;
 
@@ -211,7 +211,8 @@ impl wsgi_abi::Host for Host {
         lock(&SERVER_LOG).push((level, text(line)));
     }
 
-    /// Restricts what the groups whose name begins with "restricted" may do, and gives "with-path" a search path.
+    /// Restricts what the groups whose name begins with "restricted" may do, gives "with-path" a search path, and "own-3-"
+    /// and "auto-3-" three replicas.
     fn group_options(group: &[u8]) -> GroupOptions {
         static DIRS: [Bytes<'static>; 2] = [
             Bytes::new(b"/nonexistent/one"),
@@ -220,7 +221,17 @@ impl wsgi_abi::Host for Host {
         static LAYERS: [Slice<'static, Bytes<'static>>; 1] = [Slice::new(&DIRS)];
         let restricted = group.starts_with(b"restricted");
         let layers = group == b"with-path";
+        let name = text(group);
+        let mut words = name.split('-');
+        let gil = match words.next() {
+            Some("own") => GilMode::Own,
+            Some("auto") => GilMode::Auto,
+            _ => GilMode::Shared,
+        };
+        let replicas = words.next().and_then(|count| count.parse().ok());
         GroupOptions {
+            gil,
+            replicas: replicas.unwrap_or(1),
             restrict_stdin: restricted,
             restrict_stdout: restricted,
             restrict_signal: restricted,

@@ -1,0 +1,233 @@
+//! Replicas of an application, each with a GIL of its own: which of them runs a request, and what becomes of one that
+//! cannot be loaded.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use wsgi_abi::{GilChoice, RunOutcome};
+
+use super::host::{self, CHOICES};
+use super::{ERROR, Script, start};
+use crate::request::lock;
+
+const WARNING: i32 = 4;
+
+/// What was said of the choice of a group: the choice and the module, in order.
+fn choices(group: &str) -> Vec<(GilChoice, String)> {
+    let all = lock(&CHOICES);
+    let ours = all.iter().filter(|(name, ..)| name == group);
+    ours.map(|(_, choice, module)| (*choice, module.clone()))
+        .collect()
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(Py_3_13)]
+fn load(script: &Script, group: &str) -> bool {
+    start();
+    crate::load(
+        group.as_bytes(),
+        script.path.as_os_str().as_encoded_bytes(),
+        0,
+    )
+}
+
+#[cfg(Py_3_13)]
+#[test]
+fn requests_take_turns_and_each_replica_has_its_own_world() {
+    let script = Script::new(
+        "count = 0\n\
+         def application(environ, start_response):\n\
+         \x20   global count\n\
+         \x20   count += 1\n\
+         \x20   return respond(start_response, f\"{environ['mod_wsgi.replica']} {count} {environ['wsgi.multiprocess']}\")\n",
+    );
+    assert!(load(&script, "own-3-turns"));
+    let run = || script.request().group("own-3-turns").text();
+    let mut answers: Vec<String> = (0..6).map(|_| run()).collect();
+    let first: BTreeSet<String> = answers.iter().take(3).cloned().collect();
+    assert_eq!(first.len(), 3, "each in its turn: {answers:?}");
+    answers.sort();
+    assert_eq!(
+        answers,
+        [
+            "0 1 True", "0 2 True", "1 1 True", "1 2 True", "2 1 True", "2 2 True"
+        ]
+    );
+}
+
+#[cfg(Py_3_13)]
+#[test]
+fn a_busy_replica_is_left_alone() {
+    let script = Script::app(
+        "if environ.get('wait'):\n\
+         \x20   import os, time\n\
+         \x20   while not os.path.exists(environ['wait']): time.sleep(0.01)\n\
+         return respond(start_response, environ['mod_wsgi.replica'])",
+    );
+    assert!(load(&script, "own-2-busy"));
+    let flag = script.path.with_extension("flag");
+    std::thread::scope(|scope| {
+        let waiting = flag.as_os_str().as_encoded_bytes();
+        let busy = scope.spawn(|| {
+            let request = script.request().group("own-2-busy");
+            request.literal(b"wait", Some(waiting)).text()
+        });
+        let interpreters = crate::interpreter::all();
+        wait_until("it is inside", || {
+            let ours = |identity: &crate::interpreter::Identity| identity.group == b"own-2-busy";
+            let mut ours = interpreters.iter().filter(|one| ours(one.identity()));
+            ours.any(|one| one.inside() == 1)
+        });
+        let others: BTreeSet<String> = (0..10)
+            .map(|_| script.request().group("own-2-busy").text())
+            .collect();
+        std::fs::write(&flag, "").unwrap();
+        let busy = busy.join().unwrap();
+        assert_eq!(others.len(), 1);
+        assert!(!others.contains(&busy), "{busy} {others:?}");
+    });
+}
+
+/// Two threads that each hold a GIL at the same time: with one GIL the second could not arrive.
+#[cfg(Py_3_13)]
+#[test]
+fn replicas_run_at_the_same_time() {
+    let script = Script::app(
+        "import time\n\
+         until = time.monotonic() + 0.5\n\
+         while time.monotonic() < until: pass\n\
+         return respond(start_response, environ['mod_wsgi.replica'])",
+    );
+    assert!(load(&script, "own-2-parallel"));
+    let barrier = Barrier::new(2);
+    let answers: BTreeSet<String> = std::thread::scope(|scope| {
+        let run = || {
+            barrier.wait();
+            script.request().group("own-2-parallel").text()
+        };
+        let threads = [scope.spawn(run), scope.spawn(run)];
+        threads.map(|thread| thread.join().unwrap()).into()
+    });
+    assert_eq!(answers.len(), 2);
+}
+
+#[cfg(Py_3_13)]
+#[test]
+fn one_that_fails_leaves_the_others_serving_and_is_tried_again() {
+    let script = Script::new(
+        "import os\n\
+         folder = os.path.dirname(__file__)\n\
+         if not os.path.exists(folder + '/mended'): os.close(os.open(folder + '/one', os.O_CREAT | os.O_EXCL))\n\
+         def application(environ, start_response):\n\
+         \x20   return respond(start_response, environ['mod_wsgi.replica'])\n",
+    );
+    let run = || script.request().group("own-2-fails").text();
+    let first = run();
+    let failed = if first == "0" { 2 } else { 1 };
+    let path = script.path.display();
+    let line = format!(
+        "WSGI1027: WSGI script '{path}' could not be loaded into interpreter {failed} of 2 of application group \
+         'own-2-fails'; the other interpreters serve it, and it is tried again in 1 s"
+    );
+    wait_until("the other one has failed", || {
+        assert_eq!(run(), first);
+        host::server_logged(ERROR, &line)
+    });
+    std::fs::write(script.path.with_file_name("mended"), "").unwrap();
+    let mut seen = BTreeSet::new();
+    wait_until("both serve", || {
+        seen.insert(run());
+        seen.len() == 2
+    });
+}
+
+#[cfg(Py_3_13)]
+#[test]
+fn a_request_loads_where_nothing_is_loaded_ahead() {
+    let script = Script::app("return respond(start_response, environ['mod_wsgi.replica'])");
+    let run = || script.request().group("own-2-lazy").text();
+    let mut seen = BTreeSet::from([run()]);
+    wait_until("both serve", || {
+        seen.insert(run());
+        seen.len() == 2
+    });
+}
+
+#[cfg(Py_3_13)]
+#[test]
+fn what_is_left_open_is_tried_and_told() {
+    let script = Script::app("return respond(start_response, environ['mod_wsgi.replica'])");
+    assert!(load(&script, "auto-2-fine"));
+    assert_eq!(choices("auto-2-fine"), [(GilChoice::Own, String::new())]);
+    script.request().group("auto-2-fine").text();
+}
+
+/// `readline` and `faulthandler` of 3.13 cannot be loaded beside the main interpreter's GIL.
+#[cfg(all(Py_3_13, not(Py_3_14)))]
+#[test]
+fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
+    let refusing = "import faulthandler\n\
+         def application(environ, start_response):\n\
+         \x20   return respond(start_response, environ.get('mod_wsgi.replica'))\n";
+    for (group, ahead) in [("auto-2-refused", true), ("auto-2-refused-late", false)] {
+        let script = Script::new(refusing);
+        if ahead {
+            assert!(load(&script, group));
+        }
+        assert_eq!(script.request().group(group).text(), "None");
+        assert_eq!(
+            choices(group),
+            [(GilChoice::Shared, String::from("faulthandler"))]
+        );
+        assert!(host::server_logged(
+            WARNING,
+            &format!(
+                "WSGI1026: application group '{group}' runs in the main interpreter, under the GIL of the \
+                 process: 'faulthandler' cannot be loaded into an interpreter with its own GIL"
+            )
+        ));
+    }
+}
+
+/// Who asks for replicas by name gets them or an error, not something else.
+#[cfg(all(Py_3_13, not(Py_3_14)))]
+#[test]
+fn a_group_that_wants_them_stays_where_it_is() {
+    let script = Script::new("import faulthandler\ndef application(environ, start_response): pass");
+    let exchange = script.request().group("own-2-refused").run();
+    assert!(exchange.is(RunOutcome::Failed));
+    let lines = exchange.lines(ERROR).join("\n");
+    assert!(lines.contains("faulthandler"), "{lines}");
+}
+
+#[cfg(not(Py_3_13))]
+#[test]
+fn they_are_refused_and_the_group_is_served() {
+    start();
+    let script = Script::app(
+        "import mod_wsgi\n\
+         return respond(start_response, f\"{environ.get('mod_wsgi.replica')} {mod_wsgi.application_group}\")",
+    );
+    for (group, expected) in [
+        ("own-2-early", "None own-2-early"),
+        ("auto-2-early", "None "),
+    ] {
+        assert_eq!(script.request().group(group).text(), expected);
+        assert!(choices(group).is_empty());
+        let why = "Python 3.13 or later is needed";
+        assert!(host::server_logged(
+            WARNING,
+            &format!(
+                "WSGI1023: application group '{group}' runs under the GIL of the process: {why}"
+            )
+        ));
+    }
+}
