@@ -277,6 +277,12 @@ messages! {
     ReplicaFailed = 1027 Error "WSGI script '{}' could not be loaded into {}; the other interpreters serve it, and it is tried again in {} s",
         cause: "The lines before say why the script failed.",
         remedy: "Mend what the traceback shows.";
+    RefusesSecond = 1030 Error "package '{}' can be loaded into one interpreter of a process only, and WSGI script '{}' wants it in {} (module {}); put the applications that use it into one group: WSGIApplicationGroup %{GLOBAL}, or WSGIInterpreter main",
+        cause: "Several application groups of this server import the package, and its compiled part keeps state that belongs to the process.",
+        remedy: "Give all applications that use it the same application group, best %{GLOBAL}.";
+    RefusesOwnGil = 1031 Error "package '{}' cannot be loaded into an interpreter with its own GIL, and WSGI script '{}' wants it in {} (module {}); set WSGIGILMode auto or shared for this group",
+        cause: "WSGIGILMode own or WSGIInterpreters give the group interpreters with GILs of their own, and a compiled part of the package has not declared that it works there.",
+        remedy: "Set WSGIGILMode auto, which finds such packages out by itself, or shared.";
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod metrics;
 mod object;
 mod output;
 mod parallel;
+mod refusal;
 mod request;
 mod response;
 mod runtime;

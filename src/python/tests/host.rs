@@ -199,9 +199,14 @@ pub(super) static CHOICES: Mutex<Vec<(String, GilChoice, String)>> = Mutex::new(
 
 /// Whether the server's log has such a line.
 pub(super) fn server_logged(level: i32, line: &str) -> bool {
-    lock(&SERVER_LOG)
-        .iter()
-        .any(|entry| *entry == (level, line.to_owned()))
+    server_lines(level, line) > 0
+}
+
+/// How many such lines the server's log has.
+pub(super) fn server_lines(level: i32, line: &str) -> usize {
+    let log = lock(&SERVER_LOG);
+    let such = log.iter().filter(|(at, text)| *at == level && text == line);
+    such.count()
 }
 
 pub(super) static TABLE: HostTable = host_table::<Host>();

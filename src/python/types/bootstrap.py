@@ -129,6 +129,85 @@ def _format(exception):
     return "".join(text).rstrip("\n").split("\n")
 
 
+_REFUSALS = (
+    # Cython, PyO3 (two releases), numpy, and CPython itself for a module that has not declared what it supports.
+    "Interpreter change detected",
+    "PyO3 modules do not yet support subinterpreters",
+    "may only be initialized once per interpreter process",
+    "cannot load module more than once per process",
+    "does not support loading in subinterpreters",
+)
+
+
+def _refusal(exception):
+    """The package and the module that refused to be imported into this interpreter, if that is what is wrong."""
+    found, seen, links = None, set(), [exception]
+    while links and len(seen) < 32:
+        error = links.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        text = error.msg if isinstance(error, ImportError) else None
+        if isinstance(text, str) and any(refusal in text for refusal in _REFUSALS):
+            # The one furthest down: others may quote it.
+            found = error
+        links += [link for link in (error.__context__, error.__cause__) if link is not None]
+    return found and _what_was_imported(found)
+
+
+def _what_was_imported(error):
+    """Package and module, for an ImportError that names neither."""
+    frame, at, module = None, -1, None
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] not in ("importlib", "_frozen_importlib", "_frozen_importlib_external"):
+            frame, at, module = trace.tb_frame, trace.tb_lasti, None
+        elif trace.tb_frame.f_code.co_name == "_find_and_load":
+            module = trace.tb_frame.f_locals.get("name")
+        trace = trace.tb_next
+    # The script itself is nobody's package.
+    place = frame.f_globals.get("__name__", "") if frame else ""
+    if place.startswith("_mod_wsgi_"):
+        place = ""
+    words = error.msg.split()
+    if words[0] == "module" and words[2:4] == ["does", "not"]:
+        module = words[1]
+    module = module or error.name or (frame and _imported_at(frame, at)) or place or "?"
+    package = module.partition(".")[0]
+    if package.startswith("_") and place:
+        # Such as `_yaml`, which is a part of `yaml`.
+        package = place.partition(".")[0]
+    return package, module
+
+
+def _imported_at(frame, at):
+    """The module that an import statement asks for, of a frame that is in the middle of it."""
+    import dis
+    import sys
+
+    before = []
+    for step in dis.get_instructions(frame.f_code):
+        if step.offset == at:
+            break
+        before.append(step)
+    else:
+        return None
+    if step.opname != "IMPORT_NAME":
+        return None
+    level, names = [step.argval for step in before if step.opname != "EXTENDED_ARG"][-2:]
+    module = step.argval
+    if level:
+        package = frame.f_globals.get("__package__") or ""
+        parts = package.split(".")
+        module = ".".join(parts[: len(parts) - level + 1] + ([module] if module else []))
+    # Of `from package import module`, the one that the package does not have.
+    if names and module in sys.modules:
+        missing = [name for name in names if name != "*" and not hasattr(sys.modules[module], name)]
+        module = ".".join([module, *missing[:1]])
+    return module
+
+
 def _stream(log):
     """A text stream over a mod_wsgi.Log."""
     import io

@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) stop: Kept,
     /// Function `_gauges`.
     pub(crate) gauges: Kept,
+    /// Function `_refusal`.
+    pub(crate) refusal: Kept,
     /// Types of the applications' own metrics.
     pub(super) metrics: MetricTypes,
     /// Class `Timer`.
@@ -224,6 +226,7 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         publish: named(c"_publish")?,
         stop: named(c"_stop")?,
         gauges: named(c"_gauges")?,
+        refusal: named(c"_refusal")?,
         metrics: MetricTypes::new(py, module)?,
         timer: named(c"Timer")?,
         bridged: Cell::new(false),
