@@ -3,7 +3,9 @@
 //!
 //! The `[S-n]` in comments are the numbered facts of `SAFETY.md`.
 
+pub mod accept;
 pub mod command;
+pub mod connections;
 pub mod guard;
 pub mod helper;
 pub mod log;

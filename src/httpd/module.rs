@@ -10,7 +10,7 @@ use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
 use crate::request::{Request, retrieve_functions};
-use crate::{c_bytes, helper, log, mpm, sys};
+use crate::{accept, c_bytes, connections, helper, log, mpm, sys};
 
 /// What a hook answers to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,6 +308,8 @@ pub(crate) unsafe extern "C" fn directive<M: Module>(
 unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
     const NONE: *const *const c_char = std::ptr::null();
     const MIDDLE: c_int = sys::APR_HOOK_MIDDLE as c_int;
+    type PreConnection = unsafe extern "C" fn(*mut sys::conn_rec, *mut c_void) -> c_int;
+    type PostReadRequest = unsafe extern "C" fn(*mut sys::request_rec) -> c_int;
     // SAFETY: registers functions that live for ever, and lists that end with null. [S-1]
     guard(|| unsafe {
         RECORD.store(M::record().0.get(), Ordering::Release);
@@ -317,7 +319,13 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
         sys::ap_hook_pre_mpm(Some(pre_mpm::<M>), NONE, NONE, sys::APR_HOOK_LAST as c_int);
         sys::ap_hook_child_status(Some(child_status::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_monitor(Some(monitor::<M>), NONE, NONE, MIDDLE);
+        let first = sys::APR_HOOK_REALLY_FIRST;
+        sys::ap_hook_child_init(Some(child_begins), NONE, NONE, first);
         sys::ap_hook_child_init(Some(child_init::<M>), NONE, NONE, MIDDLE);
+        let counted = Some(connections::pre_connection as PreConnection);
+        sys::ap_hook_pre_connection(counted, NONE, NONE, first);
+        let read = Some(connections::post_read_request as PostReadRequest);
+        sys::ap_hook_post_read_request(read, NONE, NONE, first);
         let (after, before) = (
             M::TRANSLATE_AFTER.0.as_ptr(),
             M::TRANSLATE_BEFORE.0.as_ptr(),
@@ -437,6 +445,12 @@ unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::se
         M::monitor();
         sys::DECLINED
     })
+}
+
+/// Before the `child_init` of any other module.
+unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
+    // SAFETY: the pool of the child.
+    guard(|| unsafe { accept::child_begins(pool) });
 }
 
 unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {

@@ -83,6 +83,36 @@ pub fn read() -> Option<Workers> {
     Some(workers)
 }
 
+/// The slot of this process.
+fn own_slot() -> Option<c_int> {
+    let me = libc::pid_t::try_from(std::process::id()).ok()?;
+    let children = mpm::query(sys::AP_MPMQ_HARD_LIMIT_DAEMONS)?;
+    exists().then_some(())?;
+    (0..children).find(|&child| process(child).is_some_and(|process| process.pid == me))
+}
+
+/// Whether the only worker of this process, a child of prefork, waits for a connection.
+pub fn own_worker_waits() -> bool {
+    own_slot().is_some_and(|slot| status(slot, 0) == Some(sys::SERVER_READY))
+}
+
+/// Has the parent start a successor while this child still accepts: it does not count this child's idle workers any
+/// more. To be said again until the child leaves, as the MPM writes there, too. Of no effect where the MPM has no more
+/// children to give, and under prefork. [S-19]
+pub fn ask_for_successor() {
+    let Some(slot) = own_slot() else { return };
+    // SAFETY: our own slot, of which the parent reads these bytes at any time, and any value of them will do.
+    unsafe {
+        let process = sys::ap_get_scoreboard_process(slot);
+        match mpm::name() {
+            _ if process.is_null() => {}
+            b"event" => (&raw mut (*process).not_accepting).write_volatile(1),
+            b"worker" => (&raw mut (*process).quiescing).write_volatile(1),
+            _ => {}
+        }
+    }
+}
+
 fn process(child: c_int) -> Option<sys::process_score> {
     // SAFETY: the slot lies within the hard limit. Other processes write to it at any time, so it is copied once, and
     // any value of its numbers will do.
