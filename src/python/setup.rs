@@ -49,6 +49,7 @@ static PROCESS: OnceLock<Process> = OnceLock::new();
 /// Sets what all interpreters have in common; before the first one is set up.
 pub(crate) fn set_process(process: Process) {
     let _ = PROCESS.set(process);
+    types::remember_environ();
 }
 
 /// Sets up the interpreter that the thread is attached to.
@@ -58,6 +59,9 @@ pub(crate) fn interpreter(
     group: &GroupOptions,
 ) -> PyResult<*mut State> {
     let process = PROCESS.get_or_init(Process::default);
+    if group.private_environ && *identity != Identity::MAIN {
+        types::keep_environ(py)?;
+    }
     let module = py.import(types::MODULE_NAME)?;
     let state_ptr = types::state_of(&module);
     // SAFETY: made by the import just now; nobody else has it.

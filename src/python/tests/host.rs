@@ -216,8 +216,8 @@ impl wsgi_abi::Host for Host {
         lock(&SERVER_LOG).push((level, text(line)));
     }
 
-    /// Restricts what the groups whose name begins with "restricted" may do, gives "with-path" a search path, and "own-3-"
-    /// and "auto-3-" three replicas.
+    /// Restricts what the groups whose name begins with "restricted" may do, gives "with-path" a search path, "own-3-" and
+    /// "auto-3-" three replicas, and "open-environ" the environment of the process.
     fn group_options(group: &[u8]) -> GroupOptions {
         static DIRS: [Bytes<'static>; 2] = [
             Bytes::new(b"/nonexistent/one"),
@@ -240,6 +240,7 @@ impl wsgi_abi::Host for Host {
             restrict_stdin: restricted,
             restrict_stdout: restricted,
             restrict_signal: restricted,
+            private_environ: !group.starts_with(b"open-environ"),
             python_path: Slice::new(if layers { &LAYERS } else { &[] }),
             ..GroupOptions::default()
         }

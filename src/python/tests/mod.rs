@@ -19,6 +19,7 @@ mod interpreters;
 mod leaks;
 mod metrics;
 mod nested;
+mod private_environ;
 mod refusals;
 mod replicas;
 mod scripts;

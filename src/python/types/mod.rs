@@ -4,6 +4,7 @@
 mod adapter;
 mod bridge;
 mod collector;
+mod environ;
 mod input;
 mod log;
 mod metric;
@@ -12,6 +13,7 @@ mod module;
 pub(crate) use adapter::new_adapter;
 pub(crate) use adapter::{bytes_of, request_ended, write_failed};
 pub(crate) use collector::new_collector_callback;
+pub(crate) use environ::{keep_environ, remember_environ};
 pub(crate) use input::new_input;
 pub(crate) use log::{ErrorsStream, new_log_function, new_std_log};
 pub(crate) use module::{MODULE_NAME, State, init, interned_latin1, state_of, state_of_class};
