@@ -1,7 +1,7 @@
 //! A helper: a process beside the children, forked by the parent, with the rights of a child and nothing of httpd in it.
 //!
-//! 1. [`start`] forks it. The parent tells APR of it, so that the MPM passes the news of its death on.
-//! 2. When it dies, [`start`]'s second function is called in the parent, which may start another one.
+//! 1. [`Helper::start`] forks it. The parent tells APR of it, so that the MPM passes the news of its death on.
+//! 2. When it dies, a function is called in the parent, which may start another one.
 //! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits a little,
 //!    so that the helper can end what it has begun; then it kills it.
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
@@ -16,7 +16,7 @@ use crate::guard::guard_or;
 use crate::pool::Pool;
 use crate::{log, mpm, sys};
 
-/// What the helper does: answers until the descriptor, which it is given, can be read.
+/// What the helper does: works until the descriptor, which it is given, can be read.
 pub type Body = fn(OwnedFd);
 /// Called in the parent with the process that died, and how.
 pub type Died = fn(pid: u32, how: &str);
@@ -26,11 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The configuration pool.
 static POOL: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(std::ptr::null_mut());
-/// The helper; 0 for none.
-static PID: AtomicI32 = AtomicI32::new(0);
-/// The process that started it.
-static PARENT: AtomicI32 = AtomicI32::new(0);
-static DIED: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
 /// # Safety
 /// `pool` must be the configuration pool, until the next call.
@@ -38,67 +33,117 @@ pub(crate) unsafe fn set_pool(pool: *mut sys::apr_pool_t) {
     POOL.store(pool, Relaxed);
 }
 
-/// Whether it runs.
-pub fn is_running() -> bool {
-    PID.load(Relaxed) != 0
+/// One helper: what it is, and in the parent the process that it runs in.
+pub struct Helper {
+    name: &'static CStr,
+    body: Body,
+    died: Died,
+    /// The process; 0 for none.
+    pid: AtomicI32,
+    /// The process that started it.
+    parent: AtomicI32,
 }
 
-/// Starts the helper, if none runs. It is called `name`, and has no descriptors but the standard ones and `keep`.
-///
-/// # Errors
-/// Those of `fork(2)`.
-pub fn start(name: &CStr, keep: BorrowedFd<'_>, body: Body, died: Died) -> io::Result<()> {
-    let pool = POOL.load(Relaxed);
-    if is_running() || pool.is_null() {
-        return Ok(());
-    }
-    let parent = std::process::id().cast_signed();
-    // SAFETY: the child goes on with the copy of this thread only, as the children of httpd and its own helpers do, and
-    // never returns from `become_helper`.
-    let pid = match unsafe { libc::fork() } {
-        -1 => return Err(io::Error::last_os_error()),
-        0 => become_helper(name, parent, keep, body),
-        pid => pid,
-    };
-    PID.store(pid, Relaxed);
-    PARENT.store(parent, Relaxed);
-    DIED.store(died as *mut (), Relaxed);
-    // SAFETY: all of it lives as long as the configuration pool; a process without streams is all zero but for its
-    // number. [S-1] [S-14]
-    unsafe {
-        let mut process: sys::apr_proc_t = std::mem::zeroed();
-        process.pid = pid;
-        let process: *mut sys::apr_proc_t = Pool::from_raw(pool).own(process);
-        sys::apr_proc_other_child_register(
-            process,
-            Some(maintain),
-            process.cast(),
-            std::ptr::null_mut(),
-            pool,
-        );
-    }
-    Ok(())
+/// What APR is given.
+#[repr(C)]
+struct Registered {
+    /// First, as its address is what APR wants.
+    process: sys::apr_proc_t,
+    helper: &'static Helper,
 }
 
-/// What APR has to say of the helper.
-unsafe extern "C" fn maintain(reason: c_int, process: *mut c_void, status: c_int) {
+impl Helper {
+    /// A helper that does not run yet. Its process is called `name`.
+    pub const fn new(name: &'static CStr, body: Body, died: Died) -> Self {
+        Self {
+            name,
+            body,
+            died,
+            pid: AtomicI32::new(0),
+            parent: AtomicI32::new(0),
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.pid.load(Relaxed) != 0
+    }
+
+    /// Starts it, if it does not run. It has no descriptors but the standard ones and `keep`.
+    ///
+    /// # Errors
+    /// Those of `fork(2)`.
+    pub fn start(&'static self, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let pool = POOL.load(Relaxed);
+        if self.is_running() || pool.is_null() {
+            return Ok(());
+        }
+        let parent = std::process::id().cast_signed();
+        // SAFETY: the child goes on with the copy of this thread only, as the children of httpd and its own helpers do,
+        // and never returns from `run`.
+        let pid = match unsafe { libc::fork() } {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => self.run(parent, keep),
+            pid => pid,
+        };
+        self.pid.store(pid, Relaxed);
+        self.parent.store(parent, Relaxed);
+        // SAFETY: all of it lives as long as the configuration pool; a process without streams is all zero but for its
+        // number. [S-1] [S-14]
+        unsafe {
+            let mut process: sys::apr_proc_t = std::mem::zeroed();
+            process.pid = pid;
+            let helper = self;
+            let registered: *mut Registered =
+                Pool::from_raw(pool).own(Registered { process, helper });
+            sys::apr_proc_other_child_register(
+                &raw mut (*registered).process,
+                Some(maintain),
+                registered.cast(),
+                std::ptr::null_mut(),
+                pool,
+            );
+        }
+        Ok(())
+    }
+
+    /// The helper's side of the fork.
+    fn run(&self, parent: libc::pid_t, keep: Option<BorrowedFd<'_>>) -> ! {
+        let status = guard_or(2, || match prepare(self.name, parent, keep) {
+            Ok(ending) => {
+                (self.body)(ending);
+                0
+            }
+            Err(problem) => {
+                let name = self.name.to_string_lossy();
+                let line = format!("the helper {name} cannot start: {problem}");
+                log::server(log::Level::ERROR, line.as_bytes());
+                1
+            }
+        });
+        // SAFETY: ends the process without httpd's own clean-up, which is for the parent to do.
+        unsafe { libc::_exit(status) }
+    }
+}
+
+/// What APR has to say of a helper.
+unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_int) {
     guard_or((), || {
-        if PARENT.load(Relaxed) != std::process::id().cast_signed() {
+        // SAFETY: what `start` has registered, which lives until the configuration pool has been cleared.
+        let helper = unsafe { (*registered.cast::<Registered>()).helper };
+        if helper.parent.load(Relaxed) != std::process::id().cast_signed() {
             return;
         }
         match reason.cast_unsigned() {
             sys::APR_OC_REASON_DEATH | sys::APR_OC_REASON_LOST => {
-                let pid = PID.swap(0, Relaxed);
+                let pid = helper.pid.swap(0, Relaxed);
                 // SAFETY: what it was registered with; APR calls back with another reason.
-                unsafe { sys::apr_proc_other_child_unregister(process) };
-                let died = DIED.load(Relaxed);
-                if pid != 0 && !died.is_null() && !is_stopping() {
-                    // SAFETY: only `start` stores there, and a function.
-                    let died = unsafe { std::mem::transmute::<*mut (), Died>(died) };
-                    died(pid.cast_unsigned(), &how(reason.cast_unsigned(), status));
+                unsafe { sys::apr_proc_other_child_unregister(registered) };
+                if pid != 0 && !is_stopping() {
+                    (helper.died)(pid.cast_unsigned(), &how(reason.cast_unsigned(), status));
                 }
             }
-            sys::APR_OC_REASON_UNREGISTER => end(PID.swap(0, Relaxed)),
+            sys::APR_OC_REASON_UNREGISTER => end(helper.pid.swap(0, Relaxed)),
             _ => {}
         }
     });
@@ -139,28 +184,12 @@ fn end(pid: libc::pid_t) {
     }
 }
 
-/// The helper's side of the fork.
-fn become_helper(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>, body: Body) -> ! {
-    let status = guard_or(2, || match prepare(name, parent, keep) {
-        Ok(ending) => {
-            body(ending);
-            0
-        }
-        Err(problem) => {
-            let line = format!(
-                "the helper {} cannot start: {problem}",
-                name.to_string_lossy()
-            );
-            log::server(log::Level::ERROR, line.as_bytes());
-            1
-        }
-    });
-    // SAFETY: ends the process without httpd's own clean-up, which is for the parent to do.
-    unsafe { libc::_exit(status) }
-}
-
 /// Makes an unprivileged process of the parent's copy.
-fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<OwnedFd, String> {
+fn prepare(
+    name: &CStr,
+    parent: libc::pid_t,
+    keep: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, String> {
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
     // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; nothing of this
     // process uses the descriptors that are closed.
@@ -209,12 +238,13 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: BorrowedFd<'_>) -> Result<Own
 }
 
 /// The descriptors that are open, but for the standard ones and `keep`.
-fn open_descriptors(keep: BorrowedFd<'_>) -> io::Result<Vec<c_int>> {
+fn open_descriptors(keep: Option<BorrowedFd<'_>>) -> io::Result<Vec<c_int>> {
+    let keep = keep.map(|keep| keep.as_raw_fd());
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     let entries = fs::read_dir("/proc/self/fd")?;
     Ok(entries
         .flatten()
         .filter_map(number)
-        .filter(|&open| open > 2 && open != keep.as_raw_fd())
+        .filter(|&open| open > 2 && Some(open) != keep)
         .collect())
 }

@@ -19,13 +19,17 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wsgi_core::outcome::Message;
 use wsgi_core::telemetry::MetricsListen;
 use wsgi_httpd::retained::Retained;
-use wsgi_httpd::{helper, mpm, process, scoreboard};
+use wsgi_httpd::helper::Helper;
+use wsgi_httpd::{mpm, process, scoreboard};
 
 use crate::answer;
 use crate::process::log_message;
 
 /// A helper that has lived shorter than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
+
+/// Answers there.
+static HELPER: Helper = Helper::new(c"wsgi-metrics", answer::run, died);
 
 static STATE: Mutex<State> = Mutex::new(State {
     listen: None,
@@ -87,11 +91,11 @@ pub(crate) fn start() {
         return;
     };
     let retained = Retained::get();
-    let Some(listener) = retained.descriptor().filter(|_| !helper::is_running()) else {
+    let Some(listener) = retained.descriptor().filter(|_| !HELPER.is_running()) else {
         return;
     };
     state().started = Some(Instant::now());
-    if let Err(error) = helper::start(c"wsgi-metrics", listener, answer::run, died) {
+    if let Err(error) = HELPER.start(Some(listener)) {
         log_message(Message::MetricsListen, &[&listen, &error]);
     }
 }
