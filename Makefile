@@ -4,10 +4,10 @@
 # PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall test mutants serve lint bench clean
+.PHONY: help build install uninstall test test-in mutants serve lint bench clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 build: ## Build the module, wsgictl, and an engine for every Python found, into target/release
 	@scripts/setup build
@@ -23,6 +23,9 @@ test: ## Run all tests, installing what they need
 	@scripts/setup tests
 	@scripts/build
 	@scripts/test
+
+test-in: ## Build and test in another suite of Debian, as root: make test-in SUITE=trixie (or forky, ...)
+	@scripts/test-in $(SUITE) $(ARGS)
 
 mutants: ## Break what keeps the metrics exact, in a copy of the module, and see that the tests notice
 	@scripts/setup tests
