@@ -5,7 +5,8 @@
 //! write to (that of a whole child, and the spill arena) take an atomic addition instead.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rustix::io::Errno;
@@ -78,8 +79,13 @@ impl Owner {
     /// Whether the process that started then (0: nobody knows when) is still there. In doubt it is: an arena with two
     /// writers is worse than one with none.
     pub(crate) fn is_alive(pid: u32, ticks: u64) -> bool {
+        Self::is_alive_by(pid, ticks, u64::MAX)
+    }
+
+    /// The same, where only the bits of `mask` are known of the ticks.
+    pub(crate) fn is_alive_by(pid: u32, ticks: u64, mask: u64) -> bool {
         match start_ticks(pid) {
-            Some(found) => ticks == 0 || found == ticks,
+            Some(found) => ticks == 0 || found & mask == ticks,
             // It may be hidden, or there may be no file left to open.
             None => exists(pid),
         }
@@ -87,8 +93,8 @@ impl Owner {
 }
 
 impl Segment {
-    /// Processes that own arenas and are no longer there, because they ended while nobody was told. For the parent, which
-    /// then frees the arenas of each as if it were reaped only now. A number that a living child has got since is not
+    /// Processes that own arenas, or a place on the board, and are no longer there, because they ended while nobody was told. For the parent, which
+    /// then frees what each has as if it were reaped only now. A number that a living child has got since is not
     /// among them.
     pub fn owners_gone(&self) -> BTreeSet<u32> {
         let owners = (1..self.geometry().arenas).filter_map(|at| {
@@ -96,7 +102,7 @@ impl Segment {
             let (owner, ticks) = (owner_of(entry), entry[state::TICKS].load(Relaxed));
             (owner != 0).then_some((Owner::pid_of(owner), ticks))
         });
-        let owners: BTreeSet<(u32, u64)> = owners.collect();
+        let owners: BTreeSet<(u32, u64)> = owners.chain(self.board().owners()).collect();
         let (living, gone): (Vec<_>, Vec<_>) = owners
             .into_iter()
             .partition(|&(pid, ticks)| Owner::is_alive(pid, ticks));
@@ -123,7 +129,12 @@ pub(crate) fn owner_of(entry: &[AtomicU64]) -> u64 {
 
 /// Field 22 of `/proc/<pid>/stat` (proc(5)); the second field may hold anything, and ends at the last parenthesis.
 fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // In one read: it is done often, and the field lies within the first few hundred bytes.
+    let mut stat = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat"))
+        .and_then(|mut file| file.read(&mut stat))
+        .ok()?;
+    let stat = &stat[..length];
     let rest = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
     let field = rest
         .split(|&byte| byte == b' ')

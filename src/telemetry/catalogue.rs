@@ -215,6 +215,7 @@ label!(TRIGGER = "trigger": "script_changed", "api");
 label!(GENERATION = "generation": "0", "1", "2");
 label!(CHILD_STATE = "state": "starting", "ready", "draining");
 label!(EXIT = "how": "clean", "killed");
+label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "errors");
 label!(CPU_MODE = "mode": "user", "system");
 label!(WORKER_STATE = "state": "idle", "starting", "reading", "writing", "keepalive", "closing", "logging", "graceful",
     "open_slot");
@@ -350,6 +351,8 @@ families! {
         "Apache children started.";
     ChildrenExited "wsgi_children_exited_total" Counter, Count, Header &[EXIT] =>
         "Apache children that ended, by how.";
+    ChildrenRecycles "wsgi_children_recycles_total" Counter, Count, Header &[RECYCLE_REASON] =>
+        "Children the module asked to exit, by reason.";
     ChildrenCpu "wsgi_children_cpu_seconds_total" Counter, Seconds, Process &[CPU_MODE] =>
         "CPU time of all children, dead ones included.";
     ChildrenMemory "wsgi_children_resident_memory_bytes" Gauge, Bytes, Derived &[] =>

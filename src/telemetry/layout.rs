@@ -2,6 +2,10 @@
 //!
 //! ```text
 //! Header       512 words   magic, layout hash, geometry, facts about the server, the parent's own counters
+//! Board        16          revision of the code, who drives rolls
+//! Rolls        2 x 128     how the replacement of children goes; one to read while the other is written
+//! Requests     8 x 64      who wants one
+//! Groups       64 x 40     application groups: how each has its GIL, and why
 //! Events       64 x 64     recent slow and refused requests
 //! Applications A x 128     state, name, mount, script, group                       (0: "_other")
 //! History      60 x (1 + 4A)  a sample of each application every few seconds
@@ -9,6 +13,7 @@
 //! Series       S x 64      one sample of them each; its cell has the same number   (0: overflow)
 //! Arena table  N x 8       owner, generation, state, what runs                     (0: the spill arena)
 //! Running      N x 32      URL and group of the running request
+//! Children     N x 8       owner, revision, state, whether it is to retire
 //! Arenas       N x arena   process cells | A x application block | S cells
 //! ```
 //!
@@ -25,6 +30,15 @@ const PAGE: usize = 512;
 const LINE: usize = 8;
 
 pub(crate) const HEADER_WORDS: usize = PAGE;
+pub(crate) const BOARD_WORDS: usize = 16;
+pub(crate) const ROLLS: usize = 2;
+pub(crate) const ROLL_WORDS: usize = 128;
+/// Most requests for a roll that wait at the same time.
+pub(crate) const REQUESTS: usize = 8;
+pub(crate) const REQUEST_WORDS: usize = 64;
+/// Most application groups whose choices the children share.
+pub(crate) const GROUPS: usize = 64;
+pub(crate) const GROUP_WORDS: usize = 40;
 pub(crate) const EVENTS: usize = 64;
 pub(crate) const EVENT_WORDS: usize = 64;
 pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;
@@ -37,6 +51,7 @@ pub(crate) const FAMILY_WORDS: usize = 96;
 pub(crate) const SERIES_WORDS: usize = 64;
 pub(crate) const ENTRY_WORDS: usize = LINE;
 pub(crate) const RUNNING_WORDS: usize = 32;
+pub(crate) const CHILD_WORDS: usize = LINE;
 
 /// Cells of an application block that are not in the catalogue: when its oldest and its newest interpreter of the
 /// process started, Unix time in nanoseconds.
@@ -125,6 +140,21 @@ impl Geometry {
         }
     }
 
+    /// For a server that records nothing: the [board](crate::board) of this many children, and as little as there can be
+    /// of everything else.
+    pub fn of_board(children: usize) -> Self {
+        Self {
+            arenas: (children * 3 / 2 + 16).min(Self::MOST.arenas),
+            applications: 1,
+            series: 1,
+        }
+    }
+
+    /// Whether there is room for more than the board.
+    pub fn records(&self) -> bool {
+        self.applications > 1
+    }
+
     /// Whether a segment may have this many.
     pub(crate) fn is_possible(&self) -> bool {
         (1..=Self::MOST.arenas).contains(&self.arenas)
@@ -147,8 +177,24 @@ impl Geometry {
         (PROCESS_WORDS + self.applications * BLOCK_WORDS + self.series).next_multiple_of(PAGE)
     }
 
+    pub(crate) fn board(&self) -> usize {
+        HEADER_WORDS
+    }
+
+    pub(crate) fn roll(&self, at: usize) -> usize {
+        self.board() + BOARD_WORDS + at * ROLL_WORDS
+    }
+
+    pub(crate) fn request(&self, at: usize) -> usize {
+        self.roll(ROLLS) + at * REQUEST_WORDS
+    }
+
+    pub(crate) fn group(&self, at: usize) -> usize {
+        self.request(REQUESTS) + at * GROUP_WORDS
+    }
+
     pub(crate) fn event(&self, at: usize) -> usize {
-        HEADER_WORDS + at * EVENT_WORDS
+        self.group(GROUPS) + at * EVENT_WORDS
     }
 
     pub(crate) fn application(&self, at: usize) -> usize {
@@ -176,8 +222,13 @@ impl Geometry {
         self.entry(self.arenas) + at * RUNNING_WORDS
     }
 
+    /// As many as there are arenas: each child has at least one of those.
+    pub(crate) fn child(&self, at: usize) -> usize {
+        self.running(self.arenas) + at * CHILD_WORDS
+    }
+
     pub(crate) fn arena(&self, at: usize) -> usize {
-        self.running(self.arenas).next_multiple_of(PAGE) + at * self.arena_words()
+        self.child(self.arenas).next_multiple_of(PAGE) + at * self.arena_words()
     }
 }
 
@@ -185,6 +236,13 @@ impl Geometry {
 pub(crate) const HASH: u64 = {
     let sizes = [
         HEADER_WORDS,
+        BOARD_WORDS,
+        ROLLS,
+        ROLL_WORDS,
+        REQUESTS,
+        REQUEST_WORDS,
+        GROUPS,
+        GROUP_WORDS,
         EVENTS,
         EVENT_WORDS,
         APPLICATION_ENTRY_WORDS,
@@ -195,6 +253,7 @@ pub(crate) const HASH: u64 = {
         SERIES_WORDS,
         ENTRY_WORDS,
         RUNNING_WORDS,
+        CHILD_WORDS,
         BLOCK_WORDS,
         PROCESS_WORDS,
     ];

@@ -4,6 +4,7 @@
 
 mod applications;
 mod arena;
+pub mod board;
 pub mod catalogue;
 pub mod clock;
 mod events;

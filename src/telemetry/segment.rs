@@ -87,6 +87,7 @@ impl Segment {
         segment.set(header::SERIES, geometry.series as u64);
         segment.set(header::PARENT, parent.into());
         segment.set(header::START, clock::unix());
+        segment.board().begin();
         segment.set(header::LAYOUT, layout::HASH);
         segment.name_application(App::OTHER, "_other", "", "", "");
         segment.measure_resident();
@@ -175,6 +176,7 @@ impl Segment {
         crate::faults::all_for_dead(self);
         self.set(header::GENERATION, generation);
         self.set(header::CONFIG_LOAD, clock::unix());
+        self.board().forget_choices();
     }
 
     /// Sets a fact.

@@ -63,6 +63,8 @@ impl AtomicU64 {
         /// As the standard library's.
         store(value: u64, order: Ordering) -> ();
         /// As the standard library's.
+        swap(value: u64, order: Ordering) -> u64;
+        /// As the standard library's.
         fetch_add(value: u64, order: Ordering) -> u64;
         /// As the standard library's.
         fetch_or(value: u64, order: Ordering) -> u64;

@@ -13,6 +13,7 @@ use ::loom::sync::Arc;
 use ::loom::thread;
 
 use crate::arena::{Owner, Role, state};
+use crate::board::Choice;
 use crate::catalogue::{ANSWERED, CODE, INTERPRETER_STATE, Id, OVERFLOW, cell, value};
 use crate::layout::{BLOCK_WORDS, Geometry, PROCESS_WORDS};
 use crate::sync::AtomicU64;
@@ -299,5 +300,95 @@ fn a_running_request_is_shown_with_its_own_text() {
         });
         reader.join().unwrap();
         writer.join().unwrap();
+    });
+}
+
+/// A group whose choice matters, and the text that goes with it.
+fn watched_group(segment: Segment) -> crate::board::GroupSlot {
+    let group = segment.board().group(b"shop").unwrap();
+    let cells = segment.words(segment.geometry().group(group.number() as usize), 21);
+    // The choice; length and first word of the module.
+    [1, 19, 20].iter().for_each(|&word| cells[word].watch());
+    group
+}
+
+#[test]
+fn a_group_is_tried_out_by_one_and_nobody_sees_the_choice_without_its_reason() {
+    try_all(2, Some(3), |segment| {
+        let group = watched_group(segment);
+        let probe = move || {
+            let mine = group.begin_probe(living());
+            if mine {
+                assert!(group.choose(living(), Choice::Shared, "numpy"));
+            } else if group.choice() == Choice::Shared {
+                assert_eq!(group.module(), "numpy");
+            }
+            mine
+        };
+        let [mine, other] = together([probe, probe]);
+        assert!(mine != other, "{mine} {other}");
+    });
+}
+
+#[test]
+fn nothing_of_the_old_code_is_chosen_for_the_new() {
+    try_all(2, None, |segment| {
+        let group = watched_group(segment);
+        assert!(group.begin_probe(living()));
+        let choose = thread::spawn(move || group.choose(living(), Choice::Own, "x"));
+        let forget = thread::spawn(move || segment.board().raise_revision());
+        let others = thread::spawn(move || group.begin_probe(DEAD));
+        choose.join().unwrap();
+        assert_eq!(forget.join().unwrap(), 2);
+        let tried = others.join().unwrap();
+        let probing = matches!(group.choice(), Choice::Probing { .. });
+        assert!(
+            probing == tried && group.choice() != Choice::Own,
+            "{:?}",
+            group.choice()
+        );
+    });
+}
+
+#[test]
+fn two_who_take_a_choice_over_from_the_dead_agree() {
+    try_all(2, Some(3), |segment| {
+        let group = watched_group(segment);
+        assert!(group.begin_probe(DEAD));
+        let tried = together([(); 2].map(|()| move || group.begin_probe(living())));
+        assert_eq!((tried, group.choice()), ([false; 2], Choice::Shared));
+    });
+}
+
+#[test]
+fn a_place_on_the_board_has_one_child() {
+    try_all(1, Some(3), |segment| {
+        let board = segment.board();
+        board.enter(DEAD, 1).unwrap();
+        let place = segment.words(segment.geometry().child(0), 8);
+        // Owner, start, revision and mark.
+        [0, 1, 3, 5].iter().for_each(|&word| place[word].watch());
+        let other = Owner {
+            pid: std::os::unix::process::parent_id(),
+            ticks: 0,
+            generation: 0,
+        };
+        let enter = move |owner, revision| move || board.enter(owner, revision).is_some();
+        let parent = thread::spawn(move || {
+            board.mark(DEAD.pid, DEAD.ticks, crate::board::RetireReason::Api);
+            board.free(DEAD.pid);
+        });
+        let first = thread::spawn(enter(living(), 2));
+        let second = thread::spawn(enter(other, 3));
+        parent.join().unwrap();
+        let entered = [first.join().unwrap(), second.join().unwrap()];
+        let seen = board.children();
+        let told = entered.iter().filter(|entered| **entered).count();
+        assert_eq!(seen.len(), told, "{seen:?}");
+        assert!(
+            seen.iter().all(|child| child.retire.is_none()
+                && child.revision == if child.pid == other.pid { 3 } else { 2 }),
+            "{seen:?}"
+        );
     });
 }

@@ -1,0 +1,152 @@
+//! The board: what children, the process that replaces them (the *steward*), the parent and `wsgictl` tell each other.
+//!
+//! ```text
+//! child    enters with the revision that it is about to load; says whether it is ready; sees that it is to retire
+//! anybody  asks for a roll
+//! steward  takes requests, raises the revision, marks one child after the other, says how the roll goes
+//! child    finds or makes the choice of each application group: a GIL of its own, or a shared one
+//! parent   frees the places of children that it has reaped
+//! ```
+//!
+//! Nobody locks and nobody waits. A process that dies in the middle of something leaves what the next one may take over
+//! or pass by. Everything here is written by unprivileged processes, so nothing is trusted: states that do not exist
+//! count as the harmless one, texts are bounded and printable.
+//!
+//! It is also there where nothing is measured ([`Geometry::of_board`](crate::Geometry::of_board)).
+
+mod children;
+mod groups;
+mod requests;
+mod roll;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::catalogue::RECYCLE_REASON;
+use crate::clock;
+use crate::layout::BOARD_WORDS;
+use crate::segment::Segment;
+use crate::sync::AtomicU64;
+
+pub use children::{ChildEntry, ChildSlot, ChildState};
+pub use groups::{Choice, GroupEntry, GroupSlot};
+pub use requests::{ReloadRequest, Ticket};
+pub use roll::{Roll, RollPhase};
+
+/// The board of a segment.
+#[derive(Clone, Copy)]
+pub struct Board {
+    segment: Segment,
+}
+
+/// Why a child is to retire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RetireReason {
+    /// A source file has changed.
+    SourceChanged = 0,
+    /// The file of `WSGIReload touch` was touched.
+    Touched = 1,
+    /// Somebody asked for it.
+    Api = 2,
+    /// It has served as many requests as it may.
+    MaxRequests = 3,
+    /// It has more memory than it may.
+    Memory = 4,
+    /// It is older than it may be.
+    Age = 5,
+    /// Too many of its requests have failed.
+    Errors = 6,
+}
+
+impl RetireReason {
+    /// All of them, in the order of [`RECYCLE_REASON`].
+    pub const ALL: [RetireReason; RECYCLE_REASON.values.len()] = [
+        RetireReason::SourceChanged,
+        RetireReason::Touched,
+        RetireReason::Api,
+        RetireReason::MaxRequests,
+        RetireReason::Memory,
+        RetireReason::Age,
+        RetireReason::Errors,
+    ];
+
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            RetireReason::SourceChanged => "its source files have changed",
+            RetireReason::Touched => "the reload file was touched",
+            RetireReason::Api => "a reload was asked for",
+            RetireReason::MaxRequests => "it has served its number of requests",
+            RetireReason::Memory => "it uses too much memory",
+            RetireReason::Age => "it is old enough",
+            RetireReason::Errors => "too many of its requests failed",
+        }
+    }
+
+    fn word(self) -> u64 {
+        self as u64 + 1
+    }
+
+    fn of_word(word: u64) -> Option<Self> {
+        let at = usize::try_from(word).ok()?.checked_sub(1)?;
+        Self::ALL.get(at).copied()
+    }
+}
+
+const REVISION: usize = 0;
+/// How often a roll was told of.
+const ROLL: usize = 1;
+/// Stamp of the steward's last sign of life.
+const BEAT: usize = 2;
+
+/// How long the steward may be silent, nanoseconds.
+const SILENCE: u64 = 5_000_000_000;
+
+impl Segment {
+    /// Its board.
+    pub fn board(&self) -> Board {
+        Board { segment: *self }
+    }
+}
+
+impl Board {
+    /// The first revision is 1.
+    pub(crate) fn begin(&self) {
+        self.cells()[REVISION].store(1, Relaxed);
+    }
+
+    /// Number of the code that is wanted. A child enters with what it reads here before it loads anything.
+    pub fn revision(&self) -> u64 {
+        self.cells()[REVISION].load(Acquire)
+    }
+
+    /// There is new code; its number. What was chosen for the groups of the old code is forgotten, and the requests that
+    /// this process has taken are settled. For the steward.
+    pub fn raise_revision(&self) -> u64 {
+        let raised = self.cells()[REVISION].fetch_add(1, AcqRel).wrapping_add(1);
+        self.forget_choices();
+        self.settle_requests();
+        raised
+    }
+
+    /// The steward lives; `now` is a stamp of this moment. To be said at least once a second.
+    pub fn beat(&self, now: u64) {
+        self.cells()[BEAT].store(now, Release);
+    }
+
+    /// The stamp of the steward's last [`beat`](Self::beat); `None` where there is no steward, or has not been one for
+    /// five seconds.
+    pub fn steward(&self) -> Option<u64> {
+        let beat = self.cells()[BEAT].load(Acquire);
+        // One that beats while we look is not in the future by much.
+        let is_fresh = beat != 0 && clock::now().abs_diff(beat) < SILENCE;
+        is_fresh.then_some(beat)
+    }
+
+    fn cells(&self) -> &'static [AtomicU64] {
+        let at = self.segment.geometry().board();
+        self.segment.words(at, BOARD_WORDS)
+    }
+}

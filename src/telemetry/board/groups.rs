@@ -1,0 +1,211 @@
+//! The choices of application groups: whether one may have a GIL of its own is tried by one child, and the others go by
+//! what it found.
+//!
+//! ```text
+//!              begin_probe               choose
+//! Undecided ───────────────► Probing ───────────► Own | Shared
+//!     ▲                         │ the one who tried it is gone: Shared
+//!     └─────────────────────────┴───────────────────── forgotten: new code, new configuration
+//! ```
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use super::Board;
+use crate::arena::Owner;
+use crate::catalogue::fnv;
+use crate::layout::{GROUP_WORDS, GROUPS};
+use crate::sync::AtomicU64;
+use crate::text;
+
+/// How a group has its GIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Nobody knows yet.
+    Undecided,
+    /// A child tries it out.
+    Probing {
+        /// Its number.
+        pid: u32,
+        /// When it started, as far as is kept of that.
+        ticks: u64,
+    },
+    /// It imports with a GIL of its own.
+    Own,
+    /// It needs the process-wide one.
+    Shared,
+}
+
+/// A group's place on the board.
+#[derive(Clone, Copy)]
+pub struct GroupSlot {
+    board: Board,
+    at: usize,
+}
+
+/// What the board says of a group, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Its name; empty for the main interpreter.
+    pub name: String,
+    /// What was chosen.
+    pub choice: Choice,
+    /// The module that forced the choice; empty where none did.
+    pub module: String,
+}
+
+/// Hash of the name; 0 is free. An entry is taken by setting it, so no group gets two.
+const KEY: usize = 0;
+const CHOICE: usize = 1;
+const NAME: std::ops::Range<usize> = 2..19;
+const MODULE: std::ops::Range<usize> = 19..36;
+
+/// The lowest two bits of a choice.
+const TAG: u64 = 3;
+const PROBING: u64 = 1;
+const OWN: u64 = 2;
+const SHARED: u64 = 3;
+const PID_SHIFT: u32 = 2;
+const TICKS_SHIFT: u32 = 34;
+/// What is kept of the ticks: they come again after four months.
+const TICKS: u64 = (1 << (64 - TICKS_SHIFT)) - 1;
+
+/// What is said in place of a module where the child that tried it out is gone.
+const DIED: &str = "the process that tried it out died";
+
+/// 64 bits of hash decide: names that collide share a choice, which a name that a client made up may do, and no more.
+fn key_of(name: &[u8]) -> u64 {
+    fnv(0xcbf2_9ce4_8422_2325, name).max(1)
+}
+
+fn probing(owner: Owner) -> u64 {
+    (owner.ticks & TICKS) << TICKS_SHIFT | u64::from(owner.pid) << PID_SHIFT | PROBING
+}
+
+fn choice_of(word: u64) -> Choice {
+    match word & TAG {
+        PROBING => Choice::Probing {
+            pid: (word >> PID_SHIFT) as u32,
+            ticks: word >> TICKS_SHIFT,
+        },
+        OWN => Choice::Own,
+        SHARED => Choice::Shared,
+        _ => Choice::Undecided,
+    }
+}
+
+impl Board {
+    /// The place of a group, taken if it has none yet. `None` where all are taken: a child then decides for itself.
+    pub fn group(&self, name: &[u8]) -> Option<GroupSlot> {
+        let key = key_of(name);
+        let start = (key % GROUPS as u64) as usize;
+        let order = (0..GROUPS).map(|step| (start + step) % GROUPS);
+        let at = order.into_iter().find(|&at| {
+            let cells = self.group_cells(at);
+            match cells[KEY].compare_exchange(0, key, AcqRel, Acquire) {
+                Ok(_) => true,
+                Err(found) => found == key,
+            }
+        })?;
+        let cells = &self.group_cells(at)[NAME];
+        // Everybody who comes here writes the same; and it is whole even where the first one died.
+        if text::bytes(cells) != text::fitting(cells, name) {
+            text::put(cells, name);
+        }
+        Some(GroupSlot { board: *self, at })
+    }
+
+    /// All groups that have a place.
+    pub fn groups(&self) -> Vec<GroupEntry> {
+        let taken = |&at: &usize| self.group_cells(at)[KEY].load(Acquire) != 0;
+        let slots = (0..GROUPS)
+            .filter(taken)
+            .map(|at| GroupSlot { board: *self, at });
+        slots.map(|slot| slot.entry()).collect()
+    }
+
+    /// Nothing is chosen any more. What somebody is trying out now will not be taken for a choice.
+    pub(crate) fn forget_choices(&self) {
+        for at in 0..GROUPS {
+            self.group_cells(at)[CHOICE].swap(0, AcqRel);
+        }
+    }
+
+    fn group_cells(&self, at: usize) -> &'static [AtomicU64] {
+        let at = self.segment.geometry().group(at);
+        self.segment.words(at, GROUP_WORDS)
+    }
+}
+
+impl GroupSlot {
+    /// Its number, less than 64.
+    pub fn number(&self) -> u32 {
+        self.at as u32
+    }
+
+    /// What was chosen.
+    pub fn choice(&self) -> Choice {
+        choice_of(self.cells()[CHOICE].load(Acquire))
+    }
+
+    /// The module that forced the choice; empty where nothing is chosen, or none did.
+    pub fn module(&self) -> String {
+        match self.choice() {
+            Choice::Own | Choice::Shared => text::get(&self.cells()[MODULE]),
+            Choice::Undecided | Choice::Probing { .. } => String::new(),
+        }
+    }
+
+    /// Whether `owner` is to try it out, and then to [`choose`](Self::choose). Where not, another one does or has: wait
+    /// for its choice, and come back here now and then, because where the other one has died the choice is made here.
+    pub fn begin_probe(&self, owner: Owner) -> bool {
+        let cell = &self.cells()[CHOICE];
+        let seen = cell.load(Acquire);
+        match choice_of(seen) {
+            Choice::Undecided => cell
+                .compare_exchange(seen, probing(owner), AcqRel, Acquire)
+                .is_ok(),
+            Choice::Probing { pid, ticks } => {
+                if !Owner::is_alive_by(pid, ticks, TICKS) {
+                    self.settle(seen, SHARED, DIED);
+                }
+                false
+            }
+            Choice::Own | Choice::Shared => false,
+        }
+    }
+
+    /// Tells the others what `owner`, who was to try it out, has found: [`Choice::Own`] or [`Choice::Shared`]; `module`
+    /// forced it, if it is not empty. Whether they will go by it: not where it was forgotten meanwhile.
+    pub fn choose(&self, owner: Owner, choice: Choice, module: &str) -> bool {
+        let word = match choice {
+            Choice::Own => OWN,
+            Choice::Shared => SHARED,
+            Choice::Undecided | Choice::Probing { .. } => 0,
+        };
+        self.settle(probing(owner), word, module)
+    }
+
+    /// The text goes first, so that nobody sees the choice without it.
+    fn settle(&self, from: u64, to: u64, module: &str) -> bool {
+        let cells = self.cells();
+        if cells[CHOICE].load(Acquire) != from {
+            return false;
+        }
+        text::put(&cells[MODULE], module.as_bytes());
+        cells[CHOICE]
+            .compare_exchange(from, to, AcqRel, Relaxed)
+            .is_ok()
+    }
+
+    fn entry(&self) -> GroupEntry {
+        GroupEntry {
+            name: text::get(&self.cells()[NAME]),
+            choice: self.choice(),
+            module: self.module(),
+        }
+    }
+
+    fn cells(&self) -> &'static [AtomicU64] {
+        self.board.group_cells(self.at)
+    }
+}

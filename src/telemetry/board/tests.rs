@@ -1,0 +1,635 @@
+//! The board among processes that live, die and scribble. Threads stand for processes where only numbers matter.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::arena::Owner;
+use crate::catalogue::{Id, value};
+use crate::layout::{Geometry, HEADER_WORDS, REQUESTS};
+use crate::{map, text};
+
+const PLACES: usize = 8;
+
+fn segment() -> Segment {
+    let geometry = Geometry {
+        arenas: PLACES,
+        applications: 2,
+        series: 1,
+    };
+    let cells = map::anonymous(geometry.words()).expect("memory");
+    Segment::create(cells, geometry, 1).expect("enough of it")
+}
+
+fn me() -> Owner {
+    Owner::of_this_process(3)
+}
+
+/// A process of a number that no process has.
+fn gone(number: u32) -> Owner {
+    Owner {
+        pid: i32::MAX as u32 - number,
+        ticks: 7,
+        generation: 3,
+    }
+}
+
+fn recycles(segment: &Segment, reason: &str) -> u128 {
+    let header = segment.snapshot().header;
+    header.counter(Id::ChildrenRecycles, value(RECYCLE_REASON, reason))
+}
+
+#[test]
+fn a_child_is_seen_with_what_it_says_of_itself() {
+    let segment = segment();
+    let board = segment.board();
+    assert_eq!((board.children(), board.revision()), (Vec::new(), 1));
+    let slot = board.enter(me(), 1).expect("a place");
+    let child = board.children()[0];
+    assert_eq!((child.pid, child.ticks), (me().pid, me().ticks));
+    assert_eq!((child.generation, child.revision), (3, 1));
+    assert_eq!((child.state, child.retire), (ChildState::Starting, None));
+    for state in [
+        ChildState::NotReady,
+        ChildState::Ready,
+        ChildState::Draining,
+    ] {
+        slot.set_state(state);
+        let now = board.children()[0];
+        assert!(now.state == state && now.since >= child.since, "{now:?}");
+    }
+    let group = board.group(b"shop").expect("room");
+    slot.add_group(&group);
+    assert_eq!(board.children()[0].groups, 1 << group.number());
+    slot.set_revision(2);
+    assert_eq!(slot.revision(), Some(2));
+    board.free(me().pid);
+    assert_eq!(board.children(), []);
+    // Who has no place any more says nothing, and nobody tells it anything.
+    slot.set_state(ChildState::Ready);
+    slot.set_revision(9);
+    slot.add_group(&group);
+    assert_eq!(
+        (board.children(), slot.retire(), slot.revision()),
+        (Vec::new(), None, None)
+    );
+}
+
+#[test]
+fn a_child_is_told_to_retire_once() {
+    let segment = segment();
+    let board = segment.board();
+    let slot = board.enter(me(), 1).expect("a place");
+    let Owner { pid, ticks, .. } = me();
+    assert!(
+        !board.mark(pid, ticks + 1, RetireReason::Api),
+        "another one"
+    );
+    assert!(!board.mark(pid + 1, ticks, RetireReason::Api), "nobody");
+    assert_eq!(slot.retire(), None);
+    assert!(board.mark(pid, ticks, RetireReason::Touched));
+    assert!(!board.mark(pid, ticks, RetireReason::Api), "again");
+    assert_eq!(slot.retire(), Some(RetireReason::Touched));
+    assert_eq!(board.children()[0].retire, slot.retire());
+    assert_eq!(
+        [recycles(&segment, "touched"), recycles(&segment, "api")],
+        [1, 0]
+    );
+    // Nor is the mark that of the next one in its place.
+    board.free(pid);
+    let next = board.enter(me(), 2).expect("a place");
+    assert_eq!(next.retire(), None);
+    for reason in RetireReason::ALL {
+        assert_eq!(RetireReason::of_word(reason.word()), Some(reason));
+    }
+}
+
+#[test]
+fn a_mark_that_comes_too_late_is_not_the_successors() {
+    let segment = segment();
+    let board = segment.board();
+    let late = u64::from(gone(0).pid) << 32 | RetireReason::Api.word();
+    let slot = board.enter(me(), 1).expect("a place");
+    // As if whoever marks had been held up since before the place changed hands.
+    let cells = segment.words(segment.geometry().child(0), 8);
+    let at = cells
+        .iter()
+        .rposition(|cell| cell.load(Relaxed) != 0)
+        .expect("words")
+        - 1;
+    cells[at].store(late, Relaxed);
+    assert_eq!(slot.retire(), None);
+    assert!(board.mark(me().pid, me().ticks, RetireReason::Memory));
+    assert_eq!(slot.retire(), Some(RetireReason::Memory));
+}
+
+#[test]
+fn the_dead_are_not_counted_and_leave_their_places() {
+    let segment = segment();
+    let board = segment.board();
+    for number in 0..PLACES as u32 {
+        let slot = board.enter(gone(number), 1).expect("a place");
+        slot.set_state(ChildState::Ready);
+    }
+    assert_eq!(board.children(), []);
+    assert_eq!(segment.owners_gone().len(), PLACES);
+    // A number that another process has now.
+    let reused = Owner {
+        ticks: me().ticks + 1,
+        ..me()
+    };
+    assert!(board.enter(reused, 1).is_some(), "that of a dead one");
+    assert_eq!(board.children(), []);
+    assert!(segment.owners_gone().contains(&me().pid));
+    // The one that has that number now takes the place over.
+    let slot = board.enter(me(), 4).expect("its own");
+    assert_eq!((board.children().len(), slot.revision()), (1, Some(4)));
+    assert_eq!(segment.owners_gone().len(), PLACES - 1);
+    segment
+        .owners_gone()
+        .into_iter()
+        .for_each(|pid| board.free(pid));
+    assert_eq!(
+        (segment.owners_gone().len(), board.children().len()),
+        (0, 1)
+    );
+}
+
+#[test]
+fn where_all_places_are_taken_by_the_living_there_is_none() {
+    let segment = segment();
+    let board = segment.board();
+    let mut sleepers: Vec<_> = (0..PLACES)
+        .map(|_| {
+            let mut command = Command::new("sleep");
+            command
+                .arg("60")
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("sleep")
+        })
+        .collect();
+    for sleeper in &sleepers {
+        let owner = Owner {
+            pid: sleeper.id(),
+            ticks: 0,
+            generation: 0,
+        };
+        assert!(board.enter(owner, 1).is_some());
+    }
+    assert!(board.enter(me(), 1).is_none());
+    assert_eq!(board.children().len(), PLACES);
+    for sleeper in &mut sleepers {
+        sleeper.kill().expect("to end it");
+        sleeper.wait().expect("its end");
+    }
+    assert_eq!(board.children(), []);
+    assert!(board.enter(me(), 1).is_some());
+}
+
+#[test]
+fn requests_wait_until_the_revision_is_raised_for_them() {
+    let board = segment().board();
+    let ask = |group, what| board.request_reload(group, RetireReason::SourceChanged, what);
+    let first = ask(None, "/srv/views.py").expect("room");
+    assert_eq!(ask(None, "/srv/views.py"), Some(first), "the same again");
+    let second = ask(Some("shop"), "/srv/views.py").expect("room");
+    let third = ask(Some(""), "/srv/views.py").expect("room");
+    assert!(first != second && second != third && first != third);
+    let taken = board.take_requests();
+    let groups: Vec<_> = taken
+        .iter()
+        .map(|request| request.group.as_deref())
+        .collect();
+    assert_eq!(groups, [None, Some("shop"), Some("")]);
+    assert_eq!(
+        (taken[0].reason, taken[0].what.as_str()),
+        (RetireReason::SourceChanged, "/srv/views.py")
+    );
+    assert_eq!(board.take_requests(), [], "each is taken once");
+    assert!(
+        [first, second, third]
+            .iter()
+            .all(|ticket| board.is_open(*ticket))
+    );
+    // What was asked for while the others were taken is another request.
+    let fourth = ask(None, "/srv/views.py").expect("room");
+    assert_ne!(fourth, first);
+    assert_eq!(board.raise_revision(), 2);
+    assert!(
+        ![first, second, third]
+            .iter()
+            .any(|ticket| board.is_open(*ticket))
+    );
+    assert!(board.is_open(fourth));
+    assert_eq!(board.take_requests().len(), 1);
+    board.settle_requests();
+    assert!(!board.is_open(fourth));
+    // A place that is used again does not bring an old ticket back.
+    let again = ask(None, "/srv/other.py").expect("room");
+    assert!(board.is_open(again) && !board.is_open(first));
+}
+
+#[test]
+fn there_is_room_for_a_few_requests_and_those_of_the_dead_are_taken_over() {
+    let segment = segment();
+    let board = segment.board();
+    let ask = |number: usize| board.request_reload(None, RetireReason::Api, &number.to_string());
+    assert!((0..REQUESTS).all(|number| ask(number).is_some()));
+    assert_eq!(ask(REQUESTS), None);
+    assert!(ask(0).is_some(), "it waits already");
+    let state = |at| &segment.words(segment.geometry().request(at), 1)[0];
+    // A steward that is gone had taken two of them, and somebody died while writing a third.
+    let dead = u64::from(gone(0).pid) << 2;
+    for at in [0, 1] {
+        state(at).store(dead | 3, Relaxed);
+    }
+    state(2).store(dead | 1, Relaxed);
+    assert!(ask(REQUESTS).is_some());
+    assert_eq!(board.take_requests().len(), REQUESTS);
+    board.raise_revision();
+    assert!((0..REQUESTS).all(|number| ask(number).is_some()));
+}
+
+#[test]
+fn long_texts_are_cut_and_no_text_carries_anything_but_characters() {
+    let board = segment().board();
+    let long = "/srv/\u{e9}\"\x1b[2J\n".repeat(200);
+    board
+        .request_reload(Some(&long), RetireReason::Api, &long)
+        .expect("room");
+    board.set_roll(&Roll {
+        phase: RollPhase::Stopped,
+        cause: long.clone(),
+        problem: long.clone(),
+        ..Roll::default()
+    });
+    let request = &board.take_requests()[0];
+    let roll = board.roll();
+    let group = request.group.as_deref().expect("one");
+    for (text, most) in [
+        (group, 128),
+        (&request.what, 320),
+        (&roll.cause, 320),
+        (&roll.problem, 624),
+    ] {
+        assert_eq!(text.len(), most);
+        assert!(
+            text.bytes()
+                .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"')
+        );
+    }
+    assert!(board.group(long.as_bytes()).is_some());
+    let other = format!("{long}x");
+    let numbers =
+        [long.as_bytes(), other.as_bytes()].map(|name| board.group(name).expect("room").number());
+    assert_ne!(numbers[0], numbers[1], "they differ where neither is kept");
+}
+
+#[test]
+fn how_a_roll_goes_is_read_back_whole() {
+    let segment = segment();
+    let board = segment.board();
+    assert_eq!(board.roll(), Roll::default());
+    let mut roll = Roll {
+        phase: RollPhase::Trial,
+        revision: 2,
+        done: 0,
+        of: 4,
+        began: 5,
+        ended: 0,
+        cause: String::from("/srv/views.py changed"),
+        problem: String::new(),
+    };
+    for done in 0..9 {
+        roll.done = done;
+        roll.phase = if done == 8 {
+            RollPhase::Done
+        } else {
+            RollPhase::Rolling
+        };
+        board.set_roll(&roll);
+        assert_eq!(board.roll(), roll);
+    }
+    // A steward that dies while it writes the next one leaves this one.
+    let number = board.cells()[ROLL].load(Relaxed) + 1;
+    let next = segment.geometry().roll((number % 2) as usize);
+    segment
+        .words(next, 128)
+        .iter()
+        .for_each(|cell| cell.store(1, Relaxed));
+    assert_eq!(board.roll(), roll);
+}
+
+#[test]
+fn nobody_reads_half_a_roll() {
+    let board = segment().board();
+    let done = AtomicBool::new(false);
+    let roll = |number: u32| Roll {
+        phase: RollPhase::Rolling,
+        revision: number.into(),
+        done: number,
+        of: number,
+        began: number.into(),
+        ended: number.into(),
+        cause: number.to_string().repeat(number as usize % 7),
+        problem: number.to_string(),
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in (1..).take_while(|_| !done.load(Relaxed)) {
+                board.set_roll(&roll(number));
+            }
+        });
+        let mut seen = BTreeSet::new();
+        let end = Instant::now() + Duration::from_secs(20);
+        while seen.len() < 200 && Instant::now() < end {
+            let read = board.roll();
+            if read != Roll::default() {
+                assert_eq!(read, roll(read.done));
+                seen.insert(read.done);
+            }
+        }
+        done.store(true, Relaxed);
+        assert_eq!(seen.len(), 200);
+    });
+}
+
+#[test]
+fn one_tries_out_what_the_others_go_by() {
+    let board = segment().board();
+    let group = board.group(b"shop").expect("room");
+    assert_eq!(
+        (group.choice(), group.module()),
+        (Choice::Undecided, String::new())
+    );
+    assert!(group.begin_probe(me()));
+    let Choice::Probing { pid, .. } = group.choice() else {
+        panic!("{:?}", group.choice());
+    };
+    assert_eq!(pid, me().pid);
+    assert!(!group.begin_probe(me()), "it is being tried out");
+    assert!(!group.choose(gone(0), Choice::Own, ""), "by another one");
+    assert!(group.choose(me(), Choice::Shared, "numpy.core"));
+    assert_eq!(
+        (group.choice(), group.module()),
+        (Choice::Shared, "numpy.core".into())
+    );
+    assert!(!group.begin_probe(me()) && !group.choose(me(), Choice::Own, ""));
+    let main = board.group(b"").expect("room");
+    assert!(main.begin_probe(me()) && main.choose(me(), Choice::Own, ""));
+    let mut entries = board.groups();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let seen: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.name.as_str(), entry.choice))
+        .collect();
+    assert_eq!(seen, [("", Choice::Own), ("shop", Choice::Shared)]);
+}
+
+#[test]
+fn choices_are_forgotten_with_the_code_that_they_were_about() {
+    let segment = segment();
+    let board = segment.board();
+    let group = board.group(b"shop").expect("room");
+    let forget: [&dyn Fn(); 2] = [&|| segment.begin_generation(9), &|| {
+        board.raise_revision();
+    }];
+    for forget in forget {
+        assert!(group.begin_probe(me()) && group.choose(me(), Choice::Shared, "lxml"));
+        forget();
+        assert_eq!(
+            (group.choice(), group.module()),
+            (Choice::Undecided, String::new())
+        );
+        assert!(group.begin_probe(me()));
+        forget();
+        assert!(
+            !group.choose(me(), Choice::Own, ""),
+            "that was about the old code"
+        );
+        assert_eq!(group.choice(), Choice::Undecided);
+    }
+}
+
+#[test]
+fn what_its_prober_did_not_survive_is_shared() {
+    let board = segment().board();
+    let group = board.group(b"shop").expect("room");
+    assert!(group.begin_probe(gone(0)));
+    assert!(!group.begin_probe(me()));
+    assert_eq!(group.choice(), Choice::Shared);
+    assert_eq!(group.module(), "the process that tried it out died");
+    // One whose number another process has now.
+    let other = board.group(b"other").expect("room");
+    assert!(other.begin_probe(Owner {
+        ticks: me().ticks + 1,
+        ..me()
+    }));
+    assert!(!other.begin_probe(me()));
+    assert_eq!(other.choice(), Choice::Shared);
+}
+
+#[test]
+fn a_crowd_agrees_on_groups_and_on_who_tries_them() {
+    for round in 0..200 {
+        let board = segment().board();
+        let (start, probers) = (Barrier::new(4), AtomicUsize::new(0));
+        let names: Vec<String> = (0..20).map(|name| format!("{round}-{name}")).collect();
+        let numbers = |_| {
+            let find = |name: &String| {
+                let group = board.group(name.as_bytes()).expect("room");
+                probers.fetch_add(group.begin_probe(me()).into(), Relaxed);
+                group.number()
+            };
+            start.wait();
+            names.iter().map(find).collect::<Vec<_>>()
+        };
+        let found = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|at| scope.spawn(move || numbers(at))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("its end"))
+                .collect::<Vec<_>>()
+        });
+        assert!(found.iter().all(|numbers| numbers == &found[0]));
+        assert_eq!(found[0].iter().collect::<BTreeSet<_>>().len(), 20);
+        assert_eq!((probers.load(Relaxed), board.groups().len()), (20, 20));
+    }
+}
+
+#[test]
+fn a_full_table_has_no_room_for_more_groups() {
+    let board = segment().board();
+    for name in 0..64 {
+        assert!(board.group(format!("{name}").as_bytes()).is_some());
+    }
+    assert!(board.group(b"one more").is_none());
+    assert!(board.group(b"63").is_some());
+}
+
+#[test]
+fn places_are_given_out_once_while_children_come_and_go() {
+    let board = segment().board();
+    let start = Barrier::new(4);
+    let inside = AtomicUsize::new(0);
+    let live = |thread: u32| {
+        start.wait();
+        for turn in 0..5_000 {
+            // Nobody is alive here, so that places are also taken from each other.
+            let owner = Owner {
+                pid: 1_000_000_000 + thread,
+                ticks: 1,
+                generation: 0,
+            };
+            let Some(slot) = board.enter(owner, turn) else {
+                continue;
+            };
+            inside.fetch_add(1, Relaxed);
+            slot.set_state(ChildState::Ready);
+            board.mark(owner.pid, owner.ticks, RetireReason::Age);
+            let told = (slot.revision(), slot.retire());
+            assert!(
+                told == (Some(turn), Some(RetireReason::Age)) || slot.revision().is_none(),
+                "{told:?}"
+            );
+            board.free(owner.pid);
+            assert_eq!(slot.retire(), None);
+        }
+    };
+    thread::scope(|scope| (0..4).for_each(|thread| drop(scope.spawn(move || live(thread)))));
+    assert!(inside.into_inner() > 5_000);
+    assert_eq!(board.owners().count(), 0);
+}
+
+#[test]
+fn the_steward_is_there_as_long_as_it_says_so() {
+    let board = segment().board();
+    assert_eq!(board.steward(), None);
+    let now = clock::now();
+    board.beat(now);
+    assert_eq!(board.steward(), Some(now));
+    for lie in [
+        0,
+        1,
+        now.saturating_sub(SILENCE),
+        now + 2 * SILENCE,
+        u64::MAX,
+    ] {
+        board.beat(lie);
+        assert_eq!(board.steward(), None, "{lie}");
+    }
+}
+
+#[test]
+fn a_server_that_records_nothing_has_its_board() {
+    let geometry = Geometry::of_board(16);
+    assert!(!geometry.records() && Geometry::new(400, 16, 0, 16).records());
+    let cells = map::anonymous(geometry.words()).expect("memory");
+    let board = Segment::create(cells, geometry, 1)
+        .expect("enough of it")
+        .board();
+    let slot = board.enter(me(), board.revision()).expect("a place");
+    slot.set_state(ChildState::Ready);
+    assert_eq!(board.children().len(), 1);
+    // Room for as many as end while as many begin.
+    assert!(board.places() >= 32, "{}", board.places());
+    assert!(geometry.bytes() < 500_000, "{}", geometry.bytes());
+}
+
+#[test]
+fn to_look_at_all_children_takes_little() {
+    let board = segment().board();
+    for _ in 0..PLACES {
+        board.enter(me(), 1).expect("a place");
+    }
+    let begun = Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(board.children().len(), 1);
+    }
+    let each = begun.elapsed() / 1_000;
+    assert!(each < Duration::from_millis(1), "{each:?}");
+}
+
+/// Words that a scribbler might leave: anything, and what is nearly right.
+fn word() -> impl Strategy<Value = u64> {
+    let pid = std::process::id();
+    prop_oneof![
+        any::<u64>(),
+        0..16u64,
+        Just(u64::from(pid) << 32),
+        (0..16u64).prop_map(move |low| u64::from(pid) << 32 | low),
+        (0..4u64).prop_map(move |low| u64::from(pid) << 2 | low),
+        Just(u64::MAX),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_scribbled_board_does_no_harm(words in prop::collection::vec(word(), 1..48), salt: u64) {
+        let segment = segment();
+        let geometry = segment.geometry();
+        let board = segment.board();
+        let mut hash = salt | 1;
+        let tables = [
+            HEADER_WORDS..geometry.event(0),
+            geometry.child(0)..geometry.child(PLACES),
+        ];
+        for cell in tables.into_iter().flat_map(|table| segment.words(table.start, table.len())) {
+            hash = hash.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            cell.store(words[(hash >> 33) as usize % words.len()], Relaxed);
+        }
+        let children = board.children();
+        prop_assert!(children.len() <= PLACES);
+        for child in children {
+            board.mark(child.pid, child.ticks, RetireReason::Api);
+        }
+        prop_assert!(board.owners().count() <= PLACES);
+        prop_assert!(segment.owners_gone().len() <= PLACES);
+        let roll = board.roll();
+        prop_assert!(roll.cause.len() <= 320 && roll.problem.len() <= 624);
+        prop_assert!(board.take_requests().len() <= REQUESTS);
+        for group in board.groups() {
+            let printable = |text: &str| text == text::shown(text.as_bytes());
+            prop_assert!(printable(&group.name) && printable(&group.module));
+        }
+        let _ = (board.steward(), board.revision());
+        if let Some(group) = board.group(b"shop") {
+            let _ = (group.begin_probe(me()), group.choose(me(), Choice::Own, "x"));
+        }
+        // And it works again once those who may do so have cleaned up.
+        board.raise_revision();
+        for at in 0..PLACES {
+            let owner = segment.words(geometry.child(at), 1)[0].load(Relaxed);
+            board.free((owner >> 32) as u32);
+        }
+        let slot = board.enter(me(), 5);
+        prop_assert!(slot.is_some());
+        prop_assert_eq!(board.children().len(), 1);
+        board.set_roll(&Roll { revision: 5, ..Roll::default() });
+        prop_assert_eq!(board.roll().revision, 5);
+        if let Some(group) = board.group(b"shop") {
+            prop_assert_eq!(group.choice(), Choice::Undecided);
+            prop_assert!(group.begin_probe(me()));
+        }
+    }
+
+    #[test]
+    fn choices_keep_who_tries_them(pid in 1..u32::MAX, ticks: u64) {
+        let board = segment().board();
+        let group = board.group(b"x").expect("room");
+        let owner = Owner { pid, ticks, generation: 0 };
+        prop_assert!(group.begin_probe(owner));
+        let kept = Choice::Probing { pid, ticks: ticks % (1 << 30) };
+        prop_assert_eq!(group.choice(), kept);
+        prop_assert!(group.choose(owner, Choice::Own, ""));
+    }
+}
