@@ -525,6 +525,8 @@ pub struct StartConfig<'a> {
     pub write_bytecode: bool,
     /// Whether a free-threaded build runs without the GIL; of no effect for other builds.
     pub free_threading: FreeThreading,
+    /// What the main interpreter says that its application group is: the only group of the server, where that runs there.
+    pub main_group: Bytes<'a>,
     /// What becomes of Python when the process ends.
     pub at_exit: AtExit,
     /// How long that may take, seconds; then the process ends as it is.

@@ -131,6 +131,7 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
         segment: raw.segment,
         process: Process {
             python_eggs: optional(raw.python_eggs),
+            main_group: owned(raw.main_group),
             single_process: raw.single_process,
             prometheus_client: raw.prometheus_client,
             multithread: raw.multithread,

@@ -75,6 +75,7 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         optimize: python.optimize.try_into().unwrap_or(0),
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
+        main_group: Bytes::new(process.main_group()),
         free_threading: match interpreters::free_threading(python) {
             interpreters::FreeThreading::Off => FreeThreading::Off,
             interpreters::FreeThreading::On => FreeThreading::On,

@@ -46,6 +46,16 @@ impl Process {
         }
     }
 
+    /// The group that the main interpreter is there for: the only one of the server, where that runs in it.
+    pub(crate) fn main_group(&self) -> &[u8] {
+        let only = self.known.only_group.as_deref().unwrap_or_default();
+        let options = self.group_options(&String::from_utf8_lossy(only));
+        match options.interpreters.placement {
+            Placement::Sub => b"",
+            Placement::Auto | Placement::Main => only,
+        }
+    }
+
     /// What a child loads when it starts. Where children are replaced for new code, where URLs are to be asked for, and
     /// where interpreters have GILs of their own, that is all that is known; else what the configuration names.
     pub(crate) fn ahead(&self) -> Vec<&Script> {

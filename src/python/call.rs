@@ -23,7 +23,7 @@ use crate::script::{Application, NotLoaded, Wanted};
 use crate::telemetry;
 use crate::types::{self, ErrorsStream, State};
 use crate::visit::Entering;
-use crate::{events, gauges, thread_state};
+use crate::{events, gauges, refusal, thread_state};
 
 static CLOSING: AtomicBool = AtomicBool::new(false);
 static THREADS: AtomicU32 = AtomicU32::new(0);
@@ -75,6 +75,9 @@ enum Phase {
     Close = value(EXCEPTION_PHASE, "close"),
 }
 
+/// In how many interpreters at most a request looks for its application.
+const MOST_TRIES: u32 = 3;
+
 /// What Python left behind when it was left.
 enum Left {
     /// The application is done; the rest may be sent.
@@ -83,6 +86,8 @@ enum Left {
     Aborted,
     /// The application failed after the response had begun.
     Cut,
+    /// Nothing was sent: the script could not be loaded.
+    NotLoaded,
     /// Nothing was sent, and the application's group has gone to another interpreter meanwhile.
     Elsewhere,
     /// Nothing was sent.
@@ -112,7 +117,9 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         return fail(&state, Message::InterpreterUnavailable, &[&name]);
     };
     let running = Running(&state);
+    let mut tries = 0;
     let (left, application) = loop {
+        tries += 1;
         let application = site.choose(raw.replica);
         let busy = application.interpreter().enter();
         let left = thread_state::attach(application.interpreter(), |py| {
@@ -123,7 +130,9 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         });
         drop(busy);
         match left {
-            Left::Elsewhere => {}
+            Left::Elsewhere if tries < MOST_TRIES => {}
+            // Another replica has it.
+            Left::NotLoaded if tries < MOST_TRIES && raw.replica < 0 && site.is_served() => {}
             left => break (left, application),
         }
     };
@@ -184,7 +193,7 @@ fn send_rest(
 ) -> RunOutcome {
     match left {
         Left::Nothing(outcome) => return outcome,
-        Left::Elsewhere => return RunOutcome::Failed,
+        Left::NotLoaded | Left::Elsewhere => return RunOutcome::Failed,
         Left::Aborted => {}
         Left::Cut => host.cut_response(),
         Left::Done(last) => match output::finish(host, state, last) {
@@ -222,7 +231,7 @@ fn in_python(
     };
     let module = match application.module(py, &wanted, Some(request)) {
         Ok(module) => module,
-        Err(NotLoaded::Failed) => return Left::Nothing(RunOutcome::Failed),
+        Err(NotLoaded::Failed) => return Left::NotLoaded,
         Err(NotLoaded::Elsewhere) => return Left::Elsewhere,
         Err(NotLoaded::TimedOut) => return Left::Nothing(RunOutcome::LoadTimedOut),
     };
@@ -428,6 +437,9 @@ fn log_application_exception(
     let line = Message::ApplicationException.line(&[&exception.type_name(), &script, &context]);
     request.log_line(level_of(Message::ApplicationException), line.as_bytes());
     log_traceback(py, &exception, Some(request), Some(interpreter));
+    if let Some(refusal) = refusal::find(py, &exception, interpreter) {
+        refusal::report(&refusal, &script, &interpreter.describe(), Some(request));
+    }
     let events = events::Source {
         state,
         interpreter: Some(interpreter),

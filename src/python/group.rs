@@ -239,6 +239,11 @@ impl Group {
         }
     }
 
+    /// Whether it goes to the main interpreter where its applications cannot be loaded.
+    pub(crate) fn may_fall_back(&self) -> bool {
+        self.may_fall_back
+    }
+
     /// One of its applications cannot be loaded there, as `module` refuses. Whether the group has gone to the main
     /// interpreter for that.
     pub(crate) fn refused(&self, module: &str) -> bool {
@@ -266,9 +271,8 @@ impl Group {
 
     /// Whether one of its interpreters has loaded the script.
     pub(crate) fn is_served(&self, script: &[u8]) -> bool {
-        let sites = self.sites.load();
-        let instances = sites.get(script).map(|site| site.instances.load_full());
-        instances.is_some_and(|all| all.iter().any(|application| application.life().is_ready()))
+        let site = self.sites.load().get(script).copied();
+        site.is_some_and(Site::is_served)
     }
 
     /// It could not be found out whether its applications can be loaded into interpreters with GILs of their own.
@@ -300,30 +304,39 @@ impl Site {
             return instances[wanted % instances.len()];
         }
         let start = self.next.fetch_add(1, Relaxed);
-        let mut unready = false;
         let turns = (0..instances.len()).map(|step| (start + step) % instances.len());
-        let chosen = turns.min_by_key(|&at| {
-            let ready = instances[at].life().is_ready();
-            unready |= !ready;
-            (!ready, instances[at].interpreter().inside())
-        });
-        let chosen = instances[chosen.unwrap_or(0)];
-        if unready {
-            self.spread(chosen, &instances);
+        let (mut ready, mut chosen) = (0, (true, u32::MAX, 0));
+        for at in turns {
+            let is_ready = instances[at].life().is_ready();
+            ready += usize::from(is_ready);
+            let inside = instances[at].interpreter().inside();
+            if (!is_ready, inside) < (chosen.0, chosen.1) {
+                chosen = (!is_ready, inside, at);
+            }
         }
-        chosen
+        // The first request finds out whether the application can be loaded at all.
+        if ready != instances.len() && ready != 0 {
+            self.spread(&instances);
+        }
+        instances[chosen.2]
+    }
+
+    /// Whether an interpreter has the application loaded.
+    pub(crate) fn is_served(&self) -> bool {
+        let instances = self.instances.load();
+        instances
+            .iter()
+            .any(|application| application.life().is_ready())
     }
 
     /// Loads the replicas that are not, on a thread of its own, so that requests do not wait for them: those that were
     /// never asked for, and those that have failed, once it is time to try again.
     #[cold]
-    fn spread(&'static self, chosen: &'static Application, instances: &[&'static Application]) {
+    fn spread(&'static self, instances: &[&'static Application]) {
         let now = clock::now();
         let others = instances.iter().copied();
         let due: Vec<_> = others
-            .filter(|other| {
-                !std::ptr::eq(*other, chosen) && !other.life().is_ready() && other.is_due(now)
-            })
+            .filter(|other| !other.life().is_ready() && other.is_due(now))
             .collect();
         // As long as it is not known whether they can be loaded there at all, one is enough.
         if due.is_empty() || self.group.trying.load(Relaxed) || self.spread.swap(true, Relaxed) {
@@ -356,8 +369,6 @@ impl Site {
         if loaded.contains(&Err(NotLoaded::Elsewhere)) {
             return self.load();
         }
-        instances
-            .iter()
-            .any(|application| application.life().is_ready())
+        self.is_served()
     }
 }

@@ -226,24 +226,15 @@ pub(crate) fn make(
                 true => Err(String::from("Python did not say why")),
                 false => Ok(state),
             });
-            let state = match state {
-                Ok(state) => state,
-                Err(why) => {
-                    let line = Message::InterpreterSetUp.line(&[&identity.describe()]);
-                    let line = format!("{line}: {why}");
-                    host::log(errors::level_of(Message::InterpreterSetUp), &line);
-                    return None;
-                }
-            };
-            let made = in_new_interpreter(identity, options);
-            ffi::PyEval_SaveThread();
-            // A thread keeps one state on 3.10 and 3.11, and this one goes back to the main interpreter now; the new
-            // state stays as the one that an interpreter must have.
-            if cfg!(Py_3_12)
-                && let Some(interpreter) = made
-            {
-                thread_state::adopt(interpreter, state);
+            if let Err(why) = state {
+                let line = Message::InterpreterSetUp.line(&[&identity.describe()]);
+                let line = format!("{line}: {why}");
+                host::log(errors::level_of(Message::InterpreterSetUp), &line);
+                return None;
             }
+            let made = in_new_interpreter(identity, options);
+            // Its first state stays as nobody's: an interpreter must never be without one. [S-27]
+            ffi::PyEval_SaveThread();
             ffi::PyEval_RestoreThread(back);
             made
         }

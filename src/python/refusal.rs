@@ -10,6 +10,7 @@ use pyo3::ffi;
 use wsgi_core::outcome::Message;
 
 use crate::errors;
+use crate::interpreter::Interpreter;
 use crate::object::{Attached, Obj, PyResult};
 use crate::request::{RequestState, lock};
 use crate::types::State;
@@ -25,6 +26,16 @@ pub(crate) struct Refusal {
     pub(crate) kind: Kind,
 }
 
+impl Refusal {
+    /// The module, and its package where its name does not say that.
+    pub(crate) fn describe(&self) -> String {
+        match self.module.starts_with(&self.package) {
+            true => self.module.clone(),
+            false => format!("{} of {}", self.module, self.package),
+        }
+    }
+}
+
 /// What a package refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -32,6 +43,20 @@ pub(crate) enum Kind {
     Second,
     /// To be loaded into an interpreter with a GIL of its own.
     OwnGil,
+}
+
+/// Whether the exception is about such an import, in that interpreter. What goes wrong with finding out is nobody's
+/// concern.
+pub(crate) fn find<'i>(
+    py: &Attached<'i>,
+    exception: &Obj<'i>,
+    interpreter: &Interpreter,
+) -> Option<Refusal> {
+    let own_gil = interpreter.identity().replica.is_some();
+    of(py, exception, interpreter.module(py), own_gil).unwrap_or_else(|raised| {
+        py.clear(raised);
+        None
+    })
 }
 
 /// Whether the exception is about such an import, in the interpreter of `state`; `own_gil` says which kind that is.

@@ -23,7 +23,7 @@ use crate::interpreter::Interpreter;
 use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
-use crate::{thread_state, visit};
+use crate::{refusal, thread_state, visit};
 
 /// Longest time between two tries to load a replica, seconds.
 const MOST_PATIENT: u64 = 60;
@@ -397,7 +397,14 @@ impl Application {
         if !is_system_exit(&exception) {
             log_traceback(py, &exception, request, Some(self.interpreter));
         }
-        None
+        let refusal = refusal::find(py, &exception, self.interpreter)?;
+        let group = self.replicated().filter(|group| group.may_fall_back());
+        // A group that goes to another interpreter says so in its own words.
+        if group.is_none() {
+            let described = self.interpreter.describe();
+            refusal::report(&refusal, &self.script_text(), &described, request);
+        }
+        Some(refusal.describe())
     }
 }
 

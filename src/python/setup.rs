@@ -17,6 +17,8 @@ use crate::types::{self, State};
 pub struct Process {
     /// `PYTHON_EGG_CACHE`.
     pub python_eggs: Option<Vec<u8>>,
+    /// See [`wsgi_abi::StartConfig::main_group`].
+    pub main_group: Vec<u8>,
     /// See [`wsgi_abi::StartConfig::prometheus_client`].
     pub prometheus_client: bool,
     /// See [`wsgi_abi::StartConfig::single_process`].
@@ -80,7 +82,11 @@ pub(crate) fn interpreter(
     ])?;
     module.set_attr(c"version", &version)?;
     module.set_attr(c"process_group", &py.str("")?)?;
-    module.set_attr(c"application_group", &py.latin1(&identity.group)?)?;
+    let name = match identity.group.is_empty() {
+        true => &process.main_group,
+        false => &identity.group,
+    };
+    module.set_attr(c"application_group", &py.latin1(name)?)?;
     module.set_attr(
         c"maximum_processes",
         &py.int(process.maximum_processes.into())?,

@@ -4,8 +4,8 @@
 //! On CPython 3.10 and 3.11 a thread that owns states of two interpreters deadlocks in any nested
 //! `PyGILState_Ensure` of an extension, so there a thread keeps only the state of the interpreter that it used last.
 //!
-//! CPython 3.11 takes an interpreter without any state for a new one and ends the process, so there each interpreter has
-//! one that is nobody's ([`keep_one`]).
+//! An interpreter must never be without a state [S-27], so each sub-interpreter keeps the one that it was made with, which
+//! is nobody's; in the main one that is the state of the thread that started Python, and before 3.12 one more ([`keep_one`]).
 //!
 //! A thread that ends deletes its states, unless its child is ending, when Python is left as it is: threads come and go
 //! in a child (mod_http2's, an application's own, ours).
