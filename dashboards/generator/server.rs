@@ -60,7 +60,7 @@ const WORKERS: &[Panel] = &[
     },
     Panel {
         title: "Children started and ended",
-        description: "Within the interval of a point (an estimate: one child may show as 1.1). Killed: by a signal, without a proper end.",
+        description: "Within the interval of a point (an estimate: one child may show as 1.1). Killed: by a signal, without a proper end. Told to retire: replaced by a child with new code, or because of a limit.",
         width: 8,
         runbook: "WsgiChildrenKilled",
         targets: &[
@@ -71,6 +71,10 @@ const WORKERS: &[Panel] = &[
             target(
                 "ended ({{how}})",
                 "sum by (how) (increase(wsgi_children_exited_total{$S}[$R]))",
+            ),
+            target(
+                "told to retire ({{reason}})",
+                "sum by (reason) (increase(wsgi_children_recycles_total{$S}[$R]))",
             ),
         ],
         ..PANEL
