@@ -71,16 +71,18 @@ put_link() {
 # The Python to prefer: what $PYTHON says, else the distribution's.
 preferred_python() { echo "${PYTHON:-/usr/bin/python3}"; }
 
-# make_venv FOLDER PYTHON REQUIREMENTS: a virtual environment, made again only when one of these has changed.
+# make_venv FOLDER PYTHON REQUIREMENTS: a virtual environment, made again only when one of these has changed. What the
+# installation takes is bounded, for an index that is cut off can hang instead of failing.
 make_venv() {
     local venv=$1 python=$2 requirements=$3 stamp
     stamp=$("$python" -c 'import sys; print(sys.version, sys.base_prefix)'; cat -- "$requirements")
     if [ "$(cat -- "$venv/made-from" 2>/dev/null)" = "$stamp" ]; then return; fi
     say "making a virtual environment in $venv with $(basename -- "$requirements") (from the Python package index)"
     rm -rf -- "$venv"
-    "$python" -m venv "$venv"
+    "$python" -m venv "$venv" || return
     # Every pip builds what has no wheel by PEP 517; that of Python 3.11 only when told, and warns otherwise.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 -r "$requirements" >&2
+    timeout 600 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 -r "$requirements" >&2 ||
+        return
     chmod -R a+rX -- "$venv"
     printf '%s\n' "$stamp" >"$venv/made-from"
 }
