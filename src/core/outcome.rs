@@ -283,6 +283,15 @@ messages! {
     RefusesOwnGil = 1031 Error "package '{}' cannot be loaded into an interpreter with its own GIL, and WSGI script '{}' wants it in {} (module {}); set WSGIGILMode auto or shared for this group",
         cause: "WSGIGILMode own or WSGIInterpreters give the group interpreters with GILs of their own, and a compiled part of the package has not declared that it works there.",
         remedy: "Set WSGIGILMode auto, which finds such packages out by itself, or shared.";
+    ExitOverdue = 1032 Warning "Python has not ended within {} s: {}; this child ends as it is",
+        cause: "A shutdown callback, a thread, or a function registered with atexit goes on for too long, or somebody does not give the GIL back.",
+        remedy: "Let what the line names end in time; threads that may be stopped at any point are best made daemons.";
+    ThreadsHoldUp = 1033 Warning "threads of {} that are no daemons have not ended in {} s, and are not waited for any longer: {}",
+        cause: "Threads that an application has started go on when the child is to end.",
+        remedy: "End them in a function given to mod_wsgi.subscribe_shutdown, or make them daemons.";
+    NotFinalized = 1034 Warning "Python is not finalized: {}",
+        cause: "WSGIDestroyInterpreter or its like ask for it, and it would not be safe now.",
+        remedy: "Nothing: the process ends all the same, and the exit functions have run.";
 }
 
 #[cfg(test)]

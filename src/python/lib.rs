@@ -25,6 +25,7 @@ mod runtime;
 mod script;
 mod setup;
 mod sources;
+mod stop;
 mod telemetry;
 mod thread_state;
 mod types;
@@ -34,9 +35,10 @@ mod visit;
 mod tests;
 
 pub use call::run;
-pub use runtime::{Config, VERSION, load, replicas, start, stop};
+pub use runtime::{Config, VERSION, load, replicas, start};
 pub use setup::Process;
 pub use sources::changed_source;
+pub use stop::stop;
 
 #[cfg(Py_GIL_DISABLED)]
 compile_error!(

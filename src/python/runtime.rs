@@ -1,7 +1,4 @@
-//! Starting Python in this process, and ending its work.
-//!
-//! Python is started once, in the child, as its unprivileged user, and never finalized: other threads may be inside,
-//! and CPython would end them in a way that Rust frames do not survive (python-embedding.md, 2.1).
+//! Starting Python in this process: once, in the child, as its unprivileged user. How it ends is in `stop.rs`.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -15,11 +12,11 @@ use wsgi_core::outcome::Message;
 use wsgi_core::python_home::check_stdlib;
 use wsgi_telemetry::App;
 
-use crate::errors::{self, log_traceback};
+use crate::errors;
 use crate::interpreter::Identity;
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::{call, group, host, interpreter, telemetry, thread_state, types};
+use crate::{call, group, host, interpreter, stop, telemetry, thread_state, types};
 
 /// How Python is to be started.
 pub struct Config {
@@ -76,6 +73,11 @@ const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
 /// this process (httpd run with `-X` restarts in the process), it goes on as it is.
 pub fn start(config: Config) -> Result<(), String> {
     static STARTED: AtomicBool = AtomicBool::new(false);
+    stop::configure(stop::Plan {
+        at_exit: config.at_exit,
+        timeout: config.exit_timeout,
+        single_process: config.process.single_process,
+    });
     if STARTED.load(Ordering::Acquire) {
         call::open();
         return Ok(());
@@ -242,66 +244,6 @@ pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
             .to_string_lossy()
             .into_owned())
     }
-}
-
-/// Ends Python's work in this process:
-///
-/// 1. no request is let in any more;
-/// 2. in each interpreter, the main one last: `process_stopping`, the shutdown callbacks, `atexit`, and a flush of
-///    the standard streams;
-/// 3. Python is left as it is.
-///
-/// A signal may end a prefork child in the middle of a request, on the thread that is inside Python; nothing can be
-/// done for Python then.
-pub fn stop() {
-    call::close();
-    if call::is_inside() {
-        return;
-    }
-    let all = interpreter::all();
-    let applications = || {
-        all.iter()
-            .flat_map(|interpreter| interpreter.applications())
-    };
-    applications().for_each(|application| application.life().drain());
-    for &interpreter in &all {
-        thread_state::attach(interpreter, |py| {
-            // SAFETY: kept in the interpreter that the thread is attached to.
-            let stop = unsafe { interpreter.module(py).stop.get(py) };
-            let failures = match stop.call(py, []) {
-                Ok(failures) => failures,
-                Err(raised) => {
-                    let line = Message::StoppingEvent.line(&[&interpreter.describe()]);
-                    errors::log_raised(
-                        py,
-                        raised,
-                        None,
-                        Message::StoppingEvent,
-                        &line,
-                        Some(interpreter),
-                    );
-                    return;
-                }
-            };
-            for at in 0..failures.len().unwrap_or(0) {
-                let (failures, at) = (failures.as_ptr(), at as isize);
-                // SAFETY: `_stop` returns a list, and the index is in range.
-                let exception = unsafe { py.share(ffi::PyList_GetItem(failures, at)) };
-                let Ok(exception) = exception else { continue };
-                let exit = errors::is_system_exit(&exception);
-                let message = if exit {
-                    Message::AtexitSystemExit
-                } else {
-                    Message::AtexitException
-                };
-                host::log(errors::level_of(message), &message.line(&[]));
-                if !exit {
-                    log_traceback(py, &exception, None, Some(interpreter));
-                }
-            }
-        });
-    }
-    applications().for_each(|application| application.life().end());
 }
 
 /// Loads a script ahead of its first request, in all interpreters of its group; whether it is loaded in one at least. What

@@ -213,7 +213,11 @@ pub(super) static TABLE: HostTable = host_table::<Host>();
 
 impl wsgi_abi::Host for Host {
     fn log_server(level: c_int, line: &[u8]) {
-        lock(&SERVER_LOG).push((level, text(line)));
+        let line = text(line);
+        if std::env::var_os("WSGI_TEST_ECHO").is_some() {
+            eprintln!("[{level}] {line}");
+        }
+        lock(&SERVER_LOG).push((level, line));
     }
 
     /// Restricts what the groups whose name begins with "restricted" may do, gives "with-path" a search path, "own-3-" and

@@ -328,32 +328,68 @@ def _make_apache_module(options):
         setattr(module, name, value)
 
 
-def _stop():
-    """The end of the process: what Py_FinalizeEx would have run, without the finalization.
+def _waited_for():
+    """The threads that the end of the process waits for: all others that are no daemons."""
+    import threading
 
-    In its order: work that was given to pools is finished, other threads that are no daemons get some time to end,
-    then `atexit`.
+    own = (threading.main_thread(), threading.current_thread())
+    return [thread for thread in threading.enumerate() if not (thread.daemon or thread in own)]
+
+
+def _thread_names():
+    """What they are called."""
+    return [thread.name for thread in _waited_for()]
+
+
+def _end_threads(seconds):
+    """Lets pools finish the work that they were given, and other threads that are no daemons end; waits that long at most.
+
+    What `threading` does at the end of the main thread. The functions for that may wait for ever, so a daemon calls them.
     """
-    import atexit
-    import sys
     import threading
     import time
 
-    failures = _publish("process_stopping", {"shutdown_reason": ""})
-    functions = list(reversed(getattr(threading, "_threading_atexits", [])))
-    until = time.monotonic() + 10.0
-    for thread in threading.enumerate():
-        if not (thread.daemon or thread in (threading.main_thread(), threading.current_thread())):
-            functions.append(lambda thread=thread: thread.join(max(0.0, until - time.monotonic())))
-    functions.append(atexit._run_exitfuncs)
-    for function in functions:
-        try:
-            function()
-        except BaseException as exception:
-            failures.append(exception)
+    until = time.monotonic() + seconds
+    failures = []
+
+    def end_pools():
+        functions = getattr(threading, "_threading_atexits", [])
+        while functions:
+            try:
+                functions.pop()()
+            except BaseException as exception:
+                failures.append(exception)
+
+    threads = _waited_for()
+    pools = threading.Thread(target=end_pools, name="wsgi-end-pools", daemon=True)
+    try:
+        pools.start()
+        threads.append(pools)
+    except RuntimeError:
+        # No thread is to be had.
+        end_pools()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return failures
+
+
+def _run_exit_functions():
+    """`atexit`."""
+    import atexit
+
+    try:
+        atexit._run_exitfuncs()
+    except BaseException as exception:
+        return [exception]
+    return []
+
+
+def _flush():
+    """The standard streams."""
+    import sys
+
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except Exception:
             pass
-    return failures

@@ -45,8 +45,14 @@ pub(crate) struct State {
     pub(crate) format: Kept,
     /// Function `_publish`.
     pub(crate) publish: Kept,
-    /// Function `_stop`.
-    pub(crate) stop: Kept,
+    /// Function `_thread_names`.
+    pub(crate) thread_names: Kept,
+    /// Function `_end_threads`.
+    pub(crate) end_threads: Kept,
+    /// Function `_run_exit_functions`.
+    pub(crate) run_exit_functions: Kept,
+    /// Function `_flush`.
+    pub(crate) flush: Kept,
     /// Function `_gauges`.
     pub(crate) gauges: Kept,
     /// Function `_refusal`.
@@ -224,7 +230,10 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         new_stream: named(c"_stream")?,
         format: named(c"_format")?,
         publish: named(c"_publish")?,
-        stop: named(c"_stop")?,
+        thread_names: named(c"_thread_names")?,
+        end_threads: named(c"_end_threads")?,
+        run_exit_functions: named(c"_run_exit_functions")?,
+        flush: named(c"_flush")?,
         gauges: named(c"_gauges")?,
         refusal: named(c"_refusal")?,
         metrics: MetricTypes::new(py, module)?,
