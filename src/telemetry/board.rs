@@ -40,6 +40,21 @@ pub struct Board {
     segment: Segment,
 }
 
+/// What the board says at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct BoardSnapshot {
+    /// Number of the code that is wanted.
+    pub revision: u64,
+    /// Whether there is a steward.
+    pub steward: bool,
+    /// The children that have a place; whether they are alive is another question.
+    pub children: Vec<ChildEntry>,
+    /// How the last roll goes, or went.
+    pub roll: Roll,
+    /// The groups that have a place.
+    pub groups: Vec<GroupEntry>,
+}
+
 /// Why a child is to retire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -85,6 +100,11 @@ impl RetireReason {
         }
     }
 
+    /// Its value of the label `reason`.
+    pub const fn label(self) -> &'static str {
+        RECYCLE_REASON.values[self as usize]
+    }
+
     fn word(self) -> u64 {
         self as u64 + 1
     }
@@ -112,9 +132,26 @@ impl Segment {
 }
 
 impl Board {
+    /// What it says now.
+    pub fn snapshot(&self) -> BoardSnapshot {
+        BoardSnapshot {
+            revision: self.revision(),
+            steward: self.steward().is_some(),
+            children: self.entries().collect(),
+            roll: self.roll(),
+            groups: self.groups(),
+        }
+    }
+
     /// The first revision is 1.
     pub(crate) fn begin(&self) {
         self.cells()[REVISION].store(1, Relaxed);
+    }
+
+    /// Another configuration: all children are new, and what was said of the old ones is forgotten.
+    pub(crate) fn begin_generation(&self) {
+        self.forget_choices();
+        self.set_roll(&Roll::default());
     }
 
     /// Number of the code that is wanted. A child enters with what it reads here before it loads anything.

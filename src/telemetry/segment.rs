@@ -176,7 +176,7 @@ impl Segment {
         crate::faults::all_for_dead(self);
         self.set(header::GENERATION, generation);
         self.set(header::CONFIG_LOAD, clock::unix());
-        self.board().forget_choices();
+        self.board().begin_generation();
     }
 
     /// Sets a fact.

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::applications::{App, Application};
 use crate::arena::{Owner, PROCESS_BIT, Role, bit, gauge_cells, gauged, owner_of, state};
+use crate::board::{BoardSnapshot, ChildEntry, ChildState};
 use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
@@ -118,6 +119,10 @@ pub struct Snapshot {
     pub header: Numbers,
     /// Living children, by number.
     pub children: Vec<Child>,
+    /// What the board says of them, of their replacement and of application groups.
+    pub board: BoardSnapshot,
+    /// Whether anything is measured; where not, all numbers are zero.
+    pub records: bool,
     /// Running requests, oldest first.
     pub running: Vec<Running>,
     /// Requests of note, newest first.
@@ -195,6 +200,11 @@ impl Segment {
                 }
             }
         }
+        let board = self.board().snapshot();
+        if !geometry.records() {
+            let living = self.board().children().into_iter();
+            children = living.map(|child| unmeasured(&child)).collect();
+        }
         children.sort_unstable_by_key(|child| child.pid);
         running.sort_unstable_by_key(|running| running.since);
         let header_cells = (0..HEADER_CELLS).map(|at| self.get(header::CELLS + at).into());
@@ -207,6 +217,8 @@ impl Segment {
                 cells: header_cells.collect(),
             },
             children,
+            board,
+            records: geometry.records(),
             running,
             events: self.events(),
             scoreboard: self.scoreboard(),
@@ -456,6 +468,21 @@ fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64, known: u64) 
         resident: Some(known)
             .filter(|&bytes| bytes != 0)
             .or_else(|| resident(pid)),
+    }
+}
+
+/// A child of a server that measures nothing, so that it has no arena.
+fn unmeasured(child: &ChildEntry) -> Child {
+    Child {
+        pid: child.pid,
+        state: match child.state {
+            ChildState::Starting | ChildState::NotReady => Role::Starting,
+            ChildState::Ready => Role::Ready,
+            ChildState::Draining => Role::Draining,
+        },
+        generation: child.generation,
+        started: child.since,
+        resident: resident(child.pid),
     }
 }
 

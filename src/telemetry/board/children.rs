@@ -139,16 +139,21 @@ impl Board {
 
     /// The children that are there. A process whose number is another's now is none of them.
     pub fn children(&self) -> Vec<ChildEntry> {
-        let all = (0..self.places()).filter_map(|at| self.entry(at));
-        all.filter(|child| Owner::is_alive(child.pid, child.ticks))
+        self.entries()
+            .filter(|child| Owner::is_alive(child.pid, child.ticks))
             .collect()
+    }
+
+    /// All that have a place, the dead among them.
+    pub(super) fn entries(self) -> impl Iterator<Item = ChildEntry> {
+        (0..self.places()).filter_map(move |at| self.entry(at))
     }
 
     /// Tells a child that it is to retire; whether there is such a child and nobody had told it before. That is counted.
     pub fn mark(&self, pid: u32, ticks: u64, reason: RetireReason) -> bool {
         let is_it = |at: &usize| {
-            self.entry(*at)
-                .is_some_and(|child| child.pid == pid && child.ticks == ticks)
+            let child = self.entry(*at);
+            child.is_some_and(|child| (child.pid, child.ticks) == (pid, ticks))
         };
         let Some(at) = (0..self.places()).find(is_it) else {
             return false;
@@ -180,9 +185,7 @@ impl Board {
 
     /// Numbers and starts of all that have a place, the dead among them.
     pub(crate) fn owners(self) -> impl Iterator<Item = (u32, u64)> {
-        (0..self.places())
-            .filter_map(move |at| self.entry(at))
-            .map(|child| (child.pid, child.ticks))
+        self.entries().map(|child| (child.pid, child.ticks))
     }
 
     fn entry(&self, at: usize) -> Option<ChildEntry> {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::arena::{Arena, Owner, Role};
+use crate::board::{ChildState, Choice, RetireReason, Roll, RollPhase};
 use crate::catalogue::{
     ABORT_PHASE, ANSWERED, CODE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id, METHOD,
     REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, value,
@@ -198,6 +199,50 @@ impl Server {
         self.segment.note(&event, url.as_bytes());
     }
 
+    /// A roll that was set off by a changed file; the children have places on the board, and are of these states.
+    pub(crate) fn roll(&self, phase: RollPhase, done: u32, problem: &str, states: [ChildState; 5]) {
+        let board = self.segment.board();
+        let old = board.revision();
+        let new = board.raise_revision();
+        for (at, (child, state)) in self.children.iter().zip(states).enumerate() {
+            let owner = Owner {
+                pid: child.pid,
+                ticks: 1,
+                generation: 2,
+            };
+            let revision = if at < done as usize { new } else { old };
+            let slot = board.enter(owner, revision).expect("a place");
+            slot.set_state(state);
+        }
+        let ended = match phase {
+            RollPhase::Done | RollPhase::Stopped => self.unix - 90 * SECOND,
+            RollPhase::Idle | RollPhase::Trial | RollPhase::Rolling => 0,
+        };
+        board.set_roll(&Roll {
+            phase,
+            revision: new,
+            done,
+            of: 5,
+            began: self.unix - 93_200 * MILLISECOND,
+            ended,
+            cause: String::from("/srv/shop/views.py changed"),
+            problem: problem.to_owned(),
+        });
+    }
+
+    /// Child number `at` is to retire.
+    pub(crate) fn retire(&self, at: usize) {
+        let told = RetireReason::SourceChanged;
+        assert!(self.segment.board().mark(self.children[at].pid, 1, told));
+    }
+
+    /// A group was tried out.
+    pub(crate) fn chose(&self, group: &str, choice: Choice, module: &str) {
+        let group = self.segment.board().group(group.as_bytes()).expect("room");
+        let owner = Owner::of_this_process(2);
+        assert!(group.begin_probe(owner) && group.choose(owner, choice, module));
+    }
+
     pub(crate) fn status(&self) -> Status {
         let snapshot = self.segment.snapshot();
         Status::new(&snapshot, &self.segment.history())
@@ -275,5 +320,25 @@ pub(crate) fn trouble() -> Server {
         server.note(Notable::Rejected(full), 503, 1, "/shop/basket");
     }
     server.note(Notable::TimedOut(0), 504, 60_012, "/shop/report/yearly");
+    server
+}
+
+/// A server that takes up new code.
+pub(crate) fn rolling() -> Server {
+    let server = calm();
+    use ChildState::{Draining, NotReady, Ready, Starting};
+    let states = [Ready, Starting, Draining, Ready, NotReady];
+    server.roll(RollPhase::Rolling, 2, "", states);
+    server.retire(3);
+    server.chose("", Choice::Own, "");
+    server.chose("admin", Choice::Shared, "numpy._core");
+    server
+}
+
+/// A server whose new code was refused.
+pub(crate) fn stopped() -> Server {
+    let server = calm();
+    let problem = "the new code does not load: SyntaxError: invalid syntax (views.py, line 3)";
+    server.roll(RollPhase::Stopped, 0, problem, [ChildState::Ready; 5]);
     server
 }

@@ -60,8 +60,17 @@ const SLOW: f64 = 2.0;
 impl Health {
     pub(super) fn of(status: &Status) -> Self {
         let mut health = Self::default();
+        if !status.measured {
+            health.children(status);
+            health.roll(status);
+            let text = "Nothing is measured here: WSGIMetrics is off.";
+            health.add(Level::Ok, text.to_owned());
+            health.sort();
+            return health;
+        }
         health.workers(status);
         health.children(status);
+        health.roll(status);
         health.gil(status);
         health.applications(status);
         health.events(status);
@@ -69,10 +78,14 @@ impl Health {
         if health.findings.is_empty() {
             health.add(Level::Ok, all_is_well(status));
         }
+        health.sort();
         health
-            .findings
+    }
+
+    /// Most urgent first.
+    fn sort(&mut self) {
+        self.findings
             .sort_by_key(|finding| std::cmp::Reverse(finding.level));
-        health
     }
 
     /// Nothing but this.
@@ -145,6 +158,13 @@ impl Health {
             };
             self.add(Level::Trouble, text);
         }
+        if let failed @ 1.. = in_state("not_ready") {
+            let who = plural(failed as u64, "child", "children");
+            let text = format!(
+                "{who} could not load the application and left connections to others; see the error log."
+            );
+            self.add(Level::Notice, text);
+        }
         let former = status
             .children
             .iter()
@@ -156,6 +176,14 @@ impl Health {
                 "{who} of the configuration before the last restart still finish requests."
             );
             self.add(Level::Notice, text);
+        }
+    }
+
+    fn roll(&mut self, status: &Status) {
+        if let Some(roll) = &status.roll
+            && roll.phase == "stopped"
+        {
+            self.add(Level::Notice, roll.text.clone());
         }
     }
 

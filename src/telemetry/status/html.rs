@@ -37,6 +37,7 @@ pub fn render_html(status: &Status, refresh: Option<u32>) -> String {
     tables::applications(&mut page, status);
     tables::events(&mut page, status);
     tables::totals(&mut page, status);
+    tables::groups(&mut page, status);
     page.raw("<div class=\"columns\">");
     tables::children(&mut page, status);
     details(&mut page, status);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::arena::Role;
+use crate::board::{ChildEntry, ChildState, Choice};
 use crate::catalogue::{
     ABORT_PHASE, CODE, CONNECTION_STATE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id,
     Label, METHOD, OVERFLOW, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, WORKER_STATE, value,
@@ -14,8 +15,9 @@ use crate::snapshot::{ApplicationNumbers, Numbers, Snapshot};
 
 use super::health::Health;
 use super::model::{
-    Application, Child, Event, Point, Request, SegmentUse, Server, Status, Totals, Workers,
+    Application, Child, Event, Group, Point, Request, SegmentUse, Server, Status, Totals, Workers,
 };
+use super::roll;
 use super::tally::{self, Tally, of_class, window_of};
 use super::units::{seconds, whole};
 
@@ -73,6 +75,10 @@ impl Status {
             events: events(snapshot),
             children: children(snapshot),
             children_count: snapshot.children.len(),
+            code_revision: snapshot.board.revision,
+            roll: roll::of(snapshot),
+            groups: groups(snapshot),
+            measured: snapshot.records,
             totals: totals(snapshot, &all, uptime),
             server: server(snapshot, uptime),
             segment: SegmentUse {
@@ -323,13 +329,17 @@ fn children(snapshot: &Snapshot) -> Vec<Child> {
     for running in &snapshot.running {
         *in_flight.entry(running.pid).or_default() += 1;
     }
+    let board = snapshot.board.children.iter();
+    let board: BTreeMap<u32, &ChildEntry> = board.map(|entry| (entry.pid, entry)).collect();
+    let said = |child: &crate::Child| {
+        let entry = board.get(&child.pid);
+        entry.filter(|entry| entry.generation == child.generation)
+    };
     let child = |child: &crate::Child| Child {
         pid: child.pid,
-        state: match child.state {
-            Role::Starting => "starting",
-            Role::Draining => "draining",
-            Role::Ready | Role::Thread => "ready",
-        },
+        state: state(child.state, said(child).map(|entry| entry.state)),
+        retiring: said(child).and_then(|entry| Some(entry.retire?.label())),
+        revision: said(child).map(|entry| entry.revision),
         age_seconds: seconds(snapshot.unix.saturating_sub(child.started)),
         resident_bytes: child.resident,
         generation: child.generation,
@@ -337,6 +347,36 @@ fn children(snapshot: &Snapshot) -> Vec<Child> {
     };
     let first = snapshot.children.iter().take(Status::MOST_ROWS);
     first.map(child).collect()
+}
+
+/// What a child is, from what it counts and what it says on the board.
+fn state(role: Role, said: Option<ChildState>) -> &'static str {
+    match (role, said) {
+        (Role::Draining, _) | (_, Some(ChildState::Draining)) => "draining",
+        (_, Some(ChildState::NotReady)) => "not_ready",
+        (_, Some(ChildState::Starting)) | (Role::Starting, None) => "starting",
+        (_, Some(ChildState::Ready)) | (Role::Ready | Role::Thread, None) => "ready",
+    }
+}
+
+fn groups(snapshot: &Snapshot) -> Vec<Group> {
+    let groups = snapshot.board.groups.iter().filter_map(|group| {
+        let gil = match group.choice {
+            Choice::Undecided => return None,
+            Choice::Probing { .. } => "probing",
+            Choice::Own => "own",
+            Choice::Shared => "shared",
+        };
+        let (name, because_of) = (group.name.clone(), group.module.clone());
+        Some(Group {
+            name,
+            gil,
+            because_of,
+        })
+    });
+    let mut groups: Vec<Group> = groups.collect();
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    groups
 }
 
 fn totals(snapshot: &Snapshot, all: &Tally, uptime: f64) -> Totals {

@@ -31,6 +31,14 @@ pub struct Status {
     pub children: Vec<Child>,
     /// How many there are.
     pub children_count: usize,
+    /// Number of the code that children are to serve.
+    pub code_revision: u64,
+    /// The last rolling replacement of the children; `null` where there was none.
+    pub roll: Option<Roll>,
+    /// How application groups have their GIL, those of which it is known.
+    pub groups: Vec<Group>,
+    /// Whether anything is measured; where `WSGIMetrics` is off, all numbers but those of children are zero.
+    pub measured: bool,
     /// Since the server was started.
     pub totals: Totals,
     /// What runs here.
@@ -207,8 +215,12 @@ pub struct Event {
 pub struct Child {
     /// Its number.
     pub pid: u32,
-    /// `starting`, `ready` or `draining`.
+    /// `starting`, `ready`, `not_ready` (its code could not be loaded, and it leaves connections to others) or `draining`.
     pub state: &'static str,
+    /// Why it is to be replaced, as in the label `reason` of `wsgi_children_recycles_total`; `null` where it is not.
+    pub retiring: Option<&'static str>,
+    /// Number of the code that it serves; unknown where it has not said so.
+    pub revision: Option<u64>,
     /// How long it has been there.
     pub age_seconds: f64,
     /// Resident memory; pages that children share count for each of them.
@@ -217,6 +229,40 @@ pub struct Child {
     pub generation: u64,
     /// Requests that it runs.
     pub in_flight: usize,
+}
+
+/// A rolling replacement of the children by ones with new code.
+#[derive(Clone, Debug, Serialize)]
+pub struct Roll {
+    /// `trial`, `rolling`, `done` or `stopped`.
+    pub phase: &'static str,
+    /// Number of the code that it brings.
+    pub revision: u64,
+    /// Children that were replaced.
+    pub done: u32,
+    /// Children that were to be.
+    pub of: u32,
+    /// When it began.
+    pub began_timestamp_seconds: f64,
+    /// When it was done or stopped.
+    pub ended_timestamp_seconds: Option<f64>,
+    /// What set it off.
+    pub cause: String,
+    /// Why it stopped; empty otherwise.
+    pub problem: String,
+    /// All of this as a sentence.
+    pub text: String,
+}
+
+/// An application group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// Its name; empty for the main interpreter.
+    pub name: String,
+    /// `own`, `shared`, or `probing` while a child tries it out.
+    pub gil: &'static str,
+    /// The module that forced this, or another reason; empty where there is none.
+    pub because_of: String,
 }
 
 /// Sums since the server was started, over children that have ended, too.

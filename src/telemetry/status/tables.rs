@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::details::listed;
 use super::html::moment;
 use super::markup::{Column, Markup, Row};
-use super::model::{Application, Child, Event, Request, Status, Window};
+use super::model::{Application, Child, Event, Group, Request, Status, Window};
 use super::spark;
 use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
@@ -299,20 +299,25 @@ const CHILDREN: &[Column] = &[
     Column::numbers("Running"),
     Column::numbers("Memory"),
     Column::numbers("Age"),
+    Column::numbers("Code"),
     Column::numbers("Configuration"),
 ];
 
 pub(super) fn children(page: &mut Markup, status: &Status) {
     page.raw("<section><h2>Children</h2>");
+    if let Some(roll) = &status.roll {
+        page.element("p", &roll.text);
+    }
     let current = status.server.config_generation;
     let row = |child: &Child| {
         let former = child.generation != current;
-        Row::new(child.state != "ready")
+        Row::new(child.state != "ready" || child.retiring.is_some())
             .cell(child.pid)
-            .cell(child.state)
+            .cell(child_state(child))
             .cell(count(child.in_flight as u64))
             .cell(child.resident_bytes.map_or_else(|| "–".to_owned(), bytes))
             .cell(duration(child.age_seconds))
+            .cell(revision(child))
             .cell(if former {
                 format!("{} (former)", child.generation)
             } else {
@@ -335,4 +340,51 @@ pub(super) fn children(page: &mut Markup, status: &Status) {
         status.children.iter().take(ROWS).map(row),
     );
     page.raw("</section>");
+}
+
+/// What a child is, and why it will be replaced.
+pub(super) fn child_state(child: &Child) -> String {
+    let state = child.state.replace('_', " ");
+    match child.retiring.map(|reason| reason.replace('_', " ")) {
+        None => state,
+        Some(reason) if child.state == "ready" => format!("retiring: {reason}"),
+        Some(reason) => format!("{state}: {reason}"),
+    }
+}
+
+/// The code that a child serves, by number.
+pub(super) fn revision(child: &Child) -> String {
+    let known = child.revision.map(|revision| revision.to_string());
+    known.unwrap_or_else(|| "–".to_owned())
+}
+
+const GROUPS: &[Column] = &[
+    Column::words("Application group"),
+    Column::words("GIL"),
+    Column::words("Because of"),
+];
+
+pub(super) fn groups(page: &mut Markup, status: &Status) {
+    if status.groups.is_empty() {
+        return;
+    }
+    page.raw("<section><h2>Application groups</h2>");
+    let row = |group: &Group| {
+        Row::default()
+            .cell(interpreter(&group.name))
+            .cell(gil(group))
+            .cell(&group.because_of)
+    };
+    let caption = "Whether each has interpreters with a GIL of their own, as a child found out when it loaded the code.";
+    page.table(caption, GROUPS, status.groups.iter().map(row));
+    page.raw("</section>");
+}
+
+/// How a group has its GIL, in words.
+pub(super) fn gil(group: &Group) -> &'static str {
+    match group.gil {
+        "own" => "its own",
+        "shared" => "shared with the process",
+        _ => "being tried out",
+    }
 }

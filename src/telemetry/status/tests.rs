@@ -6,13 +6,16 @@ use proptest::prelude::*;
 
 use super::fixture::{self, Server};
 use super::*;
+use crate::board::{ChildState, RollPhase};
 use crate::{Phase, Snapshot};
 
-fn all() -> [(&'static str, Server); 3] {
+fn all() -> [(&'static str, Server); 5] {
     [
         ("fresh", fixture::fresh()),
         ("calm", fixture::calm()),
         ("trouble", fixture::trouble()),
+        ("rolling", fixture::rolling()),
+        ("stopped", fixture::stopped()),
     ]
 }
 
@@ -218,6 +221,137 @@ fn text_fits_the_terminal() {
         let plain = render_text(&status, style(80));
         assert!(coloured.contains("\x1b[") && !plain.contains('\x1b'));
     }
+}
+
+#[test]
+fn a_roll_is_told_child_by_child() {
+    let status = fixture::rolling().status();
+    let roll = status.roll.as_ref().expect("one");
+    let told = "Replacing children: 2 of 5 done, because /srv/shop/views.py changed.";
+    assert_eq!((roll.phase, &*roll.text), ("rolling", told));
+    assert_eq!(
+        (roll.ended_timestamp_seconds, status.code_revision),
+        (None, 2)
+    );
+    let children: Vec<_> = status
+        .children
+        .iter()
+        .map(|child| (child.state, child.retiring, child.revision))
+        .collect();
+    assert_eq!(
+        children,
+        [
+            ("ready", None, Some(2)),
+            ("starting", None, Some(2)),
+            ("draining", None, Some(1)),
+            ("ready", Some("source_changed"), Some(1)),
+            ("not_ready", None, Some(1)),
+        ]
+    );
+    // Nothing that is as it should be comes first; that a child cannot load does.
+    let first = &status.health.findings[0];
+    assert_eq!(first.level, Level::Notice);
+    assert!(
+        first.text.starts_with("1 child could not load"),
+        "{first:?}"
+    );
+    let page = render_html(&status, None);
+    let text = render_text(&status, style(100));
+    for page in [&page, &text] {
+        assert!(page.contains(told), "{page}");
+        assert!(page.contains("retiring: source changed") && page.contains("not ready"));
+        assert!(page.contains("numpy._core") && page.contains("shared with the process"));
+    }
+    let groups: Vec<_> = status
+        .groups
+        .iter()
+        .map(|group| (&*group.name, group.gil, &*group.because_of))
+        .collect();
+    assert_eq!(
+        groups,
+        [("", "own", ""), ("admin", "shared", "numpy._core")]
+    );
+    let json: serde_json::Value = serde_json::from_str(&render_json(&status)).expect("JSON");
+    assert_eq!(json["roll"]["of"], 5);
+    assert_eq!(json["children"][3]["retiring"], "source_changed");
+    assert_eq!(json["groups"][1]["because_of"], "numpy._core");
+}
+
+#[test]
+fn new_code_that_was_refused_is_said_first() {
+    let server = fixture::stopped();
+    let status = server.status();
+    let first = &status.health.findings[0];
+    assert_eq!(
+        (status.health.level, first.level),
+        (Level::Notice, Level::Notice)
+    );
+    let text = &first.text;
+    assert!(
+        text.starts_with("Replacing children was stopped 1 min 30 s ago, at "),
+        "{text}"
+    );
+    assert!(
+        text.ends_with(
+            " UTC: the new code does not load: SyntaxError: invalid syntax (views.py, line 3). \
+             The old code goes on. It was tried because /srv/shop/views.py changed."
+        ),
+        "{text}"
+    );
+    // Where some were replaced before, it is said how many; and it is over once the next one begins or all is new.
+    server.roll(RollPhase::Stopped, 2, "", [ChildState::Ready; 5]);
+    let text = server.status().roll.expect("one").text;
+    assert!(
+        text.contains("the reason is in the error log. 2 of 5 children were replaced"),
+        "{text}"
+    );
+    server.roll(RollPhase::Trial, 0, "", [ChildState::Ready; 5]);
+    let status = server.status();
+    assert_eq!(status.health.level, Level::Ok, "{:?}", status.health);
+    assert!(
+        status
+            .roll
+            .expect("one")
+            .text
+            .starts_with("Trying the new code")
+    );
+    server.roll(RollPhase::Done, 5, "", [ChildState::Ready; 5]);
+    let text = server.status().roll.expect("one").text;
+    let told = "Replaced 5 children in 3.2 s, 1 min 30 s ago, because /srv/shop/views.py changed.";
+    assert_eq!(text, told);
+    server.segment.begin_generation(3);
+    assert!(
+        server.status().roll.is_none(),
+        "other children, another story"
+    );
+}
+
+#[test]
+fn a_server_that_measures_nothing_shows_its_children() {
+    let geometry = crate::Geometry::of_board(4);
+    let cells = crate::map::anonymous(geometry.words()).expect("memory");
+    let segment = crate::Segment::create(cells, geometry, 1).expect("a segment");
+    let board = segment.board();
+    let said = |segment: &crate::Segment| {
+        let status = Status::new(&segment.snapshot(), &segment.history());
+        (status.health.level, render_text(&status, style(80)))
+    };
+    assert_eq!(said(&segment).0, Level::Trouble, "no child");
+    let slot = board
+        .enter(crate::Owner::of_this_process(0), 1)
+        .expect("a place");
+    slot.set_state(ChildState::Ready);
+    let (level, text) = said(&segment);
+    assert_eq!(level, Level::Ok, "{text}");
+    assert!(
+        text.starts_with("OK       Nothing is measured here: WSGIMetrics is off."),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("{}  ready", std::process::id())),
+        "{text}"
+    );
+    assert!(!text.contains("workers"), "{text}");
 }
 
 #[test]

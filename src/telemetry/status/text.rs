@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use super::details::listed;
 use super::health::Level;
-use super::model::{Application, Child, Event, Request, Status, Window};
-use super::tables::{happened, interpreter, phases, states};
+use super::model::{Application, Child, Event, Group, Request, Status, Window};
+use super::tables::{child_state, gil, happened, interpreter, phases, revision, states};
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
 };
@@ -32,11 +32,14 @@ pub fn render_text(status: &Status, style: TextStyle) -> String {
         page.finding(finding.level, &finding.text);
     }
     page.out.push('\n');
-    page.wrapped("", &figures(status), "");
-    running(&mut page, status, style.rows);
-    applications(&mut page, status);
-    events(&mut page, status, style.rows);
+    if status.measured {
+        page.wrapped("", &figures(status), "");
+        running(&mut page, status, style.rows);
+        applications(&mut page, status);
+        events(&mut page, status, style.rows);
+    }
     children(&mut page, status, style.rows);
+    groups(&mut page, status);
     server(&mut page, status);
     page.out
 }
@@ -333,30 +336,53 @@ fn children(page: &mut Page, status: &Status, rows: usize) {
         count(totals.children_ended),
         count(totals.children_killed)
     ));
+    if let Some(roll) = &status.roll {
+        page.wrapped("", &roll.text, "");
+    }
     if status.children.is_empty() {
         return;
     }
     let columns = [
         Column("CHILD", Set::Right),
-        Column("STATE", Set::Left),
+        Column("STATE", Set::Flexible),
         Column("RUN", Set::Right),
         Column("MEMORY", Set::Right),
         Column("AGE", Set::Right),
+        Column("CODE", Set::Right),
         Column("CONFIGURATION", Set::Right),
     ];
     let row = |child: &Child| {
         vec![
             child.pid.to_string(),
-            child.state.to_owned(),
+            child_state(child),
             count(child.in_flight as u64),
             child.resident_bytes.map_or_else(|| "–".to_owned(), bytes),
             duration(child.age_seconds),
+            revision(child),
             child.generation.to_string(),
         ]
     };
     let shown: Vec<_> = status.children.iter().take(rows).map(row).collect();
     page.table(&columns, &shown);
     more(page, status.children_count, rows);
+}
+
+fn groups(page: &mut Page, status: &Status) {
+    if status.groups.is_empty() {
+        return;
+    }
+    page.title("Application groups");
+    let columns = [
+        Column("GROUP", Set::Flexible),
+        Column("GIL", Set::Left),
+        Column("BECAUSE OF", Set::Flexible),
+    ];
+    let row = |group: &Group| {
+        let name = interpreter(&group.name).to_owned();
+        vec![name, gil(group).to_owned(), group.because_of.clone()]
+    };
+    let rows: Vec<_> = status.groups.iter().map(row).collect();
+    page.table(&columns, &rows);
 }
 
 fn server(page: &mut Page, status: &Status) {
