@@ -16,6 +16,7 @@
 //! | `WSGI_TEST_MODULE` | the module under test; engines are expected beside it | `target/release/mod_wsgi_rs.so` |
 //! | `WSGI_TEST_PYTHON` | a prefix or virtual environment, becomes `WSGIPythonHome` | none: the module's own default |
 //! | `WSGI_TEST_VENV` | virtual environment with `tests/requirements.txt` installed | `target/test-venv` |
+//! | `WSGI_TEST_PACKAGES` | virtual environment with `tests/requirements-packages.txt` installed | none: those tests are left out |
 //! | `WSGI_TEST_HTTPD` | the httpd program | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
@@ -51,5 +52,5 @@ pub use process::{Pid, children_of, graceful, hang_up, is_alive, kill, maps, rss
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, Server};
 pub use site::{long, ours};
-pub use stage::{apps, module, venv, workspace};
+pub use stage::{apps, module, packages, venv, workspace};
 pub use wait::{eventually, eventually_within};

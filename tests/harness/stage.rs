@@ -46,6 +46,19 @@ pub fn venv() -> &'static Path {
     })
 }
 
+/// The virtual environment with numpy and the like, where there are wheels of all of them for this Python.
+pub fn packages() -> Option<PathBuf> {
+    static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let packages = PACKAGES.get_or_init(|| {
+        let path = env::var_os("WSGI_TEST_PACKAGES").filter(|value| !value.is_empty());
+        if path.is_none() {
+            eprintln!("WSGI_TEST_PACKAGES is not set: the tests with compiled packages are left out");
+        }
+        path.map(|path| readable(Path::new(&path), "packages"))
+    });
+    packages.clone()
+}
+
 /// The interpreter to run everything with, when the environment names one.
 pub(crate) fn python_home() -> Option<&'static Path> {
     static HOME: OnceLock<Option<PathBuf>> = OnceLock::new();

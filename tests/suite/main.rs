@@ -20,6 +20,8 @@ mod groups;
 mod imports;
 /// wsgi.input in every form.
 mod input;
+/// Which interpreter runs an application, and its GIL.
+mod interpreters;
 /// Children that are killed, restarted and stopped.
 mod lifecycle;
 /// wsgi.errors and the standard streams.
