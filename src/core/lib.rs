@@ -40,6 +40,7 @@ pub mod reload;
 pub mod request;
 // Checks of a response, and the count of its body.
 pub mod response;
+pub mod rolling;
 // Subnets, as `WSGITrustedProxies` names them.
 pub mod subnet;
 // What is measured, and where it is told.

@@ -69,6 +69,8 @@ static WRAPPED: OnceLock<Vec<(usize, Accept)>> = OnceLock::new();
 static REFUSES: AtomicBool = AtomicBool::new(false);
 /// Whether the MPM has been told so.
 static REFUSED: AtomicBool = AtomicBool::new(false);
+/// The pool of the child.
+static CHILD_POOL: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(std::ptr::null_mut());
 /// The thread that waits for connections under prefork.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 
@@ -87,7 +89,22 @@ pub(crate) unsafe fn child_begins(pool: *mut sys::apr_pool_t) {
     // SAFETY: by contract; the code stays mapped. [S-1]
     unsafe {
         Pool::from_raw(pool).cleanup(std::ptr::null_mut(), last);
+        CHILD_POOL.store(pool, Relaxed);
         MAIN_THREAD.store(libc::pthread_self(), Relaxed);
+    }
+}
+
+/// Ends this child in order, from inside of `child_init`; with status 0.
+pub fn end_child() -> ! {
+    REFUSED.store(true, Release);
+    // SAFETY: the MPM would do the same; only the main thread is there, which calls the hooks, and never returns to them.
+    // The last clean-up ends the process; where there is no pool, that is left out.
+    unsafe {
+        let pool = CHILD_POOL.load(Relaxed);
+        if !pool.is_null() {
+            sys::apr_pool_destroy(pool);
+        }
+        libc::exit(0)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{fs, io};
 
 use crate::guard::guard_or;
 use crate::pool::Pool;
-use crate::{log, mpm, sys};
+use crate::{log, module, mpm, sys};
 
 /// What the helper does: works until the descriptor, which it is given, can be read.
 pub type Body = fn(OwnedFd);
@@ -223,6 +223,11 @@ fn prepare(
         }
         if libc::getppid() != parent {
             return Err(String::from("httpd has ended meanwhile"));
+        }
+        // Lines without a server go by the level for those.
+        let main = log::main_server();
+        if !main.is_null() {
+            sys::ap_default_loglevel = sys::wsgi_shim_server_log_level(main, module::index());
         }
         // Logs are among what is closed; lines go to standard error from here on, which is the log of the main server.
         log::forget_main();

@@ -18,6 +18,7 @@ pub mod request;
 pub mod retained;
 pub mod scoreboard;
 pub mod stream;
+pub mod task;
 mod text;
 
 pub use httpd_sys as sys;

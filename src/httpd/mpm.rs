@@ -1,8 +1,9 @@
 //! Facts about the server that do not change while it runs.
 
 use std::ffi::c_int;
+use std::time::Duration;
 
-use crate::{c_bytes, sys};
+use crate::{c_bytes, log, sys};
 
 /// An answer of `ap_mpm_query`; `None` where the MPM does not know.
 pub fn query(code: u32) -> Option<c_int> {
@@ -41,6 +42,13 @@ pub const VERSION: [u32; 3] = [
     sys::AP_SERVER_MINORVERSION_NUMBER,
     sys::AP_SERVER_PATCHLEVEL_NUMBER,
 ];
+
+/// How long an idle connection of the main server is kept (`KeepAliveTimeout`).
+pub fn keep_alive_timeout() -> Duration {
+    // SAFETY: null, or the main server of the configuration in force.
+    let timeout = unsafe { log::main_server().as_ref() }.map_or(0, |main| main.keep_alive_timeout);
+    Duration::from_micros(u64::try_from(timeout).unwrap_or(0))
+}
 
 /// Whether httpd runs as one process (`-X`).
 pub fn single_process() -> bool {

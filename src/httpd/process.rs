@@ -44,6 +44,23 @@ pub fn cpu_time() -> [u64; 2] {
     [nanoseconds(usage.ru_utime), nanoseconds(usage.ru_stime)]
 }
 
+/// Whether a signal waits that asks this process to end. For threads that have all of them blocked.
+pub fn is_asked_to_end() -> bool {
+    let ends = [
+        libc::SIGTERM,
+        libc::SIGHUP,
+        sys::AP_SIG_GRACEFUL as libc::c_int,
+    ];
+    // SAFETY: a set of signals, which the call fills.
+    unsafe {
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        libc::sigpending(&mut pending) == 0
+            && ends
+                .iter()
+                .any(|&signal| libc::sigismember(&pending, signal) == 1)
+    }
+}
+
 /// Now, as `Date` has it.
 pub fn http_date() -> String {
     /// `APR_RFC822_DATE_LEN`

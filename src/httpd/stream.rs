@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use crate::request::Request;
-use crate::{c_bytes, sys};
+use crate::{c_bytes, connections, sys};
 
 /// Largest part of a file in one bucket. Bytes.
 const FILE_BUCKET: u64 = 1 << 30;
@@ -181,6 +181,12 @@ impl<'r> Stream<'r> {
             // A late read of the body must not send "100 Continue" into the response.
             sys::wsgi_shim_end_expecting_100(rec);
         }
+    }
+
+    /// Has the response say that the connection ends with it. Before the response begins.
+    pub fn end_connection(&mut self) {
+        // SAFETY: this thread owns the request.
+        unsafe { connections::end_connection(self.rec()) }
     }
 
     /// Sets the type of the contents, which may add output filters.

@@ -6,14 +6,12 @@ use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
 use wsgi_core::interpreters;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::mpm;
+use wsgi_telemetry::board::ChildState;
 
-use crate::applications::app_of_script;
 use crate::engine::{self, Found, path_bytes};
-use crate::environ;
 use crate::host::Exchanges;
-use crate::placement::Script;
 use crate::process::{Process, current, log_message};
-use crate::segment;
+use crate::{environ, housekeeping, place, readiness, segment};
 
 /// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
 const EXIT_TIMEOUT: u32 = 20;
@@ -31,21 +29,27 @@ pub(crate) fn engine() -> Option<Engine<Exchanges>> {
 /// everything else.
 pub(crate) fn start() {
     environ::note_pid();
+    place::enter();
     let Some(process) = current() else { return };
+    match start_engine(&process) {
+        Some(engine) => readiness::wait(&process, engine),
+        None => place::say(ChildState::Ready),
+    }
+    housekeeping::start(&process);
+}
+
+/// Opens the engine and starts Python. Why it does not run is in the log.
+pub(crate) fn start_engine(process: &Process) -> Option<Engine<Exchanges>> {
     if process.python.restrict_embedded {
-        return;
+        return None;
     }
     if rustix::process::geteuid().is_root() {
         log_message(Message::RunsAsRoot, &[]);
-        return;
+        return None;
     }
-    let started = engine::open(&process).and_then(|found| start_python(&process, &found));
-    let Some(engine) = started else { return };
-    let engine = *ENGINE.get_or_init(|| engine);
-    for Script { group, script } in process.ahead() {
-        // What went wrong is in the log, and the first request tries again.
-        let _loaded = engine.load(group, script, app_of_script(script).number());
-    }
+    let found = engine::open(process)?;
+    let engine = start_python(process, &found)?;
+    Some(*ENGINE.get_or_init(|| engine))
 }
 
 /// Lets Python finish.

@@ -25,8 +25,21 @@ pub struct Server {
     pub(crate) patterns: Vec<Option<Arc<Regex>>>,
     /// The application of each alias, once the segment is there.
     pub(crate) apps: OnceLock<Vec<App>>,
-    /// The application group of every request by an alias, where there is just one in all servers.
-    pub(crate) only_group: OnceLock<Vec<u8>>,
+    /// The application group of each alias, where it is known ahead and is to be the same for all requests.
+    pub(crate) groups: OnceLock<Vec<Option<Vec<u8>>>>,
+}
+
+impl Server {
+    /// The application group that a request by an alias runs in, whatever port its client names; `None` where the name is
+    /// made for each request.
+    pub(crate) fn group_of_alias(&self, number: usize, place: &PlaceConfig) -> Option<&[u8]> {
+        let group = self.groups.get()?.get(number)?.as_deref()?;
+        let alias = self.config.aliases.get(number)?;
+        // A section may give its requests another group.
+        let is_decided =
+            alias.options.application_group.is_some() || place.application_group.is_none();
+        is_decided.then_some(group)
+    }
 }
 
 /// What was noticed while the configuration is read.

@@ -16,7 +16,8 @@ use wsgi_httpd::sys;
 use wsgi_telemetry::App;
 
 use crate::child::engine;
-use crate::config::{self, Server};
+use crate::client::Client;
+use crate::config;
 use crate::environ::{self, RequestVariables, Routing};
 use crate::host::Exchange;
 use crate::process::level_of;
@@ -55,7 +56,8 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     };
     let timeline = Timeline::begin(request, app, settings.slow_requests);
     let alias = alias.map(|(_, alias)| &alias.options);
-    match serve(request, server, &settings, alias, handler_script, &timeline) {
+    let known_group = number.and_then(|number| server.group_of_alias(number, place));
+    match serve(request, known_group, &settings, alias, handler_script, &timeline) {
         Ok(()) => {
             timeline.answered(request.status());
             Answer::Ok
@@ -70,7 +72,7 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
 /// Answers the request; the error is the status that httpd is to answer with.
 fn serve(
     request: Request<'_>,
-    server: &Server,
+    known_group: Option<&[u8]>,
     settings: &Settings<'_>,
     alias: Option<&ScriptOptions>,
     handler_script: Option<&HandlerScript>,
@@ -167,11 +169,9 @@ fn serve(
     };
     let environ = environ::build(request, settings, &routing);
     let has_body = may_have_body(request, transfer_encoding, content_length);
-    let exchange = Exchange::new(request, settings, has_body, timeline);
+    let exchange = Exchange::Client(Client::new(request, settings, has_body, timeline));
     let mut run = RunRequest::new(script);
-    // The only group of the server is known by one name, whatever port a client may give.
-    let only = server.only_group.get().filter(|_| alias.is_some());
-    run.group = Bytes::new(only.map_or(&application_group, Vec::as_slice));
+    run.group = Bytes::new(known_group.unwrap_or(&application_group));
     if handler_script.is_none() {
         run.script_mtime = request.file_mtime().unwrap_or(-1);
     }
@@ -190,7 +190,11 @@ fn serve(
     run.times = timeline.times();
     run.app = timeline.app().number();
     timeline.dequeued(&application_group);
-    answer(engine.run(run, &exchange), &exchange, timeline)
+    let outcome = engine.run(run, &exchange);
+    match &exchange {
+        Exchange::Client(client) => answer(outcome, client, timeline),
+        Exchange::Warmup(_) => Err(sys::HTTP_INTERNAL_SERVER_ERROR as c_int),
+    }
 }
 
 /// The checks of a script that stands for itself (features, 2.3).
@@ -231,28 +235,24 @@ fn may_have_body(
 }
 
 /// What httpd is told, for each way a request may end.
-fn answer(
-    outcome: RunOutcome,
-    exchange: &Exchange<'_>,
-    timeline: &Timeline<'_>,
-) -> Result<(), c_int> {
-    if exchange.read_error() == Some(StreamError::Answered) {
+fn answer(outcome: RunOutcome, client: &Client<'_>, timeline: &Timeline<'_>) -> Result<(), c_int> {
+    if client.read_error() == Some(StreamError::Answered) {
         return Err(sys::AP_FILTER_ERROR);
     }
     match outcome {
-        RunOutcome::Responded => match exchange.overridden() {
+        RunOutcome::Responded => match client.overridden() {
             Some(status) => Err(status.into()),
             None => Ok(()),
         },
-        RunOutcome::Failed if exchange.cut_if_begun() => Ok(()),
-        RunOutcome::Failed => Err(match exchange.read_error() {
+        RunOutcome::Failed if client.cut_if_begun() => Ok(()),
+        RunOutcome::Failed => Err(match client.read_error() {
             Some(StreamError::TooLarge) => sys::HTTP_REQUEST_ENTITY_TOO_LARGE as c_int,
             _ => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
         }),
         RunOutcome::CallableMissing => Err(sys::HTTP_NOT_FOUND as c_int),
         RunOutcome::TimedOut => {
             timeline.time_out(Stage::Application);
-            exchange.send_empty(504, b"504 Gateway Timeout");
+            client.send_empty(504, b"504 Gateway Timeout");
             Ok(())
         }
         RunOutcome::LoadTimedOut => {

@@ -1,6 +1,5 @@
-//! What the engine needs from httpd during a request, over the stream of the request.
+//! What the engine needs from httpd: of the configuration, and during a request.
 
-use std::cell::RefCell;
 use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 
@@ -8,16 +7,14 @@ use wsgi_abi::{
     Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
     ResponseHead, Slice, WriteEnd, host_table,
 };
-use wsgi_core::config::Settings;
 use wsgi_core::interpreters as config;
 use wsgi_core::outcome::Message;
-use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::request::Request;
-use wsgi_httpd::stream::{Stream, StreamError, Then};
+use wsgi_httpd::log::Level;
 
-use crate::process::{current, log_message};
-use crate::segment;
-use crate::timeline::{Abort, Stage, Timeline};
+use crate::client::Client;
+use crate::process::{current, log_line, log_message};
+use crate::warmup::Unread;
+use crate::{gil, segment};
 
 /// The table, for the engine.
 pub(crate) static TABLE: HostTable = host_table::<Exchange<'static>>();
@@ -29,94 +26,17 @@ impl Hosts for Exchanges {
     type Host<'r> = Exchange<'r>;
 }
 
-/// A request while the engine runs it. Lives in the frame of the handler.
-pub(crate) struct Exchange<'r> {
-    request: Request<'r>,
-    sendfile: bool,
-    /// Whether `ErrorDocument` takes the place of the application's own error pages.
-    error_override: bool,
-    timeline: &'r Timeline<'r>,
-    /// Borrowed for the time of one call; calls do not overlap.
-    state: RefCell<State<'r>>,
-}
-
-struct State<'r> {
-    stream: Stream<'r>,
-    /// The application's status where its page is replaced.
-    overridden: Option<u16>,
-    /// Why the body could not be read.
-    read_error: Option<StreamError>,
-}
-
-impl State<'_> {
-    /// Whether a filter has answered in place of the application, which has lost its client by that.
-    fn is_answered(&self) -> bool {
-        self.read_error == Some(StreamError::Answered)
-    }
-}
-
-impl<'r> Exchange<'r> {
-    pub(crate) fn new(
-        request: Request<'r>,
-        settings: &Settings<'_>,
-        has_body: bool,
-        timeline: &'r Timeline<'r>,
-    ) -> Self {
-        Self {
-            request,
-            timeline,
-            sendfile: settings.enable_sendfile,
-            error_override: settings.error_override,
-            state: RefCell::new(State {
-                stream: Stream::new(request, has_body),
-                overridden: None,
-                read_error: None,
-            }),
-        }
-    }
-
-    /// The status with which httpd is to make its own page.
-    pub(crate) fn overridden(&self) -> Option<u16> {
-        self.state.borrow().overridden
-    }
-
-    /// Why the body could not be read.
-    pub(crate) fn read_error(&self) -> Option<StreamError> {
-        self.state.borrow().read_error.clone()
-    }
-
-    /// Ends a response that has begun; whether it had.
-    pub(crate) fn cut_if_begun(&self) -> bool {
-        let stream = &mut self.state.borrow_mut().stream;
-        let begun = stream.is_begun();
-        if begun {
-            stream.cut();
-        }
-        begun
-    }
-
-    /// A call has failed, which is counted.
-    fn failed(&self, error: &StreamError, abort: Abort, stage: Stage) {
-        match error {
-            StreamError::Aborted => self.timeline.abort(abort),
-            StreamError::TimedOut => self.timeline.time_out(stage),
-            StreamError::Answered | StreamError::TooLarge | StreamError::Other(_) => {}
-        }
-    }
-
-    /// Sends a response without a body.
-    pub(crate) fn send_empty(&self, status: u16, line: &[u8]) {
-        let stream = &mut self.state.borrow_mut().stream;
-        stream.set_status(status, line);
-        stream.set_content_length(0);
-        // The client may be gone, which is no news to anybody.
-        let _ = stream.write(std::iter::empty(), Then::End);
-    }
+/// Who asked for what the engine runs. Lives in the frame of who calls the engine.
+pub(crate) enum Exchange<'r> {
+    /// A client, by a request.
+    Client(Client<'r>),
+    /// Nobody: a URL of `WSGIWarmup` is asked for.
+    Warmup(Unread),
 }
 
 impl Host for Exchange<'_> {
     fn log_server(level: c_int, line: &[u8]) {
-        log::server(Level(level), line);
+        log_line(Level(level), line);
     }
 
     fn group_options(group: &[u8]) -> GroupOptions {
@@ -158,137 +78,64 @@ impl Host for Exchange<'_> {
         }
     }
 
-    fn gil_choice(_group: &[u8]) -> GilChoice {
-        GilChoice::Try
+    fn gil_choice(group: &[u8]) -> GilChoice {
+        gil::choice(group)
     }
 
-    fn gil_chosen(_group: &[u8], _choice: GilChoice, _module: &[u8]) {}
+    fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+        gil::chosen(group, choice, module);
+    }
 
     fn arenas(now: u64) -> Arenas {
         segment::arenas(now)
     }
 
     fn log(&self, level: c_int, line: &[u8]) {
-        self.request.log(Level(level), line);
+        match self {
+            Exchange::Client(client) => client.log(level, line),
+            Exchange::Warmup(_) => log_line(Level(level), line),
+        }
     }
 
     fn read_body(&self, into: &mut [u8]) -> HostResult {
-        let state = &mut *self.state.borrow_mut();
-        let moving = self.timeline.reading();
-        let read = state.stream.read(into);
-        moving.end(*read.as_ref().unwrap_or(&0) as u64);
-        if let Err(error) = &read {
-            self.failed(error, Abort::Read, Stage::Read);
-            state.read_error = Some(error.clone());
+        match self {
+            Exchange::Client(client) => client.read_body(into),
+            Exchange::Warmup(_) => HostResult::done(0),
         }
-        result(read)
     }
 
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
-        let state = &mut *self.state.borrow_mut();
-        if state.is_answered() {
-            return HostResult::aborted();
+        match self {
+            Exchange::Client(client) => client.start_response(head),
+            Exchange::Warmup(unread) => unread.start_response(head),
         }
-        let stream = &mut state.stream;
-        if self.error_override && (400..600).contains(&head.status) {
-            state.overridden = Some(head.status);
-        } else {
-            stream.set_status(head.status, head.status_line.get_or_empty());
-            if let Ok(length) = u64::try_from(head.content_length) {
-                stream.set_content_length(length);
-            }
-        }
-        for header in head.headers.get_or_empty() {
-            let (name, value) = (header.name.get_or_empty(), header.value.get_or_empty());
-            if name.eq_ignore_ascii_case(b"www-authenticate") {
-                stream.add_header(name, value, true);
-            } else if state.overridden.is_some() {
-                // The rest belongs to the page that is replaced.
-            } else if name.eq_ignore_ascii_case(b"content-type") {
-                stream.set_content_type(value);
-            } else {
-                stream.add_header(name, value, false);
-            }
-        }
-        HostResult::done(0)
     }
 
     fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
-        let state = &mut *self.state.borrow_mut();
-        if state.overridden.is_some() {
-            return HostResult::done(0);
+        match self {
+            Exchange::Client(client) => client.write(chunks, end),
+            Exchange::Warmup(unread) => unread.write(chunks),
         }
-        if state.is_answered() {
-            return HostResult::aborted();
-        }
-        state.stream.refuse_ranges();
-        let then = match end {
-            WriteEnd::More => Then::More,
-            WriteEnd::Flush => Then::Flush,
-            WriteEnd::End => Then::End,
-        };
-        let moving = self.timeline.writing();
-        let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
-        let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
-        let written = state.stream.write(chunks, then);
-        moving.end(bytes as u64);
-        if let Err(error) = &written {
-            self.failed(error, Abort::Write, Stage::Write);
-        }
-        sent(written)
     }
 
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
-        let state = &mut *self.state.borrow_mut();
-        if state.overridden.is_some() {
-            return HostResult::done(0);
+        match self {
+            Exchange::Client(client) => client.send_file(file, offset, length),
+            Exchange::Warmup(_) => HostResult::done(0),
         }
-        if state.is_answered() {
-            return HostResult::aborted();
-        }
-        if self.request.method() != b"GET" {
-            state.stream.refuse_ranges();
-        }
-        let moving = self.timeline.writing();
-        let result = state.stream.send_file(file, offset, length, self.sendfile);
-        moving.end(length);
-        if let Err(error) = &result {
-            self.failed(error, Abort::Write, Stage::Write);
-        }
-        sent(result)
     }
 
     fn cut_response(&self) {
-        let state = &mut *self.state.borrow_mut();
-        if state.overridden.is_none() && !state.is_answered() {
-            state.stream.cut();
+        match self {
+            Exchange::Client(client) => client.cut_response(),
+            Exchange::Warmup(unread) => unread.cut_response(),
         }
     }
 
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
-        self.request.ssl_variable(name)
-    }
-}
-
-/// A client that takes nothing any more has gone, whether it said so or not.
-fn sent(outcome: Result<(), StreamError>) -> HostResult {
-    match outcome {
-        Err(StreamError::TimedOut) => HostResult::aborted(),
-        outcome => result(outcome.map(|()| 0)),
-    }
-}
-
-fn result(outcome: Result<usize, StreamError>) -> HostResult {
-    match outcome {
-        Ok(count) => HostResult::done(count),
-        Err(StreamError::Aborted) => HostResult::aborted(),
-        Err(StreamError::Answered) => {
-            HostResult::failed("a filter of httpd has answered the request")
+        match self {
+            Exchange::Client(client) => client.ssl_variable(name),
+            Exchange::Warmup(_) => None,
         }
-        Err(StreamError::TooLarge) => {
-            HostResult::failed("the body is longer than LimitRequestBody allows")
-        }
-        Err(StreamError::TimedOut) => HostResult::failed("The timeout specified has expired"),
-        Err(StreamError::Other(reason)) => HostResult::failed(&reason),
     }
 }

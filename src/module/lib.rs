@@ -6,19 +6,27 @@
 mod answer;
 mod applications;
 mod child;
+mod client;
 mod config;
 mod engine;
 mod environ;
+mod gil;
 mod handler;
 mod host;
+mod housekeeping;
 mod listen;
 mod metrics;
 mod parent;
+mod place;
 mod placement;
 mod process;
+mod readiness;
 mod segment;
+mod steward;
 mod timeline;
 mod translate;
+mod trial;
+mod warmup;
 
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
@@ -29,6 +37,7 @@ use wsgi_httpd::command::{self, Command, Next};
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
+use wsgi_telemetry::board::ChildState;
 
 /// The module. When each function is called stands at [`Module`].
 pub struct Wsgi;
@@ -63,7 +72,7 @@ unsafe impl Module for Wsgi {
                 .cloned()
                 .collect(),
             apps: OnceLock::new(),
-            only_group: OnceLock::new(),
+            groups: OnceLock::new(),
         }
     }
 
@@ -96,6 +105,7 @@ unsafe impl Module for Wsgi {
     fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr {
         process::prepare(servers);
         parent::prepare(servers);
+        steward::prepare();
         BANNER
     }
 
@@ -105,6 +115,7 @@ unsafe impl Module for Wsgi {
 
     fn child_started(pid: u32) {
         parent::child_started(pid);
+        steward::server_runs();
     }
 
     fn child_ended(pid: u32) {
@@ -127,6 +138,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn child_exit() {
+        place::say(ChildState::Draining);
         segment::child_drains();
         child::stop();
         segment::child_ends();

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wsgi_core::outcome::Message;
 use wsgi_core::telemetry::MetricsListen;
-use wsgi_httpd::retained::Retained;
 use wsgi_httpd::helper::Helper;
+use wsgi_httpd::retained::Retained;
 use wsgi_httpd::{mpm, process, scoreboard};
 
 use crate::answer;

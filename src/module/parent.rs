@@ -1,4 +1,5 @@
-//! What the parent does for metrics: it makes the segment, once for as long as httpd runs, and counts its children.
+//! What the parent does for the segment: it makes it, once for as long as httpd runs, with metrics or with the board
+//! alone, and counts its children.
 //!
 //! The parent may be root, and every child can write to the segment: nothing that is read from there decides about
 //! anything here. Address and size of the segment are kept in memory of the parent's own.
@@ -21,7 +22,8 @@ use wsgi_telemetry::{Ended, Fact, Geometry, Owner, Sampler, Scoreboard, Segment,
 
 use crate::applications::Plan;
 use crate::config::Server;
-use crate::{listen, segment};
+use crate::segment::{self, InForce};
+use crate::{listen, steward};
 
 /// Name of the segment's file in `DefaultRuntimeDir`.
 const FILE: &str = "mod_wsgi_rs.segment";
@@ -46,35 +48,33 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         return;
     };
     let config = &main.config.telemetry;
-    if config.metrics == Some(false) {
-        segment::set_current(None);
-        listen::prepare(None);
-        return;
-    }
+    let measures = config.metrics != Some(false);
     let retained = Retained::get();
     let plan = Plan::new(servers);
     let limits = Limits::of_mpm();
     let series = config.series.unwrap_or(TelemetryConfig::SERIES);
-    let known = known(retained);
-    let segment = match known.map_or_else(|| make(retained, &limits, plan.len(), series), Ok) {
+    let wanted = if measures {
+        Geometry::new(limits.workers, limits.children, plan.len(), series)
+    } else {
+        Geometry::of_board(limits.children_limit)
+    };
+    // One that is there for the board alone has no room for metrics.
+    let known = known(retained).filter(|known| !measures || known.geometry().records());
+    let segment = match known.map_or_else(|| make(retained, wanted), Ok) {
         Ok(segment) => segment,
         Err(error) => {
-            let line = format!("mod_wsgi_rs: nothing is measured: the segment: {error}");
+            let what = if measures {
+                "nothing is measured"
+            } else {
+                "children cannot be replaced"
+            };
+            let line = format!("mod_wsgi_rs: {what}: the segment: {error}");
             log::server(Level::ERROR, line.as_bytes());
-            segment::set_current(None);
+            segment::set_in_force(None);
             listen::prepare(None);
             return;
         }
     };
-    let room = segment.geometry().series;
-    if room != series {
-        let line = format!(
-            "WSGIMetricsSeries {series}: it stays {room} until httpd is stopped and started"
-        );
-        log::server(Level::WARNING, line.as_bytes());
-    }
-    let wanted = Geometry::new(limits.workers, limits.children, plan.len(), series);
-    warn_of_less_room(segment, wanted);
     // Those that ended while httpd ran without the module.
     for pid in segment.owners_gone() {
         child_ended(pid);
@@ -82,11 +82,25 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     let generation = retained.number(kept::GENERATION);
     retained.set_number(kept::GENERATION, generation + 1);
     segment.begin_generation(generation);
-    limits.note(segment);
-    note_facts(segment);
-    plan.register(segment, Owner::of_this_process(generation));
-    segment::set_current(Some((segment, generation)));
-    listen::prepare(config.listen.as_ref());
+    if measures {
+        let room = segment.geometry().series;
+        if room != series {
+            let line = format!(
+                "WSGIMetricsSeries {series}: it stays {room} until httpd is stopped and started"
+            );
+            log::server(Level::WARNING, line.as_bytes());
+        }
+        warn_of_less_room(segment, wanted);
+        limits.note(segment);
+        note_facts(segment);
+        plan.register(segment, Owner::of_this_process(generation));
+    }
+    segment::set_in_force(Some(InForce {
+        segment,
+        generation,
+        measures,
+    }));
+    listen::prepare(config.listen.as_ref().filter(|_| measures));
 }
 
 /// The configuration wants more than the segment was made for, so that what finds no place is counted together.
@@ -118,17 +132,17 @@ fn known(retained: Retained) -> Option<Segment> {
     Segment::known(cells, geometry).ok()
 }
 
-fn make(
-    retained: Retained,
-    limits: &Limits,
-    applications: usize,
-    series: usize,
-) -> io::Result<Segment> {
-    if retained.cells().is_some() {
+fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
+    let before = known(retained);
+    if retained.cells().is_some() && before.is_none() {
         let line = "mod_wsgi_rs: another release of the module was loaded: its counters start anew";
         log::server(Level::WARNING, line.as_bytes());
     }
-    let geometry = Geometry::new(limits.workers, limits.children, applications, series);
+    let content = if geometry.records() {
+        "the metrics are"
+    } else {
+        "the board is"
+    };
     let size = format!(
         "{} KiB, {} arenas, {} applications",
         geometry.bytes() / 1024,
@@ -139,7 +153,7 @@ fn make(
     let made = match SegmentFile::make(&geometry, parent) {
         Ok((file, segment)) => {
             let path = file.path.display();
-            let line = format!("mod_wsgi_rs: the metrics are in '{path}': {size}");
+            let line = format!("mod_wsgi_rs: {content} in '{path}': {size}");
             log::server(Level::INFO, line.as_bytes());
             let earlier = own_file().replace(file);
             drop(earlier);
@@ -147,7 +161,7 @@ fn make(
         }
         Err(why) => {
             let line = format!(
-                "mod_wsgi_rs: the metrics are in memory that wsgictl cannot look at ({why}): {size}"
+                "mod_wsgi_rs: {content} in memory that wsgictl cannot look at ({why}): {size}"
             );
             log::server(Level::INFO, line.as_bytes());
             let cells = map::anonymous(geometry.words())?;
@@ -323,6 +337,7 @@ pub(crate) fn child_ended(pid: u32) {
     let Some(segment) = known(Retained::get()) else {
         return;
     };
+    segment.board().free(pid);
     let was_counted = counted().remove(&pid);
     let how = match segment.free_arenas_of(pid) {
         Some(Ended::Clean) => Some("clean"),
@@ -339,6 +354,7 @@ pub(crate) fn child_ended(pid: u32) {
 /// About every ten seconds.
 pub(crate) fn monitor() {
     static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
+    steward::revive();
     let Some(segment) = segment::current() else {
         return;
     };

@@ -47,8 +47,14 @@ pub(crate) struct Known {
     pub(crate) lost_warmups: Vec<String>,
 }
 
+/// The group of each alias of a server, where it is known.
+pub(crate) type Groups = Vec<Option<Vec<u8>>>;
+
 impl Known {
-    pub(crate) fn new(servers: &[(&Server, ServerName<'_>)]) -> Self {
+    /// Works it out, with the groups of the aliases of each server.
+    pub(crate) fn new<'s>(
+        servers: &[(&'s Server, ServerName<'_>)],
+    ) -> (Self, Vec<(&'s Server, Groups)>) {
         let imports = preloads(servers.iter().map(|(server, _)| &server.config));
         let mut known = Known {
             imports: imports.iter().map(of_import).collect(),
@@ -59,12 +65,15 @@ impl Known {
             .map(|import| Some(of_import(import).group))
             .collect();
         groups.extend(config::groups_of_places());
-        let mut seen: Vec<&Server> = Vec::new();
+        let mut of_servers: Vec<(&Server, Groups)> = Vec::new();
         for &(server, name) in servers {
-            if seen.iter().any(|known| std::ptr::eq(*known, server)) {
+            if of_servers
+                .iter()
+                .any(|(known, _)| std::ptr::eq(*known, server))
+            {
                 continue;
             }
-            seen.push(server);
+            let mut of_aliases = Groups::new();
             for alias in &server.config.aliases {
                 let place = PlaceConfig::default();
                 let settings = Settings::resolve(&place, &server.config);
@@ -80,8 +89,10 @@ impl Known {
                         known.aliased.push(script);
                     }
                 }
-                groups.push(group);
+                of_aliases.push(group);
             }
+            groups.extend(of_aliases.iter().cloned());
+            of_servers.push((server, of_aliases));
             for url in &server.config.warmups {
                 match warmup(url, server, name) {
                     Some(warmup) => known.warmups.push(warmup),
@@ -90,7 +101,7 @@ impl Known {
             }
         }
         known.only_group = only_group(groups);
-        known
+        (known, of_servers)
     }
 }
 

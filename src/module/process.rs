@@ -17,6 +17,7 @@ use wsgi_httpd::{mpm, sys};
 
 use crate::config::{Server, used_directives};
 use crate::placement::{Known, Script};
+use crate::trial;
 
 /// What all children have in common.
 pub(crate) struct Process {
@@ -44,6 +45,13 @@ impl Process {
             Placement::Sub => group.is_empty(),
             Placement::Auto => group.is_empty() || self.known.only_group.as_deref() == Some(group),
         }
+    }
+
+    /// Whether a group that is known ahead is the same for all requests by its alias, as it is the only one or loaded ahead;
+    /// else the port in the request may be part of its name, as in mod_wsgi.
+    fn is_one_for_all(&self, group: &[u8]) -> bool {
+        self.known.only_group.as_deref() == Some(group)
+            || self.ahead().iter().any(|script| script.group == group)
     }
 
     /// The group that the main interpreter is there for: the only one of the server, where that runs in it.
@@ -110,7 +118,13 @@ pub(crate) fn level_of(message: Message) -> Level {
 
 /// Logs a message to the server's log.
 pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
-    log::server(level_of(message), message.line(values).as_bytes());
+    log_line(level_of(message), message.line(values).as_bytes());
+}
+
+/// Logs a line to the server's log, as what may be said of code that is tried.
+pub(crate) fn log_line(level: Level, line: &[u8]) {
+    trial::note(level, line);
+    log::server(level, line);
 }
 
 /// Panics say where they come from in the error log instead of on the terminal.
@@ -138,11 +152,12 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         mpm::query(sys::AP_MPMQ_MAX_DAEMONS).or_else(|| mpm::query(sys::AP_MPMQ_MAX_DAEMON_USED));
     let threads = mpm::query(sys::AP_MPMQ_MAX_THREADS);
     let name = String::from_utf8_lossy(mpm::name());
+    let (known, of_servers) = Known::new(servers);
     let process = Process {
         python: main.config.python.clone(),
         interpreter_options: main.config.interpreter_options.clone(),
         prometheus_client: main.config.telemetry.prometheus_client,
-        known: Known::new(servers),
+        known,
         reload: main.config.reload.clone(),
         plan: MpmPlan::new(
             Mpm::from_name(&name),
@@ -151,11 +166,11 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
             cores(),
         ),
     };
-    if let Some(only) = &process.known.only_group {
-        for (server, _) in servers {
-            // Read for the first time after this configuration was read, so nothing is there yet.
-            server.only_group.get_or_init(|| only.clone());
-        }
+    for (server, groups) in of_servers {
+        // Read for the first time after this configuration was read, so nothing is there yet.
+        let groups = groups.into_iter();
+        let groups = groups.map(|group| group.filter(|group| process.is_one_for_all(group)));
+        server.groups.get_or_init(|| groups.collect());
     }
     warn_of_interpreters(&process);
     log::server(

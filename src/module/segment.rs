@@ -1,4 +1,4 @@
-//! The segment of metrics, as a child sees it: what is in force, stamps, arenas, CPU time.
+//! The segment, as a child sees it: what is in force, the board, stamps, arenas, CPU time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -6,23 +6,47 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use wsgi_abi::{Arenas, SegmentView, Slice};
 use wsgi_httpd::{mpm, process};
 use wsgi_telemetry::catalogue::Id;
-use wsgi_telemetry::{Arena, Recorder, Role, Segment, clock, writer};
+use wsgi_telemetry::{Arena, Owner, Recorder, Role, Segment, clock, writer};
 
-/// The segment of the configuration in force, and the number of that configuration. Set by the parent.
-static CURRENT: RwLock<Option<(Segment, u64)>> = RwLock::new(None);
+/// The segment of the configuration in force.
+#[derive(Clone, Copy)]
+pub(crate) struct InForce {
+    pub(crate) segment: Segment,
+    /// Number of that configuration.
+    pub(crate) generation: u64,
+    /// Whether anything is measured; where not, there is only the board.
+    pub(crate) measures: bool,
+}
+
+impl InForce {
+    /// Whether there is a newer configuration.
+    pub(crate) fn is_over(&self) -> bool {
+        self.segment.generation() != self.generation
+    }
+
+    /// This process, as its owner of places.
+    pub(crate) fn me(&self) -> Owner {
+        Owner::of_this_process(self.generation)
+    }
+}
+
+/// Set by the parent.
+static IN_FORCE: RwLock<Option<InForce>> = RwLock::new(None);
 
 /// The segment; `None` where nothing is measured.
 pub(crate) fn current() -> Option<Segment> {
-    in_force().map(|(segment, _)| segment)
+    let in_force = in_force().filter(|in_force| in_force.measures)?;
+    Some(in_force.segment)
 }
 
-fn in_force() -> Option<(Segment, u64)> {
-    *CURRENT.read().unwrap_or_else(PoisonError::into_inner)
+/// The segment, also where nothing is measured.
+pub(crate) fn in_force() -> Option<InForce> {
+    *IN_FORCE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets what is in force; for the parent.
-pub(crate) fn set_current(current: Option<(Segment, u64)>) {
-    *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = current;
+pub(crate) fn set_in_force(in_force: Option<InForce>) {
+    *IN_FORCE.write().unwrap_or_else(PoisonError::into_inner) = in_force;
 }
 
 /// A stamp of this moment; 0 where this process records nothing.
@@ -63,8 +87,9 @@ pub(crate) fn view() -> SegmentView {
 
 /// A child begins.
 pub(crate) fn child_begins() {
-    if let Some((segment, generation)) = in_force() {
-        writer::start(segment, generation);
+    if let Some(in_force) = in_force().filter(|in_force| in_force.measures) {
+        let segment = in_force.segment;
+        writer::start(segment, in_force.generation);
         // What other crates count with `metrics`. It is there already where httpd starts again in one process.
         let _ = metrics::set_global_recorder(Recorder::new(segment));
         if mpm::single_process() {

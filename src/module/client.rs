@@ -1,0 +1,229 @@
+//! A request of a client while the engine runs it, over the stream of the request.
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::os::fd::OwnedFd;
+
+use wsgi_abi::{Bytes, HostResult, ResponseHead, WriteEnd};
+use wsgi_core::config::Settings;
+use wsgi_httpd::connections;
+use wsgi_httpd::log::Level;
+use wsgi_httpd::request::Request;
+use wsgi_httpd::stream::{Stream, StreamError, Then};
+
+use crate::timeline::{Abort, Stage, Timeline};
+
+/// A request while the engine runs it. Lives in the frame of the handler.
+pub(crate) struct Client<'r> {
+    request: Request<'r>,
+    sendfile: bool,
+    /// Whether `ErrorDocument` takes the place of the application's own error pages.
+    error_override: bool,
+    timeline: &'r Timeline<'r>,
+    /// Borrowed for the time of one call; calls do not overlap.
+    state: RefCell<State<'r>>,
+}
+
+struct State<'r> {
+    stream: Stream<'r>,
+    /// The application's status where its page is replaced.
+    overridden: Option<u16>,
+    /// Why the body could not be read.
+    read_error: Option<StreamError>,
+}
+
+impl State<'_> {
+    /// Whether a filter has answered in place of the application, which has lost its client by that.
+    fn is_answered(&self) -> bool {
+        self.read_error == Some(StreamError::Answered)
+    }
+}
+
+impl<'r> Client<'r> {
+    pub(crate) fn new(
+        request: Request<'r>,
+        settings: &Settings<'_>,
+        has_body: bool,
+        timeline: &'r Timeline<'r>,
+    ) -> Self {
+        Self {
+            request,
+            timeline,
+            sendfile: settings.enable_sendfile,
+            error_override: settings.error_override,
+            state: RefCell::new(State {
+                stream: Stream::new(request, has_body),
+                overridden: None,
+                read_error: None,
+            }),
+        }
+    }
+
+    /// The status with which httpd is to make its own page.
+    pub(crate) fn overridden(&self) -> Option<u16> {
+        self.state.borrow().overridden
+    }
+
+    /// Why the body could not be read.
+    pub(crate) fn read_error(&self) -> Option<StreamError> {
+        self.state.borrow().read_error.clone()
+    }
+
+    /// Ends a response that has begun; whether it had.
+    pub(crate) fn cut_if_begun(&self) -> bool {
+        let stream = &mut self.state.borrow_mut().stream;
+        let begun = stream.is_begun();
+        if begun {
+            stream.cut();
+        }
+        begun
+    }
+
+    /// A call has failed, which is counted.
+    fn failed(&self, error: &StreamError, abort: Abort, stage: Stage) {
+        match error {
+            StreamError::Aborted => self.timeline.abort(abort),
+            StreamError::TimedOut => self.timeline.time_out(stage),
+            StreamError::Answered | StreamError::TooLarge | StreamError::Other(_) => {}
+        }
+    }
+
+    /// Sends a response without a body.
+    pub(crate) fn send_empty(&self, status: u16, line: &[u8]) {
+        let stream = &mut self.state.borrow_mut().stream;
+        stream.set_status(status, line);
+        stream.set_content_length(0);
+        // The client may be gone, which is no news to anybody.
+        let _ = stream.write(std::iter::empty(), Then::End);
+    }
+}
+
+/// The methods of [`wsgi_abi::Host`] for it.
+impl Client<'_> {
+    pub(crate) fn log(&self, level: c_int, line: &[u8]) {
+        self.request.log(Level(level), line);
+    }
+
+    pub(crate) fn read_body(&self, into: &mut [u8]) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        let moving = self.timeline.reading();
+        let read = state.stream.read(into);
+        moving.end(*read.as_ref().unwrap_or(&0) as u64);
+        if let Err(error) = &read {
+            self.failed(error, Abort::Read, Stage::Read);
+            state.read_error = Some(error.clone());
+        }
+        result(read)
+    }
+
+    pub(crate) fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.is_answered() {
+            return HostResult::aborted();
+        }
+        if connections::are_leaving() {
+            state.stream.end_connection();
+        }
+        let stream = &mut state.stream;
+        if self.error_override && (400..600).contains(&head.status) {
+            state.overridden = Some(head.status);
+        } else {
+            stream.set_status(head.status, head.status_line.get_or_empty());
+            if let Ok(length) = u64::try_from(head.content_length) {
+                stream.set_content_length(length);
+            }
+        }
+        for header in head.headers.get_or_empty() {
+            let (name, value) = (header.name.get_or_empty(), header.value.get_or_empty());
+            if name.eq_ignore_ascii_case(b"www-authenticate") {
+                stream.add_header(name, value, true);
+            } else if state.overridden.is_some() {
+                // The rest belongs to the page that is replaced.
+            } else if name.eq_ignore_ascii_case(b"content-type") {
+                stream.set_content_type(value);
+            } else {
+                stream.add_header(name, value, false);
+            }
+        }
+        HostResult::done(0)
+    }
+
+    pub(crate) fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_some() {
+            return HostResult::done(0);
+        }
+        if state.is_answered() {
+            return HostResult::aborted();
+        }
+        state.stream.refuse_ranges();
+        let then = match end {
+            WriteEnd::More => Then::More,
+            WriteEnd::Flush => Then::Flush,
+            WriteEnd::End => Then::End,
+        };
+        let moving = self.timeline.writing();
+        let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
+        let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
+        let written = state.stream.write(chunks, then);
+        moving.end(bytes as u64);
+        if let Err(error) = &written {
+            self.failed(error, Abort::Write, Stage::Write);
+        }
+        sent(written)
+    }
+
+    pub(crate) fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_some() {
+            return HostResult::done(0);
+        }
+        if state.is_answered() {
+            return HostResult::aborted();
+        }
+        if self.request.method() != b"GET" {
+            state.stream.refuse_ranges();
+        }
+        let moving = self.timeline.writing();
+        let result = state.stream.send_file(file, offset, length, self.sendfile);
+        moving.end(length);
+        if let Err(error) = &result {
+            self.failed(error, Abort::Write, Stage::Write);
+        }
+        sent(result)
+    }
+
+    pub(crate) fn cut_response(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_none() && !state.is_answered() {
+            state.stream.cut();
+        }
+    }
+
+    pub(crate) fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
+        self.request.ssl_variable(name)
+    }
+}
+
+/// A client that takes nothing any more has gone, whether it said so or not.
+fn sent(outcome: Result<(), StreamError>) -> HostResult {
+    match outcome {
+        Err(StreamError::TimedOut) => HostResult::aborted(),
+        outcome => result(outcome.map(|()| 0)),
+    }
+}
+
+fn result(outcome: Result<usize, StreamError>) -> HostResult {
+    match outcome {
+        Ok(count) => HostResult::done(count),
+        Err(StreamError::Aborted) => HostResult::aborted(),
+        Err(StreamError::Answered) => {
+            HostResult::failed("a filter of httpd has answered the request")
+        }
+        Err(StreamError::TooLarge) => {
+            HostResult::failed("the body is longer than LimitRequestBody allows")
+        }
+        Err(StreamError::TimedOut) => HostResult::failed("The timeout specified has expired"),
+        Err(StreamError::Other(reason)) => HostResult::failed(&reason),
+    }
+}

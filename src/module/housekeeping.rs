@@ -1,0 +1,168 @@
+//! The keeper of a child: a thread that sees whether the child is to retire, has the MPM end it then, and looks for source
+//! files that have changed.
+//!
+//! How a child retires:
+//!
+//! 1. Where it is the only one that serves, it asks for its successor, and waits until that is ready, if one starts.
+//! 2. Its responses say `Connection: close`. It waits for the connections whose clients were told otherwise, at most as
+//!    long as such a connection is kept.
+//! 3. It refuses connections, which ends it by the MPM's own graceful path, whatever requests it still answers. Where no
+//!    connection comes, it makes one.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use wsgi_core::reload::Reload;
+use wsgi_httpd::accept::{self, Way};
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::{connections, mpm, scoreboard};
+use wsgi_telemetry::board::{ChildState, RetireReason, RollPhase};
+
+use crate::child;
+use crate::place::{self, Place};
+use crate::process::Process;
+use crate::readiness::{Stamp, changed, stamp};
+
+/// How often the keeper looks at the mark; in servers with many children less often.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOK_OF_MANY: Duration = Duration::from_millis(200);
+const MANY: u32 = 16;
+/// How often it looks while something is about to happen.
+const CLOSE_LOOK: Duration = Duration::from_millis(2);
+/// How often it looks at source files.
+const SOURCES: Duration = Duration::from_secs(1);
+/// How long the parent may take to start a successor, and that one to be ready.
+const SPAWN: Duration = Duration::from_millis(2500);
+const LOAD: Duration = Duration::from_secs(60);
+/// Longest time for which connections are waited for that may be asked by.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
+const FIRST_DUMMY: Duration = Duration::from_millis(20);
+const LAST_DUMMY: Duration = Duration::from_secs(1);
+
+/// The child begins to serve: starts its keeper, where it has a place on the board and the MPM lets children leave.
+pub(crate) fn start(process: &Process) {
+    let (Some(place), Ok(way)) = (place::get(), Way::of_mpm()) else {
+        return;
+    };
+    let mut keeper = Keeper {
+        place,
+        way,
+        look: if process.plan.processes() > MANY {
+            LOOK_OF_MANY
+        } else {
+            LOOK
+        },
+        watches_sources: process.reload == Reload::Modules,
+        looked: Instant::now(),
+        reported: None,
+    };
+    // All signals are blocked in this thread, as they are during `child_init`.
+    let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
+    if let Err(error) = thread.spawn(move || keeper.run()) {
+        let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
+        log::server(Level::ERROR, line.as_bytes());
+    }
+}
+
+struct Keeper {
+    place: Place,
+    way: Way,
+    look: Duration,
+    watches_sources: bool,
+    /// When it has looked at the source files.
+    looked: Instant,
+    /// The last change that it has told of.
+    reported: Option<Stamp>,
+}
+
+impl Keeper {
+    fn run(&mut self) {
+        let mut is_wrapped = self.way == Way::Signal;
+        while !accept::is_leaving() {
+            is_wrapped = is_wrapped || accept::wrap();
+            if is_wrapped && let Some(reason) = self.place.slot().retire() {
+                return self.retire(reason);
+            }
+            if self.watches_sources && self.looked.elapsed() >= SOURCES {
+                self.look_at_sources();
+                self.looked = Instant::now();
+            }
+            std::thread::sleep(if is_wrapped { self.look } else { CLOSE_LOOK });
+        }
+        place::say(ChildState::Draining);
+    }
+
+    /// Has the MPM end this child.
+    fn retire(&self, reason: RetireReason) {
+        let line = format!("mod_wsgi_rs: this child retires: {}", reason.text());
+        log::server(Level::INFO, line.as_bytes());
+        self.wait_for_successor();
+        connections::begin_leaving();
+        if self.way == Way::Accept {
+            let until = Instant::now() + mpm::keep_alive_timeout().min(KEEP_ALIVE);
+            while !connections::have_left() && !accept::is_leaving() && Instant::now() < until {
+                std::thread::sleep(CLOSE_LOOK);
+            }
+        }
+        let mut patience = FIRST_DUMMY;
+        let mut dummy = Instant::now() + patience;
+        while !accept::is_leaving() {
+            accept::leave(self.way);
+            if self.way == Way::Accept && Instant::now() >= dummy {
+                // One that fails is made again.
+                let _ = accept::dummy_connection();
+                patience = (patience * 2).min(LAST_DUMMY);
+                dummy = Instant::now() + patience;
+            }
+            std::thread::sleep(CLOSE_LOOK);
+        }
+        place::say(ChildState::Draining);
+    }
+
+    /// Where nobody else serves, has the parent start a successor first, if it has one to give.
+    fn wait_for_successor(&self) {
+        let begun = Instant::now();
+        while !accept::is_leaving() && !self.place.another_serves() {
+            let waits = self
+                .place
+                .others()
+                .iter()
+                .any(|child| child.state == ChildState::Starting);
+            if begun.elapsed() >= if waits { LOAD } else { SPAWN } {
+                return;
+            }
+            scoreboard::ask_for_successor();
+            std::thread::sleep(self.look);
+        }
+    }
+
+    /// Tells the steward of a source file that has changed. Who has older code than what is wanted is replaced anyway,
+    /// unless that was refused; then a change after that is worth another try.
+    fn look_at_sources(&mut self) {
+        let Some(path) = child::engine().and_then(|engine| engine.changed_source()) else {
+            return;
+        };
+        let path = Path::new(OsStr::from_bytes(&path));
+        let found = stamp(path);
+        if self.reported.as_ref() == Some(&found) {
+            return;
+        }
+        let board = self.place.board();
+        let is_wanted = self.place.is_current() || {
+            let roll = board.roll();
+            let began = i64::try_from(roll.began).unwrap_or(i64::MAX);
+            roll.phase == RollPhase::Stopped
+                && fs::metadata(path).map_or(true, |found| changed(&found) > began)
+        };
+        if is_wanted {
+            let what = path.display().to_string();
+            // Where all places are taken, a roll is wanted anyway.
+            let _ticket = board.request_reload(None, RetireReason::SourceChanged, &what);
+            self.reported = Some(found);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The place of this child on the board.
+
+use std::sync::OnceLock;
+
+use wsgi_httpd::mpm;
+use wsgi_telemetry::board::{Board, ChildEntry, ChildSlot, ChildState};
+
+use crate::segment::{self, InForce};
+
+/// The place, and what it is on.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    slot: ChildSlot,
+    pub(crate) in_force: InForce,
+}
+
+static PLACE: OnceLock<Place> = OnceLock::new();
+
+/// A child begins, before it loads anything. Under `-X` there are no other children to be told anything.
+pub(crate) fn enter() {
+    if mpm::single_process() {
+        return;
+    }
+    if let Some(in_force) = segment::in_force() {
+        let board = in_force.segment.board();
+        if let Some(slot) = board.enter(in_force.me(), board.revision()) {
+            PLACE.get_or_init(|| Place { slot, in_force });
+        }
+    }
+}
+
+/// The place of this child; `None` where it has none.
+pub(crate) fn get() -> Option<Place> {
+    PLACE.get().copied()
+}
+
+/// Says what this child is now.
+pub(crate) fn say(state: ChildState) {
+    if let Some(place) = get() {
+        place.slot.set_state(state);
+    }
+}
+
+impl Place {
+    pub(crate) fn slot(&self) -> ChildSlot {
+        self.slot
+    }
+
+    pub(crate) fn board(&self) -> Board {
+        self.in_force.segment.board()
+    }
+
+    /// Whether this child has the code that is wanted.
+    pub(crate) fn is_current(&self) -> bool {
+        self.slot.revision() == Some(self.board().revision())
+    }
+
+    /// The other children of this configuration.
+    pub(crate) fn others(&self) -> Vec<ChildEntry> {
+        let me = std::process::id();
+        let generation = self.in_force.generation;
+        let is_other = |child: &ChildEntry| child.pid != me && child.generation == generation;
+        let children = self.board().children();
+        children.into_iter().filter(is_other).collect()
+    }
+
+    /// Whether another child can take the connections that this one leaves.
+    pub(crate) fn another_serves(&self) -> bool {
+        let serves =
+            |child: &ChildEntry| child.state == ChildState::Ready && child.retire.is_none();
+        self.others().iter().any(serves)
+    }
+}

@@ -1,0 +1,223 @@
+//! When a child may take its first connection: it has loaded what is to be loaded ahead, and its applications have
+//! answered the URLs of `WSGIWarmup`.
+//!
+//! Until then it stays in `child_init`, where it does not accept, as long as another child serves; within bounds, as a
+//! server without any child that accepts is worse than one that answers late. Where the code cannot be loaded, the child
+//! waits for other code, and then ends: what was imported before it failed would otherwise be a part of the new code.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use wsgi_abi::Engine;
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::{accept, process as httpd_process};
+use wsgi_telemetry::board::ChildState;
+
+use crate::applications::app_of_script;
+use crate::host::Exchanges;
+use crate::place::{self, Place};
+use crate::placement::{Script, Warmup};
+use crate::process::{Process, log_line};
+use crate::warmup;
+
+/// How long a child waits for its code while others serve, and while none does.
+const OTHERS_SERVE: Duration = Duration::from_secs(60);
+const NOBODY_SERVES: Duration = Duration::from_secs(10);
+/// How often it looks whether it is to end meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often it looks for other code, and asks a URL again that was not answered.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unready {
+    /// A script could not be loaded. Why is in the log.
+    Load,
+    /// A URL was not answered. The log says so.
+    Warmup,
+}
+
+/// Loads these scripts and asks for these URLs; all of them, whatever comes of the ones before.
+pub(crate) fn load<'a>(
+    engine: Engine<Exchanges>,
+    scripts: impl IntoIterator<Item = &'a Script>,
+    warmups: impl IntoIterator<Item = &'a Warmup>,
+) -> Result<(), Unready> {
+    let mut loaded = true;
+    for Script { group, script } in scripts {
+        loaded &= engine.load(group, script, app_of_script(script).number());
+    }
+    if !loaded {
+        return Err(Unready::Load);
+    }
+    let mut answered = true;
+    for warmup in warmups {
+        if let Err(line) = warmup::ask(engine, warmup) {
+            log_line(Level::ERROR, format!("mod_wsgi_rs: {line}").as_bytes());
+            answered = false;
+        }
+    }
+    if answered {
+        Ok(())
+    } else {
+        Err(Unready::Warmup)
+    }
+}
+
+/// Returns when the child may accept.
+pub(crate) fn wait(process: &Arc<Process>, engine: Engine<Exchanges>) {
+    if !process.ahead().is_empty() || !process.known.warmups.is_empty() {
+        get_ready(process, engine);
+    }
+    place::say(ChildState::Ready);
+}
+
+fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
+    let place = place::get();
+    let begun = Instant::now();
+    let seen = stamps(process);
+    let mut loads = true;
+    loop {
+        match attempt(process, engine, place, begun, loads) {
+            None | Some(Ok(())) => return,
+            Some(Err(_)) if !another_serves(place) => return,
+            Some(Err(Unready::Load)) => return wait_for_other_code(process, place, &seen),
+            Some(Err(Unready::Warmup)) => {
+                loads = false;
+                let until = Instant::now() + AGAIN;
+                while Instant::now() < until {
+                    if is_over(place) || begun.elapsed() >= OTHERS_SERVE {
+                        return;
+                    }
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
+    }
+}
+
+/// Loads on another thread; `None` where that takes too long, and goes on without anybody waiting for it.
+fn attempt(
+    process: &Arc<Process>,
+    engine: Engine<Exchanges>,
+    place: Option<Place>,
+    begun: Instant,
+    loads: bool,
+) -> Option<Result<(), Unready>> {
+    let (tell, told) = mpsc::channel();
+    let to_load = Arc::clone(process);
+    let loader = std::thread::Builder::new().name(String::from("wsgi-loader"));
+    let started = loader.spawn(move || {
+        let ahead = to_load.ahead();
+        let scripts = ahead.into_iter().filter(|_| loads);
+        let loaded = load(engine, scripts, &to_load.known.warmups);
+        // Where nobody waits any more, the log has said so.
+        let _ = tell.send(loaded);
+    });
+    if let Err(error) = started {
+        let line = format!("mod_wsgi_rs: nothing is loaded ahead: no thread for it: {error}");
+        log::server(Level::ERROR, line.as_bytes());
+        return None;
+    }
+    wait_for(&told, place, begun)
+}
+
+fn wait_for(
+    told: &Receiver<Result<(), Unready>>,
+    place: Option<Place>,
+    begun: Instant,
+) -> Option<Result<(), Unready>> {
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(loaded) => return Some(loaded),
+            // It has panicked, and the log says so.
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if is_over(place) {
+            return None;
+        }
+        let waited = begun.elapsed();
+        if waited >= OTHERS_SERVE || waited >= NOBODY_SERVES && !another_serves(place) {
+            let line = format!(
+                "mod_wsgi_rs: what is loaded ahead is not loaded after {} seconds; this child takes connections \
+                 meanwhile, whose requests wait",
+                waited.as_secs()
+            );
+            log::server(Level::WARNING, line.as_bytes());
+            return None;
+        }
+    }
+}
+
+/// Leaves connections to the others until there is other code; ends the child then.
+fn wait_for_other_code(process: &Process, place: Option<Place>, seen: &[Stamp]) {
+    let Some(place) = place else { return };
+    place::say(ChildState::NotReady);
+    let line = "mod_wsgi_rs: this child could not load what is to be loaded ahead, and leaves connections to the \
+                others until there is other code";
+    log::server(Level::ERROR, line.as_bytes());
+    let mut look_again = Instant::now() + AGAIN;
+    while !is_over(Some(place)) && place.another_serves() {
+        std::thread::sleep(LOOK);
+        if Instant::now() < look_again {
+            continue;
+        }
+        look_again = Instant::now() + AGAIN;
+        if !place.is_current() || stamps(process) != seen {
+            place::say(ChildState::Draining);
+            let line = "mod_wsgi_rs: there is other code: this child ends, for one that loads it";
+            log::server(Level::INFO, line.as_bytes());
+            accept::end_child();
+        }
+    }
+}
+
+fn another_serves(place: Option<Place>) -> bool {
+    place.is_some_and(|place| place.another_serves())
+}
+
+/// Whether the child is to end, or its configuration has ended.
+fn is_over(place: Option<Place>) -> bool {
+    httpd_process::is_asked_to_end() || place.is_some_and(|place| place.in_force.is_over())
+}
+
+/// What tells two versions of a file apart: number, size, and when it was changed, in whatever way.
+pub(crate) type Stamp = (PathBuf, Option<[i64; 4]>);
+
+/// That of the file with this name now.
+pub(crate) fn stamp(path: &Path) -> Stamp {
+    let found = fs::metadata(path).ok().map(|found| {
+        let number = |number: u64| number.cast_signed();
+        [
+            number(found.ino()),
+            number(found.size()),
+            found
+                .mtime()
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(found.mtime_nsec()),
+            changed(&found),
+        ]
+    });
+    (path.to_path_buf(), found)
+}
+
+/// When a file was changed last, as Unix time in nanoseconds. Nobody can set it back, as the time of the contents.
+pub(crate) fn changed(found: &fs::Metadata) -> i64 {
+    found
+        .ctime()
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(found.ctime_nsec())
+}
+
+fn stamps(process: &Process) -> Vec<Stamp> {
+    let scripts = process.ahead().into_iter();
+    scripts
+        .map(|script| stamp(Path::new(std::ffi::OsStr::from_bytes(&script.script))))
+        .collect()
+}

@@ -1,0 +1,137 @@
+//! The trial of new code: a process that loads it as a child would, and answers the URLs of `WSGIWarmup`, before any
+//! child retires for it. It counts for nothing and serves nobody.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use wsgi_httpd::log::Level;
+use wsgi_httpd::task::Task;
+
+use crate::child;
+use crate::environ;
+use crate::process::Process;
+use crate::readiness;
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest text of what went wrong, bytes. Below what a pipe holds.
+const LONGEST: usize = 2000;
+
+/// A trial that goes on.
+pub(crate) struct Trial {
+    task: Task,
+    told: File,
+    begun: Instant,
+}
+
+impl Trial {
+    /// Begins one, of all that is known, or of what one application group has.
+    pub(crate) fn begin(process: &Arc<Process>, group: Option<&str>) -> io::Result<Self> {
+        let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let task = Task::start(c"wsgi-trial", || run(process, group, tell))?;
+        Ok(Self {
+            task,
+            told: told.into(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// What came of it, if it has ended; the error says what is wrong with the code.
+    pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
+        match self.task.ended() {
+            Some(Ok(0)) => Some(Ok(())),
+            Some(how) => {
+                let told = self.read();
+                Some(Err(match how {
+                    _ if !told.is_empty() => told,
+                    Ok(status) => format!("the process that tried it ended with status {status}"),
+                    Err(how) => format!("the process that tried it {how}"),
+                }))
+            }
+            None if self.begun.elapsed() >= PATIENCE => Some(Err(format!(
+                "it was not loaded within {} seconds",
+                PATIENCE.as_secs()
+            ))),
+            None => None,
+        }
+    }
+
+    fn read(&mut self) -> String {
+        let mut text = Vec::new();
+        let mut buffer = [0; 512];
+        loop {
+            match self.told.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => text.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Something that the application has started has the pipe, too, and says nothing.
+                Err(_) => break,
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// In the new process. Its status is 0 where all is well.
+fn run(process: &Arc<Process>, group: Option<&str>, tell: OwnedFd) -> u8 {
+    environ::note_pid();
+    *noted() = Some(Vec::new());
+    let is_meant = |name: &[u8]| {
+        group.is_none_or(|group| {
+            let group = if group == "%{GLOBAL}" { "" } else { group };
+            name == group.as_bytes()
+        })
+    };
+    let started = child::start_engine(process);
+    let loaded = started.is_some_and(|engine| {
+        let scripts = process.everything();
+        let scripts = scripts.into_iter().filter(|script| is_meant(&script.group));
+        let warmups = process.known.warmups.iter();
+        let warmups = warmups.filter(|warmup| is_meant(&warmup.script.group));
+        readiness::load(engine, scripts, warmups).is_ok()
+    });
+    if loaded {
+        return 0;
+    }
+    let mut text = what_was_noted();
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+    }
+    // Where it cannot be told, the status says that something is wrong, and the log what.
+    let _ = rustix::io::write(&tell, text.as_bytes());
+    1
+}
+
+/// The errors that this process has logged, where it is a trial.
+static NOTED: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+fn noted() -> std::sync::MutexGuard<'static, Option<Vec<String>>> {
+    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A line goes into the log. In a trial, errors are remembered as what is wrong with the code.
+pub(crate) fn note(level: Level, line: &[u8]) {
+    /// Most lines: the first one says what failed, and the last one of a traceback why.
+    const MOST: usize = 200;
+    if level <= Level::ERROR
+        && let Some(lines) = &mut *noted()
+        && lines.len() < MOST
+    {
+        lines.push(String::from_utf8_lossy(line).into_owned());
+    }
+}
+
+/// The first line and the last one.
+fn what_was_noted() -> String {
+    let lines = noted().take().unwrap_or_default();
+    match (lines.first(), lines.last()) {
+        (Some(first), Some(last)) if lines.len() > 1 => format!("{first} {}", last.trim()),
+        (Some(only), _) => only.clone(),
+        _ => String::from("it cannot be loaded; the error log says more"),
+    }
+}
