@@ -27,7 +27,7 @@ pub(crate) struct Run {
     pub(crate) libpython: Option<String>,
 }
 
-/// Every round runs each subject once, in a fresh server, beginning with another one than the round before.
+/// Both MPMs, one connection under prefork and several under event.
 pub(crate) fn measure(
     httpd: &Httpd,
     subjects: &[Subject],
@@ -37,23 +37,44 @@ pub(crate) fn measure(
     let mut runs = Vec::new();
     for (mpm, connections) in [(Mpm::Prefork, 1), (Mpm::Event, EVENT_CONNECTIONS)] {
         eprintln!("wsgi-bench: {rounds} rounds of CPU time under {mpm:?}");
-        let mut failed = Vec::new();
-        for round in 0..rounds {
-            for turn in 0..subjects.len() {
-                let subject = &subjects[(round + turn) % subjects.len()];
-                if failed.contains(&subject.who) {
-                    continue;
-                }
-                let run = httpd
-                    .start(subject, mpm, Under::Nothing)
-                    .and_then(|server| {
-                        one(&server, mpm, round, subject.who, connections, requests)
-                            .with_context(|| server.log())
-                    });
-                match run {
-                    Ok(run) => runs.push(run),
-                    Err(failure) => failed.push(subject.left_out(&failure)?),
-                }
+        runs.extend(alternate(
+            httpd,
+            subjects,
+            mpm,
+            connections,
+            rounds,
+            requests,
+        )?);
+    }
+    Ok(runs)
+}
+
+/// Every round runs each subject once, in a fresh server, beginning with another one than the round before.
+pub(crate) fn alternate(
+    httpd: &Httpd,
+    subjects: &[Subject],
+    mpm: Mpm,
+    connections: usize,
+    rounds: usize,
+    requests: usize,
+) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    let mut failed = Vec::new();
+    for round in 0..rounds {
+        for turn in 0..subjects.len() {
+            let subject = &subjects[(round + turn) % subjects.len()];
+            if failed.contains(&subject.who) {
+                continue;
+            }
+            let run = httpd
+                .start(subject, mpm, Under::Nothing)
+                .and_then(|server| {
+                    one(&server, mpm, round, subject.who, connections, requests)
+                        .with_context(|| server.log())
+                });
+            match run {
+                Ok(run) => runs.push(run),
+                Err(failure) => failed.push(subject.left_out(&failure)?),
             }
         }
     }
@@ -73,7 +94,7 @@ fn one(
     let Load { wall, latencies } = load::run(
         server.address(),
         connections,
-        WARM / connections,
+        WARM.min(requests / 4) / connections,
         requests,
         || {
             before = Clocks::of(server.child()?)?;
@@ -146,8 +167,8 @@ impl Clocks {
 }
 
 /// Fewer than the child's threads, so that none waits for a thread.
-const EVENT_CONNECTIONS: usize = 16;
-/// Requests before the clocks are read.
+pub(crate) const EVENT_CONNECTIONS: usize = 16;
+/// Most requests before the clocks are read.
 const WARM: usize = 800;
 /// Fields of `/proc/PID/stat`, counted from the state.
 const USER: usize = 11;

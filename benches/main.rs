@@ -9,12 +9,13 @@ mod interrupt;
 mod load;
 mod metrics;
 mod profile;
+mod replicas;
 mod report;
 mod server;
 mod subject;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
@@ -22,7 +23,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::report::Verdict;
 use crate::server::Httpd;
-use crate::subject::Subject;
+use crate::subject::{Application, Subject, Who};
 
 /// Instructions and CPU time per request: floor, mod_wsgi_rs and mod_wsgi in one run.
 #[derive(Parser)]
@@ -34,7 +35,7 @@ struct Options {
     /// A short version, about half a minute: fewer rounds, fewer requests, more noise
     #[arg(long)]
     quick: bool,
-    /// Exit with 1 unless the instructions above the floor are at most a quarter of mod_wsgi's
+    /// Exit with 1 unless every target of what was measured is met
     #[arg(long)]
     check: bool,
     /// Our module; its engines are looked for beside it
@@ -61,6 +62,12 @@ struct Options {
     /// Prefix or virtual environment for WSGIPythonHome of both (the rival must have been built for that Python)
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Prefix of the Python (3.13 or later) of all that needs several interpreters
+    #[arg(long, env = "WSGI_BENCH_NEWEST")]
+    newest: Option<PathBuf>,
+    /// The rival's module for that Python
+    #[arg(long, env = "WSGI_BENCH_NEWEST_RIVAL", default_value = "")]
+    newest_rival: PathBuf,
     /// Where the application runs
     #[arg(long, value_enum, default_value = "global")]
     group: Group,
@@ -87,6 +94,8 @@ enum What {
     Instructions,
     /// CPU time per request, throughput and latency in alternating runs
     Cpu,
+    /// One child on several cores: two replicas beside one interpreter, and beside mod_wsgi
+    Replicas,
     /// All of these but `profile`
     All,
     /// What it costs to record a request and to answer a scrape, without a server
@@ -135,21 +144,39 @@ fn run(options: &Options) -> Result<bool> {
     std::fs::create_dir_all(&options.out)?;
     println!("{}\n", report::machine(&httpd));
 
-    let mut verdict = Verdict::NotMeasured;
+    let newest = newest(options)?;
+    let mut verdicts = Vec::new();
     if matches!(options.what, What::Instructions | What::All) {
         let repeat = options.repeat.unwrap_or(if options.quick { 1 } else { 3 });
         let counts = instructions::measure(&httpd, &subjects, repeat)?;
-        verdict = report::instructions(&counts);
+        verdicts.push(report::instructions(&counts));
         report::keep(&options.out, "instructions", &httpd, &counts)?;
+        if let Some(python) = newest {
+            let places: Vec<Subject> = Who::PLACES
+                .into_iter()
+                .filter_map(|who| {
+                    subject::placed(who, python, Application::Hello).with_module(&options.module)
+                })
+                .collect();
+            let counts = instructions::measure(&httpd, &places, repeat)?;
+            verdicts.push(report::places(&counts));
+            report::keep(&options.out, "places", &httpd, &counts)?;
+        }
     }
+    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
+    let requests = options
+        .requests
+        .unwrap_or(if options.quick { 4_000 } else { 20_000 });
     if matches!(options.what, What::Cpu | What::All) {
-        let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
-        let requests = options
-            .requests
-            .unwrap_or(if options.quick { 4_000 } else { 20_000 });
         let runs = cpu::measure(&httpd, &subjects, rounds, requests)?;
         report::cpu(&runs);
         report::keep(&options.out, "cpu", &httpd, &runs)?;
+    }
+    if let (What::Replicas | What::All, Some(python)) = (options.what, newest) {
+        let (module, rival) = (&options.module, &options.newest_rival);
+        let measured = replicas::measure(&httpd, python, module, rival, rounds, requests)?;
+        verdicts.push(replicas::print(&measured));
+        report::keep(&options.out, "replicas", &httpd, &measured)?;
     }
     if matches!(options.what, What::Metrics | What::All) {
         let measured = metrics::measure(if options.quick { 3 } else { 9 })?;
@@ -159,5 +186,21 @@ fn run(options: &Options) -> Result<bool> {
     if options.what == What::Profile {
         profile::print(&httpd, &subjects, options.top, &options.out)?;
     }
-    Ok(!options.check || verdict == Verdict::Met)
+    Ok(!options.check || Verdict::of_all(&verdicts) == Verdict::Met)
+}
+
+/// The Python for several interpreters, if that is wanted; where there is none, it is said aloud.
+fn newest(options: &Options) -> Result<Option<&Path>> {
+    if !matches!(
+        options.what,
+        What::Instructions | What::Replicas | What::All
+    ) {
+        return Ok(None);
+    }
+    if options.newest.is_none() {
+        let problem = "several interpreters are not measured: there is no engine for a Python of 3.13 or later";
+        ensure!(options.what != What::Replicas, problem);
+        eprintln!("wsgi-bench: {problem}");
+    }
+    Ok(options.newest.as_deref())
 }

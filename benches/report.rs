@@ -24,6 +24,18 @@ pub(crate) enum Verdict {
     NotMeasured,
 }
 
+impl Verdict {
+    /// Met only where all are.
+    pub(crate) fn of_all(verdicts: &[Self]) -> Self {
+        match verdicts {
+            [] => Self::NotMeasured,
+            _ if verdicts.contains(&Self::Missed) => Self::Missed,
+            _ if verdicts.contains(&Self::NotMeasured) => Self::NotMeasured,
+            _ => Self::Met,
+        }
+    }
+}
+
 /// Prints instructions per request, above the floor, and the ratio.
 pub(crate) fn instructions(counts: &[Count]) -> Verdict {
     let of = |who: Who| {
@@ -87,6 +99,44 @@ pub(crate) fn instructions(counts: &[Count]) -> Verdict {
             Verdict::Missed
         }
     }
+}
+
+/// Prints instructions per request by where one interpreter holds the application.
+pub(crate) fn places(counts: &[Count]) -> Verdict {
+    let of = |who: Who| {
+        let counts = counts.iter().filter(|count| count.who == who);
+        Spread::of(counts.map(|count| count.per_request)).map(|spread| spread.median)
+    };
+    let python = counts.iter().find_map(|count| count.libpython.as_deref());
+    println!(
+        "Instructions per request of mod_wsgi_rs by interpreter, {}",
+        python.unwrap_or("no Python")
+    );
+    let all = Who::PLACES.map(of);
+    let mut table = Table::new(&["", "instructions", "of the main one"]);
+    for (who, count) in Who::PLACES.into_iter().zip(all) {
+        let Some(count) = count else { continue };
+        table.row(vec![
+            who.name().to_owned(),
+            thousands(count),
+            all[0].map_or("–".to_owned(), |main| format!("{:.3}", count / main)),
+        ]);
+    }
+    println!("{table}");
+    let [Some(main), Some(sub), Some(own)] = all else {
+        println!("No comparison: that needs all three.\n");
+        return Verdict::NotMeasured;
+    };
+    let least = main.min(sub).min(own);
+    let apart = main.max(sub).max(own) / least - 1.0;
+    let met = apart <= APART_TARGET;
+    println!(
+        "The most are {:.1} % above the least. At most {} %: {}.\n",
+        100.0 * apart,
+        100.0 * APART_TARGET,
+        if met { "yes" } else { "NO" }
+    );
+    if met { Verdict::Met } else { Verdict::Missed }
 }
 
 /// Prints CPU time, throughput and latency for each MPM, with the ratios of paired runs.
@@ -305,6 +355,9 @@ pub(crate) fn metrics(measured: &Metrics) {
 
 /// Of the instructions of a request, for the metrics.
 const METRICS_TARGET: f64 = 0.02;
+
+/// Of the instructions of a request, between interpreters.
+const APART_TARGET: f64 = 0.1;
 
 /// Of the rival's instructions above the floor.
 const TARGET: f64 = 0.25;

@@ -295,7 +295,8 @@ fn open_to_children(root: &Path) -> Result<()> {
     fs::set_permissions(root, Permissions::from_mode(0o755))?;
     let app = root.join("app");
     fs::create_dir(&app)?;
-    fs::write(app.join("app.wsgi"), APPLICATION)?;
+    fs::write(app.join("app.wsgi"), HELLO)?;
+    fs::write(app.join("work.wsgi"), WORK)?;
     let dumps = root.join(DUMPS);
     fs::create_dir(&dumps)?;
     fs::set_permissions(&dumps, Permissions::from_mode(0o777))?;
@@ -362,7 +363,8 @@ fn group_of(user: &str) -> Result<String> {
 
 /// Threads of the one child under event.
 pub(crate) const EVENT_THREADS: usize = 25;
-const APPLICATION: &str = include_str!("app.wsgi");
+const HELLO: &str = include_str!("app.wsgi");
+const WORK: &str = include_str!("work.wsgi");
 const DUMPS: &str = "dumps";
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);

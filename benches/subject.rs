@@ -21,11 +21,21 @@ pub(crate) enum Who {
     Unmeasured,
     /// mod_wsgi
     Rival,
+    /// mod_wsgi_rs, in the main interpreter
+    Main,
+    /// The same, in a sub-interpreter under the GIL of the process
+    Sub,
+    /// The same, in one interpreter with its own GIL
+    Own,
+    /// The same, in two of these
+    Replicas,
 }
 
 impl Who {
-    /// In the order of every table.
+    /// Side by side, in the order of every table.
     pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Ours, Self::Unmeasured, Self::Rival];
+    /// Where one interpreter can hold an application; the first is the yardstick.
+    pub(crate) const PLACES: [Self; 3] = [Self::Main, Self::Sub, Self::Own];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -33,15 +43,33 @@ impl Who {
             Self::Ours => "mod_wsgi_rs",
             Self::Unmeasured => "… without metrics",
             Self::Rival => "mod_wsgi 6.1.1",
+            Self::Main => "main interpreter",
+            Self::Sub => "sub-interpreter, shared GIL",
+            Self::Own => "one replica, own GIL",
+            Self::Replicas => "two replicas, own GILs",
         }
     }
 
     const fn remedy(self) -> &'static str {
         match self {
-            Self::Ours | Self::Unmeasured => "`make build` makes it",
             Self::Floor | Self::Rival => "benches/run builds it",
+            _ => "`make build` makes it",
         }
     }
+
+    /// Whether the module is ours, which needs its engines.
+    const fn is_ours(self) -> bool {
+        !matches!(self, Self::Floor | Self::Rival)
+    }
+}
+
+/// What the servers of one measurement serve.
+#[derive(Clone, Copy)]
+pub(crate) enum Application {
+    /// `app.wsgi`
+    Hello,
+    /// `work.wsgi`
+    Work,
 }
 
 /// One module file and how httpd is told to use it.
@@ -51,17 +79,13 @@ pub(crate) struct Subject {
     lines: String,
 }
 
-/// All of them, without their modules yet, in the order of [`Who::ALL`].
+/// All that are measured side by side, without their modules yet, in the order of [`Who::ALL`].
 pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
     let group = match group {
         Group::Global => "%{GLOBAL}",
         Group::Resource => "%{RESOURCE}",
     };
-    let home = python
-        .map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display()))
-        .unwrap_or_default();
-    let wsgi =
-        format!("{home}WSGIScriptAlias / \"${{APP}}/app.wsgi\"\nWSGIApplicationGroup {group}\n");
+    let wsgi = serving(python, Application::Hello) + &format!("WSGIApplicationGroup {group}\n");
     Who::ALL
         .into_iter()
         .map(|who| Subject {
@@ -69,11 +93,37 @@ pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
             module: PathBuf::new(),
             lines: match who {
                 Who::Floor => "<Location />\n  SetHandler floor\n</Location>\n".to_owned(),
-                Who::Ours | Who::Rival => wsgi.clone(),
                 Who::Unmeasured => format!("{wsgi}WSGIMetrics Off\n"),
+                _ => wsgi.clone(),
             },
         })
         .collect()
+}
+
+/// `who` with the application in the interpreters that its name says, without its module yet.
+pub(crate) fn placed(who: Who, python: &Path, application: Application) -> Subject {
+    let place = match who {
+        Who::Sub => "WSGIApplicationGroup bench\nWSGIInterpreter sub\n",
+        Who::Own => "WSGIApplicationGroup bench\nWSGIGILMode own\nWSGIInterpreters 1\n",
+        Who::Replicas => "WSGIApplicationGroup bench\nWSGIGILMode own\nWSGIInterpreters 2\n",
+        _ => "WSGIApplicationGroup %{GLOBAL}\n",
+    };
+    Subject {
+        who,
+        module: PathBuf::new(),
+        lines: serving(Some(python), application) + place,
+    }
+}
+
+fn serving(python: Option<&Path>, application: Application) -> String {
+    let home = python
+        .map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display()))
+        .unwrap_or_default();
+    let script = match application {
+        Application::Hello => "app.wsgi",
+        Application::Work => "work.wsgi",
+    };
+    format!("{home}WSGIScriptAlias / \"${{APP}}/{script}\"\n")
 }
 
 impl Subject {
@@ -114,14 +164,14 @@ impl Subject {
         let folder = root.join("module");
         fs::create_dir(&folder)?;
         let copied = copy(&self.module, &folder)?;
-        if matches!(self.who, Who::Ours | Who::Unmeasured) {
+        if self.who.is_ours() {
             for engine in engines(&self.module)? {
                 copy(&engine, &folder)?;
             }
         }
         let symbol = match self.who {
             Who::Floor => "floor_module",
-            Who::Ours | Who::Unmeasured | Who::Rival => "wsgi_module",
+            _ => "wsgi_module",
         };
         Ok(format!(
             "LoadModule {symbol} \"{}\"\n{}",
