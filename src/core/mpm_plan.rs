@@ -108,7 +108,7 @@ impl fmt::Display for MpmPlan {
         let requests = if total == 1 { "request" } else { "requests" };
         write!(
             f,
-            "{name}: {} {children} x {} {threads}, up to {total} {requests} at once, one GIL per child",
+            "{name}: {} {children} x {} {threads}, up to {total} {requests} at once",
             self.processes, self.threads
         )
     }
@@ -127,7 +127,7 @@ mod tests {
                 25,
                 true,
                 true,
-                "event: 4 children x 25 threads, up to 100 requests at once, one GIL per child",
+                "event: 4 children x 25 threads, up to 100 requests at once",
             ),
             (
                 "Worker",
@@ -135,7 +135,7 @@ mod tests {
                 25,
                 true,
                 false,
-                "worker: 1 child x 25 threads, up to 25 requests at once, one GIL per child",
+                "worker: 1 child x 25 threads, up to 25 requests at once",
             ),
             (
                 "prefork",
@@ -143,7 +143,7 @@ mod tests {
                 0,
                 false,
                 true,
-                "prefork: 8 children x 1 thread, up to 8 requests at once, one GIL per child",
+                "prefork: 8 children x 1 thread, up to 8 requests at once",
             ),
             (
                 "prefork",
@@ -151,7 +151,7 @@ mod tests {
                 1,
                 false,
                 false,
-                "prefork: 1 child x 1 thread, up to 1 request at once, one GIL per child",
+                "prefork: 1 child x 1 thread, up to 1 request at once",
             ),
             (
                 "itk",
@@ -159,7 +159,7 @@ mod tests {
                 2,
                 true,
                 false,
-                "this MPM: 1 child x 2 threads, up to 2 requests at once, one GIL per child",
+                "this MPM: 1 child x 2 threads, up to 2 requests at once",
             ),
         ] {
             let plan = MpmPlan::new(Mpm::from_name(mpm), processes, threads, 2);
