@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, and look at running servers.
+/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, look at running servers, let them take up new code.
 #[derive(Debug, Parser)]
 #[command(name = "wsgictl", version)]
 pub(crate) struct Cli {
@@ -19,6 +19,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     Top(TopArgs),
     Metrics(MetricsArgs),
+    Reload(ReloadArgs),
     /// Becomes httpd, which then ends when the process that asked for it ends.
     #[command(hide = true, name = tether_name())]
     Tether(TetherArgs),
@@ -247,6 +248,32 @@ pub(crate) struct MetricsArgs {
     /// Print OpenMetrics
     #[arg(long)]
     pub(crate) openmetrics: bool,
+}
+
+/// Let a running server take up new code, without a restart and without a failed request.
+///
+/// The server first tries the new code in a process of its own: it loads the scripts and sends the WSGIWarmup requests.
+/// Then it replaces its children, one after the other, each only when its successor is ready. If the new code does not
+/// load, nothing is replaced and the old code goes on.
+///
+/// Ends with 0 when all children serve the new code, with 1 when that has failed or was not done in time, and with 2
+/// when the command line was wrong. Root may, and the user who has started the server.
+#[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    /// The application group whose scripts are tried first; "%{GLOBAL}" or "main" for that of the main interpreter
+    /// [default: those of all groups that are known ahead]. All children are replaced in any case
+    pub(crate) group: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) segment: SegmentArgs,
+
+    /// Only ask for it, and do not wait for what comes of it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// How long to wait; the server goes on with it nevertheless
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "no_wait")]
+    pub(crate) timeout: u32,
 }
 
 fn interval(text: &str) -> Result<f64, String> {

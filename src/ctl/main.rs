@@ -3,7 +3,7 @@
 //! [`cli`] is the command line as written, [`serve`] turns it into a complete [`conf::Conf`], and [`run`] keeps
 //! httpd running for as long as `wsgictl` itself does.
 //!
-//! [`status`] and [`top`] show what a server counts in its [`segment`].
+//! [`status`] and [`top`] show what a server counts in its [`segment`]; [`reload`] asks for new code there.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod httpd;
 mod options;
 mod paths;
 mod readable;
+mod reload;
 mod run;
 mod say;
 mod segment;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Top(args) => top::top(&args),
         Command::Metrics(args) => status::metrics(&args),
+        Command::Reload(args) => reload::reload(&args),
         Command::Tether(args) => tether::become_httpd(&args),
     };
     match outcome {

@@ -29,10 +29,27 @@ const FOLDERS: [&str; 5] = [
 /// Seconds by which a process may seem younger than what it made, because the calendar's clock was set.
 const CLOCKS_DIFFER: f64 = 10.0;
 
+/// What somebody wants to do with a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    /// To ask the server for something, too.
+    Write,
+}
+
 /// Opens the segment at `path`, else the only one that there is; several are told apart by whether their server runs.
 pub(crate) fn open(path: Option<&Path>) -> Outcome<Segment> {
+    map_file(&find(path)?, Access::Read)
+}
+
+/// Opens it to ask the server for something.
+pub(crate) fn open_to_ask(path: Option<&Path>) -> Outcome<Segment> {
+    map_file(&find(path)?, Access::Write)
+}
+
+fn find(path: Option<&Path>) -> Outcome<PathBuf> {
     if let Some(path) = path {
-        return read(path);
+        return Ok(path.to_owned());
     }
     let found = candidates();
     match found.as_slice() {
@@ -43,12 +60,15 @@ pub(crate) fn open(path: Option<&Path>) -> Outcome<Segment> {
         .remedy(format!(
             "Name the file, which is in httpd's DefaultRuntimeDir: --segment PATH/{FILE}"
         ))),
-        [only] => read(only),
+        [only] => Ok(only.clone()),
         several => {
-            let running = several.iter().filter_map(|path| read(path).ok());
-            let mut running = running.filter(|segment| is_running(segment, &segment.snapshot()));
+            let runs = |path: &&PathBuf| {
+                let segment = map_file(path, Access::Read).ok();
+                segment.is_some_and(|segment| is_running(&segment, &segment.snapshot()))
+            };
+            let mut running = several.iter().filter(runs);
             match (running.next(), running.next()) {
-                (Some(only), None) => Ok(only),
+                (Some(only), None) => Ok(only.clone()),
                 _ => {
                     let names = several
                         .iter()
@@ -82,12 +102,13 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 /// Opens and checks one file.
-fn read(path: &Path) -> Outcome<Segment> {
+fn map_file(path: &Path, access: Access) -> Outcome<Segment> {
     let shown = path.display();
     // A pipe of that name must not keep anybody waiting.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)
+        .write(access == Access::Write)
         .custom_flags(flags)
         .open(path)
         .map_err(|error| match error.kind() {
@@ -95,13 +116,15 @@ fn read(path: &Path) -> Outcome<Segment> {
                 "Is the server running, and is mod_wsgi_rs loaded? Its error log \
  names the file at LogLevel info.",
             ),
-            ErrorKind::PermissionDenied => denied(path),
+            ErrorKind::PermissionDenied => denied(path, access),
+            // Nobody may open a folder to write to it.
+            ErrorKind::IsADirectory => no_file(path),
             _ => Failure::new(format!("cannot open {shown}: {error}")),
         })?;
     let cannot = |error: std::io::Error| Failure::new(format!("cannot read {shown}: {error}"));
     let metadata = file.metadata().map_err(cannot)?;
     if !metadata.is_file() {
-        return Err(Failure::new(format!("{shown}: this is not a file.")));
+        return Err(no_file(path));
     }
     let unfit = |mismatch: Mismatch| {
         let failure = Failure::new(format!("{shown}: {mismatch}."));
@@ -118,7 +141,8 @@ fn read(path: &Path) -> Outcome<Segment> {
     if metadata.len() < geometry.bytes() as u64 {
         return Err(unfit(Mismatch::TooShort));
     }
-    let cells = map::file(&file, geometry.words(), false).map_err(cannot)?;
+    let writable = access == Access::Write;
+    let cells = map::file(&file, geometry.words(), writable).map_err(cannot)?;
     Segment::known(cells, geometry).map_err(unfit)
 }
 
@@ -136,7 +160,16 @@ fn header(file: &File, length: u64) -> std::io::Result<Vec<u64>> {
     Ok(words.collect())
 }
 
-fn denied(path: &Path) -> Failure {
+fn no_file(path: &Path) -> Failure {
+    Failure::new(format!("{}: this is not a file.", path.display()))
+}
+
+fn denied(path: &Path, access: Access) -> Failure {
+    if access == Access::Write {
+        let what = format!("{}: you may not write to it.", path.display());
+        return Failure::new(what)
+            .remedy("Root and the user who has started the server may: use sudo.");
+    }
     let failure = Failure::new(format!("{}: you may not read it.", path.display()));
     // Where the folder may not be entered either, nothing is known of the file.
     let group = path.metadata().ok().map(|metadata| metadata.gid());
@@ -177,6 +210,17 @@ pub(crate) fn note_end(status: &mut Status, segment: &Segment, snapshot: &Snapsh
         segment.parent()
     );
     status.health = Health::only(Level::Trouble, text);
+}
+
+/// That the server has ended, for those who want something of it.
+pub(crate) fn check_running(segment: &Segment) -> Outcome<()> {
+    if is_running(segment, &segment.snapshot()) {
+        return Ok(());
+    }
+    let pid = segment.parent();
+    Err(Failure::new(format!(
+        "the server has ended: its process {pid} is gone."
+    )))
 }
 
 /// Seconds since a process started: field 22 of its `stat`, counted from the start of the machine (proc(5)).

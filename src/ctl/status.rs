@@ -6,7 +6,7 @@ use wsgi_telemetry::status::{Status, TextStyle, render_json, render_text};
 use wsgi_telemetry::{Format, render};
 
 use crate::cli::{MetricsArgs, StatusArgs};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::segment;
 use crate::terminal::{self, Written};
 
@@ -32,6 +32,11 @@ pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
 /// Prints the metrics of a server.
 pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
     let segment = segment::open(args.segment.segment.as_deref())?;
+    if !segment.geometry().records() {
+        return Err(Failure::new(
+            "this server measures nothing: WSGIMetrics is off.",
+        ));
+    }
     let format = if args.openmetrics {
         Format::OpenMetrics
     } else {

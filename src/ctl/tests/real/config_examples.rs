@@ -10,7 +10,7 @@ use crate::stage::{Stage, apxs, workspace};
 use crate::subject::{Subject, free_port};
 
 /// File, and path with a part of the body to find there.
-const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 10] = [
     ("event.conf", &[("/", "Hello from the group ''")]),
     ("worker.conf", &[("/", "Hello from the group ''")]),
     ("prefork.conf", &[("/", "Hello from the group ''")]),
@@ -23,6 +23,8 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 8] = [
             ("/hello/again", "Hello again from the group ''"),
         ],
     ),
+    ("replicas.conf", &[("/", "Hello from the group 'site'")]),
+    ("reload.conf", &[("/", "Hello from the group ''")]),
     (
         "static-files.conf",
         &[

@@ -1,5 +1,6 @@
-//! `wsgictl status`, `top` and `metrics` on segments that the tests have made, without any server.
+//! `wsgictl status`, `top`, `metrics` and `reload` on segments that the tests have made, without any server.
 
+mod reload;
 mod server;
 
 use std::fs::{self, OpenOptions, Permissions};
@@ -9,7 +10,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use server::Server;
-use wsgi_telemetry::Phase;
+use wsgi_telemetry::board::ChildState;
+use wsgi_telemetry::{Owner, Phase};
 
 fn wsgictl(arguments: &[&str], segment: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_wsgictl"))
@@ -171,6 +173,23 @@ fn a_server_that_has_ended_is_said_to_have_ended() {
     // Process 1 is older than any segment, so it is taken for what it says to be.
     let text = printed(&wsgictl(&["status"], Server::new(1).path()));
     assert!(!text.contains("has ended"), "{text}");
+}
+
+#[test]
+fn a_server_that_measures_nothing_has_a_status_but_no_metrics() {
+    let server = Server::unmeasured();
+    let said = refused(&wsgictl(&["metrics"], server.path()));
+    assert!(said.contains("WSGIMetrics is off"), "{said}");
+    let board = server.segment().board();
+    let slot = board.enter(Owner::of_this_process(0), 1).expect("a place");
+    slot.set_state(ChildState::Ready);
+    let text = printed(&wsgictl(&["status"], server.path()));
+    assert!(
+        text.starts_with("OK       Nothing is measured here"),
+        "{text}"
+    );
+    let child = format!("{}  ready", std::process::id());
+    assert!(text.contains(&child), "{text}");
 }
 
 #[test]

@@ -20,9 +20,17 @@ pub(crate) struct Server {
 impl Server {
     /// One that process `parent` is said to have made.
     pub(crate) fn new(parent: u32) -> Self {
+        Self::with(parent, Geometry::new(1, 1, 1, 4))
+    }
+
+    /// One that measures nothing.
+    pub(crate) fn unmeasured() -> Self {
+        Self::with(std::process::id(), Geometry::of_board(4))
+    }
+
+    fn with(parent: u32, geometry: Geometry) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mod_wsgi_rs.segment");
-        let geometry = Geometry::new(1, 1, 1, 4);
         let file = File::options()
             .read(true)
             .write(true)
@@ -48,6 +56,10 @@ impl Server {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn segment(&self) -> Segment {
+        self.segment
     }
 
     pub(crate) fn cells(&self) -> &'static [AtomicU64] {

@@ -1,0 +1,292 @@
+//! `wsgictl reload`, with a thread of the test in place of the server's steward.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wsgi_telemetry::board::{Board, Choice, ReloadRequest, RetireReason, Roll, RollPhase};
+use wsgi_telemetry::{Owner, Phase, clock};
+
+use super::server::Server;
+use super::{printed, refused, wsgictl};
+
+/// Runs `test` while a steward lives, which does `work` for all requests of one look together.
+fn with_steward<T>(
+    server: &Server,
+    work: impl Fn(Board, &[ReloadRequest]) + Send,
+    test: impl FnOnce() -> T,
+) -> T {
+    let board = server.segment().board();
+    let done = AtomicBool::new(false);
+    let done = &done;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while !done.load(Relaxed) {
+                board.beat(clock::now());
+                let requests = board.take_requests();
+                if !requests.is_empty() {
+                    work(board, &requests);
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        // Also where the test fails, so that the steward ends.
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let _end = End(done);
+        test()
+    })
+}
+
+fn roll(board: Board, phase: RollPhase, done: u32, problem: &str) {
+    let ended = matches!(phase, RollPhase::Done | RollPhase::Stopped);
+    board.set_roll(&Roll {
+        phase,
+        revision: board.revision(),
+        done,
+        of: 3,
+        began: clock::unix(),
+        ended: if ended { clock::unix() } else { 0 },
+        cause: String::from("wsgictl reload asked for it"),
+        problem: problem.to_owned(),
+    });
+    // Long enough to be seen.
+    thread::sleep(Duration::from_millis(300));
+}
+
+/// As it goes when all is well.
+fn replace_three(board: Board, _: &[ReloadRequest]) {
+    board.raise_revision();
+    roll(board, RollPhase::Trial, 0, "");
+    for done in 0..3 {
+        roll(board, RollPhase::Rolling, done, "");
+    }
+    roll(board, RollPhase::Done, 3, "");
+}
+
+#[test]
+fn each_step_is_told_until_all_children_are_replaced() {
+    let server = Server::new(std::process::id());
+    let check = |board: Board, requests: &[ReloadRequest]| {
+        let wanted = ReloadRequest {
+            group: None,
+            reason: RetireReason::Api,
+            what: String::from("wsgictl reload asked for it"),
+        };
+        assert_eq!(requests, [wanted]);
+        replace_three(board, requests);
+    };
+    let text = with_steward(&server, check, || {
+        printed(&wsgictl(&["reload"], server.path()))
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    let steps = [
+        "Trying the new code ...",
+        "The new code works; replacing 3 children ...",
+        "1 of 3 replaced",
+        "2 of 3 replaced",
+        "3 of 3 replaced",
+    ];
+    assert_eq!(&lines[..5], steps, "{text}");
+    assert!(
+        lines[5].starts_with("Done: 3 children replaced in 1."),
+        "{text}"
+    );
+    assert_eq!(lines.len(), 6);
+}
+
+#[test]
+fn code_that_is_refused_is_a_failure_with_its_reason() {
+    let server = Server::new(std::process::id());
+    let refuse = |board: Board, _: &[ReloadRequest]| {
+        board.raise_revision();
+        roll(board, RollPhase::Trial, 0, "");
+        let problem = "the new code does not load: SyntaxError: invalid syntax";
+        roll(board, RollPhase::Stopped, 0, problem);
+    };
+    let output = with_steward(&server, refuse, || wsgictl(&["reload"], server.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"Trying the new code ...\n");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(
+        said,
+        "wsgictl: the server has stopped: the new code does not load: SyntaxError: invalid syntax.\n\
+         The old code goes on.\n"
+    );
+    // The next one is not taken for that.
+    let text = with_steward(&server, replace_three, || {
+        printed(&wsgictl(&["reload"], server.path()))
+    });
+    assert!(text.contains("Done: 3 children"), "{text}");
+}
+
+#[test]
+fn a_roll_that_had_begun_before_is_not_taken_for_the_one_that_was_asked_for() {
+    let server = Server::new(std::process::id());
+    let board = server.segment().board();
+    board.raise_revision();
+    roll(board, RollPhase::Rolling, 1, "");
+    let finish_first = |board: Board, requests: &[ReloadRequest]| {
+        // The request was taken, but the roll before comes to its end first.
+        roll(board, RollPhase::Done, 3, "");
+        replace_three(board, requests);
+    };
+    let begun = Instant::now();
+    let text = with_steward(&server, finish_first, || {
+        printed(&wsgictl(&["reload"], server.path()))
+    });
+    assert!(text.starts_with("Trying the new code"), "{text}");
+    assert!(begun.elapsed() > Duration::from_millis(1_500));
+}
+
+#[test]
+fn what_the_server_settles_without_a_roll_is_a_failure() {
+    let server = Server::new(std::process::id());
+    let settle = |board: Board, _: &[ReloadRequest]| board.settle_requests();
+    let said = with_steward(&server, settle, || {
+        refused(&wsgictl(&["reload"], server.path()))
+    });
+    assert!(
+        said.contains("the server has done nothing about it"),
+        "{said}"
+    );
+    let refuse = |board: Board, _: &[ReloadRequest]| {
+        roll(board, RollPhase::Stopped, 0, "there is no such group");
+        board.settle_requests();
+    };
+    let said = with_steward(&server, refuse, || {
+        refused(&wsgictl(&["reload"], server.path()))
+    });
+    assert!(said.contains("stopped: there is no such group."), "{said}");
+}
+
+#[test]
+fn without_a_steward_nobody_waits() {
+    let server = Server::new(std::process::id());
+    let begun = Instant::now();
+    let said = refused(&wsgictl(&["reload"], server.path()));
+    assert!(
+        said.contains("httpd -X") && said.contains("apachectl graceful"),
+        "{said}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert_eq!(server.segment().board().take_requests(), []);
+    let mut child = Command::new("true").spawn().expect("true runs");
+    let gone = child.id();
+    child.wait().expect("it ends");
+    let said = refused(&wsgictl(&["reload"], Server::new(gone).path()));
+    assert!(said.contains("the server has ended"), "{said}");
+}
+
+#[test]
+fn a_group_may_be_named_and_must_exist() {
+    let server = Server::new(std::process::id());
+    let owner = Owner::of_this_process(0);
+    let group = server.segment().board().group(b"admin").expect("room");
+    assert!(group.begin_probe(owner) && group.choose(owner, Choice::Own, ""));
+    server.run("/x", Phase::Reading, 1.0);
+    for (named, group) in [("admin", "admin"), ("main", ""), ("%{GLOBAL}", "")] {
+        let check = |board: Board, requests: &[ReloadRequest]| {
+            assert_eq!(requests[0].group.as_deref(), Some(group));
+            assert!(requests[0].what.ends_with(if group.is_empty() {
+                "(main)"
+            } else {
+                "(admin)"
+            }));
+            replace_three(board, requests);
+        };
+        let text = with_steward(&server, check, || {
+            printed(&wsgictl(&["reload", named], server.path()))
+        });
+        assert!(text.contains("Done"), "{text}");
+    }
+    let output = with_steward(&server, replace_three, || {
+        wsgictl(&["reload", "shop"], server.path())
+    });
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(
+        said,
+        "wsgictl: the server has no application group shop.\nIt has: main, admin.\n"
+    );
+    let wrong = wsgictl(&["reload", "--timeout", "0"], server.path());
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn whoever_does_not_want_to_wait_need_not() {
+    let server = Server::new(std::process::id());
+    let board = server.segment().board();
+    board.beat(clock::now());
+    let text = printed(&wsgictl(&["reload", "--no-wait"], server.path()));
+    assert_eq!(text, "The server was asked to take up new code.\n");
+    assert_eq!(board.take_requests().len(), 1);
+}
+
+#[test]
+fn what_takes_too_long_goes_on_alone() {
+    let server = Server::new(std::process::id());
+    let slowly = |board: Board, _: &[ReloadRequest]| {
+        board.raise_revision();
+        roll(board, RollPhase::Rolling, 1, "");
+    };
+    let output = with_steward(&server, slowly, || {
+        wsgictl(&["reload", "--timeout", "1"], server.path())
+    });
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        said.contains("not done within 1 s: 1 of 3 children are replaced"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_restart_replaces_all_children_too() {
+    let server = Server::new(std::process::id());
+    let segment = server.segment();
+    let restart = |_: Board, _: &[ReloadRequest]| segment.begin_generation(1);
+    let text = with_steward(&server, restart, || {
+        printed(&wsgictl(&["reload"], server.path()))
+    });
+    assert!(text.contains("restarted meanwhile"), "{text}");
+}
+
+#[test]
+fn whoever_may_only_read_is_told_who_may_ask() {
+    let server = Server::new(std::process::id());
+    let folder = server.path().parent().expect("a folder");
+    fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("permissions");
+    fs::set_permissions(server.path(), Permissions::from_mode(0o444)).expect("permissions");
+    let said = if rustix::process::geteuid().is_root() {
+        // Root may write to everything, so somebody else has to try; a copy, because the program may lie in a folder of
+        // root's.
+        let program = folder.join("wsgictl");
+        fs::copy(env!("CARGO_BIN_EXE_wsgictl"), &program).expect("copied");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("permissions");
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(&program)
+            .args(["reload", "--segment"])
+            .arg(server.path())
+            .output()
+            .expect("setpriv runs");
+        refused(&output)
+    } else {
+        refused(&wsgictl(&["reload"], server.path()))
+    };
+    assert!(said.contains("you may not write to it"), "{said}");
+    assert!(
+        said.contains("Root and the user who has started the server may"),
+        "{said}"
+    );
+    let said = refused(&wsgictl(&["reload"], folder));
+    assert!(said.contains("this is not a file"), "{said}");
+}
