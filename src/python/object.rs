@@ -467,6 +467,24 @@ impl<'i> Obj<'i> {
                 .into_owned()
         }
     }
+
+    /// The bytes of a path, which is a `str`, in the file-system encoding; `None` where it has none there.
+    pub(crate) fn to_fs_path(&self, py: &Attached<'i>) -> Option<Vec<u8>> {
+        // SAFETY: attached and alive; the content belongs to the new `bytes`.
+        unsafe {
+            match py.own(ffi::PyUnicode_EncodeFSDefault(self.as_ptr())) {
+                Ok(bytes) => {
+                    let data = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+                    let len = usize::try_from(ffi::PyBytes_Size(bytes.as_ptr())).unwrap_or(0);
+                    Some(std::slice::from_raw_parts(data, len).to_vec())
+                }
+                Err(raised) => {
+                    py.clear(raised);
+                    None
+                }
+            }
+        }
+    }
 }
 
 /// Name of the type of a borrowed object, for messages.

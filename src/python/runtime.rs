@@ -16,7 +16,7 @@ use crate::errors;
 use crate::interpreter::Identity;
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::{call, group, host, interpreter, stop, telemetry, thread_state, types};
+use crate::{call, group, host, interpreter, sources, stop, telemetry, thread_state, types};
 
 /// How Python is to be started.
 pub struct Config {
@@ -89,6 +89,7 @@ pub fn start(config: Config) -> Result<(), String> {
     if unsafe { ffi::PyImport_AppendInittab(types::MODULE_NAME.as_ptr(), Some(types::init)) } != 0 {
         return Err(String::from("out of memory"));
     }
+    sources::begin();
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let options = host::group_options(b"");

@@ -104,6 +104,11 @@ impl Application {
         self.interpreter
     }
 
+    /// Path of the script.
+    pub(crate) fn script(&self) -> &[u8] {
+        &self.script
+    }
+
     /// Path of the script, for messages.
     pub(crate) fn script_text(&self) -> String {
         String::from_utf8_lossy(&self.script).into_owned()

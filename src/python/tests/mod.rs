@@ -23,6 +23,7 @@ mod private_environ;
 mod refusals;
 mod replicas;
 mod scripts;
+mod sources;
 mod start_response;
 mod stop;
 mod telemetry;
