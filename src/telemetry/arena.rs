@@ -87,8 +87,14 @@ impl Owner {
         match start_ticks(pid) {
             Some(found) => ticks == 0 || found & mask == ticks,
             // It may be hidden, or there may be no file left to open.
-            None => exists(pid),
+            None => Self::exists(pid),
         }
+    }
+
+    /// Whether there is a process of that number.
+    pub(crate) fn exists(pid: u32) -> bool {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
     }
 }
 
@@ -110,11 +116,6 @@ impl Segment {
         let gone = gone.into_iter().map(|(pid, _)| pid);
         gone.filter(|pid| !reused(pid)).collect()
     }
-}
-
-fn exists(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// The owner of an entry of the arena table; 0 also while it changes hands.

@@ -185,6 +185,7 @@ fn where_all_places_are_taken_by_the_living_there_is_none() {
     }
     assert!(board.enter(me(), 1).is_none());
     assert_eq!(board.children().len(), PLACES);
+    // Who was just seen is asked for by number only, and yet not seen once it is gone.
     for sleeper in &mut sleepers {
         sleeper.kill().expect("to end it");
         sleeper.wait().expect("its end");
@@ -543,18 +544,29 @@ fn a_server_that_records_nothing_has_its_board() {
     assert!(geometry.bytes() < 500_000, "{}", geometry.bytes());
 }
 
+/// For looking at: `cargo test --release -p wsgi-telemetry --lib to_look_at -- --ignored --nocapture`.
 #[test]
+#[ignore = "prints how long it takes"]
 fn to_look_at_all_children_takes_little() {
     let board = segment().board();
-    for _ in 0..PLACES {
-        board.enter(me(), 1).expect("a place");
-    }
+    board.enter(me(), 1).expect("a place");
     let begun = Instant::now();
-    for _ in 0..1_000 {
+    for _ in 0..10_000 {
         assert_eq!(board.children().len(), 1);
     }
-    let each = begun.elapsed() / 1_000;
-    assert!(each < Duration::from_millis(1), "{each:?}");
+    let with_one = begun.elapsed() / 10_000;
+    let cells = map::anonymous(Geometry::new(400, 16, 8, 64).words()).expect("memory");
+    let large = Segment::create(cells, Geometry::new(400, 16, 8, 64), 1).expect("enough of it");
+    let large = large.board();
+    let begun = Instant::now();
+    for _ in 0..10_000 {
+        assert_eq!(large.children(), []);
+    }
+    let places = large.places();
+    println!(
+        "a child: {with_one:?}; {places} empty places: {:?}",
+        begun.elapsed() / 10_000
+    );
 }
 
 /// Words that a scribbler might leave: anything, and what is nearly right.
@@ -571,7 +583,11 @@ fn word() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_scribbled_board_does_no_harm(words in prop::collection::vec(word(), 1..48), salt: u64) {
