@@ -262,16 +262,12 @@ fn in_python(
 
 fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Option<Obj<'i>>> {
     let name = types::interned_latin1(py, name)?;
-    // SAFETY: attached; dictionary and item are borrowed, the item gets a reference of its own.
+    // SAFETY: attached; the dictionary is borrowed from the module, and the item is a new reference.
     unsafe {
-        let item =
-            ffi::PyDict_GetItemWithError(ffi::PyModule_GetDict(module.as_ptr()), name.as_ptr());
-        if !item.is_null() {
-            py.share(item).map(Some)
-        } else if ffi::PyErr_Occurred().is_null() {
-            Ok(None)
-        } else {
-            Err(Raised)
+        let (dict, mut item) = (ffi::PyModule_GetDict(module.as_ptr()), std::ptr::null_mut());
+        match ffi::compat::PyDict_GetItemRef(dict, name.as_ptr(), &mut item) {
+            0 => Ok(None),
+            _ => py.own(item).map(Some),
         }
     }
 }

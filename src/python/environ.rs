@@ -38,7 +38,7 @@ pub(crate) fn build<'i>(
     // SAFETY: attached to the interpreter of `state`, whose kept objects are alive; the dict takes references of
     // its own.
     unsafe {
-        let base = state.base_environ.get().ok_or(Raised)?;
+        let base = *state.base_environ.get().ok_or(Raised)?;
         let environ = py.own(ffi::PyDict_Copy(base.as_ptr()))?;
         for entry in parts.entries {
             let value = value(py, state, entry)?;
@@ -115,21 +115,25 @@ fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult
     if entry.kind != KeyKind::Known || !STEADY.get(id).copied().unwrap_or(false) {
         return py.latin1(bytes);
     }
-    if let Some((last, kept)) = &state.steady.borrow()[id]
-        && last == bytes
-    {
+    let known = state.steady.try_with(|steady| match &steady[id] {
         // SAFETY: kept in this interpreter.
-        return Ok(unsafe { kept.get(py) });
+        Some((last, kept)) if last == bytes => Some(unsafe { kept.get(py) }),
+        _ => None,
+    });
+    if let Some(known) = known.flatten() {
+        return Ok(known);
     }
-    // Without the borrow: a codec of the file system may be code of Python.
+    // Not while it is looked at: a codec of the file system may be code of Python.
     let made = if PATHS.contains(&entry.id) {
         py.fs_path(bytes)?
     } else {
         py.latin1(bytes)?
     };
-    let new = (bytes.to_vec(), Kept::new(made.clone()));
-    let old = state.steady.borrow_mut()[id].replace(new);
-    if let Some((_, old)) = old {
+    let old = state.steady.try_with(|steady| {
+        let new = (bytes.to_vec(), Kept::new(made.clone()));
+        steady[id].replace(new)
+    });
+    if let Some((_, old)) = old.flatten() {
         // SAFETY: takes over the reference that was kept in this interpreter; a `str` runs no code when it goes.
         drop(unsafe { py.own(old.as_ptr()) });
     }
@@ -143,16 +147,21 @@ fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<O
     if entry.kind == KeyKind::Literal {
         return py.latin1(name);
     }
-    if let Some(known) = state.more_keys.borrow().get(name) {
+    let known = state.more_keys.try_with(|keys| match keys.get(name) {
         // SAFETY: kept in this interpreter.
-        return Ok(unsafe { known.get(py) });
-    }
-    // Interned only if it is kept: some versions of CPython never free an interned string.
-    if state.more_keys.borrow().len() >= MAX_MORE_KEYS {
-        return py.latin1(&header_key(name));
+        Some(known) => Ok(unsafe { known.get(py) }),
+        None => Err(keys.len() < MAX_MORE_KEYS),
+    });
+    match known {
+        Some(Ok(known)) => return Ok(known),
+        Some(Err(true)) => {}
+        // Interned only if it is kept: some versions of CPython never free an interned string.
+        Some(Err(false)) | None => return py.latin1(&header_key(name)),
     }
     let made = interned_latin1(py, &header_key(name))?;
-    let mut keys = state.more_keys.borrow_mut();
-    keys.insert(name.to_vec(), Kept::new(made.clone()));
+    state.more_keys.try_with(|keys| {
+        let slot = keys.entry(name.to_vec());
+        slot.or_insert_with(|| Kept::new(made.clone()));
+    });
     Ok(made)
 }

@@ -1,6 +1,8 @@
 //! What an interpreter can say of itself and nobody else can count: memory blocks, threads, the collector's progress.
 //! Asked for every few seconds by a request that holds the GIL anyway.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use pyo3::ffi;
 use wsgi_telemetry::catalogue::Id;
 
@@ -21,11 +23,14 @@ pub(crate) fn refresh(py: &Attached<'_>, interpreter: &'static Interpreter) {
     let Some(now) = visit::attached_at() else {
         return;
     };
-    let before = state.gauged.get();
+    let before = state.gauged.load(Relaxed);
     if before != 0 && now.saturating_sub(before) < EVERY {
         return;
     }
-    state.gauged.set(now);
+    let ours = state.gauged.compare_exchange(before, now, Relaxed, Relaxed);
+    if ours.is_err() {
+        return;
+    }
     if let Err(raised) = look(py, state) {
         let line = format!(
             "the gauges of the {} could not be read",
@@ -55,11 +60,11 @@ fn look(py: &Attached<'_>, state: &State) -> PyResult<()> {
         (Id::GcPending, 1),
         (Id::GcPending, 2),
     ];
-    let block = arena.gauges(state.home.get());
+    let block = arena.gauges(state.home());
     // By the difference: several interpreters may have the same first application.
     for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
         let value = number(at)?;
-        block.change(id, series, value - known.replace(value));
+        block.change(id, series, value - known.swap(value, Relaxed));
     }
     Ok(())
 }

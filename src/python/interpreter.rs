@@ -118,10 +118,7 @@ impl Interpreter {
 
     /// Gives what belongs to no request of this interpreter to `app`, unless another one was there before.
     pub(crate) fn adopt(&self, py: &Attached<'_>, app: App) {
-        let home = &self.module(py).home;
-        if home.get() == App::OTHER {
-            home.set(app);
-        }
+        self.module(py).settle(app);
     }
 
     /// The applications there are.

@@ -6,6 +6,7 @@
 //! facts of `SAFETY.md`.
 
 mod call;
+mod cell;
 mod environ;
 mod errors;
 mod events;

@@ -352,13 +352,24 @@ impl<'i> Obj<'i> {
 
     /// An item of a `dict`.
     pub(crate) fn item(&self, py: &Attached<'i>, key: &CStr) -> Option<Obj<'i>> {
-        // SAFETY: attached and alive; the item is borrowed from the dictionary until it is shared.
+        // SAFETY: attached and alive; the item is a new reference, or null. What goes wrong counts as no item.
         unsafe {
-            let item = ffi::PyDict_GetItemString(self.as_ptr(), key.as_ptr());
-            if item.is_null() {
-                None
-            } else {
-                py.share(item).ok()
+            let key = py.own(ffi::PyUnicode_FromString(key.as_ptr()));
+            let found = key.and_then(|key| {
+                let mut item = std::ptr::null_mut();
+                done(ffi::compat::PyDict_GetItemRef(
+                    self.as_ptr(),
+                    key.as_ptr(),
+                    &mut item,
+                ))?;
+                Ok(item)
+            });
+            match found {
+                Ok(item) => py.own(item).ok(),
+                Err(raised) => {
+                    py.clear(raised);
+                    None
+                }
             }
         }
     }

@@ -129,14 +129,13 @@ fn send_known<'i>(
     let count = result.len()?;
     let mut total: usize = 0;
     for at in 0..count {
-        // SAFETY: attached; the index is in range, for nothing has run since the length was asked.
+        // SAFETY: attached. The item of a list is a new reference: without a GIL another thread may change the list.
         let chunk = unsafe {
-            let item = if is_list {
-                ffi::PyList_GetItem(result.as_ptr(), at as isize)
+            if is_list {
+                py.own(ffi::compat::PyList_GetItemRef(result.as_ptr(), at as isize))?
             } else {
-                ffi::PyTuple_GetItem(result.as_ptr(), at as isize)
-            };
-            py.share(item)?
+                py.share(ffi::PyTuple_GetItem(result.as_ptr(), at as isize))?
+            }
         };
         check_bytes(py, request, &chunk)?;
         total += bytes_of(&chunk).len();

@@ -3,7 +3,6 @@
 //! A thread that needs a script which another thread is loading waits for it, with the GIL released and for a bounded
 //! time. Only threads that want the same script in the same interpreter wait; there is no process-wide lock.
 
-use std::cell::Cell;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -16,6 +15,7 @@ use pyo3::ffi;
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::{App, clock};
 
+use crate::cell::GilCell;
 use crate::errors::{self, is_system_exit, log_traceback};
 use crate::group::{self, Group};
 use crate::host::{self, Level};
@@ -35,7 +35,7 @@ pub(crate) struct Application {
     /// Name of the module.
     module_name: CString,
     /// The module as it is served. Only used while attached to `interpreter`.
-    current: Cell<Option<Module>>,
+    current: GilCell<Option<Module>>,
     /// Whether a thread is loading.
     loading: Mutex<bool>,
     loaded: Condvar,
@@ -47,7 +47,7 @@ pub(crate) struct Application {
     due: AtomicU64,
 }
 
-// SAFETY: `current` is only touched under the GIL of the interpreter, and never across a call that releases it.
+// SAFETY: `current` is only touched by threads that are attached to the interpreter, in single steps.
 unsafe impl Send for Application {}
 // SAFETY: as above.
 unsafe impl Sync for Application {}
@@ -90,7 +90,7 @@ impl Application {
             interpreter,
             script: script.to_vec(),
             module_name: CString::new(format!("_mod_wsgi_{hex}")).unwrap_or_default(),
-            current: Cell::new(None),
+            current: GilCell::new(None),
             loading: Mutex::new(false),
             loaded: Condvar::new(),
             life: Life::new(app),
@@ -172,14 +172,15 @@ impl Application {
         wanted: &Wanted<'_>,
         request: Option<&RequestState>,
     ) -> Option<Obj<'i>> {
-        let current = self.current.get()?;
-        // SAFETY: kept in this application's interpreter, which the caller is attached to.
-        let module = unsafe { current.object.get(py) };
+        let (module, mtime_then) = self.current.with(|current| {
+            // SAFETY: kept in this application's interpreter, which the caller is attached to.
+            current.map(|current| (unsafe { current.object.get(py) }, current.mtime))
+        })?;
         if !wanted.reloading {
             return Some(module);
         }
         let mtime = wanted.mtime.or_else(|| self.stat(py));
-        if mtime.is_none() || mtime != current.mtime {
+        if mtime.is_none() || mtime != mtime_then {
             return None;
         }
         match wanted.resource {
@@ -196,18 +197,12 @@ impl Application {
         resource: &[u8],
         request: Option<&RequestState>,
     ) -> bool {
-        // SAFETY: attached; the dictionary of a module is borrowed, and so is the item.
-        let function = unsafe {
-            let dict = ffi::PyModule_GetDict(module.as_ptr());
-            ffi::PyDict_GetItemString(dict, c"reload_required".as_ptr())
-        };
-        if function.is_null() {
-            return false;
-        }
-        // SAFETY: the item is alive, and kept so by its own reference.
-        let asked = unsafe { py.share(function) }
-            .and_then(|function| function.call(py, [&py.fs_path(resource)?]))
-            .and_then(|answer| answer.is_true());
+        // SAFETY: attached; the dictionary is borrowed from the module.
+        let globals = unsafe { py.share(ffi::PyModule_GetDict(module.as_ptr())) };
+        let asked = globals.and_then(|globals| match globals.item(py, c"reload_required") {
+            Some(function) => function.call(py, [&py.fs_path(resource)?])?.is_true(),
+            None => Ok(false),
+        });
         asked.unwrap_or_else(|raised| {
             let line = format!(
                 "reload_required() of WSGI script '{}' raised; no reload",
@@ -222,6 +217,10 @@ impl Application {
             }
             false
         })
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.current.with(|current| current.is_some())
     }
 
     fn stat(&self, py: &Attached<'_>) -> Option<i64> {
@@ -253,7 +252,7 @@ impl Application {
         py: &Attached<'i>,
         request: Option<&RequestState>,
     ) -> Result<Obj<'i>, NotLoaded> {
-        let verb = if self.current.get().is_some() {
+        let verb = if self.is_loaded() {
             "Reloading"
         } else {
             "Loading"
@@ -267,7 +266,7 @@ impl Application {
             Some(request) => request.log_line(Level::Info, line.as_bytes()),
             None => host::log(Level::Info, &line),
         }
-        let reload = self.current.get().is_some();
+        let reload = self.is_loaded();
         let loading = visit::Loading::begin();
         self.interpreter.adopt(py, self.life.app());
         self.life.begin_load(reload);
@@ -286,10 +285,11 @@ impl Application {
         self.life.end_load(loaded.is_ok(), loading.elapsed());
         match loaded {
             Ok(module) => {
-                let old = self.current.replace(Some(Module {
+                let new = Some(Module {
                     object: Kept::new(module.clone()),
                     mtime,
-                }));
+                });
+                let old = self.current.with(|current| std::mem::replace(current, new));
                 if let Some(old) = old {
                     // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
                     drop(unsafe { py.own(old.object.as_ptr()) });
@@ -303,7 +303,7 @@ impl Application {
             Err((raised, executed)) => {
                 let refusal = self.log_failure(py, raised, executed, request);
                 // As mod_wsgi: what was there before does not come back.
-                if let Some(old) = self.current.take() {
+                if let Some(old) = self.current.with(Option::take) {
                     // SAFETY: as above.
                     drop(unsafe { py.own(old.object.as_ptr()) });
                 }

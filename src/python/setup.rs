@@ -116,7 +116,7 @@ pub(crate) fn interpreter(
         &version,
         &apache_version,
     )?;
-    state.base_environ.set(Some(Kept::new(environ)));
+    state.base_environ.get_or_init(|| Kept::new(environ));
     Ok(state_ptr)
 }
 

@@ -228,7 +228,7 @@ fn read_head<'i>(
     // SAFETY: a live list, and tuples of two; items are shared before anything else can happen to the list.
     unsafe {
         while at < ffi::PyList_Size(headers.as_ptr()) {
-            let header = py.share(ffi::PyList_GetItem(headers.as_ptr(), at))?;
+            let header = py.own(ffi::compat::PyList_GetItemRef(headers.as_ptr(), at))?;
             at += 1;
             if !header.is_tuple() {
                 let text = format!("each header must be a 2-tuple, not {}", header.type_name());

@@ -2,6 +2,7 @@
 //! segment, as their own are. The half in Python is `bridge.py`, which is only executed where somebody asks for it.
 
 use std::ffi::CStr;
+use std::sync::atomic::Ordering::Relaxed;
 
 use pyo3::ffi;
 use wsgi_telemetry::ClientValue;
@@ -25,7 +26,7 @@ impl Method for Bridge {
 
     fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
         let (py, state) = (call.py, call.value);
-        if !metrics::is_recording() || state.bridged.replace(true) {
+        if !metrics::is_recording() || state.bridged.swap(true, Relaxed) {
             return Ok(py.none());
         }
         let build = || {
@@ -42,7 +43,7 @@ impl Method for Bridge {
             };
             bridge.call(py, [&sample])
         };
-        build().inspect_err(|_| state.bridged.set(false))
+        build().inspect_err(|_| state.bridged.store(false, Relaxed))
     }
 }
 

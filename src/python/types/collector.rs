@@ -66,7 +66,7 @@ fn observe<'i>(py: &Attached<'i>, state: &State, phase: &Obj<'i>, info: &Obj<'i>
     let generation = usize::try_from(number(c"generation")).map_or(oldest, |at| at.min(oldest));
     let (collected, uncollectable) = (number(c"collected"), number(c"uncollectable"));
     // It ran on the thread, and so at the cost, of whatever request made the objects.
-    let app = visit::current_app().unwrap_or(state.home.get());
+    let app = visit::current_app().unwrap_or(state.home());
     telemetry::count(app, |block| {
         block.observe(Id::GcPause, generation, now.saturating_sub(since));
         block.add(Id::GcCollected, generation, collected);

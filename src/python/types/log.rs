@@ -4,9 +4,9 @@
 //! Making a TextIOWrapper costs more than all the rest of an environ, so the one of a request is used again when the
 //! application left no trace on it: nobody else holds it, nothing was written, and no attribute was set.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pyo3::ffi;
 use wsgi_core::log_lines::LineBuffer;
@@ -15,6 +15,7 @@ use super::{
     Call, Method, Methods, Slots, State, bytes_of, guard_object, instantiate, method, new_function,
     new_type, state_of_class, value,
 };
+use crate::cell::GilCell;
 use crate::host::{self, Level};
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{Ended, RequestState, with_current};
@@ -25,9 +26,9 @@ const MAX_SPARE: usize = 64;
 
 struct Log {
     stream: Stream,
-    target: RefCell<Target>,
+    target: GilCell<Target>,
     /// Something was called since the stream was given to a request.
-    touched: Cell<bool>,
+    touched: AtomicBool,
 }
 
 enum Target {
@@ -35,6 +36,33 @@ enum Target {
     Request(Option<Arc<RequestState>>),
     /// A standard stream: the request of the calling thread, else the server's log.
     Standard(LineBuffer),
+}
+
+impl Log {
+    /// Whose request's log it is; `None` for that of a standard stream.
+    fn request(&self) -> Option<Option<Arc<RequestState>>> {
+        self.target.with(|target| match target {
+            Target::Request(request) => Some(request.clone()),
+            Target::Standard(_) => None,
+        })
+    }
+
+    /// Makes it the log of a request.
+    fn aim(&self, request: Option<Arc<RequestState>>) {
+        let before = self
+            .target
+            .with(|target| std::mem::replace(target, Target::Request(request)));
+        drop(before);
+    }
+
+    /// Gives the partial line of a standard stream that belongs to no request.
+    fn with_own(&self, with: impl FnOnce(&mut LineBuffer)) {
+        self.target.with(|target| {
+            if let Target::Standard(own) = target {
+                with(own);
+            }
+        });
+    }
 }
 
 static METHODS: Methods<12> = Methods([
@@ -112,8 +140,8 @@ fn new_log<'i>(
 ) -> PyResult<Obj<'i>> {
     let log = Log {
         stream,
-        target: RefCell::new(target),
-        touched: Cell::new(false),
+        target: GilCell::new(target),
+        touched: AtomicBool::new(false),
     };
     // SAFETY: the type was made by `new_log_type`.
     unsafe { instantiate(py, log_type, log) }
@@ -132,7 +160,7 @@ impl<'i> ErrorsStream<'i> {
         state: &State,
         request: &Arc<RequestState>,
     ) -> PyResult<Self> {
-        let spare = state.spare_errors.borrow_mut().pop();
+        let spare = state.spare_errors.try_with(Vec::pop).flatten();
         let errors = match spare {
             // SAFETY: kept by `recycle`, in this interpreter; the references are taken over.
             Some((stream, log)) => unsafe {
@@ -149,9 +177,8 @@ impl<'i> ErrorsStream<'i> {
             }
         };
         let log = errors.log();
-        log.touched.set(false);
-        log.target
-            .replace(Target::Request(Some(Arc::clone(request))));
+        log.touched.store(false, Relaxed);
+        log.aim(Some(Arc::clone(request)));
         Ok(errors)
     }
 
@@ -170,22 +197,28 @@ impl<'i> ErrorsStream<'i> {
     pub(crate) fn recycle(self, state: &State) {
         // SAFETY: attached, by the brand of the objects; looks at counts and slots.
         let pristine = unsafe {
-            ffi::Py_REFCNT(self.stream.as_ptr()) == 1
+            // Without a GIL a count says nothing for sure.
+            cfg!(not(Py_GIL_DISABLED))
+                && ffi::Py_REFCNT(self.stream.as_ptr()) == 1
                 // Ours and the stream's: neither was the log kept nor the stream given another one.
                 && ffi::Py_REFCNT(self.log.as_ptr()) == 2
-                && !self.log().touched.get()
+                && !self.log().touched.load(Relaxed)
                 && has_no_attributes(self.stream.as_ptr())
                 && has_no_weak_references(self.stream.as_ptr())
         };
         if !pristine {
             return;
         }
-        self.log().target.replace(Target::Request(None));
-        // What is not kept is let go without the borrow: it runs code of Python.
-        if state.spare_errors.borrow().len() < MAX_SPARE {
-            let spare = (Kept::new(self.stream), Kept::new(self.log));
-            state.spare_errors.borrow_mut().push(spare);
-        }
+        self.log().aim(None);
+        // What is not kept is let go afterwards: that runs code of Python.
+        let mut spare = Some(self);
+        state.spare_errors.try_with(|all| {
+            if all.len() < MAX_SPARE
+                && let Some(spare) = spare.take()
+            {
+                all.push((Kept::new(spare.stream), Kept::new(spare.log)));
+            }
+        });
     }
 }
 
@@ -286,22 +319,25 @@ impl Method for Flush {
     const DOC: &'static CStr = c"flush(): logs a partial line";
 
     fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
-        call.value.touched.set(true);
-        match &mut *call.value.target.borrow_mut() {
+        call.value.touched.store(true, Relaxed);
+        let log = call.value;
+        match log.request() {
             // After the request nothing is left to be logged. It is no mistake to ask: the stream does so itself when
             // it is collected, and CPython 3.13 would report an exception.
-            Target::Request(request) => {
+            Some(request) => {
                 if let Some(request) = request {
-                    let _: Result<(), Ended> = request.log_flush(call.value.stream);
+                    let _: Result<(), Ended> = request.log_flush(log.stream);
                 }
             }
-            Target::Standard(own) => with_current(|request| match request {
-                Some(request) if request.log_flush(call.value.stream).is_ok() => {}
+            None => with_current(|request| match request {
+                Some(request) if request.log_flush(log.stream).is_ok() => {}
                 _ => {
                     let mut lines = 0;
-                    own.flush(|line| {
-                        lines += 1;
-                        server_line(line);
+                    log.with_own(|own| {
+                        own.flush(|line| {
+                            lines += 1;
+                            server_line(line);
+                        });
                     });
                     count_lines(call, lines);
                 }
@@ -319,7 +355,7 @@ impl Method for Close {
     const DOC: &'static CStr = c"close(): does nothing, the log stays open";
 
     fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
-        call.value.touched.set(true);
+        call.value.touched.store(true, Relaxed);
         Ok(call.py.none())
     }
 }
@@ -332,7 +368,7 @@ impl Method for Exit {
     const DOC: &'static CStr = c"does nothing";
 
     fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
-        call.value.touched.set(true);
+        call.value.touched.store(true, Relaxed);
         Ok(call.py.none())
     }
 }
@@ -345,7 +381,7 @@ impl Method for Enter {
     const DOC: &'static CStr = c"the log itself";
 
     fn call<'i>(call: &Call<'_, 'i, Log>) -> PyResult<Obj<'i>> {
-        call.value.touched.set(true);
+        call.value.touched.store(true, Relaxed);
         call.this()
     }
 }
@@ -438,7 +474,7 @@ unsafe extern "C" fn get_closed(
 /// Writes what a bytes-like object, or for old code a `str`, holds.
 fn write_object(call: &Call<'_, '_, Log>, data: &Obj<'_>, method: &str) -> PyResult<usize> {
     let py = call.py;
-    call.value.touched.set(true);
+    call.value.touched.store(true, Relaxed);
     if data.is_bytes() {
         return write_bytes(call, bytes_of(data), method);
     }
@@ -462,17 +498,19 @@ fn write_object(call: &Call<'_, '_, Log>, data: &Obj<'_>, method: &str) -> PyRes
 
 fn write_bytes(call: &Call<'_, '_, Log>, data: &[u8], method: &str) -> PyResult<usize> {
     let log = call.value;
-    let written = match &mut *log.target.borrow_mut() {
-        Target::Request(Some(request)) => request.log_write(data, log.stream),
-        Target::Request(None) => Err(Ended),
-        Target::Standard(own) => {
+    let written = match log.request() {
+        Some(Some(request)) => request.log_write(data, log.stream),
+        Some(None) => Err(Ended),
+        None => {
             with_current(|request| match request {
                 Some(request) if request.log_write(data, log.stream).is_ok() => {}
                 _ => {
                     let mut lines = 0;
-                    own.push(data, |line| {
-                        lines += 1;
-                        server_line(line);
+                    log.with_own(|own| {
+                        own.push(data, |line| {
+                            lines += 1;
+                            server_line(line);
+                        });
                     });
                     count_lines(call, lines);
                 }
@@ -480,7 +518,7 @@ fn write_bytes(call: &Call<'_, '_, Log>, data: &[u8], method: &str) -> PyResult<
             Ok(())
         }
     };
-    // Without the borrow: making an exception may run code that writes to this very log.
+    // Now that nothing is looked at: making an exception may run code that writes to this very log.
     written.map_err(|Ended| ended(call.py, log, method))?;
     Ok(data.len())
 }
@@ -489,7 +527,7 @@ fn write_bytes(call: &Call<'_, '_, Log>, data: &[u8], method: &str) -> PyResult<
 fn count_lines(call: &Call<'_, '_, Log>, lines: u64) {
     // SAFETY: a method of the type that the state was made with.
     let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
-    telemetry::count_lines(state.home.get(), call.value.stream, lines);
+    telemetry::count_lines(state.home(), call.value.stream, lines);
 }
 
 fn server_line(line: &[u8]) {

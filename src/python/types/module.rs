@@ -1,8 +1,9 @@
 //! The `mod_wsgi` module itself: a built-in module with multi-phase initialization, so that `import mod_wsgi` gives
 //! each interpreter its own (PEP 489), and the state that the engine keeps for that interpreter.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use pyo3::ffi;
 use rustc_hash::FxHashMap;
@@ -11,6 +12,7 @@ use wsgi_telemetry::App;
 
 use super::metric::{self, MetricTypes};
 use super::{adapter, guard, input, log};
+use crate::cell::GilCell;
 use crate::object::{Attached, Kept, Obj, PyResult, done};
 
 /// Its name.
@@ -27,8 +29,7 @@ pub(super) const fn source(text: &str) -> &CStr {
     }
 }
 
-/// What the engine keeps for one interpreter. Only looked at by threads that hold its GIL, and never across a call
-/// into Python that could release it.
+/// What the engine keeps for one interpreter. Only looked at by threads that are attached to it.
 pub(crate) struct State {
     pub(crate) input_type: Kept,
     pub(crate) adapter_type: Kept,
@@ -62,25 +63,38 @@ pub(crate) struct State {
     /// Class `Timer`.
     pub(super) timer: Kept,
     /// Whether `bridge_prometheus_client` was called.
-    pub(super) bridged: Cell<bool>,
+    pub(super) bridged: AtomicBool,
     /// When [`Self::gauges`] was last asked, as a stamp.
-    pub(crate) gauged: Cell<u64>,
+    pub(crate) gauged: AtomicU64,
     /// What it said.
-    pub(crate) gauge_values: [Cell<i64>; 5],
+    pub(crate) gauge_values: [AtomicI64; 5],
     /// `str` of each known environ key, interned.
     pub(crate) keys: Vec<Kept>,
     /// `str` of the environ key of each further header, interned, by the name of the header; bounded.
-    pub(crate) more_keys: RefCell<FxHashMap<Vec<u8>, Kept>>,
+    pub(crate) more_keys: GilCell<FxHashMap<Vec<u8>, Kept>>,
     /// Last value of each known key that seldom changes.
-    pub(crate) steady: RefCell<Vec<Option<SteadyValue>>>,
+    pub(crate) steady: GilCell<Vec<Option<SteadyValue>>>,
     /// The entries that every environ shares; set with the attributes of the module.
-    pub(crate) base_environ: Cell<Option<Kept>>,
+    pub(crate) base_environ: OnceLock<Kept>,
     /// Interned names and constants used in every request.
     pub(crate) names: Names,
-    /// The interpreter's first application: what belongs to no request counts for it.
-    pub(crate) home: Cell<App>,
+    /// Number of the interpreter's first application.
+    home: AtomicU16,
     /// Streams for `wsgi.errors` that wait for a request.
-    pub(crate) spare_errors: RefCell<Vec<(Kept, Kept)>>,
+    pub(crate) spare_errors: GilCell<Vec<(Kept, Kept)>>,
+}
+
+impl State {
+    /// The interpreter's first application: what belongs to no request counts for it.
+    pub(crate) fn home(&self) -> App {
+        App::new(self.home.load(Relaxed))
+    }
+
+    /// Makes this the first application, unless there was one before.
+    pub(crate) fn settle(&self, app: App) {
+        let (other, app) = (App::OTHER.number(), app.number());
+        let _settled_before = self.home.compare_exchange(other, app, Relaxed, Relaxed);
+    }
 }
 
 /// The bytes that a value was made of, and the `str`.
@@ -238,13 +252,13 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         refusal: named(c"_refusal")?,
         metrics: MetricTypes::new(py, module)?,
         timer: named(c"Timer")?,
-        bridged: Cell::new(false),
-        gauged: Cell::new(0),
+        bridged: AtomicBool::new(false),
+        gauged: AtomicU64::new(0),
         gauge_values: Default::default(),
         keys,
-        more_keys: RefCell::new(FxHashMap::default()),
-        steady: RefCell::new((0..KEYS.len()).map(|_| None).collect()),
-        base_environ: Cell::new(None),
+        more_keys: GilCell::new(FxHashMap::default()),
+        steady: GilCell::new((0..KEYS.len()).map(|_| None).collect()),
+        base_environ: OnceLock::new(),
         names: Names {
             start_response: interned(c"start_response")?,
             close: interned(c"close")?,
@@ -256,8 +270,8 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
             request_start: interned(c"mod_wsgi.request_start")?,
             application_start: interned(c"mod_wsgi.application_start")?,
         },
-        home: Cell::new(App::OTHER),
-        spare_errors: RefCell::new(Vec::new()),
+        home: AtomicU16::new(App::OTHER.number()),
+        spare_errors: GilCell::new(Vec::new()),
     })
 }
 
