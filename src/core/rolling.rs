@@ -110,7 +110,10 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
             .filter(|child| child.state != State::Draining)
             .peekable();
         if old.peek().is_none() {
-            return Step::Done;
+            return match self.has_successor(children, now) {
+                true => Step::Done,
+                false => Step::Wait,
+            };
         }
         let ready = children.iter().filter(is(State::Ready));
         let ready = ready.filter(|child| !child.is_marked).count();
@@ -132,27 +135,40 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
 
     /// Whether another child may be told now, of which `ready` serve.
     fn may_go_on(&self, children: &[Child<Id>], ready: usize, now: Duration) -> bool {
-        let is_starting = children.iter().any(|child| child.state == State::Starting);
-        let successors = children
-            .iter()
-            .filter(|child| !child.is_old && child.state == State::Ready)
-            .count();
         let staying = self.retiring.iter().filter(|one| one.left.is_none());
         let staying = staying.filter(|one| now.saturating_sub(one.told) < LEAVE);
         let at_a_time = (ready / SHARE).max(1);
-        let missing = self.done().saturating_sub(successors);
         if staying.count() >= at_a_time {
             return false;
         }
-        let last = self
-            .retiring
-            .iter()
-            .filter_map(|one| one.left.or(Some(one.told)));
-        let waited = last.max().map_or(LOAD, |last| now.saturating_sub(last));
+        let missing = self.done().saturating_sub(successors(children));
         // The only one that serves is not told while another one is about to.
-        let enough = missing < at_a_time && !(ready <= 1 && is_starting);
-        enough || waited >= if is_starting { LOAD } else { SPAWN }
+        let enough = missing < at_a_time && !(ready <= 1 && is_starting(children));
+        enough || self.has_waited(children, now)
     }
+
+    /// Whether somebody serves, or nobody is to be expected who will.
+    fn has_successor(&self, children: &[Child<Id>], now: Duration) -> bool {
+        successors(children) > 0 || self.has_waited(children, now)
+    }
+
+    /// Whether enough time has passed for the successor of the last one that has left.
+    fn has_waited(&self, children: &[Child<Id>], now: Duration) -> bool {
+        let last = self.retiring.iter();
+        let last = last.filter_map(|one| one.left.or(Some(one.told))).max();
+        let waited = last.map_or(LOAD, |last| now.saturating_sub(last));
+        waited >= if is_starting(children) { LOAD } else { SPAWN }
+    }
+}
+
+fn is_starting<Id>(children: &[Child<Id>]) -> bool {
+    children.iter().any(|child| child.state == State::Starting)
+}
+
+/// How many serve the new code.
+fn successors<Id>(children: &[Child<Id>]) -> usize {
+    let new = children.iter().filter(|child| !child.is_old);
+    new.filter(|child| child.state == State::Ready).count()
 }
 
 #[cfg(test)]
@@ -217,7 +233,9 @@ mod tests {
         assert_eq!(rolling.step(&left, at(1)), Step::Wait);
         assert_eq!(rolling.step(&left, at(3)), Step::Wait);
         assert_eq!(rolling.step(&left, at(4)), Step::Retire(2));
-        assert_eq!(rolling.step(&[], at(5)), Step::Done);
+        assert_eq!(rolling.step(&[], at(5)), Step::Wait);
+        assert_eq!(rolling.step(&[new(3, Starting)], at(6)), Step::Wait);
+        assert_eq!(rolling.step(&[new(3, Ready)], at(7)), Step::Done);
     }
 
     #[test]

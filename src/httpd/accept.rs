@@ -177,7 +177,12 @@ unsafe extern "C" fn accept(
     match original {
         // SAFETY: called as the MPM would have called it.
         Some(original) => unsafe { original(connection, listener, pool) },
-        None => refused,
+        None => {
+            // Worker looks at this, whatever the status says, and it would find the connection before this one.
+            // SAFETY: where the MPM wants the connection. [S-17]
+            unsafe { *connection = std::ptr::null_mut() };
+            refused
+        }
     }
 }
 

@@ -96,6 +96,19 @@ pub fn own_worker_waits() -> bool {
     own_slot().is_some_and(|slot| status(slot, 0) == Some(sys::SERVER_READY))
 }
 
+/// Whether the MPM may start another child beside those that are there.
+pub fn has_room() -> bool {
+    let (Some(all), Some(most)) = (
+        mpm::query(sys::AP_MPMQ_HARD_LIMIT_DAEMONS),
+        mpm::query(sys::AP_MPMQ_MAX_DAEMONS),
+    ) else {
+        return false;
+    };
+    let serves = |process: &sys::process_score| process.pid != 0 && process.quiescing == 0;
+    let there = (0..if exists() { all } else { 0 }).filter_map(process);
+    there.filter(serves).count() < usize::try_from(most).unwrap_or(0)
+}
+
 /// Has the parent start a successor while this child still accepts: it does not count this child's idle workers any
 /// more. To be said again until the child leaves, as the MPM writes there, too. Of no effect where the MPM has no more
 /// children to give, and under prefork. [S-19]

@@ -57,7 +57,14 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     let timeline = Timeline::begin(request, app, settings.slow_requests);
     let alias = alias.map(|(_, alias)| &alias.options);
     let known_group = number.and_then(|number| server.group_of_alias(number, place));
-    match serve(request, known_group, &settings, alias, handler_script, &timeline) {
+    match serve(
+        request,
+        known_group,
+        &settings,
+        alias,
+        handler_script,
+        &timeline,
+    ) {
         Ok(()) => {
             timeline.answered(request.status());
             Answer::Ok

@@ -126,13 +126,18 @@ impl Keeper {
     /// Where nobody else serves, has the parent start a successor first, if it has one to give.
     fn wait_for_successor(&self) {
         let begun = Instant::now();
-        while !accept::is_leaving() && !self.place.another_serves() {
-            let waits = self
-                .place
-                .others()
+        let is_starting = || {
+            let others = self.place.others();
+            others
                 .iter()
-                .any(|child| child.state == ChildState::Starting);
-            if begun.elapsed() >= if waits { LOAD } else { SPAWN } {
+                .any(|child| child.state == ChildState::Starting)
+        };
+        // The parent would only complain that there is no room.
+        if !scoreboard::has_room() && !is_starting() {
+            return;
+        }
+        while !accept::is_leaving() && !self.place.another_serves() {
+            if begun.elapsed() >= if is_starting() { LOAD } else { SPAWN } {
                 return;
             }
             scoreboard::ask_for_successor();
