@@ -189,7 +189,8 @@ impl Server {
 
     /// The one child; known for certain once it has answered.
     pub(crate) fn child(&self) -> Result<u32> {
-        let children = children_of(self.process.id())?;
+        let mut children = children_of(self.process.id())?;
+        children.retain(|&child| !is_helper(child));
         ensure!(
             children.len() == 1,
             "expected one child of httpd, found {children:?}\n{}",
@@ -330,6 +331,11 @@ fn children_of(parent: u32) -> Result<Vec<u32>> {
         }
     }
     Ok(found)
+}
+
+/// Whether it is a process of our module's that serves no requests; they have names of their own.
+fn is_helper(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("wsgi-"))
 }
 
 /// The fields of `/proc/PID/stat` from the state on; the name before them may hold anything, brackets too.
