@@ -48,7 +48,7 @@ pub enum Step<Id> {
 /// How long a child that was told may take to leave before the next one is told.
 const LEAVE: Duration = Duration::from_secs(30);
 /// How long the server may take to start a successor before it is taken not to want one.
-const SPAWN: Duration = Duration::from_secs(3);
+const SPAWN: Duration = Duration::from_secs(2);
 /// How long a successor may take to be ready before the next one retires anyway.
 const LOAD: Duration = Duration::from_secs(90);
 /// Of so many children that are ready, one may retire at a time.
@@ -231,8 +231,8 @@ mod tests {
         );
         let left = [old(2, Ready)];
         assert_eq!(rolling.step(&left, at(1)), Step::Wait);
-        assert_eq!(rolling.step(&left, at(3)), Step::Wait);
-        assert_eq!(rolling.step(&left, at(4)), Step::Retire(2));
+        assert_eq!(rolling.step(&left, at(2)), Step::Wait);
+        assert_eq!(rolling.step(&left, at(3)), Step::Retire(2));
         assert_eq!(rolling.step(&[], at(5)), Step::Wait);
         assert_eq!(rolling.step(&[new(3, Starting)], at(6)), Step::Wait);
         assert_eq!(rolling.step(&[new(3, Ready)], at(7)), Step::Done);

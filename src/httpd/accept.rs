@@ -120,6 +120,11 @@ fn listeners() -> impl Iterator<Item = *mut sys::ap_listen_rec> {
     })
 }
 
+/// Whether there is more than one.
+pub fn has_several_listeners() -> bool {
+    listeners().nth(1).is_some()
+}
+
 /// Where a listener keeps its function.
 ///
 /// # Safety

@@ -28,9 +28,9 @@ pub fn are_leaving() -> bool {
     LEAVING.load(Relaxed)
 }
 
-/// Whether each of the connections that are open was opened after [`begin_leaving`].
-pub fn have_left() -> bool {
-    OPEN.load(SeqCst) <= 0
+/// How many connections are open that were opened before [`begin_leaving`].
+pub fn open_before() -> usize {
+    usize::try_from(OPEN.load(SeqCst)).unwrap_or(0)
 }
 
 /// A connection was accepted. Never refuses it.

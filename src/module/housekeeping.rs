@@ -42,6 +42,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
 const FIRST_DUMMY: Duration = Duration::from_millis(20);
 const LAST_DUMMY: Duration = Duration::from_secs(1);
+/// Most connections that are made for the sake of a lock.
+const LOCK_DUMMIES: u32 = 30;
 
 /// The child begins to serve: starts its keeper, where it has a place on the board and the MPM lets children leave.
 pub(crate) fn start(process: &Process) {
@@ -103,10 +105,7 @@ impl Keeper {
         self.wait_for_successor();
         connections::begin_leaving();
         if self.way == Way::Accept {
-            let until = Instant::now() + mpm::keep_alive_timeout().min(KEEP_ALIVE);
-            while !connections::have_left() && !accept::is_leaving() && Instant::now() < until {
-                std::thread::sleep(CLOSE_LOOK);
-            }
+            self.wait_for_connections();
         }
         let mut patience = FIRST_DUMMY;
         let mut dummy = Instant::now() + patience;
@@ -121,6 +120,38 @@ impl Keeper {
             std::thread::sleep(CLOSE_LOOK);
         }
         place::say(ChildState::Draining);
+        if self.way == Way::Signal && accept::has_several_listeners() {
+            self.pass_the_lock_on();
+        }
+    }
+
+    /// Waits for the connections whose clients may still ask by them.
+    fn wait_for_connections(&self) {
+        let until = Instant::now() + mpm::keep_alive_timeout().min(KEEP_ALIVE);
+        while !accept::is_leaving() {
+            let open = connections::open_before();
+            if open == 0 {
+                return;
+            }
+            if Instant::now() >= until {
+                let line = format!(
+                    "mod_wsgi_rs: this child does not wait any longer for {open} open connections"
+                );
+                return log::server(Level::INFO, line.as_bytes());
+            }
+            std::thread::sleep(CLOSE_LOOK);
+        }
+    }
+
+    /// Under prefork, children wait for a lock before they wait for a connection at one of several listeners: with each
+    /// connection it comes to the next one, and in time to this child, which cannot end before.
+    fn pass_the_lock_on(&self) {
+        let mut patience = FIRST_DUMMY;
+        for _ in 0..LOCK_DUMMIES {
+            std::thread::sleep(patience);
+            let _ = accept::dummy_connection();
+            patience = (patience * 2).min(LAST_DUMMY);
+        }
     }
 
     /// Where nobody else serves, has the parent start a successor first, if it has one to give.
