@@ -326,6 +326,16 @@ fn how_a_roll_goes_is_read_back_whole() {
         .iter()
         .for_each(|cell| cell.store(1, Relaxed));
     assert_eq!(board.roll(), roll);
+    // What is read while it is written, which takes a steward that is twice as fast, is none.
+    let this = segment.geometry().roll(((number - 1) % 2) as usize);
+    // Sum, numbers, and the beginnings of both texts.
+    for word in [0, 1, 2, 3, 4, 5, 6, 8, 9, 49] {
+        let cell = &segment.words(this, 128)[word];
+        let whole = cell.swap(9, Relaxed);
+        assert_eq!(board.roll(), Roll::default());
+        cell.store(whole, Relaxed);
+    }
+    assert_eq!(board.roll(), roll);
 }
 
 #[test]
