@@ -11,7 +11,7 @@ use wsgi_telemetry::board::ChildState;
 use crate::engine::{self, Found, path_bytes};
 use crate::host::Exchanges;
 use crate::process::{Process, current, log_message};
-use crate::{environ, housekeeping, place, readiness, segment};
+use crate::{environ, housekeeping, place, readiness, segment, watch};
 
 /// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
 const EXIT_TIMEOUT: u32 = 20;
@@ -36,6 +36,7 @@ pub(crate) fn start() {
         None => place::say(ChildState::Ready),
     }
     housekeeping::start(&process);
+    watch::start(&process);
 }
 
 /// Opens the engine and starts Python. Why it does not run is in the log.

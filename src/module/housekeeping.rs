@@ -1,5 +1,5 @@
-//! The keeper of a child: a thread that sees whether the child is to retire, has the MPM end it then, and looks for source
-//! files that have changed.
+//! The keeper of a child: a thread that sees whether the child is to retire, and has the MPM end it then. It never waits
+//! for Python.
 //!
 //! How a child retires:
 //!
@@ -9,22 +9,15 @@
 //! 3. It refuses connections, which ends it by the MPM's own graceful path, whatever requests it still answers. Where no
 //!    connection comes, it makes one.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use wsgi_core::reload::Reload;
 use wsgi_httpd::accept::{self, Way};
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::{connections, mpm, scoreboard};
-use wsgi_telemetry::board::{ChildState, RetireReason, RollPhase};
+use wsgi_telemetry::board::{ChildState, RetireReason};
 
-use crate::child;
 use crate::place::{self, Place};
 use crate::process::Process;
-use crate::readiness::{Stamp, changed, stamp};
 
 /// How often the keeper looks at the mark; in servers with many children less often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -32,8 +25,6 @@ const LOOK_OF_MANY: Duration = Duration::from_millis(200);
 const MANY: u32 = 16;
 /// How often it looks while something is about to happen.
 const CLOSE_LOOK: Duration = Duration::from_millis(2);
-/// How often it looks at source files.
-const SOURCES: Duration = Duration::from_secs(1);
 /// How long the parent may take to start a successor, and that one to be ready.
 const SPAWN: Duration = Duration::from_millis(2500);
 const LOAD: Duration = Duration::from_secs(60);
@@ -50,7 +41,7 @@ pub(crate) fn start(process: &Process) {
     let (Some(place), Ok(way)) = (place::get(), Way::of_mpm()) else {
         return;
     };
-    let mut keeper = Keeper {
+    let keeper = Keeper {
         place,
         way,
         look: if process.plan.processes() > MANY {
@@ -58,9 +49,6 @@ pub(crate) fn start(process: &Process) {
         } else {
             LOOK
         },
-        watches_sources: process.reload == Reload::Modules,
-        looked: Instant::now(),
-        reported: None,
     };
     // All signals are blocked in this thread, as they are during `child_init`.
     let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
@@ -74,24 +62,15 @@ struct Keeper {
     place: Place,
     way: Way,
     look: Duration,
-    watches_sources: bool,
-    /// When it has looked at the source files.
-    looked: Instant,
-    /// The last change that it has told of.
-    reported: Option<Stamp>,
 }
 
 impl Keeper {
-    fn run(&mut self) {
+    fn run(&self) {
         let mut is_wrapped = self.way == Way::Signal;
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
             if is_wrapped && let Some(reason) = self.place.slot().retire() {
                 return self.retire(reason);
-            }
-            if self.watches_sources && self.looked.elapsed() >= SOURCES {
-                self.look_at_sources();
-                self.looked = Instant::now();
             }
             std::thread::sleep(if is_wrapped { self.look } else { CLOSE_LOOK });
         }
@@ -173,32 +152,6 @@ impl Keeper {
             }
             scoreboard::ask_for_successor();
             std::thread::sleep(self.look);
-        }
-    }
-
-    /// Tells the steward of a source file that has changed. Who has older code than what is wanted is replaced anyway,
-    /// unless that was refused; then a change after that is worth another try.
-    fn look_at_sources(&mut self) {
-        let Some(path) = child::engine().and_then(|engine| engine.changed_source()) else {
-            return;
-        };
-        let path = Path::new(OsStr::from_bytes(&path));
-        let found = stamp(path);
-        if self.reported.as_ref() == Some(&found) {
-            return;
-        }
-        let board = self.place.board();
-        let is_wanted = self.place.is_current() || {
-            let roll = board.roll();
-            let began = i64::try_from(roll.began).unwrap_or(i64::MAX);
-            roll.phase == RollPhase::Stopped
-                && fs::metadata(path).map_or(true, |found| changed(&found) > began)
-        };
-        if is_wanted {
-            let what = path.display().to_string();
-            // Where all places are taken, a roll is wanted anyway.
-            let _ticket = board.request_reload(None, RetireReason::SourceChanged, &what);
-            self.reported = Some(found);
         }
     }
 }

@@ -27,6 +27,7 @@ mod timeline;
 mod translate;
 mod trial;
 mod warmup;
+mod watch;
 
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
