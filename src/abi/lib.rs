@@ -562,7 +562,7 @@ pub struct EngineTable {
     pub abi_version: u32,
     /// [`BUILD_ID`].
     pub build_id: Bytes<'static>,
-    /// The Python that the engine was compiled for, as "3.11".
+    /// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
     pub python: Bytes<'static>,
     /// Starts Python in this process, on the thread of `child_init`. Returns whether it serves; otherwise `problem`
     /// says why not and what to do. A second start goes on with Python as it is.

@@ -292,6 +292,12 @@ messages! {
     NotFinalized = 1034 Warning "Python is not finalized: {}",
         cause: "WSGIDestroyInterpreter or its like ask for it, and it would not be safe now.",
         remedy: "Nothing: the process ends all the same, and the exit functions have run.";
+    GilSwitchedOn = 1035 Warning "module '{}' has switched the GIL of this child on: it has not declared that it works without",
+        cause: "WSGIFreeThreading is On, and an application has imported an extension module that needs the GIL. Nothing runs in parallel in this child any more.",
+        remedy: "Use a release of the package that supports free-threaded builds, or set WSGIFreeThreading Off.";
+    GilRefused = 1036 Error "WSGI script '{}' is not served: its module '{}' has switched the GIL on, and WSGIFreeThreading is On with require",
+        cause: "The application imports an extension module that needs the GIL, and the configuration demands that none does.",
+        remedy: "Use a release of the package that supports free-threaded builds, or write WSGIFreeThreading On without require.";
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// What Python has to be told to be the one of a home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PythonHome {
-    /// "3.11".
+    /// "3.11", or "3.14t" for a free-threaded build.
     pub version: String,
     /// The interpreter's program, from whose place CPython works out its paths: `<venv>/bin/python` or
     /// `<prefix>/bin/python3.11`. Under a prefix it need not exist.
@@ -115,6 +115,10 @@ fn virtual_environment(venv: &Path, settings: &str) -> Result<PythonHome, HomePr
     let (Some(base_bin), Some(version)) = (setting("home"), version) else {
         return Err(HomeProblem::BadVenv(venv.join("pyvenv.cfg")));
     };
+    // No setting says so, but the folder for packages has the name.
+    let free_threaded = format!("{version}t");
+    let named_so = library_directories(venv, &free_threaded).any(|path| path.is_dir());
+    let version = if named_so { free_threaded } else { version };
     let base_bin = Path::new(base_bin);
     let base_prefix = base_bin.parent().unwrap_or(base_bin).to_path_buf();
     let gone = |problem| match problem {
@@ -166,7 +170,8 @@ fn prefix(prefix: &Path, default_version: &str) -> Result<PythonHome, HomeProble
 
 /// The versions whose libraries a prefix holds, ascending.
 fn versions(prefix: &Path) -> Result<Vec<String>, HomeProblem> {
-    let mut minors: Vec<u32> = Vec::new();
+    // The ordinary build of a version comes after the free-threaded one.
+    let mut minors: Vec<(u32, bool)> = Vec::new();
     for lib in LIBRARIES {
         let directory = prefix.join(lib);
         let entries = match fs::read_dir(&directory) {
@@ -179,12 +184,19 @@ fn versions(prefix: &Path) -> Result<Vec<String>, HomeProblem> {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let minor = name.to_str().and_then(|name| name.strip_prefix("python3."));
-            minors.extend(minor.and_then(|minor| minor.parse::<u32>().ok()));
+            minors.extend(minor.and_then(|minor| {
+                let ordinary = minor.strip_suffix('t').is_none();
+                let number = minor.strip_suffix('t').unwrap_or(minor);
+                Some((number.parse::<u32>().ok()?, ordinary))
+            }));
         }
     }
     minors.sort_unstable();
     minors.dedup();
-    let versions = minors.into_iter().map(|minor| format!("3.{minor}"));
+    let versions = minors.into_iter().map(|(minor, ordinary)| {
+        let abi = if ordinary { "" } else { "t" };
+        format!("3.{minor}{abi}")
+    });
     Ok(versions
         .filter(|version| holds_version(prefix, version))
         .collect())
@@ -218,8 +230,11 @@ fn libpython(prefix: &Path, version: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// "3.11" of "3.11", "3.11.2" and "3.11.2.final.0".
+/// "3.11" of "3.11", "3.11.2" and "3.11.2.final.0"; "3.14t" of "3.14t".
 fn minor_version(version: &str) -> Option<String> {
+    if let Some(ordinary) = version.strip_suffix('t') {
+        return minor_version(ordinary).map(|version| format!("{version}t"));
+    }
     let mut parts = version.split('.');
     let (major, minor) = (parts.next()?, parts.next()?);
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -410,6 +425,36 @@ mod tests {
         assert_eq!(version("3.14"), "3.11", "as a number, not as a text");
         symlink("python3.9", root.path().join("bin/python3")).unwrap();
         assert_eq!(version("3.10"), "3.9");
+    }
+
+    #[test]
+    fn a_free_threaded_build_is_another_version() {
+        let root = TempDir::new().unwrap();
+        installation(root.path(), "lib", &["3.14t"]);
+        touch(root.path(), &["lib/libpython3.14t.so.1.0"]);
+        let home = inspect(root.path(), "3.13").unwrap();
+        assert_eq!(home.version, "3.14t");
+        assert_eq!(home.program_name, root.path().join("bin/python3.14t"));
+        assert_eq!(
+            home.libpython,
+            Some(root.path().join("lib/libpython3.14t.so.1.0"))
+        );
+        // Beside the ordinary one it has to be asked for.
+        installation(root.path(), "lib", &["3.14"]);
+        let version = |default| inspect(root.path(), default).unwrap().version;
+        assert_eq!(version("3.13"), "3.14");
+        assert_eq!(version("3.14t"), "3.14t");
+        symlink("python3.14t", root.path().join("bin/python3")).unwrap();
+        assert_eq!(version("3.13"), "3.14t");
+        // Of a virtual environment the folder for packages says so.
+        let bin = root.path().join("bin");
+        let venv = venv(
+            root.path(),
+            &format!("home = {}\nversion = 3.14.8\n", bin.display()),
+        );
+        assert_eq!(inspect(&venv, "3.13").unwrap().version, "3.14");
+        touch(&venv, &["lib/python3.14t/site-packages/x.py"]);
+        assert_eq!(inspect(&venv, "3.13").unwrap().version, "3.14t");
     }
 
     #[test]

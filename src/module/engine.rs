@@ -116,13 +116,14 @@ fn engine_name(version: &str) -> OsString {
     OsString::from(format!("wsgi_engine_cp{}.so", version.replace('.', "")))
 }
 
-/// "3.11" of "wsgi_engine_cp311.so".
+/// "3.11" of "wsgi_engine_cp311.so", and "3.14t" of "wsgi_engine_cp314t.so", which is for a free-threaded build.
 fn version_of(name: &OsStr) -> Option<String> {
     let digits = name
         .to_str()?
         .strip_prefix("wsgi_engine_cp3")?
         .strip_suffix(".so")?;
-    digits
+    let minor = digits.strip_suffix('t').unwrap_or(digits);
+    minor
         .bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| format!("3.{digits}"))

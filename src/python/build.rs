@@ -7,10 +7,11 @@ fn main() {
     if let Some(executable) = config.executable() {
         println!("cargo::rustc-env=WSGI_ENGINE_PYTHON={executable}");
     }
+    let (version, kind) = (config.version(), config.target_abi().kind());
+    let abi = if kind.is_free_threaded() { "t" } else { "" };
     println!(
-        "cargo::rustc-env=WSGI_ENGINE_VERSION={}.{}",
-        config.version().major,
-        config.version().minor
+        "cargo::rustc-env=WSGI_ENGINE_VERSION={}.{}{abi}",
+        version.major, version.minor
     );
     if let Some(dir) = config.lib_dir() {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");

@@ -11,6 +11,7 @@ mod environ;
 mod errors;
 mod events;
 mod gauges;
+mod gil;
 mod group;
 pub mod host;
 mod interpreter;
@@ -41,7 +42,5 @@ pub use setup::Process;
 pub use sources::changed_source;
 pub use stop::stop;
 
-#[cfg(Py_GIL_DISABLED)]
-compile_error!(
-    "free-threaded builds of Python are not supported yet: choose the build with the GIL"
-);
+#[cfg(all(Py_GIL_DISABLED, not(Py_3_14)))]
+compile_error!("free-threaded builds of Python are supported from 3.14 on");

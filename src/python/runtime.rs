@@ -16,7 +16,7 @@ use crate::errors;
 use crate::interpreter::Identity;
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::{call, group, host, interpreter, sources, stop, telemetry, thread_state, types};
+use crate::{call, gil, group, host, interpreter, sources, stop, telemetry, thread_state, types};
 
 /// How Python is to be started.
 pub struct Config {
@@ -63,7 +63,7 @@ impl Default for Config {
     }
 }
 
-/// The Python that this was compiled for, as "3.11".
+/// The Python that this was compiled for, as "3.11", or "3.14t" for a free-threaded build.
 pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
 
 /// The interpreter that this was compiled with.
@@ -90,6 +90,7 @@ pub fn start(config: Config) -> Result<(), String> {
         return Err(String::from("out of memory"));
     }
     sources::begin();
+    gil::configure(config.free_threading);
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let options = host::group_options(b"");
@@ -140,10 +141,20 @@ pub(crate) fn running_version() -> String {
     number.unwrap_or_default().to_owned()
 }
 
+/// Whether the library that was loaded says so.
+fn is_free_threaded_build() -> bool {
+    // SAFETY: may be called before the initialization; a static C string.
+    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
+    running.to_string_lossy().contains("free-threading build")
+}
+
 /// The library that was loaded must be of the minor version that the engine was compiled for.
 fn check_version() -> Result<(), String> {
     let number = running_version();
-    let minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    let mut minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    if is_free_threaded_build() {
+        minor += "t";
+    }
     if minor == VERSION {
         Ok(())
     } else {
@@ -169,6 +180,10 @@ fn initialize(config: &Config) -> Result<(), String> {
 /// # Safety
 /// `py_config` must be initialized.
 unsafe fn fill(py_config: &mut ffi::PyConfig, config: &Config) -> Result<(), String> {
+    #[cfg(Py_GIL_DISABLED)]
+    if config.free_threading == FreeThreading::Off {
+        py_config.enable_gil = 1;
+    }
     py_config.install_signal_handlers = 0;
     py_config.parse_argv = 0;
     py_config.write_bytecode = config.write_bytecode.into();

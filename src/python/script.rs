@@ -23,7 +23,7 @@ use crate::interpreter::Interpreter;
 use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
-use crate::{refusal, thread_state, visit};
+use crate::{gil, refusal, thread_state, visit};
 
 /// Longest time between two tries to load a replica, seconds.
 const MOST_PATIENT: u64 = 60;
@@ -252,6 +252,9 @@ impl Application {
         py: &Attached<'i>,
         request: Option<&RequestState>,
     ) -> Result<Obj<'i>, NotLoaded> {
+        if gil::refuses(&self.script, request) {
+            return Err(NotLoaded::Failed);
+        }
         let verb = if self.is_loaded() {
             "Reloading"
         } else {
@@ -268,6 +271,7 @@ impl Application {
         }
         let reload = self.is_loaded();
         let loading = visit::Loading::begin();
+        let watched = gil::Load::begin(py);
         self.interpreter.adopt(py, self.life.app());
         self.life.begin_load(reload);
         // The time before the content: a change in between is then found out by the next request.
@@ -282,18 +286,23 @@ impl Application {
                 self.execute(py, &code, mtime)
                     .map_err(|raised| (raised, true))
             });
-        self.life.end_load(loaded.is_ok(), loading.elapsed());
+        let refused = loaded.is_ok() && {
+            watched.end(py, &self.script);
+            gil::refuses(&self.script, request)
+        };
+        self.life
+            .end_load(loaded.is_ok() && !refused, loading.elapsed());
         match loaded {
+            Ok(_) if refused => {
+                self.exchange(py, None);
+                Err(NotLoaded::Failed)
+            }
             Ok(module) => {
                 let new = Some(Module {
                     object: Kept::new(module.clone()),
                     mtime,
                 });
-                let old = self.current.with(|current| std::mem::replace(current, new));
-                if let Some(old) = old {
-                    // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
-                    drop(unsafe { py.own(old.object.as_ptr()) });
-                }
+                self.exchange(py, new);
                 self.failures.store(0, Relaxed);
                 if let Some(group) = self.replicated() {
                     group.loaded();
@@ -302,13 +311,20 @@ impl Application {
             }
             Err((raised, executed)) => {
                 let refusal = self.log_failure(py, raised, executed, request);
+                watched.end(py, &self.script);
                 // As mod_wsgi: what was there before does not come back.
-                if let Some(old) = self.current.with(Option::take) {
-                    // SAFETY: as above.
-                    drop(unsafe { py.own(old.object.as_ptr()) });
-                }
+                self.exchange(py, None);
                 Err(self.not_loaded(refusal))
             }
+        }
+    }
+
+    /// Puts another module in the place of the one that is there.
+    fn exchange(&self, py: &Attached<'_>, new: Option<Module>) {
+        let old = self.current.with(|current| std::mem::replace(current, new));
+        if let Some(old) = old {
+            // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
+            drop(unsafe { py.own(old.object.as_ptr()) });
         }
     }
 

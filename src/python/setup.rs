@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use wsgi_abi::GroupOptions;
 use wsgi_telemetry::{Fact, Segment};
 
+use crate::gil;
 use crate::interpreter::{Identity, Replica};
 use crate::object::{Attached, Kept, Obj, PyResult};
 use crate::runtime;
@@ -100,6 +101,7 @@ pub(crate) fn interpreter(
     let stdout = types::new_std_log(py, state.log_type, Stream::Stdout)?;
     let stderr = types::new_std_log(py, state.log_type, Stream::Stderr)?;
     let log = types::new_log_function(py, &module)?;
+    gil::watch(py, &module)?;
     module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
 
     if let Some(segment) = telemetry::segment() {
@@ -126,8 +128,7 @@ fn facts(py: &Attached<'_>, segment: Segment) -> PyResult<()> {
     let name = implementation.attr(py, c"name")?.to_text();
     segment.set_fact(Fact::Implementation, &name);
     segment.set_fact(Fact::Python, &runtime::running_version());
-    // Free-threaded builds are refused when the engine is compiled.
-    segment.set_fact(Fact::Gil, "enabled");
+    segment.set_fact(Fact::Gil, gil::in_words(py)?);
     Ok(())
 }
 

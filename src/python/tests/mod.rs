@@ -13,6 +13,7 @@ mod errors_log;
 mod events;
 mod extensions;
 mod file_wrapper;
+mod gil;
 mod host;
 mod input;
 mod interpreters;
@@ -93,6 +94,7 @@ fn start() {
         writer::start(segment, 0);
         let geometry = segment.geometry();
         let config = crate::Config {
+            free_threading: gil::asked(),
             process,
             segment: SegmentView {
                 cells: Slice::new(segment.cells()),

@@ -281,6 +281,24 @@ def _set_up(options, stdout_log, stderr_log, log):
         bridge_prometheus_client()
 
 
+def _watch_gil(notice):
+    """Has `notice` told which module switches the GIL of a free-threaded Python on: CPython warns of it."""
+    import functools
+    import warnings
+
+    real = warnings.showwarning
+
+    @functools.wraps(real)
+    def show(message, category, *args, **kwargs):
+        before, found, rest = str(message).partition("has been enabled to load module '")
+        if found and issubclass(category, RuntimeWarning):
+            notice(rest.partition("'")[0])
+        else:
+            real(message, category, *args, **kwargs)
+
+    warnings.showwarning = show
+
+
 def _watch_collector(callback):
     """Has `callback` told of every garbage collection."""
     import gc

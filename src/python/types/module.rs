@@ -151,7 +151,11 @@ static SLOTS: Static<[ffi::PyModuleDef_Slot; SLOT_COUNT]> = Static(std::cell::Un
     #[cfg(Py_3_13)]
     ffi::PyModuleDef_Slot {
         slot: ffi::Py_mod_gil,
-        value: ffi::Py_MOD_GIL_USED,
+        value: if cfg!(Py_GIL_DISABLED) {
+            ffi::Py_MOD_GIL_NOT_USED
+        } else {
+            ffi::Py_MOD_GIL_USED
+        },
     },
     ffi::PyModuleDef_Slot {
         slot: 0,

@@ -1,0 +1,31 @@
+//! For `bootstrap.py`, on free-threaded builds: the function that is told which module has switched the GIL on.
+
+use std::ffi::CStr;
+
+use super::{Call, Method, State, new_function};
+use crate::gil;
+use crate::object::{Attached, ExceptionClass, Obj, PyResult};
+
+struct GilNotice;
+
+impl Method for GilNotice {
+    type Value = State;
+    const NAME: &'static CStr = c"_gil_notice";
+    const DOC: &'static CStr = c"_gil_notice(module)\n--\n\nA module has switched the GIL on.";
+
+    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+        let module = call.only_arg("_gil_notice")?;
+        if !module.is_str() {
+            return Err(call
+                .py
+                .raise(ExceptionClass::Type, "the module must be str"));
+        }
+        gil::switched_on(&module.to_text());
+        Ok(call.py.none())
+    }
+}
+
+/// The function, of the module `mod_wsgi` of this interpreter.
+pub(crate) fn new_gil_notice<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
+    new_function::<GilNotice>(py, module)
+}
