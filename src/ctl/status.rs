@@ -32,7 +32,8 @@ pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
 /// Prints the metrics of a server.
 pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
     let segment = segment::open(args.segment.segment.as_deref())?;
-    if !segment.geometry().records() {
+    let snapshot = segment.snapshot();
+    if !snapshot.records {
         return Err(Failure::new(
             "this server measures nothing: WSGIMetrics is off.",
         ));
@@ -43,7 +44,7 @@ pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
         Format::Text
     };
     let mut text = String::new();
-    render(&segment.snapshot(), format, &mut text);
+    render(&snapshot, format, &mut text);
     Ok(code(terminal::write(&text)?))
 }
 

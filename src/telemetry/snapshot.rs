@@ -201,9 +201,12 @@ impl Segment {
             }
         }
         let board = self.board().snapshot();
-        if !geometry.records() {
+        let mut records = geometry.records();
+        if children.is_empty() {
             let living = self.board().children().into_iter();
             children = living.map(|child| unmeasured(&child)).collect();
+            // There may be room from a time when something was measured.
+            records &= children.is_empty();
         }
         children.sort_unstable_by_key(|child| child.pid);
         running.sort_unstable_by_key(|running| running.since);
@@ -218,7 +221,7 @@ impl Segment {
             },
             children,
             board,
-            records: geometry.records(),
+            records,
             running,
             events: self.events(),
             scoreboard: self.scoreboard(),

@@ -328,7 +328,16 @@ fn new_code_that_was_refused_is_said_first() {
 
 #[test]
 fn a_server_that_measures_nothing_shows_its_children() {
-    let geometry = crate::Geometry::of_board(4);
+    for geometry in [
+        crate::Geometry::of_board(4),
+        // Something was measured before the last restart.
+        crate::Geometry::new(4, 4, 1, 1),
+    ] {
+        unmeasured(geometry);
+    }
+}
+
+fn unmeasured(geometry: crate::Geometry) {
     let cells = crate::map::anonymous(geometry.words()).expect("memory");
     let segment = crate::Segment::create(cells, geometry, 1).expect("a segment");
     let board = segment.board();
