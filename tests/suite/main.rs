@@ -38,5 +38,7 @@ mod proxies;
 mod reload;
 /// start_response and the body.
 mod response;
+/// Children that are replaced for new code.
+mod rolls;
 /// wsgiref.validate as a judge.
 mod validator;

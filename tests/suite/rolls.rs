@@ -1,0 +1,401 @@
+//! New code by replacing children: rolls under load, code that does not load, what is killed meanwhile, warm-up.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{
+    Builder, Connection, Mpm, Pid, Request, Server, eventually_within, is_alive, kill, long,
+    mpm_tests, ours_only, rss_kib,
+};
+
+mpm_tests! {
+    fn edited_modules_are_taken_up_under_load(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf("WSGIReload modules"));
+        // What a server has after its first roll is where the others are to end, too.
+        server.write(MODULE, version(1));
+        takes_up(&server, 1);
+        settled(&server);
+        let before = Resources::of(&server);
+        let clients = Clients::default();
+        let (edits, pause) = if long() { (100, 1200) } else { (10, 1200) };
+        let mut last = 1;
+        thread::scope(|scope| {
+            for client in 0..16 {
+                let (clients, server) = (&clients, &server);
+                scope.spawn(move || clients.run(server, client % 2 == 0));
+            }
+            for edit in 2..edits + 2 {
+                if edit == edits / 2 {
+                    server.write(MODULE, "def broken(:\n");
+                    server.allow_log("is not taken up|WSGI0110|SyntaxError|could not load what is to be loaded ahead");
+                } else {
+                    last = edit;
+                    server.write(MODULE, version(edit));
+                }
+                thread::sleep(Duration::from_millis(pause));
+            }
+            takes_up(&server, last);
+            settled(&server);
+            clients.watch_for_older_than(last);
+            thread::sleep(Duration::from_secs(1));
+            clients.stop();
+        });
+        let (done, seen) = (clients.done.load(Relaxed), clients.seen());
+        eprintln!("{mpm}: {done} requests, {} versions of {edits}", seen.len());
+        let wrong = clients.wrong.into_inner().unwrap();
+        assert!(wrong.is_empty(), "{} of {done} requests failed: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]);
+        assert!(seen.len() > 2, "the load has seen {seen:?}");
+        before.assert_kept(&server, mpm);
+        server.allow_log(FULL);
+    }
+
+    fn the_only_child_is_replaced(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.one_child().conf(TOUCH));
+        let child = server.only_child();
+        let clients = Clients::default();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| clients.run(&server, false));
+            }
+            for number in 1..4 {
+                server.write(MODULE, version(number));
+                server.write("touched", number.to_string());
+                takes_up(&server, number);
+                settled(&server);
+            }
+            clients.stop();
+        });
+        let wrong = clients.wrong.into_inner().unwrap();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(!is_alive(child));
+        server.expect_log("touched was touched");
+        server.allow_log(FULL);
+    }
+
+    fn an_idle_server_is_replaced(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf(TOUCH));
+        let before = server.children();
+        server.write(MODULE, version(1));
+        server.write("touched", "1");
+        server.expect_log("all children have the code of revision 2");
+        eventually("no child of before is left", || {
+            let left = server.children().iter().any(|child| before.contains(child));
+            (!left).then_some(())
+        });
+        assert_eq!(server.get("/app").expect(200).text(), "1");
+        server.allow_log(FULL);
+    }
+
+    fn clients_are_told_that_the_child_leaves(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf(TOUCH));
+        let request = Request::get("/app").keep_alive();
+        let mut connection = server.connect();
+        assert_eq!(connection.exchange(&request).unwrap().text(), "0");
+        server.write(MODULE, version(1));
+        server.write("touched", "1");
+        server.expect_log("is well");
+        // It keeps its connection while the client makes use of it, until it has said that it ends.
+        eventually("the last response", || {
+            let response = connection.exchange(&request).expect("no response is cut").expect(200);
+            (response.header("connection") == Some("close")).then_some(())
+        });
+        assert!(connection.is_closed_by_server());
+        takes_up(&server, 1);
+        server.allow_log(FULL);
+    }
+
+    fn code_that_does_not_load_is_not_taken_up(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf("WSGIReload modules"));
+        let children = server.children();
+        server.write(MODULE, "VERSION = nothing\n");
+        let refused = server.expect_log("revision 2, is not taken up, and the old one goes on: .*NameError");
+        assert_eq!(Some(refused.pid), server.steward());
+        server.allow_log("WSGI0110|NameError");
+        for _ in 0..20 {
+            assert_eq!(server.get("/app").expect(200).text(), "0");
+        }
+        assert!(children.iter().all(|child| is_alive(*child)));
+        assert_eq!(server.count_log("is not taken up"), 1, "said once, however many children see the file");
+        server.write(MODULE, version(2));
+        takes_up(&server, 2);
+        server.allow_log(FULL);
+    }
+
+    fn warm_up_comes_before_clients(mpm) {
+        ours_only!("mod_wsgi does not warm up");
+        let server = start(mpm, |builder| builder.conf(TOUCH).conf("WSGIWarmup /app/warm?up=1"));
+        let warmed = server.get("/app").expect(200);
+        let environ: Vec<&str> = warmed.header("x-warmed").unwrap_or_default().split('|').collect();
+        let port = server.port().to_string();
+        let host = format!("wsgi.test:{port}");
+        let expected = ["GET", "/app", "/warm", "up=1", &host, "127.0.0.1", "1", "mod_wsgi_rs (warm-up)"];
+        assert_eq!(environ, expected);
+        // What answers with an error is no code to be taken up.
+        server.write(MODULE, "VERSION = 1\nWARM = '500 Oh'\n");
+        server.write("touched", "1");
+        server.expect_log("revision 2, is not taken up.*WSGIWarmup /app/warm\\?up=1: the status is 500");
+        server.allow_log("WSGIWarmup /app/warm");
+        assert_eq!(server.get("/app").expect(200).text(), "0");
+        server.write(MODULE, "VERSION = 2\nWARM = '404 Not Found'\n");
+        server.write("touched", "22");
+        takes_up(&server, 2);
+        server.allow_log(FULL);
+    }
+
+    fn whoever_is_killed_meanwhile(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf(TOUCH));
+        server.allow_log(FULL);
+        server.allow_log("the steward, process .*, ended by signal 9|exit signal Killed");
+        let steward = eventually("a steward", || server.steward());
+        kill(steward);
+        let next = eventually("another steward", || server.steward().filter(|pid| *pid != steward));
+        roll(&server, 1, "v");
+        takes_up(&server, 1);
+        settled(&server);
+        // In the middle of a roll.
+        let rolls = server.count_log("is well");
+        roll(&server, 2, "vv");
+        eventually("a roll", || (server.count_log("is well") > rolls).then_some(()));
+        kill(next);
+        takes_up(&server, 2);
+        settled(&server);
+        // The trial.
+        server.write(MODULE, format!("import time\ntime.sleep(2)\n{}", version(3)));
+        server.write("touched", "vvv");
+        let steward = eventually("another steward", || server.steward());
+        let trial = eventually("a trial", || harness::children_of(steward).first().copied());
+        kill(trial);
+        server.expect_log("is not taken up.*was ended by signal 9");
+        assert_eq!(server.get("/app").expect(200).text(), "2");
+        // A child, while it is waited for.
+        let rolls = server.count_log("is well");
+        roll(&server, 4, "vvvv");
+        eventually("a roll", || (server.count_log("is well") > rolls).then_some(()));
+        kill(server.children()[0]);
+        takes_up(&server, 4);
+    }
+
+    fn a_restart_in_the_middle(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf(TOUCH));
+        server.allow_log(FULL);
+        roll(&server, 1, "v");
+        server.expect_log("is well");
+        server.graceful_restart();
+        takes_up(&server, 1);
+        eventually("a steward", || server.steward());
+        roll(&server, 2, "vv");
+        takes_up(&server, 2);
+        settled(&server);
+    }
+
+    fn without_metrics(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf(TOUCH).conf("WSGIMetrics Off"));
+        roll(&server, 1, "v");
+        takes_up(&server, 1);
+        server.allow_log(FULL);
+    }
+}
+
+fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
+    let spare = if mpm.threaded() {
+        "MinSpareThreads 24\nMaxSpareThreads 96"
+    } else {
+        "MinSpareServers 2"
+    };
+    let builder = Server::builder(mpm)
+        .pool(2, if mpm.threaded() { 24 } else { 10 })
+        .file("code/app.wsgi", APPLICATION)
+        .file(MODULE, version(0))
+        .file("touched", "")
+        .conf("WSGIScriptAlias /app ${ROOT}/code/app.wsgi")
+        .conf("WSGIPythonPath ${ROOT}/code\nWSGIDontWriteBytecode On")
+        .conf("MaxKeepAliveRequests 50\nKeepAliveTimeout 3");
+    let server = more(builder.conf(spare)).start();
+    // With that the steward watches.
+    eventually("a steward", || server.steward());
+    assert_eq!(server.get("/app").expect(200).text(), "0");
+    server
+}
+
+fn version(number: u32) -> String {
+    format!("VERSION = {number}\n")
+}
+
+fn roll(server: &Server, number: u32, touched: &str) {
+    server.write(MODULE, version(number));
+    server.write("touched", touched);
+}
+
+/// Waits until every response is by this version.
+#[track_caller]
+fn takes_up(server: &Server, number: u32) {
+    let mut in_a_row = 0;
+    let text = number.to_string();
+    eventually("the new code answers everywhere", || {
+        let answers = server.get("/app").expect(200).text() == text;
+        in_a_row = if answers { in_a_row + 1 } else { 0 };
+        (in_a_row >= 100).then_some(())
+    });
+}
+
+/// Waits until no roll goes on: as often as one was begun, one has ended.
+#[track_caller]
+fn settled(server: &Server) {
+    eventually("the end of the rolls", || {
+        let ends = r"all children have the code of revision \d+|revision \d+, is not taken up";
+        let last = |pattern: &str| {
+            let pattern = regex::Regex::new(pattern).unwrap();
+            let records = server.records();
+            records.iter().rposition(|record| pattern.is_match(&record.message))
+        };
+        (last(ends) > last("there is new code, revision")).then_some(())
+    });
+}
+
+#[track_caller]
+fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    // Prefork starts one child a second, and ten of them retire.
+    eventually_within(Duration::from_secs(60), ask)
+        .unwrap_or_else(|| panic!("waited a minute in vain: {what}"))
+}
+
+/// What processes have, to be had again after many rolls.
+struct Resources {
+    children: usize,
+    /// KiB of the largest child.
+    memory: u64,
+    parent: u64,
+    descriptors: usize,
+}
+
+impl Resources {
+    fn of(server: &Server) -> Self {
+        let children = server.children();
+        let descriptors = |pid: Pid| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        Self {
+            children: children.len(),
+            memory: children.iter().map(|child| rss_kib(*child)).max().unwrap_or(0),
+            parent: rss_kib(server.pid()),
+            descriptors: descriptors(server.pid()),
+        }
+    }
+
+    fn assert_kept(&self, server: &Server, mpm: Mpm) {
+        // Spare children end one a second.
+        let most = if mpm.threaded() { 4 } else { 20 };
+        eventually("no child is left over", || (server.children().len() <= most).then_some(()));
+        let after = Self::of(server);
+        eprintln!(
+            "{mpm}: children {} and {}, of {} and {} KiB; the parent {} and {} KiB, {} and {} descriptors",
+            self.children, after.children, self.memory, after.memory, self.parent, after.parent, self.descriptors,
+            after.descriptors
+        );
+        assert!(after.memory <= self.memory + 16 * 1024, "children have grown");
+        assert!(after.parent <= self.parent + 2 * 1024, "the parent has grown");
+        assert!(after.descriptors <= self.descriptors, "the parent has more descriptors");
+        assert_eq!(harness::children_of(server.steward().expect("a steward")), Vec::<Pid>::new());
+    }
+}
+
+/// Clients that ask without a pause, and what they were answered.
+#[derive(Default)]
+struct Clients {
+    done: AtomicU64,
+    seen: Mutex<BTreeSet<u32>>,
+    wrong: Mutex<Vec<String>>,
+    /// Versions below are wrong from now on.
+    least: Mutex<u32>,
+    is_over: AtomicBool,
+}
+
+impl Clients {
+    fn run(&self, server: &Server, keeps: bool) {
+        let mut connection: Option<Connection> = None;
+        let request = if keeps {
+            Request::get("/app").keep_alive()
+        } else {
+            Request::get("/app")
+        };
+        while !self.is_over.load(Relaxed) {
+            let least = *self.least.lock().unwrap();
+            let begun = Instant::now();
+            let mut open = match connection.take() {
+                Some(open) => open,
+                None => match Connection::open(server.address()) {
+                    Ok(open) => open,
+                    Err(error) => {
+                        self.complain(format!("no connection: {error}"));
+                        continue;
+                    }
+                },
+            };
+            match open.exchange(&request) {
+                Ok(response) if response.status() == 200 && response.is_complete() => {
+                    let closes = response.header("connection") == Some("close");
+                    let number = response.text().parse().unwrap_or(0);
+                    if number < least {
+                        self.complain(format!("old code, version {number}, after the roll to {least}"));
+                    }
+                    self.seen.lock().unwrap().insert(number);
+                    connection = (keeps && !closes).then_some(open);
+                }
+                Ok(response) => self.complain(format!("status {}", response.status())),
+                Err(error) => self.complain(format!("{error} after {:?}", begun.elapsed())),
+            }
+            self.done.fetch_add(1, Relaxed);
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn complain(&self, what: String) {
+        self.wrong.lock().unwrap().push(what);
+    }
+
+    fn watch_for_older_than(&self, least: u32) {
+        *self.least.lock().unwrap() = least;
+    }
+
+    fn stop(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
+    fn seen(&self) -> BTreeSet<u32> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+const MODULE: &str = "code/rolled.py";
+const TOUCH: &str = "WSGIReload touch ${ROOT}/touched";
+
+/// What an MPM says of a server that has as many children as it may while one of them ends.
+const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
+
+/// Says which version of the module it has, and what it was warmed up with.
+const APPLICATION: &str = r#"import rolled
+
+WARMED = []
+KEYS = ('REQUEST_METHOD', 'SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', 'HTTP_HOST', 'REMOTE_ADDR',
+        'mod_wsgi.warmup', 'HTTP_USER_AGENT')
+
+
+def application(environ, start_response):
+    status = '200 OK'
+    if environ.get('mod_wsgi.warmup'):
+        WARMED.append('|'.join(environ[key] for key in KEYS))
+        status = getattr(rolled, 'WARM', status)
+    body = str(rolled.VERSION).encode()
+    start_response(status, [('Content-Length', str(len(body))), ('X-Warmed', ' '.join(WARMED))])
+    return [body]
+"#;
