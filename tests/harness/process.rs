@@ -23,9 +23,10 @@ pub fn is_alive(pid: Pid) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
-/// Whether it is the process that answers for metrics, which is no child of the MPM.
-pub(crate) fn is_helper(pid: Pid) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "wsgi-metrics\n")
+/// The name of a process as the module sets it for those of its own, which are no children of the MPM.
+pub(crate) fn name(pid: Pid) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 /// The process's memory map, as text.

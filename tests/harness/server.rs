@@ -333,14 +333,23 @@ impl Server {
     /// The children that serve.
     pub fn children(&self) -> Vec<Pid> {
         let mut children = process::children_of(self.pid());
-        children.retain(|pid| !process::is_helper(*pid));
+        children.retain(|pid| !process::name(*pid).starts_with("wsgi-"));
         children
     }
 
     /// The process that answers for metrics.
     pub fn helper(&self) -> Option<Pid> {
+        self.process("wsgi-metrics")
+    }
+
+    /// The process that replaces children.
+    pub fn steward(&self) -> Option<Pid> {
+        self.process("wsgi-steward")
+    }
+
+    fn process(&self, name: &str) -> Option<Pid> {
         let children = process::children_of(self.pid());
-        children.into_iter().find(|pid| process::is_helper(*pid))
+        children.into_iter().find(|pid| process::name(*pid) == name)
     }
 
     /// The only child.

@@ -351,7 +351,11 @@ fn check_traffic(page: &Exposition, load: &Load, violence: &Violence) {
 }
 
 /// Families that stay at 0 in this load, with the reason.
-const STILL: [(&str, &str); 7] = [
+const STILL: [(&str, &str); 8] = [
+    (
+        "wsgi_children_recycles_total",
+        "no child is replaced; `rolls` counts them",
+    ),
     (
         "wsgi_request_timeouts_total",
         "nobody is slow enough; `numbers::timeouts` counts them",
