@@ -136,6 +136,9 @@ fn a_roll_that_had_begun_before_is_not_taken_for_the_one_that_was_asked_for() {
     let finish_first = |board: Board, requests: &[ReloadRequest]| {
         // The request was taken, but the roll before comes to its end first.
         roll(board, RollPhase::Done, 3, "");
+        // Nothing is said of the next one yet.
+        board.raise_revision();
+        thread::sleep(Duration::from_millis(300));
         replace_three(board, requests);
     };
     let begun = Instant::now();
