@@ -114,7 +114,7 @@ fn of_import(import: &ImportScript) -> Script {
 
 /// Whether the alias leads to the same script for every URL.
 fn leads_to_one(alias: &ScriptAlias) -> bool {
-    !(alias.regex && alias.target.contains('$')) && !Path::new(&alias.target).is_dir()
+    !(Path::new(&alias.target).is_dir() || alias.regex && alias.target.contains('$'))
 }
 
 fn group_of(alias: &ScriptAlias, settings: &Settings<'_>, name: ServerName<'_>) -> Option<Vec<u8>> {

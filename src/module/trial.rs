@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use wsgi_abi::Engine;
 use wsgi_httpd::log::Level;
 use wsgi_httpd::task::Task;
+use wsgi_telemetry::board::{ChildEntry, ChildState};
 
-use crate::child;
-use crate::environ;
+use crate::host::Exchanges;
 use crate::process::Process;
-use crate::readiness;
+use crate::readiness::{self, Unready};
+use crate::{child, environ, segment};
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,14 +89,7 @@ fn run(process: &Arc<Process>, group: Option<&str>, tell: OwnedFd) -> u8 {
         })
     };
     let started = child::start_engine(process);
-    let loaded = started.is_some_and(|engine| {
-        let scripts = process.everything();
-        let scripts = scripts.into_iter().filter(|script| is_meant(&script.group));
-        let warmups = process.known.warmups.iter();
-        let warmups = warmups.filter(|warmup| is_meant(&warmup.script.group));
-        readiness::load(engine, scripts, warmups).is_ok()
-    });
-    if loaded {
+    if started.is_some_and(|engine| try_all(process, engine, is_meant)) {
         return 0;
     }
     let mut text = what_was_noted();
@@ -105,6 +100,44 @@ fn run(process: &Arc<Process>, group: Option<&str>, tell: OwnedFd) -> u8 {
     // Where it cannot be told, the status says that something is wrong, and the log what.
     let _ = rustix::io::write(&tell, text.as_bytes());
     1
+}
+
+/// Loads the scripts of the groups that are meant, and asks for their URLs; whether all of that went well which goes well
+/// in the children of now.
+fn try_all(process: &Process, engine: Engine<Exchanges>, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+    let scripts = process.everything();
+    let scripts = scripts.into_iter().filter(|script| is_meant(&script.group));
+    let broken = match readiness::load(engine, scripts, []) {
+        Err(Unready::Load(groups)) if groups.iter().any(|group| is_served(process, group)) => {
+            return false;
+        }
+        Err(Unready::Load(groups)) => groups,
+        Ok(()) | Err(Unready::Warmup) => Vec::new(),
+    };
+    // What was broken before is no reason to keep the rest as it is.
+    noted().get_or_insert_default().clear();
+    let warmups = process.known.warmups.iter().filter(|warmup| {
+        let group = &warmup.script.group;
+        is_meant(group) && !broken.contains(group)
+    });
+    readiness::load(engine, [], warmups).is_ok()
+}
+
+/// Whether a child that serves has loaded this group. That is only known where children load everything ahead.
+fn is_served(process: &Process, group: &[u8]) -> bool {
+    let Some(in_force) = segment::in_force().filter(|_| process.reload.replaces_children()) else {
+        return true;
+    };
+    let board = in_force.segment.board();
+    let Some(slot) = board.group(group) else {
+        return true;
+    };
+    let has = |child: &ChildEntry| {
+        child.generation == in_force.generation
+            && child.state == ChildState::Ready
+            && child.groups >> slot.number() & 1 == 1
+    };
+    board.children().iter().any(has)
 }
 
 /// The errors that this process has logged, where it is a trial.
