@@ -41,6 +41,15 @@ pub(crate) fn say(state: ChildState) {
     }
 }
 
+/// This child has loaded what an application group is to have ahead.
+pub(crate) fn loaded(group: &[u8]) {
+    if let Some(place) = get()
+        && let Some(slot) = place.board().group(group)
+    {
+        place.slot.add_group(&slot);
+    }
+}
+
 impl Place {
     pub(crate) fn slot(&self) -> ChildSlot {
         self.slot
@@ -66,8 +75,19 @@ impl Place {
 
     /// Whether another child can take the connections that this one leaves.
     pub(crate) fn another_serves(&self) -> bool {
-        let serves =
-            |child: &ChildEntry| child.state == ChildState::Ready && child.retire.is_none();
         self.others().iter().any(serves)
     }
+
+    /// Whether another one can that has loaded this group, which is known to no more than 64 of them.
+    pub(crate) fn another_has(&self, group: &[u8]) -> bool {
+        let Some(slot) = self.board().group(group) else {
+            return false;
+        };
+        let has = |child: &ChildEntry| serves(child) && child.groups >> slot.number() & 1 == 1;
+        self.others().iter().any(has)
+    }
+}
+
+fn serves(child: &ChildEntry) -> bool {
+    child.state == ChildState::Ready && child.retire.is_none()
 }

@@ -34,10 +34,10 @@ const LOOK: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is not as it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unready {
-    /// A script could not be loaded. Why is in the log.
-    Load,
+    /// A script of each of these groups could not be loaded. Why is in the log.
+    Load(Vec<Vec<u8>>),
     /// A URL was not answered. The log says so.
     Warmup,
 }
@@ -48,12 +48,18 @@ pub(crate) fn load<'a>(
     scripts: impl IntoIterator<Item = &'a Script>,
     warmups: impl IntoIterator<Item = &'a Warmup>,
 ) -> Result<(), Unready> {
-    let mut loaded = true;
+    let (mut loaded, mut failed) = (Vec::new(), Vec::new());
     for Script { group, script } in scripts {
-        loaded &= engine.load(group, script, app_of_script(script).number());
+        match engine.load(group, script, app_of_script(script).number()) {
+            true => loaded.push(group),
+            false => failed.push(group.clone()),
+        }
     }
-    if !loaded {
-        return Err(Unready::Load);
+    for group in loaded.into_iter().filter(|group| !failed.contains(group)) {
+        place::loaded(group);
+    }
+    if !failed.is_empty() {
+        return Err(Unready::Load(failed));
     }
     let mut answered = true;
     for warmup in warmups {
@@ -86,7 +92,9 @@ fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
         match attempt(process, engine, place, begun, loads) {
             None | Some(Ok(())) => return,
             Some(Err(_)) if !another_serves(place) => return,
-            Some(Err(Unready::Load)) => return wait_for_other_code(process, place, &seen),
+            Some(Err(Unready::Load(groups))) => {
+                return wait_for_other_code(process, place, &groups, &seen);
+            }
             Some(Err(Unready::Warmup)) => {
                 loads = false;
                 let until = Instant::now() + AGAIN;
@@ -155,15 +163,24 @@ fn wait_for(
     }
 }
 
-/// Leaves connections to the others until there is other code; ends the child then.
-fn wait_for_other_code(process: &Process, place: Option<Place>, seen: &[Stamp]) {
-    let Some(place) = place else { return };
+/// Leaves connections to the others until there is other code; ends the child then. Where the others could not load these
+/// groups either, this one serves what it has.
+fn wait_for_other_code(
+    process: &Process,
+    place: Option<Place>,
+    groups: &[Vec<u8>],
+    seen: &[Stamp],
+) {
+    let others_have = |place: Place| groups.iter().any(|group| place.another_has(group));
+    let Some(place) = place.filter(|place| others_have(*place)) else {
+        return;
+    };
     place::say(ChildState::NotReady);
     let line = "mod_wsgi_rs: this child could not load what is to be loaded ahead, and leaves connections to the \
                 others until there is other code";
     log::server(Level::ERROR, line.as_bytes());
     let mut look_again = Instant::now() + AGAIN;
-    while !is_over(Some(place)) && place.another_serves() {
+    while !is_over(Some(place)) && others_have(place) {
         std::thread::sleep(LOOK);
         if Instant::now() < look_again {
             continue;
