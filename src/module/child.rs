@@ -14,7 +14,7 @@ use crate::process::{Process, current, log_message};
 use crate::{environ, housekeeping, place, readiness, segment, watch};
 
 /// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
-const EXIT_TIMEOUT: u32 = 20;
+const EXIT_TIMEOUT: u32 = 8;
 
 /// The engine of this process, once it has started. httpd run with `-X` may restart in the process, and Python then
 /// goes on as it was started first.

@@ -7,7 +7,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use flate2::read::{GzDecoder, ZlibDecoder};
-use harness::{Ending, Mpm, Request, Response, Server, apps, mpm_tests, venv};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use harness::{
+    Ending, Mpm, Request, Response, Server, apps, long, mpm_tests, ours_only, rss_kib, venv,
+};
 use serde_json::{Value, json};
 
 mpm_tests! {
@@ -52,6 +57,44 @@ mpm_tests! {
             Request::post("/django/upload", &body).header("Content-Type", "multipart/form-data; boundary=edge");
         let told = server.send(&request).expect(200).json();
         assert_eq!(told, json!({"size": 64 << 20, "name": "big.bin", "sha256": sha256(&file)}));
+    }
+
+    /// Mixed load on replicas of both, for ten minutes where the tests run for their full length.
+    fn in_replicas(mpm) {
+        ours_only!("mod_wsgi has no replicas");
+        let server = start_with(mpm, "WSGIGILMode own\nWSGIInterpreters 2");
+        server.allow_log("WSGI102[34]: application group");
+        for url in ["/django/?warm=up", "/flask/hello/you"] {
+            server.get(url).expect(200);
+        }
+        if server.count_log("WSGI1023") > 0 {
+            eprintln!("this Python has no interpreters with GILs of their own: left out");
+            return;
+        }
+        let child = server.only_child();
+        let time = Duration::from_secs(if long() { 600 } else { 4 });
+        let (begun, done) = (Instant::now(), AtomicUsize::new(0));
+        let early = std::thread::scope(|scope| {
+            for client in 0..6 {
+                let (server, done) = (&server, &done);
+                scope.spawn(move || {
+                    for turn in client.. {
+                        if begun.elapsed() >= time {
+                            break;
+                        }
+                        mixed(server, turn);
+                        done.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            // What is made at first stays: threads, caches, arenas of the allocator.
+            std::thread::sleep(time / 4);
+            rss_kib(child)
+        });
+        let late = rss_kib(child);
+        eprintln!("{mpm}: {} requests, {early} KiB after a quarter of the time, {late} KiB at the end", done.into_inner());
+        assert_eq!(server.only_child(), child);
+        assert!(late < early + early / 10 + 8192, "from {early} to {late} KiB");
     }
 
     fn django_admin(mpm) {
@@ -160,7 +203,37 @@ mpm_tests! {
     }
 }
 
+/// One request of a mixed load.
+fn mixed(server: &Server, turn: usize) {
+    let get = |url: &str| server.get(url).expect(200);
+    match turn % 6 {
+        0 => assert!(get("/django/?a=b").text().starts_with("Hello from Django")),
+        1 => assert_eq!(get("/django/stream").text().lines().count(), 1000),
+        2 => {
+            let echo = server
+                .send(&Request::post("/django/echo", "abc"))
+                .expect(200);
+            assert_eq!(echo.json(), json!(["POST", "abc", "3"]));
+        }
+        3 => assert!(
+            get("/django/admin/login/")
+                .text()
+                .contains("csrfmiddlewaretoken")
+        ),
+        4 => assert_eq!(get("/flask/hello/you").text(), "Hello you!"),
+        _ => assert_eq!(get("/flask/json?x=1").json()["args"], json!({"x": "1"})),
+    }
+}
+
 fn start(mpm: Mpm) -> Server {
+    start_with(
+        mpm,
+        "WSGIScriptAlias /httpbin ${APPS}/httpbin_app.wsgi
+        WSGIApplicationGroup %{GLOBAL}",
+    )
+}
+
+fn start_with(mpm: Mpm, conf: &str) -> Server {
     let home = venv();
     Server::builder(mpm)
         .python_home(home)
@@ -168,12 +241,11 @@ fn start(mpm: Mpm) -> Server {
         .conf(
             "WSGIScriptAlias /django ${APPS}/django_project/app.wsgi
             WSGIScriptAlias /flask ${APPS}/flask_app.wsgi
-            WSGIScriptAlias /httpbin ${APPS}/httpbin_app.wsgi
-            WSGIApplicationGroup %{GLOBAL}
             WSGIPassAuthorization On
             WSGIDontWriteBytecode On
             SetEnv test.database ${ROOT}/data/db.sqlite3",
         )
+        .conf(conf)
         .one_child()
         .start_with(|root| {
             let copy = root.join("data/db.sqlite3");

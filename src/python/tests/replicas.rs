@@ -1,6 +1,8 @@
 //! Replicas of an application, each with a GIL of its own: which of them runs a request, and what becomes of one that
 //! cannot be loaded.
 
+#![cfg_attr(not(Py_3_13), allow(unused_imports, dead_code))]
+
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
