@@ -87,11 +87,11 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) application_group: String,
 
-    /// Load the script again when its file has changed; modules that it imports are not watched yet (the default)
+    /// Replace the children one after the other when a source file of the application has changed (the default)
     #[arg(long, overrides_with = "no_reload", help_heading = "Python")]
     pub(crate) reload: bool,
 
-    /// Never look whether the script has changed
+    /// Never look whether a source file has changed
     #[arg(long, overrides_with = "reload", help_heading = "Python")]
     pub(crate) no_reload: bool,
 

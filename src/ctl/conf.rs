@@ -173,8 +173,8 @@ impl Conf {
         ));
         page.line(&format!("WSGICallableObject {}", quoted(&self.callable)));
         page.line(&format!(
-            "WSGIScriptReloading {}",
-            if self.reload { "On" } else { "Off" }
+            "WSGIReload {}",
+            if self.reload { "modules" } else { "off" }
         ));
         page.line("WSGIChunkedRequest On");
         for (name, value) in &self.setenv {

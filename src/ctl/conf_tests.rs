@@ -78,7 +78,7 @@ TypesConfig "/etc/mime.types"
 # The application
 WSGIApplicationGroup "%{GLOBAL}"
 WSGICallableObject "application"
-WSGIScriptReloading On
+WSGIReload modules
 WSGIChunkedRequest On
 WSGIScriptAlias "/" "/srv/app.wsgi"
 <Directory "/srv">
@@ -200,7 +200,7 @@ WSGIPythonHome "/srv/venv"
 WSGIPythonPath "/srv/my site"
 WSGIApplicationGroup "shop"
 WSGICallableObject "app"
-WSGIScriptReloading Off
+WSGIReload off
 WSGIChunkedRequest On
 SetEnv "A" "b c"
 WSGIScriptAlias "/shop" "/srv/my \"site\"/app.wsgi"

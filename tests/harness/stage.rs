@@ -52,7 +52,9 @@ pub fn packages() -> Option<PathBuf> {
     let packages = PACKAGES.get_or_init(|| {
         let path = env::var_os("WSGI_TEST_PACKAGES").filter(|value| !value.is_empty());
         if path.is_none() {
-            eprintln!("WSGI_TEST_PACKAGES is not set: the tests with compiled packages are left out");
+            eprintln!(
+                "WSGI_TEST_PACKAGES is not set: the tests with compiled packages are left out"
+            );
         }
         path.map(|path| readable(Path::new(&path), "packages"))
     });

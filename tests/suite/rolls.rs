@@ -231,12 +231,13 @@ mpm_tests! {
 
 fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
     let spare = if mpm.threaded() {
-        "MinSpareThreads 24\nMaxSpareThreads 96"
+        "MinSpareThreads 64\nMaxSpareThreads 256"
     } else {
         "MinSpareServers 2"
     };
     let builder = Server::builder(mpm)
-        .pool(2, if mpm.threaded() { 24 } else { 10 })
+        // Event closes connections that it keeps when no thread is free at once, and all clients may be at one child.
+        .pool(2, if mpm.threaded() { 64 } else { 10 })
         .file("code/app.wsgi", APPLICATION)
         .file(MODULE, version(0))
         .file("touched", "")
@@ -390,6 +391,7 @@ struct Clients {
 impl Clients {
     fn run(&self, server: &Server, keeps: bool) {
         let mut connection: Option<Connection> = None;
+        let mut requests = 0;
         let request = if keeps {
             Request::get("/app").keep_alive()
         } else {
@@ -399,9 +401,15 @@ impl Clients {
             let least = *self.least.lock().unwrap();
             let begun = Instant::now();
             let mut open = match connection.take() {
-                Some(open) => open,
+                Some(open) => {
+                    requests += 1;
+                    open
+                }
                 None => match Connection::open(server.address()) {
-                    Ok(open) => open,
+                    Ok(open) => {
+                        requests = 1;
+                        open
+                    }
                     Err(error) => {
                         self.complain(format!("no connection: {error}"));
                         continue;
@@ -421,7 +429,12 @@ impl Clients {
                     connection = (keeps && !closes).then_some(open);
                 }
                 Ok(response) => self.complain(format!("status {}", response.status())),
-                Err(error) => self.complain(format!("{error} after {:?}", begun.elapsed())),
+                Err(error) => {
+                    let after = begun.elapsed();
+                    self.complain(format!(
+                        "request {requests} of a connection: {error}, after {after:?}"
+                    ));
+                }
             }
             self.done.fetch_add(1, Relaxed);
             thread::sleep(Duration::from_millis(2));
