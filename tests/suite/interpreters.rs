@@ -125,7 +125,7 @@ mpm_tests! {
             return;
         }
         server.expect_log("WSGI1025: application group '.*[|]/app' runs in . interpreters with GILs of their own");
-        assert_eq!(ask(&server, "/app")["replica"].as_u64().is_some(), true);
+        assert!(ask(&server, "/app")["replica"].as_u64().is_some());
         assert_eq!(server.count_log("WSGI1025"), 1, "one child has tried for all");
     }
 
