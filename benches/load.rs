@@ -1,8 +1,9 @@
-//! The load: blocking keep-alive connections, one thread each, a fixed number of requests.
+//! The load: blocking keep-alive connections, one thread each, a fixed number of requests among all of them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ pub(crate) fn run(
     requests: usize,
     started: impl FnOnce() -> Result<()>,
 ) -> Result<Load> {
-    let each = requests / connections;
+    let begun = AtomicUsize::new(0);
     let ready = Barrier::new(connections + 1);
     let go = Barrier::new(connections + 1);
     thread::scope(|scope| {
@@ -93,7 +94,7 @@ pub(crate) fn run(
                     // Both barriers are passed even after a failure, or the others would wait for ever.
                     ready.wait();
                     go.wait();
-                    timed(&mut warmed?, each)
+                    timed(&mut warmed?, &begun, requests)
                 })
             })
             .collect();
@@ -112,9 +113,15 @@ pub(crate) fn run(
     })
 }
 
-fn timed(connection: &mut Connection, count: usize) -> Result<Vec<Duration>> {
-    let mut latencies = Vec::with_capacity(count);
-    for _ in 0..count {
+/// Until `requests` have begun on all connections together: with a share for each, the connections that were served
+/// first would be idle while the last ones are waited for.
+fn timed(
+    connection: &mut Connection,
+    begun: &AtomicUsize,
+    requests: usize,
+) -> Result<Vec<Duration>> {
+    let mut latencies = Vec::with_capacity(requests);
+    while begun.fetch_add(1, Ordering::Relaxed) < requests {
         let begin = Instant::now();
         connection.get()?;
         latencies.push(begin.elapsed());
