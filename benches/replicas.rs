@@ -41,10 +41,11 @@ pub(crate) fn measure(
     };
     eprintln!("wsgi-bench: {rounds} rounds of replicas");
     Ok(Replicas {
-        // A request of the first kind is as long as some hundred of the second.
+        // A request of the first kind is as long as some hundred of the second; enough of them that the last ones,
+        // when not all connections have work, count for nothing.
         work: run(
             &subjects(Application::Work, &[Who::Main, Who::Replicas]),
-            requests / 40,
+            requests / 20,
         )?,
         hello: run(
             &subjects(Application::Hello, &[Who::Main, Who::Replicas, Who::Rival]),

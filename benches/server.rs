@@ -175,7 +175,9 @@ impl Httpd {
              ServerRoot \"{folder}\"\nServerName localhost\nListen {address}\nPidFile \"{folder}/httpd.pid\"\n\
              DefaultRuntimeDir \"{folder}\"\nErrorLog \"{folder}/error.log\"\nLogLevel warn\n{shape}\
              MaxConnectionsPerChild 0\nKeepAlive On\nMaxKeepAliveRequests 0\nKeepAliveTimeout 60\nTimeout 120\n\
-             DocumentRoot \"${{APP}}\"\n<Directory \"${{APP}}\">\n  Require all granted\n</Directory>\n"
+             DocumentRoot \"${{APP}}\"\n\
+             <Directory \"/\">\n  Options FollowSymLinks\n  AllowOverride None\n</Directory>\n\
+             <Directory \"${{APP}}\">\n  Require all granted\n</Directory>\n"
         );
         text += &subject.install(root)?;
         Ok(text)
