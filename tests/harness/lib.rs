@@ -48,7 +48,9 @@ pub use http::{ClientError, Connection, Ending, Head, Request, Response};
 pub use http2::http2_get_all;
 pub use log::Record;
 pub use mpm::Mpm;
-pub use process::{Pid, children_of, graceful, hang_up, is_alive, kill, maps, rss_kib};
+pub use process::{
+    Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
+};
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, Server};
 pub use site::{long, ours};

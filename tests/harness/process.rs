@@ -49,6 +49,21 @@ pub fn rss_kib(pid: Pid) -> u64 {
         .unwrap_or(0)
 }
 
+/// KiB of memory that a process shares with nobody: of the segment, everybody has as much as it has looked at.
+pub fn own_kib(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Number of open file descriptors.
+pub fn descriptors(pid: Pid) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 /// `kill -9`.
 pub fn kill(pid: Pid) {
     signal(pid, Signal::KILL);

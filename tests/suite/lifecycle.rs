@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Mpm, Pid, Request, Server, eventually, kill, long, mpm_tests, ours};
+use harness::{
+    Mpm, Pid, Request, Server, descriptors, eventually, kill, long, maps, mpm_tests, ours, own_kib,
+};
 
 mpm_tests! {
     fn a_killed_child(mpm) {
@@ -15,12 +17,7 @@ mpm_tests! {
             let children = server.children();
             (children.len() >= 2).then(|| children[0])
         });
-        let load = Load::default();
-        thread::scope(|scope| {
-            for client in 0..4 {
-                let (load, server) = (&load, &server);
-                scope.spawn(move || load.run(server, client));
-            }
+        let load = Load::during(&server, 4, |load| {
             load.wait_for(50);
             kill(victim);
             eventually("a child takes the place of the killed one", || {
@@ -28,7 +25,6 @@ mpm_tests! {
                 (children.len() >= 2 && !children.contains(&victim)).then_some(())
             });
             load.wait_for(load.done() + 50);
-            load.finish();
         });
         // Whatever the victim held is lost, and nothing more than that.
         let failures = load.failures();
@@ -38,12 +34,7 @@ mpm_tests! {
     fn graceful_restarts_under_load(mpm) {
         let server = start(mpm, 6, 16);
         let restarts = if long() { 30 } else { 8 };
-        let load = Load::default();
-        thread::scope(|scope| {
-            for client in 0..32 {
-                let (load, server) = (&load, &server);
-                scope.spawn(move || load.run(server, client));
-            }
+        let load = Load::during(&server, 32, |load| {
             let begun = Instant::now();
             for restart in 1..=restarts {
                 // A restart each second is what is asked for; the load goes on meanwhile.
@@ -51,13 +42,36 @@ mpm_tests! {
                 harness::graceful(server.pid());
             }
             load.wait_for(load.done() + 100);
-            load.finish();
         });
         let failures = load.failures();
         let done = load.done();
         assert!(failures.is_empty(), "{} of {done} failed:\n{:#?}", failures.len(), &failures[..failures.len().min(20)]);
         assert!(done > 100, "only {done} requests in {restarts} s");
         assert!(server.count_log("resuming normal operations") > 2);
+    }
+
+    fn the_parent_stays_as_it_is(mpm) {
+        let server = start(mpm, 1, 4);
+        let restarts = if long() { 5_000 } else { 12 };
+        let load = Load::during(&server, 1, |_| {
+            let mut restarted = 1;
+            let mut restart = |times: usize| {
+                for _ in 0..times {
+                    harness::graceful(server.pid());
+                    restarted += 1;
+                    eventually("httpd has restarted", || {
+                        (server.count_log("resuming normal operations") >= restarted).then_some(())
+                    });
+                }
+            };
+            // What is made at a first time, and grows to its size in some restarts.
+            restart(restarts / 4);
+            let before = Parent::of(&server);
+            restart(restarts);
+            before.assert_kept(&server, restarts);
+        });
+        let failures = load.failures();
+        assert!(failures.is_empty(), "{} of {} failed: {:#?}", failures.len(), load.done(), failures.first());
     }
 
     fn restarts(mpm) {
@@ -157,6 +171,40 @@ fn start(mpm: Mpm, processes: usize, threads: usize) -> Server {
         .start()
 }
 
+/// What the parent has, to be had again after many restarts.
+struct Parent {
+    kib: u64,
+    descriptors: usize,
+    mappings: usize,
+}
+
+impl Parent {
+    fn of(server: &Server) -> Self {
+        Self {
+            kib: own_kib(server.pid()),
+            descriptors: descriptors(server.pid()),
+            mappings: maps(server.pid()).lines().count(),
+        }
+    }
+
+    fn assert_kept(&self, server: &Server, restarts: usize) {
+        let now = Self::of(server);
+        eprintln!(
+            "{restarts} restarts: {} and {} KiB, {} and {} descriptors, {} and {} mappings",
+            self.kib, now.kib, self.descriptors, now.descriptors, self.mappings, now.mappings
+        );
+        // One that is open for a moment only, at either time.
+        assert!(
+            now.descriptors.abs_diff(self.descriptors) <= 2,
+            "descriptors"
+        );
+        assert!(now.mappings <= self.mappings + 8, "mappings");
+        // A quarter of a KiB for each, beside what the allocator happens to hold.
+        let most = self.kib + 256 + restarts as u64 / 4;
+        assert!(now.kib <= most, "memory");
+    }
+}
+
 /// Clients that ask for a mixture of things, each on a new connection, until told to finish.
 #[derive(Default)]
 struct Load {
@@ -166,6 +214,26 @@ struct Load {
 }
 
 impl Load {
+    /// That many clients, for as long as `work` takes. They finish also if it fails, or nobody would hear of that.
+    fn during(server: &Server, clients: usize, work: impl FnOnce(&Self)) -> Self {
+        struct Finish<'a>(&'a Load);
+        impl Drop for Finish<'_> {
+            fn drop(&mut self) {
+                self.0.over.store(true, Ordering::Relaxed);
+            }
+        }
+        let load = Self::default();
+        thread::scope(|scope| {
+            for client in 0..clients {
+                let load = &load;
+                scope.spawn(move || load.run(server, client));
+            }
+            let _finish = Finish(&load);
+            work(&load);
+        });
+        load
+    }
+
     fn run(&self, server: &Server, first: usize) {
         let large = vec![b'x'; 100_000];
         let hash = "\"100000 f23c6d1b\"";
@@ -211,24 +279,9 @@ impl Load {
     }
 
     fn wait_for(&self, requests: usize) {
-        // Finishing also on the way out of a failed wait, or the clients would run for ever.
-        struct Finish<'a>(&'a Load, bool);
-        impl Drop for Finish<'_> {
-            fn drop(&mut self) {
-                if !self.1 {
-                    self.0.finish();
-                }
-            }
-        }
-        let mut guard = Finish(self, false);
         eventually("the clients go on", || {
             (self.done() >= requests).then_some(())
         });
-        guard.1 = true;
-    }
-
-    fn finish(&self) {
-        self.over.store(true, Ordering::Relaxed);
     }
 
     fn fail(&self, what: String) {

@@ -1,15 +1,14 @@
 //! New code by replacing children: rolls under load, code that does not load, what is killed meanwhile, warm-up.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Connection, Mpm, Pid, Request, Server, eventually_within, is_alive, kill, long,
-    mpm_tests, ours_only, rss_kib,
+    Builder, Connection, Mpm, Pid, Request, Server, descriptors, eventually_within, is_alive, kill,
+    long, mpm_tests, ours_only, own_kib, rss_kib,
 };
 
 mpm_tests! {
@@ -319,8 +318,6 @@ struct Resources {
 impl Resources {
     fn of(server: &Server) -> Self {
         let children = server.children();
-        let descriptors =
-            |pid: Pid| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         Self {
             children: children.len(),
             memory: children
@@ -365,16 +362,6 @@ impl Resources {
             Vec::<Pid>::new()
         );
     }
-}
-
-/// KiB of memory that a process shares with nobody: of the segment, everybody has as much as it has looked at.
-fn own_kib(pid: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Clients that ask without a pause, and what they were answered.
