@@ -216,8 +216,8 @@ pub struct SegmentView {
     pub applications: usize,
     /// Series of the applications' own metrics.
     pub series: usize,
-    /// Set in a process that an application has forked, which must not write any more. To be looked at before cells of
-    /// an arena are used that were not asked for just now.
+    /// Set in a process that an application has forked, which must not write any more; also there where nothing is
+    /// measured. To be looked at before cells of an arena are used that were not asked for just now.
     pub detached: Option<&'static AtomicBool>,
 }
 

@@ -65,6 +65,8 @@ pub struct Interpreters {
     pub placement: Placement,
     /// `Free` is resolved to `Shared`, as it concerns the whole process.
     pub gil: GilMode,
+    /// Whether GILs of its own were asked for, and the main interpreter, which cannot have one beside the others.
+    pub is_overruled: bool,
     /// How many; of no meaning where `gil` is `Shared`.
     pub replicas: Replicas,
 }
@@ -107,18 +109,21 @@ impl Written {
             None | Some(Replicas::Count(1)) => GilMode::Shared,
             Some(_) => GilMode::Auto,
         };
-        let gil = match self.gil.or(of_mod_wsgi).unwrap_or(implied) {
+        let placement = self.placement.unwrap_or_default();
+        let asked = match self.gil.or(of_mod_wsgi).unwrap_or(implied) {
             GilMode::Free => GilMode::Shared,
             mode => mode,
         };
+        let is_overruled = placement == Placement::Main && asked != GilMode::Shared;
         // mod_wsgi has one interpreter for each group.
         let default = match self.gil {
             Some(_) => Replicas::Auto,
             None => Replicas::Count(1),
         };
         Interpreters {
-            placement: self.placement.unwrap_or_default(),
-            gil,
+            placement,
+            gil: if is_overruled { GilMode::Shared } else { asked },
+            is_overruled,
             replicas: self.replicas.unwrap_or(default),
         }
     }

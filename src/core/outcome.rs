@@ -256,9 +256,9 @@ messages! {
     FreeThreadingInContainer = 1020 Warning "<WSGIInterpreterOptions>: WSGIGILMode free and WSGIFreeThreading are ignored there",
         cause: "A process has a GIL for all its interpreters, or none.",
         remedy: "Write the directive outside of the container.";
-    MainHasNoReplicas = 1021 Warning "application group %{GLOBAL} keeps the GIL of the process, as it is the main interpreter",
+    MainHasNoReplicas = 1021 Warning "application group {} keeps the GIL of the process, as it runs in the main interpreter",
         cause: "WSGIGILMode or WSGIInterpreters ask for GILs of its own, and the main interpreter cannot have one beside its own.",
-        remedy: "Remove WSGIApplicationGroup %{GLOBAL}: the only group of a server runs in the main interpreter all the same where it has no replicas.";
+        remedy: "Remove WSGIApplicationGroup %{GLOBAL}, or WSGIInterpreter main: the only group of a server runs in the main interpreter all the same where it has no replicas.";
     WarmupLost = 1022 Warning "WSGIWarmup {}: no WSGIScriptAlias of this server that leads to a single script takes this URL; it is not asked for",
         cause: "The URL belongs to no alias, to one with a pattern or a directory, or to an application group that requests name.",
         remedy: "Write a URL that a plain alias takes.";

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::guard::guard_or;
 
-/// A process that does one thing. Killed by drop.
+/// A process that does one thing. Killed by drop. What it has started, and left in its process group, ends with it.
 pub struct Task {
     pid: libc::pid_t,
 }
@@ -37,35 +37,51 @@ impl Task {
 
     /// How it ended, if it has: its status, or what became of it in words.
     pub fn ended(&mut self) -> Option<Result<u8, String>> {
-        let mut status = 0;
+        match self.wait(libc::WNOHANG)? {
+            Some(status) if libc::WIFSIGNALED(status) => Some(Err(format!(
+                "was ended by signal {}",
+                libc::WTERMSIG(status)
+            ))),
+            Some(status) => Some(Ok(
+                u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX)
+            )),
+            None => Some(Err(String::from("ended unnoticed"))),
+        }
+    }
+
+    /// Ends it, if it has not ended; whether it had not.
+    pub fn kill(&mut self) -> bool {
+        if self.pid == 0 {
+            return false;
+        }
         // SAFETY: a process that we have started and whose status nobody has taken yet.
-        match unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) } {
-            0 => None,
-            pid if pid == self.pid => {
-                self.pid = 0;
-                Some(if libc::WIFSIGNALED(status) {
-                    Err(format!("was ended by signal {}", libc::WTERMSIG(status)))
-                } else {
-                    Ok(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
-                })
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        let _ = self.wait(0);
+        true
+    }
+
+    /// Its status once it has ended, inside if that can be had; ends its group then.
+    fn wait(&mut self, flags: c_int) -> Option<Option<c_int>> {
+        let (pid, id) = (self.pid, self.pid.cast_unsigned());
+        let mut status = 0;
+        // SAFETY: a process that we have started and whose status nobody has taken yet: until that, nothing else can have
+        // its number, which is that of its group, too.
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let flags = flags | libc::WEXITED | libc::WNOWAIT;
+            if libc::waitid(libc::P_PID, id, &mut info, flags) == 0 && info.si_pid() == 0 {
+                return None;
             }
-            _ => {
-                self.pid = 0;
-                Some(Err(String::from("ended unnoticed")))
-            }
+            libc::kill(-pid, libc::SIGKILL);
+            self.pid = 0;
+            Some((libc::waitpid(pid, &mut status, 0) == pid).then_some(status))
         }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.pid != 0 {
-            // SAFETY: as above.
-            unsafe {
-                libc::kill(self.pid, libc::SIGKILL);
-                libc::waitpid(self.pid, std::ptr::null_mut(), 0);
-            }
-        }
+        self.kill();
     }
 }
 
@@ -74,6 +90,7 @@ fn prepare(name: &CStr, parent: libc::pid_t) -> Option<()> {
     // SAFETY: plain system calls with live arguments.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+        libc::setpgid(0, 0);
         let tied = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if tied != 0 || libc::getppid() != parent {
             return None;

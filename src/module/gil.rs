@@ -8,8 +8,8 @@ use wsgi_telemetry::board::{Choice, GroupSlot};
 
 use crate::segment;
 
-/// How long a child waits for another one that tries.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a child waits for another one that tries: a little longer than that may take.
+const PATIENCE: Duration = Duration::from_secs(70);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What is known of a group. Waits while another process tries.

@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use wsgi_abi::{
     Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
@@ -24,6 +25,28 @@ pub(crate) struct Exchanges;
 
 impl Hosts for Exchanges {
     type Host<'r> = Exchange<'r>;
+}
+
+/// Folders, in layers, as the engine has them.
+type Layers = &'static [Slice<'static, Bytes<'static>>];
+
+/// Keeps them for ever; equal ones once, so there are no more than the configuration can make of what it names.
+fn kept(layers: Vec<Vec<String>>) -> Layers {
+    static KEPT: Mutex<Vec<(Vec<Vec<String>>, Layers)>> = Mutex::new(Vec::new());
+    let mut all = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, kept)) = all.iter().find(|(known, _)| *known == layers) {
+        return kept;
+    }
+    let of_layer = |layer: &Vec<String>| {
+        let folders = layer.iter().map(|folder| {
+            let folder: &'static str = folder.clone().leak();
+            Bytes::new(folder.as_bytes())
+        });
+        Slice::new(folders.collect::<Vec<_>>().leak())
+    };
+    let kept: Layers = layers.iter().map(of_layer).collect::<Vec<_>>().leak();
+    all.push((layers, kept));
+    kept
 }
 
 /// Who asked for what the engine runs. Lives in the frame of who calls the engine.
@@ -49,18 +72,8 @@ impl Host for Exchange<'_> {
         if options.switch_interval_ignored {
             log_message(Message::SwitchIntervalIgnored, &[&group]);
         }
-        // Kept for ever, once for each interpreter, of which there is a bounded number.
-        let layers: &'static [Vec<String>] = options.python_path.leak();
-        let layers: Vec<Slice<'static, Bytes<'static>>> = layers
-            .iter()
-            .map(|layer| {
-                let dirs: Vec<Bytes<'static>> =
-                    layer.iter().map(|dir| Bytes::new(dir.as_bytes())).collect();
-                Slice::new(dirs.leak())
-            })
-            .collect();
         GroupOptions {
-            python_path: Slice::new(layers.leak()),
+            python_path: Slice::new(kept(options.python_path)),
             switch_interval: options.switch_interval.unwrap_or(0.0),
             restrict_stdin: options.restrict_stdin,
             restrict_stdout: options.restrict_stdout,

@@ -1,5 +1,6 @@
 //! What the parent works out once, when the configuration is known to be good, and its children inherit.
 
+use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -192,10 +193,19 @@ fn warn_of_interpreters(process: &Process) {
     if interpreters::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);
     }
-    let mut main = process.known.aliased.iter().chain(&process.known.imports);
-    let asked = process.group_options("").interpreters.gil != GilMode::Shared;
-    if asked && main.any(|script| script.group.is_empty()) {
-        log_message(Message::MainHasNoReplicas, &[]);
+    let scripts = process.known.aliased.iter().chain(&process.known.imports);
+    let groups: BTreeSet<&[u8]> = scripts.map(|script| &script.group[..]).collect();
+    for group in groups {
+        let name = String::from_utf8_lossy(group);
+        let options = process.group_options(&name).interpreters;
+        if options.is_overruled || group.is_empty() && options.gil != GilMode::Shared {
+            let shown = if group.is_empty() {
+                "%{GLOBAL}".into()
+            } else {
+                format!("'{name}'")
+            };
+            log_message(Message::MainHasNoReplicas, &[&shown]);
+        }
     }
     for url in &process.known.lost_warmups {
         log_message(Message::WarmupLost, &[url]);

@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often it looks for other code, and asks a URL again that was not answered.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Bytes of the stack of the thread that loads, as many as the main thread of a process usually has.
+const STACK: usize = 8 << 20;
+
 /// What is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unready {
@@ -119,7 +122,9 @@ fn attempt(
 ) -> Option<Result<(), Unready>> {
     let (tell, told) = mpsc::channel();
     let to_load = Arc::clone(process);
-    let loader = std::thread::Builder::new().name(String::from("wsgi-loader"));
+    let loader = std::thread::Builder::new()
+        .name(String::from("wsgi-loader"))
+        .stack_size(STACK);
     let started = loader.spawn(move || {
         let ahead = to_load.ahead();
         let scripts = ahead.into_iter().filter(|_| loads);

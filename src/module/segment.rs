@@ -81,7 +81,10 @@ pub(crate) fn view() -> SegmentView {
                 detached: Some(writer::detached()),
             }
         }
-        _ => SegmentView::NONE,
+        _ => SegmentView {
+            detached: Some(writer::detached()),
+            ..SegmentView::NONE
+        },
     }
 }
 

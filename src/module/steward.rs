@@ -255,7 +255,7 @@ impl Steward {
         );
         log::server(Level::INFO, line.as_bytes());
         self.board.set_roll(&self.roll);
-        match Trial::begin(&self.process, request.group.as_deref()) {
+        match Trial::begin(&self.process, &request) {
             Ok(trial) => self.work = Work::Trial(trial),
             Err(error) => self.refuse(&format!("there is no process to try it: {error}")),
         }

@@ -11,9 +11,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use wsgi_abi::Engine;
 use wsgi_httpd::log::Level;
 use wsgi_httpd::task::Task;
-use wsgi_telemetry::board::{ChildEntry, ChildState};
+use wsgi_telemetry::board::{ChildEntry, ChildState, ReloadRequest};
 
 use crate::host::Exchanges;
+use crate::placement::Script;
 use crate::process::Process;
 use crate::readiness::{self, Unready};
 use crate::{child, environ, segment};
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest text of what went wrong, bytes. Below what a pipe holds.
 const LONGEST: usize = 2000;
 
-/// A trial that goes on.
+/// A trial that goes on. What it tries to find out and has not is left to others when it is dropped.
 pub(crate) struct Trial {
     task: Task,
     told: File,
@@ -31,10 +32,10 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Begins one, of all that is known, or of what one application group has.
-    pub(crate) fn begin(process: &Arc<Process>, group: Option<&str>) -> io::Result<Self> {
+    /// Begins one, of what is asked for.
+    pub(crate) fn begin(process: &Arc<Process>, request: &ReloadRequest) -> io::Result<Self> {
         let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let task = Task::start(c"wsgi-trial", || run(process, group, tell))?;
+        let task = Task::start(c"wsgi-trial", || run(process, request, tell))?;
         Ok(Self {
             task,
             told: told.into(),
@@ -45,14 +46,16 @@ impl Trial {
     /// What came of it, if it has ended; the error says what is wrong with the code.
     pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
         match self.task.ended() {
-            Some(Ok(0)) => Some(Ok(())),
             Some(how) => {
                 let told = self.read();
-                Some(Err(match how {
-                    _ if !told.is_empty() => told,
-                    Ok(status) => format!("the process that tried it ended with status {status}"),
-                    Err(how) => format!("the process that tried it {how}"),
-                }))
+                Some(match how {
+                    _ if !told.is_empty() => Err(told),
+                    Ok(0) => Ok(()),
+                    Ok(status) => Err(format!(
+                        "the process that tried it ended with status {status}"
+                    )),
+                    Err(how) => Err(format!("the process that tried it {how}")),
+                })
             }
             None if self.begun.elapsed() >= PATIENCE => Some(Err(format!(
                 "it was not loaded within {} seconds",
@@ -78,18 +81,28 @@ impl Trial {
     }
 }
 
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let pid = self.task.pid();
+        if self.task.kill()
+            && let Some(in_force) = segment::in_force()
+        {
+            in_force.segment.board().abandon_probes(pid);
+        }
+    }
+}
+
 /// In the new process. Its status is 0 where all is well.
-fn run(process: &Arc<Process>, group: Option<&str>, tell: OwnedFd) -> u8 {
+fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
     environ::note_pid();
     *noted() = Some(Vec::new());
-    let is_meant = |name: &[u8]| {
-        group.is_none_or(|group| {
-            let group = if group == "%{GLOBAL}" { "" } else { group };
-            name == group.as_bytes()
-        })
-    };
-    let started = child::start_engine(process);
-    if started.is_some_and(|engine| try_all(process, engine, is_meant)) {
+    let is_about = |script: &&Script| request.is_about(&script.group);
+    // Of a group that only requests name, no script is known; whoever asks for it means something, so all is tried.
+    let is_known = process.everything().iter().any(is_about);
+    let is_meant = |name: &[u8]| !is_known || request.is_about(name);
+    let engine = child::start_engine(process);
+    if engine.is_some_and(|engine| try_all(process, engine, is_meant)) {
+        end(engine);
         return 0;
     }
     let mut text = what_was_noted();
@@ -99,7 +112,15 @@ fn run(process: &Arc<Process>, group: Option<&str>, tell: OwnedFd) -> u8 {
     }
     // Where it cannot be told, the status says that something is wrong, and the log what.
     let _ = rustix::io::write(&tell, text.as_bytes());
+    end(engine);
     1
+}
+
+/// What the code has begun comes to its end as in a child: exit functions, threads.
+fn end(engine: Option<Engine<Exchanges>>) {
+    if let Some(engine) = engine {
+        engine.stop();
+    }
 }
 
 /// Loads the scripts of the groups that are meant, and asks for their URLs; whether all of that went well which goes well

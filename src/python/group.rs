@@ -1,11 +1,12 @@
 //! Application groups: which interpreters each has, and which of them runs a request (architecture 4).
 //!
-//! A group is made when it is first used. The set is read without a lock; making a new one takes a lock that is only
-//! waited for with the GIL released.
+//! A group is made when it is first used, one at a time, by a thread that is not attached. The set is read without a
+//! lock.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use wsgi_abi::{GilChoice, GilMode, GroupOptions};
@@ -13,11 +14,17 @@ use wsgi_core::outcome::Message;
 use wsgi_telemetry::{App, clock};
 
 use crate::errors::level_of;
-use crate::host;
+use crate::host::{self, Level};
 use crate::interpreter::{self, Identity, Interpreter, MAX_INTERPRETERS, Replica};
 use crate::parallel;
 use crate::request::lock;
 use crate::script::{Application, NotLoaded};
+use crate::turns::Turns;
+
+/// Most groups that are remembered. Their names may be made of what clients send.
+const MAX_GROUPS: usize = 1024;
+/// How long a group waits for the interpreters of another one, whose set-up runs Python code.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One application group.
 pub(crate) struct Group {
@@ -48,15 +55,18 @@ pub(crate) struct Site {
 
 struct Registry {
     groups: ArcSwap<HashMap<Vec<u8>, &'static Group>>,
-    /// Held while interpreters are made; how many could not be set up, which are there nevertheless.
-    making: Mutex<usize>,
+    /// To make a group.
+    making: Turns,
+    /// How many interpreters could not be set up, which are there nevertheless.
+    failed: AtomicUsize,
 }
 
 fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| Registry {
         groups: ArcSwap::default(),
-        making: Mutex::new(0),
+        making: Turns::new(),
+        failed: AtomicUsize::new(0),
     })
 }
 
@@ -68,12 +78,29 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
     }
     let options = host::group_options(name);
     let plan = Plan::new(name, &options);
-    let mut failed = lock(&registry().making);
+    // In the main interpreter all groups are the same.
+    if plan.in_main && !name.is_empty() && registry().groups.load().len() >= MAX_GROUPS {
+        return of(b"");
+    }
+    let Some(_turn) = registry().making.take(PATIENCE) else {
+        let line = format!(
+            "mod_wsgi_rs: the interpreters of application group '{}' were not begun within {} seconds, as those of \
+             another group are not set up yet",
+            String::from_utf8_lossy(name),
+            PATIENCE.as_secs()
+        );
+        host::log(Level::Error, &line);
+        plan.give_up(name);
+        return None;
+    };
     let known = registry().groups.load_full();
     if let Some(found) = known.get(name) {
         return Some(found);
     }
-    let interpreters = plan.interpreters(name, &options, &mut failed)?;
+    let Some(interpreters) = plan.interpreters(name, &options) else {
+        plan.give_up(name);
+        return None;
+    };
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
         interpreters: ArcSwap::from_pointee(interpreters),
@@ -147,19 +174,26 @@ impl Plan {
         }
     }
 
+    /// Nothing has been found out about the group; another child may.
+    fn give_up(&self, name: &[u8]) {
+        if self.choice == Some(GilChoice::Try) {
+            host::gil_chosen(name, GilChoice::Try, b"");
+        }
+    }
+
     /// Makes what is not there yet.
     fn interpreters(
         &self,
         name: &[u8],
         options: &GroupOptions,
-        failed: &mut usize,
     ) -> Option<Vec<&'static Interpreter>> {
         let main = interpreter::main()?;
         if self.in_main {
             return Some(vec![main]);
         }
         let count = self.replicas.unwrap_or(1);
-        if interpreter::all().len() + *failed + count as usize > MAX_INTERPRETERS {
+        let failed = &registry().failed;
+        if interpreter::all().len() + failed.load(Relaxed) + count as usize > MAX_INTERPRETERS {
             let shown = String::from_utf8_lossy(name);
             let line = Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &shown]);
             host::log(level_of(Message::TooManyInterpreters), &line);
@@ -172,7 +206,7 @@ impl Plan {
         let made = parallel::each(identities.collect(), |identity| {
             interpreter::make(main, identity, options)
         });
-        *failed += made.iter().filter(|made| made.is_none()).count();
+        failed.fetch_add(made.iter().filter(|made| made.is_none()).count(), Relaxed);
         let made: Vec<&'static Interpreter> = made.into_iter().flatten().collect();
         (!made.is_empty()).then_some(made)
     }
@@ -342,9 +376,16 @@ impl Site {
         if due.is_empty() || self.group.trying.load(Relaxed) || self.spread.swap(true, Relaxed) {
             return;
         }
-        let started = parallel::background("wsgi-load", || {
+        /// Also where the work panics.
+        struct Over(&'static Site);
+        impl Drop for Over {
+            fn drop(&mut self) {
+                self.0.spread.store(false, Relaxed);
+            }
+        }
+        let started = parallel::background("wsgi-load", move || {
+            let _over = Over(self);
             parallel::each(due, |application| application.load_ahead().is_ok());
-            self.spread.store(false, Relaxed);
         });
         if !started {
             self.spread.store(false, Relaxed);

@@ -30,6 +30,7 @@ mod sources;
 mod stop;
 mod telemetry;
 mod thread_state;
+mod turns;
 mod types;
 mod visit;
 

@@ -59,7 +59,10 @@ impl Life {
 
     /// It was loaded, or not.
     pub(crate) fn end_load(&self, loaded: bool, nanoseconds: u64) {
-        self.enter(if loaded { READY } else { FAILED });
+        // Where its group has left this interpreter meanwhile, nothing is there any more.
+        if self.state.load(Relaxed) != ABSENT {
+            self.enter(if loaded { READY } else { FAILED });
+        }
         let result = if loaded {
             value(RESULT, "ok")
         } else {

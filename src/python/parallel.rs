@@ -6,6 +6,10 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::host::{self, Level};
 
+/// Bytes of their stacks, as many as the main thread of a process usually has: CPython limits how deep code may be nested
+/// by that size.
+const STACK: usize = 8 << 20;
+
 /// Does `work` for each of `items` at the same time; results in the order of the items. The calling thread must not be
 /// attached.
 pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
@@ -15,6 +19,7 @@ pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send
     let pool = with_signals_blocked(|| {
         ThreadPoolBuilder::new()
             .num_threads(items.len())
+            .stack_size(STACK)
             .thread_name(|at| format!("wsgi-start-{at}"))
             .build()
     });
@@ -32,7 +37,9 @@ pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send
 
 /// Does `work` on a thread of its own; whether there is one.
 pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
-    let builder = std::thread::Builder::new().name(name.into());
+    let builder = std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(STACK);
     with_signals_blocked(|| builder.spawn(work)).is_ok()
 }
 

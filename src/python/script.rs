@@ -7,8 +7,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 use pyo3::ffi;
@@ -22,8 +21,9 @@ use crate::host::{self, Level};
 use crate::interpreter::Interpreter;
 use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
-use crate::request::{RequestState, lock};
-use crate::{gil, refusal, thread_state, visit};
+use crate::request::RequestState;
+use crate::turns::Turns;
+use crate::{call, gil, refusal, thread_state, visit};
 
 /// Longest time between two tries to load a replica, seconds.
 const MOST_PATIENT: u64 = 60;
@@ -36,9 +36,8 @@ pub(crate) struct Application {
     module_name: CString,
     /// The module as it is served. Only used while attached to `interpreter`.
     current: GilCell<Option<Module>>,
-    /// Whether a thread is loading.
-    loading: Mutex<bool>,
-    loaded: Condvar,
+    /// To load it.
+    turns: Turns,
     /// What it is to the metrics, and whether it is loaded there.
     life: Life,
     /// How often in a row it could not be loaded.
@@ -91,8 +90,7 @@ impl Application {
             script: script.to_vec(),
             module_name: CString::new(format!("_mod_wsgi_{hex}")).unwrap_or_default(),
             current: GilCell::new(None),
-            loading: Mutex::new(false),
-            loaded: Condvar::new(),
+            turns: Turns::new(),
             life: Life::new(app),
             failures: AtomicU32::new(0),
             due: AtomicU64::new(0),
@@ -132,6 +130,11 @@ impl Application {
             resource: None,
             timeout: Duration::from_secs(60),
         };
+        if call::is_closing() {
+            return Err(NotLoaded::Failed);
+        }
+        // Python must not end under it.
+        let _inside = self.interpreter.enter();
         thread_state::attach(self.interpreter, |py| {
             self.module(py, &wanted, None).map(drop)
         })
@@ -147,7 +150,7 @@ impl Application {
         if let Some(module) = self.usable(py, wanted, request) {
             return Ok(module);
         }
-        let turn = py.detach(|| self.take_turn(wanted.timeout));
+        let turn = py.detach(|| self.turns.take(wanted.timeout));
         let Some(_turn) = turn else {
             let line =
                 Message::LoadTimedOut.line(&[&wanted.timeout.as_secs(), &self.script_text()]);
@@ -229,22 +232,6 @@ impl Application {
 
     fn path(&self) -> &Path {
         Path::new(std::ffi::OsStr::from_bytes(&self.script))
-    }
-
-    /// Waits until no other thread loads. Called while detached.
-    fn take_turn(&self, timeout: Duration) -> Option<Turn<'_>> {
-        let until = Instant::now() + timeout;
-        let mut loading = lock(&self.loading);
-        while *loading {
-            let left = until.checked_duration_since(Instant::now())?;
-            loading = self
-                .loaded
-                .wait_timeout(loading, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        *loading = true;
-        Some(Turn(self))
     }
 
     fn load<'i>(
@@ -426,16 +413,6 @@ impl Application {
             refusal::report(&refusal, &self.script_text(), &described, request);
         }
         Some(refusal.describe())
-    }
-}
-
-/// The right to load; given back by drop.
-struct Turn<'a>(&'a Application);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.loading) = false;
-        self.0.loaded.notify_all();
     }
 }
 

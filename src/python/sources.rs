@@ -154,12 +154,16 @@ impl Watch {
             }
             return;
         }
-        let mut known = stamp(&path);
+        let metadata = metadata(&path);
+        let mut known = metadata.as_ref().map(stamp);
         // A time in the future says nothing: the file is of a machine with another clock.
-        let young = |stamp: &Stamp| {
-            stamp.modified >= nanoseconds(since - TICK) && stamp.modified <= nanoseconds(now)
-        };
-        if let Some(known) = known.as_mut().filter(|known| young(known)) {
+        let young = |time: i128| time >= nanoseconds(since - TICK) && time <= nanoseconds(now);
+        // What copies a tree often keeps the time of the content, and cannot keep that of the inode.
+        let is_young =
+            |of: Metadata| young(modified(&of)) || young(time(of.ctime(), of.ctime_nsec()));
+        if metadata.is_some_and(is_young)
+            && let Some(known) = &mut known
+        {
             // Nothing is like this.
             known.modified = i128::MIN;
         }
@@ -171,7 +175,7 @@ impl Watch {
     fn look(&mut self) -> Option<Vec<u8>> {
         let mut changed: Option<&Vec<u8>> = None;
         for (path, file) in &mut self.files {
-            if file.has_changed(stamp(path)) {
+            if file.has_changed(metadata(path).as_ref().map(stamp)) {
                 changed = changed.or(Some(path));
             }
         }
@@ -195,14 +199,25 @@ impl File {
     }
 }
 
-fn stamp(path: &[u8]) -> Option<Stamp> {
-    let metadata: Metadata = std::fs::metadata(Path::new(OsStr::from_bytes(path))).ok()?;
-    let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-    Some(Stamp {
-        modified: i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds),
+fn metadata(path: &[u8]) -> Option<Metadata> {
+    std::fs::metadata(Path::new(OsStr::from_bytes(path))).ok()
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp {
+        modified: modified(metadata),
         size: metadata.size(),
         inode: metadata.ino(),
-    })
+    }
+}
+
+fn modified(metadata: &Metadata) -> i128 {
+    time(metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// Nanoseconds since the epoch.
+fn time(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 
 fn nanoseconds(time: SystemTime) -> i128 {

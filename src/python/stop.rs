@@ -128,7 +128,7 @@ enum Step {
 impl Step {
     fn describe(self) -> &'static str {
         match self {
-            Step::Requests => "requests are still inside",
+            Step::Requests => "requests or loads are still inside",
             Step::Attach => "its GIL is not to be had",
             Step::Callbacks => "its shutdown callbacks are not done",
             Step::Threads => "its threads have not ended",
@@ -204,7 +204,7 @@ impl Ending {
         }
         let inside = inside(all);
         if inside > 0 {
-            let line = format!("Python ends while {inside} requests are inside");
+            let line = format!("Python ends while {inside} requests or loads are inside");
             host::log(Level::Info, &line);
         }
     }
@@ -239,7 +239,7 @@ impl Ending {
                 "httpd runs as a single process, and may go on",
             ))
         } else if inside > 0 {
-            Err(format!("{inside} requests are inside"))
+            Err(format!("{inside} requests or loads are inside"))
         } else if all.len() > 1 {
             // CPython 3.12 and before ends the process then, and later ones do where another thread has a state in one.
             Err(String::from("there are sub-interpreters"))

@@ -14,6 +14,9 @@ static DETACHED: OnceLock<&AtomicBool> = OnceLock::new();
 
 /// Measures from now on. Without a segment nothing is measured.
 pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
+    if let Some(detached) = view.detached {
+        DETACHED.get_or_init(|| detached);
+    }
     let Some(cells) = view.cells.get() else {
         return Ok(());
     };
@@ -24,15 +27,14 @@ pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
     };
     let segment = Segment::known(cells, geometry).map_err(|why| why.to_string())?;
     SEGMENT.get_or_init(|| segment);
-    if let Some(detached) = view.detached {
-        DETACHED.get_or_init(|| detached);
-    }
     Ok(())
 }
 
-/// Whether this process must not write to cells that it has kept: the application has forked it.
+/// Whether the application has forked this process: it must not write to cells that it has kept.
 pub(crate) fn is_detached() -> bool {
-    DETACHED.get().is_none_or(|detached| detached.load(Relaxed))
+    DETACHED
+        .get()
+        .is_some_and(|detached| detached.load(Relaxed))
 }
 
 /// The segment, where anything is measured.

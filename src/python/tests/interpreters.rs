@@ -126,3 +126,32 @@ fn many_threads_may_want_a_new_one() {
     answers.dedup();
     assert_eq!(answers.len(), 1);
 }
+
+/// Where this Python has no interpreters with GILs of their own, a group that asks for some is served under the one.
+#[cfg(not(all(Py_3_13, not(Py_GIL_DISABLED))))]
+#[test]
+fn gils_of_their_own_are_refused_and_the_group_is_served() {
+    let script = Script::app(
+        "import mod_wsgi\n\
+         return respond(start_response, f\"{environ.get('mod_wsgi.replica')} {mod_wsgi.application_group}\")",
+    );
+    for (group, expected) in [
+        ("own-2-early", "None own-2-early"),
+        ("auto-2-early", "None "),
+    ] {
+        assert_eq!(script.request().group(group).text(), expected);
+        let why = if cfg!(Py_GIL_DISABLED) {
+            "this build of Python is free-threaded, and has one GIL for the process or none"
+        } else if cfg!(Py_3_12) {
+            "Python 3.12 ends the process when a second one imports datetime; Python 3.13 or later is needed"
+        } else {
+            "Python 3.13 or later is needed"
+        };
+        assert!(super::host::server_logged(
+            4,
+            &format!(
+                "WSGI1023: application group '{group}' runs under the GIL of the process: {why}"
+            )
+        ));
+    }
+}

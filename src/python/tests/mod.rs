@@ -22,6 +22,7 @@ mod metrics;
 mod nested;
 mod private_environ;
 mod refusals;
+#[cfg(all(Py_3_13, not(Py_GIL_DISABLED)))]
 mod replicas;
 mod scripts;
 mod sources;

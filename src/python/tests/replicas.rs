@@ -1,10 +1,10 @@
 //! Replicas of an application, each with a GIL of its own: which of them runs a request, and what becomes of one that
 //! cannot be loaded.
 
-#![cfg_attr(not(Py_3_13), allow(unused_imports, dead_code))]
-
 use std::collections::BTreeSet;
-use std::sync::Barrier;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use wsgi_abi::{GilChoice, RunOutcome};
@@ -31,7 +31,15 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[cfg(Py_3_13)]
+/// How many requests are in the interpreters of a group.
+fn inside(group: &str) -> u32 {
+    let all = crate::interpreter::all();
+    let ours = all
+        .iter()
+        .filter(|one| one.identity().group == group.as_bytes());
+    ours.map(|one| one.inside()).sum()
+}
+
 fn load(script: &Script, group: &str) -> bool {
     start();
     crate::load(
@@ -41,7 +49,6 @@ fn load(script: &Script, group: &str) -> bool {
     )
 }
 
-#[cfg(Py_3_13)]
 #[test]
 fn requests_take_turns_and_each_replica_has_its_own_world() {
     let script = Script::new(
@@ -65,7 +72,6 @@ fn requests_take_turns_and_each_replica_has_its_own_world() {
     );
 }
 
-#[cfg(Py_3_13)]
 #[test]
 fn a_busy_replica_is_left_alone() {
     let script = Script::app(
@@ -82,12 +88,7 @@ fn a_busy_replica_is_left_alone() {
             let request = script.request().group("own-2-busy");
             request.literal(b"wait", Some(waiting)).text()
         });
-        let interpreters = crate::interpreter::all();
-        wait_until("it is inside", || {
-            let ours = |identity: &crate::interpreter::Identity| identity.group == b"own-2-busy";
-            let mut ours = interpreters.iter().filter(|one| ours(one.identity()));
-            ours.any(|one| one.inside() == 1)
-        });
+        wait_until("it is inside", || inside("own-2-busy") == 1);
         let others: BTreeSet<String> = (0..10)
             .map(|_| script.request().group("own-2-busy").text())
             .collect();
@@ -98,30 +99,43 @@ fn a_busy_replica_is_left_alone() {
     });
 }
 
-/// Two threads that each hold a GIL at the same time: with one GIL the second could not arrive.
-#[cfg(Py_3_13)]
+/// One replica holds its GIL, in a call that does not give it back, until the other has answered.
 #[test]
 fn replicas_run_at_the_same_time() {
     let script = Script::app(
-        "import time\n\
-         until = time.monotonic() + 0.5\n\
-         while time.monotonic() < until: pass\n\
+        "import ctypes\n\
+         if environ.get('test.read_from'):\n\
+         \x20   ctypes.PyDLL(None).read(int(environ['test.read_from']), ctypes.create_string_buffer(1), 1)\n\
          return respond(start_response, environ['mod_wsgi.replica'])",
     );
-    assert!(load(&script, "own-2-parallel"));
-    let barrier = Barrier::new(2);
-    let answers: BTreeSet<String> = std::thread::scope(|scope| {
-        let run = || {
-            barrier.wait();
-            script.request().group("own-2-parallel").text()
-        };
-        let threads = [scope.spawn(run), scope.spawn(run)];
-        threads.map(|thread| thread.join().unwrap()).into()
+    let group = "own-2-parallel";
+    assert!(load(&script, group));
+    let both: BTreeSet<String> = (0..2)
+        .map(|_| script.request().group(group).text())
+        .collect();
+    assert_eq!(both.len(), 2, "each has made what it imports");
+    let (gate, mut key) = std::io::pipe().unwrap();
+    let descriptor = gate.as_raw_fd().to_string();
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| {
+            let request = script.request().group(group);
+            let read_from = Some(descriptor.as_bytes());
+            request.literal(b"test.read_from", read_from).text()
+        });
+        wait_until("it is inside", || inside(group) == 1);
+        let (answer, answered) = mpsc::channel();
+        scope.spawn(|| {
+            let answer = answer;
+            answer.send(script.request().group(group).text())
+        });
+        let other = answered.recv_timeout(Duration::from_secs(20));
+        // Whatever came of it, nobody is left waiting.
+        key.write_all(b"x").unwrap();
+        let held = held.join().unwrap();
+        assert_ne!(other.expect("an answer while a GIL is held"), held);
     });
-    assert_eq!(answers.len(), 2);
 }
 
-#[cfg(Py_3_13)]
 #[test]
 fn one_that_fails_leaves_the_others_serving_and_is_tried_again() {
     let script = Script::new(
@@ -151,7 +165,6 @@ fn one_that_fails_leaves_the_others_serving_and_is_tried_again() {
     });
 }
 
-#[cfg(Py_3_13)]
 #[test]
 fn a_request_loads_where_nothing_is_loaded_ahead() {
     let script = Script::app("return respond(start_response, environ['mod_wsgi.replica'])");
@@ -163,7 +176,6 @@ fn a_request_loads_where_nothing_is_loaded_ahead() {
     });
 }
 
-#[cfg(Py_3_13)]
 #[test]
 fn what_is_left_open_is_tried_and_told() {
     let script = Script::app("return respond(start_response, environ['mod_wsgi.replica'])");
@@ -172,8 +184,7 @@ fn what_is_left_open_is_tried_and_told() {
     script.request().group("auto-2-fine").text();
 }
 
-/// `readline` and `faulthandler` of 3.13 cannot be loaded beside the main interpreter's GIL.
-#[cfg(all(Py_3_13, not(Py_3_14)))]
+/// `readline` and `faulthandler` cannot be loaded beside the main interpreter's GIL.
 #[test]
 fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
     let refusing = "import faulthandler\n\
@@ -200,7 +211,6 @@ fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
 }
 
 /// Who asks for replicas by name gets them or an error, not something else.
-#[cfg(all(Py_3_13, not(Py_3_14)))]
 #[test]
 fn a_group_that_wants_them_stays_where_it_is() {
     let script = Script::new("import faulthandler\ndef application(environ, start_response): pass");
@@ -208,28 +218,4 @@ fn a_group_that_wants_them_stays_where_it_is() {
     assert!(exchange.is(RunOutcome::Failed));
     let lines = exchange.lines(ERROR).join("\n");
     assert!(lines.contains("faulthandler"), "{lines}");
-}
-
-#[cfg(not(Py_3_13))]
-#[test]
-fn they_are_refused_and_the_group_is_served() {
-    start();
-    let script = Script::app(
-        "import mod_wsgi\n\
-         return respond(start_response, f\"{environ.get('mod_wsgi.replica')} {mod_wsgi.application_group}\")",
-    );
-    for (group, expected) in [
-        ("own-2-early", "None own-2-early"),
-        ("auto-2-early", "None "),
-    ] {
-        assert_eq!(script.request().group(group).text(), expected);
-        assert!(choices(group).is_empty());
-        let why = "Python 3.13 or later is needed";
-        assert!(host::server_logged(
-            WARNING,
-            &format!(
-                "WSGI1023: application group '{group}' runs under the GIL of the process: {why}"
-            )
-        ));
-    }
 }

@@ -278,13 +278,6 @@ impl ChildSlot {
         Some(self.cells()?[REVISION].load(Relaxed))
     }
 
-    /// The child begins to load its code anew, which is now of this revision.
-    pub fn set_revision(&self, revision: u64) {
-        if let Some(cells) = self.cells() {
-            cells[REVISION].store(revision, Release);
-        }
-    }
-
     /// The child has loaded a group.
     pub fn add_group(&self, group: &GroupSlot) {
         if let Some(cells) = self.cells() {

@@ -6,6 +6,7 @@
 //! Undecided ───────────────► Probing ───────────► Own | Shared
 //!     ▲                         │ the one who tried it is gone: Shared
 //!     └─────────────────────────┴───────────────────── forgotten: new code, new configuration
+//! Own ──► Shared: another application of the group cannot be loaded there
 //! ```
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -130,6 +131,18 @@ impl Board {
         }
     }
 
+    /// What this process was trying out is to be tried again, by somebody else: it was ended from outside, which says
+    /// nothing of the code.
+    pub fn abandon_probes(&self, pid: u32) {
+        for at in 0..GROUPS {
+            let cell = &self.group_cells(at)[CHOICE];
+            let seen = cell.load(Acquire);
+            if matches!(choice_of(seen), Choice::Probing { pid: by, .. } if by == pid) {
+                let _ = cell.compare_exchange(seen, 0, AcqRel, Relaxed);
+            }
+        }
+    }
+
     fn group_cells(&self, at: usize) -> &'static [AtomicU64] {
         let at = self.segment.geometry().group(at);
         self.segment.words(at, GROUP_WORDS)
@@ -175,7 +188,8 @@ impl GroupSlot {
     }
 
     /// Tells the others what `owner`, who was to try it out, has found: [`Choice::Own`] or [`Choice::Shared`]; `module`
-    /// forced it, if it is not empty. Whether they will go by it: not where it was forgotten meanwhile.
+    /// forced it, if it is not empty. [`Choice::Shared`] is also taken where the choice was [`Choice::Own`]. Whether they
+    /// will go by it: not where it was forgotten meanwhile.
     pub fn choose(&self, owner: Owner, choice: Choice, module: &str) -> bool {
         let word = match choice {
             Choice::Own => OWN,
@@ -183,6 +197,7 @@ impl GroupSlot {
             Choice::Undecided | Choice::Probing { .. } => 0,
         };
         self.settle(probing(owner), word, module)
+            || choice == Choice::Shared && self.settle(OWN, SHARED, module)
     }
 
     /// The text goes first, so that nobody sees the choice without it.

@@ -26,6 +26,15 @@ pub struct ReloadRequest {
     pub what: String,
 }
 
+impl ReloadRequest {
+    /// Whether it is about the group of this name, of which the board keeps as much as it has room for.
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        let kept = &name[..name.len().min((GROUP.len() - 1) * 8)];
+        let asked = self.group.as_deref();
+        asked.is_none_or(|group| group == text::shown(kept))
+    }
+}
+
 /// By which a request is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {

@@ -67,13 +67,10 @@ fn a_child_is_seen_with_what_it_says_of_itself() {
     let group = board.group(b"shop").expect("room");
     slot.add_group(&group);
     assert_eq!(board.children()[0].groups, 1 << group.number());
-    slot.set_revision(2);
-    assert_eq!(slot.revision(), Some(2));
     board.free(me().pid);
     assert_eq!(board.children(), []);
     // Who has no place any more says nothing, and nobody tells it anything.
     slot.set_state(ChildState::Ready);
-    slot.set_revision(9);
     slot.add_group(&group);
     assert_eq!(
         (board.children(), slot.retire(), slot.revision()),
@@ -658,4 +655,49 @@ proptest! {
         prop_assert_eq!(group.choice(), kept);
         prop_assert!(group.choose(owner, Choice::Own, ""));
     }
+}
+
+#[test]
+fn a_request_is_about_a_group_as_the_board_can_say_it() {
+    let segment = segment();
+    let board = segment.board();
+    let long = "x".repeat(500);
+    for name in ["caf\u{e9}\"\\", &long, "", "shop"] {
+        let ticket = board.request_reload(Some(name), RetireReason::Api, "test");
+        assert!(ticket.is_some());
+        let requests = board.take_requests();
+        assert!(requests[0].is_about(name.as_bytes()), "{requests:?}");
+        assert!(!requests[0].is_about(b"another"));
+        board.settle_requests();
+    }
+    let all = ReloadRequest {
+        group: None,
+        reason: RetireReason::Api,
+        what: String::new(),
+    };
+    assert!(all.is_about(b"anything"));
+}
+
+#[test]
+fn a_choice_for_own_gils_gives_way_and_a_probe_that_is_given_up_is_made_again() {
+    let segment = segment();
+    let board = segment.board();
+    let group = board.group(b"shop").expect("room");
+    assert!(group.begin_probe(me()) && group.choose(me(), Choice::Own, ""));
+    assert!(!group.choose(me(), Choice::Own, ""));
+    assert!(group.choose(me(), Choice::Shared, "numpy"));
+    assert_eq!(
+        (group.choice(), group.module()),
+        (Choice::Shared, String::from("numpy"))
+    );
+    assert!(!group.choose(me(), Choice::Own, ""), "never back");
+    let (given_up, other) = (
+        board.group(b"blog").expect("room"),
+        board.group(b"forum").expect("room"),
+    );
+    assert!(given_up.begin_probe(gone(0)) && other.begin_probe(me()));
+    board.abandon_probes(gone(0).pid);
+    assert_eq!(given_up.choice(), Choice::Undecided);
+    assert!(given_up.begin_probe(me()));
+    assert!(matches!(other.choice(), Choice::Probing { .. }));
 }
