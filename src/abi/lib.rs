@@ -415,6 +415,8 @@ pub enum FreeThreading {
     On = 1,
     /// Without it; an application whose extensions switch it on is not served.
     Require = 2,
+    /// As `On`, where the build is one; any other is as good.
+    Possible = 3,
 }
 
 /// What becomes of Python when the process ends.

@@ -52,6 +52,8 @@ impl Replicas {
 pub enum FreeThreading {
     /// A free-threaded build runs with the GIL.
     Off,
+    /// It runs without; any other build is as good.
+    Possible,
     /// It runs without.
     On,
     /// It runs without, and does not serve what needs it.
@@ -67,6 +69,8 @@ pub struct Interpreters {
     pub gil: GilMode,
     /// Whether GILs of its own were asked for, and the main interpreter, which cannot have one beside the others.
     pub is_overruled: bool,
+    /// The number, where one above 1 was asked for beside a mode that shares the GIL.
+    pub in_vain: Option<u32>,
     /// How many; of no meaning where `gil` is `Shared`.
     pub replicas: Replicas,
 }
@@ -124,6 +128,12 @@ impl Written {
             placement,
             gil: if is_overruled { GilMode::Shared } else { asked },
             is_overruled,
+            in_vain: match self.replicas {
+                Some(Replicas::Count(count)) if count > 1 && asked == GilMode::Shared => {
+                    Some(count)
+                }
+                _ => None,
+            },
             replicas: self.replicas.unwrap_or(default),
         }
     }
@@ -132,7 +142,8 @@ impl Written {
 /// What the process asks of a free-threaded build. Containers have no say: there is one GIL, or none.
 pub fn free_threading(python: &PythonConfig) -> FreeThreading {
     let by_mode = match python.interpreters.gil {
-        Some(GilMode::Free | GilMode::Auto) => FreeThreading::On,
+        Some(GilMode::Free) => FreeThreading::On,
+        Some(GilMode::Auto) => FreeThreading::Possible,
         _ => FreeThreading::Off,
     };
     python.free_threading.unwrap_or(by_mode)
@@ -277,7 +288,7 @@ mod tests {
             (None, None, FreeThreading::Off),
             (Some(GilMode::Own), None, FreeThreading::Off),
             (Some(GilMode::Free), None, FreeThreading::On),
-            (Some(GilMode::Auto), None, FreeThreading::On),
+            (Some(GilMode::Auto), None, FreeThreading::Possible),
             (
                 Some(GilMode::Free),
                 Some(FreeThreading::Off),

@@ -298,6 +298,15 @@ messages! {
     GilRefused = 1036 Error "WSGI script '{}' is not served: its module '{}' has switched the GIL on, and WSGIFreeThreading is On with require",
         cause: "The application imports an extension module that needs the GIL, and the configuration demands that none does.",
         remedy: "Use a release of the package that supports free-threaded builds, or write WSGIFreeThreading On without require.";
+    BuildHasGil = 1037 Warning "applications run under the GIL, as this is not a free-threaded build of Python",
+        cause: "WSGIFreeThreading On or WSGIGILMode free ask for a Python without a GIL, and the one that was found has one.",
+        remedy: "Name a free-threaded build of Python 3.14 or later by WSGIPythonHome, or remove the directive.";
+    BuildRefused = 1038 Error "WSGI script '{}' is not served: this build of Python has a GIL, and WSGIFreeThreading is On with require",
+        cause: "The configuration demands a Python without a GIL, and the one that was found has one.",
+        remedy: "Name a free-threaded build of Python 3.14 or later by WSGIPythonHome, or write WSGIFreeThreading On without require.";
+    OneInterpreter = 1039 Warning "WSGIInterpreters {} has no effect: the application groups share the GIL of the process",
+        cause: "WSGIGILMode shared, WSGIPerInterpreterGIL Off or WSGIGILMode free stand beside WSGIInterpreters, and several interpreters under one GIL gain nothing.",
+        remedy: "Write WSGIGILMode auto, or remove WSGIInterpreters.";
 }
 
 #[cfg(test)]

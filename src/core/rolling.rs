@@ -2,7 +2,8 @@
 //!
 //! One after the other, or a few at a time where there are many. The next one retires when the one before has left, and
 //! its successor is ready, or there is none because the server does not want one. Somebody always serves: the only child
-//! that is ready retires last of all, and asks for its successor by itself.
+//! that is ready retires last of all, and does not leave before its successor is ready. Where successors do not get ready,
+//! it stops, and who still serves goes on.
 
 use std::time::Duration;
 
@@ -41,23 +42,46 @@ pub enum Step<Id> {
     Retire(Id),
     /// All serve the new code.
     Done,
-    /// This child could not load it.
-    Failed(Id),
+    /// It stops. Children that were told and have not left are to stay.
+    Failed(Failure<Id>),
+}
+
+/// Why it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure<Id> {
+    /// This successor could not load the new code.
+    NotReady(Id),
+    /// This one did not get ready in [`LOAD`].
+    Late(Id),
+    /// So many in a row ended before they were ready.
+    Lost(usize),
+    /// None began in [`LOAD`], while the server could have started one.
+    NotStarted,
+    /// None could begin in [`LOAD`], as children that finish their requests have all places.
+    NoRoom,
 }
 
 /// How long a child that was told may take to leave before the next one is told.
 const LEAVE: Duration = Duration::from_secs(30);
 /// How long the server may take to start a successor before it is taken not to want one.
 const SPAWN: Duration = Duration::from_secs(2);
-/// How long a successor may take to be ready before the next one retires anyway.
-const LOAD: Duration = Duration::from_secs(90);
+/// How long a successor may take to be there and ready.
+pub const LOAD: Duration = Duration::from_secs(90);
 /// Of so many children that are ready, one may retire at a time.
 const SHARE: usize = 4;
+/// So many successors that end before they are ready are no accident.
+const LOST: usize = 3;
 
 /// A replacement of children that goes on. Times are since some moment before it.
 #[derive(Debug)]
 pub struct Rolling<Id> {
     retiring: Vec<Retiring<Id>>,
+    /// Successors that are not ready yet, and since when they are known.
+    starting: Vec<(Id, Duration)>,
+    /// How many have ended before they were ready, since one was.
+    lost: usize,
+    /// When the first step was taken.
+    began: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -72,6 +96,9 @@ impl<Id> Default for Rolling<Id> {
     fn default() -> Self {
         Self {
             retiring: Vec::new(),
+            starting: Vec::new(),
+            lost: 0,
+            began: None,
         }
     }
 }
@@ -83,12 +110,78 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         left.count()
     }
 
-    /// The next step, at `now`, with these children; one that is answered by [`Step::Retire`] counts as told.
-    pub fn step(&mut self, children: &[Child<Id>], now: Duration) -> Step<Id> {
-        for child in children
+    /// The next step, at `now`, with these children; one that is answered by [`Step::Retire`] counts as told. `has_room`
+    /// is whether the server could start another child.
+    pub fn step(&mut self, children: &[Child<Id>], has_room: bool, now: Duration) -> Step<Id> {
+        self.note(children, now);
+        let is = |state| move |child: &&Child<Id>| child.state == state;
+        let new = || children.iter().filter(|child| !child.is_old);
+        if let Some(child) = new().find(is(State::NotReady)) {
+            return Step::Failed(Failure::NotReady(child.id));
+        }
+        if self.lost >= LOST {
+            return Step::Failed(Failure::Lost(self.lost));
+        }
+        let mut starting = self.starting.iter();
+        if let Some((id, _)) = starting.find(|(_, since)| now.saturating_sub(*since) >= LOAD) {
+            return Step::Failed(Failure::Late(*id));
+        }
+        let is_stuck = !has_room && children.iter().any(|child| child.state == State::Draining);
+        let nobody = Step::Failed(match is_stuck {
+            true => Failure::NoRoom,
+            false => Failure::NotStarted,
+        });
+        // Who starts is late by its own time.
+        let is_starting = !self.starting.is_empty();
+        let waited = if is_starting {
+            Duration::ZERO
+        } else {
+            self.since_last(now)
+        };
+        let successors = new().filter(is(State::Ready)).count();
+        let mut old = children
             .iter()
-            .filter(|child| child.is_old && child.is_marked)
-        {
+            .filter(|child| child.is_old && child.state != State::Draining)
+            .peekable();
+        if old.peek().is_none() {
+            return match successors {
+                0 if waited >= LOAD => nobody,
+                0 => Step::Wait,
+                _ => Step::Done,
+            };
+        }
+        let serving = children.iter().filter(is(State::Ready));
+        let serving = serving.filter(|child| !child.is_marked).count();
+        let staying = self.retiring.iter().filter(|one| one.left.is_none());
+        let staying = staying.filter(|one| now.saturating_sub(one.told) < LEAVE);
+        let at_a_time = (serving / SHARE).max(1);
+        let missing = self.done().saturating_sub(successors);
+        let may_go_on = match (staying.count(), serving) {
+            // The last one that serves waits for its successor.
+            (_, 0) => false,
+            (staying, _) if staying >= at_a_time => false,
+            // Asks for its successor itself, so none has to be there; but there has to be room.
+            (_, 1) if is_starting || is_stuck => false,
+            _ if missing < at_a_time => true,
+            // Where no successor comes though there is room, the server wants none.
+            _ => !is_starting && !is_stuck && waited >= SPAWN,
+        };
+        let next = old.find(|child| child.state == State::Ready && !child.is_marked);
+        match next.filter(|_| may_go_on) {
+            Some(next) => {
+                self.tell(next.id, now);
+                Step::Retire(next.id)
+            }
+            None if waited >= LOAD && (serving == 0 || is_stuck) => nobody,
+            None => Step::Wait,
+        }
+    }
+
+    /// What has happened since the last step.
+    fn note(&mut self, children: &[Child<Id>], now: Duration) {
+        self.began.get_or_insert(now);
+        let told_before = |child: &&Child<Id>| child.is_old && child.is_marked;
+        for child in children.iter().filter(told_before) {
             if !self.retiring.iter().any(|one| one.id == child.id) {
                 // By whoever did this before us.
                 self.tell(child.id, now);
@@ -100,29 +193,31 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
                 one.left = Some(now);
             }
         }
-        let is = |state| move |child: &&Child<Id>| child.state == state;
-        let new = || children.iter().filter(|child| !child.is_old);
-        if let Some(child) = new().find(is(State::NotReady)) {
-            return Step::Failed(child.id);
-        }
-        let old = children.iter().filter(|child| child.is_old);
-        let mut old = old
-            .filter(|child| child.state != State::Draining)
-            .peekable();
-        if old.peek().is_none() {
-            return match self.has_successor(children, now) {
-                true => Step::Done,
-                false => Step::Wait,
-            };
-        }
-        let ready = children.iter().filter(is(State::Ready));
-        let ready = ready.filter(|child| !child.is_marked).count();
-        let next = old.find(|child| child.state == State::Ready && !child.is_marked);
-        let Some(next) = next.filter(|_| self.may_go_on(children, ready, now)) else {
-            return Step::Wait;
+        let state_of = |id: Id| {
+            let child = children.iter().find(|child| child.id == id);
+            child.map(|child| child.state)
         };
-        self.tell(next.id, now);
-        Step::Retire(next.id)
+        let known = self.starting.len();
+        self.starting.retain(|(id, _)| {
+            let state = state_of(*id);
+            matches!(
+                state,
+                Some(State::Starting | State::Ready | State::NotReady)
+            )
+        });
+        self.lost += known - self.starting.len();
+        let known = self.starting.len();
+        let is_starting = |id: Id| state_of(id) == Some(State::Starting);
+        self.starting.retain(|(id, _)| is_starting(*id));
+        if self.starting.len() < known {
+            self.lost = 0;
+        }
+        for child in children.iter().filter(|child| !child.is_old) {
+            let is_known = self.starting.iter().any(|(id, _)| *id == child.id);
+            if child.state == State::Starting && !is_known {
+                self.starting.push((child.id, now));
+            }
+        }
     }
 
     fn tell(&mut self, id: Id, now: Duration) {
@@ -133,42 +228,12 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         });
     }
 
-    /// Whether another child may be told now, of which `ready` serve.
-    fn may_go_on(&self, children: &[Child<Id>], ready: usize, now: Duration) -> bool {
-        let staying = self.retiring.iter().filter(|one| one.left.is_none());
-        let staying = staying.filter(|one| now.saturating_sub(one.told) < LEAVE);
-        let at_a_time = (ready / SHARE).max(1);
-        if staying.count() >= at_a_time {
-            return false;
-        }
-        let missing = self.done().saturating_sub(successors(children));
-        // The only one that serves is not told while another one is about to.
-        let enough = missing < at_a_time && !(ready <= 1 && is_starting(children));
-        enough || self.has_waited(children, now)
-    }
-
-    /// Whether somebody serves, or nobody is to be expected who will.
-    fn has_successor(&self, children: &[Child<Id>], now: Duration) -> bool {
-        successors(children) > 0 || self.has_waited(children, now)
-    }
-
-    /// Whether enough time has passed for the successor of the last one that has left.
-    fn has_waited(&self, children: &[Child<Id>], now: Duration) -> bool {
+    /// How long ago a child has left, or was told to, or it all began.
+    fn since_last(&self, now: Duration) -> Duration {
         let last = self.retiring.iter();
-        let last = last.filter_map(|one| one.left.or(Some(one.told))).max();
-        let waited = last.map_or(LOAD, |last| now.saturating_sub(last));
-        waited >= if is_starting(children) { LOAD } else { SPAWN }
+        let last = last.map(|one| one.left.unwrap_or(one.told)).max();
+        now.saturating_sub(last.or(self.began).unwrap_or(now))
     }
-}
-
-fn is_starting<Id>(children: &[Child<Id>]) -> bool {
-    children.iter().any(|child| child.state == State::Starting)
-}
-
-/// How many serve the new code.
-fn successors<Id>(children: &[Child<Id>]) -> usize {
-    let new = children.iter().filter(|child| !child.is_old);
-    new.filter(|child| child.state == State::Ready).count()
 }
 
 #[cfg(test)]
@@ -207,18 +272,18 @@ mod tests {
     fn one_goes_after_the_other_when_a_successor_is_ready() {
         let mut rolling = Rolling::default();
         let two = [old(1, Ready), old(2, Ready)];
-        assert_eq!(rolling.step(&two, at(0)), Step::Retire(1));
+        assert_eq!(rolling.step(&two, true, at(0)), Step::Retire(1));
         let stays = [marked(1, Ready), old(2, Ready)];
-        assert_eq!(rolling.step(&stays, at(1)), Step::Wait);
+        assert_eq!(rolling.step(&stays, true, at(1)), Step::Wait);
         let left = [marked(1, Draining), old(2, Ready)];
-        assert_eq!(rolling.step(&left, at(2)), Step::Wait);
+        assert_eq!(rolling.step(&left, true, at(2)), Step::Wait);
         let starting = [marked(1, Draining), old(2, Ready), new(3, Starting)];
-        assert_eq!(rolling.step(&starting, at(3)), Step::Wait);
-        assert_eq!(rolling.step(&starting, at(60)), Step::Wait);
+        assert_eq!(rolling.step(&starting, true, at(3)), Step::Wait);
+        assert_eq!(rolling.step(&starting, true, at(60)), Step::Wait);
         let ready = [old(2, Ready), new(3, Ready)];
-        assert_eq!(rolling.step(&ready, at(61)), Step::Retire(2));
+        assert_eq!(rolling.step(&ready, true, at(61)), Step::Retire(2));
         let last = [marked(2, Draining), new(3, Ready)];
-        assert_eq!(rolling.step(&last, at(62)), Step::Done);
+        assert_eq!(rolling.step(&last, true, at(62)), Step::Done);
         assert_eq!(rolling.done(), 2);
     }
 
@@ -226,78 +291,146 @@ mod tests {
     fn where_the_server_wants_no_successor_it_goes_on_after_a_while() {
         let mut rolling = Rolling::default();
         assert_eq!(
-            rolling.step(&[old(1, Ready), old(2, Ready)], at(0)),
+            rolling.step(&[old(1, Ready), old(2, Ready)], true, at(0)),
             Step::Retire(1)
         );
         let left = [old(2, Ready)];
-        assert_eq!(rolling.step(&left, at(1)), Step::Wait);
-        assert_eq!(rolling.step(&left, at(2)), Step::Wait);
-        assert_eq!(rolling.step(&left, at(3)), Step::Retire(2));
-        assert_eq!(rolling.step(&[], at(5)), Step::Wait);
-        assert_eq!(rolling.step(&[new(3, Starting)], at(6)), Step::Wait);
-        assert_eq!(rolling.step(&[new(3, Ready)], at(7)), Step::Done);
+        assert_eq!(rolling.step(&left, true, at(1)), Step::Wait);
+        assert_eq!(rolling.step(&left, true, at(2)), Step::Wait);
+        assert_eq!(rolling.step(&left, true, at(3)), Step::Retire(2));
+        assert_eq!(rolling.step(&[], true, at(5)), Step::Wait);
+        assert_eq!(rolling.step(&[new(3, Starting)], true, at(6)), Step::Wait);
+        assert_eq!(rolling.step(&[new(3, Ready)], true, at(7)), Step::Done);
     }
 
     #[test]
     fn the_only_one_that_serves_goes_at_once_or_when_the_one_that_starts_is_ready() {
         let mut rolling = Rolling::default();
-        assert_eq!(rolling.step(&[old(1, Ready)], at(0)), Step::Retire(1));
+        assert_eq!(rolling.step(&[old(1, Ready)], true, at(0)), Step::Retire(1));
         let mut rolling = Rolling::default();
-        rolling.tell(9, at(0));
         let starting = [old(1, Ready), new(2, Starting)];
-        assert_eq!(rolling.step(&starting, at(1)), Step::Wait);
+        assert_eq!(rolling.step(&starting, true, at(1)), Step::Wait);
         let ready = [old(1, Ready), new(2, Ready)];
-        assert_eq!(rolling.step(&ready, at(2)), Step::Retire(1));
+        assert_eq!(rolling.step(&ready, true, at(2)), Step::Retire(1));
     }
 
     #[test]
     fn a_successor_that_cannot_load_stops_it() {
         let mut rolling = Rolling::default();
         let failed = [old(1, Ready), new(2, NotReady)];
-        assert_eq!(rolling.step(&failed, at(0)), Step::Failed(2));
+        assert_eq!(
+            rolling.step(&failed, true, at(0)),
+            Step::Failed(Failure::NotReady(2))
+        );
+    }
+
+    #[test]
+    fn one_that_takes_too_long_stops_it() {
+        let mut rolling = Rolling::default();
+        let two = [old(1, Ready), old(2, Ready)];
+        assert_eq!(rolling.step(&two, true, at(0)), Step::Retire(1));
+        let loading = [old(2, Ready), new(3, Starting)];
+        assert_eq!(rolling.step(&loading, true, at(1)), Step::Wait);
+        assert_eq!(rolling.step(&loading, true, at(90)), Step::Wait);
+        let late = Step::Failed(Failure::Late(3));
+        assert_eq!(rolling.step(&loading, true, at(91)), late);
+    }
+
+    #[test]
+    fn successors_that_end_before_they_are_ready_stop_it() {
+        let mut rolling = Rolling::default();
+        let two = [old(1, Ready), old(2, Ready)];
+        assert_eq!(rolling.step(&two, true, at(0)), Step::Retire(1));
+        let mut steps = Vec::new();
+        for id in 3..6 {
+            steps.push(rolling.step(&[old(2, Ready), new(id, Starting)], true, at(1)));
+            steps.push(rolling.step(&[old(2, Ready)], true, at(1)));
+        }
+        assert_eq!(steps.pop(), Some(Step::Failed(Failure::Lost(3))));
+        assert!(steps.iter().all(|step| *step == Step::Wait), "{steps:?}");
+        // One that gets ready in between shows that it can be done.
+        let mut rolling = Rolling::default();
+        for id in 3..9 {
+            let end = if id == 5 { Ready } else { Starting };
+            assert_eq!(
+                rolling.step(&[old(2, Ready), new(id, Starting)], true, at(1)),
+                Step::Wait
+            );
+            rolling.step(&[marked(2, Ready), new(id, end)], true, at(1));
+            let gone = rolling.step(&[marked(2, Ready)], true, at(1));
+            assert_eq!(matches!(gone, Step::Failed(_)), id == 8);
+        }
+    }
+
+    #[test]
+    fn the_last_one_stays_while_children_that_finish_have_all_places() {
+        let mut rolling = Rolling::default();
+        let full = [old(1, Ready), old(8, Draining), old(9, Draining)];
+        assert_eq!(rolling.step(&full, false, at(0)), Step::Wait);
+        assert_eq!(rolling.step(&full, false, at(89)), Step::Wait);
+        let no_room = Step::Failed(Failure::NoRoom);
+        assert_eq!(rolling.step(&full, false, at(90)), no_room);
+        let mut rolling = Rolling::default();
+        assert_eq!(rolling.step(&full, false, at(0)), Step::Wait);
+        assert_eq!(rolling.step(&full[..2], true, at(1)), Step::Retire(1));
+    }
+
+    #[test]
+    fn the_last_one_is_not_waited_for_without_end() {
+        let mut rolling = Rolling::default();
+        assert_eq!(rolling.step(&[old(1, Ready)], true, at(0)), Step::Retire(1));
+        let waits = [marked(1, Ready)];
+        assert_eq!(rolling.step(&waits, true, at(89)), Step::Wait);
+        let not_started = Step::Failed(Failure::NotStarted);
+        assert_eq!(rolling.step(&waits, true, at(90)), not_started);
+        // Gone, and nobody in its place.
+        let mut rolling = Rolling::default();
+        assert_eq!(rolling.step(&[old(1, Ready)], true, at(0)), Step::Retire(1));
+        assert_eq!(rolling.step(&[], true, at(1)), Step::Wait);
+        assert_eq!(rolling.step(&[], true, at(91)), not_started);
     }
 
     #[test]
     fn one_that_does_not_leave_holds_the_others_up_for_a_while_only() {
         let mut rolling = Rolling::default();
         assert_eq!(
-            rolling.step(&[old(1, Ready), old(2, Ready)], at(0)),
+            rolling.step(&[old(1, Ready), old(2, Ready)], true, at(0)),
             Step::Retire(1)
         );
         let stuck = [marked(1, Ready), old(2, Ready)];
-        assert_eq!(rolling.step(&stuck, at(29)), Step::Wait);
-        assert_eq!(rolling.step(&stuck, at(30)), Step::Retire(2));
+        assert_eq!(rolling.step(&stuck, true, at(29)), Step::Wait);
+        assert_eq!(rolling.step(&stuck, true, at(30)), Step::Retire(2));
     }
 
     #[test]
     fn of_many_a_quarter_goes_at_a_time() {
         let mut rolling = Rolling::default();
         let mut children: Vec<_> = (0..8).map(|id| old(id, Ready)).collect();
-        assert_eq!(rolling.step(&children, at(0)), Step::Retire(0));
+        assert_eq!(rolling.step(&children, true, at(0)), Step::Retire(0));
         children[0].is_marked = true;
         // Seven are left to serve.
-        assert_eq!(rolling.step(&children, at(0)), Step::Wait);
+        assert_eq!(rolling.step(&children, true, at(0)), Step::Wait);
         let mut rolling = Rolling::default();
         let mut children: Vec<_> = (0..12).map(|id| old(id, Ready)).collect();
-        assert_eq!(rolling.step(&children, at(0)), Step::Retire(0));
+        assert_eq!(rolling.step(&children, true, at(0)), Step::Retire(0));
         children[0].is_marked = true;
-        assert_eq!(rolling.step(&children, at(0)), Step::Retire(1));
+        assert_eq!(rolling.step(&children, true, at(0)), Step::Retire(1));
         children[1].is_marked = true;
-        assert_eq!(rolling.step(&children, at(0)), Step::Wait);
+        assert_eq!(rolling.step(&children, true, at(0)), Step::Wait);
     }
 
     #[test]
     fn marks_of_an_earlier_steward_are_known() {
         let mut rolling = Rolling::default();
         let children = [marked(1, Ready), old(2, Ready)];
-        assert_eq!(rolling.step(&children, at(5)), Step::Wait);
-        assert_eq!(rolling.step(&children, at(36)), Step::Retire(2));
+        assert_eq!(rolling.step(&children, true, at(5)), Step::Wait);
+        assert_eq!(rolling.step(&children, true, at(36)), Step::Retire(2));
     }
 
     #[test]
     fn children_that_still_load_old_code_are_waited_for() {
         let mut rolling = Rolling::default();
-        assert_eq!(rolling.step(&[old(1, Starting)], at(0)), Step::Wait);
-        assert_eq!(rolling.step(&[old(1, Ready)], at(1)), Step::Retire(1));
+        assert_eq!(rolling.step(&[old(1, Starting)], true, at(0)), Step::Wait);
+        assert_eq!(rolling.step(&[old(1, Ready)], true, at(1)), Step::Retire(1));
     }
 }

@@ -64,7 +64,7 @@ fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
         return Ok(());
     }
     let names: Vec<&str> = known.iter().map(|name| shown(name)).collect();
-    let what = format!("the server has no application group {group}.");
+    let what = format!("the server has no application group {}.", shown(group));
     Err(Failure::new(what).remedy(format!("It has: {}.", names.join(", "))))
 }
 

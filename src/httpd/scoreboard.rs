@@ -1,6 +1,7 @@
 //! httpd's scoreboard: what its workers do.
 
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::{mpm, sys};
 
@@ -104,23 +105,49 @@ pub fn has_room() -> bool {
     ) else {
         return false;
     };
-    let serves = |process: &sys::process_score| process.pid != 0 && process.quiescing == 0;
-    let there = (0..if exists() { all } else { 0 }).filter_map(process);
-    there.filter(serves).count() < usize::try_from(most).unwrap_or(0)
+    let there = || (0..if exists() { all } else { 0 }).filter(|&slot| is_there(slot));
+    let serves = |slot: &c_int| process(*slot).is_some_and(|process| process.quiescing == 0);
+    // Beside those that may serve, event has places for some that finish their requests.
+    let places = if mpm::name() == b"event" { all } else { most };
+    let is_below = |count: usize, limit: c_int| count < usize::try_from(limit).unwrap_or(0);
+    is_below(there().filter(serves).count(), most) && is_below(there().count(), places)
+}
+
+/// Whether a slot has a child. Of prefork only the worker's state tells that it has ended.
+fn is_there(slot: c_int) -> bool {
+    let is_alive = || mpm::name() != b"prefork" || status(slot, 0) != Some(sys::SERVER_DEAD);
+    process(slot).is_some_and(|process| process.pid != 0) && is_alive()
 }
 
 /// Has the parent start a successor while this child still accepts: it does not count this child's idle workers any
-/// more. To be said again until the child leaves, as the MPM writes there, too. Of no effect where the MPM has no more
-/// children to give, and under prefork. [S-19]
+/// more. To be said again until there is one, as the MPM writes there, too, and then to be
+/// [taken back](stop_asking). Of no effect where the MPM has no more children to give. [S-19]
 pub fn ask_for_successor() {
+    ask(true);
+}
+
+/// The child counts again.
+pub fn stop_asking() {
+    ask(false);
+}
+
+fn ask(asks: bool) {
     let Some(slot) = own_slot() else { return };
-    // SAFETY: our own slot, of which the parent reads these bytes at any time, and any value of them will do.
+    // SAFETY: our own slot, of which the parent reads these bytes at any time, and any value of them will do. The worker
+    // of prefork writes its state, too, so that is only exchanged where it waits.
     unsafe {
         let process = sys::ap_get_scoreboard_process(slot);
+        let worker = sys::ap_get_scoreboard_worker_from_indexes(slot, 0);
         match mpm::name() {
-            _ if process.is_null() => {}
-            b"event" => (&raw mut (*process).not_accepting).write_volatile(1),
-            b"worker" => (&raw mut (*process).quiescing).write_volatile(1),
+            _ if process.is_null() || worker.is_null() => {}
+            b"event" => (&raw mut (*process).not_accepting).write_volatile(asks.into()),
+            b"worker" => (&raw mut (*process).quiescing).write_volatile(asks.into()),
+            b"prefork" => {
+                let state = AtomicU8::from_ptr(&raw mut (*worker).status);
+                let (waits, busy) = (sys::SERVER_READY as u8, sys::SERVER_CLOSING as u8);
+                let (from, to) = if asks { (waits, busy) } else { (busy, waits) };
+                let _ = state.compare_exchange(from, to, Relaxed, Relaxed);
+            }
             _ => {}
         }
     }

@@ -83,6 +83,7 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         main_group: Bytes::new(process.main_group()),
         free_threading: match interpreters::free_threading(python) {
             interpreters::FreeThreading::Off => FreeThreading::Off,
+            interpreters::FreeThreading::Possible => FreeThreading::Possible,
             interpreters::FreeThreading::On => FreeThreading::On,
             interpreters::FreeThreading::Require => FreeThreading::Require,
         },

@@ -3,7 +3,8 @@
 //!
 //! How a child retires:
 //!
-//! 1. Where it is the only one that serves, it asks for its successor, and waits until that is ready, if one starts.
+//! 1. Where it is the only one that serves, it asks for its successor, and waits until that is ready. Where the mark is
+//!    taken back meanwhile, it stays.
 //! 2. Its responses say `Connection: close`. It waits for the connections whose clients were told otherwise, at most as
 //!    long as such a connection is kept.
 //! 3. It refuses connections, which ends it by the MPM's own graceful path, whatever requests it still answers. Where no
@@ -25,9 +26,6 @@ const LOOK_OF_MANY: Duration = Duration::from_millis(200);
 const MANY: u32 = 16;
 /// How often it looks while something is about to happen.
 const CLOSE_LOOK: Duration = Duration::from_millis(2);
-/// How long the parent may take to start a successor, and that one to be ready.
-const SPAWN: Duration = Duration::from_millis(2500);
-const LOAD: Duration = Duration::from_secs(60);
 /// Longest time for which connections are waited for that may be asked by.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
@@ -70,7 +68,10 @@ impl Keeper {
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
             if is_wrapped && let Some(reason) = self.place.slot().retire() {
-                return self.retire(reason);
+                if self.wait_for_successor() {
+                    return self.retire(reason);
+                }
+                continue;
             }
             std::thread::sleep(if is_wrapped { self.look } else { CLOSE_LOOK });
         }
@@ -81,7 +82,6 @@ impl Keeper {
     fn retire(&self, reason: RetireReason) {
         let line = format!("mod_wsgi_rs: this child retires: {}", reason.text());
         log::server(Level::INFO, line.as_bytes());
-        self.wait_for_successor();
         connections::begin_leaving();
         if self.way == Way::Accept {
             self.wait_for_connections();
@@ -133,25 +133,27 @@ impl Keeper {
         }
     }
 
-    /// Where nobody else serves, has the parent start a successor first, if it has one to give.
-    fn wait_for_successor(&self) {
-        let begun = Instant::now();
-        let is_starting = || {
-            let others = self.place.others();
-            others
-                .iter()
-                .any(|child| child.state == ChildState::Starting)
-        };
-        // The parent would only complain that there is no room.
-        if !scoreboard::has_room() && !is_starting() {
-            return;
-        }
-        while !accept::is_leaving() && !self.place.another_serves() {
-            if begun.elapsed() >= if is_starting() { LOAD } else { SPAWN } {
-                return;
+    /// Where nobody else serves, has the parent start a successor first, if it has one to give. Whether the child may leave:
+    /// not where the mark was taken back.
+    fn wait_for_successor(&self) -> bool {
+        let mut has_asked = false;
+        while !accept::is_leaving() && !self.place.another_stays() {
+            if self.place.slot().retire().is_none() {
+                scoreboard::stop_asking();
+                return false;
+            }
+            // The only place that the server has becomes free by leaving it.
+            if !has_asked && self.place.is_alone() && !scoreboard::has_room() {
+                return true;
             }
             scoreboard::ask_for_successor();
+            has_asked = true;
             std::thread::sleep(self.look);
         }
+        // It is left by the state of the worker, which is what was used to ask.
+        if self.way == Way::Signal {
+            scoreboard::stop_asking();
+        }
+        true
     }
 }

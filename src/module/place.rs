@@ -73,12 +73,24 @@ impl Place {
         children.into_iter().filter(is_other).collect()
     }
 
-    /// Whether another child can take the connections that this one leaves.
+    /// Whether there is no other child, of whatever configuration and in whatever state.
+    pub(crate) fn is_alone(&self) -> bool {
+        let me = std::process::id();
+        self.board().children().iter().all(|child| child.pid == me)
+    }
+
+    /// Whether another child takes connections, perhaps until this one does.
     pub(crate) fn another_serves(&self) -> bool {
         self.others().iter().any(serves)
     }
 
-    /// Whether another one can that has loaded this group, which is known to no more than 64 of them.
+    /// Whether another child takes connections that does not retire itself.
+    pub(crate) fn another_stays(&self) -> bool {
+        let stays = |child: &ChildEntry| serves(child) && child.retire.is_none();
+        self.others().iter().any(stays)
+    }
+
+    /// Whether another one serves that has loaded this group, which is known to no more than 64 of them.
     pub(crate) fn another_has(&self, group: &[u8]) -> bool {
         let Some(slot) = self.board().group(group) else {
             return false;
@@ -89,5 +101,5 @@ impl Place {
 }
 
 fn serves(child: &ChildEntry) -> bool {
-    child.state == ChildState::Ready && child.retire.is_none()
+    child.state == ChildState::Ready
 }

@@ -193,17 +193,21 @@ fn warn_of_interpreters(process: &Process) {
     if interpreters::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);
     }
+    let server = interpreter_options::group_options(&[], &process.python, "");
+    if let Some(count) = server.interpreters.in_vain {
+        log_message(Message::OneInterpreter, &[&count]);
+    }
     let scripts = process.known.aliased.iter().chain(&process.known.imports);
     let groups: BTreeSet<&[u8]> = scripts.map(|script| &script.group[..]).collect();
     for group in groups {
         let name = String::from_utf8_lossy(group);
         let options = process.group_options(&name).interpreters;
+        let shown = if group.is_empty() {
+            "%{GLOBAL}".into()
+        } else {
+            format!("'{name}'")
+        };
         if options.is_overruled || group.is_empty() && options.gil != GilMode::Shared {
-            let shown = if group.is_empty() {
-                "%{GLOBAL}".into()
-            } else {
-                format!("'{name}'")
-            };
             log_message(Message::MainHasNoReplicas, &[&shown]);
         }
     }

@@ -1,16 +1,16 @@
 //! When a child may take its first connection: it has loaded what is to be loaded ahead, and its applications have
 //! answered the URLs of `WSGIWarmup`.
 //!
-//! Until then it stays in `child_init`, where it does not accept, as long as another child serves; within bounds, as a
-//! server without any child that accepts is worse than one that answers late. Where the code cannot be loaded, the child
-//! waits for other code, and then ends: what was imported before it failed would otherwise be a part of the new code.
+//! Until then it stays in `child_init`, where it does not accept, as long as another child serves: a server without any
+//! child that accepts is worse than one that answers late. Where the code cannot be loaded, the child waits for other
+//! code, and then ends: what was imported before it failed would otherwise be a part of the new code.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wsgi_abi::Engine;
@@ -23,15 +23,16 @@ use crate::host::Exchanges;
 use crate::place::{self, Place};
 use crate::placement::{Script, Warmup};
 use crate::process::{Process, log_line};
-use crate::warmup;
+use crate::{trial, warmup};
 
-/// How long a child waits for its code while others serve, and while none does.
-const OTHERS_SERVE: Duration = Duration::from_secs(60);
+/// After how long a child that is not ready says so, and for how long it waits for its code where no other one serves.
+const LATE: Duration = Duration::from_secs(60);
 const NOBODY_SERVES: Duration = Duration::from_secs(10);
 /// How often it looks whether it is to end meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often it looks for other code, and asks a URL again that was not answered.
+/// How often it looks for other code; after how long it asks a URL again that was not answered, at first and at last.
 const AGAIN: Duration = Duration::from_secs(1);
+const LAST_AGAIN: Duration = Duration::from_secs(30);
 
 /// Bytes of the stack of the thread that loads, as many as the main thread of a process usually has.
 const STACK: usize = 8 << 20;
@@ -53,6 +54,10 @@ pub(crate) fn load<'a>(
 ) -> Result<(), Unready> {
     let (mut loaded, mut failed) = (Vec::new(), Vec::new());
     for Script { group, script } in scripts {
+        at(&format!(
+            "WSGI script '{}'",
+            String::from_utf8_lossy(script)
+        ));
         match engine.load(group, script, app_of_script(script).number()) {
             true => loaded.push(group),
             false => failed.push(group.clone()),
@@ -66,6 +71,7 @@ pub(crate) fn load<'a>(
     }
     let mut answered = true;
     for warmup in warmups {
+        at(&format!("WSGIWarmup {}", warmup.url));
         if let Err(line) = warmup::ask(engine, warmup) {
             log_line(Level::ERROR, format!("mod_wsgi_rs: {line}").as_bytes());
             answered = false;
@@ -91,6 +97,7 @@ fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
     let begun = Instant::now();
     let seen = stamps(process);
     let mut loads = true;
+    let mut patience = AGAIN;
     loop {
         match attempt(process, engine, place, begun, loads) {
             None | Some(Ok(())) => return,
@@ -100,16 +107,53 @@ fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
             }
             Some(Err(Unready::Warmup)) => {
                 loads = false;
-                let until = Instant::now() + AGAIN;
+                let until = Instant::now() + patience;
+                patience = (patience * 2).min(LAST_AGAIN);
                 while Instant::now() < until {
-                    if is_over(place) || begun.elapsed() >= OTHERS_SERVE {
+                    if is_over(place) || !another_serves(place) {
                         return;
                     }
+                    note_lateness(place, begun);
                     std::thread::sleep(LOOK);
                 }
             }
         }
     }
+}
+
+/// What is being loaded or asked for.
+static AT: Mutex<String> = Mutex::new(String::new());
+
+fn at(what: &str) {
+    *AT.lock().unwrap_or_else(PoisonError::into_inner) = what.to_owned();
+    trial::tell_step(what);
+}
+
+/// Says so once where the child is not ready by then and others serve, so that no other one retires for it; ends it where
+/// there is other code by now.
+fn note_lateness(place: Option<Place>, begun: Instant) {
+    let Some(place) = place.filter(|_| begun.elapsed() >= LATE) else {
+        return;
+    };
+    if place.slot().state() == Some(ChildState::Starting) {
+        place::say(ChildState::NotReady);
+        let line = format!(
+            "mod_wsgi_rs: this child is not ready after {} seconds, and leaves connections to the others until it is: {}",
+            LATE.as_secs(),
+            AT.lock().unwrap_or_else(PoisonError::into_inner)
+        );
+        log::server(Level::ERROR, line.as_bytes());
+    }
+    if !place.is_current() {
+        end_for_other_code();
+    }
+}
+
+fn end_for_other_code() {
+    place::say(ChildState::Draining);
+    let line = "mod_wsgi_rs: there is other code: this child ends, for one that loads it";
+    log::server(Level::INFO, line.as_bytes());
+    accept::end_child();
 }
 
 /// Loads on another thread; `None` where that takes too long, and goes on without anybody waiting for it.
@@ -156,15 +200,17 @@ fn wait_for(
             return None;
         }
         let waited = begun.elapsed();
-        if waited >= OTHERS_SERVE || waited >= NOBODY_SERVES && !another_serves(place) {
+        if waited >= NOBODY_SERVES && !another_serves(place) {
             let line = format!(
-                "mod_wsgi_rs: what is loaded ahead is not loaded after {} seconds; this child takes connections \
-                 meanwhile, whose requests wait",
-                waited.as_secs()
+                "mod_wsgi_rs: not ready after {} seconds, and no other child serves; this one takes connections \
+                 meanwhile, whose requests wait: {}",
+                waited.as_secs(),
+                AT.lock().unwrap_or_else(PoisonError::into_inner)
             );
             log::server(Level::WARNING, line.as_bytes());
             return None;
         }
+        note_lateness(place, begun);
     }
 }
 
@@ -192,10 +238,7 @@ fn wait_for_other_code(
         }
         look_again = Instant::now() + AGAIN;
         if !place.is_current() || stamps(process) != seen {
-            place::say(ChildState::Draining);
-            let line = "mod_wsgi_rs: there is other code: this child ends, for one that loads it";
-            log::server(Level::INFO, line.as_bytes());
-            accept::end_child();
+            end_for_other_code();
         }
     }
 }

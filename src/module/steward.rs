@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wsgi_core::reload::Reload;
-use wsgi_core::rolling::{Child, Rolling, State, Step};
+use wsgi_core::rolling::{self, Child, Failure, Rolling, State, Step};
 use wsgi_httpd::accept::Way;
 use wsgi_httpd::helper::Helper;
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::mpm;
+use wsgi_httpd::{mpm, scoreboard};
 use wsgi_telemetry::board::{
     Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
 };
@@ -207,9 +207,11 @@ impl Steward {
         for request in self.board.take_requests() {
             self.want(request);
         }
-        if !matches!(self.work, Work::Trial(_))
-            && let Some(request) = self.wanted.take()
-        {
+        let is_free = match &self.work {
+            Work::Trial(trial) => trial.is_slow(),
+            Work::Nothing | Work::Rolling(_) => true,
+        };
+        if is_free && let Some(request) = self.wanted.take() {
             self.try_out(request);
         }
         match &mut self.work {
@@ -280,16 +282,16 @@ impl Steward {
     }
 
     fn begin_rolling(&mut self) {
-        let old = self
-            .children()
-            .into_iter()
-            .filter(|child| self.is_old(child));
+        let is_meant =
+            |child: &ChildEntry| self.is_old(child) && child.state != ChildState::Draining;
+        let old = self.children().into_iter().filter(is_meant);
         self.roll.of = u32::try_from(old.count()).unwrap_or(u32::MAX);
         self.roll.phase = RollPhase::Rolling;
         self.board.set_roll(&self.roll);
         let line = format!(
-            "mod_wsgi_rs: the new code, revision {}, is well: {} children are replaced",
-            self.roll.revision, self.roll.of
+            "mod_wsgi_rs: the new code, revision {}, is well, and replaces {}",
+            self.roll.revision,
+            of_children(self.roll.of)
         );
         log::server(Level::INFO, line.as_bytes());
         self.work = Work::Rolling(Rolling::default());
@@ -301,7 +303,7 @@ impl Steward {
         let Work::Rolling(rolling) = &mut self.work else {
             return;
         };
-        let step = rolling.step(&children, self.began.elapsed());
+        let step = rolling.step(&children, scoreboard::has_room(), self.began.elapsed());
         let done = u32::try_from(rolling.done()).unwrap_or(u32::MAX);
         let done = done.saturating_add(self.done_before);
         if done != self.roll.done {
@@ -315,17 +317,16 @@ impl Steward {
                 // One that has ended meanwhile is seen to be gone at the next step.
                 let _told = self.board.mark(pid, ticks, self.reason);
             }
-            Step::Failed((pid, _)) => {
-                self.refuse(&format!(
-                    "child {pid} could not load it; the error log says why"
-                ));
+            Step::Failed(failure) => {
+                self.board.unmark_all(self.generation);
+                self.refuse(&why(failure));
             }
             Step::Done => {
                 let took = clock::unix().saturating_sub(self.roll.began) / 1_000_000;
                 let line = format!(
-                    "mod_wsgi_rs: all children have the code of revision {}: {} were replaced, in {}.{:03} seconds",
+                    "mod_wsgi_rs: all children have the code of revision {}, which has replaced {} in {}.{:03} seconds",
                     self.roll.revision,
-                    self.roll.done,
+                    of_children(self.roll.done),
                     took / 1000,
                     took % 1000
                 );
@@ -362,6 +363,29 @@ impl Steward {
     }
 }
 
+/// Why a roll stops, and what to do.
+fn why(failure: Failure<(u32, u64)>) -> String {
+    let seconds = rolling::LOAD.as_secs();
+    match failure {
+        Failure::NotReady((pid, _)) => {
+            format!("child {pid} did not get ready; the error log says why")
+        }
+        Failure::Late((pid, _)) => {
+            format!("child {pid} was not ready after {seconds} seconds")
+        }
+        Failure::Lost(count) => format!(
+            "{count} children in a row ended before they were ready; the error log says how"
+        ),
+        Failure::NotStarted => {
+            format!("the server has not started a child within {seconds} seconds")
+        }
+        Failure::NoRoom => format!(
+            "there was no room for another child within {seconds} seconds, as children that still answer requests have \
+             all places; raise ServerLimit and MaxRequestWorkers"
+        ),
+    }
+}
+
 /// As it follows "because".
 fn cause(request: &ReloadRequest) -> String {
     let what = &request.what;
@@ -385,6 +409,10 @@ impl Touch {
         let Reload::Touch(file) = reload else {
             return None;
         };
+        if let Some(problem) = hopeless(file) {
+            let line = format!("mod_wsgi_rs: WSGIReload touch {}: {problem}", shown(file));
+            log::server(Level::WARNING, line.as_bytes());
+        }
         let known = parent().configured.max(roll.began);
         let known = i64::try_from(known).unwrap_or(i64::MAX);
         let mut seen = stamp(file);
@@ -413,6 +441,29 @@ impl Touch {
             reason: RetireReason::Touched,
             what: shown(&self.seen.0),
         })
+    }
+}
+
+/// Why nobody will be able to touch a file so that this process sees it. It need not be there yet.
+fn hopeless(file: &Path) -> Option<String> {
+    match fs::metadata(file) {
+        Ok(found) if found.is_dir() => Some(String::from(
+            "this is a directory, and whatever is made in it counts; name a file",
+        )),
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = file.parent()?;
+            let missing = !parent.is_dir();
+            missing.then(|| format!("there is no directory {}", shown(parent)))
+        }
+        Err(error) => Some(format!("the server's user cannot look at it: {error}")),
+    }
+}
+
+fn of_children(count: u32) -> String {
+    match count {
+        1 => String::from("1 child"),
+        count => format!("{count} children"),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,6 +21,8 @@ use crate::{child, environ, segment};
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After how long it gives way to other code.
+const SLOW: Duration = Duration::from_secs(5);
 /// Longest text of what went wrong, bytes. Below what a pipe holds.
 const LONGEST: usize = 2000;
 
@@ -28,7 +30,28 @@ const LONGEST: usize = 2000;
 pub(crate) struct Trial {
     task: Task,
     told: File,
+    words: Vec<u8>,
     begun: Instant,
+}
+
+/// What a trial tells begins with one of these, and ends with NUL: what it does next, and what came of it.
+const STEP: char = '@';
+const PROBLEM: char = '!';
+const WELL: &str = "well";
+
+/// Where this process tells, if it is a trial.
+static TELL: OnceLock<OwnedFd> = OnceLock::new();
+
+fn tell(words: &str) {
+    if let Some(tell) = TELL.get() {
+        // Where there is no room, the status or the log says what is wrong.
+        let _ = rustix::io::write(tell, format!("{words}\0").as_bytes());
+    }
+}
+
+/// What a trial does next. Of no effect in a child.
+pub(crate) fn tell_step(what: &str) {
+    tell(&format!("{STEP}{what}"));
 }
 
 impl Trial {
@@ -39,45 +62,57 @@ impl Trial {
         Ok(Self {
             task,
             told: told.into(),
+            words: Vec::new(),
             begun: Instant::now(),
         })
     }
 
-    /// What came of it, if it has ended; the error says what is wrong with the code.
-    pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
-        match self.task.ended() {
-            Some(how) => {
-                let told = self.read();
-                Some(match how {
-                    _ if !told.is_empty() => Err(told),
-                    Ok(0) => Ok(()),
-                    Ok(status) => Err(format!(
-                        "the process that tried it ended with status {status}"
-                    )),
-                    Err(how) => Err(format!("the process that tried it {how}")),
-                })
-            }
-            None if self.begun.elapsed() >= PATIENCE => Some(Err(format!(
-                "it was not loaded within {} seconds",
-                PATIENCE.as_secs()
-            ))),
-            None => None,
-        }
+    /// Whether other new code is not to wait for it any longer.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.begun.elapsed() >= SLOW
     }
 
-    fn read(&mut self) -> String {
-        let mut text = Vec::new();
-        let mut buffer = [0; 512];
+    /// What came of it, if it has ended; the error says what is wrong with the code.
+    pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
+        let ended = self.task.ended();
+        if ended.is_none() && self.begun.elapsed() < PATIENCE {
+            return None;
+        }
+        self.read();
+        let told = String::from_utf8_lossy(&self.words).into_owned();
+        // The last line without an end is being written.
+        let lines = || told.split_terminator('\0');
+        if let Some(problem) = lines().find_map(|line| line.strip_prefix(PROBLEM)) {
+            return Some(Err(problem.to_owned()));
+        }
+        if lines().any(|line| line == WELL) {
+            return Some(Ok(()));
+        }
+        let last = lines()
+            .filter_map(|line| line.strip_prefix(STEP))
+            .next_back();
+        let last = last.unwrap_or("the start of Python");
+        Some(Err(match ended {
+            None => format!("{last}: not done within {} seconds", PATIENCE.as_secs()),
+            Some(Ok(status)) => {
+                format!("{last}: ended the process that tried it, with status {status}")
+            }
+            Some(Err(how)) => format!("{last}: the process that tried it {how}"),
+        }))
+    }
+
+    /// What it has told by now. It tells less than a pipe holds, or what is told last is lost.
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
         loop {
             match self.told.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => text.extend_from_slice(&buffer[..count]),
+                Ok(0) => return,
+                Ok(count) => self.words.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Something that the application has started has the pipe, too, and says nothing.
-                Err(_) => break,
+                Err(_) => return,
             }
         }
-        String::from_utf8_lossy(&text).into_owned()
     }
 }
 
@@ -93,8 +128,9 @@ impl Drop for Trial {
 }
 
 /// In the new process. Its status is 0 where all is well.
-fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
+fn run(process: &Arc<Process>, request: &ReloadRequest, told_to: OwnedFd) -> u8 {
     environ::note_pid();
+    let _ = TELL.set(told_to);
     *noted() = Some(Vec::new());
     let is_about = |script: &&Script| request.is_about(&script.group);
     // Of a group that only requests name, no script is known; whoever asks for it means something, so all is tried.
@@ -102,6 +138,7 @@ fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
     let is_meant = |name: &[u8]| !is_known || request.is_about(name);
     let engine = child::start_engine(process);
     if engine.is_some_and(|engine| try_all(process, engine, is_meant)) {
+        tell(WELL);
         end(engine);
         return 0;
     }
@@ -110,8 +147,7 @@ fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
         let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
-    // Where it cannot be told, the status says that something is wrong, and the log what.
-    let _ = rustix::io::write(&tell, text.as_bytes());
+    tell(&format!("{PROBLEM}{text}"));
     end(engine);
     1
 }

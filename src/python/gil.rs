@@ -28,6 +28,11 @@ static CULPRITS: Mutex<Option<HashMap<Vec<u8>, String>>> = Mutex::new(None);
 /// Says what was asked for, when Python starts.
 pub(crate) fn configure(asked: FreeThreading) {
     ASKED.store(asked as u8, Relaxed);
+    let is_demanded = matches!(asked, FreeThreading::On | FreeThreading::Require);
+    if is_demanded && !cfg!(Py_GIL_DISABLED) {
+        let line = Message::BuildHasGil.line(&[]);
+        host::log(level_of(Message::BuildHasGil), &line);
+    }
 }
 
 fn is_asked(what: FreeThreading) -> bool {
@@ -110,15 +115,20 @@ fn is_on_or_unknown(py: &Attached<'_>) -> bool {
 /// Whether the script must not be served, as it has switched the GIL on and the configuration demands that none does. That
 /// is then in the log.
 pub(crate) fn refuses(script: &[u8], request: Option<&RequestState>) -> bool {
-    if !cfg!(Py_GIL_DISABLED) || !is_asked(FreeThreading::Require) {
+    if !is_asked(FreeThreading::Require) {
         return false;
+    }
+    let shown = String::from_utf8_lossy(script);
+    if !cfg!(Py_GIL_DISABLED) {
+        let line = Message::BuildRefused.line(&[&shown]);
+        errors::log_message(request, Message::BuildRefused, &line);
+        return true;
     }
     let culprits = lock(&CULPRITS);
     let Some(module) = culprits.as_ref().and_then(|all| all.get(script)).cloned() else {
         return false;
     };
     drop(culprits);
-    let shown = String::from_utf8_lossy(script);
     let line = Message::GilRefused.line(&[&shown, &module]);
     errors::log_message(request, Message::GilRefused, &line);
     true

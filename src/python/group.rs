@@ -26,6 +26,9 @@ const MAX_GROUPS: usize = 1024;
 /// How long a group waits for the interpreters of another one, whose set-up runs Python code.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whether it was said that this Python is early for GILs of their own.
+static EARLY_TOLD: AtomicBool = AtomicBool::new(false);
+
 /// One application group.
 pub(crate) struct Group {
     name: Vec<u8>,
@@ -161,7 +164,8 @@ impl Plan {
                 ..shared
             };
         }
-        if !cfg!(Py_3_14) {
+        // Once is enough for a process.
+        if !cfg!(Py_3_14) && !EARLY_TOLD.swap(true, Relaxed) {
             host::log(
                 level_of(Message::OwnGilEarly),
                 &Message::OwnGilEarly.line(&[&shown, &crate::VERSION]),

@@ -401,17 +401,19 @@ impl Application {
             (true, false, false) => Message::ScriptException,
             (true, false, true) => Message::ImportScriptException,
         };
+        let refusal = refusal::find(py, &exception, self.interpreter);
+        let group = self.replicated().filter(|group| group.may_fall_back());
+        if refusal.is_some() && group.is_some() {
+            // The group goes to another interpreter and says why; there all may be well.
+            return refusal.map(|refusal| refusal.describe());
+        }
         errors::log_message(request, message, &message.line(&[&self.script_text()]));
         if !is_system_exit(&exception) {
             log_traceback(py, &exception, request, Some(self.interpreter));
         }
-        let refusal = refusal::find(py, &exception, self.interpreter)?;
-        let group = self.replicated().filter(|group| group.may_fall_back());
-        // A group that goes to another interpreter says so in its own words.
-        if group.is_none() {
-            let described = self.interpreter.describe();
-            refusal::report(&refusal, &self.script_text(), &described, request);
-        }
+        let refusal = refusal?;
+        let described = self.interpreter.describe();
+        refusal::report(&refusal, &self.script_text(), &described, request);
         Some(refusal.describe())
     }
 }

@@ -130,6 +130,69 @@ mpm_tests! {
         server.allow_log(FULL);
     }
 
+    /// Nobody retires for code that ends the process that tries it, or every child that starts with it.
+    fn code_that_ends_its_process_is_not_taken_up(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.conf(TOUCH));
+        server.allow_log(FULL);
+        server.allow_log("is not taken up|exit signal|ended before they were ready");
+        for (name, ends) in [("exit", "os._exit(0)"), ("kill", "os.kill(os.getpid(), 9)")] {
+            server.write(MODULE, format!("import os\n{ends}\n"));
+            server.write("touched", name);
+            server.expect_log("app.wsgi': (ended the process that tried it, with status 0|the process that tried it was ended by signal 9)");
+            eventually("it is over", || (server.count_log("is not taken up") == server.count_log("there is new code")).then_some(()));
+            assert_eq!(server.get("/app").expect(200).text(), "0");
+        }
+        // Well where it is tried, and nowhere else.
+        let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-stew')";
+        server.write(MODULE, format!("import os\nif not {tried}: os.kill(os.getpid(), 9)\n{}", version(1)));
+        let clients = Clients::default();
+        thread::scope(|scope| {
+            scope.spawn(|| clients.run(&server, false));
+            server.write("touched", "children");
+            server.expect_log("is not taken up.*3 children in a row ended before they were ready");
+            clients.stop();
+        });
+        let wrong = clients.wrong.into_inner().unwrap();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        roll(&server, 2, "mended");
+        takes_up(&server, 2);
+    }
+
+    /// The last one that serves does not leave for a successor that there is no room for.
+    fn children_that_finish_their_requests_have_all_places(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        if !mpm.threaded() {
+            return eprintln!("with prefork, no child that finishes a request could answer another one");
+        }
+        let server = start(mpm, |builder| {
+            builder.one_child().conf("ServerLimit 2\nMinSpareThreads 1\nMaxSpareThreads 64").conf(TOUCH)
+        });
+        server.allow_log(FULL);
+        let mut held = Vec::new();
+        for number in 1..3 {
+            let mut connection = server.connect();
+            connection.send(Request::get("/app/hold").to_bytes());
+            assert_eq!(connection.read_head().unwrap().status, 200);
+            held.push(connection);
+            roll(&server, number, &"v".repeat(number as usize));
+            if number == 1 {
+                takes_up(&server, 1);
+            }
+        }
+        server.expect_log("revision 3, is well");
+        // The first one still answers, the second one would have to leave before the third could start.
+        for _ in 0..30 {
+            assert_eq!(server.get("/app").expect(200).text(), "1");
+            thread::sleep(Duration::from_millis(100));
+        }
+        server.write("gate", "open");
+        takes_up(&server, 2);
+        for mut connection in held {
+            while !connection.read_chunk().unwrap().unwrap().is_empty() {}
+        }
+    }
+
     /// Another application is not to suffer.
     fn what_is_broken_from_the_start_keeps_no_child_from_serving(mpm) {
         ours_only!("mod_wsgi does not replace its children");
@@ -452,11 +515,18 @@ const TOUCH: &str = "WSGIReload touch ${ROOT}/touched";
 const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
 
 /// Says which version of the module it has, and what it was warmed up with.
-const APPLICATION: &str = r#"import rolled
+const APPLICATION: &str = r#"import os, time
+import rolled
 
 WARMED = []
 KEYS = ('REQUEST_METHOD', 'SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', 'HTTP_HOST', 'REMOTE_ADDR',
         'mod_wsgi.warmup', 'HTTP_USER_AGENT')
+
+
+def hold():
+    yield b'held'
+    while not os.path.exists(os.path.dirname(__file__) + '/../gate'):
+        time.sleep(0.01)
 
 
 def application(environ, start_response):
@@ -464,6 +534,9 @@ def application(environ, start_response):
     if environ.get('mod_wsgi.warmup'):
         WARMED.append('|'.join(environ[key] for key in KEYS))
         status = getattr(rolled, 'WARM', status)
+    if environ['PATH_INFO'] == '/hold':
+        start_response(status, [])
+        return hold()
     body = str(rolled.VERSION).encode()
     start_response(status, [('Content-Length', str(len(body))), ('X-Warmed', ' '.join(WARMED))])
     return [body]

@@ -55,14 +55,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "Sets how many interpreters with a GIL of their own hold an application in each child, so that one child uses several cores; auto: one for each core that a child has.",
         parse: |args, target| {
             let word = one(args)?;
-            let replicas = match word.as_str() {
+            let count = || word.parse().ok().map(Replicas::Count);
+            let replicas = match word.to_ascii_lowercase().as_str() {
                 "auto" => Some(Replicas::Auto),
-                _ => word
-                    .parse()
-                    .ok()
-                    .filter(|count| (1..=Replicas::MOST).contains(count))
-                    .map(Replicas::Count),
+                digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => count(),
+                _ => None,
             };
+            let fits = |replicas: &Replicas| match replicas {
+                Replicas::Auto => true,
+                Replicas::Count(count) => (1..=Replicas::MOST).contains(count),
+            };
+            let replicas = replicas.filter(fits);
             let problem = || {
                 format!(
                     "'{word}' is neither auto nor an integer from 1 to {}",

@@ -204,6 +204,22 @@ impl Board {
         marked
     }
 
+    /// Children of this configuration that were told to retire, and have not begun to, are to stay.
+    pub fn unmark_all(&self, generation: u64) {
+        for at in 0..self.places() {
+            let is_meant = |child: &ChildEntry| {
+                child.generation == generation && child.state != ChildState::Draining
+            };
+            if let Some(child) = self.entry(at).filter(is_meant) {
+                let cell = &self.child(at)[RETIRE];
+                let mark = cell.load(Relaxed);
+                if retire_of(mark, child.pid).is_some() {
+                    let _ = cell.compare_exchange(mark, 0, AcqRel, Relaxed);
+                }
+            }
+        }
+    }
+
     /// Frees the place of a child that was reaped. For the parent, beside
     /// [`free_arenas_of`](crate::Segment::free_arenas_of).
     pub fn free(&self, pid: u32) {
@@ -265,6 +281,11 @@ impl ChildSlot {
             cells[SINCE].store(clock::unix(), Relaxed);
             cells[STATE].store(state as u64, Release);
         }
+    }
+
+    /// What the child has said that it is; `None` where it has lost its place.
+    pub fn state(&self) -> Option<ChildState> {
+        Some(ChildState::of_word(self.cells()?[STATE].load(Relaxed)))
     }
 
     /// Whether the child is to retire, and why.
