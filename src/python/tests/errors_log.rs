@@ -162,6 +162,8 @@ fn a_stream_that_left_a_trace_is_not_used_again() {
     }
 }
 
+/// Without a GIL nobody can tell that an object is not shared.
+#[cfg(not(Py_GIL_DISABLED))]
 #[test]
 fn a_stream_without_a_trace_is_used_again() {
     let script = Script::app("return respond(start_response, id(environ['wsgi.errors']))");

@@ -117,7 +117,7 @@ mod free_threaded {
     /// What the configuration of this process asks for.
     pub(in crate::tests) fn asked() -> FreeThreading {
         match std::env::var("WSGI_TEST_CASE").as_deref() {
-            Ok("off") => FreeThreading::Off,
+            Ok("off" | "gil") => FreeThreading::Off,
             Ok("require") => FreeThreading::Require,
             _ => FreeThreading::On,
         }
