@@ -9,10 +9,11 @@
 //! 7. where it was asked for and is safe, Python is finalized, else left as it is: other threads may be inside, and
 //!    CPython would end them in a way that Rust frames do not survive (python-embedding.md, 2.1).
 //!
-//! Any of them may wait for ever: for code of an application, or for a GIL that nobody gives back. When the time is over a
-//! watchdog says where it stands, and ends the process.
+//! Any of them may wait for ever: for code of an application, or for a GIL that nobody gives back. Each interpreter but the
+//! main one ends on a thread of its own, and where one takes more than its share of the time the next one begins. When the
+//! time is over a watchdog says where it stands, and ends the process.
 
-use std::cell::RefCell;
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,41 +61,42 @@ pub fn stop() {
     }
     let plan = *lock(&PLAN);
     let all = interpreter::all();
-    let ending = Ending::begin(plan);
+    let ending = Arc::new(Ending::begin(plan));
     let applications = || all.iter().flat_map(|of| of.applications());
     applications().for_each(|application| application.life().drain());
     ending.wait_for_requests(&all);
-    for (at, &interpreter) in all.iter().enumerate() {
-        ending.enter(Step::Attach, interpreter);
-        thread_state::attach(interpreter, |py| {
-            let ending = InInterpreter {
-                py,
-                interpreter,
-                ending: &ending,
-            };
-            ending.publish();
-            if plan.at_exit != AtExit::Publish {
-                // Those that come after it need some time, too.
-                let parts = u32::try_from(all.len() - at + 1).unwrap_or(u32::MAX);
-                ending.end_threads(parts);
-                ending.run_exit_functions();
-                ending.flush();
-            }
-        });
+    if let Some((&main, others)) = all.split_last() {
+        let late: Vec<_> = others
+            .iter()
+            .enumerate()
+            // Those that come after it need some time, too.
+            .filter_map(|(at, other)| ending.end_aside(other, parts(all.len() - at + 1)))
+            .collect();
+        ending.end_interpreter(main, 2);
+        for ended in late {
+            let _ = ended.recv();
+        }
     }
     applications().for_each(|application| application.life().end());
     if plan.at_exit == AtExit::Finalize {
         ending.finalize(&all);
     }
+    // Those that were given up still have the rest of it.
+    ending.progress().ended = true;
+    ending.watched.ended.notify_all();
 }
 
-/// The end, under way. A watchdog has its eye on it until it is dropped.
+fn parts(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The end, under way. A watchdog has its eye on it.
 struct Ending {
     plan: Plan,
     until: Instant,
     watched: Arc<Watched>,
     /// Names of threads that were not waited for any longer, in all interpreters.
-    left_behind: RefCell<Vec<String>>,
+    left_behind: Mutex<Vec<String>>,
 }
 
 /// What the watchdog knows.
@@ -106,11 +108,49 @@ struct Watched {
 #[derive(Clone)]
 struct Progress {
     ended: bool,
+    /// What goes on, in each interpreter that has begun to end and is not done.
+    places: Vec<Place>,
+}
+
+#[derive(Clone)]
+struct Place {
     step: Step,
     /// Which interpreter, where the step is about one.
     interpreter: Option<String>,
     /// Names of the threads that it waits for, as far as known.
     threads: Vec<String>,
+}
+
+impl Place {
+    fn describe(&self) -> String {
+        let mut text = match &self.interpreter {
+            Some(interpreter) => format!("{interpreter}: {}", self.step.describe()),
+            None => String::from(self.step.describe()),
+        };
+        if !self.threads.is_empty() {
+            text += &format!(" (threads: {})", self.threads.join(", "));
+        }
+        text
+    }
+}
+
+impl Progress {
+    fn place(&mut self, interpreter: &Interpreter) -> &mut Place {
+        let name = Some(interpreter.describe());
+        let found = self
+            .places
+            .iter()
+            .position(|place| place.interpreter == name);
+        let at = found.unwrap_or_else(|| {
+            self.places.push(Place {
+                step: Step::Attach,
+                interpreter: name,
+                threads: Vec::new(),
+            });
+            self.places.len() - 1
+        });
+        &mut self.places[at]
+    }
 }
 
 /// What can take long.
@@ -144,9 +184,11 @@ impl Ending {
         let watched = Arc::new(Watched {
             progress: Mutex::new(Progress {
                 ended: false,
-                step: Step::Requests,
-                interpreter: None,
-                threads: Vec::new(),
+                places: vec![Place {
+                    step: Step::Requests,
+                    interpreter: None,
+                    threads: Vec::new(),
+                }],
             }),
             ended: Condvar::new(),
         });
@@ -154,7 +196,7 @@ impl Ending {
             plan,
             until: Instant::now() + plan.timeout,
             watched,
-            left_behind: RefCell::new(Vec::new()),
+            left_behind: Mutex::new(Vec::new()),
         };
         let (watched, until) = (Arc::clone(&ending.watched), ending.until);
         let armed = parallel::background("wsgi-watchdog", move || {
@@ -183,13 +225,51 @@ impl Ending {
     }
 
     fn enter(&self, step: Step, interpreter: &Interpreter) {
-        let described = interpreter.describe();
-        let mut progress = self.progress();
-        progress.step = step;
-        progress.interpreter = Some(described);
-        if step == Step::Attach {
-            progress.threads.clear();
+        self.progress().place(interpreter).step = step;
+    }
+
+    /// Ends an interpreter on another thread, and waits for one of so many parts of what is left of the time. Where it has
+    /// not ended by then, from whom to hear of it.
+    fn end_aside(
+        self: &Arc<Self>,
+        interpreter: &'static Interpreter,
+        parts: u32,
+    ) -> Option<mpsc::Receiver<()>> {
+        let (tell, ended) = mpsc::channel();
+        let ending = Arc::clone(self);
+        let begun = parallel::background("wsgi-end", move || {
+            ending.end_interpreter(interpreter, parts);
+            let _ = tell.send(());
+        });
+        if !begun {
+            self.end_interpreter(interpreter, parts);
+            return None;
         }
+        match ended.recv_timeout(self.left() / parts) {
+            Err(mpsc::RecvTimeoutError::Timeout) => Some(ended),
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Does what is to be done in an interpreter.
+    fn end_interpreter(&self, interpreter: &'static Interpreter, parts: u32) {
+        self.enter(Step::Attach, interpreter);
+        thread_state::attach(interpreter, |py| {
+            let ending = InInterpreter {
+                py,
+                interpreter,
+                ending: self,
+            };
+            ending.publish();
+            if self.plan.at_exit != AtExit::Publish {
+                ending.end_threads(parts);
+                ending.run_exit_functions();
+                ending.flush();
+            }
+        });
+        let name = Some(interpreter.describe());
+        let mut progress = self.progress();
+        progress.places.retain(|place| place.interpreter != name);
     }
 
     fn left(&self) -> Duration {
@@ -202,6 +282,7 @@ impl Ending {
         while inside(all) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
+        self.progress().places.clear();
         let inside = inside(all);
         if inside > 0 {
             let line = format!("Python ends while {inside} requests or loads are inside");
@@ -233,7 +314,7 @@ impl Ending {
 
     fn may_finalize(&self, all: &[&Interpreter]) -> Result<(), String> {
         let inside = inside(all);
-        let threads = self.left_behind.borrow();
+        let threads = lock(&self.left_behind);
         if self.plan.single_process {
             Err(String::from(
                 "httpd runs as a single process, and may go on",
@@ -251,13 +332,6 @@ impl Ending {
                 threads.join(", ")
             ))
         }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.progress().ended = true;
-        self.watched.ended.notify_all();
     }
 }
 
@@ -280,13 +354,8 @@ impl Watched {
 const REPORTING: Duration = Duration::from_secs(2);
 
 fn report(overdue: &Progress, timeout: Duration) {
-    let mut place = match &overdue.interpreter {
-        Some(interpreter) => format!("{interpreter}: {}", overdue.step.describe()),
-        None => String::from(overdue.step.describe()),
-    };
-    if !overdue.threads.is_empty() {
-        place += &format!(" (threads: {})", overdue.threads.join(", "));
-    }
+    let places: Vec<String> = overdue.places.iter().map(Place::describe).collect();
+    let place = places.join("; ");
     let line = Message::ExitOverdue.line(&[&seconds(timeout), &place]);
     host::log(level_of(Message::ExitOverdue), &line);
 }
@@ -342,7 +411,7 @@ impl<'i> InInterpreter<'_, 'i> {
         let py = self.py;
         self.ending.enter(Step::Threads, self.interpreter);
         let before = self.thread_names();
-        self.ending.progress().threads = before;
+        self.ending.progress().place(self.interpreter).threads = before;
         let patience = self.ending.left() / parts;
         let failures = py.float(patience.as_secs_f64()).and_then(|patience| {
             // SAFETY: as above.
@@ -358,9 +427,8 @@ impl<'i> InInterpreter<'_, 'i> {
             ]);
             host::log(level_of(Message::ThreadsHoldUp), &line);
         }
-        let mut behind = self.ending.left_behind.borrow_mut();
-        behind.extend_from_slice(&threads);
-        self.ending.progress().threads = threads;
+        lock(&self.ending.left_behind).extend_from_slice(&threads);
+        self.ending.progress().place(self.interpreter).threads = threads;
     }
 
     fn run_exit_functions(&self) {

@@ -177,14 +177,25 @@ fn what_hangs_is_named_and_the_process_ended() {
             "atexit",
             "sub-interpreter 'hanging': its exit functions (atexit) are not done",
         ),
-        ("gil", "sub-interpreter 'hanging': its GIL is not to be had"),
+        (
+            "gil",
+            "sub-interpreter 'hanging': its GIL is not to be had; sub-interpreter 'another': its GIL is \
+             not to be had; main interpreter: its GIL is not to be had",
+        ),
     ] {
-        in_a_process(case).was_ended(why);
+        let ended = in_a_process(case);
+        ended.was_ended(why);
+        // Who shares its GIL cannot end, either.
+        let other = ended.log().contains("the other one has ended");
+        assert_eq!(other, case != "gil", "{}", ended.log());
     }
 }
 
 fn hanging(lines: &str) {
     plan(AtExit::Callbacks, 1000);
+    // The last one begins to end first.
+    let other = script("import atexit\natexit.register(print, 'the other one has ended')");
+    assert_eq!(other.request().group("another").text(), "x");
     let script = script(lines);
     assert_eq!(script.request().group("hanging").text(), "x");
     // Long enough for a thread to take the GIL and not to give it back.
