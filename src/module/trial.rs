@@ -75,10 +75,10 @@ impl Trial {
     /// What came of it, if it has ended; the error says what is wrong with the code.
     pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
         let ended = self.task.ended();
+        self.read();
         if ended.is_none() && self.begun.elapsed() < PATIENCE {
             return None;
         }
-        self.read();
         let told = String::from_utf8_lossy(&self.words).into_owned();
         // The last line without an end is being written.
         let lines = || told.split_terminator('\0');
@@ -101,7 +101,7 @@ impl Trial {
         }))
     }
 
-    /// What it has told by now. It tells less than a pipe holds, or what is told last is lost.
+    /// What it has told by now.
     fn read(&mut self) {
         let mut buffer = [0; 4096];
         loop {

@@ -264,7 +264,9 @@ mpm_tests! {
         eventually("a roll", || (server.count_log("is well") > rolls).then_some(()));
         let child = server.children()[0];
         kill(child);
-        eventually("its end", || (!is_alive(child)).then_some(()));
+        // Reaped, so that none of its threads is there that might still accept.
+        let process = format!("/proc/{child}");
+        eventually("its end", || (!std::path::Path::new(&process).exists()).then_some(()));
         takes_up(&server, 4);
     }
 
