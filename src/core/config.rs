@@ -7,6 +7,7 @@ use crate::environ::MapHead;
 use crate::interpreter_options::InterpreterOptions;
 use crate::interpreters::{FreeThreading, Written};
 use crate::proxy::ProxyHeader;
+use crate::recycle::Recycle;
 use crate::reload::Reload;
 use crate::subnet::Subnet;
 use crate::telemetry::TelemetryConfig;
@@ -152,6 +153,8 @@ pub struct ServerConfig {
     pub telemetry: TelemetryConfig,
     /// `WSGIReload`; only ever written in the main server.
     pub reload: Reload,
+    /// `WSGIRecycle`; only ever written in the main server.
+    pub recycle: Recycle,
     /// `WSGIWarmup`: URL paths that this very server wrote.
     pub warmups: Vec<String>,
 }
@@ -247,6 +250,7 @@ impl ServerConfig {
             interpreter_options: outer.interpreter_options.clone(),
             telemetry: outer.telemetry.clone(),
             reload: outer.reload.clone(),
+            recycle: outer.recycle,
             warmups: inner.warmups.clone(),
         }
     }

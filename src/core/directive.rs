@@ -178,6 +178,7 @@ mod tests {
             ("WSGIPrivateEnviron", Global, true),
             ("WSGIDestroyInterpreter", Global, false),
             ("WSGIReload", Global, false),
+            ("WSGIRecycle", Global, false),
             ("WSGIWarmup", Server, false),
         ];
         let table: Vec<_> = DIRECTIVES
@@ -236,6 +237,7 @@ mod tests {
                 "Off|On [require]" => "On",
                 "off|script|modules|touch file" => "modules",
                 "URL-path ..." => "/a /b",
+                "[requests=number] [memory=size] [age=seconds] [jitter=percent]" => "memory=1G",
                 "Off|On|Auto" => "Auto",
                 "seconds" => "1",
                 "random|number" => "random",

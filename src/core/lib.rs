@@ -35,6 +35,7 @@ pub mod proxy;
 // Which Python a `WSGIPythonHome` holds.
 pub mod python_home;
 // How new code is taken up.
+pub mod recycle;
 pub mod reload;
 // Checks of a request's framing, before Python is entered.
 pub mod request;

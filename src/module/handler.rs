@@ -21,9 +21,9 @@ use crate::config;
 use crate::environ::{self, RequestVariables, Routing};
 use crate::host::Exchange;
 use crate::process::level_of;
-use crate::segment;
 use crate::timeline::{Rejection, Stage, Timeline};
 use crate::translate::{alias_of, is_aliased};
+use crate::{recycle, segment};
 
 /// The callable of a `WSGIHandlerScript`.
 const HANDLE_REQUEST: &str = "handle_request";
@@ -54,6 +54,7 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     } else {
         App::OTHER
     };
+    recycle::count_request();
     let timeline = Timeline::begin(request, app, settings.slow_requests);
     let alias = alias.map(|(_, alias)| &alias.options);
     let known_group = number.and_then(|number| server.group_of_alias(number, place));

@@ -19,6 +19,7 @@ use wsgi_telemetry::board::{ChildState, RetireReason};
 
 use crate::place::{self, Place};
 use crate::process::Process;
+use crate::recycle::Recycler;
 
 /// How often the keeper looks at the mark; in servers with many children less often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -39,6 +40,7 @@ pub(crate) fn start(process: &Process) {
     let (Some(place), Ok(way)) = (place::get(), Way::of_mpm()) else {
         return;
     };
+    let recycler = Recycler::new(process.recycle);
     let keeper = Keeper {
         place,
         way,
@@ -50,7 +52,7 @@ pub(crate) fn start(process: &Process) {
     };
     // All signals are blocked in this thread, as they are during `child_init`.
     let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
-    if let Err(error) = thread.spawn(move || keeper.run()) {
+    if let Err(error) = thread.spawn(move || keeper.run(recycler)) {
         let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
         log::server(Level::ERROR, line.as_bytes());
     }
@@ -63,10 +65,13 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(&self) {
+    fn run(&self, mut recycler: Option<Recycler>) {
         let mut is_wrapped = self.way == Way::Signal;
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
+            if let Some(recycler) = &mut recycler {
+                recycler.look(&self.place);
+            }
             if is_wrapped && let Some(reason) = self.place.slot().retire() {
                 if self.wait_for_successor() {
                     return self.retire(reason);

@@ -21,6 +21,7 @@ mod place;
 mod placement;
 mod process;
 mod readiness;
+mod recycle;
 mod segment;
 mod steward;
 mod timeline;

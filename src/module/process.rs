@@ -11,6 +11,7 @@ use wsgi_core::interpreter_options::{self, GroupOptions, InterpreterOptions};
 use wsgi_core::interpreters::{self, GilMode, Placement};
 use wsgi_core::mpm_plan::{Mpm, MpmPlan};
 use wsgi_core::outcome::{Level as CoreLevel, Message};
+use wsgi_core::recycle::Recycle;
 use wsgi_core::reload::Reload;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
@@ -30,6 +31,8 @@ pub(crate) struct Process {
     pub(crate) known: Known,
     /// Whether new code is taken up by replacing children, and what tells of it.
     pub(crate) reload: Reload,
+    /// When children are replaced without being asked.
+    pub(crate) recycle: Recycle,
     pub(crate) plan: MpmPlan,
 }
 
@@ -160,6 +163,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         prometheus_client: main.config.telemetry.prometheus_client,
         known,
         reload: main.config.reload.clone(),
+        recycle: main.config.recycle,
         plan: MpmPlan::new(
             Mpm::from_name(&name),
             count(processes),

@@ -34,6 +34,8 @@ mod metrics;
 mod nested;
 /// Forwarded headers and who may send them.
 mod proxies;
+/// Children that have served long enough.
+mod recycle;
 /// Edited scripts.
 mod reload;
 /// start_response and the body.

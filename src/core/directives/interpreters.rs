@@ -129,6 +129,14 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         ..ON_OFF
     },
     Directive {
+        name: "WSGIRecycle",
+        syntax: "[requests=number] [memory=size] [age=seconds] [jitter=percent]",
+        default: "never",
+        help: "Has a child replaced that has served so many requests, has so much memory of its own (512M), or has served so long; jitter: so much earlier, by chance, so that children do not end together.",
+        parse: |args, target| target.server()?.recycle.parse(args),
+        ..ON_OFF
+    },
+    Directive {
         name: "WSGIWarmup",
         place: Place::Server,
         syntax: "URL-path ...",

@@ -1,0 +1,119 @@
+//! `WSGIRecycle`: a child that has served its number of requests, has too much memory or is old enough is replaced by the
+//! one mechanism that there is for that: it marks itself to retire.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use wsgi_core::recycle::{Recycle, Spent, Used};
+use wsgi_httpd::log::{self, Level};
+use wsgi_telemetry::board::{ChildState, RetireReason};
+
+use crate::place::Place;
+
+/// Whether requests are counted: nobody else needs the number.
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static SERVED: AtomicU64 = AtomicU64::new(0);
+
+/// A request is about to be served.
+#[inline]
+pub(crate) fn count_request() {
+    if COUNTS.load(Relaxed) {
+        SERVED.fetch_add(1, Relaxed);
+    }
+}
+
+/// How often a child looks at what it has used up.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long it waits where others retire, and after its mark was taken back.
+const LATER: Duration = Duration::from_secs(1);
+const MUCH_LATER: Duration = Duration::from_secs(60);
+/// Of so many children that serve, one may be recycled at a time.
+const SHARE: usize = 4;
+
+/// Looks after the limits of this child.
+pub(crate) struct Recycler {
+    limits: Recycle,
+    began: Instant,
+    look: Instant,
+}
+
+impl Recycler {
+    /// `None` where there are no limits.
+    pub(crate) fn new(recycle: Recycle) -> Option<Self> {
+        if !recycle.is_set() {
+            return None;
+        }
+        COUNTS.store(recycle.requests.is_some(), Relaxed);
+        let now = Instant::now();
+        // Numbers of processes follow each other, and this takes such numbers far apart.
+        let chance = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Some(Self {
+            limits: recycle.for_child(chance),
+            began: now,
+            look: now,
+        })
+    }
+
+    /// Marks this child where it has used up what it may, unless enough others retire.
+    pub(crate) fn look(&mut self, place: &Place) {
+        let now = Instant::now();
+        if now < self.look {
+            return;
+        }
+        self.look = now + LOOK;
+        let used = Used {
+            requests: SERVED.load(Relaxed),
+            memory: self.limits.memory.map_or(0, |_| own_memory()),
+            age: now - self.began,
+        };
+        let Some(spent) = self.limits.spent(&used) else {
+            return;
+        };
+        let others = place.others();
+        let serving = others
+            .iter()
+            .filter(|child| child.state == ChildState::Ready);
+        let retiring = serving
+            .clone()
+            .filter(|child| child.retire.is_some())
+            .count();
+        if retiring >= (serving.count() / SHARE).max(1) {
+            self.look = now + LATER;
+            return;
+        }
+        let me = place.in_force.me();
+        let (reason, what) = in_words(spent);
+        if place.board().mark(me.pid, me.ticks, reason) {
+            let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
+            log::server(Level::INFO, line.as_bytes());
+        }
+        self.look = now + MUCH_LATER;
+    }
+}
+
+fn in_words(spent: Spent) -> (RetireReason, String) {
+    match spent {
+        Spent::Requests(count) => (
+            RetireReason::MaxRequests,
+            format!("has served {count} requests"),
+        ),
+        Spent::Memory(bytes) => (
+            RetireReason::Memory,
+            format!("has {} MiB of memory of its own", bytes >> 20),
+        ),
+        Spent::Age(age) => (
+            RetireReason::Age,
+            format!("has served for {} s", age.as_secs()),
+        ),
+    }
+}
+
+/// Memory that this process shares with no file and no other process, bytes; 0 where the kernel does not tell (proc(5),
+/// `statm`).
+fn own_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = text.split_ascii_whitespace().skip(1);
+    let mut next = || pages.next().and_then(|word| word.parse::<u64>().ok());
+    let (resident, shared) = (next().unwrap_or(0), next().unwrap_or(0));
+    resident.saturating_sub(shared) * rustix::param::page_size() as u64
+}

@@ -1,0 +1,140 @@
+//! `WSGIRecycle`: children that have served long enough are replaced, and clients notice nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use harness::{Mpm, Request, Server, eventually_within, mpm_tests, ours_only, rss_kib};
+
+mpm_tests! {
+    fn a_leak_is_bounded(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, "WSGIRecycle memory=80M");
+        let most = AtomicU64::new(0);
+        under_load(&server, || {
+            eventually("children are recycled", || {
+                let children = server.children();
+                let largest = children.iter().map(|child| rss_kib(*child)).max();
+                most.fetch_max(largest.unwrap_or(0), Relaxed);
+                (server.count_log(r"WSGIRecycle: this child has \d+ MiB of memory of its own") >= 4).then_some(())
+            });
+        });
+        let most = most.into_inner() / 1024;
+        eprintln!("{mpm}: at most {most} MiB");
+        // While a successor starts, the old child goes on.
+        assert!(most < 500, "{most} MiB");
+        assert!(server.count_log("this child retires: it uses too much memory") >= 3);
+    }
+
+    fn after_a_number_of_requests(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, "WSGIRecycle requests=100 jitter=20");
+        let before = server.children();
+        under_load(&server, || {
+            eventually("children are recycled", || {
+                (server.count_log(r"WSGIRecycle: this child has served \d+ requests") >= 4).then_some(())
+            });
+        });
+        assert!(server.children() != before);
+        let first = server.expect_log(r"this child has served (\d+) requests");
+        let count = first.message.split(' ').rev().nth(1).and_then(|word| word.parse::<u32>().ok());
+        assert!(count.is_some_and(|count| count >= 80), "{first:?}");
+    }
+
+    fn after_a_time(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, "WSGIRecycle age=1");
+        under_load(&server, || {
+            eventually("children are recycled", || {
+                (server.count_log(r"WSGIRecycle: this child has served for \d s") >= 4).then_some(())
+            });
+        });
+    }
+
+    fn the_only_child(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = Server::builder(mpm)
+            .one_child()
+            .metrics()
+            .app("/app", "hello.wsgi")
+            .conf("WSGIRecycle requests=20")
+            .start();
+        server.allow_log(FULL);
+        let child = server.only_child();
+        for _ in 0..60 {
+            server.get("/app").expect(200);
+            thread::sleep(Duration::from_millis(20));
+        }
+        server.expect_log("WSGIRecycle: this child has served");
+        assert_ne!(server.only_child(), child);
+        let metrics = server.get("/metrics").expect(200).text();
+        let counted = metrics.lines().any(|line| {
+            line.starts_with("wsgi_children_recycles_total{reason=\"max_requests\"}") && !line.ends_with(" 0")
+        });
+        assert!(counted, "{metrics}");
+    }
+}
+
+fn start(mpm: Mpm, line: &str) -> Server {
+    let server = Server::builder(mpm)
+        .pool(2, 8)
+        .file("leak.wsgi", APPLICATION)
+        .conf("WSGIScriptAlias /app ${ROOT}/leak.wsgi")
+        .conf(line)
+        .start();
+    server.allow_log(FULL);
+    server.get("/app").expect(200);
+    server
+}
+
+/// Four clients ask meanwhile, and are answered.
+fn under_load(server: &Server, work: impl FnOnce()) {
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !over.load(Relaxed) {
+                        let response = server.try_send(&Request::get("/app"));
+                        let response = response.expect("an answer").expect(200);
+                        assert!(response.is_complete());
+                    }
+                })
+            })
+            .collect();
+        {
+            let _over = Over(&over);
+            work();
+        }
+        for client in clients {
+            client.join().expect("no request has failed");
+        }
+    });
+}
+
+fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(60), ask)
+        .unwrap_or_else(|| panic!("waited a minute in vain: {what}"))
+}
+
+/// What httpd says where a server as small as this one has no room for a successor.
+const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
+
+/// Keeps 64 KiB of each request.
+const APPLICATION: &str = r#"import time
+
+KEPT = []
+
+
+def application(environ, start_response):
+    KEPT.append(b'x' * 65536)
+    time.sleep(0.005)
+    start_response('200 OK', [('Content-Length', '2')])
+    return [b'ok']
+"#;
