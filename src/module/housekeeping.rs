@@ -85,6 +85,7 @@ impl Keeper {
 
     /// Has the MPM end this child.
     fn retire(&self, reason: RetireReason) {
+        self.place.slot().count_leaving(reason);
         let line = format!("mod_wsgi_rs: this child retires: {}", reason.text());
         log::server(Level::INFO, line.as_bytes());
         connections::begin_leaving();

@@ -183,7 +183,7 @@ impl Board {
         (0..self.places()).filter_map(move |at| self.entry(at))
     }
 
-    /// Tells a child that it is to retire; whether there is such a child and nobody had told it before. That is counted.
+    /// Tells a child that it is to retire; whether there is such a child and nobody had told it before.
     pub fn mark(&self, pid: u32, ticks: u64, reason: RetireReason) -> bool {
         let is_it = |at: &usize| {
             let child = self.entry(*at);
@@ -194,14 +194,10 @@ impl Board {
         };
         let cell = &self.child(at)[RETIRE];
         let before = cell.load(Relaxed);
-        let marked = retire_of(before, pid).is_none()
+        retire_of(before, pid).is_none()
             && cell
                 .compare_exchange(before, owner_word(pid) | reason.word(), AcqRel, Relaxed)
-                .is_ok();
-        if marked {
-            self.segment.count(Id::ChildrenRecycles, reason as usize, 1);
-        }
-        marked
+                .is_ok()
     }
 
     /// Children of this configuration that were told to retire, and have not begun to, are to stay.
@@ -292,6 +288,12 @@ impl ChildSlot {
     pub fn retire(&self) -> Option<RetireReason> {
         let word = self.cells()?[RETIRE].load(Acquire);
         retire_of(word, Owner::pid_of(self.owner))
+    }
+
+    /// The child begins to leave, whatever becomes of its mark from now on. That is counted.
+    pub fn count_leaving(&self, reason: RetireReason) {
+        let segment = self.board.segment;
+        segment.count(Id::ChildrenRecycles, reason as usize, 1);
     }
 
     /// Revision of the code that it serves, as it said when it entered.

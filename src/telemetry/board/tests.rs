@@ -94,11 +94,20 @@ fn a_child_is_told_to_retire_once() {
     assert!(!board.mark(pid, ticks, RetireReason::Api), "again");
     assert_eq!(slot.retire(), Some(RetireReason::Touched));
     assert_eq!(board.children()[0].retire, slot.retire());
-    assert_eq!(
-        [recycles(&segment, "touched"), recycles(&segment, "api")],
-        [1, 0]
-    );
-    // Nor is the mark that of the next one in its place.
+    let counted = || [recycles(&segment, "touched"), recycles(&segment, "api")];
+    assert_eq!(counted(), [0, 0], "it has not left");
+    slot.count_leaving(RetireReason::Touched);
+    assert_eq!(counted(), [1, 0]);
+    // It may be taken back, by whoever is of the same configuration, until the child has begun to leave.
+    board.unmark_all(me().generation + 1);
+    assert!(slot.retire().is_some());
+    board.unmark_all(me().generation);
+    assert_eq!(slot.retire(), None);
+    assert!(board.mark(pid, ticks, RetireReason::Age));
+    slot.set_state(ChildState::Draining);
+    board.unmark_all(me().generation);
+    assert_eq!(slot.retire(), Some(RetireReason::Age));
+    // The mark is not that of the next one in its place.
     board.free(pid);
     let next = board.enter(me(), 2).expect("a place");
     assert_eq!(next.retire(), None);
