@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use wsgi_httpd::mpm;
-use wsgi_telemetry::board::{Board, ChildEntry, ChildSlot, ChildState};
+use wsgi_telemetry::board::{Board, ChildEntry, ChildSlot, ChildState, RollPhase};
 
 use crate::segment::{self, InForce};
 
@@ -62,6 +62,17 @@ impl Place {
     /// Whether this child has the code that is wanted.
     pub(crate) fn is_current(&self) -> bool {
         self.slot.revision() == Some(self.board().revision())
+    }
+
+    /// Whether there is newer code, and it is well.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let is_well = || {
+            matches!(
+                self.board().roll().phase,
+                RollPhase::Rolling | RollPhase::Done
+            )
+        };
+        !self.is_current() && is_well()
     }
 
     /// The other children of this configuration.

@@ -129,13 +129,16 @@ fn at(what: &str) {
     trial::tell_step(what);
 }
 
-/// Says so once where the child is not ready by then and others serve, so that no other one retires for it; ends it where
-/// there is other code by now.
+/// For a child that is not ready while others serve: ends it where there is newer code, and else says after a while that
+/// it is late, once, so that no other one retires for it.
 fn note_lateness(place: Option<Place>, begun: Instant) {
-    let Some(place) = place.filter(|_| begun.elapsed() >= LATE) else {
+    let Some(place) = place.filter(|place| place.another_serves()) else {
         return;
     };
-    if place.slot().state() == Some(ChildState::Starting) {
+    if place.is_outdated() {
+        end_for_other_code();
+    }
+    if begun.elapsed() >= LATE && place.slot().state() == Some(ChildState::Starting) {
         place::say(ChildState::NotReady);
         let line = format!(
             "mod_wsgi_rs: this child is not ready after {} seconds, and leaves connections to the others until it is: {}",
@@ -143,9 +146,6 @@ fn note_lateness(place: Option<Place>, begun: Instant) {
             AT.lock().unwrap_or_else(PoisonError::into_inner)
         );
         log::server(Level::ERROR, line.as_bytes());
-    }
-    if !place.is_current() {
-        end_for_other_code();
     }
 }
 
