@@ -148,6 +148,10 @@ impl Keeper {
                 scoreboard::stop_asking();
                 return false;
             }
+            // Children of another configuration serve by now, or will.
+            if self.place.in_force.is_over() {
+                break;
+            }
             // The only place that the server has becomes free by leaving it.
             if !has_asked && self.place.is_alone() && !scoreboard::has_room() {
                 return true;
