@@ -2,8 +2,12 @@
 //!
 //! Values are looked up directory, server, default (1.6). Merging is httpd's: an inner scope onto an outer one.
 
+use std::time::Duration;
+
 use crate::alias::{ScriptAlias, ScriptOptions};
+use crate::deadline::Deadline;
 use crate::environ::MapHead;
+use crate::executor::{self, Share};
 use crate::interpreter_options::InterpreterOptions;
 use crate::interpreters::{FreeThreading, Written};
 use crate::proxy::ProxyHeader;
@@ -41,6 +45,10 @@ pub struct PlaceConfig {
     pub trusted_proxies: Option<Vec<Subnet>>,
     /// `WSGIRestrictProcess`; "" stands for `%{GLOBAL}`.
     pub restrict_process: Option<Vec<String>>,
+    /// `WSGIRequestTimeout`; the inner `None` is Off.
+    pub request_timeout: Option<Option<Deadline>>,
+    /// `WSGISlowRequest`; the inner `None` is Off.
+    pub slow_request: Option<Option<Duration>>,
     /// `WSGIHandlerScript`, one per handler name.
     pub handler_scripts: Vec<HandlerScript>,
     /// `WSGIDispatchScript`.
@@ -126,6 +134,12 @@ pub struct PythonConfig {
     pub case_sensitivity: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
     pub interpreters: Written,
+    /// `WSGIExecutor`, `WSGIThreadPool`, `WSGIQueue`, `WSGIThreadShare`.
+    pub executor: executor::Written,
+    /// `reserve=` of `WSGIThreadShare`.
+    pub thread_reserve: Option<Share>,
+    /// `WSGIDeadlockTimeout`; the inner `None` is Off.
+    pub deadlock_timeout: Option<Option<Duration>>,
     /// `WSGIFreeThreading`.
     pub free_threading: Option<FreeThreading>,
     /// `WSGIPrivateEnviron`; the default is On.
@@ -159,6 +173,14 @@ pub struct ServerConfig {
     pub warmups: Vec<String>,
 }
 
+impl PythonConfig {
+    /// How long a GIL may be held before that is a deadlock; `None` where nobody looks.
+    pub fn deadlock_timeout(&self) -> Option<Duration> {
+        self.deadlock_timeout
+            .unwrap_or(Some(Duration::from_secs(300)))
+    }
+}
+
 impl PlaceConfig {
     /// Nothing was written.
     pub const EMPTY: PlaceConfig = PlaceConfig {
@@ -175,6 +197,8 @@ impl PlaceConfig {
         trusted_proxy_headers: None,
         trusted_proxies: None,
         restrict_process: None,
+        request_timeout: None,
+        slow_request: None,
         handler_scripts: Vec::new(),
         dispatch_script: None,
         access_script: None,
@@ -207,6 +231,8 @@ impl PlaceConfig {
             trusted_proxy_headers,
             trusted_proxies,
             restrict_process,
+            request_timeout,
+            slow_request,
             dispatch_script,
             access_script,
             auth_user_script,
@@ -374,6 +400,10 @@ pub struct Settings<'a> {
     pub restrict_embedded: bool,
     /// Nanoseconds after which a request is noted as slow; 0 for never.
     pub slow_requests: u64,
+    /// How long a request may run, where that is limited.
+    pub request_timeout: Option<Deadline>,
+    /// After how long the stack of its thread is logged, where it is.
+    pub slow_request: Option<Duration>,
     place: &'a PlaceConfig,
     server: &'a PlaceConfig,
 }
@@ -406,6 +436,8 @@ impl<'a> Settings<'a> {
             case_sensitive: server.python.case_sensitivity.unwrap_or(true),
             restrict_embedded: server.python.restrict_embedded,
             slow_requests: server.telemetry.slow_requests,
+            request_timeout: value!(request_timeout).flatten(),
+            slow_request: value!(slow_request).flatten(),
             place,
             server: &server.place,
         }
@@ -456,6 +488,10 @@ mod tests {
         assert!(!settings.restrict_embedded);
         assert_eq!(settings.map_head_to_get, MapHead::Auto);
         assert_eq!(
+            (settings.request_timeout, settings.slow_request),
+            (None, None)
+        );
+        assert_eq!(
             (settings.trusted_proxy_headers, settings.trusted_proxies),
             (None, None)
         );
@@ -487,6 +523,29 @@ mod tests {
             "a list without known names is a list"
         );
         assert_eq!(settings.trusted_proxies.map(<[Subnet]>::len), Some(1));
+    }
+
+    #[test]
+    fn deadlines_are_those_of_the_innermost_place() {
+        let server = server(&["WSGIRequestTimeout 30 grace=5", "WSGISlowRequest 2"]);
+        let off = place(&["WSGIRequestTimeout Off", "WSGISlowRequest Off"]);
+        let other = place(&["WSGIRequestTimeout 1.5"]);
+        let seconds = Duration::from_secs_f64;
+        let deadline = |limit, grace| {
+            let (limit, grace) = (seconds(limit), seconds(grace));
+            Some(Deadline { limit, grace })
+        };
+        let of = |place: &PlaceConfig| {
+            let settings = Settings::resolve(place, &server);
+            (settings.request_timeout, settings.slow_request)
+        };
+        let nothing = PlaceConfig::default();
+        assert_eq!(of(&nothing), (deadline(30.0, 5.0), Some(seconds(2.0))));
+        assert_eq!(of(&off), (None, None));
+        let expected = (deadline(1.5, 1.0), Some(seconds(2.0)));
+        assert_eq!(of(&other), expected, "a line is one value with its grace");
+        let merged = PlaceConfig::merge(&off, &other);
+        assert_eq!(of(&merged), (deadline(1.5, 1.0), None));
     }
 
     #[test]

@@ -180,6 +180,13 @@ mod tests {
             ("WSGIReload", Global, false),
             ("WSGIRecycle", Global, false),
             ("WSGIWarmup", Server, false),
+            ("WSGIExecutor", Global, true),
+            ("WSGIThreadPool", Global, true),
+            ("WSGIQueue", Global, true),
+            ("WSGIThreadShare", Global, true),
+            ("WSGIRequestTimeout", Directory, false),
+            ("WSGISlowRequest", Directory, false),
+            ("WSGIDeadlockTimeout", Global, false),
         ];
         let table: Vec<_> = DIRECTIVES
             .iter()
@@ -238,6 +245,12 @@ mod tests {
                 "off|script|modules|touch file" => "modules",
                 "URL-path ..." => "/a /b",
                 "[requests=number] [memory=size] [age=seconds] [jitter=percent]" => "memory=1G",
+                "direct|delegate|pool|auto [min=number] [max=number]" => "delegate max=5",
+                "size=number|auto" => "size=4",
+                "[depth=number] [timeout=seconds]" => "depth=4 timeout=0.5",
+                "[number|percent%] [reserve=number|percent%]" => "50%",
+                "seconds|Off [grace=seconds]" => "30 grace=2",
+                "seconds|Off" => "30",
                 "Off|On|Auto" => "Auto",
                 "seconds" => "1",
                 "random|number" => "random",

@@ -9,11 +9,12 @@ mod auth;
 mod daemon;
 mod interpreters;
 mod mapping;
+mod pools;
 mod python;
 mod requests;
 mod telemetry;
 
-const TOPICS: [&[Directive]; 7] = [
+const TOPICS: [&[Directive]; 8] = [
     mapping::DIRECTIVES,
     requests::DIRECTIVES,
     python::DIRECTIVES,
@@ -21,6 +22,7 @@ const TOPICS: [&[Directive]; 7] = [
     daemon::DIRECTIVES,
     telemetry::DIRECTIVES,
     interpreters::DIRECTIVES,
+    pools::DIRECTIVES,
 ];
 
 /// All topics, one after the other.

@@ -1,6 +1,7 @@
 //! `<WSGIInterpreterOptions>`: options of the application groups that its selectors match (1.6).
 
 use crate::config::PythonConfig;
+use crate::executor;
 use crate::group::literal_group;
 use crate::interpreters::{GilMode, Interpreters, Written};
 use crate::words::Words;
@@ -24,6 +25,8 @@ pub struct InterpreterOptions {
     pub restrict_signal: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
     pub interpreters: Written,
+    /// `WSGIExecutor`, `WSGIThreadPool`, `WSGIQueue`, `WSGIThreadShare`.
+    pub executor: executor::Written,
     /// `WSGIFreeThreading On`, which only the whole process can have.
     pub free_threading: bool,
     /// `WSGIPrivateEnviron`.
@@ -49,6 +52,8 @@ pub struct GroupOptions {
     pub restrict_signal: bool,
     /// Which interpreters it has.
     pub interpreters: Interpreters,
+    /// What is written of its threads; [`crate::mpm_plan::MpmPlan::executor`] says what follows.
+    pub executor: executor::Written,
     /// Whether writes to `os.environ` stay in a sub-interpreter.
     pub private_environ: bool,
 }
@@ -123,6 +128,10 @@ pub fn group_options(
         .chain([server.interpreters])
         .fold(Written::default(), Written::or)
         .resolve();
+    let executor = most_specific_first()
+        .map(|container| container.executor)
+        .chain([server.executor])
+        .fold(executor::Written::default(), executor::Written::or);
     let has_interval = application_group.is_empty() || interpreters.gil != GilMode::Shared;
     GroupOptions {
         python_path: server.path.iter().chain(layers).cloned().collect(),
@@ -141,6 +150,7 @@ pub fn group_options(
             .or(server.private_environ)
             .unwrap_or(true),
         interpreters,
+        executor,
     }
 }
 
@@ -308,5 +318,29 @@ mod tests {
             );
         }
         assert_eq!(group_options(&[], &server, "").switch_interval, Some(0.1));
+    }
+    #[test]
+    fn threads_are_those_of_the_container_and_then_of_the_server() {
+        let mut containers = [
+            container("application-group=a"),
+            container("process-group=%{GLOBAL} application-group=a"),
+        ];
+        containers[0].executor.parse_pool("size=4").unwrap();
+        containers[1].executor.parse_queue("depth=7").unwrap();
+        let mut server = PythonConfig::default();
+        server.executor.parse_queue("depth=9 timeout=5").unwrap();
+        server.executor.parse_executor("direct").unwrap();
+        let of = |group| group_options(&containers, &server, group).executor;
+        assert_eq!(of("b"), server.executor);
+        let a = of("a");
+        assert_eq!(a.asked(), executor::Strategy::Pool);
+        assert_eq!(
+            (a.pool_size, a.queue_depth, a.queue_timeout),
+            (
+                Some(executor::PoolSize::Count(4)),
+                Some(7),
+                server.executor.queue_timeout
+            )
+        );
     }
 }

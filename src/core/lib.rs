@@ -15,11 +15,15 @@ pub mod admission;
 pub mod alias;
 // The configuration as written, its merging, and the settings of one request.
 pub mod config;
+// How long requests may run.
+pub mod deadline;
 // The table of directives.
 pub mod directive;
 mod directives;
 // Rules of the environ: headers, paths, request URI, scheme, method.
 pub mod environ;
+// How many threads run Python, and who waits for them.
+pub mod executor;
 // Names of application groups, process groups and callables, with their `%{...}` expansions.
 pub mod group;
 // `<WSGIInterpreterOptions>`: options of some application groups.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::executor::{Executor, PoolSize, Share, Strategy, Written};
 use crate::interpreters::Replicas;
 
 /// Multi-processing module of httpd.
@@ -63,6 +64,39 @@ impl MpmPlan {
             Replicas::Auto => self.cores.div_ceil(self.processes),
         };
         count.clamp(1, self.threads.min(Replicas::MOST))
+    }
+
+    /// Who runs the requests of a group, and who waits how long. `has_gil`: whether the process has one.
+    pub fn executor(&self, written: &Written, has_gil: bool) -> Executor {
+        let strategy = match written.asked() {
+            // Nobody waits for a thread that nobody else has.
+            _ if self.threads == 1 => Strategy::Direct,
+            Strategy::Auto if has_gil => Strategy::Delegate,
+            Strategy::Auto => Strategy::Direct,
+            asked => asked,
+        };
+        let most = written.most.unwrap_or(self.threads).clamp(1, self.threads);
+        let pool_size = match written.pool_size {
+            Some(PoolSize::Count(count)) => count,
+            Some(PoolSize::Auto) | None => self.cores.saturating_mul(2).max(4),
+        };
+        Executor {
+            strategy,
+            least: written.least.unwrap_or(Executor::LEAST).clamp(1, most),
+            most,
+            pool_size: pool_size.clamp(1, self.threads),
+            queue_depth: written.queue_depth.unwrap_or(Executor::NO_BOUND),
+            queue_timeout: written.queue_timeout.unwrap_or(Executor::QUEUE_TIMEOUT),
+            share: written
+                .share
+                .map_or(Executor::NO_BOUND, |share| share.of(self.threads)),
+        }
+    }
+
+    /// How many threads of a child all groups together leave to others; one is always theirs.
+    pub fn reserve(&self, written: Option<Share>) -> u32 {
+        let reserve = written.map_or(0, |share| share.of(self.threads));
+        reserve.min(self.threads - 1)
     }
 
     /// `wsgi.multithread`.
@@ -171,6 +205,7 @@ mod tests {
             assert_eq!(plan.to_string(), text);
         }
     }
+
     #[test]
     fn replicas_are_as_many_as_cores_for_a_child_and_threads_of_it() {
         for (processes, threads, cores, wanted, expected) in [
@@ -190,5 +225,100 @@ mod tests {
             MpmPlan::new(Mpm::Prefork, 8, 1, 4).replicas(Replicas::Count(4)),
             1
         );
+    }
+    fn plan(mpm: Mpm, threads: u32, cores: u32) -> MpmPlan {
+        MpmPlan::new(mpm, 4, threads, cores)
+    }
+
+    #[test]
+    fn auto_delegates_where_threads_share_a_gil() {
+        use Strategy::*;
+        let asked = |strategy| Written {
+            strategy: Some(strategy),
+            ..Written::default()
+        };
+        for (mpm, threads, has_gil, wanted, expected) in [
+            (Mpm::Event, 25, true, Auto, Delegate),
+            (Mpm::Worker, 25, true, Auto, Delegate),
+            (Mpm::Worker, 1, true, Auto, Direct),
+            (Mpm::Event, 25, false, Auto, Direct),
+            (Mpm::Prefork, 1, true, Auto, Direct),
+            (Mpm::Prefork, 1, true, Delegate, Direct),
+            (Mpm::Prefork, 1, true, Pool, Direct),
+            (Mpm::Event, 25, true, Direct, Direct),
+            (Mpm::Event, 25, true, Pool, Pool),
+            (Mpm::Event, 25, false, Delegate, Delegate),
+        ] {
+            let found = plan(mpm, threads, 2).executor(&asked(wanted), has_gil);
+            assert_eq!(found.strategy, expected, "{mpm:?} {threads} {wanted:?}");
+        }
+        let unsaid = plan(Mpm::Event, 25, 2).executor(&Written::default(), true);
+        let expected = Executor {
+            strategy: Delegate,
+            least: 3,
+            most: 25,
+            pool_size: 4,
+            queue_depth: u32::MAX,
+            queue_timeout: std::time::Duration::from_secs(60),
+            share: u32::MAX,
+        };
+        assert_eq!(unsaid, expected);
+    }
+
+    #[test]
+    fn bounds_are_within_the_threads_of_a_child() {
+        for (threads, least, most, expected) in [
+            (25, None, None, (3, 25)),
+            (2, None, None, (2, 2)),
+            (25, Some(10), None, (10, 25)),
+            (25, None, Some(2), (2, 2)),
+            (25, Some(50), None, (25, 25)),
+            (25, None, Some(50), (3, 25)),
+        ] {
+            let written = Written {
+                least,
+                most,
+                ..Written::default()
+            };
+            let found = plan(Mpm::Event, threads, 2).executor(&written, true);
+            assert_eq!((found.least, found.most), expected, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn pools_are_as_large_as_suits_the_cores_and_never_larger_than_the_threads() {
+        for (threads, cores, size, expected) in [
+            (25, 2, None, 4),
+            (25, 2, Some(PoolSize::Auto), 4),
+            (25, 8, None, 16),
+            (25, 64, None, 25),
+            (3, 2, None, 3),
+            (25, 2, Some(PoolSize::Count(9)), 9),
+            (25, 2, Some(PoolSize::Count(90)), 25),
+        ] {
+            let written = Written {
+                pool_size: size,
+                ..Written::default()
+            };
+            let found = plan(Mpm::Event, threads, cores).executor(&written, true);
+            assert_eq!(found.pool_size, expected, "{threads} {cores} {size:?}");
+        }
+    }
+
+    #[test]
+    fn a_reserve_leaves_a_thread_to_python() {
+        let event = plan(Mpm::Event, 25, 2);
+        for (written, expected) in [
+            (None, 0),
+            (Some(Share::Threads(5)), 5),
+            (Some(Share::Percent(20)), 5),
+            (Some(Share::Percent(1)), 1),
+            (Some(Share::Percent(100)), 24),
+            (Some(Share::Threads(99)), 24),
+        ] {
+            assert_eq!(event.reserve(written), expected, "{written:?}");
+        }
+        let prefork = plan(Mpm::Prefork, 1, 2);
+        assert_eq!(prefork.reserve(Some(Share::Percent(50))), 0);
     }
 }

@@ -1,0 +1,185 @@
+//! Who runs Python, who waits for it, and how long requests may last: our own.
+
+use super::{ON_OFF, one};
+use crate::deadline::{Deadline, or_off};
+use crate::directive::{Directive, Place, Target};
+use crate::executor::{Shares, Written};
+
+pub(super) const DIRECTIVES: &[Directive] = &[
+    Directive {
+        name: "WSGIExecutor",
+        in_container: true,
+        syntax: "direct|delegate|pool|auto [min=number] [max=number]",
+        default: "auto",
+        help: "Says who runs Python. direct: the httpd thread of each request; delegate: no more than some of these at a time, between min (3) and max (ThreadsPerChild), as the application's waiting allows; pool: threads of WSGIThreadPool; auto: direct where a child has one thread or no GIL, else delegate.",
+        parse: |args, target| written(target)?.parse_executor(args),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIThreadPool",
+        in_container: true,
+        syntax: "size=number|auto",
+        default: "size=auto with WSGIExecutor pool",
+        help: "Sets how many threads of its own an interpreter has that run its requests; auto: twice the cores and at least 4, but no more than ThreadsPerChild. Without WSGIExecutor it stands for WSGIExecutor pool.",
+        parse: |args, target| written(target)?.parse_pool(args),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIQueue",
+        in_container: true,
+        syntax: "[depth=number] [timeout=seconds]",
+        default: "timeout=60",
+        help: "Sets how many requests of an application group may wait in a child for a thread that runs Python, and for how long: one more is answered with 503, one that waits longer with 504.",
+        parse: |args, target| written(target)?.parse_queue(args),
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIThreadShare",
+        in_container: true,
+        syntax: "[number|percent%] [reserve=number|percent%]",
+        default: "no limit, no reserve",
+        help: "Sets how many threads of a child the requests of an application group may hold, so that a slow one leaves some to the others; over it they are answered with 503. reserve: threads that all groups together leave to files and everything else.",
+        parse: thread_share,
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIRequestTimeout",
+        place: Place::Directory,
+        syntax: "seconds|Off [grace=seconds]",
+        default: "Off",
+        help: "Sets how long a request may run: then the stack of its thread is logged, mod_wsgi.RequestTimeout is raised in it, and it is answered with 504; if it does not end within grace (1), its child is replaced.",
+        parse: |args, target| {
+            target.place()?.request_timeout = Some(Deadline::parse(args)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGISlowRequest",
+        place: Place::Directory,
+        syntax: "seconds|Off",
+        default: "Off",
+        help: "Has the stack of a request's thread logged, once, when it has run for so long.",
+        parse: |args, target| {
+            target.place()?.slow_request = Some(or_off(&one(args)?)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
+        name: "WSGIDeadlockTimeout",
+        syntax: "seconds|Off",
+        default: "300",
+        help: "Sets after how long a GIL that nobody else can have is a deadlock: the stacks of all threads are logged, and the child is replaced.",
+        parse: |args, target| {
+            target.server()?.python.deadlock_timeout = Some(or_off(&one(args)?)?);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+];
+
+/// Where what concerns the threads of a group goes.
+fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
+    match target {
+        Target::Options(options) => Ok(&mut options.executor),
+        _ => Ok(&mut target.server()?.python.executor),
+    }
+}
+
+fn thread_share(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    let shares = Shares::parse(args)?;
+    if shares.reserve.is_some() {
+        if matches!(target, Target::Options(_)) {
+            return Err(
+                "reserve= is of all groups together; write it outside of <WSGIInterpreterOptions>"
+                    .into(),
+            );
+        }
+        target.server()?.python.thread_reserve = shares.reserve;
+    }
+    if shares.share.is_some() {
+        written(target)?.share = shares.share;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::config::{PlaceConfig, ServerConfig};
+    use crate::directive::{Target, find};
+    use crate::executor::{Share, Strategy};
+    use crate::interpreter_options::InterpreterOptions;
+
+    fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
+        let (name, args) = line.split_once(' ').unwrap_or((line, ""));
+        let directive = find(name).ok_or_else(|| format!("{name} is no directive"))?;
+        directive.set(args, target)
+    }
+
+    #[test]
+    fn the_server_and_containers_have_what_is_written_in_them() {
+        let mut server = ServerConfig::default();
+        for line in [
+            "WSGIExecutor delegate min=2",
+            "WSGIThreadShare 50% reserve=2",
+            "WSGIThreadShare reserve=3",
+            "WSGIDeadlockTimeout 2.5",
+        ] {
+            assert_eq!(set(&mut Target::Server(&mut server), line), Ok(()));
+        }
+        let python = &server.python;
+        assert_eq!(python.executor.strategy, Some(Strategy::Delegate));
+        assert_eq!(python.executor.share, Some(Share::Percent(50)));
+        assert_eq!(python.thread_reserve, Some(Share::Threads(3)));
+        assert_eq!(python.deadlock_timeout(), Some(Duration::from_millis(2500)));
+
+        let mut options = InterpreterOptions::default();
+        let mut target = Target::Options(&mut options);
+        assert_eq!(set(&mut target, "WSGIThreadShare 4"), Ok(()));
+        assert_eq!(
+            set(&mut target, "WSGIThreadShare 5 reserve=1"),
+            Err("WSGIThreadShare: reserve= is of all groups together; write it outside of <WSGIInterpreterOptions>".into())
+        );
+        assert_eq!(options.executor.share, Some(Share::Threads(4)));
+    }
+
+    #[test]
+    fn a_deadlock_is_looked_for_unless_that_is_switched_off() {
+        let mut server = ServerConfig::default();
+        assert_eq!(
+            server.python.deadlock_timeout(),
+            Some(Duration::from_secs(300))
+        );
+        for line in ["WSGIDeadlockTimeout Off", "WSGIDeadlockTimeout 0"] {
+            server.python.deadlock_timeout = None;
+            assert_eq!(set(&mut Target::Server(&mut server), line), Ok(()));
+            assert_eq!(server.python.deadlock_timeout(), None);
+        }
+    }
+
+    #[test]
+    fn deadlines_may_not_stand_where_they_mean_nothing() {
+        let mut place = PlaceConfig::default();
+        let mut place = Target::Place(&mut place);
+        assert_eq!(
+            set(&mut place, "WSGIQueue depth=1"),
+            Err("WSGIQueue: not allowed in a directory or location".into())
+        );
+        assert_eq!(set(&mut place, "WSGIRequestTimeout 5 grace=2"), Ok(()));
+        assert_eq!(
+            set(&mut place, "WSGISlowRequest now"),
+            Err(
+                "WSGISlowRequest: 'now' is neither Off nor a number of seconds from 0.001 on"
+                    .into()
+            )
+        );
+        let mut options = InterpreterOptions::default();
+        assert_eq!(
+            set(&mut Target::Options(&mut options), "WSGIRequestTimeout 5"),
+            Err("WSGIRequestTimeout: not allowed in <WSGIInterpreterOptions>".into())
+        );
+    }
+}
