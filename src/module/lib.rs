@@ -22,6 +22,7 @@ mod placement;
 mod process;
 mod readiness;
 mod recycle;
+mod retire;
 mod segment;
 mod steward;
 mod timeline;
