@@ -26,12 +26,16 @@ pub mod environ;
 pub mod executor;
 // Names of application groups, process groups and callables, with their `%{...}` expansions.
 pub mod group;
+// What the plan means for one application group.
+pub mod group_plan;
 // `<WSGIInterpreterOptions>`: options of some application groups.
 pub mod interpreter_options;
 // Which interpreters hold the groups, and how these hold the GIL.
 pub mod interpreters;
 // Streams of text as log records.
 pub mod log_lines;
+// How much memory the server may have.
+pub mod memory;
 // What the MPM means for Python.
 pub mod mpm_plan;
 // The numbered log messages.

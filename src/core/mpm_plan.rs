@@ -5,6 +5,8 @@ use std::fmt;
 
 use crate::executor::{Executor, PoolSize, Share, Strategy, Written};
 use crate::interpreters::Replicas;
+use crate::memory::MemoryLimit;
+use crate::outcome::Message;
 
 /// Multi-processing module of httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,15 @@ impl Mpm {
     }
 }
 
+/// How many that have nothing to do the MPM keeps: children under prefork, threads under the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spare {
+    /// `MinSpareServers`, `MinSpareThreads`.
+    pub least: u32,
+    /// `MaxSpareServers`, `MaxSpareThreads`.
+    pub most: u32,
+}
+
 /// Made once, from `ap_mpm_query`. The display is the line for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MpmPlan {
@@ -38,6 +49,7 @@ pub struct MpmPlan {
     processes: u32,
     threads: u32,
     cores: u32,
+    memory: Option<MemoryLimit>,
 }
 
 impl MpmPlan {
@@ -54,7 +66,94 @@ impl MpmPlan {
             processes: processes.max(1),
             threads,
             cores: cores.max(1),
+            memory: None,
         }
+    }
+
+    /// The same in a server that may have so much memory.
+    pub fn with_memory(self, memory: Option<MemoryLimit>) -> MpmPlan {
+        MpmPlan { memory, ..self }
+    }
+
+    /// What is to be said of how children come and go: each that comes loads Python and its applications.
+    pub fn spare_problem(&self, spare: Spare) -> Option<(Message, String)> {
+        let (unit, all, name) = match self.mpm {
+            Mpm::Prefork => (1, self.processes, "MaxSpareServers"),
+            Mpm::Worker | Mpm::Event => (
+                self.threads,
+                self.threads.saturating_mul(self.processes),
+                "MaxSpareThreads",
+            ),
+            Mpm::Other => return None,
+        };
+        if self.processes == 1 || spare.most >= all {
+            return None;
+        }
+        // httpd corrects what is less than that.
+        let narrowest = spare.least.saturating_add(unit);
+        let message = if spare.most <= narrowest {
+            Message::ChildrenComeAndGo
+        } else {
+            Message::ChildrenEndIdle
+        };
+        Some((message, message.line(&[&name, &spare.most, &all])))
+    }
+
+    /// What is to be said of a reserve that leaves Python nothing.
+    pub fn reserve_problem(&self, written: Option<Share>) -> Option<(Message, String)> {
+        let asked = written?.of(self.threads);
+        if self.threads == 1 || asked < self.threads {
+            return None;
+        }
+        let left = self.threads - self.reserve(written);
+        let line = Message::ReserveCut.line(&[&left, &self.threads]);
+        Some((Message::ReserveCut, line))
+    }
+
+    /// What is to be said of the memory, where a child that has loaded its applications has so much of its own.
+    pub fn memory_problem(&self, own: u64) -> Option<(Message, String)> {
+        let limit = self.memory?;
+        let all = own.saturating_mul(u64::from(self.processes));
+        if all <= limit.bytes {
+            return None;
+        }
+        let whose = if limit.is_of_group {
+            "control group"
+        } else {
+            "machine"
+        };
+        let (own, all, has) = (own >> 20, all >> 20, limit.bytes >> 20);
+        let line = Message::MemoryShort.line(&[&own, &self.processes, &all, &whose, &has]);
+        Some((Message::MemoryShort, line))
+    }
+
+    /// What children, threads and cores there are, for the line of a group.
+    pub fn shape(&self) -> String {
+        let cores = if self.cores == 1 { "core" } else { "cores" };
+        format!("{}, {} {cores}", self.children_and_threads(), self.cores)
+    }
+
+    fn children_and_threads(&self) -> String {
+        let name = match self.mpm {
+            Mpm::Prefork => "prefork",
+            Mpm::Worker => "worker",
+            Mpm::Event => "event",
+            Mpm::Other => "this MPM",
+        };
+        let children = if self.processes == 1 {
+            "child"
+        } else {
+            "children"
+        };
+        let threads = if self.threads == 1 {
+            "thread"
+        } else {
+            "threads"
+        };
+        format!(
+            "{name}: {} {children} x {} {threads}",
+            self.processes, self.threads
+        )
     }
 
     /// How many replicas of an application a child has: no more than it has threads to run them.
@@ -122,28 +221,12 @@ impl MpmPlan {
 
 impl fmt::Display for MpmPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.mpm {
-            Mpm::Prefork => "prefork",
-            Mpm::Worker => "worker",
-            Mpm::Event => "event",
-            Mpm::Other => "this MPM",
-        };
-        let children = if self.processes == 1 {
-            "child"
-        } else {
-            "children"
-        };
-        let threads = if self.threads == 1 {
-            "thread"
-        } else {
-            "threads"
-        };
         let total = u64::from(self.processes) * u64::from(self.threads);
         let requests = if total == 1 { "request" } else { "requests" };
         write!(
             f,
-            "{name}: {} {children} x {} {threads}, up to {total} {requests} at once",
-            self.processes, self.threads
+            "{}, up to {total} {requests} at once",
+            self.children_and_threads()
         )
     }
 }
@@ -318,7 +401,76 @@ mod tests {
         ] {
             assert_eq!(event.reserve(written), expected, "{written:?}");
         }
+        let cut = |written| event.reserve_problem(Some(written)).is_some();
+        assert!(cut(Share::Percent(100)) && cut(Share::Threads(25)));
+        assert!(!cut(Share::Percent(99)) && !cut(Share::Threads(24)));
         let prefork = plan(Mpm::Prefork, 1, 2);
+        assert_eq!(prefork.reserve_problem(Some(Share::Threads(5))), None);
         assert_eq!(prefork.reserve(Some(Share::Percent(50))), 0);
+    }
+    #[test]
+    fn shapes() {
+        assert_eq!(
+            MpmPlan::new(Mpm::Event, 4, 25, 2).shape(),
+            "event: 4 children x 25 threads, 2 cores"
+        );
+        assert_eq!(
+            MpmPlan::new(Mpm::Prefork, 1, 1, 1).shape(),
+            "prefork: 1 child x 1 thread, 1 core"
+        );
+    }
+
+    #[test]
+    fn children_that_come_and_go_are_told_of_by_how_badly() {
+        let bad = Some(Message::ChildrenComeAndGo);
+        let mild = Some(Message::ChildrenEndIdle);
+        for (mpm, processes, threads, least, most, expected) in [
+            // As Debian and httpd deliver them.
+            (Mpm::Event, 6, 25, 25, 75, mild),
+            (Mpm::Event, 16, 25, 75, 250, mild),
+            (Mpm::Worker, 16, 25, 75, 250, mild),
+            (Mpm::Prefork, 150, 1, 5, 10, mild),
+            (Mpm::Prefork, 250, 1, 5, 10, mild),
+            // All stay.
+            (Mpm::Event, 6, 25, 25, 150, None),
+            (Mpm::Prefork, 10, 1, 1, 10, None),
+            (Mpm::Event, 1, 25, 25, 20, None),
+            (Mpm::Other, 6, 25, 1, 1, None),
+            // One that has nothing to do is one too many.
+            (Mpm::Event, 6, 25, 25, 50, bad),
+            (Mpm::Event, 6, 25, 75, 30, bad),
+            (Mpm::Worker, 6, 25, 50, 75, bad),
+            (Mpm::Prefork, 150, 1, 5, 6, bad),
+            (Mpm::Prefork, 150, 1, u32::MAX, 6, bad),
+        ] {
+            let plan = MpmPlan::new(mpm, processes, threads, 2);
+            let found = plan.spare_problem(Spare { least, most });
+            assert_eq!(
+                found.map(|(message, _)| message),
+                expected,
+                "{mpm:?} {processes} x {threads}, {least} to {most}"
+            );
+        }
+    }
+
+    #[test]
+    fn children_have_to_fit_into_memory() {
+        let limit = |is_of_group| MemoryLimit {
+            bytes: 1 << 30,
+            is_of_group,
+        };
+        let plan = |memory| MpmPlan::new(Mpm::Event, 4, 25, 2).with_memory(memory);
+        assert_eq!(plan(None).memory_problem(u64::MAX), None);
+        assert_eq!(plan(Some(limit(true))).memory_problem(256 << 20), None);
+        for (is_of_group, whose) in [(true, "the control group"), (false, "the machine")] {
+            let found = plan(Some(limit(is_of_group))).memory_problem(300 << 20);
+            let (message, line) = found.expect("too much");
+            assert_eq!(message, Message::MemoryShort);
+            for part in ["300 MiB", "4 children", "1200 MiB", whose, "1024 MiB"] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        let machine = plan(Some(limit(false)));
+        assert!(machine.memory_problem(u64::MAX).is_some());
     }
 }

@@ -307,6 +307,33 @@ messages! {
     OneInterpreter = 1039 Warning "WSGIInterpreters {} has no effect: the application groups share the GIL of the process",
         cause: "WSGIGILMode shared, WSGIPerInterpreterGIL Off or WSGIGILMode free stand beside WSGIInterpreters, and several interpreters under one GIL gain nothing.",
         remedy: "Write WSGIGILMode auto, or remove WSGIInterpreters.";
+    OneThread = 1051 Info "{}: WSGIExecutor {} is not needed: each child has one thread, which runs Python itself",
+        cause: "Under prefork, or with ThreadsPerChild 1, nobody in a child waits for anybody else, so that every strategy comes to direct.",
+        remedy: "Nothing; to have several requests at once in a child, use the event MPM.";
+    PoolAboveThreads = 1052 Warning "{}: WSGIThreadPool size={} is cut to {}, as a child has no more threads that could bring requests",
+        cause: "Each request holds a thread of httpd while a thread of the pool runs it, so that more of the latter would never have work.",
+        remedy: "Lower size= to ThreadsPerChild at most, or raise ThreadsPerChild.";
+    PoolUnused = 1053 Warning "{}: WSGIThreadPool has no effect: WSGIExecutor {} holds",
+        cause: "The size of a pool is set, and another strategy is asked for beside it.",
+        remedy: "Write WSGIExecutor pool, or remove WSGIThreadPool.";
+    QueueUnused = 1054 Warning "{}: WSGIQueue has no effect: every thread runs Python directly, and nobody waits in line",
+        cause: "Under WSGIExecutor direct, and where there is no GIL, each request is run by the thread that has it.",
+        remedy: "Write WSGIExecutor delegate or pool, or WSGIThreadShare to limit the requests of a group, or remove WSGIQueue.";
+    ManyThreads = 1055 Warning "{}: {} threads of a child compete for one GIL; with WSGIExecutor auto or delegate they take turns",
+        cause: "Under WSGIExecutor direct every thread of a child asks for the GIL by itself, and the more do, the more time goes into handing it over.",
+        remedy: "Remove WSGIExecutor direct, lower ThreadsPerChild, or give the group interpreters with GILs of their own (WSGIInterpreters auto).";
+    ChildrenEndIdle = 1056 Info "{} {} is less than the {} that there may be: children end when there is little to do, and each that comes again loads Python and the applications anew",
+        cause: "httpd ends children beyond the spare ones, which is cheap for files and dear for applications.",
+        remedy: "Where memory allows, raise it to MaxRequestWorkers, so that children that have loaded stay.";
+    ChildrenComeAndGo = 1057 Warning "{} {} of {} leaves no room above the least number of spare ones: a child is ended as soon as another has nothing to do, and each that comes again loads Python and the applications anew",
+        cause: "The highest number of spare servers or threads is at most one child above the lowest, so that httpd starts and ends children all the time.",
+        remedy: "Raise MaxSpareServers or MaxSpareThreads, best to MaxRequestWorkers.";
+    MemoryShort = 1058 Warning "this child has {} MiB of memory of its own, so that {} children would have {} MiB, and the {} has {} MiB",
+        cause: "MaxRequestWorkers allows more children than there is memory for with these applications; when all are needed, the kernel kills some.",
+        remedy: "Lower MaxRequestWorkers, have fewer children with more threads, limit their memory (WSGIRecycle memory=), or add memory.";
+    ReserveCut = 1059 Warning "WSGIThreadShare reserve leaves {} of the {} threads of a child to Python: one is the least",
+        cause: "The reserve is as large as ThreadsPerChild or larger.",
+        remedy: "Lower reserve=, or raise ThreadsPerChild.";
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The keeper of a child: a thread that sees whether the child is to retire, and has the MPM end it then. It never waits
-//! for Python.
+//! for Python. It also looks at the memory of the child.
 //!
 //! How a child retires:
 //!
@@ -17,6 +17,7 @@ use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::{connections, mpm, scoreboard};
 use wsgi_telemetry::board::{ChildState, RetireReason};
 
+use crate::memory::MemoryWatch;
 use crate::place::{self, Place};
 use crate::process::Process;
 use crate::recycle::Recycler;
@@ -41,6 +42,7 @@ pub(crate) fn start(process: &Process) {
         return;
     };
     let recycler = Recycler::new(process.recycle);
+    let memory = MemoryWatch::new(process.plan);
     let keeper = Keeper {
         place,
         way,
@@ -52,7 +54,7 @@ pub(crate) fn start(process: &Process) {
     };
     // All signals are blocked in this thread, as they are during `child_init`.
     let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
-    if let Err(error) = thread.spawn(move || keeper.run(recycler)) {
+    if let Err(error) = thread.spawn(move || keeper.run(recycler, memory)) {
         let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
         log::server(Level::ERROR, line.as_bytes());
     }
@@ -65,13 +67,14 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(&self, mut recycler: Option<Recycler>) {
+    fn run(&self, mut recycler: Option<Recycler>, mut memory: MemoryWatch) {
         let mut is_wrapped = self.way == Way::Signal;
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
             if let Some(recycler) = &mut recycler {
                 recycler.look(&self.place);
             }
+            memory.look(&self.place);
             if is_wrapped && let Some(reason) = self.place.slot().retire() {
                 if self.wait_for_successor() {
                     return self.retire(reason);

@@ -23,7 +23,7 @@ use wsgi_telemetry::{Ended, Fact, Geometry, Owner, Sampler, Scoreboard, Segment,
 use crate::applications::Plan;
 use crate::config::Server;
 use crate::segment::{self, InForce};
-use crate::{listen, steward};
+use crate::{listen, plan, steward};
 
 /// Name of the segment's file in `DefaultRuntimeDir`.
 const FILE: &str = "mod_wsgi_rs.segment";
@@ -82,6 +82,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     let generation = retained.number(kept::GENERATION);
     retained.set_number(kept::GENERATION, generation + 1);
     segment.begin_generation(generation);
+    plan::enter(segment.board());
     if measures {
         let room = segment.geometry().series;
         if room != series {

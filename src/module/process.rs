@@ -1,7 +1,6 @@
 //! What the parent works out once, when the configuration is known to be good, and its children inherit.
 
 use std::collections::BTreeSet;
-use std::ffi::c_int;
 use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,16 +8,16 @@ use wsgi_core::config::PythonConfig;
 use wsgi_core::directive::Effect;
 use wsgi_core::interpreter_options::{self, GroupOptions, InterpreterOptions};
 use wsgi_core::interpreters::{self, GilMode, Placement};
-use wsgi_core::mpm_plan::{Mpm, MpmPlan};
+use wsgi_core::mpm_plan::MpmPlan;
 use wsgi_core::outcome::{Level as CoreLevel, Message};
 use wsgi_core::recycle::Recycle;
 use wsgi_core::reload::Reload;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
-use wsgi_httpd::{mpm, sys};
 
-use crate::config::{Server, used_directives};
-use crate::placement::{Known, Script};
+use crate::config::{Server, groups_of_places, used_directives};
+use crate::placement::{Groups, Known, Script};
+use crate::plan;
 use crate::trial;
 
 /// What all children have in common.
@@ -34,6 +33,8 @@ pub(crate) struct Process {
     /// When children are replaced without being asked.
     pub(crate) recycle: Recycle,
     pub(crate) plan: MpmPlan,
+    /// The application groups that are known before any request names one.
+    pub(crate) groups: BTreeSet<Vec<u8>>,
 }
 
 impl Process {
@@ -147,16 +148,8 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     let Some((main, _)) = servers.first() else {
         return;
     };
-    let count = |answer: Option<c_int>| {
-        answer
-            .and_then(|count| u32::try_from(count).ok())
-            .unwrap_or(1)
-    };
-    let processes =
-        mpm::query(sys::AP_MPMQ_MAX_DAEMONS).or_else(|| mpm::query(sys::AP_MPMQ_MAX_DAEMON_USED));
-    let threads = mpm::query(sys::AP_MPMQ_MAX_THREADS);
-    let name = String::from_utf8_lossy(mpm::name());
     let (known, of_servers) = Known::new(servers);
+    let groups = known_groups(&known, &of_servers);
     let process = Process {
         python: main.config.python.clone(),
         interpreter_options: main.config.interpreter_options.clone(),
@@ -164,12 +157,8 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         known,
         reload: main.config.reload.clone(),
         recycle: main.config.recycle,
-        plan: MpmPlan::new(
-            Mpm::from_name(&name),
-            count(processes),
-            count(threads),
-            cores(),
-        ),
+        plan: plan::of_server(),
+        groups,
     };
     for (server, groups) in of_servers {
         // Read for the first time after this configuration was read, so nothing is there yet.
@@ -178,18 +167,21 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         server.groups.get_or_init(|| groups.collect());
     }
     warn_of_interpreters(&process);
-    log::server(
-        Level::INFO,
-        format!("mod_wsgi_rs: {}", process.plan).as_bytes(),
-    );
+    plan::tell(&process);
     *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
     warn_of_directives_without_effect();
 }
 
-/// How many the server may use, by its affinity and its control group.
-fn cores() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cores).unwrap_or(1)
+/// The groups of scripts that are loaded ahead, of aliases, and of sections.
+fn known_groups(known: &Known, of_servers: &[(&Server, Groups)]) -> BTreeSet<Vec<u8>> {
+    let scripts = known.imports.iter().chain(&known.aliased);
+    let of_aliases = of_servers.iter().flat_map(|(_, groups)| groups);
+    let of_places = groups_of_places().into_iter().flatten();
+    scripts
+        .map(|script| script.group.clone())
+        .chain(of_aliases.flatten().cloned())
+        .chain(of_places)
+        .collect()
 }
 
 /// What was asked of interpreters and cannot be.

@@ -8,6 +8,7 @@ use wsgi_core::recycle::{Recycle, Spent, Used};
 use wsgi_httpd::log::{self, Level};
 use wsgi_telemetry::board::RetireReason;
 
+use crate::memory::own_memory;
 use crate::place::Place;
 use crate::retire;
 
@@ -96,14 +97,4 @@ fn in_words(spent: Spent) -> (RetireReason, String) {
             format!("has served for {} s", age.as_secs()),
         ),
     }
-}
-
-/// Memory that this process shares with no file and no other process, bytes; 0 where the kernel does not tell (proc(5),
-/// `statm`).
-fn own_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let mut pages = text.split_ascii_whitespace().skip(1);
-    let mut next = || pages.next().and_then(|word| word.parse::<u64>().ok());
-    let (resident, shared) = (next().unwrap_or(0), next().unwrap_or(0));
-    resident.saturating_sub(shared) * rustix::param::page_size() as u64
 }

@@ -5,6 +5,7 @@
 //! anybody  asks for a roll
 //! steward  takes requests, raises the revision, marks one child after the other, says how the roll goes
 //! child    finds or makes the choice of each application group: a GIL of its own, or a shared one
+//! parent   says what is planned for each application group
 //! parent   frees the places of children that it has reaped
 //! ```
 //!
@@ -53,6 +54,14 @@ pub struct BoardSnapshot {
     pub roll: Roll,
     /// The groups that have a place.
     pub groups: Vec<GroupEntry>,
+}
+
+/// What one child says for all, once in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Warning {
+    /// There is not enough memory for all children.
+    Memory = 0,
 }
 
 /// Why a child is to retire.
@@ -124,6 +133,8 @@ const REVISION: usize = 0;
 const ROLL: usize = 1;
 /// Stamp of the steward's last sign of life.
 const BEAT: usize = 2;
+/// Bits of the warnings that a child has given for all.
+const WARNED: usize = 3;
 
 /// How long the steward may be silent, nanoseconds.
 const SILENCE: u64 = 5_000_000_000;
@@ -155,6 +166,8 @@ impl Board {
     /// Another configuration: all children are new, and what was said of the old ones is forgotten.
     pub(crate) fn begin_generation(&self) {
         self.forget_choices();
+        self.forget_plans();
+        self.cells()[WARNED].store(0, Release);
         self.set_roll(&Roll::default());
     }
 
@@ -170,6 +183,12 @@ impl Board {
         self.forget_choices();
         self.settle_requests();
         raised
+    }
+
+    /// Whether nobody has given this warning since the configuration is in force; who asks then gives it.
+    pub fn warn_once(&self, warning: Warning) -> bool {
+        let bit = 1 << warning as u8;
+        self.cells()[WARNED].fetch_or(bit, AcqRel) & bit == 0
     }
 
     /// The steward lives; `now` is a stamp of this moment. To be said at least once a second.

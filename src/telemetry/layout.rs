@@ -5,7 +5,7 @@
 //! Board        16          revision of the code, who drives rolls
 //! Rolls        2 x 128     how the replacement of children goes; one to read while the other is written
 //! Requests     8 x 64      who wants one
-//! Groups       64 x 40     application groups: how each has its GIL, and why
+//! Groups       64 x 56     application groups: how each has its GIL, and why; what is planned for it
 //! Events       64 x 64     recent slow and refused requests
 //! Applications A x 128     state, name, mount, script, group                       (0: "_other")
 //! History      60 x (1 + 4A)  a sample of each application every few seconds
@@ -38,7 +38,7 @@ pub(crate) const REQUESTS: usize = 8;
 pub(crate) const REQUEST_WORDS: usize = 64;
 /// Most application groups whose choices the children share.
 pub(crate) const GROUPS: usize = 64;
-pub(crate) const GROUP_WORDS: usize = 40;
+pub(crate) const GROUP_WORDS: usize = 56;
 pub(crate) const EVENTS: usize = 64;
 pub(crate) const EVENT_WORDS: usize = 64;
 pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;

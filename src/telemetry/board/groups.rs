@@ -1,5 +1,5 @@
 //! The choices of application groups: whether one may have a GIL of its own is tried by one child, and the others go by
-//! what it found.
+//! what it found. The parent says beside it what the configuration means for the group.
 //!
 //! ```text
 //!              begin_probe               choose
@@ -52,6 +52,8 @@ pub struct GroupEntry {
     pub choice: Choice,
     /// The module that forced the choice; empty where none did.
     pub module: String,
+    /// What is planned for it; empty where nobody has said so.
+    pub plan: String,
 }
 
 /// Hash of the name; 0 is free. An entry is taken by setting it, so no group gets two.
@@ -59,6 +61,7 @@ const KEY: usize = 0;
 const CHOICE: usize = 1;
 const NAME: std::ops::Range<usize> = 2..19;
 const MODULE: std::ops::Range<usize> = 19..36;
+const PLAN: std::ops::Range<usize> = 36..GROUP_WORDS;
 
 /// The lowest two bits of a choice.
 const TAG: u64 = 3;
@@ -131,6 +134,13 @@ impl Board {
         }
     }
 
+    /// Nothing is planned any more.
+    pub(crate) fn forget_plans(&self) {
+        for at in 0..GROUPS {
+            text::put(&self.group_cells(at)[PLAN], b"");
+        }
+    }
+
     /// What this process was trying out is to be tried again, by somebody else: it was ended from outside, which says
     /// nothing of the code.
     pub fn abandon_probes(&self, pid: u32) {
@@ -166,6 +176,11 @@ impl GroupSlot {
             Choice::Own | Choice::Shared => text::get(&self.cells()[MODULE]),
             Choice::Undecided | Choice::Probing { .. } => String::new(),
         }
+    }
+
+    /// Says what is planned for it, for people. For the parent.
+    pub fn set_plan(&self, plan: &str) {
+        text::put(&self.cells()[PLAN], plan.as_bytes());
     }
 
     /// Whether `owner` is to try it out, and then to [`choose`](Self::choose). Where not, another one does or has: wait
@@ -217,6 +232,7 @@ impl GroupSlot {
             name: text::get(&self.cells()[NAME]),
             choice: self.choice(),
             module: self.module(),
+            plan: text::get(&self.cells()[PLAN]),
         }
     }
 

@@ -436,6 +436,31 @@ fn choices_are_forgotten_with_the_code_that_they_were_about() {
 }
 
 #[test]
+fn plans_and_warnings_are_those_of_the_configuration() {
+    let segment = segment();
+    let board = segment.board();
+    let shop = board.group(b"shop").expect("room");
+    shop.set_plan("direct, 1 thread inside");
+    assert!(shop.begin_probe(me()) && shop.choose(me(), Choice::Shared, "lxml"));
+    board.raise_revision();
+    let entry = board.groups().pop().expect("one");
+    assert_eq!(
+        (entry.plan.as_str(), entry.choice),
+        ("direct, 1 thread inside", Choice::Undecided),
+        "new code changes nothing"
+    );
+    assert!(board.warn_once(Warning::Memory));
+    assert!(!board.warn_once(Warning::Memory));
+    segment.begin_generation(9);
+    let entry = board.groups().pop().expect("one");
+    assert_eq!(entry.plan, "");
+    assert!(board.warn_once(Warning::Memory));
+    // Longer than there is room for.
+    shop.set_plan(&"x".repeat(1000));
+    assert_eq!(board.groups().pop().expect("one").plan.len(), 152);
+}
+
+#[test]
 fn what_its_prober_did_not_survive_is_shared() {
     let board = segment().board();
     let group = board.group(b"shop").expect("room");

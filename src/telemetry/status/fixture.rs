@@ -236,6 +236,12 @@ impl Server {
         assert!(self.segment.board().mark(self.children[at].pid, 1, told));
     }
 
+    /// Something is planned for a group.
+    pub(crate) fn planned(&self, group: &str, plan: &str) {
+        let group = self.segment.board().group(group.as_bytes()).expect("room");
+        group.set_plan(plan);
+    }
+
     /// A group was tried out.
     pub(crate) fn chose(&self, group: &str, choice: Choice, module: &str) {
         let group = self.segment.board().group(group.as_bytes()).expect("room");
@@ -332,6 +338,8 @@ pub(crate) fn rolling() -> Server {
     server.retire(3);
     server.chose("", Choice::Own, "");
     server.chose("admin", Choice::Shared, "numpy._core");
+    server.planned("admin", "delegate, 3 to 25 of 25 threads inside");
+    server.planned("api", "pool of 4 threads");
     server
 }
 

@@ -362,7 +362,8 @@ fn state(role: Role, said: Option<ChildState>) -> &'static str {
 fn groups(snapshot: &Snapshot) -> Vec<Group> {
     let groups = snapshot.board.groups.iter().filter_map(|group| {
         let gil = match group.choice {
-            Choice::Undecided => return None,
+            Choice::Undecided if group.plan.is_empty() => return None,
+            Choice::Undecided => "undecided",
             Choice::Probing { .. } => "probing",
             Choice::Own => "own",
             Choice::Shared => "shared",
@@ -372,6 +373,7 @@ fn groups(snapshot: &Snapshot) -> Vec<Group> {
             name,
             gil,
             because_of,
+            plan: group.plan.clone(),
         })
     });
     let mut groups: Vec<Group> = groups.collect();

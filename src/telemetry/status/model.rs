@@ -35,7 +35,7 @@ pub struct Status {
     pub code_revision: u64,
     /// The last rolling replacement of the children; `null` where there was none.
     pub roll: Option<Roll>,
-    /// How application groups have their GIL, those of which it is known.
+    /// What is planned for application groups and how they have their GIL, those of which either is known.
     pub groups: Vec<Group>,
     /// Whether anything is measured; where `WSGIMetrics` is off, all numbers but those of children are zero.
     pub measured: bool,
@@ -259,10 +259,13 @@ pub struct Roll {
 pub struct Group {
     /// Its name; empty for the main interpreter.
     pub name: String,
-    /// `own`, `shared`, or `probing` while a child tries it out.
+    /// `own`, `shared`, `probing` while a child tries it out, or `undecided` where nobody has.
     pub gil: &'static str,
     /// The module that forced this, or another reason; empty where there is none.
     pub because_of: String,
+    /// Who runs its requests and how many wait how long, as the configuration says; empty where its name was not known
+    /// when httpd started.
+    pub plan: String,
 }
 
 /// Sums since the server was started, over children that have ended, too.

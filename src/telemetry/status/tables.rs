@@ -362,6 +362,7 @@ const GROUPS: &[Column] = &[
     Column::words("Application group"),
     Column::words("GIL"),
     Column::words("Because of"),
+    Column::words("Plan"),
 ];
 
 pub(super) fn groups(page: &mut Markup, status: &Status) {
@@ -374,8 +375,10 @@ pub(super) fn groups(page: &mut Markup, status: &Status) {
             .cell(interpreter(&group.name))
             .cell(gil(group))
             .cell(&group.because_of)
+            .cell(&group.plan)
     };
-    let caption = "Whether each has interpreters with a GIL of their own, as a child found out when it loaded the code.";
+    let caption = "Whether each has interpreters with a GIL of their own, as a child found out when it loaded the code; and what is \
+         planned for its threads in each child.";
     page.table(caption, GROUPS, status.groups.iter().map(row));
     page.raw("</section>");
 }
@@ -385,6 +388,7 @@ pub(super) fn gil(group: &Group) -> &'static str {
     match group.gil {
         "own" => "its own",
         "shared" => "shared with the process",
+        "undecided" => "as planned",
         _ => "being tried out",
     }
 }

@@ -261,15 +261,33 @@ fn a_roll_is_told_child_by_child() {
         assert!(page.contains(told), "{page}");
         assert!(page.contains("retiring: source changed") && page.contains("not ready"));
         assert!(page.contains("numpy._core") && page.contains("shared with the process"));
+        assert!(
+            page.contains("delegate, 3 to 25 of 25 threads inside"),
+            "{page}"
+        );
+        assert!(page.contains("pool of 4 threads"), "{page}");
     }
     let groups: Vec<_> = status
         .groups
         .iter()
-        .map(|group| (&*group.name, group.gil, &*group.because_of))
+        .map(|group| (&*group.name, group.gil, &*group.because_of, &*group.plan))
         .collect();
     assert_eq!(
         groups,
-        [("", "own", ""), ("admin", "shared", "numpy._core")]
+        [
+            ("", "own", "", ""),
+            (
+                "admin",
+                "shared",
+                "numpy._core",
+                "delegate, 3 to 25 of 25 threads inside"
+            ),
+            ("api", "undecided", "", "pool of 4 threads"),
+        ]
+    );
+    assert!(
+        !text.contains("undecided") && text.contains("\napi: pool"),
+        "{text}"
     );
     let json: serde_json::Value = serde_json::from_str(&render_json(&status)).expect("JSON");
     assert_eq!(json["roll"]["of"], 5);

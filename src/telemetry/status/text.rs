@@ -381,8 +381,18 @@ fn groups(page: &mut Page, status: &Status) {
         let name = interpreter(&group.name).to_owned();
         vec![name, gil(group).to_owned(), group.because_of.clone()]
     };
-    let rows: Vec<_> = status.groups.iter().map(row).collect();
-    page.table(&columns, &rows);
+    let chosen = status
+        .groups
+        .iter()
+        .filter(|group| group.gil != "undecided");
+    let rows: Vec<_> = chosen.map(row).collect();
+    if !rows.is_empty() {
+        page.table(&columns, &rows);
+    }
+    for group in status.groups.iter().filter(|group| !group.plan.is_empty()) {
+        let line = format!("{}: {}", interpreter(&group.name), group.plan);
+        page.wrapped("", &line, "");
+    }
 }
 
 fn server(page: &mut Page, status: &Status) {

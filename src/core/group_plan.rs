@@ -1,0 +1,337 @@
+//! What the plan means for one application group: the line for the log and `wsgictl status`, and what of the
+//! configuration cannot work.
+
+use std::fmt;
+
+use crate::executor::{Executor, PoolSize, Share, Strategy, Written};
+use crate::mpm_plan::MpmPlan;
+use crate::outcome::Message;
+
+/// How a group has its GIL, as far as is known before Python runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gil {
+    /// That of the process.
+    Shared,
+    /// One for each of so many interpreters.
+    Own(u32),
+    /// As [`Gil::Own`] where its application can be loaded there, else as [`Gil::Shared`].
+    Tried(u32),
+    /// None.
+    Free,
+    /// None where the build of Python has none, else as [`Gil::Tried`].
+    Best(u32),
+}
+
+impl Gil {
+    /// Whether threads wait for one, as far as is known.
+    fn is_there(self) -> bool {
+        self != Gil::Free
+    }
+}
+
+/// One group. The display is what holds for it.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupPlan {
+    written: Written,
+    executor: Executor,
+    gil: Gil,
+    threads: u32,
+    reserve: u32,
+}
+
+/// What of the configuration of a group has no effect, or none that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// A strategy was asked for that needs several threads.
+    OneThread(&'static str),
+    /// More threads of a pool than of httpd.
+    PoolAboveThreads(u32, u32),
+    /// A pool, and another strategy.
+    PoolUnused(&'static str),
+    /// A line, and nobody who waits.
+    QueueUnused,
+    /// So many threads want one GIL.
+    ManyThreads(u32),
+}
+
+impl Problem {
+    /// The message for `groups`.
+    pub fn line(&self, groups: &dyn fmt::Display) -> (Message, String) {
+        let (message, values): (_, Vec<&dyn fmt::Display>) = match self {
+            Problem::OneThread(strategy) => (Message::OneThread, vec![groups, strategy]),
+            Problem::PoolAboveThreads(size, threads) => {
+                (Message::PoolAboveThreads, vec![groups, size, threads])
+            }
+            Problem::PoolUnused(strategy) => (Message::PoolUnused, vec![groups, strategy]),
+            Problem::QueueUnused => (Message::QueueUnused, vec![groups]),
+            Problem::ManyThreads(threads) => (Message::ManyThreads, vec![groups, threads]),
+        };
+        (message, message.line(&values))
+    }
+}
+
+impl GroupPlan {
+    /// Threads that one GIL can keep busy, by far.
+    const MANY: u32 = 64;
+
+    /// `reserve`: what all groups leave to others.
+    pub fn new(plan: &MpmPlan, written: Written, gil: Gil, reserve: Option<Share>) -> GroupPlan {
+        GroupPlan {
+            written,
+            executor: plan.executor(&written, gil.is_there()),
+            gil,
+            threads: plan.python_threads(),
+            reserve: plan.reserve(reserve),
+        }
+    }
+
+    /// What is to be said of it.
+    pub fn problems(&self) -> Vec<Problem> {
+        let asked = self.written.asked();
+        let mut problems = Vec::new();
+        if self.threads == 1 {
+            if matches!(asked, Strategy::Delegate | Strategy::Pool) {
+                problems.push(Problem::OneThread(asked.name()));
+            }
+            return problems;
+        }
+        match self.written.pool_size {
+            Some(_) if asked != Strategy::Pool => {
+                problems.push(Problem::PoolUnused(asked.name()));
+            }
+            Some(PoolSize::Count(size)) if size > self.threads => {
+                problems.push(Problem::PoolAboveThreads(size, self.threads));
+            }
+            _ => {}
+        }
+        let says_line = self.written.queue_depth.is_some() || self.written.queue_timeout.is_some();
+        if says_line && self.executor.strategy == Strategy::Direct {
+            problems.push(Problem::QueueUnused);
+        }
+        let threads = match self.gil {
+            Gil::Shared => self.threads,
+            Gil::Own(interpreters) => self.threads / interpreters.max(1),
+            Gil::Tried(_) | Gil::Best(_) | Gil::Free => 0,
+        };
+        if self.executor.strategy == Strategy::Direct && threads > Self::MANY {
+            problems.push(Problem::ManyThreads(threads));
+        }
+        problems
+    }
+}
+
+impl fmt::Display for GroupPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (executor, threads) = (&self.executor, self.threads);
+        match executor.strategy {
+            Strategy::Pool => write!(f, "pool of {}", counted(executor.pool_size))?,
+            Strategy::Delegate if executor.least == executor.most => {
+                write!(f, "delegate, {} of {threads} threads inside", executor.most)?;
+            }
+            Strategy::Delegate => write!(
+                f,
+                "delegate, {} to {} of {threads} threads inside",
+                executor.least, executor.most
+            )?,
+            Strategy::Direct | Strategy::Auto => write!(f, "direct, {} inside", counted(threads))?,
+        }
+        match self.gil {
+            Gil::Shared => write!(f, ", GIL shared")?,
+            Gil::Own(1) => write!(f, ", GIL of its own")?,
+            Gil::Own(count) => write!(f, ", {count} interpreters with a GIL each")?,
+            Gil::Tried(count) => write!(f, ", up to {count} with a GIL of its own")?,
+            Gil::Free => write!(f, ", no GIL")?,
+            Gil::Best(count) => write!(f, ", no GIL or up to {count} with a GIL of its own")?,
+        }
+        if executor.strategy != Strategy::Direct {
+            match executor.queue_depth {
+                Executor::NO_BOUND => write!(f, ", line")?,
+                depth => write!(f, ", line of {depth}")?,
+            }
+            write!(f, " for {} s", executor.queue_timeout.as_secs_f64())?;
+        }
+        if executor.share != Executor::NO_BOUND {
+            write!(f, ", share {}", executor.share)?;
+        }
+        if self.reserve > 0 {
+            write!(f, ", reserve {}", self.reserve)?;
+        }
+        Ok(())
+    }
+}
+
+fn counted(threads: u32) -> String {
+    let noun = if threads == 1 { "thread" } else { "threads" };
+    format!("{threads} {noun}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::mpm_plan::Mpm;
+
+    /// What these lines of a container mean for children of so many threads.
+    fn plan(mpm: Mpm, threads: u32, lines: &[&str], gil: Gil) -> GroupPlan {
+        let mut written = Written::default();
+        let mut reserve = None;
+        for line in lines {
+            let (name, args) = line.split_once(' ').unwrap();
+            let done = match name {
+                "WSGIExecutor" => written.parse_executor(args),
+                "WSGIThreadPool" => written.parse_pool(args),
+                "WSGIQueue" => written.parse_queue(args),
+                _ => crate::executor::Shares::parse(args).map(|shares| {
+                    (written.share, reserve) = (shares.share, shares.reserve);
+                }),
+            };
+            assert_eq!(done, Ok(()), "{line}");
+        }
+        GroupPlan::new(&MpmPlan::new(mpm, 4, threads, 2), written, gil, reserve)
+    }
+
+    #[test]
+    fn lines() {
+        for (mpm, lines, gil, expected) in [
+            (
+                Mpm::Event,
+                &[][..],
+                Gil::Shared,
+                "delegate, 3 to 25 of 25 threads inside, GIL shared, line for 60 s",
+            ),
+            (
+                Mpm::Worker,
+                &["WSGIExecutor delegate min=5 max=5"],
+                Gil::Own(1),
+                "delegate, 5 of 25 threads inside, GIL of its own, line for 60 s",
+            ),
+            (
+                Mpm::Event,
+                &[
+                    "WSGIQueue depth=100 timeout=2.5",
+                    "WSGIThreadShare 60% reserve=3",
+                ],
+                Gil::Shared,
+                "delegate, 3 to 25 of 25 threads inside, GIL shared, line of 100 for 2.5 s, share 15, reserve 3",
+            ),
+            (
+                Mpm::Event,
+                &["WSGIThreadPool size=auto"],
+                Gil::Tried(2),
+                "pool of 4 threads, up to 2 with a GIL of its own, line for 60 s",
+            ),
+            (
+                Mpm::Event,
+                &["WSGIExecutor direct"],
+                Gil::Own(2),
+                "direct, 25 threads inside, 2 interpreters with a GIL each",
+            ),
+            (
+                Mpm::Event,
+                &[],
+                Gil::Free,
+                "direct, 25 threads inside, no GIL",
+            ),
+            (
+                Mpm::Event,
+                &[],
+                Gil::Best(2),
+                "delegate, 3 to 25 of 25 threads inside, no GIL or up to 2 with a GIL of its own, line for 60 s",
+            ),
+            (
+                Mpm::Prefork,
+                &[],
+                Gil::Shared,
+                "direct, 1 thread inside, GIL shared",
+            ),
+        ] {
+            let plan = plan(mpm, 25, lines, gil);
+            assert_eq!(plan.to_string(), expected, "{lines:?}");
+            assert_eq!(plan.problems(), [], "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_found() {
+        for (mpm, threads, lines, gil, expected) in [
+            (
+                Mpm::Prefork,
+                1,
+                &["WSGIExecutor delegate", "WSGIQueue depth=1"][..],
+                Gil::Shared,
+                &[Problem::OneThread("delegate")][..],
+            ),
+            (
+                Mpm::Prefork,
+                1,
+                &["WSGIThreadPool size=9"],
+                Gil::Shared,
+                &[Problem::OneThread("pool")],
+            ),
+            (
+                Mpm::Prefork,
+                1,
+                &["WSGIExecutor direct", "WSGIQueue depth=1"],
+                Gil::Shared,
+                &[],
+            ),
+            (
+                Mpm::Event,
+                25,
+                &["WSGIThreadPool size=26"],
+                Gil::Shared,
+                &[Problem::PoolAboveThreads(26, 25)],
+            ),
+            (
+                Mpm::Event,
+                25,
+                &["WSGIThreadPool size=25"],
+                Gil::Shared,
+                &[],
+            ),
+            (
+                Mpm::Event,
+                25,
+                &["WSGIExecutor auto", "WSGIThreadPool size=26"],
+                Gil::Shared,
+                &[Problem::PoolUnused("auto")],
+            ),
+            (
+                Mpm::Event,
+                25,
+                &["WSGIExecutor direct", "WSGIQueue timeout=1"],
+                Gil::Shared,
+                &[Problem::QueueUnused],
+            ),
+            (
+                Mpm::Event,
+                65,
+                &["WSGIExecutor direct"],
+                Gil::Shared,
+                &[Problem::ManyThreads(65)],
+            ),
+            (Mpm::Event, 64, &["WSGIExecutor direct"], Gil::Shared, &[]),
+            (Mpm::Event, 200, &["WSGIExecutor direct"], Gil::Own(4), &[]),
+            (Mpm::Event, 200, &["WSGIExecutor direct"], Gil::Free, &[]),
+            (Mpm::Event, 200, &[], Gil::Shared, &[]),
+        ] {
+            let found = plan(mpm, threads, lines, gil).problems();
+            assert_eq!(found, expected, "{lines:?} {threads}");
+        }
+    }
+
+    #[test]
+    fn each_problem_has_its_message() {
+        for problem in [
+            Problem::OneThread("pool"),
+            Problem::PoolAboveThreads(30, 25),
+            Problem::PoolUnused("direct"),
+            Problem::QueueUnused,
+            Problem::ManyThreads(65),
+        ] {
+            let (_, line) = problem.line(&"application group 'x'");
+            assert!(line.contains("application group 'x'"), "{line}");
+            assert!(!line.contains('?') && !line.contains("{}"), "{line}");
+        }
+    }
+}
