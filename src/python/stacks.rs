@@ -255,6 +255,19 @@ fn show(text: &mut String, threads: &[Thread]) {
 }
 
 impl Thread {
+    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
+    fn merged(states: impl IntoIterator<Item = Thread>) -> Vec<Thread> {
+        let mut threads: Vec<Thread> = Vec::new();
+        for state in states {
+            match threads.iter_mut().find(|known| known.ident == state.ident) {
+                Some(known) if known.frames.is_empty() => *known = state,
+                Some(_) => {}
+                None => threads.push(state),
+            }
+        }
+        threads
+    }
+
     fn name(&self) -> String {
         match self.native {
             Some(native) => format!("Thread {native} ({:#x})", self.ident),

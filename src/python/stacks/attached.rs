@@ -57,24 +57,16 @@ mod imp {
                 state = ffi::PyThreadState_Next(state);
             }
         }
-        let mut threads: Vec<Thread> = Vec::new();
-        for (ident, native, innermost) in found {
+        let threads = found.into_iter().map(|(ident, native, innermost)| {
             let (frames, is_cut) = innermost.map_or_else(Default::default, |it| walk(py, it));
-            // A thread may have several states, of which one at most has frames that are not waiting for another one.
-            match threads.iter_mut().find(|known| known.ident == ident) {
-                Some(known) if known.frames.is_empty() => {
-                    (known.frames, known.is_cut) = (frames, is_cut);
-                }
-                Some(_) => {}
-                None => threads.push(Thread {
-                    ident,
-                    native,
-                    frames,
-                    is_cut,
-                }),
+            Thread {
+                ident,
+                native,
+                frames,
+                is_cut,
             }
-        }
-        threads
+        });
+        Thread::merged(threads)
     }
 
     /// The frames from the innermost outwards, and whether there are more.

@@ -265,17 +265,14 @@ pub(super) fn parse(text: &str, with_current: bool) -> Vec<Thread> {
         match line.trim() {
             "" | "<no Python frame>" => {}
             "..." => thread.is_cut = true,
-            other => {
-                // It has as many as are shown.
-                if thread.frames.len() >= MOST_FRAMES {
-                    thread.is_cut = true;
-                } else {
-                    thread.frames.push(frame_of(other));
-                }
-            }
+            other => thread.frames.push(frame_of(other)),
         }
     }
-    threads
+    for thread in &mut threads {
+        // Some versions do not say that there are more than they show.
+        thread.is_cut |= thread.frames.len() >= MOST_FRAMES;
+    }
+    Thread::merged(threads)
 }
 
 /// `Thread 0x00007f00 [name] (most recent call first):`, and whether it is the one that writes.

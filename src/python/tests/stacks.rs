@@ -4,7 +4,9 @@ use std::ffi::c_ulong;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(not(Py_GIL_DISABLED))]
+use std::time::Instant;
 
 use super::{Script, start};
 use crate::{interpreter, stacks, thread_state};
@@ -79,6 +81,7 @@ fn part<'a>(dump: &'a str, thread: &str) -> Option<&'a str> {
     Some(stack.split("\n\n").next().unwrap_or(stack))
 }
 
+#[cfg(not(Py_GIL_DISABLED))]
 /// A dump of a moment at which a thread has a GIL, which it is about to take, and does not give it back.
 fn dump_when_held() -> String {
     let until = Instant::now() + PATIENCE;
@@ -93,6 +96,7 @@ fn dump_when_held() -> String {
 }
 
 const LET_GO: &str = "os.read(int(environ['wait']), 1)";
+#[cfg(not(Py_GIL_DISABLED))]
 const HOLD: &str = "hold(int(environ['wait']), buffer, 1)";
 
 #[test]
@@ -106,7 +110,7 @@ fn one_thread_has_its_innermost_call_last() {
                 .find(|one| one.identity().group == group.as_bytes());
             let stack =
                 |ident| thread_state::attach(own.unwrap(), |py| stacks::of_thread(py, ident));
-            let found = stack(ident).unwrap();
+            let found = stack(ident).unwrap_or_else(|| panic!("{group} {ident:#x}"));
             assert_eq!(
                 functions(&found),
                 ["application", "in_between", "innermost"],
