@@ -66,7 +66,11 @@ struct Options {
     #[arg(long, env = "WSGI_BENCH_NEWEST")]
     newest: Option<PathBuf>,
     /// The rival's module for that Python
-    #[arg(long, env = "WSGI_BENCH_NEWEST_RIVAL", default_value = "")]
+    #[arg(
+        long,
+        env = "WSGI_BENCH_NEWEST_RIVAL",
+        default_value = "target/bench/mod_wsgi-newest.so"
+    )]
     newest_rival: PathBuf,
     /// Where the application runs
     #[arg(long, value_enum, default_value = "global")]
