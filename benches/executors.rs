@@ -53,6 +53,14 @@ impl Executors {
     /// Row by row; each round of a row runs each column once in a fresh server, beginning with another one than the
     /// round before. Prints each row as it is complete.
     pub(crate) fn measure(httpd: &Httpd, plan: &Plan) -> Result<Self> {
+        for (place, column) in plan.columns.iter().enumerate() {
+            let names = || plan.columns[..place].iter().map(|earlier| &earlier.name);
+            ensure!(
+                names().all(|name| *name != column.name),
+                "two columns are called {}: NAME=DIRECTIVES gives one another name",
+                column.name
+            );
+        }
         let pace = Pace::measure(plan.interpreter)?;
         println!(
             "A turn of spin.wsgi takes {:.1} ns of processor in {}.\n",

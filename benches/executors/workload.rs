@@ -161,7 +161,7 @@ pub(crate) fn kind(number: u64, kinds: usize) -> usize {
 }
 
 impl Pace {
-    /// Times the loop of `spin.wsgi` in `python`, by the clock of the thread, on 20 µs, 400 µs and 5 ms of it.
+    /// Times the loop of `spin.wsgi` in `python`, by the clock of the thread.
     pub(crate) fn measure(python: &Path) -> Result<Self> {
         let mut process = Command::new(python)
             .args(["-I", "-"])
@@ -197,15 +197,15 @@ impl Pace {
     }
 }
 
-/// Prints the nanoseconds of a turn: of 60 samples of some milliseconds the middle one.
+/// Prints the nanoseconds of a turn, the least of many samples of a millisecond: on a busy machine a turn takes longer by
+/// the clock of the thread too, where two threads share a core or its caches.
 const CALIBRATION: &str = r"
 from time import thread_time_ns
-samples = []
-for _ in range(60):
+def sample():
     begin = thread_time_ns()
-    spin(50_000)
-    samples.append((thread_time_ns() - begin) / 50_000)
-print(sorted(samples[10:])[25])
+    spin(20_000)
+    return (thread_time_ns() - begin) / 20_000
+print(min(sample() for _ in range(400)))
 ";
 
 /// Of so many requests, one is rare.
