@@ -9,6 +9,7 @@
 #include "apr_buckets.h"
 #include "apr_fnmatch.h"
 #include "ap_expr.h"
+#include "apr_portable.h"
 #include "apr_strings.h"
 #include "apr_optional.h"
 #include "apr_version.h"
@@ -102,6 +103,32 @@ int wsgi_shim_head_sent(const request_rec *r)
 int wsgi_shim_aborted(const request_rec *r)
 {
     return r->connection->aborted;
+}
+
+int wsgi_shim_client_socket(const request_rec *r)
+{
+    conn_rec *c = r->connection->master ? r->connection->master : r->connection;
+    apr_socket_t *socket = ap_get_conn_socket(c);
+    apr_os_sock_t fd = -1;
+    return socket && apr_os_sock_get(&fd, socket) == APR_SUCCESS ? fd : -1;
+}
+
+int wsgi_shim_shares_connection(const request_rec *r)
+{
+    return r->connection->master != NULL;
+}
+
+void wsgi_shim_client_timeout(const request_rec *r, apr_interval_time_t timeout)
+{
+    apr_socket_t *socket = ap_get_conn_socket(r->connection);
+    if (socket) {
+        apr_socket_timeout_set(socket, timeout);
+    }
+}
+
+void wsgi_shim_set_aborted(request_rec *r)
+{
+    r->connection->aborted = 1;
 }
 
 apr_status_t wsgi_shim_split(apr_bucket *bucket, apr_size_t at)

@@ -42,4 +42,8 @@ void wsgi_shim_end_expecting_100(request_rec *r);
 void wsgi_shim_remove_output_filter(request_rec *r, const char *name);
 int wsgi_shim_head_sent(const request_rec *r);
 int wsgi_shim_aborted(const request_rec *r);
+void wsgi_shim_set_aborted(request_rec *r);
+int wsgi_shim_client_socket(const request_rec *r);
+int wsgi_shim_shares_connection(const request_rec *r);
+void wsgi_shim_client_timeout(const request_rec *r, apr_interval_time_t timeout);
 int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
     ABI_VERSION, Arenas, BUILD_ID, Bytes, GilChoice, GroupOptions, HostRequest, HostResult,
-    HostTable, ResponseHead, Slice, WriteEnd,
+    HostTable, ResponseHead, Retire, Slice, WriteEnd,
 };
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
@@ -35,6 +35,12 @@ pub trait Host {
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult;
     /// See [`HostTable::cut_response`].
     fn cut_response(&self);
+    /// See [`HostTable::client_is_gone`].
+    fn client_is_gone(&self) -> bool;
+    /// See [`HostTable::give_up`].
+    fn give_up(&self);
+    /// See [`HostTable::retire`].
+    fn retire(why: Retire);
     /// See [`HostTable::ssl_variable`].
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]>;
 }
@@ -61,6 +67,9 @@ pub const fn host_table<H: Host>() -> HostTable {
         write: write::<H>,
         send_file: send_file::<H>,
         cut_response: cut_response::<H>,
+        client_is_gone: client_is_gone::<H>,
+        give_up: give_up::<H>,
+        retire: retire::<H>,
         ssl_variable: ssl_variable::<H>,
     }
 }
@@ -163,6 +172,22 @@ unsafe extern "C" fn cut_response<H: Host>(request: *const HostRequest) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
     guard(|| (), || host.cut_response());
+}
+
+unsafe extern "C" fn client_is_gone<H: Host>(request: *const HostRequest) -> bool {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(|| false, || host.client_is_gone())
+}
+
+unsafe extern "C" fn give_up<H: Host>(request: *const HostRequest) {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(|| (), || host.give_up());
+}
+
+extern "C" fn retire<H: Host>(why: Retire) {
+    guard(|| (), || H::retire(why));
 }
 
 unsafe extern "C" fn ssl_variable<H: Host>(

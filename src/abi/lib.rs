@@ -20,7 +20,7 @@ pub use engine::Engine;
 pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(
@@ -162,6 +162,10 @@ pub struct RunRequest<'a> {
     pub request_time: i64,
     /// How long to wait for another thread that loads the same script, seconds.
     pub load_timeout: u32,
+    /// How long it may take; all zero for no limits.
+    pub limits: Limits,
+    /// How much of the body is to be read before Python is entered, bytes; 0 for nothing.
+    pub body_ahead: u32,
     /// Whether a changed script is loaded again.
     pub script_reloading: bool,
     /// `wsgi.url_scheme` is `https`.
@@ -170,6 +174,18 @@ pub struct RunRequest<'a> {
     pub has_body: bool,
     /// The request method is HEAD for the client, whatever the environ says.
     pub header_only: bool,
+}
+
+/// How long one request may take. Milliseconds; 0 for no limit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `WSGIRequestTimeout`: until it is interrupted.
+    pub request: u32,
+    /// How long it then has to end, before more is done.
+    pub grace: u32,
+    /// `WSGISlowRequest`: until its stack is logged.
+    pub slow: u32,
 }
 
 /// Times of one request, in nanoseconds of the monotonic clock. A stamp that ends a phase on one side begins the next
@@ -184,6 +200,8 @@ pub struct Times {
     pub application: AtomicU64,
     /// How long the request waited for the GIL, likewise.
     pub gil_wait: AtomicU64,
+    /// How long the request stood in line for a place inside, likewise.
+    pub queue: AtomicU64,
 }
 
 /// Numbers of the arenas that the calling thread may write to; `u32::MAX` for none.
@@ -254,6 +272,14 @@ pub enum RunOutcome {
     LoadTimedOut = 4,
     /// Nothing was sent; Python is ending in this process: answer 503.
     Draining = 5,
+    /// Nothing was sent; the group has as many requests as it may have: answer 503.
+    QueueFull = 6,
+    /// Nothing was sent; no place inside has come free in time: answer 504.
+    QueueTimedOut = 7,
+    /// Nothing was sent, and nobody is there any more to send it to.
+    ClientGone = 8,
+    /// The request was given up while it ran, with [`HostTable::give_up`]: nothing more is to be sent.
+    GivenUp = 9,
 }
 
 /// One header of a response.
@@ -378,6 +404,63 @@ pub struct GroupOptions {
     /// How many interpreters with a GIL of their own hold the group's applications, from 1; 1 where `gil` is
     /// [`GilMode::Shared`].
     pub replicas: u32,
+    /// How its requests get into Python.
+    pub admission: Admission,
+}
+
+/// How the requests of an application group get into Python.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who runs them.
+    pub strategy: Strategy,
+    /// Least and most requests inside an interpreter at a time, for [`Strategy::Delegate`].
+    pub least: u32,
+    /// See `least`.
+    pub most: u32,
+    /// Threads for each interpreter, for [`Strategy::Pool`].
+    pub pool_size: u32,
+    /// Most requests that may wait for a place inside.
+    pub queue_depth: u32,
+    /// How long each may wait, milliseconds.
+    pub queue_timeout: u32,
+    /// Most threads of httpd that its requests may hold at a time, inside or waiting.
+    pub share: u32,
+}
+
+impl Admission {
+    /// All threads may run Python.
+    pub const OPEN: Self = Self {
+        strategy: Strategy::Direct,
+        least: 3,
+        most: u32::MAX,
+        pool_size: 1,
+        queue_depth: u32::MAX,
+        queue_timeout: 60_000,
+        share: u32::MAX,
+    };
+}
+
+/// Which thread runs a request.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Its own, at once.
+    Direct = 0,
+    /// Its own where few are inside; else one that is inside, before it leaves.
+    Delegate = 1,
+    /// One of some that do nothing else.
+    Pool = 2,
+}
+
+/// Why the engine wants the child to be replaced.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retire {
+    /// A request has not ended after its time.
+    Stuck = 0,
+    /// A GIL could not be had for too long.
+    Deadlock = 1,
 }
 
 /// How the interpreters of an application group hold the GIL.
@@ -444,6 +527,7 @@ impl Default for GroupOptions {
             private_environ: true,
             gil: GilMode::Shared,
             replicas: 1,
+            admission: Admission::OPEN,
         }
     }
 }
@@ -452,7 +536,7 @@ impl Default for GroupOptions {
 ///
 /// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
 /// from another thread than the one that runs it; `log` may be called at any time. No function unwinds. All but
-/// `arenas`, `log`, `log_server`, `group_options` and `gil_chosen` may block, so the engine calls them without the GIL.
+/// `arenas`, `log`, `log_server`, `group_options`, `gil_chosen` and `retire` may block, so the engine calls them without the GIL.
 #[repr(C)]
 pub struct HostTable {
     /// [`ABI_VERSION`].
@@ -496,6 +580,14 @@ pub struct HostTable {
     ) -> HostResult,
     /// Ends a started response in a way that the client can tell from a complete one, and closes the connection.
     pub cut_response: unsafe extern "C" fn(request: *const HostRequest),
+    /// Whether the client of a request has closed its connection. Does not block.
+    pub client_is_gone: unsafe extern "C" fn(request: *const HostRequest) -> bool,
+    /// Answers 504 in place of a thread that is stuck with the request, where nothing has been sent yet, and ends the
+    /// connection. Called by another thread than the one that owns the request, which calls nothing meanwhile, and at
+    /// most once. Does not wait for the client.
+    pub give_up: unsafe extern "C" fn(request: *const HostRequest),
+    /// Has this child replaced.
+    pub retire: extern "C" fn(why: Retire),
     /// Gives a variable of mod_ssl to `take`, or absent bytes without TLS. `data` is for `take` alone.
     pub ssl_variable: unsafe extern "C" fn(
         request: *const HostRequest,
@@ -533,6 +625,10 @@ pub struct StartConfig<'a> {
     pub at_exit: AtExit,
     /// How long that may take, seconds; then the process ends as it is.
     pub exit_timeout: u32,
+    /// For how long a GIL may not be had until the child is replaced, seconds; 0 for ever.
+    pub deadlock_timeout: u32,
+    /// How many threads of httpd requests of all groups together leave to others.
+    pub reserve: u32,
     /// httpd runs as one process with a terminal (`-X`): the standard streams stay as they are.
     pub single_process: bool,
     /// `wsgi.multithread`.
@@ -612,6 +708,8 @@ impl<'a> RunRequest<'a> {
             apache_request: std::ptr::null_mut(),
             request_time: 0,
             load_timeout: 60,
+            limits: Limits::default(),
+            body_ahead: 0,
             script_reloading: true,
             https: false,
             has_body: false,

@@ -1,14 +1,16 @@
 //! The rules of mod_wsgi_rs: what a directive means, which script a URL belongs to, what the environ holds,
-//! which responses are valid, what is logged.
+//! which responses are valid, what is logged, who may be inside Python.
 //!
 //! This crate may not know httpd or Python, hold unsafe code, start threads or keep state of its own: values go
-//! in, values come out, so that every rule is tested without a server. The one exception is [`python_home`],
-//! which looks at the file system.
+//! in, values come out, so that every rule is tested without a server. The exceptions are [`python_home`],
+//! which looks at the file system, and [`admission`], whose values threads share.
 //!
 //! Where a page or section number appears in a comment, it is that of the fact sheet on mod_wsgi 6.
 
 #![forbid(unsafe_code)]
 
+// Places inside an interpreter, and the line before them.
+pub mod admission;
 // `WSGIScriptAlias`: which URLs it takes and which file they become.
 pub mod alias;
 // The configuration as written, its merging, and the settings of one request.
@@ -52,6 +54,7 @@ pub mod response;
 pub mod rolling;
 // Subnets, as `WSGITrustedProxies` names them.
 pub mod subnet;
+mod sync;
 // What is measured, and where it is told.
 pub mod telemetry;
 // Words and options of a configuration line.

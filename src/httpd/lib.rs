@@ -4,6 +4,7 @@
 //! The `[S-n]` in comments are the numbered facts of `SAFETY.md`.
 
 pub mod accept;
+pub mod client;
 pub mod command;
 pub mod connections;
 pub mod guard;

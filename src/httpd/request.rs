@@ -400,6 +400,15 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// Has an error page say when to ask again, seconds.
+    pub fn retry_after(self, seconds: &'static CStr) {
+        // SAFETY: a live request of this thread; name and value live for ever.
+        unsafe {
+            let table = (*self.as_ptr()).err_headers_out;
+            sys::apr_table_setn(table, c"Retry-After".as_ptr(), seconds.as_ptr());
+        }
+    }
+
     /// Logs a line.
     pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live request.

@@ -1,6 +1,8 @@
 //! A child: opens the engine, starts Python, loads what is to be loaded ahead; at its end lets Python finish.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
 use wsgi_core::interpreters;
@@ -19,6 +21,8 @@ const EXIT_TIMEOUT: u32 = 8;
 /// The engine of this process, once it has started. httpd run with `-X` may restart in the process, and Python then
 /// goes on as it was started first.
 static ENGINE: OnceLock<Engine<Exchanges>> = OnceLock::new();
+
+static GIL_IS_OFF: AtomicBool = AtomicBool::new(false);
 
 /// The engine, if Python runs.
 pub(crate) fn engine() -> Option<Engine<Exchanges>> {
@@ -49,8 +53,22 @@ pub(crate) fn start_engine(process: &Process) -> Option<Engine<Exchanges>> {
         return None;
     }
     let found = engine::open(process)?;
+    let is_asked =
+        interpreters::free_threading(&process.python) != interpreters::FreeThreading::Off;
+    GIL_IS_OFF.store(is_asked && found.is_free_threaded(), Relaxed);
     let engine = start_python(process, &found)?;
     Some(*ENGINE.get_or_init(|| engine))
+}
+
+/// Whether the Python of this process has a GIL, as far as that was asked for.
+pub(crate) fn has_gil() -> bool {
+    !GIL_IS_OFF.load(Relaxed)
+}
+
+/// In whole seconds, rounded up; 0 for never.
+fn seconds(duration: Option<Duration>) -> u32 {
+    let whole = duration.map_or(0, |duration| duration.as_secs_f64().ceil() as u64);
+    u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
 /// Lets Python finish.
@@ -93,6 +111,8 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
             Some(true) => AtExit::Finalize,
         },
         exit_timeout: EXIT_TIMEOUT,
+        deadlock_timeout: seconds(python.deadlock_timeout()),
+        reserve: process.plan.reserve(python.thread_reserve),
         single_process: mpm::single_process(),
         prometheus_client: process.prometheus_client,
         multithread: process.plan.multithread(),

@@ -6,12 +6,15 @@ use std::os::fd::OwnedFd;
 
 use wsgi_abi::{Bytes, HostResult, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
-use wsgi_httpd::connections;
 use wsgi_httpd::log::Level;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::stream::{Stream, StreamError, Then};
+use wsgi_httpd::{client, connections};
 
 use crate::timeline::{Abort, Stage, Timeline};
+
+/// The line of a response to a request that took too long.
+pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";
 
 /// A request while the engine runs it. Lives in the frame of the handler.
 pub(crate) struct Client<'r> {
@@ -198,6 +201,32 @@ impl Client<'_> {
         if state.overridden.is_none() && !state.is_answered() {
             state.stream.cut();
         }
+    }
+
+    /// Whether the client has closed its connection.
+    pub(crate) fn is_gone(&self) -> bool {
+        client::is_gone(self.request)
+    }
+
+    /// Answers 504 in place of the thread that is stuck with the request, and ends the connection.
+    pub(crate) fn give_up(&self) {
+        // Not if that thread is in one of these methods: then it waits for the client, for which there are other limits.
+        let Ok(mut state) = self.state.try_borrow_mut() else {
+            return;
+        };
+        client::wait_little(self.request);
+        let is_answered = state.is_answered() || state.overridden.is_some();
+        let stream = &mut state.stream;
+        if !stream.is_begun() && !is_answered {
+            stream.end_connection();
+            stream.set_status(504, GATEWAY_TIMEOUT);
+            stream.set_content_length(0);
+            // The client may be gone, which is no news to anybody.
+            let _ = stream.write(std::iter::empty(), Then::Flush);
+            let _ = stream.write(std::iter::empty(), Then::End);
+        }
+        client::hang_up(self.request);
+        self.timeline.give_up();
     }
 
     pub(crate) fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {

@@ -22,6 +22,11 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Whether it is for a free-threaded build of Python.
+    pub(crate) fn is_free_threaded(&self) -> bool {
+        self.table.python.get_or_empty().ends_with(b"t")
+    }
+
     /// Starts Python. The error says why it does not run.
     pub(crate) fn start(
         &self,

@@ -1,9 +1,10 @@
 //! One request: is it ours, may it run, in which interpreter; then the engine runs it, and what became of it turns
 //! into httpd's answer.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
+use std::time::Duration;
 
-use wsgi_abi::{Bytes, RunOutcome, RunRequest, Slice};
+use wsgi_abi::{Bytes, Limits, RunOutcome, RunRequest, Slice};
 use wsgi_core::alias::ScriptOptions;
 use wsgi_core::config::{HandlerScript, Settings};
 use wsgi_core::group;
@@ -16,17 +17,22 @@ use wsgi_httpd::sys;
 use wsgi_telemetry::App;
 
 use crate::child::engine;
-use crate::client::Client;
+use crate::client::{Client, GATEWAY_TIMEOUT};
 use crate::config;
 use crate::environ::{self, RequestVariables, Routing};
 use crate::host::Exchange;
 use crate::process::level_of;
-use crate::timeline::{Rejection, Stage, Timeline};
+use crate::timeline::{Abort, Rejection, Stage, Timeline};
 use crate::translate::{alias_of, is_aliased};
 use crate::{recycle, segment};
 
 /// The callable of a `WSGIHandlerScript`.
 const HANDLE_REQUEST: &str = "handle_request";
+
+/// Most of a body that is read before Python is entered, bytes.
+const BODY_AHEAD: u32 = 64 * 1024;
+/// When whoever is turned away is to come again, seconds.
+const RETRY_AFTER: &CStr = c"1";
 
 /// Answers the request, if it is ours.
 pub(crate) fn handle(request: Request<'_>) -> Answer {
@@ -191,6 +197,14 @@ fn serve(
     }
     run.request_time = request.time();
     run.load_timeout = request.timeout();
+    run.limits = Limits {
+        request: milliseconds(settings.request_timeout.map(|deadline| deadline.limit)),
+        grace: milliseconds(settings.request_timeout.map(|deadline| deadline.grace)),
+        slow: milliseconds(settings.slow_request),
+    };
+    if has_body {
+        run.body_ahead = body_ahead(request, content_length);
+    }
     run.script_reloading = settings.script_reloading;
     run.https = environ.https;
     run.has_body = has_body;
@@ -200,7 +214,7 @@ fn serve(
     timeline.dequeued(&application_group);
     let outcome = engine.run(run, &exchange);
     match &exchange {
-        Exchange::Client(client) => answer(outcome, client, timeline),
+        Exchange::Client(client) => answer(request, outcome, client, timeline),
         Exchange::Warmup(_) => Err(sys::HTTP_INTERNAL_SERVER_ERROR as c_int),
     }
 }
@@ -242,8 +256,44 @@ fn may_have_body(
     }
 }
 
+/// The status for a request that would be answered a little later.
+fn try_later(request: Request<'_>) -> c_int {
+    request.retry_after(RETRY_AFTER);
+    sys::HTTP_SERVICE_UNAVAILABLE as c_int
+}
+
+fn milliseconds(duration: Option<Duration>) -> u32 {
+    duration.map_or(0, |duration| {
+        u32::try_from(duration.as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1)
+    })
+}
+
+/// What of the body is read before Python is entered, so that a slow client holds no place there: of a small one all, of one
+/// of unknown length the beginning. A client that waits to be asked for it may not have to send it at all.
+fn body_ahead(request: Request<'_>, content_length: Option<&[u8]>) -> u32 {
+    if request.headers_in().get(c"Expect").is_some() {
+        return 0;
+    }
+    let length = content_length.map(|digits| {
+        let digits = std::str::from_utf8(digits).ok();
+        digits.and_then(|digits| digits.trim().parse::<u64>().ok())
+    });
+    match length {
+        None => BODY_AHEAD,
+        Some(Some(length)) if length <= BODY_AHEAD.into() => u32::try_from(length).unwrap_or(0),
+        Some(_) => 0,
+    }
+}
+
 /// What httpd is told, for each way a request may end.
-fn answer(outcome: RunOutcome, client: &Client<'_>, timeline: &Timeline<'_>) -> Result<(), c_int> {
+fn answer(
+    request: Request<'_>,
+    outcome: RunOutcome,
+    client: &Client<'_>,
+    timeline: &Timeline<'_>,
+) -> Result<(), c_int> {
     if client.read_error() == Some(StreamError::Answered) {
         return Err(sys::AP_FILTER_ERROR);
     }
@@ -260,16 +310,29 @@ fn answer(outcome: RunOutcome, client: &Client<'_>, timeline: &Timeline<'_>) -> 
         RunOutcome::CallableMissing => Err(sys::HTTP_NOT_FOUND as c_int),
         RunOutcome::TimedOut => {
             timeline.time_out(Stage::Application);
-            client.send_empty(504, b"504 Gateway Timeout");
+            client.send_empty(504, GATEWAY_TIMEOUT);
             Ok(())
         }
+        RunOutcome::QueueFull => {
+            timeline.reject(Rejection::QueueFull);
+            Err(try_later(request))
+        }
+        RunOutcome::QueueTimedOut => {
+            timeline.reject(Rejection::QueueTimeout);
+            Err(sys::HTTP_GATEWAY_TIME_OUT as c_int)
+        }
+        RunOutcome::ClientGone => {
+            timeline.abort(Abort::Queue);
+            Err(sys::AP_FILTER_ERROR)
+        }
+        RunOutcome::GivenUp => Err(sys::AP_FILTER_ERROR),
         RunOutcome::LoadTimedOut => {
             timeline.reject(Rejection::NotLoaded);
             Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int)
         }
         RunOutcome::Draining => {
             timeline.reject(Rejection::Draining);
-            Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int)
+            Err(try_later(request))
         }
     }
 }

@@ -3,19 +3,21 @@
 use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use wsgi_abi::{
-    Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
-    ResponseHead, Slice, WriteEnd, host_table,
+    Admission, Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
+    ResponseHead, Retire, Slice, Strategy, WriteEnd, host_table,
 };
+use wsgi_core::executor;
 use wsgi_core::interpreters as config;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::Level;
 
 use crate::client::Client;
-use crate::process::{current, log_line, log_message};
+use crate::process::{Process, current, log_line, log_message};
 use crate::warmup::Unread;
-use crate::{gil, segment};
+use crate::{child, gil, retire, segment};
 
 /// The table, for the engine.
 pub(crate) static TABLE: HostTable = host_table::<Exchange<'static>>();
@@ -47,6 +49,25 @@ fn kept(layers: Vec<Vec<String>>) -> Layers {
     let kept: Layers = layers.iter().map(of_layer).collect::<Vec<_>>().leak();
     all.push((layers, kept));
     kept
+}
+
+/// How the requests of a group get into Python.
+fn admission(process: &Process, written: &executor::Written) -> Admission {
+    let executor = process.plan.executor(written, child::has_gil());
+    let milliseconds = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    Admission {
+        strategy: match executor.strategy {
+            executor::Strategy::Direct | executor::Strategy::Auto => Strategy::Direct,
+            executor::Strategy::Delegate => Strategy::Delegate,
+            executor::Strategy::Pool => Strategy::Pool,
+        },
+        least: executor.least,
+        most: executor.most,
+        pool_size: executor.pool_size,
+        queue_depth: executor.queue_depth,
+        queue_timeout: milliseconds(executor.queue_timeout),
+        share: executor.share,
+    }
 }
 
 /// Who asked for what the engine runs. Lives in the frame of who calls the engine.
@@ -88,6 +109,7 @@ impl Host for Exchange<'_> {
                 config::GilMode::Shared | config::GilMode::Free => GilMode::Shared,
             },
             replicas: process.plan.replicas(options.interpreters.replicas),
+            admission: admission(&process, &options.executor),
         }
     }
 
@@ -143,6 +165,24 @@ impl Host for Exchange<'_> {
             Exchange::Client(client) => client.cut_response(),
             Exchange::Warmup(unread) => unread.cut_response(),
         }
+    }
+
+    fn client_is_gone(&self) -> bool {
+        match self {
+            Exchange::Client(client) => client.is_gone(),
+            Exchange::Warmup(_) => false,
+        }
+    }
+
+    fn give_up(&self) {
+        match self {
+            Exchange::Client(client) => client.give_up(),
+            Exchange::Warmup(_) => {}
+        }
+    }
+
+    fn retire(why: Retire) {
+        retire::ask(why);
     }
 
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {

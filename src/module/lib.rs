@@ -24,6 +24,7 @@ mod plan;
 mod process;
 mod readiness;
 mod recycle;
+mod retire;
 mod segment;
 mod steward;
 mod timeline;

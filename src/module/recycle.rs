@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use wsgi_core::recycle::{Recycle, Spent, Used};
 use wsgi_httpd::log::{self, Level};
-use wsgi_telemetry::board::{ChildState, RetireReason};
+use wsgi_telemetry::board::RetireReason;
 
 use crate::memory::own_memory;
 use crate::place::Place;
+use crate::retire;
 
 /// Whether requests are counted: nobody else needs the number.
 static COUNTS: AtomicBool = AtomicBool::new(false);
@@ -28,8 +29,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long it waits where others retire, and after its mark was taken back.
 const LATER: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_secs(60);
-/// Of so many children that serve, one may be recycled at a time.
-const SHARE: usize = 4;
 
 /// Looks after the limits of this child.
 pub(crate) struct Recycler {
@@ -70,21 +69,12 @@ impl Recycler {
         let Some(spent) = self.limits.spent(&used) else {
             return;
         };
-        let others = place.others();
-        let serving = others
-            .iter()
-            .filter(|child| child.state == ChildState::Ready);
-        let retiring = serving
-            .clone()
-            .filter(|child| child.retire.is_some())
-            .count();
-        if retiring >= (serving.count() / SHARE).max(1) {
+        if retire::are_enough(place) {
             self.look = now + LATER;
             return;
         }
-        let me = place.in_force.me();
         let (reason, what) = in_words(spent);
-        if place.board().mark(me.pid, me.ticks, reason) {
+        if retire::mark(place, reason) {
             let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
             log::server(Level::INFO, line.as_bytes());
         }

@@ -16,6 +16,8 @@ use crate::segment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Rejection {
+    QueueFull = value(REJECTION, "queue_full"),
+    QueueTimeout = value(REJECTION, "queue_timeout"),
     Draining = value(REJECTION, "draining"),
     NotLoaded = value(REJECTION, "not_loaded"),
     BodyTooLarge = value(REJECTION, "body_too_large"),
@@ -34,6 +36,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Abort {
+    Queue = value(ABORT_PHASE, "queue"),
     Read = value(ABORT_PHASE, "read"),
     Write = value(ABORT_PHASE, "write"),
 }
@@ -49,7 +52,7 @@ pub(crate) struct Timeline<'r> {
     slow: u64,
     /// Shared with the engine.
     times: Times,
-    /// When the request began to wait for Python; 0 where it never did.
+    /// When the engine was asked to run the request; 0 where it never was.
     dequeued: Cell<u64>,
     first_byte: Cell<u64>,
     input: Cell<u64>,
@@ -61,6 +64,8 @@ pub(crate) struct Timeline<'r> {
     abort: Cell<Option<Abort>>,
     /// Status of the response; 0 for none.
     status: Cell<u16>,
+    /// Whether it has been recorded while it still ran.
+    is_given_up: Cell<bool>,
     /// Where the phase of the request is noted.
     phase: Option<PhaseCell>,
     /// What ran on the thread before.
@@ -95,6 +100,7 @@ impl<'r> Timeline<'r> {
             timeout: Cell::new(None),
             abort: Cell::new(None),
             status: Cell::new(0),
+            is_given_up: Cell::new(false),
             phase: arena.and_then(|arena| arena.phase_cell()),
             before: Cell::new(before),
         }
@@ -175,6 +181,19 @@ impl<'r> Timeline<'r> {
         self.status.set(status);
     }
 
+    /// The request is given up while its thread is stuck with it, and has been answered 504. It is recorded at once, as
+    /// nobody knows whether the thread ever comes back. For another thread, while that one does nothing here.
+    pub(crate) fn give_up(&self) {
+        if self.entry == 0 || self.is_given_up.replace(true) {
+            return;
+        }
+        self.time_out(Stage::Application);
+        self.status.set(504);
+        if let Some(arena) = writer::process() {
+            self.record(arena, clock::now());
+        }
+    }
+
     fn record(&self, arena: Arena, end: u64) {
         let block = arena.application(self.app);
         let status = self.status.get();
@@ -182,7 +201,7 @@ impl<'r> Timeline<'r> {
         let total = end.saturating_sub(self.entry);
         let dequeued = self.dequeued.get();
         if dequeued != 0 {
-            block.observe(Id::QueueWait, 0, dequeued.saturating_sub(self.entry));
+            block.observe(Id::QueueWait, 0, self.times.queue.load(Relaxed));
         }
         let first_byte = self.first_byte.get();
         if first_byte != 0 {
@@ -260,7 +279,9 @@ impl Drop for Timeline<'_> {
             stamp => stamp,
         };
         if let Some(arena) = writer::arena(end) {
-            self.record(arena, end);
+            if !self.is_given_up.get() {
+                self.record(arena, end);
+            }
             arena.end(self.before.take());
             segment::account_cpu(end);
         }

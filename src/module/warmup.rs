@@ -99,10 +99,12 @@ fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(
         RunOutcome::CallableMissing => {
             Err(format!("the script has no callable '{}'", warmup.callable))
         }
-        RunOutcome::TimedOut | RunOutcome::LoadTimedOut => {
-            Err(String::from("there was no response in time"))
-        }
-        RunOutcome::Draining => Err(String::from("the child ends")),
+        RunOutcome::TimedOut
+        | RunOutcome::LoadTimedOut
+        | RunOutcome::QueueFull
+        | RunOutcome::QueueTimedOut
+        | RunOutcome::GivenUp => Err(String::from("there was no response in time")),
+        RunOutcome::Draining | RunOutcome::ClientGone => Err(String::from("the child ends")),
     }
 }
 

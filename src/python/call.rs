@@ -12,18 +12,20 @@ use wsgi_core::outcome::Message;
 use wsgi_telemetry::App;
 use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 
+use crate::context::Context;
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
+use crate::executor::Ended;
 use crate::group::{self, Site};
 use crate::host::{Failure, Request};
 use crate::object::{Attached, Obj, PyResult, Raised};
-use crate::output::{self, End, Last, Sent};
-use crate::request::RequestState;
+use crate::output::{self, End, Haste, Last, Sent};
+use crate::request::{RequestState, lock};
 use crate::script::{Application, NotLoaded, Wanted};
 use crate::telemetry;
 use crate::types::{self, ErrorsStream, State};
 use crate::visit::Entering;
-use crate::{events, gauges, refusal, thread_state};
+use crate::{events, gauges, refusal, visit};
 
 static CLOSING: AtomicBool = AtomicBool::new(false);
 static THREADS: AtomicU32 = AtomicU32::new(0);
@@ -78,8 +80,26 @@ enum Phase {
 /// In how many interpreters at most a request looks for its application.
 const MOST_TRIES: u32 = 3;
 
+/// A request on its way into Python.
+pub(crate) struct Job<'r> {
+    pub(crate) raw: &'r RunRequest<'r>,
+    pub(crate) state: &'r Arc<RequestState>,
+    pub(crate) application: &'static Application,
+    /// Number of the thread whose request it is.
+    thread_id: u32,
+}
+
+impl Job<'_> {
+    /// Whether another thread may run it in passing: it is known to wait for nobody.
+    pub(crate) fn is_delegable(&self) -> bool {
+        self.application.life().is_ready()
+            && !self.application.has_waited()
+            && (!self.raw.has_body || lock(&self.state.input).ended)
+    }
+}
+
 /// What Python left behind when it was left.
-enum Left {
+pub(crate) enum Left {
     /// The application is done; the rest may be sent.
     Done(Last),
     /// The client is gone.
@@ -94,7 +114,7 @@ enum Left {
     Nothing(RunOutcome),
 }
 
-/// Runs one request on the calling thread.
+/// Runs one request.
 ///
 /// # Safety
 /// `raw.host()` must be a request of the host that was set, which the calling thread owns.
@@ -117,30 +137,93 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         return fail(&state, Message::InterpreterUnavailable, &[&name]);
     };
     let running = Running(&state);
+    let Some(_held) = site.hold() else {
+        return RunOutcome::QueueFull;
+    };
+    if raw.body_ahead != 0 {
+        state.read_ahead(raw.body_ahead as usize);
+        visit::waiting(0);
+    }
     let mut tries = 0;
     let (left, application) = loop {
         tries += 1;
-        let application = site.choose(raw.replica);
-        let busy = application.interpreter().enter();
-        let left = thread_state::attach(application.interpreter(), |py| {
-            let entered = state.enter();
-            let left = in_python(py, raw, application, &state);
-            drop(entered);
-            left
-        });
-        drop(busy);
-        match left {
-            Left::Elsewhere if tries < MOST_TRIES => {}
+        let (application, executor) = site.choose(raw.replica);
+        let job = Job {
+            raw,
+            state: &state,
+            application,
+            thread_id: thread_id(),
+        };
+        match executor.run(&job) {
+            Ended::Left(Left::Elsewhere) if tries < MOST_TRIES => {}
             // Another replica has it.
-            Left::NotLoaded if tries < MOST_TRIES && raw.replica < 0 && site.is_served() => {}
-            left => break (left, application),
+            Ended::Left(Left::NotLoaded)
+                if tries < MOST_TRIES && raw.replica < 0 && site.is_served() => {}
+            Ended::Left(left) => break (left, application),
+            Ended::Sent(outcome) | Ended::Refused(outcome) => return outcome,
         }
     };
     drop(running);
-    visit.finish(raw.times);
+    drop(visit);
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
-    send_rest(host, application, &state, left)
+    send_rest(host, application, &state, left, Haste::No)
+}
+
+/// Runs the application for a job. The calling thread has a place inside, and is attached to the job's interpreter.
+pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Left {
+    let busy = job.application.interpreter().enter();
+    let entered = job.state.enter();
+    let left = match Context::enter(py) {
+        Ok(context) => {
+            let left = in_python(py, job);
+            context.leave(py);
+            left
+        }
+        Err(raised) => failed(py, raised, job.application, job.state, Phase::Call),
+    };
+    drop(entered);
+    if job.state.has_waited() {
+        job.application.note_waited();
+    }
+    visit::end(job.raw.times);
+    drop(busy);
+    left
+}
+
+/// The same for the job of another thread, which waits for it.
+pub(crate) fn perform_lent(py: &Attached<'_>, job: &Job<'_>) -> Left {
+    let visit = Entering::new(job.state.app(), None);
+    visit::attached();
+    let left = perform(py, job);
+    drop(visit);
+    left
+}
+
+/// What a request has left to be sent, and whose it is.
+pub(crate) struct Owed {
+    state: Arc<RequestState>,
+    application: &'static Application,
+    pub(crate) left: Left,
+}
+
+impl Owed {
+    pub(crate) fn new(job: &Job<'_>, left: Left) -> Self {
+        Self {
+            state: Arc::clone(job.state),
+            application: job.application,
+            left,
+        }
+    }
+
+    /// Sends it at once, in place of the thread whose request it is and which does something else meanwhile. The calling
+    /// thread must not be attached.
+    pub(crate) fn send_now(self) -> RunOutcome {
+        self.state.finish();
+        // SAFETY: in place of the thread that runs the request, which does nothing for it meanwhile. [S-31]
+        let host = unsafe { self.state.host_after_finish() };
+        send_rest(host, self.application, &self.state, self.left, Haste::Yes)
+    }
 }
 
 /// Sets the mark that [`is_inside`] asks for, until it is dropped.
@@ -190,13 +273,14 @@ fn send_rest(
     application: &Application,
     state: &RequestState,
     left: Left,
+    haste: Haste,
 ) -> RunOutcome {
     match left {
         Left::Nothing(outcome) => return outcome,
         Left::NotLoaded | Left::Elsewhere => return RunOutcome::Failed,
         Left::Aborted => {}
         Left::Cut => host.cut_response(),
-        Left::Done(last) => match output::finish(host, state, last) {
+        Left::Done(last) => match output::finish(host, state, last, haste) {
             Ok(End::Whole) | Err(Failure::Aborted) => {}
             Ok(End::Short) => {
                 telemetry::protocol_error(state.app());
@@ -217,12 +301,8 @@ fn send_rest(
     RunOutcome::Responded
 }
 
-fn in_python(
-    py: &Attached<'_>,
-    raw: &RunRequest<'_>,
-    application: &'static Application,
-    request: &Arc<RequestState>,
-) -> Left {
+fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Left {
+    let (raw, application, request) = (job.raw, job.application, job.state);
     let wanted = Wanted {
         mtime: (raw.script_mtime >= 0).then_some(raw.script_mtime),
         reloading: raw.script_reloading,
@@ -251,7 +331,7 @@ fn in_python(
         Ok(errors) => errors,
         Err(raised) => return failed(py, raised, application, request, Phase::Call),
     };
-    let left = match exchange(py, raw, state, application, request, &errors, callable) {
+    let left = match exchange(py, job, state, &errors, callable) {
         Ok(left) => left,
         Err(raised) => failed(py, raised, application, request, Phase::Call),
     };
@@ -275,18 +355,17 @@ fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Opti
 /// Calls the application and sends what it gives.
 fn exchange<'i>(
     py: &Attached<'i>,
-    raw: &RunRequest<'_>,
+    job: &Job<'_>,
     state: &State,
-    application: &'static Application,
-    request: &Arc<RequestState>,
     errors: &ErrorsStream<'i>,
     callable: Obj<'i>,
 ) -> PyResult<Left> {
+    let (raw, application, request) = (job.raw, job.application, job.state);
     let input = types::new_input(py, state, request)?;
     let parts = Parts {
         entries: raw.environ.get_or_empty(),
         https: raw.https,
-        thread_id: thread_id(),
+        thread_id: job.thread_id,
         request_time: raw.request_time,
         input: &input,
         errors: errors.stream(),

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use wsgi_abi::{GilChoice, GilMode, GroupOptions};
+use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions};
+use wsgi_core::admission::quota::{Held, Quota};
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::{App, clock};
 
 use crate::errors::level_of;
+use crate::executor::{self, Executor, Line};
 use crate::host::{self, Level};
 use crate::interpreter::{self, Identity, Interpreter, MAX_INTERPRETERS, Replica};
 use crate::parallel;
@@ -32,8 +34,13 @@ static EARLY_TOLD: AtomicBool = AtomicBool::new(false);
 /// One application group.
 pub(crate) struct Group {
     name: Vec<u8>,
-    /// Its interpreters; at least one.
-    interpreters: ArcSwap<Vec<&'static Interpreter>>,
+    /// Its interpreters, and how requests get into each; at least one.
+    members: ArcSwap<Vec<Member>>,
+    admission: Admission,
+    /// Requests that wait for a place.
+    line: &'static Line,
+    /// Threads of httpd that its requests may hold.
+    share: Quota,
     /// Its scripts, by path.
     sites: ArcSwap<HashMap<Vec<u8>, &'static Site>>,
     /// Held to add a site, and to exchange the interpreters; short.
@@ -44,12 +51,26 @@ pub(crate) struct Group {
     may_fall_back: bool,
 }
 
+/// An interpreter of a group.
+#[derive(Clone, Copy)]
+struct Member {
+    interpreter: &'static Interpreter,
+    executor: &'static dyn Executor,
+}
+
+/// An application in one of the interpreters, and how requests get there.
+#[derive(Clone, Copy)]
+struct Instance {
+    application: &'static Application,
+    executor: &'static dyn Executor,
+}
+
 /// A script of a group, in all its interpreters.
 pub(crate) struct Site {
     group: &'static Group,
     script: Vec<u8>,
     app: App,
-    instances: ArcSwap<Vec<&'static Application>>,
+    instances: ArcSwap<Vec<Instance>>,
     /// Where the search for the least busy one begins next.
     next: AtomicUsize,
     /// Whether the replicas that were not asked for are being loaded.
@@ -71,6 +92,18 @@ fn registry() -> &'static Registry {
         making: Turns::new(),
         failed: AtomicUsize::new(0),
     })
+}
+
+/// Threads of httpd that requests of all groups together may hold.
+static EVERYBODY: OnceLock<Quota> = OnceLock::new();
+
+/// Says how many that are.
+pub(crate) fn bound_all(threads: u32) {
+    EVERYBODY.get_or_init(|| Quota::new(threads));
+}
+
+fn everybody() -> &'static Quota {
+    EVERYBODY.get_or_init(|| Quota::new(u32::MAX))
 }
 
 /// The group of this name, made if this is its first use. The calling thread must not be attached. Why it could not be
@@ -104,9 +137,13 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
         plan.give_up(name);
         return None;
     };
+    let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
-        interpreters: ArcSwap::from_pointee(interpreters),
+        members: ArcSwap::from_pointee(members(&options.admission, interpreters, line)),
+        admission: options.admission,
+        line,
+        share: Quota::new(options.admission.share),
         sites: ArcSwap::default(),
         changing: Mutex::new(()),
         trying: AtomicBool::new(plan.choice == Some(GilChoice::Try)),
@@ -116,6 +153,18 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
     more.insert(name.to_vec(), group);
     registry().groups.store(Arc::new(more));
     Some(group)
+}
+
+fn members(
+    admission: &Admission,
+    interpreters: Vec<&'static Interpreter>,
+    line: &'static Line,
+) -> Vec<Member> {
+    let member = |interpreter| Member {
+        interpreter,
+        executor: executor::new(admission, interpreter, line),
+    };
+    interpreters.into_iter().map(member).collect()
 }
 
 /// The group of this name, if it was used before.
@@ -234,7 +283,7 @@ fn own_gil_is_possible() -> Result<(), &'static str> {
 impl Group {
     /// How many interpreters it has.
     pub(crate) fn len(&self) -> usize {
-        self.interpreters.load().len()
+        self.members.load().len()
     }
 
     /// A script of the group, which may not be loaded yet. `app` is its number in the segment's table.
@@ -261,10 +310,12 @@ impl Group {
         site
     }
 
-    fn instances(&self, script: &[u8], app: App) -> Vec<&'static Application> {
-        let interpreters = self.interpreters.load();
-        let of = |interpreter: &&'static Interpreter| interpreter.application(script, app);
-        interpreters.iter().map(of).collect()
+    fn instances(&self, script: &[u8], app: App) -> Vec<Instance> {
+        let instance = |member: &Member| Instance {
+            application: member.interpreter.application(script, app),
+            executor: member.executor,
+        };
+        self.members.load().iter().map(instance).collect()
     }
 
     /// An application of the group was loaded into an interpreter with its own GIL.
@@ -289,15 +340,17 @@ impl Group {
             return false;
         };
         let _changing = lock(&self.changing);
-        let before = self.interpreters.swap(Arc::new(vec![main]));
+        let is_main = |member: &Member| std::ptr::eq(member.interpreter, main);
         self.trying.store(false, Relaxed);
-        if before.iter().all(|before| std::ptr::eq(*before, main)) {
+        if self.members.load().iter().all(is_main) {
             return true;
         }
+        let there = members(&self.admission, vec![main], self.line);
+        self.members.store(Arc::new(there));
         for site in self.sites.load().values() {
             let here = self.instances(&site.script, site.app);
             for left in site.instances.swap(Arc::new(here)).iter() {
-                left.life().leave();
+                left.application.life().leave();
             }
         }
         host::gil_chosen(&self.name, GilChoice::Shared, module.as_bytes());
@@ -333,10 +386,18 @@ impl Site {
 
     /// The application that is to run a request: that of the replica `wanted`, or else the least busy one of those that
     /// are loaded; of equal ones, each in its turn.
-    pub(crate) fn choose(&'static self, wanted: i32) -> &'static Application {
+    pub(crate) fn choose(
+        &'static self,
+        wanted: i32,
+    ) -> (&'static Application, &'static dyn Executor) {
         let instances = self.instances.load();
-        if let [only] = instances[..] {
-            return only;
+        let chosen = self.choose_of(&instances, wanted);
+        (chosen.application, chosen.executor)
+    }
+
+    fn choose_of(&'static self, instances: &[Instance], wanted: i32) -> Instance {
+        if let [only] = instances {
+            return *only;
         }
         if let Ok(wanted) = usize::try_from(wanted) {
             return instances[wanted % instances.len()];
@@ -345,18 +406,23 @@ impl Site {
         let turns = (0..instances.len()).map(|step| (start + step) % instances.len());
         let (mut ready, mut chosen) = (0, (true, u32::MAX, 0));
         for at in turns {
-            let is_ready = instances[at].life().is_ready();
+            let is_ready = instances[at].application.life().is_ready();
             ready += usize::from(is_ready);
-            let inside = instances[at].interpreter().inside();
+            let inside = instances[at].executor.load();
             if (!is_ready, inside) < (chosen.0, chosen.1) {
                 chosen = (!is_ready, inside, at);
             }
         }
         // The first request finds out whether the application can be loaded at all.
         if ready != instances.len() && ready != 0 {
-            self.spread(&instances);
+            self.spread(instances);
         }
         instances[chosen.2]
+    }
+
+    /// One of the threads of httpd that requests of the group may hold, for one of them; `None` where it has all of them.
+    pub(crate) fn hold(&'static self) -> Option<(Held<'static>, Held<'static>)> {
+        Some((self.group.share.take()?, everybody().take()?))
     }
 
     /// Whether an interpreter has the application loaded.
@@ -364,15 +430,15 @@ impl Site {
         let instances = self.instances.load();
         instances
             .iter()
-            .any(|application| application.life().is_ready())
+            .any(|instance| instance.application.life().is_ready())
     }
 
     /// Loads the replicas that are not, on a thread of its own, so that requests do not wait for them: those that were
     /// never asked for, and those that have failed, once it is time to try again.
     #[cold]
-    fn spread(&'static self, instances: &[&'static Application]) {
+    fn spread(&'static self, instances: &[Instance]) {
         let now = clock::now();
-        let others = instances.iter().copied();
+        let others = instances.iter().map(|instance| instance.application);
         let due: Vec<_> = others
             .filter(|other| !other.life().is_ready() && other.is_due(now))
             .collect();
@@ -400,7 +466,8 @@ impl Site {
     /// in one at least.
     pub(crate) fn load(&'static self) -> bool {
         let instances = self.instances.load_full();
-        let mut rest: Vec<_> = instances.iter().copied().collect();
+        let all = instances.iter().map(|instance| instance.application);
+        let mut rest: Vec<_> = all.collect();
         if self.group.trying.load(Relaxed) {
             let first = rest.remove(0);
             match first.load_ahead() {

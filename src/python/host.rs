@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use wsgi_abi::{
     Arenas, Bytes, GilChoice, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
-    ResponseHead, Slice, WriteEnd,
+    ResponseHead, Retire, RunRequest, Slice, WriteEnd,
 };
 
 use crate::response::Head;
@@ -61,6 +61,20 @@ pub(crate) fn gil_choice(group: &[u8]) -> GilChoice {
 pub(crate) fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
     if let Some(host) = HOST.get() {
         (host.gil_chosen)(Bytes::new(group), choice, Bytes::new(module));
+    }
+}
+
+/// Whether the client of a request has gone; for the thread that owns it.
+pub(crate) fn client_is_gone(raw: &RunRequest<'_>) -> bool {
+    // SAFETY: the request has not ended, as it is still on its way into Python.
+    HOST.get()
+        .is_some_and(|host| unsafe { (host.client_is_gone)(raw.host()) })
+}
+
+/// Has this child replaced.
+pub(crate) fn retire(why: Retire) {
+    if let Some(host) = HOST.get() {
+        (host.retire)(why);
     }
 }
 
@@ -182,6 +196,14 @@ impl Request {
         if let Some(host) = HOST.get() {
             // SAFETY: the request has not ended.
             unsafe { (host.cut_response)(self.0) }
+        }
+    }
+
+    /// Answers in place of a thread that is stuck with the request.
+    pub(crate) fn give_up(self) {
+        if let Some(host) = HOST.get() {
+            // SAFETY: the request has not ended, by the contract of `new`.
+            unsafe { (host.give_up)(self.0) }
         }
     }
 

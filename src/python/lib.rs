@@ -7,9 +7,11 @@
 
 mod call;
 mod cell;
+mod context;
 mod environ;
 mod errors;
 mod events;
+mod executor;
 mod gauges;
 mod gil;
 mod group;
@@ -27,6 +29,7 @@ mod runtime;
 mod script;
 mod setup;
 mod sources;
+mod stacks;
 mod stop;
 mod telemetry;
 mod thread_state;
@@ -41,6 +44,7 @@ pub use call::run;
 pub use runtime::{Config, VERSION, load, replicas, start};
 pub use setup::Process;
 pub use sources::changed_source;
+pub use stacks::dump;
 pub use stop::stop;
 
 #[cfg(all(Py_GIL_DISABLED, not(Py_3_14)))]

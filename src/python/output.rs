@@ -335,8 +335,22 @@ pub(crate) enum End {
     Short,
 }
 
-/// Sends what is left. Called after Python was left, by the thread that runs the request.
-pub(crate) fn finish(host: Request, request: &RequestState, last: Last) -> Result<End, Failure> {
+/// Whether httpd may keep the end of a response until the request is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// It may, as that is now.
+    No,
+    /// It is to go out at once.
+    Yes,
+}
+
+/// Sends what is left. Called after Python was left, by the thread that runs the request or in its place.
+pub(crate) fn finish(
+    host: Request,
+    request: &RequestState,
+    last: Last,
+    haste: Haste,
+) -> Result<End, Failure> {
     match last {
         Last::Collected => {
             let (commit, pending, take, short) = {
@@ -351,7 +365,13 @@ pub(crate) fn finish(host: Request, request: &RequestState, last: Last) -> Resul
                 host.write(&pending[..take], WriteEnd::More)?;
                 return Ok(End::Short);
             }
-            host.write(&pending[..take], WriteEnd::End)?;
+            match haste {
+                Haste::No => host.write(&pending[..take], WriteEnd::End)?,
+                Haste::Yes => {
+                    host.write(&pending[..take], WriteEnd::Flush)?;
+                    host.write(&[], WriteEnd::End)?;
+                }
+            }
         }
         Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,
     }

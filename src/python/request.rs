@@ -15,7 +15,8 @@ use wsgi_abi::{RunRequest, Times};
 use wsgi_core::log_lines::LineBuffer;
 use wsgi_telemetry::App;
 
-use crate::host::{Level, Request};
+use crate::executor;
+use crate::host::{Failure, Level, Request};
 use crate::object::Attached;
 use crate::response::Response;
 use crate::telemetry::{self, Stream};
@@ -35,6 +36,8 @@ pub(crate) struct RequestState {
     pub(crate) input: Mutex<Input>,
     /// Whether there may be a body at all.
     pub(crate) has_body: bool,
+    /// Whether a call of the host was waited for.
+    waited: AtomicBool,
     /// Whose request it is to the metrics.
     app: App,
     /// Stamps, for the host and from it; null where nothing is measured. As long-lived as the host.
@@ -57,6 +60,8 @@ pub(crate) struct Input {
     pub(crate) ended: bool,
     /// A read failed; every later one fails too.
     pub(crate) failed: bool,
+    /// Why reading ahead stopped; the first read that needs more says so.
+    pub(crate) failure: Option<Failure>,
 }
 
 /// The request has ended.
@@ -79,6 +84,7 @@ impl RequestState {
             response: Mutex::new(Response::new(raw.header_only)),
             input: Mutex::new(Input::default()),
             has_body: raw.has_body,
+            waited: AtomicBool::new(false),
             app: App::new(raw.app),
             times: raw.times.map_or(std::ptr::null(), std::ptr::from_ref),
         })
@@ -100,20 +106,52 @@ impl RequestState {
         py: &Attached<'_>,
         call: impl FnOnce(Request) -> R + Send,
     ) -> Result<R, Ended> {
-        py.detach_timed(|left| {
-            let _one = lock(&self.calls);
-            if self.is_finished() {
-                return (Err(Ended), 0);
+        self.waited.store(true, Ordering::Relaxed);
+        py.detach_timed(|left| executor::outside(|| self.call(left, call)))
+    }
+
+    /// The call, and a stamp of its end.
+    fn call<R>(&self, left: u64, call: impl FnOnce(Request) -> R) -> (Result<R, Ended>, u64) {
+        let _one = lock(&self.calls);
+        if self.is_finished() {
+            return (Err(Ended), 0);
+        }
+        // SAFETY: the request has not ended, and `finish` waits for the lock. [S-24]
+        let times = unsafe { self.times.as_ref() };
+        if let Some(times) = times {
+            times.stamp.store(left, Ordering::Relaxed);
+        }
+        let result = call(self.host);
+        let back = times.map_or(0, |times| times.stamp.swap(0, Ordering::Relaxed));
+        (Ok(result), back)
+    }
+
+    /// Whether a call of the host was waited for, with the application half way.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    /// Reads the beginning of the body, or all of a small one, so that it needs no place inside to come in. By the thread
+    /// that owns the request, before Python is entered.
+    pub(crate) fn read_ahead(&self, limit: usize) {
+        let mut input = lock(&self.input);
+        let input = &mut *input;
+        let mut filled = 0;
+        input.buffer.resize(limit, 0);
+        while filled < limit {
+            match self.host.read_body(&mut input.buffer[filled..]) {
+                Ok(0) => {
+                    input.ended = true;
+                    break;
+                }
+                Ok(count) => filled += count,
+                Err(failure) => {
+                    input.failure = Some(failure);
+                    break;
+                }
             }
-            // SAFETY: the request has not ended, and `finish` waits for the lock. [S-24]
-            let times = unsafe { self.times.as_ref() };
-            if let Some(times) = times {
-                times.stamp.store(left, Ordering::Relaxed);
-            }
-            let result = call(self.host);
-            let back = times.map_or(0, |times| times.stamp.swap(0, Ordering::Relaxed));
-            (Ok(result), back)
-        })
+        }
+        input.buffer.truncate(filled);
     }
 
     /// The host, for the thread that runs the request, once it is detached and [`Self::finish`]ed.

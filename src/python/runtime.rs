@@ -39,6 +39,10 @@ pub struct Config {
     pub at_exit: AtExit,
     /// See [`wsgi_abi::StartConfig::exit_timeout`].
     pub exit_timeout: Duration,
+    /// See [`wsgi_abi::StartConfig::deadlock_timeout`].
+    pub deadlock_timeout: Option<Duration>,
+    /// See [`wsgi_abi::StartConfig::reserve`].
+    pub reserve: u32,
     /// What all interpreters have in common.
     pub process: Process,
     /// The segment of metrics.
@@ -57,6 +61,8 @@ impl Default for Config {
             free_threading: FreeThreading::Off,
             at_exit: AtExit::Callbacks,
             exit_timeout: Duration::from_secs(20),
+            deadlock_timeout: None,
+            reserve: 0,
             process: Process::default(),
             segment: SegmentView::NONE,
         }
@@ -91,6 +97,15 @@ pub fn start(config: Config) -> Result<(), String> {
     }
     sources::begin();
     gil::configure(config.free_threading);
+    if config.reserve != 0 {
+        group::bound_all(
+            config
+                .process
+                .threads_per_process
+                .saturating_sub(config.reserve)
+                .max(1),
+        );
+    }
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let options = host::group_options(b"");

@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
@@ -44,6 +44,8 @@ pub(crate) struct Application {
     failures: AtomicU32,
     /// When it is to be tried again without a request, as a stamp.
     due: AtomicU64,
+    /// Whether a request has waited for its client with the application half way.
+    waited: AtomicBool,
 }
 
 // SAFETY: `current` is only touched by threads that are attached to the interpreter, in single steps.
@@ -94,6 +96,7 @@ impl Application {
             life: Life::new(app),
             failures: AtomicU32::new(0),
             due: AtomicU64::new(0),
+            waited: AtomicBool::new(false),
         }
     }
 
@@ -115,6 +118,16 @@ impl Application {
     /// What it is to the metrics.
     pub(crate) fn life(&self) -> &Life {
         &self.life
+    }
+
+    /// Whether a request of it has waited for its client with the application half way, by streaming or for a body.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.load(Relaxed)
+    }
+
+    /// One has.
+    pub(crate) fn note_waited(&self) {
+        self.waited.store(true, Relaxed);
     }
 
     /// Whether it is time to try to load it again, by a stamp of this moment.

@@ -10,6 +10,7 @@ use crate::gil;
 use crate::interpreter::{Identity, Replica};
 use crate::object::{Attached, Kept, Obj, PyResult};
 use crate::runtime;
+use crate::stacks;
 use crate::telemetry::{self, Stream};
 use crate::types::{self, State};
 
@@ -102,6 +103,7 @@ pub(crate) fn interpreter(
     let stderr = types::new_std_log(py, state.log_type, Stream::Stderr)?;
     let log = types::new_log_function(py, &module)?;
     gil::watch(py, &module)?;
+    stacks::begin(py, *identity == Identity::MAIN);
     module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
 
     if let Some(segment) = telemetry::segment() {

@@ -95,22 +95,6 @@ impl Entering {
             outer: VISIT.replace(visit),
         }
     }
-
-    /// Python was left for good.
-    pub(crate) fn finish(self, times: Option<&Times>) {
-        current(|visit| {
-            let application = visit.held_in_all.saturating_sub(visit.loading);
-            if let Some(block) = visit.block() {
-                block.observe(Id::ApplicationDuration, 0, application);
-            }
-            if let Some(times) = times {
-                // A hold ends where the next wait begins.
-                times.stamp.store(visit.waiting_since, Relaxed);
-                times.application.store(application, Relaxed);
-                times.gil_wait.store(visit.waited_in_all, Relaxed);
-            }
-        });
-    }
 }
 
 impl Drop for Entering {
@@ -144,6 +128,22 @@ pub(crate) fn leaving() -> u64 {
         now
     });
     left.unwrap_or(0)
+}
+
+/// The calling thread is done with the application, and about to give the GIL back: ends its visit.
+pub(crate) fn end(times: Option<&Times>) {
+    leaving();
+    let Some(visit) = VISIT.take() else { return };
+    let application = visit.held_in_all.saturating_sub(visit.loading);
+    if let Some(block) = visit.block() {
+        block.observe(Id::ApplicationDuration, 0, application);
+    }
+    if let Some(times) = times {
+        // A hold ends where the next wait would begin.
+        times.stamp.store(visit.waiting_since, Relaxed);
+        times.application.store(application, Relaxed);
+        times.gil_wait.store(visit.waited_in_all, Relaxed);
+    }
 }
 
 /// The calling thread begins to wait for the GIL again; `since` is a stamp of this moment, or 0.

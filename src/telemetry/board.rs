@@ -80,8 +80,10 @@ pub enum RetireReason {
     Memory = 4,
     /// It is older than it may be.
     Age = 5,
-    /// Too many of its requests have failed.
-    Errors = 6,
+    /// A request has not ended after its time.
+    RequestTimeout = 6,
+    /// A GIL could not be had for too long.
+    Deadlock = 7,
 }
 
 impl RetireReason {
@@ -93,7 +95,8 @@ impl RetireReason {
         RetireReason::MaxRequests,
         RetireReason::Memory,
         RetireReason::Age,
-        RetireReason::Errors,
+        RetireReason::RequestTimeout,
+        RetireReason::Deadlock,
     ];
 
     /// For people.
@@ -105,7 +108,8 @@ impl RetireReason {
             RetireReason::MaxRequests => "it has served its number of requests",
             RetireReason::Memory => "it uses too much memory",
             RetireReason::Age => "it is old enough",
-            RetireReason::Errors => "too many of its requests failed",
+            RetireReason::RequestTimeout => "a request did not end after its time",
+            RetireReason::Deadlock => "its GIL could not be had",
         }
     }
 

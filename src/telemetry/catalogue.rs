@@ -204,7 +204,7 @@ label!(METHOD = "method": "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTI
 label!(CODE = "code": "1xx", "2xx", "3xx", "4xx", "5xx", "none");
 label!(ANSWERED = "code": "2xx", "3xx", "4xx", "5xx");
 label!(EXCEPTION_PHASE = "phase": "call", "iterate", "close");
-label!(ABORT_PHASE = "phase": "read", "write");
+label!(ABORT_PHASE = "phase": "queue", "read", "write");
 label!(REJECTION = "reason": "queue_full", "queue_timeout", "draining", "not_loaded", "body_too_large");
 label!(TIMEOUT_STAGE = "stage": "application", "read", "write");
 label!(STREAM = "stream": "errors", "stderr", "stdout");
@@ -215,7 +215,7 @@ label!(TRIGGER = "trigger": "script_changed", "api");
 label!(GENERATION = "generation": "0", "1", "2");
 label!(CHILD_STATE = "state": "starting", "ready", "draining");
 label!(EXIT = "how": "clean", "killed");
-label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "errors");
+label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "request_timeout", "deadlock");
 label!(CPU_MODE = "mode": "user", "system");
 label!(WORKER_STATE = "state": "idle", "starting", "reading", "writing", "keepalive", "closing", "logging", "graceful",
     "open_slot");

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    Arenas, Bytes, GilChoice, GilMode, GroupOptions, HostResult, HostTable, ResponseHead,
-    RunOutcome, Slice, WriteEnd, host_table,
+    Admission, Arenas, Bytes, GilChoice, GilMode, GroupOptions, HostResult, HostTable,
+    ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd, host_table,
 };
 use wsgi_telemetry::writer;
 
@@ -41,6 +41,8 @@ pub(super) struct Exchange {
     pub(super) writes: Vec<(Vec<u8>, WriteEnd)>,
     pub(super) file: Option<Vec<u8>>,
     pub(super) cut: bool,
+    /// Another thread has answered 504.
+    pub(super) given_up: bool,
     /// Level and line.
     pub(super) log: Vec<(i32, String)>,
     /// Size asked for by each read.
@@ -92,6 +94,8 @@ pub(super) struct Host {
     pub(super) body: Mutex<VecDeque<Piece>>,
     /// From the write with this number on, the client is gone.
     pub(super) aborted_after: Option<usize>,
+    /// The client has closed the connection.
+    pub(super) is_gone: AtomicBool,
     record: Mutex<Exchange>,
     /// A call that may block is under way.
     busy: AtomicBool,
@@ -197,6 +201,9 @@ static SERVER_LOG: Mutex<Vec<(i32, String)>> = Mutex::new(Vec::new());
 /// What was chosen for groups: name, choice, module.
 pub(super) static CHOICES: Mutex<Vec<(String, GilChoice, String)>> = Mutex::new(Vec::new());
 
+/// Why the child was to be replaced.
+pub(super) static RETIRED: Mutex<Vec<Retire>> = Mutex::new(Vec::new());
+
 /// Whether the server's log has such a line.
 pub(super) fn server_logged(level: i32, line: &str) -> bool {
     server_lines(level, line) > 0
@@ -207,6 +214,23 @@ pub(super) fn server_lines(level: i32, line: &str) -> usize {
     let log = lock(&SERVER_LOG);
     let such = log.iter().filter(|(at, text)| *at == level && text == line);
     such.count()
+}
+
+/// What all groups have; the tests are to pass with each strategy.
+fn admission() -> Admission {
+    let strategy = match std::env::var("WSGI_TEST_EXECUTOR").as_deref() {
+        Ok("delegate") => Strategy::Delegate,
+        Ok("pool") => Strategy::Pool,
+        Ok("direct") | Err(_) => Strategy::Direct,
+        Ok(other) => panic!("WSGI_TEST_EXECUTOR={other} is none of direct, delegate, pool"),
+    };
+    Admission {
+        strategy,
+        least: 2,
+        most: 25,
+        pool_size: 3,
+        ..Admission::OPEN
+    }
 }
 
 pub(super) static TABLE: HostTable = host_table::<Host>();
@@ -246,6 +270,7 @@ impl wsgi_abi::Host for Host {
             restrict_signal: restricted,
             private_environ: !group.starts_with(b"open-environ"),
             python_path: Slice::new(if layers { &LAYERS } else { &[] }),
+            admission: admission(),
             ..GroupOptions::default()
         }
     }
@@ -340,6 +365,20 @@ impl wsgi_abi::Host for Host {
         let started = !record.status_line.is_empty();
         aborting(|| assert!(started, "nothing to cut"));
         record.cut = true;
+    }
+
+    fn client_is_gone(&self) -> bool {
+        self.check_open();
+        self.is_gone.load(Ordering::SeqCst)
+    }
+
+    fn give_up(&self) {
+        let _busy = self.enter();
+        lock(&self.record).given_up = true;
+    }
+
+    fn retire(why: Retire) {
+        lock(&RETIRED).push(why);
     }
 
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {

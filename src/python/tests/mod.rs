@@ -26,6 +26,7 @@ mod refusals;
 mod replicas;
 mod scripts;
 mod sources;
+mod stacks;
 mod start_response;
 mod stop;
 mod telemetry;

@@ -303,7 +303,10 @@ fn fetch(
 ) -> PyResult<Vec<u8>> {
     let (data, result) = request
         .host_call(py, move |host| {
-            let result = step(host, &mut data);
+            let result = match lock(&request.input).failure.take() {
+                Some(failure) => Err(failure),
+                None => step(host, &mut data),
+            };
             (data, result)
         })
         .map_err(|_| ended(py, method))?;

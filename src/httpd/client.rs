@@ -1,0 +1,60 @@
+//! The client at the other end of a request's connection.
+
+use std::ffi::c_int;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::Shutdown;
+
+use crate::request::Request;
+use crate::sys;
+
+/// How long a client is waited for that is not asked to wait itself, microseconds.
+const SHORT: i64 = 1_000_000;
+
+/// Whether the client has closed its connection, or its half of it: nobody waits for an answer then. Does not block.
+pub fn is_gone(request: Request<'_>) -> bool {
+    let Some(socket) = socket(request) else {
+        return false;
+    };
+    let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    matches!(poll(&mut polled, Some(&now)), Ok(1..)) && polled[0].revents().intersects(gone)
+}
+
+/// What is sent from now on waits for the client for a moment only. Of no effect where other requests share the
+/// connection (HTTP/2), whose requests do not wait for clients.
+pub fn wait_little(request: Request<'_>) {
+    // SAFETY: a live request.
+    unsafe { sys::wsgi_shim_client_timeout(request.as_ptr(), SHORT) }
+}
+
+/// Ends the connection, unless other requests share it.
+pub fn hang_up(request: Request<'_>) {
+    // SAFETY: a live request.
+    let is_shared = unsafe {
+        sys::wsgi_shim_keepalive_off(request.as_ptr());
+        sys::wsgi_shim_shares_connection(request.as_ptr()) != 0
+    };
+    if is_shared {
+        return;
+    }
+    if let Some(socket) = socket(request) {
+        // It may be closed already.
+        let _ = rustix::net::shutdown(socket, Shutdown::Both);
+    }
+    // SAFETY: a live request.
+    unsafe { sys::wsgi_shim_set_aborted(request.as_ptr()) };
+}
+
+/// The socket of the connection, which is open as long as the request.
+fn socket(request: Request<'_>) -> Option<std::os::fd::BorrowedFd<'_>> {
+    // SAFETY: a live request, whose connection keeps its socket open.
+    unsafe {
+        let fd: c_int = sys::wsgi_shim_client_socket(request.as_ptr());
+        (fd >= 0).then(|| std::os::fd::BorrowedFd::borrow_raw(fd))
+    }
+}

@@ -1,0 +1,97 @@
+//! How requests get into Python: on their own thread, on that of a request that is inside already, or on threads that do
+//! nothing else. One trait, so that nobody else has to know (architecture 5).
+//!
+//! An executor belongs to one interpreter of an application group. The line before it belongs to the group.
+
+mod delegate;
+mod direct;
+mod lent;
+mod line;
+mod pool;
+
+use std::cell::Cell;
+
+use wsgi_abi::{Admission, RunOutcome, Strategy};
+
+use crate::call::{Job, Left};
+use crate::interpreter::Interpreter;
+
+pub(crate) use line::Line;
+
+/// What became of a request.
+pub(crate) enum Ended {
+    /// It was run.
+    Left(Left),
+    /// It was run, and another thread has sent what it left.
+    Sent(RunOutcome),
+    /// It was not run.
+    Refused(RunOutcome),
+}
+
+/// One strategy for one interpreter.
+pub(crate) trait Executor: Send + Sync {
+    /// Runs a request, on whatever thread; returns when it has been run or refused. The calling thread must not be
+    /// attached.
+    fn run(&'static self, job: &Job<'_>) -> Ended;
+
+    /// How many requests are inside or wait for it.
+    fn load(&self) -> u32;
+
+    /// A request that is inside waits for something that needs no GIL: its place is free meanwhile.
+    fn step_out(&'static self);
+
+    /// It goes on.
+    fn step_in(&self);
+}
+
+/// The executor of an interpreter, as configured.
+pub(crate) fn new(
+    admission: &Admission,
+    interpreter: &'static Interpreter,
+    line: &'static Line,
+) -> &'static dyn Executor {
+    match admission.strategy {
+        Strategy::Direct => Box::leak(Box::new(direct::Direct::new(interpreter))),
+        Strategy::Delegate => Box::leak(Box::new(delegate::Delegate::new(admission, line))),
+        Strategy::Pool => Box::leak(Box::new(pool::Pool::new(admission, interpreter, line))),
+    }
+}
+
+thread_local! {
+    /// The executor whose place the calling thread has.
+    static PLACE: Cell<Option<&'static dyn Executor>> = const { Cell::new(None) };
+}
+
+/// A place inside, as the calling thread knows of it. While a request is inside a call of the host, httpd may run another
+/// one on the same thread.
+struct Occupied(Option<&'static dyn Executor>);
+
+impl Occupied {
+    fn by(executor: &'static dyn Executor) -> Self {
+        Self(PLACE.replace(Some(executor)))
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        PLACE.set(self.0);
+    }
+}
+
+/// Does something that needs no GIL and may take long, for the request that the calling thread runs. Others have its
+/// place meanwhile. The thread must not be attached.
+pub(crate) fn outside<R>(work: impl FnOnce() -> R) -> R {
+    /// Also where the work panics.
+    struct Out(&'static dyn Executor);
+    impl Drop for Out {
+        fn drop(&mut self) {
+            self.0.step_in();
+            PLACE.set(Some(self.0));
+        }
+    }
+    let _out = PLACE.take().map(|executor| {
+        executor.step_out();
+        Out(executor)
+    });
+    work()
+}

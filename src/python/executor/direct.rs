@@ -1,0 +1,29 @@
+//! The thread of the request runs it, and all may at once.
+
+use super::{Ended, Executor};
+use crate::call::{self, Job};
+use crate::interpreter::Interpreter;
+use crate::thread_state;
+
+/// For one interpreter.
+pub(super) struct Direct(&'static Interpreter);
+
+impl Direct {
+    pub(super) fn new(interpreter: &'static Interpreter) -> Self {
+        Self(interpreter)
+    }
+}
+
+impl Executor for Direct {
+    fn run(&'static self, job: &Job<'_>) -> Ended {
+        Ended::Left(thread_state::attach(self.0, |py| call::perform(py, job)))
+    }
+
+    fn load(&self) -> u32 {
+        self.0.inside()
+    }
+
+    fn step_out(&'static self) {}
+
+    fn step_in(&self) {}
+}

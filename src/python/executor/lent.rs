@@ -1,0 +1,72 @@
+//! What threads lend each other: a job to the thread that runs it, while its owner waits; and the response of a thread that
+//! runs the job of another one, to that one, so that no client waits for somebody else's request.
+
+use std::sync::Mutex;
+
+use wsgi_abi::RunOutcome;
+
+use crate::call::{self, Job, Left};
+use crate::request::lock;
+
+/// A job whose owner waits until it was run.
+pub(super) struct Lent(*const Job<'static>);
+
+// SAFETY: only the thread that has taken the ticket looks at the job, while its owner waits; all that it points to is either
+// not changed by anybody or may be used by any thread in turn. [S-31]
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    /// # Safety
+    /// The caller must keep the job until the ticket that this is in has left the line, was granted or is done.
+    pub(super) unsafe fn new(job: &Job<'_>) -> Self {
+        Self(std::ptr::from_ref(job).cast())
+    }
+
+    /// The job.
+    ///
+    /// # Safety
+    /// Only for the thread that has the ticket: from the room until it has granted or finished it.
+    pub(super) unsafe fn job(&self) -> &Job<'_> {
+        // SAFETY: by contract.
+        unsafe { &*self.0 }
+    }
+}
+
+/// The response of a thread that has begun to run the jobs of others before it has sent it.
+pub(super) struct Unsent(Mutex<State>);
+
+enum State {
+    Owed(call::Owed),
+    Sent(RunOutcome),
+    /// Its own thread has it back.
+    Returned,
+}
+
+impl Unsent {
+    pub(super) fn new(owed: call::Owed) -> Self {
+        Self(Mutex::new(State::Owed(owed)))
+    }
+
+    /// Sends it in place of its thread, which is busy.
+    pub(super) fn send(&self) {
+        let mut state = lock(&self.0);
+        if let State::Owed(_) = *state
+            && let State::Owed(owed) = std::mem::replace(&mut *state, State::Returned)
+        {
+            *state = State::Sent(owed.send_now());
+        }
+    }
+
+    /// For its own thread, once it has left Python: what is still to be sent, or what became of that. Waits for another
+    /// thread that sends it.
+    pub(super) fn take_back(&self) -> Result<Left, RunOutcome> {
+        match std::mem::replace(&mut *lock(&self.0), State::Returned) {
+            State::Owed(owed) => Ok(owed.left),
+            State::Sent(outcome) => Err(outcome),
+            // Only where sending has panicked.
+            State::Returned => Err(RunOutcome::Failed),
+        }
+    }
+}

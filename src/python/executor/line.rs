@@ -1,0 +1,103 @@
+//! The line of a group: how many of its requests may wait for a place inside and for how long, and what each does while it
+//! waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use wsgi_abi::{Admission, RunOutcome};
+use wsgi_core::admission::quota::{Held, Quota};
+use wsgi_core::admission::room::Room;
+use wsgi_core::admission::ticket::{Ticket, Turn};
+
+use super::lent::{Lent, Unsent};
+use crate::call::{self, Job, Left};
+use crate::{host, visit};
+
+/// What stands in line.
+pub(super) type Waiting = Ticket<Lent, Option<Arc<Unsent>>, Left>;
+
+/// How often one who waits looks about: soon at first, and then less often.
+const LOOK: Duration = Duration::from_millis(20);
+const SELDOM: Duration = Duration::from_millis(160);
+/// How often whoever waits for the end of its job looks at nothing.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// The line of a group.
+pub(crate) struct Line {
+    places: Quota,
+    timeout: Duration,
+}
+
+impl Line {
+    pub(crate) fn new(admission: &Admission) -> Self {
+        Self {
+            places: Quota::new(admission.queue_depth),
+            timeout: Duration::from_millis(admission.queue_timeout.into()),
+        }
+    }
+
+    /// A place in it; `None` where it is full.
+    pub(super) fn stand(&self) -> Option<Held<'_>> {
+        self.places.take()
+    }
+
+    /// Waits for news of the ticket, which stands in the line of `room`: a place, or a result; the error is why the request
+    /// is refused. `look` is called every now and then.
+    pub(super) fn wait(
+        &self,
+        room: &Room<Arc<Waiting>>,
+        ticket: &Arc<Waiting>,
+        job: &Job<'_>,
+        look: impl Fn(),
+    ) -> Result<Option<Left>, RunOutcome> {
+        let began = Instant::now();
+        let mut next = LOOK.min(self.timeout);
+        let news = loop {
+            match ticket.wait(next) {
+                Turn::Granted => break Ok(None),
+                Turn::Done(left) => break Ok(Some(left)),
+                Turn::Running(by) => {
+                    if let Some(by) = by {
+                        by.send();
+                    }
+                    next = NEVER;
+                }
+                Turn::Waiting => {
+                    let left = self.timeout.saturating_sub(began.elapsed());
+                    next = (next * 2)
+                        .min(SELDOM)
+                        .min(left)
+                        .max(Duration::from_millis(1));
+                    if let Some(why) = self.why_to_leave(began, job)
+                        && room.leave_line(|other| Arc::ptr_eq(other, ticket))
+                    {
+                        break Err(why);
+                    }
+                    look();
+                }
+            }
+        };
+        if let Some(times) = job.raw.times
+            && !matches!(news, Ok(Some(_)))
+        {
+            let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            times.queue.store(waited, Relaxed);
+        }
+        // What was waited for until now was not the GIL.
+        visit::waiting(0);
+        news
+    }
+
+    fn why_to_leave(&self, began: Instant, job: &Job<'_>) -> Option<RunOutcome> {
+        if call::is_closing() {
+            Some(RunOutcome::Draining)
+        } else if began.elapsed() >= self.timeout {
+            Some(RunOutcome::QueueTimedOut)
+        } else if host::client_is_gone(job.raw) {
+            Some(RunOutcome::ClientGone)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The Python stacks of the threads of this process, for people: of one thread, of all, and of all where a GIL is not to be
+//! had.
+//!
+//! ```text
+//! dump ─► a helper for each GIL ─► attached::threads     what is said of threads that wait for their turn, or are in C
+//!     └─► where that is late    ─► snapshot::threads     a copy of the process, in which everything stands still
+//! ```
+//!
+//! Whoever asks never waits for a GIL itself. A helper that gets none stays until it does, and there is one of them for
+//! each GIL at most.
+
+mod attached;
+mod snapshot;
+
+use std::ffi::c_ulong;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use crate::interpreter::{self, Interpreter};
+use crate::object::Attached;
+use crate::request::lock;
+use crate::{parallel, thread_state};
+
+/// Most frames of a thread that are shown, the innermost ones.
+const MOST_FRAMES: usize = 100;
+/// Most bytes of them.
+const MOST_OF_THREAD: usize = 16 << 10;
+/// Most bytes of a dump.
+const MOST_OF_DUMP: usize = 256 << 10;
+/// Longest path, and longest name, that is shown whole.
+const MOST_OF_NAME: usize = 300;
+/// How long a dump without GILs may take, for all interpreters together.
+const WITHOUT_GIL: Duration = Duration::from_secs(3);
+
+/// A thread of an interpreter.
+#[derive(Debug, PartialEq, Eq)]
+struct Thread {
+    /// As `threading.get_ident` has it.
+    ident: c_ulong,
+    /// Number of the kernel, where it is known.
+    native: Option<u32>,
+    /// A line for each frame, the innermost first.
+    frames: Vec<String>,
+    /// There are more frames, further out.
+    is_cut: bool,
+}
+
+/// The Python stack of a thread of the interpreter that `py` is attached to, the most recent call last; `None` where it has
+/// no such thread, or that runs no Python code.
+#[allow(
+    dead_code,
+    reason = "for the watchdog of requests, which is not there yet"
+)]
+pub(crate) fn of_thread(py: &Attached<'_>, ident: c_ulong) -> Option<String> {
+    let thread = attached::thread(py, ident)?;
+    let text = thread.stack();
+    (!text.is_empty()).then_some(text)
+}
+
+/// What makes dumps possible later; for each interpreter, while it is set up. Where something is amiss there will be no
+/// dumps without the GIL, and nothing else.
+pub(crate) fn begin(py: &Attached<'_>, is_main: bool) {
+    if let Err(raised) = snapshot::begin(py, is_main) {
+        py.clear(raised);
+    }
+}
+
+/// The stacks of all threads of all interpreters. Where a GIL is not to be had within `patience`, that is said, and its
+/// threads are shown without it.
+pub fn dump(patience: Duration) -> String {
+    let until = Instant::now() + patience;
+    let asked: Vec<_> = domains()
+        .into_iter()
+        .map(|domain| Asked::ask(&domain))
+        .collect();
+    let mut text = String::new();
+    let mut without = Limit::new();
+    for asked in asked {
+        asked.show(&mut text, until, patience, &mut without);
+    }
+    finish(text)
+}
+
+/// The same, without any GIL: for where one is not to be had.
+#[allow(dead_code, reason = "for the watchdog of GILs, which is not there yet")]
+pub(crate) fn dump_without_gil() -> String {
+    let mut text = String::new();
+    let mut without = Limit::new();
+    for interpreter in domains().into_iter().flatten() {
+        heading(&mut text, interpreter);
+        without.show(&mut text, interpreter);
+    }
+    finish(text)
+}
+
+/// What the thread works at, as `GET /path since 3.2 s`.
+// The only place that asks who serves what: the registry of running requests belongs here.
+fn request_of(_ident: c_ulong) -> Option<String> {
+    None
+}
+
+/// The interpreters, those with a GIL in common together; the main one first.
+fn domains() -> Vec<Vec<&'static Interpreter>> {
+    let mut all = interpreter::all();
+    all.reverse();
+    let (own, shared): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|interpreter| interpreter.identity().replica.is_some());
+    let own = own.into_iter().map(|interpreter| vec![interpreter]);
+    let shared = (!shared.is_empty()).then_some(shared);
+    shared.into_iter().chain(own).collect()
+}
+
+/// The interpreters of one GIL, whose threads a helper is asked for.
+struct Asked {
+    domain: Vec<&'static Interpreter>,
+    answers: Result<Receiver<Vec<Thread>>, &'static str>,
+}
+
+impl Asked {
+    fn ask(domain: &[&'static Interpreter]) -> Self {
+        Self {
+            domain: domain.to_vec(),
+            answers: Helper::send(domain),
+        }
+    }
+
+    fn show(self, text: &mut String, until: Instant, patience: Duration, without: &mut Limit) {
+        let mut answers = self.answers;
+        for interpreter in self.domain {
+            heading(text, interpreter);
+            let answer = answers.as_ref().map_err(|why| String::from(*why));
+            let answer = answer.and_then(|answers| {
+                let left = until.saturating_duration_since(Instant::now());
+                let late = || {
+                    format!(
+                        "Its GIL could not be had within {:.1} s.",
+                        patience.as_secs_f64()
+                    )
+                };
+                answers.recv_timeout(left).map_err(|_| late())
+            });
+            match answer {
+                Ok(threads) => show(text, &threads),
+                Err(why) => {
+                    let _ = writeln!(text, "{why} The stacks were taken without it:\n");
+                    without.show(text, interpreter);
+                    // Whatever it says later is of others.
+                    answers = Err("Nor was the GIL to be had for this one.");
+                }
+            }
+        }
+    }
+}
+
+/// A thread that attaches to interpreters of one GIL. It may have to wait for ever, so there is one for each GIL.
+struct Helper(u32);
+
+static HELPERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+impl Helper {
+    fn send(domain: &[&'static Interpreter]) -> Result<Receiver<Vec<Thread>>, &'static str> {
+        let helper = domain
+            .first()
+            .and_then(|first| Helper::new(first.number()))
+            .ok_or(
+                "Its GIL could not be had when it was asked for last, and is still waited for.",
+            )?;
+        let (tell, answers) = mpsc::channel();
+        let domain = domain.to_vec();
+        if parallel::background("wsgi-stacks", move || helper.run(&domain, &tell)) {
+            Ok(answers)
+        } else {
+            Err("There is no thread that could ask for its GIL.")
+        }
+    }
+
+    fn new(domain: u32) -> Option<Self> {
+        let mut helpers = lock(&HELPERS);
+        let is_free = !helpers.contains(&domain);
+        is_free.then(|| {
+            helpers.push(domain);
+            Helper(domain)
+        })
+    }
+
+    fn run(&self, domain: &[&'static Interpreter], tell: &Sender<Vec<Thread>>) {
+        for interpreter in domain {
+            let threads = thread_state::attach(interpreter, attached::threads);
+            if tell.send(threads).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        lock(&HELPERS).retain(|&domain| domain != self.0);
+    }
+}
+
+/// The time that snapshots may take in all.
+struct Limit(Option<Instant>);
+
+impl Limit {
+    /// Begins with the first one.
+    fn new() -> Self {
+        Self(None)
+    }
+
+    fn show(&mut self, text: &mut String, interpreter: &'static Interpreter) {
+        let until = *self.0.get_or_insert_with(|| Instant::now() + WITHOUT_GIL);
+        match snapshot::threads(interpreter, until) {
+            Ok(threads) => show(text, &threads),
+            Err(why) => {
+                let _ = writeln!(text, "There are no stacks: {why}.\n");
+            }
+        }
+    }
+}
+
+fn heading(text: &mut String, interpreter: &Interpreter) {
+    let name = interpreter.describe();
+    let _ = writeln!(text, "== {} ==\n", printable(&name, usize::MAX));
+}
+
+/// Those that serve requests first, as the end may be cut off; those that do nothing are only counted.
+fn show(text: &mut String, threads: &[Thread]) {
+    let described = threads
+        .iter()
+        .map(|thread| (thread, request_of(thread.ident)));
+    let (busy, others): (Vec<_>, Vec<_>) = described.partition(|(_, request)| request.is_some());
+    let (active, idle): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|(thread, _)| !thread.frames.is_empty());
+    for (thread, request) in busy.iter().chain(&active) {
+        let request = request.as_deref().unwrap_or("serves no request");
+        let _ = writeln!(text, "{}: {request}", thread.name());
+        match thread.stack() {
+            stack if stack.is_empty() => text.push_str("  (no Python code)\n\n"),
+            stack => {
+                text.push_str(&stack);
+                text.push('\n');
+            }
+        }
+    }
+    let _ = match idle.len() {
+        0 => Ok(()),
+        1 => writeln!(text, "1 thread runs no Python code.\n"),
+        count => writeln!(text, "{count} threads run no Python code.\n"),
+    };
+}
+
+impl Thread {
+    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
+    fn merged(states: impl IntoIterator<Item = Thread>) -> Vec<Thread> {
+        let mut threads: Vec<Thread> = Vec::new();
+        for state in states {
+            match threads.iter_mut().find(|known| known.ident == state.ident) {
+                Some(known) if known.frames.is_empty() => *known = state,
+                Some(_) => {}
+                None => threads.push(state),
+            }
+        }
+        threads
+    }
+
+    fn name(&self) -> String {
+        match self.native {
+            Some(native) => format!("Thread {native} ({:#x})", self.ident),
+            None => format!("Thread {:#x}", self.ident),
+        }
+    }
+
+    /// The innermost call last.
+    fn stack(&self) -> String {
+        let mut size = 0;
+        let fits = |line: &&String| {
+            size += line.len() + 1;
+            size <= MOST_OF_THREAD
+        };
+        let frames: Vec<&String> = self.frames.iter().take_while(fits).collect();
+        let mut text = String::new();
+        if self.is_cut || frames.len() < self.frames.len() {
+            text.push_str("  ... calls further out are left out\n");
+        }
+        for line in frames.into_iter().rev() {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// As Python's tracebacks have it.
+fn frame(file: &str, line: &dyn std::fmt::Display, function: &str) -> String {
+    let file = printable(file, MOST_OF_NAME);
+    let function = printable(function, MOST_OF_NAME);
+    format!("  File \"{file}\", line {line}, in {function}")
+}
+
+/// Without control characters, and where it is longer than `most` with its last part, which says more than the first.
+fn printable(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    let shown = |character: char| match character.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => character,
+    };
+    if count <= most {
+        return text.chars().map(shown).collect();
+    }
+    let last = text.chars().skip(count - most).map(shown);
+    std::iter::once('…').chain(last).collect()
+}
+
+fn finish(mut text: String) -> String {
+    if text.is_empty() {
+        return String::from("Python has not been started.\n");
+    }
+    if text.len() > MOST_OF_DUMP {
+        let end = text.floor_char_boundary(MOST_OF_DUMP);
+        text.truncate(end);
+        text.push_str("\n... the rest is left out\n");
+    }
+    text
+}
