@@ -150,7 +150,7 @@ impl fmt::Display for GroupPlan {
             }
             write!(f, " for {} s", executor.queue_timeout.as_secs_f64())?;
         }
-        if executor.share != Executor::NO_BOUND {
+        if executor.share < threads {
             write!(f, ", share {}", executor.share)?;
         }
         if self.reserve > 0 {
@@ -240,7 +240,7 @@ mod tests {
             ),
             (
                 Mpm::Prefork,
-                &[],
+                &["WSGIThreadShare 50%"],
                 Gil::Shared,
                 "direct, 1 thread inside, GIL shared",
             ),

@@ -10,6 +10,15 @@ pub struct MemoryLimit {
 }
 
 impl MemoryLimit {
+    /// Whose limit it is, for people.
+    pub(crate) fn owner(&self) -> &'static str {
+        if self.is_of_group {
+            "control group"
+        } else {
+            "machine"
+        }
+    }
+
     /// The lower one of what the machine has (`/proc/meminfo`) and of what its control groups allow (the contents of
     /// [`limit_files`], as many as there are). `None` where nothing is told.
     pub fn new<'a>(

@@ -117,11 +117,7 @@ impl MpmPlan {
         if all <= limit.bytes {
             return None;
         }
-        let whose = if limit.is_of_group {
-            "control group"
-        } else {
-            "machine"
-        };
+        let whose = limit.owner();
         let (own, all, has) = (own >> 20, all >> 20, limit.bytes >> 20);
         let line = Message::MemoryShort.line(&[&own, &self.processes, &all, &whose, &has]);
         Some((Message::MemoryShort, line))
@@ -227,7 +223,16 @@ impl fmt::Display for MpmPlan {
             f,
             "{}, up to {total} {requests} at once",
             self.children_and_threads()
-        )
+        )?;
+        match self.memory {
+            Some(limit) => write!(
+                f,
+                ", {} MiB of memory in the {}",
+                limit.bytes >> 20,
+                limit.owner()
+            ),
+            None => Ok(()),
+        }
     }
 }
 
@@ -286,6 +291,14 @@ mod tests {
                 "{mpm}"
             );
             assert_eq!(plan.to_string(), text);
+            let memory = Some(MemoryLimit {
+                bytes: 1 << 30,
+                is_of_group: true,
+            });
+            assert_eq!(
+                plan.with_memory(memory).to_string(),
+                format!("{text}, 1024 MiB of memory in the control group")
+            );
         }
     }
 

@@ -109,7 +109,8 @@ fn the_examples_serve() {
             continue;
         }
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        let is_of_ours = ["metrics.conf", "reload.conf", "replicas.conf"].contains(&name.as_str());
+        let is_of_ours =
+            ["metrics.conf", "pools.conf", "reload.conf", "replicas.conf"].contains(&name.as_str());
         if is_of_ours && !ours() {
             continue;
         }
@@ -129,6 +130,15 @@ fn the_examples_serve() {
                         .text()
                         .contains("again")
                 );
+            }
+            "pools.conf" => {
+                assert!(server.get("/reports").expect(200).text().contains("second"));
+                for plan in [
+                    "group 'site': delegate, 3 to 25 of 25 threads inside, .*, line of 50 for 10 s, share 20, reserve 2$",
+                    "group 'reports': pool of 4 threads, .*, line of 8 for 30 s, share 12, reserve 2$",
+                ] {
+                    server.expect_log(plan);
+                }
             }
             "metrics.conf" => {
                 let metrics = server.get("/metrics").expect(200).text();

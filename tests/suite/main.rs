@@ -32,6 +32,8 @@ mod mapping;
 mod metrics;
 /// Requests within a request.
 mod nested;
+/// What the MPM means for application groups.
+mod plan;
 /// Forwarded headers and who may send them.
 mod proxies;
 /// Children that have served long enough.

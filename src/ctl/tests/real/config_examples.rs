@@ -10,7 +10,7 @@ use crate::stage::{Stage, apxs, workspace};
 use crate::subject::{Subject, free_port};
 
 /// File, and path with a part of the body to find there.
-const EXAMPLES: [(&str, &[(&str, &str)]); 10] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
     ("event.conf", &[("/", "Hello from the group ''")]),
     ("worker.conf", &[("/", "Hello from the group ''")]),
     ("prefork.conf", &[("/", "Hello from the group ''")]),
@@ -24,6 +24,13 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 10] = [
         ],
     ),
     ("replicas.conf", &[("/", "Hello from the group 'site'")]),
+    (
+        "pools.conf",
+        &[
+            ("/", "Hello from the group 'site'"),
+            ("/reports", "The second application, in the group 'reports'"),
+        ],
+    ),
     ("reload.conf", &[("/", "Hello from the group ''")]),
     (
         "static-files.conf",
