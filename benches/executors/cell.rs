@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::crowd::Crowd;
-use super::tasks::Tasks;
+use super::tasks::{Tasks, busy};
 use super::workload::{Ask, Workload};
 use crate::server::{Httpd, Mpm, Server, Under};
 use crate::subject::Subject;
@@ -30,6 +30,8 @@ pub(crate) struct Cell {
     pub(crate) cpu_us: f64,
     /// Of the load generator, per request
     pub(crate) client_us: f64,
+    /// Processors that everything else on the machine took meanwhile
+    pub(crate) others: f64,
     /// Connections that the server closed instead of answering, per request
     pub(crate) closed: f64,
     pub(crate) libpython: Option<String>,
@@ -71,6 +73,7 @@ impl Row<'_> {
 
         let child = server.child()?;
         let before = Tasks::of(child)?;
+        let (since, of_machine, of_client) = (Instant::now(), busy()?, thread_time());
         // What was answered while the counts were read is no matter of the server's speed.
         let mut backlog = 0;
         while backlog < self.connections && crowd.next(Instant::now())?.is_some() {
@@ -94,6 +97,11 @@ impl Row<'_> {
         }
         let client = thread_time().saturating_sub(client);
         let spent = before.until(Tasks::of(child)?);
+        let others = busy()?
+            .saturating_sub(of_machine)
+            .saturating_sub(spent.cpu)
+            .saturating_sub(thread_time().saturating_sub(of_client));
+        let others = others.as_secs_f64() / since.elapsed().as_secs_f64();
         ensure!(!latencies.is_empty(), "no answer within {:?}", self.at_most);
         latencies.sort_unstable();
 
@@ -111,6 +119,7 @@ impl Row<'_> {
             switches: spent.switches as f64 / counted,
             cpu_us: microseconds(spent.cpu) / counted,
             client_us: microseconds(client) / requests as f64,
+            others,
             closed: (crowd.closed - closed) as f64 / requests as f64,
             libpython: server.libpython()?,
         })

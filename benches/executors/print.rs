@@ -66,10 +66,20 @@ pub(crate) fn row(row: &Row, columns: &[Column], cells: &[Cell]) {
     }
     println!("{table}");
     if !cut.is_empty() {
-        let seconds = row.at_most.as_secs_f64();
         println!(
-            "Ended by time, {seconds:.1} s: {} requests.\n",
+            "Ended by time, {:.1} s: {} requests.",
+            row.at_most.as_secs_f64(),
             cut.join(", ")
+        );
+    }
+    if let Some(others) = Spread::of(cells.iter().map(|cell| cell.others)) {
+        let busy = others.median > QUIET || others.most > 4.0 * QUIET;
+        println!(
+            "Everything else on the machine took {:.2} processors ({:.2} – {:.2}){}\n",
+            others.median,
+            others.least,
+            others.most,
+            if busy { ": NOT A QUIET MACHINE." } else { "." }
         );
     }
 }
@@ -122,6 +132,9 @@ pub(crate) fn figure(value: f64) -> String {
         _ => thousands(value),
     }
 }
+
+/// Processors that something else may take from a measurement.
+const QUIET: f64 = 0.1;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! What the kernel has counted for all threads of a process.
+//! What the kernel has counted for all threads of a process, and for the machine.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -43,6 +43,41 @@ impl Tasks {
     }
 }
 
+/// What all processors have done since the machine started, and what the host of a virtual machine has taken.
+pub(crate) fn busy() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks = busy_ticks(&text).context("no times in /proc/stat")?;
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+/// All fields of the first line but those of idle and waiting processors, and of guests, who are users too.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields: Vec<u64> = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let [
+        user,
+        nice,
+        system,
+        _idle,
+        _waiting,
+        interrupts,
+        soft,
+        stolen,
+        ..,
+    ] = fields[..]
+    else {
+        return None;
+    };
+    Some(user + nice + system + interrupts + soft + stolen)
+}
+
 fn unless_ended(text: io::Result<String>) -> io::Result<Option<String>> {
     match text {
         Ok(text) => Ok(Some(text)),
@@ -81,6 +116,14 @@ mod tests {
         assert_eq!(switches(status), Some(42));
         assert_eq!(switches("Name:\tapache2\n"), None);
         assert_eq!(cpu("1500 20 3\n"), Some(Duration::from_nanos(1500)));
+    }
+
+    #[test]
+    fn a_busy_processor_is_neither_idle_nor_waiting() {
+        let stat =
+            "cpu  1 20 300 4000 50000 600000 7000000 80000000 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(87_600_321));
+        assert_eq!(busy_ticks("cpu  1 2\n"), None);
     }
 
     #[test]

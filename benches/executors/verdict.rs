@@ -186,6 +186,7 @@ mod tests {
             switches: 0.0,
             cpu_us: 0.0,
             client_us: 0.0,
+            others: 0.0,
             closed: 0.0,
             libpython: None,
         }
