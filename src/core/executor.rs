@@ -270,7 +270,7 @@ pub struct Executor {
 
 impl Executor {
     /// `min=` of `WSGIExecutor` where it is not written.
-    pub const LEAST: u32 = 3;
+    pub const LEAST: u32 = 1;
     /// `timeout=` of `WSGIQueue` where it is not written.
     pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
     /// No limit.

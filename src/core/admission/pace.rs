@@ -1,11 +1,12 @@
 //! How many requests may be inside an interpreter at a time, so that its GIL never idles for want of one and is never
 //! fought over by more than needed.
 //!
-//! Two things are seen of those that had to wait for a place: whether the GIL was free when they had it at last, and how long
-//! they then were off the processor compared to on it. A GIL that is found free says that those inside wait for something
-//! else (a database, a client), so there may be more of them: the share off the processor says at once how many. One that
-//! is always busy says that more would only be in each other's way. The share alone would not do: where requests take
-//! longer than CPython's switch interval, waiting for the GIL looks like waiting for a database.
+//! Each that goes in while others are inside finds the GIL free or busy. One that is found free says that those inside wait
+//! for something else (a database, a client), so there may be more of them, and the time that they are off the processor
+//! compared to on it says at once how many. One that is always busy says that more would only be in each other's way. The
+//! times alone would not do: where requests take longer than CPython's switch interval, waiting for the GIL looks like
+//! waiting for a database. Nor would the GIL alone where only one may be inside, who finds it free: so now and then a second
+//! one is let in, to see.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -13,14 +14,20 @@ use crate::sync::{AtomicU32, AtomicU64};
 
 /// Least time between two decisions, nanoseconds.
 const STEP: u64 = 5_000_000;
-/// Fewest of those that had to wait for a decision.
+/// Fewest that must have been seen for a decision.
 const ENOUGH: u64 = 4;
+/// After so many decisions for one at a time, two are tried.
+const TRY: u64 = 40;
 /// If nobody has left for so long while others wait, those inside do something that takes long. Nanoseconds.
-pub const STALL: u64 = 20_000_000;
+const STALL: u64 = 20_000_000;
+/// Shorter where requests are short, but no less than that.
+const LEAST_STALL: u64 = 4_000_000;
 /// A GIL for which one waits longer than that was busy. Nanoseconds.
-pub const BUSY: u64 = 5_000;
+const BUSY: u64 = 5_000;
 /// Up to so long on average, a job is cheaper to run for another thread than to wake that thread up. Nanoseconds.
-const SHORT: u64 = 250_000;
+const SHORT: u64 = 6_000_000;
+/// From so long on it is worth while to wake somebody up who does something else meanwhile. Nanoseconds.
+const NOT_TINY: u64 = 60_000;
 
 /// The number, and what it is decided by.
 pub struct Pace {
@@ -38,13 +45,17 @@ pub struct Pace {
     cpu: AtomicU64,
     /// Mean time of a visit, nanoseconds; 0 while unknown.
     mean: AtomicU64,
+    /// Decisions for one at a time since two were tried.
+    alone: AtomicU64,
 }
 
 /// What was seen since the last decision.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
+    /// Those who went in while others were inside, and how many of them found the GIL busy.
     entries: u64,
     busy: u64,
+    /// Time of visits, all of it and on a processor.
     wall: u64,
     cpu: u64,
 }
@@ -67,6 +78,7 @@ impl Pace {
             wall: zero(),
             cpu: zero(),
             mean: zero(),
+            alone: zero(),
         }
     }
 
@@ -75,11 +87,13 @@ impl Pace {
         self.limit.load(Relaxed)
     }
 
-    /// One who had waited for a place has then waited so long for the GIL.
-    pub fn entered(&self, gil_wait: u64) {
-        self.entries.fetch_add(1, Relaxed);
-        if gil_wait > BUSY {
-            self.busy.fetch_add(1, Relaxed);
+    /// One went in and has waited so long for the GIL; `others`: somebody else was inside.
+    pub fn entered(&self, gil_wait: u64, others: bool) {
+        if others {
+            self.entries.fetch_add(1, Relaxed);
+            if gil_wait > BUSY {
+                self.busy.fetch_add(1, Relaxed);
+            }
         }
     }
 
@@ -90,11 +104,12 @@ impl Pace {
         self.cpu.fetch_add(cpu.min(wall), Relaxed);
     }
 
-    /// Somebody leaves while others wait. Returns another limit where that is due.
+    /// Somebody leaves. Returns another limit where that is due.
     pub fn leaves(&self, now: u64) -> Option<u32> {
         self.left.store(now, Relaxed);
         let due = self.due.load(Acquire);
-        if now < due || self.entries.load(Relaxed) < ENOUGH || !self.claim(due, now) {
+        let visits = self.visits.load(Relaxed);
+        if now < due || visits + self.entries.load(Relaxed) < ENOUGH || !self.claim(due, now) {
             return None;
         }
         let seen = Seen {
@@ -114,15 +129,30 @@ impl Pace {
             };
             self.mean.store(mean.max(1), Relaxed);
         }
-        self.change(next(self.limit(), self.least, self.most, seen))
+        let limit = next(self.limit(), self.least, self.most, seen);
+        let alone = if limit == 1 {
+            self.alone.fetch_add(1, Relaxed)
+        } else {
+            0
+        };
+        if alone >= TRY {
+            self.alone.store(0, Relaxed);
+            return self.change(2.min(self.most));
+        }
+        self.change(limit)
     }
 
     /// One waits. Returns a higher limit where nobody has left for long.
     pub fn waits(&self, now: u64) -> Option<u32> {
         let due = self.due.load(Acquire);
-        if now.saturating_sub(self.left.load(Relaxed)) < STALL
+        let mean = self.mean.load(Relaxed);
+        let stall = match mean {
+            0 => STALL,
+            mean => mean.saturating_mul(4).clamp(LEAST_STALL, STALL),
+        };
+        if now.saturating_sub(self.left.load(Relaxed)) < stall
             || now < due
-            || !self.claim(due, now + STALL - STEP)
+            || !self.claim(due, now + stall.saturating_sub(STEP))
         {
             return None;
         }
@@ -133,6 +163,11 @@ impl Pace {
     /// Whether jobs are so short that whoever is inside had better run them for others.
     pub fn is_short(&self) -> bool {
         (1..=SHORT).contains(&self.mean.load(Relaxed))
+    }
+
+    /// Whether jobs take so long that who runs some has others do something meanwhile.
+    pub fn is_not_tiny(&self) -> bool {
+        self.mean.load(Relaxed) >= NOT_TINY
     }
 
     /// The right to decide, which one has at a time.
@@ -150,16 +185,29 @@ impl Pace {
 
 /// The next limit.
 fn next(limit: u32, least: u32, most: u32, seen: Seen) -> u32 {
-    let of_100 = seen.busy * 100 / seen.entries.max(1);
-    match of_100 {
+    let off = seen.wall.saturating_sub(seen.cpu);
+    let for_others = || u32::try_from(off.div_ceil(seen.cpu.max(1))).unwrap_or(u32::MAX);
+    if limit == 1 {
+        // Nobody else is there to wait for, but for those who do not count.
+        return if off > seen.cpu / 3 {
+            for_others().saturating_add(1).min(most)
+        } else {
+            1
+        };
+    }
+    if seen.entries == 0 {
+        return limit;
+    }
+    match seen.busy * 100 / seen.entries {
         // The GIL is free for some: it could do more.
-        ..=92 => {
-            let off = seen.wall.saturating_sub(seen.cpu);
-            let for_others = u32::try_from(off.div_ceil(seen.cpu.max(1))).unwrap_or(u32::MAX);
-            let wanted = least.saturating_add(for_others);
-            wanted.max(limit + 1).min(limit.saturating_mul(2)).min(most)
+        ..=89 => {
+            let wanted = least.saturating_add(for_others());
+            wanted
+                .max(limit.saturating_add(1))
+                .min(limit.saturating_mul(2))
+                .min(most)
         }
-        99.. => (limit - 1).max(least),
+        97.. => (limit - 1).max(least),
         _ => limit,
     }
 }
@@ -170,39 +218,43 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A minute of requests that take `cpu` of the GIL and `off` elsewhere: the GIL is busy for a new one if those inside
-    /// have more to do than there is time.
-    fn settle(pace: &Pace, cpu: u64, off: u64) -> u32 {
-        let mut now = 1;
-        for _ in 0..5000 {
+    /// Some seconds of requests that take `cpu` of the GIL and `off` elsewhere: the GIL is busy for a new one if those inside
+    /// have more to do than there is time. Returns the least and the greatest limit of the last second.
+    fn settle(pace: &Pace, cpu: u64, off: u64) -> (u32, u32) {
+        let mut now = pace.left.load(Relaxed) + 1;
+        let mut limits = Vec::new();
+        for _ in 0..1000 {
             let limit = u64::from(pace.limit());
             let is_busy = limit * cpu > cpu + off;
             for _ in 0..4 {
-                pace.entered(if is_busy { MS } else { 0 });
+                pace.entered(if is_busy { MS } else { 0 }, limit > 1);
                 // Waits for the GIL are part of the time off the processor.
                 pace.visited(cpu + off.max((limit - 1) * cpu), cpu);
             }
             now += STEP;
             pace.leaves(now);
+            limits.push(pace.limit());
         }
-        pace.limit()
+        let last = &limits[800..];
+        (*last.iter().min().unwrap(), *last.iter().max().unwrap())
     }
 
     #[test]
-    fn computing_needs_few_and_waiting_needs_many() {
-        for (cpu, off, expected) in [
-            (20_000, 0, 3..=3),
-            (5 * MS, 0, 3..=3),
-            (50 * MS, 0, 3..=3),
-            (MS, 5 * MS, 6..=8),
-            (MS, 100 * MS, 25..=25),
-            (1000, 100 * MS, 25..=25),
+    fn computing_needs_one_and_waiting_needs_many() {
+        for (cpu, off, least, most) in [
+            (20_000, 0, 1, 2),
+            (5 * MS, 0, 1, 2),
+            (50 * MS, 0, 1, 2),
+            (MS, 5 * MS, 6, 8),
+            (MS, 100 * MS, 25, 25),
+            (1000, 100 * MS, 25, 25),
         ] {
-            let pace = Pace::new(3, 25, 3);
-            let found = settle(&pace, cpu, off);
-            assert!(expected.contains(&found), "{cpu} {off}: {found}");
+            let pace = Pace::new(1, 25, 0);
+            let (low, high) = settle(&pace, cpu, off);
+            assert!(low >= least && high <= most, "{cpu} {off}: {low} to {high}");
             // And back.
-            assert_eq!(settle(&pace, MS, 0), 3, "after {cpu} {off}");
+            let (low, high) = settle(&pace, MS, 0);
+            assert!(low == 1 && high <= 2, "after {cpu} {off}: {low} to {high}");
         }
     }
 
@@ -235,6 +287,7 @@ mod tests {
         assert_eq!(next(4, 3, 4, seen(100)), 3);
         assert_eq!(next(3, 3, 4, seen(100)), 3);
         assert_eq!(next(3, 3, 4, seen(95)), 3);
+        assert_eq!(next(1, 1, 1, seen(0)), 1);
     }
 
     #[test]
@@ -243,16 +296,15 @@ mod tests {
         assert!(!pace.is_short());
         let visit = |pace: &Pace, wall, now| {
             for _ in 0..ENOUGH {
-                pace.entered(MS);
                 pace.visited(wall, wall);
             }
             pace.leaves(now);
         };
         visit(&pace, 20_000, STEP);
-        assert!(pace.is_short());
-        for step in 2..10 {
-            visit(&pace, MS, step * STEP);
+        assert!(pace.is_short() && !pace.is_not_tiny());
+        for step in 2..30 {
+            visit(&pace, 20 * MS, step * STEP);
         }
-        assert!(!pace.is_short());
+        assert!(!pace.is_short() && pace.is_not_tiny());
     }
 }

@@ -18,19 +18,20 @@ use crate::call::{self, Job, Left, Owed};
 use crate::object::Attached;
 use crate::thread_state;
 
-/// Most jobs of others that a thread runs before it lets go of the GIL.
+/// Most jobs of others that a thread runs before it lets go of the GIL, and how long it begins new ones, nanoseconds.
 const BATCH: u32 = 16;
+const LONGEST: u64 = 10_000_000;
 
 /// For one interpreter.
 pub(super) struct Delegate {
     room: Room<Arc<Waiting>>,
     pace: Pace,
     line: &'static Line,
-    /// Of so many that had waited one is measured.
+    /// Of some visits, one is measured.
     turn: AtomicU32,
 }
 
-/// Of so many that had to wait, one has its time on the processor measured, which is a system call.
+/// Of so many that are not alone, one has its time on the processor measured, which is a system call.
 const SAMPLE: u32 = 4;
 
 impl Delegate {
@@ -46,7 +47,7 @@ impl Delegate {
 
     /// Gives the place of the calling thread back.
     fn leave(&self) {
-        if self.room.waiting() != 0
+        if self.room.load() > 1
             && let Some(limit) = self.pace.leaves(clock::now())
         {
             self.room.set_limit(limit);
@@ -72,15 +73,15 @@ impl Delegate {
     }
 
     /// Runs the job on the calling thread, which has a place, and short ones of others.
-    fn inside(&'static self, job: &Job<'_>, waited: bool) -> Ended {
+    fn inside(&'static self, job: &Job<'_>) -> Ended {
         let mut place = Place {
             executor: self,
             _occupied: Occupied::by(self),
             is_taken: true,
         };
-        let since = if waited { clock::now() } else { 0 };
+        let meter = Meter::begin(self);
         let (left, unsent) = thread_state::attach(job.application.interpreter(), |py| {
-            let meter = waited.then(|| Meter::begin(self, since)).flatten();
+            let meter = meter.map(Meter::attached);
             let left = call::perform(py, job);
             drop(meter);
             self.run_others(py, &mut place, job, left)
@@ -107,8 +108,13 @@ impl Delegate {
     ) -> (Option<Left>, Option<Arc<Unsent>>) {
         let mut left = Some(left);
         let mut unsent: Option<Arc<Unsent>> = None;
+        let mut until = 0;
         for _ in 0..BATCH {
             if self.room.waiting() == 0 || !self.pace.is_short() {
+                break;
+            }
+            let now = clock::now();
+            if until != 0 && now >= until {
                 break;
             }
             let Some(next) = self.room.leave() else {
@@ -121,24 +127,41 @@ impl Delegate {
                 next.grant();
                 break;
             }
+            let is_first = unsent.is_none();
+            if is_first {
+                until = now + LONGEST;
+            }
             let unsent = unsent.get_or_insert_with(|| {
                 let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
                 Arc::new(Unsent::new(Owed::new(own, left)))
             });
-            let lent = next.take(Some(Arc::clone(unsent)));
+            // The first one sends the response of this thread meanwhile.
+            let wakes = is_first && self.pace.is_not_tiny();
+            let lent = next.take(Some(Arc::clone(unsent)), wakes);
             // SAFETY: as above; its owner waits for the result.
             let job = unsafe { lent.job() };
+            let meter = Meter::of_another(self);
             let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, 0)));
+            drop(meter);
             next.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
+            self.decide();
         }
         (left, unsent)
+    }
+
+    /// Between two jobs.
+    fn decide(&self) {
+        if let Some(limit) = self.pace.leaves(clock::now()) {
+            self.room.set_limit(limit);
+            self.admit();
+        }
     }
 }
 
 impl Executor for Delegate {
     fn run(&'static self, job: &Job<'_>) -> Ended {
         if self.room.enter() {
-            return self.inside(job, false);
+            return self.inside(job);
         }
         let Some(_standing) = self.line.stand() else {
             return Ended::Refused(RunOutcome::QueueFull);
@@ -146,10 +169,10 @@ impl Executor for Delegate {
         // SAFETY: the job is kept until `wait` has returned.
         let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
         if self.room.enter_or_wait(Arc::clone(&ticket)) {
-            return self.inside(job, false);
+            return self.inside(job);
         }
         match self.line.wait(&self.room, &ticket, job, || self.look()) {
-            Ok(None) => self.inside(job, true),
+            Ok(None) => self.inside(job),
             Ok(Some(left)) => Ended::Left(left),
             Err(why) => Ended::Refused(why),
         }
@@ -184,23 +207,43 @@ impl Drop for Place {
     }
 }
 
-/// The time of one who had waited, from when it has the GIL.
+/// The time of a visit, on the clock and on a processor, from when the thread has the GIL; only of some.
 struct Meter {
-    pace: &'static Pace,
+    executor: &'static Delegate,
+    /// Whether others were inside.
+    others: bool,
     wall: u64,
     cpu: u64,
 }
 
 impl Meter {
-    /// The calling thread has the GIL now, for which it has waited since then. `None` where it is not to be measured
-    /// further.
-    fn begin(executor: &'static Delegate, since: u64) -> Option<Self> {
-        let wall = clock::now();
-        executor.pace.entered(wall.saturating_sub(since));
-        let turn = executor.turn.fetch_add(1, Relaxed);
-        turn.is_multiple_of(SAMPLE).then(|| Self {
-            pace: &executor.pace,
-            wall,
+    /// The calling thread has a place. Where nobody waits and nobody else is inside, nothing is measured.
+    fn begin(executor: &'static Delegate) -> Option<Self> {
+        let others = executor.room.inside() > 1;
+        (others || executor.room.waiting() != 0).then(|| Self {
+            executor,
+            others,
+            wall: clock::now(),
+            cpu: 0,
+        })
+    }
+
+    /// It has the GIL.
+    fn attached(mut self) -> Self {
+        let now = clock::now();
+        let waited = now.saturating_sub(self.wall);
+        self.executor.pace.entered(waited, self.others);
+        self.wall = now;
+        self.cpu = self.executor.is_sampled().then(cpu_time).unwrap_or(0);
+        self
+    }
+
+    /// It runs the job of another thread.
+    fn of_another(executor: &'static Delegate) -> Option<Self> {
+        executor.is_sampled().then(|| Self {
+            executor,
+            others: false,
+            wall: clock::now(),
             cpu: cpu_time(),
         })
     }
@@ -208,8 +251,17 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        let wall = clock::now().saturating_sub(self.wall);
-        self.pace.visited(wall, cpu_time().saturating_sub(self.cpu));
+        if self.cpu != 0 {
+            let wall = clock::now().saturating_sub(self.wall);
+            let cpu = cpu_time().saturating_sub(self.cpu);
+            self.executor.pace.visited(wall, cpu);
+        }
+    }
+}
+
+impl Delegate {
+    fn is_sampled(&self) -> bool {
+        self.turn.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
     }
 }
 

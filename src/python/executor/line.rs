@@ -19,7 +19,7 @@ use wsgi_telemetry::clock;
 pub(super) type Waiting = Ticket<Lent, Option<Arc<Unsent>>, Left>;
 
 /// How often one who waits looks about: soon at first, and then less often.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 const SELDOM: Duration = Duration::from_millis(160);
 /// How often whoever waits for the end of its job looks at nothing.
 const NEVER: Duration = Duration::from_secs(60);

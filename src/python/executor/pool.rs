@@ -124,7 +124,7 @@ impl Pool {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for _ in 0..BATCH {
-            let lent = ticket.take(None);
+            let lent = ticket.take(None, false);
             // SAFETY: this thread got the ticket from the room, or from a thread that did; its owner waits for the result.
             let job = unsafe { lent.job() };
             let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, since)));
