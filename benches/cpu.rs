@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::load::{self, Load};
-use crate::server::{Httpd, Mpm, Server, Under, stat_fields};
+use crate::server::{EVENT_THREADS, Httpd, Mpm, Server, Under, stat_fields};
 use crate::subject::{Subject, Who};
 
 /// One run of one subject.
@@ -35,7 +35,10 @@ pub(crate) fn measure(
     requests: usize,
 ) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
-    for (mpm, connections) in [(Mpm::Prefork, 1), (Mpm::Event, EVENT_CONNECTIONS)] {
+    for (mpm, connections) in [
+        (Mpm::Prefork, 1),
+        (Mpm::Event(EVENT_THREADS), EVENT_CONNECTIONS),
+    ] {
         eprintln!("wsgi-bench: {rounds} rounds of CPU time under {mpm:?}");
         runs.extend(alternate(
             httpd,

@@ -1,4 +1,4 @@
-//! Instructions per request of the one prefork child, by difference between two runs under callgrind.
+//! Instructions per request of the one child, by difference between two runs under callgrind.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -18,7 +18,12 @@ pub(crate) struct Count {
     pub(crate) libpython: Option<String>,
 }
 
-pub(crate) fn measure(httpd: &Httpd, subjects: &[Subject], repeat: usize) -> Result<Vec<Count>> {
+pub(crate) fn measure(
+    httpd: &Httpd,
+    subjects: &[Subject],
+    mpm: Mpm,
+    repeat: usize,
+) -> Result<Vec<Count>> {
     let mut counts = Vec::new();
     let mut failed = Vec::new();
     for repetition in 1..=repeat {
@@ -30,7 +35,7 @@ pub(crate) fn measure(httpd: &Httpd, subjects: &[Subject], repeat: usize) -> Res
                 "wsgi-bench: counting instructions of {}, {repetition} of {repeat}",
                 subject.who.name()
             );
-            match count(httpd, subject) {
+            match count(httpd, subject, mpm) {
                 Ok(count) => counts.push(count),
                 Err(failure) => failed.push(subject.left_out(&failure)?),
             }
@@ -39,9 +44,9 @@ pub(crate) fn measure(httpd: &Httpd, subjects: &[Subject], repeat: usize) -> Res
     Ok(counts)
 }
 
-fn count(httpd: &Httpd, subject: &Subject) -> Result<Count> {
-    let (few, _) = dump_after(httpd, subject, FEW)?;
-    let (many, libpython) = dump_after(httpd, subject, MANY)?;
+fn count(httpd: &Httpd, subject: &Subject, mpm: Mpm) -> Result<Count> {
+    let (few, _) = dump_after(httpd, subject, mpm, FEW)?;
+    let (many, libpython) = dump_after(httpd, subject, mpm, MANY)?;
     let (after_few, after_many) = (callgrind::total(&few)?, callgrind::total(&many)?);
     let per_request = (after_many - after_few) as f64 / (MANY - FEW) as f64;
     Ok(Count {
@@ -57,9 +62,10 @@ fn count(httpd: &Httpd, subject: &Subject) -> Result<Count> {
 pub(crate) fn dump_after(
     httpd: &Httpd,
     subject: &Subject,
+    mpm: Mpm,
     requests: usize,
 ) -> Result<(String, Option<String>)> {
-    let server = httpd.start(subject, Mpm::Prefork, Under::Callgrind)?;
+    let server = httpd.start(subject, mpm, Under::Callgrind)?;
     let mut connection = Connection::open(server.address())?;
     connection
         .get_many(requests)

@@ -129,6 +129,12 @@ fn timed(
     Ok(latencies)
 }
 
+/// The request of a browser for `target`, with the headers of all the others.
+pub(crate) fn request(target: &str) -> String {
+    let headers = REQUEST.split_once("\r\n").map_or("", |(_, rest)| rest);
+    format!("GET {target} HTTP/1.1\r\n{headers}")
+}
+
 fn has_length(head: &[u8]) -> bool {
     head.windows(LENGTH.len())
         .any(|window| window.eq_ignore_ascii_case(LENGTH))

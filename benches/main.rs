@@ -2,8 +2,10 @@
 //!
 //! `README.md` beside this file tells the method and how to read the figures; `run` prepares the machine and calls this.
 
+mod admission;
 mod callgrind;
 mod cpu;
+mod executors;
 mod instructions;
 mod interrupt;
 mod load;
@@ -21,8 +23,9 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
+use crate::executors::{Column, Executors, Files, Plan, Workload};
 use crate::report::Verdict;
-use crate::server::Httpd;
+use crate::server::{Httpd, Mpm};
 use crate::subject::{Application, Subject, Who};
 
 /// Instructions and CPU time per request: floor, mod_wsgi_rs and mod_wsgi in one run.
@@ -66,17 +69,47 @@ struct Options {
     #[arg(long, env = "WSGI_BENCH_NEWEST")]
     newest: Option<PathBuf>,
     /// The rival's module for that Python
-    #[arg(long, env = "WSGI_BENCH_NEWEST_RIVAL", default_value = "")]
+    #[arg(
+        long,
+        env = "WSGI_BENCH_NEWEST_RIVAL",
+        default_value = "target/bench/mod_wsgi-newest.so"
+    )]
     newest_rival: PathBuf,
     /// Where the application runs
     #[arg(long, value_enum, default_value = "global")]
     group: Group,
-    /// Rounds of CPU time; each runs every subject once [default: 7, quick: 3]
-    #[arg(long)]
+    /// Rounds of alternating runs; each runs every subject once [default: 7, quick: 3; of `executors` 5, quick: 3]
+    #[arg(long, value_parser = positive)]
     rounds: Option<usize>,
     /// Requests of one CPU time run [default: 20000, quick: 4000]
     #[arg(long)]
     requests: Option<usize>,
+    /// Threads of the child, for `executors`
+    #[arg(long, value_delimiter = ',', default_values_t = [25, 64], value_parser = positive)]
+    threads: Vec<usize>,
+    /// Connections of `executors` [default: as many as threads]
+    #[arg(long, value_parser = positive)]
+    connections: Option<usize>,
+    /// Rows of `executors` [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    workloads: Vec<Workload>,
+    /// Columns of `executors`: these, poolN, none (no directive), baseline (--baseline, no directive), or
+    /// `NAME=DIRECTIVE; DIRECTIVE`
+    #[arg(long, value_delimiter = ',', default_values = Column::USUAL)]
+    columns: Vec<Column>,
+    /// How long a cell of `executors` is to last in the fastest column, warm-up excluded [default: 1.75, quick: 0.6]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Our module of an earlier build, its engines beside it, for `admission` and the column `baseline`
+    #[arg(long, env = "WSGI_BENCH_BASELINE")]
+    baseline: Option<PathBuf>,
+    /// The program of the Python that the modules run, on which `executors` times its loop
+    #[arg(
+        long,
+        env = "WSGI_BENCH_INTERPRETER",
+        default_value = "/usr/bin/python3"
+    )]
+    interpreter: PathBuf,
     /// How often each instruction count is taken [default: 3, quick: 1]
     #[arg(long)]
     repeat: Option<usize>,
@@ -96,8 +129,12 @@ enum What {
     Cpu,
     /// One child on several cores: two replicas beside one interpreter, and beside mod_wsgi
     Replicas,
-    /// All of these but `profile`
+    /// Instructions, CPU time, replicas and metrics
     All,
+    /// Throughput and latency of every executor under every kind of work, half an hour
+    Executors,
+    /// What it costs to let a request into Python that need not wait, by callgrind
+    Admission,
     /// What it costs to record a request and to answer a scrape, without a server
     Metrics,
     /// Where our instructions go, function by function
@@ -148,7 +185,7 @@ fn run(options: &Options) -> Result<bool> {
     let mut verdicts = Vec::new();
     if matches!(options.what, What::Instructions | What::All) {
         let repeat = options.repeat.unwrap_or(if options.quick { 1 } else { 3 });
-        let counts = instructions::measure(&httpd, &subjects, repeat)?;
+        let counts = instructions::measure(&httpd, &subjects, Mpm::Prefork, repeat)?;
         verdicts.push(report::instructions(&counts));
         report::keep(&options.out, "instructions", &httpd, &counts)?;
         if let Some(python) = newest {
@@ -158,7 +195,7 @@ fn run(options: &Options) -> Result<bool> {
                     subject::placed(who, python, Application::Hello).with_module(&options.module)
                 })
                 .collect();
-            let counts = instructions::measure(&httpd, &places, repeat)?;
+            let counts = instructions::measure(&httpd, &places, Mpm::Prefork, repeat)?;
             verdicts.push(report::places(&counts));
             report::keep(&options.out, "places", &httpd, &counts)?;
         }
@@ -183,10 +220,62 @@ fn run(options: &Options) -> Result<bool> {
         report::metrics(&measured);
         report::keep(&options.out, "metrics", &httpd, &measured)?;
     }
+    if options.what == What::Executors {
+        let plan = plan(options);
+        let measured = Executors::measure(&httpd, &plan)?;
+        verdicts.push(measured.print(&plan));
+        report::keep(&options.out, "executors", &httpd, &measured)?;
+    }
+    if options.what == What::Admission {
+        let repeat = options.repeat.unwrap_or(if options.quick { 1 } else { 3 });
+        let home = options.python.as_deref();
+        let baseline = options.baseline.as_deref();
+        let counts = admission::measure(&httpd, home, &options.module, baseline, repeat)?;
+        verdicts.push(admission::print(&counts));
+        report::keep(&options.out, "admission", &httpd, &counts)?;
+    }
     if options.what == What::Profile {
         profile::print(&httpd, &subjects, options.top, &options.out)?;
     }
     Ok(!options.check || Verdict::of_all(&verdicts) == Verdict::Met)
+}
+
+fn positive(text: &str) -> Result<usize> {
+    let number = text.parse()?;
+    ensure!(number > 0, "at least 1");
+    Ok(number)
+}
+
+fn seconds(text: &str) -> Result<f64> {
+    let number = text.parse()?;
+    ensure!((0.05..=600.0).contains(&number), "between 0.05 and 600");
+    Ok(number)
+}
+
+/// What `executors` is to measure.
+fn plan(options: &Options) -> Plan<'_> {
+    let workloads = if options.workloads.is_empty() {
+        Workload::value_variants()
+    } else {
+        &options.workloads
+    };
+    Plan {
+        threads: options.threads.clone(),
+        connections: options.connections,
+        workloads: workloads.to_vec(),
+        columns: options.columns.clone(),
+        rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 5 }),
+        seconds: options
+            .seconds
+            .unwrap_or(if options.quick { 0.6 } else { 1.75 }),
+        files: Files {
+            ours: &options.module,
+            baseline: options.baseline.as_deref(),
+            rival: &options.rival,
+        },
+        home: options.python.as_deref(),
+        interpreter: &options.interpreter,
+    }
 }
 
 /// The Python for several interpreters, if that is wanted; where there is none, it is said aloud.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::callgrind::{self, Cost, Function};
 use crate::instructions::{FEW, MANY, dump_after};
-use crate::server::Httpd;
+use crate::server::{Httpd, Mpm};
 use crate::subject::{Subject, Who};
 use crate::table::{Table, thousands};
 
@@ -18,8 +18,8 @@ pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path)
         .find(|subject| subject.who == Who::Ours)
         .or_else(|| subjects.iter().find(|subject| subject.who == Who::Rival))
         .context("nothing with Python in it to profile")?;
-    let (few, _) = dump_after(httpd, ours, FEW)?;
-    let (many, _) = dump_after(httpd, ours, MANY)?;
+    let (few, _) = dump_after(httpd, ours, Mpm::Prefork, FEW)?;
+    let (many, _) = dump_after(httpd, ours, Mpm::Prefork, MANY)?;
     std::fs::write(out.join(format!("callgrind.{FEW}")), &few)?;
     std::fs::write(out.join(format!("callgrind.{MANY}")), &many)?;
     let costs = per_request(&callgrind::functions(&few), callgrind::functions(&many));

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::cpu::{self, EVENT_CONNECTIONS, Run};
-use crate::report::Verdict;
+use crate::report::{self, Verdict};
 use crate::server::{EVENT_THREADS, Httpd, Mpm};
 use crate::subject::{Application, Subject, Who, placed};
 use crate::table::{Spread, Table, thousands};
@@ -37,7 +37,8 @@ pub(crate) fn measure(
     };
     let run = |subjects: &[Subject], requests| {
         let connections = EVENT_CONNECTIONS;
-        cpu::alternate(httpd, subjects, Mpm::Event, connections, rounds, requests)
+        let mpm = Mpm::Event(EVENT_THREADS);
+        cpu::alternate(httpd, subjects, mpm, connections, rounds, requests)
     };
     eprintln!("wsgi-bench: {rounds} rounds of replicas");
     Ok(Replicas {
@@ -84,7 +85,7 @@ fn table(title: &str, runs: &[Run]) {
         "{title}: event, one child of {EVENT_THREADS} threads, {} connections, {} requests, {rounds} rounds, {}",
         first.connections,
         thousands(first.requests as f64),
-        pythons(runs),
+        report::one_python(runs.iter().map(|run| run.libpython.as_deref())),
     );
     let mut table = Table::new(&["", "requests/s", "min – max", "CPU µs", "p50 µs", "p99 µs"]);
     for who in [Who::Main, Who::Replicas, Who::Rival] {
@@ -105,20 +106,6 @@ fn table(title: &str, runs: &[Run]) {
         ]);
     }
     println!("{table}");
-}
-
-/// The libpython that ran; all that ran, if they differ, and then nothing here is a fair comparison.
-fn pythons(runs: &[Run]) -> String {
-    let mut names: Vec<&str> = runs
-        .iter()
-        .map(|run| run.libpython.as_deref().unwrap_or("no Python"))
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    match names[..] {
-        [one] => one.to_owned(),
-        _ => format!("NOT A FAIR PAIR: {}", names.join(" and ")),
-    }
 }
 
 /// Of two replicas to `other`, within each round.

@@ -141,12 +141,12 @@ pub(crate) fn places(counts: &[Count]) -> Verdict {
 
 /// Prints CPU time, throughput and latency for each MPM, with the ratios of paired runs.
 pub(crate) fn cpu(runs: &[Run]) {
-    for mpm in [Mpm::Prefork, Mpm::Event] {
+    for mpm in [Mpm::Prefork, Mpm::Event(EVENT_THREADS)] {
         let runs: Vec<&Run> = runs.iter().filter(|run| run.mpm == mpm).collect();
         let Some(first) = runs.first() else { continue };
         let shape = match mpm {
             Mpm::Prefork => "prefork, one child".to_owned(),
-            Mpm::Event => format!("event, one child of {EVENT_THREADS} threads"),
+            Mpm::Event(threads) => format!("event, one child of {threads} threads"),
         };
         let rounds = runs
             .iter()
@@ -268,6 +268,17 @@ fn pythons<'r>(ran: impl Iterator<Item = (Who, &'r Option<String>)>) {
             println!("NOT A FAIR PAIR: ours runs {ours}, the rival {rival}. Use --python.");
         }
         (ours, rival) => println!("Python: {}.", ours.or(rival).unwrap_or("none")),
+    }
+}
+
+/// The libpython that ran; all that ran, if they differ, and then nothing is a fair comparison.
+pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> String {
+    let mut names: Vec<&str> = ran.map(|name| name.unwrap_or("no Python")).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names[..] {
+        [one] => one.to_owned(),
+        _ => format!("NOT A FAIR PAIR: {}", names.join(" and ")),
     }
 }
 

@@ -30,8 +30,8 @@ pub(crate) struct Httpd {
 pub(crate) enum Mpm {
     /// One child, one connection at a time
     Prefork,
-    /// One child with [`EVENT_THREADS`] threads
-    Event,
+    /// One child with so many threads
+    Event(usize),
 }
 
 /// What runs around httpd.
@@ -148,14 +148,14 @@ impl Httpd {
         let shape = match mpm {
             Mpm::Prefork => "StartServers 1\nServerLimit 1\nMaxRequestWorkers 1\nMinSpareServers 1\nMaxSpareServers 1\n"
                 .to_owned(),
-            Mpm::Event => format!(
-                "StartServers 1\nServerLimit 1\nThreadLimit {EVENT_THREADS}\nThreadsPerChild {EVENT_THREADS}\n\
-                 MaxRequestWorkers {EVENT_THREADS}\nMinSpareThreads {EVENT_THREADS}\nMaxSpareThreads {EVENT_THREADS}\n"
+            Mpm::Event(threads) => format!(
+                "StartServers 1\nServerLimit 1\nThreadLimit {threads}\nThreadsPerChild {threads}\n\
+                 MaxRequestWorkers {threads}\nMinSpareThreads {threads}\nMaxSpareThreads {threads}\n"
             ),
         };
         let mpm = match mpm {
             Mpm::Prefork => "mpm_prefork",
-            Mpm::Event => "mpm_event",
+            Mpm::Event(_) => "mpm_event",
         };
         let mut text = String::new();
         for module in [mpm, "unixd", "authz_core"] {
@@ -300,6 +300,7 @@ fn open_to_children(root: &Path) -> Result<()> {
     fs::create_dir(&app)?;
     fs::write(app.join("app.wsgi"), HELLO)?;
     fs::write(app.join("work.wsgi"), WORK)?;
+    fs::write(app.join("spin.wsgi"), SPIN)?;
     let dumps = root.join(DUMPS);
     fs::create_dir(&dumps)?;
     fs::set_permissions(&dumps, Permissions::from_mode(0o777))?;
@@ -369,10 +370,11 @@ fn group_of(user: &str) -> Result<String> {
         .context("no group in /etc/passwd")
 }
 
-/// Threads of the one child under event.
+/// Threads of the one child under event, where nothing else is said.
 pub(crate) const EVENT_THREADS: usize = 25;
 const HELLO: &str = include_str!("app.wsgi");
 const WORK: &str = include_str!("work.wsgi");
+pub(crate) const SPIN: &str = include_str!("spin.wsgi");
 const DUMPS: &str = "dumps";
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);

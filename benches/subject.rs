@@ -29,6 +29,12 @@ pub(crate) enum Who {
     Own,
     /// The same, in two of these
     Replicas,
+    /// mod_wsgi_rs of an earlier build
+    Baseline,
+    /// mod_wsgi_rs with `WSGIExecutor direct`
+    Direct,
+    /// The same, with `WSGIExecutor delegate`
+    Delegate,
 }
 
 impl Who {
@@ -36,6 +42,8 @@ impl Who {
     pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Ours, Self::Unmeasured, Self::Rival];
     /// Where one interpreter can hold an application; the first is the yardstick.
     pub(crate) const PLACES: [Self; 3] = [Self::Main, Self::Sub, Self::Own];
+    /// Who lets requests into Python; the first is the yardstick.
+    pub(crate) const ADMITTING: [Self; 3] = [Self::Baseline, Self::Direct, Self::Delegate];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -47,12 +55,16 @@ impl Who {
             Self::Sub => "sub-interpreter, shared GIL",
             Self::Own => "one replica, own GIL",
             Self::Replicas => "two replicas, own GILs",
+            Self::Baseline => "baseline",
+            Self::Direct => "direct",
+            Self::Delegate => "delegate",
         }
     }
 
     const fn remedy(self) -> &'static str {
         match self {
             Self::Floor | Self::Rival => "benches/run builds it",
+            Self::Baseline => "--baseline names it",
             _ => "`make build` makes it",
         }
     }
@@ -70,6 +82,8 @@ pub(crate) enum Application {
     Hello,
     /// `work.wsgi`
     Work,
+    /// `spin.wsgi`
+    Spin,
 }
 
 /// One module file and how httpd is told to use it.
@@ -115,6 +129,20 @@ pub(crate) fn placed(who: Who, python: &Path, application: Application) -> Subje
     }
 }
 
+/// `who` in the main interpreter with further directives, without its module yet.
+pub(crate) fn directed(
+    who: Who,
+    python: Option<&Path>,
+    application: Application,
+    directives: &str,
+) -> Subject {
+    Subject {
+        who,
+        module: PathBuf::new(),
+        lines: serving(python, application) + "WSGIApplicationGroup %{GLOBAL}\n" + directives,
+    }
+}
+
 fn serving(python: Option<&Path>, application: Application) -> String {
     let home = python
         .map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display()))
@@ -122,6 +150,7 @@ fn serving(python: Option<&Path>, application: Application) -> String {
     let script = match application {
         Application::Hello => "app.wsgi",
         Application::Work => "work.wsgi",
+        Application::Spin => "spin.wsgi",
     };
     format!("{home}WSGIScriptAlias / \"${{APP}}/{script}\"\n")
 }

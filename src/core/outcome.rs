@@ -334,6 +334,21 @@ messages! {
     ReserveCut = 1059 Warning "WSGIThreadShare reserve leaves {} of the {} threads of a child to Python: one is the least",
         cause: "The reserve is as large as ThreadsPerChild or larger.",
         remedy: "Lower reserve=, or raise ThreadsPerChild.";
+    RequestSlow = 1060 Warning "slow request: {} runs for {} s (WSGISlowRequest); its thread is at:",
+        cause: "A request has run for as long as WSGISlowRequest says; the lines that follow are the Python stack of its thread.",
+        remedy: "See where it is: what it computes or waits for there takes long.";
+    RequestTooLong = 1061 Warning "request too long: {} runs for {} s (WSGIRequestTimeout) and is interrupted by mod_wsgi.RequestTimeout; its thread is at:",
+        cause: "A request has run for as long as WSGIRequestTimeout allows; the lines that follow are the Python stack of its thread.",
+        remedy: "See where it is, give what it waits for a timeout of its own, or raise WSGIRequestTimeout for this location.";
+    RequestStillThere = 1062 Warning "request too long: {} runs for {} s although it was interrupted, and is interrupted again; its thread is at:",
+        cause: "The application has caught mod_wsgi.RequestTimeout, or is in a call that no exception can end: a sleep, a read from a socket, C code.",
+        remedy: "Let the application not catch BaseException, and give what it waits for a timeout of its own.";
+    RequestGivenUp = 1063 Error "request given up: {} runs for {} s and cannot be interrupted; its client is answered 504, and this child will be replaced",
+        cause: "The thread of the request is in a call that no exception can end: a sleep, a read from a socket, C code. Only the end of the process ends it.",
+        remedy: "See the stacks in the lines before, and give what it waits for a timeout of its own.";
+    GilLost = 1064 Critical "the GIL of the {} could not be had for {} s (WSGIDeadlockTimeout); this child will be replaced. Its threads:",
+        cause: "C code holds the GIL and does not give it back, or threads wait for each other. Nothing runs in Python meanwhile.",
+        remedy: "See the stacks in the lines that follow; where the C code is right and slow, raise WSGIDeadlockTimeout.";
 }
 
 #[cfg(test)]

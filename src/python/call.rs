@@ -20,12 +20,12 @@ use crate::group::{self, Site};
 use crate::host::{Failure, Request};
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Haste, Last, Sent};
-use crate::request::{RequestState, lock};
+use crate::request::{RequestState, lock, with_current};
 use crate::script::{Application, NotLoaded, Wanted};
 use crate::telemetry;
 use crate::types::{self, ErrorsStream, State};
 use crate::visit::Entering;
-use crate::{events, gauges, refusal, visit};
+use crate::{events, executor, gauges, refusal, running, visit, watchdog};
 
 static CLOSING: AtomicBool = AtomicBool::new(false);
 static THREADS: AtomicU32 = AtomicU32::new(0);
@@ -137,6 +137,10 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         return fail(&state, Message::InterpreterUnavailable, &[&name]);
     };
     let running = Running(&state);
+    let _taken = running::take(&state);
+    if state.course().is_limited() {
+        watchdog::watch(state.course().next_due());
+    }
     let Some(_held) = site.hold() else {
         return RunOutcome::QueueFull;
     };
@@ -165,6 +169,9 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     };
     drop(running);
     drop(visit);
+    if state.is_given_up() {
+        return RunOutcome::GivenUp;
+    }
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
     send_rest(host, application, &state, left, Haste::No)
@@ -172,8 +179,12 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
 
 /// Runs the application for a job. The calling thread has a place inside, and is attached to the job's interpreter.
 pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Left {
-    let busy = job.application.interpreter().enter();
+    let interpreter = job.application.interpreter();
+    let busy = interpreter.enter();
+    let course = job.state.course();
+    let outer = with_current(|outer| outer.map(|outer| outer.course().suspend(py)));
     let entered = job.state.enter();
+    course.enter(py, interpreter, executor::current());
     let left = match Context::enter(py) {
         Ok(context) => {
             let left = in_python(py, job);
@@ -182,7 +193,11 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Left {
         }
         Err(raised) => failed(py, raised, job.application, job.state, Phase::Call),
     };
+    course.leave(py);
     drop(entered);
+    if let Some(suspended) = outer {
+        with_current(|outer| outer.map(|outer| outer.course().resume(&suspended)));
+    }
     if job.state.has_waited() {
         job.application.note_waited();
     }
@@ -191,9 +206,10 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Left {
     left
 }
 
-/// The same for the job of another thread, which waits for it.
-pub(crate) fn perform_lent(py: &Attached<'_>, job: &Job<'_>) -> Left {
-    let visit = Entering::new(job.state.app(), None);
+/// The same for the job of another thread, which waits for it. `since` is a stamp of when the calling thread began to wait
+/// for the GIL; 0 where it has had it already.
+pub(crate) fn perform_lent(py: &Attached<'_>, job: &Job<'_>, since: u64) -> Left {
+    let visit = Entering::since(job.state.app(), since);
     visit::attached();
     let left = perform(py, job);
     drop(visit);
@@ -309,7 +325,8 @@ fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Left {
         resource: Some(raw.resource.get_or_empty()),
         timeout: Duration::from_secs(u64::from(raw.load_timeout)),
     };
-    let module = match application.module(py, &wanted, Some(request)) {
+    let loaded = || application.module(py, &wanted, Some(request));
+    let module = match request.course().load(loaded) {
         Ok(module) => module,
         Err(NotLoaded::Failed) => return Left::NotLoaded,
         Err(NotLoaded::Elsewhere) => return Left::Elsewhere,

@@ -78,6 +78,11 @@ impl Drop for Occupied {
     }
 }
 
+/// The executor whose place the calling thread has.
+pub(crate) fn current() -> Option<&'static dyn Executor> {
+    PLACE.get()
+}
+
 /// Does something that needs no GIL and may take long, for the request that the calling thread runs. Others have its
 /// place meanwhile. The thread must not be attached.
 pub(crate) fn outside<R>(work: impl FnOnce() -> R) -> R {

@@ -5,9 +5,11 @@
 //! in process-wide statics, which is unsound with several interpreters. The `[S-n]` in comments are the numbered
 //! facts of `SAFETY.md`.
 
+mod agent;
 mod call;
 mod cell;
 mod context;
+mod course;
 mod environ;
 mod errors;
 mod events;
@@ -25,6 +27,7 @@ mod parallel;
 mod refusal;
 mod request;
 mod response;
+mod running;
 mod runtime;
 mod script;
 mod setup;
@@ -36,6 +39,7 @@ mod thread_state;
 mod turns;
 mod types;
 mod visit;
+mod watchdog;
 
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,13 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use wsgi_abi::{RunRequest, Times};
+use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
 use wsgi_core::log_lines::LineBuffer;
-use wsgi_telemetry::App;
+use wsgi_telemetry::{App, clock};
 
+use crate::course::Course;
 use crate::executor;
 use crate::host::{Failure, Level, Request};
 use crate::object::Attached;
@@ -38,6 +39,11 @@ pub(crate) struct RequestState {
     pub(crate) has_body: bool,
     /// Whether a call of the host was waited for.
     waited: AtomicBool,
+    /// What it was, once it was answered without its thread.
+    given_up: OnceLock<String>,
+    course: Course,
+    /// As long-lived as the host.
+    environ: Slice<'static, EnvEntry<'static>>,
     /// Whose request it is to the metrics.
     app: App,
     /// Stamps, for the host and from it; null where nothing is measured. As long-lived as the host.
@@ -48,6 +54,17 @@ pub(crate) struct RequestState {
 unsafe impl Send for RequestState {}
 // SAFETY: as above.
 unsafe impl Sync for RequestState {}
+
+/// Longest path that messages show.
+const LONGEST_PATH: usize = 200;
+
+/// When a request began, as a stamp: that of the host, where there is one.
+fn began(raw: &RunRequest<'_>) -> u64 {
+    let stamp = raw
+        .times
+        .map_or(0, |times| times.stamp.load(Ordering::Relaxed));
+    if stamp == 0 { clock::now() } else { stamp }
+}
 
 /// Where reading of the body stands.
 #[derive(Default)]
@@ -85,6 +102,14 @@ impl RequestState {
             input: Mutex::new(Input::default()),
             has_body: raw.has_body,
             waited: AtomicBool::new(false),
+            given_up: OnceLock::new(),
+            course: Course::begin(began(raw), raw.limits),
+            // SAFETY: only looked at by `line`, not after `finish`. [S-24]
+            environ: unsafe {
+                std::mem::transmute::<Slice<'_, EnvEntry<'_>>, Slice<'static, EnvEntry<'static>>>(
+                    raw.environ,
+                )
+            },
             app: App::new(raw.app),
             times: raw.times.map_or(std::ptr::null(), std::ptr::from_ref),
         })
@@ -124,6 +149,58 @@ impl RequestState {
         let result = call(self.host);
         let back = times.map_or(0, |times| times.stamp.swap(0, Ordering::Relaxed));
         (Ok(result), back)
+    }
+
+    /// Where it is, and how long it may take.
+    pub(crate) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// Method and path, for messages; without the query, which may hold secrets.
+    pub(crate) fn line(&self) -> String {
+        let _open = lock(&self.log);
+        if self.is_finished() {
+            let known = self.given_up.get().cloned();
+            return known.unwrap_or_else(|| String::from("a request that has ended"));
+        }
+        self.shown()
+    }
+
+    /// The same, of a request that has not ended.
+    fn shown(&self) -> String {
+        let value = |id: u16| {
+            let entries = self.environ.get_or_empty().iter();
+            let mut found = entries.filter(|entry| entry.kind == KeyKind::Known && entry.id == id);
+            let value = found.next().map(|entry| entry.value.get_or_empty());
+            String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+        };
+        let path = value(keys::REQUEST_URI);
+        let path = path.split('?').next().unwrap_or_default();
+        let path: String = path.chars().take(LONGEST_PATH).collect();
+        format!("{} {path}", value(keys::REQUEST_METHOD))
+    }
+
+    /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.
+    pub(crate) fn give_up(&self) -> bool {
+        // Who is in a call of the host waits for the client, for which httpd has a limit.
+        let Ok(_one) = self.calls.try_lock() else {
+            return false;
+        };
+        let mut log = lock(&self.log);
+        if self.is_finished() {
+            return false;
+        }
+        log.flush(|line| self.host.log(Level::Error, line));
+        self.given_up.get_or_init(|| self.shown());
+        self.finished.store(true, Ordering::Release);
+        drop(log);
+        self.host.give_up();
+        true
+    }
+
+    /// Whether it was.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.get().is_some()
     }
 
     /// Whether a call of the host was waited for, with the application half way.

@@ -16,7 +16,9 @@ use crate::errors;
 use crate::interpreter::Identity;
 use crate::object::Attached;
 use crate::setup::{self, Process};
-use crate::{call, gil, group, host, interpreter, sources, stop, telemetry, thread_state, types};
+use crate::{
+    call, gil, group, host, interpreter, sources, stop, telemetry, thread_state, types, watchdog,
+};
 
 /// How Python is to be started.
 pub struct Config {
@@ -128,6 +130,7 @@ pub fn start(config: Config) -> Result<(), String> {
     #[cfg(not(Py_3_12))]
     thread_state::keep_one(main);
     STARTED.store(true, Ordering::Release);
+    watchdog::start(config.deadlock_timeout);
     Ok(())
 }
 

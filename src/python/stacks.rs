@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::interpreter::{self, Interpreter};
 use crate::object::Attached;
 use crate::request::lock;
-use crate::{parallel, thread_state};
+use crate::{parallel, running, thread_state};
 
 /// Most frames of a thread that are shown, the innermost ones.
 const MOST_FRAMES: usize = 100;
@@ -49,10 +49,6 @@ struct Thread {
 
 /// The Python stack of a thread of the interpreter that `py` is attached to, the most recent call last; `None` where it has
 /// no such thread, or that runs no Python code.
-#[allow(
-    dead_code,
-    reason = "for the watchdog of requests, which is not there yet"
-)]
 pub(crate) fn of_thread(py: &Attached<'_>, ident: c_ulong) -> Option<String> {
     let thread = attached::thread(py, ident)?;
     let text = thread.stack();
@@ -84,7 +80,6 @@ pub fn dump(patience: Duration) -> String {
 }
 
 /// The same, without any GIL: for where one is not to be had.
-#[allow(dead_code, reason = "for the watchdog of GILs, which is not there yet")]
 pub(crate) fn dump_without_gil() -> String {
     let mut text = String::new();
     let mut without = Limit::new();
@@ -93,12 +88,6 @@ pub(crate) fn dump_without_gil() -> String {
         without.show(&mut text, interpreter);
     }
     finish(text)
-}
-
-/// What the thread works at, as `GET /path since 3.2 s`.
-// The only place that asks who serves what: the registry of running requests belongs here.
-fn request_of(_ident: c_ulong) -> Option<String> {
-    None
 }
 
 /// The interpreters, those with a GIL in common together; the main one first.
@@ -231,7 +220,7 @@ fn heading(text: &mut String, interpreter: &Interpreter) {
 fn show(text: &mut String, threads: &[Thread]) {
     let described = threads
         .iter()
-        .map(|thread| (thread, request_of(thread.ident)));
+        .map(|thread| (thread, running::describe(thread.ident)));
     let (busy, others): (Vec<_>, Vec<_>) = described.partition(|(_, request)| request.is_some());
     let (active, idle): (Vec<_>, Vec<_>) = others
         .into_iter()

@@ -70,7 +70,11 @@ pub(crate) struct Entering {
 
 impl Entering {
     pub(crate) fn new(app: App, times: Option<&Times>) -> Self {
-        let stamp = times.map_or(0, |times| times.stamp.swap(0, Relaxed));
+        Self::since(app, times.map_or(0, |times| times.stamp.swap(0, Relaxed)))
+    }
+
+    /// The same, where the GIL has been waited for since that stamp; 0 for now.
+    pub(crate) fn since(app: App, stamp: u64) -> Self {
         let since = if stamp == 0 { telemetry::now() } else { stamp };
         let arena = if since == 0 {
             None

@@ -128,7 +128,7 @@ impl Delegate {
             let lent = next.take(Some(Arc::clone(unsent)));
             // SAFETY: as above; its owner waits for the result.
             let job = unsafe { lent.job() };
-            let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job)));
+            let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, 0)));
             next.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
         }
         (left, unsent)

@@ -13,6 +13,7 @@ use wsgi_core::admission::ticket::{Ticket, Turn};
 use super::lent::{Lent, Unsent};
 use crate::call::{self, Job, Left};
 use crate::{host, visit};
+use wsgi_telemetry::clock;
 
 /// What stands in line.
 pub(super) type Waiting = Ticket<Lent, Option<Arc<Unsent>>, Left>;
@@ -92,7 +93,7 @@ impl Line {
     fn why_to_leave(&self, began: Instant, job: &Job<'_>) -> Option<RunOutcome> {
         if call::is_closing() {
             Some(RunOutcome::Draining)
-        } else if began.elapsed() >= self.timeout {
+        } else if began.elapsed() >= self.timeout || job.state.course().is_late(clock::now()) {
             Some(RunOutcome::QueueTimedOut)
         } else if host::client_is_gone(job.raw) {
             Some(RunOutcome::ClientGone)

@@ -20,7 +20,7 @@ use crate::call::{self, Job, Left};
 use crate::host::{self, Level};
 use crate::interpreter::Interpreter;
 use crate::object::Attached;
-use crate::{parallel, thread_state};
+use crate::{parallel, telemetry, thread_state};
 
 /// Most jobs that a thread runs before it lets go of the GIL.
 const BATCH: u32 = 16;
@@ -110,17 +110,25 @@ impl Pool {
         let _occupied = Occupied::by(self);
         let mut next = Some(first);
         while let Some(ticket) = next.take() {
-            next = thread_state::attach(self.interpreter, |py| self.batch(py, ticket));
+            let since = telemetry::now();
+            next = thread_state::attach(self.interpreter, |py| self.batch(py, ticket, since));
         }
     }
 
-    fn batch(&'static self, py: &Attached<'_>, first: Arc<Waiting>) -> Option<Arc<Waiting>> {
+    /// Runs some jobs; the first has waited for the GIL since that stamp. Returns one that is still to be run.
+    fn batch(
+        &'static self,
+        py: &Attached<'_>,
+        first: Arc<Waiting>,
+        mut since: u64,
+    ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for _ in 0..BATCH {
             let lent = ticket.take(None);
             // SAFETY: this thread got the ticket from the room, or from a thread that did; its owner waits for the result.
             let job = unsafe { lent.job() };
-            let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job)));
+            let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, since)));
+            since = 0;
             ticket.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
             ticket = self.room.leave()?;
         }

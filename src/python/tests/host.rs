@@ -216,21 +216,43 @@ pub(super) fn server_lines(level: i32, line: &str) -> usize {
     such.count()
 }
 
-/// What all groups have; the tests are to pass with each strategy.
-fn admission() -> Admission {
-    let strategy = match std::env::var("WSGI_TEST_EXECUTOR").as_deref() {
-        Ok("delegate") => Strategy::Delegate,
-        Ok("pool") => Strategy::Pool,
-        Ok("direct") | Err(_) => Strategy::Direct,
-        Ok(other) => panic!("WSGI_TEST_EXECUTOR={other} is none of direct, delegate, pool"),
+/// What a group has: the tests are to pass with each strategy. "run-pool-places=2-depth=3-timeout=50-share=4-anything" says
+/// it for itself.
+fn admission(group: &str) -> Admission {
+    let asked = std::env::var("WSGI_TEST_EXECUTOR");
+    let mut words = group.split('-');
+    let own = words.next() == Some("run");
+    let strategy = match own.then(|| words.next()).flatten() {
+        Some(strategy) => strategy,
+        None => asked.as_deref().unwrap_or("direct"),
     };
-    Admission {
+    let strategy = match strategy {
+        "delegate" => Strategy::Delegate,
+        "pool" => Strategy::Pool,
+        "direct" => Strategy::Direct,
+        other => panic!("{other} is none of direct, delegate, pool"),
+    };
+    let mut admission = Admission {
         strategy,
         least: 2,
         most: 25,
         pool_size: 3,
         ..Admission::OPEN
+    };
+    for (name, value) in words.filter_map(|word| word.split_once('=')) {
+        let value = value.parse().unwrap();
+        match name {
+            "places" => {
+                (admission.least, admission.most, admission.pool_size) = (value, value, value)
+            }
+            "most" => admission.most = value,
+            "depth" => admission.queue_depth = value,
+            "timeout" => admission.queue_timeout = value,
+            "share" => admission.share = value,
+            other => panic!("{other} is no part of an admission"),
+        }
     }
+    admission
 }
 
 pub(super) static TABLE: HostTable = host_table::<Host>();
@@ -270,7 +292,8 @@ impl wsgi_abi::Host for Host {
             restrict_signal: restricted,
             private_environ: !group.starts_with(b"open-environ"),
             python_path: Slice::new(if layers { &LAYERS } else { &[] }),
-            admission: admission(),
+            admission: admission(&name),
+            main: name.starts_with("run-"),
             ..GroupOptions::default()
         }
     }

@@ -6,8 +6,10 @@
 // The tables of cases are types that no name would make clearer.
 #![allow(clippy::unwrap_used, clippy::type_complexity)]
 
+mod admission;
 mod body;
 mod close;
+mod deadlines;
 mod environ;
 mod errors_log;
 mod events;
@@ -38,7 +40,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use wsgi_abi::{Bytes, EnvEntry, KeyKind, RunOutcome, RunRequest, SegmentView, Slice, Times};
+use wsgi_abi::{
+    Bytes, EnvEntry, KeyKind, Limits, RunOutcome, RunRequest, SegmentView, Slice, Times,
+};
 use wsgi_telemetry::{App, Geometry, Segment, map, writer};
 
 use host::{Exchange, Host, Piece};
@@ -199,6 +203,8 @@ struct Request<'a> {
     header_only: bool,
     apache_request: *mut c_void,
     app: App,
+    limits: Limits,
+    body_ahead: u32,
 }
 
 impl<'a> Request<'a> {
@@ -218,12 +224,38 @@ impl<'a> Request<'a> {
             header_only: false,
             apache_request: std::ptr::null_mut(),
             app: App::OTHER,
+            limits: Limits::default(),
+            body_ahead: 0,
         }
     }
 
     /// The application that it counts for.
     fn app(mut self, app: App) -> Self {
         self.app = app;
+        self
+    }
+
+    /// Milliseconds: until it is interrupted, the grace, and until it counts as slow.
+    fn limits(mut self, request: u32, grace: u32, slow: u32) -> Self {
+        self.limits = Limits {
+            request,
+            grace,
+            slow,
+        };
+        self
+    }
+
+    /// So much of the body is read before Python is entered.
+    fn body_ahead(mut self, bytes: u32) -> Self {
+        self.body_ahead = bytes;
+        self
+    }
+
+    /// The client has closed the connection.
+    fn gone(self) -> Self {
+        self.host
+            .is_gone
+            .store(true, std::sync::atomic::Ordering::SeqCst);
         self
     }
 
@@ -309,6 +341,8 @@ impl<'a> Request<'a> {
             raw.header_only = self.header_only;
             raw.times = Some(&times);
             raw.app = self.app.number();
+            raw.limits = self.limits;
+            raw.body_ahead = self.body_ahead;
             // SAFETY: a request of the host that was set, and this thread's own.
             unsafe { crate::run(&raw.for_host(request)) }
         })

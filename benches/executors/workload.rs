@@ -1,0 +1,259 @@
+//! What the requests ask the application to do, and in which order.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::load;
+use crate::server::SPIN;
+
+/// A row of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Workload {
+    /// 20 µs of processor
+    #[value(name = "20us")]
+    Spin20us,
+    /// 400 µs of processor
+    #[value(name = "400us")]
+    Spin400us,
+    /// 5 ms of processor
+    #[value(name = "5ms")]
+    Spin5ms,
+    /// 1 ms of processor, then 5 ms of sleep
+    Io,
+    /// 100 ms of sleep
+    Sleep,
+    /// 95 % of 0.5 ms and 5 % of 50 ms of processor
+    Mix,
+}
+
+/// One kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Order {
+    spin: Duration,
+    sleep: Duration,
+}
+
+/// One kind of request as the clients send it.
+pub(crate) struct Ask {
+    pub(crate) request: String,
+    /// The whole body of the right answer
+    pub(crate) body: String,
+    /// No right answer is faster
+    pub(crate) at_least: Duration,
+}
+
+/// Turns of the application's loop in a second of processor.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Pace(f64);
+
+impl Workload {
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Spin20us => "20 µs of processor",
+            Self::Spin400us => "400 µs of processor",
+            Self::Spin5ms => "5 ms of processor",
+            Self::Io => "1 ms of processor, then 5 ms of sleep",
+            Self::Sleep => "100 ms of sleep",
+            Self::Mix => "95 % of 0.5 ms and 5 % of 50 ms of processor",
+        }
+    }
+
+    /// The usual kind of request, and the rare one, if there is one.
+    const fn orders(self) -> (Order, Option<Order>) {
+        match self {
+            Self::Spin20us => (Order::of(20, 0), None),
+            Self::Spin400us => (Order::of(400, 0), None),
+            Self::Spin5ms => (Order::of(5_000, 0), None),
+            Self::Io => (Order::of(1_000, 5), None),
+            Self::Sleep => (Order::of(0, 100), None),
+            Self::Mix => (Order::of(500, 0), Some(Order::of(50_000, 0))),
+        }
+    }
+
+    /// What the clients send: the usual request, and the rare one if there is one.
+    pub(crate) fn asks(self, pace: Pace) -> Vec<Ask> {
+        let (usual, rare) = self.orders();
+        std::iter::once(usual)
+            .chain(rare)
+            .map(|order| order.ask(pace))
+            .collect()
+    }
+
+    /// How many requests keep the best of servers busy for `seconds`: a multiple of the connections, since answers of
+    /// equal requests come in bursts of as many.
+    pub(crate) fn requests(self, connections: usize, seconds: f64) -> usize {
+        let (usual, rare) = self.orders();
+        let rare_share = if rare.is_some() {
+            1.0 / BLOCK as f64
+        } else {
+            0.0
+        };
+        let mean = |part: fn(Order) -> Duration| {
+            part(usual).as_secs_f64() * (1.0 - rare_share)
+                + rare.map_or(0.0, |rare| part(rare).as_secs_f64() * rare_share)
+        };
+        let (spin, sleep) = (mean(|order| order.spin), mean(|order| order.sleep));
+        let by_processor = 1.0 / (spin + OVERHEAD.as_secs_f64());
+        let by_connections = connections as f64 / (spin + sleep + OVERHEAD.as_secs_f64());
+        let wanted = by_processor.min(by_connections) * seconds * self.patience();
+        let bursts = (wanted / connections as f64).ceil().max(2.0);
+        bursts as usize * connections
+    }
+
+    /// Times as long as the others: which of the long requests are under way at either end of a cell makes less
+    /// difference to a longer one.
+    pub(crate) const fn patience(self) -> f64 {
+        if matches!(self, Self::Mix) { 2.0 } else { 1.0 }
+    }
+}
+
+impl Order {
+    const fn of(microseconds_of_processor: u64, milliseconds_of_sleep: u64) -> Self {
+        Self {
+            spin: Duration::from_micros(microseconds_of_processor),
+            sleep: Duration::from_millis(milliseconds_of_sleep),
+        }
+    }
+
+    fn ask(self, pace: Pace) -> Ask {
+        let turns = (self.spin.as_secs_f64() * pace.0).round() as u64;
+        let target = if self.sleep.is_zero() {
+            format!("/spin?{turns}")
+        } else {
+            format!("/spin?{turns}&{}", self.sleep.as_secs_f64())
+        };
+        Ask {
+            request: load::request(&target),
+            body: format!("{}\n", spin(turns)),
+            at_least: self.sleep,
+        }
+    }
+}
+
+/// The loop of `spin.wsgi`.
+fn spin(turns: u64) -> u64 {
+    (0..turns).fold(1, |value, _| (value * 1_103_515_245 + 12_345) & 0x7FFF_FFFF)
+}
+
+/// Which kind the request of this number is, counted from the first of the warm-up: 0 or, once in each block of
+/// twenty at a place that seems random and is the same in every run, 1.
+pub(crate) fn kind(number: u64, kinds: usize) -> usize {
+    let (block, place) = (number / BLOCK, number % BLOCK);
+    // The finalizer of splitmix64.
+    let mut mixed = block.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    usize::from(kinds > 1 && mixed % BLOCK == place)
+}
+
+impl Pace {
+    /// Times the loop of `spin.wsgi` in `python`, by the clock of the thread.
+    pub(crate) fn measure(python: &Path) -> Result<Self> {
+        let mut process = Command::new(python)
+            .args(["-I", "-"])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", python.display()))?;
+        let program = format!("{SPIN}{CALIBRATION}");
+        process
+            .stdin
+            .take()
+            .context("no pipe to Python")?
+            .write_all(program.as_bytes())?;
+        let output = process.wait_with_output()?;
+        ensure!(
+            output.status.success(),
+            "{} cannot time spin.wsgi: {}",
+            python.display(),
+            output.status
+        );
+        let text = String::from_utf8(output.stdout)?;
+        let nanoseconds: f64 = text
+            .trim()
+            .parse()
+            .with_context(|| format!("no time of a turn: {text:?}"))?;
+        ensure!(nanoseconds > 0.0, "a turn took no time: {text:?}");
+        Ok(Self(1e9 / nanoseconds))
+    }
+
+    pub(crate) fn nanoseconds_per_turn(self) -> f64 {
+        1e9 / self.0
+    }
+}
+
+/// Prints the nanoseconds of a turn, the least of many samples of a millisecond: on a busy machine a turn takes longer by
+/// the clock of the thread too, where two threads share a core or its caches.
+const CALIBRATION: &str = r"
+from time import thread_time_ns
+def sample():
+    begin = thread_time_ns()
+    spin(20_000)
+    return (thread_time_ns() - begin) / 20_000
+print(min(sample() for _ in range(400)))
+";
+
+/// Of so many requests, one is rare.
+const BLOCK: u64 = 20;
+/// What a request needs beside its work, about.
+const OVERHEAD: Duration = Duration::from_micros(25);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_of_twenty_is_rare_and_not_at_equal_distances() {
+        let rare: Vec<u64> = (0..2_000).filter(|&number| kind(number, 2) == 1).collect();
+        assert_eq!(rare.len(), 100);
+        let mut distances: Vec<u64> = rare.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        distances.sort_unstable();
+        distances.dedup();
+        assert!(distances.len() > 10, "{distances:?}");
+        assert!((0..100).all(|number| kind(number, 1) == 0));
+    }
+
+    #[test]
+    fn the_loop_is_that_of_the_other_application() {
+        // What work.wsgi compares its own with.
+        assert_eq!(spin(60_000), 351_997_601);
+    }
+
+    #[test]
+    fn an_order_becomes_turns_and_seconds() {
+        let pace = Pace(1e7);
+        let asks = Workload::Io.asks(pace);
+        assert!(
+            asks[0]
+                .request
+                .starts_with("GET /spin?10000&0.005 HTTP/1.1\r\nHost: ")
+        );
+        assert_eq!(asks[0].at_least, Duration::from_millis(5));
+        let asks = Workload::Mix.asks(pace);
+        assert!(asks[1].request.starts_with("GET /spin?500000 HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn requests_fill_the_time_in_whole_bursts() {
+        // 25 at a time, each a tenth of a second.
+        assert_eq!(Workload::Sleep.requests(25, 2.0), 500);
+        // 5 ms, one at a time.
+        assert_eq!(Workload::Spin5ms.requests(64, 1.6), 320);
+        assert_eq!(Workload::Spin5ms.requests(64, 0.1), 128);
+    }
+}

@@ -1,0 +1,368 @@
+//! The course of one request, for those who watch over it: where it is, on which thread, and how long it may take.
+//!
+//! ```text
+//!   Waiting ──enter──▶ Inside ──leave──▶ Left
+//!                       │  ▲
+//!               suspend │  │ resume       another request runs on the same thread meanwhile
+//!                       ▼  │
+//!                     Suspended
+//! ```
+//!
+//! An exception is injected into the thread of a request that is `Inside`, by a thread that is attached to its interpreter
+//! and holds the lock, and what has not been raised yet is taken back by `leave` under the same lock, while attached. A
+//! request is never inside twice, so none ever gets the exception of another one.
+
+use std::ffi::c_ulong;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+
+use pyo3::ffi;
+use wsgi_abi::Limits;
+use wsgi_telemetry::clock;
+
+use crate::executor::Executor;
+use crate::interpreter::Interpreter;
+use crate::object::Attached;
+use crate::request::lock;
+
+const NANOSECONDS: u64 = 1_000_000;
+
+/// Where a request is, and what has been done about it.
+pub(crate) struct Course {
+    /// A stamp; the time that its application takes to load does not count.
+    began: AtomicU64,
+    /// When it began to wait for its application to load, as a stamp; 0 while it does not.
+    loads: AtomicU64,
+    limits: Limits,
+    position: Mutex<Position>,
+    /// The next step of [`Step`], as its number.
+    next: AtomicU8,
+    /// When a request that was given up is to be complained about again.
+    again: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    Waiting,
+    Inside,
+    Suspended,
+    Left,
+}
+
+struct Position {
+    at: At,
+    /// The thread that runs it, as CPython knows it.
+    ident: c_ulong,
+    interpreter: Option<&'static Interpreter>,
+    /// Whose place it has.
+    executor: Option<&'static dyn Executor>,
+    /// An exception was injected that may not have been raised yet.
+    is_injected: bool,
+    /// Its place was given back, as it does not come back to do so.
+    has_lost_place: bool,
+}
+
+/// What is done about a request that takes long, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Its stack is logged (`WSGISlowRequest`).
+    TellSlow,
+    /// Its stack is logged, and it is interrupted.
+    Interrupt,
+    /// It is interrupted again: it has caught the exception, or is where none can be raised.
+    InterruptAgain,
+    /// It is answered without its thread, which does not count on coming back.
+    GiveUp,
+}
+
+/// All steps, and behind them nothing.
+const STEPS: [Step; 4] = [
+    Step::TellSlow,
+    Step::Interrupt,
+    Step::InterruptAgain,
+    Step::GiveUp,
+];
+
+impl Course {
+    /// A request has begun, at this stamp.
+    pub(crate) fn begin(began: u64, limits: Limits) -> Self {
+        Self {
+            began: AtomicU64::new(began),
+            loads: AtomicU64::new(0),
+            limits,
+            position: Mutex::new(Position {
+                at: At::Waiting,
+                ident: 0,
+                interpreter: None,
+                executor: None,
+                is_injected: false,
+                has_lost_place: false,
+            }),
+            next: AtomicU8::new(0),
+            again: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it has any limits.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limits.request != 0 || self.limits.slow != 0
+    }
+
+    /// Whether it has taken longer than it may.
+    pub(crate) fn is_late(&self, now: u64) -> bool {
+        self.limits.request != 0 && now >= self.due(Step::Interrupt)
+    }
+
+    /// How long it has taken, nanoseconds.
+    pub(crate) fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.began.load(Relaxed))
+    }
+
+    /// Waits for its application to load, which is limited by other means and would never be done if it was interrupted.
+    pub(crate) fn load<R>(&self, load: impl FnOnce() -> R) -> R {
+        if !self.is_limited() {
+            return load();
+        }
+        let since = clock::now();
+        self.loads.store(since, Relaxed);
+        let result = load();
+        self.began
+            .fetch_add(clock::now().saturating_sub(since), Relaxed);
+        self.loads.store(0, Relaxed);
+        result
+    }
+
+    /// Whether it waits for that.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.loads.load(Relaxed) != 0
+    }
+
+    /// When a step is due, as a stamp; never is `u64::MAX`.
+    fn due(&self, step: Step) -> u64 {
+        let Limits {
+            request,
+            grace,
+            slow,
+        } = self.limits;
+        let (limit, graces) = match step {
+            Step::TellSlow => (slow, 0),
+            Step::Interrupt => (request, 0),
+            Step::InterruptAgain => (request, 1),
+            Step::GiveUp => (request, 2),
+        };
+        if limit == 0 {
+            return u64::MAX;
+        }
+        let milliseconds = u64::from(limit) + graces * u64::from(grace);
+        self.began.load(Relaxed) + milliseconds * NANOSECONDS
+    }
+
+    /// When the next step is due.
+    pub(crate) fn next_due(&self) -> u64 {
+        let left = STEPS.iter().skip(self.next.load(Relaxed).into());
+        left.map(|step| self.due(*step)).min().unwrap_or(u64::MAX)
+    }
+
+    /// The step that is due now; each is there once, and one that is overtaken by a later one not at all. For one thread.
+    pub(crate) fn take_step(&self, now: u64) -> Option<Step> {
+        let next = self.next.load(Relaxed);
+        let left = STEPS.iter().enumerate().skip(next.into());
+        let due = left.filter(|(_, step)| self.due(**step) <= now);
+        // What is slow is told even where the limit of the whole is as short.
+        let (at, step) = due.min_by_key(|(_, step)| self.due(**step))?;
+        self.next.store(at as u8 + 1, Relaxed);
+        Some(*step)
+    }
+
+    /// Whether it is time to complain again of a request that was given up, which is once in `every` nanoseconds.
+    pub(crate) fn complains(&self, now: u64, every: u64) -> bool {
+        let is_due = now >= self.again.load(Relaxed);
+        if is_due {
+            self.again.store(now + every, Relaxed);
+        }
+        is_due
+    }
+
+    /// The calling thread runs it from now on, in the interpreter that it is attached to.
+    pub(crate) fn enter(
+        &self,
+        _py: &Attached<'_>,
+        interpreter: &'static Interpreter,
+        executor: Option<&'static dyn Executor>,
+    ) {
+        let mut position = self.position();
+        position.at = At::Inside;
+        position.ident = own_ident();
+        position.interpreter = Some(interpreter);
+        position.executor = executor;
+    }
+
+    /// It is done, but for Python objects that may still be destroyed.
+    pub(crate) fn leave(&self, py: &Attached<'_>) {
+        let mut position = self.position();
+        position.at = At::Left;
+        position.take_back(py);
+        if std::mem::take(&mut position.has_lost_place)
+            && let Some(executor) = position.executor
+        {
+            // Whoever it is will give a place back.
+            executor.step_in();
+        }
+    }
+
+    /// Another request begins on its thread.
+    pub(crate) fn suspend(&self, py: &Attached<'_>) -> Suspended {
+        let mut position = self.position();
+        let was_inside = matches!(position.at, At::Inside);
+        if was_inside {
+            position.at = At::Suspended;
+        }
+        let owes = position.take_back(py);
+        Suspended { was_inside, owes }
+    }
+
+    /// It goes on. An exception that it was to get comes once more.
+    pub(crate) fn resume(&self, suspended: &Suspended) {
+        if suspended.was_inside {
+            self.position().at = At::Inside;
+        }
+        if suspended.owes {
+            self.next.fetch_min(1, Relaxed);
+        }
+    }
+
+    /// Raises `class` in its thread, if it is inside. The calling thread must be attached to its interpreter.
+    pub(crate) fn interrupt(
+        &self,
+        _py: &Attached<'_>,
+        interpreter: &Interpreter,
+        class: *mut ffi::PyObject,
+    ) -> bool {
+        let mut position = self.position();
+        let is_here = position
+            .interpreter
+            .is_some_and(|other| std::ptr::eq(other, interpreter));
+        if !matches!(position.at, At::Inside) || !is_here {
+            return false;
+        }
+        position.is_injected = true;
+        // SAFETY: attached, and the class is kept in this interpreter.
+        unsafe { ffi::PyThreadState_SetAsyncExc(position.ident.cast_signed(), class) != 0 }
+    }
+
+    /// Where it is inside: the interpreter, and the thread.
+    pub(crate) fn inside(&self) -> Option<(&'static Interpreter, c_ulong)> {
+        let position = self.position();
+        match position.at {
+            At::Inside => position.interpreter.map(|of| (of, position.ident)),
+            At::Waiting | At::Suspended | At::Left => None,
+        }
+    }
+
+    /// Whether another request runs on its thread.
+    pub(crate) fn is_suspended(&self) -> bool {
+        matches!(self.position().at, At::Suspended)
+    }
+
+    /// Gives its place back, as it does not come back to do so itself.
+    pub(crate) fn lose_place(&self) {
+        let mut position = self.position();
+        if matches!(position.at, At::Inside)
+            && !position.has_lost_place
+            && let Some(executor) = position.executor
+        {
+            position.has_lost_place = true;
+            drop(position);
+            executor.step_out();
+        }
+    }
+
+    fn position(&self) -> MutexGuard<'_, Position> {
+        lock(&self.position)
+    }
+}
+
+impl Position {
+    /// Takes an exception back that has not been raised; whether there may have been one.
+    fn take_back(&mut self, _py: &Attached<'_>) -> bool {
+        let was_injected = std::mem::take(&mut self.is_injected);
+        if was_injected {
+            // SAFETY: attached, on the thread of this very number.
+            unsafe {
+                ffi::PyThreadState_SetAsyncExc(self.ident.cast_signed(), std::ptr::null_mut())
+            };
+        }
+        was_injected
+    }
+}
+
+/// What a request was at when another one began on its thread.
+pub(crate) struct Suspended {
+    was_inside: bool,
+    /// It was interrupted, and had not noticed.
+    owes: bool,
+}
+
+/// The calling thread, as `PyThread_get_thread_ident` has it.
+fn own_ident() -> c_ulong {
+    // SAFETY: always possible.
+    unsafe { libc::pthread_self() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = NANOSECONDS;
+
+    fn course(request: u32, grace: u32, slow: u32) -> Course {
+        Course::begin(
+            1000 * MS,
+            Limits {
+                request,
+                grace,
+                slow,
+            },
+        )
+    }
+
+    #[test]
+    fn steps_come_in_their_order_and_once() {
+        let course = course(200, 50, 100);
+        assert_eq!(course.next_due(), 1100 * MS);
+        assert_eq!(course.take_step(1099 * MS), None);
+        assert_eq!(course.take_step(1100 * MS), Some(Step::TellSlow));
+        assert_eq!(course.take_step(1100 * MS), None);
+        assert!(!course.is_late(1199 * MS) && course.is_late(1200 * MS));
+        for (at, step) in [
+            (1200, Step::Interrupt),
+            (1250, Step::InterruptAgain),
+            (1300, Step::GiveUp),
+        ] {
+            assert_eq!(course.next_due(), at * MS);
+            assert_eq!(course.take_step(at * MS), Some(step));
+            assert_eq!(course.take_step(at * MS), None);
+        }
+        assert_eq!(course.next_due(), u64::MAX);
+    }
+
+    #[test]
+    fn what_is_not_limited_is_never_due() {
+        assert_eq!(course(0, 50, 0).next_due(), u64::MAX);
+        let slow = course(0, 50, 100);
+        assert_eq!(slow.take_step(2000 * MS), Some(Step::TellSlow));
+        assert_eq!(slow.take_step(9000 * MS), None);
+        assert!(!slow.is_late(u64::MAX));
+        let limited = course(100, 0, 0);
+        assert_eq!(limited.take_step(1100 * MS), Some(Step::Interrupt));
+        assert_eq!(limited.take_step(1100 * MS), Some(Step::InterruptAgain));
+        assert_eq!(limited.take_step(1100 * MS), Some(Step::GiveUp));
+    }
+
+    #[test]
+    fn a_threshold_above_the_limit_is_passed_over() {
+        let course = course(100, 50, 1000);
+        assert_eq!(course.take_step(1100 * MS), Some(Step::Interrupt));
+        assert_eq!(course.next_due(), 1150 * MS);
+    }
+}

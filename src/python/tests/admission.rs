@@ -1,0 +1,281 @@
+//! Places, the line before them, and who runs a request.
+
+use std::thread;
+
+use super::*;
+
+/// Requests of one group that hold until they are told to go on: each says that it has begun by a file, and ends when
+/// another one is there.
+const HOLD: &str = r#"
+import os, time, threading
+
+HERE = os.path.dirname(__file__)
+
+def application(environ, start_response):
+    name = environ["QUERY_STRING"]
+    if name.startswith("hold"):
+        open(os.path.join(HERE, name), "w").close()
+        while not os.path.exists(os.path.join(HERE, "go")):
+            time.sleep(0.001)
+    return respond(start_response, f"{environ['mod_wsgi.thread_id']} {threading.get_ident()}")
+"#;
+
+struct Held(Script);
+
+impl Held {
+    fn new() -> Self {
+        Self(Script::new(HOLD))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path.with_file_name(name)
+    }
+
+    fn request(&self, group: &str, query: &str) -> Request<'_> {
+        let request = self.0.request().group(group);
+        request.known(wsgi_abi::keys::QUERY_STRING, query.as_bytes())
+    }
+
+    fn wait_for(&self, name: &str) {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !self.path(name).exists() {
+            assert!(std::time::Instant::now() < until, "{name} has not begun");
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    fn release(&self) {
+        std::fs::write(self.path("go"), "").unwrap();
+    }
+
+    /// Has one request of the group inside while `then` runs.
+    fn with_one_inside<R>(&self, group: &str, then: impl FnOnce() -> R) -> R {
+        start();
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| self.request(group, "hold").text());
+            self.wait_for("hold");
+            let result = then();
+            self.release();
+            inside.join().unwrap();
+            result
+        })
+    }
+}
+
+const LINES: [&str; 2] = ["run-delegate-places=1", "run-pool-places=1"];
+
+#[test]
+fn who_finds_no_place_waits_and_gets_one() {
+    for line in LINES {
+        let held = Held::new();
+        let group = format!("{line}-waits");
+        thread::scope(|scope| {
+            let waits = held.with_one_inside(&group, || {
+                let waits = scope.spawn(|| held.request(&group, "second").run());
+                thread::sleep(std::time::Duration::from_millis(30));
+                assert!(!waits.is_finished(), "{group}");
+                waits
+            });
+            assert!(waits.join().unwrap().is(RunOutcome::Responded), "{group}");
+        });
+    }
+}
+
+#[test]
+fn a_full_line_refuses_and_a_slow_one_gives_up() {
+    for line in LINES {
+        let held = Held::new();
+        let full = format!("{line}-depth=0-full");
+        let refused = held.with_one_inside(&full, || held.request(&full, "other").run());
+        assert!(refused.is(RunOutcome::QueueFull), "{refused:?}");
+        let held = Held::new();
+        let late = format!("{line}-timeout=40-late");
+        let refused = held.with_one_inside(&late, || held.request(&late, "other").run());
+        assert!(refused.is(RunOutcome::QueueTimedOut), "{refused:?}");
+        assert_eq!(
+            held.0.request().group(&late).run().outcome,
+            Some(RunOutcome::Failed),
+            "no QUERY_STRING"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_leaves_gives_its_place_in_line_back() {
+    for line in LINES {
+        let held = Held::new();
+        let group = format!("{line}-depth=1-leaves");
+        let (first, second) = held.with_one_inside(&group, || {
+            let leave = || held.request(&group, "other").gone().run();
+            (leave(), leave())
+        });
+        assert!(first.is(RunOutcome::ClientGone), "{first:?}");
+        assert!(
+            second.is(RunOutcome::ClientGone),
+            "the line has room again: {second:?}"
+        );
+    }
+}
+
+#[test]
+fn a_deadline_holds_in_line() {
+    for line in LINES {
+        let held = Held::new();
+        let group = format!("{line}-deadline");
+        let refused = held.with_one_inside(&group, || {
+            held.request(&group, "other").limits(50, 1000, 0).run()
+        });
+        assert!(refused.is(RunOutcome::QueueTimedOut), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_group_has_no_more_than_its_share() {
+    for strategy in ["direct", "delegate", "pool"] {
+        let held = Held::new();
+        let group = format!("run-{strategy}-share=1-share");
+        let refused = held.with_one_inside(&group, || held.request(&group, "other").run());
+        assert!(refused.is(RunOutcome::QueueFull), "{strategy} {refused:?}");
+        assert!(
+            held.request(&group, "after")
+                .run()
+                .is(RunOutcome::Responded)
+        );
+    }
+}
+
+#[test]
+fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
+    let script = Script::app(
+        "import threading\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
+    );
+    start();
+    let own = thread::spawn(|| (crate::call::thread_id(), 0))
+        .join()
+        .unwrap();
+    let mut runners = std::collections::HashSet::new();
+    for _ in 0..4 {
+        thread::scope(|scope| {
+            let request = || {
+                let text = script.request().group("run-pool-places=2-own").text();
+                (crate::call::thread_id(), text, unsafe {
+                    libc::pthread_self()
+                })
+            };
+            let asked: Vec<_> = (0..5).map(|_| scope.spawn(request)).collect();
+            for asked in asked {
+                let (id, text, ident) = asked.join().unwrap();
+                let (told, runner) = text.split_once(' ').unwrap();
+                assert_eq!(
+                    told,
+                    id.to_string(),
+                    "the id is that of the thread whose request it is"
+                );
+                assert!(id > own.0);
+                assert_ne!(runner, ident.to_string());
+                runners.insert(runner.to_owned());
+            }
+        });
+    }
+    assert!(runners.len() <= 2, "{runners:?}");
+}
+
+#[test]
+fn short_requests_are_run_by_whoever_is_inside() {
+    // Many threads and one place: in time whoever is inside runs the jobs of others.
+    let script = Script::app(
+        "import threading\nsum(range(300))\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
+    );
+    start();
+    let delegated = std::sync::atomic::AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                for _ in 0..400 {
+                    let text = script.request().group("run-delegate-places=1-short").text();
+                    let (told, runner) = text.split_once(' ').unwrap();
+                    assert_eq!(told, crate::call::thread_id().to_string());
+                    // SAFETY: always possible.
+                    if runner != unsafe { libc::pthread_self() }.to_string() {
+                        delegated.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert!(delegated.into_inner() > 0);
+}
+
+#[test]
+fn each_request_has_a_context_of_its_own() {
+    let script = Script::new(
+        "import contextvars\nvar = contextvars.ContextVar('var', default='empty')\n\
+         def application(environ, start_response):\n    before = var.get()\n    var.set('mine')\n    \
+         def body():\n        yield (before + ' ' + var.get()).encode()\n    \
+         start_response('200 OK', [])\n    return body()",
+    );
+    for strategy in ["direct", "delegate", "pool"] {
+        for _ in 0..3 {
+            let group = format!("run-{strategy}-context");
+            assert_eq!(
+                script.request().group(&group).text(),
+                "empty mine",
+                "{strategy}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_response_that_is_streamed_takes_no_place_while_its_client_is_waited_for() {
+    // The only place is free while the first request waits for its body.
+    for line in LINES {
+        let script = Script::app(
+            "body = environ['wsgi.input'].read()\nreturn respond(start_response, body)",
+        );
+        let group = format!("{line}-slow");
+        start();
+        let (send, receive) = std::sync::mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let slow = scope.spawn(|| {
+                let wait = move || {
+                    let _ = receive.recv();
+                };
+                let pieces = [Piece::Wait(Box::new(wait)), Piece::text("late")];
+                script.request().group(&group).body(pieces).text()
+            });
+            thread::sleep(std::time::Duration::from_millis(20));
+            assert_eq!(script.request().group(&group).text(), "");
+            assert!(!slow.is_finished());
+            send.send(()).unwrap();
+            assert_eq!(slow.join().unwrap(), "late");
+        });
+    }
+}
+
+#[test]
+fn a_body_is_read_ahead() {
+    let script = Script::app(
+        "read = environ['wsgi.input'].read\nreturn respond(start_response, read(3) + b'|' + read() + b'|' + read())",
+    );
+    let pieces = || [Piece::text("abcd"), Piece::text("ef"), Piece::text("gh")];
+    for (ahead, reads) in [(8, 3), (64, 4), (5, 2)] {
+        let exchange = script.request().body(pieces()).body_ahead(ahead).run();
+        assert_eq!(exchange.text(), "abc|defgh|", "{ahead}");
+        assert!(exchange.reads.len() >= reads, "{:?}", exchange.reads);
+    }
+    let cut = || [Piece::text("abcd"), Piece::Aborted];
+    let script = Script::app(
+        "read = environ['wsgi.input'].read\nreturn respond(start_response, read(4).decode() + ' ' + attempt(read))",
+    );
+    let text = script.request().body(cut()).body_ahead(64).text();
+    assert!(
+        text.starts_with("abcd OSError: ") && text.ends_with("Connection was terminated"),
+        "{text}"
+    );
+    let untouched = Script::app("return respond(start_response, 'unread')");
+    assert_eq!(
+        untouched.request().body(cut()).body_ahead(64).text(),
+        "unread"
+    );
+}
