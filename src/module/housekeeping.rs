@@ -19,6 +19,7 @@ use wsgi_telemetry::board::{ChildState, RetireReason};
 
 use crate::memory::MemoryWatch;
 use crate::place::{self, Place};
+use crate::plan;
 use crate::process::Process;
 use crate::recycle::Recycler;
 
@@ -41,6 +42,7 @@ pub(crate) fn start(process: &Process) {
     let (Some(place), Ok(way)) = (place::get(), Way::of_mpm()) else {
         return;
     };
+    plan::enter_again(process, &place);
     let recycler = Recycler::new(process.recycle);
     let memory = MemoryWatch::new(process.plan);
     let keeper = Keeper {

@@ -16,6 +16,8 @@ use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::{mpm, sys};
 use wsgi_telemetry::board::Board;
 
+use crate::child;
+use crate::place::Place;
 use crate::process::{self, Process, level_of, log_line};
 
 /// Asks the MPM, the kernel and the control groups.
@@ -56,19 +58,19 @@ fn memory() -> Option<MemoryLimit> {
     MemoryLimit::new(&read("/proc/meminfo"), limits.iter().map(String::as_str))
 }
 
-/// What holds for a group.
-fn of_group(process: &Process, group: &[u8]) -> GroupPlan {
+/// What holds for a group; `has_gil` where that is known, as Python runs.
+fn of_group(process: &Process, group: &[u8], has_gil: Option<bool>) -> GroupPlan {
     let name = String::from_utf8_lossy(group);
     let options = process.group_options(&name);
+    let is_open = |free| free == FreeThreading::Possible && has_gil.is_none();
     let count = process.plan.replicas(options.interpreters.replicas);
     let gil = match interpreters::free_threading(&process.python) {
-        FreeThreading::On | FreeThreading::Require => Gil::Free,
+        FreeThreading::On | FreeThreading::Require if has_gil != Some(true) => Gil::Free,
+        FreeThreading::Possible if has_gil == Some(false) => Gil::Free,
         free => match options.interpreters.gil {
             // The main interpreter has the GIL of the process.
             GilMode::Own if !group.is_empty() => Gil::Own(count),
-            GilMode::Auto if !group.is_empty() && free == FreeThreading::Possible => {
-                Gil::Best(count)
-            }
+            GilMode::Auto if !group.is_empty() && is_open(free) => Gil::Best(count),
             GilMode::Auto if !group.is_empty() => Gil::Tried(count),
             _ => Gil::Shared,
         },
@@ -91,7 +93,7 @@ pub(crate) fn tell(process: &Process) {
     log::server(Level::INFO, format!("mod_wsgi_rs: {plan}").as_bytes());
     let plans = process.groups.iter();
     let plans: Vec<(&[u8], GroupPlan)> = plans
-        .map(|group| (&group[..], of_group(process, group)))
+        .map(|group| (&group[..], of_group(process, group, None)))
         .collect();
     for (group, of_group) in &plans {
         let named = Groups(&[group]);
@@ -129,7 +131,7 @@ fn warn_of_groups(process: &Process, plans: &[(&[u8], GroupPlan)]) {
         }
     }
     if plans.is_empty() {
-        let problems_of_all = of_group(process, b"").problems();
+        let problems_of_all = of_group(process, b"", None).problems();
         problems.extend(problems_of_all.into_iter().map(|found| (found, Vec::new())));
     }
     for (problem, groups) in problems {
@@ -142,15 +144,27 @@ fn say(message: Message, line: &str) {
     log_line(level_of(message), line.as_bytes());
 }
 
-/// Says on the board what holds for each group that is known.
+/// Says on the board what holds for each group that is known, as far as that is known before Python runs. For the parent.
 pub(crate) fn enter(board: Board) {
-    let Some(process) = process::current() else {
-        return;
-    };
+    if let Some(process) = process::current() {
+        put(&process, board, None);
+    }
+}
+
+/// The same once this child knows whether its Python has a GIL, where that was left to Python.
+pub(crate) fn enter_again(process: &Process, place: &Place) {
+    let is_asked = interpreters::free_threading(&process.python) != FreeThreading::Off;
+    if is_asked && child::engine().is_some() && !place.in_force.is_over() {
+        put(process, place.board(), Some(child::has_gil()));
+    }
+}
+
+/// Who comes later writes the same.
+fn put(process: &Process, board: Board, has_gil: Option<bool>) {
     // Groups that are not known yet, and have to choose a GIL, need places, too.
     for group in process.groups.iter().take(MOST) {
         if let Some(slot) = board.group(group) {
-            slot.set_plan(&of_group(&process, group).to_string());
+            slot.set_plan(&of_group(process, group, has_gil).to_string());
         }
     }
 }

@@ -137,6 +137,27 @@ mpm_tests! {
         check();
     }
 
+    fn whether_there_is_a_gil_is_told_once_python_runs(mpm) {
+        ours_only!("mod_wsgi has no plan");
+        let server = Server::builder(mpm)
+            .metrics()
+            .conf("WSGIScriptAlias /one ${APPS}/hello.wsgi application-group=one process-group=%{GLOBAL}
+                WSGIFreeThreading On")
+            .start();
+        // That this build of Python has a GIL, if it has one.
+        server.allow_log("WSGI1037");
+        server.get("/one").expect(200);
+        assert!(server.count_log("application group 'one': direct, [0-9]+ threads? inside, no GIL$") == 1);
+        let status = server.status();
+        let expected = match (status["server"]["python_gil"].as_str(), mpm.threaded()) {
+            (Some("disabled"), false) => "direct, 1 thread inside, no GIL",
+            (Some("disabled"), true) => "direct, 4 threads inside, no GIL",
+            (_, false) => "direct, 1 thread inside, GIL shared",
+            (_, true) => "delegate, 3 to 4 of 4 threads inside, GIL shared, line for 60 s",
+        };
+        assert_eq!(status["groups"][0]["plan"], expected, "{status}");
+    }
+
     fn what_has_no_effect_is_said(mpm) {
         ours_only!("mod_wsgi has none of these directives");
         let server = Server::builder(mpm)
