@@ -27,6 +27,8 @@ pub trait Host {
     fn log(&self, level: c_int, line: &[u8]);
     /// See [`HostTable::read_body`].
     fn read_body(&self, into: &mut [u8]) -> HostResult;
+    /// See [`HostTable::read_at_hand`].
+    fn read_at_hand(&self, into: &mut [u8]) -> HostResult;
     /// See [`HostTable::start_response`].
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult;
     /// See [`HostTable::write`].
@@ -63,6 +65,7 @@ pub const fn host_table<H: Host>() -> HostTable {
         arenas: arenas::<H>,
         log: log::<H>,
         read_body: read_body::<H>,
+        read_at_hand: read_at_hand::<H>,
         start_response: start_response::<H>,
         write: write::<H>,
         send_file: send_file::<H>,
@@ -127,15 +130,29 @@ unsafe extern "C" fn read_body<H: Host>(
     len: usize,
 ) -> HostResult {
     // SAFETY: by the contract of the table, of which the engine hands over a buffer of that length.
-    let (host, into) = unsafe {
-        let into = if len == 0 {
-            &mut []
-        } else {
-            std::slice::from_raw_parts_mut(into, len)
-        };
-        (host::<H>(request), into)
-    };
+    let (host, into) = unsafe { (host::<H>(request), buffer(into, len)) };
     guard(panicked, || host.read_body(into))
+}
+
+unsafe extern "C" fn read_at_hand<H: Host>(
+    request: *const HostRequest,
+    into: *mut u8,
+    len: usize,
+) -> HostResult {
+    // SAFETY: as above.
+    let (host, into) = unsafe { (host::<H>(request), buffer(into, len)) };
+    guard(panicked, || host.read_at_hand(into))
+}
+
+/// # Safety
+/// `into` must be a buffer of that length during `'a`, unless the length is 0.
+unsafe fn buffer<'a>(into: *mut u8, len: usize) -> &'a mut [u8] {
+    if len == 0 {
+        &mut []
+    } else {
+        // SAFETY: by contract.
+        unsafe { std::slice::from_raw_parts_mut(into, len) }
+    }
 }
 
 unsafe extern "C" fn start_response<H: Host>(

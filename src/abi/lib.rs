@@ -164,7 +164,7 @@ pub struct RunRequest<'a> {
     pub load_timeout: u32,
     /// How long it may take; all zero for no limits.
     pub limits: Limits,
-    /// How much of the body is to be read before Python is entered, bytes; 0 for nothing.
+    /// How much of the body is to be read before Python is entered, bytes, where it has come by then; 0 for nothing.
     pub body_ahead: u32,
     /// Whether a changed script is loaded again.
     pub script_reloading: bool,
@@ -315,6 +315,8 @@ pub enum HostStatus {
     Aborted = 1,
     /// Another failure; `reason` says which.
     Failed = 2,
+    /// There is nothing yet, for `read_at_hand`.
+    Later = 3,
 }
 
 /// Result of a call of the host.
@@ -337,6 +339,14 @@ impl HostResult {
             reason_len: 0,
             count,
             reason: [0; 160],
+        }
+    }
+
+    /// There is nothing yet.
+    pub const fn later() -> Self {
+        Self {
+            status: HostStatus::Later,
+            ..Self::done(0)
         }
     }
 
@@ -561,6 +571,9 @@ pub struct HostTable {
     /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
     /// `100 Continue`.
     pub read_body:
+        unsafe extern "C" fn(request: *const HostRequest, into: *mut u8, len: usize) -> HostResult,
+    /// Reads of the body what has come already, as `read_body`; does not wait.
+    pub read_at_hand:
         unsafe extern "C" fn(request: *const HostRequest, into: *mut u8, len: usize) -> HostResult,
     /// Sets status and headers; exactly once, before the first `write` or `send_file`.
     pub start_response:

@@ -83,6 +83,20 @@ impl<'r> Stream<'r> {
     /// Reads what is at hand of the body, at least a byte unless it has ended; blocks until then. With an empty
     /// `into`, only sends a pending `100 Continue`.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        let read = self.read_by(into, sys::APR_BLOCK_READ)?;
+        Ok(read.unwrap_or(0))
+    }
+
+    /// Reads of the body what has come already; `None` where that is nothing.
+    pub fn read_at_hand(&mut self, into: &mut [u8]) -> Result<Option<usize>, StreamError> {
+        self.read_by(into, sys::APR_NONBLOCK_READ)
+    }
+
+    fn read_by(
+        &mut self,
+        into: &mut [u8],
+        mode: sys::apr_read_type_e,
+    ) -> Result<Option<usize>, StreamError> {
         if self.input.is_null() {
             self.input = self.new_brigade();
         }
@@ -95,19 +109,25 @@ impl<'r> Stream<'r> {
                     (*self.rec()).input_filters,
                     self.input,
                     sys::AP_MODE_READBYTES,
-                    sys::APR_BLOCK_READ,
+                    mode,
                     into.len() as sys::apr_off_t,
                 );
+                let is_empty = status == 0 && sys::wsgi_shim_first(self.input).is_null();
+                if mode == sys::APR_NONBLOCK_READ
+                    && (status == sys::APR_EAGAIN as c_int || is_empty)
+                {
+                    return Ok(None);
+                }
                 if status != 0 {
                     self.input_ended = true;
                     return Err(self.read_error(status));
                 }
                 if into.is_empty() {
-                    return Ok(0);
+                    return Ok(Some(0));
                 }
                 filled = self.take_buffered(into)?;
             }
-            Ok(filled)
+            Ok(Some(filled))
         }
     }
 

@@ -119,6 +119,21 @@ impl Client<'_> {
         result(read)
     }
 
+    pub(crate) fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        let moving = self.timeline.reading();
+        let read = state.stream.read_at_hand(into);
+        moving.end(read.as_ref().map_or(0, |count| count.unwrap_or(0)) as u64);
+        if let Err(error) = &read {
+            self.failed(error, Abort::Read, Stage::Read);
+            state.read_error = Some(error.clone());
+        }
+        match read {
+            Ok(None) => HostResult::later(),
+            read => result(read.map(|count| count.unwrap_or(0))),
+        }
+    }
+
     pub(crate) fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.is_answered() {

@@ -270,8 +270,8 @@ fn milliseconds(duration: Option<Duration>) -> u32 {
     })
 }
 
-/// What of the body is read before Python is entered, so that a slow client holds no place there: of a small one all, of one
-/// of unknown length the beginning. A client that waits to be asked for it may not have to send it at all.
+/// What of the body is read before Python is entered, if it has come by then: all of a small one, the beginning of one of
+/// unknown length. A client that waits to be asked for it may not have to send it at all.
 fn body_ahead(request: Request<'_>, content_length: Option<&[u8]>) -> u32 {
     if request.headers_in().get(c"Expect").is_some() {
         return 0;

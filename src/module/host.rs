@@ -139,6 +139,13 @@ impl Host for Exchange<'_> {
         }
     }
 
+    fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
+        match self {
+            Exchange::Client(client) => client.read_at_hand(into),
+            Exchange::Warmup(_) => HostResult::done(0),
+        }
+    }
+
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         match self {
             Exchange::Client(client) => client.start_response(head),

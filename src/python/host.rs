@@ -142,6 +142,19 @@ impl Request {
         outcome(result).map(|()| result.count.min(into.len()))
     }
 
+    /// Reads a part of the body that has come already; 0 at its end, `None` where there is nothing yet.
+    pub(crate) fn read_at_hand(self, into: &mut [u8]) -> Result<Option<usize>, Failure> {
+        let Some(host) = HOST.get() else {
+            return Err(no_host());
+        };
+        // SAFETY: pointer and length describe `into`; the request has not ended, by the contract of `new`.
+        let result = unsafe { (host.read_at_hand)(self.0, into.as_mut_ptr(), into.len()) };
+        if result.status == HostStatus::Later {
+            return Ok(None);
+        }
+        outcome(result).map(|()| Some(result.count.min(into.len())))
+    }
+
     /// Hands over status and headers.
     pub(crate) fn start_response(
         self,
@@ -227,7 +240,7 @@ fn outcome(result: HostResult) -> Result<(), Failure> {
     match result.status {
         HostStatus::Ok => Ok(()),
         HostStatus::Aborted => Err(Failure::Aborted),
-        HostStatus::Failed => Err(Failure::Other(result.reason())),
+        HostStatus::Failed | HostStatus::Later => Err(Failure::Other(result.reason())),
     }
 }
 

@@ -208,20 +208,21 @@ impl RequestState {
         self.waited.load(Ordering::Relaxed)
     }
 
-    /// Reads the beginning of the body, or all of a small one, so that it needs no place inside to come in. By the thread
-    /// that owns the request, before Python is entered.
+    /// Reads what has come of the body, all of most small ones, so that the GIL is not given back for it. By the thread that
+    /// owns the request, before Python is entered.
     pub(crate) fn read_ahead(&self, limit: usize) {
         let mut input = lock(&self.input);
         let input = &mut *input;
         let mut filled = 0;
         input.buffer.resize(limit, 0);
         while filled < limit {
-            match self.host.read_body(&mut input.buffer[filled..]) {
-                Ok(0) => {
+            match self.host.read_at_hand(&mut input.buffer[filled..]) {
+                Ok(Some(0)) => {
                     input.ended = true;
                     break;
                 }
-                Ok(count) => filled += count,
+                Ok(Some(count)) => filled += count,
+                Ok(None) => break,
                 Err(failure) => {
                     input.failure = Some(failure);
                     break;

@@ -121,7 +121,7 @@ impl Pace {
         let visits = self.visits.swap(0, Relaxed);
         if visits != 0 {
             // Not forgotten at once, as the next few may be of another kind.
-            let (mean, before) = (seen.wall / visits, self.mean.load(Relaxed));
+            let (mean, before) = (seen.wall.div_ceil(visits), self.mean.load(Relaxed));
             let mean = if before == 0 {
                 mean
             } else {

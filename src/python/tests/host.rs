@@ -329,6 +329,14 @@ impl wsgi_abi::Host for Host {
         self.read(into)
     }
 
+    fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
+        let _busy = self.enter();
+        if matches!(lock(&self.body).front(), Some(Piece::Wait(_))) {
+            return HostResult::later();
+        }
+        self.read(into)
+    }
+
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         let _busy = self.enter();
         let mut record = lock(&self.record);
