@@ -23,6 +23,7 @@ mod process;
 mod readiness;
 mod recycle;
 mod segment;
+mod stacks;
 mod steward;
 mod timeline;
 mod translate;

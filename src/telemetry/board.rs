@@ -6,6 +6,7 @@
 //! steward  takes requests, raises the revision, marks one child after the other, says how the roll goes
 //! child    finds or makes the choice of each application group: a GIL of its own, or a shared one
 //! parent   frees the places of children that it has reaped
+//! anybody  asks a child for the stacks of its threads, and the child writes them
 //! ```
 //!
 //! Nobody locks and nobody waits. A process that dies in the middle of something leaves what the next one may take over
@@ -18,6 +19,7 @@ mod children;
 mod groups;
 mod requests;
 mod roll;
+mod stacks;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ pub use children::{ChildEntry, ChildSlot, ChildState};
 pub use groups::{Choice, GroupEntry, GroupSlot};
 pub use requests::{ReloadRequest, Ticket};
 pub use roll::{Roll, RollPhase};
+pub use stacks::{StacksAnswer, StacksRequest, StacksTicket};
 
 /// The board of a segment.
 #[derive(Clone, Copy)]

@@ -210,7 +210,9 @@ unsafe fn in_copy(
         libc::sigaddset(&mut alarms, libc::SIGALRM);
         libc::sigprocmask(libc::SIG_UNBLOCK, &alarms, std::ptr::null_mut());
         libc::alarm(5);
+        // What CPython says where it gives up is told to who has asked, and is not in the server's log.
         if libc::dup2(writer.as_raw_fd(), shower.file) >= 0
+            && libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO) >= 0
             && !ffi::PyThreadState_New(interpreter).is_null()
         {
             (shower.show)(signal());
