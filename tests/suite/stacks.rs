@@ -53,7 +53,7 @@ mpm_tests! {
                 assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
                 shown.contains("Its GIL could not be had").then_some(shown)
             });
-            assert!(shown.contains("The stacks were taken without it:"), "{shown}");
+            assert!(shown.contains("These stacks were taken without the GIL:"), "{shown}");
             assert!(shown.contains("app.wsgi\", line 7, in hold\n"), "{shown}");
             assert!(shown.contains("GET /app/hold  "), "{shown}");
             let again = stack(&server, child, 4).expect("it answers");
