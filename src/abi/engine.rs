@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::{Bytes, EngineTable, HostTable, Hosts, RunOutcome, RunRequest, StartConfig};
 
@@ -60,6 +61,19 @@ impl<H: Hosts> Engine<H> {
         let mut found: Option<Vec<u8>> = None;
         // SAFETY: `take` treats the pointer as what it is; nothing else uses it during the call.
         unsafe { (self.table.changed_source)((&raw mut found).cast(), take) };
+        found
+    }
+
+    /// What all Python threads of this process run, as a text for people. Takes as long as that, and a few seconds more.
+    pub fn dump_stacks(self, patience: Duration) -> Vec<u8> {
+        unsafe extern "C" fn take(data: *mut c_void, text: Bytes<'_>) {
+            // SAFETY: what is passed below, during that call.
+            unsafe { *data.cast::<Vec<u8>>() = text.get_or_empty().to_vec() };
+        }
+        let mut found: Vec<u8> = Vec::new();
+        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        // SAFETY: `take` treats the pointer as what it is; nothing else uses it during the call.
+        unsafe { (self.table.dump_stacks)(patience, (&raw mut found).cast(), take) };
         found
     }
 

@@ -695,6 +695,14 @@ pub struct EngineTable {
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
     ),
+    /// Gives to `take` what all Python threads of this process run, as a text for people, once. Waits for each GIL for at
+    /// most `patience_ms` milliseconds, and a few seconds more where one is not to be had. `data` is for `take` alone. To
+    /// be called from a thread that runs no request.
+    pub dump_stacks: unsafe extern "C" fn(
+        patience_ms: u32,
+        data: *mut c_void,
+        take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
+    ),
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,

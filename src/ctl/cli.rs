@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, look at running servers, let them take up new code.
+/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, look at running servers and into their children, let
+/// them take up new code.
 #[derive(Debug, Parser)]
 #[command(name = "wsgictl", version)]
 pub(crate) struct Cli {
@@ -20,6 +21,7 @@ pub(crate) enum Command {
     Top(TopArgs),
     Metrics(MetricsArgs),
     Reload(ReloadArgs),
+    Stack(StackArgs),
     /// Becomes httpd, which then ends when the process that asked for it ends.
     #[command(hide = true, name = tether_name())]
     Tether(TetherArgs),
@@ -274,6 +276,34 @@ pub(crate) struct ReloadArgs {
     /// How long to wait; the server goes on with it nevertheless
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "no_wait")]
     pub(crate) timeout: u32,
+}
+
+/// Show what the Python threads of a child run: its requests, and the stack of each thread.
+///
+/// Works also where a thread keeps the GIL in a C function, and while a child starts or ends. Nothing is stopped but for
+/// the moment that it takes. wsgictl status lists the children; top -H has the same numbers of threads.
+///
+/// Ends with 0 when the stacks were shown, with 1 when they were not, and with 2 when the command line was wrong. Root may,
+/// and the user who has started the server.
+#[derive(Args, Debug)]
+pub(crate) struct StackArgs {
+    /// The process, one of the server's children
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: u32,
+
+    #[command(flatten)]
+    pub(crate) segment: SegmentArgs,
+
+    /// How long to wait for an answer; a GIL is waited for during a part of that
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = stack_timeout)]
+    pub(crate) timeout: f64,
+}
+
+fn stack_timeout(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds @ 1.0..=25.0) => Ok(seconds),
+        _ => Err(String::from("a number from 1 to 25 is needed")),
+    }
 }
 
 fn interval(text: &str) -> Result<f64, String> {

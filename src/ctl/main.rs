@@ -3,7 +3,8 @@
 //! [`cli`] is the command line as written, [`serve`] turns it into a complete [`conf::Conf`], and [`run`] keeps
 //! httpd running for as long as `wsgictl` itself does.
 //!
-//! [`status`] and [`top`] show what a server counts in its [`segment`]; [`reload`] asks for new code there.
+//! [`status`] and [`top`] show what a server counts in its [`segment`]; [`reload`] asks for new code there, and [`stack`]
+//! for what the threads of a child run.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod say;
 mod segment;
 mod serve;
 mod size;
+mod stack;
 mod status;
 mod terminal;
 mod tether;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::top(&args),
         Command::Metrics(args) => status::metrics(&args),
         Command::Reload(args) => reload::reload(&args),
+        Command::Stack(args) => stack::stack(&args),
         Command::Tether(args) => tether::become_httpd(&args),
     };
     match outcome {

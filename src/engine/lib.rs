@@ -26,6 +26,7 @@ pub static wsgi_engine: EngineTable = EngineTable {
     load,
     replicas,
     changed_source,
+    dump_stacks,
     run,
     stop,
 };
@@ -82,6 +83,18 @@ unsafe extern "C" fn changed_source(
         // SAFETY: the module hands over a function and the data that it is for.
         unsafe { take(data, Bytes::new(&path)) };
     }
+}
+
+unsafe extern "C" fn dump_stacks(
+    patience_ms: u32,
+    data: *mut c_void,
+    take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
+) {
+    let patience = Duration::from_millis(patience_ms.into());
+    let panicked = String::from("The engine panicked; the log says where.\n");
+    let text = guard(panicked, || wsgi_python::dump(patience));
+    // SAFETY: the module hands over a function and the data that it is for.
+    unsafe { take(data, Bytes::new(text.as_bytes())) };
 }
 
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {

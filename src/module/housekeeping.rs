@@ -1,5 +1,6 @@
 //! The keeper of a child: a thread that sees whether the child is to retire, and has the MPM end it then. It never waits
-//! for Python. It also looks at the memory of the child.
+//! for Python. It also looks at the memory of the child, and all the time, also while the child ends, it sees whether
+//! somebody wants to know what its threads run.
 //!
 //! How a child retires:
 //!
@@ -22,6 +23,7 @@ use crate::place::{self, Place};
 use crate::plan;
 use crate::process::Process;
 use crate::recycle::Recycler;
+use crate::stacks;
 
 /// How often the keeper looks at the mark; in servers with many children less often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -56,10 +58,23 @@ pub(crate) fn start(process: &Process) {
     };
     // All signals are blocked in this thread, as they are during `child_init`.
     let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
-    if let Err(error) = thread.spawn(move || keeper.run(recycler, memory)) {
+    let run = move || {
+        keeper.run(recycler, memory);
+        // A child that does not come to its end is one of those that are asked.
+        loop {
+            pause(keeper.look);
+        }
+    };
+    if let Err(error) = thread.spawn(run) {
         let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
         log::server(Level::ERROR, line.as_bytes());
     }
+}
+
+/// Lets some time pass.
+fn pause(time: Duration) {
+    stacks::look();
+    std::thread::sleep(time);
 }
 
 struct Keeper {
@@ -83,7 +98,7 @@ impl Keeper {
                 }
                 continue;
             }
-            std::thread::sleep(if is_wrapped { self.look } else { CLOSE_LOOK });
+            pause(if is_wrapped { self.look } else { CLOSE_LOOK });
         }
         place::say(ChildState::Draining);
     }
@@ -107,7 +122,7 @@ impl Keeper {
                 patience = (patience * 2).min(LAST_DUMMY);
                 dummy = Instant::now() + patience;
             }
-            std::thread::sleep(CLOSE_LOOK);
+            pause(CLOSE_LOOK);
         }
         place::say(ChildState::Draining);
         if self.way == Way::Signal && accept::has_several_listeners() {
@@ -129,7 +144,7 @@ impl Keeper {
                 );
                 return log::server(Level::INFO, line.as_bytes());
             }
-            std::thread::sleep(CLOSE_LOOK);
+            pause(CLOSE_LOOK);
         }
     }
 
@@ -138,7 +153,7 @@ impl Keeper {
     fn pass_the_lock_on(&self) {
         let mut patience = FIRST_DUMMY;
         for _ in 0..LOCK_DUMMIES {
-            std::thread::sleep(patience);
+            pause(patience);
             let _ = accept::dummy_connection();
             patience = (patience * 2).min(LAST_DUMMY);
         }
@@ -163,7 +178,7 @@ impl Keeper {
             }
             scoreboard::ask_for_successor();
             has_asked = true;
-            std::thread::sleep(self.look);
+            pause(self.look);
         }
         // It is left by the state of the worker, which is what was used to ask.
         if self.way == Way::Signal {

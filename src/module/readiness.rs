@@ -23,7 +23,7 @@ use crate::host::Exchanges;
 use crate::place::{self, Place};
 use crate::placement::{Script, Warmup};
 use crate::process::{Process, log_line};
-use crate::{trial, warmup};
+use crate::{stacks, trial, warmup};
 
 /// After how long a child that is not ready says so, and for how long it waits for its code where no other one serves.
 const LATE: Duration = Duration::from_secs(60);
@@ -114,6 +114,7 @@ fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
                         return;
                     }
                     note_lateness(place, begun);
+                    stacks::look();
                     std::thread::sleep(LOOK);
                 }
             }
@@ -194,7 +195,7 @@ fn wait_for(
             Ok(loaded) => return Some(loaded),
             // It has panicked, and the log says so.
             Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => stacks::look(),
         }
         if is_over(place) {
             return None;
@@ -232,6 +233,7 @@ fn wait_for_other_code(
     log::server(Level::ERROR, line.as_bytes());
     let mut look_again = Instant::now() + AGAIN;
     while !is_over(Some(place)) && others_have(place) {
+        stacks::look();
         std::thread::sleep(LOOK);
         if Instant::now() < look_again {
             continue;

@@ -40,7 +40,7 @@ fn is_asked(what: FreeThreading) -> bool {
 }
 
 /// Whether there is no GIL as long as nobody switches it on.
-fn may_be_off() -> bool {
+pub(crate) fn may_be_off() -> bool {
     cfg!(Py_GIL_DISABLED) && !is_asked(FreeThreading::Off)
 }
 

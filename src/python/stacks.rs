@@ -21,12 +21,16 @@ use std::time::{Duration, Instant};
 use crate::interpreter::{self, Interpreter};
 use crate::object::Attached;
 use crate::request::lock;
-use crate::{parallel, running, thread_state};
+use crate::{gil, parallel, running, thread_state};
 
 /// Most frames of a thread that are shown, the innermost ones.
 const MOST_FRAMES: usize = 100;
 /// Most bytes of them.
 const MOST_OF_THREAD: usize = 16 << 10;
+/// Most threads of an interpreter that are looked at, the newest ones. CPython's own code, which is what looks where the
+/// GIL is not to be had, shows 100.
+#[cfg(not(Py_GIL_DISABLED))]
+const MOST_THREADS: usize = 1000;
 /// Most bytes of a dump.
 const MOST_OF_DUMP: usize = 256 << 10;
 /// Longest path, and longest name, that is shown whole.
@@ -44,6 +48,14 @@ struct Thread {
     /// A line for each frame, the innermost first.
     frames: Vec<String>,
     /// There are more frames, further out.
+    is_cut: bool,
+}
+
+/// Threads of an interpreter.
+#[derive(Debug, Default)]
+struct Threads {
+    all: Vec<Thread>,
+    /// There are more, older ones.
     is_cut: bool,
 }
 
@@ -85,18 +97,18 @@ pub(crate) fn dump_without_gil() -> String {
     let mut without = Limit::new();
     for interpreter in domains().into_iter().flatten() {
         heading(&mut text, interpreter);
-        without.show(&mut text, interpreter);
+        without.show(&mut text, interpreter, "");
     }
     finish(text)
 }
 
-/// The interpreters, those with a GIL in common together; the main one first.
+/// The interpreters, those with a GIL in common together; the main one first. Without a GIL each is by itself.
 fn domains() -> Vec<Vec<&'static Interpreter>> {
     let mut all = interpreter::all();
     all.reverse();
     let (own, shared): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .partition(|interpreter| interpreter.identity().replica.is_some());
+        .partition(|one| one.identity().replica.is_some() || gil::may_be_off());
     let own = own.into_iter().map(|interpreter| vec![interpreter]);
     let shared = (!shared.is_empty()).then_some(shared);
     shared.into_iter().chain(own).collect()
@@ -105,7 +117,7 @@ fn domains() -> Vec<Vec<&'static Interpreter>> {
 /// The interpreters of one GIL, whose threads a helper is asked for.
 struct Asked {
     domain: Vec<&'static Interpreter>,
-    answers: Result<Receiver<Vec<Thread>>, &'static str>,
+    answers: Result<Receiver<Threads>, String>,
 }
 
 impl Asked {
@@ -120,24 +132,18 @@ impl Asked {
         let mut answers = self.answers;
         for interpreter in self.domain {
             heading(text, interpreter);
-            let answer = answers.as_ref().map_err(|why| String::from(*why));
+            let answer = answers.as_ref().map_err(String::clone);
             let answer = answer.and_then(|answers| {
                 let left = until.saturating_duration_since(Instant::now());
-                let late = || {
-                    format!(
-                        "Its GIL could not be had within {:.1} s.",
-                        patience.as_secs_f64()
-                    )
-                };
+                let late = || format!("{} within {:.1} s.", not_had(), patience.as_secs_f64());
                 answers.recv_timeout(left).map_err(|_| late())
             });
             match answer {
                 Ok(threads) => show(text, &threads),
                 Err(why) => {
-                    let _ = writeln!(text, "{why} The stacks were taken without it:\n");
-                    without.show(text, interpreter);
+                    without.show(text, interpreter, &why);
                     // Whatever it says later is of others.
-                    answers = Err("Nor was the GIL to be had for this one.");
+                    answers = Err(String::from("Nor could this one be looked at in time."));
                 }
             }
         }
@@ -150,19 +156,23 @@ struct Helper(u32);
 static HELPERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 impl Helper {
-    fn send(domain: &[&'static Interpreter]) -> Result<Receiver<Vec<Thread>>, &'static str> {
-        let helper = domain
-            .first()
-            .and_then(|first| Helper::new(first.number()))
-            .ok_or(
-                "Its GIL could not be had when it was asked for last, and is still waited for.",
-            )?;
+    fn send(domain: &[&'static Interpreter]) -> Result<Receiver<Threads>, String> {
+        let before = || {
+            format!(
+                "{} when it was asked for last, and is still waited for.",
+                not_had()
+            )
+        };
+        let first = domain.first().map_or(0, |first| first.number());
+        let helper = Helper::new(first).ok_or_else(before)?;
         let (tell, answers) = mpsc::channel();
         let domain = domain.to_vec();
         if parallel::background("wsgi-stacks", move || helper.run(&domain, &tell)) {
             Ok(answers)
         } else {
-            Err("There is no thread that could ask for its GIL.")
+            Err(String::from(
+                "There is no thread that could ask for its GIL.",
+            ))
         }
     }
 
@@ -175,13 +185,21 @@ impl Helper {
         })
     }
 
-    fn run(&self, domain: &[&'static Interpreter], tell: &Sender<Vec<Thread>>) {
+    fn run(&self, domain: &[&'static Interpreter], tell: &Sender<Threads>) {
         for interpreter in domain {
             let threads = thread_state::attach(interpreter, attached::threads);
             if tell.send(threads).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Begins a sentence on an interpreter that could not be looked at.
+fn not_had() -> &'static str {
+    match gil::may_be_off() {
+        true => "A standstill of its threads could not be had",
+        false => "Its GIL could not be had",
     }
 }
 
@@ -200,12 +218,20 @@ impl Limit {
         Self(None)
     }
 
-    fn show(&mut self, text: &mut String, interpreter: &'static Interpreter) {
+    /// `why` is said before.
+    fn show(&mut self, text: &mut String, interpreter: &'static Interpreter, why: &str) {
         let until = *self.0.get_or_insert_with(|| Instant::now() + WITHOUT_GIL);
+        let why = match why {
+            "" => String::new(),
+            why => format!("{why} "),
+        };
         match snapshot::threads(interpreter, until) {
-            Ok(threads) => show(text, &threads),
-            Err(why) => {
-                let _ = writeln!(text, "There are no stacks: {why}.\n");
+            Ok(threads) => {
+                let _ = writeln!(text, "{why}These stacks were taken without the GIL:\n");
+                show(text, &threads);
+            }
+            Err(problem) => {
+                let _ = writeln!(text, "{why}There are no stacks: {problem}.\n");
             }
         }
     }
@@ -217,8 +243,9 @@ fn heading(text: &mut String, interpreter: &Interpreter) {
 }
 
 /// Those that serve requests first, as the end may be cut off; those that do nothing are only counted.
-fn show(text: &mut String, threads: &[Thread]) {
+fn show(text: &mut String, threads: &Threads) {
     let described = threads
+        .all
         .iter()
         .map(|thread| (thread, running::describe(thread.ident)));
     let (busy, others): (Vec<_>, Vec<_>) = described.partition(|(_, request)| request.is_some());
@@ -226,8 +253,10 @@ fn show(text: &mut String, threads: &[Thread]) {
         .into_iter()
         .partition(|(thread, _)| !thread.frames.is_empty());
     for (thread, request) in busy.iter().chain(&active) {
-        let request = request.as_deref().unwrap_or("serves no request");
-        let _ = writeln!(text, "{}: {request}", thread.name());
+        let _ = match request {
+            Some(request) => writeln!(text, "{}: {request}", thread.name()),
+            None => writeln!(text, "{}", thread.name()),
+        };
         match thread.stack() {
             stack if stack.is_empty() => text.push_str("  (no Python code)\n\n"),
             stack => {
@@ -241,22 +270,27 @@ fn show(text: &mut String, threads: &[Thread]) {
         1 => writeln!(text, "1 thread runs no Python code.\n"),
         count => writeln!(text, "{count} threads run no Python code.\n"),
     };
+    if threads.is_cut {
+        text.push_str("There are more threads, older than these.\n\n");
+    }
+}
+
+impl Threads {
+    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
+    fn merged(states: impl IntoIterator<Item = Thread>, is_cut: bool) -> Self {
+        let mut all: Vec<Thread> = Vec::new();
+        for state in states {
+            match all.iter_mut().find(|known| known.ident == state.ident) {
+                Some(known) if known.frames.is_empty() => *known = state,
+                Some(_) => {}
+                None => all.push(state),
+            }
+        }
+        Self { all, is_cut }
+    }
 }
 
 impl Thread {
-    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
-    fn merged(states: impl IntoIterator<Item = Thread>) -> Vec<Thread> {
-        let mut threads: Vec<Thread> = Vec::new();
-        for state in states {
-            match threads.iter_mut().find(|known| known.ident == state.ident) {
-                Some(known) if known.frames.is_empty() => *known = state,
-                Some(_) => {}
-                None => threads.push(state),
-            }
-        }
-        threads
-    }
-
     fn name(&self) -> String {
         match self.native {
             Some(native) => format!("Thread {native} ({:#x})", self.ident),

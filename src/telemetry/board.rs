@@ -7,6 +7,7 @@
 //! child    finds or makes the choice of each application group: a GIL of its own, or a shared one
 //! parent   says what is planned for each application group
 //! parent   frees the places of children that it has reaped
+//! anybody  asks a child for the stacks of its threads, and the child writes them
 //! ```
 //!
 //! Nobody locks and nobody waits. A process that dies in the middle of something leaves what the next one may take over
@@ -19,6 +20,7 @@ mod children;
 mod groups;
 mod requests;
 mod roll;
+mod stacks;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +36,7 @@ pub use children::{ChildEntry, ChildSlot, ChildState};
 pub use groups::{Choice, GroupEntry, GroupSlot};
 pub use requests::{ReloadRequest, Ticket};
 pub use roll::{Roll, RollPhase};
+pub use stacks::{StacksAnswer, StacksRequest, StacksTicket};
 
 /// The board of a segment.
 #[derive(Clone, Copy)]

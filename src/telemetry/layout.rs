@@ -6,6 +6,7 @@
 //! Rolls        2 x 128     how the replacement of children goes; one to read while the other is written
 //! Requests     8 x 64      who wants one
 //! Groups       64 x 56     application groups: how each has its GIL, and why; what is planned for it
+//! Stacks       8200        who wants to see the stacks of a child, and what that has written
 //! Events       64 x 64     recent slow and refused requests
 //! Applications A x 128     state, name, mount, script, group                       (0: "_other")
 //! History      60 x (1 + 4A)  a sample of each application every few seconds
@@ -39,6 +40,8 @@ pub(crate) const REQUEST_WORDS: usize = 64;
 /// Most application groups whose choices the children share.
 pub(crate) const GROUPS: usize = 64;
 pub(crate) const GROUP_WORDS: usize = 56;
+/// Its state, and the text of one child at a time.
+pub(crate) const STACKS_WORDS: usize = LINE + 8192;
 pub(crate) const EVENTS: usize = 64;
 pub(crate) const EVENT_WORDS: usize = 64;
 pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;
@@ -193,8 +196,12 @@ impl Geometry {
         self.request(REQUESTS) + at * GROUP_WORDS
     }
 
+    pub(crate) fn stacks(&self) -> usize {
+        self.group(GROUPS)
+    }
+
     pub(crate) fn event(&self, at: usize) -> usize {
-        self.group(GROUPS) + at * EVENT_WORDS
+        self.stacks() + STACKS_WORDS + at * EVENT_WORDS
     }
 
     pub(crate) fn application(&self, at: usize) -> usize {
@@ -243,6 +250,7 @@ pub(crate) const HASH: u64 = {
         REQUEST_WORDS,
         GROUPS,
         GROUP_WORDS,
+        STACKS_WORDS,
         EVENTS,
         EVENT_WORDS,
         APPLICATION_ENTRY_WORDS,

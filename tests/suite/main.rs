@@ -44,5 +44,7 @@ mod reload;
 mod response;
 /// Children that are replaced for new code.
 mod rolls;
+/// What the threads of a child run.
+mod stacks;
 /// wsgiref.validate as a judge.
 mod validator;

@@ -5,16 +5,16 @@
 
 use std::ffi::c_ulong;
 
-use super::Thread;
+use super::{Thread, Threads};
 use crate::object::Attached;
 
 /// The thread of that identity.
 pub(super) fn thread(py: &Attached<'_>, ident: c_ulong) -> Option<Thread> {
-    imp::threads(py, Some(ident)).pop()
+    imp::threads(py, Some(ident)).all.pop()
 }
 
 /// All but the calling one.
-pub(super) fn threads(py: &Attached<'_>) -> Vec<Thread> {
+pub(super) fn threads(py: &Attached<'_>) -> Threads {
     imp::threads(py, None)
 }
 
@@ -26,24 +26,29 @@ mod imp {
 
     use pyo3::ffi;
 
-    use super::super::{MOST_FRAMES, Thread, frame};
+    use super::super::{MOST_FRAMES, MOST_THREADS, Thread, Threads, frame};
     use crate::object::{Attached, Obj};
 
-    pub(super) fn threads(py: &Attached<'_>, wanted: Option<c_ulong>) -> Vec<Thread> {
+    pub(super) fn threads(py: &Attached<'_>, wanted: Option<c_ulong>) -> Threads {
         let Some(layout) = Layout::get(py) else {
-            return Vec::new();
+            return Threads::default();
         };
         let _quiet = NoCollections::begin();
         // SAFETY: attached.
         let own = unsafe { ffi::PyThread_get_thread_ident() };
         let is_wanted = |ident: c_ulong| wanted.map_or(ident != own, |wanted| ident == wanted);
         let mut found = Vec::new();
+        let mut is_cut = false;
         // SAFETY: attached, so that no state leaves the list, and nothing in this loop lets others run; states that are
         // new come at its head. Each one is of this interpreter, and alive. [S-28]
         unsafe {
             let interpreter = ffi::PyThreadState_GetInterpreter(ffi::PyThreadState_Get());
             let mut state = ffi::PyInterpreterState_ThreadHead(interpreter);
             while !state.is_null() {
+                if found.len() == MOST_THREADS {
+                    is_cut = true;
+                    break;
+                }
                 let (ident, native) = layout.identity(state);
                 if is_wanted(ident) {
                     match py.own(ffi::PyThreadState_GetFrame(state).cast()) {
@@ -66,7 +71,7 @@ mod imp {
                 is_cut,
             }
         });
-        Thread::merged(threads)
+        Threads::merged(threads, is_cut)
     }
 
     /// The frames from the innermost outwards, and whether there are more.
@@ -199,23 +204,25 @@ mod imp {
     use std::io::{Read, Seek};
     use std::os::fd::{AsRawFd, FromRawFd};
 
-    use super::super::{Thread, snapshot};
+    use super::super::{Threads, snapshot};
     use crate::object::{Attached, PyResult};
 
-    pub(super) fn threads(py: &Attached<'_>, wanted: Option<c_ulong>) -> Vec<Thread> {
+    pub(super) fn threads(py: &Attached<'_>, wanted: Option<c_ulong>) -> Threads {
         let Some(mut file) = memory() else {
-            return Vec::new();
+            return Threads::default();
         };
         if let Err(raised) = write(py, &file) {
             py.clear(raised);
-            return Vec::new();
+            return Threads::default();
         }
         let mut text = Vec::new();
         if file.rewind().is_err() || file.read_to_end(&mut text).is_err() {
-            return Vec::new();
+            return Threads::default();
         }
         let mut threads = snapshot::parse(&String::from_utf8_lossy(&text), wanted.is_some());
-        threads.retain(|thread| wanted.is_none_or(|wanted| thread.ident == wanted));
+        threads
+            .all
+            .retain(|thread| wanted.is_none_or(|wanted| thread.ident == wanted));
         threads
     }
 

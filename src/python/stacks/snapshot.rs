@@ -21,10 +21,10 @@ use pyo3::ffi;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use super::{MOST_FRAMES, Thread, frame};
+use super::{MOST_FRAMES, Thread, Threads, frame};
 use crate::interpreter::Interpreter;
 use crate::object::{Attached, PyResult};
-use crate::parallel;
+use crate::{gil, parallel};
 
 /// A signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler` is of another.
 fn signal() -> c_int {
@@ -54,7 +54,8 @@ pub(super) fn begin(py: &Attached<'_>, is_main: bool) -> PyResult<()> {
         return Ok(());
     }
     let faulthandler = py.import(c"faulthandler")?;
-    if !is_main || SHOWER.get().is_some() {
+    // Without a GIL the handler shows nothing but its own thread.
+    if !is_main || gil::may_be_off() || SHOWER.get().is_some() {
         return Ok(());
     }
     let Ok(file) = File::options().write(true).open("/dev/null") else {
@@ -101,10 +102,11 @@ fn disposition() -> Option<libc::sigaction> {
 pub(super) fn threads(
     interpreter: &'static Interpreter,
     until: Instant,
-) -> Result<Vec<Thread>, String> {
-    let shower = SHOWER
-        .get()
-        .ok_or("faulthandler could not be set up when Python started")?;
+) -> Result<Threads, String> {
+    let shower = SHOWER.get().ok_or(match gil::may_be_off() {
+        true => "without a GIL they can only be taken while all threads stand still",
+        false => "faulthandler could not be set up when Python started",
+    })?;
     let (tell, told) = mpsc::channel();
     // A thread that has no state of any interpreter. It never attaches, so it ends.
     let begun = parallel::background("wsgi-snapshot", move || {
@@ -119,11 +121,7 @@ pub(super) fn threads(
         .unwrap_or_else(|_| Err(String::from("the copy of the process does not end")))
 }
 
-fn attempt(
-    shower: &Shower,
-    interpreter: &Interpreter,
-    until: Instant,
-) -> Result<Vec<Thread>, String> {
+fn attempt(shower: &Shower, interpreter: &Interpreter, until: Instant) -> Result<Threads, String> {
     let mut problem = String::from("there was no time left for it");
     for _ in 0..TRIES {
         let left = until.saturating_duration_since(Instant::now());
@@ -133,7 +131,7 @@ fn attempt(
         let text = copy(shower, interpreter, left.min(PATIENCE))
             .map_err(|error| format!("the process could not be copied: {error}"))?;
         let threads = parse(&text, false);
-        if !threads.is_empty() {
+        if !threads.all.is_empty() {
             return Ok(threads);
         }
         problem = match text.trim() {
@@ -210,7 +208,9 @@ unsafe fn in_copy(
         libc::sigaddset(&mut alarms, libc::SIGALRM);
         libc::sigprocmask(libc::SIG_UNBLOCK, &alarms, std::ptr::null_mut());
         libc::alarm(5);
+        // What CPython says where it gives up is told to who has asked, and is not in the server's log.
         if libc::dup2(writer.as_raw_fd(), shower.file) >= 0
+            && libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO) >= 0
             && !ffi::PyThreadState_New(interpreter).is_null()
         {
             (shower.show)(signal());
@@ -243,9 +243,9 @@ fn read(mut reader: PipeReader, until: Instant) -> String {
 }
 
 /// The threads in a text of `faulthandler`; the one that has written it only on demand.
-pub(super) fn parse(text: &str, with_current: bool) -> Vec<Thread> {
+pub(super) fn parse(text: &str, with_current: bool) -> Threads {
     let mut threads: Vec<Thread> = Vec::new();
-    let mut is_wanted = false;
+    let (mut is_wanted, mut is_cut) = (false, false);
     for line in text.lines() {
         if let Some((ident, is_current)) = heading(line) {
             is_wanted = with_current || !is_current;
@@ -257,6 +257,11 @@ pub(super) fn parse(text: &str, with_current: bool) -> Vec<Thread> {
                     is_cut: false,
                 });
             }
+            continue;
+        }
+        // With an indent it is about frames.
+        if line == "..." {
+            is_cut = true;
             continue;
         }
         let Some(thread) = threads.last_mut().filter(|_| is_wanted) else {
@@ -272,7 +277,7 @@ pub(super) fn parse(text: &str, with_current: bool) -> Vec<Thread> {
         // Some versions do not say that there are more than they show.
         thread.is_cut |= thread.frames.len() >= MOST_FRAMES;
     }
-    Thread::merged(threads)
+    Threads::merged(threads, is_cut)
 }
 
 /// `Thread 0x00007f00 [name] (most recent call first):`, and whether it is the one that writes.

@@ -4,9 +4,7 @@ use std::ffi::c_ulong;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-#[cfg(not(Py_GIL_DISABLED))]
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Script, start};
 use crate::{interpreter, stacks, thread_state};
@@ -81,14 +79,30 @@ fn part<'a>(dump: &'a str, thread: &str) -> Option<&'a str> {
     Some(stack.split("\n\n").next().unwrap_or(stack))
 }
 
-#[cfg(not(Py_GIL_DISABLED))]
+/// Without a GIL threads have to stand still, which one in C that does not let go never does.
+#[cfg(Py_GIL_DISABLED)]
+#[test]
+fn where_a_thread_does_not_stand_still_that_is_said_in_time() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let script = waiting(HOLD);
+    while_inside(&script, "", |holds| {
+        let dump = dump_when_held();
+        if crate::gil::may_be_off() {
+            let said = "There are no stacks: without a GIL they can only be taken while all threads stand still.";
+            assert!(dump.contains(said), "{dump}");
+        } else {
+            let stack = part(&dump, &format!("Thread {holds:#x}\n")).expect(&dump);
+            assert_eq!(functions(stack), ["application", "in_between", "innermost"]);
+        }
+    });
+}
+
 /// A dump of a moment at which a thread has a GIL, which it is about to take, and does not give it back.
 fn dump_when_held() -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let dump = stacks::dump(Duration::from_millis(200));
-        if dump.contains("Its GIL could not be had within 0.2 s. The stacks were taken without it:")
-        {
+        if dump.contains(" could not be had within 0.2 s. ") {
             return dump;
         }
         assert!(Instant::now() < until, "{dump}");
@@ -96,7 +110,6 @@ fn dump_when_held() -> String {
 }
 
 const LET_GO: &str = "os.read(int(environ['wait']), 1)";
-#[cfg(not(Py_GIL_DISABLED))]
 const HOLD: &str = "hold(int(environ['wait']), buffer, 1)";
 
 #[test]
@@ -162,15 +175,15 @@ fn where_the_gil_is_held_threads_are_seen_without_it() {
                 let took = began.elapsed();
                 assert!(took < Duration::from_secs(4), "{took:?}");
                 let said = "== main interpreter ==\n\nIts GIL could not be had when it was asked for last, and is still \
-                            waited for. The stacks were taken without it:\n";
+                            waited for. These stacks were taken without the GIL:\n";
                 assert!(dump.contains(said), "{dump}");
                 for ident in [waits, holds] {
-                    let stack = part(&dump, &format!("Thread {ident:#x}:")).expect(&dump);
+                    let stack = part(&dump, &format!("Thread {ident:#x}\n")).expect(&dump);
                     assert_eq!(functions(stack), ["application", "in_between", "innermost"]);
                 }
             }
             let dump = stacks::dump_without_gil();
-            let stack = part(&dump, &format!("Thread {holds:#x}:")).expect(&dump);
+            let stack = part(&dump, &format!("Thread {holds:#x}\n")).expect(&dump);
             assert_eq!(functions(stack), ["application", "in_between", "innermost"]);
         });
     });
@@ -212,7 +225,7 @@ fn a_replica_that_holds_its_gil_is_seen_without_it() {
         let held = |part: &&&str| part.contains("Its GIL could not be had");
         assert_eq!(replicas.iter().filter(held).count(), 1, "{dump}");
         let held = replicas.iter().find(held).unwrap();
-        let stack = part(held, &format!("Thread {holds:#x}:")).expect(&dump);
+        let stack = part(held, &format!("Thread {holds:#x}\n")).expect(&dump);
         assert_eq!(functions(stack), ["application", "in_between", "innermost"]);
     });
 }
@@ -239,6 +252,38 @@ fn a_deep_stack_is_cut_at_its_outer_end() {
         assert!((50..=100).contains(&functions.len()), "{}", functions.len());
         assert!(stack.len() <= (16 << 10) + 100);
     });
+}
+
+#[cfg(not(Py_GIL_DISABLED))]
+#[test]
+fn of_very_many_threads_the_newest_are_shown() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let script = Script::new(
+        "import _thread\n\
+         gate = _thread.allocate_lock()\n\
+         gate.acquire()\n\
+         def stay():\n\
+         \x20   with gate: pass\n\
+         def application(environ, start_response):\n\
+         \x20   _thread.stack_size(1 << 16)\n\
+         \x20   for _ in range(1100): _thread.start_new_thread(stay, ())\n\
+         \x20   _thread.stack_size(0)\n\
+         \x20   return respond(start_response, 'done')\n\
+         def end(environ, start_response):\n\
+         \x20   gate.release()\n\
+         \x20   return respond(start_response, 'done')\n",
+    );
+    let request = || script.request().group("stack-of-many");
+    assert_eq!(request().text(), "done");
+    let dump = stacks::dump(PATIENCE);
+    assert_eq!(request().callable("end").text(), "done");
+    let (_, rest) = dump
+        .split_once("== sub-interpreter 'stack-of-many' ==")
+        .expect(&dump);
+    let shown = rest.split("\n== ").next().unwrap_or(rest);
+    assert!((950..=1000).contains(&shown.matches("in stay\n").count()));
+    assert!(shown.contains("There are more threads, older than these.\n"));
+    assert!(dump.len() <= (256 << 10) + 100, "{}", dump.len());
 }
 
 /// `faulthandler` is the application's own, on the same signal as well.

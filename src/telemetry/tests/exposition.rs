@@ -326,7 +326,7 @@ fn applications_entered_twice_are_one() {
     let second = app(&segment, "copy");
     // As two children leave it that enter the same one at the same time.
     let entry = |app: App| {
-        let board = 16 + 2 * 128 + 8 * 64 + 64 * 56;
+        let board = 16 + 2 * 128 + 8 * 64 + 64 * 56 + 8200;
         let events = 64 * 64;
         512 + board + events + usize::from(app.number()) * 128
     };

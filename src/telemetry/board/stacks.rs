@@ -1,0 +1,330 @@
+//! What the threads of a child run: somebody asks for it, and the child writes it. There is room for one at a time.
+//!
+//! ```text
+//!       ask_for_stacks            take_stacks_request        tell_stacks         release_stacks
+//! Free ────────────────► Asked ─────────────────────► Taken ───────────► Told ────────────────► Free
+//! ```
+//!
+//! From each of them somebody else may go on to `Asked` when the request has become void: nobody waits for what was asked
+//! for half a minute ago. The number that was raised then tells old from new.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use super::Board;
+use crate::arena::Owner;
+use crate::catalogue::fnv;
+use crate::clock;
+use crate::layout::STACKS_WORDS;
+use crate::sync::{AtomicU64, fence};
+use crate::text;
+
+/// By which who has asked knows the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StacksTicket {
+    number: u64,
+    pid: u32,
+}
+
+/// What has become of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StacksAnswer {
+    /// The child has not seen it.
+    Waiting,
+    /// The child is at it.
+    Taken,
+    /// What the child has written. It may hold anything.
+    Told(String),
+    /// It took too long, and somebody else has asked since.
+    Lost,
+}
+
+/// A request that this process has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StacksRequest {
+    number: u64,
+    /// How long a GIL may be waited for.
+    pub patience: Duration,
+}
+
+const STATE: usize = 0;
+/// Stamp.
+const ASKED_AT: usize = 1;
+/// Milliseconds.
+const PATIENCE: usize = 2;
+/// A sum over number and text.
+const CHECK: usize = 3;
+const TEXT: std::ops::Range<usize> = 8..STACKS_WORDS;
+
+/// How long a request is good for, nanoseconds.
+const VOID: u64 = 30_000_000_000;
+/// What is believed of the patience that somebody has, milliseconds.
+const PATIENCES: std::ops::RangeInclusive<u64> = 1..=20_000;
+/// The end of a text that is too long.
+const REST: &str = "\n... the rest is left out, as there is no room for it\n";
+
+/// Parts of a state: what it is, a process (which writes, or is asked), and how often the area was used.
+const TAG: u64 = 7;
+const FREE: u64 = 0;
+const WRITING: u64 = 1;
+const ASKED: u64 = 2;
+const TAKEN: u64 = 3;
+const TOLD: u64 = 4;
+const PID_SHIFT: u32 = 3;
+const NUMBER_SHIFT: u32 = 35;
+
+fn pid_of(state: u64) -> u32 {
+    (state >> PID_SHIFT) as u32
+}
+
+fn number_of(state: u64) -> u64 {
+    state >> NUMBER_SHIFT
+}
+
+fn state_of(number: u64, pid: u32, tag: u64) -> u64 {
+    number << NUMBER_SHIFT | u64::from(pid) << PID_SHIFT | tag
+}
+
+fn change(state: &AtomicU64, from: u64, to: u64) -> bool {
+    state.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+}
+
+fn check(number: u64, text: &[u8]) -> u64 {
+    fnv(number.wrapping_add(1), text)
+}
+
+impl Board {
+    /// Asks child `pid` for its stacks. `None` where another child has been asked and that is not done yet.
+    pub fn ask_for_stacks(&self, pid: u32, patience: Duration) -> Option<StacksTicket> {
+        let cells = self.stacks_cells();
+        let state = &cells[STATE];
+        let seen = state.load(Acquire);
+        let is_free = match seen & TAG {
+            FREE => true,
+            WRITING => !Owner::is_alive(pid_of(seen), 0),
+            ASKED | TAKEN | TOLD => is_void(cells),
+            _ => true,
+        };
+        let number = number_of(seen).wrapping_add(1) & (u64::MAX >> NUMBER_SHIFT);
+        let writing = state_of(number, std::process::id(), WRITING);
+        if !is_free || !change(state, seen, writing) {
+            return None;
+        }
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        cells[PATIENCE].store(patience, Relaxed);
+        cells[ASKED_AT].store(clock::now(), Relaxed);
+        // Fails where somebody has taken us for dead.
+        change(state, writing, state_of(number, pid, ASKED)).then_some(StacksTicket { number, pid })
+    }
+
+    /// What has become of a request.
+    pub fn stacks(&self, ticket: StacksTicket) -> StacksAnswer {
+        let cells = self.stacks_cells();
+        let state = cells[STATE].load(Acquire);
+        if (number_of(state), pid_of(state)) != (ticket.number, ticket.pid) {
+            return StacksAnswer::Lost;
+        }
+        match state & TAG {
+            ASKED => StacksAnswer::Waiting,
+            TAKEN => StacksAnswer::Taken,
+            TOLD => {
+                let expected = cells[CHECK].load(Relaxed);
+                let text = text::bytes(&cells[TEXT]);
+                fence(Acquire);
+                let is_whole = check(ticket.number, &text) == expected;
+                if is_whole && cells[STATE].load(Relaxed) == state {
+                    StacksAnswer::Told(String::from_utf8_lossy(&text).into_owned())
+                } else {
+                    StacksAnswer::Lost
+                }
+            }
+            _ => StacksAnswer::Lost,
+        }
+    }
+
+    /// Whoever has asked wants no more of it: others may ask.
+    pub fn release_stacks(&self, ticket: StacksTicket) {
+        let state = &self.stacks_cells()[STATE];
+        let seen = state.load(Acquire);
+        let is_ours = (number_of(seen), pid_of(seen)) == (ticket.number, ticket.pid);
+        if is_ours {
+            // Where the child goes on meanwhile, it is tried again with that.
+            let free = state_of(ticket.number, 0, FREE);
+            if !change(state, seen, free) {
+                let seen = state.load(Acquire);
+                if (number_of(seen), pid_of(seen)) == (ticket.number, ticket.pid) {
+                    change(state, seen, free);
+                }
+            }
+        }
+    }
+
+    /// The request that this process is to answer, once. For a child; costs a look at one word where there is none.
+    pub fn take_stacks_request(&self) -> Option<StacksRequest> {
+        let cells = self.stacks_cells();
+        let seen = cells[STATE].load(Acquire);
+        let me = std::process::id();
+        if seen & TAG != ASKED || pid_of(seen) != me || is_void(cells) {
+            return None;
+        }
+        let patience = cells[PATIENCE].load(Relaxed);
+        let number = number_of(seen);
+        change(&cells[STATE], seen, state_of(number, me, TAKEN)).then(|| StacksRequest {
+            number,
+            patience: Duration::from_millis(patience.clamp(*PATIENCES.start(), *PATIENCES.end())),
+        })
+    }
+
+    /// Answers a request with as much of `text` as there is room for; whether anybody still wants it.
+    pub fn tell_stacks(&self, request: StacksRequest, text: &str) -> bool {
+        let cells = self.stacks_cells();
+        let me = std::process::id();
+        let taken = state_of(request.number, me, TAKEN);
+        if cells[STATE].load(Acquire) != taken || is_void(cells) {
+            return false;
+        }
+        let room = (TEXT.len() - 1) * 8;
+        let mut text = text.to_owned();
+        if text.len() > room {
+            text.truncate(text.floor_char_boundary(room - REST.len()));
+            text.push_str(REST);
+        }
+        text::put(&cells[TEXT], text.as_bytes());
+        cells[CHECK].store(check(request.number, text.as_bytes()), Relaxed);
+        fence(Release);
+        change(&cells[STATE], taken, state_of(request.number, me, TOLD))
+    }
+
+    fn stacks_cells(&self) -> &'static [AtomicU64] {
+        let at = self.segment.geometry().stacks();
+        self.segment.words(at, STACKS_WORDS)
+    }
+}
+
+fn is_void(cells: &[AtomicU64]) -> bool {
+    clock::now().abs_diff(cells[ASKED_AT].load(Relaxed)) > VOID
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Geometry;
+    use crate::{Segment, map};
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn board() -> Board {
+        let geometry = Geometry::of_board(3);
+        let cells = map::anonymous(geometry.words()).expect("memory");
+        let segment = Segment::create(cells, geometry, 1).expect("enough of it");
+        segment.board()
+    }
+
+    fn ask(board: Board) -> StacksTicket {
+        let me = std::process::id();
+        board.ask_for_stacks(me, PATIENCE).expect("nobody asks")
+    }
+
+    #[test]
+    fn a_child_answers_who_asks() {
+        let board = board();
+        assert_eq!(board.take_stacks_request(), None);
+        for text in ["the stacks\n", "others: é\u{1b}\"\n"] {
+            let ticket = ask(board);
+            assert_eq!(board.stacks(ticket), StacksAnswer::Waiting);
+            assert_eq!(board.ask_for_stacks(77, PATIENCE), None, "one at a time");
+            let request = board.take_stacks_request().expect("it is asked");
+            assert_eq!(request.patience, PATIENCE);
+            assert_eq!(board.take_stacks_request(), None, "once");
+            assert_eq!(board.stacks(ticket), StacksAnswer::Taken);
+            assert!(board.tell_stacks(request, text));
+            assert_eq!(board.stacks(ticket), StacksAnswer::Told(text.into()));
+            assert!(!board.tell_stacks(request, "again"));
+            assert_eq!(board.ask_for_stacks(77, PATIENCE), None, "not read yet");
+            board.release_stacks(ticket);
+            assert_eq!(board.stacks(ticket), StacksAnswer::Lost);
+        }
+    }
+
+    #[test]
+    fn others_are_not_meant() {
+        let board = board();
+        let ticket = board.ask_for_stacks(77, PATIENCE).expect("nobody asks");
+        assert_eq!(board.take_stacks_request(), None);
+        board.release_stacks(ticket);
+        let _ = ask(board);
+        board.release_stacks(ticket);
+        assert!(
+            board.take_stacks_request().is_some(),
+            "not released by another ticket"
+        );
+    }
+
+    #[test]
+    fn what_is_old_is_void() {
+        let board = board();
+        let old = ask(board);
+        let request = board.take_stacks_request().expect("it is asked");
+        let cells = board.stacks_cells();
+        let long_ago = clock::now() - VOID - 1;
+        cells[ASKED_AT].store(long_ago, Relaxed);
+        assert!(!board.tell_stacks(request, "too late"));
+        let new = ask(board);
+        assert_eq!(board.stacks(old), StacksAnswer::Lost);
+        assert_eq!(board.stacks(new), StacksAnswer::Waiting);
+        assert!(!board.tell_stacks(request, "for another"));
+        cells[ASKED_AT].store(long_ago, Relaxed);
+        assert_eq!(board.take_stacks_request(), None);
+    }
+
+    /// Whoever begins to ask and ends before it has.
+    #[test]
+    fn who_is_gone_holds_nobody_up() {
+        let board = board();
+        let state = &board.stacks_cells()[STATE];
+        state.store(state_of(5, std::process::id(), WRITING), Relaxed);
+        assert_eq!(board.ask_for_stacks(77, PATIENCE), None);
+        state.store(state_of(5, u32::MAX, WRITING), Relaxed);
+        assert!(board.ask_for_stacks(77, PATIENCE).is_some());
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        let board = board();
+        let ticket = ask(board);
+        let request = board.take_stacks_request().expect("it is asked");
+        assert!(board.tell_stacks(request, &"é".repeat(100_000)));
+        let StacksAnswer::Told(text) = board.stacks(ticket) else {
+            panic!("not told");
+        };
+        assert!(text.len() <= (TEXT.len() - 1) * 8);
+        assert!(text.trim_end_matches(REST).chars().all(|one| one == 'é'));
+        assert!(text.ends_with(REST));
+    }
+
+    /// Children may write anything anywhere here.
+    #[test]
+    fn lies_are_not_believed() {
+        let board = board();
+        let ticket = ask(board);
+        let request = board.take_stacks_request().expect("it is asked");
+        assert!(board.tell_stacks(request, "the truth"));
+        let cells = board.stacks_cells();
+        for (at, lie) in [(TEXT.start, u64::MAX), (TEXT.start + 1, 7), (CHECK, 9)] {
+            let before = cells[at].swap(lie, Relaxed);
+            assert_eq!(board.stacks(ticket), StacksAnswer::Lost);
+            cells[at].store(before, Relaxed);
+        }
+        assert_eq!(board.stacks(ticket), StacksAnswer::Told("the truth".into()));
+        board.release_stacks(ticket);
+        let _ = ask(board);
+        cells[PATIENCE_AT].store(u64::MAX, Relaxed);
+        let patience = board.take_stacks_request().expect("it is asked").patience;
+        assert_eq!(patience, Duration::from_secs(20));
+        cells[STATE].store(u64::MAX, Relaxed);
+        assert_eq!(board.take_stacks_request(), None);
+        let _ = ask(board);
+    }
+
+    const PATIENCE_AT: usize = super::PATIENCE;
+}
