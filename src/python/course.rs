@@ -259,6 +259,25 @@ impl Course {
         }
     }
 
+    /// Time of its thread on a processor, if it is inside in a place of `executor`; nanoseconds.
+    pub(crate) fn cpu_time(&self, executor: &dyn Executor) -> Option<u64> {
+        let position = self.position();
+        let place = position
+            .executor
+            .filter(|_| matches!(position.at, At::Inside))?;
+        if !std::ptr::addr_eq(place, executor) {
+            return None;
+        }
+        // SAFETY: the thread is inside, and does not leave as long as the lock is held. The clock is only used if the first
+        // call has said that it is there.
+        unsafe {
+            let (mut clock, mut time) = (0, std::mem::zeroed::<libc::timespec>());
+            let is_there = libc::pthread_getcpuclockid(position.ident, &mut clock) == 0
+                && libc::clock_gettime(clock, &mut time) == 0;
+            is_there.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        }
+    }
+
     /// Whether another request runs on its thread.
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(self.position().at, At::Suspended)

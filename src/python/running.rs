@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use wsgi_telemetry::clock;
 
+use crate::executor::Executor;
 use crate::request::{RequestState, lock};
 
 /// The requests of one thread: more than one where httpd runs one inside of another.
@@ -61,6 +62,13 @@ pub(crate) fn all() -> Vec<Arc<RequestState>> {
     let threads = lock(&THREADS).clone();
     let requests = threads.iter().flat_map(|requests| lock(requests).clone());
     requests.collect()
+}
+
+/// Time on processors of the threads that run requests in places of `executor`, nanoseconds.
+pub(crate) fn cpu_time_inside(executor: &dyn Executor) -> u64 {
+    let times = all().into_iter();
+    let times = times.filter_map(|request| request.course().cpu_time(executor));
+    times.sum()
 }
 
 /// What a thread, as CPython knows it, works at: `GET /path since 3.2 s`.

@@ -45,6 +45,9 @@ pub struct Pace {
     cpu: AtomicU64,
     /// Mean time of a visit, nanoseconds; 0 while unknown.
     mean: AtomicU64,
+    /// When it was last looked at those who wait while nobody leaves, and the time of those inside on processors by then.
+    looked: AtomicU64,
+    looked_cpu: AtomicU64,
     /// Decisions for one at a time since two were tried.
     alone: AtomicU64,
 }
@@ -78,6 +81,8 @@ impl Pace {
             wall: zero(),
             cpu: zero(),
             mean: zero(),
+            looked: zero(),
+            looked_cpu: zero(),
             alone: zero(),
         }
     }
@@ -142,18 +147,31 @@ impl Pace {
         self.change(limit)
     }
 
-    /// One waits. Returns a higher limit where nobody has left for long.
-    pub fn waits(&self, now: u64) -> Option<u32> {
+    /// Mean time of a visit, nanoseconds; 0 while unknown.
+    pub fn mean(&self) -> u64 {
+        self.mean.load(Relaxed)
+    }
+
+    /// One waits. Returns a higher limit where nobody has left for long and those inside do not compute either: `cpu` is
+    /// their time on processors, nanoseconds.
+    pub fn waits(&self, now: u64, cpu: impl FnOnce() -> u64) -> Option<u32> {
         let due = self.due.load(Acquire);
         let mean = self.mean.load(Relaxed);
         let stall = match mean {
             0 => STALL,
             mean => mean.saturating_mul(4).clamp(LEAST_STALL, STALL),
         };
-        if now.saturating_sub(self.left.load(Relaxed)) < stall
-            || now < due
-            || !self.claim(due, now + stall.saturating_sub(STEP))
+        if now.saturating_sub(self.left.load(Relaxed)) < stall || now < due || !self.claim(due, now)
         {
+            return None;
+        }
+        // What was seen at another time, of others perhaps, says nothing.
+        let (cpu, before) = (cpu(), self.looked_cpu.load(Relaxed));
+        let since = self.looked.swap(now, Relaxed);
+        self.looked_cpu.store(cpu, Relaxed);
+        let elapsed = now.saturating_sub(since);
+        let computes = cpu.saturating_sub(before) > elapsed / 2;
+        if elapsed > 4 * STALL || computes {
             return None;
         }
         let limit = self.limit();
@@ -262,14 +280,26 @@ mod tests {
     fn those_who_wait_get_more_places_where_nobody_leaves() {
         let pace = Pace::new(3, 25, 0);
         pace.leaves(STALL);
-        assert_eq!(pace.waits(STALL + STEP), None);
-        let mut now = 2 * STALL;
+        let idle = || 7;
+        assert_eq!(pace.waits(STALL + STEP, idle), None, "somebody has left");
+        let mut now = 9 * STALL;
+        assert_eq!(pace.waits(now, idle), None, "nothing is known yet");
         for expected in [4, 6, 9, 13, 19, 25] {
-            assert_eq!(pace.waits(now), Some(expected));
-            assert_eq!(pace.waits(now + STEP), None, "one at a time");
-            now += STALL;
+            now += STEP;
+            assert_eq!(pace.waits(now, idle), Some(expected));
+            assert_eq!(pace.waits(now, idle), None, "one at a time");
         }
-        assert_eq!(pace.waits(now), None);
+        assert_eq!(pace.waits(now + STEP, idle), None, "all are in");
+    }
+
+    #[test]
+    fn nobody_is_let_in_beside_one_that_computes() {
+        let pace = Pace::new(1, 25, 0);
+        let mut cpu = 0;
+        for now in (1..100).map(|step| 9 * STALL + step * STEP) {
+            cpu += STEP;
+            assert_eq!(pace.waits(now, || cpu), None);
+        }
     }
 
     #[test]

@@ -16,11 +16,12 @@ use super::line::{Line, Waiting};
 use super::{Ended, Executor, Occupied};
 use crate::call::{self, Job, Left, Owed};
 use crate::object::Attached;
-use crate::thread_state;
+use crate::{running, thread_state};
 
-/// Most jobs of others that a thread runs before it lets go of the GIL, and how long it begins new ones, nanoseconds.
-const BATCH: u32 = 16;
-const LONGEST: u64 = 10_000_000;
+/// How long a thread begins new jobs of others before it lets go of the GIL, nanoseconds: its own client may have something
+/// new for it.
+const BATCH: u64 = 10_000_000;
+const TINY_BATCH: u64 = 2_000_000;
 
 /// For one interpreter.
 pub(super) struct Delegate {
@@ -66,7 +67,8 @@ impl Delegate {
 
     /// Called by those who wait.
     fn look(&self) {
-        if let Some(limit) = self.pace.waits(clock::now()) {
+        let busy = || running::cpu_time_inside(self);
+        if let Some(limit) = self.pace.waits(clock::now(), busy) {
             self.room.set_limit(limit);
         }
         self.admit();
@@ -109,14 +111,7 @@ impl Delegate {
         let mut left = Some(left);
         let mut unsent: Option<Arc<Unsent>> = None;
         let mut until = 0;
-        for _ in 0..BATCH {
-            if self.room.waiting() == 0 || !self.pace.is_short() {
-                break;
-            }
-            let now = clock::now();
-            if until != 0 && now >= until {
-                break;
-            }
+        while place.is_taken && self.room.waiting() != 0 && self.pace.is_short() {
             let Some(next) = self.room.leave() else {
                 place.is_taken = false;
                 break;
@@ -128,8 +123,17 @@ impl Delegate {
                 break;
             }
             let is_first = unsent.is_none();
+            let now = clock::now();
             if is_first {
-                until = now + LONGEST;
+                let is_tiny = !self.pace.is_not_tiny();
+                until = now + if is_tiny { TINY_BATCH } else { BATCH };
+            }
+            if now + self.pace.mean() >= until {
+                // The last one: whoever has the place then wakes up meanwhile.
+                place.is_taken = false;
+                if let Some(successor) = self.room.leave() {
+                    successor.grant();
+                }
             }
             let unsent = unsent.get_or_insert_with(|| {
                 let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
