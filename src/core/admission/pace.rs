@@ -2,8 +2,9 @@
 //! fought over by more than needed.
 //!
 //! Each that goes in while others are inside finds the GIL free or busy. One that is found free says that those inside wait
-//! for something else (a database, a client), so there may be more of them, and the time that they are off the processor
-//! compared to on it says at once how many. One that is always busy says that more would only be in each other's way. The
+//! for something else (a database, a client), so there may be more of them, and the time that they wait for it compared to
+//! that on a processor says at once how many; or that they compute without the GIL, so there may be one for each core. One
+//! that is always busy says that more would only be in each other's way. The
 //! times alone would not do: where requests take longer than CPython's switch interval, waiting for the GIL looks like
 //! waiting for a database. Nor would the GIL alone where only one may be inside, who finds it free: so now and then a second
 //! one is let in, to see.
@@ -26,13 +27,14 @@ const LEAST_STALL: u64 = 4_000_000;
 const BUSY: u64 = 5_000;
 /// Up to so long on average, a job is cheaper to run for another thread than to wake that thread up. Nanoseconds.
 const SHORT: u64 = 6_000_000;
-/// From so long on it is worth while to wake somebody up who does something else meanwhile. Nanoseconds.
-const NOT_TINY: u64 = 60_000;
+/// Up to so long it is cheaper to run it than to wake any thread up. Nanoseconds.
+const TINY: u64 = 60_000;
 
 /// The number, and what it is decided by.
 pub struct Pace {
     least: u32,
     most: u32,
+    cores: u32,
     limit: AtomicU32,
     /// When the next decision is due, nanoseconds of a monotonic clock.
     due: AtomicU64,
@@ -43,6 +45,7 @@ pub struct Pace {
     visits: AtomicU64,
     wall: AtomicU64,
     cpu: AtomicU64,
+    off: AtomicU64,
     /// Mean time of a visit, nanoseconds; 0 while unknown.
     mean: AtomicU64,
     /// When it was last looked at those who wait while nobody leaves, and the time of those inside on processors by then.
@@ -58,20 +61,21 @@ struct Seen {
     /// Those who went in while others were inside, and how many of them found the GIL busy.
     entries: u64,
     busy: u64,
-    /// Time of visits, all of it and on a processor.
-    wall: u64,
+    /// Time of visits, on a processor and waiting.
     cpu: u64,
+    off: u64,
 }
 
 impl Pace {
     /// Between `least` and `most`, from `seed` on: what was good the last time.
-    pub fn new(least: u32, most: u32, seed: u32) -> Self {
+    pub fn new(least: u32, most: u32, cores: u32, seed: u32) -> Self {
         let zero = || AtomicU64::new(0);
         let most = most.max(1);
         let least = least.clamp(1, most);
         Self {
             least,
             most,
+            cores: cores.clamp(least, most),
             limit: AtomicU32::new(seed.clamp(least, most)),
             due: zero(),
             left: zero(),
@@ -80,6 +84,7 @@ impl Pace {
             visits: zero(),
             wall: zero(),
             cpu: zero(),
+            off: zero(),
             mean: zero(),
             looked: zero(),
             looked_cpu: zero(),
@@ -102,11 +107,15 @@ impl Pace {
         }
     }
 
-    /// One was inside for so long, so much of it on the processor.
-    pub fn visited(&self, wall: u64, cpu: u64) {
+    /// One was inside for so long, so much of it on the processor; `waited`: it has waited for something, else the rest is
+    /// time in which others had the processor.
+    pub fn visited(&self, wall: u64, cpu: u64, waited: bool) {
         self.visits.fetch_add(1, Relaxed);
         self.wall.fetch_add(wall, Relaxed);
         self.cpu.fetch_add(cpu.min(wall), Relaxed);
+        if waited {
+            self.off.fetch_add(wall.saturating_sub(cpu), Relaxed);
+        }
     }
 
     /// Somebody leaves. Returns another limit where that is due.
@@ -120,13 +129,13 @@ impl Pace {
         let seen = Seen {
             entries: self.entries.swap(0, Relaxed),
             busy: self.busy.swap(0, Relaxed),
-            wall: self.wall.swap(0, Relaxed),
             cpu: self.cpu.swap(0, Relaxed),
+            off: self.off.swap(0, Relaxed),
         };
-        let visits = self.visits.swap(0, Relaxed);
+        let (visits, wall) = (self.visits.swap(0, Relaxed), self.wall.swap(0, Relaxed));
         if visits != 0 {
             // Not forgotten at once, as the next few may be of another kind.
-            let (mean, before) = (seen.wall.div_ceil(visits), self.mean.load(Relaxed));
+            let (mean, before) = (wall.div_ceil(visits), self.mean.load(Relaxed));
             let mean = if before == 0 {
                 mean
             } else {
@@ -134,7 +143,7 @@ impl Pace {
             };
             self.mean.store(mean.max(1), Relaxed);
         }
-        let limit = next(self.limit(), self.least, self.most, seen);
+        let limit = self.next(self.limit(), seen);
         let alone = if limit == 1 {
             self.alone.fetch_add(1, Relaxed)
         } else {
@@ -178,14 +187,14 @@ impl Pace {
         self.change(limit.saturating_add((limit / 2).max(1)).min(self.most))
     }
 
-    /// Whether jobs are so short that whoever is inside had better run them for others.
+    /// Whether jobs are so short that one thread had better run them for others, one after the other.
     pub fn is_short(&self) -> bool {
         (1..=SHORT).contains(&self.mean.load(Relaxed))
     }
 
-    /// Whether jobs take so long that who runs some has others do something meanwhile.
-    pub fn is_not_tiny(&self) -> bool {
-        self.mean.load(Relaxed) >= NOT_TINY
+    /// Whether they are so short that any thread may run one for another in passing.
+    pub fn is_tiny(&self) -> bool {
+        (1..=TINY).contains(&self.mean.load(Relaxed))
     }
 
     /// The right to decide, which one has at a time.
@@ -199,34 +208,39 @@ impl Pace {
         let before = self.limit.swap(limit, Relaxed);
         (before != limit).then_some(limit)
     }
-}
 
-/// The next limit.
-fn next(limit: u32, least: u32, most: u32, seen: Seen) -> u32 {
-    let off = seen.wall.saturating_sub(seen.cpu);
-    let for_others = || u32::try_from(off.div_ceil(seen.cpu.max(1))).unwrap_or(u32::MAX);
-    if limit == 1 {
-        // Nobody else is there to wait for, but for those who do not count.
-        return if off > seen.cpu / 3 {
-            for_others().saturating_add(1).min(most)
-        } else {
-            1
-        };
-    }
-    if seen.entries == 0 {
-        return limit;
-    }
-    match seen.busy * 100 / seen.entries {
-        // The GIL is free for some: it could do more.
-        ..=89 => {
-            let wanted = least.saturating_add(for_others());
-            wanted
-                .max(limit.saturating_add(1))
-                .min(limit.saturating_mul(2))
-                .min(most)
+    /// The next limit.
+    fn next(&self, limit: u32, seen: Seen) -> u32 {
+        let waits = u32::try_from(seen.off.div_ceil(seen.cpu.max(1))).unwrap_or(u32::MAX);
+        if limit == 1 {
+            // Nobody else is there to wait for, but for those who do not count.
+            let is_alone = seen.off <= seen.cpu / 3;
+            return if is_alone {
+                1
+            } else {
+                waits.saturating_add(1).min(self.most)
+            };
         }
-        97.. => (limit - 1).max(least),
-        _ => limit,
+        if seen.entries == 0 {
+            return limit;
+        }
+        match seen.busy * 100 / seen.entries {
+            // The GIL is free for some: it could do more.
+            ..=89 => {
+                let wanted = self
+                    .least
+                    .saturating_add(waits)
+                    .max(self.cores)
+                    .min(self.most);
+                if limit > wanted {
+                    limit - 1
+                } else {
+                    wanted.min(limit.saturating_mul(2))
+                }
+            }
+            97.. => (limit - 1).max(self.least),
+            _ => limit,
+        }
     }
 }
 
@@ -247,7 +261,8 @@ mod tests {
             for _ in 0..4 {
                 pace.entered(if is_busy { MS } else { 0 }, limit > 1);
                 // Waits for the GIL are part of the time off the processor.
-                pace.visited(cpu + off.max((limit - 1) * cpu), cpu);
+                let off = off.max((limit - 1) * cpu);
+                pace.visited(cpu + off, cpu, off != 0);
             }
             now += STEP;
             pace.leaves(now);
@@ -267,7 +282,7 @@ mod tests {
             (MS, 100 * MS, 25, 25),
             (1000, 100 * MS, 25, 25),
         ] {
-            let pace = Pace::new(1, 25, 0);
+            let pace = Pace::new(1, 25, 2, 0);
             let (low, high) = settle(&pace, cpu, off);
             assert!(low >= least && high <= most, "{cpu} {off}: {low} to {high}");
             // And back.
@@ -278,7 +293,7 @@ mod tests {
 
     #[test]
     fn those_who_wait_get_more_places_where_nobody_leaves() {
-        let pace = Pace::new(3, 25, 0);
+        let pace = Pace::new(3, 25, 2, 0);
         pace.leaves(STALL);
         let idle = || 7;
         assert_eq!(pace.waits(STALL + STEP, idle), None, "somebody has left");
@@ -294,7 +309,7 @@ mod tests {
 
     #[test]
     fn nobody_is_let_in_beside_one_that_computes() {
-        let pace = Pace::new(1, 25, 0);
+        let pace = Pace::new(1, 25, 2, 0);
         let mut cpu = 0;
         for now in (1..100).map(|step| 9 * STALL + step * STEP) {
             cpu += STEP;
@@ -304,37 +319,55 @@ mod tests {
 
     #[test]
     fn it_begins_where_it_was_and_stays_between_its_bounds() {
-        assert_eq!(Pace::new(3, 25, 17).limit(), 17);
-        assert_eq!(Pace::new(3, 25, 170).limit(), 25);
-        assert_eq!(Pace::new(9, 4, 0).limit(), 4);
-        let seen = |busy| Seen {
-            entries: 100,
-            busy,
-            wall: 900,
-            cpu: 1,
+        assert_eq!(Pace::new(3, 25, 2, 17).limit(), 17);
+        assert_eq!(Pace::new(3, 25, 2, 170).limit(), 25);
+        assert_eq!(Pace::new(9, 4, 2, 0).limit(), 4);
+        let next = |least, most, limit, busy| {
+            let seen = Seen {
+                entries: 100,
+                busy,
+                off: 900,
+                cpu: 1,
+            };
+            Pace::new(least, most, 2, 0).next(limit, seen)
         };
-        assert_eq!(next(3, 3, 4, seen(0)), 4);
-        assert_eq!(next(4, 3, 4, seen(100)), 3);
-        assert_eq!(next(3, 3, 4, seen(100)), 3);
-        assert_eq!(next(3, 3, 4, seen(95)), 3);
-        assert_eq!(next(1, 1, 1, seen(0)), 1);
+        assert_eq!(next(3, 4, 3, 0), 4);
+        assert_eq!(next(3, 4, 4, 100), 3);
+        assert_eq!(next(3, 4, 3, 100), 3);
+        assert_eq!(next(3, 4, 3, 95), 3);
+        assert_eq!(next(1, 1, 1, 0), 1);
+    }
+
+    #[test]
+    fn who_computes_without_the_gil_gets_the_cores() {
+        let pace = Pace::new(1, 25, 4, 0);
+        let mut limits = Vec::new();
+        for now in (1..1000).map(|step| step * STEP) {
+            for _ in 0..ENOUGH {
+                pace.entered(0, pace.limit() > 1);
+                pace.visited(MS, MS, false);
+            }
+            pace.leaves(now);
+            limits.push(pace.limit());
+        }
+        assert!(limits[500..].iter().all(|limit| *limit == 4), "{limits:?}");
     }
 
     #[test]
     fn short_is_known_once_it_was_seen() {
-        let pace = Pace::new(3, 25, 0);
+        let pace = Pace::new(3, 25, 2, 0);
         assert!(!pace.is_short());
         let visit = |pace: &Pace, wall, now| {
             for _ in 0..ENOUGH {
-                pace.visited(wall, wall);
+                pace.visited(wall, wall, false);
             }
             pace.leaves(now);
         };
         visit(&pace, 20_000, STEP);
-        assert!(pace.is_short() && !pace.is_not_tiny());
+        assert!(pace.is_short() && pace.is_tiny());
         for step in 2..30 {
             visit(&pace, 20 * MS, step * STEP);
         }
-        assert!(!pace.is_short() && pace.is_not_tiny());
+        assert!(!pace.is_short() && !pace.is_tiny());
     }
 }

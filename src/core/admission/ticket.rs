@@ -64,12 +64,9 @@ impl<J, E: Clone, R> Ticket<J, E, R> {
         self.changed.notify_one();
     }
 
-    /// The caller runs the job, and owes a [`Ticket::finish`]. `wakes`: the owner is to look at what the caller shows.
-    pub fn take(&self, by: E, wakes: bool) -> &J {
+    /// The caller runs the job, and owes a [`Ticket::finish`].
+    pub fn take(&self, by: E) -> &J {
         *lock(&self.state) = State::Running(by);
-        if wakes {
-            self.changed.notify_one();
-        }
         &self.job
     }
 
@@ -120,7 +117,7 @@ mod tests {
     #[test]
     fn another_thread_runs_the_job() {
         let ticket: Ticket<&str, u8, u8> = Ticket::new("job");
-        assert_eq!(*ticket.take(7, true), "job");
+        assert_eq!(*ticket.take(7), "job");
         assert_eq!(ticket.wait(NOW), Turn::Running(7));
         std::thread::scope(|scope| {
             scope.spawn(|| ticket.finish(42));

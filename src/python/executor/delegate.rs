@@ -1,10 +1,14 @@
-//! At most so many are inside; who finds no room waits in line, and whoever is inside runs short requests of those who wait
-//! before it gives the GIL back, as running one is cheaper than waking its thread up.
+//! At most so many are inside; who finds no room waits in line. Running a short request is cheaper than waking its thread up,
+//! so whoever is inside runs tiny ones of those who wait before it gives the GIL back, and one thread that does nothing else
+//! runs short ones as long as somebody waits. What waits for something itself runs on its own thread.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{AcqRel, Relaxed, Release},
+};
 
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::pace::Pace;
 use wsgi_core::admission::room::Room;
@@ -12,22 +16,23 @@ use wsgi_core::admission::ticket::Ticket;
 use wsgi_telemetry::clock;
 
 use super::lent::{Lent, Unsent};
-use super::line::{Line, Waiting};
+use super::line::{self, Line, Waiting};
 use super::{Ended, Executor, Occupied};
 use crate::call::{self, Job, Left, Owed};
 use crate::object::Attached;
-use crate::{running, thread_state};
+use crate::{parallel, running, telemetry, thread_state};
 
-/// How long a thread begins new jobs of others before it lets go of the GIL, nanoseconds: its own client may have something
-/// new for it.
-const BATCH: u64 = 10_000_000;
-const TINY_BATCH: u64 = 2_000_000;
+/// How long a thread begins new jobs of others before it returns to its own client, nanoseconds.
+const IN_PASSING: u64 = 200_000;
+/// Most jobs that the runner runs before it lets go of the GIL.
+const BATCH: u32 = 16;
 
 /// For one interpreter.
 pub(super) struct Delegate {
     room: Room<Arc<Waiting>>,
     pace: Pace,
     line: &'static Line,
+    runner: Runner,
     /// Of some visits, one is measured.
     turn: AtomicU32,
 }
@@ -37,17 +42,20 @@ const SAMPLE: u32 = 4;
 
 impl Delegate {
     pub(super) fn new(admission: &Admission, line: &'static Line) -> Self {
-        let pace = Pace::new(admission.least, admission.most, admission.least);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = u32::try_from(cores).unwrap_or(1);
+        let pace = Pace::new(admission.least, admission.most, cores, admission.least);
         Self {
             room: Room::new(pace.limit()),
             pace,
             line,
+            runner: Runner::new(),
             turn: AtomicU32::new(0),
         }
     }
 
     /// Gives the place of the calling thread back.
-    fn leave(&self) {
+    fn leave(&'static self) {
         if self.room.load() > 1
             && let Some(limit) = self.pace.leaves(clock::now())
         {
@@ -55,6 +63,19 @@ impl Delegate {
             self.admit();
         }
         if let Some(next) = self.room.leave() {
+            self.pass_on(next);
+        }
+    }
+
+    /// Has a job that has a place now run, by the runner or by its owner.
+    fn pass_on(&'static self, next: Arc<Waiting>) {
+        // SAFETY: this thread got the ticket from the room.
+        let is_delegable = || unsafe { next.job().job() }.is_delegable();
+        if self.pace.is_short() && is_delegable() {
+            if let Err(next) = self.runner.give(self, next) {
+                next.grant();
+            }
+        } else {
             next.grant();
         }
     }
@@ -99,8 +120,8 @@ impl Delegate {
         }
     }
 
-    /// Runs short jobs of those who wait, in the place of the calling thread. Returns what the thread has left of its own,
-    /// or where it is kept meanwhile.
+    /// Runs tiny jobs of those who wait, in the place of the calling thread. Returns what the thread has left of its own, or
+    /// where it is kept meanwhile.
     fn run_others(
         &'static self,
         py: &Attached<'_>,
@@ -111,7 +132,7 @@ impl Delegate {
         let mut left = Some(left);
         let mut unsent: Option<Arc<Unsent>> = None;
         let mut until = 0;
-        while place.is_taken && self.room.waiting() != 0 && self.pace.is_short() {
+        while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let Some(next) = self.room.leave() else {
                 place.is_taken = false;
                 break;
@@ -122,35 +143,72 @@ impl Delegate {
                 next.grant();
                 break;
             }
-            let is_first = unsent.is_none();
             let now = clock::now();
-            if is_first {
-                let is_tiny = !self.pace.is_not_tiny();
-                until = now + if is_tiny { TINY_BATCH } else { BATCH };
+            if until == 0 {
+                until = now + IN_PASSING;
             }
             if now + self.pace.mean() >= until {
                 // The last one: whoever has the place then wakes up meanwhile.
                 place.is_taken = false;
                 if let Some(successor) = self.room.leave() {
-                    successor.grant();
+                    self.pass_on(successor);
                 }
             }
+            // Should the job take longer than that, its owner sends what this thread owes to its own client.
             let unsent = unsent.get_or_insert_with(|| {
                 let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
                 Arc::new(Unsent::new(Owed::new(own, left)))
             });
-            // The first one sends the response of this thread meanwhile.
-            let wakes = is_first && self.pace.is_not_tiny();
-            let lent = next.take(Some(Arc::clone(unsent)), wakes);
-            // SAFETY: as above; its owner waits for the result.
-            let job = unsafe { lent.job() };
-            let meter = Meter::of_another(self);
-            let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, 0)));
-            drop(meter);
-            next.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
-            self.decide();
+            self.run_lent(py, &next, Some(Arc::clone(unsent)), 0);
         }
         (left, unsent)
+    }
+
+    /// Runs the job of another thread.
+    fn run_lent(
+        &'static self,
+        py: &Attached<'_>,
+        ticket: &Waiting,
+        unsent: Option<Arc<Unsent>>,
+        since: u64,
+    ) {
+        let meter = Meter::of_another(self);
+        line::run(py, ticket, unsent, since);
+        drop(meter);
+        self.decide();
+    }
+
+    /// Runs jobs as long as somebody waits, beginning with one that has a place. The body of the runner.
+    fn run_from(&'static self, first: Arc<Waiting>) {
+        let _occupied = Occupied::by(self);
+        let mut next = Some(first);
+        while let Some(ticket) = next.take() {
+            let since = telemetry::now();
+            // SAFETY: this thread has the ticket, from one that got it from the room.
+            let interpreter = unsafe { ticket.job().job() }.application.interpreter();
+            next = thread_state::attach(interpreter, |py| self.batch(py, ticket, since));
+        }
+    }
+
+    /// Returns a job that is still to be run.
+    fn batch(
+        &'static self,
+        py: &Attached<'_>,
+        first: Arc<Waiting>,
+        since: u64,
+    ) -> Option<Arc<Waiting>> {
+        let mut ticket = first;
+        for turn in 0..BATCH {
+            self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
+            let next = self.room.leave()?;
+            // SAFETY: this thread got the ticket from the room.
+            if !self.pace.is_short() || !unsafe { next.job().job() }.is_delegable() {
+                next.grant();
+                return None;
+            }
+            ticket = next;
+        }
+        Some(ticket)
     }
 
     /// Between two jobs.
@@ -195,6 +253,61 @@ impl Executor for Delegate {
     }
 }
 
+/// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
+struct Runner {
+    state: AtomicU32,
+    send: Sender<Arc<Waiting>>,
+    receive: Receiver<Arc<Waiting>>,
+}
+
+impl Runner {
+    const ABSENT: u32 = 0;
+    const IDLE: u32 = 1;
+    const BUSY: u32 = 2;
+
+    fn new() -> Self {
+        let (send, receive) = bounded(1);
+        Self {
+            state: AtomicU32::new(Self::ABSENT),
+            send,
+            receive,
+        }
+    }
+
+    /// Gives it a job that has a place, unless it is busy.
+    fn give(
+        &'static self,
+        executor: &'static Delegate,
+        ticket: Arc<Waiting>,
+    ) -> Result<(), Arc<Waiting>> {
+        let becomes_busy = |from| {
+            let state = &self.state;
+            state.compare_exchange(from, Self::BUSY, AcqRel, Relaxed)
+        };
+        match becomes_busy(Self::IDLE) {
+            Ok(_) => {}
+            Err(Self::ABSENT) if becomes_busy(Self::ABSENT).is_ok() => {
+                if !parallel::background("wsgi-runner", move || self.work(executor)) {
+                    // Nothing is lost by that but time.
+                    self.state.store(Self::ABSENT, Release);
+                    return Err(ticket);
+                }
+            }
+            Err(_) => return Err(ticket),
+        }
+        // There is room, as only who has made it busy sends.
+        self.send.try_send(ticket).map_err(TrySendError::into_inner)
+    }
+
+    fn work(&self, executor: &'static Delegate) {
+        let _inside = call::Inside::enter();
+        while let Ok(first) = self.receive.recv() {
+            executor.run_from(first);
+            self.state.store(Self::IDLE, Release);
+        }
+    }
+}
+
 /// A place inside, given back by drop.
 struct Place {
     executor: &'static Delegate,
@@ -217,7 +330,7 @@ struct Meter {
     /// Whether others were inside.
     others: bool,
     wall: u64,
-    cpu: u64,
+    usage: Option<Usage>,
 }
 
 impl Meter {
@@ -228,7 +341,7 @@ impl Meter {
             executor,
             others,
             wall: clock::now(),
-            cpu: 0,
+            usage: None,
         })
     }
 
@@ -238,7 +351,7 @@ impl Meter {
         let waited = now.saturating_sub(self.wall);
         self.executor.pace.entered(waited, self.others);
         self.wall = now;
-        self.cpu = self.executor.is_sampled().then(cpu_time).unwrap_or(0);
+        self.usage = self.executor.is_sampled().then(Usage::now);
         self
     }
 
@@ -248,17 +361,45 @@ impl Meter {
             executor,
             others: false,
             wall: clock::now(),
-            cpu: cpu_time(),
+            usage: Some(Usage::now()),
         })
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        if self.cpu != 0 {
+        if let Some(before) = &self.usage {
             let wall = clock::now().saturating_sub(self.wall);
-            let cpu = cpu_time().saturating_sub(self.cpu);
-            self.executor.pace.visited(wall, cpu);
+            let now = Usage::now();
+            let cpu = now.cpu.saturating_sub(before.cpu);
+            self.executor
+                .pace
+                .visited(wall, cpu, now.waits != before.waits);
+        }
+    }
+}
+
+/// What the calling thread has used so far.
+struct Usage {
+    /// Time on a processor, nanoseconds.
+    cpu: u64,
+    /// How often it has waited for something.
+    waits: i64,
+}
+
+impl Usage {
+    fn now() -> Self {
+        // SAFETY: a plain structure, which the call fills; it does not fail for the calling thread.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+            usage
+        };
+        let nanoseconds =
+            |time: libc::timeval| (time.tv_sec * 1_000_000 + time.tv_usec) as u64 * 1000;
+        Self {
+            cpu: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
+            waits: usage.ru_nvcsw,
         }
     }
 }
@@ -267,11 +408,4 @@ impl Delegate {
     fn is_sampled(&self) -> bool {
         self.turn.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
     }
-}
-
-/// Time of the calling thread on a processor, nanoseconds.
-fn cpu_time() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let nanoseconds = time.tv_sec as u64 * 1_000_000_000;
-    nanoseconds + time.tv_nsec as u64
 }

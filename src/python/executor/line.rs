@@ -1,6 +1,7 @@
 //! The line of a group: how many of its requests may wait for a place inside and for how long, and what each does while it
 //! waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -12,11 +13,23 @@ use wsgi_core::admission::ticket::{Ticket, Turn};
 
 use super::lent::{Lent, Unsent};
 use crate::call::{self, Job, Left};
+use crate::object::Attached;
 use crate::{host, visit};
 use wsgi_telemetry::clock;
 
 /// What stands in line.
 pub(super) type Waiting = Ticket<Lent, Option<Arc<Unsent>>, Left>;
+
+/// Runs the job of a ticket that the calling thread got from the room, or from a thread that did; its owner waits for the
+/// result. `by` and `since` as for [`Ticket::take`] and [`call::perform_lent`].
+pub(super) fn run(py: &Attached<'_>, ticket: &Waiting, by: Option<Arc<Unsent>>, since: u64) {
+    let lent = ticket.take(by);
+    // SAFETY: as the caller says. [S-31]
+    let job = unsafe { lent.job() };
+    let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, since)));
+    // A panic is in the log.
+    ticket.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
+}
 
 /// How often one who waits looks about: soon at first, and then less often.
 const LOOK: Duration = Duration::from_millis(5);

@@ -4,7 +4,6 @@
 //! The thread of the request waits. Threads begin when they are first needed and stay. One that waits for a slow client does
 //! not count, and another takes its place.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::AcqRel, Ordering::Relaxed};
 
@@ -14,7 +13,7 @@ use wsgi_core::admission::room::Room;
 use wsgi_core::admission::ticket::Ticket;
 
 use super::lent::Lent;
-use super::line::{Line, Waiting};
+use super::line::{self, Line, Waiting};
 use super::{Ended, Executor, Occupied};
 use crate::call::{self, Job, Left};
 use crate::host::{self, Level};
@@ -124,12 +123,8 @@ impl Pool {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for _ in 0..BATCH {
-            let lent = ticket.take(None, false);
-            // SAFETY: this thread got the ticket from the room, or from a thread that did; its owner waits for the result.
-            let job = unsafe { lent.job() };
-            let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, since)));
+            line::run(py, &ticket, None, since);
             since = 0;
-            ticket.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
             ticket = self.room.leave()?;
         }
         Some(ticket)
