@@ -70,6 +70,11 @@ impl Occupied {
     fn by(executor: &'static dyn Executor) -> Self {
         Self(PLACE.replace(Some(executor)))
     }
+
+    /// The thread goes on without it.
+    fn end(&self) {
+        PLACE.set(None);
+    }
 }
 
 impl Drop for Occupied {

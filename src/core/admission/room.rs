@@ -86,6 +86,7 @@ impl<T> Room<T> {
     pub fn leave(&self) -> Option<T> {
         let mut seen = self.counts.load(Acquire);
         while waiting(seen) == 0 {
+            debug_assert!(inside(seen) != 0, "a place is given back that nobody has");
             match self
                 .counts
                 .compare_exchange_weak(seen, seen - 1, AcqRel, Acquire)
@@ -102,6 +103,7 @@ impl<T> Room<T> {
                 Some(first)
             }
             first => {
+                debug_assert!(self.inside() != 0, "a place is given back that nobody has");
                 self.counts.fetch_sub(1, AcqRel);
                 if let Some(first) = first {
                     line.push_front(first);

@@ -112,11 +112,7 @@ impl Delegate {
 
     /// Runs the job on the calling thread, which has a place, and short ones of others.
     fn inside(&'static self, job: &Job<'_>) -> Ended {
-        let mut place = Place {
-            executor: self,
-            _occupied: Occupied::by(self),
-            is_taken: true,
-        };
+        let mut place = Place::of(self);
         let meter = Meter::begin(self);
         let (left, unsent) = thread_state::attach(job.application.interpreter(), |py| {
             let meter = meter.map(Meter::attached);
@@ -149,12 +145,12 @@ impl Delegate {
         let mut until = 0;
         while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let Some(next) = self.room.leave() else {
-                place.is_taken = false;
+                place.is_gone();
                 break;
             };
             // SAFETY: this thread got the ticket from the room.
             if !unsafe { next.job().job() }.is_delegable() {
-                place.is_taken = false;
+                place.is_gone();
                 next.grant();
                 break;
             }
@@ -164,7 +160,7 @@ impl Delegate {
             }
             if now + self.pace.mean() >= until {
                 // The last one: whoever has the place then wakes up meanwhile.
-                place.is_taken = false;
+                place.is_gone();
                 if let Some(successor) = self.room.leave() {
                     self.pass_on(successor);
                 }
@@ -271,9 +267,26 @@ impl Executor for Delegate {
 /// A place inside, given back by drop.
 struct Place {
     executor: &'static Delegate,
-    _occupied: Occupied,
+    occupied: Occupied,
     /// Whether it is still this thread's.
     is_taken: bool,
+}
+
+impl Place {
+    /// The calling thread is inside.
+    fn of(executor: &'static Delegate) -> Self {
+        Self {
+            executor,
+            occupied: Occupied::by(executor),
+            is_taken: true,
+        }
+    }
+
+    /// It was given back, or is another one's now. What the thread still runs has none that it could give back.
+    fn is_gone(&mut self) {
+        self.is_taken = false;
+        self.occupied.end();
+    }
 }
 
 impl Drop for Place {
@@ -367,5 +380,48 @@ impl Usage {
 impl Delegate {
     fn is_sampled(&self) -> bool {
         self.turn.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wsgi_abi::Strategy;
+
+    use super::*;
+    use crate::executor::outside;
+
+    fn delegate() -> &'static Delegate {
+        let admission = Admission {
+            strategy: Strategy::Delegate,
+            least: 1,
+            most: 1,
+            ..Admission::OPEN
+        };
+        let line = Box::leak(Box::new(Line::new(&admission)));
+        Box::leak(Box::new(Delegate::new(&admission, line)))
+    }
+
+    #[test]
+    fn a_place_is_free_while_its_thread_waits_for_something_else() {
+        let delegate = delegate();
+        assert!(delegate.room.enter());
+        let place = Place::of(delegate);
+        outside(|| assert_eq!(delegate.load(), 0));
+        assert_eq!(delegate.load(), 1);
+        drop(place);
+        assert_eq!(delegate.load(), 0);
+    }
+
+    #[test]
+    fn who_has_handed_its_place_on_has_none_to_give_back() {
+        let delegate = delegate();
+        assert!(delegate.room.enter());
+        let mut place = Place::of(delegate);
+        place.is_gone();
+        // Another one has it by now.
+        outside(|| assert_eq!(delegate.load(), 1));
+        drop(place);
+        assert_eq!(delegate.load(), 1);
+        assert!(crate::executor::current().is_none());
     }
 }
