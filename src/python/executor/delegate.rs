@@ -12,7 +12,7 @@ use wsgi_core::admission::runner::{Offer, Runner};
 use wsgi_core::admission::ticket::Ticket;
 use wsgi_telemetry::clock;
 
-use super::lent::{Lent, Unsent};
+use super::lent::{Kept, Lent, Unsent};
 use super::line::{self, Line, Waiting};
 use super::{Ended, Executor, Occupied};
 use crate::call::{self, Job, Left, Owed};
@@ -139,9 +139,9 @@ impl Delegate {
         place: &mut Place,
         own: &Job<'_>,
         left: Left,
-    ) -> (Option<Left>, Option<Arc<Unsent>>) {
+    ) -> (Option<Left>, Option<Kept>) {
         let mut left = Some(left);
-        let mut unsent: Option<Arc<Unsent>> = None;
+        let mut unsent: Option<Kept> = None;
         let mut until = 0;
         while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let Some(next) = self.room.leave() else {
@@ -168,9 +168,9 @@ impl Delegate {
             // Should the job take longer than that, its owner sends what this thread owes to its own client.
             let unsent = unsent.get_or_insert_with(|| {
                 let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
-                Arc::new(Unsent::new(Owed::new(own, left)))
+                Kept::new(Owed::new(own, left))
             });
-            self.run_lent(py, &next, Some(Arc::clone(unsent)), 0);
+            self.run_lent(py, &next, Some(unsent.lend()), 0);
         }
         (left, unsent)
     }

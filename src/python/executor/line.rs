@@ -67,11 +67,14 @@ impl Line {
     ) -> Result<Option<Left>, RunOutcome> {
         let began = Instant::now();
         let mut next = LOOK.min(self.timeout);
+        let course = job.state.course();
+        course.wait_in_line(true);
         let news = loop {
             match ticket.wait(next) {
                 Turn::Granted => break Ok(None),
                 Turn::Done(left) => break Ok(Some(left)),
                 Turn::Running(by) => {
+                    course.wait_in_line(false);
                     if let Some(by) = by {
                         by.send();
                     }
@@ -82,16 +85,20 @@ impl Line {
                     next = (next * 2)
                         .min(SELDOM)
                         .min(left)
+                        .min(course.until_late(clock::now()))
                         .max(Duration::from_millis(1));
-                    if let Some(why) = self.why_to_leave(began, job)
-                        && room.leave_line(|other| Arc::ptr_eq(other, ticket))
-                    {
-                        break Err(why);
+                    if let Some(why) = self.why_to_leave(began, job) {
+                        if room.leave_line(|other| Arc::ptr_eq(other, ticket)) {
+                            break Err(why);
+                        }
+                        // It has a place, and whoever is to run it has not begun.
+                        course.wait_in_line(false);
                     }
                     look();
                 }
             }
         };
+        course.wait_in_line(false);
         if let Some(times) = job.raw.times
             && !matches!(news, Ok(Some(_)))
         {
