@@ -246,6 +246,7 @@ impl Pace {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const MS: u64 = 1_000_000;

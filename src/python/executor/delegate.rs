@@ -143,6 +143,10 @@ impl Delegate {
         let mut left = Some(left);
         let mut unsent: Option<Kept> = None;
         let mut until = 0;
+        // A process that the application has forked comes by here, too: the others are not in it.
+        if telemetry::is_detached() {
+            return (left, None);
+        }
         while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let Some(next) = self.room.leave() else {
                 place.is_gone();
@@ -291,7 +295,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.is_taken {
+        // In a process that the application has forked nobody waits, and a lock may never come free.
+        if self.is_taken && !telemetry::is_detached() {
             self.executor.leave();
         }
     }

@@ -207,6 +207,33 @@ fn short_requests_are_run_by_whoever_is_inside() {
 }
 
 #[test]
+fn a_copy_that_the_application_forks_runs_no_requests() {
+    extern "C" fn detach() {
+        wsgi_telemetry::writer::detach();
+    }
+    let script = Script::new(
+        "import os, time\n\
+         def application(environ, start_response):\n    \
+         copy = os.fork()\n    \
+         if copy == 0: return respond(start_response, 'copy')\n    \
+         for _ in range(2000):\n        \
+             ended, status = os.waitpid(copy, os.WNOHANG)\n        \
+             if ended: return respond(start_response, f'ended {status}')\n        \
+             time.sleep(0.01)\n    \
+         os.kill(copy, 9)\n    \
+         os.waitpid(copy, 0)\n    \
+         return respond(start_response, 'stays')",
+    );
+    start();
+    // As the module does. SAFETY: stores a flag.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(detach)) }, 0);
+    assert_eq!(
+        script.request().group("run-pool-places=1-fork").text(),
+        "ended 0"
+    );
+}
+
+#[test]
 fn each_request_has_a_context_of_its_own() {
     let script = Script::new(
         "import contextvars\nvar = contextvars.ContextVar('var', default='empty')\n\
