@@ -10,4 +10,6 @@ pub mod pace;
 pub mod quota;
 pub mod room;
 pub mod runner;
+#[cfg(all(test, not(loom)))]
+mod stress;
 pub mod ticket;
