@@ -94,7 +94,7 @@ impl Pace {
 
     /// How many may be inside.
     pub fn limit(&self) -> u32 {
-        self.limit.load(Relaxed)
+        self.limit.load(Acquire)
     }
 
     /// One went in and has waited so long for the GIL; `others`: somebody else was inside.
@@ -205,7 +205,7 @@ impl Pace {
     }
 
     fn change(&self, limit: u32) -> Option<u32> {
-        let before = self.limit.swap(limit, Relaxed);
+        let before = self.limit.swap(limit, AcqRel);
         (before != limit).then_some(limit)
     }
 

@@ -3,15 +3,12 @@
 //! runs short ones as long as somebody waits. What waits for something itself runs on its own thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::pace::Pace;
 use wsgi_core::admission::room::Room;
+use wsgi_core::admission::runner::{Offer, Runner};
 use wsgi_core::admission::ticket::Ticket;
 use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
@@ -35,7 +32,8 @@ pub(super) struct Delegate {
     line: &'static Line,
     /// Where the next child finds what was good in this one.
     place: Option<GroupSlot>,
-    runner: Runner,
+    /// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
+    runner: Runner<Arc<Waiting>>,
     /// Of some visits, one is measured.
     turn: AtomicU32,
 }
@@ -75,11 +73,31 @@ impl Delegate {
         // SAFETY: this thread got the ticket from the room.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
         if self.pace.is_short() && is_delegable() {
-            if let Err(next) = self.runner.give(self, next) {
-                next.grant();
-            }
+            self.give_to_runner(next);
         } else {
             next.grant();
+        }
+    }
+
+    /// Has the runner run it, unless that is busy.
+    fn give_to_runner(&'static self, ticket: Arc<Waiting>) {
+        let refused = match self.runner.give(ticket) {
+            Offer::Kept => None,
+            Offer::NeedsThread => {
+                let work = move || {
+                    let _inside = call::Inside::enter();
+                    loop {
+                        self.run_from(self.runner.next());
+                    }
+                };
+                // Where there can be none, nothing is lost but time.
+                let has_thread = parallel::background("wsgi-runner", work);
+                (!has_thread).then(|| self.runner.take_back()).flatten()
+            }
+            Offer::Refused(ticket) => Some(ticket),
+        };
+        if let Some(ticket) = refused {
+            ticket.grant();
         }
     }
 
@@ -92,8 +110,8 @@ impl Delegate {
     /// Called by those who wait.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
-        if let Some(limit) = self.pace.waits(clock::now(), busy) {
-            self.change(limit);
+        if self.pace.waits(clock::now(), busy).is_some() {
+            self.change();
         }
     }
 
@@ -213,20 +231,21 @@ impl Delegate {
         Some(ticket)
     }
 
-    /// Between two jobs.
+    /// Somebody is done: perhaps another number may be inside now.
     fn decide(&self) {
-        if let Some(limit) = self.pace.leaves(clock::now()) {
-            self.change(limit);
+        if self.pace.leaves(clock::now()).is_some() {
+            self.change();
         }
     }
 
-    fn change(&self, limit: u32) {
-        self.room.set_limit(limit);
+    /// As many may be inside as was decided last.
+    fn change(&self) {
+        self.room.follow(|| self.pace.limit());
         self.admit();
         if let Some(place) = &self.place
             && !telemetry::is_detached()
         {
-            place.set_pace(limit);
+            place.set_pace(self.pace.limit());
         }
     }
 }
@@ -261,61 +280,6 @@ impl Executor for Delegate {
 
     fn step_in(&self) {
         self.room.return_in();
-    }
-}
-
-/// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
-struct Runner {
-    state: AtomicU32,
-    send: Sender<Arc<Waiting>>,
-    receive: Receiver<Arc<Waiting>>,
-}
-
-impl Runner {
-    const ABSENT: u32 = 0;
-    const IDLE: u32 = 1;
-    const BUSY: u32 = 2;
-
-    fn new() -> Self {
-        let (send, receive) = bounded(1);
-        Self {
-            state: AtomicU32::new(Self::ABSENT),
-            send,
-            receive,
-        }
-    }
-
-    /// Gives it a job that has a place, unless it is busy.
-    fn give(
-        &'static self,
-        executor: &'static Delegate,
-        ticket: Arc<Waiting>,
-    ) -> Result<(), Arc<Waiting>> {
-        let becomes_busy = |from| {
-            let state = &self.state;
-            state.compare_exchange(from, Self::BUSY, AcqRel, Relaxed)
-        };
-        match becomes_busy(Self::IDLE) {
-            Ok(_) => {}
-            Err(Self::ABSENT) if becomes_busy(Self::ABSENT).is_ok() => {
-                if !parallel::background("wsgi-runner", move || self.work(executor)) {
-                    // Nothing is lost by that but time.
-                    self.state.store(Self::ABSENT, Release);
-                    return Err(ticket);
-                }
-            }
-            Err(_) => return Err(ticket),
-        }
-        // There is room, as only who has made it busy sends.
-        self.send.try_send(ticket).map_err(TrySendError::into_inner)
-    }
-
-    fn work(&self, executor: &'static Delegate) {
-        let _inside = call::Inside::enter();
-        while let Ok(first) = self.receive.recv() {
-            executor.run_from(first);
-            self.state.store(Self::IDLE, Release);
-        }
     }
 }
 
