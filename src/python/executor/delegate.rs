@@ -10,6 +10,7 @@ use wsgi_core::admission::pace::Pace;
 use wsgi_core::admission::room::Room;
 use wsgi_core::admission::runner::{Offer, Runner};
 use wsgi_core::admission::ticket::Ticket;
+use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
 
 use super::lent::{Kept, Lent, Unsent};
@@ -29,6 +30,8 @@ pub(super) struct Delegate {
     room: Room<Arc<Waiting>>,
     pace: Pace,
     line: &'static Line,
+    /// Where the next child finds what was good in this one.
+    place: Option<GroupSlot>,
     /// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
     runner: Runner<Arc<Waiting>>,
     /// Of some visits, one is measured.
@@ -39,14 +42,17 @@ pub(super) struct Delegate {
 const SAMPLE: u32 = 4;
 
 impl Delegate {
-    pub(super) fn new(admission: &Admission, line: &'static Line) -> Self {
+    pub(super) fn new(admission: &Admission, group: &[u8], line: &'static Line) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = u32::try_from(cores).unwrap_or(1);
-        let pace = Pace::new(admission.least, admission.most, cores, admission.least);
+        let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
+        let seed = place.map_or(0, |place| place.pace());
+        let pace = Pace::new(admission.least, admission.most, cores, seed);
         Self {
             room: Room::new(pace.limit()),
             pace,
             line,
+            place,
             runner: Runner::new(),
             turn: AtomicU32::new(0),
         }
@@ -105,9 +111,8 @@ impl Delegate {
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
         if self.pace.waits(clock::now(), busy).is_some() {
-            self.room.follow(|| self.pace.limit());
+            self.change();
         }
-        self.admit();
     }
 
     /// Runs the job on the calling thread, which has a place, and short ones of others.
@@ -229,8 +234,18 @@ impl Delegate {
     /// Somebody is done: perhaps another number may be inside now.
     fn decide(&self) {
         if self.pace.leaves(clock::now()).is_some() {
-            self.room.follow(|| self.pace.limit());
-            self.admit();
+            self.change();
+        }
+    }
+
+    /// As many may be inside as was decided last.
+    fn change(&self) {
+        self.room.follow(|| self.pace.limit());
+        self.admit();
+        if let Some(place) = &self.place
+            && !telemetry::is_detached()
+        {
+            place.set_pace(self.pace.limit());
         }
     }
 }
