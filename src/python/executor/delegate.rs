@@ -418,7 +418,7 @@ mod tests {
             ..Admission::OPEN
         };
         let line = Box::leak(Box::new(Line::new(&admission)));
-        Box::leak(Box::new(Delegate::new(&admission, line)))
+        Box::leak(Box::new(Delegate::new(&admission, b"", line)))
     }
 
     #[test]
