@@ -130,6 +130,26 @@ fn a_deadline_holds_in_line() {
 }
 
 #[test]
+fn who_waits_in_line_is_refused_and_not_given_up() {
+    // With no grace at all both are due at the same moment.
+    for line in LINES {
+        let held = Held::new();
+        let group = format!("{line}-in-line");
+        let refused = held.with_one_inside(&group, || {
+            thread::scope(|scope| {
+                let request = || held.request(&group, "other").limits(300, 0, 0).run();
+                let requests = [(); 6].map(|()| scope.spawn(request));
+                requests.map(|request| request.join().unwrap())
+            })
+        });
+        for refused in refused {
+            assert!(refused.is(RunOutcome::QueueTimedOut), "{line} {refused:?}");
+            assert!(!refused.given_up, "{line} {refused:?}");
+        }
+    }
+}
+
+#[test]
 fn a_group_has_no_more_than_its_share() {
     for strategy in ["direct", "delegate", "pool"] {
         let held = Held::new();

@@ -83,28 +83,6 @@ fn the_place_of_one_that_is_given_up_is_free() {
 }
 
 #[test]
-fn who_waits_in_line_is_refused_and_not_given_up() {
-    // With no grace at all it is due at the same moment.
-    let asleep =
-        Script::app("import time\ntime.sleep(0.5)\nreturn respond(start_response, 'slept')");
-    for strategy in ["delegate", "pool"] {
-        let group = format!("run-{strategy}-places=1-in-line");
-        asleep.request().group(&group).text();
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| asleep.request().group(&group).text());
-            thread::sleep(std::time::Duration::from_millis(100));
-            let others = [(); 6]
-                .map(|()| scope.spawn(|| asleep.request().group(&group).limits(60, 0, 0).run()));
-            for other in others.map(|other| other.join().unwrap()) {
-                assert!(other.is(RunOutcome::QueueTimedOut), "{strategy} {other:?}");
-                assert!(!other.given_up, "{strategy} {other:?}");
-            }
-            assert_eq!(inside.join().unwrap(), "slept");
-        });
-    }
-}
-
-#[test]
 fn a_slow_request_is_shown_and_goes_on() {
     let script = Script::app(
         "import time\ndef crawl():\n    for _ in range(300): time.sleep(0.005)\ncrawl()\nreturn respond(start_response, 'done')",
