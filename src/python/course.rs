@@ -35,7 +35,7 @@ pub(crate) struct Course {
     /// When it began to wait for its application to load, as a stamp; 0 while it does not.
     loads: AtomicU64,
     limits: Limits,
-    /// It waits for a place, as far as its thread knows.
+    /// It waits for a place, as far as its thread knows, or was refused one.
     in_line: AtomicBool,
     position: Mutex<Position>,
     /// The next step of [`Step`], as its number.

@@ -108,7 +108,10 @@ impl Line {
                 }
             }
         };
-        course.wait_in_line(false);
+        // Who is refused goes home by itself, too.
+        if news.is_ok() {
+            course.wait_in_line(false);
+        }
         if let Some(times) = job.raw.times
             && !matches!(news, Ok(Some(_)))
         {

@@ -137,7 +137,7 @@ fn who_waits_in_line_is_refused_and_not_given_up() {
         let group = format!("{line}-in-line");
         let refused = held.with_one_inside(&group, || {
             thread::scope(|scope| {
-                let request = || held.request(&group, "other").limits(300, 0, 0).run();
+                let request = || held.request(&group, "other").limits(200, 0, 0).run();
                 let requests = [(); 6].map(|()| scope.spawn(request));
                 requests.map(|request| request.join().unwrap())
             })
