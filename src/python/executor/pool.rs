@@ -5,7 +5,9 @@
 //! not count, and another takes its place.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicI32, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use wsgi_abi::{Admission, RunOutcome};
@@ -31,6 +33,10 @@ pub(super) struct Pool {
     interpreter: &'static Interpreter,
     room: Room<Arc<Waiting>>,
     line: &'static Line,
+    /// Threads that may be there, beside those that wait for slow clients.
+    size: u32,
+    /// Threads that wait for slow clients.
+    out: AtomicU32,
     /// Jobs that have a place. As each has one, and no thread has two, it is never full.
     send: Sender<Arc<Waiting>>,
     receive: Receiver<Arc<Waiting>>,
@@ -50,6 +56,8 @@ impl Pool {
             interpreter,
             room: Room::new(admission.pool_size),
             line,
+            size: admission.pool_size.max(1),
+            out: AtomicU32::new(0),
             send,
             receive,
             threads: AtomicU32::new(0),
@@ -74,14 +82,16 @@ impl Pool {
         }
     }
 
-    /// Whether there is one more.
+    /// Whether there is one more. There is none where the threads are as many as may be: as no more jobs than those have
+    /// places, one of them is about to look for a job.
     fn add_thread(&'static self) -> bool {
+        let most = self.size.saturating_add(self.out.load(Acquire));
         let number = self.threads.fetch_add(1, Relaxed);
         let work = move || {
             self.idle.fetch_add(1, AcqRel);
             self.work();
         };
-        let is_added = number < MOST_THREADS && parallel::background("wsgi-pool", work);
+        let is_added = number < most.min(MOST_THREADS) && parallel::background("wsgi-pool", work);
         if !is_added {
             self.threads.fetch_sub(1, Relaxed);
         }
@@ -123,9 +133,11 @@ impl Pool {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for _ in 0..BATCH {
-            line::run(py, &ticket, None, since);
+            let left = line::run(py, &ticket, None, since);
             since = 0;
-            ticket = self.room.leave()?;
+            let next = self.room.leave();
+            ticket.finish(left);
+            ticket = next?;
         }
         Some(ticket)
     }
@@ -161,10 +173,13 @@ impl Executor for Pool {
     }
 
     fn step_out(&'static self) {
+        self.out.fetch_add(1, AcqRel);
         self.leave();
     }
 
     fn step_in(&self) {
+        // In this order, or the place might be given to a job that no thread is free for.
         self.room.return_in();
+        self.out.fetch_sub(1, AcqRel);
     }
 }
