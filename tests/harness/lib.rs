@@ -31,6 +31,7 @@
 
 mod config;
 mod exposition;
+mod gate;
 mod http;
 mod http2;
 mod log;
@@ -45,6 +46,7 @@ mod wait;
 
 pub use config::Check;
 pub use exposition::{Exposition, Labels, Sample};
+pub use gate::{Gate, Visitor};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
 pub use http2::http2_get_all;
 pub use log::Record;

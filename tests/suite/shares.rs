@@ -1,0 +1,1 @@
+//! How many threads of a child a group may hold.

@@ -1,0 +1,1 @@
+//! Clients that send and receive slowly.
