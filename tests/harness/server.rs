@@ -14,7 +14,7 @@ use crate::config::{self, Check};
 use crate::http::{ClientError, Connection, Request, Response};
 use crate::log::{self, Record};
 use crate::process::{self, Pid};
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::wait::{PATIENCE, eventually, eventually_within};
 use crate::{Mpm, stage};
 
@@ -201,6 +201,10 @@ impl Builder {
             announced: Mutex::new(Vec::new()),
             ended: false,
         };
+        if site::executor() == Some("pool") {
+            // Where a child has fewer threads than the pool that nobody asked for.
+            server.allow_log("WSGI1052");
+        }
         server.wait_until_it_answers().then_some(server)
     }
 

@@ -8,6 +8,8 @@ mod config;
 mod engine;
 /// The environ, key by key.
 mod environ;
+/// Who runs Python: the same answers, whoever it is.
+mod executors;
 /// What applications do wrong.
 mod failures;
 /// wsgi.file_wrapper.
@@ -36,6 +38,8 @@ mod nested;
 mod plan;
 /// Forwarded headers and who may send them.
 mod proxies;
+/// The line of those that wait for a place inside.
+mod queue;
 /// Children that have served long enough.
 mod recycle;
 /// Edited scripts.
@@ -44,6 +48,10 @@ mod reload;
 mod response;
 /// Children that are replaced for new code.
 mod rolls;
+/// How many threads of a child a group may hold.
+mod shares;
+/// Clients that send and receive slowly.
+mod slow_clients;
 /// What the threads of a child run.
 mod stacks;
 /// wsgiref.validate as a judge.

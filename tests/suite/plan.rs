@@ -153,7 +153,7 @@ mpm_tests! {
             (Some("disabled"), false) => "direct, 1 thread inside, no GIL",
             (Some("disabled"), true) => "direct, 4 threads inside, no GIL",
             (_, false) => "direct, 1 thread inside, GIL shared",
-            (_, true) => "delegate, 3 to 4 of 4 threads inside, GIL shared, line for 60 s",
+            (_, true) => "delegate, 1 to 4 of 4 threads inside, GIL shared, line for 60 s",
         };
         assert_eq!(status["groups"][0]["plan"], expected, "{status}");
     }
