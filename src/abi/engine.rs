@@ -77,6 +77,11 @@ impl<H: Hosts> Engine<H> {
         found
     }
 
+    /// How many requests were given up and have not come back.
+    pub fn stuck(self) -> u32 {
+        (self.table.stuck)()
+    }
+
     /// Runs a request on the calling thread.
     pub fn run(self, request: RunRequest<'_>, host: &H::Host<'_>) -> RunOutcome {
         // SAFETY: a request of the type whose table the engine was started with; it outlives the call.

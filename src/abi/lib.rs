@@ -703,6 +703,8 @@ pub struct EngineTable {
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
+    /// How many requests were given up ([`HostTable::give_up`]) and have not come back.
+    pub stuck: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,

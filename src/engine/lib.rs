@@ -27,6 +27,7 @@ pub static wsgi_engine: EngineTable = EngineTable {
     replicas,
     changed_source,
     dump_stacks,
+    stuck,
     run,
     stop,
 };
@@ -95,6 +96,10 @@ unsafe extern "C" fn dump_stacks(
     let text = guard(panicked, || wsgi_python::dump(patience));
     // SAFETY: the module hands over a function and the data that it is for.
     unsafe { take(data, Bytes::new(text.as_bytes())) };
+}
+
+extern "C" fn stuck() -> u32 {
+    guard(0, wsgi_python::stuck)
 }
 
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {

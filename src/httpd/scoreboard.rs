@@ -97,6 +97,26 @@ pub fn own_worker_waits() -> bool {
     own_slot().is_some_and(|slot| status(slot, 0) == Some(sys::SERVER_READY))
 }
 
+/// How many workers of this process are at something, and how many responses it sends beside them (event).
+pub fn own_work() -> Option<usize> {
+    let slot = own_slot()?;
+    let threads = mpm::query(sys::AP_MPMQ_HARD_LIMIT_THREADS).filter(|&limit| limit > 0);
+    let is_busy = |thread: &c_int| {
+        let state = status(slot, *thread).unwrap_or(sys::SERVER_DEAD);
+        matches!(
+            state,
+            sys::SERVER_BUSY_READ
+                | sys::SERVER_BUSY_WRITE
+                | sys::SERVER_BUSY_DNS
+                | sys::SERVER_BUSY_LOG
+                | sys::SERVER_CLOSING
+        )
+    };
+    let workers = (0..threads.unwrap_or(1)).filter(is_busy).count();
+    let process = process(slot)?;
+    Some(workers + usize::try_from(process.write_completion).unwrap_or(0))
+}
+
 /// Whether the MPM may start another child beside those that are there.
 pub fn has_room() -> bool {
     let (Some(all), Some(most)) = (

@@ -73,6 +73,11 @@ fn seconds(duration: Option<Duration>) -> u32 {
 
 /// Lets Python finish.
 pub(crate) fn stop() {
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    // In one process, which goes on, more than once.
+    if STOPPED.swap(true, Relaxed) && !mpm::single_process() {
+        return;
+    }
     if let Some(engine) = engine() {
         engine.stop();
     }

@@ -13,15 +13,17 @@
 
 use std::time::{Duration, Instant};
 
+use wsgi_core::outcome::Message;
 use wsgi_httpd::accept::{self, Way};
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::{connections, mpm, scoreboard};
+use wsgi_httpd::{connections, mpm, process, scoreboard};
 use wsgi_telemetry::board::{ChildState, RetireReason};
 
+use crate::child;
 use crate::memory::MemoryWatch;
 use crate::place::{self, Place};
 use crate::plan;
-use crate::process::Process;
+use crate::process::{Process, log_message};
 use crate::recycle::Recycler;
 use crate::stacks;
 
@@ -36,6 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
 const FIRST_DUMMY: Duration = Duration::from_millis(20);
 const LAST_DUMMY: Duration = Duration::from_secs(1);
+/// How often in a row only requests that were given up must be found to be left.
+const STUCK_LOOKS: u32 = 4;
 /// Most connections that are made for the sake of a lock.
 const LOCK_DUMMIES: u32 = 30;
 
@@ -60,10 +64,7 @@ pub(crate) fn start(process: &Process) {
     let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
     let run = move || {
         keeper.run(recycler, memory);
-        // A child that does not come to its end is one of those that are asked.
-        loop {
-            pause(keeper.look);
-        }
+        keeper.wait_for_the_end()
     };
     if let Err(error) = thread.spawn(run) {
         let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
@@ -101,6 +102,24 @@ impl Keeper {
             pause(if is_wrapped { self.look } else { CLOSE_LOOK });
         }
         place::say(ChildState::Draining);
+    }
+
+    /// The MPM ends this child, once all workers are done. Where the only ones that are not have requests that were given up,
+    /// which may be for ever, the child ends without them.
+    fn wait_for_the_end(&self) -> ! {
+        let mut seen = 0;
+        loop {
+            // A child that does not come to its end is one of those that are asked.
+            pause(self.look);
+            let stuck = child::engine().map_or(0, |engine| engine.stuck() as usize);
+            let is_stuck = stuck != 0 && scoreboard::own_work().is_some_and(|work| work <= stuck);
+            seen = if is_stuck { seen + 1 } else { 0 };
+            if seen == STUCK_LOOKS {
+                log_message(Message::EndsWithStuck, &[&stuck]);
+                child::stop();
+                process::end_as_it_is();
+            }
+        }
     }
 
     /// Has the MPM end this child.

@@ -158,6 +158,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             application,
             thread_id: thread_id(),
         };
+        state.course().approach(application.interpreter());
         match executor.run(&job) {
             Ended::Left(Left::Elsewhere) if tries < MOST_TRIES => {}
             // Another replica has it.

@@ -183,6 +183,16 @@ impl Course {
         is_due
     }
 
+    /// It is on its way into this interpreter.
+    pub(crate) fn approach(&self, interpreter: &'static Interpreter) {
+        self.position().interpreter = Some(interpreter);
+    }
+
+    /// The interpreter that it is in, or on its way into.
+    pub(crate) fn interpreter(&self) -> Option<&'static Interpreter> {
+        self.position().interpreter
+    }
+
     /// The calling thread runs it from now on, in the interpreter that it is attached to.
     pub(crate) fn enter(
         &self,

@@ -45,6 +45,7 @@ mod watchdog;
 mod tests;
 
 pub use call::run;
+pub use running::stuck;
 pub use runtime::{Config, VERSION, load, replicas, start};
 pub use setup::Process;
 pub use sources::changed_source;

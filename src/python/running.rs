@@ -64,6 +64,12 @@ pub(crate) fn all() -> Vec<Arc<RequestState>> {
     requests.collect()
 }
 
+/// How many were given up and have not come back.
+pub fn stuck() -> u32 {
+    let given_up = all().iter().filter(|request| request.is_given_up()).count();
+    u32::try_from(given_up).unwrap_or(u32::MAX)
+}
+
 /// Time on processors of the threads that run requests in places of `executor`, nanoseconds.
 pub(crate) fn cpu_time_inside(executor: &dyn Executor) -> u64 {
     let times = all().into_iter();

@@ -24,6 +24,9 @@ const LOADING: u64 = 20_000_000;
 /// How often it complains of a request that was given up, nanoseconds.
 const COMPLAIN: u64 = 1_000_000_000;
 
+/// For how long a GIL may not be had at most where a request was given up, nanoseconds.
+const SHORT_PATIENCE: u64 = 5_000_000_000;
+
 /// Its thread, once it was needed.
 static WATCHDOG: OnceLock<Thread> = OnceLock::new();
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -123,22 +126,39 @@ fn give_up(request: &Arc<RequestState>, now: u64) {
 
 /// Sees whether the GILs can be had. Returns when to look again.
 fn look_at_gils(now: u64) -> u64 {
-    let patience = PATIENCE.load(Relaxed);
-    if patience == 0 || call::is_closing() {
+    let configured = PATIENCE.load(Relaxed);
+    if call::is_closing() {
         return u64::MAX;
     }
-    let every = (patience / 4).clamp(1_000_000, LONGEST);
+    let mut next = u64::MAX;
     for agent in agent::all_in_use() {
+        let patience = match configured {
+            _ if has_given_up(agent) => SHORT_PATIENCE.min(configured.wrapping_sub(1)),
+            0 => continue,
+            configured => configured,
+        };
+        next = next.min(now + (patience / 4).clamp(1_000_000, LONGEST));
         match agent.waits_since() {
             None => agent.probe(),
             Some(since) if now.saturating_sub(since) >= patience => lost(agent, now, since),
             Some(_) => {}
         }
     }
-    now + every
+    next
 }
 
-/// A GIL cannot be had.
+/// Whether a request of this GIL was given up: it may be what holds the GIL.
+fn has_given_up(agent: &'static Agent) -> bool {
+    let mut all = running::all().into_iter();
+    all.any(|request| request.is_given_up() && is_of(&request, agent))
+}
+
+fn is_of(request: &RequestState, agent: &'static Agent) -> bool {
+    let interpreter = request.course().interpreter();
+    interpreter.is_some_and(|interpreter| std::ptr::eq(agent::of(interpreter), agent))
+}
+
+/// A GIL cannot be had: no request that needs it comes back.
 fn lost(agent: &'static Agent, now: u64, since: u64) {
     if agent.is_first_complaint() {
         let seconds = now.saturating_sub(since) / 1_000_000_000;
@@ -149,4 +169,9 @@ fn lost(agent: &'static Agent, now: u64, since: u64) {
         }
     }
     host::retire(Retire::Deadlock);
+    for request in running::all() {
+        if is_of(&request, agent) {
+            give_up(&request, now);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::pace::Pace;
 use wsgi_core::admission::room::Room;
 use wsgi_core::admission::ticket::Ticket;
+use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
 
 use super::lent::{Lent, Unsent};
@@ -32,6 +33,8 @@ pub(super) struct Delegate {
     room: Room<Arc<Waiting>>,
     pace: Pace,
     line: &'static Line,
+    /// Where the next child finds what was good in this one.
+    place: Option<GroupSlot>,
     runner: Runner,
     /// Of some visits, one is measured.
     turn: AtomicU32,
@@ -41,14 +44,17 @@ pub(super) struct Delegate {
 const SAMPLE: u32 = 4;
 
 impl Delegate {
-    pub(super) fn new(admission: &Admission, line: &'static Line) -> Self {
+    pub(super) fn new(admission: &Admission, group: &[u8], line: &'static Line) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = u32::try_from(cores).unwrap_or(1);
-        let pace = Pace::new(admission.least, admission.most, cores, admission.least);
+        let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
+        let seed = place.map_or(0, |place| place.pace());
+        let pace = Pace::new(admission.least, admission.most, cores, seed);
         Self {
             room: Room::new(pace.limit()),
             pace,
             line,
+            place,
             runner: Runner::new(),
             turn: AtomicU32::new(0),
         }
@@ -56,11 +62,8 @@ impl Delegate {
 
     /// Gives the place of the calling thread back.
     fn leave(&'static self) {
-        if self.room.load() > 1
-            && let Some(limit) = self.pace.leaves(clock::now())
-        {
-            self.room.set_limit(limit);
-            self.admit();
+        if self.room.load() > 1 {
+            self.decide();
         }
         if let Some(next) = self.room.leave() {
             self.pass_on(next);
@@ -90,9 +93,8 @@ impl Delegate {
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
         if let Some(limit) = self.pace.waits(clock::now(), busy) {
-            self.room.set_limit(limit);
+            self.change(limit);
         }
-        self.admit();
     }
 
     /// Runs the job on the calling thread, which has a place, and short ones of others.
@@ -214,8 +216,17 @@ impl Delegate {
     /// Between two jobs.
     fn decide(&self) {
         if let Some(limit) = self.pace.leaves(clock::now()) {
-            self.room.set_limit(limit);
-            self.admit();
+            self.change(limit);
+        }
+    }
+
+    fn change(&self, limit: u32) {
+        self.room.set_limit(limit);
+        self.admit();
+        if let Some(place) = &self.place
+            && !telemetry::is_detached()
+        {
+            place.set_pace(limit);
         }
     }
 }
