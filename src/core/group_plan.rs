@@ -197,7 +197,7 @@ mod tests {
                 Mpm::Event,
                 &[][..],
                 Gil::Shared,
-                "delegate, 3 to 25 of 25 threads inside, GIL shared, line for 60 s",
+                "delegate, 1 to 25 of 25 threads inside, GIL shared, line for 60 s",
             ),
             (
                 Mpm::Worker,
@@ -212,7 +212,7 @@ mod tests {
                     "WSGIThreadShare 60% reserve=3",
                 ],
                 Gil::Shared,
-                "delegate, 3 to 25 of 25 threads inside, GIL shared, line of 100 for 2.5 s, share 15, reserve 3",
+                "delegate, 1 to 25 of 25 threads inside, GIL shared, line of 100 for 2.5 s, share 15, reserve 3",
             ),
             (
                 Mpm::Event,
@@ -236,7 +236,7 @@ mod tests {
                 Mpm::Event,
                 &[],
                 Gil::Best(2),
-                "delegate, 3 to 25 of 25 threads inside, no GIL or up to 2 with a GIL of its own, line for 60 s",
+                "delegate, 1 to 25 of 25 threads inside, no GIL or up to 2 with a GIL of its own, line for 60 s",
             ),
             (
                 Mpm::Prefork,

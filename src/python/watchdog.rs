@@ -1,5 +1,5 @@
 //! The watchdog of a child: one thread that sees which requests take too long, and whether the GIL can still be had. It never
-//! waits for a GIL itself; what needs one is done by an [`agent`](crate::agent).
+//! waits for a GIL itself; what needs one is done by an [`agent`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};

@@ -92,7 +92,7 @@ mpm_tests! {
             (
                 format!("{mpm}: 2 children x 8 threads"),
                 [
-                    "delegate, 3 to 8 of 8 threads inside, GIL shared, line for 60 s, share 4, reserve 1",
+                    "delegate, 1 to 8 of 8 threads inside, GIL shared, line for 60 s, share 4, reserve 1",
                     "delegate, 2 to 4 of 8 threads inside, GIL shared, line of 10 for 0.5 s, share 6, reserve 1",
                 ],
             )

@@ -269,7 +269,9 @@ mod tests {
             limits.push(pace.limit());
         }
         let last = &limits[800..];
-        (*last.iter().min().unwrap(), *last.iter().max().unwrap())
+        last.iter().fold((u32::MAX, 0), |(low, high), limit| {
+            (low.min(*limit), high.max(*limit))
+        })
     }
 
     #[test]

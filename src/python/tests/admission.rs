@@ -158,9 +158,9 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
         thread::scope(|scope| {
             let request = || {
                 let text = script.request().group("run-pool-places=2-own").text();
-                (crate::call::thread_id(), text, unsafe {
-                    libc::pthread_self()
-                })
+                // SAFETY: always possible.
+                let ident = unsafe { libc::pthread_self() };
+                (crate::call::thread_id(), text, ident)
             };
             let asked: Vec<_> = (0..5).map(|_| scope.spawn(request)).collect();
             for asked in asked {
