@@ -211,7 +211,7 @@ impl Worker {
     fn help(&self, agent: &Agent) {
         while agent.is_waited_for(self) && self.send.is_empty() {
             std::thread::sleep(PAUSE);
-            thread_state::attach(self.interpreter, |_| ());
+            thread_state::attach(self.interpreter, |_| agent.had.store(clock::now(), Relaxed));
         }
     }
 }
