@@ -173,6 +173,10 @@ impl Worker {
         }
         let is_needed = !matches!(task, Task::Probe) || self.send.is_empty();
         if is_needed {
+            // From now on, or those who help would be done before its thread has woken up.
+            let _ = self
+                .since
+                .compare_exchange(0, clock::now(), Relaxed, Relaxed);
             // One that is full has been waiting for long, which is seen.
             let _ = self.send.try_send(task);
         }
