@@ -211,7 +211,7 @@ import mod_wsgi
 
 
 def application(environ, start_response):
-    begun = int(environ['mod_wsgi.request_start']) / 1e6
+    begun = environ['mod_wsgi.request_start']
     until = begun + int(environ['PATH_INFO'][1:]) / 1e6
     body = b'cut'
     try:

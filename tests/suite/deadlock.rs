@@ -13,7 +13,7 @@ mpm_tests! {
     fn a_request_that_holds_the_gil_is_given_up(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
         // Everything has a limit here, so that who waits for the GIL of that child is answered, too.
-        let server = start(mpm, |builder| builder.pool(2, 8).conf("WSGIThreadShare 4\nWSGIRequestTimeout 0.5 grace=0.2"));
+        let server = start(mpm, |builder| builder.pool(2, 8).conf("WSGIThreadShare 4\nWSGIRequestTimeout 1 grace=0.5"));
         // Static files are served by all children, also by the one that has lost its GIL.
         let clients = Clients::during(&server, &["/static.txt"], 4, |clients| {
             clients.wait_for(20);
@@ -31,7 +31,7 @@ mpm_tests! {
 
     fn the_only_child_has_lost_its_gil(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
-        let server = start(mpm, |builder| builder.one_child().conf("WSGIRequestTimeout 0.5 grace=0.2"));
+        let server = start(mpm, |builder| builder.one_child().conf("WSGIRequestTimeout 1 grace=0.5"));
         let child = server.only_child();
         assert_eq!(server.get("/app/hold?1000").status(), 504);
         serves(&server, child);
