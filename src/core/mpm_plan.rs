@@ -351,7 +351,7 @@ mod tests {
         let unsaid = plan(Mpm::Event, 25, 2).executor(&Written::default(), true);
         let expected = Executor {
             strategy: Delegate,
-            least: 3,
+            least: 1,
             most: 25,
             pool_size: 4,
             queue_depth: u32::MAX,
@@ -364,12 +364,12 @@ mod tests {
     #[test]
     fn bounds_are_within_the_threads_of_a_child() {
         for (threads, least, most, expected) in [
-            (25, None, None, (3, 25)),
-            (2, None, None, (2, 2)),
+            (25, None, None, (1, 25)),
+            (2, None, None, (1, 2)),
             (25, Some(10), None, (10, 25)),
-            (25, None, Some(2), (2, 2)),
+            (25, None, Some(2), (1, 2)),
             (25, Some(50), None, (25, 25)),
-            (25, None, Some(50), (3, 25)),
+            (25, None, Some(50), (1, 25)),
         ] {
             let written = Written {
                 least,

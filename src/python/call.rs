@@ -149,7 +149,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         visit::waiting(0);
     }
     let mut tries = 0;
-    let (left, application) = loop {
+    let (ended, application) = loop {
         tries += 1;
         let (application, executor) = site.choose(raw.replica);
         let job = Job {
@@ -164,15 +164,19 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             // Another replica has it.
             Ended::Left(Left::NotLoaded)
                 if tries < MOST_TRIES && raw.replica < 0 && site.is_served() => {}
-            Ended::Left(left) => break (left, application),
-            Ended::Sent(outcome) | Ended::Refused(outcome) => return outcome,
+            ended => break (ended, application),
         }
     };
     drop(running);
     drop(visit);
+    // Wherever it was: nothing may be done for it any more.
     if state.is_given_up() {
         return RunOutcome::GivenUp;
     }
+    let left = match ended {
+        Ended::Left(left) => left,
+        Ended::Sent(outcome) | Ended::Refused(outcome) => return outcome,
+    };
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
     send_rest(host, application, &state, left, Haste::No)
@@ -245,6 +249,9 @@ impl Owed {
     /// thread must not be attached.
     pub(crate) fn send_now(self) -> RunOutcome {
         self.state.finish();
+        if self.state.is_given_up() {
+            return RunOutcome::GivenUp;
+        }
         // SAFETY: in place of the thread that runs the request, which does nothing for it meanwhile. [S-31]
         let host = unsafe { self.state.host_after_finish() };
         send_rest(host, self.application, &self.state, self.left, Haste::Yes)

@@ -13,8 +13,9 @@
 //! request is never inside twice, so none ever gets the exception of another one.
 
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use pyo3::ffi;
 use wsgi_abi::Limits;
@@ -34,6 +35,8 @@ pub(crate) struct Course {
     /// When it began to wait for its application to load, as a stamp; 0 while it does not.
     loads: AtomicU64,
     limits: Limits,
+    /// It waits for a place, as far as its thread knows, or was refused one.
+    in_line: AtomicBool,
     position: Mutex<Position>,
     /// The next step of [`Step`], as its number.
     next: AtomicU8,
@@ -60,6 +63,8 @@ struct Position {
     is_injected: bool,
     /// Its place was given back, as it does not come back to do so.
     has_lost_place: bool,
+    /// Its thread has given its place back, for as long as it waits for something else.
+    is_outside: bool,
 }
 
 /// What is done about a request that takes long, in this order.
@@ -90,6 +95,7 @@ impl Course {
             began: AtomicU64::new(began),
             loads: AtomicU64::new(0),
             limits,
+            in_line: AtomicBool::new(false),
             position: Mutex::new(Position {
                 at: At::Waiting,
                 ident: 0,
@@ -97,6 +103,7 @@ impl Course {
                 executor: None,
                 is_injected: false,
                 has_lost_place: false,
+                is_outside: false,
             }),
             next: AtomicU8::new(0),
             again: AtomicU64::new(0),
@@ -111,6 +118,11 @@ impl Course {
     /// Whether it has taken longer than it may.
     pub(crate) fn is_late(&self, now: u64) -> bool {
         self.limits.request != 0 && now >= self.due(Step::Interrupt)
+    }
+
+    /// How long it may still take.
+    pub(crate) fn until_late(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.due(Step::Interrupt).saturating_sub(now))
     }
 
     /// How long it has taken, nanoseconds.
@@ -135,6 +147,16 @@ impl Course {
     /// Whether it waits for that.
     pub(crate) fn is_loading(&self) -> bool {
         self.loads.load(Relaxed) != 0
+    }
+
+    /// Its thread waits for a place from now on, and knows by itself when that takes too long; or does not.
+    pub(crate) fn wait_in_line(&self, waits: bool) {
+        self.in_line.store(waits, Relaxed);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.in_line.load(Relaxed)
     }
 
     /// When a step is due, as a stamp; never is `u64::MAX`.
@@ -200,6 +222,7 @@ impl Course {
         interpreter: &'static Interpreter,
         executor: Option<&'static dyn Executor>,
     ) {
+        self.wait_in_line(false);
         let mut position = self.position();
         position.at = At::Inside;
         position.ident = own_ident();
@@ -293,11 +316,25 @@ impl Course {
         matches!(self.position().at, At::Suspended)
     }
 
+    /// Its thread, if that is the calling one, is about to give its place back for a while; whether it has one to give.
+    pub(crate) fn step_out(&self) -> bool {
+        let mut position = self.position();
+        let has_place = position.ident == own_ident() && !position.has_lost_place;
+        position.is_outside |= has_place;
+        has_place
+    }
+
+    /// It has a place again.
+    pub(crate) fn step_in(&self) {
+        self.position().is_outside = false;
+    }
+
     /// Gives its place back, as it does not come back to do so itself.
     pub(crate) fn lose_place(&self) {
         let mut position = self.position();
         if matches!(position.at, At::Inside)
             && !position.has_lost_place
+            && !position.is_outside
             && let Some(executor) = position.executor
         {
             position.has_lost_place = true;
@@ -373,6 +410,51 @@ mod tests {
             assert_eq!(course.take_step(at * MS), None);
         }
         assert_eq!(course.next_due(), u64::MAX);
+    }
+
+    /// How many places were given back and not taken again.
+    #[derive(Default)]
+    struct Places(std::sync::atomic::AtomicI32);
+
+    impl Executor for Places {
+        fn run(&'static self, _: &crate::call::Job<'_>) -> crate::executor::Ended {
+            crate::executor::Ended::Refused(wsgi_abi::RunOutcome::Failed)
+        }
+
+        fn load(&self) -> u32 {
+            0
+        }
+
+        fn step_out(&'static self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+
+        fn step_in(&self) {
+            self.0.fetch_sub(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_place_is_given_back_once() {
+        let given: &'static Places = Box::leak(Box::default());
+        let course = course(100, 0, 0);
+        let mut position = course.position();
+        (position.at, position.ident) = (At::Inside, own_ident());
+        position.executor = Some(given);
+        drop(position);
+        // Its thread has given it back itself.
+        assert!(course.step_out());
+        course.lose_place();
+        assert_eq!(given.0.load(Relaxed), 0);
+        course.step_in();
+        // And who has lost it does not.
+        course.lose_place();
+        assert!(!course.step_out());
+        course.lose_place();
+        assert_eq!(given.0.load(Relaxed), 1);
+        // Other threads of an application have none.
+        let other = std::thread::scope(|scope| scope.spawn(|| course.step_out()).join());
+        assert_eq!(other.ok(), Some(false));
     }
 
     #[test]

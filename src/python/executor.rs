@@ -47,12 +47,13 @@ pub(crate) trait Executor: Send + Sync {
 /// The executor of an interpreter, as configured.
 pub(crate) fn new(
     admission: &Admission,
+    group: &[u8],
     interpreter: &'static Interpreter,
     line: &'static Line,
 ) -> &'static dyn Executor {
     match admission.strategy {
         Strategy::Direct => Box::leak(Box::new(direct::Direct::new(interpreter))),
-        Strategy::Delegate => Box::leak(Box::new(delegate::Delegate::new(admission, line))),
+        Strategy::Delegate => Box::leak(Box::new(delegate::Delegate::new(admission, group, line))),
         Strategy::Pool => Box::leak(Box::new(pool::Pool::new(admission, interpreter, line))),
     }
 }
@@ -69,6 +70,11 @@ struct Occupied(Option<&'static dyn Executor>);
 impl Occupied {
     fn by(executor: &'static dyn Executor) -> Self {
         Self(PLACE.replace(Some(executor)))
+    }
+
+    /// The thread goes on without it.
+    fn end(&self) {
+        PLACE.set(None);
     }
 }
 

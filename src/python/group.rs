@@ -140,7 +140,7 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
     let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
-        members: ArcSwap::from_pointee(members(&options.admission, interpreters, line)),
+        members: ArcSwap::from_pointee(members(&options.admission, name, interpreters, line)),
         admission: options.admission,
         line,
         share: Quota::new(options.admission.share),
@@ -157,12 +157,13 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
 
 fn members(
     admission: &Admission,
+    group: &[u8],
     interpreters: Vec<&'static Interpreter>,
     line: &'static Line,
 ) -> Vec<Member> {
     let member = |interpreter| Member {
         interpreter,
-        executor: executor::new(admission, interpreter, line),
+        executor: executor::new(admission, group, interpreter, line),
     };
     interpreters.into_iter().map(member).collect()
 }
@@ -345,7 +346,7 @@ impl Group {
         if self.members.load().iter().all(is_main) {
             return true;
         }
-        let there = members(&self.admission, vec![main], self.line);
+        let there = members(&self.admission, &self.name, vec![main], self.line);
         self.members.store(Arc::new(there));
         for site in self.sites.load().values() {
             let here = self.instances(&site.script, site.app);

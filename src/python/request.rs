@@ -132,7 +132,23 @@ impl RequestState {
         call: impl FnOnce(Request) -> R + Send,
     ) -> Result<R, Ended> {
         self.waited.store(true, Ordering::Relaxed);
-        py.detach_timed(|left| executor::outside(|| self.call(left, call)))
+        py.detach_timed(|left| self.outside(|| self.call(left, call)))
+    }
+
+    /// Others have its place meanwhile, unless it has lost that for good.
+    fn outside<R>(&self, work: impl FnOnce() -> R) -> R {
+        /// Also where the work panics.
+        struct Back<'a>(&'a Course);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.step_in();
+            }
+        }
+        if !self.course.step_out() {
+            return work();
+        }
+        let _back = Back(&self.course);
+        executor::outside(work)
     }
 
     /// The call, and a stamp of its end.

@@ -1,5 +1,5 @@
 //! The watchdog of a child: one thread that sees which requests take too long, and whether the GIL can still be had. It never
-//! waits for a GIL itself; what needs one is done by an [`agent`](crate::agent).
+//! waits for a GIL itself; what needs one is done by an [`agent`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,7 @@ use crate::{agent, call, parallel, running, stacks};
 
 /// How long the watchdog sleeps at most, nanoseconds.
 const LONGEST: u64 = 1_000_000_000;
-/// When it looks again at a request whose application loads, nanoseconds.
+/// When it looks again at a request whose application loads or that waits in line, nanoseconds.
 const LOADING: u64 = 20_000_000;
 /// How often it complains of a request that was given up, nanoseconds.
 const COMPLAIN: u64 = 1_000_000_000;
@@ -92,6 +92,9 @@ fn look_after(request: &Arc<RequestState>, now: u64) -> u64 {
     }
     if course.is_loading() {
         return now + LOADING;
+    }
+    if course.is_in_line() {
+        return course.next_due().max(now + LOADING);
     }
     if request.is_given_up() && !call::is_closing() && course.complains(now, COMPLAIN) {
         host::retire(Retire::Stuck);

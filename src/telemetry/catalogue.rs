@@ -302,7 +302,7 @@ families! {
     OldestRequestAge "wsgi_oldest_request_age_seconds" Gauge, Seconds, Derived &[] =>
         "Age of the oldest request still running.";
     QueueWait "wsgi_queue_wait_seconds" Histogram(B::Wait), Seconds, Application &[] =>
-        "Time from entering the handler until the request began to wait for Python.";
+        "Time a request waited in line for a place inside Python.";
     GilWait "wsgi_gil_wait_seconds" Histogram(B::Gil), Seconds, Application &[] =>
         "Time one GIL acquisition by the module waited.";
     GilHeld "wsgi_gil_held_seconds" Histogram(B::Latency), Seconds, Application &[] =>

@@ -2,8 +2,14 @@
 
 /// Metrics that applications make themselves.
 mod application_metrics;
+/// Clients who ask without a pause.
+mod clients;
 /// Directives.
 mod config;
+/// Requests that take longer than they may.
+mod deadlines;
+/// A GIL that is not given back.
+mod deadlock;
 /// The module without Python, and Pythons that cannot be had.
 mod engine;
 /// The environ, key by key.
@@ -54,5 +60,7 @@ mod shares;
 mod slow_clients;
 /// What the threads of a child run.
 mod stacks;
+/// Requests that nothing can end but the end of their process.
+mod stuck;
 /// wsgiref.validate as a judge.
 mod validator;

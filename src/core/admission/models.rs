@@ -1,1 +1,587 @@
+//! Models: loom runs a few steps of the real code in every order that threads, and the memory, allow.
+//!
+//! `scripts/models`, or `RUSTFLAGS="--cfg loom" cargo test -p wsgi-core --release --lib models`
+//!
+//! loom's clock stands still: [`Ticket::wait`] waits until there is news, and who does not wait that long is a thread that
+//! has waited before, and [`Ticket::look`]s. A wake-up that is lost is a model that never ends, which loom tells.
 
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use ::loom::model::Builder;
+use ::loom::sync::Arc;
+use ::loom::sync::atomic::{AtomicBool, AtomicU32};
+use ::loom::thread;
+
+use super::quota::Quota;
+use super::room::Room;
+use super::runner::{Offer, Runner};
+use super::ticket::{Ticket, Turn};
+
+/// Runs `model` in every order that there is. `preemptions` bounds how often a thread may be stopped where it need not
+/// wait, in models with too many steps for all orders.
+fn try_all(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(model);
+}
+
+/// Lets threads take these steps; what comes of each. All steps of a model are those of spawned threads: loom does not
+/// see that what its first thread reads could be read later.
+fn together<T: 'static, const N: usize>(steps: [Box<dyn FnOnce() -> T + Send>; N]) -> [T; N] {
+    steps
+        .map(thread::spawn)
+        .map(|thread| thread.join().unwrap())
+}
+
+/// What only one thread has at a time, and whoever has it next knows of: a count that is not added to in one step, so that
+/// it loses some if that is not so.
+struct Alone(AtomicU32);
+
+impl Alone {
+    fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    fn use_it(&self) {
+        self.0.store(self.uses() + 1, Relaxed);
+    }
+
+    fn uses(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A job on the stack of its owner.
+struct Job {
+    number: u32,
+    runs: Alone,
+    /// Its owner has returned.
+    is_gone: AtomicBool,
+}
+
+impl Job {
+    fn new(number: u32) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            runs: Alone::new(),
+            is_gone: AtomicBool::new(false),
+        })
+    }
+
+    fn run(&self) -> u32 {
+        assert!(!self.is_gone.load(Relaxed), "its owner has gone");
+        self.runs.use_it();
+        self.number
+    }
+
+    /// The owner returns, and knows how often it was run.
+    fn end(&self, runs: u32) {
+        assert_eq!(self.runs.uses(), runs);
+        self.is_gone.store(true, Relaxed);
+    }
+}
+
+type Waiting = Arc<Ticket<Arc<Job>, (), u32>>;
+
+/// Longer than any model waits.
+const LONG: Duration = Duration::MAX;
+
+fn ticket(job: &Arc<Job>) -> Waiting {
+    Arc::new(Ticket::new(Arc::clone(job)))
+}
+
+fn take_out(room: &Room<Waiting>, ticket: &Waiting) -> bool {
+    room.leave_line(|other| Arc::ptr_eq(other, ticket))
+}
+
+/// A group with one interpreter.
+struct Group {
+    room: Room<Waiting>,
+    /// Used by whoever is inside, where one may be.
+    inside: Alone,
+    runner: Runner<Option<Waiting>>,
+    is_closing: AtomicBool,
+}
+
+impl Group {
+    fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self {
+            room: Room::new(limit),
+            inside: Alone::new(),
+            runner: Runner::new(),
+            is_closing: AtomicBool::new(false),
+        })
+    }
+
+    /// As [`Group::new`], and somebody has a place.
+    fn with_one_inside(limit: u32) -> Arc<Self> {
+        let group = Self::new(limit);
+        assert!(group.room.enter());
+        group
+    }
+
+    /// One who finds no room waits for a place, or for a result. What became of its job.
+    fn request(&self, number: u32, pass_on: impl Fn(&Self, Waiting)) -> u32 {
+        let job = Job::new(number);
+        let waiting = ticket(&job);
+        let is_in = self.room.enter() || self.room.enter_or_wait(Arc::clone(&waiting));
+        let result = if is_in { None } else { wait(&waiting) };
+        let result = result.unwrap_or_else(|| {
+            self.inside.use_it();
+            let result = job.run();
+            self.leave(pass_on);
+            result
+        });
+        job.end(1);
+        result
+    }
+
+    fn leave(&self, pass_on: impl Fn(&Self, Waiting)) {
+        if let Some(next) = self.room.leave() {
+            pass_on(self, next);
+        }
+    }
+
+    /// As long as somebody waits.
+    fn run_from(&self, first: Waiting) {
+        let mut next = Some(first);
+        while let Some(ticket) = next {
+            self.inside.use_it();
+            run(&ticket);
+            next = self.room.leave();
+        }
+    }
+
+    /// Nobody is left, and so many were inside, one at a time.
+    fn assert_served(&self, requests: u32) {
+        assert_eq!((self.room.load(), self.inside.uses()), (0, requests));
+    }
+}
+
+/// Has the runner of the group run it.
+fn to_runner(group: &Arc<Group>, ticket: Waiting) {
+    match group.runner.give(Some(ticket)) {
+        Offer::Kept => {}
+        Offer::NeedsThread => {
+            let group = Arc::clone(group);
+            thread::spawn(move || {
+                while let Some(ticket) = group.runner.next() {
+                    group.run_from(ticket);
+                }
+            });
+        }
+        Offer::Refused(ticket) => ticket.unwrap().grant(),
+    }
+}
+
+fn grant(_: &Group, ticket: Waiting) {
+    ticket.grant();
+}
+
+/// Runs the job of a ticket that the caller has got.
+fn run(ticket: &Waiting) {
+    let result = ticket.take(()).run();
+    ticket.finish(result);
+}
+
+/// Waits for news: a result, or a place.
+fn wait(ticket: &Waiting) -> Option<u32> {
+    loop {
+        match ticket.wait(LONG) {
+            Turn::Done(result) => return Some(result),
+            Turn::Granted => return None,
+            Turn::Waiting | Turn::Running(()) => {}
+        }
+    }
+}
+
+#[test]
+fn each_has_the_only_place_in_its_turn() {
+    try_all(Some(3), || {
+        let group = Group::new(1);
+        let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
+            let group = Arc::clone(&group);
+            Box::new(move || group.request(number, grant))
+        };
+        assert_eq!(together([1, 2].map(request)), [1, 2]);
+        group.assert_served(2);
+    });
+}
+
+#[test]
+fn three_have_the_only_place_in_their_turn() {
+    try_all(Some(2), || {
+        let group = Group::new(1);
+        let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
+            let group = Arc::clone(&group);
+            Box::new(move || group.request(number, grant))
+        };
+        assert_eq!(together([1, 2, 3].map(request)), [1, 2, 3]);
+        group.assert_served(3);
+    });
+}
+
+#[test]
+fn no_more_than_the_limit_are_inside() {
+    try_all(Some(2), || {
+        let (group, inside) = (Group::new(2), Arc::new(AtomicU32::new(0)));
+        let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
+            let (group, inside) = (Arc::clone(&group), Arc::clone(&inside));
+            Box::new(move || {
+                let waiting = ticket(&Job::new(number));
+                if !group.room.enter() && !group.room.enter_or_wait(Arc::clone(&waiting)) {
+                    assert_eq!(wait(&waiting), None);
+                }
+                assert!(inside.fetch_add(1, AcqRel) < 2);
+                inside.fetch_sub(1, AcqRel);
+                group.leave(grant);
+                number
+            })
+        };
+        together([1, 2, 3].map(request));
+        group.assert_served(0);
+    });
+}
+
+#[test]
+fn first_come_first_served() {
+    try_all(None, || {
+        let room = Arc::new(Room::new(1));
+        assert!(room.enter() && !room.enter_or_wait(1) && !room.enter_or_wait(2));
+        let (leaving, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let [served, overtook] = together::<Vec<u32>, 2>([
+            Box::new(move || (0..2).filter_map(|_| leaving.leave()).collect()),
+            Box::new(move || {
+                assert!(!coming.enter(), "two were there before");
+                let has_place = coming.enter_or_wait(3);
+                has_place.then_some(3).into_iter().collect()
+            }),
+        ]);
+        assert_eq!(served, [1, 2]);
+        assert!(overtook.is_empty());
+        assert_eq!(room.leave(), Some(3));
+        assert_eq!(room.leave(), None);
+        assert_eq!(room.load(), 0);
+    });
+}
+
+#[test]
+fn two_who_leave_serve_two() {
+    try_all(None, || {
+        let room = Arc::new(Room::new(2));
+        assert!(room.enter() && room.enter());
+        assert!(!room.enter_or_wait(1) && !room.enter_or_wait(2));
+        let leave = |_| -> Box<dyn FnOnce() -> Option<u32> + Send> {
+            let room = Arc::clone(&room);
+            Box::new(move || room.leave())
+        };
+        let mut served = together([(); 2].map(leave));
+        served.sort_unstable();
+        assert_eq!(served, [Some(1), Some(2)]);
+        assert_eq!((room.inside(), room.waiting()), (2, 0));
+    });
+}
+
+#[test]
+fn who_leaves_the_line_has_no_place_and_else_one() {
+    try_all(None, || {
+        let group = Group::with_one_inside(1);
+        let waiting = ticket(&Job::new(1));
+        assert!(!group.room.enter_or_wait(Arc::clone(&waiting)));
+        let (leaving, tired) = (Arc::clone(&group), Arc::clone(&group));
+        let [served, has_left] = together::<bool, 2>([
+            Box::new(move || leaving.room.leave().map(|next| next.grant()).is_some()),
+            Box::new(move || {
+                let has_left = take_out(&tired.room, &waiting);
+                if !has_left {
+                    assert_eq!(wait(&waiting), None, "it has a place");
+                    tired.leave(grant);
+                }
+                has_left
+            }),
+        ]);
+        assert!(served != has_left);
+        group.assert_served(0);
+    });
+}
+
+/// Nobody waits while there is a place.
+fn assert_used(room: &Room<u32>) {
+    let (inside, waiting) = (room.inside(), room.waiting());
+    assert!(
+        waiting == 0 || inside >= room.limit(),
+        "{inside} inside, {waiting} in line"
+    );
+}
+
+#[test]
+fn a_higher_limit_meets_one_who_comes() {
+    try_all(None, || {
+        let room = Arc::new(Room::new(1));
+        assert!(room.enter());
+        let (raising, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let [_, _] = together::<(), 2>([
+            Box::new(move || {
+                raising.set_limit(2);
+                let _ = raising.admit();
+            }),
+            Box::new(move || {
+                let _ = coming.enter() || coming.enter_or_wait(1);
+            }),
+        ]);
+        assert_eq!((room.inside(), room.waiting()), (2, 0));
+    });
+}
+
+#[test]
+fn a_higher_limit_meets_one_who_leaves() {
+    try_all(None, || {
+        let room = Arc::new(Room::new(2));
+        assert!(room.enter() && room.enter() && !room.enter_or_wait(1));
+        room.set_limit(1);
+        let (raising, leaving) = (Arc::clone(&room), Arc::clone(&room));
+        let served = together::<Option<u32>, 2>([
+            Box::new(move || {
+                raising.set_limit(2);
+                raising.admit()
+            }),
+            Box::new(move || leaving.leave()),
+        ]);
+        assert_used(&room);
+        assert_eq!(served.iter().flatten().count(), 1, "{served:?}");
+    });
+}
+
+#[test]
+fn a_lower_limit_meets_those_who_leave() {
+    try_all(None, || {
+        let room = Arc::new(Room::new(2));
+        assert!(room.enter() && room.enter() && !room.enter_or_wait(1));
+        let (lowering, one, other) = (Arc::clone(&room), Arc::clone(&room), Arc::clone(&room));
+        let served = together::<Option<u32>, 3>([
+            Box::new(move || {
+                lowering.set_limit(1);
+                None
+            }),
+            Box::new(move || one.leave()),
+            Box::new(move || other.leave()),
+        ]);
+        assert_eq!(served.iter().flatten().count(), 1, "{served:?}");
+        assert_eq!((room.inside(), room.waiting()), (1, 0));
+    });
+}
+
+#[test]
+fn of_two_who_change_the_limit_the_last_decision_holds() {
+    try_all(None, || {
+        let (room, decided) = (Arc::new(Room::<u32>::new(1)), Arc::new(AtomicU32::new(1)));
+        let decide = |limit: u32| -> Box<dyn FnOnce() + Send> {
+            let (room, decided) = (Arc::clone(&room), Arc::clone(&decided));
+            Box::new(move || {
+                decided.swap(limit, AcqRel);
+                room.follow(|| decided.load(Acquire));
+            })
+        };
+        together([decide(3), decide(5)]);
+        assert_eq!(room.limit(), decided.load(Relaxed));
+    });
+}
+
+#[test]
+fn a_place_given_back_for_a_while_serves_another() {
+    try_all(Some(3), || {
+        let group = Group::with_one_inside(1);
+        let outside = Arc::clone(&group);
+        let request = Arc::clone(&group);
+        together::<u32, 2>([
+            Box::new(move || {
+                outside.leave(grant);
+                // What takes long is done here.
+                outside.room.return_in();
+                outside.leave(grant);
+                0
+            }),
+            Box::new(move || {
+                let waiting = ticket(&Job::new(1));
+                if !request.room.enter() && !request.room.enter_or_wait(Arc::clone(&waiting)) {
+                    assert_eq!(wait(&waiting), None);
+                }
+                request.leave(grant);
+                1
+            }),
+        ]);
+        group.assert_served(0);
+    });
+}
+
+#[test]
+fn a_job_that_is_run_for_its_owner_is_run_once() {
+    try_all(Some(3), || {
+        let group = Group::with_one_inside(1);
+        let job = Job::new(7);
+        let waiting = ticket(&job);
+        assert!(!group.room.enter_or_wait(Arc::clone(&waiting)));
+        let (holder, owner) = (Arc::clone(&group), Arc::clone(&group));
+        let runs = together::<u32, 2>([
+            Box::new(move || {
+                let mut runs = 0;
+                while let Some(next) = holder.room.leave() {
+                    run(&next);
+                    runs += 1;
+                }
+                runs
+            }),
+            Box::new(move || {
+                // It has waited for too long, at any moment.
+                let result = match take_out(&owner.room, &waiting) {
+                    true => None,
+                    false => Some(wait(&waiting).unwrap()),
+                };
+                assert_eq!(waiting.look(), Turn::Waiting, "and there is no more news");
+                assert!(result.is_none_or(|result| result == 7));
+                let runs = result.is_some().into();
+                job.end(runs);
+                runs
+            }),
+        ]);
+        assert_eq!(runs[0], runs[1]);
+        group.assert_served(0);
+    });
+}
+
+#[test]
+fn whoever_is_inside_runs_the_jobs_of_who_is_not() {
+    try_all(Some(2), || {
+        let group = Group::new(1);
+        let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
+            let group = Arc::clone(&group);
+            let pass_on = |group: &Group, next| group.run_from(next);
+            Box::new(move || group.request(number, pass_on))
+        };
+        assert_eq!(together([1, 2, 3].map(request)), [1, 2, 3]);
+        group.assert_served(3);
+    });
+}
+
+#[test]
+fn a_runner_loses_no_job() {
+    try_all(Some(2), || {
+        let runner = Arc::new(Runner::<Option<u32>>::new());
+        let sum = Arc::new(AtomicU32::new(0));
+        let give = |job| -> Box<dyn FnOnce() -> u32 + Send> {
+            let (runner, sum) = (Arc::clone(&runner), Arc::clone(&sum));
+            Box::new(move || match runner.give(Some(job)) {
+                Offer::Kept => job,
+                Offer::NeedsThread => {
+                    thread::spawn(move || {
+                        while let Some(job) = runner.next() {
+                            sum.fetch_add(job, Relaxed);
+                        }
+                        sum.fetch_add(100, Release);
+                    });
+                    job
+                }
+                Offer::Refused(_) => 0,
+            })
+        };
+        let given: u32 = together([give(1), give(2)]).iter().sum();
+        assert!(given > 0, "one of them is the first");
+        while let Offer::Refused(_) = runner.give(None) {
+            thread::yield_now();
+        }
+        while sum.load(Acquire) < 100 {
+            thread::yield_now();
+        }
+        assert_eq!(sum.load(Acquire), 100 + given);
+    });
+}
+
+#[test]
+fn a_runner_without_a_thread_gives_the_job_back() {
+    try_all(None, || {
+        let runner = Arc::new(Runner::new());
+        let give = |job: u32| -> Box<dyn FnOnce() -> u32 + Send> {
+            let runner = Arc::clone(&runner);
+            Box::new(move || match runner.give(job) {
+                Offer::Kept => unreachable!("there is no thread"),
+                Offer::NeedsThread => runner.take_back().unwrap(),
+                Offer::Refused(job) => job,
+            })
+        };
+        assert_eq!(together([give(1), give(2)]), [1, 2]);
+        assert_eq!(runner.give(3), Offer::NeedsThread);
+    });
+}
+
+#[test]
+fn a_runner_runs_the_jobs_of_those_who_wait() {
+    try_all(Some(2), || {
+        let group = Group::new(1);
+        let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
+            let group = Arc::clone(&group);
+            Box::new(move || {
+                let all = Arc::clone(&group);
+                group.request(number, move |_, next| to_runner(&all, next))
+            })
+        };
+        assert_eq!(together([1, 2].map(request)), [1, 2]);
+        // The runner ends, which only one of a model does. What was never started may be as it is.
+        while let Offer::Refused(_) = group.runner.give(None) {
+            thread::yield_now();
+        }
+        group.assert_served(2);
+    });
+}
+
+#[test]
+fn nobody_stays_in_line_when_the_child_ends() {
+    try_all(Some(3), || {
+        let group = Group::with_one_inside(1);
+        let waiting = ticket(&Job::new(1));
+        assert!(!group.room.enter_or_wait(Arc::clone(&waiting)));
+        let (closing, leaving, looking) =
+            (Arc::clone(&group), Arc::clone(&group), Arc::clone(&group));
+        together::<(), 3>([
+            Box::new(move || closing.is_closing.store(true, Release)),
+            Box::new(move || leaving.leave(grant)),
+            Box::new(move || {
+                loop {
+                    match waiting.look() {
+                        Turn::Granted => return looking.leave(grant),
+                        Turn::Waiting => {}
+                        other => panic!("nobody runs it: {other:?}"),
+                    }
+                    if looking.is_closing.load(Acquire) && take_out(&looking.room, &waiting) {
+                        return;
+                    }
+                    thread::yield_now();
+                }
+            }),
+        ]);
+        group.assert_served(0);
+    });
+}
+
+#[test]
+fn a_quota_is_never_exceeded_and_comes_back() {
+    try_all(Some(2), || {
+        let (quota, alone) = (Arc::new(Quota::new(1)), Arc::new(Alone::new()));
+        let take = |_| -> Box<dyn FnOnce() -> bool + Send> {
+            let (quota, alone) = (Arc::clone(&quota), Arc::clone(&alone));
+            Box::new(move || match quota.take() {
+                Some(held) => {
+                    alone.use_it();
+                    drop(held);
+                    true
+                }
+                None => false,
+            })
+        };
+        let taken = together([(); 3].map(take));
+        assert!(taken.contains(&true));
+        assert!(quota.take().is_some());
+    });
+}

@@ -94,7 +94,7 @@ impl Pace {
 
     /// How many may be inside.
     pub fn limit(&self) -> u32 {
-        self.limit.load(Relaxed)
+        self.limit.load(Acquire)
     }
 
     /// One went in and has waited so long for the GIL; `others`: somebody else was inside.
@@ -205,7 +205,7 @@ impl Pace {
     }
 
     fn change(&self, limit: u32) -> Option<u32> {
-        let before = self.limit.swap(limit, Relaxed);
+        let before = self.limit.swap(limit, AcqRel);
         (before != limit).then_some(limit)
     }
 
@@ -246,6 +246,7 @@ impl Pace {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -269,7 +270,9 @@ mod tests {
             limits.push(pace.limit());
         }
         let last = &limits[800..];
-        (*last.iter().min().unwrap(), *last.iter().max().unwrap())
+        last.iter().fold((u32::MAX, 0), |(low, high), limit| {
+            (low.min(*limit), high.max(*limit))
+        })
     }
 
     #[test]

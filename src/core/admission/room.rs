@@ -85,29 +85,32 @@ impl<T> Room<T> {
     #[must_use = "whoever has the place now has to learn of it"]
     pub fn leave(&self) -> Option<T> {
         let mut seen = self.counts.load(Acquire);
-        loop {
-            if waiting(seen) == 0 || inside(seen) > self.limit() {
-                match self
-                    .counts
-                    .compare_exchange_weak(seen, seen - 1, AcqRel, Acquire)
-                {
-                    Ok(_) => return None,
-                    Err(now) => seen = now,
-                }
-            } else if let Some(next) = self.pop() {
-                return Some(next);
-            } else {
-                seen = self.counts.load(Acquire);
+        while waiting(seen) == 0 {
+            debug_assert!(inside(seen) != 0, "a place is given back that nobody has");
+            match self
+                .counts
+                .compare_exchange_weak(seen, seen - 1, AcqRel, Acquire)
+            {
+                Ok(_) => return None,
+                Err(now) => seen = now,
             }
         }
-    }
-
-    /// The first in line, whose place is that of the caller.
-    fn pop(&self) -> Option<T> {
+        // Under the lock, as whoever raises the limit meanwhile would find nobody to admit yet, and the place be lost.
         let mut line = lock(&self.line);
-        let next = line.pop_front()?;
-        self.counts.fetch_sub(ONE_WAITS, AcqRel);
-        Some(next)
+        match line.pop_front() {
+            Some(first) if self.inside() <= self.limit() => {
+                self.counts.fetch_sub(ONE_WAITS, AcqRel);
+                Some(first)
+            }
+            first => {
+                debug_assert!(self.inside() != 0, "a place is given back that nobody has");
+                self.counts.fetch_sub(1, AcqRel);
+                if let Some(first) = first {
+                    line.push_front(first);
+                }
+                None
+            }
+        }
     }
 
     /// Goes back in after a [`Room::leave`] in the middle of something, whether there is room or not.
@@ -133,7 +136,21 @@ impl<T> Room<T> {
 
     /// Changes how many may be inside; whoever raises it has to [`Room::admit`].
     pub fn set_limit(&self, limit: u32) {
-        self.limit.store(limit.max(1), Relaxed);
+        self.limit.swap(limit.max(1), AcqRel);
+    }
+
+    /// The same, to what `decided` says, which others may change at the same time and then do the same: the last decision
+    /// holds.
+    pub fn follow(&self, decided: impl Fn() -> u32) {
+        let mut limit = decided();
+        loop {
+            self.set_limit(limit);
+            let now = decided();
+            if now == limit {
+                return;
+            }
+            limit = now;
+        }
     }
 
     /// Gives a place that is free to the first in line.

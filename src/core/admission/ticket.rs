@@ -76,7 +76,7 @@ impl<J, E: Clone, R> Ticket<J, E, R> {
         self.changed.notify_one();
     }
 
-    /// Waits for news, at most for so long. For the owner; it gets the result once.
+    /// Waits for news, at most for so long. For the owner; it gets the result once, here or by [`Ticket::look`].
     pub fn wait(&self, limit: Duration) -> Turn<E, R> {
         let mut state = lock(&self.state);
         if matches!(*state, State::Waiting | State::Running(_)) {
@@ -84,7 +84,19 @@ impl<J, E: Clone, R> Ticket<J, E, R> {
             // Woken for nothing is as good as too late: the owner asks again.
             state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
-        match std::mem::replace(&mut *state, State::Over) {
+        state.turn()
+    }
+
+    /// What there is by now.
+    pub fn look(&self) -> Turn<E, R> {
+        lock(&self.state).turn()
+    }
+}
+
+impl<E: Clone, R> State<E, R> {
+    /// What the owner finds. A result is taken out.
+    fn turn(&mut self) -> Turn<E, R> {
+        match std::mem::replace(self, State::Over) {
             State::Done(result) => Turn::Done(result),
             other => {
                 let turn = match &other {
@@ -92,7 +104,7 @@ impl<J, E: Clone, R> Ticket<J, E, R> {
                     State::Granted => Turn::Granted,
                     State::Waiting | State::Done(_) | State::Over => Turn::Waiting,
                 };
-                *state = other;
+                *self = other;
                 turn
             }
         }

@@ -3,19 +3,17 @@
 //! runs short ones as long as somebody waits. What waits for something itself runs on its own thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::pace::Pace;
 use wsgi_core::admission::room::Room;
+use wsgi_core::admission::runner::{Offer, Runner};
 use wsgi_core::admission::ticket::Ticket;
+use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
 
-use super::lent::{Lent, Unsent};
+use super::lent::{Kept, Lent, Unsent};
 use super::line::{self, Line, Waiting};
 use super::{Ended, Executor, Occupied};
 use crate::call::{self, Job, Left, Owed};
@@ -32,7 +30,10 @@ pub(super) struct Delegate {
     room: Room<Arc<Waiting>>,
     pace: Pace,
     line: &'static Line,
-    runner: Runner,
+    /// Where the next child finds what was good in this one.
+    place: Option<GroupSlot>,
+    /// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
+    runner: Runner<Arc<Waiting>>,
     /// Of some visits, one is measured.
     turn: AtomicU32,
 }
@@ -41,14 +42,17 @@ pub(super) struct Delegate {
 const SAMPLE: u32 = 4;
 
 impl Delegate {
-    pub(super) fn new(admission: &Admission, line: &'static Line) -> Self {
+    pub(super) fn new(admission: &Admission, group: &[u8], line: &'static Line) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = u32::try_from(cores).unwrap_or(1);
-        let pace = Pace::new(admission.least, admission.most, cores, admission.least);
+        let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
+        let seed = place.map_or(0, |place| place.pace());
+        let pace = Pace::new(admission.least, admission.most, cores, seed);
         Self {
             room: Room::new(pace.limit()),
             pace,
             line,
+            place,
             runner: Runner::new(),
             turn: AtomicU32::new(0),
         }
@@ -56,11 +60,8 @@ impl Delegate {
 
     /// Gives the place of the calling thread back.
     fn leave(&'static self) {
-        if self.room.load() > 1
-            && let Some(limit) = self.pace.leaves(clock::now())
-        {
-            self.room.set_limit(limit);
-            self.admit();
+        if self.room.load() > 1 {
+            self.decide();
         }
         if let Some(next) = self.room.leave() {
             self.pass_on(next);
@@ -72,11 +73,31 @@ impl Delegate {
         // SAFETY: this thread got the ticket from the room.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
         if self.pace.is_short() && is_delegable() {
-            if let Err(next) = self.runner.give(self, next) {
-                next.grant();
-            }
+            self.give_to_runner(next);
         } else {
             next.grant();
+        }
+    }
+
+    /// Has the runner run it, unless that is busy.
+    fn give_to_runner(&'static self, ticket: Arc<Waiting>) {
+        let refused = match self.runner.give(ticket) {
+            Offer::Kept => None,
+            Offer::NeedsThread => {
+                let work = move || {
+                    let _inside = call::Inside::enter();
+                    loop {
+                        self.run_from(self.runner.next());
+                    }
+                };
+                // Where there can be none, nothing is lost but time.
+                let has_thread = parallel::background("wsgi-runner", work);
+                (!has_thread).then(|| self.runner.take_back()).flatten()
+            }
+            Offer::Refused(ticket) => Some(ticket),
+        };
+        if let Some(ticket) = refused {
+            ticket.grant();
         }
     }
 
@@ -89,19 +110,14 @@ impl Delegate {
     /// Called by those who wait.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
-        if let Some(limit) = self.pace.waits(clock::now(), busy) {
-            self.room.set_limit(limit);
+        if self.pace.waits(clock::now(), busy).is_some() {
+            self.change();
         }
-        self.admit();
     }
 
     /// Runs the job on the calling thread, which has a place, and short ones of others.
     fn inside(&'static self, job: &Job<'_>) -> Ended {
-        let mut place = Place {
-            executor: self,
-            _occupied: Occupied::by(self),
-            is_taken: true,
-        };
+        let mut place = Place::of(self);
         let meter = Meter::begin(self);
         let (left, unsent) = thread_state::attach(job.application.interpreter(), |py| {
             let meter = meter.map(Meter::attached);
@@ -128,18 +144,22 @@ impl Delegate {
         place: &mut Place,
         own: &Job<'_>,
         left: Left,
-    ) -> (Option<Left>, Option<Arc<Unsent>>) {
+    ) -> (Option<Left>, Option<Kept>) {
         let mut left = Some(left);
-        let mut unsent: Option<Arc<Unsent>> = None;
+        let mut unsent: Option<Kept> = None;
         let mut until = 0;
+        // A process that the application has forked comes by here, too: the others are not in it.
+        if telemetry::is_detached() {
+            return (left, None);
+        }
         while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let Some(next) = self.room.leave() else {
-                place.is_taken = false;
+                place.is_gone();
                 break;
             };
             // SAFETY: this thread got the ticket from the room.
             if !unsafe { next.job().job() }.is_delegable() {
-                place.is_taken = false;
+                place.is_gone();
                 next.grant();
                 break;
             }
@@ -149,7 +169,7 @@ impl Delegate {
             }
             if now + self.pace.mean() >= until {
                 // The last one: whoever has the place then wakes up meanwhile.
-                place.is_taken = false;
+                place.is_gone();
                 if let Some(successor) = self.room.leave() {
                     self.pass_on(successor);
                 }
@@ -157,9 +177,9 @@ impl Delegate {
             // Should the job take longer than that, its owner sends what this thread owes to its own client.
             let unsent = unsent.get_or_insert_with(|| {
                 let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
-                Arc::new(Unsent::new(Owed::new(own, left)))
+                Kept::new(Owed::new(own, left))
             });
-            let left = self.run_lent(py, &next, Some(Arc::clone(unsent)), 0);
+            let left = self.run_lent(py, &next, Some(unsent.lend()), 0);
             next.finish(left);
         }
         (left, unsent)
@@ -215,11 +235,21 @@ impl Delegate {
         Some(ticket)
     }
 
-    /// Between two jobs.
+    /// Somebody is done: perhaps another number may be inside now.
     fn decide(&self) {
-        if let Some(limit) = self.pace.leaves(clock::now()) {
-            self.room.set_limit(limit);
-            self.admit();
+        if self.pace.leaves(clock::now()).is_some() {
+            self.change();
+        }
+    }
+
+    /// As many may be inside as was decided last.
+    fn change(&self) {
+        self.room.follow(|| self.pace.limit());
+        self.admit();
+        if let Some(place) = &self.place
+            && !telemetry::is_detached()
+        {
+            place.set_pace(self.pace.limit());
         }
     }
 }
@@ -257,72 +287,35 @@ impl Executor for Delegate {
     }
 }
 
-/// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
-struct Runner {
-    state: AtomicU32,
-    send: Sender<Arc<Waiting>>,
-    receive: Receiver<Arc<Waiting>>,
-}
-
-impl Runner {
-    const ABSENT: u32 = 0;
-    const IDLE: u32 = 1;
-    const BUSY: u32 = 2;
-
-    fn new() -> Self {
-        let (send, receive) = bounded(1);
-        Self {
-            state: AtomicU32::new(Self::ABSENT),
-            send,
-            receive,
-        }
-    }
-
-    /// Gives it a job that has a place, unless it is busy.
-    fn give(
-        &'static self,
-        executor: &'static Delegate,
-        ticket: Arc<Waiting>,
-    ) -> Result<(), Arc<Waiting>> {
-        let becomes_busy = |from| {
-            let state = &self.state;
-            state.compare_exchange(from, Self::BUSY, AcqRel, Relaxed)
-        };
-        match becomes_busy(Self::IDLE) {
-            Ok(_) => {}
-            Err(Self::ABSENT) if becomes_busy(Self::ABSENT).is_ok() => {
-                if !parallel::background("wsgi-runner", move || self.work(executor)) {
-                    // Nothing is lost by that but time.
-                    self.state.store(Self::ABSENT, Release);
-                    return Err(ticket);
-                }
-            }
-            Err(_) => return Err(ticket),
-        }
-        // There is room, as only who has made it busy sends.
-        self.send.try_send(ticket).map_err(TrySendError::into_inner)
-    }
-
-    fn work(&self, executor: &'static Delegate) {
-        let _inside = call::Inside::enter();
-        while let Ok(first) = self.receive.recv() {
-            executor.run_from(first);
-            self.state.store(Self::IDLE, Release);
-        }
-    }
-}
-
 /// A place inside, given back by drop.
 struct Place {
     executor: &'static Delegate,
-    _occupied: Occupied,
+    occupied: Occupied,
     /// Whether it is still this thread's.
     is_taken: bool,
 }
 
+impl Place {
+    /// The calling thread is inside.
+    fn of(executor: &'static Delegate) -> Self {
+        Self {
+            executor,
+            occupied: Occupied::by(executor),
+            is_taken: true,
+        }
+    }
+
+    /// It was given back, or is another one's now. What the thread still runs has none that it could give back.
+    fn is_gone(&mut self) {
+        self.is_taken = false;
+        self.occupied.end();
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.is_taken {
+        // In a process that the application has forked nobody waits, and a lock may never come free.
+        if self.is_taken && !telemetry::is_detached() {
             self.executor.leave();
         }
     }
@@ -411,5 +404,48 @@ impl Usage {
 impl Delegate {
     fn is_sampled(&self) -> bool {
         self.turn.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wsgi_abi::Strategy;
+
+    use super::*;
+    use crate::executor::outside;
+
+    fn delegate() -> &'static Delegate {
+        let admission = Admission {
+            strategy: Strategy::Delegate,
+            least: 1,
+            most: 1,
+            ..Admission::OPEN
+        };
+        let line = Box::leak(Box::new(Line::new(&admission)));
+        Box::leak(Box::new(Delegate::new(&admission, b"", line)))
+    }
+
+    #[test]
+    fn a_place_is_free_while_its_thread_waits_for_something_else() {
+        let delegate = delegate();
+        assert!(delegate.room.enter());
+        let place = Place::of(delegate);
+        outside(|| assert_eq!(delegate.load(), 0));
+        assert_eq!(delegate.load(), 1);
+        drop(place);
+        assert_eq!(delegate.load(), 0);
+    }
+
+    #[test]
+    fn who_has_handed_its_place_on_has_none_to_give_back() {
+        let delegate = delegate();
+        assert!(delegate.room.enter());
+        let mut place = Place::of(delegate);
+        place.is_gone();
+        // Another one has it by now.
+        outside(|| assert_eq!(delegate.load(), 1));
+        drop(place);
+        assert_eq!(delegate.load(), 1);
+        assert!(crate::executor::current().is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! What threads lend each other: a job to the thread that runs it, while its owner waits; and the response of a thread that
 //! runs the job of another one, to that one, so that no client waits for somebody else's request.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use wsgi_abi::RunOutcome;
 use wsgi_telemetry::PhaseCell;
@@ -70,10 +70,6 @@ enum State {
 }
 
 impl Unsent {
-    pub(super) fn new(owed: call::Owed) -> Self {
-        Self(Mutex::new(State::Owed(owed)))
-    }
-
     /// Sends it in place of its thread, which is busy.
     pub(super) fn send(&self) {
         let mut state = lock(&self.0);
@@ -84,14 +80,39 @@ impl Unsent {
         }
     }
 
-    /// For its own thread, once it has left Python: what is still to be sent, or what became of that. Waits for another
-    /// thread that sends it.
-    pub(super) fn take_back(&self) -> Result<Left, RunOutcome> {
-        match std::mem::replace(&mut *lock(&self.0), State::Returned) {
+    /// Waits for another thread that sends it. Nobody does afterwards.
+    fn end(&self) -> State {
+        std::mem::replace(&mut *lock(&self.0), State::Returned)
+    }
+}
+
+/// What is unsent, for its own thread. Once this is gone, also by a panic, no other thread sends it, as the host may have
+/// forgotten the request by then.
+pub(super) struct Kept(Arc<Unsent>);
+
+impl Kept {
+    pub(super) fn new(owed: call::Owed) -> Self {
+        Self(Arc::new(Unsent(Mutex::new(State::Owed(owed)))))
+    }
+
+    /// For whoever waits for a job that the thread runs.
+    pub(super) fn lend(&self) -> Arc<Unsent> {
+        Arc::clone(&self.0)
+    }
+
+    /// Once the thread has left Python: what is still to be sent, or what became of that.
+    pub(super) fn take_back(self) -> Result<Left, RunOutcome> {
+        match self.0.end() {
             State::Owed(owed) => Ok(owed.left),
             State::Sent(outcome) => Err(outcome),
             // Only where sending has panicked.
             State::Returned => Err(RunOutcome::Failed),
         }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -14,7 +14,7 @@ use wsgi_core::admission::ticket::{Ticket, Turn};
 use super::lent::{Lent, Unsent};
 use crate::call::{self, Job, Left};
 use crate::object::Attached;
-use crate::{host, visit};
+use crate::{host, telemetry, visit};
 use wsgi_telemetry::clock;
 
 /// What stands in line.
@@ -39,8 +39,18 @@ pub(super) fn run(
     }
     let perform = || call::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
+    if telemetry::is_detached() {
+        end_copy();
+    }
     // A panic is in the log.
     done.unwrap_or(Left::Nothing(RunOutcome::Failed))
+}
+
+/// Ends a process that the application has forked and that comes back from it. The owner of the job is in the other one,
+/// and so are those who wait: this one would run the requests of all of them once more.
+fn end_copy() -> ! {
+    // SAFETY: ends the process at once; nothing of it runs any more.
+    unsafe { libc::_exit(0) }
 }
 
 /// How often one who waits looks about: soon at first, and then less often.
@@ -79,11 +89,14 @@ impl Line {
     ) -> Result<Option<Left>, RunOutcome> {
         let began = Instant::now();
         let mut next = LOOK.min(self.timeout);
+        let course = job.state.course();
+        course.wait_in_line(true);
         let news = loop {
             match ticket.wait(next) {
                 Turn::Granted => break Ok(None),
                 Turn::Done(left) => break Ok(Some(left)),
                 Turn::Running(by) => {
+                    course.wait_in_line(false);
                     if let Some(by) = by {
                         by.send();
                     }
@@ -94,16 +107,23 @@ impl Line {
                     next = (next * 2)
                         .min(SELDOM)
                         .min(left)
+                        .min(course.until_late(clock::now()))
                         .max(Duration::from_millis(1));
-                    if let Some(why) = self.why_to_leave(began, job)
-                        && room.leave_line(|other| Arc::ptr_eq(other, ticket))
-                    {
-                        break Err(why);
+                    if let Some(why) = self.why_to_leave(began, job) {
+                        if room.leave_line(|other| Arc::ptr_eq(other, ticket)) {
+                            break Err(why);
+                        }
+                        // It has a place, and whoever is to run it has not begun.
+                        course.wait_in_line(false);
                     }
                     look();
                 }
             }
         };
+        // Who is refused goes home by itself, too.
+        if news.is_ok() {
+            course.wait_in_line(false);
+        }
         if let Some(times) = job.raw.times
             && !matches!(news, Ok(Some(_)))
         {

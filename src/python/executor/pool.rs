@@ -5,9 +5,7 @@
 //! not count, and another takes its place.
 
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicI32, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use wsgi_abi::{Admission, RunOutcome};
@@ -33,16 +31,13 @@ pub(super) struct Pool {
     interpreter: &'static Interpreter,
     room: Room<Arc<Waiting>>,
     line: &'static Line,
-    /// Threads that may be there, beside those that wait for slow clients.
-    size: u32,
-    /// Threads that wait for slow clients.
-    out: AtomicU32,
     /// Jobs that have a place. As each has one, and no thread has two, it is never full.
     send: Sender<Arc<Waiting>>,
     receive: Receiver<Arc<Waiting>>,
     threads: AtomicU32,
-    /// Threads that wait for a job, less the jobs that were sent and not received.
-    idle: AtomicI32,
+    /// Jobs that a thread is needed for: handed over and not done, with those that have no place meanwhile. Counted down
+    /// before a place is given back and up after one is there, so that there are never more than places and those.
+    jobs: AtomicU32,
 }
 
 impl Pool {
@@ -54,55 +49,61 @@ impl Pool {
         let (send, receive) = bounded(MOST_THREADS as usize);
         Self {
             interpreter,
-            room: Room::new(admission.pool_size),
+            room: Room::new(admission.pool_size.min(MOST_THREADS)),
             line,
-            size: admission.pool_size.max(1),
-            out: AtomicU32::new(0),
             send,
             receive,
             threads: AtomicU32::new(0),
-            idle: AtomicI32::new(0),
+            jobs: AtomicU32::new(0),
         }
     }
 
     /// Has a job that has a place run.
     fn hand_over(&'static self, ticket: Arc<Waiting>) {
-        let has_idle = self.idle.fetch_sub(1, AcqRel) > 0;
-        let is_kept = has_idle || self.add_thread() || self.threads.load(Relaxed) != 0;
-        let refused = match self.send.try_send(ticket) {
-            Ok(()) if is_kept => return,
+        self.need_thread();
+        if let Err(refused) = self.send.try_send(ticket) {
             // Every job has a place, and there are fewer of these than the channel holds.
-            Err(refused) => Some(refused.into_inner()),
-            Ok(()) => self.receive.try_recv().ok(),
-        };
-        self.idle.fetch_add(1, AcqRel);
-        if let Some(refused) = refused {
-            refused.finish(Left::Nothing(RunOutcome::Failed));
-            self.leave();
+            self.refuse(&refused.into_inner());
+        }
+        // Whoever could start no thread comes here after that, so nothing is left that another one has sent meanwhile.
+        while self.threads.load(SeqCst) == 0
+            && let Ok(refused) = self.receive.try_recv()
+        {
+            self.refuse(&refused);
         }
     }
 
-    /// Whether there is one more. There is none where the threads are as many as may be: as no more jobs than those have
-    /// places, one of them is about to look for a job.
-    fn add_thread(&'static self) -> bool {
-        let most = self.size.saturating_add(self.out.load(Acquire));
-        let number = self.threads.fetch_add(1, Relaxed);
-        let work = move || {
-            self.idle.fetch_add(1, AcqRel);
-            self.work();
-        };
-        let is_added = number < most.min(MOST_THREADS) && parallel::background("wsgi-pool", work);
-        if !is_added {
-            self.threads.fetch_sub(1, Relaxed);
+    fn refuse(&'static self, ticket: &Waiting) {
+        ticket.finish(Left::Nothing(RunOutcome::Failed));
+        self.jobs.fetch_sub(1, SeqCst);
+        self.leave();
+    }
+
+    /// There is one job more to run: sees that there are as many threads, as far as that can be.
+    fn need_thread(&'static self) {
+        let needed = self.jobs.fetch_add(1, SeqCst) + 1;
+        let mut threads = self.threads.load(SeqCst);
+        while threads < needed.min(MOST_THREADS) {
+            let counted = self
+                .threads
+                .compare_exchange(threads, threads + 1, SeqCst, SeqCst);
+            match counted {
+                Err(now) => threads = now,
+                Ok(_) if parallel::background("wsgi-pool", || self.work()) => threads += 1,
+                Ok(_) => return self.has_no_thread(),
+            }
         }
-        if !is_added && number == 0 {
+    }
+
+    /// One that was counted could not be started.
+    fn has_no_thread(&self) {
+        if self.threads.fetch_sub(1, SeqCst) == 1 {
             host::log(
                 Level::Error,
                 "mod_wsgi_rs: no thread could be started for WSGIThreadPool; its requests are answered with 500 until \
                  one can: raise the limits of processes and memory",
             );
         }
-        is_added
     }
 
     /// The body of a thread.
@@ -110,7 +111,6 @@ impl Pool {
         let _inside = call::Inside::enter();
         while let Ok(first) = self.receive.recv() {
             self.run_from(first);
-            self.idle.fetch_add(1, AcqRel);
         }
     }
 
@@ -135,7 +135,13 @@ impl Pool {
         for _ in 0..BATCH {
             let left = line::run(py, &ticket, None, since);
             since = 0;
+            self.jobs.fetch_sub(1, SeqCst);
             let next = self.room.leave();
+            if next.is_some() {
+                // Another job may have counted on this thread.
+                self.need_thread();
+            }
+            // With the place free, as its client may be back at once.
             ticket.finish(left);
             ticket = next?;
         }
@@ -173,13 +179,10 @@ impl Executor for Pool {
     }
 
     fn step_out(&'static self) {
-        self.out.fetch_add(1, AcqRel);
         self.leave();
     }
 
     fn step_in(&self) {
-        // In this order, or the place might be given to a job that no thread is free for.
         self.room.return_in();
-        self.out.fetch_sub(1, AcqRel);
     }
 }

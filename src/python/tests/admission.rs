@@ -130,6 +130,26 @@ fn a_deadline_holds_in_line() {
 }
 
 #[test]
+fn who_waits_in_line_is_refused_and_not_given_up() {
+    // With no grace at all both are due at the same moment.
+    for line in LINES {
+        let held = Held::new();
+        let group = format!("{line}-in-line");
+        let refused = held.with_one_inside(&group, || {
+            thread::scope(|scope| {
+                let request = || held.request(&group, "other").limits(200, 0, 0).run();
+                let requests = [(); 6].map(|()| scope.spawn(request));
+                requests.map(|request| request.join().unwrap())
+            })
+        });
+        for refused in refused {
+            assert!(refused.is(RunOutcome::QueueTimedOut), "{line} {refused:?}");
+            assert!(!refused.given_up, "{line} {refused:?}");
+        }
+    }
+}
+
+#[test]
 fn a_group_has_no_more_than_its_share() {
     for strategy in ["direct", "delegate", "pool"] {
         let held = Held::new();
@@ -158,9 +178,9 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
         thread::scope(|scope| {
             let request = || {
                 let text = script.request().group("run-pool-places=2-own").text();
-                (crate::call::thread_id(), text, unsafe {
-                    libc::pthread_self()
-                })
+                // SAFETY: always possible.
+                let ident = unsafe { libc::pthread_self() };
+                (crate::call::thread_id(), text, ident)
             };
             let asked: Vec<_> = (0..5).map(|_| scope.spawn(request)).collect();
             for asked in asked {
@@ -204,6 +224,33 @@ fn short_requests_are_run_by_whoever_is_inside() {
         }
     });
     assert!(delegated.into_inner() > 0);
+}
+
+#[test]
+fn a_copy_that_the_application_forks_runs_no_requests() {
+    extern "C" fn detach() {
+        wsgi_telemetry::writer::detach();
+    }
+    let script = Script::new(
+        "import os, time\n\
+         def application(environ, start_response):\n    \
+         copy = os.fork()\n    \
+         if copy == 0: return respond(start_response, 'copy')\n    \
+         for _ in range(2000):\n        \
+             ended, status = os.waitpid(copy, os.WNOHANG)\n        \
+             if ended: return respond(start_response, f'ended {status}')\n        \
+             time.sleep(0.01)\n    \
+         os.kill(copy, 9)\n    \
+         os.waitpid(copy, 0)\n    \
+         return respond(start_response, 'stays')",
+    );
+    start();
+    // As the module does. SAFETY: stores a flag.
+    assert_eq!(unsafe { libc::pthread_atfork(None, None, Some(detach)) }, 0);
+    assert_eq!(
+        script.request().group("run-pool-places=1-fork").text(),
+        "ended 0"
+    );
 }
 
 #[test]

@@ -221,8 +221,8 @@ fn threads() {
     plan(AtExit::Callbacks, 2000);
     let script = script(
         "import atexit\n\
-         for name in ['one', 'two']: threading.Thread(target=held.wait, name=name).start()\n\
-         threading.Thread(target=time.sleep, args=[0.1], name='short').start()\n\
+         for name in ['one', 'two']: threading.Thread(target=held.wait, name=name, daemon=False).start()\n\
+         threading.Thread(target=time.sleep, args=[0.1], name='short', daemon=False).start()\n\
          threading.Thread(target=held.wait, name='a-daemon', daemon=True).start()\n\
          atexit.register(print, 'atexit was run')",
     );
@@ -373,7 +373,7 @@ fn finalize(group: &str, expected: bool) {
 
 fn finalize_with_threads() {
     plan(AtExit::Finalize, 1000);
-    let script = script("threading.Thread(target=held.wait, name='held').start()");
+    let script = script("threading.Thread(target=held.wait, name='held', daemon=False).start()");
     assert_eq!(script.text(), "x");
     crate::stop();
     assert!(is_initialized());

@@ -61,7 +61,9 @@ const KEY: usize = 0;
 const CHOICE: usize = 1;
 const NAME: std::ops::Range<usize> = 2..19;
 const MODULE: std::ops::Range<usize> = 19..36;
-const PLAN: std::ops::Range<usize> = 36..GROUP_WORDS;
+/// How many requests a child last found good to have inside an interpreter at a time; 0 for unknown.
+const PACE: usize = 36;
+const PLAN: std::ops::Range<usize> = 37..GROUP_WORDS;
 
 /// The lowest two bits of a choice.
 const TAG: u64 = 3;
@@ -118,6 +120,13 @@ impl Board {
         Some(GroupSlot { board: *self, at })
     }
 
+    /// The place of a group, if it has one.
+    pub fn known_group(&self, name: &[u8]) -> Option<GroupSlot> {
+        let key = key_of(name);
+        let at = (0..GROUPS).find(|&at| self.group_cells(at)[KEY].load(Acquire) == key)?;
+        Some(GroupSlot { board: *self, at })
+    }
+
     /// All groups that have a place.
     pub fn groups(&self) -> Vec<GroupEntry> {
         let taken = |&at: &usize| self.group_cells(at)[KEY].load(Acquire) != 0;
@@ -160,6 +169,17 @@ impl Board {
 }
 
 impl GroupSlot {
+    /// How many requests a child last found good to have inside an interpreter at a time; 0 for unknown. Any number may be
+    /// found here.
+    pub fn pace(&self) -> u32 {
+        self.cells()[PACE].load(Relaxed) as u32
+    }
+
+    /// This child finds so many good.
+    pub fn set_pace(&self, pace: u32) {
+        self.cells()[PACE].store(pace.into(), Relaxed);
+    }
+
     /// Its number, less than 64.
     pub fn number(&self) -> u32 {
         self.at as u32

@@ -457,7 +457,7 @@ fn plans_and_warnings_are_those_of_the_configuration() {
     assert!(board.warn_once(Warning::Memory));
     // Longer than there is room for.
     shop.set_plan(&"x".repeat(1000));
-    assert_eq!(board.groups().pop().expect("one").plan.len(), 152);
+    assert_eq!(board.groups().pop().expect("one").plan.len(), 144);
 }
 
 #[test]
