@@ -105,7 +105,9 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     for (url, script) in &builder.apps {
         let _ = writeln!(conf, "WSGIScriptAlias {url} ${{APPS}}/{script}");
     }
-    executor(&mut conf, &builder.conf);
+    if !builder.own_executor {
+        executor(&mut conf, &builder.conf);
+    }
     conf.push_str(&builder.conf);
     conf.push('\n');
     conf

@@ -36,6 +36,7 @@ pub struct Builder {
     pub(crate) log_level: &'static str,
     pub(crate) metrics: bool,
     pub(crate) listener: bool,
+    pub(crate) own_executor: bool,
 }
 
 /// Where a server that is not running yet will be.
@@ -129,6 +130,12 @@ impl Builder {
     /// As [`Builder::metrics`], and has the helper process answer, too, for [`Server::scrape`].
     pub fn metrics_listener(mut self) -> Self {
         (self.metrics, self.listener) = (true, true);
+        self
+    }
+
+    /// The module chooses who runs Python, whatever the suite runs with: for tests of what it chooses.
+    pub fn own_executor(mut self) -> Self {
+        self.own_executor = true;
         self
     }
 
@@ -276,6 +283,7 @@ impl Server {
             log_level: "info",
             metrics: false,
             listener: false,
+            own_executor: false,
         }
     }
 

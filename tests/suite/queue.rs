@@ -227,8 +227,8 @@ line_tests! {
                         if is_enough {
                             return None;
                         }
-                        // Eight clients keep two places busy.
-                        let peak = Load::of(server, 8, window, None);
+                        // As many clients as have room keep two places busy.
+                        let peak = Load::of(server, 12, window, None);
                         let rate = 5.0 * peak.rate(200);
                         let over = Load::of(server, 80, window, Some(rate));
                         peak.check(timeout);
