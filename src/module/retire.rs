@@ -2,7 +2,7 @@
 //! marks itself to retire.
 
 use wsgi_abi::Retire;
-use wsgi_telemetry::board::{ChildState, RetireReason};
+use wsgi_telemetry::board::{ChildEntry, ChildState, RetireReason};
 
 use crate::place::{self, Place};
 
@@ -26,7 +26,16 @@ pub(crate) fn mark(place: &Place, reason: RetireReason) -> bool {
         return false;
     }
     let me = place.in_force.me();
-    place.board().mark(me.pid, me.ticks, reason)
+    if !place.board().mark(me.pid, me.ticks, reason) {
+        return false;
+    }
+    // Others may have marked themselves since they were looked at; then the one with the lowest number goes first.
+    let goes_first = |child: &ChildEntry| child.retire.is_some() && child.pid < me.pid;
+    let is_one_too_many = are_enough(place) && place.others().iter().any(goes_first);
+    if is_one_too_many {
+        place.slot().unmark(reason);
+    }
+    !is_one_too_many
 }
 
 /// Whether as many others retire as may at a time.

@@ -290,6 +290,15 @@ impl ChildSlot {
         retire_of(word, Owner::pid_of(self.owner))
     }
 
+    /// Takes a mark back that the child has given itself for this reason.
+    pub fn unmark(&self, reason: RetireReason) {
+        if let Some(cells) = self.cells() {
+            let mark = owner_word(Owner::pid_of(self.owner)) | reason.word();
+            // Where another one has taken it back meanwhile, there is nothing to do.
+            let _ = cells[RETIRE].compare_exchange(mark, 0, AcqRel, Relaxed);
+        }
+    }
+
     /// The child begins to leave, whatever becomes of its mark from now on. That is counted.
     pub fn count_leaving(&self, reason: RetireReason) {
         let segment = self.board.segment;
