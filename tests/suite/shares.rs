@@ -61,7 +61,10 @@ fn a_reserve_is_left_to_those_who_run_no_python() {
     for mpm in [Mpm::Worker, Mpm::Event] {
         for (share, stuck_has) in [("WSGIThreadShare 100%", 20), ("WSGIThreadShare 12", 12)] {
             let gate = Gate::new();
-            let conf = format!("WSGIThreadShare reserve=20%\n{}", of_stuck(&[share]));
+            let conf = format!(
+                "WSGIExecutor direct\nWSGIThreadShare reserve=20%\n{}",
+                of_stuck(&[share])
+            );
             let server = start(mpm, &gate, &conf);
             let stuck = Stuck::fill(&server, &gate, 22, stuck_has);
             // The others have what is left, down to the reserve.

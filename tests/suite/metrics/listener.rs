@@ -54,7 +54,9 @@ mpm_tests! {
 
     fn a_gil_that_nobody_gets(mpm) {
         ours_only!("mod_wsgi has no such process");
-        let server = Server::builder(mpm).one_child().metrics_listener().app("/m", "measured.wsgi").start();
+        // In a pool of three threads, one of the four would wait for a place and not for the GIL.
+        let builder = Server::builder(mpm).own_executor().one_child();
+        let server = builder.metrics_listener().app("/m", "measured.wsgi").start();
         server.get("/m/ok").expect(200);
         let mut holder = server.connect();
         holder.send(Request::get("/m/hold?3000").to_bytes());
