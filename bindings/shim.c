@@ -105,12 +105,15 @@ int wsgi_shim_aborted(const request_rec *r)
     return r->connection->aborted;
 }
 
+/* -1 where there is none, -2 where httpd has closed it, as it does when it stops at once. */
 int wsgi_shim_client_socket(const request_rec *r)
 {
     conn_rec *c = r->connection->master ? r->connection->master : r->connection;
     apr_socket_t *socket = ap_get_conn_socket(c);
     apr_os_sock_t fd = -1;
-    return socket && apr_os_sock_get(&fd, socket) == APR_SUCCESS ? fd : -1;
+    if (!socket || apr_os_sock_get(&fd, socket) != APR_SUCCESS)
+        return -1;
+    return fd >= 0 ? fd : -2;
 }
 
 int wsgi_shim_shares_connection(const request_rec *r)

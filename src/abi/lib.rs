@@ -202,6 +202,8 @@ pub struct Times {
     pub gil_wait: AtomicU64,
     /// How long the request stood in line for a place inside, likewise.
     pub queue: AtomicU64,
+    /// Bytes of the body that were read ahead and that nobody has asked for, likewise.
+    pub body_unread: AtomicU64,
 }
 
 /// Numbers of the arenas that the calling thread may write to; `u32::MAX` for none.

@@ -11,10 +11,15 @@ use crate::sys;
 /// How long a client is waited for that is not asked to wait itself, microseconds.
 const SHORT: i64 = 1_000_000;
 
-/// Whether the client has closed its connection, or its half of it: nobody waits for an answer then. Does not block.
+/// In place of a descriptor: httpd has closed it.
+const CLOSED: c_int = -2;
+
+/// Whether the client has closed its connection, or its half of it, or httpd has, as it stops: nobody waits for an answer then.
+/// Does not block.
 pub fn is_gone(request: Request<'_>) -> bool {
     let Some(socket) = socket(request) else {
-        return false;
+        // SAFETY: a live request.
+        return unsafe { sys::wsgi_shim_client_socket(request.as_ptr()) } == CLOSED;
     };
     let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
     let now = Timespec {

@@ -15,6 +15,8 @@ use crate::sys;
 
 /// Connections that were opened before the child began to leave, and are open.
 static OPEN: AtomicI64 = AtomicI64::new(0);
+/// All that are open.
+static ALL: AtomicI64 = AtomicI64::new(0);
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// From now on every response ends its connection.
@@ -33,6 +35,11 @@ pub fn open_before() -> usize {
     usize::try_from(OPEN.load(SeqCst)).unwrap_or(0)
 }
 
+/// How many connections are open.
+pub fn open() -> usize {
+    usize::try_from(ALL.load(SeqCst)).unwrap_or(0)
+}
+
 /// A connection was accepted. Never refuses it.
 pub(crate) unsafe extern "C" fn pre_connection(
     connection: *mut sys::conn_rec,
@@ -40,6 +47,11 @@ pub(crate) unsafe extern "C" fn pre_connection(
 ) -> c_int {
     unsafe extern "C" fn closed(_: *mut c_void) -> sys::apr_status_t {
         OPEN.fetch_sub(1, SeqCst);
+        ALL.fetch_sub(1, SeqCst);
+        0
+    }
+    unsafe extern "C" fn closed_late(_: *mut c_void) -> sys::apr_status_t {
+        ALL.fetch_sub(1, SeqCst);
         0
     }
     guard_or(sys::OK as c_int, || {
@@ -47,11 +59,14 @@ pub(crate) unsafe extern "C" fn pre_connection(
         // streams have a master, which is counted. [S-1]
         unsafe {
             if (*connection).master.is_null() {
+                let pool = Pool::from_raw((*connection).pool);
                 OPEN.fetch_add(1, SeqCst);
+                ALL.fetch_add(1, SeqCst);
                 if LEAVING.load(SeqCst) {
                     OPEN.fetch_sub(1, SeqCst);
+                    pool.cleanup(std::ptr::null_mut(), closed_late);
                 } else {
-                    Pool::from_raw((*connection).pool).cleanup(std::ptr::null_mut(), closed);
+                    pool.cleanup(std::ptr::null_mut(), closed);
                 }
             }
         }

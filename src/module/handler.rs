@@ -202,7 +202,8 @@ fn serve(
         grace: milliseconds(settings.request_timeout.map(|deadline| deadline.grace)),
         slow: milliseconds(settings.slow_request),
     };
-    if has_body {
+    // The body of a request that an error page is for may be what the error is about.
+    if has_body && !request.is_error_page() {
         run.body_ahead = body_ahead(request, content_length);
     }
     run.script_reloading = settings.script_reloading;
@@ -323,6 +324,7 @@ fn answer(
         }
         RunOutcome::ClientGone => {
             timeline.abort(Abort::Queue);
+            timeline.unanswered();
             Err(sys::AP_FILTER_ERROR)
         }
         RunOutcome::GivenUp => Err(sys::AP_FILTER_ERROR),

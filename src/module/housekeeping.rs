@@ -38,8 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
 const FIRST_DUMMY: Duration = Duration::from_millis(20);
 const LAST_DUMMY: Duration = Duration::from_secs(1);
-/// How often in a row only requests that were given up must be found to be left.
-const STUCK_LOOKS: u32 = 4;
+/// For how long only requests that were given up must be found to be left.
+const ONLY_STUCK: Duration = Duration::from_millis(200);
 /// Most connections that are made for the sake of a lock.
 const LOCK_DUMMIES: u32 = 30;
 
@@ -104,21 +104,13 @@ impl Keeper {
         place::say(ChildState::Draining);
     }
 
-    /// The MPM ends this child, once all workers are done. Where the only ones that are not have requests that were given up,
-    /// which may be for ever, the child ends without them.
+    /// The MPM ends this child, once all workers are done.
     fn wait_for_the_end(&self) -> ! {
-        let mut seen = 0;
+        let mut stuck = Stuck::default();
         loop {
             // A child that does not come to its end is one of those that are asked.
             pause(self.look);
-            let stuck = child::engine().map_or(0, |engine| engine.stuck() as usize);
-            let is_stuck = stuck != 0 && scoreboard::own_work().is_some_and(|work| work <= stuck);
-            seen = if is_stuck { seen + 1 } else { 0 };
-            if seen == STUCK_LOOKS {
-                log_message(Message::EndsWithStuck, &[&stuck]);
-                child::stop();
-                process::end_as_it_is();
-            }
+            stuck.look();
         }
     }
 
@@ -128,13 +120,17 @@ impl Keeper {
         let line = format!("mod_wsgi_rs: this child retires: {}", reason.text());
         log::server(Level::INFO, line.as_bytes());
         connections::begin_leaving();
-        if self.way == Way::Accept {
+        // Who comes by a connection that stays would wait for the GIL.
+        if self.way == Way::Accept && reason != RetireReason::Deadlock {
             self.wait_for_connections();
         }
         let mut patience = FIRST_DUMMY;
         let mut dummy = Instant::now() + patience;
+        let mut stuck = Stuck::default();
         while !accept::is_leaving() {
             accept::leave(self.way);
+            // Where all workers are stuck, the MPM never looks for a connection, nor at a signal.
+            stuck.look();
             if self.way == Way::Accept && Instant::now() >= dummy {
                 // One that fails is made again.
                 let _ = accept::dummy_connection();
@@ -154,7 +150,8 @@ impl Keeper {
         let until = Instant::now() + mpm::keep_alive_timeout().min(KEEP_ALIVE);
         while !accept::is_leaving() {
             let open = connections::open_before();
-            if open == 0 {
+            // Those of requests that were given up stay open on this side.
+            if open <= requests_given_up() {
                 return;
             }
             if Instant::now() >= until {
@@ -204,5 +201,32 @@ impl Keeper {
             scoreboard::stop_asking();
         }
         true
+    }
+}
+
+/// Requests that were given up and have not come back, which they may never do.
+fn requests_given_up() -> usize {
+    child::engine().map_or(0, |engine| engine.stuck() as usize)
+}
+
+/// Sees whether a child that is to end works at nothing else any more.
+#[derive(Default)]
+struct Stuck {
+    since: Option<Instant>,
+}
+
+impl Stuck {
+    /// Ends the child without them, if that has been so for a while.
+    fn look(&mut self) {
+        let stuck = requests_given_up();
+        // Worker gives the place of a child that ends to the next one, before it has ended.
+        let work = || scoreboard::own_work().unwrap_or_else(connections::open);
+        if stuck == 0 || work() > stuck {
+            self.since = None;
+        } else if self.since.get_or_insert_with(Instant::now).elapsed() >= ONLY_STUCK {
+            log_message(Message::EndsWithStuck, &[&stuck]);
+            child::stop();
+            process::end_as_it_is();
+        }
     }
 }

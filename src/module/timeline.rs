@@ -64,6 +64,8 @@ pub(crate) struct Timeline<'r> {
     abort: Cell<Option<Abort>>,
     /// Status of the response; 0 for none.
     status: Cell<u16>,
+    /// Whether there is no response.
+    is_unanswered: Cell<bool>,
     /// Whether it has been recorded while it still ran.
     is_given_up: Cell<bool>,
     /// Where the phase of the request is noted.
@@ -100,6 +102,7 @@ impl<'r> Timeline<'r> {
             timeout: Cell::new(None),
             abort: Cell::new(None),
             status: Cell::new(0),
+            is_unanswered: Cell::new(false),
             is_given_up: Cell::new(false),
             phase: arena.and_then(|arena| arena.phase_cell()),
             before: Cell::new(before),
@@ -176,9 +179,16 @@ impl<'r> Timeline<'r> {
         self.abort.set(self.abort.get().or(Some(phase)));
     }
 
-    /// Status of the response.
+    /// Status of the response, if there is one.
     pub(crate) fn answered(&self, status: u16) {
-        self.status.set(status);
+        if !self.is_unanswered.get() {
+            self.status.set(status);
+        }
+    }
+
+    /// Nothing is sent, whatever httpd makes of the request.
+    pub(crate) fn unanswered(&self) {
+        self.is_unanswered.set(true);
     }
 
     /// The request is given up while its thread is stuck with it, and has been answered 504. It is recorded at once, as
@@ -211,14 +221,15 @@ impl<'r> Timeline<'r> {
                 first_byte.saturating_sub(self.entry),
             );
         }
+        let unread = self.times.body_unread.load(Relaxed);
         for (id, count) in [
-            (Id::InputRead, &self.input),
-            (Id::OutputWrite, &self.output),
-            (Id::RequestBody, &self.bytes_in),
-            (Id::ResponseBody, &self.bytes_out),
+            (Id::InputRead, self.input.get()),
+            (Id::OutputWrite, self.output.get()),
+            (Id::RequestBody, self.bytes_in.get().saturating_sub(unread)),
+            (Id::ResponseBody, self.bytes_out.get()),
         ] {
-            if count.get() != 0 {
-                block.add(id, 0, count.get());
+            if count != 0 {
+                block.add(id, 0, count);
             }
         }
         if let Some(why) = self.rejection.get() {

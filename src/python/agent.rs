@@ -1,8 +1,13 @@
-//! Threads that wait for a GIL in place of the watchdog: one for each GIL, begun when it is first needed. That it waits tells
-//! how long the GIL could not be had.
+//! Threads that wait for a GIL in place of the watchdog: one for each interpreter, begun when it is first needed. That they
+//! wait tells how long the GIL could not be had.
+//!
+//! Before Python 3.13 whoever waits for a GIL asks for it in its own interpreter only, and one who computes in another
+//! interpreter under the same GIL never hears of it. Hence, where one of these threads waits, those of all interpreters of
+//! the GIL do, as long as it takes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use wsgi_core::outcome::Message;
@@ -16,8 +21,10 @@ use crate::object::Attached;
 use crate::request::{RequestState, lock};
 use crate::{parallel, stacks, thread_state};
 
-/// Most tasks that wait. What does not fit is done by a later step, or not needed any more.
+/// Most tasks of an interpreter that wait. What does not fit is done by a later step, or not needed any more.
 const TASKS: usize = 256;
+/// For how long one who has had the GIL for others leaves it to them.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What needs a GIL.
 pub(crate) enum Task {
@@ -31,11 +38,19 @@ pub(crate) enum Task {
 pub(crate) struct Agent {
     /// An interpreter that has the GIL; the first one.
     interpreter: &'static Interpreter,
-    send: Sender<(&'static Interpreter, Task)>,
-    receive: Receiver<(&'static Interpreter, Task)>,
+    workers: Mutex<Vec<&'static Worker>>,
+    /// When one of them had the GIL last, as a stamp.
+    had: AtomicU64,
+    has_complained: AtomicBool,
+}
+
+/// What waits in one interpreter.
+struct Worker {
+    interpreter: &'static Interpreter,
+    send: Sender<Task>,
+    receive: Receiver<Task>,
     /// When it began to wait for the GIL, as a stamp; 0 while it does not.
     since: AtomicU64,
-    has_complained: AtomicBool,
     has_thread: AtomicBool,
 }
 
@@ -43,26 +58,25 @@ static AGENTS: Mutex<Vec<&'static Agent>> = Mutex::new(Vec::new());
 
 /// The agent for the GIL of an interpreter.
 pub(crate) fn of(interpreter: &'static Interpreter) -> &'static Agent {
-    let has_own = |of: &Interpreter| of.identity().replica.is_some();
     let mut agents = lock(&AGENTS);
-    let is_it = |agent: &&&Agent| {
-        std::ptr::eq(agent.interpreter, interpreter)
-            || !has_own(agent.interpreter) && !has_own(interpreter)
-    };
-    if let Some(known) = agents.iter().find(is_it) {
+    let known = |agent: &&&Agent| share_a_gil(agent.interpreter, interpreter);
+    if let Some(known) = agents.iter().find(known) {
         return known;
     }
-    let (send, receive) = bounded(TASKS);
     let agent: &'static Agent = Box::leak(Box::new(Agent {
         interpreter,
-        send,
-        receive,
-        since: AtomicU64::new(0),
+        workers: Mutex::default(),
+        had: AtomicU64::new(0),
         has_complained: AtomicBool::new(false),
-        has_thread: AtomicBool::new(false),
     }));
     agents.push(agent);
     agent
+}
+
+/// Whether two interpreters have the same GIL.
+fn share_a_gil(one: &Interpreter, other: &Interpreter) -> bool {
+    let has_own = |of: &Interpreter| of.identity().replica.is_some();
+    std::ptr::eq(one, other) || !has_own(one) && !has_own(other)
 }
 
 /// Those of the interpreters that have requests inside.
@@ -82,17 +96,15 @@ pub(crate) fn all_in_use() -> Vec<&'static Agent> {
 impl Agent {
     /// Has something done with the GIL, sometime.
     pub(crate) fn ask(&'static self, interpreter: &'static Interpreter, task: Task) {
-        if !self.has_thread.swap(true, Relaxed)
-            && !parallel::background("wsgi-agent", move || self.run())
-        {
-            self.has_thread.store(false, Relaxed);
-            let line = "mod_wsgi_rs: no thread could be started to look at requests that take too long: raise the limits \
-                        of processes and memory";
-            host::log(Level::Error, line);
-            return;
+        let is_begun = self.worker(interpreter).ask(self, task);
+        // From 3.13 on, it is the holder who is asked, wherever it is.
+        if is_begun && !cfg!(Py_3_13) {
+            for other in interpreter::all() {
+                if !std::ptr::eq(other, interpreter) && share_a_gil(other, interpreter) {
+                    self.worker(other).ask(self, Task::Probe);
+                }
+            }
         }
-        // One that is full has been waiting for long, which is seen.
-        let _ = self.send.try_send((interpreter, task));
     }
 
     /// Finds out whether the GIL can be had.
@@ -100,9 +112,11 @@ impl Agent {
         self.ask(self.interpreter, Task::Probe);
     }
 
-    /// Since when it waits for the GIL, as a stamp.
+    /// Since when the GIL could not be had by anybody who waits for it, as a stamp.
     pub(crate) fn waits_since(&self) -> Option<u64> {
-        Some(self.since.load(Relaxed)).filter(|since| *since != 0)
+        let workers = lock(&self.workers);
+        let waiting = workers.iter().filter_map(|worker| worker.waits_since());
+        Some(waiting.min()?.max(self.had.load(Relaxed)))
     }
 
     /// Whether nobody has complained of this wait.
@@ -118,16 +132,90 @@ impl Agent {
         }
     }
 
-    fn run(&self) {
-        while let Ok((interpreter, task)) = self.receive.recv() {
-            self.since.store(clock::now(), Relaxed);
-            thread_state::attach(interpreter, |py| {
-                self.since.store(0, Relaxed);
-                self.has_complained.store(false, Relaxed);
-                if let Task::Look(request, step) = task {
-                    look(py, interpreter, &request, step);
-                }
-            });
+    /// The one for an interpreter of this GIL.
+    fn worker(&self, interpreter: &'static Interpreter) -> &'static Worker {
+        let mut workers = lock(&self.workers);
+        let known = |worker: &&&Worker| std::ptr::eq(worker.interpreter, interpreter);
+        if let Some(known) = workers.iter().find(known) {
+            return known;
+        }
+        let (send, receive) = bounded(TASKS);
+        let worker: &'static Worker = Box::leak(Box::new(Worker {
+            interpreter,
+            send,
+            receive,
+            since: AtomicU64::new(0),
+            has_thread: AtomicBool::new(false),
+        }));
+        workers.push(worker);
+        worker
+    }
+
+    /// Whether somebody else waits for the GIL.
+    fn is_waited_for(&self, but: &Worker) -> bool {
+        let workers = lock(&self.workers);
+        let mut others = workers.iter().filter(|worker| !std::ptr::eq(**worker, but));
+        others.any(|worker| worker.waits_since().is_some())
+    }
+}
+
+impl Worker {
+    /// Has something done with the GIL, sometime; whether somebody does. A probe while it waits already is one too many.
+    fn ask(&'static self, agent: &'static Agent, task: Task) -> bool {
+        if !self.has_thread.swap(true, Relaxed)
+            && !parallel::background("wsgi-agent", move || self.run(agent))
+        {
+            self.has_thread.store(false, Relaxed);
+            let line = "mod_wsgi_rs: no thread could be started to look at requests that take too long: raise the limits \
+                        of processes and memory";
+            host::log(Level::Error, line);
+            return false;
+        }
+        let is_needed = !matches!(task, Task::Probe) || self.send.is_empty();
+        if is_needed {
+            // From now on, or those who help would be done before its thread has woken up.
+            let _ = self
+                .since
+                .compare_exchange(0, clock::now(), Relaxed, Relaxed);
+            // One that is full has been waiting for long, which is seen.
+            let _ = self.send.try_send(task);
+        }
+        true
+    }
+
+    /// Since when it waits for the GIL, as a stamp.
+    fn waits_since(&self) -> Option<u64> {
+        Some(self.since.load(Relaxed)).filter(|since| *since != 0)
+    }
+
+    fn run(&self, agent: &Agent) {
+        while let Ok(task) = self.receive.recv() {
+            self.work(agent, task);
+            if !cfg!(Py_3_13) {
+                self.help(agent);
+            }
+        }
+    }
+
+    /// Does a task with the GIL.
+    fn work(&self, agent: &Agent, task: Task) {
+        self.since.store(clock::now(), Relaxed);
+        thread_state::attach(self.interpreter, |py| {
+            agent.had.store(clock::now(), Relaxed);
+            agent.has_complained.store(false, Relaxed);
+            self.since.store(0, Relaxed);
+            if let Task::Look(request, step) = task {
+                look(py, self.interpreter, &request, step);
+            }
+        });
+    }
+
+    /// Asks for the GIL in this interpreter, as it is computed here, perhaps, while somebody waits in another one. Such a
+    /// wait does not count as one, or those who help would keep each other at it.
+    fn help(&self, agent: &Agent) {
+        while agent.is_waited_for(self) && self.send.is_empty() {
+            std::thread::sleep(PAUSE);
+            thread_state::attach(self.interpreter, |_| agent.had.store(clock::now(), Relaxed));
         }
     }
 }

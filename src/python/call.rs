@@ -9,8 +9,8 @@ use std::time::Duration;
 use pyo3::ffi;
 use wsgi_abi::{RunOutcome, RunRequest};
 use wsgi_core::outcome::Message;
-use wsgi_telemetry::App;
 use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
+use wsgi_telemetry::{App, PhaseCell};
 
 use crate::context::Context;
 use crate::environ::{self, Parts};
@@ -206,15 +206,23 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Left {
     if job.state.has_waited() {
         job.application.note_waited();
     }
+    if job.raw.body_ahead != 0 {
+        job.state.left();
+    }
     visit::end(job.raw.times);
     drop(busy);
     left
 }
 
 /// The same for the job of another thread, which waits for it. `since` is a stamp of when the calling thread began to wait
-/// for the GIL; 0 where it has had it already.
-pub(crate) fn perform_lent(py: &Attached<'_>, job: &Job<'_>, since: u64) -> Left {
-    let visit = Entering::since(job.state.app(), since);
+/// for the GIL; 0 where it has had it already. `shown`: where the phase of the request is noted.
+pub(crate) fn perform_lent(
+    py: &Attached<'_>,
+    job: &Job<'_>,
+    since: u64,
+    shown: Option<PhaseCell>,
+) -> Left {
+    let visit = Entering::lent(job.state.app(), since, shown);
     visit::attached();
     let left = perform(py, job);
     drop(visit);

@@ -246,6 +246,21 @@ impl RequestState {
             }
         }
         input.buffer.truncate(filled);
+        self.note_unread(input);
+    }
+
+    /// Says what of the body nobody has asked for so far.
+    fn note_unread(&self, input: &Input) {
+        // SAFETY: the request has not ended, as its thread waits for who calls this. [S-24]
+        if let Some(times) = unsafe { self.times.as_ref() } {
+            let unread = input.buffer.len().saturating_sub(input.at);
+            times.body_unread.store(unread as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The application is done.
+    pub(crate) fn left(&self) {
+        self.note_unread(&lock(&self.input));
     }
 
     /// The host, for the thread that runs the request, once it is detached and [`Self::finish`]ed.

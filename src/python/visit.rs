@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use wsgi_abi::Times;
 use wsgi_telemetry::catalogue::Id;
-use wsgi_telemetry::{App, Block, Phase, PhaseCell, clock};
+use wsgi_telemetry::{App, Arena, Block, Phase, PhaseCell, clock};
 
 use crate::telemetry;
 
@@ -70,11 +70,17 @@ pub(crate) struct Entering {
 
 impl Entering {
     pub(crate) fn new(app: App, times: Option<&Times>) -> Self {
-        Self::since(app, times.map_or(0, |times| times.stamp.swap(0, Relaxed)))
+        let since = times.map_or(0, |times| times.stamp.swap(0, Relaxed));
+        Self::since(app, since, |arena| arena.phase_cell())
     }
 
-    /// The same, where the GIL has been waited for since that stamp; 0 for now.
-    pub(crate) fn since(app: App, stamp: u64) -> Self {
+    /// The same for the request of another thread, whose phase is noted there, where the GIL has been waited for since that
+    /// stamp; 0 for now.
+    pub(crate) fn lent(app: App, stamp: u64, shown: Option<PhaseCell>) -> Self {
+        Self::since(app, stamp, |_| shown)
+    }
+
+    fn since(app: App, stamp: u64, shown: impl FnOnce(Arena) -> Option<PhaseCell>) -> Self {
         let since = if stamp == 0 { telemetry::now() } else { stamp };
         let arena = if since == 0 {
             None
@@ -90,7 +96,7 @@ impl Entering {
             held_in_all: 0,
             loading: 0,
             block: arena.application(app),
-            phase: arena.phase_cell(),
+            phase: shown(arena),
         });
         if let Some(visit) = &visit {
             visit.enter(Phase::WaitingForGil);
@@ -161,6 +167,11 @@ pub(crate) fn waiting(since: u64) {
 /// When the calling thread got the GIL last; `None` where nothing is measured.
 pub(crate) fn attached_at() -> Option<u64> {
     current(|visit| visit.held_since)
+}
+
+/// Where the phase of the request that the calling thread runs is noted.
+pub(crate) fn shown() -> Option<PhaseCell> {
+    current(|visit| visit.phase).flatten()
 }
 
 /// The application of the request that the calling thread runs.

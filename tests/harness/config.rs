@@ -2,11 +2,12 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::server::{Builder, Ports};
-use crate::site::{Site, is_root};
+use crate::site::{self, Site, is_root};
 use crate::{Mpm, log, stage};
 
 /// What `httpd -t` said.
@@ -104,9 +105,28 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     for (url, script) in &builder.apps {
         let _ = writeln!(conf, "WSGIScriptAlias {url} ${{APPS}}/{script}");
     }
+    if !builder.own_executor {
+        executor(&mut conf, &builder.conf);
+    }
     conf.push_str(&builder.conf);
     conf.push('\n');
     conf
+}
+
+/// The executor that the whole suite is to run with, unless the test names one.
+fn executor(conf: &mut String, written: &str) {
+    let names_one = ["WSGIExecutor", "WSGIThreadPool"]
+        .iter()
+        .any(|name| written.contains(name));
+    if names_one {
+        return;
+    }
+    if let Some(name) = site::executor() {
+        let _ = writeln!(conf, "WSGIExecutor {name}");
+        if name == "pool" {
+            conf.push_str("WSGIThreadPool size=3\n");
+        }
+    }
 }
 
 /// An example with its names defined; only the logs are moved to where the harness reads them.
@@ -123,6 +143,7 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         Path::new("/none")
     };
     let mut conf = String::new();
+    let written = fs::read_to_string(file).expect("an example can be read");
     for (name, value) in [
         ("MODULES", Site::get().modules.display().to_string()),
         ("WSGI_MODULE", stage::module().display().to_string()),
@@ -146,6 +167,7 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         log::FORMAT,
         root = root.display(),
     );
+    executor(&mut conf, &written);
     conf
 }
 

@@ -20,6 +20,7 @@
 //! | `WSGI_TEST_HTTPD` | the httpd program | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
+//! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: who runs Python where a test does not say | none: the module's own choice |
 //! | `WSGI_TEST_LONG` | `1`: restart and memory tests run for their full length | short |
 //! | `WSGI_FAULT` | what `scripts/mutants` breaks in the module under test | nothing |
 //!
@@ -30,6 +31,7 @@
 
 mod config;
 mod exposition;
+mod gate;
 mod http;
 mod http2;
 mod log;
@@ -44,6 +46,7 @@ mod wait;
 
 pub use config::Check;
 pub use exposition::{Exposition, Labels, Sample};
+pub use gate::{Gate, Visitor};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
 pub use http2::http2_get_all;
 pub use log::Record;
@@ -53,6 +56,6 @@ pub use process::{
 };
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, Server};
-pub use site::{long, ours};
+pub use site::{executor, long, ours};
 pub use stage::{apps, module, packages, venv, workspace};
 pub use wait::{eventually, eventually_within};

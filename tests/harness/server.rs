@@ -14,7 +14,7 @@ use crate::config::{self, Check};
 use crate::http::{ClientError, Connection, Request, Response};
 use crate::log::{self, Record};
 use crate::process::{self, Pid};
-use crate::site::Site;
+use crate::site::{self, Site};
 use crate::wait::{PATIENCE, eventually, eventually_within};
 use crate::{Mpm, stage};
 
@@ -36,6 +36,7 @@ pub struct Builder {
     pub(crate) log_level: &'static str,
     pub(crate) metrics: bool,
     pub(crate) listener: bool,
+    pub(crate) own_executor: bool,
 }
 
 /// Where a server that is not running yet will be.
@@ -132,6 +133,12 @@ impl Builder {
         self
     }
 
+    /// The module chooses who runs Python, whatever the suite runs with: for tests of what it chooses.
+    pub fn own_executor(mut self) -> Self {
+        self.own_executor = true;
+        self
+    }
+
     /// Asks httpd for its opinion of the configuration, and starts nothing.
     pub fn check(self) -> Check {
         let root = stage::server_root("check");
@@ -201,6 +208,10 @@ impl Builder {
             announced: Mutex::new(Vec::new()),
             ended: false,
         };
+        if site::executor() == Some("pool") {
+            // Where a child has fewer threads than the pool that nobody asked for.
+            server.allow_log("WSGI1052");
+        }
         server.wait_until_it_answers().then_some(server)
     }
 
@@ -272,6 +283,7 @@ impl Server {
             log_level: "info",
             metrics: false,
             listener: false,
+            own_executor: false,
         }
     }
 

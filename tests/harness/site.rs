@@ -56,6 +56,23 @@ pub fn long() -> bool {
     env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1")
 }
 
+/// The executor that servers get whose test names none, if the whole suite is to run with one.
+pub fn executor() -> Option<&'static str> {
+    static EXECUTOR: OnceLock<Option<&'static str>> = OnceLock::new();
+    *EXECUTOR.get_or_init(|| {
+        let name = env::var("WSGI_TEST_EXECUTOR")
+            .ok()
+            .filter(|name| !name.is_empty())?;
+        let known = EXECUTORS.iter().find(|known| **known == name);
+        let known =
+            known.unwrap_or_else(|| panic!("WSGI_TEST_EXECUTOR={name} is none of {EXECUTORS:?}"));
+        Some(*known).filter(|_| ours())
+    })
+}
+
+/// The words of `WSGIExecutor` that name a strategy.
+const EXECUTORS: [&str; 3] = ["direct", "delegate", "pool"];
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

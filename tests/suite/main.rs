@@ -2,12 +2,20 @@
 
 /// Metrics that applications make themselves.
 mod application_metrics;
+/// Clients who ask without a pause.
+mod clients;
 /// Directives.
 mod config;
+/// Requests that take longer than they may.
+mod deadlines;
+/// A GIL that is not given back.
+mod deadlock;
 /// The module without Python, and Pythons that cannot be had.
 mod engine;
 /// The environ, key by key.
 mod environ;
+/// Who runs Python: the same answers, whoever it is.
+mod executors;
 /// What applications do wrong.
 mod failures;
 /// wsgi.file_wrapper.
@@ -36,6 +44,8 @@ mod nested;
 mod plan;
 /// Forwarded headers and who may send them.
 mod proxies;
+/// The line of those that wait for a place inside.
+mod queue;
 /// Children that have served long enough.
 mod recycle;
 /// Edited scripts.
@@ -44,7 +54,13 @@ mod reload;
 mod response;
 /// Children that are replaced for new code.
 mod rolls;
+/// How many threads of a child a group may hold.
+mod shares;
+/// Clients that send and receive slowly.
+mod slow_clients;
 /// What the threads of a child run.
 mod stacks;
+/// Requests that nothing can end but the end of their process.
+mod stuck;
 /// wsgiref.validate as a judge.
 mod validator;

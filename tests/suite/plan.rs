@@ -76,6 +76,7 @@ mpm_tests! {
     fn each_group_is_told_what_holds_for_it(mpm) {
         ours_only!("mod_wsgi has no plan");
         let server = Server::builder(mpm)
+            .own_executor()
             .pool(2, 8)
             .metrics()
             .conf("WSGIScriptAlias /one ${APPS}/hello.wsgi application-group=one process-group=%{GLOBAL}
@@ -140,6 +141,7 @@ mpm_tests! {
     fn whether_there_is_a_gil_is_told_once_python_runs(mpm) {
         ours_only!("mod_wsgi has no plan");
         let server = Server::builder(mpm)
+            .own_executor()
             .metrics()
             .conf("WSGIScriptAlias /one ${APPS}/hello.wsgi application-group=one process-group=%{GLOBAL}
                 WSGIFreeThreading On")
@@ -153,7 +155,7 @@ mpm_tests! {
             (Some("disabled"), false) => "direct, 1 thread inside, no GIL",
             (Some("disabled"), true) => "direct, 4 threads inside, no GIL",
             (_, false) => "direct, 1 thread inside, GIL shared",
-            (_, true) => "delegate, 3 to 4 of 4 threads inside, GIL shared, line for 60 s",
+            (_, true) => "delegate, 1 to 4 of 4 threads inside, GIL shared, line for 60 s",
         };
         assert_eq!(status["groups"][0]["plan"], expected, "{status}");
     }

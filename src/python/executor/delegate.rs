@@ -179,7 +179,8 @@ impl Delegate {
                 let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
                 Kept::new(Owed::new(own, left))
             });
-            self.run_lent(py, &next, Some(unsent.lend()), 0);
+            let left = self.run_lent(py, &next, Some(unsent.lend()), 0);
+            next.finish(left);
         }
         (left, unsent)
     }
@@ -191,11 +192,12 @@ impl Delegate {
         ticket: &Waiting,
         unsent: Option<Arc<Unsent>>,
         since: u64,
-    ) {
+    ) -> Left {
         let meter = Meter::of_another(self);
-        line::run(py, ticket, unsent, since);
+        let left = line::run(py, ticket, unsent, since);
         drop(meter);
         self.decide();
+        left
     }
 
     /// Runs jobs as long as somebody waits, beginning with one that has a place. The body of the runner.
@@ -219,8 +221,10 @@ impl Delegate {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for turn in 0..BATCH {
-            self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
-            let next = self.room.leave()?;
+            let left = self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
+            let next = self.room.leave();
+            ticket.finish(left);
+            let next = next?;
             // SAFETY: this thread got the ticket from the room.
             if !self.pace.is_short() || !unsafe { next.job().job() }.is_delegable() {
                 next.grant();

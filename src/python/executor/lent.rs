@@ -4,12 +4,20 @@
 use std::sync::{Arc, Mutex};
 
 use wsgi_abi::RunOutcome;
+use wsgi_telemetry::PhaseCell;
 
 use crate::call::{self, Job, Left};
 use crate::request::lock;
+use crate::{telemetry, visit};
 
 /// A job whose owner waits until it was run.
-pub(super) struct Lent(*const Job<'static>);
+pub(super) struct Lent {
+    job: *const Job<'static>,
+    /// When its owner began to wait, as a stamp; 0 where nothing is measured.
+    since: u64,
+    /// Where the phase of its request is noted.
+    shown: Option<PhaseCell>,
+}
 
 // SAFETY: only the thread that has taken the ticket looks at the job, while its owner waits; all that it points to is either
 // not changed by anybody or may be used by any thread in turn. [S-31]
@@ -21,7 +29,11 @@ impl Lent {
     /// # Safety
     /// The caller must keep the job until the ticket that this is in has left the line, was granted or is done.
     pub(super) unsafe fn new(job: &Job<'_>) -> Self {
-        Self(std::ptr::from_ref(job).cast())
+        Self {
+            job: std::ptr::from_ref(job).cast(),
+            since: telemetry::now(),
+            shown: visit::shown(),
+        }
     }
 
     /// The job.
@@ -30,7 +42,20 @@ impl Lent {
     /// Only for the thread that has the ticket: from the room until it has granted or finished it.
     pub(super) unsafe fn job(&self) -> &Job<'_> {
         // SAFETY: by contract.
-        unsafe { &*self.0 }
+        unsafe { &*self.job }
+    }
+}
+
+impl Lent {
+    /// How long its owner has waited, until that stamp; 0 for now.
+    pub(super) fn waited(&self, until: u64) -> u64 {
+        let until = if until == 0 { telemetry::now() } else { until };
+        until.saturating_sub(self.since)
+    }
+
+    /// Where the phase of its request is noted.
+    pub(super) fn shown(&self) -> Option<PhaseCell> {
+        self.shown
     }
 }
 

@@ -22,16 +22,28 @@ pub(super) type Waiting = Ticket<Lent, Option<Arc<Unsent>>, Left>;
 
 /// Runs the job of a ticket that the calling thread got from the room, or from a thread that did; its owner waits for the
 /// result. `by` and `since` as for [`Ticket::take`] and [`call::perform_lent`].
-pub(super) fn run(py: &Attached<'_>, ticket: &Waiting, by: Option<Arc<Unsent>>, since: u64) {
+///
+/// The caller finishes the ticket with what is returned, once it has given the place back: who is answered may come again at
+/// once, and finds it free.
+pub(super) fn run(
+    py: &Attached<'_>,
+    ticket: &Waiting,
+    by: Option<Arc<Unsent>>,
+    since: u64,
+) -> Left {
     let lent = ticket.take(by);
     // SAFETY: as the caller says. [S-31]
     let job = unsafe { lent.job() };
-    let done = catch_unwind(AssertUnwindSafe(|| call::perform_lent(py, job, since)));
+    if let Some(times) = job.raw.times {
+        times.queue.store(lent.waited(since), Relaxed);
+    }
+    let perform = || call::perform_lent(py, job, since, lent.shown());
+    let done = catch_unwind(AssertUnwindSafe(perform));
     if telemetry::is_detached() {
         end_copy();
     }
     // A panic is in the log.
-    ticket.finish(done.unwrap_or(Left::Nothing(RunOutcome::Failed)));
+    done.unwrap_or(Left::Nothing(RunOutcome::Failed))
 }
 
 /// Ends a process that the application has forked and that comes back from it. The owner of the job is in the other one,

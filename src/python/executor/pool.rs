@@ -133,12 +133,17 @@ impl Pool {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for _ in 0..BATCH {
-            line::run(py, &ticket, None, since);
+            let left = line::run(py, &ticket, None, since);
             since = 0;
             self.jobs.fetch_sub(1, SeqCst);
-            ticket = self.room.leave()?;
-            // Another job may have counted on this thread.
-            self.need_thread();
+            let next = self.room.leave();
+            if next.is_some() {
+                // Another job may have counted on this thread.
+                self.need_thread();
+            }
+            // With the place free, as its client may be back at once.
+            ticket.finish(left);
+            ticket = next?;
         }
         Some(ticket)
     }

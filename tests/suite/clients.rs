@@ -1,0 +1,109 @@
+//! Clients who ask without a pause, each time by a new connection, while something happens to the server.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use harness::{Request, Response, Server, eventually};
+
+/// What they ask for, and what became of it.
+pub(crate) struct Clients<'s> {
+    server: &'s Server,
+    targets: &'s [&'s str],
+    /// Answers as they should be, by target.
+    done: Vec<AtomicU64>,
+    failures: Mutex<Vec<String>>,
+    is_over: AtomicBool,
+}
+
+impl<'s> Clients<'s> {
+    /// So many clients for each target, for as long as `work` takes; they end also where it fails. Each answer is to be 200
+    /// and complete. The last results are those of the clients, of whom each was answered at least once.
+    pub(crate) fn during(
+        server: &'s Server,
+        targets: &'s [&'s str],
+        each: usize,
+        work: impl FnOnce(&Self),
+    ) -> Self {
+        struct Finish<'a>(&'a AtomicBool);
+        impl Drop for Finish<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let clients = Self {
+            server,
+            targets,
+            done: targets.iter().map(|_| AtomicU64::new(0)).collect(),
+            failures: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        };
+        thread::scope(|scope| {
+            for target in (0..targets.len()).flat_map(|target| vec![target; each]) {
+                let clients = &clients;
+                scope.spawn(move || clients.run(target));
+            }
+            let _finish = Finish(&clients.is_over);
+            work(&clients);
+        });
+        clients
+    }
+
+    fn run(&self, target: usize) {
+        let request = Request::get(self.targets[target]);
+        while !self.is_over.load(Relaxed) {
+            match self.server.try_send(&request) {
+                Ok(response) if is_whole(&response) => {
+                    self.done[target].fetch_add(1, Relaxed);
+                }
+                Ok(response) => self.fail(
+                    target,
+                    &format!("{} {:?}", response.status(), response.ending),
+                ),
+                Err(error) => self.fail(target, &error.to_string()),
+            }
+        }
+    }
+
+    fn fail(&self, target: usize, what: &str) {
+        let failure = format!("{}: {what}", self.targets[target]);
+        self.failures.lock().unwrap().push(failure);
+    }
+
+    /// How many answers have come for a target so far.
+    pub(crate) fn done(&self, target: usize) -> u64 {
+        self.done[target].load(Relaxed)
+    }
+
+    /// Waits until each target has been answered so often again.
+    pub(crate) fn wait_for(&self, more: u64) {
+        let counts = || self.done.iter().map(|count| count.load(Relaxed));
+        let before: Vec<u64> = counts().collect();
+        eventually("all clients are answered", || {
+            let mut both = counts().zip(&before);
+            both.all(|(now, before)| now >= before + more).then_some(())
+        });
+    }
+
+    /// What was not answered as it should.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().unwrap().clone()
+    }
+
+    /// Ends the test unless everything was.
+    #[track_caller]
+    pub(crate) fn expect_no_failures(&self) {
+        let failures = self.failures();
+        let done: u64 = self.done.iter().map(|count| count.load(Relaxed)).sum();
+        assert!(
+            failures.is_empty(),
+            "{} failed beside {done}: {:#?}",
+            failures.len(),
+            &failures[..failures.len().min(10)]
+        );
+    }
+}
+
+fn is_whole(response: &Response) -> bool {
+    response.status() == 200 && response.is_complete()
+}

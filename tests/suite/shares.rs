@@ -1,0 +1,241 @@
+//! How many threads of a child the requests of a group may hold: a group that is stuck does not take them from others.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Connection, Gate, Mpm, Request, Server, Visitor, eventually, long, ours_only};
+
+#[test]
+fn a_stuck_group_leaves_the_others_their_throughput() {
+    ours_only!("mod_wsgi has no shares");
+    let window = Duration::from_millis(if long() { 5000 } else { 1000 });
+    for (share, executor, held) in [
+        ("WSGIThreadShare 10", "", 10),
+        ("WSGIThreadShare 40%", "WSGIExecutor direct", 10),
+        ("WSGIThreadShare 60%", "WSGIExecutor delegate max=2", 15),
+        ("WSGIThreadShare 8", "WSGIThreadPool size=4", 8),
+    ] {
+        let gate = Gate::new();
+        let server = start(Mpm::Event, &gate, &of_stuck(&[share, executor]));
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let before = Throughput::of(&server, window);
+            let stuck = Stuck::fill(&server, &gate, 25, held);
+            let meanwhile = Throughput::of(&server, window);
+            stuck.release(&gate);
+            let (healthy, files) = meanwhile.of_what_was(&before);
+            eprintln!(
+                "{share}, {executor}: {healthy:.3} of the requests and {files:.3} of the files: {meanwhile:?}"
+            );
+            kept.push((healthy, files));
+            if is_kept(&kept) {
+                break;
+            }
+        }
+        assert!(is_kept(&kept), "{share}: {kept:?}");
+        let refused = server.metrics().sum(
+            "wsgi_requests_rejected_total",
+            &[APP, ("reason", "queue_full")],
+        );
+        assert_eq!(refused as usize, kept.len() * (25 - held));
+    }
+}
+
+#[test]
+fn without_a_share_a_stuck_group_has_all_threads() {
+    ours_only!("mod_wsgi has no shares");
+    let gate = Gate::new();
+    let server = start(Mpm::Event, &gate, "");
+    let stuck = Stuck::fill(&server, &gate, 25, 25);
+    let mut nobody = server.connect();
+    nobody.send(Request::get("/static.txt").to_bytes());
+    assert!(nobody.is_silent_for(Duration::from_millis(500)));
+    stuck.release(&gate);
+    nobody.read_response("GET").unwrap().expect(200);
+}
+
+#[test]
+fn a_reserve_is_left_to_those_who_run_no_python() {
+    ours_only!("mod_wsgi has no shares");
+    for mpm in [Mpm::Worker, Mpm::Event] {
+        for (share, stuck_has) in [("WSGIThreadShare 100%", 20), ("WSGIThreadShare 12", 12)] {
+            let gate = Gate::new();
+            let conf = format!("WSGIThreadShare reserve=20%\n{}", of_stuck(&[share]));
+            let server = start(mpm, &gate, &conf);
+            let stuck = Stuck::fill(&server, &gate, 22, stuck_has);
+            // The others have what is left, down to the reserve.
+            let mut inside = Vec::new();
+            let mut clients = Vec::new();
+            for number in 0..20 - stuck_has {
+                let name = format!("healthy-{number}");
+                let mut client = server.connect();
+                client.send(Request::get(&format!("/healthy/wait/{name}")).to_bytes());
+                clients.push(client);
+                inside.push(stuck.next_other(&gate, &name));
+            }
+            let refused = server.get("/healthy/now/refused").expect(503);
+            assert_eq!(refused.header("Retry-After"), Some("1"));
+            for _ in 0..20 {
+                assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
+                server.status();
+            }
+            drop(inside);
+            for client in &mut clients {
+                client.read_response("GET").unwrap().expect(200);
+            }
+            stuck.release(&gate);
+            assert_eq!(server.get("/healthy/now/well").expect(200).text(), "well");
+        }
+    }
+}
+
+/// Of the requests and of the files, at the best of some tries.
+fn is_kept(tries: &[(f64, f64)]) -> bool {
+    let best = |of: fn(&(f64, f64)) -> f64| tries.iter().map(of).fold(0.0, f64::max);
+    best(|kept| kept.0) >= 0.9 && best(|kept| kept.1) >= 0.9
+}
+
+/// The label of the application that is stuck.
+const APP: (&str, &str) = ("app", "/stuck");
+
+/// Directives for the group that is stuck.
+fn of_stuck(lines: &[&str]) -> String {
+    let lines = lines.join("\n");
+    format!("<WSGIInterpreterOptions application-group=stuck>\n{lines}\n</WSGIInterpreterOptions>")
+}
+
+/// A child of 25 threads with two groups.
+fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
+    let server = Server::builder(mpm)
+        .pool(1, 25)
+        .one_child()
+        .metrics()
+        .conf(&gate.directive())
+        .conf(
+            "WSGIScriptAlias /stuck ${APPS}/gate.wsgi application-group=stuck process-group=%{GLOBAL}
+            WSGIScriptAlias /healthy ${APPS}/gate.wsgi application-group=healthy process-group=%{GLOBAL}",
+        )
+        .conf(conf)
+        .start();
+    for url in ["/stuck/now/loaded", "/healthy/now/loaded"] {
+        server.get(url).expect(200);
+    }
+    server
+}
+
+/// Requests that are stuck, inside or in line.
+struct Stuck {
+    clients: Vec<Connection>,
+    inside: Vec<Visitor>,
+}
+
+impl Stuck {
+    /// Sends so many requests, of which the group holds some; the others are refused.
+    fn fill(server: &Server, gate: &Gate, sent: usize, held: usize) -> Self {
+        let mut clients: Vec<Connection> = Vec::new();
+        let mut refused = 0;
+        for _ in 0..sent {
+            let mut client = server.connect();
+            client.send(Request::get("/stuck/wait/stuck").to_bytes());
+            clients.push(client);
+            if clients.len() > held {
+                let answer = clients.pop().unwrap().read_response("GET").unwrap();
+                assert_eq!(answer.expect(503).header("Retry-After"), Some("1"));
+                refused += 1;
+            } else {
+                // Each has its thread before the next one comes.
+                wait_until_held(server, clients.len(), held == 25);
+            }
+        }
+        assert_eq!(refused, sent - held);
+        let inside = std::iter::from_fn(|| gate.next_within(Duration::from_millis(300))).collect();
+        Self { clients, inside }
+    }
+
+    /// The next one at the gate that is not stuck.
+    fn next_other(&self, gate: &Gate, name: &str) -> Visitor {
+        let visitor = gate.next();
+        assert_eq!(visitor.name(), name);
+        visitor
+    }
+
+    /// Lets all of them go on, and those that get their places.
+    fn release(mut self, gate: &Gate) {
+        self.inside.clear();
+        let clients = std::mem::take(&mut self.clients);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    drop(gate.next_within(Duration::from_millis(20)));
+                }
+            });
+            for mut client in clients {
+                let answer = client.read_response("GET");
+                if answer.as_ref().map_or(0, harness::Response::status) != 200 {
+                    over.store(true, Ordering::Relaxed);
+                    panic!("{answer:?}");
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Waits until so many requests of the stuck group hold a thread. Where they take the last one, nobody can be asked.
+fn wait_until_held(server: &Server, count: usize, takes_all: bool) {
+    if takes_all && count >= 24 {
+        return;
+    }
+    eventually("the requests are there", || {
+        let status = server.status();
+        let running = status["running"].as_array().expect("a list");
+        let here = running.iter().filter(|request| {
+            let path = request["path"].as_str();
+            path.is_some_and(|path| path.starts_with("/stuck/")) && request["phase"] != "preparing"
+        });
+        (here.count() >= count).then_some(())
+    });
+}
+
+/// What a few clients get in a second.
+#[derive(Debug)]
+struct Throughput {
+    healthy: f64,
+    files: f64,
+}
+
+impl Throughput {
+    /// Three clients of the healthy group and three of files, for a time.
+    fn of(server: &Server, time: Duration) -> Self {
+        let counts = [AtomicU64::new(0), AtomicU64::new(0)];
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for client in 0..6 {
+                let count = &counts[client % 2];
+                let (url, expected) =
+                    [("/healthy/now/well", "well"), ("/static.txt", "static\n")][client % 2];
+                scope.spawn(move || {
+                    let request = Request::get(url).keep_alive();
+                    let mut connection = server.connect();
+                    while began.elapsed() < time {
+                        let answer = connection.exchange(&request).unwrap().expect(200);
+                        assert_eq!(answer.text(), expected);
+                        if answer.header("Connection") == Some("close") {
+                            connection = server.connect();
+                        }
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let [healthy, files] =
+            counts.map(|count| count.into_inner() as f64 / began.elapsed().as_secs_f64());
+        Self { healthy, files }
+    }
+
+    fn of_what_was(&self, before: &Self) -> (f64, f64) {
+        (self.healthy / before.healthy, self.files / before.files)
+    }
+}
