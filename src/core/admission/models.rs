@@ -337,6 +337,23 @@ fn a_higher_limit_meets_one_who_comes() {
 }
 
 #[test]
+fn nobody_overtakes_the_line_when_the_limit_is_raised() {
+    try_all(None, || {
+        let room = Arc::new(Room::new(1));
+        assert!(room.enter() && !room.enter_or_wait(1));
+        let (raising, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let [served, overtook] = together::<bool, 2>([
+            Box::new(move || {
+                raising.set_limit(2);
+                raising.admit() == Some(1)
+            }),
+            Box::new(move || coming.enter()),
+        ]);
+        assert!(served && !overtook);
+    });
+}
+
+#[test]
 fn a_higher_limit_meets_one_who_leaves() {
     try_all(None, || {
         let room = Arc::new(Room::new(2));
