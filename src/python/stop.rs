@@ -1,7 +1,7 @@
 //! The end of Python's work in this process. Its steps, each with what is left of the time that the whole may take:
 //!
 //! 1. no request is let in any more;
-//! 2. requests that are inside get some of the time to leave;
+//! 2. requests that are inside get some of the time to leave, unless they were given up;
 //! 3. in each interpreter, the main one last: the event `process_stopping` and the shutdown callbacks,
 //! 4. the work that was given to pools, and threads that are no daemons,
 //! 5. `atexit`,
@@ -27,7 +27,7 @@ use crate::interpreter::{self, Interpreter};
 use crate::object::{Attached, Kept, Obj, PyResult};
 use crate::request::lock;
 use crate::types::State;
-use crate::{call, parallel, thread_state};
+use crate::{call, parallel, running, thread_state};
 
 /// How the process is to end.
 #[derive(Clone, Copy)]
@@ -276,10 +276,10 @@ impl Ending {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// For half of the time, at most.
+    /// For half of the time, at most; not for those that were given up.
     fn wait_for_requests(&self, all: &[&Interpreter]) {
         let until = Instant::now() + self.plan.timeout / 2;
-        while inside(all) > 0 && Instant::now() < until {
+        while inside(all) > running::stuck() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.progress().places.clear();

@@ -171,6 +171,8 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
         }
     });
     clients.expect_no_failures();
+    // Those that are stuck when it stops, and have time left by their own limit.
+    server.allow_log("AH00045");
     assert!(best >= 0.9, "{best:.2} of the throughput of before");
     assert!(!is_alive(first), "the child was replaced");
 }

@@ -23,6 +23,9 @@ const TRY: u64 = 40;
 const STALL: u64 = 20_000_000;
 /// Shorter where requests are short, but no less than that.
 const LEAST_STALL: u64 = 4_000_000;
+/// Who leaves while nobody waits is not noted; what was seen so long ago, while others waited, is not compared. Longer than
+/// one who waits goes without looking. Nanoseconds.
+const LONG_AGO: u64 = 1_000_000_000;
 /// A GIL for which one waits longer than that was busy. Nanoseconds.
 const BUSY: u64 = 5_000;
 /// Up to so long on average, a job is cheaper to run for another thread than to wake that thread up. Nanoseconds.
@@ -174,13 +177,14 @@ impl Pace {
         {
             return None;
         }
-        // What was seen at another time, of others perhaps, says nothing.
         let (cpu, before) = (cpu(), self.looked_cpu.load(Relaxed));
         let since = self.looked.swap(now, Relaxed);
         self.looked_cpu.store(cpu, Relaxed);
         let elapsed = now.saturating_sub(since);
+        // What was seen of others says nothing.
+        let were_others = since <= self.left.load(Relaxed) || elapsed > LONG_AGO;
         let computes = cpu.saturating_sub(before) > elapsed / 2;
-        if elapsed > 4 * STALL || computes {
+        if were_others || computes {
             return None;
         }
         let limit = self.limit();
@@ -308,6 +312,17 @@ mod tests {
             assert_eq!(pace.waits(now, idle), None, "one at a time");
         }
         assert_eq!(pace.waits(now + STEP, idle), None, "all are in");
+    }
+
+    #[test]
+    fn one_who_waits_alone_and_looks_seldom_gets_a_place() {
+        let pace = Pace::new(1, 25, 2, 0);
+        pace.leaves(STALL);
+        assert_eq!(pace.waits(20 * STALL, || 7), None, "nothing is known yet");
+        assert_eq!(pace.waits(28 * STALL, || 7), Some(2));
+        pace.leaves(30 * STALL);
+        assert_eq!(pace.waits(38 * STALL, || 7), None, "that was another one");
+        assert_eq!(pace.waits(46 * STALL, || 7), Some(3));
     }
 
     #[test]
