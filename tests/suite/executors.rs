@@ -50,6 +50,28 @@ mpm_tests! {
         }
     }
 
+    fn one_that_computes_for_long_does_not_keep_the_others_out(mpm) {
+        if !mpm.threaded() {
+            return;
+        }
+        let gate = Gate::new();
+        let server = Server::builder(mpm)
+            .pool(1, 8)
+            .one_child()
+            .conf(&gate.directive())
+            .app("/app", "gate.wsgi")
+            .start();
+        server.get("/app/now/load").expect(200);
+        let mut client = server.connect();
+        client.send(Request::get("/app/compute/long").to_bytes());
+        let long = gate.next();
+        for _ in 0..20 {
+            assert_eq!(server.get("/app/now/short").expect(200).text(), "short");
+        }
+        long.release();
+        assert_eq!(client.read_response("GET").unwrap().expect(200).text(), "long");
+    }
+
     fn threads_are_numbered_by_whose_request_it_is(mpm) {
         ours_only!("mod_wsgi has one executor");
         if !mpm.threaded() {

@@ -26,10 +26,14 @@ const LEAST_STALL: u64 = 4_000_000;
 /// Who leaves while nobody waits is not noted; what was seen so long ago, while others waited, is not compared. Longer than
 /// one who waits goes without looking. Nanoseconds.
 const LONG_AGO: u64 = 1_000_000_000;
+/// One that computes for so long while others wait, and for several times as long as is usual, is no reason to keep them out:
+/// another one is let in, at least for a while. Nanoseconds.
+const FAR_TOO_LONG: u64 = 100_000_000;
+const AT_LEAST_FOR: u64 = 500_000_000;
 /// A GIL for which one waits longer than that was busy. Nanoseconds.
 const BUSY: u64 = 5_000;
 /// Up to so long on average, a job is cheaper to run for another thread than to wake that thread up. Nanoseconds.
-const SHORT: u64 = 6_000_000;
+const SHORT: u64 = 20_000_000;
 /// Up to so long it is cheaper to run it than to wake any thread up. Nanoseconds.
 const TINY: u64 = 60_000;
 
@@ -49,13 +53,16 @@ pub struct Pace {
     wall: AtomicU64,
     cpu: AtomicU64,
     off: AtomicU64,
-    /// Mean time of a visit, nanoseconds; 0 while unknown.
+    /// Mean time of a visit, nanoseconds; 0 while unknown. And how much of it is spent waiting.
     mean: AtomicU64,
+    mean_off: AtomicU64,
     /// When it was last looked at those who wait while nobody leaves, and the time of those inside on processors by then.
     looked: AtomicU64,
     looked_cpu: AtomicU64,
     /// Decisions for one at a time since two were tried.
     alone: AtomicU64,
+    /// Until when the limit is not lowered.
+    held: AtomicU64,
 }
 
 /// What was seen since the last decision.
@@ -89,9 +96,11 @@ impl Pace {
             cpu: zero(),
             off: zero(),
             mean: zero(),
+            mean_off: zero(),
             looked: zero(),
             looked_cpu: zero(),
             alone: zero(),
+            held: zero(),
         }
     }
 
@@ -137,16 +146,23 @@ impl Pace {
         };
         let (visits, wall) = (self.visits.swap(0, Relaxed), self.wall.swap(0, Relaxed));
         if visits != 0 {
+            let before = self.mean();
             // Not forgotten at once, as the next few may be of another kind.
-            let (mean, before) = (wall.div_ceil(visits), self.mean.load(Relaxed));
-            let mean = if before == 0 {
-                mean
-            } else {
-                (before * 3 + mean) / 4
+            let smooth = |mean: &AtomicU64, sum: u64| {
+                let now = sum.div_ceil(visits);
+                let now = match before {
+                    0 => now,
+                    _ => (mean.load(Relaxed) * 3 + now) / 4,
+                };
+                mean.store(now, Relaxed);
             };
-            self.mean.store(mean.max(1), Relaxed);
+            smooth(&self.mean, wall.max(visits));
+            smooth(&self.mean_off, seen.off);
         }
-        let limit = self.next(self.limit(), seen);
+        let mut limit = self.next(self.limit(), seen);
+        if now < self.held.load(Relaxed) {
+            limit = limit.max(self.limit());
+        }
         let alone = if limit == 1 {
             self.alone.fetch_add(1, Relaxed)
         } else {
@@ -164,8 +180,8 @@ impl Pace {
         self.mean.load(Relaxed)
     }
 
-    /// One waits. Returns a higher limit where nobody has left for long and those inside do not compute either: `cpu` is
-    /// their time on processors, nanoseconds.
+    /// One waits. Returns a higher limit where nobody has left for long and those inside do not compute either, or do so for
+    /// far longer than is usual: `cpu` is their time on processors, nanoseconds.
     pub fn waits(&self, now: u64, cpu: impl FnOnce() -> u64) -> Option<u32> {
         let due = self.due.load(Acquire);
         let mean = self.mean.load(Relaxed);
@@ -173,8 +189,9 @@ impl Pace {
             0 => STALL,
             mean => mean.saturating_mul(4).clamp(LEAST_STALL, STALL),
         };
-        if now.saturating_sub(self.left.load(Relaxed)) < stall || now < due || !self.claim(due, now)
-        {
+        let left = self.left.load(Relaxed);
+        let nobody_left_for = now.saturating_sub(left);
+        if nobody_left_for < stall || now < due || !self.claim(due, now) {
             return None;
         }
         let (cpu, before) = (cpu(), self.looked_cpu.load(Relaxed));
@@ -182,23 +199,29 @@ impl Pace {
         self.looked_cpu.store(cpu, Relaxed);
         let elapsed = now.saturating_sub(since);
         // What was seen of others says nothing.
-        let were_others = since <= self.left.load(Relaxed) || elapsed > LONG_AGO;
+        let were_others = since <= left || elapsed > LONG_AGO;
         let computes = cpu.saturating_sub(before) > elapsed / 2;
-        if were_others || computes {
+        let usual = mean.saturating_mul(4).clamp(FAR_TOO_LONG, LONG_AGO);
+        if were_others || (computes && nobody_left_for < usual) {
             return None;
+        }
+        if computes {
+            self.held.store(now + AT_LEAST_FOR, Relaxed);
         }
         let limit = self.limit();
         self.change(limit.saturating_add((limit / 2).max(1)).min(self.most))
     }
 
-    /// Whether jobs are so short that one thread had better run them for others, one after the other.
+    /// Whether jobs are so short that one thread had better run them for others, one after the other: they do not wait for
+    /// something else most of the time.
     pub fn is_short(&self) -> bool {
-        (1..=SHORT).contains(&self.mean.load(Relaxed))
+        let mean = self.mean();
+        (1..=SHORT).contains(&mean) && self.mean_off.load(Relaxed) <= mean / 3 * 2
     }
 
     /// Whether they are so short that any thread may run one for another in passing.
     pub fn is_tiny(&self) -> bool {
-        (1..=TINY).contains(&self.mean.load(Relaxed))
+        (1..=TINY).contains(&self.mean())
     }
 
     /// The right to decide, which one has at a time.
@@ -228,9 +251,11 @@ impl Pace {
         if seen.entries == 0 {
             return limit;
         }
+        // Others inside that keep the GIL explain this much of the time that is spent off the processor, but no more.
+        let is_elsewhere = waits >= limit.saturating_mul(2);
         match seen.busy * 100 / seen.entries {
-            // The GIL is free for some: it could do more.
-            ..=89 => {
+            // The GIL is free for some, or only busy as many come at once: it could do more.
+            busy if busy < 90 || is_elsewhere => {
                 let wanted = self
                     .least
                     .saturating_add(waits)
@@ -326,12 +351,30 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_let_in_beside_one_that_computes() {
-        let pace = Pace::new(1, 25, 2, 0);
-        let mut cpu = 0;
-        for now in (1..100).map(|step| 9 * STALL + step * STEP) {
-            cpu += STEP;
-            assert_eq!(pace.waits(now, || cpu), None);
+    fn nobody_is_let_in_beside_one_that_computes_but_for_long() {
+        for mean in [0, MS, 60 * MS] {
+            let pace = Pace::new(1, 25, 2, 0);
+            if mean != 0 {
+                (0..ENOUGH).for_each(|_| pace.visited(mean, mean, false));
+            }
+            let begun = 9 * STALL;
+            pace.leaves(begun);
+            let mut now = begun;
+            let let_in = (1..100).find(|_| {
+                now += STEP;
+                pace.waits(now, || now).is_some()
+            });
+            assert!(let_in.is_some() && pace.limit() == 2, "{mean}");
+            assert_eq!(now - begun, FAR_TOO_LONG.max(4 * mean), "{mean}");
+            // Who is let in finds the GIL busy.
+            let until = now + AT_LEAST_FOR;
+            while now < until {
+                assert_eq!(pace.limit(), 2);
+                now += STEP;
+                (0..ENOUGH).for_each(|_| pace.entered(MS, true));
+                pace.leaves(now);
+            }
+            assert_eq!(pace.limit(), 1);
         }
     }
 
@@ -340,20 +383,24 @@ mod tests {
         assert_eq!(Pace::new(3, 25, 2, 17).limit(), 17);
         assert_eq!(Pace::new(3, 25, 2, 170).limit(), 25);
         assert_eq!(Pace::new(9, 4, 2, 0).limit(), 4);
-        let next = |least, most, limit, busy| {
+        let next_of = |least, most, limit, busy, off| {
             let seen = Seen {
                 entries: 100,
                 busy,
-                off: 900,
+                off,
                 cpu: 1,
             };
             Pace::new(least, most, 2, 0).next(limit, seen)
         };
+        let next = |least, most, limit, busy| next_of(least, most, limit, busy, 4);
         assert_eq!(next(3, 4, 3, 0), 4);
         assert_eq!(next(3, 4, 4, 100), 3);
         assert_eq!(next(3, 4, 3, 100), 3);
         assert_eq!(next(3, 4, 3, 95), 3);
         assert_eq!(next(1, 1, 1, 0), 1);
+        // They come at once, and then wait for something else for long.
+        assert_eq!(next_of(1, 25, 25, 100, 900), 25);
+        assert_eq!(next_of(1, 25, 10, 100, 900), 20);
     }
 
     #[test]
@@ -375,17 +422,19 @@ mod tests {
     fn short_is_known_once_it_was_seen() {
         let pace = Pace::new(3, 25, 2, 0);
         assert!(!pace.is_short());
-        let visit = |pace: &Pace, wall, now| {
-            for _ in 0..ENOUGH {
-                pace.visited(wall, wall, false);
+        let visits = |steps: std::ops::Range<u64>, wall, cpu| {
+            for step in steps {
+                (0..ENOUGH).for_each(|_| pace.visited(wall, cpu, true));
+                pace.leaves(step * STEP);
             }
-            pace.leaves(now);
         };
-        visit(&pace, 20_000, STEP);
+        visits(1..2, 20_000, 20_000);
         assert!(pace.is_short() && pace.is_tiny());
-        for step in 2..30 {
-            visit(&pace, 20 * MS, step * STEP);
-        }
+        visits(2..30, 60 * MS, 60 * MS);
+        assert!(!pace.is_short() && !pace.is_tiny());
+        visits(30..60, 5 * MS, 4 * MS);
+        assert!(pace.is_short() && !pace.is_tiny());
+        visits(60..90, 6 * MS, MS);
         assert!(!pace.is_short() && !pace.is_tiny());
     }
 }
