@@ -4,7 +4,7 @@
 # PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall test test-in models mutants serve lint bench clean
+.PHONY: help build install uninstall test test-in models races mutants serve lint bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -30,6 +30,10 @@ test-in: ## Build and test in another suite of Debian, as root: make test-in SUI
 models: ## Run what threads share in every order of steps (loom): make models ARGS=all for those of the metrics, too
 	@scripts/setup build
 	@scripts/models $(ARGS)
+
+races: ## Run the threads of admission under ThreadSanitizer: make races ARGS=python for the engine's tests, too
+	@scripts/setup build
+	@scripts/races $(ARGS)
 
 mutants: ## Break what keeps the metrics exact, in a copy of the module, and see that the tests notice
 	@scripts/setup tests
