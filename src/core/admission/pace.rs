@@ -32,6 +32,8 @@ const FAR_TOO_LONG: u64 = 100_000_000;
 const AT_LEAST_FOR: u64 = 500_000_000;
 /// A GIL for which one waits longer than that was busy. Nanoseconds.
 const BUSY: u64 = 5_000;
+/// Jobs that spend so many times as long off the processor as on it, for each that is inside, do not just wait for the GIL.
+const ELSEWHERE: u32 = 8;
 /// Up to so long on average, a job is cheaper to run for another thread than to wake that thread up. Nanoseconds.
 const SHORT: u64 = 20_000_000;
 /// Up to so long it is cheaper to run it than to wake any thread up. Nanoseconds.
@@ -251,8 +253,8 @@ impl Pace {
         if seen.entries == 0 {
             return limit;
         }
-        // Others inside that keep the GIL explain this much of the time that is spent off the processor, but no more.
-        let is_elsewhere = waits >= limit.saturating_mul(2);
+        // Those who keep the GIL, be they in other interpreters that share it, explain some of the time off the processor.
+        let is_elsewhere = waits >= limit.saturating_mul(ELSEWHERE);
         match seen.busy * 100 / seen.entries {
             // The GIL is free for some, or only busy as many come at once: it could do more.
             busy if busy < 90 || is_elsewhere => {
