@@ -26,7 +26,7 @@ pub(crate) fn count_request() {
 
 /// How often a child looks at what it has used up.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long it waits where others retire, and after its mark was taken back.
+/// How long it waits where others retire, and once it was marked, as somebody may take the mark back.
 const LATER: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_secs(60);
 
@@ -69,15 +69,13 @@ impl Recycler {
         let Some(spent) = self.limits.spent(&used) else {
             return;
         };
-        if retire::are_enough(place) {
+        let (reason, what) = in_words(spent);
+        if !retire::mark(place, reason) {
             self.look = now + LATER;
             return;
         }
-        let (reason, what) = in_words(spent);
-        if retire::mark(place, reason) {
-            let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
-            log::server(Level::INFO, line.as_bytes());
-        }
+        let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
+        log::server(Level::INFO, line.as_bytes());
         self.look = now + MUCH_LATER;
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn mark(place: &Place, reason: RetireReason) -> bool {
 }
 
 /// Whether as many others retire as may at a time.
-pub(crate) fn are_enough(place: &Place) -> bool {
+fn are_enough(place: &Place) -> bool {
     let others = place.others();
     let serving = others
         .iter()
