@@ -13,6 +13,8 @@ use wsgi_telemetry::App;
 
 use crate::host;
 use crate::object::{Attached, PyResult};
+#[cfg(Py_3_14)]
+use crate::parallel;
 use crate::request::lock;
 use crate::script::Application;
 use crate::types::State;
@@ -203,7 +205,32 @@ pub(crate) fn register(
 
 /// Makes a sub-interpreter: a replica with its own GIL, else one that shares the GIL of the main one. The calling thread
 /// must not be attached. Why it could not be made is in the log.
+///
+/// The thread that makes it must live as long as it, which from 3.14 on it does: whoever shows the stacks of all threads
+/// (`faulthandler`) has the C library look at the thread of each state, and the first one stays. [S-32]
+#[cfg(Py_3_14)]
 pub(crate) fn make(
+    main: &'static Interpreter,
+    identity: Identity,
+    options: &GroupOptions,
+) -> Option<&'static Interpreter> {
+    let (described, options) = (identity.describe(), *options);
+    let made = parallel::on_one_that_stays("wsgi-interpreter", move || {
+        make_here(main, identity, &options)
+    });
+    made.unwrap_or_else(|| {
+        let line = Message::InterpreterSetUp.line(&[&described]);
+        let line = format!("{line}: there is no thread for it");
+        host::log(errors::level_of(Message::InterpreterSetUp), &line);
+        None
+    })
+}
+
+#[cfg(not(Py_3_14))]
+pub(crate) use make_here as make;
+
+/// As [`make`], on this thread.
+pub(crate) fn make_here(
     main: &'static Interpreter,
     identity: Identity,
     options: &GroupOptions,

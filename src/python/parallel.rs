@@ -43,6 +43,22 @@ pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bo
     with_signals_blocked(|| builder.spawn(work)).is_ok()
 }
 
+/// Does `work` on a thread of its own, which goes on to exist as long as the process; `None` where there is none.
+#[cfg(any(Py_3_14, test))]
+pub(crate) fn on_one_that_stays<R: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let begun = background(name, move || {
+        let _ = tell.send(work());
+        loop {
+            std::thread::park();
+        }
+    });
+    begun.then(|| told.recv().ok()).flatten()
+}
+
 fn with_signals_blocked<R>(start: impl FnOnce() -> R) -> R {
     // SAFETY: changes the mask of this thread, and puts it back; the sets are initialized before they are read.
     unsafe {

@@ -35,6 +35,7 @@ fn others_are_as_fast_as_ever(executor: &str) {
         .conf(&format!("ThreadLimit {threads}"))
         // Or the kernel would take the responses from the server at once.
         .conf("SendBufferSize 16384")
+        .own_executor()
         .conf(executor)
         .start();
     server.get("/slow/fast").expect(200);

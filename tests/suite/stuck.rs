@@ -81,7 +81,8 @@ mpm_tests! {
         assert!(affected > 1, "only one had stuck requests");
         // A child looks at the others and then marks itself: two that do so at the same moment are both right.
         assert!(most.into_inner() <= 2, "more than two of four retired at a time");
-        eventually("all are there again", || (ready(&server).len() >= children.min(2)).then_some(()));
+        // As many as httpd holds ready (`MinSpareThreads`): one may be enough.
+        eventually("they are replaced", || (!ready(&server).is_empty()).then_some(()));
         server.get("/app/who").expect(200);
     }
 

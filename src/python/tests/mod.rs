@@ -83,7 +83,7 @@ class Body:
 /// Starts Python, unless another test did.
 fn start() {
     static STARTED: OnceLock<()> = OnceLock::new();
-    STARTED.get_or_init(|| {
+    let start = || {
         // SAFETY: the functions keep the contract of the table.
         unsafe { crate::host::set(&host::TABLE) };
         let process = crate::Process {
@@ -112,6 +112,11 @@ fn start() {
             ..crate::Config::default()
         };
         crate::start(config).unwrap();
+    };
+    STARTED.get_or_init(|| match cfg!(Py_3_14) {
+        // The thread that starts Python must live as long as it, and those of tests end.
+        true => crate::parallel::on_one_that_stays("python", start).expect("Python starts"),
+        false => start(),
     });
 }
 
