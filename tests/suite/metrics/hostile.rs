@@ -49,7 +49,7 @@ mpm_tests! {
                 assert!(harness::is_alive(parent), "{context}");
             }
         }
-        server.graceful_restart();
+        harness::graceful(parent);
         requests_go_on(&server, "the end");
         // Not one child crashed, either: only those were killed that we killed.
         assert_eq!(server.count_log("exit signal (Segmentation|Bus|Abort|Illegal|Floating)"), 0);
