@@ -21,7 +21,7 @@
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
 //! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: who runs Python where a test does not say | none: the module's own choice |
-//! | `WSGI_TEST_LONG` | `1`: restart and memory tests run for their full length | short |
+//! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and ask for the throughput that they measure, for which the machine must be quiet | short |
 //! | `WSGI_FAULT` | what `scripts/mutants` breaks in the module under test | nothing |
 //!
 //! The tests of metrics want `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.

@@ -240,13 +240,15 @@ line_tests! {
                              {:.3} of the throughput, refused within {:?}",
                             peak.rate(200), over.counts, kept, over.slowest_refusal,
                         );
-                        is_enough = offered >= 4.5 && kept >= 0.9;
+                        is_enough = !long() || (offered >= 4.5 && kept >= 0.9);
+                        assert!(over.rate(200) > 0.0 && over.slowest_refusal > Duration::ZERO, "{:?}", over.counts);
                         Some((offered, kept))
                     }
                 })
                 .collect();
             let is_kept = |(offered, kept): &(f64, f64)| *offered >= 4.5 && *kept >= 0.9;
-            assert!(tries.iter().any(is_kept), "{line}: offered and kept: {tries:?}");
+            // How many is a question for a quiet machine; on any, some are answered and others refused in time.
+            assert!(!long() || tries.iter().any(is_kept), "{line}: offered and kept: {tries:?}");
             assert!(server.get("/app/now/again").expect(200).text() == "again");
         }
     }

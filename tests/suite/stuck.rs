@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Builder, Mpm, Pid, Request, Server, eventually, eventually_within, graceful, is_alive, kill,
-    mpm_tests, ours_only,
+    long, mpm_tests, ours_only,
 };
 
 use crate::clients::Clients;
@@ -151,22 +151,28 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
     });
     let first = server.only_child();
     let targets = ["/other/who", "/static.txt"];
-    let mut best = 0.0_f64;
+    // How fast the others are is a question for a quiet machine; that they are answered, one for any.
+    let (mut best, least, window) = if long() {
+        (0.0_f64, 0.9, Duration::from_secs(9))
+    } else {
+        (0.0, 0.0, Duration::from_secs(3))
+    };
     let clients = Clients::during(&server, &targets, 4, |clients| {
         clients.wait_for(100);
         for _ in 0..3 {
-            let before = rates(clients, Duration::from_secs(4));
+            let before = rates(clients, window / 2);
             let given_up = server.count_log("WSGI1063");
             let during = with_stuck(&server, 12, || {
                 eventually("all of the share is taken", || {
                     (server.count_log("WSGI1063") >= given_up + 10).then_some(())
                 });
-                rates(clients, Duration::from_secs(9))
+                clients.wait_for(100);
+                rates(clients, window)
             });
             let ratio = |at: usize| during[at] / before[at];
             eprintln!("per second: {before:.0?} before, {during:.0?} beside stuck ones");
             best = best.max(ratio(0).min(ratio(1)));
-            if best >= 0.9 {
+            if best >= least {
                 break;
             }
         }
@@ -174,7 +180,7 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
     clients.expect_no_failures();
     // Those that are stuck when it stops, and have time left by their own limit.
     server.allow_log("AH00045");
-    assert!(best >= 0.9, "{best:.2} of the throughput of before");
+    assert!(best >= least, "{best:.2} of the throughput of before");
     assert!(!is_alive(first), "the child was replaced");
 }
 

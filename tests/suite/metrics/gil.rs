@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Exposition, Mpm, Request, Server, ours_only};
+use harness::{Exposition, Mpm, Request, Server, long, ours_only};
 
 /// How often the GIL was waited for at most so long.
 fn waits(page: &Exposition, le: &str) -> f64 {
@@ -58,6 +58,8 @@ fn a_quiet_application() {
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
     let short = waits(&page, "0.0001");
     assert!(all >= 1000.0);
-    assert!(short >= 0.99 * all, "{short} of {all}");
+    // A busy machine keeps some of them from the processor.
+    let least = if long() { 0.99 } else { 0.9 };
+    assert!(short >= least * all, "{short} of {all}");
     eprintln!("quiet: {short} of {all} waits took less than 0.1 ms");
 }

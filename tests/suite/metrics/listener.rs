@@ -167,7 +167,7 @@ fn hostile_clients() {
     for (number, connection) in slow.iter_mut().enumerate() {
         connection.send(&b"GET /metrics HTTP/1.1\r\nHost: x\r\n"[..number * 4]);
     }
-    assert!(good() < Duration::from_secs(1));
+    assert!(good() < Duration::from_secs(4));
     for (sent, expected) in [
         (b"nonsense\r\n\r\n".to_vec(), &[400][..]),
         (b"\x00\xff\x16\x03\x01\r\n\r\n".to_vec(), &[400]),
@@ -212,7 +212,7 @@ fn hostile_clients() {
                 String::from_utf8_lossy(&sent)
             );
         }
-        assert!(good() < Duration::from_secs(1));
+        assert!(good() < Duration::from_secs(4));
     }
     // More than it has places: whoever comes then waits until the slow ones are sent away.
     slow.extend((0..40).map(|_| connect()));
