@@ -77,7 +77,7 @@ impl<H: Hosts> Engine<H> {
         found
     }
 
-    /// How many requests were given up and have not come back.
+    /// How many threads have nothing left to do for their requests and have not come back ([`EngineTable::stuck`]).
     pub fn stuck(self) -> u32 {
         (self.table.stuck)()
     }

@@ -389,6 +389,8 @@ pub enum WriteEnd {
     Flush = 1,
     /// The body ends here.
     End = 2,
+    /// The same, at once, and the connection can serve nobody else for now: its thread is busy.
+    Leave = 3,
 }
 
 /// Options of one application group, resolved by the module from `<WSGIInterpreterOptions>` and the server's own
@@ -705,7 +707,8 @@ pub struct EngineTable {
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
-    /// How many requests were given up ([`HostTable::give_up`]) and have not come back.
+    /// How many threads have nothing left to do for their requests and have not come back: the requests were given up
+    /// ([`HostTable::give_up`]), or others have sent their responses ([`WriteEnd::Leave`]).
     pub stuck: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.

@@ -349,7 +349,7 @@ messages! {
     GilLost = 1064 Critical "the GIL of the {} could not be had for {} s (WSGIDeadlockTimeout); this child will be replaced. Its threads:",
         cause: "C code holds the GIL and does not give it back, or threads wait for each other. Nothing runs in Python meanwhile.",
         remedy: "See the stacks in the lines that follow; where the C code is right and slow, raise WSGIDeadlockTimeout.";
-    EndsWithStuck = 1065 Warning "this child ends without waiting for the {} of its requests that were given up and have not come back",
+    EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
 }

@@ -55,6 +55,20 @@ pub fn hang_up(request: Request<'_>) {
     unsafe { sys::wsgi_shim_set_aborted(request.as_ptr()) };
 }
 
+/// Tells the client that nothing more comes, after a response that says so, too: it may wait for that. Not where other
+/// requests share the connection, nor with TLS, which would have to say it first.
+pub fn stop_sending(request: Request<'_>) {
+    // SAFETY: a live request.
+    let is_shared = unsafe { sys::wsgi_shim_shares_connection(request.as_ptr()) != 0 };
+    if !is_shared
+        && !request.is_https()
+        && let Some(socket) = socket(request)
+    {
+        // It may be closed already.
+        let _ = rustix::net::shutdown(socket, Shutdown::Write);
+    }
+}
+
 /// The socket of the connection, which is open as long as the request.
 fn socket(request: Request<'_>) -> Option<std::os::fd::BorrowedFd<'_>> {
     // SAFETY: a live request, whose connection keeps its socket open.

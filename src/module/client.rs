@@ -177,13 +177,20 @@ impl Client<'_> {
         state.stream.refuse_ranges();
         let then = match end {
             WriteEnd::More => Then::More,
-            WriteEnd::Flush => Then::Flush,
+            WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
             WriteEnd::End => Then::End,
         };
+        if end == WriteEnd::Leave && !state.stream.is_begun() {
+            state.stream.end_connection();
+        }
         let moving = self.timeline.writing();
         let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
         let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
-        let written = state.stream.write(chunks, then);
+        let mut written = state.stream.write(chunks, then);
+        if end == WriteEnd::Leave && written.is_ok() {
+            written = state.stream.write(std::iter::empty(), Then::End);
+            client::stop_sending(self.request);
+        }
         moving.end(bytes as u64);
         if let Err(error) = &written {
             self.failed(error, Abort::Write, Stage::Write);

@@ -114,6 +114,13 @@ pub(crate) enum Left {
     Nothing(RunOutcome),
 }
 
+impl Left {
+    /// Whether it is a response that can go out as it is, sent by whichever thread.
+    pub(crate) fn is_collected(&self) -> bool {
+        matches!(self, Self::Done(Last::Collected))
+    }
+}
+
 /// Runs one request.
 ///
 /// # Safety
@@ -254,7 +261,9 @@ impl Owed {
         }
         // SAFETY: in place of the thread that runs the request, which does nothing for it meanwhile. [S-31]
         let host = unsafe { self.state.host_after_finish() };
-        send_rest(host, self.application, &self.state, self.left, Haste::Yes)
+        let outcome = send_rest(host, self.application, &self.state, self.left, Haste::Yes);
+        self.state.note_sent_elsewhere();
+        outcome
     }
 }
 

@@ -340,7 +340,7 @@ pub(crate) enum End {
 pub(crate) enum Haste {
     /// It may, as that is now.
     No,
-    /// It is to go out at once.
+    /// It is to go out at once, and its connection is of no use until its thread comes back.
     Yes,
 }
 
@@ -367,10 +367,7 @@ pub(crate) fn finish(
             }
             match haste {
                 Haste::No => host.write(&pending[..take], WriteEnd::End)?,
-                Haste::Yes => {
-                    host.write(&pending[..take], WriteEnd::Flush)?;
-                    host.write(&[], WriteEnd::End)?;
-                }
+                Haste::Yes => host.write(&pending[..take], WriteEnd::Leave)?,
             }
         }
         Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,

@@ -41,6 +41,7 @@ pub(crate) struct RequestState {
     waited: AtomicBool,
     /// What it was, once it was answered without its thread.
     given_up: OnceLock<String>,
+    sent_elsewhere: AtomicBool,
     course: Course,
     /// As long-lived as the host.
     environ: Slice<'static, EnvEntry<'static>>,
@@ -103,6 +104,7 @@ impl RequestState {
             has_body: raw.has_body,
             waited: AtomicBool::new(false),
             given_up: OnceLock::new(),
+            sent_elsewhere: AtomicBool::new(false),
             course: Course::begin(began(raw), raw.limits),
             // SAFETY: only looked at by `line`, not after `finish`. [S-24]
             environ: unsafe {
@@ -217,6 +219,16 @@ impl RequestState {
     /// Whether it was.
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.get().is_some()
+    }
+
+    /// The response was sent in place of its thread, which is busy with something else.
+    pub(crate) fn note_sent_elsewhere(&self) {
+        self.sent_elsewhere.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is nothing left that its thread could do for it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_given_up() || self.sent_elsewhere.load(Ordering::Relaxed)
     }
 
     /// Whether a call of the host was waited for, with the application half way.

@@ -65,9 +65,19 @@ pub(crate) fn all() -> Vec<Arc<RequestState>> {
 }
 
 /// How many were given up and have not come back.
+pub(crate) fn given_up() -> u32 {
+    count(RequestState::is_given_up)
+}
+
+/// How many threads have nothing left to do for their requests, and have not come back: those of requests that were given
+/// up, and those that run such a one for another thread.
 pub fn stuck() -> u32 {
-    let given_up = all().iter().filter(|request| request.is_given_up()).count();
-    u32::try_from(given_up).unwrap_or(u32::MAX)
+    count(RequestState::is_over)
+}
+
+fn count(of: impl Fn(&RequestState) -> bool) -> u32 {
+    let found = all().iter().filter(|request| of(request)).count();
+    u32::try_from(found).unwrap_or(u32::MAX)
 }
 
 /// Time on processors of the threads that run requests in places of `executor`, nanoseconds.

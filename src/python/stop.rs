@@ -279,7 +279,7 @@ impl Ending {
     /// For half of the time, at most; not for those that were given up.
     fn wait_for_requests(&self, all: &[&Interpreter]) {
         let until = Instant::now() + self.plan.timeout / 2;
-        while inside(all) > running::stuck() && Instant::now() < until {
+        while inside(all) > running::given_up() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.progress().places.clear();

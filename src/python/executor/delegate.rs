@@ -151,7 +151,7 @@ impl Delegate {
         let mut unsent: Option<Kept> = None;
         let mut until = 0;
         // A process that the application has forked comes by here, too: the others are not in it.
-        if telemetry::is_detached() {
+        if !left.as_ref().is_some_and(Left::is_collected) || telemetry::is_detached() {
             return (left, None);
         }
         while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
