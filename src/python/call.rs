@@ -166,6 +166,9 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             thread_id: thread_id(),
         };
         state.course().approach(application.interpreter());
+        if application.is_new() {
+            state.course().load_begins();
+        }
         match executor.run(&job) {
             Ended::Left(Left::Elsewhere) if tries < MOST_TRIES => {}
             // Another replica has it.

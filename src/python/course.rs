@@ -117,11 +117,15 @@ impl Course {
 
     /// Whether it has taken longer than it may.
     pub(crate) fn is_late(&self, now: u64) -> bool {
-        self.limits.request != 0 && now >= self.due(Step::Interrupt)
+        self.limits.request != 0 && now >= self.due(Step::Interrupt) && !self.is_loading()
     }
 
-    /// How long it may still take.
+    /// How long it may still take, at least.
     pub(crate) fn until_late(&self, now: u64) -> Duration {
+        let now = match self.loads.load(Relaxed) {
+            0 => now,
+            since => since,
+        };
         Duration::from_nanos(self.due(Step::Interrupt).saturating_sub(now))
     }
 
@@ -132,16 +136,30 @@ impl Course {
 
     /// Waits for its application to load, which is limited by other means and would never be done if it was interrupted.
     pub(crate) fn load<R>(&self, load: impl FnOnce() -> R) -> R {
-        if !self.is_limited() {
-            return load();
-        }
-        let since = clock::now();
-        self.loads.store(since, Relaxed);
+        self.load_begins();
         let result = load();
-        self.began
-            .fetch_add(clock::now().saturating_sub(since), Relaxed);
-        self.loads.store(0, Relaxed);
+        self.load_ends();
         result
+    }
+
+    /// Waits for that from now on, if it does not yet.
+    pub(crate) fn load_begins(&self) {
+        if self.is_limited() && !self.is_loading() {
+            self.loads.store(clock::now(), Relaxed);
+        }
+    }
+
+    /// Does not wait for that any more, if it did: the time does not count.
+    pub(crate) fn load_ends(&self) {
+        if !self.is_loading() {
+            return;
+        }
+        // Whoever waits for its place may say so, and whoever runs it.
+        let since = self.loads.swap(0, Relaxed);
+        if since != 0 {
+            let took = clock::now().saturating_sub(since);
+            self.began.fetch_add(took, Relaxed);
+        }
     }
 
     /// Whether it waits for that.

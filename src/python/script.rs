@@ -46,6 +46,7 @@ pub(crate) struct Application {
     due: AtomicU64,
     /// Whether a request has waited for its client with the application half way.
     waited: AtomicBool,
+    is_new: AtomicBool,
 }
 
 // SAFETY: `current` is only touched by threads that are attached to the interpreter, in single steps.
@@ -97,7 +98,13 @@ impl Application {
             failures: AtomicU32::new(0),
             due: AtomicU64::new(0),
             waited: AtomicBool::new(false),
+            is_new: AtomicBool::new(true),
         }
+    }
+
+    /// Whether nobody has tried to load it so far, or somebody does for the first time.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new.load(Relaxed)
     }
 
     /// The interpreter.
@@ -292,6 +299,7 @@ impl Application {
         };
         self.life
             .end_load(loaded.is_ok() && !refused, loading.elapsed());
+        self.is_new.store(false, Relaxed);
         match loaded {
             Ok(_) if refused => {
                 self.exchange(py, None);

@@ -103,6 +103,10 @@ impl Line {
                     next = NEVER;
                 }
                 Turn::Waiting => {
+                    // Others load it until then, for which nobody is to blame who waits.
+                    if !job.application.is_new() {
+                        course.load_ends();
+                    }
                     let left = self.timeout.saturating_sub(began.elapsed());
                     next = (next * 2)
                         .min(SELDOM)

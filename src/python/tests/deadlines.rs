@@ -106,6 +106,21 @@ fn loading_does_not_count() {
         "import time\ntime.sleep(0.3)\ndef application(environ, start_response):\n    return respond(start_response, 'loaded')",
     );
     assert_eq!(script.request().limits(50, 10, 20).text(), "loaded");
+    // Nor does it for those who wait for who loads it.
+    for strategy in STRATEGIES {
+        let group = format!("run-{strategy}-places=1-load");
+        let script = Script::new(
+            "import time\ntime.sleep(1)\ndef application(environ, start_response):\n    return respond(start_response, 'loaded')",
+        );
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let request = script.request().group(&group).limits(500, 10, 0);
+                    assert_eq!(request.text(), "loaded", "{strategy}");
+                });
+            }
+        });
+    }
 }
 
 /// Requests that end about when they are interrupted, on threads that run others right after: a marker tells whose
