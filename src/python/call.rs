@@ -167,7 +167,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         };
         state.course().approach(application.interpreter());
         if application.is_new() {
-            state.course().load_begins();
+            state.course().begins_with_load();
         }
         match executor.run(&job) {
             Ended::Left(Left::Elsewhere) if tries < MOST_TRIES => {}

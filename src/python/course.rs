@@ -136,16 +136,20 @@ impl Course {
 
     /// Waits for its application to load, which is limited by other means and would never be done if it was interrupted.
     pub(crate) fn load<R>(&self, load: impl FnOnce() -> R) -> R {
-        self.load_begins();
+        self.wait_for_load(clock::now());
         let result = load();
         self.load_ends();
         result
     }
 
-    /// Waits for that from now on, if it does not yet.
-    pub(crate) fn load_begins(&self) {
+    /// Has waited since it began for that, and for the interpreter to be made, and still does.
+    pub(crate) fn begins_with_load(&self) {
+        self.wait_for_load(self.began.load(Relaxed));
+    }
+
+    fn wait_for_load(&self, since: u64) {
         if self.is_limited() && !self.is_loading() {
-            self.loads.store(clock::now(), Relaxed);
+            self.loads.store(since, Relaxed);
         }
     }
 
