@@ -286,7 +286,7 @@ fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
         "WSGIScriptAlias /app ${APPS}/deadlines.wsgi application-group=one
         WSGIScriptAlias /other ${APPS}/deadlines.wsgi application-group=two
         <Location /app>
-            WSGIRequestTimeout 1 grace=0.5
+            WSGIRequestTimeout 2 grace=0.25
         </Location>",
     );
     let server = configure(builder).start();
