@@ -40,11 +40,8 @@ pub fn wait_little(request: Request<'_>) {
 /// Ends the connection, unless other requests share it.
 pub fn hang_up(request: Request<'_>) {
     // SAFETY: a live request.
-    let is_shared = unsafe {
-        sys::wsgi_shim_keepalive_off(request.as_ptr());
-        sys::wsgi_shim_shares_connection(request.as_ptr()) != 0
-    };
-    if is_shared {
+    unsafe { sys::wsgi_shim_keepalive_off(request.as_ptr()) };
+    if is_shared(request) {
         return;
     }
     if let Some(socket) = socket(request) {
@@ -58,15 +55,19 @@ pub fn hang_up(request: Request<'_>) {
 /// Tells the client that nothing more comes, after a response that says so, too: it may wait for that. Not where other
 /// requests share the connection, nor with TLS, which would have to say it first.
 pub fn stop_sending(request: Request<'_>) {
-    // SAFETY: a live request.
-    let is_shared = unsafe { sys::wsgi_shim_shares_connection(request.as_ptr()) != 0 };
-    if !is_shared
+    if !is_shared(request)
         && !request.is_https()
         && let Some(socket) = socket(request)
     {
         // It may be closed already.
         let _ = rustix::net::shutdown(socket, Shutdown::Write);
     }
+}
+
+/// Whether other requests share the connection (HTTP/2).
+fn is_shared(request: Request<'_>) -> bool {
+    // SAFETY: a live request.
+    unsafe { sys::wsgi_shim_shares_connection(request.as_ptr()) != 0 }
 }
 
 /// The socket of the connection, which is open as long as the request.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use pyo3::ffi;
-use wsgi_abi::{RunOutcome, RunRequest};
+use wsgi_abi::{RunOutcome, RunRequest, WriteEnd};
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 use wsgi_telemetry::{App, PhaseCell};
@@ -19,7 +19,7 @@ use crate::executor::Ended;
 use crate::group::{self, Site};
 use crate::host::{Failure, Request};
 use crate::object::{Attached, Obj, PyResult, Raised};
-use crate::output::{self, End, Haste, Last, Sent};
+use crate::output::{self, End, Last, Sent};
 use crate::request::{RequestState, lock, with_current};
 use crate::script::{Application, NotLoaded, Wanted};
 use crate::telemetry;
@@ -189,7 +189,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     };
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
-    send_rest(host, application, &state, left, Haste::No)
+    send_rest(host, application, &state, left, WriteEnd::End)
 }
 
 /// Runs the application for a job. The calling thread has a place inside, and is attached to the job's interpreter.
@@ -264,7 +264,13 @@ impl Owed {
         }
         // SAFETY: in place of the thread that runs the request, which does nothing for it meanwhile. [S-31]
         let host = unsafe { self.state.host_after_finish() };
-        let outcome = send_rest(host, self.application, &self.state, self.left, Haste::Yes);
+        let outcome = send_rest(
+            host,
+            self.application,
+            &self.state,
+            self.left,
+            WriteEnd::Leave,
+        );
         self.state.note_sent_elsewhere();
         outcome
     }
@@ -317,14 +323,14 @@ fn send_rest(
     application: &Application,
     state: &RequestState,
     left: Left,
-    haste: Haste,
+    end: WriteEnd,
 ) -> RunOutcome {
     match left {
         Left::Nothing(outcome) => return outcome,
         Left::NotLoaded | Left::Elsewhere => return RunOutcome::Failed,
         Left::Aborted => {}
         Left::Cut => host.cut_response(),
-        Left::Done(last) => match output::finish(host, state, last, haste) {
+        Left::Done(last) => match output::finish(host, state, last, end) {
             Ok(End::Whole) | Err(Failure::Aborted) => {}
             Ok(End::Short) => {
                 telemetry::protocol_error(state.app());

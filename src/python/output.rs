@@ -335,21 +335,12 @@ pub(crate) enum End {
     Short,
 }
 
-/// Whether httpd may keep the end of a response until the request is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Haste {
-    /// It may, as that is now.
-    No,
-    /// It is to go out at once, and its connection is of no use until its thread comes back.
-    Yes,
-}
-
-/// Sends what is left. Called after Python was left, by the thread that runs the request or in its place.
+/// Sends what is left, with this end. Called after Python was left, by the thread that runs the request or in its place.
 pub(crate) fn finish(
     host: Request,
     request: &RequestState,
     last: Last,
-    haste: Haste,
+    end: WriteEnd,
 ) -> Result<End, Failure> {
     match last {
         Last::Collected => {
@@ -365,10 +356,7 @@ pub(crate) fn finish(
                 host.write(&pending[..take], WriteEnd::More)?;
                 return Ok(End::Short);
             }
-            match haste {
-                Haste::No => host.write(&pending[..take], WriteEnd::End)?,
-                Haste::Yes => host.write(&pending[..take], WriteEnd::Leave)?,
-            }
+            host.write(&pending[..take], end)?;
         }
         Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,
     }

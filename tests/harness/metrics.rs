@@ -35,6 +35,19 @@ impl Server {
         self.get("/wsgi-status?format=json").expect(200).json()
     }
 
+    /// The phases of the requests under way whose paths begin so.
+    #[track_caller]
+    pub fn phases(&self, path: &str) -> Vec<String> {
+        let status = self.status();
+        let running = status["running"].as_array().expect("a list").iter();
+        let of = running.filter(|request| {
+            let other = request["path"].as_str();
+            other.is_some_and(|other| other.starts_with(path))
+        });
+        of.map(|request| request["phase"].as_str().expect("a phase").to_owned())
+            .collect()
+    }
+
     /// Waits until the sum of these series is `expected`: a request counts a moment after its response is there.
     #[track_caller]
     pub fn expect_count(&self, name: &str, labels: &[(&str, &str)], expected: u64) {

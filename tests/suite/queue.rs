@@ -308,13 +308,7 @@ fn ask(server: &Server, name: &str) -> Connection {
 fn wait_until_there(server: &Server, count: usize) {
     for _ in 0..2 {
         eventually("the requests are there", || {
-            let status = server.status();
-            let running = status["running"].as_array().expect("a list");
-            let here = running.iter().filter(|request| {
-                let path = request["path"].as_str();
-                path.is_some_and(|path| path.starts_with("/app/"))
-            });
-            (here.count() == count).then_some(())
+            (server.phases("/app/").len() == count).then_some(())
         });
     }
 }

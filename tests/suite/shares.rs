@@ -193,12 +193,8 @@ fn wait_until_held(server: &Server, count: usize, takes_all: bool) {
         return;
     }
     eventually("the requests are there", || {
-        let status = server.status();
-        let running = status["running"].as_array().expect("a list");
-        let here = running.iter().filter(|request| {
-            let path = request["path"].as_str();
-            path.is_some_and(|path| path.starts_with("/stuck/")) && request["phase"] != "preparing"
-        });
+        let phases = server.phases("/stuck/").into_iter();
+        let here = phases.filter(|phase| phase != "preparing");
         (here.count() >= count).then_some(())
     });
 }
