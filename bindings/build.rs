@@ -20,7 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_get_server_(banner|built|description|name_for_url|port|revision)",
     "ap_get_scoreboard_(process|worker_from_indexes)",
     "ap_allow_options",
-    "ap_hook_(check_config|child_init|child_status|handler|monitor|post_config|post_read_request)",
+    "ap_hook_(check_config|child_init|child_status|generate_log_id|handler|monitor|post_config|post_read_request)",
     "ap_hook_(pre_config|pre_connection|pre_mpm|translate_name)",
     "ap_log_(error|rerror)_",
     "ap_mpm_query",

@@ -11,7 +11,7 @@ use crate::{
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
 ///
-/// The methods are called from one thread at a time, but for `log`.
+/// The methods are called from one thread at a time, but for `log_beside`.
 pub trait Host {
     /// See [`HostTable::log_server`].
     fn log_server(level: c_int, line: &[u8]);
@@ -25,6 +25,8 @@ pub trait Host {
     fn arenas(now: u64) -> Arenas;
     /// See [`HostTable::log`].
     fn log(&self, level: c_int, line: &[u8]);
+    /// See [`HostTable::log_beside`].
+    fn log_beside(&self, level: c_int, line: &[u8]);
     /// See [`HostTable::read_body`].
     fn read_body(&self, into: &mut [u8]) -> HostResult;
     /// See [`HostTable::read_at_hand`].
@@ -64,6 +66,7 @@ pub const fn host_table<H: Host>() -> HostTable {
         gil_chosen: gil_chosen::<H>,
         arenas: arenas::<H>,
         log: log::<H>,
+        log_beside: log_beside::<H>,
         read_body: read_body::<H>,
         read_at_hand: read_at_hand::<H>,
         start_response: start_response::<H>,
@@ -122,6 +125,16 @@ unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: c_int, lin
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
     guard(|| (), || host.log(level, line.get_or_empty()));
+}
+
+unsafe extern "C" fn log_beside<H: Host>(
+    request: *const HostRequest,
+    level: c_int,
+    line: Bytes<'_>,
+) {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(|| (), || host.log_beside(level, line.get_or_empty()));
 }
 
 unsafe extern "C" fn read_body<H: Host>(

@@ -549,8 +549,9 @@ impl Default for GroupOptions {
 /// What the module offers to the engine; made by [`host_table`].
 ///
 /// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
-/// from another thread than the one that runs it; `log` may be called at any time. No function unwinds. All but
-/// `arenas`, `log`, `log_server`, `group_options`, `gil_chosen` and `retire` may block, so the engine calls them without the GIL.
+/// from another thread than the one that runs it; only `log_beside` may be called at any time. No function unwinds. All but
+/// `arenas`, `log`, `log_beside`, `log_server`, `group_options`, `gil_chosen` and `retire` may block, so the engine calls them
+/// without the GIL.
 #[repr(C)]
 pub struct HostTable {
     /// [`ABI_VERSION`].
@@ -572,6 +573,10 @@ pub struct HostTable {
     pub arenas: extern "C" fn(now: u64) -> Arenas,
     /// Logs one line to the log of the request.
     pub log: unsafe extern "C" fn(request: *const HostRequest, level: c_int, line: Bytes<'_>),
+    /// The same while another call for the request may be under way: nothing of httpd is used that such a call may change, so
+    /// the line is without the ids of request and connection.
+    pub log_beside:
+        unsafe extern "C" fn(request: *const HostRequest, level: c_int, line: Bytes<'_>),
     /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
     /// `100 Continue`.
     pub read_body:
@@ -680,7 +685,8 @@ pub struct EngineTable {
     /// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
     pub python: Bytes<'static>,
     /// Starts Python in this process, on the thread of `child_init`. Returns whether it serves; otherwise `problem`
-    /// says why not and what to do. A second start goes on with Python as it is.
+    /// says why not and what to do. A second start goes on with Python as it is; where the first has failed, it tries again,
+    /// or says itself why it cannot.
     pub start: extern "C" fn(
         host: &'static HostTable,
         config: &StartConfig<'_>,

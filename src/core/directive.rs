@@ -99,6 +99,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::alias::ScriptOptions;
+    use crate::config::Settings;
+    use crate::deadline::Deadline;
+    use crate::executor::Executor;
+    use crate::interpreter_options::group_options;
+    use crate::interpreters::free_threading;
+    use crate::mpm_plan::{Mpm, MpmPlan};
+    use crate::telemetry::TelemetryConfig;
 
     /// Sets one line on the server, or in a container, or in a directory.
     fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
@@ -204,6 +211,218 @@ mod tests {
             if let Effect::Later(text) | Effect::Nothing(text) = row.effect {
                 assert!(!text.is_empty() && !text.ends_with('.'), "{}", row.name);
             }
+        }
+    }
+
+    /// All that holds where these lines, and nothing else, are written.
+    fn effective(lines: &[&str]) -> String {
+        let mut server = ServerConfig::default();
+        for line in lines {
+            assert_eq!(
+                set(&mut Target::Server(&mut server), line),
+                Ok(()),
+                "{line}"
+            );
+        }
+        let settings = Settings::resolve(&PlaceConfig::EMPTY, &server);
+        let Settings {
+            application_group,
+            process_group,
+            callable_object,
+            script_reloading,
+            pass_authorization,
+            pass_apache_request,
+            chunked_request,
+            map_head_to_get,
+            error_override,
+            enable_sendfile,
+            trusted_proxy_headers,
+            trusted_proxies,
+            case_sensitive,
+            restrict_embedded,
+            slow_requests,
+            request_timeout,
+            slow_request,
+            ..
+        } = settings;
+        let of_request = (
+            (application_group, process_group, callable_object),
+            (
+                script_reloading,
+                pass_authorization,
+                pass_apache_request,
+                chunked_request,
+            ),
+            (map_head_to_get, error_override, enable_sendfile),
+            (trusted_proxy_headers, trusted_proxies),
+            (case_sensitive, restrict_embedded, slow_requests),
+            (request_timeout, slow_request),
+        );
+        let python = &server.python;
+        let group = group_options(&[], python, "");
+        let plan = MpmPlan::new(Mpm::Event, 4, 25, 2);
+        let of_python = (
+            (
+                python.optimize,
+                python.hash_seed,
+                python.dont_write_bytecode,
+            ),
+            (
+                group.switch_interval,
+                group.restrict_stdin,
+                group.restrict_stdout,
+                group.restrict_signal,
+            ),
+            (
+                group.private_environ,
+                group.interpreters,
+                free_threading(python),
+                python.destroy,
+            ),
+            [true, false].map(|has_gil| plan.executor(&group.executor, has_gil)),
+            (
+                plan.reserve(python.thread_reserve),
+                python.deadlock_timeout(),
+            ),
+        );
+        let telemetry = &server.telemetry;
+        let of_metrics = (
+            (
+                telemetry.metrics.unwrap_or(true),
+                telemetry.prometheus_client,
+            ),
+            telemetry.series.unwrap_or(TelemetryConfig::SERIES),
+        );
+        let of_children = (&server.reload, server.recycle);
+        format!("{of_request:#?}{of_python:#?}{of_metrics:#?}{of_children:#?}")
+    }
+
+    /// What is written for the default of a directive, where that is not the very text of it, and another value.
+    fn written_default(name: &str) -> Option<(&'static str, &'static str)> {
+        Some(match name {
+            "WSGIProcessGroup" | "WSGIApplicationGroup" | "WSGICallableObject" => ("", "other"),
+            "WSGIMapHEADToGET" => ("", "On"),
+            "WSGIPythonOptimize" => ("", "2"),
+            "WSGIPythonHashSeed" => ("", "7"),
+            "WSGISlowRequests" | "WSGIDeadlockTimeout" => ("", "9"),
+            "WSGIMetricsSeries" => ("", "64"),
+            "WSGIInterpreter" => ("", "main"),
+            "WSGIGILMode" => ("shared", "own"),
+            "WSGIInterpreters" => ("1", "auto"),
+            "WSGIReload" => ("", "modules"),
+            "WSGIExecutor" => ("", "direct"),
+            "WSGIQueue" => ("", "timeout=59"),
+            "WSGIRequestTimeout" | "WSGISlowRequest" => ("", "9"),
+            "WSGIFreeThreading" => ("", "On"),
+            _ => return None,
+        })
+    }
+
+    #[test]
+    fn what_stands_as_the_default_holds_where_nothing_is_written() {
+        // What a word for nothing stands for, and what another program decides.
+        let in_words = [
+            ("WSGIDestroyInterpreter", "unset"),
+            ("WSGIRecycle", "never"),
+            ("WSGIThreadPool", "size=auto with WSGIExecutor pool"),
+            ("WSGIThreadShare", "no limit, no reserve"),
+            // CPython's own.
+            ("WSGISwitchInterval", "0.005"),
+        ];
+        let nothing = effective(&[]);
+        for row in DIRECTIVES {
+            let is_shown = row.effect == Effect::Now && !row.default.is_empty();
+            if !is_shown || in_words.contains(&(row.name, row.default)) {
+                continue;
+            }
+            let other_of_two = if row.default == "On" { "Off" } else { "On" };
+            let (default, other) = written_default(row.name).unwrap_or(("", other_of_two));
+            assert!(
+                row.syntax == "On|Off" || written_default(row.name).is_some(),
+                "{}: another value than '{}' is to be named here",
+                row.name,
+                row.default
+            );
+            // Its own words, or what they begin with.
+            assert!(row.default.starts_with(default), "{}", row.name);
+            let default = if default.is_empty() {
+                row.default
+            } else {
+                default
+            };
+            let written = |value: &str| effective(&[&format!("{} {value}", row.name)]);
+            assert_eq!(written(default), nothing, "{} {default}", row.name);
+            assert_ne!(written(other), nothing, "{} {other}", row.name);
+        }
+        let plan = MpmPlan::new(Mpm::Event, 4, 25, 3);
+        let executor = |lines: &[&str]| {
+            let mut server = ServerConfig::default();
+            for line in lines {
+                assert_eq!(
+                    set(&mut Target::Server(&mut server), line),
+                    Ok(()),
+                    "{line}"
+                );
+            }
+            plan.executor(&server.python.executor, true)
+        };
+        assert_eq!(
+            executor(&["WSGIExecutor pool"]),
+            executor(&["WSGIExecutor pool", "WSGIThreadPool size=auto"])
+        );
+        let unlimited = executor(&[]);
+        assert_eq!(
+            (unlimited.share, unlimited.queue_depth, plan.reserve(None)),
+            (Executor::NO_BOUND, Executor::NO_BOUND, 0)
+        );
+    }
+
+    #[test]
+    fn numbers_in_help_texts_are_those_that_hold() {
+        let plan = MpmPlan::new(Mpm::Event, 4, 25, 3);
+        let delegate = {
+            let mut server = ServerConfig::default();
+            let line = "WSGIExecutor delegate";
+            assert_eq!(set(&mut Target::Server(&mut server), line), Ok(()));
+            plan.executor(&server.python.executor, true)
+        };
+        assert_eq!(delegate.most, plan.python_threads(), "ThreadsPerChild");
+        // Whatever stands in parentheses, with what is to stand there.
+        let known = [
+            ("WSGIExecutor", "min", delegate.least.to_string()),
+            ("WSGIExecutor", "max", "ThreadsPerChild".into()),
+            (
+                "WSGIRequestTimeout",
+                "grace",
+                Deadline::GRACE.as_secs_f64().to_string(),
+            ),
+            // Not defaults: an example, what Python's own options are called, and what is needed.
+            ("WSGIRecycle", "own", "512M".into()),
+            ("WSGIPythonOptimize", "-O", "1".into()),
+            ("WSGIPythonOptimize", "-OO", "2".into()),
+            ("WSGIGILMode", "each", "Python 3.13 or later".into()),
+            (
+                "WSGIGILMode",
+                "none",
+                "a free-threaded build of 3.14 or later".into(),
+            ),
+        ];
+        let mut found = Vec::new();
+        for row in DIRECTIVES {
+            for (at, _) in row.help.match_indices('(') {
+                let before = row.help[..at].split_whitespace().next_back().unwrap();
+                let inside = row.help[at + 1..].split(')').next().unwrap();
+                found.push((row.name, before, inside.to_owned()));
+            }
+        }
+        for entry in &found {
+            assert!(
+                known.contains(entry),
+                "{entry:?} is not what holds, or not known here"
+            );
+        }
+        for entry in &known {
+            assert!(found.contains(entry), "{entry:?} is in no help text");
         }
     }
 

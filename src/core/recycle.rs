@@ -20,7 +20,7 @@ pub struct Recycle {
 /// What a child has used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// Requests that it has begun to serve.
+    /// Requests that it has served.
     pub requests: u64,
     /// Memory of its own, bytes.
     pub memory: u64,

@@ -5,7 +5,6 @@
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use wsgi_abi::{
@@ -37,13 +36,13 @@ extern "C" fn start(
     config: &StartConfig<'_>,
     problem: &mut Bytes<'static>,
 ) -> bool {
-    static PROBLEM: OnceLock<String> = OnceLock::new();
     log_panics();
     let panicked = Err(String::from("the engine panicked; the log says where"));
     match guard(panicked, || start_python(host, config)) {
         Ok(()) => true,
         Err(text) => {
-            *problem = Bytes::new(PROBLEM.get_or_init(|| text).as_bytes());
+            // Kept for ever, as the table promises: a process starts a few times at most.
+            *problem = Bytes::new(text.leak().as_bytes());
             false
         }
     }

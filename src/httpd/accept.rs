@@ -69,6 +69,8 @@ static WRAPPED: OnceLock<Vec<(usize, Accept)>> = OnceLock::new();
 static REFUSES: AtomicBool = AtomicBool::new(false);
 /// Whether the MPM has been told so.
 static REFUSED: AtomicBool = AtomicBool::new(false);
+/// Whether the child ends before it has begun to serve, with other threads in the middle of something.
+static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(false);
 /// The pool of the child.
 static CHILD_POOL: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(std::ptr::null_mut());
 /// The thread that waits for connections under prefork.
@@ -80,6 +82,10 @@ static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 /// `pool` must be the pool of the child.
 pub(crate) unsafe fn child_begins(pool: *mut sys::apr_pool_t) {
     unsafe extern "C" fn last(_: *mut c_void) -> sys::apr_status_t {
+        if ENDS_AT_ONCE.load(Acquire) {
+            // SAFETY: always possible; nothing is left to be done that matters to another process. [S-56]
+            unsafe { libc::_exit(0) }
+        }
         if REFUSED.load(Acquire) {
             // SAFETY: the MPM would do the same with another number. [S-16]
             unsafe { libc::exit(0) }
@@ -94,17 +100,20 @@ pub(crate) unsafe fn child_begins(pool: *mut sys::apr_pool_t) {
     }
 }
 
-/// Ends this child in order, from inside of `child_init`; with status 0.
+/// Ends this child in order, from inside of `child_init`; with status 0. Other threads may load an application and go on with
+/// that to the end: what `exit` would do to them (handlers of `atexit`, destructors of C++, the pools of the whole process) is
+/// left out.
 pub fn end_child() -> ! {
-    REFUSED.store(true, Release);
-    // SAFETY: the MPM would do the same; only the main thread is there, which calls the hooks, and never returns to them.
-    // The last clean-up ends the process; where there is no pool, that is left out.
+    ENDS_AT_ONCE.store(true, Release);
+    // SAFETY: as the MPM would do it, on the same thread, which calls the hooks and never returns to them. Nothing of this
+    // module that runs on other threads uses the pool of the child. The last clean-up ends the process; where there is no
+    // pool, that is left out. [S-16] [S-56]
     unsafe {
         let pool = CHILD_POOL.load(Relaxed);
         if !pool.is_null() {
             sys::apr_pool_destroy(pool);
         }
-        libc::exit(0)
+        libc::_exit(0)
     }
 }
 

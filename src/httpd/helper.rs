@@ -7,7 +7,7 @@
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -52,6 +52,9 @@ struct Registered {
     helper: &'static Helper,
 }
 
+// SAFETY: numbers, and pointers that are null; APR hands it back to the code that has made it.
+unsafe impl Send for Registered {}
+
 impl Helper {
     /// A helper that does not run yet. Its process is called `name`.
     pub const fn new(name: &'static CStr, body: Body, died: Died) -> Self {
@@ -69,18 +72,24 @@ impl Helper {
         self.pid.load(Relaxed) != 0
     }
 
-    /// Starts it, if it does not run. It has no descriptors but the standard ones and `keep`.
+    /// Starts it, if it does not run. It has no descriptors but the standard ones and that of the number `keep`. For the main
+    /// thread, which is the one that httpd forks its children from; the locks of this program have to be free, as the copy
+    /// of one that another thread holds never would be.
     ///
     /// # Errors
-    /// Those of `fork(2)`.
-    pub fn start(&'static self, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    /// Those of `fork(2)`, and that of another thread.
+    pub fn start(&'static self, keep: Option<c_int>) -> io::Result<()> {
         let pool = POOL.load(Relaxed);
         if self.is_running() || pool.is_null() {
             return Ok(());
         }
         let parent = std::process::id().cast_signed();
-        // SAFETY: the child goes on with the copy of this thread only, as the children of httpd and its own helpers do,
-        // and never returns from `run`.
+        // SAFETY: always possible.
+        if unsafe { libc::gettid() } != parent {
+            return Err(io::Error::other("only the main thread starts helpers"));
+        }
+        // SAFETY: on the thread from which httpd forks its children, which go on with the copy of it only, as this process
+        // does; it never returns from `run`. [S-14]
         let pid = match unsafe { libc::fork() } {
             -1 => return Err(io::Error::last_os_error()),
             0 => self.run(parent, keep),
@@ -108,7 +117,7 @@ impl Helper {
     }
 
     /// The helper's side of the fork.
-    fn run(&self, parent: libc::pid_t, keep: Option<BorrowedFd<'_>>) -> ! {
+    fn run(&self, parent: libc::pid_t, keep: Option<c_int>) -> ! {
         let status = guard_or(2, || match prepare(self.name, parent, keep) {
             Ok(ending) => {
                 (self.body)(ending);
@@ -185,11 +194,7 @@ fn end(pid: libc::pid_t) {
 }
 
 /// Makes an unprivileged process of the parent's copy.
-fn prepare(
-    name: &CStr,
-    parent: libc::pid_t,
-    keep: Option<BorrowedFd<'_>>,
-) -> Result<OwnedFd, String> {
+fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<c_int>) -> Result<OwnedFd, String> {
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
     // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; nothing of this
     // process uses the descriptors that are closed.
@@ -243,8 +248,7 @@ fn prepare(
 }
 
 /// The descriptors that are open, but for the standard ones and `keep`.
-fn open_descriptors(keep: Option<BorrowedFd<'_>>) -> io::Result<Vec<c_int>> {
-    let keep = keep.map(|keep| keep.as_raw_fd());
+fn open_descriptors(keep: Option<c_int>) -> io::Result<Vec<c_int>> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     let entries = fs::read_dir("/proc/self/fd")?;
     Ok(entries

@@ -10,6 +10,7 @@ pub mod connections;
 pub mod guard;
 pub mod helper;
 pub mod log;
+mod log_id;
 pub mod module;
 pub mod mpm;
 pub mod pool;

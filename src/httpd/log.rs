@@ -82,10 +82,11 @@ pub fn startup(level: Level, line: &str) {
     }
 }
 
-/// Logs a line to the log of a request.
+/// Logs a line to the log of a request. httpd makes the ids of the connection and of the request in their pools, where there
+/// are none yet, and hands the record to the `error_log` hook of other modules.
 ///
 /// # Safety
-/// `request` must be a live request_rec.
+/// `request` must be a live request_rec that no other thread uses meanwhile, nor its connection. [S-55]
 pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, line: &[u8]) {
     // SAFETY: by contract; the format takes one C string.
     unsafe {
@@ -101,6 +102,40 @@ pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, lin
             0,
             request,
             c"%s".as_ptr(),
+            line.as_ptr(),
+        );
+    }
+}
+
+/// Logs a line to the log of the server of a request, with the client in front of it as in a line of the request's own. Uses
+/// only what stays as it is while handlers run. [S-55]
+///
+/// # Safety
+/// `request` must be a live request_rec that has reached its handler. Other threads may use it meanwhile.
+pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line: &[u8]) {
+    // SAFETY: by contract; the fields are read one by one, as others of the record may be written to; the format takes two C
+    // strings and a number.
+    unsafe {
+        if sys::wsgi_shim_log_level(request, module::index()) < level.0 {
+            return;
+        }
+        let line = c_line(line);
+        let server = (&raw const (*request).server).read();
+        let client = (&raw const (*request).useragent_ip).read();
+        let address = (&raw const (*request).useragent_addr).read();
+        let port = address
+            .as_ref()
+            .map_or(0, |address| c_int::from(address.port));
+        sys::ap_log_error_(
+            FILE.as_ptr(),
+            0,
+            module::index(),
+            level.0,
+            0,
+            server,
+            c"[client %s:%d] %s".as_ptr(),
+            client,
+            port,
             line.as_ptr(),
         );
     }

@@ -10,7 +10,7 @@ use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
 use crate::request::{Request, retrieve_functions};
-use crate::{accept, c_bytes, connections, helper, log, mpm, sys};
+use crate::{accept, c_bytes, connections, helper, log, log_id, mpm, sys};
 
 /// What a hook answers to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,9 @@ impl Answer {
 /// are found by the record's index, and taken for the types that stand here.
 pub unsafe trait Module: Sized + 'static {
     /// What is kept with each server. `Sync`, as requests of all threads look at it.
-    type Server: Default + Sync;
+    type Server: Default + Send + Sync + 'static;
     /// What is kept with each `<Directory>`, `<Location>`, `<Files>` and `.htaccess`.
-    type Place: Default + Sync;
+    type Place: Default + Send + Sync + 'static;
     /// Module files whose `translate_name` runs before ours, each list ended by null.
     const TRANSLATE_AFTER: &'static Files;
     /// Those that run after it.
@@ -263,7 +263,7 @@ unsafe extern "C" fn merge_place<M: Module>(
 
 /// # Safety
 /// `pool` must be a live pool.
-unsafe fn own<T>(pool: *mut sys::apr_pool_t, value: T) -> *mut c_void {
+unsafe fn own<T: Send + 'static>(pool: *mut sys::apr_pool_t, value: T) -> *mut c_void {
     // SAFETY: by contract.
     let value: *mut T = unsafe { Pool::from_raw(pool) }.own(value);
     value.cast()
@@ -326,6 +326,13 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
         sys::ap_hook_pre_connection(counted, NONE, NONE, first);
         let read = Some(connections::post_read_request as PostReadRequest);
         sys::ap_hook_post_read_request(read, NONE, NONE, first);
+        type GenerateLogId = unsafe extern "C" fn(
+            *const sys::conn_rec,
+            *const sys::request_rec,
+            *mut *const c_char,
+        ) -> c_int;
+        let generate = Some(log_id::generate as GenerateLogId);
+        sys::ap_hook_generate_log_id(generate, NONE, NONE, sys::APR_HOOK_LAST as c_int);
         let (after, before) = (
             M::TRANSLATE_AFTER.0.as_ptr(),
             M::TRANSLATE_BEFORE.0.as_ptr(),
@@ -461,6 +468,7 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
         })
     }
     unsafe extern "C" fn child_forked<M: Module>() {
+        log_id::child_forked();
         guard_or((), M::child_forked);
     }
     static REGISTERED: Once = Once::new();
@@ -474,6 +482,7 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
             });
         }
         retrieve_functions();
+        log_id::child_begins();
         M::child_init();
     });
 }

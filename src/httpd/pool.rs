@@ -40,8 +40,9 @@ impl<'p> Pool<'p> {
         unsafe { std::slice::from_raw_parts(self.dup(bytes).cast(), bytes.len()) }
     }
 
-    /// Moves `value` into the pool, which drops it when it is cleared.
-    pub fn own<T>(self, value: T) -> &'p mut T {
+    /// Moves `value` into the pool, which drops it when it is cleared: on whatever thread that is, and perhaps after the end
+    /// of `'p`.
+    pub fn own<T: Send + 'static>(self, value: T) -> &'p mut T {
         unsafe extern "C" fn drop_value<T>(value: *mut c_void) -> sys::apr_status_t {
             guard_or(0, || {
                 // SAFETY: registered once for a value that was boxed below; cleanups run once.

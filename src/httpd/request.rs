@@ -411,8 +411,14 @@ impl<'r> Request<'r> {
 
     /// Logs a line.
     pub fn log(self, level: Level, line: &[u8]) {
-        // SAFETY: a live request.
+        // SAFETY: alive by the contract of `from_raw`, and this thread is the only one that uses it now. [S-55]
         unsafe { log::request(self.raw, level, line) }
+    }
+
+    /// Logs a line while another thread may use the request.
+    pub fn log_beside(self, level: Level, line: &[u8]) {
+        // SAFETY: alive by the contract of `from_raw`.
+        unsafe { log::beside(self.raw, level, line) }
     }
 
     /// Whether the connection uses TLS (`ssl_is_https` of mod_ssl).

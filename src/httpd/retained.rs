@@ -3,11 +3,13 @@
 //! Private memory of the parent. Children have a copy of it, in which nothing can be changed for anybody else.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{
     AtomicI32, AtomicPtr, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys;
 
@@ -72,6 +74,7 @@ impl Retained {
 
     /// Keeps a descriptor, and closes the one that was kept before.
     pub fn keep_descriptor(self, descriptor: Option<OwnedFd>) {
+        let _alone = changing();
         let next = descriptor.map_or(0, |descriptor| descriptor.into_raw_fd() + 1);
         let before = self.0.descriptor.swap(next, Relaxed);
         if before != 0 {
@@ -81,15 +84,30 @@ impl Retained {
         }
     }
 
-    /// The descriptor that was kept. To be let go before another one is kept.
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        let descriptor = self.0.descriptor.load(Relaxed);
-        // SAFETY: open, as above.
-        (descriptor != 0).then(|| unsafe { BorrowedFd::borrow_raw(descriptor - 1) })
+    /// Another descriptor of what was kept, which stays open whatever is kept next.
+    ///
+    /// # Errors
+    /// Those of `dup(2)`.
+    pub fn descriptor(self) -> io::Result<Option<OwnedFd>> {
+        let _alone = changing();
+        let Some(number) = self.descriptor_number() else {
+            return Ok(None);
+        };
+        // SAFETY: open, as above, until the lock is free.
+        unsafe { BorrowedFd::borrow_raw(number) }
+            .try_clone_to_owned()
+            .map(Some)
     }
 
-    /// Its number.
+    /// The number of what was kept.
     pub fn descriptor_number(self) -> Option<i32> {
-        self.descriptor().map(|descriptor| descriptor.as_raw_fd())
+        let descriptor = self.0.descriptor.load(Relaxed);
+        (descriptor != 0).then(|| descriptor - 1)
     }
+}
+
+/// No other thread of this process exchanges the descriptor meanwhile. Not held while a helper is forked.
+fn changing() -> MutexGuard<'static, ()> {
+    static CHANGING: Mutex<()> = Mutex::new(());
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,10 +15,16 @@ impl Task {
     /// thread: helpers.
     ///
     /// # Errors
-    /// Those of `fork(2)`.
+    /// Those of `fork(2)`, and that of a process which has other threads.
     pub fn start(name: &CStr, body: impl FnOnce() -> u8) -> io::Result<Self> {
         let parent = std::process::id().cast_signed();
-        // SAFETY: the caller has one thread, so the new process has all of it; it never returns from here.
+        // In a copy of a process with more of them, what the others had locked would stay so.
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads != 1 {
+            let what = format!("this process has {threads} threads, and its copy would have one");
+            return Err(io::Error::other(what));
+        }
+        // SAFETY: the process has one thread, so the new one has all of it; it never returns from here.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {

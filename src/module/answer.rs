@@ -129,11 +129,9 @@ enum Listener {
 impl Listener {
     /// The socket that the parent has opened.
     fn inherited() -> io::Result<Self> {
-        let retained = Retained::get();
-        let socket = retained
-            .descriptor()
-            .ok_or(ErrorKind::NotConnected)?
-            .try_clone_to_owned()?;
+        let socket = Retained::get()
+            .descriptor()?
+            .ok_or(ErrorKind::NotConnected)?;
         let listener = TcpListener::from(socket);
         Ok(match listener.local_addr() {
             Ok(_) => Self::Tcp(listener),

@@ -107,6 +107,10 @@ impl Client<'_> {
         self.request.log(Level(level), line);
     }
 
+    pub(crate) fn log_beside(&self, level: c_int, line: &[u8]) {
+        self.request.log_beside(Level(level), line);
+    }
+
     pub(crate) fn read_body(&self, into: &mut [u8]) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         let moving = self.timeline.reading();

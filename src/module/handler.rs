@@ -60,7 +60,6 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     } else {
         App::OTHER
     };
-    recycle::count_request();
     let timeline = Timeline::begin(request, app, settings.slow_requests);
     let alias = alias.map(|(_, alias)| &alias.options);
     let known_group = number.and_then(|number| server.group_of_alias(number, place));
@@ -214,6 +213,9 @@ fn serve(
     run.app = timeline.app().number();
     timeline.dequeued(&application_group);
     let outcome = engine.run(run, &exchange);
+    if was_run(outcome) {
+        recycle::count_request();
+    }
     match &exchange {
         Exchange::Client(client) => answer(request, outcome, client, timeline),
         Exchange::Warmup(_) => Err(sys::HTTP_INTERNAL_SERVER_ERROR as c_int),
@@ -254,6 +256,22 @@ fn may_have_body(
         None => {
             !request.protocol().starts_with(b"HTTP/1") && !request.protocol().starts_with(b"HTTP/0")
         }
+    }
+}
+
+/// Whether the request has got as far as its application; those that were turned away cost the child nothing that lasts.
+fn was_run(outcome: RunOutcome) -> bool {
+    match outcome {
+        RunOutcome::Responded
+        | RunOutcome::Failed
+        | RunOutcome::CallableMissing
+        | RunOutcome::TimedOut
+        | RunOutcome::GivenUp => true,
+        RunOutcome::QueueFull
+        | RunOutcome::QueueTimedOut
+        | RunOutcome::ClientGone
+        | RunOutcome::LoadTimedOut
+        | RunOutcome::Draining => false,
     }
 }
 

@@ -132,6 +132,13 @@ impl Host for Exchange<'_> {
         }
     }
 
+    fn log_beside(&self, level: c_int, line: &[u8]) {
+        match self {
+            Exchange::Client(client) => client.log_beside(level, line),
+            Exchange::Warmup(_) => log_line(Level(level), line),
+        }
+    }
+
     fn read_body(&self, into: &mut [u8]) -> HostResult {
         match self {
             Exchange::Client(client) => client.read_body(into),

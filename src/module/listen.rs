@@ -91,11 +91,12 @@ pub(crate) fn start() {
         return;
     };
     let retained = Retained::get();
-    let Some(listener) = retained.descriptor().filter(|_| !HELPER.is_running()) else {
+    let listener = retained.descriptor_number();
+    if listener.is_none() || HELPER.is_running() {
         return;
-    };
+    }
     state().started = Some(Instant::now());
-    if let Err(error) = HELPER.start(Some(listener)) {
+    if let Err(error) = HELPER.start(listener) {
         log_message(Message::MetricsListen, &[&listen, &error]);
     }
 }
@@ -116,10 +117,7 @@ pub(crate) fn revive() {
 
 /// Whether the socket that was kept is what the configuration asks for.
 fn is_open(retained: Retained, listen: &MetricsListen) -> bool {
-    let Some(open) = retained
-        .descriptor()
-        .and_then(|open| open.try_clone_to_owned().ok())
-    else {
+    let Ok(Some(open)) = retained.descriptor() else {
         return false;
     };
     match listen {

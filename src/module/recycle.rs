@@ -16,7 +16,8 @@ use crate::retire;
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static SERVED: AtomicU64 = AtomicU64::new(0);
 
-/// A request is about to be served.
+/// A request was served. One that was turned away does not count: a child that has too much to do is not to be replaced for
+/// that.
 #[inline]
 pub(crate) fn count_request() {
     if COUNTS.load(Relaxed) {

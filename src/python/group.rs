@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions};
-use wsgi_core::admission::quota::{Held, Quota};
+use wsgi_core::admission::quota::Quota;
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::{App, clock};
 
@@ -21,6 +21,7 @@ use crate::interpreter::{self, Identity, Interpreter, MAX_INTERPRETERS, Replica}
 use crate::parallel;
 use crate::request::lock;
 use crate::script::{Application, NotLoaded};
+use crate::share::{self, Hold};
 use crate::turns::Turns;
 
 /// Most groups that are remembered. Their names may be made of what clients send.
@@ -421,9 +422,9 @@ impl Site {
         instances[chosen.2]
     }
 
-    /// One of the threads of httpd that requests of the group may hold, for one of them; `None` where it has all of them.
-    pub(crate) fn hold(&'static self) -> Option<(Held<'static>, Held<'static>)> {
-        Some((self.group.share.take()?, everybody().take()?))
+    /// The calling thread is one of those of httpd that requests of the group hold; `None` where it has all that it may.
+    pub(crate) fn hold(&'static self) -> Option<Hold> {
+        share::hold(&self.group.share, everybody())
     }
 
     /// Whether an interpreter has the application loaded.

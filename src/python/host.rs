@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use wsgi_abi::{
     Arenas, Bytes, GilChoice, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
-    ResponseHead, Retire, RunRequest, Slice, WriteEnd,
+    ResponseHead, Retire, Slice, WriteEnd,
 };
 
 use crate::response::Head;
@@ -62,13 +62,6 @@ pub(crate) fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
     if let Some(host) = HOST.get() {
         (host.gil_chosen)(Bytes::new(group), choice, Bytes::new(module));
     }
-}
-
-/// Whether the client of a request has gone; for the thread that owns it.
-pub(crate) fn client_is_gone(raw: &RunRequest<'_>) -> bool {
-    // SAFETY: the request has not ended, as it is still on its way into Python.
-    HOST.get()
-        .is_some_and(|host| unsafe { (host.client_is_gone)(raw.host()) })
 }
 
 /// Has this child replaced.
@@ -130,6 +123,21 @@ impl Request {
             // SAFETY: the request has not ended, by the contract of `new`.
             unsafe { (host.log)(self.0, level as i32, Bytes::new(line)) }
         }
+    }
+
+    /// The same while another thread is in a call for the request, or may be: the one call that may overlap others.
+    pub(crate) fn log_beside(self, level: Level, line: &[u8]) {
+        if let Some(host) = HOST.get() {
+            // SAFETY: the request has not ended, by the contract of `new`.
+            unsafe { (host.log_beside)(self.0, level as i32, Bytes::new(line)) }
+        }
+    }
+
+    /// Whether the client has gone.
+    pub(crate) fn client_is_gone(self) -> bool {
+        // SAFETY: the request has not ended, by the contract of `new`.
+        HOST.get()
+            .is_some_and(|host| unsafe { (host.client_is_gone)(self.0) })
     }
 
     /// Reads a part of the body; 0 at its end.

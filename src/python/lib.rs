@@ -31,6 +31,7 @@ mod running;
 mod runtime;
 mod script;
 mod setup;
+mod share;
 mod sources;
 mod stacks;
 mod stop;

@@ -1,15 +1,19 @@
 //! What Python's side knows of one request, shared by the thread that runs it and the Python objects that it
 //! handed to the application (`wsgi.input`, `wsgi.errors`, `start_response`).
 //!
-//! The objects may outlive the request, and other Python threads may use them while it runs. Hence two rules:
-//! * every blocking call of the host goes through [`RequestState::host_call`], which takes the request's own lock
-//!   after the GIL was released and gives it back before the GIL is taken again;
+//! The objects may outlive the request, and other Python threads may use them while it runs; the watchdog and threads that
+//! stand in for that of the request have something to say of it, too. httpd allows one thread at a time to use a request and
+//! its connection, also for a line of the log, for which it makes ids in their pools. Hence three rules:
+//! * every call of the host is made under the request's own lock, `calls`; one that may block goes through
+//!   [`RequestState::host_call`], which takes it after the GIL was released and gives it back before the GIL is taken again;
+//! * a line of the log does not wait for that lock, which may take as long as the client likes: where another thread has it,
+//!   the line goes out by [`Request::log_beside`], which uses nothing that a call may change;
 //! * [`RequestState::finish`] marks the request as ended and waits for a call that another thread may still be in.
 //!   Afterwards the objects answer with an exception.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
 use wsgi_core::log_lines::LineBuffer;
@@ -26,7 +30,7 @@ use crate::telemetry::{self, Stream};
 pub(crate) struct RequestState {
     host: Request,
     finished: AtomicBool,
-    /// Held during a blocking call of the host, never while attaching.
+    /// Held during a call of the host, never while attaching.
     calls: Mutex<()>,
     /// Partial line of `wsgi.errors` and of the standard streams. Held while lines are logged, so that the request
     /// cannot end meanwhile.
@@ -198,13 +202,39 @@ impl RequestState {
         format!("{} {path}", value(keys::REQUEST_METHOD))
     }
 
-    /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.
-    pub(crate) fn give_up(&self) -> bool {
-        // Who is in a call of the host waits for the client, for which httpd has a limit.
-        let Ok(_one) = self.calls.try_lock() else {
+    /// The right to call the host, unless another thread has it.
+    fn try_calls(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.calls.try_lock() {
+            Ok(one) => Some(one),
+            Err(TryLockError::Poisoned(one)) => Some(one.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Logs a line of the request, which has not ended. The caller holds the lock of the log.
+    fn log_open(&self, level: Level, line: &[u8]) {
+        match self.try_calls() {
+            Some(_one) => self.host.log(level, line),
+            None => self.host.log_beside(level, line),
+        }
+    }
+
+    /// Whether the client has gone, as far as that can be seen now: not while another thread is in a call of the host.
+    pub(crate) fn client_is_gone(&self) -> bool {
+        let Some(_one) = self.try_calls() else {
             return false;
         };
+        !self.is_finished() && self.host.client_is_gone()
+    }
+
+    /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.
+    pub(crate) fn give_up(&self) -> bool {
+        // First, so that nobody has the other lock for a line of the log only.
         let mut log = lock(&self.log);
+        // A thread in a call of the host waits for the client, for which httpd has a limit.
+        let Some(_one) = self.try_calls() else {
+            return false;
+        };
         if self.is_finished() {
             return false;
         }
@@ -239,6 +269,7 @@ impl RequestState {
     /// Reads what has come of the body, all of most small ones, so that the GIL is not given back for it. By the thread that
     /// owns the request, before Python is entered.
     pub(crate) fn read_ahead(&self, limit: usize) {
+        let _one = lock(&self.calls);
         let mut input = lock(&self.input);
         let input = &mut *input;
         let mut filled = 0;
@@ -290,7 +321,7 @@ impl RequestState {
         if self.is_finished() {
             crate::host::log(level, &String::from_utf8_lossy(line));
         } else {
-            self.host.log(level, line);
+            self.log_open(level, line);
         }
     }
 
@@ -303,7 +334,7 @@ impl RequestState {
         }
         log.push(data, |line| {
             lines += 1;
-            self.host.log(Level::Error, line);
+            self.log_open(Level::Error, line);
         });
         drop(log);
         telemetry::count_lines(self.app, stream, lines);
@@ -319,7 +350,7 @@ impl RequestState {
         }
         log.flush(|line| {
             lines += 1;
-            self.host.log(Level::Error, line);
+            self.log_open(Level::Error, line);
         });
         drop(log);
         telemetry::count_lines(self.app, stream, lines);
@@ -343,7 +374,7 @@ impl RequestState {
         let mut log = lock(&self.log);
         log.flush(|line| {
             lines += 1;
-            self.host.log(Level::Error, line);
+            self.log_open(Level::Error, line);
         });
         // Whichever stream it was that the last line had no end on.
         telemetry::count_lines(self.app, Stream::Errors, lines);

@@ -91,6 +91,13 @@ pub fn start(config: Config) -> Result<(), String> {
         return Ok(());
     }
     check_version()?;
+    // SAFETY: always possible.
+    if unsafe { ffi::Py_IsInitialized() } != 0 {
+        return Err(String::from(
+            "an earlier start in this process has begun Python and could not set it up, and Python does not begin twice; stop \
+             httpd and start it again once what the log says of that start is mended",
+        ));
+    }
     telemetry::start(&config.segment)?;
     call::thread_id();
     // SAFETY: Python is not running yet, and the name and function live for ever.

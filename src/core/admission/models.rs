@@ -16,7 +16,7 @@ use ::loom::sync::atomic::{AtomicBool, AtomicU32};
 use ::loom::thread;
 
 use super::quota::Quota;
-use super::room::Room;
+use super::room::{Entry, Room};
 use super::runner::{Offer, Runner};
 use super::ticket::{Ticket, Turn};
 
@@ -97,6 +97,11 @@ fn take_out(room: &Room<Waiting>, ticket: &Waiting) -> bool {
     room.leave_line(|other| Arc::ptr_eq(other, ticket))
 }
 
+/// A room whose line has no bound.
+fn open<T>(limit: u32) -> Room<T> {
+    Room::new(limit, std::sync::Arc::new(Quota::new(u32::MAX)))
+}
+
 /// A group with one interpreter.
 struct Group {
     room: Room<Waiting>,
@@ -109,7 +114,7 @@ struct Group {
 impl Group {
     fn new(limit: u32) -> Arc<Self> {
         Arc::new(Self {
-            room: Room::new(limit),
+            room: open(limit),
             inside: Alone::new(),
             runner: Runner::new(),
             is_closing: AtomicBool::new(false),
@@ -127,7 +132,7 @@ impl Group {
     fn request(&self, number: u32, pass_on: impl Fn(&Self, Waiting)) -> u32 {
         let job = Job::new(number);
         let waiting = ticket(&job);
-        let is_in = self.room.enter() || self.room.enter_or_wait(Arc::clone(&waiting));
+        let is_in = self.room.enter() || self.room.come(Arc::clone(&waiting)) == Entry::Inside;
         let result = if is_in { None } else { wait(&waiting) };
         let result = result.unwrap_or_else(|| {
             self.inside.use_it();
@@ -232,7 +237,7 @@ fn no_more_than_the_limit_are_inside() {
             let (group, inside) = (Arc::clone(&group), Arc::clone(&inside));
             Box::new(move || {
                 let waiting = ticket(&Job::new(number));
-                if !group.room.enter() && !group.room.enter_or_wait(Arc::clone(&waiting)) {
+                if !group.room.enter() && group.room.come(Arc::clone(&waiting)) == Entry::InLine {
                     assert_eq!(wait(&waiting), None);
                 }
                 assert!(inside.fetch_add(1, AcqRel) < 2);
@@ -249,14 +254,14 @@ fn no_more_than_the_limit_are_inside() {
 #[test]
 fn first_come_first_served() {
     try_all(None, || {
-        let room = Arc::new(Room::new(1));
-        assert!(room.enter() && !room.enter_or_wait(1) && !room.enter_or_wait(2));
+        let room = Arc::new(open(1));
+        assert!(room.enter() && room.come(1) == Entry::InLine && room.come(2) == Entry::InLine);
         let (leaving, coming) = (Arc::clone(&room), Arc::clone(&room));
         let [served, overtook] = together::<Vec<u32>, 2>([
             Box::new(move || (0..2).filter_map(|_| leaving.leave()).collect()),
             Box::new(move || {
                 assert!(!coming.enter(), "two were there before");
-                let has_place = coming.enter_or_wait(3);
+                let has_place = coming.come(3) == Entry::Inside;
                 has_place.then_some(3).into_iter().collect()
             }),
         ]);
@@ -271,9 +276,9 @@ fn first_come_first_served() {
 #[test]
 fn two_who_leave_serve_two() {
     try_all(None, || {
-        let room = Arc::new(Room::new(2));
+        let room = Arc::new(open(2));
         assert!(room.enter() && room.enter());
-        assert!(!room.enter_or_wait(1) && !room.enter_or_wait(2));
+        assert!(room.come(1) == Entry::InLine && room.come(2) == Entry::InLine);
         let leave = |_| -> Box<dyn FnOnce() -> Option<u32> + Send> {
             let room = Arc::clone(&room);
             Box::new(move || room.leave())
@@ -290,7 +295,7 @@ fn who_leaves_the_line_has_no_place_and_else_one() {
     try_all(None, || {
         let group = Group::with_one_inside(1);
         let waiting = ticket(&Job::new(1));
-        assert!(!group.room.enter_or_wait(Arc::clone(&waiting)));
+        assert!(group.room.come(Arc::clone(&waiting)) == Entry::InLine);
         let (leaving, tired) = (Arc::clone(&group), Arc::clone(&group));
         let [served, has_left] = together::<bool, 2>([
             Box::new(move || leaving.room.leave().map(|next| next.grant()).is_some()),
@@ -320,7 +325,7 @@ fn assert_used(room: &Room<u32>) {
 #[test]
 fn a_higher_limit_meets_one_who_comes() {
     try_all(None, || {
-        let room = Arc::new(Room::new(1));
+        let room = Arc::new(open(1));
         assert!(room.enter());
         let (raising, coming) = (Arc::clone(&room), Arc::clone(&room));
         let [_, _] = together::<(), 2>([
@@ -329,7 +334,7 @@ fn a_higher_limit_meets_one_who_comes() {
                 let _ = raising.admit();
             }),
             Box::new(move || {
-                let _ = coming.enter() || coming.enter_or_wait(1);
+                let _ = coming.enter() || coming.come(1) == Entry::Inside;
             }),
         ]);
         assert_eq!((room.inside(), room.waiting()), (2, 0));
@@ -339,8 +344,8 @@ fn a_higher_limit_meets_one_who_comes() {
 #[test]
 fn nobody_overtakes_the_line_when_the_limit_is_raised() {
     try_all(None, || {
-        let room = Arc::new(Room::new(1));
-        assert!(room.enter() && !room.enter_or_wait(1));
+        let room = Arc::new(open(1));
+        assert!(room.enter() && room.come(1) == Entry::InLine);
         let (raising, coming) = (Arc::clone(&room), Arc::clone(&room));
         let [served, overtook] = together::<bool, 2>([
             Box::new(move || {
@@ -356,8 +361,8 @@ fn nobody_overtakes_the_line_when_the_limit_is_raised() {
 #[test]
 fn a_higher_limit_meets_one_who_leaves() {
     try_all(None, || {
-        let room = Arc::new(Room::new(2));
-        assert!(room.enter() && room.enter() && !room.enter_or_wait(1));
+        let room = Arc::new(open(2));
+        assert!(room.enter() && room.enter() && room.come(1) == Entry::InLine);
         room.set_limit(1);
         let (raising, leaving) = (Arc::clone(&room), Arc::clone(&room));
         let served = together::<Option<u32>, 2>([
@@ -375,8 +380,8 @@ fn a_higher_limit_meets_one_who_leaves() {
 #[test]
 fn a_lower_limit_meets_those_who_leave() {
     try_all(None, || {
-        let room = Arc::new(Room::new(2));
-        assert!(room.enter() && room.enter() && !room.enter_or_wait(1));
+        let room = Arc::new(open(2));
+        assert!(room.enter() && room.enter() && room.come(1) == Entry::InLine);
         let (lowering, one, other) = (Arc::clone(&room), Arc::clone(&room), Arc::clone(&room));
         let served = together::<Option<u32>, 3>([
             Box::new(move || {
@@ -394,7 +399,7 @@ fn a_lower_limit_meets_those_who_leave() {
 #[test]
 fn of_two_who_change_the_limit_the_last_decision_holds() {
     try_all(None, || {
-        let (room, decided) = (Arc::new(Room::<u32>::new(1)), Arc::new(AtomicU32::new(1)));
+        let (room, decided) = (Arc::new(open::<u32>(1)), Arc::new(AtomicU32::new(1)));
         let decide = |limit: u32| -> Box<dyn FnOnce() + Send> {
             let (room, decided) = (Arc::clone(&room), Arc::clone(&decided));
             Box::new(move || {
@@ -423,7 +428,8 @@ fn a_place_given_back_for_a_while_serves_another() {
             }),
             Box::new(move || {
                 let waiting = ticket(&Job::new(1));
-                if !request.room.enter() && !request.room.enter_or_wait(Arc::clone(&waiting)) {
+                if !request.room.enter() && request.room.come(Arc::clone(&waiting)) == Entry::InLine
+                {
                     assert_eq!(wait(&waiting), None);
                 }
                 request.leave(grant);
@@ -440,7 +446,7 @@ fn a_job_that_is_run_for_its_owner_is_run_once() {
         let group = Group::with_one_inside(1);
         let job = Job::new(7);
         let waiting = ticket(&job);
-        assert!(!group.room.enter_or_wait(Arc::clone(&waiting)));
+        assert!(group.room.come(Arc::clone(&waiting)) == Entry::InLine);
         let (holder, owner) = (Arc::clone(&group), Arc::clone(&group));
         let runs = together::<u32, 2>([
             Box::new(move || {
@@ -558,7 +564,7 @@ fn nobody_stays_in_line_when_the_child_ends() {
     try_all(Some(3), || {
         let group = Group::with_one_inside(1);
         let waiting = ticket(&Job::new(1));
-        assert!(!group.room.enter_or_wait(Arc::clone(&waiting)));
+        assert!(group.room.come(Arc::clone(&waiting)) == Entry::InLine);
         let (closing, leaving, looking) =
             (Arc::clone(&group), Arc::clone(&group), Arc::clone(&group));
         together::<(), 3>([
@@ -600,5 +606,59 @@ fn a_quota_is_never_exceeded_and_comes_back() {
         let taken = together([(); 3].map(take));
         assert!(taken.contains(&true));
         assert!(quota.take().is_some());
+    });
+}
+
+#[test]
+fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
+    try_all(None, || {
+        let bound = std::sync::Arc::new(Quota::new(1));
+        let room = Arc::new(Room::new(1, std::sync::Arc::clone(&bound)));
+        assert!(room.enter() && room.come(1) == Entry::InLine);
+        let (leaving, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let has_left = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&has_left);
+        let [served, entry] = together::<Result<Option<u32>, Entry>, 2>([
+            Box::new(move || {
+                let next = leaving.leave();
+                has_left.store(true, Release);
+                Ok(next)
+            }),
+            Box::new(move || {
+                let was_left = seen.load(Acquire);
+                let entry = coming.come(2);
+                assert!(!was_left || entry == Entry::InLine, "{entry:?}");
+                Err(entry)
+            }),
+        ]);
+        assert_eq!(served, Ok(Some(1)));
+        let waits = u32::from(entry == Err(Entry::InLine));
+        assert!(waits == 1 || entry == Err(Entry::Full), "{entry:?}");
+        assert_eq!((room.waiting(), bound.held()), (waits, waits));
+    });
+}
+
+#[test]
+fn the_bound_of_a_line_is_kept_by_all_who_come_and_go() {
+    try_all(Some(3), || {
+        let bound = std::sync::Arc::new(Quota::new(1));
+        let rooms = [(); 2].map(|()| Arc::new(Room::new(1, std::sync::Arc::clone(&bound))));
+        assert!(rooms[0].enter() && rooms[1].enter());
+        let come = |at: usize| -> Box<dyn FnOnce() -> bool + Send> {
+            let room = Arc::clone(&rooms[at]);
+            Box::new(move || match room.come(7) {
+                Entry::Inside => room.leave().is_none(),
+                Entry::InLine => room.leave_line(|_| true) || room.leave().is_none(),
+                Entry::Full => false,
+            })
+        };
+        let leaving = Arc::clone(&rooms[0]);
+        let [first, second, _] = together([
+            come(0),
+            come(1),
+            Box::new(move || leaving.leave().is_none()),
+        ]);
+        assert!(first || second, "one had room in the line");
+        assert_eq!((rooms[0].load(), rooms[1].load(), bound.held()), (0, 1, 0));
     });
 }

@@ -23,10 +23,20 @@ impl Quota {
         }
     }
 
+    /// Whether there is no limit, so that nothing is counted.
+    pub fn is_open(&self) -> bool {
+        self.limit == u32::MAX
+    }
+
     /// Takes one; `None` where all are held. Costs nothing where there is no limit.
     pub fn take(&self) -> Option<Held<'_>> {
-        if self.limit == u32::MAX {
-            return Some(Held(None));
+        self.try_hold().then_some(Held(Some(self)))
+    }
+
+    /// Takes one, which the caller owes a [`Quota::release`]; whether there was one.
+    pub(super) fn try_hold(&self) -> bool {
+        if self.is_open() {
+            return true;
         }
         let mut seen = self.held.load(Relaxed);
         while seen < self.limit {
@@ -34,18 +44,39 @@ impl Quota {
                 .held
                 .compare_exchange_weak(seen, seen + 1, AcqRel, Relaxed)
             {
-                Ok(_) => return Some(Held(Some(self))),
+                Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
-        None
+        false
+    }
+
+    /// Gives one back.
+    pub(super) fn release(&self) {
+        if !self.is_open() {
+            let held = self.held.fetch_sub(1, AcqRel);
+            debug_assert!(held != 0, "one is given back that nobody has");
+        }
+    }
+
+    /// How many are held; 0 where there is no limit.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> u32 {
+        self.held.load(Relaxed)
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Of nothing: the caller has one already.
+    pub fn already() -> Self {
+        Self(None)
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(quota) = self.0 {
-            quota.held.fetch_sub(1, AcqRel);
+            quota.release();
         }
     }
 }

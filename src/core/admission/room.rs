@@ -3,7 +3,7 @@
 //! ```text
 //!            enter                            leave, nobody waits
 //!   outside ───────────────────────▶ inside ──────────────────────▶ outside
-//!      │  enter_or_wait                 ▲
+//!      │  come                          ▲
 //!      └──────────────▶ in line ────────┘ leave of another one, which hands its place on
 //!                          │  leave_line
 //!                          └──────────────▶ outside
@@ -11,9 +11,16 @@
 //!
 //! Entering and leaving while nobody waits take one atomic step. The lock is held for the steps of the line alone, and
 //! under it nobody waits for anything.
+//!
+//! A group may have several rooms, one for each interpreter, and one bound for all of their lines. A ticket counts against
+//! the bound only while it is in the line: whoever takes it out of there gives its part of the bound back in the same step,
+//! not the owner, which may learn much later that it has a place or that its job is run.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use super::quota::Quota;
 
 use crate::sync::{AtomicU32, AtomicU64, Mutex, lock};
 
@@ -26,6 +33,20 @@ pub struct Room<T> {
     limit: AtomicU32,
     /// As long as the counts say.
     line: Mutex<VecDeque<T>>,
+    /// How many may wait, here and in the other rooms of the group together.
+    bound: Arc<Quota>,
+}
+
+/// What became of one who came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "one who is inside owes a leave"]
+pub enum Entry {
+    /// It is inside, and owes a [`Room::leave`].
+    Inside,
+    /// Its ticket is in the line.
+    InLine,
+    /// There is no room, and as many wait as may.
+    Full,
 }
 
 fn inside(counts: u64) -> u32 {
@@ -37,12 +58,13 @@ fn waiting(counts: u64) -> u32 {
 }
 
 impl<T> Room<T> {
-    /// With so many places; at least one.
-    pub fn new(limit: u32) -> Self {
+    /// With so many places, at least one, and a line that has a part of `bound`.
+    pub fn new(limit: u32, bound: Arc<Quota>) -> Self {
         Self {
             counts: AtomicU64::new(0),
             limit: AtomicU32::new(limit.max(1)),
             line: Mutex::new(VecDeque::new()),
+            bound,
         }
     }
 
@@ -61,24 +83,33 @@ impl<T> Room<T> {
         false
     }
 
-    /// Goes in, or puts the ticket at the end of the line; whether it went in.
-    pub fn enter_or_wait(&self, ticket: T) -> bool {
+    /// Goes in, or puts the ticket at the end of the line, if that is not full.
+    pub fn come(&self, ticket: T) -> Entry {
         let mut line = lock(&self.line);
         let mut seen = self.counts.load(Acquire);
-        loop {
+        let mut has_part = false;
+        let entry = loop {
             let goes_in = waiting(seen) == 0 && inside(seen) < self.limit();
+            if !goes_in && !has_part {
+                has_part = self.bound.try_hold();
+                if !has_part {
+                    break Entry::Full;
+                }
+            }
             let next = seen + if goes_in { 1 } else { ONE_WAITS };
             // Fails where somebody has left since, who may have found nobody to hand a place to.
             match self.counts.compare_exchange(seen, next, AcqRel, Acquire) {
-                Ok(_) => {
-                    if !goes_in {
-                        line.push_back(ticket);
-                    }
-                    return goes_in;
-                }
+                Ok(_) if goes_in => break Entry::Inside,
+                Ok(_) => break Entry::InLine,
                 Err(now) => seen = now,
             }
+        };
+        match entry {
+            Entry::InLine => line.push_back(ticket),
+            Entry::Inside if has_part => self.bound.release(),
+            Entry::Inside | Entry::Full => {}
         }
+        entry
     }
 
     /// Gives a place back. Where somebody waits, that is the ticket of the first in line, who has the place now.
@@ -100,6 +131,7 @@ impl<T> Room<T> {
         match line.pop_front() {
             Some(first) if self.inside() <= self.limit() => {
                 self.counts.fetch_sub(ONE_WAITS, AcqRel);
+                self.bound.release();
                 Some(first)
             }
             first => {
@@ -125,6 +157,7 @@ impl<T> Room<T> {
         if let Some(at) = found {
             line.remove(at);
             self.counts.fetch_sub(ONE_WAITS, AcqRel);
+            self.bound.release();
         }
         found.is_some()
     }
@@ -160,7 +193,10 @@ impl<T> Room<T> {
         while waiting(seen) != 0 && inside(seen) < self.limit() {
             let next = seen + 1 - ONE_WAITS;
             match self.counts.compare_exchange(seen, next, AcqRel, Acquire) {
-                Ok(_) => return line.pop_front(),
+                Ok(_) => {
+                    self.bound.release();
+                    return line.pop_front();
+                }
                 Err(now) => seen = now,
             }
         }
@@ -188,28 +224,33 @@ impl<T> Room<T> {
 mod tests {
     use super::*;
 
+    /// A room whose line has no bound.
+    fn open<T>(limit: u32) -> Room<T> {
+        Room::new(limit, Arc::new(Quota::new(u32::MAX)))
+    }
+
     #[test]
     fn first_come_first_served() {
-        let room = Room::new(1);
+        let room = open(1);
         assert!(room.enter());
         assert!(!room.enter());
-        assert!(!room.enter_or_wait("second"));
-        assert!(!room.enter_or_wait("third"));
+        assert_eq!(room.come("second"), Entry::InLine);
+        assert_eq!(room.come("third"), Entry::InLine);
         assert_eq!((room.inside(), room.waiting(), room.load()), (1, 2, 3));
         assert_eq!(room.leave(), Some("second"));
         assert!(!room.enter(), "nobody overtakes the line");
         assert_eq!(room.leave(), Some("third"));
         assert_eq!(room.leave(), None);
         assert_eq!(room.load(), 0);
-        assert!(room.enter_or_wait("fourth"));
+        assert_eq!(room.come("fourth"), Entry::Inside);
     }
 
     #[test]
     fn whoever_leaves_the_line_gets_no_place() {
-        let room = Room::new(1);
+        let room = open(1);
         assert!(room.enter());
-        assert!(!room.enter_or_wait(1));
-        assert!(!room.enter_or_wait(2));
+        assert_eq!(room.come(1), Entry::InLine);
+        assert_eq!(room.come(2), Entry::InLine);
         assert!(room.leave_line(|ticket| *ticket == 1));
         assert!(!room.leave_line(|ticket| *ticket == 1));
         assert_eq!(room.leave(), Some(2));
@@ -222,10 +263,10 @@ mod tests {
 
     #[test]
     fn a_higher_limit_lets_more_in_and_a_lower_one_fewer() {
-        let room = Room::new(1);
+        let room = open(1);
         assert!(room.enter());
         for ticket in 0..3 {
-            assert!(!room.enter_or_wait(ticket));
+            assert_eq!(room.come(ticket), Entry::InLine);
         }
         assert_eq!(room.admit(), None);
         room.set_limit(3);
@@ -241,9 +282,9 @@ mod tests {
 
     #[test]
     fn a_place_is_given_back_for_a_while() {
-        let room = Room::new(1);
+        let room = open(1);
         assert!(room.enter());
-        assert!(!room.enter_or_wait("other"));
+        assert_eq!(room.come("other"), Entry::InLine);
         assert_eq!(room.leave(), Some("other"));
         room.return_in();
         assert_eq!(room.inside(), 2);
@@ -251,5 +292,59 @@ mod tests {
         assert_eq!(room.leave(), None);
         assert_eq!(room.leave(), None);
         assert_eq!(room.load(), 0);
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_it_may_be_and_no_longer() {
+        for depth in [0, 1, 2] {
+            let bound = Arc::new(Quota::new(depth));
+            let room = Room::new(1, Arc::clone(&bound));
+            assert_eq!(room.come(0), Entry::Inside, "{depth}");
+            for ticket in 1..=depth {
+                assert_eq!(room.come(ticket), Entry::InLine, "{depth}");
+            }
+            assert_eq!(room.come(99), Entry::Full, "{depth}");
+            // Each that gets a place makes room in the line at once, for one more and no more.
+            for next in 1..=3 * depth {
+                assert_eq!(room.leave(), Some(next), "{depth}");
+                assert_eq!(room.come(depth + next), Entry::InLine, "{depth}");
+                assert_eq!(room.come(99), Entry::Full, "{depth}");
+            }
+            while room.leave().is_some() {}
+            assert_eq!((room.load(), bound.held()), (0, 0), "{depth}");
+        }
+    }
+
+    #[test]
+    fn whoever_leaves_a_line_leaves_room_in_it() {
+        let bound = Arc::new(Quota::new(1));
+        let room = Room::new(1, Arc::clone(&bound));
+        assert_eq!(room.come(0), Entry::Inside);
+        assert_eq!(room.come(1), Entry::InLine);
+        assert!(room.leave_line(|ticket| *ticket == 1));
+        assert_eq!((bound.held(), room.come(2)), (0, Entry::InLine));
+        room.set_limit(2);
+        assert_eq!(room.admit(), Some(2));
+        assert_eq!((bound.held(), room.come(3)), (0, Entry::InLine));
+        // One too many is inside, who leaves it to the one in line to wait on.
+        room.set_limit(1);
+        assert_eq!((room.leave(), bound.held()), (None, 1));
+        assert_eq!((room.leave(), bound.held()), (Some(3), 0));
+    }
+
+    #[test]
+    fn the_lines_of_a_group_have_one_bound() {
+        let bound = Arc::new(Quota::new(1));
+        let rooms = [(); 2].map(|()| Room::new(1, Arc::clone(&bound)));
+        for room in &rooms {
+            assert_eq!(room.come(0), Entry::Inside);
+        }
+        assert_eq!(rooms[0].come(1), Entry::InLine);
+        assert_eq!(rooms[1].come(2), Entry::Full);
+        assert_eq!(rooms[1].leave(), None);
+        assert_eq!(rooms[1].come(2), Entry::Inside, "for that none has to wait");
+        assert_eq!(rooms[1].come(3), Entry::Full);
+        assert_eq!(rooms[0].leave(), Some(1));
+        assert_eq!(rooms[1].come(3), Entry::InLine);
     }
 }

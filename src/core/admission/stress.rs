@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::room::Room;
+use super::quota::Quota;
+use super::room::{Entry, Room};
 use super::runner::{Offer, Runner};
 use super::ticket::{Ticket, Turn};
 
@@ -32,7 +33,7 @@ impl Group {
             runs: AtomicU32::new(0),
         });
         let ticket = Arc::new(Ticket::new(Arc::clone(&job)));
-        let is_in = self.room.enter() || self.room.enter_or_wait(Arc::clone(&ticket));
+        let is_in = self.room.enter() || self.room.come(Arc::clone(&ticket)) == Entry::Inside;
         match is_in
             .then_some(Turn::Granted)
             .or_else(|| self.wait(&ticket, number))
@@ -137,7 +138,7 @@ impl Group {
 #[test]
 fn every_request_is_run_once_or_refused() {
     let group = Group {
-        room: Room::new(1),
+        room: Room::new(1, Arc::new(Quota::new(u32::MAX))),
         runner: Runner::new(),
         runs: Default::default(),
         refused: AtomicU64::new(0),

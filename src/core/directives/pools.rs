@@ -11,7 +11,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "direct|delegate|pool|auto [min=number] [max=number]",
         default: "auto",
-        help: "Says who runs Python. direct: the httpd thread of each request; delegate: no more than some of these at a time, between min (3) and max (ThreadsPerChild), as the application's waiting allows; pool: threads of WSGIThreadPool; auto: direct where a child has one thread or no GIL, else delegate.",
+        help: "Says who runs Python. direct: the httpd thread of each request; delegate: no more than some of these at a time, between min (1) and max (ThreadsPerChild), as the application's waiting allows; pool: threads of WSGIThreadPool; auto: direct where a child has one thread or no GIL, else delegate.",
         parse: |args, target| written(target)?.parse_executor(args),
         ..ON_OFF
     },
@@ -29,7 +29,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "[depth=number] [timeout=seconds]",
         default: "timeout=60",
-        help: "Sets how many requests of an application group may wait in a child for a thread that runs Python, and for how long: one more is answered with 503, one that waits longer with 504.",
+        help: "Sets how many requests of an application group may wait in a child for a thread that runs Python, not counting those that it runs, and for how long: one more is answered with 503, one that waits longer with 504; with depth=0 none waits.",
         parse: |args, target| written(target)?.parse_queue(args),
         ..ON_OFF
     },
@@ -38,7 +38,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "[number|percent%] [reserve=number|percent%]",
         default: "no limit, no reserve",
-        help: "Sets how many threads of a child the requests of an application group may hold, so that a slow one leaves some to the others; over it they are answered with 503. reserve: threads that all groups together leave to files and everything else.",
+        help: "Sets how many threads of a child the requests of an application group may hold, so that a slow one leaves some to the others; over it they are answered with 503. A thread counts once, however many requests are nested on it. reserve: threads that all groups together leave to files and everything else.",
         parse: thread_share,
         ..ON_OFF
     },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::pace::Pace;
-use wsgi_core::admission::room::Room;
+use wsgi_core::admission::room::{Entry, Room};
 use wsgi_core::admission::runner::{Offer, Runner};
 use wsgi_core::admission::ticket::Ticket;
 use wsgi_telemetry::board::GroupSlot;
@@ -51,7 +51,7 @@ impl Delegate {
         let seed = place.map_or(0, |place| place.pace());
         let pace = Pace::new(admission.least, admission.most, cores, seed);
         Self {
-            room: Room::new(pace.limit()),
+            room: line.room(pace.limit()),
             pace,
             line,
             place,
@@ -109,7 +109,7 @@ impl Delegate {
         }
     }
 
-    /// Called by those who wait.
+    /// Called by those who wait, and by those who may not.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
         if self.pace.waits(clock::now(), busy).is_some() {
@@ -261,13 +261,16 @@ impl Executor for Delegate {
         if self.room.enter() {
             return self.inside(job);
         }
-        let Some(_standing) = self.line.stand() else {
-            return Ended::Refused(RunOutcome::QueueFull);
-        };
-        // SAFETY: the job is kept until `wait` has returned.
+        // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
         let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
-        if self.room.enter_or_wait(Arc::clone(&ticket)) {
-            return self.inside(job);
+        match self.room.come(Arc::clone(&ticket)) {
+            Entry::Inside => return self.inside(job),
+            Entry::InLine => {}
+            Entry::Full => {
+                // Where the line is short, nobody else may see that those inside wait for something.
+                self.look();
+                return Ended::Refused(RunOutcome::QueueFull);
+            }
         }
         match self.line.wait(&self.room, &ticket, job, || self.look()) {
             Ok(None) => self.inside(job),

@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use wsgi_abi::RunOutcome;
+use wsgi_core::admission::quota::Quota;
 use wsgi_telemetry::PhaseCell;
 
 use crate::call::{self, Job, Left};
 use crate::request::lock;
-use crate::{telemetry, visit};
+use crate::{share, telemetry, visit};
 
 /// A job whose owner waits until it was run.
 pub(super) struct Lent {
@@ -17,6 +18,8 @@ pub(super) struct Lent {
     since: u64,
     /// Where the phase of its request is noted.
     shown: Option<PhaseCell>,
+    /// What its owner counts against.
+    held: Vec<&'static Quota>,
 }
 
 // SAFETY: only the thread that has taken the ticket looks at the job, while its owner waits; all that it points to is either
@@ -33,6 +36,7 @@ impl Lent {
             job: std::ptr::from_ref(job).cast(),
             since: telemetry::now(),
             shown: visit::shown(),
+            held: share::held(),
         }
     }
 
@@ -56,6 +60,11 @@ impl Lent {
     /// Where the phase of its request is noted.
     pub(super) fn shown(&self) -> Option<PhaseCell> {
         self.shown
+    }
+
+    /// What its owner counts against.
+    pub(super) fn held(&self) -> &[&'static Quota] {
+        &self.held
     }
 }
 

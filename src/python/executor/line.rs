@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use wsgi_abi::{Admission, RunOutcome};
-use wsgi_core::admission::quota::{Held, Quota};
+use wsgi_core::admission::quota::Quota;
 use wsgi_core::admission::room::Room;
 use wsgi_core::admission::ticket::{Ticket, Turn};
 
 use super::lent::{Lent, Unsent};
 use crate::call::{self, Job, Left};
 use crate::object::Attached;
-use crate::{host, telemetry, visit};
+use crate::{share, telemetry, visit};
 use wsgi_telemetry::clock;
 
 /// What stands in line.
@@ -37,6 +37,8 @@ pub(super) fn run(
     if let Some(times) = job.raw.times {
         times.queue.store(lent.waited(since), Relaxed);
     }
+    // For as long as the job runs, what is nested in it counts as on the thread of its owner.
+    let _stands_in = share::stand_in(lent.held());
     let perform = || call::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
     if telemetry::is_detached() {
@@ -61,21 +63,22 @@ const NEVER: Duration = Duration::from_secs(60);
 
 /// The line of a group.
 pub(crate) struct Line {
-    places: Quota,
+    /// How many may wait, for whichever of its interpreters.
+    bound: Arc<Quota>,
     timeout: Duration,
 }
 
 impl Line {
     pub(crate) fn new(admission: &Admission) -> Self {
         Self {
-            places: Quota::new(admission.queue_depth),
+            bound: Arc::new(Quota::new(admission.queue_depth)),
             timeout: Duration::from_millis(admission.queue_timeout.into()),
         }
     }
 
-    /// A place in it; `None` where it is full.
-    pub(super) fn stand(&self) -> Option<Held<'_>> {
-        self.places.take()
+    /// A room with so many places, whose line is a part of this one.
+    pub(super) fn room(&self, places: u32) -> Room<Arc<Waiting>> {
+        Room::new(places, Arc::clone(&self.bound))
     }
 
     /// Waits for news of the ticket, which stands in the line of `room`: a place, or a result; the error is why the request
@@ -144,7 +147,7 @@ impl Line {
             Some(RunOutcome::Draining)
         } else if began.elapsed() >= self.timeout || job.state.course().is_late(clock::now()) {
             Some(RunOutcome::QueueTimedOut)
-        } else if host::client_is_gone(job.raw) {
+        } else if job.state.client_is_gone() {
             Some(RunOutcome::ClientGone)
         } else {
             None

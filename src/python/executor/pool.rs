@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use wsgi_abi::{Admission, RunOutcome};
-use wsgi_core::admission::room::Room;
+use wsgi_core::admission::room::{Entry, Room};
 use wsgi_core::admission::ticket::Ticket;
 
 use super::lent::Lent;
@@ -49,7 +49,7 @@ impl Pool {
         let (send, receive) = bounded(MOST_THREADS as usize);
         Self {
             interpreter,
-            room: Room::new(admission.pool_size.min(MOST_THREADS)),
+            room: line.room(admission.pool_size.min(MOST_THREADS)),
             line,
             send,
             receive,
@@ -157,15 +157,16 @@ impl Pool {
 
 impl Executor for Pool {
     fn run(&'static self, job: &Job<'_>) -> Ended {
-        let has_place = self.room.enter();
-        let standing = if has_place { None } else { self.line.stand() };
-        if !has_place && standing.is_none() {
-            return Ended::Refused(RunOutcome::QueueFull);
-        }
-        // SAFETY: the job is kept until `wait` has returned.
+        // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
         let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
-        if has_place || self.room.enter_or_wait(Arc::clone(&ticket)) {
-            self.hand_over(Arc::clone(&ticket));
+        let entry = match self.room.enter() {
+            true => Entry::Inside,
+            false => self.room.come(Arc::clone(&ticket)),
+        };
+        match entry {
+            Entry::Inside => self.hand_over(Arc::clone(&ticket)),
+            Entry::InLine => {}
+            Entry::Full => return Ended::Refused(RunOutcome::QueueFull),
         }
         match self.line.wait(&self.room, &ticket, job, || {}) {
             Ok(Some(left)) => Ended::Left(left),

@@ -45,6 +45,8 @@ pub(super) struct Exchange {
     pub(super) given_up: bool,
     /// Level and line.
     pub(super) log: Vec<(i32, String)>,
+    /// Lines that were logged while another call was under way, or may have been; they are in `log`, too.
+    pub(super) beside: Vec<String>,
     /// Size asked for by each read.
     pub(super) reads: Vec<usize>,
 }
@@ -121,9 +123,14 @@ impl Host {
 
     /// A call that may block: without the GIL, and one at a time.
     fn enter(&self) -> Busy<'_> {
+        aborting(|| assert!(!holds_gil(), "a call that may block, with the GIL held"));
+        self.enter_shortly()
+    }
+
+    /// A call that does not block: one at a time.
+    fn enter_shortly(&self) -> Busy<'_> {
         self.check_open();
         aborting(|| {
-            assert!(!holds_gil(), "a call that may block, with the GIL held");
             let busy = self.busy.swap(true, Ordering::SeqCst);
             assert!(!busy, "two calls at a time");
         });
@@ -322,8 +329,15 @@ impl wsgi_abi::Host for Host {
     }
 
     fn log(&self, level: c_int, line: &[u8]) {
-        self.check_open();
+        let _busy = self.enter_shortly();
         lock(&self.record).log.push((level, text(line)));
+    }
+
+    fn log_beside(&self, level: c_int, line: &[u8]) {
+        self.check_open();
+        let mut record = lock(&self.record);
+        record.log.push((level, text(line)));
+        record.beside.push(text(line));
     }
 
     fn read_body(&self, into: &mut [u8]) -> HostResult {
@@ -401,7 +415,7 @@ impl wsgi_abi::Host for Host {
     }
 
     fn client_is_gone(&self) -> bool {
-        self.check_open();
+        let _busy = self.enter_shortly();
         self.is_gone.load(Ordering::SeqCst)
     }
 

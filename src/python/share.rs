@@ -1,0 +1,161 @@
+//! Threads of httpd that requests hold (`WSGIThreadShare`).
+//!
+//! A thread counts once against the share of each group that has a request on it, and once against what all groups may hold
+//! together, however many requests httpd runs there, one within another: included parts, error pages. Where a request is run
+//! for the thread of another one, which waits for that, it is that thread which counts, so what is nested in the request
+//! counts as it would there.
+
+use std::cell::RefCell;
+
+use wsgi_core::admission::quota::{self, Quota};
+
+thread_local! {
+    /// What the calling thread counts against, and the threads for which it runs something. Empty where there are no limits.
+    static HELD: RefCell<Vec<&'static Quota>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread counts against some quotas, until this is dropped, which is on the same thread and in reverse order.
+#[must_use = "the thread counts until this is dropped"]
+pub(crate) struct Hold {
+    _new: [quota::Held<'static>; 2],
+    _noted: Noted,
+}
+
+/// The last so many of what the thread counts against are taken off the list by drop.
+struct Noted(usize);
+
+impl Noted {
+    fn note(quotas: impl IntoIterator<Item = &'static Quota>) -> Self {
+        let note = |held: &RefCell<Vec<&'static Quota>>| {
+            let mut held = held.borrow_mut();
+            let before = held.len();
+            held.extend(quotas);
+            held.len() - before
+        };
+        // A thread that ends runs nothing within anything.
+        Self(HELD.try_with(note).unwrap_or(0))
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if self.0 != 0 {
+            let _ = HELD.try_with(|held| {
+                let mut held = held.borrow_mut();
+                let left = held.len().saturating_sub(self.0);
+                held.truncate(left);
+            });
+        }
+    }
+}
+
+/// The calling thread runs a request of a group with this share; `None` where the group, or all groups together, have as
+/// many threads as they may.
+pub(crate) fn hold(share: &'static Quota, all: &'static Quota) -> Option<Hold> {
+    if share.is_open() && all.is_open() {
+        return Some(Hold {
+            _new: [quota::Held::already(), quota::Held::already()],
+            _noted: Noted(0),
+        });
+    }
+    let is_new = |quota: &&'static Quota| {
+        let known = |held: &RefCell<Vec<&'static Quota>>| {
+            let held = held.borrow();
+            held.iter().any(|held| std::ptr::eq(*held, *quota))
+        };
+        !quota.is_open() && !HELD.try_with(known).unwrap_or(false)
+    };
+    let take = |quota: &'static Quota| match is_new(&quota) {
+        true => quota.take(),
+        false => Some(quota::Held::already()),
+    };
+    let noted: Vec<_> = [share, all].into_iter().filter(is_new).collect();
+    Some(Hold {
+        _new: [take(share)?, take(all)?],
+        _noted: Noted::note(noted),
+    })
+}
+
+/// What the calling thread counts against, for another one that runs something for it.
+pub(crate) fn held() -> Vec<&'static Quota> {
+    HELD.try_with(|held| held.borrow().clone())
+        .unwrap_or_default()
+}
+
+/// The calling thread runs something for one that counts against these and waits.
+pub(crate) struct StandsIn {
+    _noted: Noted,
+}
+
+/// See [`StandsIn`]; ended by drop.
+pub(crate) fn stand_in(held: &[&'static Quota]) -> StandsIn {
+    StandsIn {
+        _noted: match held.is_empty() {
+            true => Noted(0),
+            false => Noted::note(held.iter().copied()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota(limit: u32) -> &'static Quota {
+        Box::leak(Box::new(Quota::new(limit)))
+    }
+
+    #[test]
+    fn a_thread_counts_once_for_each_group() {
+        let (one, other, all) = (quota(1), quota(1), quota(2));
+        let on_another_thread = |share| {
+            let taken =
+                std::thread::scope(|scope| scope.spawn(|| hold(share, all).is_some()).join());
+            taken.is_ok_and(|taken| taken)
+        };
+        let outer = hold(one, all);
+        assert!(outer.is_some());
+        let nested = hold(one, all);
+        assert!(nested.is_some(), "the thread counts already");
+        assert!(!on_another_thread(one));
+        let of_other = hold(other, all);
+        assert!(of_other.is_some() && !on_another_thread(other));
+        drop(of_other);
+        assert!(on_another_thread(other), "all together count it once");
+        drop(nested);
+        assert!(!on_another_thread(one), "the outer one is still there");
+        drop(outer);
+        assert!(on_another_thread(one));
+        assert!(held().is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_runs_something_for_another_one_does_not_count() {
+        let (share, all) = (quota(1), quota(1));
+        let holds = hold(share, all);
+        let lent = held();
+        assert_eq!(lent.len(), 2);
+        let runner = std::thread::scope(|scope| {
+            let run = || {
+                let stands_in = stand_in(&lent);
+                let nested = hold(share, all).is_some();
+                drop(stands_in);
+                (nested, hold(share, all).is_some(), held().len())
+            };
+            scope.spawn(run).join()
+        });
+        assert_eq!(runner.ok(), Some((true, false, 0)));
+        drop(holds);
+        assert!(hold(share, all).is_some());
+    }
+
+    #[test]
+    fn one_that_is_refused_holds_nothing() {
+        let (share, all) = (quota(2), quota(0));
+        assert!(hold(share, all).is_none());
+        assert!(held().is_empty());
+        assert!(share.take().is_some() && hold(share, quota(1)).is_some());
+        let without_limits = hold(quota(u32::MAX), quota(u32::MAX));
+        assert!(without_limits.is_some() && held().is_empty());
+    }
+}
