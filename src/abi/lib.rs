@@ -45,6 +45,11 @@ pub struct Slice<'a, T> {
 /// Borrowed bytes.
 pub type Bytes<'a> = Slice<'a, u8>;
 
+/// Keeps a text for ever. For what is said a few times in the life of a process.
+pub fn keep(text: String) -> Bytes<'static> {
+    Bytes::new(text.leak().as_bytes())
+}
+
 // SAFETY: a `Slice` is a `&[T]`, or nothing.
 unsafe impl<T: Sync> Send for Slice<'_, T> {}
 // SAFETY: as above.
@@ -760,5 +765,17 @@ impl<'a> RunRequest<'a> {
     /// For the engine, to be handed back with every call of the [`HostTable`].
     pub fn host(&self) -> *const HostRequest {
         self.host
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_start_that_fails_says_its_own_reason() {
+        let (first, second) = (keep(String::from("one")), keep(String::from("another")));
+        assert_eq!(first.get(), Some(&b"one"[..]));
+        assert_eq!(second.get(), Some(&b"another"[..]));
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     use crate::deadline::Deadline;
     use crate::executor::Executor;
     use crate::interpreter_options::group_options;
-    use crate::interpreters::free_threading;
+    use crate::interpreters::{GilMode, Replicas, free_threading};
     use crate::mpm_plan::{Mpm, MpmPlan};
     use crate::telemetry::TelemetryConfig;
 
@@ -224,7 +224,8 @@ mod tests {
                 "{line}"
             );
         }
-        let settings = Settings::resolve(&PlaceConfig::EMPTY, &server);
+        let nowhere = PlaceConfig::EMPTY;
+        let settings = Settings::resolve(&nowhere, &server);
         let Settings {
             application_group,
             process_group,
@@ -260,6 +261,11 @@ mod tests {
         );
         let python = &server.python;
         let group = group_options(&[], python, "");
+        let mut interpreters = group.interpreters;
+        if interpreters.gil == GilMode::Shared {
+            // Nobody asks how many there are.
+            interpreters.replicas = Replicas::Count(1);
+        }
         let plan = MpmPlan::new(Mpm::Event, 4, 25, 2);
         let of_python = (
             (
@@ -275,7 +281,7 @@ mod tests {
             ),
             (
                 group.private_environ,
-                group.interpreters,
+                interpreters,
                 free_threading(python),
                 python.destroy,
             ),
@@ -412,7 +418,9 @@ mod tests {
             for (at, _) in row.help.match_indices('(') {
                 let before = row.help[..at].split_whitespace().next_back().unwrap();
                 let inside = row.help[at + 1..].split(')').next().unwrap();
-                found.push((row.name, before, inside.to_owned()));
+                if !inside.is_empty() {
+                    found.push((row.name, before, inside.to_owned()));
+                }
             }
         }
         for entry in &found {

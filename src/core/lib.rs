@@ -32,6 +32,8 @@ pub mod group_plan;
 pub mod interpreter_options;
 // Which interpreters hold the groups, and how these hold the GIL.
 pub mod interpreters;
+// Numbers of connections and requests in the log.
+pub mod log_id;
 // Streams of text as log records.
 pub mod log_lines;
 // How much memory the server may have.

@@ -41,8 +41,7 @@ extern "C" fn start(
     match guard(panicked, || start_python(host, config)) {
         Ok(()) => true,
         Err(text) => {
-            // Kept for ever, as the table promises: a process starts a few times at most.
-            *problem = Bytes::new(text.leak().as_bytes());
+            *problem = wsgi_abi::keep(text);
             false
         }
     }

@@ -45,7 +45,8 @@ impl<'p> Pool<'p> {
     pub fn own<T: Send + 'static>(self, value: T) -> &'p mut T {
         unsafe extern "C" fn drop_value<T>(value: *mut c_void) -> sys::apr_status_t {
             guard_or(0, || {
-                // SAFETY: registered once for a value that was boxed below; cleanups run once.
+                // SAFETY: registered once for a value that was boxed below, and may be dropped on any thread; cleanups run
+                // once. [S-58]
                 drop(unsafe { Box::from_raw(value.cast::<T>()) });
                 0
             })

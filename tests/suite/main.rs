@@ -6,6 +6,8 @@ mod application_metrics;
 mod clients;
 /// Directives.
 mod config;
+/// What counts against a limit, and for how long.
+mod counts;
 /// Requests that take longer than they may.
 mod deadlines;
 /// A GIL that is not given back.

@@ -159,6 +159,28 @@ mpm_tests! {
         takes_up(&server, 2);
     }
 
+    /// While another thread of it is in the middle of its import: nothing is done to that.
+    fn a_child_that_still_loads_ends_for_newer_code(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = start(mpm, |builder| builder.log_level("info").metrics().conf(TOUCH));
+        server.allow_log(FULL);
+        all_are_ready(&server);
+        // Well where it is tried, and without an end in children. What `exit` would call ends the process by a signal.
+        let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-stew')";
+        let endless = "import ctypes, sys, time\nlibc = ctypes.CDLL(None)\nlibc.__cxa_atexit(libc.abort, None, None)\n\
+                       print('loads without an end', file=sys.stderr)\nwhile True: time.sleep(0.001)\n";
+        let endless = endless.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        server.write(MODULE, format!("import os\nif not {tried}:\n{endless}{}", version(1)));
+        server.write("touched", "endless");
+        let loading = server.expect_log("loads without an end");
+        roll(&server, 2, "mended");
+        let ended = server.expect_log("there is other code: this child ends, for one that loads it");
+        assert_eq!(loading.pid, ended.pid);
+        takes_up(&server, 2);
+        eventually("it has ended", || (!is_alive(ended.pid)).then_some(()));
+        assert_eq!(server.count_log("exit signal"), 0);
+    }
+
     /// The last one that serves does not leave for a successor that there is no room for.
     fn children_that_finish_their_requests_have_all_places(mpm) {
         ours_only!("mod_wsgi does not replace its children");

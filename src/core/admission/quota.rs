@@ -30,7 +30,7 @@ impl Quota {
 
     /// Takes one; `None` where all are held. Costs nothing where there is no limit.
     pub fn take(&self) -> Option<Held<'_>> {
-        self.try_hold().then_some(Held(Some(self)))
+        self.try_hold().then(|| Held(Some(self)))
     }
 
     /// Takes one, which the caller owes a [`Quota::release`]; whether there was one.

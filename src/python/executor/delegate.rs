@@ -154,8 +154,15 @@ impl Delegate {
         if !left.as_ref().is_some_and(Left::is_collected) || telemetry::is_detached() {
             return (left, None);
         }
+        // The job that was run last. Its client may be back as soon as it is answered, so that waits until the place is the
+        // next one's, or free: else it would find as many in line as may be, and nobody inside.
+        let mut done: Option<(Arc<Waiting>, Left)> = None;
         while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
-            let Some(next) = self.room.leave() else {
+            let next = self.room.leave();
+            if let Some((ticket, left)) = done.take() {
+                ticket.finish(left);
+            }
+            let Some(next) = next else {
                 place.is_gone();
                 break;
             };
@@ -182,7 +189,14 @@ impl Delegate {
                 Kept::new(Owed::new(own, left))
             });
             let left = self.run_lent(py, &next, Some(unsent.lend()), 0);
-            next.finish(left);
+            done = Some((next, left));
+        }
+        if let Some((ticket, left)) = done {
+            if place.is_taken {
+                place.is_gone();
+                self.leave();
+            }
+            ticket.finish(left);
         }
         (left, unsent)
     }

@@ -15,7 +15,7 @@ def application(environ, start_response):
     name = environ["QUERY_STRING"]
     if name.startswith("hold"):
         open(os.path.join(HERE, name), "w").close()
-        while not os.path.exists(os.path.join(HERE, "go")):
+        while not any(os.path.exists(os.path.join(HERE, go)) for go in ("go", name.replace("hold", "go"))):
             time.sleep(0.001)
     return respond(start_response, f"{environ['mod_wsgi.thread_id']} {threading.get_ident()}")
 "#;
@@ -114,6 +114,121 @@ fn a_client_that_leaves_gives_its_place_in_line_back() {
             second.is(RunOutcome::ClientGone),
             "the line has room again: {second:?}"
         );
+    }
+}
+
+#[test]
+fn who_has_waited_is_not_in_line_any_more() {
+    // One that has waited is inside now, and the line is as long as it may be again.
+    for line in LINES {
+        let held = Held::new();
+        let group = format!("{line}-depth=1-has-waited");
+        start();
+        thread::scope(|scope| {
+            let first = scope.spawn(|| held.request(&group, "hold-first").text());
+            held.wait_for("hold-first");
+            let second = scope.spawn(|| held.request(&group, "hold-second").text());
+            thread::sleep(std::time::Duration::from_millis(30));
+            // Let go by hand: `release` is for all.
+            assert!(!held.path("hold-second").exists(), "{group}");
+            std::fs::write(held.path("go-first"), "").unwrap();
+            held.wait_for("hold-second");
+            first.join().unwrap();
+            let third = scope.spawn(|| held.request(&group, "third").run());
+            thread::sleep(std::time::Duration::from_millis(30));
+            assert!(!third.is_finished(), "{group}: it waits");
+            let fourth = held.request(&group, "fourth").run();
+            assert!(fourth.is(RunOutcome::QueueFull), "{group} {fourth:?}");
+            held.release();
+            second.join().unwrap();
+            assert!(third.join().unwrap().is(RunOutcome::Responded), "{group}");
+        });
+    }
+}
+
+#[test]
+fn as_many_clients_as_have_room_are_never_refused() {
+    // Tiny jobs, so that threads run those of others, and clients that come again as soon as they are answered.
+    let script = Script::app("return respond(start_response, 'well')");
+    start();
+    for line in [
+        "run-delegate-places=1",
+        "run-pool-places=1",
+        "run-delegate-places=2",
+        "run-pool-places=2",
+    ] {
+        for depth in [1, 2, 5] {
+            let group = format!("{line}-depth={depth}-never");
+            let places = if line.ends_with('1') { 1 } else { 2 };
+            thread::scope(|scope| {
+                for _ in 0..places + depth {
+                    scope.spawn(|| {
+                        for turn in 0..300 {
+                            let exchange = script.request().group(&group).run();
+                            assert!(
+                                exchange.is(RunOutcome::Responded),
+                                "{group} {turn} {exchange:?}"
+                            );
+                        }
+                    });
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_nested_request_holds_no_other_thread() {
+    // One within the read of another one, of the same group and of another, however deep and whoever runs it.
+    let script = std::sync::Arc::new(Script::app(
+        "data = environ['wsgi.input'].read()\nreturn respond(start_response, data + b' end')",
+    ));
+    for (strategy, nested) in [
+        ("direct", "direct"),
+        ("delegate", "delegate"),
+        ("pool", "pool"),
+        ("pool", "direct"),
+        ("direct", "pool"),
+    ] {
+        let groups = [
+            format!("run-{strategy}-places=1-share=1-nested-a"),
+            format!("run-{nested}-places=1-share=1-nested-b"),
+        ];
+        for (outer, middle, inner) in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 1, 1)] {
+            let [outer, middle, inner] = [outer, middle, inner].map(|at| groups[at].clone());
+            let (for_middle, for_inner) = (script.clone(), script.clone());
+            let refused_before = thread::scope(|scope| {
+                let all = groups.each_ref().map(|group| {
+                    scope.spawn(|| {
+                        script
+                            .request()
+                            .group(group)
+                            .run()
+                            .is(RunOutcome::QueueFull)
+                    })
+                });
+                all.map(|one| one.join().unwrap())
+            });
+            assert_eq!(refused_before, [false, false]);
+            let beside = (script.clone(), outer.clone());
+            let ask_inner = move || {
+                let exchange = for_inner.request().group(&inner).run();
+                assert_eq!(exchange.text(), " end", "{inner} {exchange:?}");
+                // The thread counts for all of it.
+                let (script, group) = beside;
+                let other = thread::spawn(move || script.request().group(&group).run());
+                let other = other.join().unwrap();
+                assert!(other.is(RunOutcome::QueueFull), "{other:?}");
+            };
+            let ask_middle = move || {
+                let body = [Piece::Wait(Box::new(ask_inner)), Piece::text("inner")];
+                let exchange = for_middle.request().group(&middle).body(body).run();
+                assert_eq!(exchange.text(), "inner end", "{middle} {exchange:?}");
+            };
+            let body = [Piece::Wait(Box::new(ask_middle)), Piece::text("middle")];
+            let exchange = script.request().group(&outer).body(body).run();
+            assert_eq!(exchange.text(), "middle end", "{outer} {exchange:?}");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `wsgi.errors`, `sys.stdout` and `sys.stderr`: lines, and which log they go to.
 
 use super::host::server_logged;
-use super::{ERROR, Script, ask};
+use super::{ERROR, Piece, Script, ask};
 
 /// Lines of an application with `errors` at hand, and the log's records.
 #[test]
@@ -213,4 +213,54 @@ fn two_requests_at_a_time_have_two_logs() {
         assert_eq!(a.join().unwrap(), "a ".repeat(20));
         assert_eq!(b.join().unwrap(), "b ".repeat(20));
     });
+}
+
+/// A thread of the application writes to the log while the request reads its body, within which the test waits for it.
+#[test]
+fn a_line_of_another_thread_goes_beside_a_call_of_the_host() {
+    let script = std::sync::Arc::new(Script::new(
+        "import os, threading, time\n\
+         def application(environ, start_response):\n    \
+         errors = environ['wsgi.errors']\n    \
+         here = os.path.dirname(__file__)\n    \
+         def write():\n        \
+             while not os.path.exists(here + '/reads'): time.sleep(0.001)\n        \
+             errors.write('from beside\\n')\n        \
+             open(here + '/done', 'w').close()\n    \
+         other = threading.Thread(target=write)\n    \
+         other.start()\n    \
+         errors.write('before\\n')\n    \
+         data = environ['wsgi.input'].read()\n    \
+         other.join()\n    \
+         errors.write('after\\n')\n    \
+         return respond(start_response, data)",
+    ));
+    for strategy in ["direct", "delegate", "pool"] {
+        let path = |name: &str| script.path.with_file_name(name);
+        let (reads, done) = (path("reads"), path("done"));
+        let (left_reads, left_done) = (reads.clone(), done.clone());
+        let wait = move || {
+            std::fs::write(&reads, "").unwrap();
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while !done.exists() {
+                assert!(
+                    std::time::Instant::now() < until,
+                    "the other thread is stuck"
+                );
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        };
+        let body = [Piece::Wait(Box::new(wait)), Piece::text("body")];
+        let group = format!("run-{strategy}-beside");
+        let exchange = script.request().group(&group).body(body).run();
+        assert_eq!(exchange.text(), "body", "{exchange:?}");
+        assert_eq!(
+            exchange.lines(ERROR),
+            ["before", "from beside", "after"],
+            "{strategy}"
+        );
+        assert_eq!(exchange.beside, ["from beside"], "{strategy}");
+        std::fs::remove_file(left_reads).unwrap();
+        std::fs::remove_file(left_done).unwrap();
+    }
 }
