@@ -47,7 +47,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_dynamic_fn_retrieve",
     "apr_optional_hook_add",
     "apr_file_dup",
-    "apr_os_file_put",
+    "apr_os_file_(get|put)",
     "apr_pool_(cleanup_(register|null)|destroy)",
     "apr_proc_other_child_(register|unregister)",
     "apr_pstrmemdup",

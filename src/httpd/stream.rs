@@ -1,7 +1,9 @@
 //! The body of a request and the response to it, through httpd's filters.
 
 use std::ffi::{c_char, c_int};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::io::FdFlags;
 
 use crate::request::Request;
 use crate::{c_bytes, connections, sys};
@@ -331,6 +333,12 @@ impl<'r> Stream<'r> {
             drop(fd);
             if status != 0 {
                 return failed(status);
+            }
+            // Programs that the application starts must not get it, which APR takes for a matter of its own functions.
+            sys::apr_os_file_get(&mut number, file);
+            let duplicate = BorrowedFd::borrow_raw(number);
+            if let Err(error) = rustix::io::fcntl_setfd(duplicate, FdFlags::CLOEXEC) {
+                return failed(error.raw_os_error());
             }
             if let (Ok(offset), Ok(length @ 1..)) = (i64::try_from(offset), i64::try_from(length)) {
                 let bucket = sys::apr_brigade_insert_file(self.output, file, offset, length, pool);

@@ -21,6 +21,7 @@ mpm_tests! {
     }
 
     fn statuses_that_httpd_does_not_know(mpm) {
+        ours_only!("mod_wsgi with WSGIErrorOverride answers with 500");
         for (builder, what) in [("WSGIErrorOverride Off", "off"), ("WSGIErrorOverride On\nErrorDocument 500 /never", "on")] {
             let server = Server::builder(mpm).app("/s", "statuses.wsgi").conf(builder).start();
             for status in [218, 299, 399, 418, 419, 450, 499, 512, 599] {
@@ -36,7 +37,8 @@ mpm_tests! {
     }
 
     fn statuses_without_a_body(mpm) {
-        let server = Server::builder(mpm).app("/s", "statuses.wsgi").start();
+        ours_only!("mod_wsgi sends a body with 205");
+        let server = Server::builder(mpm).app("/s", "statuses.wsgi").conf("MaxKeepAliveRequests 0").start();
         let mut connection = server.connect();
         for status in [204, 205, 304] {
             for how in ["list", "generator", "write", "file"] {
@@ -49,6 +51,8 @@ mpm_tests! {
                         let length = response.header("Content-Length");
                         match status {
                             204 => assert_eq!(length, None, "{method} {url}"),
+                            // httpd takes a 0 out of what answers HEAD.
+                            205 if method == "HEAD" => assert_eq!(length, None, "{method} {url}"),
                             205 => assert_eq!(length, Some("0"), "{method} {url}"),
                             _ => assert!(length.is_none() || more.contains("length"), "{method} {url}"),
                         }
@@ -125,7 +129,7 @@ mpm_tests! {
         assert_eq!(response.header("Content-Type"), Some("text/html; charset=iso-8859-1"));
         // A page that cannot be made leaves the status of what it was asked for.
         let response = server.get("/s?status=403+Mine").expect(403);
-        assert!(response.text().contains("Additionally, a 500 Internal Server Error"), "{}", response.text());
+        assert!(response.text().contains("error was encountered while trying to use an ErrorDocument"), "{}", response.text());
         server.expect_log("must be from 200 to 599: b'103 Early Hints'");
         server.expect_log("ValueError exception raised processing WSGI script");
     }
