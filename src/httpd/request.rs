@@ -330,14 +330,22 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Says which methods are answered, from the value of an `Allow`, for a status of 405. httpd makes the header of its own
-    /// page from that; it leaves out methods that no module has registered.
+    /// Forgets which methods are answered.
+    pub fn allow_none(self) {
+        // SAFETY: this thread owns the request, which always has such a list.
+        unsafe {
+            sys::ap_clear_method_list((*self.raw).allowed_methods);
+            (*self.raw).allowed = 0;
+        }
+    }
+
+    /// Says that these methods are answered, too, as the value of an `Allow` does, for a status of 405. httpd makes the header
+    /// of its own page from that; it leaves out methods that no module has registered.
     pub fn allow(self, methods: &[u8]) {
         let methods = methods.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         // SAFETY: this thread owns the request, which always has such a list; the copies live as long.
         unsafe {
             let list = (*self.raw).allowed_methods;
-            sys::ap_clear_method_list(list);
             for method in methods.filter(|method| !method.is_empty()) {
                 sys::ap_method_list_add(list, self.pool().dup(method));
             }

@@ -152,6 +152,7 @@ impl Client<'_> {
                 stream.set_content_length(length);
             }
         }
+        let mut allows = false;
         for header in head.headers.get_or_empty() {
             let (name, value) = (header.name.get_or_empty(), header.value.get_or_empty());
             if name.eq_ignore_ascii_case(b"www-authenticate") {
@@ -159,6 +160,9 @@ impl Client<'_> {
             } else if state.overridden.is_some() {
                 // What tells the client how to go on belongs to the status; the rest, to the page that is replaced.
                 if name.eq_ignore_ascii_case(b"allow") {
+                    if !std::mem::replace(&mut allows, true) {
+                        self.request.allow_none();
+                    }
                     self.request.allow(value);
                 } else if [&b"proxy-authenticate"[..], b"retry-after"]
                     .iter()

@@ -15,7 +15,7 @@ def application(environ, start_response):
     if "retry" in query:
         headers.append(("Retry-After", query["retry"]))
     if "allow" in query:
-        headers.append(("Allow", query["allow"]))
+        headers += [("Allow", value) for value in query["allow"].split(";")]
     body = b"" if "empty" in query else BODY
     write = start_response(query["status"], headers)
     if "reading" in query:
