@@ -352,6 +352,9 @@ messages! {
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
+    BodyRefused = 1075 Info "WSGI script '{}' gave a body to a response of status {}, which has none; the body was not sent",
+        cause: "Responses of status 204, 205 and 304 have no body (RFC 9110, 6.4.1), and a client would take one for the beginning of the next response.",
+        remedy: "Let the application return no body with such a status, or choose another status.";
 }
 
 #[cfg(test)]

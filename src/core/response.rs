@@ -15,6 +15,8 @@ pub enum ResponseError<'a> {
     StatusWithoutSpace(&'a [u8]),
     /// The reason phrase has a control character.
     ReasonControl(&'a [u8]),
+    /// The code is not that of a final response.
+    StatusNotFinal(&'a [u8]),
     /// A header has no name.
     NameEmpty,
     /// A header's name has a space.
@@ -38,6 +40,10 @@ impl fmt::Display for ResponseError<'_> {
             StatusNotThreeDigits(value) => ("status code must be a 3 digit integer", value),
             StatusWithoutSpace(value) => ("no space following status code", value),
             ReasonControl(value) => ("control character in status reason phrase", value),
+            StatusNotFinal(value) => (
+                "status code of a final response must be from 200 to 599",
+                value,
+            ),
             NameEmpty => return f.write_str("header name is empty"),
             NameSpace(value) => ("space character in header name", value),
             NameControl(value) => ("control character in header name", value),
@@ -52,8 +58,9 @@ impl fmt::Display for ResponseError<'_> {
 
 impl std::error::Error for ResponseError<'_> {}
 
-/// The code of a status line: three digits, then the end, or a space and text without control characters. There
-/// is no check of the range.
+/// The code of a status line: three digits, then the end, or a space and text without control characters. A client
+/// waits for another response after one of 1xx (RFC 9110, 15.2), and has to take a code that is in no class for an error
+/// of the server (15).
 pub fn check_status(line: &[u8]) -> Result<u16, ResponseError<'_>> {
     let digits = match line.first_chunk::<3>() {
         Some(digits) if digits.iter().all(u8::is_ascii_digit) => digits,
@@ -65,9 +72,39 @@ pub fn check_status(line: &[u8]) -> Result<u16, ResponseError<'_>> {
     if line[3..].iter().any(u8::is_ascii_control) {
         return Err(ResponseError::ReasonControl(line));
     }
-    Ok(digits
+    let code = digits
         .iter()
-        .fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
+        .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    if (200..600).contains(&code) {
+        Ok(code)
+    } else {
+        Err(ResponseError::StatusNotFinal(line))
+    }
+}
+
+/// What a response of a status has for a body (RFC 9110, 6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Any, or none.
+    Allowed,
+    /// None, and the length that is announced, if it is, is that of another response: 304.
+    Elsewhere,
+    /// None, without a length: 204.
+    Absent,
+    /// None, which the length has to say: 205.
+    Empty,
+}
+
+impl Content {
+    /// For the code of a final response.
+    pub fn of(status: u16) -> Content {
+        match status {
+            204 => Content::Absent,
+            205 => Content::Empty,
+            304 => Content::Elsewhere,
+            _ => Content::Allowed,
+        }
+    }
 }
 
 /// Whether `name` may be a header's: a token.
@@ -214,14 +251,43 @@ mod tests {
     }
 
     #[test]
+    fn only_final_statuses_are_taken() {
+        for code in 0..1000_u16 {
+            let line = format!("{code:03} Any");
+            let taken = check_status(line.as_bytes());
+            match code {
+                200..=599 => assert_eq!(taken, Ok(code)),
+                _ => assert_eq!(taken, Err(ResponseError::StatusNotFinal(line.as_bytes()))),
+            }
+        }
+    }
+
+    #[test]
+    fn statuses_without_content() {
+        for (status, content) in [
+            (200, Content::Allowed),
+            (203, Content::Allowed),
+            (204, Content::Absent),
+            (205, Content::Empty),
+            (206, Content::Allowed),
+            (303, Content::Allowed),
+            (304, Content::Elsewhere),
+            (305, Content::Allowed),
+            (404, Content::Allowed),
+        ] {
+            assert_eq!(Content::of(status), content, "{status}");
+        }
+    }
+
+    #[test]
     fn status_lines() {
         for (line, code) in [
             ("200 OK", 200),
             ("200", 200),
             ("200 ", 200),
             ("404 Not Found", 404),
-            ("099 x", 99),
-            ("999 \u{e4}", 999),
+            ("299 Odd", 299),
+            ("599 \u{e4}", 599),
         ] {
             assert_eq!(check_status(line.as_bytes()), Ok(code), "{line}");
         }
@@ -247,6 +313,10 @@ mod tests {
             (
                 "200 \x7f",
                 "control character in status reason phrase: b'200 \\x7f'",
+            ),
+            (
+                "103 Early Hints",
+                "status code of a final response must be from 200 to 599: b'103 Early Hints'",
             ),
         ] {
             assert_eq!(text(check_status(line.as_bytes())), expected);

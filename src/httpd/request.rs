@@ -330,6 +330,29 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// Forgets which methods are answered.
+    pub fn allow_none(self) {
+        // SAFETY: this thread owns the request, which always has such a list.
+        unsafe {
+            sys::ap_clear_method_list((*self.raw).allowed_methods);
+            (*self.raw).allowed = 0;
+        }
+    }
+
+    /// Says that these methods are answered, too, as the value of an `Allow` does, for a status of 405. httpd makes the header
+    /// of its own page from that; it leaves out methods that no module has registered.
+    pub fn allow(self, methods: &[u8]) {
+        let methods = methods.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        // SAFETY: this thread owns the request, which always has such a list; the copies live as long.
+        unsafe {
+            let list = (*self.raw).allowed_methods;
+            for method in methods.filter(|method| !method.is_empty()) {
+                sys::ap_method_list_add(list, self.pool().dup(method));
+            }
+            (*self.raw).allowed = (*list).method_mask;
+        }
+    }
+
     /// `LimitRequestBody`; 0 for none.
     pub fn body_limit(self) -> u64 {
         // SAFETY: reads the core's configuration of the place.
@@ -455,6 +478,16 @@ impl<'r> Request<'r> {
             ))
         }
     }
+}
+
+/// Whether httpd has a page for an error of this status, and `ErrorDocument` takes it. For what it does not know, as 418, it
+/// would answer with 500.
+pub fn has_error_page(status: u16) -> bool {
+    // SAFETY: looks the number up in a constant table, in which what is not there stands for 500.
+    let index = |status: c_int| unsafe { sys::ap_index_of_response(status) };
+    let internal = sys::HTTP_INTERNAL_SERVER_ERROR as c_int;
+    let status = c_int::from(status);
+    status == internal || ((400..600).contains(&status) && index(status) != index(internal))
 }
 
 /// `ssl_is_https` of mod_ssl, or null without mod_ssl.

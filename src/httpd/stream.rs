@@ -1,13 +1,12 @@
 //! The body of a request and the response to it, through httpd's filters.
 
-use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::ffi::{c_char, c_int};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::io::FdFlags;
 
 use crate::request::Request;
 use crate::{c_bytes, connections, sys};
-
-/// Largest part of a file in one bucket. Bytes.
-const FILE_BUCKET: u64 = 1 << 30;
 
 /// What the input filters say of a client that is gone.
 const GONE: [sys::apr_status_t; 5] = [
@@ -301,7 +300,8 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Sends a part of a regular file as the end of the response. httpd may do so after the handler has returned.
+    /// Sends a part of a regular file as the end of the response. httpd may do so after the handler has returned, and after
+    /// the request has ended. Offset and length in bytes.
     pub fn send_file(
         &mut self,
         fd: OwnedFd,
@@ -309,47 +309,41 @@ impl<'r> Stream<'r> {
         length: u64,
         sendfile: bool,
     ) -> Result<(), StreamError> {
-        unsafe extern "C" fn close(fd: *mut c_void) -> sys::apr_status_t {
-            // SAFETY: the descriptor was given to the pool below, and cleanups run once.
-            drop(unsafe { OwnedFd::from_raw_fd(fd.addr() as c_int) });
-            0
-        }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
-        let mut fd: c_int = fd.into_raw_fd();
-        // SAFETY: the descriptor belongs to the request's pool from here on, which httpd keeps until the response
-        // has been sent; APR does not close files that were put in. [S-6]
+        let failed = |status| Err(StreamError::Other(reason(status)));
+        // SAFETY: pool and brigade of a live request. The file that the buckets share has a descriptor of its own, which
+        // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6]
         unsafe {
-            let rec = self.rec();
-            self.request
-                .pool()
-                .cleanup(std::ptr::without_provenance_mut(fd as usize), close);
+            let pool = (*self.rec()).pool;
             let flags = sys::APR_FOPEN_READ
                 | if sendfile {
                     sys::APR_FOPEN_SENDFILE_ENABLED
                 } else {
                     0
                 };
-            let mut file = std::ptr::null_mut();
-            let status = sys::apr_os_file_put(&mut file, &mut fd, flags as i32, (*rec).pool);
+            let (mut ours, mut file) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let mut number: c_int = fd.as_raw_fd();
+            let status = sys::apr_os_file_put(&mut ours, &mut number, flags as i32, pool);
             if status != 0 {
-                return Err(StreamError::Other(reason(status)));
+                return failed(status);
             }
-            let (mut at, end) = (offset, offset.saturating_add(length));
-            while at < end {
-                let part = (end - at).min(FILE_BUCKET);
-                let bucket = sys::apr_bucket_file_create(
-                    file,
-                    i64::try_from(at).unwrap_or(i64::MAX),
-                    part as usize,
-                    (*rec).pool,
-                    self.bucket_alloc(),
-                );
+            let status = sys::apr_file_dup(&mut file, ours, pool);
+            drop(fd);
+            if status != 0 {
+                return failed(status);
+            }
+            // Programs that the application starts must not get it, which APR takes for a matter of its own functions.
+            sys::apr_os_file_get(&mut number, file);
+            let duplicate = BorrowedFd::borrow_raw(number);
+            if let Err(error) = rustix::io::fcntl_setfd(duplicate, FdFlags::CLOEXEC) {
+                return failed(error.raw_os_error());
+            }
+            if let (Ok(offset), Ok(length @ 1..)) = (i64::try_from(offset), i64::try_from(length)) {
+                let bucket = sys::apr_brigade_insert_file(self.output, file, offset, length, pool);
                 // A file that is cut while it is mapped kills the process.
                 sys::apr_bucket_file_enable_mmap(bucket, 0);
-                sys::wsgi_shim_insert_tail(self.output, bucket);
-                at += part;
             }
             sys::wsgi_shim_insert_tail(
                 self.output,

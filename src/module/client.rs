@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use wsgi_abi::{Bytes, HostResult, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
 use wsgi_httpd::log::Level;
-use wsgi_httpd::request::Request;
+use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};
 use wsgi_httpd::{client, connections};
 
@@ -53,7 +53,8 @@ impl<'r> Client<'r> {
             request,
             timeline,
             sendfile: settings.enable_sendfile,
-            error_override: settings.error_override,
+            // The page that takes the place of the application's may itself be made by an application.
+            error_override: settings.error_override && !request.is_error_page(),
             state: RefCell::new(State {
                 stream: Stream::new(request, has_body),
                 overridden: None,
@@ -147,7 +148,7 @@ impl Client<'_> {
             state.stream.end_connection();
         }
         let stream = &mut state.stream;
-        if self.error_override && (400..600).contains(&head.status) {
+        if self.error_override && has_error_page(head.status) {
             state.overridden = Some(head.status);
         } else {
             stream.set_status(head.status, head.status_line.get_or_empty());
@@ -155,12 +156,24 @@ impl Client<'_> {
                 stream.set_content_length(length);
             }
         }
+        let mut allows = false;
         for header in head.headers.get_or_empty() {
             let (name, value) = (header.name.get_or_empty(), header.value.get_or_empty());
             if name.eq_ignore_ascii_case(b"www-authenticate") {
                 stream.add_header(name, value, true);
             } else if state.overridden.is_some() {
-                // The rest belongs to the page that is replaced.
+                // What tells the client how to go on belongs to the status; the rest, to the page that is replaced.
+                if name.eq_ignore_ascii_case(b"allow") {
+                    if !std::mem::replace(&mut allows, true) {
+                        self.request.allow_none();
+                    }
+                    self.request.allow(value);
+                } else if [&b"proxy-authenticate"[..], b"retry-after"]
+                    .iter()
+                    .any(|kept| name.eq_ignore_ascii_case(kept))
+                {
+                    stream.add_header(name, value, true);
+                }
             } else if name.eq_ignore_ascii_case(b"content-type") {
                 stream.set_content_type(value);
             } else {

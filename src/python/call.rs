@@ -335,6 +335,10 @@ fn send_rest(
         Left::Cut => host.cut_response(),
         Left::Done(last) => match output::finish(host, state, last, end) {
             Ok(End::Whole) | Err(Failure::Aborted) => {}
+            Ok(End::WithoutContent(status)) => {
+                let line = Message::BodyRefused.line(&[&application.script_text(), &status]);
+                host.log(level_of(Message::BodyRefused), line.as_bytes());
+            }
             Ok(End::Short) => {
                 telemetry::protocol_error(state.app());
                 let line = Message::ShortBody.line(&[&application.script_text()]);

@@ -248,33 +248,22 @@ fn file_of<'i>(
     request: &Arc<RequestState>,
     result: &Obj<'i>,
 ) -> PyResult<Option<Last>> {
-    // SAFETY: attached; the class is kept in this interpreter.
-    match unsafe { ffi::PyObject_IsInstance(result.as_ptr(), state.file_wrapper.as_ptr()) } {
-        -1 => return Err(Raised),
-        0 => return Ok(None),
-        _ => {}
-    }
+    let Some(filelike) = state.files.wrapped(py, result)? else {
+        return Ok(None);
+    };
     {
         let response = request.response();
         if response.is_committed() || !response.is_started() {
             return Ok(None);
         }
+        if response.is_without_content() {
+            return Ok(Some(Last::Collected));
+        }
     }
-    let filelike = result.attr(py, c"filelike")?;
-    let Some((fd, offset)) = descriptor_of(py, &filelike) else {
+    let Some(file) = state.files.regular(py, &filelike) else {
         return Ok(None);
     };
-    let stat = py.detach(|| {
-        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()?;
-        let stat = rustix::fs::fstat(&fd).ok()?;
-        rustix::fs::FileType::from_raw_mode(stat.st_mode)
-            .is_file()
-            .then_some((fd, stat.st_size))
-    });
-    let Some((fd, size)) = stat else {
-        return Ok(None);
-    };
-    let available = u64::try_from(size).unwrap_or(0).saturating_sub(offset);
+    let available = file.length;
     let started = request
         .host_call(py, |host| {
             let mut response = request.response();
@@ -289,41 +278,14 @@ fn file_of<'i>(
             start(host, Some(&commit)).map(|()| Some(length))
         })
         .map_err(|_| request_ended(py))?;
-    let length = match started {
-        Ok(Some(length)) => length,
-        Ok(None) => return Ok(None),
-        Err(failure) => return Err(write_failed(py, &failure)),
-    };
-    Ok(Some(Last::File { fd, offset, length }))
-}
-
-/// The descriptor and position of a file object; `None` where it has none, which is no error.
-fn descriptor_of<'i>(
-    py: &Attached<'i>,
-    filelike: &Obj<'i>,
-) -> Option<(std::os::fd::BorrowedFd<'static>, u64)> {
-    let number = |name| -> PyResult<Option<i64>> {
-        let answer = filelike.call_method(py, name, [])?;
-        // SAFETY: attached and alive.
-        if unsafe { ffi::PyLong_Check(answer.as_ptr()) } == 0 {
-            Ok(None)
-        } else {
-            answer.as_i64().map(Some)
-        }
-    };
-    let asked = number(c"fileno").and_then(|fd| Ok((fd, number(c"tell")?)));
-    match asked {
-        Ok((Some(fd), Some(offset))) if fd >= 0 => {
-            let fd = i32::try_from(fd).ok()?;
-            // SAFETY: only used to duplicate it; a number that is no open descriptor makes that fail.
-            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-            Some((fd, u64::try_from(offset).ok()?))
-        }
-        Ok(_) => None,
-        Err(raised) => {
-            py.clear(raised);
-            None
-        }
+    match started {
+        Ok(Some(length)) => Ok(Some(Last::File {
+            fd: file.fd,
+            offset: file.offset,
+            length,
+        })),
+        Ok(None) => Ok(None),
+        Err(failure) => Err(write_failed(py, &failure)),
     }
 }
 
@@ -333,6 +295,8 @@ pub(crate) enum End {
     Whole,
     /// With fewer bytes than it had declared, and not ended for httpd: it has to be cut.
     Short,
+    /// Whole, without a body that its status does not allow.
+    WithoutContent(u16),
 }
 
 /// Sends what is left, with this end. Called after Python was left, by the thread that runs the request or in its place.
@@ -344,12 +308,18 @@ pub(crate) fn finish(
 ) -> Result<End, Failure> {
     match last {
         Last::Collected => {
-            let (commit, pending, take, short) = {
+            let (commit, pending, take, short, refused) = {
                 let mut response = request.response();
                 let pending = std::mem::take(&mut response.pending);
                 let commit = response.commit(Some(pending.len() as u64));
                 let take = response.take(pending.len());
-                (commit, pending, take, response.is_short())
+                (
+                    commit,
+                    pending,
+                    take,
+                    response.is_short(),
+                    response.refused(),
+                )
             };
             start(host, commit.as_ref())?;
             if short {
@@ -357,6 +327,9 @@ pub(crate) fn finish(
                 return Ok(End::Short);
             }
             host.write(&pending[..take], end)?;
+            if let Some(status) = refused {
+                return Ok(End::WithoutContent(status));
+            }
         }
         Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,
     }

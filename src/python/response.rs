@@ -2,7 +2,7 @@
 //! and what is collected until Python is left.
 
 use wsgi_abi::{Bytes, Header};
-use wsgi_core::response::{self, BodyLength};
+use wsgi_core::response::{self, BodyLength, Content};
 
 /// A body, or the part of one that completes it, up to this size is copied and sent after Python was left; more is
 /// sent at once with the GIL released. Bytes.
@@ -65,9 +65,9 @@ impl Head {
         self.content_length
     }
 
-    /// Whether a response of this status has a body (RFC 9110, 6.4.1).
-    pub(crate) fn may_have_body(&self) -> bool {
-        !(100..200).contains(&self.status) && self.status != 204 && self.status != 304
+    /// What its status allows for a body.
+    fn content(&self) -> Content {
+        Content::of(self.status)
     }
 
     /// Gives the status line and the headers in the form of the contract.
@@ -106,8 +106,12 @@ pub(crate) struct Response {
     length: BodyLength,
     /// The status for events and for the log; 500 until `start_response` succeeded.
     status: u16,
-    /// No body will be sent, whatever is declared: the method is HEAD, or the status allows none.
+    /// The client gets no body, whatever is declared, as the method is HEAD.
     header_only: bool,
+    /// The status that has left allows no body.
+    without_content: bool,
+    /// There was a body all the same.
+    refused: bool,
     /// What is to be sent after Python was left.
     pub(crate) pending: Vec<u8>,
 }
@@ -126,6 +130,8 @@ impl Response {
             length: BodyLength::new(None),
             status: 500,
             header_only,
+            without_content: false,
+            refused: false,
             pending: Vec::new(),
         }
     }
@@ -165,15 +171,33 @@ impl Response {
         self.head.as_ref().and_then(Head::content_length)
     }
 
+    /// Whether the status that `start_response` said allows no body.
+    pub(crate) fn is_without_content(&self) -> bool {
+        let head = self.head.as_ref();
+        head.is_some_and(|head| head.content() != Content::Allowed)
+    }
+
     /// Takes the head for the host. `known` is the length of the whole body where that is known; it is announced if
     /// the application did not declare one. `None` where the head has left already or there is none.
     pub(crate) fn commit(&mut self, known: Option<u64>) -> Option<Commit> {
         let head = self.head.take()?;
         self.committed = true;
-        let may = head.may_have_body() && (known != Some(0) || !self.header_only);
-        let content_length = head.content_length.or(known.filter(|_| may));
-        self.length = BodyLength::new(content_length);
-        self.header_only |= !head.may_have_body();
+        let content = head.content();
+        let content_length = match content {
+            Content::Allowed => {
+                let known = known.filter(|&known| known != 0 || !self.header_only);
+                head.content_length.or(known)
+            }
+            Content::Elsewhere => head.content_length,
+            Content::Absent => None,
+            Content::Empty => Some(0),
+        };
+        self.without_content = content != Content::Allowed;
+        self.length = BodyLength::new(if self.without_content {
+            Some(0)
+        } else {
+            content_length
+        });
         Some(Commit {
             head,
             content_length,
@@ -190,7 +214,13 @@ impl Response {
 
     /// How much of the next `len` bytes may be sent; the surplus over the declared length is dropped.
     pub(crate) fn take(&mut self, len: usize) -> usize {
+        self.refused |= self.without_content && !self.header_only && len > 0;
         self.length.take(len)
+    }
+
+    /// The status of a response that had a body, where it allows none.
+    pub(crate) fn refused(&self) -> Option<u16> {
+        self.refused.then_some(self.status)
     }
 
     /// Whether everything that was declared has been taken.

@@ -431,6 +431,16 @@ impl Connection {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Hands over what comes until the other side closes, and keeps none of it.
+    pub fn read_rest(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), ClientError> {
+        loop {
+            take(&std::mem::take(&mut self.buffer));
+            if !self.more()? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Whether the server closes the connection, rather than keeping it for the next request.
     pub fn is_closed_by_server(&mut self) -> bool {
         self.stream

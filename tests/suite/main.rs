@@ -22,6 +22,8 @@ mod executors;
 mod failures;
 /// wsgi.file_wrapper.
 mod file_wrapper;
+/// Large files, and files that change.
+mod files;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.
@@ -34,6 +36,8 @@ mod input;
 mod interpreters;
 /// Children that are killed, restarted and stopped.
 mod lifecycle;
+/// Sizes around the constants of the request path.
+mod limits;
 /// wsgi.errors and the standard streams.
 mod log_streams;
 /// Which URL reaches which script, and what refuses.
@@ -62,6 +66,8 @@ mod shares;
 mod slow_clients;
 /// What the threads of a child run.
 mod stacks;
+/// What statuses mean.
+mod statuses;
 /// Requests that nothing can end but the end of their process.
 mod stuck;
 /// wsgiref.validate as a judge.

@@ -61,7 +61,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIErrorOverride",
         place: Place::FileInfo,
-        help: "On: ErrorDocument replaces what the application sends with a status of 4xx or 5xx.",
+        help: "On: ErrorDocument replaces what the application sends with a status of 4xx or 5xx that httpd knows.",
         parse: |args, target| {
             target.place()?.error_override = Some(on_off(args)?);
             Ok(())

@@ -35,6 +35,29 @@ fn a_loop_is_interrupted() {
     }
 }
 
+/// Messages show 200 characters of a path.
+#[test]
+fn long_paths_are_cut_in_messages() {
+    let script = Script::app("while True: pass");
+    for length in [199, 200, 201] {
+        let path = format!("/{}", "p".repeat(length - 1));
+        let request = script
+            .request()
+            .known(wsgi_abi::keys::REQUEST_METHOD, b"GET")
+            .known(
+                wsgi_abi::keys::REQUEST_URI,
+                format!("{path}?secret").as_bytes(),
+            );
+        let exchange = request.limits(50, 2000, 0).run();
+        assert!(exchange.is(RunOutcome::TimedOut), "{exchange:?}");
+        let shown = &path[..length.min(200)];
+        assert!(
+            exchange.logged(&format!("WSGI1061: request too long: GET {shown} runs for")),
+            "{exchange:?}"
+        );
+    }
+}
+
 #[test]
 fn who_catches_everything_is_interrupted_again() {
     let script = Script::app(

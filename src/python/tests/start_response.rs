@@ -49,6 +49,26 @@ fn refuses_with_the_texts_that_applications_know() {
             "ValueError: control character in status reason phrase: b'200 O\\nK'",
         ),
         (
+            "start_response('000 Zero', [])",
+            "ValueError: status code of a final response must be from 200 to 599: b'000 Zero'",
+        ),
+        (
+            "start_response('099', [])",
+            "ValueError: status code of a final response must be from 200 to 599: b'099'",
+        ),
+        (
+            "start_response('103 Early Hints', [])",
+            "ValueError: status code of a final response must be from 200 to 599: b'103 Early Hints'",
+        ),
+        (
+            "start_response('199 x', [])",
+            "ValueError: status code of a final response must be from 200 to 599: b'199 x'",
+        ),
+        (
+            "start_response('600 x', [])",
+            "ValueError: status code of a final response must be from 200 to 599: b'600 x'",
+        ),
+        (
             "start_response('200 OK', [1])",
             "TypeError: each header must be a 2-tuple, not int",
         ),
@@ -116,7 +136,7 @@ fn accepts() {
         "start_response('200', [])",
         "start_response('200 ', [])",
         "start_response('200 caf\\xe9', [])",
-        "start_response('999 \\xff', [('X-Name', 'caf\\xe9'), ('X-Name', '')], None)",
+        "start_response('599 \\xff', [('X-Name', 'caf\\xe9'), ('X-Name', '')], None)",
         "start_response('200 OK', type('L', (list,), {})([type('T', (tuple,), {})(('A', 'b\\tc'))]))",
     ] {
         assert!(
@@ -361,4 +381,175 @@ fn a_commit_from_inside_start_response_counts() {
         "inner RuntimeError: start_response() called more than once without exc_info"
     );
     assert_eq!(exchange.status_line, "200 OK");
+}
+
+/// The status, the declared length if there is one, how the body is given, the length that the host is told, and whether it
+/// is said that a body was left out.
+#[test]
+fn statuses_without_a_body() {
+    for (status, declared, how, told, said) in [
+        (204, None, "return []", None, false),
+        (204, None, "return [b'a body!']", None, true),
+        (204, Some(7), "return [b'a body!']", None, true),
+        (204, Some(7), "return [b'a ', b'body!']", None, true),
+        (204, Some(0), "return (b'',)", None, false),
+        (
+            204,
+            None,
+            "return (x for x in [b'a ', b'body!'])",
+            None,
+            true,
+        ),
+        (
+            204,
+            Some(7),
+            "return (x for x in [b'a ', b'body!'])",
+            None,
+            true,
+        ),
+        (204, None, "write(b'a body!')\nreturn []", None, true),
+        (204, Some(7), "write(b'a ')\nreturn [b'body!']", None, true),
+        (204, None, "return [bytes(100_000), b'x']", None, true),
+        (205, None, "return []", Some(0), false),
+        (205, None, "return [b'a body!']", Some(0), true),
+        (205, Some(7), "return [b'a body!']", Some(0), true),
+        (
+            205,
+            None,
+            "return (x for x in [b'a ', b'body!'])",
+            Some(0),
+            true,
+        ),
+        (
+            205,
+            Some(7),
+            "return (x for x in [b'a ', b'body!'])",
+            Some(0),
+            true,
+        ),
+        (205, Some(7), "write(b'a body!')\nreturn []", Some(0), true),
+        (205, None, "return [bytes(100_000)]", Some(0), true),
+        (304, None, "return []", None, false),
+        (304, None, "return [b'a body!']", None, true),
+        // The length of the response that the client has already.
+        (304, Some(7), "return []", Some(7), false),
+        (304, Some(7), "return [b'a body!']", Some(7), true),
+        (
+            304,
+            Some(7),
+            "return (x for x in [b'a ', b'body!'])",
+            Some(7),
+            true,
+        ),
+    ] {
+        let headers = declared.map_or(String::new(), |length| {
+            format!("('Content-Length', '{length}')")
+        });
+        let script = Script::app(&format!(
+            "write = start_response('{status} X', [{headers}])\n{how}"
+        ));
+        let case = format!("{status} {declared:?} {how}");
+        let exchange = script.run();
+        assert!(
+            exchange.is(RunOutcome::Responded) && !exchange.cut,
+            "{case}: {exchange:?}"
+        );
+        assert_eq!(exchange.status_line, format!("{status} X"), "{case}");
+        assert_eq!(exchange.content_length, told, "{case}");
+        assert_eq!(exchange.text(), "", "{case}");
+        assert_eq!(exchange.logged("WSGI1075"), said, "{case}: {exchange:?}");
+        // A client that asks for the head has not been refused anything.
+        let head = script.request().header_only().run();
+        assert_eq!(head.content_length, told, "{case}");
+        assert!(!head.logged("WSGI1075"), "{case}");
+    }
+}
+
+#[test]
+fn a_file_for_a_status_without_a_body_is_not_sent() {
+    for (status, told) in [(204, None), (205, Some(0)), (304, None)] {
+        let exchange = Script::app(&format!(
+            "start_response('{status} X', [])\n\
+             return environ['wsgi.file_wrapper'](open(__file__, 'rb'))"
+        ))
+        .run();
+        assert!(
+            exchange.is(RunOutcome::Responded) && !exchange.cut,
+            "{exchange:?}"
+        );
+        assert!(exchange.file.is_none(), "{status}");
+        assert_eq!(
+            (exchange.content_length, exchange.text().as_str()),
+            (told, ""),
+            "{status}"
+        );
+    }
+}
+
+/// A second status that is refused leaves the first one there.
+#[test]
+fn a_replacement_is_checked_as_well() {
+    let exchange = Script::app(
+        "start_response('404 Not Found', [])\n\
+         try: 1/0\n\
+         except ZeroDivisionError: said = attempt(start_response, '102 Processing', [], sys.exc_info())\n\
+         return [said.encode()]",
+    )
+    .run();
+    assert_eq!(exchange.status_line, "404 Not Found");
+    assert_eq!(
+        exchange.text(),
+        "ValueError: status code of a final response must be from 200 to 599: b'102 Processing'"
+    );
+}
+
+/// Around the size up to which a body is collected, and the count of headers that needs no allocation.
+#[test]
+fn limits_are_crossed_whole() {
+    let limit = crate::response::COLLECT_LIMIT;
+    for size in [limit - 1, limit, limit + 1] {
+        for (how, declared) in [
+            (format!("return [bytes({size})]"), None),
+            (format!("return (bytes({size} - 1), b'x')"), None),
+            (format!("write(b'x')\nreturn [bytes({size} - 1)]"), None),
+            (format!("return iter([bytes({size})])"), None),
+            (format!("return iter([bytes({size})])"), Some(size)),
+            (
+                format!("return iter([bytes({size} - 1), b'x'])"),
+                Some(size),
+            ),
+            (
+                format!("return iter([bytes({size}), b'surplus'])"),
+                Some(size),
+            ),
+        ] {
+            let headers = declared.map_or(String::new(), |length| {
+                format!("('Content-Length', '{length}')")
+            });
+            let exchange = Script::app(&format!(
+                "write = start_response('200 OK', [{headers}])\n{how}"
+            ))
+            .run();
+            assert!(
+                exchange.is(RunOutcome::Responded) && !exchange.cut,
+                "{size} {how}"
+            );
+            assert_eq!(exchange.bytes().len(), size, "{how}");
+            assert_eq!(
+                exchange.writes.last().map(|(_, end)| *end),
+                Some(WriteEnd::End),
+                "{how}"
+            );
+        }
+    }
+    for count in [0, 23, 24, 25, 200] {
+        let exchange = Script::app(&format!(
+            "start_response('200 OK', [(f'X-{{at}}', str(at)) for at in range({count})])\nreturn []"
+        ))
+        .run();
+        let expected: Vec<_> = (0..count)
+            .map(|at| (format!("X-{at}"), at.to_string()))
+            .collect();
+        assert_eq!(exchange.headers, expected);
+    }
 }

@@ -25,7 +25,7 @@ class RequestTimeout(BaseException):
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: an iterable over a file, which httpd sends itself where the file has a descriptor."""
+    """`wsgi.file_wrapper`: an iterable over a file, which httpd sends itself where `read()` is that of a regular file."""
 
     def __init__(self, filelike, blksize=8192):
         import operator

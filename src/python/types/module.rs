@@ -13,6 +13,7 @@ use wsgi_telemetry::App;
 use super::metric::{self, MetricTypes};
 use super::{adapter, guard, input, log};
 use crate::cell::GilCell;
+use crate::files::FileTypes;
 use crate::object::{Attached, Kept, Obj, PyResult, done};
 
 /// Its name.
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub(crate) log_type: Kept,
     /// Class `FileWrapper`.
     pub(crate) file_wrapper: Kept,
+    /// What files a `FileWrapper` may hold that httpd can send itself.
+    pub(crate) files: FileTypes,
     /// Class `RequestTimeout`.
     pub(crate) request_timeout: Kept,
     /// List `event_callbacks`.
@@ -243,6 +246,8 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         adapter_type: add(c"Adapter", adapter::new_adapter_type(py, module)?)?,
         log_type: add(c"Log", log::new_log_type(py, module)?)?,
         file_wrapper: named(c"FileWrapper")?,
+        // SAFETY: attached, and kept in this interpreter by the line above.
+        files: FileTypes::new(py, &unsafe { named(c"FileWrapper")?.get(py) })?,
         request_timeout: named(c"RequestTimeout")?,
         event_callbacks: named(c"event_callbacks")?,
         new_stream: named(c"_stream")?,
