@@ -352,6 +352,12 @@ messages! {
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
+    CopyReturned = 1100 Warning "process {}, which the application has forked, came back from the application with {}, and ends: only the process that it was forked from answers",
+        cause: "An application called os.fork() or the like, and the new process returned from the application as if the request were its own. Its response is discarded.",
+        remedy: "Let the new process end with os._exit() when it has done its work.";
+    CopyRaised = 1101 Error "{} exception ended process {}, which the application has forked in {}",
+        cause: "An application called os.fork() or the like, and an exception left the application in the new process; the traceback follows. The process that it was forked from answers the request.",
+        remedy: "Mend what the traceback shows, and let the new process end with os._exit() when it has done its work.";
 }
 
 #[cfg(test)]

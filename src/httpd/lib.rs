@@ -7,6 +7,7 @@ pub mod accept;
 pub mod client;
 pub mod command;
 pub mod connections;
+pub mod forked;
 pub mod guard;
 pub mod helper;
 pub mod log;

@@ -10,7 +10,7 @@ use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
 use crate::request::{Request, retrieve_functions};
-use crate::{accept, c_bytes, connections, helper, log, mpm, sys};
+use crate::{accept, c_bytes, connections, forked, helper, log, mpm, sys};
 
 /// What a hook answers to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -449,8 +449,11 @@ unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::se
 
 /// Before the `child_init` of any other module.
 unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
-    // SAFETY: the pool of the child.
-    guard(|| unsafe { accept::child_begins(pool) });
+    guard(|| {
+        // SAFETY: the pool of the child.
+        unsafe { accept::child_begins(pool) };
+        forked::note();
+    });
 }
 
 unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
@@ -460,19 +463,10 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
             0
         })
     }
-    unsafe extern "C" fn child_forked<M: Module>() {
-        guard_or((), M::child_forked);
-    }
-    static REGISTERED: Once = Once::new();
     guard(|| {
-        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data. That for
-        // forks stays mapped. [S-1] [S-13]
-        unsafe {
-            Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>);
-            REGISTERED.call_once(|| {
-                libc::pthread_atfork(None, None, Some(child_forked::<M>));
-            });
-        }
+        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data.
+        unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>) };
+        forked::watch(M::child_forked);
         retrieve_functions();
         M::child_init();
     });

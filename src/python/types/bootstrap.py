@@ -411,3 +411,26 @@ def _flush():
             stream.flush()
         except Exception:
             pass
+
+
+def _end_copy(exception, seconds):
+    """Does in a process that an application has forked what Python does before a program ends; gives the status to end with.
+
+    `exception` is what the process has come back from the application with, or None.
+    """
+    import sys
+    import traceback
+
+    code = exception
+    if isinstance(exception, SystemExit):
+        code = exception.code
+        if not (code is None or isinstance(code, int)):
+            print(code, file=sys.stderr)
+    failures = _end_threads(seconds) + _run_exit_functions()
+    for failure in failures:
+        if not isinstance(failure, SystemExit):
+            traceback.print_exception(type(failure), failure, failure.__traceback__)
+    _flush()
+    if code is None:
+        return 0
+    return code & 0xFF if isinstance(code, int) else 1
