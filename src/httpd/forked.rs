@@ -119,7 +119,10 @@ impl Noted {
             for signal in 1..=LAST {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
-                    && self.code.iter().any(|code| code.contains(&action.sa_sigaction))
+                    && self
+                        .code
+                        .iter()
+                        .any(|code| code.contains(&action.sa_sigaction))
                 {
                     libc::signal(signal, libc::SIG_DFL);
                 }
@@ -340,6 +343,10 @@ mod tests {
         for address in [here, free] {
             assert!(found.iter().any(|code| code.contains(&address)));
         }
-        assert!(!found.iter().any(|code| code.contains(&libc::SIG_DFL) || code.contains(&libc::SIG_IGN)));
+        assert!(
+            !found
+                .iter()
+                .any(|code| code.contains(&libc::SIG_DFL) || code.contains(&libc::SIG_IGN))
+        );
     }
 }

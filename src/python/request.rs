@@ -150,7 +150,7 @@ impl RequestState {
                 self.0.step_in();
             }
         }
-        if !self.course.step_out() {
+        if executor::keeps_place() || !self.course.step_out() {
             return work();
         }
         let _back = Back(&self.course);

@@ -20,6 +20,8 @@ mod executors;
 mod failures;
 /// wsgi.file_wrapper.
 mod file_wrapper;
+/// Processes that an application forks.
+mod forks;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.
