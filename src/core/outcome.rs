@@ -15,6 +15,8 @@ pub enum Level {
     Error = 3,
     /// `APLOG_WARNING`
     Warning = 4,
+    /// `APLOG_NOTICE`: in the log whatever `LogLevel` says.
+    Notice = 5,
     /// `APLOG_INFO`
     Info = 6,
 }
@@ -358,6 +360,9 @@ messages! {
     CopyRaised = 1101 Error "{} exception ended process {}, which the application has forked in {}",
         cause: "An application called os.fork() or the like, and an exception left the application in the new process; the traceback follows. The process that it was forked from answers the request.",
         remedy: "Mend what the traceback shows, and let the new process end with os._exit() when it has done its work.";
+    ChildDied = 1102 Notice "child {} ended unexpectedly, {}; it was running {}",
+        cause: "An application or an extension module ended the process (os._exit(), a crash), somebody killed it, or the kernel did as memory was short. Its requests were not answered. httpd starts another child.",
+        remedy: "Look at the request that is named. A crash leaves a core where CoreDumpDirectory is set; whether memory was short, the kernel's log says.";
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod module;
 pub mod mpm;
 pub mod pool;
 pub mod process;
+pub mod reaped;
 pub mod regex;
 pub mod request;
 pub mod retained;

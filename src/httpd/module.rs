@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
+use crate::reaped::{self, End};
 use crate::request::{Request, retrieve_functions};
 use crate::{accept, c_bytes, connections, forked, helper, log, mpm, sys};
 
@@ -74,8 +75,9 @@ pub unsafe trait Module: Sized + 'static {
     fn before_children();
     /// A child was started; in the parent.
     fn child_started(pid: u32);
-    /// A child has ended and was reaped, so that nothing of it runs any more; in the parent.
-    fn child_ended(pid: u32);
+    /// A child has ended and was reaped, so that nothing of it runs any more; in the parent. `how` is `None` where that is
+    /// not known.
+    fn child_ended(pid: u32, how: Option<End>);
     /// About every ten seconds, in the parent.
     fn monitor();
     /// The orderly end of httpd; in the parent.
@@ -386,6 +388,9 @@ unsafe extern "C" fn post_config<M: Module>(
             log::set_main(main);
             Pool::from_raw(pconf).cleanup(std::ptr::null_mut(), configuration_ends);
             helper::set_pool(pconf);
+            if !mpm::single_process() {
+                reaped::watch();
+            }
             at_server_end::<M>();
             let component = M::post_config(&all_servers::<M>(main));
             sys::ap_add_version_component(pconf, component.as_ptr());
@@ -433,8 +438,11 @@ unsafe extern "C" fn child_status<M: Module>(
     status: sys::mpm_child_status,
 ) {
     guard(|| match (u32::try_from(pid), status) {
-        (Ok(pid @ 1..), sys::MPM_CHILD_STARTED) => M::child_started(pid),
-        (Ok(pid @ 1..), sys::MPM_CHILD_EXITED) => M::child_ended(pid),
+        (Ok(pid @ 1..), sys::MPM_CHILD_STARTED) => {
+            reaped::follow(pid);
+            M::child_started(pid);
+        }
+        (Ok(pid @ 1..), sys::MPM_CHILD_EXITED) => M::child_ended(pid, reaped::end_of(pid)),
         // A child that has lost its slot still runs.
         _ => {}
     });
@@ -453,6 +461,7 @@ unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::serve
         // SAFETY: the pool of the child.
         unsafe { accept::child_begins(pool) };
         forked::note();
+        reaped::forget();
     });
 }
 

@@ -39,6 +39,8 @@ def sockets():
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
             with socket.socket(fileno=os.dup(int(name))) as one:
                 address = one.getsockname()
         except OSError:
@@ -188,9 +190,7 @@ def application(environ, start_response):
     if case == "subprocess":
         options = {"vfork": {}, "fork": {"preexec_fn": os.getpid}, "open": {"close_fds": False}}[query]
         program = subprocess.Popen(["sleep", "600"], **options)
-        with open(f"/proc/{program.pid}/cmdline", "rb"):
-            pass
-        listening = [name for name in os.listdir(f"/proc/{program.pid}/fd") if is_listener(program.pid, name)]
+        listening = [name for name in descriptors(program.pid) if is_listener(program.pid, name)]
         program.terminate()
         try:
             status = program.wait(20)
@@ -239,7 +239,8 @@ def application(environ, start_response):
         if None in pids:
             return respond(start_response, "from the copy")
         return respond(start_response, str({status_of(pid) for pid in pids}))
-    if case == "dies":
+    if case.startswith("dies"):
+        query = query.partition("&")[0]
         if query == "segfault":
             ctypes.string_at(0)
         if query == "exit":
@@ -277,6 +278,18 @@ def generator():
     finally:
         if FOLDER and os.getpid() != CHILD:
             note("finally")
+
+
+def descriptors(pid):
+    """The kernel shows those of another program a moment after it has begun."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return os.listdir(f"/proc/{pid}/fd")
+        except PermissionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def is_listener(pid, name):

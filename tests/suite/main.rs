@@ -10,6 +10,8 @@ mod config;
 mod deadlines;
 /// A GIL that is not given back.
 mod deadlock;
+/// Children that an application ends.
+mod deaths;
 /// The module without Python, and Pythons that cannot be had.
 mod engine;
 /// The environ, key by key.

@@ -269,8 +269,8 @@ def _start_programs_with_open_signals():
     @functools.wraps(real)
     def fork_exec(*args):
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        # httpd blocks them all or none; in a forked process they are the application's own.
-        if signal.SIGTERM not in blocked or signal.SIGHUP not in blocked or os.getpid() != owner:
+        # httpd blocks them all or none, and `multiprocessing` unblocks some; in a forked process they are the application's.
+        if signal.SIGHUP not in blocked or os.getpid() != owner:
             return real(*args)
         # One that waits to be delivered is for the main thread of httpd, which gets the others by the kernel's choice, too.
         opened = blocked - signal.sigpending()
