@@ -20,7 +20,7 @@ pub use engine::Engine;
 pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(
@@ -425,6 +425,9 @@ pub struct GroupOptions {
     pub replicas: u32,
     /// How its requests get into Python.
     pub admission: Admission,
+    /// Most requests that may be inside one of its interpreters at a time, from 1: `mod_wsgi.threads_per_process`, and
+    /// `wsgi.multithread` where it is more than 1.
+    pub threads: u32,
 }
 
 /// How the requests of an application group get into Python.
@@ -547,6 +550,7 @@ impl Default for GroupOptions {
             gil: GilMode::Shared,
             replicas: 1,
             admission: Admission::OPEN,
+            threads: 1,
         }
     }
 }
@@ -658,13 +662,11 @@ pub struct StartConfig<'a> {
     pub reserve: u32,
     /// httpd runs as one process with a terminal (`-X`): the standard streams stay as they are.
     pub single_process: bool,
-    /// `wsgi.multithread`.
-    pub multithread: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `mod_wsgi.maximum_processes`.
     pub maximum_processes: u32,
-    /// `mod_wsgi.threads_per_process`.
+    /// Threads of a child that serve requests: `apache.threads_per_process`.
     pub threads_per_process: u32,
     /// `apache.version`.
     pub apache_version: [u32; 3],

@@ -275,6 +275,15 @@ impl Executor {
     pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
     /// No limit.
     pub const NO_BOUND: u32 = u32::MAX;
+
+    /// Whether a request keeps its place until the application is done with it, as nobody else may be inside meanwhile.
+    pub fn is_exclusive(&self) -> bool {
+        match self.strategy {
+            Strategy::Delegate => self.most == 1,
+            Strategy::Pool => self.pool_size == 1,
+            Strategy::Direct | Strategy::Auto => false,
+        }
+    }
 }
 
 fn option<'a>(words: &mut Words<'a>) -> Result<(&'a str, String), String> {

@@ -194,9 +194,14 @@ impl MpmPlan {
         reserve.min(self.threads - 1)
     }
 
-    /// `wsgi.multithread`.
-    pub fn multithread(&self) -> bool {
-        self.threads > 1
+    /// How many requests may be inside an interpreter of a group at a time, those among them that wait for their clients:
+    /// `mod_wsgi.threads_per_process`, and `wsgi.multithread` where it is more than 1.
+    pub fn threads_inside(&self, executor: &Executor, reserve: Option<Share>) -> u32 {
+        if executor.is_exclusive() {
+            return 1;
+        }
+        let threads = self.threads - self.reserve(reserve);
+        threads.min(executor.share).max(1)
     }
 
     /// `wsgi.multiprocess`.
@@ -209,7 +214,7 @@ impl MpmPlan {
         self.processes
     }
 
-    /// Most threads of a child that may be in Python: `mod_wsgi.threads_per_process`.
+    /// Most threads of a child that may be in Python: `apache.threads_per_process`.
     pub fn python_threads(&self) -> u32 {
         self.threads
     }
@@ -242,6 +247,7 @@ mod tests {
 
     #[test]
     fn plans() {
+        let everything = Written::default();
         for (mpm, processes, threads, multithread, multiprocess, text) in [
             (
                 "event",
@@ -286,7 +292,10 @@ mod tests {
         ] {
             let plan = MpmPlan::new(Mpm::from_name(mpm), processes, threads, 2);
             assert_eq!(
-                (plan.multithread(), plan.multiprocess()),
+                (
+                    plan.threads_inside(&plan.executor(&everything, true), None) > 1,
+                    plan.multiprocess()
+                ),
                 (multithread, multiprocess),
                 "{mpm}"
             );
@@ -378,6 +387,54 @@ mod tests {
             };
             let found = plan(Mpm::Event, threads, 2).executor(&written, true);
             assert_eq!((found.least, found.most), expected, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn threads_inside_follow_from_who_is_let_in() {
+        use Strategy::*;
+        let written = |strategy, most, pool_size: Option<u32>, share| Written {
+            strategy,
+            most,
+            pool_size: pool_size.map(PoolSize::Count),
+            share,
+            ..Written::default()
+        };
+        for (threads, reserve, written, expected) in [
+            (25, None, Written::default(), 25),
+            (1, None, Written::default(), 1),
+            (25, None, written(Some(Direct), None, None, None), 25),
+            (25, None, written(Some(Delegate), Some(1), None, None), 1),
+            // Those that wait for their clients are inside, too, and others have their places.
+            (25, None, written(Some(Delegate), Some(2), None, None), 25),
+            (25, None, written(Some(Pool), None, Some(1), None), 1),
+            (25, None, written(None, None, Some(1), None), 1),
+            (25, None, written(Some(Pool), None, Some(3), None), 25),
+            (
+                25,
+                None,
+                written(None, None, None, Some(Share::Threads(1))),
+                1,
+            ),
+            (
+                25,
+                None,
+                written(None, None, None, Some(Share::Percent(20))),
+                5,
+            ),
+            (25, Some(Share::Threads(5)), Written::default(), 20),
+            (25, Some(Share::Threads(24)), Written::default(), 1),
+            (25, Some(Share::Threads(99)), Written::default(), 1),
+            // Of no effect where it does not hold.
+            (25, None, written(Some(Direct), Some(1), None, None), 25),
+        ] {
+            let plan = plan(Mpm::Event, threads, 2);
+            let executor = plan.executor(&written, true);
+            assert_eq!(
+                plan.threads_inside(&executor, reserve),
+                expected,
+                "{written:?} {reserve:?}"
+            );
         }
     }
 

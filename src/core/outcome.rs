@@ -15,6 +15,8 @@ pub enum Level {
     Error = 3,
     /// `APLOG_WARNING`
     Warning = 4,
+    /// `APLOG_NOTICE`: in the log whatever `LogLevel` says.
+    Notice = 5,
     /// `APLOG_INFO`
     Info = 6,
 }
@@ -355,6 +357,15 @@ messages! {
     BodyRefused = 1075 Info "WSGI script '{}' gave a body to a response of status {}, which has none; the body was not sent",
         cause: "Responses of status 204, 205 and 304 have no body (RFC 9110, 6.4.1), and a client would take one for the beginning of the next response.",
         remedy: "Let the application return no body with such a status, or choose another status.";
+    CopyReturned = 1100 Warning "process {}, which the application has forked, came back from the application with {}, and ends: only the process that it was forked from answers",
+        cause: "An application called os.fork() or the like, and the new process returned from the application as if the request were its own. Its response is discarded.",
+        remedy: "Let the new process end with os._exit() when it has done its work.";
+    CopyRaised = 1101 Error "{} exception ended process {}, which the application has forked in {}",
+        cause: "An application called os.fork() or the like, and an exception left the application in the new process; the traceback follows. The process that it was forked from answers the request.",
+        remedy: "Mend what the traceback shows, and let the new process end with os._exit() when it has done its work.";
+    ChildDied = 1102 Notice "child {} ended unexpectedly, {}; it was running {}",
+        cause: "An application or an extension module ended the process (os._exit(), a crash), somebody killed it, or the kernel did as memory was short. Its requests were not answered. httpd starts another child.",
+        remedy: "Look at the request that is named. A crash leaves a core where CoreDumpDirectory is set; whether memory was short, the kernel's log says.";
 }
 
 #[cfg(test)]

@@ -153,7 +153,6 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
             main_group: owned(raw.main_group),
             single_process: raw.single_process,
             prometheus_client: raw.prometheus_client,
-            multithread: raw.multithread,
             multiprocess: raw.multiprocess,
             maximum_processes: raw.maximum_processes,
             threads_per_process: raw.threads_per_process,

@@ -14,7 +14,7 @@ use std::{fs, io};
 
 use crate::guard::guard_or;
 use crate::pool::Pool;
-use crate::{log, module, mpm, sys};
+use crate::{log, module, mpm, reaped, sys};
 
 /// What the helper does: works until the descriptor, which it is given, can be read.
 pub type Body = fn(OwnedFd);
@@ -148,7 +148,7 @@ unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_
                 let pid = helper.pid.swap(0, Relaxed);
                 // SAFETY: what it was registered with; APR calls back with another reason.
                 unsafe { sys::apr_proc_other_child_unregister(registered) };
-                if pid != 0 && !is_stopping() {
+                if pid != 0 && !mpm::is_stopping() {
                     (helper.died)(pid.cast_unsigned(), &how(reason.cast_unsigned(), status));
                 }
             }
@@ -156,10 +156,6 @@ unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_
             _ => {}
         }
     });
-}
-
-fn is_stopping() -> bool {
-    mpm::query(sys::AP_MPMQ_MPM_STATE) == Some(sys::AP_MPMQ_STOPPING as c_int)
 }
 
 /// `status` is that of `waitpid(2)`.
@@ -204,6 +200,7 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<c_int>) -> Result<Owne
         libc::sigaddset(&mut ending, libc::SIGTERM);
         libc::sigprocmask(libc::SIG_SETMASK, &ending, std::ptr::null_mut());
         libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        reaped::forget();
         // They are for the parent, also where they are sent to all processes of a terminal.
         for signal in [
             libc::SIGINT,

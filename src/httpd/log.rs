@@ -16,6 +16,8 @@ impl Level {
     pub const ERROR: Level = Level(sys::APLOG_ERR as c_int);
     /// `APLOG_WARNING`
     pub const WARNING: Level = Level(sys::APLOG_WARNING as c_int);
+    /// `APLOG_NOTICE`, which is logged whatever `LogLevel` says.
+    pub const NOTICE: Level = Level(sys::APLOG_NOTICE as c_int);
     /// `APLOG_INFO`
     pub const INFO: Level = Level(sys::APLOG_INFO as c_int);
 }

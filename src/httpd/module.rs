@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
+use crate::reaped::{self, End};
 use crate::request::{Request, retrieve_functions};
-use crate::{accept, c_bytes, connections, helper, log, log_id, mpm, sys};
+use crate::{accept, c_bytes, connections, forked, helper, log, log_id, mpm, sys};
 
 /// What a hook answers to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,9 @@ pub unsafe trait Module: Sized + 'static {
     fn before_children();
     /// A child was started; in the parent.
     fn child_started(pid: u32);
-    /// A child has ended and was reaped, so that nothing of it runs any more; in the parent.
-    fn child_ended(pid: u32);
+    /// A child has ended and was reaped, so that nothing of it runs any more; in the parent. `how` is `None` where that is
+    /// not known.
+    fn child_ended(pid: u32, how: Option<End>);
     /// About every ten seconds, in the parent.
     fn monitor();
     /// The orderly end of httpd; in the parent.
@@ -393,6 +395,9 @@ unsafe extern "C" fn post_config<M: Module>(
             log::set_main(main);
             Pool::from_raw(pconf).cleanup(std::ptr::null_mut(), configuration_ends);
             helper::set_pool(pconf);
+            if !mpm::single_process() {
+                reaped::watch();
+            }
             at_server_end::<M>();
             let component = M::post_config(&all_servers::<M>(main));
             sys::ap_add_version_component(pconf, component.as_ptr());
@@ -440,8 +445,11 @@ unsafe extern "C" fn child_status<M: Module>(
     status: sys::mpm_child_status,
 ) {
     guard(|| match (u32::try_from(pid), status) {
-        (Ok(pid @ 1..), sys::MPM_CHILD_STARTED) => M::child_started(pid),
-        (Ok(pid @ 1..), sys::MPM_CHILD_EXITED) => M::child_ended(pid),
+        (Ok(pid @ 1..), sys::MPM_CHILD_STARTED) => {
+            reaped::follow(pid);
+            M::child_started(pid);
+        }
+        (Ok(pid @ 1..), sys::MPM_CHILD_EXITED) => M::child_ended(pid, reaped::end_of(pid)),
         // A child that has lost its slot still runs.
         _ => {}
     });
@@ -456,8 +464,12 @@ unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::se
 
 /// Before the `child_init` of any other module.
 unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
-    // SAFETY: the pool of the child.
-    guard(|| unsafe { accept::child_begins(pool) });
+    guard(|| {
+        // SAFETY: the pool of the child.
+        unsafe { accept::child_begins(pool) };
+        forked::note();
+        reaped::forget();
+    });
 }
 
 unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
@@ -467,20 +479,14 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
             0
         })
     }
-    unsafe extern "C" fn child_forked<M: Module>() {
+    fn child_forked<M: Module>() {
         log_id::child_forked();
-        guard_or((), M::child_forked);
+        M::child_forked();
     }
-    static REGISTERED: Once = Once::new();
     guard(|| {
-        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data. That for
-        // forks stays mapped. [S-1] [S-13]
-        unsafe {
-            Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>);
-            REGISTERED.call_once(|| {
-                libc::pthread_atfork(None, None, Some(child_forked::<M>));
-            });
-        }
+        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data.
+        unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>) };
+        forked::watch(child_forked::<M>);
         retrieve_functions();
         log_id::child_begins();
         M::child_init();

@@ -56,6 +56,11 @@ pub fn single_process() -> bool {
     unsafe { sys::ap_exists_config_define(c"ONE_PROCESS".as_ptr()) != 0 }
 }
 
+/// Whether the MPM of this process ends.
+pub fn is_stopping() -> bool {
+    query(sys::AP_MPMQ_MPM_STATE) == Some(sys::AP_MPMQ_STOPPING as c_int)
+}
+
 /// Whether this is the first of the two passes over the configuration at start.
 pub(crate) fn is_first_pass() -> bool {
     // SAFETY: a query.

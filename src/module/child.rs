@@ -120,7 +120,6 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         reserve: process.plan.reserve(python.thread_reserve),
         single_process: mpm::single_process(),
         prometheus_client: process.prometheus_client,
-        multithread: process.plan.multithread(),
         multiprocess: process.plan.multiprocess(),
         maximum_processes: process.plan.processes(),
         threads_per_process: process.plan.python_threads(),

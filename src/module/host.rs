@@ -70,6 +70,29 @@ fn admission(process: &Process, written: &executor::Written) -> Admission {
     }
 }
 
+/// How many requests may be inside an interpreter of the group at a time. The main one is also that of other groups.
+fn threads(process: &Process, group: &[u8]) -> u32 {
+    let of = |group: &[u8]| {
+        let options = process.group_options(&String::from_utf8_lossy(group));
+        let executor = process.plan.executor(&options.executor, child::has_gil());
+        let is_main = process.is_main(group, options.interpreters.placement);
+        (
+            is_main,
+            process
+                .plan
+                .threads_inside(&executor, process.python.thread_reserve),
+        )
+    };
+    let (is_main, threads) = of(group);
+    if !is_main {
+        return threads;
+    }
+    let others = process.groups.iter().map(|group| of(group));
+    let in_main = others.filter_map(|(is_main, threads)| is_main.then_some(threads));
+    // Of the main interpreter nothing is asked by its own name where another group has it.
+    in_main.max().unwrap_or(threads)
+}
+
 /// Who asked for what the engine runs. Lives in the frame of who calls the engine.
 pub(crate) enum Exchange<'r> {
     /// A client, by a request.
@@ -110,6 +133,7 @@ impl Host for Exchange<'_> {
             },
             replicas: process.plan.replicas(options.interpreters.replicas),
             admission: admission(&process, &options.executor),
+            threads: threads(&process, name),
         }
     }
 

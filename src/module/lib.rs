@@ -41,6 +41,7 @@ use wsgi_core::config::{PlaceConfig, ServerConfig};
 use wsgi_core::directive::{DIRECTIVES, Place};
 use wsgi_httpd::command::{self, Command, Next};
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
+use wsgi_httpd::reaped::End;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
 use wsgi_telemetry::board::ChildState;
@@ -124,8 +125,8 @@ unsafe impl Module for Wsgi {
         steward::server_runs();
     }
 
-    fn child_ended(pid: u32) {
-        parent::child_ended(pid);
+    fn child_ended(pid: u32, how: Option<End>) {
+        parent::child_ended(pid, how);
     }
 
     fn monitor() {

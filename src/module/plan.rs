@@ -22,7 +22,12 @@ use crate::process::{self, Process, level_of, log_line};
 
 /// Asks the MPM, the kernel and the control groups.
 pub(crate) fn of_server() -> MpmPlan {
-    let processes = number(sys::AP_MPMQ_MAX_DAEMONS).or(number(sys::AP_MPMQ_MAX_DAEMON_USED));
+    // Run with -X, httpd serves with the one process that there is, whatever the limits say.
+    let processes = if mpm::single_process() {
+        Some(1)
+    } else {
+        number(sys::AP_MPMQ_MAX_DAEMONS).or(number(sys::AP_MPMQ_MAX_DAEMON_USED))
+    };
     let threads = number(sys::AP_MPMQ_MAX_THREADS);
     MpmPlan::new(
         of_name(),

@@ -117,6 +117,7 @@ pub(crate) fn level_of(message: Message) -> Level {
         CoreLevel::Critical => Level::CRITICAL,
         CoreLevel::Error => Level::ERROR,
         CoreLevel::Warning => Level::WARNING,
+        CoreLevel::Notice => Level::NOTICE,
         CoreLevel::Info => Level::INFO,
     }
 }

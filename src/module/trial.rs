@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use wsgi_abi::Engine;
+use wsgi_httpd::forked;
 use wsgi_httpd::log::Level;
 use wsgi_httpd::task::Task;
 use wsgi_telemetry::board::{ChildEntry, ChildState, ReloadRequest};
@@ -130,6 +131,7 @@ impl Drop for Trial {
 /// In the new process. Its status is 0 where all is well.
 fn run(process: &Arc<Process>, request: &ReloadRequest, told_to: OwnedFd) -> u8 {
     environ::note_pid();
+    forked::watch(wsgi_telemetry::writer::detach);
     let _ = TELL.set(told_to);
     *noted() = Some(Vec::new());
     let is_about = |script: &&Script| request.is_about(&script.group);

@@ -13,6 +13,7 @@ use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 use wsgi_telemetry::{App, PhaseCell};
 
 use crate::context::Context;
+use crate::copy;
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
 use crate::executor::Ended;
@@ -206,6 +207,7 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Left {
     let left = match Context::enter(py) {
         Ok(context) => {
             let left = in_python(py, job);
+            copy::ends(py);
             context.leave(py);
             left
         }
@@ -373,6 +375,7 @@ fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Left {
         Err(NotLoaded::Elsewhere) => return Left::Elsewhere,
         Err(NotLoaded::TimedOut) => return Left::Nothing(RunOutcome::LoadTimedOut),
     };
+    copy::ends(py);
     let name = raw.callable.get_or_empty();
     let callable = match lookup(py, &module, name) {
         Ok(Some(callable)) => callable,
@@ -450,9 +453,12 @@ fn exchange<'i>(
         callable
     };
 
-    let left = match callable.call(py, [&environ, &start_response]) {
+    let called = callable.call(py, [&environ, &start_response]);
+    copy::ends(py);
+    let left = match called {
         Ok(result) => {
             let sent = output::send_result(py, state, request, &result);
+            copy::ends(py);
             let left = match sent {
                 Ok(Sent::All(last)) => Left::Done(last),
                 Ok(Sent::Aborted) => Left::Aborted,
@@ -486,6 +492,7 @@ fn close_result<'i>(
             return;
         }
         let close = ffi::PyObject_GetAttr(result.as_ptr(), state.names.close.as_ptr());
+        copy::ends(py);
         if close.is_null() {
             if ffi::PyErr_ExceptionMatches(ffi::PyExc_AttributeError) != 0 {
                 ffi::PyErr_Clear();
@@ -503,9 +510,12 @@ fn close_result<'i>(
             }
             return;
         }
-        if let Ok(close) = py.own(close)
-            && let Err(raised) = close.call(py, [])
-        {
+        let Ok(close) = py.own(close) else {
+            return;
+        };
+        let closed = close.call(py, []);
+        copy::ends(py);
+        if let Err(raised) = closed {
             log_application_exception(py, raised, application, request, Phase::Close);
         }
     }

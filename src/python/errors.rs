@@ -14,7 +14,7 @@ pub(crate) fn level_of(message: Message) -> Level {
         CoreLevel::Critical => Level::Critical,
         CoreLevel::Error => Level::Error,
         CoreLevel::Warning => Level::Warning,
-        CoreLevel::Info => Level::Info,
+        CoreLevel::Notice | CoreLevel::Info => Level::Info,
     }
 }
 

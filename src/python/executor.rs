@@ -13,8 +13,9 @@ use std::cell::Cell;
 
 use wsgi_abi::{Admission, RunOutcome, Strategy};
 
-use crate::call::{Job, Left};
+use crate::call::{self, Job, Left};
 use crate::interpreter::Interpreter;
+use crate::thread_state;
 
 pub(crate) use line::Line;
 
@@ -36,6 +37,12 @@ pub(crate) trait Executor: Send + Sync {
 
     /// How many requests are inside or wait for it.
     fn load(&self) -> u32;
+
+    /// Whether a request that is inside keeps its place while it waits for something that needs no GIL: one at a time is
+    /// inside, and an application that is told so must not be called again in the middle of a request.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
 
     /// A request that is inside waits for something that needs no GIL: its place is free meanwhile.
     fn step_out(&'static self);
@@ -87,6 +94,27 @@ impl Drop for Occupied {
 /// The executor whose place the calling thread has.
 pub(crate) fn current() -> Option<&'static dyn Executor> {
     PLACE.get()
+}
+
+/// Whether the calling thread has a place that nobody else may have while it waits.
+pub(crate) fn keeps_place() -> bool {
+    current().is_some_and(|executor| executor.is_exclusive())
+}
+
+/// Runs a request inside of another one of the same interpreter, in whose place the calling thread is: httpd makes such
+/// requests while the first one sends or reads (`ErrorDocument`, `#include virtual`). `None` where there is no such place.
+fn run_nested(
+    executor: &dyn Executor,
+    interpreter: &'static Interpreter,
+    job: &Job<'_>,
+) -> Option<Ended> {
+    let outer = current().filter(|_| executor.is_exclusive())?;
+    let is_its_place = std::ptr::addr_eq(outer, executor);
+    is_its_place.then(|| {
+        Ended::Left(thread_state::attach(interpreter, |py| {
+            call::perform(py, job)
+        }))
+    })
 }
 
 /// Does something that needs no GIL and may take long, for the request that the calling thread runs. Others have its

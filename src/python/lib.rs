@@ -9,6 +9,7 @@ mod agent;
 mod call;
 mod cell;
 mod context;
+mod copy;
 mod course;
 mod environ;
 mod errors;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pyo3::ffi;
 use wsgi_abi::WriteEnd;
 
+use crate::copy;
 use crate::host::{Failure, Request};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
@@ -187,10 +188,13 @@ fn send_iterable<'i>(
     result: &Obj<'i>,
 ) -> PyResult<Sent> {
     // SAFETY: attached and alive.
-    let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr()))? };
+    let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr())) };
+    copy::ends(py);
+    let iterator = iterator?;
     loop {
         // SAFETY: an iterator; null means the end, or an exception.
         let chunk = unsafe { ffi::PyIter_Next(iterator.as_ptr()) };
+        copy::ends(py);
         if chunk.is_null() {
             break;
         }

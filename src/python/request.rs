@@ -13,12 +13,13 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 
 use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
 use wsgi_core::log_lines::LineBuffer;
 use wsgi_telemetry::{App, clock};
 
+use crate::copy;
 use crate::course::Course;
 use crate::executor;
 use crate::host::{Failure, Level, Request};
@@ -137,6 +138,9 @@ impl RequestState {
         py: &Attached<'_>,
         call: impl FnOnce(Request) -> R + Send,
     ) -> Result<R, Ended> {
+        if copy::is_copy() {
+            return Err(Ended);
+        }
         self.waited.store(true, Ordering::Relaxed);
         py.detach_timed(|left| self.outside(|| self.call(left, call)))
     }
@@ -150,7 +154,7 @@ impl RequestState {
                 self.0.step_in();
             }
         }
-        if !self.course.step_out() {
+        if executor::keeps_place() || !self.course.step_out() {
             return work();
         }
         let _back = Back(&self.course);
@@ -180,7 +184,9 @@ impl RequestState {
 
     /// Method and path, for messages; without the query, which may hold secrets.
     pub(crate) fn line(&self) -> String {
-        let _open = lock(&self.log);
+        let Some(_open) = self.log() else {
+            return self.shown();
+        };
         if self.is_finished() {
             let known = self.given_up.get().cloned();
             return known.unwrap_or_else(|| String::from("a request that has ended"));
@@ -317,18 +323,35 @@ impl RequestState {
 
     /// Logs a line to the request's log, or the server's when the request has ended.
     pub(crate) fn log_line(&self, level: Level, line: &[u8]) {
-        let _open = lock(&self.log);
-        if self.is_finished() {
+        let open = self.log();
+        if self.is_finished() || open.is_none() {
             crate::host::log(level, &String::from_utf8_lossy(line));
         } else {
             self.log_open(level, line);
         }
     }
 
+    /// The lock of the log; `None` in a copy of this process, where a thread may have had it that is not there.
+    fn log(&self) -> Option<MutexGuard<'_, LineBuffer>> {
+        if copy::is_copy() {
+            copy::lock_of_copy(&self.log)
+        } else {
+            Some(lock(&self.log))
+        }
+    }
+
     /// Writes text of the application to the request's log, a record for each line.
     pub(crate) fn log_write(&self, data: &[u8], stream: Stream) -> Result<(), Ended> {
         let mut lines = 0;
-        let mut log = lock(&self.log);
+        let Some(mut log) = self.log() else {
+            let mut own = LineBuffer::new();
+            let mut log = |line: &[u8]| {
+                crate::host::log(Level::Error, &String::from_utf8_lossy(line));
+            };
+            own.push(data, &mut log);
+            own.flush(&mut log);
+            return Ok(());
+        };
         if self.is_finished() {
             return Err(Ended);
         }
@@ -344,7 +367,9 @@ impl RequestState {
     /// Logs a partial line.
     pub(crate) fn log_flush(&self, stream: Stream) -> Result<(), Ended> {
         let mut lines = 0;
-        let mut log = lock(&self.log);
+        let Some(mut log) = self.log() else {
+            return Ok(());
+        };
         if self.is_finished() {
             return Err(Ended);
         }
@@ -403,5 +428,9 @@ pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> 
 
 /// A panic inside one of these short steps leaves nothing half done that matters, so poison is ignored.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    match mutex.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => copy::lock_in_use(mutex),
+    }
 }

@@ -23,7 +23,7 @@ use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::turns::Turns;
-use crate::{call, gil, refusal, thread_state, visit};
+use crate::{call, copy, gil, refusal, thread_state, visit};
 
 /// Longest time between two tries to load a replica, seconds.
 const MOST_PATIENT: u64 = 60;
@@ -226,6 +226,7 @@ impl Application {
             Some(function) => function.call(py, [&py.fs_path(resource)?])?.is_true(),
             None => Ok(false),
         });
+        copy::ends(py);
         asked.unwrap_or_else(|raised| {
             let line = format!(
                 "reload_required() of WSGI script '{}' raised; no reload",
@@ -396,7 +397,9 @@ impl Application {
                 code.as_ptr(),
                 path.as_ptr(),
                 std::ptr::null_mut(),
-            ))?;
+            ));
+            copy::ends(py);
+            let module = module?;
             if let Some(mtime) = mtime {
                 module.set_attr(c"__mtime__", &py.int(mtime)?)?;
             }

@@ -25,13 +25,11 @@ pub struct Process {
     pub prometheus_client: bool,
     /// See [`wsgi_abi::StartConfig::single_process`].
     pub single_process: bool,
-    /// `wsgi.multithread`.
-    pub multithread: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `mod_wsgi.maximum_processes`.
     pub maximum_processes: u32,
-    /// `mod_wsgi.threads_per_process`.
+    /// `apache.threads_per_process`.
     pub threads_per_process: u32,
     /// `apache.version`.
     pub apache_version: [u32; 3],
@@ -93,10 +91,7 @@ pub(crate) fn interpreter(
         c"maximum_processes",
         &py.int(process.maximum_processes.into())?,
     )?;
-    module.set_attr(
-        c"threads_per_process",
-        &py.int(process.threads_per_process.into())?,
-    )?;
+    module.set_attr(c"threads_per_process", &py.int(group.threads.into())?)?;
 
     let options = options(py, process, group, &apache_version)?;
     let stdout = types::new_std_log(py, state.log_type, Stream::Stdout)?;
@@ -116,6 +111,7 @@ pub(crate) fn interpreter(
         py,
         state,
         process,
+        group.threads > 1,
         identity.replica,
         &version,
         &apache_version,
@@ -182,13 +178,14 @@ fn base_environ<'i>(
     py: &Attached<'i>,
     state: &State,
     process: &Process,
+    multithread: bool,
     replica: Option<Replica>,
     version: &Obj<'i>,
     apache_version: &Obj<'i>,
 ) -> PyResult<Obj<'i>> {
     let environ = py.dict()?;
     environ.set_item(c"wsgi.version", &py.tuple([py.int(1)?, py.int(0)?])?)?;
-    environ.set_item(c"wsgi.multithread", &py.bool(process.multithread))?;
+    environ.set_item(c"wsgi.multithread", &py.bool(multithread))?;
     // Another replica is to an application what another process is.
     let has_peers = process.multiprocess || replica.is_some_and(|replica| replica.of > 1);
     environ.set_item(c"wsgi.multiprocess", &py.bool(has_peers))?;

@@ -27,7 +27,7 @@ use crate::interpreter::{self, Interpreter};
 use crate::object::{Attached, Kept, Obj, PyResult};
 use crate::request::lock;
 use crate::types::State;
-use crate::{call, parallel, running, thread_state};
+use crate::{call, copy, parallel, running, thread_state};
 
 /// How the process is to end.
 #[derive(Clone, Copy)]
@@ -48,6 +48,11 @@ static PLAN: Mutex<Plan> = Mutex::new(Plan {
 /// Says how the process is to end, when it begins.
 pub(crate) fn configure(plan: Plan) {
     *lock(&PLAN) = plan;
+}
+
+/// How long Python's work may take to end.
+pub(crate) fn patience() -> Duration {
+    lock(&PLAN).timeout
 }
 
 /// Ends Python's work in this process.
@@ -393,6 +398,7 @@ impl<'i> InInterpreter<'_, 'i> {
             // SAFETY: kept in the interpreter that the thread is attached to.
             unsafe { publish.get(py) }.call(py, [&py.str(EVENT)?, &payload])
         });
+        copy::ends(py);
         self.log(
             failures,
             &of_subscriber(Message::SubscriberException),
@@ -417,6 +423,7 @@ impl<'i> InInterpreter<'_, 'i> {
             // SAFETY: as above.
             unsafe { self.state().end_threads.get(py) }.call(py, [&patience])
         });
+        copy::ends(py);
         self.log_exit_functions(failures);
         let threads = self.thread_names();
         if !threads.is_empty() {
@@ -446,7 +453,9 @@ impl<'i> InInterpreter<'_, 'i> {
 
     fn call(&self, function: Kept) -> PyResult<Obj<'i>> {
         // SAFETY: kept in the interpreter that the thread is attached to.
-        unsafe { function.get(self.py) }.call(self.py, [])
+        let result = unsafe { function.get(self.py) }.call(self.py, []);
+        copy::ends(self.py);
+        result
     }
 
     fn thread_names(&self) -> Vec<String> {

@@ -16,7 +16,7 @@ use pyo3::ffi;
 
 use crate::interpreter::Interpreter;
 use crate::object::Attached;
-use crate::{call, telemetry, visit};
+use crate::{call, copy, telemetry, visit};
 
 thread_local! {
     static STATES: States = const { States(RefCell::new(Vec::new())) };
@@ -49,7 +49,9 @@ pub(crate) fn attach<R>(
         ffi::PyEval_RestoreThread(state);
         let leave = Leave(number);
         visit::attached();
-        let result = work(&Attached::assume());
+        let py = Attached::assume();
+        let result = work(&py);
+        copy::ends(&py);
         drop(leave);
         result
     }

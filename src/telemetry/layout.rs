@@ -8,6 +8,7 @@
 //! Groups       64 x 56     application groups: how each has its GIL, and why; what is planned for it
 //! Stacks       8200        who wants to see the stacks of a child, and what that has written
 //! Events       64 x 64     recent slow and refused requests
+//! Deaths       8 x 128     children that ended unexpectedly
 //! Applications A x 128     state, name, mount, script, group                       (0: "_other")
 //! History      60 x (1 + 4A)  a sample of each application every few seconds
 //! Families     F x 96      the applications' own metrics
@@ -44,6 +45,8 @@ pub(crate) const GROUP_WORDS: usize = 56;
 pub(crate) const STACKS_WORDS: usize = LINE + 8192;
 pub(crate) const EVENTS: usize = 64;
 pub(crate) const EVENT_WORDS: usize = 64;
+pub(crate) const DEATHS: usize = 8;
+pub(crate) const DEATH_WORDS: usize = 128;
 pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;
 /// Samples that are kept of each application.
 pub(crate) const HISTORY: usize = 60;
@@ -76,6 +79,8 @@ pub(crate) mod header {
     pub(crate) const SERIES: usize = 4;
     /// The arena from which on the memory of children is measured next.
     pub(crate) const NEXT_MEASURED: usize = 5;
+    /// How many deaths were ever noted.
+    pub(crate) const DEATHS: usize = 6;
     pub(crate) const PARENT: usize = 8;
     /// Unix time, nanoseconds.
     pub(crate) const START: usize = 9;
@@ -204,8 +209,12 @@ impl Geometry {
         self.stacks() + STACKS_WORDS + at * EVENT_WORDS
     }
 
+    pub(crate) fn death(&self, at: usize) -> usize {
+        self.event(EVENTS) + at * DEATH_WORDS
+    }
+
     pub(crate) fn application(&self, at: usize) -> usize {
-        self.event(EVENTS) + at * APPLICATION_ENTRY_WORDS
+        self.death(DEATHS) + at * APPLICATION_ENTRY_WORDS
     }
 
     /// The time of sample `at` of the history; the applications' numbers follow.
@@ -253,6 +262,8 @@ pub(crate) const HASH: u64 = {
         STACKS_WORDS,
         EVENTS,
         EVENT_WORDS,
+        DEATHS,
+        DEATH_WORDS,
         APPLICATION_ENTRY_WORDS,
         HISTORY,
         HISTORY_WORDS,

@@ -7,6 +7,7 @@ mod arena;
 pub mod board;
 pub mod catalogue;
 pub mod clock;
+mod deaths;
 mod events;
 mod exposition;
 #[cfg(feature = "faults")]
@@ -31,6 +32,7 @@ pub mod writer;
 
 pub use applications::{App, Application, label_of};
 pub use arena::{Arena, Block, Owner, Role};
+pub use deaths::Death;
 pub use events::{Event, Notable};
 pub use exposition::render;
 pub use history::{Interval, Sample, Sampler};

@@ -15,6 +15,7 @@ use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
 };
+use crate::deaths::Death;
 use crate::events::Event;
 use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, RESIDENT, header};
 use crate::running::Running;
@@ -127,6 +128,8 @@ pub struct Snapshot {
     pub running: Vec<Running>,
     /// Requests of note, newest first.
     pub events: Vec<Event>,
+    /// Children that ended unexpectedly, newest first.
+    pub deaths: Vec<Death>,
     /// What the scoreboard says, where it was seen.
     pub scoreboard: Option<Scoreboard>,
     /// `MaxRequestWorkers`.
@@ -224,6 +227,7 @@ impl Segment {
             records,
             running,
             events: self.events(),
+            deaths: self.deaths(),
             scoreboard: self.scoreboard(),
             workers_limit: self.get(header::WORKERS_LIMIT),
             children_limit: self.get(header::CHILDREN_LIMIT),

@@ -173,32 +173,12 @@ impl Builder {
         let root = stage::server_root(&self.mpm.to_string());
         self.write(&root, ports);
         prepare(&root);
-        let output = File::create(root.join("output.log")).unwrap();
-        let mut command = Command::new(&Site::get().httpd);
-        command.arg("-f").arg(root.join("httpd.conf"));
-        command.arg(if self.single_process {
+        let mode = if self.single_process {
             "-X"
         } else {
             "-DFOREGROUND"
-        });
-        // The suite's own Python settings are none of the server's business.
-        for name in [
-            "PYTHONHOME",
-            "PYTHONPATH",
-            "PYTHONSTARTUP",
-            "PYTHONWARNINGS",
-            "PYTHONUTF8",
-            "VIRTUAL_ENV",
-        ] {
-            command.env_remove(name);
-        }
-        command
-            .env("LC_ALL", "C")
-            .stdout(output.try_clone().unwrap())
-            .stderr(output);
-        // httpd's prefork signals its whole process group when it stops: that must not be ours.
-        command.process_group(0);
-        let child = command.spawn().expect("httpd can be started");
+        };
+        let child = spawn(&root, mode);
         let mut server = Server {
             child,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.server)),
@@ -241,6 +221,31 @@ impl Builder {
         }
         text
     }
+}
+
+/// Starts httpd with the configuration of a server root.
+fn spawn(root: &Path, mode: &str) -> Child {
+    let output = File::create(root.join("output.log")).unwrap();
+    let mut command = Command::new(&Site::get().httpd);
+    command.arg("-f").arg(root.join("httpd.conf")).arg(mode);
+    // The suite's own Python settings are none of the server's business.
+    for name in [
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "PYTHONSTARTUP",
+        "PYTHONWARNINGS",
+        "PYTHONUTF8",
+        "VIRTUAL_ENV",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .env("LC_ALL", "C")
+        .stdout(output.try_clone().unwrap())
+        .stderr(output);
+    // httpd's prefork signals its whole process group when it stops: that must not be ours.
+    command.process_group(0);
+    command.spawn().expect("httpd can be started")
 }
 
 impl Ports {
@@ -429,6 +434,14 @@ impl Server {
     pub fn restart_now(&self) {
         self.wait_until_quiet();
         self.restart(process::hang_up);
+    }
+
+    /// Stops the server, reads its log, and starts it again with the same configuration, on the same port.
+    pub fn start_again(&mut self) {
+        self.end();
+        self.child = spawn(&self.root, "-DFOREGROUND");
+        self.ended = false;
+        assert!(self.wait_until_it_answers(), "the port is still taken");
     }
 
     /// Stops the server, reads its log, and says how long the stop took.

@@ -12,6 +12,8 @@ mod counts;
 mod deadlines;
 /// A GIL that is not given back.
 mod deadlock;
+/// Children that an application ends.
+mod deaths;
 /// The module without Python, and Pythons that cannot be had.
 mod engine;
 /// The environ, key by key.
@@ -24,6 +26,8 @@ mod failures;
 mod file_wrapper;
 /// Large files, and files that change.
 mod files;
+/// Processes that an application forks.
+mod forks;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.

@@ -36,6 +36,8 @@ pub(super) struct Delegate {
     runner: Runner<Arc<Waiting>>,
     /// Of some visits, one is measured.
     turn: AtomicU32,
+    /// See [`Executor::is_exclusive`].
+    is_exclusive: bool,
 }
 
 /// Of so many that are not alone, one has its time on the processor measured, which is a system call; each of those that
@@ -57,6 +59,7 @@ impl Delegate {
             place,
             runner: Runner::new(),
             turn: AtomicU32::new(0),
+            is_exclusive: admission.most == 1,
         }
     }
 
@@ -272,6 +275,9 @@ impl Delegate {
 
 impl Executor for Delegate {
     fn run(&'static self, job: &Job<'_>) -> Ended {
+        if let Some(ended) = super::run_nested(self, job.application.interpreter(), job) {
+            return ended;
+        }
         if self.room.enter() {
             return self.inside(job);
         }
@@ -295,6 +301,10 @@ impl Executor for Delegate {
 
     fn load(&self) -> u32 {
         self.room.load()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.is_exclusive
     }
 
     fn step_out(&'static self) {

@@ -14,7 +14,7 @@ use wsgi_core::admission::ticket::{Ticket, Turn};
 use super::lent::{Lent, Unsent};
 use crate::call::{self, Job, Left};
 use crate::object::Attached;
-use crate::{share, telemetry, visit};
+use crate::{copy, share, visit};
 use wsgi_telemetry::clock;
 
 /// What stands in line.
@@ -41,18 +41,11 @@ pub(super) fn run(
     let _stands_in = share::stand_in(lent.held());
     let perform = || call::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
-    if telemetry::is_detached() {
-        end_copy();
-    }
+    // Where the application has forked this process and it comes back: the owner of the job is in the other one, and so are
+    // those who wait; this one would run the requests of all of them once more.
+    copy::ends(py);
     // A panic is in the log.
     done.unwrap_or(Left::Nothing(RunOutcome::Failed))
-}
-
-/// Ends a process that the application has forked and that comes back from it. The owner of the job is in the other one,
-/// and so are those who wait: this one would run the requests of all of them once more.
-fn end_copy() -> ! {
-    // SAFETY: ends the process at once; nothing of it runs any more.
-    unsafe { libc::_exit(0) }
 }
 
 /// How often one who waits looks about: soon at first, and then less often.

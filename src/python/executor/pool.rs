@@ -38,6 +38,8 @@ pub(super) struct Pool {
     /// Jobs that a thread is needed for: handed over and not done, with those that have no place meanwhile. Counted down
     /// before a place is given back and up after one is there, so that there are never more than places and those.
     jobs: AtomicU32,
+    /// See [`Executor::is_exclusive`].
+    is_exclusive: bool,
 }
 
 impl Pool {
@@ -55,6 +57,7 @@ impl Pool {
             receive,
             threads: AtomicU32::new(0),
             jobs: AtomicU32::new(0),
+            is_exclusive: admission.pool_size == 1,
         }
     }
 
@@ -157,6 +160,9 @@ impl Pool {
 
 impl Executor for Pool {
     fn run(&'static self, job: &Job<'_>) -> Ended {
+        if let Some(ended) = super::run_nested(self, self.interpreter, job) {
+            return ended;
+        }
         // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
         let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
         let entry = match self.room.enter() {
@@ -177,6 +183,10 @@ impl Executor for Pool {
 
     fn load(&self) -> u32 {
         self.room.load()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.is_exclusive
     }
 
     fn step_out(&'static self) {

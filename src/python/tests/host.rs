@@ -303,6 +303,7 @@ impl wsgi_abi::Host for Host {
             python_path: Slice::new(if layers { &LAYERS } else { &[] }),
             admission: admission(&name),
             main: name.starts_with("run-"),
+            threads: 25,
             ..GroupOptions::default()
         }
     }

@@ -87,7 +87,6 @@ fn start() {
         // SAFETY: the functions keep the contract of the table.
         unsafe { crate::host::set(&host::TABLE) };
         let process = crate::Process {
-            multithread: true,
             maximum_processes: 3,
             threads_per_process: 25,
             apache_version: [2, 4, 57],

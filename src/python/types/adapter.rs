@@ -8,6 +8,7 @@ use wsgi_abi::WriteEnd;
 use wsgi_core::outcome::Message;
 
 use super::{Call, Method, Methods, Slots, State, instantiate, method, new_type, state_of_class};
+use crate::copy;
 use crate::events::Source;
 use crate::host::{Failure, Level};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
@@ -169,10 +170,12 @@ fn check_open(py: &Attached<'_>, request: &RequestState) -> PyResult<()> {
 
 /// The request has ended, so its response cannot be touched any more.
 pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
-    py.raise(
-        ExceptionClass::Runtime,
-        "the request of this start_response() has ended",
-    )
+    let text = if copy::is_copy() {
+        copy::REFUSAL
+    } else {
+        "the request of this start_response() has ended"
+    };
+    py.raise(ExceptionClass::Runtime, text)
 }
 
 /// The application did what WSGI forbids, which is counted.

@@ -251,6 +251,42 @@ def _intercept_signals(log):
     signal.signal = intercept
 
 
+def _start_programs_with_open_signals():
+    """Has the programs that `subprocess` and `multiprocessing` start begin with no signals blocked.
+
+    A program inherits them from the thread that starts it, and httpd blocks all in the threads that serve requests.
+    """
+    import functools
+    import os
+    import signal
+    import sys
+
+    import _posixsubprocess
+
+    owner = os.getpid()
+    real = _posixsubprocess.fork_exec
+
+    @functools.wraps(real)
+    def fork_exec(*args):
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        # httpd blocks them all or none, and `multiprocessing` unblocks some; in a forked process they are the application's.
+        if signal.SIGHUP not in blocked or os.getpid() != owner:
+            return real(*args)
+        # One that waits to be delivered is for the main thread of httpd, which gets the others by the kernel's choice, too.
+        opened = blocked - signal.sigpending()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, opened)
+        try:
+            return real(*args)
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, opened)
+
+    _posixsubprocess.fork_exec = fork_exec
+    # Where something has imported it already.
+    subprocess = sys.modules.get("subprocess")
+    if hasattr(subprocess, "_fork_exec"):
+        subprocess._fork_exec = fork_exec
+
+
 def _set_up(options, stdout_log, stderr_log, log):
     """Prepares a new interpreter. `options` is a dict made by the engine."""
     import os
@@ -271,6 +307,7 @@ def _set_up(options, stdout_log, stderr_log, log):
     sys.argv = ["mod_wsgi"]
     if options["restrict_signal"]:
         _intercept_signals(log)
+    _start_programs_with_open_signals()
     if options["python_eggs"]:
         os.environ["PYTHON_EGG_CACHE"] = options["python_eggs"]
     for layer in options["python_path"]:
@@ -411,3 +448,26 @@ def _flush():
             stream.flush()
         except Exception:
             pass
+
+
+def _end_copy(exception, seconds):
+    """Does in a process that an application has forked what Python does before a program ends; gives the status to end with.
+
+    `exception` is what the process has come back from the application with, or None.
+    """
+    import sys
+    import traceback
+
+    code = exception
+    if isinstance(exception, SystemExit):
+        code = exception.code
+        if not (code is None or isinstance(code, int)):
+            print(code, file=sys.stderr)
+    failures = _end_threads(seconds) + _run_exit_functions()
+    for failure in failures:
+        if not isinstance(failure, SystemExit):
+            traceback.print_exception(type(failure), failure, failure.__traceback__)
+    _flush()
+    if code is None:
+        return 0
+    return code & 0xFF if isinstance(code, int) else 1

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use super::{
     Call, Method, Methods, Slots, State, guard, guard_object, instantiate, method, new_type, value,
 };
+use crate::copy;
 use crate::host::{Failure, Request};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
@@ -155,6 +156,9 @@ fn check_open(py: &Attached<'_>, request: &RequestState, method: &str) -> PyResu
 }
 
 fn ended(py: &Attached<'_>, method: &str) -> Raised {
+    if copy::is_copy() {
+        return py.raise(ExceptionClass::Runtime, copy::REFUSAL);
+    }
     py.raise(
         ExceptionClass::Runtime,
         &format!("{method}() called on wsgi.input after request completed"),

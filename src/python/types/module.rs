@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) run_exit_functions: Kept,
     /// Function `_flush`.
     pub(crate) flush: Kept,
+    /// Function `_end_copy`.
+    pub(crate) end_copy: Kept,
     /// Function `_gauges`.
     pub(crate) gauges: Kept,
     /// Function `_refusal`.
@@ -257,6 +259,7 @@ unsafe fn new_state(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<S
         end_threads: named(c"_end_threads")?,
         run_exit_functions: named(c"_run_exit_functions")?,
         flush: named(c"_flush")?,
+        end_copy: named(c"_end_copy")?,
         gauges: named(c"_gauges")?,
         refusal: named(c"_refusal")?,
         metrics: MetricTypes::new(py, module)?,

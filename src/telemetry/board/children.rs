@@ -229,6 +229,12 @@ impl Board {
         }
     }
 
+    /// Whether a child that has a place has said that it ends. For the parent.
+    pub fn is_draining(&self, pid: u32) -> Option<bool> {
+        let mut its = self.entries().filter(|child| child.pid == pid);
+        its.next().map(|child| child.state == ChildState::Draining)
+    }
+
     /// Numbers and starts of all that have a place, the dead among them.
     pub(crate) fn owners(self) -> impl Iterator<Item = (u32, u64)> {
         self.entries().map(|child| (child.pid, child.ticks))

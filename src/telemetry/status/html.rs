@@ -36,6 +36,7 @@ pub fn render_html(status: &Status, refresh: Option<u32>) -> String {
     tables::running(&mut page, status);
     tables::applications(&mut page, status);
     tables::events(&mut page, status);
+    tables::deaths(&mut page, status);
     tables::totals(&mut page, status);
     tables::groups(&mut page, status);
     page.raw("<div class=\"columns\">");

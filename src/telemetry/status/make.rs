@@ -15,7 +15,8 @@ use crate::snapshot::{ApplicationNumbers, Numbers, Snapshot};
 
 use super::health::Health;
 use super::model::{
-    Application, Child, Event, Group, Point, Request, SegmentUse, Server, Status, Totals, Workers,
+    Application, Child, Death, Event, Group, Point, Request, SegmentUse, Server, Status, Totals,
+    Workers,
 };
 use super::roll;
 use super::tally::{self, Tally, of_class, window_of};
@@ -73,6 +74,7 @@ impl Status {
             running_count: snapshot.running.len(),
             applications,
             events: events(snapshot),
+            deaths: deaths(snapshot),
             children: children(snapshot),
             children_count: snapshot.children.len(),
             code_revision: snapshot.board.revision,
@@ -322,6 +324,17 @@ fn events(snapshot: &Snapshot) -> Vec<Event> {
         }
     };
     snapshot.events.iter().map(event).collect()
+}
+
+fn deaths(snapshot: &Snapshot) -> Vec<Death> {
+    let death = |death: &crate::Death| Death {
+        timestamp_seconds: seconds(death.at),
+        age_seconds: seconds(snapshot.unix.saturating_sub(death.at)),
+        pid: death.pid,
+        how: death.how.clone(),
+        running: death.running.clone(),
+    };
+    snapshot.deaths.iter().map(death).collect()
 }
 
 fn children(snapshot: &Snapshot) -> Vec<Child> {

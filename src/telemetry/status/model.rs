@@ -27,6 +27,8 @@ pub struct Status {
     pub applications: Vec<Application>,
     /// Refused, timed-out and slow requests, newest first.
     pub events: Vec<Event>,
+    /// Children that ended unexpectedly, newest first; the last few.
+    pub deaths: Vec<Death>,
     /// Living children, by pid; not more than [`Status::MOST_ROWS`].
     pub children: Vec<Child>,
     /// How many there are.
@@ -208,6 +210,21 @@ pub struct Event {
     pub input_seconds: f64,
     /// Of it, sending the response.
     pub output_seconds: f64,
+}
+
+/// A child that ended without having said that it would.
+#[derive(Clone, Debug, Serialize)]
+pub struct Death {
+    /// When the parent saw it.
+    pub timestamp_seconds: f64,
+    /// How long ago that is.
+    pub age_seconds: f64,
+    /// The child.
+    pub pid: u32,
+    /// How it ended.
+    pub how: String,
+    /// What it was running.
+    pub running: String,
 }
 
 /// A child of httpd.

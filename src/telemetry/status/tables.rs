@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::details::listed;
 use super::html::moment;
 use super::markup::{Column, Markup, Row};
-use super::model::{Application, Child, Event, Group, Request, Status, Window};
+use super::model::{Application, Child, Death, Event, Group, Request, Status, Window};
 use super::spark;
 use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
@@ -291,6 +291,39 @@ pub(super) fn happened(event: &Event) -> String {
         "timed_out" => format!("cut off: {detail} took too long"),
         _ => String::from("slow"),
     }
+}
+
+const DEATHS: &[Column] = &[
+    Column::words("When"),
+    Column::numbers("Child"),
+    Column::words("How it ended"),
+    Column::words("What it was running"),
+];
+
+/// Nothing where no child has ended so.
+pub(super) fn deaths(page: &mut Markup, status: &Status) {
+    if status.deaths.is_empty() {
+        return;
+    }
+    page.raw("<section><h2>Children that ended unexpectedly</h2>");
+    let row = |death: &Death| {
+        Row::new(death.age_seconds < 300.0)
+            .with(|cell| {
+                cell.raw("<span>");
+                moment(cell, death.timestamp_seconds);
+                cell.raw("</span>");
+                under(cell, format_args!("{} ago", duration(death.age_seconds)));
+            })
+            .cell(death.pid)
+            .cell(&death.how)
+            .cell(&death.running)
+    };
+    page.table(
+        "The last ones, newest first.",
+        DEATHS,
+        status.deaths.iter().map(row),
+    );
+    page.raw("</section>");
 }
 
 const CHILDREN: &[Column] = &[

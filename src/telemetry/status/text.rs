@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::details::listed;
 use super::health::Level;
-use super::model::{Application, Child, Event, Group, Request, Status, Window};
+use super::model::{Application, Child, Death, Event, Group, Request, Status, Window};
 use super::tables::{child_state, gil, happened, interpreter, phases, revision, states};
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
@@ -38,6 +38,7 @@ pub fn render_text(status: &Status, style: TextStyle) -> String {
         applications(&mut page, status);
         events(&mut page, status, style.rows);
     }
+    deaths(&mut page, status);
     children(&mut page, status, style.rows);
     groups(&mut page, status);
     server(&mut page, status);
@@ -325,6 +326,29 @@ fn events(page: &mut Page, status: &Status, rows: usize) {
     let shown: Vec<_> = status.events.iter().take(rows).map(row).collect();
     page.table(&columns, &shown);
     more(page, status.events.len(), rows);
+}
+
+fn deaths(page: &mut Page, status: &Status) {
+    if status.deaths.is_empty() {
+        return;
+    }
+    page.title("Children that ended unexpectedly (times in UTC)");
+    let columns = [
+        Column("TIME", Set::Left),
+        Column("CHILD", Set::Right),
+        Column("HOW", Set::Left),
+        Column("RUNNING", Set::Flexible),
+    ];
+    let row = |death: &Death| {
+        vec![
+            calendar(death.timestamp_seconds).1,
+            death.pid.to_string(),
+            death.how.clone(),
+            death.running.clone(),
+        ]
+    };
+    let rows: Vec<_> = status.deaths.iter().map(row).collect();
+    page.table(&columns, &rows);
 }
 
 fn children(page: &mut Page, status: &Status, rows: usize) {

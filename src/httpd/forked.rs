@@ -1,0 +1,352 @@
+//! A process that an application has forked from a child of httpd: what it must not keep of httpd.
+//!
+//! It is a copy of one thread. Some copies go on for long (`multiprocessing`, daemons), so a copy lets go of the
+//! listening sockets, the connections of clients and the pipe on which the parent speaks to its children; signals that
+//! httpd has blocked or handles get back their usual meaning. All of that happens in a handler of `pthread_atfork`, which
+//! may do what a signal handler may: it reads what was noted before, and makes system calls. [S-13]
+//!
+//! `vfork` and `posix_spawn` run no such handlers. What they start is another program at once, for which the listening
+//! sockets are closed by `FD_CLOEXEC`.
+
+use std::ffi::{c_int, c_void};
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::guard::guard_or;
+use crate::{mpm, sys};
+
+/// Something of httpd that was open before any application ran.
+struct Inherited {
+    descriptor: c_int,
+    device: libc::dev_t,
+    inode: libc::ino_t,
+}
+
+/// What the handler needs to know, noted while nothing of an application runs.
+struct Noted {
+    /// Listening sockets, and ends of pipes that are read from.
+    inherited: Vec<Inherited>,
+    /// Ports of the listening sockets. A stream socket with such a port at its own end is a connection of a client.
+    ports: Vec<u16>,
+    /// Where the code of httpd, its modules and libraries is. Python is not among them yet.
+    code: Vec<Range<usize>>,
+    /// Whether httpd blocks signals in the threads that serve requests.
+    blocks_signals: bool,
+}
+
+static NOTED: OnceLock<Noted> = OnceLock::new();
+static WATCHED: OnceLock<fn()> = OnceLock::new();
+static IS_COPY: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" {
+    /// `on_exit(3)` of the C library: as `atexit`, with the status.
+    fn on_exit(
+        function: unsafe extern "C" fn(status: c_int, data: *mut c_void),
+        data: *mut c_void,
+    ) -> c_int;
+}
+
+/// Notes what is open in this child, before any application runs, and sees that other programs do not get the listening
+/// sockets. Only the first call counts: httpd run with `-X` begins again in the same process.
+pub(crate) fn note() {
+    NOTED.get_or_init(|| {
+        let mut noted = Noted {
+            inherited: Vec::new(),
+            ports: Vec::new(),
+            code: code(),
+            blocks_signals: mpm::query(sys::AP_MPMQ_IS_THREADED).is_some_and(|is| is != 0),
+        };
+        each_descriptor(|descriptor| noted.look_at(descriptor));
+        noted
+    });
+}
+
+impl Noted {
+    fn look_at(&mut self, descriptor: c_int) {
+        if descriptor <= 2 {
+            return;
+        }
+        let Some(found) = identity(descriptor) else {
+            return;
+        };
+        // SAFETY: plain system calls on a number; one that is no descriptor makes them fail.
+        let is_read_end = unsafe {
+            found.st_mode & libc::S_IFMT == libc::S_IFIFO
+                && libc::fcntl(descriptor, libc::F_GETFL) & libc::O_ACCMODE == libc::O_RDONLY
+        };
+        if option(descriptor, libc::SO_ACCEPTCONN) == Some(1) {
+            self.ports.extend(own_port(descriptor));
+            // SAFETY: as above.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        } else if !is_read_end {
+            return;
+        }
+        self.inherited.push(Inherited {
+            descriptor,
+            device: found.st_dev,
+            inode: found.st_ino,
+        });
+    }
+
+    /// For the handler.
+    fn close(&self) {
+        for inherited in &self.inherited {
+            let is_it = |found: libc::stat| {
+                (found.st_dev, found.st_ino) == (inherited.device, inherited.inode)
+            };
+            // Its number may be that of a file of the application by now.
+            if identity(inherited.descriptor).is_some_and(is_it) {
+                // SAFETY: a descriptor of this process alone, which runs nothing of httpd any more.
+                unsafe { libc::close(inherited.descriptor) };
+            }
+        }
+        each_descriptor(|descriptor| {
+            let is_stream = option(descriptor, libc::SO_TYPE) == Some(libc::SOCK_STREAM);
+            if is_stream && own_port(descriptor).is_some_and(|port| self.ports.contains(&port)) {
+                // SAFETY: as above.
+                unsafe { libc::close(descriptor) };
+            }
+        });
+    }
+
+    /// For the handler.
+    fn give_signals_back(&self) {
+        /// The last one that is no real-time signal.
+        const LAST: c_int = 31;
+        // SAFETY: plain system calls with live arguments.
+        unsafe {
+            for signal in 1..=LAST {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
+                    && self
+                        .code
+                        .iter()
+                        .any(|code| code.contains(&action.sa_sigaction))
+                {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+            }
+            if self.blocks_signals {
+                let mut none: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            }
+        }
+    }
+}
+
+/// From now on processes that are forked from this one are copies. `forked` is called in each, as the first thing; it may
+/// do what a signal handler may. Only the first call counts.
+pub fn watch(forked: fn()) {
+    if WATCHED.set(forked).is_err() {
+        return;
+    }
+    // SAFETY: the code stays mapped, and the functions take no data. Both are called in reverse order, so this one is before
+    // the clean-up of httpd at exit. [S-1] [S-13]
+    unsafe {
+        libc::pthread_atfork(None, None, Some(copy_begins));
+        on_exit(copy_exits, std::ptr::null_mut());
+    }
+}
+
+unsafe extern "C" fn copy_begins() {
+    IS_COPY.store(true, Relaxed);
+    guard_or((), || {
+        if let Some(forked) = WATCHED.get() {
+            forked();
+        }
+        if let Some(noted) = NOTED.get() {
+            noted.close();
+            noted.give_signals_back();
+        }
+    });
+}
+
+/// The C library runs this where a copy calls `exit`, or where its last thread ends.
+unsafe extern "C" fn copy_exits(status: c_int, _: *mut c_void) {
+    if IS_COPY.load(Relaxed) {
+        // SAFETY: ends the process without the clean-up of httpd, which is for the child to do.
+        unsafe { libc::_exit(status) }
+    }
+}
+
+/// What a descriptor is of.
+fn identity(descriptor: c_int) -> Option<libc::stat> {
+    // SAFETY: a plain system call with live arguments.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        (libc::fstat(descriptor, &mut found) == 0).then_some(found)
+    }
+}
+
+/// An option of a socket, a number; `None` where it is no socket.
+fn option(descriptor: c_int, name: c_int) -> Option<c_int> {
+    let mut value: c_int = 0;
+    let mut length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: a plain system call with live arguments.
+    let answer = unsafe {
+        libc::getsockopt(
+            descriptor,
+            libc::SOL_SOCKET,
+            name,
+            (&raw mut value).cast(),
+            &mut length,
+        )
+    };
+    (answer == 0).then_some(value)
+}
+
+/// The port of a socket's own end, where it has one.
+fn own_port(descriptor: c_int) -> Option<u16> {
+    // SAFETY: a plain system call with live arguments; the family says which of the addresses is there, and both have
+    // their port in the same place.
+    unsafe {
+        let mut address: libc::sockaddr_in6 = std::mem::zeroed();
+        let mut length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+        let answer = libc::getsockname(descriptor, (&raw mut address).cast(), &mut length);
+        let has_port = matches!(
+            c_int::from(address.sin6_family),
+            libc::AF_INET | libc::AF_INET6
+        );
+        (answer == 0 && has_port && address.sin6_port != 0).then_some(address.sin6_port)
+    }
+}
+
+/// Calls `with` for each open descriptor, which it may close. Allocates nothing.
+fn each_descriptor(mut with: impl FnMut(c_int)) {
+    /// Where there is no `/proc`, so many numbers are tried.
+    const MOST: libc::rlim_t = 65_536;
+    #[repr(align(8))]
+    struct Entries([u8; 4096]);
+    /// Where `linux_dirent64` has its length and its name.
+    const LENGTH: usize = 16;
+    const NAME: usize = 19;
+    // SAFETY: plain system calls with live arguments.
+    let folder = unsafe {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        libc::open(c"/proc/self/fd".as_ptr(), flags)
+    };
+    if folder < 0 {
+        // SAFETY: as above.
+        let most = unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            match libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) {
+                0 => limit.rlim_cur.min(MOST),
+                _ => MOST,
+            }
+        };
+        (0..most as c_int).for_each(with);
+        return;
+    }
+    let mut entries = Entries([0; 4096]);
+    loop {
+        // SAFETY: as above; the kernel writes that many bytes at most.
+        let count = unsafe {
+            let (buffer, size) = (entries.0.as_mut_ptr(), entries.0.len());
+            libc::syscall(libc::SYS_getdents64, folder, buffer, size)
+        };
+        let Some(filled) = usize::try_from(count).ok().filter(|count| *count > 0) else {
+            break;
+        };
+        let mut rest = &entries.0[..filled.min(entries.0.len())];
+        while let Some(&[low, high]) = rest.get(LENGTH..LENGTH + 2) {
+            let length = usize::from(u16::from_ne_bytes([low, high]));
+            let Some(name) = rest.get(NAME..length) else {
+                break;
+            };
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            let number = std::str::from_utf8(name).ok();
+            if let Some(number) = number.and_then(|name| name.parse().ok())
+                && number != folder
+            {
+                with(number);
+            }
+            rest = &rest[length..];
+        }
+    }
+    // SAFETY: opened above.
+    unsafe { libc::close(folder) };
+}
+
+/// Where code is that has been loaded by now.
+fn code() -> Vec<Range<usize>> {
+    unsafe extern "C" fn each(
+        object: *mut libc::dl_phdr_info,
+        _size: usize,
+        data: *mut c_void,
+    ) -> c_int {
+        guard_or(1, || {
+            // SAFETY: the linker lends an object with that many headers; the data is the list below.
+            unsafe {
+                let found = &mut *data.cast::<Vec<Range<usize>>>();
+                for at in 0..usize::from((*object).dlpi_phnum) {
+                    let header = &*(*object).dlpi_phdr.add(at);
+                    if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0 {
+                        let start = (*object).dlpi_addr as usize + header.p_vaddr as usize;
+                        found.push(start..start + header.p_memsz as usize);
+                    }
+                }
+            }
+            0
+        })
+    }
+    let mut found: Vec<Range<usize>> = Vec::new();
+    // SAFETY: the function is called before the call returns, with the list.
+    unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut found).cast()) };
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn every_descriptor_is_seen() {
+        let files: Vec<_> = (0..400)
+            .map(|_| std::fs::File::open("/dev/null").expect("it is there"))
+            .collect();
+        let mut seen = Vec::new();
+        each_descriptor(|descriptor| seen.push(descriptor));
+        for file in &files {
+            assert!(seen.contains(&file.as_raw_fd()), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_and_their_connections_are_told_from_other_sockets() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else {
+                continue;
+            };
+            let port = listener.local_addr().expect("bound").port();
+            let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("there");
+            let (theirs, _) = listener.accept().expect("a connection");
+            assert_eq!(option(listener.as_raw_fd(), libc::SO_ACCEPTCONN), Some(1));
+            assert_eq!(own_port(listener.as_raw_fd()), Some(port.to_be()));
+            assert_eq!(own_port(theirs.as_raw_fd()), Some(port.to_be()));
+            assert_ne!(own_port(ours.as_raw_fd()), Some(port.to_be()));
+        }
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        assert_eq!(option(file.as_raw_fd(), libc::SO_TYPE), None);
+        assert_eq!(own_port(file.as_raw_fd()), None);
+    }
+
+    #[test]
+    fn code_that_is_loaded_is_known() {
+        let here = code_that_is_loaded_is_known as fn() as usize;
+        let free = libc::free as unsafe extern "C" fn(*mut c_void) as usize;
+        let found = code();
+        for address in [here, free] {
+            assert!(found.iter().any(|code| code.contains(&address)));
+        }
+        assert!(
+            !found
+                .iter()
+                .any(|code| code.contains(&libc::SIG_DFL) || code.contains(&libc::SIG_IGN))
+        );
+    }
+}
