@@ -420,6 +420,8 @@ pub struct GroupOptions {
     pub replicas: u32,
     /// How its requests get into Python.
     pub admission: Admission,
+    /// How long its applications and interpreters may take to load, milliseconds; 0 for no limit.
+    pub startup_timeout: u32,
 }
 
 /// How the requests of an application group get into Python.
@@ -475,6 +477,8 @@ pub enum Retire {
     Stuck = 0,
     /// A GIL could not be had for too long.
     Deadlock = 1,
+    /// Something has not been loaded in time; said again for as long as that is so.
+    Startup = 2,
 }
 
 /// How the interpreters of an application group hold the GIL.
@@ -542,6 +546,7 @@ impl Default for GroupOptions {
             gil: GilMode::Shared,
             replicas: 1,
             admission: Admission::OPEN,
+            startup_timeout: 0,
         }
     }
 }

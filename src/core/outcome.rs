@@ -352,6 +352,27 @@ messages! {
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
+    LoadOverdue = 1090 Error "{} has not been loaded into {} after {} s (WSGIStartupTimeout); its requests are answered with 503 until it is, and this child will be replaced. The thread that loads it is at:",
+        cause: "The body of the script, or what it imports, waits for something or computes for longer than WSGIStartupTimeout allows; the lines that follow are the Python stack of its thread.",
+        remedy: "See where it is, and give what it waits for a timeout of its own; raise WSGIStartupTimeout where the application needs longer to load.";
+    InterpretersOverdue = 1091 Error "the interpreters of application group '{}' have not been set up after {} s (WSGIStartupTimeout); its requests are answered with 503 until they are, and this child will be replaced",
+        cause: "Code that Python runs when an interpreter begins (site.py, sitecustomize, .pth files) waits for something or computes for longer than WSGIStartupTimeout allows.",
+        remedy: "Look at the .pth files and the sitecustomize module on the path of this Python.";
+    PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends",
+        cause: "Code that Python runs when it starts (site.py, sitecustomize, .pth files) or a file system that it reads from does not come to an end.",
+        remedy: "Look at the .pth files and the sitecustomize module on the path of this Python, and at the file systems that it lies on.";
+    PythonHeldOff = 1093 Warning "this child serves without Python for {} s, as Python did not start in time in another one; requests for Python are answered with 503",
+        cause: "Message 1092 said that Python did not start. Files are served meanwhile, and the child is replaced by one that tries again.",
+        remedy: "See message 1092.";
+    AheadOverdue = 1094 Error "this child ends for one that tries again: what is to be loaded ahead has not been loaded in time: {}",
+        cause: "A script of WSGIImportScript or an alias, or a URL of WSGIWarmup, has taken longer than WSGIStartupTimeout, and other children serve meanwhile.",
+        remedy: "See message 1090 before this one, which shows where the load is.";
+    NotAFile = 1095 Error "'{}' is {}; only regular files are read here",
+        cause: "A script or another file that the configuration names is something that may never end, or may never begin: a FIFO, a device, a socket.",
+        remedy: "Put a regular file, or a symbolic link to one, in its place.";
+    ThreadPanicked = 1096 Critical "the thread '{}' of this process has met an internal error and goes on in {} s",
+        cause: "A defect of mod_wsgi_rs; message 1011 before this one says where.",
+        remedy: "Report it with both lines.";
 }
 
 #[cfg(test)]
