@@ -358,11 +358,11 @@ messages! {
     InterpretersOverdue = 1091 Error "the interpreters of application group '{}' have not been set up after {} s (WSGIStartupTimeout); its requests are answered with 503 until they are, and this child will be replaced",
         cause: "Code that Python runs when an interpreter begins (site.py, sitecustomize, .pth files) waits for something or computes for longer than WSGIStartupTimeout allows.",
         remedy: "Look at the .pth files and the sitecustomize module on the path of this Python.";
-    PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends",
+    PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends in {} s unless it has by then",
         cause: "Code that Python runs when it starts (site.py, sitecustomize, .pth files) or a file system that it reads from does not come to an end.",
         remedy: "Look at the .pth files and the sitecustomize module on the path of this Python, and at the file systems that it lies on.";
-    PythonHeldOff = 1093 Warning "this child serves without Python for {} s, as Python did not start in time in another one; requests for Python are answered with 503",
-        cause: "Message 1092 said that Python did not start. Files are served meanwhile, and the child is replaced by one that tries again.",
+    PythonHeldOff = 1093 Warning "this child serves without Python for {} s, as Python did not start in time in the one before; requests for Python are answered with 503",
+        cause: "Message 1092 said that Python did not start, and no other child serves. Files are served meanwhile, and the child is replaced by one that tries again.",
         remedy: "See message 1092.";
     AheadOverdue = 1094 Error "this child ends for one that tries again: what is to be loaded ahead has not been loaded in time: {}",
         cause: "A script of WSGIImportScript or an alias, or a URL of WSGIWarmup, has taken longer than WSGIStartupTimeout, and other children serve meanwhile.",

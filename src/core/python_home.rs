@@ -463,6 +463,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_keeps_nobody_waiting() {
+        let fifo = |path: &Path| {
+            let kind = rustix::fs::FileType::Fifo;
+            let mode = rustix::fs::Mode::RWXU;
+            rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+        };
+        let root = TempDir::new().unwrap();
+        fifo(&root.path().join("pyvenv.cfg"));
+        says(inspect(root.path(), "3.11"), &["pyvenv.cfg", "a FIFO"]);
+        let root = TempDir::new().unwrap();
+        installation(root.path(), "lib", &["3.11"]);
+        let library = root.path().join("lib/python3.11/os.py");
+        fs::remove_file(&library).unwrap();
+        fifo(&library);
+        says(check_stdlib(root.path(), "3.11"), &["os.py", "a FIFO"]);
+    }
+
+    #[test]
     fn a_virtual_environment_names_its_base() {
         let root = TempDir::new().unwrap();
         let base = root.path().join("base");

@@ -63,9 +63,14 @@ fn start_in_time(process: &Process) -> Option<Engine<Exchanges>> {
     };
     let (started, news) = mpsc::channel::<()>();
     let watch = move || {
-        if news.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            log_message(Message::PythonOverdue, &[&limit.as_secs_f64()]);
-            retire::note_start_hangs(&place);
+        let is_late = |time| news.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        if !is_late(limit) {
+            return;
+        }
+        let wait = retire::note_start_hangs(&place);
+        let (limit, seconds) = (limit.as_secs_f64(), wait.as_secs_f64());
+        log_message(Message::PythonOverdue, &[&limit, &seconds]);
+        if is_late(wait) {
             // The main thread is in code that cannot be waited for.
             wsgi_httpd::process::end_as_it_is();
         }

@@ -86,18 +86,26 @@ pub(crate) fn note_hang(place: &Place) -> bool {
     now >= until
 }
 
-/// Python does not start in this child.
-pub(crate) fn note_start_hangs(place: &Place) {
-    let _known: Hangs = place
+/// Python does not start in this child. How long the child waits for it before it ends, while others serve.
+pub(crate) fn note_start_hangs(place: &Place) -> Duration {
+    let hangs: Hangs = place
         .board()
         .note_start_hangs(BEGAN.load(Relaxed), clock::now(), limit());
+    match place.another_serves() {
+        true => hangs.wait(limit()),
+        false => Duration::ZERO,
+    }
 }
 
 /// When a child that serves without Python is to be replaced, as a stamp; 0 for one that has it.
 static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 
-/// For how long this child is not to start Python, as that has hung in another one; zero for not at all.
+/// For how long this child is not to start Python, as that has hung in another one; zero for not at all. Where others serve
+/// there is nothing to be lost by a try.
 pub(crate) fn hold_off(place: &Place) -> Duration {
+    if place.another_serves() {
+        return Duration::ZERO;
+    }
     let now = clock::now();
     let time = place.board().start_hangs().start_is_held_off(now, limit());
     if !time.is_zero() {

@@ -27,6 +27,8 @@ use crate::{call, group, host, running, stacks, watchdog};
 const WITH_GIL: u64 = 2_000_000_000;
 /// How often the host is asked to replace the child, nanoseconds.
 const COMPLAIN: u64 = 1_000_000_000;
+/// How often it is seen whether the stack was logged, nanoseconds.
+const SOON: u64 = 20_000_000;
 
 /// What is loaded.
 enum What {
@@ -47,7 +49,9 @@ pub(crate) struct Load {
     /// The request that it loads for.
     request: Option<Arc<RequestState>>,
     is_overdue: AtomicBool,
+    /// A thread has taken it on to log the stack, and has done so.
     is_shown: AtomicBool,
+    is_told: AtomicBool,
     is_over: AtomicBool,
 }
 
@@ -115,6 +119,7 @@ impl Loading {
             request: request.and_then(running::find),
             is_overdue: AtomicBool::new(false),
             is_shown: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
         lock(&LOADS).push(Arc::clone(&load));
@@ -154,6 +159,10 @@ impl Load {
         }
         if now >= self.due.saturating_add(WITH_GIL) {
             self.show_without_gil();
+        }
+        // First the stack: a child that is replaced has none.
+        if !self.is_told.load(Relaxed) {
+            return now + SOON;
         }
         host::retire(Retire::Startup);
         now + COMPLAIN
@@ -243,5 +252,6 @@ impl Load {
         for line in stack.into_iter().flat_map(str::lines) {
             host::log(level, line);
         }
+        self.is_told.store(true, Relaxed);
     }
 }

@@ -21,7 +21,7 @@ mpm_tests! {
     fn an_import_that_hangs_is_given_up_and_its_child_replaced(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
         for way in ["sleep", "spin", "deadlock"] {
-            let mut server = start(mpm, way, |builder| builder.pool(2, 8).conf("WSGIStartupTimeout 1"));
+            let mut server = start(mpm, way, |builder| builder.pool(2, 8).conf("WSGIStartupTimeout 3"));
             let clients = Clients::during(&server, &["/other", "/static.txt"], 2, |clients| {
                 clients.wait_for(5);
                 for answer in answers(ask(&server, 3)) {
@@ -44,7 +44,7 @@ mpm_tests! {
 
     fn an_import_that_holds_the_gil(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
-        let mut server = start(mpm, "hold", |builder| builder.pool(2, 8).conf("WSGIStartupTimeout 1"));
+        let mut server = start(mpm, "hold", |builder| builder.pool(2, 8).conf("WSGIStartupTimeout 3"));
         let clients = Clients::during(&server, &["/static.txt"], 2, |clients| {
             clients.wait_for(5);
             is_refused(&answers(ask(&server, 1))[0]);
@@ -61,7 +61,7 @@ mpm_tests! {
 
     fn the_only_child(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
-        let mut server = start(mpm, "sleep", |builder| builder.one_child().conf("WSGIStartupTimeout 2"));
+        let mut server = start(mpm, "sleep", |builder| builder.one_child().conf("WSGIStartupTimeout 3"));
         let first = server.only_child();
         assert_eq!(answers(ask(&server, 1))[0].status(), 504, "nobody else loads it");
         assert_eq!(overdue(&server, "sleep"), first);
@@ -113,7 +113,7 @@ mpm_tests! {
     fn what_is_loaded_ahead_hangs(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
         let mut server = start(mpm, "sleep", |builder| builder.one_child().conf(
-            "WSGIStartupTimeout 2\nWSGIImportScript ${ROOT}/code/app.wsgi process-group=%{GLOBAL} application-group=one"
+            "WSGIStartupTimeout 3\nWSGIImportScript ${ROOT}/code/app.wsgi process-group=%{GLOBAL} application-group=one"
         ));
         server.allow_log("takes connections meanwhile|WSGI1094");
         let child = overdue(&server, "sleep");
@@ -128,7 +128,7 @@ mpm_tests! {
 
     fn a_script_that_hangs_when_it_is_loaded_again(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
-        let server = start(mpm, "", |builder| builder.one_child().conf("WSGIStartupTimeout 1"));
+        let server = start(mpm, "", |builder| builder.one_child().conf("WSGIStartupTimeout 3"));
         server.get("/app").expect(200);
         let child = server.only_child();
         server.write("how", "sleep");
@@ -143,7 +143,7 @@ mpm_tests! {
     fn new_code_that_hangs_is_not_taken_up(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, "", |builder| {
-            builder.pool(2, 8).conf("WSGIStartupTimeout 2\nWSGIReload touch ${ROOT}/touched").file("touched", "")
+            builder.pool(2, 8).conf("WSGIStartupTimeout 3\nWSGIReload touch ${ROOT}/touched").file("touched", "")
         });
         server.get("/app").expect(200);
         eventually("a steward", || server.steward());
@@ -157,7 +157,7 @@ mpm_tests! {
     fn interpreters_whose_set_up_hangs(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
         let mut server = start(mpm, "sleep", |builder| builder.pool(2, 8).file("packages/hangs.pth", PTH).conf(
-            "WSGIStartupTimeout 1
+            "WSGIStartupTimeout 3
             <WSGIInterpreterOptions application-group=one>
                 WSGIPythonPath ${ROOT}/packages
             </WSGIInterpreterOptions>"
@@ -180,10 +180,10 @@ mpm_tests! {
 
     fn python_does_not_start(mpm) {
         ours_only!("mod_wsgi has no limit for that");
-        let builder = builder(mpm, "sleep").one_child().conf("WSGIStartupTimeout 1\nWSGIPythonHome ${ROOT}/venv");
+        let builder = builder(mpm, "sleep").one_child().conf("WSGIStartupTimeout 2\nWSGIPythonHome ${ROOT}/venv");
         let mut server = builder.start_with(|root| environment(&root.join("venv"), root));
         server.allow_log(HANGS);
-        server.expect_log("^WSGI1092: Python has not started in this child after 1 s");
+        server.expect_log("^WSGI1092: Python has not started in this child after 2 s");
         server.expect_log("^WSGI1093: this child serves without Python for \\d+ s");
         // Files are served by a child that does not try, and what needs Python is told to come again.
         eventually("a child serves without Python", || {
@@ -232,7 +232,7 @@ mpm_tests! {
             server.expect_log(&format!("WSGI1095: '.*odd/{name}.wsgi' is {kind}; only regular files are read here"));
             // httpd itself may refuse these.
             let answer = server.get(&format!("/alias/{name}"));
-            assert!([403, 404, 500].contains(&answer.status()), "{name}: {answer:?}");
+            assert!([301, 403, 404, 500].contains(&answer.status()), "{name}: {answer:?}");
         }
         assert_eq!(server.get("/app").expect(200).text(), "loaded");
         server.start_again();
