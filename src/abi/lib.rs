@@ -428,6 +428,8 @@ pub struct GroupOptions {
     /// Most requests that may be inside one of its interpreters at a time, from 1: `mod_wsgi.threads_per_process`, and
     /// `wsgi.multithread` where it is more than 1.
     pub threads: u32,
+    /// How long its applications and interpreters may take to load, milliseconds; 0 for no limit.
+    pub startup_timeout: u32,
 }
 
 /// How the requests of an application group get into Python.
@@ -483,6 +485,8 @@ pub enum Retire {
     Stuck = 0,
     /// A GIL could not be had for too long.
     Deadlock = 1,
+    /// Something has not been loaded in time; said again for as long as that is so.
+    Startup = 2,
 }
 
 /// How the interpreters of an application group hold the GIL.
@@ -551,6 +555,7 @@ impl Default for GroupOptions {
             replicas: 1,
             admission: Admission::OPEN,
             threads: 1,
+            startup_timeout: 0,
         }
     }
 }

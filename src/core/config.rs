@@ -140,6 +140,8 @@ pub struct PythonConfig {
     pub thread_reserve: Option<Share>,
     /// `WSGIDeadlockTimeout`; the inner `None` is Off.
     pub deadlock_timeout: Option<Option<Duration>>,
+    /// `WSGIStartupTimeout`; the inner `None` is Off.
+    pub startup_timeout: Option<Option<Duration>>,
     /// `WSGIFreeThreading`.
     pub free_threading: Option<FreeThreading>,
     /// `WSGIPrivateEnviron`; the default is On.
@@ -173,11 +175,20 @@ pub struct ServerConfig {
     pub warmups: Vec<String>,
 }
 
+/// `WSGIStartupTimeout` where none is written.
+pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+
 impl PythonConfig {
     /// How long a GIL may be held before that is a deadlock; `None` where nobody looks.
     pub fn deadlock_timeout(&self) -> Option<Duration> {
         self.deadlock_timeout
             .unwrap_or(Some(Duration::from_secs(300)))
+    }
+
+    /// How long Python may take to start, and an application to load where its group has no limit of its own; `None`
+    /// where there is no limit.
+    pub fn startup_timeout(&self) -> Option<Duration> {
+        self.startup_timeout.unwrap_or(Some(STARTUP_TIMEOUT))
     }
 }
 

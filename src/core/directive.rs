@@ -194,6 +194,7 @@ mod tests {
             ("WSGIRequestTimeout", Directory, false),
             ("WSGISlowRequest", Directory, false),
             ("WSGIDeadlockTimeout", Global, false),
+            ("WSGIStartupTimeout", Global, true),
         ];
         let table: Vec<_> = DIRECTIVES
             .iter()

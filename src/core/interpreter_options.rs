@@ -1,5 +1,7 @@
 //! `<WSGIInterpreterOptions>`: options of the application groups that its selectors match (1.6).
 
+use std::time::Duration;
+
 use crate::config::PythonConfig;
 use crate::executor;
 use crate::group::literal_group;
@@ -31,6 +33,8 @@ pub struct InterpreterOptions {
     pub free_threading: bool,
     /// `WSGIPrivateEnviron`.
     pub private_environ: Option<bool>,
+    /// `WSGIStartupTimeout`; the inner `None` is Off.
+    pub startup_timeout: Option<Option<Duration>>,
 }
 
 /// Options of one application group, complete.
@@ -56,6 +60,8 @@ pub struct GroupOptions {
     pub executor: executor::Written,
     /// Whether writes to `os.environ` stay in a sub-interpreter.
     pub private_environ: bool,
+    /// How long an application may take to load; `None` where there is no limit.
+    pub startup_timeout: Option<Duration>,
 }
 
 impl InterpreterOptions {
@@ -149,6 +155,9 @@ pub fn group_options(
         private_environ: flag(|container| container.private_environ)
             .or(server.private_environ)
             .unwrap_or(true),
+        startup_timeout: most_specific_first()
+            .find_map(|container| container.startup_timeout)
+            .unwrap_or_else(|| server.startup_timeout()),
         interpreters,
         executor,
     }

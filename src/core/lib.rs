@@ -2,8 +2,8 @@
 //! which responses are valid, what is logged, who may be inside Python.
 //!
 //! This crate may not know httpd or Python, hold unsafe code, start threads or keep state of its own: values go
-//! in, values come out, so that every rule is tested without a server. The exceptions are [`python_home`],
-//! which looks at the file system, and [`admission`], whose values threads share.
+//! in, values come out, so that every rule is tested without a server. The exceptions are [`python_home`] and
+//! [`files`], which look at the file system, and [`admission`], whose values threads share.
 //!
 //! Where a page or section number appears in a comment, it is that of the fact sheet on mod_wsgi 6.
 
@@ -24,6 +24,8 @@ mod directives;
 pub mod environ;
 // How many threads run Python, and who waits for them.
 pub mod executor;
+// Files that may be something else than files.
+pub mod files;
 // Names of application groups, process groups and callables, with their `%{...}` expansions.
 pub mod group;
 // What the plan means for one application group.
@@ -54,6 +56,8 @@ pub mod request;
 // Checks of a response, and the count of its body.
 pub mod response;
 pub mod rolling;
+// Threads that go on after a panic.
+pub mod steady;
 // Subnets, as `WSGITrustedProxies` names them.
 pub mod subnet;
 mod sync;

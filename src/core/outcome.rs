@@ -357,6 +357,27 @@ messages! {
     BodyRefused = 1075 Info "WSGI script '{}' gave a body to a response of status {}, which has none; the body was not sent",
         cause: "Responses of status 204, 205 and 304 have no body (RFC 9110, 6.4.1), and a client would take one for the beginning of the next response.",
         remedy: "Let the application return no body with such a status, or choose another status.";
+    LoadOverdue = 1090 Error "{} has not been loaded into {} after {} s (WSGIStartupTimeout); its requests are answered with 503 until it is, and this child will be replaced. The thread that loads it is at:",
+        cause: "The body of the script, or what it imports, waits for something or computes for longer than WSGIStartupTimeout allows; the lines that follow are the Python stack of its thread.",
+        remedy: "See where it is, and give what it waits for a timeout of its own; raise WSGIStartupTimeout where the application needs longer to load.";
+    InterpretersOverdue = 1091 Error "the interpreters of application group '{}' have not been set up after {} s (WSGIStartupTimeout); its requests are answered with 503 until they are, and this child will be replaced",
+        cause: "Code that Python runs when an interpreter begins (site.py, sitecustomize, .pth files) waits for something or computes for longer than WSGIStartupTimeout allows.",
+        remedy: "Look at the .pth files and the sitecustomize module on the path of this Python.";
+    PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends in {} s unless it has by then",
+        cause: "Code that Python runs when it starts (site.py, sitecustomize, .pth files) or a file system that it reads from does not come to an end.",
+        remedy: "Look at the .pth files and the sitecustomize module on the path of this Python, and at the file systems that it lies on.";
+    PythonHeldOff = 1093 Warning "this child serves without Python for {} s, as Python did not start in time in the one before; requests for Python are answered with 503",
+        cause: "Message 1092 said that Python did not start, and no other child serves. Files are served meanwhile, and the child is replaced by one that tries again.",
+        remedy: "See message 1092.";
+    AheadOverdue = 1094 Error "this child ends for one that tries again: what is to be loaded ahead has not been loaded in time: {}",
+        cause: "A script of WSGIImportScript or an alias, or a URL of WSGIWarmup, has taken longer than WSGIStartupTimeout, and other children serve meanwhile.",
+        remedy: "See message 1090 before this one, which shows where the load is.";
+    NotAFile = 1095 Error "'{}' is {}; only regular files are read here",
+        cause: "A script or another file that the configuration names is something that may never end, or may never begin: a FIFO, a device, a socket.",
+        remedy: "Put a regular file, or a symbolic link to one, in its place.";
+    ThreadPanicked = 1096 Critical "the thread '{}' of this process has met an internal error and goes on in {} s",
+        cause: "A defect of mod_wsgi_rs; message 1011 before this one says where.",
+        remedy: "Report it with both lines.";
     CopyReturned = 1100 Warning "process {}, which the application has forked, came back from the application with {}, and ends: only the process that it was forked from answers",
         cause: "An application called os.fork() or the like, and the new process returned from the application as if the request were its own. Its response is discarded.",
         remedy: "Let the new process end with os._exit() when it has done its work.";

@@ -8,6 +8,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::{open_regular, read_regular_text};
+
+/// Most bytes of a `pyvenv.cfg`.
+const LONGEST_SETTINGS: u64 = 1 << 20;
+
 /// What Python has to be told to be the one of a home.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PythonHome {
@@ -66,7 +71,7 @@ pub enum HomeProblem {
 pub fn inspect(home: &Path, default_version: &str) -> Result<PythonHome, HomeProblem> {
     check_directory(home)?;
     let settings = home.join("pyvenv.cfg");
-    match fs::read_to_string(&settings) {
+    match read_regular_text(&settings, LONGEST_SETTINGS).map_err(io::Error::from) {
         Ok(text) => virtual_environment(home, &text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => prefix(home, default_version),
         Err(error) => Err(problem(&settings, &error)),
@@ -80,7 +85,7 @@ pub fn check_stdlib(base_prefix: &Path, version: &str) -> Result<(), HomeProblem
         let mut missing = None;
         for directory in library_directories(base_prefix, version) {
             let file = directory.join(name);
-            match fs::File::open(&file) {
+            match open_regular(&file).map_err(io::Error::from) {
                 Ok(_) => {
                     missing = None;
                     break;
@@ -455,6 +460,24 @@ mod tests {
         assert_eq!(inspect(&venv, "3.13").unwrap().version, "3.14");
         touch(&venv, &["lib/python3.14t/site-packages/x.py"]);
         assert_eq!(inspect(&venv, "3.13").unwrap().version, "3.14t");
+    }
+
+    #[test]
+    fn what_is_no_file_keeps_nobody_waiting() {
+        let fifo = |path: &Path| {
+            let kind = rustix::fs::FileType::Fifo;
+            let mode = rustix::fs::Mode::RWXU;
+            rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+        };
+        let root = TempDir::new().unwrap();
+        fifo(&root.path().join("pyvenv.cfg"));
+        says(inspect(root.path(), "3.11"), &["pyvenv.cfg", "a FIFO"]);
+        let root = TempDir::new().unwrap();
+        installation(root.path(), "lib", &["3.11"]);
+        let library = root.path().join("lib/python3.11/os.py");
+        fs::remove_file(&library).unwrap();
+        fifo(&library);
+        says(check_stdlib(root.path(), "3.11"), &["os.py", "a FIFO"]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
+use wsgi_core::files::read_regular_text;
+
 use crate::app::App;
 use crate::cli::ServeArgs;
 use crate::conf::Static;
@@ -63,7 +65,7 @@ pub(crate) fn python_home(args: &ServeArgs) -> Outcome<Option<PathBuf>> {
 
 /// Where the Python of a virtual environment comes from.
 pub(crate) fn base_of_environment(home: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(home.join("pyvenv.cfg")).ok()?;
+    let text = read_regular_text(&home.join("pyvenv.cfg"), 1 << 20).ok()?;
     let base = text
         .lines()
         .find_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == "home"))?

@@ -18,6 +18,10 @@ pub(crate) fn file(path: &Path, option: &str) -> Outcome<PathBuf> {
             "{option} {}: this is a folder.",
             path.display()
         ))),
+        Ok(meta) if !meta.is_file() => Err(Failure::new(format!(
+            "{option} {}: this is not a regular file.",
+            path.display()
+        ))),
         Ok(_) => Ok(path),
         Err(error) => Err(unusable(&path, option, &error)),
     }
@@ -85,6 +89,12 @@ mod tests {
         assert_eq!(file(&script, "--include"), Ok(script.clone()));
         assert_eq!(folder(dir.path(), "--python"), Ok(dir.path().to_owned()));
         assert!(file(dir.path(), "--include").is_err());
+        let device = file(Path::new("/dev/null"), "--include").expect_err("a device");
+        assert!(
+            device
+                .to_string()
+                .ends_with("/dev/null: this is not a regular file.")
+        );
         assert!(folder(&script, "--python").is_err());
         let missing = file(&dir.path().join("no"), "--include")
             .expect_err("missing")

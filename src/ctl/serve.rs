@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::process::getuid;
+use wsgi_core::files::open_regular;
 
 use crate::account::Account;
 use crate::app::{self, App};
@@ -170,8 +171,8 @@ impl Plan {
             }
         } else {
             for (path, what) in self.needed.iter().filter(|(path, _)| path.is_file()) {
-                std::fs::File::open(path).map_err(|error| {
-                    Failure::new(format!("cannot read {what} {}: {error}", path.display()))
+                open_regular(path).map_err(|problem| {
+                    Failure::new(format!("cannot read {what} {}: {problem}", path.display()))
                 })?;
             }
         }

@@ -2,18 +2,20 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
 use wsgi_core::interpreters;
 use wsgi_core::outcome::Message;
+use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::mpm;
 use wsgi_telemetry::board::ChildState;
 
 use crate::engine::{self, Found, path_bytes};
 use crate::host::Exchanges;
 use crate::process::{Process, current, log_message};
-use crate::{environ, housekeeping, place, readiness, segment, watch};
+use crate::{environ, housekeeping, place, readiness, retire, segment, watch};
 
 /// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
 const EXIT_TIMEOUT: u32 = 8;
@@ -33,14 +35,55 @@ pub(crate) fn engine() -> Option<Engine<Exchanges>> {
 /// everything else.
 pub(crate) fn start() {
     environ::note_pid();
+    retire::child_begins();
     place::enter();
     let Some(process) = current() else { return };
-    match start_engine(&process) {
+    match start_in_time(&process) {
         Some(engine) => readiness::wait(&process, engine),
         None => place::say(ChildState::Ready),
     }
     housekeeping::start(&process);
     watch::start(&process);
+}
+
+/// Starts Python, unless that has hung in another child just now: then this one serves everything else. Where it hangs, the
+/// child ends.
+fn start_in_time(process: &Process) -> Option<Engine<Exchanges>> {
+    let Some(place) = place::get() else {
+        return start_engine(process);
+    };
+    let held_off = retire::hold_off(&place);
+    if !held_off.is_zero() {
+        let seconds = held_off.as_secs_f64().ceil();
+        log_message(Message::PythonHeldOff, &[&seconds]);
+        return None;
+    }
+    let Some(limit) = process.python.startup_timeout() else {
+        return start_engine(process);
+    };
+    let (started, news) = mpsc::channel::<()>();
+    let watch = move || {
+        let is_late = |time| news.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+        if !is_late(limit) {
+            return;
+        }
+        let wait = retire::note_start_hangs(&place);
+        let (limit, seconds) = (limit.as_secs_f64(), wait.as_secs_f64());
+        log_message(Message::PythonOverdue, &[&limit, &seconds]);
+        if is_late(wait) {
+            // The main thread is in code that cannot be waited for.
+            wsgi_httpd::process::end_as_it_is();
+        }
+    };
+    let thread = std::thread::Builder::new().name(String::from("wsgi-start"));
+    if let Err(error) = thread.spawn(watch) {
+        let line =
+            format!("mod_wsgi_rs: the start of Python has no limit: no thread for it: {error}");
+        log::server(Level::ERROR, line.as_bytes());
+    }
+    let engine = start_engine(process);
+    drop(started);
+    engine
 }
 
 /// Opens the engine and starts Python. Why it does not run is in the log.

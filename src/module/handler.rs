@@ -24,7 +24,7 @@ use crate::host::Exchange;
 use crate::process::level_of;
 use crate::timeline::{Abort, Rejection, Stage, Timeline};
 use crate::translate::{alias_of, is_aliased};
-use crate::{recycle, segment};
+use crate::{recycle, retire, segment};
 
 /// The callable of a `WSGIHandlerScript`.
 const HANDLE_REQUEST: &str = "handle_request";
@@ -138,6 +138,10 @@ fn serve(
         );
     }
     let Some(engine) = engine() else {
+        if retire::is_held_off() {
+            timeline.reject(Rejection::NotLoaded);
+            return Err(try_later(request));
+        }
         return refuse(request, 500, Message::PythonAbsent, &[&shown(filename)]);
     };
 
@@ -348,7 +352,7 @@ fn answer(
         RunOutcome::GivenUp => Err(sys::AP_FILTER_ERROR),
         RunOutcome::LoadTimedOut => {
             timeline.reject(Rejection::NotLoaded);
-            Err(sys::HTTP_SERVICE_UNAVAILABLE as c_int)
+            Err(try_later(request))
         }
         RunOutcome::Draining => {
             timeline.reject(Rejection::Draining);

@@ -51,10 +51,13 @@ fn kept(layers: Vec<Vec<String>>) -> Layers {
     kept
 }
 
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// How the requests of a group get into Python.
 fn admission(process: &Process, written: &executor::Written) -> Admission {
     let executor = process.plan.executor(written, child::has_gil());
-    let milliseconds = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     Admission {
         strategy: match executor.strategy {
             executor::Strategy::Direct | executor::Strategy::Auto => Strategy::Direct,
@@ -134,6 +137,9 @@ impl Host for Exchange<'_> {
             replicas: process.plan.replicas(options.interpreters.replicas),
             admission: admission(&process, &options.executor),
             threads: threads(&process, name),
+            startup_timeout: options
+                .startup_timeout
+                .map_or(0, |limit| milliseconds(limit).max(1)),
         }
     }
 

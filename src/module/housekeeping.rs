@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 use wsgi_core::outcome::Message;
 use wsgi_httpd::accept::{self, Way};
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::{connections, mpm, process, scoreboard};
+use wsgi_httpd::{connections, mpm, scoreboard};
 use wsgi_telemetry::board::{ChildState, RetireReason};
 
 use crate::child;
 use crate::memory::MemoryWatch;
 use crate::place::{self, Place};
 use crate::plan;
-use crate::process::{Process, log_message};
+use crate::process::{self, Process, log_message};
 use crate::recycle::Recycler;
-use crate::stacks;
+use crate::{retire, stacks};
 
 /// How often the keeper looks at the mark; in servers with many children less often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -49,8 +49,8 @@ pub(crate) fn start(process: &Process) {
         return;
     };
     plan::enter_again(process, &place);
-    let recycler = Recycler::new(process.recycle);
-    let memory = MemoryWatch::new(process.plan);
+    let mut recycler = Recycler::new(process.recycle);
+    let mut memory = MemoryWatch::new(process.plan);
     let keeper = Keeper {
         place,
         way,
@@ -61,12 +61,11 @@ pub(crate) fn start(process: &Process) {
         },
     };
     // All signals are blocked in this thread, as they are during `child_init`.
-    let thread = std::thread::Builder::new().name(String::from("wsgi-keeper"));
     let run = move || {
-        keeper.run(recycler, memory);
+        keeper.run(&mut recycler, &mut memory);
         keeper.wait_for_the_end()
     };
-    if let Err(error) = thread.spawn(run) {
+    if let Err(error) = process::steady("wsgi-keeper", run) {
         let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
         log::server(Level::ERROR, line.as_bytes());
     }
@@ -85,14 +84,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(&self, mut recycler: Option<Recycler>, mut memory: MemoryWatch) {
+    fn run(&self, recycler: &mut Option<Recycler>, memory: &mut MemoryWatch) {
         let mut is_wrapped = self.way == Way::Signal;
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
-            if let Some(recycler) = &mut recycler {
+            if let Some(recycler) = recycler {
                 recycler.look(&self.place);
             }
             memory.look(&self.place);
+            retire::look(&self.place);
             if is_wrapped && let Some(reason) = self.place.slot().retire() {
                 if self.wait_for_successor() {
                     return self.retire(reason);
@@ -226,7 +226,7 @@ impl Stuck {
         } else if self.since.get_or_insert_with(Instant::now).elapsed() >= ONLY_STUCK {
             log_message(Message::EndsWithStuck, &[&stuck]);
             child::stop();
-            process::end_as_it_is();
+            wsgi_httpd::process::end_as_it_is();
         }
     }
 }

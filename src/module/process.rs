@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use wsgi_core::config::PythonConfig;
@@ -12,6 +13,7 @@ use wsgi_core::mpm_plan::MpmPlan;
 use wsgi_core::outcome::{Level as CoreLevel, Message};
 use wsgi_core::recycle::Recycle;
 use wsgi_core::reload::Reload;
+use wsgi_core::steady;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 
@@ -131,6 +133,24 @@ pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
 pub(crate) fn log_line(level: Level, line: &[u8]) {
     trial::note(level, line);
     log::server(level, line);
+}
+
+/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that a child cannot do
+/// without.
+///
+/// # Errors
+/// Where there is no thread.
+pub(crate) fn steady<R: Send + 'static>(
+    name: &'static str,
+    mut work: impl FnMut() -> R + Send + 'static,
+) -> io::Result<()> {
+    let log = |message, line: &str| log_line(level_of(message), line.as_bytes());
+    let thread = std::thread::Builder::new().name(name.into());
+    thread
+        .spawn(move || {
+            steady::run(name, log, &mut work);
+        })
+        .map(drop)
 }
 
 /// Panics say where they come from in the error log instead of on the terminal.

@@ -10,10 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wsgi_abi::Engine;
+use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::{accept, process as httpd_process};
 use wsgi_telemetry::board::ChildState;
@@ -22,8 +23,8 @@ use crate::applications::app_of_script;
 use crate::host::Exchanges;
 use crate::place::{self, Place};
 use crate::placement::{Script, Warmup};
-use crate::process::{Process, log_line};
-use crate::{stacks, trial, warmup};
+use crate::process::{Process, log_line, log_message};
+use crate::{retire, stacks, trial, warmup};
 
 /// After how long a child that is not ready says so, and for how long it waits for its code where no other one serves.
 const LATE: Duration = Duration::from_secs(60);
@@ -54,10 +55,8 @@ pub(crate) fn load<'a>(
 ) -> Result<(), Unready> {
     let (mut loaded, mut failed) = (Vec::new(), Vec::new());
     for Script { group, script } in scripts {
-        at(&format!(
-            "WSGI script '{}'",
-            String::from_utf8_lossy(script)
-        ));
+        let what = format!("WSGI script '{}'", String::from_utf8_lossy(script));
+        at(&what, warmup::startup_limit(group));
         match engine.load(group, script, app_of_script(script).number()) {
             true => loaded.push(group),
             false => failed.push(group.clone()),
@@ -71,7 +70,8 @@ pub(crate) fn load<'a>(
     }
     let mut answered = true;
     for warmup in warmups {
-        at(&format!("WSGIWarmup {}", warmup.url));
+        let limit = warmup::startup_limit(&warmup.script.group);
+        at(&format!("WSGIWarmup {}", warmup.url), limit);
         if let Err(line) = warmup::ask(engine, warmup) {
             log_line(Level::ERROR, format!("mod_wsgi_rs: {line}").as_bytes());
             answered = false;
@@ -122,12 +122,53 @@ fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
     }
 }
 
-/// What is being loaded or asked for.
-static AT: Mutex<String> = Mutex::new(String::new());
+/// What is being loaded or asked for, since when, and how long that may take.
+struct At {
+    what: String,
+    since: Instant,
+    limit: Option<Duration>,
+}
 
-fn at(what: &str) {
-    *AT.lock().unwrap_or_else(PoisonError::into_inner) = what.to_owned();
+static AT: Mutex<Option<At>> = Mutex::new(None);
+
+fn at(what: &str, limit: Option<Duration>) {
+    *lock_at() = Some(At {
+        what: what.to_owned(),
+        since: Instant::now(),
+        limit,
+    });
     trial::tell_step(what);
+}
+
+fn lock_at() -> MutexGuard<'static, Option<At>> {
+    AT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is being loaded, for messages.
+fn what_is_loaded() -> String {
+    let at = lock_at();
+    at.as_ref().map(|at| at.what.clone()).unwrap_or_default()
+}
+
+/// Whether that takes longer than it may.
+fn is_late() -> bool {
+    let is_late = |at: &At| at.limit.is_some_and(|limit| at.since.elapsed() >= limit);
+    lock_at().as_ref().is_some_and(is_late)
+}
+
+/// Ends a child in which something hangs that is to be loaded ahead, while others serve: another one tries again, after a
+/// while that grows as long as it hangs there, too.
+fn end_where_it_hangs(place: Option<Place>) {
+    let Some(place) = place.filter(|place| place.another_serves()) else {
+        return;
+    };
+    if !is_late() || !retire::note_hang(&place) {
+        return;
+    }
+    place::say(ChildState::Draining);
+    log_message(Message::AheadOverdue, &[&what_is_loaded()]);
+    // What hangs runs on another thread, which must not find taken down what it uses.
+    httpd_process::end_as_it_is();
 }
 
 /// For a child that is not ready while others serve: ends it where there is newer code, and else says after a while that
@@ -144,7 +185,7 @@ fn note_lateness(place: Option<Place>, begun: Instant) {
         let line = format!(
             "mod_wsgi_rs: this child is not ready after {} seconds, and leaves connections to the others until it is: {}",
             LATE.as_secs(),
-            AT.lock().unwrap_or_else(PoisonError::into_inner)
+            what_is_loaded()
         );
         log::server(Level::ERROR, line.as_bytes());
     }
@@ -201,17 +242,18 @@ fn wait_for(
             return None;
         }
         let waited = begun.elapsed();
-        if waited >= NOBODY_SERVES && !another_serves(place) {
+        if (waited >= NOBODY_SERVES || is_late()) && !another_serves(place) {
             let line = format!(
                 "mod_wsgi_rs: not ready after {} seconds, and no other child serves; this one takes connections \
                  meanwhile, whose requests wait: {}",
                 waited.as_secs(),
-                AT.lock().unwrap_or_else(PoisonError::into_inner)
+                what_is_loaded()
             );
             log::server(Level::WARNING, line.as_bytes());
             return None;
         }
         note_lateness(place, begun);
+        end_where_it_hangs(place);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use wsgi_abi::Engine;
 use wsgi_httpd::forked;
 use wsgi_httpd::log::Level;
+use wsgi_httpd::process;
 use wsgi_httpd::task::Task;
 use wsgi_telemetry::board::{ChildEntry, ChildState, ReloadRequest};
 
@@ -53,6 +55,19 @@ fn tell(words: &str) {
 /// What a trial does next. Of no effect in a child.
 pub(crate) fn tell_step(what: &str) {
     tell(&format!("{STEP}{what}"));
+}
+
+/// Whether a load hangs in this trial, as was said before.
+static HANGS: AtomicBool = AtomicBool::new(false);
+
+/// A load hangs, which the engine says again and again. A trial ends by that, once the log has said where. Of no effect in a
+/// child.
+pub(crate) fn hangs() {
+    if TELL.get().is_none() || !HANGS.swap(true, Relaxed) {
+        return;
+    }
+    tell_problem(what_was_noted());
+    process::end_as_it_is();
 }
 
 impl Trial {
@@ -144,14 +159,17 @@ fn run(process: &Arc<Process>, request: &ReloadRequest, told_to: OwnedFd) -> u8 
         end(engine);
         return 0;
     }
-    let mut text = what_was_noted();
+    tell_problem(what_was_noted());
+    end(engine);
+    1
+}
+
+fn tell_problem(mut text: String) {
     if text.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at));
         text.truncate(end.unwrap_or(0));
     }
     tell(&format!("{PROBLEM}{text}"));
-    end(engine);
-    1
 }
 
 /// What the code has begun comes to its end as in a child: exit functions, threads.

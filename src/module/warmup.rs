@@ -2,16 +2,18 @@
 //! does at its first request has been done when the first client comes.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wsgi_abi::keys;
 use wsgi_abi::{
-    Bytes, Engine, EnvEntry, HostResult, KeyKind, ResponseHead, RunOutcome, RunRequest, Slice,
+    Bytes, Engine, EnvEntry, HostResult, KeyKind, Limits, ResponseHead, RunOutcome, RunRequest,
+    Slice,
 };
 
 use crate::applications::app_of_script;
 use crate::host::{Exchange, Exchanges};
 use crate::placement::Warmup;
+use crate::process;
 
 /// Longest body that an application is let send, bytes: one that never ends says as little.
 const LONGEST: usize = 64 << 20;
@@ -63,6 +65,24 @@ pub(crate) fn ask(engine: Engine<Exchanges>, warmup: &Warmup) -> Result<(), Stri
     })
 }
 
+/// Nobody waits for longer than for a load.
+fn limits(group: &[u8]) -> Limits {
+    Limits {
+        request: startup_limit(group).map_or(0, |limit| {
+            u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
+        }),
+        grace: 1000,
+        slow: 0,
+    }
+}
+
+/// `WSGIStartupTimeout` of a group.
+pub(crate) fn startup_limit(group: &[u8]) -> Option<Duration> {
+    let process = process::current()?;
+    let options = process.group_options(&String::from_utf8_lossy(group));
+    options.startup_timeout
+}
+
 fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(), String> {
     let script = &warmup.script;
     let port = warmup.port.to_string();
@@ -81,6 +101,7 @@ fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(
     run.app = app_of_script(&script.script).number();
     run.replica = replica;
     run.script_reloading = false;
+    run.limits = limits(&script.group);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     run.request_time = now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(0));
     let outcome = engine.run(run, &exchange);

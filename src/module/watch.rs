@@ -15,7 +15,7 @@ use wsgi_telemetry::board::{RetireReason, RollPhase};
 use crate::child;
 use crate::host::Exchanges;
 use crate::place::{self, Place};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::readiness::changed;
 
 /// How often it looks.
@@ -40,8 +40,7 @@ pub(crate) fn start(process: &Process) {
             watch.look();
         }
     };
-    let thread = std::thread::Builder::new().name(String::from("wsgi-sources"));
-    if let Err(error) = thread.spawn(run) {
+    if let Err(error) = process::steady("wsgi-sources", run) {
         let line = format!(
             "mod_wsgi_rs: this child does not see source files change: no thread for it: {error}"
         );

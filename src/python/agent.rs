@@ -17,6 +17,7 @@ use crate::course::Step;
 use crate::errors::level_of;
 use crate::host::{self, Level};
 use crate::interpreter::{self, Interpreter};
+use crate::loads::Load;
 use crate::object::Attached;
 use crate::request::{RequestState, lock};
 use crate::{parallel, stacks, thread_state};
@@ -30,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) enum Task {
     /// A step of a request that takes long.
     Look(Arc<RequestState>, Step),
+    /// A load that hangs: its stack is logged.
+    Show(Arc<Load>),
     /// Nothing: that it is done is what counts.
     Probe,
 }
@@ -163,7 +166,7 @@ impl Worker {
     /// Has something done with the GIL, sometime; whether somebody does. A probe while it waits already is one too many.
     fn ask(&'static self, agent: &'static Agent, task: Task) -> bool {
         if !self.has_thread.swap(true, Relaxed)
-            && !parallel::background("wsgi-agent", move || self.run(agent))
+            && !parallel::steady("wsgi-agent", move || self.run(agent))
         {
             self.has_thread.store(false, Relaxed);
             let line = "mod_wsgi_rs: no thread could be started to look at requests that take too long: raise the limits \
@@ -204,8 +207,10 @@ impl Worker {
             agent.had.store(clock::now(), Relaxed);
             agent.has_complained.store(false, Relaxed);
             self.since.store(0, Relaxed);
-            if let Task::Look(request, step) = task {
-                look(py, self.interpreter, &request, step);
+            match task {
+                Task::Look(request, step) => look(py, self.interpreter, &request, step),
+                Task::Show(load) => load.show(py),
+                Task::Probe => {}
             }
         });
     }

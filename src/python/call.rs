@@ -17,7 +17,7 @@ use crate::copy;
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
 use crate::executor::Ended;
-use crate::group::{self, Site};
+use crate::group::{self, NoGroup, Site};
 use crate::host::{Failure, Request};
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
@@ -140,12 +140,19 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         return RunOutcome::Draining;
     }
     let visit = Entering::new(App::new(raw.app), raw.times);
-    let Some(site) = find(group, script, App::new(raw.app)) else {
-        let name = String::from_utf8_lossy(group);
-        return fail(&state, Message::InterpreterUnavailable, &[&name]);
-    };
     let running = Running(&state);
+    // Before the interpreter is there, as whoever makes it may have to be answered without its thread.
     let _taken = running::take(&state);
+    let site = match find(group, script, App::new(raw.app), &state) {
+        Ok(site) => site,
+        Err(NoGroup::Failed) => {
+            let name = String::from_utf8_lossy(group);
+            return fail(&state, Message::InterpreterUnavailable, &[&name]);
+        }
+        Err(NoGroup::TimedOut) => return RunOutcome::LoadTimedOut,
+        Err(NoGroup::Full) => return RunOutcome::QueueFull,
+        Err(NoGroup::GivenUp) => return RunOutcome::GivenUp,
+    };
     if state.course().is_limited() {
         watchdog::watch(state.course().next_due());
     }
@@ -170,8 +177,13 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             thread_id: thread_id(),
         };
         state.course().approach(application.interpreter());
-        if application.is_new() {
-            state.course().begins_with_load();
+        if !application.life().is_ready() {
+            if application.is_overdue() {
+                break (Ended::Refused(RunOutcome::LoadTimedOut), application);
+            }
+            if application.is_new() {
+                state.course().begins_with_load();
+            }
         }
         match executor.run(&job) {
             Ended::Left(Left::Elsewhere) if tries < MOST_TRIES => {}
@@ -311,16 +323,21 @@ fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display
     RunOutcome::Failed
 }
 
-fn find(group: &[u8], script: &[u8], app: App) -> Option<&'static Site> {
+fn find(
+    group: &[u8],
+    script: &[u8],
+    app: App,
+    state: &RequestState,
+) -> Result<&'static Site, NoGroup> {
     if let Some(last) = LAST.get()
         && last.script() == script
         && last.group_name() == group
     {
-        return Some(last);
+        return Ok(last);
     }
-    let site = group::of(group)?.site(script, app);
+    let site = group::of(group, Some(state))?.site(script, app);
     LAST.set(Some(site));
-    Some(site)
+    Ok(site)
 }
 
 fn send_rest(

@@ -32,6 +32,8 @@ const NANOSECONDS: u64 = 1_000_000;
 pub(crate) struct Course {
     /// A stamp; the time that its application takes to load does not count.
     began: AtomicU64,
+    /// The same, and stays.
+    arrived: u64,
     /// When it began to wait for its application to load, as a stamp; 0 while it does not.
     loads: AtomicU64,
     limits: Limits,
@@ -93,6 +95,7 @@ impl Course {
     pub(crate) fn begin(began: u64, limits: Limits) -> Self {
         Self {
             began: AtomicU64::new(began),
+            arrived: began,
             loads: AtomicU64::new(0),
             limits,
             in_line: AtomicBool::new(false),
@@ -127,6 +130,11 @@ impl Course {
             since => since,
         };
         Duration::from_nanos(self.due(Step::Interrupt).saturating_sub(now))
+    }
+
+    /// How long ago it has come, whatever it did since.
+    pub(crate) fn since_arrival(&self, now: u64) -> Duration {
+        Duration::from_nanos(now.saturating_sub(self.arrived))
     }
 
     /// How long it has taken, nanoseconds.

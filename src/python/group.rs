@@ -3,7 +3,7 @@
 //! A group is made when it is first used, one at a time, by a thread that is not attached. The set is read without a
 //! lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::errors::level_of;
 use crate::executor::{self, Executor, Line};
 use crate::host::{self, Level};
 use crate::interpreter::{self, Identity, Interpreter, MAX_INTERPRETERS, Replica};
-use crate::parallel;
-use crate::request::lock;
-use crate::script::{Application, NotLoaded};
+use crate::request::{RequestState, lock};
+use crate::script::{Application, LoadLimits, NotLoaded};
 use crate::share::{self, Hold};
 use crate::turns::Turns;
+use crate::{loads, parallel};
 
 /// Most groups that are remembered. Their names may be made of what clients send.
 const MAX_GROUPS: usize = 1024;
@@ -38,6 +38,7 @@ pub(crate) struct Group {
     /// Its interpreters, and how requests get into each; at least one.
     members: ArcSwap<Vec<Member>>,
     admission: Admission,
+    limits: LoadLimits,
     /// Requests that wait for a place.
     line: &'static Line,
     /// Threads of httpd that its requests may hold.
@@ -107,42 +108,122 @@ fn everybody() -> &'static Quota {
     EVERYBODY.get_or_init(|| Quota::new(u32::MAX))
 }
 
-/// The group of this name, made if this is its first use. The calling thread must not be attached. Why it could not be
-/// made is in the log.
-pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
+/// Why there is no group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoGroup {
+    /// It cannot be made. Why is in the log.
+    Failed,
+    /// Its interpreters, or those of another group, are not set up in time.
+    TimedOut,
+    /// As many threads wait for it as may.
+    Full,
+    /// They were set up, and the request was answered before that.
+    GivenUp,
+}
+
+/// The group of this name, made if this is its first use, perhaps for a request. The calling thread must not be attached.
+pub(crate) fn of(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, NoGroup> {
     if let Some(found) = registry().groups.load().get(name) {
-        return Some(found);
+        return Ok(found);
     }
+    make(name, request)
+}
+
+/// Has threads that wait for interpreters see that those are not set up in time.
+pub(crate) fn wake() {
+    registry().making.wake();
+}
+
+/// A thread that waits for a group, or makes it; counted as one that a request of the group holds.
+struct Waits<'a> {
+    name: &'a [u8],
+    _of_all: Hold<1>,
+}
+
+/// How many threads wait, by group.
+static WAITING: Mutex<BTreeMap<Vec<u8>, u32>> = Mutex::new(BTreeMap::new());
+
+impl<'a> Waits<'a> {
+    /// `None` where as many do as may.
+    fn begin(name: &'a [u8], share: u32) -> Option<Self> {
+        let _of_all = share::hold([everybody()])?;
+        let mut waiting = lock(&WAITING);
+        let count = waiting.entry(name.to_vec()).or_default();
+        if *count >= share {
+            return None;
+        }
+        *count += 1;
+        Some(Self { name, _of_all })
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&WAITING);
+        if let Some(count) = waiting.get_mut(self.name) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                waiting.remove(self.name);
+            }
+        }
+    }
+}
+
+#[cold]
+fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, NoGroup> {
     let options = host::group_options(name);
+    let waits = request.map(|request| {
+        request.course().begins_with_load();
+        Waits::begin(name, options.admission.share)
+    });
+    if let Some(None) = waits {
+        return Err(NoGroup::Full);
+    }
     let plan = Plan::new(name, &options);
     // In the main interpreter all groups are the same.
     if plan.in_main && !name.is_empty() && registry().groups.load().len() >= MAX_GROUPS {
-        return of(b"");
+        drop(waits);
+        return of(b"", request);
     }
-    let Some(_turn) = registry().making.take(PATIENCE) else {
-        let line = format!(
-            "mod_wsgi_rs: the interpreters of application group '{}' were not begun within {} seconds, as those of \
-             another group are not set up yet",
-            String::from_utf8_lossy(name),
-            PATIENCE.as_secs()
-        );
-        host::log(Level::Error, &line);
+    let limits = limits_of(&options);
+    let patience = match request {
+        Some(request) => limits
+            .wait
+            .saturating_sub(request.course().since_arrival(clock::now()))
+            .min(PATIENCE),
+        None => PATIENCE,
+    };
+    let Some(_turn) = registry().making.take(patience, loads::is_group_overdue) else {
+        // Where that hangs, one line says so for all.
+        if !loads::is_group_overdue() {
+            let line = format!(
+                "mod_wsgi_rs: the interpreters of application group '{}' were not begun within {} seconds, as those of \
+                 another group are not set up yet",
+                String::from_utf8_lossy(name),
+                patience.as_secs()
+            );
+            host::log(Level::Error, &line);
+        }
         plan.give_up(name);
-        return None;
+        return Err(NoGroup::TimedOut);
     };
     let known = registry().groups.load_full();
     if let Some(found) = known.get(name) {
-        return Some(found);
+        return Ok(found);
     }
-    let Some(interpreters) = plan.interpreters(name, &options) else {
+    let limited = loads::begin_group(name, limits.load, request);
+    let interpreters = plan.interpreters(name, &options);
+    drop(limited);
+    let Some(interpreters) = interpreters else {
         plan.give_up(name);
-        return None;
+        return Err(NoGroup::Failed);
     };
     let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
         members: ArcSwap::from_pointee(members(&options.admission, name, interpreters, line)),
         admission: options.admission,
+        limits,
         line,
         share: Quota::new(options.admission.share),
         sites: ArcSwap::default(),
@@ -153,7 +234,19 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
     let mut more = HashMap::clone(&known);
     more.insert(name.to_vec(), group);
     registry().groups.store(Arc::new(more));
-    Some(group)
+    if request.is_some_and(RequestState::is_given_up) {
+        return Err(NoGroup::GivenUp);
+    }
+    Ok(group)
+}
+
+/// How long loads of the group may take, and be waited for.
+fn limits_of(options: &GroupOptions) -> LoadLimits {
+    let milliseconds = |count: u32| Duration::from_millis(count.into());
+    LoadLimits {
+        load: (options.startup_timeout != 0).then(|| milliseconds(options.startup_timeout)),
+        wait: milliseconds(options.admission.queue_timeout),
+    }
 }
 
 fn members(
@@ -313,9 +406,13 @@ impl Group {
     }
 
     fn instances(&self, script: &[u8], app: App) -> Vec<Instance> {
-        let instance = |member: &Member| Instance {
-            application: member.interpreter.application(script, app),
-            executor: member.executor,
+        let instance = |member: &Member| {
+            let application = member.interpreter.application(script, app);
+            application.set_limits(self.limits);
+            Instance {
+                application,
+                executor: member.executor,
+            }
         };
         self.members.load().iter().map(instance).collect()
     }
@@ -406,13 +503,14 @@ impl Site {
         }
         let start = self.next.fetch_add(1, Relaxed);
         let turns = (0..instances.len()).map(|step| (start + step) % instances.len());
-        let (mut ready, mut chosen) = (0, (true, u32::MAX, 0));
+        let (mut ready, mut chosen) = (0, ((true, true), u32::MAX, 0));
         for at in turns {
             let is_ready = instances[at].application.life().is_ready();
             ready += usize::from(is_ready);
             let inside = instances[at].executor.load();
-            if (!is_ready, inside) < (chosen.0, chosen.1) {
-                chosen = (!is_ready, inside, at);
+            let is_late = !is_ready && instances[at].application.is_overdue();
+            if ((is_late, !is_ready), inside) < (chosen.0, chosen.1) {
+                chosen = ((is_late, !is_ready), inside, at);
             }
         }
         // The first request finds out whether the application can be loaded at all.
@@ -423,8 +521,8 @@ impl Site {
     }
 
     /// The calling thread is one of those of httpd that requests of the group hold; `None` where it has all that it may.
-    pub(crate) fn hold(&'static self) -> Option<Hold> {
-        share::hold(&self.group.share, everybody())
+    pub(crate) fn hold(&'static self) -> Option<Hold<2>> {
+        share::hold([&self.group.share, everybody()])
     }
 
     /// Whether an interpreter has the application loaded.

@@ -22,6 +22,7 @@ mod group;
 pub mod host;
 mod interpreter;
 mod life;
+mod loads;
 mod metrics;
 mod object;
 mod output;

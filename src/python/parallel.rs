@@ -4,6 +4,9 @@
 use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use wsgi_core::steady;
+
+use crate::errors::level_of;
 use crate::host::{self, Level};
 
 /// Bytes of their stacks, as many as the main thread of a process usually has: CPython limits how deep code may be nested
@@ -41,6 +44,15 @@ pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bo
         .name(name.into())
         .stack_size(STACK);
     with_signals_blocked(|| builder.spawn(work)).is_ok()
+}
+
+/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that the process cannot do
+/// without; whether there is one.
+pub(crate) fn steady(name: &'static str, mut work: impl FnMut() + Send + 'static) -> bool {
+    background(name, move || {
+        let log = |message, line: &str| host::log(level_of(message), line);
+        steady::run(name, log, &mut work);
+    })
 }
 
 /// Does `work` on a thread of its own, which goes on to exist as long as the process; `None` where there is none.

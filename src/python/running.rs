@@ -64,6 +64,12 @@ pub(crate) fn all() -> Vec<Arc<RequestState>> {
     requests.collect()
 }
 
+/// The one with this state, to be kept.
+pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
+    let mut all = all().into_iter();
+    all.find(|other| std::ptr::eq(&raw const **other, request))
+}
+
 /// How many were given up and have not come back.
 pub(crate) fn given_up() -> u32 {
     count(RequestState::is_given_up)

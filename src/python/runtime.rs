@@ -291,9 +291,9 @@ pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
 /// went wrong is in the log.
 pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     let _inside = call::Inside::enter();
-    match group::of(group) {
-        Some(group) => group.site(script, App::new(app)).load(),
-        None => {
+    match group::of(group, None) {
+        Ok(group) => group.site(script, App::new(app)).load(),
+        Err(_) => {
             let shown = String::from_utf8_lossy;
             let line = Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
             host::log(errors::level_of(Message::ImportScriptInterpreter), &line);
@@ -305,5 +305,5 @@ pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
 /// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
 pub fn replicas(group: &[u8]) -> u32 {
     let _inside = call::Inside::enter();
-    group::of(group).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))
+    group::of(group, None).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))
 }

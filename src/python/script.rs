@@ -4,13 +4,16 @@
 //! time. Only threads that want the same script in the same interpreter wait; there is no process-wide lock.
 
 use std::ffi::CString;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 use pyo3::ffi;
+use wsgi_core::files::{ReadProblem, read_regular};
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::{App, clock};
 
@@ -23,7 +26,7 @@ use crate::life::Life;
 use crate::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::turns::Turns;
-use crate::{call, copy, gil, refusal, thread_state, visit};
+use crate::{call, copy, gil, loads, refusal, thread_state, visit};
 
 /// Longest time between two tries to load a replica, seconds.
 const MOST_PATIENT: u64 = 60;
@@ -47,7 +50,22 @@ pub(crate) struct Application {
     /// Whether a request has waited for its client with the application half way.
     waited: AtomicBool,
     is_new: AtomicBool,
+    /// Whether a load of it hangs.
+    is_overdue: AtomicBool,
+    limits: OnceLock<LoadLimits>,
 }
+
+/// How long loads of an application may take, and be waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct LoadLimits {
+    /// `WSGIStartupTimeout`.
+    pub(crate) load: Option<Duration>,
+    /// `WSGIQueue timeout=`: how long a request waits for the load of another thread, from when it has come.
+    pub(crate) wait: Duration,
+}
+
+/// Most bytes of a script.
+const LONGEST_SCRIPT: u64 = 64 << 20;
 
 // SAFETY: `current` is only touched by threads that are attached to the interpreter, in single steps.
 unsafe impl Send for Application {}
@@ -99,12 +117,33 @@ impl Application {
             due: AtomicU64::new(0),
             waited: AtomicBool::new(false),
             is_new: AtomicBool::new(true),
+            is_overdue: AtomicBool::new(false),
+            limits: OnceLock::new(),
         }
     }
 
     /// Whether nobody has tried to load it so far, or somebody does for the first time.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new.load(Relaxed)
+    }
+
+    /// Says how long its loads may take, if that was not said before.
+    pub(crate) fn set_limits(&self, limits: LoadLimits) {
+        self.limits.get_or_init(|| limits);
+    }
+
+    /// Whether a load of it hangs: it takes longer than it may, and has not ended.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.is_overdue.load(Relaxed)
+    }
+
+    pub(crate) fn set_overdue(&self, is_overdue: bool) {
+        self.is_overdue.store(is_overdue, Relaxed);
+    }
+
+    /// Has threads that wait for its load see that it hangs.
+    pub(crate) fn wake(&self) {
+        self.turns.wake();
     }
 
     /// The interpreter.
@@ -143,7 +182,7 @@ impl Application {
     }
 
     /// Loads it without a request, if it is not loaded. The calling thread must not be attached.
-    pub(crate) fn load_ahead(&self) -> Result<(), NotLoaded> {
+    pub(crate) fn load_ahead(&'static self) -> Result<(), NotLoaded> {
         let wanted = Wanted {
             mtime: None,
             reloading: false,
@@ -162,7 +201,7 @@ impl Application {
 
     /// The module, loaded if need be.
     pub(crate) fn module<'i>(
-        &self,
+        &'static self,
         py: &Attached<'i>,
         wanted: &Wanted<'_>,
         request: Option<&RequestState>,
@@ -170,11 +209,14 @@ impl Application {
         if let Some(module) = self.usable(py, wanted, request) {
             return Ok(module);
         }
-        let turn = py.detach(|| self.turns.take(wanted.timeout));
+        let patience = self.patience(wanted, request);
+        let turn = py.detach(|| self.turns.take(patience, || self.is_overdue()));
         let Some(_turn) = turn else {
-            let line =
-                Message::LoadTimedOut.line(&[&wanted.timeout.as_secs(), &self.script_text()]);
-            errors::log_message(request, Message::LoadTimedOut, &line);
+            // Where the load hangs, one line says so for all.
+            if !self.is_overdue() {
+                let line = Message::LoadTimedOut.line(&[&patience.as_secs(), &self.script_text()]);
+                errors::log_message(request, Message::LoadTimedOut, &line);
+            }
             return Err(NotLoaded::TimedOut);
         };
         // Another thread may have loaded it while this one waited, from a file that is newer than this one knew.
@@ -185,7 +227,23 @@ impl Application {
         if let Some(module) = self.usable(py, &now, request) {
             return Ok(module);
         }
-        self.load(py, request)
+        let loaded = self.load(py, request);
+        // Its client was answered meanwhile, as that has taken too long.
+        if request.is_some_and(RequestState::is_given_up) {
+            return Err(NotLoaded::TimedOut);
+        }
+        loaded
+    }
+
+    /// How long to wait for the load of another thread.
+    fn patience(&self, wanted: &Wanted<'_>, request: Option<&RequestState>) -> Duration {
+        let (Some(limits), Some(request)) = (self.limits.get(), request) else {
+            return wanted.timeout;
+        };
+        let left = limits
+            .wait
+            .saturating_sub(request.course().since_arrival(clock::now()));
+        wanted.timeout.min(left)
     }
 
     /// The module that is there, unless it has to be loaded again.
@@ -256,7 +314,7 @@ impl Application {
     }
 
     fn load<'i>(
-        &self,
+        &'static self,
         py: &Attached<'i>,
         request: Option<&RequestState>,
     ) -> Result<Obj<'i>, NotLoaded> {
@@ -282,11 +340,21 @@ impl Application {
         let watched = gil::Load::begin(py);
         self.interpreter.adopt(py, self.life.app());
         self.life.begin_load(reload);
-        // The time before the content: a change in between is then found out by the next request.
-        let (mtime, source) = py.detach(|| (mtime(self.path()), std::fs::read(self.path())));
+        let limit = self.limits.get().and_then(|limits| limits.load);
+        let limited = loads::begin(self, limit, request);
+        // The time is that of the very file that is read.
+        let read = py.detach(|| read_regular(self.path(), LONGEST_SCRIPT));
+        let (source, mtime) = match read {
+            Ok((source, found)) => (Ok(source), modified(&found)),
+            Err(problem) => (Err(problem), None),
+        };
         let loaded = source
-            .map_err(|error| {
-                let text = format!("{error}: '{}'", self.script_text());
+            .map_err(|problem| {
+                if let ReadProblem::Kind(kind) = problem {
+                    let line = Message::NotAFile.line(&[&self.script_text(), &kind]);
+                    errors::log_message(request, Message::NotAFile, &line);
+                }
+                let text = format!("{problem}: '{}'", self.script_text());
                 (py.raise(ExceptionClass::Os, &text), false)
             })
             .and_then(|source| self.compile(py, &source).map_err(|raised| (raised, false)))
@@ -298,6 +366,7 @@ impl Application {
             watched.end(py, &self.script);
             gil::refuses(&self.script, request)
         };
+        drop(limited);
         self.life
             .end_load(loaded.is_ok() && !refused, loading.elapsed());
         self.is_new.store(false, Relaxed);
@@ -444,6 +513,10 @@ impl Application {
 
 /// Microseconds since the epoch.
 fn mtime(path: &Path) -> Option<i64> {
-    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    modified(&std::fs::metadata(path).ok()?)
+}
+
+fn modified(found: &Metadata) -> Option<i64> {
+    let modified = found.modified().ok()?;
     i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
 }

@@ -16,8 +16,8 @@ thread_local! {
 
 /// A thread counts against some quotas, until this is dropped, which is on the same thread and in reverse order.
 #[must_use = "the thread counts until this is dropped"]
-pub(crate) struct Hold {
-    _new: [quota::Held<'static>; 2],
+pub(crate) struct Hold<const N: usize> {
+    _new: [quota::Held<'static>; N],
     _noted: Noted,
 }
 
@@ -49,12 +49,12 @@ impl Drop for Noted {
     }
 }
 
-/// The calling thread runs a request of a group with this share; `None` where the group, or all groups together, have as
-/// many threads as they may.
-pub(crate) fn hold(share: &'static Quota, all: &'static Quota) -> Option<Hold> {
-    if share.is_open() && all.is_open() {
+/// Counts the calling thread against the quotas that it does not count against yet: the share of the group whose request it
+/// runs, and that of all groups together. `None` where one of them is used up.
+pub(crate) fn hold<const N: usize>(quotas: [&'static Quota; N]) -> Option<Hold<N>> {
+    if quotas.iter().all(|quota| quota.is_open()) {
         return Some(Hold {
-            _new: [quota::Held::already(), quota::Held::already()],
+            _new: quotas.map(|_| quota::Held::already()),
             _noted: Noted(0),
         });
     }
@@ -65,13 +65,16 @@ pub(crate) fn hold(share: &'static Quota, all: &'static Quota) -> Option<Hold> {
         };
         !quota.is_open() && !HELD.try_with(known).unwrap_or(false)
     };
-    let take = |quota: &'static Quota| match is_new(&quota) {
+    let noted: Vec<_> = quotas.into_iter().filter(is_new).collect();
+    let taken = quotas.map(|quota| match is_new(&quota) {
         true => quota.take(),
         false => Some(quota::Held::already()),
-    };
-    let noted: Vec<_> = [share, all].into_iter().filter(is_new).collect();
+    });
+    if taken.iter().any(Option::is_none) {
+        return None;
+    }
     Some(Hold {
-        _new: [take(share)?, take(all)?],
+        _new: taken.map(|held| held.unwrap_or_else(quota::Held::already)),
         _noted: Noted::note(noted),
     })
 }
@@ -110,15 +113,15 @@ mod tests {
         let (one, other, all) = (quota(1), quota(1), quota(2));
         let on_another_thread = |share| {
             let taken =
-                std::thread::scope(|scope| scope.spawn(|| hold(share, all).is_some()).join());
+                std::thread::scope(|scope| scope.spawn(|| hold([share, all]).is_some()).join());
             taken.is_ok_and(|taken| taken)
         };
-        let outer = hold(one, all);
+        let outer = hold([one, all]);
         assert!(outer.is_some());
-        let nested = hold(one, all);
+        let nested = hold([one, all]);
         assert!(nested.is_some(), "the thread counts already");
         assert!(!on_another_thread(one));
-        let of_other = hold(other, all);
+        let of_other = hold([other, all]);
         assert!(of_other.is_some() && !on_another_thread(other));
         drop(of_other);
         assert!(on_another_thread(other), "all together count it once");
@@ -132,30 +135,30 @@ mod tests {
     #[test]
     fn a_thread_that_runs_something_for_another_one_does_not_count() {
         let (share, all) = (quota(1), quota(1));
-        let holds = hold(share, all);
+        let holds = hold([share, all]);
         let lent = held();
         assert_eq!(lent.len(), 2);
         let runner = std::thread::scope(|scope| {
             let run = || {
                 let stands_in = stand_in(&lent);
-                let nested = hold(share, all).is_some();
+                let nested = hold([share, all]).is_some();
                 drop(stands_in);
-                (nested, hold(share, all).is_some(), held().len())
+                (nested, hold([share, all]).is_some(), held().len())
             };
             scope.spawn(run).join()
         });
         assert_eq!(runner.ok(), Some((true, false, 0)));
         drop(holds);
-        assert!(hold(share, all).is_some());
+        assert!(hold([share, all]).is_some());
     }
 
     #[test]
     fn one_that_is_refused_holds_nothing() {
         let (share, all) = (quota(2), quota(0));
-        assert!(hold(share, all).is_none());
+        assert!(hold([share, all]).is_none());
         assert!(held().is_empty());
-        assert!(share.take().is_some() && hold(share, quota(1)).is_some());
-        let without_limits = hold(quota(u32::MAX), quota(u32::MAX));
+        assert!(share.take().is_some() && hold([share, quota(1)]).is_some());
+        let without_limits = hold([quota(u32::MAX), quota(u32::MAX)]);
         assert!(without_limits.is_some() && held().is_empty());
     }
 }

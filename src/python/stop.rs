@@ -27,7 +27,7 @@ use crate::interpreter::{self, Interpreter};
 use crate::object::{Attached, Kept, Obj, PyResult};
 use crate::request::lock;
 use crate::types::State;
-use crate::{call, copy, parallel, running, thread_state};
+use crate::{call, copy, loads, parallel, running, thread_state};
 
 /// How the process is to end.
 #[derive(Clone, Copy)]
@@ -284,7 +284,9 @@ impl Ending {
     /// For half of the time, at most; not for those that were given up.
     fn wait_for_requests(&self, all: &[&Interpreter]) {
         let until = Instant::now() + self.plan.timeout / 2;
-        while inside(all) > running::given_up() && Instant::now() < until {
+        while inside(all) > running::given_up() + loads::overdue_without_request()
+            && Instant::now() < until
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.progress().places.clear();

@@ -15,7 +15,7 @@ use crate::course::Step;
 use crate::errors::level_of;
 use crate::host;
 use crate::request::RequestState;
-use crate::{agent, call, parallel, running, stacks};
+use crate::{agent, call, loads, parallel, running, stacks};
 
 /// How long the watchdog sleeps at most, nanoseconds.
 const LONGEST: u64 = 1_000_000_000;
@@ -59,7 +59,7 @@ fn ensure() {
     if WATCHDOG.get().is_some() || STARTED.swap(true, Relaxed) {
         return;
     }
-    if !parallel::background("wsgi-watchdog", run) {
+    if !parallel::steady("wsgi-watchdog", run) {
         STARTED.store(false, Relaxed);
         let line = "mod_wsgi_rs: no thread could be started to watch over requests and the GIL: no limits of time hold in \
                     this child; raise the limits of processes and memory";
@@ -76,6 +76,9 @@ fn run() {
         let mut next = now + LONGEST;
         for request in running::all() {
             next = next.min(look_after(&request, now));
+        }
+        for load in loads::all() {
+            next = next.min(load.look(now));
         }
         next = next.min(look_at_gils(now));
         WAKES.store(next, SeqCst);
@@ -136,7 +139,9 @@ fn look_at_gils(now: u64) -> u64 {
     let mut next = u64::MAX;
     for agent in agent::all_in_use() {
         let patience = match configured {
-            _ if has_given_up(agent) => SHORT_PATIENCE.min(configured.wrapping_sub(1)),
+            _ if has_given_up(agent) || has_hanging_load(agent) => {
+                SHORT_PATIENCE.min(configured.wrapping_sub(1))
+            }
             0 => continue,
             configured => configured,
         };
@@ -154,6 +159,11 @@ fn look_at_gils(now: u64) -> u64 {
 fn has_given_up(agent: &'static Agent) -> bool {
     let mut all = running::all().into_iter();
     all.any(|request| request.is_given_up() && is_of(&request, agent))
+}
+
+/// Whether a load hangs that may be what holds the GIL.
+fn has_hanging_load(agent: &'static Agent) -> bool {
+    loads::any_overdue(|interpreter| std::ptr::eq(agent::of(interpreter), agent))
 }
 
 fn is_of(request: &RequestState, agent: &'static Agent) -> bool {

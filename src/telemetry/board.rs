@@ -18,6 +18,7 @@
 
 mod children;
 mod groups;
+mod hangs;
 mod requests;
 mod roll;
 mod stacks;
@@ -25,6 +26,7 @@ mod stacks;
 mod tests;
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use crate::catalogue::RECYCLE_REASON;
 use crate::clock;
@@ -34,6 +36,7 @@ use crate::sync::AtomicU64;
 
 pub use children::{ChildEntry, ChildSlot, ChildState};
 pub use groups::{Choice, GroupEntry, GroupSlot};
+pub use hangs::Hangs;
 pub use requests::{ReloadRequest, Ticket};
 pub use roll::{Roll, RollPhase};
 pub use stacks::{StacksAnswer, StacksRequest, StacksTicket};
@@ -87,6 +90,8 @@ pub enum RetireReason {
     RequestTimeout = 6,
     /// A GIL could not be had for too long.
     Deadlock = 7,
+    /// An application was not loaded in time, or Python did not start.
+    StartupTimeout = 8,
 }
 
 impl RetireReason {
@@ -100,6 +105,7 @@ impl RetireReason {
         RetireReason::Age,
         RetireReason::RequestTimeout,
         RetireReason::Deadlock,
+        RetireReason::StartupTimeout,
     ];
 
     /// For people.
@@ -113,6 +119,7 @@ impl RetireReason {
             RetireReason::Age => "it is old enough",
             RetireReason::RequestTimeout => "a request did not end after its time",
             RetireReason::Deadlock => "its GIL could not be had",
+            RetireReason::StartupTimeout => "an application was not loaded in time",
         }
     }
 
@@ -138,6 +145,9 @@ const ROLL: usize = 1;
 const BEAT: usize = 2;
 /// Bits of the warnings that a child has given for all.
 const WARNED: usize = 3;
+/// [`Hangs`] of the configuration: loads, and starts of Python.
+const LOADS_HANG: usize = 4;
+const STARTS_HANG: usize = 5;
 
 /// How long the steward may be silent, nanoseconds.
 const SILENCE: u64 = 5_000_000_000;
@@ -171,6 +181,8 @@ impl Board {
         self.forget_choices();
         self.forget_plans();
         self.cells()[WARNED].store(0, Release);
+        self.cells()[LOADS_HANG].store(0, Release);
+        self.cells()[STARTS_HANG].store(0, Release);
         self.set_roll(&Roll::default());
     }
 
@@ -192,6 +204,30 @@ impl Board {
     pub fn warn_once(&self, warning: Warning) -> bool {
         let bit = 1 << warning as u8;
         self.cells()[WARNED].fetch_or(bit, AcqRel) & bit == 0
+    }
+
+    /// A load hangs in a child that began at `began`, and has for longer than `limit`; `now` and `began` are stamps. What is
+    /// known of such hangs from now on.
+    pub fn note_hang(&self, began: u64, now: u64, limit: Duration) -> Hangs {
+        self.note(LOADS_HANG, began, now, limit)
+    }
+
+    /// The same for the start of Python.
+    pub fn note_start_hangs(&self, began: u64, now: u64, limit: Duration) -> Hangs {
+        self.note(STARTS_HANG, began, now, limit)
+    }
+
+    fn note(&self, cell: usize, began: u64, now: u64, limit: Duration) -> Hangs {
+        let cell = &self.cells()[cell];
+        let next = |word| Some(Hangs::of_word(word).and(began, now, limit).word());
+        let before = cell.fetch_update(AcqRel, Acquire, next);
+        let word = before.unwrap_or_else(|word| word);
+        Hangs::of_word(word).and(began, now, limit)
+    }
+
+    /// What is known of starts of Python that hang.
+    pub fn start_hangs(&self) -> Hangs {
+        Hangs::of_word(self.cells()[STARTS_HANG].load(Acquire))
     }
 
     /// The steward lives; `now` is a stamp of this moment. To be said at least once a second.

@@ -22,6 +22,7 @@
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
 //! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: who runs Python where a test does not say | none: the module's own choice |
 //! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and ask for the throughput that they measure, for which the machine must be quiet | short |
+//! | `WSGI_TEST_LIMIT` | how long a test may take, seconds; one that hangs ends the run | 20 minutes |
 //! | `WSGI_FAULT` | what `scripts/mutants` breaks in the module under test | nothing |
 //!
 //! The tests of metrics want `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.
@@ -34,9 +35,11 @@ mod exposition;
 mod gate;
 mod http;
 mod http2;
+mod limit;
 mod log;
 mod metrics;
 mod mpm;
+mod over;
 mod process;
 mod prometheus;
 mod server;
@@ -49,13 +52,15 @@ pub use exposition::{Exposition, Labels, Sample};
 pub use gate::{Gate, Visitor};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
 pub use http2::http2_get_all;
+pub use limit::Limit;
 pub use log::Record;
 pub use mpm::Mpm;
+pub use over::{AtEnd, Over};
 pub use process::{
     Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
 };
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
-pub use server::{Builder, Server};
+pub use server::{Builder, LogMark, Server};
 pub use site::{executor, long, ours};
 pub use stage::{apps, module, packages, venv, workspace};
 pub use wait::{eventually, eventually_within};

@@ -43,16 +43,19 @@ macro_rules! mpm_tests {
 
             #[test]
             fn prefork() {
+                let _limit = $crate::Limit::of_test(concat!(module_path!(), "::prefork"));
                 run($crate::Mpm::Prefork);
             }
 
             #[test]
             fn worker() {
+                let _limit = $crate::Limit::of_test(concat!(module_path!(), "::worker"));
                 run($crate::Mpm::Worker);
             }
 
             #[test]
             fn event() {
+                let _limit = $crate::Limit::of_test(concat!(module_path!(), "::event"));
                 run($crate::Mpm::Event);
             }
         }

@@ -1,5 +1,6 @@
 //! One httpd: built, started, asked, stopped, and held to a silent error log.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -12,6 +13,7 @@ use regex::Regex;
 
 use crate::config::{self, Check};
 use crate::http::{ClientError, Connection, Request, Response};
+use crate::limit::Limit;
 use crate::log::{self, Record};
 use crate::process::{self, Pid};
 use crate::site::{self, Site};
@@ -173,12 +175,8 @@ impl Builder {
         let root = stage::server_root(&self.mpm.to_string());
         self.write(&root, ports);
         prepare(&root);
-        let mode = if self.single_process {
-            "-X"
-        } else {
-            "-DFOREGROUND"
-        };
-        let child = spawn(&root, mode);
+        let child = spawn(&root, self.single_process);
+        let limit = Limit::of_server(Pid::try_from(child.id()).unwrap(), &root);
         let mut server = Server {
             child,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.server)),
@@ -186,6 +184,8 @@ impl Builder {
             root,
             mpm: self.mpm,
             announced: Mutex::new(Vec::new()),
+            expected: Mutex::default(),
+            limit,
             ended: false,
         };
         if site::executor() == Some("pool") {
@@ -223,11 +223,12 @@ impl Builder {
     }
 }
 
-/// Starts httpd with the configuration of a server root.
-fn spawn(root: &Path, mode: &str) -> Child {
+/// Starts httpd in a server root.
+fn spawn(root: &Path, single_process: bool) -> Child {
     let output = File::create(root.join("output.log")).unwrap();
     let mut command = Command::new(&Site::get().httpd);
-    command.arg("-f").arg(root.join("httpd.conf")).arg(mode);
+    command.arg("-f").arg(root.join("httpd.conf"));
+    command.arg(if single_process { "-X" } else { "-DFOREGROUND" });
     // The suite's own Python settings are none of the server's business.
     for name in [
         "PYTHONHOME",
@@ -257,6 +258,10 @@ impl Ports {
     }
 }
 
+/// A place in the error log.
+#[derive(Clone, Copy)]
+pub struct LogMark(usize);
+
 /// A running server. When it is dropped it is stopped, and its error log is held against what was announced.
 pub struct Server {
     child: Child,
@@ -265,6 +270,9 @@ pub struct Server {
     root: PathBuf,
     mpm: Mpm,
     announced: Mutex<Vec<Regex>>,
+    /// How many records were there when a pattern was found last.
+    expected: Mutex<HashMap<String, usize>>,
+    limit: Limit,
     ended: bool,
 }
 
@@ -397,16 +405,36 @@ impl Server {
         fs::read_to_string(self.root.join("access.log")).unwrap_or_default()
     }
 
-    /// Waits for a record that matches, and takes complaints that match as announced.
+    /// Waits for a record that matches, and takes complaints that match as announced. A record satisfies a pattern once: who
+    /// expects the same pattern again, in another round, waits for another record.
     #[track_caller]
     pub fn expect_log(&self, pattern: &str) -> Record {
+        let before = self.expected.lock().unwrap().get(pattern).copied();
+        self.expect_log_after(LogMark(before.unwrap_or(0)), pattern)
+    }
+
+    /// Where the error log ends now, for [`Server::expect_log_after`].
+    pub fn log_mark(&self) -> LogMark {
+        LogMark(self.records().len())
+    }
+
+    /// As [`Server::expect_log`], of records behind the mark.
+    #[track_caller]
+    pub fn expect_log_after(&self, mark: LogMark, pattern: &str) -> Record {
         let regex = self.allow_log(pattern);
         let found = eventually_within(PATIENCE, || {
-            self.records()
-                .into_iter()
-                .find(|record| regex.is_match(&record.message))
+            let records = self.records().into_iter().enumerate().skip(mark.0);
+            let mut matching = records.filter(|(_, record)| regex.is_match(&record.message));
+            matching.next()
         });
-        found.unwrap_or_else(|| panic!("no record in the error log matches {pattern:?}"))
+        let Some((at, record)) = found else {
+            panic!(
+                "no record in the error log, behind its first {}, matches {pattern:?}",
+                mark.0
+            )
+        };
+        self.expected.lock().unwrap().insert(pattern.into(), at + 1);
+        record
     }
 
     /// Takes complaints that match as announced, whether they come or not.
@@ -436,17 +464,22 @@ impl Server {
         self.restart(process::hang_up);
     }
 
-    /// Stops the server, reads its log, and starts it again with the same configuration, on the same port.
-    pub fn start_again(&mut self) {
-        self.end();
-        self.child = spawn(&self.root, "-DFOREGROUND");
-        self.ended = false;
-        assert!(self.wait_until_it_answers(), "the port is still taken");
-    }
-
     /// Stops the server, reads its log, and says how long the stop took.
     pub fn stop(mut self) -> Duration {
         self.end()
+    }
+
+    /// Stops the server as [`Server::stop`] does, and starts it again as it was, on the same port.
+    pub fn start_again(&mut self) {
+        self.end();
+        self.child = spawn(&self.root, false);
+        self.ended = false;
+        self.limit = Limit::of_server(self.pid(), &self.root);
+        assert!(
+            self.wait_until_it_answers(),
+            "something else has the port: {}",
+            self.output()
+        );
     }
 
     fn restart(&self, signal: fn(Pid)) {

@@ -1,10 +1,10 @@
 //! Clients who ask without a pause, each time by a new connection, while something happens to the server.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use harness::{Request, Response, Server, eventually};
+use harness::{Over, Request, Response, Server, eventually};
 
 /// What they ask for, and what became of it.
 pub(crate) struct Clients<'s> {
@@ -13,7 +13,7 @@ pub(crate) struct Clients<'s> {
     /// Answers as they should be, by target.
     done: Vec<AtomicU64>,
     failures: Mutex<Vec<String>>,
-    is_over: AtomicBool,
+    over: Over,
 }
 
 impl<'s> Clients<'s> {
@@ -25,25 +25,19 @@ impl<'s> Clients<'s> {
         each: usize,
         work: impl FnOnce(&Self),
     ) -> Self {
-        struct Finish<'a>(&'a AtomicBool);
-        impl Drop for Finish<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Relaxed);
-            }
-        }
         let clients = Self {
             server,
             targets,
             done: targets.iter().map(|_| AtomicU64::new(0)).collect(),
             failures: Mutex::default(),
-            is_over: AtomicBool::new(false),
+            over: Over::default(),
         };
         thread::scope(|scope| {
             for target in (0..targets.len()).flat_map(|target| vec![target; each]) {
                 let clients = &clients;
                 scope.spawn(move || clients.run(target));
             }
-            let _finish = Finish(&clients.is_over);
+            let _end = clients.over.at_end();
             work(&clients);
         });
         clients
@@ -51,7 +45,7 @@ impl<'s> Clients<'s> {
 
     fn run(&self, target: usize) {
         let request = Request::get(self.targets[target]);
-        while !self.is_over.load(Relaxed) {
+        while !self.over.is_over() {
             match self.server.try_send(&request) {
                 Ok(response) if is_whole(&response) => {
                     self.done[target].fetch_add(1, Relaxed);

@@ -32,6 +32,8 @@ mod forks;
 mod frameworks;
 /// Application groups and their names.
 mod groups;
+/// Loads that hang, and what is no file.
+mod hangs;
 /// Scripts loaded at start.
 mod imports;
 /// wsgi.input in every form.

@@ -24,6 +24,7 @@ fn bad_values_are_refused_with_their_place() {
         "WSGIRequestTimeout Off grace=1",
         "WSGISlowRequest -1",
         "WSGIDeadlockTimeout never",
+        "WSGIStartupTimeout never",
     ] {
         let check = Server::builder(Mpm::Event).conf(line).check();
         assert!(!check.accepted, "accepted: {line}");
@@ -49,7 +50,7 @@ fn places_where_a_directive_may_stand() {
         ),
         (
             "<WSGIInterpreterOptions application-group=x>\nWSGIExecutor pool\nWSGIThreadPool size=2\nWSGIQueue depth=1\n\
-             WSGIThreadShare 2\n</WSGIInterpreterOptions>",
+             WSGIThreadShare 2\nWSGIStartupTimeout Off\n</WSGIInterpreterOptions>",
             true,
         ),
         (
@@ -58,6 +59,8 @@ fn places_where_a_directive_may_stand() {
         ),
         ("<Location /x>\nWSGIThreadShare 1\n</Location>", false),
         ("<Location /x>\nWSGIDeadlockTimeout 5\n</Location>", false),
+        ("<Location /x>\nWSGIStartupTimeout 5\n</Location>", false),
+        ("WSGIStartupTimeout 5", true),
         (
             "<WSGIInterpreterOptions application-group=x>\nWSGIThreadShare 2 reserve=1\n</WSGIInterpreterOptions>",
             false,

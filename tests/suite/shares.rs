@@ -1,10 +1,10 @@
 //! How many threads of a child the requests of a group may hold: a group that is stuck does not take them from others.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Connection, Gate, Mpm, Request, Server, Visitor, eventually, long, ours_only};
+use harness::{Connection, Gate, Mpm, Over, Request, Server, Visitor, eventually, long, ours_only};
 
 #[test]
 fn a_stuck_group_leaves_the_others_their_throughput() {
@@ -168,21 +168,19 @@ impl Stuck {
     fn release(mut self, gate: &Gate) {
         self.inside.clear();
         let clients = std::mem::take(&mut self.clients);
-        let over = AtomicBool::new(false);
+        let over = Over::default();
         thread::scope(|scope| {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while !over.is_over() {
                     drop(gate.next_within(Duration::from_millis(20)));
                 }
             });
+            let _end = over.at_end();
             for mut client in clients {
                 let answer = client.read_response("GET");
-                if answer.as_ref().map_or(0, harness::Response::status) != 200 {
-                    over.store(true, Ordering::Relaxed);
-                    panic!("{answer:?}");
-                }
+                let status = answer.as_ref().map_or(0, harness::Response::status);
+                assert_eq!(status, 200, "{answer:?}");
             }
-            over.store(true, Ordering::Relaxed);
         });
     }
 }

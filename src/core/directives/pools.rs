@@ -77,6 +77,22 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         },
         ..ON_OFF
     },
+    Directive {
+        name: "WSGIStartupTimeout",
+        in_container: true,
+        syntax: "seconds|Off",
+        default: "60",
+        help: "Sets how long an application may take to load: then the stack of the thread that loads it is logged, its requests are answered with 503 and Retry-After at once, and the child is replaced. Outside of a container it is also the limit for the start of Python.",
+        parse: |args, target| {
+            let limit = Some(or_off(&one(args)?)?);
+            match target {
+                Target::Options(options) => options.startup_timeout = limit,
+                _ => target.server()?.python.startup_timeout = limit,
+            }
+            Ok(())
+        },
+        ..ON_OFF
+    },
 ];
 
 /// Where what concerns the threads of a group goes.
@@ -158,6 +174,48 @@ mod tests {
             assert_eq!(set(&mut Target::Server(&mut server), line), Ok(()));
             assert_eq!(server.python.deadlock_timeout(), None);
         }
+    }
+
+    #[test]
+    fn loads_have_a_limit_unless_that_is_switched_off() {
+        use crate::interpreter_options::group_options;
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let mut server = ServerConfig::default();
+        assert_eq!(server.python.startup_timeout(), seconds(60));
+        let mut container = InterpreterOptions {
+            application_group: Some("slow".into()),
+            ..Default::default()
+        };
+        let mut target = Target::Options(&mut container);
+        assert_eq!(set(&mut target, "WSGIStartupTimeout Off"), Ok(()));
+        let limits = |server: &ServerConfig, containers: &[InterpreterOptions]| {
+            ["slow", "other"]
+                .map(|group| group_options(containers, &server.python, group).startup_timeout)
+        };
+        let containers = [container.clone()];
+        assert_eq!(limits(&server, &containers), [None, seconds(60)]);
+        assert_eq!(
+            set(&mut Target::Server(&mut server), "WSGIStartupTimeout 5"),
+            Ok(())
+        );
+        assert_eq!(limits(&server, &containers), [None, seconds(5)]);
+        assert_eq!(
+            set(&mut Target::Options(&mut container), "WSGIStartupTimeout 7"),
+            Ok(())
+        );
+        assert_eq!(limits(&server, &[container]), [seconds(7), seconds(5)]);
+        assert_eq!(
+            set(&mut Target::Server(&mut server), "WSGIStartupTimeout 0"),
+            Ok(())
+        );
+        assert_eq!(limits(&server, &[]), [None, None]);
+        assert_eq!(
+            set(&mut Target::Server(&mut server), "WSGIStartupTimeout soon"),
+            Err(
+                "WSGIStartupTimeout: 'soon' is neither Off nor a number of seconds from 0.001 on"
+                    .into()
+            )
+        );
     }
 
     #[test]

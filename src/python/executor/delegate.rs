@@ -96,7 +96,7 @@ impl Delegate {
                     }
                 };
                 // Where there can be none, nothing is lost but time.
-                let has_thread = parallel::background("wsgi-runner", work);
+                let has_thread = parallel::steady("wsgi-runner", work);
                 (!has_thread).then(|| self.runner.take_back()).flatten()
             }
             Offer::Refused(ticket) => Some(ticket),

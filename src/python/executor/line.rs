@@ -138,6 +138,8 @@ impl Line {
     fn why_to_leave(&self, began: Instant, job: &Job<'_>) -> Option<RunOutcome> {
         if call::is_closing() {
             Some(RunOutcome::Draining)
+        } else if job.application.is_overdue() {
+            Some(RunOutcome::LoadTimedOut)
         } else if began.elapsed() >= self.timeout || job.state.course().is_late(clock::now()) {
             Some(RunOutcome::QueueTimedOut)
         } else if job.state.client_is_gone() {

@@ -92,7 +92,7 @@ impl Pool {
                 .compare_exchange(threads, threads + 1, SeqCst, SeqCst);
             match counted {
                 Err(now) => threads = now,
-                Ok(_) if parallel::background("wsgi-pool", || self.work()) => threads += 1,
+                Ok(_) if parallel::steady("wsgi-pool", || self.work()) => threads += 1,
                 Ok(_) => return self.has_no_thread(),
             }
         }

@@ -38,8 +38,8 @@ mpm_tests! {
                 scope.spawn(move || load.run(server, client));
             }
             scope.spawn(|| watch(&server, &load, &wrong));
+            let _end = load.over.at_end();
             violence.run(&server);
-            load.finish();
         });
         let mut wrong = wrong.into_inner().unwrap();
         let page = settled(&server, &mut wrong);

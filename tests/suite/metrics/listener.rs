@@ -2,12 +2,11 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Connection, Exposition, Mpm, Request, Server, eventually, kill, mpm_tests, ours_only,
+    Connection, Exposition, Mpm, Over, Request, Server, eventually, kill, mpm_tests, ours_only,
 };
 
 mpm_tests! {
@@ -111,18 +110,19 @@ mpm_tests! {
         });
         // Restarts keep the port: whoever asks meanwhile waits.
         for _ in 0..3 {
-            let over = AtomicBool::new(false);
+            let over = Over::default();
             thread::scope(|scope| {
                 let asking = scope.spawn(|| {
                     let mut pages = 0;
-                    while !over.load(Ordering::Relaxed) {
+                    while !over.is_over() {
                         server.ask_helper(&Request::get("/metrics")).unwrap().expect(200);
                         pages += 1;
                     }
                     pages
                 });
+                let end = over.at_end();
                 server.graceful_restart();
-                over.store(true, Ordering::Relaxed);
+                drop(end);
                 assert!(asking.join().unwrap() > 0);
             });
         }

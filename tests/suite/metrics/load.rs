@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use harness::{Connection, Mpm, Request, Server};
+use harness::{Connection, Mpm, Over, Request, Server};
 
 /// Application, method and class, as the labels of `wsgi_requests_total` say them.
 pub(super) type Key = (&'static str, &'static str, &'static str);
@@ -12,7 +12,8 @@ pub(super) type Key = (&'static str, &'static str, &'static str);
 /// What all clients together know.
 #[derive(Default)]
 pub(super) struct Load {
-    over: AtomicBool,
+    /// Clients ask until then.
+    pub(super) over: Over,
     complete: Mutex<BTreeMap<Key, u64>>,
     /// Requests of which some or all was sent, and no whole response came; by application.
     cut: Mutex<BTreeMap<&'static str, u64>>,
@@ -87,7 +88,7 @@ impl Load {
         let reuse = if server.mpm() == Mpm::Event { 1 } else { REUSE };
         let mut connection: Option<Connection> = None;
         for number in first * 1000.. {
-            if self.over.load(Ordering::Relaxed) {
+            if self.over.is_over() {
                 return;
             }
             if number % reuse == 0 {
@@ -144,14 +145,9 @@ impl Load {
         *self.cut.lock().unwrap().entry(app).or_default() += 1;
     }
 
-    /// Tells all clients to stop.
-    pub(super) fn finish(&self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-
     /// Whether they were told.
     pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.over.is_over()
     }
 
     /// How many requests there were, of whatever end.

@@ -1,0 +1,65 @@
+//! A flag for threads of a scope that go on until the test is done with them. A scope waits for its threads also where an
+//! assertion fails in it, so the flag has to be set then, too, or the test never ends.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Whether it is over.
+#[derive(Default)]
+pub struct Over(AtomicBool);
+
+impl Over {
+    /// Whether it is.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// It is from now on.
+    pub fn end(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// It is when the result is dropped, also by a failed assertion. To be made inside of the scope.
+    #[must_use = "it ends when this is dropped"]
+    pub fn at_end(&self) -> AtEnd<'_> {
+        AtEnd(self)
+    }
+}
+
+/// See [`Over::at_end`].
+pub struct AtEnd<'a>(&'a Over);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_assertion_ends_a_scope_with_threads() {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let failed = thread::spawn(|| {
+                let over = Over::default();
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        while !over.is_over() {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    });
+                    let _end = over.at_end();
+                    panic!("an assertion fails, as it is to");
+                });
+            });
+            let _ = tell.send(failed.join().is_err());
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(true));
+    }
+}
