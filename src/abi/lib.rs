@@ -20,7 +20,7 @@ pub use engine::Engine;
 pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(
@@ -588,6 +588,9 @@ pub struct HostTable {
         chunks: Slice<'_, Bytes<'_>>,
         end: WriteEnd,
     ) -> HostResult,
+    /// Sends what `write` with [`WriteEnd::More`] has let httpd hold back. Called while the application runs, by
+    /// whichever thread; like all calls, not while another one is under way.
+    pub flush: unsafe extern "C" fn(request: *const HostRequest) -> HostResult,
     /// Sends `length` bytes of the regular file `fd` from `offset` as the end of the body; takes `fd` over.
     pub send_file: unsafe extern "C" fn(
         request: *const HostRequest,

@@ -14,6 +14,7 @@ mod environ;
 mod errors;
 mod events;
 mod executor;
+mod flusher;
 mod gauges;
 mod gil;
 mod group;

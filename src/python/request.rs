@@ -9,7 +9,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
 use wsgi_core::log_lines::LineBuffer;
@@ -17,6 +17,7 @@ use wsgi_telemetry::{App, clock};
 
 use crate::course::Course;
 use crate::executor;
+use crate::flusher::Pace;
 use crate::host::{Failure, Level, Request};
 use crate::object::Attached;
 use crate::response::Response;
@@ -39,6 +40,8 @@ pub(crate) struct RequestState {
     pub(crate) has_body: bool,
     /// Whether a call of the host was waited for.
     waited: AtomicBool,
+    /// When the chunks of the response are flushed.
+    pub(crate) pace: Pace,
     /// What it was, once it was answered without its thread.
     given_up: OnceLock<String>,
     sent_elsewhere: AtomicBool,
@@ -103,6 +106,7 @@ impl RequestState {
             input: Mutex::new(Input::default()),
             has_body: raw.has_body,
             waited: AtomicBool::new(false),
+            pace: Pace::default(),
             given_up: OnceLock::new(),
             sent_elsewhere: AtomicBool::new(false),
             course: Course::begin(began(raw), raw.limits),
@@ -167,6 +171,19 @@ impl RequestState {
         let result = call(self.host);
         let back = times.map_or(0, |times| times.stamp.swap(0, Ordering::Relaxed));
         (Ok(result), back)
+    }
+
+    /// Flushes what the filters hold back of the response, by the thread that sees to it; `false` where that has to be
+    /// tried again, as another thread is in a call of the host.
+    pub(crate) fn flush_owed(&self) -> bool {
+        let Some(_one) = try_lock(&self.calls) else {
+            return false;
+        };
+        if !self.is_finished() {
+            // A client that is gone is met by the next write.
+            let _ = self.pace.settle(self.host);
+        }
+        true
     }
 
     /// Where it is, and how long it may take.
@@ -368,6 +385,15 @@ pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> 
     let current = CURRENT.get();
     // SAFETY: set by `enter` from an Arc that outlives the `Entered` guard, which clears it. [S-24]
     with(unsafe { current.as_ref() })
+}
+
+/// The lock, if nobody has it.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// A panic inside one of these short steps leaves nothing half done that matters, so poison is ignored.
