@@ -42,6 +42,8 @@ pub struct Stream<'r> {
     /// Whether the request may have a body.
     has_body: bool,
     ahead: Ahead,
+    /// The end of the response was passed on.
+    ended: bool,
 }
 
 /// What [`Stream::read_whole`] has read, and why it stopped.
@@ -74,6 +76,7 @@ impl<'r> Stream<'r> {
             input_ended: false,
             has_body,
             ahead: Ahead::default(),
+            ended: false,
         }
     }
 
@@ -304,15 +307,26 @@ impl<'r> Stream<'r> {
         unsafe { sys::wsgi_shim_head_sent(self.rec()) != 0 }
     }
 
+    /// Whether a filter has ended the response before the application did, as mod_xsendfile does, which then takes itself
+    /// away: whatever comes later would be taken for the response to the next request.
+    pub fn is_over(&self) -> bool {
+        // SAFETY: a live request.
+        unsafe { (*self.rec()).eos_sent != 0 && !self.ended }
+    }
+
     /// Sends data. It is copied where httpd does not send it at once.
     pub fn write<'d>(
         &mut self,
         chunks: impl Iterator<Item = &'d [u8]>,
         then: Then,
     ) -> Result<(), StreamError> {
+        if self.is_over() {
+            return Err(StreamError::Answered);
+        }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
+        self.ended |= then == Then::End;
         // SAFETY: transient buckets point at data that outlives the call of the filters; filters that keep them set
         // them aside, which copies. [S-5]
         unsafe {
@@ -369,9 +383,13 @@ impl<'r> Stream<'r> {
             drop(unsafe { OwnedFd::from_raw_fd(fd.addr() as c_int) });
             0
         }
+        if self.is_over() {
+            return Err(StreamError::Answered);
+        }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
+        self.ended = true;
         let mut fd: c_int = fd.into_raw_fd();
         // SAFETY: the descriptor belongs to the request's pool from here on, which httpd keeps until the response
         // has been sent; APR does not close files that were put in. [S-6]
@@ -417,6 +435,9 @@ impl<'r> Stream<'r> {
     /// Ends a response that has begun so that the client can tell it from a whole one: what was written goes out,
     /// nothing marks the end, and the connection is closed.
     pub fn cut(&mut self) {
+        if self.is_over() {
+            return;
+        }
         // What is still in the filters is owed; whether the client takes it makes no difference any more.
         let _ = self.write(std::iter::empty(), Then::Flush);
         // SAFETY: a live request; the buckets are those with which mod_proxy says that a backend broke off. [S-7]
@@ -458,8 +479,8 @@ impl<'r> Stream<'r> {
             // A filter that answers in place of the application gives the request another status: the one for byte ranges
             // that are not there, mod_xsendfile where there is no file. Some return that status, too.
             let now = self.status();
-            let is_answered =
-                status == sys::AP_FILTER_ERROR || now != before && now >= sys::HTTP_BAD_REQUEST as c_int;
+            let is_answered = status == sys::AP_FILTER_ERROR
+                || now != before && now >= sys::HTTP_BAD_REQUEST as c_int;
             if status == sys::APR_TIMEUP as c_int {
                 Err(StreamError::TimedOut)
             } else if self.is_aborted() {

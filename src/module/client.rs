@@ -80,6 +80,11 @@ impl<'r> Client<'r> {
         self.state.borrow().is_answered()
     }
 
+    /// Whether a filter has ended the response before the application did.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().stream.is_over()
+    }
+
     /// Ends a response that has begun; whether it had.
     pub(crate) fn cut_if_begun(&self) -> bool {
         let stream = &mut self.state.borrow_mut().stream;

@@ -307,6 +307,9 @@ fn answer(
     client: &Client<'_>,
     timeline: &Timeline<'_>,
 ) -> Result<(), c_int> {
+    if client.is_over() {
+        return Ok(());
+    }
     if client.is_answered() {
         return Err(sys::AP_FILTER_ERROR);
     }

@@ -30,7 +30,7 @@ const PAUSE: u64 = 20_000_000;
 const SHARE: u64 = 4;
 /// The longest wait by that, nanoseconds.
 const LONGEST: u64 = 500_000_000;
-/// When a request is looked at again whose own thread is in a call of the host, nanoseconds.
+/// When a request is looked at again whose own thread is in a call of the host, nanoseconds; twice that the next time.
 const AGAIN: u64 = 5_000_000;
 /// How long a thread stays that has nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
@@ -73,6 +73,14 @@ impl Pace {
         result
     }
 
+    /// Sends what is owed, if that is due: what was written since another flush has a promise of its own.
+    pub(crate) fn settle_if_due(&self, host: Request) -> Result<(), Failure> {
+        if clock::now() < self.due.load(Relaxed) {
+            return Ok(());
+        }
+        self.settle(host)
+    }
+
     /// Sends what is owed. Before the thread of the request waits for something else: the client may wait for that chunk.
     pub(crate) fn settle(&self, host: Request) -> Result<(), Failure> {
         if !self.owed.load(Relaxed) {
@@ -84,11 +92,18 @@ impl Pace {
 
 /// Those that are owed a flush, by when it is due, and who sees to it.
 struct Waiting {
-    requests: BTreeMap<(u64, u64), Arc<RequestState>>,
+    requests: BTreeMap<(u64, u64), Owed>,
     /// Tells apart those that are due at the same time.
     number: u64,
     /// Threads that wait for the first one to be due.
     threads: usize,
+}
+
+/// A flush that is owed.
+struct Owed {
+    request: Arc<RequestState>,
+    /// When to try again where the request is busy, nanoseconds from then.
+    again: u64,
 }
 
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
@@ -104,15 +119,22 @@ fn promise(request: &Arc<RequestState>, due: u64) -> bool {
     if waiting.threads == 0 && !start(&mut waiting) {
         return false;
     }
-    waiting.add(request, due);
+    let request = Arc::clone(request);
+    waiting.add(
+        due,
+        Owed {
+            request,
+            again: AGAIN,
+        },
+    );
     true
 }
 
 impl Waiting {
-    fn add(&mut self, request: &Arc<RequestState>, due: u64) {
+    fn add(&mut self, due: u64, owed: Owed) {
         self.number += 1;
         let key = (due, self.number);
-        self.requests.insert(key, Arc::clone(request));
+        self.requests.insert(key, owed);
         if self.requests.first_key_value().map(|(first, _)| *first) == Some(key) {
             CHANGED.notify_one();
         }
@@ -136,7 +158,7 @@ fn run() {
         let first = waiting.requests.first_key_value().map(|(key, _)| key.0);
         let sleep = match first {
             Some(due) if due <= now => {
-                let Some((_, request)) = waiting.requests.pop_first() else {
+                let Some((_, mut owed)) = waiting.requests.pop_first() else {
                     continue;
                 };
                 waiting.threads -= 1;
@@ -145,10 +167,13 @@ fn run() {
                     start(&mut waiting);
                 }
                 drop(waiting);
-                let is_done = request.flush_owed();
+                let is_done = owed.request.flush_owed();
                 waiting = lock(&WAITING);
                 if !is_done {
-                    waiting.add(&request, clock::now() + AGAIN);
+                    // Its thread may be waiting for a slow client: many of those must not keep this one busy.
+                    let due = clock::now() + owed.again;
+                    owed.again = (owed.again * 2).min(LONGEST);
+                    waiting.add(due, owed);
                 }
                 if waiting.threads >= STAY {
                     return;

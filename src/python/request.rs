@@ -181,7 +181,7 @@ impl RequestState {
         };
         if !self.is_finished() {
             // A client that is gone is met by the next write.
-            let _ = self.pace.settle(self.host);
+            let _ = self.pace.settle_if_due(self.host);
         }
         true
     }

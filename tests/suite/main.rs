@@ -20,6 +20,8 @@ mod executors;
 mod failures;
 /// wsgi.file_wrapper.
 mod file_wrapper;
+/// The filters of httpd and of its distribution's modules.
+mod filters;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.
