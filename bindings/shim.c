@@ -6,6 +6,7 @@
 #include "http_log.h"
 #include "http_protocol.h"
 #include "util_filter.h"
+#include "mod_core.h"
 #include "apr_buckets.h"
 #include "apr_fnmatch.h"
 #include "ap_expr.h"
@@ -83,15 +84,48 @@ void wsgi_shim_end_expecting_100(request_rec *r)
     r->expecting_100 = 0;
 }
 
-/* Takes a filter out of the output of a request, if it is there. */
-void wsgi_shim_remove_output_filter(request_rec *r, const char *name)
+/* Takes the filter for byte ranges out of the output of a request, if it is there. */
+void wsgi_shim_refuse_ranges(request_rec *r)
 {
     ap_filter_t *f, *next;
     for (f = r->output_filters; f; f = next) {
         next = f->next;
-        if (!strcmp(f->frec->name, name))
+        if (f->frec == ap_byterange_filter_handle)
             ap_remove_output_filter(f);
     }
+}
+
+/* Whether the body comes from httpd's own filter for HTTP, or mod_http2's, with nothing but filters of the connection
+ * below: those have met reads that do not wait, as httpd itself makes them between two requests. Filters of contents
+ * have not, and some crash on a brigade that is still empty (mod_request). */
+int wsgi_shim_reads_from_protocol(const request_rec *r)
+{
+    const ap_filter_t *f;
+    for (f = r->input_filters; f; f = f->next) {
+        if (f->frec->ftype >= AP_FTYPE_CONNECTION || f->frec == ap_http_input_filter_handle)
+            continue;
+        if (f->frec->ftype < AP_FTYPE_PROTOCOL
+            || (strcmp(f->frec->name, "h2_c2_request_in") && strcmp(f->frec->name, "h2_request")))
+            return 0;
+    }
+    return 1;
+}
+
+/* Whether the filters of the input are known to give as many bytes of the body as the client says that it sends. */
+int wsgi_shim_keeps_length(const request_rec *r)
+{
+    /* Those that only look at the body or keep it; mod_deflate takes itself away where it is not compressed. */
+    static const char *const keep[] = { "buffer", "kept_body", "keep_body", "modsecurity_in", NULL };
+    const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
+    const char *const *name;
+    const ap_filter_t *f;
+    for (f = r->input_filters; f && f->frec->ftype < AP_FTYPE_PROTOCOL; f = f->next) {
+        for (name = keep; *name && strcmp(f->frec->name, *name); name++)
+            ;
+        if (!*name && (strcmp(f->frec->name, "deflate") || (encoding && ap_strcasestr(encoding, "gzip"))))
+            return 0;
+    }
+    return 1;
 }
 
 /* Whether the head of the response has been written. */

@@ -12,6 +12,7 @@
 #include "http_request.h"
 #include "http_vhost.h"
 #include "ap_listen.h"
+#include "mod_core.h"
 #include "mpm_common.h"
 #include "scoreboard.h"
 #include "unixd.h"
@@ -39,7 +40,9 @@ int wsgi_shim_request_uri_is_current(const request_rec *r);
 const char *wsgi_shim_redirect_url(request_rec *r);
 void wsgi_shim_keepalive_off(request_rec *r);
 void wsgi_shim_end_expecting_100(request_rec *r);
-void wsgi_shim_remove_output_filter(request_rec *r, const char *name);
+void wsgi_shim_refuse_ranges(request_rec *r);
+int wsgi_shim_reads_from_protocol(const request_rec *r);
+int wsgi_shim_keeps_length(const request_rec *r);
 int wsgi_shim_head_sent(const request_rec *r);
 int wsgi_shim_aborted(const request_rec *r);
 void wsgi_shim_set_aborted(request_rec *r);

@@ -35,6 +35,8 @@ pub trait Host {
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult;
     /// See [`HostTable::write`].
     fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult;
+    /// See [`HostTable::flush`].
+    fn flush(&self) -> HostResult;
     /// See [`HostTable::send_file`].
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult;
     /// See [`HostTable::cut_response`].
@@ -71,6 +73,7 @@ pub const fn host_table<H: Host>() -> HostTable {
         read_at_hand: read_at_hand::<H>,
         start_response: start_response::<H>,
         write: write::<H>,
+        flush: flush::<H>,
         send_file: send_file::<H>,
         cut_response: cut_response::<H>,
         client_is_gone: client_is_gone::<H>,
@@ -185,6 +188,12 @@ unsafe extern "C" fn write<H: Host>(
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
     guard(panicked, || host.write(chunks.get_or_empty(), end))
+}
+
+unsafe extern "C" fn flush<H: Host>(request: *const HostRequest) -> HostResult {
+    // SAFETY: by the contract of the table.
+    let host = unsafe { host::<H>(request) };
+    guard(panicked, || host.flush())
 }
 
 unsafe extern "C" fn send_file<H: Host>(

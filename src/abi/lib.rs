@@ -607,6 +607,9 @@ pub struct HostTable {
         chunks: Slice<'_, Bytes<'_>>,
         end: WriteEnd,
     ) -> HostResult,
+    /// Sends what `write` with [`WriteEnd::More`] has let httpd hold back. Called while the application runs, by
+    /// whichever thread; like all calls, not while another one is under way.
+    pub flush: unsafe extern "C" fn(request: *const HostRequest) -> HostResult,
     /// Sends `length` bytes of the regular file `fd` from `offset` as the end of the body; takes `fd` over.
     pub send_file: unsafe extern "C" fn(
         request: *const HostRequest,

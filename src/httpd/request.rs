@@ -146,6 +146,41 @@ impl<'r> Request<'r> {
         !self.rec().prev.is_null() && self.rec().status >= sys::HTTP_BAD_REQUEST as c_int
     }
 
+    /// Whether it is the page for an error after which the connection ends, so that httpd reads nothing more of it
+    /// (`ap_status_drops_connection`).
+    pub fn has_lost_its_body(self) -> bool {
+        self.is_error_page()
+            && matches!(
+                self.rec().status,
+                400 | 408 | 411 | 413 | 414 | 500 | 501 | 503
+            )
+    }
+
+    /// Whether it is a part of another one, which mod_include for instance asks for; those have no bodies.
+    pub fn is_subrequest(self) -> bool {
+        !self.rec().main.is_null()
+    }
+
+    /// Whether the protocol is a version of HTTP/1, or older: only there a client says by `Transfer-Encoding` how its
+    /// body is framed. mod_http2 sets it, too, for itself.
+    pub fn is_http1(self) -> bool {
+        let protocol = self.protocol();
+        protocol.starts_with(b"HTTP/1") || protocol.starts_with(b"HTTP/0")
+    }
+
+    /// Whether the body may be read without waiting: nothing but filters of the protocol and of the connection lie
+    /// between the handler and the client.
+    pub fn reads_from_protocol(self) -> bool {
+        // SAFETY: looks at the chain of a live request, by the thread that owns it.
+        unsafe { sys::wsgi_shim_reads_from_protocol(self.raw) != 0 }
+    }
+
+    /// Whether the body that the filters give is known to be as long as `Content-Length` says.
+    pub fn keeps_length(self) -> bool {
+        // SAFETY: as above; filters are registered before there are requests.
+        unsafe { sys::wsgi_shim_keeps_length(self.raw) != 0 }
+    }
+
     /// Whether the method is HEAD.
     pub fn header_only(self) -> bool {
         self.rec().header_only != 0

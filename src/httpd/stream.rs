@@ -40,6 +40,18 @@ pub struct Stream<'r> {
     input_ended: bool,
     /// Whether the request may have a body.
     has_body: bool,
+    ahead: Ahead,
+    /// The end of the response was passed on.
+    ended: bool,
+}
+
+/// What [`Stream::read_whole`] has read, and why it stopped.
+#[derive(Default)]
+struct Ahead {
+    data: Vec<u8>,
+    /// Start of what is left.
+    at: usize,
+    error: Option<StreamError>,
 }
 
 /// What follows the data of a [`Stream::write`].
@@ -62,6 +74,8 @@ impl<'r> Stream<'r> {
             output: std::ptr::null_mut(),
             input_ended: false,
             has_body,
+            ahead: Ahead::default(),
+            ended: false,
         }
     }
 
@@ -86,6 +100,42 @@ impl<'r> Stream<'r> {
         Ok(read.unwrap_or(0))
     }
 
+    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the reads to come. Its length, as the
+    /// filters gave it; `None` where it is longer, and where reading failed, which the read at that place will say.
+    pub fn read_whole(&mut self, limit: usize) -> Option<usize> {
+        let mut filled = 0;
+        let mut data = vec![0; limit + 1];
+        while filled <= limit {
+            match self.read_by(&mut data[filled..], sys::APR_BLOCK_READ) {
+                Ok(Some(count @ 1..)) => filled += count,
+                Ok(_) => break,
+                Err(error) => {
+                    self.ahead.error = Some(error);
+                    break;
+                }
+            }
+        }
+        data.truncate(filled);
+        self.ahead.data = data;
+        (filled <= limit && self.ahead.error.is_none()).then_some(filled)
+    }
+
+    /// Gives from what was read ahead; `None` where that is used up.
+    fn take_ahead(&mut self, into: &mut [u8]) -> Option<Result<usize, StreamError>> {
+        let ahead = &mut self.ahead;
+        let left = &ahead.data[ahead.at..];
+        if left.is_empty() {
+            return ahead.error.take().map(Err);
+        }
+        let count = left.len().min(into.len());
+        into[..count].copy_from_slice(&left[..count]);
+        ahead.at += count;
+        if ahead.at == ahead.data.len() {
+            (ahead.data, ahead.at) = (Vec::new(), 0);
+        }
+        Some(Ok(count))
+    }
+
     /// Reads of the body what has come already; `None` where that is nothing.
     pub fn read_at_hand(&mut self, into: &mut [u8]) -> Result<Option<usize>, StreamError> {
         self.read_by(into, sys::APR_NONBLOCK_READ)
@@ -96,6 +146,9 @@ impl<'r> Stream<'r> {
         into: &mut [u8],
         mode: sys::apr_read_type_e,
     ) -> Result<Option<usize>, StreamError> {
+        if let Some(taken) = self.take_ahead(into) {
+            return taken.map(Some);
+        }
         if self.input.is_null() {
             self.input = self.new_brigade();
         }
@@ -235,11 +288,16 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Takes the filter for byte ranges away, which acts on whole responses: to ask for a part of what is made for
-    /// each request makes no sense, and httpd would do so even for methods that ranges are not defined for.
+    /// Takes the filter for byte ranges away, which would cut them out of whole responses to any method.
     pub fn refuse_ranges(&mut self) {
         // SAFETY: a live request.
-        unsafe { sys::wsgi_shim_remove_output_filter(self.rec(), c"byterange".as_ptr()) }
+        unsafe { sys::wsgi_shim_refuse_ranges(self.rec()) }
+    }
+
+    /// Status of the response so far.
+    fn status(&self) -> c_int {
+        // SAFETY: a live request.
+        unsafe { (*self.rec()).status }
     }
 
     /// Whether the head of the response has been written to the connection.
@@ -248,15 +306,26 @@ impl<'r> Stream<'r> {
         unsafe { sys::wsgi_shim_head_sent(self.rec()) != 0 }
     }
 
+    /// Whether a filter has ended the response before the application did, as mod_xsendfile does, which then takes itself
+    /// away: whatever comes later would be taken for the response to the next request.
+    pub fn is_over(&self) -> bool {
+        // SAFETY: a live request.
+        unsafe { (*self.rec()).eos_sent != 0 && !self.ended }
+    }
+
     /// Sends data. It is copied where httpd does not send it at once.
     pub fn write<'d>(
         &mut self,
         chunks: impl Iterator<Item = &'d [u8]>,
         then: Then,
     ) -> Result<(), StreamError> {
+        if self.is_over() {
+            return Err(StreamError::Answered);
+        }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
+        self.ended |= then == Then::End;
         // SAFETY: transient buckets point at data that outlives the call of the filters; filters that keep them set
         // them aside, which copies. [S-5]
         unsafe {
@@ -309,9 +378,13 @@ impl<'r> Stream<'r> {
         length: u64,
         sendfile: bool,
     ) -> Result<(), StreamError> {
+        if self.is_over() {
+            return Err(StreamError::Answered);
+        }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
+        self.ended = true;
         let failed = |status| Err(StreamError::Other(reason(status)));
         // SAFETY: pool and brigade of a live request. The file that the buckets share has a descriptor of its own, which
         // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6]
@@ -356,6 +429,9 @@ impl<'r> Stream<'r> {
     /// Ends a response that has begun so that the client can tell it from a whole one: what was written goes out,
     /// nothing marks the end, and the connection is closed.
     pub fn cut(&mut self) {
+        if self.is_over() {
+            return;
+        }
         // What is still in the filters is owed; whether the client takes it makes no difference any more.
         let _ = self.write(std::iter::empty(), Then::Flush);
         // SAFETY: a live request; the buckets are those with which mod_proxy says that a backend broke off. [S-7]
@@ -389,15 +465,21 @@ impl<'r> Stream<'r> {
     /// # Safety
     /// As for [`Stream::pass`], and `filters` must be a chain of this request or its connection.
     unsafe fn pass_to(&mut self, filters: *mut sys::ap_filter_t) -> Result<(), StreamError> {
+        let (was_begun, before) = (self.is_begun(), self.status());
         // SAFETY: by contract.
         unsafe {
             let status = sys::ap_pass_brigade(filters, self.output);
             sys::apr_brigade_cleanup(self.output.cast());
+            // A filter that answers in place of the application gives the request another status: the one for byte ranges
+            // that are not there, mod_xsendfile where there is no file. Some return that status, too.
+            let now = self.status();
+            let is_answered = status == sys::AP_FILTER_ERROR
+                || now != before && now >= sys::HTTP_BAD_REQUEST as c_int;
             if status == sys::APR_TIMEUP as c_int {
                 Err(StreamError::TimedOut)
             } else if self.is_aborted() {
                 Err(StreamError::Aborted)
-            } else if status == sys::AP_FILTER_ERROR {
+            } else if status != 0 && !was_begun && is_answered {
                 Err(StreamError::Answered)
             } else if status != 0 {
                 Err(StreamError::Other(reason(status)))

@@ -33,12 +33,14 @@ struct State<'r> {
     overridden: Option<u16>,
     /// Why the body could not be read.
     read_error: Option<StreamError>,
+    /// A filter has answered when the response was written.
+    is_answered: bool,
 }
 
 impl State<'_> {
     /// Whether a filter has answered in place of the application, which has lost its client by that.
     fn is_answered(&self) -> bool {
-        self.read_error == Some(StreamError::Answered)
+        self.is_answered || self.read_error == Some(StreamError::Answered)
     }
 }
 
@@ -59,6 +61,7 @@ impl<'r> Client<'r> {
                 stream: Stream::new(request, has_body),
                 overridden: None,
                 read_error: None,
+                is_answered: false,
             }),
         }
     }
@@ -73,6 +76,16 @@ impl<'r> Client<'r> {
         self.state.borrow().read_error.clone()
     }
 
+    /// Whether a filter has answered in place of the application.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.state.borrow().is_answered()
+    }
+
+    /// Whether a filter has ended the response before the application did.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().stream.is_over()
+    }
+
     /// Ends a response that has begun; whether it had.
     pub(crate) fn cut_if_begun(&self) -> bool {
         let stream = &mut self.state.borrow_mut().stream;
@@ -83,6 +96,15 @@ impl<'r> Client<'r> {
         begun
     }
 
+    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the application; its length where that
+    /// is known by that.
+    pub(crate) fn read_whole(&self, limit: usize) -> Option<usize> {
+        let moving = self.timeline.reading();
+        let length = self.state.borrow_mut().stream.read_whole(limit);
+        moving.end(0);
+        length
+    }
+
     /// A call has failed, which is counted.
     fn failed(&self, error: &StreamError, abort: Abort, stage: Stage) {
         match error {
@@ -90,6 +112,19 @@ impl<'r> Client<'r> {
             StreamError::TimedOut => self.timeline.time_out(stage),
             StreamError::Answered | StreamError::TooLarge | StreamError::Other(_) => {}
         }
+    }
+
+    /// What the engine is told of a part of the response that was handed to the filters. Nobody waits any more for what
+    /// a filter has answered.
+    fn written(&self, state: &mut State<'_>, outcome: Result<(), StreamError>) -> HostResult {
+        if let Err(error) = &outcome {
+            self.failed(error, Abort::Write, Stage::Write);
+            if *error == StreamError::Answered {
+                state.is_answered = true;
+                return HostResult::aborted();
+            }
+        }
+        sent(outcome)
     }
 
     /// Sends a response without a body.
@@ -148,6 +183,11 @@ impl Client<'_> {
             state.stream.end_connection();
         }
         let stream = &mut state.stream;
+        // Of all methods, GET alone is defined with ranges (RFC 9110, 14.2); the filter knows when to leave a response as
+        // it is, and what filters before it make of this one is not ours to judge.
+        if self.request.method() != b"GET" || refuses_ranges(head) {
+            stream.refuse_ranges();
+        }
         if self.error_override && has_error_page(head.status) {
             state.overridden = Some(head.status);
         } else {
@@ -191,7 +231,6 @@ impl Client<'_> {
         if state.is_answered() {
             return HostResult::aborted();
         }
-        state.stream.refuse_ranges();
         let then = match end {
             WriteEnd::More => Then::More,
             WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
@@ -209,10 +248,7 @@ impl Client<'_> {
             client::stop_sending(self.request);
         }
         moving.end(bytes as u64);
-        if let Err(error) = &written {
-            self.failed(error, Abort::Write, Stage::Write);
-        }
-        sent(written)
+        self.written(state, written)
     }
 
     pub(crate) fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
@@ -223,16 +259,10 @@ impl Client<'_> {
         if state.is_answered() {
             return HostResult::aborted();
         }
-        if self.request.method() != b"GET" {
-            state.stream.refuse_ranges();
-        }
         let moving = self.timeline.writing();
         let result = state.stream.send_file(file, offset, length, self.sendfile);
         moving.end(length);
-        if let Err(error) = &result {
-            self.failed(error, Abort::Write, Stage::Write);
-        }
-        sent(result)
+        self.written(state, result)
     }
 
     pub(crate) fn cut_response(&self) {
@@ -240,6 +270,19 @@ impl Client<'_> {
         if state.overridden.is_none() && !state.is_answered() {
             state.stream.cut();
         }
+    }
+
+    /// What was written with [`WriteEnd::More`] goes out.
+    pub(crate) fn flush(&self) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_some() {
+            return HostResult::done(0);
+        }
+        if state.is_answered() {
+            return HostResult::aborted();
+        }
+        let flushed = state.stream.write(std::iter::empty(), Then::Flush);
+        self.written(state, flushed)
     }
 
     /// Whether the client has closed its connection.
@@ -271,6 +314,21 @@ impl Client<'_> {
     pub(crate) fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
         self.request.ssl_variable(name)
     }
+}
+
+/// Whether the application says that there are no ranges of what it sends.
+fn refuses_ranges(head: &ResponseHead<'_>) -> bool {
+    head.headers.get_or_empty().iter().any(|header| {
+        header
+            .name
+            .get_or_empty()
+            .eq_ignore_ascii_case(b"accept-ranges")
+            && header
+                .value
+                .get_or_empty()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"none")
+    })
 }
 
 /// A client that takes nothing any more has gone, whether it said so or not.

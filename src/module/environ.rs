@@ -43,11 +43,23 @@ pub(crate) fn note_pid() {
     PID.get_or_init(|| std::process::id().to_string());
 }
 
+/// What the application is told of how long the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    /// What the client has said, if it has.
+    AsSent,
+    /// So many bytes, which filters of httpd have made of it.
+    Bytes(usize),
+    /// Nothing: there is none for the application, or nobody knows.
+    Untold,
+}
+
 /// Makes the entries. Takes request headers whose names are not allowed out of the request.
 pub(crate) fn build<'r>(
     request: Request<'r>,
     settings: &Settings<'_>,
     routing: &Routing<'r>,
+    body_length: BodyLength,
 ) -> Environ<'r> {
     let mut builder = Builder {
         request,
@@ -69,9 +81,16 @@ pub(crate) fn build<'r>(
         match header_entry(name, cgi_pass_auth, routing.pass_authorization) {
             HeaderEntry::Withheld => {}
             HeaderEntry::Bare("CONTENT_TYPE") => builder.known(keys::CONTENT_TYPE, value),
+            HeaderEntry::Bare(_) if body_length != BodyLength::AsSent => {}
             HeaderEntry::Bare(_) => builder.known(keys::CONTENT_LENGTH, value),
+            // Nothing that a client has sent.
+            HeaderEntry::Http if is_framing(name) && !request.is_http1() => {}
             HeaderEntry::Http => builder.push(KeyKind::Header, 0, Bytes::new(name), value),
         }
+    }
+    if let BodyLength::Bytes(length) = body_length {
+        let length = builder.pool.dup_bytes(length.to_string().as_bytes());
+        builder.known(keys::CONTENT_LENGTH, Some(length));
     }
     builder.cgi(settings);
     builder.our_own(routing);
@@ -85,6 +104,11 @@ pub(crate) fn build<'r>(
         entries: builder.entries,
         https,
     }
+}
+
+/// Whether mod_http2 may have set the header.
+fn is_framing(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"transfer-encoding")
 }
 
 /// The variable that only shows as `wsgi.url_scheme`.

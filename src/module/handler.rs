@@ -19,7 +19,7 @@ use wsgi_telemetry::App;
 use crate::child::engine;
 use crate::client::{Client, GATEWAY_TIMEOUT};
 use crate::config;
-use crate::environ::{self, RequestVariables, Routing};
+use crate::environ::{self, BodyLength, RequestVariables, Routing};
 use crate::host::Exchange;
 use crate::process::level_of;
 use crate::timeline::{Abort, Rejection, Stage, Timeline};
@@ -105,10 +105,11 @@ fn serve(
         );
     }
     let headers = request.headers_in();
-    let (transfer_encoding, content_length) = (
-        headers.get(c"Transfer-Encoding"),
-        headers.get(c"Content-Length"),
-    );
+    let content_length = headers.get(c"Content-Length");
+    let mut transfer_encoding = headers.get(c"Transfer-Encoding");
+    if transfer_encoding.is_some() && !request.is_http1() {
+        transfer_encoding = None;
+    }
     let framing = Framing {
         transfer_encoding,
         content_length,
@@ -184,9 +185,21 @@ fn serve(
         },
         pass_authorization,
     };
-    let environ = environ::build(request, settings, &routing);
-    let has_body = may_have_body(request, transfer_encoding, content_length);
-    let exchange = Exchange::Client(Client::new(request, settings, has_body, timeline));
+    let comes_body = may_have_body(request, transfer_encoding, content_length);
+    // The page for a body that was refused must not ask for it again.
+    let has_body = comes_body && !request.has_lost_its_body();
+    let client = Client::new(request, settings, comes_body, timeline);
+    let body_length = if comes_body && !has_body {
+        BodyLength::Untold
+    } else if has_body && content_length.is_some() && !request.keeps_length() {
+        client
+            .read_whole(BODY_AHEAD as usize)
+            .map_or(BodyLength::Untold, BodyLength::Bytes)
+    } else {
+        BodyLength::AsSent
+    };
+    let environ = environ::build(request, settings, &routing, body_length);
+    let exchange = Exchange::Client(client);
     let mut run = RunRequest::new(script);
     run.group = Bytes::new(known_group.unwrap_or(&application_group));
     if handler_script.is_none() {
@@ -206,7 +219,7 @@ fn serve(
         slow: milliseconds(settings.slow_request),
     };
     // The body of a request that an error page is for may be what the error is about.
-    if has_body && !request.is_error_page() {
+    if has_body && !request.is_error_page() && request.reads_from_protocol() {
         run.body_ahead = body_ahead(request, content_length);
     }
     run.script_reloading = settings.script_reloading;
@@ -255,11 +268,10 @@ fn may_have_body(
     content_length: Option<&[u8]>,
 ) -> bool {
     match content_length {
+        _ if request.is_subrequest() => false,
         _ if transfer_encoding.is_some() => true,
         Some(length) => length.iter().any(|&digit| digit != b'0'),
-        None => {
-            !request.protocol().starts_with(b"HTTP/1") && !request.protocol().starts_with(b"HTTP/0")
-        }
+        None => !request.is_http1(),
     }
 }
 
@@ -317,7 +329,10 @@ fn answer(
     client: &Client<'_>,
     timeline: &Timeline<'_>,
 ) -> Result<(), c_int> {
-    if client.read_error() == Some(StreamError::Answered) {
+    if client.is_over() {
+        return Ok(());
+    }
+    if client.is_answered() {
         return Err(sys::AP_FILTER_ERROR);
     }
     match outcome {

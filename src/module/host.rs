@@ -197,6 +197,13 @@ impl Host for Exchange<'_> {
         }
     }
 
+    fn flush(&self) -> HostResult {
+        match self {
+            Exchange::Client(client) => client.flush(),
+            Exchange::Warmup(_) => HostResult::done(0),
+        }
+    }
+
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
         match self {
             Exchange::Client(client) => client.send_file(file, offset, length),

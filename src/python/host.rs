@@ -197,6 +197,15 @@ impl Request {
         outcome(unsafe { (host.write)(self.0, chunks, end) })
     }
 
+    /// Has what was written so far go out.
+    pub(crate) fn flush(self) -> Result<(), Failure> {
+        let Some(host) = HOST.get() else {
+            return Err(no_host());
+        };
+        // SAFETY: the request has not ended.
+        outcome(unsafe { (host.flush)(self.0) })
+    }
+
     /// Sends a part of a file as the rest of the body; takes `fd` over.
     pub(crate) fn send_file(
         self,

@@ -16,6 +16,7 @@ mod errors;
 mod events;
 mod executor;
 mod files;
+mod flusher;
 mod gauges;
 mod gil;
 mod group;

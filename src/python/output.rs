@@ -1,7 +1,8 @@
 //! Sending: the body that the application gives, chunk by chunk, and what is left to send once Python was left.
 //!
 //! A body whose end is known (a list or tuple, or one that has reached its declared length) is collected while it is
-//! small, and leaves in one piece after Python; everything else goes out at once, with the GIL released.
+//! small, and leaves in one piece after Python; everything else goes out when it comes ([`crate::flusher`] says how), with
+//! the GIL released.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -78,10 +79,16 @@ fn send_or_failure(
         if !pending.is_empty() {
             host.write(&pending, WriteEnd::More)?;
         }
-        if take > 0 || end != WriteEnd::More {
-            host.write(&data[..take], end)
-        } else {
-            Ok(())
+        let end = match end {
+            WriteEnd::Flush => request.pace.next(request),
+            end => end,
+        };
+        match end {
+            WriteEnd::Flush => request
+                .pace
+                .flushing(|| host.write(&data[..take], WriteEnd::Flush)),
+            WriteEnd::More if take == 0 => Ok(()),
+            end => host.write(&data[..take], end),
         }
     });
     sent.map_err(|_| request_ended(py))

@@ -22,6 +22,7 @@ use wsgi_telemetry::{App, clock};
 use crate::copy;
 use crate::course::Course;
 use crate::executor;
+use crate::flusher::Pace;
 use crate::host::{Failure, Level, Request};
 use crate::object::Attached;
 use crate::response::Response;
@@ -44,6 +45,8 @@ pub(crate) struct RequestState {
     pub(crate) has_body: bool,
     /// Whether a call of the host was waited for.
     waited: AtomicBool,
+    /// When the chunks of the response are flushed.
+    pub(crate) pace: Pace,
     /// What it was, once it was answered without its thread.
     given_up: OnceLock<String>,
     sent_elsewhere: AtomicBool,
@@ -108,6 +111,7 @@ impl RequestState {
             input: Mutex::new(Input::default()),
             has_body: raw.has_body,
             waited: AtomicBool::new(false),
+            pace: Pace::default(),
             given_up: OnceLock::new(),
             sent_elsewhere: AtomicBool::new(false),
             course: Course::begin(began(raw), raw.limits),
@@ -177,6 +181,19 @@ impl RequestState {
         (Ok(result), back)
     }
 
+    /// Flushes what the filters hold back of the response, by the thread that sees to it; `false` where that has to be
+    /// tried again, as another thread is in a call of the host.
+    pub(crate) fn flush_owed(&self) -> bool {
+        let Some(_one) = try_lock(&self.calls) else {
+            return false;
+        };
+        if !self.is_finished() {
+            // A client that is gone is met by the next write.
+            let _ = self.pace.settle_if_due(self.host);
+        }
+        true
+    }
+
     /// Where it is, and how long it may take.
     pub(crate) fn course(&self) -> &Course {
         &self.course
@@ -208,18 +225,9 @@ impl RequestState {
         format!("{} {path}", value(keys::REQUEST_METHOD))
     }
 
-    /// The right to call the host, unless another thread has it.
-    fn try_calls(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.calls.try_lock() {
-            Ok(one) => Some(one),
-            Err(TryLockError::Poisoned(one)) => Some(one.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
     /// Logs a line of the request, which has not ended. The caller holds the lock of the log.
     fn log_open(&self, level: Level, line: &[u8]) {
-        match self.try_calls() {
+        match try_lock(&self.calls) {
             Some(_one) => self.host.log(level, line),
             None => self.host.log_beside(level, line),
         }
@@ -227,7 +235,7 @@ impl RequestState {
 
     /// Whether the client has gone, as far as that can be seen now: not while another thread is in a call of the host.
     pub(crate) fn client_is_gone(&self) -> bool {
-        let Some(_one) = self.try_calls() else {
+        let Some(_one) = try_lock(&self.calls) else {
             return false;
         };
         !self.is_finished() && self.host.client_is_gone()
@@ -238,7 +246,7 @@ impl RequestState {
         // First, so that nobody has the other lock for a line of the log only.
         let mut log = lock(&self.log);
         // A thread in a call of the host waits for the client, for which httpd has a limit.
-        let Some(_one) = self.try_calls() else {
+        let Some(_one) = try_lock(&self.calls) else {
             return false;
         };
         if self.is_finished() {
@@ -426,11 +434,16 @@ pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> 
     with(unsafe { current.as_ref() })
 }
 
+/// The lock, if nobody has it.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
 /// A panic inside one of these short steps leaves nothing half done that matters, so poison is ignored.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => copy::lock_in_use(mutex),
-    }
+    try_lock(mutex).unwrap_or_else(|| copy::lock_in_use(mutex))
 }

@@ -51,6 +51,93 @@ pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
     ids.iter().map(|id| good.get(id) == Some(&true)).collect()
 }
 
+/// What came on one stream of HTTP/2.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Http2Response {
+    /// The status, where it is one of those that HPACK has an entry for; 0 for others, and where none came.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Whether the stream ended, rather than being reset.
+    pub is_complete: bool,
+}
+
+/// One request on a connection of its own: the head, after `pause` the first piece of the body, and so on. What is sent
+/// must not be more than 65,535 bytes altogether, nor a piece more than 16,384.
+pub fn http2_exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    pieces: &[&[u8]],
+    pause: Duration,
+) -> Http2Response {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let limit = Some(Duration::from_secs(20));
+    stream.set_read_timeout(limit).unwrap();
+    stream.set_nodelay(true).unwrap();
+    // A large window for what comes: of each stream, and of the connection.
+    let mut sent = PREFACE.to_vec();
+    sent.extend(frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
+    sent.extend(frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]));
+    let authority = address.to_string();
+    let mut block = Vec::new();
+    let pseudo = [
+        (":method", method),
+        (":scheme", "http"),
+        (":authority", &authority),
+        (":path", path),
+    ];
+    for (name, value) in pseudo.iter().chain(fields) {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).expect("it is short"));
+            block.extend(text.as_bytes());
+        }
+    }
+    let end = if pieces.is_empty() { END_STREAM } else { 0 };
+    sent.extend(frame(HEADERS, end | END_HEADERS, 1, &block));
+    stream.write_all(&sent).unwrap();
+    for (at, piece) in pieces.iter().enumerate() {
+        std::thread::sleep(pause);
+        let end = if at + 1 == pieces.len() {
+            END_STREAM
+        } else {
+            0
+        };
+        stream.write_all(&frame(DATA, end, 1, piece)).unwrap();
+    }
+    let mut response = Http2Response::default();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let (kind, flags) = (head[3], head[4]);
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        match kind {
+            HEADERS if response.status == 0 => {
+                let mut bytes = payload.iter();
+                let first = bytes.find(|byte| **byte & 0b1110_0000 != 0b0010_0000);
+                let known = [200, 204, 206, 304, 400, 404, 500];
+                let at = first.and_then(|byte| byte.checked_sub(0x88));
+                let status = at.and_then(|at| known.get(usize::from(at)));
+                response.status = status.copied().unwrap_or(0);
+            }
+            DATA => response.body.extend(payload),
+            SETTINGS if flags & ACK == 0 => {
+                stream.write_all(&frame(SETTINGS, ACK, 0, &[])).unwrap();
+            }
+            RESET | GO_AWAY => return response,
+            _ => {}
+        }
+        if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+            response.is_complete = true;
+            return response;
+        }
+    }
+}
+
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
@@ -77,6 +164,7 @@ const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const GO_AWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;

@@ -51,7 +51,7 @@ pub use config::Check;
 pub use exposition::{Exposition, Labels, Sample};
 pub use gate::{Gate, Visitor};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
-pub use http2::http2_get_all;
+pub use http2::{Http2Response, http2_exchange, http2_get_all};
 pub use limit::Limit;
 pub use log::Record;
 pub use mpm::Mpm;
@@ -61,6 +61,6 @@ pub use process::{
 };
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, LogMark, Server};
-pub use site::{executor, long, ours};
+pub use site::{executor, has_module, long, ours};
 pub use stage::{apps, module, packages, venv, workspace};
 pub use wait::{eventually, eventually_within};

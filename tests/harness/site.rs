@@ -42,6 +42,12 @@ impl Site {
     }
 }
 
+/// Whether httpd has a module of its own, or of its distribution's, of that name.
+pub fn has_module(name: &str) -> bool {
+    let file = Site::get().module_file(name);
+    file.is_none_or(|file| file.is_file())
+}
+
 /// Whether the module under test is mod_wsgi_rs, and not the one it replaces.
 pub fn ours() -> bool {
     static OURS: OnceLock<bool> = OnceLock::new();

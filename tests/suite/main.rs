@@ -28,6 +28,8 @@ mod file_wrapper;
 mod files;
 /// Processes that an application forks.
 mod forks;
+/// The filters of httpd and of its distribution's modules.
+mod filters;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.

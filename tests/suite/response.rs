@@ -143,14 +143,29 @@ mpm_tests! {
     fn ranges(mpm) {
         ours_only!("httpd cuts ranges out of what applications of mod_wsgi make, for a POST too");
         let server = start(mpm);
-        for method in ["GET", "POST"] {
+        let ask = |method: &str, case: &str, range: &str| {
+            server.send(&Request::new(method, &format!("/r/{case}")).header("Range", range))
+        };
+        // As any contents that the filter gets in one piece.
+        for (case, body) in [("single", "one piece"), ("several", "one two three")] {
+            let part = ask("GET", case, "bytes=0-1").expect(206);
+            assert_eq!(part.text(), body[..2], "{case}");
+            assert_eq!(part.header("Content-Range"), Some(&*format!("bytes 0-1/{}", body.len())), "{case}");
+            let none = ask("GET", case, "bytes=100-").expect(416);
+            assert!(none.is_complete() && !none.text().contains(body), "{case}: {none:?}");
+        }
+        for (method, case, status, body) in [
+            ("GET", "generator", 200, "late pieces"),
+            ("GET", "not_found", 404, "the application's own page"),
+            ("POST", "single", 200, "one piece"),
+            ("POST", "several", 200, "one two three"),
+            ("POST", "generator", 200, "late pieces"),
+            ("HEAD", "single", 200, ""),
+        ] {
             for range in ["bytes=0-1", "bytes=100-"] {
-                for (case, body) in [("single", "one piece"), ("several", "one two three"), ("generator", "late pieces")] {
-                    let request = Request::new(method, &format!("/r/{case}")).header("Range", range);
-                    let response = server.send(&request).expect(200);
-                    assert_eq!(response.text(), body, "{method} {range} {case}");
-                    assert_eq!(response.header("Content-Range"), None, "{method} {range} {case}");
-                }
+                let response = ask(method, case, range).expect(status);
+                assert_eq!(response.text(), body, "{method} {range} {case}");
+                assert_eq!(response.header("Content-Range"), None, "{method} {range} {case}");
             }
         }
     }

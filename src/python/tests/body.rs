@@ -27,13 +27,13 @@ fn chunks_become_writes() {
         (
             "{start}\nreturn iter([b'one', b'', b'two'])",
             None,
-            &[("one", FLUSH), ("two", FLUSH), ("", END)],
+            &[("one", FLUSH), ("two", MORE), ("", END)],
             false,
         ),
         (
             "{start}\nyield b'one'\nyield b'two'",
             None,
-            &[("one", FLUSH), ("two", FLUSH), ("", END)],
+            &[("one", FLUSH), ("two", MORE), ("", END)],
             false,
         ),
         ("{start}\nreturn iter([])", Some(0), &[("", END)], false),
@@ -67,7 +67,7 @@ fn chunks_become_writes() {
         (
             "{start_5}\nyield b'123'\nyield b'4567'\nyield b'89'",
             Some(5),
-            &[("123", FLUSH), ("45", FLUSH), ("", END)],
+            &[("123", FLUSH), ("45", MORE), ("", END)],
             false,
         ),
         (
@@ -103,7 +103,7 @@ fn chunks_become_writes() {
         }
         assert!(exchange.is(RunOutcome::Responded), "{lines}: {exchange:?}");
         assert_eq!(exchange.content_length, *length, "{lines}");
-        assert_eq!(exchange.pieces(), *writes, "{lines}");
+        assert!(same(&exchange.pieces(), writes), "{lines}: {exchange:?}");
         assert_eq!(exchange.cut, *cut, "{lines}");
         assert_eq!(
             exchange.logged("ended its response before the Content-Length"),
@@ -111,6 +111,14 @@ fn chunks_become_writes() {
             "{lines}"
         );
     }
+}
+
+/// Whether the pieces are these. One that may wait for others is flushed where it came after a pause of the machine.
+pub(super) fn same(pieces: &[(&str, WriteEnd)], expected: &[(&str, WriteEnd)]) -> bool {
+    let is_same = |(piece, expected): (&(&str, WriteEnd), &(&str, WriteEnd))| {
+        piece == expected || (piece.0, piece.1, expected.1) == (expected.0, FLUSH, MORE)
+    };
+    pieces.len() == expected.len() && pieces.iter().zip(expected).all(is_same)
 }
 
 #[test]

@@ -392,6 +392,17 @@ impl wsgi_abi::Host for Host {
         HostResult::done(0)
     }
 
+    fn flush(&self) -> HostResult {
+        let _busy = self.enter();
+        let record = lock(&self.record);
+        let started = !record.status_line.is_empty();
+        aborting(|| assert!(started, "a flush before start_response"));
+        if self.is_aborted(&record) {
+            return HostResult::aborted();
+        }
+        HostResult::done(0)
+    }
+
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
         let _busy = self.enter();
         let mut record = lock(&self.record);

@@ -307,6 +307,8 @@ fn fetch(
 ) -> PyResult<Vec<u8>> {
     let (data, result) = request
         .host_call(py, move |host| {
+            // It may be what the client waits for before it sends more; that it has gone is met by the read.
+            let _ = request.pace.settle(host);
             let result = match lock(&request.input).failure.take() {
                 Some(failure) => Err(failure),
                 None => step(host, &mut data),
