@@ -352,6 +352,15 @@ messages! {
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
+    EndedByClient = 1080 Info "not the application's fault: {}; {} exception raised processing WSGI script '{}' in {}",
+        cause: "The client has left, sends its body too slowly or in a form that httpd cannot decode, or a filter of httpd has answered in its place. The application was told by an OSError, and let it or what followed from it out.",
+        remedy: "Nothing, where it is rare. The request is answered with the status that httpd has for it (400, 408, 413, 501), if anybody is there.";
+    ResponseNotSent = 1081 Error "The response of WSGI script '{}' could not be sent: {}",
+        cause: "An output filter of httpd has failed.",
+        remedy: "Look for what the filter says in the lines before, and at the filters that are configured for this URL.";
+    BodyNotRead = 1082 Error "the body of a request for WSGI script '{}' could not be read: {}",
+        cause: "httpd or one of its input filters is short of memory or of files.",
+        remedy: "Look for what the filter says in the lines before; give the server more of what is missing.";
 }
 
 #[cfg(test)]

@@ -3,34 +3,41 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
+use wsgi_core::fault::Fault;
+
 use crate::request::Request;
 use crate::{c_bytes, connections, sys};
 
 /// Largest part of a file in one bucket. Bytes.
 const FILE_BUCKET: u64 = 1 << 30;
 
-/// What the input filters say of a client that is gone.
-const GONE: [sys::apr_status_t; 5] = [
+/// What httpd's filters say of a client that is gone.
+const GONE: [sys::apr_status_t; 13] = [
     sys::APR_EAGAIN as c_int,
-    sys::APR_ECONNRESET as c_int,
-    sys::APR_EPIPE as c_int,
     sys::APR_EOF as c_int,
     sys::APR_INCOMPLETE as c_int,
+    libc::ECONNRESET,
+    libc::ECONNABORTED,
+    libc::EPIPE,
+    libc::ENOTCONN,
+    libc::ESHUTDOWN,
+    libc::EHOSTUNREACH,
+    libc::EHOSTDOWN,
+    libc::ENETUNREACH,
+    libc::ENETDOWN,
+    libc::ENETRESET,
 ];
+
+/// What they say where httpd itself is short of something.
+const SHORT: [sys::apr_status_t; 4] = [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
 
 /// Why reading or writing stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamError {
-    /// The client is gone.
-    Aborted,
-    /// A filter has answered the request itself, for instance with 413.
-    Answered,
-    /// The body is longer than allowed, and nothing has been answered yet.
-    TooLarge,
-    /// The client took longer than `Timeout` allows.
-    TimedOut,
+pub struct StreamError {
+    /// What happened.
+    pub fault: Fault,
     /// APR's text.
-    Other(String),
+    pub reason: String,
 }
 
 /// Body and response of one request.
@@ -52,6 +59,8 @@ pub enum Then {
     Flush,
     /// Nothing.
     End,
+    /// Nothing, and all of it goes out now, as the handler goes on.
+    EndNow,
 }
 
 impl<'r> Stream<'r> {
@@ -174,19 +183,10 @@ impl<'r> Stream<'r> {
     /// What a failed read means; the connection is not kept, as the rest of the body may still come.
     fn read_error(&self, status: sys::apr_status_t) -> StreamError {
         // SAFETY: a live request.
-        unsafe {
-            sys::wsgi_shim_keepalive_off(self.rec());
-            if status == sys::AP_FILTER_ERROR {
-                StreamError::Answered
-            } else if status == sys::APR_ENOSPC as c_int {
-                StreamError::TooLarge
-            } else if status == sys::APR_TIMEUP as c_int {
-                StreamError::TimedOut
-            } else if GONE.contains(&status) || sys::wsgi_shim_aborted(self.rec()) != 0 {
-                StreamError::Aborted
-            } else {
-                StreamError::Other(reason(status))
-            }
+        unsafe { sys::wsgi_shim_keepalive_off(self.rec()) };
+        StreamError {
+            fault: read_fault(status, self.is_aborted()),
+            reason: reason(status),
         }
     }
 
@@ -272,14 +272,19 @@ impl<'r> Stream<'r> {
                 Then::Flush => {
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc))
                 }
-                Then::End => {
+                Then::End | Then::EndNow => {
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc));
                 }
             }
             self.pass()?;
             // mod_http2 sends the streams of its connection by itself.
             let holds_back = self.request.protocol().starts_with(b"HTTP/1");
-            if then == Then::End && self.has_body && !self.input_ended && holds_back {
+            let is_awaited = match then {
+                Then::End => self.has_body && !self.input_ended,
+                Then::EndNow => true,
+                Then::More | Then::Flush => false,
+            };
+            if is_awaited && holds_back {
                 self.flush_connection()?;
             }
             Ok(())
@@ -334,7 +339,10 @@ impl<'r> Stream<'r> {
             let mut file = std::ptr::null_mut();
             let status = sys::apr_os_file_put(&mut file, &mut fd, flags as i32, (*rec).pool);
             if status != 0 {
-                return Err(StreamError::Other(reason(status)));
+                return Err(StreamError {
+                    fault: Fault::Server,
+                    reason: reason(status),
+                });
             }
             let (mut at, end) = (offset, offset.saturating_add(length));
             while at < end {
@@ -399,18 +407,41 @@ impl<'r> Stream<'r> {
         unsafe {
             let status = sys::ap_pass_brigade(filters, self.output);
             sys::apr_brigade_cleanup(self.output.cast());
-            if status == sys::APR_TIMEUP as c_int {
-                Err(StreamError::TimedOut)
-            } else if self.is_aborted() {
-                Err(StreamError::Aborted)
-            } else if status == sys::AP_FILTER_ERROR {
-                Err(StreamError::Answered)
-            } else if status != 0 {
-                Err(StreamError::Other(reason(status)))
-            } else {
-                Ok(())
+            if status == 0 && !self.is_aborted() {
+                return Ok(());
             }
+            Err(StreamError {
+                fault: write_fault(status, self.is_aborted()),
+                reason: reason(status),
+            })
         }
+    }
+}
+
+/// What the status of a failed read means: what httpd makes of it, but for who is to blame for what it has no status for.
+fn read_fault(status: sys::apr_status_t, is_aborted: bool) -> Fault {
+    // SAFETY: a pure function.
+    match unsafe { sys::ap_map_http_request_error(status, 0) } {
+        sys::AP_FILTER_ERROR => Fault::Answered,
+        mapped if mapped == sys::HTTP_REQUEST_ENTITY_TOO_LARGE as c_int => Fault::TooLarge,
+        mapped if mapped == sys::HTTP_NOT_IMPLEMENTED as c_int => Fault::Unsupported,
+        mapped if mapped == sys::HTTP_REQUEST_TIME_OUT as c_int => Fault::Slow,
+        _ if is_aborted || GONE.contains(&status) => Fault::Gone,
+        _ if SHORT.contains(&status) => Fault::Server,
+        _ => Fault::Malformed,
+    }
+}
+
+/// What the status of a failed write means.
+fn write_fault(status: sys::apr_status_t, is_aborted: bool) -> Fault {
+    if status == sys::APR_TIMEUP as c_int || status == libc::ETIMEDOUT {
+        Fault::Slow
+    } else if is_aborted || GONE.contains(&status) {
+        Fault::Gone
+    } else if status == sys::AP_FILTER_ERROR {
+        Fault::Answered
+    } else {
+        Fault::Server
     }
 }
 

@@ -48,7 +48,7 @@ pub use config::Check;
 pub use exposition::{Exposition, Labels, Sample};
 pub use gate::{Gate, Visitor};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
-pub use http2::http2_get_all;
+pub use http2::{http2_cancel, http2_get_all};
 pub use log::Record;
 pub use mpm::Mpm;
 pub use process::{

@@ -18,6 +18,8 @@ mod environ;
 mod executors;
 /// What applications do wrong.
 mod failures;
+/// Whose fault it was.
+mod faults;
 /// wsgi.file_wrapper.
 mod file_wrapper;
 /// Django, Flask, httpbin.

@@ -14,7 +14,7 @@ use wsgi_core::admission::ticket::{Ticket, Turn};
 use super::lent::{Lent, Unsent};
 use crate::call::{self, Job, Left};
 use crate::object::Attached;
-use crate::{host, telemetry, visit};
+use crate::{telemetry, visit};
 use wsgi_telemetry::clock;
 
 /// What stands in line.
@@ -144,7 +144,7 @@ impl Line {
             Some(RunOutcome::Draining)
         } else if began.elapsed() >= self.timeout || job.state.course().is_late(clock::now()) {
             Some(RunOutcome::QueueTimedOut)
-        } else if host::client_is_gone(job.raw) {
+        } else if job.state.client_has_left_line() {
             Some(RunOutcome::ClientGone)
         } else {
             None
