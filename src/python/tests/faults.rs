@@ -2,7 +2,7 @@
 
 use wsgi_abi::{Fault, RunOutcome, WriteEnd};
 
-use super::{ERROR, Piece, Script};
+use super::{ERROR, Exchange, Piece, Script};
 
 /// `APLOG_INFO`
 const INFO: i32 = 6;
@@ -10,6 +10,11 @@ const INFO: i32 = 6;
 const DEBUG: i32 = 7;
 
 const GONE: fn() -> Vec<Piece> = || vec![Piece::text("ab"), Piece::Aborted];
+
+/// Whether nothing is said but what is said of a script that is loaded.
+fn is_silent(exchange: &Exchange) -> bool {
+    exchange.lines(ERROR).is_empty() && !exchange.logged("exception raised")
+}
 
 /// Every way to let a failed read out.
 #[test]
@@ -36,11 +41,11 @@ fn a_failed_read_that_is_let_out_is_not_the_applications() {
         );
         assert!(exchange.lines(ERROR).is_empty(), "{lines}: {exchange:?}");
         let info = exchange.lines(INFO);
-        assert!(
-            info[0].starts_with("WSGI1080: not the application's fault: the client is gone; ")
-                && info[0].contains(" exception raised processing WSGI script '"),
-            "{lines}: {info:?}"
-        );
+        let said = info.iter().any(|line| {
+            line.starts_with("WSGI1080: not the application's fault: the client is gone; ")
+                && line.contains(" exception raised processing WSGI script '")
+        });
+        assert!(said, "{lines}: {info:?}");
         assert!(
             exchange
                 .lines(DEBUG)
@@ -112,7 +117,7 @@ fn errors_have_their_numbers() {
         );
         assert_eq!(exchange.text(), expected, "{fault:?}");
         // An application that answers itself is heard, and nothing is said of it.
-        assert!(exchange.is(RunOutcome::Responded) && exchange.log.is_empty());
+        assert!(exchange.is(RunOutcome::Responded) && is_silent(&exchange));
     }
 }
 
@@ -172,7 +177,7 @@ fn a_client_that_leaves_is_noticed_while_nothing_is_sent() {
         ));
         let exchange = script.request().gone().run();
         assert!(exchange.is(RunOutcome::ClientLeft), "{lines}: {exchange:?}");
-        assert!(exchange.log.is_empty(), "{lines}: {exchange:?}");
+        assert!(is_silent(&exchange), "{lines}: {exchange:?}");
         assert_eq!(script.request().callable("closed").text(), "1", "{lines}");
     }
     let writes =
@@ -222,7 +227,7 @@ fn a_whole_response_does_not_wait_for_an_endless_iterable() {
         let exchange = if head { request.header_only() } else { request }.run();
         assert!(exchange.is(RunOutcome::Responded), "{lines}: {exchange:?}");
         assert_eq!(exchange.pieces(), pieces, "{lines}");
-        assert!(!exchange.cut && exchange.log.is_empty(), "{lines}");
+        assert!(!exchange.cut && is_silent(&exchange), "{lines}");
         assert_eq!(script.request().callable("closed").text(), "1", "{lines}");
     }
 }

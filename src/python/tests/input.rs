@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use wsgi_abi::{Fault, RunOutcome, WriteEnd};
+use wsgi_abi::{Fault, WriteEnd};
 
 use super::{Piece, Script};
 
