@@ -518,6 +518,8 @@ fn failed(
     match fault::ending(cause, progress) {
         Ending::Send => Left::Done(Last::Collected),
         Ending::Cut => Left::Cut,
+        // No call of the host has failed that would have counted it.
+        Ending::Leave if request.was_left() => Left::Nothing(RunOutcome::ClientLeft),
         Ending::Leave => Left::Aborted,
         Ending::Failed => Left::Nothing(RunOutcome::Failed),
         Ending::TimedOut => Left::Nothing(RunOutcome::TimedOut),

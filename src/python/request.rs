@@ -40,6 +40,8 @@ pub(crate) struct RequestState {
     pub(crate) has_body: bool,
     /// Looks at the client while nothing is sent to it. Held for single steps only.
     vigil: Mutex<Vigil>,
+    /// Whether the client was found to have left while there was nothing to send to it.
+    has_left: AtomicBool,
     /// The first failure of the host that the application was told.
     fault: OnceLock<Told>,
     /// Whether a call of the host was waited for.
@@ -114,6 +116,7 @@ impl RequestState {
             input: Mutex::new(Input::default()),
             has_body: raw.has_body,
             vigil: Mutex::default(),
+            has_left: AtomicBool::new(false),
             fault: OnceLock::new(),
             waited: AtomicBool::new(false),
             given_up: OnceLock::new(),
@@ -165,9 +168,18 @@ impl RequestState {
             return false;
         }
         match self.host_call(py, Request::client_presence) {
-            Ok(presence) => lock(&self.vigil).has_left(presence, clock::now()),
+            Ok(presence) => {
+                let left = lock(&self.vigil).has_left(presence, clock::now());
+                self.has_left.fetch_or(left, Ordering::Relaxed);
+                left
+            }
             Err(Ended) => false,
         }
+    }
+
+    /// Whether [`Self::client_has_left`] has found so.
+    pub(crate) fn was_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
     }
 
     /// The same, for the thread that owns the request and waits in line with it. A thread that runs it meanwhile knows
