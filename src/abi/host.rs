@@ -5,8 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    ABI_VERSION, Arenas, BUILD_ID, Bytes, GilChoice, GroupOptions, HostRequest, HostResult,
-    HostTable, ResponseHead, Retire, Slice, WriteEnd,
+    ABI_VERSION, Arenas, BUILD_ID, Bytes, Fault, GilChoice, GroupOptions, HostRequest, HostResult,
+    HostTable, Presence, ResponseHead, Retire, Slice, WriteEnd,
 };
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
@@ -41,8 +41,8 @@ pub trait Host {
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult;
     /// See [`HostTable::cut_response`].
     fn cut_response(&self);
-    /// See [`HostTable::client_is_gone`].
-    fn client_is_gone(&self) -> bool;
+    /// See [`HostTable::client_presence`].
+    fn client_presence(&self) -> Presence;
     /// See [`HostTable::give_up`].
     fn give_up(&self);
     /// See [`HostTable::retire`].
@@ -76,7 +76,7 @@ pub const fn host_table<H: Host>() -> HostTable {
         flush: flush::<H>,
         send_file: send_file::<H>,
         cut_response: cut_response::<H>,
-        client_is_gone: client_is_gone::<H>,
+        client_presence: client_presence::<H>,
         give_up: give_up::<H>,
         retire: retire::<H>,
         ssl_variable: ssl_variable::<H>,
@@ -89,7 +89,10 @@ fn guard<R>(panicked: impl FnOnce() -> R, body: impl FnOnce() -> R) -> R {
 }
 
 fn panicked() -> HostResult {
-    HostResult::failed("internal error of mod_wsgi_rs; the error log says where")
+    HostResult::failed(
+        Fault::Server,
+        "internal error of mod_wsgi_rs; the error log says where",
+    )
 }
 
 /// # Safety
@@ -213,10 +216,10 @@ unsafe extern "C" fn cut_response<H: Host>(request: *const HostRequest) {
     guard(|| (), || host.cut_response());
 }
 
-unsafe extern "C" fn client_is_gone<H: Host>(request: *const HostRequest) -> bool {
+unsafe extern "C" fn client_presence<H: Host>(request: *const HostRequest) -> Presence {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(|| false, || host.client_is_gone())
+    guard(|| Presence::Here, || host.client_presence())
 }
 
 unsafe extern "C" fn give_up<H: Host>(request: *const HostRequest) {

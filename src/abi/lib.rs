@@ -283,10 +283,15 @@ pub enum RunOutcome {
     QueueFull = 6,
     /// Nothing was sent; no place inside has come free in time: answer 504.
     QueueTimedOut = 7,
-    /// Nothing was sent, and nobody is there any more to send it to.
+    /// Nothing was sent, as the client has left while its request waited in line.
     ClientGone = 8,
     /// The request was given up while it ran, with [`HostTable::give_up`]: nothing more is to be sent.
     GivenUp = 9,
+    /// The client has left while the application ran and had nothing to send to it; the response may have begun.
+    ClientLeft = 10,
+    /// Nothing was sent: the application was ended by a call of the host that had failed, whose [`Fault`] says what to
+    /// answer.
+    Faulted = 11,
 }
 
 /// One header of a response.
@@ -318,12 +323,47 @@ pub struct ResponseHead<'a> {
 pub enum HostStatus {
     /// Done.
     Ok = 0,
-    /// The client is gone.
-    Aborted = 1,
-    /// Another failure; `reason` says which.
-    Failed = 2,
+    /// It failed; `fault` and `reason` say why.
+    Failed = 1,
     /// There is nothing yet, for `read_at_hand`.
-    Later = 3,
+    Later = 2,
+    /// Done, and nothing of the body will be sent, for `write`: httpd makes a page of its own.
+    Unwanted = 3,
+}
+
+/// Why a call of the host failed. Whose fault each is, and what follows, stands in `wsgi_core::fault`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client is gone, or has ended its half of the connection before its body was whole.
+    Gone = 0,
+    /// The client took longer than httpd allows.
+    Slow = 1,
+    /// The body is longer than `LimitRequestBody` allows.
+    TooLarge = 2,
+    /// httpd cannot decode the body.
+    Malformed = 3,
+    /// The body has an encoding that httpd does not implement.
+    Unsupported = 4,
+    /// A filter of httpd has answered the request.
+    Answered = 5,
+    /// httpd itself has failed.
+    Server = 6,
+    /// The response is whole, and the application goes on writing; of the engine itself.
+    Whole = 7,
+}
+
+/// Whether a client is there.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing says otherwise.
+    Here = 0,
+    /// It sends nothing more. A client that waits for its answer and one that has closed its connection look the same
+    /// until something is sent to them.
+    HalfClosed = 1,
+    /// The connection is closed.
+    Gone = 2,
 }
 
 /// Result of a call of the host.
@@ -332,9 +372,11 @@ pub enum HostStatus {
 pub struct HostResult {
     /// How it ended.
     pub status: HostStatus,
-    reason_len: u32,
+    /// Why it failed, where it did.
+    pub fault: Fault,
     /// Bytes read, for `read_body`; 0 at the end of the body. 0 otherwise.
     pub count: usize,
+    reason_len: u32,
     reason: [u8; 160],
 }
 
@@ -343,8 +385,9 @@ impl HostResult {
     pub const fn done(count: usize) -> Self {
         Self {
             status: HostStatus::Ok,
-            reason_len: 0,
+            fault: Fault::Server,
             count,
+            reason_len: 0,
             reason: [0; 160],
         }
     }
@@ -357,18 +400,28 @@ impl HostResult {
         }
     }
 
-    /// The client is gone.
-    pub const fn aborted() -> Self {
+    /// Done, and nothing of the body will be sent.
+    pub const fn unwanted() -> Self {
         Self {
-            status: HostStatus::Aborted,
+            status: HostStatus::Unwanted,
             ..Self::done(0)
         }
     }
 
-    /// Another failure, in words; they are cut where they are too long.
-    pub fn failed(why: &str) -> Self {
+    /// The client is gone.
+    pub const fn aborted() -> Self {
+        Self {
+            status: HostStatus::Failed,
+            fault: Fault::Gone,
+            ..Self::done(0)
+        }
+    }
+
+    /// A failure, in words; they are cut where they are too long.
+    pub fn failed(fault: Fault, why: &str) -> Self {
         let mut result = Self {
             status: HostStatus::Failed,
+            fault,
             ..Self::done(0)
         };
         let len = why.len().min(result.reason.len());
@@ -396,6 +449,8 @@ pub enum WriteEnd {
     End = 2,
     /// The same, at once, and the connection can serve nobody else for now: its thread is busy.
     Leave = 3,
+    /// The body ends here, at once, and the application goes on; the connection serves others once that has ended.
+    EndNow = 4,
 }
 
 /// Options of one application group, resolved by the module from `<WSGIInterpreterOptions>` and the server's own
@@ -619,8 +674,8 @@ pub struct HostTable {
     ) -> HostResult,
     /// Ends a started response in a way that the client can tell from a complete one, and closes the connection.
     pub cut_response: unsafe extern "C" fn(request: *const HostRequest),
-    /// Whether the client of a request has closed its connection. Does not block.
-    pub client_is_gone: unsafe extern "C" fn(request: *const HostRequest) -> bool,
+    /// Whether the client of a request is there. Does not block.
+    pub client_presence: unsafe extern "C" fn(request: *const HostRequest) -> Presence,
     /// Answers 504 in place of a thread that is stuck with the request, where nothing has been sent yet, and ends the
     /// connection. Called by another thread than the one that owns the request, which calls nothing meanwhile, and at
     /// most once. Does not wait for the client.

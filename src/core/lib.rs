@@ -24,6 +24,8 @@ mod directives;
 pub mod environ;
 // How many threads run Python, and who waits for them.
 pub mod executor;
+// Whose fault a failed request is, and what follows.
+pub mod fault;
 // Files that may be something else than files.
 pub mod files;
 // Names of application groups, process groups and callables, with their `%{...}` expansions.

@@ -357,6 +357,15 @@ messages! {
     BodyRefused = 1075 Info "WSGI script '{}' gave a body to a response of status {}, which has none; the body was not sent",
         cause: "Responses of status 204, 205 and 304 have no body (RFC 9110, 6.4.1), and a client would take one for the beginning of the next response.",
         remedy: "Let the application return no body with such a status, or choose another status.";
+    EndedByClient = 1080 Info "not the application's fault: {}; {} exception raised processing WSGI script '{}' in {}",
+        cause: "The client has left, sends its body too slowly or in a form that httpd cannot decode, or a filter of httpd has answered in its place. The application was told by an OSError, and let it or what followed from it out.",
+        remedy: "Nothing, where it is rare. The request is answered with the status that httpd has for it (400, 408, 413, 501), if anybody is there.";
+    ResponseNotSent = 1081 Error "The response of WSGI script '{}' could not be sent: {}",
+        cause: "An output filter of httpd has failed.",
+        remedy: "Look for what the filter says in the lines before, and at the filters that are configured for this URL.";
+    BodyNotRead = 1082 Error "the body of a request for WSGI script '{}' could not be read: {}",
+        cause: "httpd or one of its input filters is short of memory or of files.",
+        remedy: "Look for what the filter says in the lines before; give the server more of what is missing.";
     LoadOverdue = 1090 Error "{} has not been loaded into {} after {} s (WSGIStartupTimeout); its requests are answered with 503 until it is, and this child will be replaced. The thread that loads it is at:",
         cause: "The body of the script, or what it imports, waits for something or computes for longer than WSGIStartupTimeout allows; the lines that follow are the Python stack of its thread.",
         remedy: "See where it is, and give what it waits for a timeout of its own; raise WSGIStartupTimeout where the application needs longer to load.";

@@ -5,6 +5,8 @@ use std::ffi::c_int;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 
+use wsgi_core::fault::Presence;
+
 use crate::request::Request;
 use crate::sys;
 
@@ -14,20 +16,43 @@ const SHORT: i64 = 1_000_000;
 /// In place of a descriptor: httpd has closed it.
 const CLOSED: c_int = -2;
 
-/// Whether the client has closed its connection, or its half of it, or httpd has, as it stops: nobody waits for an answer then.
-/// Does not block.
-pub fn is_gone(request: Request<'_>) -> bool {
+/// Whether the client is there, as far as its connection says. Gone is also whom httpd has hung up on, as it stops. Does
+/// not block.
+pub fn presence(request: Request<'_>) -> Presence {
+    // SAFETY: a live request; the flag is a hint. [S-45]
+    if unsafe { sys::wsgi_shim_aborted(request.as_ptr()) } != 0 {
+        return Presence::Gone;
+    }
     let Some(socket) = socket(request) else {
         // SAFETY: a live request.
-        return unsafe { sys::wsgi_shim_client_socket(request.as_ptr()) } == CLOSED;
+        let closed = unsafe { sys::wsgi_shim_client_socket(request.as_ptr()) } == CLOSED;
+        return if closed {
+            Presence::Gone
+        } else {
+            Presence::Here
+        };
     };
     let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    matches!(poll(&mut polled, Some(&now)), Ok(1..)) && polled[0].revents().intersects(gone)
+    let seen = match poll(&mut polled, Some(&now)) {
+        Ok(1..) => polled[0].revents(),
+        _ => PollFlags::empty(),
+    };
+    if seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        Presence::Gone
+    } else if seen.contains(PollFlags::RDHUP) {
+        // HTTP/2 cannot go on with half of a connection.
+        if is_shared(request) {
+            Presence::Gone
+        } else {
+            Presence::HalfClosed
+        }
+    } else {
+        Presence::Here
+    }
 }
 
 /// What is sent from now on waits for the client for a moment only. Of no effect where other requests share the

@@ -5,31 +5,38 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::FdFlags;
 
+use wsgi_core::fault::Fault;
+
 use crate::request::Request;
 use crate::{c_bytes, connections, sys};
 
-/// What the input filters say of a client that is gone.
-const GONE: [sys::apr_status_t; 5] = [
+/// What httpd's filters say of a client that is gone.
+const GONE: [sys::apr_status_t; 13] = [
     sys::APR_EAGAIN as c_int,
-    sys::APR_ECONNRESET as c_int,
-    sys::APR_EPIPE as c_int,
     sys::APR_EOF as c_int,
     sys::APR_INCOMPLETE as c_int,
+    libc::ECONNRESET,
+    libc::ECONNABORTED,
+    libc::EPIPE,
+    libc::ENOTCONN,
+    libc::ESHUTDOWN,
+    libc::EHOSTUNREACH,
+    libc::EHOSTDOWN,
+    libc::ENETUNREACH,
+    libc::ENETDOWN,
+    libc::ENETRESET,
 ];
+
+/// What they say where httpd itself is short of something.
+const SHORT: [sys::apr_status_t; 4] = [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
 
 /// Why reading or writing stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamError {
-    /// The client is gone.
-    Aborted,
-    /// A filter has answered the request itself, for instance with 413.
-    Answered,
-    /// The body is longer than allowed, and nothing has been answered yet.
-    TooLarge,
-    /// The client took longer than `Timeout` allows.
-    TimedOut,
+pub struct StreamError {
+    /// What happened.
+    pub fault: Fault,
     /// APR's text.
-    Other(String),
+    pub reason: String,
 }
 
 /// Body and response of one request.
@@ -63,6 +70,8 @@ pub enum Then {
     Flush,
     /// Nothing.
     End,
+    /// Nothing, and all of it goes out now, as the handler goes on.
+    EndNow,
 }
 
 impl<'r> Stream<'r> {
@@ -226,19 +235,10 @@ impl<'r> Stream<'r> {
     /// What a failed read means; the connection is not kept, as the rest of the body may still come.
     fn read_error(&self, status: sys::apr_status_t) -> StreamError {
         // SAFETY: a live request.
-        unsafe {
-            sys::wsgi_shim_keepalive_off(self.rec());
-            if status == sys::AP_FILTER_ERROR {
-                StreamError::Answered
-            } else if status == sys::APR_ENOSPC as c_int {
-                StreamError::TooLarge
-            } else if status == sys::APR_TIMEUP as c_int {
-                StreamError::TimedOut
-            } else if GONE.contains(&status) || sys::wsgi_shim_aborted(self.rec()) != 0 {
-                StreamError::Aborted
-            } else {
-                StreamError::Other(reason(status))
-            }
+        unsafe { sys::wsgi_shim_keepalive_off(self.rec()) };
+        StreamError {
+            fault: read_fault(status, self.is_aborted()),
+            reason: reason(status),
         }
     }
 
@@ -320,12 +320,15 @@ impl<'r> Stream<'r> {
         then: Then,
     ) -> Result<(), StreamError> {
         if self.is_over() {
-            return Err(StreamError::Answered);
+            return Err(StreamError {
+                fault: Fault::Answered,
+                reason: String::from("a filter of httpd has ended the response"),
+            });
         }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
-        self.ended |= then == Then::End;
+        self.ended |= matches!(then, Then::End | Then::EndNow);
         // SAFETY: transient buckets point at data that outlives the call of the filters; filters that keep them set
         // them aside, which copies. [S-5]
         unsafe {
@@ -340,14 +343,19 @@ impl<'r> Stream<'r> {
                 Then::Flush => {
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_flush_create(alloc))
                 }
-                Then::End => {
+                Then::End | Then::EndNow => {
                     sys::wsgi_shim_insert_tail(self.output, sys::apr_bucket_eos_create(alloc));
                 }
             }
             self.pass()?;
             // mod_http2 sends the streams of its connection by itself.
             let holds_back = self.request.protocol().starts_with(b"HTTP/1");
-            if then == Then::End && self.has_body && !self.input_ended && holds_back {
+            let is_awaited = match then {
+                Then::End => self.has_body && !self.input_ended,
+                Then::EndNow => true,
+                Then::More | Then::Flush => false,
+            };
+            if is_awaited && holds_back {
                 self.flush_connection()?;
             }
             Ok(())
@@ -379,13 +387,21 @@ impl<'r> Stream<'r> {
         sendfile: bool,
     ) -> Result<(), StreamError> {
         if self.is_over() {
-            return Err(StreamError::Answered);
+            return Err(StreamError {
+                fault: Fault::Answered,
+                reason: String::from("a filter of httpd has ended the response"),
+            });
         }
         if self.output.is_null() {
             self.output = self.new_brigade();
         }
         self.ended = true;
-        let failed = |status| Err(StreamError::Other(reason(status)));
+        let failed = |status| {
+            Err(StreamError {
+                fault: Fault::Server,
+                reason: reason(status),
+            })
+        };
         // SAFETY: pool and brigade of a live request. The file that the buckets share has a descriptor of its own, which
         // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6]
         unsafe {
@@ -470,23 +486,46 @@ impl<'r> Stream<'r> {
         unsafe {
             let status = sys::ap_pass_brigade(filters, self.output);
             sys::apr_brigade_cleanup(self.output.cast());
+            if status == 0 && !self.is_aborted() {
+                return Ok(());
+            }
             // A filter that answers in place of the application gives the request another status: the one for byte ranges
             // that are not there, mod_xsendfile where there is no file. Some return that status, too.
             let now = self.status();
             let is_answered = status == sys::AP_FILTER_ERROR
                 || now != before && now >= sys::HTTP_BAD_REQUEST as c_int;
-            if status == sys::APR_TIMEUP as c_int {
-                Err(StreamError::TimedOut)
-            } else if self.is_aborted() {
-                Err(StreamError::Aborted)
-            } else if status != 0 && !was_begun && is_answered {
-                Err(StreamError::Answered)
-            } else if status != 0 {
-                Err(StreamError::Other(reason(status)))
-            } else {
-                Ok(())
-            }
+            Err(StreamError {
+                fault: write_fault(status, self.is_aborted(), is_answered && !was_begun),
+                reason: reason(status),
+            })
         }
+    }
+}
+
+/// What the status of a failed read means: what httpd makes of it, but for who is to blame for what it has no status for.
+fn read_fault(status: sys::apr_status_t, is_aborted: bool) -> Fault {
+    // SAFETY: a pure function.
+    match unsafe { sys::ap_map_http_request_error(status, 0) } {
+        sys::AP_FILTER_ERROR => Fault::Answered,
+        mapped if mapped == sys::HTTP_REQUEST_ENTITY_TOO_LARGE as c_int => Fault::TooLarge,
+        mapped if mapped == sys::HTTP_NOT_IMPLEMENTED as c_int => Fault::Unsupported,
+        mapped if mapped == sys::HTTP_REQUEST_TIME_OUT as c_int => Fault::Slow,
+        _ if is_aborted || GONE.contains(&status) => Fault::Gone,
+        _ if SHORT.contains(&status) => Fault::Server,
+        _ => Fault::Malformed,
+    }
+}
+
+/// What the status of a failed write means.
+fn write_fault(status: sys::apr_status_t, is_aborted: bool, is_answered: bool) -> Fault {
+    if status == sys::APR_TIMEUP as c_int || status == libc::ETIMEDOUT {
+        Fault::Slow
+    } else if is_aborted || GONE.contains(&status) {
+        Fault::Gone
+    } else if is_answered {
+        Fault::Answered
+    } else {
+        Fault::Server
     }
 }
 

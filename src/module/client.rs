@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 
-use wsgi_abi::{Bytes, HostResult, ResponseHead, WriteEnd};
+use wsgi_abi::{Bytes, HostResult, Presence, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
+use wsgi_core::fault::{self, Count, Fault, Transfer, Verdict};
 use wsgi_httpd::log::Level;
 use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};
@@ -15,6 +16,10 @@ use crate::timeline::{Abort, Stage, Timeline};
 
 /// The line of a response to a request that took too long.
 pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";
+
+/// The status of a request whose client left before there was anything to send to it. Nobody gets it: it is for the access
+/// log, where others look for this number, too.
+const CLIENT_LEFT: (u16, &[u8]) = (499, b"499 Client Closed Request");
 
 /// A request while the engine runs it. Lives in the frame of the handler.
 pub(crate) struct Client<'r> {
@@ -29,19 +34,14 @@ pub(crate) struct Client<'r> {
 
 struct State<'r> {
     stream: Stream<'r>,
-    /// The application's status where its page is replaced.
+    /// The status of the page that takes the place of the application's response.
     overridden: Option<u16>,
+    /// Whether the head of the response is known.
+    has_head: bool,
     /// Why the body could not be read.
-    read_error: Option<StreamError>,
-    /// A filter has answered when the response was written.
-    is_answered: bool,
-}
-
-impl State<'_> {
+    read_fault: Option<Fault>,
     /// Whether a filter has answered in place of the application, which has lost its client by that.
-    fn is_answered(&self) -> bool {
-        self.is_answered || self.read_error == Some(StreamError::Answered)
-    }
+    is_answered: bool,
 }
 
 impl<'r> Client<'r> {
@@ -60,7 +60,8 @@ impl<'r> Client<'r> {
             state: RefCell::new(State {
                 stream: Stream::new(request, has_body),
                 overridden: None,
-                read_error: None,
+                has_head: false,
+                read_fault: None,
                 is_answered: false,
             }),
         }
@@ -71,14 +72,28 @@ impl<'r> Client<'r> {
         self.state.borrow().overridden
     }
 
-    /// Why the body could not be read.
-    pub(crate) fn read_error(&self) -> Option<StreamError> {
-        self.state.borrow().read_error.clone()
-    }
-
     /// Whether a filter has answered in place of the application.
     pub(crate) fn is_answered(&self) -> bool {
-        self.state.borrow().is_answered()
+        self.state.borrow().is_answered
+    }
+
+    /// What follows where the application was ended by a failure of one of these methods.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.state.borrow().read_fault {
+            Some(read) => fault::verdict(read, Transfer::Read),
+            None => fault::verdict(Fault::Gone, Transfer::Write),
+        }
+    }
+
+    /// The client has left, and nothing more is sent to it. Without a head of a response there is no status either.
+    pub(crate) fn leave(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if !state.has_head {
+            let (status, line) = CLIENT_LEFT;
+            state.stream.set_status(status, line);
+            self.timeline.unanswered();
+        }
+        client::hang_up(self.request);
     }
 
     /// Whether a filter has ended the response before the application did.
@@ -105,26 +120,31 @@ impl<'r> Client<'r> {
         length
     }
 
-    /// A call has failed, which is counted.
-    fn failed(&self, error: &StreamError, abort: Abort, stage: Stage) {
-        match error {
-            StreamError::Aborted => self.timeline.abort(abort),
-            StreamError::TimedOut => self.timeline.time_out(stage),
-            StreamError::Answered | StreamError::TooLarge | StreamError::Other(_) => {}
+    /// A call has failed, which is counted. What the engine is told of it.
+    fn failed(&self, state: &mut State<'_>, error: &StreamError, transfer: Transfer) -> HostResult {
+        let (abort, stage) = match transfer {
+            Transfer::Read => (Abort::Read, Stage::Read),
+            Transfer::Write => (Abort::Write, Stage::Write),
+        };
+        match fault::verdict(error.fault, transfer).count {
+            Count::Abort => self.timeline.abort(abort),
+            Count::Timeout => self.timeline.time_out(stage),
+            // Only where it is the answer.
+            Count::Refusal | Count::Nothing => {}
         }
+        state.is_answered |= error.fault == Fault::Answered;
+        if transfer == Transfer::Read {
+            state.read_fault = Some(error.fault);
+        }
+        HostResult::failed(error.fault, &error.reason)
     }
 
-    /// What the engine is told of a part of the response that was handed to the filters. Nobody waits any more for what
-    /// a filter has answered.
+    /// What the engine is told of a part of the response that was handed to the filters.
     fn written(&self, state: &mut State<'_>, outcome: Result<(), StreamError>) -> HostResult {
-        if let Err(error) = &outcome {
-            self.failed(error, Abort::Write, Stage::Write);
-            if *error == StreamError::Answered {
-                state.is_answered = true;
-                return HostResult::aborted();
-            }
+        match outcome {
+            Ok(()) => HostResult::done(0),
+            Err(error) => self.failed(state, &error, Transfer::Write),
         }
-        sent(outcome)
     }
 
     /// Sends a response without a body.
@@ -152,11 +172,10 @@ impl Client<'_> {
         let moving = self.timeline.reading();
         let read = state.stream.read(into);
         moving.end(*read.as_ref().unwrap_or(&0) as u64);
-        if let Err(error) = &read {
-            self.failed(error, Abort::Read, Stage::Read);
-            state.read_error = Some(error.clone());
+        match read {
+            Ok(count) => HostResult::done(count),
+            Err(error) => self.failed(state, &error, Transfer::Read),
         }
-        result(read)
     }
 
     pub(crate) fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
@@ -164,21 +183,23 @@ impl Client<'_> {
         let moving = self.timeline.reading();
         let read = state.stream.read_at_hand(into);
         moving.end(read.as_ref().map_or(0, |count| count.unwrap_or(0)) as u64);
-        if let Err(error) = &read {
-            self.failed(error, Abort::Read, Stage::Read);
-            state.read_error = Some(error.clone());
-        }
         match read {
             Ok(None) => HostResult::later(),
-            read => result(read.map(|count| count.unwrap_or(0))),
+            Ok(Some(count)) => HostResult::done(count),
+            Err(error) => self.failed(state, &error, Transfer::Read),
         }
     }
 
     pub(crate) fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         let state = &mut *self.state.borrow_mut();
-        if state.is_answered() {
-            return HostResult::aborted();
+        if state.is_answered {
+            return answered();
         }
+        if let Some(status) = fault::replaced(state.read_fault, head.status) {
+            state.overridden = Some(status);
+            return HostResult::done(0);
+        }
+        state.has_head = true;
         if connections::are_leaving() {
             state.stream.end_connection();
         }
@@ -226,15 +247,16 @@ impl Client<'_> {
     pub(crate) fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.overridden.is_some() {
-            return HostResult::done(0);
+            return HostResult::unwanted();
         }
-        if state.is_answered() {
-            return HostResult::aborted();
+        if state.is_answered {
+            return answered();
         }
         let then = match end {
             WriteEnd::More => Then::More,
             WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
             WriteEnd::End => Then::End,
+            WriteEnd::EndNow => Then::EndNow,
         };
         if end == WriteEnd::Leave && !state.stream.is_begun() {
             state.stream.end_connection();
@@ -256,8 +278,8 @@ impl Client<'_> {
         if state.overridden.is_some() {
             return HostResult::done(0);
         }
-        if state.is_answered() {
-            return HostResult::aborted();
+        if state.is_answered {
+            return answered();
         }
         let moving = self.timeline.writing();
         let result = state.stream.send_file(file, offset, length, self.sendfile);
@@ -267,7 +289,7 @@ impl Client<'_> {
 
     pub(crate) fn cut_response(&self) {
         let state = &mut *self.state.borrow_mut();
-        if state.overridden.is_none() && !state.is_answered() {
+        if state.overridden.is_none() && !state.is_answered {
             state.stream.cut();
         }
     }
@@ -278,16 +300,16 @@ impl Client<'_> {
         if state.overridden.is_some() {
             return HostResult::done(0);
         }
-        if state.is_answered() {
-            return HostResult::aborted();
+        if state.is_answered {
+            return answered();
         }
         let flushed = state.stream.write(std::iter::empty(), Then::Flush);
         self.written(state, flushed)
     }
 
-    /// Whether the client has closed its connection.
-    pub(crate) fn is_gone(&self) -> bool {
-        client::is_gone(self.request)
+    /// Whether the client is there.
+    pub(crate) fn presence(&self) -> Presence {
+        client::presence(self.request)
     }
 
     /// Answers 504 in place of the thread that is stuck with the request, and ends the connection.
@@ -297,7 +319,7 @@ impl Client<'_> {
             return;
         };
         client::wait_little(self.request);
-        let is_answered = state.is_answered() || state.overridden.is_some();
+        let is_answered = state.is_answered || state.overridden.is_some();
         let stream = &mut state.stream;
         if !stream.is_begun() && !is_answered {
             stream.end_connection();
@@ -331,25 +353,10 @@ fn refuses_ranges(head: &ResponseHead<'_>) -> bool {
     })
 }
 
-/// A client that takes nothing any more has gone, whether it said so or not.
-fn sent(outcome: Result<(), StreamError>) -> HostResult {
-    match outcome {
-        Err(StreamError::TimedOut) => HostResult::aborted(),
-        outcome => result(outcome.map(|()| 0)),
-    }
-}
-
-fn result(outcome: Result<usize, StreamError>) -> HostResult {
-    match outcome {
-        Ok(count) => HostResult::done(count),
-        Err(StreamError::Aborted) => HostResult::aborted(),
-        Err(StreamError::Answered) => {
-            HostResult::failed("a filter of httpd has answered the request")
-        }
-        Err(StreamError::TooLarge) => {
-            HostResult::failed("the body is longer than LimitRequestBody allows")
-        }
-        Err(StreamError::TimedOut) => HostResult::failed("The timeout specified has expired"),
-        Err(StreamError::Other(reason)) => HostResult::failed(&reason),
-    }
+/// What the engine is told once a filter has answered.
+fn answered() -> HostResult {
+    HostResult::failed(
+        Fault::Answered,
+        "a filter of httpd has answered the request",
+    )
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use wsgi_abi::{Bytes, Limits, RunOutcome, RunRequest, Slice};
 use wsgi_core::alias::ScriptOptions;
 use wsgi_core::config::{HandlerScript, Settings};
+use wsgi_core::fault::Count;
 use wsgi_core::group;
 use wsgi_core::outcome::Message;
 use wsgi_core::request::{Framing, check_request};
 use wsgi_httpd::module::Answer;
 use wsgi_httpd::request::{FileKind, Request};
-use wsgi_httpd::stream::StreamError;
 use wsgi_httpd::sys;
 use wsgi_telemetry::App;
 
@@ -280,8 +280,10 @@ fn was_run(outcome: RunOutcome) -> bool {
     match outcome {
         RunOutcome::Responded
         | RunOutcome::Failed
+        | RunOutcome::Faulted
         | RunOutcome::CallableMissing
         | RunOutcome::TimedOut
+        | RunOutcome::ClientLeft
         | RunOutcome::GivenUp => true,
         RunOutcome::QueueFull
         | RunOutcome::QueueTimedOut
@@ -341,10 +343,20 @@ fn answer(
             None => Ok(()),
         },
         RunOutcome::Failed if client.cut_if_begun() => Ok(()),
-        RunOutcome::Failed => Err(match client.read_error() {
-            Some(StreamError::TooLarge) => sys::HTTP_REQUEST_ENTITY_TOO_LARGE as c_int,
-            _ => sys::HTTP_INTERNAL_SERVER_ERROR as c_int,
-        }),
+        RunOutcome::Failed => Err(sys::HTTP_INTERNAL_SERVER_ERROR as c_int),
+        RunOutcome::Faulted => {
+            let verdict = client.verdict();
+            if verdict.count == Count::Refusal {
+                timeline.reject(Rejection::BodyTooLarge);
+            }
+            match verdict.status {
+                Some(status) => Err(status.into()),
+                None => {
+                    client.leave();
+                    Ok(())
+                }
+            }
+        }
         RunOutcome::CallableMissing => Err(sys::HTTP_NOT_FOUND as c_int),
         RunOutcome::TimedOut => {
             timeline.time_out(Stage::Application);
@@ -361,8 +373,13 @@ fn answer(
         }
         RunOutcome::ClientGone => {
             timeline.abort(Abort::Queue);
-            timeline.unanswered();
-            Err(sys::AP_FILTER_ERROR)
+            client.leave();
+            Ok(())
+        }
+        RunOutcome::ClientLeft => {
+            timeline.abort(Abort::Write);
+            client.leave();
+            Ok(())
         }
         RunOutcome::GivenUp => Err(sys::AP_FILTER_ERROR),
         RunOutcome::LoadTimedOut => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wsgi_abi::{
     Admission, Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
-    ResponseHead, Retire, Slice, Strategy, WriteEnd, host_table,
+    Presence, ResponseHead, Retire, Slice, Strategy, WriteEnd, host_table,
 };
 use wsgi_core::executor;
 use wsgi_core::interpreters as config;
@@ -218,10 +218,10 @@ impl Host for Exchange<'_> {
         }
     }
 
-    fn client_is_gone(&self) -> bool {
+    fn client_presence(&self) -> Presence {
         match self {
-            Exchange::Client(client) => client.is_gone(),
-            Exchange::Warmup(_) => false,
+            Exchange::Client(client) => client.presence(),
+            Exchange::Warmup(_) => Presence::Here,
         }
     }
 

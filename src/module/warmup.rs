@@ -125,7 +125,10 @@ fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(
         | RunOutcome::QueueFull
         | RunOutcome::QueueTimedOut
         | RunOutcome::GivenUp => Err(String::from("there was no response in time")),
-        RunOutcome::Draining | RunOutcome::ClientGone => Err(String::from("the child ends")),
+        RunOutcome::Draining
+        | RunOutcome::ClientGone
+        | RunOutcome::ClientLeft
+        | RunOutcome::Faulted => Err(String::from("the child ends")),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pyo3::ffi;
 use wsgi_abi::{RunOutcome, RunRequest, WriteEnd};
+use wsgi_core::fault::{self, Blame, Cause, Ending, Transfer};
 use wsgi_core::outcome::Message;
 use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 use wsgi_telemetry::{App, PhaseCell};
@@ -15,10 +16,10 @@ use wsgi_telemetry::{App, PhaseCell};
 use crate::context::Context;
 use crate::copy;
 use crate::environ::{self, Parts};
-use crate::errors::{self, is_system_exit, level_of, log_traceback};
+use crate::errors::{self, is_system_exit, level_of, log_traceback, log_traceback_at};
 use crate::executor::Ended;
 use crate::group::{self, NoGroup, Site};
-use crate::host::{Failure, Request};
+use crate::host::Request;
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
 use crate::request::{RequestState, lock, with_current};
@@ -26,7 +27,7 @@ use crate::script::{Application, NotLoaded, Wanted};
 use crate::telemetry;
 use crate::types::{self, ErrorsStream, State};
 use crate::visit::Entering;
-use crate::{events, executor, gauges, refusal, running, visit, watchdog};
+use crate::{events, executor, faults, gauges, refusal, running, visit, watchdog};
 
 static CLOSING: AtomicBool = AtomicBool::new(false);
 static THREADS: AtomicU32 = AtomicU32::new(0);
@@ -353,7 +354,7 @@ fn send_rest(
         Left::Aborted => {}
         Left::Cut => host.cut_response(),
         Left::Done(last) => match output::finish(host, state, last, end) {
-            Ok(End::Whole) | Err(Failure::Aborted) => {}
+            Ok(End::Whole) => {}
             Ok(End::WithoutContent(status)) => {
                 let line = Message::BodyRefused.line(&[&application.script_text(), &status]);
                 host.log(level_of(Message::BodyRefused), line.as_bytes());
@@ -364,12 +365,11 @@ fn send_rest(
                 host.log(level_of(Message::ShortBody), line.as_bytes());
                 host.cut_response();
             }
-            Err(Failure::Other(reason)) => {
-                let line = format!(
-                    "The response of WSGI script '{}' could not be sent: {reason}",
-                    application.script_text()
-                );
-                host.log(crate::host::Level::Error, line.as_bytes());
+            Err(failure) if fault::verdict(failure.fault, Transfer::Write).is_quiet => {}
+            Err(failure) => {
+                let message = fault::verdict(failure.fault, Transfer::Write).message;
+                let line = message.line(&[&application.script_text(), &failure.reason]);
+                host.log(level_of(message), line.as_bytes());
                 return RunOutcome::Failed;
             }
         },
@@ -474,11 +474,12 @@ fn exchange<'i>(
     copy::ends(py);
     let left = match called {
         Ok(result) => {
-            let sent = output::send_result(py, state, request, &result);
+            let sent = output::send_result(py, state, application, request, &result);
             copy::ends(py);
             let left = match sent {
                 Ok(Sent::All(last)) => Left::Done(last),
                 Ok(Sent::Aborted) => Left::Aborted,
+                Ok(Sent::Left) => Left::Nothing(RunOutcome::ClientLeft),
                 Err(raised) => failed(py, raised, application, request, Phase::Iterate),
             };
             close_result(py, state, application, request, &result);
@@ -546,30 +547,30 @@ fn failed(
     request: &Arc<RequestState>,
     phase: Phase,
 ) -> Left {
-    let timed_out = log_application_exception(py, raised, application, request, phase);
-    let response = request.response();
-    if response.is_committed() {
-        Left::Cut
-    } else if response.is_collected_whole() {
-        // The client is owed what was complete before the exception.
-        Left::Done(Last::Collected)
-    } else if timed_out {
-        Left::Nothing(RunOutcome::TimedOut)
-    } else {
-        Left::Nothing(RunOutcome::Failed)
+    let cause = log_application_exception(py, raised, application, request, phase);
+    let progress = request.response().progress();
+    match fault::ending(cause, progress) {
+        Ending::Send => Left::Done(Last::Collected),
+        Ending::Cut => Left::Cut,
+        // No call of the host has failed that would have counted it.
+        Ending::Leave if request.was_left() => Left::Nothing(RunOutcome::ClientLeft),
+        Ending::Leave => Left::Aborted,
+        Ending::Failed => Left::Nothing(RunOutcome::Failed),
+        Ending::TimedOut => Left::Nothing(RunOutcome::TimedOut),
+        Ending::Faulted => Left::Nothing(RunOutcome::Faulted),
     }
 }
 
-/// Returns whether it was `mod_wsgi.RequestTimeout`.
+/// Logs what the application raised, and counts it where it is the application's own. Returns whose it was.
 fn log_application_exception(
     py: &Attached<'_>,
     raised: Raised,
     application: &'static Application,
     request: &Arc<RequestState>,
     phase: Phase,
-) -> bool {
+) -> Cause {
     let Some(exception) = py.take(raised) else {
-        return false;
+        return Cause::Application;
     };
     let interpreter = application.interpreter();
     let state = interpreter.module(py);
@@ -582,17 +583,50 @@ fn log_application_exception(
             crate::host::Level::Info,
             b"Request interrupted by RequestTimeout; thread recovered",
         );
-        return true;
+        return Cause::TimedOut;
+    }
+    let context = format!("{} in embedded mode", interpreter.describe());
+    let script = application.script_text();
+    let cause = faults::cause_of(py, request, &exception);
+    let publish = || {
+        let events = events::Source {
+            state,
+            interpreter: Some(interpreter),
+            request,
+        };
+        if events.wanted()
+            && let Err(raised) = events.request_exception(py, &exception)
+        {
+            py.clear(raised);
+        }
+    };
+    if let Cause::Fault(fault, transfer) = cause {
+        let verdict = fault::verdict(fault, transfer);
+        let line = if verdict.blame == Blame::Server {
+            let reason = request.told().map_or("", |told| &*told.failure.reason);
+            verdict.message.line(&[&script, &reason])
+        } else {
+            let name = exception.type_name();
+            verdict
+                .message
+                .line(&[&verdict.words, &name, &script, &context])
+        };
+        request.log_line(level_of(verdict.message), line.as_bytes());
+        let level = match verdict.blame {
+            Blame::Server => crate::host::Level::Error,
+            Blame::Client | Blame::Nobody => crate::host::Level::Debug,
+        };
+        log_traceback_at(py, &exception, Some(request), Some(interpreter), level);
+        publish();
+        return cause;
     }
     telemetry::count(request.app(), |block| {
         block.add(Id::Exceptions, phase as usize, 1);
     });
-    let context = format!("{} in embedded mode", interpreter.describe());
-    let script = application.script_text();
     if is_system_exit(&exception) {
         let line = Message::ApplicationSystemExit.line(&[&script, &context]);
         request.log_line(level_of(Message::ApplicationSystemExit), line.as_bytes());
-        return false;
+        return cause;
     }
     let line = Message::ApplicationException.line(&[&exception.type_name(), &script, &context]);
     request.log_line(level_of(Message::ApplicationException), line.as_bytes());
@@ -600,15 +634,6 @@ fn log_application_exception(
     if let Some(refusal) = refusal::find(py, &exception, interpreter) {
         refusal::report(&refusal, &script, &interpreter.describe(), Some(request));
     }
-    let events = events::Source {
-        state,
-        interpreter: Some(interpreter),
-        request,
-    };
-    if events.wanted()
-        && let Err(raised) = events.request_exception(py, &exception)
-    {
-        py.clear(raised);
-    }
-    false
+    publish();
+    cause
 }

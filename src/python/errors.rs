@@ -41,16 +41,27 @@ pub(crate) fn log_raised(
     }
 }
 
-/// Logs the lines of a traceback.
+/// Logs the lines of a traceback as errors.
 pub(crate) fn log_traceback(
     py: &Attached<'_>,
     exception: &Obj<'_>,
     request: Option<&RequestState>,
     interpreter: Option<&Interpreter>,
 ) {
+    log_traceback_at(py, exception, request, interpreter, Level::Error);
+}
+
+/// Logs the lines of a traceback at this level.
+pub(crate) fn log_traceback_at(
+    py: &Attached<'_>,
+    exception: &Obj<'_>,
+    request: Option<&RequestState>,
+    interpreter: Option<&Interpreter>,
+    level: Level,
+) {
     let log = |line: &[u8]| match request {
-        Some(request) => request.log_line(Level::Error, line),
-        None => host::log(Level::Error, &String::from_utf8_lossy(line)),
+        Some(request) => request.log_line(level, line),
+        None => host::log(level, &String::from_utf8_lossy(line)),
     };
     match format(py, exception, interpreter) {
         Some(lines) => lines.iter().for_each(|line| log(line.as_bytes())),

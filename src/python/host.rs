@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use wsgi_abi::{
-    Arenas, Bytes, GilChoice, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
-    ResponseHead, Retire, Slice, WriteEnd,
+    Arenas, Bytes, Fault, GilChoice, GroupOptions, HostRequest, HostResult, HostStatus, HostTable,
+    Presence, ResponseHead, Retire, Slice, WriteEnd,
 };
 
 use crate::response::Head;
@@ -93,11 +93,20 @@ pub(crate) unsafe fn slice<'a, T>(ptr: *const T, len: usize) -> &'a [T] {
 
 /// Why a call of the host failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The client is gone.
-    Aborted,
-    /// Another reason, in words.
-    Other(String),
+pub struct Failure {
+    /// What happened.
+    pub fault: Fault,
+    /// The same in words of httpd; empty for none.
+    pub reason: String,
+}
+
+/// What was taken of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// All of it.
+    All,
+    /// Nothing of the body will be sent: httpd makes a page of its own.
+    Unwanted,
 }
 
 /// The host's side of one request. Calls for one request must not overlap (`crate::request` sees to it).
@@ -131,13 +140,6 @@ impl Request {
             // SAFETY: the request has not ended, by the contract of `new`.
             unsafe { (host.log_beside)(self.0, level as i32, Bytes::new(line)) }
         }
-    }
-
-    /// Whether the client has gone.
-    pub(crate) fn client_is_gone(self) -> bool {
-        // SAFETY: the request has not ended, by the contract of `new`.
-        HOST.get()
-            .is_some_and(|host| unsafe { (host.client_is_gone)(self.0) })
     }
 
     /// Reads a part of the body; 0 at its end.
@@ -187,14 +189,18 @@ impl Request {
     }
 
     /// Sends a part of the body.
-    pub(crate) fn write(self, data: &[u8], end: WriteEnd) -> Result<(), Failure> {
+    pub(crate) fn write(self, data: &[u8], end: WriteEnd) -> Result<Taken, Failure> {
         let Some(host) = HOST.get() else {
             return Err(no_host());
         };
         let chunks = [Bytes::new(data)];
         let chunks = Slice::new(if data.is_empty() { &[] } else { &chunks[..] });
         // SAFETY: the request has not ended.
-        outcome(unsafe { (host.write)(self.0, chunks, end) })
+        let result = unsafe { (host.write)(self.0, chunks, end) };
+        if result.status == HostStatus::Unwanted {
+            return Ok(Taken::Unwanted);
+        }
+        outcome(result).map(|()| Taken::All)
     }
 
     /// Has what was written so far go out.
@@ -219,6 +225,14 @@ impl Request {
         };
         // SAFETY: the descriptor is ours and given away; the request has not ended.
         outcome(unsafe { (host.send_file)(self.0, fd.into_raw_fd(), offset, length) })
+    }
+
+    /// Whether the client is there. Does not wait.
+    pub(crate) fn client_presence(self) -> Presence {
+        // SAFETY: the request has not ended.
+        HOST.get().map_or(Presence::Here, |host| unsafe {
+            (host.client_presence)(self.0)
+        })
     }
 
     /// Cuts a started response.
@@ -255,12 +269,17 @@ impl Request {
 
 fn outcome(result: HostResult) -> Result<(), Failure> {
     match result.status {
-        HostStatus::Ok => Ok(()),
-        HostStatus::Aborted => Err(Failure::Aborted),
-        HostStatus::Failed | HostStatus::Later => Err(Failure::Other(result.reason())),
+        HostStatus::Ok | HostStatus::Unwanted => Ok(()),
+        HostStatus::Failed | HostStatus::Later => Err(Failure {
+            fault: result.fault,
+            reason: result.reason(),
+        }),
     }
 }
 
 fn no_host() -> Failure {
-    Failure::Other(String::from("the engine has no host"))
+    Failure {
+        fault: Fault::Server,
+        reason: String::from("the engine has no host"),
+    }
 }

@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use pyo3::ffi;
 use wsgi_abi::WriteEnd;
+use wsgi_core::fault::{Fault, Transfer, verdict};
+use wsgi_telemetry::clock;
 
 use crate::copy;
-use crate::host::{Failure, Request};
+use crate::endings::{Endings, Kind};
+use crate::host::{Failure, Request, Taken};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::response::{COLLECT_LIMIT, Commit};
+use crate::script::Application;
 use crate::telemetry;
 use crate::types::{State, bytes_of, request_ended, write_failed};
 
@@ -39,59 +43,118 @@ pub(crate) enum Last {
 pub(crate) enum Sent {
     /// All of it was taken.
     All(Last),
-    /// The client is gone; nobody is interested in the rest.
+    /// The client took nothing more; nobody is interested in the rest.
     Aborted,
+    /// The client has left while there was nothing to send to it.
+    Left,
 }
 
 /// Sends data at once, and the headers before it.
-pub(crate) fn send(
-    py: &Attached<'_>,
-    request: &Arc<RequestState>,
-    data: &[u8],
-    end: WriteEnd,
-) -> PyResult<()> {
-    match send_or_failure(py, request, data, end)? {
+pub(crate) fn send(py: &Attached<'_>, request: &Arc<RequestState>, data: &[u8]) -> PyResult<()> {
+    let is_idle = data.is_empty() || request.response().is_over();
+    if is_idle && request.client_has_left(py) {
+        let gone = Failure {
+            fault: Fault::Gone,
+            reason: String::new(),
+        };
+        return Err(write_failed(py, request, &gone));
+    }
+    if !data.is_empty() && is_too_far_beyond(request) {
+        let whole = Failure {
+            fault: Fault::Whole,
+            reason: String::from("the response is whole"),
+        };
+        return Err(write_failed(py, request, &whole));
+    }
+    match send_or_failure(py, request, data, WriteEnd::Flush)? {
         Ok(()) => Ok(()),
-        Err(failure) => Err(write_failed(py, &failure)),
+        Err(failure) => Err(write_failed(py, request, &failure)),
     }
 }
 
+/// Whether `write()` has been called too often, and for too long, since the response was whole.
+fn is_too_far_beyond(request: &RequestState) -> bool {
+    let mut response = request.response();
+    if !response.is_over() {
+        return false;
+    }
+    let now = clock::now();
+    let (count, since) = response.goes_beyond(now);
+    count > MORE_CHUNKS && now.saturating_sub(since) >= MORE_TIME
+}
+
+/// Sends data; what completes the declared length goes out with the end of the response.
 fn send_or_failure(
     py: &Attached<'_>,
     request: &Arc<RequestState>,
     data: &[u8],
     end: WriteEnd,
 ) -> PyResult<Result<(), Failure>> {
-    if !request.response().is_started() {
-        return Err(not_started(py, request));
+    {
+        let response = request.response();
+        if !response.is_started() {
+            drop(response);
+            return Err(not_started(py, request));
+        }
+        if response.is_ended() {
+            return Ok(Ok(()));
+        }
     }
-    let sent = request.host_call(py, move |host| {
-        // Inside of the call, so that of two threads that write the first also sends the headers, and that they do
-        // not get lost in one that comes too late.
-        let (commit, pending, take) = {
-            let mut response = request.response();
-            let commit = response.commit(None);
-            let mut pending = std::mem::take(&mut response.pending);
-            pending.truncate(response.take(pending.len()));
-            (commit, pending, response.take(data.len()))
-        };
-        start(host, commit.as_ref())?;
-        if !pending.is_empty() {
-            host.write(&pending, WriteEnd::More)?;
-        }
-        let end = match end {
-            WriteEnd::Flush => request.pace.next(request),
-            end => end,
-        };
-        match end {
-            WriteEnd::Flush => request
-                .pace
-                .flushing(|| host.write(&data[..take], WriteEnd::Flush)),
-            WriteEnd::More if take == 0 => Ok(()),
-            end => host.write(&data[..take], end),
-        }
-    });
+    let sent = request.host_call(py, move |host| send_in_call(host, request, data, end));
     sent.map_err(|_| request_ended(py))
+}
+
+/// Sends what was collected, at once, and with it the end of the response.
+fn send_whole(py: &Attached<'_>, request: &Arc<RequestState>) -> PyResult<Result<(), Failure>> {
+    let sent =
+        request.host_call_at_end(py, |host| send_in_call(host, request, &[], WriteEnd::Flush));
+    sent.map_err(|_| request_ended(py))
+}
+
+/// Inside of the call of the host, so that of two threads that write the first also sends the headers, and that they do
+/// not get lost in one that comes too late.
+fn send_in_call(
+    host: Request,
+    request: &Arc<RequestState>,
+    data: &[u8],
+    end: WriteEnd,
+) -> Result<(), Failure> {
+    let (commit, mut pending, take, end) = {
+        let mut response = request.response();
+        if response.is_ended() {
+            return Ok(());
+        }
+        let commit = response.commit(None);
+        let mut pending = std::mem::take(&mut response.pending);
+        pending.truncate(response.take(pending.len()));
+        let take = response.take(data.len());
+        let end = if end == WriteEnd::Flush && response.is_complete() {
+            response.end();
+            WriteEnd::EndNow
+        } else {
+            end
+        };
+        (commit, pending, take, end)
+    };
+    start(host, commit.as_ref())?;
+    let mut data = &data[..take];
+    if !pending.is_empty() {
+        pending.extend_from_slice(data);
+        data = &pending;
+    }
+    let end = match end {
+        WriteEnd::Flush => request.pace.next(request),
+        end => end,
+    };
+    let taken = match end {
+        WriteEnd::More if data.is_empty() => return Ok(()),
+        WriteEnd::Flush | WriteEnd::EndNow => request.pace.flushing(|| host.write(data, end))?,
+        end => host.write(data, end)?,
+    };
+    if taken == Taken::Unwanted {
+        request.response().note_unwanted();
+    }
+    Ok(())
 }
 
 /// Hands over the headers, if they are still here.
@@ -106,6 +169,7 @@ fn start(host: Request, commit: Option<&Commit>) -> Result<(), Failure> {
 pub(crate) fn send_result<'i>(
     py: &Attached<'i>,
     state: &State,
+    application: &Application,
     request: &Arc<RequestState>,
     result: &Obj<'i>,
 ) -> PyResult<Sent> {
@@ -122,7 +186,7 @@ pub(crate) fn send_result<'i>(
     if let Some(file) = file_of(py, state, request, result)? {
         return Ok(Sent::All(file));
     }
-    send_iterable(py, request, result)
+    send_iterable(py, application.endings(), request, result)
 }
 
 /// A list or tuple: all chunks are there, so the length is known and nothing needs a flush.
@@ -178,19 +242,21 @@ fn send_known<'i>(
         })
         .map_err(|_| request_ended(py))?;
     if let Err(failure) = started {
-        return aborted_or_raised(py, &failure);
+        return aborted_or_raised(py, request, &failure);
     }
     for chunk in chunks {
         if let Err(failure) = send_or_failure(py, request, bytes_of(chunk), WriteEnd::More)? {
-            return aborted_or_raised(py, &failure);
+            return aborted_or_raised(py, request, &failure);
         }
     }
     Ok(Sent::All(Last::Collected))
 }
 
-/// Any other iterable: each chunk goes out when it comes, but for one that completes the declared length.
+/// Any other iterable: each chunk goes out when it comes. One that completes the declared length may wait for the end of
+/// the iterable, where that is known to come quickly.
 fn send_iterable<'i>(
     py: &Attached<'i>,
+    endings: &Endings,
     request: &Arc<RequestState>,
     result: &Obj<'i>,
 ) -> PyResult<Sent> {
@@ -198,6 +264,8 @@ fn send_iterable<'i>(
     let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr())) };
     copy::ends(py);
     let iterator = iterator?;
+    let mut in_a_row: u32 = 0;
+    let mut whole: Option<Whole> = None;
     loop {
         // SAFETY: an iterator; null means the end, or an exception.
         let chunk = unsafe { ffi::PyIter_Next(iterator.as_ptr()) };
@@ -209,18 +277,44 @@ fn send_iterable<'i>(
         let chunk = unsafe { py.own(chunk)? };
         check_bytes(py, request, &chunk)?;
         let data = bytes_of(&chunk);
+        if let Some(whole) = &mut whole {
+            if !whole.is_sent {
+                whole.is_sent = true;
+                if let Err(failure) = send_whole(py, request)? {
+                    return aborted_or_raised(py, request, &failure);
+                }
+            }
+            if whole.is_enough() {
+                endings.note_more(whole.kind);
+                return Ok(Sent::All(Last::Collected));
+            }
+            continue;
+        }
         if data.is_empty() {
+            if request.client_has_left(py) {
+                return Ok(Sent::Left);
+            }
+            in_a_row = in_a_row.wrapping_add(1);
+            if in_a_row.is_multiple_of(OTHERS_TURN) {
+                py.detach(|| ());
+            }
             continue;
         }
+        in_a_row = 0;
         if collect(request, data) {
-            continue;
-        }
-        if request.response().is_complete() {
-            // Surplus over the declared length.
+            let kind = Kind::of(py, result);
+            let is_sent = !endings.are_quick(kind);
+            if is_sent && let Err(failure) = send_whole(py, request)? {
+                return aborted_or_raised(py, request, &failure);
+            }
+            whole = Some(Whole::new(kind, is_sent));
             continue;
         }
         if let Err(failure) = send_or_failure(py, request, data, WriteEnd::Flush)? {
-            return aborted_or_raised(py, &failure);
+            return aborted_or_raised(py, request, &failure);
+        }
+        if request.response().is_over() {
+            whole = Some(Whole::new(Kind::of(py, result), true));
         }
     }
     // SAFETY: attached.
@@ -230,7 +324,53 @@ fn send_iterable<'i>(
     if !request.response().is_started() {
         return Err(not_started(py, request));
     }
+    if let Some(whole) = whole {
+        whole.ended(endings);
+    }
     Ok(Sent::All(Last::Collected))
+}
+
+/// After how many chunks in a row that are empty other threads get the GIL: an iterator of C gives it to nobody.
+const OTHERS_TURN: u32 = 256;
+
+/// What an iterable may still give once its response is whole, before it is closed: this many chunks, for this long
+/// (nanoseconds). It has the time to do what it does after the last one, and no endless one goes on.
+const MORE_CHUNKS: u32 = 100;
+const MORE_TIME: u64 = 1_000_000_000;
+
+/// A response that is whole before its iterable has ended.
+struct Whole {
+    kind: Kind,
+    since: u64,
+    /// Whether it has left already.
+    is_sent: bool,
+    more: u32,
+}
+
+impl Whole {
+    fn new(kind: Kind, is_sent: bool) -> Self {
+        Self {
+            kind,
+            since: clock::now(),
+            is_sent,
+            more: 0,
+        }
+    }
+
+    /// One more chunk has come, which is dropped; whether it was the last one.
+    fn is_enough(&mut self) -> bool {
+        self.more += 1;
+        self.more >= MORE_CHUNKS || clock::now().saturating_sub(self.since) >= MORE_TIME
+    }
+
+    /// The iterable has ended by itself.
+    fn ended(self, endings: &Endings) {
+        if self.more == 0 {
+            endings.note(self.kind, clock::now().saturating_sub(self.since));
+        } else {
+            endings.note_more(self.kind);
+        }
+    }
 }
 
 /// Keeps the data for later if it is small and completes what was declared.
@@ -296,7 +436,7 @@ fn file_of<'i>(
             length,
         })),
         Ok(None) => Ok(None),
-        Err(failure) => Err(write_failed(py, &failure)),
+        Err(failure) => Err(write_failed(py, request, &failure)),
     }
 }
 
@@ -321,6 +461,10 @@ pub(crate) fn finish(
         Last::Collected => {
             let (commit, pending, take, short, refused) = {
                 let mut response = request.response();
+                if response.is_ended() {
+                    let refused = response.refused();
+                    return Ok(refused.map_or(End::Whole, End::WithoutContent));
+                }
                 let pending = std::mem::take(&mut response.pending);
                 let commit = response.commit(Some(pending.len() as u64));
                 let take = response.take(pending.len());
@@ -368,10 +512,15 @@ fn not_started(py: &Attached<'_>, request: &RequestState) -> Raised {
     )
 }
 
-/// A client that leaves ends the iteration without an exception; other failures raise.
-fn aborted_or_raised(py: &Attached<'_>, failure: &Failure) -> PyResult<Sent> {
-    match failure {
-        Failure::Aborted => Ok(Sent::Aborted),
-        Failure::Other(_) => Err(write_failed(py, failure)),
+/// Where nobody takes the response any more, the iteration ends without an exception; other failures raise.
+fn aborted_or_raised(
+    py: &Attached<'_>,
+    request: &RequestState,
+    failure: &Failure,
+) -> PyResult<Sent> {
+    if verdict(failure.fault, Transfer::Write).is_quiet {
+        Ok(Sent::Aborted)
+    } else {
+        Err(write_failed(py, request, failure))
     }
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 
 use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
+use wsgi_core::fault::{Fault, Transfer, Vigil};
 use wsgi_core::log_lines::LineBuffer;
 use wsgi_telemetry::{App, clock};
 
@@ -43,6 +44,12 @@ pub(crate) struct RequestState {
     pub(crate) input: Mutex<Input>,
     /// Whether there may be a body at all.
     pub(crate) has_body: bool,
+    /// Looks at the client while nothing is sent to it. Held for single steps only.
+    vigil: Mutex<Vigil>,
+    /// Whether the client was found to have left while there was nothing to send to it.
+    has_left: AtomicBool,
+    /// The first failure of the host that the application was told.
+    fault: OnceLock<Told>,
     /// Whether a call of the host was waited for.
     waited: AtomicBool,
     /// When the chunks of the response are flushed.
@@ -84,10 +91,16 @@ pub(crate) struct Input {
     pub(crate) at: usize,
     /// The end of the body was seen.
     pub(crate) ended: bool,
-    /// A read failed; every later one fails too.
-    pub(crate) failed: bool,
+    /// Why a read failed; every later one fails too.
+    pub(crate) failed: Option<Fault>,
     /// Why reading ahead stopped; the first read that needs more says so.
     pub(crate) failure: Option<Failure>,
+}
+
+/// A failure of the host, as the application was told.
+pub(crate) struct Told {
+    pub(crate) failure: Failure,
+    pub(crate) transfer: Transfer,
 }
 
 /// The request has ended.
@@ -110,6 +123,9 @@ impl RequestState {
             response: Mutex::new(Response::new(raw.header_only)),
             input: Mutex::new(Input::default()),
             has_body: raw.has_body,
+            vigil: Mutex::default(),
+            has_left: AtomicBool::new(false),
+            fault: OnceLock::new(),
             waited: AtomicBool::new(false),
             pace: Pace::default(),
             given_up: OnceLock::new(),
@@ -146,7 +162,62 @@ impl RequestState {
             return Err(Ended);
         }
         self.waited.store(true, Ordering::Relaxed);
+        self.host_call_at_end(py, call)
+    }
+
+    /// The same, for one with which the response ends: it says nothing about whether the application waits.
+    pub(crate) fn host_call_at_end<R: Send>(
+        &self,
+        py: &Attached<'_>,
+        call: impl FnOnce(Request) -> R + Send,
+    ) -> Result<R, Ended> {
         py.detach_timed(|left| self.outside(|| self.call(left, call)))
+    }
+
+    /// Whether the client has left, while there is nothing to send to it. Cheap: it is looked at now and then only.
+    pub(crate) fn client_has_left(&self, py: &Attached<'_>) -> bool {
+        if !lock(&self.vigil).is_due(clock::now()) {
+            return false;
+        }
+        match self.host_call(py, Request::client_presence) {
+            Ok(presence) => {
+                let left = lock(&self.vigil).has_left(presence, clock::now());
+                self.has_left.fetch_or(left, Ordering::Relaxed);
+                left
+            }
+            Err(Ended) => false,
+        }
+    }
+
+    /// Whether [`Self::client_has_left`] has found so.
+    pub(crate) fn was_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
+    }
+
+    /// The same, for the thread that owns the request and waits in line with it. A thread that runs it meanwhile knows
+    /// better.
+    pub(crate) fn client_has_left_line(&self) -> bool {
+        let Some(_one) = try_lock(&self.calls) else {
+            return false;
+        };
+        if self.is_finished() {
+            return false;
+        }
+        let presence = self.host.client_presence();
+        lock(&self.vigil).has_left(presence, clock::now())
+    }
+
+    /// The application is told of a failure; the first one counts.
+    pub(crate) fn tell(&self, failure: &Failure, transfer: Transfer) {
+        self.fault.get_or_init(|| Told {
+            failure: failure.clone(),
+            transfer,
+        });
+    }
+
+    /// The failure of the host that the application was told first.
+    pub(crate) fn told(&self) -> Option<&Told> {
+        self.fault.get()
     }
 
     /// Others have its place meanwhile, unless it has lost that for good.
@@ -231,14 +302,6 @@ impl RequestState {
             Some(_one) => self.host.log(level, line),
             None => self.host.log_beside(level, line),
         }
-    }
-
-    /// Whether the client has gone, as far as that can be seen now: not while another thread is in a call of the host.
-    pub(crate) fn client_is_gone(&self) -> bool {
-        let Some(_one) = try_lock(&self.calls) else {
-            return false;
-        };
-        !self.is_finished() && self.host.client_is_gone()
     }
 
     /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.

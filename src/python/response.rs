@@ -2,6 +2,7 @@
 //! and what is collected until Python is left.
 
 use wsgi_abi::{Bytes, Header};
+use wsgi_core::fault::Progress;
 use wsgi_core::response::{self, BodyLength, Content};
 
 /// A body, or the part of one that completes it, up to this size is copied and sent after Python was left; more is
@@ -112,6 +113,12 @@ pub(crate) struct Response {
     without_content: bool,
     /// There was a body all the same.
     refused: bool,
+    /// Nothing of the body will be sent, as httpd makes a page of its own.
+    is_unwanted: bool,
+    /// The end of the body has been sent.
+    is_ended: bool,
+    /// How often `write()` was called since nothing more is sent, and since when.
+    beyond: (u32, u64),
     /// What is to be sent after Python was left.
     pub(crate) pending: Vec<u8>,
 }
@@ -132,6 +139,9 @@ impl Response {
             header_only,
             without_content: false,
             refused: false,
+            is_unwanted: false,
+            is_ended: false,
+            beyond: (0, 0),
             pending: Vec::new(),
         }
     }
@@ -228,8 +238,51 @@ impl Response {
         self.committed && self.length.complete()
     }
 
+    /// Whether nothing that the application gives from now on is sent: what it declared has been taken, or no body is
+    /// wanted and the head has left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.committed && (self.header_only || self.is_unwanted || self.length.complete())
+    }
+
+    /// `write()` is called at the stamp `now` though nothing more is sent; how often since when that was.
+    pub(crate) fn goes_beyond(&mut self, now: u64) -> (u32, u64) {
+        if self.beyond.0 == 0 {
+            self.beyond.1 = now;
+        }
+        self.beyond.0 = self.beyond.0.saturating_add(1);
+        self.beyond
+    }
+
+    /// Nothing of the body will be sent.
+    pub(crate) fn note_unwanted(&mut self) {
+        self.is_unwanted = true;
+    }
+
+    /// Whether the end of the body has been sent.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// The end of the body is on its way.
+    pub(crate) fn end(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> Progress {
+        if self.is_ended {
+            Progress::Ended
+        } else if self.committed {
+            Progress::Begun
+        } else if self.is_collected_whole() {
+            Progress::Whole
+        } else {
+            Progress::Nothing
+        }
+    }
+
     /// Whether everything that was declared lies in `pending`.
-    pub(crate) fn is_collected_whole(&self) -> bool {
+    fn is_collected_whole(&self) -> bool {
         !self.committed
             && self
                 .declared()

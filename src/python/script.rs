@@ -18,6 +18,7 @@ use wsgi_core::outcome::Message;
 use wsgi_telemetry::{App, clock};
 
 use crate::cell::GilCell;
+use crate::endings::Endings;
 use crate::errors::{self, is_system_exit, log_traceback};
 use crate::group::{self, Group};
 use crate::host::{self, Level};
@@ -49,6 +50,8 @@ pub(crate) struct Application {
     due: AtomicU64,
     /// Whether a request has waited for its client with the application half way.
     waited: AtomicBool,
+    /// How its iterables end.
+    endings: Endings,
     is_new: AtomicBool,
     /// Whether a load of it hangs.
     is_overdue: AtomicBool,
@@ -116,6 +119,7 @@ impl Application {
             failures: AtomicU32::new(0),
             due: AtomicU64::new(0),
             waited: AtomicBool::new(false),
+            endings: Endings::default(),
             is_new: AtomicBool::new(true),
             is_overdue: AtomicBool::new(false),
             limits: OnceLock::new(),
@@ -169,6 +173,11 @@ impl Application {
     /// Whether a request of it has waited for its client with the application half way, by streaming or for a body.
     pub(crate) fn has_waited(&self) -> bool {
         self.waited.load(Relaxed)
+    }
+
+    /// How its iterables end.
+    pub(crate) fn endings(&self) -> &Endings {
+        &self.endings
     }
 
     /// One has.

@@ -138,6 +138,22 @@ pub fn http2_exchange(
     }
 }
 
+/// Sends a `GET`, and after `wait` gives its stream up. The connection stays for as long as the result.
+pub fn http2_cancel(address: SocketAddr, path: &str, wait: impl FnOnce()) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = headers(path, &address.to_string());
+    let mut sent = PREFACE.to_vec();
+    sent.extend(frame(SETTINGS, 0, 0, &[]));
+    sent.extend(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head));
+    stream.write_all(&sent).unwrap();
+    wait();
+    // CANCEL
+    stream
+        .write_all(&frame(RESET, 0, 1, &8_u32.to_be_bytes()))
+        .unwrap();
+    stream
+}
+
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];

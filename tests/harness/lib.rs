@@ -51,7 +51,7 @@ pub use config::Check;
 pub use exposition::{Exposition, Labels, Sample};
 pub use gate::{Gate, Visitor};
 pub use http::{ClientError, Connection, Ending, Head, Request, Response};
-pub use http2::{Http2Response, http2_exchange, http2_get_all};
+pub use http2::{Http2Response, http2_cancel, http2_exchange, http2_get_all};
 pub use limit::Limit;
 pub use log::Record;
 pub use mpm::Mpm;

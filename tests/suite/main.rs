@@ -22,14 +22,16 @@ mod environ;
 mod executors;
 /// What applications do wrong.
 mod failures;
+/// Whose fault it was.
+mod faults;
 /// wsgi.file_wrapper.
 mod file_wrapper;
 /// Large files, and files that change.
 mod files;
-/// Processes that an application forks.
-mod forks;
 /// The filters of httpd and of its distribution's modules.
 mod filters;
+/// Processes that an application forks.
+mod forks;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.

@@ -142,7 +142,7 @@ impl Line {
             Some(RunOutcome::LoadTimedOut)
         } else if began.elapsed() >= self.timeout || job.state.course().is_late(clock::now()) {
             Some(RunOutcome::QueueTimedOut)
-        } else if job.state.client_is_gone() {
+        } else if job.state.client_has_left_line() {
             Some(RunOutcome::ClientGone)
         } else {
             None

@@ -8,6 +8,7 @@ use crate::response::COLLECT_LIMIT;
 const END: WriteEnd = WriteEnd::End;
 const FLUSH: WriteEnd = WriteEnd::Flush;
 const MORE: WriteEnd = WriteEnd::More;
+const END_NOW: WriteEnd = WriteEnd::EndNow;
 
 /// Lines of an application, whether its Content-Length is known, its writes, and whether it is cut.
 #[test]
@@ -42,13 +43,13 @@ fn chunks_become_writes() {
         (
             "{start_5}\nyield b'12345'",
             Some(5),
-            &[("12345", END)],
+            &[("12345", END_NOW)],
             false,
         ),
         (
             "{start_5}\nyield b''\nyield b'12345'\nyield b''",
             Some(5),
-            &[("12345", END)],
+            &[("12345", END_NOW)],
             false,
         ),
         (
@@ -61,13 +62,13 @@ fn chunks_become_writes() {
         (
             "{start_5}\nyield b'1234567'\nyield b'89'",
             Some(5),
-            &[("12345", END)],
+            &[("12345", END_NOW)],
             false,
         ),
         (
             "{start_5}\nyield b'123'\nyield b'4567'\nyield b'89'",
             Some(5),
-            &[("123", FLUSH), ("45", MORE), ("", END)],
+            &[("123", FLUSH), ("45", END_NOW)],
             false,
         ),
         (
@@ -328,7 +329,7 @@ fn what_was_complete_before_the_failure_is_sent() {
     let exchange =
         Script::app("start_response('200 OK', [('Content-Length', '3')])\nyield b'abc'\n1/0").run();
     assert!(exchange.is(RunOutcome::Responded) && !exchange.cut);
-    assert_eq!(exchange.pieces(), [("abc", END)]);
+    assert_eq!(exchange.pieces(), [("abc", END_NOW)]);
     assert!(exchange.logged("ZeroDivisionError: division by zero"));
 }
 

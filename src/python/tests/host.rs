@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    Admission, Arenas, Bytes, GilChoice, GilMode, GroupOptions, HostResult, HostTable,
-    ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd, host_table,
+    Admission, Arenas, Bytes, Fault, GilChoice, GilMode, GroupOptions, HostResult, HostTable,
+    Presence, ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd, host_table,
 };
 use wsgi_telemetry::writer;
 
@@ -21,7 +21,7 @@ pub(super) enum Piece {
     /// Something to wait for before the next part is there.
     Wait(Box<dyn FnOnce() + Send>),
     Aborted,
-    Failed(&'static str),
+    Failed(Fault, &'static str),
 }
 
 impl Piece {
@@ -149,7 +149,7 @@ impl Host {
                 None => return HostResult::done(0),
                 Some(Piece::Wait(wait)) => wait(),
                 Some(Piece::Aborted) => return HostResult::aborted(),
-                Some(Piece::Failed(reason)) => return HostResult::failed(reason),
+                Some(Piece::Failed(fault, reason)) => return HostResult::failed(fault, reason),
                 Some(Piece::Data(data)) if data.is_empty() => {}
                 Some(Piece::Data(mut data)) => {
                     let rest = data.split_off(data.len().min(into.len()));
@@ -378,7 +378,8 @@ impl wsgi_abi::Host for Host {
         let _busy = self.enter();
         let mut record = lock(&self.record);
         let started = !record.status_line.is_empty();
-        let ended = record.writes.iter().any(|write| write.1 == WriteEnd::End);
+        let mut ends = record.writes.iter().map(|write| write.1);
+        let ended = ends.any(|end| matches!(end, WriteEnd::End | WriteEnd::EndNow));
         aborting(|| {
             assert!(started, "a write before start_response");
             assert!(!ended, "a write after the end");
@@ -426,9 +427,13 @@ impl wsgi_abi::Host for Host {
         record.cut = true;
     }
 
-    fn client_is_gone(&self) -> bool {
+    fn client_presence(&self) -> Presence {
         let _busy = self.enter_shortly();
-        self.is_gone.load(Ordering::SeqCst)
+        if self.is_gone.load(Ordering::SeqCst) {
+            Presence::Gone
+        } else {
+            Presence::Here
+        }
     }
 
     fn give_up(&self) {

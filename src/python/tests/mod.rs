@@ -14,6 +14,7 @@ mod environ;
 mod errors_log;
 mod events;
 mod extensions;
+mod faults;
 mod file_wrapper;
 mod gil;
 mod host;

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use pyo3::ffi;
-use wsgi_abi::WriteEnd;
+use wsgi_core::fault::{Fault, Transfer};
 use wsgi_core::outcome::Message;
 
 use super::{Call, Method, Methods, Slots, State, instantiate, method, new_type, state_of_class};
@@ -14,7 +14,7 @@ use crate::host::{Failure, Level};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::RequestState;
 use crate::response::Head;
-use crate::telemetry;
+use crate::{faults, telemetry};
 
 type Adapter = Arc<RequestState>;
 
@@ -115,7 +115,7 @@ impl Method for Write {
             let text = format!("write() argument 1 must be bytes, not {}", data.type_name());
             return Err(broken(request, py.raise(ExceptionClass::Type, &text)));
         }
-        crate::output::send(py, request, bytes_of(&data), WriteEnd::Flush)?;
+        crate::output::send(py, request, bytes_of(&data))?;
         Ok(py.none())
     }
 }
@@ -294,12 +294,10 @@ pub(crate) fn bytes_of<'a>(bytes: &'a Obj<'_>) -> &'a [u8] {
 }
 
 /// The exception for a failed write.
-pub(crate) fn write_failed(py: &Attached<'_>, failure: &Failure) -> Raised {
-    match failure {
-        Failure::Aborted => py.raise(ExceptionClass::Os, "client connection closed"),
-        Failure::Other(reason) => py.raise(
-            ExceptionClass::Os,
-            &format!("failed to write response data: {reason}"),
-        ),
-    }
+pub(crate) fn write_failed(py: &Attached<'_>, request: &RequestState, failure: &Failure) -> Raised {
+    let text = match failure.fault {
+        Fault::Gone | Fault::Slow => "client connection closed",
+        _ => &*format!("failed to write response data: {}", failure.reason),
+    };
+    faults::raise(py, request, failure, Transfer::Write, text)
 }

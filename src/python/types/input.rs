@@ -11,7 +11,10 @@ use pyo3::ffi;
 use super::{
     Call, Method, Methods, Slots, State, guard, guard_object, instantiate, method, new_type, value,
 };
+use wsgi_core::fault::{Fault, Transfer};
+
 use crate::copy;
+use crate::faults;
 use crate::host::{Failure, Request};
 use crate::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
 use crate::request::{RequestState, lock};
@@ -195,10 +198,10 @@ fn read_bytes<'i>(
     let want = size.unwrap_or(usize::MAX);
     let mut data = take_leftover(py, request, want)?;
     if more_may_come(request) && (data.len() < want || want == 0) {
-        data = fetch(py, request, "read", data, move |host, data| {
+        (data, ()) = fetch(py, request, "read", data, move |host, data| {
             if want == 0 {
                 // Sends a pending "100 Continue" without reading anything.
-                return host.read_body(&mut []).map(|_| false);
+                return host.read_body(&mut []).map(|_| (false, ()));
             }
             // Memory is only added, and cleared, once what is there was filled: pieces may be small.
             let mut filled = data.len();
@@ -217,12 +220,13 @@ fn read_bytes<'i>(
                 }
             };
             data.truncate(filled);
-            ended
+            ended.map(|ended| (ended, ()))
         })?;
     }
     py.bytes(&data)
 }
 
+/// The next line. Each byte is looked at once, and moved once at most, however many lines lie in what has come.
 fn read_line<'i>(
     py: &Attached<'i>,
     request: &RequestState,
@@ -232,25 +236,25 @@ fn read_line<'i>(
     if want == 0 {
         return py.bytes(b"");
     }
-    // All of the leftover; what is behind the line goes back.
-    let mut data = take_leftover(py, request, usize::MAX)?;
-    if line_end(&data, want).is_none() && more_may_come(request) {
-        data = fetch(py, request, "readline", data, move |host, data| {
-            loop {
-                let at = data.len();
-                data.resize(at + STEP, 0);
-                let got = host.read_body(&mut data[at..]);
-                data.truncate(at + *got.as_ref().unwrap_or(&0));
-                if got? == 0 {
-                    return Ok(true);
-                }
-                if data.len() >= want || data[at..].contains(&b'\n') {
-                    return Ok(false);
-                }
-            }
-        })?;
+    if let Some(line) = line_at_hand(py, request, want)? {
+        return Ok(line);
     }
-    let end = line_end(&data, want).unwrap_or(data.len());
+    // What is left over is the beginning of the line.
+    let data = take_leftover(py, request, usize::MAX)?;
+    let (data, end) = fetch(py, request, "readline", data, move |host, data| {
+        loop {
+            let at = data.len();
+            data.resize(at + STEP, 0);
+            let got = host.read_body(&mut data[at..]);
+            data.truncate(at + *got.as_ref().unwrap_or(&0));
+            if got? == 0 {
+                return Ok((true, data.len()));
+            }
+            if let Some(end) = line_end(&data[at..], want - at) {
+                return Ok((false, at + end));
+            }
+        }
+    })?;
     let line = py.bytes(&data[..end])?;
     if end < data.len() {
         let mut input = lock(&request.input);
@@ -260,11 +264,35 @@ fn read_line<'i>(
     Ok(line)
 }
 
+/// The next line, or `want` bytes of it, where it lies in what is left over from an earlier read, or where nothing more
+/// comes.
+fn line_at_hand<'i>(
+    py: &Attached<'i>,
+    request: &RequestState,
+    want: usize,
+) -> PyResult<Option<Obj<'i>>> {
+    let mut input = lock(&request.input);
+    if let Some(fault) = input.failed {
+        drop(input);
+        return Err(still_failed(py, request, fault));
+    }
+    let left = &input.buffer[input.at..];
+    let len = match line_end(left, want) {
+        Some(len) => len,
+        None if input.ended || !request.has_body => left.len(),
+        None => return Ok(None),
+    };
+    let line = py.bytes(&left[..len])?;
+    input.at += len;
+    Ok(Some(line))
+}
+
 /// Where the line at the start of `data` ends: behind its newline, or after `want` bytes.
 fn line_end(data: &[u8], want: usize) -> Option<usize> {
-    match data.iter().take(want).position(|&byte| byte == b'\n') {
+    let data = &data[..data.len().min(want)];
+    match data.iter().position(|&byte| byte == b'\n') {
         Some(at) => Some(at + 1),
-        None => (data.len() >= want).then_some(want),
+        None => (data.len() == want).then_some(want),
     }
 }
 
@@ -275,12 +303,9 @@ fn more_may_come(request: &RequestState) -> bool {
 /// At most `want` of the bytes that are left over from an earlier read.
 fn take_leftover(py: &Attached<'_>, request: &RequestState, want: usize) -> PyResult<Vec<u8>> {
     let mut input = lock(&request.input);
-    if input.failed {
+    if let Some(fault) = input.failed {
         drop(input);
-        return Err(py.raise(
-            ExceptionClass::Os,
-            "mod_wsgi request data read error: input is already in error state",
-        ));
+        return Err(still_failed(py, request, fault));
     }
     let left = input.buffer.len() - input.at;
     if left == 0 {
@@ -297,14 +322,32 @@ fn take_leftover(py: &Attached<'_>, request: &RequestState, want: usize) -> PyRe
     Ok(data)
 }
 
-/// Adds to `data` from the host. `step` says whether the end was reached.
-fn fetch(
+/// An earlier read has failed.
+fn still_failed(py: &Attached<'_>, request: &RequestState, fault: Fault) -> Raised {
+    let failure = Failure {
+        fault,
+        reason: String::from("input is already in error state"),
+    };
+    read_failed(py, request, &failure)
+}
+
+fn read_failed(py: &Attached<'_>, request: &RequestState, failure: &Failure) -> Raised {
+    let reason = match &*failure.reason {
+        "" => "Connection was terminated",
+        reason => reason,
+    };
+    let text = format!("mod_wsgi request data read error: {reason}");
+    faults::raise(py, request, failure, Transfer::Read, &text)
+}
+
+/// Adds to `data` from the host. `step` says whether the end was reached, and something for the caller.
+fn fetch<R: Send>(
     py: &Attached<'_>,
     request: &RequestState,
     method: &str,
     mut data: Vec<u8>,
-    step: impl FnOnce(Request, &mut Vec<u8>) -> Result<bool, Failure> + Send,
-) -> PyResult<Vec<u8>> {
+    step: impl FnOnce(Request, &mut Vec<u8>) -> Result<(bool, R), Failure> + Send,
+) -> PyResult<(Vec<u8>, R)> {
     let (data, result) = request
         .host_call(py, move |host| {
             // It may be what the client waits for before it sends more; that it has gone is met by the read.
@@ -317,22 +360,15 @@ fn fetch(
         })
         .map_err(|_| ended(py, method))?;
     match result {
-        Ok(end) => {
+        Ok((end, result)) => {
             if end {
                 lock(&request.input).ended = true;
             }
-            Ok(data)
+            Ok((data, result))
         }
         Err(failure) => {
-            lock(&request.input).failed = true;
-            let reason = match failure {
-                Failure::Aborted => String::from("Connection was terminated"),
-                Failure::Other(reason) => reason,
-            };
-            Err(py.raise(
-                ExceptionClass::Os,
-                &format!("mod_wsgi request data read error: {reason}"),
-            ))
+            lock(&request.input).failed = Some(failure.fault);
+            Err(read_failed(py, request, &failure))
         }
     }
 }
