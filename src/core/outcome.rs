@@ -352,6 +352,12 @@ messages! {
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
+    SegmentFull = 1115 Warning "there was no memory for a part of the metrics {} times: what has no place of its own is counted together with others",
+        cause: "The file system of DefaultRuntimeDir is full, or the server may have no more memory.",
+        remedy: "Make room there, or set DefaultRuntimeDir to a directory that has some.";
+    GroupLimit = 1116 Error "there is no interpreter for application group '{}': requests have named {} groups in this child already, which is the limit (WSGIApplicationGroupLimit); answered with 503",
+        cause: "The names of application groups are made of what clients send (%{ENV:...}, %{RESOURCE} behind a pattern, %{HOST} behind an alias with wildcards), interpreters are never ended, and the configuration's own groups keep their places.",
+        remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one, or raise WSGIApplicationGroupLimit; the names that the configuration says itself do not count.";
 }
 
 #[cfg(test)]

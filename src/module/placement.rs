@@ -1,6 +1,7 @@
 //! What is known of scripts and groups before any request: which group is the only one of the server, which scripts can
 //! be loaded ahead, and which of them answer the URLs of `WSGIWarmup`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use wsgi_core::alias::{ScriptAlias, ScriptOptions};
@@ -11,7 +12,7 @@ use wsgi_httpd::module::ServerName;
 use crate::config::{self, Server};
 
 /// A script in an application group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Script {
     /// Name of the group; empty for the main interpreter.
     pub(crate) group: Vec<u8>,
@@ -66,11 +67,10 @@ impl Known {
             .collect();
         groups.extend(config::groups_of_places());
         let mut of_servers: Vec<(&Server, Groups)> = Vec::new();
+        let mut seen: HashSet<*const Server> = HashSet::new();
+        let mut scripts = HashSet::new();
         for &(server, name) in servers {
-            if of_servers
-                .iter()
-                .any(|(known, _)| std::ptr::eq(*known, server))
-            {
+            if !seen.insert(server) {
                 continue;
             }
             let mut of_aliases = Groups::new();
@@ -85,7 +85,7 @@ impl Known {
                         group: group.clone(),
                         script: alias.target.clone().into_bytes(),
                     };
-                    if !known.aliased.contains(&script) {
+                    if scripts.insert(script.clone()) {
                         known.aliased.push(script);
                     }
                 }

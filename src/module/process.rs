@@ -1,6 +1,6 @@
 //! What the parent works out once, when the configuration is known to be good, and its children inherit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -52,11 +52,10 @@ impl Process {
         }
     }
 
-    /// Whether a group that is known ahead is the same for all requests by its alias, as it is the only one or loaded ahead;
+    /// Whether a group that is known ahead (`ahead`: those of [`Self::ahead`]) is the same for all requests by its alias, as it is the only one or loaded ahead;
     /// else the port in the request may be part of its name, as in mod_wsgi.
-    fn is_one_for_all(&self, group: &[u8]) -> bool {
-        self.known.only_group.as_deref() == Some(group)
-            || self.ahead().iter().any(|script| script.group == group)
+    fn is_one_for_all(&self, ahead: &HashSet<&[u8]>, group: &[u8]) -> bool {
+        self.known.only_group.as_deref() == Some(group) || ahead.contains(group)
     }
 
     /// The group that the main interpreter is there for: the only one of the server, where that runs in it.
@@ -79,25 +78,18 @@ impl Process {
         };
         let aliased = self.known.aliased.iter();
         let aliased = aliased.filter(|script| all || has_replicas(script));
-        self.known
-            .imports
-            .iter()
-            .chain(aliased)
-            .fold(Vec::new(), add)
+        each_once(self.known.imports.iter().chain(aliased))
     }
 
     /// What a child would serve as far as that is known, for the trial of new code.
     pub(crate) fn everything(&self) -> Vec<&Script> {
-        let all = self.known.imports.iter().chain(&self.known.aliased);
-        all.fold(Vec::new(), add)
+        each_once(self.known.imports.iter().chain(&self.known.aliased))
     }
 }
 
-fn add<'a>(mut list: Vec<&'a Script>, script: &'a Script) -> Vec<&'a Script> {
-    if !list.contains(&script) {
-        list.push(script);
-    }
-    list
+fn each_once<'a>(scripts: impl Iterator<Item = &'a Script>) -> Vec<&'a Script> {
+    let mut seen = HashSet::new();
+    scripts.filter(|script| seen.insert(*script)).collect()
 }
 
 /// Set in the parent, read in the children; never on the path of a request.
@@ -160,10 +152,13 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         plan: plan::of_server(),
         groups,
     };
+    let ahead = process.ahead();
+    let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
     for (server, groups) in of_servers {
         // Read for the first time after this configuration was read, so nothing is there yet.
         let groups = groups.into_iter();
-        let groups = groups.map(|group| group.filter(|group| process.is_one_for_all(group)));
+        let groups =
+            groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
         server.groups.get_or_init(|| groups.collect());
     }
     warn_of_interpreters(&process);
