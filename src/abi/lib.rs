@@ -282,6 +282,8 @@ pub enum RunOutcome {
     ClientGone = 8,
     /// The request was given up while it ran, with [`HostTable::give_up`]: nothing more is to be sent.
     GivenUp = 9,
+    /// Nothing was sent; this process has no interpreter left for the group: answer 503.
+    NoInterpreter = 10,
 }
 
 /// One header of a response.
@@ -418,6 +420,9 @@ pub struct GroupOptions {
     /// How many interpreters with a GIL of their own hold the group's applications, from 1; 1 where `gil` is
     /// [`GilMode::Shared`].
     pub replicas: u32,
+    /// How many interpreters there may be of groups that the configuration does not name, where this is one of them;
+    /// `u32::MAX` where the configuration names it.
+    pub most_unnamed: u32,
     /// How its requests get into Python.
     pub admission: Admission,
 }
@@ -541,6 +546,7 @@ impl Default for GroupOptions {
             private_environ: true,
             gil: GilMode::Shared,
             replicas: 1,
+            most_unnamed: u32::MAX,
             admission: Admission::OPEN,
         }
     }

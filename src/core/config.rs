@@ -131,6 +131,8 @@ pub struct PythonConfig {
     pub restrict_signal: Option<bool>,
     /// `WSGIRestrictEmbedded On`: no request may run Python in the httpd children, so all are answered with 500.
     pub restrict_embedded: bool,
+    /// `WSGIApplicationGroupLimit`.
+    pub group_limit: Option<u32>,
     /// `WSGICaseSensitivity`; the default is On, as file systems here tell cases apart.
     pub case_sensitivity: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use wsgi_core::config::PythonConfig;
 use wsgi_core::directive::Effect;
+use wsgi_core::group;
 use wsgi_core::interpreter_options::{self, GroupOptions, InterpreterOptions};
 use wsgi_core::interpreters::{self, GilMode, Placement};
 use wsgi_core::mpm_plan::MpmPlan;
@@ -15,7 +16,7 @@ use wsgi_core::reload::Reload;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 
-use crate::config::{Server, groups_of_places, used_directives};
+use crate::config::{Server, groups_of_places, used_directives, written_groups};
 use crate::placement::{Groups, Known, Script};
 use crate::plan;
 use crate::trial;
@@ -35,12 +36,26 @@ pub(crate) struct Process {
     pub(crate) plan: MpmPlan,
     /// The application groups that are known before any request names one.
     pub(crate) groups: BTreeSet<Vec<u8>>,
+    /// Those, and where hosts name groups those of the servers' names and aliases, each without its port.
+    named: HashSet<Vec<u8>>,
 }
+
+/// Most interpreters of a child beside the main one; CPython and the engine bear no more.
+const MOST_INTERPRETERS: u32 = 255;
 
 impl Process {
     /// The options of an application group.
     pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
         interpreter_options::group_options(&self.interpreter_options, &self.python, group)
+    }
+
+    /// How many interpreters there may be of groups that the configuration does not name, if this is one of them.
+    pub(crate) fn most_unnamed(&self, group: &[u8]) -> u32 {
+        if group.is_empty() || self.named.contains(&group::without_port(group)) {
+            return u32::MAX;
+        }
+        let named = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+        group::most_unnamed(self.python.group_limit, MOST_INTERPRETERS, named)
     }
 
     /// Whether a group runs in the main interpreter, unless it has replicas.
@@ -150,6 +165,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         reload: main.config.reload.clone(),
         recycle: main.config.recycle,
         plan: plan::of_server(),
+        named: named(&groups, servers),
         groups,
     };
     let ahead = process.ahead();
@@ -165,6 +181,33 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     plan::tell(&process);
     *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
     warn_of_directives_without_effect();
+}
+
+/// The groups that the configuration names. Whether hosts name any is in the values of `WSGIApplicationGroup` and
+/// `application-group=`.
+fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> HashSet<Vec<u8>> {
+    let mut named: HashSet<Vec<u8>> = groups
+        .iter()
+        .filter(|group| !group.is_empty())
+        .map(|group| group::without_port(group))
+        .collect();
+    let by_host = |written: &str| written == "%{HOST}" || written.starts_with("%{ENV:");
+    let of_server = |server: &Server| {
+        let config = &server.config;
+        let aliases = config.aliases.iter();
+        aliases
+            .filter_map(|alias| alias.options.application_group.as_deref())
+            .chain(config.place.application_group.as_deref())
+            .any(by_host)
+    };
+    let in_sections = written_groups().iter().any(|written| by_host(written));
+    for (server, name) in servers {
+        if in_sections || of_server(server) {
+            let names = std::iter::once(name.name).chain(name.aliases());
+            named.extend(names.map(<[u8]>::to_ascii_lowercase));
+        }
+    }
+    named
 }
 
 /// The groups of scripts that are loaded ahead, of aliases, and of sections.

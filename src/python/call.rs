@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::environ::{self, Parts};
 use crate::errors::{self, is_system_exit, level_of, log_traceback};
 use crate::executor::Ended;
-use crate::group::{self, Site};
+use crate::group::{self, NoGroup, Site};
 use crate::host::{Failure, Request};
 use crate::object::{Attached, Obj, PyResult, Raised};
 use crate::output::{self, End, Last, Sent};
@@ -139,9 +139,16 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         return RunOutcome::Draining;
     }
     let visit = Entering::new(App::new(raw.app), raw.times);
-    let Some(site) = find(group, script, App::new(raw.app)) else {
-        let name = String::from_utf8_lossy(group);
-        return fail(&state, Message::InterpreterUnavailable, &[&name]);
+    let site = match find(group, script, App::new(raw.app)) {
+        Ok(site) => site,
+        Err(NoGroup::Limit) => {
+            state.finish();
+            return RunOutcome::NoInterpreter;
+        }
+        Err(NoGroup::Failed) => {
+            let name = String::from_utf8_lossy(group);
+            return fail(&state, Message::InterpreterUnavailable, &[&name]);
+        }
     };
     let running = Running(&state);
     let _taken = running::take(&state);
@@ -306,16 +313,16 @@ fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display
     RunOutcome::Failed
 }
 
-fn find(group: &[u8], script: &[u8], app: App) -> Option<&'static Site> {
+fn find(group: &[u8], script: &[u8], app: App) -> Result<&'static Site, NoGroup> {
     if let Some(last) = LAST.get()
         && last.script() == script
         && last.group_name() == group
     {
-        return Some(last);
+        return Ok(last);
     }
     let site = group::of(group)?.site(script, app);
     LAST.set(Some(site));
-    Some(site)
+    Ok(site)
 }
 
 fn send_rest(

@@ -83,6 +83,8 @@ struct Registry {
     making: Turns,
     /// How many interpreters could not be set up, which are there nevertheless.
     failed: AtomicUsize,
+    /// How many interpreters were made for groups that the configuration does not name.
+    unnamed: AtomicUsize,
 }
 
 fn registry() -> &'static Registry {
@@ -91,6 +93,7 @@ fn registry() -> &'static Registry {
         groups: ArcSwap::default(),
         making: Turns::new(),
         failed: AtomicUsize::new(0),
+        unnamed: AtomicUsize::new(0),
     })
 }
 
@@ -106,11 +109,20 @@ fn everybody() -> &'static Quota {
     EVERYBODY.get_or_init(|| Quota::new(u32::MAX))
 }
 
+/// Why there is no group. The log says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoGroup {
+    /// Its interpreters could not be made.
+    Failed,
+    /// There are as many interpreters as there may be.
+    Limit,
+}
+
 /// The group of this name, made if this is its first use. The calling thread must not be attached. Why it could not be
 /// made is in the log.
-pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
+pub(crate) fn of(name: &[u8]) -> Result<&'static Group, NoGroup> {
     if let Some(found) = registry().groups.load().get(name) {
-        return Some(found);
+        return Ok(found);
     }
     let options = host::group_options(name);
     let plan = Plan::new(name, &options);
@@ -127,16 +139,15 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
         );
         host::log(Level::Error, &line);
         plan.give_up(name);
-        return None;
+        return Err(NoGroup::Failed);
     };
     let known = registry().groups.load_full();
     if let Some(found) = known.get(name) {
-        return Some(found);
+        return Ok(found);
     }
-    let Some(interpreters) = plan.interpreters(name, &options) else {
-        plan.give_up(name);
-        return None;
-    };
+    let interpreters = plan
+        .interpreters(name, &options)
+        .inspect_err(|_| plan.give_up(name))?;
     let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
@@ -152,7 +163,7 @@ pub(crate) fn of(name: &[u8]) -> Option<&'static Group> {
     let mut more = HashMap::clone(&known);
     more.insert(name.to_vec(), group);
     registry().groups.store(Arc::new(more));
-    Some(group)
+    Ok(group)
 }
 
 fn members(
@@ -240,10 +251,10 @@ impl Plan {
         &self,
         name: &[u8],
         options: &GroupOptions,
-    ) -> Option<Vec<&'static Interpreter>> {
-        let main = interpreter::main()?;
+    ) -> Result<Vec<&'static Interpreter>, NoGroup> {
+        let main = interpreter::main().ok_or(NoGroup::Failed)?;
         if self.in_main {
-            return Some(vec![main]);
+            return Ok(vec![main]);
         }
         let count = self.replicas.unwrap_or(1);
         let failed = &registry().failed;
@@ -251,7 +262,20 @@ impl Plan {
             let shown = String::from_utf8_lossy(name);
             let line = Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &shown]);
             host::log(level_of(Message::TooManyInterpreters), &line);
-            return None;
+            return Err(NoGroup::Limit);
+        }
+        // Those of groups that only requests name must not take the places of the others.
+        let unnamed = &registry().unnamed;
+        let is_unnamed = options.most_unnamed != u32::MAX;
+        let there = u32::try_from(unnamed.load(Relaxed)).unwrap_or(u32::MAX);
+        if is_unnamed && there.saturating_add(count) > options.most_unnamed {
+            let shown = String::from_utf8_lossy(name);
+            let line = Message::GroupLimit.line(&[&shown, &options.most_unnamed]);
+            host::log(level_of(Message::GroupLimit), &line);
+            return Err(NoGroup::Limit);
+        }
+        if is_unnamed {
+            unnamed.fetch_add(count as usize, Relaxed);
         }
         let identities = (0..count).map(|index| Identity {
             group: name.to_vec(),
@@ -262,7 +286,10 @@ impl Plan {
         });
         failed.fetch_add(made.iter().filter(|made| made.is_none()).count(), Relaxed);
         let made: Vec<&'static Interpreter> = made.into_iter().flatten().collect();
-        (!made.is_empty()).then_some(made)
+        if made.is_empty() {
+            return Err(NoGroup::Failed);
+        }
+        Ok(made)
     }
 }
 

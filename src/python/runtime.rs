@@ -285,8 +285,8 @@ pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
 pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     let _inside = call::Inside::enter();
     match group::of(group) {
-        Some(group) => group.site(script, App::new(app)).load(),
-        None => {
+        Ok(group) => group.site(script, App::new(app)).load(),
+        Err(_) => {
             let shown = String::from_utf8_lossy;
             let line = Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
             host::log(errors::level_of(Message::ImportScriptInterpreter), &line);

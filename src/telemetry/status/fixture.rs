@@ -223,6 +223,8 @@ impl Server {
             revision: new,
             done,
             of: 5,
+            tried: 2,
+            untried: 0,
             began: self.unix - 93_200 * MILLISECOND,
             ended,
             cause: String::from("/srv/shop/views.py changed"),
