@@ -96,10 +96,10 @@ pub fn without_port(group: &[u8]) -> Vec<u8> {
 }
 
 /// How many interpreters a child has for groups beside those that the configuration names. `limit` is that of
-/// `WSGIApplicationGroupLimit`, `most` what a child may have in all, and `named` how many groups have a right to one.
+/// `WSGIApplicationGroupLimit`, `most` what a child may have in all, and `named` how many groups have a right to one. Where
+/// those are more than a child can have, not all of them will be used in it.
 pub fn most_unnamed(limit: Option<u32>, most: u32, named: u32) -> u32 {
-    let rest = most.saturating_sub(named).max(1);
-    limit.map_or(rest, |limit| limit.min(rest))
+    limit.unwrap_or_else(|| most.saturating_sub(named).max(most / 4))
 }
 
 fn env_token(written: &str) -> Option<&str> {
@@ -296,13 +296,13 @@ mod tests {
     fn groups_that_are_named_keep_their_places() {
         for (limit, named, most) in [
             (None, 0, 255),
-            (None, 254, 1),
-            (None, 255, 1),
-            (None, 5_000, 1),
+            (None, 1, 254),
+            (None, 192, 63),
+            (None, 193, 63),
+            (None, 5_000, 63),
             (Some(3), 0, 3),
-            (Some(3), 253, 2),
-            (Some(255), 0, 255),
-            (Some(256), 0, 255),
+            (Some(3), 253, 3),
+            (Some(255), 1, 255),
         ] {
             assert_eq!(most_unnamed(limit, 255, named), most, "{limit:?} {named}");
         }

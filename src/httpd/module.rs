@@ -120,7 +120,7 @@ pub struct ServerName<'s> {
 impl<'s> ServerName<'s> {
     /// The names of `ServerAlias` that have no wildcards.
     pub fn aliases(self) -> impl Iterator<Item = &'s [u8]> {
-        // SAFETY: made by `all_servers` of strings that live during `'s`.
+        // SAFETY: made by `all_servers` of C strings that live during `'s`. [S-60]
         self.aliases.iter().map(|&alias| unsafe { c_bytes(alias) })
     }
 }

@@ -190,7 +190,7 @@ impl<'r> Request<'r> {
     /// request.
     pub fn has_own_host(self) -> bool {
         let host = self.rec().hostname;
-        // SAFETY: a C string of the request; the names of its server live as long as the configuration. Only reads both.
+        // SAFETY: a C string of the request, whose thread this is. [S-60]
         !host.is_null()
             && unsafe { sys::ap_matches_request_vhost(self.raw, host, self.server().port) != 0 }
     }

@@ -250,7 +250,7 @@ impl SegmentFile {
         let take = |bytes: usize| fallocate(file, FallocateFlags::empty(), 0, bytes as u64);
         take(geometry.certain() * 8)?;
         let cells = map::file(file, geometry.words(), true)?;
-        if !map::can_populate(&cells[..geometry.certain()]) {
+        if !map::can_populate(&cells[..1]) {
             if geometry.bytes() > LARGEST_WHOLE {
                 return Err(io::Error::other(
                     "it is too large a file for a kernel before Linux 5.14",

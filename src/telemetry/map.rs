@@ -90,7 +90,7 @@ fn ask_to_populate(cells: &'static [AtomicU64]) -> Result<(), Errno> {
     let bytes = (before + size_of_val(cells)).next_multiple_of(page);
     let address = cells.as_ptr().map_addr(|address| address - before);
     loop {
-        // SAFETY: mappings begin and end on pages and are never unmapped; populating changes no byte of them.
+        // SAFETY: mappings begin and end on pages and are never unmapped; populating changes no byte of them. [S-61]
         let asked = unsafe { madvise(address as *mut _, bytes, Advice::LinuxPopulateWrite) };
         if asked != Err(Errno::INTR) {
             return asked;

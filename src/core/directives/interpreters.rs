@@ -11,8 +11,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIApplicationGroupLimit",
         syntax: "number",
-        default: "255",
-        help: "Sets how many interpreters a child makes for application groups that only requests name, from 1 to 255; those that the configuration names have theirs in any case.",
+        default: "what the groups that the configuration names leave of 255, at least 63",
+        help: "Sets how many interpreters a child makes for application groups that only requests name, from 1 to 255; the requests of others are answered with 503.",
         parse: |args, target| {
             let word = one(args)?;
             let number = word
