@@ -197,7 +197,7 @@ mpm_tests! {
                 ("info", "WSGI1051: application group 'one': WSGIExecutor pool is not needed: "),
                 ("info", "WSGI1051: application group 'three': WSGIExecutor delegate is not needed: "),
                 ("info", "prefork: 4 children x 1 thread, up to 4 requests at once, [0-9]+ MiB of memory in the (machine|control group)$"),
-                ("info", "prefork: 4 children x 1 thread, .*group 'two': direct, 1 thread inside, GIL shared$"),
+                ("info", "prefork: 4 children x 1 thread, .*groups 'one', 'three', 'two': direct, 1 thread inside, GIL shared$"),
             ]
         };
         for (level, line) in said {
