@@ -10,7 +10,7 @@ use harness::{Mpm, Request, Response, Server, eventually, mpm_tests, ours_only};
 fn thousand_workers(mpm: Mpm) -> &'static str {
     match mpm {
         Mpm::Prefork => {
-            "ServerLimit 1000\nMaxRequestWorkers 1000\nStartServers 1\nMinSpareServers 1\nMaxSpareServers 2"
+            "ServerLimit 1000\nMaxRequestWorkers 1000\nStartServers 1\nMinSpareServers 1\nMaxSpareServers 4"
         }
         _ => {
             "ServerLimit 40\nThreadLimit 25\nThreadsPerChild 25\nMaxRequestWorkers 1000\nStartServers 1\n\
