@@ -13,6 +13,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_check_cmd_context",
     "ap_exists_(config_define|scoreboard_image)",
     "ap_map_http_request_error",
+    "ap_matches_request_vhost",
     "ap_context_(prefix|document_root)",
     "ap_document_root",
     "ap_clear_method_list",

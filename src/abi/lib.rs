@@ -292,6 +292,8 @@ pub enum RunOutcome {
     /// Nothing was sent: the application was ended by a call of the host that had failed, whose [`Fault`] says what to
     /// answer.
     Faulted = 11,
+    /// Nothing was sent; this process has no interpreter left for the group: answer 503.
+    NoInterpreter = 12,
 }
 
 /// One header of a response.
@@ -478,6 +480,9 @@ pub struct GroupOptions {
     /// How many interpreters with a GIL of their own hold the group's applications, from 1; 1 where `gil` is
     /// [`GilMode::Shared`].
     pub replicas: u32,
+    /// How many interpreters there may be of groups that the configuration does not name, where this is one of them;
+    /// `u32::MAX` where the configuration names it.
+    pub most_unnamed: u32,
     /// How its requests get into Python.
     pub admission: Admission,
     /// Most requests that may be inside one of its interpreters at a time, from 1: `mod_wsgi.threads_per_process`, and
@@ -608,6 +613,7 @@ impl Default for GroupOptions {
             private_environ: true,
             gil: GilMode::Shared,
             replicas: 1,
+            most_unnamed: u32::MAX,
             admission: Admission::OPEN,
             threads: 1,
             startup_timeout: 0,

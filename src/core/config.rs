@@ -2,6 +2,7 @@
 //!
 //! Values are looked up directory, server, default (1.6). Merging is httpd's: an inner scope onto an outer one.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::alias::{ScriptAlias, ScriptOptions};
@@ -130,6 +131,8 @@ pub struct PythonConfig {
     pub restrict_signal: Option<bool>,
     /// `WSGIRestrictEmbedded On`: no request may run Python in the httpd children, so all are answered with 500.
     pub restrict_embedded: bool,
+    /// `WSGIApplicationGroupLimit`.
+    pub group_limit: Option<u32>,
     /// `WSGICaseSensitivity`; the default is On, as file systems here tell cases apart.
     pub case_sensitivity: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
@@ -324,19 +327,13 @@ impl ServerConfig {
 /// What every child loads when it starts: the scripts of all `servers` (each main or merged), in order, whatever
 /// their process group, each once per application group.
 pub fn preloads<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<ImportScript> {
-    let mut all: Vec<ImportScript> = Vec::new();
-    for import in distinct(servers)
+    let mut seen = HashSet::new();
+    distinct(servers)
         .into_iter()
         .flat_map(|server| &server.import_scripts)
-    {
-        let same = |old: &ImportScript| {
-            old.script == import.script && old.application_group == import.application_group
-        };
-        if !all.iter().any(same) {
-            all.push(import.clone());
-        }
-    }
-    all
+        .filter(|import| seen.insert((&import.script, &import.application_group)))
+        .cloned()
+        .collect()
 }
 
 /// What is wrong with the daemon process groups of all `servers` (each main or merged): names written twice, and
@@ -345,19 +342,17 @@ pub fn preloads<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<
 pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<String> {
     let servers = distinct(servers);
     let mut problems = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for daemon in servers.iter().flat_map(|server| &server.daemon_processes) {
-        if names.contains(&daemon.name.as_str()) {
+        if !names.insert(&daemon.name) {
             problems.push(format!(
                 "{}: WSGIDaemonProcess: '{}' is defined twice; a name may stand only once in all servers",
                 daemon.location, daemon.name
             ));
-        } else {
-            names.push(&daemon.name);
         }
     }
     for import in servers.iter().flat_map(|server| &server.import_scripts) {
-        if !import.process_group.is_empty() && !names.contains(&import.process_group.as_str()) {
+        if !import.process_group.is_empty() && !names.contains(import.process_group.as_str()) {
             problems.push(format!(
                 "{}: process group '{}', into which '{}' is to be loaded, is defined by no WSGIDaemonProcess",
                 import.location, import.process_group, import.script
@@ -369,13 +364,9 @@ pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) 
 
 /// httpd gives a virtual host without a directive of ours the very configuration of the main server.
 fn distinct<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<&'a ServerConfig> {
-    let mut distinct: Vec<&ServerConfig> = Vec::new();
-    for server in servers {
-        if !distinct.iter().any(|known| std::ptr::eq(*known, server)) {
-            distinct.push(server);
-        }
-    }
-    distinct
+    let mut seen: HashSet<*const ServerConfig> = HashSet::new();
+    let servers = servers.into_iter();
+    servers.filter(|server| seen.insert(*server)).collect()
 }
 
 /// What holds for one request.

@@ -176,6 +176,7 @@ mod tests {
             ("WSGIMetricsListen", Global, false),
             ("WSGIMetricsSeries", Global, false),
             ("WSGIPrometheusClient", Global, false),
+            ("WSGIApplicationGroupLimit", Global, false),
             ("WSGIInterpreter", Global, true),
             ("WSGIGILMode", Global, true),
             ("WSGIInterpreters", Global, true),
@@ -684,6 +685,14 @@ mod tests {
             (
                 "WSGIMetricsSeries 63",
                 "'63' is not an integer from 64 to 65536",
+            ),
+            (
+                "WSGIApplicationGroupLimit 0",
+                "'0' is not an integer from 1 to 255",
+            ),
+            (
+                "WSGIApplicationGroupLimit 256",
+                "'256' is not an integer from 1 to 255",
             ),
             ("WSGIInterpreter maim", "'maim' is none of auto, main, sub"),
             ("WSGIGILMode x", "'x' is none of shared, own, free, auto"),

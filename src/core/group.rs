@@ -81,6 +81,27 @@ pub(crate) fn literal_group(written: String) -> String {
     }
 }
 
+/// The name of a group without the port in it, by which a group is known again that is called by another of its server's
+/// ports.
+pub fn without_port(group: &[u8]) -> Vec<u8> {
+    let end = group.iter().position(|&byte| byte == b'|');
+    let (host, rest) = group.split_at(end.unwrap_or(group.len()));
+    let host = match host.iter().rposition(|&byte| byte == b':') {
+        Some(at) if host.len() > at + 1 && host[at + 1..].iter().all(u8::is_ascii_digit) => {
+            &host[..at]
+        }
+        _ => host,
+    };
+    [host, rest].concat()
+}
+
+/// How many interpreters a child has for groups beside those that the configuration names. `limit` is that of
+/// `WSGIApplicationGroupLimit`, `most` what a child may have in all, and `named` how many groups have a right to one. Where
+/// those are more than a child can have, not all of them will be used in it.
+pub fn most_unnamed(limit: Option<u32>, most: u32, named: u32) -> u32 {
+    limit.unwrap_or_else(|| most.saturating_sub(named).max(most / 4))
+}
+
 fn env_token(written: &str) -> Option<&str> {
     written.strip_prefix("%{ENV:")?.strip_suffix('}')
 }
@@ -253,6 +274,38 @@ mod tests {
             shown(application_group("%{RESOURCE}", &request, false)),
             "s.example|/app/x"
         );
+    }
+
+    #[test]
+    fn groups_are_known_by_any_port() {
+        for (group, known) in [
+            ("s.example:8080|/app", "s.example|/app"),
+            ("s.example|/app:80", "s.example|/app:80"),
+            ("s.example:81", "s.example"),
+            ("[::1]:8080|", "[::1]|"),
+            ("a:b", "a:b"),
+            ("a:", "a:"),
+            ("", ""),
+        ] {
+            let found = without_port(group.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&found), known, "{group}");
+        }
+    }
+
+    #[test]
+    fn groups_that_are_named_keep_their_places() {
+        for (limit, named, most) in [
+            (None, 0, 255),
+            (None, 1, 254),
+            (None, 192, 63),
+            (None, 193, 63),
+            (None, 5_000, 63),
+            (Some(3), 0, 3),
+            (Some(3), 253, 3),
+            (Some(255), 1, 255),
+        ] {
+            assert_eq!(most_unnamed(limit, 255, named), most, "{limit:?} {named}");
+        }
     }
 
     #[test]

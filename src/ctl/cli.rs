@@ -258,8 +258,9 @@ pub(crate) struct MetricsArgs {
 /// Then it replaces its children, one after the other, each only when its successor is ready. If the new code does not
 /// load, nothing is replaced and the old code goes on.
 ///
-/// Ends with 0 when all children serve the new code, with 1 when that has failed or was not done in time, and with 2
-/// when the command line was wrong. Root may, and the user who has started the server.
+/// Ends with 0 when all children serve the new code, with 1 when that has failed or was not done in time, with 2 when the
+/// command line was wrong, and with 3 when all children were replaced, but some of the new code could not be tried before,
+/// as only requests name its script or its application group. Root may, and the user who has started the server.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadArgs {
     /// The application group whose scripts are tried first; "%{GLOBAL}" or "main" for that of the main interpreter

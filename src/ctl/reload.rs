@@ -138,7 +138,11 @@ impl Asked {
                             1 => format!("Done: 1 child replaced in {time}."),
                             done => format!("Done: {done} children replaced in {time}."),
                         });
-                        return Ok(ExitCode::SUCCESS);
+                        return Ok(if is_tried(roll) {
+                            ExitCode::SUCCESS
+                        } else {
+                            ExitCode::from(UNTRIED)
+                        });
                     }
                     RollPhase::Stopped => return Err(stopped(roll)),
                     RollPhase::Idle | RollPhase::Trial | RollPhase::Rolling => {}
@@ -190,7 +194,8 @@ impl Told {
         if replaces && self.of.is_none() {
             let children = if roll.of == 1 { "child" } else { "children" };
             tell(&format!(
-                "The new code works; replacing {} {children} ...",
+                "{}; replacing {} {children} ...",
+                verdict(roll),
                 roll.of
             ));
         }
@@ -201,6 +206,33 @@ impl Told {
                 tell(&format!("{} of {} replaced", roll.done, roll.of));
             }
         }
+    }
+}
+
+/// Whether all of the new code was tried before children were replaced.
+fn is_tried(roll: &Roll) -> bool {
+    roll.tried > 0 && roll.untried == 0
+}
+
+/// What the trial says of the new code.
+fn verdict(roll: &Roll) -> String {
+    let scripts = match roll.tried {
+        1 => String::from("1 script"),
+        tried => format!("{tried} scripts"),
+    };
+    let places = match roll.untried {
+        1 => String::from("at 1 place of the configuration"),
+        untried => format!("at {untried} places of the configuration"),
+    };
+    match (roll.tried, roll.untried) {
+        (_, 0) if roll.tried > 0 => String::from("The new code works"),
+        (0, _) => String::from(
+            "Nothing could be tried, as only requests name the scripts or their application groups",
+        ),
+        _ => format!(
+            "The new code of {scripts} works; {places} only requests name the script or its application group, and \
+             nothing was tried"
+        ),
     }
 }
 
@@ -240,4 +272,6 @@ fn tell(line: &str) {
 const GLOBAL: &str = "%{GLOBAL}";
 /// Exit status of a wrong command line, as that of [`clap`].
 const USAGE: u8 = 2;
+/// Exit status where children were replaced, and not all of the new code could be tried before.
+const UNTRIED: u8 = 3;
 const STEP: Duration = Duration::from_millis(50);

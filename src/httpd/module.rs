@@ -116,6 +116,15 @@ pub struct ServerName<'s> {
     pub request_port: u16,
     /// Whether it is a `<VirtualHost>`.
     pub is_virtual: bool,
+    aliases: &'s [*const c_char],
+}
+
+impl<'s> ServerName<'s> {
+    /// The names of `ServerAlias` that have no wildcards.
+    pub fn aliases(self) -> impl Iterator<Item = &'s [u8]> {
+        // SAFETY: made by `all_servers` of C strings that live during `'s`. [S-60]
+        self.aliases.iter().map(|&alias| unsafe { c_bytes(alias) })
+    }
 }
 
 /// Names of module files, ended by null.
@@ -202,6 +211,14 @@ unsafe fn all_servers<'s, M: Module>(
                 port: server.port,
                 request_port: request_port(server),
                 is_virtual: server.is_virtual != 0,
+                aliases: match server.names.as_ref() {
+                    // Its elements are C strings.
+                    Some(names) if names.nelts > 0 => std::slice::from_raw_parts(
+                        names.elts.cast(),
+                        usize::try_from(names.nelts).unwrap_or(0),
+                    ),
+                    _ => &[],
+                },
             };
             let config = entry(server.module_config).cast::<M::Server>().as_ref();
             servers.extend(config.map(|config| (config, name)));

@@ -220,6 +220,28 @@ impl<'r> Request<'r> {
         unsafe { c_bytes_opt(self.rec().hostname) }
     }
 
+    /// Whether `Host` names the server of the request as the configuration does: by `ServerName`, `ServerAlias` (also one
+    /// with wildcards), or in `<VirtualHost>`. Where no server has the name, the first one of the address serves the
+    /// request.
+    pub fn has_own_host(self) -> bool {
+        let host = self.rec().hostname;
+        // SAFETY: a C string of the request, whose thread this is. [S-60]
+        !host.is_null()
+            && unsafe { sys::ap_matches_request_vhost(self.raw, host, self.server().port) != 0 }
+    }
+
+    /// Whether the port that the request names is one that its server has: that of `ServerName`, the one that the
+    /// connection came to, or the usual one of a scheme. Clients may write any other.
+    pub fn has_own_port(self) -> bool {
+        let port = self.server_port();
+        matches!(port, 80 | 443) || port == self.server().port || port == self.listener().1
+    }
+
+    /// The port of a request to this server that names none; 0 for the usual one of its scheme.
+    pub fn port_of_server(self) -> u16 {
+        self.server().port
+    }
+
     /// When the request was received, microseconds since the epoch.
     pub fn time(self) -> i64 {
         self.rec().request_time

@@ -3,8 +3,8 @@
 //! Those of aliases are worked out by the parent, one for each alias of each server. Scripts that are reached in another
 //! way are entered when a child first meets them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use wsgi_core::config::{HandlerScript, PlaceConfig, Settings};
@@ -25,8 +25,11 @@ pub(crate) struct Planned {
 
 /// The applications of the aliases of all servers. Servers whose aliases are those of another one share its entry, as
 /// they share its configuration.
+#[derive(Default)]
 pub(crate) struct Plan<'s> {
     applications: Vec<Planned>,
+    /// Where in that list each label is.
+    by_label: HashMap<String, usize>,
     /// Of each server, the number in the list above for each alias.
     servers: Vec<(&'s Server, Vec<usize>)>,
 }
@@ -34,16 +37,10 @@ pub(crate) struct Plan<'s> {
 impl<'s> Plan<'s> {
     /// Works it out.
     pub(crate) fn new(servers: &[(&'s Server, ServerName<'_>)]) -> Self {
-        let mut plan = Self {
-            applications: Vec::new(),
-            servers: Vec::new(),
-        };
+        let mut plan = Self::default();
+        let mut seen: HashSet<*const Server> = HashSet::new();
         for &(server, name) in servers {
-            if plan
-                .servers
-                .iter()
-                .any(|(known, _)| std::ptr::eq(*known, server))
-            {
+            if !seen.insert(server) {
                 continue;
             }
             let host = String::from_utf8_lossy(name.name);
@@ -78,30 +75,35 @@ impl<'s> Plan<'s> {
 
     /// The number of an application. Where another script has its label, its own script is made part of it.
     fn enter(&mut self, mut new: Planned) -> usize {
-        let same = |known: &Planned, new: &Planned| known.label == new.label;
-        let mut known = self.applications.iter().position(|known| same(known, &new));
+        let mut known = self.by_label.get(&new.label).copied();
         if let Some(at) = known
             && self.applications[at].script != new.script
         {
             new.label = label_of(&format!("{}:{}", new.label, new.script));
-            known = self.applications.iter().position(|known| same(known, &new));
+            known = self.by_label.get(&new.label).copied();
         }
         known.unwrap_or_else(|| {
+            let at = self.applications.len();
+            self.by_label.insert(new.label.clone(), at);
             self.applications.push(new);
-            self.applications.len() - 1
+            at
         })
     }
 
     /// Enters all of them into the segment.
     pub(crate) fn register(&self, segment: Segment, owner: Owner) {
-        let apps: Vec<App> = self
-            .applications
-            .iter()
-            .map(|planned| {
-                let texts = [&*planned.mount, &*planned.script, &*planned.group];
-                segment.application_named(&planned.label, texts, owner)
-            })
-            .collect();
+        let named = self.applications.iter().map(|planned| {
+            let texts = [&*planned.mount, &*planned.script, &*planned.group];
+            (&*planned.label, texts)
+        });
+        let apps = segment.applications_named(named, owner);
+        let mut by_script = HashMap::new();
+        for (planned, &app) in self.applications.iter().zip(&apps) {
+            by_script
+                .entry(planned.script.clone().into_bytes())
+                .or_insert(app);
+        }
+        *OF_SCRIPTS.write().unwrap_or_else(PoisonError::into_inner) = by_script;
         for (server, numbers) in &self.servers {
             // Read for the first time after this configuration was read, so nothing is there yet.
             server
@@ -110,6 +112,9 @@ impl<'s> Plan<'s> {
         }
     }
 }
+
+/// The application of the first alias that leads to each script. Set by the parent.
+static OF_SCRIPTS: LazyLock<RwLock<HashMap<Vec<u8>, App>>> = LazyLock::new(RwLock::default);
 
 /// Applications that no alias has, by name of the handler and script, or by script alone.
 static MET: LazyLock<ArcSwap<HashMap<Vec<u8>, App>>> = LazyLock::new(Default::default);
@@ -146,16 +151,12 @@ pub(crate) fn app_of(
 /// The application of a script that is loaded ahead of its first request: that of an alias which leads to it, if there is
 /// one.
 pub(crate) fn app_of_script(script: &[u8]) -> App {
-    let Some(segment) = segment::current() else {
+    if segment::current().is_none() {
         return App::OTHER;
-    };
-    let applications = segment.applications();
-    let mut known = applications.iter();
-    let aliased = known.find(|known| known.script.as_bytes() == script);
-    aliased.map_or_else(
-        || met(script, || label_of(&shown(script)), script),
-        |known| known.app,
-    )
+    }
+    let aliased = OF_SCRIPTS.read().unwrap_or_else(PoisonError::into_inner);
+    let aliased = aliased.get(script).copied();
+    aliased.unwrap_or_else(|| met(script, || label_of(&shown(script)), script))
 }
 
 fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {

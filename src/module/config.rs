@@ -76,6 +76,11 @@ pub(crate) fn used_directives() -> Vec<&'static Directive> {
     reading().used.clone()
 }
 
+/// The groups that sections give to their requests, as written.
+pub(crate) fn written_groups() -> Vec<String> {
+    reading().groups.clone()
+}
+
 /// The groups that sections give to their requests; `None` for those that requests name.
 pub(crate) fn groups_of_places() -> Vec<Option<Vec<u8>>> {
     let reading = reading();

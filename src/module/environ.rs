@@ -315,8 +315,19 @@ impl EnvironTable for Builder<'_> {
 }
 
 /// What names of groups may be made of.
+#[derive(Clone, Copy)]
 pub(crate) struct RequestVariables<'r> {
     pub(crate) request: Request<'r>,
+    /// Whether a host and a port that the client has made up are taken for those of the server.
+    pub(crate) only_own: bool,
+}
+
+impl RequestVariables<'_> {
+    /// Whether a name that is `written` with `%` may have a part in it which the client has made up.
+    pub(crate) fn may_be_made_up(&self, written: &str) -> bool {
+        let has_host = written.starts_with("%{HOST") || written.starts_with("%{ENV:");
+        !self.request.has_own_port() || has_host && !self.request.has_own_host()
+    }
 }
 
 impl Variables for RequestVariables<'_> {
@@ -325,11 +336,19 @@ impl Variables for RequestVariables<'_> {
     }
 
     fn port(&self) -> u16 {
-        self.request.server_port()
+        if !self.only_own || self.request.has_own_port() {
+            return self.request.server_port();
+        }
+        match self.request.port_of_server() {
+            // Either of the usual ones, which no name has.
+            0 => 80,
+            port => port,
+        }
     }
 
     fn host(&self) -> Option<&[u8]> {
-        self.request.hostname()
+        let is_taken = !self.only_own || self.request.has_own_host();
+        self.request.hostname().filter(|_| is_taken)
     }
 
     fn script_name(&self) -> &[u8] {

@@ -147,18 +147,30 @@ fn serve(
     };
 
     let options = handler_script.map(|script| &script.options).or(alias);
-    let variables = RequestVariables { request };
+    let variables = RequestVariables {
+        request,
+        only_own: false,
+    };
     let written = |option: fn(&ScriptOptions) -> Option<&String>, otherwise| {
         options.and_then(option).map_or(otherwise, String::as_str)
     };
-    let application_group = group::application_group(
-        written(
-            |options| options.application_group.as_ref(),
-            settings.application_group,
-        ),
-        &variables,
-        settings.case_sensitive,
+    let written_group = written(
+        |options| options.application_group.as_ref(),
+        settings.application_group,
     );
+    let application_group =
+        group::application_group(written_group, &variables, settings.case_sensitive);
+    // A name that no server has makes no interpreter. The application is told it all the same, as by mod_wsgi.
+    let own_variables = RequestVariables {
+        only_own: true,
+        ..variables
+    };
+    let is_made_up = known_group.is_none()
+        && written_group.starts_with('%')
+        && variables.may_be_made_up(written_group);
+    let own_group = is_made_up
+        .then(|| group::application_group(written_group, &own_variables, settings.case_sensitive));
+    let known_group = known_group.or(own_group.as_deref());
     let callable = match handler_script {
         Some(_) => HANDLE_REQUEST.as_bytes().into(),
         None => group::callable_object(
@@ -288,6 +300,7 @@ fn was_run(outcome: RunOutcome) -> bool {
         RunOutcome::QueueFull
         | RunOutcome::QueueTimedOut
         | RunOutcome::ClientGone
+        | RunOutcome::NoInterpreter
         | RunOutcome::LoadTimedOut
         | RunOutcome::Draining => false,
     }
@@ -386,6 +399,7 @@ fn answer(
             timeline.reject(Rejection::NotLoaded);
             Err(try_later(request))
         }
+        RunOutcome::NoInterpreter => Err(try_later(request)),
         RunOutcome::Draining => {
             timeline.reject(Rejection::Draining);
             Err(try_later(request))

@@ -135,6 +135,7 @@ impl Host for Exchange<'_> {
                 config::GilMode::Shared | config::GilMode::Free => GilMode::Shared,
             },
             replicas: process.plan.replicas(options.interpreters.replicas),
+            most_unnamed: process.most_unnamed(name),
             admission: admission(&process, &options.executor),
             threads: threads(&process, name),
             startup_timeout: options

@@ -9,9 +9,11 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::process::{Resource, getrlimit};
 use wsgi_core::outcome::Message;
 use wsgi_core::telemetry::TelemetryConfig;
 use wsgi_httpd::log::{self, Level};
@@ -33,9 +35,9 @@ use crate::{listen, plan, steward};
 /// Name of the segment's file in `DefaultRuntimeDir`.
 const FILE: &str = "mod_wsgi_rs.segment";
 
-/// Largest segment that is a file. Bytes. All of a file is taken at once, while other memory is taken where it is used,
-/// and of many arenas and applications most of the cells never are.
-const LARGEST_FILE: usize = 128 << 20;
+/// Largest segment that is a file where all of the file has to be taken at once, because the kernel cannot give memory to
+/// the parts that are used (before Linux 5.14). Bytes.
+const LARGEST_WHOLE: usize = 128 << 20;
 
 /// What is retained over restarts beside the address of the segment.
 mod kept {
@@ -122,6 +124,15 @@ fn warn_of_less_room(segment: Segment, wanted: Geometry) {
     }
 }
 
+/// Says that the file system of the segment is full, whenever it was once more.
+fn warn_of_no_memory(segment: Segment) {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let times = segment.lacked_memory();
+    if TOLD.swap(times, Relaxed) != times && times != 0 {
+        crate::process::log_message(Message::SegmentFull, &[&times]);
+    }
+}
+
 /// The segment that was made before, also where the configuration now measures nothing: children of the one before may
 /// still end.
 fn known(retained: Retained) -> Option<Segment> {
@@ -202,8 +213,11 @@ struct SegmentFile {
 impl SegmentFile {
     /// Makes the segment in a file that nobody else has, readable by httpd's group, and then gives it its name.
     fn make(geometry: &Geometry, parent: u32) -> Result<(Self, Segment), String> {
-        if geometry.bytes() > LARGEST_FILE {
-            return Err(String::from("it would be too large a file"));
+        // To make a larger file would end this process.
+        if let Some(limit) = getrlimit(Resource::Fsize).current
+            && geometry.bytes() as u64 > limit
+        {
+            return Err(format!("a file may have {limit} bytes (RLIMIT_FSIZE)"));
         }
         let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
         let temporary = path.with_extension(format!("{parent}.new"));
@@ -234,9 +248,20 @@ impl SegmentFile {
             fchown(file, None, Some(process::group()))?;
         }
         file.set_permissions(Permissions::from_mode(0o640))?;
-        // All of it at once: a page that the file system has no room for later would kill who writes to it.
-        fallocate(file, FallocateFlags::empty(), 0, geometry.bytes() as u64)?;
+        // What is used for certain. A page that the file system has no room for would end the process that writes to it,
+        // so each other part is asked for before it is used.
+        file.set_len(geometry.bytes() as u64)?;
+        let take = |bytes: usize| fallocate(file, FallocateFlags::empty(), 0, bytes as u64);
+        take(geometry.certain() * 8)?;
         let cells = map::file(file, geometry.words(), true)?;
+        if !map::can_populate(&cells[..1]) {
+            if geometry.bytes() > LARGEST_WHOLE {
+                return Err(io::Error::other(
+                    "it is too large a file for a kernel before Linux 5.14",
+                ));
+            }
+            take(geometry.bytes())?;
+        }
         let segment = Segment::create(cells, *geometry, parent).map_err(io::Error::other)?;
         let metadata = file.metadata()?;
         Ok(((metadata.dev(), metadata.ino()), segment))
@@ -427,6 +452,7 @@ pub(crate) fn monitor() {
     let Some(segment) = segment::current() else {
         return;
     };
+    warn_of_no_memory(segment);
     segment.measure_resident();
     // Bounded, as the children say how many they are.
     segment.measure_children(1_000);

@@ -1,6 +1,7 @@
 //! What is known of scripts and groups before any request: which group is the only one of the server, which scripts can
 //! be loaded ahead, and which of them answer the URLs of `WSGIWarmup`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use wsgi_core::alias::{ScriptAlias, ScriptOptions};
@@ -11,7 +12,7 @@ use wsgi_httpd::module::ServerName;
 use crate::config::{self, Server};
 
 /// A script in an application group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Script {
     /// Name of the group; empty for the main interpreter.
     pub(crate) group: Vec<u8>,
@@ -42,6 +43,8 @@ pub(crate) struct Known {
     pub(crate) imports: Vec<Script>,
     /// The scripts of the aliases that lead to one script, in a group that is known.
     pub(crate) aliased: Vec<Script>,
+    /// How many aliases, and sections, lead to scripts or to groups that only requests name.
+    pub(crate) unknown: usize,
     pub(crate) warmups: Vec<Warmup>,
     /// URLs of `WSGIWarmup` that no alias to a known script takes.
     pub(crate) lost_warmups: Vec<String>,
@@ -64,13 +67,15 @@ impl Known {
             .iter()
             .map(|import| Some(of_import(import).group))
             .collect();
-        groups.extend(config::groups_of_places());
+        let of_places = config::groups_of_places();
+        let unknown_places = of_places.iter().filter(|group| group.is_none()).count();
+        groups.extend(of_places);
         let mut of_servers: Vec<(&Server, Groups)> = Vec::new();
+        let mut seen: HashSet<*const Server> = HashSet::new();
+        let mut scripts = HashSet::new();
+        let mut unknown = HashSet::new();
         for &(server, name) in servers {
-            if of_servers
-                .iter()
-                .any(|(known, _)| std::ptr::eq(*known, server))
-            {
+            if !seen.insert(server) {
                 continue;
             }
             let mut of_aliases = Groups::new();
@@ -78,14 +83,19 @@ impl Known {
                 let place = PlaceConfig::default();
                 let settings = Settings::resolve(&place, &server.config);
                 let group = group_of(alias, &settings, name);
+                let leads_to_one = leads_to_one(alias);
+                if group.is_none() || !leads_to_one {
+                    // A virtual host has those of the main server, too.
+                    unknown.insert((&alias.location, &alias.target));
+                }
                 if let Some(group) = &group
-                    && leads_to_one(alias)
+                    && leads_to_one
                 {
                     let script = Script {
                         group: group.clone(),
                         script: alias.target.clone().into_bytes(),
                     };
-                    if !known.aliased.contains(&script) {
+                    if scripts.insert(script.clone()) {
                         known.aliased.push(script);
                     }
                 }
@@ -100,6 +110,7 @@ impl Known {
                 }
             }
         }
+        known.unknown = unknown.len() + unknown_places;
         known.only_group = only_group(groups);
         (known, of_servers)
     }

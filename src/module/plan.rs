@@ -1,7 +1,7 @@
 //! What the plan means for each application group, told when a configuration comes into force: in the log, on the board,
 //! and as warnings where it cannot work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 
@@ -100,8 +100,19 @@ pub(crate) fn tell(process: &Process) {
     let plans: Vec<(&[u8], GroupPlan)> = plans
         .map(|group| (&group[..], of_group(process, group, None)))
         .collect();
+    // One line for all groups for which the same holds.
+    let mut lines: Vec<(String, Vec<&[u8]>)> = Vec::new();
+    let mut by_plan = HashMap::new();
     for (group, of_group) in &plans {
-        let named = Groups(&[group]);
+        let of_group = of_group.to_string();
+        let at = *by_plan.entry(of_group.clone()).or_insert_with(|| {
+            lines.push((of_group, Vec::new()));
+            lines.len() - 1
+        });
+        lines[at].1.push(group);
+    }
+    for (of_group, groups) in &lines {
+        let named = Groups(groups);
         let line = format!("mod_wsgi_rs: {}; {named}: {of_group}", plan.shape());
         log::server(Level::INFO, line.as_bytes());
     }

@@ -1,12 +1,13 @@
 //! What the parent works out once, when the configuration is known to be good, and its children inherit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use wsgi_core::config::PythonConfig;
 use wsgi_core::directive::Effect;
+use wsgi_core::group;
 use wsgi_core::interpreter_options::{self, GroupOptions, InterpreterOptions};
 use wsgi_core::interpreters::{self, GilMode, Placement};
 use wsgi_core::mpm_plan::MpmPlan;
@@ -17,7 +18,7 @@ use wsgi_core::steady;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 
-use crate::config::{Server, groups_of_places, used_directives};
+use crate::config::{Server, groups_of_places, used_directives, written_groups};
 use crate::placement::{Groups, Known, Script};
 use crate::plan;
 use crate::trial;
@@ -37,12 +38,26 @@ pub(crate) struct Process {
     pub(crate) plan: MpmPlan,
     /// The application groups that are known before any request names one.
     pub(crate) groups: BTreeSet<Vec<u8>>,
+    /// Those, and where hosts name groups those of the servers' names and aliases, each without its port.
+    named: HashSet<Vec<u8>>,
 }
+
+/// Most interpreters of a child beside the main one; CPython and the engine bear no more.
+const MOST_INTERPRETERS: u32 = 255;
 
 impl Process {
     /// The options of an application group.
     pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
         interpreter_options::group_options(&self.interpreter_options, &self.python, group)
+    }
+
+    /// How many interpreters there may be of groups that the configuration does not name, if this is one of them.
+    pub(crate) fn most_unnamed(&self, group: &[u8]) -> u32 {
+        if group.is_empty() || self.named.contains(&group::without_port(group)) {
+            return u32::MAX;
+        }
+        let named = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+        group::most_unnamed(self.python.group_limit, MOST_INTERPRETERS, named)
     }
 
     /// Whether a group runs in the main interpreter, unless it has replicas.
@@ -54,11 +69,10 @@ impl Process {
         }
     }
 
-    /// Whether a group that is known ahead is the same for all requests by its alias, as it is the only one or loaded ahead;
+    /// Whether a group that is known ahead (`ahead`: those of [`Self::ahead`]) is the same for all requests by its alias, as it is the only one or loaded ahead;
     /// else the port in the request may be part of its name, as in mod_wsgi.
-    fn is_one_for_all(&self, group: &[u8]) -> bool {
-        self.known.only_group.as_deref() == Some(group)
-            || self.ahead().iter().any(|script| script.group == group)
+    fn is_one_for_all(&self, ahead: &HashSet<&[u8]>, group: &[u8]) -> bool {
+        self.known.only_group.as_deref() == Some(group) || ahead.contains(group)
     }
 
     /// The group that the main interpreter is there for: the only one of the server, where that runs in it.
@@ -81,25 +95,18 @@ impl Process {
         };
         let aliased = self.known.aliased.iter();
         let aliased = aliased.filter(|script| all || has_replicas(script));
-        self.known
-            .imports
-            .iter()
-            .chain(aliased)
-            .fold(Vec::new(), add)
+        each_once(self.known.imports.iter().chain(aliased))
     }
 
     /// What a child would serve as far as that is known, for the trial of new code.
     pub(crate) fn everything(&self) -> Vec<&Script> {
-        let all = self.known.imports.iter().chain(&self.known.aliased);
-        all.fold(Vec::new(), add)
+        each_once(self.known.imports.iter().chain(&self.known.aliased))
     }
 }
 
-fn add<'a>(mut list: Vec<&'a Script>, script: &'a Script) -> Vec<&'a Script> {
-    if !list.contains(&script) {
-        list.push(script);
-    }
-    list
+fn each_once<'a>(scripts: impl Iterator<Item = &'a Script>) -> Vec<&'a Script> {
+    let mut seen = HashSet::new();
+    scripts.filter(|script| seen.insert(*script)).collect()
 }
 
 /// Set in the parent, read in the children; never on the path of a request.
@@ -179,18 +186,49 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         reload: main.config.reload.clone(),
         recycle: main.config.recycle,
         plan: plan::of_server(),
+        named: named(&groups, servers),
         groups,
     };
+    let ahead = process.ahead();
+    let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
     for (server, groups) in of_servers {
         // Read for the first time after this configuration was read, so nothing is there yet.
         let groups = groups.into_iter();
-        let groups = groups.map(|group| group.filter(|group| process.is_one_for_all(group)));
+        let groups =
+            groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
         server.groups.get_or_init(|| groups.collect());
     }
     warn_of_interpreters(&process);
     plan::tell(&process);
     *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
     warn_of_directives_without_effect();
+}
+
+/// The groups that the configuration names. Whether hosts name any is in the values of `WSGIApplicationGroup` and
+/// `application-group=`.
+fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> HashSet<Vec<u8>> {
+    let mut named: HashSet<Vec<u8>> = groups
+        .iter()
+        .filter(|group| !group.is_empty())
+        .map(|group| group::without_port(group))
+        .collect();
+    let by_host = |written: &str| written == "%{HOST}" || written.starts_with("%{ENV:");
+    let of_server = |server: &Server| {
+        let config = &server.config;
+        let aliases = config.aliases.iter();
+        aliases
+            .filter_map(|alias| alias.options.application_group.as_deref())
+            .chain(config.place.application_group.as_deref())
+            .any(by_host)
+    };
+    let in_sections = written_groups().iter().any(|written| by_host(written));
+    for (server, name) in servers {
+        if in_sections || of_server(server) {
+            let names = std::iter::once(name.name).chain(name.aliases());
+            named.extend(names.map(<[u8]>::to_ascii_lowercase));
+        }
+    }
+    named
 }
 
 /// The groups of scripts that are loaded ahead, of aliases, and of sections.

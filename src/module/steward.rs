@@ -241,8 +241,11 @@ impl Steward {
         let revision = self.board.raise_revision();
         self.reason = request.reason;
         self.done_before = 0;
+        let (tried, untried) = Trial::extent(&self.process, &request);
         self.roll = Roll {
             phase: RollPhase::Trial,
+            tried,
+            untried,
             revision,
             done: 0,
             of: 0,
@@ -289,8 +292,9 @@ impl Steward {
         self.roll.phase = RollPhase::Rolling;
         self.board.set_roll(&self.roll);
         let line = format!(
-            "mod_wsgi_rs: the new code, revision {}, is well, and replaces {}",
+            "mod_wsgi_rs: the new code, revision {}, {}, and replaces {}",
             self.roll.revision,
+            how_tried(&self.roll),
             of_children(self.roll.of)
         );
         log::server(Level::INFO, line.as_bytes());
@@ -457,6 +461,18 @@ fn hopeless(file: &Path) -> Option<String> {
             missing.then(|| format!("there is no directory {}", shown(parent)))
         }
         Err(error) => Some(format!("the server's user cannot look at it: {error}")),
+    }
+}
+
+/// What the trial says of the new code.
+fn how_tried(roll: &Roll) -> String {
+    match (roll.tried, roll.untried) {
+        (0, _) => String::from("was not tried, as only requests name its scripts or groups"),
+        (_, 0) => String::from("is well"),
+        (tried, untried) => format!(
+            "is well as far as it was tried ({tried} scripts; at {untried} places of the configuration only requests name \
+             the script or the group)"
+        ),
     }
 }
 

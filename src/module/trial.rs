@@ -83,6 +83,19 @@ impl Trial {
         })
     }
 
+    /// How many scripts one of what is asked for loads, and at how many places only requests say what there is.
+    pub(crate) fn extent(process: &Process, request: &ReloadRequest) -> (u32, u32) {
+        let scripts = process.everything();
+        let is_about = |script: &&&Script| request.is_about(&script.group);
+        let meant = scripts.iter().filter(is_about).count();
+        let (tried, untried) = match (&request.group, meant) {
+            (Some(_), 1..) => (meant, 0),
+            _ => (scripts.len(), process.known.unknown),
+        };
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        (number(tried), number(untried))
+    }
+
     /// Whether other new code is not to wait for it any longer.
     pub(crate) fn is_slow(&self) -> bool {
         self.begun.elapsed() >= SLOW

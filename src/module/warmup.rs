@@ -125,6 +125,7 @@ fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(
         | RunOutcome::QueueFull
         | RunOutcome::QueueTimedOut
         | RunOutcome::GivenUp => Err(String::from("there was no response in time")),
+        RunOutcome::NoInterpreter => Err(String::from("there is no interpreter left for it")),
         RunOutcome::Draining
         | RunOutcome::ClientGone
         | RunOutcome::ClientLeft

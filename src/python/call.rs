@@ -150,6 +150,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             let name = String::from_utf8_lossy(group);
             return fail(&state, Message::InterpreterUnavailable, &[&name]);
         }
+        Err(NoGroup::Limit) => return RunOutcome::NoInterpreter,
         Err(NoGroup::TimedOut) => return RunOutcome::LoadTimedOut,
         Err(NoGroup::Full) => return RunOutcome::QueueFull,
         Err(NoGroup::GivenUp) => return RunOutcome::GivenUp,

@@ -85,6 +85,8 @@ struct Registry {
     making: Turns,
     /// How many interpreters could not be set up, which are there nevertheless.
     failed: AtomicUsize,
+    /// How many interpreters were made for groups that the configuration does not name.
+    unnamed: AtomicUsize,
 }
 
 fn registry() -> &'static Registry {
@@ -93,6 +95,7 @@ fn registry() -> &'static Registry {
         groups: ArcSwap::default(),
         making: Turns::new(),
         failed: AtomicUsize::new(0),
+        unnamed: AtomicUsize::new(0),
     })
 }
 
@@ -108,11 +111,13 @@ fn everybody() -> &'static Quota {
     EVERYBODY.get_or_init(|| Quota::new(u32::MAX))
 }
 
-/// Why there is no group.
+/// Why there is no group. The log says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoGroup {
-    /// It cannot be made. Why is in the log.
+    /// It cannot be made.
     Failed,
+    /// There are as many interpreters as there may be.
+    Limit,
     /// Its interpreters, or those of another group, are not set up in time.
     TimedOut,
     /// As many threads wait for it as may.
@@ -214,10 +219,7 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
     let limited = loads::begin_group(name, limits.load, request);
     let interpreters = plan.interpreters(name, &options);
     drop(limited);
-    let Some(interpreters) = interpreters else {
-        plan.give_up(name);
-        return Err(NoGroup::Failed);
-    };
+    let interpreters = interpreters.inspect_err(|_| plan.give_up(name))?;
     let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
@@ -334,10 +336,10 @@ impl Plan {
         &self,
         name: &[u8],
         options: &GroupOptions,
-    ) -> Option<Vec<&'static Interpreter>> {
-        let main = interpreter::main()?;
+    ) -> Result<Vec<&'static Interpreter>, NoGroup> {
+        let main = interpreter::main().ok_or(NoGroup::Failed)?;
         if self.in_main {
-            return Some(vec![main]);
+            return Ok(vec![main]);
         }
         let count = self.replicas.unwrap_or(1);
         let failed = &registry().failed;
@@ -345,7 +347,20 @@ impl Plan {
             let shown = String::from_utf8_lossy(name);
             let line = Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &shown]);
             host::log(level_of(Message::TooManyInterpreters), &line);
-            return None;
+            return Err(NoGroup::Limit);
+        }
+        // Those of groups that only requests name must not take the places of the others.
+        let unnamed = &registry().unnamed;
+        let is_unnamed = options.most_unnamed != u32::MAX;
+        let there = u32::try_from(unnamed.load(Relaxed)).unwrap_or(u32::MAX);
+        if is_unnamed && there.saturating_add(count) > options.most_unnamed {
+            let shown = String::from_utf8_lossy(name);
+            let line = Message::GroupLimit.line(&[&shown, &options.most_unnamed]);
+            host::log(level_of(Message::GroupLimit), &line);
+            return Err(NoGroup::Limit);
+        }
+        if is_unnamed {
+            unnamed.fetch_add(count as usize, Relaxed);
         }
         let identities = (0..count).map(|index| Identity {
             group: name.to_vec(),
@@ -356,7 +371,10 @@ impl Plan {
         });
         failed.fetch_add(made.iter().filter(|made| made.is_none()).count(), Relaxed);
         let made: Vec<&'static Interpreter> = made.into_iter().flatten().collect();
-        (!made.is_empty()).then_some(made)
+        if made.is_empty() {
+            return Err(NoGroup::Failed);
+        }
+        Ok(made)
     }
 }
 

@@ -3,11 +3,12 @@
 //! An application keeps its entry, and so its counters, over restarts. One that the configuration no longer has is
 //! hidden once no child serves it any more, and its entry is given to another one later.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::arena::{Owner, bit, gauged, owner_of, state};
+use crate::arena::{Owner, owner_of, state};
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
-use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS};
+use crate::layout::{HISTORY, HISTORY_WORDS};
 use crate::segment::Segment;
 use crate::sync::AtomicU64;
 use crate::text;
@@ -88,25 +89,77 @@ impl Segment {
         [mount, script, group]: [&str; 3],
         owner: Owner,
     ) -> App {
-        let hash = fnv(0, label.as_bytes());
+        let texts = [mount, script, group];
+        let known = self.renew_application(self.numbers(), label, texts, owner);
+        known.unwrap_or_else(|| self.enter_application(&mut self.numbers(), label, texts, owner))
+    }
+
+    /// The same for many of them, by one look at the table.
+    pub fn applications_named<'a>(
+        &self,
+        named: impl Iterator<Item = (&'a str, [&'a str; 3])>,
+        owner: Owner,
+    ) -> Vec<App> {
+        let mut by_hash: HashMap<u64, Vec<App>> = HashMap::new();
+        for app in self.numbers() {
+            let cells = self.application_cells(app.0.into());
+            if cells[STATE].load(Acquire) != 0 {
+                let hash = cells[HASH].load(Relaxed);
+                by_hash.entry(hash).or_default().push(app);
+            }
+        }
+        let mut free = self.numbers();
+        named
+            .map(|(label, texts)| {
+                let known = by_hash.entry(fnv(0, label.as_bytes())).or_default();
+                let found = self.renew_application(known.iter().copied(), label, texts, owner);
+                found.unwrap_or_else(|| {
+                    let new = self.enter_application(&mut free, label, texts, owner);
+                    known.push(new);
+                    new
+                })
+            })
+            .collect()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = App> + use<> {
         let count = self.geometry().applications;
-        let numbers = || (1..count).filter_map(|at| u16::try_from(at).ok().map(App));
+        (1..count).filter_map(|at| u16::try_from(at).ok().map(App))
+    }
+
+    /// The first of these entries that has the label, which are all kept in use: where two children have entered it at the
+    /// same time, both entries stay, as their counts belong together.
+    fn renew_application(
+        &self,
+        entries: impl Iterator<Item = App>,
+        label: &str,
+        [mount, script, group]: [&str; 3],
+        owner: Owner,
+    ) -> Option<App> {
+        let hash = fnv(0, label.as_bytes());
         let has_it = |app: &App| {
             let cells = self.application_cells(app.0.into());
             cells[HASH].load(Relaxed) == hash
                 && text::get(&cells[LABEL]) == label
                 && renew(&cells[STATE], owner.generation)
         };
-        // Where two children have entered it at the same time, both entries stay: their counts belong together.
-        let mut found = numbers().filter(has_it);
-        let first = found.next();
+        let mut found = entries.filter(has_it);
+        let first = found.next()?;
         found.for_each(drop);
-        if let Some(app) = first {
-            // Its script may be another one since the last restart.
-            self.name_application(app, label, mount, script, group);
-            return app;
-        }
-        for app in numbers() {
+        // Its script may be another one since the last restart.
+        self.name_application(first, label, mount, script, group);
+        Some(first)
+    }
+
+    /// Enters it into the first free entry of these. `_other` where there is none, which is counted.
+    fn enter_application(
+        &self,
+        entries: &mut impl Iterator<Item = App>,
+        label: &str,
+        [mount, script, group]: [&str; 3],
+        owner: Owner,
+    ) -> App {
+        for app in entries {
             let state = &self.application_cells(app.0.into())[STATE];
             let writing = WRITING | u64::from(owner.pid);
             if state.load(Relaxed) == 0
@@ -212,11 +265,8 @@ impl Segment {
     fn zero_application(&self, app: usize) {
         let geometry = self.geometry();
         for arena in 0..geometry.arenas {
-            let entry = self.entry_cells(arena);
-            let touched = entry[state::TOUCHED].load(Relaxed) | gauged(entry);
-            if touched & bit(app) != 0 {
-                let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
-                for cell in self.words(at, BLOCK_WORDS) {
+            if self.blocks_in_use(arena).any(|used| used.app == app) {
+                for cell in self.block_cells(arena, app) {
                     cell.store(0, Relaxed);
                 }
             }
@@ -277,6 +327,26 @@ mod tests {
     fn numbers(segment: &Segment) -> Vec<u16> {
         let applications = segment.applications().into_iter();
         applications.map(|known| known.app.number()).collect()
+    }
+
+    #[test]
+    fn many_are_entered_as_one_by_one() {
+        let (segment, one_by_one) = (segment(), segment());
+        let labels = ["/a", "/b", "/a", "/c", "/d", "/e", "/f", "/g", "/h", "/b"];
+        let texts = ["", "/a.wsgi", ""];
+        for generation in [0, 1] {
+            let owner = owner(generation);
+            let named = labels.iter().map(|&label| (label, texts));
+            let all = segment.applications_named(named, owner);
+            let each = labels.map(|label| one_by_one.application_named(label, texts, owner));
+            assert_eq!(all, each, "{generation}");
+            // The last of eight is one more than there is room for.
+            assert_eq!(all[0], all[2]);
+            assert_eq!((all[7], all[8]), (App(7), App::OTHER));
+            assert_eq!(numbers(&segment), [0, 1, 2, 3, 4, 5, 6, 7]);
+            segment.begin_generation(generation + 1);
+            assert_eq!(numbers(&segment), [0], "nobody has them any more");
+        }
     }
 
     #[test]

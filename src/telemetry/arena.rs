@@ -16,7 +16,7 @@ use crate::applications::App;
 use crate::catalogue::{
     APPLICATION_CELLS, FAMILIES, Family, Id, Kind, PROCESS_CELLS, STOP_REASON, Source, cell, value,
 };
-use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS};
+use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PAGE, PROCESS_WORDS};
 use crate::segment::Segment;
 use crate::sync::AtomicU64;
 
@@ -30,13 +30,13 @@ pub(crate) mod state {
     pub(crate) const TICKS: usize = 1;
     pub(crate) const GENERATION: usize = 2;
     pub(crate) const ROLE: usize = 3;
-    /// What was ever counted here: see [`super::bit`] and [`super::PROCESS_BIT`]. Stays when the arena is freed.
+    /// What was ever counted here: see [`super::BLOCKS_BIT`] and [`super::PROCESS_BIT`]. Stays when the arena is freed.
     pub(crate) const TOUCHED: usize = 4;
     /// Stamp of the running request's begin; 0 for none.
     pub(crate) const RUNNING_SINCE: usize = 5;
     /// Application, method and phase of the running request.
     pub(crate) const RUNNING: usize = 6;
-    /// In the arena of a child, which runs nothing: a bit for each application that has gauges here.
+    /// In the arena of a child, which runs nothing: whether an application has gauges here.
     pub(crate) const GAUGED: usize = RUNNING;
     /// Unix time in nanoseconds at which the owner took it.
     pub(crate) const STARTED: usize = 7;
@@ -241,28 +241,28 @@ impl Arena {
     /// The cells of an application; those of `_other` where there is none of that number.
     #[inline]
     pub fn application(&self, app: App) -> Block {
-        self.block(app, state::TOUCHED)
+        let map = self.segment.geometry().map_of_touched();
+        self.block(app, map, state::TOUCHED)
     }
 
     /// The same, for gauges only, in the arena of a child: of it nothing else is read then.
     pub fn gauges(&self, app: App) -> Block {
-        self.block(app, state::GAUGED)
+        let map = self.segment.geometry().map_of_gauged();
+        self.block(app, map, state::GAUGED)
     }
 
     #[inline]
-    fn block(&self, app: App, touched: usize) -> Block {
+    fn block(&self, app: App, map: usize, word: usize) -> Block {
         let app = usize::from(app.number());
         let app = if app < self.segment.geometry().applications {
             app
         } else {
             0
         };
-        let touched = &self.entry()[touched];
-        let bit = bit(app);
-        if touched.load(Relaxed) & bit == 0 {
-            touched.fetch_or(bit, Release);
+        if self.cells[map + app / 64].load(Relaxed) & bit(app) == 0 && !self.open(app, map, word) {
+            return self.block_elsewhere(app);
         }
-        let at = PROCESS_WORDS + app * BLOCK_WORDS;
+        let at = self.segment.geometry().head_words() + app * BLOCK_WORDS;
         match self.cells[at..at + BLOCK_WORDS].try_into() {
             Ok(cells) => Block {
                 cells,
@@ -270,6 +270,29 @@ impl Arena {
             },
             Err(_) => unreachable!("the slice has just that length"),
         }
+    }
+
+    /// A block is used for the first time: notes it in a map, and in a word of the entry. `false` where there is no
+    /// memory for it.
+    #[cold]
+    fn open(&self, app: usize, map: usize, word: usize) -> bool {
+        let at = self.segment.geometry().block(self.index, app);
+        // The last resort has had its memory from the beginning.
+        let is_certain = self.index == 0 && app == 0;
+        if !is_certain && !self.segment.open(at, BLOCK_WORDS) {
+            return false;
+        }
+        self.cells[map + app / 64].fetch_or(bit(app), Release);
+        self.entry()[word].fetch_or(BLOCKS_BIT, Release);
+        true
+    }
+
+    /// The block for what finds no memory in this arena: the application's in the spill arena, or that of `_other`.
+    #[cold]
+    fn block_elsewhere(&self, app: usize) -> Block {
+        let app = if self.index == 0 { 0 } else { app };
+        let app = u16::try_from(app).map_or(App::OTHER, App::new);
+        self.segment.spill().application(app)
     }
 
     /// Adds to a counter that each arena has once.
@@ -282,11 +305,36 @@ impl Arena {
         add(&self.cells[cell(id, series)], value, self.shared);
     }
 
-    /// The cell of one series of the applications' own metrics.
-    pub(crate) fn series_cell(&self, series: usize) -> &'static AtomicU64 {
+    /// The cell of one series of the applications' own metrics, to write to it; `None` where there is no memory for it.
+    #[inline]
+    pub(crate) fn series_cell(&self, series: usize) -> Option<&'static AtomicU64> {
+        self.used_series_cell(series)
+            .or_else(|| self.open_series(series))
+    }
+
+    /// The same, if it has ever been written to.
+    #[inline]
+    pub(crate) fn used_series_cell(&self, series: usize) -> Option<&'static AtomicU64> {
         let geometry = self.segment.geometry();
         let series = if series < geometry.series { series } else { 0 };
-        &self.cells[PROCESS_WORDS + geometry.applications * BLOCK_WORDS + series]
+        let page = series / PAGE;
+        let map = &self.cells[geometry.map_of_series() + page / 64];
+        (map.load(Acquire) & bit(page) != 0)
+            .then(|| &self.cells[geometry.cells_of_series() + series])
+    }
+
+    #[cold]
+    fn open_series(&self, series: usize) -> Option<&'static AtomicU64> {
+        let geometry = self.segment.geometry();
+        let series = if series < geometry.series { series } else { 0 };
+        let page = series / PAGE;
+        let at = geometry.arena(self.index) + geometry.cells_of_series() + page * PAGE;
+        let count = (geometry.series - page * PAGE).min(PAGE);
+        if !self.segment.open(at, count) {
+            return None;
+        }
+        self.cells[geometry.map_of_series() + page / 64].fetch_or(bit(page), Release);
+        self.used_series_cell(series)
     }
 
     /// Whether several threads write.
@@ -294,29 +342,29 @@ impl Arena {
         self.shared
     }
 
-    /// Applications that were ever counted here, or have gauges here.
-    fn touched_blocks(&self) -> impl Iterator<Item = &'static [AtomicU64]> {
-        let touched = self.entry()[state::TOUCHED].load(Relaxed) | gauged(self.entry());
-        let cells = self.cells;
-        (0..self.segment.geometry().applications)
-            .filter(move |&app| touched & bit(app) != 0)
-            .map(move |app| {
-                let at = PROCESS_WORDS + app * BLOCK_WORDS;
-                &cells[at..at + BLOCK_WORDS]
-            })
+    /// Applications that were ever counted here, or have gauges here, with their blocks.
+    fn touched_blocks(&self) -> impl Iterator<Item = (usize, &'static [AtomicU64])> {
+        let segment = self.segment;
+        let arena = self.index;
+        segment
+            .blocks_in_use(arena)
+            .map(move |used| (used.app, segment.block_cells(arena, used.app)))
     }
 
     /// A killed child has not counted the end of its interpreters.
     pub(crate) fn count_stopped_interpreters(&self) {
         let states = cell(Id::Interpreters, 0);
-        for block in self.touched_blocks() {
+        let geometry = self.segment.geometry();
+        for (app, block) in self.touched_blocks() {
             let living: i64 = [0, 1, 2]
                 .iter()
                 .map(|at| block[states + at].load(Relaxed).cast_signed())
                 .fold(0, i64::wrapping_add);
             if let Ok(living @ 1..) = u64::try_from(living) {
                 // From now on there is a counter here, too.
-                self.entry()[state::TOUCHED].fetch_or(gauged(self.entry()), Release);
+                let map = geometry.map_of_touched() + app / 64;
+                self.cells[map].fetch_or(bit(app), Release);
+                self.entry()[state::TOUCHED].fetch_or(BLOCKS_BIT, Release);
                 let stops = cell(Id::InterpreterStops, value(STOP_REASON, "child_exit"));
                 add(&block[stops], living, false);
             }
@@ -325,33 +373,83 @@ impl Arena {
 
     /// Takes back what only a living owner has.
     pub(crate) fn clear_gauges(&self) {
-        for block in self.touched_blocks() {
+        for (_, block) in self.touched_blocks() {
             for cell in gauge_cells() {
                 block[cell].store(0, Relaxed);
             }
             block[OLDEST_START].store(0, Relaxed);
             block[NEWEST_START].store(0, Relaxed);
         }
-        if gauged(self.entry()) != 0 {
+        if has_gauges(self.entry()) {
             self.entry()[state::GAUGED].store(0, Relaxed);
+            let map = self.segment.geometry().map_of_gauged();
+            for word in &self.cells[map..map + self.segment.geometry().map_words()] {
+                word.store(0, Relaxed);
+            }
         }
         crate::series::clear_gauges(self);
     }
 }
 
-/// The applications that have gauges in an arena, a bit each; none where it is not that of a child.
-pub(crate) fn gauged(entry: &[AtomicU64]) -> u64 {
-    if Role::is_process(entry[state::ROLE].load(Relaxed)) {
-        entry[state::GAUGED].load(Acquire)
-    } else {
-        0
+/// Whether applications have gauges in an arena; none has where it is not that of a child.
+fn has_gauges(entry: &[AtomicU64]) -> bool {
+    Role::is_process(entry[state::ROLE].load(Relaxed)) && entry[state::GAUGED].load(Acquire) != 0
+}
+
+/// How an application uses its block in an arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Use {
+    pub(crate) app: usize,
+    /// Something was ever counted there.
+    pub(crate) is_touched: bool,
+    /// It has gauges of a living child.
+    pub(crate) is_gauged: bool,
+}
+
+impl Segment {
+    /// The blocks of an arena that are in use, by application. No other one may be looked at: it may have no memory.
+    pub(crate) fn blocks_in_use(&self, arena: usize) -> impl Iterator<Item = Use> + use<> {
+        let geometry = self.geometry();
+        let entry = self.entry_cells(arena);
+        let count = geometry.map_words();
+        let map = |is_used: bool, at: usize| {
+            let count = if is_used { count } else { 0 };
+            self.words(geometry.arena(arena) + at, count)
+        };
+        let is_touched = entry[state::TOUCHED].load(Acquire) & BLOCKS_BIT != 0;
+        let touched = map(is_touched, geometry.map_of_touched());
+        let gauged = map(has_gauges(entry), geometry.map_of_gauged());
+        let word = |map: &[AtomicU64], at: usize| map.get(at).map_or(0, |word| word.load(Acquire));
+        let words = touched.len().max(gauged.len());
+        let used = (0..words).flat_map(move |at| {
+            let (touched, gauged) = (word(touched, at), word(gauged, at));
+            let mut left = touched | gauged;
+            std::iter::from_fn(move || {
+                let lowest = left & left.wrapping_neg();
+                left ^= lowest;
+                (lowest != 0).then(|| Use {
+                    app: at * 64 + lowest.trailing_zeros() as usize,
+                    is_touched: touched & lowest != 0,
+                    is_gauged: gauged & lowest != 0,
+                })
+            })
+        });
+        used.filter(move |used| used.app < geometry.applications)
+    }
+
+    /// The cells of an application in an arena, which must be in use.
+    pub(crate) fn block_cells(&self, arena: usize, app: usize) -> &'static [AtomicU64] {
+        self.words(self.geometry().block(arena, app), BLOCK_WORDS)
     }
 }
 
-/// The bit of an application in the words that say what an arena has. Several may share one.
-pub(crate) const fn bit(app: usize) -> u64 {
-    1 << (app % 63)
+/// The bit of a thing in its word of a map.
+const fn bit(number: usize) -> u64 {
+    1 << (number % 64)
 }
+
+/// Set where an arena has blocks of applications.
+pub(crate) const BLOCKS_BIT: u64 = 1;
 
 /// The bit of the cells that an arena has once.
 pub(crate) const PROCESS_BIT: u64 = 1 << 63;

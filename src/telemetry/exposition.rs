@@ -17,13 +17,14 @@ use page::{FamilyLines, Page, Seconds, Type};
 pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
     let mut page = Page::new(format, out);
     let applications = derived::Applications::of(snapshot);
+    let counted = applications.counted();
     for family in FAMILIES {
         let kind = type_of(family);
         let name = family.name.strip_suffix(kind.suffix());
         let mut lines = page.family(name.unwrap_or(family.name), kind, family.help);
         match family.source {
             Source::Application => {
-                for application in applications.shown() {
+                for application in &counted {
                     write_cells(&mut lines, family, Some(application), &application.numbers);
                 }
             }

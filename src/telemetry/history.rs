@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::arena::{bit, state};
 use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, cell, value};
 use crate::clock;
-use crate::layout::{BLOCK_WORDS, HISTORY, HISTORY_WORDS, PROCESS_WORDS, header};
+use crate::layout::{HISTORY, HISTORY_WORDS, header};
 use crate::quantile::{count, quantile};
 use crate::segment::Segment;
 use crate::sync::{AtomicU64, fence};
@@ -209,12 +208,8 @@ impl Segment {
         let geometry = self.geometry();
         let mut sums = vec![Sums::default(); geometry.applications];
         for arena in 0..geometry.arenas {
-            let touched = self.entry_cells(arena)[state::TOUCHED].load(Acquire);
-            for (app, sums) in sums.iter_mut().enumerate() {
-                if touched & bit(app) != 0 {
-                    let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
-                    sums.add(self.words(at, BLOCK_WORDS));
-                }
+            for used in self.blocks_in_use(arena).filter(|used| used.is_touched) {
+                sums[used.app].add(self.block_cells(arena, used.app));
             }
         }
         sums

@@ -16,10 +16,15 @@
 //! Arena table  N x 8       owner, generation, state, what runs                     (0: the spill arena)
 //! Running      N x 32      URL and group of the running request
 //! Children     N x 8       owner, revision, state, whether it is to retire
-//! Arenas       N x arena   process cells | A x application block | S cells
+//! Arenas       N x arena   head: process cells | 3 maps of what is in use | A x application block | S cells
 //! ```
 //!
 //! Application blocks begin on cache lines and arenas on pages, so that no two writers share a line.
+//!
+//! Of N x A blocks hardly any is ever used. What lies before the arenas, the head of the spill arena, and its block of
+//! `_other` have memory from the beginning ([`Geometry::certain`]); everything else gets it before it is first written
+//! ([`Segment::open`](crate::Segment::open)), and a bit in the head of its arena says so. Nobody looks at what has no
+//! such bit, as that alone would take memory, or end the process where the file system has none left.
 
 use crate::catalogue::{APPLICATION_CELLS, HEADER_CELLS, LAYOUT_HASH, PROCESS_CELLS, fnv};
 
@@ -27,7 +32,7 @@ use crate::catalogue::{APPLICATION_CELLS, HEADER_CELLS, LAYOUT_HASH, PROCESS_CEL
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"wsgi_rs\x02");
 
 /// Words of a page.
-const PAGE: usize = 512;
+pub(crate) const PAGE: usize = 512;
 /// Words of a cache line.
 const LINE: usize = 8;
 
@@ -81,6 +86,8 @@ pub(crate) mod header {
     pub(crate) const NEXT_MEASURED: usize = 5;
     /// How many deaths were ever noted.
     pub(crate) const DEATHS: usize = 6;
+    /// How many times there was no memory for a part of the segment.
+    pub(crate) const NO_MEMORY: usize = 7;
     pub(crate) const PARENT: usize = 8;
     /// Unix time, nanoseconds.
     pub(crate) const START: usize = 9;
@@ -130,22 +137,46 @@ impl Geometry {
     /// Upper bounds of what is believed of a segment that somebody else made.
     const MOST: Self = Self {
         arenas: 100_000,
-        applications: 4_096,
+        applications: 16_384,
         series: 65_536,
     };
 
+    /// Most bytes of a segment. Only addresses: memory is taken for what is used.
+    pub const LARGEST: usize = 1 << 40;
+
+    /// Most applications that there is room for beside those that are configured.
+    const SPARE: usize = 1_024;
+
     /// For this many requests at once, in this many children, of this many configured applications. Children take an
-    /// arena each besides, and successors start while their predecessors still end.
+    /// arena each besides, and successors start while their predecessors still end. Of more applications than fit into
+    /// [`Self::LARGEST`] the last are counted together.
     pub fn new(workers: usize, children: usize, applications: usize, series: usize) -> Self {
         let wanted = (workers + children) * 3 / 2 + 16;
+        let room = applications + applications.clamp(8, Self::SPARE);
         Self {
             arenas: wanted.min(Self::MOST.arenas),
-            applications: (2 * applications)
-                .max(16)
-                .saturating_add(1)
-                .min(Self::MOST.applications),
+            applications: (room.max(16) + 1).min(Self::MOST.applications),
             series: series.clamp(1, Self::MOST.series),
         }
+        .within(Self::LARGEST)
+    }
+
+    /// The same with as many applications as fit into `bytes`, at least one.
+    fn within(self, bytes: usize) -> Self {
+        let with = |applications| Self {
+            applications,
+            ..self
+        };
+        let (mut fits, mut above) = (1, self.applications + 1);
+        while above - fits > 1 {
+            let middle = fits.midpoint(above);
+            if with(middle).bytes() <= bytes {
+                fits = middle;
+            } else {
+                above = middle;
+            }
+        }
+        with(fits)
     }
 
     /// For a server that records nothing: the [board](crate::board) of this many children, and as little as there can be
@@ -180,9 +211,50 @@ impl Geometry {
         self.words() * 8
     }
 
+    /// Words from the beginning that have memory from the start on.
+    pub fn certain(&self) -> usize {
+        self.block(0, 0) + BLOCK_WORDS
+    }
+
     /// Words of one arena.
     pub(crate) fn arena_words(&self) -> usize {
-        (PROCESS_WORDS + self.applications * BLOCK_WORDS + self.series).next_multiple_of(PAGE)
+        (self.cells_of_series() + self.series).next_multiple_of(PAGE)
+    }
+
+    /// Words of a map with a bit for each application.
+    pub(crate) fn map_words(&self) -> usize {
+        self.applications.div_ceil(64).next_multiple_of(LINE)
+    }
+
+    /// Where the map of the blocks that have memory is in an arena, and have ever counted anything.
+    pub(crate) fn map_of_touched(&self) -> usize {
+        PROCESS_WORDS
+    }
+
+    /// Where the map of the blocks that hold gauges is in an arena.
+    pub(crate) fn map_of_gauged(&self) -> usize {
+        self.map_of_touched() + self.map_words()
+    }
+
+    /// Where the map of the series that have memory is in an arena: a bit for as many of them as a page holds.
+    pub(crate) fn map_of_series(&self) -> usize {
+        self.map_of_gauged() + self.map_words()
+    }
+
+    /// Words before the first application block of an arena: what each arena has that is used at all.
+    pub(crate) fn head_words(&self) -> usize {
+        let pages = self.series.div_ceil(PAGE);
+        self.map_of_series() + pages.div_ceil(64).next_multiple_of(LINE)
+    }
+
+    /// Where the cells of series begin in an arena.
+    pub(crate) fn cells_of_series(&self) -> usize {
+        self.head_words() + self.applications * BLOCK_WORDS
+    }
+
+    /// The block of an application in an arena.
+    pub(crate) fn block(&self, arena: usize, app: usize) -> usize {
+        self.arena(arena) + self.head_words() + app * BLOCK_WORDS
     }
 
     pub(crate) fn board(&self) -> usize {
@@ -275,6 +347,8 @@ pub(crate) const HASH: u64 = {
         CHILD_WORDS,
         BLOCK_WORDS,
         PROCESS_WORDS,
+        // Maps in the head of an arena.
+        3,
     ];
     let mut hash = LAYOUT_HASH;
     let mut at = 0;
@@ -284,3 +358,88 @@ pub(crate) const HASH: u64 = {
     }
     hash
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_there_up_to_the_limits() {
+        for (applications, room) in [
+            (0, 17),
+            (8, 17),
+            (9, 19),
+            (1_023, 2_047),
+            (1_024, 2_049),
+            (1_025, 2_050),
+            (15_358, 16_383),
+            (15_359, 16_384),
+            (15_360, 16_384),
+        ] {
+            let geometry = Geometry::new(4, 2, applications, 1_024);
+            assert_eq!(geometry.applications, room, "{applications}");
+            assert!(geometry.is_possible());
+        }
+    }
+
+    #[test]
+    fn a_segment_is_as_large_as_the_limit_and_no_larger() {
+        let wanted = Geometry {
+            arenas: 40,
+            applications: 100,
+            series: 64,
+        };
+        for (bytes, applications) in [
+            (wanted.bytes() - 1, 99),
+            (wanted.bytes(), 100),
+            (wanted.bytes() + 1, 100),
+            (0, 1),
+        ] {
+            assert_eq!(wanted.within(bytes).applications, applications, "{bytes}");
+        }
+        let most = Geometry::new(1_000_000, 100_000, 100_000, 100_000);
+        assert!(most.bytes() <= Geometry::LARGEST && most.is_possible());
+        let one_more = Geometry {
+            applications: most.applications + 1,
+            ..most
+        };
+        assert!(one_more.bytes() > Geometry::LARGEST, "{most:?}");
+    }
+
+    #[test]
+    fn nothing_lies_on_anything_else() {
+        for geometry in [
+            Geometry {
+                arenas: 3,
+                applications: 1,
+                series: 1,
+            },
+            Geometry {
+                arenas: 3,
+                applications: 64,
+                series: 512,
+            },
+            Geometry {
+                arenas: 3,
+                applications: 65,
+                series: 513,
+            },
+            Geometry {
+                arenas: 3,
+                applications: 2_001,
+                series: 65_536,
+            },
+        ] {
+            assert!(geometry.map_words() * 64 >= geometry.applications);
+            assert!(geometry.map_of_gauged() >= geometry.map_of_touched() + geometry.map_words());
+            assert!(geometry.block(1, 0) == geometry.arena(1) + geometry.head_words());
+            let end = geometry.block(1, geometry.applications);
+            assert!(geometry.arena(1) + geometry.cells_of_series() >= end);
+            let end = geometry.arena(1) + geometry.cells_of_series() + geometry.series;
+            assert!(geometry.arena(2) >= end);
+            assert!(
+                geometry.certain() > geometry.arena(0) && geometry.certain() < geometry.arena(1)
+            );
+        }
+    }
+}

@@ -4,8 +4,9 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
 /// Maps `words` of fresh memory that is shared with every process forked from now on, and never unmapped.
@@ -43,6 +44,9 @@ pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'stati
     let flags = MapFlags::SHARED | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address that the kernel chooses.
     let address = unsafe { mmap(std::ptr::null_mut(), words * 8, protection, flags, file, 0)? };
+    // SAFETY: the mapping is that long and stays. Of a file on a disk the kernel would read the holes around what is looked
+    // at, which nobody needs; where the advice is not known, nothing is lost.
+    let _ = unsafe { madvise(address, words * 8, Advice::Random) };
     // SAFETY: as above. Relaxed and acquire loads of a word are plain loads on every platform that httpd runs on, so
     // they may be done on memory that cannot be written; readers do nothing else.
     Ok(unsafe { settle(address, words) })
@@ -56,6 +60,45 @@ pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'stati
 pub unsafe fn again(address: *const AtomicU64, words: usize) -> &'static [AtomicU64] {
     // SAFETY: by contract.
     unsafe { std::slice::from_raw_parts(address, words) }
+}
+
+/// Whether this kernel (Linux 5.14 or later) gives a part of a mapping its memory when it is asked to. `false` also where
+/// there is none left for this part, which an older one would not say either.
+pub fn can_populate(cells: &'static [AtomicU64]) -> bool {
+    ask_to_populate(cells).is_ok()
+}
+
+/// Gives these cells of a mapping their memory, so that a later access neither fails nor ends the process. `false` where
+/// there is none left: in the file system, or for this process; it is asked again after a second. Where the kernel does
+/// not know the question, all memory was taken when the mapping was made.
+pub(crate) fn populate(cells: &'static [AtomicU64]) -> bool {
+    /// When there was none, as a stamp.
+    static FAILED: AtomicU64 = AtomicU64::new(0);
+    const PAUSE: u64 = 1_000_000_000;
+    let failed = FAILED.load(Relaxed);
+    if failed != 0 && crate::clock::now().saturating_sub(failed) < PAUSE {
+        return false;
+    }
+    let is_there = matches!(ask_to_populate(cells), Ok(()) | Err(Errno::INVAL));
+    if !is_there {
+        FAILED.store(crate::clock::now().max(1), Relaxed);
+    }
+    is_there
+}
+
+fn ask_to_populate(cells: &'static [AtomicU64]) -> Result<(), Errno> {
+    let page = rustix::param::page_size();
+    let start = cells.as_ptr().addr();
+    let before = start % page;
+    let bytes = (before + size_of_val(cells)).next_multiple_of(page);
+    let address = cells.as_ptr().map_addr(|address| address - before);
+    loop {
+        // SAFETY: mappings begin and end on pages and are never unmapped; populating changes no byte of them. [S-61]
+        let asked = unsafe { madvise(address as *mut _, bytes, Advice::LinuxPopulateWrite) };
+        if asked != Err(Errno::INTR) {
+            return asked;
+        }
+    }
 }
 
 /// How many bytes of a mapping are in memory, whoever touched them. `None` where the kernel does not say.

@@ -14,7 +14,7 @@ use crate::layout::{
     header,
 };
 use crate::sync::AtomicU64;
-use crate::{clock, text};
+use crate::{clock, map, text};
 
 /// A mapped segment.
 #[derive(Clone, Copy)]
@@ -90,6 +90,8 @@ impl Segment {
         segment.board().begin();
         segment.set(header::LAYOUT, layout::HASH);
         segment.name_application(App::OTHER, "_other", "", "", "");
+        // So that what finds no memory is counted at least.
+        let _ = segment.spill().application(App::OTHER);
         segment.measure_resident();
         cells[header::MAGIC].store(layout::MAGIC, Release);
         Ok(segment)
@@ -158,6 +160,20 @@ impl Segment {
 
     pub(crate) fn set(&self, at: usize, value: u64) {
         self.cells[at].store(value, Relaxed);
+    }
+
+    /// Gives words of an arena their memory before they are first used. `false` where there is none left.
+    pub(crate) fn open(&self, at: usize, count: usize) -> bool {
+        let is_there = map::populate(self.words(at, count));
+        if !is_there {
+            self.cells[header::NO_MEMORY].fetch_add(1, Relaxed);
+        }
+        is_there
+    }
+
+    /// How many times there was no memory for a part of the segment, so that others were counted together.
+    pub fn lacked_memory(&self) -> u64 {
+        self.get(header::NO_MEMORY)
     }
 
     /// Process that made the segment.
@@ -275,6 +291,11 @@ impl Segment {
         }
         if from != 0 {
             self.leave(at);
+        }
+        let is_new = entry[state::STARTED].load(Relaxed) == 0;
+        if is_new && !self.open(self.geometry.arena(at), self.geometry.head_words()) {
+            entry[state::OWNER].store(0, Release);
+            return false;
         }
         entry[state::TICKS].store(owner.ticks, Relaxed);
         entry[state::GENERATION].store(owner.generation, Relaxed);

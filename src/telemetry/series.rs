@@ -87,14 +87,16 @@ impl Arena {
         if series.number == 0 {
             return;
         }
-        let cell = self.series_cell(series.number as usize);
+        let Some((cell, is_shared)) = self.cell_to_add(series) else {
+            return;
+        };
         match series.rule {
             Rule::Gauge => update(cell, |word| gauge_word(gauge(word).unwrap_or(0.0) + value)),
             Rule::Grows if value < 0.0 => {}
             Rule::Grows | Rule::Sums if !value.is_finite() => {}
             Rule::Grows | Rule::Sums => {
                 let sum = |word| (f64::from_bits(word) + value).to_bits();
-                if self.is_shared() {
+                if is_shared {
                     update(cell, sum);
                 } else {
                     cell.store(sum(cell.load(Relaxed)), Relaxed);
@@ -106,9 +108,23 @@ impl Arena {
     /// Sets a gauge. Only in the arena of a child as a whole.
     pub fn series_set(&self, series: Series, value: f64) {
         if series.number != 0 && series.rule == Rule::Gauge {
-            let cell = self.series_cell(series.number as usize);
-            cell.store(gauge_word(value), Relaxed);
+            if let Some(cell) = self.series_cell(series.number as usize) {
+                cell.store(gauge_word(value), Relaxed);
+            }
         }
+    }
+
+    /// The cell to add to, and whether several threads do; that of the spill arena where this one has no memory for it,
+    /// and none where neither has.
+    #[inline]
+    fn cell_to_add(&self, series: Series) -> Option<(&'static AtomicU64, bool)> {
+        let number = series.number as usize;
+        if let Some(cell) = self.series_cell(number) {
+            return Some((cell, self.is_shared()));
+        }
+        let is_gauge = series.is_gauge();
+        let cell = self.segment().spill().series_cell(number);
+        cell.filter(|_| !is_gauge).map(|cell| (cell, true))
     }
 }
 

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::applications::{App, Application};
-use crate::arena::{Owner, PROCESS_BIT, Role, bit, gauge_cells, gauged, owner_of, state};
+use crate::arena::{Owner, PROCESS_BIT, Role, gauge_cells, owner_of, state};
 use crate::board::{BoardSnapshot, ChildEntry, ChildState};
 use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
@@ -17,7 +18,7 @@ use crate::catalogue::{
 };
 use crate::deaths::Death;
 use crate::events::Event;
-use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PROCESS_WORDS, RESIDENT, header};
+use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PAGE, RESIDENT, header};
 use crate::running::Running;
 use crate::segment::{Fact, Segment};
 use crate::series::Custom;
@@ -173,6 +174,11 @@ impl Segment {
         let known = self.applications();
         let mut process = Numbers::new(PROCESS_CELLS);
         let mut sums: Vec<Sum> = known.into_iter().map(Sum::new).collect();
+        // Where the sum of each application is.
+        let mut places: Vec<Option<usize>> = vec![None; geometry.applications];
+        for (place, sum) in sums.iter().enumerate() {
+            places[usize::from(sum.application.app.number())] = Some(place);
+        }
         let mut children = Vec::new();
         let mut running = Vec::new();
         let mut used = 0;
@@ -193,13 +199,14 @@ impl Segment {
             if touched & PROCESS_BIT != 0 {
                 self.add_process_cells(at, &mut process);
             }
-            let gauged = if owner == 0 { 0 } else { gauged(entry) };
-            for sum in &mut sums {
-                let app = usize::from(sum.application.app.number());
-                if touched & bit(app) != 0 {
-                    self.add_block(at, app, owner != 0, sum);
-                } else if gauged & bit(app) != 0 {
-                    self.add_gauges(at, app, sum);
+            for used in self.blocks_in_use(at) {
+                let Some(sum) = places[used.app].map(|place| &mut sums[place]) else {
+                    continue;
+                };
+                if used.is_touched {
+                    self.add_block(at, used.app, owner != 0, sum);
+                } else if owner != 0 {
+                    self.add_gauges(at, used.app, sum);
                 }
             }
         }
@@ -258,8 +265,7 @@ impl Segment {
     /// Counters of every arena that was ever used, gauges only of those that are somebody's. The cells of
     /// `wsgi_requests_total` come first, so that everything of a counted request is seen.
     fn add_block(&self, arena: usize, app: usize, owned: bool, sum: &mut Sum) {
-        let at = self.geometry().arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
-        let block = self.words(at, BLOCK_WORDS);
+        let block = self.block_cells(arena, app);
         let (requests, rest) = sum.cells.split_at_mut(REQUESTS_END);
         for (to, from) in requests.iter_mut().zip(block) {
             *to = to.wrapping_add(from.load(Acquire));
@@ -283,8 +289,7 @@ impl Segment {
 
     /// Of the arena of a living child.
     fn add_gauges(&self, arena: usize, app: usize, sum: &mut Sum) {
-        let at = self.geometry().arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
-        let block = self.words(at, BLOCK_WORDS);
+        let block = self.block_cells(arena, app);
         for cell in gauge_cells() {
             sum.cells[cell] = sum.cells[cell].wrapping_add(block[cell].load(Relaxed));
         }
@@ -313,17 +318,48 @@ impl Segment {
         }
     }
 
-    /// Measures how much of the segment is in memory, for all snapshots from now on. Arenas that nobody ever used are not,
-    /// and are not asked for; nevertheless it takes too long to be done for each scrape.
+    /// Measures how much of the segment is in memory, for all snapshots from now on. What nobody ever used is not, and is
+    /// not asked for; nevertheless it takes too long to be done for each scrape.
     pub fn measure_resident(&self) {
         let geometry = self.geometry();
         let used = |&at: &usize| at == 0 || self.entry_cells(at)[state::STARTED].load(Relaxed) != 0;
         let tables = map::resident(self.words(0, geometry.arena(0)));
         let arenas = (0..geometry.arenas).filter(used);
-        let arenas =
-            arenas.map(|at| map::resident(self.words(geometry.arena(at), geometry.arena_words())));
+        let arenas = arenas.map(|at| {
+            self.parts_in_use(at)
+                .map(|part| map::resident(self.words(part.start, part.len())))
+                .sum()
+        });
         let bytes: Option<u64> = arenas.chain([tables]).sum();
         self.set(header::RESIDENT, bytes.unwrap_or(0));
+    }
+
+    /// The pages of an arena that have memory, as words of the segment.
+    fn parts_in_use(&self, arena: usize) -> impl Iterator<Item = Range<usize>> {
+        let geometry = self.geometry();
+        let start = geometry.arena(arena);
+        let head = start..start + geometry.head_words();
+        let blocks = self.blocks_in_use(arena).map(move |used| {
+            let at = geometry.block(arena, used.app);
+            at..at + BLOCK_WORDS
+        });
+        let of_arena = self.process_arena_of(u32::try_from(arena).unwrap_or(0));
+        let series = (0..geometry.series).step_by(PAGE);
+        let series = series.filter(move |&at| of_arena.used_series_cell(at).is_some());
+        let series = series.map(move |at| {
+            let end = (at + PAGE).min(geometry.series);
+            let cells = start + geometry.cells_of_series();
+            cells + at..cells + end
+        });
+        // Neighbours share pages, which are to be counted once.
+        let mut counted = 0;
+        let parts = std::iter::once(head).chain(blocks).chain(series);
+        let pages = parts.map(move |words| {
+            let first = (words.start / PAGE * PAGE).max(counted);
+            counted = words.end.next_multiple_of(PAGE).max(counted);
+            first..counted
+        });
+        pages.filter(|part| !part.is_empty())
     }
 
     /// Notes what the scoreboard says, for readers that cannot see it.

@@ -44,6 +44,8 @@ mod imports;
 mod input;
 /// Which interpreter runs an application, and its GIL.
 mod interpreters;
+/// Many workers, applications and virtual hosts, and names that clients make up.
+mod large;
 /// Children that are killed, restarted and stopped.
 mod lifecycle;
 /// Sizes around the constants of the request path.

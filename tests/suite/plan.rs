@@ -107,8 +107,14 @@ mpm_tests! {
             )
         };
         let told = |times| {
-            for (group, plan) in [("%{GLOBAL}", plans[0]), ("'one'", plans[0]), ("'two'", plans[1])] {
-                let line = format!("^mod_wsgi_rs: {shape}, \\d+ cores?; application group {group}: {plan}$");
+            // What is the same for several groups is said once.
+            let lines: &[_] = if plans[0] == plans[1] {
+                &[("groups %{GLOBAL}, 'one', 'two'", plans[0])]
+            } else {
+                &[("groups %{GLOBAL}, 'one'", plans[0]), ("group 'two'", plans[1])]
+            };
+            for (groups, plan) in lines {
+                let line = format!("^mod_wsgi_rs: {shape}, \\d+ cores?; application {groups}: {plan}$");
                 let line = line.replace('{', "\\{").replace('}', "\\}");
                 assert_eq!(server.count_log(&line), times, "{line}\n{}", server.log());
             }
@@ -194,7 +200,7 @@ mpm_tests! {
                 ("info", "WSGI1051: application group 'one': WSGIExecutor pool is not needed: "),
                 ("info", "WSGI1051: application group 'three': WSGIExecutor delegate is not needed: "),
                 ("info", "prefork: 4 children x 1 thread, up to 4 requests at once, [0-9]+ MiB of memory in the (machine|control group)$"),
-                ("info", "prefork: 4 children x 1 thread, .*group 'two': direct, 1 thread inside, GIL shared$"),
+                ("info", "prefork: 4 children x 1 thread, .*groups 'one', 'three', 'two': direct, 1 thread inside, GIL shared$"),
             ]
         };
         for (level, line) in said {

@@ -9,6 +9,24 @@ use crate::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
+        name: "WSGIApplicationGroupLimit",
+        syntax: "number",
+        default: "what the groups that the configuration names leave of 255, at least 63",
+        help: "Sets how many interpreters a child makes for application groups that only requests name, from 1 to 255; the requests of others are answered with 503.",
+        parse: |args, target| {
+            let word = one(args)?;
+            let number = word
+                .parse()
+                .ok()
+                .filter(|number| (1..=255).contains(number));
+            let number =
+                number.ok_or_else(|| format!("'{word}' is not an integer from 1 to 255"))?;
+            target.server()?.python.group_limit = Some(number);
+            Ok(())
+        },
+        ..ON_OFF
+    },
+    Directive {
         name: "WSGIInterpreter",
         in_container: true,
         syntax: "auto|main|sub",

@@ -57,6 +57,11 @@ pub struct Roll {
     pub done: u32,
     /// Children that were to be, when it began.
     pub of: u32,
+    /// Scripts of the new code that were loaded before any child was replaced.
+    pub tried: u32,
+    /// Places in the configuration whose script or application group only requests name, so that nothing of them could be
+    /// tried.
+    pub untried: u32,
     /// Unix time at which it began, nanoseconds.
     pub began: u64,
     /// Unix time at which it was done or stopped, nanoseconds; 0 while it goes on.
@@ -68,11 +73,12 @@ pub struct Roll {
 }
 
 const CHECK: usize = 0;
-const NUMBERS: std::ops::Range<usize> = 1..7;
+const NUMBERS: std::ops::Range<usize> = 1..8;
+const COUNT: usize = NUMBERS.end - NUMBERS.start;
 const CAUSE: std::ops::Range<usize> = 8..49;
 const PROBLEM: std::ops::Range<usize> = 49..128;
 
-fn check(number: u64, words: [u64; 6], cause: &[u8], problem: &[u8]) -> u64 {
+fn check(number: u64, words: [u64; COUNT], cause: &[u8], problem: &[u8]) -> u64 {
     let hash = words.iter().fold(number.wrapping_add(1), |hash, word| {
         fnv(hash, &word.to_le_bytes())
     });
@@ -91,6 +97,7 @@ impl Board {
             roll.of.into(),
             roll.began,
             roll.ended,
+            u64::from(roll.tried) << 32 | u64::from(roll.untried),
         ];
         let cause = text::fitting(&cells[CAUSE], roll.cause.as_bytes());
         let problem = text::fitting(&cells[PROBLEM], roll.problem.as_bytes());
@@ -114,19 +121,21 @@ impl Board {
         let number = self.cells()[ROLL].load(Acquire);
         let cells = self.roll_cells(number);
         let expected = cells[CHECK].load(Acquire);
-        let words: [u64; 6] = std::array::from_fn(|at| cells[NUMBERS.start + at].load(Relaxed));
+        let words: [u64; COUNT] = std::array::from_fn(|at| cells[NUMBERS.start + at].load(Relaxed));
         let cause = text::bytes(&cells[CAUSE]);
         let problem = text::bytes(&cells[PROBLEM]);
         if number == 0 || check(number, words, &cause, &problem) != expected {
             return None;
         }
-        let [phase, revision, done, of, began, ended] = words;
+        let [phase, revision, done, of, began, ended, tried] = words;
         let count = |word: u64| u32::try_from(word).unwrap_or(u32::MAX);
         Some(Roll {
             phase: RollPhase::of_word(phase),
             revision,
             done: count(done),
             of: count(of),
+            tried: (tried >> 32) as u32,
+            untried: tried as u32,
             began,
             ended,
             cause: text::shown(&cause),

@@ -20,6 +20,9 @@ pub(super) struct Applications<'s> {
 }
 
 impl<'s> Applications<'s> {
+    /// Up to how many applications show zeroes for what has not happened.
+    const FEW: usize = 256;
+
     pub(super) fn of(snapshot: &'s Snapshot) -> Self {
         let mut running = BTreeMap::new();
         for request in &snapshot.running {
@@ -30,6 +33,17 @@ impl<'s> Applications<'s> {
             *oldest = request.since.min(*oldest);
         }
         Self { snapshot, running }
+    }
+
+    /// Those of which the cells are shown: where there are more than [`Self::FEW`], only those that have counted anything,
+    /// as each has some 300 lines.
+    pub(super) fn counted(&self) -> Vec<&'s ApplicationNumbers> {
+        let are_few = self.snapshot.applications.len() <= Self::FEW;
+        let is_counted = |application: &&ApplicationNumbers| {
+            let label = application.application.label.as_str();
+            are_few || self.running.contains_key(label) || !application.numbers.are_zero()
+        };
+        self.shown().filter(is_counted).collect()
     }
 
     /// Those that are shown: all, but `_other` only once it has counted anything.

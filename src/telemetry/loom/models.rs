@@ -15,7 +15,7 @@ use ::loom::thread;
 use crate::arena::{Owner, Role, state};
 use crate::board::Choice;
 use crate::catalogue::{ANSWERED, CODE, INTERPRETER_STATE, Id, OVERFLOW, cell, value};
-use crate::layout::{BLOCK_WORDS, Geometry, PROCESS_WORDS};
+use crate::layout::{BLOCK_WORDS, Geometry};
 use crate::sync::AtomicU64;
 use crate::writer::Writer;
 use crate::{App, Event, Notable, Segment, map};
@@ -59,7 +59,7 @@ fn watch_entries(segment: Segment, words: &[usize]) {
 
 /// A cell of the only application in an arena.
 fn block_cell(segment: Segment, arena: usize, at: usize) -> &'static AtomicU64 {
-    &segment.words(segment.geometry().arena(arena) + PROCESS_WORDS, BLOCK_WORDS)[at]
+    &segment.words(segment.geometry().block(arena, 0), BLOCK_WORDS)[at]
 }
 
 fn counted(segment: Segment, at: usize) -> u64 {

@@ -190,7 +190,10 @@ impl Segment {
             }
             let arena = self.process_arena_of(u32::try_from(at).unwrap_or(0));
             for entry in &mut *entries {
-                let word = arena.series_cell(entry.number).load(Relaxed);
+                let Some(cell) = arena.used_series_cell(entry.number) else {
+                    continue;
+                };
+                let word = cell.load(Relaxed);
                 match families[entry.family].kind {
                     CustomKind::Gauge(aggregate) => {
                         let gauge = gauge(word).filter(|_| owned);

@@ -329,8 +329,9 @@ pub(crate) fn clear_gauges(arena: &Arena) {
         let family = segment.series_entry_of(at).map(|(family, _)| family);
         if let Some(family) = family.filter(|&family| family < FAMILIES)
             && family::is_gauge(segment.family_cells(family)[family::WHAT].load(Relaxed))
+            && let Some(cell) = arena.used_series_cell(at)
         {
-            arena.series_cell(at).store(0, Relaxed);
+            cell.store(0, Relaxed);
         }
     }
 }

@@ -338,7 +338,10 @@ fn entries_copied_in_every_way_are_shown_once() {
             SERIES_WORDS,
         );
         segment.cells()[crate::layout::header::SERIES_USED].fetch_max(to as u64 + 1, Relaxed);
-        arena.series_cell(to).store(1f64.to_bits(), Relaxed);
+        arena
+            .series_cell(to)
+            .expect("memory")
+            .store(1f64.to_bits(), Relaxed);
     }
     segment.set(geometry.series_entry(11) + 2, 2);
     segment.set(geometry.series_entry(12) + 2, 3);

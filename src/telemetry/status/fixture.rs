@@ -8,7 +8,7 @@ use crate::catalogue::{
     ABORT_PHASE, ANSWERED, CODE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id, METHOD,
     REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, value,
 };
-use crate::layout::{BLOCK_WORDS, PROCESS_WORDS};
+use crate::layout::BLOCK_WORDS;
 use crate::{App, Event, Fact, Geometry, Notable, Phase, Sampler, Scoreboard, Segment, clock, map};
 
 use super::Status;
@@ -138,7 +138,7 @@ impl Server {
         let app = usize::from(self.apps[app].number());
         let geometry = self.segment.geometry();
         for arena in 0..geometry.arenas {
-            let at = geometry.arena(arena) + PROCESS_WORDS + app * BLOCK_WORDS;
+            let at = geometry.block(arena, app);
             for cell in self.segment.words(at, BLOCK_WORDS) {
                 cell.store(0, Relaxed);
             }
@@ -223,6 +223,8 @@ impl Server {
             revision: new,
             done,
             of: 5,
+            tried: 2,
+            untried: 0,
             began: self.unix - 93_200 * MILLISECOND,
             ended,
             cause: String::from("/srv/shop/views.py changed"),

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use support::{label, owner, page, parse, promtool_is_silent, segment, total, value};
 use wsgi_telemetry::catalogue::{self, APPLICATION_CELLS, Buckets, FAMILIES, Id, Kind, METHOD};
 use wsgi_telemetry::{
-    App, Arena, Event, Fact, Format, Geometry, Notable, Role, Scoreboard, Segment,
+    App, Arena, Event, Fact, Format, Geometry, Notable, Owner, Role, Scoreboard, Segment,
 };
 
 const BOTH: [Format; 2] = [Format::Text, Format::OpenMetrics];
@@ -453,6 +453,32 @@ fn the_layout_is_the_one_that_was_agreed_on() {
     assert_eq!(golden, now, "{changed}:\n{now}");
     assert_eq!(METHOD.values.len(), 8);
     const { assert!(APPLICATION_CELLS <= 512) };
+}
+
+/// A scrape of a large server is as long as what its applications have counted.
+#[test]
+fn many_applications_show_what_they_have_counted() {
+    for (applications, shown) in [(255, 255), (256, 1)] {
+        let segment = segment(Geometry::new(4, 1, applications, 16));
+        let labels: Vec<String> = (0..applications).map(|at| format!("/app{at}")).collect();
+        let named = labels.iter().map(|label| (&**label, ["", "/a.wsgi", ""]));
+        let apps = segment.applications_named(named, Owner::of_this_process(0));
+        segment.arena_of(1).application(apps[70]).finish_request(1);
+        let page = page(&segment, Format::Text);
+        let of_all = page
+            .lines()
+            .filter(|line| line.starts_with("wsgi_application_info{"));
+        assert_eq!(of_all.count(), applications);
+        let aborts = page
+            .lines()
+            .filter(|line| line.starts_with("wsgi_protocol_errors_total{"));
+        assert_eq!(aborts.count(), shown);
+        assert!(page.contains("wsgi_requests_total{app=\"/app70\""));
+        assert_eq!(
+            page.contains("wsgi_requests_total{app=\"/app7\""),
+            shown > 1
+        );
+    }
 }
 
 proptest! {

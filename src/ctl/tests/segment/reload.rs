@@ -52,6 +52,8 @@ fn roll(board: Board, phase: RollPhase, done: u32, problem: &str) {
         revision: board.revision(),
         done,
         of: 3,
+        tried: 2,
+        untried: 0,
         began: clock::unix(),
         ended: if ended { clock::unix() } else { 0 },
         cause: String::from("wsgictl reload asked for it"),
@@ -100,6 +102,56 @@ fn each_step_is_told_until_all_children_are_replaced() {
         "{text}"
     );
     assert_eq!(lines.len(), 6);
+}
+
+#[test]
+fn what_was_not_tried_is_said_and_seen_in_the_exit_status() {
+    for (tried, untried, told) in [
+        (
+            0,
+            1,
+            "Nothing could be tried, as only requests name the scripts or their application groups; replacing",
+        ),
+        (
+            0,
+            0,
+            "Nothing could be tried, as only requests name the scripts or their application groups; replacing",
+        ),
+        (
+            1,
+            1,
+            "The new code of 1 script works; at 1 place of the configuration only requests name",
+        ),
+        (
+            3,
+            2,
+            "The new code of 3 scripts works; at 2 places of the configuration only requests name",
+        ),
+    ] {
+        let server = Server::new(std::process::id());
+        let replace = |board: Board, _: &[ReloadRequest]| {
+            board.raise_revision();
+            for phase in [RollPhase::Rolling, RollPhase::Done] {
+                board.set_roll(&Roll {
+                    phase,
+                    revision: board.revision(),
+                    done: 1,
+                    of: 1,
+                    tried,
+                    untried,
+                    began: clock::unix(),
+                    ended: clock::unix(),
+                    ..Roll::default()
+                });
+                thread::sleep(Duration::from_millis(300));
+            }
+        };
+        let output = with_steward(&server, replace, || wsgictl(&["reload"], server.path()));
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(text.starts_with(told), "{text}");
+        assert!(text.contains("Done: 1 child replaced in"), "{text}");
+    }
 }
 
 #[test]
