@@ -352,6 +352,12 @@ messages! {
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
         cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
+    SegmentHidden = 1120 Warning "wsgictl cannot look at this server, nor ask it for anything: {}",
+        cause: "The file mod_wsgi_rs.segment in DefaultRuntimeDir, or the memory that it names, cannot be made.",
+        remedy: "Do what the text says, then restart gracefully; where it is about memory, stop httpd and start it again.";
+    SegmentFile = 1121 Warning "'{}' cannot be written: {}; what wsgictl shows to others than root and the server's user is old",
+        cause: "The file of the metrics was removed or replaced while the server runs, or its file system is full.",
+        remedy: "Restart httpd gracefully, which makes the file anew.";
 }
 
 #[cfg(test)]

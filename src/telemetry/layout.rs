@@ -76,6 +76,9 @@ pub(crate) mod header {
     pub(crate) const SERIES: usize = 4;
     /// The arena from which on the memory of children is measured next.
     pub(crate) const NEXT_MEASURED: usize = 5;
+    /// In the published file alone: one more than the parent's descriptor of the memory, and the number of its inode.
+    pub(crate) const DESCRIPTOR: usize = 6;
+    pub(crate) const INODE: usize = 7;
     pub(crate) const PARENT: usize = 8;
     /// Unix time, nanoseconds.
     pub(crate) const START: usize = 9;
@@ -90,8 +93,6 @@ pub(crate) mod header {
     pub(crate) const SAMPLES: usize = 14;
     /// One more than the number of the last series that was ever used.
     pub(crate) const SERIES_USED: usize = 15;
-    /// Bytes of the segment that are in memory, as last measured; 0 for unknown.
-    pub(crate) const RESIDENT: usize = 15;
     /// Cells of the catalogue.
     pub(crate) const CELLS: usize = 16;
     pub(crate) const WORKERS_LIMIT: usize = 32;
@@ -103,6 +104,10 @@ pub(crate) mod header {
     pub(crate) const SCOREBOARD: usize = 37;
     pub(crate) const WORKERS: usize = 38;
     pub(crate) const CONNECTIONS: usize = 48;
+    /// Bytes of the segment that are in memory, as last measured; 0 for unknown.
+    pub(crate) const RESIDENT: usize = 56;
+    /// In the published file alone: Unix time at which the memory was copied into it, nanoseconds; 0 where it was not.
+    pub(crate) const COPIED: usize = 57;
     /// Texts of [`TEXT_WORDS`] words.
     pub(crate) const TEXTS: usize = 64;
     pub(crate) const TEXT_WORDS: usize = 17;

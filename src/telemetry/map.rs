@@ -3,9 +3,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
 /// Maps `words` of fresh memory that is shared with every process forked from now on, and never unmapped.
@@ -27,10 +29,42 @@ pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
     Ok(unsafe { settle(address, words) })
 }
 
-/// Maps `words` of a file; `writable` for the server, and not for those who look on. Never unmapped.
+/// `MFD_NOEXEC_SEAL`, which kernels before 6.3 do not know and some later ones insist on.
+const NOEXEC_SEAL: MemfdFlags = MemfdFlags::from_bits_retain(8);
+
+/// Maps `words` of fresh memory as [`anonymous`] does, and gives the descriptor behind which it is, for others to map it
+/// too: those of the same user, and root. Nobody can make it shorter or longer any more, so that whoever has it mapped is
+/// safe from `SIGBUS`. [S-63]
 ///
-/// The file must be that long and must not be made shorter: whoever touches a page beyond its end gets `SIGBUS`. The
-/// server's file can only be changed by the server's own user and by root.
+/// Memory is taken where it is touched.
+///
+/// # Errors
+/// Those of `memfd_create(2)`, `fcntl(2)` and `mmap(2)`.
+pub fn sealed(name: &str, words: usize) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = match rustix::fs::memfd_create(name, flags | NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        made => made?,
+    };
+    rustix::fs::fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::ftruncate(&memory, words as u64 * 8)?;
+    rustix::fs::fcntl_add_seals(&memory, FIXED | SealFlags::SEAL)?;
+    let cells = file(&memory, words, true)?;
+    Ok((memory, cells))
+}
+
+/// The seals of memory whose size is fixed.
+const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+/// Whether what is behind a descriptor can never be made shorter: it is memory that [`sealed`] made, or the like.
+pub fn is_sealed(memory: impl AsFd) -> bool {
+    rustix::fs::fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(FIXED))
+}
+
+/// Maps `words` of a file; `writable` for the server and for those who ask it for something. Never unmapped.
+///
+/// The file must be that long and must not be made shorter: whoever touches a page beyond its end gets `SIGBUS`. Look with
+/// [`is_sealed`] first where it is not one's own.
 ///
 /// # Errors
 /// Those of `mmap(2)`.
