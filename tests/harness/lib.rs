@@ -57,5 +57,5 @@ pub use process::{
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, Server};
 pub use site::{executor, long, ours};
-pub use stage::{apps, module, packages, venv, workspace};
+pub use stage::{apps, module, packages, venv, workspace, wsgictl};
 pub use wait::{eventually, eventually_within};

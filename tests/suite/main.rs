@@ -20,6 +20,8 @@ mod executors;
 mod failures;
 /// wsgi.file_wrapper.
 mod file_wrapper;
+/// Files of the server that somebody cuts, removes or replaces.
+mod foreign_files;
 /// Django, Flask, httpbin.
 mod frameworks;
 /// Application groups and their names.
