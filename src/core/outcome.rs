@@ -397,11 +397,17 @@ messages! {
         cause: "An application or an extension module ended the process (os._exit(), a crash), somebody killed it, or the kernel did as memory was short. Its requests were not answered. httpd starts another child.",
         remedy: "Look at the request that is named. A crash leaves a core where CoreDumpDirectory is set; whether memory was short, the kernel's log says.";
     SegmentFull = 1115 Warning "there was no memory for a part of the metrics {} times: what has no place of its own is counted together with others",
-        cause: "The file system of DefaultRuntimeDir is full, or the server may have no more memory.",
-        remedy: "Make room there, or set DefaultRuntimeDir to a directory that has some.";
+        cause: "The machine, or the control group of the server, has no memory left.",
+        remedy: "Give the server more memory, or let it hold fewer children and applications.";
     GroupLimit = 1116 Error "there is no interpreter for application group '{}': requests have named {} groups in this child already, which is the limit (WSGIApplicationGroupLimit); answered with 503",
         cause: "The names of application groups are made of what clients send (%{ENV:...}, %{RESOURCE} behind a pattern, %{HOST} behind an alias with wildcards), interpreters are never ended, and the configuration's own groups keep their places.",
         remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one, or raise WSGIApplicationGroupLimit; the names that the configuration says itself do not count.";
+    SegmentHidden = 1120 Warning "wsgictl cannot look at this server, nor ask it for anything: {}",
+        cause: "The file mod_wsgi_rs.segment in DefaultRuntimeDir, or the memory that it names, cannot be made.",
+        remedy: "Do what the text says, then restart gracefully; where it is about memory, stop httpd and start it again.";
+    SegmentFile = 1121 Warning "'{}' cannot be written: {}; what wsgictl shows to others than root and the server's user is old",
+        cause: "The file of the metrics was removed or replaced while the server runs, or its file system is full.",
+        remedy: "Restart httpd gracefully, which makes the file anew.";
 }
 
 #[cfg(test)]

@@ -29,6 +29,29 @@ pub(crate) fn base() -> PathBuf {
     }
 }
 
+/// That `dir` is this user's own, and nobody else may write to it; one that is not there is nobody's.
+pub(crate) fn check_own(dir: &Path) -> Outcome<()> {
+    // Not followed, as below.
+    let Ok(meta) = dir.symlink_metadata() else {
+        return Ok(());
+    };
+    let shown = dir.display();
+    let problem = if !meta.is_dir() {
+        String::from("is not a folder")
+    } else if meta.uid() != getuid().as_raw() {
+        format!("belongs to another user (uid {})", meta.uid())
+    } else if meta.mode() & 0o022 != 0 {
+        let mode = meta.mode() & 0o7777;
+        format!("may be written to by others (mode {mode:04o})")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(format!(
+        "no running server found: {shown}, where those of wsgictl serve are, {problem} and was not looked at."
+    ))
+    .remedy("Remove it, or name the file of the server: --segment PATH/mod_wsgi_rs.segment"))
+}
+
 /// Makes `root`, and its parent where that is ours too, so that only this user writes there and only `account` reads.
 pub(crate) fn prepare(root: &Path, account: Option<&Account>, parent_too: bool) -> Outcome<()> {
     if let Some(parent) = root.parent() {

@@ -29,6 +29,7 @@ mod status;
 mod terminal;
 mod tether;
 mod top;
+mod visible;
 
 use std::process::ExitCode;
 

@@ -15,8 +15,7 @@ use crate::{say, terminal};
 
 /// Asks, and waits for what comes of it.
 pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
-    let segment = segment::open_to_ask(args.segment.segment.as_deref())?;
-    segment::check_running(&segment)?;
+    let (server, segment) = segment::open_to_ask(args.segment.segment.as_deref())?;
     let group = args.group.as_deref().map(named);
     if let Some(group) = group
         && let Err(failure) = check_known(&segment, group)
@@ -26,7 +25,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     }
     let board = segment.board();
     await_steward(board)?;
-    let asked = Asked::ask(segment, group)?;
+    let asked = Asked::ask(server, segment, group)?;
     if args.no_wait {
         tell("The server was asked to take up new code.");
         return Ok(ExitCode::SUCCESS);
@@ -85,6 +84,7 @@ fn await_steward(board: Board) -> Outcome<()> {
 
 /// A reload that was asked for.
 struct Asked {
+    server: segment::Server,
     segment: Segment,
     ticket: Ticket,
     /// The revision before.
@@ -96,7 +96,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn ask(segment: Segment, group: Option<&str>) -> Outcome<Self> {
+    fn ask(server: segment::Server, segment: Segment, group: Option<&str>) -> Outcome<Self> {
         let board = segment.board();
         let what = match group {
             None => String::from("wsgictl reload asked for it"),
@@ -109,6 +109,7 @@ impl Asked {
                 .remedy("See with wsgictl status whether it does, and ask again.")
         })?;
         Ok(Self {
+            server,
             segment,
             ticket,
             revision,
@@ -151,7 +152,7 @@ impl Asked {
             if self.begun.elapsed() >= timeout {
                 return Err(late(roll.as_ref(), timeout));
             }
-            segment::check_running(&self.segment)?;
+            self.server.check_running()?;
             thread::sleep(STEP);
         }
     }

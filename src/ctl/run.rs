@@ -8,7 +8,7 @@
 //! 4. When httpd has ended, whatever is left of its group ends too, and the last lines of its output are passed on
 //!    before `wsgictl` returns, so that nothing appears after the shell's prompt.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,6 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::failure::{Failure, Outcome};
+use crate::visible::visible_line;
 use crate::{say, tether};
 
 /// Runs `httpd` with `arguments` until it ends or is told to; `ready` is called once, when it serves.
@@ -123,7 +124,7 @@ fn group(child: &Child) -> Pid {
 /// Passes lines on until the pipe ends. A reader who has gone away does not stop the server.
 fn relay(
     pipe: impl Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
+    mut to: impl Write + IsTerminal + Send + 'static,
     news: Option<Sender<News>>,
 ) -> Output {
     let (ended, end) = channel::<()>();
@@ -132,8 +133,18 @@ fn relay(
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         let mut news = news;
-        while matches!(pipe.read_until(b'\n', &mut line), Ok(1..)) {
-            let _ = to.write_all(&line).and_then(|()| to.flush());
+        // An application may write there by itself, and need not end its lines.
+        let shows = to.is_terminal();
+        while matches!(
+            (&mut pipe).take(LONGEST).read_until(b'\n', &mut line),
+            Ok(1..)
+        ) {
+            let written = if shows {
+                to.write_all(visible_line(&line).as_bytes())
+            } else {
+                to.write_all(&line)
+            };
+            let _ = written.and_then(|()| to.flush());
             if line.windows(SERVING.len()).any(|part| part == SERVING)
                 && let Some(news) = news.take()
             {
@@ -181,6 +192,8 @@ fn verdict(status: ExitStatus, asked: bool) -> Outcome<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
+/// Bytes of a line of httpd's that are passed on at once.
+const LONGEST: u64 = 64 * 1024;
 const POLL: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(3);
 /// In the notice that every MPM logs when its children have been started.

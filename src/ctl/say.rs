@@ -3,29 +3,37 @@
 use std::io::{IsTerminal, Write};
 
 use crate::failure::Failure;
+use crate::visible::visible;
 
 /// One message about why `wsgictl` gives up.
 pub(crate) fn failure(failure: &Failure) {
     let painter = Painter::of_stderr();
-    line(&format!("{} {failure}", painter.red("wsgictl:")));
+    let text = failure.to_string();
+    print(&format!("{} {}", painter.red("wsgictl:"), visible(&text)));
 }
 
 /// What is being served, how, and what to try next: labels and what stands beside them.
 pub(crate) fn summary(title: &str, rows: &[(&str, String)]) {
     let painter = Painter::of_stderr();
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    line(&format!("\n{}\n", painter.bold(title)));
+    print(&format!("\n{}\n", painter.bold(&visible(title))));
     for (label, value) in rows {
-        line(&format!(
-            "  {}  {value}",
-            painter.dim(&format!("{label:width$}"))
+        print(&format!(
+            "  {}  {}",
+            painter.dim(&format!("{label:width$}")),
+            visible(value)
         ));
     }
-    line("");
+    print("");
 }
 
-/// One line. A reader who has gone away is no reason to stop serving.
+/// One line.
 pub(crate) fn line(text: &str) {
+    print(&visible(text));
+}
+
+/// What has been made visible. A reader who has gone away is no reason to stop serving.
+fn print(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

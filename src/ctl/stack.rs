@@ -16,9 +16,8 @@ use crate::{say, terminal};
 
 /// Asks, waits, and shows what was answered, or what is known where nothing was.
 pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
-    let segment = segment::open_to_ask(args.segment.segment.as_deref())?;
-    segment::check_running(&segment)?;
-    let child = child(segment, args.pid)?;
+    let (server, segment) = segment::open_to_ask(args.segment.segment.as_deref())?;
+    let child = child(&server, segment, args.pid)?;
     let asked = Asked::ask(segment, child, Duration::from_secs_f64(args.timeout))?;
     let answer = asked.wait();
     // Seen after the stacks, as near to them as it can be.
@@ -39,12 +38,12 @@ pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
 }
 
 /// The child of that number.
-fn child(segment: Segment, pid: u32) -> Outcome<ChildEntry> {
+fn child(server: &segment::Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
     let children = segment.board().children();
     if let Some(found) = children.iter().find(|child| child.pid == pid) {
         return Ok(*found);
     }
-    let what = if pid == segment.parent() {
+    let what = if pid == server.parent() {
         format!("process {pid} is the server's parent, which runs no Python.")
     } else {
         format!("this server has no child {pid}.")
@@ -200,26 +199,7 @@ fn page(child: &ChildEntry, requests: &Requests, stacks: Option<&str>) -> String
         page.push_str(stacks.trim_end());
         page.push('\n');
     }
-    visible(&page)
-}
-
-/// A child may write anything: what a terminal would obey is shown instead.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character == '\n' || !is_obeyed(character) {
-            shown.push(character);
-        } else {
-            shown.extend(character.escape_unicode());
-        }
-    }
-    shown
-}
-
-/// Control characters, and those that change the direction of what follows.
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    page
 }
 
 /// How long a GIL is waited for, at most.
@@ -279,13 +259,5 @@ mod tests {
         assert!(page(&child(), &Requests::Unknown, None).contains("WSGIMetrics is off"));
         let idle = page(&child(), &Requests::Known(Vec::new()), None);
         assert!(idle.ends_with("It serves no WSGI request.\n"));
-    }
-
-    #[test]
-    fn a_terminal_obeys_nothing_of_it() {
-        assert_eq!(
-            visible("a\u{1b}[2J\rb\tc\u{9b}\u{202e}é\n"),
-            "a\\u{1b}[2J\\u{d}b\\u{9}c\\u{9b}\\u{202e}é\n"
-        );
     }
 }

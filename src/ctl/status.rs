@@ -12,27 +12,27 @@ use crate::terminal::{self, Written};
 
 /// Prints the state of a server.
 pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
-    let segment = segment::open(args.segment.segment.as_deref())?;
-    let snapshot = segment.snapshot();
-    let mut status = Status::new(&snapshot, &segment.history());
-    segment::note_end(&mut status, &segment, &snapshot);
-    let text = if args.json {
-        render_json(&status) + "\n"
-    } else {
-        let style = TextStyle {
-            width: terminal::size().0,
-            colours: terminal::wants_colours(),
-            rows: ROWS,
-        };
-        render_text(&status, style)
+    let server = segment::open(args.segment.segment.as_deref())?;
+    let segment = server.look()?;
+    let mut status = Status::new(&segment.snapshot(), &segment.history());
+    server.note_end(&mut status);
+    if args.json {
+        let text = render_json(&status) + "\n";
+        return Ok(code(terminal::write_json(&text)?));
+    }
+    let style = TextStyle {
+        width: terminal::size().0,
+        colours: terminal::wants_colours(),
+        rows: ROWS,
     };
-    Ok(code(terminal::write(&text)?))
+    let text = render_text(&status, style);
+    Ok(code(terminal::write_painted(&text)?))
 }
 
 /// Prints the metrics of a server.
 pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
-    let segment = segment::open(args.segment.segment.as_deref())?;
-    let snapshot = segment.snapshot();
+    let server = segment::open(args.segment.segment.as_deref())?;
+    let snapshot = server.look()?.snapshot();
     if !snapshot.records {
         return Err(Failure::new(
             "this server measures nothing: WSGIMetrics is off.",
@@ -45,7 +45,7 @@ pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
     };
     let mut text = String::new();
     render(&snapshot, format, &mut text);
-    Ok(code(terminal::write(&text)?))
+    Ok(code(terminal::write_for_programs(&text)?))
 }
 
 /// A reader who has seen enough is no failure.

@@ -12,6 +12,7 @@ use rustix::termios::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::{Failure, Outcome};
+use crate::visible::{visible, visible_but_colours, visible_json};
 
 /// Whether anybody has read what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +22,36 @@ pub(crate) enum Written {
     NobodyReads,
 }
 
-/// Writes to standard output, at once.
+/// Writes to standard output, at once. What a terminal would obey is shown instead, wherever the output goes.
 pub(crate) fn write(text: &str) -> Outcome<Written> {
+    put(&visible(text))
+}
+
+/// The same with a text that has colours of our own.
+pub(crate) fn write_painted(text: &str) -> Outcome<Written> {
+    put(&visible_but_colours(text))
+}
+
+/// The same with JSON, whose meaning stays.
+pub(crate) fn write_json(text: &str) -> Outcome<Written> {
+    put(&visible_json(text))
+}
+
+/// What programs are to read, as it is; only on a terminal as [`write`] does it.
+pub(crate) fn write_for_programs(text: &str) -> Outcome<Written> {
+    if is_terminal() {
+        write(text)
+    } else {
+        put(text)
+    }
+}
+
+/// What the terminal is to obey.
+pub(crate) fn control(sequence: &'static str) -> Outcome<Written> {
+    put(sequence)
+}
+
+fn put(text: &str) -> Outcome<Written> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(Written::Yes),

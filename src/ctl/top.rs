@@ -13,18 +13,21 @@ use crate::terminal::{self, Keys, Written};
 
 /// Shows the state of a server until it is told to end.
 pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
-    let segment = segment::open(args.segment.segment.as_deref())?;
+    let server = segment::open(args.segment.segment.as_deref())?;
+    server.look()?;
     let interval = Duration::from_secs_f64(args.interval);
     let keys = Keys::listen()?;
     let screen = (terminal::is_terminal() && !args.json).then(Screen::begin);
     let mut earlier = None;
     let mut shown = 0;
     loop {
+        let segment = server.look()?;
         let snapshot = segment.snapshot();
-        let status = status(&segment, &snapshot, earlier.as_ref());
+        let mut status = status(&segment, &snapshot, earlier.as_ref());
+        server.note_end(&mut status);
         let written = match &screen {
             Some(screen) => screen.show(&status)?,
-            None if args.json => terminal::write(&(render_json(&status) + "\n"))?,
+            None if args.json => terminal::write_json(&(render_json(&status) + "\n"))?,
             None => terminal::write(&block(&status))?,
         };
         earlier = Some(snapshot);
@@ -45,7 +48,6 @@ fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) ->
         Some(earlier) => Status::since(snapshot, earlier, &history),
         None => Status::new(snapshot, &history),
     };
-    segment::note_end(&mut status, segment, snapshot);
     let load = |application: &Application| {
         let recent = application.recent.as_ref();
         let rate = recent.map_or(0.0, |recent| recent.requests_per_second);
@@ -74,7 +76,7 @@ struct Screen;
 
 impl Screen {
     fn begin() -> Self {
-        let _ = terminal::write("\x1b[?1049h\x1b[?25l");
+        let _ = terminal::control("\x1b[?1049h\x1b[?25l");
         Screen
     }
 
@@ -90,20 +92,22 @@ impl Screen {
         };
         let time = status::date_and_time(status.timestamp_seconds);
         let text = render_text(status, style);
-        let mut screen = format!("\x1b[Hwsgictl top, {time}, q ends\x1b[K");
+        // Each part by itself, so that nothing but what stands here is obeyed.
+        terminal::control("\x1b[H")?;
+        terminal::write(&format!("wsgictl top, {time}, q ends"))?;
+        terminal::control("\x1b[K")?;
         for line in text.lines().take(height.saturating_sub(1)) {
-            screen.push_str("\r\n");
-            screen.push_str(line);
-            screen.push_str("\x1b[K");
+            terminal::control("\r\n")?;
+            terminal::write_painted(line)?;
+            terminal::control("\x1b[K")?;
         }
-        screen.push_str("\x1b[J");
-        terminal::write(&screen)
+        terminal::control("\x1b[J")
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = terminal::write("\x1b[?25h\x1b[?1049l");
+        let _ = terminal::control("\x1b[?25h\x1b[?1049l");
     }
 }
 

@@ -30,8 +30,11 @@ struct Data {
     numbers: [AtomicU64; NUMBERS],
 }
 
-/// How many numbers there is room for.
+/// How many numbers there is room for; the last one is [`MEMORY`].
 pub const NUMBERS: usize = 32;
+
+/// One more than the number of a descriptor. Among the numbers, as a copy of the module without it has zero there.
+const MEMORY: usize = NUMBERS - 1;
 
 impl Retained {
     /// Looks it up, or makes it.
@@ -97,6 +100,30 @@ impl Retained {
         unsafe { BorrowedFd::borrow_raw(number) }
             .try_clone_to_owned()
             .map(Some)
+    }
+
+    /// Keeps the descriptor of memory that is mapped, and closes the one that was kept before.
+    pub fn keep_memory(self, descriptor: Option<OwnedFd>) {
+        let _alone = changing();
+        let next = descriptor.map_or(0, |descriptor| descriptor.into_raw_fd() + 1);
+        let next = u64::try_from(next).unwrap_or(0);
+        let before = self.0.numbers[MEMORY].swap(next, Relaxed);
+        if let Ok(before @ 1..) = i32::try_from(before) {
+            // SAFETY: given away by an [`OwnedFd`] in this process or in the one that it is a copy of, and closed by
+            // nobody but this function. [S-12]
+            drop(unsafe { OwnedFd::from_raw_fd(before - 1) });
+        }
+    }
+
+    /// The descriptor of the memory, and another one for it. For the process that has kept it and for those that were forked
+    /// from it and have closed nothing.
+    pub fn memory(self) -> Option<(u32, OwnedFd)> {
+        let _alone = changing();
+        let number = i32::try_from(self.number(MEMORY)).ok()?.checked_sub(1)?;
+        let shown = u32::try_from(number).ok()?;
+        // SAFETY: open, as above, until the lock is free.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        Some((shown, descriptor.try_clone_to_owned().ok()?))
     }
 
     /// The number of what was kept.

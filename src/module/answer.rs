@@ -2,14 +2,14 @@
 //! connection.
 //!
 //! It answers whatever the children do. Everything about it is bounded: connections, requests of each, the size of a
-//! request's head, and how long a client may take.
+//! request's head, and how long a client may take. Where all places are taken, a new connection gets that of the one which
+//! has kept the helper waiting longest, so clients that hold connections keep no other client out.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,13 +34,13 @@ const HEADERS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long what a client sends after its last response is still taken.
 const LINGER: Duration = Duration::from_millis(200);
-/// How often a thread that waits for the next request looks whether somebody else needs its place.
+/// How long a new connection waits before it is looked again for a place.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long open connections may take when the helper is to end. Below what the parent waits.
 const LAST: Duration = Duration::from_millis(900);
 
-/// Connections that are open.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// How long a client may take a response where somebody else needs its place.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Answers until `ending` can be read. The body of the helper.
 pub(crate) fn run(ending: OwnedFd) {
@@ -56,20 +56,16 @@ pub(crate) fn run(ending: OwnedFd) {
     };
     let ending = Arc::new(ending);
     while !is_readable(&ending) {
-        if OPEN.load(Relaxed) >= CONNECTIONS {
-            wait(&[&*ending], LOOK);
+        wait(&[&listener, &*ending], PATIENCE);
+        if !is_readable(&listener) || !PLACES.make_room() {
             continue;
         }
-        wait(&[&listener, &*ending], PATIENCE);
         let Ok(stream) = listener.accept() else {
             continue;
         };
-        let open = Open::one();
+        let place = PLACES.take(stream);
         let ending = Arc::clone(&ending);
-        let conversation = move || {
-            converse(stream, segment, &ending);
-            drop(open);
-        };
+        let conversation = move || converse(&place, segment, &ending);
         if std::thread::Builder::new().spawn(conversation).is_err() {
             // The connection is closed by that; there may be a thread for the next one.
             wait(&[], LOOK);
@@ -77,24 +73,158 @@ pub(crate) fn run(ending: OwnedFd) {
     }
     drop(listener);
     let until = Instant::now() + LAST;
-    while OPEN.load(Relaxed) != 0 && Instant::now() < until {
+    while !PLACES.are_empty() && Instant::now() < until {
         wait(&[], Duration::from_millis(1));
     }
 }
 
-/// A place among the connections, given back by drop.
-struct Open;
+/// The connections that are open, at most [`CONNECTIONS`].
+static PLACES: Places = Places {
+    open: Mutex::new(Vec::new()),
+    left: Condvar::new(),
+};
 
-impl Open {
-    fn one() -> Self {
-        OPEN.fetch_add(1, Relaxed);
-        Self
+struct Places {
+    /// In the order in which they came.
+    open: Mutex<Vec<Arc<Connection>>>,
+    /// Tells that one of them has left.
+    left: Condvar,
+}
+
+/// One of them.
+struct Connection {
+    stream: Stream,
+    stage: Mutex<Stage>,
+}
+
+/// What a connection does, and since when.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Nothing, between two requests.
+    Idle(Instant),
+    /// The client sends a request, or has not begun to.
+    Asking(Instant),
+    /// The response is made.
+    Answering,
+    /// The client takes the response.
+    Taking(Instant),
+    /// It was closed to make room.
+    Closed,
+}
+
+impl Places {
+    fn open(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn are_full(&self) -> bool {
+        self.open().len() >= CONNECTIONS
+    }
+
+    fn are_empty(&self) -> bool {
+        self.open().is_empty()
+    }
+
+    /// Whether there is room for one more; where there is not, a connection that can be spared is closed, and its thread
+    /// waited for a moment.
+    fn make_room(&self) -> bool {
+        let open = self.open();
+        if open.len() < CONNECTIONS {
+            return true;
+        }
+        let now = Instant::now();
+        let leaving = open.iter().any(|one| matches!(one.stage(), Stage::Closed));
+        // A thread that has something to read goes on at once.
+        let waits = |one: &&Arc<Connection>| match one.stage() {
+            Stage::Idle(_) | Stage::Asking(_) => !is_readable(&one.stream),
+            Stage::Answering | Stage::Taking(_) | Stage::Closed => true,
+        };
+        let spared = open
+            .iter()
+            .filter(waits)
+            .min_by_key(|one| one.stage().rank(now));
+        if !leaving && let Some(spared) = spared {
+            spared.close(now);
+        }
+        let room = self
+            .left
+            .wait_timeout_while(open, LOOK, |open| open.len() >= CONNECTIONS);
+        let (open, _) = room.unwrap_or_else(PoisonError::into_inner);
+        open.len() < CONNECTIONS
+    }
+
+    fn take(&'static self, stream: Stream) -> Place {
+        let connection = Arc::new(Connection {
+            stream,
+            stage: Mutex::new(Stage::Asking(Instant::now())),
+        });
+        self.open().push(Arc::clone(&connection));
+        Place {
+            places: self,
+            connection,
+        }
     }
 }
 
-impl Drop for Open {
+impl Stage {
+    /// Less is closed sooner: who asks for nothing, then who has not sent all of a request, then who does not take the
+    /// response; of each, the one that came to that first.
+    fn rank(self, now: Instant) -> (u8, Instant) {
+        match self {
+            Stage::Idle(since) => (0, since),
+            Stage::Asking(since) => (1, since),
+            Stage::Taking(since) => (2, since),
+            Stage::Answering | Stage::Closed => (3, now),
+        }
+    }
+}
+
+impl Connection {
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stage(&self) -> Stage {
+        *self.lock()
+    }
+
+    /// Says what it does now; fails where it was closed.
+    fn enter(&self, stage: Stage) -> io::Result<()> {
+        let mut current = self.lock();
+        if matches!(*current, Stage::Closed) {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        *current = stage;
+        Ok(())
+    }
+
+    /// Closes it, if it can be spared. Its thread wakes by that and gives the place back.
+    fn close(&self, now: Instant) {
+        let mut stage = self.lock();
+        let is_spared = match *stage {
+            Stage::Idle(_) | Stage::Asking(_) => true,
+            Stage::Taking(since) => now.saturating_duration_since(since) >= GRACE,
+            Stage::Answering | Stage::Closed => false,
+        };
+        if is_spared {
+            *stage = Stage::Closed;
+            // Where the client has closed it already, its thread wakes as well.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// A place among the connections, given back by drop.
+struct Place {
+    places: &'static Places,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        OPEN.fetch_sub(1, Relaxed);
+        let is_other = |one: &Arc<Connection>| !Arc::ptr_eq(one, &self.connection);
+        self.places.open().retain(is_other);
+        self.places.left.notify_all();
     }
 }
 
@@ -176,50 +306,40 @@ impl AsFd for Stream {
 
 impl Stream {
     /// Reads what there is, until `until` at most.
-    fn read(&mut self, into: &mut [u8], until: Instant) -> io::Result<usize> {
+    fn read(&self, into: &mut [u8], until: Instant) -> io::Result<usize> {
         let left = left(until)?;
         match self {
             Self::Tcp(stream) => {
                 stream.set_read_timeout(Some(left))?;
-                stream.read(into)
+                (&*stream).read(into)
             }
             Self::Unix(stream) => {
                 stream.set_read_timeout(Some(left))?;
-                stream.read(into)
+                (&*stream).read(into)
             }
         }
     }
 
-    /// Nothing more is written.
-    fn shutdown(&self) -> io::Result<()> {
+    /// Writes some of it, until `until` at most.
+    fn write(&self, data: &[u8], until: Instant) -> io::Result<usize> {
+        let left = left(until)?;
         match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tcp(stream) => {
+                stream.set_write_timeout(Some(left))?;
+                (&*stream).write(data)
+            }
+            Self::Unix(stream) => {
+                stream.set_write_timeout(Some(left))?;
+                (&*stream).write(data)
+            }
         }
     }
 
-    /// Writes all of it, until `until` at most.
-    fn write(&mut self, mut data: &[u8], until: Instant) -> io::Result<()> {
-        while !data.is_empty() {
-            let left = left(until)?;
-            let written = match self {
-                Self::Tcp(stream) => {
-                    stream.set_write_timeout(Some(left))?;
-                    stream.write(data)
-                }
-                Self::Unix(stream) => {
-                    stream.set_write_timeout(Some(left))?;
-                    stream.write(data)
-                }
-            };
-            match written {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => data = &data[count..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
         }
-        Ok(())
     }
 }
 
@@ -233,53 +353,77 @@ fn left(until: Instant) -> io::Result<Duration> {
 }
 
 /// Answers the requests of one connection. What goes wrong ends it, and is the client's to notice.
-fn converse(mut stream: Stream, segment: Segment, ending: &OwnedFd) {
+fn converse(place: &Place, segment: Segment, ending: &OwnedFd) {
+    let connection = &*place.connection;
     let mut input = Vec::new();
     for number in 1..=REQUESTS {
-        if number > 1 && input.is_empty() && !comes(&stream, ending) {
+        if number > 1 && input.is_empty() && !comes(connection, ending) {
             return;
         }
-        let until = Instant::now() + PATIENCE;
-        let asked = match read_request(&mut stream, &mut input, until) {
+        let now = Instant::now();
+        if connection.enter(Stage::Asking(now)).is_err() {
+            return;
+        }
+        let asked = match read_request(&connection.stream, &mut input, now + PATIENCE) {
             Ok(Some(asked)) => asked,
             Ok(None) | Err(_) => return,
         };
-        let stays = asked.stays
-            && number < REQUESTS
-            && OPEN.load(Relaxed) < CONNECTIONS
-            && !is_readable(ending);
+        if connection.enter(Stage::Answering).is_err() {
+            return;
+        }
+        let stays =
+            asked.stays && number < REQUESTS && !place.places.are_full() && !is_readable(ending);
         let response = respond(&asked, segment, stays);
-        let until = Instant::now() + PATIENCE;
-        if stream.write(&response, until).is_err() {
+        if write(connection, &response).is_err() {
             return;
         }
         if !stays {
-            linger(&mut stream);
+            linger(connection);
             return;
         }
     }
 }
 
+/// Writes all of a response.
+fn write(connection: &Connection, mut data: &[u8]) -> io::Result<()> {
+    let now = Instant::now();
+    let until = now + PATIENCE;
+    connection.enter(Stage::Taking(now))?;
+    while !data.is_empty() {
+        match connection.stream.write(data, until) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => data = &data[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Takes what the client still sends, for a moment: a connection that is closed with data unread loses its response.
-fn linger(stream: &mut Stream) {
+fn linger(connection: &Connection) {
     let until = Instant::now() + LINGER;
     let mut ignored = [0; 4096];
     // Whatever goes wrong now makes no difference.
-    let _ = stream.shutdown();
-    while matches!(stream.read(&mut ignored, until), Ok(1..)) {}
+    let _ = connection.stream.shutdown(Shutdown::Write);
+    while matches!(connection.stream.read(&mut ignored, until), Ok(1..)) {}
 }
 
 /// Waits for another request; not if the helper is to end, or if somebody else needs the place.
-fn comes(stream: &Stream, ending: &OwnedFd) -> bool {
+fn comes(connection: &Connection, ending: &OwnedFd) -> bool {
     let until = Instant::now() + PATIENCE;
+    if connection.enter(Stage::Idle(Instant::now())).is_err() {
+        return false;
+    }
+    let stream = &connection.stream;
     while Instant::now() < until {
         if is_readable(stream) {
             return true;
         }
-        if is_readable(ending) || OPEN.load(Relaxed) >= CONNECTIONS {
+        if is_readable(ending) {
             return false;
         }
-        wait(&[stream, ending], LOOK);
+        wait(&[stream, ending], PATIENCE);
     }
     false
 }
@@ -308,11 +452,7 @@ impl Asked {
 }
 
 /// Reads the next request; what follows it stays in `input`. `None` where the client has closed the connection.
-fn read_request(
-    stream: &mut Stream,
-    input: &mut Vec<u8>,
-    until: Instant,
-) -> io::Result<Option<Asked>> {
+fn read_request(stream: &Stream, input: &mut Vec<u8>, until: Instant) -> io::Result<Option<Asked>> {
     loop {
         if let Some((asked, length)) = parse(input) {
             input.drain(..length);

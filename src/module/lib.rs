@@ -26,6 +26,7 @@ mod readiness;
 mod recycle;
 mod retire;
 mod segment;
+mod segment_file;
 mod stacks;
 mod steward;
 mod timeline;

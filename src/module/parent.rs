@@ -5,39 +5,25 @@
 //! anything here. Address and size of the segment are kept in memory of the parent's own.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::process::{Resource, getrlimit};
 use wsgi_core::outcome::Message;
 use wsgi_core::telemetry::TelemetryConfig;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 use wsgi_httpd::reaped::End;
 use wsgi_httpd::retained::Retained;
-use wsgi_httpd::{mpm, process, scoreboard, sys};
+use wsgi_httpd::{mpm, scoreboard, sys};
 use wsgi_telemetry::catalogue::{EXIT, Id, METHOD, value};
-use wsgi_telemetry::{
-    Ended, Fact, Geometry, Owner, Running, Sampler, Scoreboard, Segment, clock, map,
-};
+use wsgi_telemetry::{Ended, Fact, Geometry, Owner, Running, Sampler, Scoreboard, Segment, clock};
 
 use crate::applications::Plan;
 use crate::config::Server;
 use crate::process::log_message;
 use crate::segment::{self, InForce};
-use crate::{listen, plan, steward};
-
-/// Name of the segment's file in `DefaultRuntimeDir`.
-const FILE: &str = "mod_wsgi_rs.segment";
-
-/// Largest segment that is a file where all of the file has to be taken at once, because the kernel cannot give memory to
-/// the parts that are used (before Linux 5.14). Bytes.
-const LARGEST_WHOLE: usize = 128 << 20;
+use crate::{listen, plan, segment_file, steward};
 
 /// What is retained over restarts beside the address of the segment.
 mod kept {
@@ -47,6 +33,8 @@ mod kept {
     pub(super) const SERIES: usize = 3;
     /// Number of the next configuration.
     pub(super) const GENERATION: usize = 4;
+    /// When the segment was made.
+    pub(super) const START: usize = 5;
 }
 
 /// A new configuration is in force: finds the segment or makes it, and enters what the configuration has.
@@ -108,6 +96,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         generation,
         measures,
     }));
+    segment_file::show(retained, segment, retained.number(kept::START));
     listen::prepare(config.listen.as_ref().filter(|_| measures));
 }
 
@@ -166,25 +155,9 @@ fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
         geometry.arenas,
         geometry.applications
     );
-    let parent = std::process::id();
-    let made = match SegmentFile::make(&geometry, parent) {
-        Ok((file, segment)) => {
-            let path = file.path.display();
-            let line = format!("mod_wsgi_rs: {content} in '{path}': {size}");
-            log::server(Level::INFO, line.as_bytes());
-            let earlier = own_file().replace(file);
-            drop(earlier);
-            segment
-        }
-        Err(why) => {
-            let line = format!(
-                "mod_wsgi_rs: {content} in memory that wsgictl cannot look at ({why}): {size}"
-            );
-            log::server(Level::INFO, line.as_bytes());
-            let cells = map::anonymous(geometry.words())?;
-            Segment::create(cells, geometry, parent).map_err(io::Error::other)?
-        }
-    };
+    let line = format!("mod_wsgi_rs: {content} in memory of {size}");
+    log::server(Level::INFO, line.as_bytes());
+    let made = segment_file::make_memory(retained, geometry)?;
     let numbers = [geometry.arenas, geometry.applications, geometry.series];
     for (at, number) in [kept::ARENAS, kept::APPLICATIONS, kept::SERIES]
         .into_iter()
@@ -193,96 +166,14 @@ fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
         retained.set_number(at, number as u64);
     }
     retained.set_number(kept::LAYOUT, Segment::LAYOUT);
+    retained.set_number(kept::START, made.start());
     retained.keep_cells(made.cells());
     Ok(made)
 }
 
-/// The file that this copy of the module has made, to be removed at the end.
-static OWN_FILE: Mutex<Option<SegmentFile>> = Mutex::new(None);
-
-fn own_file() -> MutexGuard<'static, Option<SegmentFile>> {
-    OWN_FILE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct SegmentFile {
-    path: PathBuf,
-    /// Device and number, by which it is known again.
-    identity: (u64, u64),
-}
-
-impl SegmentFile {
-    /// Makes the segment in a file that nobody else has, readable by httpd's group, and then gives it its name.
-    fn make(geometry: &Geometry, parent: u32) -> Result<(Self, Segment), String> {
-        // To make a larger file would end this process.
-        if let Some(limit) = getrlimit(Resource::Fsize).current
-            && geometry.bytes() as u64 > limit
-        {
-            return Err(format!("a file may have {limit} bytes (RLIMIT_FSIZE)"));
-        }
-        let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
-        let temporary = path.with_extension(format!("{parent}.new"));
-        let failed = |error: io::Error| format!("{}: {error}", path.display());
-        // One of a server that had the same number and was killed.
-        let _ = fs::remove_file(&temporary);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&temporary)
-            .map_err(failed)?;
-        let made = Self::fill(&file, geometry, parent)
-            .and_then(|made| fs::rename(&temporary, &path).map(|()| made));
-        match made {
-            Ok((identity, segment)) => Ok((Self { path, identity }, segment)),
-            Err(error) => {
-                let _ = fs::remove_file(&temporary);
-                Err(failed(error))
-            }
-        }
-    }
-
-    fn fill(file: &File, geometry: &Geometry, parent: u32) -> io::Result<((u64, u64), Segment)> {
-        if rustix::process::geteuid().is_root() {
-            fchown(file, None, Some(process::group()))?;
-        }
-        file.set_permissions(Permissions::from_mode(0o640))?;
-        // What is used for certain. A page that the file system has no room for would end the process that writes to it,
-        // so each other part is asked for before it is used.
-        file.set_len(geometry.bytes() as u64)?;
-        let take = |bytes: usize| fallocate(file, FallocateFlags::empty(), 0, bytes as u64);
-        take(geometry.certain() * 8)?;
-        let cells = map::file(file, geometry.words(), true)?;
-        if !map::can_populate(&cells[..1]) {
-            if geometry.bytes() > LARGEST_WHOLE {
-                return Err(io::Error::other(
-                    "it is too large a file for a kernel before Linux 5.14",
-                ));
-            }
-            take(geometry.bytes())?;
-        }
-        let segment = Segment::create(cells, *geometry, parent).map_err(io::Error::other)?;
-        let metadata = file.metadata()?;
-        Ok(((metadata.dev(), metadata.ino()), segment))
-    }
-
-    /// Takes the name away, if it is still that of this file.
-    fn remove(self) {
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if is_ours {
-            // Nobody is left to be told of a failure, and a stale file does no harm.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// httpd ends. Nothing may be logged any more.
 pub(crate) fn server_end() {
-    if let Some(file) = own_file().take() {
-        file.remove();
-    }
+    segment_file::remove();
     listen::server_end();
 }
 
@@ -449,6 +340,10 @@ fn what_ran(segment: Segment, running: &[Running]) -> String {
 pub(crate) fn monitor() {
     static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
     steward::revive();
+    if let Some(in_force) = segment::in_force() {
+        let retained = Retained::get();
+        segment_file::refresh(retained, in_force.segment, retained.number(kept::START));
+    }
     let Some(segment) = segment::current() else {
         return;
     };

@@ -21,10 +21,10 @@
 //!
 //! Application blocks begin on cache lines and arenas on pages, so that no two writers share a line.
 //!
-//! Of N x A blocks hardly any is ever used. What lies before the arenas, the head of the spill arena, and its block of
-//! `_other` have memory from the beginning ([`Geometry::certain`]); everything else gets it before it is first written
-//! ([`Segment::open`](crate::Segment::open)), and a bit in the head of its arena says so. Nobody looks at what has no
-//! such bit, as that alone would take memory, or end the process where the file system has none left.
+//! Of N x A blocks hardly any is ever used, and memory is taken for what is. What lies before the arenas, the head of the
+//! spill arena, and its block of `_other` are always in use; everything else is given its memory before it is first
+//! written ([`Segment::open`](crate::Segment::open)), and a bit in the head of its arena says so. Nothing without such a
+//! bit is read, as that alone would take memory.
 
 use crate::catalogue::{APPLICATION_CELLS, HEADER_CELLS, LAYOUT_HASH, PROCESS_CELLS, fnv};
 
@@ -102,8 +102,6 @@ pub(crate) mod header {
     pub(crate) const SAMPLES: usize = 14;
     /// One more than the number of the last series that was ever used.
     pub(crate) const SERIES_USED: usize = 15;
-    /// Bytes of the segment that are in memory, as last measured; 0 for unknown.
-    pub(crate) const RESIDENT: usize = 15;
     /// Cells of the catalogue.
     pub(crate) const CELLS: usize = 16;
     pub(crate) const WORKERS_LIMIT: usize = 32;
@@ -115,6 +113,13 @@ pub(crate) mod header {
     pub(crate) const SCOREBOARD: usize = 37;
     pub(crate) const WORKERS: usize = 38;
     pub(crate) const CONNECTIONS: usize = 48;
+    /// Bytes of the segment that are in memory, as last measured; 0 for unknown.
+    pub(crate) const RESIDENT: usize = 56;
+    /// In the published file alone: Unix time at which the memory was copied into it, nanoseconds; 0 where it was not.
+    pub(crate) const COPIED: usize = 57;
+    /// There, too: one more than the parent's descriptor of the memory, and the number of its inode.
+    pub(crate) const DESCRIPTOR: usize = 58;
+    pub(crate) const INODE: usize = 59;
     /// Texts of [`TEXT_WORDS`] words.
     pub(crate) const TEXTS: usize = 64;
     pub(crate) const TEXT_WORDS: usize = 17;
@@ -209,11 +214,6 @@ impl Geometry {
     /// Bytes of the whole segment.
     pub fn bytes(&self) -> usize {
         self.words() * 8
-    }
-
-    /// Words from the beginning that have memory from the start on.
-    pub fn certain(&self) -> usize {
-        self.block(0, 0) + BLOCK_WORDS
     }
 
     /// Words of one arena.
@@ -437,9 +437,6 @@ mod tests {
             assert!(geometry.arena(1) + geometry.cells_of_series() >= end);
             let end = geometry.arena(1) + geometry.cells_of_series() + geometry.series;
             assert!(geometry.arena(2) >= end);
-            assert!(
-                geometry.certain() > geometry.arena(0) && geometry.certain() < geometry.arena(1)
-            );
         }
     }
 }

@@ -19,6 +19,8 @@ mod loom;
 #[cfg_attr(loom, path = "loom/map.rs")]
 pub mod map;
 mod negotiate;
+#[cfg(not(loom))]
+pub mod published;
 mod quantile;
 mod recorder;
 mod running;

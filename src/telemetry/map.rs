@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
@@ -28,10 +29,42 @@ pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
     Ok(unsafe { settle(address, words) })
 }
 
-/// Maps `words` of a file; `writable` for the server, and not for those who look on. Never unmapped.
+/// `MFD_NOEXEC_SEAL`, which kernels before 6.3 do not know and some later ones insist on.
+const NOEXEC_SEAL: MemfdFlags = MemfdFlags::from_bits_retain(8);
+
+/// Maps `words` of fresh memory as [`anonymous`] does, and gives the descriptor behind which it is, for others to map it
+/// too: those of the same user, and root. Nobody can make it shorter or longer any more, so that whoever has it mapped is
+/// safe from `SIGBUS`. [S-63]
 ///
-/// The file must be that long and must not be made shorter: whoever touches a page beyond its end gets `SIGBUS`. The
-/// server's file can only be changed by the server's own user and by root.
+/// Memory is taken where it is touched.
+///
+/// # Errors
+/// Those of `memfd_create(2)`, `fcntl(2)` and `mmap(2)`.
+pub fn sealed(name: &str, words: usize) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = match rustix::fs::memfd_create(name, flags | NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        made => made?,
+    };
+    rustix::fs::fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::ftruncate(&memory, words as u64 * 8)?;
+    rustix::fs::fcntl_add_seals(&memory, FIXED | SealFlags::SEAL)?;
+    let cells = file(&memory, words, true)?;
+    Ok((memory, cells))
+}
+
+/// The seals of memory whose size is fixed.
+const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+/// Whether what is behind a descriptor can never be made shorter: it is memory that [`sealed`] made, or the like.
+pub fn is_sealed(memory: impl AsFd) -> bool {
+    rustix::fs::fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(FIXED))
+}
+
+/// Maps `words` of a file; `writable` for the server and for those who ask it for something. Never unmapped.
+///
+/// The file must be that long and must not be made shorter: whoever touches a page beyond its end gets `SIGBUS`. Look with
+/// [`is_sealed`] first where it is not one's own.
 ///
 /// # Errors
 /// Those of `mmap(2)`.
@@ -62,15 +95,9 @@ pub unsafe fn again(address: *const AtomicU64, words: usize) -> &'static [Atomic
     unsafe { std::slice::from_raw_parts(address, words) }
 }
 
-/// Whether this kernel (Linux 5.14 or later) gives a part of a mapping its memory when it is asked to. `false` also where
-/// there is none left for this part, which an older one would not say either.
-pub fn can_populate(cells: &'static [AtomicU64]) -> bool {
-    ask_to_populate(cells).is_ok()
-}
-
 /// Gives these cells of a mapping their memory, so that a later access neither fails nor ends the process. `false` where
-/// there is none left: in the file system, or for this process; it is asked again after a second. Where the kernel does
-/// not know the question, all memory was taken when the mapping was made.
+/// there is none left; it is asked again after a second. Where the kernel does not know the question (before Linux 5.14),
+/// the access itself takes it.
 pub(crate) fn populate(cells: &'static [AtomicU64]) -> bool {
     /// When there was none, as a stamp.
     static FAILED: AtomicU64 = AtomicU64::new(0);

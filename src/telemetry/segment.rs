@@ -181,6 +181,11 @@ impl Segment {
         u32::try_from(self.get(header::PARENT)).unwrap_or(0)
     }
 
+    /// Unix time at which the segment was made, nanoseconds.
+    pub fn start(&self) -> u64 {
+        self.get(header::START)
+    }
+
     /// Number of the configuration that is in force, from 0.
     pub fn generation(&self) -> u64 {
         self.get(header::GENERATION)

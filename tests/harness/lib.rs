@@ -62,5 +62,5 @@ pub use process::{
 pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use server::{Builder, LogMark, Server};
 pub use site::{executor, has_module, long, ours};
-pub use stage::{apps, module, packages, venv, workspace};
+pub use stage::{apps, module, packages, venv, workspace, wsgictl};
 pub use wait::{eventually, eventually_within};

@@ -107,7 +107,7 @@ pub fn module() -> &'static Path {
 }
 
 /// The wsgictl that was built with the module under test.
-pub(crate) fn wsgictl() -> PathBuf {
+pub fn wsgictl() -> PathBuf {
     let beside = original_module().with_file_name("wsgictl");
     assert!(
         beside.exists(),

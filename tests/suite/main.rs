@@ -30,6 +30,8 @@ mod file_wrapper;
 mod files;
 /// The filters of httpd and of its distribution's modules.
 mod filters;
+/// Files of the server that somebody cuts, removes or replaces.
+mod foreign_files;
 /// Processes that an application forks.
 mod forks;
 /// Django, Flask, httpbin.

@@ -57,6 +57,26 @@ fn pair(labels: &str, number: f64) -> (String, f64) {
     (labels.to_owned(), number)
 }
 
+/// Each has a word of the header to itself.
+#[test]
+fn the_memory_that_is_measured_and_the_series_that_are_used_are_two_things() {
+    use crate::layout::header;
+    let segment = segment(50);
+    segment.measure_resident();
+    let resident = segment.snapshot().resident;
+    assert!(resident.is_some());
+    let jobs = metric("jobs", CustomKind::Counter, &[]);
+    let family = segment.custom_family(&jobs, owner(1)).unwrap();
+    segment
+        .custom_series(family, Part::Value, &[], owner(1))
+        .unwrap();
+    let used = || segment.cells()[header::SERIES_USED].load(Relaxed);
+    assert_eq!(used(), 2);
+    assert_eq!(segment.snapshot().resident, resident);
+    segment.measure_resident();
+    assert_eq!(used(), 2);
+}
+
 #[test]
 fn families_are_checked_and_the_same_for_all_children() {
     let segment = segment(50);

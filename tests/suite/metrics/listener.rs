@@ -230,6 +230,97 @@ fn hostile_clients() {
     assert!(server.helper().is_some());
 }
 
+/// Sixteen connections have a place. Who holds them without asking for anything keeps no other client out, and as many stay
+/// as there is room for.
+#[test]
+fn half_sent_requests_give_way() {
+    ours_only!("mod_wsgi has no such process");
+    let server = start(Mpm::Event);
+    server.get("/m/ok").expect(200);
+    for held in [15, 16, 17, 145] {
+        // They are sent away after five seconds in any case, so nothing is known where the machine was slower than that.
+        eventually(&format!("{held} half-sent requests, in time"), || {
+            alone(&server);
+            let begin = Instant::now();
+            let mut half_sent: Vec<Connection> = (0..held)
+                .map(|_| {
+                    let mut connection = Connection::open(server.metrics_address()).unwrap();
+                    connection.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n");
+                    connection
+                })
+                .collect();
+            let response = server.ask_helper(&Request::get("/metrics")).unwrap();
+            Exposition::parse(&response.expect(200).text()).unwrap();
+            bounded(&server);
+            let answered = begin.elapsed();
+            // In the order in which they go, the last ones are those that stay.
+            let mut stay = 0;
+            for connection in half_sent.iter_mut().rev() {
+                let sent = connection.try_send(b"Connection: close\r\n\r\n");
+                let answer = sent.is_ok().then(|| connection.read_response("GET"));
+                stay += usize::from(
+                    answer.is_some_and(|answer| answer.is_ok_and(|answer| answer.status() == 200)),
+                );
+            }
+            if begin.elapsed() > Duration::from_secs(4) {
+                return None;
+            }
+            assert!(answered < Duration::from_secs(4), "{held}: {answered:?}");
+            assert_eq!(stay, 15.min(held), "of {held}");
+            Some(())
+        });
+    }
+}
+
+/// The same for clients that ask and do not take what they are given.
+#[test]
+fn slow_readers_give_way() {
+    ours_only!("mod_wsgi has no such process");
+    let server = start(Mpm::Worker);
+    server.get("/m/ok").expect(200);
+    let asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(400);
+    for held in [15, 16, 17, 145] {
+        alone(&server);
+        let readers: Vec<Connection> = (0..held)
+            .map(|_| {
+                let mut connection = Connection::open(server.metrics_address()).unwrap();
+                // The helper may have closed it in the middle.
+                let _ = connection.try_send(&asked);
+                connection
+            })
+            .collect();
+        let begin = Instant::now();
+        let response = server.ask_helper(&Request::get("/metrics")).unwrap();
+        Exposition::parse(&response.expect(200).text()).unwrap();
+        let waited = begin.elapsed();
+        // Nine times five seconds, where each of them is waited for.
+        assert!(waited < Duration::from_secs(20), "{held}: {waited:?}");
+        bounded(&server);
+        drop(readers);
+    }
+}
+
+/// Waits until the helper has no connection any more.
+fn alone(server: &Server) {
+    eventually("nobody is connected", || {
+        (threads(server.helper()?) == 1).then_some(())
+    });
+}
+
+fn threads(pid: harness::Pid) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+/// It has a thread and a descriptor for each place, and no more.
+#[track_caller]
+fn bounded(server: &Server) {
+    let helper = server.helper().unwrap();
+    // A thread gives its place back just before it ends.
+    eventually("threads are few", || (threads(helper) <= 18).then_some(()));
+    let open = harness::descriptors(helper);
+    assert!(open <= 6 + 18, "{open} open files");
+}
+
 #[test]
 fn a_unix_socket() {
     ours_only!("mod_wsgi has no such process");

@@ -1,5 +1,6 @@
 //! `wsgictl status`, `top`, `metrics` and `reload` on segments that the tests have made, without any server.
 
+mod others;
 mod reload;
 mod server;
 
@@ -159,6 +160,7 @@ fn a_server_that_has_ended_is_said_to_have_ended() {
     child.wait().expect("it ends");
     let server = Server::new(gone);
     server.requests(3, "2xx");
+    server.publish();
     let text = printed(&wsgictl(&["status"], server.path()));
     assert!(
         text.starts_with(&format!(
@@ -170,9 +172,10 @@ fn a_server_that_has_ended_is_said_to_have_ended() {
         text.contains("3 requests"),
         "its numbers are still shown:\n{text}"
     );
-    // Process 1 is older than any segment, so it is taken for what it says to be.
+    // Process 1 is older than any segment, so it is taken for what it says to be; its memory is another one.
     let text = printed(&wsgictl(&["status"], Server::new(1).path()));
     assert!(!text.contains("has ended"), "{text}");
+    assert!(text.contains("may be some ten seconds old"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::server::Server;
 use super::{printed, refused, wsgictl};
 
 /// Runs `test` while a steward lives, which does `work` for all requests of one look together.
-fn with_steward<T>(
+pub(crate) fn with_steward<T>(
     server: &Server,
     work: impl Fn(Board, &[ReloadRequest]) + Send,
     test: impl FnOnce() -> T,
@@ -45,7 +45,7 @@ fn with_steward<T>(
     })
 }
 
-fn roll(board: Board, phase: RollPhase, done: u32, problem: &str) {
+pub(crate) fn roll(board: Board, phase: RollPhase, done: u32, problem: &str) {
     let ended = matches!(phase, RollPhase::Done | RollPhase::Stopped);
     board.set_roll(&Roll {
         phase,

@@ -1,17 +1,24 @@
-//! A segment in a file, with one application, one child and one thread: the test's own.
+//! A segment and its file, with one application, one child and one thread: the test's own.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use tempfile::TempDir;
 use wsgi_telemetry::catalogue::{ANSWERED, CODE, Id, value};
-use wsgi_telemetry::{App, Arena, Geometry, Owner, Phase, Role, Segment, clock, map};
+use wsgi_telemetry::published::{Copied, Known, publish};
+use wsgi_telemetry::{
+    App, Arena, CustomKind, Description, Geometry, Owner, Part, Phase, Role, Segment, clock, map,
+};
 
 /// Removed with it.
 pub(crate) struct Server {
     _folder: TempDir,
     path: PathBuf,
+    parent: u32,
+    memory: OwnedFd,
     segment: Segment,
     thread: Arena,
     app: App,
@@ -31,27 +38,67 @@ impl Server {
     fn with(parent: u32, geometry: Geometry) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mod_wsgi_rs.segment");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .expect("a file");
-        file.set_len(geometry.bytes() as u64).expect("its length");
-        let cells = map::file(&file, geometry.words(), true).expect("mapped");
+        let (memory, cells) = map::sealed("test", geometry.words()).expect("memory");
         let segment = Segment::create(cells, geometry, parent).expect("a segment");
         segment.set_limits(1, 1, 1, false, true);
         let owner = Owner::of_this_process(0);
         segment.claim(owner, 0, Role::Ready).expect("an arena");
         let thread = segment.claim(owner, 1, Role::Thread).expect("an arena");
         let app = segment.application_named("/shop", ["/shop", "/srv/shop.wsgi", ""], owner);
-        Self {
+        let server = Self {
             _folder: folder,
             path,
+            parent,
+            memory,
             segment,
             thread: segment.arena_of(thread),
             app,
-        }
+        };
+        server.publish();
+        server
+    }
+
+    /// Writes the file again, as a server's parent does now and then.
+    pub(crate) fn publish(&self) {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .expect("a file");
+        let mode = Permissions::from_mode(0o640);
+        file.set_permissions(mode).expect("permissions");
+        let known = Known {
+            parent: self.parent,
+            start: self.segment.start(),
+            descriptor: self.memory.as_raw_fd().cast_unsigned(),
+        };
+        let copied = publish(&self.segment, &self.memory, known, &file).expect("written");
+        assert_eq!(copied, Copied::Whole);
+    }
+
+    /// Number of the inode of the memory.
+    pub(crate) fn inode(&self) -> u64 {
+        let memory = self.memory.try_clone().expect("a descriptor");
+        let found = File::from(memory).metadata();
+        std::os::unix::fs::MetadataExt::ino(&found.expect("metadata"))
+    }
+
+    /// A metric of the application's own, with this value of its label.
+    pub(crate) fn custom(&self, value: &str) {
+        let owner = Owner::of_this_process(0);
+        let description = Description {
+            name: String::from("shop_orders"),
+            kind: CustomKind::Counter,
+            labels: vec![String::from("kind")],
+            help: value.to_owned(),
+        };
+        let family = self.segment.custom_family(&description, owner);
+        let family = family.expect("a family");
+        let series = self
+            .segment
+            .custom_series(family, Part::Value, &[value], owner);
+        self.thread.series_add(series.expect("a series"), 1.0);
     }
 
     pub(crate) fn path(&self) -> &Path {

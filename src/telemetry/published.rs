@@ -1,0 +1,235 @@
+//! The file by which a segment is found: its header says which descriptor of which process is the memory itself, and
+//! behind the header is a copy of the memory.
+//!
+//! The memory is behind a descriptor of the server's parent, where root and the server's own user can open it
+//! (`/proc/PID/fd`). The copy is for those who may read the file and not the memory, and for the time after the server was
+//! killed. Only the parent writes the file, and what its header says of the memory is what the parent itself knows: children
+//! can write to the memory, and not to the file.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::{Errno, pread};
+
+use crate::layout::{self, Geometry, HEADER_WORDS, header};
+use crate::segment::{Mismatch, Segment};
+use crate::{clock, map};
+
+/// Most bytes that are copied into the file. Of more than that there is no copy.
+pub const LARGEST_COPY: u64 = 32 << 20;
+/// Most bytes that are read of somebody else's file.
+const LARGEST_READ: u64 = 256 << 20;
+
+const HEADER: u64 = HEADER_WORDS as u64 * 8;
+
+/// What a file says of the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Process that has made the segment.
+    pub parent: u32,
+    /// Unix time at which it did, nanoseconds.
+    pub start: u64,
+    /// Where the memory is; `None` where the file is all there is.
+    pub memory: Option<Memory>,
+    /// Unix time at which the memory was copied into the file, nanoseconds; 0 where it was not.
+    pub copied: u64,
+}
+
+/// The memory behind a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Number of the descriptor, in the process that has made it.
+    pub descriptor: u32,
+    /// Number of the inode, by which it is known again.
+    pub inode: u64,
+}
+
+impl Place {
+    /// What the first words of a file say.
+    ///
+    /// # Errors
+    /// There are not enough of them.
+    pub fn of(header: &[u64]) -> Result<Self, Mismatch> {
+        let word = |at: usize| header.get(at).copied().ok_or(Mismatch::TooShort);
+        let descriptor = word(header::DESCRIPTOR)?.checked_sub(1);
+        let descriptor = descriptor.and_then(|number| u32::try_from(number).ok());
+        let inode = word(header::INODE)?;
+        Ok(Self {
+            parent: u32::try_from(word(header::PARENT)?).unwrap_or(0),
+            start: word(header::START)?,
+            memory: descriptor.map(|descriptor| Memory { descriptor, inode }),
+            copied: word(header::COPIED)?,
+        })
+    }
+}
+
+/// Whether the memory was copied, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// It was.
+    Whole,
+    /// There is too much of it.
+    TooLarge,
+}
+
+/// What the parent itself knows of the segment that it publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The process.
+    pub parent: u32,
+    /// Unix time at which it has made the segment, nanoseconds.
+    pub start: u64,
+    /// Number of its descriptor of the memory.
+    pub descriptor: u32,
+}
+
+/// Writes the file of `segment`, whose memory is behind `memory`. For the parent, which believes nothing of what children
+/// have written there.
+///
+/// # Errors
+/// Those of reading and writing.
+pub fn publish(
+    segment: &Segment,
+    memory: impl AsFd,
+    known: Known,
+    file: &File,
+) -> io::Result<Copied> {
+    let bytes = segment.geometry().bytes() as u64;
+    let memory = File::from(memory.as_fd().try_clone_to_owned()?);
+    let inode = memory.metadata()?.ino();
+    file.set_len(bytes)?;
+    let copy = read_data(&memory, HEADER..bytes, LARGEST_COPY, |at, data| {
+        file.write_all_at(data, at)
+    });
+    let copied = match copy {
+        Ok(()) => Copied::Whole,
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Copied::TooLarge,
+        Err(error) => return Err(error),
+    };
+    let at = match copied {
+        Copied::Whole => clock::unix(),
+        Copied::TooLarge => 0,
+    };
+    // Last, as a file without it is none.
+    let header = header(segment, known, inode, at);
+    file.write_all_at(&header, 0).map(|()| copied)
+}
+
+fn header(segment: &Segment, known: Known, inode: u64, copied: u64) -> Vec<u8> {
+    let geometry = segment.geometry();
+    let cells = &segment.cells()[..HEADER_WORDS];
+    let mut words: Vec<u64> = cells.iter().map(|cell| cell.load(Relaxed)).collect();
+    for (at, word) in [
+        (header::MAGIC, layout::MAGIC),
+        (header::LAYOUT, Segment::LAYOUT),
+        (header::ARENAS, geometry.arenas as u64),
+        (header::APPLICATIONS, geometry.applications as u64),
+        (header::SERIES, geometry.series as u64),
+        (header::DESCRIPTOR, u64::from(known.descriptor) + 1),
+        (header::INODE, inode),
+        (header::PARENT, known.parent.into()),
+        (header::START, known.start),
+        (header::COPIED, copied),
+    ] {
+        words[at] = word;
+    }
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// A file's content, copied into memory of this process: whoever cuts the file, or writes to it, meanwhile does no harm.
+pub struct Mirror {
+    file: File,
+    segment: Segment,
+}
+
+impl Mirror {
+    /// Of a file whose first words claim this geometry. Nothing is read yet. The memory is never given back.
+    ///
+    /// # Errors
+    /// Those of `mmap(2)`.
+    pub fn new(file: File, geometry: Geometry) -> io::Result<Self> {
+        let cells = map::anonymous(geometry.words())?;
+        let segment = Segment::known(cells, geometry).map_err(io::Error::other)?;
+        Ok(Self { file, segment })
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// Those of reading; [`ErrorKind::UnexpectedEof`] where the file has become shorter than its segment, and
+    /// [`ErrorKind::FileTooLarge`] where more than 256 MiB of it are no holes.
+    pub fn look(&self) -> io::Result<Segment> {
+        let bytes = self.segment.geometry().bytes() as u64;
+        let is_whole = || Ok::<_, io::Error>(self.file.metadata()?.len() >= bytes);
+        let cells = self.segment.cells();
+        read_data(&self.file, 0..bytes, LARGEST_READ, |at, data| {
+            let from = usize::try_from(at / 8).unwrap_or(usize::MAX);
+            let words = data.as_chunks::<8>().0.iter();
+            for (cell, word) in cells.iter().skip(from).zip(words) {
+                let word = u64::from_ne_bytes(*word);
+                // What was never written takes no memory.
+                if cell.load(Relaxed) != word {
+                    cell.store(word, Relaxed);
+                }
+            }
+            Ok(())
+        })?;
+        if is_whole()? {
+            Ok(self.segment)
+        } else {
+            Err(ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+/// Gives what a file holds within `range` to `take`, in parts that begin at a word, without the holes. It ends early where
+/// the file does.
+fn read_data(
+    file: &File,
+    range: Range<u64>,
+    most: u64,
+    mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut part = vec![0; PART];
+    let mut left = most;
+    let mut at = range.start;
+    while at < range.end {
+        let data = seek(file, SeekFrom::Data(at));
+        let data = data.and_then(|begin| Ok((begin, seek(file, SeekFrom::Hole(begin))?)));
+        let (begin, end) = match data {
+            Ok((begin, end)) => (begin.max(at) & !7, end),
+            // Nothing but a hole is left, or the file was cut meanwhile.
+            Err(Errno::NXIO) => return Ok(()),
+            // The file system knows no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => (at, range.end),
+            Err(error) => return Err(error.into()),
+        };
+        at = begin;
+        // At least a word, so that this ends whatever the file system says.
+        let end = end.max(at + 8).min(range.end);
+        while at < end {
+            let length = usize::try_from(end - at).unwrap_or(PART).min(PART);
+            let read = match pread(file, &mut part[..length], at) {
+                Err(Errno::INTR) => continue,
+                read => read? & !7,
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            left = left
+                .checked_sub(read as u64)
+                .ok_or(ErrorKind::FileTooLarge)?;
+            take(at, &part[..read])?;
+            at += read as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that are read at a time.
+const PART: usize = 64 * 1024;
