@@ -280,6 +280,7 @@ mod tests {
                 group.restrict_stdin,
                 group.restrict_stdout,
                 group.restrict_signal,
+                group.startup_timeout,
             ),
             (
                 group.private_environ,
@@ -320,7 +321,7 @@ mod tests {
             "WSGIReload" => ("", "modules"),
             "WSGIExecutor" => ("", "direct"),
             "WSGIQueue" => ("", "timeout=59"),
-            "WSGIRequestTimeout" | "WSGISlowRequest" => ("", "9"),
+            "WSGIRequestTimeout" | "WSGISlowRequest" | "WSGIStartupTimeout" => ("", "9"),
             "WSGIFreeThreading" => ("", "On"),
             _ => return None,
         })
@@ -330,6 +331,10 @@ mod tests {
     fn what_stands_as_the_default_holds_where_nothing_is_written() {
         // What a word for nothing stands for, and what another program decides.
         let in_words = [
+            (
+                "WSGIApplicationGroupLimit",
+                "what the groups that the configuration names leave of 255, at least 63",
+            ),
             ("WSGIDestroyInterpreter", "unset"),
             ("WSGIRecycle", "never"),
             ("WSGIThreadPool", "size=auto with WSGIExecutor pool"),

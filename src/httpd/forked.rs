@@ -8,6 +8,7 @@
 //! `vfork` and `posix_spawn` run no such handlers. What they start is another program at once, for which the listening
 //! sockets are closed by `FD_CLOEXEC`.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -127,11 +128,6 @@ impl Noted {
                     libc::signal(signal, libc::SIG_DFL);
                 }
             }
-            if self.blocks_signals {
-                let mut none: libc::sigset_t = std::mem::zeroed();
-                libc::sigemptyset(&mut none);
-                libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            }
         }
     }
 }
@@ -145,8 +141,33 @@ pub fn watch(forked: fn()) {
     // SAFETY: the code stays mapped, and the functions take no data. Both are called in reverse order, so this one is before
     // the clean-up of httpd at exit. [S-1] [S-13]
     unsafe {
-        libc::pthread_atfork(None, None, Some(copy_begins));
+        libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(copy_begins));
         on_exit(copy_exits, std::ptr::null_mut());
+    }
+}
+
+thread_local! {
+    /// The mask of the thread that forks.
+    static MASK: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
+}
+
+/// No signal comes while the copy has httpd's handlers, which would end it as if it were a child.
+unsafe extern "C" fn fork_begins() {
+    // SAFETY: plain system calls with live arguments.
+    let before = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        let done = libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) == 0;
+        done.then_some(before)
+    };
+    MASK.set(before);
+}
+
+unsafe extern "C" fn fork_ends() {
+    if let Some(before) = MASK.take() {
+        // SAFETY: a plain system call with live arguments.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     }
 }
 
@@ -161,6 +182,16 @@ unsafe extern "C" fn copy_begins() {
             noted.give_signals_back();
         }
     });
+    // SAFETY: called by the C library as the other one.
+    unsafe { fork_ends() };
+    if NOTED.get().is_some_and(|noted| noted.blocks_signals) {
+        // SAFETY: plain system calls with live arguments.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        }
+    }
 }
 
 /// The C library runs this where a copy calls `exit`, or where its last thread ends.

@@ -146,6 +146,8 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let _taken = running::take(&state);
     let site = match find(group, script, App::new(raw.app), &state) {
         Ok(site) => site,
+        // Its client was answered meanwhile.
+        Err(_) if state.is_given_up() => return RunOutcome::GivenUp,
         Err(NoGroup::Failed) => {
             let name = String::from_utf8_lossy(group);
             return fail(&state, Message::InterpreterUnavailable, &[&name]);

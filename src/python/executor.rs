@@ -9,7 +9,7 @@ mod lent;
 mod line;
 mod pool;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use wsgi_abi::{Admission, RunOutcome, Strategy};
 
@@ -68,26 +68,72 @@ pub(crate) fn new(
 thread_local! {
     /// The executor whose place the calling thread has.
     static PLACE: Cell<Option<&'static dyn Executor>> = const { Cell::new(None) };
+    /// The exclusive executors whose places the calling thread has, the outermost first.
+    static EXCLUSIVE: RefCell<Vec<&'static dyn Executor>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A place inside, as the calling thread knows of it. While a request is inside a call of the host, httpd may run another
 /// one on the same thread.
-struct Occupied(Option<&'static dyn Executor>);
+struct Occupied {
+    before: Option<&'static dyn Executor>,
+    /// Whether it is noted in [`EXCLUSIVE`].
+    is_noted: Cell<bool>,
+}
 
 impl Occupied {
     fn by(executor: &'static dyn Executor) -> Self {
-        Self(PLACE.replace(Some(executor)))
+        let is_noted = executor.is_exclusive();
+        if is_noted {
+            EXCLUSIVE.with_borrow_mut(|places| places.push(executor));
+        }
+        Self {
+            before: PLACE.replace(Some(executor)),
+            is_noted: Cell::new(is_noted),
+        }
     }
 
     /// The thread goes on without it.
     fn end(&self) {
         PLACE.set(None);
+        self.forget();
+    }
+
+    /// Places are given back in the reverse order.
+    fn forget(&self) {
+        if self.is_noted.replace(false) {
+            EXCLUSIVE.with_borrow_mut(|places| places.pop());
+        }
+    }
+}
+
+/// The exclusive places that the calling thread has.
+fn exclusive_places() -> Vec<&'static dyn Executor> {
+    EXCLUSIVE.with_borrow(Vec::clone)
+}
+
+/// The calling thread runs a job for one that has these places and waits; ended by drop.
+struct InPlacesOf(usize);
+
+fn in_places_of(owner: &[&'static dyn Executor]) -> InPlacesOf {
+    if !owner.is_empty() {
+        EXCLUSIVE.with_borrow_mut(|places| places.extend(owner));
+    }
+    InPlacesOf(owner.len())
+}
+
+impl Drop for InPlacesOf {
+    fn drop(&mut self) {
+        if self.0 != 0 {
+            EXCLUSIVE
+                .with_borrow_mut(|places| places.truncate(places.len().saturating_sub(self.0)));
+        }
     }
 }
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        PLACE.set(self.0);
+        PLACE.set(self.before);
+        self.forget();
     }
 }
 
@@ -102,15 +148,19 @@ pub(crate) fn keeps_place() -> bool {
 }
 
 /// Runs a request inside of another one of the same interpreter, in whose place the calling thread is: httpd makes such
-/// requests while the first one sends or reads (`ErrorDocument`, `#include virtual`). `None` where there is no such place.
+/// requests while the first one sends or reads (`ErrorDocument`, `#include virtual`), also by way of other groups. `None`
+/// where the thread has no such place.
 fn run_nested(
     executor: &dyn Executor,
     interpreter: &'static Interpreter,
     job: &Job<'_>,
 ) -> Option<Ended> {
-    let outer = current().filter(|_| executor.is_exclusive())?;
-    let is_its_place = std::ptr::addr_eq(outer, executor);
-    is_its_place.then(|| {
+    let is_here = executor.is_exclusive()
+        && EXCLUSIVE.with_borrow(|places| {
+            let mut places = places.iter();
+            places.any(|place| std::ptr::addr_eq(*place, executor))
+        });
+    is_here.then(|| {
         Ended::Left(thread_state::attach(interpreter, |py| {
             call::perform(py, job)
         }))

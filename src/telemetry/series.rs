@@ -107,10 +107,11 @@ impl Arena {
 
     /// Sets a gauge. Only in the arena of a child as a whole.
     pub fn series_set(&self, series: Series, value: f64) {
-        if series.number != 0 && series.rule == Rule::Gauge {
-            if let Some(cell) = self.series_cell(series.number as usize) {
-                cell.store(gauge_word(value), Relaxed);
-            }
+        if series.number != 0
+            && series.rule == Rule::Gauge
+            && let Some(cell) = self.series_cell(series.number as usize)
+        {
+            cell.store(gauge_word(value), Relaxed);
         }
     }
 

@@ -1,6 +1,7 @@
 """Applications whose clients fail them; the path says how they read and answer. Each close() leaves a line in the file
 `test.closed`."""
 
+import os
 import time
 
 TEXT = ("Content-Type", "text/plain")
@@ -39,9 +40,11 @@ def pause(seconds):
     yield b"late"
 
 
-def work_after():
+def work_after(environ):
+    """The response is whole, and the work goes on until the test says so."""
     yield b"hello"
-    time.sleep(600)
+    while not os.path.exists(environ["test.closed"] + ".go"):
+        time.sleep(0.02)
 
 
 def read(environ):
@@ -102,7 +105,7 @@ def response(case, environ, start_response):
         return Body(for_ever(b"hello", chunk=b"more"), environ)
     if case == "work_after":
         start_response("200 OK", [TEXT, FIVE])
-        return Body(work_after(), environ)
+        return Body(work_after(environ), environ)
     if case == "write_empty":
         write = start_response("200 OK", [TEXT])
         try:

@@ -157,7 +157,7 @@ def application(environ, start_response):
         # A copy that starts a thread which goes on, and comes back.
         pid = fork()
         if pid == 0:
-            threading.Thread(target=lambda: (time.sleep(0.3), note("thread"))).start()
+            threading.Thread(target=lambda: (time.sleep(0.3), note("thread")), daemon=False).start()
             return respond(start_response, "from the copy")
         return respond(start_response, str(status_of(pid)))
     if case == "twice":

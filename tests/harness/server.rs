@@ -377,12 +377,14 @@ impl Server {
         children.into_iter().find(|pid| process::name(*pid) == name)
     }
 
-    /// The only child.
+    /// The only child. A helper that was forked just now has the name of a child for a moment.
     #[track_caller]
     pub fn only_child(&self) -> Pid {
-        let children = self.children();
-        assert_eq!(children.len(), 1, "children: {children:?}");
-        children[0]
+        let only = eventually_within(PATIENCE, || match self.children()[..] {
+            [only] => Some(only),
+            _ => None,
+        });
+        only.unwrap_or_else(|| panic!("children: {:?}", self.children()))
     }
 
     /// Writes a file below the server root, while the server runs.

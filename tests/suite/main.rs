@@ -80,6 +80,8 @@ mod shares;
 mod slow_clients;
 /// What the threads of a child run.
 mod stacks;
+/// Restarts with applications that load slowly.
+mod stalls;
 /// What statuses mean.
 mod statuses;
 /// Requests that nothing can end but the end of their process.

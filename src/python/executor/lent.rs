@@ -7,6 +7,7 @@ use wsgi_abi::RunOutcome;
 use wsgi_core::admission::quota::Quota;
 use wsgi_telemetry::PhaseCell;
 
+use super::Executor;
 use crate::call::{self, Job, Left};
 use crate::request::lock;
 use crate::{share, telemetry, visit};
@@ -20,6 +21,8 @@ pub(super) struct Lent {
     shown: Option<PhaseCell>,
     /// What its owner counts against.
     held: Vec<&'static Quota>,
+    /// The exclusive places that its owner has.
+    places: Vec<&'static dyn Executor>,
 }
 
 // SAFETY: only the thread that has taken the ticket looks at the job, while its owner waits; all that it points to is either
@@ -37,6 +40,7 @@ impl Lent {
             since: telemetry::now(),
             shown: visit::shown(),
             held: share::held(),
+            places: super::exclusive_places(),
         }
     }
 
@@ -65,6 +69,11 @@ impl Lent {
     /// What its owner counts against.
     pub(super) fn held(&self) -> &[&'static Quota] {
         &self.held
+    }
+
+    /// The exclusive places that its owner has.
+    pub(super) fn places(&self) -> &[&'static dyn Executor] {
+        &self.places
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn run(
     }
     // For as long as the job runs, what is nested in it counts as on the thread of its owner.
     let _stands_in = share::stand_in(lent.held());
+    let _in_places = super::in_places_of(lent.places());
     let perform = || call::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
     // Where the application has forked this process and it comes back: the owner of the job is in the other one, and so are

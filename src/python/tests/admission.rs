@@ -81,6 +81,29 @@ fn who_finds_no_place_waits_and_gets_one() {
     }
 }
 
+/// A thread that is inside runs 16 requests of others at most, and then goes.
+#[test]
+fn as_many_wait_as_one_thread_runs_for_others() {
+    for line in LINES {
+        for count in [15, 16, 17, 33] {
+            let held = Held::new();
+            let group = format!("{line}-batch");
+            thread::scope(|scope| {
+                let waiting = held.with_one_inside(&group, || {
+                    let request = || held.request(&group, "other").run();
+                    let waiting: Vec<_> = (0..count).map(|_| scope.spawn(request)).collect();
+                    thread::sleep(std::time::Duration::from_millis(60));
+                    waiting
+                });
+                for request in waiting {
+                    let exchange = request.join().unwrap();
+                    assert!(exchange.is(RunOutcome::Responded), "{group}: {exchange:?}");
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn a_full_line_refuses_and_a_slow_one_gives_up() {
     for line in LINES {
@@ -388,29 +411,61 @@ fn each_request_has_a_context_of_its_own() {
     }
 }
 
+/// A request that reads its body, which comes when the result is used or dropped.
+fn with_slow_body<'s>(
+    script: &'s Script,
+    group: &'s str,
+    scope: &'s thread::Scope<'s, '_>,
+) -> (
+    std::sync::mpsc::Sender<()>,
+    thread::ScopedJoinHandle<'s, String>,
+) {
+    let (send, receive) = std::sync::mpsc::channel::<()>();
+    let wait = move || {
+        let _ = receive.recv();
+    };
+    let pieces = [Piece::Wait(Box::new(wait)), Piece::text("late")];
+    let slow = scope.spawn(move || script.request().group(group).body(pieces).text());
+    (send, slow)
+}
+
+const READS: &str = "body = environ['wsgi.input'].read()\nreturn respond(start_response, body)";
+
 #[test]
-fn a_response_that_is_streamed_takes_no_place_while_its_client_is_waited_for() {
-    // The only place is free while the first request waits for its body.
-    for line in LINES {
-        let script = Script::app(
-            "body = environ['wsgi.input'].read()\nreturn respond(start_response, body)",
-        );
-        let group = format!("{line}-slow");
+fn a_request_that_waits_for_its_client_takes_no_place() {
+    for strategy in ["delegate", "pool"] {
+        let script = Script::app(READS);
+        let group = format!("run-{strategy}-places=2-slow");
         start();
-        let (send, receive) = std::sync::mpsc::channel::<()>();
         thread::scope(|scope| {
-            let slow = scope.spawn(|| {
-                let wait = move || {
-                    let _ = receive.recv();
-                };
-                let pieces = [Piece::Wait(Box::new(wait)), Piece::text("late")];
-                script.request().group(&group).body(pieces).text()
-            });
+            let slow = [(); 2].map(|()| with_slow_body(&script, &group, scope));
             thread::sleep(std::time::Duration::from_millis(20));
             assert_eq!(script.request().group(&group).text(), "");
-            assert!(!slow.is_finished());
+            for (send, slow) in slow {
+                assert!(!slow.is_finished());
+                send.send(()).unwrap();
+                assert_eq!(slow.join().unwrap(), "late");
+            }
+        });
+    }
+}
+
+/// An application that is told that it is called by one thread at a time is not called in the middle of a request.
+#[test]
+fn the_only_place_is_kept_for_a_request_that_waits_for_its_client() {
+    for line in LINES {
+        let script = Script::app(READS);
+        let group = format!("{line}-slow");
+        start();
+        thread::scope(|scope| {
+            let (send, slow) = with_slow_body(&script, &group, scope);
+            thread::sleep(std::time::Duration::from_millis(20));
+            let next = scope.spawn(|| script.request().group(&group).text());
+            thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!slow.is_finished() && !next.is_finished());
             send.send(()).unwrap();
             assert_eq!(slow.join().unwrap(), "late");
+            assert_eq!(next.join().unwrap(), "");
         });
     }
 }

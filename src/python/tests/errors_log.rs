@@ -264,3 +264,39 @@ fn a_line_of_another_thread_goes_beside_a_call_of_the_host() {
         std::fs::remove_file(left_done).unwrap();
     }
 }
+
+/// An interpreter keeps 64 streams for the next requests; each request has its own, however many there are.
+#[test]
+fn more_streams_than_are_kept() {
+    let script = Script::new(
+        "import threading\n\
+         barriers = {}\n\
+         def application(environ, start_response):\n\
+         \x20   count, mine = environ['QUERY_STRING'].split(',')\n\
+         \x20   barrier = barriers.setdefault(count, threading.Barrier(int(count)))\n\
+         \x20   environ['wsgi.errors'].write(f'this is {mine}')\n\
+         \x20   barrier.wait(60)\n\
+         \x20   environ['wsgi.errors'].write(f' of {count}\\n')\n\
+         \x20   return respond(start_response, mine)\n",
+    );
+    for count in [63, 64, 65, 130] {
+        std::thread::scope(|scope| {
+            let requests: Vec<_> = (0..count)
+                .map(|number| {
+                    let script = &script;
+                    scope.spawn(move || {
+                        let query = format!("{count},{number}");
+                        let request = script.request().group("run-direct-streams");
+                        let request = request.known(wsgi_abi::keys::QUERY_STRING, query.as_bytes());
+                        request.run()
+                    })
+                })
+                .collect();
+            for (number, request) in requests.into_iter().enumerate() {
+                let exchange = request.join().unwrap();
+                let said = format!("this is {number} of {count}");
+                assert_eq!(exchange.lines(ERROR), [said], "{exchange:?}");
+            }
+        });
+    }
+}

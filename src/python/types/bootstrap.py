@@ -273,7 +273,8 @@ def _start_programs_with_open_signals():
         if signal.SIGHUP not in blocked or os.getpid() != owner:
             return real(*args)
         # One that waits to be delivered is for the main thread of httpd, which gets the others by the kernel's choice, too.
-        opened = blocked - signal.sigpending()
+        # SIGCHLD waits as soon as one program has ended, and means nothing to httpd.
+        opened = blocked - (signal.sigpending() - {signal.SIGCHLD})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, opened)
         try:
             return real(*args)

@@ -327,8 +327,8 @@ fn applications_entered_twice_are_one() {
     // As two children leave it that enter the same one at the same time.
     let entry = |app: App| {
         let board = 16 + 2 * 128 + 8 * 64 + 64 * 56 + 8200;
-        let events = 64 * 64;
-        512 + board + events + usize::from(app.number()) * 128
+        let (events, deaths) = (64 * 64, 8 * 128);
+        512 + board + events + deaths + usize::from(app.number()) * 128
     };
     for word in 1..128 {
         let cells = segment.cells();

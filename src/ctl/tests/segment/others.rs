@@ -300,7 +300,7 @@ fn a_terminal_is_shown_what_others_have_named() {
         &["metrics", "--openmetrics"],
         &["top", "--count", "1"],
         &["top", "--count", "1", "--json"],
-        &["reload", "--group", "'x\u{1b}[31m'"],
+        &["reload", "--timeout", "1", "'x\u{1b}[31m'"],
     ] {
         let text = without_own(&on_a_terminal(arguments, server.path()));
         assert!(!text.is_empty());
