@@ -49,7 +49,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_optional_hook_add",
     "apr_file_dup",
     "apr_os_file_(get|put)",
-    "apr_pool_(cleanup_(register|null)|destroy)",
+    "apr_pool_((pre_)?cleanup_(register|null)|destroy)",
     "apr_proc_other_child_(register|unregister)",
     "apr_pstrmemdup",
     "apr_rfc822_date",

@@ -128,6 +128,17 @@ int wsgi_shim_keeps_length(const request_rec *r)
     return 1;
 }
 
+/* Whether a filter for the contents of the response makes requests of its own while it runs (mod_include). */
+int wsgi_shim_runs_requests(const request_rec *r)
+{
+    const ap_filter_t *f;
+    for (f = r->output_filters; f && f->frec->ftype < AP_FTYPE_PROTOCOL; f = f->next) {
+        if (!strcmp(f->frec->name, "includes"))
+            return 1;
+    }
+    return 0;
+}
+
 /* Whether the head of the response has been written. */
 int wsgi_shim_head_sent(const request_rec *r)
 {

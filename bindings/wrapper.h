@@ -43,6 +43,7 @@ void wsgi_shim_end_expecting_100(request_rec *r);
 void wsgi_shim_refuse_ranges(request_rec *r);
 int wsgi_shim_reads_from_protocol(const request_rec *r);
 int wsgi_shim_keeps_length(const request_rec *r);
+int wsgi_shim_runs_requests(const request_rec *r);
 int wsgi_shim_head_sent(const request_rec *r);
 int wsgi_shim_aborted(const request_rec *r);
 void wsgi_shim_set_aborted(request_rec *r);

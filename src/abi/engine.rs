@@ -88,6 +88,11 @@ impl<H: Hosts> Engine<H> {
         unsafe { (self.table.run)(&request.for_host(host)) }
     }
 
+    /// Leaves all requests to their own threads ([`EngineTable::hold`]).
+    pub fn hold(self) {
+        (self.table.hold)();
+    }
+
     /// Ends Python's work in this process.
     pub fn stop(self) {
         (self.table.stop)();

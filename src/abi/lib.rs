@@ -795,6 +795,9 @@ pub struct EngineTable {
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,
+    /// From now on no thread but its own touches a request: httpd is about to take them away. Does what a signal handler
+    /// may, for at most a fifth of a second.
+    pub hold: extern "C" fn(),
     /// Ends Python's work in this process: no request is let in any more, the shutdown callbacks and `atexit` of
     /// every interpreter run, the standard streams are flushed, as [`StartConfig::at_exit`] says. Ends the process where
     /// that takes longer than [`StartConfig::exit_timeout`].

@@ -162,7 +162,7 @@ impl Server {
             match mismatch {
                 Mismatch::OtherLayout => failure
                     .remedy("Use the wsgictl that belongs to the module that httpd has loaded."),
-                Mismatch::NoSegment | Mismatch::TooShort => failure.remedy(
+                Mismatch::NoSegment | Mismatch::TooShort | Mismatch::NoMemory => failure.remedy(
                     "Where its server runs, a graceful restart makes the file anew: apachectl graceful",
                 ),
             }

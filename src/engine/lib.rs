@@ -28,6 +28,7 @@ pub static wsgi_engine: EngineTable = EngineTable {
     dump_stacks,
     stuck,
     run,
+    hold,
     stop,
 };
 
@@ -103,6 +104,10 @@ extern "C" fn stuck() -> u32 {
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: the request's host is one of the table's, by contract of the table.
     guard(RunOutcome::Failed, || unsafe { wsgi_python::run(request) })
+}
+
+extern "C" fn hold() {
+    guard((), wsgi_python::hold);
 }
 
 extern "C" fn stop() {

@@ -84,6 +84,9 @@ pub unsafe trait Module: Sized + 'static {
     fn server_end();
     /// In each child after it has become the unprivileged user, before its first connection.
     fn child_init();
+    /// At the end of a child that went through `child_init`, before its connections and requests are taken away. Under
+    /// prefork in a handler of a signal, in the middle of whatever its thread does.
+    fn child_ends();
     /// At the end of a child that went through `child_init`.
     fn child_exit();
     /// In a process that a child has forked. Only what a signal handler may do.
@@ -496,13 +499,23 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
             0
         })
     }
+    unsafe extern "C" fn child_ends<M: Module>(_: *mut c_void) -> sys::apr_status_t {
+        guard_or(0, || {
+            M::child_ends();
+            0
+        })
+    }
     fn child_forked<M: Module>() {
         log_id::child_forked();
         M::child_forked();
     }
     guard(|| {
-        // SAFETY: the pool of the child, which is cleared when the child ends; the function takes no data.
-        unsafe { Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>) };
+        // SAFETY: the pool of the child, which is cleared when the child ends; the functions take no data. Those of the first
+        // kind are called before the pools of connections and requests, which are parts of it, are destroyed.
+        unsafe {
+            sys::apr_pool_pre_cleanup_register(pool, std::ptr::null(), Some(child_ends::<M>));
+            Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>);
+        }
         forked::watch(child_forked::<M>);
         retrieve_functions();
         log_id::child_begins();

@@ -124,6 +124,8 @@ pub(crate) fn follow(pid: u32) {
     let at = CHILDREN.iter().position(|other| std::ptr::eq(other, place));
     let used = at.and_then(|at| u32::try_from(at + 1).ok()).unwrap_or(0);
     USED.fetch_max(used, Relaxed);
+    // It may have ended before it had a place.
+    look_at(pid);
 }
 
 /// How a child ended that was reaped, as far as known; it is not followed any more. For the parent.

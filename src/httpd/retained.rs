@@ -30,7 +30,7 @@ struct Data {
     numbers: [AtomicU64; NUMBERS],
 }
 
-/// How many numbers there is room for; the last one is [`MEMORY`].
+/// How many numbers there is room for; the last one is that of the memory.
 pub const NUMBERS: usize = 32;
 
 /// One more than the number of a descriptor. Among the numbers, as a copy of the module without it has zero there.

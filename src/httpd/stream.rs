@@ -300,6 +300,12 @@ impl<'r> Stream<'r> {
         unsafe { (*self.rec()).status }
     }
 
+    /// Whether what is written may have other requests run, which must be on the thread of this one.
+    pub fn runs_requests(&self) -> bool {
+        // SAFETY: looks at the chain of a live request, which nothing changes meanwhile.
+        unsafe { sys::wsgi_shim_runs_requests(self.rec()) != 0 }
+    }
+
     /// Whether the head of the response has been written to the connection.
     pub fn is_begun(&self) -> bool {
         // SAFETY: a live request.

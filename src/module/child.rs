@@ -71,6 +71,8 @@ fn start_in_time(process: &Process) -> Option<Engine<Exchanges>> {
         let (limit, seconds) = (limit.as_secs_f64(), wait.as_secs_f64());
         log_message(Message::PythonOverdue, &[&limit, &seconds]);
         if is_late(wait) {
+            // It ends as it was said, and not as one that an application has ended.
+            place.slot().set_state(ChildState::Draining);
             // The main thread is in code that cannot be waited for.
             wsgi_httpd::process::end_as_it_is();
         }
@@ -112,6 +114,13 @@ pub(crate) fn has_gil() -> bool {
 fn seconds(duration: Option<Duration>) -> u32 {
     let whole = duration.map_or(0, |duration| duration.as_secs_f64().ceil() as u64);
     u32::try_from(whole).unwrap_or(u32::MAX)
+}
+
+/// Leaves all requests to their own threads. Does what a signal handler may.
+pub(crate) fn hold() {
+    if let Some(engine) = engine() {
+        engine.hold();
+    }
 }
 
 /// Lets Python finish.

@@ -133,9 +133,11 @@ impl<'r> Client<'r> {
             Count::Refusal | Count::Nothing => {}
         }
         state.is_answered |= error.fault == Fault::Answered;
-        if transfer == Transfer::Read {
-            state.read_fault = Some(error.fault);
-        }
+        // The last failure is the one that the application was ended by.
+        state.read_fault = match transfer {
+            Transfer::Read => Some(error.fault),
+            Transfer::Write => None,
+        };
         HostResult::failed(error.fault, &error.reason)
     }
 
@@ -253,6 +255,8 @@ impl Client<'_> {
             return answered();
         }
         let then = match end {
+            // Not by a thread that flushes later: it has nothing of what this one holds for those requests.
+            WriteEnd::More if state.stream.runs_requests() => Then::Flush,
             WriteEnd::More => Then::More,
             WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
             WriteEnd::End => Then::End,
@@ -297,7 +301,7 @@ impl Client<'_> {
     /// What was written with [`WriteEnd::More`] goes out.
     pub(crate) fn flush(&self) -> HostResult {
         let state = &mut *self.state.borrow_mut();
-        if state.overridden.is_some() {
+        if state.overridden.is_some() || state.stream.runs_requests() {
             return HostResult::done(0);
         }
         if state.is_answered {

@@ -399,7 +399,10 @@ fn answer(
             timeline.reject(Rejection::NotLoaded);
             Err(try_later(request))
         }
-        RunOutcome::NoInterpreter => Err(try_later(request)),
+        RunOutcome::NoInterpreter => {
+            timeline.reject(Rejection::NotLoaded);
+            Err(try_later(request))
+        }
         RunOutcome::Draining => {
             timeline.reject(Rejection::Draining);
             Err(try_later(request))

@@ -225,6 +225,7 @@ impl Stuck {
             self.since = None;
         } else if self.since.get_or_insert_with(Instant::now).elapsed() >= ONLY_STUCK {
             log_message(Message::EndsWithStuck, &[&stuck]);
+            place::say(ChildState::Draining);
             child::stop();
             wsgi_httpd::process::end_as_it_is();
         }

@@ -145,6 +145,10 @@ unsafe impl Module for Wsgi {
         segment::child_serves();
     }
 
+    fn child_ends() {
+        child::hold();
+    }
+
     fn child_exit() {
         place::say(ChildState::Draining);
         segment::child_drains();

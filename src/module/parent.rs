@@ -113,7 +113,7 @@ fn warn_of_less_room(segment: Segment, wanted: Geometry) {
     }
 }
 
-/// Says that the file system of the segment is full, whenever it was once more.
+/// Says that there was no memory for a part of the segment, whenever that was so once more.
 fn warn_of_no_memory(segment: Segment) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
     let times = segment.lacked_memory();
@@ -348,7 +348,7 @@ pub(crate) fn monitor() {
         return;
     };
     warn_of_no_memory(segment);
-    segment.measure_resident();
+    segment.note_resident(segment_file::resident(Retained::get()).unwrap_or(0));
     // Bounded, as the children say how many they are.
     segment.measure_children(1_000);
     note_scoreboard(segment);

@@ -206,6 +206,8 @@ fn attempt(
     begun: Instant,
     loads: bool,
 ) -> Option<Result<(), Unready>> {
+    // What an earlier attempt was at says nothing of this one.
+    *lock_at() = None;
     let (tell, told) = mpsc::channel();
     let to_load = Arc::clone(process);
     let loader = std::thread::Builder::new()

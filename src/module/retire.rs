@@ -103,7 +103,8 @@ static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 /// For how long this child is not to start Python, as that has hung in another one; zero for not at all. Where others serve
 /// there is nothing to be lost by a try.
 pub(crate) fn hold_off(place: &Place) -> Duration {
-    if place.another_serves() {
+    // Without a keeper nobody would replace it.
+    if place.another_serves() || wsgi_httpd::accept::Way::of_mpm().is_err() {
         return Duration::ZERO;
     }
     let now = clock::now();

@@ -60,7 +60,17 @@ pub(crate) fn make_memory(retained: Retained, geometry: Geometry) -> io::Result<
             map::anonymous(geometry.words())?
         }
     };
-    Segment::create(cells, geometry, std::process::id()).map_err(io::Error::other)
+    let segment = Segment::create(cells, geometry, std::process::id()).map_err(io::Error::other)?;
+    segment.note_resident(resident(retained).unwrap_or(0));
+    Ok(segment)
+}
+
+/// Bytes of the memory that were taken so far; `None` where the kernel does not say.
+pub(crate) fn resident(retained: Retained) -> Option<u64> {
+    let (_, memory) = retained.memory()?;
+    let found = File::from(memory).metadata().ok()?;
+    // Blocks of 512 bytes, as `stat(2)` counts them.
+    Some(found.blocks() * 512)
 }
 
 /// The memory, and the descriptor that it is behind.

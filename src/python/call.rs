@@ -146,15 +146,14 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let _taken = running::take(&state);
     let site = match find(group, script, App::new(raw.app), &state) {
         Ok(site) => site,
-        // Its client was answered meanwhile.
-        Err(_) if state.is_given_up() => return RunOutcome::GivenUp,
         Err(NoGroup::Failed) => {
             let name = String::from_utf8_lossy(group);
-            return fail(&state, Message::InterpreterUnavailable, &[&name]);
+            let failed = fail(&state, Message::InterpreterUnavailable, &[&name]);
+            return refused(&state, failed);
         }
-        Err(NoGroup::Limit) => return RunOutcome::NoInterpreter,
-        Err(NoGroup::TimedOut) => return RunOutcome::LoadTimedOut,
-        Err(NoGroup::Full) => return RunOutcome::QueueFull,
+        Err(NoGroup::Limit) => return refused(&state, RunOutcome::NoInterpreter),
+        Err(NoGroup::TimedOut) => return refused(&state, RunOutcome::LoadTimedOut),
+        Err(NoGroup::Full) => return refused(&state, RunOutcome::QueueFull),
         Err(NoGroup::GivenUp) => return RunOutcome::GivenUp,
     };
     if state.course().is_limited() {
@@ -164,7 +163,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let is_warmup = raw.replica >= 0;
     let held = if is_warmup { None } else { site.hold() };
     if held.is_none() && !is_warmup {
-        return RunOutcome::QueueFull;
+        return refused(&state, RunOutcome::QueueFull);
     }
     if raw.body_ahead != 0 {
         state.read_ahead(raw.body_ahead as usize);
@@ -318,6 +317,16 @@ struct Running<'a>(&'a RequestState);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.finish();
+    }
+}
+
+/// A request ends that was not run; perhaps its client was answered meanwhile.
+fn refused(state: &RequestState, outcome: RunOutcome) -> RunOutcome {
+    state.finish();
+    if state.is_given_up() {
+        RunOutcome::GivenUp
+    } else {
+        outcome
     }
 }
 

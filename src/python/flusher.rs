@@ -13,7 +13,10 @@
 //! never more threads than responses that are being sent, and none while nothing was streamed for a while.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -113,6 +116,31 @@ static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
 });
 static CHANGED: Condvar = Condvar::new();
 
+/// Nothing is flushed by threads of ours any more.
+static IS_HELD: AtomicBool = AtomicBool::new(false);
+/// How many of them are in a flush, or about to be.
+static FLUSHING: AtomicU32 = AtomicU32::new(0);
+/// How often, each time for a millisecond, one that is in a flush is waited for.
+const HOLD_TRIES: u32 = 200;
+
+/// From now on no thread of ours touches a request, so that httpd may take them away; one that waits for a slow client is not
+/// waited for. Prefork does so in a handler of a signal, on the thread that runs a request: that thread may have any lock, so
+/// this uses atomics alone.
+pub fn hold() {
+    IS_HELD.store(true, SeqCst);
+    for _ in 0..HOLD_TRIES {
+        if FLUSHING.load(SeqCst) == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Undoes [`hold`], where the same process begins again (`httpd -X`).
+pub(crate) fn release() {
+    IS_HELD.store(false, SeqCst);
+}
+
 /// Has the request flushed at that time; whether there is a thread for it.
 fn promise(request: &Arc<RequestState>, due: u64) -> bool {
     let mut waiting = lock(&WAITING);
@@ -162,12 +190,19 @@ fn run() {
                     continue;
                 };
                 waiting.threads -= 1;
-                if waiting.threads == 0 && !waiting.requests.is_empty() {
-                    // Without one, the others wait until this thread is back, or for their own threads.
-                    start(&mut waiting);
+                if !waiting.requests.is_empty() {
+                    if waiting.threads == 0 {
+                        // Without one, the others wait until this thread is back, or for their own threads.
+                        start(&mut waiting);
+                    } else {
+                        // It waits for something that was due later.
+                        CHANGED.notify_one();
+                    }
                 }
                 drop(waiting);
-                let is_done = owed.request.flush_owed();
+                FLUSHING.fetch_add(1, SeqCst);
+                let is_done = IS_HELD.load(SeqCst) || owed.request.flush_owed();
+                FLUSHING.fetch_sub(1, SeqCst);
                 waiting = lock(&WAITING);
                 if !is_done {
                     // Its thread may be waiting for a slow client: many of those must not keep this one busy.

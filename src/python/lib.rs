@@ -52,6 +52,7 @@ mod watchdog;
 mod tests;
 
 pub use call::run;
+pub use flusher::hold;
 pub use running::stuck;
 pub use runtime::{Config, VERSION, load, replicas, start};
 pub use setup::Process;

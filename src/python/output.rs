@@ -148,7 +148,16 @@ fn send_in_call(
     };
     let taken = match end {
         WriteEnd::More if data.is_empty() => return Ok(()),
-        WriteEnd::Flush | WriteEnd::EndNow => request.pace.flushing(|| host.write(data, end))?,
+        WriteEnd::Flush | WriteEnd::EndNow => {
+            let written = request.pace.flushing(|| host.write(data, end));
+            if let Err(failure) = &written
+                && failure.fault == Fault::Server
+            {
+                // What the client has got is not whole, and has to be cut.
+                request.response().reopen();
+            }
+            written?
+        }
         end => host.write(data, end)?,
     };
     if taken == Taken::Unwanted {
@@ -403,11 +412,12 @@ fn file_of<'i>(
         return Ok(None);
     };
     {
-        let response = request.response();
+        let mut response = request.response();
         if response.is_committed() || !response.is_started() {
             return Ok(None);
         }
         if response.is_without_content() {
+            response.refuse_body();
             return Ok(Some(Last::Collected));
         }
     }
@@ -426,7 +436,10 @@ fn file_of<'i>(
             };
             response.take(usize::try_from(length).unwrap_or(usize::MAX));
             drop(response);
-            start(host, Some(&commit)).map(|()| Some(length))
+            start(host, Some(&commit))?;
+            // Nothing but the file follows.
+            request.response().end();
+            Ok(Some(length))
         })
         .map_err(|_| request_ended(py))?;
     match started {

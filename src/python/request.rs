@@ -158,9 +158,6 @@ impl RequestState {
         py: &Attached<'_>,
         call: impl FnOnce(Request) -> R + Send,
     ) -> Result<R, Ended> {
-        if copy::is_copy() {
-            return Err(Ended);
-        }
         self.waited.store(true, Ordering::Relaxed);
         self.host_call_at_end(py, call)
     }
@@ -171,6 +168,9 @@ impl RequestState {
         py: &Attached<'_>,
         call: impl FnOnce(Request) -> R + Send,
     ) -> Result<R, Ended> {
+        if copy::is_copy() {
+            return Err(Ended);
+        }
         py.detach_timed(|left| self.outside(|| self.call(left, call)))
     }
 

@@ -268,6 +268,16 @@ impl Response {
         self.is_ended = true;
     }
 
+    /// It has not left.
+    pub(crate) fn reopen(&mut self) {
+        self.is_ended = false;
+    }
+
+    /// There is a body that the status does not allow, and that nobody reads.
+    pub(crate) fn refuse_body(&mut self) {
+        self.refused |= !self.header_only;
+    }
+
     /// How far it has come.
     pub(crate) fn progress(&self) -> Progress {
         if self.is_ended {

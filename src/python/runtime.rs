@@ -17,7 +17,8 @@ use crate::interpreter::Identity;
 use crate::object::Attached;
 use crate::setup::{self, Process};
 use crate::{
-    call, gil, group, host, interpreter, sources, stop, telemetry, thread_state, types, watchdog,
+    call, flusher, gil, group, host, interpreter, sources, stop, telemetry, thread_state, types,
+    watchdog,
 };
 
 /// How Python is to be started.
@@ -88,6 +89,7 @@ pub fn start(config: Config) -> Result<(), String> {
     });
     if STARTED.load(Ordering::Acquire) {
         call::open();
+        flusher::release();
         return Ok(());
     }
     check_version()?;

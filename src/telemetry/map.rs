@@ -128,24 +128,6 @@ fn ask_to_populate(cells: &'static [AtomicU64]) -> Result<(), Errno> {
     }
 }
 
-/// How many bytes of a mapping are in memory, whoever touched them. `None` where the kernel does not say.
-pub fn resident(cells: &'static [AtomicU64]) -> Option<u64> {
-    let page = rustix::param::page_size();
-    let mut seen = [0u8; 4096];
-    let mut pages = 0;
-    for part in cells.chunks(seen.len() * page / 8) {
-        let bytes = size_of_val(part);
-        // SAFETY: the mapping is never unmapped, begins on a page as its parts do, and there is a byte for each page.
-        let told = unsafe { libc::mincore(part.as_ptr() as *mut _, bytes, seen.as_mut_ptr()) };
-        if told != 0 {
-            return None;
-        }
-        let seen = &seen[..bytes.div_ceil(page)];
-        pages += seen.iter().filter(|&&page| page & 1 != 0).count();
-    }
-    Some((pages * page) as u64)
-}
-
 /// # Safety
 /// `address` must be a shared mapping of `words` that is never unmapped.
 unsafe fn settle(address: *mut std::ffi::c_void, words: usize) -> &'static [AtomicU64] {

@@ -25,6 +25,9 @@ pub const LARGEST_COPY: u64 = 32 << 20;
 /// Most bytes that are read of somebody else's file.
 const LARGEST_READ: u64 = 256 << 20;
 
+/// Bytes of a block, as `stat(2)` counts them.
+const BLOCK: u64 = 512;
+
 const HEADER: u64 = HEADER_WORDS as u64 * 8;
 
 /// What a file says of the memory.
@@ -101,11 +104,16 @@ pub fn publish(
 ) -> io::Result<Copied> {
     let bytes = segment.geometry().bytes() as u64;
     let memory = File::from(memory.as_fd().try_clone_to_owned()?);
-    let inode = memory.metadata()?.ino();
+    let found = memory.metadata()?;
+    let inode = found.ino();
     file.set_len(bytes)?;
-    let copy = read_data(&memory, HEADER..bytes, LARGEST_COPY, |at, data| {
-        file.write_all_at(data, at)
-    });
+    let copy = if found.blocks() * BLOCK > LARGEST_COPY {
+        Err(ErrorKind::FileTooLarge.into())
+    } else {
+        read_data(&memory, HEADER..bytes, LARGEST_COPY, |at, data| {
+            file.write_all_at(data, at)
+        })
+    };
     let copied = match copy {
         Ok(()) => Copied::Whole,
         Err(error) if error.kind() == ErrorKind::FileTooLarge => Copied::TooLarge,

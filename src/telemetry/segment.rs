@@ -54,6 +54,8 @@ pub enum Mismatch {
     OtherLayout,
     /// It says that it is larger than it is.
     TooShort,
+    /// There is no memory for what every segment uses.
+    NoMemory,
 }
 
 impl fmt::Display for Mismatch {
@@ -64,6 +66,7 @@ impl fmt::Display for Mismatch {
                 "the metrics segment was made by another release of mod_wsgi_rs"
             }
             Mismatch::TooShort => "the metrics segment is shorter than it says",
+            Mismatch::NoMemory => "there is no memory left for the metrics segment",
         })
     }
 }
@@ -75,13 +78,16 @@ impl Segment {
     /// arenas.
     ///
     /// # Errors
-    /// The memory is too short.
+    /// The memory is too short, or there is none for what is always in use.
     pub fn create(
         cells: &'static [AtomicU64],
         geometry: Geometry,
         parent: u32,
     ) -> Result<Self, Mismatch> {
         let segment = Self::known(cells, geometry)?;
+        if !map::populate(segment.words(0, geometry.block(0, 1))) {
+            return Err(Mismatch::NoMemory);
+        }
         segment.set(header::ARENAS, geometry.arenas as u64);
         segment.set(header::APPLICATIONS, geometry.applications as u64);
         segment.set(header::SERIES, geometry.series as u64);
@@ -92,7 +98,6 @@ impl Segment {
         segment.name_application(App::OTHER, "_other", "", "", "");
         // So that what finds no memory is counted at least.
         let _ = segment.spill().application(App::OTHER);
-        segment.measure_resident();
         cells[header::MAGIC].store(layout::MAGIC, Release);
         Ok(segment)
     }

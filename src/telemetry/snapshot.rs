@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::applications::{App, Application};
@@ -16,14 +15,14 @@ use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
 };
+use crate::clock;
 use crate::deaths::Death;
 use crate::events::Event;
-use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PAGE, RESIDENT, header};
+use crate::layout::{NEWEST_START, OLDEST_START, RESIDENT, header};
 use crate::running::Running;
 use crate::segment::{Fact, Segment};
 use crate::series::Custom;
 use crate::sync::AtomicU64;
-use crate::{clock, map};
 
 /// httpd's own view of its workers, from its scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -318,48 +317,9 @@ impl Segment {
         }
     }
 
-    /// Measures how much of the segment is in memory, for all snapshots from now on. What nobody ever used is not, and is
-    /// not asked for; nevertheless it takes too long to be done for each scrape.
-    pub fn measure_resident(&self) {
-        let geometry = self.geometry();
-        let used = |&at: &usize| at == 0 || self.entry_cells(at)[state::STARTED].load(Relaxed) != 0;
-        let tables = map::resident(self.words(0, geometry.arena(0)));
-        let arenas = (0..geometry.arenas).filter(used);
-        let arenas = arenas.map(|at| {
-            self.parts_in_use(at)
-                .map(|part| map::resident(self.words(part.start, part.len())))
-                .sum()
-        });
-        let bytes: Option<u64> = arenas.chain([tables]).sum();
-        self.set(header::RESIDENT, bytes.unwrap_or(0));
-    }
-
-    /// The pages of an arena that have memory, as words of the segment.
-    fn parts_in_use(&self, arena: usize) -> impl Iterator<Item = Range<usize>> {
-        let geometry = self.geometry();
-        let start = geometry.arena(arena);
-        let head = start..start + geometry.head_words();
-        let blocks = self.blocks_in_use(arena).map(move |used| {
-            let at = geometry.block(arena, used.app);
-            at..at + BLOCK_WORDS
-        });
-        let of_arena = self.process_arena_of(u32::try_from(arena).unwrap_or(0));
-        let series = (0..geometry.series).step_by(PAGE);
-        let series = series.filter(move |&at| of_arena.used_series_cell(at).is_some());
-        let series = series.map(move |at| {
-            let end = (at + PAGE).min(geometry.series);
-            let cells = start + geometry.cells_of_series();
-            cells + at..cells + end
-        });
-        // Neighbours share pages, which are to be counted once.
-        let mut counted = 0;
-        let parts = std::iter::once(head).chain(blocks).chain(series);
-        let pages = parts.map(move |words| {
-            let first = (words.start / PAGE * PAGE).max(counted);
-            counted = words.end.next_multiple_of(PAGE).max(counted);
-            first..counted
-        });
-        pages.filter(|part| !part.is_empty())
+    /// Says how many bytes of the segment are in memory, for all snapshots from now on; 0 for unknown.
+    pub fn note_resident(&self, bytes: u64) {
+        self.set(header::RESIDENT, bytes);
     }
 
     /// Notes what the scoreboard says, for readers that cannot see it.

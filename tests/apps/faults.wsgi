@@ -42,7 +42,7 @@ def pause(seconds):
 
 def work_after(environ):
     """The response is whole, and the work goes on until the test says so."""
-    yield b"hello"
+    yield b"hello" * 100
     while not os.path.exists(environ["test.closed"] + ".go"):
         time.sleep(0.02)
 
@@ -104,7 +104,7 @@ def response(case, environ, start_response):
         start_response("404 Not Found", [TEXT])
         return Body(for_ever(b"hello", chunk=b"more"), environ)
     if case == "work_after":
-        start_response("200 OK", [TEXT, FIVE])
+        start_response("200 OK", [TEXT, ("Content-Length", "500")])
         return Body(work_after(environ), environ)
     if case == "write_empty":
         write = start_response("200 OK", [TEXT])

@@ -110,6 +110,11 @@ fn parse_record(line: &str) -> Option<Record> {
         .split_once("] ")
         .or_else(|| Some((rest.strip_suffix(']')?, "")))?;
     let (module, level) = source.split_once(':')?;
+    // The module names the client itself where another thread has the request.
+    let beside = message.strip_prefix("[client ").filter(|_| client == "-");
+    let (client, message) = beside
+        .and_then(|rest| rest.split_once("] "))
+        .unwrap_or((client, message));
     Some(Record {
         module: module.into(),
         level: level.into(),

@@ -116,7 +116,8 @@ mpm_tests! {
                 }
                 go(connection);
                 eventually(case, || (closed(&server, case) > before).then_some(()));
-                left += 1;
+                // The response of the last one was whole before.
+                left += u64::from(case != "write_beyond");
                 server.expect_count("wsgi_client_aborts_total", &[APP, ("phase", "write")], left);
                 assert_eq!(closed(&server, case), before + 1, "{case}");
             }
@@ -167,7 +168,7 @@ mpm_tests! {
             connection.send(request.to_bytes());
             let response = connection.read_response("GET").unwrap().expect(200);
             assert!(response.is_complete(), "{encoding}: {response:?}");
-            assert_eq!(response.text() == "hello", encoding == "identity", "{encoding}: {response:?}");
+            assert_eq!(response.text() == "hello".repeat(100), encoding == "identity", "{encoding}: {response:?}");
         }
         assert_eq!(closed(&server, "work_after"), 0);
         server.write("closed/lines.go", "");

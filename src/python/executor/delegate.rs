@@ -160,7 +160,8 @@ impl Delegate {
         // The job that was run last. Its client may be back as soon as it is answered, so that waits until the place is the
         // next one's, or free: else it would find as many in line as may be, and nobody inside.
         let mut done: Option<(Arc<Waiting>, Left)> = None;
-        while place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
+        let mut is_last = false;
+        while !is_last && place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let next = self.room.leave();
             if let Some((ticket, left)) = done.take() {
                 ticket.finish(left);
@@ -180,10 +181,13 @@ impl Delegate {
                 until = now + IN_PASSING;
             }
             if now + self.pace.mean() >= until {
-                // The last one: whoever has the place then wakes up meanwhile.
-                place.is_gone();
-                if let Some(successor) = self.room.leave() {
-                    self.pass_on(successor);
+                is_last = true;
+                // Whoever has the place then wakes up meanwhile, where two may be inside at the same time.
+                if !self.is_exclusive {
+                    place.is_gone();
+                    if let Some(successor) = self.room.leave() {
+                        self.pass_on(successor);
+                    }
                 }
             }
             // Should the job take longer than that, its owner sends what this thread owes to its own client.

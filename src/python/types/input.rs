@@ -352,7 +352,9 @@ fn fetch<R: Send>(
         .host_call(py, move |host| {
             // It may be what the client waits for before it sends more; that it has gone is met by the read.
             let _ = request.pace.settle(host);
-            let result = match lock(&request.input).failure.take() {
+            // The lock is not kept while the client is waited for: who wants it may have the GIL.
+            let ahead = lock(&request.input).failure.take();
+            let result = match ahead {
                 Some(failure) => Err(failure),
                 None => step(host, &mut data),
             };

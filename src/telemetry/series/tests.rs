@@ -62,9 +62,9 @@ fn pair(labels: &str, number: f64) -> (String, f64) {
 fn the_memory_that_is_measured_and_the_series_that_are_used_are_two_things() {
     use crate::layout::header;
     let segment = segment(50);
-    segment.measure_resident();
+    segment.note_resident(4096);
     let resident = segment.snapshot().resident;
-    assert!(resident.is_some());
+    assert_eq!(resident, Some(4096));
     let jobs = metric("jobs", CustomKind::Counter, &[]);
     let family = segment.custom_family(&jobs, owner(1)).unwrap();
     segment
@@ -73,7 +73,7 @@ fn the_memory_that_is_measured_and_the_series_that_are_used_are_two_things() {
     let used = || segment.cells()[header::SERIES_USED].load(Relaxed);
     assert_eq!(used(), 2);
     assert_eq!(segment.snapshot().resident, resident);
-    segment.measure_resident();
+    segment.note_resident(8192);
     assert_eq!(used(), 2);
 }
 
