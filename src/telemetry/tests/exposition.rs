@@ -25,6 +25,8 @@ const SMALL: Geometry = Geometry {
 /// As the parent leaves it before the first child.
 fn fresh() -> Segment {
     let segment = segment(SMALL);
+    // As its server has measured it.
+    segment.note_resident(4096);
     let facts = [
         (Fact::Httpd, "Apache/2.4.71 (Debian)"),
         (Fact::Version, "0.1.0"),
