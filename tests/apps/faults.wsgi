@@ -43,7 +43,8 @@ def pause(seconds):
 def work_after(environ):
     """The response is whole, and the work goes on until the test says so."""
     yield b"hello" * 100
-    while not os.path.exists(environ["test.closed"] + ".go"):
+    root = os.path.dirname(os.path.dirname(environ["test.closed"]))
+    while not os.path.exists(os.path.join(root, "go")):
         time.sleep(0.02)
 
 

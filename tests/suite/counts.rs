@@ -172,7 +172,7 @@ mpm_tests! {
             assert!(record.message.ends_with(&format!("beside {at}")), "{record:?}");
             assert_eq!((record.module.as_str(), record.level.as_str()), (after.module.as_str(), "error"));
             // By its id, or where httpd has the request, by its client.
-            let is_known = record.request == after.request || record.message.starts_with("[client 127.0.0.1:");
+            let is_known = record.request == after.request || record.client.starts_with("127.0.0.1:");
             assert!(is_known, "{record:?}");
         }
     }

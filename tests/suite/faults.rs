@@ -171,7 +171,7 @@ mpm_tests! {
             assert_eq!(response.text() == "hello".repeat(100), encoding == "identity", "{encoding}: {response:?}");
         }
         assert_eq!(closed(&server, "work_after"), 0);
-        server.write("closed/lines.go", "");
+        server.write("go", "");
         eventually("the work is done", || (closed(&server, "work_after") == 2).then_some(()));
     }
 

@@ -63,7 +63,7 @@ fn who_catches_everything_is_interrupted_again() {
     let script = Script::app(
         "caught = 0\nwhile caught < 2:\n    try:\n        for _ in range(10**12): len(())\n    except BaseException:\n        caught += 1\nreturn respond(start_response, caught)",
     );
-    let exchange = script.request().limits(50, 500, 0).run();
+    let exchange = script.request().limits(50, 3000, 0).run();
     assert_eq!(exchange.text(), "2", "{exchange:?}");
     assert!(
         exchange.logged("WSGI1061") && exchange.logged("WSGI1062"),
