@@ -392,7 +392,9 @@ fn check_dashboards(prometheus: &Prometheus, mpm: Mpm) {
         // A quotient of nothing is no answer.
         let answered = points.iter().any(|point| !point.value.is_nan());
         let excused = query.may_be_empty.is_some()
-            && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"));
+            && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))
+            // Where a child has one thread, nobody has to wait for the GIL.
+            || mpm == Mpm::Prefork && query.expr.contains("wsgi_gil_wait_seconds");
         if !answered && !excused {
             empty.push(format!(
                 "{} › {}: {}",
