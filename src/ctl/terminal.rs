@@ -37,7 +37,7 @@ pub(crate) fn write_json(text: &str) -> Outcome<Written> {
     put(&visible_json(text))
 }
 
-/// What programs are to read, as it is; only on a terminal as [`write`] does it.
+/// What programs are to read, as it is; only on a terminal as [`write()`] does it.
 pub(crate) fn write_for_programs(text: &str) -> Outcome<Written> {
     if is_terminal() {
         write(text)
