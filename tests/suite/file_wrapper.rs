@@ -27,7 +27,8 @@ mpm_tests! {
                 let response = server.get(&format!("/file{url}")).expect(200);
                 assert!(response.is_complete(), "{url}: {:?}", response.head);
                 assert!(response.body == expected, "{url}: {} bytes, not {}", response.body.len(), expected.len());
-                if !url.starts_with("/bytes") {
+                // A subclass is read, as its methods may be others.
+                if !url.starts_with("/bytes") && !url.starts_with("/watched") {
                     assert_eq!(response.header("Content-Length"), Some(expected.len().to_string().as_str()), "{url}");
                 }
             }
