@@ -216,8 +216,8 @@ mod tests {
         }
     }
 
-    /// All that holds where these lines, and nothing else, are written.
-    fn effective(lines: &[&str]) -> String {
+    /// A server for which these lines, and nothing else, are written.
+    fn server_of(lines: &[&str]) -> ServerConfig {
         let mut server = ServerConfig::default();
         for line in lines {
             assert_eq!(
@@ -226,6 +226,12 @@ mod tests {
                 "{line}"
             );
         }
+        server
+    }
+
+    /// All that holds for it.
+    fn effective(lines: &[&str]) -> String {
+        let server = server_of(lines);
         let nowhere = PlaceConfig::EMPTY;
         let settings = Settings::resolve(&nowhere, &server);
         let Settings {
@@ -368,17 +374,7 @@ mod tests {
             assert_ne!(written(other), nothing, "{} {other}", row.name);
         }
         let plan = MpmPlan::new(Mpm::Event, 4, 25, 3);
-        let executor = |lines: &[&str]| {
-            let mut server = ServerConfig::default();
-            for line in lines {
-                assert_eq!(
-                    set(&mut Target::Server(&mut server), line),
-                    Ok(()),
-                    "{line}"
-                );
-            }
-            plan.executor(&server.python.executor, true)
-        };
+        let executor = |lines: &[&str]| plan.executor(&server_of(lines).python.executor, true);
         assert_eq!(
             executor(&["WSGIExecutor pool"]),
             executor(&["WSGIExecutor pool", "WSGIThreadPool size=auto"])

@@ -2,7 +2,6 @@
 //! into httpd's answer.
 
 use std::ffi::{CStr, c_int};
-use std::time::Duration;
 
 use wsgi_abi::{Bytes, Limits, RunOutcome, RunRequest, Slice};
 use wsgi_core::alias::ScriptOptions;
@@ -20,7 +19,7 @@ use crate::child::engine;
 use crate::client::{Client, GATEWAY_TIMEOUT};
 use crate::config;
 use crate::environ::{self, BodyLength, RequestVariables, Routing};
-use crate::host::Exchange;
+use crate::host::{Exchange, limit_milliseconds};
 use crate::process::level_of;
 use crate::timeline::{Abort, Rejection, Stage, Timeline};
 use crate::translate::{alias_of, is_aliased};
@@ -226,9 +225,9 @@ fn serve(
     run.request_time = request.time();
     run.load_timeout = request.timeout();
     run.limits = Limits {
-        request: milliseconds(settings.request_timeout.map(|deadline| deadline.limit)),
-        grace: milliseconds(settings.request_timeout.map(|deadline| deadline.grace)),
-        slow: milliseconds(settings.slow_request),
+        request: limit_milliseconds(settings.request_timeout.map(|deadline| deadline.limit)),
+        grace: limit_milliseconds(settings.request_timeout.map(|deadline| deadline.grace)),
+        slow: limit_milliseconds(settings.slow_request),
     };
     // The body of a request that an error page is for may be what the error is about.
     if has_body && !request.is_error_page() && request.reads_from_protocol() {
@@ -310,14 +309,6 @@ fn was_run(outcome: RunOutcome) -> bool {
 fn try_later(request: Request<'_>) -> c_int {
     request.retry_after(RETRY_AFTER);
     sys::HTTP_SERVICE_UNAVAILABLE as c_int
-}
-
-fn milliseconds(duration: Option<Duration>) -> u32 {
-    duration.map_or(0, |duration| {
-        u32::try_from(duration.as_millis())
-            .unwrap_or(u32::MAX)
-            .max(1)
-    })
 }
 
 /// What of the body is read before Python is entered, if it has come by then: all of a small one, the beginning of one of

@@ -51,8 +51,14 @@ fn kept(layers: Vec<Vec<String>>) -> Layers {
     kept
 }
 
+/// A time for the engine, in milliseconds.
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A limit for the engine, in milliseconds: 0 where there is none, and 1 at least where there is one.
+pub(crate) fn limit_milliseconds(limit: Option<Duration>) -> u32 {
+    limit.map_or(0, |limit| milliseconds(limit).max(1))
 }
 
 /// How the requests of a group get into Python.
@@ -138,9 +144,7 @@ impl Host for Exchange<'_> {
             most_unnamed: process.most_unnamed(name),
             admission: admission(&process, &options.executor),
             threads: threads(&process, name),
-            startup_timeout: options
-                .startup_timeout
-                .map_or(0, |limit| milliseconds(limit).max(1)),
+            startup_timeout: limit_milliseconds(options.startup_timeout),
         }
     }
 

@@ -69,8 +69,8 @@ impl Process {
         }
     }
 
-    /// Whether a group that is known ahead (`ahead`: those of [`Self::ahead`]) is the same for all requests by its alias, as it is the only one or loaded ahead;
-    /// else the port in the request may be part of its name, as in mod_wsgi.
+    /// Whether a group of an alias is the same for all of its requests: it is the only one, or one of those that are loaded
+    /// `ahead`. Else the port in the request may be part of its name, as in mod_wsgi.
     fn is_one_for_all(&self, ahead: &HashSet<&[u8]>, group: &[u8]) -> bool {
         self.known.only_group.as_deref() == Some(group) || ahead.contains(group)
     }

@@ -11,7 +11,7 @@ use wsgi_abi::{
 };
 
 use crate::applications::app_of_script;
-use crate::host::{Exchange, Exchanges};
+use crate::host::{Exchange, Exchanges, limit_milliseconds};
 use crate::placement::Warmup;
 use crate::process;
 
@@ -68,9 +68,7 @@ pub(crate) fn ask(engine: Engine<Exchanges>, warmup: &Warmup) -> Result<(), Stri
 /// Nobody waits for longer than for a load.
 fn limits(group: &[u8]) -> Limits {
     Limits {
-        request: startup_limit(group).map_or(0, |limit| {
-            u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
-        }),
+        request: limit_milliseconds(startup_limit(group)),
         grace: 1000,
         slow: 0,
     }

@@ -133,12 +133,9 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: by contract; calls of the host go through the state, one at a time.
     let state = unsafe { RequestState::new(Request::new(raw.host()), raw) };
     if is_closing() {
-        let _failed = fail(
-            &state,
-            Message::PythonAbsent,
-            &[&String::from_utf8_lossy(script)],
-        );
-        return RunOutcome::Draining;
+        let script = String::from_utf8_lossy(script);
+        log(&state, Message::PythonAbsent, &[&script]);
+        return refused(&state, RunOutcome::Draining);
     }
     let visit = Entering::new(App::new(raw.app), raw.times);
     let running = Running(&state);
@@ -148,8 +145,8 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         Ok(site) => site,
         Err(NoGroup::Failed) => {
             let name = String::from_utf8_lossy(group);
-            let failed = fail(&state, Message::InterpreterUnavailable, &[&name]);
-            return refused(&state, failed);
+            log(&state, Message::InterpreterUnavailable, &[&name]);
+            return refused(&state, RunOutcome::Failed);
         }
         Err(NoGroup::Limit) => return refused(&state, RunOutcome::NoInterpreter),
         Err(NoGroup::TimedOut) => return refused(&state, RunOutcome::LoadTimedOut),
@@ -330,10 +327,8 @@ fn refused(state: &RequestState, outcome: RunOutcome) -> RunOutcome {
     }
 }
 
-fn fail(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display]) -> RunOutcome {
+fn log(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display]) {
     state.log_line(level_of(message), message.line(values).as_bytes());
-    state.finish();
-    RunOutcome::Failed
 }
 
 fn find(

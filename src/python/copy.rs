@@ -7,7 +7,7 @@
 //! them had stays locked.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::ffi;
@@ -17,7 +17,7 @@ use crate::errors::{self, level_of};
 use crate::host;
 use crate::interpreter;
 use crate::object::{Attached, Obj, PyResult, Raised};
-use crate::request::with_current;
+use crate::request::{try_lock, with_current};
 use crate::{stop, telemetry};
 
 /// Whether this process is a copy.
@@ -133,11 +133,10 @@ pub(crate) fn lock_of_copy<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     const SHORT: Duration = Duration::from_millis(200);
     let until = Instant::now() + SHORT;
     loop {
-        match mutex.try_lock() {
-            Ok(guard) => return Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        let guard = try_lock(mutex);
+        if guard.is_some() || Instant::now() >= until {
+            return guard;
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

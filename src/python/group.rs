@@ -191,13 +191,9 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
         return of(b"", request);
     }
     let limits = limits_of(&options);
-    let patience = match request {
-        Some(request) => limits
-            .wait
-            .saturating_sub(request.course().since_arrival(clock::now()))
-            .min(PATIENCE),
-        None => PATIENCE,
-    };
+    let patience = request.map_or(PATIENCE, |request| {
+        limits.left_to_wait(request).min(PATIENCE)
+    });
     let Some(_turn) = registry().making.take(patience, loads::is_group_overdue) else {
         // Where that hangs, one line says so for all.
         if !loads::is_group_overdue() {

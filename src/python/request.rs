@@ -497,8 +497,8 @@ pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> 
     with(unsafe { current.as_ref() })
 }
 
-/// The lock, if nobody has it.
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+/// The lock, if no thread has it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -67,6 +67,14 @@ pub(crate) struct LoadLimits {
     pub(crate) wait: Duration,
 }
 
+impl LoadLimits {
+    /// How long a request may still wait for the load of another thread.
+    pub(crate) fn left_to_wait(&self, request: &RequestState) -> Duration {
+        self.wait
+            .saturating_sub(request.course().since_arrival(clock::now()))
+    }
+}
+
 /// Most bytes of a script.
 const LONGEST_SCRIPT: u64 = 64 << 20;
 
@@ -249,10 +257,7 @@ impl Application {
         let (Some(limits), Some(request)) = (self.limits.get(), request) else {
             return wanted.timeout;
         };
-        let left = limits
-            .wait
-            .saturating_sub(request.course().since_arrival(clock::now()));
-        wanted.timeout.min(left)
+        wanted.timeout.min(limits.left_to_wait(request))
     }
 
     /// The module that is there, unless it has to be loaded again.

@@ -304,7 +304,6 @@ fn renew(state: &AtomicU64, generation: u64) -> bool {
 mod tests {
     use super::*;
     use crate::layout::Geometry;
-    use crate::map;
 
     fn segment() -> Segment {
         let geometry = Geometry {
@@ -312,8 +311,7 @@ mod tests {
             applications: 8,
             series: 1,
         };
-        let cells = map::anonymous(geometry.words()).expect("memory");
-        Segment::create(cells, geometry, 1).expect("enough of it")
+        Segment::fresh(geometry)
     }
 
     fn owner(generation: u64) -> Owner {

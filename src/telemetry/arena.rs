@@ -532,7 +532,6 @@ impl Block {
 mod tests {
     use super::*;
     use crate::layout::Geometry;
-    use crate::map;
 
     #[test]
     fn who_is_gone_is_told_from_who_is_there() {
@@ -541,8 +540,7 @@ mod tests {
             applications: 2,
             series: 1,
         };
-        let cells = map::anonymous(geometry.words()).expect("memory");
-        let segment = Segment::create(cells, geometry, 1).expect("enough of it");
+        let segment = Segment::fresh(geometry);
         let here = Owner::of_this_process(0);
         // A number that was this process's own before, and one that no process can have.
         let before = Owner {

@@ -81,7 +81,6 @@ mod tests {
     use crate::applications::App;
     use crate::arena::Role;
     use crate::layout::Geometry;
-    use crate::map;
 
     fn segment() -> Segment {
         let geometry = Geometry {
@@ -89,8 +88,7 @@ mod tests {
             applications: 2,
             series: 1,
         };
-        let cells = map::anonymous(geometry.words()).expect("memory");
-        Segment::create(cells, geometry, 1).expect("enough of it")
+        Segment::fresh(geometry)
     }
 
     #[test]

@@ -77,10 +77,7 @@ pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'stati
     let flags = MapFlags::SHARED | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address that the kernel chooses.
     let address = unsafe { mmap(std::ptr::null_mut(), words * 8, protection, flags, file, 0)? };
-    // SAFETY: the mapping is that long and stays. Of a file on a disk the kernel would read the holes around what is looked
-    // at, which nobody needs; where the advice is not known, nothing is lost.
-    let _ = unsafe { madvise(address, words * 8, Advice::Random) };
-    // SAFETY: as above. Relaxed and acquire loads of a word are plain loads on every platform that httpd runs on, so
+    // SAFETY: the mapping is that long and stays. Relaxed and acquire loads of a word are plain loads on every platform that httpd runs on, so
     // they may be done on memory that cannot be written; readers do nothing else.
     Ok(unsafe { settle(address, words) })
 }

@@ -74,6 +74,14 @@ impl fmt::Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 impl Segment {
+    /// A segment of memory of its own, which is never given back.
+    #[cfg(test)]
+    #[allow(clippy::expect_used)]
+    pub(crate) fn fresh(geometry: Geometry) -> Self {
+        let cells = map::anonymous(geometry.words()).expect("memory");
+        Self::create(cells, geometry, 1).expect("enough of it")
+    }
+
     /// Makes a segment of fresh, zeroed memory, which must have [`Geometry::words`]. `parent` is the process that frees
     /// arenas.
     ///

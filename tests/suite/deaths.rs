@@ -1,6 +1,8 @@
 //! Children that an application ends: what is told of them.
 
-use harness::{Builder, Mpm, Server, eventually, kill, mpm_tests, ours_only};
+use harness::{Builder, eventually, kill, mpm_tests, ours_only};
+
+use crate::forks::start;
 
 mpm_tests! {
     fn a_death_is_told_of(mpm) {
@@ -68,12 +70,4 @@ mpm_tests! {
         let _cut = server.try_send(&harness::Request::get("/app/dies?exit"));
         server.expect_log(&format!("WSGI1102: child {child} ended unexpectedly, with status 3; it was running no request"));
     }
-}
-
-fn start(mpm: Mpm, more: impl FnOnce(Builder) -> Builder) -> Server {
-    let builder = Server::builder(mpm)
-        .one_child()
-        .writable_folder("notes")
-        .conf("WSGIScriptAlias /app ${APPS}/forking.wsgi\nSetEnv test.folder ${ROOT}/notes");
-    more(builder).start()
 }

@@ -49,14 +49,7 @@ enum Output {
 }
 
 const fn input(name: &'static str, modules: &'static [&'static str], conf: &'static str) -> Row {
-    Row {
-        name,
-        modules,
-        server: "",
-        conf,
-        input: Input::Same,
-        output: Output::Same,
-    }
+    output(name, modules, conf, Output::Same)
 }
 
 const fn output(

@@ -186,7 +186,8 @@ fn executors(mpm: Mpm) -> &'static [&'static str] {
     }
 }
 
-fn start(mpm: Mpm, more: impl FnOnce(Builder) -> Builder) -> Server {
+/// A server with the application that forks and dies.
+pub(crate) fn start(mpm: Mpm, more: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm)
         .one_child()
         .writable_folder("notes")

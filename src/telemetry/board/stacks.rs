@@ -208,16 +208,13 @@ fn is_void(cells: &[AtomicU64]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Segment;
     use crate::layout::Geometry;
-    use crate::{Segment, map};
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
     fn board() -> Board {
-        let geometry = Geometry::of_board(3);
-        let cells = map::anonymous(geometry.words()).expect("memory");
-        let segment = Segment::create(cells, geometry, 1).expect("enough of it");
-        segment.board()
+        Segment::fresh(Geometry::of_board(3)).board()
     }
 
     fn ask(board: Board) -> StacksTicket {

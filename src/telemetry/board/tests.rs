@@ -13,7 +13,7 @@ use super::*;
 use crate::arena::Owner;
 use crate::catalogue::{Id, value};
 use crate::layout::{Geometry, HEADER_WORDS, REQUESTS};
-use crate::{map, text};
+use crate::text;
 
 const PLACES: usize = 8;
 
@@ -23,8 +23,7 @@ fn segment() -> Segment {
         applications: 2,
         series: 1,
     };
-    let cells = map::anonymous(geometry.words()).expect("memory");
-    Segment::create(cells, geometry, 1).expect("enough of it")
+    Segment::fresh(geometry)
 }
 
 fn me() -> Owner {
@@ -577,10 +576,7 @@ fn the_steward_is_there_as_long_as_it_says_so() {
 fn a_server_that_records_nothing_has_its_board() {
     let geometry = Geometry::of_board(16);
     assert!(!geometry.records() && Geometry::new(400, 16, 0, 16).records());
-    let cells = map::anonymous(geometry.words()).expect("memory");
-    let board = Segment::create(cells, geometry, 1)
-        .expect("enough of it")
-        .board();
+    let board = Segment::fresh(geometry).board();
     let slot = board.enter(me(), board.revision()).expect("a place");
     slot.set_state(ChildState::Ready);
     assert_eq!(board.children().len(), 1);

@@ -5,7 +5,6 @@ use std::thread;
 use super::*;
 use crate::arena::{Owner, Role};
 use crate::layout::Geometry;
-use crate::map;
 use crate::segment::Segment;
 
 fn segment(series: usize) -> Segment {
@@ -14,8 +13,7 @@ fn segment(series: usize) -> Segment {
         applications: 2,
         series,
     };
-    let cells = map::anonymous(geometry.words()).unwrap();
-    Segment::create(cells, geometry, 1).unwrap()
+    Segment::fresh(geometry)
 }
 
 fn owner(pid: u32) -> Owner {

@@ -356,8 +356,7 @@ fn a_server_that_measures_nothing_shows_its_children() {
 }
 
 fn unmeasured(geometry: crate::Geometry) {
-    let cells = crate::map::anonymous(geometry.words()).expect("memory");
-    let segment = crate::Segment::create(cells, geometry, 1).expect("a segment");
+    let segment = crate::Segment::fresh(geometry);
     let board = segment.board();
     let said = |segment: &crate::Segment| {
         let status = Status::new(&segment.snapshot(), &segment.history());
