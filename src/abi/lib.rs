@@ -45,7 +45,7 @@ pub struct Slice<'a, T> {
 /// Borrowed bytes.
 pub type Bytes<'a> = Slice<'a, u8>;
 
-/// Keeps a text for ever. For what is said a few times in the life of a process.
+/// Keeps a text until the process ends. For a text that is made a few times in the life of a process.
 pub fn keep(text: String) -> Bytes<'static> {
     Bytes::new(text.leak().as_bytes())
 }

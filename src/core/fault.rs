@@ -1,5 +1,4 @@
-//! Whose fault it was that a request failed, and what follows: one table for everything that reads a body or sends a
-//! response.
+//! Whose fault a failed request is, and what follows: one table for everything that reads a body or sends a response.
 //!
 //! | failure | reading the body | sending the response |
 //! |---|---|---|

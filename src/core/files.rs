@@ -1,5 +1,5 @@
-//! Files that a configuration names, and that may be something else: a FIFO makes who opens it wait for ever, and a device
-//! may be read without end.
+//! Files that a configuration names, and that may be something else: opening a FIFO waits until another process opens it,
+//! and a device may be read without end.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -44,8 +44,8 @@ impl From<ReadProblem> for io::Error {
     }
 }
 
-/// Opens a regular file for reading, symbolic links followed. Never waits for whoever is at the other end of a FIFO, and
-/// what was looked at is what was opened.
+/// Opens a regular file for reading, symbolic links followed. Never waits for the other end of a FIFO. What was
+/// checked is what was opened.
 ///
 /// # Errors
 /// Where it cannot be opened, or is no regular file.

@@ -269,7 +269,7 @@ impl Server {
         }
     }
 
-    /// That the server has ended, for those who want something of it.
+    /// Fails where the server has ended, for commands that ask it for something.
     pub(crate) fn check_running(&self) -> Outcome<()> {
         if self.is_running() {
             Ok(())

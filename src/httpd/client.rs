@@ -16,8 +16,8 @@ const SHORT: i64 = 1_000_000;
 /// In place of a descriptor: httpd has closed it.
 const CLOSED: c_int = -2;
 
-/// Whether the client is there, as far as its connection says. Gone is also whom httpd has hung up on, as it stops. Does
-/// not block.
+/// Whether the client is there, as far as its connection says. A client whose connection httpd has closed, as it stops,
+/// counts as gone. Does not block.
 pub fn presence(request: Request<'_>) -> Presence {
     // SAFETY: a live request; the flag is a hint. [S-45]
     if unsafe { sys::wsgi_shim_aborted(request.as_ptr()) } != 0 {

@@ -246,7 +246,7 @@ fn own_port(descriptor: c_int) -> Option<u16> {
 
 /// Calls `with` for each open descriptor, which it may close. Allocates nothing.
 fn each_descriptor(mut with: impl FnMut(c_int)) {
-    /// Where there is no `/proc`, so many numbers are tried.
+    /// How many descriptor numbers are tried where there is no `/proc`.
     const MOST: libc::rlim_t = 65_536;
     #[repr(align(8))]
     struct Entries([u8; 4096]);

@@ -508,7 +508,8 @@ impl<'r> Stream<'r> {
     }
 }
 
-/// What the status of a failed read means: what httpd makes of it, but for who is to blame for what it has no status for.
+/// What the status of a failed read means. httpd maps the statuses that it knows; of the others, this says whose fault they
+/// are.
 fn read_fault(status: sys::apr_status_t, is_aborted: bool) -> Fault {
     // SAFETY: a pure function.
     match unsafe { sys::ap_map_http_request_error(status, 0) } {

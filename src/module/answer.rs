@@ -167,8 +167,8 @@ impl Places {
 }
 
 impl Stage {
-    /// Less is closed sooner: who asks for nothing, then who has not sent all of a request, then who does not take the
-    /// response; of each, the one that came to that first.
+    /// A lesser stage is closed sooner: first connections without a request, then those with a part of one, then those that
+    /// do not take the response; of each stage, the connection that reached it first.
     fn rank(self, now: Instant) -> (u8, Instant) {
         match self {
             Stage::Idle(since) => (0, since),

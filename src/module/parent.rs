@@ -280,8 +280,8 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     segment.reclaim_applications(pid);
 }
 
-/// Whether a child that ended so is to be told of. `had_said`: whether it had said that it ends; `None` where it has said
-/// nothing at all, as it had only begun. `was_running`: whether it ran requests.
+/// Whether the end of a child is reported as unexpected. `had_said`: whether the child had said that it ends; `None` where
+/// it has said nothing at all, as it had only begun. `was_running`: whether it ran requests.
 fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) -> bool {
     /// `http_main.h` and `httpd.h`: with these, a child says that it cannot go on, and httpd logs why.
     const OF_HTTPD: [u8; 3] = [2, 7, 15];

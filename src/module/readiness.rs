@@ -156,8 +156,8 @@ fn is_late() -> bool {
     lock_at().as_ref().is_some_and(is_late)
 }
 
-/// Ends a child in which something hangs that is to be loaded ahead, while others serve: another one tries again, after a
-/// while that grows as long as it hangs there, too.
+/// Ends this child where a load ahead of requests hangs and other children serve. Its successor tries again, and waits longer
+/// each time that the load hangs there, too.
 fn end_where_it_hangs(place: Option<Place>) {
     let Some(place) = place.filter(|place| place.another_serves()) else {
         return;

@@ -97,7 +97,7 @@ pub(crate) fn note_start_hangs(place: &Place) -> Duration {
     }
 }
 
-/// When a child that serves without Python is to be replaced, as a stamp; 0 for one that has it.
+/// The stamp at which this child, which serves without Python, asks to be replaced; 0 for a child that has Python.
 static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 
 /// For how long this child is not to start Python, as that has hung in another one; zero for not at all. Where others serve

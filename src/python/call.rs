@@ -139,7 +139,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     }
     let visit = Entering::new(App::new(raw.app), raw.times);
     let running = Running(&state);
-    // Before the interpreter is there, as whoever makes it may have to be answered without its thread.
+    // Before the interpreter is there: a request whose thread makes it may have to be answered without that thread.
     let _taken = running::take(&state);
     let site = match find(group, script, App::new(raw.app), &state) {
         Ok(site) => site,

@@ -53,7 +53,7 @@ pub(crate) fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Exit functions may wait for ever, and nobody else would end this process.
+/// Sets the alarm that ends this process: exit functions may never return, and no other process would end it.
 fn end_by_then(patience: Duration) {
     let seconds = u32::try_from(patience.as_secs()).unwrap_or(u32::MAX).max(1);
     // SAFETY: plain system calls with live arguments. The signal ends the process.

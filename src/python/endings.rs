@@ -66,7 +66,7 @@ impl Endings {
         self.count(kind) >= ENOUGH
     }
 
-    /// One has ended by itself, so long after its last byte (nanoseconds).
+    /// An iterable has ended by itself, `took` nanoseconds after its last byte.
     pub(crate) fn note(&self, kind: Kind, took: u64) {
         let count = self.count(kind);
         let count = if took <= QUICK {
@@ -77,7 +77,7 @@ impl Endings {
         self.place(kind).store(kind.0 | count, Relaxed);
     }
 
-    /// One has not ended with its last byte.
+    /// An iterable has not ended with its last byte.
     pub(crate) fn note_more(&self, kind: Kind) {
         self.place(kind).store(kind.0, Relaxed);
     }

@@ -124,7 +124,7 @@ impl FileTypes {
         result.attr(py, c"filelike").map(Some)
     }
 
-    /// The regular file that `filelike.read()` reads; `None` where it is to be asked, which is no error.
+    /// The regular file that `filelike.read()` reads; `None` where `read()` has to be called, which is no error.
     pub(crate) fn regular<'i>(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> Option<Regular> {
         let (fd, offset) = self.descriptor(py, filelike).unwrap_or_else(|raised| {
             // The same happens again where it is read.

@@ -9,8 +9,8 @@
 //! it is the client or a filter that cannot take more.
 //!
 //! The flush is a call of the host like any other: under the lock of the request's calls, and not once the request is
-//! finished. It may wait for the client. So whoever takes one up leaves somebody behind to look after the others; there are
-//! never more threads than responses that are being sent, and none while nothing was streamed for a while.
+//! finished. It may wait for the client. So a thread that begins a flush leaves another thread behind for the other
+//! requests; there are never more threads than responses that are being sent, and none while nothing was streamed for a while.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{
@@ -29,7 +29,7 @@ use crate::request::{RequestState, lock};
 
 /// For how long what follows a flush may wait for the next one, nanoseconds.
 const PAUSE: u64 = 20_000_000;
-/// No more than one part in so many of the time goes into flushes that take long.
+/// After a flush that took long, the next one waits this many times as long.
 const SHARE: u64 = 4;
 /// The longest wait by that, nanoseconds.
 const LONGEST: u64 = 500_000_000;
@@ -50,7 +50,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// How the next chunk is to be written: now, or with others to come.
+    /// How to write the next chunk: flushed now, or with chunks to come.
     pub(crate) fn next(&self, request: &Arc<RequestState>) -> WriteEnd {
         let due = self.due.load(Relaxed);
         if clock::now() >= due {
@@ -93,7 +93,7 @@ impl Pace {
     }
 }
 
-/// Those that are owed a flush, by when it is due, and who sees to it.
+/// Requests that are owed a flush, by when it is due, and the threads that flush.
 struct Waiting {
     requests: BTreeMap<(u64, u64), Owed>,
     /// Tells apart those that are due at the same time.

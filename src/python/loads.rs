@@ -1,7 +1,7 @@
 //! What is being loaded: applications, and interpreters that are set up. Each load has a limit (`WSGIStartupTimeout`), which
 //! the watchdog sees to, as a load that hangs waits for something that no thread of this process brings:
 //!
-//! 1. whoever waits for the load gives up at once, and so does every later request, until the load ends after all;
+//! 1. threads that wait for the load give up at once, and so does every later request, until the load ends after all;
 //! 2. the request whose thread loads is answered without that thread;
 //! 3. the stack of the thread is logged: with the GIL, or without it where it is not to be had;
 //! 4. the host is asked to replace the child, again and again while the load goes on.

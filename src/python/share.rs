@@ -21,7 +21,7 @@ pub(crate) struct Hold<const N: usize> {
     _noted: Noted,
 }
 
-/// The last so many of what the thread counts against are taken off the list by drop.
+/// How many quotas were added to the list of the thread; drop takes them off.
 struct Noted(usize);
 
 impl Noted {

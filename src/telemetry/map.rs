@@ -33,8 +33,8 @@ pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
 const NOEXEC_SEAL: MemfdFlags = MemfdFlags::from_bits_retain(8);
 
 /// Maps `words` of fresh memory as [`anonymous`] does, and gives the descriptor behind which it is, for others to map it
-/// too: those of the same user, and root. Nobody can make it shorter or longer any more, so that whoever has it mapped is
-/// safe from `SIGBUS`. [S-63]
+/// too: those of the same user, and root. No process can make it shorter or longer any more, so that a process that has
+/// it mapped is safe from `SIGBUS`. [S-63]
 ///
 /// Memory is taken where it is touched.
 ///
@@ -61,10 +61,10 @@ pub fn is_sealed(memory: impl AsFd) -> bool {
     rustix::fs::fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(FIXED))
 }
 
-/// Maps `words` of a file; `writable` for the server and for those who ask it for something. Never unmapped.
+/// Maps `words` of a file; `writable` for the server and for commands that ask it for something. Never unmapped.
 ///
-/// The file must be that long and must not be made shorter: whoever touches a page beyond its end gets `SIGBUS`. Look with
-/// [`is_sealed`] first where it is not one's own.
+/// The file must be that long and must not be made shorter: a process that touches a page beyond its end gets `SIGBUS`.
+/// Check a file of another process with [`is_sealed`] first.
 ///
 /// # Errors
 /// Those of `mmap(2)`.

@@ -2,7 +2,7 @@
 //! behind the header is a copy of the memory.
 //!
 //! The memory is behind a descriptor of the server's parent, where root and the server's own user can open it
-//! (`/proc/PID/fd`). The copy is for those who may read the file and not the memory, and for the time after the server was
+//! (`/proc/PID/fd`). The copy is for users who may read the file and not the memory, and for the time after the server was
 //! killed. Only the parent writes the file, and what its header says of the memory is what the parent itself knows: children
 //! can write to the memory, and not to the file.
 
@@ -149,7 +149,7 @@ fn header(segment: &Segment, known: Known, inode: u64, copied: u64) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// A file's content, copied into memory of this process: whoever cuts the file, or writes to it, meanwhile does no harm.
+/// A file's content, copied into memory of this process: cutting the file or writing to it meanwhile does no harm.
 pub struct Mirror {
     file: File,
     segment: Segment,

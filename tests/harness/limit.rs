@@ -1,5 +1,5 @@
 //! How long a test may take: one that hangs ends the run, with its name and the error log of its server, instead of
-//! keeping it for ever.
+//! never ending it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -242,8 +242,7 @@ fn at_gate(gate: &Gate, name: &str) -> Visitor {
     visitor
 }
 
-/// Waits until so many requests of `/outer` have come to wait or to be inside. Twice, as the first time one may be on its
-/// way.
+/// Waits until `count` requests of `/outer` wait or are inside. Twice, as one may be on its way the first time.
 fn wait_until_there(server: &Server, count: usize) {
     for _ in 0..2 {
         eventually("the requests are there", || {

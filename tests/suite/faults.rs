@@ -123,7 +123,7 @@ mpm_tests! {
             }
         }
         assert_eq!(server.get("/f/quick").expect(200).text(), "quick");
-        // Nothing but a page of httpd's own is sent, and the application goes on for ever.
+        // Nothing but a page of httpd's own is sent, and the application never ends by itself.
         let page = server.get("/f/endless_404").expect(404);
         assert!(page.text().contains("<html>"), "{page:?}");
         assert_eq!(closed(&server, "endless_404"), 1);
@@ -235,7 +235,7 @@ fn closed(server: &Server, case: &str) -> usize {
     of_case.count()
 }
 
-/// No status of a server that failed, no exception, no traceback; so many requests were of clients that left.
+/// No status of a server that failed, no exception, no traceback; `count` requests were of clients that left.
 fn is_nobodys_fault(server: &Server, count: usize) {
     let page = server.metrics();
     assert_eq!(page.sum("wsgi_exceptions_total", &[APP]), 0.0);

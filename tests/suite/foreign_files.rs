@@ -68,7 +68,7 @@ mpm_tests! {
             let has_it = names.into_iter().any(|name| name == path);
             assert!(!has_it);
         }
-        // Who is of httpd's group sees what was copied last, which is now, and may ask for nothing.
+        // A member of httpd's group sees what was copied last, which is now, and may ask for nothing.
         if found.uid() == 0 {
             server.server.graceful_restart();
             let program = server.server.root().join("wsgictl-copy");

@@ -297,7 +297,7 @@ fn start(mpm: Mpm, how: &str, configure: impl FnOnce(Builder) -> Builder) -> Ser
     server
 }
 
-/// Sends so many requests, each by a connection of its own.
+/// Sends `count` requests, each by a connection of its own.
 fn ask(server: &Server, count: usize) -> Vec<Connection> {
     let ask = |_| {
         let mut client = server.connect();
@@ -349,7 +349,7 @@ fn serves(server: &Server) {
 /// Waits until a child has ended.
 #[track_caller]
 fn gone(server: &Server, child: Pid) {
-    // Whoever asks for nothing keeps no child from ending, and has the MPM look.
+    // A connection without a request keeps no child from ending, and has the MPM look.
     eventually("the child has ended", || (!is_alive(child)).then_some(()));
     eventually("another one serves", || {
         let answer = server.try_send(&Request::get("/static.txt")).ok()?;

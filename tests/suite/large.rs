@@ -152,7 +152,7 @@ mpm_tests! {
         let refused = on_host(&server, "/app", "c.second.test").expect(503);
         assert!(refused.header("Retry-After").is_some());
         server.expect_log("WSGI1116: there is no interpreter for application group 'c.second.test': requests have named 2 groups");
-        // All others are served for ever.
+        // All others go on being served.
         for known in ["first.test", "also.test", "second.test", "a.second.test", "b.second.test"] {
             assert_eq!(interpreter(known), known);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use harness::{Server, graceful, mpm_tests};
 
 mpm_tests! {
-    /// The figure is printed; what is asked for is only that nobody fails or waits for ever.
+    /// The figure is printed. The test asks only that no request fails and that each one ends.
     fn a_graceful_restart_with_a_slow_load(mpm) {
         let script = "import time\ntime.sleep(1.5)\n\
              def application(environ, start_response):\n    \

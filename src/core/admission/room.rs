@@ -13,8 +13,8 @@
 //! under it nobody waits for anything.
 //!
 //! A group may have several rooms, one for each interpreter, and one bound for all of their lines. A ticket counts against
-//! the bound only while it is in the line: whoever takes it out of there gives its part of the bound back in the same step,
-//! not the owner, which may learn much later that it has a place or that its job is run.
+//! the bound only while it is in the line: the thread that takes it out of the line gives its part of the bound back in the
+//! same step, not the owner, which may learn much later that it has a place or that its job is run.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct Room<T> {
     bound: Arc<Quota>,
 }
 
-/// What became of one who came.
+/// What became of a thread that asked to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "one who is inside owes a leave"]
 pub enum Entry {
@@ -58,7 +58,7 @@ fn waiting(counts: u64) -> u32 {
 }
 
 impl<T> Room<T> {
-    /// With so many places, at least one, and a line that has a part of `bound`.
+    /// With `limit` places, at least one, and a line that counts against `bound`.
     pub fn new(limit: u32, bound: Arc<Quota>) -> Self {
         Self {
             counts: AtomicU64::new(0),
@@ -326,7 +326,7 @@ mod tests {
         room.set_limit(2);
         assert_eq!(room.admit(), Some(2));
         assert_eq!((bound.held(), room.come(3)), (0, Entry::InLine));
-        // One too many is inside, who leaves it to the one in line to wait on.
+        // More tickets are inside than the new limit allows, so the one in line goes on waiting.
         room.set_limit(1);
         assert_eq!((room.leave(), bound.held()), (None, 1));
         assert_eq!((room.leave(), bound.held()), (Some(3), 0));

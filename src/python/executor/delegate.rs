@@ -112,7 +112,7 @@ impl Delegate {
         }
     }
 
-    /// Called by those who wait, and by those who may not.
+    /// Called by threads that wait in line, and by those that found the line full.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
         if self.pace.waits(clock::now(), busy).is_some() {
@@ -182,7 +182,7 @@ impl Delegate {
             }
             if now + self.pace.mean() >= until {
                 is_last = true;
-                // Whoever has the place then wakes up meanwhile, where two may be inside at the same time.
+                // The thread that gets the place wakes up meanwhile, where two may be inside at the same time.
                 if !self.is_exclusive {
                     place.is_gone();
                     if let Some(successor) = self.room.leave() {

@@ -42,8 +42,8 @@ pub(super) fn run(
     let _in_places = super::in_places_of(lent.places());
     let perform = || call::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
-    // Where the application has forked this process and it comes back: the owner of the job is in the other one, and so are
-    // those who wait; this one would run the requests of all of them once more.
+    // Where the application has forked this process and it comes back: the owner of the job and all threads that
+    // wait are in the other process; this one would run their requests once more.
     copy::ends(py);
     // A panic is in the log.
     done.unwrap_or(Left::Nothing(RunOutcome::Failed))
@@ -70,7 +70,7 @@ impl Line {
         }
     }
 
-    /// A room with so many places, whose line is a part of this one.
+    /// A room with `places` places, whose line counts against this one.
     pub(super) fn room(&self, places: u32) -> Room<Arc<Waiting>> {
         Room::new(places, Arc::clone(&self.bound))
     }

@@ -202,7 +202,7 @@ fn as_many_clients_as_have_room_are_never_refused() {
 
 #[test]
 fn a_nested_request_holds_no_other_thread() {
-    // One within the read of another one, of the same group and of another, however deep and whoever runs it.
+    // A request within the read of another one, of the same group and of another, at any depth and on any thread.
     let script = std::sync::Arc::new(Script::app(
         "data = environ['wsgi.input'].read()\nreturn respond(start_response, data + b' end')",
     ));

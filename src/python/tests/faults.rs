@@ -187,7 +187,7 @@ fn a_client_that_leaves_is_noticed_while_nothing_is_sent() {
     assert!(exchange.lines(ERROR).is_empty(), "{exchange:?}");
 }
 
-/// The response is whole, and its iterable goes on for ever: it leaves at once, and the iterable is closed.
+/// The response is whole, and its iterable is endless: the response leaves at once, and the iterable is closed.
 #[test]
 fn a_whole_response_does_not_wait_for_an_endless_iterable() {
     for (lines, head, pieces) in [

@@ -352,7 +352,7 @@ fn fetch<R: Send>(
         .host_call(py, move |host| {
             // It may be what the client waits for before it sends more; that it has gone is met by the read.
             let _ = request.pace.settle(host);
-            // The lock is not kept while the client is waited for: who wants it may have the GIL.
+            // The lock is not held while the read waits for the client: a thread that wants it may hold the GIL.
             let ahead = lock(&request.input).failure.take();
             let result = match ahead {
                 Some(failure) => Err(failure),

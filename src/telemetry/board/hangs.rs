@@ -45,7 +45,7 @@ impl Hangs {
     #[must_use]
     pub fn and(self, began: u64, now: u64, limit: Duration) -> Self {
         let (began, now) = (milliseconds(began), milliseconds(now));
-        // Who has tried again in time tries at once when that is over, or with the next request.
+        // The next try begins when the wait is over, or with a later request. After a longer pause the count begins anew.
         let memory = whole(self.wait(limit)) + 2 * whole(limit) + 60_000;
         let rounds = if self.rounds == 0 || now.saturating_sub(self.last) > memory {
             1

@@ -230,7 +230,7 @@ fn hostile_clients() {
     assert!(server.helper().is_some());
 }
 
-/// Sixteen connections have a place. Who holds them without asking for anything keeps no other client out, and as many stay
+/// Sixteen connections have a place. Clients that hold them without a request keep no other client out, and as many stay
 /// as there is room for.
 #[test]
 fn half_sent_requests_give_way() {

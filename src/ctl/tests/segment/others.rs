@@ -212,7 +212,7 @@ impl Within for std::process::Child {
     }
 }
 
-/// The server's file is cut, and made shorter than what is mapped: who has the memory mapped goes on.
+/// The server's file is made shorter than the mapping: processes that have the memory mapped go on.
 #[test]
 fn a_cut_file_does_not_reach_the_memory() {
     let server = Server::new(std::process::id());
