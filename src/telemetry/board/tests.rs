@@ -596,9 +596,7 @@ fn to_look_at_all_children_takes_little() {
         assert_eq!(board.children().len(), 1);
     }
     let with_one = begun.elapsed() / 10_000;
-    let cells = map::anonymous(Geometry::new(400, 16, 8, 64).words()).expect("memory");
-    let large = Segment::create(cells, Geometry::new(400, 16, 8, 64), 1).expect("enough of it");
-    let large = large.board();
+    let large = Segment::fresh(Geometry::new(400, 16, 8, 64)).board();
     let begun = Instant::now();
     for _ in 0..10_000 {
         assert_eq!(large.children(), []);
