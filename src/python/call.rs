@@ -133,8 +133,8 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: by contract; calls of the host go through the state, one at a time.
     let state = unsafe { RequestState::new(Request::new(raw.host()), raw) };
     if is_closing() {
-        let script = String::from_utf8_lossy(script);
-        log(&state, Message::PythonAbsent, &[&script]);
+        let line = Message::PythonAbsent.line(&[&String::from_utf8_lossy(script)]);
+        errors::log_message(Some(&state), Message::PythonAbsent, &line);
         return refused(&state, RunOutcome::Draining);
     }
     let visit = Entering::new(App::new(raw.app), raw.times);
@@ -144,8 +144,8 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let site = match find(group, script, App::new(raw.app), &state) {
         Ok(site) => site,
         Err(NoGroup::Failed) => {
-            let name = String::from_utf8_lossy(group);
-            log(&state, Message::InterpreterUnavailable, &[&name]);
+            let line = Message::InterpreterUnavailable.line(&[&String::from_utf8_lossy(group)]);
+            errors::log_message(Some(&state), Message::InterpreterUnavailable, &line);
             return refused(&state, RunOutcome::Failed);
         }
         Err(NoGroup::Limit) => return refused(&state, RunOutcome::NoInterpreter),
@@ -327,10 +327,6 @@ fn refused(state: &RequestState, outcome: RunOutcome) -> RunOutcome {
     }
 }
 
-fn log(state: &RequestState, message: Message, values: &[&dyn std::fmt::Display]) {
-    state.log_line(level_of(message), message.line(values).as_bytes());
-}
-
 fn find(
     group: &[u8],
     script: &[u8],
@@ -406,7 +402,7 @@ fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Left {
         Ok(None) => {
             let line = Message::CallableMissing
                 .line(&[&application.script_text(), &String::from_utf8_lossy(name)]);
-            request.log_line(level_of(Message::CallableMissing), line.as_bytes());
+            errors::log_message(Some(request), Message::CallableMissing, &line);
             return Left::Nothing(RunOutcome::CallableMissing);
         }
         Err(raised) => return failed(py, raised, application, request, Phase::Call),
@@ -618,7 +614,7 @@ fn log_application_exception(
                 .message
                 .line(&[&verdict.words, &name, &script, &context])
         };
-        request.log_line(level_of(verdict.message), line.as_bytes());
+        errors::log_message(Some(request), verdict.message, &line);
         let level = match verdict.blame {
             Blame::Server => crate::host::Level::Error,
             Blame::Client | Blame::Nobody => crate::host::Level::Debug,
@@ -632,11 +628,11 @@ fn log_application_exception(
     });
     if is_system_exit(&exception) {
         let line = Message::ApplicationSystemExit.line(&[&script, &context]);
-        request.log_line(level_of(Message::ApplicationSystemExit), line.as_bytes());
+        errors::log_message(Some(request), Message::ApplicationSystemExit, &line);
         return cause;
     }
     let line = Message::ApplicationException.line(&[&exception.type_name(), &script, &context]);
-    request.log_line(level_of(Message::ApplicationException), line.as_bytes());
+    errors::log_message(Some(request), Message::ApplicationException, &line);
     log_traceback(py, &exception, Some(request), Some(interpreter));
     if let Some(refusal) = refusal::find(py, &exception, interpreter) {
         refusal::report(&refusal, &script, &interpreter.describe(), Some(request));
