@@ -9,7 +9,7 @@ use crate::exposition::Exposition;
 use crate::http::{ClientError, Connection, Request, Response};
 use crate::server::Server;
 use crate::stage;
-use crate::wait::{PATIENCE, eventually_within};
+use crate::wait::{PATIENCE, eventually, eventually_within};
 
 impl Server {
     /// `/metrics`, from a child.
@@ -46,6 +46,20 @@ impl Server {
         });
         of.map(|request| request["phase"].as_str().expect("a phase").to_owned())
             .collect()
+    }
+
+    /// Waits until exactly `count` requests of these paths stand in a line or run. Reads the status twice: what it shows may
+    /// be a moment ahead of the line.
+    #[track_caller]
+    pub fn wait_until_there(&self, path: &str, count: usize) {
+        for _ in 0..2 {
+            eventually("the requests are there", || {
+                let phases = self.phases(path);
+                // One that is being prepared stands in no line yet.
+                let here = phases.iter().filter(|phase| *phase != "preparing");
+                (phases.len() == count && here.count() == count).then_some(())
+            });
+        }
     }
 
     /// Waits until the sum of these series is `expected`: a request counts a moment after its response is there.

@@ -21,7 +21,7 @@ fn a_request_that_has_waited_is_not_in_line_any_more() {
                 let mut inside = at_gate(&gate, "0");
                 for number in 1..=depth {
                     clients.push(ask(&server, &format!("/outer/{number}")));
-                    wait_until_there(&server, number + 1);
+                    server.wait_until_there("/outer/", number + 1);
                 }
                 server.get("/outer/refused").expect(503);
                 // Each in its turn, and the line takes one more each time, and no more than that.
@@ -30,9 +30,9 @@ fn a_request_that_has_waited_is_not_in_line_any_more() {
                     inside = at_gate(&gate, &number.to_string());
                     let answer = clients.remove(0).read_response("GET").unwrap();
                     assert_eq!(answer.expect(200).text(), format!("[{}]", number - 1));
-                    wait_until_there(&server, depth);
+                    server.wait_until_there("/outer/", depth);
                     clients.push(ask(&server, &format!("/outer/{}", number + depth)));
-                    wait_until_there(&server, depth + 1);
+                    server.wait_until_there("/outer/", depth + 1);
                     server.get("/outer/refused").expect(503);
                 }
                 inside.release();
@@ -240,13 +240,4 @@ fn at_gate(gate: &Gate, name: &str) -> Visitor {
     let visitor = gate.next();
     assert_eq!(visitor.name(), name);
     visitor
-}
-
-/// Waits until `count` requests of `/outer` wait or are inside. Twice, as one may be on its way the first time.
-fn wait_until_there(server: &Server, count: usize) {
-    for _ in 0..2 {
-        eventually("the requests are there", || {
-            (server.phases("/outer/").len() == count).then_some(())
-        });
-    }
 }

@@ -61,7 +61,7 @@ line_tests! {
         let mut waiting = Vec::new();
         for (at, name) in names.iter().enumerate() {
             waiting.push(ask(&server, name));
-            wait_until_there(&server, at + 2);
+            server.wait_until_there("/app/", at + 2);
         }
         // What comes later does not change the order of those that wait.
         let mut served = Vec::new();
@@ -89,7 +89,7 @@ line_tests! {
             let server = start(mpm, &gate, &format!("{one_place}\nWSGIQueue depth={depth}"));
             let inside = enter(&server, &gate, "inside");
             let mut waiting: Vec<_> = (0..depth).map(|_| ask(&server, "waiting")).collect();
-            wait_until_there(&server, 1 + depth);
+            server.wait_until_there("/app/", 1 + depth);
             for _ in 0..3 {
                 let refused = server.get("/app/wait/refused").expect(503);
                 assert_eq!(refused.header("Retry-After"), Some("1"));
@@ -135,12 +135,12 @@ line_tests! {
         for (round, go) in [drop as Going, Connection::abort].into_iter().enumerate() {
             let inside = enter(&server, &gate, "inside");
             let gone = ask(&server, "gone");
-            wait_until_there(&server, 2);
+            server.wait_until_there("/app/", 2);
             server.get("/app/wait/refused").expect(503);
             go(gone);
-            wait_until_there(&server, 1);
+            server.wait_until_there("/app/", 1);
             let mut waiting = ask(&server, "waiting");
-            wait_until_there(&server, 2);
+            server.wait_until_there("/app/", 2);
             answer(inside, "inside");
             let visitor = gate.next();
             assert_eq!(visitor.name(), "waiting");
@@ -160,7 +160,7 @@ line_tests! {
         let server = start(mpm, &gate, &format!("{one_place}\n{other}"));
         let inside = enter(&server, &gate, "inside");
         let mut waiting: Vec<_> = (0..8).map(|_| ask(&server, "waiting")).collect();
-        wait_until_there(&server, 9);
+        server.wait_until_there("/app/", 9);
         for _ in 0..20 {
             assert_eq!(server.get("/other/now/other").expect(200).text(), "other");
             assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
@@ -178,7 +178,7 @@ line_tests! {
         let before = server.only_child();
         let inside = enter(&server, &gate, "inside");
         let mut waiting: Vec<_> = (0..4).map(|_| ask(&server, "waiting")).collect();
-        wait_until_there(&server, 5);
+        server.wait_until_there("/app/", 5);
         harness::graceful(server.pid());
         eventually("there is a new child", || {
             server.children().iter().any(|child| *child != before).then_some(())
@@ -197,7 +197,7 @@ line_tests! {
         let server = start(mpm, &gate, one_place);
         let inside = enter(&server, &gate, "inside");
         let waiting: Vec<_> = (0..4).map(|_| ask(&server, "waiting")).collect();
-        wait_until_there(&server, 5);
+        server.wait_until_there("/app/", 5);
         let child = server.only_child();
         let stopping = thread::spawn(move || server.stop());
         for mut connection in waiting {
@@ -302,18 +302,6 @@ fn ask(server: &Server, name: &str) -> Connection {
     let mut connection = server.connect();
     connection.send(Request::get(&format!("/app/wait/{name}")).to_bytes());
     connection
-}
-
-/// Waits until so many requests of `/app` have come to wait or to be inside. Twice, as the first time one may be on its way.
-fn wait_until_there(server: &Server, count: usize) {
-    for _ in 0..2 {
-        eventually("the requests are there", || {
-            let phases = server.phases("/app/");
-            // One that is being prepared stands in no line yet.
-            let here = phases.iter().filter(|phase| *phase != "preparing");
-            (phases.len() == count && here.count() == count).then_some(())
-        });
-    }
 }
 
 /// How many threads of a child are httpd's own, which have its name.
