@@ -108,7 +108,7 @@ fn directives_exist() {
                 .collect();
             if directive != "WSGI" {
                 assert!(
-                    wsgi_core::directive::find(&directive).is_some(),
+                    wsgi_core::directives::find(&directive).is_some(),
                     "{file}: there is no directive {directive}"
                 );
                 named += 1;

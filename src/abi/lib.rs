@@ -333,7 +333,7 @@ pub enum HostStatus {
     Unwanted = 3,
 }
 
-/// Why a call of the host failed. Whose fault each is, and what follows, stands in `wsgi_core::fault`.
+/// Why a call of the host failed. Whose fault each is, and what follows, stands in `wsgi_core::request::fault`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

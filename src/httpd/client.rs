@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 
-use wsgi_core::fault::Presence;
+use wsgi_core::request::fault::Presence;
 
 use crate::request::Request;
 use crate::sys;

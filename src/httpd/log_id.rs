@@ -42,7 +42,7 @@ pub(crate) unsafe extern "C" fn generate(
                 None => (sys::apr_time_now(), (*connection).pool),
             };
             let thread = (*connection).current_thread.addr();
-            let text = wsgi_core::log_id::text(time.cast_unsigned(), pid, thread);
+            let text = wsgi_core::log::log_id::text(time.cast_unsigned(), pid, thread);
             *id = Pool::from_raw(pool).dup(&text);
         }
         sys::OK as c_int

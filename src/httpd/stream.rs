@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::FdFlags;
 
-use wsgi_core::fault::Fault;
+use wsgi_core::request::fault::Fault;
 
 use crate::request::Request;
 use crate::{c_bytes, connections, sys};

@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
+use wsgi_core::config::telemetry::application_name;
 use wsgi_core::config::{HandlerScript, PlaceConfig, Settings};
-use wsgi_core::telemetry::{application_name, mount_of};
+use wsgi_core::request::alias::mount_of;
 use wsgi_httpd::module::ServerName;
 use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
 

@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
-use wsgi_core::interpreters;
+use wsgi_core::config::interpreter_options::free_threading;
+use wsgi_core::config::interpreters;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::mpm;
@@ -98,8 +99,7 @@ pub(crate) fn start_engine(process: &Process) -> Option<Engine<Exchanges>> {
         return None;
     }
     let found = engine::open(process)?;
-    let is_asked =
-        interpreters::free_threading(&process.python) != interpreters::FreeThreading::Off;
+    let is_asked = free_threading(&process.python) != interpreters::FreeThreading::Off;
     GIL_IS_OFF.store(is_asked && found.is_free_threaded(), Relaxed);
     let engine = start_python(process, &found)?;
     Some(*ENGINE.get_or_init(|| engine))
@@ -156,7 +156,7 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
         main_group: Bytes::new(process.main_group()),
-        free_threading: match interpreters::free_threading(python) {
+        free_threading: match free_threading(python) {
             interpreters::FreeThreading::Off => FreeThreading::Off,
             interpreters::FreeThreading::Possible => FreeThreading::Possible,
             interpreters::FreeThreading::On => FreeThreading::On,

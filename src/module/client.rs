@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use wsgi_abi::{Bytes, HostResult, Presence, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
-use wsgi_core::fault::{self, Count, Fault, Transfer, Verdict};
+use wsgi_core::request::fault::{self, Count, Fault, Transfer, Verdict};
 use wsgi_httpd::log::Level;
 use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};

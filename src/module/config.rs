@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wsgi_core::config::{PlaceConfig, ServerConfig, daemon_problems};
-use wsgi_core::directive::{DIRECTIVES, Directive, Place, Target};
+use wsgi_core::directives::{DIRECTIVES, Directive, Place, Target};
 use wsgi_httpd::command::{Command, Next};
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::regex::Regex;

@@ -10,12 +10,12 @@ use std::sync::OnceLock;
 use wsgi_abi::keys::{self, KEYS};
 use wsgi_abi::{Bytes, EnvEntry, KeyKind};
 use wsgi_core::config::Settings;
-use wsgi_core::environ::{
+use wsgi_core::request::environ::{
     HeaderEntry, collapse_slashes, header_entry, header_key, is_https, request_uri, script_name,
     valid_header_name,
 };
-use wsgi_core::group::Variables;
-use wsgi_core::proxy::{self, EnvironTable};
+use wsgi_core::request::group::Variables;
+use wsgi_core::request::proxy::{self, EnvironTable};
 use wsgi_httpd::pool::Pool;
 use wsgi_httpd::request::Request;
 

@@ -4,12 +4,12 @@
 use std::ffi::{CStr, c_int};
 
 use wsgi_abi::{Bytes, Limits, RunOutcome, RunRequest, Slice};
-use wsgi_core::alias::ScriptOptions;
 use wsgi_core::config::{HandlerScript, Settings};
-use wsgi_core::fault::Count;
-use wsgi_core::group;
 use wsgi_core::outcome::Message;
-use wsgi_core::request::{Framing, check_request};
+use wsgi_core::request::alias::ScriptOptions;
+use wsgi_core::request::fault::Count;
+use wsgi_core::request::framing::{Framing, check_request};
+use wsgi_core::request::group;
 use wsgi_httpd::module::Answer;
 use wsgi_httpd::request::{FileKind, Request};
 use wsgi_httpd::sys;

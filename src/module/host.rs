@@ -9,8 +9,8 @@ use wsgi_abi::{
     Admission, Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
     Presence, ResponseHead, Retire, Slice, Strategy, WriteEnd, host_table,
 };
-use wsgi_core::executor;
-use wsgi_core::interpreters as config;
+use wsgi_core::config::executor;
+use wsgi_core::config::interpreters as config;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::Level;
 

@@ -39,7 +39,7 @@ use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
 
 use wsgi_core::config::{PlaceConfig, ServerConfig};
-use wsgi_core::directive::{DIRECTIVES, Place};
+use wsgi_core::directives::{DIRECTIVES, Place};
 use wsgi_httpd::command::{self, Command, Next};
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
 use wsgi_httpd::reaped::End;

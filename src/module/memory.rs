@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use wsgi_core::mpm_plan::MpmPlan;
+use wsgi_core::plan::mpm_plan::MpmPlan;
 use wsgi_telemetry::board::Warning;
 
 use crate::place::Place;

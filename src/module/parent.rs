@@ -9,8 +9,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use wsgi_core::config::telemetry::TelemetryConfig;
 use wsgi_core::outcome::Message;
-use wsgi_core::telemetry::TelemetryConfig;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 use wsgi_httpd::reaped::End;

@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use wsgi_core::alias::{ScriptAlias, ScriptOptions};
 use wsgi_core::config::{ImportScript, PlaceConfig, Settings, preloads};
-use wsgi_core::interpreters::{ServerIdentity, group_of_alias, only_group};
+use wsgi_core::plan::alias_group::{ServerIdentity, group_of_alias, only_group};
+use wsgi_core::request::alias::{ScriptAlias, ScriptOptions};
 use wsgi_httpd::module::ServerName;
 
 use crate::config::{self, Server};

@@ -6,12 +6,13 @@ use std::fmt;
 use std::fs;
 
 use wsgi_core::config::PythonConfig;
-use wsgi_core::executor::Share;
-use wsgi_core::group_plan::{Gil, GroupPlan, Problem};
-use wsgi_core::interpreters::{self, FreeThreading, GilMode};
-use wsgi_core::memory::{MemoryLimit, limit_files};
-use wsgi_core::mpm_plan::{Mpm, MpmPlan, Spare};
+use wsgi_core::config::executor::Share;
+use wsgi_core::config::interpreter_options::free_threading;
+use wsgi_core::config::interpreters::{FreeThreading, GilMode};
 use wsgi_core::outcome::Message;
+use wsgi_core::plan::group_plan::{Gil, GroupPlan, Problem};
+use wsgi_core::plan::memory::{MemoryLimit, limit_files};
+use wsgi_core::plan::mpm_plan::{Mpm, MpmPlan, Spare};
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::{mpm, sys};
 use wsgi_telemetry::board::Board;
@@ -69,7 +70,7 @@ fn of_group(process: &Process, group: &[u8], has_gil: Option<bool>) -> GroupPlan
     let options = process.group_options(&name);
     let is_open = |free| free == FreeThreading::Possible && has_gil.is_none();
     let count = process.plan.replicas(options.interpreters.replicas);
-    let gil = match interpreters::free_threading(&process.python) {
+    let gil = match free_threading(&process.python) {
         FreeThreading::On | FreeThreading::Require if has_gil != Some(true) => Gil::Free,
         FreeThreading::Possible if has_gil == Some(false) => Gil::Free,
         free => match options.interpreters.gil {
@@ -169,7 +170,7 @@ pub(crate) fn enter(board: Board) {
 
 /// The same once this child knows whether its Python has a GIL, where that was left to Python.
 pub(crate) fn enter_again(process: &Process, place: &Place) {
-    let is_asked = interpreters::free_threading(&process.python) != FreeThreading::Off;
+    let is_asked = free_threading(&process.python) != FreeThreading::Off;
     if is_asked && child::engine().is_some() && !place.in_force.is_over() {
         put(process, place.board(), Some(child::has_gil()));
     }

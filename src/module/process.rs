@@ -5,16 +5,16 @@ use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use wsgi_core::child::steady;
 use wsgi_core::config::PythonConfig;
-use wsgi_core::directive::Effect;
-use wsgi_core::group;
-use wsgi_core::interpreter_options::{self, GroupOptions, InterpreterOptions};
-use wsgi_core::interpreters::{self, GilMode, Placement};
-use wsgi_core::mpm_plan::MpmPlan;
+use wsgi_core::config::interpreter_options::{self, GroupOptions, InterpreterOptions};
+use wsgi_core::config::interpreters::{GilMode, Placement};
+use wsgi_core::config::recycle::Recycle;
+use wsgi_core::config::reload::Reload;
+use wsgi_core::directives::Effect;
 use wsgi_core::outcome::{Level as CoreLevel, Message};
-use wsgi_core::recycle::Recycle;
-use wsgi_core::reload::Reload;
-use wsgi_core::steady;
+use wsgi_core::plan::mpm_plan::MpmPlan;
+use wsgi_core::request::group;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 
@@ -245,7 +245,7 @@ fn known_groups(known: &Known, of_servers: &[(&Server, Groups)]) -> BTreeSet<Vec
 
 /// What was asked of interpreters and cannot be.
 fn warn_of_interpreters(process: &Process) {
-    if interpreters::free_in_containers(&process.interpreter_options) {
+    if interpreter_options::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);
     }
     let server = interpreter_options::group_options(&[], &process.python, "");

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use wsgi_core::recycle::{Recycle, Spent, Used};
+use wsgi_core::config::recycle::{Recycle, Spent, Used};
 use wsgi_httpd::log::{self, Level};
 use wsgi_telemetry::board::RetireReason;
 

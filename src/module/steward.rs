@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wsgi_core::reload::Reload;
-use wsgi_core::rolling::{self, Child, Failure, Rolling, State, Step};
+use wsgi_core::child::rolling::{self, Child, Failure, Rolling, State, Step};
+use wsgi_core::config::reload::Reload;
 use wsgi_httpd::accept::Way;
 use wsgi_httpd::helper::Helper;
 use wsgi_httpd::log::{self, Level};

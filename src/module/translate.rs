@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use wsgi_core::alias::{ScriptAlias, filename};
+use wsgi_core::request::alias::{ScriptAlias, filename};
 use wsgi_httpd::module::Answer;
 use wsgi_httpd::regex::Regex;
 use wsgi_httpd::request::Request;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wsgi_abi::Engine;
-use wsgi_core::reload::Reload;
+use wsgi_core::config::reload::Reload;
 use wsgi_httpd::accept;
 use wsgi_httpd::log::{self, Level};
 use wsgi_telemetry::board::{RetireReason, RollPhase};

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pyo3::ffi;
 use wsgi_abi::keys::{KEYS, PATHS, STEADY};
 use wsgi_abi::{EnvEntry, KeyKind};
-use wsgi_core::environ::header_key;
+use wsgi_core::request::environ::header_key;
 
 use crate::object::{Attached, Kept, Obj, PyResult, Raised, done};
 use crate::types::{State, interned_latin1};

@@ -1,10 +1,10 @@
 //! Failures of the host as exceptions: what the application is told, and whether an exception that it lets out comes of
-//! one. What follows from each is the table of `wsgi_core::fault`.
+//! one. What follows from each is the table of `wsgi_core::request::fault`.
 
 use std::ffi::CStr;
 
 use pyo3::ffi;
-use wsgi_core::fault::{Cause, Errno, Fault, Transfer, verdict};
+use wsgi_core::request::fault::{Cause, Errno, Fault, Transfer, verdict};
 
 use crate::host::Failure;
 use crate::object::{Attached, ExceptionClass, Obj, Raised};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pyo3::ffi;
 use wsgi_abi::WriteEnd;
-use wsgi_core::fault::{Fault, Transfer, verdict};
+use wsgi_core::request::fault::{Fault, Transfer, verdict};
 use wsgi_telemetry::clock;
 
 use crate::copy;

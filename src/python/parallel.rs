@@ -4,7 +4,7 @@
 use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use wsgi_core::steady;
+use wsgi_core::child::steady;
 
 use crate::errors::level_of;
 use crate::host::{self, Level};

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 
 use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
-use wsgi_core::fault::{Fault, Transfer, Vigil};
-use wsgi_core::log_lines::LineBuffer;
+use wsgi_core::log::log_lines::LineBuffer;
+use wsgi_core::request::fault::{Fault, Transfer, Vigil};
 use wsgi_telemetry::{App, clock};
 
 use crate::copy;

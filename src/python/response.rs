@@ -2,8 +2,8 @@
 //! and what is collected until Python is left.
 
 use wsgi_abi::{Bytes, Header};
-use wsgi_core::fault::Progress;
-use wsgi_core::response::{self, BodyLength, Content};
+use wsgi_core::request::fault::Progress;
+use wsgi_core::request::response::{self, BodyLength, Content};
 
 /// A body, or the part of one that completes it, up to this size is copied and sent after Python was left; more is
 /// sent at once with the GIL released. Bytes.

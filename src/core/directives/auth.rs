@@ -1,7 +1,7 @@
 //! Scripts that authenticate and authorize (1.4).
 
-use super::{ON_OFF, auxiliary_script};
-use crate::directive::{Directive, Effect, Place};
+use super::arguments::{ON_OFF, auxiliary_script};
+use super::directive::{Directive, Effect, Place};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -1,10 +1,10 @@
 //! Daemon processes (1.5 and 3). There are none: what is written of them is checked, so that a mistake shows now
 //! as it would under mod_wsgi, and then its requests are served in the httpd children.
 
-use super::{ON_OFF, one, option, parse_on_off};
+use super::arguments::{ON_OFF, one, option, parse_on_off};
+use super::directive::{Directive, Effect, Place, Target};
 use crate::config::DaemonProcess;
-use crate::directive::{Directive, Effect, Place, Target};
-use crate::words::Words;
+use crate::config::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -1,11 +1,11 @@
 //! Interpreters and the GIL: mod_wsgi's directives (1.3), and our own.
 
-use super::{ON_OFF, on_off, one, parse_on_off};
-use crate::directive::{Directive, Place, Target};
-use crate::interpreter_options::InterpreterOptions;
-use crate::interpreters::{FreeThreading, GilMode, Placement, Replicas, Written};
-use crate::reload::Reload;
-use crate::words::Words;
+use super::arguments::{ON_OFF, on_off, one, parse_on_off};
+use super::directive::{Directive, Place, Target};
+use crate::config::interpreter_options::InterpreterOptions;
+use crate::config::interpreters::{FreeThreading, GilMode, Placement, Replicas, Written};
+use crate::config::reload::Reload;
+use crate::config::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -1,14 +1,14 @@
 //! Which script serves a URL, and in which interpreter (1.1).
 
-use super::{
+use super::arguments::{
     ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, script_path,
     unknown_option,
 };
-use crate::alias::{ScriptAlias, ScriptOptions};
+use super::directive::{Directive, Effect, Place, Target};
+use crate::config::words::Words;
 use crate::config::{HandlerScript, ImportScript};
-use crate::directive::{Directive, Effect, Place, Target};
-use crate::group::literal_group;
-use crate::words::Words;
+use crate::request::alias::{ScriptAlias, ScriptOptions};
+use crate::request::group::literal_group;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -1,9 +1,9 @@
 //! Who runs Python, who waits for it, and how long requests may last: our own.
 
-use super::{ON_OFF, one};
-use crate::deadline::{Deadline, or_off};
-use crate::directive::{Directive, Place, Target};
-use crate::executor::{Shares, Written};
+use super::arguments::{ON_OFF, one};
+use super::directive::{Directive, Place, Target};
+use crate::config::deadline::{Deadline, or_off};
+use crate::config::executor::{Shares, Written};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
@@ -124,10 +124,10 @@ fn thread_share(args: &str, target: &mut Target<'_>) -> Result<(), String> {
 mod tests {
     use std::time::Duration;
 
+    use crate::config::executor::{Share, Strategy};
+    use crate::config::interpreter_options::InterpreterOptions;
     use crate::config::{PlaceConfig, ServerConfig};
-    use crate::directive::{Target, find};
-    use crate::executor::{Share, Strategy};
-    use crate::interpreter_options::InterpreterOptions;
+    use crate::directives::{Target, find};
 
     fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
         let (name, args) = line.split_once(' ').unwrap_or((line, ""));
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn loads_have_a_limit_unless_that_is_switched_off() {
-        use crate::interpreter_options::group_options;
+        use crate::config::interpreter_options::group_options;
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let mut server = ServerConfig::default();
         assert_eq!(server.python.startup_timeout(), seconds(60));

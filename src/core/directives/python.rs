@@ -1,8 +1,8 @@
 //! Python as a whole, and its interpreters (1.3).
 
-use super::{ON_OFF, on_off, one, seconds};
-use crate::directive::{Directive, Effect, Target};
-use crate::interpreter_options::InterpreterOptions;
+use super::arguments::{ON_OFF, on_off, one, seconds};
+use super::directive::{Directive, Effect, Target};
+use crate::config::interpreter_options::InterpreterOptions;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

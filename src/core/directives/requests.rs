@@ -1,11 +1,11 @@
 //! How requests and responses are treated (1.2).
 
-use super::{ON_OFF, on_off, one};
-use crate::directive::{Directive, Effect, Place, Target};
-use crate::environ::MapHead;
-use crate::proxy::ProxyHeader;
-use crate::subnet::Subnet;
-use crate::words::Words;
+use super::arguments::{ON_OFF, on_off, one};
+use super::directive::{Directive, Effect, Place, Target};
+use crate::config::words::Words;
+use crate::request::environ::MapHead;
+use crate::request::proxy::ProxyHeader;
+use crate::request::subnet::Subnet;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -1,9 +1,9 @@
 //! Metrics and what reports them (1.5), and what mod_wsgi does not have: the listener.
 
-use super::{ON_OFF, on_off, one, option, seconds, unknown_option};
-use crate::directive::{Directive, Effect, Target};
-use crate::telemetry::MetricsListen;
-use crate::words::Words;
+use super::arguments::{ON_OFF, on_off, one, option, seconds, unknown_option};
+use super::directive::{Directive, Effect, Target};
+use crate::config::telemetry::MetricsListen;
+use crate::config::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use pyo3::ffi;
-use wsgi_core::fault::{Fault, Transfer};
 use wsgi_core::outcome::Message;
+use wsgi_core::request::fault::{Fault, Transfer};
 
 use super::{Call, Method, Methods, Slots, State, instantiate, method, new_type, state_of_class};
 use crate::copy;

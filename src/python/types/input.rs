@@ -11,7 +11,7 @@ use pyo3::ffi;
 use super::{
     Call, Method, Methods, Slots, State, guard, guard_object, instantiate, method, new_type, value,
 };
-use wsgi_core::fault::{Fault, Transfer};
+use wsgi_core::request::fault::{Fault, Transfer};
 
 use crate::copy;
 use crate::faults;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pyo3::ffi;
-use wsgi_core::log_lines::LineBuffer;
+use wsgi_core::log::log_lines::LineBuffer;
 
 use super::{
     Call, Method, Methods, Slots, State, bytes_of, guard_object, instantiate, method, new_function,

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use crate::executor::{Executor, PoolSize, Share, Strategy, Written};
-use crate::mpm_plan::MpmPlan;
+use crate::config::executor::{Executor, PoolSize, Share, Strategy, Written};
 use crate::outcome::Message;
+use crate::plan::mpm_plan::MpmPlan;
 
 /// How a group has its GIL, as far as is known before Python runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ fn counted(threads: u32) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::mpm_plan::Mpm;
+    use crate::plan::mpm_plan::Mpm;
 
     /// What these lines of a container mean for children of so many threads.
     fn plan(mpm: Mpm, threads: u32, lines: &[&str], gil: Gil) -> GroupPlan {
@@ -181,7 +181,7 @@ mod tests {
                 "WSGIExecutor" => written.parse_executor(args),
                 "WSGIThreadPool" => written.parse_pool(args),
                 "WSGIQueue" => written.parse_queue(args),
-                _ => crate::executor::Shares::parse(args).map(|shares| {
+                _ => crate::config::executor::Shares::parse(args).map(|shares| {
                     (written.share, reserve) = (shares.share, shares.reserve);
                 }),
             };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::PythonConfig;
-use crate::executor;
-use crate::group::literal_group;
-use crate::interpreters::{GilMode, Interpreters, Written};
-use crate::words::Words;
+use crate::config::executor;
+use crate::config::interpreters::{FreeThreading, GilMode, Interpreters, Written};
+use crate::config::python::PythonConfig;
+use crate::config::words::Words;
+use crate::request::group::literal_group;
 
 /// One container: selectors, and the options that stand in it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,7 +56,7 @@ pub struct GroupOptions {
     pub restrict_signal: bool,
     /// Which interpreters it has.
     pub interpreters: Interpreters,
-    /// What is written of its threads; [`crate::mpm_plan::MpmPlan::executor`] says what follows.
+    /// What is written of its threads; [`crate::plan::mpm_plan::MpmPlan::executor`] says what follows.
     pub executor: executor::Written,
     /// Whether writes to `os.environ` stay in a sub-interpreter.
     pub private_environ: bool,
@@ -161,6 +161,24 @@ pub fn group_options(
         interpreters,
         executor,
     }
+}
+
+/// What the process asks of a free-threaded build. Containers have no say: there is one GIL, or none.
+pub fn free_threading(python: &PythonConfig) -> FreeThreading {
+    let by_mode = match python.interpreters.gil {
+        Some(GilMode::Free) => FreeThreading::On,
+        Some(GilMode::Auto) => FreeThreading::Possible,
+        _ => FreeThreading::Off,
+    };
+    python.free_threading.unwrap_or(by_mode)
+}
+
+/// The containers that ask for a mode which only the whole process can have.
+pub fn free_in_containers(containers: &[InterpreterOptions]) -> bool {
+    let free = |container: &InterpreterOptions| {
+        container.interpreters.gil == Some(GilMode::Free) || container.free_threading
+    };
+    containers.iter().any(free)
 }
 
 #[cfg(test)]
@@ -351,5 +369,31 @@ mod tests {
                 server.executor.queue_timeout
             )
         );
+    }
+
+    #[test]
+    fn the_whole_process_is_free_threaded_or_not() {
+        for (gil, free, expected) in [
+            (None, None, FreeThreading::Off),
+            (Some(GilMode::Own), None, FreeThreading::Off),
+            (Some(GilMode::Free), None, FreeThreading::On),
+            (Some(GilMode::Auto), None, FreeThreading::Possible),
+            (
+                Some(GilMode::Free),
+                Some(FreeThreading::Off),
+                FreeThreading::Off,
+            ),
+            (None, Some(FreeThreading::Require), FreeThreading::Require),
+        ] {
+            let python = PythonConfig {
+                interpreters: Written {
+                    gil,
+                    ..Written::default()
+                },
+                free_threading: free,
+                ..PythonConfig::default()
+            };
+            assert_eq!(free_threading(&python), expected, "{gil:?} {free:?}");
+        }
     }
 }

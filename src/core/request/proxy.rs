@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::subnet::Subnet;
+use crate::request::subnet::Subnet;
 
 /// The part of the environ that proxies' headers touch.
 pub trait EnvironTable {
@@ -38,7 +38,7 @@ impl ProxyHeader {
     /// The header of this name, in any case; `None` for names that have no meaning here, such as `Forwarded` and
     /// `X-Forwarded-Prefix`.
     pub fn find(name: &str) -> Option<ProxyHeader> {
-        let key = crate::environ::header_key(name.as_bytes());
+        let key = crate::request::environ::header_key(name.as_bytes());
         HEADERS
             .iter()
             .find(|header| header.key.as_bytes() == key)

@@ -83,6 +83,31 @@ pub fn filename(target: &[u8], uri: &[u8], consumed: usize) -> Vec<u8> {
     [target, uri.get(consumed..).unwrap_or_default()].concat()
 }
 
+/// The URL below which an alias has its application: of a pattern, what it begins with literally.
+pub fn mount_of(alias: &ScriptAlias) -> String {
+    if !alias.regex {
+        return alias.location.clone();
+    }
+    let mut mount = String::new();
+    let pattern = &alias.location;
+    // With alternatives at the top there is nothing that all URLs begin with.
+    if pattern.contains('|') {
+        return mount;
+    }
+    for c in pattern.strip_prefix('^').unwrap_or(pattern).chars() {
+        match c {
+            // The character before may be missing from the URL.
+            '?' | '*' | '{' => {
+                mount.pop();
+                break;
+            }
+            '\\' | '.' | '[' | '(' | ')' | '+' | '^' | '$' => break,
+            _ => mount.push(c),
+        }
+    }
+    mount
+}
+
 fn slashes(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|&&byte| byte == b'/').count()
 }
@@ -183,6 +208,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_mount_of_a_pattern_is_what_all_its_urls_begin_with() {
+        for (pattern, mount) in [
+            ("^/users/([^/]+)", "/users/"),
+            ("^/(.*)$", "/"),
+            ("/app", "/app"),
+            ("^/apps?/", "/app"),
+            ("^/x{2}", "/"),
+            ("^/a/b+", "/a/b"),
+            ("^/a\\.wsgi", "/a"),
+            ("^/a|/b", ""),
+            ("^.*/x", ""),
+        ] {
+            let alias = ScriptAlias {
+                location: pattern.into(),
+                regex: true,
+                ..ScriptAlias::default()
+            };
+            assert_eq!(mount_of(&alias), mount, "{pattern}");
+            let plain = ScriptAlias {
+                regex: false,
+                ..alias
+            };
+            assert_eq!(mount_of(&plain), pattern);
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_taken_is_a_prefix_that_ends_a_segment(
@@ -193,7 +245,7 @@ mod tests {
                 let rest = &uri[taken..];
                 prop_assert!(rest.is_empty() || rest.starts_with('/') || location.ends_with('/'));
                 // Up to runs of slashes, the part that was taken is the alias.
-                let squeeze = |text: &str| String::from_utf8_lossy(&crate::environ::collapse_slashes(text.as_bytes())).into_owned();
+                let squeeze = |text: &str| String::from_utf8_lossy(&crate::request::environ::collapse_slashes(text.as_bytes())).into_owned();
                 if location != "/" {
                     prop_assert_eq!(squeeze(&uri[..taken]), squeeze(&location));
                 }

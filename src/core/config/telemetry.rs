@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::alias::ScriptAlias;
-
 /// What concerns metrics; only ever written in the main server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TelemetryConfig {
@@ -74,31 +72,6 @@ impl fmt::Display for MetricsListen {
     }
 }
 
-/// The URL below which an alias has its application: of a pattern, what it begins with literally.
-pub fn mount_of(alias: &ScriptAlias) -> String {
-    if !alias.regex {
-        return alias.location.clone();
-    }
-    let mut mount = String::new();
-    let pattern = &alias.location;
-    // With alternatives at the top there is nothing that all URLs begin with.
-    if pattern.contains('|') {
-        return mount;
-    }
-    for c in pattern.strip_prefix('^').unwrap_or(pattern).chars() {
-        match c {
-            // The character before may be missing from the URL.
-            '?' | '*' | '{' => {
-                mount.pop();
-                break;
-            }
-            '\\' | '.' | '[' | '(' | ')' | '+' | '^' | '$' => break,
-            _ => mount.push(c),
-        }
-    }
-    mount
-}
-
 /// What an application is called, as mod_wsgi's `%{RESOURCE}` would call its interpreter. `server` is name and port of
 /// a virtual host; none for the main server.
 pub fn application_name(server: Option<(&str, u16)>, mount: &str) -> String {
@@ -122,33 +95,6 @@ mod tests {
             application_name(Some(("a.test", 8080)), "/"),
             "a.test:8080|/"
         );
-    }
-
-    #[test]
-    fn the_mount_of_a_pattern_is_what_all_its_urls_begin_with() {
-        for (pattern, mount) in [
-            ("^/users/([^/]+)", "/users/"),
-            ("^/(.*)$", "/"),
-            ("/app", "/app"),
-            ("^/apps?/", "/app"),
-            ("^/x{2}", "/"),
-            ("^/a/b+", "/a/b"),
-            ("^/a\\.wsgi", "/a"),
-            ("^/a|/b", ""),
-            ("^.*/x", ""),
-        ] {
-            let alias = ScriptAlias {
-                location: pattern.into(),
-                regex: true,
-                ..ScriptAlias::default()
-            };
-            assert_eq!(mount_of(&alias), mount, "{pattern}");
-            let plain = ScriptAlias {
-                regex: false,
-                ..alias
-            };
-            assert_eq!(mount_of(&plain), pattern);
-        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::environ::collapse_slashes;
+use crate::request::environ::collapse_slashes;
 
 /// What a name may be made of.
 pub trait Variables {

@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use crate::executor::{Executor, PoolSize, Share, Strategy, Written};
-use crate::interpreters::Replicas;
-use crate::memory::MemoryLimit;
+use crate::config::executor::{Executor, PoolSize, Share, Strategy, Written};
+use crate::config::interpreters::Replicas;
 use crate::outcome::Message;
+use crate::plan::memory::MemoryLimit;
 
 /// Multi-processing module of httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

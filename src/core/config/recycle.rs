@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::words::Words;
+use crate::config::words::Words;
 
 /// `WSGIRecycle`, as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::words::Words;
+use crate::config::words::Words;
 
 /// `WSGIRequestTimeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

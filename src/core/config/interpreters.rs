@@ -1,12 +1,6 @@
 //! Which interpreters hold the application groups, and how these hold the GIL: as written, and what follows
 //! (architecture 4).
 
-use crate::alias::ScriptAlias;
-use crate::config::PythonConfig;
-use crate::group::{Variables, application_group};
-use crate::interpreter_options::InterpreterOptions;
-use crate::telemetry::mount_of;
-
 /// `WSGIInterpreter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
@@ -139,85 +133,6 @@ impl Written {
     }
 }
 
-/// What the process asks of a free-threaded build. Containers have no say: there is one GIL, or none.
-pub fn free_threading(python: &PythonConfig) -> FreeThreading {
-    let by_mode = match python.interpreters.gil {
-        Some(GilMode::Free) => FreeThreading::On,
-        Some(GilMode::Auto) => FreeThreading::Possible,
-        _ => FreeThreading::Off,
-    };
-    python.free_threading.unwrap_or(by_mode)
-}
-
-/// The containers that ask for a mode which only the whole process can have.
-pub fn free_in_containers(containers: &[InterpreterOptions]) -> bool {
-    let free = |container: &InterpreterOptions| {
-        container.interpreters.gil == Some(GilMode::Free) || container.free_threading
-    };
-    containers.iter().any(free)
-}
-
-/// A server, as far as names of groups are made of it.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerIdentity<'a> {
-    /// `ServerName`.
-    pub name: &'a [u8],
-    /// The port that requests to it have.
-    pub port: u16,
-    /// `WSGICaseSensitivity`
-    pub case_sensitive: bool,
-}
-
-/// The application group that every request by an alias has, where requests do not decide: `written` is what the
-/// alias or its server says, and `is_folder` whether the target is one, in which a URL names the script.
-pub fn group_of_alias(
-    written: &str,
-    alias: &ScriptAlias,
-    is_folder: bool,
-    server: ServerIdentity<'_>,
-) -> Option<Vec<u8>> {
-    struct Mount<'a>(ServerIdentity<'a>, Vec<u8>);
-
-    impl Variables for Mount<'_> {
-        fn server_name(&self) -> &[u8] {
-            self.0.name
-        }
-        fn port(&self) -> u16 {
-            self.0.port
-        }
-        fn host(&self) -> Option<&[u8]> {
-            None
-        }
-        fn script_name(&self) -> &[u8] {
-            &self.1
-        }
-        fn env(&self, _: &str) -> Option<std::borrow::Cow<'_, [u8]>> {
-            None
-        }
-    }
-
-    let varies = written.starts_with("%{HOST}")
-        || written.starts_with("%{ENV:")
-        || written == "%{RESOURCE}" && (alias.regex || is_folder);
-    if varies {
-        return None;
-    }
-    let mount = mount_of(alias);
-    // What takes every URL has no part of it as its name.
-    let script_name = mount.trim_end_matches('/').as_bytes().to_vec();
-    let variables = Mount(server, script_name);
-    Some(application_group(written, &variables, server.case_sensitive).into_owned())
-}
-
-/// The only group of a server: each of `groups`, of which `None` is one that requests name, is this one.
-pub fn only_group(groups: impl IntoIterator<Item = Option<Vec<u8>>>) -> Option<Vec<u8>> {
-    let mut groups = groups.into_iter();
-    let first = groups.next()??;
-    groups
-        .all(|other| other.as_ref() == Some(&first))
-        .then_some(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,77 +195,5 @@ mod tests {
         let both = inner.or(outer);
         assert_eq!(resolved(both), (GilMode::Shared, Replicas::Count(4)));
         assert_eq!(both.placement, Some(Placement::Sub));
-    }
-
-    #[test]
-    fn the_whole_process_is_free_threaded_or_not() {
-        for (gil, free, expected) in [
-            (None, None, FreeThreading::Off),
-            (Some(GilMode::Own), None, FreeThreading::Off),
-            (Some(GilMode::Free), None, FreeThreading::On),
-            (Some(GilMode::Auto), None, FreeThreading::Possible),
-            (
-                Some(GilMode::Free),
-                Some(FreeThreading::Off),
-                FreeThreading::Off,
-            ),
-            (None, Some(FreeThreading::Require), FreeThreading::Require),
-        ] {
-            let python = PythonConfig {
-                interpreters: Written { gil, ..NOTHING },
-                free_threading: free,
-                ..PythonConfig::default()
-            };
-            assert_eq!(free_threading(&python), expected, "{gil:?} {free:?}");
-        }
-    }
-
-    #[test]
-    fn groups_of_aliases_are_known_unless_requests_name_them() {
-        let server = ServerIdentity {
-            name: b"a.test",
-            port: 8080,
-            case_sensitive: true,
-        };
-        for (written, location, regex, is_folder, expected) in [
-            ("%{RESOURCE}", "/", false, false, Some("a.test:8080|")),
-            (
-                "%{RESOURCE}",
-                "/App/",
-                false,
-                false,
-                Some("a.test:8080|/App"),
-            ),
-            ("%{RESOURCE}", "/app", false, true, None),
-            ("%{RESOURCE}", "^/(x)", true, false, None),
-            ("%{SERVER}", "^/(x)", true, false, Some("a.test:8080")),
-            ("%{GLOBAL}", "/app", false, false, Some("")),
-            ("", "/app", false, false, Some("")),
-            ("blog", "/app", false, true, Some("blog")),
-            ("%{HOST}", "/app", false, false, None),
-            ("%{ENV:X}", "/app", false, false, None),
-        ] {
-            let alias = ScriptAlias {
-                location: location.into(),
-                regex,
-                ..ScriptAlias::default()
-            };
-            assert_eq!(
-                group_of_alias(written, &alias, is_folder, server),
-                expected.map(|name| name.as_bytes().to_vec()),
-                "{written} {location}"
-            );
-        }
-    }
-
-    #[test]
-    fn there_is_one_group_where_all_are_the_same_and_known() {
-        let group = |name: &str| Some(name.as_bytes().to_vec());
-        assert_eq!(only_group([]), None);
-        assert_eq!(only_group([group("a")]), group("a"));
-        assert_eq!(only_group([group("a"), group("a")]), group("a"));
-        assert_eq!(only_group([group("a"), group("b")]), None);
-        assert_eq!(only_group([group("a"), None]), None);
-        assert_eq!(only_group([None, group("a")]), None);
     }
 }

@@ -1,0 +1,4 @@
+//! Children: the order in which they are replaced, and threads that outlive a panic.
+
+pub mod rolling;
+pub mod steady;

@@ -1,0 +1,98 @@
+//! The settings of one request: every value is there.
+
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use super::directory::{HandlerScript, PlaceConfig};
+use super::reload::Reload;
+use super::server::ServerConfig;
+use crate::request::environ::MapHead;
+use crate::request::proxy::ProxyHeader;
+use crate::request::subnet::Subnet;
+
+/// What holds for one request.
+#[derive(Clone, Debug)]
+pub struct Settings<'a> {
+    /// To be expanded.
+    pub application_group: &'a str,
+    /// To be expanded; "" for embedded.
+    pub process_group: &'a str,
+    /// To be expanded.
+    pub callable_object: &'a str,
+    /// Whether a changed script is loaded again.
+    pub script_reloading: bool,
+    /// Whether the environ has `HTTP_AUTHORIZATION`; an alias or handler script may say otherwise.
+    pub pass_authorization: bool,
+    /// Whether the environ has `apache.request_rec`.
+    pub pass_apache_request: bool,
+    /// Whether a chunked request body is taken.
+    pub chunked_request: bool,
+    /// What `REQUEST_METHOD` is for HEAD.
+    pub map_head_to_get: MapHead,
+    /// Whether `ErrorDocument` replaces the application's own error pages.
+    pub error_override: bool,
+    /// Whether a file goes out with sendfile.
+    pub enable_sendfile: bool,
+    /// Headers by which a proxy may change the environ; `None` where that is switched off.
+    pub trusted_proxy_headers: Option<&'a [ProxyHeader]>,
+    /// Peers from which these headers are honoured; `None` for every peer.
+    pub trusted_proxies: Option<&'a [Subnet]>,
+    /// Whether script names and paths that differ in case are different.
+    pub case_sensitive: bool,
+    /// Whether Python may not run in the httpd children.
+    pub restrict_embedded: bool,
+    /// Nanoseconds after which a request is noted as slow; 0 for never.
+    pub slow_requests: u64,
+    /// How long a request may run, where that is limited.
+    pub request_timeout: Option<Deadline>,
+    /// After how long the stack of its thread is logged, where it is.
+    pub slow_request: Option<Duration>,
+    place: &'a PlaceConfig,
+    server: &'a PlaceConfig,
+}
+
+impl<'a> Settings<'a> {
+    /// Looks everything up; allocates nothing.
+    pub fn resolve(place: &'a PlaceConfig, server: &'a ServerConfig) -> Settings<'a> {
+        macro_rules! value {
+            ($field:ident) => {
+                place.$field.or(server.place.$field)
+            };
+            (&$field:ident) => {
+                place.$field.as_deref().or(server.place.$field.as_deref())
+            };
+        }
+        Settings {
+            application_group: value!(&application_group).unwrap_or("%{RESOURCE}"),
+            process_group: value!(&process_group).unwrap_or(""),
+            callable_object: value!(&callable_object).unwrap_or("application"),
+            script_reloading: server.reload == Reload::Script
+                && value!(script_reloading).unwrap_or(true),
+            pass_authorization: value!(pass_authorization).unwrap_or(false),
+            pass_apache_request: value!(pass_apache_request).unwrap_or(false),
+            chunked_request: value!(chunked_request).unwrap_or(false),
+            map_head_to_get: value!(map_head_to_get).unwrap_or(MapHead::Auto),
+            error_override: value!(error_override).unwrap_or(false),
+            enable_sendfile: value!(enable_sendfile).unwrap_or(false),
+            trusted_proxy_headers: value!(&trusted_proxy_headers),
+            trusted_proxies: value!(&trusted_proxies),
+            case_sensitive: server.python.case_sensitivity.unwrap_or(true),
+            restrict_embedded: server.python.restrict_embedded,
+            slow_requests: server.telemetry.slow_requests,
+            request_timeout: value!(request_timeout).flatten(),
+            slow_request: value!(slow_request).flatten(),
+            place,
+            server: &server.place,
+        }
+    }
+
+    /// The script for the handler `name` (`r->handler`), if there is one; names are compared exactly.
+    pub fn handler_script(&self, name: &[u8]) -> Option<&'a HandlerScript> {
+        let named = |script: &&HandlerScript| script.handler.as_bytes() == name;
+        self.place
+            .handler_scripts
+            .iter()
+            .find(named)
+            .or_else(|| self.server.handler_scripts.iter().find(named))
+    }
+}

@@ -1,0 +1,49 @@
+//! All rows, one file a topic.
+
+use super::directive::Directive;
+use super::{auth, daemon, interpreters, mapping, pools, python, requests, telemetry};
+
+/// Every directive of mod_wsgi 6, and our own, by topic.
+pub static DIRECTIVES: &[Directive] = &TABLE;
+
+const TOPICS: [&[Directive]; 8] = [
+    mapping::DIRECTIVES,
+    requests::DIRECTIVES,
+    python::DIRECTIVES,
+    auth::DIRECTIVES,
+    daemon::DIRECTIVES,
+    telemetry::DIRECTIVES,
+    interpreters::DIRECTIVES,
+    pools::DIRECTIVES,
+];
+
+static TABLE: [Directive; COUNT] = {
+    let mut table = [TOPICS[0][0]; COUNT];
+    let (mut topic, mut row, mut at) = (0, 0, 0);
+    while topic < TOPICS.len() {
+        while row < TOPICS[topic].len() {
+            table[at] = TOPICS[topic][row];
+            row += 1;
+            at += 1;
+        }
+        topic += 1;
+        row = 0;
+    }
+    table
+};
+
+const COUNT: usize = {
+    let (mut topic, mut count) = (0, 0);
+    while topic < TOPICS.len() {
+        count += TOPICS[topic].len();
+        topic += 1;
+    }
+    count
+};
+
+/// The directive `name`, in any case, as httpd looks names up.
+pub fn find(name: &str) -> Option<&'static Directive> {
+    DIRECTIVES
+        .iter()
+        .find(|directive| directive.name.eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,238 @@
+//! What lines of a configuration come to, written in several scopes.
+
+use std::time::Duration;
+
+use wsgi_core::config::deadline::Deadline;
+use wsgi_core::config::{PlaceConfig, ServerConfig, Settings, daemon_problems, preloads};
+use wsgi_core::directives::{Target, find};
+use wsgi_core::request::environ::MapHead;
+use wsgi_core::request::subnet::Subnet;
+
+/// The configuration that these lines make.
+fn server(lines: &[&str]) -> ServerConfig {
+    let mut server = ServerConfig::default();
+    for line in lines {
+        let (name, args) = line.split_once(' ').unwrap_or((line, ""));
+        let set = find(name).map(|directive| directive.set(args, &mut Target::Server(&mut server)));
+        assert_eq!(set, Some(Ok(())), "{line}");
+    }
+    server
+}
+
+fn place(lines: &[&str]) -> PlaceConfig {
+    server(lines).place
+}
+
+#[test]
+fn without_a_directive_the_defaults_hold() {
+    let (place, server) = Default::default();
+    let settings = Settings::resolve(&place, &server);
+    assert_eq!(settings.application_group, "%{RESOURCE}");
+    assert_eq!(settings.process_group, "");
+    assert_eq!(settings.callable_object, "application");
+    assert!(settings.script_reloading && settings.case_sensitive);
+    assert!(!settings.pass_authorization && !settings.pass_apache_request);
+    assert!(!settings.chunked_request && !settings.error_override && !settings.enable_sendfile);
+    assert!(!settings.restrict_embedded);
+    assert_eq!(settings.map_head_to_get, MapHead::Auto);
+    assert_eq!(
+        (settings.request_timeout, settings.slow_request),
+        (None, None)
+    );
+    assert_eq!(
+        (settings.trusted_proxy_headers, settings.trusted_proxies),
+        (None, None)
+    );
+}
+
+#[test]
+fn the_directory_wins_over_the_server() {
+    let server = server(&[
+        "WSGIApplicationGroup server",
+        "WSGICallableObject server",
+        "WSGIScriptReloading Off",
+        "WSGIMapHEADToGET Off",
+        "WSGITrustedProxyHeaders X-Forwarded-For",
+        "WSGITrustedProxies 10.0.0.1",
+    ]);
+    let place = place(&[
+        "WSGIApplicationGroup place",
+        "WSGIScriptReloading On",
+        "WSGITrustedProxyHeaders X-Unknown",
+    ]);
+    let settings = Settings::resolve(&place, &server);
+    assert_eq!(settings.application_group, "place");
+    assert_eq!(settings.callable_object, "server");
+    assert!(settings.script_reloading);
+    assert_eq!(settings.map_head_to_get, MapHead::Off);
+    assert_eq!(
+        settings.trusted_proxy_headers,
+        Some(&[][..]),
+        "a list without known names is a list"
+    );
+    assert_eq!(settings.trusted_proxies.map(<[Subnet]>::len), Some(1));
+}
+
+#[test]
+fn deadlines_are_those_of_the_innermost_place() {
+    let server = server(&["WSGIRequestTimeout 30 grace=5", "WSGISlowRequest 2"]);
+    let off = place(&["WSGIRequestTimeout Off", "WSGISlowRequest Off"]);
+    let other = place(&["WSGIRequestTimeout 1.5"]);
+    let seconds = Duration::from_secs_f64;
+    let deadline = |limit, grace| {
+        let (limit, grace) = (seconds(limit), seconds(grace));
+        Some(Deadline { limit, grace })
+    };
+    let of = |place: &PlaceConfig| {
+        let settings = Settings::resolve(place, &server);
+        (settings.request_timeout, settings.slow_request)
+    };
+    let nothing = PlaceConfig::default();
+    assert_eq!(of(&nothing), (deadline(30.0, 5.0), Some(seconds(2.0))));
+    assert_eq!(of(&off), (None, None));
+    let expected = (deadline(1.5, 1.0), Some(seconds(2.0)));
+    assert_eq!(of(&other), expected, "a line is one value with its grace");
+    let merged = PlaceConfig::merge(&off, &other);
+    assert_eq!(of(&merged), (deadline(1.5, 1.0), None));
+}
+
+#[test]
+fn inner_values_replace_outer_ones() {
+    let outer = place(&[
+        "WSGIApplicationGroup outer",
+        "WSGIProcessGroup outer",
+        "WSGIPassAuthorization On",
+        "WSGIRestrictProcess a b",
+        "WSGITrustedProxies 10.0.0.1",
+        "WSGITrustedProxies 10.0.0.2",
+    ]);
+    let inner = place(&[
+        "WSGIApplicationGroup inner",
+        "WSGIPassAuthorization Off",
+        "WSGITrustedProxies 10.0.0.3",
+    ]);
+    let merged = PlaceConfig::merge(&outer, &inner);
+    assert_eq!(merged.application_group.as_deref(), Some("inner"));
+    assert_eq!(merged.process_group.as_deref(), Some("outer"));
+    assert_eq!(merged.pass_authorization, Some(false));
+    assert_eq!(merged.restrict_process, Some(vec!["a".into(), "b".into()]));
+    assert_eq!(
+        outer.trusted_proxies.as_ref().map(Vec::len),
+        Some(2),
+        "one scope adds up"
+    );
+    assert_eq!(
+        merged.trusted_proxies, inner.trusted_proxies,
+        "an inner scope replaces"
+    );
+}
+
+#[test]
+fn merging_with_nothing_changes_nothing() {
+    let config = place(&[
+        "WSGIApplicationGroup x",
+        "WSGIHandlerScript h /h",
+        "WSGIAccessScript /a",
+        "WSGIDispatchScript /d",
+    ]);
+    assert_eq!(PlaceConfig::merge(&PlaceConfig::default(), &config), config);
+    assert_eq!(PlaceConfig::merge(&config, &PlaceConfig::default()), config);
+}
+
+#[test]
+fn handler_scripts_are_one_mapping() {
+    let outer = server(&[
+        "WSGIHandlerScript a /outer/a",
+        "WSGIHandlerScript b /outer/b",
+    ]);
+    let inner = place(&[
+        "WSGIHandlerScript b /old/b",
+        "WSGIHandlerScript b /inner/b",
+        "WSGIHandlerScript c /inner/c",
+    ]);
+    let merged = PlaceConfig::merge(&outer.place, &inner);
+    for place in [&merged, &inner] {
+        let settings = Settings::resolve(place, &outer);
+        for (name, script) in [
+            ("a", Some("/outer/a")),
+            ("b", Some("/inner/b")),
+            ("c", Some("/inner/c")),
+            ("B", None),
+        ] {
+            let found = settings
+                .handler_script(name.as_bytes())
+                .map(|found| found.script.as_str());
+            assert_eq!(found, script, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_virtual_host_has_its_aliases_first_and_pythons_of_the_main_server() {
+    let main = server(&[
+        "WSGIScriptAlias / /main",
+        "WSGIPythonHome /venv",
+        "WSGIRestrictEmbedded On",
+        "WSGISlowRequests 2.5",
+        "<WSGIInterpreterOptions application-group=x>",
+    ]);
+    let merged = ServerConfig::merge(
+        &main,
+        &server(&["WSGIScriptAlias /a /a", "WSGIScriptAlias /b /b"]),
+    );
+    let targets: Vec<&str> = merged
+        .aliases
+        .iter()
+        .map(|alias| alias.target.as_str())
+        .collect();
+    assert_eq!(targets, ["/a", "/b", "/main"]);
+    assert_eq!(merged.python, main.python);
+    assert_eq!(merged.interpreter_options, main.interpreter_options);
+    let place = PlaceConfig::default();
+    let settings = Settings::resolve(&place, &merged);
+    assert!(settings.restrict_embedded);
+    assert_eq!(settings.slow_requests, 2_500_000_000);
+}
+
+#[test]
+fn every_server_preloads_its_own_scripts_once() {
+    let main = server(&[
+        "WSGIImportScript /one process-group=%{GLOBAL} application-group=%{GLOBAL}",
+        "WSGIScriptAlias / /two process-group=daemon application-group=app",
+        "WSGIScriptAlias /x /x application-group=app",
+    ]);
+    let own = server(&[
+        "WSGIImportScript /two process-group=other application-group=app",
+        "WSGIImportScript /two process-group=other application-group=app2",
+    ]);
+    let merged = ServerConfig::merge(&main, &own);
+    let preloads = preloads([&main, &merged, &main]);
+    let shown: Vec<_> = preloads
+        .iter()
+        .map(|load| (load.script.as_str(), load.application_group.as_str()))
+        .collect();
+    assert_eq!(shown, [("/one", ""), ("/two", "app"), ("/two", "app2")]);
+}
+
+#[test]
+fn daemon_groups_are_defined_once_and_before_use_in_imports() {
+    let main = server(&[
+        "WSGIDaemonProcess a threads=5",
+        "WSGIScriptAlias / /s process-group=a application-group=x",
+    ]);
+    let good = ServerConfig::merge(&main, &server(&["WSGIDaemonProcess b"]));
+    assert_eq!(daemon_problems([&main, &good, &main]), Vec::<String>::new());
+    let mut bad = server(&[
+        "WSGIDaemonProcess a",
+        "WSGIImportScript /s process-group=c application-group=x",
+    ]);
+    bad.locate("site.conf:7");
+    bad.locate("site.conf:9");
+    assert_eq!(
+        daemon_problems([&main, &ServerConfig::merge(&main, &bad)]),
+        [
+            "site.conf:7: WSGIDaemonProcess: 'a' is defined twice; a name may stand only once in all servers",
+            "site.conf:7: process group 'c', into which '/s' is to be loaded, is defined by no WSGIDaemonProcess",
+        ]
+    );
+}
