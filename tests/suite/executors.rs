@@ -155,8 +155,9 @@ fn executors(mpm: Mpm) -> &'static [&'static str] {
 
 fn start(mpm: Mpm, executor: &str) -> Server {
     Server::builder(mpm)
-        // A thread for each connection: event closes idle ones where it has none.
-        .pool(1, if mpm.threaded() { 24 } else { 8 })
+        // Event closes idle connections where no thread is idle. A client that connects anew may still hold the thread of its
+        // last connection, and a thread that has left a connection is not idle at once: three threads for each client.
+        .pool(1, if mpm.threaded() { 3 * CLIENTS } else { 8 })
         .modules(&["include", "filter"])
         .app("/app", "mixed.wsgi")
         .conf(executor)
