@@ -34,7 +34,7 @@ impl<T> GilCell<T> {
     /// Looks at the value. Nothing that takes long, and no code of Python, may run meanwhile.
     #[cfg(Py_GIL_DISABLED)]
     pub(crate) fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
-        look(&mut crate::request::lock(&self.0))
+        look(&mut crate::request::state::lock(&self.0))
     }
 
     /// The same for what can be done without: `None` where another thread looks at it just now.

@@ -10,7 +10,7 @@ use wsgi_abi::{
     Presence, ResponseHead, Retire, Slice, WriteEnd,
 };
 
-use crate::response::Head;
+use crate::request::response::Head;
 
 static HOST: OnceLock<&'static HostTable> = OnceLock::new();
 

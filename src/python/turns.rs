@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::request::lock;
+use crate::request::state::lock;
 
 /// Turns at one thing.
 pub(crate) struct Turns {

@@ -3,7 +3,7 @@
 use wsgi_abi::{RunOutcome, WriteEnd};
 
 use super::{ERROR, Script};
-use crate::response::COLLECT_LIMIT;
+use crate::request::response::COLLECT_LIMIT;
 
 const END: WriteEnd = WriteEnd::End;
 const FLUSH: WriteEnd = WriteEnd::Flush;

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::host::RETIRED;
 use super::*;
-use crate::request::lock;
+use crate::request::state::lock;
 
 const STRATEGIES: [&str; 3] = ["direct", "delegate", "pool"];
 

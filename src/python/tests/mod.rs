@@ -115,7 +115,7 @@ fn start() {
     };
     STARTED.get_or_init(|| match cfg!(Py_3_14) {
         // The thread that starts Python must live as long as it, and those of tests end.
-        true => crate::parallel::on_one_that_stays("python", start).expect("Python starts"),
+        true => crate::cpython::threads::on_one_that_stays("python", start).expect("Python starts"),
         false => start(),
     });
 }

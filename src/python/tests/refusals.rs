@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::host::server_logged;
 use super::{ERROR, Script, start};
-use crate::refusal::{self, Kind, Refusal};
-use crate::{interpreter, thread_state};
+use crate::application::refusal;
+use crate::application::refusal::{Kind, Refusal};
+use crate::cpython::{interpreter, thread_state};
 
 const CYTHON: &str = "Interpreter change detected - this module can only be loaded into one interpreter per process.";
 const PYO3: &str =

@@ -11,7 +11,7 @@ use wsgi_abi::{GilChoice, RunOutcome};
 
 use super::host::{self, CHOICES};
 use super::{ERROR, Script, start};
-use crate::request::lock;
+use crate::request::state::lock;
 
 const WARNING: i32 = 4;
 
@@ -33,7 +33,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// How many requests are in the interpreters of a group.
 fn inside(group: &str) -> u32 {
-    let all = crate::interpreter::all();
+    let all = crate::cpython::interpreter::all();
     let ours = all
         .iter()
         .filter(|one| one.identity().group == group.as_bytes());

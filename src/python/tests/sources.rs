@@ -122,7 +122,7 @@ fn in_the_child() {
     // Files that were not imported are nobody's business.
     write(&folder.path("s1nobody"), "here = 1\n");
     assert_eq!(changed(), None);
-    crate::stop::configure(crate::stop::Plan {
+    crate::lifecycle::stop::configure(crate::lifecycle::stop::Plan {
         at_exit: AtExit::Publish,
         timeout: Duration::from_secs(20),
         single_process: false,
@@ -201,12 +201,14 @@ fn modules_with_a_source() {
     let mut expected: BTreeSet<&str> = text.lines().collect();
     let path = script.path.to_str().unwrap();
     expected.insert(path);
-    let all = crate::interpreter::all();
+    let all = crate::cpython::interpreter::all();
     let ours = all
         .iter()
         .find(|one| one.identity().group == b"sources-all");
-    let (count, files) = crate::thread_state::attach(ours.unwrap(), |py| {
-        crate::sources::modules(py, |_| true).unwrap().unwrap()
+    let (count, files) = crate::cpython::thread_state::attach(ours.unwrap(), |py| {
+        crate::application::sources::modules(py, |_| true)
+            .unwrap()
+            .unwrap()
     });
     let found: Vec<&str> = files
         .iter()

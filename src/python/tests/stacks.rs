@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Script, start};
-use crate::{interpreter, stacks, thread_state};
+use crate::cpython::{interpreter, thread_state};
+use crate::watch::stacks;
 
 /// Held by those that hold a GIL, or ask all: the others would be in their way.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -87,7 +88,7 @@ fn where_a_thread_does_not_stand_still_that_is_said_in_time() {
     let script = waiting(HOLD);
     while_inside(&script, "", |holds| {
         let dump = dump_when_held();
-        if crate::gil::may_be_off() {
+        if crate::application::free_threading::may_be_off() {
             let said = "There are no stacks: without a GIL they can only be taken while all threads stand still.";
             assert!(dump.contains(said), "{dump}");
         } else {

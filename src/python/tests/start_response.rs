@@ -507,7 +507,7 @@ fn a_replacement_is_checked_as_well() {
 /// Around the size up to which a body is collected, and the count of headers that needs no allocation.
 #[test]
 fn limits_are_crossed_whole() {
-    let limit = crate::response::COLLECT_LIMIT;
+    let limit = crate::request::response::COLLECT_LIMIT;
     for size in [limit - 1, limit, limit + 1] {
         for (how, declared) in [
             (format!("return [bytes({size})]"), None),

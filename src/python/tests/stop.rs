@@ -9,7 +9,7 @@ use wsgi_abi::{AtExit, RunOutcome};
 
 use super::host::server_logged;
 use super::{Piece, Script, start};
-use crate::stop::{Plan, configure};
+use crate::lifecycle::stop::{Plan, configure};
 
 /// Runs the part of a test that a process of its own is for, with the server's log on its standard error.
 fn in_a_process(case: &str) -> Ended {

@@ -141,10 +141,11 @@ fn threads_that_end() {
 
 /// How many thread states an interpreter has, beside that of who asks.
 fn states_of(group: &str) -> usize {
-    let all = crate::interpreter::all();
-    let is_it = |one: &&&crate::interpreter::Interpreter| one.identity().group == group.as_bytes();
+    let all = crate::cpython::interpreter::all();
+    let is_it =
+        |one: &&&crate::cpython::interpreter::Interpreter| one.identity().group == group.as_bytes();
     let interpreter = all.iter().find(is_it).unwrap();
-    crate::thread_state::attach(interpreter, |_| {
+    crate::cpython::thread_state::attach(interpreter, |_| {
         let mut count = 0;
         // SAFETY: attached, and no thread of this interpreter begins or ends meanwhile.
         unsafe {

@@ -1,0 +1,488 @@
+//! At most so many are inside; who finds no room waits in line. Running a short request is cheaper than waking its thread up,
+//! so whoever is inside runs tiny ones of those who wait before it gives the GIL back, and one thread that does nothing else
+//! runs short ones as long as somebody waits. What waits for something itself runs on its own thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use wsgi_abi::{Admission, RunOutcome};
+use wsgi_core::admission::pace::Pace;
+use wsgi_core::admission::room::{Entry, Room};
+use wsgi_core::admission::runner::{Offer, Runner};
+use wsgi_core::admission::ticket::Ticket;
+use wsgi_telemetry::board::GroupSlot;
+use wsgi_telemetry::clock;
+
+use super::executor::{self, Ended, Executor, Occupied};
+use super::lent::{Kept, Lent, Unsent};
+use super::queue::{self, Line, Waiting};
+use crate::admission::run;
+use crate::admission::run::{Job, Left, Owed};
+use crate::cpython::object::Attached;
+use crate::cpython::{thread_state, threads};
+use crate::metrics::telemetry;
+use crate::request::running;
+
+/// How long a thread begins new jobs of others before it returns to its own client, nanoseconds.
+const IN_PASSING: u64 = 200_000;
+/// Most jobs that the runner runs before it lets go of the GIL.
+const BATCH: u32 = 16;
+
+/// For one interpreter.
+pub(super) struct Delegate {
+    room: Room<Arc<Waiting>>,
+    pace: Pace,
+    line: &'static Line,
+    /// Where the next child finds what was good in this one.
+    place: Option<GroupSlot>,
+    /// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
+    runner: Runner<Arc<Waiting>>,
+    /// Of some visits, one is measured.
+    turn: AtomicU32,
+    /// See [`Executor::is_exclusive`].
+    is_exclusive: bool,
+}
+
+/// Of so many that are not alone, one has its time on the processor measured, which is a system call; each of those that
+/// take so long on average, nanoseconds, or of which nothing is known yet.
+const SAMPLE: u32 = 4;
+const CHEAP_BESIDE: u64 = 500_000;
+
+impl Delegate {
+    pub(super) fn new(admission: &Admission, group: &[u8], line: &'static Line) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = u32::try_from(cores).unwrap_or(1);
+        let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
+        let seed = place.map_or(0, |place| place.pace());
+        let pace = Pace::new(admission.least, admission.most, cores, seed);
+        Self {
+            room: line.room(pace.limit()),
+            pace,
+            line,
+            place,
+            runner: Runner::new(),
+            turn: AtomicU32::new(0),
+            is_exclusive: admission.most == 1,
+        }
+    }
+
+    /// Gives the place of the calling thread back.
+    fn leave(&'static self) {
+        if self.room.load() > 1 {
+            self.decide();
+        }
+        if let Some(next) = self.room.leave() {
+            self.pass_on(next);
+        }
+    }
+
+    /// Has a job that has a place now run, by the runner or by its owner.
+    fn pass_on(&'static self, next: Arc<Waiting>) {
+        // SAFETY: this thread got the ticket from the room.
+        let is_delegable = || unsafe { next.job().job() }.is_delegable();
+        if self.pace.is_short() && is_delegable() {
+            self.give_to_runner(next);
+        } else {
+            next.grant();
+        }
+    }
+
+    /// Has the runner run it, unless that is busy.
+    fn give_to_runner(&'static self, ticket: Arc<Waiting>) {
+        let refused = match self.runner.give(ticket) {
+            Offer::Kept => None,
+            Offer::NeedsThread => {
+                let work = move || {
+                    let _inside = run::Inside::enter();
+                    loop {
+                        self.run_from(self.runner.next());
+                    }
+                };
+                // Where there can be none, nothing is lost but time.
+                let has_thread = threads::steady("wsgi-runner", work);
+                (!has_thread).then(|| self.runner.take_back()).flatten()
+            }
+            Offer::Refused(ticket) => Some(ticket),
+        };
+        if let Some(ticket) = refused {
+            ticket.grant();
+        }
+    }
+
+    fn admit(&self) {
+        while let Some(next) = self.room.admit() {
+            next.grant();
+        }
+    }
+
+    /// Called by threads that wait in line, and by those that found the line full.
+    fn look(&self) {
+        let busy = || running::cpu_time_inside(self);
+        if self.pace.waits(clock::now(), busy).is_some() {
+            self.change();
+        }
+    }
+
+    /// Runs the job on the calling thread, which has a place, and short ones of others.
+    fn inside(&'static self, job: &Job<'_>) -> Ended {
+        let mut place = Place::of(self);
+        let meter = Meter::begin(self);
+        let (left, unsent) = thread_state::attach(job.application.interpreter(), |py| {
+            let meter = meter.map(Meter::attached);
+            let left = run::perform(py, job);
+            drop(meter);
+            self.run_others(py, &mut place, job, left)
+        });
+        drop(place);
+        match (left, unsent) {
+            (Some(left), _) => Ended::Left(left),
+            (None, Some(unsent)) => match unsent.take_back() {
+                Ok(left) => Ended::Left(left),
+                Err(outcome) => Ended::Sent(outcome),
+            },
+            (None, None) => Ended::Refused(RunOutcome::Failed),
+        }
+    }
+
+    /// Runs tiny jobs of those who wait, in the place of the calling thread. Returns what the thread has left of its own, or
+    /// where it is kept meanwhile.
+    fn run_others(
+        &'static self,
+        py: &Attached<'_>,
+        place: &mut Place,
+        own: &Job<'_>,
+        left: Left,
+    ) -> (Option<Left>, Option<Kept>) {
+        let mut left = Some(left);
+        let mut unsent: Option<Kept> = None;
+        let mut until = 0;
+        // A process that the application has forked comes by here, too: the others are not in it.
+        if !left.as_ref().is_some_and(Left::is_collected) || telemetry::is_detached() {
+            return (left, None);
+        }
+        // The job that was run last. Its client may be back as soon as it is answered, so that waits until the place is the
+        // next one's, or free: else it would find as many in line as may be, and nobody inside.
+        let mut done: Option<(Arc<Waiting>, Left)> = None;
+        let mut is_last = false;
+        while !is_last && place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
+            let next = self.room.leave();
+            if let Some((ticket, left)) = done.take() {
+                ticket.finish(left);
+            }
+            let Some(next) = next else {
+                place.is_gone();
+                break;
+            };
+            // SAFETY: this thread got the ticket from the room.
+            if !unsafe { next.job().job() }.is_delegable() {
+                place.is_gone();
+                next.grant();
+                break;
+            }
+            let now = clock::now();
+            if until == 0 {
+                until = now + IN_PASSING;
+            }
+            if now + self.pace.mean() >= until {
+                is_last = true;
+                // The thread that gets the place wakes up meanwhile, where two may be inside at the same time.
+                if !self.is_exclusive {
+                    place.is_gone();
+                    if let Some(successor) = self.room.leave() {
+                        self.pass_on(successor);
+                    }
+                }
+            }
+            // Should the job take longer than that, its owner sends what this thread owes to its own client.
+            let unsent = unsent.get_or_insert_with(|| {
+                let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
+                Kept::new(Owed::new(own, left))
+            });
+            let left = self.run_lent(py, &next, Some(unsent.lend()), 0);
+            done = Some((next, left));
+        }
+        if let Some((ticket, left)) = done {
+            if place.is_taken {
+                place.is_gone();
+                self.leave();
+            }
+            ticket.finish(left);
+        }
+        (left, unsent)
+    }
+
+    /// Runs the job of another thread.
+    fn run_lent(
+        &'static self,
+        py: &Attached<'_>,
+        ticket: &Waiting,
+        unsent: Option<Arc<Unsent>>,
+        since: u64,
+    ) -> Left {
+        let meter = Meter::of_another(self);
+        let left = queue::run(py, ticket, unsent, since);
+        drop(meter);
+        self.decide();
+        left
+    }
+
+    /// Runs jobs as long as somebody waits, beginning with one that has a place. The body of the runner.
+    fn run_from(&'static self, first: Arc<Waiting>) {
+        let _occupied = Occupied::by(self);
+        let mut next = Some(first);
+        while let Some(ticket) = next.take() {
+            let since = telemetry::now();
+            // SAFETY: this thread has the ticket, from one that got it from the room.
+            let interpreter = unsafe { ticket.job().job() }.application.interpreter();
+            next = thread_state::attach(interpreter, |py| self.batch(py, ticket, since));
+        }
+    }
+
+    /// Returns a job that is still to be run.
+    fn batch(
+        &'static self,
+        py: &Attached<'_>,
+        first: Arc<Waiting>,
+        since: u64,
+    ) -> Option<Arc<Waiting>> {
+        let mut ticket = first;
+        for turn in 0..BATCH {
+            let left = self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
+            let next = self.room.leave();
+            ticket.finish(left);
+            let next = next?;
+            // SAFETY: this thread got the ticket from the room.
+            if !self.pace.is_short() || !unsafe { next.job().job() }.is_delegable() {
+                next.grant();
+                return None;
+            }
+            ticket = next;
+        }
+        Some(ticket)
+    }
+
+    /// Somebody is done: perhaps another number may be inside now.
+    fn decide(&self) {
+        if self.pace.leaves(clock::now()).is_some() {
+            self.change();
+        }
+    }
+
+    /// As many may be inside as was decided last.
+    fn change(&self) {
+        self.room.follow(|| self.pace.limit());
+        self.admit();
+        if let Some(place) = &self.place
+            && !telemetry::is_detached()
+        {
+            place.set_pace(self.pace.limit());
+        }
+    }
+}
+
+impl Executor for Delegate {
+    fn run(&'static self, job: &Job<'_>) -> Ended {
+        if let Some(ended) = executor::run_nested(self, job.application.interpreter(), job) {
+            return ended;
+        }
+        if self.room.enter() {
+            return self.inside(job);
+        }
+        // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
+        let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
+        match self.room.come(Arc::clone(&ticket)) {
+            Entry::Inside => return self.inside(job),
+            Entry::InLine => {}
+            Entry::Full => {
+                // Where the line is short, nobody else may see that those inside wait for something.
+                self.look();
+                return Ended::Refused(RunOutcome::QueueFull);
+            }
+        }
+        match self.line.wait(&self.room, &ticket, job, || self.look()) {
+            Ok(None) => self.inside(job),
+            Ok(Some(left)) => Ended::Left(left),
+            Err(why) => Ended::Refused(why),
+        }
+    }
+
+    fn load(&self) -> u32 {
+        self.room.load()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.is_exclusive
+    }
+
+    fn step_out(&'static self) {
+        self.leave();
+    }
+
+    fn step_in(&self) {
+        self.room.return_in();
+    }
+}
+
+/// A place inside, given back by drop.
+struct Place {
+    executor: &'static Delegate,
+    occupied: Occupied,
+    /// Whether it is still this thread's.
+    is_taken: bool,
+}
+
+impl Place {
+    /// The calling thread is inside.
+    fn of(executor: &'static Delegate) -> Self {
+        Self {
+            executor,
+            occupied: Occupied::by(executor),
+            is_taken: true,
+        }
+    }
+
+    /// It was given back, or is another one's now. What the thread still runs has none that it could give back.
+    fn is_gone(&mut self) {
+        self.is_taken = false;
+        self.occupied.end();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In a process that the application has forked nobody waits, and a lock may never come free.
+        if self.is_taken && !telemetry::is_detached() {
+            self.executor.leave();
+        }
+    }
+}
+
+/// The time of a visit, on the clock and on a processor, from when the thread has the GIL; only of some.
+struct Meter {
+    executor: &'static Delegate,
+    /// Whether others were inside.
+    others: bool,
+    wall: u64,
+    usage: Option<Usage>,
+}
+
+impl Meter {
+    /// The calling thread has a place. Where nobody waits and nobody else is inside, nothing is measured.
+    fn begin(executor: &'static Delegate) -> Option<Self> {
+        let others = executor.room.inside() > 1;
+        (others || executor.room.waiting() != 0).then(|| Self {
+            executor,
+            others,
+            wall: clock::now(),
+            usage: None,
+        })
+    }
+
+    /// It has the GIL.
+    fn attached(mut self) -> Self {
+        let now = clock::now();
+        let waited = now.saturating_sub(self.wall);
+        self.executor.pace.entered(waited, self.others);
+        self.wall = now;
+        self.usage = self.executor.is_sampled().then(Usage::now);
+        self
+    }
+
+    /// It runs the job of another thread.
+    fn of_another(executor: &'static Delegate) -> Option<Self> {
+        executor.is_sampled().then(|| Self {
+            executor,
+            others: false,
+            wall: clock::now(),
+            usage: Some(Usage::now()),
+        })
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(before) = &self.usage {
+            let wall = clock::now().saturating_sub(self.wall);
+            let now = Usage::now();
+            let cpu = now.cpu.saturating_sub(before.cpu);
+            self.executor
+                .pace
+                .visited(wall, cpu, now.waits != before.waits);
+        }
+    }
+}
+
+/// What the calling thread has used so far.
+struct Usage {
+    /// Time on a processor, nanoseconds.
+    cpu: u64,
+    /// How often it has waited for something.
+    waits: i64,
+}
+
+impl Usage {
+    fn now() -> Self {
+        // SAFETY: a plain structure, which the call fills; it does not fail for the calling thread.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+            usage
+        };
+        let nanoseconds =
+            |time: libc::timeval| (time.tv_sec * 1_000_000 + time.tv_usec) as u64 * 1000;
+        Self {
+            cpu: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
+            waits: usage.ru_nvcsw,
+        }
+    }
+}
+
+impl Delegate {
+    fn is_sampled(&self) -> bool {
+        !(1..CHEAP_BESIDE).contains(&self.pace.mean())
+            || self.turn.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wsgi_abi::Strategy;
+
+    use super::*;
+    use crate::admission::executor::outside;
+
+    fn delegate() -> &'static Delegate {
+        let admission = Admission {
+            strategy: Strategy::Delegate,
+            least: 1,
+            most: 1,
+            ..Admission::OPEN
+        };
+        let line = Box::leak(Box::new(Line::new(&admission)));
+        Box::leak(Box::new(Delegate::new(&admission, b"", line)))
+    }
+
+    #[test]
+    fn a_place_is_free_while_its_thread_waits_for_something_else() {
+        let delegate = delegate();
+        assert!(delegate.room.enter());
+        let place = Place::of(delegate);
+        outside(|| assert_eq!(delegate.load(), 0));
+        assert_eq!(delegate.load(), 1);
+        drop(place);
+        assert_eq!(delegate.load(), 0);
+    }
+
+    #[test]
+    fn who_has_handed_its_place_on_has_none_to_give_back() {
+        let delegate = delegate();
+        assert!(delegate.room.enter());
+        let mut place = Place::of(delegate);
+        place.is_gone();
+        // Another one has it by now.
+        outside(|| assert_eq!(delegate.load(), 1));
+        drop(place);
+        assert_eq!(delegate.load(), 1);
+        assert!(crate::admission::executor::current().is_none());
+    }
+}

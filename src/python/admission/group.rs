@@ -1,0 +1,605 @@
+//! Application groups: which interpreters each has, and which of them runs a request (architecture 4).
+//!
+//! A group is made when it is first used, one at a time, by a thread that is not attached. The set is read without a
+//! lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions};
+use wsgi_core::admission::quota::Quota;
+use wsgi_core::outcome::Message;
+use wsgi_telemetry::{App, clock};
+
+use crate::admission::executor;
+use crate::admission::executor::Executor;
+use crate::admission::queue::Line;
+use crate::admission::share;
+use crate::admission::share::Hold;
+use crate::application::loads;
+use crate::application::script::{Application, LoadLimits, NotLoaded};
+use crate::cpython::interpreter;
+use crate::cpython::interpreter::{Identity, Interpreter, MAX_INTERPRETERS, Replica};
+use crate::cpython::threads;
+use crate::host::{self, Level};
+use crate::request::log::level_of;
+use crate::request::state::{RequestState, lock};
+use crate::turns::Turns;
+
+/// Most groups that are remembered. Their names may be made of what clients send.
+const MAX_GROUPS: usize = 1024;
+/// How long a group waits for the interpreters of another one, whose set-up runs Python code.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether it was said that this Python is early for GILs of their own.
+static EARLY_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// One application group.
+pub(crate) struct Group {
+    name: Vec<u8>,
+    /// Its interpreters, and how requests get into each; at least one.
+    members: ArcSwap<Vec<Member>>,
+    admission: Admission,
+    limits: LoadLimits,
+    /// Requests that wait for a place.
+    line: &'static Line,
+    /// Threads of httpd that its requests may hold.
+    share: Quota,
+    /// Its scripts, by path.
+    sites: ArcSwap<HashMap<Vec<u8>, &'static Site>>,
+    /// Held to add a site, and to exchange the interpreters; short.
+    changing: Mutex<()>,
+    /// Whether nobody knows yet if its applications can be loaded into interpreters with GILs of their own.
+    trying: AtomicBool,
+    /// Whether it goes to the main interpreter where they cannot.
+    may_fall_back: bool,
+}
+
+/// An interpreter of a group.
+#[derive(Clone, Copy)]
+struct Member {
+    interpreter: &'static Interpreter,
+    executor: &'static dyn Executor,
+}
+
+/// An application in one of the interpreters, and how requests get there.
+#[derive(Clone, Copy)]
+struct Instance {
+    application: &'static Application,
+    executor: &'static dyn Executor,
+}
+
+/// A script of a group, in all its interpreters.
+pub(crate) struct Site {
+    group: &'static Group,
+    script: Vec<u8>,
+    app: App,
+    instances: ArcSwap<Vec<Instance>>,
+    /// Where the search for the least busy one begins next.
+    next: AtomicUsize,
+    /// Whether the replicas that were not asked for are being loaded.
+    spread: AtomicBool,
+}
+
+struct Registry {
+    groups: ArcSwap<HashMap<Vec<u8>, &'static Group>>,
+    /// To make a group.
+    making: Turns,
+    /// How many interpreters could not be set up, which are there nevertheless.
+    failed: AtomicUsize,
+    /// How many interpreters were made for groups that the configuration does not name.
+    unnamed: AtomicUsize,
+}
+
+fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| Registry {
+        groups: ArcSwap::default(),
+        making: Turns::new(),
+        failed: AtomicUsize::new(0),
+        unnamed: AtomicUsize::new(0),
+    })
+}
+
+/// Threads of httpd that requests of all groups together may hold.
+static EVERYBODY: OnceLock<Quota> = OnceLock::new();
+
+/// Says how many that are.
+pub(crate) fn bound_all(threads: u32) {
+    EVERYBODY.get_or_init(|| Quota::new(threads));
+}
+
+fn everybody() -> &'static Quota {
+    EVERYBODY.get_or_init(|| Quota::new(u32::MAX))
+}
+
+/// Why there is no group. The log says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoGroup {
+    /// It cannot be made.
+    Failed,
+    /// There are as many interpreters as there may be.
+    Limit,
+    /// Its interpreters, or those of another group, are not set up in time.
+    TimedOut,
+    /// As many threads wait for it as may.
+    Full,
+    /// They were set up, and the request was answered before that.
+    GivenUp,
+}
+
+/// The group of this name, made if this is its first use, perhaps for a request. The calling thread must not be attached.
+pub(crate) fn of(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, NoGroup> {
+    if let Some(found) = registry().groups.load().get(name) {
+        return Ok(found);
+    }
+    make(name, request)
+}
+
+/// Has threads that wait for interpreters see that those are not set up in time.
+pub(crate) fn wake() {
+    registry().making.wake();
+}
+
+/// A thread that waits for a group, or makes it; counted as one that a request of the group holds.
+struct Waits<'a> {
+    name: &'a [u8],
+    _of_all: Hold<1>,
+}
+
+/// How many threads wait, by group.
+static WAITING: Mutex<BTreeMap<Vec<u8>, u32>> = Mutex::new(BTreeMap::new());
+
+impl<'a> Waits<'a> {
+    /// `None` where as many do as may.
+    fn begin(name: &'a [u8], share: u32) -> Option<Self> {
+        let _of_all = share::hold([everybody()])?;
+        let mut waiting = lock(&WAITING);
+        let count = waiting.entry(name.to_vec()).or_default();
+        if *count >= share {
+            return None;
+        }
+        *count += 1;
+        Some(Self { name, _of_all })
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&WAITING);
+        if let Some(count) = waiting.get_mut(self.name) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                waiting.remove(self.name);
+            }
+        }
+    }
+}
+
+#[cold]
+fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, NoGroup> {
+    let options = host::group_options(name);
+    let waits = request.map(|request| {
+        request.course().begins_with_load();
+        Waits::begin(name, options.admission.share)
+    });
+    if let Some(None) = waits {
+        return Err(NoGroup::Full);
+    }
+    let plan = Plan::new(name, &options);
+    // In the main interpreter all groups are the same.
+    if plan.in_main && !name.is_empty() && registry().groups.load().len() >= MAX_GROUPS {
+        drop(waits);
+        return of(b"", request);
+    }
+    let limits = limits_of(&options);
+    let patience = request.map_or(PATIENCE, |request| {
+        limits.left_to_wait(request).min(PATIENCE)
+    });
+    let Some(_turn) = registry().making.take(patience, loads::is_group_overdue) else {
+        // Where that hangs, one line says so for all.
+        if !loads::is_group_overdue() {
+            let line = format!(
+                "mod_wsgi_rs: the interpreters of application group '{}' were not begun within {} seconds, as those of \
+                 another group are not set up yet",
+                String::from_utf8_lossy(name),
+                patience.as_secs()
+            );
+            host::log(Level::Error, &line);
+        }
+        plan.give_up(name);
+        return Err(NoGroup::TimedOut);
+    };
+    let known = registry().groups.load_full();
+    if let Some(found) = known.get(name) {
+        return Ok(found);
+    }
+    let limited = loads::begin_group(name, limits.load, request);
+    let interpreters = plan.interpreters(name, &options);
+    drop(limited);
+    let interpreters = interpreters.inspect_err(|_| plan.give_up(name))?;
+    let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
+    let group: &'static Group = Box::leak(Box::new(Group {
+        name: name.to_vec(),
+        members: ArcSwap::from_pointee(members(&options.admission, name, interpreters, line)),
+        admission: options.admission,
+        limits,
+        line,
+        share: Quota::new(options.admission.share),
+        sites: ArcSwap::default(),
+        changing: Mutex::new(()),
+        trying: AtomicBool::new(plan.choice == Some(GilChoice::Try)),
+        may_fall_back: options.gil == GilMode::Auto,
+    }));
+    let mut more = HashMap::clone(&known);
+    more.insert(name.to_vec(), group);
+    registry().groups.store(Arc::new(more));
+    if request.is_some_and(RequestState::is_given_up) {
+        return Err(NoGroup::GivenUp);
+    }
+    Ok(group)
+}
+
+/// How long loads of the group may take, and be waited for.
+fn limits_of(options: &GroupOptions) -> LoadLimits {
+    let milliseconds = |count: u32| Duration::from_millis(count.into());
+    LoadLimits {
+        load: (options.startup_timeout != 0).then(|| milliseconds(options.startup_timeout)),
+        wait: milliseconds(options.admission.queue_timeout),
+    }
+}
+
+fn members(
+    admission: &Admission,
+    group: &[u8],
+    interpreters: Vec<&'static Interpreter>,
+    line: &'static Line,
+) -> Vec<Member> {
+    let member = |interpreter| Member {
+        interpreter,
+        executor: executor::new(admission, group, interpreter, line),
+    };
+    interpreters.into_iter().map(member).collect()
+}
+
+/// The group of this name, if it was used before.
+pub(crate) fn known(name: &[u8]) -> Option<&'static Group> {
+    registry().groups.load().get(name).copied()
+}
+
+/// Which interpreters a new group is to have.
+struct Plan {
+    replicas: Option<u32>,
+    in_main: bool,
+    /// What is known of a group whose mode is to be found out.
+    choice: Option<GilChoice>,
+}
+
+impl Plan {
+    /// May wait for another child that tries the same.
+    fn new(name: &[u8], options: &GroupOptions) -> Self {
+        let shared = Plan {
+            replicas: None,
+            in_main: options.main || name.is_empty(),
+            choice: None,
+        };
+        if options.gil == GilMode::Shared {
+            return shared;
+        }
+        let shown = String::from_utf8_lossy(name);
+        if let Err(why) = own_gil_is_possible() {
+            host::log(
+                level_of(Message::OwnGilRefused),
+                &Message::OwnGilRefused.line(&[&shown, &why]),
+            );
+            return Plan {
+                in_main: shared.in_main || options.gil == GilMode::Auto,
+                ..shared
+            };
+        }
+        let choice = match options.gil {
+            GilMode::Auto => Some(host::gil_choice(name)),
+            GilMode::Own | GilMode::Shared => None,
+        };
+        if choice == Some(GilChoice::Shared) {
+            return Plan {
+                in_main: true,
+                choice,
+                ..shared
+            };
+        }
+        // Once is enough for a process.
+        if !cfg!(Py_3_14) && !EARLY_TOLD.swap(true, Relaxed) {
+            host::log(
+                level_of(Message::OwnGilEarly),
+                &Message::OwnGilEarly.line(&[&shown, &crate::VERSION]),
+            );
+        }
+        Plan {
+            replicas: Some(options.replicas.max(1)),
+            in_main: false,
+            choice,
+        }
+    }
+
+    /// Nothing has been found out about the group; another child may.
+    fn give_up(&self, name: &[u8]) {
+        if self.choice == Some(GilChoice::Try) {
+            host::gil_chosen(name, GilChoice::Try, b"");
+        }
+    }
+
+    /// Makes what is not there yet.
+    fn interpreters(
+        &self,
+        name: &[u8],
+        options: &GroupOptions,
+    ) -> Result<Vec<&'static Interpreter>, NoGroup> {
+        let main = interpreter::main().ok_or(NoGroup::Failed)?;
+        if self.in_main {
+            return Ok(vec![main]);
+        }
+        let count = self.replicas.unwrap_or(1);
+        let failed = &registry().failed;
+        if interpreter::all().len() + failed.load(Relaxed) + count as usize > MAX_INTERPRETERS {
+            let shown = String::from_utf8_lossy(name);
+            let line = Message::TooManyInterpreters.line(&[&MAX_INTERPRETERS, &shown]);
+            host::log(level_of(Message::TooManyInterpreters), &line);
+            return Err(NoGroup::Limit);
+        }
+        // Those of groups that only requests name must not take the places of the others.
+        let unnamed = &registry().unnamed;
+        let is_unnamed = options.most_unnamed != u32::MAX;
+        let there = u32::try_from(unnamed.load(Relaxed)).unwrap_or(u32::MAX);
+        if is_unnamed && there.saturating_add(count) > options.most_unnamed {
+            let shown = String::from_utf8_lossy(name);
+            let line = Message::GroupLimit.line(&[&shown, &options.most_unnamed]);
+            host::log(level_of(Message::GroupLimit), &line);
+            return Err(NoGroup::Limit);
+        }
+        if is_unnamed {
+            unnamed.fetch_add(count as usize, Relaxed);
+        }
+        let identities = (0..count).map(|index| Identity {
+            group: name.to_vec(),
+            replica: self.replicas.map(|of| Replica { index, of }),
+        });
+        let made = threads::each(identities.collect(), |identity| {
+            interpreter::make(main, identity, options)
+        });
+        failed.fetch_add(made.iter().filter(|made| made.is_none()).count(), Relaxed);
+        let made: Vec<&'static Interpreter> = made.into_iter().flatten().collect();
+        if made.is_empty() {
+            return Err(NoGroup::Failed);
+        }
+        Ok(made)
+    }
+}
+
+/// Whether this Python has interpreters with GILs of their own that can be used; why not.
+fn own_gil_is_possible() -> Result<(), &'static str> {
+    if cfg!(Py_GIL_DISABLED) {
+        Err("this build of Python is free-threaded, and has one GIL for the process or none")
+    } else if cfg!(Py_3_13) {
+        Ok(())
+    } else if cfg!(Py_3_12) {
+        Err(
+            "Python 3.12 ends the process when a second one imports datetime; Python 3.13 or later is needed",
+        )
+    } else {
+        Err("Python 3.13 or later is needed")
+    }
+}
+
+impl Group {
+    /// How many interpreters it has.
+    pub(crate) fn len(&self) -> usize {
+        self.members.load().len()
+    }
+
+    /// A script of the group, which may not be loaded yet. `app` is its number in the segment's table.
+    pub(crate) fn site(&'static self, script: &[u8], app: App) -> &'static Site {
+        if let Some(found) = self.sites.load().get(script) {
+            return found;
+        }
+        let _changing = lock(&self.changing);
+        let known = self.sites.load_full();
+        if let Some(found) = known.get(script) {
+            return found;
+        }
+        let site: &'static Site = Box::leak(Box::new(Site {
+            group: self,
+            script: script.to_vec(),
+            app,
+            instances: ArcSwap::from_pointee(self.instances(script, app)),
+            next: AtomicUsize::new(0),
+            spread: AtomicBool::new(false),
+        }));
+        let mut more = HashMap::clone(&known);
+        more.insert(script.to_vec(), site);
+        self.sites.store(Arc::new(more));
+        site
+    }
+
+    fn instances(&self, script: &[u8], app: App) -> Vec<Instance> {
+        let instance = |member: &Member| {
+            let application = member.interpreter.application(script, app);
+            application.set_limits(self.limits);
+            Instance {
+                application,
+                executor: member.executor,
+            }
+        };
+        self.members.load().iter().map(instance).collect()
+    }
+
+    /// An application of the group was loaded into an interpreter with its own GIL.
+    pub(crate) fn loaded(&self) {
+        if self.trying.swap(false, Relaxed) {
+            host::gil_chosen(&self.name, GilChoice::Own, b"");
+            let shown = String::from_utf8_lossy(&self.name);
+            let line = Message::OwnGilChosen.line(&[&shown, &self.len()]);
+            host::log(level_of(Message::OwnGilChosen), &line);
+        }
+    }
+
+    /// Whether it goes to the main interpreter where its applications cannot be loaded.
+    pub(crate) fn may_fall_back(&self) -> bool {
+        self.may_fall_back
+    }
+
+    /// One of its applications cannot be loaded there, as `module` refuses. Whether the group has gone to the main
+    /// interpreter for that.
+    pub(crate) fn refused(&self, module: &str) -> bool {
+        let Some(main) = interpreter::main().filter(|_| self.may_fall_back) else {
+            return false;
+        };
+        let _changing = lock(&self.changing);
+        let is_main = |member: &Member| std::ptr::eq(member.interpreter, main);
+        self.trying.store(false, Relaxed);
+        if self.members.load().iter().all(is_main) {
+            return true;
+        }
+        let there = members(&self.admission, &self.name, vec![main], self.line);
+        self.members.store(Arc::new(there));
+        for site in self.sites.load().values() {
+            let here = self.instances(&site.script, site.app);
+            for left in site.instances.swap(Arc::new(here)).iter() {
+                left.application.life().leave();
+            }
+        }
+        host::gil_chosen(&self.name, GilChoice::Shared, module.as_bytes());
+        let shown = String::from_utf8_lossy(&self.name);
+        let line = Message::SharedGilChosen.line(&[&shown, &module]);
+        host::log(level_of(Message::SharedGilChosen), &line);
+        true
+    }
+
+    /// Whether one of its interpreters has loaded the script.
+    pub(crate) fn is_served(&self, script: &[u8]) -> bool {
+        let site = self.sites.load().get(script).copied();
+        site.is_some_and(Site::is_served)
+    }
+
+    /// It could not be found out whether its applications can be loaded into interpreters with GILs of their own.
+    pub(crate) fn undecided(&self) {
+        if self.trying.load(Relaxed) {
+            host::gil_chosen(&self.name, GilChoice::Try, b"");
+        }
+    }
+}
+
+impl Site {
+    pub(crate) fn script(&self) -> &[u8] {
+        &self.script
+    }
+
+    /// Name of the group.
+    pub(crate) fn group_name(&self) -> &[u8] {
+        &self.group.name
+    }
+
+    /// The application that is to run a request: that of the replica `wanted`, or else the least busy one of those that
+    /// are loaded; of equal ones, each in its turn.
+    pub(crate) fn choose(
+        &'static self,
+        wanted: i32,
+    ) -> (&'static Application, &'static dyn Executor) {
+        let instances = self.instances.load();
+        let chosen = self.choose_of(&instances, wanted);
+        (chosen.application, chosen.executor)
+    }
+
+    fn choose_of(&'static self, instances: &[Instance], wanted: i32) -> Instance {
+        if let [only] = instances {
+            return *only;
+        }
+        if let Ok(wanted) = usize::try_from(wanted) {
+            return instances[wanted % instances.len()];
+        }
+        let start = self.next.fetch_add(1, Relaxed);
+        let turns = (0..instances.len()).map(|step| (start + step) % instances.len());
+        let (mut ready, mut chosen) = (0, ((true, true), u32::MAX, 0));
+        for at in turns {
+            let is_ready = instances[at].application.life().is_ready();
+            ready += usize::from(is_ready);
+            let inside = instances[at].executor.load();
+            let is_late = !is_ready && instances[at].application.is_overdue();
+            if ((is_late, !is_ready), inside) < (chosen.0, chosen.1) {
+                chosen = ((is_late, !is_ready), inside, at);
+            }
+        }
+        // The first request finds out whether the application can be loaded at all.
+        if ready != instances.len() && ready != 0 {
+            self.spread(instances);
+        }
+        instances[chosen.2]
+    }
+
+    /// The calling thread is one of those of httpd that requests of the group hold; `None` where it has all that it may.
+    pub(crate) fn hold(&'static self) -> Option<Hold<2>> {
+        share::hold([&self.group.share, everybody()])
+    }
+
+    /// Whether an interpreter has the application loaded.
+    pub(crate) fn is_served(&self) -> bool {
+        let instances = self.instances.load();
+        instances
+            .iter()
+            .any(|instance| instance.application.life().is_ready())
+    }
+
+    /// Loads the replicas that are not, on a thread of its own, so that requests do not wait for them: those that were
+    /// never asked for, and those that have failed, once it is time to try again.
+    #[cold]
+    fn spread(&'static self, instances: &[Instance]) {
+        let now = clock::now();
+        let others = instances.iter().map(|instance| instance.application);
+        let due: Vec<_> = others
+            .filter(|other| !other.life().is_ready() && other.is_due(now))
+            .collect();
+        // As long as it is not known whether they can be loaded there at all, one is enough.
+        if due.is_empty() || self.group.trying.load(Relaxed) || self.spread.swap(true, Relaxed) {
+            return;
+        }
+        /// Also where the work panics.
+        struct Over(&'static Site);
+        impl Drop for Over {
+            fn drop(&mut self) {
+                self.0.spread.store(false, Relaxed);
+            }
+        }
+        let started = threads::background("wsgi-load", move || {
+            let _over = Over(self);
+            threads::each(due, |application| application.load_ahead().is_ok());
+        });
+        if !started {
+            self.spread.store(false, Relaxed);
+        }
+    }
+
+    /// Loads the script in all interpreters of the group. The calling thread must not be attached. Whether it is loaded
+    /// in one at least.
+    pub(crate) fn load(&'static self) -> bool {
+        let instances = self.instances.load_full();
+        let all = instances.iter().map(|instance| instance.application);
+        let mut rest: Vec<_> = all.collect();
+        if self.group.trying.load(Relaxed) {
+            let first = rest.remove(0);
+            match first.load_ahead() {
+                Ok(()) => {}
+                // In the main interpreter now.
+                Err(NotLoaded::Elsewhere) => return self.load(),
+                Err(NotLoaded::Failed | NotLoaded::TimedOut) => return false,
+            }
+        }
+        let loaded = threads::each(rest, |application| application.load_ahead());
+        if loaded.contains(&Err(NotLoaded::Elsewhere)) {
+            return self.load();
+        }
+        self.is_served()
+    }
+}

@@ -1,0 +1,201 @@
+//! Threads that do nothing but run requests, a bounded number for each interpreter: what an application keeps for each
+//! thread (connections of databases, event loops) is there that many times and no more.
+//!
+//! The thread of the request waits. Threads begin when they are first needed and stay. One that waits for a slow client does
+//! not count, and another takes its place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use wsgi_abi::{Admission, RunOutcome};
+use wsgi_core::admission::room::{Entry, Room};
+use wsgi_core::admission::ticket::Ticket;
+
+use super::executor::{self, Ended, Executor, Occupied};
+use super::lent::Lent;
+use super::queue::{self, Line, Waiting};
+use crate::admission::run;
+use crate::admission::run::{Job, Left};
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::Attached;
+use crate::cpython::{thread_state, threads};
+use crate::host::{self, Level};
+use crate::metrics::telemetry;
+
+/// Most jobs that a thread runs before it lets go of the GIL.
+const BATCH: u32 = 16;
+/// Most threads, with those that wait for slow clients. Each has a request, whose own thread waits for it.
+const MOST_THREADS: u32 = 1024;
+
+/// For one interpreter.
+pub(super) struct Pool {
+    interpreter: &'static Interpreter,
+    room: Room<Arc<Waiting>>,
+    line: &'static Line,
+    /// Jobs that have a place. As each has one, and no thread has two, it is never full.
+    send: Sender<Arc<Waiting>>,
+    receive: Receiver<Arc<Waiting>>,
+    threads: AtomicU32,
+    /// Jobs that a thread is needed for: handed over and not done, with those that have no place meanwhile. Counted down
+    /// before a place is given back and up after one is there, so that there are never more than places and those.
+    jobs: AtomicU32,
+    /// See [`Executor::is_exclusive`].
+    is_exclusive: bool,
+}
+
+impl Pool {
+    pub(super) fn new(
+        admission: &Admission,
+        interpreter: &'static Interpreter,
+        line: &'static Line,
+    ) -> Self {
+        let (send, receive) = bounded(MOST_THREADS as usize);
+        Self {
+            interpreter,
+            room: line.room(admission.pool_size.min(MOST_THREADS)),
+            line,
+            send,
+            receive,
+            threads: AtomicU32::new(0),
+            jobs: AtomicU32::new(0),
+            is_exclusive: admission.pool_size == 1,
+        }
+    }
+
+    /// Has a job that has a place run.
+    fn hand_over(&'static self, ticket: Arc<Waiting>) {
+        self.need_thread();
+        if let Err(refused) = self.send.try_send(ticket) {
+            // Every job has a place, and there are fewer of these than the channel holds.
+            self.refuse(&refused.into_inner());
+        }
+        // Whoever could start no thread comes here after that, so nothing is left that another one has sent meanwhile.
+        while self.threads.load(SeqCst) == 0
+            && let Ok(refused) = self.receive.try_recv()
+        {
+            self.refuse(&refused);
+        }
+    }
+
+    fn refuse(&'static self, ticket: &Waiting) {
+        ticket.finish(Left::Nothing(RunOutcome::Failed));
+        self.jobs.fetch_sub(1, SeqCst);
+        self.leave();
+    }
+
+    /// There is one job more to run: sees that there are as many threads, as far as that can be.
+    fn need_thread(&'static self) {
+        let needed = self.jobs.fetch_add(1, SeqCst) + 1;
+        let mut threads = self.threads.load(SeqCst);
+        while threads < needed.min(MOST_THREADS) {
+            let counted = self
+                .threads
+                .compare_exchange(threads, threads + 1, SeqCst, SeqCst);
+            match counted {
+                Err(now) => threads = now,
+                Ok(_) if threads::steady("wsgi-pool", || self.work()) => threads += 1,
+                Ok(_) => return self.has_no_thread(),
+            }
+        }
+    }
+
+    /// One that was counted could not be started.
+    fn has_no_thread(&self) {
+        if self.threads.fetch_sub(1, SeqCst) == 1 {
+            host::log(
+                Level::Error,
+                "mod_wsgi_rs: no thread could be started for WSGIThreadPool; its requests are answered with 500 until \
+                 one can: raise the limits of processes and memory",
+            );
+        }
+    }
+
+    /// The body of a thread.
+    fn work(&'static self) {
+        let _inside = run::Inside::enter();
+        while let Ok(first) = self.receive.recv() {
+            self.run_from(first);
+        }
+    }
+
+    /// Runs a job, and then those of whoever is next in line.
+    fn run_from(&'static self, first: Arc<Waiting>) {
+        let _occupied = Occupied::by(self);
+        let mut next = Some(first);
+        while let Some(ticket) = next.take() {
+            let since = telemetry::now();
+            next = thread_state::attach(self.interpreter, |py| self.batch(py, ticket, since));
+        }
+    }
+
+    /// Runs some jobs; the first has waited for the GIL since that stamp. Returns one that is still to be run.
+    fn batch(
+        &'static self,
+        py: &Attached<'_>,
+        first: Arc<Waiting>,
+        mut since: u64,
+    ) -> Option<Arc<Waiting>> {
+        let mut ticket = first;
+        for _ in 0..BATCH {
+            let left = queue::run(py, &ticket, None, since);
+            since = 0;
+            self.jobs.fetch_sub(1, SeqCst);
+            let next = self.room.leave();
+            if next.is_some() {
+                // Another job may have counted on this thread.
+                self.need_thread();
+            }
+            // With the place free, as its client may be back at once.
+            ticket.finish(left);
+            ticket = next?;
+        }
+        Some(ticket)
+    }
+
+    fn leave(&'static self) {
+        if let Some(next) = self.room.leave() {
+            self.hand_over(next);
+        }
+    }
+}
+
+impl Executor for Pool {
+    fn run(&'static self, job: &Job<'_>) -> Ended {
+        if let Some(ended) = executor::run_nested(self, self.interpreter, job) {
+            return ended;
+        }
+        // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
+        let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
+        let entry = match self.room.enter() {
+            true => Entry::Inside,
+            false => self.room.come(Arc::clone(&ticket)),
+        };
+        match entry {
+            Entry::Inside => self.hand_over(Arc::clone(&ticket)),
+            Entry::InLine => {}
+            Entry::Full => return Ended::Refused(RunOutcome::QueueFull),
+        }
+        match self.line.wait(&self.room, &ticket, job, || {}) {
+            Ok(Some(left)) => Ended::Left(left),
+            Ok(None) => Ended::Refused(RunOutcome::Failed),
+            Err(why) => Ended::Refused(why),
+        }
+    }
+
+    fn load(&self) -> u32 {
+        self.room.load()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.is_exclusive
+    }
+
+    fn step_out(&'static self) {
+        self.leave();
+    }
+
+    fn step_in(&self) {
+        self.room.return_in();
+    }
+}

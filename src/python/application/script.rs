@@ -1,0 +1,541 @@
+//! WSGI scripts as Python modules: loaded once per interpreter, loaded again when the file has changed.
+//!
+//! A thread that needs a script which another thread is loading waits for it, with the GIL released and for a bounded
+//! time. Only threads that want the same script in the same interpreter wait; there is no process-wide lock.
+
+use std::ffi::CString;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, UNIX_EPOCH};
+
+use md5::{Digest, Md5};
+use pyo3::ffi;
+use wsgi_core::files::{ReadProblem, read_regular};
+use wsgi_core::outcome::Message;
+use wsgi_telemetry::{App, clock};
+
+use crate::admission::group;
+use crate::admission::group::Group;
+use crate::admission::run;
+use crate::application::endings::Endings;
+use crate::application::{free_threading, loads, refusal};
+use crate::cell::GilCell;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
+use crate::cpython::{gil_clock, thread_state};
+use crate::host::{self, Level};
+use crate::lifecycle::forked;
+use crate::metrics::application_state::Life;
+use crate::request::log;
+use crate::request::log::{is_system_exit, log_traceback};
+use crate::request::state::RequestState;
+use crate::turns::Turns;
+
+/// Longest time between two tries to load a replica, seconds.
+const MOST_PATIENT: u64 = 60;
+
+/// One script in one interpreter.
+pub(crate) struct Application {
+    interpreter: &'static Interpreter,
+    script: Vec<u8>,
+    /// Name of the module.
+    module_name: CString,
+    /// The module as it is served. Only used while attached to `interpreter`.
+    current: GilCell<Option<Module>>,
+    /// To load it.
+    turns: Turns,
+    /// What it is to the metrics, and whether it is loaded there.
+    life: Life,
+    /// How often in a row it could not be loaded.
+    failures: AtomicU32,
+    /// When it is to be tried again without a request, as a stamp.
+    due: AtomicU64,
+    /// Whether a request has waited for its client with the application half way.
+    waited: AtomicBool,
+    /// How its iterables end.
+    endings: Endings,
+    is_new: AtomicBool,
+    /// Whether a load of it hangs.
+    is_overdue: AtomicBool,
+    limits: OnceLock<LoadLimits>,
+}
+
+/// How long loads of an application may take, and be waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct LoadLimits {
+    /// `WSGIStartupTimeout`.
+    pub(crate) load: Option<Duration>,
+    /// `WSGIQueue timeout=`: how long a request waits for the load of another thread, from when it has come.
+    pub(crate) wait: Duration,
+}
+
+impl LoadLimits {
+    /// How long a request may still wait for the load of another thread.
+    pub(crate) fn left_to_wait(&self, request: &RequestState) -> Duration {
+        self.wait
+            .saturating_sub(request.course().since_arrival(clock::now()))
+    }
+}
+
+/// Most bytes of a script.
+const LONGEST_SCRIPT: u64 = 64 << 20;
+
+// SAFETY: `current` is only touched by threads that are attached to the interpreter, in single steps.
+unsafe impl Send for Application {}
+// SAFETY: as above.
+unsafe impl Sync for Application {}
+
+#[derive(Clone, Copy)]
+struct Module {
+    object: Kept,
+    /// Microseconds since the epoch; `None` where it could not be told.
+    mtime: Option<i64>,
+}
+
+/// How a request wants its script.
+pub(crate) struct Wanted<'a> {
+    /// As httpd has stat-ed it; `None` to stat it here.
+    pub(crate) mtime: Option<i64>,
+    /// Whether to load a changed script again.
+    pub(crate) reloading: bool,
+    /// For `reload_required`; `None` where it is not to be asked.
+    pub(crate) resource: Option<&'a [u8]>,
+    /// How long to wait for another thread.
+    pub(crate) timeout: Duration,
+}
+
+/// Why there is no module. It is in the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotLoaded {
+    /// The script failed.
+    Failed,
+    /// Another thread did not finish in time.
+    TimedOut,
+    /// The application's group has gone to another interpreter, where it can be loaded.
+    Elsewhere,
+}
+
+impl Application {
+    pub(crate) fn new(interpreter: &'static Interpreter, script: &[u8], app: App) -> Self {
+        let digest = Md5::digest(script);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            interpreter,
+            script: script.to_vec(),
+            module_name: CString::new(format!("_mod_wsgi_{hex}")).unwrap_or_default(),
+            current: GilCell::new(None),
+            turns: Turns::new(),
+            life: Life::new(app),
+            failures: AtomicU32::new(0),
+            due: AtomicU64::new(0),
+            waited: AtomicBool::new(false),
+            endings: Endings::default(),
+            is_new: AtomicBool::new(true),
+            is_overdue: AtomicBool::new(false),
+            limits: OnceLock::new(),
+        }
+    }
+
+    /// Whether nobody has tried to load it so far, or somebody does for the first time.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new.load(Relaxed)
+    }
+
+    /// Says how long its loads may take, if that was not said before.
+    pub(crate) fn set_limits(&self, limits: LoadLimits) {
+        self.limits.get_or_init(|| limits);
+    }
+
+    /// Whether a load of it hangs: it takes longer than it may, and has not ended.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.is_overdue.load(Relaxed)
+    }
+
+    pub(crate) fn set_overdue(&self, is_overdue: bool) {
+        self.is_overdue.store(is_overdue, Relaxed);
+    }
+
+    /// Has threads that wait for its load see that it hangs.
+    pub(crate) fn wake(&self) {
+        self.turns.wake();
+    }
+
+    /// The interpreter.
+    pub(crate) fn interpreter(&self) -> &'static Interpreter {
+        self.interpreter
+    }
+
+    /// Path of the script.
+    pub(crate) fn script(&self) -> &[u8] {
+        &self.script
+    }
+
+    /// Path of the script, for messages.
+    pub(crate) fn script_text(&self) -> String {
+        String::from_utf8_lossy(&self.script).into_owned()
+    }
+
+    /// What it is to the metrics.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// Whether a request of it has waited for its client with the application half way, by streaming or for a body.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.load(Relaxed)
+    }
+
+    /// How its iterables end.
+    pub(crate) fn endings(&self) -> &Endings {
+        &self.endings
+    }
+
+    /// One has.
+    pub(crate) fn note_waited(&self) {
+        self.waited.store(true, Relaxed);
+    }
+
+    /// Whether it is time to try to load it again, by a stamp of this moment.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        now >= self.due.load(Relaxed)
+    }
+
+    /// Loads it without a request, if it is not loaded. The calling thread must not be attached.
+    pub(crate) fn load_ahead(&'static self) -> Result<(), NotLoaded> {
+        let wanted = Wanted {
+            mtime: None,
+            reloading: false,
+            resource: None,
+            timeout: Duration::from_secs(60),
+        };
+        if run::is_closing() {
+            return Err(NotLoaded::Failed);
+        }
+        // Python must not end under it.
+        let _inside = self.interpreter.enter();
+        thread_state::attach(self.interpreter, |py| {
+            self.module(py, &wanted, None).map(drop)
+        })
+    }
+
+    /// The module, loaded if need be.
+    pub(crate) fn module<'i>(
+        &'static self,
+        py: &Attached<'i>,
+        wanted: &Wanted<'_>,
+        request: Option<&RequestState>,
+    ) -> Result<Obj<'i>, NotLoaded> {
+        if let Some(module) = self.usable(py, wanted, request) {
+            return Ok(module);
+        }
+        let patience = self.patience(wanted, request);
+        let turn = py.detach(|| self.turns.take(patience, || self.is_overdue()));
+        let Some(_turn) = turn else {
+            // Where the load hangs, one line says so for all.
+            if !self.is_overdue() {
+                let line = Message::LoadTimedOut.line(&[&patience.as_secs(), &self.script_text()]);
+                log::log_message(request, Message::LoadTimedOut, &line);
+            }
+            return Err(NotLoaded::TimedOut);
+        };
+        // Another thread may have loaded it while this one waited, from a file that is newer than this one knew.
+        let now = Wanted {
+            mtime: None,
+            ..*wanted
+        };
+        if let Some(module) = self.usable(py, &now, request) {
+            return Ok(module);
+        }
+        let loaded = self.load(py, request);
+        // Its client was answered meanwhile, as that has taken too long.
+        if request.is_some_and(RequestState::is_given_up) {
+            return Err(NotLoaded::TimedOut);
+        }
+        loaded
+    }
+
+    /// How long to wait for the load of another thread.
+    fn patience(&self, wanted: &Wanted<'_>, request: Option<&RequestState>) -> Duration {
+        let (Some(limits), Some(request)) = (self.limits.get(), request) else {
+            return wanted.timeout;
+        };
+        wanted.timeout.min(limits.left_to_wait(request))
+    }
+
+    /// The module that is there, unless it has to be loaded again.
+    fn usable<'i>(
+        &self,
+        py: &Attached<'i>,
+        wanted: &Wanted<'_>,
+        request: Option<&RequestState>,
+    ) -> Option<Obj<'i>> {
+        let (module, mtime_then) = self.current.with(|current| {
+            // SAFETY: kept in this application's interpreter, which the caller is attached to.
+            current.map(|current| (unsafe { current.object.get(py) }, current.mtime))
+        })?;
+        if !wanted.reloading {
+            return Some(module);
+        }
+        let mtime = wanted.mtime.or_else(|| self.stat(py));
+        if mtime.is_none() || mtime != mtime_then {
+            return None;
+        }
+        match wanted.resource {
+            Some(resource) if self.reload_required(py, &module, resource, request) => None,
+            _ => Some(module),
+        }
+    }
+
+    /// Asks the script itself, if it has a function for that.
+    fn reload_required<'i>(
+        &self,
+        py: &Attached<'i>,
+        module: &Obj<'i>,
+        resource: &[u8],
+        request: Option<&RequestState>,
+    ) -> bool {
+        // SAFETY: attached; the dictionary is borrowed from the module.
+        let globals = unsafe { py.share(ffi::PyModule_GetDict(module.as_ptr())) };
+        let asked = globals.and_then(|globals| match globals.item(py, c"reload_required") {
+            Some(function) => function.call(py, [&py.fs_path(resource)?])?.is_true(),
+            None => Ok(false),
+        });
+        forked::ends(py);
+        asked.unwrap_or_else(|raised| {
+            let line = format!(
+                "reload_required() of WSGI script '{}' raised; no reload",
+                self.script_text()
+            );
+            match request {
+                Some(request) => request.log_line(Level::Error, line.as_bytes()),
+                None => host::log(Level::Error, &line),
+            }
+            if let Some(exception) = py.take(raised) {
+                log_traceback(py, &exception, request, Some(self.interpreter));
+            }
+            false
+        })
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.current.with(|current| current.is_some())
+    }
+
+    fn stat(&self, py: &Attached<'_>) -> Option<i64> {
+        py.detach(|| mtime(self.path()))
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(std::ffi::OsStr::from_bytes(&self.script))
+    }
+
+    fn load<'i>(
+        &'static self,
+        py: &Attached<'i>,
+        request: Option<&RequestState>,
+    ) -> Result<Obj<'i>, NotLoaded> {
+        if free_threading::refuses(&self.script, request) {
+            return Err(NotLoaded::Failed);
+        }
+        let verb = if self.is_loaded() {
+            "Reloading"
+        } else {
+            "Loading"
+        };
+        let line = format!(
+            "{verb} WSGI script '{}' into {} in embedded mode",
+            self.script_text(),
+            self.interpreter.describe()
+        );
+        match request {
+            Some(request) => request.log_line(Level::Info, line.as_bytes()),
+            None => host::log(Level::Info, &line),
+        }
+        let reload = self.is_loaded();
+        let loading = gil_clock::Loading::begin();
+        let watched = free_threading::Load::begin(py);
+        self.interpreter.adopt(py, self.life.app());
+        self.life.begin_load(reload);
+        let limit = self.limits.get().and_then(|limits| limits.load);
+        let limited = loads::begin(self, limit, request);
+        // The time is that of the very file that is read.
+        let read = py.detach(|| read_regular(self.path(), LONGEST_SCRIPT));
+        let (source, mtime) = match read {
+            Ok((source, found)) => (Ok(source), modified(&found)),
+            Err(problem) => (Err(problem), None),
+        };
+        let loaded = source
+            .map_err(|problem| {
+                if let ReadProblem::Kind(kind) = problem {
+                    let line = Message::NotAFile.line(&[&self.script_text(), &kind]);
+                    log::log_message(request, Message::NotAFile, &line);
+                }
+                let text = format!("{problem}: '{}'", self.script_text());
+                (py.raise(ExceptionClass::Os, &text), false)
+            })
+            .and_then(|source| self.compile(py, &source).map_err(|raised| (raised, false)))
+            .and_then(|code| {
+                self.execute(py, &code, mtime)
+                    .map_err(|raised| (raised, true))
+            });
+        let refused = loaded.is_ok() && {
+            watched.end(py, &self.script);
+            free_threading::refuses(&self.script, request)
+        };
+        drop(limited);
+        self.life
+            .end_load(loaded.is_ok() && !refused, loading.elapsed());
+        self.is_new.store(false, Relaxed);
+        match loaded {
+            Ok(_) if refused => {
+                self.exchange(py, None);
+                Err(NotLoaded::Failed)
+            }
+            Ok(module) => {
+                let new = Some(Module {
+                    object: Kept::new(module.clone()),
+                    mtime,
+                });
+                self.exchange(py, new);
+                self.failures.store(0, Relaxed);
+                if let Some(group) = self.replicated() {
+                    group.loaded();
+                }
+                Ok(module)
+            }
+            Err((raised, executed)) => {
+                let refusal = self.log_failure(py, raised, executed, request);
+                watched.end(py, &self.script);
+                // As mod_wsgi: what was there before does not come back.
+                self.exchange(py, None);
+                Err(self.not_loaded(refusal))
+            }
+        }
+    }
+
+    /// Puts another module in the place of the one that is there.
+    fn exchange(&self, py: &Attached<'_>, new: Option<Module>) {
+        let old = self.current.with(|current| std::mem::replace(current, new));
+        if let Some(old) = old {
+            // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
+            drop(unsafe { py.own(old.object.as_ptr()) });
+        }
+    }
+
+    /// The group, if this is one of its replicas.
+    fn replicated(&self) -> Option<&'static Group> {
+        let identity = self.interpreter.identity();
+        identity.replica.and_then(|_| group::known(&identity.group))
+    }
+
+    /// What follows from a failure: a replica is tried again after a while, unless its group leaves such interpreters.
+    fn not_loaded(&self, refusal: Option<String>) -> NotLoaded {
+        let Some(group) = self.replicated() else {
+            return NotLoaded::Failed;
+        };
+        match refusal {
+            Some(module) if group.refused(&module) => return NotLoaded::Elsewhere,
+            Some(_) => {}
+            None => group.undecided(),
+        }
+        let failures = self.failures.fetch_add(1, Relaxed);
+        let seconds = (1_u64 << failures.min(6)).min(MOST_PATIENT);
+        self.due
+            .store(clock::now() + seconds * 1_000_000_000, Relaxed);
+        if group.is_served(&self.script) {
+            let described = self.interpreter.describe();
+            let line = Message::ReplicaFailed.line(&[&self.script_text(), &described, &seconds]);
+            host::log(log::level_of(Message::ReplicaFailed), &line);
+        }
+        NotLoaded::Failed
+    }
+
+    fn compile<'i>(&self, py: &Attached<'i>, source: &[u8]) -> PyResult<Obj<'i>> {
+        let compile = py.import(c"builtins")?.attr(py, c"compile")?;
+        let source = py.bytes(source)?;
+        let path = py.fs_path(&self.script)?;
+        let flags = py.int(0)?;
+        // compile() itself, because it reads the encoding of the source and refuses NUL bytes.
+        compile.call(
+            py,
+            [&source, &path, &py.str("exec")?, &flags, &py.bool(true)],
+        )
+    }
+
+    fn execute<'i>(
+        &self,
+        py: &Attached<'i>,
+        code: &Obj<'i>,
+        mtime: Option<i64>,
+    ) -> PyResult<Obj<'i>> {
+        let name = py.latin1(self.module_name.as_bytes())?;
+        let path = py.fs_path(&self.script)?;
+        // SAFETY: attached; the arguments are alive. A module of that name is taken away first, so that the script
+        // gets a new one; it stays away when the execution fails.
+        unsafe {
+            let modules = ffi::PyImport_GetModuleDict();
+            if ffi::PyDict_DelItem(modules, name.as_ptr()) != 0 {
+                ffi::PyErr_Clear();
+            }
+            let module = py.own(ffi::PyImport_ExecCodeModuleObject(
+                name.as_ptr(),
+                code.as_ptr(),
+                path.as_ptr(),
+                std::ptr::null_mut(),
+            ));
+            forked::ends(py);
+            let module = module?;
+            if let Some(mtime) = mtime {
+                module.set_attr(c"__mtime__", &py.int(mtime)?)?;
+            }
+            Ok(module)
+        }
+    }
+
+    /// Logs it; the package that refuses this kind of interpreter, where that is why.
+    fn log_failure(
+        &self,
+        py: &Attached<'_>,
+        raised: Raised,
+        executed: bool,
+        request: Option<&RequestState>,
+    ) -> Option<String> {
+        let exception = py.take(raised)?;
+        let ahead = request.is_none();
+        let message = match (executed, is_system_exit(&exception), ahead) {
+            (false, _, false) => Message::ScriptLoad,
+            (false, _, true) => Message::ImportScriptLoad,
+            (true, true, false) => Message::ScriptSystemExit,
+            (true, true, true) => Message::ImportScriptSystemExit,
+            (true, false, false) => Message::ScriptException,
+            (true, false, true) => Message::ImportScriptException,
+        };
+        let refusal = refusal::find(py, &exception, self.interpreter);
+        let group = self.replicated().filter(|group| group.may_fall_back());
+        if refusal.is_some() && group.is_some() {
+            // The group goes to another interpreter and says why; there all may be well.
+            return refusal.map(|refusal| refusal.describe());
+        }
+        log::log_message(request, message, &message.line(&[&self.script_text()]));
+        if !is_system_exit(&exception) {
+            log_traceback(py, &exception, request, Some(self.interpreter));
+        }
+        let refusal = refusal?;
+        let described = self.interpreter.describe();
+        refusal::report(&refusal, &self.script_text(), &described, request);
+        Some(refusal.describe())
+    }
+}
+
+/// Microseconds since the epoch.
+fn mtime(path: &Path) -> Option<i64> {
+    modified(&std::fs::metadata(path).ok()?)
+}
+
+fn modified(found: &Metadata) -> Option<i64> {
+    let modified = found.modified().ok()?;
+    i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
+}

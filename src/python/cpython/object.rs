@@ -1,0 +1,542 @@
+//! The small safe layer over CPython's objects: a token that proves the thread is attached to an interpreter, and
+//! owned references that cannot leave the attachment they were made in.
+//!
+//! [`Attached`] carries an invariant lifetime `'i`, new for every attachment, so objects of two interpreters, or of
+//! two attachments, do not mix. [`Obj`] is an owned reference; borrowed ones stay raw pointers inside one function.
+//! A failed call leaves CPython's exception set and returns [`Raised`], which is only the reminder of it.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use pyo3::ffi;
+
+use crate::cpython::gil_clock;
+
+/// Invariant in `'i`, and neither `Send` nor `Sync`.
+type Brand<'i> = PhantomData<(fn(&'i ()) -> &'i (), *mut ())>;
+
+/// Proof that the calling thread is attached to an interpreter (holds its GIL).
+pub(crate) struct Attached<'i> {
+    brand: Brand<'i>,
+}
+
+/// A Python exception is set on this thread. Whoever receives it passes it on, logs it, or clears it.
+#[derive(Debug)]
+#[must_use = "a Python exception is set: pass it on, log it, or clear it"]
+pub(crate) struct Raised;
+
+/// Result of a call into Python.
+pub(crate) type PyResult<T> = Result<T, Raised>;
+
+impl<'i> Attached<'i> {
+    /// Makes the token.
+    ///
+    /// # Safety
+    /// The calling thread must be attached to an interpreter, and stay so, but for [`Attached::detach`], until the
+    /// token and everything made from it are gone. `'i` must not be chosen by the caller: call this only where `'i`
+    /// is a fresh lifetime of a closure (`for<'i>`).
+    pub(crate) unsafe fn assume() -> Self {
+        Self { brand: PhantomData }
+    }
+
+    /// Releases the GIL while `work` runs. `work` is `Send`, which no object and no token is, so it cannot touch
+    /// Python.
+    pub(crate) fn detach<R>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.detach_timed(|_| (work(), 0))
+    }
+
+    /// The same, for work that is told a stamp of its begin and tells one of its end; 0 where it has none.
+    pub(crate) fn detach_timed<R>(&self, work: impl FnOnce(u64) -> (R, u64) + Send) -> R {
+        let left = gil_clock::leaving();
+        // SAFETY: the token proves that this thread is attached; the guard attaches it again on every way out,
+        // also when `work` panics. [S-20]
+        let state = unsafe { ffi::PyEval_SaveThread() };
+        let mut guard = Detached { state, back: 0 };
+        let (result, back) = work(left);
+        guard.back = back;
+        drop(guard);
+        result
+    }
+
+    /// Takes over a new reference; null means that an exception is set.
+    ///
+    /// # Safety
+    /// `ptr` must be null with an exception set, or a reference that the caller owns and gives away.
+    pub(crate) unsafe fn own(&self, ptr: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
+        match NonNull::new(ptr) {
+            Some(ptr) => Ok(Obj {
+                ptr,
+                brand: PhantomData,
+            }),
+            None => Err(Raised),
+        }
+    }
+
+    /// Makes an owned reference out of a borrowed one.
+    ///
+    /// # Safety
+    /// `ptr` must be null with an exception set, or point to a live object of this interpreter.
+    pub(crate) unsafe fn share(&self, ptr: *mut ffi::PyObject) -> PyResult<Obj<'i>> {
+        // SAFETY: a live object by contract; the new reference is owned by the result.
+        unsafe {
+            ffi::Py_XINCREF(ptr);
+            self.own(ptr)
+        }
+    }
+
+    /// `None`.
+    pub(crate) fn none(&self) -> Obj<'i> {
+        // SAFETY: the singleton lives as long as the interpreter.
+        unsafe {
+            let none = ffi::Py_None();
+            ffi::Py_INCREF(none);
+            Obj {
+                ptr: NonNull::new_unchecked(none),
+                brand: PhantomData,
+            }
+        }
+    }
+
+    /// A `str` of latin-1 bytes.
+    pub(crate) fn latin1(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
+        // SAFETY: pointer and length describe `bytes`.
+        unsafe {
+            self.own(ffi::PyUnicode_DecodeLatin1(
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+                std::ptr::null(),
+            ))
+        }
+    }
+
+    /// A `str` of bytes in the file-system encoding; latin-1 where they do not decode.
+    pub(crate) fn fs_path(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
+        // SAFETY: pointer and length describe `bytes`.
+        let decoded = unsafe {
+            self.own(ffi::PyUnicode_DecodeFSDefaultAndSize(
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+            ))
+        };
+        decoded.or_else(|raised| {
+            self.clear(raised);
+            self.latin1(bytes)
+        })
+    }
+
+    /// A `str`.
+    pub(crate) fn str(&self, text: &str) -> PyResult<Obj<'i>> {
+        // SAFETY: pointer and length describe `text`.
+        unsafe {
+            self.own(ffi::PyUnicode_FromStringAndSize(
+                text.as_ptr().cast(),
+                text.len() as isize,
+            ))
+        }
+    }
+
+    /// A `bytes`.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
+        // SAFETY: pointer and length describe `bytes`.
+        unsafe {
+            self.own(ffi::PyBytes_FromStringAndSize(
+                bytes.as_ptr().cast(),
+                bytes.len() as isize,
+            ))
+        }
+    }
+
+    /// An `int`.
+    pub(crate) fn int(&self, value: i64) -> PyResult<Obj<'i>> {
+        // SAFETY: attached.
+        unsafe { self.own(ffi::PyLong_FromLongLong(value)) }
+    }
+
+    /// A `float`.
+    pub(crate) fn float(&self, value: f64) -> PyResult<Obj<'i>> {
+        // SAFETY: attached.
+        unsafe { self.own(ffi::PyFloat_FromDouble(value)) }
+    }
+
+    /// A `bool`.
+    pub(crate) fn bool(&self, value: bool) -> Obj<'i> {
+        // SAFETY: attached; never fails, True and False are there as long as the interpreter.
+        unsafe {
+            let ptr = ffi::PyBool_FromLong(value.into());
+            Obj {
+                ptr: NonNull::new_unchecked(ptr),
+                brand: PhantomData,
+            }
+        }
+    }
+
+    /// A `tuple` that holds `items`.
+    pub(crate) fn tuple<const N: usize>(&self, items: [Obj<'i>; N]) -> PyResult<Obj<'i>> {
+        // SAFETY: attached; each item's reference is stolen by PyTuple_SetItem.
+        unsafe {
+            let tuple = self.own(ffi::PyTuple_New(N as isize))?;
+            for (at, item) in items.into_iter().enumerate() {
+                if ffi::PyTuple_SetItem(tuple.as_ptr(), at as isize, item.into_ptr()) != 0 {
+                    return Err(Raised);
+                }
+            }
+            Ok(tuple)
+        }
+    }
+
+    /// A `list` that holds `items`.
+    pub(crate) fn list(&self, items: impl IntoIterator<Item = Obj<'i>>) -> PyResult<Obj<'i>> {
+        // SAFETY: attached; PyList_Append takes its own reference.
+        unsafe {
+            let list = self.own(ffi::PyList_New(0))?;
+            for item in items {
+                if ffi::PyList_Append(list.as_ptr(), item.as_ptr()) != 0 {
+                    return Err(Raised);
+                }
+            }
+            Ok(list)
+        }
+    }
+
+    /// An empty `dict`.
+    pub(crate) fn dict(&self) -> PyResult<Obj<'i>> {
+        // SAFETY: attached.
+        unsafe { self.own(ffi::PyDict_New()) }
+    }
+
+    /// Imports a module.
+    pub(crate) fn import(&self, name: &CStr) -> PyResult<Obj<'i>> {
+        // SAFETY: attached.
+        unsafe { self.own(ffi::PyImport_ImportModule(name.as_ptr())) }
+    }
+
+    /// Forgets the exception.
+    pub(crate) fn clear(&self, _raised: Raised) {
+        // SAFETY: attached.
+        unsafe { ffi::PyErr_Clear() }
+    }
+
+    /// Takes the exception off the thread: the exception object, with its traceback attached.
+    pub(crate) fn take(&self, _raised: Raised) -> Option<Obj<'i>> {
+        // SAFETY: attached; each function's new references are owned here.
+        #[cfg(Py_3_12)]
+        unsafe {
+            self.own(ffi::PyErr_GetRaisedException()).ok()
+        }
+        // SAFETY: as above; PyErr_Fetch gives three owned references, any of which may be null.
+        #[cfg(not(Py_3_12))]
+        unsafe {
+            let (mut kind, mut value, mut trace) = (
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
+            ffi::PyErr_Fetch(&mut kind, &mut value, &mut trace);
+            ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut trace);
+            if !value.is_null() && !trace.is_null() {
+                ffi::PyException_SetTraceback(value, trace);
+            }
+            ffi::Py_XDECREF(kind);
+            ffi::Py_XDECREF(trace);
+            self.own(value).ok()
+        }
+    }
+
+    /// Raises `exception` (one of CPython's own classes) with a text.
+    pub(crate) fn raise(&self, class: ExceptionClass, text: &str) -> Raised {
+        if let Ok(text) = self.str(text) {
+            // SAFETY: attached; the class is one of CPython's statics.
+            unsafe { ffi::PyErr_SetObject(class.as_ptr(), text.as_ptr()) };
+        }
+        Raised
+    }
+}
+
+/// The exceptions that the module raises itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ExceptionClass {
+    /// `TypeError`
+    Type,
+    /// `ValueError`
+    Value,
+    /// `RuntimeError`
+    Runtime,
+    /// `OSError`
+    Os,
+}
+
+impl ExceptionClass {
+    fn as_ptr(self) -> *mut ffi::PyObject {
+        // SAFETY: reads statics that are set when Python starts, and every caller is attached.
+        unsafe {
+            match self {
+                Self::Type => ffi::PyExc_TypeError,
+                Self::Value => ffi::PyExc_ValueError,
+                Self::Runtime => ffi::PyExc_RuntimeError,
+                Self::Os => ffi::PyExc_OSError,
+            }
+        }
+    }
+}
+
+/// Attaches again when dropped.
+struct Detached {
+    state: *mut ffi::PyThreadState,
+    /// A stamp of the moment when the work was done, or 0.
+    back: u64,
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        gil_clock::waiting(self.back);
+        // SAFETY: the state was taken off this very thread by PyEval_SaveThread, and nothing else uses it. [S-20]
+        unsafe { ffi::PyEval_RestoreThread(self.state) };
+        gil_clock::attached();
+    }
+}
+
+/// An owned reference to an object of the attachment's interpreter.
+pub(crate) struct Obj<'i> {
+    ptr: NonNull<ffi::PyObject>,
+    brand: Brand<'i>,
+}
+
+impl Drop for Obj<'_> {
+    fn drop(&mut self) {
+        // SAFETY: owned, and the brand keeps it inside its attachment.
+        unsafe { ffi::Py_DECREF(self.ptr.as_ptr()) }
+    }
+}
+
+impl Clone for Obj<'_> {
+    fn clone(&self) -> Self {
+        // SAFETY: alive, and attached because the brand says so.
+        unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
+        Self {
+            ptr: self.ptr,
+            brand: PhantomData,
+        }
+    }
+}
+
+impl<'i> Obj<'i> {
+    /// The pointer, borrowed.
+    pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
+        self.ptr.as_ptr()
+    }
+
+    /// The pointer, with the reference given away.
+    pub(crate) fn into_ptr(self) -> *mut ffi::PyObject {
+        ManuallyDrop::new(self).ptr.as_ptr()
+    }
+
+    /// An attribute.
+    pub(crate) fn attr(&self, py: &Attached<'i>, name: &CStr) -> PyResult<Obj<'i>> {
+        // SAFETY: attached and alive.
+        unsafe { py.own(ffi::PyObject_GetAttrString(self.as_ptr(), name.as_ptr())) }
+    }
+
+    /// Sets an attribute.
+    pub(crate) fn set_attr(&self, name: &CStr, value: &Obj<'i>) -> PyResult<()> {
+        // SAFETY: attached (both brands say so) and alive.
+        done(unsafe { ffi::PyObject_SetAttrString(self.as_ptr(), name.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Sets an item of a `dict`.
+    pub(crate) fn set_item(&self, key: &CStr, value: &Obj<'i>) -> PyResult<()> {
+        // SAFETY: attached and alive; a wrong type raises SystemError.
+        done(unsafe { ffi::PyDict_SetItemString(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// An item of a `dict`.
+    pub(crate) fn item(&self, py: &Attached<'i>, key: &CStr) -> Option<Obj<'i>> {
+        // SAFETY: attached and alive; the item is a new reference, or null. What goes wrong counts as no item.
+        unsafe {
+            let key = py.own(ffi::PyUnicode_FromString(key.as_ptr()));
+            let found = key.and_then(|key| {
+                let mut item = std::ptr::null_mut();
+                done(ffi::compat::PyDict_GetItemRef(
+                    self.as_ptr(),
+                    key.as_ptr(),
+                    &mut item,
+                ))?;
+                Ok(item)
+            });
+            match found {
+                Ok(item) => py.own(item).ok(),
+                Err(raised) => {
+                    py.clear(raised);
+                    None
+                }
+            }
+        }
+    }
+
+    /// Calls the object.
+    pub(crate) fn call<const N: usize>(
+        &self,
+        py: &Attached<'i>,
+        args: [&Obj<'i>; N],
+    ) -> PyResult<Obj<'i>> {
+        let args = args.map(Obj::as_ptr);
+        // SAFETY: attached; the arguments outlive the call.
+        unsafe {
+            py.own(ffi::PyObject_Vectorcall(
+                self.as_ptr(),
+                args.as_ptr(),
+                N,
+                std::ptr::null_mut(),
+            ))
+        }
+    }
+
+    /// Calls a method.
+    pub(crate) fn call_method<const N: usize>(
+        &self,
+        py: &Attached<'i>,
+        name: &CStr,
+        args: [&Obj<'i>; N],
+    ) -> PyResult<Obj<'i>> {
+        self.attr(py, name)?.call(py, args)
+    }
+
+    /// The value of an `int`.
+    pub(crate) fn as_i64(&self) -> PyResult<i64> {
+        // SAFETY: attached and alive.
+        let value = unsafe { ffi::PyLong_AsLongLong(self.as_ptr()) };
+        // SAFETY: attached.
+        if value == -1 && unsafe { !ffi::PyErr_Occurred().is_null() } {
+            Err(Raised)
+        } else {
+            Ok(value)
+        }
+    }
+
+    /// Truth value.
+    pub(crate) fn is_true(&self) -> PyResult<bool> {
+        // SAFETY: attached and alive.
+        match unsafe { ffi::PyObject_IsTrue(self.as_ptr()) } {
+            -1 => Err(Raised),
+            truth => Ok(truth != 0),
+        }
+    }
+
+    /// Whether it is a `list`, or of a subclass.
+    pub(crate) fn is_list(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyList_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `tuple`, or of a subclass.
+    pub(crate) fn is_tuple(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyTuple_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `bytes`, or of a subclass.
+    pub(crate) fn is_bytes(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyBytes_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is a `str`, or of a subclass.
+    pub(crate) fn is_str(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { ffi::PyUnicode_Check(self.as_ptr()) != 0 }
+    }
+
+    /// Whether it is `None`.
+    pub(crate) fn is_none(&self) -> bool {
+        // SAFETY: compares with the singleton.
+        self.as_ptr() == unsafe { ffi::Py_None() }
+    }
+
+    /// Name of the object's type, for messages.
+    pub(crate) fn type_name(&self) -> String {
+        type_name(self.as_ptr())
+    }
+
+    /// Length of a sequence.
+    pub(crate) fn len(&self) -> PyResult<usize> {
+        // SAFETY: attached and alive.
+        usize::try_from(unsafe { ffi::PyObject_Size(self.as_ptr()) }).map_err(|_| Raised)
+    }
+
+    /// The text of a `str`, lossy where it holds surrogates.
+    pub(crate) fn to_text(&self) -> String {
+        let mut len = 0;
+        // SAFETY: attached and alive; the buffer belongs to the object.
+        unsafe {
+            let utf8 = ffi::PyUnicode_AsUTF8AndSize(self.as_ptr(), &mut len);
+            if utf8.is_null() {
+                ffi::PyErr_Clear();
+                return String::from("?");
+            }
+            String::from_utf8_lossy(std::slice::from_raw_parts(utf8.cast(), len as usize))
+                .into_owned()
+        }
+    }
+
+    /// The bytes of a path, which is a `str`, in the file-system encoding; `None` where it has none there.
+    pub(crate) fn to_fs_path(&self, py: &Attached<'i>) -> Option<Vec<u8>> {
+        // SAFETY: attached and alive; the content belongs to the new `bytes`.
+        unsafe {
+            match py.own(ffi::PyUnicode_EncodeFSDefault(self.as_ptr())) {
+                Ok(bytes) => {
+                    let data = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+                    let len = usize::try_from(ffi::PyBytes_Size(bytes.as_ptr())).unwrap_or(0);
+                    Some(std::slice::from_raw_parts(data, len).to_vec())
+                }
+                Err(raised) => {
+                    py.clear(raised);
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// Name of the type of a borrowed object, for messages.
+pub(crate) fn type_name(object: *mut ffi::PyObject) -> String {
+    // SAFETY: callers hold a live object and are attached; `tp_name` is a C string that lives with the type.
+    unsafe { CStr::from_ptr((*ffi::Py_TYPE(object)).tp_name) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// CPython's `0` for done and `-1` for raised.
+pub(crate) fn done(status: std::ffi::c_int) -> PyResult<()> {
+    if status < 0 { Err(Raised) } else { Ok(()) }
+}
+
+/// A reference that outlives attachments: kept in the state of an interpreter, which is never ended, and never
+/// released.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept(NonNull<ffi::PyObject>);
+
+impl Kept {
+    /// Keeps the object for the life of the interpreter.
+    pub(crate) fn new(object: Obj<'_>) -> Self {
+        Self(ManuallyDrop::new(object).ptr)
+    }
+
+    /// The pointer, borrowed; to be used only while attached to the interpreter that it was kept in.
+    pub(crate) fn as_ptr(self) -> *mut ffi::PyObject {
+        self.0.as_ptr()
+    }
+
+    /// An owned reference.
+    ///
+    /// # Safety
+    /// `py` must be an attachment to the interpreter in which the object was kept.
+    pub(crate) unsafe fn get<'i>(self, _py: &Attached<'i>) -> Obj<'i> {
+        // SAFETY: kept alive for ever, by contract in this interpreter.
+        unsafe { ffi::Py_INCREF(self.0.as_ptr()) };
+        Obj {
+            ptr: self.0,
+            brand: PhantomData,
+        }
+    }
+}

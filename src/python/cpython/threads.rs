@@ -1,0 +1,85 @@
+//! Threads of our own, for work at the start of an application. Signals are for httpd's threads, so ours are started
+//! with all of them blocked.
+
+use rayon::ThreadPoolBuilder;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use wsgi_core::child::steady;
+
+use crate::host::{self, Level};
+use crate::request::log::level_of;
+
+/// Bytes of their stacks, as many as the main thread of a process usually has: CPython limits how deep code may be nested
+/// by that size.
+const STACK: usize = 8 << 20;
+
+/// Does `work` for each of `items` at the same time; results in the order of the items. The calling thread must not be
+/// attached.
+pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    if items.len() < 2 {
+        return items.into_iter().map(work).collect();
+    }
+    let pool = with_signals_blocked(|| {
+        ThreadPoolBuilder::new()
+            .num_threads(items.len())
+            .stack_size(STACK)
+            .thread_name(|at| format!("wsgi-start-{at}"))
+            .build()
+    });
+    match pool {
+        Ok(pool) => pool.install(|| items.into_par_iter().map(work).collect()),
+        Err(error) => {
+            host::log(
+                Level::Warning,
+                &format!("mod_wsgi_rs: one after the other, as there are no threads: {error}"),
+            );
+            items.into_iter().map(work).collect()
+        }
+    }
+}
+
+/// Does `work` on a thread of its own; whether there is one.
+pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    let builder = std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(STACK);
+    with_signals_blocked(|| builder.spawn(work)).is_ok()
+}
+
+/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that the process cannot do
+/// without; whether there is one.
+pub(crate) fn steady(name: &'static str, mut work: impl FnMut() + Send + 'static) -> bool {
+    background(name, move || {
+        let log = |message, line: &str| host::log(level_of(message), line);
+        steady::run(name, log, &mut work);
+    })
+}
+
+/// Does `work` on a thread of its own, which goes on to exist as long as the process; `None` where there is none.
+#[cfg(any(Py_3_14, test))]
+pub(crate) fn on_one_that_stays<R: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let begun = background(name, move || {
+        let _ = tell.send(work());
+        loop {
+            std::thread::park();
+        }
+    });
+    begun.then(|| told.recv().ok()).flatten()
+}
+
+fn with_signals_blocked<R>(start: impl FnOnce() -> R) -> R {
+    // SAFETY: changes the mask of this thread, and puts it back; the sets are initialized before they are read.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}

@@ -1,0 +1,318 @@
+//! Starting Python in this process: once, in the child, as its unprivileged user. How it ends is in `stop.rs`.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pyo3::ffi;
+use wsgi_abi::{AtExit, FreeThreading, SegmentView};
+use wsgi_core::outcome::Message;
+use wsgi_core::python_home::check_stdlib;
+use wsgi_telemetry::App;
+
+use crate::admission::{group, run};
+use crate::application::{free_threading, sources};
+use crate::cpython::interpreter::Identity;
+use crate::cpython::object::Attached;
+use crate::cpython::{interpreter, thread_state};
+use crate::host;
+use crate::lifecycle::stop;
+use crate::metrics::telemetry;
+use crate::request::flusher;
+use crate::request::log;
+use crate::watch::watchdog;
+use crate::wsgi::module;
+use crate::wsgi::setup;
+use crate::wsgi::setup::Process;
+
+/// How Python is to be started.
+pub struct Config {
+    /// Path of the interpreter that Python shall believe to be; decides prefix and virtual environment. `None` for
+    /// the Python that the engine was built with.
+    pub program_name: Option<Vec<u8>>,
+    /// `PyConfig.home`.
+    pub home: Option<Vec<u8>>,
+    /// `-W` options.
+    pub warnings: Vec<Vec<u8>>,
+    /// `PyConfig.optimization_level`, where above 0.
+    pub optimize: i32,
+    /// A fixed hash seed.
+    pub hash_seed: Option<u32>,
+    /// Keep `.pyc` files.
+    pub write_bytecode: bool,
+    /// See [`wsgi_abi::StartConfig::free_threading`].
+    pub free_threading: FreeThreading,
+    /// See [`wsgi_abi::StartConfig::at_exit`].
+    pub at_exit: AtExit,
+    /// See [`wsgi_abi::StartConfig::exit_timeout`].
+    pub exit_timeout: Duration,
+    /// See [`wsgi_abi::StartConfig::deadlock_timeout`].
+    pub deadlock_timeout: Option<Duration>,
+    /// See [`wsgi_abi::StartConfig::reserve`].
+    pub reserve: u32,
+    /// What all interpreters have in common.
+    pub process: Process,
+    /// The segment of metrics.
+    pub segment: SegmentView,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            program_name: None,
+            home: None,
+            warnings: Vec::new(),
+            optimize: 0,
+            hash_seed: None,
+            write_bytecode: false,
+            free_threading: FreeThreading::Off,
+            at_exit: AtExit::Callbacks,
+            exit_timeout: Duration::from_secs(20),
+            deadlock_timeout: None,
+            reserve: 0,
+            process: Process::default(),
+            segment: SegmentView::NONE,
+        }
+    }
+}
+
+/// The Python that this was compiled for, as "3.11", or "3.14t" for a free-threaded build.
+pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
+
+/// The interpreter that this was compiled with.
+const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
+
+/// Starts Python. The error says why it does not run, in words for the log. Where Python has been started before in
+/// this process (httpd run with `-X` restarts in the process), it goes on as it is.
+pub fn start(config: Config) -> Result<(), String> {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    stop::configure(stop::Plan {
+        at_exit: config.at_exit,
+        timeout: config.exit_timeout,
+        single_process: config.process.single_process,
+    });
+    if STARTED.load(Ordering::Acquire) {
+        run::open();
+        flusher::release();
+        return Ok(());
+    }
+    check_version()?;
+    // SAFETY: always possible.
+    if unsafe { ffi::Py_IsInitialized() } != 0 {
+        return Err(String::from(
+            "an earlier start in this process has begun Python and could not set it up, and Python does not begin twice; stop \
+             httpd and start it again once what the log says of that start is mended",
+        ));
+    }
+    telemetry::start(&config.segment)?;
+    run::thread_id();
+    // SAFETY: Python is not running yet, and the name and function live for ever.
+    if unsafe { ffi::PyImport_AppendInittab(module::MODULE_NAME.as_ptr(), Some(module::init)) } != 0
+    {
+        return Err(String::from("out of memory"));
+    }
+    sources::begin();
+    free_threading::configure(config.free_threading);
+    if config.reserve != 0 {
+        group::bound_all(
+            config
+                .process
+                .threads_per_process
+                .saturating_sub(config.reserve)
+                .max(1),
+        );
+    }
+    initialize(&config).map_err(|why| explain(&config, why))?;
+    setup::set_process(config.process);
+    let options = host::group_options(b"");
+    let registered = with_current(
+        |py| match interpreter::register(py, Identity::MAIN, &options) {
+            Ok(main) => Ok(main),
+            Err(raised) => {
+                let line = Message::SetUpException.line(&[&Identity::MAIN.describe()]);
+                log::log_raised(py, raised, None, Message::SetUpException, &line, None);
+                Err(String::from(
+                    "the main interpreter could not be set up; the traceback is in the log",
+                ))
+            }
+        },
+    );
+    // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
+    let state = unsafe { ffi::PyEval_SaveThread() };
+    let main = registered?;
+    thread_state::adopt(main, state);
+    #[cfg(not(Py_3_12))]
+    thread_state::keep_one(main);
+    STARTED.store(true, Ordering::Release);
+    watchdog::start(config.deadlock_timeout);
+    Ok(())
+}
+
+/// CPython's own words are for those who build it; a standard library that cannot be read is the usual cause.
+fn explain(config: &Config, why: String) -> String {
+    let program = config.program_name.as_deref().map(OsStr::from_bytes);
+    let program = program.or(DEFAULT_PYTHON.map(OsStr::new)).map(Path::new);
+    let prefix = program.and_then(Path::parent).and_then(Path::parent);
+    match prefix.map(|prefix| check_stdlib(prefix, VERSION)) {
+        Some(Err(problem)) => format!("{problem} (CPython: {why})"),
+        _ => why,
+    }
+}
+
+/// Runs `work` on a thread that is attached already.
+fn with_current<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
+    // SAFETY: only called by `start`, between the initialization and the detaching; `'i` is fresh.
+    work(&unsafe { Attached::assume() })
+}
+
+/// Version of the library that was loaded, as "3.11.2".
+pub(crate) fn running_version() -> String {
+    // SAFETY: may be called before the initialization; a static C string.
+    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
+    let number = running.split_whitespace().next();
+    number.unwrap_or_default().to_owned()
+}
+
+/// Whether the library that was loaded says so.
+fn is_free_threaded_build() -> bool {
+    // SAFETY: may be called before the initialization; a static C string.
+    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
+    running.to_string_lossy().contains("free-threading build")
+}
+
+/// The library that was loaded must be of the minor version that the engine was compiled for.
+fn check_version() -> Result<(), String> {
+    let number = running_version();
+    let mut minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    if is_free_threaded_build() {
+        minor += "t";
+    }
+    if minor == VERSION {
+        Ok(())
+    } else {
+        Err(format!(
+            "the engine is for Python {VERSION}, but the Python library that was loaded is {number}"
+        ))
+    }
+}
+
+fn initialize(config: &Config) -> Result<(), String> {
+    // SAFETY: a PyConfig is initialized before its fields are read, cleared at the end on every path, and the
+    // strings are copied by the setters. The thread is the only one that knows of Python.
+    unsafe {
+        let mut py_config = std::mem::zeroed::<ffi::PyConfig>();
+        ffi::PyConfig_InitPythonConfig(&mut py_config);
+        let result = fill(&mut py_config, config)
+            .and_then(|()| check(ffi::Py_InitializeFromConfig(&py_config)));
+        ffi::PyConfig_Clear(&mut py_config);
+        result
+    }
+}
+
+/// # Safety
+/// `py_config` must be initialized.
+unsafe fn fill(py_config: &mut ffi::PyConfig, config: &Config) -> Result<(), String> {
+    #[cfg(Py_GIL_DISABLED)]
+    if config.free_threading == FreeThreading::Off {
+        py_config.enable_gil = 1;
+    }
+    py_config.install_signal_handlers = 0;
+    py_config.parse_argv = 0;
+    py_config.write_bytecode = config.write_bytecode.into();
+    if config.optimize > 0 {
+        py_config.optimization_level = config.optimize;
+    }
+    if let Some(seed) = config.hash_seed {
+        py_config.use_hash_seed = 1;
+        py_config.hash_seed = seed.into();
+    }
+    let default = DEFAULT_PYTHON.map(|path| path.as_bytes().to_vec());
+    let program = config.program_name.clone().or(default);
+    // SAFETY: initialized by contract; the setters copy what they are given.
+    unsafe {
+        let this: *mut ffi::PyConfig = py_config;
+        if let Some(program) = program {
+            set_string(this, &raw mut (*this).program_name, &program)?;
+            set_string(this, &raw mut (*this).executable, &program)?;
+        }
+        if let Some(home) = &config.home {
+            set_string(this, &raw mut (*this).home, home)?;
+        }
+        for warning in &config.warnings {
+            let option = c_string(warning)?;
+            let wide = ffi::Py_DecodeLocale(option.as_ptr(), std::ptr::null_mut());
+            if wide.is_null() {
+                return Err(format!(
+                    "WSGIPythonWarnings: '{}' does not decode",
+                    String::from_utf8_lossy(warning)
+                ));
+            }
+            let status = ffi::PyWideStringList_Append(&raw mut (*this).warnoptions, wide);
+            ffi::PyMem_RawFree(wide.cast());
+            check(status)?;
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `config` must be initialized, and `field` one of its strings.
+unsafe fn set_string(
+    config: *mut ffi::PyConfig,
+    field: *mut *mut libc::wchar_t,
+    value: &[u8],
+) -> Result<(), String> {
+    let value = c_string(value)?;
+    // SAFETY: by contract.
+    check(unsafe { ffi::PyConfig_SetBytesString(config, field, value.as_ptr()) })
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString, String> {
+    CString::new(bytes)
+        .map_err(|_| format!("'{}' holds a NUL byte", String::from_utf8_lossy(bytes)))
+}
+
+/// What CPython says of a start.
+pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
+    // SAFETY: reads a status that CPython just returned; its message is a static C string or null.
+    unsafe {
+        if ffi::PyStatus_Exception(status) == 0 {
+            return Ok(());
+        }
+        if ffi::PyStatus_IsExit(status) != 0 {
+            return Err(format!(
+                "Python wanted to exit with status {}",
+                status.exitcode
+            ));
+        }
+        if status.err_msg.is_null() {
+            return Err(String::from("Python did not say why"));
+        }
+        Err(CStr::from_ptr(status.err_msg)
+            .to_string_lossy()
+            .into_owned())
+    }
+}
+
+/// Loads a script ahead of its first request, in all interpreters of its group; whether it is loaded in one at least. What
+/// went wrong is in the log.
+pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
+    let _inside = run::Inside::enter();
+    match group::of(group, None) {
+        Ok(group) => group.site(script, App::new(app)).load(),
+        Err(_) => {
+            let shown = String::from_utf8_lossy;
+            let line = Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
+            host::log(log::level_of(Message::ImportScriptInterpreter), &line);
+            false
+        }
+    }
+}
+
+/// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
+pub fn replicas(group: &[u8]) -> u32 {
+    let _inside = run::Inside::enter();
+    group::of(group, None).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,532 @@
+//! The end of Python's work in this process. Its steps, each with what is left of the time that the whole may take:
+//!
+//! 1. no request is let in any more;
+//! 2. requests that are inside get some of the time to leave, unless they were given up;
+//! 3. in each interpreter, the main one last: the event `process_stopping` and the shutdown callbacks,
+//! 4. the work that was given to pools, and threads that are no daemons,
+//! 5. `atexit`,
+//! 6. a flush of the standard streams;
+//! 7. where it was asked for and is safe, Python is finalized, else left as it is: other threads may be inside, and
+//!    CPython would end them in a way that Rust frames do not survive (python-embedding.md, 2.1).
+//!
+//! Any of them may wait for ever: for code of an application, or for a GIL that nobody gives back. Each interpreter but the
+//! main one ends on a thread of its own, and where one takes more than its share of the time the next one begins. When the
+//! time is over a watchdog says where it stands, and ends the process.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::ffi;
+use wsgi_abi::AtExit;
+use wsgi_core::outcome::Message;
+
+use crate::admission::run;
+use crate::application::loads;
+use crate::cpython::interpreter;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::{Attached, Kept, Obj, PyResult};
+use crate::cpython::{thread_state, threads};
+use crate::host::{self, Level};
+use crate::lifecycle::forked;
+use crate::request::log;
+use crate::request::log::{level_of, log_traceback};
+use crate::request::running;
+use crate::request::state::lock;
+use crate::wsgi::module::State;
+
+/// How the process is to end.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) at_exit: AtExit,
+    /// How long that may take.
+    pub(crate) timeout: Duration,
+    /// The process does not end, or not for sure (httpd run with `-X`).
+    pub(crate) single_process: bool,
+}
+
+static PLAN: Mutex<Plan> = Mutex::new(Plan {
+    at_exit: AtExit::Callbacks,
+    timeout: Duration::from_secs(20),
+    single_process: false,
+});
+
+/// Says how the process is to end, when it begins.
+pub(crate) fn configure(plan: Plan) {
+    *lock(&PLAN) = plan;
+}
+
+/// How long Python's work may take to end.
+pub(crate) fn patience() -> Duration {
+    lock(&PLAN).timeout
+}
+
+/// Ends Python's work in this process.
+///
+/// A signal may end a prefork child in the middle of a request, on the thread that is inside Python; nothing can be
+/// done for Python then.
+pub fn stop() {
+    run::close();
+    if run::is_inside() {
+        return;
+    }
+    let plan = *lock(&PLAN);
+    let all = interpreter::all();
+    let ending = Arc::new(Ending::begin(plan));
+    let applications = || all.iter().flat_map(|of| of.applications());
+    applications().for_each(|application| application.life().drain());
+    ending.wait_for_requests(&all);
+    if let Some((&main, others)) = all.split_last() {
+        let late: Vec<_> = others
+            .iter()
+            .enumerate()
+            // Those that come after it need some time, too.
+            .filter_map(|(at, other)| ending.end_aside(other, parts(all.len() - at + 1)))
+            .collect();
+        ending.end_interpreter(main, 2);
+        for ended in late {
+            let _ = ended.recv();
+        }
+    }
+    applications().for_each(|application| application.life().end());
+    if plan.at_exit == AtExit::Finalize {
+        ending.finalize(&all);
+    }
+    // Those that were given up still have the rest of it.
+    ending.progress().ended = true;
+    ending.watched.ended.notify_all();
+}
+
+fn parts(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The end, under way. A watchdog has its eye on it.
+struct Ending {
+    plan: Plan,
+    until: Instant,
+    watched: Arc<Watched>,
+    /// Names of threads that were not waited for any longer, in all interpreters.
+    left_behind: Mutex<Vec<String>>,
+}
+
+/// What the watchdog knows.
+struct Watched {
+    progress: Mutex<Progress>,
+    ended: Condvar,
+}
+
+#[derive(Clone)]
+struct Progress {
+    ended: bool,
+    /// What goes on, in each interpreter that has begun to end and is not done.
+    places: Vec<Place>,
+}
+
+#[derive(Clone)]
+struct Place {
+    step: Step,
+    /// Which interpreter, where the step is about one.
+    interpreter: Option<String>,
+    /// Names of the threads that it waits for, as far as known.
+    threads: Vec<String>,
+}
+
+impl Place {
+    fn describe(&self) -> String {
+        let mut text = match &self.interpreter {
+            Some(interpreter) => format!("{interpreter}: {}", self.step.describe()),
+            None => String::from(self.step.describe()),
+        };
+        if !self.threads.is_empty() {
+            text += &format!(" (threads: {})", self.threads.join(", "));
+        }
+        text
+    }
+}
+
+impl Progress {
+    fn place(&mut self, interpreter: &Interpreter) -> &mut Place {
+        let name = Some(interpreter.describe());
+        let found = self
+            .places
+            .iter()
+            .position(|place| place.interpreter == name);
+        let at = found.unwrap_or_else(|| {
+            self.places.push(Place {
+                step: Step::Attach,
+                interpreter: name,
+                threads: Vec::new(),
+            });
+            self.places.len() - 1
+        });
+        &mut self.places[at]
+    }
+}
+
+/// What can take long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Requests,
+    Attach,
+    Callbacks,
+    Threads,
+    Atexit,
+    Flush,
+    Finalize,
+}
+
+impl Step {
+    fn describe(self) -> &'static str {
+        match self {
+            Step::Requests => "requests or loads are still inside",
+            Step::Attach => "its GIL is not to be had",
+            Step::Callbacks => "its shutdown callbacks are not done",
+            Step::Threads => "its threads have not ended",
+            Step::Atexit => "its exit functions (atexit) are not done",
+            Step::Flush => "its standard streams are not flushed",
+            Step::Finalize => "it is not finalized",
+        }
+    }
+}
+
+impl Ending {
+    fn begin(plan: Plan) -> Self {
+        let watched = Arc::new(Watched {
+            progress: Mutex::new(Progress {
+                ended: false,
+                places: vec![Place {
+                    step: Step::Requests,
+                    interpreter: None,
+                    threads: Vec::new(),
+                }],
+            }),
+            ended: Condvar::new(),
+        });
+        let ending = Ending {
+            plan,
+            until: Instant::now() + plan.timeout,
+            watched,
+            left_behind: Mutex::new(Vec::new()),
+        };
+        let (watched, until) = (Arc::clone(&ending.watched), ending.until);
+        let armed = threads::background("wsgi-watchdog", move || {
+            if let Some(overdue) = watched.wait(until) {
+                report(&overdue, plan.timeout);
+                end_process();
+            }
+        });
+        // Without a word, where whoever holds the process up has the lock of the log.
+        let watched = Arc::clone(&ending.watched);
+        let armed = armed
+            & threads::background("wsgi-watchdog", move || {
+                if watched.wait(until + REPORTING).is_some() {
+                    end_process();
+                }
+            });
+        if !armed {
+            let line = "there is no thread that could watch over the end of this child";
+            host::log(Level::Warning, line);
+        }
+        ending
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.watched.progress)
+    }
+
+    fn enter(&self, step: Step, interpreter: &Interpreter) {
+        self.progress().place(interpreter).step = step;
+    }
+
+    /// Ends an interpreter on another thread, and waits for one of so many parts of what is left of the time. Where it has
+    /// not ended by then, from whom to hear of it.
+    fn end_aside(
+        self: &Arc<Self>,
+        interpreter: &'static Interpreter,
+        parts: u32,
+    ) -> Option<mpsc::Receiver<()>> {
+        let (tell, ended) = mpsc::channel();
+        let ending = Arc::clone(self);
+        let begun = threads::background("wsgi-end", move || {
+            ending.end_interpreter(interpreter, parts);
+            let _ = tell.send(());
+        });
+        if !begun {
+            self.end_interpreter(interpreter, parts);
+            return None;
+        }
+        match ended.recv_timeout(self.left() / parts) {
+            Err(mpsc::RecvTimeoutError::Timeout) => Some(ended),
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Does what is to be done in an interpreter.
+    fn end_interpreter(&self, interpreter: &'static Interpreter, parts: u32) {
+        self.enter(Step::Attach, interpreter);
+        thread_state::attach(interpreter, |py| {
+            let ending = InInterpreter {
+                py,
+                interpreter,
+                ending: self,
+            };
+            ending.publish();
+            if self.plan.at_exit != AtExit::Publish {
+                ending.end_threads(parts);
+                ending.run_exit_functions();
+                ending.flush();
+            }
+        });
+        let name = Some(interpreter.describe());
+        let mut progress = self.progress();
+        progress.places.retain(|place| place.interpreter != name);
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// For half of the time, at most; not for those that were given up.
+    fn wait_for_requests(&self, all: &[&Interpreter]) {
+        let until = Instant::now() + self.plan.timeout / 2;
+        while inside(all) > running::given_up() + loads::overdue_without_request()
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.progress().places.clear();
+        let inside = inside(all);
+        if inside > 0 {
+            let line = format!("Python ends while {inside} requests or loads are inside");
+            host::log(Level::Info, &line);
+        }
+    }
+
+    fn finalize(&self, all: &[&'static Interpreter]) {
+        let Some(main) = all.last() else { return };
+        if let Err(why) = self.may_finalize(all) {
+            let line = Message::NotFinalized.line(&[&why]);
+            host::log(level_of(Message::NotFinalized), &line);
+            return;
+        }
+        self.enter(Step::Finalize, main);
+        // SAFETY: the interpreter is there; a state of its own, as the one that this thread has is not to be used any
+        // more afterwards. No thread is inside, and those that come later are parked by pyo3's wrappers. [S-20]
+        let status = unsafe {
+            ffi::PyEval_RestoreThread(ffi::PyThreadState_New(main.as_ptr()));
+            ffi::Py_FinalizeEx()
+        };
+        if status != 0 {
+            host::log(
+                Level::Warning,
+                "Python could not write all when it was finalized",
+            );
+        }
+    }
+
+    fn may_finalize(&self, all: &[&Interpreter]) -> Result<(), String> {
+        let inside = inside(all);
+        let threads = lock(&self.left_behind);
+        if self.plan.single_process {
+            Err(String::from(
+                "httpd runs as a single process, and may go on",
+            ))
+        } else if inside > 0 {
+            Err(format!("{inside} requests or loads are inside"))
+        } else if all.len() > 1 {
+            // CPython 3.12 and before ends the process then, and later ones do where another thread has a state in one.
+            Err(String::from("there are sub-interpreters"))
+        } else if threads.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "there are threads that have not ended: {}",
+                threads.join(", ")
+            ))
+        }
+    }
+}
+
+impl Watched {
+    /// Where it stands, if it has not ended by then.
+    fn wait(&self, until: Instant) -> Option<Progress> {
+        let mut progress = lock(&self.progress);
+        while !progress.ended {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return Some(progress.clone());
+            };
+            let waited = self.ended.wait_timeout(progress, left);
+            progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        None
+    }
+}
+
+/// How long the watchdog may take for its report.
+const REPORTING: Duration = Duration::from_secs(2);
+
+fn report(overdue: &Progress, timeout: Duration) {
+    let places: Vec<String> = overdue.places.iter().map(Place::describe).collect();
+    let place = places.join("; ");
+    let line = Message::ExitOverdue.line(&[&seconds(timeout), &place]);
+    host::log(level_of(Message::ExitOverdue), &line);
+}
+
+fn end_process() -> ! {
+    // SAFETY: ends the process at once; nothing of it runs any more.
+    unsafe { libc::_exit(0) }
+}
+
+fn inside(all: &[&Interpreter]) -> u32 {
+    all.iter().map(|interpreter| interpreter.inside()).sum()
+}
+
+/// For messages: whole ones, if it can be.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}
+
+/// The steps in one interpreter.
+struct InInterpreter<'a, 'i> {
+    py: &'a Attached<'i>,
+    interpreter: &'static Interpreter,
+    ending: &'a Ending,
+}
+
+impl<'i> InInterpreter<'_, 'i> {
+    fn state(&self) -> &State {
+        self.interpreter.module(self.py)
+    }
+
+    fn publish(&self) {
+        self.ending.enter(Step::Callbacks, self.interpreter);
+        let (py, publish) = (self.py, self.state().publish);
+        let failures = self.payload().and_then(|payload| {
+            // SAFETY: kept in the interpreter that the thread is attached to.
+            unsafe { publish.get(py) }.call(py, [&py.str(EVENT)?, &payload])
+        });
+        forked::ends(py);
+        self.log(
+            failures,
+            &of_subscriber(Message::SubscriberException),
+            &of_subscriber(Message::SubscriberSystemExit),
+        );
+    }
+
+    fn payload(&self) -> PyResult<Obj<'i>> {
+        let payload = self.py.dict()?;
+        payload.set_item(c"shutdown_reason", &self.py.str("")?)?;
+        Ok(payload)
+    }
+
+    /// Waits for one of so many parts of what is left of the time.
+    fn end_threads(&self, parts: u32) {
+        let py = self.py;
+        self.ending.enter(Step::Threads, self.interpreter);
+        let before = self.thread_names();
+        self.ending.progress().place(self.interpreter).threads = before;
+        let patience = self.ending.left() / parts;
+        let failures = py.float(patience.as_secs_f64()).and_then(|patience| {
+            // SAFETY: as above.
+            unsafe { self.state().end_threads.get(py) }.call(py, [&patience])
+        });
+        forked::ends(py);
+        self.log_exit_functions(failures);
+        let threads = self.thread_names();
+        if !threads.is_empty() {
+            let line = Message::ThreadsHoldUp.line(&[
+                &self.interpreter.describe(),
+                &seconds(patience),
+                &threads.join(", "),
+            ]);
+            host::log(level_of(Message::ThreadsHoldUp), &line);
+        }
+        lock(&self.ending.left_behind).extend_from_slice(&threads);
+        self.ending.progress().place(self.interpreter).threads = threads;
+    }
+
+    fn run_exit_functions(&self) {
+        self.ending.enter(Step::Atexit, self.interpreter);
+        let failures = self.call(self.state().run_exit_functions);
+        self.log_exit_functions(failures);
+    }
+
+    fn flush(&self) {
+        self.ending.enter(Step::Flush, self.interpreter);
+        if let Err(raised) = self.call(self.state().flush) {
+            self.py.clear(raised);
+        }
+    }
+
+    fn call(&self, function: Kept) -> PyResult<Obj<'i>> {
+        // SAFETY: kept in the interpreter that the thread is attached to.
+        let result = unsafe { function.get(self.py) }.call(self.py, []);
+        forked::ends(self.py);
+        result
+    }
+
+    fn thread_names(&self) -> Vec<String> {
+        let names = self.call(self.state().thread_names);
+        let names = names.and_then(|names| items(self.py, &names));
+        match names {
+            Ok(names) => names.iter().map(Obj::to_text).collect(),
+            Err(raised) => {
+                self.py.clear(raised);
+                Vec::new()
+            }
+        }
+    }
+
+    fn log_exit_functions(&self, failures: PyResult<Obj<'i>>) {
+        self.log(
+            failures,
+            &of_exit_function(Message::AtexitException),
+            &of_exit_function(Message::AtexitSystemExit),
+        );
+    }
+
+    /// Logs the exceptions of a list, or why there is none. `message` is for each that `SystemExit` is not, `exit` for one.
+    fn log(&self, failures: PyResult<Obj<'i>>, message: &Line, exit: &Line) {
+        let py = self.py;
+        let failures = failures.and_then(|failures| items(py, &failures));
+        let failures = match failures {
+            Ok(failures) => failures,
+            Err(raised) => {
+                let message = Message::StoppingEvent;
+                let line = message.line(&[&self.interpreter.describe()]);
+                log::log_raised(py, raised, None, message, &line, Some(self.interpreter));
+                return;
+            }
+        };
+        for failure in failures {
+            let is_exit = log::is_system_exit(&failure);
+            let (message, line) = if is_exit { exit } else { message };
+            host::log(level_of(*message), line);
+            if !is_exit {
+                log_traceback(py, &failure, None, Some(self.interpreter));
+            }
+        }
+    }
+}
+
+/// A message, and its line.
+type Line = (Message, String);
+
+fn of_subscriber(message: Message) -> Line {
+    (message, message.line(&[&EVENT]))
+}
+
+fn of_exit_function(message: Message) -> Line {
+    (message, message.line(&[]))
+}
+
+const EVENT: &str = "process_stopping";
+
+/// What is in a list that nobody else has.
+fn items<'i>(py: &Attached<'i>, list: &Obj<'i>) -> PyResult<Vec<Obj<'i>>> {
+    let at = 0..list.len()?;
+    // SAFETY: attached; the index is in range, and the item is shared before anything else happens.
+    let item = |at: usize| unsafe { py.share(ffi::PyList_GetItem(list.as_ptr(), at as isize)) };
+    at.map(item).collect()
+}

@@ -1,0 +1,114 @@
+//! The life of an application in one interpreter, for the metrics: starting, ready or failed, draining, gone.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id, RESULT, STOP_REASON, TRIGGER, value};
+use wsgi_telemetry::{App, clock};
+
+use crate::metrics::telemetry;
+
+/// No interpreter holds the application yet, or any more.
+const ABSENT: u8 = u8::MAX;
+const STARTING: u8 = value(INTERPRETER_STATE, "starting") as u8;
+const READY: u8 = value(INTERPRETER_STATE, "ready") as u8;
+const DRAINING: u8 = value(INTERPRETER_STATE, "draining") as u8;
+const FAILED: u8 = value(INTERPRETER_STATE, "failed") as u8;
+
+/// Where it is in its life.
+pub(crate) struct Life {
+    app: App,
+    state: AtomicU8,
+}
+
+impl Life {
+    pub(crate) fn new(app: App) -> Self {
+        Self {
+            app,
+            state: AtomicU8::new(ABSENT),
+        }
+    }
+
+    /// Its number in the segment's table.
+    pub(crate) fn app(&self) -> App {
+        self.app
+    }
+
+    /// Whether it is loaded.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.load(Relaxed) == READY
+    }
+
+    /// The script is about to be loaded, perhaps again.
+    pub(crate) fn begin_load(&self, reload: bool) {
+        let before = self.enter(STARTING);
+        telemetry::count(self.app, |block| {
+            if before == ABSENT {
+                block.add(Id::InterpreterStarts, 0, 1);
+            }
+            if reload {
+                let trigger = value(TRIGGER, "script_changed");
+                block.add(Id::ApplicationReloads, trigger, 1);
+            }
+        });
+        if before == ABSENT
+            && let Some(arena) = telemetry::process_arena()
+        {
+            arena.gauges(self.app).interpreter_started(clock::unix());
+        }
+    }
+
+    /// It was loaded, or not.
+    pub(crate) fn end_load(&self, loaded: bool, nanoseconds: u64) {
+        // Where its group has left this interpreter meanwhile, nothing is there any more.
+        if self.state.load(Relaxed) != ABSENT {
+            self.enter(if loaded { READY } else { FAILED });
+        }
+        let result = if loaded {
+            value(RESULT, "ok")
+        } else {
+            value(RESULT, "error")
+        };
+        telemetry::count(self.app, |block| {
+            block.observe(Id::ApplicationLoad, 0, nanoseconds);
+            block.add(Id::ApplicationLoads, result, 1);
+        });
+    }
+
+    /// The process is about to end.
+    pub(crate) fn drain(&self) {
+        if self.state.load(Relaxed) != ABSENT {
+            self.enter(DRAINING);
+        }
+    }
+
+    /// The process ends.
+    pub(crate) fn end(&self) {
+        self.stop(value(STOP_REASON, "child_exit"));
+    }
+
+    /// Its interpreter is not used any more, as it cannot be loaded there.
+    pub(crate) fn leave(&self) {
+        self.stop(value(STOP_REASON, "error"));
+    }
+
+    fn stop(&self, reason: usize) {
+        if self.enter(ABSENT) != ABSENT {
+            telemetry::count(self.app, |block| block.add(Id::InterpreterStops, reason, 1));
+        }
+    }
+
+    /// Returns the state before.
+    fn enter(&self, state: u8) -> u8 {
+        let before = self.state.swap(state, Relaxed);
+        if let Some(arena) = telemetry::process_arena() {
+            let block = arena.gauges(self.app);
+            if before != ABSENT {
+                block.change(Id::Interpreters, before.into(), -1);
+            }
+            if state != ABSENT {
+                block.change(Id::Interpreters, state.into(), 1);
+            }
+        }
+        before
+    }
+}

@@ -1,0 +1,70 @@
+//! What an interpreter can say of itself and nobody else can count: memory blocks, threads, the collector's progress.
+//! Asked for every few seconds by a request that holds the GIL anyway.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use pyo3::ffi;
+use wsgi_telemetry::catalogue::Id;
+
+use crate::cpython::gil_clock;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::{Attached, PyResult};
+use crate::host::{self, Level};
+use crate::metrics::telemetry;
+use crate::request::log::log_traceback;
+use crate::wsgi::module::State;
+
+/// Nanoseconds between two looks.
+const EVERY: u64 = 10_000_000_000;
+
+/// Looks, if it is time to.
+pub(crate) fn refresh(py: &Attached<'_>, interpreter: &'static Interpreter) {
+    let state = interpreter.module(py);
+    let Some(now) = gil_clock::attached_at() else {
+        return;
+    };
+    let before = state.gauged.load(Relaxed);
+    if before != 0 && now.saturating_sub(before) < EVERY {
+        return;
+    }
+    let ours = state.gauged.compare_exchange(before, now, Relaxed, Relaxed);
+    if ours.is_err() {
+        return;
+    }
+    if let Err(raised) = look(py, state) {
+        let line = format!(
+            "the gauges of the {} could not be read",
+            interpreter.describe()
+        );
+        host::log(Level::Error, &line);
+        if let Some(exception) = py.take(raised) {
+            log_traceback(py, &exception, None, Some(interpreter));
+        }
+    }
+}
+
+fn look(py: &Attached<'_>, state: &State) -> PyResult<()> {
+    let Some(arena) = telemetry::process_arena() else {
+        return Ok(());
+    };
+    // SAFETY: kept in this interpreter.
+    let answer = unsafe { state.gauges.get(py) }.call(py, [])?;
+    let number = |at: isize| {
+        // SAFETY: `_gauges` returns a tuple; where it is too short the exception of the lookup is passed on.
+        unsafe { py.share(ffi::PyTuple_GetItem(answer.as_ptr(), at)) }?.as_i64()
+    };
+    let cells = [
+        (Id::AllocatedBlocks, 0),
+        (Id::PythonThreads, 0),
+        (Id::GcPending, 0),
+        (Id::GcPending, 1),
+        (Id::GcPending, 2),
+    ];
+    let block = arena.gauges(state.home());
+    // By the difference: several interpreters may have the same first application.
+    for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
+        let value = number(at)?;
+        block.change(id, series, value - known.swap(value, Relaxed));
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! What Python's side records in the segment, and the applications' own metrics.
+
+pub(crate) mod application_state;
+pub(crate) mod custom;
+pub(crate) mod gauges;
+pub(crate) mod telemetry;

@@ -1,0 +1,515 @@
+//! The course of one request, for those who watch over it: where it is, on which thread, and how long it may take.
+//!
+//! ```text
+//!   Waiting ──enter──▶ Inside ──leave──▶ Left
+//!                       │  ▲
+//!               suspend │  │ resume       another request runs on the same thread meanwhile
+//!                       ▼  │
+//!                     Suspended
+//! ```
+//!
+//! An exception is injected into the thread of a request that is `Inside`, by a thread that is attached to its interpreter
+//! and holds the lock, and what has not been raised yet is taken back by `leave` under the same lock, while attached. A
+//! request is never inside twice, so none ever gets the exception of another one.
+
+use std::ffi::c_ulong;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use pyo3::ffi;
+use wsgi_abi::Limits;
+use wsgi_telemetry::clock;
+
+use crate::admission::executor::Executor;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::Attached;
+use crate::request::state::lock;
+
+const NANOSECONDS: u64 = 1_000_000;
+
+/// Where a request is, and what has been done about it.
+pub(crate) struct Course {
+    /// A stamp; the time that its application takes to load does not count.
+    began: AtomicU64,
+    /// The same, and stays.
+    arrived: u64,
+    /// When it began to wait for its application to load, as a stamp; 0 while it does not.
+    loads: AtomicU64,
+    limits: Limits,
+    /// It waits for a place, as far as its thread knows, or was refused one.
+    in_line: AtomicBool,
+    position: Mutex<Position>,
+    /// The next step of [`Step`], as its number.
+    next: AtomicU8,
+    /// When a request that was given up is to be complained about again.
+    again: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    Waiting,
+    Inside,
+    Suspended,
+    Left,
+}
+
+struct Position {
+    at: At,
+    /// The thread that runs it, as CPython knows it.
+    ident: c_ulong,
+    interpreter: Option<&'static Interpreter>,
+    /// Whose place it has.
+    executor: Option<&'static dyn Executor>,
+    /// An exception was injected that may not have been raised yet.
+    is_injected: bool,
+    /// Its place was given back, as it does not come back to do so.
+    has_lost_place: bool,
+    /// Its thread has given its place back, for as long as it waits for something else.
+    is_outside: bool,
+}
+
+/// What is done about a request that takes long, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Its stack is logged (`WSGISlowRequest`).
+    TellSlow,
+    /// Its stack is logged, and it is interrupted.
+    Interrupt,
+    /// It is interrupted again: it has caught the exception, or is where none can be raised.
+    InterruptAgain,
+    /// It is answered without its thread, which does not count on coming back.
+    GiveUp,
+}
+
+/// All steps, and behind them nothing.
+const STEPS: [Step; 4] = [
+    Step::TellSlow,
+    Step::Interrupt,
+    Step::InterruptAgain,
+    Step::GiveUp,
+];
+
+impl Course {
+    /// A request has begun, at this stamp.
+    pub(crate) fn begin(began: u64, limits: Limits) -> Self {
+        Self {
+            began: AtomicU64::new(began),
+            arrived: began,
+            loads: AtomicU64::new(0),
+            limits,
+            in_line: AtomicBool::new(false),
+            position: Mutex::new(Position {
+                at: At::Waiting,
+                ident: 0,
+                interpreter: None,
+                executor: None,
+                is_injected: false,
+                has_lost_place: false,
+                is_outside: false,
+            }),
+            next: AtomicU8::new(0),
+            again: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it has any limits.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limits.request != 0 || self.limits.slow != 0
+    }
+
+    /// Whether it has taken longer than it may.
+    pub(crate) fn is_late(&self, now: u64) -> bool {
+        self.limits.request != 0 && now >= self.due(Step::Interrupt) && !self.is_loading()
+    }
+
+    /// How long it may still take, at least.
+    pub(crate) fn until_late(&self, now: u64) -> Duration {
+        let now = match self.loads.load(Relaxed) {
+            0 => now,
+            since => since,
+        };
+        Duration::from_nanos(self.due(Step::Interrupt).saturating_sub(now))
+    }
+
+    /// How long ago it has come, whatever it did since.
+    pub(crate) fn since_arrival(&self, now: u64) -> Duration {
+        Duration::from_nanos(now.saturating_sub(self.arrived))
+    }
+
+    /// How long it has taken, nanoseconds.
+    pub(crate) fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.began.load(Relaxed))
+    }
+
+    /// Waits for its application to load, which is limited by other means and would never be done if it was interrupted.
+    pub(crate) fn load<R>(&self, load: impl FnOnce() -> R) -> R {
+        if !self.is_limited() {
+            return load();
+        }
+        self.wait_for_load(clock::now());
+        let result = load();
+        self.load_ends();
+        result
+    }
+
+    /// Has waited since it began for that, and for the interpreter to be made, and still does.
+    pub(crate) fn begins_with_load(&self) {
+        self.wait_for_load(self.began.load(Relaxed));
+    }
+
+    fn wait_for_load(&self, since: u64) {
+        if self.is_limited() && !self.is_loading() {
+            self.loads.store(since, Relaxed);
+        }
+    }
+
+    /// Does not wait for that any more, if it did: the time does not count.
+    pub(crate) fn load_ends(&self) {
+        if !self.is_loading() {
+            return;
+        }
+        // Whoever waits for its place may say so, and whoever runs it.
+        let since = self.loads.swap(0, Relaxed);
+        if since != 0 {
+            let took = clock::now().saturating_sub(since);
+            self.began.fetch_add(took, Relaxed);
+        }
+    }
+
+    /// Whether it waits for that.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.loads.load(Relaxed) != 0
+    }
+
+    /// Its thread waits for a place from now on, and knows by itself when that takes too long; or does not.
+    pub(crate) fn wait_in_line(&self, waits: bool) {
+        self.in_line.store(waits, Relaxed);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.in_line.load(Relaxed)
+    }
+
+    /// When a step is due, as a stamp; never is `u64::MAX`.
+    fn due(&self, step: Step) -> u64 {
+        let Limits {
+            request,
+            grace,
+            slow,
+        } = self.limits;
+        let (limit, graces) = match step {
+            Step::TellSlow => (slow, 0),
+            Step::Interrupt => (request, 0),
+            Step::InterruptAgain => (request, 1),
+            Step::GiveUp => (request, 2),
+        };
+        if limit == 0 {
+            return u64::MAX;
+        }
+        let milliseconds = u64::from(limit) + graces * u64::from(grace);
+        self.began.load(Relaxed) + milliseconds * NANOSECONDS
+    }
+
+    /// When the next step is due.
+    pub(crate) fn next_due(&self) -> u64 {
+        let left = STEPS.iter().skip(self.next.load(Relaxed).into());
+        left.map(|step| self.due(*step)).min().unwrap_or(u64::MAX)
+    }
+
+    /// The step that is due now; each is there once, and one that is overtaken by a later one not at all. For one thread.
+    pub(crate) fn take_step(&self, now: u64) -> Option<Step> {
+        let next = self.next.load(Relaxed);
+        let left = STEPS.iter().enumerate().skip(next.into());
+        let due = left.filter(|(_, step)| self.due(**step) <= now);
+        // What is slow is told even where the limit of the whole is as short.
+        let (at, step) = due.min_by_key(|(_, step)| self.due(**step))?;
+        self.next.store(at as u8 + 1, Relaxed);
+        Some(*step)
+    }
+
+    /// Whether it is time to complain again of a request that was given up, which is once in `every` nanoseconds.
+    pub(crate) fn complains(&self, now: u64, every: u64) -> bool {
+        let is_due = now >= self.again.load(Relaxed);
+        if is_due {
+            self.again.store(now + every, Relaxed);
+        }
+        is_due
+    }
+
+    /// It is on its way into this interpreter.
+    pub(crate) fn approach(&self, interpreter: &'static Interpreter) {
+        self.position().interpreter = Some(interpreter);
+    }
+
+    /// The interpreter that it is in, or on its way into.
+    pub(crate) fn interpreter(&self) -> Option<&'static Interpreter> {
+        self.position().interpreter
+    }
+
+    /// The calling thread runs it from now on, in the interpreter that it is attached to.
+    pub(crate) fn enter(
+        &self,
+        _py: &Attached<'_>,
+        interpreter: &'static Interpreter,
+        executor: Option<&'static dyn Executor>,
+    ) {
+        self.wait_in_line(false);
+        let mut position = self.position();
+        position.at = At::Inside;
+        position.ident = own_ident();
+        position.interpreter = Some(interpreter);
+        position.executor = executor;
+    }
+
+    /// It is done, but for Python objects that may still be destroyed.
+    pub(crate) fn leave(&self, py: &Attached<'_>) {
+        let mut position = self.position();
+        position.at = At::Left;
+        position.take_back(py);
+        if std::mem::take(&mut position.has_lost_place)
+            && let Some(executor) = position.executor
+        {
+            // Whoever it is will give a place back.
+            executor.step_in();
+        }
+    }
+
+    /// Another request begins on its thread.
+    pub(crate) fn suspend(&self, py: &Attached<'_>) -> Suspended {
+        let mut position = self.position();
+        let was_inside = matches!(position.at, At::Inside);
+        if was_inside {
+            position.at = At::Suspended;
+        }
+        let owes = position.take_back(py);
+        Suspended { was_inside, owes }
+    }
+
+    /// It goes on. An exception that it was to get comes once more.
+    pub(crate) fn resume(&self, suspended: &Suspended) {
+        if suspended.was_inside {
+            self.position().at = At::Inside;
+        }
+        if suspended.owes {
+            self.next.fetch_min(1, Relaxed);
+        }
+    }
+
+    /// Raises `class` in its thread, if it is inside. The calling thread must be attached to its interpreter.
+    pub(crate) fn interrupt(
+        &self,
+        _py: &Attached<'_>,
+        interpreter: &Interpreter,
+        class: *mut ffi::PyObject,
+    ) -> bool {
+        let mut position = self.position();
+        let is_here = position
+            .interpreter
+            .is_some_and(|other| std::ptr::eq(other, interpreter));
+        if !matches!(position.at, At::Inside) || !is_here {
+            return false;
+        }
+        position.is_injected = true;
+        // SAFETY: attached, and the class is kept in this interpreter.
+        unsafe { ffi::PyThreadState_SetAsyncExc(position.ident.cast_signed(), class) != 0 }
+    }
+
+    /// Where it is inside: the interpreter, and the thread.
+    pub(crate) fn inside(&self) -> Option<(&'static Interpreter, c_ulong)> {
+        let position = self.position();
+        match position.at {
+            At::Inside => position.interpreter.map(|of| (of, position.ident)),
+            At::Waiting | At::Suspended | At::Left => None,
+        }
+    }
+
+    /// Time of its thread on a processor, if it is inside in a place of `executor`; nanoseconds.
+    pub(crate) fn cpu_time(&self, executor: &dyn Executor) -> Option<u64> {
+        let position = self.position();
+        let place = position
+            .executor
+            .filter(|_| matches!(position.at, At::Inside))?;
+        if !std::ptr::addr_eq(place, executor) {
+            return None;
+        }
+        // SAFETY: the thread is inside, and does not leave as long as the lock is held. The clock is only used if the first
+        // call has said that it is there.
+        unsafe {
+            let (mut clock, mut time) = (0, std::mem::zeroed::<libc::timespec>());
+            let is_there = libc::pthread_getcpuclockid(position.ident, &mut clock) == 0
+                && libc::clock_gettime(clock, &mut time) == 0;
+            is_there.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        }
+    }
+
+    /// Whether another request runs on its thread.
+    pub(crate) fn is_suspended(&self) -> bool {
+        matches!(self.position().at, At::Suspended)
+    }
+
+    /// Its thread, if that is the calling one, is about to give its place back for a while; whether it has one to give.
+    pub(crate) fn step_out(&self) -> bool {
+        let mut position = self.position();
+        let has_place = position.ident == own_ident() && !position.has_lost_place;
+        position.is_outside |= has_place;
+        has_place
+    }
+
+    /// It has a place again.
+    pub(crate) fn step_in(&self) {
+        self.position().is_outside = false;
+    }
+
+    /// Gives its place back, as it does not come back to do so itself.
+    pub(crate) fn lose_place(&self) {
+        let mut position = self.position();
+        if matches!(position.at, At::Inside)
+            && !position.has_lost_place
+            && !position.is_outside
+            && let Some(executor) = position.executor
+        {
+            position.has_lost_place = true;
+            drop(position);
+            executor.step_out();
+        }
+    }
+
+    fn position(&self) -> MutexGuard<'_, Position> {
+        lock(&self.position)
+    }
+}
+
+impl Position {
+    /// Takes an exception back that has not been raised; whether there may have been one.
+    fn take_back(&mut self, _py: &Attached<'_>) -> bool {
+        let was_injected = std::mem::take(&mut self.is_injected);
+        if was_injected {
+            // SAFETY: attached, on the thread of this very number.
+            unsafe {
+                ffi::PyThreadState_SetAsyncExc(self.ident.cast_signed(), std::ptr::null_mut())
+            };
+        }
+        was_injected
+    }
+}
+
+/// What a request was at when another one began on its thread.
+pub(crate) struct Suspended {
+    was_inside: bool,
+    /// It was interrupted, and had not noticed.
+    owes: bool,
+}
+
+/// The calling thread, as `PyThread_get_thread_ident` has it.
+fn own_ident() -> c_ulong {
+    // SAFETY: always possible.
+    unsafe { libc::pthread_self() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = NANOSECONDS;
+
+    fn course(request: u32, grace: u32, slow: u32) -> Course {
+        Course::begin(
+            1000 * MS,
+            Limits {
+                request,
+                grace,
+                slow,
+            },
+        )
+    }
+
+    #[test]
+    fn steps_come_in_their_order_and_once() {
+        let course = course(200, 50, 100);
+        assert_eq!(course.next_due(), 1100 * MS);
+        assert_eq!(course.take_step(1099 * MS), None);
+        assert_eq!(course.take_step(1100 * MS), Some(Step::TellSlow));
+        assert_eq!(course.take_step(1100 * MS), None);
+        assert!(!course.is_late(1199 * MS) && course.is_late(1200 * MS));
+        for (at, step) in [
+            (1200, Step::Interrupt),
+            (1250, Step::InterruptAgain),
+            (1300, Step::GiveUp),
+        ] {
+            assert_eq!(course.next_due(), at * MS);
+            assert_eq!(course.take_step(at * MS), Some(step));
+            assert_eq!(course.take_step(at * MS), None);
+        }
+        assert_eq!(course.next_due(), u64::MAX);
+    }
+
+    /// How many places were given back and not taken again.
+    #[derive(Default)]
+    struct Places(std::sync::atomic::AtomicI32);
+
+    impl Executor for Places {
+        fn run(
+            &'static self,
+            _: &crate::admission::run::Job<'_>,
+        ) -> crate::admission::executor::Ended {
+            crate::admission::executor::Ended::Refused(wsgi_abi::RunOutcome::Failed)
+        }
+
+        fn load(&self) -> u32 {
+            0
+        }
+
+        fn step_out(&'static self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+
+        fn step_in(&self) {
+            self.0.fetch_sub(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_place_is_given_back_once() {
+        let given: &'static Places = Box::leak(Box::default());
+        let course = course(100, 0, 0);
+        let mut position = course.position();
+        (position.at, position.ident) = (At::Inside, own_ident());
+        position.executor = Some(given);
+        drop(position);
+        // Its thread has given it back itself.
+        assert!(course.step_out());
+        course.lose_place();
+        assert_eq!(given.0.load(Relaxed), 0);
+        course.step_in();
+        // And who has lost it does not.
+        course.lose_place();
+        assert!(!course.step_out());
+        course.lose_place();
+        assert_eq!(given.0.load(Relaxed), 1);
+        // Other threads of an application have none.
+        let other = std::thread::scope(|scope| scope.spawn(|| course.step_out()).join());
+        assert_eq!(other.ok(), Some(false));
+    }
+
+    #[test]
+    fn what_is_not_limited_is_never_due() {
+        assert_eq!(course(0, 50, 0).next_due(), u64::MAX);
+        let slow = course(0, 50, 100);
+        assert_eq!(slow.take_step(2000 * MS), Some(Step::TellSlow));
+        assert_eq!(slow.take_step(9000 * MS), None);
+        assert!(!slow.is_late(u64::MAX));
+        let limited = course(100, 0, 0);
+        assert_eq!(limited.take_step(1100 * MS), Some(Step::Interrupt));
+        assert_eq!(limited.take_step(1100 * MS), Some(Step::InterruptAgain));
+        assert_eq!(limited.take_step(1100 * MS), Some(Step::GiveUp));
+    }
+
+    #[test]
+    fn a_threshold_above_the_limit_is_passed_over() {
+        let course = course(100, 50, 1000);
+        assert_eq!(course.take_step(1100 * MS), Some(Step::Interrupt));
+        assert_eq!(course.next_due(), 1150 * MS);
+    }
+}

@@ -1,0 +1,231 @@
+//! When a chunk of a response goes out that others may follow at once.
+//!
+//! No chunk may be delayed (PEP 3333), but a flush for each costs more than the chunks where many come in a row: filters
+//! that compress lose what they know of the text, each flush is a record of TLS and a packet, and mod_ratelimit takes it
+//! for the end of an interval. Nobody can know whether the application has its next chunk ready. So the first chunk, and
+//! each one that follows a pause, is flushed by the thread that writes it; one that comes within [`PAUSE`] of a flush is
+//! only handed to the filters, and a thread of ours flushes it when that time is over, unless others have done so. A chunk is
+//! thus never held for longer than [`PAUSE`], or a while in proportion to the flush before it where that took long: then
+//! it is the client or a filter that cannot take more.
+//!
+//! The flush is a call of the host like any other: under the lock of the request's calls, and not once the request is
+//! finished. It may wait for the client. So a thread that begins a flush leaves another thread behind for the other
+//! requests; there are never more threads than responses that are being sent, and none while nothing was streamed for a while.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use wsgi_abi::WriteEnd;
+use wsgi_telemetry::clock;
+
+use crate::cpython::threads;
+use crate::host::{Failure, Request};
+use crate::request::state::{RequestState, lock};
+
+/// For how long what follows a flush may wait for the next one, nanoseconds.
+const PAUSE: u64 = 20_000_000;
+/// After a flush that took long, the next one waits this many times as long.
+const SHARE: u64 = 4;
+/// The longest wait by that, nanoseconds.
+const LONGEST: u64 = 500_000_000;
+/// When a request is looked at again whose own thread is in a call of the host, nanoseconds; twice that the next time.
+const AGAIN: u64 = 5_000_000;
+/// How long a thread stays that has nothing to do.
+const IDLE: Duration = Duration::from_secs(10);
+/// How many threads stay to wait. With two, one can flush and come back without another one being started.
+const STAY: usize = 2;
+
+/// When the chunks of one response are flushed. Only used under the lock of its request's calls.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// From when on the next chunk is flushed at once, as a stamp.
+    due: AtomicU64,
+    /// Something was written after the last flush, and the thread of ours knows of it.
+    owed: AtomicBool,
+}
+
+impl Pace {
+    /// How to write the next chunk: flushed now, or with chunks to come.
+    pub(crate) fn next(&self, request: &Arc<RequestState>) -> WriteEnd {
+        let due = self.due.load(Relaxed);
+        if clock::now() >= due {
+            return WriteEnd::Flush;
+        }
+        if !self.owed.load(Relaxed) {
+            if !promise(request, due) {
+                return WriteEnd::Flush;
+            }
+            self.owed.store(true, Relaxed);
+        }
+        WriteEnd::More
+    }
+
+    /// Does `work`, which flushes.
+    pub(crate) fn flushing<R>(&self, work: impl FnOnce() -> R) -> R {
+        let began = clock::now();
+        let result = work();
+        let now = clock::now();
+        let wait = now.saturating_sub(began).saturating_mul(SHARE);
+        self.due.store(now + wait.clamp(PAUSE, LONGEST), Relaxed);
+        self.owed.store(false, Relaxed);
+        result
+    }
+
+    /// Sends what is owed, if that is due: what was written since another flush has a promise of its own.
+    pub(crate) fn settle_if_due(&self, host: Request) -> Result<(), Failure> {
+        if clock::now() < self.due.load(Relaxed) {
+            return Ok(());
+        }
+        self.settle(host)
+    }
+
+    /// Sends what is owed. Before the thread of the request waits for something else: the client may wait for that chunk.
+    pub(crate) fn settle(&self, host: Request) -> Result<(), Failure> {
+        if !self.owed.load(Relaxed) {
+            return Ok(());
+        }
+        self.flushing(|| host.flush())
+    }
+}
+
+/// Requests that are owed a flush, by when it is due, and the threads that flush.
+struct Waiting {
+    requests: BTreeMap<(u64, u64), Owed>,
+    /// Tells apart those that are due at the same time.
+    number: u64,
+    /// Threads that wait for the first one to be due.
+    threads: usize,
+}
+
+/// A flush that is owed.
+struct Owed {
+    request: Arc<RequestState>,
+    /// When to try again where the request is busy, nanoseconds from then.
+    again: u64,
+}
+
+static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
+    requests: BTreeMap::new(),
+    number: 0,
+    threads: 0,
+});
+static CHANGED: Condvar = Condvar::new();
+
+/// Nothing is flushed by threads of ours any more.
+static IS_HELD: AtomicBool = AtomicBool::new(false);
+/// How many of them are in a flush, or about to be.
+static FLUSHING: AtomicU32 = AtomicU32::new(0);
+/// How often, each time for a millisecond, one that is in a flush is waited for.
+const HOLD_TRIES: u32 = 200;
+
+/// From now on no thread of ours touches a request, so that httpd may take them away; one that waits for a slow client is not
+/// waited for. Prefork does so in a handler of a signal, on the thread that runs a request: that thread may have any lock, so
+/// this uses atomics alone.
+pub fn hold() {
+    IS_HELD.store(true, SeqCst);
+    for _ in 0..HOLD_TRIES {
+        if FLUSHING.load(SeqCst) == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Undoes [`hold`], where the same process begins again (`httpd -X`).
+pub(crate) fn release() {
+    IS_HELD.store(false, SeqCst);
+}
+
+/// Has the request flushed at that time; whether there is a thread for it.
+fn promise(request: &Arc<RequestState>, due: u64) -> bool {
+    let mut waiting = lock(&WAITING);
+    if waiting.threads == 0 && !start(&mut waiting) {
+        return false;
+    }
+    let request = Arc::clone(request);
+    waiting.add(
+        due,
+        Owed {
+            request,
+            again: AGAIN,
+        },
+    );
+    true
+}
+
+impl Waiting {
+    fn add(&mut self, due: u64, owed: Owed) {
+        self.number += 1;
+        let key = (due, self.number);
+        self.requests.insert(key, owed);
+        if self.requests.first_key_value().map(|(first, _)| *first) == Some(key) {
+            CHANGED.notify_one();
+        }
+    }
+}
+
+/// Starts a thread, which counts as waiting from now on; whether it was started.
+fn start(waiting: &mut Waiting) -> bool {
+    waiting.threads += 1;
+    let started = threads::background("wsgi-flush", run);
+    if !started {
+        waiting.threads -= 1;
+    }
+    started
+}
+
+fn run() {
+    let mut waiting = lock(&WAITING);
+    loop {
+        let now = clock::now();
+        let first = waiting.requests.first_key_value().map(|(key, _)| key.0);
+        let sleep = match first {
+            Some(due) if due <= now => {
+                let Some((_, mut owed)) = waiting.requests.pop_first() else {
+                    continue;
+                };
+                waiting.threads -= 1;
+                if !waiting.requests.is_empty() {
+                    if waiting.threads == 0 {
+                        // Without one, the others wait until this thread is back, or for their own threads.
+                        start(&mut waiting);
+                    } else {
+                        // It waits for something that was due later.
+                        CHANGED.notify_one();
+                    }
+                }
+                drop(waiting);
+                FLUSHING.fetch_add(1, SeqCst);
+                let is_done = IS_HELD.load(SeqCst) || owed.request.flush_owed();
+                FLUSHING.fetch_sub(1, SeqCst);
+                waiting = lock(&WAITING);
+                if !is_done {
+                    // Its thread may be waiting for a slow client: many of those must not keep this one busy.
+                    let due = clock::now() + owed.again;
+                    owed.again = (owed.again * 2).min(LONGEST);
+                    waiting.add(due, owed);
+                }
+                if waiting.threads >= STAY {
+                    return;
+                }
+                waiting.threads += 1;
+                continue;
+            }
+            Some(due) => Duration::from_nanos(due - now),
+            None => IDLE,
+        };
+        let (back, timeout) = CHANGED
+            .wait_timeout(waiting, sleep)
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting = back;
+        if first.is_none() && timeout.timed_out() && waiting.requests.is_empty() {
+            waiting.threads -= 1;
+            return;
+        }
+    }
+}

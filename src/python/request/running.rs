@@ -1,0 +1,107 @@
+//! The requests that this process has taken on and not yet finished, by the thread of httpd that each belongs to.
+
+use std::cell::OnceCell;
+use std::ffi::c_ulong;
+use std::sync::{Arc, Mutex};
+
+use wsgi_telemetry::clock;
+
+use crate::admission::executor::Executor;
+use crate::request::state::{RequestState, lock};
+
+/// The requests of one thread: more than one where httpd runs one inside of another.
+type Requests = Mutex<Vec<Arc<RequestState>>>;
+
+/// Of all threads that have had one. Those that have ended leave theirs to others.
+static THREADS: Mutex<Vec<Arc<Requests>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static MINE: OnceCell<Mine> = const { OnceCell::new() };
+}
+
+struct Mine(Arc<Requests>);
+
+impl Mine {
+    fn new() -> Self {
+        let requests = Arc::new(Requests::default());
+        lock(&THREADS).push(Arc::clone(&requests));
+        Self(requests)
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        lock(&THREADS).retain(|other| !Arc::ptr_eq(other, &self.0));
+    }
+}
+
+/// A request is the calling thread's, until the result is dropped.
+pub(crate) struct Taken(Option<Arc<Requests>>);
+
+/// Takes a request on.
+pub(crate) fn take(request: &Arc<RequestState>) -> Taken {
+    // A thread that ends serves nobody any more.
+    let mine = MINE.try_with(|mine| Arc::clone(&mine.get_or_init(Mine::new).0));
+    let mine = mine.ok();
+    if let Some(mine) = &mine {
+        lock(mine).push(Arc::clone(request));
+    }
+    Taken(mine)
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(mine) = &self.0 {
+            lock(mine).pop();
+        }
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Arc<RequestState>> {
+    let threads = lock(&THREADS).clone();
+    let requests = threads.iter().flat_map(|requests| lock(requests).clone());
+    requests.collect()
+}
+
+/// The one with this state, to be kept.
+pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
+    let mut all = all().into_iter();
+    all.find(|other| std::ptr::eq(&raw const **other, request))
+}
+
+/// How many were given up and have not come back.
+pub(crate) fn given_up() -> u32 {
+    count(RequestState::is_given_up)
+}
+
+/// How many threads have nothing left to do for their requests, and have not come back: those of requests that were given
+/// up, and those that run such a one for another thread.
+pub fn stuck() -> u32 {
+    count(RequestState::is_over)
+}
+
+fn count(of: impl Fn(&RequestState) -> bool) -> u32 {
+    let found = all().iter().filter(|request| of(request)).count();
+    u32::try_from(found).unwrap_or(u32::MAX)
+}
+
+/// Time on processors of the threads that run requests in places of `executor`, nanoseconds.
+pub(crate) fn cpu_time_inside(executor: &dyn Executor) -> u64 {
+    let times = all().into_iter();
+    let times = times.filter_map(|request| request.course().cpu_time(executor));
+    times.sum()
+}
+
+/// What a thread, as CPython knows it, works at: `GET /path since 3.2 s`.
+pub(crate) fn describe(ident: c_ulong) -> Option<String> {
+    let now = clock::now();
+    let mut all = all().into_iter();
+    let is_there = |request: &Arc<RequestState>| {
+        let inside = request.course().inside();
+        inside.is_some_and(|(_, other)| other == ident)
+    };
+    let request = all.find(is_there)?;
+    let seconds = request.course().age(now) as f64 / 1e9;
+    Some(format!("{} since {seconds:.1} s", request.line()))
+}

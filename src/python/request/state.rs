@@ -1,0 +1,513 @@
+//! What Python's side knows of one request, shared by the thread that runs it and the Python objects that it
+//! handed to the application (`wsgi.input`, `wsgi.errors`, `start_response`).
+//!
+//! The objects may outlive the request, and other Python threads may use them while it runs; the watchdog and threads that
+//! stand in for that of the request have something to say of it, too. httpd allows one thread at a time to use a request and
+//! its connection, also for a line of the log, for which it makes ids in their pools. Hence three rules:
+//! * every call of the host is made under the request's own lock, `calls`; one that may block goes through
+//!   [`RequestState::host_call`], which takes it after the GIL was released and gives it back before the GIL is taken again;
+//! * a line of the log does not wait for that lock, which may take as long as the client likes: where another thread has it,
+//!   the line goes out by [`Request::log_beside`], which uses nothing that a call may change;
+//! * [`RequestState::finish`] marks the request as ended and waits for a call that another thread may still be in.
+//!   Afterwards the objects answer with an exception.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+
+use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
+use wsgi_core::log::log_lines::LineBuffer;
+use wsgi_core::request::fault::{Fault, Transfer, Vigil};
+use wsgi_telemetry::{App, clock};
+
+use crate::admission::executor;
+use crate::cpython::object::Attached;
+use crate::host::{Failure, Level, Request};
+use crate::lifecycle::forked;
+use crate::metrics::telemetry;
+use crate::metrics::telemetry::Stream;
+use crate::request::deadline::Course;
+use crate::request::flusher::Pace;
+use crate::request::response::Response;
+
+/// State of one request.
+pub(crate) struct RequestState {
+    host: Request,
+    finished: AtomicBool,
+    /// Held during a call of the host, never while attaching.
+    calls: Mutex<()>,
+    /// Partial line of `wsgi.errors` and of the standard streams. Held while lines are logged, so that the request
+    /// cannot end meanwhile.
+    log: Mutex<LineBuffer>,
+    /// Status, headers and what was sent. Held for single steps only.
+    response: Mutex<Response>,
+    /// Leftover of `wsgi.input`. Held for single steps only.
+    pub(crate) input: Mutex<Input>,
+    /// Whether there may be a body at all.
+    pub(crate) has_body: bool,
+    /// Looks at the client while nothing is sent to it. Held for single steps only.
+    vigil: Mutex<Vigil>,
+    /// Whether the client was found to have left while there was nothing to send to it.
+    has_left: AtomicBool,
+    /// The first failure of the host that the application was told.
+    fault: OnceLock<Told>,
+    /// Whether a call of the host was waited for.
+    waited: AtomicBool,
+    /// When the chunks of the response are flushed.
+    pub(crate) pace: Pace,
+    /// What it was, once it was answered without its thread.
+    given_up: OnceLock<String>,
+    sent_elsewhere: AtomicBool,
+    course: Course,
+    /// As long-lived as the host.
+    environ: Slice<'static, EnvEntry<'static>>,
+    /// Whose request it is to the metrics.
+    app: App,
+    /// Stamps, for the host and from it; null where nothing is measured. As long-lived as the host.
+    times: *const Times,
+}
+
+// SAFETY: `times` points to atomics, and is used like the host: not after `finish`.
+unsafe impl Send for RequestState {}
+// SAFETY: as above.
+unsafe impl Sync for RequestState {}
+
+/// Longest path that messages show.
+const LONGEST_PATH: usize = 200;
+
+/// When a request began, as a stamp: that of the host, where there is one.
+fn began(raw: &RunRequest<'_>) -> u64 {
+    let stamp = raw
+        .times
+        .map_or(0, |times| times.stamp.load(Ordering::Relaxed));
+    if stamp == 0 { clock::now() } else { stamp }
+}
+
+/// Where reading of the body stands.
+#[derive(Default)]
+pub(crate) struct Input {
+    /// Bytes read from the host and not yet handed out, from `at` on.
+    pub(crate) buffer: Vec<u8>,
+    /// Start of what is left in `buffer`.
+    pub(crate) at: usize,
+    /// The end of the body was seen.
+    pub(crate) ended: bool,
+    /// Why a read failed; every later one fails too.
+    pub(crate) failed: Option<Fault>,
+    /// Why reading ahead stopped; the first read that needs more says so.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// A failure of the host, as the application was told.
+pub(crate) struct Told {
+    pub(crate) failure: Failure,
+    pub(crate) transfer: Transfer,
+}
+
+/// The request has ended.
+pub(crate) struct Ended;
+
+thread_local! {
+    /// The request that this thread runs, for `sys.stdout` and `sys.stderr`.
+    static CURRENT: Cell<*const RequestState> = const { Cell::new(std::ptr::null()) };
+}
+
+impl RequestState {
+    /// # Safety
+    /// The host and the times of `raw` must stay valid until [`RequestState::finish`] has returned.
+    pub(crate) unsafe fn new(host: Request, raw: &RunRequest<'_>) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            finished: AtomicBool::new(false),
+            calls: Mutex::new(()),
+            log: Mutex::new(LineBuffer::new()),
+            response: Mutex::new(Response::new(raw.header_only)),
+            input: Mutex::new(Input::default()),
+            has_body: raw.has_body,
+            vigil: Mutex::default(),
+            has_left: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            waited: AtomicBool::new(false),
+            pace: Pace::default(),
+            given_up: OnceLock::new(),
+            sent_elsewhere: AtomicBool::new(false),
+            course: Course::begin(began(raw), raw.limits),
+            // SAFETY: only looked at by `line`, not after `finish`. [S-24]
+            environ: unsafe {
+                std::mem::transmute::<Slice<'_, EnvEntry<'_>>, Slice<'static, EnvEntry<'static>>>(
+                    raw.environ,
+                )
+            },
+            app: App::new(raw.app),
+            times: raw.times.map_or(std::ptr::null(), std::ptr::from_ref),
+        })
+    }
+
+    /// Whether the request has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// The response so far.
+    pub(crate) fn response(&self) -> MutexGuard<'_, Response> {
+        lock(&self.response)
+    }
+
+    /// Calls the host with the GIL released, one call at a time.
+    pub(crate) fn host_call<R: Send>(
+        &self,
+        py: &Attached<'_>,
+        call: impl FnOnce(Request) -> R + Send,
+    ) -> Result<R, Ended> {
+        self.waited.store(true, Ordering::Relaxed);
+        self.host_call_at_end(py, call)
+    }
+
+    /// The same, for one with which the response ends: it says nothing about whether the application waits.
+    pub(crate) fn host_call_at_end<R: Send>(
+        &self,
+        py: &Attached<'_>,
+        call: impl FnOnce(Request) -> R + Send,
+    ) -> Result<R, Ended> {
+        if forked::is_copy() {
+            return Err(Ended);
+        }
+        py.detach_timed(|left| self.outside(|| self.call(left, call)))
+    }
+
+    /// Whether the client has left, while there is nothing to send to it. Cheap: it is looked at now and then only.
+    pub(crate) fn client_has_left(&self, py: &Attached<'_>) -> bool {
+        if !lock(&self.vigil).is_due(clock::now()) {
+            return false;
+        }
+        match self.host_call(py, Request::client_presence) {
+            Ok(presence) => {
+                let left = lock(&self.vigil).has_left(presence, clock::now());
+                self.has_left.fetch_or(left, Ordering::Relaxed);
+                left
+            }
+            Err(Ended) => false,
+        }
+    }
+
+    /// Whether [`Self::client_has_left`] has found so.
+    pub(crate) fn was_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
+    }
+
+    /// The same, for the thread that owns the request and waits in line with it. A thread that runs it meanwhile knows
+    /// better.
+    pub(crate) fn client_has_left_line(&self) -> bool {
+        let Some(_one) = try_lock(&self.calls) else {
+            return false;
+        };
+        if self.is_finished() {
+            return false;
+        }
+        let presence = self.host.client_presence();
+        lock(&self.vigil).has_left(presence, clock::now())
+    }
+
+    /// The application is told of a failure; the first one counts.
+    pub(crate) fn tell(&self, failure: &Failure, transfer: Transfer) {
+        self.fault.get_or_init(|| Told {
+            failure: failure.clone(),
+            transfer,
+        });
+    }
+
+    /// The failure of the host that the application was told first.
+    pub(crate) fn told(&self) -> Option<&Told> {
+        self.fault.get()
+    }
+
+    /// Others have its place meanwhile, unless it has lost that for good.
+    fn outside<R>(&self, work: impl FnOnce() -> R) -> R {
+        /// Also where the work panics.
+        struct Back<'a>(&'a Course);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.step_in();
+            }
+        }
+        if executor::keeps_place() || !self.course.step_out() {
+            return work();
+        }
+        let _back = Back(&self.course);
+        executor::outside(work)
+    }
+
+    /// The call, and a stamp of its end.
+    fn call<R>(&self, left: u64, call: impl FnOnce(Request) -> R) -> (Result<R, Ended>, u64) {
+        let _one = lock(&self.calls);
+        if self.is_finished() {
+            return (Err(Ended), 0);
+        }
+        // SAFETY: the request has not ended, and `finish` waits for the lock. [S-24]
+        let times = unsafe { self.times.as_ref() };
+        if let Some(times) = times {
+            times.stamp.store(left, Ordering::Relaxed);
+        }
+        let result = call(self.host);
+        let back = times.map_or(0, |times| times.stamp.swap(0, Ordering::Relaxed));
+        (Ok(result), back)
+    }
+
+    /// Flushes what the filters hold back of the response, by the thread that sees to it; `false` where that has to be
+    /// tried again, as another thread is in a call of the host.
+    pub(crate) fn flush_owed(&self) -> bool {
+        let Some(_one) = try_lock(&self.calls) else {
+            return false;
+        };
+        if !self.is_finished() {
+            // A client that is gone is met by the next write.
+            let _ = self.pace.settle_if_due(self.host);
+        }
+        true
+    }
+
+    /// Where it is, and how long it may take.
+    pub(crate) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// Method and path, for messages; without the query, which may hold secrets.
+    pub(crate) fn line(&self) -> String {
+        let Some(_open) = self.log() else {
+            return self.shown();
+        };
+        if self.is_finished() {
+            let known = self.given_up.get().cloned();
+            return known.unwrap_or_else(|| String::from("a request that has ended"));
+        }
+        self.shown()
+    }
+
+    /// The same, of a request that has not ended.
+    fn shown(&self) -> String {
+        let value = |id: u16| {
+            let entries = self.environ.get_or_empty().iter();
+            let mut found = entries.filter(|entry| entry.kind == KeyKind::Known && entry.id == id);
+            let value = found.next().map(|entry| entry.value.get_or_empty());
+            String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+        };
+        let path = value(keys::REQUEST_URI);
+        let path = path.split('?').next().unwrap_or_default();
+        let path: String = path.chars().take(LONGEST_PATH).collect();
+        format!("{} {path}", value(keys::REQUEST_METHOD))
+    }
+
+    /// Logs a line of the request, which has not ended. The caller holds the lock of the log.
+    fn log_open(&self, level: Level, line: &[u8]) {
+        match try_lock(&self.calls) {
+            Some(_one) => self.host.log(level, line),
+            None => self.host.log_beside(level, line),
+        }
+    }
+
+    /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.
+    pub(crate) fn give_up(&self) -> bool {
+        // First, so that nobody has the other lock for a line of the log only.
+        let mut log = lock(&self.log);
+        // A thread in a call of the host waits for the client, for which httpd has a limit.
+        let Some(_one) = try_lock(&self.calls) else {
+            return false;
+        };
+        if self.is_finished() {
+            return false;
+        }
+        log.flush(|line| self.host.log(Level::Error, line));
+        self.given_up.get_or_init(|| self.shown());
+        self.finished.store(true, Ordering::Release);
+        drop(log);
+        self.host.give_up();
+        true
+    }
+
+    /// Whether it was.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.get().is_some()
+    }
+
+    /// The response was sent in place of its thread, which is busy with something else.
+    pub(crate) fn note_sent_elsewhere(&self) {
+        self.sent_elsewhere.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is nothing left that its thread could do for it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_given_up() || self.sent_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call of the host was waited for, with the application half way.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    /// Reads what has come of the body, all of most small ones, so that the GIL is not given back for it. By the thread that
+    /// owns the request, before Python is entered.
+    pub(crate) fn read_ahead(&self, limit: usize) {
+        let _one = lock(&self.calls);
+        let mut input = lock(&self.input);
+        let input = &mut *input;
+        let mut filled = 0;
+        input.buffer.resize(limit, 0);
+        while filled < limit {
+            match self.host.read_at_hand(&mut input.buffer[filled..]) {
+                Ok(Some(0)) => {
+                    input.ended = true;
+                    break;
+                }
+                Ok(Some(count)) => filled += count,
+                Ok(None) => break,
+                Err(failure) => {
+                    input.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+        input.buffer.truncate(filled);
+        self.note_unread(input);
+    }
+
+    /// Says what of the body nobody has asked for so far.
+    fn note_unread(&self, input: &Input) {
+        // SAFETY: the request has not ended, as its thread waits for who calls this. [S-24]
+        if let Some(times) = unsafe { self.times.as_ref() } {
+            let unread = input.buffer.len().saturating_sub(input.at);
+            times.body_unread.store(unread as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The application is done.
+    pub(crate) fn left(&self) {
+        self.note_unread(&lock(&self.input));
+    }
+
+    /// The host, for the thread that runs the request, once it is detached and [`Self::finish`]ed.
+    ///
+    /// # Safety
+    /// Only for the thread that runs the request, after `finish`, before it returns to the host.
+    pub(crate) unsafe fn host_after_finish(&self) -> Request {
+        debug_assert!(self.is_finished());
+        self.host
+    }
+
+    /// Logs a line to the request's log, or the server's when the request has ended.
+    pub(crate) fn log_line(&self, level: Level, line: &[u8]) {
+        let open = self.log();
+        if self.is_finished() || open.is_none() {
+            crate::host::log(level, &String::from_utf8_lossy(line));
+        } else {
+            self.log_open(level, line);
+        }
+    }
+
+    /// The lock of the log; `None` in a copy of this process, where a thread may have had it that is not there.
+    fn log(&self) -> Option<MutexGuard<'_, LineBuffer>> {
+        if forked::is_copy() {
+            forked::lock_of_copy(&self.log)
+        } else {
+            Some(lock(&self.log))
+        }
+    }
+
+    /// Writes text of the application to the request's log, a record for each line.
+    pub(crate) fn log_write(&self, data: &[u8], stream: Stream) -> Result<(), Ended> {
+        let mut lines = 0;
+        let Some(mut log) = self.log() else {
+            let mut own = LineBuffer::new();
+            let mut log = |line: &[u8]| {
+                crate::host::log(Level::Error, &String::from_utf8_lossy(line));
+            };
+            own.push(data, &mut log);
+            own.flush(&mut log);
+            return Ok(());
+        };
+        if self.is_finished() {
+            return Err(Ended);
+        }
+        log.push(data, |line| {
+            lines += 1;
+            self.log_open(Level::Error, line);
+        });
+        drop(log);
+        telemetry::count_lines(self.app, stream, lines);
+        Ok(())
+    }
+
+    /// Logs a partial line.
+    pub(crate) fn log_flush(&self, stream: Stream) -> Result<(), Ended> {
+        let mut lines = 0;
+        let Some(mut log) = self.log() else {
+            return Ok(());
+        };
+        if self.is_finished() {
+            return Err(Ended);
+        }
+        log.flush(|line| {
+            lines += 1;
+            self.log_open(Level::Error, line);
+        });
+        drop(log);
+        telemetry::count_lines(self.app, stream, lines);
+        Ok(())
+    }
+
+    /// Whose request it is to the metrics.
+    pub(crate) fn app(&self) -> App {
+        self.app
+    }
+
+    /// Makes this the request of the calling thread, until the result is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entered {
+        Entered(CURRENT.replace(Arc::as_ptr(self)))
+    }
+
+    /// Marks the request as ended and waits for the call of another thread, if there is one. Called by the thread
+    /// that runs the request, while detached.
+    pub(crate) fn finish(&self) {
+        let mut lines = 0;
+        let mut log = lock(&self.log);
+        log.flush(|line| {
+            lines += 1;
+            self.log_open(Level::Error, line);
+        });
+        // Whichever stream it was that the last line had no end on.
+        telemetry::count_lines(self.app, Stream::Errors, lines);
+        // Under the lock of the log, so that no other thread is between its look at the mark and its call.
+        self.finished.store(true, Ordering::Release);
+        drop(log);
+        drop(lock(&self.calls));
+    }
+}
+
+/// Ends [`RequestState::enter`]: the request before it is the thread's again, if this one was nested in it.
+pub(crate) struct Entered(*const RequestState);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// Gives the request that the calling thread runs, if it runs one.
+pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> R {
+    let current = CURRENT.get();
+    // SAFETY: set by `enter` from an Arc that outlives the `Entered` guard, which clears it. [S-24]
+    with(unsafe { current.as_ref() })
+}
+
+/// The lock, if no thread has it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// A panic inside one of these short steps leaves nothing half done that matters, so poison is ignored.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    try_lock(mutex).unwrap_or_else(|| forked::lock_in_use(mutex))
+}

@@ -1,0 +1,261 @@
+//! Threads that wait for a GIL in place of the watchdog: one for each interpreter, begun when it is first needed. That they
+//! wait tells how long the GIL could not be had.
+//!
+//! Before Python 3.13 whoever waits for a GIL asks for it in its own interpreter only, and one who computes in another
+//! interpreter under the same GIL never hears of it. Hence, where one of these threads waits, those of all interpreters of
+//! the GIL do, as long as it takes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use wsgi_core::outcome::Message;
+use wsgi_telemetry::clock;
+
+use crate::application::loads::Load;
+use crate::cpython::interpreter;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::Attached;
+use crate::cpython::{thread_state, threads};
+use crate::host::{self, Level};
+use crate::request::deadline::Step;
+use crate::request::log::level_of;
+use crate::request::state::{RequestState, lock};
+use crate::watch::stacks;
+
+/// Most tasks of an interpreter that wait. What does not fit is done by a later step, or not needed any more.
+const TASKS: usize = 256;
+/// For how long one who has had the GIL for others leaves it to them.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What needs a GIL.
+pub(crate) enum Task {
+    /// A step of a request that takes long.
+    Look(Arc<RequestState>, Step),
+    /// A load that hangs: its stack is logged.
+    Show(Arc<Load>),
+    /// Nothing: that it is done is what counts.
+    Probe,
+}
+
+/// One for each GIL.
+pub(crate) struct Agent {
+    /// An interpreter that has the GIL; the first one.
+    interpreter: &'static Interpreter,
+    workers: Mutex<Vec<&'static Worker>>,
+    /// When one of them had the GIL last, as a stamp.
+    had: AtomicU64,
+    has_complained: AtomicBool,
+}
+
+/// What waits in one interpreter.
+struct Worker {
+    interpreter: &'static Interpreter,
+    send: Sender<Task>,
+    receive: Receiver<Task>,
+    /// When it began to wait for the GIL, as a stamp; 0 while it does not.
+    since: AtomicU64,
+    has_thread: AtomicBool,
+}
+
+static AGENTS: Mutex<Vec<&'static Agent>> = Mutex::new(Vec::new());
+
+/// The agent for the GIL of an interpreter.
+pub(crate) fn of(interpreter: &'static Interpreter) -> &'static Agent {
+    let mut agents = lock(&AGENTS);
+    let known = |agent: &&&Agent| share_a_gil(agent.interpreter, interpreter);
+    if let Some(known) = agents.iter().find(known) {
+        return known;
+    }
+    let agent: &'static Agent = Box::leak(Box::new(Agent {
+        interpreter,
+        workers: Mutex::default(),
+        had: AtomicU64::new(0),
+        has_complained: AtomicBool::new(false),
+    }));
+    agents.push(agent);
+    agent
+}
+
+/// Whether two interpreters have the same GIL.
+fn share_a_gil(one: &Interpreter, other: &Interpreter) -> bool {
+    let has_own = |of: &Interpreter| of.identity().replica.is_some();
+    std::ptr::eq(one, other) || !has_own(one) && !has_own(other)
+}
+
+/// Those of the interpreters that have requests inside.
+pub(crate) fn all_in_use() -> Vec<&'static Agent> {
+    let mut agents: Vec<&'static Agent> = Vec::new();
+    for interpreter in interpreter::all() {
+        if interpreter.inside() != 0 {
+            let agent = of(interpreter);
+            if !agents.iter().any(|known| std::ptr::eq(*known, agent)) {
+                agents.push(agent);
+            }
+        }
+    }
+    agents
+}
+
+impl Agent {
+    /// Has something done with the GIL, sometime.
+    pub(crate) fn ask(&'static self, interpreter: &'static Interpreter, task: Task) {
+        let is_begun = self.worker(interpreter).ask(self, task);
+        // From 3.13 on, it is the holder who is asked, wherever it is.
+        if is_begun && !cfg!(Py_3_13) {
+            for other in interpreter::all() {
+                if !std::ptr::eq(other, interpreter) && share_a_gil(other, interpreter) {
+                    self.worker(other).ask(self, Task::Probe);
+                }
+            }
+        }
+    }
+
+    /// Finds out whether the GIL can be had.
+    pub(crate) fn probe(&'static self) {
+        self.ask(self.interpreter, Task::Probe);
+    }
+
+    /// Since when the GIL could not be had by anybody who waits for it, as a stamp.
+    pub(crate) fn waits_since(&self) -> Option<u64> {
+        let workers = lock(&self.workers);
+        let waiting = workers.iter().filter_map(|worker| worker.waits_since());
+        Some(waiting.min()?.max(self.had.load(Relaxed)))
+    }
+
+    /// Whether nobody has complained of this wait.
+    pub(crate) fn is_first_complaint(&self) -> bool {
+        !self.has_complained.swap(true, Relaxed)
+    }
+
+    /// Whose GIL it is, for messages.
+    pub(crate) fn name(&self) -> String {
+        match self.interpreter.identity().replica {
+            Some(_) => self.interpreter.describe(),
+            None => String::from("process"),
+        }
+    }
+
+    /// The one for an interpreter of this GIL.
+    fn worker(&self, interpreter: &'static Interpreter) -> &'static Worker {
+        let mut workers = lock(&self.workers);
+        let known = |worker: &&&Worker| std::ptr::eq(worker.interpreter, interpreter);
+        if let Some(known) = workers.iter().find(known) {
+            return known;
+        }
+        let (send, receive) = bounded(TASKS);
+        let worker: &'static Worker = Box::leak(Box::new(Worker {
+            interpreter,
+            send,
+            receive,
+            since: AtomicU64::new(0),
+            has_thread: AtomicBool::new(false),
+        }));
+        workers.push(worker);
+        worker
+    }
+
+    /// Whether somebody else waits for the GIL.
+    fn is_waited_for(&self, but: &Worker) -> bool {
+        let workers = lock(&self.workers);
+        let mut others = workers.iter().filter(|worker| !std::ptr::eq(**worker, but));
+        others.any(|worker| worker.waits_since().is_some())
+    }
+}
+
+impl Worker {
+    /// Has something done with the GIL, sometime; whether somebody does. A probe while it waits already is one too many.
+    fn ask(&'static self, agent: &'static Agent, task: Task) -> bool {
+        if !self.has_thread.swap(true, Relaxed)
+            && !threads::steady("wsgi-agent", move || self.run(agent))
+        {
+            self.has_thread.store(false, Relaxed);
+            let line = "mod_wsgi_rs: no thread could be started to look at requests that take too long: raise the limits \
+                        of processes and memory";
+            host::log(Level::Error, line);
+            return false;
+        }
+        let is_needed = !matches!(task, Task::Probe) || self.send.is_empty();
+        if is_needed {
+            // From now on, or those who help would be done before its thread has woken up.
+            let _ = self
+                .since
+                .compare_exchange(0, clock::now(), Relaxed, Relaxed);
+            // One that is full has been waiting for long, which is seen.
+            let _ = self.send.try_send(task);
+        }
+        true
+    }
+
+    /// Since when it waits for the GIL, as a stamp.
+    fn waits_since(&self) -> Option<u64> {
+        Some(self.since.load(Relaxed)).filter(|since| *since != 0)
+    }
+
+    fn run(&self, agent: &Agent) {
+        while let Ok(task) = self.receive.recv() {
+            self.work(agent, task);
+            if !cfg!(Py_3_13) {
+                self.help(agent);
+            }
+        }
+    }
+
+    /// Does a task with the GIL.
+    fn work(&self, agent: &Agent, task: Task) {
+        self.since.store(clock::now(), Relaxed);
+        thread_state::attach(self.interpreter, |py| {
+            agent.had.store(clock::now(), Relaxed);
+            agent.has_complained.store(false, Relaxed);
+            self.since.store(0, Relaxed);
+            match task {
+                Task::Look(request, step) => look(py, self.interpreter, &request, step),
+                Task::Show(load) => load.show(py),
+                Task::Probe => {}
+            }
+        });
+    }
+
+    /// Asks for the GIL in this interpreter, as it is computed here, perhaps, while somebody waits in another one. Such a
+    /// wait does not count as one, or those who help would keep each other at it.
+    fn help(&self, agent: &Agent) {
+        while agent.is_waited_for(self) && self.send.is_empty() {
+            std::thread::sleep(PAUSE);
+            thread_state::attach(self.interpreter, |_| agent.had.store(clock::now(), Relaxed));
+        }
+    }
+}
+
+/// Logs where a request is, and interrupts it.
+fn look(py: &Attached<'_>, interpreter: &'static Interpreter, request: &RequestState, step: Step) {
+    let course = request.course();
+    let is_here = |inside: &(&'static Interpreter, _)| std::ptr::eq(inside.0, interpreter);
+    let Some((_, ident)) = course.inside().filter(is_here) else {
+        return;
+    };
+    let message = match step {
+        Step::TellSlow => Message::RequestSlow,
+        Step::Interrupt => Message::RequestTooLong,
+        Step::InterruptAgain | Step::GiveUp => Message::RequestStillThere,
+    };
+    let stack = stacks::of_thread(py, ident);
+    let is_hit = match step {
+        Step::TellSlow => true,
+        Step::Interrupt | Step::InterruptAgain | Step::GiveUp => {
+            let class = interpreter.module(py).request_timeout.as_ptr();
+            course.interrupt(py, interpreter, class)
+        }
+    };
+    // It may have ended meanwhile where there is no GIL.
+    if !is_hit {
+        return;
+    }
+    let seconds = format!("{:.1}", course.age(clock::now()) as f64 / 1e9);
+    let level = level_of(message);
+    request.log_line(level, message.line(&[&request.line(), &seconds]).as_bytes());
+    let stack = stack.unwrap_or_else(|| String::from("  (no Python code)"));
+    for line in stack.lines() {
+        request.log_line(level, line.as_bytes());
+    }
+}

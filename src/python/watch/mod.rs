@@ -1,0 +1,7 @@
+//! What watches over requests, loads and GILs.
+
+pub(crate) mod attached;
+pub(crate) mod gil_probe;
+pub(crate) mod snapshot;
+pub(crate) mod stacks;
+pub(crate) mod watchdog;

@@ -1,0 +1,353 @@
+//! The Python stacks of the threads of this process, for people: of one thread, of all, and of all where a GIL is not to be
+//! had.
+//!
+//! ```text
+//! dump ─► a helper for each GIL ─► attached::threads     what is said of threads that wait for their turn, or are in C
+//!     └─► where that is late    ─► snapshot::threads     a copy of the process, in which everything stands still
+//! ```
+//!
+//! Whoever asks never waits for a GIL itself. A helper that gets none stays until it does, and there is one of them for
+//! each GIL at most.
+
+use std::ffi::c_ulong;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use crate::application::free_threading;
+use crate::cpython::interpreter;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::Attached;
+use crate::cpython::{thread_state, threads};
+use crate::request::running;
+use crate::request::state::lock;
+use crate::watch::{attached, snapshot};
+
+/// Most frames of a thread that are shown, the innermost ones.
+pub(super) const MOST_FRAMES: usize = 100;
+/// Most bytes of them.
+const MOST_OF_THREAD: usize = 16 << 10;
+/// Most threads of an interpreter that are looked at, the newest ones. CPython's own code, which is what looks where the
+/// GIL is not to be had, shows 100.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(super) const MOST_THREADS: usize = 1000;
+/// Most bytes of a dump.
+const MOST_OF_DUMP: usize = 256 << 10;
+/// Longest path, and longest name, that is shown whole.
+pub(super) const MOST_OF_NAME: usize = 300;
+/// How long a dump without GILs may take, for all interpreters together.
+const WITHOUT_GIL: Duration = Duration::from_secs(3);
+
+/// A thread of an interpreter.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Thread {
+    /// As `threading.get_ident` has it.
+    pub(super) ident: c_ulong,
+    /// Number of the kernel, where it is known.
+    pub(super) native: Option<u32>,
+    /// A line for each frame, the innermost first.
+    pub(super) frames: Vec<String>,
+    /// There are more frames, further out.
+    pub(super) is_cut: bool,
+}
+
+/// Threads of an interpreter.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    pub(super) all: Vec<Thread>,
+    /// There are more, older ones.
+    pub(super) is_cut: bool,
+}
+
+/// The Python stack of a thread of the interpreter that `py` is attached to, the most recent call last; `None` where it has
+/// no such thread, or that runs no Python code.
+pub(crate) fn of_thread(py: &Attached<'_>, ident: c_ulong) -> Option<String> {
+    let thread = attached::thread(py, ident)?;
+    let text = thread.stack();
+    (!text.is_empty()).then_some(text)
+}
+
+/// What makes dumps possible later; for each interpreter, while it is set up. Where something is amiss there will be no
+/// dumps without the GIL, and nothing else.
+pub(crate) fn begin(py: &Attached<'_>, is_main: bool) {
+    if let Err(raised) = snapshot::begin(py, is_main) {
+        py.clear(raised);
+    }
+}
+
+/// The stacks of all threads of all interpreters. Where a GIL is not to be had within `patience`, that is said, and its
+/// threads are shown without it.
+pub fn dump(patience: Duration) -> String {
+    let until = Instant::now() + patience;
+    let asked: Vec<_> = domains()
+        .into_iter()
+        .map(|domain| Asked::ask(&domain))
+        .collect();
+    let mut text = String::new();
+    let mut without = Limit::new();
+    for asked in asked {
+        asked.show(&mut text, until, patience, &mut without);
+    }
+    finish(text)
+}
+
+/// The same, without any GIL: for where one is not to be had.
+pub(crate) fn dump_without_gil() -> String {
+    let mut text = String::new();
+    let mut without = Limit::new();
+    for interpreter in domains().into_iter().flatten() {
+        heading(&mut text, interpreter);
+        without.show(&mut text, interpreter, "");
+    }
+    finish(text)
+}
+
+/// The interpreters, those with a GIL in common together; the main one first. Without a GIL each is by itself.
+fn domains() -> Vec<Vec<&'static Interpreter>> {
+    let mut all = interpreter::all();
+    all.reverse();
+    let (own, shared): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|one| one.identity().replica.is_some() || free_threading::may_be_off());
+    let own = own.into_iter().map(|interpreter| vec![interpreter]);
+    let shared = (!shared.is_empty()).then_some(shared);
+    shared.into_iter().chain(own).collect()
+}
+
+/// The interpreters of one GIL, whose threads a helper is asked for.
+struct Asked {
+    domain: Vec<&'static Interpreter>,
+    answers: Result<Receiver<Threads>, String>,
+}
+
+impl Asked {
+    fn ask(domain: &[&'static Interpreter]) -> Self {
+        Self {
+            domain: domain.to_vec(),
+            answers: Helper::send(domain),
+        }
+    }
+
+    fn show(self, text: &mut String, until: Instant, patience: Duration, without: &mut Limit) {
+        let mut answers = self.answers;
+        for interpreter in self.domain {
+            heading(text, interpreter);
+            let answer = answers.as_ref().map_err(String::clone);
+            let answer = answer.and_then(|answers| {
+                let left = until.saturating_duration_since(Instant::now());
+                let late = || format!("{} within {:.1} s.", not_had(), patience.as_secs_f64());
+                answers.recv_timeout(left).map_err(|_| late())
+            });
+            match answer {
+                Ok(threads) => show(text, &threads),
+                Err(why) => {
+                    without.show(text, interpreter, &why);
+                    // Whatever it says later is of others.
+                    answers = Err(String::from("Nor could this one be looked at in time."));
+                }
+            }
+        }
+    }
+}
+
+/// A thread that attaches to interpreters of one GIL. It may have to wait for ever, so there is one for each GIL.
+struct Helper(u32);
+
+static HELPERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+impl Helper {
+    fn send(domain: &[&'static Interpreter]) -> Result<Receiver<Threads>, String> {
+        let before = || {
+            format!(
+                "{} when it was asked for last, and is still waited for.",
+                not_had()
+            )
+        };
+        let first = domain.first().map_or(0, |first| first.number());
+        let helper = Helper::new(first).ok_or_else(before)?;
+        let (tell, answers) = mpsc::channel();
+        let domain = domain.to_vec();
+        if threads::background("wsgi-stacks", move || helper.run(&domain, &tell)) {
+            Ok(answers)
+        } else {
+            Err(String::from(
+                "There is no thread that could ask for its GIL.",
+            ))
+        }
+    }
+
+    fn new(domain: u32) -> Option<Self> {
+        let mut helpers = lock(&HELPERS);
+        let is_free = !helpers.contains(&domain);
+        is_free.then(|| {
+            helpers.push(domain);
+            Helper(domain)
+        })
+    }
+
+    fn run(&self, domain: &[&'static Interpreter], tell: &Sender<Threads>) {
+        for interpreter in domain {
+            let threads = thread_state::attach(interpreter, attached::threads);
+            if tell.send(threads).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Begins a sentence on an interpreter that could not be looked at.
+fn not_had() -> &'static str {
+    match free_threading::may_be_off() {
+        true => "A standstill of its threads could not be had",
+        false => "Its GIL could not be had",
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        lock(&HELPERS).retain(|&domain| domain != self.0);
+    }
+}
+
+/// The time that snapshots may take in all.
+struct Limit(Option<Instant>);
+
+impl Limit {
+    /// Begins with the first one.
+    fn new() -> Self {
+        Self(None)
+    }
+
+    /// `why` is said before.
+    fn show(&mut self, text: &mut String, interpreter: &'static Interpreter, why: &str) {
+        let until = *self.0.get_or_insert_with(|| Instant::now() + WITHOUT_GIL);
+        let why = match why {
+            "" => String::new(),
+            why => format!("{why} "),
+        };
+        match snapshot::threads(interpreter, until) {
+            Ok(threads) => {
+                let _ = writeln!(text, "{why}These stacks were taken without the GIL:\n");
+                show(text, &threads);
+            }
+            Err(problem) => {
+                let _ = writeln!(text, "{why}There are no stacks: {problem}.\n");
+            }
+        }
+    }
+}
+
+fn heading(text: &mut String, interpreter: &Interpreter) {
+    let name = interpreter.describe();
+    let _ = writeln!(text, "== {} ==\n", printable(&name, usize::MAX));
+}
+
+/// Those that serve requests first, as the end may be cut off; those that do nothing are only counted.
+fn show(text: &mut String, threads: &Threads) {
+    let described = threads
+        .all
+        .iter()
+        .map(|thread| (thread, running::describe(thread.ident)));
+    let (busy, others): (Vec<_>, Vec<_>) = described.partition(|(_, request)| request.is_some());
+    let (active, idle): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|(thread, _)| !thread.frames.is_empty());
+    for (thread, request) in busy.iter().chain(&active) {
+        let _ = match request {
+            Some(request) => writeln!(text, "{}: {request}", thread.name()),
+            None => writeln!(text, "{}", thread.name()),
+        };
+        match thread.stack() {
+            stack if stack.is_empty() => text.push_str("  (no Python code)\n\n"),
+            stack => {
+                text.push_str(&stack);
+                text.push('\n');
+            }
+        }
+    }
+    let _ = match idle.len() {
+        0 => Ok(()),
+        1 => writeln!(text, "1 thread runs no Python code.\n"),
+        count => writeln!(text, "{count} threads run no Python code.\n"),
+    };
+    if threads.is_cut {
+        text.push_str("There are more threads, older than these.\n\n");
+    }
+}
+
+impl Threads {
+    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
+    pub(super) fn merged(states: impl IntoIterator<Item = Thread>, is_cut: bool) -> Self {
+        let mut all: Vec<Thread> = Vec::new();
+        for state in states {
+            match all.iter_mut().find(|known| known.ident == state.ident) {
+                Some(known) if known.frames.is_empty() => *known = state,
+                Some(_) => {}
+                None => all.push(state),
+            }
+        }
+        Self { all, is_cut }
+    }
+}
+
+impl Thread {
+    fn name(&self) -> String {
+        match self.native {
+            Some(native) => format!("Thread {native} ({:#x})", self.ident),
+            None => format!("Thread {:#x}", self.ident),
+        }
+    }
+
+    /// The innermost call last.
+    fn stack(&self) -> String {
+        let mut size = 0;
+        let fits = |line: &&String| {
+            size += line.len() + 1;
+            size <= MOST_OF_THREAD
+        };
+        let frames: Vec<&String> = self.frames.iter().take_while(fits).collect();
+        let mut text = String::new();
+        if self.is_cut || frames.len() < self.frames.len() {
+            text.push_str("  ... calls further out are left out\n");
+        }
+        for line in frames.into_iter().rev() {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// As Python's tracebacks have it.
+pub(super) fn frame(file: &str, line: &dyn std::fmt::Display, function: &str) -> String {
+    let file = printable(file, MOST_OF_NAME);
+    let function = printable(function, MOST_OF_NAME);
+    format!("  File \"{file}\", line {line}, in {function}")
+}
+
+/// Without control characters, and where it is longer than `most` with its last part, which says more than the first.
+pub(super) fn printable(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    let shown = |character: char| match character.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => character,
+    };
+    if count <= most {
+        return text.chars().map(shown).collect();
+    }
+    let last = text.chars().skip(count - most).map(shown);
+    std::iter::once('…').chain(last).collect()
+}
+
+fn finish(mut text: String) -> String {
+    if text.is_empty() {
+        return String::from("Python has not been started.\n");
+    }
+    if text.len() > MOST_OF_DUMP {
+        let end = text.floor_char_boundary(MOST_OF_DUMP);
+        text.truncate(end);
+        text.push_str("\n... the rest is left out\n");
+    }
+    text
+}

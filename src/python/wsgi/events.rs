@@ -1,0 +1,142 @@
+//! Events for `mod_wsgi.subscribe_events`. Nothing is built unless somebody subscribed in this interpreter.
+
+use pyo3::ffi;
+use wsgi_abi::RunRequest;
+use wsgi_core::outcome::Message;
+
+use crate::admission::run::thread_id;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::{Attached, Obj, PyResult};
+use crate::request::log;
+use crate::request::log::{is_system_exit, log_traceback};
+use crate::request::state::RequestState;
+use crate::wsgi::environ;
+use crate::wsgi::module::State;
+
+/// The request whose events are published, and where it runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) state: &'a State,
+    /// For the tracebacks of subscribers; `None` where it is not at hand.
+    pub(crate) interpreter: Option<&'static Interpreter>,
+    pub(crate) request: &'a RequestState,
+}
+
+impl Source<'_> {
+    /// Whether anybody listens in this interpreter.
+    pub(crate) fn wanted(self) -> bool {
+        // SAFETY: callers are attached to the interpreter of `state`; the list is kept for its life.
+        unsafe { ffi::PyList_Size(self.state.event_callbacks.as_ptr()) > 0 }
+    }
+
+    /// Before the application is called. A subscriber may put another one in its place.
+    pub(crate) fn request_started<'i>(
+        self,
+        py: &Attached<'i>,
+        raw: &RunRequest<'_>,
+        environ: &Obj<'i>,
+        callable: Obj<'i>,
+    ) -> PyResult<Obj<'i>> {
+        let payload = about(py, raw, environ)?;
+        payload.set_item(c"application_object", &callable)?;
+        let name = py.latin1(raw.callable.get_or_empty())?;
+        payload.set_item(c"callable_object", &name)?;
+        payload.set_item(c"request_environ", environ)?;
+        payload.set_item(c"application_start", &py.float(environ::now())?)?;
+        self.publish(py, "request_started", &payload)?;
+        Ok(payload.item(py, c"application_object").unwrap_or(callable))
+    }
+
+    /// From inside `start_response`, when status and headers are known to be valid.
+    pub(crate) fn response_started<'i>(
+        self,
+        py: &Attached<'i>,
+        status: &Obj<'i>,
+        headers: &Obj<'i>,
+        exc_info: Option<&Obj<'i>>,
+    ) -> PyResult<()> {
+        let payload = py.dict()?;
+        payload.set_item(c"response_status", status)?;
+        payload.set_item(c"response_headers", headers)?;
+        payload.set_item(c"exception_info", exc_info.unwrap_or(&py.none()))?;
+        self.publish(py, "response_started", &payload)
+    }
+
+    /// After `close()`, however the request went.
+    pub(crate) fn request_finished<'i>(
+        self,
+        py: &Attached<'i>,
+        raw: &RunRequest<'_>,
+        environ: &Obj<'i>,
+    ) -> PyResult<()> {
+        let payload = about(py, raw, environ)?;
+        payload.set_item(c"application_finish", &py.float(environ::now())?)?;
+        let status = self.request.response().status();
+        payload.set_item(c"status", &py.int(status.into())?)?;
+        self.publish(py, "request_finished", &payload)
+    }
+
+    /// When the application raised.
+    pub(crate) fn request_exception<'i>(
+        self,
+        py: &Attached<'i>,
+        exception: &Obj<'i>,
+    ) -> PyResult<()> {
+        let payload = py.dict()?;
+        // SAFETY: attached and alive; the type outlives the exception.
+        let info = unsafe {
+            let class = py.share(ffi::Py_TYPE(exception.as_ptr()).cast())?;
+            let trace = ffi::PyException_GetTraceback(exception.as_ptr());
+            let trace = if trace.is_null() {
+                py.none()
+            } else {
+                py.own(trace)?
+            };
+            py.tuple([class, exception.clone(), trace])?
+        };
+        payload.set_item(c"exception_info", &info)?;
+        self.publish(py, "request_exception", &payload)
+    }
+
+    /// Calls the subscribers. What they raise is logged and has no other effect; what they return is merged into
+    /// `payload`.
+    fn publish<'i>(self, py: &Attached<'i>, name: &str, payload: &Obj<'i>) -> PyResult<()> {
+        // SAFETY: kept in this interpreter.
+        let publish = unsafe { self.state.publish.get(py) };
+        let failures = publish.call(py, [&py.str(name)?, payload])?;
+        for at in 0..failures.len()? {
+            // SAFETY: `_publish` returns a list, and the index is in range.
+            let exception = unsafe { ffi::PyList_GetItem(failures.as_ptr(), at as isize) };
+            // SAFETY: a live item.
+            let exception = unsafe { py.share(exception)? };
+            let exit = is_system_exit(&exception);
+            let message = if exit {
+                Message::SubscriberSystemExit
+            } else {
+                Message::SubscriberException
+            };
+            log::log_message(Some(self.request), message, &message.line(&[&name]));
+            if !exit {
+                log_traceback(py, &exception, Some(self.request), self.interpreter);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries of a payload that say which request it is about.
+fn about<'i>(py: &Attached<'i>, raw: &RunRequest<'_>, environ: &Obj<'i>) -> PyResult<Obj<'i>> {
+    let payload = py.dict()?;
+    if let Some(id) = environ.item(py, c"mod_wsgi.request_id") {
+        payload.set_item(c"request_id", &id)?;
+    }
+    if let Some(pid) = environ.item(py, c"mod_wsgi.server_pid") {
+        payload.set_item(c"server_pid", &pid)?;
+    }
+    payload.set_item(c"thread_id", &py.int(thread_id().into())?)?;
+    let start = py.float(environ::seconds(raw.request_time))?;
+    payload.set_item(c"request_start", &start)?;
+    payload.set_item(c"queue_start", &py.float(0.0)?)?;
+    payload.set_item(c"daemon_start", &py.float(0.0)?)?;
+    Ok(payload)
+}

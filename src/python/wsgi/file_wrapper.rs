@@ -1,0 +1,221 @@
+//! The file in a `wsgi.file_wrapper`, where httpd can send it itself.
+//!
+//! PEP 3333 has a server send what `read()` gives. That is what the descriptor holds where `read` is the method of CPython's
+//! own `FileIO`, or that of a `BufferedReader` or `BufferedRandom` over a `FileIO`. An object that has another `read` may have
+//! a `fileno()`, too, and means something else by it: `gzip.open()` has that of the compressed file. So what counts is
+//! which function `read` is, not what the object says about itself; everything else is read.
+
+use std::ffi::CStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use pyo3::ffi;
+use rustix::fs::{FileType, OFlags};
+
+use crate::cpython::object::{Attached, Kept, Obj, PyResult, Raised};
+
+/// What iteration over a `FileWrapper` goes through.
+const ITERATION: [&CStr; 4] = [c"__iter__", c"__next__", c"filelike", c"__getattribute__"];
+
+/// The types of one interpreter, as they were before any application ran.
+pub(crate) struct FileTypes {
+    wrapper: Kept,
+    /// Attributes of `FileWrapper`, by [`ITERATION`].
+    iteration: [Kept; ITERATION.len()],
+    /// `FileIO`
+    raw: Readable,
+    /// `FileIO.fileno`
+    fileno: Kept,
+    /// `FileIO.readable`
+    readable: Kept,
+    /// `BufferedReader` and `BufferedRandom`, each with its `raw` and its `flush`.
+    buffered: [(Readable, Kept, Kept); 2],
+}
+
+/// A type of files: itself, and functions of it that take a file.
+struct Readable {
+    class: Kept,
+    read: Kept,
+    tell: Kept,
+}
+
+/// A regular file that can be sent from its descriptor.
+pub(crate) struct Regular {
+    /// A descriptor of our own.
+    pub(crate) fd: OwnedFd,
+    /// Where the next `read()` would begin.
+    pub(crate) offset: u64,
+    /// How much there is from there on, at least a byte.
+    pub(crate) length: u64,
+}
+
+impl Readable {
+    fn new<'i>(py: &Attached<'i>, class: &Obj<'i>) -> PyResult<Self> {
+        Ok(Self {
+            class: Kept::new(class.clone()),
+            read: Kept::new(class.attr(py, c"read")?),
+            tell: Kept::new(class.attr(py, c"tell")?),
+        })
+    }
+
+    /// Whether `read` is the method of this type, of the instance `this`.
+    fn is_read_of<'i>(&self, py: &Attached<'i>, read: &Obj<'i>, this: &Obj<'i>) -> PyResult<bool> {
+        // SAFETY: attached and alive; class and method are kept in this interpreter. Bound methods of built-in types are
+        // equal where they are the same function of the same instance.
+        unsafe {
+            // No subclass: which of its methods others call is its own affair.
+            if ffi::Py_TYPE(this.as_ptr()).cast() != self.class.as_ptr() {
+                return Ok(false);
+            }
+            let own = self.read.get(py).call_method(py, c"__get__", [this])?;
+            match ffi::PyObject_RichCompareBool(read.as_ptr(), own.as_ptr(), ffi::Py_EQ) {
+                -1 => Err(Raised),
+                equal => Ok(equal != 0),
+            }
+        }
+    }
+}
+
+impl FileTypes {
+    /// For the interpreter that the thread is attached to; `wrapper` is its class `FileWrapper`.
+    pub(crate) fn new<'i>(py: &Attached<'i>, wrapper: &Obj<'i>) -> PyResult<Self> {
+        let io = py.import(c"_io")?;
+        let raw = io.attr(py, c"FileIO")?;
+        let buffered = |name: &CStr| {
+            let class = io.attr(py, name)?;
+            let (raw, flush) = (class.attr(py, c"raw")?, class.attr(py, c"flush")?);
+            Ok((Readable::new(py, &class)?, Kept::new(raw), Kept::new(flush)))
+        };
+        let attribute = |name: &CStr| wrapper.attr(py, name).map(Kept::new);
+        let [iter, next, filelike, getattribute] = ITERATION;
+        Ok(Self {
+            wrapper: Kept::new(wrapper.clone()),
+            iteration: [
+                attribute(iter)?,
+                attribute(next)?,
+                attribute(filelike)?,
+                attribute(getattribute)?,
+            ],
+            raw: Readable::new(py, &raw)?,
+            fileno: Kept::new(raw.attr(py, c"fileno")?),
+            readable: Kept::new(raw.attr(py, c"readable")?),
+            buffered: [buffered(c"BufferedReader")?, buffered(c"BufferedRandom")?],
+        })
+    }
+
+    /// What a `FileWrapper` holds, where iteration over it is the wrapper's own, so that it gives what `read()` gives. `None` for
+    /// any other object, also for one that only says that it is a `FileWrapper` by its `__class__`.
+    pub(crate) fn wrapped<'i>(
+        &self,
+        py: &Attached<'i>,
+        result: &Obj<'i>,
+    ) -> PyResult<Option<Obj<'i>>> {
+        // SAFETY: attached and alive; the class is kept in this interpreter.
+        let class = unsafe {
+            if ffi::PyObject_TypeCheck(result.as_ptr(), self.wrapper.as_ptr().cast()) == 0 {
+                return Ok(None);
+            }
+            py.share(ffi::Py_TYPE(result.as_ptr()).cast())?
+        };
+        for (name, own) in ITERATION.iter().zip(&self.iteration) {
+            if class.attr(py, name)?.as_ptr() != own.as_ptr() {
+                return Ok(None);
+            }
+        }
+        result.attr(py, c"filelike").map(Some)
+    }
+
+    /// The regular file that `filelike.read()` reads; `None` where `read()` has to be called, which is no error.
+    pub(crate) fn regular<'i>(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> Option<Regular> {
+        let (fd, offset) = self.descriptor(py, filelike).unwrap_or_else(|raised| {
+            // The same happens again where it is read.
+            py.clear(raised);
+            None
+        })?;
+        // SAFETY: only used while the file is; a number that is no open descriptor makes the calls fail.
+        let fd = unsafe { BorrowedFd::borrow_raw(i32::try_from(fd).ok().filter(|&fd| fd >= 0)?) };
+        let offset = u64::try_from(offset).ok()?;
+        py.detach(|| open_regular(fd, offset))
+    }
+
+    /// The number of the descriptor from which `filelike.read()` reads, and where.
+    fn descriptor<'i>(
+        &self,
+        py: &Attached<'i>,
+        filelike: &Obj<'i>,
+    ) -> PyResult<Option<(i64, i64)>> {
+        let read = filelike.attr(py, c"read")?;
+        // SAFETY: attached and alive; the instance belongs to the bound method, and everything else is kept in this
+        // interpreter.
+        unsafe {
+            if ffi::PyCFunction_Check(read.as_ptr()) == 0 {
+                return Ok(None);
+            }
+            let this = ffi::PyCFunction_GetSelf(read.as_ptr());
+            if this.is_null() {
+                return Ok(None);
+            }
+            let this = py.share(this)?;
+            let call = |method: &Kept, file: &Obj<'i>| method.get(py).call(py, [file]);
+            if self.raw.is_read_of(py, &read, &this)? {
+                if !call(&self.readable, &this)?.is_true()? {
+                    return Ok(None);
+                }
+                let fd = call(&self.fileno, &this)?.as_i64()?;
+                return Ok(Some((fd, call(&self.raw.tell, &this)?.as_i64()?)));
+            }
+            for (kind, raw_of, flush) in &self.buffered {
+                if !kind.is_read_of(py, &read, &this)? {
+                    continue;
+                }
+                let raw = raw_of.get(py).call_method(py, c"__get__", [&this])?;
+                if !self.is_plain(py, &raw)? || !call(&self.readable, &raw)?.is_true()? {
+                    return Ok(None);
+                }
+                // As reading does: what was written and not passed on yet belongs to the file.
+                call(flush, &this)?;
+                let fd = call(&self.fileno, &raw)?.as_i64()?;
+                return Ok(Some((fd, call(&kind.tell, &this)?.as_i64()?)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether what a buffer reads from is a `FileIO` of which no method is replaced: buffers call them by name.
+    fn is_plain<'i>(&self, py: &Attached<'i>, raw: &Obj<'i>) -> PyResult<bool> {
+        // SAFETY: alive.
+        if unsafe { ffi::Py_TYPE(raw.as_ptr()) }.cast() != self.raw.class.as_ptr() {
+            return Ok(false);
+        }
+        let own = raw.attr(py, c"__dict__")?;
+        // What `FileIO` itself sets.
+        let known = usize::from(own.item(py, c"name").is_some());
+        Ok(own.len()? == known)
+    }
+}
+
+/// A descriptor of our own for a regular file that has bytes from `offset` on.
+fn open_regular(fd: BorrowedFd<'_>, offset: u64) -> Option<Regular> {
+    let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()?;
+    let flags = rustix::fs::fcntl_getfl(&fd).ok()?;
+    // With O_DIRECT, httpd's buffers would have to be aligned.
+    let is_readable = flags & OFlags::RWMODE != OFlags::WRONLY;
+    if !is_readable || flags.intersects(OFlags::PATH | OFlags::DIRECT) {
+        return None;
+    }
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return None;
+    }
+    // Files of /proc have contents and the size 0.
+    let length = u64::try_from(stat.st_size).ok()?.checked_sub(offset)?;
+    if length == 0 {
+        return None;
+    }
+    // Files of /sys have a size that their contents do not reach. They occupy nothing, as do files that are all hole or
+    // very small.
+    let mut last = [0];
+    if stat.st_blocks == 0 && rustix::io::pread(&fd, &mut last, offset + length - 1) != Ok(1) {
+        return None;
+    }
+    Some(Regular { fd, offset, length })
+}

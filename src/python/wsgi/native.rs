@@ -1,0 +1,290 @@
+//! The `mod_wsgi` Python module and its native types. Everything that Python can see lives in the module's state of
+//! each interpreter; no object is kept in a process-wide static.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::ffi;
+
+use super::module::{State, state_of};
+use crate::cpython::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
+
+/// An instance of one of our types: CPython's header, then the Rust value.
+#[repr(C)]
+pub(super) struct Instance<T> {
+    base: ffi::PyObject,
+    value: T,
+}
+
+/// A slot or method body, called by CPython: panics become `SystemError`, and failures the slot's error value.
+///
+/// # Safety
+/// To be called by CPython only, on an attached thread.
+pub(super) unsafe fn guard<R>(
+    error: R,
+    body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<R>,
+) -> R {
+    // SAFETY: CPython calls slots on attached threads; `'i` is fresh.
+    let py = unsafe { Attached::assume() };
+    match catch_unwind(AssertUnwindSafe(|| body(&py))) {
+        Ok(Ok(value)) => value,
+        Ok(Err(Raised)) => error,
+        Err(_) => {
+            let Raised = py.raise(
+                ExceptionClass::Runtime,
+                "mod_wsgi_rs panicked; the error log says where",
+            );
+            error
+        }
+    }
+}
+
+/// The same, for bodies that return an object.
+///
+/// # Safety
+/// As for [`guard`].
+pub(crate) unsafe fn guard_object(
+    body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<Obj<'i>>,
+) -> *mut ffi::PyObject {
+    // SAFETY: passed on.
+    unsafe { guard(std::ptr::null_mut(), |py| body(py).map(Obj::into_ptr)) }
+}
+
+/// The value inside an instance.
+///
+/// # Safety
+/// `object` must be an instance of the type made by [`new_type`] for `T`, alive for `'a`.
+pub(super) unsafe fn value<'a, T>(object: *mut ffi::PyObject) -> &'a T {
+    // SAFETY: by contract.
+    unsafe { &(*object.cast::<Instance<T>>()).value }
+}
+
+/// Makes an instance. Types of ours are final and not constructible from Python.
+///
+/// # Safety
+/// `class` must be the type made by [`new_type`] for `T` in this interpreter.
+pub(super) unsafe fn instantiate<'i, T>(
+    py: &Attached<'i>,
+    class: Kept,
+    value: T,
+) -> PyResult<Obj<'i>> {
+    // SAFETY: the object is allocated with the size of `Instance<T>`, and `value` is written before anybody can
+    // look.
+    unsafe {
+        let object = py.own(ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0))?;
+        (&raw mut (*object.as_ptr().cast::<Instance<T>>()).value).write(value);
+        Ok(object)
+    }
+}
+
+pub(super) unsafe extern "C" fn dealloc<T>(object: *mut ffi::PyObject) {
+    // SAFETY: CPython calls this once, for an instance of a type made for `T`; heap types are owned by their
+    // instances. [S-23]
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        guard((), |_| {
+            std::ptr::drop_in_place(&raw mut (*object.cast::<Instance<T>>()).value);
+            Ok(())
+        });
+        ffi::PyObject_Free(object.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+/// Slots of a type, for [`new_type`].
+pub(super) struct Slots<T> {
+    list: Vec<ffi::PyType_Slot>,
+    value: PhantomData<T>,
+}
+
+impl<T> Slots<T> {
+    pub(super) fn new() -> Self {
+        let mut slots = Self {
+            list: Vec::new(),
+            value: PhantomData,
+        };
+        slots.add(ffi::Py_tp_dealloc, dealloc::<T> as *mut c_void);
+        slots
+    }
+
+    pub(super) fn add(&mut self, slot: c_int, function: *mut c_void) {
+        self.list.push(ffi::PyType_Slot {
+            slot,
+            pfunc: function,
+        });
+    }
+}
+
+/// Makes a type in the interpreter of `module`.
+///
+/// # Safety
+/// Slot functions and tables must fit their slots, live for ever, and treat instances as `Instance<T>`.
+pub(super) unsafe fn new_type<'i, T>(
+    py: &Attached<'i>,
+    module: *mut ffi::PyObject,
+    name: &'static CStr,
+    mut slots: Slots<T>,
+) -> PyResult<Obj<'i>> {
+    slots.add(0, std::ptr::null_mut());
+    let flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_IMMUTABLETYPE
+        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    let mut spec = ffi::PyType_Spec {
+        name: name.as_ptr(),
+        basicsize: size_of::<Instance<T>>() as c_int,
+        itemsize: 0,
+        flags: flags as _,
+        slots: slots.list.as_mut_ptr(),
+    };
+    // SAFETY: the spec is complete and only read during the call.
+    unsafe {
+        py.own(ffi::PyType_FromModuleAndSpec(
+            module,
+            &mut spec,
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+/// A method of a native type, as an ordinary function; [`method`] makes the C function.
+pub(super) trait Method {
+    /// The value inside the type's instances.
+    type Value;
+    /// Its name in Python.
+    const NAME: &'static CStr;
+    /// Its `__doc__`.
+    const DOC: &'static CStr;
+
+    /// What a call gives.
+    fn call<'i>(call: &Call<'_, 'i, Self::Value>) -> PyResult<Obj<'i>>;
+}
+
+/// A call of a [`Method`].
+pub(super) struct Call<'a, 'i, T> {
+    pub(super) py: &'a Attached<'i>,
+    /// The value inside the instance.
+    pub(super) value: &'a T,
+    pub(super) this: *mut ffi::PyObject,
+    pub(super) args: &'a [*mut ffi::PyObject],
+}
+
+impl<'i, T> Call<'_, 'i, T> {
+    /// The instance itself.
+    pub(super) fn this(&self) -> PyResult<Obj<'i>> {
+        // SAFETY: CPython keeps the instance alive during the call.
+        unsafe { self.py.share(self.this) }
+    }
+
+    /// Count of the arguments.
+    pub(super) fn count(&self) -> usize {
+        self.args.len()
+    }
+
+    /// An argument, where there are as many.
+    pub(super) fn arg(&self, at: usize) -> Option<Obj<'i>> {
+        let arg = self.args.get(at)?;
+        // SAFETY: CPython keeps the arguments alive during the call.
+        unsafe { self.py.share(*arg) }.ok()
+    }
+
+    /// The argument of a method that takes exactly one.
+    pub(super) fn only_arg(&self, method: &str) -> PyResult<Obj<'i>> {
+        self.arg(0).filter(|_| self.count() == 1).ok_or_else(|| {
+            let text = format!(
+                "{method}() takes exactly 1 argument ({} given)",
+                self.count()
+            );
+            self.py.raise(ExceptionClass::Type, &text)
+        })
+    }
+}
+
+/// The entry of a [`Method`] in a table of methods.
+pub(super) const fn method<M: Method>() -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFast: trampoline::<M>,
+        },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: M::DOC.as_ptr(),
+    }
+}
+
+pub(super) unsafe extern "C" fn trampoline<M: Method>(
+    this: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a method of the type for `M::Value`, with that many live arguments.
+    unsafe {
+        guard_object(|py| {
+            M::call(&Call {
+                py,
+                value: value(this),
+                this,
+                args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
+            })
+        })
+    }
+}
+
+/// The entry of a function of the module, as a [`Method`] whose value is the module's state.
+pub(super) const fn function<M: Method<Value = State>>() -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFast: function_trampoline::<M>,
+        },
+        ..method::<M>()
+    }
+}
+
+/// A function of the module that is no attribute of it.
+pub(super) fn new_function<'i, M: Method<Value = State>>(
+    py: &Attached<'i>,
+    module: &Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let definition: &'static Methods<1> = const { &Methods([function::<M>()]) };
+    // SAFETY: attached; the definition lives for ever, CPython does not write to it, and the function keeps the module
+    // alive.
+    unsafe {
+        py.own(ffi::PyCFunction_NewEx(
+            definition.0.as_ptr().cast_mut(),
+            module.as_ptr(),
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+pub(super) unsafe extern "C" fn function_trampoline<M: Method<Value = State>>(
+    module: *mut ffi::PyObject,
+    args: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython as a function of the module, with that many live arguments; the state of the module is
+    // there since `exec`, which calls none of them, and lives for ever.
+    unsafe {
+        guard_object(|py| {
+            M::call(&Call {
+                py,
+                value: &*state_of(&py.share(module)?),
+                this: module,
+                args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
+            })
+        })
+    }
+}
+
+/// A table of methods, for `Py_tp_methods`.
+#[repr(transparent)]
+pub(super) struct Methods<const N: usize>(pub(super) [ffi::PyMethodDef; N]);
+
+// SAFETY: constant data: names, functions and texts that live for ever. CPython does not write to it.
+unsafe impl<const N: usize> Sync for Methods<N> {}
+
+impl<const N: usize> Methods<N> {
+    pub(super) fn as_slot(&'static self) -> *mut c_void {
+        self.0.as_ptr().cast_mut().cast()
+    }
+}

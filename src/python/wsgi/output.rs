@@ -1,0 +1,540 @@
+//! Sending: the body that the application gives, chunk by chunk, and what is left to send once Python was left.
+//!
+//! A body whose end is known (a list or tuple, or one that has reached its declared length) is collected while it is
+//! small, and leaves in one piece after Python; everything else goes out when it comes ([`crate::flusher`] says how), with
+//! the GIL released.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pyo3::ffi;
+use wsgi_abi::WriteEnd;
+use wsgi_core::request::fault::{Fault, Transfer, verdict};
+use wsgi_telemetry::clock;
+
+use crate::application::endings::{Endings, Kind};
+use crate::application::script::Application;
+use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
+use crate::host::{Failure, Request, Taken};
+use crate::lifecycle::forked;
+use crate::metrics::telemetry;
+use crate::request::response::{COLLECT_LIMIT, Commit};
+use crate::request::state::RequestState;
+use crate::wsgi::module::State;
+use crate::wsgi::start_response::{bytes_of, request_ended, write_failed};
+
+/// What is to be sent after Python was left.
+#[derive(Default)]
+pub(crate) enum Last {
+    /// Headers, where they have not left, and what was collected.
+    #[default]
+    Collected,
+    /// A part of a file.
+    File {
+        /// The file, a descriptor of our own.
+        fd: OwnedFd,
+        /// Where to begin.
+        offset: u64,
+        /// How much to send.
+        length: u64,
+    },
+}
+
+/// How sending the body ended.
+pub(crate) enum Sent {
+    /// All of it was taken.
+    All(Last),
+    /// The client took nothing more; nobody is interested in the rest.
+    Aborted,
+    /// The client has left while there was nothing to send to it.
+    Left,
+}
+
+/// Sends data at once, and the headers before it.
+pub(crate) fn send(py: &Attached<'_>, request: &Arc<RequestState>, data: &[u8]) -> PyResult<()> {
+    let is_idle = data.is_empty() || request.response().is_over();
+    if is_idle && request.client_has_left(py) {
+        let gone = Failure {
+            fault: Fault::Gone,
+            reason: String::new(),
+        };
+        return Err(write_failed(py, request, &gone));
+    }
+    if !data.is_empty() && is_too_far_beyond(request) {
+        let whole = Failure {
+            fault: Fault::Whole,
+            reason: String::from("the response is whole"),
+        };
+        return Err(write_failed(py, request, &whole));
+    }
+    match send_or_failure(py, request, data, WriteEnd::Flush)? {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(write_failed(py, request, &failure)),
+    }
+}
+
+/// Whether `write()` has been called too often, and for too long, since the response was whole.
+fn is_too_far_beyond(request: &RequestState) -> bool {
+    let mut response = request.response();
+    if !response.is_over() {
+        return false;
+    }
+    let now = clock::now();
+    let (count, since) = response.goes_beyond(now);
+    count > MORE_CHUNKS && now.saturating_sub(since) >= MORE_TIME
+}
+
+/// Sends data; what completes the declared length goes out with the end of the response.
+fn send_or_failure(
+    py: &Attached<'_>,
+    request: &Arc<RequestState>,
+    data: &[u8],
+    end: WriteEnd,
+) -> PyResult<Result<(), Failure>> {
+    {
+        let response = request.response();
+        if !response.is_started() {
+            drop(response);
+            return Err(not_started(py, request));
+        }
+        if response.is_ended() {
+            return Ok(Ok(()));
+        }
+    }
+    let sent = request.host_call(py, move |host| send_in_call(host, request, data, end));
+    sent.map_err(|_| request_ended(py))
+}
+
+/// Sends what was collected, at once, and with it the end of the response.
+fn send_whole(py: &Attached<'_>, request: &Arc<RequestState>) -> PyResult<Result<(), Failure>> {
+    let sent =
+        request.host_call_at_end(py, |host| send_in_call(host, request, &[], WriteEnd::Flush));
+    sent.map_err(|_| request_ended(py))
+}
+
+/// Inside of the call of the host, so that of two threads that write the first also sends the headers, and that they do
+/// not get lost in one that comes too late.
+fn send_in_call(
+    host: Request,
+    request: &Arc<RequestState>,
+    data: &[u8],
+    end: WriteEnd,
+) -> Result<(), Failure> {
+    let (commit, mut pending, take, end) = {
+        let mut response = request.response();
+        if response.is_ended() {
+            return Ok(());
+        }
+        let commit = response.commit(None);
+        let mut pending = std::mem::take(&mut response.pending);
+        pending.truncate(response.take(pending.len()));
+        let take = response.take(data.len());
+        let end = if end == WriteEnd::Flush && response.is_complete() {
+            response.end();
+            WriteEnd::EndNow
+        } else {
+            end
+        };
+        (commit, pending, take, end)
+    };
+    start(host, commit.as_ref())?;
+    let mut data = &data[..take];
+    if !pending.is_empty() {
+        pending.extend_from_slice(data);
+        data = &pending;
+    }
+    let end = match end {
+        WriteEnd::Flush => request.pace.next(request),
+        end => end,
+    };
+    let taken = match end {
+        WriteEnd::More if data.is_empty() => return Ok(()),
+        WriteEnd::Flush | WriteEnd::EndNow => {
+            let written = request.pace.flushing(|| host.write(data, end));
+            if let Err(failure) = &written
+                && failure.fault == Fault::Server
+            {
+                // What the client has got is not whole, and has to be cut.
+                request.response().reopen();
+            }
+            written?
+        }
+        end => host.write(data, end)?,
+    };
+    if taken == Taken::Unwanted {
+        request.response().note_unwanted();
+    }
+    Ok(())
+}
+
+/// Hands over the headers, if they are still here.
+fn start(host: Request, commit: Option<&Commit>) -> Result<(), Failure> {
+    match commit {
+        Some(commit) => host.start_response(&commit.head, commit.content_length),
+        None => Ok(()),
+    }
+}
+
+/// Sends what the application returned.
+pub(crate) fn send_result<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    application: &Application,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) -> PyResult<Sent> {
+    // SAFETY: attached and alive.
+    let (is_list, is_tuple) = unsafe {
+        (
+            ffi::PyList_CheckExact(result.as_ptr()) != 0,
+            ffi::PyTuple_CheckExact(result.as_ptr()) != 0,
+        )
+    };
+    if is_list || is_tuple {
+        return send_known(py, request, result, is_list);
+    }
+    if let Some(file) = file_of(py, state, request, result)? {
+        return Ok(Sent::All(file));
+    }
+    send_iterable(py, application.endings(), request, result)
+}
+
+/// A list or tuple: all chunks are there, so the length is known and nothing needs a flush.
+fn send_known<'i>(
+    py: &Attached<'i>,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+    is_list: bool,
+) -> PyResult<Sent> {
+    let mut chunks: Vec<Obj<'i>> = Vec::new();
+    let mut single = None;
+    let count = result.len()?;
+    let mut total: usize = 0;
+    for at in 0..count {
+        // SAFETY: attached. The item of a list is a new reference: without a GIL another thread may change the list.
+        let chunk = unsafe {
+            if is_list {
+                py.own(ffi::compat::PyList_GetItemRef(result.as_ptr(), at as isize))?
+            } else {
+                py.share(ffi::PyTuple_GetItem(result.as_ptr(), at as isize))?
+            }
+        };
+        check_bytes(py, request, &chunk)?;
+        total += bytes_of(&chunk).len();
+        if count == 1 {
+            single = Some(chunk);
+        } else {
+            chunks.push(chunk);
+        }
+    }
+    let chunks: &[Obj<'i>] = single.as_ref().map_or(&chunks, std::slice::from_ref);
+    let small = {
+        let mut response = request.response();
+        if !response.is_started() {
+            drop(response);
+            return Err(not_started(py, request));
+        }
+        let small = total + response.pending.len() <= COLLECT_LIMIT;
+        if small {
+            for chunk in chunks {
+                response.pending.extend_from_slice(bytes_of(chunk));
+            }
+        }
+        small
+    };
+    if small {
+        return Ok(Sent::All(Last::Collected));
+    }
+    let started = request
+        .host_call(py, |host| {
+            let commit = request.response().commit(Some(total as u64));
+            start(host, commit.as_ref())
+        })
+        .map_err(|_| request_ended(py))?;
+    if let Err(failure) = started {
+        return aborted_or_raised(py, request, &failure);
+    }
+    for chunk in chunks {
+        if let Err(failure) = send_or_failure(py, request, bytes_of(chunk), WriteEnd::More)? {
+            return aborted_or_raised(py, request, &failure);
+        }
+    }
+    Ok(Sent::All(Last::Collected))
+}
+
+/// Any other iterable: each chunk goes out when it comes. One that completes the declared length may wait for the end of
+/// the iterable, where that is known to come quickly.
+fn send_iterable<'i>(
+    py: &Attached<'i>,
+    endings: &Endings,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) -> PyResult<Sent> {
+    // SAFETY: attached and alive.
+    let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr())) };
+    forked::ends(py);
+    let iterator = iterator?;
+    let mut in_a_row: u32 = 0;
+    let mut whole: Option<Whole> = None;
+    loop {
+        // SAFETY: an iterator; null means the end, or an exception.
+        let chunk = unsafe { ffi::PyIter_Next(iterator.as_ptr()) };
+        forked::ends(py);
+        if chunk.is_null() {
+            break;
+        }
+        // SAFETY: a new reference.
+        let chunk = unsafe { py.own(chunk)? };
+        check_bytes(py, request, &chunk)?;
+        let data = bytes_of(&chunk);
+        if let Some(whole) = &mut whole {
+            if !whole.is_sent {
+                whole.is_sent = true;
+                if let Err(failure) = send_whole(py, request)? {
+                    return aborted_or_raised(py, request, &failure);
+                }
+            }
+            if whole.is_enough() {
+                endings.note_more(whole.kind);
+                return Ok(Sent::All(Last::Collected));
+            }
+            continue;
+        }
+        if data.is_empty() {
+            if request.client_has_left(py) {
+                return Ok(Sent::Left);
+            }
+            in_a_row = in_a_row.wrapping_add(1);
+            if in_a_row.is_multiple_of(OTHERS_TURN) {
+                py.detach(|| ());
+            }
+            continue;
+        }
+        in_a_row = 0;
+        if collect(request, data) {
+            let kind = Kind::of(py, result);
+            let is_sent = !endings.are_quick(kind);
+            if is_sent && let Err(failure) = send_whole(py, request)? {
+                return aborted_or_raised(py, request, &failure);
+            }
+            whole = Some(Whole::new(kind, is_sent));
+            continue;
+        }
+        if let Err(failure) = send_or_failure(py, request, data, WriteEnd::Flush)? {
+            return aborted_or_raised(py, request, &failure);
+        }
+        if request.response().is_over() {
+            whole = Some(Whole::new(Kind::of(py, result), true));
+        }
+    }
+    // SAFETY: attached.
+    if unsafe { !ffi::PyErr_Occurred().is_null() } {
+        return Err(Raised);
+    }
+    if !request.response().is_started() {
+        return Err(not_started(py, request));
+    }
+    if let Some(whole) = whole {
+        whole.ended(endings);
+    }
+    Ok(Sent::All(Last::Collected))
+}
+
+/// After how many chunks in a row that are empty other threads get the GIL: an iterator of C gives it to nobody.
+const OTHERS_TURN: u32 = 256;
+
+/// What an iterable may still give once its response is whole, before it is closed: this many chunks, for this long
+/// (nanoseconds). It has the time to do what it does after the last one, and no endless one goes on.
+const MORE_CHUNKS: u32 = 100;
+const MORE_TIME: u64 = 1_000_000_000;
+
+/// A response that is whole before its iterable has ended.
+struct Whole {
+    kind: Kind,
+    since: u64,
+    /// Whether it has left already.
+    is_sent: bool,
+    more: u32,
+}
+
+impl Whole {
+    fn new(kind: Kind, is_sent: bool) -> Self {
+        Self {
+            kind,
+            since: clock::now(),
+            is_sent,
+            more: 0,
+        }
+    }
+
+    /// One more chunk has come, which is dropped; whether it was the last one.
+    fn is_enough(&mut self) -> bool {
+        self.more += 1;
+        self.more >= MORE_CHUNKS || clock::now().saturating_sub(self.since) >= MORE_TIME
+    }
+
+    /// The iterable has ended by itself.
+    fn ended(self, endings: &Endings) {
+        if self.more == 0 {
+            endings.note(self.kind, clock::now().saturating_sub(self.since));
+        } else {
+            endings.note_more(self.kind);
+        }
+    }
+}
+
+/// Keeps the data for later if it is small and completes what was declared.
+fn collect(request: &RequestState, data: &[u8]) -> bool {
+    let mut response = request.response();
+    if response.is_committed() || data.len() > COLLECT_LIMIT {
+        return false;
+    }
+    let complete = match response.declared() {
+        Some(declared) => response.pending.len() as u64 + data.len() as u64 >= declared,
+        None => false,
+    };
+    if complete {
+        let declared = usize::try_from(response.declared().unwrap_or(0)).unwrap_or(usize::MAX);
+        let room = declared.saturating_sub(response.pending.len());
+        let take = data.len().min(room);
+        response.pending.extend_from_slice(&data[..take]);
+    }
+    complete
+}
+
+/// A file wrapper whose file httpd can send itself.
+fn file_of<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    request: &Arc<RequestState>,
+    result: &Obj<'i>,
+) -> PyResult<Option<Last>> {
+    let Some(filelike) = state.files.wrapped(py, result)? else {
+        return Ok(None);
+    };
+    {
+        let mut response = request.response();
+        if response.is_committed() || !response.is_started() {
+            return Ok(None);
+        }
+        if response.is_without_content() {
+            response.refuse_body();
+            return Ok(Some(Last::Collected));
+        }
+    }
+    let Some(file) = state.files.regular(py, &filelike) else {
+        return Ok(None);
+    };
+    let available = file.length;
+    let started = request
+        .host_call(py, |host| {
+            let mut response = request.response();
+            let length = response.declared().unwrap_or(available).min(available);
+            let commit = response.commit_with_length(length);
+            // Without headers to send, another thread has begun to write meanwhile.
+            let Some(commit) = commit else {
+                return Ok(None);
+            };
+            response.take(usize::try_from(length).unwrap_or(usize::MAX));
+            drop(response);
+            start(host, Some(&commit))?;
+            // Nothing but the file follows.
+            request.response().end();
+            Ok(Some(length))
+        })
+        .map_err(|_| request_ended(py))?;
+    match started {
+        Ok(Some(length)) => Ok(Some(Last::File {
+            fd: file.fd,
+            offset: file.offset,
+            length,
+        })),
+        Ok(None) => Ok(None),
+        Err(failure) => Err(write_failed(py, request, &failure)),
+    }
+}
+
+/// How a response ended.
+pub(crate) enum End {
+    /// Whole.
+    Whole,
+    /// With fewer bytes than it had declared, and not ended for httpd: it has to be cut.
+    Short,
+    /// Whole, without a body that its status does not allow.
+    WithoutContent(u16),
+}
+
+/// Sends what is left, with this end. Called after Python was left, by the thread that runs the request or in its place.
+pub(crate) fn finish(
+    host: Request,
+    request: &RequestState,
+    last: Last,
+    end: WriteEnd,
+) -> Result<End, Failure> {
+    match last {
+        Last::Collected => {
+            let (commit, pending, take, short, refused) = {
+                let mut response = request.response();
+                if response.is_ended() {
+                    let refused = response.refused();
+                    return Ok(refused.map_or(End::Whole, End::WithoutContent));
+                }
+                let pending = std::mem::take(&mut response.pending);
+                let commit = response.commit(Some(pending.len() as u64));
+                let take = response.take(pending.len());
+                (
+                    commit,
+                    pending,
+                    take,
+                    response.is_short(),
+                    response.refused(),
+                )
+            };
+            start(host, commit.as_ref())?;
+            if short {
+                host.write(&pending[..take], WriteEnd::More)?;
+                return Ok(End::Short);
+            }
+            host.write(&pending[..take], end)?;
+            if let Some(status) = refused {
+                return Ok(End::WithoutContent(status));
+            }
+        }
+        Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,
+    }
+    Ok(End::Whole)
+}
+
+fn check_bytes(py: &Attached<'_>, request: &RequestState, chunk: &Obj<'_>) -> PyResult<()> {
+    // SAFETY: attached and alive.
+    if unsafe { ffi::PyBytes_Check(chunk.as_ptr()) } != 0 {
+        return Ok(());
+    }
+    telemetry::protocol_error(request.app());
+    let text = format!(
+        "response iterable must yield bytes, got value of type {}",
+        chunk.type_name()
+    );
+    Err(py.raise(ExceptionClass::Type, &text))
+}
+
+fn not_started(py: &Attached<'_>, request: &RequestState) -> Raised {
+    telemetry::protocol_error(request.app());
+    py.raise(
+        ExceptionClass::Runtime,
+        "response has not been started: start_response() was not called",
+    )
+}
+
+/// Where nobody takes the response any more, the iteration ends without an exception; other failures raise.
+fn aborted_or_raised(
+    py: &Attached<'_>,
+    request: &RequestState,
+    failure: &Failure,
+) -> PyResult<Sent> {
+    if verdict(failure.fault, Transfer::Write).is_quiet {
+        Ok(Sent::Aborted)
+    } else {
+        Err(write_failed(py, request, failure))
+    }
+}

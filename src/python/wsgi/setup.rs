@@ -1,0 +1,208 @@
+//! Preparing an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
+//! search path, and the entries that every environ shares. The steps themselves are Python (`types/bootstrap.py`).
+
+use std::sync::OnceLock;
+
+use wsgi_abi::GroupOptions;
+use wsgi_telemetry::{Fact, Segment};
+
+use crate::application::free_threading;
+use crate::cpython::interpreter::{Identity, Replica};
+use crate::cpython::object::{Attached, Kept, Obj, PyResult};
+use crate::lifecycle::runtime;
+use crate::metrics::telemetry;
+use crate::metrics::telemetry::Stream;
+use crate::watch::stacks;
+use crate::wsgi::module::State;
+use crate::wsgi::{collector, errors, module, private_environ};
+
+/// What all interpreters of the process have in common, as Rust values.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// `PYTHON_EGG_CACHE`.
+    pub python_eggs: Option<Vec<u8>>,
+    /// See [`wsgi_abi::StartConfig::main_group`].
+    pub main_group: Vec<u8>,
+    /// See [`wsgi_abi::StartConfig::prometheus_client`].
+    pub prometheus_client: bool,
+    /// See [`wsgi_abi::StartConfig::single_process`].
+    pub single_process: bool,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// `mod_wsgi.maximum_processes`.
+    pub maximum_processes: u32,
+    /// `apache.threads_per_process`.
+    pub threads_per_process: u32,
+    /// `apache.version`.
+    pub apache_version: [u32; 3],
+    /// `apache.description`.
+    pub server_description: Vec<u8>,
+    /// `apache.mpm_name`.
+    pub mpm_name: Vec<u8>,
+    /// `apache.build_date`.
+    pub build_date: Vec<u8>,
+    /// `SERVER_SOFTWARE`.
+    pub server_software: Vec<u8>,
+}
+
+/// `mod_wsgi.version`: the release of mod_wsgi whose behaviour is kept, which is what applications test for.
+pub(crate) const MOD_WSGI_VERSION: [u32; 3] = [6, 1, 1];
+
+static PROCESS: OnceLock<Process> = OnceLock::new();
+
+/// Sets what all interpreters have in common; before the first one is set up.
+pub(crate) fn set_process(process: Process) {
+    let _ = PROCESS.set(process);
+    private_environ::remember_environ();
+}
+
+/// Sets up the interpreter that the thread is attached to.
+pub(crate) fn interpreter(
+    py: &Attached<'_>,
+    identity: &Identity,
+    group: &GroupOptions,
+) -> PyResult<*mut State> {
+    let process = PROCESS.get_or_init(Process::default);
+    if group.private_environ && *identity != Identity::MAIN {
+        private_environ::keep_environ(py)?;
+    }
+    let module = py.import(module::MODULE_NAME)?;
+    let state_ptr = module::state_of(&module);
+    // SAFETY: made by the import just now; nobody else has it.
+    let state = unsafe { &*state_ptr };
+
+    let version = py.tuple([
+        py.int(MOD_WSGI_VERSION[0].into())?,
+        py.int(MOD_WSGI_VERSION[1].into())?,
+        py.int(MOD_WSGI_VERSION[2].into())?,
+    ])?;
+    let [major, minor, patch] = process.apache_version;
+    let apache_version = py.tuple([
+        py.int(major.into())?,
+        py.int(minor.into())?,
+        py.int(patch.into())?,
+    ])?;
+    module.set_attr(c"version", &version)?;
+    module.set_attr(c"process_group", &py.str("")?)?;
+    let name = match identity.group.is_empty() {
+        true => &process.main_group,
+        false => &identity.group,
+    };
+    module.set_attr(c"application_group", &py.latin1(name)?)?;
+    module.set_attr(
+        c"maximum_processes",
+        &py.int(process.maximum_processes.into())?,
+    )?;
+    module.set_attr(c"threads_per_process", &py.int(group.threads.into())?)?;
+
+    let options = options(py, process, group, &apache_version)?;
+    let stdout = errors::new_std_log(py, state.log_type, Stream::Stdout)?;
+    let stderr = errors::new_std_log(py, state.log_type, Stream::Stderr)?;
+    let log = errors::new_log_function(py, &module)?;
+    free_threading::watch(py, &module)?;
+    stacks::begin(py, *identity == Identity::MAIN);
+    module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
+
+    if let Some(segment) = telemetry::segment() {
+        let callback = collector::new_collector_callback(py, &module)?;
+        module.call_method(py, c"_watch_collector", [&callback])?;
+        facts(py, segment)?;
+    }
+
+    let environ = base_environ(
+        py,
+        state,
+        process,
+        group.threads > 1,
+        identity.replica,
+        &version,
+        &apache_version,
+    )?;
+    state.base_environ.get_or_init(|| Kept::new(environ));
+    Ok(state_ptr)
+}
+
+/// What Python this is, for the metrics. Every interpreter of every child says the same.
+fn facts(py: &Attached<'_>, segment: Segment) -> PyResult<()> {
+    let implementation = py.import(c"sys")?.attr(py, c"implementation")?;
+    let name = implementation.attr(py, c"name")?.to_text();
+    segment.set_fact(Fact::Implementation, &name);
+    segment.set_fact(Fact::Python, &runtime::running_version());
+    segment.set_fact(Fact::Gil, free_threading::in_words(py)?);
+    Ok(())
+}
+
+fn options<'i>(
+    py: &Attached<'i>,
+    process: &Process,
+    group: &GroupOptions,
+    apache_version: &Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let options = py.dict()?;
+    let layers = group.python_path.get_or_empty().iter().map(|layer| {
+        let dirs = layer.get_or_empty().iter();
+        let dirs = dirs.map(|dir| py.fs_path(dir.get_or_empty()));
+        py.list(dirs.collect::<PyResult<Vec<_>>>()?)
+    });
+    let layers = layers.collect::<PyResult<Vec<_>>>()?;
+    options.set_item(c"python_path", &py.list(layers)?)?;
+    options.set_item(c"switch_interval", &py.float(group.switch_interval)?)?;
+    options.set_item(c"restrict_stdin", &py.bool(group.restrict_stdin))?;
+    options.set_item(c"restrict_stdout", &py.bool(group.restrict_stdout))?;
+    options.set_item(c"restrict_signal", &py.bool(group.restrict_signal))?;
+    options.set_item(c"single_process", &py.bool(process.single_process))?;
+    let bridged = process.prometheus_client && telemetry::segment().is_some();
+    options.set_item(c"prometheus_client", &py.bool(bridged))?;
+    let eggs = match &process.python_eggs {
+        Some(dir) => py.fs_path(dir)?,
+        None => py.none(),
+    };
+    options.set_item(c"python_eggs", &eggs)?;
+    let apache = py.dict()?;
+    apache.set_item(c"version", apache_version)?;
+    apache.set_item(c"description", &py.latin1(&process.server_description)?)?;
+    apache.set_item(c"mpm_name", &py.latin1(&process.mpm_name)?)?;
+    apache.set_item(c"build_date", &py.latin1(&process.build_date)?)?;
+    apache.set_item(
+        c"maximum_processes",
+        &py.int(process.maximum_processes.into())?,
+    )?;
+    apache.set_item(
+        c"threads_per_process",
+        &py.int(process.threads_per_process.into())?,
+    )?;
+    options.set_item(c"apache", &apache)?;
+    Ok(options)
+}
+
+/// The entries that do not depend on the request.
+fn base_environ<'i>(
+    py: &Attached<'i>,
+    state: &State,
+    process: &Process,
+    multithread: bool,
+    replica: Option<Replica>,
+    version: &Obj<'i>,
+    apache_version: &Obj<'i>,
+) -> PyResult<Obj<'i>> {
+    let environ = py.dict()?;
+    environ.set_item(c"wsgi.version", &py.tuple([py.int(1)?, py.int(0)?])?)?;
+    environ.set_item(c"wsgi.multithread", &py.bool(multithread))?;
+    // Another replica is to an application what another process is.
+    let has_peers = process.multiprocess || replica.is_some_and(|replica| replica.of > 1);
+    environ.set_item(c"wsgi.multiprocess", &py.bool(has_peers))?;
+    if let Some(replica) = replica {
+        environ.set_item(c"mod_wsgi.replica", &py.int(replica.index.into())?)?;
+    }
+    environ.set_item(c"wsgi.run_once", &py.bool(false))?;
+    environ.set_item(c"wsgi.input_terminated", &py.bool(true))?;
+    // SAFETY: kept in this very interpreter.
+    environ.set_item(c"wsgi.file_wrapper", &unsafe { state.file_wrapper.get(py) })?;
+    environ.set_item(c"wsgi.url_scheme", &py.str("http")?)?;
+    environ.set_item(c"apache.version", apache_version)?;
+    environ.set_item(c"mod_wsgi.version", version)?;
+    environ.set_item(c"mod_wsgi.queue_start", &py.float(0.0)?)?;
+    environ.set_item(c"mod_wsgi.daemon_start", &py.float(0.0)?)?;
+    environ.set_item(c"SERVER_SOFTWARE", &py.latin1(&process.server_software)?)?;
+    Ok(environ)
+}
