@@ -3,37 +3,12 @@
 //! The module holds no Python. In each child it opens the engine of the configured Python (`engine`), and hands
 //! requests to it (`handler`); what the engine needs during a request comes through `host`.
 
-mod answer;
-mod applications;
-mod child;
-mod client;
+mod children;
 mod config;
 mod engine;
-mod environ;
-mod gil;
-mod handler;
-mod host;
-mod housekeeping;
-mod listen;
-mod memory;
 mod metrics;
-mod parent;
-mod place;
-mod placement;
-mod plan;
-mod process;
-mod readiness;
-mod recycle;
-mod retire;
-mod segment;
-mod segment_file;
-mod stacks;
-mod steward;
-mod timeline;
-mod translate;
-mod trial;
-mod warmup;
-mod watch;
+mod reload;
+mod request;
 
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
@@ -47,12 +22,17 @@ use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
 use wsgi_telemetry::board::ChildState;
 
-/// The module. When each function is called stands at [`Module`].
-pub struct Wsgi;
+use crate::children::{life, slot};
+use crate::config::{inherited, read};
+use crate::metrics::{listen, pages, parent, segment};
+use crate::reload::reloader;
+use crate::request::{handler, translate};
+
+pub use config::Wsgi;
 
 // SAFETY: the only implementation in this shared object, and the one of its only record.
 unsafe impl Module for Wsgi {
-    type Server = config::Server;
+    type Server = read::Server;
     type Place = PlaceConfig;
 
     /// After mod_alias, so that `Alias` and `Redirect` win.
@@ -70,7 +50,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn merge_server(outer: &Self::Server, inner: &Self::Server) -> Self::Server {
-        config::Server {
+        read::Server {
             config: ServerConfig::merge(&outer.config, &inner.config),
             // In the order in which the aliases are merged.
             patterns: inner
@@ -94,26 +74,26 @@ unsafe impl Module for Wsgi {
         server: Option<&mut Self::Server>,
         place: &mut PlaceConfig,
     ) -> Result<Next, String> {
-        config::directive(line, args, server, place)
+        read::directive(line, args, server, place)
     }
 
     fn container_end() {
-        config::container_end();
+        read::container_end();
     }
 
     fn pre_config() {
-        process::log_panics();
-        config::open();
+        inherited::log_panics();
+        read::open();
     }
 
     fn check_config(servers: &[&Self::Server]) -> bool {
-        config::check(servers)
+        read::check(servers)
     }
 
     fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr {
-        process::prepare(servers);
+        inherited::prepare(servers);
         parent::prepare(servers);
-        steward::prepare();
+        reloader::prepare();
         BANNER
     }
 
@@ -123,7 +103,7 @@ unsafe impl Module for Wsgi {
 
     fn child_started(pid: u32) {
         parent::child_started(pid);
-        steward::server_runs();
+        reloader::server_runs();
     }
 
     fn child_ended(pid: u32, how: Option<End>) {
@@ -141,18 +121,18 @@ unsafe impl Module for Wsgi {
     fn child_init() {
         listen::forget();
         segment::child_begins();
-        child::start();
+        life::start();
         segment::child_serves();
     }
 
     fn child_ends() {
-        child::hold();
+        life::hold();
     }
 
     fn child_exit() {
-        place::say(ChildState::Draining);
+        slot::say(ChildState::Draining);
         segment::child_drains();
-        child::stop();
+        life::stop();
         segment::child_ends();
     }
 
@@ -166,13 +146,13 @@ unsafe impl Module for Wsgi {
 
     fn handler(request: Request<'_>) -> Answer {
         match handler::handle(request) {
-            Answer::Declined => metrics::handle(request),
+            Answer::Declined => pages::handle(request),
             answer => answer,
         }
     }
 
     fn status(form: StatusForm) -> String {
-        metrics::status_block(form)
+        pages::status_block(form)
     }
 }
 

@@ -1,0 +1,54 @@
+//! Whether there is memory for all children that the MPM may start: each child compares what it has for itself with what
+//! the server may have, and one of them says for all that it is too little.
+
+use std::time::{Duration, Instant};
+
+use wsgi_core::plan::mpm_plan::MpmPlan;
+use wsgi_telemetry::board::Warning;
+
+use crate::children::slot::Place;
+use crate::config::inherited::{level_of, log_line};
+
+/// When a child looks first, after it has loaded what it loads ahead, and how often then: applications are also loaded by
+/// requests.
+const FIRST: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Looks at the memory of this child.
+pub(crate) struct MemoryWatch {
+    plan: MpmPlan,
+    look: Instant,
+}
+
+impl MemoryWatch {
+    pub(crate) fn new(plan: MpmPlan) -> Self {
+        Self {
+            plan,
+            look: Instant::now() + FIRST,
+        }
+    }
+
+    /// Says so where there is too little for all, unless somebody has.
+    pub(crate) fn look(&mut self, place: &Place) {
+        let now = Instant::now();
+        if now < self.look {
+            return;
+        }
+        self.look = now + LOOK;
+        if let Some((message, line)) = self.plan.memory_problem(own_memory())
+            && place.board().warn_once(Warning::Memory)
+        {
+            log_line(level_of(message), line.as_bytes());
+        }
+    }
+}
+
+/// Memory that this process shares with no file and no other process, bytes; 0 where the kernel does not tell (proc(5),
+/// `statm`).
+pub(crate) fn own_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = text.split_ascii_whitespace().skip(1);
+    let mut next = || pages.next().and_then(|word| word.parse::<u64>().ok());
+    let (resident, shared) = (next().unwrap_or(0), next().unwrap_or(0));
+    resident.saturating_sub(shared) * rustix::param::page_size() as u64
+}

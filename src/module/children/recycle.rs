@@ -1,0 +1,99 @@
+//! `WSGIRecycle`: a child that has served its number of requests, has too much memory or is old enough is replaced by the
+//! one mechanism that there is for that: it marks itself to retire.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use wsgi_core::config::recycle::{Recycle, Spent, Used};
+use wsgi_httpd::log::{self, Level};
+use wsgi_telemetry::board::RetireReason;
+
+use crate::children::memory::own_memory;
+use crate::children::retire;
+use crate::children::slot::Place;
+
+/// Whether requests are counted: nobody else needs the number.
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static SERVED: AtomicU64 = AtomicU64::new(0);
+
+/// A request was served. One that was turned away does not count: a child that has too much to do is not to be replaced for
+/// that.
+#[inline]
+pub(crate) fn count_request() {
+    if COUNTS.load(Relaxed) {
+        SERVED.fetch_add(1, Relaxed);
+    }
+}
+
+/// How often a child looks at what it has used up.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long it waits where others retire, and once it was marked, as somebody may take the mark back.
+const LATER: Duration = Duration::from_secs(1);
+const MUCH_LATER: Duration = Duration::from_secs(60);
+
+/// Looks after the limits of this child.
+pub(crate) struct Recycler {
+    limits: Recycle,
+    began: Instant,
+    look: Instant,
+}
+
+impl Recycler {
+    /// `None` where there are no limits.
+    pub(crate) fn new(recycle: Recycle) -> Option<Self> {
+        if !recycle.is_set() {
+            return None;
+        }
+        COUNTS.store(recycle.requests.is_some(), Relaxed);
+        let now = Instant::now();
+        // Numbers of processes follow each other, and this takes such numbers far apart.
+        let chance = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Some(Self {
+            limits: recycle.for_child(chance),
+            began: now,
+            look: now,
+        })
+    }
+
+    /// Marks this child where it has used up what it may, unless enough others retire.
+    pub(crate) fn look(&mut self, place: &Place) {
+        let now = Instant::now();
+        if now < self.look {
+            return;
+        }
+        self.look = now + LOOK;
+        let used = Used {
+            requests: SERVED.load(Relaxed),
+            memory: self.limits.memory.map_or(0, |_| own_memory()),
+            age: now - self.began,
+        };
+        let Some(spent) = self.limits.spent(&used) else {
+            return;
+        };
+        let (reason, what) = in_words(spent);
+        if !retire::mark(place, reason) {
+            self.look = now + LATER;
+            return;
+        }
+        let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
+        log::server(Level::INFO, line.as_bytes());
+        self.look = now + MUCH_LATER;
+    }
+}
+
+fn in_words(spent: Spent) -> (RetireReason, String) {
+    match spent {
+        Spent::Requests(count) => (
+            RetireReason::MaxRequests,
+            format!("has served {count} requests"),
+        ),
+        Spent::Memory(bytes) => (
+            RetireReason::Memory,
+            format!("has {} MiB of memory of its own", bytes >> 20),
+        ),
+        Spent::Age(age) => (
+            RetireReason::Age,
+            format!("has served for {} s", age.as_secs()),
+        ),
+    }
+}

@@ -1,0 +1,162 @@
+//! A child that asks to be replaced, as something in it does not come back: by the one mechanism that there is for that, it
+//! marks itself to retire.
+//!
+//! Where a load hangs, its successor may hang in the same way, and its successor: each next one waits longer before it
+//! marks itself ([`Hangs`]), and serves meanwhile what it can.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wsgi_abi::Retire;
+use wsgi_core::config::STARTUP_TIMEOUT;
+use wsgi_telemetry::board::{ChildEntry, ChildState, Hangs, RetireReason};
+use wsgi_telemetry::clock;
+
+use crate::children::slot::{self, Place};
+use crate::config::inherited;
+use crate::reload::trial;
+
+/// Of so many children that serve, one may be replaced at a time.
+const SHARE: usize = 4;
+
+/// Marks this child, unless enough others retire; then it is to be asked again.
+pub(crate) fn ask(why: Retire) {
+    let reason = match why {
+        Retire::Stuck => RetireReason::RequestTimeout,
+        Retire::Deadlock => RetireReason::Deadlock,
+        Retire::Startup => {
+            trial::hangs();
+            if let Some(place) = slot::get()
+                && place.slot().state() == Some(ChildState::Ready)
+                && note_hang(&place)
+            {
+                mark(&place, RetireReason::StartupTimeout);
+            }
+            return;
+        }
+    };
+    if let Some(place) = slot::get() {
+        mark(&place, reason);
+    }
+}
+
+/// When this child began, as a stamp.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
+
+/// This child begins.
+pub(crate) fn child_begins() {
+    BEGAN.store(clock::now(), Relaxed);
+}
+
+/// Something that hangs in this child.
+struct Hang {
+    /// When that was said last.
+    said: Instant,
+    /// How long the child has to wait from then on, and when that is over.
+    until: Instant,
+}
+
+static HANG: Mutex<Option<Hang>> = Mutex::new(None);
+
+/// After how long without a word it has ended.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The limit of the server, or the usual one where there is none.
+fn limit() -> Duration {
+    let written = inherited::current().and_then(|process| process.python.startup_timeout());
+    written.unwrap_or(STARTUP_TIMEOUT)
+}
+
+/// Something hangs in this child, which is said again for as long as it does; whether the child has waited for as long as it
+/// is to, and may be replaced.
+pub(crate) fn note_hang(place: &Place) -> bool {
+    let mut hang = HANG.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    let until = match &*hang {
+        Some(known) if now.saturating_duration_since(known.said) < SILENCE => known.until,
+        _ => {
+            let limit = limit();
+            let hangs = place
+                .board()
+                .note_hang(BEGAN.load(Relaxed), clock::now(), limit);
+            now + hangs.wait(limit)
+        }
+    };
+    *hang = Some(Hang { said: now, until });
+    now >= until
+}
+
+/// Python does not start in this child. How long the child waits for it before it ends, while others serve.
+pub(crate) fn note_start_hangs(place: &Place) -> Duration {
+    let hangs: Hangs = place
+        .board()
+        .note_start_hangs(BEGAN.load(Relaxed), clock::now(), limit());
+    match place.another_serves() {
+        true => hangs.wait(limit()),
+        false => Duration::ZERO,
+    }
+}
+
+/// The stamp at which this child, which serves without Python, asks to be replaced; 0 for a child that has Python.
+static HELD_OFF: AtomicU64 = AtomicU64::new(0);
+
+/// For how long this child is not to start Python, as that has hung in another one; zero for not at all. Where others serve
+/// there is nothing to be lost by a try.
+pub(crate) fn hold_off(place: &Place) -> Duration {
+    // Without a keeper nobody would replace it.
+    if place.another_serves() || wsgi_httpd::accept::Way::of_mpm().is_err() {
+        return Duration::ZERO;
+    }
+    let now = clock::now();
+    let time = place.board().start_hangs().start_is_held_off(now, limit());
+    if !time.is_zero() {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        HELD_OFF.store(now.saturating_add(nanoseconds), Relaxed);
+    }
+    time
+}
+
+/// Whether this child serves without Python until it is replaced.
+pub(crate) fn is_held_off() -> bool {
+    HELD_OFF.load(Relaxed) != 0
+}
+
+/// Marks a child that serves without Python, once it has done so for long enough. By the keeper.
+pub(crate) fn look(place: &Place) {
+    let until = HELD_OFF.load(Relaxed);
+    if until != 0 && clock::now() >= until {
+        mark(place, RetireReason::StartupTimeout);
+    }
+}
+
+/// Whether this child was marked just now.
+pub(crate) fn mark(place: &Place, reason: RetireReason) -> bool {
+    if place.slot().retire().is_some() || are_enough(place) {
+        return false;
+    }
+    let me = place.in_force.me();
+    if !place.board().mark(me.pid, me.ticks, reason) {
+        return false;
+    }
+    // Others may have marked themselves since they were looked at; then the one with the lowest number goes first.
+    let goes_first = |child: &ChildEntry| child.retire.is_some() && child.pid < me.pid;
+    let is_one_too_many = are_enough(place) && place.others().iter().any(goes_first);
+    if is_one_too_many {
+        place.slot().unmark(reason);
+    }
+    !is_one_too_many
+}
+
+/// Whether as many others retire as may at a time.
+fn are_enough(place: &Place) -> bool {
+    let others = place.others();
+    let serving = others
+        .iter()
+        .filter(|child| child.state == ChildState::Ready);
+    let retiring = serving
+        .clone()
+        .filter(|child| child.retire.is_some())
+        .count();
+    retiring >= (serving.count() / SHARE).max(1)
+}

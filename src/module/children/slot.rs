@@ -1,0 +1,116 @@
+//! The place of this child on the board.
+
+use std::sync::OnceLock;
+
+use wsgi_httpd::mpm;
+use wsgi_telemetry::board::{Board, ChildEntry, ChildSlot, ChildState, RollPhase};
+
+use crate::metrics::segment::{self, InForce};
+
+/// The place, and what it is on.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    slot: ChildSlot,
+    pub(crate) in_force: InForce,
+}
+
+static PLACE: OnceLock<Place> = OnceLock::new();
+
+/// A child begins, before it loads anything. Under `-X` there are no other children to be told anything.
+pub(crate) fn enter() {
+    if mpm::single_process() {
+        return;
+    }
+    if let Some(in_force) = segment::in_force() {
+        let board = in_force.segment.board();
+        if let Some(slot) = board.enter(in_force.me(), board.revision()) {
+            PLACE.get_or_init(|| Place { slot, in_force });
+        }
+    }
+}
+
+/// The place of this child; `None` where it has none.
+pub(crate) fn get() -> Option<Place> {
+    PLACE.get().copied()
+}
+
+/// Says what this child is now.
+pub(crate) fn say(state: ChildState) {
+    if let Some(place) = get() {
+        place.slot.set_state(state);
+    }
+}
+
+/// This child has loaded what an application group is to have ahead.
+pub(crate) fn loaded(group: &[u8]) {
+    if let Some(place) = get()
+        && let Some(slot) = place.board().group(group)
+    {
+        place.slot.add_group(&slot);
+    }
+}
+
+impl Place {
+    pub(crate) fn slot(&self) -> ChildSlot {
+        self.slot
+    }
+
+    pub(crate) fn board(&self) -> Board {
+        self.in_force.segment.board()
+    }
+
+    /// Whether this child has the code that is wanted.
+    pub(crate) fn is_current(&self) -> bool {
+        self.slot.revision() == Some(self.board().revision())
+    }
+
+    /// Whether there is newer code, and it is well.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let is_well = || {
+            matches!(
+                self.board().roll().phase,
+                RollPhase::Rolling | RollPhase::Done
+            )
+        };
+        !self.is_current() && is_well()
+    }
+
+    /// The other children of this configuration.
+    pub(crate) fn others(&self) -> Vec<ChildEntry> {
+        let me = std::process::id();
+        let generation = self.in_force.generation;
+        let is_other = |child: &ChildEntry| child.pid != me && child.generation == generation;
+        let children = self.board().children();
+        children.into_iter().filter(is_other).collect()
+    }
+
+    /// Whether there is no other child, of whatever configuration and in whatever state.
+    pub(crate) fn is_alone(&self) -> bool {
+        let me = std::process::id();
+        self.board().children().iter().all(|child| child.pid == me)
+    }
+
+    /// Whether another child takes connections, perhaps until this one does.
+    pub(crate) fn another_serves(&self) -> bool {
+        self.others().iter().any(serves)
+    }
+
+    /// Whether another child takes connections that does not retire itself.
+    pub(crate) fn another_stays(&self) -> bool {
+        let stays = |child: &ChildEntry| serves(child) && child.retire.is_none();
+        self.others().iter().any(stays)
+    }
+
+    /// Whether another one serves that has loaded this group, which is known to no more than 64 of them.
+    pub(crate) fn another_has(&self, group: &[u8]) -> bool {
+        let Some(slot) = self.board().group(group) else {
+            return false;
+        };
+        let has = |child: &ChildEntry| serves(child) && child.groups >> slot.number() & 1 == 1;
+        self.others().iter().any(has)
+    }
+}
+
+fn serves(child: &ChildEntry) -> bool {
+    child.state == ChildState::Ready
+}

@@ -1,0 +1,56 @@
+//! `wsgictl stack`: somebody asks this child, on the board, what its threads run.
+//!
+//! Who looks for such a question are the threads that look at the board anyway, as long as the child lives; the answer is
+//! made on a thread of its own, as it takes as long as somebody keeps a GIL.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wsgi_telemetry::board::{Board, StacksRequest};
+
+use crate::children::life;
+use crate::children::slot;
+
+/// Whether an answer is being made.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+/// Looks whether this child is asked. Never waits; to be called a few times a second.
+pub(crate) fn look() {
+    let Some(place) = slot::get() else { return };
+    let board = place.board();
+    // While one is made the next request waits: its time runs, and whoever has asked is told that nobody has taken it.
+    if BUSY.load(Ordering::Acquire) {
+        return;
+    }
+    let Some(request) = board.take_stacks_request() else {
+        return;
+    };
+    BUSY.store(true, Ordering::Release);
+    let thread = std::thread::Builder::new().name(String::from("wsgi-stacks"));
+    let begun = thread.spawn(move || {
+        let _busy = Busy;
+        answer(board, request);
+    });
+    if let Err(error) = begun {
+        let _busy = Busy;
+        let text = format!("This child has no thread that could find out: {error}\n");
+        // Whoever has asked may be gone.
+        let _wanted = board.tell_stacks(request, &text);
+    }
+}
+
+fn answer(board: Board, request: StacksRequest) {
+    let text = match life::engine() {
+        Some(engine) => engine.dump_stacks(request.patience),
+        None => b"Python does not run in this child; the error log says why.\n".to_vec(),
+    };
+    let _wanted = board.tell_stacks(request, &String::from_utf8_lossy(&text));
+}
+
+/// An answer that is being made.
+struct Busy;
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.store(false, Ordering::Release);
+    }
+}

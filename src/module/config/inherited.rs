@@ -1,0 +1,290 @@
+//! What the parent works out once, when the configuration is known to be good, and its children inherit.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Display;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use wsgi_core::child::steady;
+use wsgi_core::config::PythonConfig;
+use wsgi_core::config::interpreter_options::{self, GroupOptions, InterpreterOptions};
+use wsgi_core::config::interpreters::{GilMode, Placement};
+use wsgi_core::config::recycle::Recycle;
+use wsgi_core::config::reload::Reload;
+use wsgi_core::directives::Effect;
+use wsgi_core::outcome::{Level as CoreLevel, Message};
+use wsgi_core::plan::mpm_plan::MpmPlan;
+use wsgi_core::request::group;
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::module::ServerName;
+
+use crate::config::placement::{Groups, Known, Script};
+use crate::config::plan;
+use crate::config::read::{Server, groups_of_places, used_directives, written_groups};
+use crate::reload::trial;
+
+/// What all children have in common.
+pub(crate) struct Process {
+    pub(crate) python: PythonConfig,
+    pub(crate) interpreter_options: Vec<InterpreterOptions>,
+    /// `WSGIPrometheusClient`
+    pub(crate) prometheus_client: bool,
+    /// What is known of scripts and groups ahead of requests.
+    pub(crate) known: Known,
+    /// Whether new code is taken up by replacing children, and what tells of it.
+    pub(crate) reload: Reload,
+    /// When children are replaced without being asked.
+    pub(crate) recycle: Recycle,
+    pub(crate) plan: MpmPlan,
+    /// The application groups that are known before any request names one.
+    pub(crate) groups: BTreeSet<Vec<u8>>,
+    /// Those, and where hosts name groups those of the servers' names and aliases, each without its port.
+    named: HashSet<Vec<u8>>,
+}
+
+/// Most interpreters of a child beside the main one; CPython and the engine bear no more.
+const MOST_INTERPRETERS: u32 = 255;
+
+impl Process {
+    /// The options of an application group.
+    pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
+        interpreter_options::group_options(&self.interpreter_options, &self.python, group)
+    }
+
+    /// How many interpreters there may be of groups that the configuration does not name, if this is one of them.
+    pub(crate) fn most_unnamed(&self, group: &[u8]) -> u32 {
+        if group.is_empty() || self.named.contains(&group::without_port(group)) {
+            return u32::MAX;
+        }
+        let named = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+        group::most_unnamed(self.python.group_limit, MOST_INTERPRETERS, named)
+    }
+
+    /// Whether a group runs in the main interpreter, unless it has replicas.
+    pub(crate) fn is_main(&self, group: &[u8], placement: Placement) -> bool {
+        match placement {
+            Placement::Main => true,
+            Placement::Sub => group.is_empty(),
+            Placement::Auto => group.is_empty() || self.known.only_group.as_deref() == Some(group),
+        }
+    }
+
+    /// Whether a group of an alias is the same for all of its requests: it is the only one, or one of those that are loaded
+    /// `ahead`. Else the port in the request may be part of its name, as in mod_wsgi.
+    fn is_one_for_all(&self, ahead: &HashSet<&[u8]>, group: &[u8]) -> bool {
+        self.known.only_group.as_deref() == Some(group) || ahead.contains(group)
+    }
+
+    /// The group that the main interpreter is there for: the only one of the server, where that runs in it.
+    pub(crate) fn main_group(&self) -> &[u8] {
+        let only = self.known.only_group.as_deref().unwrap_or_default();
+        let options = self.group_options(&String::from_utf8_lossy(only));
+        match options.interpreters.placement {
+            Placement::Sub => b"",
+            Placement::Auto | Placement::Main => only,
+        }
+    }
+
+    /// What a child loads when it starts. Where children are replaced for new code, where URLs are to be asked for, and
+    /// where interpreters have GILs of their own, that is all that is known; else what the configuration names.
+    pub(crate) fn ahead(&self) -> Vec<&Script> {
+        let all = self.reload.replaces_children() || !self.known.warmups.is_empty();
+        let has_replicas = |script: &&Script| {
+            let group = String::from_utf8_lossy(&script.group);
+            self.group_options(&group).interpreters.gil != GilMode::Shared
+        };
+        let aliased = self.known.aliased.iter();
+        let aliased = aliased.filter(|script| all || has_replicas(script));
+        each_once(self.known.imports.iter().chain(aliased))
+    }
+
+    /// What a child would serve as far as that is known, for the trial of new code.
+    pub(crate) fn everything(&self) -> Vec<&Script> {
+        each_once(self.known.imports.iter().chain(&self.known.aliased))
+    }
+}
+
+fn each_once<'a>(scripts: impl Iterator<Item = &'a Script>) -> Vec<&'a Script> {
+    let mut seen = HashSet::new();
+    scripts.filter(|script| seen.insert(*script)).collect()
+}
+
+/// Set in the parent, read in the children; never on the path of a request.
+static PROCESS: RwLock<Option<Arc<Process>>> = RwLock::new(None);
+
+/// What the configuration in force says; `None` while there is none.
+pub(crate) fn current() -> Option<Arc<Process>> {
+    PROCESS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
+
+/// Level of a message, for httpd.
+pub(crate) fn level_of(message: Message) -> Level {
+    match message.level() {
+        CoreLevel::Critical => Level::CRITICAL,
+        CoreLevel::Error => Level::ERROR,
+        CoreLevel::Warning => Level::WARNING,
+        CoreLevel::Notice => Level::NOTICE,
+        CoreLevel::Info => Level::INFO,
+    }
+}
+
+/// Logs a message to the server's log.
+pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
+    log_line(level_of(message), message.line(values).as_bytes());
+}
+
+/// Logs a line to the server's log, as what may be said of code that is tried.
+pub(crate) fn log_line(level: Level, line: &[u8]) {
+    trial::note(level, line);
+    log::server(level, line);
+}
+
+/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that a child cannot do
+/// without.
+///
+/// # Errors
+/// Where there is no thread.
+pub(crate) fn steady<R: Send + 'static>(
+    name: &'static str,
+    mut work: impl FnMut() -> R + Send + 'static,
+) -> io::Result<()> {
+    let log = |message, line: &str| log_line(level_of(message), line.as_bytes());
+    let thread = std::thread::Builder::new().name(name.into());
+    thread
+        .spawn(move || {
+            steady::run(name, log, &mut work);
+        })
+        .map(drop)
+}
+
+/// Panics say where they come from in the error log instead of on the terminal.
+pub(crate) fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info
+            .location()
+            .map_or_else(|| String::from("an unknown place"), ToString::to_string);
+        let text = info.payload_as_str().unwrap_or("no text");
+        log_message(Message::Panic, &[&place, &text]);
+    }));
+}
+
+/// Works it out, and logs what an administrator should know.
+pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
+    let Some((main, _)) = servers.first() else {
+        return;
+    };
+    let (known, of_servers) = Known::new(servers);
+    let groups = known_groups(&known, &of_servers);
+    let process = Process {
+        python: main.config.python.clone(),
+        interpreter_options: main.config.interpreter_options.clone(),
+        prometheus_client: main.config.telemetry.prometheus_client,
+        known,
+        reload: main.config.reload.clone(),
+        recycle: main.config.recycle,
+        plan: plan::of_server(),
+        named: named(&groups, servers),
+        groups,
+    };
+    let ahead = process.ahead();
+    let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
+    for (server, groups) in of_servers {
+        // Read for the first time after this configuration was read, so nothing is there yet.
+        let groups = groups.into_iter();
+        let groups =
+            groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
+        server.groups.get_or_init(|| groups.collect());
+    }
+    warn_of_interpreters(&process);
+    plan::tell(&process);
+    *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
+    warn_of_directives_without_effect();
+}
+
+/// The groups that the configuration names. Whether hosts name any is in the values of `WSGIApplicationGroup` and
+/// `application-group=`.
+fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> HashSet<Vec<u8>> {
+    let mut named: HashSet<Vec<u8>> = groups
+        .iter()
+        .filter(|group| !group.is_empty())
+        .map(|group| group::without_port(group))
+        .collect();
+    let by_host = |written: &str| written == "%{HOST}" || written.starts_with("%{ENV:");
+    let of_server = |server: &Server| {
+        let config = &server.config;
+        let aliases = config.aliases.iter();
+        aliases
+            .filter_map(|alias| alias.options.application_group.as_deref())
+            .chain(config.place.application_group.as_deref())
+            .any(by_host)
+    };
+    let in_sections = written_groups().iter().any(|written| by_host(written));
+    for (server, name) in servers {
+        if in_sections || of_server(server) {
+            let names = std::iter::once(name.name).chain(name.aliases());
+            named.extend(names.map(<[u8]>::to_ascii_lowercase));
+        }
+    }
+    named
+}
+
+/// The groups of scripts that are loaded ahead, of aliases, and of sections.
+fn known_groups(known: &Known, of_servers: &[(&Server, Groups)]) -> BTreeSet<Vec<u8>> {
+    let scripts = known.imports.iter().chain(&known.aliased);
+    let of_aliases = of_servers.iter().flat_map(|(_, groups)| groups);
+    let of_places = groups_of_places().into_iter().flatten();
+    scripts
+        .map(|script| script.group.clone())
+        .chain(of_aliases.flatten().cloned())
+        .chain(of_places)
+        .collect()
+}
+
+/// What was asked of interpreters and cannot be.
+fn warn_of_interpreters(process: &Process) {
+    if interpreter_options::free_in_containers(&process.interpreter_options) {
+        log_message(Message::FreeThreadingInContainer, &[]);
+    }
+    let server = interpreter_options::group_options(&[], &process.python, "");
+    if let Some(count) = server.interpreters.in_vain {
+        log_message(Message::OneInterpreter, &[&count]);
+    }
+    let scripts = process.known.aliased.iter().chain(&process.known.imports);
+    let groups: BTreeSet<&[u8]> = scripts.map(|script| &script.group[..]).collect();
+    for group in groups {
+        let name = String::from_utf8_lossy(group);
+        let options = process.group_options(&name).interpreters;
+        let shown = if group.is_empty() {
+            "%{GLOBAL}".into()
+        } else {
+            format!("'{name}'")
+        };
+        if options.is_overruled || group.is_empty() && options.gil != GilMode::Shared {
+            log_message(Message::MainHasNoReplicas, &[&shown]);
+        }
+    }
+    for url in &process.known.lost_warmups {
+        log_message(Message::WarmupLost, &[url]);
+    }
+}
+
+/// Each directive that this release does not act upon is named once.
+fn warn_of_directives_without_effect() {
+    for directive in used_directives() {
+        let name = directive.shown_name();
+        match directive.effect {
+            Effect::Now => {}
+            Effect::Later(why) => log_message(Message::NoEffectYet, &[&name, &why]),
+            Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
+            Effect::Nothing(why) => {
+                log::server(
+                    Level::INFO,
+                    format!("{name} has no effect: {why}").as_bytes(),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What is known of scripts and groups before any request: which group is the only one of the server, which scripts can
+//! be loaded ahead, and which of them answer the URLs of `WSGIWarmup`.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use wsgi_core::config::{ImportScript, PlaceConfig, Settings, preloads};
+use wsgi_core::plan::alias_group::{ServerIdentity, group_of_alias, only_group};
+use wsgi_core::request::alias::{ScriptAlias, ScriptOptions};
+use wsgi_httpd::module::ServerName;
+
+use crate::config::read::{self, Server};
+
+/// A script in an application group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Script {
+    /// Name of the group; empty for the main interpreter.
+    pub(crate) group: Vec<u8>,
+    pub(crate) script: Vec<u8>,
+}
+
+/// A URL of `WSGIWarmup`, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Warmup {
+    /// As written.
+    pub(crate) url: String,
+    pub(crate) server_name: Vec<u8>,
+    pub(crate) port: u16,
+    /// Part of the URL that the alias took.
+    pub(crate) script_name: String,
+    pub(crate) path_info: String,
+    pub(crate) query: String,
+    pub(crate) callable: String,
+    pub(crate) script: Script,
+}
+
+/// What is known ahead.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The group of every request by an alias, where there is just one.
+    pub(crate) only_group: Option<Vec<u8>>,
+    /// What is loaded when a child starts, whatever else.
+    pub(crate) imports: Vec<Script>,
+    /// The scripts of the aliases that lead to one script, in a group that is known.
+    pub(crate) aliased: Vec<Script>,
+    /// How many aliases, and sections, lead to scripts or to groups that only requests name.
+    pub(crate) unknown: usize,
+    pub(crate) warmups: Vec<Warmup>,
+    /// URLs of `WSGIWarmup` that no alias to a known script takes.
+    pub(crate) lost_warmups: Vec<String>,
+}
+
+/// The group of each alias of a server, where it is known.
+pub(crate) type Groups = Vec<Option<Vec<u8>>>;
+
+impl Known {
+    /// Works it out, with the groups of the aliases of each server.
+    pub(crate) fn new<'s>(
+        servers: &[(&'s Server, ServerName<'_>)],
+    ) -> (Self, Vec<(&'s Server, Groups)>) {
+        let imports = preloads(servers.iter().map(|(server, _)| &server.config));
+        let mut known = Known {
+            imports: imports.iter().map(of_import).collect(),
+            ..Known::default()
+        };
+        let mut groups: Vec<Option<Vec<u8>>> = imports
+            .iter()
+            .map(|import| Some(of_import(import).group))
+            .collect();
+        let of_places = read::groups_of_places();
+        let unknown_places = of_places.iter().filter(|group| group.is_none()).count();
+        groups.extend(of_places);
+        let mut of_servers: Vec<(&Server, Groups)> = Vec::new();
+        let mut seen: HashSet<*const Server> = HashSet::new();
+        let mut scripts = HashSet::new();
+        let mut unknown = HashSet::new();
+        for &(server, name) in servers {
+            if !seen.insert(server) {
+                continue;
+            }
+            let mut of_aliases = Groups::new();
+            for alias in &server.config.aliases {
+                let place = PlaceConfig::default();
+                let settings = Settings::resolve(&place, &server.config);
+                let group = group_of(alias, &settings, name);
+                let leads_to_one = leads_to_one(alias);
+                if group.is_none() || !leads_to_one {
+                    // A virtual host has those of the main server, too.
+                    unknown.insert((&alias.location, &alias.target));
+                }
+                if let Some(group) = &group
+                    && leads_to_one
+                {
+                    let script = Script {
+                        group: group.clone(),
+                        script: alias.target.clone().into_bytes(),
+                    };
+                    if scripts.insert(script.clone()) {
+                        known.aliased.push(script);
+                    }
+                }
+                of_aliases.push(group);
+            }
+            groups.extend(of_aliases.iter().cloned());
+            of_servers.push((server, of_aliases));
+            for url in &server.config.warmups {
+                match warmup(url, server, name) {
+                    Some(warmup) => known.warmups.push(warmup),
+                    None => known.lost_warmups.push(url.clone()),
+                }
+            }
+        }
+        known.unknown = unknown.len() + unknown_places;
+        known.only_group = only_group(groups);
+        (known, of_servers)
+    }
+}
+
+fn of_import(import: &ImportScript) -> Script {
+    Script {
+        group: import.application_group.clone().into_bytes(),
+        script: import.script.clone().into_bytes(),
+    }
+}
+
+/// Whether the alias leads to the same script for every URL.
+fn leads_to_one(alias: &ScriptAlias) -> bool {
+    !(Path::new(&alias.target).is_dir() || alias.regex && alias.target.contains('$'))
+}
+
+fn group_of(alias: &ScriptAlias, settings: &Settings<'_>, name: ServerName<'_>) -> Option<Vec<u8>> {
+    let written = written(alias, |options| options.application_group.as_ref())
+        .unwrap_or(settings.application_group);
+    let server = ServerIdentity {
+        name: name.name,
+        port: name.request_port,
+        case_sensitive: settings.case_sensitive,
+    };
+    group_of_alias(written, alias, Path::new(&alias.target).is_dir(), server)
+}
+
+fn written(alias: &ScriptAlias, option: fn(&ScriptOptions) -> Option<&String>) -> Option<&str> {
+    option(&alias.options).map(String::as_str)
+}
+
+/// The alias that takes the URL is the first one, as for requests; patterns are not tried.
+fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut aliases = server.config.aliases.iter();
+    let (alias, consumed) = aliases
+        .find_map(|alias| Some((alias, alias.consumes(path.as_bytes())?)))
+        .filter(|(alias, _)| leads_to_one(alias))?;
+    let place = PlaceConfig::default();
+    let settings = Settings::resolve(&place, &server.config);
+    let callable = written(alias, |options| options.callable_object.as_ref())
+        .unwrap_or(settings.callable_object);
+    Some(Warmup {
+        url: url.into(),
+        server_name: name.name.to_vec(),
+        port: name.request_port,
+        script_name: path.get(..consumed)?.into(),
+        path_info: path.get(consumed..)?.into(),
+        query: query.into(),
+        callable: callable.into(),
+        script: Script {
+            group: group_of(alias, &settings, name)?,
+            script: alias.target.clone().into_bytes(),
+        },
+    })
+}

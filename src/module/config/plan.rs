@@ -1,0 +1,218 @@
+//! What the plan means for each application group, told when a configuration comes into force: in the log, on the board,
+//! and as warnings where it cannot work.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs;
+
+use wsgi_core::config::PythonConfig;
+use wsgi_core::config::executor::Share;
+use wsgi_core::config::interpreter_options::free_threading;
+use wsgi_core::config::interpreters::{FreeThreading, GilMode};
+use wsgi_core::outcome::Message;
+use wsgi_core::plan::group_plan::{Gil, GroupPlan, Problem};
+use wsgi_core::plan::memory::{MemoryLimit, limit_files};
+use wsgi_core::plan::mpm_plan::{Mpm, MpmPlan, Spare};
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::{mpm, sys};
+use wsgi_telemetry::board::Board;
+
+use crate::children::life;
+use crate::children::slot::Place;
+use crate::config::inherited::{self, Process, level_of, log_line};
+
+/// Asks the MPM, the kernel and the control groups.
+pub(crate) fn of_server() -> MpmPlan {
+    // Run with -X, httpd serves with the one process that there is, whatever the limits say.
+    let processes = if mpm::single_process() {
+        Some(1)
+    } else {
+        number(sys::AP_MPMQ_MAX_DAEMONS).or(number(sys::AP_MPMQ_MAX_DAEMON_USED))
+    };
+    let threads = number(sys::AP_MPMQ_MAX_THREADS);
+    MpmPlan::new(
+        of_name(),
+        processes.unwrap_or(1),
+        threads.unwrap_or(1),
+        cores(),
+    )
+    .with_memory(memory())
+}
+
+fn number(code: u32) -> Option<u32> {
+    mpm::query(code).and_then(|answer| u32::try_from(answer).ok())
+}
+
+fn of_name() -> Mpm {
+    Mpm::from_name(&String::from_utf8_lossy(mpm::name()))
+}
+
+/// How many the server may use, by its affinity (`cpuset`) and the quota of its control groups (`cpu.max`), whole ones.
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).unwrap_or(1)
+}
+
+/// How much memory it may have; `None` where the kernel does not tell.
+fn memory() -> Option<MemoryLimit> {
+    // What cannot be read is not there, or is nobody's business here.
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let limits: Vec<String> = limit_files(&read("/proc/self/cgroup"))
+        .iter()
+        .map(|path| read(path))
+        .collect();
+    MemoryLimit::new(&read("/proc/meminfo"), limits.iter().map(String::as_str))
+}
+
+/// What holds for a group; `has_gil` where that is known, as Python runs.
+fn of_group(process: &Process, group: &[u8], has_gil: Option<bool>) -> GroupPlan {
+    let name = String::from_utf8_lossy(group);
+    let options = process.group_options(&name);
+    let is_open = |free| free == FreeThreading::Possible && has_gil.is_none();
+    let count = process.plan.replicas(options.interpreters.replicas);
+    let gil = match free_threading(&process.python) {
+        FreeThreading::On | FreeThreading::Require if has_gil != Some(true) => Gil::Free,
+        FreeThreading::Possible if has_gil == Some(false) => Gil::Free,
+        free => match options.interpreters.gil {
+            // The main interpreter has the GIL of the process.
+            GilMode::Own if !group.is_empty() => Gil::Own(count),
+            GilMode::Auto if !group.is_empty() && is_open(free) => Gil::Best(count),
+            GilMode::Auto if !group.is_empty() => Gil::Tried(count),
+            _ => Gil::Shared,
+        },
+    };
+    GroupPlan::new(
+        &process.plan,
+        options.executor,
+        gil,
+        reserve(&process.python),
+    )
+}
+
+fn reserve(python: &PythonConfig) -> Option<Share> {
+    python.thread_reserve
+}
+
+/// Logs what holds for each group that is known, and what cannot work.
+pub(crate) fn tell(process: &Process) {
+    let plan = &process.plan;
+    log::server(Level::INFO, format!("mod_wsgi_rs: {plan}").as_bytes());
+    let plans = process.groups.iter();
+    let plans: Vec<(&[u8], GroupPlan)> = plans
+        .map(|group| (&group[..], of_group(process, group, None)))
+        .collect();
+    // One line for all groups for which the same holds.
+    let mut lines: Vec<(String, Vec<&[u8]>)> = Vec::new();
+    let mut by_plan = HashMap::new();
+    for (group, of_group) in &plans {
+        let of_group = of_group.to_string();
+        let at = *by_plan.entry(of_group.clone()).or_insert_with(|| {
+            lines.push((of_group, Vec::new()));
+            lines.len() - 1
+        });
+        lines[at].1.push(group);
+    }
+    for (of_group, groups) in &lines {
+        let named = Groups(groups);
+        let line = format!("mod_wsgi_rs: {}; {named}: {of_group}", plan.shape());
+        log::server(Level::INFO, line.as_bytes());
+    }
+    warn_of_groups(process, &plans);
+    let spare = match of_name() {
+        Mpm::Prefork => (
+            sys::AP_MPMQ_MIN_SPARE_DAEMONS,
+            sys::AP_MPMQ_MAX_SPARE_DAEMONS,
+        ),
+        _ => (
+            sys::AP_MPMQ_MIN_SPARE_THREADS,
+            sys::AP_MPMQ_MAX_SPARE_THREADS,
+        ),
+    };
+    let spare = match (number(spare.0), number(spare.1)) {
+        (Some(least), Some(most)) if !mpm::single_process() => Some(Spare { least, most }),
+        _ => None,
+    };
+    let spare = spare.and_then(|spare| plan.spare_problem(spare));
+    let reserve = plan.reserve_problem(reserve(&process.python));
+    for (message, line) in spare.into_iter().chain(reserve) {
+        say(message, &line);
+    }
+}
+
+/// Each problem once, with the groups that have it; where no group is known yet, those of the server alone.
+fn warn_of_groups(process: &Process, plans: &[(&[u8], GroupPlan)]) {
+    let mut problems: BTreeMap<Problem, Vec<&[u8]>> = BTreeMap::new();
+    for (group, plan) in plans {
+        for problem in plan.problems() {
+            problems.entry(problem).or_default().push(group);
+        }
+    }
+    if plans.is_empty() {
+        let problems_of_all = of_group(process, b"", None).problems();
+        problems.extend(problems_of_all.into_iter().map(|found| (found, Vec::new())));
+    }
+    for (problem, groups) in problems {
+        let (message, line) = problem.line(&Groups(&groups));
+        say(message, &line);
+    }
+}
+
+fn say(message: Message, line: &str) {
+    log_line(level_of(message), line.as_bytes());
+}
+
+/// Says on the board what holds for each group that is known, as far as that is known before Python runs. For the parent.
+pub(crate) fn enter(board: Board) {
+    if let Some(process) = inherited::current() {
+        put(&process, board, None);
+    }
+}
+
+/// The same once this child knows whether its Python has a GIL, where that was left to Python.
+pub(crate) fn enter_again(process: &Process, place: &Place) {
+    let is_asked = free_threading(&process.python) != FreeThreading::Off;
+    if is_asked && life::engine().is_some() && !place.in_force.is_over() {
+        put(process, place.board(), Some(life::has_gil()));
+    }
+}
+
+/// Who comes later writes the same.
+fn put(process: &Process, board: Board, has_gil: Option<bool>) {
+    // Groups that are not known yet, and have to choose a GIL, need places, too.
+    for group in process.groups.iter().take(MOST) {
+        if let Some(slot) = board.group(group) {
+            slot.set_plan(&of_group(process, group, has_gil).to_string());
+        }
+    }
+}
+
+/// Most groups that get a place on the board for the sake of their plan: half of the places.
+const MOST: usize = 32;
+
+/// Most groups that are named in one line.
+const NAMED: usize = 5;
+
+/// Application groups, for a line; none stands for all.
+struct Groups<'a>(&'a [&'a [u8]]);
+
+impl fmt::Display for Groups<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = match self.0.len() {
+            0 => return f.write_str("all application groups"),
+            1 => "application group",
+            _ => "application groups",
+        };
+        f.write_str(noun)?;
+        for (at, &group) in self.0.iter().take(NAMED).enumerate() {
+            f.write_str(if at == 0 { " " } else { ", " })?;
+            match group {
+                b"" => f.write_str("%{GLOBAL}")?,
+                name => write!(f, "'{}'", String::from_utf8_lossy(name))?,
+            }
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The configuration of httpd, as far as it is ours: the one function behind every directive, and the check of the
+//! whole.
+//!
+//! A mistake does not stop httpd at once: all of them are collected and reported together, each with file and line.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use wsgi_core::config::{PlaceConfig, ServerConfig, daemon_problems};
+use wsgi_core::directives::{DIRECTIVES, Directive, Place, Target};
+use wsgi_httpd::command::{Command, Next};
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::regex::Regex;
+use wsgi_httpd::request::Request;
+use wsgi_httpd::sys;
+use wsgi_telemetry::App;
+
+use super::Wsgi;
+
+/// What we keep with each server.
+#[derive(Default)]
+pub struct Server {
+    /// As written, or merged.
+    pub(crate) config: ServerConfig,
+    /// The compiled pattern of each alias that has one.
+    pub(crate) patterns: Vec<Option<Arc<Regex>>>,
+    /// The application of each alias, once the segment is there.
+    pub(crate) apps: OnceLock<Vec<App>>,
+    /// The application group of each alias, where it is known ahead and is to be the same for all requests.
+    pub(crate) groups: OnceLock<Vec<Option<Vec<u8>>>>,
+}
+
+impl Server {
+    /// The application group that a request by an alias runs in, whatever port its client names; `None` where the name is
+    /// made for each request.
+    pub(crate) fn group_of_alias(&self, number: usize, place: &PlaceConfig) -> Option<&[u8]> {
+        let group = self.groups.get()?.get(number)?.as_deref()?;
+        let alias = self.config.aliases.get(number)?;
+        // A section may give its requests another group.
+        let is_decided =
+            alias.options.application_group.is_some() || place.application_group.is_none();
+        is_decided.then_some(group)
+    }
+}
+
+/// What was noticed while the configuration is read.
+struct Reading {
+    /// Inside `<WSGIInterpreterOptions>`.
+    in_container: bool,
+    mistakes: Vec<String>,
+    /// Directives that were used.
+    used: Vec<&'static Directive>,
+    /// `WSGIApplicationGroup` of directories and locations, as written.
+    groups: Vec<String>,
+}
+
+static READING: Mutex<Reading> = Mutex::new(NOTHING_READ);
+
+const NOTHING_READ: Reading = Reading {
+    in_container: false,
+    mistakes: Vec::new(),
+    used: Vec::new(),
+    groups: Vec::new(),
+};
+
+fn reading() -> MutexGuard<'static, Reading> {
+    READING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The configuration is about to be read.
+pub(crate) fn open() {
+    *reading() = NOTHING_READ;
+}
+
+/// The directives that the configuration uses, in the order of their first use.
+pub(crate) fn used_directives() -> Vec<&'static Directive> {
+    reading().used.clone()
+}
+
+/// The groups that sections give to their requests, as written.
+pub(crate) fn written_groups() -> Vec<String> {
+    reading().groups.clone()
+}
+
+/// The groups that sections give to their requests; `None` for those that requests name.
+pub(crate) fn groups_of_places() -> Vec<Option<Vec<u8>>> {
+    let reading = reading();
+    let of_handler_scripts = reading
+        .used
+        .iter()
+        .any(|used| used.name == "WSGIHandlerScript");
+    let written = reading.groups.iter().map(|written| match written.as_str() {
+        "%{GLOBAL}" => Some(Vec::new()),
+        text if text.starts_with('%') => None,
+        text => Some(text.as_bytes().to_vec()),
+    });
+    written.chain(of_handler_scripts.then_some(None)).collect()
+}
+
+/// Our configurations of the server and of the place of a request.
+pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r PlaceConfig)> {
+    static NOTHING: PlaceConfig = PlaceConfig::EMPTY;
+    let (server, place) = request.configs::<Wsgi>();
+    Some((server?, place.unwrap_or(&NOTHING)))
+}
+
+/// Reports every mistake; whether there is none.
+pub(crate) fn check(servers: &[&Server]) -> bool {
+    let mut mistakes = std::mem::take(&mut reading().mistakes);
+    mistakes.extend(daemon_problems(servers.iter().map(|server| &server.config)));
+    for mistake in &mistakes {
+        log::startup(Level::ERROR, mistake);
+    }
+    mistakes.is_empty()
+}
+
+/// Reads a directive.
+pub(crate) fn directive(
+    line: &mut Command<'_>,
+    args: &[u8],
+    server: Option<&mut Server>,
+    place: &mut PlaceConfig,
+) -> Result<Next, String> {
+    let Some(directive) = DIRECTIVES.get(line.number()) else {
+        return Ok(Next::Line);
+    };
+    let Ok(args) = std::str::from_utf8(args) else {
+        let name = directive.shown_name();
+        return Err(format!("{name}: the line is not valid UTF-8"));
+    };
+    let Some(server) = server else {
+        // `.htaccess`
+        return directive
+            .set(args, &mut Target::Place(place))
+            .map(|()| Next::Line);
+    };
+    match set(line, directive, args, server, place) {
+        Ok(()) if directive.container => {
+            reading().in_container = true;
+            Ok(Next::Inside)
+        }
+        Ok(()) => Ok(Next::Line),
+        Err(mistake) => {
+            let mistake = format!("{}: {mistake}", line.location());
+            reading().mistakes.push(mistake);
+            Ok(Next::Line)
+        }
+    }
+}
+
+/// The end of `<WSGIInterpreterOptions>`.
+pub(crate) fn container_end() {
+    reading().in_container = false;
+}
+
+fn set(
+    line: &mut Command<'_>,
+    directive: &'static Directive,
+    args: &str,
+    server: &mut Server,
+    place: &mut PlaceConfig,
+) -> Result<(), String> {
+    if directive.place == Place::Global
+        && let Some(why) = line.forbidden(sys::GLOBAL_ONLY)
+    {
+        return Err(why);
+    }
+    let in_container = {
+        let mut reading = reading();
+        if !reading.used.iter().any(|used| used.name == directive.name) {
+            reading.used.push(directive);
+        }
+        reading.in_container
+    };
+    if in_container {
+        let options = server
+            .config
+            .interpreter_options
+            .last_mut()
+            .filter(|_| directive.in_container);
+        let Some(options) = options else {
+            return Err(format!(
+                "{} may not stand in <WSGIInterpreterOptions>",
+                directive.shown_name()
+            ));
+        };
+        return directive.set(args, &mut Target::Options(options));
+    }
+    if line.in_section() {
+        directive.set(args, &mut Target::Place(place))?;
+        if directive.name == "WSGIApplicationGroup" {
+            reading().groups.extend(place.application_group.clone());
+        }
+        return Ok(());
+    }
+    directive.set(args, &mut Target::Server(&mut server.config))?;
+    server.config.locate(&line.location());
+    compile_patterns(directive, server)
+}
+
+/// Compiles the pattern of an alias that has just been read, which only httpd can.
+fn compile_patterns(directive: &Directive, server: &mut Server) -> Result<(), String> {
+    for alias in server.config.aliases.iter().skip(server.patterns.len()) {
+        let pattern = if alias.regex {
+            Regex::compile(&alias.location).map(Arc::new)
+        } else {
+            None
+        };
+        let failed = alias.regex && pattern.is_none();
+        server.patterns.push(pattern);
+        if failed {
+            return Err(format!(
+                "{}: the regular expression '{}' could not be compiled",
+                directive.shown_name(),
+                alias.location
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Which GIL the application groups whose mode is `auto` have: one child tries it out, and all others go by what it found.
+
+use std::time::{Duration, Instant};
+
+use wsgi_abi::GilChoice;
+use wsgi_httpd::log::{self, Level};
+use wsgi_telemetry::board::{Choice, GroupSlot};
+
+use crate::metrics::segment;
+
+/// How long a child waits for another one that tries: a little longer than that may take.
+const PATIENCE: Duration = Duration::from_secs(70);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What is known of a group. Waits while another process tries.
+pub(crate) fn choice(group: &[u8]) -> GilChoice {
+    let place = segment::in_force().and_then(|in_force| {
+        let slot = in_force.segment.board().group(group)?;
+        Some((slot, in_force.me()))
+    });
+    // Without a place, each child finds out for itself.
+    let Some((slot, me)) = place else {
+        return GilChoice::Try;
+    };
+    let until = Instant::now() + PATIENCE;
+    let mut is_other = false;
+    loop {
+        if slot.begin_probe(me) {
+            return GilChoice::Try;
+        }
+        match slot.choice() {
+            Choice::Own => return GilChoice::Own,
+            Choice::Shared => {
+                if is_other {
+                    tell(&slot, group);
+                }
+                return GilChoice::Shared;
+            }
+            // Forgotten meanwhile.
+            Choice::Undecided => {}
+            // It has asked before, for the same group.
+            Choice::Probing { pid, .. } if pid == me.pid => return GilChoice::Try,
+            Choice::Probing { .. } => is_other = true,
+        }
+        if Instant::now() >= until {
+            let line = format!(
+                "mod_wsgi_rs: {}: another process has tried for {} seconds whether the application can have a GIL of \
+                 its own; it shares one here until this child ends",
+                named(group),
+                PATIENCE.as_secs()
+            );
+            log::server(Level::WARNING, line.as_bytes());
+            return GilChoice::Shared;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// What this process has found out.
+pub(crate) fn chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+    let choice = match choice {
+        GilChoice::Own => Choice::Own,
+        GilChoice::Shared => Choice::Shared,
+        GilChoice::Try => Choice::Undecided,
+    };
+    if let Some(in_force) = segment::in_force()
+        && let Some(slot) = in_force.segment.board().group(group)
+    {
+        // Where it was forgotten meanwhile, the next one tries the new code.
+        slot.choose(in_force.me(), choice, &String::from_utf8_lossy(module));
+    }
+}
+
+/// Another process has tried, or died while it did.
+fn tell(slot: &GroupSlot, group: &[u8]) {
+    let module = slot.module();
+    let line = format!(
+        "mod_wsgi_rs: {}: shares the GIL of the process, forced by {}",
+        named(group),
+        if module.is_empty() {
+            "another child"
+        } else {
+            &module
+        }
+    );
+    log::server(Level::INFO, line.as_bytes());
+}
+
+fn named(group: &[u8]) -> String {
+    match group {
+        b"" => String::from("application group %{GLOBAL}"),
+        name => format!("application group '{}'", String::from_utf8_lossy(name)),
+    }
+}

@@ -1,0 +1,187 @@
+//! Which application a request counts for: the values of the label `app`.
+//!
+//! Those of aliases are worked out by the parent, one for each alias of each server. Scripts that are reached in another
+//! way are entered when a child first meets them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use wsgi_core::config::telemetry::application_name;
+use wsgi_core::config::{HandlerScript, PlaceConfig, Settings};
+use wsgi_core::request::alias::mount_of;
+use wsgi_httpd::module::ServerName;
+use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
+
+use crate::config::read::Server;
+use crate::metrics::segment;
+
+/// An application that an alias has.
+pub(crate) struct Planned {
+    label: String,
+    mount: String,
+    script: String,
+    group: String,
+}
+
+/// The applications of the aliases of all servers. Servers whose aliases are those of another one share its entry, as
+/// they share its configuration.
+#[derive(Default)]
+pub(crate) struct Plan<'s> {
+    applications: Vec<Planned>,
+    /// Where in that list each label is.
+    by_label: HashMap<String, usize>,
+    /// Of each server, the number in the list above for each alias.
+    servers: Vec<(&'s Server, Vec<usize>)>,
+}
+
+impl<'s> Plan<'s> {
+    /// Works it out.
+    pub(crate) fn new(servers: &[(&'s Server, ServerName<'_>)]) -> Self {
+        let mut plan = Self::default();
+        let mut seen: HashSet<*const Server> = HashSet::new();
+        for &(server, name) in servers {
+            if !seen.insert(server) {
+                continue;
+            }
+            let host = String::from_utf8_lossy(name.name);
+            let host = name.is_virtual.then_some((&*host, name.port));
+            let place = PlaceConfig::default();
+            let default_group = Settings::resolve(&place, &server.config).application_group;
+            let numbers = server.config.aliases.iter().map(|alias| {
+                let mount = mount_of(alias);
+                let written = alias.options.application_group.as_deref();
+                let named = if mount.is_empty() {
+                    &alias.location
+                } else {
+                    &mount
+                };
+                plan.enter(Planned {
+                    label: label_of(&application_name(host, named)),
+                    mount,
+                    script: alias.target.clone(),
+                    group: written.unwrap_or(default_group).into(),
+                })
+            });
+            let numbers = numbers.collect();
+            plan.servers.push((server, numbers));
+        }
+        plan
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.applications.len()
+    }
+
+    /// The number of an application. Where another script has its label, its own script is made part of it.
+    fn enter(&mut self, mut new: Planned) -> usize {
+        let mut known = self.by_label.get(&new.label).copied();
+        if let Some(at) = known
+            && self.applications[at].script != new.script
+        {
+            new.label = label_of(&format!("{}:{}", new.label, new.script));
+            known = self.by_label.get(&new.label).copied();
+        }
+        known.unwrap_or_else(|| {
+            let at = self.applications.len();
+            self.by_label.insert(new.label.clone(), at);
+            self.applications.push(new);
+            at
+        })
+    }
+
+    /// Enters all of them into the segment.
+    pub(crate) fn register(&self, segment: Segment, owner: Owner) {
+        let named = self.applications.iter().map(|planned| {
+            let texts = [&*planned.mount, &*planned.script, &*planned.group];
+            (&*planned.label, texts)
+        });
+        let apps = segment.applications_named(named, owner);
+        let mut by_script = HashMap::new();
+        for (planned, &app) in self.applications.iter().zip(&apps) {
+            by_script
+                .entry(planned.script.clone().into_bytes())
+                .or_insert(app);
+        }
+        *OF_SCRIPTS.write().unwrap_or_else(PoisonError::into_inner) = by_script;
+        for (server, numbers) in &self.servers {
+            // Read for the first time after this configuration was read, so nothing is there yet.
+            server
+                .apps
+                .get_or_init(|| numbers.iter().map(|&at| apps[at]).collect());
+        }
+    }
+}
+
+/// The application of the first alias that leads to each script. Set by the parent.
+static OF_SCRIPTS: LazyLock<RwLock<HashMap<Vec<u8>, App>>> = LazyLock::new(RwLock::default);
+
+/// Applications that no alias has, by name of the handler and script, or by script alone.
+static MET: LazyLock<ArcSwap<HashMap<Vec<u8>, App>>> = LazyLock::new(Default::default);
+
+/// Most that are remembered; those beyond are all `_other`.
+const MOST_MET: usize = 4096;
+
+/// The application that a request counts for: that of its alias, of its `WSGIHandlerScript`, or of the script that
+/// the URL was mapped to.
+pub(crate) fn app_of(
+    server: &Server,
+    alias: Option<usize>,
+    handler_script: Option<&HandlerScript>,
+    filename: &[u8],
+) -> App {
+    match handler_script {
+        None => {
+            let aliased = alias.and_then(|alias| server.apps.get()?.get(alias).copied());
+            aliased.unwrap_or_else(|| met(filename, || label_of(&shown(filename)), filename))
+        }
+        Some(HandlerScript {
+            handler, script, ..
+        }) => {
+            let key = [handler.as_bytes(), script.as_bytes()].join(&0);
+            met(
+                &key,
+                || label_of(&format!("handler:{handler}")),
+                script.as_bytes(),
+            )
+        }
+    }
+}
+
+/// The application of a script that is loaded ahead of its first request: that of an alias which leads to it, if there is
+/// one.
+pub(crate) fn app_of_script(script: &[u8]) -> App {
+    if segment::current().is_none() {
+        return App::OTHER;
+    }
+    let aliased = OF_SCRIPTS.read().unwrap_or_else(PoisonError::into_inner);
+    let aliased = aliased.get(script).copied();
+    aliased.unwrap_or_else(|| met(script, || label_of(&shown(script)), script))
+}
+
+fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// The application known by `key`, entered as `label` if it is new.
+fn met(key: &[u8], label: impl FnOnce() -> String, script: &[u8]) -> App {
+    let known = MET.load();
+    if let Some(app) = known.get(key) {
+        return *app;
+    }
+    let (Some(segment), Some(owner)) = (segment::current(), writer::owner()) else {
+        return App::OTHER;
+    };
+    if known.len() >= MOST_MET {
+        return App::OTHER;
+    }
+    drop(known);
+    let app = segment.application_named(&label(), ["", &shown(script), ""], owner);
+    MET.rcu(|known| {
+        let mut known = HashMap::clone(known);
+        known.insert(key.to_vec(), app);
+        Arc::new(known)
+    });
+    app
+}

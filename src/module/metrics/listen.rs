@@ -1,0 +1,229 @@
+//! `WSGIMetricsListen`: the parent opens the socket and sees to it that the helper, which answers there, runs.
+//!
+//! The socket stays open over restarts: connections that come between the end of one helper and the start of the next
+//! wait in its queue.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, chownat};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use wsgi_core::config::telemetry::MetricsListen;
+use wsgi_core::outcome::Message;
+use wsgi_httpd::helper::Helper;
+use wsgi_httpd::retained::Retained;
+use wsgi_httpd::{mpm, process, scoreboard};
+
+use crate::config::inherited::log_message;
+use crate::metrics::server;
+
+/// A helper that has lived shorter than this is not replaced at once.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+
+/// Answers there.
+static HELPER: Helper = Helper::new(c"wsgi-metrics", server::run, died);
+
+static STATE: Mutex<State> = Mutex::new(State {
+    listen: None,
+    started: None,
+    socket: None,
+});
+
+struct State {
+    /// Where the helper is to answer; `None` where the socket could not be opened.
+    listen: Option<MetricsListen>,
+    /// When the helper was started last.
+    started: Option<Instant>,
+    /// The Unix socket that was made, with the number by which it is known again.
+    socket: Option<(PathBuf, u64)>,
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A new configuration is in force.
+pub(crate) fn prepare(listen: Option<&MetricsListen>) {
+    let retained = Retained::get();
+    state().listen = None;
+    let Some(listen) = listen else {
+        close(retained);
+        return;
+    };
+    if rustix::process::geteuid().is_root() && process::user() == 0 {
+        log_message(Message::MetricsListen, &[listen, &"httpd's User is root"]);
+        close(retained);
+        return;
+    }
+    if !is_open(retained, listen) {
+        // Closed first: the new address may be the old one in other words.
+        close(retained);
+        match open(listen) {
+            Ok(listener) => retained.keep_descriptor(Some(listener)),
+            Err(why) => {
+                log_message(Message::MetricsListen, &[listen, &why]);
+                return;
+            }
+        }
+    }
+    let mut state = state();
+    state.listen = Some(listen.clone());
+    state.started = None;
+    drop(state);
+    // At the first start the helper waits for the scoreboard, as it can only have what was there before it.
+    if scoreboard::exists() {
+        start();
+    }
+}
+
+/// Starts the helper, if there is to be one and none runs.
+pub(crate) fn start() {
+    // The helper has a copy of the lock, so it must be free while it is forked.
+    let Some(listen) = state().listen.clone() else {
+        return;
+    };
+    let retained = Retained::get();
+    let listener = retained.descriptor_number();
+    if listener.is_none() || HELPER.is_running() {
+        return;
+    }
+    state().started = Some(Instant::now());
+    if let Err(error) = HELPER.start(listener) {
+        log_message(Message::MetricsListen, &[&listen, &error]);
+    }
+}
+
+/// The helper has died.
+fn died(pid: u32, how: &str) {
+    log_message(Message::MetricsHelper, &[&pid, &how]);
+    let started = state().started;
+    if started.is_none_or(|started| started.elapsed() >= SHORT_LIFE) {
+        start();
+    }
+}
+
+/// Starts a helper in the place of one that died too soon.
+pub(crate) fn revive() {
+    start();
+}
+
+/// Whether the socket that was kept is what the configuration asks for.
+fn is_open(retained: Retained, listen: &MetricsListen) -> bool {
+    let Ok(Some(open)) = retained.descriptor() else {
+        return false;
+    };
+    match listen {
+        MetricsListen::Tcp(address) => TcpListener::from(open)
+            .local_addr()
+            .is_ok_and(|open| open == *address),
+        MetricsListen::Unix(path) => {
+            UnixListener::from(open)
+                .local_addr()
+                .is_ok_and(|open| open.as_pathname() == Some(path))
+                && path.exists()
+        }
+    }
+}
+
+fn open(listen: &MetricsListen) -> Result<OwnedFd, String> {
+    let in_use = |error: io::Error| match error.kind() {
+        ErrorKind::AddrInUse => String::from("the address is in use"),
+        _ => error.to_string(),
+    };
+    match listen {
+        MetricsListen::Tcp(address) => {
+            let listener = TcpListener::bind(address).map_err(in_use)?;
+            listener.set_nonblocking(true).map_err(in_use)?;
+            Ok(listener.into())
+        }
+        MetricsListen::Unix(path) => {
+            make_way(path)?;
+            // For httpd's user and group only, from its first moment on.
+            let before = rustix::process::umask(Mode::from_raw_mode(0o117));
+            let bound = UnixListener::bind(path);
+            rustix::process::umask(before);
+            let listener = bound.map_err(in_use)?;
+            listener.set_nonblocking(true).map_err(in_use)?;
+            let number = give_to_group(path).map_err(|error| error.to_string())?;
+            state().socket = Some((path.clone(), number));
+            Ok(listener.into())
+        }
+    }
+}
+
+/// Removes the socket of a server that was killed.
+fn make_way(path: &Path) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(String::from("there is something that is no socket"))
+        }
+        Ok(_) if has_listener(path) => Err(String::from("the address is in use")),
+        Ok(_) => fs::remove_file(path).map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether somebody listens at a Unix socket. Does not wait for one who accepts nothing: httpd stands still meanwhile.
+fn has_listener(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let asked = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|socket| net::connect(&socket, &SocketAddrUnix::new(path)?));
+    matches!(asked, Ok(()) | Err(Errno::AGAIN))
+}
+
+/// Gives the socket that was just made to httpd's group, unless something else has taken its name meanwhile. Returns its
+/// number.
+fn give_to_group(path: &Path) -> io::Result<u64> {
+    let socket = rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let socket = fs::File::from(socket);
+    let found = socket.metadata()?;
+    let user = rustix::process::geteuid();
+    if !found.file_type().is_socket() || found.uid() != user.as_raw() {
+        return Err(io::Error::other("somebody has replaced the socket"));
+    }
+    if user.is_root() {
+        let group = Gid::from_raw(process::group());
+        chownat(&socket, "", None, Some(group), AtFlags::EMPTY_PATH)?;
+    }
+    Ok(found.ino())
+}
+
+/// A child has nothing to do with it.
+pub(crate) fn forget() {
+    if !mpm::single_process() {
+        Retained::get().keep_descriptor(None);
+    }
+}
+
+/// Closes the socket that was kept.
+fn close(retained: Retained) {
+    retained.keep_descriptor(None);
+    remove_socket();
+}
+
+/// httpd ends. Nothing may be logged any more.
+pub(crate) fn server_end() {
+    remove_socket();
+}
+
+/// Removes the Unix socket that was made, if its name is still its own.
+fn remove_socket() {
+    if let Some((path, number)) = state().socket.take()
+        && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == number)
+    {
+        // Where it cannot be removed, the next start makes way.
+        let _ = fs::remove_file(path);
+    }
+}

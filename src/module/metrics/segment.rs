@@ -1,0 +1,156 @@
+//! The segment, as a child sees it: what is in force, the board, stamps, arenas, CPU time.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use wsgi_abi::{Arenas, SegmentView, Slice};
+use wsgi_httpd::{mpm, process};
+use wsgi_telemetry::catalogue::Id;
+use wsgi_telemetry::{Arena, Owner, Recorder, Role, Segment, clock, writer};
+
+/// The segment of the configuration in force.
+#[derive(Clone, Copy)]
+pub(crate) struct InForce {
+    pub(crate) segment: Segment,
+    /// Number of that configuration.
+    pub(crate) generation: u64,
+    /// Whether anything is measured; where not, there is only the board.
+    pub(crate) measures: bool,
+}
+
+impl InForce {
+    /// Whether there is a newer configuration.
+    pub(crate) fn is_over(&self) -> bool {
+        self.segment.generation() != self.generation
+    }
+
+    /// This process, as its owner of places.
+    pub(crate) fn me(&self) -> Owner {
+        Owner::of_this_process(self.generation)
+    }
+}
+
+/// Set by the parent.
+static IN_FORCE: RwLock<Option<InForce>> = RwLock::new(None);
+
+/// The segment; `None` where nothing is measured.
+pub(crate) fn current() -> Option<Segment> {
+    let in_force = in_force().filter(|in_force| in_force.measures)?;
+    Some(in_force.segment)
+}
+
+/// The segment, also where nothing is measured.
+pub(crate) fn in_force() -> Option<InForce> {
+    *IN_FORCE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets what is in force; for the parent.
+pub(crate) fn set_in_force(in_force: Option<InForce>) {
+    *IN_FORCE.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+}
+
+/// A stamp of this moment; 0 where this process records nothing.
+#[inline]
+pub(crate) fn stamp() -> u64 {
+    match writer::process() {
+        Some(_) => clock::now(),
+        None => 0,
+    }
+}
+
+/// The arenas of the calling thread, for the engine; `now` is a stamp of this moment.
+pub(crate) fn arenas(now: u64) -> Arenas {
+    let number = |arena: Option<Arena>| arena.map_or(u32::MAX, |arena| arena.index());
+    Arenas {
+        thread: number(writer::arena(now)),
+        process: number(writer::process()),
+    }
+}
+
+/// The segment, for the engine.
+pub(crate) fn view() -> SegmentView {
+    match current() {
+        // Nothing is recorded where this child does not.
+        Some(segment) if writer::process().is_some() => {
+            let geometry = segment.geometry();
+            SegmentView {
+                cells: Slice::new(segment.cells()),
+                arenas: geometry.arenas,
+                applications: geometry.applications,
+                series: geometry.series,
+                detached: Some(writer::detached()),
+            }
+        }
+        _ => SegmentView {
+            detached: Some(writer::detached()),
+            ..SegmentView::NONE
+        },
+    }
+}
+
+/// A child begins.
+pub(crate) fn child_begins() {
+    if let Some(in_force) = in_force().filter(|in_force| in_force.measures) {
+        let segment = in_force.segment;
+        writer::start(segment, in_force.generation);
+        // What other crates count with `metrics`. It is there already where httpd starts again in one process.
+        let _ = metrics::set_global_recorder(Recorder::new(segment));
+        if mpm::single_process() {
+            // The parent, which counts children, has none.
+            segment.count(Id::ChildrenStarted, 0, 1);
+        }
+    }
+}
+
+/// A child has started what it is to start, and serves.
+pub(crate) fn child_serves() {
+    // What it took to get there.
+    count_cpu(clock::now());
+    writer::set_role(Role::Ready);
+}
+
+/// A child begins to end.
+pub(crate) fn child_drains() {
+    writer::set_role(Role::Draining);
+}
+
+/// The last that a child does.
+pub(crate) fn child_ends() {
+    count_cpu(clock::now());
+}
+
+/// Nanoseconds between two looks at the CPU time.
+const CPU_INTERVAL: u64 = 1_000_000_000;
+
+/// When the CPU time is to be looked at again, as a stamp.
+static CPU_DUE: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the CPU time that the child has used since it was last counted, about once a second. For the end of a
+/// request, of which `now` is a stamp.
+#[inline]
+pub(crate) fn account_cpu(now: u64) {
+    if now >= CPU_DUE.load(Relaxed) {
+        count_cpu(now);
+    }
+}
+
+#[cold]
+fn count_cpu(now: u64) {
+    /// What was counted so far, in user and in system mode.
+    static COUNTED: Mutex<[u64; 2]> = Mutex::new([0; 2]);
+    let Some(arena) = writer::process() else {
+        return;
+    };
+    // Whoever is late finds the work done.
+    let Ok(mut counted) = COUNTED.try_lock() else {
+        return;
+    };
+    CPU_DUE.store(now + CPU_INTERVAL, Relaxed);
+    let used = process::cpu_time();
+    for (mode, (counted, used)) in counted.iter_mut().zip(used).enumerate() {
+        arena.add(Id::ChildrenCpu, mode, used.saturating_sub(*counted));
+        *counted = used.max(*counted);
+    }
+}
+
+pub(crate) use crate::metrics::applications::app_of;

@@ -1,0 +1,217 @@
+//! The memory of the segment, and the file by which `wsgictl` finds it.
+//!
+//! The memory has no name, and nobody can make it shorter or longer: what becomes of a file cannot end a process of the
+//! server by `SIGBUS`. It is behind a descriptor of the parent, which the file `mod_wsgi_rs.segment` in
+//! `DefaultRuntimeDir` names; the file has a copy of it, too (see [`wsgi_telemetry::published`]).
+//!
+//! The file is refreshed about every ten seconds, and made anew at a restart where it is gone or is another one. Its
+//! descriptor is not kept: children must not have one that they could write with.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Resource, getrlimit};
+use wsgi_core::outcome::Message;
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::process;
+use wsgi_httpd::retained::Retained;
+use wsgi_telemetry::published::{self, Known};
+use wsgi_telemetry::{Geometry, Segment, map};
+
+use crate::config::inherited::log_message;
+
+/// Name of the file in `DefaultRuntimeDir`, and of the memory.
+const FILE: &str = "mod_wsgi_rs.segment";
+
+/// Its mode: httpd's group may read it.
+const MODE: u32 = 0o640;
+
+/// The file that this copy of the module has made.
+static SHOWN: Mutex<Option<Shown>> = Mutex::new(None);
+
+struct Shown {
+    path: PathBuf,
+    /// Device and number, by which it is known again.
+    identity: (u64, u64),
+    /// Whether it was said that it cannot be written.
+    complained: bool,
+}
+
+fn shown() -> MutexGuard<'static, Option<Shown>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the memory of a segment, and keeps its descriptor.
+pub(crate) fn make_memory(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
+    let cells = match sealed(geometry) {
+        Ok((memory, cells)) => {
+            retained.keep_memory(Some(memory));
+            cells
+        }
+        Err(error) => {
+            let why = format!("memory with a descriptor: {error}");
+            log_message(Message::SegmentHidden, &[&why]);
+            retained.keep_memory(None);
+            map::anonymous(geometry.words())?
+        }
+    };
+    let segment = Segment::create(cells, geometry, std::process::id()).map_err(io::Error::other)?;
+    segment.note_resident(resident(retained).unwrap_or(0));
+    Ok(segment)
+}
+
+/// Bytes of the memory that were taken so far; `None` where the kernel does not say.
+pub(crate) fn resident(retained: Retained) -> Option<u64> {
+    let (_, memory) = retained.memory()?;
+    let found = File::from(memory).metadata().ok()?;
+    // Blocks of 512 bytes, as `stat(2)` counts them.
+    Some(found.blocks() * 512)
+}
+
+/// The memory, and the descriptor that it is behind.
+fn sealed(geometry: Geometry) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
+    // To make a larger one, or a file that is as large, would end this process.
+    if let Some(limit) = getrlimit(Resource::Fsize).current
+        && geometry.bytes() as u64 > limit
+    {
+        let why = format!("a file may have {limit} bytes (RLIMIT_FSIZE)");
+        return Err(io::Error::other(why));
+    }
+    map::sealed(FILE, geometry.words())
+}
+
+/// A configuration is in force: the file is there afterwards, and says what there is. `start` is when the segment was made.
+pub(crate) fn show(retained: Retained, segment: Segment, start: u64) {
+    let Some((known, memory)) = known(retained, start) else {
+        return;
+    };
+    if let Some(shown) = shown().as_ref() {
+        let what = match shown.refresh(segment, &memory, known) {
+            Ok(()) => return,
+            Err(error) => format!(
+                "mod_wsgi_rs: '{}' is made anew: {error}",
+                shown.path.display()
+            ),
+        };
+        log::server(Level::INFO, what.as_bytes());
+    }
+    match Shown::make(segment, &memory, known) {
+        Ok(made) => {
+            let line = format!(
+                "mod_wsgi_rs: wsgictl finds the segment by '{}'",
+                made.path.display()
+            );
+            log::server(Level::INFO, line.as_bytes());
+            *shown() = Some(made);
+        }
+        Err(why) => {
+            log_message(Message::SegmentHidden, &[&why]);
+            *shown() = None;
+        }
+    }
+}
+
+/// Copies the memory into the file again. To be done now and then.
+pub(crate) fn refresh(retained: Retained, segment: Segment, start: u64) {
+    let mut shown = shown();
+    let (Some(shown), Some((known, memory))) = (shown.as_mut(), known(retained, start)) else {
+        return;
+    };
+    match shown.refresh(segment, &memory, known) {
+        Ok(()) => shown.complained = false,
+        Err(_) if shown.complained => {}
+        Err(error) => {
+            shown.complained = true;
+            let path = shown.path.display().to_string();
+            log_message(Message::SegmentFile, &[&path, &error]);
+        }
+    }
+}
+
+/// httpd ends: takes the name away, if it is still that of this file. Nothing may be logged any more.
+pub(crate) fn remove() {
+    if let Some(shown) = shown().take()
+        && fs::symlink_metadata(&shown.path).is_ok_and(|found| identity(&found) == shown.identity)
+    {
+        // Nobody is left to be told of a failure, and a stale file does no harm.
+        let _ = fs::remove_file(&shown.path);
+    }
+}
+
+fn known(retained: Retained, start: u64) -> Option<(Known, OwnedFd)> {
+    let (descriptor, memory) = retained.memory()?;
+    let parent = std::process::id();
+    let known = Known {
+        parent,
+        start,
+        descriptor,
+    };
+    Some((known, memory))
+}
+
+fn identity(found: &fs::Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+impl Shown {
+    /// Makes a file that nobody else has, readable by httpd's group, and then gives it its name.
+    fn make(segment: Segment, memory: &OwnedFd, known: Known) -> Result<Self, String> {
+        let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
+        let temporary = path.with_extension(format!("{}.new", known.parent));
+        let fill = || {
+            let file = create(&temporary)?;
+            published::publish(&segment, memory, known, &file)?;
+            let identity = identity(&file.metadata()?);
+            fs::rename(&temporary, &path)?;
+            Ok(identity)
+        };
+        fill()
+            .map_err(|error: io::Error| {
+                let _ = fs::remove_file(&temporary);
+                format!("'{}': {error}", path.display())
+            })
+            .map(|identity| Self {
+                path: path.clone(),
+                identity,
+                complained: false,
+            })
+    }
+
+    /// Writes it again, if its name still has it.
+    fn refresh(&self, segment: Segment, memory: &OwnedFd, known: Known) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&self.path)?;
+        let found = file.metadata()?;
+        if !found.is_file() || identity(&found) != self.identity {
+            return Err(io::Error::other("it is another file now"));
+        }
+        let user = rustix::process::geteuid().as_raw();
+        if found.uid() != user || found.mode() & 0o7777 != MODE {
+            return Err(io::Error::other("its owner or its mode was changed"));
+        }
+        published::publish(&segment, memory, known, &file).map(drop)
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    // One of a server that had the same number and was killed.
+    let _ = fs::remove_file(path);
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    if rustix::process::geteuid().is_root() {
+        fchown(&file, None, Some(process::group()))?;
+    }
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file)
+}

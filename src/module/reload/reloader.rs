@@ -1,0 +1,488 @@
+//! The steward: a process beside the children that replaces them when there is new code. It has no Python and one thread.
+//!
+//! 1. Somebody wants a roll: a child that has seen a source file change, `wsgictl reload`, or the steward itself, which
+//!    watches the file of `WSGIReload touch`. It raises the revision.
+//! 2. A trial ([`Trial`]) loads the new code. Where that fails, the roll stops, and the old code goes on.
+//! 3. It tells one child after the other to retire ([`Rolling`]), until none has older code.
+//!
+//! Where there is other new code meanwhile, that is tried before the next child retires. The parent restarts a steward
+//! that has died; the new one goes on from what the board says.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use wsgi_core::child::rolling::{self, Child, Failure, Rolling, State, Step};
+use wsgi_core::config::reload::Reload;
+use wsgi_httpd::accept::Way;
+use wsgi_httpd::helper::Helper;
+use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::{mpm, scoreboard};
+use wsgi_telemetry::board::{
+    Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
+};
+use wsgi_telemetry::clock;
+
+use crate::children::readiness::{Stamp, changed, stamp};
+use crate::config::inherited::{self, Process};
+use crate::metrics::segment::{self, InForce};
+use crate::reload::trial::Trial;
+
+static HELPER: Helper = Helper::new(c"wsgi-steward", run, died);
+
+/// How often the steward looks around, and at the file of `WSGIReload touch`.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOK_AT_FILE: Duration = Duration::from_millis(200);
+/// A steward that has lived shorter than this is not replaced at once.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+
+/// What the parent knows of it.
+struct Parent {
+    /// Whether there is to be one.
+    is_wanted: bool,
+    started: Option<Instant>,
+    /// Unix time at which the configuration came into force, nanoseconds.
+    configured: u64,
+}
+
+static PARENT: Mutex<Parent> = Mutex::new(Parent {
+    is_wanted: false,
+    started: None,
+    configured: 0,
+});
+
+fn parent() -> std::sync::MutexGuard<'static, Parent> {
+    PARENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A new configuration is in force.
+pub(crate) fn prepare() {
+    let serves = inherited::current().is_some_and(|process| !process.python.restrict_embedded);
+    let is_wanted = serves && segment::in_force().is_some() && !mpm::single_process();
+    if serves && mpm::single_process() {
+        let line = "mod_wsgi_rs: children are not replaced where httpd runs as one process (-X)";
+        log::server(Level::INFO, line.as_bytes());
+    }
+    *parent() = Parent {
+        is_wanted,
+        started: None,
+        configured: clock::unix(),
+    };
+}
+
+/// A child was started, so the server runs: so does the steward from now on.
+pub(crate) fn server_runs() {
+    // The helper has a copy of the lock, so it must be free while that is forked.
+    if !parent().is_wanted || HELPER.is_running() {
+        return;
+    }
+    if let Err(why) = Way::of_mpm() {
+        parent().is_wanted = false;
+        let line =
+            format!("mod_wsgi_rs: new code needs a restart, as children are not replaced: {why}");
+        log::server(Level::WARNING, line.as_bytes());
+        return;
+    }
+    parent().started = Some(Instant::now());
+    if let Err(error) = HELPER.start(None) {
+        let line =
+            format!("mod_wsgi_rs: the steward, which replaces children, cannot start: {error}");
+        log::server(Level::ERROR, line.as_bytes());
+    }
+}
+
+/// About every ten seconds: starts one in the place of a steward that died too soon.
+pub(crate) fn revive() {
+    if parent().started.is_some() {
+        server_runs();
+    }
+}
+
+/// The steward has died.
+fn died(pid: u32, how: &str) {
+    let line = format!(
+        "mod_wsgi_rs: the steward, process {pid}, ended {how}; another one takes its place"
+    );
+    log::server(Level::WARNING, line.as_bytes());
+    let started = parent().started;
+    if started.is_some_and(|started| started.elapsed() >= SHORT_LIFE) {
+        server_runs();
+    }
+}
+
+/// Works until `ending` can be read. The body of the helper.
+fn run(ending: OwnedFd) {
+    let (Some(process), Some(in_force)) = (inherited::current(), segment::in_force()) else {
+        return;
+    };
+    let mut steward = Steward::new(process, in_force);
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: LOOK.subsec_nanos().into(),
+    };
+    loop {
+        let mut polled = [PollFd::from_borrowed_fd(ending.as_fd(), PollFlags::IN)];
+        if matches!(poll(&mut polled, Some(&pause)), Ok(1..)) {
+            return;
+        }
+        steward.look_around();
+    }
+}
+
+struct Steward {
+    process: Arc<Process>,
+    board: Board,
+    generation: u64,
+    began: Instant,
+    touch: Option<Touch>,
+    /// What is to be tried next.
+    wanted: Option<ReloadRequest>,
+    work: Work,
+    /// As the board says it.
+    roll: Roll,
+    reason: RetireReason,
+    /// How many children a steward before this one has replaced in the same roll.
+    done_before: u32,
+}
+
+enum Work {
+    Nothing,
+    Trial(Trial),
+    Rolling(Rolling<(u32, u64)>),
+}
+
+impl Steward {
+    fn new(process: Arc<Process>, in_force: InForce) -> Self {
+        let board = in_force.segment.board();
+        let roll = board.roll();
+        let mut steward = Self {
+            touch: Touch::new(&process.reload, &roll),
+            process,
+            board,
+            generation: in_force.generation,
+            began: Instant::now(),
+            wanted: None,
+            work: Work::Nothing,
+            roll,
+            reason: RetireReason::Api,
+            done_before: 0,
+        };
+        steward.take_over();
+        steward
+    }
+
+    /// Goes on with what a steward before this one has begun.
+    fn take_over(&mut self) {
+        let children = self.children();
+        match self.roll.phase {
+            // All children are of the new configuration, with the code of now.
+            phase if phase.is_going_on() && !children.iter().any(|child| self.is_old(child)) => {
+                self.end(RollPhase::Done, String::new());
+            }
+            RollPhase::Trial => {
+                self.wanted = Some(ReloadRequest {
+                    group: None,
+                    reason: RetireReason::Api,
+                    what: self.roll.cause.clone(),
+                });
+            }
+            RollPhase::Rolling => {
+                let mut reasons = children.iter().filter_map(|child| child.retire);
+                self.reason = reasons.next_back().unwrap_or(RetireReason::Api);
+                self.done_before = self.roll.done;
+                self.work = Work::Rolling(Rolling::default());
+            }
+            RollPhase::Idle | RollPhase::Done | RollPhase::Stopped => {}
+        }
+    }
+
+    fn look_around(&mut self) {
+        self.board.beat(clock::now());
+        if let Some(request) = self.touch.as_mut().and_then(Touch::look) {
+            self.want(request);
+        }
+        for request in self.board.take_requests() {
+            self.want(request);
+        }
+        let is_free = match &self.work {
+            Work::Trial(trial) => trial.is_slow(),
+            Work::Nothing | Work::Rolling(_) => true,
+        };
+        if is_free && let Some(request) = self.wanted.take() {
+            self.try_out(request);
+        }
+        match &mut self.work {
+            Work::Nothing => {}
+            Work::Trial(trial) => match trial.outcome() {
+                None => {}
+                Some(Ok(())) => self.begin_rolling(),
+                Some(Err(problem)) => self.refuse(&problem),
+            },
+            Work::Rolling(_) => self.roll_on(),
+        }
+    }
+
+    /// Several wishes become one.
+    fn want(&mut self, request: ReloadRequest) {
+        self.wanted = Some(match self.wanted.take() {
+            Some(before) if before.group == request.group => before,
+            Some(before) => ReloadRequest {
+                group: None,
+                ..before
+            },
+            None => request,
+        });
+    }
+
+    fn try_out(&mut self, request: ReloadRequest) {
+        let revision = self.board.raise_revision();
+        self.reason = request.reason;
+        self.done_before = 0;
+        let (tried, untried) = Trial::extent(&self.process, &request);
+        self.roll = Roll {
+            phase: RollPhase::Trial,
+            tried,
+            untried,
+            revision,
+            done: 0,
+            of: 0,
+            began: clock::unix(),
+            ended: 0,
+            cause: cause(&request),
+            problem: String::new(),
+        };
+        let line = format!(
+            "mod_wsgi_rs: there is new code, revision {revision}, which is tried before children are replaced: {}",
+            self.roll.cause
+        );
+        log::server(Level::INFO, line.as_bytes());
+        self.board.set_roll(&self.roll);
+        match Trial::begin(&self.process, &request) {
+            Ok(trial) => self.work = Work::Trial(trial),
+            Err(error) => self.refuse(&format!("there is no process to try it: {error}")),
+        }
+    }
+
+    /// The old code goes on.
+    fn refuse(&mut self, problem: &str) {
+        let line = format!(
+            "mod_wsgi_rs: the new code, revision {}, is not taken up, and the old one goes on: {problem}",
+            self.roll.revision
+        );
+        log::server(Level::ERROR, line.as_bytes());
+        self.end(RollPhase::Stopped, problem.into());
+    }
+
+    fn end(&mut self, phase: RollPhase, problem: String) {
+        self.work = Work::Nothing;
+        self.roll.phase = phase;
+        self.roll.ended = clock::unix();
+        self.roll.problem = problem;
+        self.board.set_roll(&self.roll);
+    }
+
+    fn begin_rolling(&mut self) {
+        let is_meant =
+            |child: &ChildEntry| self.is_old(child) && child.state != ChildState::Draining;
+        let old = self.children().into_iter().filter(is_meant);
+        self.roll.of = u32::try_from(old.count()).unwrap_or(u32::MAX);
+        self.roll.phase = RollPhase::Rolling;
+        self.board.set_roll(&self.roll);
+        let line = format!(
+            "mod_wsgi_rs: the new code, revision {}, {}, and replaces {}",
+            self.roll.revision,
+            how_tried(&self.roll),
+            of_children(self.roll.of)
+        );
+        log::server(Level::INFO, line.as_bytes());
+        self.work = Work::Rolling(Rolling::default());
+    }
+
+    fn roll_on(&mut self) {
+        let children = self.children();
+        let children: Vec<_> = children.iter().map(|child| self.seen(child)).collect();
+        let Work::Rolling(rolling) = &mut self.work else {
+            return;
+        };
+        let step = rolling.step(&children, scoreboard::has_room(), self.began.elapsed());
+        let done = u32::try_from(rolling.done()).unwrap_or(u32::MAX);
+        let done = done.saturating_add(self.done_before);
+        if done != self.roll.done {
+            self.roll.done = done;
+            self.roll.of = self.roll.of.max(done);
+            self.board.set_roll(&self.roll);
+        }
+        match step {
+            Step::Wait => {}
+            Step::Retire((pid, ticks)) => {
+                // One that has ended meanwhile is seen to be gone at the next step.
+                let _told = self.board.mark(pid, ticks, self.reason);
+            }
+            Step::Failed(failure) => {
+                self.board.unmark_all(self.generation);
+                self.refuse(&why(failure));
+            }
+            Step::Done => {
+                let took = clock::unix().saturating_sub(self.roll.began) / 1_000_000;
+                let line = format!(
+                    "mod_wsgi_rs: all children have the code of revision {}, which has replaced {} in {}.{:03} seconds",
+                    self.roll.revision,
+                    of_children(self.roll.done),
+                    took / 1000,
+                    took % 1000
+                );
+                log::server(Level::INFO, line.as_bytes());
+                self.end(RollPhase::Done, String::new());
+            }
+        }
+    }
+
+    /// The children of this configuration.
+    fn children(&self) -> Vec<ChildEntry> {
+        let children = self.board.children().into_iter();
+        children
+            .filter(|child| child.generation == self.generation)
+            .collect()
+    }
+
+    fn is_old(&self, child: &ChildEntry) -> bool {
+        child.revision < self.roll.revision
+    }
+
+    fn seen(&self, child: &ChildEntry) -> Child<(u32, u64)> {
+        Child {
+            id: (child.pid, child.ticks),
+            is_old: self.is_old(child),
+            is_marked: child.retire.is_some(),
+            state: match child.state {
+                ChildState::Starting => State::Starting,
+                ChildState::Ready => State::Ready,
+                ChildState::NotReady => State::NotReady,
+                ChildState::Draining => State::Draining,
+            },
+        }
+    }
+}
+
+/// Why a roll stops, and what to do.
+fn why(failure: Failure<(u32, u64)>) -> String {
+    let seconds = rolling::LOAD.as_secs();
+    match failure {
+        Failure::NotReady((pid, _)) => {
+            format!("child {pid} did not get ready; the error log says why")
+        }
+        Failure::Late((pid, _)) => {
+            format!("child {pid} was not ready after {seconds} seconds")
+        }
+        Failure::Lost(count) => format!(
+            "{count} children in a row ended before they were ready; the error log says how"
+        ),
+        Failure::NotStarted => {
+            format!("the server has not started a child within {seconds} seconds")
+        }
+        Failure::NoRoom => format!(
+            "there was no room for another child within {seconds} seconds, as children that still answer requests have \
+             all places; raise ServerLimit and MaxRequestWorkers"
+        ),
+    }
+}
+
+/// As it follows "because".
+fn cause(request: &ReloadRequest) -> String {
+    let what = &request.what;
+    match request.reason {
+        RetireReason::SourceChanged => format!("{what} has changed"),
+        RetireReason::Touched => format!("{what} was touched"),
+        _ if what.is_empty() => String::from(request.reason.text()),
+        _ => what.clone(),
+    }
+}
+
+/// The file of `WSGIReload touch`.
+struct Touch {
+    seen: Stamp,
+    looked: Instant,
+}
+
+impl Touch {
+    /// What was touched before the configuration was in force, and before the last roll began, has been acted upon.
+    fn new(reload: &Reload, roll: &Roll) -> Option<Self> {
+        let Reload::Touch(file) = reload else {
+            return None;
+        };
+        if let Some(problem) = hopeless(file) {
+            let line = format!("mod_wsgi_rs: WSGIReload touch {}: {problem}", shown(file));
+            log::server(Level::WARNING, line.as_bytes());
+        }
+        let known = parent().configured.max(roll.began);
+        let known = i64::try_from(known).unwrap_or(i64::MAX);
+        let mut seen = stamp(file);
+        if fs::metadata(file).is_ok_and(|found| changed(&found) > known) {
+            seen.1 = None;
+        }
+        Some(Self {
+            seen,
+            looked: Instant::now(),
+        })
+    }
+
+    /// Whether it was touched. A file that is taken away and made again in between was, too.
+    fn look(&mut self) -> Option<ReloadRequest> {
+        if self.looked.elapsed() < LOOK_AT_FILE {
+            return None;
+        }
+        self.looked = Instant::now();
+        let found = stamp(&self.seen.0);
+        if found.1.is_none() || found == self.seen {
+            return None;
+        }
+        self.seen = found;
+        Some(ReloadRequest {
+            group: None,
+            reason: RetireReason::Touched,
+            what: shown(&self.seen.0),
+        })
+    }
+}
+
+/// Why nobody will be able to touch a file so that this process sees it. It need not be there yet.
+fn hopeless(file: &Path) -> Option<String> {
+    match fs::metadata(file) {
+        Ok(found) if found.is_dir() => Some(String::from(
+            "this is a directory, and whatever is made in it counts; name a file",
+        )),
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = file.parent()?;
+            let missing = !parent.is_dir();
+            missing.then(|| format!("there is no directory {}", shown(parent)))
+        }
+        Err(error) => Some(format!("the server's user cannot look at it: {error}")),
+    }
+}
+
+/// What the trial says of the new code.
+fn how_tried(roll: &Roll) -> String {
+    match (roll.tried, roll.untried) {
+        (0, _) => String::from("was not tried, as only requests name its scripts or groups"),
+        (_, 0) => String::from("is well"),
+        (tried, untried) => format!(
+            "is well as far as it was tried ({tried} scripts; at {untried} places of the configuration only requests name \
+             the script or the group)"
+        ),
+    }
+}
+
+fn of_children(count: u32) -> String {
+    match count {
+        1 => String::from("1 child"),
+        count => format!("{count} children"),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,366 @@
+//! A request of a client while the engine runs it, over the stream of the request.
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::os::fd::OwnedFd;
+
+use wsgi_abi::{Bytes, HostResult, Presence, ResponseHead, WriteEnd};
+use wsgi_core::config::Settings;
+use wsgi_core::request::fault::{self, Count, Fault, Transfer, Verdict};
+use wsgi_httpd::log::Level;
+use wsgi_httpd::request::{Request, has_error_page};
+use wsgi_httpd::stream::{Stream, StreamError, Then};
+use wsgi_httpd::{client, connections};
+
+use crate::request::timeline::{Abort, Stage, Timeline};
+
+/// The line of a response to a request that took too long.
+pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";
+
+/// The status of a request whose client left before there was anything to send to it. Nobody gets it: it is for the access
+/// log, where others look for this number, too.
+const CLIENT_LEFT: (u16, &[u8]) = (499, b"499 Client Closed Request");
+
+/// A request while the engine runs it. Lives in the frame of the handler.
+pub(crate) struct Client<'r> {
+    request: Request<'r>,
+    sendfile: bool,
+    /// Whether `ErrorDocument` takes the place of the application's own error pages.
+    error_override: bool,
+    timeline: &'r Timeline<'r>,
+    /// Borrowed for the time of one call; calls do not overlap.
+    state: RefCell<State<'r>>,
+}
+
+struct State<'r> {
+    stream: Stream<'r>,
+    /// The status of the page that takes the place of the application's response.
+    overridden: Option<u16>,
+    /// Whether the head of the response is known.
+    has_head: bool,
+    /// Why the body could not be read.
+    read_fault: Option<Fault>,
+    /// Whether a filter has answered in place of the application, which has lost its client by that.
+    is_answered: bool,
+}
+
+impl<'r> Client<'r> {
+    pub(crate) fn new(
+        request: Request<'r>,
+        settings: &Settings<'_>,
+        has_body: bool,
+        timeline: &'r Timeline<'r>,
+    ) -> Self {
+        Self {
+            request,
+            timeline,
+            sendfile: settings.enable_sendfile,
+            // The page that takes the place of the application's may itself be made by an application.
+            error_override: settings.error_override && !request.is_error_page(),
+            state: RefCell::new(State {
+                stream: Stream::new(request, has_body),
+                overridden: None,
+                has_head: false,
+                read_fault: None,
+                is_answered: false,
+            }),
+        }
+    }
+
+    /// The status with which httpd is to make its own page.
+    pub(crate) fn overridden(&self) -> Option<u16> {
+        self.state.borrow().overridden
+    }
+
+    /// Whether a filter has answered in place of the application.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.state.borrow().is_answered
+    }
+
+    /// What follows where the application was ended by a failure of one of these methods.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.state.borrow().read_fault {
+            Some(read) => fault::verdict(read, Transfer::Read),
+            None => fault::verdict(Fault::Gone, Transfer::Write),
+        }
+    }
+
+    /// The client has left, and nothing more is sent to it. Without a head of a response there is no status either.
+    pub(crate) fn leave(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if !state.has_head {
+            let (status, line) = CLIENT_LEFT;
+            state.stream.set_status(status, line);
+            self.timeline.unanswered();
+        }
+        client::hang_up(self.request);
+    }
+
+    /// Whether a filter has ended the response before the application did.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().stream.is_over()
+    }
+
+    /// Ends a response that has begun; whether it had.
+    pub(crate) fn cut_if_begun(&self) -> bool {
+        let stream = &mut self.state.borrow_mut().stream;
+        let begun = stream.is_begun();
+        if begun {
+            stream.cut();
+        }
+        begun
+    }
+
+    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the application; its length where that
+    /// is known by that.
+    pub(crate) fn read_whole(&self, limit: usize) -> Option<usize> {
+        let moving = self.timeline.reading();
+        let length = self.state.borrow_mut().stream.read_whole(limit);
+        moving.end(0);
+        length
+    }
+
+    /// A call has failed, which is counted. What the engine is told of it.
+    fn failed(&self, state: &mut State<'_>, error: &StreamError, transfer: Transfer) -> HostResult {
+        let (abort, stage) = match transfer {
+            Transfer::Read => (Abort::Read, Stage::Read),
+            Transfer::Write => (Abort::Write, Stage::Write),
+        };
+        match fault::verdict(error.fault, transfer).count {
+            Count::Abort => self.timeline.abort(abort),
+            Count::Timeout => self.timeline.time_out(stage),
+            // Only where it is the answer.
+            Count::Refusal | Count::Nothing => {}
+        }
+        state.is_answered |= error.fault == Fault::Answered;
+        // The last failure is the one that the application was ended by.
+        state.read_fault = match transfer {
+            Transfer::Read => Some(error.fault),
+            Transfer::Write => None,
+        };
+        HostResult::failed(error.fault, &error.reason)
+    }
+
+    /// What the engine is told of a part of the response that was handed to the filters.
+    fn written(&self, state: &mut State<'_>, outcome: Result<(), StreamError>) -> HostResult {
+        match outcome {
+            Ok(()) => HostResult::done(0),
+            Err(error) => self.failed(state, &error, Transfer::Write),
+        }
+    }
+
+    /// Sends a response without a body.
+    pub(crate) fn send_empty(&self, status: u16, line: &[u8]) {
+        let stream = &mut self.state.borrow_mut().stream;
+        stream.set_status(status, line);
+        stream.set_content_length(0);
+        // The client may be gone, which is no news to anybody.
+        let _ = stream.write(std::iter::empty(), Then::End);
+    }
+}
+
+/// The methods of [`wsgi_abi::Host`] for it.
+impl Client<'_> {
+    pub(crate) fn log(&self, level: c_int, line: &[u8]) {
+        self.request.log(Level(level), line);
+    }
+
+    pub(crate) fn log_beside(&self, level: c_int, line: &[u8]) {
+        self.request.log_beside(Level(level), line);
+    }
+
+    pub(crate) fn read_body(&self, into: &mut [u8]) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        let moving = self.timeline.reading();
+        let read = state.stream.read(into);
+        moving.end(*read.as_ref().unwrap_or(&0) as u64);
+        match read {
+            Ok(count) => HostResult::done(count),
+            Err(error) => self.failed(state, &error, Transfer::Read),
+        }
+    }
+
+    pub(crate) fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        let moving = self.timeline.reading();
+        let read = state.stream.read_at_hand(into);
+        moving.end(read.as_ref().map_or(0, |count| count.unwrap_or(0)) as u64);
+        match read {
+            Ok(None) => HostResult::later(),
+            Ok(Some(count)) => HostResult::done(count),
+            Err(error) => self.failed(state, &error, Transfer::Read),
+        }
+    }
+
+    pub(crate) fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.is_answered {
+            return answered();
+        }
+        if let Some(status) = fault::replaced(state.read_fault, head.status) {
+            state.overridden = Some(status);
+            return HostResult::done(0);
+        }
+        state.has_head = true;
+        if connections::are_leaving() {
+            state.stream.end_connection();
+        }
+        let stream = &mut state.stream;
+        // Of all methods, GET alone is defined with ranges (RFC 9110, 14.2); the filter knows when to leave a response as
+        // it is, and what filters before it make of this one is not ours to judge.
+        if self.request.method() != b"GET" || refuses_ranges(head) {
+            stream.refuse_ranges();
+        }
+        if self.error_override && has_error_page(head.status) {
+            state.overridden = Some(head.status);
+        } else {
+            stream.set_status(head.status, head.status_line.get_or_empty());
+            if let Ok(length) = u64::try_from(head.content_length) {
+                stream.set_content_length(length);
+            }
+        }
+        let mut allows = false;
+        for header in head.headers.get_or_empty() {
+            let (name, value) = (header.name.get_or_empty(), header.value.get_or_empty());
+            if name.eq_ignore_ascii_case(b"www-authenticate") {
+                stream.add_header(name, value, true);
+            } else if state.overridden.is_some() {
+                // What tells the client how to go on belongs to the status; the rest, to the page that is replaced.
+                if name.eq_ignore_ascii_case(b"allow") {
+                    if !std::mem::replace(&mut allows, true) {
+                        self.request.allow_none();
+                    }
+                    self.request.allow(value);
+                } else if [&b"proxy-authenticate"[..], b"retry-after"]
+                    .iter()
+                    .any(|kept| name.eq_ignore_ascii_case(kept))
+                {
+                    stream.add_header(name, value, true);
+                }
+            } else if name.eq_ignore_ascii_case(b"content-type") {
+                stream.set_content_type(value);
+            } else {
+                stream.add_header(name, value, false);
+            }
+        }
+        HostResult::done(0)
+    }
+
+    pub(crate) fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_some() {
+            return HostResult::unwanted();
+        }
+        if state.is_answered {
+            return answered();
+        }
+        let then = match end {
+            // Not by a thread that flushes later: it has nothing of what this one holds for those requests.
+            WriteEnd::More if state.stream.runs_requests() => Then::Flush,
+            WriteEnd::More => Then::More,
+            WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
+            WriteEnd::End => Then::End,
+            WriteEnd::EndNow => Then::EndNow,
+        };
+        if end == WriteEnd::Leave && !state.stream.is_begun() {
+            state.stream.end_connection();
+        }
+        let moving = self.timeline.writing();
+        let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
+        let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
+        let mut written = state.stream.write(chunks, then);
+        if end == WriteEnd::Leave && written.is_ok() {
+            written = state.stream.write(std::iter::empty(), Then::End);
+            client::stop_sending(self.request);
+        }
+        moving.end(bytes as u64);
+        self.written(state, written)
+    }
+
+    pub(crate) fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_some() {
+            return HostResult::done(0);
+        }
+        if state.is_answered {
+            return answered();
+        }
+        let moving = self.timeline.writing();
+        let result = state.stream.send_file(file, offset, length, self.sendfile);
+        moving.end(length);
+        self.written(state, result)
+    }
+
+    pub(crate) fn cut_response(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_none() && !state.is_answered {
+            state.stream.cut();
+        }
+    }
+
+    /// What was written with [`WriteEnd::More`] goes out.
+    pub(crate) fn flush(&self) -> HostResult {
+        let state = &mut *self.state.borrow_mut();
+        if state.overridden.is_some() || state.stream.runs_requests() {
+            return HostResult::done(0);
+        }
+        if state.is_answered {
+            return answered();
+        }
+        let flushed = state.stream.write(std::iter::empty(), Then::Flush);
+        self.written(state, flushed)
+    }
+
+    /// Whether the client is there.
+    pub(crate) fn presence(&self) -> Presence {
+        client::presence(self.request)
+    }
+
+    /// Answers 504 in place of the thread that is stuck with the request, and ends the connection.
+    pub(crate) fn give_up(&self) {
+        // Not if that thread is in one of these methods: then it waits for the client, for which there are other limits.
+        let Ok(mut state) = self.state.try_borrow_mut() else {
+            return;
+        };
+        client::wait_little(self.request);
+        let is_answered = state.is_answered || state.overridden.is_some();
+        let stream = &mut state.stream;
+        if !stream.is_begun() && !is_answered {
+            stream.end_connection();
+            stream.set_status(504, GATEWAY_TIMEOUT);
+            stream.set_content_length(0);
+            // The client may be gone, which is no news to anybody.
+            let _ = stream.write(std::iter::empty(), Then::Flush);
+            let _ = stream.write(std::iter::empty(), Then::End);
+        }
+        client::hang_up(self.request);
+        self.timeline.give_up();
+    }
+
+    pub(crate) fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
+        self.request.ssl_variable(name)
+    }
+}
+
+/// Whether the application says that there are no ranges of what it sends.
+fn refuses_ranges(head: &ResponseHead<'_>) -> bool {
+    head.headers.get_or_empty().iter().any(|header| {
+        header
+            .name
+            .get_or_empty()
+            .eq_ignore_ascii_case(b"accept-ranges")
+            && header
+                .value
+                .get_or_empty()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"none")
+    })
+}
+
+/// What the engine is told once a filter has answered.
+fn answered() -> HostResult {
+    HostResult::failed(
+        Fault::Answered,
+        "a filter of httpd has answered the request",
+    )
+}

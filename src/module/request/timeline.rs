@@ -1,0 +1,338 @@
+//! The times and counts of one request, from the handler's begin to its end. Recorded once, by drop.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wsgi_abi::Times;
+use wsgi_httpd::request::Request;
+use wsgi_telemetry::catalogue::{
+    ABORT_PHASE, ANSWERED, CODE, Id, METHOD, REJECTION, TIMEOUT_STAGE, value,
+};
+use wsgi_telemetry::{App, Arena, Before, Event, Notable, Phase, PhaseCell, clock, writer};
+
+use crate::metrics::segment;
+
+/// Why a request was refused before the application was called; the values of the label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Rejection {
+    QueueFull = value(REJECTION, "queue_full"),
+    QueueTimeout = value(REJECTION, "queue_timeout"),
+    Draining = value(REJECTION, "draining"),
+    NotLoaded = value(REJECTION, "not_loaded"),
+    BodyTooLarge = value(REJECTION, "body_too_large"),
+}
+
+/// Where a limit of time was exceeded; the values of the label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Stage {
+    Application = value(TIMEOUT_STAGE, "application"),
+    Read = value(TIMEOUT_STAGE, "read"),
+    Write = value(TIMEOUT_STAGE, "write"),
+}
+
+/// Where the client was gone; the values of the label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Abort {
+    Queue = value(ABORT_PHASE, "queue"),
+    Read = value(ABORT_PHASE, "read"),
+    Write = value(ABORT_PHASE, "write"),
+}
+
+/// What is measured of one request. All of its stamps are 0 where nothing is.
+pub(crate) struct Timeline<'r> {
+    request: Request<'r>,
+    app: App,
+    method: usize,
+    /// Entry of the handler.
+    entry: u64,
+    /// Nanoseconds after which the request is a slow one; 0 for never.
+    slow: u64,
+    /// Shared with the engine.
+    times: Times,
+    /// When the engine was asked to run the request; 0 where it never was.
+    dequeued: Cell<u64>,
+    first_byte: Cell<u64>,
+    input: Cell<u64>,
+    output: Cell<u64>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    rejection: Cell<Option<Rejection>>,
+    timeout: Cell<Option<Stage>>,
+    abort: Cell<Option<Abort>>,
+    /// Status of the response; 0 for none.
+    status: Cell<u16>,
+    /// Whether there is no response.
+    is_unanswered: Cell<bool>,
+    /// Whether it has been recorded while it still ran.
+    is_given_up: Cell<bool>,
+    /// Where the phase of the request is noted.
+    phase: Option<PhaseCell>,
+    /// What ran on the thread before.
+    before: Cell<Option<Box<Before>>>,
+}
+
+impl<'r> Timeline<'r> {
+    /// The handler has been entered for a request of `app`.
+    pub(crate) fn begin(request: Request<'r>, app: App, slow: u64) -> Self {
+        let entry = segment::stamp();
+        let method = method(request.method());
+        let arena = if entry == 0 {
+            None
+        } else {
+            writer::arena(entry)
+        };
+        let before = arena.and_then(|arena| arena.begin(entry, app, method, request.uri(), b""));
+        Self {
+            request,
+            app,
+            method,
+            entry,
+            slow,
+            times: Times::default(),
+            dequeued: Cell::new(0),
+            first_byte: Cell::new(0),
+            input: Cell::new(0),
+            output: Cell::new(0),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            rejection: Cell::new(None),
+            timeout: Cell::new(None),
+            abort: Cell::new(None),
+            status: Cell::new(0),
+            is_unanswered: Cell::new(false),
+            is_given_up: Cell::new(false),
+            phase: arena.and_then(|arena| arena.phase_cell()),
+            before: Cell::new(before),
+        }
+    }
+
+    /// The application that the request counts for.
+    pub(crate) fn app(&self) -> App {
+        self.app
+    }
+
+    /// What the engine is told and tells; `None` where nothing is measured.
+    pub(crate) fn times(&self) -> Option<&Times> {
+        (self.entry != 0).then_some(&self.times)
+    }
+
+    /// The request begins to wait for Python, in the interpreter of this group.
+    pub(crate) fn dequeued(&self, group: &[u8]) {
+        if self.entry == 0 {
+            return;
+        }
+        let now = clock::now();
+        self.dequeued.set(now);
+        self.times.stamp.store(now, Relaxed);
+        if !group.is_empty()
+            && let Some(arena) = writer::arena(now)
+        {
+            arena.set_group(group);
+        }
+    }
+
+    /// A call of the host that reads or writes begins; ended by [`Moving::end`].
+    pub(crate) fn reading(&self) -> Moving<'_, 'r> {
+        self.moving(Phase::Reading)
+    }
+
+    /// The same, for writing.
+    pub(crate) fn writing(&self) -> Moving<'_, 'r> {
+        self.moving(Phase::Writing)
+    }
+
+    fn moving(&self, phase: Phase) -> Moving<'_, 'r> {
+        let mut since = 0;
+        if self.entry != 0 {
+            since = match self.times.stamp.swap(0, Relaxed) {
+                0 => clock::now(),
+                stamp => stamp,
+            };
+            if let Some(cell) = self.phase
+                && !writer::detached().load(Relaxed)
+            {
+                cell.set(phase);
+            }
+        }
+        Moving {
+            timeline: self,
+            since,
+            phase,
+        }
+    }
+
+    /// Why the request was refused.
+    pub(crate) fn reject(&self, why: Rejection) {
+        self.rejection.set(Some(why));
+    }
+
+    /// Which limit of time the request exceeded. The first one counts.
+    pub(crate) fn time_out(&self, stage: Stage) {
+        self.timeout.set(self.timeout.get().or(Some(stage)));
+    }
+
+    /// Where the client was found to be gone. The first time counts.
+    pub(crate) fn abort(&self, phase: Abort) {
+        self.abort.set(self.abort.get().or(Some(phase)));
+    }
+
+    /// Status of the response, if there is one.
+    pub(crate) fn answered(&self, status: u16) {
+        if !self.is_unanswered.get() {
+            self.status.set(status);
+        }
+    }
+
+    /// Nothing is sent, whatever httpd makes of the request.
+    pub(crate) fn unanswered(&self) {
+        self.is_unanswered.set(true);
+    }
+
+    /// The request is given up while its thread is stuck with it, and has been answered 504. It is recorded at once, as
+    /// nobody knows whether the thread ever comes back. For another thread, while that one does nothing here.
+    pub(crate) fn give_up(&self) {
+        if self.entry == 0 || self.is_given_up.replace(true) {
+            return;
+        }
+        self.time_out(Stage::Application);
+        self.status.set(504);
+        if let Some(arena) = writer::process() {
+            self.record(arena, clock::now());
+        }
+    }
+
+    fn record(&self, arena: Arena, end: u64) {
+        let block = arena.application(self.app);
+        let status = self.status.get();
+        let class = usize::from(status / 100);
+        let total = end.saturating_sub(self.entry);
+        let dequeued = self.dequeued.get();
+        if dequeued != 0 {
+            block.observe(Id::QueueWait, 0, self.times.queue.load(Relaxed));
+        }
+        let first_byte = self.first_byte.get();
+        if first_byte != 0 {
+            block.observe(
+                Id::TimeToFirstByte,
+                0,
+                first_byte.saturating_sub(self.entry),
+            );
+        }
+        let unread = self.times.body_unread.load(Relaxed);
+        for (id, count) in [
+            (Id::InputRead, self.input.get()),
+            (Id::OutputWrite, self.output.get()),
+            (Id::RequestBody, self.bytes_in.get().saturating_sub(unread)),
+            (Id::ResponseBody, self.bytes_out.get()),
+        ] {
+            if count != 0 {
+                block.add(id, 0, count);
+            }
+        }
+        if let Some(why) = self.rejection.get() {
+            block.add(Id::Rejected, why as usize, 1);
+            self.note(arena, Notable::Rejected(why as u8), total);
+        }
+        if let Some(stage) = self.timeout.get() {
+            block.add(Id::Timeouts, stage as usize, 1);
+            self.note(arena, Notable::TimedOut(stage as u8), total);
+        }
+        if let Some(phase) = self.abort.get() {
+            block.add(Id::ClientAborts, phase as usize, 1);
+        }
+        if self.slow != 0 && total >= self.slow {
+            block.add(Id::SlowRequests, 0, 1);
+            self.note(arena, Notable::Slow, total);
+        }
+        if let Some(code) = class
+            .checked_sub(2)
+            .filter(|code| *code < ANSWERED.values.len())
+        {
+            block.observe(Id::RequestDuration, code, total);
+        }
+        let code = match class {
+            1..=5 => class - 1,
+            _ => value(CODE, "none"),
+        };
+        block.finish_request(self.method * CODE.values.len() + code);
+    }
+
+    fn note(&self, arena: Arena, why: Notable, total: u64) {
+        let event = Event {
+            at: 0,
+            why,
+            app: self.app,
+            method: self.method,
+            status: self.status.get(),
+            pid: std::process::id(),
+            total,
+            application: self.times.application.load(Relaxed),
+            gil_wait: self.times.gil_wait.load(Relaxed),
+            input: self.input.get(),
+            output: self.output.get(),
+            url: String::new(),
+        };
+        arena.segment().note(&event, self.request.uri());
+    }
+}
+
+impl Drop for Timeline<'_> {
+    fn drop(&mut self) {
+        if self.entry == 0 {
+            return;
+        }
+        // The end of the last call of the host, or when Python was left; neither where the request was refused.
+        let end = match self.times.stamp.load(Relaxed) {
+            0 => clock::now(),
+            stamp => stamp,
+        };
+        if let Some(arena) = writer::arena(end) {
+            if !self.is_given_up.get() {
+                self.record(arena, end);
+            }
+            arena.end(self.before.take());
+            segment::account_cpu(end);
+        }
+    }
+}
+
+/// A call of the host that reads or writes.
+pub(crate) struct Moving<'t, 'r> {
+    timeline: &'t Timeline<'r>,
+    since: u64,
+    phase: Phase,
+}
+
+impl Moving<'_, '_> {
+    /// So many bytes of a body were moved.
+    pub(crate) fn end(self, bytes: u64) {
+        let timeline = self.timeline;
+        if self.since == 0 {
+            return;
+        }
+        let now = clock::now();
+        let (time, count) = if self.phase == Phase::Reading {
+            (&timeline.input, &timeline.bytes_in)
+        } else {
+            if bytes > 0 && timeline.first_byte.get() == 0 {
+                timeline.first_byte.set(self.since);
+            }
+            (&timeline.output, &timeline.bytes_out)
+        };
+        time.set(time.get() + now.saturating_sub(self.since));
+        count.set(count.get() + bytes);
+        timeline.times.stamp.store(now, Relaxed);
+    }
+}
+
+/// Number of a method in the catalogue.
+fn method(name: &[u8]) -> usize {
+    METHOD
+        .values
+        .iter()
+        .position(|known| known.as_bytes() == name)
+        .unwrap_or(METHOD.values.len() - 1)
+}
