@@ -14,7 +14,7 @@ use std::{fs, io};
 
 use crate::guard::guard_or;
 use crate::pool::Pool;
-use crate::{log, module, mpm, reaped, sys};
+use crate::{log, mpm, reaped, record, sys};
 
 /// What the helper does: works until the descriptor, which it is given, can be read.
 pub type Body = fn(OwnedFd);
@@ -229,7 +229,7 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<c_int>) -> Result<Owne
         // Lines without a server go by the level for those.
         let main = log::main_server();
         if !main.is_null() {
-            sys::ap_default_loglevel = sys::wsgi_shim_server_log_level(main, module::index());
+            sys::ap_default_loglevel = sys::wsgi_shim_server_log_level(main, record::index());
         }
         // Logs are among what is closed; lines go to standard error from here on, which is the log of the main server.
         log::forget_main();

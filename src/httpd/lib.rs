@@ -3,10 +3,8 @@
 //!
 //! The `[S-n]` in comments are the numbered facts of `SAFETY.md`.
 
-pub mod accept;
 pub mod client;
 pub mod command;
-pub mod connections;
 pub mod forked;
 pub mod guard;
 pub mod helper;
@@ -17,10 +15,10 @@ pub mod mpm;
 pub mod pool;
 pub mod process;
 pub mod reaped;
+mod record;
 pub mod regex;
 pub mod request;
 pub mod retained;
-pub mod scoreboard;
 pub mod stream;
 pub mod task;
 mod text;

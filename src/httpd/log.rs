@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_int};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::{module, sys};
+use crate::{record, sys};
 
 /// Levels of `http_log.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,14 +49,14 @@ pub fn server(level: Level, line: &[u8]) {
     let server = MAIN.load(Ordering::Acquire);
     // SAFETY: null, or the main server of the configuration in force; the format takes one C string. [S-8]
     unsafe {
-        if !server.is_null() && sys::wsgi_shim_server_log_level(server, module::index()) < level.0 {
+        if !server.is_null() && sys::wsgi_shim_server_log_level(server, record::index()) < level.0 {
             return;
         }
         let line = c_line(line);
         sys::ap_log_error_(
             FILE.as_ptr(),
             0,
-            module::index(),
+            record::index(),
             level.0,
             0,
             server,
@@ -74,7 +74,7 @@ pub fn startup(level: Level, line: &str) {
         sys::ap_log_error_(
             FILE.as_ptr(),
             0,
-            module::index(),
+            record::index(),
             level.0 | sys::APLOG_STARTUP as c_int,
             0,
             std::ptr::null(),
@@ -92,14 +92,14 @@ pub fn startup(level: Level, line: &str) {
 pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, line: &[u8]) {
     // SAFETY: by contract; the format takes one C string.
     unsafe {
-        if sys::wsgi_shim_log_level(request, module::index()) < level.0 {
+        if sys::wsgi_shim_log_level(request, record::index()) < level.0 {
             return;
         }
         let line = c_line(line);
         sys::ap_log_rerror_(
             FILE.as_ptr(),
             0,
-            module::index(),
+            record::index(),
             level.0,
             0,
             request,
@@ -118,7 +118,7 @@ pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line
     // SAFETY: by contract; the fields are read one by one, as others of the record may be written to; the format takes two C
     // strings and a number.
     unsafe {
-        if sys::wsgi_shim_log_level(request, module::index()) < level.0 {
+        if sys::wsgi_shim_log_level(request, record::index()) < level.0 {
             return;
         }
         let line = c_line(line);
@@ -131,7 +131,7 @@ pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line
         sys::ap_log_error_(
             FILE.as_ptr(),
             0,
-            module::index(),
+            record::index(),
             level.0,
             0,
             server,

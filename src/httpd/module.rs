@@ -1,17 +1,20 @@
 //! Our own module, as httpd sees it: a record, configurations, directives, hooks. A [`Module`] says what each does in
 //! ordinary Rust; [`record`] makes the C functions.
 
-use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
+use crate::mpm::child_exit::ChildInit;
+use crate::mpm::{self, accept, child_exit, connections};
 use crate::pool::Pool;
 use crate::reaped::{self, End};
+pub use crate::record::Record;
+use crate::record::entry;
 use crate::request::{Request, retrieve_functions};
-use crate::{accept, c_bytes, connections, forked, helper, log, log_id, mpm, sys};
+use crate::{c_bytes, forked, helper, log, log_id, sys};
 
 /// What a hook answers to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ pub unsafe trait Module: Sized + 'static {
     /// The orderly end of httpd; in the parent.
     fn server_end();
     /// In each child after it has become the unprivileged user, before its first connection.
-    fn child_init();
+    fn child_init(inside: &ChildInit);
     /// At the end of a child that went through `child_init`, before its connections and requests are taken away. Under
     /// prefork in a handler of a signal, in the middle of whatever its thread does.
     fn child_ends();
@@ -137,15 +140,6 @@ pub struct Files(pub [*const c_char; 3]);
 // SAFETY: static strings.
 unsafe impl Sync for Files {}
 
-/// A module record. httpd writes its index, handle and name.
-#[repr(transparent)]
-pub struct Record(UnsafeCell<sys::module>);
-
-// SAFETY: httpd writes to it only while it has one thread. [S-1]
-unsafe impl Sync for Record {}
-
-static RECORD: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
-
 /// Whether the configuration is being read, by the only thread there is; otherwise directives come from `.htaccess`,
 /// and the configurations of servers are shared by all threads.
 static CONFIGURING: AtomicBool = AtomicBool::new(false);
@@ -156,7 +150,7 @@ pub const fn record<M: Module>(
     name: &'static CStr,
     commands: &'static [sys::command_rec],
 ) -> Record {
-    Record(UnsafeCell::new(sys::module {
+    Record::new(sys::module {
         version: sys::MODULE_MAGIC_NUMBER_MAJOR as c_int,
         minor_version: sys::MODULE_MAGIC_NUMBER_MINOR as c_int,
         module_index: -1,
@@ -172,29 +166,7 @@ pub const fn record<M: Module>(
         cmds: commands.as_ptr(),
         register_hooks: Some(register_hooks::<M>),
         flags: 0,
-    }))
-}
-
-/// Our index, or `APLOG_NO_MODULE` before the module is registered.
-pub fn index() -> c_int {
-    let record = RECORD.load(Ordering::Acquire);
-    if record.is_null() {
-        return sys::APLOG_NO_MODULE;
-    }
-    // SAFETY: a record that lives for ever; httpd writes the index while it is single-threaded. [S-1]
-    unsafe { (*record).module_index }
-}
-
-/// Our entry in a vector of configurations (`ap_get_module_config`).
-///
-/// # Safety
-/// `vector` must be null or a configuration vector of httpd.
-pub(crate) unsafe fn entry(vector: *const sys::ap_conf_vector_t) -> *mut c_void {
-    match usize::try_from(index()) {
-        // SAFETY: by contract. [S-2]
-        Ok(index) if !vector.is_null() => unsafe { vector.cast::<*mut c_void>().add(index).read() },
-        _ => std::ptr::null_mut(),
-    }
+    })
 }
 
 /// Our configurations of all servers.
@@ -334,7 +306,7 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
     type PostReadRequest = unsafe extern "C" fn(*mut sys::request_rec) -> c_int;
     // SAFETY: registers functions that live for ever, and lists that end with null. [S-1]
     guard(|| unsafe {
-        RECORD.store(M::record().0.get(), Ordering::Release);
+        M::record().registered();
         sys::ap_hook_pre_config(Some(pre_config::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_check_config(Some(check_config::<M>), NONE, NONE, MIDDLE);
         sys::ap_hook_post_config(Some(post_config::<M>), NONE, NONE, MIDDLE);
@@ -486,7 +458,8 @@ unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::se
 unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
     guard(|| {
         // SAFETY: the pool of the child.
-        unsafe { accept::child_begins(pool) };
+        unsafe { child_exit::child_begins(pool) };
+        accept::child_begins();
         forked::note();
         reaped::forget();
     });
@@ -519,7 +492,8 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
         forked::watch(child_forked::<M>);
         retrieve_functions();
         log_id::child_begins();
-        M::child_init();
+        // SAFETY: this is such a hook, and the value ends with it.
+        M::child_init(&unsafe { ChildInit::new() });
     });
 }
 

@@ -44,13 +44,6 @@ pub fn cpu_time() -> [u64; 2] {
     [nanoseconds(usage.ru_utime), nanoseconds(usage.ru_stime)]
 }
 
-/// Ends this process as it is: other threads are in code that cannot be waited for, and must not find what they use taken
-/// down. Nothing that modules do at the end of a child is done.
-pub fn end_as_it_is() -> ! {
-    // SAFETY: always possible.
-    unsafe { libc::_exit(0) }
-}
-
 /// Whether a signal waits that asks this process to end. For threads that have all of them blocked.
 pub fn is_asked_to_end() -> bool {
     let ends = [

@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::log::{self, Level};
-use crate::module::{Module, entry};
+use crate::module::Module;
 use crate::pool::Pool;
+use crate::record::entry;
 use crate::{c_bytes, c_bytes_opt, sys};
 
 /// A request, lent by httpd for the time of a hook. Neither `Send` nor `Sync`.

@@ -7,8 +7,9 @@ use rustix::io::FdFlags;
 
 use wsgi_core::request::fault::Fault;
 
+use crate::mpm::connections;
 use crate::request::Request;
-use crate::{c_bytes, connections, sys};
+use crate::{c_bytes, sys};
 
 /// What httpd's filters say of a client that is gone.
 const GONE: [sys::apr_status_t; 13] = [

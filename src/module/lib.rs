@@ -17,6 +17,7 @@ use wsgi_core::config::{PlaceConfig, ServerConfig};
 use wsgi_core::directives::{DIRECTIVES, Place};
 use wsgi_httpd::command::{self, Command, Next};
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
+use wsgi_httpd::mpm::child_exit::ChildInit;
 use wsgi_httpd::reaped::End;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
@@ -118,10 +119,10 @@ unsafe impl Module for Wsgi {
         parent::server_end();
     }
 
-    fn child_init() {
+    fn child_init(inside: &ChildInit) {
         listen::forget();
         segment::child_begins();
-        life::start();
+        life::start(inside);
         segment::child_serves();
     }
 

@@ -14,9 +14,9 @@
 use std::time::{Duration, Instant};
 
 use wsgi_core::outcome::Message;
-use wsgi_httpd::accept::{self, Way};
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::{connections, mpm, scoreboard};
+use wsgi_httpd::mpm::{self, connections, scoreboard};
+use wsgi_httpd::mpm::{LeaveBy, accept};
 use wsgi_telemetry::board::{ChildState, RetireReason};
 
 use crate::children::life;
@@ -46,7 +46,7 @@ const LOCK_DUMMIES: u32 = 30;
 
 /// The child begins to serve: starts its keeper, where it has a place on the board and the MPM lets children leave.
 pub(crate) fn start(process: &Process) {
-    let (Some(place), Ok(way)) = (slot::get(), Way::of_mpm()) else {
+    let (Some(place), Ok(way)) = (slot::get(), LeaveBy::of_mpm()) else {
         return;
     };
     plan::enter_again(process, &place);
@@ -80,13 +80,13 @@ fn pause(time: Duration) {
 
 struct Keeper {
     place: Place,
-    way: Way,
+    way: LeaveBy,
     look: Duration,
 }
 
 impl Keeper {
     fn run(&self, recycler: &mut Option<Recycler>, memory: &mut MemoryWatch) {
-        let mut is_wrapped = self.way == Way::Signal;
+        let mut is_wrapped = self.way == LeaveBy::Signal;
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
             if let Some(recycler) = recycler {
@@ -122,7 +122,7 @@ impl Keeper {
         log::server(Level::INFO, line.as_bytes());
         connections::begin_leaving();
         // Who comes by a connection that stays would wait for the GIL.
-        if self.way == Way::Accept && reason != RetireReason::Deadlock {
+        if self.way == LeaveBy::Accept && reason != RetireReason::Deadlock {
             self.wait_for_connections();
         }
         let mut patience = FIRST_DUMMY;
@@ -132,7 +132,7 @@ impl Keeper {
             accept::leave(self.way);
             // Where all workers are stuck, the MPM never looks for a connection, nor at a signal.
             stuck.look();
-            if self.way == Way::Accept && Instant::now() >= dummy {
+            if self.way == LeaveBy::Accept && Instant::now() >= dummy {
                 // One that fails is made again.
                 let _ = accept::dummy_connection();
                 patience = (patience * 2).min(LAST_DUMMY);
@@ -141,7 +141,7 @@ impl Keeper {
             pause(CLOSE_LOOK);
         }
         slot::say(ChildState::Draining);
-        if self.way == Way::Signal && accept::has_several_listeners() {
+        if self.way == LeaveBy::Signal && accept::has_several_listeners() {
             self.pass_the_lock_on();
         }
     }
@@ -198,7 +198,7 @@ impl Keeper {
             pause(self.look);
         }
         // It is left by the state of the worker, which is what was used to ask.
-        if self.way == Way::Signal {
+        if self.way == LeaveBy::Signal {
             scoreboard::stop_asking();
         }
         true
@@ -228,7 +228,7 @@ impl Stuck {
             log_message(Message::EndsWithStuck, &[&stuck]);
             slot::say(ChildState::Draining);
             life::stop();
-            wsgi_httpd::process::end_as_it_is();
+            wsgi_httpd::mpm::child_exit::end_as_it_is();
         }
     }
 }

@@ -10,7 +10,8 @@ use wsgi_core::config::interpreter_options::free_threading;
 use wsgi_core::config::interpreters;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::mpm;
+use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
+use wsgi_httpd::mpm::{self};
 use wsgi_telemetry::board::ChildState;
 
 use crate::children::child_monitor;
@@ -40,13 +41,13 @@ pub(crate) fn engine() -> Option<Engine<Exchanges>> {
 
 /// Opens the engine, starts Python, loads what is to be loaded ahead. What goes wrong is in the log; the child serves
 /// everything else.
-pub(crate) fn start() {
+pub(crate) fn start(inside: &ChildInit) {
     environ::note_pid();
     retire::child_begins();
     slot::enter();
     let Some(process) = current() else { return };
     match start_in_time(&process) {
-        Some(engine) => readiness::wait(&process, engine),
+        Some(engine) => readiness::wait(&process, engine, inside),
         None => slot::say(ChildState::Ready),
     }
     child_monitor::start(&process);
@@ -81,7 +82,7 @@ fn start_in_time(process: &Process) -> Option<Engine<Exchanges>> {
             // It ends as it was said, and not as one that an application has ended.
             place.slot().set_state(ChildState::Draining);
             // The main thread is in code that cannot be waited for.
-            wsgi_httpd::process::end_as_it_is();
+            end_as_it_is();
         }
     };
     let thread = std::thread::Builder::new().name(String::from("wsgi-start"));

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use wsgi_abi::Engine;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::{accept, process as httpd_process};
+use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
+use wsgi_httpd::process::is_asked_to_end;
 use wsgi_telemetry::board::ChildState;
 
 use crate::children::retire;
@@ -88,35 +89,45 @@ pub(crate) fn load<'a>(
 }
 
 /// Returns when the child may accept.
-pub(crate) fn wait(process: &Arc<Process>, engine: Engine<Exchanges>) {
+pub(crate) fn wait(process: &Arc<Process>, engine: Engine<Exchanges>, inside: &ChildInit) {
     if !process.ahead().is_empty() || !process.known.warmups.is_empty() {
-        get_ready(process, engine);
+        get_ready(process, engine, inside);
     }
     slot::say(ChildState::Ready);
 }
 
-fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>) {
-    let place = slot::get();
+/// A child that is not ready: its place on the board, and the hook that it is inside of.
+#[derive(Clone, Copy)]
+struct Here<'c> {
+    place: Option<Place>,
+    inside: &'c ChildInit,
+}
+
+fn get_ready(process: &Arc<Process>, engine: Engine<Exchanges>, inside: &ChildInit) {
+    let here = Here {
+        place: slot::get(),
+        inside,
+    };
     let begun = Instant::now();
     let seen = stamps(process);
     let mut loads = true;
     let mut patience = AGAIN;
     loop {
-        match attempt(process, engine, place, begun, loads) {
+        match attempt(process, engine, here, begun, loads) {
             None | Some(Ok(())) => return,
-            Some(Err(_)) if !another_serves(place) => return,
+            Some(Err(_)) if !another_serves(here.place) => return,
             Some(Err(Unready::Load(groups))) => {
-                return wait_for_other_code(process, place, &groups, &seen);
+                return wait_for_other_code(process, here, &groups, &seen);
             }
             Some(Err(Unready::Warmup)) => {
                 loads = false;
                 let until = Instant::now() + patience;
                 patience = (patience * 2).min(LAST_AGAIN);
                 while Instant::now() < until {
-                    if is_over(place) || !another_serves(place) {
+                    if is_over(here.place) || !another_serves(here.place) {
                         return;
                     }
-                    note_lateness(place, begun);
+                    note_lateness(here, begun);
                     stacks::look();
                     std::thread::sleep(LOOK);
                 }
@@ -171,17 +182,17 @@ fn end_where_it_hangs(place: Option<Place>) {
     slot::say(ChildState::Draining);
     log_message(Message::AheadOverdue, &[&what_is_loaded()]);
     // What hangs runs on another thread, which must not find taken down what it uses.
-    httpd_process::end_as_it_is();
+    end_as_it_is();
 }
 
 /// For a child that is not ready while others serve: ends it where there is newer code, and else says after a while that
 /// it is late, once, so that no other one retires for it.
-fn note_lateness(place: Option<Place>, begun: Instant) {
-    let Some(place) = place.filter(|place| place.another_serves()) else {
+fn note_lateness(here: Here<'_>, begun: Instant) {
+    let Some(place) = here.place.filter(|place| place.another_serves()) else {
         return;
     };
     if place.is_outdated() {
-        end_for_other_code();
+        end_for_other_code(here.inside);
     }
     if begun.elapsed() >= LATE && place.slot().state() == Some(ChildState::Starting) {
         slot::say(ChildState::NotReady);
@@ -194,18 +205,18 @@ fn note_lateness(place: Option<Place>, begun: Instant) {
     }
 }
 
-fn end_for_other_code() {
+fn end_for_other_code(inside: &ChildInit) -> ! {
     slot::say(ChildState::Draining);
     let line = "mod_wsgi_rs: there is other code: this child ends, for one that loads it";
     log::server(Level::INFO, line.as_bytes());
-    accept::end_child();
+    inside.end_child()
 }
 
 /// Loads on another thread; `None` where that takes too long, and goes on without anybody waiting for it.
 fn attempt(
     process: &Arc<Process>,
     engine: Engine<Exchanges>,
-    place: Option<Place>,
+    here: Here<'_>,
     begun: Instant,
     loads: bool,
 ) -> Option<Result<(), Unready>> {
@@ -228,12 +239,12 @@ fn attempt(
         log::server(Level::ERROR, line.as_bytes());
         return None;
     }
-    wait_for(&told, place, begun)
+    wait_for(&told, here, begun)
 }
 
 fn wait_for(
     told: &Receiver<Result<(), Unready>>,
-    place: Option<Place>,
+    here: Here<'_>,
     begun: Instant,
 ) -> Option<Result<(), Unready>> {
     loop {
@@ -243,11 +254,11 @@ fn wait_for(
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => stacks::look(),
         }
-        if is_over(place) {
+        if is_over(here.place) {
             return None;
         }
         let waited = begun.elapsed();
-        if (waited >= NOBODY_SERVES || is_late()) && !another_serves(place) {
+        if (waited >= NOBODY_SERVES || is_late()) && !another_serves(here.place) {
             let line = format!(
                 "mod_wsgi_rs: not ready after {} seconds, and no other child serves; this one takes connections \
                  meanwhile, whose requests wait: {}",
@@ -257,21 +268,16 @@ fn wait_for(
             log::server(Level::WARNING, line.as_bytes());
             return None;
         }
-        note_lateness(place, begun);
-        end_where_it_hangs(place);
+        note_lateness(here, begun);
+        end_where_it_hangs(here.place);
     }
 }
 
 /// Leaves connections to the others until there is other code; ends the child then. Where the others could not load these
 /// groups either, this one serves what it has.
-fn wait_for_other_code(
-    process: &Process,
-    place: Option<Place>,
-    groups: &[Vec<u8>],
-    seen: &[Stamp],
-) {
+fn wait_for_other_code(process: &Process, here: Here<'_>, groups: &[Vec<u8>], seen: &[Stamp]) {
     let others_have = |place: Place| groups.iter().any(|group| place.another_has(group));
-    let Some(place) = place.filter(|place| others_have(*place)) else {
+    let Some(place) = here.place.filter(|place| others_have(*place)) else {
         return;
     };
     slot::say(ChildState::NotReady);
@@ -287,7 +293,7 @@ fn wait_for_other_code(
         }
         look_again = Instant::now() + AGAIN;
         if !place.is_current() || stamps(process) != seen {
-            end_for_other_code();
+            end_for_other_code(here.inside);
         }
     }
 }
@@ -298,7 +304,7 @@ fn another_serves(place: Option<Place>) -> bool {
 
 /// Whether the child is to end, or its configuration has ended.
 fn is_over(place: Option<Place>) -> bool {
-    httpd_process::is_asked_to_end() || place.is_some_and(|place| place.in_force.is_over())
+    is_asked_to_end() || place.is_some_and(|place| place.in_force.is_over())
 }
 
 /// What tells two versions of a file apart: number, size, and when it was changed, in whatever way.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use wsgi_abi::Retire;
 use wsgi_core::config::STARTUP_TIMEOUT;
+use wsgi_httpd::mpm::LeaveBy;
 use wsgi_telemetry::board::{ChildEntry, ChildState, Hangs, RetireReason};
 use wsgi_telemetry::clock;
 
@@ -105,7 +106,7 @@ static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 /// there is nothing to be lost by a try.
 pub(crate) fn hold_off(place: &Place) -> Duration {
     // Without a keeper nobody would replace it.
-    if place.another_serves() || wsgi_httpd::accept::Way::of_mpm().is_err() {
+    if place.another_serves() || LeaveBy::of_mpm().is_err() {
         return Duration::ZERO;
     }
     let now = clock::now();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use wsgi_abi::Engine;
 use wsgi_core::config::reload::Reload;
-use wsgi_httpd::accept;
 use wsgi_httpd::log::{self, Level};
+use wsgi_httpd::mpm::accept;
 use wsgi_telemetry::board::{RetireReason, RollPhase};
 
 use crate::children::life;

@@ -19,8 +19,9 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wsgi_core::config::telemetry::MetricsListen;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::helper::Helper;
+use wsgi_httpd::mpm::{self, scoreboard};
+use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
-use wsgi_httpd::{mpm, process, scoreboard};
 
 use crate::config::inherited::log_message;
 use crate::metrics::server;

@@ -13,9 +13,10 @@ use wsgi_core::config::telemetry::TelemetryConfig;
 use wsgi_core::outcome::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
+use wsgi_httpd::mpm::{self, scoreboard};
 use wsgi_httpd::reaped::End;
 use wsgi_httpd::retained::Retained;
-use wsgi_httpd::{mpm, scoreboard, sys};
+use wsgi_httpd::sys;
 use wsgi_telemetry::catalogue::{EXIT, Id, METHOD, value};
 use wsgi_telemetry::{Ended, Fact, Geometry, Owner, Running, Sampler, Scoreboard, Segment, clock};
 

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wsgi_core::child::rolling::{self, Child, Failure, Rolling, State, Step};
 use wsgi_core::config::reload::Reload;
-use wsgi_httpd::accept::Way;
 use wsgi_httpd::helper::Helper;
 use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::{mpm, scoreboard};
+use wsgi_httpd::mpm::LeaveBy;
+use wsgi_httpd::mpm::{self, scoreboard};
 use wsgi_telemetry::board::{
     Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
 };
@@ -79,7 +79,7 @@ pub(crate) fn server_runs() {
     if !parent().is_wanted || HELPER.is_running() {
         return;
     }
-    if let Err(why) = Way::of_mpm() {
+    if let Err(why) = LeaveBy::of_mpm() {
         parent().is_wanted = false;
         let line =
             format!("mod_wsgi_rs: new code needs a restart, as children are not replaced: {why}");

@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use wsgi_abi::Engine;
 use wsgi_httpd::forked;
 use wsgi_httpd::log::Level;
-use wsgi_httpd::process;
+use wsgi_httpd::mpm::child_exit::end_as_it_is;
 use wsgi_httpd::task::Task;
 use wsgi_telemetry::board::{ChildEntry, ChildState, ReloadRequest};
 
@@ -69,7 +69,7 @@ pub(crate) fn hangs() {
         return;
     }
     tell_problem(what_was_noted());
-    process::end_as_it_is();
+    end_as_it_is();
 }
 
 impl Trial {

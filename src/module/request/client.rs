@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use wsgi_abi::{Bytes, HostResult, Presence, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
 use wsgi_core::request::fault::{self, Count, Fault, Transfer, Verdict};
+use wsgi_httpd::client;
 use wsgi_httpd::log::Level;
+use wsgi_httpd::mpm::connections;
 use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};
-use wsgi_httpd::{client, connections};
 
 use crate::request::timeline::{Abort, Stage, Timeline};
 

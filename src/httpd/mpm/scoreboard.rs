@@ -3,7 +3,8 @@
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::{mpm, sys};
+use super::query as mpm;
+use crate::sys;
 
 /// How many workers are in each state, and how many connections an asynchronous MPM has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -22,40 +22,9 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+use super::{LeaveBy, query, scoreboard};
 use crate::guard::guard_or;
-use crate::pool::Pool;
-use crate::{c_bytes, mpm, scoreboard, sys};
-
-/// How children of the MPM leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By a signal to the main thread.
-    Signal,
-    /// By the accept function.
-    Accept,
-}
-
-impl Way {
-    /// That of the MPM which runs. The error says why there is none.
-    ///
-    /// # Errors
-    /// A sentence for the log.
-    pub fn of_mpm() -> Result<Self, String> {
-        match mpm::name() {
-            b"prefork" => Ok(Way::Signal),
-            // Only those of the first bucket are known by name.
-            // SAFETY: a number that is set before there are children.
-            b"worker" | b"event" if unsafe { sys::ap_num_listen_buckets } > 1 => {
-                Err("ListenCoresBucketsRatio is used".into())
-            }
-            b"worker" | b"event" => Ok(Way::Accept),
-            other => Err(format!(
-                "it is not known how children of the MPM {} end",
-                String::from_utf8_lossy(other)
-            )),
-        }
-    }
-}
+use crate::{c_bytes, sys};
 
 type Accept = unsafe extern "C" fn(
     *mut *mut c_void,
@@ -69,52 +38,18 @@ static WRAPPED: OnceLock<Vec<(usize, Accept)>> = OnceLock::new();
 static REFUSES: AtomicBool = AtomicBool::new(false);
 /// Whether the MPM has been told so.
 static REFUSED: AtomicBool = AtomicBool::new(false);
-/// Whether the child ends before it has begun to serve, with other threads in the middle of something.
-static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(false);
-/// The pool of the child.
-static CHILD_POOL: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(std::ptr::null_mut());
 /// The thread that waits for connections under prefork.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 
-/// A child begins, on its main thread. `pool` is the child's; its clean-ups of other modules are not registered yet.
-///
-/// # Safety
-/// `pool` must be the pool of the child.
-pub(crate) unsafe fn child_begins(pool: *mut sys::apr_pool_t) {
-    unsafe extern "C" fn last(_: *mut c_void) -> sys::apr_status_t {
-        if ENDS_AT_ONCE.load(Acquire) {
-            // SAFETY: always possible; nothing is left to be done that matters to another process. [S-56]
-            unsafe { libc::_exit(0) }
-        }
-        if REFUSED.load(Acquire) {
-            // SAFETY: the MPM would do the same with another number. [S-16]
-            unsafe { libc::exit(0) }
-        }
-        0
-    }
-    // SAFETY: by contract; the code stays mapped. [S-1]
-    unsafe {
-        Pool::from_raw(pool).cleanup(std::ptr::null_mut(), last);
-        CHILD_POOL.store(pool, Relaxed);
-        MAIN_THREAD.store(libc::pthread_self(), Relaxed);
-    }
+/// A child begins, on its main thread.
+pub(crate) fn child_begins() {
+    // SAFETY: always possible.
+    MAIN_THREAD.store(unsafe { libc::pthread_self() }, Relaxed);
 }
 
-/// Ends this child in order, from inside of `child_init`; with status 0. Other threads may load an application and go on with
-/// that to the end: what `exit` would do to them (handlers of `atexit`, destructors of C++, the pools of the whole process) is
-/// left out.
-pub fn end_child() -> ! {
-    ENDS_AT_ONCE.store(true, Release);
-    // SAFETY: as the MPM would do it, on the same thread, which calls the hooks and never returns to them. Nothing of this
-    // module that runs on other threads uses the pool of the child. The last clean-up ends the process; where there is no
-    // pool, that is left out. [S-16] [S-56]
-    unsafe {
-        let pool = CHILD_POOL.load(Relaxed);
-        if !pool.is_null() {
-            sys::apr_pool_destroy(pool);
-        }
-        libc::_exit(0)
-    }
+/// Whether the accept function has refused a connection, so that the MPM ends this child for it.
+pub(crate) fn has_refused() -> bool {
+    REFUSED.load(Acquire)
 }
 
 /// The listeners of this process that accept.
@@ -201,23 +136,23 @@ unsafe extern "C" fn accept(
 }
 
 /// Asks the MPM to end this child, with the next connection at the latest. To be called again until [`is_leaving`].
-pub fn leave(way: Way) {
+pub fn leave(way: LeaveBy) {
     match way {
-        Way::Accept => REFUSES.store(true, Release),
+        LeaveBy::Accept => REFUSES.store(true, Release),
         // With a request or a connection at hand the main thread would close it sooner than the client was told.
-        Way::Signal if scoreboard::own_worker_waits() => {
+        LeaveBy::Signal if scoreboard::own_worker_waits() => {
             // SAFETY: the main thread lives as long as the process; it handles the signal. [S-18]
             unsafe {
                 libc::pthread_kill(MAIN_THREAD.load(Relaxed), sys::AP_SIG_GRACEFUL as c_int);
             }
         }
-        Way::Signal => {}
+        LeaveBy::Signal => {}
     }
 }
 
 /// Whether this child has begun to end, for whatever reason.
 pub fn is_leaving() -> bool {
-    mpm::query(sys::AP_MPMQ_MPM_STATE) == Some(sys::AP_MPMQ_STOPPING as c_int)
+    query::is_stopping()
 }
 
 /// Makes a connection to a listener of this server, so that an MPM which waits for one looks at its accept function.
@@ -248,7 +183,7 @@ pub fn dummy_connection() -> io::Result<()> {
     }
     // Whole, as the kernel may hold a connection back until data have come (AcceptFilter), and with the words by which
     // log filters know httpd's own connections.
-    let server = mpm::description();
+    let server = query::description();
     let server = String::from_utf8_lossy(&server);
     let request =
         format!("OPTIONS * HTTP/1.0\r\nUser-Agent: {server} (internal dummy connection)\r\n\r\n");

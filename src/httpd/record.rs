@@ -1,0 +1,51 @@
+//! Our module record, and what httpd keeps by its index.
+//!
+//! Apart from the hooks that fill it in, so that whoever only asks for the index knows nothing of them.
+
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::sys;
+
+/// A module record. httpd writes its index, handle and name.
+#[repr(transparent)]
+pub struct Record(UnsafeCell<sys::module>);
+
+// SAFETY: httpd writes to it only while it has one thread. [S-1]
+unsafe impl Sync for Record {}
+
+impl Record {
+    pub(crate) const fn new(module: sys::module) -> Self {
+        Self(UnsafeCell::new(module))
+    }
+
+    /// httpd has registered the module: from now on its index is known.
+    pub(crate) fn registered(&'static self) {
+        RECORD.store(self.0.get(), Ordering::Release);
+    }
+}
+
+static RECORD: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Our index, or `APLOG_NO_MODULE` before the module is registered.
+pub(crate) fn index() -> c_int {
+    let record = RECORD.load(Ordering::Acquire);
+    if record.is_null() {
+        return sys::APLOG_NO_MODULE;
+    }
+    // SAFETY: a static of the module; httpd writes the index while it has one thread. [S-1]
+    unsafe { (*record).module_index }
+}
+
+/// Our entry in a vector of configurations (`ap_get_module_config`).
+///
+/// # Safety
+/// `vector` must be null or a configuration vector of httpd.
+pub(crate) unsafe fn entry(vector: *const sys::ap_conf_vector_t) -> *mut c_void {
+    match usize::try_from(index()) {
+        // SAFETY: by contract. [S-2]
+        Ok(index) if !vector.is_null() => unsafe { vector.cast::<*mut c_void>().add(index).read() },
+        _ => std::ptr::null_mut(),
+    }
+}
