@@ -1,4 +1,4 @@
-//! Who may be inside an interpreter, who waits in line, and how a place passes from one to the next (architecture 5).
+//! Who may be inside an interpreter, who waits in line, and how a place passes from one to the next ([E-6], [E-7]).
 //!
 //! [`room::Room`] counts those inside and keeps the line; [`ticket::Ticket`] is what stands in line and how its owner learns
 //! what has become of it; [`runner::Runner`] is a thread that runs jobs for others; [`pace`] decides how many may be inside;

@@ -1,6 +1,6 @@
 //! The configuration as written, where every value may be absent, and [`Settings`], where none is.
 //!
-//! Values are looked up directory, server, default (1.6). Merging is httpd's: an inner scope onto an outer one.
+//! Values are looked up directory, server, default [M-2]. Merging is httpd's: an inner scope onto an outer one.
 
 // How long requests may run.
 pub mod deadline;

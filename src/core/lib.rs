@@ -5,7 +5,7 @@
 //! in, values come out, so that every rule is tested without a server. The exceptions are [`python_home`] and
 //! [`files`], which look at the file system, and [`admission`], whose values threads share.
 //!
-//! Where a page or section number appears in a comment, it is that of the fact sheet on mod_wsgi 6.
+//! Numbers such as [M-5] are those of the facts about mod_wsgi in `docs/mod_wsgi.md`.
 
 #![forbid(unsafe_code)]
 

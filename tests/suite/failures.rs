@@ -84,7 +84,7 @@ mpm_tests! {
     }
 
     fn after_write(mpm) {
-        ours_only!("mod_wsgi appends an error page to the started response (appendix B, 7)");
+        ours_only!("mod_wsgi appends an error page to the started response [M-18]");
         let server = start(mpm);
         let response = server.get("/f/raises_after_write").expect(200);
         assert_eq!((response.ending, response.text().as_str()), (Ending::Cut, "written "));

@@ -208,7 +208,7 @@ mpm_tests! {
     }
 
     fn too_little_data_closes_the_connection(mpm) {
-        ours_only!("mod_wsgi leaves the connection open (appendix B, 6)");
+        ours_only!("mod_wsgi leaves the connection open [M-17]");
         let server = start(mpm);
         let mut connection = server.connect();
         let response = connection.exchange(&Request::get("/r/short").keep_alive()).unwrap();

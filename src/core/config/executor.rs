@@ -1,5 +1,5 @@
 //! How many threads are inside an interpreter, and who waits how long to be: as written, and what follows for a child
-//! (architecture 5).
+//! ([E-7]).
 
 use std::time::Duration;
 

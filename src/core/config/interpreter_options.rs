@@ -1,4 +1,4 @@
-//! `<WSGIInterpreterOptions>`: options of the application groups that its selectors match (1.6).
+//! `<WSGIInterpreterOptions>`: options of the application groups that its selectors match [M-3].
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Which interpreters hold the application groups, and how these hold the GIL: as written, and what follows
-//! (architecture 4).
+//! ([E-9], [E-10]).
 
 /// `WSGIInterpreter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Scripts that authenticate and authorize (1.4).
+//! Scripts that authenticate and authorize [M-1].
 
 use super::arguments::{ON_OFF, auxiliary_script};
 use super::directive::{Directive, Effect, Place};

@@ -1,4 +1,4 @@
-//! Interpreters and the GIL: mod_wsgi's directives (1.3), and our own.
+//! Interpreters and the GIL: mod_wsgi's directives [M-1], and our own.
 
 use super::arguments::{ON_OFF, on_off, one, parse_on_off};
 use super::directive::{Directive, Place, Target};

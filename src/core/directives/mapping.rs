@@ -1,4 +1,4 @@
-//! Which script serves a URL, and in which interpreter (1.1).
+//! Which script serves a URL, and in which interpreter [M-1].
 
 use super::arguments::{
     ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, script_path,

@@ -1,4 +1,4 @@
-//! Python as a whole, and its interpreters (1.3).
+//! Python as a whole, and its interpreters [M-1].
 
 use super::arguments::{ON_OFF, on_off, one, seconds};
 use super::directive::{Directive, Effect, Target};

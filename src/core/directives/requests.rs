@@ -1,4 +1,4 @@
-//! How requests and responses are treated (1.2).
+//! How requests and responses are treated [M-1].
 
 use super::arguments::{ON_OFF, on_off, one};
 use super::directive::{Directive, Effect, Place, Target};

@@ -1,4 +1,4 @@
-//! Metrics and what reports them (1.5), and what mod_wsgi does not have: the listener.
+//! Metrics and what reports them [M-1], and what mod_wsgi does not have: the listener.
 
 use super::arguments::{ON_OFF, on_off, one, option, seconds, unknown_option};
 use super::directive::{Directive, Effect, Target};

@@ -1,5 +1,5 @@
 //! What the MPM means for Python: how many threads may be inside a child, and what `wsgi.multithread` and
-//! `wsgi.multiprocess` are (4.3).
+//! `wsgi.multiprocess` are [M-12].
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! `WSGIScriptAlias` and `WSGIScriptAliasMatch`: which URLs an alias takes and which file they become (2.2).
+//! `WSGIScriptAlias` and `WSGIScriptAliasMatch`: which URLs an alias takes and which file they become [M-5].
 //!
 //! Patterns are compiled and run by httpd's PCRE; what follows from a match is the same for both kinds.
 
@@ -15,7 +15,7 @@ pub struct ScriptAlias {
     pub options: ScriptOptions,
 }
 
-/// Options of an alias or of a `WSGIHandlerScript` (2.1); `None` where not written.
+/// Options of an alias or of a `WSGIHandlerScript` [M-4]; `None` where not written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScriptOptions {
     /// `process-group=`, to be expanded; "" for `%{GLOBAL}`.
@@ -39,7 +39,7 @@ impl ScriptAlias {
     }
 
     /// The groups, where the alias alone says in which interpreter its script runs, so that it is loaded ahead of
-    /// the first request (2.4): both are given, neither is to be expanded, and the target names one script.
+    /// the first request [M-8]: both are given, neither is to be expanded, and the target names one script.
     pub fn fixed_groups(&self) -> Option<(&str, &str)> {
         let process_group = self.options.process_group.as_deref()?;
         let application_group = self.options.application_group.as_deref()?;

@@ -1,4 +1,5 @@
-//! Rules of the environ that need no server: headers (4.2), paths (4.5), request URI, scheme and method (4.1, 4.3).
+//! Rules of the environ that need no server: headers [M-11], paths [M-13], request URI and scheme [M-10],
+//! method [M-14].
 
 use std::borrow::Cow;
 

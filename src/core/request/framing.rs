@@ -1,4 +1,4 @@
-//! Checks of a request's framing before Python is entered (2.3).
+//! Checks of a request's framing before Python is entered [M-7].
 
 use crate::outcome::Message;
 use crate::request::response::{parse_decimal, python_bytes_repr};

@@ -1,4 +1,4 @@
-//! Names that are worked out per request (2.5): application group, process group, callable.
+//! Names that are worked out per request [M-9]: application group, process group, callable.
 //!
 //! Only a whole value is a token: `prefix-%{HOST}` is a literal name. What cannot be worked out is the name itself.
 

@@ -1,4 +1,4 @@
-//! Headers of trusted proxies (4.6): which of them rewrite the environ, and which are taken out of it.
+//! Headers of trusted proxies [M-15]: which of them rewrite the environ, and which are taken out of it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

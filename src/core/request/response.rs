@@ -1,7 +1,7 @@
-//! Checks of what an application gives to `start_response` (5.1), and the count of its body against the declared
-//! length (5.2).
+//! Checks of what an application gives to `start_response` [M-16], and the count of its body against the declared
+//! length [M-17].
 //!
-//! Texts are mod_wsgi's where it has the check (appendix C). Two checks are ours: names that are no tokens and
+//! Texts are mod_wsgi's where it has the check [M-19]. Two checks are ours: names that are no tokens and
 //! values with control characters, which httpd itself would turn into a 500 without a reason.
 
 use std::fmt::{self, Write};

@@ -252,7 +252,7 @@ fn serve(
     }
 }
 
-/// The checks of a script that stands for itself (features, 2.3).
+/// The checks of a script that stands for itself [M-6].
 fn check_file(request: Request<'_>, filename: &str) -> Result<(), c_int> {
     if !is_aliased(request) && !request.allows_exec_cgi() {
         return refuse(request, 403, Message::ExecCgiOff, &[&filename]);

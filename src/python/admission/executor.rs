@@ -1,5 +1,5 @@
 //! How requests get into Python: on their own thread, on that of a request that is inside already, or on threads that do
-//! nothing else. One trait, so that nobody else has to know (architecture 5).
+//! nothing else. One trait, so that nobody else has to know ([E-6]).
 //!
 //! An executor belongs to one interpreter of an application group. The line before it belongs to the group.
 

@@ -1,4 +1,4 @@
-//! Application groups: which interpreters each has, and which of them runs a request (architecture 4).
+//! Application groups: which interpreters each has, and which of them runs a request ([E-9] to [E-11]).
 //!
 //! A group is made when it is first used, one at a time, by a thread that is not attached. The set is read without a
 //! lock.

@@ -7,7 +7,7 @@
 //! 5. `atexit`,
 //! 6. a flush of the standard streams;
 //! 7. where it was asked for and is safe, Python is finalized, else left as it is: other threads may be inside, and
-//!    CPython would end them in a way that Rust frames do not survive (python-embedding.md, 2.1).
+//!    CPython would end them in a way that Rust frames do not survive [E-13].
 //!
 //! Any of them may wait for ever: for code of an application, or for a GIL that nobody gives back. Each interpreter but the
 //! main one ends on a thread of its own, and where one takes more than its share of the time the next one begins. When the
