@@ -7,7 +7,7 @@ use crate::config::deadline::named;
 use crate::config::words::Words;
 
 /// `WSGIExecutor`: who runs Python.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// The httpd thread of the request, as many as there are.
     Direct,
@@ -40,7 +40,7 @@ impl Strategy {
 }
 
 /// `size=` of `WSGIThreadPool`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolSize {
     /// That many threads.
     Count(u32),
@@ -49,7 +49,7 @@ pub enum PoolSize {
 }
 
 /// A part of the threads of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Share {
     /// That many.
     Threads(u32),
@@ -84,7 +84,7 @@ impl Share {
 }
 
 /// What may be written of the threads of a group, of the server or in a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Written {
     /// `WSGIExecutor`
     pub strategy: Option<Strategy>,
@@ -250,7 +250,7 @@ impl Shares {
 }
 
 /// What holds for one group in each child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Executor {
     /// Never [`Strategy::Auto`].
     pub strategy: Strategy,

@@ -8,7 +8,7 @@ use crate::outcome::Message;
 use crate::plan::mpm_plan::MpmPlan;
 
 /// How a group has its GIL, as far as is known before Python runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Gil {
     /// That of the process.
     Shared,
@@ -30,7 +30,7 @@ impl Gil {
 }
 
 /// One group. The display is what holds for it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupPlan {
     written: Written,
     executor: Executor,

@@ -82,8 +82,10 @@ impl Known {
             for alias in &server.config.aliases {
                 let place = PlaceConfig::default();
                 let settings = Settings::resolve(&place, &server.config);
-                let group = group_of(alias, &settings, name);
-                let leads_to_one = leads_to_one(alias);
+                // Asked of the file system once for each alias: there may be thousands.
+                let is_folder = Path::new(&alias.target).is_dir();
+                let group = group_of(alias, is_folder, &settings, name);
+                let leads_to_one = leads_to_one(alias, is_folder);
                 if group.is_none() || !leads_to_one {
                     // A virtual host has those of the main server, too.
                     unknown.insert((&alias.location, &alias.target));
@@ -124,11 +126,16 @@ fn of_import(import: &ImportScript) -> Script {
 }
 
 /// Whether the alias leads to the same script for every URL.
-fn leads_to_one(alias: &ScriptAlias) -> bool {
-    !(Path::new(&alias.target).is_dir() || alias.regex && alias.target.contains('$'))
+fn leads_to_one(alias: &ScriptAlias, is_folder: bool) -> bool {
+    !(is_folder || alias.regex && alias.target.contains('$'))
 }
 
-fn group_of(alias: &ScriptAlias, settings: &Settings<'_>, name: ServerName<'_>) -> Option<Vec<u8>> {
+fn group_of(
+    alias: &ScriptAlias,
+    is_folder: bool,
+    settings: &Settings<'_>,
+    name: ServerName<'_>,
+) -> Option<Vec<u8>> {
     let written = written(alias, |options| options.application_group.as_ref())
         .unwrap_or(settings.application_group);
     let server = ServerIdentity {
@@ -136,7 +143,7 @@ fn group_of(alias: &ScriptAlias, settings: &Settings<'_>, name: ServerName<'_>) 
         port: name.request_port,
         case_sensitive: settings.case_sensitive,
     };
-    group_of_alias(written, alias, Path::new(&alias.target).is_dir(), server)
+    group_of_alias(written, alias, is_folder, server)
 }
 
 fn written(alias: &ScriptAlias, option: fn(&ScriptOptions) -> Option<&String>) -> Option<&str> {
@@ -147,9 +154,12 @@ fn written(alias: &ScriptAlias, option: fn(&ScriptOptions) -> Option<&String>) -
 fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let mut aliases = server.config.aliases.iter();
-    let (alias, consumed) = aliases
-        .find_map(|alias| Some((alias, alias.consumes(path.as_bytes())?)))
-        .filter(|(alias, _)| leads_to_one(alias))?;
+    let (alias, consumed) =
+        aliases.find_map(|alias| Some((alias, alias.consumes(path.as_bytes())?)))?;
+    let is_folder = Path::new(&alias.target).is_dir();
+    if !leads_to_one(alias, is_folder) {
+        return None;
+    }
     let place = PlaceConfig::default();
     let settings = Settings::resolve(&place, &server.config);
     let callable = written(alias, |options| options.callable_object.as_ref())
@@ -163,7 +173,7 @@ fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
         query: query.into(),
         callable: callable.into(),
         script: Script {
-            group: group_of(alias, &settings, name)?,
+            group: group_of(alias, is_folder, &settings, name)?,
             script: alias.target.clone().into_bytes(),
         },
     })

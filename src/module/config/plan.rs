@@ -102,11 +102,10 @@ pub(crate) fn tell(process: &Process) {
         .map(|group| (&group[..], of_group(process, group, None)))
         .collect();
     // One line for all groups for which the same holds.
-    let mut lines: Vec<(String, Vec<&[u8]>)> = Vec::new();
+    let mut lines: Vec<(GroupPlan, Vec<&[u8]>)> = Vec::new();
     let mut by_plan = HashMap::new();
-    for (group, of_group) in &plans {
-        let of_group = of_group.to_string();
-        let at = *by_plan.entry(of_group.clone()).or_insert_with(|| {
+    for &(group, of_group) in &plans {
+        let at = *by_plan.entry(of_group).or_insert_with(|| {
             lines.push((of_group, Vec::new()));
             lines.len() - 1
         });
