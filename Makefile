@@ -1,4 +1,5 @@
-# mod_wsgi_rs. `make help` lists the targets; each of them is a script in scripts/ that can be run by hand.
+# mod_wsgi_rs. `make help` lists the targets. scripts/setup installs what each needs, and says what and why; the work is done
+# by `cargo xtask` (xtask/), or by a script in scripts/ where that is a few lines. All of them can be run by hand.
 #
 # PYTHON=/usr/bin/python3.11  build for this Python only          DESTDIR=/tmp/stage   install below this folder
 # PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
@@ -11,7 +12,7 @@ help: ## List the targets
 
 build: ## Build the module, wsgictl, and an engine for every Python found, into target/release
 	@scripts/setup build
-	@scripts/build
+	@scripts/xtask build
 
 install: ## Install what was built where httpd looks for modules
 	@scripts/install
@@ -19,15 +20,15 @@ install: ## Install what was built where httpd looks for modules
 uninstall: ## Remove what install put there
 	@scripts/install --remove
 
-test: ## Run all tests, installing what they need
+test: ## Run all tests, installing what they need: make test ARGS=streaming for those of that name on real servers
 	@scripts/setup tests
-	@scripts/build
-	@scripts/test
+	@scripts/xtask build
+	@scripts/xtask test $(ARGS)
 
 test-in: ## Build and test in another suite of Debian, as root: make test-in SUITE=trixie (or forky, ...)
 	@scripts/test-in $(SUITE) $(ARGS)
 
-models: ## Run what threads share in every order of steps (loom): make models ARGS=all for those of the metrics, too
+models: ## Run what threads share in every order of steps (loom); ARGS=all: those of the metrics, too
 	@scripts/setup build
 	@scripts/models $(ARGS)
 
@@ -37,21 +38,21 @@ races: ## Run the threads of admission under ThreadSanitizer: make races ARGS=py
 
 mutants: ## Break what keeps the metrics exact, in a copy of the module, and see that the tests notice
 	@scripts/setup tests
-	@scripts/build
-	@scripts/mutants
+	@scripts/xtask build
+	@scripts/xtask mutants
 
 serve: ## Build, and serve the bundled Django example on http://127.0.0.1:8000
 	@scripts/setup serve
-	@scripts/build
-	@exec scripts/serve
+	@scripts/xtask build
+	@exec scripts/xtask serve
 
-lint: ## Check format, clippy, documentation, and the rule about pyo3
+lint: ## Check format, clippy, documentation, and how the sources are laid out, named and cited
 	@scripts/setup build
-	@scripts/lint
+	@scripts/xtask lint
 
 bench: ## Measure side by side with mod_wsgi
 	@scripts/setup bench
-	@scripts/build
+	@scripts/xtask build
 	@benches/run
 
 clean: ## Remove everything that was built

@@ -6,12 +6,14 @@
 //! 3. Comments, messages and pages are written in plain sentences ([`words`] lists what is not).
 //! 4. A page or numbered fact that is cited is in the repository.
 //! 5. The numbered facts of a page stand in order, and each is cited.
+//! 6. Of pyo3, only `pyo3::ffi` is used ([`pyo3`] says why).
 
 mod circles;
 mod citations;
 mod crates;
 mod imports;
 mod names;
+mod pyo3;
 mod text;
 mod words;
 
@@ -19,7 +21,7 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Options {
     /// Print everything, and succeed whatever was found.
     #[arg(long)]
@@ -50,6 +52,7 @@ enum Rule {
     Sentences,
     Citations,
     Facts,
+    Pyo3,
 }
 
 /// Where a rule does not fail yet.
@@ -99,6 +102,11 @@ impl Finding {
     }
 }
 
+/// Whether the checkout keeps all rules; what breaks them is printed.
+pub(crate) fn check(checkout: &Path) -> Result<bool> {
+    run(checkout, &Options::default()).map(|code| code == ExitCode::SUCCESS)
+}
+
 pub(crate) fn run(checkout: &Path, options: &Options) -> Result<ExitCode> {
     let root = options.root.as_deref().unwrap_or(checkout);
     let mut found = Vec::new();
@@ -139,6 +147,7 @@ pub(crate) fn run(checkout: &Path, options: &Options) -> Result<ExitCode> {
     found.extend(citations::pages(root, &texts));
     if options.only.is_none() {
         found.extend(citations::facts(&texts));
+        found.extend(pyo3::findings(root)?);
     }
 
     if !options.report {
@@ -172,6 +181,7 @@ impl Rule {
             Self::Sentences => "sentences",
             Self::Citations => "pages that are not in the repository",
             Self::Facts => "numbered facts",
+            Self::Pyo3 => "pyo3",
         }
     }
 }

@@ -1,28 +1,64 @@
 //! The project's own tools: what is more than a few lines of shell. `cargo xtask help` lists them.
+//!
+//! Each is behind a target of the Makefile, which installs first what the command needs (`scripts/setup`).
 
+mod commands;
 mod layout;
+mod system;
 
 use anyhow::Result;
 use clap::Parser;
-use std::path::PathBuf;
+use commands::{build, environments, lint, mutants, pythons, serve, test};
 use std::process::ExitCode;
+use system::Project;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about, long_about = None)]
+#[command(name = "cargo xtask", about = "The project's own tools", long_about = None)]
 enum Command {
-    /// Check how the sources are laid out, named and cited; `make lint` runs it.
+    /// Build the module, wsgictl, and an engine for every Python found, into target/release.
+    Build,
+    /// Run all tests; arguments select tests of real servers by name.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Make the virtual environments, a second Python and a Prometheus for the tests.
+    TestEnvironment,
+    /// Serve the bundled Django example; arguments go to `wsgictl serve`.
+    Serve {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check format, layout, clippy and documentation.
+    Lint,
+    /// Check how the sources are laid out, named and cited.
     Layout(layout::Options),
+    /// List the Pythons to build engines for: tag, program and folder of libpython, with tabs between.
+    Pythons,
+    /// Break what keeps the metrics exact, in a copy of the module, and see that the tests notice.
+    Mutants,
 }
 
 fn main() -> Result<ExitCode> {
+    let project = Project::find();
     match Command::parse() {
-        Command::Layout(options) => layout::run(&checkout(), &options),
+        Command::Build => build::build(&project)?,
+        Command::Test { arguments } => test::test(&project, &arguments)?,
+        Command::TestEnvironment => environments::for_tests(&project)?,
+        Command::Serve { arguments } => serve::serve(&project, &arguments)?,
+        Command::Lint => lint::lint(&project)?,
+        Command::Layout(options) => return layout::run(&project.root, &options),
+        Command::Pythons => {
+            for python in pythons::find()? {
+                println!(
+                    "{}\t{}\t{}",
+                    python.tag,
+                    python.program.display(),
+                    python.library.display()
+                );
+            }
+        }
+        Command::Mutants => mutants::mutants(&project)?,
     }
-}
-
-/// The root of the checkout: the folder above this crate's.
-fn checkout() -> PathBuf {
-    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    root.pop();
-    root
+    Ok(ExitCode::SUCCESS)
 }

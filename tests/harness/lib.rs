@@ -23,7 +23,7 @@
 //! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: who runs Python where a test does not say | none: the module's own choice |
 //! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and ask for the throughput that they measure, for which the machine must be quiet | short |
 //! | `WSGI_TEST_LIMIT` | how long a test may take, seconds; one that hangs ends the run | 20 minutes |
-//! | `WSGI_FAULT` | what `scripts/mutants` breaks in the module under test | nothing |
+//! | `WSGI_FAULT` | what `cargo xtask mutants` breaks in the module under test | nothing |
 //!
 //! The tests of metrics want `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.
 //!

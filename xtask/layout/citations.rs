@@ -96,7 +96,7 @@ fn is_own(text: &Text) -> bool {
     text.path == Path::new("xtask/layout/citations.rs")
 }
 
-/// Facts out of order, cited and not there, or there and not cited.
+/// Facts out of order, cited and not there, or cited by nothing but their own page.
 pub(crate) fn facts(texts: &[Text]) -> Vec<Finding> {
     let mut lines = Vec::new();
     let mut defined: BTreeMap<(String, u32), String> = BTreeMap::new();
@@ -130,7 +130,8 @@ pub(crate) fn facts(texts: &[Text]) -> Vec<Finding> {
         for hit in FACT.captures_iter(&text.text) {
             let start = hit.get(0).map_or(0, |whole| whole.start());
             let Ok(number) = hit[2].parse() else { continue };
-            if !definitions.contains(&start) {
+            // A page does not cite itself.
+            if !definitions.contains(&start) && Some(&hit[1]) != letter {
                 cited
                     .entry((hit[1].to_owned(), number))
                     .or_insert_with(|| text.at(start));

@@ -36,7 +36,10 @@ const PEOPLE: &str = r"\b(anyone|anybody|someone|somebody|person|people|users?|r
 const MEASURED: &str = r"^(\s+[\w-]+){0,5}\s+(that|as)\b";
 
 /// Places where a banned form stays: path, the line's words, and the reason.
-const ALLOWED: &[(&str, &str, &str)] = &[("xtask/layout/words.rs", "", "the list itself")];
+const ALLOWED: &[(&str, &str, &str)] = &[
+    ("xtask/layout/words.rs", "", "the list itself"),
+    ("docs/glossary.md", "", "names the forms that are not used"),
+];
 
 static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     BANNED

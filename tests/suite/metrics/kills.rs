@@ -48,7 +48,7 @@ mpm_tests! {
         let (done, kills, restarts) = (load.done(), violence.kills(), violence.restarts());
         eprintln!("{mpm}: {done} requests, {kills} children killed, {restarts} restarts, cut: {:?}", load.cut());
         wrong.truncate(20);
-        // This line is what scripts/mutants looks for.
+        // This line is what `cargo xtask mutants` looks for.
         assert!(wrong.is_empty(), "the numbers are wrong:\n{}", wrong.join("\n"));
         // The children of now may be new, and have served nobody.
         server.get("/m/collect").expect(200);

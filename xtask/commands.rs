@@ -1,0 +1,9 @@
+//! The commands that build, test and serve, one file each.
+
+pub(crate) mod build;
+pub(crate) mod environments;
+pub(crate) mod lint;
+pub(crate) mod mutants;
+pub(crate) mod pythons;
+pub(crate) mod serve;
+pub(crate) mod test;
