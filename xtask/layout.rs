@@ -179,7 +179,7 @@ impl Rule {
             Self::Circles => "circles of imports",
             Self::Names => "type names that a crate has twice",
             Self::Sentences => "sentences",
-            Self::Citations => "pages that are not in the repository",
+            Self::Citations => "pages and files that are not in the repository",
             Self::Facts => "numbered facts",
             Self::Pyo3 => "pyo3",
         }

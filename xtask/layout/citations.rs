@@ -1,4 +1,4 @@
-//! Pages and numbered facts that comments and pages cite.
+//! Pages, files and numbered facts that comments and pages cite.
 //!
 //! A fact begins a row or a paragraph of its page with its number: `| S-5 |` or `**E-5.**`. A citation of it is its number
 //! in brackets, `[S-5]`; on pages also without brackets.
@@ -18,6 +18,12 @@ const FACTS: &[(&str, &str)] = &[
 ];
 
 static PAGE: LazyLock<Regex> = LazyLock::new(|| regex(r"[\w./-]*\w\.md\b"));
+/// Files of the repository, as pages and comments name them.
+static FILE: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r"`((src|tests|benches|dashboards|scripts|xtask|bindings|docs|config-examples)/[\w./-]*\w\.(rs|py|c|h|conf|wsgi))`",
+    )
+});
 static LINK: LazyLock<Regex> = LazyLock::new(|| regex(r"\]\(([^)#\s]+)(#[^)\s]*)?\)"));
 /// Sections of pages that are not named, which nobody but the author can open.
 static NAMELESS: LazyLock<Regex> = LazyLock::new(|| {
@@ -32,7 +38,7 @@ fn regex(form: &str) -> Regex {
     Regex::new(form).expect("a constant of this file, which a test compiles")
 }
 
-/// Pages that are cited and not in the repository.
+/// Pages and files that are cited and not in the repository.
 pub(crate) fn pages(root: &Path, texts: &[Text]) -> Vec<Finding> {
     let mut found = BTreeSet::new();
     for text in texts.iter().filter(|text| !is_own(text)) {
@@ -48,6 +54,14 @@ pub(crate) fn pages(root: &Path, texts: &[Text]) -> Vec<Finding> {
         for hit in PAGE.find_iter(&text.text) {
             if !exists(hit.as_str()) && !is_address(&text.text[..hit.start()]) {
                 add(hit.start(), format!("no page {}", hit.as_str()));
+            }
+        }
+        for hit in FILE.captures_iter(&text.text) {
+            if !root.join(&hit[1]).exists() {
+                add(
+                    hit.get(0).map_or(0, |whole| whole.start()),
+                    format!("no file {}", &hit[1]),
+                );
             }
         }
         if text.kind == Kind::Page {
