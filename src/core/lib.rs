@@ -22,7 +22,7 @@ pub mod files;
 // Ids and lines of the log.
 pub mod log;
 // The numbered log messages.
-pub mod outcome;
+pub mod messages;
 // What follows from configuration, MPM and machine.
 pub mod plan;
 // Which Python a `WSGIPythonHome` holds.

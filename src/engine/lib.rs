@@ -10,7 +10,7 @@ use std::time::Duration;
 use wsgi_abi::{
     ABI_VERSION, BUILD_ID, Bytes, EngineTable, HostTable, RunOutcome, RunRequest, StartConfig,
 };
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_python::host::{self, Level};
 use wsgi_python::{Config, Process};
 

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::outcome::Message;
+use crate::messages::Message;
 
 /// How long the work rests after a panic, at first and at most.
 const FIRST_REST: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::config::executor::{Executor, PoolSize, Share, Strategy, Written};
-use crate::outcome::Message;
+use crate::messages::Message;
 use crate::plan::mpm_plan::MpmPlan;
 
 /// How a group has its GIL, as far as is known before Python runs.

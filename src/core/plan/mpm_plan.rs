@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::config::executor::{Executor, PoolSize, Share, Strategy, Written};
 use crate::config::interpreters::Replicas;
-use crate::outcome::Message;
+use crate::messages::Message;
 use crate::plan::memory::MemoryLimit;
 
 /// Multi-processing module of httpd.

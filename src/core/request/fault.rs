@@ -17,7 +17,7 @@
 
 pub use wsgi_abi::{Fault, Presence};
 
-use crate::outcome::Message;
+use crate::messages::Message;
 
 /// What httpd was doing for the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,7 +281,7 @@ impl Vigil {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Level;
+    use crate::messages::Level;
 
     const FAULTS: [Fault; 8] = [
         Fault::Gone,

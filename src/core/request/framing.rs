@@ -1,6 +1,6 @@
 //! Checks of a request's framing before Python is entered [M-7].
 
-use crate::outcome::Message;
+use crate::messages::Message;
 use crate::request::response::{parse_decimal, python_bytes_repr};
 
 /// What the request says of its body, and what is allowed here.

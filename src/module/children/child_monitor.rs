@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::mpm::{self, connections, scoreboard};
 use wsgi_httpd::mpm::{LeaveBy, accept};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
 use wsgi_core::config::interpreter_options::free_threading;
 use wsgi_core::config::interpreters;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
 use wsgi_httpd::mpm::{self};

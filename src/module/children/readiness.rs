@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wsgi_abi::Engine;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
 use wsgi_httpd::process::is_asked_to_end;

@@ -12,7 +12,7 @@ use wsgi_core::config::interpreters::{GilMode, Placement};
 use wsgi_core::config::recycle::Recycle;
 use wsgi_core::config::reload::Reload;
 use wsgi_core::directives::Effect;
-use wsgi_core::outcome::{Level as CoreLevel, Message};
+use wsgi_core::messages::{Level as CoreLevel, Message};
 use wsgi_core::plan::mpm_plan::MpmPlan;
 use wsgi_core::request::group;
 use wsgi_httpd::log::{self, Level};

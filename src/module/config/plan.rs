@@ -9,7 +9,7 @@ use wsgi_core::config::PythonConfig;
 use wsgi_core::config::executor::Share;
 use wsgi_core::config::interpreter_options::free_threading;
 use wsgi_core::config::interpreters::{FreeThreading, GilMode};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_core::plan::group_plan::{Gil, GroupPlan, Problem};
 use wsgi_core::plan::memory::{MemoryLimit, limit_files};
 use wsgi_core::plan::mpm_plan::{Mpm, MpmPlan, Spare};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use wsgi_abi::{ABI_VERSION, BUILD_ID, ENGINE_SYMBOL, Engine, EngineTable, StartConfig};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_core::python_home::{self, PythonHome};
 
 use crate::config::inherited::{Process, log_message};

@@ -11,7 +11,7 @@ use wsgi_abi::{
 };
 use wsgi_core::config::executor;
 use wsgi_core::config::interpreters as config;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::log::Level;
 
 use crate::children::life;

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, chownat};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wsgi_core::config::telemetry::MetricsListen;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::helper::Helper;
 use wsgi_httpd::mpm::{self, scoreboard};
 use wsgi_httpd::process;

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::net::IpAddr;
 
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::module::{Answer, StatusForm};
 use wsgi_httpd::request::Request;
 use wsgi_httpd::stream::{Stream, Then};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wsgi_core::config::telemetry::TelemetryConfig;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 use wsgi_httpd::mpm::{self, scoreboard};

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
 use wsgi_telemetry::Segment;

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 
 use wsgi_abi::{Bytes, Limits, RunOutcome, RunRequest, Slice};
 use wsgi_core::config::{HandlerScript, Settings};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_core::request::alias::ScriptOptions;
 use wsgi_core::request::fault::Count;
 use wsgi_core::request::framing::{Framing, check_request};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions};
 use wsgi_core::admission::quota::Quota;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
 
 use crate::admission::executor;

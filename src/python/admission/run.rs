@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyo3::ffi;
 use wsgi_abi::{RunOutcome, RunRequest, WriteEnd};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_core::request::fault::{self, Blame, Cause, Ending, Transfer};
 use wsgi_telemetry::catalogue::{EXCEPTION_PHASE, Id, value};
 use wsgi_telemetry::{App, PhaseCell};

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wsgi_abi::Retire;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::clock;
 
 use crate::admission::{group, run};

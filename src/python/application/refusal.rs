@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use pyo3::ffi;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::{Attached, Obj, PyResult};

@@ -14,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use md5::{Digest, Md5};
 use pyo3::ffi;
 use wsgi_core::files::{ReadProblem, read_regular};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
 
 use crate::admission::group;

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use pyo3::ffi;
 use rustc_hash::FxHashMap;
 use wsgi_abi::GroupOptions;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::App;
 
 use crate::application::script::Application;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::ffi;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 
 use crate::cpython::interpreter;
 use crate::cpython::object::{Attached, Obj, PyResult, Raised};

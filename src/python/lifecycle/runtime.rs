@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyo3::ffi;
 use wsgi_abi::{AtExit, FreeThreading, SegmentView};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_core::python_home::check_stdlib;
 use wsgi_telemetry::App;
 

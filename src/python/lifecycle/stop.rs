@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::ffi;
 use wsgi_abi::AtExit;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 
 use crate::admission::run;
 use crate::application::loads;

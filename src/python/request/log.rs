@@ -1,7 +1,7 @@
 //! Python exceptions in the log: a numbered line that says what happened where, then the traceback's own lines.
 
 use pyo3::ffi;
-use wsgi_core::outcome::{Level as CoreLevel, Message};
+use wsgi_core::messages::{Level as CoreLevel, Message};
 
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::{Attached, Obj, Raised};

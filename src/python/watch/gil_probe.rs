@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::clock;
 
 use crate::application::loads::Load;

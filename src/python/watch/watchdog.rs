@@ -7,7 +7,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use wsgi_abi::Retire;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::clock;
 
 use crate::admission::run;

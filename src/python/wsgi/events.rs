@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 use wsgi_abi::RunRequest;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 
 use crate::admission::run::thread_id;
 use crate::cpython::interpreter::Interpreter;

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use pyo3::ffi;
-use wsgi_core::outcome::Message;
+use wsgi_core::messages::Message;
 use wsgi_core::request::fault::{Fault, Transfer};
 
 use super::module::{State, state_of_class};
