@@ -20,7 +20,7 @@ pub mod settings;
 // What is measured, and where it is told.
 pub mod telemetry;
 // Words and options of a configuration line.
-pub mod words;
+pub mod conf_words;
 
 pub use directory::{AuxiliaryScript, HandlerScript, PlaceConfig};
 pub use python::{PythonConfig, STARTUP_TIMEOUT};

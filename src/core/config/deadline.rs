@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::words::Words;
+use crate::config::conf_words::Words;
 
 /// `WSGIRequestTimeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

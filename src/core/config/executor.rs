@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::config::conf_words::Words;
 use crate::config::deadline::named;
-use crate::config::words::Words;
 
 /// `WSGIExecutor`: who runs Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::config::conf_words::Words;
 use crate::config::executor;
 use crate::config::interpreters::{FreeThreading, GilMode, Interpreters, Written};
 use crate::config::python::PythonConfig;
-use crate::config::words::Words;
 use crate::request::group::literal_group;
 
 /// One container: selectors, and the options that stand in it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::words::Words;
+use crate::config::conf_words::Words;
 
 /// `WSGIRecycle`, as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What the arguments of directives have in common.
 
 use super::directive::{Directive, Effect, Place};
+use crate::config::conf_words::Words;
 use crate::config::directory::AuxiliaryScript;
-use crate::config::words::Words;
 use crate::request::group::literal_group;
 
 /// What most rows share: On or Off for the main server, in effect.

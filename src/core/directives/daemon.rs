@@ -4,7 +4,7 @@
 use super::arguments::{ON_OFF, one, option, parse_on_off};
 use super::directive::{Directive, Effect, Place, Target};
 use crate::config::DaemonProcess;
-use crate::config::words::Words;
+use crate::config::conf_words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

@@ -2,10 +2,10 @@
 
 use super::arguments::{ON_OFF, on_off, one, parse_on_off};
 use super::directive::{Directive, Place, Target};
+use crate::config::conf_words::Words;
 use crate::config::interpreter_options::InterpreterOptions;
 use crate::config::interpreters::{FreeThreading, GilMode, Placement, Replicas, Written};
 use crate::config::reload::Reload;
-use crate::config::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {

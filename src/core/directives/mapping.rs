@@ -5,7 +5,7 @@ use super::arguments::{
     unknown_option,
 };
 use super::directive::{Directive, Effect, Place, Target};
-use crate::config::words::Words;
+use crate::config::conf_words::Words;
 use crate::config::{HandlerScript, ImportScript};
 use crate::request::alias::{ScriptAlias, ScriptOptions};
 use crate::request::group::literal_group;

@@ -2,7 +2,7 @@
 
 use super::arguments::{ON_OFF, on_off, one};
 use super::directive::{Directive, Effect, Place, Target};
-use crate::config::words::Words;
+use crate::config::conf_words::Words;
 use crate::request::environ::MapHead;
 use crate::request::proxy::ProxyHeader;
 use crate::request::subnet::Subnet;

@@ -2,8 +2,8 @@
 
 use super::arguments::{ON_OFF, on_off, one, option, seconds, unknown_option};
 use super::directive::{Directive, Effect, Target};
+use crate::config::conf_words::Words;
 use crate::config::telemetry::MetricsListen;
-use crate::config::words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
