@@ -14,5 +14,5 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use directive::{Directive, Effect, Place, Target};
+pub use directive::{Context, Directive, Effect, Target};
 pub use table::{DIRECTIVES, find};

@@ -14,7 +14,7 @@ use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
 
 use wsgi_core::config::{PlaceConfig, ServerConfig};
-use wsgi_core::directives::{DIRECTIVES, Place};
+use wsgi_core::directives::{Context, DIRECTIVES};
 use wsgi_httpd::command::{self, Command, Next};
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
 use wsgi_httpd::mpm::child_exit::ChildInit;
@@ -184,19 +184,19 @@ static COMMANDS: Commands = {
         let (name, help);
         (name, text) = split(text, DIRECTIVES[at].name.len());
         (help, text) = split(text, DIRECTIVES[at].help.len());
-        commands[at] = command::entry::<Wsgi>(name, at, places(DIRECTIVES[at].place), help);
+        commands[at] = command::entry::<Wsgi>(name, at, places(DIRECTIVES[at].context), help);
         at += 1;
     }
     Commands(commands)
 };
 
 /// Where httpd lets a directive stand.
-const fn places(place: Place) -> c_int {
-    (match place {
-        Place::Global | Place::Server => sys::RSRC_CONF,
-        Place::Directory => sys::RSRC_CONF | sys::ACCESS_CONF,
-        Place::FileInfo => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_FILEINFO,
-        Place::AuthConfig => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_AUTHCFG,
+const fn places(context: Context) -> c_int {
+    (match context {
+        Context::Global | Context::Server => sys::RSRC_CONF,
+        Context::Directory => sys::RSRC_CONF | sys::ACCESS_CONF,
+        Context::FileInfo => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_FILEINFO,
+        Context::AuthConfig => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_AUTHCFG,
     }) as c_int
 }
 

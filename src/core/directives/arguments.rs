@@ -1,6 +1,6 @@
 //! What the arguments of directives have in common.
 
-use super::directive::{Directive, Effect, Place};
+use super::directive::{Context, Directive, Effect};
 use crate::config::conf_words::Words;
 use crate::config::directory::AuxiliaryScript;
 use crate::request::group::literal_group;
@@ -8,7 +8,7 @@ use crate::request::group::literal_group;
 /// What most rows share: On or Off for the main server, in effect.
 pub(super) const ON_OFF: Directive = Directive {
     name: "",
-    place: Place::Global,
+    context: Context::Global,
     in_container: false,
     container: false,
     syntax: "On|Off",

@@ -1,7 +1,7 @@
 //! Scripts that authenticate and authorize [M-1].
 
 use super::arguments::{ON_OFF, auxiliary_script};
-use super::directive::{Directive, Effect, Place};
+use super::directive::{Context, Directive, Effect};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
@@ -42,7 +42,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIGroupAuthoritative",
-        place: Place::AuthConfig,
+        context: Context::AuthConfig,
         default: "On",
         help: "Says whether other modules may authorize as well.",
         effect: Effect::Nothing("mod_wsgi never asks for it"),
@@ -51,7 +51,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 ];
 
 const SCRIPT: Directive = Directive {
-    place: Place::AuthConfig,
+    context: Context::AuthConfig,
     syntax: "script [application-group=name]",
     default: "",
     ..ON_OFF

@@ -2,14 +2,14 @@
 //! as it would under mod_wsgi, and then its requests are served in the httpd children.
 
 use super::arguments::{ON_OFF, one, option, parse_on_off};
-use super::directive::{Directive, Effect, Place, Target};
+use super::directive::{Context, Directive, Effect, Target};
 use crate::config::DaemonProcess;
 use crate::config::conf_words::Words;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIDaemonProcess",
-        place: Place::Server,
+        context: Context::Server,
         syntax: "name [option=value ...]",
         default: "",
         help: "Defines a group of daemon processes that applications may be delegated to.",

@@ -9,7 +9,7 @@ pub struct Directive {
     /// Name as written; a container's begins with `<`, as in httpd's own command table.
     pub name: &'static str,
     /// Where it may stand.
-    pub place: Place,
+    pub context: Context,
     /// Whether it may also stand in `<WSGIInterpreterOptions>`.
     pub in_container: bool,
     /// Whether it opens a container. Its `set` appends one to [`ServerConfig::interpreter_options`]; the directives
@@ -29,7 +29,7 @@ pub struct Directive {
 
 /// Where a directive may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Context {
     /// The main server only.
     Global,
     /// The main server and `<VirtualHost>`.

@@ -1,7 +1,7 @@
 //! Interpreters and the GIL: mod_wsgi's directives [M-1], and our own.
 
 use super::arguments::{ON_OFF, on_off, one, parse_on_off};
-use super::directive::{Directive, Place, Target};
+use super::directive::{Context, Directive, Target};
 use crate::config::conf_words::Words;
 use crate::config::interpreter_options::InterpreterOptions;
 use crate::config::interpreters::{FreeThreading, GilMode, Placement, Replicas, Written};
@@ -156,7 +156,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIWarmup",
-        place: Place::Server,
+        context: Context::Server,
         syntax: "URL-path ...",
         default: "",
         help: "Names URLs that a new child asks its applications for before it takes connections.",

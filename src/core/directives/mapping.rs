@@ -4,7 +4,7 @@ use super::arguments::{
     ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, script_path,
     unknown_option,
 };
-use super::directive::{Directive, Effect, Place, Target};
+use super::directive::{Context, Directive, Effect, Target};
 use crate::config::conf_words::Words;
 use crate::config::{HandlerScript, ImportScript};
 use crate::request::alias::{ScriptAlias, ScriptOptions};
@@ -13,7 +13,7 @@ use crate::request::group::literal_group;
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIScriptAlias",
-        place: Place::Server,
+        context: Context::Server,
         syntax: "URL-path file-or-directory [process-group=name] [application-group=name] [callable-object=name] [pass-authorization=On|Off]",
         default: "",
         help: "Maps a URL path to a WSGI script, or to a directory of such scripts. The first alias that matches wins, so write longer ones first.",
@@ -22,7 +22,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIScriptAliasMatch",
-        place: Place::Server,
+        context: Context::Server,
         syntax: "regex file-or-directory [process-group=name] [application-group=name] [callable-object=name] [pass-authorization=On|Off]",
         default: "",
         help: "Maps the URLs that a regular expression matches to WSGI scripts; the file may contain $0 to $9.",
@@ -31,7 +31,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIHandlerScript",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "handler-name script [process-group=name] [application-group=name] [pass-authorization=On|Off]",
         default: "",
         help: "Defines a handler for SetHandler and AddHandler: the resource is served by handle_request of the script.",
@@ -40,7 +40,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIImportScript",
-        place: Place::Server,
+        context: Context::Server,
         syntax: "script process-group=name application-group=name",
         default: "",
         help: "Loads a script when a child starts, ahead of its first request.",
@@ -49,7 +49,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIDispatchScript",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "script [application-group=name]",
         default: "",
         help: "Names a script that chooses the process group, application group and callable of each request.",
@@ -64,7 +64,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIProcessGroup",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "name|%{GLOBAL}|%{RESOURCE}|%{SERVER}|%{HOST}|%{ENV:variable}",
         default: "%{GLOBAL}",
         help: "Names the group of daemon processes that serves the application.",
@@ -77,7 +77,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIApplicationGroup",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "name|%{GLOBAL}|%{RESOURCE}|%{SERVER}|%{HOST}|%{ENV:variable}",
         default: "%{RESOURCE}",
         help: "Names the interpreter that runs the application; %{GLOBAL} is the main interpreter of the process.",
@@ -89,7 +89,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGICallableObject",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         syntax: "name|%{ENV:variable}",
         default: "application",
         help: "Names the global of the script that is the application.",
@@ -101,7 +101,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIRestrictProcess",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "name ...",
         default: "",
         help: "Lists the groups of daemon processes that may be chosen here.",

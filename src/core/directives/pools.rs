@@ -1,7 +1,7 @@
 //! Who runs Python, who waits for it, and how long requests may last: our own.
 
 use super::arguments::{ON_OFF, one};
-use super::directive::{Directive, Place, Target};
+use super::directive::{Context, Directive, Target};
 use crate::config::deadline::{Deadline, or_off};
 use crate::config::executor::{Shares, Written};
 
@@ -44,7 +44,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIRequestTimeout",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "seconds|Off [grace=seconds]",
         default: "Off",
         help: "Sets how long a request may run: then the stack of its thread is logged, mod_wsgi.RequestTimeout is raised in it, and it is answered with 504; if it does not end within grace (1), its child is replaced.",
@@ -56,7 +56,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGISlowRequest",
-        place: Place::Directory,
+        context: Context::Directory,
         syntax: "seconds|Off",
         default: "Off",
         help: "Has the stack of a request's thread logged, once, when it has run for so long.",

@@ -1,7 +1,7 @@
 //! How requests and responses are treated [M-1].
 
 use super::arguments::{ON_OFF, on_off, one};
-use super::directive::{Directive, Effect, Place, Target};
+use super::directive::{Context, Directive, Effect, Target};
 use crate::config::conf_words::Words;
 use crate::request::environ::MapHead;
 use crate::request::proxy::ProxyHeader;
@@ -10,7 +10,7 @@ use crate::request::subnet::Subnet;
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIScriptReloading",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         default: "On",
         help: "On: a script that has changed is loaded again with the next request.",
         parse: |args, target| {
@@ -21,7 +21,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIPassAuthorization",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         help: "On: the application sees the Authorization header as HTTP_AUTHORIZATION.",
         parse: |args, target| {
             target.place()?.pass_authorization = Some(on_off(args)?);
@@ -31,7 +31,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIPassApacheRequest",
-        place: Place::Directory,
+        context: Context::Directory,
         help: "On: the environ holds the request_rec of httpd as apache.request_rec.",
         parse: |args, target| {
             target.place()?.pass_apache_request = Some(on_off(args)?);
@@ -41,7 +41,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIChunkedRequest",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         help: "On: request bodies may be chunked, so that they have no CONTENT_LENGTH; Off: they are answered with 411.",
         parse: |args, target| {
             target.place()?.chunked_request = Some(on_off(args)?);
@@ -51,7 +51,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIMapHEADToGET",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         syntax: "Off|On|Auto",
         default: "Auto",
         help: "On: the application sees GET for HEAD; Auto: it does so where an output filter needs the body.",
@@ -60,7 +60,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIErrorOverride",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         help: "On: ErrorDocument replaces what the application sends with a status of 4xx or 5xx that httpd knows.",
         parse: |args, target| {
             target.place()?.error_override = Some(on_off(args)?);
@@ -70,7 +70,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIEnableSendfile",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         help: "On: files from wsgi.file_wrapper may be sent by the kernel.",
         parse: |args, target| {
             target.place()?.enable_sendfile = Some(on_off(args)?);
@@ -80,7 +80,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGIIgnoreActivity",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         help: "On: requests here do not keep daemon processes from their inactivity-timeout.",
         effect: Effect::Daemon,
         parse: |args, target| target.place().and(on_off(args)).map(drop),
@@ -88,7 +88,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGITrustedProxyHeaders",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         syntax: "header ...",
         default: "",
         help: "Lists the headers by which a proxy may change address, host, port, scheme and script name in the environ.",
@@ -97,7 +97,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
     Directive {
         name: "WSGITrustedProxies",
-        place: Place::FileInfo,
+        context: Context::FileInfo,
         syntax: "address|network ...",
         default: "",
         help: "Lists the proxies whose headers are honoured; without it every peer's are.",

@@ -27,7 +27,7 @@ fn server(line: &str) -> Result<ServerConfig, String> {
 
 #[test]
 fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
-    use Place::*;
+    use Context::*;
     // Name, context and "C" of tables 1.1 to 1.5.
     let expected = [
         ("WSGIScriptAlias", Server, false),
@@ -104,7 +104,7 @@ fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
     ];
     let table: Vec<_> = DIRECTIVES
         .iter()
-        .map(|row| (row.name, row.place, row.in_container))
+        .map(|row| (row.name, row.context, row.in_container))
         .collect();
     assert_eq!(table, expected);
 }
@@ -411,7 +411,7 @@ fn values_go_where_the_directive_stands() {
         let line = format!("{} {args}", row.name);
         assert!(server(&line).is_ok(), "{line}: {:?}", server(&line));
         let in_place = set(&mut Target::Place(&mut PlaceConfig::default()), &line);
-        if !matches!(row.place, Place::Global | Place::Server) {
+        if !matches!(row.context, Context::Global | Context::Server) {
             assert_eq!(in_place, Ok(()), "{line}");
         }
         if row.in_container {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wsgi_core::config::{PlaceConfig, ServerConfig, daemon_problems};
-use wsgi_core::directives::{DIRECTIVES, Directive, Place, Target};
+use wsgi_core::directives::{Context, DIRECTIVES, Directive, Target};
 use wsgi_httpd::command::{Command, Next};
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::regex::Regex;
@@ -159,7 +159,7 @@ fn set(
     server: &mut Server,
     place: &mut PlaceConfig,
 ) -> Result<(), String> {
-    if directive.place == Place::Global
+    if directive.context == Context::Global
         && let Some(why) = line.forbidden(sys::GLOBAL_ONLY)
     {
         return Err(why);
