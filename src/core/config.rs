@@ -22,7 +22,7 @@ pub mod telemetry;
 // Words and options of a configuration line.
 pub mod conf_words;
 
-pub use directory::{AuxiliaryScript, HandlerScript, PlaceConfig};
+pub use directory::{AuxiliaryScript, DirConfig, HandlerScript};
 pub use python::{PythonConfig, STARTUP_TIMEOUT};
 pub use server::{DaemonProcess, ImportScript, ServerConfig, daemon_problems, preloads};
 pub use settings::Settings;

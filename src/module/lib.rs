@@ -13,7 +13,7 @@ mod request;
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
 
-use wsgi_core::config::{PlaceConfig, ServerConfig};
+use wsgi_core::config::{DirConfig, ServerConfig};
 use wsgi_core::directives::{Context, DIRECTIVES};
 use wsgi_httpd::command::{self, Command, Next};
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
@@ -34,7 +34,7 @@ pub use config::Wsgi;
 // SAFETY: the only implementation in this shared object, and the one of its only record.
 unsafe impl Module for Wsgi {
     type Server = read::Server;
-    type Place = PlaceConfig;
+    type Place = DirConfig;
 
     /// After mod_alias, so that `Alias` and `Redirect` win.
     const TRANSLATE_AFTER: &'static Files =
@@ -65,15 +65,15 @@ unsafe impl Module for Wsgi {
         }
     }
 
-    fn merge_place(outer: &PlaceConfig, inner: &PlaceConfig) -> PlaceConfig {
-        PlaceConfig::merge(outer, inner)
+    fn merge_place(outer: &DirConfig, inner: &DirConfig) -> DirConfig {
+        DirConfig::merge(outer, inner)
     }
 
     fn directive(
         line: &mut Command<'_>,
         args: &[u8],
         server: Option<&mut Self::Server>,
-        place: &mut PlaceConfig,
+        place: &mut DirConfig,
     ) -> Result<Next, String> {
         read::directive(line, args, server, place)
     }

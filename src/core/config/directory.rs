@@ -10,7 +10,7 @@ use crate::request::subnet::Subnet;
 
 /// What may be said of a directory, a location or a whole server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PlaceConfig {
+pub struct DirConfig {
     /// `WSGIApplicationGroup`, to be expanded.
     pub application_group: Option<String>,
     /// `WSGIProcessGroup`, to be expanded.
@@ -73,9 +73,9 @@ pub struct AuxiliaryScript {
     pub application_group: Option<String>,
 }
 
-impl PlaceConfig {
+impl DirConfig {
     /// Nothing was written.
-    pub const EMPTY: PlaceConfig = PlaceConfig {
+    pub const EMPTY: DirConfig = DirConfig {
         application_group: None,
         process_group: None,
         callable_object: None,
@@ -103,7 +103,7 @@ impl PlaceConfig {
     pub fn merge(outer: &Self, inner: &Self) -> Self {
         macro_rules! inner_or_outer {
             ($($field:ident),+) => {
-                PlaceConfig {
+                DirConfig {
                     handler_scripts: merge_handlers(&outer.handler_scripts, &inner.handler_scripts),
                     $($field: inner.$field.clone().or_else(|| outer.$field.clone()),)+
                 }

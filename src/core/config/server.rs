@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::directory::PlaceConfig;
+use super::directory::DirConfig;
 use super::interpreter_options::InterpreterOptions;
 use super::python::PythonConfig;
 use super::recycle::Recycle;
@@ -13,8 +13,8 @@ use crate::request::alias::ScriptAlias;
 /// What may be said of a server, main or virtual.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerConfig {
-    /// What holds for every place of the server.
-    pub place: PlaceConfig,
+    /// What holds for every directory of the server.
+    pub dir: DirConfig,
     /// Aliases in the order of matching.
     pub aliases: Vec<ScriptAlias>,
     /// Scripts to be loaded when a child starts, those of aliases among them, that this very server wrote.
@@ -62,7 +62,7 @@ impl ServerConfig {
     /// concerns the process as a whole is the main server's.
     pub fn merge(outer: &Self, inner: &Self) -> Self {
         ServerConfig {
-            place: PlaceConfig::merge(&outer.place, &inner.place),
+            dir: DirConfig::merge(&outer.dir, &inner.dir),
             aliases: [&inner.aliases[..], &outer.aliases].concat(),
             import_scripts: inner.import_scripts.clone(),
             daemon_processes: inner.daemon_processes.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::deadline::Deadline;
-use super::directory::{HandlerScript, PlaceConfig};
+use super::directory::{DirConfig, HandlerScript};
 use super::reload::Reload;
 use super::server::ServerConfig;
 use crate::request::environ::MapHead;
@@ -47,19 +47,19 @@ pub struct Settings<'a> {
     pub request_timeout: Option<Deadline>,
     /// After how long the stack of its thread is logged, where it is.
     pub slow_request: Option<Duration>,
-    place: &'a PlaceConfig,
-    server: &'a PlaceConfig,
+    dir: &'a DirConfig,
+    server: &'a DirConfig,
 }
 
 impl<'a> Settings<'a> {
     /// Looks everything up; allocates nothing.
-    pub fn resolve(place: &'a PlaceConfig, server: &'a ServerConfig) -> Settings<'a> {
+    pub fn resolve(dir: &'a DirConfig, server: &'a ServerConfig) -> Settings<'a> {
         macro_rules! value {
             ($field:ident) => {
-                place.$field.or(server.place.$field)
+                dir.$field.or(server.dir.$field)
             };
             (&$field:ident) => {
-                place.$field.as_deref().or(server.place.$field.as_deref())
+                dir.$field.as_deref().or(server.dir.$field.as_deref())
             };
         }
         Settings {
@@ -81,15 +81,15 @@ impl<'a> Settings<'a> {
             slow_requests: server.telemetry.slow_requests,
             request_timeout: value!(request_timeout).flatten(),
             slow_request: value!(slow_request).flatten(),
-            place,
-            server: &server.place,
+            dir,
+            server: &server.dir,
         }
     }
 
     /// The script for the handler `name` (`r->handler`), if there is one; names are compared exactly.
     pub fn handler_script(&self, name: &[u8]) -> Option<&'a HandlerScript> {
         let named = |script: &&HandlerScript| script.handler.as_bytes() == name;
-        self.place
+        self.dir
             .handler_scripts
             .iter()
             .find(named)

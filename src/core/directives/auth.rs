@@ -11,7 +11,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             "allow_access is not called yet, so it denies nobody; use Require in the meantime",
         ),
         parse: |args, target| {
-            target.place()?.access_script = Some(auxiliary_script(args)?);
+            target.dir()?.access_script = Some(auxiliary_script(args)?);
             Ok(())
         },
         ..SCRIPT
@@ -23,7 +23,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             "the provider wsgi does not exist yet; it will ask the script for passwords",
         ),
         parse: |args, target| {
-            target.place()?.auth_user_script = Some(auxiliary_script(args)?);
+            target.dir()?.auth_user_script = Some(auxiliary_script(args)?);
             Ok(())
         },
         ..SCRIPT
@@ -35,7 +35,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             "Require wsgi-group does not exist yet; it will ask the script for groups",
         ),
         parse: |args, target| {
-            target.place()?.auth_group_script = Some(auxiliary_script(args)?);
+            target.dir()?.auth_group_script = Some(auxiliary_script(args)?);
             Ok(())
         },
         ..SCRIPT

@@ -1,7 +1,7 @@
 //! What is known of one directive.
 
 use crate::config::interpreter_options::InterpreterOptions;
-use crate::config::{PlaceConfig, ServerConfig};
+use crate::config::{DirConfig, ServerConfig};
 
 /// One directive.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +58,10 @@ pub enum Effect {
 /// Where the value of a directive goes.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// A server, main or virtual. What may also stand in a directory goes to its `place`.
+    /// A server, main or virtual. What may also stand in a directory goes to its `dir`.
     Server(&'a mut ServerConfig),
     /// A directory, location, file or `.htaccess`.
-    Place(&'a mut PlaceConfig),
+    Directory(&'a mut DirConfig),
     /// An open `<WSGIInterpreterOptions>`.
     Options(&'a mut InterpreterOptions),
 }
@@ -85,10 +85,10 @@ impl Directive {
 
 impl<'a> Target<'a> {
     /// Where a value of a directory goes.
-    pub(super) fn place(&mut self) -> Result<&mut PlaceConfig, String> {
+    pub(super) fn dir(&mut self) -> Result<&mut DirConfig, String> {
         match self {
-            Target::Server(server) => Ok(&mut server.place),
-            Target::Place(place) => Ok(place),
+            Target::Server(server) => Ok(&mut server.dir),
+            Target::Directory(dir) => Ok(dir),
             Target::Options(_) => Err("not allowed in <WSGIInterpreterOptions>".into()),
         }
     }
@@ -97,7 +97,7 @@ impl<'a> Target<'a> {
     pub(super) fn server(&mut self) -> Result<&mut ServerConfig, String> {
         match self {
             Target::Server(server) => Ok(server),
-            Target::Place(_) => Err("not allowed in a directory or location".into()),
+            Target::Directory(_) => Err("not allowed in a directory or location".into()),
             Target::Options(_) => Err("not allowed in <WSGIInterpreterOptions>".into()),
         }
     }

@@ -57,7 +57,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
             "the script is not called yet, so requests keep the groups and the callable that the configuration gives them",
         ),
         parse: |args, target| {
-            target.place()?.dispatch_script = Some(auxiliary_script(args)?);
+            target.dir()?.dispatch_script = Some(auxiliary_script(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -70,7 +70,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "Names the group of daemon processes that serves the application.",
         effect: Effect::Daemon,
         parse: |args, target| {
-            target.place()?.process_group = Some(one(args)?);
+            target.dir()?.process_group = Some(one(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -82,7 +82,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "%{RESOURCE}",
         help: "Names the interpreter that runs the application; %{GLOBAL} is the main interpreter of the process.",
         parse: |args, target| {
-            target.place()?.application_group = Some(one(args)?);
+            target.dir()?.application_group = Some(one(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -94,7 +94,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "application",
         help: "Names the global of the script that is the application.",
         parse: |args, target| {
-            target.place()?.callable_object = Some(one(args)?);
+            target.dir()?.callable_object = Some(one(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -141,7 +141,7 @@ fn handler_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let handler = handler.ok_or("the name of the handler is missing")?;
     let script = script_path(&mut words)?;
     let options = script_options(words, HANDLER_OPTIONS)?;
-    target.place()?.set_handler_script(HandlerScript {
+    target.dir()?.set_handler_script(HandlerScript {
         handler,
         script,
         options,
@@ -192,7 +192,7 @@ fn script_options(mut words: Words<'_>, permitted: &[&str]) -> Result<ScriptOpti
 
 fn restrict_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let names = Words::new(args).map(literal_group);
-    target.place()?.restrict_process = Some(names.collect());
+    target.dir()?.restrict_process = Some(names.collect());
     Ok(())
 }
 

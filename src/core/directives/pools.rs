@@ -49,7 +49,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "Off",
         help: "Sets how long a request may run: then the stack of its thread is logged, mod_wsgi.RequestTimeout is raised in it, and it is answered with 504; if it does not end within grace (1), its child is replaced.",
         parse: |args, target| {
-            target.place()?.request_timeout = Some(Deadline::parse(args)?);
+            target.dir()?.request_timeout = Some(Deadline::parse(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -61,7 +61,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "Off",
         help: "Has the stack of a request's thread logged, once, when it has run for so long.",
         parse: |args, target| {
-            target.place()?.slow_request = Some(or_off(&one(args)?)?);
+            target.dir()?.slow_request = Some(or_off(&one(args)?)?);
             Ok(())
         },
         ..ON_OFF
@@ -126,7 +126,7 @@ mod tests {
 
     use crate::config::executor::{Share, Strategy};
     use crate::config::interpreter_options::InterpreterOptions;
-    use crate::config::{PlaceConfig, ServerConfig};
+    use crate::config::{DirConfig, ServerConfig};
     use crate::directives::{Target, find};
 
     fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
@@ -220,15 +220,15 @@ mod tests {
 
     #[test]
     fn deadlines_may_not_stand_where_they_mean_nothing() {
-        let mut place = PlaceConfig::default();
-        let mut place = Target::Place(&mut place);
+        let mut dir = DirConfig::default();
+        let mut dir = Target::Directory(&mut dir);
         assert_eq!(
-            set(&mut place, "WSGIQueue depth=1"),
+            set(&mut dir, "WSGIQueue depth=1"),
             Err("WSGIQueue: not allowed in a directory or location".into())
         );
-        assert_eq!(set(&mut place, "WSGIRequestTimeout 5 grace=2"), Ok(()));
+        assert_eq!(set(&mut dir, "WSGIRequestTimeout 5 grace=2"), Ok(()));
         assert_eq!(
-            set(&mut place, "WSGISlowRequest now"),
+            set(&mut dir, "WSGISlowRequest now"),
             Err(
                 "WSGISlowRequest: 'now' is neither Off nor a number of seconds from 0.001 on"
                     .into()

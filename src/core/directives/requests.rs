@@ -14,7 +14,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "On",
         help: "On: a script that has changed is loaded again with the next request.",
         parse: |args, target| {
-            target.place()?.script_reloading = Some(on_off(args)?);
+            target.dir()?.script_reloading = Some(on_off(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -24,7 +24,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         help: "On: the application sees the Authorization header as HTTP_AUTHORIZATION.",
         parse: |args, target| {
-            target.place()?.pass_authorization = Some(on_off(args)?);
+            target.dir()?.pass_authorization = Some(on_off(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -34,7 +34,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Directory,
         help: "On: the environ holds the request_rec of httpd as apache.request_rec.",
         parse: |args, target| {
-            target.place()?.pass_apache_request = Some(on_off(args)?);
+            target.dir()?.pass_apache_request = Some(on_off(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -44,7 +44,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         help: "On: request bodies may be chunked, so that they have no CONTENT_LENGTH; Off: they are answered with 411.",
         parse: |args, target| {
-            target.place()?.chunked_request = Some(on_off(args)?);
+            target.dir()?.chunked_request = Some(on_off(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -63,7 +63,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         help: "On: ErrorDocument replaces what the application sends with a status of 4xx or 5xx that httpd knows.",
         parse: |args, target| {
-            target.place()?.error_override = Some(on_off(args)?);
+            target.dir()?.error_override = Some(on_off(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -73,7 +73,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         help: "On: files from wsgi.file_wrapper may be sent by the kernel.",
         parse: |args, target| {
-            target.place()?.enable_sendfile = Some(on_off(args)?);
+            target.dir()?.enable_sendfile = Some(on_off(args)?);
             Ok(())
         },
         ..ON_OFF
@@ -83,7 +83,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         help: "On: requests here do not keep daemon processes from their inactivity-timeout.",
         effect: Effect::Daemon,
-        parse: |args, target| target.place().and(on_off(args)).map(drop),
+        parse: |args, target| target.dir().and(on_off(args)).map(drop),
         ..ON_OFF
     },
     Directive {
@@ -108,7 +108,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 fn map_head_to_get(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let word = one(args)?;
-    target.place()?.map_head_to_get = Some(match word.to_ascii_lowercase().as_str() {
+    target.dir()?.map_head_to_get = Some(match word.to_ascii_lowercase().as_str() {
         "off" => MapHead::Off,
         "on" => MapHead::On,
         "auto" => MapHead::Auto,
@@ -117,23 +117,20 @@ fn map_head_to_get(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds to what the same place has so far; names without a meaning are left out, as mod_wsgi ignores them.
+/// Adds to what the same section has so far; names without a meaning are left out, as mod_wsgi ignores them.
 fn trusted_proxy_headers(args: &str, target: &mut Target<'_>) -> Result<(), String> {
-    let headers = target
-        .place()?
-        .trusted_proxy_headers
-        .get_or_insert_default();
+    let headers = target.dir()?.trusted_proxy_headers.get_or_insert_default();
     headers.extend(Words::new(args).filter_map(|name| ProxyHeader::find(&name)));
     Ok(())
 }
 
-/// Adds to what the same place has so far. An empty list trusts nobody.
+/// Adds to what the same section has so far. An empty list trusts nobody.
 fn trusted_proxies(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let subnets: Result<Vec<Subnet>, _> =
         Words::new(args).map(|text| Subnet::parse(&text)).collect();
     let subnets = subnets.map_err(|problem| problem.to_string())?;
     target
-        .place()?
+        .dir()?
         .trusted_proxies
         .get_or_insert_default()
         .extend(subnets);

@@ -8,7 +8,7 @@ use crate::config::executor::Executor;
 use crate::config::interpreter_options::{InterpreterOptions, free_threading, group_options};
 use crate::config::interpreters::{GilMode, Replicas};
 use crate::config::telemetry::TelemetryConfig;
-use crate::config::{PlaceConfig, ServerConfig};
+use crate::config::{DirConfig, ServerConfig};
 use crate::plan::mpm_plan::{Mpm, MpmPlan};
 use crate::request::alias::ScriptOptions;
 
@@ -137,7 +137,7 @@ fn server_of(lines: &[&str]) -> ServerConfig {
 /// All that holds for it.
 fn effective(lines: &[&str]) -> String {
     let server = server_of(lines);
-    let nowhere = PlaceConfig::EMPTY;
+    let nowhere = DirConfig::EMPTY;
     let settings = Settings::resolve(&nowhere, &server);
     let Settings {
         application_group,
@@ -410,7 +410,7 @@ fn values_go_where_the_directive_stands() {
         };
         let line = format!("{} {args}", row.name);
         assert!(server(&line).is_ok(), "{line}: {:?}", server(&line));
-        let in_place = set(&mut Target::Place(&mut PlaceConfig::default()), &line);
+        let in_place = set(&mut Target::Directory(&mut DirConfig::default()), &line);
         if !matches!(row.context, Context::Global | Context::Server) {
             assert_eq!(in_place, Ok(()), "{line}");
         }
@@ -430,8 +430,8 @@ fn values_go_where_the_directive_stands() {
 
 #[test]
 fn a_value_in_the_wrong_place_is_refused() {
-    let mut place = PlaceConfig::default();
-    let mut target = Target::Place(&mut place);
+    let mut dir = DirConfig::default();
+    let mut target = Target::Directory(&mut dir);
     assert_eq!(
         set(&mut target, "WSGIPythonHome /x"),
         Err("WSGIPythonHome: not allowed in a directory or location".into())
@@ -491,12 +491,12 @@ fn values_are_read() {
         python("WSGISwitchInterval 0.01").switch_interval,
         Some(0.01)
     );
-    let place = |line| server(line).unwrap().place;
+    let dir = |line| server(line).unwrap().dir;
     assert_eq!(
-        place("WSGIRestrictProcess a %{GLOBAL}").restrict_process,
+        dir("WSGIRestrictProcess a %{GLOBAL}").restrict_process,
         Some(vec!["a".into(), String::new()])
     );
-    let access = place("WSGIAccessScript /s application-group=%{GLOBAL}")
+    let access = dir("WSGIAccessScript /s application-group=%{GLOBAL}")
         .access_script
         .unwrap();
     assert_eq!(

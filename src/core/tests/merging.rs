@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wsgi_core::config::deadline::Deadline;
-use wsgi_core::config::{PlaceConfig, ServerConfig, Settings, daemon_problems, preloads};
+use wsgi_core::config::{DirConfig, ServerConfig, Settings, daemon_problems, preloads};
 use wsgi_core::directives::{Target, find};
 use wsgi_core::request::environ::MapHead;
 use wsgi_core::request::subnet::Subnet;
@@ -19,14 +19,14 @@ fn server(lines: &[&str]) -> ServerConfig {
     server
 }
 
-fn place(lines: &[&str]) -> PlaceConfig {
-    server(lines).place
+fn dir(lines: &[&str]) -> DirConfig {
+    server(lines).dir
 }
 
 #[test]
 fn without_a_directive_the_defaults_hold() {
-    let (place, server) = Default::default();
-    let settings = Settings::resolve(&place, &server);
+    let (dir, server) = Default::default();
+    let settings = Settings::resolve(&dir, &server);
     assert_eq!(settings.application_group, "%{RESOURCE}");
     assert_eq!(settings.process_group, "");
     assert_eq!(settings.callable_object, "application");
@@ -55,13 +55,13 @@ fn the_directory_wins_over_the_server() {
         "WSGITrustedProxyHeaders X-Forwarded-For",
         "WSGITrustedProxies 10.0.0.1",
     ]);
-    let place = place(&[
-        "WSGIApplicationGroup place",
+    let dir = dir(&[
+        "WSGIApplicationGroup directory",
         "WSGIScriptReloading On",
         "WSGITrustedProxyHeaders X-Unknown",
     ]);
-    let settings = Settings::resolve(&place, &server);
-    assert_eq!(settings.application_group, "place");
+    let settings = Settings::resolve(&dir, &server);
+    assert_eq!(settings.application_group, "directory");
     assert_eq!(settings.callable_object, "server");
     assert!(settings.script_reloading);
     assert_eq!(settings.map_head_to_get, MapHead::Off);
@@ -76,29 +76,29 @@ fn the_directory_wins_over_the_server() {
 #[test]
 fn deadlines_are_those_of_the_innermost_place() {
     let server = server(&["WSGIRequestTimeout 30 grace=5", "WSGISlowRequest 2"]);
-    let off = place(&["WSGIRequestTimeout Off", "WSGISlowRequest Off"]);
-    let other = place(&["WSGIRequestTimeout 1.5"]);
+    let off = dir(&["WSGIRequestTimeout Off", "WSGISlowRequest Off"]);
+    let other = dir(&["WSGIRequestTimeout 1.5"]);
     let seconds = Duration::from_secs_f64;
     let deadline = |limit, grace| {
         let (limit, grace) = (seconds(limit), seconds(grace));
         Some(Deadline { limit, grace })
     };
-    let of = |place: &PlaceConfig| {
-        let settings = Settings::resolve(place, &server);
+    let of = |dir: &DirConfig| {
+        let settings = Settings::resolve(dir, &server);
         (settings.request_timeout, settings.slow_request)
     };
-    let nothing = PlaceConfig::default();
+    let nothing = DirConfig::default();
     assert_eq!(of(&nothing), (deadline(30.0, 5.0), Some(seconds(2.0))));
     assert_eq!(of(&off), (None, None));
     let expected = (deadline(1.5, 1.0), Some(seconds(2.0)));
     assert_eq!(of(&other), expected, "a line is one value with its grace");
-    let merged = PlaceConfig::merge(&off, &other);
+    let merged = DirConfig::merge(&off, &other);
     assert_eq!(of(&merged), (deadline(1.5, 1.0), None));
 }
 
 #[test]
 fn inner_values_replace_outer_ones() {
-    let outer = place(&[
+    let outer = dir(&[
         "WSGIApplicationGroup outer",
         "WSGIProcessGroup outer",
         "WSGIPassAuthorization On",
@@ -106,12 +106,12 @@ fn inner_values_replace_outer_ones() {
         "WSGITrustedProxies 10.0.0.1",
         "WSGITrustedProxies 10.0.0.2",
     ]);
-    let inner = place(&[
+    let inner = dir(&[
         "WSGIApplicationGroup inner",
         "WSGIPassAuthorization Off",
         "WSGITrustedProxies 10.0.0.3",
     ]);
-    let merged = PlaceConfig::merge(&outer, &inner);
+    let merged = DirConfig::merge(&outer, &inner);
     assert_eq!(merged.application_group.as_deref(), Some("inner"));
     assert_eq!(merged.process_group.as_deref(), Some("outer"));
     assert_eq!(merged.pass_authorization, Some(false));
@@ -129,14 +129,14 @@ fn inner_values_replace_outer_ones() {
 
 #[test]
 fn merging_with_nothing_changes_nothing() {
-    let config = place(&[
+    let config = dir(&[
         "WSGIApplicationGroup x",
         "WSGIHandlerScript h /h",
         "WSGIAccessScript /a",
         "WSGIDispatchScript /d",
     ]);
-    assert_eq!(PlaceConfig::merge(&PlaceConfig::default(), &config), config);
-    assert_eq!(PlaceConfig::merge(&config, &PlaceConfig::default()), config);
+    assert_eq!(DirConfig::merge(&DirConfig::default(), &config), config);
+    assert_eq!(DirConfig::merge(&config, &DirConfig::default()), config);
 }
 
 #[test]
@@ -145,14 +145,14 @@ fn handler_scripts_are_one_mapping() {
         "WSGIHandlerScript a /outer/a",
         "WSGIHandlerScript b /outer/b",
     ]);
-    let inner = place(&[
+    let inner = dir(&[
         "WSGIHandlerScript b /old/b",
         "WSGIHandlerScript b /inner/b",
         "WSGIHandlerScript c /inner/c",
     ]);
-    let merged = PlaceConfig::merge(&outer.place, &inner);
-    for place in [&merged, &inner] {
-        let settings = Settings::resolve(place, &outer);
+    let merged = DirConfig::merge(&outer.dir, &inner);
+    for dir in [&merged, &inner] {
+        let settings = Settings::resolve(dir, &outer);
         for (name, script) in [
             ("a", Some("/outer/a")),
             ("b", Some("/inner/b")),
@@ -188,8 +188,8 @@ fn a_virtual_host_has_its_aliases_first_and_pythons_of_the_main_server() {
     assert_eq!(targets, ["/a", "/b", "/main"]);
     assert_eq!(merged.python, main.python);
     assert_eq!(merged.interpreter_options, main.interpreter_options);
-    let place = PlaceConfig::default();
-    let settings = Settings::resolve(&place, &merged);
+    let dir = DirConfig::default();
+    let settings = Settings::resolve(&dir, &merged);
     assert!(settings.restrict_embedded);
     assert_eq!(settings.slow_requests, 2_500_000_000);
 }

@@ -218,7 +218,7 @@ fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> H
         let aliases = config.aliases.iter();
         aliases
             .filter_map(|alias| alias.options.application_group.as_deref())
-            .chain(config.place.application_group.as_deref())
+            .chain(config.dir.application_group.as_deref())
             .any(by_host)
     };
     let in_sections = written_groups().iter().any(|written| by_host(written));

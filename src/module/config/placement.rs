@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use wsgi_core::config::{ImportScript, PlaceConfig, Settings, preloads};
+use wsgi_core::config::{DirConfig, ImportScript, Settings, preloads};
 use wsgi_core::plan::alias_group::{ServerIdentity, group_of_alias, only_group};
 use wsgi_core::request::alias::{ScriptAlias, ScriptOptions};
 use wsgi_httpd::module::ServerName;
@@ -80,7 +80,7 @@ impl Known {
             }
             let mut of_aliases = Groups::new();
             for alias in &server.config.aliases {
-                let place = PlaceConfig::default();
+                let place = DirConfig::default();
                 let settings = Settings::resolve(&place, &server.config);
                 // Asked of the file system once for each alias: there may be thousands.
                 let is_folder = Path::new(&alias.target).is_dir();
@@ -160,7 +160,7 @@ fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
     if !leads_to_one(alias, is_folder) {
         return None;
     }
-    let place = PlaceConfig::default();
+    let place = DirConfig::default();
     let settings = Settings::resolve(&place, &server.config);
     let callable = written(alias, |options| options.callable_object.as_ref())
         .unwrap_or(settings.callable_object);

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use wsgi_core::config::{PlaceConfig, ServerConfig, daemon_problems};
+use wsgi_core::config::{DirConfig, ServerConfig, daemon_problems};
 use wsgi_core::directives::{Context, DIRECTIVES, Directive, Target};
 use wsgi_httpd::command::{Command, Next};
 use wsgi_httpd::log::{self, Level};
@@ -32,7 +32,7 @@ pub struct Server {
 impl Server {
     /// The application group that a request by an alias runs in, whatever port its client names; `None` where the name is
     /// made for each request.
-    pub(crate) fn group_of_alias(&self, number: usize, place: &PlaceConfig) -> Option<&[u8]> {
+    pub(crate) fn group_of_alias(&self, number: usize, place: &DirConfig) -> Option<&[u8]> {
         let group = self.groups.get()?.get(number)?.as_deref()?;
         let alias = self.config.aliases.get(number)?;
         // A section may give its requests another group.
@@ -97,8 +97,8 @@ pub(crate) fn groups_of_places() -> Vec<Option<Vec<u8>>> {
 }
 
 /// Our configurations of the server and of the place of a request.
-pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r PlaceConfig)> {
-    static NOTHING: PlaceConfig = PlaceConfig::EMPTY;
+pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r DirConfig)> {
+    static NOTHING: DirConfig = DirConfig::EMPTY;
     let (server, place) = request.configs::<Wsgi>();
     Some((server?, place.unwrap_or(&NOTHING)))
 }
@@ -118,7 +118,7 @@ pub(crate) fn directive(
     line: &mut Command<'_>,
     args: &[u8],
     server: Option<&mut Server>,
-    place: &mut PlaceConfig,
+    place: &mut DirConfig,
 ) -> Result<Next, String> {
     let Some(directive) = DIRECTIVES.get(line.number()) else {
         return Ok(Next::Line);
@@ -130,7 +130,7 @@ pub(crate) fn directive(
     let Some(server) = server else {
         // `.htaccess`
         return directive
-            .set(args, &mut Target::Place(place))
+            .set(args, &mut Target::Directory(place))
             .map(|()| Next::Line);
     };
     match set(line, directive, args, server, place) {
@@ -157,7 +157,7 @@ fn set(
     directive: &'static Directive,
     args: &str,
     server: &mut Server,
-    place: &mut PlaceConfig,
+    place: &mut DirConfig,
 ) -> Result<(), String> {
     if directive.context == Context::Global
         && let Some(why) = line.forbidden(sys::GLOBAL_ONLY)
@@ -186,7 +186,7 @@ fn set(
         return directive.set(args, &mut Target::Options(options));
     }
     if line.in_section() {
-        directive.set(args, &mut Target::Place(place))?;
+        directive.set(args, &mut Target::Directory(place))?;
         if directive.name == "WSGIApplicationGroup" {
             reading().groups.extend(place.application_group.clone());
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use wsgi_core::config::telemetry::application_name;
-use wsgi_core::config::{HandlerScript, PlaceConfig, Settings};
+use wsgi_core::config::{DirConfig, HandlerScript, Settings};
 use wsgi_core::request::alias::mount_of;
 use wsgi_httpd::module::ServerName;
 use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
@@ -46,7 +46,7 @@ impl<'s> Plan<'s> {
             }
             let host = String::from_utf8_lossy(name.name);
             let host = name.is_virtual.then_some((&*host, name.port));
-            let place = PlaceConfig::default();
+            let place = DirConfig::default();
             let default_group = Settings::resolve(&place, &server.config).application_group;
             let numbers = server.config.aliases.iter().map(|alias| {
                 let mount = mount_of(alias);
