@@ -1,15 +1,17 @@
-//! Who may be inside an interpreter, who waits in line, and how a place passes from one to the next ([E-6], [E-7]).
+//! How many requests are inside an interpreter, in which order the others follow, and how a permit passes from one thread
+//! to the next ([E-6], [E-7]).
 //!
-//! [`room::Room`] counts those inside and keeps the line; [`ticket::Ticket`] is what stands in line and how its owner learns
-//! what has become of it; [`runner::Runner`] is a thread that runs jobs for others; [`pace`] decides how many may be inside;
-//! [`quota::Quota`] bounds what a group may hold in all. `models.rs` tries them in every order of steps.
+//! [`semaphore::FifoSemaphore`] counts permits and keeps the queue; [`waiter::Waiter`] is one request in that queue, and how
+//! its owner learns what became of it; [`single_worker::SingleWorker`] is a thread that runs jobs of others; [`concurrency`]
+//! decides how many permits there are; [`limit::Limit`] bounds what a group may hold in all. `models.rs` runs them through
+//! every order of steps.
 
+pub mod concurrency;
+pub mod limit;
 #[cfg(all(loom, test))]
 mod models;
-pub mod pace;
-pub mod quota;
-pub mod room;
-pub mod runner;
+pub mod semaphore;
+pub mod single_worker;
 #[cfg(all(test, not(loom)))]
 mod stress;
-pub mod ticket;
+pub mod waiter;

@@ -2,8 +2,8 @@
 //!
 //! `scripts/models`, or `RUSTFLAGS="--cfg loom" cargo test -p wsgi-core --release --lib models`
 //!
-//! loom's clock stands still: [`Ticket::wait`] waits until there is news, and who does not wait that long is a thread that
-//! has waited before, and [`Ticket::look`]s. A wake-up that is lost is a model that never ends, which loom tells.
+//! loom's clock stands still: [`Waiter::wait`] waits until there is news, so a thread whose patience has ended is modelled as
+//! one that calls [`Waiter::look`]. A lost wake-up is a model that never ends, which loom reports.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,10 +15,10 @@ use ::loom::sync::Arc;
 use ::loom::sync::atomic::{AtomicBool, AtomicU32};
 use ::loom::thread;
 
-use super::quota::Quota;
-use super::room::{Entry, Room};
-use super::runner::{Offer, Runner};
-use super::ticket::{Ticket, Turn};
+use super::limit::Limit;
+use super::semaphore::{Entry, FifoSemaphore};
+use super::single_worker::{Offer, SingleWorker};
+use super::waiter::{Waiter, Wakeup};
 
 /// Runs `model` in every order that there is. `preemptions` bounds how often a thread may be stopped where it need not
 /// wait, in models with too many steps for all orders.
@@ -36,8 +36,8 @@ fn together<T: 'static, const N: usize>(steps: [Box<dyn FnOnce() -> T + Send>; N
         .map(|thread| thread.join().unwrap())
 }
 
-/// What only one thread has at a time, and whoever has it next knows of: a count that is not added to in one step, so that
-/// it loses some if that is not so.
+/// What one thread has at a time, handed on with all that was written: a count that is not incremented in one step, so that
+/// it loses increments if two threads have it at once.
 struct Alone(AtomicU32);
 
 impl Alone {
@@ -84,55 +84,56 @@ impl Job {
     }
 }
 
-type Waiting = Arc<Ticket<Arc<Job>, (), u32>>;
+type Waiting = Arc<Waiter<Arc<Job>, (), u32>>;
 
 /// Longer than any model waits.
 const LONG: Duration = Duration::MAX;
 
-fn ticket(job: &Arc<Job>) -> Waiting {
-    Arc::new(Ticket::new(Arc::clone(job)))
+fn waiter(job: &Arc<Job>) -> Waiting {
+    Arc::new(Waiter::new(Arc::clone(job)))
 }
 
-fn take_out(room: &Room<Waiting>, ticket: &Waiting) -> bool {
-    room.leave_line(|other| Arc::ptr_eq(other, ticket))
+fn take_out(semaphore: &FifoSemaphore<Waiting>, waiter: &Waiting) -> bool {
+    semaphore.leave_queue(|other| Arc::ptr_eq(other, waiter))
 }
 
-/// A room whose line has no bound.
-fn open<T>(limit: u32) -> Room<T> {
-    Room::new(limit, std::sync::Arc::new(Quota::new(u32::MAX)))
+/// A semaphore whose queue has no bound.
+fn open<T>(limit: u32) -> FifoSemaphore<T> {
+    FifoSemaphore::new(limit, std::sync::Arc::new(Limit::new(u32::MAX)))
 }
 
 /// A group with one interpreter.
 struct Group {
-    room: Room<Waiting>,
-    /// Used by whoever is inside, where one may be.
+    semaphore: FifoSemaphore<Waiting>,
+    /// Used by the thread that is inside, where the limit is one.
     inside: Alone,
-    runner: Runner<Option<Waiting>>,
+    worker: SingleWorker<Option<Waiting>>,
     is_closing: AtomicBool,
 }
 
 impl Group {
     fn new(limit: u32) -> Arc<Self> {
         Arc::new(Self {
-            room: open(limit),
+            semaphore: open(limit),
             inside: Alone::new(),
-            runner: Runner::new(),
+            worker: SingleWorker::new(),
             is_closing: AtomicBool::new(false),
         })
     }
 
-    /// As [`Group::new`], and somebody has a place.
+    /// As [`Group::new`], with one permit held.
     fn with_one_inside(limit: u32) -> Arc<Self> {
         let group = Self::new(limit);
-        assert!(group.room.enter());
+        assert!(group.semaphore.try_enter());
         group
     }
 
-    /// One who finds no room waits for a place, or for a result. What became of its job.
+    /// A request that finds no permit waits for one, or for a result. Returns what became of its job.
     fn request(&self, number: u32, pass_on: impl Fn(&Self, Waiting)) -> u32 {
         let job = Job::new(number);
-        let waiting = ticket(&job);
-        let is_in = self.room.enter() || self.room.come(Arc::clone(&waiting)) == Entry::Inside;
+        let waiting = waiter(&job);
+        let is_in = self.semaphore.try_enter()
+            || self.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Inside;
         let result = if is_in { None } else { wait(&waiting) };
         let result = result.unwrap_or_else(|| {
             self.inside.use_it();
@@ -145,60 +146,60 @@ impl Group {
     }
 
     fn leave(&self, pass_on: impl Fn(&Self, Waiting)) {
-        if let Some(next) = self.room.leave() {
+        if let Some(next) = self.semaphore.leave() {
             pass_on(self, next);
         }
     }
 
-    /// As long as somebody waits.
+    /// Runs jobs while the queue holds one.
     fn run_from(&self, first: Waiting) {
         let mut next = Some(first);
-        while let Some(ticket) = next {
+        while let Some(waiter) = next {
             self.inside.use_it();
-            run(&ticket);
-            next = self.room.leave();
+            run(&waiter);
+            next = self.semaphore.leave();
         }
     }
 
     /// Nobody is left, and so many were inside, one at a time.
     fn assert_served(&self, requests: u32) {
-        assert_eq!((self.room.load(), self.inside.uses()), (0, requests));
+        assert_eq!((self.semaphore.load(), self.inside.uses()), (0, requests));
     }
 }
 
-/// Has the runner of the group run it.
-fn to_runner(group: &Arc<Group>, ticket: Waiting) {
-    match group.runner.give(Some(ticket)) {
+/// Has the worker of the group run it.
+fn to_runner(group: &Arc<Group>, waiter: Waiting) {
+    match group.worker.give(Some(waiter)) {
         Offer::Kept => {}
         Offer::NeedsThread => {
             let group = Arc::clone(group);
             thread::spawn(move || {
-                while let Some(ticket) = group.runner.next() {
-                    group.run_from(ticket);
+                while let Some(waiter) = group.worker.next() {
+                    group.run_from(waiter);
                 }
             });
         }
-        Offer::Refused(ticket) => ticket.unwrap().grant(),
+        Offer::Refused(waiter) => waiter.unwrap().grant(),
     }
 }
 
-fn grant(_: &Group, ticket: Waiting) {
-    ticket.grant();
+fn grant(_: &Group, waiter: Waiting) {
+    waiter.grant();
 }
 
-/// Runs the job of a ticket that the caller has got.
-fn run(ticket: &Waiting) {
-    let result = ticket.take(()).run();
-    ticket.finish(result);
+/// Runs the job of a waiter that the caller has got.
+fn run(waiter: &Waiting) {
+    let result = waiter.take(()).run();
+    waiter.finish(result);
 }
 
-/// Waits for news: a result, or a place.
-fn wait(ticket: &Waiting) -> Option<u32> {
+/// Waits for news: a result, or a permit.
+fn wait(waiter: &Waiting) -> Option<u32> {
     loop {
-        match ticket.wait(LONG) {
-            Turn::Done(result) => return Some(result),
-            Turn::Granted => return None,
-            Turn::Waiting | Turn::Running(()) => {}
+        match waiter.wait(LONG) {
+            Wakeup::Done(result) => return Some(result),
+            Wakeup::Granted => return None,
+            Wakeup::Waiting | Wakeup::Running(()) => {}
         }
     }
 }
@@ -236,8 +237,10 @@ fn no_more_than_the_limit_are_inside() {
         let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
             let (group, inside) = (Arc::clone(&group), Arc::clone(&inside));
             Box::new(move || {
-                let waiting = ticket(&Job::new(number));
-                if !group.room.enter() && group.room.come(Arc::clone(&waiting)) == Entry::InLine {
+                let waiting = waiter(&Job::new(number));
+                if !group.semaphore.try_enter()
+                    && group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued
+                {
                     assert_eq!(wait(&waiting), None);
                 }
                 assert!(inside.fetch_add(1, AcqRel) < 2);
@@ -254,39 +257,46 @@ fn no_more_than_the_limit_are_inside() {
 #[test]
 fn first_come_first_served() {
     try_all(None, || {
-        let room = Arc::new(open(1));
-        assert!(room.enter() && room.come(1) == Entry::InLine && room.come(2) == Entry::InLine);
-        let (leaving, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let semaphore = Arc::new(open(1));
+        assert!(
+            semaphore.try_enter()
+                && semaphore.enter_or_queue(1) == Entry::Queued
+                && semaphore.enter_or_queue(2) == Entry::Queued
+        );
+        let (leaving, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let [served, overtook] = together::<Vec<u32>, 2>([
             Box::new(move || (0..2).filter_map(|_| leaving.leave()).collect()),
             Box::new(move || {
-                assert!(!coming.enter(), "two were there before");
-                let has_place = coming.come(3) == Entry::Inside;
+                assert!(!coming.try_enter(), "two were there before");
+                let has_place = coming.enter_or_queue(3) == Entry::Inside;
                 has_place.then_some(3).into_iter().collect()
             }),
         ]);
         assert_eq!(served, [1, 2]);
         assert!(overtook.is_empty());
-        assert_eq!(room.leave(), Some(3));
-        assert_eq!(room.leave(), None);
-        assert_eq!(room.load(), 0);
+        assert_eq!(semaphore.leave(), Some(3));
+        assert_eq!(semaphore.leave(), None);
+        assert_eq!(semaphore.load(), 0);
     });
 }
 
 #[test]
 fn two_who_leave_serve_two() {
     try_all(None, || {
-        let room = Arc::new(open(2));
-        assert!(room.enter() && room.enter());
-        assert!(room.come(1) == Entry::InLine && room.come(2) == Entry::InLine);
+        let semaphore = Arc::new(open(2));
+        assert!(semaphore.try_enter() && semaphore.try_enter());
+        assert!(
+            semaphore.enter_or_queue(1) == Entry::Queued
+                && semaphore.enter_or_queue(2) == Entry::Queued
+        );
         let leave = |_| -> Box<dyn FnOnce() -> Option<u32> + Send> {
-            let room = Arc::clone(&room);
-            Box::new(move || room.leave())
+            let semaphore = Arc::clone(&semaphore);
+            Box::new(move || semaphore.leave())
         };
         let mut served = together([(); 2].map(leave));
         served.sort_unstable();
         assert_eq!(served, [Some(1), Some(2)]);
-        assert_eq!((room.inside(), room.waiting()), (2, 0));
+        assert_eq!((semaphore.inside(), semaphore.waiting()), (2, 0));
     });
 }
 
@@ -294,15 +304,15 @@ fn two_who_leave_serve_two() {
 fn who_leaves_the_line_has_no_place_and_else_one() {
     try_all(None, || {
         let group = Group::with_one_inside(1);
-        let waiting = ticket(&Job::new(1));
-        assert!(group.room.come(Arc::clone(&waiting)) == Entry::InLine);
+        let waiting = waiter(&Job::new(1));
+        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued);
         let (leaving, tired) = (Arc::clone(&group), Arc::clone(&group));
         let [served, has_left] = together::<bool, 2>([
-            Box::new(move || leaving.room.leave().map(|next| next.grant()).is_some()),
+            Box::new(move || leaving.semaphore.leave().map(|next| next.grant()).is_some()),
             Box::new(move || {
-                let has_left = take_out(&tired.room, &waiting);
+                let has_left = take_out(&tired.semaphore, &waiting);
                 if !has_left {
-                    assert_eq!(wait(&waiting), None, "it has a place");
+                    assert_eq!(wait(&waiting), None, "it has a permit");
                     tired.leave(grant);
                 }
                 has_left
@@ -313,46 +323,46 @@ fn who_leaves_the_line_has_no_place_and_else_one() {
     });
 }
 
-/// Nobody waits while there is a place.
-fn assert_used(room: &Room<u32>) {
-    let (inside, waiting) = (room.inside(), room.waiting());
+/// No waiter is queued while a permit is free.
+fn assert_used(semaphore: &FifoSemaphore<u32>) {
+    let (inside, waiting) = (semaphore.inside(), semaphore.waiting());
     assert!(
-        waiting == 0 || inside >= room.limit(),
-        "{inside} inside, {waiting} in line"
+        waiting == 0 || inside >= semaphore.limit(),
+        "{inside} inside, {waiting} queued"
     );
 }
 
 #[test]
 fn a_higher_limit_meets_one_who_comes() {
     try_all(None, || {
-        let room = Arc::new(open(1));
-        assert!(room.enter());
-        let (raising, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let semaphore = Arc::new(open(1));
+        assert!(semaphore.try_enter());
+        let (raising, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let [_, _] = together::<(), 2>([
             Box::new(move || {
                 raising.set_limit(2);
                 let _ = raising.admit();
             }),
             Box::new(move || {
-                let _ = coming.enter() || coming.come(1) == Entry::Inside;
+                let _ = coming.try_enter() || coming.enter_or_queue(1) == Entry::Inside;
             }),
         ]);
-        assert_eq!((room.inside(), room.waiting()), (2, 0));
+        assert_eq!((semaphore.inside(), semaphore.waiting()), (2, 0));
     });
 }
 
 #[test]
 fn nobody_overtakes_the_line_when_the_limit_is_raised() {
     try_all(None, || {
-        let room = Arc::new(open(1));
-        assert!(room.enter() && room.come(1) == Entry::InLine);
-        let (raising, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let semaphore = Arc::new(open(1));
+        assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == Entry::Queued);
+        let (raising, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let [served, overtook] = together::<bool, 2>([
             Box::new(move || {
                 raising.set_limit(2);
                 raising.admit() == Some(1)
             }),
-            Box::new(move || coming.enter()),
+            Box::new(move || coming.try_enter()),
         ]);
         assert!(served && !overtook);
     });
@@ -361,10 +371,14 @@ fn nobody_overtakes_the_line_when_the_limit_is_raised() {
 #[test]
 fn a_higher_limit_meets_one_who_leaves() {
     try_all(None, || {
-        let room = Arc::new(open(2));
-        assert!(room.enter() && room.enter() && room.come(1) == Entry::InLine);
-        room.set_limit(1);
-        let (raising, leaving) = (Arc::clone(&room), Arc::clone(&room));
+        let semaphore = Arc::new(open(2));
+        assert!(
+            semaphore.try_enter()
+                && semaphore.try_enter()
+                && semaphore.enter_or_queue(1) == Entry::Queued
+        );
+        semaphore.set_limit(1);
+        let (raising, leaving) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let served = together::<Option<u32>, 2>([
             Box::new(move || {
                 raising.set_limit(2);
@@ -372,7 +386,7 @@ fn a_higher_limit_meets_one_who_leaves() {
             }),
             Box::new(move || leaving.leave()),
         ]);
-        assert_used(&room);
+        assert_used(&semaphore);
         assert_eq!(served.iter().flatten().count(), 1, "{served:?}");
     });
 }
@@ -380,9 +394,17 @@ fn a_higher_limit_meets_one_who_leaves() {
 #[test]
 fn a_lower_limit_meets_those_who_leave() {
     try_all(None, || {
-        let room = Arc::new(open(2));
-        assert!(room.enter() && room.enter() && room.come(1) == Entry::InLine);
-        let (lowering, one, other) = (Arc::clone(&room), Arc::clone(&room), Arc::clone(&room));
+        let semaphore = Arc::new(open(2));
+        assert!(
+            semaphore.try_enter()
+                && semaphore.try_enter()
+                && semaphore.enter_or_queue(1) == Entry::Queued
+        );
+        let (lowering, one, other) = (
+            Arc::clone(&semaphore),
+            Arc::clone(&semaphore),
+            Arc::clone(&semaphore),
+        );
         let served = together::<Option<u32>, 3>([
             Box::new(move || {
                 lowering.set_limit(1);
@@ -392,23 +414,23 @@ fn a_lower_limit_meets_those_who_leave() {
             Box::new(move || other.leave()),
         ]);
         assert_eq!(served.iter().flatten().count(), 1, "{served:?}");
-        assert_eq!((room.inside(), room.waiting()), (1, 0));
+        assert_eq!((semaphore.inside(), semaphore.waiting()), (1, 0));
     });
 }
 
 #[test]
 fn of_two_who_change_the_limit_the_last_decision_holds() {
     try_all(None, || {
-        let (room, decided) = (Arc::new(open::<u32>(1)), Arc::new(AtomicU32::new(1)));
+        let (semaphore, decided) = (Arc::new(open::<u32>(1)), Arc::new(AtomicU32::new(1)));
         let decide = |limit: u32| -> Box<dyn FnOnce() + Send> {
-            let (room, decided) = (Arc::clone(&room), Arc::clone(&decided));
+            let (semaphore, decided) = (Arc::clone(&semaphore), Arc::clone(&decided));
             Box::new(move || {
                 decided.swap(limit, AcqRel);
-                room.follow(|| decided.load(Acquire));
+                semaphore.follow(|| decided.load(Acquire));
             })
         };
         together([decide(3), decide(5)]);
-        assert_eq!(room.limit(), decided.load(Relaxed));
+        assert_eq!(semaphore.limit(), decided.load(Relaxed));
     });
 }
 
@@ -422,13 +444,14 @@ fn a_place_given_back_for_a_while_serves_another() {
             Box::new(move || {
                 outside.leave(grant);
                 // What takes long is done here.
-                outside.room.return_in();
+                outside.semaphore.reenter();
                 outside.leave(grant);
                 0
             }),
             Box::new(move || {
-                let waiting = ticket(&Job::new(1));
-                if !request.room.enter() && request.room.come(Arc::clone(&waiting)) == Entry::InLine
+                let waiting = waiter(&Job::new(1));
+                if !request.semaphore.try_enter()
+                    && request.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued
                 {
                     assert_eq!(wait(&waiting), None);
                 }
@@ -445,13 +468,13 @@ fn a_job_that_is_run_for_its_owner_is_run_once() {
     try_all(Some(3), || {
         let group = Group::with_one_inside(1);
         let job = Job::new(7);
-        let waiting = ticket(&job);
-        assert!(group.room.come(Arc::clone(&waiting)) == Entry::InLine);
+        let waiting = waiter(&job);
+        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued);
         let (holder, owner) = (Arc::clone(&group), Arc::clone(&group));
         let runs = together::<u32, 2>([
             Box::new(move || {
                 let mut runs = 0;
-                while let Some(next) = holder.room.leave() {
+                while let Some(next) = holder.semaphore.leave() {
                     run(&next);
                     runs += 1;
                 }
@@ -459,11 +482,11 @@ fn a_job_that_is_run_for_its_owner_is_run_once() {
             }),
             Box::new(move || {
                 // It has waited for too long, at any moment.
-                let result = match take_out(&owner.room, &waiting) {
+                let result = match take_out(&owner.semaphore, &waiting) {
                     true => None,
                     false => Some(wait(&waiting).unwrap()),
                 };
-                assert_eq!(waiting.look(), Turn::Waiting, "and there is no more news");
+                assert_eq!(waiting.look(), Wakeup::Waiting, "and there is no more news");
                 assert!(result.is_none_or(|result| result == 7));
                 let runs = result.is_some().into();
                 job.end(runs);
@@ -492,15 +515,15 @@ fn whoever_is_inside_runs_the_jobs_of_who_is_not() {
 #[test]
 fn a_runner_loses_no_job() {
     try_all(Some(2), || {
-        let runner = Arc::new(Runner::<Option<u32>>::new());
+        let worker = Arc::new(SingleWorker::<Option<u32>>::new());
         let sum = Arc::new(AtomicU32::new(0));
         let give = |job| -> Box<dyn FnOnce() -> u32 + Send> {
-            let (runner, sum) = (Arc::clone(&runner), Arc::clone(&sum));
-            Box::new(move || match runner.give(Some(job)) {
+            let (worker, sum) = (Arc::clone(&worker), Arc::clone(&sum));
+            Box::new(move || match worker.give(Some(job)) {
                 Offer::Kept => job,
                 Offer::NeedsThread => {
                     thread::spawn(move || {
-                        while let Some(job) = runner.next() {
+                        while let Some(job) = worker.next() {
                             sum.fetch_add(job, Relaxed);
                         }
                         sum.fetch_add(100, Release);
@@ -512,7 +535,7 @@ fn a_runner_loses_no_job() {
         };
         let given: u32 = together([give(1), give(2)]).iter().sum();
         assert!(given > 0, "one of them is the first");
-        while let Offer::Refused(_) = runner.give(None) {
+        while let Offer::Refused(_) = worker.give(None) {
             thread::yield_now();
         }
         while sum.load(Acquire) < 100 {
@@ -525,17 +548,17 @@ fn a_runner_loses_no_job() {
 #[test]
 fn a_runner_without_a_thread_gives_the_job_back() {
     try_all(None, || {
-        let runner = Arc::new(Runner::new());
+        let worker = Arc::new(SingleWorker::new());
         let give = |job: u32| -> Box<dyn FnOnce() -> u32 + Send> {
-            let runner = Arc::clone(&runner);
-            Box::new(move || match runner.give(job) {
+            let worker = Arc::clone(&worker);
+            Box::new(move || match worker.give(job) {
                 Offer::Kept => unreachable!("there is no thread"),
-                Offer::NeedsThread => runner.take_back().unwrap(),
+                Offer::NeedsThread => worker.take_back().unwrap(),
                 Offer::Refused(job) => job,
             })
         };
         assert_eq!(together([give(1), give(2)]), [1, 2]);
-        assert_eq!(runner.give(3), Offer::NeedsThread);
+        assert_eq!(worker.give(3), Offer::NeedsThread);
     });
 }
 
@@ -551,8 +574,8 @@ fn a_runner_runs_the_jobs_of_those_who_wait() {
             })
         };
         assert_eq!(together([1, 2].map(request)), [1, 2]);
-        // The runner ends, which only one of a model does. What was never started may be as it is.
-        while let Offer::Refused(_) = group.runner.give(None) {
+        // The worker ends, which only one of a model does. What was never started may be as it is.
+        while let Offer::Refused(_) = group.worker.give(None) {
             thread::yield_now();
         }
         group.assert_served(2);
@@ -563,8 +586,8 @@ fn a_runner_runs_the_jobs_of_those_who_wait() {
 fn nobody_stays_in_line_when_the_child_ends() {
     try_all(Some(3), || {
         let group = Group::with_one_inside(1);
-        let waiting = ticket(&Job::new(1));
-        assert!(group.room.come(Arc::clone(&waiting)) == Entry::InLine);
+        let waiting = waiter(&Job::new(1));
+        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued);
         let (closing, leaving, looking) =
             (Arc::clone(&group), Arc::clone(&group), Arc::clone(&group));
         together::<(), 3>([
@@ -573,11 +596,11 @@ fn nobody_stays_in_line_when_the_child_ends() {
             Box::new(move || {
                 loop {
                     match waiting.look() {
-                        Turn::Granted => return looking.leave(grant),
-                        Turn::Waiting => {}
-                        other => panic!("nobody runs it: {other:?}"),
+                        Wakeup::Granted => return looking.leave(grant),
+                        Wakeup::Waiting => {}
+                        other => panic!("no thread runs it: {other:?}"),
                     }
-                    if looking.is_closing.load(Acquire) && take_out(&looking.room, &waiting) {
+                    if looking.is_closing.load(Acquire) && take_out(&looking.semaphore, &waiting) {
                         return;
                     }
                     thread::yield_now();
@@ -591,10 +614,10 @@ fn nobody_stays_in_line_when_the_child_ends() {
 #[test]
 fn a_quota_is_never_exceeded_and_comes_back() {
     try_all(Some(2), || {
-        let (quota, alone) = (Arc::new(Quota::new(1)), Arc::new(Alone::new()));
+        let (limit, alone) = (Arc::new(Limit::new(1)), Arc::new(Alone::new()));
         let take = |_| -> Box<dyn FnOnce() -> bool + Send> {
-            let (quota, alone) = (Arc::clone(&quota), Arc::clone(&alone));
-            Box::new(move || match quota.take() {
+            let (limit, alone) = (Arc::clone(&limit), Arc::clone(&alone));
+            Box::new(move || match limit.take() {
                 Some(held) => {
                     alone.use_it();
                     drop(held);
@@ -605,17 +628,17 @@ fn a_quota_is_never_exceeded_and_comes_back() {
         };
         let taken = together([(); 3].map(take));
         assert!(taken.contains(&true));
-        assert!(quota.take().is_some());
+        assert!(limit.take().is_some());
     });
 }
 
 #[test]
 fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
     try_all(None, || {
-        let bound = std::sync::Arc::new(Quota::new(1));
-        let room = Arc::new(Room::new(1, std::sync::Arc::clone(&bound)));
-        assert!(room.enter() && room.come(1) == Entry::InLine);
-        let (leaving, coming) = (Arc::clone(&room), Arc::clone(&room));
+        let bound = std::sync::Arc::new(Limit::new(1));
+        let semaphore = Arc::new(FifoSemaphore::new(1, std::sync::Arc::clone(&bound)));
+        assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == Entry::Queued);
+        let (leaving, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let has_left = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&has_left);
         let [served, entry] = together::<Result<Option<u32>, Entry>, 2>([
@@ -626,39 +649,43 @@ fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
             }),
             Box::new(move || {
                 let was_left = seen.load(Acquire);
-                let entry = coming.come(2);
-                assert!(!was_left || entry == Entry::InLine, "{entry:?}");
+                let entry = coming.enter_or_queue(2);
+                assert!(!was_left || entry == Entry::Queued, "{entry:?}");
                 Err(entry)
             }),
         ]);
         assert_eq!(served, Ok(Some(1)));
-        let waits = u32::from(entry == Err(Entry::InLine));
+        let waits = u32::from(entry == Err(Entry::Queued));
         assert!(waits == 1 || entry == Err(Entry::Full), "{entry:?}");
-        assert_eq!((room.waiting(), bound.held()), (waits, waits));
+        assert_eq!((semaphore.waiting(), bound.held()), (waits, waits));
     });
 }
 
 #[test]
 fn the_bound_of_a_line_is_kept_by_all_who_come_and_go() {
     try_all(Some(3), || {
-        let bound = std::sync::Arc::new(Quota::new(1));
-        let rooms = [(); 2].map(|()| Arc::new(Room::new(1, std::sync::Arc::clone(&bound))));
-        assert!(rooms[0].enter() && rooms[1].enter());
+        let bound = std::sync::Arc::new(Limit::new(1));
+        let semaphores =
+            [(); 2].map(|()| Arc::new(FifoSemaphore::new(1, std::sync::Arc::clone(&bound))));
+        assert!(semaphores[0].try_enter() && semaphores[1].try_enter());
         let come = |at: usize| -> Box<dyn FnOnce() -> bool + Send> {
-            let room = Arc::clone(&rooms[at]);
-            Box::new(move || match room.come(7) {
-                Entry::Inside => room.leave().is_none(),
-                Entry::InLine => room.leave_line(|_| true) || room.leave().is_none(),
+            let semaphore = Arc::clone(&semaphores[at]);
+            Box::new(move || match semaphore.enter_or_queue(7) {
+                Entry::Inside => semaphore.leave().is_none(),
+                Entry::Queued => semaphore.leave_queue(|_| true) || semaphore.leave().is_none(),
                 Entry::Full => false,
             })
         };
-        let leaving = Arc::clone(&rooms[0]);
+        let leaving = Arc::clone(&semaphores[0]);
         let [first, second, _] = together([
             come(0),
             come(1),
             Box::new(move || leaving.leave().is_none()),
         ]);
-        assert!(first || second, "one had room in the line");
-        assert_eq!((rooms[0].load(), rooms[1].load(), bound.held()), (0, 1, 0));
+        assert!(first || second, "the queue had space for one");
+        assert_eq!(
+            (semaphores[0].load(), semaphores[1].load(), bound.held()),
+            (0, 1, 0)
+        );
     });
 }

@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::quota::Quota;
-use super::room::{Entry, Room};
-use super::runner::{Offer, Runner};
-use super::ticket::{Ticket, Turn};
+use super::limit::Limit;
+use super::semaphore::{Entry, FifoSemaphore};
+use super::single_worker::{Offer, SingleWorker};
+use super::waiter::{Waiter, Wakeup};
 
 /// A job, on the stack of its owner in the real thing.
 struct Job {
     runs: AtomicU32,
 }
 
-type Waiting = Arc<Ticket<Arc<Job>, (), u32>>;
+type Waiting = Arc<Waiter<Arc<Job>, (), u32>>;
 
 struct Group {
-    room: Room<Waiting>,
-    runner: Runner<Option<Waiting>>,
-    /// By their owners, by who was inside, and by the runner.
+    semaphore: FifoSemaphore<Waiting>,
+    worker: SingleWorker<Option<Waiting>>,
+    /// Jobs run by their owners, by a thread that was inside, and by the worker.
     runs: [AtomicU64; 3],
     refused: AtomicU64,
 }
@@ -32,13 +32,14 @@ impl Group {
         let job = Arc::new(Job {
             runs: AtomicU32::new(0),
         });
-        let ticket = Arc::new(Ticket::new(Arc::clone(&job)));
-        let is_in = self.room.enter() || self.room.come(Arc::clone(&ticket)) == Entry::Inside;
+        let waiter = Arc::new(Waiter::new(Arc::clone(&job)));
+        let is_in = self.semaphore.try_enter()
+            || self.semaphore.enter_or_queue(Arc::clone(&waiter)) == Entry::Inside;
         match is_in
-            .then_some(Turn::Granted)
-            .or_else(|| self.wait(&ticket, number))
+            .then_some(Wakeup::Granted)
+            .or_else(|| self.wait(&waiter, number))
         {
-            Some(Turn::Done(result)) => assert_eq!(result, 1),
+            Some(Wakeup::Done(result)) => assert_eq!(result, 1),
             Some(_) => self.inside(&job, number),
             None => {
                 self.refused.fetch_add(1, Relaxed);
@@ -48,16 +49,16 @@ impl Group {
         assert_eq!(job.runs.load(Relaxed), 1);
     }
 
-    /// `None` where it has left the line.
-    fn wait(&self, ticket: &Waiting, number: u64) -> Option<Turn<(), u32>> {
+    /// `None` where it has left the queue.
+    fn wait(&self, waiter: &Waiting, number: u64) -> Option<Wakeup<(), u32>> {
         loop {
             // Some are impatient, and all look about.
             let patience = Duration::from_micros(if number.is_multiple_of(7) { 20 } else { 2000 });
-            match ticket.wait(patience) {
-                Turn::Running(()) => {}
-                Turn::Waiting => {
-                    let is_mine = |other: &Waiting| Arc::ptr_eq(other, ticket);
-                    if number.is_multiple_of(7) && self.room.leave_line(is_mine) {
+            match waiter.wait(patience) {
+                Wakeup::Running(()) => {}
+                Wakeup::Waiting => {
+                    let is_mine = |other: &Waiting| Arc::ptr_eq(other, waiter);
+                    if number.is_multiple_of(7) && self.semaphore.leave_queue(is_mine) {
                         return None;
                     }
                     self.admit();
@@ -76,15 +77,15 @@ impl Group {
             0 => {
                 // A wait for a client.
                 self.leave(number);
-                self.room.return_in();
+                self.semaphore.reenter();
             }
             1 => {
-                self.room.follow(|| (number % 3) as u32 + 1);
+                self.semaphore.follow(|| (number % 3) as u32 + 1);
                 self.admit();
             }
             2 => {
                 // The jobs of others, in passing.
-                if let Some(next) = self.room.leave() {
+                if let Some(next) = self.semaphore.leave() {
                     self.run(&next, 1);
                 } else {
                     return;
@@ -95,23 +96,23 @@ impl Group {
         self.leave(number);
     }
 
-    fn run(&self, ticket: &Waiting, by: usize) {
-        let job = ticket.take(());
+    fn run(&self, waiter: &Waiting, by: usize) {
+        let job = waiter.take(());
         let runs = job.runs.load(Relaxed) + 1;
         job.runs.store(runs, Relaxed);
         self.runs[by].fetch_add(1, Relaxed);
-        ticket.finish(runs);
+        waiter.finish(runs);
     }
 
     fn leave(&self, number: u64) {
-        let Some(next) = self.room.leave() else {
+        let Some(next) = self.semaphore.leave() else {
             return;
         };
         if number.is_multiple_of(2) {
             next.grant();
             return;
         }
-        match self.runner.give(Some(next)) {
+        match self.worker.give(Some(next)) {
             Offer::Kept => {}
             Offer::NeedsThread => unreachable!("it has one"),
             Offer::Refused(next) => next.into_iter().for_each(|next| next.grant()),
@@ -119,17 +120,17 @@ impl Group {
     }
 
     fn admit(&self) {
-        while let Some(next) = self.room.admit() {
+        while let Some(next) = self.semaphore.admit() {
             next.grant();
         }
     }
 
     fn be_runner(&self) {
-        while let Some(first) = self.runner.next() {
+        while let Some(first) = self.worker.next() {
             let mut next = Some(first);
-            while let Some(ticket) = next {
-                self.run(&ticket, 2);
-                next = self.room.leave();
+            while let Some(waiter) = next {
+                self.run(&waiter, 2);
+                next = self.semaphore.leave();
             }
         }
     }
@@ -138,17 +139,17 @@ impl Group {
 #[test]
 fn every_request_is_run_once_or_refused() {
     let group = Group {
-        room: Room::new(1, Arc::new(Quota::new(u32::MAX))),
-        runner: Runner::new(),
+        semaphore: FifoSemaphore::new(1, Arc::new(Limit::new(u32::MAX))),
+        worker: SingleWorker::new(),
         runs: Default::default(),
         refused: AtomicU64::new(0),
     };
     // So that it has a thread.
-    assert_eq!(group.room.load(), 0);
-    assert!(matches!(group.runner.give(None), Offer::NeedsThread));
+    assert_eq!(group.semaphore.load(), 0);
+    assert!(matches!(group.worker.give(None), Offer::NeedsThread));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            assert!(group.runner.next().is_none());
+            assert!(group.worker.next().is_none());
             group.be_runner();
         });
         let requests = (0..THREADS).map(|thread| {
@@ -159,7 +160,7 @@ fn every_request_is_run_once_or_refused() {
         });
         let requests: Vec<_> = requests.collect();
         let results: Vec<_> = requests.into_iter().map(|thread| thread.join()).collect();
-        while let Offer::Refused(_) = group.runner.give(None) {
+        while let Offer::Refused(_) = group.worker.give(None) {
             std::thread::yield_now();
         }
         assert!(results.iter().all(Result::is_ok));
@@ -172,5 +173,5 @@ fn every_request_is_run_once_or_refused() {
         "{runs:?} {refused}"
     );
     assert!(runs.iter().all(|runs| *runs > 0), "{runs:?}");
-    assert_eq!(group.room.load(), 0);
+    assert_eq!(group.semaphore.load(), 0);
 }

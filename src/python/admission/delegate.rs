@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use wsgi_abi::{Admission, RunOutcome};
-use wsgi_core::admission::pace::Pace;
-use wsgi_core::admission::room::{Entry, Room};
-use wsgi_core::admission::runner::{Offer, Runner};
-use wsgi_core::admission::ticket::Ticket;
+use wsgi_core::admission::concurrency::ConcurrencyController;
+use wsgi_core::admission::semaphore::{Entry, FifoSemaphore};
+use wsgi_core::admission::single_worker::{Offer, SingleWorker};
+use wsgi_core::admission::waiter::Waiter;
 use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
 
@@ -30,13 +30,13 @@ const BATCH: u32 = 16;
 
 /// For one interpreter.
 pub(super) struct Delegate {
-    room: Room<Arc<Waiting>>,
-    pace: Pace,
+    room: FifoSemaphore<Arc<Waiting>>,
+    pace: ConcurrencyController,
     line: &'static Line,
     /// Where the next child finds what was good in this one.
     place: Option<GroupSlot>,
     /// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
-    runner: Runner<Arc<Waiting>>,
+    runner: SingleWorker<Arc<Waiting>>,
     /// Of some visits, one is measured.
     turn: AtomicU32,
     /// See [`Executor::is_exclusive`].
@@ -54,13 +54,13 @@ impl Delegate {
         let cores = u32::try_from(cores).unwrap_or(1);
         let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
         let seed = place.map_or(0, |place| place.pace());
-        let pace = Pace::new(admission.least, admission.most, cores, seed);
+        let pace = ConcurrencyController::new(admission.least, admission.most, cores, seed);
         Self {
             room: line.room(pace.limit()),
             pace,
             line,
             place,
-            runner: Runner::new(),
+            runner: SingleWorker::new(),
             turn: AtomicU32::new(0),
             is_exclusive: admission.most == 1,
         }
@@ -285,14 +285,14 @@ impl Executor for Delegate {
         if let Some(ended) = executor::run_nested(self, job.application.interpreter(), job) {
             return ended;
         }
-        if self.room.enter() {
+        if self.room.try_enter() {
             return self.inside(job);
         }
         // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
-        let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
-        match self.room.come(Arc::clone(&ticket)) {
+        let ticket = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
+        match self.room.enter_or_queue(Arc::clone(&ticket)) {
             Entry::Inside => return self.inside(job),
-            Entry::InLine => {}
+            Entry::Queued => {}
             Entry::Full => {
                 // Where the line is short, nobody else may see that those inside wait for something.
                 self.look();
@@ -319,7 +319,7 @@ impl Executor for Delegate {
     }
 
     fn step_in(&self) {
-        self.room.return_in();
+        self.room.reenter();
     }
 }
 
@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn a_place_is_free_while_its_thread_waits_for_something_else() {
         let delegate = delegate();
-        assert!(delegate.room.enter());
+        assert!(delegate.room.try_enter());
         let place = Place::of(delegate);
         outside(|| assert_eq!(delegate.load(), 0));
         assert_eq!(delegate.load(), 1);
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn who_has_handed_its_place_on_has_none_to_give_back() {
         let delegate = delegate();
-        assert!(delegate.room.enter());
+        assert!(delegate.room.try_enter());
         let mut place = Place::of(delegate);
         place.is_gone();
         // Another one has it by now.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions};
-use wsgi_core::admission::quota::Quota;
+use wsgi_core::admission::limit::Limit;
 use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
 
@@ -47,7 +47,7 @@ pub(crate) struct Group {
     /// Requests that wait for a place.
     line: &'static Line,
     /// Threads of httpd that its requests may hold.
-    share: Quota,
+    share: Limit,
     /// Its scripts, by path.
     sites: ArcSwap<HashMap<Vec<u8>, &'static Site>>,
     /// Held to add a site, and to exchange the interpreters; short.
@@ -105,15 +105,15 @@ fn registry() -> &'static Registry {
 }
 
 /// Threads of httpd that requests of all groups together may hold.
-static EVERYBODY: OnceLock<Quota> = OnceLock::new();
+static EVERYBODY: OnceLock<Limit> = OnceLock::new();
 
 /// Says how many that are.
 pub(crate) fn bound_all(threads: u32) {
-    EVERYBODY.get_or_init(|| Quota::new(threads));
+    EVERYBODY.get_or_init(|| Limit::new(threads));
 }
 
-fn everybody() -> &'static Quota {
-    EVERYBODY.get_or_init(|| Quota::new(u32::MAX))
+fn everybody() -> &'static Limit {
+    EVERYBODY.get_or_init(|| Limit::new(u32::MAX))
 }
 
 /// Why there is no group. The log says more.
@@ -228,7 +228,7 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
         admission: options.admission,
         limits,
         line,
-        share: Quota::new(options.admission.share),
+        share: Limit::new(options.admission.share),
         sites: ArcSwap::default(),
         changing: Mutex::new(()),
         trying: AtomicBool::new(plan.choice == Some(GilChoice::Try)),

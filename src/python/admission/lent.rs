@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use wsgi_abi::RunOutcome;
-use wsgi_core::admission::quota::Quota;
+use wsgi_core::admission::limit::Limit;
 use wsgi_telemetry::PhaseCell;
 
 use super::executor::{self, Executor};
@@ -23,7 +23,7 @@ pub(super) struct Lent {
     /// Where the phase of its request is noted.
     shown: Option<PhaseCell>,
     /// What its owner counts against.
-    held: Vec<&'static Quota>,
+    held: Vec<&'static Limit>,
     /// The exclusive places that its owner has.
     places: Vec<&'static dyn Executor>,
 }
@@ -70,7 +70,7 @@ impl Lent {
     }
 
     /// What its owner counts against.
-    pub(super) fn held(&self) -> &[&'static Quota] {
+    pub(super) fn held(&self) -> &[&'static Limit] {
         &self.held
     }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use wsgi_abi::{Admission, RunOutcome};
-use wsgi_core::admission::room::{Entry, Room};
-use wsgi_core::admission::ticket::Ticket;
+use wsgi_core::admission::semaphore::{Entry, FifoSemaphore};
+use wsgi_core::admission::waiter::Waiter;
 
 use super::executor::{self, Ended, Executor, Occupied};
 use super::lent::Lent;
@@ -31,7 +31,7 @@ const MOST_THREADS: u32 = 1024;
 /// For one interpreter.
 pub(super) struct Pool {
     interpreter: &'static Interpreter,
-    room: Room<Arc<Waiting>>,
+    room: FifoSemaphore<Arc<Waiting>>,
     line: &'static Line,
     /// Jobs that have a place. As each has one, and no thread has two, it is never full.
     send: Sender<Arc<Waiting>>,
@@ -166,14 +166,14 @@ impl Executor for Pool {
             return ended;
         }
         // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
-        let ticket = Arc::new(Ticket::new(unsafe { Lent::new(job) }));
-        let entry = match self.room.enter() {
+        let ticket = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
+        let entry = match self.room.try_enter() {
             true => Entry::Inside,
-            false => self.room.come(Arc::clone(&ticket)),
+            false => self.room.enter_or_queue(Arc::clone(&ticket)),
         };
         match entry {
             Entry::Inside => self.hand_over(Arc::clone(&ticket)),
-            Entry::InLine => {}
+            Entry::Queued => {}
             Entry::Full => return Ended::Refused(RunOutcome::QueueFull),
         }
         match self.line.wait(&self.room, &ticket, job, || {}) {
@@ -196,6 +196,6 @@ impl Executor for Pool {
     }
 
     fn step_in(&self) {
-        self.room.return_in();
+        self.room.reenter();
     }
 }

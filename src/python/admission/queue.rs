@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use wsgi_abi::{Admission, RunOutcome};
-use wsgi_core::admission::quota::Quota;
-use wsgi_core::admission::room::Room;
-use wsgi_core::admission::ticket::{Ticket, Turn};
+use wsgi_core::admission::limit::Limit;
+use wsgi_core::admission::semaphore::FifoSemaphore;
+use wsgi_core::admission::waiter::{Waiter, Wakeup};
 
 use super::lent::{Lent, Unsent};
 use crate::admission::run;
@@ -21,10 +21,10 @@ use crate::lifecycle::forked;
 use wsgi_telemetry::clock;
 
 /// What stands in line.
-pub(super) type Waiting = Ticket<Lent, Option<Arc<Unsent>>, Left>;
+pub(super) type Waiting = Waiter<Lent, Option<Arc<Unsent>>, Left>;
 
 /// Runs the job of a ticket that the calling thread got from the room, or from a thread that did; its owner waits for the
-/// result. `by` and `since` as for [`Ticket::take`] and [`run::perform_lent`].
+/// result. `by` and `since` as for [`Waiter::take`] and [`run::perform_lent`].
 ///
 /// The caller finishes the ticket with what is returned, once it has given the place back: who is answered may come again at
 /// once, and finds it free.
@@ -61,28 +61,28 @@ const NEVER: Duration = Duration::from_secs(60);
 /// The line of a group.
 pub(crate) struct Line {
     /// How many may wait, for whichever of its interpreters.
-    bound: Arc<Quota>,
+    bound: Arc<Limit>,
     timeout: Duration,
 }
 
 impl Line {
     pub(crate) fn new(admission: &Admission) -> Self {
         Self {
-            bound: Arc::new(Quota::new(admission.queue_depth)),
+            bound: Arc::new(Limit::new(admission.queue_depth)),
             timeout: Duration::from_millis(admission.queue_timeout.into()),
         }
     }
 
     /// A room with `places` places, whose line counts against this one.
-    pub(super) fn room(&self, places: u32) -> Room<Arc<Waiting>> {
-        Room::new(places, Arc::clone(&self.bound))
+    pub(super) fn room(&self, places: u32) -> FifoSemaphore<Arc<Waiting>> {
+        FifoSemaphore::new(places, Arc::clone(&self.bound))
     }
 
     /// Waits for news of the ticket, which stands in the line of `room`: a place, or a result; the error is why the request
     /// is refused. `look` is called every now and then.
     pub(super) fn wait(
         &self,
-        room: &Room<Arc<Waiting>>,
+        room: &FifoSemaphore<Arc<Waiting>>,
         ticket: &Arc<Waiting>,
         job: &Job<'_>,
         look: impl Fn(),
@@ -93,16 +93,16 @@ impl Line {
         course.wait_in_line(true);
         let news = loop {
             match ticket.wait(next) {
-                Turn::Granted => break Ok(None),
-                Turn::Done(left) => break Ok(Some(left)),
-                Turn::Running(by) => {
+                Wakeup::Granted => break Ok(None),
+                Wakeup::Done(left) => break Ok(Some(left)),
+                Wakeup::Running(by) => {
                     course.wait_in_line(false);
                     if let Some(by) = by {
                         by.send();
                     }
                     next = NEVER;
                 }
-                Turn::Waiting => {
+                Wakeup::Waiting => {
                     // Others load it until then, for which nobody is to blame who waits.
                     if !job.application.is_new() {
                         course.load_ends();
@@ -114,7 +114,7 @@ impl Line {
                         .min(course.until_late(clock::now()))
                         .max(Duration::from_millis(1));
                     if let Some(why) = self.why_to_leave(began, job) {
-                        if room.leave_line(|other| Arc::ptr_eq(other, ticket)) {
+                        if room.leave_queue(|other| Arc::ptr_eq(other, ticket)) {
                             break Err(why);
                         }
                         // It has a place, and whoever is to run it has not begun.

@@ -7,29 +7,29 @@
 
 use std::cell::RefCell;
 
-use wsgi_core::admission::quota::{self, Quota};
+use wsgi_core::admission::limit::{Limit, Permit};
 
 thread_local! {
     /// What the calling thread counts against, and the threads for which it runs something. Empty where there are no limits.
-    static HELD: RefCell<Vec<&'static Quota>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<&'static Limit>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A thread counts against some quotas, until this is dropped, which is on the same thread and in reverse order.
+/// A thread counts against some limits, until this is dropped, which is on the same thread and in reverse order.
 #[must_use = "the thread counts until this is dropped"]
 pub(crate) struct Hold<const N: usize> {
-    _new: [quota::Held<'static>; N],
+    _new: [Permit<'static>; N],
     _noted: Noted,
 }
 
-/// How many quotas were added to the list of the thread; drop takes them off.
+/// How many limits were added to the list of the thread; drop takes them off.
 struct Noted(usize);
 
 impl Noted {
-    fn note(quotas: impl IntoIterator<Item = &'static Quota>) -> Self {
-        let note = |held: &RefCell<Vec<&'static Quota>>| {
+    fn note(limits: impl IntoIterator<Item = &'static Limit>) -> Self {
+        let note = |held: &RefCell<Vec<&'static Limit>>| {
             let mut held = held.borrow_mut();
             let before = held.len();
-            held.extend(quotas);
+            held.extend(limits);
             held.len() - before
         };
         // A thread that ends runs nothing within anything.
@@ -49,38 +49,38 @@ impl Drop for Noted {
     }
 }
 
-/// Counts the calling thread against the quotas that it does not count against yet: the share of the group whose request it
+/// Counts the calling thread against the limits that it does not count against yet: the share of the group whose request it
 /// runs, and that of all groups together. `None` where one of them is used up.
-pub(crate) fn hold<const N: usize>(quotas: [&'static Quota; N]) -> Option<Hold<N>> {
-    if quotas.iter().all(|quota| quota.is_open()) {
+pub(crate) fn hold<const N: usize>(limits: [&'static Limit; N]) -> Option<Hold<N>> {
+    if limits.iter().all(|limit| limit.is_open()) {
         return Some(Hold {
-            _new: quotas.map(|_| quota::Held::already()),
+            _new: limits.map(|_| Permit::already()),
             _noted: Noted(0),
         });
     }
-    let is_new = |quota: &&'static Quota| {
-        let known = |held: &RefCell<Vec<&'static Quota>>| {
+    let is_new = |limit: &&'static Limit| {
+        let known = |held: &RefCell<Vec<&'static Limit>>| {
             let held = held.borrow();
-            held.iter().any(|held| std::ptr::eq(*held, *quota))
+            held.iter().any(|held| std::ptr::eq(*held, *limit))
         };
-        !quota.is_open() && !HELD.try_with(known).unwrap_or(false)
+        !limit.is_open() && !HELD.try_with(known).unwrap_or(false)
     };
-    let noted: Vec<_> = quotas.into_iter().filter(is_new).collect();
-    let taken = quotas.map(|quota| match is_new(&quota) {
-        true => quota.take(),
-        false => Some(quota::Held::already()),
+    let noted: Vec<_> = limits.into_iter().filter(is_new).collect();
+    let taken = limits.map(|limit| match is_new(&limit) {
+        true => limit.take(),
+        false => Some(Permit::already()),
     });
     if taken.iter().any(Option::is_none) {
         return None;
     }
     Some(Hold {
-        _new: taken.map(|held| held.unwrap_or_else(quota::Held::already)),
+        _new: taken.map(|held| held.unwrap_or_else(Permit::already)),
         _noted: Noted::note(noted),
     })
 }
 
 /// What the calling thread counts against, for another one that runs something for it.
-pub(crate) fn held() -> Vec<&'static Quota> {
+pub(crate) fn held() -> Vec<&'static Limit> {
     HELD.try_with(|held| held.borrow().clone())
         .unwrap_or_default()
 }
@@ -91,7 +91,7 @@ pub(crate) struct StandsIn {
 }
 
 /// See [`StandsIn`]; ended by drop.
-pub(crate) fn stand_in(held: &[&'static Quota]) -> StandsIn {
+pub(crate) fn stand_in(held: &[&'static Limit]) -> StandsIn {
     StandsIn {
         _noted: match held.is_empty() {
             true => Noted(0),
@@ -104,13 +104,13 @@ pub(crate) fn stand_in(held: &[&'static Quota]) -> StandsIn {
 mod tests {
     use super::*;
 
-    fn quota(limit: u32) -> &'static Quota {
-        Box::leak(Box::new(Quota::new(limit)))
+    fn limit(limit: u32) -> &'static Limit {
+        Box::leak(Box::new(Limit::new(limit)))
     }
 
     #[test]
     fn a_thread_counts_once_for_each_group() {
-        let (one, other, all) = (quota(1), quota(1), quota(2));
+        let (one, other, all) = (limit(1), limit(1), limit(2));
         let on_another_thread = |share| {
             let taken =
                 std::thread::scope(|scope| scope.spawn(|| hold([share, all]).is_some()).join());
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_runs_something_for_another_one_does_not_count() {
-        let (share, all) = (quota(1), quota(1));
+        let (share, all) = (limit(1), limit(1));
         let holds = hold([share, all]);
         let lent = held();
         assert_eq!(lent.len(), 2);
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn one_that_is_refused_holds_nothing() {
-        let (share, all) = (quota(2), quota(0));
+        let (share, all) = (limit(2), limit(0));
         assert!(hold([share, all]).is_none());
         assert!(held().is_empty());
-        assert!(share.take().is_some() && hold([share, quota(1)]).is_some());
-        let without_limits = hold([quota(u32::MAX), quota(u32::MAX)]);
+        assert!(share.take().is_some() && hold([share, limit(1)]).is_some());
+        let without_limits = hold([limit(u32::MAX), limit(u32::MAX)]);
         assert!(without_limits.is_some() && held().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! A thread that takes one job at a time from others, as long as it is idle.
+//! A thread that takes one job at a time from other threads, whenever it is idle.
 //!
 //! ```text
 //!             give, and the thread is started        next
@@ -10,8 +10,8 @@
 
 use crate::sync::{Condvar, Mutex, lock};
 
-/// What is given to the thread, which is not started before it is needed.
-pub struct Runner<T> {
+/// The job for the thread. The thread is started when the first job comes.
+pub struct SingleWorker<T> {
     state: Mutex<State<T>>,
     given: Condvar,
 }
@@ -20,31 +20,31 @@ enum State<T> {
     /// There is no thread.
     Absent,
     Idle,
-    /// A job that the thread has not seen yet.
+    /// A job that the thread has not taken yet.
     Given(T),
     Busy,
 }
 
 /// What became of a job that was given.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a job that was refused is still to be run, and one that was kept may need a thread"]
+#[must_use = "the caller still has to run a refused job, and a kept one may need a thread"]
 pub enum Offer<T> {
-    /// The thread runs it.
+    /// The thread takes it.
     Kept,
-    /// It is kept for a thread that the caller starts, or else takes back.
+    /// It is kept for a thread that the caller has to start; where that fails, the caller takes the job back.
     NeedsThread,
     /// The thread is busy.
     Refused(T),
 }
 
-impl<T> Default for Runner<T> {
+impl<T> Default for SingleWorker<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> Runner<T> {
-    /// Without a thread.
+impl<T> SingleWorker<T> {
+    /// A worker whose thread is not started.
     pub fn new() -> Self {
         Self {
             state: Mutex::new(State::Absent),
@@ -52,7 +52,7 @@ impl<T> Runner<T> {
         }
     }
 
-    /// Gives it a job, unless it is busy.
+    /// Gives the thread a job, unless it is busy.
     pub fn give(&self, job: T) -> Offer<T> {
         let mut state = lock(&self.state);
         let offer = match *state {
@@ -66,7 +66,7 @@ impl<T> Runner<T> {
         offer
     }
 
-    /// The job for which no thread could be started. For whoever was asked to start one.
+    /// Returns the job for which no thread could be started. For the caller that [`Offer::NeedsThread`] asked to start one.
     pub fn take_back(&self) -> Option<T> {
         match std::mem::replace(&mut *lock(&self.state), State::Absent) {
             State::Given(job) => Some(job),
@@ -74,7 +74,7 @@ impl<T> Runner<T> {
         }
     }
 
-    /// The next job, for the thread: it is done with the one before, and waits for as long as there is none.
+    /// The next job, called by the thread when it has done the one before; waits until there is one.
     pub fn next(&self) -> T {
         let mut state = lock(&self.state);
         if let State::Busy = *state {
@@ -97,19 +97,19 @@ mod tests {
 
     #[test]
     fn takes_one_job_at_a_time() {
-        let runner = Runner::new();
-        assert_eq!(runner.give(1), Offer::NeedsThread);
+        let worker = SingleWorker::new();
+        assert_eq!(worker.give(1), Offer::NeedsThread);
         assert_eq!(
-            runner.give(2),
+            worker.give(2),
             Offer::Refused(2),
             "the first is not begun yet"
         );
-        assert_eq!(runner.next(), 1);
-        assert_eq!(runner.give(3), Offer::Refused(3));
+        assert_eq!(worker.next(), 1);
+        assert_eq!(worker.give(3), Offer::Refused(3));
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| runner.next());
+            let thread = scope.spawn(|| worker.next());
             let mut job = 4;
-            while let Offer::Refused(back) = runner.give(job) {
+            while let Offer::Refused(back) = worker.give(job) {
                 job = back;
                 std::thread::yield_now();
             }
@@ -119,11 +119,11 @@ mod tests {
 
     #[test]
     fn a_job_without_a_thread_comes_back() {
-        let runner = Runner::new();
-        assert_eq!(runner.give(1), Offer::NeedsThread);
-        assert_eq!(runner.take_back(), Some(1));
+        let worker = SingleWorker::new();
+        assert_eq!(worker.give(1), Offer::NeedsThread);
+        assert_eq!(worker.take_back(), Some(1));
         assert_eq!(
-            runner.give(2),
+            worker.give(2),
             Offer::NeedsThread,
             "perhaps there is one by now"
         );

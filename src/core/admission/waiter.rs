@@ -1,0 +1,140 @@
+//! A request in the queue of a [`FifoSemaphore`](super::semaphore::FifoSemaphore): its job, and how its owner learns what
+//! becomes of it.
+//!
+//! ```text
+//!            grant                       the owner has a permit and runs the job itself
+//!   Waiting ───────▶ Granted
+//!      │     take                        another thread runs the job
+//!      └───────────▶ Running ─────▶ Done
+//!                            finish
+//! ```
+//!
+//! `grant` and `take` are called by the thread that got the waiter from the semaphore, which gives it to one thread only.
+
+use std::time::Duration;
+
+use crate::sync::{Condvar, Mutex, lock};
+
+/// The job of its owner, and its state. `E` is what a thread that runs the job tells its owner of itself, `R` the result.
+pub struct Waiter<J, E, R> {
+    job: J,
+    state: Mutex<State<E, R>>,
+    changed: Condvar,
+}
+
+enum State<E, R> {
+    Waiting,
+    Granted,
+    Running(E),
+    Done(R),
+    /// The owner has taken its result.
+    Over,
+}
+
+/// What the owner finds when it looks or wakes up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wakeup<E, R> {
+    /// It is still in the queue.
+    Waiting,
+    /// The owner has a permit.
+    Granted,
+    /// Another thread runs the job.
+    Running(E),
+    /// The result.
+    Done(R),
+}
+
+impl<J, E: Clone, R> Waiter<J, E, R> {
+    /// A waiter for `job`.
+    pub fn new(job: J) -> Self {
+        Self {
+            job,
+            state: Mutex::new(State::Waiting),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The job, for its owner.
+    pub fn job(&self) -> &J {
+        &self.job
+    }
+
+    /// Gives the owner a permit and wakes it up, and no other thread.
+    pub fn grant(&self) {
+        *lock(&self.state) = State::Granted;
+        self.changed.notify_one();
+    }
+
+    /// The calling thread runs the job, and then calls [`Waiter::finish`].
+    pub fn take(&self, by: E) -> &J {
+        *lock(&self.state) = State::Running(by);
+        &self.job
+    }
+
+    /// The job was run; its owner wakes up.
+    pub fn finish(&self, result: R) {
+        *lock(&self.state) = State::Done(result);
+        self.changed.notify_one();
+    }
+
+    /// Waits for news, at most for `limit`. Called by the owner, which gets the result once, here or from [`Waiter::look`].
+    pub fn wait(&self, limit: Duration) -> Wakeup<E, R> {
+        let mut state = lock(&self.state);
+        if matches!(*state, State::Waiting | State::Running(_)) {
+            let waited = self.changed.wait_timeout(state, limit);
+            // A spurious wake-up looks like a timeout: the owner asks again.
+            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        state.wakeup()
+    }
+
+    /// The present state, without waiting.
+    pub fn look(&self) -> Wakeup<E, R> {
+        lock(&self.state).wakeup()
+    }
+}
+
+impl<E: Clone, R> State<E, R> {
+    /// What the owner finds. A result is taken out.
+    fn wakeup(&mut self) -> Wakeup<E, R> {
+        match std::mem::replace(self, State::Over) {
+            State::Done(result) => Wakeup::Done(result),
+            other => {
+                let wakeup = match &other {
+                    State::Running(by) => Wakeup::Running(by.clone()),
+                    State::Granted => Wakeup::Granted,
+                    State::Waiting | State::Done(_) | State::Over => Wakeup::Waiting,
+                };
+                *self = other;
+                wakeup
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn the_owner_runs_its_own_job() {
+        let waiter: Waiter<&str, u8, u8> = Waiter::new("job");
+        assert_eq!(waiter.wait(NOW), Wakeup::Waiting);
+        waiter.grant();
+        assert_eq!(waiter.wait(Duration::MAX), Wakeup::Granted);
+        assert_eq!(*waiter.job(), "job");
+    }
+
+    #[test]
+    fn another_thread_runs_the_job() {
+        let waiter: Waiter<&str, u8, u8> = Waiter::new("job");
+        assert_eq!(*waiter.take(7), "job");
+        assert_eq!(waiter.wait(NOW), Wakeup::Running(7));
+        std::thread::scope(|scope| {
+            scope.spawn(|| waiter.finish(42));
+            while waiter.wait(Duration::from_secs(60)) != Wakeup::Done(42) {}
+        });
+    }
+}
