@@ -3,6 +3,9 @@
 //! Names follow Prometheus's naming guide: base units, `_total` for counters, one prefix. Label values are closed lists;
 //! `app` is the only open label, and it comes from the configuration.
 
+/// The value of a label for what found no room of its own: of `app`, and of all labels of the applications' own metrics.
+pub const OTHER: &str = "_other";
+
 /// What a family is to Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

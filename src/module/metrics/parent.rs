@@ -281,7 +281,7 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     if let Some(how) = how {
         segment.count(Id::ChildrenExited, value(EXIT, how), 1);
     }
-    segment.reclaim_applications(pid);
+    segment.reclaim(pid);
 }
 
 /// Whether the end of a child is reported as unexpected. `had_said`: whether the child had said that it ends; `None` where

@@ -11,11 +11,13 @@ use std::mem;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::{Board, GroupSlot, RetireReason};
-use crate::arena::Owner;
+use super::common::Board;
+use super::groups::GroupSlot;
+use super::retire::RetireReason;
 use crate::catalogue::Id;
 use crate::clock;
-use crate::layout::CHILD_WORDS;
+use crate::segment::Owner;
+use crate::segment::layout::CHILD_WORDS;
 use crate::sync::AtomicU64;
 
 /// What a child is for the others.

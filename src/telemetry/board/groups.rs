@@ -11,12 +11,12 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::Board;
-use crate::arena::Owner;
+use super::common::Board;
 use crate::catalogue::fnv;
-use crate::layout::{GROUP_WORDS, GROUPS};
+use crate::segment::Owner;
+use crate::segment::layout::{GROUP_WORDS, GROUPS};
+use crate::segment::text;
 use crate::sync::AtomicU64;
-use crate::text;
 
 /// How a group has its GIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,12 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::{Board, RetireReason};
-use crate::arena::Owner;
-use crate::layout::{REQUEST_WORDS, REQUESTS};
+use super::common::Board;
+use super::retire::RetireReason;
+use crate::segment::Owner;
+use crate::segment::layout::{REQUEST_WORDS, REQUESTS};
+use crate::segment::text;
 use crate::sync::AtomicU64;
-use crate::text;
 
 /// A request for a roll.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::{Board, ROLL};
+use super::common::{Board, ROLL};
 use crate::catalogue::fnv;
-use crate::layout::{ROLL_WORDS, ROLLS};
+use crate::segment::layout::{ROLL_WORDS, ROLLS};
+use crate::segment::text;
 use crate::sync::AtomicU64;
-use crate::text;
 
 /// Where a roll is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,13 +11,13 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use super::Board;
-use crate::arena::Owner;
+use super::common::Board;
 use crate::catalogue::fnv;
 use crate::clock;
-use crate::layout::STACKS_WORDS;
+use crate::segment::Owner;
+use crate::segment::layout::STACKS_WORDS;
+use crate::segment::text;
 use crate::sync::{AtomicU64, fence};
-use crate::text;
 
 /// By which who has asked knows the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ fn is_void(cells: &[AtomicU64]) -> bool {
 mod tests {
     use super::*;
     use crate::Segment;
-    use crate::layout::Geometry;
+    use crate::segment::Geometry;
 
     const PATIENCE: Duration = Duration::from_secs(2);
 

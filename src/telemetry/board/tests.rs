@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::common::{ROLL, SILENCE};
 use super::*;
-use crate::arena::Owner;
-use crate::catalogue::{Id, value};
-use crate::layout::{Geometry, HEADER_WORDS, REQUESTS};
-use crate::text;
+use crate::catalogue::{Id, RECYCLE_REASON, value};
+use crate::clock;
+use crate::segment::Owner;
+use crate::segment::Segment;
+use crate::segment::layout::{Geometry, HEADER_WORDS, REQUESTS};
+use crate::segment::text;
 
 const PLACES: usize = 8;
 

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::arena::Role;
 use crate::catalogue::{
     ARENA_STATE, CHILD_STATE, CONNECTION_STATE, Family, Id, Label, SEGMENT_SIZE, WORKER_STATE,
 };
+use crate::reading::{ApplicationNumbers, Snapshot};
 use crate::segment::Fact;
-use crate::snapshot::{ApplicationNumbers, Snapshot};
+use crate::segment::Role;
 
-use super::OTHER;
 use super::page::{FamilyLines, Seconds};
+use crate::catalogue::OTHER;
 
 /// The applications of a snapshot, and what each runs.
 pub(super) struct Applications<'s> {

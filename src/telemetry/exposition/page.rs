@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 use metrics::{Key, Label};
 use metrics_exporter_prometheus::{LabelSet, formatting};
 
-use crate::negotiate::Format;
+use super::negotiate::Format;
 
 /// What a family is to a reader of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,13 +12,15 @@ use ::loom::model::Builder;
 use ::loom::sync::Arc;
 use ::loom::thread;
 
-use crate::arena::{Owner, Role, state};
 use crate::board::Choice;
 use crate::catalogue::{ANSWERED, CODE, INTERPRETER_STATE, Id, OVERFLOW, cell, value};
-use crate::layout::{BLOCK_WORDS, Geometry};
+use crate::recording::writer::Writer;
+use crate::segment::Owner;
+use crate::segment::entry::{Role, state};
+use crate::segment::layout::{BLOCK_WORDS, Geometry};
+use crate::segment::map;
 use crate::sync::AtomicU64;
-use crate::writer::Writer;
-use crate::{App, Event, Notable, Segment, map};
+use crate::{App, Event, Notable, Segment};
 
 /// Runs `model` on a fresh segment in every order that there is. `preemptions` bounds how often a thread may be stopped
 /// where it need not wait, in models with too many steps for all orders.
@@ -258,12 +260,12 @@ fn no_event_is_shown_that_two_have_written() {
         let slow = thread::spawn(move || segment.note(&event(1), b"/1"));
         let others = thread::spawn(move || {
             // Once around the ring, so that the last meets the first.
-            for _ in 0..crate::layout::EVENTS {
+            for _ in 0..crate::segment::layout::EVENTS {
                 segment.note(&event(2), b"/2");
             }
         });
         let reader = thread::spawn(move || {
-            for ticket in [0, crate::layout::EVENTS as u64] {
+            for ticket in [0, crate::segment::layout::EVENTS as u64] {
                 if let Some(event) = segment.event(ticket) {
                     let url = format!("/{}", event.total);
                     assert!(event.total == event.output && event.url == url, "{event:?}");

@@ -1,11 +1,12 @@
 //! The samples of Python's `prometheus_client`, which asks for its values one by one.
 
-use crate::arena::Owner;
+use crate::segment::Owner;
 use crate::segment::Segment;
 
+use super::cells::Series;
 use super::family::{Aggregate, CustomKind, Description};
+use super::refused::Refused;
 use super::table::Part;
-use super::{Refused, Series};
 
 /// What `prometheus_client` says of a value that it wants to keep.
 #[derive(Clone, Copy, Debug)]

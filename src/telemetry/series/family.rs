@@ -5,19 +5,15 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::arena::Owner;
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
-use crate::layout::{FAMILIES, FAMILY_WORDS};
+use crate::segment::Owner;
 use crate::segment::Segment;
+use crate::segment::layout::{FAMILIES, FAMILY_WORDS};
+use crate::segment::text;
 use crate::sync::AtomicU64;
-use crate::text;
 
-use super::Refused;
+use super::refused::{MOST_BOUNDS, MOST_LABELS, Refused};
 
-/// Most upper bounds of a histogram.
-pub const MOST_BOUNDS: usize = 20;
-/// Most labels of a family.
-pub const MOST_LABELS: usize = 8;
 /// Longest name of a family, without suffix.
 const LONGEST_NAME: usize = 118;
 

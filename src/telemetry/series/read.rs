@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::arena::{owner_of, state};
-use crate::layout::FAMILIES;
 use crate::segment::Segment;
+use crate::segment::entry::{owner_of, state};
+use crate::segment::layout::FAMILIES;
 
+use super::cells::{Series, gauge};
 use super::family::{Aggregate, CustomKind, Description};
-use super::table::{OTHER, Part};
-use super::{Series, gauge};
+use super::table::Part;
+use crate::catalogue::OTHER;
 
 /// The applications' own metrics.
 #[derive(Clone, Debug, Default, PartialEq)]

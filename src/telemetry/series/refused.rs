@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::family::{MOST_BOUNDS, MOST_LABELS};
+/// Most upper bounds of a histogram.
+pub const MOST_BOUNDS: usize = 20;
+/// Most labels of a family.
+pub const MOST_LABELS: usize = 8;
 
 /// Why a metric of an application is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,15 +2,17 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::arena::{Arena, Owner};
-use crate::catalogue::{Id, OVERFLOW, fnv, value};
-use crate::layout::{FAMILIES, SERIES_WORDS, header};
+use crate::catalogue::{Id, OTHER, OVERFLOW, fnv, value};
+use crate::segment::Arena;
+use crate::segment::Owner;
 use crate::segment::Segment;
+use crate::segment::layout::{FAMILIES, SERIES_WORDS, header};
+use crate::segment::text;
 use crate::sync::AtomicU64;
-use crate::text;
 
+use super::cells::{HistogramSeries, Rule, Series};
 use super::family::{self, CustomKind, Description, FamilyNumber, LIVE, WRITING, cut};
-use super::{HistogramSeries, Refused, Rule, Series};
+use super::refused::Refused;
 
 /// Which sample of its family a series is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,9 +76,6 @@ const WHAT: usize = 2;
 const BOUND: usize = 3;
 const VALUES: std::ops::Range<usize> = 4..SERIES_WORDS;
 const ROOM: usize = (VALUES.end - VALUES.start - 1) * 8;
-
-/// The value of all labels of the series that takes what finds no other.
-pub(super) const OTHER: &str = "_other";
 
 impl Key {
     fn new(family: u8, part: Part, values: &[&str]) -> Self {

@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use super::*;
-use crate::arena::{Owner, Role};
-use crate::layout::Geometry;
-use crate::segment::Segment;
+use crate::segment::Geometry;
+use crate::segment::Owner;
+use crate::segment::Role;
+use crate::segment::{Arena, Segment};
 
 fn segment(series: usize) -> Segment {
     let geometry = Geometry {
@@ -58,7 +60,7 @@ fn pair(labels: &str, number: f64) -> (String, f64) {
 /// Each has a word of the header to itself.
 #[test]
 fn the_memory_that_is_measured_and_the_series_that_are_used_are_two_things() {
-    use crate::layout::header;
+    use crate::segment::layout::header;
     let segment = segment(50);
     segment.note_resident(4096);
     let resident = segment.snapshot().resident;
@@ -327,7 +329,7 @@ fn children_that_enter_the_same_at_once_are_added_up() {
 
 #[test]
 fn entries_copied_in_every_way_are_shown_once() {
-    use crate::layout::{FAMILY_WORDS, SERIES_WORDS};
+    use crate::segment::layout::{FAMILY_WORDS, SERIES_WORDS};
     let segment = segment(50);
     let arena = child(&segment, 1);
     let family = metric("twice", CustomKind::Counter, &["a"]);
@@ -355,7 +357,8 @@ fn entries_copied_in_every_way_are_shown_once() {
             geometry.series_entry(to),
             SERIES_WORDS,
         );
-        segment.cells()[crate::layout::header::SERIES_USED].fetch_max(to as u64 + 1, Relaxed);
+        segment.cells()[crate::segment::layout::header::SERIES_USED]
+            .fetch_max(to as u64 + 1, Relaxed);
         arena
             .series_cell(to)
             .expect("memory")
@@ -385,9 +388,9 @@ fn what_a_killed_child_was_writing_is_free_again() {
         segment.set(state, writing);
     }
     assert_eq!(segment.custom().families, []);
-    segment.reclaim_applications(8);
+    segment.reclaim(8);
     assert_eq!(states.map(|state| segment.get(state)), [writing; 2]);
-    segment.reclaim_applications(7);
+    segment.reclaim(7);
     assert_eq!(states.map(|state| segment.get(state)), [0; 2]);
 }
 

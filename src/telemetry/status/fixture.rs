@@ -2,14 +2,17 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::arena::{Arena, Owner, Role};
 use crate::board::{ChildState, Choice, RetireReason, Roll, RollPhase};
 use crate::catalogue::{
     ABORT_PHASE, ANSWERED, CODE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id, METHOD,
     REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, value,
 };
-use crate::layout::BLOCK_WORDS;
-use crate::{App, Event, Fact, Geometry, Notable, Phase, Sampler, Scoreboard, Segment, clock, map};
+use crate::segment::Arena;
+use crate::segment::Owner;
+use crate::segment::Role;
+use crate::segment::layout::BLOCK_WORDS;
+use crate::segment::map;
+use crate::{App, Event, Fact, Geometry, Notable, Phase, Sampler, Scoreboard, Segment, clock};
 
 use super::Status;
 

@@ -1,51 +1,7 @@
 //! What the numbers come down to, in words.
 
-use serde::Serialize;
-
-use super::model::{Application, Status};
+use super::model::{Application, Finding, Health, Level, Status};
 use super::units::{count, duration, percent, plural, rate, span};
-
-/// How urgent something is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Nothing is known to be wrong.
-    #[default]
-    Ok,
-    /// Worth a look.
-    Notice,
-    /// Requests fail or wait.
-    Trouble,
-}
-
-impl Level {
-    /// In a word.
-    pub fn text(self) -> &'static str {
-        match self {
-            Level::Ok => "OK",
-            Level::Notice => "Notice",
-            Level::Trouble => "Trouble",
-        }
-    }
-}
-
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How urgent it is.
-    pub level: Level,
-    /// What it is, as a sentence.
-    pub text: String,
-}
-
-/// The state in words, most urgent first.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Health {
-    /// That of the most urgent finding.
-    pub level: Level,
-    /// What was found; never empty.
-    pub findings: Vec<Finding>,
-}
 
 /// Age in seconds from which a running request is worth a look, and from which it is trouble.
 const OLD: f64 = 30.0;

@@ -1,12 +1,11 @@
 //! The status page: one file that needs nothing else, and no scripts.
 
 use super::details::details;
-use super::health::Level;
 use super::markup::Markup;
-use super::model::{Status, Window};
+use super::model::{Level, Status, Window};
 use super::tables;
 use super::units::{
-    bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
+    bytes, count, duration, duration_or_dash, percent, plural, rate, span,
 };
 
 /// What the page needs of a browser: its own style, and nothing from anywhere.
@@ -49,7 +48,7 @@ pub fn render_html(status: &Status, refresh: Option<u32>) -> String {
 fn header(page: &mut Markup, status: &Status, refresh: Option<u32>) {
     page.raw("<header><h1>WSGI status</h1><nav class=\"quiet\" aria-label=\"This page\">");
     page.text("As of ");
-    moment(page, status.timestamp_seconds);
+    page.moment(status.timestamp_seconds);
     match refresh {
         Some(seconds) => {
             let every = plural(seconds, "second", "seconds");
@@ -63,17 +62,6 @@ fn header(page: &mut Markup, status: &Status, refresh: Option<u32>) {
     }
     page.text(" · ")
         .raw("<a href=\"?format=json\">JSON</a></nav></header>");
-}
-
-/// A time of day that machines understand, too.
-pub(super) fn moment(page: &mut Markup, unix: f64) {
-    let (date, time) = calendar(unix);
-    page.raw("<time")
-        .attribute("datetime", format_args!("{date}T{time}Z"));
-    page.attribute("title", format_args!("{date} {time} UTC"));
-    page.raw(">")
-        .text(format_args!("{time} UTC"))
-        .raw("</time>");
 }
 
 fn class(level: Level) -> &'static str {

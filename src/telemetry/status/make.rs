@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::arena::Role;
 use crate::board::{ChildEntry, ChildState, Choice};
 use crate::catalogue::{
     ABORT_PHASE, CODE, CONNECTION_STATE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id,
     Label, METHOD, OVERFLOW, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, WORKER_STATE, value,
 };
-use crate::events::Notable;
-use crate::history::{Interval, Sample};
+use crate::reading::{ApplicationNumbers, Numbers, Snapshot};
+use crate::reading::{Interval, Sample};
+use crate::requests::Notable;
 use crate::segment::Fact;
-use crate::snapshot::{ApplicationNumbers, Numbers, Snapshot};
+use crate::segment::Role;
 
-use super::health::Health;
 use super::model::{
-    Application, Child, Death, Event, Group, Point, Request, SegmentUse, Server, Status, Totals,
-    Workers,
+    Application, Child, Death, Event, Group, Health, Point, Request, SegmentUse, Server, Status,
+    Totals, Workers,
 };
 use super::roll;
 use super::tally::{self, Tally, of_class, window_of};

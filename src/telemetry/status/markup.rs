@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write};
 
+use super::units::calendar;
+
 /// A piece of HTML.
 #[derive(Default)]
 pub(super) struct Markup {
@@ -31,6 +33,17 @@ impl Markup {
     pub(super) fn element(&mut self, tag: &'static str, text: impl Display) -> &mut Self {
         self.raw("<").raw(tag).raw(">").text(text);
         self.raw("</").raw(tag).raw(">")
+    }
+
+    /// A time of day that machines understand, too.
+    pub(super) fn moment(&mut self, unix: f64) -> &mut Self {
+        let (date, time) = calendar(unix);
+        self.raw("<time")
+            .attribute("datetime", format_args!("{date}T{time}Z"));
+        self.attribute("title", format_args!("{date} {time} UTC"));
+        self.raw(">")
+            .text(format_args!("{time} UTC"))
+            .raw("</time>")
     }
 
     /// Another piece.

@@ -22,11 +22,10 @@ mod text;
 mod units;
 
 pub use fragment::{render_auto, render_html_fragment};
-pub use health::{Finding, Health, Level};
 pub use html::{CONTENT_SECURITY_POLICY, render_html};
 pub use model::{
-    Application, Child, Death, Event, Group, Point, Request, Roll, SegmentUse, Server, Status,
-    Totals, Window, Workers,
+    Application, Child, Death, Event, Finding, Group, Health, Level, Point, Request, Roll,
+    SegmentUse, Server, Status, Totals, Window, Workers,
 };
 pub use text::{TextStyle, render_text};
 pub use units::{date_and_time, duration};

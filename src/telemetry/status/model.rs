@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::health::Health;
-
 /// The state of a server at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -52,6 +50,48 @@ pub struct Status {
 impl Status {
     /// Most running requests and children that are listed.
     pub const MOST_ROWS: usize = 500;
+}
+
+/// How urgent something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Nothing is known to be wrong.
+    #[default]
+    Ok,
+    /// Worth a look.
+    Notice,
+    /// Requests fail or wait.
+    Trouble,
+}
+
+impl Level {
+    /// In a word.
+    pub fn text(self) -> &'static str {
+        match self {
+            Level::Ok => "OK",
+            Level::Notice => "Notice",
+            Level::Trouble => "Trouble",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How urgent it is.
+    pub level: Level,
+    /// What it is, as a sentence.
+    pub text: String,
+}
+
+/// The state in words, most urgent first.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Health {
+    /// That of the most urgent finding.
+    pub level: Level,
+    /// What was found; never empty.
+    pub findings: Vec<Finding>,
 }
 
 /// httpd's workers: each can serve one request at a time.

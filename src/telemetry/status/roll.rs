@@ -1,7 +1,7 @@
 //! The last rolling replacement of the children, in words.
 
 use crate::board::RollPhase;
-use crate::snapshot::Snapshot;
+use crate::reading::Snapshot;
 
 use super::model::Roll;
 use super::units::{calendar, count, duration, plural, seconds};

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::details::listed;
-use super::html::moment;
 use super::markup::{Column, Markup, Row};
 use super::model::{Application, Child, Death, Event, Group, Request, Status, Window};
 use super::spark;
@@ -260,7 +259,7 @@ pub(super) fn events(page: &mut Markup, status: &Status) {
             .with(|cell| url(cell, event.method, &event.path))
             .with(|cell| {
                 cell.raw("<span>");
-                moment(cell, event.timestamp_seconds);
+                cell.moment(event.timestamp_seconds);
                 cell.raw("</span>");
                 under(cell, format_args!("{} ago", duration(event.age_seconds)));
             })
@@ -310,7 +309,7 @@ pub(super) fn deaths(page: &mut Markup, status: &Status) {
         Row::new(death.age_seconds < 300.0)
             .with(|cell| {
                 cell.raw("<span>");
-                moment(cell, death.timestamp_seconds);
+                cell.moment(death.timestamp_seconds);
                 cell.raw("</span>");
                 under(cell, format_args!("{} ago", duration(death.age_seconds)));
             })

@@ -1,9 +1,9 @@
 //! Counters that were added up, and what they say of a span of time.
 
 use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, value};
-use crate::history::{Interval, Sample};
-use crate::quantile::{count, quantile};
-use crate::snapshot::{Numbers, Snapshot};
+use crate::reading::quantile::{count, quantile};
+use crate::reading::{Interval, Sample};
+use crate::reading::{Numbers, Snapshot};
 
 use super::model::Window;
 use super::units::whole;

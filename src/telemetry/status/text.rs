@@ -3,8 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::details::listed;
-use super::health::Level;
-use super::model::{Application, Child, Death, Event, Group, Request, Status, Window};
+use super::model::{Application, Child, Death, Event, Group, Level, Request, Status, Window};
 use super::tables::{child_state, gil, happened, interpreter, phases, revision, states};
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,

@@ -249,12 +249,12 @@ impl Parent<'_> {
             "killed"
         };
         self.segment.count(Id::ChildrenExited, value(EXIT, exit), 1);
-        self.segment.reclaim_applications(pid);
+        self.segment.reclaim(pid);
     }
 
     #[cfg(feature = "faults")]
     fn before_reaping(&self, child: &Living) {
-        wsgi_telemetry::faults::before_reaping(&self.segment, child.process.id());
+        wsgi_telemetry::before_reaping(&self.segment, child.process.id());
     }
 
     #[cfg(not(feature = "faults"))]

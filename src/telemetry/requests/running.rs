@@ -2,12 +2,14 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::applications::App;
-use crate::arena::{Arena, Owner, owner_of, state};
-use crate::layout::RUNNING_WORDS;
+use crate::segment::App;
+use crate::segment::Arena;
+use crate::segment::Owner;
 use crate::segment::Segment;
+use crate::segment::entry::{owner_of, state};
+use crate::segment::layout::RUNNING_WORDS;
+use crate::segment::text;
 use crate::sync::{AtomicU64, fence};
-use crate::text;
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,12 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::applications::App;
 use crate::catalogue::fnv;
-use crate::layout::{EVENTS, header};
+use crate::clock;
+use crate::segment::App;
 use crate::segment::Segment;
-use crate::{clock, text};
+use crate::segment::layout::{EVENTS, header};
+use crate::segment::text;
 
 /// Why a request is noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

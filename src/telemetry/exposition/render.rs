@@ -1,17 +1,13 @@
-//! The page that a scrape gets: family by family in the order of the catalogue, then the applications' own metrics.
-//!
-//! What comes from the segment may be anything, since every child can write there: names and numbers are only printed
-//! as what they should be, and no two series of a page are the same.
+//! Writes the page.
 
-mod custom;
-mod derived;
-mod page;
+use super::negotiate::Format;
+use crate::catalogue::{
+    ANSWERED, CODE, FAMILIES, Family, Id, Kind, METHOD, OTHER, Source, Unit, value,
+};
+use crate::reading::{ApplicationNumbers, Numbers, Snapshot};
 
-use crate::catalogue::{ANSWERED, CODE, FAMILIES, Family, Id, Kind, METHOD, Source, Unit, value};
-use crate::negotiate::Format;
-use crate::snapshot::{ApplicationNumbers, Numbers, Snapshot};
-
-use page::{FamilyLines, Page, Seconds, Type};
+use super::page::{FamilyLines, Page, Seconds, Type};
+use super::{custom, derived};
 
 /// Writes the page.
 pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
@@ -104,7 +100,6 @@ fn is_unseen(family: &Family, series: usize, numbers: &Numbers) -> bool {
     }
 }
 
-const OTHER: &str = "_other";
 const GET: usize = value(METHOD, "GET") * CODE.values.len();
 const KEPT_REQUESTS: [usize; 2] = [GET + value(CODE, "2xx"), GET + value(CODE, "5xx")];
 const KEPT_DURATIONS: [usize; 2] = [value(ANSWERED, "2xx"), value(ANSWERED, "5xx")];

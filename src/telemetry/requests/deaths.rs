@@ -4,12 +4,14 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::arena::{Owner, owner_of};
 use crate::clock;
-use crate::layout::{DEATH_WORDS, DEATHS, header};
-use crate::running::Running;
+use crate::segment::Owner;
 use crate::segment::Segment;
-use crate::text;
+use crate::segment::entry::owner_of;
+use crate::segment::layout::{DEATH_WORDS, DEATHS, header};
+use crate::segment::text;
+
+use super::running::Running;
 
 /// Such an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +80,9 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::applications::App;
-    use crate::arena::Role;
-    use crate::layout::Geometry;
+    use crate::segment::App;
+    use crate::segment::Geometry;
+    use crate::segment::Role;
 
     fn segment() -> Segment {
         let geometry = Geometry {

@@ -16,9 +16,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, pread};
 
-use crate::layout::{self, Geometry, HEADER_WORDS, header};
-use crate::segment::{Mismatch, Segment};
-use crate::{clock, map};
+use super::layout;
+use super::layout::{Geometry, HEADER_WORDS, header};
+use super::map;
+use super::mapped::{Mismatch, Segment};
+use crate::clock;
 
 /// Most bytes that are copied into the file. Of more than that there is no copy.
 pub const LARGEST_COPY: u64 = 32 << 20;

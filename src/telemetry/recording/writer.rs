@@ -8,7 +8,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError};
 
-use crate::arena::{Arena, Owner, Role};
+use crate::segment::Arena;
+use crate::segment::Owner;
+use crate::segment::Role;
 use crate::segment::Segment;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -135,7 +137,7 @@ pub fn set_role(role: Role) {
     {
         writer.process.set_role(role);
         #[cfg(feature = "faults")]
-        crate::faults::role_set(&writer.segment, writer.owner, role);
+        super::breaking::role_set(&writer.segment, writer.owner, role);
     }
 }
 

@@ -6,31 +6,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::arena::{Owner, owner_of, state};
+use super::app::App;
+use super::entry::{owner_of, state};
+use super::layout::{HISTORY, HISTORY_WORDS};
+use super::mapped::Segment;
+use super::owner::Owner;
+use super::text;
 use crate::catalogue::{Id, OVERFLOW, fnv, value};
-use crate::layout::{HISTORY, HISTORY_WORDS};
-use crate::segment::Segment;
 use crate::sync::AtomicU64;
-use crate::text;
-
-/// Number of an application in the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct App(u16);
-
-impl App {
-    /// Those that there was no entry for: `_other`.
-    pub const OTHER: App = App(0);
-
-    /// The application of this number.
-    pub const fn new(number: u16) -> Self {
-        Self(number)
-    }
-
-    /// Its number.
-    pub const fn number(self) -> u16 {
-        self.0
-    }
-}
 
 const STATE: usize = 0;
 const HASH: usize = 1;
@@ -64,23 +47,6 @@ pub struct Application {
     pub generation: u64,
 }
 
-/// The value of the label `app` for `text`: the characters that need no escaping anywhere, at most 64 of them. Where
-/// that loses something, a hash of the whole keeps different texts apart.
-pub fn label_of(text: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_./:|-".contains(c);
-    let clean: String = text
-        .chars()
-        .map(|c| if allowed(c) { c } else { '_' })
-        .collect();
-    if clean == text && clean.len() <= 64 && !clean.is_empty() && clean != "_other" {
-        return clean;
-    }
-    let hash = fnv(0xcbf2_9ce4_8422_2325, text.as_bytes());
-    // The end says more of a path than its beginning.
-    let tail = &clean[clean.len().saturating_sub(57)..];
-    format!("{tail}-{:06x}", hash & 0xff_ffff)
-}
-
 impl Segment {
     /// The application with this label, entered if it is new. `_other` where the table is full, which is counted.
     pub fn application_named(
@@ -102,7 +68,7 @@ impl Segment {
     ) -> Vec<App> {
         let mut by_hash: HashMap<u64, Vec<App>> = HashMap::new();
         for app in self.numbers() {
-            let cells = self.application_cells(app.0.into());
+            let cells = self.application_cells(app.number().into());
             if cells[STATE].load(Acquire) != 0 {
                 let hash = cells[HASH].load(Relaxed);
                 by_hash.entry(hash).or_default().push(app);
@@ -124,7 +90,7 @@ impl Segment {
 
     fn numbers(&self) -> impl Iterator<Item = App> + use<> {
         let count = self.geometry().applications;
-        (1..count).filter_map(|at| u16::try_from(at).ok().map(App))
+        (1..count).filter_map(|at| u16::try_from(at).ok().map(App::new))
     }
 
     /// The first of these entries that has the label, which are all kept in use: where two children have entered it at the
@@ -138,7 +104,7 @@ impl Segment {
     ) -> Option<App> {
         let hash = fnv(0, label.as_bytes());
         let has_it = |app: &App| {
-            let cells = self.application_cells(app.0.into());
+            let cells = self.application_cells(app.number().into());
             cells[HASH].load(Relaxed) == hash
                 && text::get(&cells[LABEL]) == label
                 && renew(&cells[STATE], owner.generation)
@@ -160,7 +126,7 @@ impl Segment {
         owner: Owner,
     ) -> App {
         for app in entries {
-            let state = &self.application_cells(app.0.into())[STATE];
+            let state = &self.application_cells(app.number().into())[STATE];
             let writing = WRITING | u64::from(owner.pid);
             if state.load(Relaxed) == 0
                 && state.compare_exchange(0, writing, AcqRel, Relaxed).is_ok()
@@ -182,7 +148,7 @@ impl Segment {
         script: &str,
         group: &str,
     ) {
-        let cells = self.application_cells(app.0.into());
+        let cells = self.application_cells(app.number().into());
         cells[HASH].store(fnv(0, label.as_bytes()), Relaxed);
         text::put(&cells[LABEL], label.as_bytes());
         text::put(&cells[MOUNT], mount.as_bytes());
@@ -207,7 +173,7 @@ impl Segment {
             return None;
         }
         Some(Application {
-            app: App(u16::try_from(at).ok()?),
+            app: App::new(u16::try_from(at).ok()?),
             label: label_or_other(at, text::get(&cells[LABEL])),
             mount: text::get(&cells[MOUNT]),
             script: text::get(&cells[SCRIPT]),
@@ -225,14 +191,12 @@ impl Segment {
             .fold(self.generation(), u64::min)
     }
 
-    /// Frees what a child was writing when it was killed, entries of applications and of their own metrics; and where
-    /// room runs short, the entries of applications that nobody serves any more, after zeroing their cells. For the
-    /// parent, after a child was reaped.
+    /// Frees the entry that a child was writing when it was killed; and where room runs short, the entries of applications
+    /// that no child serves any more, after zeroing their cells.
     ///
     /// As long as there is room they stay, hidden: an application that comes back, as those without an alias do after
     /// each restart, then goes on from its counts.
-    pub fn reclaim_applications(&self, reaped: u32) {
-        self.reclaim_series(reaped);
+    pub(crate) fn reclaim_applications(&self, reaped: u32) {
         let count = self.geometry().applications;
         let mut free = 0;
         for at in 1..count {
@@ -303,7 +267,7 @@ fn renew(state: &AtomicU64, generation: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Geometry;
+    use crate::segment::Geometry;
 
     fn segment() -> Segment {
         let geometry = Geometry {
@@ -340,7 +304,7 @@ mod tests {
             assert_eq!(all, each, "{generation}");
             // The last of eight is one more than there is room for.
             assert_eq!(all[0], all[2]);
-            assert_eq!((all[7], all[8]), (App(7), App::OTHER));
+            assert_eq!((all[7], all[8]), (App::new(7), App::OTHER));
             assert_eq!(numbers(&segment), [0, 1, 2, 3, 4, 5, 6, 7]);
             segment.begin_generation(generation + 1);
             assert_eq!(numbers(&segment), [0], "nobody has them any more");

@@ -16,14 +16,15 @@ use metrics::{
 use metrics_exporter_prometheus::formatting::sanitize_metric_name;
 use rustc_hash::FxHashMap;
 
-use crate::applications::App;
-use crate::arena::Owner;
-use crate::catalogue::{self, Buckets, Family, Id, Kind, OVERFLOW, Source};
+use crate::catalogue;
+use crate::catalogue::{Buckets, Family, Id, Kind, OVERFLOW, Source};
+use crate::recording::writer;
+use crate::segment::App;
+use crate::segment::Owner;
 use crate::segment::Segment;
 use crate::series::{
     Aggregate, CustomKind, Description, FamilyNumber, HistogramSeries, Part, Series,
 };
-use crate::writer;
 
 /// Records in a segment. [`writer::start`] says who this process is there; one that does not record gets handles that
 /// do nothing.

@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, cell, value};
 use crate::clock;
-use crate::layout::{HISTORY, HISTORY_WORDS, header};
-use crate::quantile::{count, quantile};
+use crate::reading::quantile::{count, quantile};
 use crate::segment::Segment;
+use crate::segment::layout::{HISTORY, HISTORY_WORDS, header};
 use crate::sync::{AtomicU64, fence};
 
 /// What one application did in one interval.
@@ -107,7 +107,7 @@ impl Sampler {
             return;
         }
         #[cfg(feature = "faults")]
-        crate::faults::all_for_dead(segment);
+        crate::recording::breaking::all_for_dead(segment);
         let sums = segment.sums();
         let ever = segment.get(header::SAMPLES);
         let slot = *self

@@ -4,165 +4,17 @@
 //! no counter ever goes back. Its writer loads, adds and stores without a lock prefix. The arenas that several threads
 //! write to (that of a whole child, and the spill arena) take an atomic addition instead.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
-
-use crate::applications::App;
+use super::app::App;
+use super::entry::{Role, has_gauges, state};
+use super::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PAGE, PROCESS_WORDS};
+use super::mapped::Segment;
+use super::owner::Owner;
 use crate::catalogue::{
     APPLICATION_CELLS, FAMILIES, Family, Id, Kind, PROCESS_CELLS, STOP_REASON, Source, cell, value,
 };
-use crate::layout::{BLOCK_WORDS, NEWEST_START, OLDEST_START, PAGE, PROCESS_WORDS};
-use crate::segment::Segment;
 use crate::sync::AtomicU64;
-
-/// Words of an entry of the arena table.
-pub(crate) mod state {
-    /// Process and thread; 0 is free. For readers see [`super::owner_of`].
-    pub(crate) const OWNER: usize = 0;
-    /// Added to the owner while the entry changes hands: nobody may take it but the parent, once that owner has ended.
-    pub(crate) const CHANGING: u64 = 1 << 31;
-    /// When the process started, against numbers that come again.
-    pub(crate) const TICKS: usize = 1;
-    pub(crate) const GENERATION: usize = 2;
-    pub(crate) const ROLE: usize = 3;
-    /// What was ever counted here: see [`super::BLOCKS_BIT`] and [`super::PROCESS_BIT`]. Stays when the arena is freed.
-    pub(crate) const TOUCHED: usize = 4;
-    /// Stamp of the running request's begin; 0 for none.
-    pub(crate) const RUNNING_SINCE: usize = 5;
-    /// Application, method and phase of the running request.
-    pub(crate) const RUNNING: usize = 6;
-    /// In the arena of a child, which runs nothing: whether an application has gauges here.
-    pub(crate) const GAUGED: usize = RUNNING;
-    /// Unix time in nanoseconds at which the owner took it.
-    pub(crate) const STARTED: usize = 7;
-}
-
-/// Who claims arenas: a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Its number.
-    pub pid: u32,
-    /// When it started, in clock ticks since the machine did.
-    pub ticks: u64,
-    /// Number of the configuration that it serves.
-    pub generation: u64,
-}
-
-impl Owner {
-    /// The calling process.
-    pub fn of_this_process(generation: u64) -> Self {
-        let pid = std::process::id();
-        Self {
-            pid,
-            ticks: start_ticks(pid).unwrap_or(0),
-            generation,
-        }
-    }
-
-    pub(crate) fn word(&self, thread: u32) -> u64 {
-        u64::from(self.pid) << 32 | u64::from(thread)
-    }
-
-    pub(crate) fn pid_of(word: u64) -> u32 {
-        (word >> 32) as u32
-    }
-
-    pub(crate) fn thread_of(word: u64) -> u32 {
-        word as u32
-    }
-
-    /// Whether the process that started then (0: nobody knows when) is still there. In doubt it is: an arena with two
-    /// writers is worse than one with none.
-    pub(crate) fn is_alive(pid: u32, ticks: u64) -> bool {
-        Self::is_alive_by(pid, ticks, u64::MAX)
-    }
-
-    /// The same, where only the bits of `mask` are known of the ticks.
-    pub(crate) fn is_alive_by(pid: u32, ticks: u64, mask: u64) -> bool {
-        match start_ticks(pid) {
-            Some(found) => ticks == 0 || found & mask == ticks,
-            // It may be hidden, or there may be no file left to open.
-            None => Self::exists(pid),
-        }
-    }
-
-    /// Whether there is a process of that number.
-    pub(crate) fn exists(pid: u32) -> bool {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
-    }
-}
-
-impl Segment {
-    /// Processes that own arenas, or a place on the board, and are no longer there, because they ended while nobody was told. For the parent, which
-    /// then frees what each has as if it were reaped only now. A number that a living child has got since is not
-    /// among them.
-    pub fn owners_gone(&self) -> BTreeSet<u32> {
-        let owners = (1..self.geometry().arenas).filter_map(|at| {
-            let entry = self.entry_cells(at);
-            let (owner, ticks) = (owner_of(entry), entry[state::TICKS].load(Relaxed));
-            (owner != 0).then_some((Owner::pid_of(owner), ticks))
-        });
-        let owners: BTreeSet<(u32, u64)> = owners.chain(self.board().owners()).collect();
-        let (living, gone): (Vec<_>, Vec<_>) = owners
-            .into_iter()
-            .partition(|&(pid, ticks)| Owner::is_alive(pid, ticks));
-        let reused = |pid: &u32| living.iter().any(|(living, _)| living == pid);
-        let gone = gone.into_iter().map(|(pid, _)| pid);
-        gone.filter(|pid| !reused(pid)).collect()
-    }
-}
-
-/// The owner of an entry of the arena table; 0 also while it changes hands.
-pub(crate) fn owner_of(entry: &[AtomicU64]) -> u64 {
-    let owner = entry[state::OWNER].load(Acquire);
-    if owner & state::CHANGING == 0 {
-        owner
-    } else {
-        0
-    }
-}
-
-/// Field 22 of `/proc/<pid>/stat` (proc(5)); the second field may hold anything, and ends at the last parenthesis.
-fn start_ticks(pid: u32) -> Option<u64> {
-    // In one read: it is done often, and the field lies within the first few hundred bytes.
-    let mut stat = [0; 1024];
-    let length = File::open(format!("/proc/{pid}/stat"))
-        .and_then(|mut file| file.read(&mut stat))
-        .ok()?;
-    let stat = &stat[..length];
-    let rest = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
-    let field = rest
-        .split(|&byte| byte == b' ')
-        .filter(|field| !field.is_empty())
-        .nth(19)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
-}
-
-/// What the owner of an arena is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Role {
-    /// A thread that records.
-    Thread = 1,
-    /// A child that has not started Python yet.
-    Starting = 2,
-    /// A child that serves.
-    Ready = 3,
-    /// A child that has begun to end.
-    Draining = 4,
-}
-
-impl Role {
-    pub(crate) fn is_process(role: u64) -> bool {
-        (Role::Starting as u64..=Role::Draining as u64).contains(&role)
-    }
-}
 
 /// An arena, for the one who may write to it.
 #[derive(Clone, Copy)]
@@ -387,13 +239,7 @@ impl Arena {
                 word.store(0, Relaxed);
             }
         }
-        crate::series::clear_gauges(self);
     }
-}
-
-/// Whether applications have gauges in an arena; none has where it is not that of a child.
-fn has_gauges(entry: &[AtomicU64]) -> bool {
-    Role::is_process(entry[state::ROLE].load(Relaxed)) && entry[state::GAUGED].load(Acquire) != 0
 }
 
 /// How an application uses its block in an arena.
@@ -407,6 +253,32 @@ pub(crate) struct Use {
 }
 
 impl Segment {
+    /// The arena that threads share which have none of their own: slower, never wrong.
+    pub fn spill(&self) -> Arena {
+        self.arena(0, true)
+    }
+
+    /// Arena `at`, for a process that knows it to be the calling thread's; the spill arena where there is none of that
+    /// number.
+    pub fn arena_of(&self, at: u32) -> Arena {
+        let at = at as usize;
+        if at == 0 || at >= self.geometry().arenas {
+            self.spill()
+        } else {
+            self.arena(at, false)
+        }
+    }
+
+    /// The arena of a child as a whole, which several threads may write to.
+    pub fn process_arena_of(&self, at: u32) -> Arena {
+        let at = at as usize;
+        self.arena(if at < self.geometry().arenas { at } else { 0 }, true)
+    }
+
+    pub(crate) fn arena(&self, at: usize, shared: bool) -> Arena {
+        Arena::new(*self, at, shared)
+    }
+
     /// The blocks of an arena that are in use, by application. No other one may be looked at: it may have no memory.
     pub(crate) fn blocks_in_use(&self, arena: usize) -> impl Iterator<Item = Use> + use<> {
         let geometry = self.geometry();
@@ -525,46 +397,5 @@ impl Block {
             oldest.store(at, Relaxed);
         }
         self.cells[NEWEST_START].fetch_max(at, Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layout::Geometry;
-
-    #[test]
-    fn who_is_gone_is_told_from_who_is_there() {
-        let geometry = Geometry {
-            arenas: 8,
-            applications: 2,
-            series: 1,
-        };
-        let segment = Segment::fresh(geometry);
-        let here = Owner::of_this_process(0);
-        // A number that was this process's own before, and one that no process can have.
-        let before = Owner {
-            ticks: here.ticks + 1,
-            ..here
-        };
-        let nobody = Owner {
-            pid: u32::MAX,
-            ..here
-        };
-        let claim = |owner: Owner, thread| segment.claim(owner, thread, Role::Ready);
-        let mine = claim(here, 0).expect("a free one");
-        let _ = claim(nobody, 0).expect("a free one");
-        assert_eq!(segment.owners_gone(), BTreeSet::from([nobody.pid]));
-        segment.free_arenas_of(nobody.pid);
-        assert!(segment.owners_gone().is_empty());
-        segment.arena_of(mine).hand_over(here, 7);
-        assert!(segment.owners_gone().is_empty());
-        let entry = segment.entry_cells(mine as usize);
-        assert_eq!(owner_of(entry), here.word(7));
-        let _ = claim(before, 0).expect("a free one");
-        // By its number alone the arenas of a living one would be freed.
-        assert!(segment.owners_gone().is_empty());
-        segment.entry_cells(mine as usize)[state::OWNER].store(0, Relaxed);
-        assert_eq!(segment.owners_gone(), BTreeSet::from([here.pid]));
     }
 }

@@ -8,18 +8,21 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::applications::{App, Application};
-use crate::arena::{Owner, PROCESS_BIT, Role, gauge_cells, owner_of, state};
 use crate::board::{BoardSnapshot, ChildEntry, ChildState};
 use crate::catalogue::{
     APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
     WORKER_STATE, cell,
 };
 use crate::clock;
-use crate::deaths::Death;
-use crate::events::Event;
-use crate::layout::{NEWEST_START, OLDEST_START, RESIDENT, header};
-use crate::running::Running;
+use crate::requests::Death;
+use crate::requests::Event;
+use crate::requests::Running;
+use crate::segment::App;
+use crate::segment::Application;
+use crate::segment::Owner;
+use crate::segment::arena::{PROCESS_BIT, gauge_cells};
+use crate::segment::entry::{Role, owner_of, state};
+use crate::segment::layout::{NEWEST_START, OLDEST_START, RESIDENT, header};
 use crate::segment::{Fact, Segment};
 use crate::series::Custom;
 use crate::sync::AtomicU64;

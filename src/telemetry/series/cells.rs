@@ -1,45 +1,20 @@
-//! The applications' own metrics: families that they register, and series of them.
-//!
-//! A series is one sample, a cell of the same number in every arena, which holds a float. Cells of counters, and of the
-//! parts of histograms and summaries, are added to by the one writer of each arena. Gauges are kept in the arena of the
-//! whole child, and count as long as it lives; the aggregate of the family says what several children's make together.
-//!
-//! Whoever wants to count looks its series up once and keeps the number. Where no series is left, all further label
-//! values of a family go to one more series of it, whose label values are `_other`: the breakdown suffers, the total
-//! does not.
-
-mod client;
-mod family;
-mod read;
-mod refused;
-mod table;
-#[cfg(test)]
-mod tests;
+//! The cells of series: what may be done with each, and how it is written.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::arena::Arena;
+use crate::segment::Arena;
 use crate::sync::AtomicU64;
-use crate::writer;
-
-pub use client::ClientValue;
-pub use family::{Aggregate, CustomKind, Description, FamilyNumber, MOST_BOUNDS, MOST_LABELS};
-pub use read::{Custom, CustomFamily, CustomSeries, CustomValue};
-pub use refused::Refused;
-pub use table::Part;
-
-pub(crate) use table::clear_gauges;
 
 /// A series, for those who count in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
-    number: u32,
-    rule: Rule,
+    pub(super) number: u32,
+    pub(super) rule: Rule,
 }
 
 /// What may be done with the cell of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Rule {
+pub(super) enum Rule {
     /// Only add what is not negative.
     Grows,
     /// Add anything.
@@ -54,25 +29,6 @@ impl Series {
         number: 0,
         rule: Rule::Sums,
     };
-
-    /// Adds, in the arena of the calling thread; to a gauge in that of the child. Counters do not take what is negative,
-    /// and none but gauges what is not finite.
-    pub fn add(self, value: f64) {
-        let arena = match self.rule {
-            Rule::Gauge => writer::process(),
-            Rule::Grows | Rule::Sums => writer::current(),
-        };
-        if let Some(arena) = arena {
-            arena.series_add(self, value);
-        }
-    }
-
-    /// Sets a gauge, for this child. Nothing else can be set.
-    pub fn set(self, value: f64) {
-        if let Some(arena) = writer::process() {
-            arena.series_set(self, value);
-        }
-    }
 
     /// Whether it is a gauge.
     pub fn is_gauge(self) -> bool {
@@ -142,27 +98,20 @@ fn gauge_word(value: f64) -> u64 {
     !value.to_bits()
 }
 
-fn gauge(word: u64) -> Option<f64> {
+pub(super) fn gauge(word: u64) -> Option<f64> {
     (word != 0).then(|| f64::from_bits(!word))
 }
 
 /// A histogram of an application, with the series of its buckets.
 #[derive(Clone, Debug)]
 pub struct HistogramSeries {
-    bounds: Box<[f64]>,
+    pub(super) bounds: Box<[f64]>,
     /// One more than there are bounds.
-    buckets: Box<[Series]>,
-    sum: Series,
+    pub(super) buckets: Box<[Series]>,
+    pub(super) sum: Series,
 }
 
 impl HistogramSeries {
-    /// Adds an observation, in the arena of the calling thread.
-    pub fn observe(&self, value: f64) {
-        if let Some(arena) = writer::current() {
-            self.observe_in(&arena, value);
-        }
-    }
-
     /// Adds an observation; what is no number is none.
     pub fn observe_in(&self, arena: &Arena, value: f64) {
         if value.is_nan() {

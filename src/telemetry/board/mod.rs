@@ -1,0 +1,39 @@
+//! The board: what children, the process that replaces them (the *steward*), the parent and `wsgictl` tell each other.
+//!
+//! ```text
+//! child    enters with the revision that it is about to load; says whether it is ready; sees that it is to retire
+//! anybody  asks for a roll
+//! steward  takes requests, raises the revision, marks one child after the other, says how the roll goes
+//! child    finds or makes the choice of each application group: a GIL of its own, or a shared one
+//! parent   says what is planned for each application group
+//! parent   frees the places of children that it has reaped
+//! anybody  asks a child for the stacks of its threads, and the child writes them
+//! ```
+//!
+//! Nobody locks and nobody waits. A process that dies in the middle of something leaves what the next one may take over
+//! or pass by. Everything here is written by unprivileged processes, so nothing is trusted: states that do not exist
+//! count as the harmless one, texts are bounded and printable.
+//!
+//! It is also there where nothing is measured ([`Geometry::of_board`](crate::Geometry::of_board)).
+
+mod children;
+mod common;
+mod groups;
+mod hangs;
+mod requests;
+mod retire;
+mod roll;
+mod stacks;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+pub use children::{ChildEntry, ChildSlot, ChildState};
+pub use common::{Board, Warning};
+pub use groups::{Choice, GroupEntry, GroupSlot};
+pub use hangs::Hangs;
+pub use requests::{ReloadRequest, Ticket};
+pub use retire::RetireReason;
+pub use roll::{Roll, RollPhase};
+pub use stacks::{StacksAnswer, StacksRequest, StacksTicket};
+pub use whole::BoardSnapshot;

@@ -1,0 +1,71 @@
+//! Why children retire.
+
+use crate::catalogue::RECYCLE_REASON;
+
+/// Why a child is to retire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RetireReason {
+    /// A source file has changed.
+    SourceChanged = 0,
+    /// The file of `WSGIReload touch` was touched.
+    Touched = 1,
+    /// Somebody asked for it.
+    Api = 2,
+    /// It has served as many requests as it may.
+    MaxRequests = 3,
+    /// It has more memory than it may.
+    Memory = 4,
+    /// It is older than it may be.
+    Age = 5,
+    /// A request has not ended after its time.
+    RequestTimeout = 6,
+    /// A GIL could not be had for too long.
+    Deadlock = 7,
+    /// An application was not loaded in time, or Python did not start.
+    StartupTimeout = 8,
+}
+
+impl RetireReason {
+    /// All of them, in the order of [`RECYCLE_REASON`].
+    pub const ALL: [RetireReason; RECYCLE_REASON.values.len()] = [
+        RetireReason::SourceChanged,
+        RetireReason::Touched,
+        RetireReason::Api,
+        RetireReason::MaxRequests,
+        RetireReason::Memory,
+        RetireReason::Age,
+        RetireReason::RequestTimeout,
+        RetireReason::Deadlock,
+        RetireReason::StartupTimeout,
+    ];
+
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            RetireReason::SourceChanged => "its source files have changed",
+            RetireReason::Touched => "the reload file was touched",
+            RetireReason::Api => "a reload was asked for",
+            RetireReason::MaxRequests => "it has served its number of requests",
+            RetireReason::Memory => "it uses too much memory",
+            RetireReason::Age => "it is old enough",
+            RetireReason::RequestTimeout => "a request did not end after its time",
+            RetireReason::Deadlock => "its GIL could not be had",
+            RetireReason::StartupTimeout => "an application was not loaded in time",
+        }
+    }
+
+    /// Its value of the label `reason`.
+    pub const fn label(self) -> &'static str {
+        RECYCLE_REASON.values[self as usize]
+    }
+
+    pub(super) fn word(self) -> u64 {
+        self as u64 + 1
+    }
+
+    pub(super) fn of_word(word: u64) -> Option<Self> {
+        let at = usize::try_from(word).ok()?.checked_sub(1)?;
+        Self::ALL.get(at).copied()
+    }
+}

@@ -1,0 +1,14 @@
+//! Who writes: processes and threads that claim arenas, and the parent, which frees them.
+
+#[cfg(feature = "faults")]
+pub(crate) mod breaking;
+mod claim;
+mod current;
+mod parent;
+mod recorder;
+pub mod writer;
+
+#[cfg(feature = "faults")]
+pub use breaking::before_reaping;
+pub use parent::Ended;
+pub use recorder::{Recorder, default_bounds};

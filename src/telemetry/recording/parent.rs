@@ -1,0 +1,171 @@
+//! What only the parent does: it makes the segment, begins generations, and frees what ended children leave.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::clock;
+use crate::segment::App;
+use crate::segment::Owner;
+use crate::segment::entry::{Role, owner_of, state};
+use crate::segment::layout::{self, Geometry, header};
+use crate::segment::map;
+use crate::segment::{Mismatch, Segment};
+use crate::sync::AtomicU64;
+
+impl Segment {
+    /// A segment of memory of its own, which is never given back.
+    #[cfg(test)]
+    #[allow(clippy::expect_used)]
+    pub(crate) fn fresh(geometry: Geometry) -> Self {
+        let cells = map::anonymous(geometry.words()).expect("memory");
+        Self::create(cells, geometry, 1).expect("enough of it")
+    }
+
+    /// Makes a segment of fresh, zeroed memory, which must have [`Geometry::words`]. `parent` is the process that frees
+    /// arenas.
+    ///
+    /// # Errors
+    /// The memory is too short, or there is none for what is always in use.
+    pub fn create(
+        cells: &'static [AtomicU64],
+        geometry: Geometry,
+        parent: u32,
+    ) -> Result<Self, Mismatch> {
+        let segment = Self::known(cells, geometry)?;
+        if !map::populate(segment.words(0, geometry.block(0, 1))) {
+            return Err(Mismatch::NoMemory);
+        }
+        segment.set(header::ARENAS, geometry.arenas as u64);
+        segment.set(header::APPLICATIONS, geometry.applications as u64);
+        segment.set(header::SERIES, geometry.series as u64);
+        segment.set(header::PARENT, parent.into());
+        segment.set(header::START, clock::unix());
+        segment.board().begin();
+        segment.set(header::LAYOUT, layout::HASH);
+        segment.name_application(App::OTHER, "_other", "", "", "");
+        // So that what finds no memory is counted at least.
+        let _ = segment.spill().application(App::OTHER);
+        cells[header::MAGIC].store(layout::MAGIC, Release);
+        Ok(segment)
+    }
+
+    /// A new configuration is in force. For the parent.
+    pub fn begin_generation(&self, generation: u64) {
+        #[cfg(feature = "faults")]
+        super::breaking::all_for_dead(self);
+        self.set(header::GENERATION, generation);
+        self.set(header::CONFIG_LOAD, clock::unix());
+        self.board().begin_generation();
+    }
+
+    /// Frees the arenas of a child that was reaped, so that no thread of it can write any more; whether it had announced
+    /// its end. For the parent, which looks at nothing but numbers of processes here.
+    ///
+    /// Counters stay and the next owner goes on from them; gauges are cleared.
+    pub fn free_arenas_of(&self, pid: u32) -> Option<Ended> {
+        let mut ended = None;
+        for at in 1..self.geometry().arenas {
+            let entry = self.entry_cells(at);
+            let owner = entry[state::OWNER].load(Acquire);
+            if owner == 0 || Owner::pid_of(owner) != pid {
+                continue;
+            }
+            // Somebody may have found it dead before, and have taken the entry. Where it changes hands in the name of
+            // the dead child itself, nobody else can.
+            let changing = owner | state::CHANGING;
+            if owner != changing
+                && entry[state::OWNER]
+                    .compare_exchange(owner, changing, AcqRel, Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            let role = entry[state::ROLE].load(Relaxed);
+            if Role::is_process(role) {
+                ended = Some(if role == Role::Draining as u64 {
+                    Ended::Clean
+                } else {
+                    Ended::Killed
+                });
+            }
+            self.leave(at);
+            entry[state::OWNER].store(0, Release);
+        }
+        ended
+    }
+
+    /// Frees the entries that a child was writing when it was killed, of applications and of their own metrics; and, where
+    /// room runs short, those of applications that no child serves any more. After a child was reaped.
+    pub fn reclaim(&self, reaped: u32) {
+        self.reclaim_series(reaped);
+        self.reclaim_applications(reaped);
+    }
+
+    /// Processes that own arenas, or a place on the board, and are no longer there, because they ended while nobody was told. For the parent, which
+    /// then frees what each has as if it were reaped only now. A number that a living child has got since is not
+    /// among them.
+    pub fn owners_gone(&self) -> BTreeSet<u32> {
+        let owners = (1..self.geometry().arenas).filter_map(|at| {
+            let entry = self.entry_cells(at);
+            let (owner, ticks) = (owner_of(entry), entry[state::TICKS].load(Relaxed));
+            (owner != 0).then_some((Owner::pid_of(owner), ticks))
+        });
+        let owners: BTreeSet<(u32, u64)> = owners.chain(self.board().owners()).collect();
+        let (living, gone): (Vec<_>, Vec<_>) = owners
+            .into_iter()
+            .partition(|&(pid, ticks)| Owner::is_alive(pid, ticks));
+        let reused = |pid: &u32| living.iter().any(|(living, _)| living == pid);
+        let gone = gone.into_iter().map(|(pid, _)| pid);
+        gone.filter(|pid| !reused(pid)).collect()
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It had said that it was about to.
+    Clean,
+    /// It was killed, or crashed.
+    Killed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Geometry;
+
+    #[test]
+    fn who_is_gone_is_told_from_who_is_there() {
+        let geometry = Geometry {
+            arenas: 8,
+            applications: 2,
+            series: 1,
+        };
+        let segment = Segment::fresh(geometry);
+        let here = Owner::of_this_process(0);
+        // A number that was this process's own before, and one that no process can have.
+        let before = Owner {
+            ticks: here.ticks + 1,
+            ..here
+        };
+        let nobody = Owner {
+            pid: u32::MAX,
+            ..here
+        };
+        let claim = |owner: Owner, thread| segment.claim(owner, thread, Role::Ready);
+        let mine = claim(here, 0).expect("a free one");
+        let _ = claim(nobody, 0).expect("a free one");
+        assert_eq!(segment.owners_gone(), BTreeSet::from([nobody.pid]));
+        segment.free_arenas_of(nobody.pid);
+        assert!(segment.owners_gone().is_empty());
+        segment.arena_of(mine).hand_over(here, 7);
+        assert!(segment.owners_gone().is_empty());
+        let entry = segment.entry_cells(mine as usize);
+        assert_eq!(owner_of(entry), here.word(7));
+        let _ = claim(before, 0).expect("a free one");
+        // By its number alone the arenas of a living one would be freed.
+        assert!(segment.owners_gone().is_empty());
+        segment.entry_cells(mine as usize)[state::OWNER].store(0, Relaxed);
+        assert_eq!(segment.owners_gone(), BTreeSet::from([here.pid]));
+    }
+}

@@ -1,0 +1,9 @@
+//! What is kept of single requests: those that run, those of note, and those of children that ended unexpectedly.
+
+mod deaths;
+mod events;
+mod running;
+
+pub use deaths::Death;
+pub use events::{Event, Notable};
+pub use running::{Before, Phase, PhaseCell, Running};

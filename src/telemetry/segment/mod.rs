@@ -1,0 +1,22 @@
+//! The memory: where everything lies in it, who may write where, and what it says of applications.
+
+pub(crate) mod app;
+pub(crate) mod applications;
+pub(crate) mod arena;
+pub(crate) mod entry;
+pub(crate) mod layout;
+#[cfg_attr(loom, path = "../loom/map.rs")]
+pub mod map;
+pub(crate) mod mapped;
+pub(crate) mod owner;
+#[cfg(not(loom))]
+pub mod published;
+pub(crate) mod text;
+
+pub use app::{App, label_of};
+pub use applications::Application;
+pub use arena::{Arena, Block};
+pub use entry::Role;
+pub use layout::Geometry;
+pub use mapped::{Fact, Mismatch, Segment};
+pub use owner::Owner;
