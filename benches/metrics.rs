@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use wsgi_telemetry::catalogue::Id;
-use wsgi_telemetry::{App, Arena, Format, Geometry, Owner, Role, Segment, map, render};
+use wsgi_telemetry::{App, Arena, Format, Geometry, Owner, Role, Segment, memory, render};
 
 /// All that was measured.
 #[derive(Serialize)]
@@ -92,7 +92,7 @@ fn segment(children: u32) -> Result<Segment> {
         series: 64,
     };
     let segment = Segment::create(
-        map::anonymous(geometry.words())?,
+        memory::anonymous(geometry.words())?,
         geometry,
         std::process::id(),
     )?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wsgi_telemetry::board::{Board, RetireReason, Roll, RollPhase, Ticket};
+use wsgi_telemetry::board::{Board, ReloadTicket, RetireReason, Roll, RollPhase};
 use wsgi_telemetry::{Segment, clock, status};
 
 use crate::cli::ReloadArgs;
@@ -86,7 +86,7 @@ fn await_steward(board: Board) -> Outcome<()> {
 struct Asked {
     server: segment::Server,
     segment: Segment,
-    ticket: Ticket,
+    ticket: ReloadTicket,
     /// The revision before.
     revision: u64,
     generation: u64,

@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, geteuid, test_kill_process};
-use wsgi_telemetry::published::{Memory, Mirror, Place};
+use wsgi_telemetry::published::{Location, Memory, Mirror};
 use wsgi_telemetry::status::{self, Finding, Health, Level, Status};
-use wsgi_telemetry::{Geometry, Mismatch, Segment, clock, map};
+use wsgi_telemetry::{Geometry, Mismatch, Segment, clock, memory};
 
 use crate::failure::{Failure, Outcome};
 use crate::{account, folder};
@@ -52,7 +52,7 @@ enum Access {
 /// A server, by its segment.
 pub(crate) struct Server {
     path: PathBuf,
-    place: Place,
+    place: Location,
     content: Content,
 }
 
@@ -169,7 +169,7 @@ impl Server {
         };
         let header = header(&file, metadata.len()).map_err(cannot)?;
         let geometry = Segment::claimed_geometry(&header).map_err(unfit)?;
-        let place = Place::of(&header).map_err(unfit)?;
+        let place = Location::of(&header).map_err(unfit)?;
         if metadata.len() < geometry.bytes() as u64 {
             return Err(unfit(Mismatch::TooShort));
         }
@@ -378,7 +378,7 @@ fn is_trusted(owner: u32) -> bool {
 
 /// Maps the memory behind the parent's descriptor, where it is what the file says, of the file's owner.
 fn map_memory(
-    place: &Place,
+    place: &Location,
     memory: Memory,
     geometry: Geometry,
     owner: u32,
@@ -397,10 +397,10 @@ fn map_memory(
         return Err(ErrorKind::NotFound.into());
     }
     let file = reopen(&found, access)?;
-    if !map::is_sealed(&file) {
+    if !memory::is_sealed(&file) {
         return Err(ErrorKind::NotFound.into());
     }
-    let cells = map::file(&file, geometry.words(), access == Access::Write)?;
+    let cells = memory::file(&file, geometry.words(), access == Access::Write)?;
     Segment::known(cells, geometry).map_err(io::Error::other)
 }
 

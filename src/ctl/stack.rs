@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wsgi_telemetry::Segment;
 use wsgi_telemetry::board::{Board, ChildEntry, StacksAnswer, StacksTicket};
-use wsgi_telemetry::status::{self, Request, Status};
+use wsgi_telemetry::status::{self, RequestStatus, Status};
 
 use crate::cli::StackArgs;
 use crate::failure::{Failure, Outcome};
@@ -157,7 +157,7 @@ impl Drop for Asked {
 enum Requests {
     /// Nothing is measured.
     Unknown,
-    Known(Vec<Request>),
+    Known(Vec<RequestStatus>),
 }
 
 impl Requests {
@@ -224,8 +224,8 @@ mod tests {
         }
     }
 
-    fn request() -> Request {
-        Request {
+    fn request() -> RequestStatus {
+        RequestStatus {
             application: String::from("shop"),
             group: String::new(),
             method: "GET",

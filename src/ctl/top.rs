@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use wsgi_telemetry::status::{self, Application, Status, TextStyle, render_json, render_text};
+use wsgi_telemetry::status::{
+    self, ApplicationStatus, Status, TextStyle, render_json, render_text,
+};
 use wsgi_telemetry::{Segment, Snapshot};
 
 use crate::cli::TopArgs;
@@ -48,7 +50,7 @@ fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) ->
         Some(earlier) => Status::since(snapshot, earlier, &history),
         None => Status::new(snapshot, &history),
     };
-    let load = |application: &Application| {
+    let load = |application: &ApplicationStatus| {
         let recent = application.recent.as_ref();
         let rate = recent.map_or(0.0, |recent| recent.requests_per_second);
         (application.in_flight, rate)

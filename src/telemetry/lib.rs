@@ -25,10 +25,10 @@ pub use reading::{
 #[cfg(feature = "faults")]
 pub use recording::before_reaping;
 pub use recording::{Ended, Recorder, default_bounds, writer};
-pub use requests::{Before, Death, Event, Notable, Phase, PhaseCell, Running};
+pub use requests::{Death, Event, Notable, OuterRequest, Phase, PhaseCell, Running};
 pub use segment::{
-    App, Application, Arena, Block, Fact, Geometry, Mismatch, Owner, Role, Segment, label_of, map,
-    published,
+    App, Application, Arena, Block, Fact, Geometry, Mismatch, Owner, Role, Segment, label_of,
+    memory, published,
 };
 pub use series::{
     Aggregate, ClientValue, Custom, CustomFamily, CustomKind, CustomSeries, CustomValue,

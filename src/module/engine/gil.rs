@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use wsgi_abi::GilChoice;
 use wsgi_httpd::log::{self, Level};
-use wsgi_telemetry::board::{Choice, GroupSlot};
+use wsgi_telemetry::board::{GroupDecision, GroupSlot};
 
 use crate::metrics::segment;
 
@@ -28,19 +28,19 @@ pub(crate) fn choice(group: &[u8]) -> GilChoice {
         if slot.begin_probe(me) {
             return GilChoice::Try;
         }
-        match slot.choice() {
-            Choice::Own => return GilChoice::Own,
-            Choice::Shared => {
+        match slot.decision() {
+            GroupDecision::Own => return GilChoice::Own,
+            GroupDecision::Shared => {
                 if is_other {
                     tell(&slot, group);
                 }
                 return GilChoice::Shared;
             }
             // Forgotten meanwhile.
-            Choice::Undecided => {}
+            GroupDecision::Unknown => {}
             // It has asked before, for the same group.
-            Choice::Probing { pid, .. } if pid == me.pid => return GilChoice::Try,
-            Choice::Probing { .. } => is_other = true,
+            GroupDecision::Probing { pid, .. } if pid == me.pid => return GilChoice::Try,
+            GroupDecision::Probing { .. } => is_other = true,
         }
         if Instant::now() >= until {
             let line = format!(
@@ -59,15 +59,15 @@ pub(crate) fn choice(group: &[u8]) -> GilChoice {
 /// What this process has found out.
 pub(crate) fn chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
     let choice = match choice {
-        GilChoice::Own => Choice::Own,
-        GilChoice::Shared => Choice::Shared,
-        GilChoice::Try => Choice::Undecided,
+        GilChoice::Own => GroupDecision::Own,
+        GilChoice::Shared => GroupDecision::Shared,
+        GilChoice::Try => GroupDecision::Unknown,
     };
     if let Some(in_force) = segment::in_force()
         && let Some(slot) = in_force.segment.board().group(group)
     {
         // Where it was forgotten meanwhile, the next one tries the new code.
-        slot.choose(in_force.me(), choice, &String::from_utf8_lossy(module));
+        slot.decide(in_force.me(), choice, &String::from_utf8_lossy(module));
     }
 }
 

@@ -20,8 +20,8 @@ use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
-use wsgi_telemetry::published::{self, Known};
-use wsgi_telemetry::{Geometry, Segment, map};
+use wsgi_telemetry::published::{self, Origin};
+use wsgi_telemetry::{Geometry, Segment, memory};
 
 use crate::config::inherited::log_message;
 
@@ -57,7 +57,7 @@ pub(crate) fn make_memory(retained: Retained, geometry: Geometry) -> io::Result<
             let why = format!("memory with a descriptor: {error}");
             log_message(Message::SegmentHidden, &[&why]);
             retained.keep_memory(None);
-            map::anonymous(geometry.words())?
+            memory::anonymous(geometry.words())?
         }
     };
     let segment = Segment::create(cells, geometry, std::process::id()).map_err(io::Error::other)?;
@@ -82,7 +82,7 @@ fn sealed(geometry: Geometry) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
         let why = format!("a file may have {limit} bytes (RLIMIT_FSIZE)");
         return Err(io::Error::other(why));
     }
-    map::sealed(FILE, geometry.words())
+    memory::sealed(FILE, geometry.words())
 }
 
 /// A configuration is in force: the file is there afterwards, and says what there is. `start` is when the segment was made.
@@ -143,10 +143,10 @@ pub(crate) fn remove() {
     }
 }
 
-fn known(retained: Retained, start: u64) -> Option<(Known, OwnedFd)> {
+fn known(retained: Retained, start: u64) -> Option<(Origin, OwnedFd)> {
     let (descriptor, memory) = retained.memory()?;
     let parent = std::process::id();
-    let known = Known {
+    let known = Origin {
         parent,
         start,
         descriptor,
@@ -160,7 +160,7 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
 
 impl Shown {
     /// Makes a file that nobody else has, readable by httpd's group, and then gives it its name.
-    fn make(segment: Segment, memory: &OwnedFd, known: Known) -> Result<Self, String> {
+    fn make(segment: Segment, memory: &OwnedFd, known: Origin) -> Result<Self, String> {
         let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
         let temporary = path.with_extension(format!("{}.new", known.parent));
         let fill = || {
@@ -183,7 +183,7 @@ impl Shown {
     }
 
     /// Writes it again, if its name still has it.
-    fn refresh(&self, segment: Segment, memory: &OwnedFd, known: Known) -> io::Result<()> {
+    fn refresh(&self, segment: Segment, memory: &OwnedFd, known: Origin) -> io::Result<()> {
         let file = OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)

@@ -8,7 +8,7 @@ use wsgi_httpd::request::Request;
 use wsgi_telemetry::catalogue::{
     ABORT_PHASE, ANSWERED, CODE, Id, METHOD, REJECTION, TIMEOUT_STAGE, value,
 };
-use wsgi_telemetry::{App, Arena, Before, Event, Notable, Phase, PhaseCell, clock, writer};
+use wsgi_telemetry::{App, Arena, Event, Notable, OuterRequest, Phase, PhaseCell, clock, writer};
 
 use crate::metrics::segment;
 
@@ -71,7 +71,7 @@ pub(crate) struct Timeline<'r> {
     /// Where the phase of the request is noted.
     phase: Option<PhaseCell>,
     /// What ran on the thread before.
-    before: Cell<Option<Box<Before>>>,
+    before: Cell<Option<Box<OuterRequest>>>,
 }
 
 impl<'r> Timeline<'r> {

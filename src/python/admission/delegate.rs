@@ -53,7 +53,7 @@ impl Delegate {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = u32::try_from(cores).unwrap_or(1);
         let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
-        let seed = place.map_or(0, |place| place.pace());
+        let seed = place.map_or(0, |place| place.concurrency());
         let pace = ConcurrencyController::new(admission.least, admission.most, cores, seed);
         Self {
             room: line.room(pace.limit()),
@@ -275,7 +275,7 @@ impl Delegate {
         if let Some(place) = &self.place
             && !telemetry::is_detached()
         {
-            place.set_pace(self.pace.limit());
+            place.set_concurrency(self.pace.limit());
         }
     }
 }

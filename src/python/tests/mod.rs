@@ -44,7 +44,7 @@ use tempfile::TempDir;
 use wsgi_abi::{
     Bytes, EnvEntry, KeyKind, Limits, RunOutcome, RunRequest, SegmentView, Slice, Times,
 };
-use wsgi_telemetry::{App, Geometry, Segment, map, writer};
+use wsgi_telemetry::{App, Geometry, Segment, memory, writer};
 
 use host::{Exchange, Host, Piece};
 
@@ -125,7 +125,7 @@ fn segment() -> Segment {
     static SEGMENT: OnceLock<Segment> = OnceLock::new();
     *SEGMENT.get_or_init(|| {
         let geometry = Geometry::new(500, 1, 50, 256);
-        let cells = map::anonymous(geometry.words()).unwrap();
+        let cells = memory::anonymous(geometry.words()).unwrap();
         Segment::create(cells, geometry, std::process::id()).unwrap()
     })
 }

@@ -86,11 +86,11 @@ pub struct ChildSlot {
 }
 
 /// Processes by number and start, and the stamp at which the kernel was asked for the start.
-type Known = BTreeMap<(u32, u64), u64>;
+type Seen = BTreeMap<(u32, u64), u64>;
 
 /// What this process knows. The start of a process takes the kernel 20 µs to tell, and whether there is one of that
 /// number a fraction of that.
-static SEEN: Mutex<Known> = Mutex::new(Known::new());
+static SEEN: Mutex<Seen> = Mutex::new(Seen::new());
 
 /// How long that is believed, nanoseconds.
 const SURE: u64 = 1_000_000_000;
@@ -158,7 +158,7 @@ impl Board {
         // Nobody waits for another thread here, which a fork may have left behind.
         let mut seen = SEEN.try_lock().ok();
         let before = seen.as_deref_mut().map(mem::take).unwrap_or_default();
-        let mut known = Known::new();
+        let mut known = Seen::new();
         let now = clock::now();
         let is_alive = |child: &ChildEntry| {
             let who = (child.pid, child.ticks);

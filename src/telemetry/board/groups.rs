@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!              begin_probe               choose
-//! Undecided ───────────────► Probing ───────────► Own | Shared
+//! Unknown ───────────────► Probing ───────────► Own | Shared
 //!     ▲                         │ the one who tried it is gone: Shared
 //!     └─────────────────────────┴───────────────────── forgotten: new code, new configuration
 //! Own ──► Shared: another application of the group cannot be loaded there
@@ -20,9 +20,9 @@ use crate::sync::AtomicU64;
 
 /// How a group has its GIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum GroupDecision {
     /// Nobody knows yet.
-    Undecided,
+    Unknown,
     /// A child tries it out.
     Probing {
         /// Its number.
@@ -49,7 +49,7 @@ pub struct GroupEntry {
     /// Its name; empty for the main interpreter.
     pub name: String,
     /// What was chosen.
-    pub choice: Choice,
+    pub decision: GroupDecision,
     /// The module that forced the choice; empty where none did.
     pub module: String,
     /// What is planned for it; empty where nobody has said so.
@@ -58,11 +58,11 @@ pub struct GroupEntry {
 
 /// Hash of the name; 0 is free. An entry is taken by setting it, so no group gets two.
 const KEY: usize = 0;
-const CHOICE: usize = 1;
+const DECISION: usize = 1;
 const NAME: std::ops::Range<usize> = 2..19;
 const MODULE: std::ops::Range<usize> = 19..36;
 /// How many requests a child last found good to have inside an interpreter at a time; 0 for unknown.
-const PACE: usize = 36;
+const CONCURRENCY: usize = 36;
 const PLAN: std::ops::Range<usize> = 37..GROUP_WORDS;
 
 /// The lowest two bits of a choice.
@@ -87,15 +87,15 @@ fn probing(owner: Owner) -> u64 {
     (owner.ticks & TICKS) << TICKS_SHIFT | u64::from(owner.pid) << PID_SHIFT | PROBING
 }
 
-fn choice_of(word: u64) -> Choice {
+fn decision_of(word: u64) -> GroupDecision {
     match word & TAG {
-        PROBING => Choice::Probing {
+        PROBING => GroupDecision::Probing {
             pid: (word >> PID_SHIFT) as u32,
             ticks: word >> TICKS_SHIFT,
         },
-        OWN => Choice::Own,
-        SHARED => Choice::Shared,
-        _ => Choice::Undecided,
+        OWN => GroupDecision::Own,
+        SHARED => GroupDecision::Shared,
+        _ => GroupDecision::Unknown,
     }
 }
 
@@ -137,9 +137,9 @@ impl Board {
     }
 
     /// Nothing is chosen any more. What somebody is trying out now will not be taken for a choice.
-    pub(crate) fn forget_choices(&self) {
+    pub(crate) fn forget_decisions(&self) {
         for at in 0..GROUPS {
-            self.group_cells(at)[CHOICE].swap(0, AcqRel);
+            self.group_cells(at)[DECISION].swap(0, AcqRel);
         }
     }
 
@@ -154,9 +154,9 @@ impl Board {
     /// nothing of the code.
     pub fn abandon_probes(&self, pid: u32) {
         for at in 0..GROUPS {
-            let cell = &self.group_cells(at)[CHOICE];
+            let cell = &self.group_cells(at)[DECISION];
             let seen = cell.load(Acquire);
-            if matches!(choice_of(seen), Choice::Probing { pid: by, .. } if by == pid) {
+            if matches!(decision_of(seen), GroupDecision::Probing { pid: by, .. } if by == pid) {
                 let _ = cell.compare_exchange(seen, 0, AcqRel, Relaxed);
             }
         }
@@ -171,13 +171,13 @@ impl Board {
 impl GroupSlot {
     /// How many requests a child last found good to have inside an interpreter at a time; 0 for unknown. Any number may be
     /// found here.
-    pub fn pace(&self) -> u32 {
-        self.cells()[PACE].load(Relaxed) as u32
+    pub fn concurrency(&self) -> u32 {
+        self.cells()[CONCURRENCY].load(Relaxed) as u32
     }
 
     /// This child finds so many good.
-    pub fn set_pace(&self, pace: u32) {
-        self.cells()[PACE].store(pace.into(), Relaxed);
+    pub fn set_concurrency(&self, concurrency: u32) {
+        self.cells()[CONCURRENCY].store(concurrency.into(), Relaxed);
     }
 
     /// Its number, less than 64.
@@ -186,15 +186,15 @@ impl GroupSlot {
     }
 
     /// What was chosen.
-    pub fn choice(&self) -> Choice {
-        choice_of(self.cells()[CHOICE].load(Acquire))
+    pub fn decision(&self) -> GroupDecision {
+        decision_of(self.cells()[DECISION].load(Acquire))
     }
 
     /// The module that forced the choice; empty where nothing is chosen, or none did.
     pub fn module(&self) -> String {
-        match self.choice() {
-            Choice::Own | Choice::Shared => text::get(&self.cells()[MODULE]),
-            Choice::Undecided | Choice::Probing { .. } => String::new(),
+        match self.decision() {
+            GroupDecision::Own | GroupDecision::Shared => text::get(&self.cells()[MODULE]),
+            GroupDecision::Unknown | GroupDecision::Probing { .. } => String::new(),
         }
     }
 
@@ -203,46 +203,46 @@ impl GroupSlot {
         text::put(&self.cells()[PLAN], plan.as_bytes());
     }
 
-    /// Whether `owner` is to try it out, and then to [`choose`](Self::choose). Where not, another one does or has: wait
+    /// Whether `owner` is to try it out, and then to [`decide`](Self::decide). Where not, another one does or has: wait
     /// for its choice, and come back here now and then, because where the other one has died the choice is made here.
     pub fn begin_probe(&self, owner: Owner) -> bool {
-        let cell = &self.cells()[CHOICE];
+        let cell = &self.cells()[DECISION];
         let seen = cell.load(Acquire);
-        match choice_of(seen) {
-            Choice::Undecided => cell
+        match decision_of(seen) {
+            GroupDecision::Unknown => cell
                 .compare_exchange(seen, probing(owner), AcqRel, Acquire)
                 .is_ok(),
-            Choice::Probing { pid, ticks } => {
+            GroupDecision::Probing { pid, ticks } => {
                 if !Owner::is_alive_by(pid, ticks, TICKS) {
                     self.settle(seen, SHARED, DIED);
                 }
                 false
             }
-            Choice::Own | Choice::Shared => false,
+            GroupDecision::Own | GroupDecision::Shared => false,
         }
     }
 
-    /// Tells the others what `owner`, who was to try it out, has found: [`Choice::Own`] or [`Choice::Shared`]; `module`
-    /// forced it, if it is not empty. [`Choice::Shared`] is also taken where the choice was [`Choice::Own`]. Whether they
+    /// Tells the others what `owner`, who was to try it out, has found: [`GroupDecision::Own`] or [`GroupDecision::Shared`]; `module`
+    /// forced it, if it is not empty. [`GroupDecision::Shared`] is also taken where the choice was [`GroupDecision::Own`]. Whether they
     /// will go by it: not where it was forgotten meanwhile.
-    pub fn choose(&self, owner: Owner, choice: Choice, module: &str) -> bool {
-        let word = match choice {
-            Choice::Own => OWN,
-            Choice::Shared => SHARED,
-            Choice::Undecided | Choice::Probing { .. } => 0,
+    pub fn decide(&self, owner: Owner, decision: GroupDecision, module: &str) -> bool {
+        let word = match decision {
+            GroupDecision::Own => OWN,
+            GroupDecision::Shared => SHARED,
+            GroupDecision::Unknown | GroupDecision::Probing { .. } => 0,
         };
         self.settle(probing(owner), word, module)
-            || choice == Choice::Shared && self.settle(OWN, SHARED, module)
+            || decision == GroupDecision::Shared && self.settle(OWN, SHARED, module)
     }
 
     /// The text goes first, so that nobody sees the choice without it.
     fn settle(&self, from: u64, to: u64, module: &str) -> bool {
         let cells = self.cells();
-        if cells[CHOICE].load(Acquire) != from {
+        if cells[DECISION].load(Acquire) != from {
             return false;
         }
         text::put(&cells[MODULE], module.as_bytes());
-        cells[CHOICE]
+        cells[DECISION]
             .compare_exchange(from, to, AcqRel, Relaxed)
             .is_ok()
     }
@@ -250,7 +250,7 @@ impl GroupSlot {
     fn entry(&self) -> GroupEntry {
         GroupEntry {
             name: text::get(&self.cells()[NAME]),
-            choice: self.choice(),
+            decision: self.decision(),
             module: self.module(),
             plan: text::get(&self.cells()[PLAN]),
         }

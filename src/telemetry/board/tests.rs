@@ -15,7 +15,7 @@ use crate::catalogue::{Id, RECYCLE_REASON, value};
 use crate::clock;
 use crate::segment::Owner;
 use crate::segment::Segment;
-use crate::segment::layout::{Geometry, HEADER_WORDS, REQUESTS};
+use crate::segment::layout::{Geometry, HEADER_WORDS, RELOADS};
 use crate::segment::text;
 
 const PLACES: usize = 8;
@@ -250,20 +250,20 @@ fn there_is_room_for_a_few_requests_and_those_of_the_dead_are_taken_over() {
     let segment = segment();
     let board = segment.board();
     let ask = |number: usize| board.request_reload(None, RetireReason::Api, &number.to_string());
-    assert!((0..REQUESTS).all(|number| ask(number).is_some()));
-    assert_eq!(ask(REQUESTS), None);
+    assert!((0..RELOADS).all(|number| ask(number).is_some()));
+    assert_eq!(ask(RELOADS), None);
     assert!(ask(0).is_some(), "it waits already");
-    let state = |at| &segment.words(segment.geometry().request(at), 1)[0];
+    let state = |at| &segment.words(segment.geometry().reload(at), 1)[0];
     // A steward that is gone had taken two of them, and somebody died while writing a third.
     let dead = u64::from(gone(0).pid) << 2;
     for at in [0, 1] {
         state(at).store(dead | 3, Relaxed);
     }
     state(2).store(dead | 1, Relaxed);
-    assert!(ask(REQUESTS).is_some());
-    assert_eq!(board.take_requests().len(), REQUESTS);
+    assert!(ask(RELOADS).is_some());
+    assert_eq!(board.take_requests().len(), RELOADS);
     board.raise_revision();
-    assert!((0..REQUESTS).all(|number| ask(number).is_some()));
+    assert!((0..RELOADS).all(|number| ask(number).is_some()));
 }
 
 #[test]
@@ -389,31 +389,37 @@ fn one_tries_out_what_the_others_go_by() {
     let board = segment().board();
     let group = board.group(b"shop").expect("room");
     assert_eq!(
-        (group.choice(), group.module()),
-        (Choice::Undecided, String::new())
+        (group.decision(), group.module()),
+        (GroupDecision::Unknown, String::new())
     );
     assert!(group.begin_probe(me()));
-    let Choice::Probing { pid, .. } = group.choice() else {
-        panic!("{:?}", group.choice());
+    let GroupDecision::Probing { pid, .. } = group.decision() else {
+        panic!("{:?}", group.decision());
     };
     assert_eq!(pid, me().pid);
     assert!(!group.begin_probe(me()), "it is being tried out");
-    assert!(!group.choose(gone(0), Choice::Own, ""), "by another one");
-    assert!(group.choose(me(), Choice::Shared, "numpy.core"));
-    assert_eq!(
-        (group.choice(), group.module()),
-        (Choice::Shared, "numpy.core".into())
+    assert!(
+        !group.decide(gone(0), GroupDecision::Own, ""),
+        "by another one"
     );
-    assert!(!group.begin_probe(me()) && !group.choose(me(), Choice::Own, ""));
+    assert!(group.decide(me(), GroupDecision::Shared, "numpy.core"));
+    assert_eq!(
+        (group.decision(), group.module()),
+        (GroupDecision::Shared, "numpy.core".into())
+    );
+    assert!(!group.begin_probe(me()) && !group.decide(me(), GroupDecision::Own, ""));
     let main = board.group(b"").expect("room");
-    assert!(main.begin_probe(me()) && main.choose(me(), Choice::Own, ""));
+    assert!(main.begin_probe(me()) && main.decide(me(), GroupDecision::Own, ""));
     let mut entries = board.groups();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let seen: Vec<_> = entries
         .iter()
-        .map(|entry| (entry.name.as_str(), entry.choice))
+        .map(|entry| (entry.name.as_str(), entry.decision))
         .collect();
-    assert_eq!(seen, [("", Choice::Own), ("shop", Choice::Shared)]);
+    assert_eq!(
+        seen,
+        [("", GroupDecision::Own), ("shop", GroupDecision::Shared)]
+    );
 }
 
 #[test]
@@ -425,19 +431,19 @@ fn choices_are_forgotten_with_the_code_that_they_were_about() {
         board.raise_revision();
     }];
     for forget in forget {
-        assert!(group.begin_probe(me()) && group.choose(me(), Choice::Shared, "lxml"));
+        assert!(group.begin_probe(me()) && group.decide(me(), GroupDecision::Shared, "lxml"));
         forget();
         assert_eq!(
-            (group.choice(), group.module()),
-            (Choice::Undecided, String::new())
+            (group.decision(), group.module()),
+            (GroupDecision::Unknown, String::new())
         );
         assert!(group.begin_probe(me()));
         forget();
         assert!(
-            !group.choose(me(), Choice::Own, ""),
+            !group.decide(me(), GroupDecision::Own, ""),
             "that was about the old code"
         );
-        assert_eq!(group.choice(), Choice::Undecided);
+        assert_eq!(group.decision(), GroupDecision::Unknown);
     }
 }
 
@@ -447,12 +453,12 @@ fn plans_and_warnings_are_those_of_the_configuration() {
     let board = segment.board();
     let shop = board.group(b"shop").expect("room");
     shop.set_plan("direct, 1 thread inside");
-    assert!(shop.begin_probe(me()) && shop.choose(me(), Choice::Shared, "lxml"));
+    assert!(shop.begin_probe(me()) && shop.decide(me(), GroupDecision::Shared, "lxml"));
     board.raise_revision();
     let entry = board.groups().pop().expect("one");
     assert_eq!(
-        (entry.plan.as_str(), entry.choice),
-        ("direct, 1 thread inside", Choice::Undecided),
+        (entry.plan.as_str(), entry.decision),
+        ("direct, 1 thread inside", GroupDecision::Unknown),
         "new code changes nothing"
     );
     assert!(board.warn_once(Warning::Memory));
@@ -472,7 +478,7 @@ fn what_its_prober_did_not_survive_is_shared() {
     let group = board.group(b"shop").expect("room");
     assert!(group.begin_probe(gone(0)));
     assert!(!group.begin_probe(me()));
-    assert_eq!(group.choice(), Choice::Shared);
+    assert_eq!(group.decision(), GroupDecision::Shared);
     assert_eq!(group.module(), "the process that tried it out died");
     // One whose number another process has now.
     let other = board.group(b"other").expect("room");
@@ -481,7 +487,7 @@ fn what_its_prober_did_not_survive_is_shared() {
         ..me()
     }));
     assert!(!other.begin_probe(me()));
-    assert_eq!(other.choice(), Choice::Shared);
+    assert_eq!(other.decision(), GroupDecision::Shared);
 }
 
 #[test]
@@ -654,14 +660,14 @@ proptest! {
         prop_assert!(segment.owners_gone().len() <= PLACES);
         let roll = board.roll();
         prop_assert!(roll.cause.len() <= 320 && roll.problem.len() <= 624);
-        prop_assert!(board.take_requests().len() <= REQUESTS);
+        prop_assert!(board.take_requests().len() <= RELOADS);
         for group in board.groups() {
             let printable = |text: &str| text == text::shown(text.as_bytes());
             prop_assert!(printable(&group.name) && printable(&group.module));
         }
         let _ = (board.steward(), board.revision());
         if let Some(group) = board.group(b"shop") {
-            let _ = (group.begin_probe(me()), group.choose(me(), Choice::Own, "x"));
+            let _ = (group.begin_probe(me()), group.decide(me(), GroupDecision::Own, "x"));
         }
         // And it works again once those who may do so have cleaned up.
         board.raise_revision();
@@ -675,7 +681,7 @@ proptest! {
         board.set_roll(&Roll { revision: 5, ..Roll::default() });
         prop_assert_eq!(board.roll().revision, 5);
         if let Some(group) = board.group(b"shop") {
-            prop_assert_eq!(group.choice(), Choice::Undecided);
+            prop_assert_eq!(group.decision(), GroupDecision::Unknown);
             prop_assert!(group.begin_probe(me()));
         }
     }
@@ -686,9 +692,9 @@ proptest! {
         let group = board.group(b"x").expect("room");
         let owner = Owner { pid, ticks, generation: 0 };
         prop_assert!(group.begin_probe(owner));
-        let kept = Choice::Probing { pid, ticks: ticks % (1 << 30) };
-        prop_assert_eq!(group.choice(), kept);
-        prop_assert!(group.choose(owner, Choice::Own, ""));
+        let kept = GroupDecision::Probing { pid, ticks: ticks % (1 << 30) };
+        prop_assert_eq!(group.decision(), kept);
+        prop_assert!(group.decide(owner, GroupDecision::Own, ""));
     }
 }
 
@@ -718,21 +724,21 @@ fn a_choice_for_own_gils_gives_way_and_a_probe_that_is_given_up_is_made_again() 
     let segment = segment();
     let board = segment.board();
     let group = board.group(b"shop").expect("room");
-    assert!(group.begin_probe(me()) && group.choose(me(), Choice::Own, ""));
-    assert!(!group.choose(me(), Choice::Own, ""));
-    assert!(group.choose(me(), Choice::Shared, "numpy"));
+    assert!(group.begin_probe(me()) && group.decide(me(), GroupDecision::Own, ""));
+    assert!(!group.decide(me(), GroupDecision::Own, ""));
+    assert!(group.decide(me(), GroupDecision::Shared, "numpy"));
     assert_eq!(
-        (group.choice(), group.module()),
-        (Choice::Shared, String::from("numpy"))
+        (group.decision(), group.module()),
+        (GroupDecision::Shared, String::from("numpy"))
     );
-    assert!(!group.choose(me(), Choice::Own, ""), "never back");
+    assert!(!group.decide(me(), GroupDecision::Own, ""), "never back");
     let (given_up, other) = (
         board.group(b"blog").expect("room"),
         board.group(b"forum").expect("room"),
     );
     assert!(given_up.begin_probe(gone(0)) && other.begin_probe(me()));
     board.abandon_probes(gone(0).pid);
-    assert_eq!(given_up.choice(), Choice::Undecided);
+    assert_eq!(given_up.decision(), GroupDecision::Unknown);
     assert!(given_up.begin_probe(me()));
-    assert!(matches!(other.choice(), Choice::Probing { .. }));
+    assert!(matches!(other.decision(), GroupDecision::Probing { .. }));
 }

@@ -41,7 +41,7 @@ impl Board {
 
     /// Another configuration: all children are new, and what was said of the old ones is forgotten.
     pub(crate) fn begin_generation(&self) {
-        self.forget_choices();
+        self.forget_decisions();
         self.forget_plans();
         self.cells()[WARNED].store(0, Release);
         self.cells()[LOADS_HANG].store(0, Release);
@@ -53,7 +53,7 @@ impl Board {
     /// this process has taken are settled. For the steward.
     pub fn raise_revision(&self) -> u64 {
         let raised = self.cells()[REVISION].fetch_add(1, AcqRel).wrapping_add(1);
-        self.forget_choices();
+        self.forget_decisions();
         self.settle_requests();
         raised
     }

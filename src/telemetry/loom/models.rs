@@ -12,13 +12,13 @@ use ::loom::model::Builder;
 use ::loom::sync::Arc;
 use ::loom::thread;
 
-use crate::board::Choice;
+use crate::board::GroupDecision;
 use crate::catalogue::{ANSWERED, CODE, INTERPRETER_STATE, Id, OVERFLOW, cell, value};
 use crate::recording::writer::Writer;
 use crate::segment::Owner;
 use crate::segment::entry::{Role, state};
 use crate::segment::layout::{BLOCK_WORDS, Geometry};
-use crate::segment::map;
+use crate::segment::memory;
 use crate::sync::AtomicU64;
 use crate::{App, Event, Notable, Segment};
 
@@ -34,7 +34,7 @@ fn try_all(
         applications: 1,
         series: 1,
     };
-    let cells = map::anonymous(geometry.words()).unwrap();
+    let cells = memory::anonymous(geometry.words()).unwrap();
     let mut builder = Builder::new();
     builder.preemption_bound = preemptions;
     builder.check(move || {
@@ -321,8 +321,8 @@ fn a_group_is_tried_out_by_one_and_nobody_sees_the_choice_without_its_reason() {
         let probe = move || {
             let mine = group.begin_probe(living());
             if mine {
-                assert!(group.choose(living(), Choice::Shared, "numpy"));
-            } else if group.choice() == Choice::Shared {
+                assert!(group.decide(living(), GroupDecision::Shared, "numpy"));
+            } else if group.decision() == GroupDecision::Shared {
                 assert_eq!(group.module(), "numpy");
             }
             mine
@@ -337,17 +337,17 @@ fn nothing_of_the_old_code_is_chosen_for_the_new() {
     try_all(2, None, |segment| {
         let group = watched_group(segment);
         assert!(group.begin_probe(living()));
-        let choose = thread::spawn(move || group.choose(living(), Choice::Own, "x"));
+        let choose = thread::spawn(move || group.decide(living(), GroupDecision::Own, "x"));
         let forget = thread::spawn(move || segment.board().raise_revision());
         let others = thread::spawn(move || group.begin_probe(DEAD));
         choose.join().unwrap();
         assert_eq!(forget.join().unwrap(), 2);
         let tried = others.join().unwrap();
-        let probing = matches!(group.choice(), Choice::Probing { .. });
+        let probing = matches!(group.decision(), GroupDecision::Probing { .. });
         assert!(
-            probing == tried && group.choice() != Choice::Own,
+            probing == tried && group.decision() != GroupDecision::Own,
             "{:?}",
-            group.choice()
+            group.decision()
         );
     });
 }
@@ -358,7 +358,10 @@ fn two_who_take_a_choice_over_from_the_dead_agree() {
         let group = watched_group(segment);
         assert!(group.begin_probe(DEAD));
         let tried = together([(); 2].map(|()| move || group.begin_probe(living())));
-        assert_eq!((tried, group.choice()), ([false; 2], Choice::Shared));
+        assert_eq!(
+            (tried, group.decision()),
+            ([false; 2], GroupDecision::Shared)
+        );
     });
 }
 

@@ -264,11 +264,11 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use crate::status::fixture::Server;
+    use crate::status::fixture::TestServer;
 
     #[test]
     fn intervals_hold_what_happened_in_them() {
-        let mut server = Server::new();
+        let mut server = TestServer::new();
         server.requests(0, 500, 10, "2xx");
         server.sample(100);
         server.requests(0, 99, 10, "2xx");
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_ring_turns_and_a_new_sampler_leaves_a_gap() {
-        let mut server = Server::new();
+        let mut server = TestServer::new();
         for ago in (0..100).rev() {
             server.sample(1_000 + ago * 10);
         }
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_another_application_has_now_counts_nothing_back() {
-        let mut server = Server::new();
+        let mut server = TestServer::new();
         server.requests(0, 50, 10, "2xx");
         server.sample(30);
         server.clear(0);

@@ -8,7 +8,7 @@ use crate::segment::App;
 use crate::segment::Owner;
 use crate::segment::entry::{Role, owner_of, state};
 use crate::segment::layout::{self, Geometry, header};
-use crate::segment::map;
+use crate::segment::memory;
 use crate::segment::{Mismatch, Segment};
 use crate::sync::AtomicU64;
 
@@ -17,7 +17,7 @@ impl Segment {
     #[cfg(test)]
     #[allow(clippy::expect_used)]
     pub(crate) fn fresh(geometry: Geometry) -> Self {
-        let cells = map::anonymous(geometry.words()).expect("memory");
+        let cells = memory::anonymous(geometry.words()).expect("memory");
         Self::create(cells, geometry, 1).expect("enough of it")
     }
 
@@ -32,7 +32,7 @@ impl Segment {
         parent: u32,
     ) -> Result<Self, Mismatch> {
         let segment = Self::known(cells, geometry)?;
-        if !map::populate(segment.words(0, geometry.block(0, 1))) {
+        if !memory::populate(segment.words(0, geometry.block(0, 1))) {
             return Err(Mismatch::NoMemory);
         }
         segment.set(header::ARENAS, geometry.arenas as u64);

@@ -30,12 +30,12 @@ use crate::series::{
 /// do nothing.
 pub struct Recorder {
     segment: Segment,
-    known: Mutex<Known>,
+    known: Mutex<Registered>,
 }
 
 /// What was registered in this process.
 #[derive(Default)]
-struct Known {
+struct Registered {
     helps: HashMap<String, String>,
     families: HashMap<String, FamilyNumber>,
     counters: FxHashMap<Key, Counter>,
@@ -52,7 +52,7 @@ impl Recorder {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Registered> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,7 +71,7 @@ impl Recorder {
 
     /// Where a key of the catalogue is counted; `None` where it has other labels than its family. That is counted as an
     /// overflow, since nobody can be told.
-    fn place(&self, key: &Key, family: &'static Family) -> Option<Place> {
+    fn place(&self, key: &Key, family: &'static Family) -> Option<CatalogueSeries> {
         let place = place(self.segment, key, family);
         if place.is_none() {
             self.lost();
@@ -93,7 +93,7 @@ impl Recorder {
     /// The family of a key that is not in the catalogue, and the label values by the names of the labels.
     fn custom<'k>(
         &self,
-        known: &mut Known,
+        known: &mut Registered,
         key: &'k Key,
         kind: CustomKind,
         owner: Owner,
@@ -127,7 +127,7 @@ impl Recorder {
 
     fn custom_series(
         &self,
-        known: &mut Known,
+        known: &mut Registered,
         key: &Key,
         kind: CustomKind,
         owner: Owner,
@@ -139,7 +139,7 @@ impl Recorder {
         series.ok()
     }
 
-    fn new_counter(&self, known: &mut Known, key: &Key, owner: Owner) -> Counter {
+    fn new_counter(&self, known: &mut Registered, key: &Key, owner: Owner) -> Counter {
         // A total is of no use to a handle that is forgotten at once.
         let told = if self.is_full(known.counters.len()) {
             u64::MAX
@@ -162,7 +162,7 @@ impl Recorder {
         }
     }
 
-    fn new_gauge(&self, known: &mut Known, key: &Key, owner: Owner) -> Gauge {
+    fn new_gauge(&self, known: &mut Registered, key: &Key, owner: Owner) -> Gauge {
         if let Some(family) = catalogue::by_name(key.name()) {
             return match self.place(key, family) {
                 Some(place) if family.kind == Kind::Gauge => Gauge::from_arc(Arc::new(place)),
@@ -171,12 +171,12 @@ impl Recorder {
         }
         let kind = CustomKind::Gauge(Aggregate::Sum);
         match self.custom_series(known, key, kind, owner) {
-            Some(series) => Gauge::from_arc(Arc::new(Custom(series))),
+            Some(series) => Gauge::from_arc(Arc::new(OwnMetric(series))),
             None => Gauge::noop(),
         }
     }
 
-    fn new_histogram(&self, known: &mut Known, key: &Key, owner: Owner) -> Histogram {
+    fn new_histogram(&self, known: &mut Registered, key: &Key, owner: Owner) -> Histogram {
         if let Some(family) = catalogue::by_name(key.name()) {
             return match self.place(key, family) {
                 Some(place) if matches!(family.kind, Kind::Histogram(_)) => {
@@ -190,7 +190,7 @@ impl Recorder {
             return Histogram::noop();
         };
         match self.segment.custom_histogram(family, &values, owner) {
-            Ok(histogram) => Histogram::from_arc(Arc::new(Custom(histogram))),
+            Ok(histogram) => Histogram::from_arc(Arc::new(OwnMetric(histogram))),
             Err(_) => Histogram::noop(),
         }
     }
@@ -262,14 +262,14 @@ impl metrics::Recorder for Recorder {
 }
 
 /// A series of the catalogue.
-struct Place {
+struct CatalogueSeries {
     segment: Segment,
     family: &'static Family,
     app: App,
     series: usize,
 }
 
-fn place(segment: Segment, key: &Key, family: &'static Family) -> Option<Place> {
+fn place(segment: Segment, key: &Key, family: &'static Family) -> Option<CatalogueSeries> {
     let mut labels: HashMap<&str, &str> = HashMap::new();
     for label in key.labels() {
         labels.insert(label.key(), label.value());
@@ -290,7 +290,7 @@ fn place(segment: Segment, key: &Key, family: &'static Family) -> Option<Place> 
         let at = label.values.iter().position(|&known| known == value)?;
         series = series * label.values.len() + at;
     }
-    labels.is_empty().then_some(Place {
+    labels.is_empty().then_some(CatalogueSeries {
         segment,
         family,
         app,
@@ -303,7 +303,7 @@ trait AddTo {
     fn add(&self, value: u64);
 }
 
-impl AddTo for Place {
+impl AddTo for CatalogueSeries {
     fn add(&self, value: u64) {
         let (id, series) = (self.family.id, self.series);
         // Those of time are counted in whole nanoseconds, which `metrics` has no counters for: whole seconds it is.
@@ -354,7 +354,7 @@ impl<T: AddTo> CounterFn for Total<T> {
     }
 }
 
-impl GaugeFn for Place {
+impl GaugeFn for CatalogueSeries {
     fn increment(&self, value: f64) {
         if let Some(arena) = writer::process() {
             let block = arena.gauges(self.app);
@@ -374,7 +374,7 @@ impl GaugeFn for Place {
     }
 }
 
-impl HistogramFn for Place {
+impl HistogramFn for CatalogueSeries {
     /// In seconds, as all histograms of the catalogue are.
     fn record(&self, value: f64) {
         if value.is_nan() {
@@ -389,9 +389,9 @@ impl HistogramFn for Place {
 }
 
 /// A gauge or a histogram that is not in the catalogue.
-struct Custom<T>(T);
+struct OwnMetric<T>(T);
 
-impl GaugeFn for Custom<Series> {
+impl GaugeFn for OwnMetric<Series> {
     fn increment(&self, value: f64) {
         self.0.add(value);
     }
@@ -405,7 +405,7 @@ impl GaugeFn for Custom<Series> {
     }
 }
 
-impl HistogramFn for Custom<HistogramSeries> {
+impl HistogramFn for OwnMetric<HistogramSeries> {
     fn record(&self, value: f64) {
         self.0.observe(value);
     }

@@ -6,4 +6,4 @@ mod running;
 
 pub use deaths::Death;
 pub use events::{Event, Notable};
-pub use running::{Before, Phase, PhaseCell, Running};
+pub use running::{OuterRequest, Phase, PhaseCell, Running};

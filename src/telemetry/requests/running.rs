@@ -93,7 +93,7 @@ const GROUP: std::ops::Range<usize> = 18..27;
 
 /// What ran on the thread before, to go on with when a nested request ends.
 #[derive(Clone, Copy, Default)]
-pub struct Before {
+pub struct OuterRequest {
     since: u64,
     running: u64,
     text: [u64; RUNNING_WORDS],
@@ -108,7 +108,7 @@ impl Arena {
         method: usize,
         url: &[u8],
         group: &[u8],
-    ) -> Option<Box<Before>> {
+    ) -> Option<Box<OuterRequest>> {
         if self.is_shared() {
             return None;
         }
@@ -138,7 +138,7 @@ impl Arena {
     }
 
     /// The request has ended, and the one around it goes on.
-    pub fn end(&self, before: Option<Box<Before>>) {
+    pub fn end(&self, before: Option<Box<OuterRequest>>) {
         if self.is_shared() {
             return;
         }
@@ -156,12 +156,12 @@ impl Arena {
         entry[state::RUNNING_SINCE].store(before.since, Release);
     }
 
-    fn running_now(&self, since: u64) -> Before {
+    fn running_now(&self, since: u64) -> OuterRequest {
         let mut text = [0; RUNNING_WORDS];
         for (word, cell) in text.iter_mut().zip(self.running_cells()) {
             *word = cell.load(Relaxed);
         }
-        Before {
+        OuterRequest {
             since,
             running: self.entry()[state::RUNNING].load(Relaxed),
             text,

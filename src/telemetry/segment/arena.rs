@@ -244,7 +244,7 @@ impl Arena {
 
 /// How an application uses its block in an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Use {
+pub(crate) struct BlockUse {
     pub(crate) app: usize,
     /// Something was ever counted there.
     pub(crate) is_touched: bool,
@@ -280,7 +280,7 @@ impl Segment {
     }
 
     /// The blocks of an arena that are in use, by application. No other one may be looked at: it may have no memory.
-    pub(crate) fn blocks_in_use(&self, arena: usize) -> impl Iterator<Item = Use> + use<> {
+    pub(crate) fn blocks_in_use(&self, arena: usize) -> impl Iterator<Item = BlockUse> + use<> {
         let geometry = self.geometry();
         let entry = self.entry_cells(arena);
         let count = geometry.map_words();
@@ -299,7 +299,7 @@ impl Segment {
             std::iter::from_fn(move || {
                 let lowest = left & left.wrapping_neg();
                 left ^= lowest;
-                (lowest != 0).then(|| Use {
+                (lowest != 0).then(|| BlockUse {
                     app: at * 64 + lowest.trailing_zeros() as usize,
                     is_touched: touched & lowest != 0,
                     is_gauged: gauged & lowest != 0,

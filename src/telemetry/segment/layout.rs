@@ -4,7 +4,7 @@
 //! Header       512 words   magic, layout hash, geometry, facts about the server, the parent's own counters
 //! Board        16          revision of the code, who drives rolls
 //! Rolls        2 x 128     how the replacement of children goes; one to read while the other is written
-//! Requests     8 x 64      who wants one
+//! Reloads      8 x 64      requests for a roll
 //! Groups       64 x 56     application groups: how each has its GIL, and why; what is planned for it
 //! Stacks       8200        who wants to see the stacks of a child, and what that has written
 //! Events       64 x 64     recent slow and refused requests
@@ -41,8 +41,8 @@ pub(crate) const BOARD_WORDS: usize = 16;
 pub(crate) const ROLLS: usize = 2;
 pub(crate) const ROLL_WORDS: usize = 128;
 /// Most requests for a roll that wait at the same time.
-pub(crate) const REQUESTS: usize = 8;
-pub(crate) const REQUEST_WORDS: usize = 64;
+pub(crate) const RELOADS: usize = 8;
+pub(crate) const RELOAD_WORDS: usize = 64;
 /// Most application groups whose choices the children share.
 pub(crate) const GROUPS: usize = 64;
 pub(crate) const GROUP_WORDS: usize = 56;
@@ -265,12 +265,12 @@ impl Geometry {
         self.board() + BOARD_WORDS + at * ROLL_WORDS
     }
 
-    pub(crate) fn request(&self, at: usize) -> usize {
-        self.roll(ROLLS) + at * REQUEST_WORDS
+    pub(crate) fn reload(&self, at: usize) -> usize {
+        self.roll(ROLLS) + at * RELOAD_WORDS
     }
 
     pub(crate) fn group(&self, at: usize) -> usize {
-        self.request(REQUESTS) + at * GROUP_WORDS
+        self.reload(RELOADS) + at * GROUP_WORDS
     }
 
     pub(crate) fn stacks(&self) -> usize {
@@ -327,8 +327,8 @@ pub(crate) const HASH: u64 = {
         BOARD_WORDS,
         ROLLS,
         ROLL_WORDS,
-        REQUESTS,
-        REQUEST_WORDS,
+        RELOADS,
+        RELOAD_WORDS,
         GROUPS,
         GROUP_WORDS,
         STACKS_WORDS,

@@ -10,8 +10,8 @@ use super::layout;
 use super::layout::{
     APPLICATION_ENTRY_WORDS, ENTRY_WORDS, EVENT_WORDS, Geometry, HEADER_WORDS, header,
 };
+use super::{memory, text};
 use crate::catalogue::{Id, Source, cell};
-use crate::segment::{map, text};
 use crate::sync::AtomicU64;
 
 /// A mapped segment.
@@ -139,7 +139,7 @@ impl Segment {
 
     /// Gives words of an arena their memory before they are first used. `false` where there is none left.
     pub(crate) fn open(&self, at: usize, count: usize) -> bool {
-        let is_there = map::populate(self.words(at, count));
+        let is_there = memory::populate(self.words(at, count));
         if !is_there {
             self.cells[header::NO_MEMORY].fetch_add(1, Relaxed);
         }

@@ -5,9 +5,9 @@ pub(crate) mod applications;
 pub(crate) mod arena;
 pub(crate) mod entry;
 pub(crate) mod layout;
-#[cfg_attr(loom, path = "../loom/map.rs")]
-pub mod map;
 pub(crate) mod mapped;
+#[cfg_attr(loom, path = "../loom/memory.rs")]
+pub mod memory;
 pub(crate) mod owner;
 #[cfg(not(loom))]
 pub mod published;

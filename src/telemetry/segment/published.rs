@@ -18,8 +18,8 @@ use rustix::io::{Errno, pread};
 
 use super::layout;
 use super::layout::{Geometry, HEADER_WORDS, header};
-use super::map;
 use super::mapped::{Mismatch, Segment};
+use super::memory;
 use crate::clock;
 
 /// Most bytes that are copied into the file. Of more than that there is no copy.
@@ -34,7 +34,7 @@ const HEADER: u64 = HEADER_WORDS as u64 * 8;
 
 /// What a file says of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// Process that has made the segment.
     pub parent: u32,
     /// Unix time at which it did, nanoseconds.
@@ -54,7 +54,7 @@ pub struct Memory {
     pub inode: u64,
 }
 
-impl Place {
+impl Location {
     /// What the first words of a file say.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ pub enum Copied {
 
 /// What the parent itself knows of the segment that it publishes.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub struct Origin {
     /// The process.
     pub parent: u32,
     /// Unix time at which it has made the segment, nanoseconds.
@@ -101,7 +101,7 @@ pub struct Known {
 pub fn publish(
     segment: &Segment,
     memory: impl AsFd,
-    known: Known,
+    known: Origin,
     file: &File,
 ) -> io::Result<Copied> {
     let bytes = segment.geometry().bytes() as u64;
@@ -130,7 +130,7 @@ pub fn publish(
     file.write_all_at(&header, 0).map(|()| copied)
 }
 
-fn header(segment: &Segment, known: Known, inode: u64, copied: u64) -> Vec<u8> {
+fn header(segment: &Segment, known: Origin, inode: u64, copied: u64) -> Vec<u8> {
     let geometry = segment.geometry();
     let cells = &segment.cells()[..HEADER_WORDS];
     let mut words: Vec<u64> = cells.iter().map(|cell| cell.load(Relaxed)).collect();
@@ -163,7 +163,7 @@ impl Mirror {
     /// # Errors
     /// Those of `mmap(2)`.
     pub fn new(file: File, geometry: Geometry) -> io::Result<Self> {
-        let cells = map::anonymous(geometry.words())?;
+        let cells = memory::anonymous(geometry.words())?;
         let segment = Segment::known(cells, geometry).map_err(io::Error::other)?;
         Ok(Self { file, segment })
     }

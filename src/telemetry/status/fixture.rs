@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::board::{ChildState, Choice, RetireReason, Roll, RollPhase};
+use crate::board::{ChildState, GroupDecision, RetireReason, Roll, RollPhase};
 use crate::catalogue::{
     ABORT_PHASE, ANSWERED, CODE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id, METHOD,
     REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, value,
@@ -11,7 +11,7 @@ use crate::segment::Arena;
 use crate::segment::Owner;
 use crate::segment::Role;
 use crate::segment::layout::BLOCK_WORDS;
-use crate::segment::map;
+use crate::segment::memory;
 use crate::{App, Event, Fact, Geometry, Notable, Phase, Sampler, Scoreboard, Segment, clock};
 
 use super::Status;
@@ -20,16 +20,16 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
 
 /// A server of three applications, 25 workers in five children.
-pub(crate) struct Server {
+pub(crate) struct TestServer {
     pub(crate) segment: Segment,
     pub(crate) apps: [App; 3],
-    children: Vec<Child>,
+    children: Vec<TestChild>,
     sampler: Sampler,
     now: u64,
     unix: u64,
 }
 
-struct Child {
+struct TestChild {
     pid: u32,
     process: Arena,
     threads: Vec<(u32, Arena)>,
@@ -37,11 +37,11 @@ struct Child {
 
 pub(crate) fn empty() -> Segment {
     let geometry = Geometry::new(25, 5, 3, 16);
-    let cells = map::anonymous(geometry.words()).expect("memory");
+    let cells = memory::anonymous(geometry.words()).expect("memory");
     Segment::create(cells, geometry, std::process::id()).expect("a segment")
 }
 
-impl Server {
+impl TestServer {
     pub(crate) fn new() -> Self {
         let segment = empty();
         segment.begin_generation(2);
@@ -77,7 +77,7 @@ impl Server {
                 let at = segment.claim(owner(pid), thread, role).expect("an arena");
                 segment.arena_of(at)
             };
-            Child {
+            TestChild {
                 pid,
                 process: arena(0, Role::Ready),
                 threads: (1..=5)
@@ -235,7 +235,7 @@ impl Server {
         });
     }
 
-    /// Child number `at` is to retire.
+    /// TestChild number `at` is to retire.
     pub(crate) fn retire(&self, at: usize) {
         let told = RetireReason::SourceChanged;
         assert!(self.segment.board().mark(self.children[at].pid, 1, told));
@@ -248,10 +248,10 @@ impl Server {
     }
 
     /// A group was tried out.
-    pub(crate) fn chose(&self, group: &str, choice: Choice, module: &str) {
+    pub(crate) fn chose(&self, group: &str, choice: GroupDecision, module: &str) {
         let group = self.segment.board().group(group.as_bytes()).expect("room");
         let owner = Owner::of_this_process(2);
-        assert!(group.begin_probe(owner) && group.choose(owner, choice, module));
+        assert!(group.begin_probe(owner) && group.decide(owner, choice, module));
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -261,15 +261,15 @@ impl Server {
 }
 
 /// A server that has just been started.
-pub(crate) fn fresh() -> Server {
-    let server = Server::new();
+pub(crate) fn fresh() -> TestServer {
+    let server = TestServer::new();
     server.scoreboard(0);
     server
 }
 
 /// A server on a good day.
-pub(crate) fn calm() -> Server {
-    let mut server = Server::new();
+pub(crate) fn calm() -> TestServer {
+    let mut server = TestServer::new();
     (0..3).for_each(|app| server.loaded(app, "ready"));
     server.ten_minutes(|server, number| {
         server.requests(0, 120 + number as usize, 40 + number % 7 * 3, "2xx");
@@ -285,8 +285,8 @@ pub(crate) fn calm() -> Server {
 }
 
 /// A server in the middle of the night.
-pub(crate) fn trouble() -> Server {
-    let mut server = Server::new();
+pub(crate) fn trouble() -> TestServer {
+    let mut server = TestServer::new();
     server.loaded(0, "ready");
     server.loaded(1, "failed");
     server.loaded(2, "ready");
@@ -335,21 +335,21 @@ pub(crate) fn trouble() -> Server {
 }
 
 /// A server that takes up new code.
-pub(crate) fn rolling() -> Server {
+pub(crate) fn rolling() -> TestServer {
     let server = calm();
     use ChildState::{Draining, NotReady, Ready, Starting};
     let states = [Ready, Starting, Draining, Ready, NotReady];
     server.roll(RollPhase::Rolling, 2, "", states);
     server.retire(3);
-    server.chose("", Choice::Own, "");
-    server.chose("admin", Choice::Shared, "numpy._core");
+    server.chose("", GroupDecision::Own, "");
+    server.chose("admin", GroupDecision::Shared, "numpy._core");
     server.planned("admin", "delegate, 3 to 25 of 25 threads inside");
     server.planned("api", "pool of 4 threads");
     server
 }
 
 /// A server whose new code was refused.
-pub(crate) fn stopped() -> Server {
+pub(crate) fn stopped() -> TestServer {
     let server = calm();
     let problem = "the new code does not load: SyntaxError: invalid syntax (views.py, line 3)";
     server.roll(RollPhase::Stopped, 0, problem, [ChildState::Ready; 5]);

@@ -1,6 +1,6 @@
 //! What the numbers come down to, in words.
 
-use super::model::{Application, Finding, Health, Level, Status};
+use super::model::{ApplicationStatus, Finding, Health, Level, Status};
 use super::units::{count, duration, percent, plural, rate, span};
 
 /// Age in seconds from which a running request is worth a look, and from which it is trouble.
@@ -171,7 +171,7 @@ impl Health {
         }
     }
 
-    fn recent(&mut self, application: &Application) {
+    fn recent(&mut self, application: &ApplicationStatus) {
         let Some(recent) = &application.recent else {
             return;
         };

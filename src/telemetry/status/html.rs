@@ -4,9 +4,7 @@ use super::details::details;
 use super::markup::Markup;
 use super::model::{Level, Status, Window};
 use super::tables;
-use super::units::{
-    bytes, count, duration, duration_or_dash, percent, plural, rate, span,
-};
+use super::units::{bytes, count, duration, duration_or_dash, percent, plural, rate, span};
 
 /// What the page needs of a browser: its own style, and nothing from anywhere.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \

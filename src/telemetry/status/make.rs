@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::board::{ChildEntry, ChildState, Choice};
+use crate::board::{ChildEntry, ChildState, GroupDecision};
 use crate::catalogue::{
     ABORT_PHASE, CODE, CONNECTION_STATE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id,
     Label, METHOD, OVERFLOW, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, WORKER_STATE, value,
@@ -14,8 +14,8 @@ use crate::segment::Fact;
 use crate::segment::Role;
 
 use super::model::{
-    Application, Child, Death, Event, Group, Health, Point, Request, SegmentUse, Server, Status,
-    Totals, Workers,
+    ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, Health, Point,
+    RequestStatus, SegmentUse, ServerStatus, Status, Totals, Workers,
 };
 use super::roll;
 use super::tally::{self, Tally, of_class, window_of};
@@ -42,7 +42,7 @@ impl Status {
         let uptime = uptime(snapshot);
         let recent = last_minute(history, now);
         let by_label = running_by_label(snapshot);
-        let applications: Vec<Application> = snapshot
+        let applications: Vec<ApplicationStatus> = snapshot
             .applications
             .iter()
             .map(|numbers| application(snapshot, numbers, earlier, history, &recent, &by_label))
@@ -100,7 +100,7 @@ impl Status {
     }
 }
 
-impl Application {
+impl ApplicationStatus {
     /// Whether it ever had anything to do.
     fn was_used(&self) -> bool {
         let refused: u64 = self
@@ -153,7 +153,7 @@ fn application(
     history: &[Sample],
     recent: &[&Sample],
     running: &BTreeMap<&str, (usize, u64)>,
-) -> Application {
+) -> ApplicationStatus {
     let uptime = uptime(snapshot);
     let entry = &numbers.application;
     let cells = &numbers.numbers;
@@ -185,7 +185,7 @@ fn application(
         }),
     };
     let counted = |id: Id, label: Label| by(label, |at| whole(cells.counter(id, at)));
-    Application {
+    ApplicationStatus {
         label: entry.label.clone(),
         mount: entry.mount.clone(),
         script: entry.script.clone(),
@@ -273,9 +273,9 @@ fn workers(snapshot: &Snapshot) -> Workers {
     }
 }
 
-fn running(snapshot: &Snapshot) -> Vec<Request> {
+fn running(snapshot: &Snapshot) -> Vec<RequestStatus> {
     let first = snapshot.running.iter().take(Status::MOST_ROWS);
-    let request = |running: &crate::Running| Request {
+    let request = |running: &crate::Running| RequestStatus {
         application: snapshot.label(running.app).to_owned(),
         group: group_of(snapshot, running),
         method: method(running.method),
@@ -298,14 +298,14 @@ fn group_of(snapshot: &Snapshot, running: &crate::Running) -> String {
     }
 }
 
-fn events(snapshot: &Snapshot) -> Vec<Event> {
+fn events(snapshot: &Snapshot) -> Vec<EventStatus> {
     let event = |event: &crate::Event| {
         let (kind, detail) = match event.why {
             Notable::Slow => ("slow", ""),
             Notable::Rejected(reason) => ("rejected", named(REJECTION, reason.into())),
             Notable::TimedOut(stage) => ("timed_out", named(TIMEOUT_STAGE, stage.into())),
         };
-        Event {
+        EventStatus {
             timestamp_seconds: seconds(event.at),
             age_seconds: seconds(snapshot.unix.saturating_sub(event.at)),
             kind,
@@ -325,8 +325,8 @@ fn events(snapshot: &Snapshot) -> Vec<Event> {
     snapshot.events.iter().map(event).collect()
 }
 
-fn deaths(snapshot: &Snapshot) -> Vec<Death> {
-    let death = |death: &crate::Death| Death {
+fn deaths(snapshot: &Snapshot) -> Vec<DeathStatus> {
+    let death = |death: &crate::Death| DeathStatus {
         timestamp_seconds: seconds(death.at),
         age_seconds: seconds(snapshot.unix.saturating_sub(death.at)),
         pid: death.pid,
@@ -336,7 +336,7 @@ fn deaths(snapshot: &Snapshot) -> Vec<Death> {
     snapshot.deaths.iter().map(death).collect()
 }
 
-fn children(snapshot: &Snapshot) -> Vec<Child> {
+fn children(snapshot: &Snapshot) -> Vec<ChildStatus> {
     let mut in_flight: BTreeMap<u32, usize> = BTreeMap::new();
     for running in &snapshot.running {
         *in_flight.entry(running.pid).or_default() += 1;
@@ -347,7 +347,7 @@ fn children(snapshot: &Snapshot) -> Vec<Child> {
         let entry = board.get(&child.pid);
         entry.filter(|entry| entry.generation == child.generation)
     };
-    let child = |child: &crate::Child| Child {
+    let child = |child: &crate::Child| ChildStatus {
         pid: child.pid,
         state: state(child.state, said(child).map(|entry| entry.state)),
         retiring: said(child).and_then(|entry| Some(entry.retire?.label())),
@@ -371,24 +371,24 @@ fn state(role: Role, said: Option<ChildState>) -> &'static str {
     }
 }
 
-fn groups(snapshot: &Snapshot) -> Vec<Group> {
+fn groups(snapshot: &Snapshot) -> Vec<GroupStatus> {
     let groups = snapshot.board.groups.iter().filter_map(|group| {
-        let gil = match group.choice {
-            Choice::Undecided if group.plan.is_empty() => return None,
-            Choice::Undecided => "undecided",
-            Choice::Probing { .. } => "probing",
-            Choice::Own => "own",
-            Choice::Shared => "shared",
+        let gil = match group.decision {
+            GroupDecision::Unknown if group.plan.is_empty() => return None,
+            GroupDecision::Unknown => "undecided",
+            GroupDecision::Probing { .. } => "probing",
+            GroupDecision::Own => "own",
+            GroupDecision::Shared => "shared",
         };
         let (name, because_of) = (group.name.clone(), group.module.clone());
-        Some(Group {
+        Some(GroupStatus {
             name,
             gil,
             because_of,
             plan: group.plan.clone(),
         })
     });
-    let mut groups: Vec<Group> = groups.collect();
+    let mut groups: Vec<GroupStatus> = groups.collect();
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     groups
 }
@@ -426,9 +426,9 @@ fn totals(snapshot: &Snapshot, all: &Tally, uptime: f64) -> Totals {
     }
 }
 
-fn server(snapshot: &Snapshot, uptime: f64) -> Server {
+fn server(snapshot: &Snapshot, uptime: f64) -> ServerStatus {
     let fact = |fact| snapshot.fact(fact).to_owned();
-    Server {
+    ServerStatus {
         httpd: fact(Fact::Httpd),
         version: fact(Fact::Version),
         revision: fact(Fact::Revision),

@@ -24,8 +24,8 @@ mod units;
 pub use fragment::{render_auto, render_html_fragment};
 pub use html::{CONTENT_SECURITY_POLICY, render_html};
 pub use model::{
-    Application, Child, Death, Event, Finding, Group, Health, Level, Point, Request, Roll,
-    SegmentUse, Server, Status, Totals, Window, Workers,
+    ApplicationStatus, ChildStatus, DeathStatus, EventStatus, Finding, GroupStatus, Health, Level,
+    Point, RequestStatus, RollStatus, SegmentUse, ServerStatus, Status, Totals, Window, Workers,
 };
 pub use text::{TextStyle, render_text};
 pub use units::{date_and_time, duration};

@@ -18,31 +18,31 @@ pub struct Status {
     /// All applications together in the last minute or so; unknown before the first sample.
     pub recent: Option<Window>,
     /// Running requests, oldest first; not more than [`Status::MOST_ROWS`].
-    pub running: Vec<Request>,
+    pub running: Vec<RequestStatus>,
     /// How many there are.
     pub running_count: usize,
     /// Applications, by label.
-    pub applications: Vec<Application>,
+    pub applications: Vec<ApplicationStatus>,
     /// Refused, timed-out and slow requests, newest first.
-    pub events: Vec<Event>,
+    pub events: Vec<EventStatus>,
     /// Children that ended unexpectedly, newest first; the last few.
-    pub deaths: Vec<Death>,
+    pub deaths: Vec<DeathStatus>,
     /// Living children, by pid; not more than [`Status::MOST_ROWS`].
-    pub children: Vec<Child>,
+    pub children: Vec<ChildStatus>,
     /// How many there are.
     pub children_count: usize,
     /// Number of the code that children are to serve.
     pub code_revision: u64,
     /// The last rolling replacement of the children; `null` where there was none.
-    pub roll: Option<Roll>,
+    pub roll: Option<RollStatus>,
     /// What is planned for application groups and how they have their GIL, those of which either is known.
-    pub groups: Vec<Group>,
+    pub groups: Vec<GroupStatus>,
     /// Whether anything is measured; where `WSGIMetrics` is off, all numbers but those of children are zero.
     pub measured: bool,
     /// Since the server was started.
     pub totals: Totals,
     /// What runs here.
-    pub server: Server,
+    pub server: ServerStatus,
     /// The memory in which all of this was counted.
     pub segment: SegmentUse,
 }
@@ -140,7 +140,7 @@ pub struct Window {
 
 /// A running request.
 #[derive(Clone, Debug, Serialize)]
-pub struct Request {
+pub struct RequestStatus {
     /// Label of its application.
     pub application: String,
     /// Its application group, which is its interpreter; empty for the main one.
@@ -161,7 +161,7 @@ pub struct Request {
 
 /// An application.
 #[derive(Clone, Debug, Serialize)]
-pub struct Application {
+pub struct ApplicationStatus {
     /// Its name in metrics.
     pub label: String,
     /// Where it is mounted.
@@ -221,7 +221,7 @@ pub struct Point {
 
 /// A refused, timed-out or slow request.
 #[derive(Clone, Debug, Serialize)]
-pub struct Event {
+pub struct EventStatus {
     /// When it ended.
     pub timestamp_seconds: f64,
     /// How long ago that is.
@@ -254,7 +254,7 @@ pub struct Event {
 
 /// A child that ended without having said that it would.
 #[derive(Clone, Debug, Serialize)]
-pub struct Death {
+pub struct DeathStatus {
     /// When the parent saw it.
     pub timestamp_seconds: f64,
     /// How long ago that is.
@@ -269,7 +269,7 @@ pub struct Death {
 
 /// A child of httpd.
 #[derive(Clone, Debug, Serialize)]
-pub struct Child {
+pub struct ChildStatus {
     /// Its number.
     pub pid: u32,
     /// `starting`, `ready`, `not_ready` (its code could not be loaded, and it leaves connections to others) or `draining`.
@@ -290,7 +290,7 @@ pub struct Child {
 
 /// A rolling replacement of the children by ones with new code.
 #[derive(Clone, Debug, Serialize)]
-pub struct Roll {
+pub struct RollStatus {
     /// `trial`, `rolling`, `done` or `stopped`.
     pub phase: &'static str,
     /// Number of the code that it brings.
@@ -313,7 +313,7 @@ pub struct Roll {
 
 /// An application group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub struct GroupStatus {
     /// Its name; empty for the main interpreter.
     pub name: String,
     /// `own`, `shared`, `probing` while a child tries it out, or `undecided` where nobody has.
@@ -352,7 +352,7 @@ pub struct Totals {
 
 /// What runs here.
 #[derive(Clone, Debug, Serialize)]
-pub struct Server {
+pub struct ServerStatus {
     /// What httpd calls itself.
     pub httpd: String,
     /// Version of the module.

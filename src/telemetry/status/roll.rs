@@ -3,11 +3,11 @@
 use crate::board::RollPhase;
 use crate::reading::Snapshot;
 
-use super::model::Roll;
+use super::model::RollStatus;
 use super::units::{calendar, count, duration, plural, seconds};
 
 /// None where there was none.
-pub(super) fn of(snapshot: &Snapshot) -> Option<Roll> {
+pub(super) fn of(snapshot: &Snapshot) -> Option<RollStatus> {
     let roll = &snapshot.board.roll;
     let phase = match roll.phase {
         RollPhase::Idle => return None,
@@ -16,7 +16,7 @@ pub(super) fn of(snapshot: &Snapshot) -> Option<Roll> {
         RollPhase::Done => "done",
         RollPhase::Stopped => "stopped",
     };
-    Some(Roll {
+    Some(RollStatus {
         phase,
         revision: roll.revision,
         done: roll.done,

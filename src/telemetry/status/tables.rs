@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::details::listed;
 use super::markup::{Column, Markup, Row};
-use super::model::{Application, Child, Death, Event, Group, Request, Status, Window};
+use super::model::{
+    ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, RequestStatus, Status,
+    Window,
+};
 use super::spark;
 use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
@@ -31,7 +34,7 @@ pub(super) fn running(page: &mut Markup, status: &Status) {
         page.raw("<p>No request is running.</p></section>");
         return;
     }
-    let row = |request: &Request| {
+    let row = |request: &RequestStatus| {
         Row::new(request.age_seconds >= OLD)
             .with(|cell| url(cell, request.method, &request.path))
             .cell(duration(request.age_seconds))
@@ -57,7 +60,7 @@ pub(super) fn running(page: &mut Markup, status: &Status) {
 }
 
 /// How many requests are in which phase, the most frequent first.
-pub(super) fn phases(running: &[Request]) -> String {
+pub(super) fn phases(running: &[RequestStatus]) -> String {
     let mut phases: Vec<(&str, u64)> = Vec::new();
     for request in running {
         match phases.iter_mut().find(|(phase, _)| *phase == request.phase) {
@@ -117,7 +120,7 @@ pub(super) fn applications(page: &mut Markup, status: &Status) {
     page.raw("</section>");
 }
 
-fn application(app: &Application, now: f64) -> Row {
+fn application(app: &ApplicationStatus, now: f64) -> Row {
     let failed = app
         .interpreters
         .get("failed")
@@ -171,7 +174,7 @@ fn place(mount: &str) -> &str {
 }
 
 /// The interpreters of an application by state, as far as there are any.
-pub(super) fn states(app: &Application) -> String {
+pub(super) fn states(app: &ApplicationStatus) -> String {
     let order = ["failed", "starting", "ready", "draining"];
     let states = order.iter().filter_map(|state| {
         let count = app.interpreters.get(state).filter(|count| **count != 0)?;
@@ -254,7 +257,7 @@ pub(super) fn events(page: &mut Markup, status: &Status) {
         page.raw("<p>No request has been refused, cut off or noted as slow.</p></section>");
         return;
     }
-    let row = |event: &Event| {
+    let row = |event: &EventStatus| {
         Row::new(event.kind != "slow" && event.age_seconds < 300.0)
             .with(|cell| url(cell, event.method, &event.path))
             .with(|cell| {
@@ -283,7 +286,7 @@ pub(super) fn events(page: &mut Markup, status: &Status) {
     page.raw("</section>");
 }
 
-pub(super) fn happened(event: &Event) -> String {
+pub(super) fn happened(event: &EventStatus) -> String {
     let detail = event.detail.replace('_', " ");
     match event.kind {
         "rejected" => format!("refused: {detail}"),
@@ -305,7 +308,7 @@ pub(super) fn deaths(page: &mut Markup, status: &Status) {
         return;
     }
     page.raw("<section><h2>Children that ended unexpectedly</h2>");
-    let row = |death: &Death| {
+    let row = |death: &DeathStatus| {
         Row::new(death.age_seconds < 300.0)
             .with(|cell| {
                 cell.raw("<span>");
@@ -341,7 +344,7 @@ pub(super) fn children(page: &mut Markup, status: &Status) {
         page.element("p", &roll.text);
     }
     let current = status.server.config_generation;
-    let row = |child: &Child| {
+    let row = |child: &ChildStatus| {
         let former = child.generation != current;
         Row::new(child.state != "ready" || child.retiring.is_some())
             .cell(child.pid)
@@ -375,7 +378,7 @@ pub(super) fn children(page: &mut Markup, status: &Status) {
 }
 
 /// What a child is, and why it will be replaced.
-pub(super) fn child_state(child: &Child) -> String {
+pub(super) fn child_state(child: &ChildStatus) -> String {
     let state = child.state.replace('_', " ");
     match child.retiring.map(|reason| reason.replace('_', " ")) {
         None => state,
@@ -385,7 +388,7 @@ pub(super) fn child_state(child: &Child) -> String {
 }
 
 /// The code that a child serves, by number.
-pub(super) fn revision(child: &Child) -> String {
+pub(super) fn revision(child: &ChildStatus) -> String {
     let known = child.revision.map(|revision| revision.to_string());
     known.unwrap_or_else(|| "–".to_owned())
 }
@@ -402,7 +405,7 @@ pub(super) fn groups(page: &mut Markup, status: &Status) {
         return;
     }
     page.raw("<section><h2>Application groups</h2>");
-    let row = |group: &Group| {
+    let row = |group: &GroupStatus| {
         Row::default()
             .cell(interpreter(&group.name))
             .cell(gil(group))
@@ -416,7 +419,7 @@ pub(super) fn groups(page: &mut Markup, status: &Status) {
 }
 
 /// How a group has its GIL, in words.
-pub(super) fn gil(group: &Group) -> &'static str {
+pub(super) fn gil(group: &GroupStatus) -> &'static str {
     match group.gil {
         "own" => "its own",
         "shared" => "shared with the process",

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
-use super::fixture::{self, Server};
+use super::fixture::{self, TestServer};
 use super::*;
 use crate::board::{ChildState, RollPhase};
 use crate::{Phase, Snapshot};
 
-fn all() -> [(&'static str, Server); 5] {
+fn all() -> [(&'static str, TestServer); 5] {
     [
         ("fresh", fixture::fresh()),
         ("calm", fixture::calm()),
@@ -54,7 +54,7 @@ fn pages_to_look_at() {
 
 #[test]
 fn the_first_sentence_says_what_is_wrong() {
-    let first = |server: &Server| {
+    let first = |server: &TestServer| {
         let health = server.status().health;
         (health.level, health.findings[0].text.clone())
     };

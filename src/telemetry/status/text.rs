@@ -3,7 +3,10 @@
 use std::fmt::{self, Write};
 
 use super::details::listed;
-use super::model::{Application, Child, Death, Event, Group, Level, Request, Status, Window};
+use super::model::{
+    ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, Level, RequestStatus,
+    Status, Window,
+};
 use super::tables::{child_state, gil, happened, interpreter, phases, revision, states};
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
@@ -22,7 +25,7 @@ pub struct TextStyle {
 
 /// The status in lines of at most `style.width` characters; no control characters but line feeds and colours.
 pub fn render_text(status: &Status, style: TextStyle) -> String {
-    let mut page = Page {
+    let mut page = Terminal {
         out: String::new(),
         width: style.width.max(40),
         colours: style.colours,
@@ -44,14 +47,14 @@ pub fn render_text(status: &Status, style: TextStyle) -> String {
     page.out
 }
 
-struct Page {
+struct Terminal {
     out: String,
     width: usize,
     colours: bool,
 }
 
 /// A column: its title and how it is set.
-struct Column(&'static str, Set);
+struct TextColumn(&'static str, Set);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Set {
@@ -61,7 +64,7 @@ enum Set {
     Flexible,
 }
 
-impl Page {
+impl Terminal {
     fn paint(&mut self, code: &str, text: &str) {
         let text = clean(text);
         // A `String` takes everything.
@@ -114,7 +117,7 @@ impl Page {
         self.out.push('\n');
     }
 
-    fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) {
+    fn table(&mut self, columns: &[TextColumn], rows: &[Vec<String>]) {
         let length = |text: &str| text.chars().count();
         let mut widths: Vec<usize> = columns
             .iter()
@@ -140,7 +143,7 @@ impl Page {
 }
 
 /// Takes from the flexible columns, the widest first, until all fit.
-fn fit(widths: &mut [usize], columns: &[Column], width: usize) {
+fn fit(widths: &mut [usize], columns: &[TextColumn], width: usize) {
     let gaps = 2 * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > width {
         let flexible = (0..columns.len()).filter(|&at| columns[at].1 == Set::Flexible);
@@ -151,7 +154,7 @@ fn fit(widths: &mut [usize], columns: &[Column], width: usize) {
     }
 }
 
-fn line(cells: &[String], columns: &[Column], widths: &[usize], width: usize) -> String {
+fn line(cells: &[String], columns: &[TextColumn], widths: &[usize], width: usize) -> String {
     let mut line = String::new();
     for ((cell, column), &width) in cells.iter().zip(columns).zip(widths) {
         if !line.is_empty() {
@@ -209,19 +212,19 @@ fn figures(status: &Status) -> String {
     said
 }
 
-fn running(page: &mut Page, status: &Status, rows: usize) {
+fn running(page: &mut Terminal, status: &Status, rows: usize) {
     if status.running.is_empty() {
         return;
     }
     page.title(format_args!("Running now: {}", phases(&status.running)));
     let mut columns = vec![
-        Column("FOR", Set::Right),
-        Column("REQUEST", Set::Flexible),
-        Column("DOES", Set::Left),
-        Column("APPLICATION", Set::Flexible),
-        Column("CHILD", Set::Right),
-        Column("INTERPRETER", Set::Flexible),
-        Column("THREAD", Set::Right),
+        TextColumn("FOR", Set::Right),
+        TextColumn("REQUEST", Set::Flexible),
+        TextColumn("DOES", Set::Left),
+        TextColumn("APPLICATION", Set::Flexible),
+        TextColumn("CHILD", Set::Right),
+        TextColumn("INTERPRETER", Set::Flexible),
+        TextColumn("THREAD", Set::Right),
     ];
     // The path of the URL says more than what comes last.
     columns.truncate(match page.width {
@@ -229,7 +232,7 @@ fn running(page: &mut Page, status: &Status, rows: usize) {
         100..120 => 6,
         _ => 7,
     });
-    let row = |request: &Request| {
+    let row = |request: &RequestStatus| {
         vec![
             duration(request.age_seconds),
             format!("{} {}", request.method, request.path),
@@ -245,7 +248,7 @@ fn running(page: &mut Page, status: &Status, rows: usize) {
     more(page, status.running_count, rows);
 }
 
-fn more(page: &mut Page, all: usize, shown: usize) {
+fn more(page: &mut Terminal, all: usize, shown: usize) {
     if all > shown {
         let text = format!("and {} more", count((all - shown) as u64));
         page.paint("2", &text);
@@ -253,7 +256,7 @@ fn more(page: &mut Page, all: usize, shown: usize) {
     }
 }
 
-fn applications(page: &mut Page, status: &Status) {
+fn applications(page: &mut Terminal, status: &Status) {
     if status.applications.is_empty() {
         return;
     }
@@ -265,17 +268,17 @@ fn applications(page: &mut Page, status: &Status) {
         None => page.title("Applications"),
     }
     let columns = [
-        Column("APPLICATION", Set::Flexible),
-        Column("RUN", Set::Right),
-        Column("OLDEST", Set::Right),
-        Column("PER S", Set::Right),
-        Column("FAILED", Set::Right),
-        Column("MEDIAN", Set::Right),
-        Column("99 %", Set::Right),
-        Column("REQUESTS", Set::Right),
-        Column("INTERPRETERS", Set::Flexible),
+        TextColumn("APPLICATION", Set::Flexible),
+        TextColumn("RUN", Set::Right),
+        TextColumn("OLDEST", Set::Right),
+        TextColumn("PER S", Set::Right),
+        TextColumn("FAILED", Set::Right),
+        TextColumn("MEDIAN", Set::Right),
+        TextColumn("99 %", Set::Right),
+        TextColumn("REQUESTS", Set::Right),
+        TextColumn("INTERPRETERS", Set::Flexible),
     ];
-    let row = |app: &Application| {
+    let row = |app: &ApplicationStatus| {
         let of = |text: &dyn Fn(&Window) -> String| {
             app.recent.as_ref().map_or_else(|| "–".to_owned(), text)
         };
@@ -295,21 +298,21 @@ fn applications(page: &mut Page, status: &Status) {
     page.table(&columns, &rows);
 }
 
-fn events(page: &mut Page, status: &Status, rows: usize) {
+fn events(page: &mut Terminal, status: &Status, rows: usize) {
     if status.events.is_empty() {
         return;
     }
     page.title("Refused, cut off and slow (times in UTC)");
     let columns = [
-        Column("TIME", Set::Left),
-        Column("WHAT", Set::Flexible),
-        Column("STATUS", Set::Right),
-        Column("TOOK", Set::Right),
-        Column("IN APP", Set::Right),
-        Column("GIL", Set::Right),
-        Column("REQUEST", Set::Flexible),
+        TextColumn("TIME", Set::Left),
+        TextColumn("WHAT", Set::Flexible),
+        TextColumn("STATUS", Set::Right),
+        TextColumn("TOOK", Set::Right),
+        TextColumn("IN APP", Set::Right),
+        TextColumn("GIL", Set::Right),
+        TextColumn("REQUEST", Set::Flexible),
     ];
-    let row = |event: &Event| {
+    let row = |event: &EventStatus| {
         vec![
             calendar(event.timestamp_seconds).1,
             happened(event),
@@ -327,18 +330,18 @@ fn events(page: &mut Page, status: &Status, rows: usize) {
     more(page, status.events.len(), rows);
 }
 
-fn deaths(page: &mut Page, status: &Status) {
+fn deaths(page: &mut Terminal, status: &Status) {
     if status.deaths.is_empty() {
         return;
     }
     page.title("Children that ended unexpectedly (times in UTC)");
     let columns = [
-        Column("TIME", Set::Left),
-        Column("CHILD", Set::Right),
-        Column("HOW", Set::Left),
-        Column("RUNNING", Set::Flexible),
+        TextColumn("TIME", Set::Left),
+        TextColumn("CHILD", Set::Right),
+        TextColumn("HOW", Set::Left),
+        TextColumn("RUNNING", Set::Flexible),
     ];
-    let row = |death: &Death| {
+    let row = |death: &DeathStatus| {
         vec![
             calendar(death.timestamp_seconds).1,
             death.pid.to_string(),
@@ -350,7 +353,7 @@ fn deaths(page: &mut Page, status: &Status) {
     page.table(&columns, &rows);
 }
 
-fn children(page: &mut Page, status: &Status, rows: usize) {
+fn children(page: &mut Terminal, status: &Status, rows: usize) {
     let totals = &status.totals;
     page.title(format_args!(
         "Children: {} now; {} started, {} ended, {} killed or crashed",
@@ -366,15 +369,15 @@ fn children(page: &mut Page, status: &Status, rows: usize) {
         return;
     }
     let columns = [
-        Column("CHILD", Set::Right),
-        Column("STATE", Set::Flexible),
-        Column("RUN", Set::Right),
-        Column("MEMORY", Set::Right),
-        Column("AGE", Set::Right),
-        Column("CODE", Set::Right),
-        Column("CONFIGURATION", Set::Right),
+        TextColumn("CHILD", Set::Right),
+        TextColumn("STATE", Set::Flexible),
+        TextColumn("RUN", Set::Right),
+        TextColumn("MEMORY", Set::Right),
+        TextColumn("AGE", Set::Right),
+        TextColumn("CODE", Set::Right),
+        TextColumn("CONFIGURATION", Set::Right),
     ];
-    let row = |child: &Child| {
+    let row = |child: &ChildStatus| {
         vec![
             child.pid.to_string(),
             child_state(child),
@@ -390,17 +393,17 @@ fn children(page: &mut Page, status: &Status, rows: usize) {
     more(page, status.children_count, rows);
 }
 
-fn groups(page: &mut Page, status: &Status) {
+fn groups(page: &mut Terminal, status: &Status) {
     if status.groups.is_empty() {
         return;
     }
     page.title("Application groups");
     let columns = [
-        Column("GROUP", Set::Flexible),
-        Column("GIL", Set::Left),
-        Column("BECAUSE OF", Set::Flexible),
+        TextColumn("GROUP", Set::Flexible),
+        TextColumn("GIL", Set::Left),
+        TextColumn("BECAUSE OF", Set::Flexible),
     ];
-    let row = |group: &Group| {
+    let row = |group: &GroupStatus| {
         let name = interpreter(&group.name).to_owned();
         vec![name, gil(group).to_owned(), group.because_of.clone()]
     };
@@ -418,7 +421,7 @@ fn groups(page: &mut Page, status: &Status) {
     }
 }
 
-fn server(page: &mut Page, status: &Status) {
+fn server(page: &mut Terminal, status: &Status) {
     let (server, totals) = (&status.server, &status.totals);
     page.title("Server");
     let requests = &totals.requests;

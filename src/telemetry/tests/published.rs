@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
-use wsgi_telemetry::published::{Copied, Known, LARGEST_COPY, Memory, Mirror, Place, publish};
-use wsgi_telemetry::{Format, Geometry, Mismatch, Segment, map, render};
+use wsgi_telemetry::published::{Copied, LARGEST_COPY, Location, Memory, Mirror, Origin, publish};
+use wsgi_telemetry::{Format, Geometry, Mismatch, Segment, memory, render};
 
 struct Server {
     memory: OwnedFd,
@@ -18,7 +18,7 @@ struct Server {
 }
 
 fn server(geometry: Geometry) -> Server {
-    let (memory, cells) = map::sealed("test", geometry.words()).expect("memory");
+    let (memory, cells) = memory::sealed("test", geometry.words()).expect("memory");
     Server {
         memory,
         segment: Segment::create(cells, geometry, 7).expect("a segment"),
@@ -28,7 +28,7 @@ fn server(geometry: Geometry) -> Server {
 
 impl Server {
     fn publish(&self) -> Copied {
-        let known = Known {
+        let known = Origin {
             parent: 4711,
             start: 12_345,
             descriptor: self.memory.as_raw_fd().cast_unsigned(),
@@ -63,7 +63,7 @@ fn what_is_published_comes_back() {
     assert_eq!(server.publish(), Copied::Whole);
     let header = server.header();
     assert_eq!(Segment::claimed_geometry(&header), Ok(small()));
-    let place = Place::of(&header).expect("a place");
+    let place = Location::of(&header).expect("a place");
     let inode = File::from(server.memory.try_clone().expect("a descriptor"));
     let expected = Memory {
         descriptor: server.memory.as_raw_fd().cast_unsigned(),
@@ -95,7 +95,7 @@ fn what_children_write_does_not_say_where_the_memory_is() {
     server.publish();
     let header = server.header();
     assert_eq!(Segment::claimed_geometry(&header), Ok(small()));
-    let place = Place::of(&header).expect("a place");
+    let place = Location::of(&header).expect("a place");
     assert_eq!((place.parent, place.start), (4711, 12_345));
     let descriptor = place.memory.expect("memory").descriptor;
     assert_eq!(descriptor, server.memory.as_raw_fd().cast_unsigned());
@@ -104,7 +104,7 @@ fn what_children_write_does_not_say_where_the_memory_is() {
 #[test]
 fn the_memory_cannot_be_cut() {
     let server = server(small());
-    assert!(map::is_sealed(&server.memory));
+    assert!(memory::is_sealed(&server.memory));
     let memory = File::from(server.memory.try_clone().expect("a descriptor"));
     let length = memory.metadata().expect("metadata").len();
     for other in [0, 1, length - 1, length + 1] {
@@ -118,7 +118,7 @@ fn the_memory_cannot_be_cut() {
     let last = server.segment.cells().last().expect("a cell");
     last.store(1, Relaxed);
     // Files of a file system are not.
-    assert!(!map::is_sealed(&server.file));
+    assert!(!memory::is_sealed(&server.file));
 }
 
 #[test]
@@ -157,15 +157,15 @@ fn a_copy_is_as_large_as_what_was_touched() {
         server.segment.cells()[at].store(1, Relaxed);
     }
     assert_eq!(server.publish(), Copied::TooLarge);
-    let place = Place::of(&server.header()).expect("a place");
+    let place = Location::of(&server.header()).expect("a place");
     assert_eq!(place.copied, 0);
     assert!(place.memory.is_some());
 }
 
 #[test]
 fn too_little_of_a_header_is_none() {
-    assert_eq!(Place::of(&[]), Err(Mismatch::TooShort));
-    assert_eq!(Place::of(&[1; 57]), Err(Mismatch::TooShort));
+    assert_eq!(Location::of(&[]), Err(Mismatch::TooShort));
+    assert_eq!(Location::of(&[1; 57]), Err(Mismatch::TooShort));
 }
 
 proptest! {
@@ -209,7 +209,7 @@ proptest! {
         }
         if length >= Segment::HEADER_WORDS * 8 {
             let header = server.header();
-            let _ = (Segment::claimed_geometry(&header), Place::of(&header));
+            let _ = (Segment::claimed_geometry(&header), Location::of(&header));
         }
     }
 }

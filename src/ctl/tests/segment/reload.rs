@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wsgi_telemetry::board::{Board, Choice, ReloadRequest, RetireReason, Roll, RollPhase};
+use wsgi_telemetry::board::{Board, GroupDecision, ReloadRequest, RetireReason, Roll, RollPhase};
 use wsgi_telemetry::{Owner, Phase, clock};
 
 use super::server::Server;
@@ -245,7 +245,7 @@ fn a_group_may_be_named_and_must_exist() {
     let server = Server::new(std::process::id());
     let owner = Owner::of_this_process(0);
     let group = server.segment().board().group(b"admin").expect("room");
-    assert!(group.begin_probe(owner) && group.choose(owner, Choice::Own, ""));
+    assert!(group.begin_probe(owner) && group.decide(owner, GroupDecision::Own, ""));
     server.run("/x", Phase::Reading, 1.0);
     for (named, group) in [("admin", "admin"), ("main", ""), ("%{GLOBAL}", "")] {
         let check = |board: Board, requests: &[ReloadRequest]| {

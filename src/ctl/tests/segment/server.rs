@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicU64;
 
 use tempfile::TempDir;
 use wsgi_telemetry::catalogue::{ANSWERED, CODE, Id, value};
-use wsgi_telemetry::published::{Copied, Known, publish};
+use wsgi_telemetry::published::{Copied, Origin, publish};
 use wsgi_telemetry::{
-    App, Arena, CustomKind, Description, Geometry, Owner, Part, Phase, Role, Segment, clock, map,
+    App, Arena, CustomKind, Description, Geometry, Owner, Part, Phase, Role, Segment, clock, memory,
 };
 
 /// Removed with it.
@@ -38,7 +38,7 @@ impl Server {
     fn with(parent: u32, geometry: Geometry) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mod_wsgi_rs.segment");
-        let (memory, cells) = map::sealed("test", geometry.words()).expect("memory");
+        let (memory, cells) = memory::sealed("test", geometry.words()).expect("memory");
         let segment = Segment::create(cells, geometry, parent).expect("a segment");
         segment.set_limits(1, 1, 1, false, true);
         let owner = Owner::of_this_process(0);
@@ -68,7 +68,7 @@ impl Server {
             .expect("a file");
         let mode = Permissions::from_mode(0o640);
         file.set_permissions(mode).expect("permissions");
-        let known = Known {
+        let known = Origin {
             parent: self.parent,
             start: self.segment.start(),
             descriptor: self.memory.as_raw_fd().cast_unsigned(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Release},
 };
 
-use wsgi_telemetry::{Geometry, Segment, map};
+use wsgi_telemetry::{Geometry, Segment, memory};
 
 /// Children at a time.
 pub(crate) const CHILDREN: usize = 6;
@@ -113,5 +113,5 @@ fn opened(path: &Path, words: usize) -> &'static [AtomicU64] {
         .write(true)
         .open(path)
         .unwrap();
-    map::file(file, words, true).unwrap()
+    memory::file(file, words, true).unwrap()
 }

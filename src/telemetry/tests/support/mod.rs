@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use wsgi_telemetry::{Format, Geometry, Owner, Segment, map, render};
+use wsgi_telemetry::{Format, Geometry, Owner, Segment, memory, render};
 
 /// Labels in the order of the page.
 pub(crate) type Labels = Vec<(String, String)>;
@@ -30,7 +30,7 @@ pub(crate) struct Sample {
 
 /// A segment of its own for a test.
 pub(crate) fn segment(geometry: Geometry) -> Segment {
-    let cells = map::anonymous(geometry.words()).unwrap();
+    let cells = memory::anonymous(geometry.words()).unwrap();
     let segment = Segment::create(cells, geometry, std::process::id()).unwrap();
     segment.begin_generation(0);
     segment

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::common::Board;
 use super::retire::RetireReason;
 use crate::segment::Owner;
-use crate::segment::layout::{REQUEST_WORDS, REQUESTS};
+use crate::segment::layout::{RELOAD_WORDS, RELOADS};
 use crate::segment::text;
 use crate::sync::AtomicU64;
 
@@ -38,7 +38,7 @@ impl ReloadRequest {
 
 /// By which a request is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct ReloadTicket {
     at: usize,
     number: u64,
 }
@@ -84,19 +84,19 @@ impl Board {
         group: Option<&str>,
         reason: RetireReason,
         what: &str,
-    ) -> Option<Ticket> {
-        let waiting = (0..REQUESTS).find_map(|at| {
+    ) -> Option<ReloadTicket> {
+        let waiting = (0..RELOADS).find_map(|at| {
             let state = self.request(at)[STATE].load(Acquire);
             let same = || self.says(at, group, reason, what);
             let is_it = state & TAG == WAITING && same();
             // Still waiting with what was just read.
             let unchanged = || self.request(at)[STATE].load(Acquire) == state;
-            (is_it && unchanged()).then(|| Ticket {
+            (is_it && unchanged()).then(|| ReloadTicket {
                 at,
                 number: number_of(state),
             })
         });
-        waiting.or_else(|| (0..REQUESTS).find_map(|at| self.write(at, group, reason, what)))
+        waiting.or_else(|| (0..RELOADS).find_map(|at| self.write(at, group, reason, what)))
     }
 
     fn write(
@@ -105,7 +105,7 @@ impl Board {
         group: Option<&str>,
         reason: RetireReason,
         what: &str,
-    ) -> Option<Ticket> {
+    ) -> Option<ReloadTicket> {
         let cells = self.request(at);
         let state = &cells[STATE];
         let seen = state.load(Acquire);
@@ -120,7 +120,7 @@ impl Board {
         text::put(&cells[WHAT], what.as_bytes());
         // Fails where somebody has taken us for dead.
         let waiting = state_of(number, 0, WAITING);
-        change(state, writing, waiting).then_some(Ticket { at, number })
+        change(state, writing, waiting).then_some(ReloadTicket { at, number })
     }
 
     fn says(&self, at: usize, group: Option<&str>, reason: RetireReason, what: &str) -> bool {
@@ -135,7 +135,7 @@ impl Board {
 
     /// Whether a request has not led to anything yet. Where it has, the revision was raised for it before, unless the
     /// steward has [settled](Self::settle_requests) it otherwise.
-    pub fn is_open(&self, ticket: Ticket) -> bool {
+    pub fn is_open(&self, ticket: ReloadTicket) -> bool {
         let state = self.request(ticket.at)[STATE].load(Acquire);
         state & TAG != FREE && number_of(state) == ticket.number
     }
@@ -143,7 +143,7 @@ impl Board {
     /// The requests that wait, and those that a steward before this process has taken but not settled. To be followed by
     /// [`raise_revision`](Self::raise_revision) or [`settle_requests`](Self::settle_requests). For the steward.
     pub fn take_requests(&self) -> Vec<ReloadRequest> {
-        (0..REQUESTS).filter_map(|at| self.take(at)).collect()
+        (0..RELOADS).filter_map(|at| self.take(at)).collect()
     }
 
     fn take(&self, at: usize) -> Option<ReloadRequest> {
@@ -167,7 +167,7 @@ impl Board {
     /// Nothing more is to be done about the requests that this process has taken.
     pub fn settle_requests(&self) {
         let me = std::process::id();
-        for at in 0..REQUESTS {
+        for at in 0..RELOADS {
             let state = &self.request(at)[STATE];
             let seen = state.load(Acquire);
             if seen & TAG == TAKEN && pid_of(seen) == me {
@@ -177,8 +177,8 @@ impl Board {
     }
 
     fn request(&self, at: usize) -> &'static [AtomicU64] {
-        let at = self.segment.geometry().request(at);
-        self.segment.words(at, REQUEST_WORDS)
+        let at = self.segment.geometry().reload(at);
+        self.segment.words(at, RELOAD_WORDS)
     }
 }
 
