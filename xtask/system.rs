@@ -60,8 +60,7 @@ pub(crate) fn is_root() -> bool {
 
 /// The user that httpd's children become when root starts it, in the order of wsgictl.
 pub(crate) fn server_user() -> Result<&'static str> {
-    let exists =
-        |user: &&str| output(Command::new("id").args(["-u", user]).stderr(Stdio::null())).is_ok();
+    let exists = |user: &&str| succeeds(Command::new("id").args(["-u", user]));
     let user = ["www-data", "apache", "nobody"].into_iter().find(exists);
     user.context("none of the users www-data, apache and nobody exists")
 }
@@ -85,6 +84,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{} failed ({status})", name(command));
     }
     Ok(())
+}
+
+/// Whether a program succeeds; what it prints is not shown.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// What a program prints, without the last line end.

@@ -3,12 +3,12 @@
 use super::pythons::{self, Python, SYSTEM};
 use crate::system::{
     Project, as_root, beside, has_program, is_program, is_root, output, own_folder, remove_folder,
-    run, say,
+    run, say, succeeds,
 };
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// What the tests need beside the system's packages.
 pub(crate) fn for_tests(project: &Project) -> Result<()> {
@@ -127,13 +127,7 @@ fn prometheus(state: &Path) -> Result<()> {
         download("prometheus").context("please put prometheus and promtool on the PATH")?;
     }
     // From Debian 14 on, promtool is a package of its own.
-    if output(
-        Command::new("apt-cache")
-            .args(["show", "promtool"])
-            .stdout(Stdio::null()),
-    )
-    .is_ok()
-    {
+    if succeeds(Command::new("apt-cache").args(["show", "promtool"])) {
         download("promtool")?;
     }
     for archive in pythons::entries(&new, "prom") {
@@ -146,7 +140,7 @@ fn prometheus(state: &Path) -> Result<()> {
         fs::rename(new.join("unpacked/usr/bin").join(name), new.join(name))
             .context("not in the package")?;
     }
-    if output(Command::new(new.join("promtool")).arg("--version")).is_err() {
+    if !succeeds(Command::new(new.join("promtool")).arg("--version")) {
         bail!("promtool does not run here; please put another one on the PATH");
     }
     remove_folder(&new.join("unpacked"))?;
