@@ -205,7 +205,7 @@ unsafe extern "C" fn send_file<H: Host>(
     offset: u64,
     length: u64,
 ) -> HostResult {
-    // SAFETY: by the contract of the table; the descriptor is given away by the engine.
+    // SAFETY: by the contract of the table; the descriptor is given away by the engine, and has no other owner. [S-51]
     let (host, file) = unsafe { (host::<H>(request), OwnedFd::from_raw_fd(fd)) };
     guard(panicked, || host.send_file(file, offset, length))
 }

@@ -172,7 +172,7 @@ impl<'r> Request<'r> {
     /// Whether the body may be read without waiting: nothing but filters of the protocol and of the connection lie
     /// between the handler and the client.
     pub fn reads_from_protocol(self) -> bool {
-        // SAFETY: looks at the chain of a live request, by the thread that owns it.
+        // SAFETY: looks at the chain of a live request, by the thread that owns it. [S-40]
         unsafe { sys::wsgi_shim_reads_from_protocol(self.raw) != 0 }
     }
 

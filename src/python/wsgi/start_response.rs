@@ -261,7 +261,7 @@ fn read_head<'i>(
 
 /// Gives the latin-1 bytes of a `str`, without a copy where CPython keeps them in that form.
 fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
-    // SAFETY: attached and alive; the buffer belongs to `text`, which lives until `with` has returned.
+    // SAFETY: attached and alive; the buffer belongs to `text`, which lives until `with` has returned. [S-26]
     unsafe {
         if !text.is_str() {
             return Err(py.raise(
