@@ -1,6 +1,7 @@
-//! At most so many are inside; who finds no room waits in line. Running a short request is cheaper than waking its thread up,
-//! so whoever is inside runs tiny ones of those who wait before it gives the GIL back, and one thread that does nothing else
-//! runs short ones as long as somebody waits. What waits for something itself runs on its own thread.
+//! A limited number of httpd threads are inside at once; a request that finds no slot waits in the queue. Running a short
+//! request is cheaper than waking its thread up, so a thread that has a slot runs tiny requests of waiting threads before it
+//! gives the GIL back, and one thread that does nothing else runs short requests while any thread waits. A request that waits
+//! for something itself runs on its own thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -13,15 +14,17 @@ use wsgi_core::admission::waiter::Waiter;
 use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
 
-use super::executor::{self, Ended, Executor, Occupied};
-use super::lent::{Kept, Lent, Unsent};
-use super::queue::{self, Line, Waiting};
-use crate::admission::run;
-use crate::admission::run::{Job, Left, Owed};
+use crate::admission::executor::{self, Executor};
+use crate::admission::lent::{Lent, Owed, OwnUnsent, Unsent};
+use crate::admission::queue::{self, News, Queue, Waiting};
 use crate::cpython::object::Attached;
 use crate::cpython::{thread_state, threads};
 use crate::metrics::telemetry;
+use crate::process;
 use crate::request::running;
+use crate::request::slot::{InSlot, Slot};
+use crate::wsgi::output::Done;
+use crate::wsgi::perform::{self, Job};
 
 /// How long a thread begins new jobs of others before it returns to its own client, nanoseconds.
 const IN_PASSING: u64 = 200_000;
@@ -32,41 +35,41 @@ const BATCH: u32 = 16;
 pub(super) struct Delegate {
     room: FifoSemaphore<Arc<Waiting>>,
     pace: ConcurrencyController,
-    line: &'static Line,
+    queue: &'static Queue,
     /// Where the next child finds what was good in this one.
-    place: Option<GroupSlot>,
-    /// The thread that runs short jobs while somebody waits. It begins when it is first needed, and stays.
+    group: Option<GroupSlot>,
+    /// The thread that runs short jobs while any thread waits. It begins when it is first needed, and stays.
     runner: SingleWorker<Arc<Waiting>>,
     /// Of some visits, one is measured.
     turn: AtomicU32,
-    /// See [`Executor::is_exclusive`].
+    /// See [`Slot::is_exclusive`].
     is_exclusive: bool,
 }
 
-/// Of so many that are not alone, one has its time on the processor measured, which is a system call; each of those that
-/// take so long on average, nanoseconds, or of which nothing is known yet.
+/// Of this many requests that are not alone, one has its time on the processor measured, which is a system call.
 const SAMPLE: u32 = 4;
+/// Every request is measured where they take longer than this on average, nanoseconds, or where nothing is known yet.
 const CHEAP_BESIDE: u64 = 500_000;
 
 impl Delegate {
-    pub(super) fn new(admission: &Admission, group: &[u8], line: &'static Line) -> Self {
+    pub(super) fn new(admission: &Admission, group: &[u8], queue: &'static Queue) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = u32::try_from(cores).unwrap_or(1);
-        let place = telemetry::segment().and_then(|segment| segment.board().known_group(group));
-        let seed = place.map_or(0, |place| place.concurrency());
+        let known = telemetry::segment().and_then(|segment| segment.board().known_group(group));
+        let seed = known.map_or(0, |known| known.concurrency());
         let pace = ConcurrencyController::new(admission.least, admission.most, cores, seed);
         Self {
-            room: line.room(pace.limit()),
+            room: queue.room(pace.limit()),
             pace,
-            line,
-            place,
+            queue,
+            group: known,
             runner: SingleWorker::new(),
             turn: AtomicU32::new(0),
             is_exclusive: admission.most == 1,
         }
     }
 
-    /// Gives the place of the calling thread back.
+    /// Gives the slot of the calling thread back.
     fn leave(&'static self) {
         if self.room.load() > 1 {
             self.decide();
@@ -76,7 +79,7 @@ impl Delegate {
         }
     }
 
-    /// Has a job that has a place now run, by the runner or by its owner.
+    /// Has a job that has a slot now run, by the runner or by its owner.
     fn pass_on(&'static self, next: Arc<Waiting>) {
         // SAFETY: this thread got the ticket from the room.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
@@ -93,7 +96,7 @@ impl Delegate {
             Offer::Kept => None,
             Offer::NeedsThread => {
                 let work = move || {
-                    let _inside = run::Inside::enter();
+                    let _inside = process::Inside::enter();
                     loop {
                         self.run_from(self.runner.next());
                     }
@@ -115,7 +118,7 @@ impl Delegate {
         }
     }
 
-    /// Called by threads that wait in line, and by those that found the line full.
+    /// Called by threads that wait in the queue, and by those that found the queue full.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
         if self.pace.waits(clock::now(), busy).is_some() {
@@ -123,59 +126,56 @@ impl Delegate {
         }
     }
 
-    /// Runs the job on the calling thread, which has a place, and short ones of others.
-    fn inside(&'static self, job: &Job<'_>) -> Ended {
-        let mut place = Place::of(self);
+    /// Runs the job on the calling thread, which has a slot, and short jobs of others.
+    fn inside(&'static self, job: &Job<'_>) -> Done {
+        let mut permit = Permit::of(self);
         let meter = Meter::begin(self);
-        let (left, unsent) = thread_state::attach(job.application.interpreter(), |py| {
+        let (done, unsent) = thread_state::attach(job.application.interpreter(), |py| {
             let meter = meter.map(Meter::attached);
-            let left = run::perform(py, job);
+            let done = perform::perform(py, job);
             drop(meter);
-            self.run_others(py, &mut place, job, left)
+            self.run_others(py, &mut permit, job, done)
         });
-        drop(place);
-        match (left, unsent) {
-            (Some(left), _) => Ended::Left(left),
-            (None, Some(unsent)) => match unsent.take_back() {
-                Ok(left) => Ended::Left(left),
-                Err(outcome) => Ended::Sent(outcome),
-            },
-            (None, None) => Ended::Refused(RunOutcome::Failed),
+        drop(permit);
+        match (done, unsent) {
+            (Some(done), _) => done,
+            (None, Some(unsent)) => unsent.take_back(),
+            (None, None) => Done::Final(RunOutcome::Failed),
         }
     }
 
-    /// Runs tiny jobs of those who wait, in the place of the calling thread. Returns what the thread has left of its own, or
-    /// where it is kept meanwhile.
+    /// Runs tiny jobs of waiting threads, in the slot of the calling thread. Returns what became of its own job, or where
+    /// that is kept meanwhile.
     fn run_others(
         &'static self,
         py: &Attached<'_>,
-        place: &mut Place,
+        permit: &mut Permit,
         own: &Job<'_>,
-        left: Left,
-    ) -> (Option<Left>, Option<Kept>) {
-        let mut left = Some(left);
-        let mut unsent: Option<Kept> = None;
+        done: Done,
+    ) -> (Option<Done>, Option<OwnUnsent>) {
+        let mut own_done = Some(done);
+        let mut unsent: Option<OwnUnsent> = None;
         let mut until = 0;
         // A process that the application has forked comes by here, too: the others are not in it.
-        if !left.as_ref().is_some_and(Left::is_collected) || telemetry::is_detached() {
-            return (left, None);
+        if !own_done.as_ref().is_some_and(Done::is_collected) || process::is_copy() {
+            return (own_done, None);
         }
-        // The job that was run last. Its client may be back as soon as it is answered, so that waits until the place is the
-        // next one's, or free: else it would find as many in line as may be, and nobody inside.
-        let mut done: Option<(Arc<Waiting>, Left)> = None;
+        // The job that was run last. Its client may be back as soon as it is answered, so the answer waits until the slot is
+        // free or another job has it: else the client would find the queue full, and no request inside.
+        let mut last: Option<(Arc<Waiting>, Done)> = None;
         let mut is_last = false;
-        while !is_last && place.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
+        while !is_last && permit.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
             let next = self.room.leave();
-            if let Some((ticket, left)) = done.take() {
-                ticket.finish(left);
+            if let Some((ticket, done)) = last.take() {
+                ticket.finish(done);
             }
             let Some(next) = next else {
-                place.is_gone();
+                permit.is_gone();
                 break;
             };
             // SAFETY: this thread got the ticket from the room.
             if !unsafe { next.job().job() }.is_delegable() {
-                place.is_gone();
+                permit.is_gone();
                 next.grant();
                 break;
             }
@@ -185,9 +185,9 @@ impl Delegate {
             }
             if now + self.pace.mean() >= until {
                 is_last = true;
-                // The thread that gets the place wakes up meanwhile, where two may be inside at the same time.
+                // The thread that gets the slot wakes up meanwhile, where two may be inside at the same time.
                 if !self.is_exclusive {
-                    place.is_gone();
+                    permit.is_gone();
                     if let Some(successor) = self.room.leave() {
                         self.pass_on(successor);
                     }
@@ -195,20 +195,20 @@ impl Delegate {
             }
             // Should the job take longer than that, its owner sends what this thread owes to its own client.
             let unsent = unsent.get_or_insert_with(|| {
-                let left = left.take().unwrap_or(Left::Nothing(RunOutcome::Failed));
-                Kept::new(Owed::new(own, left))
+                let done = own_done.take().unwrap_or(Done::Final(RunOutcome::Failed));
+                OwnUnsent::new(Owed::new(own, done))
             });
-            let left = self.run_lent(py, &next, Some(unsent.lend()), 0);
-            done = Some((next, left));
+            let done = self.run_lent(py, &next, Some(unsent.lend()), 0);
+            last = Some((next, done));
         }
-        if let Some((ticket, left)) = done {
-            if place.is_taken {
-                place.is_gone();
+        if let Some((ticket, done)) = last {
+            if permit.is_taken {
+                permit.is_gone();
                 self.leave();
             }
-            ticket.finish(left);
+            ticket.finish(done);
         }
-        (left, unsent)
+        (own_done, unsent)
     }
 
     /// Runs the job of another thread.
@@ -218,17 +218,17 @@ impl Delegate {
         ticket: &Waiting,
         unsent: Option<Arc<Unsent>>,
         since: u64,
-    ) -> Left {
+    ) -> Done {
         let meter = Meter::of_another(self);
-        let left = queue::run(py, ticket, unsent, since);
+        let done = queue::run(py, ticket, unsent, since);
         drop(meter);
         self.decide();
-        left
+        done
     }
 
-    /// Runs jobs as long as somebody waits, beginning with one that has a place. The body of the runner.
+    /// Runs jobs while any thread waits, beginning with one that has a slot. The body of the runner.
     fn run_from(&'static self, first: Arc<Waiting>) {
-        let _occupied = Occupied::by(self);
+        let _in_slot = InSlot::of(self);
         let mut next = Some(first);
         while let Some(ticket) = next.take() {
             let since = telemetry::now();
@@ -247,9 +247,9 @@ impl Delegate {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for turn in 0..BATCH {
-            let left = self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
+            let done = self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
             let next = self.room.leave();
-            ticket.finish(left);
+            ticket.finish(done);
             let next = next?;
             // SAFETY: this thread got the ticket from the room.
             if !self.pace.is_short() || !unsafe { next.job().job() }.is_delegable() {
@@ -261,29 +261,29 @@ impl Delegate {
         Some(ticket)
     }
 
-    /// Somebody is done: perhaps another number may be inside now.
+    /// A request is done: perhaps another number may be inside now.
     fn decide(&self) {
         if self.pace.leaves(clock::now()).is_some() {
             self.change();
         }
     }
 
-    /// As many may be inside as was decided last.
+    /// Applies the number that was decided last.
     fn change(&self) {
         self.room.follow(|| self.pace.limit());
         self.admit();
-        if let Some(place) = &self.place
-            && !telemetry::is_detached()
+        if let Some(group) = &self.group
+            && !process::is_copy()
         {
-            place.set_concurrency(self.pace.limit());
+            group.set_concurrency(self.pace.limit());
         }
     }
 }
 
 impl Executor for Delegate {
-    fn run(&'static self, job: &Job<'_>) -> Ended {
-        if let Some(ended) = executor::run_nested(self, job.application.interpreter(), job) {
-            return ended;
+    fn run(&'static self, job: &Job<'_>) -> Done {
+        if let Some(done) = executor::run_nested(self, job.application.interpreter(), job) {
+            return done;
         }
         if self.room.try_enter() {
             return self.inside(job);
@@ -294,22 +294,24 @@ impl Executor for Delegate {
             Entry::Inside => return self.inside(job),
             Entry::Queued => {}
             Entry::Full => {
-                // Where the line is short, nobody else may see that those inside wait for something.
+                // Where the queue is short, no other thread may see that those inside wait for something.
                 self.look();
-                return Ended::Refused(RunOutcome::QueueFull);
+                return Done::Final(RunOutcome::QueueFull);
             }
         }
-        match self.line.wait(&self.room, &ticket, job, || self.look()) {
-            Ok(None) => self.inside(job),
-            Ok(Some(left)) => Ended::Left(left),
-            Err(why) => Ended::Refused(why),
+        match self.queue.wait(&self.room, &ticket, job, || self.look()) {
+            News::Slot => self.inside(job),
+            News::Done(done) => done,
+            News::Refused(why) => Done::Final(why),
         }
     }
 
     fn load(&self) -> u32 {
         self.room.load()
     }
+}
 
+impl Slot for Delegate {
     fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }
@@ -323,35 +325,35 @@ impl Executor for Delegate {
     }
 }
 
-/// A place inside, given back by drop.
-struct Place {
+/// The right to be inside, given back by drop.
+struct Permit {
     executor: &'static Delegate,
-    occupied: Occupied,
+    in_slot: InSlot,
     /// Whether it is still this thread's.
     is_taken: bool,
 }
 
-impl Place {
+impl Permit {
     /// The calling thread is inside.
     fn of(executor: &'static Delegate) -> Self {
         Self {
             executor,
-            occupied: Occupied::by(executor),
+            in_slot: InSlot::of(executor),
             is_taken: true,
         }
     }
 
-    /// It was given back, or is another one's now. What the thread still runs has none that it could give back.
+    /// It was given back, or another thread has it now. What the thread still runs has none that it could give back.
     fn is_gone(&mut self) {
         self.is_taken = false;
-        self.occupied.end();
+        self.in_slot.end();
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        // In a process that the application has forked nobody waits, and a lock may never come free.
-        if self.is_taken && !telemetry::is_detached() {
+        // In a process that the application has forked no thread waits, and a lock may never come free.
+        if self.is_taken && !process::is_copy() {
             self.executor.leave();
         }
     }
@@ -367,7 +369,7 @@ struct Meter {
 }
 
 impl Meter {
-    /// The calling thread has a place. Where nobody waits and nobody else is inside, nothing is measured.
+    /// The calling thread has a slot. Where no thread waits and no other is inside, nothing is measured.
     fn begin(executor: &'static Delegate) -> Option<Self> {
         let others = executor.room.inside() > 1;
         (others || executor.room.waiting() != 0).then(|| Self {
@@ -449,7 +451,7 @@ mod tests {
     use wsgi_abi::Strategy;
 
     use super::*;
-    use crate::admission::executor::outside;
+    use crate::request::slot;
 
     fn delegate() -> &'static Delegate {
         let admission = Admission {
@@ -458,31 +460,31 @@ mod tests {
             most: 1,
             ..Admission::OPEN
         };
-        let line = Box::leak(Box::new(Line::new(&admission)));
-        Box::leak(Box::new(Delegate::new(&admission, b"", line)))
+        let queue = Box::leak(Box::new(Queue::new(&admission)));
+        Box::leak(Box::new(Delegate::new(&admission, b"", queue)))
     }
 
     #[test]
-    fn a_place_is_free_while_its_thread_waits_for_something_else() {
+    fn a_slot_is_free_while_its_thread_waits_for_something_else() {
         let delegate = delegate();
         assert!(delegate.room.try_enter());
-        let place = Place::of(delegate);
-        outside(|| assert_eq!(delegate.load(), 0));
+        let permit = Permit::of(delegate);
+        slot::outside(|| assert_eq!(delegate.load(), 0));
         assert_eq!(delegate.load(), 1);
-        drop(place);
+        drop(permit);
         assert_eq!(delegate.load(), 0);
     }
 
     #[test]
-    fn who_has_handed_its_place_on_has_none_to_give_back() {
+    fn a_thread_that_has_handed_its_slot_on_has_none_to_give_back() {
         let delegate = delegate();
         assert!(delegate.room.try_enter());
-        let mut place = Place::of(delegate);
-        place.is_gone();
-        // Another one has it by now.
-        outside(|| assert_eq!(delegate.load(), 1));
-        drop(place);
+        let mut permit = Permit::of(delegate);
+        permit.is_gone();
+        // Another thread has it by now.
+        slot::outside(|| assert_eq!(delegate.load(), 1));
+        drop(permit);
         assert_eq!(delegate.load(), 1);
-        assert!(crate::admission::executor::current().is_none());
+        assert!(slot::current().is_none());
     }
 }

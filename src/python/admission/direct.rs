@@ -1,10 +1,11 @@
 //! The thread of the request runs it, and all may at once.
 
-use super::executor::{Ended, Executor};
-use crate::admission::run;
-use crate::admission::run::Job;
+use crate::admission::executor::Executor;
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::thread_state;
+use crate::request::slot::Slot;
+use crate::wsgi::output::Done;
+use crate::wsgi::perform::{self, Job};
 
 /// For one interpreter.
 pub(super) struct Direct(&'static Interpreter);
@@ -15,16 +16,18 @@ impl Direct {
     }
 }
 
+impl Slot for Direct {
+    fn step_out(&'static self) {}
+
+    fn step_in(&self) {}
+}
+
 impl Executor for Direct {
-    fn run(&'static self, job: &Job<'_>) -> Ended {
-        Ended::Left(thread_state::attach(self.0, |py| run::perform(py, job)))
+    fn run(&'static self, job: &Job<'_>) -> Done {
+        thread_state::attach(self.0, |py| perform::perform(py, job))
     }
 
     fn load(&self) -> u32 {
         self.0.inside()
     }
-
-    fn step_out(&'static self) {}
-
-    fn step_in(&self) {}
 }

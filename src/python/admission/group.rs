@@ -9,25 +9,28 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions};
+use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions, Strategy};
 use wsgi_core::admission::limit::Limit;
 use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
 
-use crate::admission::executor;
+use crate::admission::delegate::Delegate;
+use crate::admission::direct::Direct;
 use crate::admission::executor::Executor;
-use crate::admission::queue::Line;
-use crate::admission::share;
-use crate::admission::share::Hold;
+use crate::admission::pool::Pool;
+use crate::admission::queue::Queue;
+use crate::admission::share::{self, Hold};
+use crate::application::gil_trial::GilTrial;
 use crate::application::loads;
-use crate::application::script::{Application, LoadLimits, NotLoaded};
-use crate::cpython::interpreter;
-use crate::cpython::interpreter::{Identity, Interpreter, MAX_INTERPRETERS, Replica};
+use crate::application::script::{self, Application, LoadTerms, NotLoaded};
+use crate::cpython::interpreter::{self, Identity, Interpreter, MAX_INTERPRETERS, Replica};
 use crate::cpython::threads;
-use crate::host::{self, Level};
-use crate::request::log::level_of;
-use crate::request::state::{RequestState, lock};
-use crate::turns::Turns;
+use crate::host::{self, Level, level_of};
+use crate::process;
+use crate::request::state::RequestState;
+use crate::sync::lock;
+use crate::wsgi::output::Why;
+use crate::wsgi::setup;
 
 /// Most groups that are remembered. Their names may be made of what clients send.
 const MAX_GROUPS: usize = 1024;
@@ -43,19 +46,15 @@ pub(crate) struct Group {
     /// Its interpreters, and how requests get into each; at least one.
     members: ArcSwap<Vec<Member>>,
     admission: Admission,
-    limits: LoadLimits,
-    /// Requests that wait for a place.
-    line: &'static Line,
+    terms: LoadTerms,
+    /// Requests that wait for a slot.
+    queue: &'static Queue,
     /// Threads of httpd that its requests may hold.
     share: Limit,
     /// Its scripts, by path.
     sites: ArcSwap<HashMap<Vec<u8>, &'static Site>>,
     /// Held to add a site, and to exchange the interpreters; short.
     changing: Mutex<()>,
-    /// Whether nobody knows yet if its applications can be loaded into interpreters with GILs of their own.
-    trying: AtomicBool,
-    /// Whether it goes to the main interpreter where they cannot.
-    may_fall_back: bool,
 }
 
 /// An interpreter of a group.
@@ -67,7 +66,7 @@ struct Member {
 
 /// An application in one of the interpreters, and how requests get there.
 #[derive(Clone, Copy)]
-struct Instance {
+struct Candidate {
     application: &'static Application,
     executor: &'static dyn Executor,
 }
@@ -77,7 +76,7 @@ pub(crate) struct Site {
     group: &'static Group,
     script: Vec<u8>,
     app: App,
-    instances: ArcSwap<Vec<Instance>>,
+    instances: ArcSwap<Vec<Candidate>>,
     /// Where the search for the least busy one begins next.
     next: AtomicUsize,
     /// Whether the replicas that were not asked for are being loaded.
@@ -86,8 +85,6 @@ pub(crate) struct Site {
 
 struct Registry {
     groups: ArcSwap<HashMap<Vec<u8>, &'static Group>>,
-    /// To make a group.
-    making: Turns,
     /// How many interpreters could not be set up, which are there nevertheless.
     failed: AtomicUsize,
     /// How many interpreters were made for groups that the configuration does not name.
@@ -98,7 +95,6 @@ fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| Registry {
         groups: ArcSwap::default(),
-        making: Turns::new(),
         failed: AtomicUsize::new(0),
         unnamed: AtomicUsize::new(0),
     })
@@ -137,11 +133,6 @@ pub(crate) fn of(name: &[u8], request: Option<&RequestState>) -> Result<&'static
         return Ok(found);
     }
     make(name, request)
-}
-
-/// Has threads that wait for interpreters see that those are not set up in time.
-pub(crate) fn wake() {
-    registry().making.wake();
 }
 
 /// A thread that waits for a group, or makes it; counted as one that a request of the group holds.
@@ -183,7 +174,7 @@ impl Drop for Waits<'_> {
 fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, NoGroup> {
     let options = host::group_options(name);
     let waits = request.map(|request| {
-        request.course().begins_with_load();
+        request.deadline().begins_with_load();
         Waits::begin(name, options.admission.share)
     });
     if let Some(None) = waits {
@@ -195,11 +186,12 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
         drop(waits);
         return of(b"", request);
     }
-    let limits = limits_of(&options);
+    let load_limit = limit(options.startup_timeout);
+    let wait = milliseconds(options.admission.queue_timeout);
     let patience = request.map_or(PATIENCE, |request| {
-        limits.left_to_wait(request).min(PATIENCE)
+        script::left_to_wait(wait, request).min(PATIENCE)
     });
-    let Some(_turn) = registry().making.take(patience, loads::is_group_overdue) else {
+    let Some(_turn) = loads::turn_for_group(patience) else {
         // Where that hangs, one line says so for all.
         if !loads::is_group_overdue() {
             let line = format!(
@@ -217,22 +209,27 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
     if let Some(found) = known.get(name) {
         return Ok(found);
     }
-    let limited = loads::begin_group(name, limits.load, request);
+    let limited = loads::begin_group(name, load_limit, request);
     let interpreters = plan.interpreters(name, &options);
     drop(limited);
     let interpreters = interpreters.inspect_err(|_| plan.give_up(name))?;
-    let line: &'static Line = Box::leak(Box::new(Line::new(&options.admission)));
+    let queue: &'static Queue = Box::leak(Box::new(Queue::new(&options.admission)));
+    let is_open = plan.choice == Some(GilChoice::Try);
+    let may_fall_back = options.gil == GilMode::Auto;
+    let trial = GilTrial::new(name, interpreters.len(), is_open, may_fall_back);
     let group: &'static Group = Box::leak(Box::new(Group {
         name: name.to_vec(),
-        members: ArcSwap::from_pointee(members(&options.admission, name, interpreters, line)),
+        members: ArcSwap::from_pointee(members(&options.admission, name, interpreters, queue)),
         admission: options.admission,
-        limits,
-        line,
+        terms: LoadTerms {
+            load: load_limit,
+            wait,
+            trial: Box::leak(Box::new(trial)),
+        },
+        queue,
         share: Limit::new(options.admission.share),
         sites: ArcSwap::default(),
         changing: Mutex::new(()),
-        trying: AtomicBool::new(plan.choice == Some(GilChoice::Try)),
-        may_fall_back: options.gil == GilMode::Auto,
     }));
     let mut more = HashMap::clone(&known);
     more.insert(name.to_vec(), group);
@@ -243,38 +240,47 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
     Ok(group)
 }
 
-/// How long loads of the group may take, and be waited for.
-fn limits_of(options: &GroupOptions) -> LoadLimits {
-    let milliseconds = |count: u32| Duration::from_millis(count.into());
-    LoadLimits {
-        load: (options.startup_timeout != 0).then(|| milliseconds(options.startup_timeout)),
-        wait: milliseconds(options.admission.queue_timeout),
-    }
+fn milliseconds(count: u32) -> Duration {
+    Duration::from_millis(count.into())
+}
+
+/// How long a load may take; 0 for any time.
+fn limit(count: u32) -> Option<Duration> {
+    (count != 0).then(|| milliseconds(count))
 }
 
 fn members(
     admission: &Admission,
     group: &[u8],
     interpreters: Vec<&'static Interpreter>,
-    line: &'static Line,
+    queue: &'static Queue,
 ) -> Vec<Member> {
     let member = |interpreter| Member {
         interpreter,
-        executor: executor::new(admission, group, interpreter, line),
+        executor: executor(admission, group, interpreter, queue),
     };
     interpreters.into_iter().map(member).collect()
 }
 
-/// The group of this name, if it was used before.
-pub(crate) fn known(name: &[u8]) -> Option<&'static Group> {
-    registry().groups.load().get(name).copied()
+/// The executor of an interpreter, as configured.
+fn executor(
+    admission: &Admission,
+    group: &[u8],
+    interpreter: &'static Interpreter,
+    queue: &'static Queue,
+) -> &'static dyn Executor {
+    match admission.strategy {
+        Strategy::Direct => Box::leak(Box::new(Direct::new(interpreter))),
+        Strategy::Delegate => Box::leak(Box::new(Delegate::new(admission, group, queue))),
+        Strategy::Pool => Box::leak(Box::new(Pool::new(admission, interpreter, queue))),
+    }
 }
 
-/// Which interpreters a new group is to have.
+/// Which interpreters a new group will have.
 struct Plan {
     replicas: Option<u32>,
     in_main: bool,
-    /// What is known of a group whose mode is to be found out.
+    /// What is known of a group whose mode has to be found out.
     choice: Option<GilChoice>,
 }
 
@@ -368,7 +374,7 @@ impl Plan {
             replica: self.replicas.map(|of| Replica { index, of }),
         });
         let made = threads::each(identities.collect(), |identity| {
-            interpreter::make(main, identity, options)
+            setup::make(main, identity, options)
         });
         failed.fetch_add(made.iter().filter(|made| made.is_none()).count(), Relaxed);
         let made: Vec<&'static Interpreter> = made.into_iter().flatten().collect();
@@ -396,7 +402,7 @@ fn own_gil_is_possible() -> Result<(), &'static str> {
 
 impl Group {
     /// How many interpreters it has.
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.members.load().len()
     }
 
@@ -424,51 +430,33 @@ impl Group {
         site
     }
 
-    fn instances(&self, script: &[u8], app: App) -> Vec<Instance> {
-        let instance = |member: &Member| {
-            let application = member.interpreter.application(script, app);
-            application.set_limits(self.limits);
-            Instance {
-                application,
-                executor: member.executor,
-            }
+    fn instances(&self, script: &[u8], app: App) -> Vec<Candidate> {
+        let instance = |member: &Member| Candidate {
+            application: script::of(member.interpreter, script, app, self.terms),
+            executor: member.executor,
         };
         self.members.load().iter().map(instance).collect()
     }
 
-    /// An application of the group was loaded into an interpreter with its own GIL.
-    pub(crate) fn loaded(&self) {
-        if self.trying.swap(false, Relaxed) {
-            host::gil_chosen(&self.name, GilChoice::Own, b"");
-            let shown = String::from_utf8_lossy(&self.name);
-            let line = Message::OwnGilChosen.line(&[&shown, &self.len()]);
-            host::log(level_of(Message::OwnGilChosen), &line);
-        }
-    }
-
-    /// Whether it goes to the main interpreter where its applications cannot be loaded.
-    pub(crate) fn may_fall_back(&self) -> bool {
-        self.may_fall_back
-    }
-
     /// One of its applications cannot be loaded there, as `module` refuses. Whether the group has gone to the main
     /// interpreter for that.
-    pub(crate) fn refused(&self, module: &str) -> bool {
-        let Some(main) = interpreter::main().filter(|_| self.may_fall_back) else {
+    fn refused(&self, module: &str) -> bool {
+        let trial = self.terms.trial;
+        let Some(main) = interpreter::main().filter(|_| trial.may_fall_back()) else {
             return false;
         };
         let _changing = lock(&self.changing);
         let is_main = |member: &Member| std::ptr::eq(member.interpreter, main);
-        self.trying.store(false, Relaxed);
+        trial.refused();
         if self.members.load().iter().all(is_main) {
             return true;
         }
-        let there = members(&self.admission, &self.name, vec![main], self.line);
+        let there = members(&self.admission, &self.name, vec![main], self.queue);
         self.members.store(Arc::new(there));
         for site in self.sites.load().values() {
             let here = self.instances(&site.script, site.app);
             for left in site.instances.swap(Arc::new(here)).iter() {
-                left.application.life().leave();
+                left.application.state().leave();
             }
         }
         host::gil_chosen(&self.name, GilChoice::Shared, module.as_bytes());
@@ -476,19 +464,6 @@ impl Group {
         let line = Message::SharedGilChosen.line(&[&shown, &module]);
         host::log(level_of(Message::SharedGilChosen), &line);
         true
-    }
-
-    /// Whether one of its interpreters has loaded the script.
-    pub(crate) fn is_served(&self, script: &[u8]) -> bool {
-        let site = self.sites.load().get(script).copied();
-        site.is_some_and(Site::is_served)
-    }
-
-    /// It could not be found out whether its applications can be loaded into interpreters with GILs of their own.
-    pub(crate) fn undecided(&self) {
-        if self.trying.load(Relaxed) {
-            host::gil_chosen(&self.name, GilChoice::Try, b"");
-        }
     }
 }
 
@@ -513,7 +488,7 @@ impl Site {
         (chosen.application, chosen.executor)
     }
 
-    fn choose_of(&'static self, instances: &[Instance], wanted: i32) -> Instance {
+    fn choose_of(&'static self, instances: &[Candidate], wanted: i32) -> Candidate {
         if let [only] = instances {
             return *only;
         }
@@ -524,7 +499,7 @@ impl Site {
         let turns = (0..instances.len()).map(|step| (start + step) % instances.len());
         let (mut ready, mut chosen) = (0, ((true, true), u32::MAX, 0));
         for at in turns {
-            let is_ready = instances[at].application.life().is_ready();
+            let is_ready = instances[at].application.state().is_ready();
             ready += usize::from(is_ready);
             let inside = instances[at].executor.load();
             let is_late = !is_ready && instances[at].application.is_overdue();
@@ -549,20 +524,20 @@ impl Site {
         let instances = self.instances.load();
         instances
             .iter()
-            .any(|instance| instance.application.life().is_ready())
+            .any(|instance| instance.application.state().is_ready())
     }
 
     /// Loads the replicas that are not, on a thread of its own, so that requests do not wait for them: those that were
     /// never asked for, and those that have failed, once it is time to try again.
     #[cold]
-    fn spread(&'static self, instances: &[Instance]) {
+    fn spread(&'static self, instances: &[Candidate]) {
         let now = clock::now();
         let others = instances.iter().map(|instance| instance.application);
         let due: Vec<_> = others
-            .filter(|other| !other.life().is_ready() && other.is_due(now))
+            .filter(|other| !other.state().is_ready() && other.is_due(now))
             .collect();
         // As long as it is not known whether they can be loaded there at all, one is enough.
-        if due.is_empty() || self.group.trying.load(Relaxed) || self.spread.swap(true, Relaxed) {
+        if due.is_empty() || self.group.terms.trial.is_open() || self.spread.swap(true, Relaxed) {
             return;
         }
         /// Also where the work panics.
@@ -574,7 +549,7 @@ impl Site {
         }
         let started = threads::background("wsgi-load", move || {
             let _over = Over(self);
-            threads::each(due, |application| application.load_ahead().is_ok());
+            threads::each(due, |application| self.load_one(application));
         });
         if !started {
             self.spread.store(false, Relaxed);
@@ -587,19 +562,83 @@ impl Site {
         let instances = self.instances.load_full();
         let all = instances.iter().map(|instance| instance.application);
         let mut rest: Vec<_> = all.collect();
-        if self.group.trying.load(Relaxed) {
-            let first = rest.remove(0);
-            match first.load_ahead() {
-                Ok(()) => {}
-                // In the main interpreter now.
-                Err(NotLoaded::Elsewhere) => return self.load(),
-                Err(NotLoaded::Failed | NotLoaded::TimedOut) => return false,
+        if self.group.terms.trial.is_open() {
+            match self.load_one(rest.remove(0)) {
+                LoadEnd::Loaded => {}
+                LoadEnd::Moved => return self.load(),
+                LoadEnd::Failed => return false,
             }
         }
-        let loaded = threads::each(rest, |application| application.load_ahead());
-        if loaded.contains(&Err(NotLoaded::Elsewhere)) {
+        let ends = threads::each(rest, |application| self.load_one(application));
+        if ends.contains(&LoadEnd::Moved) {
             return self.load();
         }
         self.is_served()
     }
+
+    /// Loads an application of this script without a request. The calling thread must not be attached.
+    fn load_one(&self, application: &'static Application) -> LoadEnd {
+        match application.load_ahead() {
+            Ok(()) => LoadEnd::Loaded,
+            Err(NotLoaded::Failed { again }) => {
+                self.not_loaded(application, &Why::Failed { again });
+                LoadEnd::Failed
+            }
+            Err(NotLoaded::Refused(module)) => {
+                match self.not_loaded(application, &Why::Refused(module)) {
+                    true => LoadEnd::Moved,
+                    false => LoadEnd::Failed,
+                }
+            }
+            Err(NotLoaded::TimedOut) => LoadEnd::Failed,
+        }
+    }
+
+    /// An application of this script could not be loaded: decides what follows for the group. Whether the group has gone to
+    /// another interpreter for that.
+    pub(crate) fn not_loaded(&self, application: &Application, why: &Why) -> bool {
+        match why {
+            Why::Refused(module) => self.group.refused(module),
+            Why::Failed {
+                again: Some(seconds),
+            } if self.is_served() => {
+                let described = application.interpreter().describe();
+                let message = Message::ReplicaFailed;
+                let line = message.line(&[&application.script_text(), &described, seconds]);
+                host::log(level_of(message), &line);
+                false
+            }
+            Why::Failed { .. } => false,
+        }
+    }
+}
+
+/// How a load without a request ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LoadEnd {
+    Loaded,
+    /// Not, and the group has gone to another interpreter.
+    Moved,
+    Failed,
+}
+
+/// Loads a script ahead of its first request, in all interpreters of its group; whether it is loaded in one at least. What
+/// went wrong is in the log.
+pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
+    let _inside = process::Inside::enter();
+    match of(group, None) {
+        Ok(group) => group.site(script, App::new(app)).load(),
+        Err(_) => {
+            let shown = String::from_utf8_lossy;
+            let line = Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
+            host::log(level_of(Message::ImportScriptInterpreter), &line);
+            false
+        }
+    }
+}
+
+/// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
+pub fn replicas(group: &[u8]) -> u32 {
+    let _inside = process::Inside::enter();
+    of(group, None).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))
 }

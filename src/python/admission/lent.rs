@@ -1,19 +1,21 @@
 //! What threads lend each other: a job to the thread that runs it, while its owner waits; and the response of a thread that
-//! runs the job of another one, to that one, so that no client waits for somebody else's request.
+//! runs the job of another one, to that one, so that no client waits for another client's request.
 
 use std::sync::{Arc, Mutex};
 
-use wsgi_abi::RunOutcome;
+use wsgi_abi::{RunOutcome, WriteEnd};
 use wsgi_core::admission::limit::Limit;
 use wsgi_telemetry::PhaseCell;
 
-use super::executor::{self, Executor};
-use crate::admission::run;
-use crate::admission::run::{Job, Left};
 use crate::admission::share;
+use crate::application::script::Application;
 use crate::cpython::gil_clock;
 use crate::metrics::telemetry;
-use crate::request::state::lock;
+use crate::request::slot::{self, Slot};
+use crate::request::state::RequestState;
+use crate::sync::lock;
+use crate::wsgi::output::Done;
+use crate::wsgi::perform::Job;
 
 /// A job whose owner waits until it was run.
 pub(super) struct Lent {
@@ -24,12 +26,12 @@ pub(super) struct Lent {
     shown: Option<PhaseCell>,
     /// What its owner counts against.
     held: Vec<&'static Limit>,
-    /// The exclusive places that its owner has.
-    places: Vec<&'static dyn Executor>,
+    /// What gave its owner its exclusive slots.
+    slots: Vec<&'static dyn Slot>,
 }
 
 // SAFETY: only the thread that has taken the ticket looks at the job, while its owner waits; all that it points to is either
-// not changed by anybody or may be used by any thread in turn. [S-31]
+// not changed or may be used by any thread in turn. [S-31]
 unsafe impl Send for Lent {}
 // SAFETY: as above.
 unsafe impl Sync for Lent {}
@@ -43,7 +45,7 @@ impl Lent {
             since: telemetry::now(),
             shown: gil_clock::shown(),
             held: share::held(),
-            places: executor::exclusive_places(),
+            slots: slot::exclusive(),
         }
     }
 
@@ -74,17 +76,49 @@ impl Lent {
         &self.held
     }
 
-    /// The exclusive places that its owner has.
-    pub(super) fn places(&self) -> &[&'static dyn Executor] {
-        &self.places
+    /// What gave its owner its exclusive slots.
+    pub(super) fn slots(&self) -> &[&'static dyn Slot] {
+        &self.slots
+    }
+}
+
+/// What a request has left to be sent, and whose it is.
+pub(super) struct Owed {
+    state: Arc<RequestState>,
+    application: &'static Application,
+    done: Done,
+}
+
+impl Owed {
+    pub(super) fn new(job: &Job<'_>, done: Done) -> Self {
+        Self {
+            state: Arc::clone(job.state),
+            application: job.application,
+            done,
+        }
+    }
+
+    /// Sends it at once, in place of the thread whose request it is and which does something else meanwhile. The calling
+    /// thread must not be attached.
+    fn send_now(self) -> RunOutcome {
+        self.state.finish();
+        if self.state.is_given_up() {
+            return RunOutcome::GivenUp;
+        }
+        // SAFETY: in place of the thread that runs the request, which does nothing for it meanwhile. [S-31]
+        let host = unsafe { self.state.host_after_finish() };
+        let (application, state) = (self.application, &self.state);
+        let outcome = self.done.send(host, application, state, WriteEnd::Leave);
+        self.state.note_sent_elsewhere();
+        outcome
     }
 }
 
 /// The response of a thread that has begun to run the jobs of others before it has sent it.
-pub(super) struct Unsent(Mutex<State>);
+pub(super) struct Unsent(Mutex<Debt>);
 
-enum State {
-    Owed(run::Owed),
+enum Debt {
+    Owed(Owed),
     Sent(RunOutcome),
     /// Its own thread has it back.
     Returned,
@@ -93,46 +127,46 @@ enum State {
 impl Unsent {
     /// Sends it in place of its thread, which is busy.
     pub(super) fn send(&self) {
-        let mut state = lock(&self.0);
-        if let State::Owed(_) = *state
-            && let State::Owed(owed) = std::mem::replace(&mut *state, State::Returned)
+        let mut debt = lock(&self.0);
+        if let Debt::Owed(_) = *debt
+            && let Debt::Owed(owed) = std::mem::replace(&mut *debt, Debt::Returned)
         {
-            *state = State::Sent(owed.send_now());
+            *debt = Debt::Sent(owed.send_now());
         }
     }
 
-    /// Waits for another thread that sends it. Nobody does afterwards.
-    fn end(&self) -> State {
-        std::mem::replace(&mut *lock(&self.0), State::Returned)
+    /// Waits for another thread that sends it. No other thread sends it afterwards.
+    fn end(&self) -> Debt {
+        std::mem::replace(&mut *lock(&self.0), Debt::Returned)
     }
 }
 
 /// What is unsent, for its own thread. Once this is gone, also by a panic, no other thread sends it, as the host may have
 /// forgotten the request by then.
-pub(super) struct Kept(Arc<Unsent>);
+pub(super) struct OwnUnsent(Arc<Unsent>);
 
-impl Kept {
-    pub(super) fn new(owed: run::Owed) -> Self {
-        Self(Arc::new(Unsent(Mutex::new(State::Owed(owed)))))
+impl OwnUnsent {
+    pub(super) fn new(owed: Owed) -> Self {
+        Self(Arc::new(Unsent(Mutex::new(Debt::Owed(owed)))))
     }
 
-    /// For whoever waits for a job that the thread runs.
+    /// For a thread that waits for a job which this thread runs.
     pub(super) fn lend(&self) -> Arc<Unsent> {
         Arc::clone(&self.0)
     }
 
     /// Once the thread has left Python: what is still to be sent, or what became of that.
-    pub(super) fn take_back(self) -> Result<Left, RunOutcome> {
+    pub(super) fn take_back(self) -> Done {
         match self.0.end() {
-            State::Owed(owed) => Ok(owed.left),
-            State::Sent(outcome) => Err(outcome),
+            Debt::Owed(owed) => owed.done,
+            Debt::Sent(outcome) => Done::Final(outcome),
             // Only where sending has panicked.
-            State::Returned => Err(RunOutcome::Failed),
+            Debt::Returned => Done::Final(RunOutcome::Failed),
         }
     }
 }
 
-impl Drop for Kept {
+impl Drop for OwnUnsent {
     fn drop(&mut self) {
         self.0.end();
     }

@@ -7,5 +7,4 @@ pub(crate) mod group;
 pub(crate) mod lent;
 pub(crate) mod pool;
 pub(crate) mod queue;
-pub(crate) mod run;
 pub(crate) mod share;

@@ -12,16 +12,18 @@ use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::semaphore::{Entry, FifoSemaphore};
 use wsgi_core::admission::waiter::Waiter;
 
-use super::executor::{self, Ended, Executor, Occupied};
-use super::lent::Lent;
-use super::queue::{self, Line, Waiting};
-use crate::admission::run;
-use crate::admission::run::{Job, Left};
+use crate::admission::executor::{self, Executor};
+use crate::admission::lent::Lent;
+use crate::admission::queue::{self, News, Queue, Waiting};
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::Attached;
 use crate::cpython::{thread_state, threads};
 use crate::host::{self, Level};
 use crate::metrics::telemetry;
+use crate::process;
+use crate::request::slot::{InSlot, Slot};
+use crate::wsgi::output::Done;
+use crate::wsgi::perform::Job;
 
 /// Most jobs that a thread runs before it lets go of the GIL.
 const BATCH: u32 = 16;
@@ -32,15 +34,15 @@ const MOST_THREADS: u32 = 1024;
 pub(super) struct Pool {
     interpreter: &'static Interpreter,
     room: FifoSemaphore<Arc<Waiting>>,
-    line: &'static Line,
-    /// Jobs that have a place. As each has one, and no thread has two, it is never full.
+    queue: &'static Queue,
+    /// Jobs that have a slot. As each has one, and no thread has two, it is never full.
     send: Sender<Arc<Waiting>>,
     receive: Receiver<Arc<Waiting>>,
     threads: AtomicU32,
-    /// Jobs that a thread is needed for: handed over and not done, with those that have no place meanwhile. Counted down
-    /// before a place is given back and up after one is there, so that there are never more than places and those.
+    /// Jobs that a thread is needed for: handed over and not done, with those that have no slot meanwhile. Counted down
+    /// before a slot is given back and up after one is there, so that there are never more than slots and those.
     jobs: AtomicU32,
-    /// See [`Executor::is_exclusive`].
+    /// See [`Slot::is_exclusive`].
     is_exclusive: bool,
 }
 
@@ -48,13 +50,13 @@ impl Pool {
     pub(super) fn new(
         admission: &Admission,
         interpreter: &'static Interpreter,
-        line: &'static Line,
+        queue: &'static Queue,
     ) -> Self {
         let (send, receive) = bounded(MOST_THREADS as usize);
         Self {
             interpreter,
-            room: line.room(admission.pool_size.min(MOST_THREADS)),
-            line,
+            room: queue.room(admission.pool_size.min(MOST_THREADS)),
+            queue,
             send,
             receive,
             threads: AtomicU32::new(0),
@@ -63,14 +65,14 @@ impl Pool {
         }
     }
 
-    /// Has a job that has a place run.
+    /// Has a job run that has a slot.
     fn hand_over(&'static self, ticket: Arc<Waiting>) {
         self.need_thread();
         if let Err(refused) = self.send.try_send(ticket) {
-            // Every job has a place, and there are fewer of these than the channel holds.
+            // Every job has a slot, and there are fewer of these than the channel holds.
             self.refuse(&refused.into_inner());
         }
-        // Whoever could start no thread comes here after that, so nothing is left that another one has sent meanwhile.
+        // A thread that could start no other comes here after that, so no job is left that another thread has sent meanwhile.
         while self.threads.load(SeqCst) == 0
             && let Ok(refused) = self.receive.try_recv()
         {
@@ -79,7 +81,7 @@ impl Pool {
     }
 
     fn refuse(&'static self, ticket: &Waiting) {
-        ticket.finish(Left::Nothing(RunOutcome::Failed));
+        ticket.finish(Done::Final(RunOutcome::Failed));
         self.jobs.fetch_sub(1, SeqCst);
         self.leave();
     }
@@ -113,15 +115,15 @@ impl Pool {
 
     /// The body of a thread.
     fn work(&'static self) {
-        let _inside = run::Inside::enter();
+        let _inside = process::Inside::enter();
         while let Ok(first) = self.receive.recv() {
             self.run_from(first);
         }
     }
 
-    /// Runs a job, and then those of whoever is next in line.
+    /// Runs a job, and then those that are next in the queue.
     fn run_from(&'static self, first: Arc<Waiting>) {
-        let _occupied = Occupied::by(self);
+        let _in_slot = InSlot::of(self);
         let mut next = Some(first);
         while let Some(ticket) = next.take() {
             let since = telemetry::now();
@@ -138,7 +140,7 @@ impl Pool {
     ) -> Option<Arc<Waiting>> {
         let mut ticket = first;
         for _ in 0..BATCH {
-            let left = queue::run(py, &ticket, None, since);
+            let done = queue::run(py, &ticket, None, since);
             since = 0;
             self.jobs.fetch_sub(1, SeqCst);
             let next = self.room.leave();
@@ -146,8 +148,8 @@ impl Pool {
                 // Another job may have counted on this thread.
                 self.need_thread();
             }
-            // With the place free, as its client may be back at once.
-            ticket.finish(left);
+            // With the slot free, as its client may be back at once.
+            ticket.finish(done);
             ticket = next?;
         }
         Some(ticket)
@@ -161,9 +163,9 @@ impl Pool {
 }
 
 impl Executor for Pool {
-    fn run(&'static self, job: &Job<'_>) -> Ended {
-        if let Some(ended) = executor::run_nested(self, self.interpreter, job) {
-            return ended;
+    fn run(&'static self, job: &Job<'_>) -> Done {
+        if let Some(done) = executor::run_nested(self, self.interpreter, job) {
+            return done;
         }
         // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
         let ticket = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
@@ -174,19 +176,21 @@ impl Executor for Pool {
         match entry {
             Entry::Inside => self.hand_over(Arc::clone(&ticket)),
             Entry::Queued => {}
-            Entry::Full => return Ended::Refused(RunOutcome::QueueFull),
+            Entry::Full => return Done::Final(RunOutcome::QueueFull),
         }
-        match self.line.wait(&self.room, &ticket, job, || {}) {
-            Ok(Some(left)) => Ended::Left(left),
-            Ok(None) => Ended::Refused(RunOutcome::Failed),
-            Err(why) => Ended::Refused(why),
+        match self.queue.wait(&self.room, &ticket, job, || {}) {
+            News::Done(done) => done,
+            News::Slot => Done::Final(RunOutcome::Failed),
+            News::Refused(why) => Done::Final(why),
         }
     }
 
     fn load(&self) -> u32 {
         self.room.load()
     }
+}
 
+impl Slot for Pool {
     fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }

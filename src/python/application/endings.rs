@@ -10,7 +10,7 @@ use pyo3::ffi;
 
 use crate::cpython::object::{Attached, Obj};
 
-/// How many kinds of iterables of an application are remembered; those that share a place forget each other.
+/// How many kinds of iterables of an application are remembered; those that share a cell replace each other.
 const KINDS: usize = 16;
 
 /// The low bits of an address, which are 0: objects lie at multiples of 16.
@@ -29,9 +29,9 @@ pub(crate) struct Endings([AtomicUsize; KINDS]);
 
 /// What tells a kind: the code of a generator, the type of any other iterable.
 #[derive(Clone, Copy)]
-pub(crate) struct Kind(usize);
+pub(crate) struct IterableKind(usize);
 
-impl Kind {
+impl IterableKind {
     pub(crate) fn of<'i>(py: &Attached<'i>, iterable: &Obj<'i>) -> Self {
         // SAFETY: attached and alive.
         let class = unsafe { ffi::Py_TYPE(iterable.as_ptr()) };
@@ -50,11 +50,11 @@ impl Kind {
 }
 
 impl Endings {
-    fn place(&self, kind: Kind) -> &AtomicUsize {
+    fn place(&self, kind: IterableKind) -> &AtomicUsize {
         &self.0[(kind.0 >> 4) % KINDS]
     }
 
-    fn count(&self, kind: Kind) -> usize {
+    fn count(&self, kind: IterableKind) -> usize {
         match self.place(kind).load(Relaxed) {
             known if known & !COUNT == kind.0 => known & COUNT,
             _ => 0,
@@ -62,12 +62,12 @@ impl Endings {
     }
 
     /// Whether iterables of this kind end quickly.
-    pub(crate) fn are_quick(&self, kind: Kind) -> bool {
+    pub(crate) fn are_quick(&self, kind: IterableKind) -> bool {
         self.count(kind) >= ENOUGH
     }
 
     /// An iterable has ended by itself, `took` nanoseconds after its last byte.
-    pub(crate) fn note(&self, kind: Kind, took: u64) {
+    pub(crate) fn note(&self, kind: IterableKind, took: u64) {
         let count = self.count(kind);
         let count = if took <= QUICK {
             (count + 1).min(COUNT)
@@ -78,7 +78,7 @@ impl Endings {
     }
 
     /// An iterable has not ended with its last byte.
-    pub(crate) fn note_more(&self, kind: Kind) {
+    pub(crate) fn note_more(&self, kind: IterableKind) {
         self.place(kind).store(kind.0, Relaxed);
     }
 }
@@ -87,8 +87,8 @@ impl Endings {
 mod tests {
     use super::*;
 
-    const A: Kind = Kind(0x1000);
-    const B: Kind = Kind(0x2000);
+    const A: IterableKind = IterableKind(0x1000);
+    const B: IterableKind = IterableKind(0x2000);
 
     #[test]
     fn a_kind_is_quick_after_a_few_quick_ends() {

@@ -11,13 +11,12 @@ use wsgi_abi::FreeThreading;
 use wsgi_core::messages::Message;
 use wsgi_telemetry::Fact;
 
-use crate::cpython::object::{Attached, Obj, PyResult};
-use crate::host;
+use crate::cpython::object::{Attached, PyResult};
+use crate::host::{self, level_of};
 use crate::metrics::telemetry;
-use crate::request::log;
-use crate::request::log::level_of;
-use crate::request::state::{RequestState, lock};
-use crate::wsgi::gil_notice;
+use crate::request::log::log_message;
+use crate::request::state::RequestState;
+use crate::sync::lock;
 
 /// What was asked for, as its number.
 static ASKED: AtomicU8 = AtomicU8::new(FreeThreading::Off as u8);
@@ -42,7 +41,7 @@ fn is_asked(what: FreeThreading) -> bool {
     ASKED.load(Relaxed) == what as u8
 }
 
-/// Whether there is no GIL as long as nobody switches it on.
+/// Whether there is no GIL until an extension module switches it on.
 pub(crate) fn may_be_off() -> bool {
     cfg!(Py_GIL_DISABLED) && !is_asked(FreeThreading::Off)
 }
@@ -61,15 +60,6 @@ pub(crate) fn in_words(py: &Attached<'_>) -> PyResult<&'static str> {
     Ok(if is_on(py)? { "enabled" } else { "disabled" })
 }
 
-/// Watches over the GIL from this interpreter, whose `mod_wsgi` is `module`.
-pub(crate) fn watch<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<()> {
-    if may_be_off() {
-        let notice = gil_notice::new_gil_notice(py, module)?;
-        module.call_method(py, c"_watch_gil", [&notice])?;
-    }
-    Ok(())
-}
-
 /// A module has switched the GIL on.
 pub(crate) fn switched_on(module: &str) {
     if SWITCHED_ON.set(module.to_owned()).is_ok() {
@@ -82,12 +72,12 @@ pub(crate) fn switched_on(module: &str) {
 }
 
 /// A script is being loaded.
-pub(crate) struct Load {
+pub(crate) struct GilWatch {
     /// Whether the GIL was off before.
     was_off: bool,
 }
 
-impl Load {
+impl GilWatch {
     pub(crate) fn begin(py: &Attached<'_>) -> Self {
         Self {
             was_off: may_be_off() && !is_on_or_unknown(py),
@@ -124,7 +114,7 @@ pub(crate) fn refuses(script: &[u8], request: Option<&RequestState>) -> bool {
     let shown = String::from_utf8_lossy(script);
     if !cfg!(Py_GIL_DISABLED) {
         let line = Message::BuildRefused.line(&[&shown]);
-        log::log_message(request, Message::BuildRefused, &line);
+        log_message(request, Message::BuildRefused, &line);
         return true;
     }
     let culprits = lock(&CULPRITS);
@@ -133,6 +123,6 @@ pub(crate) fn refuses(script: &[u8], request: Option<&RequestState>) -> bool {
     };
     drop(culprits);
     let line = Message::GilRefused.line(&[&shown, &module]);
-    log::log_message(request, Message::GilRefused, &line);
+    log_message(request, Message::GilRefused, &line);
     true
 }

@@ -1,41 +1,21 @@
 //! What is being loaded: applications, and interpreters that are set up. Each load has a limit (`WSGIStartupTimeout`), which
-//! the watchdog sees to, as a load that hangs waits for something that no thread of this process brings:
-//!
-//! 1. threads that wait for the load give up at once, and so does every later request, until the load ends after all;
-//! 2. the request whose thread loads is answered without that thread;
-//! 3. the stack of the thread is logged: with the GIL, or without it where it is not to be had;
-//! 4. the host is asked to replace the child, again and again while the load goes on.
+//! the watchdog sees to (`watch::loads`).
 
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use wsgi_abi::Retire;
-use wsgi_core::messages::Message;
 use wsgi_telemetry::clock;
 
-use crate::admission::{group, run};
 use crate::application::script::Application;
 use crate::cpython::interpreter::Interpreter;
-use crate::cpython::object::Attached;
-use crate::host;
-use crate::request::log::level_of;
-use crate::request::running;
-use crate::request::state::{RequestState, lock};
-use crate::watch::gil_probe;
-use crate::watch::gil_probe::Task;
-use crate::watch::{stacks, watchdog};
-
-/// How long the GIL is waited for to show a stack, nanoseconds.
-const WITH_GIL: u64 = 2_000_000_000;
-/// How often the host is asked to replace the child, nanoseconds.
-const COMPLAIN: u64 = 1_000_000_000;
-/// How often it is seen whether the stack was logged, nanoseconds.
-const SOON: u64 = 20_000_000;
+use crate::request::state::RequestState;
+use crate::request::{alarm, running};
+use crate::sync::{Turn, Turns, lock};
 
 /// What is loaded.
-enum What {
+pub(crate) enum What {
     Application(&'static Application),
     /// The interpreters of the group of this name.
     Group(Vec<u8>),
@@ -43,19 +23,20 @@ enum What {
 
 /// One load.
 pub(crate) struct Load {
-    what: What,
+    pub(crate) what: What,
     /// A stamp.
-    began: u64,
+    pub(crate) began: u64,
     /// A stamp; never is `u64::MAX`.
-    due: u64,
+    pub(crate) due: u64,
     /// The thread that loads, as CPython knows it.
-    ident: c_ulong,
+    pub(crate) ident: c_ulong,
     /// The request that it loads for.
-    request: Option<Arc<RequestState>>,
+    pub(crate) request: Option<Arc<RequestState>>,
     is_overdue: AtomicBool,
-    /// A thread has taken it on to log the stack, and has done so.
-    is_shown: AtomicBool,
-    is_told: AtomicBool,
+    /// A thread has begun to log the stack.
+    pub(crate) is_shown: AtomicBool,
+    /// The stack is in the log.
+    pub(crate) is_told: AtomicBool,
     is_over: AtomicBool,
 }
 
@@ -63,6 +44,9 @@ static LOADS: Mutex<Vec<Arc<Load>>> = Mutex::new(Vec::new());
 
 /// How many groups are not set up in time.
 static GROUPS_OVERDUE: AtomicUsize = AtomicUsize::new(0);
+
+/// To set up the interpreters of a group.
+static GROUPS: Turns = Turns::new();
 
 /// A load, until it is dropped.
 pub(crate) struct Loading(Arc<Load>);
@@ -85,6 +69,11 @@ pub(crate) fn begin_group(
     Loading::new(What::Group(group.to_vec()), limit, request)
 }
 
+/// The turn of the calling thread to set up the interpreters of a group; `None` where it cannot be had in time.
+pub(crate) fn turn_for_group(patience: Duration) -> Option<Turn<'static>> {
+    GROUPS.take(patience, is_group_overdue)
+}
+
 /// Whether the set-up of some interpreters hangs. As they are set up one group after the other, no other group can be.
 pub(crate) fn is_group_overdue() -> bool {
     GROUPS_OVERDUE.load(Relaxed) != 0
@@ -97,7 +86,7 @@ pub(crate) fn all() -> Vec<Arc<Load>> {
 
 /// How many of those that hang have no request that was given up for it.
 pub(crate) fn overdue_without_request() -> u32 {
-    let hang = |load: &&Arc<Load>| load.is_overdue.load(Relaxed) && load.request.is_none();
+    let hang = |load: &&Arc<Load>| load.is_overdue() && load.request.is_none();
     let found = lock(&LOADS).iter().filter(hang).count();
     u32::try_from(found).unwrap_or(u32::MAX)
 }
@@ -105,7 +94,7 @@ pub(crate) fn overdue_without_request() -> u32 {
 /// Whether one hangs in an interpreter for which `is_it`.
 pub(crate) fn any_overdue(is_it: impl Fn(&'static Interpreter) -> bool) -> bool {
     let overdue = all().into_iter();
-    let mut overdue = overdue.filter(|load| load.is_overdue.load(Relaxed));
+    let mut overdue = overdue.filter(|load| load.is_overdue());
     overdue.any(|load| load.interpreter().is_some_and(&is_it))
 }
 
@@ -128,7 +117,7 @@ impl Loading {
         });
         lock(&LOADS).push(Arc::clone(&load));
         if due != u64::MAX {
-            watchdog::watch(due);
+            alarm::set(due);
         }
         Self(load)
     }
@@ -140,8 +129,8 @@ impl Drop for Loading {
         let mut loads = lock(&LOADS);
         loads.retain(|other| !Arc::ptr_eq(other, load));
         load.is_over.store(true, Relaxed);
-        // Under the lock, as the watchdog does when it finds one overdue.
-        if load.is_overdue.load(Relaxed) {
+        // Under the lock, as in `be_overdue`.
+        if load.is_overdue() {
             match &load.what {
                 What::Application(application) => application.set_overdue(false),
                 What::Group(_) => {
@@ -153,29 +142,18 @@ impl Drop for Loading {
 }
 
 impl Load {
-    /// Does what is due, at `now`. Returns when to look again. By the watchdog.
-    pub(crate) fn look(self: &Arc<Self>, now: u64) -> u64 {
-        if now < self.due || run::is_closing() {
-            return self.due.max(now + COMPLAIN);
-        }
-        if !self.is_overdue.load(Relaxed) && !self.be_overdue() {
-            return u64::MAX;
-        }
-        if now >= self.due.saturating_add(WITH_GIL) {
-            self.show_without_gil();
-        }
-        // First the stack: a child that is replaced has none.
-        if !self.is_told.load(Relaxed) {
-            return now + SOON;
-        }
-        host::retire(Retire::Startup);
-        now + COMPLAIN
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.is_overdue.load(Relaxed)
     }
 
-    /// It hangs, as far as anybody can tell; not where it has ended meanwhile.
-    fn be_overdue(self: &Arc<Self>) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    /// It takes longer than it may: threads that wait for it give up. `false` where it has ended meanwhile.
+    pub(crate) fn be_overdue(&self) -> bool {
         let loads = lock(&LOADS);
-        if self.is_over.load(Relaxed) {
+        if self.is_over() {
             return false;
         }
         self.is_overdue.store(true, Relaxed);
@@ -188,74 +166,16 @@ impl Load {
         drop(loads);
         match &self.what {
             What::Application(application) => application.wake(),
-            What::Group(_) => group::wake(),
-        }
-        match self.interpreter() {
-            Some(interpreter) => {
-                let task = Task::Show(Arc::clone(self));
-                gil_probe::of(interpreter).ask(interpreter, task);
-            }
-            // It is not known yet, so its threads cannot be looked at.
-            None => self.tell(None),
-        }
-        if let Some(request) = &self.request
-            && request.give_up()
-        {
-            request.course().lose_place();
+            What::Group(_) => GROUPS.wake(),
         }
         true
     }
 
     /// The interpreter that it loads into.
-    fn interpreter(&self) -> Option<&'static Interpreter> {
+    pub(crate) fn interpreter(&self) -> Option<&'static Interpreter> {
         match &self.what {
             What::Application(application) => Some(application.interpreter()),
             What::Group(_) => None,
         }
-    }
-
-    /// Logs where its thread is.
-    pub(crate) fn show(&self, py: &Attached<'_>) {
-        if self.is_over.load(Relaxed) {
-            return;
-        }
-        let stack = stacks::of_thread(py, self.ident);
-        let none = || String::from("  (no Python code)");
-        self.tell(Some(&stack.unwrap_or_else(none)));
-    }
-
-    /// The same where the GIL could not be had.
-    fn show_without_gil(&self) {
-        if !self.is_shown.load(Relaxed) && !self.is_over.load(Relaxed) {
-            self.tell(Some(&stacks::dump_without_gil()));
-        }
-    }
-
-    /// Logs that it hangs, once.
-    fn tell(&self, stack: Option<&str>) {
-        if self.is_shown.swap(true, Relaxed) {
-            return;
-        }
-        let seconds = clock::now().saturating_sub(self.began) as f64 / 1e9;
-        let seconds = format!("{seconds:.1}");
-        let (message, line) = match &self.what {
-            What::Application(application) => {
-                let script = format!("WSGI script '{}'", application.script_text());
-                let described = application.interpreter().describe();
-                let message = Message::LoadOverdue;
-                (message, message.line(&[&script, &described, &seconds]))
-            }
-            What::Group(name) => {
-                let message = Message::InterpretersOverdue;
-                let name = String::from_utf8_lossy(name);
-                (message, message.line(&[&name, &seconds]))
-            }
-        };
-        let level = level_of(message);
-        host::log(level, &line);
-        for line in stack.into_iter().flat_map(str::lines) {
-            host::log(level, line);
-        }
-        self.is_told.store(true, Relaxed);
     }
 }

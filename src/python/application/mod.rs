@@ -2,6 +2,7 @@
 
 pub(crate) mod endings;
 pub(crate) mod free_threading;
+pub(crate) mod gil_trial;
 pub(crate) mod loads;
 pub(crate) mod refusal;
 pub(crate) mod script;

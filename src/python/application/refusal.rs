@@ -1,7 +1,7 @@
 //! Packages that refuse a second interpreter in the process, or one with a GIL of its own: recognised among the
 //! exceptions of applications, and answered with the name of the package and the remedy, once for each application.
 //!
-//! What such an exception looks like is known to `_refusal` in `types/bootstrap.py`.
+//! What such an exception looks like is known to `_refusal` in `python/bootstrap.py`.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -9,11 +9,10 @@ use std::sync::Mutex;
 use pyo3::ffi;
 use wsgi_core::messages::Message;
 
-use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::{Attached, Obj, PyResult};
-use crate::request::log;
-use crate::request::state::{RequestState, lock};
-use crate::wsgi::module::State;
+use crate::request::log::log_message;
+use crate::request::state::RequestState;
+use crate::sync::lock;
 
 /// An import that failed because of the interpreter that it was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,29 +44,22 @@ pub(crate) enum Kind {
     OwnGil,
 }
 
-/// Whether the exception is about such an import, in that interpreter. What goes wrong with finding out is nobody's
-/// concern.
-pub(crate) fn find<'i>(
-    py: &Attached<'i>,
-    exception: &Obj<'i>,
-    interpreter: &Interpreter,
-) -> Option<Refusal> {
-    let own_gil = interpreter.identity().replica.is_some();
-    of(py, exception, interpreter.module(py), own_gil).unwrap_or_else(|raised| {
+/// Whether the exception is about such an import, in the interpreter of `py`. An error on the way to the answer counts as no.
+pub(crate) fn find<'i>(py: &Attached<'i>, exception: &Obj<'i>) -> Option<Refusal> {
+    let own_gil = py.interpreter().identity().replica.is_some();
+    of(py, exception, own_gil).unwrap_or_else(|raised| {
         py.clear(raised);
         None
     })
 }
 
-/// Whether the exception is about such an import, in the interpreter of `state`; `own_gil` says which kind that is.
+/// The same; `own_gil` says which kind of interpreter it is.
 pub(crate) fn of<'i>(
     py: &Attached<'i>,
     exception: &Obj<'i>,
-    state: &State,
     own_gil: bool,
 ) -> PyResult<Option<Refusal>> {
-    // SAFETY: kept in this interpreter.
-    let answer = unsafe { state.refusal.get(py) }.call(py, [exception])?;
+    let answer = py.state().refusal.get(py).call(py, [exception])?;
     if answer.is_none() {
         return Ok(None);
     }
@@ -97,7 +89,7 @@ pub(crate) fn report(
         Kind::OwnGil => Message::RefusesOwnGil,
     };
     let line = message.line(&[&refusal.package, &script, &interpreter, &refusal.module]);
-    log::log_message(request, message, &line);
+    log_message(request, message, &line);
 }
 
 /// Whether it is the first time.

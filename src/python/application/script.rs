@@ -7,8 +7,8 @@ use std::ffi::CString;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
@@ -17,22 +17,21 @@ use wsgi_core::files::{ReadProblem, read_regular};
 use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
 
-use crate::admission::group;
-use crate::admission::group::Group;
-use crate::admission::run;
 use crate::application::endings::Endings;
-use crate::application::{free_threading, loads, refusal};
-use crate::cell::GilCell;
+use crate::application::free_threading::{self, GilWatch};
+use crate::application::gil_trial::GilTrial;
+use crate::application::{loads, refusal};
+use crate::cpython::gil_clock::LoadTimer;
 use crate::cpython::interpreter::Interpreter;
-use crate::cpython::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
-use crate::cpython::{gil_clock, thread_state};
+use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised, Stored};
+use crate::cpython::traceback::is_system_exit;
+use crate::cpython::{forked, thread_state};
 use crate::host::{self, Level};
-use crate::lifecycle::forked;
-use crate::metrics::application_state::Life;
-use crate::request::log;
-use crate::request::log::{is_system_exit, log_traceback};
+use crate::metrics::application_state::ApplicationState;
+use crate::process;
+use crate::request::log::{log_message, log_traceback};
 use crate::request::state::RequestState;
-use crate::turns::Turns;
+use crate::sync::{GilCell, Turns, lock};
 
 /// Longest time between two tries to load a replica, seconds.
 const MOST_PATIENT: u64 = 60;
@@ -48,10 +47,10 @@ pub(crate) struct Application {
     /// To load it.
     turns: Turns,
     /// What it is to the metrics, and whether it is loaded there.
-    life: Life,
+    state: ApplicationState,
     /// How often in a row it could not be loaded.
     failures: AtomicU32,
-    /// When it is to be tried again without a request, as a stamp.
+    /// When it is tried again without a request, as a stamp.
     due: AtomicU64,
     /// Whether a request has waited for its client with the application half way.
     waited: AtomicBool,
@@ -60,24 +59,22 @@ pub(crate) struct Application {
     is_new: AtomicBool,
     /// Whether a load of it hangs.
     is_overdue: AtomicBool,
-    limits: OnceLock<LoadLimits>,
+    terms: OnceLock<LoadTerms>,
 }
 
-/// How long loads of an application may take, and be waited for.
+/// What the group of an application says about its loads.
 #[derive(Clone, Copy)]
-pub(crate) struct LoadLimits {
+pub(crate) struct LoadTerms {
     /// `WSGIStartupTimeout`.
     pub(crate) load: Option<Duration>,
     /// `WSGIQueue timeout=`: how long a request waits for the load of another thread, from when it has come.
     pub(crate) wait: Duration,
+    pub(crate) trial: &'static GilTrial,
 }
 
-impl LoadLimits {
-    /// How long a request may still wait for the load of another thread.
-    pub(crate) fn left_to_wait(&self, request: &RequestState) -> Duration {
-        self.wait
-            .saturating_sub(request.course().since_arrival(clock::now()))
-    }
+/// How long a request may still wait for the load of another thread, of that time since it has come.
+pub(crate) fn left_to_wait(wait: Duration, request: &RequestState) -> Duration {
+    wait.saturating_sub(request.deadline().since_arrival(clock::now()))
 }
 
 /// Most bytes of a script.
@@ -88,9 +85,8 @@ unsafe impl Send for Application {}
 // SAFETY: as above.
 unsafe impl Sync for Application {}
 
-#[derive(Clone, Copy)]
 struct Module {
-    object: Kept,
+    object: Stored,
     /// Microseconds since the epoch; `None` where it could not be told.
     mtime: Option<i64>,
 }
@@ -101,25 +97,70 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mtime: Option<i64>,
     /// Whether to load a changed script again.
     pub(crate) reloading: bool,
-    /// For `reload_required`; `None` where it is not to be asked.
+    /// For `reload_required`; `None` where it is not asked.
     pub(crate) resource: Option<&'a [u8]>,
     /// How long to wait for another thread.
     pub(crate) timeout: Duration,
 }
 
-/// Why there is no module. It is in the log.
+/// Why there is no module. It is in the log, unless the group says it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NotLoaded {
-    /// The script failed.
-    Failed,
+    /// The script failed. A replica is loaded again after that time, in seconds.
+    Failed { again: Option<u64> },
     /// Another thread did not finish in time.
     TimedOut,
-    /// The application's group has gone to another interpreter, where it can be loaded.
-    Elsewhere,
+    /// This module refuses such an interpreter, and the group may go to another one.
+    Refused(String),
+}
+
+impl NotLoaded {
+    const FAILED: Self = Self::Failed { again: None };
+}
+
+/// All of them.
+static ALL: Mutex<Vec<&'static Application>> = Mutex::new(Vec::new());
+
+/// All applications of all interpreters.
+pub(crate) fn all() -> Vec<&'static Application> {
+    lock(&ALL).clone()
+}
+
+/// The applications of an interpreter.
+pub(crate) fn all_in(interpreter: &'static Interpreter) -> Vec<&'static Application> {
+    let mut all = all();
+    all.retain(|application| std::ptr::eq(application.interpreter, interpreter));
+    all
+}
+
+/// The application of a script in an interpreter, which may not be loaded yet. `app` is its number in the segment's table, as
+/// far as the first caller knows.
+pub(crate) fn of(
+    interpreter: &'static Interpreter,
+    script: &[u8],
+    app: App,
+    terms: LoadTerms,
+) -> &'static Application {
+    let mut all = lock(&ALL);
+    let mut known = all.iter();
+    let is_it = |known: &&&'static Application| {
+        std::ptr::eq(known.interpreter, interpreter) && known.script == script
+    };
+    let application = match known.find(is_it) {
+        Some(known) => known,
+        None => {
+            let new: &'static Application =
+                Box::leak(Box::new(Application::new(interpreter, script, app)));
+            all.push(new);
+            new
+        }
+    };
+    application.terms.get_or_init(|| terms);
+    application
 }
 
 impl Application {
-    pub(crate) fn new(interpreter: &'static Interpreter, script: &[u8], app: App) -> Self {
+    fn new(interpreter: &'static Interpreter, script: &[u8], app: App) -> Self {
         let digest = Md5::digest(script);
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
@@ -128,25 +169,20 @@ impl Application {
             module_name: CString::new(format!("_mod_wsgi_{hex}")).unwrap_or_default(),
             current: GilCell::new(None),
             turns: Turns::new(),
-            life: Life::new(app),
+            state: ApplicationState::new(app),
             failures: AtomicU32::new(0),
             due: AtomicU64::new(0),
             waited: AtomicBool::new(false),
             endings: Endings::default(),
             is_new: AtomicBool::new(true),
             is_overdue: AtomicBool::new(false),
-            limits: OnceLock::new(),
+            terms: OnceLock::new(),
         }
     }
 
-    /// Whether nobody has tried to load it so far, or somebody does for the first time.
+    /// Whether no load of it has ended so far.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new.load(Relaxed)
-    }
-
-    /// Says how long its loads may take, if that was not said before.
-    pub(crate) fn set_limits(&self, limits: LoadLimits) {
-        self.limits.get_or_init(|| limits);
     }
 
     /// Whether a load of it hangs: it takes longer than it may, and has not ended.
@@ -169,7 +205,7 @@ impl Application {
     }
 
     /// Path of the script.
-    pub(crate) fn script(&self) -> &[u8] {
+    pub(crate) fn path(&self) -> &[u8] {
         &self.script
     }
 
@@ -179,8 +215,8 @@ impl Application {
     }
 
     /// What it is to the metrics.
-    pub(crate) fn life(&self) -> &Life {
-        &self.life
+    pub(crate) fn state(&self) -> &ApplicationState {
+        &self.state
     }
 
     /// Whether a request of it has waited for its client with the application half way, by streaming or for a body.
@@ -211,8 +247,8 @@ impl Application {
             resource: None,
             timeout: Duration::from_secs(60),
         };
-        if run::is_closing() {
-            return Err(NotLoaded::Failed);
+        if process::is_closing() {
+            return Err(NotLoaded::FAILED);
         }
         // Python must not end under it.
         let _inside = self.interpreter.enter();
@@ -237,7 +273,7 @@ impl Application {
             // Where the load hangs, one line says so for all.
             if !self.is_overdue() {
                 let line = Message::LoadTimedOut.line(&[&patience.as_secs(), &self.script_text()]);
-                log::log_message(request, Message::LoadTimedOut, &line);
+                log_message(request, Message::LoadTimedOut, &line);
             }
             return Err(NotLoaded::TimedOut);
         };
@@ -249,20 +285,21 @@ impl Application {
         if let Some(module) = self.usable(py, &now, request) {
             return Ok(module);
         }
-        let loaded = self.load(py, request);
-        // Its client was answered meanwhile, as that has taken too long.
-        if request.is_some_and(RequestState::is_given_up) {
-            return Err(NotLoaded::TimedOut);
+        match self.load(py, request) {
+            // The group has to hear of it in any case.
+            Err(NotLoaded::Refused(module)) => Err(NotLoaded::Refused(module)),
+            // Its client was answered meanwhile, as that has taken too long.
+            _ if request.is_some_and(RequestState::is_given_up) => Err(NotLoaded::TimedOut),
+            loaded => loaded,
         }
-        loaded
     }
 
     /// How long to wait for the load of another thread.
     fn patience(&self, wanted: &Wanted<'_>, request: Option<&RequestState>) -> Duration {
-        let (Some(limits), Some(request)) = (self.limits.get(), request) else {
+        let (Some(terms), Some(request)) = (self.terms.get(), request) else {
             return wanted.timeout;
         };
-        wanted.timeout.min(limits.left_to_wait(request))
+        wanted.timeout.min(left_to_wait(terms.wait, request))
     }
 
     /// The module that is there, unless it has to be loaded again.
@@ -273,8 +310,8 @@ impl Application {
         request: Option<&RequestState>,
     ) -> Option<Obj<'i>> {
         let (module, mtime_then) = self.current.with(|current| {
-            // SAFETY: kept in this application's interpreter, which the caller is attached to.
-            current.map(|current| (unsafe { current.object.get(py) }, current.mtime))
+            let current = current.as_ref()?;
+            Some((current.object.get(py)?, current.mtime))
         })?;
         if !wanted.reloading {
             return Some(module);
@@ -314,7 +351,7 @@ impl Application {
                 None => host::log(Level::Error, &line),
             }
             if let Some(exception) = py.take(raised) {
-                log_traceback(py, &exception, request, Some(self.interpreter));
+                log_traceback(py, &exception, request);
             }
             false
         })
@@ -325,10 +362,10 @@ impl Application {
     }
 
     fn stat(&self, py: &Attached<'_>) -> Option<i64> {
-        py.detach(|| mtime(self.path()))
+        py.detach(|| mtime(self.file()))
     }
 
-    fn path(&self) -> &Path {
+    fn file(&self) -> &Path {
         Path::new(std::ffi::OsStr::from_bytes(&self.script))
     }
 
@@ -338,7 +375,7 @@ impl Application {
         request: Option<&RequestState>,
     ) -> Result<Obj<'i>, NotLoaded> {
         if free_threading::refuses(&self.script, request) {
-            return Err(NotLoaded::Failed);
+            return Err(NotLoaded::FAILED);
         }
         let verb = if self.is_loaded() {
             "Reloading"
@@ -355,14 +392,14 @@ impl Application {
             None => host::log(Level::Info, &line),
         }
         let reload = self.is_loaded();
-        let loading = gil_clock::Loading::begin();
-        let watched = free_threading::Load::begin(py);
-        self.interpreter.adopt(py, self.life.app());
-        self.life.begin_load(reload);
-        let limit = self.limits.get().and_then(|limits| limits.load);
+        let loading = LoadTimer::begin();
+        let watched = GilWatch::begin(py);
+        py.state().settle(self.state.app());
+        self.state.begin_load(reload);
+        let limit = self.terms.get().and_then(|terms| terms.load);
         let limited = loads::begin(self, limit, request);
         // The time is that of the very file that is read.
-        let read = py.detach(|| read_regular(self.path(), LONGEST_SCRIPT));
+        let read = py.detach(|| read_regular(self.file(), LONGEST_SCRIPT));
         let (source, mtime) = match read {
             Ok((source, found)) => (Ok(source), modified(&found)),
             Err(problem) => (Err(problem), None),
@@ -371,7 +408,7 @@ impl Application {
             .map_err(|problem| {
                 if let ReadProblem::Kind(kind) = problem {
                     let line = Message::NotAFile.line(&[&self.script_text(), &kind]);
-                    log::log_message(request, Message::NotAFile, &line);
+                    log_message(request, Message::NotAFile, &line);
                 }
                 let text = format!("{problem}: '{}'", self.script_text());
                 (py.raise(ExceptionClass::Os, &text), false)
@@ -386,23 +423,23 @@ impl Application {
             free_threading::refuses(&self.script, request)
         };
         drop(limited);
-        self.life
+        self.state
             .end_load(loaded.is_ok() && !refused, loading.elapsed());
         self.is_new.store(false, Relaxed);
         match loaded {
             Ok(_) if refused => {
                 self.exchange(py, None);
-                Err(NotLoaded::Failed)
+                Err(NotLoaded::FAILED)
             }
             Ok(module) => {
                 let new = Some(Module {
-                    object: Kept::new(module.clone()),
+                    object: Stored::new(py, module.clone()),
                     mtime,
                 });
                 self.exchange(py, new);
                 self.failures.store(0, Relaxed);
-                if let Some(group) = self.replicated() {
-                    group.loaded();
+                if let Some(trial) = self.trial() {
+                    trial.loaded();
                 }
                 Ok(module)
             }
@@ -420,37 +457,33 @@ impl Application {
     fn exchange(&self, py: &Attached<'_>, new: Option<Module>) {
         let old = self.current.with(|current| std::mem::replace(current, new));
         if let Some(old) = old {
-            // SAFETY: takes over the reference that was kept in this interpreter, and lets it go.
-            drop(unsafe { py.own(old.object.as_ptr()) });
+            drop(old.object.take(py));
         }
     }
 
-    /// The group, if this is one of its replicas.
-    fn replicated(&self) -> Option<&'static Group> {
-        let identity = self.interpreter.identity();
-        identity.replica.and_then(|_| group::known(&identity.group))
+    /// What its group knows about GILs, if this is one of several replicas.
+    fn trial(&self) -> Option<&'static GilTrial> {
+        let terms = self.interpreter.identity().replica.and(self.terms.get());
+        terms.map(|terms| terms.trial)
     }
 
     /// What follows from a failure: a replica is tried again after a while, unless its group leaves such interpreters.
     fn not_loaded(&self, refusal: Option<String>) -> NotLoaded {
-        let Some(group) = self.replicated() else {
-            return NotLoaded::Failed;
+        let Some(trial) = self.trial() else {
+            return NotLoaded::FAILED;
         };
         match refusal {
-            Some(module) if group.refused(&module) => return NotLoaded::Elsewhere,
+            Some(module) if trial.may_fall_back() => return NotLoaded::Refused(module),
             Some(_) => {}
-            None => group.undecided(),
+            None => trial.undecided(),
         }
         let failures = self.failures.fetch_add(1, Relaxed);
         let seconds = (1_u64 << failures.min(6)).min(MOST_PATIENT);
         self.due
             .store(clock::now() + seconds * 1_000_000_000, Relaxed);
-        if group.is_served(&self.script) {
-            let described = self.interpreter.describe();
-            let line = Message::ReplicaFailed.line(&[&self.script_text(), &described, &seconds]);
-            host::log(log::level_of(Message::ReplicaFailed), &line);
+        NotLoaded::Failed {
+            again: Some(seconds),
         }
-        NotLoaded::Failed
     }
 
     fn compile<'i>(&self, py: &Attached<'i>, source: &[u8]) -> PyResult<Obj<'i>> {
@@ -513,15 +546,15 @@ impl Application {
             (true, false, false) => Message::ScriptException,
             (true, false, true) => Message::ImportScriptException,
         };
-        let refusal = refusal::find(py, &exception, self.interpreter);
-        let group = self.replicated().filter(|group| group.may_fall_back());
-        if refusal.is_some() && group.is_some() {
+        let refusal = refusal::find(py, &exception);
+        let may_fall_back = self.trial().is_some_and(GilTrial::may_fall_back);
+        if refusal.is_some() && may_fall_back {
             // The group goes to another interpreter and says why; there all may be well.
             return refusal.map(|refusal| refusal.describe());
         }
-        log::log_message(request, message, &message.line(&[&self.script_text()]));
+        log_message(request, message, &message.line(&[&self.script_text()]));
         if !is_system_exit(&exception) {
-            log_traceback(py, &exception, request, Some(self.interpreter));
+            log_traceback(py, &exception, request);
         }
         let refusal = refusal?;
         let described = self.interpreter.describe();

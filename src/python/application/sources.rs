@@ -16,14 +16,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pyo3::ffi;
 use rustc_hash::FxHashMap;
 
-use crate::admission::run;
-use crate::cpython::interpreter;
-use crate::cpython::interpreter::Interpreter;
+use crate::application::script;
+use crate::cpython::interpreter::{self, Interpreter};
 use crate::cpython::object::{Attached, PyResult, Raised};
 use crate::cpython::thread_state;
 use crate::host::{self, Level};
-use crate::request::state::lock;
-use crate::wsgi::module;
+use crate::process;
+use crate::sync::lock;
 
 static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 
@@ -41,12 +40,12 @@ pub(crate) fn begin() {
 /// first seen. What has changed is told once; of several files at a time, one stands for all. Waits for the GIL, so it is
 /// not for a thread that others depend on.
 pub fn changed_source() -> Option<Vec<u8>> {
-    if run::is_closing() {
+    if process::is_closing() {
         return None;
     }
     // No lock is held while a thread attaches.
-    let mut turn = Turn(lock(&WATCH).take());
-    let watch = turn.0.as_mut()?;
+    let mut borrowed = Borrowed(lock(&WATCH).take());
+    let watch = borrowed.0.as_mut()?;
     for interpreter in interpreter::all() {
         watch.list(interpreter);
     }
@@ -54,9 +53,9 @@ pub fn changed_source() -> Option<Vec<u8>> {
 }
 
 /// Has what is watched, and puts it back.
-struct Turn(Option<Watch>);
+struct Borrowed(Option<Watch>);
 
-impl Drop for Turn {
+impl Drop for Borrowed {
     fn drop(&mut self) {
         if let Some(watch) = self.0.take() {
             *lock(&WATCH) = Some(watch);
@@ -114,7 +113,7 @@ impl Watch {
     fn list(&mut self, interpreter: &'static Interpreter) {
         let before = self.lists.get(&interpreter.number()).copied();
         let (when, listed) = (SystemTime::now(), Instant::now());
-        let scripts = interpreter.applications();
+        let scripts = script::all_in(interpreter);
         let found = thread_state::attach(interpreter, |py| {
             modules(py, |count| {
                 before.is_none_or(|before| {
@@ -138,7 +137,7 @@ impl Watch {
             when,
         };
         self.lists.insert(interpreter.number(), list);
-        let scripts = scripts.iter().map(|script| script.script().to_vec());
+        let scripts = scripts.iter().map(|script| script.path().to_vec());
         let since = before.map_or(self.began, |before| before.when);
         for path in files.into_iter().chain(scripts) {
             self.add(path, since, when);
@@ -235,9 +234,9 @@ pub(crate) fn modules(
     py: &Attached<'_>,
     wanted: impl FnOnce(usize) -> bool,
 ) -> PyResult<Option<(usize, Vec<Vec<u8>>)>> {
-    let file = module::interned_latin1(py, b"__file__")?;
+    let file = py.interned_latin1(b"__file__")?;
     let mut files = Vec::new();
-    // SAFETY: attached. The dictionary is borrowed from the interpreter; its copy is nobody else's, so what is borrowed
+    // SAFETY: attached. The dictionary is borrowed from the interpreter; no other code has its copy, so what is borrowed
     // from that stays while it is looked at, and so does the dictionary of a module.
     unsafe {
         let all = py.share(ffi::PyImport_GetModuleDict())?;

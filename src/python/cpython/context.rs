@@ -1,10 +1,11 @@
-//! A context (PEP 567) for each request: what it sets in context variables is seen by nobody else, whichever thread runs it.
+//! A context (PEP 567) for each request: no other request sees what it sets in context variables, whichever thread runs
+//! it.
 
 use pyo3::ffi;
 
 use crate::cpython::object::{Attached, Obj, PyResult, Raised};
 
-/// The context that is current. Ended by [`Context::leave`]; after a panic by nobody, and the next request has its own.
+/// The context that is current. Ended by [`Context::leave`]; after a panic it stays, and the next request has its own.
 pub(crate) struct Context<'i>(Obj<'i>);
 
 impl<'i> Context<'i> {

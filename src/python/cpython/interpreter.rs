@@ -2,25 +2,14 @@
 //! their own. An interpreter is never ended.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use pyo3::ffi;
-use rustc_hash::FxHashMap;
-use wsgi_abi::GroupOptions;
-use wsgi_core::messages::Message;
-use wsgi_telemetry::App;
 
-use crate::application::script::Application;
-use crate::cpython::object::{Attached, PyResult};
-#[cfg(Py_3_14)]
-use crate::cpython::threads;
-use crate::cpython::{gil_clock, thread_state};
-use crate::host;
-use crate::request::log;
-use crate::request::state::lock;
-use crate::wsgi::module::State;
-use crate::wsgi::setup;
+use crate::cpython::module_state::State;
+use crate::cpython::object::Attached;
+use crate::sync::lock;
 
 /// How many interpreters a process may hold. Names can come from the `Host` header, and an interpreter is never
 /// ended, so without a bound clients could fill the memory.
@@ -30,13 +19,9 @@ pub(crate) const MAX_INTERPRETERS: usize = 256;
 pub(crate) struct Interpreter {
     identity: Identity,
     number: u32,
-    state: *mut ffi::PyInterpreterState,
-    /// State of the `mod_wsgi` module in this interpreter.
-    module: *mut State,
-    /// The applications loaded into it, by script path.
-    applications: ArcSwap<FxHashMap<Vec<u8>, &'static Application>>,
-    /// Held to add an application; short.
-    adding: Mutex<()>,
+    raw: *mut ffi::PyInterpreterState,
+    /// What the engine keeps for it, from when the module `mod_wsgi` was first imported there.
+    state: OnceLock<State<'static>>,
     /// How many requests are in it.
     inside: AtomicU32,
 }
@@ -82,13 +67,15 @@ impl Identity {
     }
 }
 
-// SAFETY: the interpreter is never ended; `module` is only looked at by a thread that is attached to it.
+// SAFETY: the interpreter is never ended; its state is only reached through an attachment to it. [S-25]
 unsafe impl Send for Interpreter {}
 // SAFETY: as above.
 unsafe impl Sync for Interpreter {}
 
-/// All of them, in the order in which they were made.
+/// Those that are set up, in the order in which they were made.
 static ALL: OnceLock<ArcSwap<Vec<&'static Interpreter>>> = OnceLock::new();
+/// Those of the engine, from before they are set up.
+static KNOWN: Mutex<Vec<&'static Interpreter>> = Mutex::new(Vec::new());
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
 fn every() -> &'static ArcSwap<Vec<&'static Interpreter>> {
@@ -96,6 +83,16 @@ fn every() -> &'static ArcSwap<Vec<&'static Interpreter>> {
 }
 
 impl Interpreter {
+    fn leak(identity: Identity, raw: *mut ffi::PyInterpreterState) -> &'static Self {
+        Box::leak(Box::new(Self {
+            identity,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            raw,
+            state: OnceLock::new(),
+            inside: AtomicU32::new(0),
+        }))
+    }
+
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -110,43 +107,27 @@ impl Interpreter {
     }
 
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyInterpreterState {
-        self.state
+        self.raw
     }
 
-    /// State of the `mod_wsgi` module.
-    pub(crate) fn module<'a>(&'a self, _py: &'a Attached<'_>) -> &'a State {
-        // SAFETY: set when the interpreter was made, and as long-lived as it is. Whoever holds an attachment that
-        // `thread_state::attach` made from this interpreter is its only user at the time.
-        unsafe { &*self.module }
-    }
-
-    /// Gives what belongs to no request of this interpreter to `app`, unless another one was there before.
-    pub(crate) fn adopt(&self, py: &Attached<'_>, app: App) {
-        self.module(py).settle(app);
-    }
-
-    /// The applications there are.
-    pub(crate) fn applications(&self) -> Vec<&'static Application> {
-        self.applications.load().values().copied().collect()
-    }
-
-    /// The application of a script, which may not be loaded yet.
-    /// `app` is its number in the segment's table, as far as the first one who asks knows.
-    pub(crate) fn application(&'static self, script: &[u8], app: App) -> &'static Application {
-        if let Some(found) = self.applications.load().get(script) {
-            return found;
+    /// What the engine keeps for it; `None` before it is set up, and where `py` is attached to another interpreter.
+    #[inline]
+    pub(crate) fn state<'i>(&self, py: &Attached<'i>) -> Option<&'i State<'i>> {
+        if !std::ptr::eq(py.interpreter(), self) {
+            return None;
         }
-        let _adding = lock(&self.adding);
-        let known = self.applications.load_full();
-        if let Some(found) = known.get(script) {
-            return found;
-        }
-        let application: &'static Application =
-            Box::leak(Box::new(Application::new(self, script, app)));
-        let mut more = FxHashMap::clone(&known);
-        more.insert(script.to_vec(), application);
-        self.applications.store(Arc::new(more));
-        application
+        let state: *const State<'static> = py.interpreter().state.get()?;
+        // SAFETY: lives as long as the interpreter, which is never ended. The brand says of its objects that they are of
+        // the interpreter that `py` is attached to, which was checked. [S-25]
+        Some(unsafe { &*state.cast::<State<'i>>() })
+    }
+
+    /// Keeps what the first import of the module has made. A later one makes a module for itself, which is not kept.
+    pub(crate) fn keep_state<'i>(&self, _py: &Attached<'i>, state: State<'i>) {
+        // SAFETY: lifetimes do not change the layout. The objects are of this interpreter, and `state` gives them back
+        // under the brand of an attachment to it only.
+        let state = unsafe { std::mem::transmute::<State<'i>, State<'static>>(state) };
+        let _later = self.state.set(state);
     }
 
     /// How many requests are in it.
@@ -155,16 +136,25 @@ impl Interpreter {
     }
 
     /// A request goes into it, until the result is dropped.
-    pub(crate) fn enter(&self) -> Inside<'_> {
+    pub(crate) fn enter(&self) -> Visitor<'_> {
         self.inside.fetch_add(1, Ordering::Relaxed);
-        Inside(self)
+        Visitor(self)
+    }
+
+    /// It is set up: makes it known to all.
+    pub(crate) fn register(&'static self) {
+        every().rcu(|known| {
+            let mut more = Vec::clone(known);
+            more.push(self);
+            more
+        });
     }
 }
 
 /// A request that is in an interpreter.
-pub(crate) struct Inside<'a>(&'a Interpreter);
+pub(crate) struct Visitor<'a>(&'a Interpreter);
 
-impl Drop for Inside<'_> {
+impl Drop for Visitor<'_> {
     fn drop(&mut self) {
         self.0.inside.fetch_sub(1, Ordering::Release);
     }
@@ -180,137 +170,32 @@ pub(crate) fn all() -> Vec<&'static Interpreter> {
     every().load().iter().rev().copied().collect()
 }
 
-/// Sets up the interpreter that the calling thread is attached to, and makes it known.
-pub(crate) fn register(
-    py: &Attached<'_>,
-    identity: Identity,
-    options: &GroupOptions,
-) -> PyResult<&'static Interpreter> {
-    let module = setup::interpreter(py, &identity, options)?;
-    let interpreter: &'static Interpreter = Box::leak(Box::new(Interpreter {
-        identity,
-        number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-        // SAFETY: attached, so there is a current state, of this interpreter.
-        state: unsafe { ffi::PyThreadState_GetInterpreter(ffi::PyThreadState_Get()) },
-        module,
-        applications: ArcSwap::default(),
-        adding: Mutex::new(()),
-        inside: AtomicU32::new(0),
-    }));
-    every().rcu(|known| {
-        let mut more = Vec::clone(known);
-        more.push(interpreter);
-        more
-    });
-    Ok(interpreter)
-}
-
-/// Makes a sub-interpreter: a replica with its own GIL, else one that shares the GIL of the main one. The calling thread
-/// must not be attached. Why it could not be made is in the log.
+/// The record of a new interpreter, to which the calling thread is attached.
 ///
-/// The thread that makes it must live as long as it, which from 3.14 on it does: whoever shows the stacks of all threads
-/// (`faulthandler`) has the C library look at the thread of each state, and the first one stays. [S-32]
-#[cfg(Py_3_14)]
-pub(crate) fn make(
-    main: &'static Interpreter,
-    identity: Identity,
-    options: &GroupOptions,
-) -> Option<&'static Interpreter> {
-    let (described, options) = (identity.describe(), *options);
-    let made = threads::on_one_that_stays("wsgi-interpreter", move || {
-        make_here(main, identity, &options)
-    });
-    made.unwrap_or_else(|| {
-        let line = Message::InterpreterSetUp.line(&[&described]);
-        let line = format!("{line}: there is no thread for it");
-        host::log(log::level_of(Message::InterpreterSetUp), &line);
-        None
-    })
-}
-
-#[cfg(not(Py_3_14))]
-pub(crate) use make_here as make;
-
-/// As [`make`], on this thread.
-pub(crate) fn make_here(
-    main: &'static Interpreter,
-    identity: Identity,
-    options: &GroupOptions,
-) -> Option<&'static Interpreter> {
-    thread_state::attach(main, |_| {
-        let _making = gil_clock::Loading::begin();
-        // SAFETY: attached to the main interpreter. The state of the new interpreter is the current one afterwards,
-        // whether or not under a GIL of its own; then the state of the main one is put back, so that the caller's
-        // attachment ends as it began. [S-22]
-        unsafe {
-            let back = ffi::PyThreadState_Get();
-            let state = match identity.replica {
-                Some(_) => new_with_own_gil(),
-                None => Ok(ffi::Py_NewInterpreter()),
-            };
-            let state = state.and_then(|state| match state.is_null() {
-                true => Err(String::from("Python did not say why")),
-                false => Ok(state),
-            });
-            if let Err(why) = state {
-                let line = Message::InterpreterSetUp.line(&[&identity.describe()]);
-                let line = format!("{line}: {why}");
-                host::log(log::level_of(Message::InterpreterSetUp), &line);
-                return None;
-            }
-            let made = in_new_interpreter(identity, options);
-            // Its first state stays as nobody's: an interpreter must never be without one. [S-27]
-            ffi::PyEval_SaveThread();
-            ffi::PyEval_RestoreThread(back);
-            made
-        }
-    })
-}
-
 /// # Safety
-/// The calling thread must be attached to the main interpreter. On success it is attached to the new one instead.
-#[cfg(Py_3_12)]
-unsafe fn new_with_own_gil() -> Result<*mut ffi::PyThreadState, String> {
-    let config = ffi::PyInterpreterConfig {
-        use_main_obmalloc: 0,
-        // CPython ends a process that was forked from an interpreter that is not the main one.
-        allow_fork: 0,
-        allow_exec: 0,
-        allow_threads: 1,
-        // They die with the process, as no interpreter is ever ended.
-        allow_daemon_threads: 1,
-        check_multi_interp_extensions: 1,
-        gil: ffi::PyInterpreterConfig_OWN_GIL,
-    };
-    let mut state = std::ptr::null_mut();
-    // SAFETY: attached by contract; both live during the call.
-    let status = unsafe { ffi::Py_NewInterpreterFromConfig(&mut state, &config) };
-    crate::lifecycle::runtime::check(status)?;
-    Ok(state)
+/// The thread must be attached, and the interpreter must never be ended.
+pub(crate) unsafe fn begin(identity: Identity) -> &'static Interpreter {
+    // SAFETY: attached, so there is a current state.
+    let raw = unsafe { ffi::PyThreadState_GetInterpreter(ffi::PyThreadState_Get()) };
+    let interpreter = Interpreter::leak(identity, raw);
+    lock(&KNOWN).push(interpreter);
+    interpreter
 }
 
-#[cfg(not(Py_3_12))]
-unsafe fn new_with_own_gil() -> Result<*mut ffi::PyThreadState, String> {
-    Err(String::from("this Python has one GIL for all interpreters"))
-}
-
+/// The interpreter that the calling thread is attached to. One that the application has made, which it may end, gets a
+/// record of its own each time.
+///
 /// # Safety
-/// The calling thread must be attached to the new interpreter.
-unsafe fn in_new_interpreter(
-    identity: Identity,
-    options: &GroupOptions,
-) -> Option<&'static Interpreter> {
-    fn with<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
-        // SAFETY: only called below, under the contract of the outer function; `'i` is fresh.
-        work(&unsafe { Attached::assume() })
-    }
-    let described = identity.describe();
-    with(|py| match register(py, identity, options) {
-        Ok(interpreter) => Some(interpreter),
-        Err(raised) => {
-            let line = Message::InterpreterSetUp.line(&[&described]);
-            log::log_raised(py, raised, None, Message::InterpreterSetUp, &line, None);
-            None
-        }
+/// The thread must be attached.
+pub(crate) unsafe fn here() -> &'static Interpreter {
+    // SAFETY: attached, so there is a current state.
+    let raw = unsafe { ffi::PyThreadState_GetInterpreter(ffi::PyThreadState_Get()) };
+    let known = lock(&KNOWN).iter().find(|known| known.raw == raw).copied();
+    known.unwrap_or_else(|| {
+        let identity = Identity {
+            group: b"of the application".to_vec(),
+            replica: None,
+        };
+        Interpreter::leak(identity, raw)
     })
 }

@@ -13,16 +13,19 @@ use std::ptr::NonNull;
 use pyo3::ffi;
 
 use crate::cpython::gil_clock;
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::module_state::State;
 
 /// Invariant in `'i`, and neither `Send` nor `Sync`.
 type Brand<'i> = PhantomData<(fn(&'i ()) -> &'i (), *mut ())>;
 
-/// Proof that the calling thread is attached to an interpreter (holds its GIL).
+/// Proof that the calling thread is attached to an interpreter (holds its GIL), and which one that is.
 pub(crate) struct Attached<'i> {
+    interpreter: &'static Interpreter,
     brand: Brand<'i>,
 }
 
-/// A Python exception is set on this thread. Whoever receives it passes it on, logs it, or clears it.
+/// A Python exception is set on this thread. The code that receives it passes it on, logs it, or clears it.
 #[derive(Debug)]
 #[must_use = "a Python exception is set: pass it on, log it, or clear it"]
 pub(crate) struct Raised;
@@ -34,11 +37,32 @@ impl<'i> Attached<'i> {
     /// Makes the token.
     ///
     /// # Safety
-    /// The calling thread must be attached to an interpreter, and stay so, but for [`Attached::detach`], until the
+    /// The calling thread must be attached to `interpreter`, and stay so, but for [`Attached::detach`], until the
     /// token and everything made from it are gone. `'i` must not be chosen by the caller: call this only where `'i`
     /// is a fresh lifetime of a closure (`for<'i>`).
-    pub(crate) unsafe fn assume() -> Self {
-        Self { brand: PhantomData }
+    pub(crate) unsafe fn assume(interpreter: &'static Interpreter) -> Self {
+        Self {
+            interpreter,
+            brand: PhantomData,
+        }
+    }
+
+    /// The interpreter that the thread is attached to.
+    #[inline]
+    pub(crate) fn interpreter(&self) -> &'static Interpreter {
+        self.interpreter
+    }
+
+    /// What the engine keeps for that interpreter.
+    ///
+    /// # Panics
+    /// Where the interpreter is not set up yet: no request is in it then, and no object of our types.
+    #[inline]
+    pub(crate) fn state(&self) -> &'i State<'i> {
+        match self.interpreter.state(self) {
+            Some(state) => state,
+            None => not_set_up(),
+        }
     }
 
     /// Releases the GIL while `work` runs. `work` is `Send`, which no object and no token is, so it cannot touch
@@ -108,6 +132,16 @@ impl<'i> Attached<'i> {
                 bytes.len() as isize,
                 std::ptr::null(),
             ))
+        }
+    }
+
+    /// An interned `str` of latin-1 bytes.
+    pub(crate) fn interned_latin1(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
+        let mut text = self.latin1(bytes)?.into_ptr();
+        // SAFETY: the reference is exchanged for one of the interned string.
+        unsafe {
+            ffi::PyUnicode_InternInPlace(&mut text);
+            self.own(text)
         }
     }
 
@@ -455,7 +489,9 @@ impl<'i> Obj<'i> {
 
     /// Name of the object's type, for messages.
     pub(crate) fn type_name(&self) -> String {
-        type_name(self.as_ptr())
+        // SAFETY: attached and alive; `tp_name` is a C string that lives with the type.
+        let name = unsafe { CStr::from_ptr((*ffi::Py_TYPE(self.as_ptr())).tp_name) };
+        name.to_string_lossy().into_owned()
     }
 
     /// Length of a sequence.
@@ -498,45 +534,94 @@ impl<'i> Obj<'i> {
     }
 }
 
-/// Name of the type of a borrowed object, for messages.
-pub(crate) fn type_name(object: *mut ffi::PyObject) -> String {
-    // SAFETY: callers hold a live object and are attached; `tp_name` is a C string that lives with the type.
-    unsafe { CStr::from_ptr((*ffi::Py_TYPE(object)).tp_name) }
-        .to_string_lossy()
-        .into_owned()
-}
-
 /// CPython's `0` for done and `-1` for raised.
 pub(crate) fn done(status: std::ffi::c_int) -> PyResult<()> {
     if status < 0 { Err(Raised) } else { Ok(()) }
 }
 
-/// A reference that outlives attachments: kept in the state of an interpreter, which is never ended, and never
-/// released.
+/// A reference that outlives attachments and is never released: kept in the state of an interpreter, which is never ended.
+/// The brand is that of an attachment to this interpreter, so it is not used in another one.
 #[derive(Clone, Copy)]
-pub(crate) struct Kept(NonNull<ffi::PyObject>);
+pub(crate) struct Immortal<'i> {
+    ptr: NonNull<ffi::PyObject>,
+    brand: Brand<'i>,
+}
 
-impl Kept {
+impl<'i> Immortal<'i> {
     /// Keeps the object for the life of the interpreter.
-    pub(crate) fn new(object: Obj<'_>) -> Self {
-        Self(ManuallyDrop::new(object).ptr)
+    pub(crate) fn new(object: Obj<'i>) -> Self {
+        Self {
+            ptr: ManuallyDrop::new(object).ptr,
+            brand: PhantomData,
+        }
     }
 
-    /// The pointer, borrowed; to be used only while attached to the interpreter that it was kept in.
+    /// The pointer, borrowed.
     pub(crate) fn as_ptr(self) -> *mut ffi::PyObject {
-        self.0.as_ptr()
+        self.ptr.as_ptr()
     }
 
     /// An owned reference.
-    ///
-    /// # Safety
-    /// `py` must be an attachment to the interpreter in which the object was kept.
-    pub(crate) unsafe fn get<'i>(self, _py: &Attached<'i>) -> Obj<'i> {
-        // SAFETY: kept alive for ever, by contract in this interpreter.
-        unsafe { ffi::Py_INCREF(self.0.as_ptr()) };
+    pub(crate) fn get(self, _py: &Attached<'i>) -> Obj<'i> {
+        // SAFETY: attached to the interpreter of the object, by the brand, and never released.
+        unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
         Obj {
-            ptr: self.0,
+            ptr: self.ptr,
             brand: PhantomData,
         }
+    }
+}
+
+/// A reference that outlives attachments and may be released later, with the interpreter that it is of.
+pub(crate) struct Stored {
+    interpreter: &'static Interpreter,
+    ptr: NonNull<ffi::PyObject>,
+}
+
+impl Stored {
+    pub(crate) fn new(py: &Attached<'_>, object: Obj<'_>) -> Self {
+        Self {
+            interpreter: py.interpreter(),
+            ptr: ManuallyDrop::new(object).ptr,
+        }
+    }
+
+    /// An owned reference; `None` where `py` is attached to another interpreter.
+    pub(crate) fn get<'i>(&self, py: &Attached<'i>) -> Option<Obj<'i>> {
+        if !std::ptr::eq(self.interpreter, py.interpreter()) {
+            return None;
+        }
+        // SAFETY: alive, as this holds a reference, and of the interpreter that the thread is attached to.
+        unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
+        Some(Obj {
+            ptr: self.ptr,
+            brand: PhantomData,
+        })
+    }
+
+    /// The reference itself; where `py` is attached to another interpreter it is never released.
+    pub(crate) fn take<'i>(self, py: &Attached<'i>) -> Option<Obj<'i>> {
+        std::ptr::eq(self.interpreter, py.interpreter()).then(|| Obj {
+            ptr: self.ptr,
+            brand: PhantomData,
+        })
+    }
+}
+
+#[cold]
+fn not_set_up() -> ! {
+    panic!("an interpreter is used before it is set up")
+}
+
+/// A slice from pointer and length, where null means empty.
+///
+/// # Safety
+/// Pointer and length must describe values that live for `'a`.
+pub(crate) unsafe fn slice<'a, T>(ptr: *const T, len: usize) -> &'a [T] {
+    if ptr.is_null() {
+        &[]
+    } else {
+        // SAFETY: the caller vouches for pointer and length.
+        unsafe { std::slice::from_raw_parts(ptr, len) }
     }
 }

@@ -5,7 +5,7 @@
 //! `PyGILState_Ensure` of an extension, so there a thread keeps only the state of the interpreter that it used last.
 //!
 //! An interpreter must never be without a state [S-27], so each sub-interpreter keeps the one that it was made with, which
-//! is nobody's; in the main one that is the state of the thread that started Python, and before 3.12 one more ([`keep_one`]).
+//! no thread uses; in the main one that is the state of the thread that started Python, and before 3.12 one more ([`keep_one`]).
 //!
 //! A thread that ends deletes its states, unless its child is ending, when Python is left as it is: threads come and go
 //! in a child (mod_http2's, an application's own, ours).
@@ -14,12 +14,12 @@ use std::cell::RefCell;
 
 use pyo3::ffi;
 
-use crate::admission::run;
-use crate::cpython::gil_clock;
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::Attached;
-use crate::lifecycle::forked;
-use crate::metrics::telemetry;
+use crate::cpython::{forked, gil_clock};
+#[cfg(not(Py_3_12))]
+use crate::host::{self, Level};
+use crate::process;
 
 thread_local! {
     static STATES: States = const { States(RefCell::new(Vec::new())) };
@@ -40,7 +40,7 @@ struct Entry {
 
 /// Runs `work` attached to `interpreter`. The thread must not be attached; it may be in a call of the host.
 pub(crate) fn attach<R>(
-    interpreter: &Interpreter,
+    interpreter: &'static Interpreter,
     work: impl for<'i> FnOnce(&Attached<'i>) -> R,
 ) -> R {
     let number = interpreter.number();
@@ -52,7 +52,7 @@ pub(crate) fn attach<R>(
         ffi::PyEval_RestoreThread(state);
         let leave = Leave(number);
         gil_clock::attached();
-        let py = Attached::assume();
+        let py = Attached::assume(interpreter);
         let result = work(&py);
         forked::ends(&py);
         drop(leave);
@@ -88,7 +88,7 @@ impl Drop for Leave {
         // SAFETY: `attach` attached this thread, and work inside attaches and detaches in pairs.
         unsafe {
             if std::thread::panicking() {
-                // Whoever panicked may have left an exception behind; the next request must not find it.
+                // The code that panicked may have left an exception behind; the next request must not find it.
                 ffi::PyErr_Clear();
             }
             debug_assert!(ffi::PyErr_Occurred().is_null(), "an exception is left set");
@@ -118,7 +118,7 @@ fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
     state
 }
 
-/// Leaves a state in the interpreter that no thread uses and so none deletes.
+/// Leaves a state in the interpreter that no thread uses, so that none deletes it.
 #[cfg(not(Py_3_12))]
 pub(crate) fn keep_one(interpreter: &'static Interpreter) {
     // On a thread of its own: CPython finds the state of a thread by its number and takes the first that fits.
@@ -127,10 +127,7 @@ pub(crate) fn keep_one(interpreter: &'static Interpreter) {
         unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
     });
     if made.join().is_err() {
-        crate::host::log(
-            crate::host::Level::Error,
-            "no thread state could be set aside",
-        );
+        host::log(Level::Error, "no thread state could be set aside");
     }
 }
 
@@ -144,13 +141,19 @@ fn with_states<R>(look: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
 fn forget_unused() {
     let unused: Vec<_> =
         with_states(|states| states.extract_if(.., |entry| entry.uses == 0).collect());
-    unused.into_iter().for_each(Entry::delete);
+    for entry in unused {
+        // SAFETY: of this thread, which is not attached; a state that no attachment uses has no frames. [S-21]
+        unsafe { entry.delete() };
+    }
 }
 
 impl Entry {
-    /// Deletes the state. The thread must be its own, not be attached, and have no frames on it.
-    fn delete(self) {
-        // SAFETY: as the caller says; deleting the current state releases the GIL. [S-21]
+    /// Deletes the state.
+    ///
+    /// # Safety
+    /// The state must be the calling thread's own and have no frames on it, and the thread must not be attached.
+    unsafe fn delete(self) {
+        // SAFETY: by contract; deleting the current state releases the GIL. [S-21]
         unsafe {
             ffi::PyEval_RestoreThread(self.state);
             ffi::PyThreadState_Clear(self.state);
@@ -163,9 +166,12 @@ impl Drop for States {
     /// The thread ends, so it is attached to nothing, and no frame is left.
     fn drop(&mut self) {
         let states = std::mem::take(self.0.get_mut());
-        // While a child ends its threads must not wait for the GIL, which nobody may give back any more.
-        if !run::is_closing() && !telemetry::is_detached() {
-            states.into_iter().for_each(Entry::delete);
+        // While a child ends its threads must not wait for the GIL, which may never be given back.
+        if !process::is_closing() && !process::is_copy() {
+            for entry in states {
+                // SAFETY: of this thread, which ends: it is attached to nothing, and no frame is left. [S-21]
+                unsafe { entry.delete() };
+            }
         }
     }
 }

@@ -6,8 +6,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use wsgi_core::child::steady;
 
-use crate::host::{self, Level};
-use crate::request::log::level_of;
+use crate::host::{self, Level, level_of};
 
 /// Bytes of their stacks, as many as the main thread of a process usually has: CPython limits how deep code may be nested
 /// by that size.

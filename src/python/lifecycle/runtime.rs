@@ -10,24 +10,25 @@ use pyo3::ffi;
 use wsgi_abi::{AtExit, FreeThreading, SegmentView};
 use wsgi_core::messages::Message;
 use wsgi_core::python_home::check_stdlib;
-use wsgi_telemetry::App;
 
-use crate::admission::{group, run};
+use crate::VERSION;
+use crate::admission::group;
 use crate::application::{free_threading, sources};
-use crate::cpython::interpreter::Identity;
+use crate::cpython::interpreter::{self, Identity, Interpreter};
 use crate::cpython::object::Attached;
-use crate::cpython::{interpreter, thread_state};
+use crate::cpython::status::{check, running_version};
+use crate::cpython::{forked as forked_copy, thread_state};
 use crate::host;
-use crate::lifecycle::stop;
+use crate::lifecycle::{forked, stop};
 use crate::metrics::telemetry;
+use crate::process as this_process;
 use crate::request::flusher;
-use crate::request::log;
+use crate::request::log::log_raised;
 use crate::watch::watchdog;
 use crate::wsgi::module;
-use crate::wsgi::setup;
-use crate::wsgi::setup::Process;
+use crate::wsgi::setup::{self, Process};
 
-/// How Python is to be started.
+/// How Python is started.
 pub struct Config {
     /// Path of the interpreter that Python shall believe to be; decides prefix and virtual environment. `None` for
     /// the Python that the engine was built with.
@@ -78,9 +79,6 @@ impl Default for Config {
     }
 }
 
-/// The Python that this was compiled for, as "3.11", or "3.14t" for a free-threaded build.
-pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
-
 /// The interpreter that this was compiled with.
 const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
 
@@ -88,13 +86,13 @@ const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
 /// this process (httpd run with `-X` restarts in the process), it goes on as it is.
 pub fn start(config: Config) -> Result<(), String> {
     static STARTED: AtomicBool = AtomicBool::new(false);
-    stop::configure(stop::Plan {
+    stop::configure(stop::ExitPlan {
         at_exit: config.at_exit,
         timeout: config.exit_timeout,
         single_process: config.process.single_process,
     });
     if STARTED.load(Ordering::Acquire) {
-        run::open();
+        this_process::open();
         flusher::release();
         return Ok(());
     }
@@ -107,8 +105,9 @@ pub fn start(config: Config) -> Result<(), String> {
         ));
     }
     telemetry::start(&config.segment)?;
-    run::thread_id();
-    // SAFETY: Python is not running yet, and the name and function live for ever.
+    forked_copy::set_end(forked::end);
+    this_process::thread_id();
+    // SAFETY: Python is not running yet, and the name and function live as long as the process.
     if unsafe { ffi::PyImport_AppendInittab(module::MODULE_NAME.as_ptr(), Some(module::init)) } != 0
     {
         return Err(String::from("out of memory"));
@@ -127,21 +126,18 @@ pub fn start(config: Config) -> Result<(), String> {
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let options = host::group_options(b"");
-    let registered = with_current(
-        |py| match interpreter::register(py, Identity::MAIN, &options) {
-            Ok(main) => Ok(main),
-            Err(raised) => {
-                let line = Message::SetUpException.line(&[&Identity::MAIN.describe()]);
-                log::log_raised(py, raised, None, Message::SetUpException, &line, None);
-                Err(String::from(
-                    "the main interpreter could not be set up; the traceback is in the log",
-                ))
-            }
-        },
-    );
+    // SAFETY: attached since the initialization; the main interpreter is never ended while others use it.
+    let main = unsafe { interpreter::begin(Identity::MAIN) };
+    let set_up = with_main(main, |py| {
+        setup::interpreter(py, &options).map_err(|raised| {
+            let line = Message::SetUpException.line(&[&main.describe()]);
+            log_raised(py, raised, None, Message::SetUpException, &line);
+            String::from("the main interpreter could not be set up; the traceback is in the log")
+        })
+    });
     // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
     let state = unsafe { ffi::PyEval_SaveThread() };
-    let main = registered?;
+    set_up?;
     thread_state::adopt(main, state);
     #[cfg(not(Py_3_12))]
     thread_state::keep_one(main);
@@ -150,7 +146,7 @@ pub fn start(config: Config) -> Result<(), String> {
     Ok(())
 }
 
-/// CPython's own words are for those who build it; a standard library that cannot be read is the usual cause.
+/// CPython's own words speak to people that build it; a standard library that cannot be read is the usual cause.
 fn explain(config: &Config, why: String) -> String {
     let program = config.program_name.as_deref().map(OsStr::from_bytes);
     let program = program.or(DEFAULT_PYTHON.map(OsStr::new)).map(Path::new);
@@ -161,18 +157,10 @@ fn explain(config: &Config, why: String) -> String {
     }
 }
 
-/// Runs `work` on a thread that is attached already.
-fn with_current<R>(work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
+/// Runs `work` on the thread that has started Python, which is attached.
+fn with_main<R>(main: &'static Interpreter, work: impl for<'i> FnOnce(&Attached<'i>) -> R) -> R {
     // SAFETY: only called by `start`, between the initialization and the detaching; `'i` is fresh.
-    work(&unsafe { Attached::assume() })
-}
-
-/// Version of the library that was loaded, as "3.11.2".
-pub(crate) fn running_version() -> String {
-    // SAFETY: may be called before the initialization; a static C string.
-    let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
-    let number = running.split_whitespace().next();
-    number.unwrap_or_default().to_owned()
+    work(&unsafe { Attached::assume(main) })
 }
 
 /// Whether the library that was loaded says so.
@@ -272,47 +260,4 @@ unsafe fn set_string(
 fn c_string(bytes: &[u8]) -> Result<CString, String> {
     CString::new(bytes)
         .map_err(|_| format!("'{}' holds a NUL byte", String::from_utf8_lossy(bytes)))
-}
-
-/// What CPython says of a start.
-pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
-    // SAFETY: reads a status that CPython just returned; its message is a static C string or null.
-    unsafe {
-        if ffi::PyStatus_Exception(status) == 0 {
-            return Ok(());
-        }
-        if ffi::PyStatus_IsExit(status) != 0 {
-            return Err(format!(
-                "Python wanted to exit with status {}",
-                status.exitcode
-            ));
-        }
-        if status.err_msg.is_null() {
-            return Err(String::from("Python did not say why"));
-        }
-        Err(CStr::from_ptr(status.err_msg)
-            .to_string_lossy()
-            .into_owned())
-    }
-}
-
-/// Loads a script ahead of its first request, in all interpreters of its group; whether it is loaded in one at least. What
-/// went wrong is in the log.
-pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
-    let _inside = run::Inside::enter();
-    match group::of(group, None) {
-        Ok(group) => group.site(script, App::new(app)).load(),
-        Err(_) => {
-            let shown = String::from_utf8_lossy;
-            let line = Message::ImportScriptInterpreter.line(&[&shown(script), &shown(group)]);
-            host::log(log::level_of(Message::ImportScriptInterpreter), &line);
-            false
-        }
-    }
-}
-
-/// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
-pub fn replicas(group: &[u8]) -> u32 {
-    let _inside = run::Inside::enter();
-    group::of(group, None).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))
 }

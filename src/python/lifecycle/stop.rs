@@ -9,7 +9,7 @@
 //! 7. where it was asked for and is safe, Python is finalized, else left as it is: other threads may be inside, and
 //!    CPython would end them in a way that Rust frames do not survive [E-13].
 //!
-//! Any of them may wait for ever: for code of an application, or for a GIL that nobody gives back. Each interpreter but the
+//! Any of them may wait without end: for code of an application, or for a GIL that is never given back. Each interpreter but the
 //! main one ends on a thread of its own, and where one takes more than its share of the time the next one begins. When the
 //! time is over a watchdog says where it stands, and ends the process.
 
@@ -21,23 +21,20 @@ use pyo3::ffi;
 use wsgi_abi::AtExit;
 use wsgi_core::messages::Message;
 
-use crate::admission::run;
-use crate::application::loads;
-use crate::cpython::interpreter;
-use crate::cpython::interpreter::Interpreter;
-use crate::cpython::object::{Attached, Kept, Obj, PyResult};
-use crate::cpython::{thread_state, threads};
-use crate::host::{self, Level};
-use crate::lifecycle::forked;
-use crate::request::log;
-use crate::request::log::{level_of, log_traceback};
+use crate::application::{loads, script};
+use crate::cpython::interpreter::{self, Interpreter};
+use crate::cpython::object::{Attached, Immortal, Obj, PyResult};
+use crate::cpython::traceback::is_system_exit;
+use crate::cpython::{forked, thread_state, threads};
+use crate::host::{self, Level, level_of};
+use crate::process;
+use crate::request::log::{log_raised, log_traceback};
 use crate::request::running;
-use crate::request::state::lock;
-use crate::wsgi::module::State;
+use crate::sync::lock;
 
-/// How the process is to end.
+/// How the process ends.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct ExitPlan {
     pub(crate) at_exit: AtExit,
     /// How long that may take.
     pub(crate) timeout: Duration,
@@ -45,14 +42,14 @@ pub(crate) struct Plan {
     pub(crate) single_process: bool,
 }
 
-static PLAN: Mutex<Plan> = Mutex::new(Plan {
+static PLAN: Mutex<ExitPlan> = Mutex::new(ExitPlan {
     at_exit: AtExit::Callbacks,
     timeout: Duration::from_secs(20),
     single_process: false,
 });
 
-/// Says how the process is to end, when it begins.
-pub(crate) fn configure(plan: Plan) {
+/// Says how the process ends, when it begins.
+pub(crate) fn configure(plan: ExitPlan) {
     *lock(&PLAN) = plan;
 }
 
@@ -66,15 +63,15 @@ pub(crate) fn patience() -> Duration {
 /// A signal may end a prefork child in the middle of a request, on the thread that is inside Python; nothing can be
 /// done for Python then.
 pub fn stop() {
-    run::close();
-    if run::is_inside() {
+    process::close();
+    if process::is_inside() {
         return;
     }
     let plan = *lock(&PLAN);
     let all = interpreter::all();
     let ending = Arc::new(Ending::begin(plan));
-    let applications = || all.iter().flat_map(|of| of.applications());
-    applications().for_each(|application| application.life().drain());
+    let applications = || script::all().into_iter();
+    applications().for_each(|application| application.state().drain());
     ending.wait_for_requests(&all);
     if let Some((&main, others)) = all.split_last() {
         let late: Vec<_> = others
@@ -88,7 +85,7 @@ pub fn stop() {
             let _ = ended.recv();
         }
     }
-    applications().for_each(|application| application.life().end());
+    applications().for_each(|application| application.state().end());
     if plan.at_exit == AtExit::Finalize {
         ending.finalize(&all);
     }
@@ -101,9 +98,9 @@ fn parts(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The end, under way. A watchdog has its eye on it.
+/// The end, under way. A watchdog ends the process where it takes too long.
 struct Ending {
-    plan: Plan,
+    plan: ExitPlan,
     until: Instant,
     watched: Arc<Watched>,
     /// Names of threads that were not waited for any longer, in all interpreters.
@@ -120,19 +117,19 @@ struct Watched {
 struct Progress {
     ended: bool,
     /// What goes on, in each interpreter that has begun to end and is not done.
-    places: Vec<Place>,
+    places: Vec<Standing>,
 }
 
 #[derive(Clone)]
-struct Place {
-    step: Step,
+struct Standing {
+    step: ExitStep,
     /// Which interpreter, where the step is about one.
     interpreter: Option<String>,
     /// Names of the threads that it waits for, as far as known.
     threads: Vec<String>,
 }
 
-impl Place {
+impl Standing {
     fn describe(&self) -> String {
         let mut text = match &self.interpreter {
             Some(interpreter) => format!("{interpreter}: {}", self.step.describe()),
@@ -146,15 +143,15 @@ impl Place {
 }
 
 impl Progress {
-    fn place(&mut self, interpreter: &Interpreter) -> &mut Place {
+    fn place(&mut self, interpreter: &Interpreter) -> &mut Standing {
         let name = Some(interpreter.describe());
         let found = self
             .places
             .iter()
             .position(|place| place.interpreter == name);
         let at = found.unwrap_or_else(|| {
-            self.places.push(Place {
-                step: Step::Attach,
+            self.places.push(Standing {
+                step: ExitStep::Attach,
                 interpreter: name,
                 threads: Vec::new(),
             });
@@ -166,7 +163,7 @@ impl Progress {
 
 /// What can take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ExitStep {
     Requests,
     Attach,
     Callbacks,
@@ -176,27 +173,27 @@ enum Step {
     Finalize,
 }
 
-impl Step {
+impl ExitStep {
     fn describe(self) -> &'static str {
         match self {
-            Step::Requests => "requests or loads are still inside",
-            Step::Attach => "its GIL is not to be had",
-            Step::Callbacks => "its shutdown callbacks are not done",
-            Step::Threads => "its threads have not ended",
-            Step::Atexit => "its exit functions (atexit) are not done",
-            Step::Flush => "its standard streams are not flushed",
-            Step::Finalize => "it is not finalized",
+            ExitStep::Requests => "requests or loads are still inside",
+            ExitStep::Attach => "its GIL cannot be had",
+            ExitStep::Callbacks => "its shutdown callbacks are not done",
+            ExitStep::Threads => "its threads have not ended",
+            ExitStep::Atexit => "its exit functions (atexit) are not done",
+            ExitStep::Flush => "its standard streams are not flushed",
+            ExitStep::Finalize => "it is not finalized",
         }
     }
 }
 
 impl Ending {
-    fn begin(plan: Plan) -> Self {
+    fn begin(plan: ExitPlan) -> Self {
         let watched = Arc::new(Watched {
             progress: Mutex::new(Progress {
                 ended: false,
-                places: vec![Place {
-                    step: Step::Requests,
+                places: vec![Standing {
+                    step: ExitStep::Requests,
                     interpreter: None,
                     threads: Vec::new(),
                 }],
@@ -216,7 +213,7 @@ impl Ending {
                 end_process();
             }
         });
-        // Without a word, where whoever holds the process up has the lock of the log.
+        // Without a word, where the thread that holds the process up has the lock of the log.
         let watched = Arc::clone(&ending.watched);
         let armed = armed
             & threads::background("wsgi-watchdog", move || {
@@ -235,12 +232,12 @@ impl Ending {
         lock(&self.watched.progress)
     }
 
-    fn enter(&self, step: Step, interpreter: &Interpreter) {
+    fn enter(&self, step: ExitStep, interpreter: &Interpreter) {
         self.progress().place(interpreter).step = step;
     }
 
-    /// Ends an interpreter on another thread, and waits for one of so many parts of what is left of the time. Where it has
-    /// not ended by then, from whom to hear of it.
+    /// Ends an interpreter on another thread, and waits for one of `parts` parts of what is left of the time. Where it has
+    /// not ended by then, where to hear of its end.
     fn end_aside(
         self: &Arc<Self>,
         interpreter: &'static Interpreter,
@@ -262,15 +259,11 @@ impl Ending {
         }
     }
 
-    /// Does what is to be done in an interpreter.
+    /// Takes the steps in an interpreter.
     fn end_interpreter(&self, interpreter: &'static Interpreter, parts: u32) {
-        self.enter(Step::Attach, interpreter);
+        self.enter(ExitStep::Attach, interpreter);
         thread_state::attach(interpreter, |py| {
-            let ending = InInterpreter {
-                py,
-                interpreter,
-                ending: self,
-            };
+            let ending = InInterpreter { py, ending: self };
             ending.publish();
             if self.plan.at_exit != AtExit::Publish {
                 ending.end_threads(parts);
@@ -310,9 +303,9 @@ impl Ending {
             host::log(level_of(Message::NotFinalized), &line);
             return;
         }
-        self.enter(Step::Finalize, main);
-        // SAFETY: the interpreter is there; a state of its own, as the one that this thread has is not to be used any
-        // more afterwards. No thread is inside, and those that come later are parked by pyo3's wrappers. [S-20]
+        self.enter(ExitStep::Finalize, main);
+        // SAFETY: the interpreter is there; a state of its own, as the one that this thread has must not be used
+        // afterwards. No thread is inside, and those that come later are parked by pyo3's wrappers. [S-20]
         let status = unsafe {
             ffi::PyEval_RestoreThread(ffi::PyThreadState_New(main.as_ptr()));
             ffi::Py_FinalizeEx()
@@ -367,7 +360,7 @@ impl Watched {
 const REPORTING: Duration = Duration::from_secs(2);
 
 fn report(overdue: &Progress, timeout: Duration) {
-    let places: Vec<String> = overdue.places.iter().map(Place::describe).collect();
+    let places: Vec<String> = overdue.places.iter().map(Standing::describe).collect();
     let place = places.join("; ");
     let line = Message::ExitOverdue.line(&[&seconds(timeout), &place]);
     host::log(level_of(Message::ExitOverdue), &line);
@@ -390,22 +383,20 @@ fn seconds(duration: Duration) -> f64 {
 /// The steps in one interpreter.
 struct InInterpreter<'a, 'i> {
     py: &'a Attached<'i>,
-    interpreter: &'static Interpreter,
     ending: &'a Ending,
 }
 
 impl<'i> InInterpreter<'_, 'i> {
-    fn state(&self) -> &State {
-        self.interpreter.module(self.py)
+    fn interpreter(&self) -> &'static Interpreter {
+        self.py.interpreter()
     }
 
     fn publish(&self) {
-        self.ending.enter(Step::Callbacks, self.interpreter);
-        let (py, publish) = (self.py, self.state().publish);
-        let failures = self.payload().and_then(|payload| {
-            // SAFETY: kept in the interpreter that the thread is attached to.
-            unsafe { publish.get(py) }.call(py, [&py.str(EVENT)?, &payload])
-        });
+        self.ending.enter(ExitStep::Callbacks, self.interpreter());
+        let (py, publish) = (self.py, self.py.state().publish);
+        let failures = self
+            .payload()
+            .and_then(|payload| publish.get(py).call(py, [&py.str(EVENT)?, &payload]));
         forked::ends(py);
         self.log(
             failures,
@@ -420,54 +411,52 @@ impl<'i> InInterpreter<'_, 'i> {
         Ok(payload)
     }
 
-    /// Waits for one of so many parts of what is left of the time.
+    /// Waits for one of `parts` parts of what is left of the time.
     fn end_threads(&self, parts: u32) {
         let py = self.py;
-        self.ending.enter(Step::Threads, self.interpreter);
+        self.ending.enter(ExitStep::Threads, self.interpreter());
         let before = self.thread_names();
-        self.ending.progress().place(self.interpreter).threads = before;
+        self.ending.progress().place(self.interpreter()).threads = before;
         let patience = self.ending.left() / parts;
-        let failures = py.float(patience.as_secs_f64()).and_then(|patience| {
-            // SAFETY: as above.
-            unsafe { self.state().end_threads.get(py) }.call(py, [&patience])
-        });
+        let failures = py
+            .float(patience.as_secs_f64())
+            .and_then(|patience| py.state().end_threads.get(py).call(py, [&patience]));
         forked::ends(py);
         self.log_exit_functions(failures);
         let threads = self.thread_names();
         if !threads.is_empty() {
             let line = Message::ThreadsHoldUp.line(&[
-                &self.interpreter.describe(),
+                &self.interpreter().describe(),
                 &seconds(patience),
                 &threads.join(", "),
             ]);
             host::log(level_of(Message::ThreadsHoldUp), &line);
         }
         lock(&self.ending.left_behind).extend_from_slice(&threads);
-        self.ending.progress().place(self.interpreter).threads = threads;
+        self.ending.progress().place(self.interpreter()).threads = threads;
     }
 
     fn run_exit_functions(&self) {
-        self.ending.enter(Step::Atexit, self.interpreter);
-        let failures = self.call(self.state().run_exit_functions);
+        self.ending.enter(ExitStep::Atexit, self.interpreter());
+        let failures = self.call(self.py.state().run_exit_functions);
         self.log_exit_functions(failures);
     }
 
     fn flush(&self) {
-        self.ending.enter(Step::Flush, self.interpreter);
-        if let Err(raised) = self.call(self.state().flush) {
+        self.ending.enter(ExitStep::Flush, self.interpreter());
+        if let Err(raised) = self.call(self.py.state().flush) {
             self.py.clear(raised);
         }
     }
 
-    fn call(&self, function: Kept) -> PyResult<Obj<'i>> {
-        // SAFETY: kept in the interpreter that the thread is attached to.
-        let result = unsafe { function.get(self.py) }.call(self.py, []);
+    fn call(&self, function: Immortal<'i>) -> PyResult<Obj<'i>> {
+        let result = function.get(self.py).call(self.py, []);
         forked::ends(self.py);
         result
     }
 
     fn thread_names(&self) -> Vec<String> {
-        let names = self.call(self.state().thread_names);
+        let names = self.call(self.py.state().thread_names);
         let names = names.and_then(|names| items(self.py, &names));
         match names {
             Ok(names) => names.iter().map(Obj::to_text).collect(),
@@ -494,17 +483,17 @@ impl<'i> InInterpreter<'_, 'i> {
             Ok(failures) => failures,
             Err(raised) => {
                 let message = Message::StoppingEvent;
-                let line = message.line(&[&self.interpreter.describe()]);
-                log::log_raised(py, raised, None, message, &line, Some(self.interpreter));
+                let line = message.line(&[&self.interpreter().describe()]);
+                log_raised(py, raised, None, message, &line);
                 return;
             }
         };
         for failure in failures {
-            let is_exit = log::is_system_exit(&failure);
+            let is_exit = is_system_exit(&failure);
             let (message, line) = if is_exit { exit } else { message };
             host::log(level_of(*message), line);
             if !is_exit {
-                log_traceback(py, &failure, None, Some(self.interpreter));
+                log_traceback(py, &failure, None);
             }
         }
     }
@@ -523,7 +512,7 @@ fn of_exit_function(message: Message) -> Line {
 
 const EVENT: &str = "process_stopping";
 
-/// What is in a list that nobody else has.
+/// What is in a list that no other code has.
 fn items<'i>(py: &Attached<'i>, list: &Obj<'i>) -> PyResult<Vec<Obj<'i>>> {
     let at = 0..list.len()?;
     // SAFETY: attached; the index is in range, and the item is shared before anything else happens.

@@ -15,12 +15,12 @@ const DRAINING: u8 = value(INTERPRETER_STATE, "draining") as u8;
 const FAILED: u8 = value(INTERPRETER_STATE, "failed") as u8;
 
 /// Where it is in its life.
-pub(crate) struct Life {
+pub(crate) struct ApplicationState {
     app: App,
     state: AtomicU8,
 }
 
-impl Life {
+impl ApplicationState {
     pub(crate) fn new(app: App) -> Self {
         Self {
             app,

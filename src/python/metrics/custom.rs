@@ -1,5 +1,5 @@
 //! The applications' own metrics: the families and series that they have in the segment, and counting in them. The
-//! objects that applications see are in `types/metric.rs`.
+//! objects that applications see are in `wsgi/metric.rs`.
 //!
 //! Where nothing is measured, or nothing by this process (one that the application forked), all of this exists and does
 //! nothing.

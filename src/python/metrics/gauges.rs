@@ -1,4 +1,4 @@
-//! What an interpreter can say of itself and nobody else can count: memory blocks, threads, the collector's progress.
+//! What only an interpreter itself can count: memory blocks, threads, the collector's progress.
 //! Asked for every few seconds by a request that holds the GIL anyway.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,20 +6,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use pyo3::ffi;
 use wsgi_telemetry::catalogue::Id;
 
-use crate::cpython::gil_clock;
-use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::{Attached, PyResult};
+use crate::cpython::{gil_clock, traceback};
 use crate::host::{self, Level};
 use crate::metrics::telemetry;
-use crate::request::log::log_traceback;
-use crate::wsgi::module::State;
 
 /// Nanoseconds between two looks.
 const EVERY: u64 = 10_000_000_000;
 
 /// Looks, if it is time to.
-pub(crate) fn refresh(py: &Attached<'_>, interpreter: &'static Interpreter) {
-    let state = interpreter.module(py);
+pub(crate) fn refresh(py: &Attached<'_>) {
+    let state = py.state();
     let Some(now) = gil_clock::attached_at() else {
         return;
     };
@@ -31,24 +28,26 @@ pub(crate) fn refresh(py: &Attached<'_>, interpreter: &'static Interpreter) {
     if ours.is_err() {
         return;
     }
-    if let Err(raised) = look(py, state) {
+    if let Err(raised) = look(py) {
         let line = format!(
             "the gauges of the {} could not be read",
-            interpreter.describe()
+            py.interpreter().describe()
         );
         host::log(Level::Error, &line);
         if let Some(exception) = py.take(raised) {
-            log_traceback(py, &exception, None, Some(interpreter));
+            for line in traceback::lines(py, &exception) {
+                host::log(Level::Error, &line);
+            }
         }
     }
 }
 
-fn look(py: &Attached<'_>, state: &State) -> PyResult<()> {
+fn look(py: &Attached<'_>) -> PyResult<()> {
     let Some(arena) = telemetry::process_arena() else {
         return Ok(());
     };
-    // SAFETY: kept in this interpreter.
-    let answer = unsafe { state.gauges.get(py) }.call(py, [])?;
+    let state = py.state();
+    let answer = state.gauges.get(py).call(py, [])?;
     let number = |at: isize| {
         // SAFETY: `_gauges` returns a tuple; where it is too short the exception of the lookup is passed on.
         unsafe { py.share(ffi::PyTuple_GetItem(answer.as_ptr(), at)) }?.as_i64()

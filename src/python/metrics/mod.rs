@@ -3,4 +3,5 @@
 pub(crate) mod application_state;
 pub(crate) mod custom;
 pub(crate) mod gauges;
+pub(crate) mod gil;
 pub(crate) mod telemetry;

@@ -1,21 +1,19 @@
 //! The segment, as Python's side has it, and what is counted there one by one.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use wsgi_abi::{Arenas, SegmentView};
 use wsgi_telemetry::catalogue::{Id, STREAM, value};
 use wsgi_telemetry::{App, Arena, Block, Geometry, Segment, clock};
 
-use crate::host;
+use crate::{host, process};
 
 static SEGMENT: OnceLock<Segment> = OnceLock::new();
-static DETACHED: OnceLock<&AtomicBool> = OnceLock::new();
 
 /// Measures from now on. Without a segment nothing is measured.
 pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
     if let Some(detached) = view.detached {
-        DETACHED.get_or_init(|| detached);
+        process::set_forked_flag(detached);
     }
     let Some(cells) = view.cells.get() else {
         return Ok(());
@@ -28,13 +26,6 @@ pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
     let segment = Segment::known(cells, geometry).map_err(|why| why.to_string())?;
     SEGMENT.get_or_init(|| segment);
     Ok(())
-}
-
-/// Whether the application has forked this process: it must not write to cells that it has kept.
-pub(crate) fn is_detached() -> bool {
-    DETACHED
-        .get()
-        .is_some_and(|detached| detached.load(Relaxed))
 }
 
 /// The segment, where anything is measured.

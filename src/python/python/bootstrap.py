@@ -422,7 +422,7 @@ def _end_threads(seconds):
         pools.start()
         threads.append(pools)
     except RuntimeError:
-        # No thread is to be had.
+        # There is no thread for it.
         end_pools()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))

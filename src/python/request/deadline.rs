@@ -1,4 +1,4 @@
-//! The course of one request, for those who watch over it: where it is, on which thread, and how long it may take.
+//! The deadline of one request, for what watches over it: where it is, on which thread, and how long it may take.
 //!
 //! ```text
 //!   Waiting ──enter──▶ Inside ──leave──▶ Left
@@ -21,15 +21,15 @@ use pyo3::ffi;
 use wsgi_abi::Limits;
 use wsgi_telemetry::clock;
 
-use crate::admission::executor::Executor;
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::Attached;
-use crate::request::state::lock;
+use crate::request::slot::Slot;
+use crate::sync::lock;
 
 const NANOSECONDS: u64 = 1_000_000;
 
 /// Where a request is, and what has been done about it.
-pub(crate) struct Course {
+pub(crate) struct Deadline {
     /// A stamp; the time that its application takes to load does not count.
     began: AtomicU64,
     /// The same, and stays.
@@ -37,35 +37,35 @@ pub(crate) struct Course {
     /// When it began to wait for its application to load, as a stamp; 0 while it does not.
     loads: AtomicU64,
     limits: Limits,
-    /// It waits for a place, as far as its thread knows, or was refused one.
+    /// It waits for a slot, as far as its thread knows, or was refused one.
     in_line: AtomicBool,
-    position: Mutex<Position>,
+    location: Mutex<Location>,
     /// The next step of [`Step`], as its number.
     next: AtomicU8,
-    /// When a request that was given up is to be complained about again.
+    /// When the watchdog complains again of a request that was given up.
     again: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
-enum At {
+enum Phase {
     Waiting,
     Inside,
     Suspended,
     Left,
 }
 
-struct Position {
-    at: At,
+struct Location {
+    phase: Phase,
     /// The thread that runs it, as CPython knows it.
     ident: c_ulong,
     interpreter: Option<&'static Interpreter>,
-    /// Whose place it has.
-    executor: Option<&'static dyn Executor>,
+    /// What gave it the slot that it has.
+    slot: Option<&'static dyn Slot>,
     /// An exception was injected that may not have been raised yet.
     is_injected: bool,
-    /// Its place was given back, as it does not come back to do so.
-    has_lost_place: bool,
-    /// Its thread has given its place back, for as long as it waits for something else.
+    /// Its slot was given back, as it does not come back to do so.
+    has_lost_slot: bool,
+    /// Its thread has given its slot back while it waits for something else.
     is_outside: bool,
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum Step {
     Interrupt,
     /// It is interrupted again: it has caught the exception, or is where none can be raised.
     InterruptAgain,
-    /// It is answered without its thread, which does not count on coming back.
+    /// It is answered without its thread, which may never come back.
     GiveUp,
 }
 
@@ -90,7 +90,7 @@ const STEPS: [Step; 4] = [
     Step::GiveUp,
 ];
 
-impl Course {
+impl Deadline {
     /// A request has begun, at this stamp.
     pub(crate) fn begin(began: u64, limits: Limits) -> Self {
         Self {
@@ -99,13 +99,13 @@ impl Course {
             loads: AtomicU64::new(0),
             limits,
             in_line: AtomicBool::new(false),
-            position: Mutex::new(Position {
-                at: At::Waiting,
+            location: Mutex::new(Location {
+                phase: Phase::Waiting,
                 ident: 0,
                 interpreter: None,
-                executor: None,
+                slot: None,
                 is_injected: false,
-                has_lost_place: false,
+                has_lost_slot: false,
                 is_outside: false,
             }),
             next: AtomicU8::new(0),
@@ -169,7 +169,7 @@ impl Course {
         if !self.is_loading() {
             return;
         }
-        // Whoever waits for its place may say so, and whoever runs it.
+        // The thread that waits for its slot may say so, and the thread that runs it.
         let since = self.loads.swap(0, Relaxed);
         if since != 0 {
             let took = clock::now().saturating_sub(since);
@@ -182,7 +182,7 @@ impl Course {
         self.loads.load(Relaxed) != 0
     }
 
-    /// Its thread waits for a place from now on, and knows by itself when that takes too long; or does not.
+    /// Its thread waits for a slot from now on, and knows by itself when that takes too long; or does not.
     pub(crate) fn wait_in_line(&self, waits: bool) {
         self.in_line.store(waits, Relaxed);
     }
@@ -240,105 +240,97 @@ impl Course {
 
     /// It is on its way into this interpreter.
     pub(crate) fn approach(&self, interpreter: &'static Interpreter) {
-        self.position().interpreter = Some(interpreter);
+        self.location().interpreter = Some(interpreter);
     }
 
     /// The interpreter that it is in, or on its way into.
     pub(crate) fn interpreter(&self) -> Option<&'static Interpreter> {
-        self.position().interpreter
+        self.location().interpreter
     }
 
     /// The calling thread runs it from now on, in the interpreter that it is attached to.
-    pub(crate) fn enter(
-        &self,
-        _py: &Attached<'_>,
-        interpreter: &'static Interpreter,
-        executor: Option<&'static dyn Executor>,
-    ) {
+    pub(crate) fn enter(&self, py: &Attached<'_>, slot: Option<&'static dyn Slot>) {
         self.wait_in_line(false);
-        let mut position = self.position();
-        position.at = At::Inside;
-        position.ident = own_ident();
-        position.interpreter = Some(interpreter);
-        position.executor = executor;
+        let mut location = self.location();
+        location.phase = Phase::Inside;
+        location.ident = own_ident();
+        location.interpreter = Some(py.interpreter());
+        location.slot = slot;
     }
 
     /// It is done, but for Python objects that may still be destroyed.
     pub(crate) fn leave(&self, py: &Attached<'_>) {
-        let mut position = self.position();
-        position.at = At::Left;
-        position.take_back(py);
-        if std::mem::take(&mut position.has_lost_place)
-            && let Some(executor) = position.executor
+        let mut location = self.location();
+        location.phase = Phase::Left;
+        location.take_back(py);
+        if std::mem::take(&mut location.has_lost_slot)
+            && let Some(slot) = location.slot
         {
-            // Whoever it is will give a place back.
-            executor.step_in();
+            // The thread that runs it will give a slot back.
+            slot.step_in();
         }
     }
 
     /// Another request begins on its thread.
     pub(crate) fn suspend(&self, py: &Attached<'_>) -> Suspended {
-        let mut position = self.position();
-        let was_inside = matches!(position.at, At::Inside);
+        let mut location = self.location();
+        let was_inside = matches!(location.phase, Phase::Inside);
         if was_inside {
-            position.at = At::Suspended;
+            location.phase = Phase::Suspended;
         }
-        let owes = position.take_back(py);
+        let owes = location.take_back(py);
         Suspended { was_inside, owes }
     }
 
     /// It goes on. An exception that it was to get comes once more.
     pub(crate) fn resume(&self, suspended: &Suspended) {
         if suspended.was_inside {
-            self.position().at = At::Inside;
+            self.location().phase = Phase::Inside;
         }
         if suspended.owes {
             self.next.fetch_min(1, Relaxed);
         }
     }
 
-    /// Raises `class` in its thread, if it is inside. The calling thread must be attached to its interpreter.
-    pub(crate) fn interrupt(
-        &self,
-        _py: &Attached<'_>,
-        interpreter: &Interpreter,
-        class: *mut ffi::PyObject,
-    ) -> bool {
-        let mut position = self.position();
-        let is_here = position
+    /// Raises `RequestTimeout` in its thread, if it is inside the interpreter that the calling thread is attached to; whether
+    /// it is.
+    pub(crate) fn interrupt(&self, py: &Attached<'_>) -> bool {
+        let mut location = self.location();
+        let is_here = location
             .interpreter
-            .is_some_and(|other| std::ptr::eq(other, interpreter));
-        if !matches!(position.at, At::Inside) || !is_here {
+            .is_some_and(|other| std::ptr::eq(other, py.interpreter()));
+        if !matches!(location.phase, Phase::Inside) || !is_here {
             return false;
         }
-        position.is_injected = true;
-        // SAFETY: attached, and the class is kept in this interpreter.
-        unsafe { ffi::PyThreadState_SetAsyncExc(position.ident.cast_signed(), class) != 0 }
+        location.is_injected = true;
+        let class = py.state().request_timeout.as_ptr();
+        // SAFETY: attached, and the class is one of this interpreter.
+        unsafe { ffi::PyThreadState_SetAsyncExc(location.ident.cast_signed(), class) != 0 }
     }
 
     /// Where it is inside: the interpreter, and the thread.
     pub(crate) fn inside(&self) -> Option<(&'static Interpreter, c_ulong)> {
-        let position = self.position();
-        match position.at {
-            At::Inside => position.interpreter.map(|of| (of, position.ident)),
-            At::Waiting | At::Suspended | At::Left => None,
+        let location = self.location();
+        match location.phase {
+            Phase::Inside => location.interpreter.map(|of| (of, location.ident)),
+            Phase::Waiting | Phase::Suspended | Phase::Left => None,
         }
     }
 
-    /// Time of its thread on a processor, if it is inside in a place of `executor`; nanoseconds.
-    pub(crate) fn cpu_time(&self, executor: &dyn Executor) -> Option<u64> {
-        let position = self.position();
-        let place = position
-            .executor
-            .filter(|_| matches!(position.at, At::Inside))?;
-        if !std::ptr::addr_eq(place, executor) {
+    /// Time of its thread on a processor, if it is inside in a slot of `slot`; nanoseconds.
+    pub(crate) fn cpu_time(&self, slot: &dyn Slot) -> Option<u64> {
+        let location = self.location();
+        let own = location
+            .slot
+            .filter(|_| matches!(location.phase, Phase::Inside))?;
+        if !std::ptr::addr_eq(own, slot) {
             return None;
         }
         // SAFETY: the thread is inside, and does not leave as long as the lock is held. The clock is only used if the first
         // call has said that it is there.
         unsafe {
             let (mut clock, mut time) = (0, std::mem::zeroed::<libc::timespec>());
-            let is_there = libc::pthread_getcpuclockid(position.ident, &mut clock) == 0
+            let is_there = libc::pthread_getcpuclockid(location.ident, &mut clock) == 0
                 && libc::clock_gettime(clock, &mut time) == 0;
             is_there.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
         }
@@ -346,42 +338,42 @@ impl Course {
 
     /// Whether another request runs on its thread.
     pub(crate) fn is_suspended(&self) -> bool {
-        matches!(self.position().at, At::Suspended)
+        matches!(self.location().phase, Phase::Suspended)
     }
 
-    /// Its thread, if that is the calling one, is about to give its place back for a while; whether it has one to give.
+    /// Its thread, if that is the calling one, is about to give its slot back for a while; whether it has one to give.
     pub(crate) fn step_out(&self) -> bool {
-        let mut position = self.position();
-        let has_place = position.ident == own_ident() && !position.has_lost_place;
-        position.is_outside |= has_place;
+        let mut location = self.location();
+        let has_place = location.ident == own_ident() && !location.has_lost_slot;
+        location.is_outside |= has_place;
         has_place
     }
 
-    /// It has a place again.
+    /// It has a slot again.
     pub(crate) fn step_in(&self) {
-        self.position().is_outside = false;
+        self.location().is_outside = false;
     }
 
-    /// Gives its place back, as it does not come back to do so itself.
-    pub(crate) fn lose_place(&self) {
-        let mut position = self.position();
-        if matches!(position.at, At::Inside)
-            && !position.has_lost_place
-            && !position.is_outside
-            && let Some(executor) = position.executor
+    /// Gives its slot back, as it does not come back to do so itself.
+    pub(crate) fn lose_slot(&self) {
+        let mut location = self.location();
+        if matches!(location.phase, Phase::Inside)
+            && !location.has_lost_slot
+            && !location.is_outside
+            && let Some(slot) = location.slot
         {
-            position.has_lost_place = true;
-            drop(position);
-            executor.step_out();
+            location.has_lost_slot = true;
+            drop(location);
+            slot.step_out();
         }
     }
 
-    fn position(&self) -> MutexGuard<'_, Position> {
-        lock(&self.position)
+    fn location(&self) -> MutexGuard<'_, Location> {
+        lock(&self.location)
     }
 }
 
-impl Position {
+impl Location {
     /// Takes an exception back that has not been raised; whether there may have been one.
     fn take_back(&mut self, _py: &Attached<'_>) -> bool {
         let was_injected = std::mem::take(&mut self.is_injected);
@@ -414,8 +406,8 @@ mod tests {
 
     const MS: u64 = NANOSECONDS;
 
-    fn course(request: u32, grace: u32, slow: u32) -> Course {
-        Course::begin(
+    fn deadline(request: u32, grace: u32, slow: u32) -> Deadline {
+        Deadline::begin(
             1000 * MS,
             Limits {
                 request,
@@ -427,40 +419,29 @@ mod tests {
 
     #[test]
     fn steps_come_in_their_order_and_once() {
-        let course = course(200, 50, 100);
-        assert_eq!(course.next_due(), 1100 * MS);
-        assert_eq!(course.take_step(1099 * MS), None);
-        assert_eq!(course.take_step(1100 * MS), Some(Step::TellSlow));
-        assert_eq!(course.take_step(1100 * MS), None);
-        assert!(!course.is_late(1199 * MS) && course.is_late(1200 * MS));
+        let deadline = deadline(200, 50, 100);
+        assert_eq!(deadline.next_due(), 1100 * MS);
+        assert_eq!(deadline.take_step(1099 * MS), None);
+        assert_eq!(deadline.take_step(1100 * MS), Some(Step::TellSlow));
+        assert_eq!(deadline.take_step(1100 * MS), None);
+        assert!(!deadline.is_late(1199 * MS) && deadline.is_late(1200 * MS));
         for (at, step) in [
             (1200, Step::Interrupt),
             (1250, Step::InterruptAgain),
             (1300, Step::GiveUp),
         ] {
-            assert_eq!(course.next_due(), at * MS);
-            assert_eq!(course.take_step(at * MS), Some(step));
-            assert_eq!(course.take_step(at * MS), None);
+            assert_eq!(deadline.next_due(), at * MS);
+            assert_eq!(deadline.take_step(at * MS), Some(step));
+            assert_eq!(deadline.take_step(at * MS), None);
         }
-        assert_eq!(course.next_due(), u64::MAX);
+        assert_eq!(deadline.next_due(), u64::MAX);
     }
 
-    /// How many places were given back and not taken again.
+    /// How many slots were given back and not taken again.
     #[derive(Default)]
-    struct Places(std::sync::atomic::AtomicI32);
+    struct CountedSlots(std::sync::atomic::AtomicI32);
 
-    impl Executor for Places {
-        fn run(
-            &'static self,
-            _: &crate::admission::run::Job<'_>,
-        ) -> crate::admission::executor::Ended {
-            crate::admission::executor::Ended::Refused(wsgi_abi::RunOutcome::Failed)
-        }
-
-        fn load(&self) -> u32 {
-            0
-        }
-
+    impl Slot for CountedSlots {
         fn step_out(&'static self) {
             self.0.fetch_add(1, Relaxed);
         }
@@ -471,36 +452,36 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_given_back_once() {
-        let given: &'static Places = Box::leak(Box::default());
-        let course = course(100, 0, 0);
-        let mut position = course.position();
-        (position.at, position.ident) = (At::Inside, own_ident());
-        position.executor = Some(given);
-        drop(position);
+    fn a_slot_is_given_back_once() {
+        let given: &'static CountedSlots = Box::leak(Box::default());
+        let deadline = deadline(100, 0, 0);
+        let mut location = deadline.location();
+        (location.phase, location.ident) = (Phase::Inside, own_ident());
+        location.slot = Some(given);
+        drop(location);
         // Its thread has given it back itself.
-        assert!(course.step_out());
-        course.lose_place();
+        assert!(deadline.step_out());
+        deadline.lose_slot();
         assert_eq!(given.0.load(Relaxed), 0);
-        course.step_in();
-        // And who has lost it does not.
-        course.lose_place();
-        assert!(!course.step_out());
-        course.lose_place();
+        deadline.step_in();
+        // A thread that has lost it does not.
+        deadline.lose_slot();
+        assert!(!deadline.step_out());
+        deadline.lose_slot();
         assert_eq!(given.0.load(Relaxed), 1);
         // Other threads of an application have none.
-        let other = std::thread::scope(|scope| scope.spawn(|| course.step_out()).join());
+        let other = std::thread::scope(|scope| scope.spawn(|| deadline.step_out()).join());
         assert_eq!(other.ok(), Some(false));
     }
 
     #[test]
     fn what_is_not_limited_is_never_due() {
-        assert_eq!(course(0, 50, 0).next_due(), u64::MAX);
-        let slow = course(0, 50, 100);
+        assert_eq!(deadline(0, 50, 0).next_due(), u64::MAX);
+        let slow = deadline(0, 50, 100);
         assert_eq!(slow.take_step(2000 * MS), Some(Step::TellSlow));
         assert_eq!(slow.take_step(9000 * MS), None);
         assert!(!slow.is_late(u64::MAX));
-        let limited = course(100, 0, 0);
+        let limited = deadline(100, 0, 0);
         assert_eq!(limited.take_step(1100 * MS), Some(Step::Interrupt));
         assert_eq!(limited.take_step(1100 * MS), Some(Step::InterruptAgain));
         assert_eq!(limited.take_step(1100 * MS), Some(Step::GiveUp));
@@ -508,8 +489,8 @@ mod tests {
 
     #[test]
     fn a_threshold_above_the_limit_is_passed_over() {
-        let course = course(100, 50, 1000);
-        assert_eq!(course.take_step(1100 * MS), Some(Step::Interrupt));
-        assert_eq!(course.next_due(), 1150 * MS);
+        let deadline = deadline(100, 50, 1000);
+        assert_eq!(deadline.take_step(1100 * MS), Some(Step::Interrupt));
+        assert_eq!(deadline.next_due(), 1150 * MS);
     }
 }

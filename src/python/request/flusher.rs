@@ -2,7 +2,7 @@
 //!
 //! No chunk may be delayed (PEP 3333), but a flush for each costs more than the chunks where many come in a row: filters
 //! that compress lose what they know of the text, each flush is a record of TLS and a packet, and mod_ratelimit takes it
-//! for the end of an interval. Nobody can know whether the application has its next chunk ready. So the first chunk, and
+//! for the end of an interval. The engine cannot know whether the application has its next chunk ready. So the first chunk, and
 //! each one that follows a pause, is flushed by the thread that writes it; one that comes within [`PAUSE`] of a flush is
 //! only handed to the filters, and a thread of ours flushes it when that time is over, unless others have done so. A chunk is
 //! thus never held for longer than [`PAUSE`], or a while in proportion to the flush before it where that took long: then
@@ -24,8 +24,9 @@ use wsgi_abi::WriteEnd;
 use wsgi_telemetry::clock;
 
 use crate::cpython::threads;
-use crate::host::{Failure, Request};
-use crate::request::state::{RequestState, lock};
+use crate::request::host::{Failure, HostRequest};
+use crate::request::state::RequestState;
+use crate::sync::lock;
 
 /// For how long what follows a flush may wait for the next one, nanoseconds.
 const PAUSE: u64 = 20_000_000;
@@ -77,7 +78,7 @@ impl Pace {
     }
 
     /// Sends what is owed, if that is due: what was written since another flush has a promise of its own.
-    pub(crate) fn settle_if_due(&self, host: Request) -> Result<(), Failure> {
+    pub(crate) fn settle_if_due(&self, host: HostRequest) -> Result<(), Failure> {
         if clock::now() < self.due.load(Relaxed) {
             return Ok(());
         }
@@ -85,7 +86,7 @@ impl Pace {
     }
 
     /// Sends what is owed. Before the thread of the request waits for something else: the client may wait for that chunk.
-    pub(crate) fn settle(&self, host: Request) -> Result<(), Failure> {
+    pub(crate) fn settle(&self, host: HostRequest) -> Result<(), Failure> {
         if !self.owed.load(Relaxed) {
             return Ok(());
         }
@@ -94,8 +95,8 @@ impl Pace {
 }
 
 /// Requests that are owed a flush, by when it is due, and the threads that flush.
-struct Waiting {
-    requests: BTreeMap<(u64, u64), Owed>,
+struct FlushQueue {
+    requests: BTreeMap<(u64, u64), OwedFlush>,
     /// Tells apart those that are due at the same time.
     number: u64,
     /// Threads that wait for the first one to be due.
@@ -103,13 +104,13 @@ struct Waiting {
 }
 
 /// A flush that is owed.
-struct Owed {
+struct OwedFlush {
     request: Arc<RequestState>,
     /// When to try again where the request is busy, nanoseconds from then.
     again: u64,
 }
 
-static WAITING: Mutex<Waiting> = Mutex::new(Waiting {
+static WAITING: Mutex<FlushQueue> = Mutex::new(FlushQueue {
     requests: BTreeMap::new(),
     number: 0,
     threads: 0,
@@ -150,7 +151,7 @@ fn promise(request: &Arc<RequestState>, due: u64) -> bool {
     let request = Arc::clone(request);
     waiting.add(
         due,
-        Owed {
+        OwedFlush {
             request,
             again: AGAIN,
         },
@@ -158,8 +159,8 @@ fn promise(request: &Arc<RequestState>, due: u64) -> bool {
     true
 }
 
-impl Waiting {
-    fn add(&mut self, due: u64, owed: Owed) {
+impl FlushQueue {
+    fn add(&mut self, due: u64, owed: OwedFlush) {
         self.number += 1;
         let key = (due, self.number);
         self.requests.insert(key, owed);
@@ -170,7 +171,7 @@ impl Waiting {
 }
 
 /// Starts a thread, which counts as waiting from now on; whether it was started.
-fn start(waiting: &mut Waiting) -> bool {
+fn start(waiting: &mut FlushQueue) -> bool {
     waiting.threads += 1;
     let started = threads::background("wsgi-flush", run);
     if !started {

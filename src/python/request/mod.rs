@@ -1,8 +1,11 @@
 //! One request as Python's side has it: its state, its deadline, its calls of the host.
 
+pub(crate) mod alarm;
 pub(crate) mod deadline;
 pub(crate) mod flusher;
+pub(crate) mod host;
 pub(crate) mod log;
 pub(crate) mod response;
 pub(crate) mod running;
+pub(crate) mod slot;
 pub(crate) mod state;

@@ -119,7 +119,7 @@ pub(crate) struct Response {
     is_ended: bool,
     /// How often `write()` was called since nothing more is sent, and since when.
     beyond: (u32, u64),
-    /// What is to be sent after Python was left.
+    /// What is sent after Python was left.
     pub(crate) pending: Vec<u8>,
 }
 
@@ -214,7 +214,7 @@ impl Response {
         })
     }
 
-    /// The same, where the length that the application declared is to be replaced.
+    /// The same, where another length replaces the one that the application declared.
     pub(crate) fn commit_with_length(&mut self, length: u64) -> Option<Commit> {
         if let Some(head) = &mut self.head {
             head.content_length = Some(length);
@@ -273,7 +273,7 @@ impl Response {
         self.is_ended = false;
     }
 
-    /// There is a body that the status does not allow, and that nobody reads.
+    /// There is a body that the status does not allow, and that is not read.
     pub(crate) fn refuse_body(&mut self) {
         self.refused |= !self.header_only;
     }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use wsgi_telemetry::clock;
 
-use crate::admission::executor::Executor;
-use crate::request::state::{RequestState, lock};
+use crate::request::slot::Slot;
+use crate::request::state::RequestState;
+use crate::sync::lock;
 
 /// The requests of one thread: more than one where httpd runs one inside of another.
 type Requests = Mutex<Vec<Arc<RequestState>>>;
@@ -40,7 +41,7 @@ pub(crate) struct Taken(Option<Arc<Requests>>);
 
 /// Takes a request on.
 pub(crate) fn take(request: &Arc<RequestState>) -> Taken {
-    // A thread that ends serves nobody any more.
+    // A thread that ends serves no request any more.
     let mine = MINE.try_with(|mine| Arc::clone(&mine.get_or_init(Mine::new).0));
     let mine = mine.ok();
     if let Some(mine) = &mine {
@@ -86,10 +87,10 @@ fn count(of: impl Fn(&RequestState) -> bool) -> u32 {
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// Time on processors of the threads that run requests in places of `executor`, nanoseconds.
-pub(crate) fn cpu_time_inside(executor: &dyn Executor) -> u64 {
+/// Time on processors of the threads that run requests in slots of `slot`, nanoseconds.
+pub(crate) fn cpu_time_inside(slot: &dyn Slot) -> u64 {
     let times = all().into_iter();
-    let times = times.filter_map(|request| request.course().cpu_time(executor));
+    let times = times.filter_map(|request| request.deadline().cpu_time(slot));
     times.sum()
 }
 
@@ -98,10 +99,10 @@ pub(crate) fn describe(ident: c_ulong) -> Option<String> {
     let now = clock::now();
     let mut all = all().into_iter();
     let is_there = |request: &Arc<RequestState>| {
-        let inside = request.course().inside();
+        let inside = request.deadline().inside();
         inside.is_some_and(|(_, other)| other == ident)
     };
     let request = all.find(is_there)?;
-    let seconds = request.course().age(now) as f64 / 1e9;
+    let seconds = request.deadline().age(now) as f64 / 1e9;
     Some(format!("{} since {seconds:.1} s", request.line()))
 }

@@ -7,32 +7,33 @@
 //! * every call of the host is made under the request's own lock, `calls`; one that may block goes through
 //!   [`RequestState::host_call`], which takes it after the GIL was released and gives it back before the GIL is taken again;
 //! * a line of the log does not wait for that lock, which may take as long as the client likes: where another thread has it,
-//!   the line goes out by [`Request::log_beside`], which uses nothing that a call may change;
+//!   the line goes out by [`HostRequest::log_beside`], which uses nothing that a call may change;
 //! * [`RequestState::finish`] marks the request as ended and waits for a call that another thread may still be in.
 //!   Afterwards the objects answer with an exception.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
 use wsgi_core::log::log_lines::LineBuffer;
 use wsgi_core::request::fault::{Fault, Transfer, Vigil};
 use wsgi_telemetry::{App, clock};
 
-use crate::admission::executor;
 use crate::cpython::object::Attached;
-use crate::host::{Failure, Level, Request};
-use crate::lifecycle::forked;
-use crate::metrics::telemetry;
-use crate::metrics::telemetry::Stream;
-use crate::request::deadline::Course;
+use crate::host::{self, Level};
+use crate::metrics::telemetry::{self, Stream};
+use crate::process;
+use crate::request::deadline::Deadline;
 use crate::request::flusher::Pace;
+use crate::request::host::{Failure, HostRequest};
 use crate::request::response::Response;
+use crate::request::slot;
+use crate::sync::{lock, lock_of_copy, try_lock};
 
 /// State of one request.
 pub(crate) struct RequestState {
-    host: Request,
+    host: HostRequest,
     finished: AtomicBool,
     /// Held during a call of the host, never while attaching.
     calls: Mutex<()>,
@@ -42,7 +43,7 @@ pub(crate) struct RequestState {
     /// Status, headers and what was sent. Held for single steps only.
     response: Mutex<Response>,
     /// Leftover of `wsgi.input`. Held for single steps only.
-    pub(crate) input: Mutex<Input>,
+    pub(crate) input: Mutex<BodyInput>,
     /// Whether there may be a body at all.
     pub(crate) has_body: bool,
     /// Looks at the client while nothing is sent to it. Held for single steps only.
@@ -58,7 +59,7 @@ pub(crate) struct RequestState {
     /// What it was, once it was answered without its thread.
     given_up: OnceLock<String>,
     sent_elsewhere: AtomicBool,
-    course: Course,
+    deadline: Deadline,
     /// As long-lived as the host.
     environ: Slice<'static, EnvEntry<'static>>,
     /// Whose request it is to the metrics.
@@ -85,7 +86,7 @@ fn began(raw: &RunRequest<'_>) -> u64 {
 
 /// Where reading of the body stands.
 #[derive(Default)]
-pub(crate) struct Input {
+pub(crate) struct BodyInput {
     /// Bytes read from the host and not yet handed out, from `at` on.
     pub(crate) buffer: Vec<u8>,
     /// Start of what is left in `buffer`.
@@ -115,14 +116,14 @@ thread_local! {
 impl RequestState {
     /// # Safety
     /// The host and the times of `raw` must stay valid until [`RequestState::finish`] has returned.
-    pub(crate) unsafe fn new(host: Request, raw: &RunRequest<'_>) -> Arc<Self> {
+    pub(crate) unsafe fn new(host: HostRequest, raw: &RunRequest<'_>) -> Arc<Self> {
         Arc::new(Self {
             host,
             finished: AtomicBool::new(false),
             calls: Mutex::new(()),
             log: Mutex::new(LineBuffer::new()),
             response: Mutex::new(Response::new(raw.header_only)),
-            input: Mutex::new(Input::default()),
+            input: Mutex::new(BodyInput::default()),
             has_body: raw.has_body,
             vigil: Mutex::default(),
             has_left: AtomicBool::new(false),
@@ -131,7 +132,7 @@ impl RequestState {
             pace: Pace::default(),
             given_up: OnceLock::new(),
             sent_elsewhere: AtomicBool::new(false),
-            course: Course::begin(began(raw), raw.limits),
+            deadline: Deadline::begin(began(raw), raw.limits),
             // SAFETY: only looked at by `line`, not after `finish`. [S-24]
             environ: unsafe {
                 std::mem::transmute::<Slice<'_, EnvEntry<'_>>, Slice<'static, EnvEntry<'static>>>(
@@ -157,7 +158,7 @@ impl RequestState {
     pub(crate) fn host_call<R: Send>(
         &self,
         py: &Attached<'_>,
-        call: impl FnOnce(Request) -> R + Send,
+        call: impl FnOnce(HostRequest) -> R + Send,
     ) -> Result<R, Ended> {
         self.waited.store(true, Ordering::Relaxed);
         self.host_call_at_end(py, call)
@@ -167,9 +168,9 @@ impl RequestState {
     pub(crate) fn host_call_at_end<R: Send>(
         &self,
         py: &Attached<'_>,
-        call: impl FnOnce(Request) -> R + Send,
+        call: impl FnOnce(HostRequest) -> R + Send,
     ) -> Result<R, Ended> {
-        if forked::is_copy() {
+        if process::is_copy() {
             return Err(Ended);
         }
         py.detach_timed(|left| self.outside(|| self.call(left, call)))
@@ -180,7 +181,7 @@ impl RequestState {
         if !lock(&self.vigil).is_due(clock::now()) {
             return false;
         }
-        match self.host_call(py, Request::client_presence) {
+        match self.host_call(py, HostRequest::client_presence) {
             Ok(presence) => {
                 let left = lock(&self.vigil).has_left(presence, clock::now());
                 self.has_left.fetch_or(left, Ordering::Relaxed);
@@ -195,8 +196,8 @@ impl RequestState {
         self.has_left.load(Ordering::Relaxed)
     }
 
-    /// The same, for the thread that owns the request and waits in line with it. A thread that runs it meanwhile knows
-    /// better.
+    /// The same, for the thread that owns the request and waits in the queue with it. A thread that runs it meanwhile
+    /// knows better.
     pub(crate) fn client_has_left_line(&self) -> bool {
         let Some(_one) = try_lock(&self.calls) else {
             return false;
@@ -221,24 +222,24 @@ impl RequestState {
         self.fault.get()
     }
 
-    /// Others have its place meanwhile, unless it has lost that for good.
+    /// Other requests have its slot meanwhile, unless it has lost that for good.
     fn outside<R>(&self, work: impl FnOnce() -> R) -> R {
         /// Also where the work panics.
-        struct Back<'a>(&'a Course);
+        struct Back<'a>(&'a Deadline);
         impl Drop for Back<'_> {
             fn drop(&mut self) {
                 self.0.step_in();
             }
         }
-        if executor::keeps_place() || !self.course.step_out() {
+        if slot::is_kept() || !self.deadline.step_out() {
             return work();
         }
-        let _back = Back(&self.course);
-        executor::outside(work)
+        let _back = Back(&self.deadline);
+        slot::outside(work)
     }
 
     /// The call, and a stamp of its end.
-    fn call<R>(&self, left: u64, call: impl FnOnce(Request) -> R) -> (Result<R, Ended>, u64) {
+    fn call<R>(&self, left: u64, call: impl FnOnce(HostRequest) -> R) -> (Result<R, Ended>, u64) {
         let _one = lock(&self.calls);
         if self.is_finished() {
             return (Err(Ended), 0);
@@ -267,8 +268,8 @@ impl RequestState {
     }
 
     /// Where it is, and how long it may take.
-    pub(crate) fn course(&self) -> &Course {
-        &self.course
+    pub(crate) fn deadline(&self) -> &Deadline {
+        &self.deadline
     }
 
     /// Method and path, for messages; without the query, which may hold secrets.
@@ -307,7 +308,7 @@ impl RequestState {
 
     /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.
     pub(crate) fn give_up(&self) -> bool {
-        // First, so that nobody has the other lock for a line of the log only.
+        // First, so that no thread has the other lock for a line of the log only.
         let mut log = lock(&self.log);
         // A thread in a call of the host waits for the client, for which httpd has a limit.
         let Some(_one) = try_lock(&self.calls) else {
@@ -370,9 +371,9 @@ impl RequestState {
         self.note_unread(input);
     }
 
-    /// Says what of the body nobody has asked for so far.
-    fn note_unread(&self, input: &Input) {
-        // SAFETY: the request has not ended, as its thread waits for who calls this. [S-24]
+    /// Says what of the body the application has not asked for so far.
+    fn note_unread(&self, input: &BodyInput) {
+        // SAFETY: the request has not ended, as its thread calls this or waits for the thread that does. [S-24]
         if let Some(times) = unsafe { self.times.as_ref() } {
             let unread = input.buffer.len().saturating_sub(input.at);
             times.body_unread.store(unread as u64, Ordering::Relaxed);
@@ -388,7 +389,7 @@ impl RequestState {
     ///
     /// # Safety
     /// Only for the thread that runs the request, after `finish`, before it returns to the host.
-    pub(crate) unsafe fn host_after_finish(&self) -> Request {
+    pub(crate) unsafe fn host_after_finish(&self) -> HostRequest {
         debug_assert!(self.is_finished());
         self.host
     }
@@ -397,7 +398,7 @@ impl RequestState {
     pub(crate) fn log_line(&self, level: Level, line: &[u8]) {
         let open = self.log();
         if self.is_finished() || open.is_none() {
-            crate::host::log(level, &String::from_utf8_lossy(line));
+            host::log(level, &String::from_utf8_lossy(line));
         } else {
             self.log_open(level, line);
         }
@@ -405,8 +406,8 @@ impl RequestState {
 
     /// The lock of the log; `None` in a copy of this process, where a thread may have had it that is not there.
     fn log(&self) -> Option<MutexGuard<'_, LineBuffer>> {
-        if forked::is_copy() {
-            forked::lock_of_copy(&self.log)
+        if process::is_copy() {
+            lock_of_copy(&self.log)
         } else {
             Some(lock(&self.log))
         }
@@ -418,7 +419,7 @@ impl RequestState {
         let Some(mut log) = self.log() else {
             let mut own = LineBuffer::new();
             let mut log = |line: &[u8]| {
-                crate::host::log(Level::Error, &String::from_utf8_lossy(line));
+                host::log(Level::Error, &String::from_utf8_lossy(line));
             };
             own.push(data, &mut log);
             own.flush(&mut log);
@@ -496,18 +497,4 @@ pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> 
     let current = CURRENT.get();
     // SAFETY: set by `enter` from an Arc that outlives the `Entered` guard, which clears it. [S-24]
     with(unsafe { current.as_ref() })
-}
-
-/// The lock, if no thread has it.
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-/// A panic inside one of these short steps leaves nothing half done that matters, so poison is ignored.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    try_lock(mutex).unwrap_or_else(|| forked::lock_in_use(mutex))
 }

@@ -1,4 +1,4 @@
-//! Places, the line before them, and who runs a request.
+//! Slots, the queue before them, and which thread runs a request.
 
 use std::thread;
 
@@ -308,7 +308,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
         "import threading\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
     );
     start();
-    let own = thread::spawn(|| (crate::admission::run::thread_id(), 0))
+    let own = thread::spawn(|| (crate::process::thread_id(), 0))
         .join()
         .unwrap();
     let mut runners = std::collections::HashSet::new();
@@ -318,7 +318,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
                 let text = script.request().group("run-pool-places=2-own").text();
                 // SAFETY: always possible.
                 let ident = unsafe { libc::pthread_self() };
-                (crate::admission::run::thread_id(), text, ident)
+                (crate::process::thread_id(), text, ident)
             };
             let asked: Vec<_> = (0..5).map(|_| scope.spawn(request)).collect();
             for asked in asked {
@@ -340,7 +340,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
 
 #[test]
 fn short_requests_are_run_by_whoever_is_inside() {
-    // Many threads and one place: in time whoever is inside runs the jobs of others.
+    // Many threads and one slot: in time the thread that has it runs the jobs of others.
     let script = Script::app(
         "import threading\nsum(range(300))\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
     );
@@ -352,7 +352,7 @@ fn short_requests_are_run_by_whoever_is_inside() {
                 for _ in 0..400 {
                     let text = script.request().group("run-delegate-places=1-short").text();
                     let (told, runner) = text.split_once(' ').unwrap();
-                    assert_eq!(told, crate::admission::run::thread_id().to_string());
+                    assert_eq!(told, crate::process::thread_id().to_string());
                     // SAFETY: always possible.
                     if runner != unsafe { libc::pthread_self() }.to_string() {
                         delegated.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::host::RETIRED;
 use super::*;
-use crate::request::state::lock;
+use crate::sync::lock;
 
 const STRATEGIES: [&str; 3] = ["direct", "delegate", "pool"];
 
@@ -129,7 +129,7 @@ fn loading_does_not_count() {
         "import time\ntime.sleep(0.3)\ndef application(environ, start_response):\n    return respond(start_response, 'loaded')",
     );
     assert_eq!(script.request().limits(50, 10, 20).text(), "loaded");
-    // Nor does it for those who wait for who loads it.
+    // Nor does it for requests that wait for the thread which loads it.
     for strategy in STRATEGIES {
         let group = format!("run-{strategy}-places=1-load");
         let script = Script::new(

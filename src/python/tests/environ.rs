@@ -142,7 +142,7 @@ fn the_environ_is_the_applications_own() {
     assert_eq!(script.text(), "True");
 }
 
-/// Only so many keys are kept for the next request; the others are made anew, and not interned, which some versions of
+/// A limited number of keys is kept for the next request; the others are made anew, and not interned, which some versions of
 /// Python never take back.
 #[test]
 fn more_header_names_than_are_kept() {

@@ -200,12 +200,12 @@ fn two_requests_at_a_time_have_two_logs() {
     let script = Script::app(
         "import time\n\
          for _ in range(20):\n\
-         \x20   print(environ['who'], end=' ')\n\
+         \x20   print(environ['name'], end=' ')\n\
          \x20   time.sleep(0.001)\n\
          return respond(start_response, 'x')",
     );
-    let run = |who: &str| {
-        let request = script.request().literal(b"who", Some(who.as_bytes()));
+    let run = |name: &str| {
+        let request = script.request().literal(b"name", Some(name.as_bytes()));
         request.run().lines(ERROR).concat()
     };
     std::thread::scope(|scope| {

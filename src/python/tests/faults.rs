@@ -2,7 +2,7 @@
 
 use wsgi_abi::{Fault, RunOutcome, WriteEnd};
 
-use super::{ERROR, Exchange, Piece, Script};
+use super::{ERROR, Piece, Recorded, Script};
 
 /// `APLOG_INFO`
 const INFO: i32 = 6;
@@ -12,7 +12,7 @@ const DEBUG: i32 = 7;
 const GONE: fn() -> Vec<Piece> = || vec![Piece::text("ab"), Piece::Aborted];
 
 /// Whether nothing is said but what is said of a script that is loaded.
-fn is_silent(exchange: &Exchange) -> bool {
+fn is_silent(exchange: &Recorded) -> bool {
     exchange.lines(ERROR).is_empty() && !exchange.logged("exception raised")
 }
 

@@ -1,4 +1,4 @@
-//! Who switches the GIL of a free-threaded Python on is found out, and refused where the configuration says so.
+//! The module that switches the GIL of a free-threaded Python on is found out, and refused where the configuration says so.
 
 use super::Script;
 

@@ -32,7 +32,7 @@ impl Piece {
 
 /// What the engine made of a request.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
+pub(super) struct Recorded {
     pub(super) outcome: Option<RunOutcome>,
     /// Empty where the response was not started.
     pub(super) status_line: String,
@@ -51,7 +51,7 @@ pub(super) struct Exchange {
     pub(super) reads: Vec<usize>,
 }
 
-impl Exchange {
+impl Recorded {
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }
@@ -98,7 +98,7 @@ pub(super) struct Host {
     pub(super) aborted_after: Option<usize>,
     /// The client has closed the connection.
     pub(super) is_gone: AtomicBool,
-    record: Mutex<Exchange>,
+    record: Mutex<Recorded>,
     /// A call that may block is under way.
     busy: AtomicBool,
     ended: AtomicBool,
@@ -106,8 +106,8 @@ pub(super) struct Host {
 
 impl Host {
     /// Has a request run with this host.
-    pub(super) fn run(self, run: impl FnOnce(&'static Host) -> RunOutcome) -> Exchange {
-        // Kept for ever, so that a call after the end is found out instead of being undefined.
+    pub(super) fn run(self, run: impl FnOnce(&'static Host) -> RunOutcome) -> Recorded {
+        // Kept until the process ends, so that a call after the end is found out instead of being undefined.
         let host: &'static Host = Box::leak(Box::new(self));
         let outcome = run(host);
         host.ended.store(true, Ordering::SeqCst);
@@ -163,7 +163,7 @@ impl Host {
         }
     }
 
-    fn is_aborted(&self, record: &Exchange) -> bool {
+    fn is_aborted(&self, record: &Recorded) -> bool {
         self.aborted_after
             .is_some_and(|after| record.writes.len() >= after)
     }
@@ -208,7 +208,7 @@ static SERVER_LOG: Mutex<Vec<(i32, String)>> = Mutex::new(Vec::new());
 /// What was chosen for groups: name, choice, module.
 pub(super) static CHOICES: Mutex<Vec<(String, GilChoice, String)>> = Mutex::new(Vec::new());
 
-/// Why the child was to be replaced.
+/// Why the child should be replaced.
 pub(super) static RETIRED: Mutex<Vec<Retire>> = Mutex::new(Vec::new());
 
 /// Whether the server's log has such a line.

@@ -109,7 +109,7 @@ fn a_signal_that_is_ignored_is_told_to_the_server() {
     ));
 }
 
-/// One interpreter is made, whoever comes first.
+/// One interpreter is made, whichever request comes first.
 #[test]
 fn many_threads_may_want_a_new_one() {
     let script = Script::app(

@@ -46,7 +46,7 @@ use wsgi_abi::{
 };
 use wsgi_telemetry::{App, Geometry, Segment, memory, writer};
 
-use host::{Exchange, Host, Piece};
+use host::{Host, Piece, Recorded};
 
 /// Level of `wsgi.errors`, and of what goes wrong.
 const ERROR: i32 = 3;
@@ -174,7 +174,7 @@ impl Script {
         Request::new(&self.path).mtime(mtime.unwrap_or(1))
     }
 
-    fn run(&self) -> Exchange {
+    fn run(&self) -> Recorded {
         self.request().run()
     }
 
@@ -250,7 +250,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// So much of the body is read before Python is entered.
+    /// How much of the body is read before Python is entered.
     fn body_ahead(mut self, bytes: u32) -> Self {
         self.body_ahead = bytes;
         self
@@ -316,7 +316,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    fn run(mut self) -> Exchange {
+    fn run(mut self) -> Recorded {
         start();
         let host = std::mem::take(&mut self.host);
         let entries: Vec<EnvEntry<'_>> = self

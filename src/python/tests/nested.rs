@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{ERROR, Exchange, Piece, Script};
+use super::{ERROR, Piece, Recorded, Script};
 
 /// The outer one keeps something for its thread, writes to its log, and reads its body in between.
 const OUTER: &str = "
@@ -28,7 +28,7 @@ def failing(environ, start_response):
 ";
 
 /// What became of the inner requests, in order of their ends.
-type Ends = Arc<Mutex<Vec<Exchange>>>;
+type Ends = Arc<Mutex<Vec<Recorded>>>;
 
 /// A body within whose reading a request runs, in this group with this callable.
 fn body_around(
@@ -49,7 +49,7 @@ fn body_around(
     ]
 }
 
-fn check_outer(exchange: &Exchange) {
+fn check_outer(exchange: &Recorded) {
     assert_eq!(exchange.text(), "one two True", "{exchange:?}");
     assert_eq!(
         exchange.lines(ERROR),

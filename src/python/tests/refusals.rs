@@ -193,7 +193,7 @@ fn kind_and_names() {
             let text = "module a.b does not support loading in subinterpreters";
             let error = class.and_then(|class| class.call(py, [&py.str(text)?]));
             let error = error.unwrap();
-            refusal::of(py, &error, main.module(py), own_gil).unwrap()
+            refusal::of(py, &error, own_gil).unwrap()
         });
         let (package, module) = (String::from("a"), String::from("a.b"));
         assert_eq!(

@@ -11,7 +11,7 @@ use wsgi_abi::{GilChoice, RunOutcome};
 
 use super::host::{self, CHOICES};
 use super::{ERROR, Script, start};
-use crate::request::state::lock;
+use crate::sync::lock;
 
 const WARNING: i32 = 4;
 
@@ -210,7 +210,7 @@ fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
     }
 }
 
-/// Who asks for replicas by name gets them or an error, not something else.
+/// A group whose replicas are asked for by name gets them or an error, not something else.
 #[test]
 fn a_group_that_wants_them_stays_where_it_is() {
     let script = Script::new("import faulthandler\ndef application(environ, start_response): pass");

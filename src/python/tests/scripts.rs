@@ -200,15 +200,19 @@ fn a_reload_while_a_request_runs() {
         "first = environ['wsgi.input'].read()\nreturn respond(start_response, [first, attempt(respond, print, 1)])",
     );
     let (release, wait) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let old = scope.spawn(|| {
-            let wait = Piece::Wait(Box::new(move || wait.recv().unwrap()));
+            let wait = Piece::Wait(Box::new(move || {
+                begin.send(()).unwrap();
+                wait.recv().unwrap();
+            }));
             script
                 .request()
                 .body([Piece::text("a"), wait, Piece::text("b")])
                 .text()
         });
-        std::thread::sleep(Duration::from_millis(50));
+        begun.recv().unwrap();
         script.write(
             "def application(environ, start_response): return respond(start_response, 'new')",
         );

@@ -122,7 +122,7 @@ fn in_the_child() {
     // Files that were not imported are nobody's business.
     write(&folder.path("s1nobody"), "here = 1\n");
     assert_eq!(changed(), None);
-    crate::lifecycle::stop::configure(crate::lifecycle::stop::Plan {
+    crate::lifecycle::stop::configure(crate::lifecycle::stop::ExitPlan {
         at_exit: AtExit::Publish,
         timeout: Duration::from_secs(20),
         single_process: false,
@@ -161,7 +161,7 @@ fn imported_later(folder: &Folder, main: &Script) {
     assert_eq!(changed(), None);
     write(&folder.path("s1lazy"), "here = 99\n");
     assert_eq!(changed(), Some(folder.path("s1lazy")));
-    // Changed between the import and the first look at it: who knows which content was imported?
+    // Changed between the import and the first look at it: which content was imported cannot be known.
     import("s1young");
     write(&folder.path("s1young"), "here = 99\n");
     assert_eq!(changed(), Some(folder.path("s1young")));

@@ -9,7 +9,7 @@ use wsgi_abi::{AtExit, RunOutcome};
 
 use super::host::server_logged;
 use super::{Piece, Script, start};
-use crate::lifecycle::stop::{Plan, configure};
+use crate::lifecycle::stop::{ExitPlan, configure};
 
 /// Runs the part of a test that a process of its own is for, with the server's log on its standard error.
 fn in_a_process(case: &str) -> Ended {
@@ -88,7 +88,7 @@ fn the_process() {
 }
 
 fn plan(at_exit: AtExit, milliseconds: u64) {
-    configure(Plan {
+    configure(ExitPlan {
         at_exit,
         timeout: Duration::from_millis(milliseconds),
         single_process: false,
@@ -179,13 +179,13 @@ fn what_hangs_is_named_and_the_process_ended() {
         ),
         (
             "gil",
-            "sub-interpreter 'hanging': its GIL is not to be had; sub-interpreter 'another': its GIL is \
-             not to be had; main interpreter: its GIL is not to be had",
+            "sub-interpreter 'hanging': its GIL cannot be had; sub-interpreter 'another': its GIL \
+             cannot be had; main interpreter: its GIL cannot be had",
         ),
     ] {
         let ended = in_a_process(case);
         ended.was_ended(why);
-        // Who shares its GIL cannot end, either.
+        // An interpreter that shares its GIL cannot end, either.
         let other = ended.log().contains("the other one has ended");
         assert_eq!(other, case != "gil", "{}", ended.log());
     }
@@ -380,7 +380,7 @@ fn finalize_with_threads() {
 }
 
 fn single_process() {
-    configure(Plan {
+    configure(ExitPlan {
         at_exit: AtExit::Finalize,
         timeout: Duration::from_secs(20),
         single_process: true,

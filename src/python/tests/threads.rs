@@ -139,7 +139,7 @@ fn threads_that_end() {
     assert_eq!(states.first(), states.last());
 }
 
-/// How many thread states an interpreter has, beside that of who asks.
+/// How many thread states an interpreter has, beside that of the asking thread.
 fn states_of(group: &str) -> usize {
     let all = crate::cpython::interpreter::all();
     let is_it =

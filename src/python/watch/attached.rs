@@ -5,8 +5,8 @@
 
 use std::ffi::c_ulong;
 
-use super::stacks::{Thread, Threads};
 use crate::cpython::object::Attached;
+use crate::watch::thread_list::{Thread, Threads};
 
 /// The thread of that identity.
 pub(super) fn thread(py: &Attached<'_>, ident: c_ulong) -> Option<Thread> {
@@ -18,7 +18,7 @@ pub(super) fn threads(py: &Attached<'_>) -> Threads {
     imp::threads(py, None)
 }
 
-/// With a GIL: who has it may look at the frames of all threads.
+/// With a GIL: the thread that has it may look at the frames of all threads.
 #[cfg(not(Py_GIL_DISABLED))]
 mod imp {
     use std::ffi::c_ulong;
@@ -27,7 +27,7 @@ mod imp {
     use pyo3::ffi;
 
     use crate::cpython::object::{Attached, Obj};
-    use crate::watch::stacks::{MOST_FRAMES, MOST_THREADS, Thread, Threads, frame};
+    use crate::watch::thread_list::{MOST_FRAMES, MOST_THREADS, Thread, Threads, frame};
 
     pub(super) fn threads(py: &Attached<'_>, wanted: Option<c_ulong>) -> Threads {
         let Some(layout) = Layout::get(py) else {
@@ -128,7 +128,7 @@ mod imp {
     impl NoCollections {
         fn begin() -> Self {
             Self {
-                // SAFETY: attached, as those who call this.
+                // SAFETY: attached, as the caller has a token.
                 #[cfg(not(Py_3_12))]
                 were_on: unsafe { ffi::PyGC_Disable() } != 0,
             }
@@ -152,7 +152,7 @@ mod imp {
         ident: usize,
     }
 
-    /// The field is in the first so many words, and each version has more of them.
+    /// The field is in these first words, and each version has more of them.
     const SEARCHED: usize = 32;
 
     impl Layout {
@@ -205,7 +205,7 @@ mod imp {
     use std::os::fd::{AsRawFd, FromRawFd};
 
     use crate::cpython::object::{Attached, PyResult};
-    use crate::watch::{snapshot, stacks::Threads};
+    use crate::watch::{snapshot, thread_list::Threads};
 
     pub(super) fn threads(py: &Attached<'_>, wanted: Option<c_ulong>) -> Threads {
         let Some(mut file) = memory() else {
@@ -234,7 +234,7 @@ mod imp {
         Ok(())
     }
 
-    /// A file that nobody else has, and that never makes its writer wait.
+    /// A file that no other process has, and that never makes its writer wait.
     fn memory() -> Option<File> {
         // SAFETY: the name is a C string; the descriptor is new, and the file's own.
         unsafe {

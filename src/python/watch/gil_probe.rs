@@ -1,8 +1,8 @@
 //! Threads that wait for a GIL in place of the watchdog: one for each interpreter, begun when it is first needed. That they
 //! wait tells how long the GIL could not be had.
 //!
-//! Before Python 3.13 whoever waits for a GIL asks for it in its own interpreter only, and one who computes in another
-//! interpreter under the same GIL never hears of it. Hence, where one of these threads waits, those of all interpreters of
+//! Before Python 3.13 a thread that waits for a GIL asks for it in its own interpreter only, and a thread that computes in
+//! another interpreter under the same GIL never hears of it. Hence, where one of these threads waits, those of all interpreters of
 //! the GIL do, as long as it takes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,19 +14,18 @@ use wsgi_core::messages::Message;
 use wsgi_telemetry::clock;
 
 use crate::application::loads::Load;
-use crate::cpython::interpreter;
-use crate::cpython::interpreter::Interpreter;
+use crate::cpython::interpreter::{self, Interpreter};
 use crate::cpython::object::Attached;
 use crate::cpython::{thread_state, threads};
-use crate::host::{self, Level};
+use crate::host::{self, Level, level_of};
 use crate::request::deadline::Step;
-use crate::request::log::level_of;
-use crate::request::state::{RequestState, lock};
-use crate::watch::stacks;
+use crate::request::state::RequestState;
+use crate::sync::lock;
+use crate::watch::{loads, stacks};
 
 /// Most tasks of an interpreter that wait. What does not fit is done by a later step, or not needed any more.
 const TASKS: usize = 256;
-/// For how long one who has had the GIL for others leaves it to them.
+/// For how long a thread that has had the GIL for others leaves it to them.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What needs a GIL.
@@ -40,7 +39,7 @@ pub(crate) enum Task {
 }
 
 /// One for each GIL.
-pub(crate) struct Agent {
+pub(crate) struct GilProbe {
     /// An interpreter that has the GIL; the first one.
     interpreter: &'static Interpreter,
     workers: Mutex<Vec<&'static Worker>>,
@@ -59,23 +58,23 @@ struct Worker {
     has_thread: AtomicBool,
 }
 
-static AGENTS: Mutex<Vec<&'static Agent>> = Mutex::new(Vec::new());
+static PROBES: Mutex<Vec<&'static GilProbe>> = Mutex::new(Vec::new());
 
-/// The agent for the GIL of an interpreter.
-pub(crate) fn of(interpreter: &'static Interpreter) -> &'static Agent {
-    let mut agents = lock(&AGENTS);
-    let known = |agent: &&&Agent| share_a_gil(agent.interpreter, interpreter);
-    if let Some(known) = agents.iter().find(known) {
+/// The probe for the GIL of an interpreter.
+pub(crate) fn of(interpreter: &'static Interpreter) -> &'static GilProbe {
+    let mut probes = lock(&PROBES);
+    let known = |probe: &&&GilProbe| share_a_gil(probe.interpreter, interpreter);
+    if let Some(known) = probes.iter().find(known) {
         return known;
     }
-    let agent: &'static Agent = Box::leak(Box::new(Agent {
+    let probe: &'static GilProbe = Box::leak(Box::new(GilProbe {
         interpreter,
         workers: Mutex::default(),
         had: AtomicU64::new(0),
         has_complained: AtomicBool::new(false),
     }));
-    agents.push(agent);
-    agent
+    probes.push(probe);
+    probe
 }
 
 /// Whether two interpreters have the same GIL.
@@ -85,24 +84,24 @@ fn share_a_gil(one: &Interpreter, other: &Interpreter) -> bool {
 }
 
 /// Those of the interpreters that have requests inside.
-pub(crate) fn all_in_use() -> Vec<&'static Agent> {
-    let mut agents: Vec<&'static Agent> = Vec::new();
+pub(crate) fn all_in_use() -> Vec<&'static GilProbe> {
+    let mut probes: Vec<&'static GilProbe> = Vec::new();
     for interpreter in interpreter::all() {
         if interpreter.inside() != 0 {
-            let agent = of(interpreter);
-            if !agents.iter().any(|known| std::ptr::eq(*known, agent)) {
-                agents.push(agent);
+            let probe = of(interpreter);
+            if !probes.iter().any(|known| std::ptr::eq(*known, probe)) {
+                probes.push(probe);
             }
         }
     }
-    agents
+    probes
 }
 
-impl Agent {
+impl GilProbe {
     /// Has something done with the GIL, sometime.
     pub(crate) fn ask(&'static self, interpreter: &'static Interpreter, task: Task) {
         let is_begun = self.worker(interpreter).ask(self, task);
-        // From 3.13 on, it is the holder who is asked, wherever it is.
+        // From 3.13 on, the thread that has the GIL is asked, in any interpreter.
         if is_begun && !cfg!(Py_3_13) {
             for other in interpreter::all() {
                 if !std::ptr::eq(other, interpreter) && share_a_gil(other, interpreter) {
@@ -117,14 +116,14 @@ impl Agent {
         self.ask(self.interpreter, Task::Probe);
     }
 
-    /// Since when the GIL could not be had by anybody who waits for it, as a stamp.
+    /// Since when no thread that waits for the GIL could have it, as a stamp.
     pub(crate) fn waits_since(&self) -> Option<u64> {
         let workers = lock(&self.workers);
         let waiting = workers.iter().filter_map(|worker| worker.waits_since());
         Some(waiting.min()?.max(self.had.load(Relaxed)))
     }
 
-    /// Whether nobody has complained of this wait.
+    /// Whether this wait was not complained of before.
     pub(crate) fn is_first_complaint(&self) -> bool {
         !self.has_complained.swap(true, Relaxed)
     }
@@ -156,7 +155,7 @@ impl Agent {
         worker
     }
 
-    /// Whether somebody else waits for the GIL.
+    /// Whether another thread waits for the GIL.
     fn is_waited_for(&self, but: &Worker) -> bool {
         let workers = lock(&self.workers);
         let mut others = workers.iter().filter(|worker| !std::ptr::eq(**worker, but));
@@ -165,10 +164,10 @@ impl Agent {
 }
 
 impl Worker {
-    /// Has something done with the GIL, sometime; whether somebody does. A probe while it waits already is one too many.
-    fn ask(&'static self, agent: &'static Agent, task: Task) -> bool {
+    /// Has something done with the GIL, sometime; whether there is a thread for it. A probe while it waits already is one too many.
+    fn ask(&'static self, probe: &'static GilProbe, task: Task) -> bool {
         if !self.has_thread.swap(true, Relaxed)
-            && !threads::steady("wsgi-agent", move || self.run(agent))
+            && !threads::steady("wsgi-agent", move || self.run(probe))
         {
             self.has_thread.store(false, Relaxed);
             let line = "mod_wsgi_rs: no thread could be started to look at requests that take too long: raise the limits \
@@ -178,7 +177,7 @@ impl Worker {
         }
         let is_needed = !matches!(task, Task::Probe) || self.send.is_empty();
         if is_needed {
-            // From now on, or those who help would be done before its thread has woken up.
+            // From now on, or the helping threads would be done before its thread has woken up.
             let _ = self
                 .since
                 .compare_exchange(0, clock::now(), Relaxed, Relaxed);
@@ -193,45 +192,45 @@ impl Worker {
         Some(self.since.load(Relaxed)).filter(|since| *since != 0)
     }
 
-    fn run(&self, agent: &Agent) {
+    fn run(&self, probe: &GilProbe) {
         while let Ok(task) = self.receive.recv() {
-            self.work(agent, task);
+            self.work(probe, task);
             if !cfg!(Py_3_13) {
-                self.help(agent);
+                self.help(probe);
             }
         }
     }
 
     /// Does a task with the GIL.
-    fn work(&self, agent: &Agent, task: Task) {
+    fn work(&self, probe: &GilProbe, task: Task) {
         self.since.store(clock::now(), Relaxed);
         thread_state::attach(self.interpreter, |py| {
-            agent.had.store(clock::now(), Relaxed);
-            agent.has_complained.store(false, Relaxed);
+            probe.had.store(clock::now(), Relaxed);
+            probe.has_complained.store(false, Relaxed);
             self.since.store(0, Relaxed);
             match task {
-                Task::Look(request, step) => look(py, self.interpreter, &request, step),
-                Task::Show(load) => load.show(py),
+                Task::Look(request, step) => look(py, &request, step),
+                Task::Show(load) => loads::show(&load, py),
                 Task::Probe => {}
             }
         });
     }
 
-    /// Asks for the GIL in this interpreter, as it is computed here, perhaps, while somebody waits in another one. Such a
-    /// wait does not count as one, or those who help would keep each other at it.
-    fn help(&self, agent: &Agent) {
-        while agent.is_waited_for(self) && self.send.is_empty() {
+    /// Asks for the GIL in this interpreter, as it is computed here, perhaps, while a thread waits in another one. Such a
+    /// wait does not count as one, or the helping threads would keep each other at it.
+    fn help(&self, probe: &GilProbe) {
+        while probe.is_waited_for(self) && self.send.is_empty() {
             std::thread::sleep(PAUSE);
-            thread_state::attach(self.interpreter, |_| agent.had.store(clock::now(), Relaxed));
+            thread_state::attach(self.interpreter, |_| probe.had.store(clock::now(), Relaxed));
         }
     }
 }
 
 /// Logs where a request is, and interrupts it.
-fn look(py: &Attached<'_>, interpreter: &'static Interpreter, request: &RequestState, step: Step) {
-    let course = request.course();
-    let is_here = |inside: &(&'static Interpreter, _)| std::ptr::eq(inside.0, interpreter);
-    let Some((_, ident)) = course.inside().filter(is_here) else {
+fn look(py: &Attached<'_>, request: &RequestState, step: Step) {
+    let deadline = request.deadline();
+    let is_here = |inside: &(&'static Interpreter, _)| std::ptr::eq(inside.0, py.interpreter());
+    let Some((_, ident)) = deadline.inside().filter(is_here) else {
         return;
     };
     let message = match step {
@@ -242,16 +241,13 @@ fn look(py: &Attached<'_>, interpreter: &'static Interpreter, request: &RequestS
     let stack = stacks::of_thread(py, ident);
     let is_hit = match step {
         Step::TellSlow => true,
-        Step::Interrupt | Step::InterruptAgain | Step::GiveUp => {
-            let class = interpreter.module(py).request_timeout.as_ptr();
-            course.interrupt(py, interpreter, class)
-        }
+        Step::Interrupt | Step::InterruptAgain | Step::GiveUp => deadline.interrupt(py),
     };
     // It may have ended meanwhile where there is no GIL.
     if !is_hit {
         return;
     }
-    let seconds = format!("{:.1}", course.age(clock::now()) as f64 / 1e9);
+    let seconds = format!("{:.1}", deadline.age(clock::now()) as f64 / 1e9);
     let level = level_of(message);
     request.log_line(level, message.line(&[&request.line(), &seconds]).as_bytes());
     let stack = stack.unwrap_or_else(|| String::from("  (no Python code)"));

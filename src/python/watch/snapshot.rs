@@ -1,4 +1,4 @@
-//! Threads of an interpreter whose GIL is not to be had, as in a C function that does not give it back.
+//! Threads of an interpreter whose GIL cannot be had, as in a C function that does not give it back.
 //!
 //! `faulthandler` of CPython can look at threads without the GIL, but what it looks at may change under its eyes, and then
 //! the process is lost, with all that it serves. So it looks at a copy: the process forks, and in the new one, where only
@@ -21,11 +21,11 @@ use pyo3::ffi;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use super::stacks::{self, MOST_FRAMES, Thread, Threads, frame};
 use crate::application::free_threading;
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::{Attached, PyResult};
-use crate::cpython::threads;
+use crate::cpython::threads as own_threads;
+use crate::watch::thread_list::{self, MOST_FRAMES, Thread, Threads, frame};
 
 /// A signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler` is of another.
 fn signal() -> c_int {
@@ -42,7 +42,7 @@ const MOST: usize = 1 << 20;
 /// Has CPython show the stacks of all threads, on a descriptor.
 struct Shower {
     show: extern "C" fn(c_int),
-    /// The descriptor, for ever: of `/dev/null`, but in the copy.
+    /// The descriptor, which stays open: of `/dev/null`, but in the copy.
     file: c_int,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn threads(
     })?;
     let (tell, told) = mpsc::channel();
     // A thread that has no state of any interpreter. It never attaches, so it ends.
-    let begun = threads::background("wsgi-snapshot", move || {
+    let begun = own_threads::background("wsgi-snapshot", move || {
         let _ = tell.send(attempt(shower, interpreter, until));
     });
     if !begun {
@@ -189,10 +189,10 @@ unsafe fn in_copy(
     writer: &PipeWriter,
 ) -> ! {
     // SAFETY: only calls that a signal handler may make, but for the new state: that allocates memory and takes a lock of
-    // CPython, and where either is held for ever the process is killed from outside, or by the alarm. [S-29]
+    // CPython, and where either is never released the process is killed from outside, or by the alarm. [S-29]
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // What is broken is no news, and no core is to be kept of it.
+        // What is broken is no news, and no core must be kept of it.
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
         for signal in [
             libc::SIGSEGV,
@@ -209,7 +209,7 @@ unsafe fn in_copy(
         libc::sigaddset(&mut alarms, libc::SIGALRM);
         libc::sigprocmask(libc::SIG_UNBLOCK, &alarms, std::ptr::null_mut());
         libc::alarm(5);
-        // What CPython says where it gives up is told to who has asked, and is not in the server's log.
+        // What CPython says where it gives up goes into the answer, and not into the server's log.
         if libc::dup2(writer.as_raw_fd(), shower.file) >= 0
             && libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO) >= 0
             && !ffi::PyThreadState_New(interpreter).is_null()
@@ -297,5 +297,10 @@ fn frame_of(line: &str) -> String {
         let (number, function) = rest.split_once(" in ")?;
         Some(frame(file, &number, function))
     });
-    parts.unwrap_or_else(|| format!("  {}", stacks::printable(line, stacks::MOST_OF_NAME)))
+    parts.unwrap_or_else(|| {
+        format!(
+            "  {}",
+            thread_list::printable(line, thread_list::MOST_OF_NAME)
+        )
+    })
 }

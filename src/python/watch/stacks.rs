@@ -1,4 +1,4 @@
-//! The Python stacks of the threads of this process, for people: of one thread, of all, and of all where a GIL is not to be
+//! The Python stacks of the threads of this process, for people: of one thread, of all, and of all where a GIL cannot be
 //! had.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //!     └─► where that is late    ─► snapshot::threads     a copy of the process, in which everything stands still
 //! ```
 //!
-//! Whoever asks never waits for a GIL itself. A helper that gets none stays until it does, and there is one of them for
+//! The asking thread never waits for a GIL itself. A helper that gets none stays until it does, and there is one of them for
 //! each GIL at most.
 
 use std::ffi::c_ulong;
@@ -16,49 +16,18 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use crate::application::free_threading;
-use crate::cpython::interpreter;
-use crate::cpython::interpreter::Interpreter;
+use crate::cpython::interpreter::{self, Interpreter};
 use crate::cpython::object::Attached;
 use crate::cpython::{thread_state, threads};
 use crate::request::running;
-use crate::request::state::lock;
+use crate::sync::lock;
+use crate::watch::thread_list::{Threads, printable};
 use crate::watch::{attached, snapshot};
 
-/// Most frames of a thread that are shown, the innermost ones.
-pub(super) const MOST_FRAMES: usize = 100;
-/// Most bytes of them.
-const MOST_OF_THREAD: usize = 16 << 10;
-/// Most threads of an interpreter that are looked at, the newest ones. CPython's own code, which is what looks where the
-/// GIL is not to be had, shows 100.
-#[cfg(not(Py_GIL_DISABLED))]
-pub(super) const MOST_THREADS: usize = 1000;
 /// Most bytes of a dump.
 const MOST_OF_DUMP: usize = 256 << 10;
-/// Longest path, and longest name, that is shown whole.
-pub(super) const MOST_OF_NAME: usize = 300;
 /// How long a dump without GILs may take, for all interpreters together.
 const WITHOUT_GIL: Duration = Duration::from_secs(3);
-
-/// A thread of an interpreter.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Thread {
-    /// As `threading.get_ident` has it.
-    pub(super) ident: c_ulong,
-    /// Number of the kernel, where it is known.
-    pub(super) native: Option<u32>,
-    /// A line for each frame, the innermost first.
-    pub(super) frames: Vec<String>,
-    /// There are more frames, further out.
-    pub(super) is_cut: bool,
-}
-
-/// Threads of an interpreter.
-#[derive(Debug, Default)]
-pub(super) struct Threads {
-    pub(super) all: Vec<Thread>,
-    /// There are more, older ones.
-    pub(super) is_cut: bool,
-}
 
 /// The Python stack of a thread of the interpreter that `py` is attached to, the most recent call last; `None` where it has
 /// no such thread, or that runs no Python code.
@@ -76,7 +45,7 @@ pub(crate) fn begin(py: &Attached<'_>, is_main: bool) {
     }
 }
 
-/// The stacks of all threads of all interpreters. Where a GIL is not to be had within `patience`, that is said, and its
+/// The stacks of all threads of all interpreters. Where a GIL cannot be had within `patience`, that is said, and its
 /// threads are shown without it.
 pub fn dump(patience: Duration) -> String {
     let until = Instant::now() + patience;
@@ -92,7 +61,7 @@ pub fn dump(patience: Duration) -> String {
     finish(text)
 }
 
-/// The same, without any GIL: for where one is not to be had.
+/// The same, without any GIL: for where one cannot be had.
 pub(crate) fn dump_without_gil() -> String {
     let mut text = String::new();
     let mut without = Limit::new();
@@ -151,7 +120,7 @@ impl Asked {
     }
 }
 
-/// A thread that attaches to interpreters of one GIL. It may have to wait for ever, so there is one for each GIL.
+/// A thread that attaches to interpreters of one GIL. It may have to wait without end, so there is one for each GIL.
 struct Helper(u32);
 
 static HELPERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -188,7 +157,7 @@ impl Helper {
 
     fn run(&self, domain: &[&'static Interpreter], tell: &Sender<Threads>) {
         for interpreter in domain {
-            let threads = thread_state::attach(interpreter, attached::threads);
+            let threads = thread_state::attach(interpreter, |py| attached::threads(py));
             if tell.send(threads).is_err() {
                 return;
             }
@@ -274,70 +243,6 @@ fn show(text: &mut String, threads: &Threads) {
     if threads.is_cut {
         text.push_str("There are more threads, older than these.\n\n");
     }
-}
-
-impl Threads {
-    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
-    pub(super) fn merged(states: impl IntoIterator<Item = Thread>, is_cut: bool) -> Self {
-        let mut all: Vec<Thread> = Vec::new();
-        for state in states {
-            match all.iter_mut().find(|known| known.ident == state.ident) {
-                Some(known) if known.frames.is_empty() => *known = state,
-                Some(_) => {}
-                None => all.push(state),
-            }
-        }
-        Self { all, is_cut }
-    }
-}
-
-impl Thread {
-    fn name(&self) -> String {
-        match self.native {
-            Some(native) => format!("Thread {native} ({:#x})", self.ident),
-            None => format!("Thread {:#x}", self.ident),
-        }
-    }
-
-    /// The innermost call last.
-    fn stack(&self) -> String {
-        let mut size = 0;
-        let fits = |line: &&String| {
-            size += line.len() + 1;
-            size <= MOST_OF_THREAD
-        };
-        let frames: Vec<&String> = self.frames.iter().take_while(fits).collect();
-        let mut text = String::new();
-        if self.is_cut || frames.len() < self.frames.len() {
-            text.push_str("  ... calls further out are left out\n");
-        }
-        for line in frames.into_iter().rev() {
-            text.push_str(line);
-            text.push('\n');
-        }
-        text
-    }
-}
-
-/// As Python's tracebacks have it.
-pub(super) fn frame(file: &str, line: &dyn std::fmt::Display, function: &str) -> String {
-    let file = printable(file, MOST_OF_NAME);
-    let function = printable(function, MOST_OF_NAME);
-    format!("  File \"{file}\", line {line}, in {function}")
-}
-
-/// Without control characters, and where it is longer than `most` with its last part, which says more than the first.
-pub(super) fn printable(text: &str, most: usize) -> String {
-    let count = text.chars().count();
-    let shown = |character: char| match character.is_control() {
-        true => char::REPLACEMENT_CHARACTER,
-        false => character,
-    };
-    if count <= most {
-        return text.chars().map(shown).collect();
-    }
-    let last = text.chars().skip(count - most).map(shown);
-    std::iter::once('…').chain(last).collect()
 }
 
 fn finish(mut text: String) -> String {

@@ -1,5 +1,5 @@
 //! `mod_wsgi.bridge_prometheus_client()`: the metrics of applications that use `prometheus_client` are kept in the
-//! segment, as their own are. The half in Python is `bridge.py`, which is only executed where somebody asks for it.
+//! segment, as their own are. The half in Python is `bridge.py`, which is only executed when an application asks for it.
 
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,7 +8,7 @@ use pyo3::ffi;
 use wsgi_telemetry::ClientValue;
 
 use super::metric::{arguments, items, text};
-use super::module::{self, State};
+use super::module;
 use super::native::{Call, Method, instantiate, new_function};
 use crate::cpython::object::{ExceptionClass, Obj, PyResult};
 use crate::metrics::custom;
@@ -19,14 +19,14 @@ const SOURCE: &CStr = module::source(concat!(include_str!("../python/bridge.py")
 pub(super) struct Bridge;
 
 impl Method for Bridge {
-    type Value = State;
+    type Value = ();
     const NAME: &'static CStr = c"bridge_prometheus_client";
     const DOC: &'static CStr = c"bridge_prometheus_client()\n--\n\n\
         Has prometheus_client keep its values where the server's own metrics are, so that those of all children are \
         shown as one. Does nothing where nothing is measured.";
 
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
-        let (py, state) = (call.py, call.value);
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
+        let (py, state) = (call.py, call.py.state());
         if !custom::is_recording() || state.bridged.swap(true, Relaxed) {
             return Ok(py.none());
         }
@@ -52,12 +52,12 @@ impl Method for Bridge {
 struct Sample;
 
 impl Method for Sample {
-    type Value = State;
+    type Value = ();
     const NAME: &'static CStr = c"sample";
     const DOC: &'static CStr =
         c"sample(kind, metric, name, labels, values, help, mode)\n--\n\nWhere a value is kept.";
 
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
         let py = call.py;
         let [kind, metric, sample, labels, values, help, mode] = arguments(call, "sample")?;
         let string = |object: &Obj<'i>| text(py, object, "each of the arguments");
@@ -78,6 +78,6 @@ impl Method for Sample {
         });
         let series = series.map_err(|why| py.raise(ExceptionClass::Value, &why.to_string()))?;
         // SAFETY: the type was made for this value, in this interpreter.
-        unsafe { instantiate(py, call.value.metrics.sample, series) }
+        unsafe { instantiate(py, py.state().metrics.sample, series) }
     }
 }

@@ -6,11 +6,10 @@ use std::ffi::CStr;
 use pyo3::ffi;
 use wsgi_telemetry::catalogue::{GENERATION, Id};
 
-use super::module::State;
-use super::native::{Call, Method, new_function};
 use crate::cpython::gil_clock;
 use crate::cpython::object::{Attached, Obj, PyResult};
 use crate::metrics::telemetry;
+use crate::wsgi::native::{Call, Method, new_function};
 
 thread_local! {
     /// When the collection that the thread is in began; 0 outside. Collections do not nest.
@@ -21,15 +20,15 @@ thread_local! {
 struct Collector;
 
 impl Method for Collector {
-    type Value = State;
+    type Value = ();
     const NAME: &'static CStr = c"_collector";
     const DOC: &'static CStr = c"For gc.callbacks.";
 
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
         if let (Some(phase), Some(info)) = (call.arg(0), call.arg(1))
             && phase.is_str()
         {
-            observe(call.py, call.value, &phase, &info);
+            observe(call.py, &phase, &info);
         }
         Ok(call.py.none())
     }
@@ -41,7 +40,7 @@ pub(crate) fn new_collector_callback<'i>(py: &Attached<'i>, module: &Obj<'i>) ->
 }
 
 /// `phase` is a `str`.
-fn observe<'i>(py: &Attached<'i>, state: &State, phase: &Obj<'i>, info: &Obj<'i>) {
+fn observe<'i>(py: &Attached<'i>, phase: &Obj<'i>, info: &Obj<'i>) {
     let now = telemetry::now();
     let (phase, start) = (phase.as_ptr(), c"start".as_ptr());
     // SAFETY: attached, and a live `str`.
@@ -68,7 +67,7 @@ fn observe<'i>(py: &Attached<'i>, state: &State, phase: &Obj<'i>, info: &Obj<'i>
     let generation = usize::try_from(number(c"generation")).map_or(oldest, |at| at.min(oldest));
     let (collected, uncollectable) = (number(c"collected"), number(c"uncollectable"));
     // It ran on the thread, and so at the cost, of whatever request made the objects.
-    let app = gil_clock::current_app().unwrap_or(state.home());
+    let app = gil_clock::current_app().unwrap_or(py.state().home());
     telemetry::count(app, |block| {
         block.observe(Id::GcPause, generation, now.saturating_sub(since));
         block.add(Id::GcCollected, generation, collected);

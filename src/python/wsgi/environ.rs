@@ -10,8 +10,7 @@ use wsgi_abi::keys::{KEYS, PATHS, STEADY};
 use wsgi_abi::{EnvEntry, KeyKind};
 use wsgi_core::request::environ::header_key;
 
-use crate::cpython::object::{Attached, Kept, Obj, PyResult, Raised, done};
-use crate::wsgi::module::{State, interned_latin1};
+use crate::cpython::object::{Attached, Immortal, Obj, PyResult, Raised, Stored, done};
 
 /// Environ keys kept beside the known ones, in each interpreter. Clients choose header names, hence a bound.
 const MAX_MORE_KEYS: usize = 512;
@@ -30,27 +29,23 @@ pub(crate) struct Parts<'a, 'i> {
 }
 
 /// Makes the dict.
-pub(crate) fn build<'i>(
-    py: &Attached<'i>,
-    state: &State,
-    parts: &Parts<'_, 'i>,
-) -> PyResult<Obj<'i>> {
-    // SAFETY: attached to the interpreter of `state`, whose kept objects are alive; the dict takes references of
-    // its own.
+pub(crate) fn build<'i>(py: &Attached<'i>, parts: &Parts<'_, 'i>) -> PyResult<Obj<'i>> {
+    let state = py.state();
+    // SAFETY: attached and alive; the dict takes references of its own.
     unsafe {
         let base = *state.base_environ.get().ok_or(Raised)?;
         let environ = py.own(ffi::PyDict_Copy(base.as_ptr()))?;
         for entry in parts.entries {
-            let value = value(py, state, entry)?;
+            let value = value(py, entry)?;
             match entry.kind {
                 KeyKind::Known => {
                     let key = state.keys[usize::from(entry.id).min(KEYS.len() - 1)];
                     set(&environ, key.as_ptr(), &value)?;
                 }
-                KeyKind::Header => set(&environ, key(py, state, entry)?.as_ptr(), &value)?,
+                KeyKind::Header => set(&environ, key(py, entry)?.as_ptr(), &value)?,
                 // A variable of the request does not replace what every environ holds.
                 KeyKind::Literal => {
-                    let key = key(py, state, entry)?;
+                    let key = key(py, entry)?;
                     if ffi::PyDict_Contains(base.as_ptr(), key.as_ptr()) == 0 {
                         set(&environ, key.as_ptr(), &value)?;
                     }
@@ -107,7 +102,7 @@ unsafe fn set(environ: &Obj<'_>, key: *mut ffi::PyObject, value: &Obj<'_>) -> Py
     done(unsafe { ffi::PyDict_SetItem(environ.as_ptr(), key, value.as_ptr()) })
 }
 
-fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
+fn value<'i>(py: &Attached<'i>, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
     let Some(bytes) = entry.value.get() else {
         return Ok(py.none());
     };
@@ -115,9 +110,9 @@ fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult
     if entry.kind != KeyKind::Known || !STEADY.get(id).copied().unwrap_or(false) {
         return py.latin1(bytes);
     }
+    let state = py.state();
     let known = state.steady.try_with(|steady| match &steady[id] {
-        // SAFETY: kept in this interpreter.
-        Some((last, kept)) if last == bytes => Some(unsafe { kept.get(py) }),
+        Some((last, value)) if last == bytes => value.get(py),
         _ => None,
     });
     if let Some(known) = known.flatten() {
@@ -130,26 +125,25 @@ fn value<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult
         py.latin1(bytes)?
     };
     let old = state.steady.try_with(|steady| {
-        let new = (bytes.to_vec(), Kept::new(made.clone()));
+        let new = (bytes.to_vec(), Stored::new(py, made.clone()));
         steady[id].replace(new)
     });
     if let Some((_, old)) = old.flatten() {
-        // SAFETY: takes over the reference that was kept in this interpreter; a `str` runs no code when it goes.
-        drop(unsafe { py.own(old.as_ptr()) });
+        drop(old.take(py));
     }
     Ok(made)
 }
 
 /// The key of a header or of a variable that has no number.
-fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
+fn key<'i>(py: &Attached<'i>, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
     let name = entry.key.get_or_empty();
     // A variable and a header may be spelled alike and mean different keys, so only headers are kept by their name.
     if entry.kind == KeyKind::Literal {
         return py.latin1(name);
     }
+    let state = py.state();
     let known = state.more_keys.try_with(|keys| match keys.get(name) {
-        // SAFETY: kept in this interpreter.
-        Some(known) => Ok(unsafe { known.get(py) }),
+        Some(known) => Ok(known.get(py)),
         None => Err(keys.len() < MAX_MORE_KEYS),
     });
     match known {
@@ -158,10 +152,10 @@ fn key<'i>(py: &Attached<'i>, state: &State, entry: &EnvEntry<'_>) -> PyResult<O
         // Interned only if it is kept: some versions of CPython never free an interned string.
         Some(Err(false)) | None => return py.latin1(&header_key(name)),
     }
-    let made = interned_latin1(py, &header_key(name))?;
+    let made = py.interned_latin1(&header_key(name))?;
     state.more_keys.try_with(|keys| {
         let slot = keys.entry(name.to_vec());
-        slot.or_insert_with(|| Kept::new(made.clone()));
+        slot.or_insert_with(|| Immortal::new(made.clone()));
     });
     Ok(made)
 }

@@ -2,7 +2,7 @@
 //! `io.TextIOWrapper`s over it. A record of the log for each line.
 //!
 //! Making a TextIOWrapper costs more than all the rest of an environ, so the one of a request is used again when the
-//! application left no trace on it: nobody else holds it, nothing was written, and no attribute was set.
+//! application left no trace on it: no other code holds it, nothing was written, and no attribute was set.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -11,17 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use pyo3::ffi;
 use wsgi_core::log::log_lines::LineBuffer;
 
-use super::module::{State, state_of_class};
-use super::native::{
+use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised, Stored, slice};
+use crate::host::{self, Level};
+use crate::metrics::telemetry::{self, Stream};
+use crate::request::state::{Ended, RequestState, with_current};
+use crate::sync::GilCell;
+use crate::wsgi::native::{
     Call, Method, Methods, Slots, guard_object, instantiate, method, new_function, new_type, value,
 };
-use super::start_response::bytes_of;
-use crate::cell::GilCell;
-use crate::cpython::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
-use crate::host::{self, Level};
-use crate::metrics::telemetry;
-use crate::metrics::telemetry::Stream;
-use crate::request::state::{Ended, RequestState, with_current};
+use crate::wsgi::start_response::bytes_of;
 
 /// Streams kept for further requests, in each interpreter.
 const MAX_SPARE: usize = 64;
@@ -68,10 +66,10 @@ impl Log {
 }
 
 static METHODS: Methods<12> = Methods([
-    method::<Write>(),
+    method::<WriteLog>(),
     method::<Writelines>(),
     method::<Flush>(),
-    method::<Close>(),
+    method::<CloseLog>(),
     method::<Enter>(),
     method::<Exit>(),
     method::<Fileno>(),
@@ -126,27 +124,18 @@ pub(super) fn new_log_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) ->
 }
 
 /// The log under a standard stream.
-pub(crate) fn new_std_log<'i>(
-    py: &Attached<'i>,
-    log_type: Kept,
-    stream: Stream,
-) -> PyResult<Obj<'i>> {
-    new_log(py, log_type, stream, Target::Standard(LineBuffer::new()))
+pub(crate) fn new_std_log<'i>(py: &Attached<'i>, stream: Stream) -> PyResult<Obj<'i>> {
+    new_log(py, stream, Target::Standard(LineBuffer::new()))
 }
 
-fn new_log<'i>(
-    py: &Attached<'i>,
-    log_type: Kept,
-    stream: Stream,
-    target: Target,
-) -> PyResult<Obj<'i>> {
+fn new_log<'i>(py: &Attached<'i>, stream: Stream, target: Target) -> PyResult<Obj<'i>> {
     let log = Log {
         stream,
         target: GilCell::new(target),
         touched: AtomicBool::new(false),
     };
     // SAFETY: the type was made by `new_log_type`.
-    unsafe { instantiate(py, log_type, log) }
+    unsafe { instantiate(py, py.state().log_type, log) }
 }
 
 /// `wsgi.errors` of one request: the text stream and the log under it.
@@ -157,24 +146,15 @@ pub(crate) struct ErrorsStream<'i> {
 
 impl<'i> ErrorsStream<'i> {
     /// A spare one, or a new one.
-    pub(crate) fn of_request(
-        py: &Attached<'i>,
-        state: &State,
-        request: &Arc<RequestState>,
-    ) -> PyResult<Self> {
+    pub(crate) fn of_request(py: &Attached<'i>, request: &Arc<RequestState>) -> PyResult<Self> {
+        let state = py.state();
         let spare = state.spare_errors.try_with(Vec::pop).flatten();
+        let spare = spare.and_then(|(stream, log)| Some((stream.take(py)?, log.take(py)?)));
         let errors = match spare {
-            // SAFETY: kept by `recycle`, in this interpreter; the references are taken over.
-            Some((stream, log)) => unsafe {
-                Self {
-                    stream: py.own(stream.as_ptr())?,
-                    log: py.own(log.as_ptr())?,
-                }
-            },
+            Some((stream, log)) => Self { stream, log },
             None => {
-                let log = new_log(py, state.log_type, Stream::Errors, Target::Request(None))?;
-                // SAFETY: kept in this interpreter.
-                let stream = unsafe { state.new_stream.get(py) }.call(py, [&log])?;
+                let log = new_log(py, Stream::Errors, Target::Request(None))?;
+                let stream = state.new_stream.get(py).call(py, [&log])?;
                 Self { stream, log }
             }
         };
@@ -196,7 +176,7 @@ impl<'i> ErrorsStream<'i> {
 
     /// At the end of the request, when the environ has been let go: keeps the stream for another one, if it is as
     /// good as new.
-    pub(crate) fn recycle(self, state: &State) {
+    pub(crate) fn recycle(self, py: &Attached<'i>) {
         // SAFETY: attached, by the brand of the objects; looks at counts and slots.
         let pristine = unsafe {
             // Without a GIL a count says nothing for sure.
@@ -214,11 +194,11 @@ impl<'i> ErrorsStream<'i> {
         self.log().aim(None);
         // What is not kept is let go afterwards: that runs code of Python.
         let mut spare = Some(self);
-        state.spare_errors.try_with(|all| {
+        py.state().spare_errors.try_with(|all| {
             if all.len() < MAX_SPARE
                 && let Some(spare) = spare.take()
             {
-                all.push((Kept::new(spare.stream), Kept::new(spare.log)));
+                all.push((Stored::new(py, spare.stream), Stored::new(py, spare.log)));
             }
         });
     }
@@ -253,11 +233,11 @@ unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
 struct LogLine;
 
 impl Method for LogLine {
-    type Value = State;
+    type Value = ();
     const NAME: &'static CStr = c"_log";
     const DOC: &'static CStr = c"Logs a line.";
 
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
         let line = call.only_arg("_log")?;
         if !line.is_str() {
             return Err(call.py.raise(ExceptionClass::Type, "the line must be str"));
@@ -272,9 +252,9 @@ pub(crate) fn new_log_function<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyRes
     new_function::<LogLine>(py, module)
 }
 
-struct Write;
+struct WriteLog;
 
-impl Method for Write {
+impl Method for WriteLog {
     type Value = Log;
     const NAME: &'static CStr = c"write";
     const DOC: &'static CStr = c"write(bytes) -> count";
@@ -349,9 +329,9 @@ impl Method for Flush {
     }
 }
 
-struct Close;
+struct CloseLog;
 
-impl Method for Close {
+impl Method for CloseLog {
     type Value = Log;
     const NAME: &'static CStr = c"close";
     const DOC: &'static CStr = c"close(): does nothing, the log stays open";
@@ -454,23 +434,23 @@ unsafe extern "C" fn get_name(
     _closure: *mut c_void,
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a getter of the type.
-    unsafe { guard_object(|py| py.str(value::<Log>(slf).stream.name())) }
+    unsafe { guard_object(slf, |py| py.str(value::<Log>(slf).stream.name())) }
 }
 
 unsafe extern "C" fn get_mode(
-    _slf: *mut ffi::PyObject,
+    slf: *mut ffi::PyObject,
     _closure: *mut c_void,
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython.
-    unsafe { guard_object(|py| py.str("wb")) }
+    unsafe { guard_object(slf, |py| py.str("wb")) }
 }
 
 unsafe extern "C" fn get_closed(
-    _slf: *mut ffi::PyObject,
+    slf: *mut ffi::PyObject,
     _closure: *mut c_void,
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython.
-    unsafe { guard_object(|py| Ok(py.bool(false))) }
+    unsafe { guard_object(slf, |py| Ok(py.bool(false))) }
 }
 
 /// Writes what a bytes-like object, or for old code a `str`, holds.
@@ -492,7 +472,7 @@ fn write_object(call: &Call<'_, '_, Log>, data: &Obj<'_>, method: &str) -> PyRes
             return Err(Raised);
         }
         let len = usize::try_from(view.len).unwrap_or(0);
-        let bytes = host::slice(view.buf.cast::<u8>(), len).to_vec();
+        let bytes = slice(view.buf.cast::<u8>(), len).to_vec();
         ffi::PyBuffer_Release(&mut view);
         write_bytes(call, &bytes, method)
     }
@@ -527,9 +507,7 @@ fn write_bytes(call: &Call<'_, '_, Log>, data: &[u8], method: &str) -> PyResult<
 
 /// Lines that belong to no request count for the interpreter's first application.
 fn count_lines(call: &Call<'_, '_, Log>, lines: u64) {
-    // SAFETY: a method of the type that the state was made with.
-    let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
-    telemetry::count_lines(state.home(), call.value.stream, lines);
+    telemetry::count_lines(call.py.state().home(), call.value.stream, lines);
 }
 
 fn server_line(line: &[u8]) {

@@ -1,32 +1,27 @@
-//! Events for `mod_wsgi.subscribe_events`. Nothing is built unless somebody subscribed in this interpreter.
+//! Events for `mod_wsgi.subscribe_events`. Nothing is built unless there is a subscriber in this interpreter.
 
 use pyo3::ffi;
 use wsgi_abi::RunRequest;
 use wsgi_core::messages::Message;
 
-use crate::admission::run::thread_id;
-use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::{Attached, Obj, PyResult};
-use crate::request::log;
-use crate::request::log::{is_system_exit, log_traceback};
+use crate::cpython::traceback::is_system_exit;
+use crate::process::thread_id;
+use crate::request::log::{log_message, log_traceback};
 use crate::request::state::RequestState;
 use crate::wsgi::environ;
-use crate::wsgi::module::State;
 
-/// The request whose events are published, and where it runs.
+/// The request whose events are published.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
-    pub(crate) state: &'a State,
-    /// For the tracebacks of subscribers; `None` where it is not at hand.
-    pub(crate) interpreter: Option<&'static Interpreter>,
     pub(crate) request: &'a RequestState,
 }
 
 impl Source<'_> {
-    /// Whether anybody listens in this interpreter.
-    pub(crate) fn wanted(self) -> bool {
-        // SAFETY: callers are attached to the interpreter of `state`; the list is kept for its life.
-        unsafe { ffi::PyList_Size(self.state.event_callbacks.as_ptr()) > 0 }
+    /// Whether there is a subscriber in this interpreter.
+    pub(crate) fn wanted(self, py: &Attached<'_>) -> bool {
+        // SAFETY: attached and alive.
+        unsafe { ffi::PyList_Size(py.state().event_callbacks.as_ptr()) > 0 }
     }
 
     /// Before the application is called. A subscriber may put another one in its place.
@@ -101,8 +96,7 @@ impl Source<'_> {
     /// Calls the subscribers. What they raise is logged and has no other effect; what they return is merged into
     /// `payload`.
     fn publish<'i>(self, py: &Attached<'i>, name: &str, payload: &Obj<'i>) -> PyResult<()> {
-        // SAFETY: kept in this interpreter.
-        let publish = unsafe { self.state.publish.get(py) };
+        let publish = py.state().publish.get(py);
         let failures = publish.call(py, [&py.str(name)?, payload])?;
         for at in 0..failures.len()? {
             // SAFETY: `_publish` returns a list, and the index is in range.
@@ -115,9 +109,9 @@ impl Source<'_> {
             } else {
                 Message::SubscriberException
             };
-            log::log_message(Some(self.request), message, &message.line(&[&name]));
+            log_message(Some(self.request), message, &message.line(&[&name]));
             if !exit {
-                log_traceback(py, &exception, Some(self.request), self.interpreter);
+                log_traceback(py, &exception, Some(self.request));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use pyo3::ffi;
 use wsgi_core::request::fault::{Cause, Errno, Fault, Transfer, verdict};
 
 use crate::cpython::object::{Attached, ExceptionClass, Obj, Raised};
-use crate::host::Failure;
+use crate::request::host::Failure;
 use crate::request::state::RequestState;
 
 /// The attribute that tells an `OSError` of ours: the request that it was raised for.

@@ -11,32 +11,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use pyo3::ffi;
 use rustix::fs::{FileType, OFlags};
 
-use crate::cpython::object::{Attached, Kept, Obj, PyResult, Raised};
-
-/// What iteration over a `FileWrapper` goes through.
-const ITERATION: [&CStr; 4] = [c"__iter__", c"__next__", c"filelike", c"__getattribute__"];
-
-/// The types of one interpreter, as they were before any application ran.
-pub(crate) struct FileTypes {
-    wrapper: Kept,
-    /// Attributes of `FileWrapper`, by [`ITERATION`].
-    iteration: [Kept; ITERATION.len()],
-    /// `FileIO`
-    raw: Readable,
-    /// `FileIO.fileno`
-    fileno: Kept,
-    /// `FileIO.readable`
-    readable: Kept,
-    /// `BufferedReader` and `BufferedRandom`, each with its `raw` and its `flush`.
-    buffered: [(Readable, Kept, Kept); 2],
-}
-
-/// A type of files: itself, and functions of it that take a file.
-struct Readable {
-    class: Kept,
-    read: Kept,
-    tell: Kept,
-}
+use crate::cpython::module_state::{FileClass, FileTypes, ITERATION};
+use crate::cpython::object::{Attached, Immortal, Obj, PyResult, Raised};
 
 /// A regular file that can be sent from its descriptor.
 pub(crate) struct Regular {
@@ -48,17 +24,17 @@ pub(crate) struct Regular {
     pub(crate) length: u64,
 }
 
-impl Readable {
-    fn new<'i>(py: &Attached<'i>, class: &Obj<'i>) -> PyResult<Self> {
+impl<'i> FileClass<'i> {
+    fn new(py: &Attached<'i>, class: &Obj<'i>) -> PyResult<Self> {
         Ok(Self {
-            class: Kept::new(class.clone()),
-            read: Kept::new(class.attr(py, c"read")?),
-            tell: Kept::new(class.attr(py, c"tell")?),
+            class: Immortal::new(class.clone()),
+            read: Immortal::new(class.attr(py, c"read")?),
+            tell: Immortal::new(class.attr(py, c"tell")?),
         })
     }
 
     /// Whether `read` is the method of this type, of the instance `this`.
-    fn is_read_of<'i>(&self, py: &Attached<'i>, read: &Obj<'i>, this: &Obj<'i>) -> PyResult<bool> {
+    fn is_read_of(&self, py: &Attached<'i>, read: &Obj<'i>, this: &Obj<'i>) -> PyResult<bool> {
         // SAFETY: attached and alive; class and method are kept in this interpreter. Bound methods of built-in types are
         // equal where they are the same function of the same instance.
         unsafe {
@@ -75,40 +51,40 @@ impl Readable {
     }
 }
 
-impl FileTypes {
+impl<'i> FileTypes<'i> {
     /// For the interpreter that the thread is attached to; `wrapper` is its class `FileWrapper`.
-    pub(crate) fn new<'i>(py: &Attached<'i>, wrapper: &Obj<'i>) -> PyResult<Self> {
+    pub(crate) fn new(py: &Attached<'i>, wrapper: &Obj<'i>) -> PyResult<Self> {
         let io = py.import(c"_io")?;
         let raw = io.attr(py, c"FileIO")?;
         let buffered = |name: &CStr| {
             let class = io.attr(py, name)?;
             let (raw, flush) = (class.attr(py, c"raw")?, class.attr(py, c"flush")?);
-            Ok((Readable::new(py, &class)?, Kept::new(raw), Kept::new(flush)))
+            Ok((
+                FileClass::new(py, &class)?,
+                Immortal::new(raw),
+                Immortal::new(flush),
+            ))
         };
-        let attribute = |name: &CStr| wrapper.attr(py, name).map(Kept::new);
+        let attribute = |name: &CStr| wrapper.attr(py, name).map(Immortal::new);
         let [iter, next, filelike, getattribute] = ITERATION;
         Ok(Self {
-            wrapper: Kept::new(wrapper.clone()),
+            wrapper: Immortal::new(wrapper.clone()),
             iteration: [
                 attribute(iter)?,
                 attribute(next)?,
                 attribute(filelike)?,
                 attribute(getattribute)?,
             ],
-            raw: Readable::new(py, &raw)?,
-            fileno: Kept::new(raw.attr(py, c"fileno")?),
-            readable: Kept::new(raw.attr(py, c"readable")?),
+            raw: FileClass::new(py, &raw)?,
+            fileno: Immortal::new(raw.attr(py, c"fileno")?),
+            readable: Immortal::new(raw.attr(py, c"readable")?),
             buffered: [buffered(c"BufferedReader")?, buffered(c"BufferedRandom")?],
         })
     }
 
     /// What a `FileWrapper` holds, where iteration over it is the wrapper's own, so that it gives what `read()` gives. `None` for
     /// any other object, also for one that only says that it is a `FileWrapper` by its `__class__`.
-    pub(crate) fn wrapped<'i>(
-        &self,
-        py: &Attached<'i>,
-        result: &Obj<'i>,
-    ) -> PyResult<Option<Obj<'i>>> {
+    pub(crate) fn wrapped(&self, py: &Attached<'i>, result: &Obj<'i>) -> PyResult<Option<Obj<'i>>> {
         // SAFETY: attached and alive; the class is kept in this interpreter.
         let class = unsafe {
             if ffi::PyObject_TypeCheck(result.as_ptr(), self.wrapper.as_ptr().cast()) == 0 {
@@ -125,7 +101,7 @@ impl FileTypes {
     }
 
     /// The regular file that `filelike.read()` reads; `None` where `read()` has to be called, which is no error.
-    pub(crate) fn regular<'i>(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> Option<Regular> {
+    pub(crate) fn regular(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> Option<Regular> {
         let (fd, offset) = self.descriptor(py, filelike).unwrap_or_else(|raised| {
             // The same happens again where it is read.
             py.clear(raised);
@@ -138,11 +114,7 @@ impl FileTypes {
     }
 
     /// The number of the descriptor from which `filelike.read()` reads, and where.
-    fn descriptor<'i>(
-        &self,
-        py: &Attached<'i>,
-        filelike: &Obj<'i>,
-    ) -> PyResult<Option<(i64, i64)>> {
+    fn descriptor(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> PyResult<Option<(i64, i64)>> {
         let read = filelike.attr(py, c"read")?;
         // SAFETY: attached and alive; the instance belongs to the bound method, and everything else is kept in this
         // interpreter.
@@ -155,7 +127,7 @@ impl FileTypes {
                 return Ok(None);
             }
             let this = py.share(this)?;
-            let call = |method: &Kept, file: &Obj<'i>| method.get(py).call(py, [file]);
+            let call = |method: &Immortal<'i>, file: &Obj<'i>| method.get(py).call(py, [file]);
             if self.raw.is_read_of(py, &read, &this)? {
                 if !call(&self.readable, &this)?.is_true()? {
                     return Ok(None);
@@ -181,7 +153,7 @@ impl FileTypes {
     }
 
     /// Whether what a buffer reads from is a `FileIO` of which no method is replaced: buffers call them by name.
-    fn is_plain<'i>(&self, py: &Attached<'i>, raw: &Obj<'i>) -> PyResult<bool> {
+    fn is_plain(&self, py: &Attached<'i>, raw: &Obj<'i>) -> PyResult<bool> {
         // SAFETY: alive.
         if unsafe { ffi::Py_TYPE(raw.as_ptr()) }.cast() != self.raw.class.as_ptr() {
             return Ok(false);

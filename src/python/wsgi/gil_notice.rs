@@ -2,19 +2,18 @@
 
 use std::ffi::CStr;
 
-use super::module::State;
-use super::native::{Call, Method, new_function};
 use crate::application::free_threading;
 use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult};
+use crate::wsgi::native::{Call, Method, new_function};
 
 struct GilNotice;
 
 impl Method for GilNotice {
-    type Value = State;
+    type Value = ();
     const NAME: &'static CStr = c"_gil_notice";
     const DOC: &'static CStr = c"_gil_notice(module)\n--\n\nA module has switched the GIL on.";
 
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
         let module = call.only_arg("_gil_notice")?;
         if !module.is_str() {
             return Err(call
@@ -26,7 +25,15 @@ impl Method for GilNotice {
     }
 }
 
-/// The function, of the module `mod_wsgi` of this interpreter.
-pub(crate) fn new_gil_notice<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
+/// Has this interpreter, whose `mod_wsgi` is `module`, tell where its GIL is switched on.
+pub(super) fn watch<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<()> {
+    if free_threading::may_be_off() {
+        let notice = new_gil_notice(py, module)?;
+        module.call_method(py, c"_watch_gil", [&notice])?;
+    }
+    Ok(())
+}
+
+fn new_gil_notice<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
     new_function::<GilNotice>(py, module)
 }

@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use pyo3::ffi;
 
-use super::native::{
-    Call, Method, Methods, Slots, guard, guard_object, instantiate, method, new_type, value,
+use crate::cpython::forked;
+use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
+use crate::process;
+use crate::request::host::{Failure, HostRequest};
+use crate::request::state::RequestState;
+use crate::sync::lock;
+use crate::wsgi::faults;
+use crate::wsgi::native::{
+    Call, Method, Methods, Slots, guard_object, guard_slot, instantiate, method, new_type, value,
 };
 use wsgi_core::request::fault::{Fault, Transfer};
-
-use super::module::State;
-use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
-use crate::host::{Failure, Request};
-use crate::lifecycle::forked;
-use crate::request::state::{RequestState, lock};
-use crate::wsgi::faults;
 
 /// Step in which lines are looked for, and least step in which the body is read. Bytes.
 const STEP: usize = 8192;
@@ -49,13 +49,9 @@ pub(super) fn new_input_type<'i>(
 }
 
 /// Makes the input of a request.
-pub(crate) fn new_input<'i>(
-    py: &Attached<'i>,
-    state: &State,
-    request: &Arc<RequestState>,
-) -> PyResult<Obj<'i>> {
+pub(crate) fn new_input<'i>(py: &Attached<'i>, request: &Arc<RequestState>) -> PyResult<Obj<'i>> {
     // SAFETY: the type was made by `new_input_type`.
-    unsafe { instantiate::<Input>(py, state.input_type, Arc::clone(request)) }
+    unsafe { instantiate::<Input>(py, py.state().input_type, Arc::clone(request)) }
 }
 
 struct Read;
@@ -128,7 +124,7 @@ impl Method for Close {
 unsafe extern "C" fn iter(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a slot of the type.
     unsafe {
-        guard_object(|py| {
+        guard_object(slf, |py| {
             check_open(py, value::<Input>(slf), "__iter__")?;
             py.share(slf)
         })
@@ -138,7 +134,7 @@ unsafe extern "C" fn iter(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
 unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a slot of the type; null without an exception ends the iteration.
     unsafe {
-        guard(std::ptr::null_mut(), |py| {
+        guard_slot(slf, |py| {
             let request = value::<Input>(slf);
             check_open(py, request, "__next__")?;
             let line = read_line(py, request, None)?;
@@ -160,7 +156,7 @@ fn check_open(py: &Attached<'_>, request: &RequestState, method: &str) -> PyResu
 }
 
 fn ended(py: &Attached<'_>, method: &str) -> Raised {
-    if forked::is_copy() {
+    if process::is_copy() {
         return py.raise(ExceptionClass::Runtime, forked::REFUSAL);
     }
     py.raise(
@@ -347,7 +343,7 @@ fn fetch<R: Send>(
     request: &RequestState,
     method: &str,
     mut data: Vec<u8>,
-    step: impl FnOnce(Request, &mut Vec<u8>) -> Result<(bool, R), Failure> + Send,
+    step: impl FnOnce(HostRequest, &mut Vec<u8>) -> Result<(bool, R), Failure> + Send,
 ) -> PyResult<(Vec<u8>, R)> {
     let (data, result) = request
         .host_call(py, move |host| {

@@ -4,23 +4,14 @@
 use pyo3::ffi;
 use wsgi_telemetry::{Aggregate, CustomKind, Description, HistogramSeries, Refused, Series};
 
-use super::module::{State, state_of_class};
 use super::native::{Call, Method, Methods, Slots, function, instantiate, method, new_type};
-use crate::cpython::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
+use crate::cpython::module_state::MetricTypes;
+use crate::cpython::object::{Attached, ExceptionClass, Immortal, Obj, PyResult, Raised};
 use crate::metrics::custom;
 use crate::metrics::custom::Family;
 
-/// The types, in the state of the module.
-pub(crate) struct MetricTypes {
-    family: Kept,
-    counter: Kept,
-    gauge: Kept,
-    histogram: Kept,
-    pub(super) sample: Kept,
-}
-
-impl MetricTypes {
-    pub(super) fn new(py: &Attached<'_>, module: *mut ffi::PyObject) -> PyResult<Self> {
+impl<'i> MetricTypes<'i> {
+    pub(super) fn new(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResult<Self> {
         let mut family = Slots::<Family>::new();
         family.add(ffi::Py_tp_methods, FAMILY.as_slot());
         let mut counter = Slots::<Series>::new();
@@ -31,14 +22,14 @@ impl MetricTypes {
         sample.add(ffi::Py_tp_methods, SAMPLE.as_slot());
         let mut histogram = Slots::<Option<HistogramSeries>>::new();
         histogram.add(ffi::Py_tp_methods, HISTOGRAM.as_slot());
-        // SAFETY: the tables live for ever, and their methods are of the values that the slots are for.
+        // SAFETY: the tables are statics, and their methods are of the values that the slots are for.
         unsafe {
             Ok(Self {
-                family: Kept::new(new_type(py, module, c"mod_wsgi.Family", family)?),
-                counter: Kept::new(new_type(py, module, c"mod_wsgi.Counter", counter)?),
-                gauge: Kept::new(new_type(py, module, c"mod_wsgi.Gauge", gauge)?),
-                histogram: Kept::new(new_type(py, module, c"mod_wsgi.Histogram", histogram)?),
-                sample: Kept::new(new_type(py, module, c"mod_wsgi.Sample", sample)?),
+                family: Immortal::new(new_type(py, module, c"mod_wsgi.Family", family)?),
+                counter: Immortal::new(new_type(py, module, c"mod_wsgi.Counter", counter)?),
+                gauge: Immortal::new(new_type(py, module, c"mod_wsgi.Gauge", gauge)?),
+                histogram: Immortal::new(new_type(py, module, c"mod_wsgi.Histogram", histogram)?),
+                sample: Immortal::new(new_type(py, module, c"mod_wsgi.Sample", sample)?),
             })
         }
     }
@@ -159,11 +150,7 @@ impl Method for Time {
         c"time()\n--\n\nFor `with`, or as a decorator: observes how many seconds that takes.";
     fn call<'i>(call: &Call<'_, 'i, Self::Value>) -> PyResult<Obj<'i>> {
         let this = call.this()?;
-        // SAFETY: a type of this interpreter's module, whose state lives for ever.
-        let timer = unsafe {
-            let state = &*state_of_class(ffi::Py_TYPE(this.as_ptr()));
-            state.timer.get(call.py)
-        };
+        let timer = call.py.state().timer.get(call.py);
         timer.call(call.py, [&this])
     }
 }
@@ -179,9 +166,7 @@ impl Method for Child {
         let values = values.map(|value| text(py, &value, "a label value"));
         let values = values.collect::<PyResult<Vec<_>>>()?;
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let this = call.this()?;
-        // SAFETY: a type of this interpreter's module, whose state lives for ever.
-        let types = unsafe { &(*state_of_class(ffi::Py_TYPE(this.as_ptr()))).metrics };
+        let types = &py.state().metrics;
         let refused = |why: Refused| py.raise(ExceptionClass::Value, &why.to_string());
         let class = match call.value.description().kind {
             CustomKind::Histogram(_) => {
@@ -200,11 +185,11 @@ impl Method for Child {
 
 struct NewFamily;
 impl Method for NewFamily {
-    type Value = State;
+    type Value = ();
     const NAME: &'static std::ffi::CStr = c"_family";
     const DOC: &'static std::ffi::CStr =
         c"_family(kind, name, help, labels, buckets)\n--\n\nRegisters a metric.";
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
         let py = call.py;
         let [kind, name, help, labels, buckets] = arguments(call, "_family")?;
         let kind = match text(py, &kind, "the kind")?.as_str() {
@@ -229,18 +214,18 @@ impl Method for NewFamily {
         let family = Family::new(description)
             .map_err(|why| py.raise(ExceptionClass::Value, &why.to_string()))?;
         // SAFETY: the type was made for this value, in this interpreter.
-        unsafe { instantiate(py, call.value.metrics.family, family) }
+        unsafe { instantiate(py, py.state().metrics.family, family) }
     }
 }
 
 struct SlotId;
 impl Method for SlotId {
-    type Value = State;
+    type Value = ();
     const NAME: &'static std::ffi::CStr = c"slot_id";
     const DOC: &'static std::ffi::CStr = c"slot_id()\n--\n\n\
         A number that no other child has, out of few: a successor has that of a child that has ended. Where there is \
         none, as in a process that the application has forked, minus the number of the process.";
-    fn call<'i>(call: &Call<'_, 'i, State>) -> PyResult<Obj<'i>> {
+    fn call<'i>(call: &Call<'_, 'i, ()>) -> PyResult<Obj<'i>> {
         let process = || -i64::from(std::process::id());
         call.py.int(custom::slot().map_or_else(process, i64::from))
     }
@@ -263,7 +248,7 @@ fn amount<T>(call: &Call<'_, '_, T>, method: &str) -> PyResult<f64> {
 
 /// The arguments of a function that only this module calls.
 pub(super) fn arguments<'i, const N: usize>(
-    call: &Call<'_, 'i, State>,
+    call: &Call<'_, 'i, ()>,
     function: &str,
 ) -> PyResult<[Obj<'i>; N]> {
     let all: Vec<Obj<'i>> = (0..call.count()).filter_map(|at| call.arg(at)).collect();
@@ -295,7 +280,7 @@ pub(super) fn text(py: &Attached<'_>, object: &Obj<'_>, what: &str) -> PyResult<
 
 /// What is in a sequence.
 pub(super) fn items<'i>(py: &Attached<'i>, sequence: &Obj<'i>) -> PyResult<Vec<Obj<'i>>> {
-    // SAFETY: attached and alive; the copy is ours, so nobody changes it meanwhile, and its items are borrowed from it.
+    // SAFETY: attached and alive; the copy is ours, so no other code changes it meanwhile, and its items are borrowed from it.
     unsafe {
         let tuple = py.own(ffi::PySequence_Tuple(sequence.as_ptr()))?;
         let items = (0..tuple.len()?).map(|at| {

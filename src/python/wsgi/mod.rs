@@ -13,6 +13,7 @@ pub(crate) mod metric;
 pub(crate) mod module;
 pub(crate) mod native;
 pub(crate) mod output;
+pub(crate) mod perform;
 pub(crate) mod private_environ;
 pub(crate) mod setup;
 pub(crate) mod start_response;

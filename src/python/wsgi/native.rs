@@ -1,5 +1,5 @@
-//! The `mod_wsgi` Python module and its native types. Everything that Python can see lives in the module's state of
-//! each interpreter; no object is kept in a process-wide static.
+//! Native types and functions of the Python module `mod_wsgi`: their memory, and the C functions that CPython calls. Everything
+//! that Python can see lives in the state of an interpreter; no object is kept in a process-wide static.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::ffi;
 
-use super::module::{State, state_of};
-use crate::cpython::object::{Attached, ExceptionClass, Kept, Obj, PyResult, Raised};
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::object::{Attached, ExceptionClass, Immortal, Obj, PyResult, Raised, slice};
 
 /// An instance of one of our types: CPython's header, then the Rust value.
 #[repr(C)]
@@ -17,16 +17,26 @@ pub(super) struct Instance<T> {
     value: T,
 }
 
-/// A slot or method body, called by CPython: panics become `SystemError`, and failures the slot's error value.
+/// The interpreter whose module made the type of the object.
 ///
 /// # Safety
-/// To be called by CPython only, on an attached thread.
+/// `object` must be alive, of a type made by [`new_type`] for the module `mod_wsgi`, on an attached thread.
+unsafe fn interpreter_of(object: *mut ffi::PyObject) -> &'static Interpreter {
+    // SAFETY: by contract; an instance can only exist once the module's `exec` has written its interpreter. [S-25]
+    unsafe { *ffi::PyType_GetModuleState(ffi::Py_TYPE(object)).cast() }
+}
+
+/// A slot or method body, called by CPython: panics become `RuntimeError`, and failures the slot's error value.
+///
+/// # Safety
+/// The calling thread must be attached to that interpreter.
 pub(super) unsafe fn guard<R>(
+    interpreter: &'static Interpreter,
     error: R,
     body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<R>,
 ) -> R {
-    // SAFETY: CPython calls slots on attached threads; `'i` is fresh.
-    let py = unsafe { Attached::assume() };
+    // SAFETY: by contract; `'i` is fresh.
+    let py = unsafe { Attached::assume(interpreter) };
     match catch_unwind(AssertUnwindSafe(|| body(&py))) {
         Ok(Ok(value)) => value,
         Ok(Err(Raised)) => error,
@@ -40,15 +50,28 @@ pub(super) unsafe fn guard<R>(
     }
 }
 
+/// A slot body of an instance, which may end an iteration: null without an exception.
+///
+/// # Safety
+/// As for [`interpreter_of`].
+pub(super) unsafe fn guard_slot(
+    this: *mut ffi::PyObject,
+    body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<*mut ffi::PyObject>,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls slots on threads that are attached to the interpreter of the instance.
+    unsafe { guard(interpreter_of(this), std::ptr::null_mut(), body) }
+}
+
 /// The same, for bodies that return an object.
 ///
 /// # Safety
-/// As for [`guard`].
-pub(crate) unsafe fn guard_object(
+/// As for [`interpreter_of`].
+pub(super) unsafe fn guard_object(
+    this: *mut ffi::PyObject,
     body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<Obj<'i>>,
 ) -> *mut ffi::PyObject {
     // SAFETY: passed on.
-    unsafe { guard(std::ptr::null_mut(), |py| body(py).map(Obj::into_ptr)) }
+    unsafe { guard_slot(this, |py| body(py).map(Obj::into_ptr)) }
 }
 
 /// The value inside an instance.
@@ -63,14 +86,14 @@ pub(super) unsafe fn value<'a, T>(object: *mut ffi::PyObject) -> &'a T {
 /// Makes an instance. Types of ours are final and not constructible from Python.
 ///
 /// # Safety
-/// `class` must be the type made by [`new_type`] for `T` in this interpreter.
+/// `class` must be the type made by [`new_type`] for `T`.
 pub(super) unsafe fn instantiate<'i, T>(
     py: &Attached<'i>,
-    class: Kept,
+    class: Immortal<'i>,
     value: T,
 ) -> PyResult<Obj<'i>> {
-    // SAFETY: the object is allocated with the size of `Instance<T>`, and `value` is written before anybody can
-    // look.
+    // SAFETY: the object is allocated with the size of `Instance<T>`, and `value` is written before any other
+    // code has the object.
     unsafe {
         let object = py.own(ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0))?;
         (&raw mut (*object.as_ptr().cast::<Instance<T>>()).value).write(value);
@@ -83,10 +106,10 @@ pub(super) unsafe extern "C" fn dealloc<T>(object: *mut ffi::PyObject) {
     // instances. [S-23]
     unsafe {
         let class = ffi::Py_TYPE(object);
-        guard((), |_| {
+        // A panic is in the log.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
             std::ptr::drop_in_place(&raw mut (*object.cast::<Instance<T>>()).value);
-            Ok(())
-        });
+        }));
         ffi::PyObject_Free(object.cast());
         ffi::Py_DECREF(class.cast());
     }
@@ -119,7 +142,7 @@ impl<T> Slots<T> {
 /// Makes a type in the interpreter of `module`.
 ///
 /// # Safety
-/// Slot functions and tables must fit their slots, live for ever, and treat instances as `Instance<T>`.
+/// Slot functions and tables must fit their slots, live as long as the process, and treat instances as `Instance<T>`.
 pub(super) unsafe fn new_type<'i, T>(
     py: &Attached<'i>,
     module: *mut ffi::PyObject,
@@ -219,19 +242,19 @@ pub(super) unsafe extern "C" fn trampoline<M: Method>(
 ) -> *mut ffi::PyObject {
     // SAFETY: called by CPython as a method of the type for `M::Value`, with that many live arguments.
     unsafe {
-        guard_object(|py| {
+        guard_object(this, |py| {
             M::call(&Call {
                 py,
                 value: value(this),
                 this,
-                args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
+                args: slice(args, usize::try_from(count).unwrap_or(0)),
             })
         })
     }
 }
 
-/// The entry of a function of the module, as a [`Method`] whose value is the module's state.
-pub(super) const fn function<M: Method<Value = State>>() -> ffi::PyMethodDef {
+/// The entry of a function of the module, as a [`Method`] without a value.
+pub(super) const fn function<M: Method<Value = ()>>() -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_meth: ffi::PyMethodDefPointer {
             PyCFunctionFast: function_trampoline::<M>,
@@ -241,12 +264,12 @@ pub(super) const fn function<M: Method<Value = State>>() -> ffi::PyMethodDef {
 }
 
 /// A function of the module that is no attribute of it.
-pub(super) fn new_function<'i, M: Method<Value = State>>(
+pub(super) fn new_function<'i, M: Method<Value = ()>>(
     py: &Attached<'i>,
     module: &Obj<'i>,
 ) -> PyResult<Obj<'i>> {
     let definition: &'static Methods<1> = const { &Methods([function::<M>()]) };
-    // SAFETY: attached; the definition lives for ever, CPython does not write to it, and the function keeps the module
+    // SAFETY: attached; the definition is a constant of the process, CPython does not write to it, and the function keeps the module
     // alive.
     unsafe {
         py.own(ffi::PyCFunction_NewEx(
@@ -257,21 +280,23 @@ pub(super) fn new_function<'i, M: Method<Value = State>>(
     }
 }
 
-pub(super) unsafe extern "C" fn function_trampoline<M: Method<Value = State>>(
+pub(super) unsafe extern "C" fn function_trampoline<M: Method<Value = ()>>(
     module: *mut ffi::PyObject,
     args: *mut *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a function of the module, with that many live arguments; the state of the module is
-    // there since `exec`, which calls none of them, and lives for ever.
+    // SAFETY: called by CPython as a function of the module, with that many live arguments; `exec`, which calls none of
+    // them, has written the interpreter. [S-25]
     unsafe {
-        guard_object(|py| {
+        let interpreter: &'static Interpreter = *ffi::PyModule_GetState(module).cast();
+        guard(interpreter, std::ptr::null_mut(), |py| {
             M::call(&Call {
                 py,
-                value: &*state_of(&py.share(module)?),
+                value: &(),
                 this: module,
-                args: crate::host::slice(args, usize::try_from(count).unwrap_or(0)),
+                args: slice(args, usize::try_from(count).unwrap_or(0)),
             })
+            .map(Obj::into_ptr)
         })
     }
 }
@@ -280,7 +305,7 @@ pub(super) unsafe extern "C" fn function_trampoline<M: Method<Value = State>>(
 #[repr(transparent)]
 pub(super) struct Methods<const N: usize>(pub(super) [ffi::PyMethodDef; N]);
 
-// SAFETY: constant data: names, functions and texts that live for ever. CPython does not write to it.
+// SAFETY: constant data: names, functions and texts that live as long as the process. CPython does not write to it.
 unsafe impl<const N: usize> Sync for Methods<N> {}
 
 impl<const N: usize> Methods<N> {

@@ -8,26 +8,43 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pyo3::ffi;
-use wsgi_abi::WriteEnd;
+use wsgi_abi::{RunOutcome, WriteEnd};
+use wsgi_core::messages::Message;
 use wsgi_core::request::fault::{Fault, Transfer, verdict};
 use wsgi_telemetry::clock;
 
-use crate::application::endings::{Endings, Kind};
+use crate::application::endings::{Endings, IterableKind};
 use crate::application::script::Application;
+use crate::cpython::forked;
 use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
-use crate::host::{Failure, Request, Taken};
-use crate::lifecycle::forked;
+use crate::host::level_of;
 use crate::metrics::telemetry;
+use crate::request::host::{Accepted, Failure, HostRequest};
 use crate::request::response::{COLLECT_LIMIT, Commit};
 use crate::request::state::RequestState;
-use crate::wsgi::module::State;
 use crate::wsgi::start_response::{bytes_of, request_ended, write_failed};
 
-/// What is to be sent after Python was left.
-#[derive(Default)]
-pub(crate) enum Last {
+/// What became of a request when Python was left.
+pub(crate) enum Done {
+    /// The application is done; the rest of the response may be sent.
+    Send(Body),
+    /// Nothing is left to be sent.
+    Final(RunOutcome),
+    /// The application could not be loaded, and nothing was sent: another interpreter may have it.
+    Again(Why),
+}
+
+/// Why the application could not be loaded.
+pub(crate) enum Why {
+    /// The script failed; a replica is loaded again after that time, in seconds.
+    Failed { again: Option<u64> },
+    /// This module refuses such an interpreter.
+    Refused(String),
+}
+
+/// The rest of a response.
+pub(crate) enum Body {
     /// Headers, where they have not left, and what was collected.
-    #[default]
     Collected,
     /// A part of a file.
     File {
@@ -38,16 +55,61 @@ pub(crate) enum Last {
         /// How much to send.
         length: u64,
     },
+    /// Nothing more: the application has failed in the middle, so the response must be cut.
+    Cut,
 }
 
-/// How sending the body ended.
-pub(crate) enum Sent {
-    /// All of it was taken.
-    All(Last),
-    /// The client took nothing more; nobody is interested in the rest.
-    Aborted,
-    /// The client has left while there was nothing to send to it.
-    Left,
+impl Done {
+    /// Whether it is a response that can go out as it is, sent by any thread.
+    pub(crate) fn is_collected(&self) -> bool {
+        matches!(self, Self::Send(Body::Collected))
+    }
+
+    /// Sends what is left to send, with this end. The calling thread is not attached, and stands for the thread that runs
+    /// the request.
+    pub(crate) fn send(
+        self,
+        host: HostRequest,
+        application: &Application,
+        request: &RequestState,
+        end: WriteEnd,
+    ) -> RunOutcome {
+        match self {
+            Self::Final(outcome) => outcome,
+            Self::Again(_) => RunOutcome::Failed,
+            Self::Send(Body::Cut) => {
+                host.cut_response();
+                RunOutcome::Responded
+            }
+            Self::Send(Body::Collected) => {
+                let sent = send_collected(host, application, request, end);
+                responded(host, application, sent)
+            }
+            Self::Send(Body::File { fd, offset, length }) => {
+                let sent = host.send_file(fd, offset, length);
+                responded(host, application, sent)
+            }
+        }
+    }
+}
+
+/// What follows from how the rest was sent.
+fn responded(
+    host: HostRequest,
+    application: &Application,
+    sent: Result<(), Failure>,
+) -> RunOutcome {
+    let Err(failure) = sent else {
+        return RunOutcome::Responded;
+    };
+    let verdict = verdict(failure.fault, Transfer::Write);
+    if verdict.is_quiet {
+        return RunOutcome::Responded;
+    }
+    let message = verdict.message;
+    let line = message.line(&[&application.script_text(), &failure.reason]);
+    host.log(level_of(message), line.as_bytes());
+    RunOutcome::Failed
 }
 
 /// Sends data at once, and the headers before it.
@@ -115,7 +177,7 @@ fn send_whole(py: &Attached<'_>, request: &Arc<RequestState>) -> PyResult<Result
 /// Inside of the call of the host, so that of two threads that write the first also sends the headers, and that they do
 /// not get lost in one that comes too late.
 fn send_in_call(
-    host: Request,
+    host: HostRequest,
     request: &Arc<RequestState>,
     data: &[u8],
     end: WriteEnd,
@@ -161,14 +223,14 @@ fn send_in_call(
         }
         end => host.write(data, end)?,
     };
-    if taken == Taken::Unwanted {
+    if taken == Accepted::Unwanted {
         request.response().note_unwanted();
     }
     Ok(())
 }
 
 /// Hands over the headers, if they are still here.
-fn start(host: Request, commit: Option<&Commit>) -> Result<(), Failure> {
+fn start(host: HostRequest, commit: Option<&Commit>) -> Result<(), Failure> {
     match commit {
         Some(commit) => host.start_response(&commit.head, commit.content_length),
         None => Ok(()),
@@ -178,11 +240,10 @@ fn start(host: Request, commit: Option<&Commit>) -> Result<(), Failure> {
 /// Sends what the application returned.
 pub(crate) fn send_result<'i>(
     py: &Attached<'i>,
-    state: &State,
     application: &Application,
     request: &Arc<RequestState>,
     result: &Obj<'i>,
-) -> PyResult<Sent> {
+) -> PyResult<Done> {
     // SAFETY: attached and alive.
     let (is_list, is_tuple) = unsafe {
         (
@@ -193,8 +254,8 @@ pub(crate) fn send_result<'i>(
     if is_list || is_tuple {
         return send_known(py, request, result, is_list);
     }
-    if let Some(file) = file_of(py, state, request, result)? {
-        return Ok(Sent::All(file));
+    if let Some(file) = file_of(py, request, result)? {
+        return Ok(Done::Send(file));
     }
     send_iterable(py, application.endings(), request, result)
 }
@@ -205,7 +266,7 @@ fn send_known<'i>(
     request: &Arc<RequestState>,
     result: &Obj<'i>,
     is_list: bool,
-) -> PyResult<Sent> {
+) -> PyResult<Done> {
     let mut chunks: Vec<Obj<'i>> = Vec::new();
     let mut single = None;
     let count = result.len()?;
@@ -243,7 +304,7 @@ fn send_known<'i>(
         small
     };
     if small {
-        return Ok(Sent::All(Last::Collected));
+        return Ok(Done::Send(Body::Collected));
     }
     let started = request
         .host_call(py, |host| {
@@ -259,7 +320,7 @@ fn send_known<'i>(
             return aborted_or_raised(py, request, &failure);
         }
     }
-    Ok(Sent::All(Last::Collected))
+    Ok(Done::Send(Body::Collected))
 }
 
 /// Any other iterable: each chunk goes out when it comes. One that completes the declared length may wait for the end of
@@ -269,7 +330,7 @@ fn send_iterable<'i>(
     endings: &Endings,
     request: &Arc<RequestState>,
     result: &Obj<'i>,
-) -> PyResult<Sent> {
+) -> PyResult<Done> {
     // SAFETY: attached and alive.
     let iterator = unsafe { py.own(ffi::PyObject_GetIter(result.as_ptr())) };
     forked::ends(py);
@@ -296,13 +357,13 @@ fn send_iterable<'i>(
             }
             if whole.is_enough() {
                 endings.note_more(whole.kind);
-                return Ok(Sent::All(Last::Collected));
+                return Ok(Done::Send(Body::Collected));
             }
             continue;
         }
         if data.is_empty() {
             if request.client_has_left(py) {
-                return Ok(Sent::Left);
+                return Ok(Done::Final(RunOutcome::ClientLeft));
             }
             in_a_row = in_a_row.wrapping_add(1);
             if in_a_row.is_multiple_of(OTHERS_TURN) {
@@ -312,7 +373,7 @@ fn send_iterable<'i>(
         }
         in_a_row = 0;
         if collect(request, data) {
-            let kind = Kind::of(py, result);
+            let kind = IterableKind::of(py, result);
             let is_sent = !endings.are_quick(kind);
             if is_sent && let Err(failure) = send_whole(py, request)? {
                 return aborted_or_raised(py, request, &failure);
@@ -324,7 +385,7 @@ fn send_iterable<'i>(
             return aborted_or_raised(py, request, &failure);
         }
         if request.response().is_over() {
-            whole = Some(Whole::new(Kind::of(py, result), true));
+            whole = Some(Whole::new(IterableKind::of(py, result), true));
         }
     }
     // SAFETY: attached.
@@ -337,10 +398,10 @@ fn send_iterable<'i>(
     if let Some(whole) = whole {
         whole.ended(endings);
     }
-    Ok(Sent::All(Last::Collected))
+    Ok(Done::Send(Body::Collected))
 }
 
-/// After how many chunks in a row that are empty other threads get the GIL: an iterator of C gives it to nobody.
+/// After how many chunks in a row that are empty other threads get the GIL: an iterator of C does not give it back.
 const OTHERS_TURN: u32 = 256;
 
 /// What an iterable may still give once its response is whole, before it is closed: this many chunks, for this long
@@ -350,7 +411,7 @@ const MORE_TIME: u64 = 1_000_000_000;
 
 /// A response that is whole before its iterable has ended.
 struct Whole {
-    kind: Kind,
+    kind: IterableKind,
     since: u64,
     /// Whether it has left already.
     is_sent: bool,
@@ -358,7 +419,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn new(kind: Kind, is_sent: bool) -> Self {
+    fn new(kind: IterableKind, is_sent: bool) -> Self {
         Self {
             kind,
             since: clock::now(),
@@ -405,11 +466,10 @@ fn collect(request: &RequestState, data: &[u8]) -> bool {
 /// A file wrapper whose file httpd can send itself.
 fn file_of<'i>(
     py: &Attached<'i>,
-    state: &State,
     request: &Arc<RequestState>,
     result: &Obj<'i>,
-) -> PyResult<Option<Last>> {
-    let Some(filelike) = state.files.wrapped(py, result)? else {
+) -> PyResult<Option<Body>> {
+    let Some(filelike) = py.state().files.wrapped(py, result)? else {
         return Ok(None);
     };
     {
@@ -419,10 +479,10 @@ fn file_of<'i>(
         }
         if response.is_without_content() {
             response.refuse_body();
-            return Ok(Some(Last::Collected));
+            return Ok(Some(Body::Collected));
         }
     }
-    let Some(file) = state.files.regular(py, &filelike) else {
+    let Some(file) = py.state().files.regular(py, &filelike) else {
         return Ok(None);
     };
     let available = file.length;
@@ -444,7 +504,7 @@ fn file_of<'i>(
         })
         .map_err(|_| request_ended(py))?;
     match started {
-        Ok(Some(length)) => Ok(Some(Last::File {
+        Ok(Some(length)) => Ok(Some(Body::File {
             fd: file.fd,
             offset: file.offset,
             length,
@@ -454,55 +514,49 @@ fn file_of<'i>(
     }
 }
 
-/// How a response ended.
-pub(crate) enum End {
-    /// Whole.
-    Whole,
-    /// With fewer bytes than it had declared, and not ended for httpd: it has to be cut.
-    Short,
-    /// Whole, without a body that its status does not allow.
-    WithoutContent(u16),
+/// Sends what was collected, and the headers, where they have not left. Says in the log where the body does not fit what was
+/// declared.
+fn send_collected(
+    host: HostRequest,
+    application: &Application,
+    request: &RequestState,
+    end: WriteEnd,
+) -> Result<(), Failure> {
+    let (commit, pending, take, is_short, refused) = {
+        let mut response = request.response();
+        if response.is_ended() {
+            let refused = response.refused();
+            drop(response);
+            log_refused_body(host, application, refused);
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut response.pending);
+        let commit = response.commit(Some(pending.len() as u64));
+        let take = response.take(pending.len());
+        let refused = response.refused();
+        (commit, pending, take, response.is_short(), refused)
+    };
+    start(host, commit.as_ref())?;
+    if is_short {
+        // It is not ended for httpd, so that it can be cut.
+        host.write(&pending[..take], WriteEnd::More)?;
+        telemetry::protocol_error(request.app());
+        let line = Message::ShortBody.line(&[&application.script_text()]);
+        host.log(level_of(Message::ShortBody), line.as_bytes());
+        host.cut_response();
+        return Ok(());
+    }
+    host.write(&pending[..take], end)?;
+    log_refused_body(host, application, refused);
+    Ok(())
 }
 
-/// Sends what is left, with this end. Called after Python was left, by the thread that runs the request or in its place.
-pub(crate) fn finish(
-    host: Request,
-    request: &RequestState,
-    last: Last,
-    end: WriteEnd,
-) -> Result<End, Failure> {
-    match last {
-        Last::Collected => {
-            let (commit, pending, take, short, refused) = {
-                let mut response = request.response();
-                if response.is_ended() {
-                    let refused = response.refused();
-                    return Ok(refused.map_or(End::Whole, End::WithoutContent));
-                }
-                let pending = std::mem::take(&mut response.pending);
-                let commit = response.commit(Some(pending.len() as u64));
-                let take = response.take(pending.len());
-                (
-                    commit,
-                    pending,
-                    take,
-                    response.is_short(),
-                    response.refused(),
-                )
-            };
-            start(host, commit.as_ref())?;
-            if short {
-                host.write(&pending[..take], WriteEnd::More)?;
-                return Ok(End::Short);
-            }
-            host.write(&pending[..take], end)?;
-            if let Some(status) = refused {
-                return Ok(End::WithoutContent(status));
-            }
-        }
-        Last::File { fd, offset, length } => host.send_file(fd, offset, length)?,
+/// The response had a body, which its status does not allow.
+fn log_refused_body(host: HostRequest, application: &Application, status: Option<u16>) {
+    if let Some(status) = status {
+        let line = Message::BodyRefused.line(&[&application.script_text(), &status]);
+        host.log(level_of(Message::BodyRefused), line.as_bytes());
     }
-    Ok(End::Whole)
 }
 
 fn check_bytes(py: &Attached<'_>, request: &RequestState, chunk: &Obj<'_>) -> PyResult<()> {
@@ -526,14 +580,14 @@ fn not_started(py: &Attached<'_>, request: &RequestState) -> Raised {
     )
 }
 
-/// Where nobody takes the response any more, the iteration ends without an exception; other failures raise.
+/// Where the client takes nothing of the response any more, the iteration ends without an exception; other failures raise.
 fn aborted_or_raised(
     py: &Attached<'_>,
     request: &RequestState,
     failure: &Failure,
-) -> PyResult<Sent> {
+) -> PyResult<Done> {
     if verdict(failure.fault, Transfer::Write).is_quiet {
-        Ok(Sent::Aborted)
+        Ok(Done::Final(RunOutcome::Responded))
     } else {
         Err(write_failed(py, request, failure))
     }

@@ -17,7 +17,7 @@ type Variables = Vec<(Vec<u8>, Vec<u8>)>;
 /// late they are made.
 static AT_START: OnceLock<Variables> = OnceLock::new();
 
-/// Remembers the environment of the process, when nobody has written to it yet.
+/// Remembers the environment of the process, before any application can write to it.
 pub(crate) fn remember_environ() {
     AT_START.get_or_init(|| {
         let bytes = |text: std::ffi::OsString| text.as_bytes().to_vec();

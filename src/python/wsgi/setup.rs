@@ -1,20 +1,23 @@
 //! Preparing an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
-//! search path, and the entries that every environ shares. The steps themselves are Python (`types/bootstrap.py`).
+//! search path, and the entries that every environ shares. The steps themselves are Python (`python/bootstrap.py`).
 
 use std::sync::OnceLock;
 
 use wsgi_abi::GroupOptions;
+use wsgi_core::messages::Message;
 use wsgi_telemetry::{Fact, Segment};
 
 use crate::application::free_threading;
-use crate::cpython::interpreter::{Identity, Replica};
-use crate::cpython::object::{Attached, Kept, Obj, PyResult};
-use crate::lifecycle::runtime;
-use crate::metrics::telemetry;
-use crate::metrics::telemetry::Stream;
+use crate::cpython::interpreter::{Identity, Interpreter, Replica};
+use crate::cpython::object::{Attached, Immortal, Obj, PyResult};
+#[cfg(Py_3_14)]
+use crate::cpython::threads;
+use crate::cpython::{status, sub_interpreter};
+use crate::host::{self, level_of};
+use crate::metrics::telemetry::{self, Stream};
+use crate::request::log::log_raised;
 use crate::watch::stacks;
-use crate::wsgi::module::State;
-use crate::wsgi::{collector, errors, module, private_environ};
+use crate::wsgi::{collector, errors, gil_notice, module, private_environ};
 
 /// What all interpreters of the process have in common, as Rust values.
 #[derive(Debug, Default)]
@@ -56,20 +59,77 @@ pub(crate) fn set_process(process: Process) {
     private_environ::remember_environ();
 }
 
-/// Sets up the interpreter that the thread is attached to.
-pub(crate) fn interpreter(
-    py: &Attached<'_>,
-    identity: &Identity,
-    group: &GroupOptions,
-) -> PyResult<*mut State> {
+/// Sets up the interpreter that the thread is attached to, and makes it known.
+pub(crate) fn interpreter(py: &Attached<'_>, group: &GroupOptions) -> PyResult<()> {
+    prepare(py, group)?;
+    py.interpreter().register();
+    Ok(())
+}
+
+/// Makes a sub-interpreter and sets it up: a replica with its own GIL, else one that shares the GIL of the main one. The
+/// calling thread must not be attached. Why it could not be made is in the log.
+pub(crate) fn make(
+    main: &'static Interpreter,
+    identity: Identity,
+    options: &GroupOptions,
+) -> Option<&'static Interpreter> {
+    let described = identity.describe();
+    let made = on_lasting_thread(main, identity, options).unwrap_or_else(|| {
+        // From 3.14 on the thread must live as long as the interpreter. [S-32]
+        Err(String::from("there is no thread for it"))
+    });
+    made.unwrap_or_else(|why| {
+        let line = Message::InterpreterSetUp.line(&[&described]);
+        let line = format!("{line}: {why}");
+        host::log(level_of(Message::InterpreterSetUp), &line);
+        None
+    })
+}
+
+/// The interpreter, or `None` where an exception is in the log. The error says why it could not be made.
+type Made = Result<Option<&'static Interpreter>, String>;
+
+#[cfg(Py_3_14)]
+fn on_lasting_thread(
+    main: &'static Interpreter,
+    identity: Identity,
+    options: &GroupOptions,
+) -> Option<Made> {
+    let options = *options;
+    threads::on_one_that_stays("wsgi-interpreter", move || {
+        make_here(main, identity, &options)
+    })
+}
+
+#[cfg(not(Py_3_14))]
+fn on_lasting_thread(
+    main: &'static Interpreter,
+    identity: Identity,
+    options: &GroupOptions,
+) -> Option<Made> {
+    Some(make_here(main, identity, options))
+}
+
+fn make_here(main: &'static Interpreter, identity: Identity, options: &GroupOptions) -> Made {
+    let described = identity.describe();
+    sub_interpreter::make(main, identity, |py| match interpreter(py, options) {
+        Ok(()) => Some(py.interpreter()),
+        Err(raised) => {
+            let line = Message::InterpreterSetUp.line(&[&described]);
+            log_raised(py, raised, None, Message::InterpreterSetUp, &line);
+            None
+        }
+    })
+}
+
+fn prepare(py: &Attached<'_>, group: &GroupOptions) -> PyResult<()> {
+    let identity = py.interpreter().identity();
     let process = PROCESS.get_or_init(Process::default);
     if group.private_environ && *identity != Identity::MAIN {
         private_environ::keep_environ(py)?;
     }
     let module = py.import(module::MODULE_NAME)?;
-    let state_ptr = module::state_of(&module);
-    // SAFETY: made by the import just now; nobody else has it.
-    let state = unsafe { &*state_ptr };
+    let state = py.state();
 
     let version = py.tuple([
         py.int(MOD_WSGI_VERSION[0].into())?,
@@ -96,10 +156,10 @@ pub(crate) fn interpreter(
     module.set_attr(c"threads_per_process", &py.int(group.threads.into())?)?;
 
     let options = options(py, process, group, &apache_version)?;
-    let stdout = errors::new_std_log(py, state.log_type, Stream::Stdout)?;
-    let stderr = errors::new_std_log(py, state.log_type, Stream::Stderr)?;
+    let stdout = errors::new_std_log(py, Stream::Stdout)?;
+    let stderr = errors::new_std_log(py, Stream::Stderr)?;
     let log = errors::new_log_function(py, &module)?;
-    free_threading::watch(py, &module)?;
+    gil_notice::watch(py, &module)?;
     stacks::begin(py, *identity == Identity::MAIN);
     module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
 
@@ -111,15 +171,14 @@ pub(crate) fn interpreter(
 
     let environ = base_environ(
         py,
-        state,
         process,
         group.threads > 1,
         identity.replica,
         &version,
         &apache_version,
     )?;
-    state.base_environ.get_or_init(|| Kept::new(environ));
-    Ok(state_ptr)
+    state.base_environ.get_or_init(|| Immortal::new(environ));
+    Ok(())
 }
 
 /// What Python this is, for the metrics. Every interpreter of every child says the same.
@@ -127,7 +186,7 @@ fn facts(py: &Attached<'_>, segment: Segment) -> PyResult<()> {
     let implementation = py.import(c"sys")?.attr(py, c"implementation")?;
     let name = implementation.attr(py, c"name")?.to_text();
     segment.set_fact(Fact::Implementation, &name);
-    segment.set_fact(Fact::Python, &runtime::running_version());
+    segment.set_fact(Fact::Python, &status::running_version());
     segment.set_fact(Fact::Gil, free_threading::in_words(py)?);
     Ok(())
 }
@@ -178,7 +237,6 @@ fn options<'i>(
 /// The entries that do not depend on the request.
 fn base_environ<'i>(
     py: &Attached<'i>,
-    state: &State,
     process: &Process,
     multithread: bool,
     replica: Option<Replica>,
@@ -196,8 +254,7 @@ fn base_environ<'i>(
     }
     environ.set_item(c"wsgi.run_once", &py.bool(false))?;
     environ.set_item(c"wsgi.input_terminated", &py.bool(true))?;
-    // SAFETY: kept in this very interpreter.
-    environ.set_item(c"wsgi.file_wrapper", &unsafe { state.file_wrapper.get(py) })?;
+    environ.set_item(c"wsgi.file_wrapper", &py.state().file_wrapper.get(py))?;
     environ.set_item(c"wsgi.url_scheme", &py.str("http")?)?;
     environ.set_item(c"apache.version", apache_version)?;
     environ.set_item(c"mod_wsgi.version", version)?;

@@ -7,16 +7,17 @@ use pyo3::ffi;
 use wsgi_core::messages::Message;
 use wsgi_core::request::fault::{Fault, Transfer};
 
-use super::module::{State, state_of_class};
-use super::native::{Call, Method, Methods, Slots, instantiate, method, new_type};
-use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised};
-use crate::host::{Failure, Level};
-use crate::lifecycle::forked;
+use crate::cpython::forked;
+use crate::cpython::object::{Attached, ExceptionClass, Obj, PyResult, Raised, slice};
+use crate::host::Level;
 use crate::metrics::telemetry;
+use crate::process;
+use crate::request::host::Failure;
 use crate::request::response::Head;
 use crate::request::state::RequestState;
 use crate::wsgi::events::Source;
-use crate::wsgi::faults;
+use crate::wsgi::native::{Call, Method, Methods, Slots, instantiate, method, new_type};
+use crate::wsgi::{faults, output};
 
 type Adapter = Arc<RequestState>;
 
@@ -40,13 +41,9 @@ pub(super) fn new_adapter_type<'i>(
 }
 
 /// Makes the adapter of a request.
-pub(crate) fn new_adapter<'i>(
-    py: &Attached<'i>,
-    state: &State,
-    request: &Arc<RequestState>,
-) -> PyResult<Obj<'i>> {
+pub(crate) fn new_adapter<'i>(py: &Attached<'i>, request: &Arc<RequestState>) -> PyResult<Obj<'i>> {
     // SAFETY: the type was made by `new_adapter_type`.
-    unsafe { instantiate::<Adapter>(py, state.adapter_type, Arc::clone(request)) }
+    unsafe { instantiate::<Adapter>(py, py.state().adapter_type, Arc::clone(request)) }
 }
 
 struct StartResponse;
@@ -84,14 +81,8 @@ impl Method for StartResponse {
         }
         let head =
             read_head(py, request, &status, &headers).map_err(|raised| broken(request, raised))?;
-        // SAFETY: a method of the type that the state was made with.
-        let state = unsafe { &*state_of_class(ffi::Py_TYPE(call.this)) };
-        let events = Source {
-            state,
-            interpreter: None,
-            request,
-        };
-        if events.wanted() {
+        let events = Source { request };
+        if events.wanted(py) {
             events.response_started(py, &status, &headers, exc_info.as_ref())?;
         }
         // A subscriber may have run, or another thread.
@@ -117,7 +108,7 @@ impl Method for Write {
             let text = format!("write() argument 1 must be bytes, not {}", data.type_name());
             return Err(broken(request, py.raise(ExceptionClass::Type, &text)));
         }
-        crate::wsgi::output::send(py, request, bytes_of(&data))?;
+        output::send(py, request, bytes_of(&data))?;
         Ok(py.none())
     }
 }
@@ -172,7 +163,7 @@ fn check_open(py: &Attached<'_>, request: &RequestState) -> PyResult<()> {
 
 /// The request has ended, so its response cannot be touched any more.
 pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
-    let text = if forked::is_copy() {
+    let text = if process::is_copy() {
         forked::REFUSAL
     } else {
         "the request of this start_response() has ended"
@@ -291,7 +282,7 @@ pub(crate) fn bytes_of<'a>(bytes: &'a Obj<'_>) -> &'a [u8] {
     unsafe {
         let data = ffi::PyBytes_AsString(bytes.as_ptr());
         let len = ffi::PyBytes_Size(bytes.as_ptr());
-        crate::host::slice(data.cast(), usize::try_from(len).unwrap_or(0))
+        slice(data.cast(), usize::try_from(len).unwrap_or(0))
     }
 }
 

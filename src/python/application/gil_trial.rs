@@ -1,0 +1,66 @@
+//! Whether the applications of a group can be loaded into interpreters with GILs of their own, which a group whose GIL
+//! mode is `auto` finds out by trying.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use wsgi_abi::GilChoice;
+use wsgi_core::messages::Message;
+
+use crate::host::{self, level_of};
+
+/// What a group knows about that.
+pub(crate) struct GilTrial {
+    group: Vec<u8>,
+    /// How many interpreters it has.
+    interpreters: usize,
+    /// Whether the answer is not known yet.
+    is_open: AtomicBool,
+    /// Whether the group goes to the main interpreter where its applications refuse others.
+    may_fall_back: bool,
+}
+
+impl GilTrial {
+    pub(crate) fn new(
+        group: &[u8],
+        interpreters: usize,
+        is_open: bool,
+        may_fall_back: bool,
+    ) -> Self {
+        Self {
+            group: group.to_vec(),
+            interpreters,
+            is_open: AtomicBool::new(is_open),
+            may_fall_back,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Relaxed)
+    }
+
+    pub(crate) fn may_fall_back(&self) -> bool {
+        self.may_fall_back
+    }
+
+    /// An application of the group was loaded into an interpreter with its own GIL.
+    pub(crate) fn loaded(&self) {
+        if self.is_open.swap(false, Relaxed) {
+            host::gil_chosen(&self.group, GilChoice::Own, b"");
+            let shown = String::from_utf8_lossy(&self.group);
+            let line = Message::OwnGilChosen.line(&[&shown, &self.interpreters]);
+            host::log(level_of(Message::OwnGilChosen), &line);
+        }
+    }
+
+    /// An application of the group could not be loaded, for a reason that says nothing about GILs.
+    pub(crate) fn undecided(&self) {
+        if self.is_open() {
+            host::gil_chosen(&self.group, GilChoice::Try, b"");
+        }
+    }
+
+    /// An application of the group refuses such interpreters.
+    pub(crate) fn refused(&self) {
+        self.is_open.store(false, Relaxed);
+    }
+}

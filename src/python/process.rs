@@ -1,0 +1,80 @@
+//! What every part of the engine may ask about this process and the calling thread: whether the child ends, whether the
+//! process is a copy that an application has forked, and which number the thread has.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+static CLOSING: AtomicBool = AtomicBool::new(false);
+static THREADS: AtomicU32 = AtomicU32::new(0);
+static FORKED: OnceLock<&AtomicBool> = OnceLock::new();
+
+thread_local! {
+    /// Number of this thread, for `mod_wsgi.thread_id`.
+    static THREAD_ID: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Whether this thread is inside the engine.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Number of the calling thread, given at first use; the thread that starts the engine gets 0.
+pub(crate) fn thread_id() -> u32 {
+    THREAD_ID.get().unwrap_or_else(|| {
+        let id = THREADS.fetch_add(1, Ordering::Relaxed);
+        THREAD_ID.set(Some(id));
+        id
+    })
+}
+
+/// Whether the calling thread is inside the engine, as a signal handler may find it.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// Whether no request is let in any more.
+pub(crate) fn is_closing() -> bool {
+    CLOSING.load(Ordering::Acquire)
+}
+
+/// Requests are let in again.
+pub(crate) fn open() {
+    CLOSING.store(false, Ordering::Release);
+}
+
+/// From now on no request is let in.
+pub(crate) fn close() {
+    CLOSING.store(true, Ordering::Release);
+}
+
+/// Sets the mark that [`is_inside`] asks for, until it is dropped.
+pub(crate) struct Inside(bool);
+
+impl Inside {
+    pub(crate) fn enter() -> Self {
+        Self(INSIDE.replace(true))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(self.0);
+    }
+}
+
+/// Remembers the flag that the host sets in a process which an application has forked.
+pub(crate) fn set_forked_flag(flag: &'static AtomicBool) {
+    FORKED.get_or_init(|| flag);
+}
+
+/// Whether an application has forked this process. Such a copy has one thread, and must not write to cells of the segment.
+#[inline]
+pub(crate) fn is_copy() -> bool {
+    FORKED
+        .get()
+        .is_some_and(|forked| forked.load(Ordering::Relaxed))
+}
+
+/// Ends the process at once.
+pub(crate) fn exit(status: i32) -> ! {
+    // SAFETY: ends the process; the clean-up of httpd is for the child to do.
+    unsafe { libc::_exit(status) }
+}

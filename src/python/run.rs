@@ -1,0 +1,157 @@
+//! One request, from the module's call to its answer: find the application and the executor that gets the request into Python,
+//! try another interpreter where the application could not be loaded, leave Python, send the rest.
+
+use std::cell::Cell;
+
+use wsgi_abi::{RunOutcome, RunRequest, WriteEnd};
+use wsgi_core::messages::Message;
+use wsgi_telemetry::App;
+
+use crate::admission::group::{self, NoGroup, Site};
+use crate::cpython::gil_clock;
+use crate::host;
+use crate::metrics::gil;
+use crate::process::{self, thread_id};
+use crate::request::host::HostRequest;
+use crate::request::log::log_message;
+use crate::request::state::RequestState;
+use crate::request::{alarm, running};
+use crate::wsgi::output::{Done, Why};
+use crate::wsgi::perform::Job;
+
+thread_local! {
+    /// The script that this thread ran last, to find it again without a lookup.
+    static LAST: Cell<Option<&'static Site>> = const { Cell::new(None) };
+}
+
+/// In how many interpreters at most a request looks for its application.
+const MOST_TRIES: u32 = 3;
+
+/// Runs one request.
+///
+/// # Safety
+/// `raw.host()` must be a request of the host that was set, which the calling thread owns.
+pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
+    let _inside = process::Inside::enter();
+    let (group, script) = (raw.group.get_or_empty(), raw.script.get_or_empty());
+    let Some(table) = host::table() else {
+        return RunOutcome::Failed;
+    };
+    // SAFETY: by contract; calls of the host go through the state, one at a time.
+    let state = unsafe { RequestState::new(HostRequest::new(table, raw.host()), raw) };
+    if process::is_closing() {
+        let line = Message::PythonAbsent.line(&[&String::from_utf8_lossy(script)]);
+        log_message(Some(&state), Message::PythonAbsent, &line);
+        return refused(&state, RunOutcome::Draining);
+    }
+    let timer = gil::time(App::new(raw.app), raw.times);
+    let finish = Finish(&state);
+    // Before the interpreter is there: a request whose thread makes it may have to be answered without that thread.
+    let _taken = running::take(&state);
+    let site = match find(group, script, App::new(raw.app), &state) {
+        Ok(site) => site,
+        Err(NoGroup::Failed) => {
+            let line = Message::InterpreterUnavailable.line(&[&String::from_utf8_lossy(group)]);
+            log_message(Some(&state), Message::InterpreterUnavailable, &line);
+            return refused(&state, RunOutcome::Failed);
+        }
+        Err(NoGroup::Limit) => return refused(&state, RunOutcome::NoInterpreter),
+        Err(NoGroup::TimedOut) => return refused(&state, RunOutcome::LoadTimedOut),
+        Err(NoGroup::Full) => return refused(&state, RunOutcome::QueueFull),
+        Err(NoGroup::GivenUp) => return RunOutcome::GivenUp,
+    };
+    if state.deadline().is_limited() {
+        alarm::set(state.deadline().next_due());
+    }
+    // What is asked for before the first client comes is asked for on no thread of httpd.
+    let is_warmup = raw.replica >= 0;
+    let held = if is_warmup { None } else { site.hold() };
+    if held.is_none() && !is_warmup {
+        return refused(&state, RunOutcome::QueueFull);
+    }
+    if raw.body_ahead != 0 {
+        state.read_ahead(raw.body_ahead as usize);
+        gil_clock::waiting(0);
+    }
+    let mut tries = 0;
+    let (done, application) = loop {
+        tries += 1;
+        let (application, executor) = site.choose(raw.replica);
+        let job = Job {
+            raw,
+            state: &state,
+            application,
+            thread_id: thread_id(),
+        };
+        state.deadline().approach(application.interpreter());
+        if !application.state().is_ready() {
+            if application.is_overdue() {
+                break (Done::Final(RunOutcome::LoadTimedOut), application);
+            }
+            if application.is_new() {
+                state.deadline().begins_with_load();
+            }
+        }
+        let done = executor.run(&job);
+        if let Done::Again(why) = &done {
+            let has_moved = site.not_loaded(application, why);
+            let is_elsewhere = match why {
+                Why::Refused(_) => has_moved,
+                // Another replica has it.
+                Why::Failed { .. } => raw.replica < 0 && site.is_served(),
+            };
+            if is_elsewhere && tries < MOST_TRIES && !state.is_given_up() {
+                continue;
+            }
+        }
+        break (done, application);
+    };
+    drop(finish);
+    drop(timer);
+    // It was answered without its thread, so nothing may be done for it any more.
+    if state.is_given_up() {
+        return RunOutcome::GivenUp;
+    }
+    if let Done::Final(outcome) = done {
+        return outcome;
+    }
+    // SAFETY: this is the thread that runs the request, after `finish`.
+    let host = unsafe { state.host_after_finish() };
+    done.send(host, application, &state, WriteEnd::End)
+}
+
+/// Finishes the request when dropped: also after a panic, for the objects of the request may outlive it.
+struct Finish<'a>(&'a RequestState);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// A request ends that was not run; perhaps its client was answered meanwhile.
+fn refused(state: &RequestState, outcome: RunOutcome) -> RunOutcome {
+    state.finish();
+    if state.is_given_up() {
+        RunOutcome::GivenUp
+    } else {
+        outcome
+    }
+}
+
+fn find(
+    group: &[u8],
+    script: &[u8],
+    app: App,
+    state: &RequestState,
+) -> Result<&'static Site, NoGroup> {
+    if let Some(last) = LAST.get()
+        && last.script() == script
+        && last.group_name() == group
+    {
+        return Ok(last);
+    }
+    let site = group::of(group, Some(state))?.site(script, app);
+    LAST.set(Some(site));
+    Ok(site)
+}
