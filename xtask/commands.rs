@@ -5,5 +5,6 @@ pub(crate) mod environments;
 pub(crate) mod lint;
 pub(crate) mod mutants;
 pub(crate) mod pythons;
+pub(crate) mod reference;
 pub(crate) mod serve;
 pub(crate) mod test;

@@ -8,7 +8,7 @@ mod system;
 
 use anyhow::Result;
 use clap::Parser;
-use commands::{build, environments, lint, mutants, pythons, serve, test};
+use commands::{build, environments, lint, mutants, pythons, reference, serve, test};
 use std::process::ExitCode;
 use system::Project;
 
@@ -37,6 +37,8 @@ enum Command {
     Pythons,
     /// Break what keeps the metrics exact, in a copy of the module, and see that the tests notice.
     Mutants,
+    /// Write docs/directives.md and docs/messages.md from the tables in src/core/.
+    Reference,
 }
 
 fn main() -> Result<ExitCode> {
@@ -59,6 +61,7 @@ fn main() -> Result<ExitCode> {
             }
         }
         Command::Mutants => mutants::mutants(&project)?,
+        Command::Reference => reference::run(&project.root)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -189,7 +189,7 @@ pub struct Limits {
     pub request: u32,
     /// How long it then has to end, before more is done.
     pub grace: u32,
-    /// `WSGISlowRequest`: until its stack is logged.
+    /// `WSGISlowRequestStack`: until its stack is logged.
     pub slow: u32,
 }
 

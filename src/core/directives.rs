@@ -15,4 +15,4 @@ mod telemetry;
 mod tests;
 
 pub use directive::{Context, Directive, Effect, Target};
-pub use table::{DIRECTIVES, find};
+pub use table::{DIRECTIVES, TOPICS, find};

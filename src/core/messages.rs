@@ -21,8 +21,22 @@ pub enum Level {
     Info = 6,
 }
 
+impl Level {
+    /// The word of `LogLevel`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Critical => "crit",
+            Level::Error => "error",
+            Level::Warning => "warn",
+            Level::Notice => "notice",
+            Level::Info => "info",
+        }
+    }
+}
+
 macro_rules! messages {
-    ($($name:ident = $number:literal $level:ident $text:literal, cause: $cause:literal, remedy: $remedy:literal;)+) => {
+    ($($name:ident = $number:literal $level:ident $text:literal, cause: $cause:literal,
+        $(follows: $follows:literal,)? remedy: $remedy:literal;)+) => {
         /// One numbered message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Message {
@@ -43,6 +57,7 @@ macro_rules! messages {
                         level: Level::$level,
                         text: $text,
                         cause: $cause,
+                        follows: concat!($($follows)?),
                         remedy: $remedy,
                     },)+
                 }
@@ -56,10 +71,17 @@ struct Entry {
     level: Level,
     text: &'static str,
     cause: &'static str,
+    follows: &'static str,
     remedy: &'static str,
 }
 
 impl Message {
+    /// The message with this number.
+    pub fn find(number: u16) -> Option<Message> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|message| message.number() == number)
+    }
+
     /// The number, without leading zeros.
     pub fn number(self) -> u16 {
         self.entry().number
@@ -78,6 +100,11 @@ impl Message {
     /// Why the message comes.
     pub fn cause(self) -> &'static str {
         self.entry().cause
+    }
+
+    /// What the server does then, where that is not plain from the text; else empty.
+    pub fn follows(self) -> &'static str {
+        self.entry().follows
     }
 
     /// What to do about it.
@@ -336,8 +363,8 @@ messages! {
     ReserveCut = 1059 Warning "WSGIThreadShare reserve leaves {} of the {} threads of a child to Python: one is the least",
         cause: "The reserve is as large as ThreadsPerChild or larger.",
         remedy: "Lower reserve=, or raise ThreadsPerChild.";
-    RequestSlow = 1060 Warning "slow request: {} runs for {} s (WSGISlowRequest); its thread is at:",
-        cause: "A request has run for as long as WSGISlowRequest says; the lines that follow are the Python stack of its thread.",
+    RequestSlow = 1060 Warning "slow request: {} runs for {} s (WSGISlowRequestStack); its thread is at:",
+        cause: "A request has run for as long as WSGISlowRequestStack says; the lines that follow are the Python stack of its thread.",
         remedy: "See where it is: what it computes or waits for there takes long.";
     RequestTooLong = 1061 Warning "request too long: {} runs for {} s (WSGIRequestTimeout) and is interrupted by mod_wsgi.RequestTimeout; its thread is at:",
         cause: "A request has run for as long as WSGIRequestTimeout allows; the lines that follow are the Python stack of its thread.",

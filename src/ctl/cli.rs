@@ -22,6 +22,7 @@ pub(crate) enum Command {
     Metrics(MetricsArgs),
     Reload(ReloadArgs),
     Stack(StackArgs),
+    Explain(ExplainArgs),
     /// Becomes httpd, which then ends when the process that asked for it ends.
     #[command(hide = true, name = tether_name())]
     Tether(TetherArgs),
@@ -298,6 +299,16 @@ pub(crate) struct StackArgs {
     /// How long to wait for an answer; a GIL is waited for during a part of that
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = stack_timeout)]
     pub(crate) timeout: f64,
+}
+
+/// Explain a numbered message of the log: its cause, what follows, and what to do.
+///
+/// Exit status: 0 when the message was shown; 1 when there is none of that number; 2 when the command line was wrong.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The number, as in the log: WSGI1013 or 1013 [default: a line for each message]
+    #[arg(value_name = "NUMBER", value_parser = crate::explain::number)]
+    pub(crate) number: Option<u16>,
 }
 
 fn stack_timeout(text: &str) -> Result<f64, String> {

@@ -4,7 +4,7 @@
 //! httpd running for as long as `wsgictl` itself does.
 //!
 //! [`status`] and [`top`] show what a server counts in its [`segment`]; [`reload`] asks for new code there, and [`stack`]
-//! for what the threads of a child run.
+//! for what the threads of a child run. [`explain`] shows what a message in the log means.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod account;
 mod app;
 mod cli;
 mod conf;
+mod explain;
 mod failure;
 mod folder;
 mod httpd;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => status::metrics(&args),
         Command::Reload(args) => reload::reload(&args),
         Command::Stack(args) => stack::stack(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Tether(args) => tether::become_httpd(&args),
     };
     match outcome {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use wsgi_core::directives::DIRECTIVES;
+
 use harness::{Mpm, Server, mpm_tests, ours, ours_only, venv, workspace};
 
 #[test]
@@ -18,6 +20,23 @@ fn every_directive_is_accepted() {
         ))
         .check();
     assert!(check.accepted, "{}", check.output);
+}
+
+/// What docs/directives.md shows can be copied from there.
+#[test]
+fn each_example_of_a_directive_is_accepted() {
+    ours_only!("the examples use directives of our own");
+    let refused: Vec<String> = DIRECTIVES
+        .iter()
+        .filter_map(|row| {
+            let check = Server::builder(Mpm::Event)
+                .modules(&["mime"])
+                .conf(row.example)
+                .check();
+            (!check.accepted).then(|| format!("{}: {}", row.name, check.output))
+        })
+        .collect();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `WSGIRequestTimeout` and `WSGISlowRequest`: requests that take long and can be ended.
+//! `WSGIRequestTimeout` and `WSGISlowRequestStack`: requests that take long and can be ended.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
@@ -96,8 +96,9 @@ mpm_tests! {
     fn a_slow_request_is_shown_once_and_goes_on(mpm) {
         ours_only!("mod_wsgi has no such directive");
         let server = start(mpm, "
-            WSGISlowRequest 0.2
+            WSGISlowRequestStack 0.2
             <Location /other>
+                # Its older name.
                 WSGISlowRequest Off
             </Location>");
         let child = server.only_child();

@@ -22,7 +22,7 @@ fn bad_values_are_refused_with_their_place() {
         "WSGIThreadShare 5 reserve=0",
         "WSGIRequestTimeout soon",
         "WSGIRequestTimeout Off grace=1",
-        "WSGISlowRequest -1",
+        "WSGISlowRequestStack -1",
         "WSGIDeadlockTimeout never",
         "WSGIStartupTimeout never",
     ] {
@@ -45,7 +45,7 @@ fn places_where_a_directive_may_stand() {
             true,
         ),
         (
-            "<Location /x>\nWSGIRequestTimeout Off\nWSGISlowRequest 1\n</Location>",
+            "<Location /x>\nWSGIRequestTimeout Off\nWSGISlowRequestStack 1\n</Location>",
             true,
         ),
         (

@@ -39,7 +39,7 @@ pub struct DirConfig {
     pub restrict_process: Option<Vec<String>>,
     /// `WSGIRequestTimeout`; the inner `None` is Off.
     pub request_timeout: Option<Option<Deadline>>,
-    /// `WSGISlowRequest`; the inner `None` is Off.
+    /// `WSGISlowRequestStack`; the inner `None` is Off.
     pub slow_request: Option<Option<Duration>>,
     /// `WSGIHandlerScript`, one per handler name.
     pub handler_scripts: Vec<HandlerScript>,

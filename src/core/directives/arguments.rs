@@ -14,9 +14,14 @@ pub(super) const ON_OFF: Directive = Directive {
     syntax: "On|Off",
     default: "Off",
     help: "",
+    example: "",
+    difference: "",
     effect: Effect::Now,
     parse: |args, _| on_off(args).map(drop),
 };
+
+/// The difference to mod_wsgi of a directive that it does not have.
+pub(super) const OURS: &str = "mod_wsgi does not have this directive.";
 
 /// The only word of `args`.
 pub(super) fn one(args: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIAccessScript",
         help: "Names a script whose allow_access decides by the client's host.",
+        example: "<Location /internal>\n    WSGIAccessScript /srv/site/access.py\n</Location>",
         effect: Effect::Later(
             "allow_access is not called yet, so it denies nobody; use Require in the meantime",
         ),
@@ -19,6 +20,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIAuthUserScript",
         help: "Names a script whose check_password or get_realm_hash backs AuthBasicProvider wsgi and AuthDigestProvider wsgi.",
+        example: "<Location /members>\n    WSGIAuthUserScript /srv/site/auth.py\n</Location>",
         effect: Effect::Later(
             "the provider wsgi does not exist yet; it will ask the script for passwords",
         ),
@@ -31,6 +33,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIAuthGroupScript",
         help: "Names a script whose groups_for_user backs Require wsgi-group.",
+        example: "<Location /members>\n    WSGIAuthGroupScript /srv/site/auth.py application-group=%{GLOBAL}\n</Location>",
         effect: Effect::Later(
             "Require wsgi-group does not exist yet; it will ask the script for groups",
         ),
@@ -45,6 +48,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::AuthConfig,
         default: "On",
         help: "Says whether other modules may authorize as well.",
+        example: "<Location /members>\n    WSGIGroupAuthoritative Off\n</Location>",
         effect: Effect::Nothing("mod_wsgi never asks for it"),
         ..ON_OFF
     },

@@ -13,6 +13,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "name [option=value ...]",
         default: "",
         help: "Defines a group of daemon processes that applications may be delegated to.",
+        example: "WSGIDaemonProcess site processes=2 threads=15 display-name=%{GROUP}\nWSGIScriptAlias / /srv/site/wsgi.py process-group=site",
+        difference: "The options are checked as mod_wsgi checks them.",
         effect: Effect::Daemon,
         parse: daemon_process,
         ..ON_OFF
@@ -22,6 +24,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "path-prefix",
         default: "wsgi in the run-time directory",
         help: "Sets where the sockets of daemon processes are.",
+        example: "WSGISocketPrefix /run/wsgi",
         effect: Effect::Daemon,
         parse: |args, _| match one(args)?.as_str() {
             "" => Err("'' is not a path".into()),
@@ -33,6 +36,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGISocketRotation",
         default: "On",
         help: "On: the sockets of daemon processes have another name after each restart.",
+        example: "WSGISocketRotation Off",
         effect: Effect::Daemon,
         ..ON_OFF
     },
@@ -41,6 +45,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "default|flock|fcntl|sysvsem|posixsem|pthread",
         default: "default",
         help: "Sets how daemon processes of one group take turns in accepting requests.",
+        example: "WSGIAcceptMutex default",
         effect: Effect::Daemon,
         parse: |args, _| {
             let word = one(args)?;

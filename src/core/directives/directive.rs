@@ -21,7 +21,11 @@ pub struct Directive {
     pub default: &'static str,
     /// What it does, in a sentence or two.
     pub help: &'static str,
-    /// Whether it does so in this release.
+    /// A piece of configuration that uses it and loads as it stands.
+    pub example: &'static str,
+    /// Where it differs from the directive of mod_wsgi, in a sentence or two; empty where only `effect` says so, or nothing.
+    pub difference: &'static str,
+    /// Whether it does what `help` says in this release.
     pub effect: Effect,
     /// How its arguments become a value; called through [`Directive::set`], which adds the name to the error.
     pub(crate) parse: fn(args: &str, target: &mut Target<'_>) -> Result<(), String>,

@@ -1,6 +1,6 @@
 //! Interpreters and the GIL: mod_wsgi's directives [M-1], and our own.
 
-use super::arguments::{ON_OFF, on_off, one, parse_on_off};
+use super::arguments::{ON_OFF, OURS, on_off, one, parse_on_off};
 use super::directive::{Context, Directive, Target};
 use crate::config::conf_words::Words;
 use crate::config::interpreter_options::InterpreterOptions;
@@ -13,6 +13,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "number",
         default: "what the groups that the configuration names leave of 255, at least 63",
         help: "Sets how many interpreters a child makes for application groups that only requests name, from 1 to 255; the requests of others are answered with 503.",
+        example: "WSGIApplicationGroup %{HOST}\nWSGIApplicationGroupLimit 20",
+        difference: "mod_wsgi has no limit on interpreters that requests name, and no such directive.",
         parse: |args, target| {
             let word = one(args)?;
             let number = word
@@ -32,6 +34,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "auto|main|sub",
         default: "auto",
         help: "Says which interpreter an application group runs in: the main one, where every package can be imported, or one of its own; auto: the only group of a server in the main one, each of several in its own.",
+        example: "WSGIInterpreter main",
+        difference: OURS,
         parse: |args, target| {
             written(target)?.placement = Some(word(
                 args,
@@ -51,6 +55,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "shared|own|free|auto",
         default: "shared; auto with WSGIInterpreters",
         help: "Says how interpreters hold the GIL: one for all, one for each (Python 3.13 or later), none (a free-threaded build of 3.14 or later), or the best that the application can be imported with.",
+        example: "<WSGIInterpreterOptions application-group=site>\n    WSGIGILMode auto\n    WSGIInterpreters 2\n</WSGIInterpreterOptions>",
+        difference: OURS,
         parse: |args, target| {
             written(target)?.gil = Some(word(
                 args,
@@ -71,6 +77,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "number|auto",
         default: "1; auto with WSGIGILMode own or auto",
         help: "Sets how many interpreters with a GIL of their own hold an application in each child, so that one child uses several cores; auto: one for each core that a child has.",
+        example: "<WSGIInterpreterOptions application-group=site>\n    WSGIInterpreters auto\n</WSGIInterpreterOptions>",
+        difference: OURS,
         parse: |args, target| {
             let word = one(args)?;
             let count = || word.parse().ok().map(Replicas::Count);
@@ -99,6 +107,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIPerInterpreterGIL",
         in_container: true,
         help: "On: each sub-interpreter has its own GIL, as WSGIGILMode own with WSGIInterpreters 1.",
+        example: "<WSGIInterpreterOptions application-group=site>\n    WSGIPerInterpreterGIL On\n</WSGIInterpreterOptions>",
+        difference: "It needs Python 3.13; mod_wsgi allows 3.12, where importing datetime in a second interpreter ends the process.",
         parse: |args, target| {
             written(target)?.per_interpreter_gil = Some(on_off(args)?);
             Ok(())
@@ -110,6 +120,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "Off|On [require]",
         help: "On: a free-threaded build of Python runs without the GIL; with require, applications whose extension modules switch it on again are not served.",
+        example: "WSGIFreeThreading On require",
+        difference: "require is our own. In a container the directive has no effect and is warned of, as there is one GIL for the whole process, or none.",
         parse: free_threading,
         ..ON_OFF
     },
@@ -118,6 +130,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         default: "On",
         help: "Off: what a sub-interpreter writes to os.environ is set in the whole process, for all interpreters and httpd itself.",
+        example: "WSGIPrivateEnviron Off",
         parse: |args, target| {
             let on = Some(on_off(args)?);
             match target {
@@ -132,6 +145,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIDestroyInterpreter",
         default: "unset",
         help: "Says what becomes of Python when a child ends. Unset: shutdown callbacks and atexit run, and Python is left as it is. Off: only the shutdown callbacks. On: Python is finalized as well, where that is safe.",
+        example: "WSGIDestroyInterpreter Off",
+        difference: "Where nothing is written, mod_wsgi finalizes Python, which may crash extension modules at exit. On does the same here, where that is safe.",
         parse: |args, target| {
             target.server()?.python.destroy = Some(on_off(args)?);
             Ok(())
@@ -143,6 +158,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "off|script|modules|touch file",
         default: "script",
         help: "Says how new code is taken up: not at all, by executing a changed script again, or by replacing children one after the other when an imported source file changes or a named file is touched.",
+        example: "WSGIReload modules",
+        difference: OURS,
         parse: reload,
         ..ON_OFF
     },
@@ -151,6 +168,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "[requests=number] [memory=size] [age=seconds] [jitter=percent]",
         default: "never",
         help: "Has a child replaced that has served so many requests, has so much memory of its own (512M), or has served so long; jitter: so much earlier, by chance, so that children do not end together.",
+        example: "WSGIRecycle requests=10000 memory=512M age=86400 jitter=10",
+        difference: OURS,
         parse: |args, target| target.server()?.recycle.parse(args),
         ..ON_OFF
     },
@@ -160,6 +179,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "URL-path ...",
         default: "",
         help: "Names URLs that a new child asks its applications for before it takes connections.",
+        example: "WSGIScriptAlias / /srv/site/wsgi.py\nWSGIWarmup / /login",
+        difference: OURS,
         parse: warmup,
         ..ON_OFF
     },

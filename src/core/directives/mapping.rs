@@ -17,6 +17,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "URL-path file-or-directory [process-group=name] [application-group=name] [callable-object=name] [pass-authorization=On|Off]",
         default: "",
         help: "Maps a URL path to a WSGI script, or to a directory of such scripts. The first alias that matches wins, so write longer ones first.",
+        example: "WSGIScriptAlias /blog /srv/blog/wsgi.py application-group=blog\nWSGIScriptAlias / /srv/site/wsgi.py",
+        difference: "callable-object= is expanded as WSGICallableObject is.",
         parse: |args, target| alias(args, target, false),
         ..ON_OFF
     },
@@ -26,6 +28,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "regex file-or-directory [process-group=name] [application-group=name] [callable-object=name] [pass-authorization=On|Off]",
         default: "",
         help: "Maps the URLs that a regular expression matches to WSGI scripts; the file may contain $0 to $9.",
+        example: "WSGIScriptAliasMatch ^/users/([^/]+) /srv/users/$1.wsgi",
         parse: |args, target| alias(args, target, true),
         ..ON_OFF
     },
@@ -35,6 +38,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "handler-name script [process-group=name] [application-group=name] [pass-authorization=On|Off]",
         default: "",
         help: "Defines a handler for SetHandler and AddHandler: the resource is served by handle_request of the script.",
+        example: "WSGIHandlerScript markdown /srv/handlers/markdown.py\nAddHandler markdown .md",
         parse: handler_script,
         ..ON_OFF
     },
@@ -44,6 +48,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "script process-group=name application-group=name",
         default: "",
         help: "Loads a script when a child starts, ahead of its first request.",
+        example: "WSGIImportScript /srv/site/wsgi.py process-group=%{GLOBAL} application-group=%{GLOBAL}",
+        difference: "The script is loaded in the httpd children, whatever the process group, as there are no daemon processes.",
         parse: import_script,
         ..ON_OFF
     },
@@ -53,6 +59,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "script [application-group=name]",
         default: "",
         help: "Names a script that chooses the process group, application group and callable of each request.",
+        example: "WSGIDispatchScript /srv/site/dispatch.py",
         effect: Effect::Later(
             "the script is not called yet, so requests keep the groups and the callable that the configuration gives them",
         ),
@@ -68,6 +75,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "name|%{GLOBAL}|%{RESOURCE}|%{SERVER}|%{HOST}|%{ENV:variable}",
         default: "%{GLOBAL}",
         help: "Names the group of daemon processes that serves the application.",
+        example: "WSGIDaemonProcess site\nWSGIProcessGroup site",
         effect: Effect::Daemon,
         parse: |args, target| {
             target.dir()?.process_group = Some(one(args)?);
@@ -81,6 +89,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "name|%{GLOBAL}|%{RESOURCE}|%{SERVER}|%{HOST}|%{ENV:variable}",
         default: "%{RESOURCE}",
         help: "Names the interpreter that runs the application; %{GLOBAL} is the main interpreter of the process.",
+        example: "WSGIApplicationGroup %{GLOBAL}",
+        difference: "Under WSGIInterpreter auto, the default, the only application group of a server runs in the main interpreter, where every package can be imported. Its name stays what mod_wsgi would give it.",
         parse: |args, target| {
             target.dir()?.application_group = Some(one(args)?);
             Ok(())
@@ -93,6 +103,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "name|%{ENV:variable}",
         default: "application",
         help: "Names the global of the script that is the application.",
+        example: "WSGICallableObject app",
         parse: |args, target| {
             target.dir()?.callable_object = Some(one(args)?);
             Ok(())
@@ -105,6 +116,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "name ...",
         default: "",
         help: "Lists the groups of daemon processes that may be chosen here.",
+        example: "<Directory /srv/users>\n    WSGIRestrictProcess site reports\n</Directory>",
         effect: Effect::Daemon,
         parse: restrict_process,
         ..ON_OFF
@@ -112,6 +124,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIRestrictEmbedded",
         help: "On: applications may not run in the httpd children; their requests are answered with 500.",
+        example: "WSGIRestrictEmbedded Off",
         parse: |args, target| {
             target.server()?.python.restrict_embedded = on_off(args)?;
             Ok(())

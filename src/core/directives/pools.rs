@@ -1,6 +1,6 @@
 //! Who runs Python, who waits for it, and how long requests may last: our own.
 
-use super::arguments::{ON_OFF, one};
+use super::arguments::{ON_OFF, OURS, one};
 use super::directive::{Context, Directive, Target};
 use crate::config::deadline::{Deadline, or_off};
 use crate::config::executor::{Shares, Written};
@@ -12,6 +12,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "direct|delegate|pool|auto [min=number] [max=number]",
         default: "auto",
         help: "Says who runs Python. direct: the httpd thread of each request; delegate: no more than some of these at a time, between min (1) and max (ThreadsPerChild), as the application's waiting allows; pool: threads of WSGIThreadPool; auto: direct where a child has one thread or no GIL, else delegate.",
+        example: "WSGIExecutor delegate min=2 max=8",
+        difference: OURS,
         parse: |args, target| written(target)?.parse_executor(args),
         ..ON_OFF
     },
@@ -21,6 +23,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "size=number|auto",
         default: "size=auto with WSGIExecutor pool",
         help: "Sets how many threads of its own an interpreter has that run its requests; auto: twice the cores and at least 4, but no more than ThreadsPerChild. Without WSGIExecutor it stands for WSGIExecutor pool.",
+        example: "WSGIExecutor pool\nWSGIThreadPool size=8",
+        difference: OURS,
         parse: |args, target| written(target)?.parse_pool(args),
         ..ON_OFF
     },
@@ -30,6 +34,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "[depth=number] [timeout=seconds]",
         default: "timeout=60",
         help: "Sets how many requests of an application group may wait in a child for a thread that runs Python, not counting those that it runs, and for how long: one more is answered with 503, one that waits longer with 504; with depth=0 none waits.",
+        example: "WSGIQueue depth=100 timeout=10",
+        difference: OURS,
         parse: |args, target| written(target)?.parse_queue(args),
         ..ON_OFF
     },
@@ -39,6 +45,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "[number|percent%] [reserve=number|percent%]",
         default: "no limit, no reserve",
         help: "Sets how many threads of a child the requests of an application group may hold, so that a slow one leaves some to the others; over it they are answered with 503. A thread counts once, however many requests are nested on it. reserve: threads that all groups together leave to files and everything else.",
+        example: "WSGIThreadShare 50% reserve=2",
+        difference: OURS,
         parse: thread_share,
         ..ON_OFF
     },
@@ -48,6 +56,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "seconds|Off [grace=seconds]",
         default: "Off",
         help: "Sets how long a request may run: then the stack of its thread is logged, mod_wsgi.RequestTimeout is raised in it, and it is answered with 504; if it does not end within grace (1), its child is replaced.",
+        example: "WSGIRequestTimeout 60 grace=5\n<Location /export>\n    WSGIRequestTimeout Off\n</Location>",
+        difference: "mod_wsgi has request-timeout= of WSGIDaemonProcess, for daemon processes only.",
         parse: |args, target| {
             target.dir()?.request_timeout = Some(Deadline::parse(args)?);
             Ok(())
@@ -55,15 +65,25 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         ..ON_OFF
     },
     Directive {
+        name: "WSGISlowRequestStack",
+        context: Context::Directory,
+        syntax: "seconds|Off",
+        default: "Off",
+        help: "Has the stack of a request's thread logged, once, when the request has run for this long.",
+        example: "WSGISlowRequestStack 5",
+        difference: OURS,
+        parse: slow_request_stack,
+        ..ON_OFF
+    },
+    Directive {
         name: "WSGISlowRequest",
         context: Context::Directory,
         syntax: "seconds|Off",
         default: "Off",
-        help: "Has the stack of a request's thread logged, once, when it has run for so long.",
-        parse: |args, target| {
-            target.dir()?.slow_request = Some(or_off(&one(args)?)?);
-            Ok(())
-        },
+        help: "An older name of WSGISlowRequestStack. WSGISlowRequests, whose name is so similar, is another directive: it counts slow requests.",
+        example: "WSGISlowRequest 5",
+        difference: OURS,
+        parse: slow_request_stack,
         ..ON_OFF
     },
     Directive {
@@ -71,6 +91,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "seconds|Off",
         default: "300",
         help: "Sets after how long a GIL that nobody else can have is a deadlock: the stacks of all threads are logged, and the child is replaced.",
+        example: "WSGIDeadlockTimeout 60",
+        difference: "mod_wsgi has deadlock-timeout= of WSGIDaemonProcess, for daemon processes only.",
         parse: |args, target| {
             target.server()?.python.deadlock_timeout = Some(or_off(&one(args)?)?);
             Ok(())
@@ -83,6 +105,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "seconds|Off",
         default: "60",
         help: "Sets how long an application may take to load: then the stack of the thread that loads it is logged, its requests are answered with 503 and Retry-After at once, and the child is replaced. Outside of a container it is also the limit for the start of Python.",
+        example: "WSGIStartupTimeout 120",
+        difference: "mod_wsgi has startup-timeout= of WSGIDaemonProcess, for daemon processes only.",
         parse: |args, target| {
             let limit = Some(or_off(&one(args)?)?);
             match target {
@@ -101,6 +125,11 @@ fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
         Target::Options(options) => Ok(&mut options.executor),
         _ => Ok(&mut target.server()?.python.executor),
     }
+}
+
+fn slow_request_stack(args: &str, target: &mut Target<'_>) -> Result<(), String> {
+    target.dir()?.slow_request = Some(or_off(&one(args)?)?);
+    Ok(())
 }
 
 fn thread_share(args: &str, target: &mut Target<'_>) -> Result<(), String> {

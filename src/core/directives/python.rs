@@ -10,6 +10,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "prefix|virtual-environment",
         default: "",
         help: "Names the Python to use: the prefix of an installation, or a virtual environment.",
+        example: "WSGIPythonHome /srv/site/venv",
+        difference: "A home that cannot be used is one line in the log with the remedy; mod_wsgi ends one child after the other.",
         parse: |args, target| {
             target.server()?.python.home = Some(one(args)?);
             Ok(())
@@ -22,6 +24,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "directory[:directory...]",
         default: "",
         help: "Puts directories in front of sys.path; .pth files in them are honoured.",
+        example: "WSGIPythonPath /srv/site:/srv/lib",
         parse: python_path,
         ..ON_OFF
     },
@@ -30,6 +33,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "directory",
         default: "",
         help: "Sets PYTHON_EGG_CACHE in every interpreter.",
+        example: "WSGIPythonEggs /var/cache/python-eggs",
         parse: |args, target| {
             target.server()?.python.eggs = Some(one(args)?);
             Ok(())
@@ -41,6 +45,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "level",
         default: "0",
         help: "Sets the optimization level, as Python's -O (1) and -OO (2) do.",
+        example: "WSGIPythonOptimize 1",
         parse: |args, target| {
             // What is no number is 0, as in mod_wsgi.
             target.server()?.python.optimize = one(args)?.parse().unwrap_or(0);
@@ -53,6 +58,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "filter",
         default: "",
         help: "Adds a warning filter, as Python's -W does; may be repeated.",
+        example: "WSGIPythonWarnings ignore::DeprecationWarning",
         parse: |args, target| {
             target.server()?.python.warnings.push(one(args)?);
             Ok(())
@@ -64,12 +70,15 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "random|number",
         default: "random",
         help: "Fixes the seed of string hashes, from 0 to 4294967295.",
+        example: "WSGIPythonHashSeed 0",
+        difference: "random leaves the seed random; mod_wsgi sets it to 0 for that word.",
         parse: hash_seed,
         ..ON_OFF
     },
     Directive {
         name: "WSGIDontWriteBytecode",
         help: "On: Python writes no .pyc files.",
+        example: "WSGIDontWriteBytecode On",
         parse: |args, target| {
             target.server()?.python.dont_write_bytecode = on_off(args)?;
             Ok(())
@@ -82,6 +91,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "seconds",
         default: "0.005",
         help: "Sets after how long a thread that others wait for has to give up the GIL.",
+        example: "WSGISwitchInterval 0.001",
+        difference: "In a container it concerns application groups that may have a GIL of their own; for any other group it is ignored with message 0199.",
         parse: switch_interval,
         ..ON_OFF
     },
@@ -91,6 +102,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "[process-group=name] [application-group=name]",
         default: "",
         help: "Holds options for the interpreters of a process group, of an application group, or of both.",
+        example: "<WSGIInterpreterOptions application-group=reports>\n    WSGIPythonPath /srv/reports\n    WSGIRestrictStdout On\n</WSGIInterpreterOptions>",
+        difference: "It may also hold the directives on interpreters and threads that mod_wsgi does not have.",
         parse: |args, target| {
             target
                 .server()?
@@ -104,6 +117,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIRestrictStdin",
         in_container: true,
         help: "On: sys.stdin refuses every use.",
+        example: "WSGIRestrictStdin On",
         parse: |args, target| {
             let on = Some(on_off(args)?);
             match target {
@@ -118,6 +132,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIRestrictStdout",
         in_container: true,
         help: "On: sys.stdout refuses every use; Off: it goes to the log.",
+        example: "WSGIRestrictStdout On",
         parse: |args, target| {
             let on = Some(on_off(args)?);
             match target {
@@ -133,6 +148,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         default: "On",
         help: "On: signal.signal registers nothing, as the signals of the process belong to httpd.",
+        example: "WSGIRestrictSignal Off",
         parse: |args, target| {
             let on = Some(on_off(args)?);
             match target {
@@ -147,6 +163,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGICaseSensitivity",
         default: "On",
         help: "Off: paths of scripts that differ only in case are one script.",
+        example: "WSGICaseSensitivity Off",
         parse: |args, target| {
             target.server()?.python.case_sensitivity = Some(on_off(args)?);
             Ok(())
@@ -157,6 +174,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIVerboseDebugging",
         default: "",
         help: "Deprecated.",
+        example: "WSGIVerboseDebugging Off",
         effect: Effect::Nothing("mod_wsgi gave it up; set LogLevel wsgi:debug instead"),
         ..ON_OFF
     },

@@ -13,6 +13,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         default: "On",
         help: "On: a script that has changed is loaded again with the next request.",
+        example: "WSGIScriptReloading Off",
+        difference: "It has no effect where WSGIReload says something else than script.",
         parse: |args, target| {
             target.dir()?.script_reloading = Some(on_off(args)?);
             Ok(())
@@ -23,6 +25,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIPassAuthorization",
         context: Context::FileInfo,
         help: "On: the application sees the Authorization header as HTTP_AUTHORIZATION.",
+        example: "<Location /api>\n    WSGIPassAuthorization On\n</Location>",
         parse: |args, target| {
             target.dir()?.pass_authorization = Some(on_off(args)?);
             Ok(())
@@ -33,6 +36,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIPassApacheRequest",
         context: Context::Directory,
         help: "On: the environ holds the request_rec of httpd as apache.request_rec.",
+        example: "<Location /low-level>\n    WSGIPassApacheRequest On\n</Location>",
         parse: |args, target| {
             target.dir()?.pass_apache_request = Some(on_off(args)?);
             Ok(())
@@ -43,6 +47,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIChunkedRequest",
         context: Context::FileInfo,
         help: "On: request bodies may be chunked, so that they have no CONTENT_LENGTH; Off: they are answered with 411.",
+        example: "<Location /upload>\n    WSGIChunkedRequest On\n</Location>",
+        difference: "A request with both a chunked body and a Content-Length is refused with 400; mod_wsgi means to refuse it and never does.",
         parse: |args, target| {
             target.dir()?.chunked_request = Some(on_off(args)?);
             Ok(())
@@ -55,6 +61,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "Off|On|Auto",
         default: "Auto",
         help: "On: the application sees GET for HEAD; Auto: it does so where an output filter needs the body.",
+        example: "WSGIMapHEADToGET Auto",
         parse: map_head_to_get,
         ..ON_OFF
     },
@@ -62,6 +69,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIErrorOverride",
         context: Context::FileInfo,
         help: "On: ErrorDocument replaces what the application sends with a status of 4xx or 5xx that httpd knows.",
+        example: "ErrorDocument 503 /errors/busy.html\nWSGIErrorOverride On",
+        difference: "It works in the httpd children; in mod_wsgi it has an effect in daemon processes only.",
         parse: |args, target| {
             target.dir()?.error_override = Some(on_off(args)?);
             Ok(())
@@ -72,6 +81,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIEnableSendfile",
         context: Context::FileInfo,
         help: "On: files from wsgi.file_wrapper may be sent by the kernel.",
+        example: "WSGIEnableSendfile On",
         parse: |args, target| {
             target.dir()?.enable_sendfile = Some(on_off(args)?);
             Ok(())
@@ -82,6 +92,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIIgnoreActivity",
         context: Context::FileInfo,
         help: "On: requests here do not keep daemon processes from their inactivity-timeout.",
+        example: "<Location /ping>\n    WSGIIgnoreActivity On\n</Location>",
         effect: Effect::Daemon,
         parse: |args, target| target.dir().and(on_off(args)).map(drop),
         ..ON_OFF
@@ -92,6 +103,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "header ...",
         default: "",
         help: "Lists the headers by which a proxy may change address, host, port, scheme and script name in the environ.",
+        example: "WSGITrustedProxyHeaders X-Forwarded-For X-Forwarded-Proto\nWSGITrustedProxies 10.0.0.0/8",
         parse: trusted_proxy_headers,
         ..ON_OFF
     },
@@ -101,6 +113,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "address|network ...",
         default: "",
         help: "Lists the proxies whose headers are honoured; without it every peer's are.",
+        example: "WSGITrustedProxyHeaders X-Forwarded-For\nWSGITrustedProxies 192.0.2.7 10.0.0.0/8 fd00::/8",
+        difference: "Upper-case hexadecimal digits, IPv4 masks and IPv4 addresses in IPv6 notation are accepted as well.",
         parse: trusted_proxies,
         ..ON_OFF
     },

@@ -6,23 +6,27 @@ use super::{auth, daemon, interpreters, mapping, pools, python, requests, teleme
 /// Every directive of mod_wsgi 6, and our own, by topic.
 pub static DIRECTIVES: &[Directive] = &TABLE;
 
-const TOPICS: [&[Directive]; 8] = [
-    mapping::DIRECTIVES,
-    requests::DIRECTIVES,
-    python::DIRECTIVES,
-    auth::DIRECTIVES,
-    daemon::DIRECTIVES,
-    telemetry::DIRECTIVES,
-    interpreters::DIRECTIVES,
-    pools::DIRECTIVES,
+/// The topics, each with its rows.
+pub const TOPICS: &[(&str, &[Directive])] = &[
+    ("Scripts and URLs", mapping::DIRECTIVES),
+    ("Requests and responses", requests::DIRECTIVES),
+    ("Python", python::DIRECTIVES),
+    ("Authentication", auth::DIRECTIVES),
+    ("Daemon processes", daemon::DIRECTIVES),
+    ("Metrics", telemetry::DIRECTIVES),
+    (
+        "Interpreters, new code and children",
+        interpreters::DIRECTIVES,
+    ),
+    ("Threads and limits of time", pools::DIRECTIVES),
 ];
 
 static TABLE: [Directive; COUNT] = {
-    let mut table = [TOPICS[0][0]; COUNT];
+    let mut table = [TOPICS[0].1[0]; COUNT];
     let (mut topic, mut row, mut at) = (0, 0, 0);
     while topic < TOPICS.len() {
-        while row < TOPICS[topic].len() {
-            table[at] = TOPICS[topic][row];
+        while row < TOPICS[topic].1.len() {
+            table[at] = TOPICS[topic].1[row];
             row += 1;
             at += 1;
         }
@@ -35,7 +39,7 @@ static TABLE: [Directive; COUNT] = {
 const COUNT: usize = {
     let (mut topic, mut count) = (0, 0);
     while topic < TOPICS.len() {
-        count += TOPICS[topic].len();
+        count += TOPICS[topic].1.len();
         topic += 1;
     }
     count

@@ -1,6 +1,6 @@
 //! Metrics and what reports them [M-1], and what mod_wsgi does not have: the listener.
 
-use super::arguments::{ON_OFF, on_off, one, option, seconds, unknown_option};
+use super::arguments::{ON_OFF, OURS, on_off, one, option, seconds, unknown_option};
 use super::directive::{Directive, Effect, Target};
 use crate::config::conf_words::Words;
 use crate::config::telemetry::MetricsListen;
@@ -9,6 +9,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIServerMetrics",
         help: "On: mod_wsgi.server_metrics() returns httpd's scoreboard.",
+        example: "WSGIServerMetrics On",
         effect: Effect::Later(
             "mod_wsgi.server_metrics() returns None; it will return httpd's scoreboard",
         ),
@@ -19,6 +20,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "unix:/path [interval=seconds]",
         default: "",
         help: "Sends metrics to a service on a Unix socket.",
+        example: "WSGITelemetryService unix:/run/telemetry.sock interval=5",
         effect: Effect::Later("nothing is sent; it will send metrics to the socket"),
         parse: telemetry_service,
         ..ON_OFF
@@ -28,6 +30,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "seconds",
         default: "0",
         help: "Sets after how many seconds a request counts as slow; 0 for never.",
+        example: "WSGISlowRequests 2.5",
         parse: slow_requests,
         ..ON_OFF
     },
@@ -36,6 +39,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "[+|-]CaptureUserAgent|None|All ...",
         default: "None",
         help: "Says what the telemetry service is told beyond numbers.",
+        example: "WSGITelemetryOptions +CaptureUserAgent",
         effect: Effect::Later(
             "nothing is sent; it will add the User-Agent to records of slow requests",
         ),
@@ -46,6 +50,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIMetrics",
         default: "On",
         help: "Off: nothing is measured, and the handlers wsgi-metrics and wsgi-status answer 404.",
+        example: "WSGIMetrics Off",
+        difference: OURS,
         parse: |args, target| {
             target.server()?.telemetry.metrics = Some(on_off(args)?);
             Ok(())
@@ -57,6 +63,8 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "address:port|unix:/path",
         default: "",
         help: "Has a process of its own answer /metrics and /wsgi-status there, also while all workers are busy.",
+        example: "WSGIMetricsListen 127.0.0.1:9117",
+        difference: OURS,
         parse: |args, target| {
             target.server()?.telemetry.listen = Some(MetricsListen::parse(&one(args)?)?);
             Ok(())
@@ -68,12 +76,16 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         syntax: "number",
         default: "1024",
         help: "Sets how many series the applications' own metrics may have, from 64 to 65536; read when httpd starts.",
+        example: "WSGIMetricsSeries 4096",
+        difference: OURS,
         parse: metrics_series,
         ..ON_OFF
     },
     Directive {
         name: "WSGIPrometheusClient",
         help: "On: the metrics of applications that use the package prometheus_client are added up over all children.",
+        example: "WSGIPrometheusClient On",
+        difference: OURS,
         parse: |args, target| {
             target.server()?.telemetry.prometheus_client = on_off(args)?;
             Ok(())

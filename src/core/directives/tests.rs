@@ -98,6 +98,8 @@ fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
         ("WSGIQueue", Global, true),
         ("WSGIThreadShare", Global, true),
         ("WSGIRequestTimeout", Directory, false),
+        ("WSGISlowRequestStack", Directory, false),
+        // Its older name.
         ("WSGISlowRequest", Directory, false),
         ("WSGIDeadlockTimeout", Global, false),
         ("WSGIStartupTimeout", Global, true),
@@ -114,11 +116,34 @@ fn each_row_is_whole() {
     for row in DIRECTIVES {
         assert!(row.help.ends_with('.'), "{}", row.name);
         assert!(!row.syntax.is_empty(), "{}", row.name);
+        assert!(row.example.contains(row.name), "{}", row.name);
+        let is_sentence = row.difference.is_empty() || row.difference.ends_with('.');
+        assert!(is_sentence, "{}", row.name);
         assert_eq!(row.container, row.name.starts_with('<'), "{}", row.name);
         if let Effect::Later(text) | Effect::Nothing(text) = row.effect {
             assert!(!text.is_empty() && !text.ends_with('.'), "{}", row.name);
         }
     }
+}
+
+#[test]
+fn the_older_name_of_a_directive_says_the_same() {
+    for line in ["2.5", "Off"] {
+        let [new, old] = ["WSGISlowRequestStack", "WSGISlowRequest"]
+            .map(|name| server(&format!("{name} {line}")).unwrap().dir.slow_request);
+        assert!(new.is_some() && new == old, "{line}");
+    }
+    let both = server_of(&["WSGISlowRequest 5", "WSGISlowRequestStack 9"]);
+    let last = std::time::Duration::from_secs(9);
+    assert_eq!(
+        both.dir.slow_request,
+        Some(Some(last)),
+        "the last one holds"
+    );
+    assert_eq!(
+        server("WSGISlowRequest now").err(),
+        Some("WSGISlowRequest: 'now' is neither Off nor a number of seconds from 0.001 on".into())
+    );
 }
 
 /// A server for which these lines, and nothing else, are written.
@@ -232,7 +257,10 @@ fn written_default(name: &str) -> Option<(&'static str, &'static str)> {
         "WSGIReload" => ("", "modules"),
         "WSGIExecutor" => ("", "direct"),
         "WSGIQueue" => ("", "timeout=59"),
-        "WSGIRequestTimeout" | "WSGISlowRequest" | "WSGIStartupTimeout" => ("", "9"),
+        "WSGIRequestTimeout"
+        | "WSGISlowRequestStack"
+        | "WSGISlowRequest"
+        | "WSGIStartupTimeout" => ("", "9"),
         "WSGIFreeThreading" => ("", "On"),
         _ => return None,
     })

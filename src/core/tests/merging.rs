@@ -75,8 +75,8 @@ fn the_directory_wins_over_the_server() {
 
 #[test]
 fn deadlines_are_those_of_the_innermost_place() {
-    let server = server(&["WSGIRequestTimeout 30 grace=5", "WSGISlowRequest 2"]);
-    let off = dir(&["WSGIRequestTimeout Off", "WSGISlowRequest Off"]);
+    let server = server(&["WSGIRequestTimeout 30 grace=5", "WSGISlowRequestStack 2"]);
+    let off = dir(&["WSGIRequestTimeout Off", "WSGISlowRequestStack Off"]);
     let other = dir(&["WSGIRequestTimeout 1.5"]);
     let seconds = Duration::from_secs_f64;
     let deadline = |limit, grace| {

@@ -72,7 +72,7 @@ struct Location {
 /// What is done about a request that takes long, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Its stack is logged (`WSGISlowRequest`).
+    /// Its stack is logged (`WSGISlowRequestStack`).
     TellSlow,
     /// Its stack is logged, and it is interrupted.
     Interrupt,
