@@ -6,7 +6,7 @@ mod warning;
 
 use crate::parameters::Parameters;
 
-/// How soon somebody should look.
+/// How soon to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Now: users are hurt.
@@ -33,7 +33,7 @@ impl Severity {
 pub struct Alert {
     /// Its name, which is also its heading in the runbook.
     pub name: &'static str,
-    /// How soon somebody should look.
+    /// How soon to look.
     pub severity: Severity,
     /// How long the expression has to hold, as Prometheus writes it.
     pub wait: &'static str,

@@ -3,7 +3,7 @@
 use crate::alerts::{Alert, alerts};
 use crate::parameters::Parameters;
 use crate::rules::RECORDINGS;
-use crate::yaml::{GENERATED, quoted};
+use crate::yaml::{self, Alerting, Annotations, Evaluation, Firing, Sample, Series, Test, Tests};
 
 /// Series over time, and what is expected at one moment.
 #[derive(Debug)]
@@ -158,65 +158,71 @@ pub static CASES: &[Case] = &[
 
 /// `rules-test.yml`, with one test for each case.
 pub fn rules_test(parameters: &Parameters) -> String {
-    let mut text = format!(
-        "{GENERATED}# Run with `promtool test rules rules-test.yml`.\nrule_files:\n  - recording-rules.yml\n  - alert-rules.yml\nevaluation_interval: 1m\ntests:\n"
-    );
-    for case in CASES {
-        text += &test(case, parameters);
-    }
-    text
+    let tests = Tests {
+        rule_files: ["recording-rules.yml", "alert-rules.yml"],
+        evaluation_interval: "1m",
+        tests: CASES.iter().map(|case| test(case, parameters)).collect(),
+    };
+    let comment = "# Run with `promtool test rules rules-test.yml`.\n";
+    yaml::file(comment, &tests)
 }
 
-fn test(case: &Case, parameters: &Parameters) -> String {
-    let mut text = format!(
-        "  - name: {}\n    interval: 1m\n    input_series:\n",
-        quoted(&format!("{}: {}", case.subject, case.story))
-    );
-    for (series, values) in case.series {
-        let series = series
+fn test(case: &Case, parameters: &Parameters) -> Test {
+    let series = case.series.iter().map(|&(series, values)| Series {
+        series: series
             .replace("$J", "job=\"$job\", instance=\"a:80\"")
-            .replace("$job", &parameters.job);
-        text += &format!(
-            "      - series: {}\n        values: {}\n",
-            quoted(&series),
-            quoted(values)
-        );
+            .replace("$job", &parameters.job),
+        values,
+    });
+    Test {
+        name: format!("{}: {}", case.subject, case.story),
+        interval: "1m",
+        input_series: series.collect(),
+        expected: expected(case, parameters),
     }
-    if let Value(value) = case.expected {
-        text += &format!(
-            "    promql_expr_test:\n      - expr: {0}\n        eval_time: {1}\n        exp_samples:\n          - labels: {2}\n            value: {value}\n",
-            quoted(case.subject),
-            case.at,
-            quoted(&format!(
-                "{}{{job=\"{}\", instance=\"a:80\", app=\"shop\"}}",
-                case.subject, parameters.job
-            )),
-        );
-        return text;
-    }
-    text += &format!(
-        "    alert_rule_test:\n      - alertname: {}\n        eval_time: {}\n        exp_alerts:",
-        case.subject, case.at
-    );
-    let (Fires(labels, value), Some(alert)) = (&case.expected, alert(case.subject)) else {
-        return text + " []\n";
+}
+
+fn expected(case: &Case, parameters: &Parameters) -> yaml::Expected {
+    let (subject, eval_time) = (case.subject, case.at);
+    let exp_alerts = match (&case.expected, alert(subject)) {
+        (&Value(value), _) => {
+            let job = &parameters.job;
+            let labels = format!("{subject}{{job=\"{job}\", instance=\"a:80\", app=\"shop\"}}");
+            return yaml::Expected::PromqlExprTest([Evaluation {
+                expr: subject,
+                eval_time,
+                exp_samples: [Sample { labels, value }],
+            }]);
+        }
+        (Fires(labels, value), Some(alert)) => vec![firing(alert, labels, value, parameters)],
+        _ => Vec::new(),
     };
-    text += &format!(
-        "\n          - exp_labels:\n              severity: {}\n",
-        alert.severity.label()
-    );
-    for (name, value) in *labels {
-        text += &format!(
-            "              {name}: {}\n",
-            quoted(&value.replace("$job", &parameters.job))
-        );
+    yaml::Expected::AlertRuleTest([Alerting {
+        alertname: subject,
+        eval_time,
+        exp_alerts,
+    }])
+}
+
+fn firing(
+    alert: &Alert,
+    labels: &[(&'static str, &str)],
+    value: &str,
+    parameters: &Parameters,
+) -> Firing {
+    let filled = |template| filled(template, labels, value, parameters);
+    let severity = ("severity", alert.severity.label().to_owned());
+    let labels = labels
+        .iter()
+        .map(|&(name, value)| (name, value.replace("$job", &parameters.job)));
+    Firing {
+        exp_labels: labels.chain([severity]).collect(),
+        exp_annotations: Annotations {
+            summary: filled(alert.summary),
+            description: filled(alert.description),
+            runbook_url: parameters.runbook_entry(alert.name),
+        },
     }
-    text + &format!(
-        "            exp_annotations:\n              summary: {}\n              description: {}\n              runbook_url: {}\n",
-        quoted(&filled(alert.summary, labels, value, parameters)),
-        quoted(&filled(alert.description, labels, value, parameters)),
-        quoted(&parameters.runbook_entry(alert.name)),
-    )
 }
 
 fn alert(name: &str) -> Option<&'static Alert> {

@@ -139,7 +139,7 @@ const GIL: &[Panel] = &[
     },
     Panel {
         title: "GIL hand-over success per switch interval",
-        description: "Of those who waited one switch interval (5 ms), the share that got the GIL then and did not wait for a second one. Low: many threads compete.",
+        description: "Of the threads that waited one switch interval (5 ms), the share that got the GIL then and did not wait for a second one. Low: many threads compete.",
         unit: "percentunit",
         runbook: "WsgiGilContention",
         targets: &[target(
@@ -286,7 +286,7 @@ const MEMORY: &[Panel] = &[
     },
     Panel {
         title: "Objects collected and uncollectable",
-        description: "Objects in reference cycles that were freed, and those that could not be: the latter stay for ever.",
+        description: "Objects in reference cycles that were freed, and those that could not be: the latter stay until the child ends.",
         unit: "ops",
         width: 8,
         runbook: "WsgiMemoryGrowth",

@@ -73,7 +73,7 @@ impl Query {
     }
 }
 
-/// What somebody has chosen on a dashboard: regular expressions, and a duration.
+/// What is chosen on a dashboard: regular expressions, and a duration.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// `$job`.

@@ -236,7 +236,7 @@ const TIME: &[Panel] = &[
 const WRONG: &[Panel] = &[
     Panel {
         title: "Failures of applications",
-        description: "Exceptions that nobody caught, by where they were raised, and responses that broke the protocol. Each has a traceback or a line in the error log.",
+        description: "Uncaught exceptions, by where they were raised, and responses that broke the protocol. Each has a traceback or a line in the error log.",
         unit: "reqps",
         runbook: "WsgiErrorBudgetBurnFast",
         targets: &[

@@ -2,7 +2,7 @@
 
 use crate::alerts::alerts;
 use crate::parameters::Parameters;
-use crate::yaml::{GENERATED, quoted};
+use crate::yaml::{self, Annotations, Group, Rule, Rules};
 
 /// A series that Prometheus works out ahead. Its name is `level:metric:operations`.
 #[derive(Debug)]
@@ -56,31 +56,30 @@ pub static RECORDINGS: &[Recording] = &[
 
 /// `recording-rules.yml`.
 pub fn recording_rules() -> String {
-    let mut text = format!("{GENERATED}groups:\n  - name: wsgi-recording\n    rules:\n");
-    for rule in RECORDINGS {
-        text += &format!(
-            "      - record: {}\n        expr: {}\n",
-            rule.name,
-            quoted(rule.expr)
-        );
-    }
-    text
+    let rules = RECORDINGS.iter().map(|rule| Rule::Record {
+        record: rule.name,
+        expr: rule.expr,
+    });
+    file("wsgi-recording", rules.collect())
 }
 
 /// `alert-rules.yml`.
 pub fn alert_rules(parameters: &Parameters) -> String {
-    let mut text = format!("{GENERATED}groups:\n  - name: wsgi-alerts\n    rules:\n");
-    for alert in alerts() {
-        text += &format!(
-            "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        annotations:\n          summary: {}\n          description: {}\n          runbook_url: {}\n",
-            alert.name,
-            quoted(&(alert.expr)(parameters)),
-            alert.wait,
-            alert.severity.label(),
-            quoted(alert.summary),
-            quoted(alert.description),
-            quoted(&parameters.runbook_entry(alert.name)),
-        );
-    }
-    text
+    let rules = alerts().map(|alert| Rule::Alert {
+        alert: alert.name,
+        expr: (alert.expr)(parameters),
+        r#for: alert.wait,
+        labels: [("severity", alert.severity.label().to_owned())].into(),
+        annotations: Annotations {
+            summary: alert.summary.to_owned(),
+            description: alert.description.to_owned(),
+            runbook_url: parameters.runbook_entry(alert.name),
+        },
+    });
+    file("wsgi-alerts", rules.collect())
+}
+
+fn file(name: &'static str, rules: Vec<Rule>) -> String {
+    let groups = [Group { name, rules }];
+    yaml::file("", &Rules { groups })
 }

@@ -4,7 +4,7 @@ use crate::alerts::alerts;
 use crate::dashboards;
 use crate::parameters::Parameters;
 
-/// The heading of the part for those who have no alert.
+/// The heading of the part for readers without an alert.
 pub const BEGIN: &str = "Where to begin";
 
 /// `runbook.md`.

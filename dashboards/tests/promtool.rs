@@ -88,7 +88,7 @@ fn tests_hold_for_another_job() {
 fn broken_alerts_are_noticed() {
     for broken in ["vector(0) > 1", "vector(1)"] {
         for alert in alerts() {
-            let head = format!("- alert: {}\n        expr: ", alert.name);
+            let head = format!("- alert: {}\n    expr: ", alert.name);
             let folder = folder(|name, text| match name {
                 "alert-rules.yml" => {
                     let at = text.find(&head).unwrap() + head.len();
@@ -111,9 +111,9 @@ fn broken_alerts_are_noticed() {
 }
 
 fn cases_of(alert: &str, text: &str) -> String {
-    let mut parts = text.split("  - name: ");
+    let mut parts = text.split("- name: ");
     let head = parts.next().unwrap().to_owned();
     parts
         .filter(|part| part.starts_with(&format!("'{alert}:")))
-        .fold(head, |text, part| text + "  - name: " + part)
+        .fold(head, |text, part| text + "- name: " + part)
 }

@@ -7,7 +7,7 @@ use std::thread;
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// `zeroed`: whoever takes an arena begins at zero.
+    /// `zeroed`: the next owner of an arena begins at zero.
     Zeroed,
     /// `crowded`: all threads of all children write to the same arena as if it were their own.
     Crowded,

@@ -1,4 +1,4 @@
-//! Somebody should look when there is time.
+//! Alerts to look at when there is time.
 
 use super::{Alert, Severity};
 

@@ -1,4 +1,4 @@
-//! Somebody should look today.
+//! Alerts to look at today.
 
 use super::{Alert, Severity, limit};
 
@@ -156,7 +156,7 @@ pub(super) static WARNING: &[Alert] = &[
         expr: |p| format!("wsgi_oldest_request_age_seconds > {}", p.stuck),
         summary: "A request of {{ $labels.app }} on {{ $labels.instance }} has been running for {{ $value | humanizeDuration }}",
         description: "The oldest request of {{ $labels.app }} on {{ $labels.instance }} has been running for {{ $value | humanizeDuration }}. It holds a worker, and keeps its child from ending.",
-        meaning: "A request does not come back. The application waits for a lock or for a service that does not answer; or it is meant to stream for ever, and then this alert does not suit it.",
+        meaning: "A request does not come back. The application waits for a lock or for a service that does not answer; or it is meant to stream without end, and then this alert does not suit it.",
         look: &[
             (
                 "overview",
@@ -224,7 +224,7 @@ pub(super) static WARNING: &[Alert] = &[
         },
         summary: "{{ $value | humanize }} children of {{ $labels.instance }} were killed",
         description: "Within a quarter of an hour {{ $value | humanize }} children of {{ $labels.instance }} ended without a proper end, and with them the requests that they were serving.",
-        meaning: "Children crash, or the kernel or somebody kills them.",
+        meaning: "Children crash, or the kernel or an administrator kills them.",
         look: &[
             (
                 "server",

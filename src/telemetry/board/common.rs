@@ -27,7 +27,7 @@ pub enum Warning {
 pub(super) const REVISION: usize = 0;
 /// How often a roll was told of.
 pub(super) const ROLL: usize = 1;
-/// Stamp of the steward's last sign of life.
+/// Stamp of the reloader's last sign of life.
 const BEAT: usize = 2;
 /// Bits of the warnings that a child has given for all.
 pub(super) const WARNED: usize = 3;
@@ -35,7 +35,7 @@ pub(super) const WARNED: usize = 3;
 pub(super) const LOADS_HANG: usize = 4;
 pub(super) const STARTS_HANG: usize = 5;
 
-/// How long the steward may be silent, nanoseconds.
+/// How long the reloader may be silent, nanoseconds.
 pub(super) const SILENCE: u64 = 5_000_000_000;
 
 impl Segment {
@@ -51,7 +51,7 @@ impl Board {
         self.cells()[REVISION].load(Acquire)
     }
 
-    /// Whether nobody has given this warning since the configuration is in force; who asks then gives it.
+    /// Whether no child has given this warning since the configuration came into force. The child that gets `true` gives it.
     pub fn warn_once(&self, warning: Warning) -> bool {
         let bit = 1 << warning as u8;
         self.cells()[WARNED].fetch_or(bit, AcqRel) & bit == 0
@@ -81,12 +81,12 @@ impl Board {
         Hangs::of_word(self.cells()[STARTS_HANG].load(Acquire))
     }
 
-    /// The steward lives; `now` is a stamp of this moment. To be said at least once a second.
+    /// The reloader lives; `now` is a stamp of this moment. To be said at least once a second.
     pub fn beat(&self, now: u64) {
         self.cells()[BEAT].store(now, Release);
     }
 
-    /// The stamp of the steward's last [`beat`](Self::beat); `None` where there is no steward, or has not been one for
+    /// The stamp of the reloader's last [`beat`](Self::beat); `None` where there is no reloader, or has not been one for
     /// five seconds.
     pub fn steward(&self) -> Option<u64> {
         let beat = self.cells()[BEAT].load(Acquire);

@@ -1,10 +1,10 @@
-//! The choices of application groups: whether one may have a GIL of its own is tried by one child, and the others go by
+//! The decisions about application groups: one child tries whether a group may have a GIL of its own, and the others go by
 //! what it found. The parent says beside it what the configuration means for the group.
 //!
 //! ```text
-//!              begin_probe               choose
+//!              begin_probe               decide
 //! Unknown ───────────────► Probing ───────────► Own | Shared
-//!     ▲                         │ the one who tried it is gone: Shared
+//!     ▲                         │ the child that tried it is gone: Shared
 //!     └─────────────────────────┴───────────────────── forgotten: new code, new configuration
 //! Own ──► Shared: another application of the group cannot be loaded there
 //! ```
@@ -21,7 +21,7 @@ use crate::sync::AtomicU64;
 /// How a group has its GIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupDecision {
-    /// Nobody knows yet.
+    /// No child has tried it yet.
     Unknown,
     /// A child tries it out.
     Probing {
@@ -48,11 +48,11 @@ pub struct GroupSlot {
 pub struct GroupEntry {
     /// Its name; empty for the main interpreter.
     pub name: String,
-    /// What was chosen.
+    /// What was decided.
     pub decision: GroupDecision,
-    /// The module that forced the choice; empty where none did.
+    /// The module that forced the decision; empty where none did.
     pub module: String,
-    /// What is planned for it; empty where nobody has said so.
+    /// What is planned for it; empty where the parent has said nothing.
     pub plan: String,
 }
 
@@ -65,7 +65,7 @@ const MODULE: std::ops::Range<usize> = 19..36;
 const CONCURRENCY: usize = 36;
 const PLAN: std::ops::Range<usize> = 37..GROUP_WORDS;
 
-/// The lowest two bits of a choice.
+/// The lowest two bits of a decision.
 const TAG: u64 = 3;
 const PROBING: u64 = 1;
 const OWN: u64 = 2;
@@ -78,7 +78,8 @@ const TICKS: u64 = (1 << (64 - TICKS_SHIFT)) - 1;
 /// What is said in place of a module where the child that tried it out is gone.
 const DIED: &str = "the process that tried it out died";
 
-/// 64 bits of hash decide: names that collide share a choice, which a name that a client made up may do, and no more.
+/// A hash of 64 bits stands for the name: names that collide share a decision. A client that makes up a name can reach
+/// that, and no more.
 fn key_of(name: &[u8]) -> u64 {
     fnv(0xcbf2_9ce4_8422_2325, name).max(1)
 }
@@ -113,7 +114,7 @@ impl Board {
             }
         })?;
         let cells = &self.group_cells(at)[NAME];
-        // Everybody who comes here writes the same; and it is whole even where the first one died.
+        // Every process that takes this place writes the same name, so it is whole even where the first one died meanwhile.
         if text::bytes(cells) != text::fitting(cells, name) {
             text::put(cells, name);
         }
@@ -136,7 +137,7 @@ impl Board {
         slots.map(|slot| slot.entry()).collect()
     }
 
-    /// Nothing is chosen any more. What somebody is trying out now will not be taken for a choice.
+    /// Nothing is decided any more. What a child is trying out now will not be taken for a decision.
     pub(crate) fn forget_decisions(&self) {
         for at in 0..GROUPS {
             self.group_cells(at)[DECISION].swap(0, AcqRel);
@@ -150,8 +151,8 @@ impl Board {
         }
     }
 
-    /// What this process was trying out is to be tried again, by somebody else: it was ended from outside, which says
-    /// nothing of the code.
+    /// Process `pid` was ended from outside, which says nothing of the code: another child tries again what it was trying
+    /// out.
     pub fn abandon_probes(&self, pid: u32) {
         for at in 0..GROUPS {
             let cell = &self.group_cells(at)[DECISION];
@@ -175,7 +176,7 @@ impl GroupSlot {
         self.cells()[CONCURRENCY].load(Relaxed) as u32
     }
 
-    /// This child finds so many good.
+    /// Sets how many requests this child finds good to have inside an interpreter at a time.
     pub fn set_concurrency(&self, concurrency: u32) {
         self.cells()[CONCURRENCY].store(concurrency.into(), Relaxed);
     }
@@ -185,12 +186,12 @@ impl GroupSlot {
         self.at as u32
     }
 
-    /// What was chosen.
+    /// What was decided.
     pub fn decision(&self) -> GroupDecision {
         decision_of(self.cells()[DECISION].load(Acquire))
     }
 
-    /// The module that forced the choice; empty where nothing is chosen, or none did.
+    /// The module that forced the decision; empty where nothing is decided, or no module forced it.
     pub fn module(&self) -> String {
         match self.decision() {
             GroupDecision::Own | GroupDecision::Shared => text::get(&self.cells()[MODULE]),
@@ -203,8 +204,8 @@ impl GroupSlot {
         text::put(&self.cells()[PLAN], plan.as_bytes());
     }
 
-    /// Whether `owner` is to try it out, and then to [`decide`](Self::decide). Where not, another one does or has: wait
-    /// for its choice, and come back here now and then, because where the other one has died the choice is made here.
+    /// Whether `owner` has to try it out, and then to [`decide`](Self::decide). Where not, another child does or has: wait
+    /// for its decision, and call this again now and then, since where that child has died the decision is made here.
     pub fn begin_probe(&self, owner: Owner) -> bool {
         let cell = &self.cells()[DECISION];
         let seen = cell.load(Acquire);
@@ -222,9 +223,9 @@ impl GroupSlot {
         }
     }
 
-    /// Tells the others what `owner`, who was to try it out, has found: [`GroupDecision::Own`] or [`GroupDecision::Shared`]; `module`
-    /// forced it, if it is not empty. [`GroupDecision::Shared`] is also taken where the choice was [`GroupDecision::Own`]. Whether they
-    /// will go by it: not where it was forgotten meanwhile.
+    /// Tells the other children what `owner`, which has tried it out, has found: [`GroupDecision::Own`] or
+    /// [`GroupDecision::Shared`]; `module` forced it, if it is not empty. [`GroupDecision::Shared`] also replaces
+    /// [`GroupDecision::Own`]. Returns whether they go by it: not where the decision was forgotten meanwhile.
     pub fn decide(&self, owner: Owner, decision: GroupDecision, module: &str) -> bool {
         let word = match decision {
             GroupDecision::Own => OWN,
@@ -235,7 +236,7 @@ impl GroupSlot {
             || decision == GroupDecision::Shared && self.settle(OWN, SHARED, module)
     }
 
-    /// The text goes first, so that nobody sees the choice without it.
+    /// The text goes first, so that no child sees the decision without it.
     fn settle(&self, from: u64, to: u64, module: &str) -> bool {
         let cells = self.cells();
         if cells[DECISION].load(Acquire) != from {

@@ -1,16 +1,16 @@
-//! The board: what children, the process that replaces them (the *steward*), the parent and `wsgictl` tell each other.
+//! The board: what children, the process that replaces them (the *reloader*), the parent and `wsgictl` tell each other.
 //!
 //! ```text
-//! child    enters with the revision that it is about to load; says whether it is ready; sees that it is to retire
-//! anybody  asks for a roll
-//! steward  takes requests, raises the revision, marks one child after the other, says how the roll goes
-//! child    finds or makes the choice of each application group: a GIL of its own, or a shared one
+//! child    enters with the revision that it is about to load; says whether it is ready; sees that it must retire
+//! any      asks for a roll
+//! reloader takes requests, raises the revision, marks one child after the other, says how the roll goes
+//! child    finds or makes the decision about each application group: a GIL of its own, or a shared one
 //! parent   says what is planned for each application group
 //! parent   frees the places of children that it has reaped
-//! anybody  asks a child for the stacks of its threads, and the child writes them
+//! any      asks a child for the stacks of its threads, and the child writes them
 //! ```
 //!
-//! Nobody locks and nobody waits. A process that dies in the middle of something leaves what the next one may take over
+//! There are no locks and no waits. A process that dies in the middle of something leaves what the next one may take over
 //! or pass by. Everything here is written by unprivileged processes, so nothing is trusted: states that do not exist
 //! count as the harmless one, texts are bounded and printable.
 //!

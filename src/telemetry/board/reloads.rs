@@ -1,11 +1,11 @@
-//! Requests for a roll: a few places, which anybody may write to and the steward empties.
+//! Requests for a roll: a few places, which any process may write to and the reloader empties.
 //!
 //! ```text
 //!       request_reload            take_requests          raise_revision, settle_requests
 //! Free ───────────────► Waiting ──────────────► Taken ──────────────────────────────────► Free
 //! ```
 //!
-//! Whoever asks twice for the same, as all children of a server do when a file has changed, has one place.
+//! Requests for the same roll, as all children of a server make when a file has changed, share one place.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -23,7 +23,7 @@ pub struct ReloadRequest {
     pub group: Option<String>,
     /// What kind of reason.
     pub reason: RetireReason,
-    /// The reason itself: the file that has changed, who asked.
+    /// The reason itself: the file that has changed, or the process that asked.
     pub what: String,
 }
 
@@ -78,7 +78,7 @@ fn change(state: &AtomicU64, from: u64, to: u64) -> bool {
 
 impl Board {
     /// Asks for a roll: because of `what`, and about one application group or all. `None` where all places are taken:
-    /// then a roll is wanted anyway, or there is nobody who takes requests.
+    /// then a roll is wanted anyway, or no process takes requests.
     pub fn request_reload(
         &self,
         group: Option<&str>,
@@ -134,14 +134,14 @@ impl Board {
     }
 
     /// Whether a request has not led to anything yet. Where it has, the revision was raised for it before, unless the
-    /// steward has [settled](Self::settle_requests) it otherwise.
+    /// reloader has [settled](Self::settle_requests) it otherwise.
     pub fn is_open(&self, ticket: ReloadTicket) -> bool {
         let state = self.request(ticket.at)[STATE].load(Acquire);
         state & TAG != FREE && number_of(state) == ticket.number
     }
 
-    /// The requests that wait, and those that a steward before this process has taken but not settled. To be followed by
-    /// [`raise_revision`](Self::raise_revision) or [`settle_requests`](Self::settle_requests). For the steward.
+    /// The requests that wait, and those that a reloader before this process has taken but not settled. To be followed by
+    /// [`raise_revision`](Self::raise_revision) or [`settle_requests`](Self::settle_requests). For the reloader.
     pub fn take_requests(&self) -> Vec<ReloadRequest> {
         (0..RELOADS).filter_map(|at| self.take(at)).collect()
     }
@@ -164,7 +164,7 @@ impl Board {
         })
     }
 
-    /// Nothing more is to be done about the requests that this process has taken.
+    /// The requests that this process has taken are done with.
     pub fn settle_requests(&self) {
         let me = std::process::id();
         for at in 0..RELOADS {

@@ -1,6 +1,6 @@
 //! How the replacement of children goes.
 //!
-//! There are two copies with a sum over each: while the steward writes one, the other is read, and one that it left half
+//! There are two copies with a sum over each: while the reloader writes one, the other is read, and one that it left half
 //! written when it died is not shown.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -55,7 +55,7 @@ pub struct Roll {
     pub revision: u64,
     /// Children that were replaced.
     pub done: u32,
-    /// Children that were to be, when it began.
+    /// Children that it had to replace, when it began.
     pub of: u32,
     /// Scripts of the new code that were loaded before any child was replaced.
     pub tried: u32,
@@ -86,7 +86,7 @@ fn check(number: u64, words: [u64; COUNT], cause: &[u8], problem: &[u8]) -> u64 
 }
 
 impl Board {
-    /// Says how the roll goes. For the steward.
+    /// Says how the roll goes. For the reloader.
     pub fn set_roll(&self, roll: &Roll) {
         let number = self.cells()[ROLL].load(Relaxed).wrapping_add(1).max(1);
         let cells = self.roll_cells(number);

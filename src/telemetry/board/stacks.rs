@@ -19,7 +19,7 @@ use crate::segment::layout::STACKS_WORDS;
 use crate::segment::text;
 use crate::sync::{AtomicU64, fence};
 
-/// By which who has asked knows the answer.
+/// By which a process knows the answer to its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StacksTicket {
     number: u64,
@@ -142,7 +142,7 @@ impl Board {
         }
     }
 
-    /// Whoever has asked wants no more of it: others may ask.
+    /// The process that has asked is done with it: others may ask.
     pub fn release_stacks(&self, ticket: StacksTicket) {
         let state = &self.stacks_cells()[STATE];
         let seen = state.load(Acquire);
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(board.take_stacks_request(), None);
     }
 
-    /// Whoever begins to ask and ends before it has.
+    /// A process that begins to ask and ends before it has.
     #[test]
     fn who_is_gone_holds_nobody_up() {
         let board = board();

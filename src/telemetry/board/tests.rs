@@ -71,7 +71,7 @@ fn a_child_is_seen_with_what_it_says_of_itself() {
     assert_eq!(board.children()[0].groups, 1 << group.number());
     board.free(me().pid);
     assert_eq!(board.children(), []);
-    // Who has no place any more says nothing, and nobody tells it anything.
+    // A child without a place says nothing, and is told nothing.
     slot.set_state(ChildState::Ready);
     slot.add_group(&group);
     assert_eq!(
@@ -100,7 +100,7 @@ fn a_child_is_told_to_retire_once() {
     assert_eq!(counted(), [0, 0], "it has not left");
     slot.count_leaving(RetireReason::Touched);
     assert_eq!(counted(), [1, 0]);
-    // It may be taken back, by whoever is of the same configuration, until the child has begun to leave.
+    // A process of the same configuration may take it back, until the child has begun to leave.
     board.unmark_all(me().generation + 1);
     assert!(slot.retire().is_some());
     board.unmark_all(me().generation);
@@ -124,7 +124,7 @@ fn a_mark_that_comes_too_late_is_not_the_successors() {
     let board = segment.board();
     let late = u64::from(gone(0).pid) << 32 | RetireReason::Api.word();
     let slot = board.enter(me(), 1).expect("a place");
-    // As if whoever marks had been held up since before the place changed hands.
+    // As if the process that marks had been held up since before the place changed hands.
     let cells = segment.words(segment.geometry().child(0), 8);
     let at = cells
         .iter()
@@ -193,7 +193,7 @@ fn where_all_places_are_taken_by_the_living_there_is_none() {
     }
     assert!(board.enter(me(), 1).is_none());
     assert_eq!(board.children().len(), PLACES);
-    // Who was just seen is asked for by number only, and yet not seen once it is gone.
+    // A process that was just seen is asked for by number only, and yet not seen once it is gone.
     for sleeper in &mut sleepers {
         sleeper.kill().expect("to end it");
         sleeper.wait().expect("its end");
@@ -254,7 +254,7 @@ fn there_is_room_for_a_few_requests_and_those_of_the_dead_are_taken_over() {
     assert_eq!(ask(RELOADS), None);
     assert!(ask(0).is_some(), "it waits already");
     let state = |at| &segment.words(segment.geometry().reload(at), 1)[0];
-    // A steward that is gone had taken two of them, and somebody died while writing a third.
+    // A reloader that is gone had taken two of them, and somebody died while writing a third.
     let dead = u64::from(gone(0).pid) << 2;
     for at in [0, 1] {
         state(at).store(dead | 3, Relaxed);
@@ -328,7 +328,7 @@ fn how_a_roll_goes_is_read_back_whole() {
         board.set_roll(&roll);
         assert_eq!(board.roll(), roll);
     }
-    // A steward that dies while it writes the next one leaves this one.
+    // A reloader that dies while it writes the next one leaves this one.
     let number = board.cells()[ROLL].load(Relaxed) + 1;
     let next = segment.geometry().roll((number % 2) as usize);
     segment
@@ -336,7 +336,7 @@ fn how_a_roll_goes_is_read_back_whole() {
         .iter()
         .for_each(|cell| cell.store(1, Relaxed));
     assert_eq!(board.roll(), roll);
-    // What is read while it is written, which takes a steward that is twice as fast, is none.
+    // What is read while it is written, which takes a reloader that is twice as fast, is none.
     let this = segment.geometry().roll(((number - 1) % 2) as usize);
     // Sum, numbers, and the beginnings of both texts.
     for word in [0, 1, 2, 3, 4, 5, 6, 8, 9, 49] {
@@ -669,7 +669,7 @@ proptest! {
         if let Some(group) = board.group(b"shop") {
             let _ = (group.begin_probe(me()), group.decide(me(), GroupDecision::Own, "x"));
         }
-        // And it works again once those who may do so have cleaned up.
+        // And it works again once the parent has cleaned up.
         board.raise_revision();
         for at in 0..PLACES {
             let owner = segment.words(geometry.child(at), 1)[0].load(Relaxed);

@@ -12,7 +12,7 @@ use super::roll::Roll;
 pub struct BoardSnapshot {
     /// Number of the code that is wanted.
     pub revision: u64,
-    /// Whether there is a steward.
+    /// Whether there is a reloader.
     pub steward: bool,
     /// The children that have a place; whether they are alive is another question.
     pub children: Vec<ChildEntry>,
@@ -50,7 +50,7 @@ impl Board {
     }
 
     /// There is new code; its number. What was chosen for the groups of the old code is forgotten, and the requests that
-    /// this process has taken are settled. For the steward.
+    /// this process has taken are settled. For the reloader.
     pub fn raise_revision(&self) -> u64 {
         let raised = self.cells()[REVISION].fetch_add(1, AcqRel).wrapping_add(1);
         self.forget_decisions();

@@ -267,7 +267,7 @@ impl Display for Real {
     }
 }
 
-/// An upper bound as Prometheus 3 and OpenMetrics write it, so that a series keeps its name whoever reads it: with a
+/// An upper bound as Prometheus 3 and OpenMetrics write it, so that a series keeps its name for all of its readers: with a
 /// decimal point, or as a power of ten if there are very many digits on one side of it.
 pub(crate) struct Bound(pub(crate) f64);
 

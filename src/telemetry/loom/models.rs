@@ -85,7 +85,7 @@ const DEAD: Owner = Owner {
 
 const BYTES: usize = cell(Id::ResponseBody, 0);
 
-/// Adds to a counter as whoever has the arena; what several own by mistake is lost here.
+/// Adds to a counter as the owner of the arena does. What two owners add at the same time, by mistake, is lost here.
 fn add(segment: Segment, arena: u32) {
     segment
         .arena_of(arena)

@@ -298,7 +298,7 @@ impl Segment {
         sum.add_starts(block);
     }
 
-    /// Measures the memory of children for the snapshots to come, of at most so many; the next call goes on with others.
+    /// Measures the memory of at most `most` children for the snapshots to come; the next call goes on with others.
     /// The kernel takes a few microseconds for each, which would be most of a scrape where there are hundreds.
     pub fn measure_children(&self, most: usize) {
         let arenas = self.geometry().arenas;

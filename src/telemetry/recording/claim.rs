@@ -64,7 +64,7 @@ impl Segment {
         true
     }
 
-    /// An entry whose process is gone although nobody was told of its end.
+    /// An entry whose process is gone although the parent was not told of its end.
     fn take_from_the_dead(&self, at: usize, to: u64, owner: Owner, role: Role) -> bool {
         let entry = self.entry_cells(at);
         let from = owner_of(entry);
@@ -74,7 +74,7 @@ impl Segment {
             && self.take(at, from, to, owner, role)
     }
 
-    /// Takes back what only a living owner has; for whoever has said that the entry changes hands.
+    /// Takes back what only a living owner has. The entry must be marked as changing hands by the caller.
     pub(super) fn leave(&self, at: usize) {
         let entry = self.entry_cells(at);
         let arena = self.arena(at, false);

@@ -1,4 +1,4 @@
-//! Who writes: processes and threads that claim arenas, and the parent, which frees them.
+//! Writing to the segment: processes and threads claim arenas, and the parent frees them.
 
 #[cfg(feature = "faults")]
 pub(crate) mod breaking;

@@ -90,13 +90,13 @@ pub fn start(segment: Segment, generation: u64) {
         let owner = Owner::of_this_process(generation);
         Writer::new(segment, owner)
     });
-    // The spill arena is nobody's.
+    // The spill arena has no owner.
     if writer.process.index() != 0 {
         writer.process.set_generation(generation);
     }
 }
 
-/// Whether this process is a copy that must not write. For those who keep cells of an arena at hand.
+/// Whether this process is a copy that must not write. For code that keeps cells of an arena at hand.
 #[inline]
 pub fn detached() -> &'static AtomicBool {
     &DETACHED
@@ -119,7 +119,7 @@ fn writer() -> Option<&'static Writer> {
     }
 }
 
-/// Who this process is to the segment.
+/// This process, as the owner of its arenas.
 pub fn owner() -> Option<Owner> {
     writer().map(|writer| writer.owner)
 }
@@ -131,7 +131,7 @@ pub fn process() -> Option<Arena> {
 
 /// Says what the child is now.
 pub fn set_role(role: Role) {
-    // The spill arena is nobody's.
+    // The spill arena has no owner.
     if let Some(writer) = writer()
         && writer.process.index() != 0
     {
@@ -153,7 +153,7 @@ pub fn arena(now: u64) -> Option<Arena> {
     }
 }
 
-/// The arena of the calling thread, for those who have no stamp of this moment.
+/// The arena of the calling thread, for callers that have no stamp of this moment.
 #[inline]
 pub fn current() -> Option<Arena> {
     let known = MINE.get().filter(|_| !DETACHED.load(Relaxed));
@@ -164,7 +164,7 @@ pub fn current() -> Option<Arena> {
 fn first(writer: &Writer, now: u64) -> Arena {
     let spill = writer.segment.spill();
     let tried = TRIED.load(Relaxed);
-    // While the thread ends its keeper may be gone already, and nobody would give the arena to another one.
+    // While the thread ends its keeper may be gone already, and the arena would not get to another thread.
     if tried != 0 && now.saturating_sub(tried) < RETRY || KEEPER.try_with(|_| ()).is_err() {
         return spill;
     }

@@ -1,7 +1,7 @@
-//! Arenas: cells with one writer each.
+//! Arenas: cells with one writer each. Others call such a part of a sharded counter a *shard*.
 //!
-//! An arena belongs to the segment, not to a process: whoever takes it goes on from the values that it holds, and so
-//! no counter ever goes back. Its writer loads, adds and stores without a lock prefix. The arenas that several threads
+//! An arena belongs to the segment, not to a process: the next owner goes on from the values that it holds, so no counter
+//! ever goes back. Its writer loads, adds and stores without a lock prefix. The arenas that several threads
 //! write to (that of a whole child, and the spill arena) take an atomic addition instead.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -16,7 +16,7 @@ use crate::catalogue::{
 };
 use crate::sync::AtomicU64;
 
-/// An arena, for the one who may write to it.
+/// An arena, for the thread or the child that may write to it.
 #[derive(Clone, Copy)]
 pub struct Arena {
     segment: Segment,
@@ -363,7 +363,7 @@ impl Block {
         add(&self.cells[sum], nanoseconds, self.shared);
     }
 
-    /// Counts a finished request. To be done last, so that whoever sees it counted sees its observations too.
+    /// Counts a finished request. Call it last, so that a reader that sees the request counted sees its observations, too.
     #[inline]
     pub fn finish_request(&self, series: usize) {
         let cell = &self.cells[cell(Id::Requests, series)];

@@ -1,7 +1,7 @@
-//! The segment: made by the parent, written by its children, read by everybody.
+//! The segment: made by the parent, written by its children, read by every process.
 //!
 //! Where things lie is known from the [`Geometry`] that each process keeps for itself. What the segment says of its own
-//! geometry is for those who come from outside, and is only believed within bounds.
+//! geometry is for processes from outside of the server, and is only believed within bounds.
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -83,7 +83,8 @@ impl Segment {
         Ok(Self { cells, geometry })
     }
 
-    /// The geometry that the header of a segment claims, for those who come from outside. `header` are the first words.
+    /// The geometry that the header of a segment claims, for processes from outside of the server. `header` are the first
+    /// words.
     ///
     /// # Errors
     /// It is no segment, or not one of this release.
@@ -171,7 +172,7 @@ impl Segment {
         text::put(self.fact_cells(fact), value.as_bytes());
     }
 
-    /// A fact; empty where nobody has set it.
+    /// A fact; empty where it was not set.
     pub fn fact(&self, fact: Fact) -> String {
         text::get(self.fact_cells(fact))
     }

@@ -25,7 +25,7 @@ pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
             flags,
         )?
     };
-    // SAFETY: the mapping is that long, zeroed, page-aligned and stays for ever; all access is atomic.
+    // SAFETY: the mapping is that long, zeroed, page-aligned and never unmapped; all access is atomic.
     Ok(unsafe { settle(address, words) })
 }
 

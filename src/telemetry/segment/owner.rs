@@ -6,7 +6,7 @@ use std::io::Read;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-/// Who claims arenas: a child.
+/// A process that claims arenas: a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Its number.
@@ -40,7 +40,7 @@ impl Owner {
         word as u32
     }
 
-    /// Whether the process that started then (0: nobody knows when) is still there. In doubt it is: an arena with two
+    /// Whether the process that started then (0: unknown) is still there. In doubt it is: an arena with two
     /// writers is worse than one with none.
     pub(crate) fn is_alive(pid: u32, ticks: u64) -> bool {
         Self::is_alive_by(pid, ticks, u64::MAX)

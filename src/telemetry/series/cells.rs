@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::segment::Arena;
 use crate::sync::AtomicU64;
 
-/// A series, for those who count in it.
+/// A series, for code that counts in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
     pub(super) number: u32,

@@ -305,7 +305,7 @@ impl Segment {
     }
 }
 
-/// Whether the words of an entry, whoever wrote them, say that it is a gauge.
+/// Whether the words of an entry, which any child may have written, say that it is a gauge.
 pub(super) fn is_gauge(what: u64) -> bool {
     (2..=4).contains(&(what as u8))
 }

@@ -4,7 +4,7 @@
 //! parts of histograms and summaries, are added to by the one writer of each arena. Gauges are kept in the arena of the
 //! whole child, and count as long as it lives; the aggregate of the family says what several children's make together.
 //!
-//! Whoever wants to count looks its series up once and keeps the number. Where no series is left, all further label
+//! Code that counts looks its series up once and keeps the number. Where no series is left, all further label
 //! values of a family go to one more series of it, whose label values are `_other`: the breakdown suffers, the total
 //! does not.
 

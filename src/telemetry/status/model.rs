@@ -101,7 +101,7 @@ pub struct Workers {
     pub limit: u64,
     /// Those with a request or a connection; at least those that run a WSGI request.
     pub busy: u64,
-    /// Those that wait for one; unknown where nobody has seen the scoreboard.
+    /// Those that wait for one; unknown where no process of the server has looked at the scoreboard.
     pub idle: Option<u64>,
     /// By state.
     pub by_state: Option<BTreeMap<&'static str, u64>>,
@@ -274,7 +274,7 @@ pub struct ChildStatus {
     pub pid: u32,
     /// `starting`, `ready`, `not_ready` (its code could not be loaded, and it leaves connections to others) or `draining`.
     pub state: &'static str,
-    /// Why it is to be replaced, as in the label `reason` of `wsgi_children_recycles_total`; `null` where it is not.
+    /// Why it will be replaced, as in the label `reason` of `wsgi_children_recycles_total`; `null` where it is not.
     pub retiring: Option<&'static str>,
     /// Number of the code that it serves; unknown where it has not said so.
     pub revision: Option<u64>,
@@ -297,7 +297,7 @@ pub struct RollStatus {
     pub revision: u64,
     /// Children that were replaced.
     pub done: u32,
-    /// Children that were to be.
+    /// Children that it had to replace when it began.
     pub of: u32,
     /// When it began.
     pub began_timestamp_seconds: f64,
@@ -316,12 +316,12 @@ pub struct RollStatus {
 pub struct GroupStatus {
     /// Its name; empty for the main interpreter.
     pub name: String,
-    /// `own`, `shared`, `probing` while a child tries it out, or `undecided` where nobody has.
+    /// `own`, `shared`, `probing` while a child tries it out, or `undecided` where no child has.
     pub gil: &'static str,
     /// The module that forced this, or another reason; empty where there is none.
     pub because_of: String,
-    /// Who runs its requests and how many wait how long, as the configuration says; empty where its name was not known
-    /// when httpd started.
+    /// The threads that run its requests, and how many requests wait how long, as the configuration says; empty where its
+    /// name was not known when httpd started.
     pub plan: String,
 }
 
