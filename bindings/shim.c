@@ -233,8 +233,8 @@ static int sets_handler(const core_dir_config *section, request_rec *r, const ch
     return set && !error && !strcmp(set, handler);
 }
 
-/* Counts the sections that hold a request and set this handler, and those that do or may do so in which nothing is said
- * about who may see it. One that only may hold it guards nothing: the handler can be an .htaccess file's. */
+/* Counts the sections that hold a request and set this handler, and those that do or may do so and have
+ * no Require. A section that only may hold it guards nothing: the handler can be an .htaccess file's. */
 static void count_sections(const apr_array_header_t *sections, request_rec *r, int is_url, const char *handler,
                            int *found, int *open)
 {
@@ -261,7 +261,7 @@ static void count_sections(const apr_array_header_t *sections, request_rec *r, i
     }
 }
 
-/* Whether each <Location> and <Directory> that gives this handler to the request also says who is allowed. */
+/* Whether each <Location> and <Directory> that gives this handler to the request also has a Require. */
 int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler)
 {
     const core_server_config *conf = ap_get_core_module_config(r->server->module_config);

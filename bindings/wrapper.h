@@ -25,7 +25,7 @@
 #include "apr_optional_hooks.h"
 #include "apr_thread_proc.h"
 
-/* The functions of shim.c, for those who cannot see macros. */
+/* The functions of shim.c, for Rust, which sees no macros. */
 void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket);
 apr_bucket *wsgi_shim_first(apr_bucket_brigade *brigade);
 int wsgi_shim_is_eos(apr_bucket *bucket);

@@ -33,7 +33,7 @@ const BANNED: &[(&str, &str)] = &[
 const PEOPLE: &str = r"\b(anyone|anybody|someone|somebody|person|people|users?|readers?|operators?|administrators?|developers?|visitors?|authors?|contributors?|newcomers?)\s*$";
 
 /// "So many" is English where its measure follows.
-const MEASURED: &str = r"^(\s+[\w-]+){0,5}\s+(that|as)\b";
+const MEASURED: &str = r"^([^.;:]{0,90}\s+that\b|(\s+[\w-]+){0,5}\s+as\b)";
 
 /// Places where a banned form stays: path, the line's words, and the reason.
 const ALLOWED: &[(&str, &str, &str)] = &[
@@ -145,6 +145,7 @@ mod tests {
         for text in [
             "A user who asks.",
             "so many requests that memory ends",
+            "So many requests fail, in an hour, that users notice.",
             "so long as it runs",
             "the whole",
         ] {
