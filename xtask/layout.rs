@@ -55,28 +55,18 @@ enum Rule {
     Pyo3,
 }
 
-/// Where a rule does not fail yet.
+/// Where a rule does not fail yet. A line goes as soon as its places are clean; `--report` shows what is left in them.
 const PENDING: &[(Rule, &[&str])] = &[
-    (
-        Rule::Circles,
-        &["src/module", "src/python", "src/telemetry"],
-    ),
+    (Rule::Circles, &["src/module", "src/python"]),
     (
         Rule::Names,
-        &[
-            "src/core",
-            "src/ctl",
-            "src/module",
-            "src/python",
-            "src/telemetry",
-        ],
+        &["src/core", "src/ctl", "src/module", "src/python"],
     ),
     (
         Rule::Sentences,
         &[
             "SAFETY.md",
             "benches",
-            "bindings",
             "dashboards",
             "src/abi",
             "src/core",
