@@ -91,7 +91,7 @@ mpm_tests! {
             let server = start(mpm, "sleep", |builder| builder.pool(1, 8).one_child().own_executor().conf(
                 &format!("WSGIStartupTimeout 60\nWSGIThreadShare 3\nWSGIQueue timeout=1\nWSGIExecutor {executor}")
             ));
-            server.allow_log("WSGI1006|WSGI1055|WSGI1054|AH00045|AH00046");
+            server.allow_log("WSGI1006|WSGI1055|WSGI1054|AH00046");
             let mut all = ask(&server, 1);
             server.expect_log("Loading WSGI script '.*app.wsgi'");
             all.extend(ask(&server, 4));

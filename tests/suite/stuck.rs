@@ -169,7 +169,7 @@ mpm_tests! {
         let server = start(mpm, |builder| builder.pool(2, 4).conf("<Location /app>\nWSGIRequestTimeout Off\n</Location>"));
         let (child, _connection) = stuck(&server);
         // What httpd says of children that do not end when they are told to.
-        server.allow_log("AH00045|AH00046|WSGI1032");
+        server.allow_log("AH00046|WSGI1032");
         let took = server.stop();
         assert!(took < Duration::from_secs(15), "{took:?}");
         assert!(!is_alive(child));
@@ -179,7 +179,7 @@ mpm_tests! {
         ours_only!("mod_wsgi gives up daemon processes only");
         let server = start(mpm, |builder| builder.pool(2, 4));
         let child = give_up(&server, "sleep");
-        server.allow_log("AH00045|AH00046|WSGI1032");
+        server.allow_log("AH00046|WSGI1032");
         let took = server.stop();
         assert!(took < Duration::from_secs(15), "{took:?}");
         assert!(!is_alive(child));
@@ -227,8 +227,6 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
         }
     });
     clients.expect_no_failures();
-    // Those that are stuck when it stops, and have time left by their own limit.
-    server.allow_log("AH00045");
     assert!(
         !long() || best >= 0.9,
         "{best:.2} of the throughput of before"
