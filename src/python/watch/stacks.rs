@@ -157,7 +157,7 @@ impl Helper {
 
     fn run(&self, domain: &[&'static Interpreter], tell: &Sender<Threads>) {
         for interpreter in domain {
-            let threads = thread_state::attach(interpreter, |py| attached::threads(py));
+            let threads = thread_state::attach(interpreter, attached::threads);
             if tell.send(threads).is_err() {
                 return;
             }

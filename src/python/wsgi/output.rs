@@ -1,7 +1,7 @@
 //! Sending: the body that the application gives, chunk by chunk, and what is left to send once Python was left.
 //!
 //! A body whose end is known (a list or tuple, or one that has reached its declared length) is collected while it is
-//! small, and leaves in one piece after Python; everything else goes out when it comes ([`crate::flusher`] says how), with
+//! small, and leaves in one piece after Python; everything else goes out when it comes ([`flusher`](crate::request::flusher) says how), with
 //! the GIL released.
 
 use std::os::fd::OwnedFd;
