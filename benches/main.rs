@@ -2,20 +2,10 @@
 //!
 //! `README.md` beside this file tells the method and how to read the figures; `run` prepares the machine and calls this.
 
-mod admission;
-mod callgrind;
-mod cpu;
 mod executors;
-mod instructions;
-mod interrupt;
-mod load;
-mod metrics;
-mod profile;
-mod replicas;
-mod report;
-mod server;
-mod subject;
-mod table;
+mod measure;
+mod print;
+mod subjects;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,10 +13,16 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::executors::{Column, Executors, Files, Plan, Workload};
-use crate::report::Verdict;
-use crate::server::{Httpd, Mpm};
-use crate::subject::{Application, Subject, Who};
+use crate::executors::column::{Column, Files};
+use crate::executors::measure::Executors;
+use crate::executors::plan::Plan;
+use crate::executors::workload::Workload;
+use crate::measure::{admission, cpu, instructions, metrics, profile, replicas};
+use crate::print::report;
+use crate::print::verdict::Verdict;
+use crate::subjects::interrupt;
+use crate::subjects::server::{Httpd, Mpm};
+use crate::subjects::subject::{self, Application, Group, Subject, Who};
 
 /// Instructions and CPU time per request: floor, mod_wsgi_rs and mod_wsgi in one run.
 #[derive(Parser)]
@@ -141,15 +137,6 @@ enum What {
     Profile,
 }
 
-/// The application group of both modules.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Group {
-    /// `%{GLOBAL}`: the main interpreter
-    Global,
-    /// `%{RESOURCE}`: mod_wsgi's default, a sub-interpreter
-    Resource,
-}
-
 fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -186,7 +173,7 @@ fn run(options: &Options) -> Result<bool> {
     if matches!(options.what, What::Instructions | What::All) {
         let repeat = options.repeat.unwrap_or(if options.quick { 1 } else { 3 });
         let counts = instructions::measure(&httpd, &subjects, Mpm::Prefork, repeat)?;
-        verdicts.push(report::instructions(&counts));
+        verdicts.push(instructions::print(&counts));
         report::keep(&options.out, "instructions", &httpd, &counts)?;
         if let Some(python) = newest {
             let places: Vec<Subject> = Who::PLACES
@@ -196,7 +183,7 @@ fn run(options: &Options) -> Result<bool> {
                 })
                 .collect();
             let counts = instructions::measure(&httpd, &places, Mpm::Prefork, repeat)?;
-            verdicts.push(report::places(&counts));
+            verdicts.push(instructions::print_places(&counts));
             report::keep(&options.out, "places", &httpd, &counts)?;
         }
     }
@@ -206,7 +193,7 @@ fn run(options: &Options) -> Result<bool> {
         .unwrap_or(if options.quick { 4_000 } else { 20_000 });
     if matches!(options.what, What::Cpu | What::All) {
         let runs = cpu::measure(&httpd, &subjects, rounds, requests)?;
-        report::cpu(&runs);
+        cpu::print(&runs);
         report::keep(&options.out, "cpu", &httpd, &runs)?;
     }
     if let (What::Replicas | What::All, Some(python)) = (options.what, newest) {
@@ -217,7 +204,7 @@ fn run(options: &Options) -> Result<bool> {
     }
     if matches!(options.what, What::Metrics | What::All) {
         let measured = metrics::measure(if options.quick { 3 } else { 9 })?;
-        report::metrics(&measured);
+        metrics::print(&measured);
         report::keep(&options.out, "metrics", &httpd, &measured)?;
     }
     if options.what == What::Executors {

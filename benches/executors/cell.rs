@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::crowd::Crowd;
-use super::tasks::{Tasks, busy};
-use super::workload::{Ask, Workload};
-use crate::server::{Httpd, Mpm, Server, Under};
-use crate::subject::Subject;
+use crate::executors::crowd::Crowd;
+use crate::executors::tasks::{Tasks, busy};
+use crate::executors::workload::{Ask, Workload};
+use crate::print::table::Spread;
+use crate::subjects::server::{Httpd, Mpm, Server, Under};
+use crate::subjects::subject::Subject;
 
 /// What one cell of one round came to.
 #[derive(Clone, Serialize)]
@@ -157,6 +158,27 @@ const START: Duration = Duration::from_secs(60);
 const WARM: f64 = 0.15;
 /// For an answer in the warm-up, before the clock is looked at again.
 const TURN: Duration = Duration::from_millis(50);
+
+/// Of one column to another, within each round that has both.
+pub(crate) fn paired<'c>(
+    cells: impl IntoIterator<Item = &'c Cell, IntoIter: Clone>,
+    one: &str,
+    other: &str,
+    value: Figure,
+) -> Option<Spread> {
+    let cells = cells.into_iter();
+    Spread::of(
+        cells
+            .clone()
+            .filter(|cell| cell.column == one)
+            .filter_map(|cell| {
+                let partner = cells
+                    .clone()
+                    .find(|partner| partner.column == other && partner.round == cell.round)?;
+                Some(value(cell) / value(partner))
+            }),
+    )
+}
 
 #[cfg(test)]
 mod tests {

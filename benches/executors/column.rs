@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 
-use crate::subject::{Application, Subject, Who, directed};
+use crate::subjects::subject::{Application, Subject, Who, directed};
 
 /// One way to execute requests.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::workload::{Ask, kind};
+use crate::executors::workload::{Ask, kind};
 
 /// The connections, each with a request under way.
 pub(crate) struct Crowd<'a> {

@@ -1,11 +1,10 @@
 //! The tables: one for each row with all figures of its columns, then all rows beside each other.
 
-use super::Plan;
-use super::cell::{Cell, Figure, Row};
-use super::column::Column;
-use super::verdict::paired;
-use crate::report;
-use crate::table::{Spread, Table, thousands};
+use crate::executors::cell::{Cell, Figure, Row, paired};
+use crate::executors::column::Column;
+use crate::executors::plan::{Plan, rows};
+use crate::print::report;
+use crate::print::table::{Spread, Table, thousands};
 
 /// The columns of one row, over its rounds.
 pub(crate) fn row(row: &Row, columns: &[Column], cells: &[Cell]) {
@@ -106,22 +105,6 @@ pub(crate) fn overview(plan: &Plan, cells: &[Cell]) {
         }
         println!("{table}");
     }
-}
-
-/// The name and the cells of each row, in the order of the tables.
-pub(crate) fn rows<'c>(
-    plan: &Plan,
-    cells: &'c [Cell],
-) -> impl Iterator<Item = (String, Vec<&'c Cell>)> {
-    plan.threads.iter().flat_map(move |&threads| {
-        plan.workloads.iter().map(move |&workload| {
-            let of_row = |cell: &&Cell| cell.threads == threads && cell.workload == workload;
-            (
-                format!("{threads} threads, {}", workload.name()),
-                cells.iter().filter(of_row).collect(),
-            )
-        })
-    })
 }
 
 /// Three digits or more: `0.57`, `14.1`, `2,310`.

@@ -1,11 +1,10 @@
 //! Whether `auto` is as good as the best choice by hand, and better than mod_wsgi, in each row.
 
-use super::Plan;
-use super::cell::{Cell, Figure};
-use super::column::{AUTO, MOD_WSGI};
-use super::print::rows;
-use crate::report::Verdict;
-use crate::table::{Spread, Table};
+use crate::executors::cell::{Cell, paired};
+use crate::executors::column::{AUTO, MOD_WSGI};
+use crate::executors::plan::{Plan, rows};
+use crate::print::table::{Spread, Table};
+use crate::print::verdict::Verdict;
 
 /// Prints a line for each row; met only where all rows are.
 pub(crate) fn print(plan: &Plan, cells: &[Cell]) -> Verdict {
@@ -138,27 +137,6 @@ fn verdict(met: bool) -> Verdict {
     if met { Verdict::Met } else { Verdict::Missed }
 }
 
-/// Of one column to another, within each round that has both.
-pub(crate) fn paired<'c>(
-    cells: impl IntoIterator<Item = &'c Cell, IntoIter: Clone>,
-    one: &str,
-    other: &str,
-    value: Figure,
-) -> Option<Spread> {
-    let cells = cells.into_iter();
-    Spread::of(
-        cells
-            .clone()
-            .filter(|cell| cell.column == one)
-            .filter_map(|cell| {
-                let partner = cells
-                    .clone()
-                    .find(|partner| partner.column == other && partner.round == cell.round)?;
-                Some(value(cell) / value(partner))
-            }),
-    )
-}
-
 /// Whose 99th percentile `auto` is compared with.
 const DIRECT: &str = "direct";
 /// Of the requests of the best other column.
@@ -171,7 +149,7 @@ const HALF: f64 = 0.5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executors::Workload;
+    use crate::executors::workload::Workload;
 
     fn cell(column: &str, round: usize, per_second: f64, p99_us: f64) -> Cell {
         Cell {

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::load;
-use crate::server::SPIN;
+use crate::subjects::load;
+use crate::subjects::server::SPIN;
 
 /// A row of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]

@@ -1,4 +1,4 @@
-//! The command line, as written; [`crate::serve`] resolves it.
+//! The command line, as written; [`crate::commands::serve`] resolves it.
 
 use std::path::PathBuf;
 
@@ -307,8 +307,23 @@ pub(crate) struct StackArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// The number, as in the log: WSGI1013 or 1013 [default: a line for each message]
-    #[arg(value_name = "NUMBER", value_parser = crate::explain::number)]
+    #[arg(value_name = "NUMBER", value_parser = message_number)]
     pub(crate) number: Option<u16>,
+}
+
+/// Reads a number as the log shows it, `WSGI1013:`, or less of that.
+pub(crate) fn message_number(text: &str) -> Result<u16, String> {
+    let digits = text.trim_end_matches(':');
+    let digits = match digits.get(..4) {
+        Some(prefix) if prefix.eq_ignore_ascii_case("wsgi") => &digits[4..],
+        _ => digits,
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .parse()
+        .ok()
+        .filter(|_| is_number)
+        .ok_or_else(|| "the number of a message is needed, such as WSGI1013 or 1013".into())
 }
 
 fn stack_timeout(text: &str) -> Result<f64, String> {
@@ -325,7 +340,7 @@ fn interval(text: &str) -> Result<f64, String> {
     }
 }
 
-/// For [`crate::tether`].
+/// For [`crate::launch::tether`].
 #[derive(Args, Debug)]
 pub(crate) struct TetherArgs {
     /// The process whose end ends httpd.

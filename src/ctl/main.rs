@@ -1,42 +1,28 @@
 //! `wsgictl`: serves a WSGI application with httpd and `mod_wsgi_rs`, from one command line, and looks at servers.
 //!
-//! [`cli`] is the command line as written, [`serve`] turns it into a complete [`conf::Conf`], and [`run`] keeps
-//! httpd running for as long as `wsgictl` itself does.
-//!
-//! [`status`] and [`top`] show what a server counts in its [`segment`]; [`reload`] asks for new code there, and [`stack`]
-//! for what the threads of a child run. [`explain`] shows what a message in the log means.
+//! [`cli`] is the command line as written. Each command has a file in [`commands`]: `serve` makes a complete configuration
+//! with what is in [`launch`] and keeps httpd running for as long as `wsgictl` itself does; `status`, `top` and `metrics`
+//! show what a server counts in its [`segment`]; `reload` asks for new code there, and `stack` for what the threads of a
+//! child run; `explain` shows what a message in the log means. [`system`] knows users, paths and folders, [`output`] prints.
+//! Imports go down this list only: `commands`, `launch` and `segment`, `system`, `output`.
 
 #![forbid(unsafe_code)]
 
-mod account;
-mod app;
 mod cli;
-mod conf;
-mod explain;
-mod failure;
-mod folder;
-mod httpd;
-mod options;
-mod paths;
-mod readable;
-mod reload;
-mod run;
-mod say;
+mod commands;
+mod launch;
+mod output;
 mod segment;
-mod serve;
-mod size;
-mod stack;
-mod status;
-mod terminal;
-mod tether;
-mod top;
-mod visible;
+mod system;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::commands::{explain, reload, serve, stack, status, top};
+use crate::launch::tether;
+use crate::output::messages;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -52,7 +38,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            say::failure(&failure);
+            messages::failure(&failure);
             ExitCode::FAILURE
         }
     }

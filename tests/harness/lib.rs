@@ -30,37 +30,31 @@
 //! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`): that is how the suite
 //! is calibrated. What we do differently on purpose stands behind [`ours_only!`] or [`ours`].
 
-mod config;
-mod exposition;
-mod gate;
-mod http;
-mod http2;
-mod limit;
-mod log;
+mod client;
+mod machine;
 mod metrics;
 mod mpm;
-mod over;
-mod process;
-mod prometheus;
 mod server;
-mod site;
-mod stage;
 mod wait;
 
-pub use config::Check;
-pub use exposition::{Exposition, Labels, Sample};
-pub use gate::{Gate, Visitor};
-pub use http::{ClientError, Connection, Ending, Head, Request, Response};
-pub use http2::{Http2Response, http2_cancel, http2_exchange, http2_get_all};
-pub use limit::Limit;
-pub use log::Record;
-pub use mpm::Mpm;
-pub use over::{AtEnd, Over};
-pub use process::{
+pub use client::connection::{ClientError, Connection};
+pub use client::http2::{Http2Response, http2_cancel, http2_exchange, http2_get_all};
+pub use client::request::Request;
+pub use client::response::{Ending, Head, Response};
+pub use machine::httpd::has_module;
+pub use machine::process::{
     Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
 };
-pub use prometheus::{Point, Prometheus, Target, promtool_is_silent};
-pub use server::{Builder, LogMark, Server};
-pub use site::{executor, has_module, long, ours};
-pub use stage::{apps, module, packages, venv, workspace, wsgictl};
-pub use wait::{eventually, eventually_within};
+pub use machine::stage::{apps, module, packages, venv, workspace, wsgictl};
+pub use machine::wanted::{executor, long, ours};
+pub use metrics::exposition::{Exposition, Labels, Sample};
+pub use metrics::prometheus::{Point, Prometheus, Target, promtool_is_silent};
+pub use mpm::Mpm;
+pub use server::config::Check;
+pub use server::description::Builder;
+pub use server::limit::Limit;
+pub use server::log::Record;
+pub use server::running::{LogMark, Server};
+pub use wait::eventually::{eventually, eventually_within};
+pub use wait::gate::{Gate, Visitor};
+pub use wait::over::{AtEnd, Over};

@@ -1,0 +1,40 @@
+//! Which rows and columns are measured, and how.
+
+use std::path::Path;
+
+use crate::executors::cell::Cell;
+use crate::executors::column::{Column, Files};
+use crate::executors::workload::Workload;
+
+/// What to measure.
+pub(crate) struct Plan<'o> {
+    pub(crate) threads: Vec<usize>,
+    /// As many as threads unless said
+    pub(crate) connections: Option<usize>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rounds: usize,
+    /// Of a window, for the fastest column
+    pub(crate) seconds: f64,
+    pub(crate) files: Files<'o>,
+    /// `WSGIPythonHome` of all servers
+    pub(crate) home: Option<&'o Path>,
+    /// The program of that Python
+    pub(crate) interpreter: &'o Path,
+}
+
+/// The name and the cells of each row, in the order of the tables.
+pub(crate) fn rows<'c>(
+    plan: &Plan,
+    cells: &'c [Cell],
+) -> impl Iterator<Item = (String, Vec<&'c Cell>)> {
+    plan.threads.iter().flat_map(move |&threads| {
+        plan.workloads.iter().map(move |&workload| {
+            let of_row = |cell: &&Cell| cell.threads == threads && cell.workload == workload;
+            (
+                format!("{threads} threads, {}", workload.name()),
+                cells.iter().filter(of_row).collect(),
+            )
+        })
+    })
+}

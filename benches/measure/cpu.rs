@@ -1,0 +1,294 @@
+//! CPU time per request of the server's children, with throughput and latency, in alternating runs.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::print::report::pythons;
+use crate::print::table::{Spread, Table, thousands};
+use crate::subjects::load::{self, Load};
+use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm, Server, Under, stat_fields};
+use crate::subjects::subject::{Subject, Who};
+
+/// One run of one subject.
+#[derive(Serialize)]
+pub(crate) struct Run {
+    pub(crate) mpm: Mpm,
+    pub(crate) round: usize,
+    pub(crate) who: Who,
+    pub(crate) connections: usize,
+    pub(crate) requests: usize,
+    pub(crate) cpu_us: f64,
+    pub(crate) user_us: f64,
+    pub(crate) system_us: f64,
+    pub(crate) per_second: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) libpython: Option<String>,
+}
+
+/// Both MPMs, one connection under prefork and several under event.
+pub(crate) fn measure(
+    httpd: &Httpd,
+    subjects: &[Subject],
+    rounds: usize,
+    requests: usize,
+) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    for (mpm, connections) in [
+        (Mpm::Prefork, 1),
+        (Mpm::Event(EVENT_THREADS), EVENT_CONNECTIONS),
+    ] {
+        eprintln!("wsgi-bench: {rounds} rounds of CPU time under {mpm:?}");
+        runs.extend(alternate(
+            httpd,
+            subjects,
+            mpm,
+            connections,
+            rounds,
+            requests,
+        )?);
+    }
+    Ok(runs)
+}
+
+/// Every round runs each subject once, in a fresh server, beginning with another one than the round before.
+pub(crate) fn alternate(
+    httpd: &Httpd,
+    subjects: &[Subject],
+    mpm: Mpm,
+    connections: usize,
+    rounds: usize,
+    requests: usize,
+) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    let mut failed = Vec::new();
+    for round in 0..rounds {
+        for turn in 0..subjects.len() {
+            let subject = &subjects[(round + turn) % subjects.len()];
+            if failed.contains(&subject.who) {
+                continue;
+            }
+            let run = httpd
+                .start(subject, mpm, Under::Nothing)
+                .and_then(|server| {
+                    one(&server, mpm, round, subject.who, connections, requests)
+                        .with_context(|| server.log())
+                });
+            match run {
+                Ok(run) => runs.push(run),
+                Err(failure) => failed.push(subject.left_out(&failure)?),
+            }
+        }
+    }
+    Ok(runs)
+}
+
+fn one(
+    server: &Server,
+    mpm: Mpm,
+    round: usize,
+    who: Who,
+    connections: usize,
+    requests: usize,
+) -> Result<Run> {
+    let requests = requests / connections * connections;
+    let mut before = Clocks::default();
+    let Load { wall, latencies } = load::run(
+        server.address(),
+        connections,
+        WARM.min(requests / 4) / connections,
+        requests,
+        || {
+            before = Clocks::of(server.child()?)?;
+            Ok(())
+        },
+    )?;
+    let after = Clocks::of(server.child()?)?;
+    let each = |from: Duration, to: Duration| {
+        to.saturating_sub(from).as_secs_f64() * 1e6 / requests as f64
+    };
+    let quantile = |part: usize| {
+        latencies[(latencies.len() * part / 100).min(latencies.len() - 1)].as_secs_f64() * 1e6
+    };
+    Ok(Run {
+        mpm,
+        round,
+        who,
+        connections,
+        requests,
+        cpu_us: each(before.cpu, after.cpu),
+        user_us: each(before.user, after.user),
+        system_us: each(before.system, after.system),
+        per_second: requests as f64 / wall.as_secs_f64(),
+        p50_us: quantile(50),
+        p99_us: quantile(99),
+        libpython: server.libpython()?,
+    })
+}
+
+/// What the kernel has counted for a process.
+#[derive(Default)]
+struct Clocks {
+    /// Exact, to the nanosecond
+    cpu: Duration,
+    /// Sampled at ticks: good for a share, not for a difference of a few percent
+    user: Duration,
+    system: Duration,
+}
+
+impl Clocks {
+    fn of(pid: u32) -> Result<Self> {
+        let mut cpu = Duration::ZERO;
+        // The file of the process counts its first thread only.
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let path = thread?.path().join("schedstat");
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let nanoseconds = text
+                .split_whitespace()
+                .next()
+                .and_then(|field| field.parse().ok());
+            cpu += Duration::from_nanos(nanoseconds.with_context(|| path.display().to_string())?);
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields = stat_fields(&stat);
+        let ticks =
+            |field: usize| -> Result<Duration> {
+                let ticks: u64 = fields
+                    .get(field)
+                    .context("a short /proc/PID/stat")?
+                    .parse()?;
+                Ok(Duration::from_secs(ticks)
+                    / u32::try_from(rustix::param::clock_ticks_per_second())?)
+            };
+        Ok(Self {
+            cpu,
+            user: ticks(USER)?,
+            system: ticks(SYSTEM)?,
+        })
+    }
+}
+
+/// Prints CPU time, throughput and latency for each MPM, with the ratios of paired runs.
+pub(crate) fn print(runs: &[Run]) {
+    for mpm in [Mpm::Prefork, Mpm::Event(EVENT_THREADS)] {
+        let runs: Vec<&Run> = runs.iter().filter(|run| run.mpm == mpm).collect();
+        let Some(first) = runs.first() else { continue };
+        let shape = match mpm {
+            Mpm::Prefork => "prefork, one child".to_owned(),
+            Mpm::Event(threads) => format!("event, one child of {threads} threads"),
+        };
+        let rounds = runs
+            .iter()
+            .map(|run| run.round)
+            .max()
+            .map_or(0, |last| last + 1);
+        println!(
+            "CPU time per request: {shape}, {} keep-alive connection(s), {} requests, {rounds} rounds",
+            first.connections,
+            thousands(first.requests as f64)
+        );
+        let mut table = Table::new(&[
+            "",
+            "CPU µs",
+            "min – max",
+            "user µs",
+            "system µs",
+            "requests/s",
+            "p50 µs",
+            "p99 µs",
+        ]);
+        for who in Who::ALL {
+            let of = |value: fn(&Run) -> f64| {
+                Spread::of(
+                    runs.iter()
+                        .filter(|run| run.who == who)
+                        .map(|run| value(run)),
+                )
+            };
+            let median = |value: fn(&Run) -> f64| of(value).map_or(0.0, |spread| spread.median);
+            let Some(cpu) = of(|run| run.cpu_us) else {
+                continue;
+            };
+            table.row(vec![
+                who.name().to_owned(),
+                format!("{:.1}", cpu.median),
+                format!("{:.1} – {:.1}", cpu.least, cpu.most),
+                format!("{:.1}", median(|run| run.user_us)),
+                format!("{:.1}", median(|run| run.system_us)),
+                thousands(median(|run| run.per_second)),
+                format!("{:.0}", median(|run| run.p50_us)),
+                format!("{:.0}", median(|run| run.p99_us)),
+            ]);
+        }
+        println!("{table}");
+        println!(
+            "Medians over the rounds. CPU is what the kernel counted for all threads of the child, exact;"
+        );
+        println!(
+            "its division into user and system is sampled. The load shares the machine's cores."
+        );
+        ratios(&runs, rounds);
+        pythons(runs.iter().map(|run| (run.who, &run.libpython)));
+        println!();
+    }
+}
+
+/// Ratios ours to rival, taken within each round.
+fn ratios(runs: &[&Run], rounds: usize) {
+    let pairs = |value: Ratio| {
+        Spread::of((0..rounds).filter_map(|round| {
+            let of = |who| {
+                runs.iter()
+                    .find(|run| run.round == round && run.who == who)
+                    .copied()
+            };
+            value(of(Who::Floor), of(Who::Ours)?, of(Who::Rival)?)
+        }))
+    };
+    let lines = [
+        (
+            "CPU time",
+            pairs(|_, ours, rival| Some(ours.cpu_us / rival.cpu_us)),
+        ),
+        (
+            "CPU time above the floor",
+            pairs(|floor, ours, rival| {
+                Some((ours.cpu_us - floor?.cpu_us) / (rival.cpu_us - floor?.cpu_us))
+            }),
+        ),
+        (
+            "requests/s",
+            pairs(|_, ours, rival| Some(ours.per_second / rival.per_second)),
+        ),
+        (
+            "p99",
+            pairs(|_, ours, rival| Some(ours.p99_us / rival.p99_us)),
+        ),
+    ];
+    for (name, spread) in lines {
+        if let Some(Spread {
+            least,
+            median,
+            most,
+        }) = spread
+        {
+            println!(
+                "mod_wsgi_rs / mod_wsgi, {name}: {median:.2} ({least:.2} – {most:.2}, paired)"
+            );
+        }
+    }
+}
+
+/// Of floor, ours and rival in one round.
+type Ratio = fn(Option<&Run>, &Run, &Run) -> Option<f64>;
+
+/// Fewer than the child's threads, so that none waits for a thread.
+pub(crate) const EVENT_CONNECTIONS: usize = 16;
+/// Most requests before the clocks are read.
+const WARM: usize = 800;
+/// Fields of `/proc/PID/stat`, counted from the state.
+const USER: usize = 11;
+const SYSTEM: usize = 12;

@@ -1,0 +1,196 @@
+//! Instructions per request of the one child, by difference between two runs under callgrind.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::measure::callgrind;
+use crate::print::report::pythons;
+use crate::print::table::{Spread, Table, thousands};
+use crate::print::verdict::Verdict;
+use crate::subjects::load::Connection;
+use crate::subjects::server::{Httpd, Mpm, Under};
+use crate::subjects::subject::{Subject, Who};
+
+/// Both totals of one repetition.
+#[derive(Serialize)]
+pub(crate) struct Count {
+    pub(crate) who: Who,
+    after_few: i64,
+    after_many: i64,
+    pub(crate) per_request: f64,
+    pub(crate) libpython: Option<String>,
+}
+
+pub(crate) fn measure(
+    httpd: &Httpd,
+    subjects: &[Subject],
+    mpm: Mpm,
+    repeat: usize,
+) -> Result<Vec<Count>> {
+    let mut counts = Vec::new();
+    let mut failed = Vec::new();
+    for repetition in 1..=repeat {
+        for subject in subjects {
+            if failed.contains(&subject.who) {
+                continue;
+            }
+            eprintln!(
+                "wsgi-bench: counting instructions of {}, {repetition} of {repeat}",
+                subject.who.name()
+            );
+            match count(httpd, subject, mpm) {
+                Ok(count) => counts.push(count),
+                Err(failure) => failed.push(subject.left_out(&failure)?),
+            }
+        }
+    }
+    Ok(counts)
+}
+
+fn count(httpd: &Httpd, subject: &Subject, mpm: Mpm) -> Result<Count> {
+    let (few, _) = dump_after(httpd, subject, mpm, FEW)?;
+    let (many, libpython) = dump_after(httpd, subject, mpm, MANY)?;
+    let (after_few, after_many) = (callgrind::total(&few)?, callgrind::total(&many)?);
+    let per_request = (after_many - after_few) as f64 / (MANY - FEW) as f64;
+    Ok(Count {
+        who: subject.who,
+        after_few,
+        after_many,
+        per_request,
+        libpython,
+    })
+}
+
+/// Callgrind's file of a child that has answered `requests` on one connection, and the Python that it ran.
+pub(crate) fn dump_after(
+    httpd: &Httpd,
+    subject: &Subject,
+    mpm: Mpm,
+    requests: usize,
+) -> Result<(String, Option<String>)> {
+    let server = httpd.start(subject, mpm, Under::Callgrind)?;
+    let mut connection = Connection::open(server.address())?;
+    connection
+        .get_many(requests)
+        .with_context(|| server.log())?;
+    let (child, libpython) = (server.child()?, server.libpython()?);
+    drop(connection);
+    Ok((server.stop_and_dump(child)?, libpython))
+}
+
+/// Requests of the shorter run: start, first load of the application, and the caches warm.
+pub(crate) const FEW: usize = 200;
+/// Requests of the longer run.
+pub(crate) const MANY: usize = 1_200;
+
+/// Prints instructions per request, above the floor, and the ratio.
+pub(crate) fn print(counts: &[Count]) -> Verdict {
+    let of = |who: Who| {
+        Spread::of(
+            counts
+                .iter()
+                .filter(|count| count.who == who)
+                .map(|count| count.per_request),
+        )
+    };
+    let floor = of(Who::Floor).map(|spread| spread.median);
+    let above = |who: Who| Some(of(who)?.median - floor?);
+
+    println!(
+        "Instructions per request: prefork, one child, one keep-alive connection, by callgrind"
+    );
+    let mut table = Table::new(&["", "instructions", "min – max", "above the floor"]);
+    for who in Who::ALL {
+        let Some(spread) = of(who) else { continue };
+        let higher = above(who).filter(|_| who != Who::Floor);
+        table.row(vec![
+            who.name().to_owned(),
+            thousands(spread.median),
+            format!("{} – {}", thousands(spread.least), thousands(spread.most)),
+            higher.map_or("–".to_owned(), thousands),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "Of the whole child, user space: (I({MANY} requests) − I({FEW})) / {}; start and stop cancel out.",
+        MANY - FEW
+    );
+    pythons(counts.iter().map(|count| (count.who, &count.libpython)));
+    if let (Some(with), Some(without)) = (of(Who::Ours), of(Who::Unmeasured)) {
+        let share = with.median / without.median - 1.0;
+        println!(
+            "Metrics: {} instructions, {:.2} % of a request. At most {} %: {}.",
+            thousands(with.median - without.median),
+            100.0 * share,
+            100.0 * METRICS_TARGET,
+            if share <= METRICS_TARGET { "yes" } else { "NO" }
+        );
+    }
+    match above(Who::Ours).zip(above(Who::Rival)) {
+        None => {
+            println!("No ratio: that needs all three subjects.\n");
+            Verdict::NotMeasured
+        }
+        Some((ours, rival)) if ours <= rival * TARGET => {
+            println!(
+                "mod_wsgi_rs / mod_wsgi above the floor: {:.3}. At most one quarter: yes.\n",
+                ours / rival
+            );
+            Verdict::Met
+        }
+        Some((ours, rival)) => {
+            println!(
+                "mod_wsgi_rs / mod_wsgi above the floor: {:.3}. At most one quarter: NO.\n",
+                ours / rival
+            );
+            Verdict::Missed
+        }
+    }
+}
+
+/// Prints instructions per request by where one interpreter holds the application.
+pub(crate) fn print_places(counts: &[Count]) -> Verdict {
+    let of = |who: Who| {
+        let counts = counts.iter().filter(|count| count.who == who);
+        Spread::of(counts.map(|count| count.per_request)).map(|spread| spread.median)
+    };
+    let python = counts.iter().find_map(|count| count.libpython.as_deref());
+    println!(
+        "Instructions per request of mod_wsgi_rs by interpreter, {}",
+        python.unwrap_or("no Python")
+    );
+    let all = Who::PLACES.map(of);
+    let mut table = Table::new(&["", "instructions", "of the main one"]);
+    for (who, count) in Who::PLACES.into_iter().zip(all) {
+        let Some(count) = count else { continue };
+        table.row(vec![
+            who.name().to_owned(),
+            thousands(count),
+            all[0].map_or("–".to_owned(), |main| format!("{:.3}", count / main)),
+        ]);
+    }
+    println!("{table}");
+    let [Some(main), Some(sub), Some(own)] = all else {
+        println!("No comparison: that needs all three.\n");
+        return Verdict::NotMeasured;
+    };
+    let least = main.min(sub).min(own);
+    let apart = main.max(sub).max(own) / least - 1.0;
+    let met = apart <= APART_TARGET;
+    println!(
+        "The most are {:.1} % above the least. At most {} %: {}.\n",
+        100.0 * apart,
+        100.0 * APART_TARGET,
+        if met { "yes" } else { "NO" }
+    );
+    if met { Verdict::Met } else { Verdict::Missed }
+}
+
+/// Of the instructions of a request, for the metrics.
+const METRICS_TARGET: f64 = 0.02;
+
+/// Of the instructions of a request, between interpreters.
+const APART_TARGET: f64 = 0.1;
+
+/// Of the rival's instructions above the floor.
+const TARGET: f64 = 0.25;

@@ -1,0 +1,170 @@
+//! One Apache child on several cores: an application bound by the processor in one interpreter and in two replicas, and
+//! the smallest application in two replicas beside mod_wsgi.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::measure::cpu::{self, EVENT_CONNECTIONS, Run};
+use crate::print::report;
+use crate::print::table::{Spread, Table, thousands};
+use crate::print::verdict::Verdict;
+use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm};
+use crate::subjects::subject::{Application, Subject, Who, placed};
+
+/// Both comparisons.
+#[derive(Serialize)]
+pub(crate) struct Replicas {
+    work: Vec<Run>,
+    hello: Vec<Run>,
+}
+
+/// `rival` is of the same Python as `python`.
+pub(crate) fn measure(
+    httpd: &Httpd,
+    python: &Path,
+    module: &Path,
+    rival: &Path,
+    rounds: usize,
+    requests: usize,
+) -> Result<Replicas> {
+    let subjects = |application, wanted: &[Who]| -> Vec<Subject> {
+        let file = |who| if who == Who::Rival { rival } else { module };
+        wanted
+            .iter()
+            .filter_map(|&who| placed(who, python, application).with_module(file(who)))
+            .collect()
+    };
+    let run = |subjects: &[Subject], requests| {
+        let connections = EVENT_CONNECTIONS;
+        let mpm = Mpm::Event(EVENT_THREADS);
+        cpu::alternate(httpd, subjects, mpm, connections, rounds, requests)
+    };
+    eprintln!("wsgi-bench: {rounds} rounds of replicas");
+    Ok(Replicas {
+        // A request of the first kind is as long as some hundred of the second; enough of them that the last ones,
+        // when not all connections have work, count for nothing.
+        work: run(
+            &subjects(Application::Work, &[Who::Main, Who::Replicas]),
+            requests / 20,
+        )?,
+        hello: run(
+            &subjects(Application::Hello, &[Who::Main, Who::Replicas, Who::Rival]),
+            requests,
+        )?,
+    })
+}
+
+/// Prints both comparisons, and whether the targets are met.
+pub(crate) fn print(measured: &Replicas) -> Verdict {
+    table("An application bound by the processor", &measured.work);
+    let faster = ratio(&measured.work, Who::Main, |run| run.per_second);
+    let first = judge(
+        "two replicas / one interpreter, requests/s",
+        faster,
+        AT_LEAST_WORK,
+    );
+    println!();
+    table("Hello world", &measured.hello);
+    let faster = ratio(&measured.hello, Who::Rival, |run| run.per_second);
+    let second = judge(
+        "two replicas / mod_wsgi, requests/s",
+        faster,
+        AT_LEAST_HELLO,
+    );
+    let slower = ratio(&measured.hello, Who::Rival, |run| run.p99_us);
+    let third = judge("two replicas / mod_wsgi, p99", slower, AT_MOST_P99);
+    println!();
+    Verdict::of_all(&[first, second, third])
+}
+
+fn table(title: &str, runs: &[Run]) {
+    let Some(first) = runs.first() else { return };
+    let rounds = runs.iter().map(|run| run.round + 1).max().unwrap_or(0);
+    println!(
+        "{title}: event, one child of {EVENT_THREADS} threads, {} connections, {} requests, {rounds} rounds, {}",
+        first.connections,
+        thousands(first.requests as f64),
+        report::one_python(runs.iter().map(|run| run.libpython.as_deref())),
+    );
+    let mut table = Table::new(&["", "requests/s", "min – max", "CPU µs", "p50 µs", "p99 µs"]);
+    for who in [Who::Main, Who::Replicas, Who::Rival] {
+        let of = |value: fn(&Run) -> f64| {
+            Spread::of(runs.iter().filter(|run| run.who == who).map(value))
+        };
+        let Some(speed) = of(|run| run.per_second) else {
+            continue;
+        };
+        let median = |value| of(value).map_or(0.0, |spread: Spread| spread.median);
+        table.row(vec![
+            who.name().to_owned(),
+            thousands(speed.median),
+            format!("{} – {}", thousands(speed.least), thousands(speed.most)),
+            thousands(median(|run| run.cpu_us)),
+            thousands(median(|run| run.p50_us)),
+            thousands(median(|run| run.p99_us)),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// Of two replicas to `other`, within each round.
+fn ratio(runs: &[Run], other: Who, value: fn(&Run) -> f64) -> Option<Spread> {
+    let of = |round, who| runs.iter().find(|run| run.round == round && run.who == who);
+    let rounds = runs.iter().map(|run| run.round + 1).max()?;
+    Spread::of(
+        (0..rounds)
+            .filter_map(|round| Some(value(of(round, Who::Replicas)?) / value(of(round, other)?))),
+    )
+}
+
+/// A bound of a ratio.
+enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+fn judge(name: &str, ratio: Option<Spread>, target: Target) -> Verdict {
+    let Some(ratio) = ratio else {
+        println!("{name}: not measured, that needs both.");
+        return Verdict::NotMeasured;
+    };
+    let (met, wanted) = match target {
+        Target::AtLeast(bound) => (ratio.median >= bound, format!("at least {bound}")),
+        Target::AtMost(bound) => (ratio.median <= bound, format!("at most {bound}")),
+    };
+    println!(
+        "{name}: {:.2} ({:.2} – {:.2}, paired), {wanted}: {}.",
+        ratio.median,
+        ratio.least,
+        ratio.most,
+        if met { "yes" } else { "NO" }
+    );
+    if met { Verdict::Met } else { Verdict::Missed }
+}
+
+const AT_LEAST_WORK: Target = Target::AtLeast(1.8);
+const AT_LEAST_HELLO: Target = Target::AtLeast(2.5);
+const AT_MOST_P99: Target = Target::AtMost(0.5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_met_on_its_own_side_only() {
+        let one = |median| {
+            Some(Spread {
+                least: median,
+                median,
+                most: median,
+            })
+        };
+        assert_eq!(judge("", one(1.8), Target::AtLeast(1.8)), Verdict::Met);
+        assert_eq!(judge("", one(1.7), Target::AtLeast(1.8)), Verdict::Missed);
+        assert_eq!(judge("", one(0.4), Target::AtMost(0.5)), Verdict::Met);
+        assert_eq!(judge("", one(0.6), Target::AtMost(0.5)), Verdict::Missed);
+        assert_eq!(judge("", None, Target::AtMost(0.5)), Verdict::NotMeasured);
+    }
+}

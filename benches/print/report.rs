@@ -1,0 +1,81 @@
+//! What stands around the tables of a person, and the raw data as JSON.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::subjects::server::Httpd;
+use crate::subjects::subject::Who;
+
+/// Says which Python ran, and warns if it was not the same for both.
+pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Who, &'r Option<String>)>) {
+    let ran: Vec<(Who, &str)> = ran
+        .filter_map(|(who, python)| Some((who, python.as_deref()?)))
+        .collect();
+    let of = |who| {
+        ran.iter()
+            .find(|(one, _)| *one == who)
+            .map(|(_, python)| *python)
+    };
+    match (of(Who::Ours), of(Who::Rival)) {
+        (Some(ours), Some(rival)) if ours != rival => {
+            println!("NOT A FAIR PAIR: ours runs {ours}, the rival {rival}. Use --python.");
+        }
+        (ours, rival) => println!("Python: {}.", ours.or(rival).unwrap_or("none")),
+    }
+}
+
+/// The libpython that ran; all that ran, if they differ, and then nothing is a fair comparison.
+pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> String {
+    let mut names: Vec<&str> = ran.map(|name| name.unwrap_or("no Python")).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names[..] {
+        [one] => one.to_owned(),
+        _ => format!("NOT A FAIR PAIR: {}", names.join(" and ")),
+    }
+}
+
+/// What it was measured on, in one line.
+pub(crate) fn machine(httpd: &Httpd) -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, name)| name);
+    let version = |program: &Path, argument: &str| {
+        let output = Command::new(program).arg(argument).output().ok()?;
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()
+            .map(str::to_owned)
+    };
+    format!(
+        "{}; {}; {} × {processor}; load {}",
+        version(&httpd.program, "-v").unwrap_or_default(),
+        version(Path::new("valgrind"), "--version").unwrap_or_else(|| "no valgrind".to_owned()),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        fs::read_to_string("/proc/loadavg")
+            .unwrap_or_default()
+            .split_whitespace()
+            .next()
+            .unwrap_or("?"),
+    )
+}
+
+/// Writes the raw data, one file a measurement, named by the second it ended.
+pub(crate) fn keep(out: &Path, name: &str, httpd: &Httpd, data: &impl Serialize) -> Result<()> {
+    let second = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let file = out.join(format!("{name}-{second}.json"));
+    fs::write(
+        &file,
+        serde_json::to_vec_pretty(&json!({ "machine": machine(httpd), name: data }))?,
+    )?;
+    println!("Raw data: {}\n", file.display());
+    Ok(())
+}

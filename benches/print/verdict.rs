@@ -1,0 +1,21 @@
+//! Whether targets are met.
+
+/// Whether the target was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Met,
+    Missed,
+    NotMeasured,
+}
+
+impl Verdict {
+    /// Met only where all are.
+    pub(crate) fn of_all(verdicts: &[Self]) -> Self {
+        match verdicts {
+            [] => Self::NotMeasured,
+            _ if verdicts.contains(&Self::Missed) => Self::Missed,
+            _ if verdicts.contains(&Self::NotMeasured) => Self::NotMeasured,
+            _ => Self::Met,
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! A private httpd: own root, free loopback port, one child, started and stopped by process id.
+
+use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, getuid};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::subjects::interrupt::{self, send};
+use crate::subjects::subject::Subject;
+
+/// The installed httpd, as `apxs` tells.
+pub(crate) struct Httpd {
+    pub(crate) program: PathBuf,
+    modules: PathBuf,
+}
+
+/// How the server processes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mpm {
+    /// One child, one connection at a time
+    Prefork,
+    /// One child with so many threads
+    Event(usize),
+}
+
+/// What runs around httpd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Under {
+    Nothing,
+    Callgrind,
+}
+
+/// A running server; dropping it ends it.
+pub(crate) struct Server {
+    process: Child,
+    address: SocketAddr,
+    under: Under,
+    root: TempDir,
+}
+
+impl Httpd {
+    pub(crate) fn find() -> Result<Self> {
+        let ask = |what: &str| -> Result<String> {
+            for apxs in ["apxs", "apxs2"] {
+                match Command::new(apxs).args(["-q", what]).output() {
+                    Ok(answer) if answer.status.success() => {
+                        return Ok(String::from_utf8(answer.stdout)?.trim().to_owned());
+                    }
+                    _ => {}
+                }
+            }
+            bail!(
+                "apxs does not answer `-q {what}`: install httpd's development package (apache2-dev, httpd-devel)"
+            )
+        };
+        Ok(Self {
+            program: Path::new(&ask("SBINDIR")?).join(ask("PROGNAME")?),
+            modules: PathBuf::from(ask("LIBEXECDIR")?),
+        })
+    }
+
+    /// Starts `subject`, and returns once it accepts connections.
+    pub(crate) fn start(&self, subject: &Subject, mpm: Mpm, under: Under) -> Result<Server> {
+        let root = tempfile::Builder::new().prefix("wsgi-bench-").tempdir()?;
+        open_to_children(root.path())?;
+        let address = free_address()?;
+        let configuration = root.path().join("httpd.conf");
+        fs::write(
+            &configuration,
+            self.configuration(subject, mpm, address, root.path())?,
+        )?;
+
+        let mut command = match under {
+            Under::Nothing => Command::new(&self.program),
+            Under::Callgrind => {
+                let mut valgrind = Command::new("valgrind");
+                valgrind
+                    .args([
+                        "--tool=callgrind",
+                        "--trace-children=yes",
+                        "--dump-instr=no",
+                        "--vgdb=no",
+                    ])
+                    .arg(format!(
+                        "--log-file={}/valgrind.%p.log",
+                        root.path().join(DUMPS).display()
+                    ))
+                    .arg(format!(
+                        "--callgrind-out-file={}/callgrind.out.%p",
+                        root.path().join(DUMPS).display()
+                    ))
+                    .arg(&self.program);
+                valgrind
+            }
+        };
+        let output = File::create(root.path().join("output"))?;
+        let process = command
+            .arg("-d")
+            .arg(root.path())
+            .arg("-f")
+            .arg(&configuration)
+            .arg("-DFOREGROUND")
+            // The same few variables for everyone: what the caller has set must not change a count.
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+            )
+            .env("LC_ALL", "C.UTF-8")
+            .env("PYTHONHASHSEED", "0")
+            // httpd ends with a signal to its whole group: not to ours.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+
+        let mut server = Server {
+            process,
+            address,
+            under,
+            root,
+        };
+        interrupt::running(server.process.id())?;
+        server.wait_until_it_listens()?;
+        Ok(server)
+    }
+
+    fn configuration(
+        &self,
+        subject: &Subject,
+        mpm: Mpm,
+        address: SocketAddr,
+        root: &Path,
+    ) -> Result<String> {
+        let shape = match mpm {
+            Mpm::Prefork => "StartServers 1\nServerLimit 1\nMaxRequestWorkers 1\nMinSpareServers 1\nMaxSpareServers 1\n"
+                .to_owned(),
+            Mpm::Event(threads) => format!(
+                "StartServers 1\nServerLimit 1\nThreadLimit {threads}\nThreadsPerChild {threads}\n\
+                 MaxRequestWorkers {threads}\nMinSpareThreads {threads}\nMaxSpareThreads {threads}\n"
+            ),
+        };
+        let mpm = match mpm {
+            Mpm::Prefork => "mpm_prefork",
+            Mpm::Event(_) => "mpm_event",
+        };
+        let mut text = String::new();
+        for module in [mpm, "unixd", "authz_core"] {
+            let file = self.modules.join(format!("mod_{module}.so"));
+            // Where there is no file, it is compiled in.
+            if file.exists() {
+                text += &format!("LoadModule {module}_module \"{}\"\n", file.display());
+            }
+        }
+        if getuid().is_root() {
+            let user = unprivileged_user()?;
+            text += &format!("User {user}\nGroup #{}\n", group_of(&user)?);
+        }
+        let folder = root.display();
+        text += &format!(
+            "Define APP \"{folder}/app\"\n\
+             ServerRoot \"{folder}\"\nServerName localhost\nListen {address}\nPidFile \"{folder}/httpd.pid\"\n\
+             DefaultRuntimeDir \"{folder}\"\nErrorLog \"{folder}/error.log\"\nLogLevel warn\n{shape}\
+             MaxConnectionsPerChild 0\nKeepAlive On\nMaxKeepAliveRequests 0\nKeepAliveTimeout 60\nTimeout 120\n\
+             DocumentRoot \"${{APP}}\"\n\
+             <Directory \"/\">\n  Options FollowSymLinks\n  AllowOverride None\n</Directory>\n\
+             <Directory \"${{APP}}\">\n  Require all granted\n</Directory>\n"
+        );
+        text += &subject.install(root)?;
+        Ok(text)
+    }
+}
+
+impl Server {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The one child; known for certain once it has answered.
+    pub(crate) fn child(&self) -> Result<u32> {
+        let mut children = children_of(self.process.id())?;
+        children.retain(|&child| !is_helper(child));
+        ensure!(
+            children.len() == 1,
+            "expected one child of httpd, found {children:?}\n{}",
+            self.log()
+        );
+        Ok(children[0])
+    }
+
+    /// File name of the libpython that the child has mapped: both WSGI modules must run the same.
+    pub(crate) fn libpython(&self) -> Result<Option<String>> {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.child()?))?;
+        let mut files = maps.lines().filter_map(|line| line.rsplit('/').next());
+        Ok(files
+            .find(|name| name.starts_with("libpython"))
+            .map(str::to_owned))
+    }
+
+    /// Ends the server and returns callgrind's file for `child`.
+    pub(crate) fn stop_and_dump(mut self, child: u32) -> Result<String> {
+        self.stop();
+        let file = self
+            .root
+            .path()
+            .join(DUMPS)
+            .join(format!("callgrind.out.{child}"));
+        fs::read_to_string(&file)
+            .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
+    }
+
+    /// The error log's end, for a failure's text.
+    pub(crate) fn log(&self) -> String {
+        let mut text = String::new();
+        for name in ["output", "error.log"] {
+            let lines = fs::read_to_string(self.root.path().join(name)).unwrap_or_default();
+            let lines: Vec<&str> = lines.lines().collect();
+            for line in &lines[lines.len().saturating_sub(20)..] {
+                text += &format!("  {name}: {line}\n");
+            }
+        }
+        text
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // The parent listens before it forks, so this one connection waits in the queue until the child is ready.
+            // It is closed unused: constant, so it drops out of the difference of two runs.
+            match TcpStream::connect(self.address) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+            if let Some(status) = self.process.try_wait()? {
+                bail!("httpd ended at start: {status}\n{}", self.log());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "httpd does not listen after {PATIENCE:?}\n{}",
+                self.log()
+            );
+            thread::sleep(POLL);
+        }
+    }
+
+    fn stop(&mut self) {
+        interrupt::ended();
+        let children = children_of(self.process.id()).unwrap_or_default();
+        // Under callgrind gracefully: at SIGTERM httpd kills a child that has not ended after nine seconds, and
+        // with it the count.
+        let signal = if self.under == Under::Callgrind {
+            Signal::WINCH
+        } else {
+            Signal::TERM
+        };
+        send(self.process.id(), signal);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+        send(self.process.id(), Signal::KILL);
+        for child in children {
+            send(child, Signal::KILL);
+        }
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.stop();
+        }
+    }
+}
+
+/// Lays out the root so that the user of the children can read the application and write its counts.
+fn open_to_children(root: &Path) -> Result<()> {
+    fs::set_permissions(root, Permissions::from_mode(0o755))?;
+    let app = root.join("app");
+    fs::create_dir(&app)?;
+    fs::write(app.join("app.wsgi"), HELLO)?;
+    fs::write(app.join("work.wsgi"), WORK)?;
+    fs::write(app.join("spin.wsgi"), SPIN)?;
+    let dumps = root.join(DUMPS);
+    fs::create_dir(&dumps)?;
+    fs::set_permissions(&dumps, Permissions::from_mode(0o777))?;
+    Ok(())
+}
+
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn children_of(parent: u32) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        // A process may end while we look.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        if stat_fields(&stat)
+            .get(1)
+            .and_then(|field| field.parse::<u32>().ok())
+            == Some(parent)
+        {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether it is a process of our module's that serves no requests; they have names of their own.
+fn is_helper(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("wsgi-"))
+}
+
+/// The fields of `/proc/PID/stat` from the state on; the name before them may hold anything, brackets too.
+pub(crate) fn stat_fields(stat: &str) -> Vec<&str> {
+    stat.rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().collect())
+        .unwrap_or_default()
+}
+
+fn unprivileged_user() -> Result<String> {
+    let users = fs::read_to_string("/etc/passwd")?;
+    ["www-data", "apache", "httpd", "daemon", "nobody"]
+        .into_iter()
+        .find(|name| {
+            users
+                .lines()
+                .any(|line| line.split(':').next() == Some(name))
+        })
+        .map(str::to_owned)
+        .context("no unprivileged user (www-data, apache, ...) for the children of httpd")
+}
+
+fn group_of(user: &str) -> Result<String> {
+    fs::read_to_string("/etc/passwd")?
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields[0] == user)
+        .and_then(|fields| fields.get(3).map(|group| (*group).to_owned()))
+        .context("no group in /etc/passwd")
+}
+
+/// Threads of the one child under event, where nothing else is said.
+pub(crate) const EVENT_THREADS: usize = 25;
+const HELLO: &str = include_str!("../app.wsgi");
+const WORK: &str = include_str!("../work.wsgi");
+pub(crate) const SPIN: &str = include_str!("../spin.wsgi");
+const DUMPS: &str = "dumps";
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_of_a_process_with_brackets_in_its_name() {
+        assert_eq!(stat_fields("7 (a) (b) S 1 7 7")[..2], ["S", "1"]);
+    }
+}

@@ -1,0 +1,401 @@
+//! `wsgictl serve`: from the command line as written to a running server.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rustix::process::getuid;
+use wsgi_core::files::open_regular;
+
+use crate::cli::ServeArgs;
+use crate::launch::app::{self, App};
+use crate::launch::conf::{self, Conf};
+use crate::launch::httpd::Httpd;
+use crate::launch::size::Size;
+use crate::launch::{foreground, options};
+use crate::output::failure::{Failure, Outcome};
+use crate::output::messages;
+use crate::segment::find;
+use crate::system::account::Account;
+use crate::system::{paths, private_folder, readable};
+
+/// Serves until told to stop, or prints the configuration.
+pub(crate) fn serve(args: &ServeArgs) -> Outcome<ExitCode> {
+    let plan = Plan::resolve(args)?;
+    if args.print_config {
+        return plan.print();
+    }
+    plan.check()?;
+    plan.write()?;
+    let conf = plan.conf_file();
+    let program = paths::text(&plan.httpd.program)?;
+    let arguments = [
+        "-d",
+        &plan.conf.root,
+        "-f",
+        &paths::text(&conf)?,
+        "-DFOREGROUND",
+    ];
+    foreground::foreground(&program, &arguments, || plan.announce())
+}
+
+/// All that the command line means on this machine.
+struct Plan {
+    app: App,
+    httpd: Httpd,
+    account: Option<Account>,
+    root: PathBuf,
+    /// Whether the folder above `root` is ours as well.
+    default_root: bool,
+    conf: Conf,
+    /// What the server's user has to reach, and what it is.
+    needed: Vec<(PathBuf, &'static str)>,
+}
+
+impl Plan {
+    fn resolve(args: &ServeArgs) -> Outcome<Plan> {
+        let app = App::parse(&args.app)?;
+        let size = Size::new(args.mpm, args.processes, args.threads)?;
+        let listen = SocketAddr::new(options::address(&args.host, args.port)?, args.port);
+        let httpd = Httpd::find(args.httpd.as_deref())?;
+        httpd.check_mpm(args.mpm)?;
+        let account = account(args)?;
+        let root = match &args.server_root {
+            Some(root) => paths::absolute(root, "--server-root")?,
+            None => private_folder::default_root(listen.ip(), listen.port()),
+        };
+        let mut needed = Vec::new();
+        let mut need = |path: &Path, what| {
+            needed.push((path.to_owned(), what));
+            paths::text(path)
+        };
+
+        let statics = args
+            .statics
+            .iter()
+            .map(|word| options::static_mapping(word))
+            .collect::<Outcome<Vec<_>>>()?;
+        for mapping in &statics {
+            need(Path::new(&mapping.path), "the static files in")?;
+        }
+        let document_root = match &args.document_root {
+            Some(dir) => Some(need(&options::document_root(dir)?, "the document root")?),
+            None => None,
+        };
+        let python = match options::python_home(args)? {
+            Some(home) => {
+                if let Some(base) = options::base_of_environment(&home) {
+                    need(&base, "the Python that the virtual environment is made of,")?;
+                }
+                Some(need(&home, "the Python in")?)
+            }
+            None => None,
+        };
+        let python_path = match options::python_path(args, &app)? {
+            Some(dir) => Some(need(&dir, "the folder for Python's path,")?),
+            None => None,
+        };
+        let module = httpd.wsgi_module(args.module.as_deref())?;
+        for engine in engines_beside(&module) {
+            need(&engine, "the module's engine")?;
+        }
+        need(&module, "the module")?;
+        let (script, callable) = match &app {
+            App::Script(script) => (
+                need(script, "the script")?,
+                args.callable
+                    .clone()
+                    .unwrap_or_else(|| "application".into()),
+            ),
+            App::Import { .. } if args.callable.is_some() => {
+                return Err(Failure::new(
+                    "--callable is for a script file; MODULE:CALLABLE names it already.",
+                ));
+            }
+            App::Import { .. } => (paths::text(&root.join("app.wsgi"))?, "application".into()),
+        };
+
+        let conf = Conf {
+            root: paths::text(&root)?,
+            listen,
+            size,
+            modules: modules(args, &httpd, &module)?,
+            account: account
+                .as_ref()
+                .map(|account| (account.user.clone(), account.group.clone())),
+            mime_types: httpd
+                .mime_types()
+                .map(|path| paths::text(&path))
+                .transpose()?,
+            python,
+            python_path,
+            script,
+            callable,
+            application_group: args.application_group.clone(),
+            reload: args.reloads(),
+            mount_point: options::mount_point(&args.mount_point)?,
+            statics,
+            document_root,
+            metrics: args.metrics,
+            limit_request_body: args.limit_request_body,
+            setenv: args
+                .setenv
+                .iter()
+                .map(|word| options::variable(word))
+                .collect::<Outcome<_>>()?,
+            access_log: options::access_log(args)?,
+            log_level: options::log_level(&args.log_level)?,
+            include: args
+                .include
+                .iter()
+                .map(|file| paths::text(&paths::file(file, "--include")?))
+                .collect::<Outcome<_>>()?,
+        };
+        for text in [&conf.callable, &conf.application_group] {
+            paths::writable(text, text)?;
+        }
+        Ok(Plan {
+            app,
+            httpd,
+            account,
+            root,
+            default_root: args.server_root.is_none(),
+            conf,
+            needed,
+        })
+    }
+
+    /// What would otherwise fail later, with a message of httpd's or Python's that says less.
+    fn check(&self) -> Outcome<()> {
+        if let Some(account) = &self.account {
+            for (path, what) in &self.needed {
+                readable::require(account, path, what)?;
+            }
+        } else {
+            for (path, what) in self.needed.iter().filter(|(path, _)| path.is_file()) {
+                open_regular(path).map_err(|problem| {
+                    Failure::new(format!("cannot read {what} {}: {problem}", path.display()))
+                })?;
+            }
+        }
+        free(self.conf.listen)
+    }
+
+    fn write(&self) -> Outcome<()> {
+        let account = self.account.as_ref();
+        private_folder::prepare(&self.root, account, self.default_root)?;
+        if let App::Import { module, callable } = &self.app {
+            private_folder::write(
+                Path::new(&self.conf.script),
+                &app::import_script(module, callable),
+                account,
+            )?;
+        }
+        if let Some(account) = account {
+            readable::require(account, &self.root, "its own folder")?;
+        }
+        let preamble = ["Written by 'wsgictl serve'; the next start writes it again.".to_owned()];
+        private_folder::write(&self.conf_file(), &self.conf.render(&preamble), account)
+    }
+
+    fn print(&self) -> Outcome<ExitCode> {
+        let program = self.httpd.program.display();
+        let mut preamble = vec![
+            "Made by 'wsgictl serve --print-config'. Save it, edit it, and start it with"
+                .to_owned(),
+            format!(
+                "    mkdir -p {} && {program} -f /path/to/this/file -DFOREGROUND",
+                self.conf.root
+            ),
+        ];
+        if let App::Import { module, callable } = &self.app {
+            preamble.push(format!(
+                "after writing {} with these lines in it:",
+                self.conf.script
+            ));
+            preamble.push(String::new());
+            preamble.extend(
+                app::import_script(module, callable)
+                    .lines()
+                    .map(|line| format!("    {line}")),
+            );
+        }
+        // Whoever closes the pipe has read enough.
+        let _ = std::io::stdout().write_all(self.conf.render(&preamble).as_bytes());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn announce(&self) {
+        let url = conf::url(self.conf.listen, &self.conf.mount_point);
+        let app = match &self.app {
+            App::Script(script) => format!("{} in {}", self.conf.callable, script.display()),
+            App::Import { module, callable } => format!("{callable} in the module {module}"),
+        };
+        let access = match self.conf.access_log.as_deref() {
+            None => "no access log".to_owned(),
+            Some(options::STDOUT) => "requests on standard output".to_owned(),
+            Some(file) => format!("requests in {file}"),
+        };
+        let mut rows = vec![("Application", app), ("Server", self.conf.size.to_string())];
+        if let Some(python) = &self.conf.python {
+            rows.push(("Python", python.clone()));
+        }
+        if let Some((user, group)) = &self.conf.account {
+            rows.push(("Runs as", format!("user {user}, group {group}")));
+        }
+        rows.extend([
+            (
+                "Configuration",
+                format!(
+                    "{} (add --print-config to keep one)",
+                    self.conf_file().display()
+                ),
+            ),
+            ("Logs", format!("errors on standard error, {access}")),
+            ("Try", format!("curl -i {url}")),
+            (
+                "Look",
+                format!(
+                    "wsgictl top --segment {}",
+                    self.root.join(find::FILE).display()
+                ),
+            ),
+        ]);
+        if self.conf.metrics {
+            let at = conf::url(self.conf.listen, "/");
+            let at = at.trim_end_matches('/');
+            let (metrics, status) = (conf::METRICS, conf::STATUS);
+            rows.push((
+                "Metrics",
+                format!("{at}{metrics} for Prometheus, {at}{status} for people"),
+            ));
+        }
+        rows.push(("Stop", "Ctrl-C".to_owned()));
+        messages::summary(&format!("Serving {url}"), &rows);
+    }
+
+    fn conf_file(&self) -> PathBuf {
+        self.root.join("httpd.conf")
+    }
+}
+
+/// As root the children need a user of their own; an ordinary user's server runs as that user.
+fn account(args: &ServeArgs) -> Outcome<Option<Account>> {
+    if getuid().is_root() {
+        return Account::find(args.user.as_deref(), args.group.as_deref()).map(Some);
+    }
+    if args.user.is_some() || args.group.is_some() {
+        return Err(Failure::new(
+            "only root can serve as another user: leave out --user and --group, or use sudo.",
+        ));
+    }
+    Ok(None)
+}
+
+/// Whether httpd will be able to listen there.
+fn free(listen: SocketAddr) -> Outcome<()> {
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let port = listen.port();
+            let failure = Failure::new(match error.kind() {
+                ErrorKind::AddrInUse => format!(
+                    "port {port} on {} is in use by another program.",
+                    listen.ip()
+                ),
+                ErrorKind::PermissionDenied => format!("only root may listen on port {port}."),
+                ErrorKind::AddrNotAvailable => {
+                    format!("{} is no address of this machine.", listen.ip())
+                }
+                _ => format!("cannot listen on {listen}: {error}."),
+            });
+            Err(match error.kind() {
+                ErrorKind::AddrInUse => {
+                    failure.remedy(format!("Choose another: --port {}", other_port(port)))
+                }
+                ErrorKind::PermissionDenied => {
+                    failure.remedy("Choose one from 1024 up, for example --port 8000")
+                }
+                _ => failure,
+            })
+        }
+    }
+}
+
+fn other_port(port: u16) -> u16 {
+    if (1024..u16::MAX).contains(&port) {
+        port + 1
+    } else {
+        8000
+    }
+}
+
+/// Everything that the configuration uses, and nothing more.
+fn modules(args: &ServeArgs, httpd: &Httpd, wsgi: &Path) -> Outcome<Vec<(&'static str, String)>> {
+    let mpm = match args.mpm {
+        crate::cli::Mpm::Event => "mpm_event",
+        crate::cli::Mpm::Worker => "mpm_worker",
+        crate::cli::Mpm::Prefork => "mpm_prefork",
+    };
+    let mut names = vec![
+        mpm,
+        "unixd",
+        "authz_core",
+        "log_config",
+        "mime",
+        "dir",
+        "alias",
+    ];
+    if !args.setenv.is_empty() {
+        names.push("env");
+    }
+    if args.metrics {
+        names.push("authz_host");
+    }
+    if args.document_root.is_some() {
+        names.push("rewrite");
+    }
+    let mut modules = Vec::new();
+    for name in names {
+        if let Some(file) = httpd.load(name)? {
+            modules.push((name, paths::text(&file)?));
+        }
+    }
+    modules.push(("wsgi", paths::text(wsgi)?));
+    Ok(modules)
+}
+
+/// The engines are opened by the children, not by root, so their folder has to be open to them.
+fn engines_beside(module: &Path) -> Vec<PathBuf> {
+    let Some(Ok(entries)) = module.parent().map(std::fs::read_dir) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "so"))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("wsgi_engine"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_named_with_another_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let failure = free(address).expect_err("refused").to_string();
+        assert!(
+            failure.contains(&format!("port {} on 127.0.0.1 is in use", address.port())),
+            "{failure}"
+        );
+        assert!(failure.contains("--port"), "{failure}");
+        drop(listener);
+        assert_eq!(free(address), Ok(()));
+    }
+}

@@ -1,0 +1,264 @@
+//! `wsgictl stack`: asks a child what its threads run, and shows that beside what the server itself knows of its requests.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wsgi_telemetry::Segment;
+use wsgi_telemetry::board::{Board, ChildEntry, StacksAnswer, StacksTicket};
+use wsgi_telemetry::status::{self, RequestStatus, Status};
+
+use crate::cli::StackArgs;
+use crate::output::failure::{Failure, Outcome};
+use crate::output::{messages, terminal};
+use crate::segment::find;
+use crate::segment::server::Server;
+
+/// Asks, waits, and shows what was answered, or what is known where nothing was.
+pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
+    let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
+    let child = child(&server, segment, args.pid)?;
+    let asked = Asked::ask(segment, child, Duration::from_secs_f64(args.timeout))?;
+    let answer = asked.wait();
+    // Seen after the stacks, as near to them as it can be.
+    let requests = Requests::of(&segment, args.pid);
+    let (stacks, problem) = match answer {
+        Ok(stacks) => (Some(stacks), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let text = page(&child, &requests, stacks.as_deref());
+    let _read = terminal::write(&text)?;
+    match problem {
+        None => Ok(ExitCode::SUCCESS),
+        Some(failure) => {
+            messages::failure(&failure);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The child of that number.
+fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
+    let children = segment.board().children();
+    if let Some(found) = children.iter().find(|child| child.pid == pid) {
+        return Ok(*found);
+    }
+    let what = if pid == server.parent() {
+        format!("process {pid} is the server's parent, which runs no Python.")
+    } else {
+        format!("this server has no child {pid}.")
+    };
+    let failure = Failure::new(what);
+    if children.is_empty() {
+        // One process that does all, or the children have only just been asked for.
+        return Err(failure
+            .remedy("It has no children: it runs as one process (httpd -X), or has just begun."));
+    }
+    let mut list = String::from("It has:");
+    for child in children {
+        let _ = write!(list, "\n  {}  {}", child.pid, state(&child));
+    }
+    Err(failure.remedy(list))
+}
+
+/// What a child is, and for how long.
+fn state(child: &ChildEntry) -> String {
+    let since = wsgi_telemetry::clock::unix().saturating_sub(child.since);
+    let time = status::duration(since as f64 / 1e9);
+    let state = child.state.text();
+    match child.retire {
+        Some(reason) => format!("{state} for {time}; it is to retire: {}", reason.text()),
+        None => format!("{state} for {time}"),
+    }
+}
+
+/// A child that was asked.
+struct Asked {
+    board: Board,
+    pid: u32,
+    ticks: u64,
+    ticket: StacksTicket,
+    began: Instant,
+    timeout: Duration,
+}
+
+impl Asked {
+    fn ask(segment: Segment, child: ChildEntry, timeout: Duration) -> Outcome<Self> {
+        let (board, began) = (segment.board(), Instant::now());
+        let patience = (timeout / 2).min(PATIENCE);
+        let ticket = loop {
+            if let Some(ticket) = board.ask_for_stacks(child.pid, patience) {
+                break ticket;
+            }
+            if began.elapsed() >= timeout {
+                return Err(Failure::new(
+                    "somebody else asks this server for stacks, and that is not done yet.",
+                )
+                .remedy("Ask again in half a minute at the latest."));
+            }
+            thread::sleep(STEP);
+        };
+        Ok(Self {
+            board,
+            pid: child.pid,
+            ticks: child.ticks,
+            ticket,
+            began,
+            timeout,
+        })
+    }
+
+    fn wait(&self) -> Outcome<String> {
+        let pid = self.pid;
+        loop {
+            let late = self.began.elapsed() >= self.timeout;
+            let time = status::duration(self.timeout.as_secs_f64());
+            match self.board.stacks(self.ticket) {
+                StacksAnswer::Told(text) => return Ok(text),
+                StacksAnswer::Lost => {
+                    return Err(
+                        Failure::new(format!("what child {pid} has answered was lost."))
+                            .remedy("Ask again."),
+                    );
+                }
+                StacksAnswer::Waiting if late => {
+                    return Err(Failure::new(format!(
+                        "child {pid} has not seen within {time} that it was asked."
+                    ))
+                    .remedy(
+                        "Is it stopped, or starved of CPU time? kill -ABRT ends it, with a core where the system keeps \
+                         them.",
+                    ));
+                }
+                StacksAnswer::Taken if late => {
+                    return Err(Failure::new(format!(
+                        "child {pid} was asked, and has not found out within {time}."
+                    ))
+                    .remedy("Give it more time: --timeout 25"));
+                }
+                StacksAnswer::Waiting | StacksAnswer::Taken => {}
+            }
+            let is_it = |child: &ChildEntry| (child.pid, child.ticks) == (pid, self.ticks);
+            if !self.board.children().iter().any(is_it) {
+                return Err(Failure::new(format!("child {pid} has ended meanwhile.")));
+            }
+            thread::sleep(STEP);
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.board.release_stacks(self.ticket);
+    }
+}
+
+/// What the server knows of the requests of a child.
+enum Requests {
+    /// Nothing is measured.
+    Unknown,
+    Known(Vec<RequestStatus>),
+}
+
+impl Requests {
+    fn of(segment: &Segment, pid: u32) -> Self {
+        let snapshot = segment.snapshot();
+        if !snapshot.records {
+            return Requests::Unknown;
+        }
+        let status = Status::new(&snapshot, &segment.history());
+        let running = status.running.into_iter();
+        Requests::Known(running.filter(|request| request.pid == pid).collect())
+    }
+}
+
+/// All that is shown.
+fn page(child: &ChildEntry, requests: &Requests, stacks: Option<&str>) -> String {
+    let mut page = format!("Child {}: {}\n\n", child.pid, state(child));
+    match requests {
+        Requests::Unknown => page.push_str("What it serves is not known: WSGIMetrics is off.\n"),
+        Requests::Known(requests) if requests.is_empty() => {
+            page.push_str("It serves no WSGI request.\n");
+        }
+        Requests::Known(requests) => {
+            for request in requests {
+                let _ = writeln!(
+                    page,
+                    "Thread {}: {} {}  {}, {}",
+                    request.thread,
+                    request.method,
+                    request.path,
+                    status::duration(request.age_seconds),
+                    request.phase
+                );
+            }
+        }
+    }
+    if let Some(stacks) = stacks {
+        page.push('\n');
+        page.push_str(stacks.trim_end());
+        page.push('\n');
+    }
+    page
+}
+
+/// How long a GIL is waited for, at most.
+const PATIENCE: Duration = Duration::from_secs(3);
+const STEP: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wsgi_telemetry::board::{ChildState, RetireReason};
+
+    fn child() -> ChildEntry {
+        ChildEntry {
+            pid: 4711,
+            ticks: 1,
+            generation: 0,
+            revision: 1,
+            state: ChildState::Ready,
+            retire: Some(RetireReason::Memory),
+            since: wsgi_telemetry::clock::unix(),
+            groups: 0,
+        }
+    }
+
+    fn request() -> RequestStatus {
+        RequestStatus {
+            application: String::from("shop"),
+            group: String::new(),
+            method: "GET",
+            path: String::from("/slow"),
+            phase: "in the application",
+            age_seconds: 3.2,
+            pid: 4711,
+            thread: 4715,
+        }
+    }
+
+    #[test]
+    fn a_page_has_the_child_its_requests_and_the_stacks() {
+        let page = page(
+            &child(),
+            &Requests::Known(vec![request()]),
+            Some("== main interpreter ==\n\nThread 4715\n\n"),
+        );
+        let lines: Vec<&str> = page.lines().collect();
+        let [first, "", second, "", rest @ ..] = &lines[..] else {
+            panic!("{page}");
+        };
+        assert!(first.starts_with("Child 4711: ready for "), "{first}");
+        assert!(first.ends_with("; it is to retire: it uses too much memory"));
+        assert_eq!(*second, "Thread 4715: GET /slow  3.2 s, in the application");
+        assert_eq!(rest, ["== main interpreter ==", "", "Thread 4715"]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        assert!(page(&child(), &Requests::Unknown, None).contains("WSGIMetrics is off"));
+        let idle = page(&child(), &Requests::Known(Vec::new()), None);
+        assert!(idle.ends_with("It serves no WSGI request.\n"));
+    }
+}

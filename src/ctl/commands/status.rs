@@ -1,0 +1,59 @@
+//! `wsgictl status` and `wsgictl metrics`.
+
+use std::process::ExitCode;
+
+use wsgi_telemetry::status::{Status, TextStyle, render_json, render_text};
+use wsgi_telemetry::{Format, render};
+
+use crate::cli::{MetricsArgs, StatusArgs};
+use crate::output::failure::{Failure, Outcome};
+use crate::output::terminal::{self, Written};
+use crate::segment::find;
+
+/// Prints the state of a server.
+pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
+    let server = find::open(args.segment.segment.as_deref())?;
+    let segment = server.look()?;
+    let mut status = Status::new(&segment.snapshot(), &segment.history());
+    server.note_end(&mut status);
+    if args.json {
+        let text = render_json(&status) + "\n";
+        return Ok(code(terminal::write_json(&text)?));
+    }
+    let style = TextStyle {
+        width: terminal::size().0,
+        colours: terminal::wants_colours(),
+        rows: ROWS,
+    };
+    let text = render_text(&status, style);
+    Ok(code(terminal::write_painted(&text)?))
+}
+
+/// Prints the metrics of a server.
+pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
+    let server = find::open(args.segment.segment.as_deref())?;
+    let snapshot = server.look()?.snapshot();
+    if !snapshot.records {
+        return Err(Failure::new(
+            "this server measures nothing: WSGIMetrics is off.",
+        ));
+    }
+    let format = if args.openmetrics {
+        Format::OpenMetrics
+    } else {
+        Format::Text
+    };
+    let mut text = String::new();
+    render(&snapshot, format, &mut text);
+    Ok(code(terminal::write_for_programs(&text)?))
+}
+
+/// A reader who has seen enough is no failure.
+fn code(written: Written) -> ExitCode {
+    match written {
+        Written::Yes | Written::NobodyReads => ExitCode::SUCCESS,
+    }
+}
+
+/// Most running requests, events and children each.
+const ROWS: usize = 40;

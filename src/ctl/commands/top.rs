@@ -1,0 +1,117 @@
+//! `wsgictl top`: the status again and again, with the rates of the time between.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use wsgi_telemetry::status::{
+    self, ApplicationStatus, Status, TextStyle, render_json, render_text,
+};
+use wsgi_telemetry::{Segment, Snapshot};
+
+use crate::cli::TopArgs;
+use crate::output::failure::Outcome;
+use crate::output::terminal::{self, Keys, Written};
+use crate::segment::find;
+
+/// Shows the state of a server until it is told to end.
+pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
+    let server = find::open(args.segment.segment.as_deref())?;
+    server.look()?;
+    let interval = Duration::from_secs_f64(args.interval);
+    let keys = Keys::listen()?;
+    let screen = (terminal::is_terminal() && !args.json).then(Screen::begin);
+    let mut earlier = None;
+    let mut shown = 0;
+    loop {
+        let segment = server.look()?;
+        let snapshot = segment.snapshot();
+        let mut status = status(&segment, &snapshot, earlier.as_ref());
+        server.note_end(&mut status);
+        let written = match &screen {
+            Some(screen) => screen.show(&status)?,
+            None if args.json => terminal::write_json(&(render_json(&status) + "\n"))?,
+            None => terminal::write(&block(&status))?,
+        };
+        earlier = Some(snapshot);
+        shown += 1;
+        if written == Written::NobodyReads
+            || args.count.is_some_and(|count| shown >= count)
+            || !keys.wait(interval)
+        {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// The status since the last time, those applications first that have the most to do.
+fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) -> Status {
+    let history = segment.history();
+    let mut status = match earlier {
+        Some(earlier) => Status::since(snapshot, earlier, &history),
+        None => Status::new(snapshot, &history),
+    };
+    let load = |application: &ApplicationStatus| {
+        let recent = application.recent.as_ref();
+        let rate = recent.map_or(0.0, |recent| recent.requests_per_second);
+        (application.in_flight, rate)
+    };
+    status.applications.sort_by(|a, b| {
+        let ((a_runs, a_rate), (b_runs, b_rate)) = (load(a), load(b));
+        b_runs.cmp(&a_runs).then(b_rate.total_cmp(&a_rate))
+    });
+    status
+}
+
+/// For files and pipes: one after the other, each with its time.
+fn block(status: &Status) -> String {
+    let style = TextStyle {
+        width: terminal::size().0,
+        colours: false,
+        rows: ROWS,
+    };
+    let time = status::date_and_time(status.timestamp_seconds);
+    format!("--- {time}\n{}\n", render_text(status, style))
+}
+
+/// The whole terminal, which is given back as it was.
+struct Screen;
+
+impl Screen {
+    fn begin() -> Self {
+        let _ = terminal::control("\x1b[?1049h\x1b[?25l");
+        Screen
+    }
+
+    /// Writes over what is there, as far as there is room.
+    fn show(&self, status: &Status) -> Outcome<Written> {
+        let (width, height) = terminal::size();
+        // What is left beside that which is always there, for running requests and for what stands below.
+        let taken = 12 + status.health.findings.len() + status.applications.len();
+        let style = TextStyle {
+            width,
+            colours: terminal::wants_colours(),
+            rows: (height.saturating_sub(taken) / 2).clamp(3, ROWS),
+        };
+        let time = status::date_and_time(status.timestamp_seconds);
+        let text = render_text(status, style);
+        // Each part by itself, so that nothing but what stands here is obeyed.
+        terminal::control("\x1b[H")?;
+        terminal::write(&format!("wsgictl top, {time}, q ends"))?;
+        terminal::control("\x1b[K")?;
+        for line in text.lines().take(height.saturating_sub(1)) {
+            terminal::control("\r\n")?;
+            terminal::write_painted(line)?;
+            terminal::control("\x1b[K")?;
+        }
+        terminal::control("\x1b[J")
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = terminal::control("\x1b[?25h\x1b[?1049l");
+    }
+}
+
+/// Most running requests, events and children each.
+const ROWS: usize = 40;

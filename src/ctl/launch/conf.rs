@@ -1,0 +1,289 @@
+//! The complete configuration, as text.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::launch::size::Size;
+
+/// Everything that the configuration says, resolved: paths are absolute, and nothing needs a look at the system.
+#[derive(Clone, Debug)]
+pub(crate) struct Conf {
+    /// The private folder.
+    pub(crate) root: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) size: Size,
+    /// Name as in `NAME_module`, and file; compiled-in ones are absent.
+    pub(crate) modules: Vec<(&'static str, String)>,
+    /// User and group of the children, for a server that root starts.
+    pub(crate) account: Option<(String, String)>,
+    /// Table of file types; a short one of our own otherwise.
+    pub(crate) mime_types: Option<String>,
+    pub(crate) python: Option<String>,
+    pub(crate) python_path: Option<String>,
+    pub(crate) script: String,
+    pub(crate) callable: String,
+    pub(crate) application_group: String,
+    pub(crate) reload: bool,
+    pub(crate) mount_point: String,
+    pub(crate) statics: Vec<Static>,
+    pub(crate) document_root: Option<String>,
+    /// Whether metrics and status have URLs.
+    pub(crate) metrics: bool,
+    pub(crate) limit_request_body: Option<u64>,
+    pub(crate) setenv: Vec<(String, String)>,
+    /// `None` for no access log.
+    pub(crate) access_log: Option<String>,
+    pub(crate) log_level: String,
+    pub(crate) include: Vec<String>,
+}
+
+/// A folder or file that httpd serves by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Static {
+    pub(crate) url: String,
+    pub(crate) path: String,
+    pub(crate) is_file: bool,
+}
+
+/// Where the metrics are.
+pub(crate) const METRICS: &str = "/metrics";
+/// Where the status page is.
+pub(crate) const STATUS: &str = "/wsgi-status";
+
+impl Conf {
+    /// The whole file; `preamble` lines come first, as comments.
+    pub(crate) fn render(&self, preamble: &[String]) -> String {
+        let mut page = Page::default();
+        for line in preamble {
+            page.comment(line);
+        }
+        self.server(&mut page);
+        self.logs(&mut page);
+        self.access(&mut page);
+        self.statics(&mut page);
+        self.application(&mut page);
+        if self.metrics {
+            page.section("Metrics for Prometheus and a status page, for this machine only");
+            for (url, handler) in [(METRICS, "wsgi-metrics"), (STATUS, "wsgi-status")] {
+                page.line(&format!("<Location {}>", quoted(url)));
+                page.line(&format!("    SetHandler {handler}"));
+                page.line("    Require local");
+                page.line("</Location>");
+            }
+        }
+        if !self.include.is_empty() {
+            page.section("Further directives");
+            for file in &self.include {
+                page.line(&format!("Include {}", quoted(file)));
+            }
+        }
+        page.text
+    }
+
+    fn server(&self, page: &mut Page) {
+        page.section("Server");
+        page.line(&format!("ServerRoot {}", quoted(&self.root)));
+        page.line(&format!("DefaultRuntimeDir {}", quoted(&self.root)));
+        page.line("PidFile \"httpd.pid\"");
+        page.line(&format!("Listen {}", self.listen));
+        page.line(&format!("ServerName {}", server_name(self.listen)));
+        page.section("Modules that are not compiled in");
+        for (name, file) in &self.modules {
+            page.line(&format!("LoadModule {name}_module {}", quoted(file)));
+        }
+        if let Some((user, group)) = &self.account {
+            page.section("Who the children run as");
+            page.line(&format!("User {}", quoted(user)));
+            page.line(&format!("Group {}", quoted(group)));
+        }
+        page.section(&format!("Size: {}", self.size));
+        for (directive, value) in self.size.directives() {
+            page.line(&format!("{directive} {value}"));
+        }
+    }
+
+    fn logs(&self, page: &mut Page) {
+        page.section("Logs");
+        page.line("ErrorLog \"/dev/stderr\"");
+        page.line(&format!("LogLevel {}", self.log_level));
+        if let Some(log) = &self.access_log {
+            page.line(r#"LogFormat "%h %u %t \"%r\" %>s %b %{ms}Tms" wsgictl"#);
+            page.line(&format!("CustomLog {} wsgictl", quoted(log)));
+        }
+    }
+
+    fn access(&self, page: &mut Page) {
+        page.section("Nothing is served but what is named below");
+        page.line("<Directory \"/\">");
+        page.line("    Options FollowSymLinks");
+        page.line("    AllowOverride None");
+        page.line("    Require all denied");
+        page.line("</Directory>");
+        if let Some(bytes) = self.limit_request_body {
+            page.line(&format!("LimitRequestBody {bytes}"));
+        }
+        match &self.mime_types {
+            Some(file) => page.line(&format!("TypesConfig {}", quoted(file))),
+            None => {
+                page.line("TypesConfig \"/dev/null\"");
+                for (kind, endings) in COMMON_TYPES {
+                    page.line(&format!("AddType {kind} {endings}"));
+                }
+            }
+        }
+    }
+
+    fn statics(&self, page: &mut Page) {
+        if !self.statics.is_empty() {
+            page.section("Files that httpd serves by itself");
+        }
+        for Static { url, path, is_file } in &self.statics {
+            page.line(&format!("Alias {} {}", quoted(url), quoted(path)));
+            if *is_file {
+                page.granted_file(path);
+            } else {
+                page.granted_folder(path);
+            }
+        }
+        if let Some(root) = &self.document_root {
+            page.section("Files here come before the application; hidden ones do not");
+            page.line(&format!("DocumentRoot {}", quoted(root)));
+            page.granted_folder(root);
+            page.line("RewriteEngine On");
+            page.line(r#"RewriteCond "%{REQUEST_URI}" "!/\.""#);
+            page.line(r#"RewriteCond "%{DOCUMENT_ROOT}%{REQUEST_URI}" -f"#);
+            page.line(&format!(
+                "RewriteRule \"^/.*$\" \"{}$0\" [L]",
+                substitution(root)
+            ));
+        }
+    }
+
+    fn application(&self, page: &mut Page) {
+        page.section("The application");
+        if let Some(python) = &self.python {
+            page.line(&format!("WSGIPythonHome {}", quoted(python)));
+        }
+        if let Some(path) = &self.python_path {
+            page.line(&format!("WSGIPythonPath {}", quoted(path)));
+        }
+        page.line(&format!(
+            "WSGIApplicationGroup {}",
+            quoted(&self.application_group)
+        ));
+        page.line(&format!("WSGICallableObject {}", quoted(&self.callable)));
+        page.line(&format!(
+            "WSGIReload {}",
+            if self.reload { "modules" } else { "off" }
+        ));
+        page.line("WSGIChunkedRequest On");
+        for (name, value) in &self.setenv {
+            page.line(&format!("SetEnv {} {}", quoted(name), quoted(value)));
+        }
+        page.line(&format!(
+            "WSGIScriptAlias {} {}",
+            quoted(&self.mount_point),
+            quoted(&self.script)
+        ));
+        page.granted_file(&self.script);
+    }
+}
+
+/// Lines of a configuration.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    fn comment(&mut self, line: &str) {
+        self.line(format!("# {line}").trim_end());
+    }
+
+    fn section(&mut self, title: &str) {
+        self.line("");
+        self.comment(title);
+    }
+
+    fn granted_folder(&mut self, folder: &str) {
+        self.line(&format!("<Directory {}>", quoted(folder)));
+        self.line("    Require all granted");
+        self.line("</Directory>");
+    }
+
+    fn granted_file(&mut self, file: &str) {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        self.line(&format!(
+            "<Directory {}>",
+            quoted(if folder.is_empty() { "/" } else { folder })
+        ));
+        self.line(&format!("    <Files {}>", quoted(name)));
+        self.line("        Require all granted");
+        self.line("    </Files>");
+        self.line("</Directory>");
+    }
+}
+
+/// The address at which a browser on this machine finds the server.
+pub(crate) fn url(listen: SocketAddr, mount_point: &str) -> String {
+    let path = if mount_point == "/" { "" } else { mount_point };
+    match listen.port() {
+        80 => format!("http://{}{path}/", bracketed(reachable(listen.ip()))),
+        port => format!("http://{}:{port}{path}/", bracketed(reachable(listen.ip()))),
+    }
+}
+
+fn server_name(listen: SocketAddr) -> String {
+    format!("{}:{}", bracketed(reachable(listen.ip())), listen.port())
+}
+
+/// "Every address" is not one to type into a browser.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) if v4.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// One argument of a directive. What no quoting can express was refused before ([`crate::system::paths::writable`]).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A path in the right-hand side of a RewriteRule, where `$` and `%` have a meaning. mod_rewrite reads its own
+/// arguments: a quote or a backslash cannot be written there, and such a document root was refused.
+fn substitution(path: &str) -> String {
+    path.replace('$', "\\$").replace('%', "\\%")
+}
+
+const COMMON_TYPES: [(&str, &str); 12] = [
+    ("text/html", ".html .htm"),
+    ("text/css", ".css"),
+    ("text/javascript", ".js .mjs"),
+    ("text/plain", ".txt"),
+    ("application/json", ".json .map"),
+    ("application/pdf", ".pdf"),
+    ("image/svg+xml", ".svg"),
+    ("image/png", ".png"),
+    ("image/jpeg", ".jpg .jpeg"),
+    ("image/x-icon", ".ico"),
+    ("font/woff", ".woff"),
+    ("font/woff2", ".woff2"),
+];
+
+#[cfg(test)]
+#[path = "conf_tests.rs"]
+mod tests;

@@ -1,0 +1,151 @@
+//! How many children and threads, in httpd's words and in one sentence.
+
+use std::fmt;
+
+use crate::cli::Mpm;
+use crate::output::failure::{Failure, Outcome};
+
+/// A server of a fixed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) mpm: Mpm,
+    processes: u32,
+    threads: u32,
+}
+
+impl Size {
+    /// What was asked for, or the defaults.
+    pub(crate) fn new(mpm: Mpm, processes: Option<u32>, threads: Option<u32>) -> Outcome<Size> {
+        let (default_processes, default_threads) = match mpm {
+            Mpm::Prefork => (10, 1),
+            Mpm::Event | Mpm::Worker => (2, 10),
+        };
+        let threads = threads.unwrap_or(default_threads);
+        if mpm == Mpm::Prefork && threads != 1 {
+            return Err(Failure::new(format!(
+                "--threads {threads}: a child of the prefork MPM has one thread."
+            ))
+            .remedy("Leave --threads out and give --processes, or choose --mpm event."));
+        }
+        Ok(Size {
+            mpm,
+            processes: processes.unwrap_or(default_processes),
+            threads,
+        })
+    }
+
+    /// The directives that fix this size.
+    ///
+    /// All children start at once and none is ever too many. The spare minimum is 1: a higher one makes httpd write
+    /// an error about MaxRequestWorkers on a server that is busy but not full. A child that was lost is replaced when
+    /// no other is idle.
+    pub(crate) fn directives(&self) -> Vec<(&'static str, u32)> {
+        let Size {
+            processes, threads, ..
+        } = *self;
+        let workers = processes * threads;
+        match self.mpm {
+            Mpm::Prefork => vec![
+                ("ServerLimit", processes),
+                ("StartServers", processes),
+                ("MinSpareServers", 1),
+                // httpd wants more than the minimum.
+                ("MaxSpareServers", processes.max(2)),
+                ("MaxRequestWorkers", workers),
+                ("MaxConnectionsPerChild", 0),
+            ],
+            Mpm::Event | Mpm::Worker => vec![
+                // Under event the old children keep their places while they finish after a graceful restart.
+                (
+                    "ServerLimit",
+                    if self.mpm == Mpm::Event {
+                        processes * 2
+                    } else {
+                        processes
+                    },
+                ),
+                ("ThreadLimit", threads),
+                ("StartServers", processes),
+                ("ThreadsPerChild", threads),
+                ("MinSpareThreads", 1),
+                // httpd wants room for one child more than the minimum.
+                ("MaxSpareThreads", workers + 1),
+                ("MaxRequestWorkers", workers),
+                ("MaxConnectionsPerChild", 0),
+            ],
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Size {
+            mpm,
+            processes,
+            threads,
+        } = self;
+        let children = if *processes == 1 { "child" } else { "children" };
+        let of = if *threads == 1 { "thread" } else { "threads" };
+        let workers = processes * threads;
+        let requests = if workers == 1 { "request" } else { "requests" };
+        write!(
+            f,
+            "{} MPM, {processes} {children} x {threads} {of}: {workers} {requests} at once",
+            mpm.name()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn httpd_never_has_to_correct_a_size() {
+        for mpm in [Mpm::Event, Mpm::Worker, Mpm::Prefork] {
+            for processes in [1, 2, 7] {
+                let threads = if mpm == Mpm::Prefork { 1 } else { 5 };
+                let size = Size::new(mpm, Some(processes), Some(threads)).expect("a valid size");
+                let directives = size.directives();
+                let of = |name: &str| {
+                    directives
+                        .iter()
+                        .find(|(known, _)| *known == name)
+                        .map(|(_, value)| *value)
+                };
+                assert_eq!(of("MaxRequestWorkers"), Some(processes * threads));
+                assert_eq!(of("StartServers"), Some(processes));
+                assert!(of("ServerLimit") >= Some(processes));
+                if mpm == Mpm::Prefork {
+                    assert!(of("MaxSpareServers") > of("MinSpareServers"));
+                    assert!(of("MaxSpareServers") >= Some(processes));
+                } else {
+                    assert_eq!(of("ThreadLimit"), of("ThreadsPerChild"));
+                    assert!(of("MaxSpareThreads") >= Some(1 + threads));
+                    assert!(of("MaxSpareThreads") >= Some(processes * threads));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_in_one_sentence() {
+        let sentence = |mpm, processes, threads| {
+            Size::new(mpm, processes, threads).map(|size| size.to_string())
+        };
+        assert_eq!(
+            sentence(Mpm::Event, None, None).as_deref(),
+            Ok("event MPM, 2 children x 10 threads: 20 requests at once")
+        );
+        assert_eq!(
+            sentence(Mpm::Prefork, Some(1), None).as_deref(),
+            Ok("prefork MPM, 1 child x 1 thread: 1 request at once")
+        );
+    }
+
+    #[test]
+    fn a_prefork_child_has_one_thread() {
+        assert!(Size::new(Mpm::Prefork, None, Some(1)).is_ok());
+        assert!(Size::new(Mpm::Prefork, None, Some(2)).is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! A server by its segment: its memory, or the copy of that in the file, and whether the server still runs.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use wsgi_telemetry::published::{Location, Memory, Mirror};
+use wsgi_telemetry::status::{self, Finding, Health, Level, Status};
+use wsgi_telemetry::{Geometry, Mismatch, Segment, clock, memory};
+
+use crate::output::failure::{Failure, Outcome};
+use crate::segment::trust::{Access, OTHERS_WRITE, denied, find_file, open_file, reopen};
+
+/// Seconds by which a process may seem younger than what it made, because the calendar's clock was set.
+const CLOCKS_DIFFER: f64 = 10.0;
+
+/// A server, by its segment.
+pub(crate) struct Server {
+    path: PathBuf,
+    place: Location,
+    content: Content,
+}
+
+enum Content {
+    /// The memory itself.
+    Live(Segment),
+    /// The file's copy of it.
+    Copy(Mirror),
+}
+
+impl Server {
+    /// Opens and checks one file, and what it names.
+    pub(super) fn open(path: &Path, access: Access) -> Outcome<Self> {
+        let shown = path.display();
+        let cannot = |error: io::Error| Failure::new(format!("cannot read {shown}: {error}"));
+        let (file, metadata) = open_file(path)?;
+        let unfit = |mismatch: Mismatch| {
+            let failure = Failure::new(format!("{shown}: {mismatch}."));
+            match mismatch {
+                Mismatch::OtherLayout => failure
+                    .remedy("Use the wsgictl that belongs to the module that httpd has loaded."),
+                Mismatch::NoSegment | Mismatch::TooShort | Mismatch::NoMemory => failure.remedy(
+                    "Where its server runs, a graceful restart makes the file anew: apachectl graceful",
+                ),
+            }
+        };
+        let header = header(&file, metadata.len()).map_err(cannot)?;
+        let geometry = Segment::claimed_geometry(&header).map_err(unfit)?;
+        let place = Location::of(&header).map_err(unfit)?;
+        if metadata.len() < geometry.bytes() as u64 {
+            return Err(unfit(Mismatch::TooShort));
+        }
+        let live = match place.memory {
+            Some(memory) => map_memory(&place, memory, geometry, metadata.uid(), access),
+            None => Err(ErrorKind::NotFound.into()),
+        };
+        let content = match live {
+            Ok(segment) => Content::Live(segment),
+            Err(error)
+                if access == Access::Write && error.kind() == ErrorKind::PermissionDenied =>
+            {
+                return Err(denied(path, access, Some(&metadata)));
+            }
+            Err(_) => Content::Copy(Mirror::new(file, geometry).map_err(cannot)?),
+        };
+        let server = Self {
+            path: path.to_owned(),
+            place,
+            content,
+        };
+        if matches!(server.content, Content::Copy(_)) && place.memory.is_some() && place.copied == 0
+        {
+            return Err(if server.is_running() {
+                Failure::new(format!(
+                    "{shown}: the server's memory is too large to be copied into the file, and you may not look at it."
+                ))
+                .remedy("Root and the user who has started the server may: use sudo.")
+            } else {
+                server.has_ended()
+            });
+        }
+        Ok(server)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The memory itself, where it is mapped.
+    pub(super) fn memory(&self) -> Option<Segment> {
+        match self.content {
+            Content::Live(segment) => Some(segment),
+            Content::Copy(_) => None,
+        }
+    }
+
+    /// Everything as it is now.
+    pub(crate) fn look(&self) -> Outcome<Segment> {
+        let mirror = match &self.content {
+            Content::Live(segment) => return Ok(*segment),
+            Content::Copy(mirror) => mirror,
+        };
+        let shown = self.path.display();
+        mirror.look().map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => Failure::new(format!(
+                "{shown}: the segment's file was cut."
+            ))
+            .remedy(
+                "Where its server runs, a graceful restart makes the file anew: apachectl graceful",
+            ),
+            ErrorKind::FileTooLarge => Failure::new(format!(
+                "{shown}: there is more in it than any server writes."
+            )),
+            _ => Failure::new(format!("cannot read {shown}: {error}")),
+        })
+    }
+
+    /// Process that has made it.
+    pub(crate) fn parent(&self) -> u32 {
+        self.place.parent
+    }
+
+    /// Whether that is still there.
+    pub(super) fn is_running(&self) -> bool {
+        let pid = self.place.parent;
+        let Some(known) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return false;
+        };
+        if test_kill_process(known) == Err(Errno::SRCH) {
+            return false;
+        }
+        // Numbers of processes come again: one that is younger than the segment has not made it.
+        let made = clock::unix().saturating_sub(self.place.start) as f64 / 1e9;
+        age(pid).is_none_or(|age| age + CLOCKS_DIFFER >= made)
+    }
+
+    /// Says that the server has ended, if it has: then nothing else is wrong with it. Else that its numbers are old, where
+    /// they are.
+    pub(crate) fn note_end(&self, status: &mut Status) {
+        if !self.is_running() {
+            let sampled = status.segment.last_sample_age_seconds;
+            let last = sampled.map_or_else(String::new, |age| {
+                let at = status::date_and_time(status.timestamp_seconds - age);
+                format!(" It was last seen {} ago, at {at}.", status::duration(age))
+            });
+            let text = format!(
+                "The server has ended: its process {} is gone.{last} What follows is the last that it counted.",
+                self.place.parent
+            );
+            status.health = Health::only(Level::Trouble, text);
+        } else if let (Content::Copy(_), Some(_)) = (&self.content, self.place.memory) {
+            let text = String::from(
+                "What follows may be some ten seconds old: you may read the server's file, and not its memory.",
+            );
+            let level = Level::Notice;
+            status.health.level = status.health.level.max(level);
+            status.health.findings.push(Finding { level, text });
+        }
+    }
+
+    /// Fails where the server has ended, for commands that ask it for something.
+    pub(crate) fn check_running(&self) -> Outcome<()> {
+        if self.is_running() {
+            Ok(())
+        } else {
+            Err(self.has_ended())
+        }
+    }
+
+    fn has_ended(&self) -> Failure {
+        let pid = self.place.parent;
+        Failure::new(format!("the server has ended: its process {pid} is gone."))
+    }
+}
+
+/// Maps the memory behind the parent's descriptor, where it is what the file says, of the file's owner.
+fn map_memory(
+    place: &Location,
+    memory: Memory,
+    geometry: Geometry,
+    owner: u32,
+    access: Access,
+) -> io::Result<Segment> {
+    let behind = format!("/proc/{}/fd/{}", place.parent, memory.descriptor);
+    let found = find_file(behind)?;
+    let metadata = found.metadata()?;
+    let is_it = metadata.is_file()
+        && metadata.ino() == memory.inode
+        && metadata.uid() == owner
+        && metadata.mode() & OTHERS_WRITE == 0
+        && metadata.len() >= geometry.bytes() as u64;
+    // Another process may have got the number since.
+    if !is_it {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let file = reopen(&found, access)?;
+    if !memory::is_sealed(&file) {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let cells = memory::file(&file, geometry.words(), access == Access::Write)?;
+    Segment::known(cells, geometry).map_err(io::Error::other)
+}
+
+/// The first words, as many as there are.
+fn header(file: &File, length: u64) -> std::io::Result<Vec<u64>> {
+    let wanted = Segment::HEADER_WORDS * 8;
+    let there = usize::try_from(length).unwrap_or(wanted).min(wanted);
+    let mut bytes = vec![0; there];
+    file.read_exact_at(&mut bytes, 0)?;
+    let words = bytes.chunks_exact(8).map(|chunk| {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        u64::from_ne_bytes(word)
+    });
+    Ok(words.collect())
+}
+
+/// Seconds since a process started: field 22 of its `stat`, counted from the start of the machine (proc(5)).
+fn age(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let started: f64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+    Some(uptime - started / rustix::param::clock_ticks_per_second() as f64)
+}

@@ -1,0 +1,130 @@
+//! Which files count: only root or the caller can have written them.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+use crate::output::failure::{Failure, Outcome};
+use crate::system::account;
+
+/// What somebody wants to do with a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    /// To ask the server for something, too.
+    Write,
+}
+
+/// Opens a file that its owner alone can have written: root, or the caller.
+pub(super) fn open_file(path: &Path) -> Outcome<(File, Metadata)> {
+    let shown = path.display();
+    let failed = |error: io::Error, found: Option<&Metadata>| match error.kind() {
+        ErrorKind::NotFound => Failure::new(format!("{shown}: there is no such file.")).remedy(
+            "Is the server running, and is mod_wsgi_rs loaded? Its error log \
+ names the file at LogLevel info.",
+        ),
+        ErrorKind::PermissionDenied => denied(path, Access::Read, found),
+        _ => Failure::new(format!("cannot open {shown}: {error}")),
+    };
+    let named = find_file(path).map_err(|error| failed(error, None))?;
+    let metadata = named.metadata().map_err(|error| failed(error, None))?;
+    if !metadata.is_file() {
+        return Err(Failure::new(format!("{shown}: this is not a file.")));
+    }
+    check_owner(path, &metadata)?;
+    check_folders(path)?;
+    // Only now opened in earnest: a device may do something when it is.
+    let file = reopen(&named, Access::Read).map_err(|error| failed(error, Some(&metadata)))?;
+    Ok((file, metadata))
+}
+
+/// The file of that name as it is, without opening it in earnest.
+pub(super) fn find_file(path: impl AsRef<Path>) -> io::Result<File> {
+    let flags = OFlags::PATH.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
+/// Opens what [`find_file`] has found.
+pub(super) fn reopen(found: &File, access: Access) -> io::Result<File> {
+    // A pipe must not keep anybody waiting.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    File::options()
+        .read(true)
+        .write(access == Access::Write)
+        .custom_flags(flags)
+        .open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
+/// Bits of a mode by which others than the owner may write.
+pub(super) const OTHERS_WRITE: u32 = 0o022;
+/// Bits of a folder's mode by which everybody may write, and then only to what is their own.
+const EVERYBODY_WRITES: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Outcome<()> {
+    let (shown, owner) = (path.display(), metadata.uid());
+    if !is_trusted(owner) {
+        return Err(Failure::new(format!(
+            "{shown} belongs to another user (uid {owner}), who may have written anything there."
+        ))
+        .remedy(format!(
+            "Where it is the file of a server of that user, look as that user: sudo -u '#{owner}' wsgictl ..."
+        )));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS_WRITE != 0 {
+        return Err(Failure::new(format!(
+            "{shown}: others than its owner may write to it (mode {mode:04o}), so that it may say anything."
+        ))
+        .remedy("No server makes it so. Remove it; a graceful restart makes the file anew: apachectl graceful"));
+    }
+    Ok(())
+}
+
+/// Nobody else can put another file in the place of this one.
+fn check_folders(path: &Path) -> Outcome<()> {
+    let whole = path.canonicalize();
+    let whole =
+        whole.map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
+    for folder in whole.ancestors().skip(1) {
+        // One that may not be looked at may not be written to by anybody who matters here.
+        let Ok(metadata) = folder.metadata() else {
+            continue;
+        };
+        let mode = metadata.mode() & 0o7777;
+        if mode & EVERYBODY_WRITES != 0 && mode & STICKY == 0 {
+            let (shown, folder) = (path.display(), folder.display());
+            return Err(Failure::new(format!(
+                "{shown}: everybody may write to the folder {folder} (mode {mode:04o}), so that this may be anybody's file."
+            ))
+            .remedy(format!("Take that right away: chmod o-w {folder}")));
+        }
+    }
+    Ok(())
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == geteuid().as_raw()
+}
+
+pub(super) fn denied(path: &Path, access: Access, found: Option<&Metadata>) -> Failure {
+    if access == Access::Write {
+        let what = format!("{}: you may not write to it.", path.display());
+        return Failure::new(what)
+            .remedy("Root and the user who has started the server may: use sudo.");
+    }
+    let failure = Failure::new(format!("{}: you may not read it.", path.display()));
+    // Where the folder may not be entered either, nothing is known of the file.
+    let group = found.map(MetadataExt::gid);
+    match group.and_then(account::group_name) {
+        Some(group) => failure.remedy(format!(
+            "Root and the members of the group {group} may: use sudo, or join that group."
+        )),
+        None => failure.remedy("Root may: use sudo."),
+    }
+}

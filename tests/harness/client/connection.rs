@@ -1,0 +1,282 @@
+//! An HTTP client that shows what a comfortable one hides: raw bytes, the end of a chunked body, connections cut
+//! in the middle. Every read has a time limit.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::client::request::Request;
+use crate::client::response::{Ending, Head, Response};
+
+/// Why there is no response.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The socket refused, broke or kept silent for too long.
+    Io(io::Error),
+    /// What came is not HTTP, or ended in the middle of the head.
+    Malformed(String),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Io(error) => write!(f, "socket: {error}"),
+            ClientError::Malformed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        ClientError::Io(error)
+    }
+}
+
+/// A connection to the server.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    pub fn open(address: SocketAddr) -> Result<Self, ClientError> {
+        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection {
+            stream,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Sends a request and reads its response.
+    pub fn exchange(&mut self, request: &Request) -> Result<Response, ClientError> {
+        // A server may answer and close before it has read the whole body: what it said counts, not the failed send.
+        let sent = self.stream.write_all(&request.to_bytes());
+        match self.read_response(request.method()) {
+            Err(ClientError::Malformed(_)) if sent.is_err() => Err(sent.unwrap_err().into()),
+            other => other,
+        }
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).unwrap();
+    }
+
+    /// Sends bytes as they are.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Says that nothing more will be sent, and goes on reading.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection by a reset, as a client that crashed or a proxy that gave up.
+    pub fn abort(self) {
+        let now = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&self.stream, now).unwrap();
+    }
+
+    /// Reads one response. What the request's method was decides whether a body follows.
+    pub fn read_response(&mut self, method: &str) -> Result<Response, ClientError> {
+        let head = self.read_head()?;
+        let mut chunks = Vec::new();
+        let mut body = Vec::new();
+        let no_body = method == "HEAD" || head.status < 200 || matches!(head.status, 204 | 304);
+        let ending = if no_body {
+            Ending::NoBody
+        } else if head.is_chunked() {
+            loop {
+                match self.read_chunk()? {
+                    Some(chunk) if chunk.is_empty() => break Ending::Chunked,
+                    Some(chunk) => chunks.push(chunk),
+                    None => break Ending::Cut,
+                }
+            }
+        } else if let Some(length) = head.length() {
+            let complete = self.fill(length)?;
+            body = self.take(length);
+            if complete {
+                Ending::Length
+            } else {
+                Ending::Cut
+            }
+        } else {
+            while self.more()? {}
+            body = std::mem::take(&mut self.buffer);
+            Ending::Closed
+        };
+        if !chunks.is_empty() {
+            body = chunks.concat();
+        }
+        Ok(Response {
+            head,
+            body,
+            chunks,
+            ending,
+        })
+    }
+
+    /// Reads status line and headers.
+    pub fn read_head(&mut self) -> Result<Head, ClientError> {
+        let Some(status_line) = self.read_line()? else {
+            return Err(ClientError::Malformed(
+                "the connection ended before a response".into(),
+            ));
+        };
+        let mut words = status_line.splitn(3, ' ');
+        let version = words.next().unwrap_or_default();
+        let status = words.next().and_then(|word| word.parse().ok());
+        let Some(status) = status.filter(|_| version.starts_with("HTTP/1.")) else {
+            return Err(ClientError::Malformed(format!(
+                "not a status line: {status_line:?}"
+            )));
+        };
+        let mut head = Head {
+            status,
+            reason: words.next().unwrap_or_default().into(),
+            headers: Vec::new(),
+        };
+        loop {
+            match self.read_line()? {
+                None => {
+                    return Err(ClientError::Malformed(
+                        "the connection ended in the headers".into(),
+                    ));
+                }
+                Some(line) if line.is_empty() => return Ok(head),
+                Some(line) => match line.split_once(':') {
+                    Some((name, value)) => head.headers.push((name.into(), value.trim().into())),
+                    None => return Err(ClientError::Malformed(format!("not a header: {line:?}"))),
+                },
+            }
+        }
+    }
+
+    /// Reads one chunk; the empty one is the terminating chunk, none means that the connection ended without it.
+    pub fn read_chunk(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        let Some(line) = self.read_line()? else {
+            return Ok(None);
+        };
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let Ok(size) = usize::from_str_radix(size, 16) else {
+            return Err(ClientError::Malformed(format!(
+                "not a chunk size: {line:?}"
+            )));
+        };
+        if !self.fill(size + 2)? {
+            return Ok(None);
+        }
+        let mut chunk = self.take(size + 2);
+        if !chunk.ends_with(b"\r\n") {
+            return Err(ClientError::Malformed(
+                "a chunk without its line end".into(),
+            ));
+        }
+        chunk.truncate(size);
+        Ok(Some(chunk))
+    }
+
+    /// Reads whatever comes until the other side closes.
+    pub fn read_to_end(&mut self) -> Result<Vec<u8>, ClientError> {
+        while self.more()? {}
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
+    /// Hands over what comes until the other side closes, and keeps none of it.
+    pub fn read_rest(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), ClientError> {
+        loop {
+            take(&std::mem::take(&mut self.buffer));
+            if !self.more()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the server closes the connection, rather than keeping it for the next request.
+    pub fn is_closed_by_server(&mut self) -> bool {
+        self.stream
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
+        let closed = matches!(self.more(), Ok(false));
+        self.stream.set_read_timeout(Some(LIMIT)).unwrap();
+        closed
+    }
+
+    /// Whether nothing comes for a while.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let silent = match self.more() {
+            Err(ClientError::Io(error)) => {
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                )
+            }
+            _ => false,
+        };
+        self.stream.set_read_timeout(Some(LIMIT)).unwrap();
+        silent
+    }
+
+    /// None when the connection ended before a whole line.
+    fn read_line(&mut self) -> Result<Option<String>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.take(end + 1);
+                let line = line.strip_suffix(b"\r\n").unwrap_or(&line[..end]);
+                return Ok(Some(line.iter().map(|byte| char::from(*byte)).collect()));
+            }
+            if !self.more()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// False when the connection ended before so many bytes had come.
+    fn fill(&mut self, wanted: usize) -> Result<bool, ClientError> {
+        while self.buffer.len() < wanted {
+            if !self.more()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let count = count.min(self.buffer.len());
+        let rest = self.buffer.split_off(count);
+        std::mem::replace(&mut self.buffer, rest)
+    }
+
+    /// Reads once; false at the end. A reset counts as an end: the server closes so on unread input.
+    fn more(&mut self) -> Result<bool, ClientError> {
+        let mut block = [0; 64 * 1024];
+        let read = loop {
+            match self.stream.read(&mut block) {
+                // A process that was stopped and goes on is told so by this.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
+            Ok(0) => Ok(false),
+            Ok(count) => {
+                self.buffer.extend_from_slice(&block[..count]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Longer than httpd's own `Timeout` in the tests, so that it is httpd who gives up first.
+const LIMIT: Duration = Duration::from_secs(30);

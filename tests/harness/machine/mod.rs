@@ -1,0 +1,7 @@
+//! What this machine offers and the environment asks for: httpd, the module under test, users, processes, folders.
+
+pub(crate) mod account;
+pub(crate) mod httpd;
+pub(crate) mod process;
+pub(crate) mod stage;
+pub(crate) mod wanted;

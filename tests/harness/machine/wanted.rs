@@ -1,0 +1,38 @@
+//! What the environment asks of the whole suite, and which module is under test.
+
+use std::env;
+use std::fs;
+use std::sync::OnceLock;
+
+use crate::machine::stage;
+
+/// Whether the module under test is mod_wsgi_rs, and not the one it replaces.
+pub fn ours() -> bool {
+    static OURS: OnceLock<bool> = OnceLock::new();
+    *OURS.get_or_init(|| {
+        let bytes = fs::read(stage::module()).unwrap();
+        bytes.windows(11).any(|window| window == b"mod_wsgi_rs")
+    })
+}
+
+/// Whether the long form of the tests was asked for.
+pub fn long() -> bool {
+    env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1")
+}
+
+/// The executor that servers get whose test names none, if the whole suite is to run with one.
+pub fn executor() -> Option<&'static str> {
+    static EXECUTOR: OnceLock<Option<&'static str>> = OnceLock::new();
+    *EXECUTOR.get_or_init(|| {
+        let name = env::var("WSGI_TEST_EXECUTOR")
+            .ok()
+            .filter(|name| !name.is_empty())?;
+        let known = EXECUTORS.iter().find(|known| **known == name);
+        let known =
+            known.unwrap_or_else(|| panic!("WSGI_TEST_EXECUTOR={name} is none of {EXECUTORS:?}"));
+        Some(*known).filter(|_| ours())
+    })
+}
+
+/// The words of `WSGIExecutor` that name a strategy.
+const EXECUTORS: [&str; 3] = ["direct", "delegate", "pool"];

@@ -1,0 +1,203 @@
+//! A real Prometheus that scrapes a server under test, and promtool's opinion of a page.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::connection::Connection;
+use crate::client::request::Request;
+use crate::metrics::exposition::Labels;
+use crate::wait::eventually::eventually;
+
+/// Ends the test unless `promtool check metrics` has nothing to say about a page.
+#[track_caller]
+pub fn promtool_is_silent(page: &str) {
+    let mut child = program("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| missing("promtool", &error));
+    let mut input = child.stdin.take().expect("it is a pipe");
+    // promtool reads all of it before it says anything.
+    input.write_all(page.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        output.status.success() && said.is_empty(),
+        "promtool: {} {said}\n{page}",
+        output.status
+    );
+}
+
+fn program(name: &str) -> Command {
+    Command::new(name)
+}
+
+fn missing(name: &str, error: &std::io::Error) -> ! {
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{name}: {error}");
+    panic!(
+        "{name} is not there: `scripts/setup tests` fetches it on Debian and Ubuntu, elsewhere see https://prometheus.io"
+    )
+}
+
+/// What to scrape.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'t> {
+    /// The value of the label `job`.
+    pub job: &'t str,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// A sample in an answer of Prometheus.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A Prometheus that runs until it is dropped.
+pub struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes `/metrics` of these each second, with rule files loaded, and waits until it is ready.
+    pub fn start(targets: &[Target<'_>], rules: &[&Path]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = String::from(
+            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  evaluation_interval: 1s\nrule_files:\n",
+        );
+        for rule in rules {
+            config.push_str(&format!("  - '{}'\n", rule.display()));
+        }
+        config.push_str("scrape_configs:\n");
+        for Target { job, address } in targets {
+            config.push_str(&format!(
+                "  - job_name: {job}\n    static_configs: [{{targets: ['{address}']}}]\n"
+            ));
+        }
+        fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .unwrap()
+            .port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = program("prometheus")
+            .arg("--config.file=prometheus.yml")
+            .arg("--storage.tsdb.path=data")
+            .arg(format!("--web.listen-address={address}"))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| missing("prometheus", &error));
+        let mut prometheus = Prometheus {
+            child,
+            address,
+            folder,
+        };
+        eventually("Prometheus is ready", || {
+            if let Some(status) = prometheus.child.try_wait().unwrap() {
+                panic!("Prometheus ended with {status}: {}", prometheus.log());
+            }
+            let mut connection = Connection::open(address).ok()?;
+            let response = connection.exchange(&Request::get("/-/ready")).ok()?;
+            (response.status() == 200).then_some(())
+        });
+        prometheus
+    }
+
+    /// The answer to a query, as of now.
+    #[track_caller]
+    pub fn query(&self, query: &str) -> Vec<Point> {
+        let answer = self.ask(&format!("/api/v1/query?query={}", escaped(query)));
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        let result = &answer["data"]["result"];
+        let point = |labels: &Value, value: &Value| Point {
+            labels: serde_json::from_value(labels.clone()).unwrap_or_default(),
+            value: value[1]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(f64::NAN),
+        };
+        if answer["data"]["resultType"] == "scalar" {
+            return vec![point(&Value::Null, result)];
+        }
+        let points = result.as_array().expect("a list of samples");
+        points
+            .iter()
+            .map(|each| point(&each["metric"], &each["value"]))
+            .collect()
+    }
+
+    /// Waits until every target was scraped so many times.
+    pub fn wait_for_scrapes(&self, count: u32) {
+        eventually("Prometheus scrapes", || {
+            let seen = self.query("count_over_time(up[1h])");
+            let enough = |point: &Point| point.value >= f64::from(count);
+            (!seen.is_empty() && seen.iter().all(enough)).then_some(())
+        });
+    }
+
+    /// The names of the alerts that were loaded; ends the test where a rule could not be evaluated.
+    pub fn alerts(&self) -> Vec<String> {
+        let answer = self.ask("/api/v1/rules");
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let mut names = Vec::new();
+        for rule in list(&answer["data"]["groups"])
+            .iter()
+            .flat_map(|group| list(&group["rules"]))
+        {
+            assert_ne!(rule["health"], "err", "{rule}");
+            if rule["type"] == "alerting" {
+                names.push(rule["name"].as_str().expect("a name").to_owned());
+            }
+        }
+        names
+    }
+
+    fn ask(&self, target: &str) -> Value {
+        let mut connection = Connection::open(self.address).unwrap();
+        let response = connection.exchange(&Request::get(target)).unwrap();
+        response.json()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // Its data are in a folder that goes away: nothing is lost by this.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// For a query in a URL.
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

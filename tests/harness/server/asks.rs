@@ -1,0 +1,110 @@
+//! Asking a server for its metrics, by each way there is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::client::connection::{ClientError, Connection};
+use crate::client::request::Request;
+use crate::client::response::Response;
+use crate::machine::stage;
+use crate::metrics::exposition::Exposition;
+use crate::server::running::Server;
+use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
+
+impl Server {
+    /// `/metrics`, from a child.
+    #[track_caller]
+    pub fn metrics(&self) -> Exposition {
+        page(&self.get("/metrics"))
+    }
+
+    /// `/metrics`, from the helper process.
+    #[track_caller]
+    pub fn scrape(&self) -> Exposition {
+        page(&self.ask_helper(&Request::get("/metrics")).unwrap())
+    }
+
+    /// One request to the helper process, on a connection of its own.
+    pub fn ask_helper(&self, request: &Request) -> Result<Response, ClientError> {
+        Connection::open(self.metrics_address())?.exchange(request)
+    }
+
+    /// `/wsgi-status?format=json`, from a child.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.get("/wsgi-status?format=json").expect(200).json()
+    }
+
+    /// The phases of the requests under way whose paths begin so.
+    #[track_caller]
+    pub fn phases(&self, path: &str) -> Vec<String> {
+        let status = self.status();
+        let running = status["running"].as_array().expect("a list").iter();
+        let of = running.filter(|request| {
+            let other = request["path"].as_str();
+            other.is_some_and(|other| other.starts_with(path))
+        });
+        of.map(|request| request["phase"].as_str().expect("a phase").to_owned())
+            .collect()
+    }
+
+    /// Waits until exactly `count` requests of these paths stand in a line or run. Reads the status twice: what it shows may
+    /// be a moment ahead of the line.
+    #[track_caller]
+    pub fn wait_until_there(&self, path: &str, count: usize) {
+        for _ in 0..2 {
+            eventually("the requests are there", || {
+                let phases = self.phases(path);
+                // One that is being prepared stands in no line yet.
+                let here = phases.iter().filter(|phase| *phase != "preparing");
+                (phases.len() == count && here.count() == count).then_some(())
+            });
+        }
+    }
+
+    /// Waits until the sum of these series is `expected`: a request counts a moment after its response is there.
+    #[track_caller]
+    pub fn expect_count(&self, name: &str, labels: &[(&str, &str)], expected: u64) {
+        let expected = expected as f64;
+        let mut last = 0.0;
+        let reached = eventually_within(PATIENCE, || {
+            // A child that is killed takes connections with it.
+            let response = self.try_send(&Request::get("/metrics")).ok()?;
+            last = page(&response).sum(name, labels);
+            // More than expected will not become less.
+            (last >= expected).then_some(())
+        });
+        assert!(
+            reached.is_some() && last == expected,
+            "{name}{labels:?} is {last}, not {expected}"
+        );
+    }
+
+    /// Runs `wsgictl` with these arguments and `--segment` with the file of this server.
+    pub fn wsgictl(&self, arguments: &[&str]) -> Output {
+        Command::new(stage::wsgictl())
+            .args(arguments)
+            .arg("--segment")
+            .arg(self.segment())
+            .output()
+            .expect("wsgictl can be run")
+    }
+
+    /// The file of the segment.
+    pub fn segment(&self) -> PathBuf {
+        Path::new(self.root()).join("mod_wsgi_rs.segment")
+    }
+}
+
+/// A page as it should be.
+#[track_caller]
+fn page(response: &Response) -> Exposition {
+    assert_eq!(response.status(), 200, "{}", response.text());
+    assert!(response.is_complete());
+    match Exposition::parse(&response.text()) {
+        Ok(page) => page,
+        Err(error) => panic!("{error}\n{}", response.text()),
+    }
+}

@@ -1,0 +1,237 @@
+//! The configuration of a test server, written from scratch, and the check of one without starting it.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::machine::account::is_root;
+use crate::machine::httpd::Site;
+use crate::machine::{stage, wanted};
+use crate::mpm::Mpm;
+use crate::server::description::{Builder, Ports};
+use crate::server::log;
+
+/// What `httpd -t` said.
+#[derive(Debug)]
+pub struct Check {
+    /// Whether httpd would start with this configuration.
+    pub accepted: bool,
+    /// Everything it printed.
+    pub output: String,
+    /// The configuration, to look up line numbers in.
+    pub config: String,
+}
+
+impl Check {
+    /// The number of the first line that holds `text`.
+    pub fn line_of(&self, text: &str) -> usize {
+        self.config
+            .lines()
+            .position(|line| line.contains(text))
+            .expect("the text is in the configuration")
+            + 1
+    }
+}
+
+/// Runs `httpd -t` on a written configuration.
+pub(crate) fn check(root: &Path, config: String) -> Check {
+    let output = Command::new(&Site::get().httpd)
+        .arg("-t")
+        .arg("-f")
+        .arg(root.join("httpd.conf"))
+        .output()
+        .unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Check {
+        accepted: output.status.success(),
+        output: text,
+        config,
+    }
+}
+
+/// The whole text. `${ROOT}` and `${APPS}` stand for the server root and the applications in everything a test adds.
+pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
+    let mut conf = String::new();
+    let port = ports.server;
+    let root = root.display();
+    let _ = write!(
+        conf,
+        "Define ROOT {root}\n\
+         Define APPS {apps}\n\
+         Define PORT {port}\n\
+         ServerRoot ${{ROOT}}\n\
+         DefaultRuntimeDir ${{ROOT}}\n\
+         PidFile ${{ROOT}}/httpd.pid\n\
+         ServerName wsgi.test\n\
+         Listen 127.0.0.1:{port}\n",
+        apps = stage::apps().display(),
+    );
+    modules(&mut conf, builder);
+    if is_root() {
+        let (user, group) = &Site::get().user;
+        let _ = write!(conf, "User {user}\nGroup {group}\n");
+    }
+    let _ = write!(
+        conf,
+        "ErrorLog ${{ROOT}}/error.log\n\
+         ErrorLogFormat \"{format}\"\n\
+         LogLevel {level}\n\
+         CustomLog ${{ROOT}}/access.log \"%>s %B %m %U%q\"\n\
+         TypesConfig ${{ROOT}}/mime.types\n\
+         Timeout 20\n\
+         KeepAliveTimeout 10\n\
+         DocumentRoot ${{ROOT}}/htdocs\n\
+         <Directory />\n    AllowOverride None\n    Require all granted\n</Directory>\n",
+        format = log::FORMAT,
+        level = builder.log_level,
+    );
+    if let Some(folder) = env::var_os("WSGI_TEST_CORES") {
+        let _ = writeln!(conf, "CoreDumpDirectory {}", Path::new(&folder).display());
+    }
+    pool(&mut conf, builder);
+    if let Some(home) = builder
+        .python_home
+        .as_deref()
+        .or_else(|| stage::python_home())
+    {
+        let _ = writeln!(conf, "WSGIPythonHome {}", home.display());
+    }
+    if builder.metrics {
+        conf.push_str(METRICS);
+    }
+    if builder.listener {
+        let _ = writeln!(conf, "WSGIMetricsListen 127.0.0.1:{}", ports.metrics);
+    }
+    for (url, script) in &builder.apps {
+        let _ = writeln!(conf, "WSGIScriptAlias {url} ${{APPS}}/{script}");
+    }
+    if !builder.own_executor {
+        executor(&mut conf, &builder.conf);
+    }
+    conf.push_str(&builder.conf);
+    conf.push('\n');
+    conf
+}
+
+/// The executor that the whole suite is to run with, unless the test names one.
+fn executor(conf: &mut String, written: &str) {
+    let names_one = ["WSGIExecutor", "WSGIThreadPool"]
+        .iter()
+        .any(|name| written.contains(name));
+    if names_one {
+        return;
+    }
+    if let Some(name) = wanted::executor() {
+        let _ = writeln!(conf, "WSGIExecutor {name}");
+        if name == "pool" {
+            conf.push_str("WSGIThreadPool size=3\n");
+        }
+    }
+}
+
+/// An example with its names defined; only the logs are moved to where the harness reads them.
+pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
+    let site = root.join("site");
+    stage::copy_tree(
+        &file.parent().expect("a file lies in a folder").join("site"),
+        &site,
+    );
+    let (user, group) = Site::get().user.clone();
+    let venv = if file.ends_with("virtualenv.conf") {
+        stage::venv()
+    } else {
+        Path::new("/none")
+    };
+    let mut conf = String::new();
+    let written = fs::read_to_string(file).expect("an example can be read");
+    for (name, value) in [
+        ("MODULES", Site::get().modules.display().to_string()),
+        ("WSGI_MODULE", stage::module().display().to_string()),
+        ("SITE", site.display().to_string()),
+        ("VENV", venv.display().to_string()),
+        ("RUN", root.display().to_string()),
+        ("LISTEN", format!("127.0.0.1:{port}")),
+        (
+            "METRICS_LISTEN",
+            format!("unix:{}", root.join("metrics.sock").display()),
+        ),
+        ("SERVER_USER", user),
+        ("SERVER_GROUP", group),
+    ] {
+        let _ = writeln!(conf, "Define {name} {value}");
+    }
+    let _ = write!(
+        conf,
+        "Include {}\nErrorLog {root}/error.log\nErrorLogFormat \"{}\"\n",
+        file.display(),
+        log::FORMAT,
+        root = root.display(),
+    );
+    executor(&mut conf, &written);
+    conf
+}
+
+fn modules(conf: &mut String, builder: &Builder) {
+    let mpm = format!("mpm_{}", builder.mpm);
+    let names = [mpm.as_str()]
+        .into_iter()
+        .chain(ALWAYS.iter().copied())
+        .chain(builder.modules.iter().copied());
+    for name in names {
+        if let Some(file) = Site::get().module_file(name) {
+            let _ = writeln!(conf, "LoadModule {name}_module {}", file.display());
+        }
+    }
+    let _ = if builder.alone {
+        writeln!(conf, "LoadModule wsgi_module ${{ROOT}}/alone/module.so")
+    } else {
+        writeln!(conf, "LoadModule wsgi_module {}", stage::module().display())
+    };
+}
+
+/// How many children and threads. Prefork has a child where the others have a thread, unless one child is asked for.
+fn pool(conf: &mut String, builder: &Builder) {
+    let (processes, threads) = (builder.processes, builder.threads);
+    let _ = if builder.mpm == Mpm::Prefork {
+        let children = if builder.one_child {
+            1
+        } else {
+            processes * threads
+        };
+        let start = children.min(2);
+        write!(
+            conf,
+            "StartServers {start}\nServerLimit {children}\nMaxRequestWorkers {children}\n\
+             MinSpareServers {start}\nMaxSpareServers {children}\n",
+        )
+    } else {
+        let processes = if builder.one_child { 1 } else { processes };
+        // Room in the scoreboard for children that are still ending while their successors serve.
+        let (all, limit) = (processes * threads, processes + 4);
+        write!(
+            conf,
+            "ThreadsPerChild {threads}\nStartServers {processes}\nServerLimit {limit}\n\
+             MaxRequestWorkers {all}\nMinSpareThreads 1\nMaxSpareThreads {all}\n",
+        )
+    };
+}
+
+/// What answers for metrics.
+const METRICS: &str = "<Location /metrics>\n    SetHandler wsgi-metrics\n</Location>\n\
+    <Location /wsgi-status>\n    SetHandler wsgi-status\n</Location>\n";
+
+/// What nearly every test uses; a test asks for more by [`Builder::modules`].
+const ALWAYS: [&str; 9] = [
+    "unixd",
+    "log_config",
+    "authz_core",
+    "mime",
+    "alias",
+    "env",
+    "setenvif",
+    "dir",
+    "rewrite",
+];

@@ -1,0 +1,160 @@
+//! What a test says of the server that it needs.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use crate::mpm::Mpm;
+
+/// A server that is not running yet.
+pub struct Builder {
+    pub(crate) mpm: Mpm,
+    pub(crate) apps: Vec<(String, String)>,
+    pub(crate) conf: String,
+    pub(crate) modules: Vec<&'static str>,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) writable: Vec<String>,
+    pub(crate) alone: bool,
+    pub(crate) example: Option<PathBuf>,
+    pub(crate) processes: usize,
+    pub(crate) threads: usize,
+    pub(crate) one_child: bool,
+    pub(crate) single_process: bool,
+    pub(crate) python_home: Option<PathBuf>,
+    pub(crate) log_level: &'static str,
+    pub(crate) metrics: bool,
+    pub(crate) listener: bool,
+    pub(crate) own_executor: bool,
+}
+
+/// Where a server that is not running yet will be.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) server: u16,
+    /// Of `WSGIMetricsListen`.
+    pub(crate) metrics: u16,
+}
+
+impl Builder {
+    /// A server of one child under this MPM, with nothing in it.
+    pub(super) fn new(mpm: Mpm) -> Builder {
+        Builder {
+            mpm,
+            apps: Vec::new(),
+            conf: String::new(),
+            modules: Vec::new(),
+            files: Vec::new(),
+            writable: Vec::new(),
+            alone: false,
+            example: None,
+            processes: 1,
+            threads: 4,
+            one_child: false,
+            single_process: false,
+            python_home: None,
+            log_level: "info",
+            metrics: false,
+            listener: false,
+            own_executor: false,
+        }
+    }
+
+    /// Mounts `tests/apps/<script>` at a URL path.
+    pub fn app(mut self, url: &str, script: &str) -> Self {
+        self.apps.push((url.into(), script.into()));
+        self
+    }
+
+    /// Adds lines to the configuration; `${ROOT}`, `${APPS}` and `${PORT}` are defined there.
+    pub fn conf(mut self, lines: &str) -> Self {
+        self.conf.push_str(lines);
+        self.conf.push('\n');
+        self
+    }
+
+    /// Loads more of httpd's own modules, by name: `deflate`, `auth_basic`.
+    pub fn modules(mut self, names: &[&'static str]) -> Self {
+        self.modules.extend(names);
+        self
+    }
+
+    /// Writes a file below the server root before the start; `htdocs/` is the document root.
+    pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.files.push((path.into(), content.as_ref().into()));
+        self
+    }
+
+    /// Makes a folder below the server root that the children may write to.
+    pub fn writable_folder(mut self, path: &str) -> Self {
+        self.writable.push(path.into());
+        self
+    }
+
+    /// Runs a configuration file of `config-examples/`, with the names set that its README lists, and nothing else.
+    pub fn example(mut self, file: &Path) -> Self {
+        self.example = Some(file.into());
+        self
+    }
+
+    /// Loads a copy of the module that has no engine beside it.
+    pub fn module_without_engines(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// Exactly one child; four threads in it where children have threads.
+    pub fn one_child(mut self) -> Self {
+        self.one_child = true;
+        self
+    }
+
+    /// So many children of so many threads; under prefork that many children together.
+    pub fn pool(mut self, processes: usize, threads: usize) -> Self {
+        (self.processes, self.threads) = (processes, threads);
+        self
+    }
+
+    /// `httpd -X`: no fork at all.
+    pub fn single_process(mut self) -> Self {
+        self.single_process = true;
+        self
+    }
+
+    /// Another `WSGIPythonHome` than the one the whole suite runs with.
+    pub fn python_home(mut self, path: &Path) -> Self {
+        self.python_home = Some(path.into());
+        self
+    }
+
+    /// Another `LogLevel` than `info`.
+    pub fn log_level(mut self, level: &'static str) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// Answers `/metrics` and `/wsgi-status`.
+    pub fn metrics(mut self) -> Self {
+        self.metrics = true;
+        self
+    }
+
+    /// As [`Builder::metrics`], and has the helper process answer, too, for [`Server::scrape`].
+    pub fn metrics_listener(mut self) -> Self {
+        (self.metrics, self.listener) = (true, true);
+        self
+    }
+
+    /// The module chooses who runs Python, whatever the suite runs with: for tests of what it chooses.
+    pub fn own_executor(mut self) -> Self {
+        self.own_executor = true;
+        self
+    }
+}
+
+impl Ports {
+    pub(super) fn free() -> Self {
+        // Both held at once, or they might be the same.
+        let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let [server, metrics] = held.map(|listener| listener.local_addr().unwrap().port());
+        Ports { server, metrics }
+    }
+}

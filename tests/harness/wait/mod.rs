@@ -1,0 +1,5 @@
+//! Waiting by asking again, and flags for the threads of a test.
+
+pub(crate) mod eventually;
+pub(crate) mod gate;
+pub(crate) mod over;
