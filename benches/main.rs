@@ -22,7 +22,7 @@ use crate::print::report;
 use crate::print::verdict::Verdict;
 use crate::subjects::interrupt;
 use crate::subjects::server::{Httpd, Mpm};
-use crate::subjects::subject::{self, Application, Group, Subject, Who};
+use crate::subjects::subject::{self, Application, Contender, Group, Subject};
 
 /// Instructions and CPU time per request: floor, mod_wsgi_rs and mod_wsgi in one run.
 #[derive(Parser)]
@@ -176,10 +176,11 @@ fn run(options: &Options) -> Result<bool> {
         verdicts.push(instructions::print(&counts));
         report::keep(&options.out, "instructions", &httpd, &counts)?;
         if let Some(python) = newest {
-            let places: Vec<Subject> = Who::PLACES
+            let places: Vec<Subject> = Contender::PLACES
                 .into_iter()
-                .filter_map(|who| {
-                    subject::placed(who, python, Application::Hello).with_module(&options.module)
+                .filter_map(|contender| {
+                    subject::placed(contender, python, Application::Hello)
+                        .with_module(&options.module)
                 })
                 .collect();
             let counts = instructions::measure(&httpd, &places, Mpm::Prefork, repeat)?;

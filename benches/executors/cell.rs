@@ -48,7 +48,7 @@ pub(crate) struct Row<'a> {
     pub(crate) workload: Workload,
     pub(crate) asks: &'a [Ask],
     pub(crate) requests: usize,
-    /// A window ends after so long, however few requests were answered
+    /// Longest time of a window, however few requests were answered
     pub(crate) at_most: Duration,
 }
 

@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 
-use crate::subjects::subject::{Application, Subject, Who, directed};
+use crate::subjects::subject::{Application, Contender, Subject, directed};
 
 /// One way to execute requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    who: Who,
+    contender: Contender,
     directives: String,
 }
 
@@ -30,12 +30,12 @@ impl Column {
 
     /// Its server; nothing if there is no such module, which is said aloud.
     pub(crate) fn subject(&self, python: Option<&Path>, files: &Files) -> Option<Subject> {
-        let file = match self.who {
-            Who::Rival => files.rival,
-            Who::Baseline => files.baseline.unwrap_or(Path::new("--baseline")),
+        let file = match self.contender {
+            Contender::Rival => files.rival,
+            Contender::Baseline => files.baseline.unwrap_or(Path::new("--baseline")),
             _ => files.ours,
         };
-        directed(self.who, python, Application::Spin, &self.directives).with_module(file)
+        directed(self.contender, python, Application::Spin, &self.directives).with_module(file)
     }
 }
 
@@ -45,9 +45,9 @@ impl FromStr for Column {
     /// The name of a usual one, `poolN`, `none` (no directive), `baseline` (no directive, the module of
     /// `--baseline`), or `NAME=DIRECTIVE; DIRECTIVE`.
     fn from_str(text: &str) -> Result<Self> {
-        let column = |who, directives: String| Self {
+        let column = |contender, directives: String| Self {
             name: text.to_owned(),
-            who,
+            contender,
             directives,
         };
         if let Some((name, directives)) = text.split_once('=')
@@ -56,18 +56,20 @@ impl FromStr for Column {
             let lines: Vec<&str> = directives.split(';').map(str::trim).collect();
             return Ok(Self {
                 name: name.to_owned(),
-                who: Who::Ours,
+                contender: Contender::Ours,
                 directives: lines.join("\n") + "\n",
             });
         }
         Ok(match text {
-            "direct" | "delegate" | "auto" => column(Who::Ours, format!("WSGIExecutor {text}\n")),
-            "none" => column(Who::Ours, String::new()),
-            "baseline" => column(Who::Baseline, String::new()),
-            MOD_WSGI => column(Who::Rival, String::new()),
+            "direct" | "delegate" | "auto" => {
+                column(Contender::Ours, format!("WSGIExecutor {text}\n"))
+            }
+            "none" => column(Contender::Ours, String::new()),
+            "baseline" => column(Contender::Baseline, String::new()),
+            MOD_WSGI => column(Contender::Rival, String::new()),
             _ => match text.strip_prefix("pool").map(str::parse::<usize>) {
                 Some(Ok(size)) if size > 0 => column(
-                    Who::Ours,
+                    Contender::Ours,
                     format!("WSGIExecutor pool\nWSGIThreadPool size={size}\n"),
                 ),
                 _ => bail!(
@@ -110,6 +112,9 @@ mod tests {
     #[test]
     fn a_column_of_ones_own_has_the_name_before_the_sign() {
         let column: Column = "k5=WSGIExecutor delegate max=5".parse().expect("a column");
-        assert_eq!((column.name.as_str(), column.who), ("k5", Who::Ours));
+        assert_eq!(
+            (column.name.as_str(), column.contender),
+            ("k5", Contender::Ours)
+        );
     }
 }

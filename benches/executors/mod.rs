@@ -1,4 +1,4 @@
-//! Who runs the requests of a child with many threads: every executor under every kind of work, beside mod_wsgi.
+//! Every executor under every kind of work, in a child with many threads, beside mod_wsgi.
 
 mod cell;
 pub(crate) mod column;

@@ -1,10 +1,12 @@
 //! What the kernel has counted for all threads of a process, and for the machine.
 
-use std::fs;
-use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use procfs::process::Task;
+use procfs::{CpuTime, CurrentSI, KernelStats, ProcError, ProcResult};
+
+use crate::subjects::server::process;
 
 /// Of the threads that live; the counts of a thread that ends go with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,19 +19,12 @@ pub(crate) struct Tasks {
 impl Tasks {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let mut sum = Self::default();
-        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let folder = thread?.path();
-            // A thread may end while we look.
-            let (Some(status), Some(times)) = (
-                unless_ended(fs::read_to_string(folder.join("status")))?,
-                unless_ended(fs::read_to_string(folder.join("schedstat")))?,
-            ) else {
+        for task in process(pid)?.tasks()? {
+            let Some((switches, cpu)) = unless_ended(task.and_then(|task| counts(&task)))? else {
                 continue;
             };
-            sum.switches += switches(&status)
-                .with_context(|| format!("no context switches in {}", folder.display()))?;
-            sum.cpu += cpu(&times)
-                .with_context(|| format!("no processor time in {}", folder.display()))?;
+            sum.switches += switches;
+            sum.cpu += cpu;
         }
         Ok(sum)
     }
@@ -45,86 +40,49 @@ impl Tasks {
 
 /// What all processors have done since the machine started, and what the host of a virtual machine has taken.
 pub(crate) fn busy() -> Result<Duration> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let ticks = busy_ticks(&text).context("no times in /proc/stat")?;
-    Ok(Duration::from_secs_f64(
-        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
-    ))
+    Ok(busy_time(&KernelStats::current()?.total))
 }
 
-/// All fields of the first line but those of idle and waiting processors, and of guests, who are users too.
-fn busy_ticks(stat: &str) -> Option<u64> {
-    let fields: Vec<u64> = stat
-        .lines()
-        .next()?
-        .strip_prefix("cpu ")?
-        .split_whitespace()
-        .map_while(|field| field.parse().ok())
-        .collect();
-    let [
-        user,
-        nice,
-        system,
-        _idle,
-        _waiting,
-        interrupts,
-        soft,
-        stolen,
-        ..,
-    ] = fields[..]
-    else {
-        return None;
-    };
-    Some(user + nice + system + interrupts + soft + stolen)
+/// All but the times of idle and waiting processors; the time of guests is part of the users' time.
+fn busy_time(total: &CpuTime) -> Duration {
+    let rarely = [
+        total.irq_duration(),
+        total.softirq_duration(),
+        total.steal_duration(),
+    ];
+    let always = total.user_duration() + total.nice_duration() + total.system_duration();
+    always + rarely.into_iter().flatten().sum::<Duration>()
 }
 
-fn unless_ended(text: io::Result<String>) -> io::Result<Option<String>> {
-    match text {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
-            Ok(None)
-        }
+/// Context switches and processor time of a thread.
+fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
+    let status = task.status()?;
+    let switches = status.voluntary_ctxt_switches.unwrap_or(0)
+        + status.nonvoluntary_ctxt_switches.unwrap_or(0);
+    let cpu = Duration::from_nanos(task.schedstat()?.sum_exec_runtime);
+    Ok((switches, cpu))
+}
+
+/// A thread may end between two looks at it.
+fn unless_ended<T>(counted: ProcResult<T>) -> ProcResult<Option<T>> {
+    match counted {
+        Ok(counted) => Ok(Some(counted)),
+        Err(ProcError::NotFound(_)) => Ok(None),
+        Err(ProcError::Io(error, _)) if error.raw_os_error() == Some(ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn switches(status: &str) -> Option<u64> {
-    let count = |name: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().parse().ok()
-    };
-    Some(count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?)
-}
-
-fn cpu(schedstat: &str) -> Option<Duration> {
-    let nanoseconds = schedstat.split_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanoseconds))
-}
+const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
+    use anyhow::Context;
+
     use super::*;
-
-    #[test]
-    fn both_kinds_of_switches_count() {
-        let status =
-            "Name:\tapache2\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
-        assert_eq!(switches(status), Some(42));
-        assert_eq!(switches("Name:\tapache2\n"), None);
-        assert_eq!(cpu("1500 20 3\n"), Some(Duration::from_nanos(1500)));
-    }
-
-    #[test]
-    fn a_busy_processor_is_neither_idle_nor_waiting() {
-        let stat =
-            "cpu  1 20 300 4000 50000 600000 7000000 80000000 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
-        assert_eq!(busy_ticks(stat), Some(87_600_321));
-        assert_eq!(busy_ticks("cpu  1 2\n"), None);
-    }
 
     #[test]
     fn waiting_shows_in_the_counts_of_a_process() -> Result<()> {

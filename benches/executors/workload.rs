@@ -208,7 +208,7 @@ def sample():
 print(min(sample() for _ in range(400)))
 ";
 
-/// Of so many requests, one is rare.
+/// One of this many requests is rare.
 const BLOCK: u64 = 20;
 /// What a request needs beside its work, about.
 const OVERHEAD: Duration = Duration::from_micros(25);

@@ -1,4 +1,4 @@
-//! What it costs to let a request into Python when nobody waits: instructions beside a build that has no executors.
+//! What it costs to let a request into Python when no other waits: instructions beside a build that has no executors.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::measure::instructions::{self, Count};
 use crate::print::table::{Spread, Table, thousands};
 use crate::print::verdict::Verdict;
 use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm};
-use crate::subjects::subject::{Application, Subject, Who, directed};
+use crate::subjects::subject::{Application, Contender, Subject, directed};
 
 /// Counts of `app.wsgi` under event, one connection; without a baseline there is no verdict.
 pub(crate) fn measure(
@@ -18,15 +18,15 @@ pub(crate) fn measure(
     baseline: Option<&Path>,
     repeat: usize,
 ) -> Result<Vec<Count>> {
-    let subjects: Vec<Subject> = Who::ADMITTING
+    let subjects: Vec<Subject> = Contender::ADMITTING
         .into_iter()
-        .filter_map(|who| {
-            let (file, directives) = match who {
-                Who::Direct => (module, "WSGIExecutor direct\n"),
-                Who::Delegate => (module, "WSGIExecutor delegate\n"),
+        .filter_map(|contender| {
+            let (file, directives) = match contender {
+                Contender::Direct => (module, "WSGIExecutor direct\n"),
+                Contender::Delegate => (module, "WSGIExecutor delegate\n"),
                 _ => (baseline?, ""),
             };
-            directed(who, home, Application::Hello, directives).with_module(file)
+            directed(contender, home, Application::Hello, directives).with_module(file)
         })
         .collect();
     instructions::measure(httpd, &subjects, Mpm::Event(EVENT_THREADS), repeat)
@@ -37,15 +37,15 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
     println!(
         "Instructions per request: event, one child of {EVENT_THREADS} threads, one keep-alive connection, by callgrind"
     );
-    let of = |who: Who| {
-        let counts = counts.iter().filter(|count| count.who == who);
+    let of = |contender: Contender| {
+        let counts = counts.iter().filter(|count| count.contender == contender);
         Spread::of(counts.map(|count| count.per_request))
     };
-    let baseline = of(Who::ADMITTING[0]);
+    let baseline = of(Contender::ADMITTING[0]);
     let mut table = Table::new(&["", "instructions", "min – max", "of the baseline"]);
     let mut verdicts = Vec::new();
-    for who in Who::ADMITTING {
-        let Some(spread) = of(who) else {
+    for contender in Contender::ADMITTING {
+        let Some(spread) = of(contender) else {
             verdicts.push(Verdict::NotMeasured);
             continue;
         };
@@ -53,7 +53,7 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
             .as_ref()
             .map(|baseline| spread.median / baseline.median);
         table.row(vec![
-            who.name().to_owned(),
+            contender.name().to_owned(),
             thousands(spread.median),
             format!("{} – {}", thousands(spread.least), thousands(spread.most)),
             ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.3}")),

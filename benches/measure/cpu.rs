@@ -1,23 +1,23 @@
 //! CPU time per request of the server's children, with throughput and latency, in alternating runs.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use procfs::ticks_per_second;
 use serde::Serialize;
 
 use crate::print::report::pythons;
 use crate::print::table::{Spread, Table, thousands};
 use crate::subjects::load::{self, Load};
-use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm, Server, Under, stat_fields};
-use crate::subjects::subject::{Subject, Who};
+use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm, Server, Under, process};
+use crate::subjects::subject::{Contender, Subject};
 
 /// One run of one subject.
 #[derive(Serialize)]
 pub(crate) struct Run {
     pub(crate) mpm: Mpm,
     pub(crate) round: usize,
-    pub(crate) who: Who,
+    pub(crate) contender: Contender,
     pub(crate) connections: usize,
     pub(crate) requests: usize,
     pub(crate) cpu_us: f64,
@@ -68,14 +68,21 @@ pub(crate) fn alternate(
     for round in 0..rounds {
         for turn in 0..subjects.len() {
             let subject = &subjects[(round + turn) % subjects.len()];
-            if failed.contains(&subject.who) {
+            if failed.contains(&subject.contender) {
                 continue;
             }
             let run = httpd
                 .start(subject, mpm, Under::Nothing)
                 .and_then(|server| {
-                    one(&server, mpm, round, subject.who, connections, requests)
-                        .with_context(|| server.log())
+                    one(
+                        &server,
+                        mpm,
+                        round,
+                        subject.contender,
+                        connections,
+                        requests,
+                    )
+                    .with_context(|| server.log())
                 });
             match run {
                 Ok(run) => runs.push(run),
@@ -90,7 +97,7 @@ fn one(
     server: &Server,
     mpm: Mpm,
     round: usize,
-    who: Who,
+    contender: Contender,
     connections: usize,
     requests: usize,
 ) -> Result<Run> {
@@ -116,7 +123,7 @@ fn one(
     Ok(Run {
         mpm,
         round,
-        who,
+        contender,
         connections,
         requests,
         cpu_us: each(before.cpu, after.cpu),
@@ -141,32 +148,18 @@ struct Clocks {
 
 impl Clocks {
     fn of(pid: u32) -> Result<Self> {
+        let process = process(pid)?;
         let mut cpu = Duration::ZERO;
         // The file of the process counts its first thread only.
-        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let path = thread?.path().join("schedstat");
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let nanoseconds = text
-                .split_whitespace()
-                .next()
-                .and_then(|field| field.parse().ok());
-            cpu += Duration::from_nanos(nanoseconds.with_context(|| path.display().to_string())?);
+        for thread in process.tasks()? {
+            cpu += Duration::from_nanos(thread?.schedstat()?.sum_exec_runtime);
         }
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields = stat_fields(&stat);
-        let ticks =
-            |field: usize| -> Result<Duration> {
-                let ticks: u64 = fields
-                    .get(field)
-                    .context("a short /proc/PID/stat")?
-                    .parse()?;
-                Ok(Duration::from_secs(ticks)
-                    / u32::try_from(rustix::param::clock_ticks_per_second())?)
-            };
+        let stat = process.stat()?;
+        let ticks = |ticks: u64| Duration::from_secs_f64(ticks as f64 / ticks_per_second() as f64);
         Ok(Self {
             cpu,
-            user: ticks(USER)?,
-            system: ticks(SYSTEM)?,
+            user: ticks(stat.utime),
+            system: ticks(stat.stime),
         })
     }
 }
@@ -200,11 +193,11 @@ pub(crate) fn print(runs: &[Run]) {
             "p50 µs",
             "p99 µs",
         ]);
-        for who in Who::ALL {
+        for contender in Contender::ALL {
             let of = |value: fn(&Run) -> f64| {
                 Spread::of(
                     runs.iter()
-                        .filter(|run| run.who == who)
+                        .filter(|run| run.contender == contender)
                         .map(|run| value(run)),
                 )
             };
@@ -213,7 +206,7 @@ pub(crate) fn print(runs: &[Run]) {
                 continue;
             };
             table.row(vec![
-                who.name().to_owned(),
+                contender.name().to_owned(),
                 format!("{:.1}", cpu.median),
                 format!("{:.1} – {:.1}", cpu.least, cpu.most),
                 format!("{:.1}", median(|run| run.user_us)),
@@ -231,7 +224,7 @@ pub(crate) fn print(runs: &[Run]) {
             "its division into user and system is sampled. The load shares the machine's cores."
         );
         ratios(&runs, rounds);
-        pythons(runs.iter().map(|run| (run.who, &run.libpython)));
+        pythons(runs.iter().map(|run| (run.contender, &run.libpython)));
         println!();
     }
 }
@@ -240,12 +233,16 @@ pub(crate) fn print(runs: &[Run]) {
 fn ratios(runs: &[&Run], rounds: usize) {
     let pairs = |value: Ratio| {
         Spread::of((0..rounds).filter_map(|round| {
-            let of = |who| {
+            let of = |contender| {
                 runs.iter()
-                    .find(|run| run.round == round && run.who == who)
+                    .find(|run| run.round == round && run.contender == contender)
                     .copied()
             };
-            value(of(Who::Floor), of(Who::Ours)?, of(Who::Rival)?)
+            value(
+                of(Contender::Floor),
+                of(Contender::Ours)?,
+                of(Contender::Rival)?,
+            )
         }))
     };
     let lines = [
@@ -289,6 +286,3 @@ type Ratio = fn(Option<&Run>, &Run, &Run) -> Option<f64>;
 pub(crate) const EVENT_CONNECTIONS: usize = 16;
 /// Most requests before the clocks are read.
 const WARM: usize = 800;
-/// Fields of `/proc/PID/stat`, counted from the state.
-const USER: usize = 11;
-const SYSTEM: usize = 12;

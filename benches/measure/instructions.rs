@@ -9,12 +9,12 @@ use crate::print::table::{Spread, Table, thousands};
 use crate::print::verdict::Verdict;
 use crate::subjects::load::Connection;
 use crate::subjects::server::{Httpd, Mpm, Under};
-use crate::subjects::subject::{Subject, Who};
+use crate::subjects::subject::{Contender, Subject};
 
 /// Both totals of one repetition.
 #[derive(Serialize)]
 pub(crate) struct Count {
-    pub(crate) who: Who,
+    pub(crate) contender: Contender,
     after_few: i64,
     after_many: i64,
     pub(crate) per_request: f64,
@@ -31,12 +31,12 @@ pub(crate) fn measure(
     let mut failed = Vec::new();
     for repetition in 1..=repeat {
         for subject in subjects {
-            if failed.contains(&subject.who) {
+            if failed.contains(&subject.contender) {
                 continue;
             }
             eprintln!(
                 "wsgi-bench: counting instructions of {}, {repetition} of {repeat}",
-                subject.who.name()
+                subject.contender.name()
             );
             match count(httpd, subject, mpm) {
                 Ok(count) => counts.push(count),
@@ -53,7 +53,7 @@ fn count(httpd: &Httpd, subject: &Subject, mpm: Mpm) -> Result<Count> {
     let (after_few, after_many) = (callgrind::total(&few)?, callgrind::total(&many)?);
     let per_request = (after_many - after_few) as f64 / (MANY - FEW) as f64;
     Ok(Count {
-        who: subject.who,
+        contender: subject.contender,
         after_few,
         after_many,
         per_request,
@@ -85,26 +85,28 @@ pub(crate) const MANY: usize = 1_200;
 
 /// Prints instructions per request, above the floor, and the ratio.
 pub(crate) fn print(counts: &[Count]) -> Verdict {
-    let of = |who: Who| {
+    let of = |contender: Contender| {
         Spread::of(
             counts
                 .iter()
-                .filter(|count| count.who == who)
+                .filter(|count| count.contender == contender)
                 .map(|count| count.per_request),
         )
     };
-    let floor = of(Who::Floor).map(|spread| spread.median);
-    let above = |who: Who| Some(of(who)?.median - floor?);
+    let floor = of(Contender::Floor).map(|spread| spread.median);
+    let above = |contender: Contender| Some(of(contender)?.median - floor?);
 
     println!(
         "Instructions per request: prefork, one child, one keep-alive connection, by callgrind"
     );
     let mut table = Table::new(&["", "instructions", "min – max", "above the floor"]);
-    for who in Who::ALL {
-        let Some(spread) = of(who) else { continue };
-        let higher = above(who).filter(|_| who != Who::Floor);
+    for contender in Contender::ALL {
+        let Some(spread) = of(contender) else {
+            continue;
+        };
+        let higher = above(contender).filter(|_| contender != Contender::Floor);
         table.row(vec![
-            who.name().to_owned(),
+            contender.name().to_owned(),
             thousands(spread.median),
             format!("{} – {}", thousands(spread.least), thousands(spread.most)),
             higher.map_or("–".to_owned(), thousands),
@@ -115,8 +117,12 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
         "Of the whole child, user space: (I({MANY} requests) − I({FEW})) / {}; start and stop cancel out.",
         MANY - FEW
     );
-    pythons(counts.iter().map(|count| (count.who, &count.libpython)));
-    if let (Some(with), Some(without)) = (of(Who::Ours), of(Who::Unmeasured)) {
+    pythons(
+        counts
+            .iter()
+            .map(|count| (count.contender, &count.libpython)),
+    );
+    if let (Some(with), Some(without)) = (of(Contender::Ours), of(Contender::Unmeasured)) {
         let share = with.median / without.median - 1.0;
         println!(
             "Metrics: {} instructions, {:.2} % of a request. At most {} %: {}.",
@@ -126,7 +132,7 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
             if share <= METRICS_TARGET { "yes" } else { "NO" }
         );
     }
-    match above(Who::Ours).zip(above(Who::Rival)) {
+    match above(Contender::Ours).zip(above(Contender::Rival)) {
         None => {
             println!("No ratio: that needs all three subjects.\n");
             Verdict::NotMeasured
@@ -150,8 +156,8 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
 
 /// Prints instructions per request by where one interpreter holds the application.
 pub(crate) fn print_places(counts: &[Count]) -> Verdict {
-    let of = |who: Who| {
-        let counts = counts.iter().filter(|count| count.who == who);
+    let of = |contender: Contender| {
+        let counts = counts.iter().filter(|count| count.contender == contender);
         Spread::of(counts.map(|count| count.per_request)).map(|spread| spread.median)
     };
     let python = counts.iter().find_map(|count| count.libpython.as_deref());
@@ -159,12 +165,12 @@ pub(crate) fn print_places(counts: &[Count]) -> Verdict {
         "Instructions per request of mod_wsgi_rs by interpreter, {}",
         python.unwrap_or("no Python")
     );
-    let all = Who::PLACES.map(of);
+    let all = Contender::PLACES.map(of);
     let mut table = Table::new(&["", "instructions", "of the main one"]);
-    for (who, count) in Who::PLACES.into_iter().zip(all) {
+    for (contender, count) in Contender::PLACES.into_iter().zip(all) {
         let Some(count) = count else { continue };
         table.row(vec![
-            who.name().to_owned(),
+            contender.name().to_owned(),
             thousands(count),
             all[0].map_or("–".to_owned(), |main| format!("{:.3}", count / main)),
         ]);

@@ -85,7 +85,7 @@ fn record(arena: Arena, at: u64) {
     arena.end(before);
 }
 
-/// The segment of so many prefork children, each with an arena for itself and one for its thread. All of them are this
+/// The segment of `children` prefork children, each with an arena for itself and one for its thread. All of them are this
 /// process.
 fn segment(children: u32) -> Result<Segment> {
     let geometry = Geometry {

@@ -9,14 +9,18 @@ use crate::measure::callgrind::{self, Cost, Function};
 use crate::measure::instructions::{FEW, MANY, dump_after};
 use crate::print::table::{Table, thousands};
 use crate::subjects::server::{Httpd, Mpm};
-use crate::subjects::subject::{Subject, Who};
+use crate::subjects::subject::{Contender, Subject};
 
 /// Prints `top` functions by own cost and by cost with callees, and keeps both of callgrind's files for other tools.
 pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path) -> Result<()> {
     let ours = subjects
         .iter()
-        .find(|subject| subject.who == Who::Ours)
-        .or_else(|| subjects.iter().find(|subject| subject.who == Who::Rival))
+        .find(|subject| subject.contender == Contender::Ours)
+        .or_else(|| {
+            subjects
+                .iter()
+                .find(|subject| subject.contender == Contender::Rival)
+        })
         .context("nothing with Python in it to profile")?;
     let (few, _) = dump_after(httpd, ours, Mpm::Prefork, FEW)?;
     let (many, _) = dump_after(httpd, ours, Mpm::Prefork, MANY)?;
@@ -32,7 +36,7 @@ pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path)
     objects.sort_by(|one, other| other.1.total_cmp(&one.1));
     println!(
         "Instructions per request of {}, by object file",
-        ours.who.name()
+        ours.contender.name()
     );
     let mut table = Table::new(&["instructions", "  object"]);
     for (object, own) in objects {

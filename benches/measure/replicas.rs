@@ -11,7 +11,7 @@ use crate::print::report;
 use crate::print::table::{Spread, Table, thousands};
 use crate::print::verdict::Verdict;
 use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm};
-use crate::subjects::subject::{Application, Subject, Who, placed};
+use crate::subjects::subject::{Application, Contender, Subject, placed};
 
 /// Both comparisons.
 #[derive(Serialize)]
@@ -29,11 +29,19 @@ pub(crate) fn measure(
     rounds: usize,
     requests: usize,
 ) -> Result<Replicas> {
-    let subjects = |application, wanted: &[Who]| -> Vec<Subject> {
-        let file = |who| if who == Who::Rival { rival } else { module };
+    let subjects = |application, wanted: &[Contender]| -> Vec<Subject> {
+        let file = |contender| {
+            if contender == Contender::Rival {
+                rival
+            } else {
+                module
+            }
+        };
         wanted
             .iter()
-            .filter_map(|&who| placed(who, python, application).with_module(file(who)))
+            .filter_map(|&contender| {
+                placed(contender, python, application).with_module(file(contender))
+            })
             .collect()
     };
     let run = |subjects: &[Subject], requests| {
@@ -46,11 +54,14 @@ pub(crate) fn measure(
         // A request of the first kind is as long as some hundred of the second; enough of them that the last ones,
         // when not all connections have work, count for nothing.
         work: run(
-            &subjects(Application::Work, &[Who::Main, Who::Replicas]),
+            &subjects(Application::Work, &[Contender::Main, Contender::Replicas]),
             requests / 20,
         )?,
         hello: run(
-            &subjects(Application::Hello, &[Who::Main, Who::Replicas, Who::Rival]),
+            &subjects(
+                Application::Hello,
+                &[Contender::Main, Contender::Replicas, Contender::Rival],
+            ),
             requests,
         )?,
     })
@@ -59,7 +70,7 @@ pub(crate) fn measure(
 /// Prints both comparisons, and whether the targets are met.
 pub(crate) fn print(measured: &Replicas) -> Verdict {
     table("An application bound by the processor", &measured.work);
-    let faster = ratio(&measured.work, Who::Main, |run| run.per_second);
+    let faster = ratio(&measured.work, Contender::Main, |run| run.per_second);
     let first = judge(
         "two replicas / one interpreter, requests/s",
         faster,
@@ -67,13 +78,13 @@ pub(crate) fn print(measured: &Replicas) -> Verdict {
     );
     println!();
     table("Hello world", &measured.hello);
-    let faster = ratio(&measured.hello, Who::Rival, |run| run.per_second);
+    let faster = ratio(&measured.hello, Contender::Rival, |run| run.per_second);
     let second = judge(
         "two replicas / mod_wsgi, requests/s",
         faster,
         AT_LEAST_HELLO,
     );
-    let slower = ratio(&measured.hello, Who::Rival, |run| run.p99_us);
+    let slower = ratio(&measured.hello, Contender::Rival, |run| run.p99_us);
     let third = judge("two replicas / mod_wsgi, p99", slower, AT_MOST_P99);
     println!();
     Verdict::of_all(&[first, second, third])
@@ -89,16 +100,20 @@ fn table(title: &str, runs: &[Run]) {
         report::one_python(runs.iter().map(|run| run.libpython.as_deref())),
     );
     let mut table = Table::new(&["", "requests/s", "min – max", "CPU µs", "p50 µs", "p99 µs"]);
-    for who in [Who::Main, Who::Replicas, Who::Rival] {
+    for contender in [Contender::Main, Contender::Replicas, Contender::Rival] {
         let of = |value: fn(&Run) -> f64| {
-            Spread::of(runs.iter().filter(|run| run.who == who).map(value))
+            Spread::of(
+                runs.iter()
+                    .filter(|run| run.contender == contender)
+                    .map(value),
+            )
         };
         let Some(speed) = of(|run| run.per_second) else {
             continue;
         };
         let median = |value| of(value).map_or(0.0, |spread: Spread| spread.median);
         table.row(vec![
-            who.name().to_owned(),
+            contender.name().to_owned(),
             thousands(speed.median),
             format!("{} – {}", thousands(speed.least), thousands(speed.most)),
             thousands(median(|run| run.cpu_us)),
@@ -110,13 +125,15 @@ fn table(title: &str, runs: &[Run]) {
 }
 
 /// Of two replicas to `other`, within each round.
-fn ratio(runs: &[Run], other: Who, value: fn(&Run) -> f64) -> Option<Spread> {
-    let of = |round, who| runs.iter().find(|run| run.round == round && run.who == who);
+fn ratio(runs: &[Run], other: Contender, value: fn(&Run) -> f64) -> Option<Spread> {
+    let of = |round, contender| {
+        runs.iter()
+            .find(|run| run.round == round && run.contender == contender)
+    };
     let rounds = runs.iter().map(|run| run.round + 1).max()?;
-    Spread::of(
-        (0..rounds)
-            .filter_map(|round| Some(value(of(round, Who::Replicas)?) / value(of(round, other)?))),
-    )
+    Spread::of((0..rounds).filter_map(|round| {
+        Some(value(of(round, Contender::Replicas)?) / value(of(round, other)?))
+    }))
 }
 
 /// A bound of a ratio.

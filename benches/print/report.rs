@@ -6,23 +6,24 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use procfs::{CpuInfo, Current, LoadAverage};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::subjects::server::Httpd;
-use crate::subjects::subject::Who;
+use crate::subjects::subject::Contender;
 
 /// Says which Python ran, and warns if it was not the same for both.
-pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Who, &'r Option<String>)>) {
-    let ran: Vec<(Who, &str)> = ran
-        .filter_map(|(who, python)| Some((who, python.as_deref()?)))
+pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Contender, &'r Option<String>)>) {
+    let ran: Vec<(Contender, &str)> = ran
+        .filter_map(|(contender, python)| Some((contender, python.as_deref()?)))
         .collect();
-    let of = |who| {
+    let of = |contender| {
         ran.iter()
-            .find(|(one, _)| *one == who)
+            .find(|(one, _)| *one == contender)
             .map(|(_, python)| *python)
     };
-    match (of(Who::Ours), of(Who::Rival)) {
+    match (of(Contender::Ours), of(Contender::Rival)) {
         (Some(ours), Some(rival)) if ours != rival => {
             println!("NOT A FAIR PAIR: ours runs {ours}, the rival {rival}. Use --python.");
         }
@@ -43,11 +44,9 @@ pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> Stri
 
 /// What it was measured on, in one line.
 pub(crate) fn machine(httpd: &Httpd) -> String {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = processor
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, name)| name);
+    let processors = CpuInfo::current().ok();
+    let processor = processors.as_ref().and_then(|all| all.model_name(0));
+    let processor = processor.unwrap_or("unknown processor");
     let version = |program: &Path, argument: &str| {
         let output = Command::new(program).arg(argument).output().ok()?;
         String::from_utf8_lossy(&output.stdout)
@@ -60,11 +59,7 @@ pub(crate) fn machine(httpd: &Httpd) -> String {
         version(&httpd.program, "-v").unwrap_or_default(),
         version(Path::new("valgrind"), "--version").unwrap_or_else(|| "no valgrind".to_owned()),
         std::thread::available_parallelism().map_or(0, usize::from),
-        fs::read_to_string("/proc/loadavg")
-            .unwrap_or_default()
-            .split_whitespace()
-            .next()
-            .unwrap_or("?"),
+        LoadAverage::current().map_or("?".to_owned(), |load| load.one.to_string()),
     )
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn run(
                         connection.get_many(warm)?;
                         Ok(connection)
                     });
-                    // Both barriers are passed even after a failure, or the others would wait for ever.
+                    // Both barriers are passed even after a failure, or the other threads would never go on.
                     ready.wait();
                     go.wait();
                     timed(&mut warmed?, &begun, requests)

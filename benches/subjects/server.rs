@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::User;
+use procfs::process::{MMapPath, Process, all_processes};
 use rustix::process::{Signal, getuid};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -30,7 +32,7 @@ pub(crate) struct Httpd {
 pub(crate) enum Mpm {
     /// One child, one connection at a time
     Prefork,
-    /// One child with so many threads
+    /// One child with this many threads
     Event(usize),
 }
 
@@ -111,7 +113,7 @@ impl Httpd {
             .arg("-f")
             .arg(&configuration)
             .arg("-DFOREGROUND")
-            // The same few variables for everyone: what the caller has set must not change a count.
+            // The same few variables for each subject: what the caller has set must not change a count.
             .env_clear()
             .env(
                 "PATH",
@@ -167,7 +169,7 @@ impl Httpd {
         }
         if getuid().is_root() {
             let user = unprivileged_user()?;
-            text += &format!("User {user}\nGroup #{}\n", group_of(&user)?);
+            text += &format!("User {}\nGroup #{}\n", user.name, user.gid);
         }
         let folder = root.display();
         text += &format!(
@@ -192,22 +194,26 @@ impl Server {
     /// The one child; known for certain once it has answered.
     pub(crate) fn child(&self) -> Result<u32> {
         let mut children = children_of(self.process.id())?;
-        children.retain(|&child| !is_helper(child));
+        // The module's own processes serve no requests.
+        children.retain(|(_, name)| !name.starts_with("wsgi-"));
         ensure!(
             children.len() == 1,
             "expected one child of httpd, found {children:?}\n{}",
             self.log()
         );
-        Ok(children[0])
+        Ok(children[0].0)
     }
 
     /// File name of the libpython that the child has mapped: both WSGI modules must run the same.
     pub(crate) fn libpython(&self) -> Result<Option<String>> {
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.child()?))?;
-        let mut files = maps.lines().filter_map(|line| line.rsplit('/').next());
-        Ok(files
-            .find(|name| name.starts_with("libpython"))
-            .map(str::to_owned))
+        let maps = process(self.child()?)?.maps()?;
+        Ok(maps.into_iter().find_map(|map| match map.pathname {
+            MMapPath::Path(file) => {
+                let name = file.file_name()?.to_str()?;
+                name.starts_with("libpython").then(|| name.to_owned())
+            }
+            _ => None,
+        }))
     }
 
     /// Ends the server and returns callgrind's file for `child`.
@@ -278,7 +284,7 @@ impl Server {
             thread::sleep(POLL);
         }
         send(self.process.id(), Signal::KILL);
-        for child in children {
+        for (child, _) in children {
             send(child, Signal::KILL);
         }
         let _ = self.process.wait();
@@ -311,63 +317,29 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn children_of(parent: u32) -> Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        // A process may end while we look.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            continue;
-        };
-        if stat_fields(&stat)
-            .get(1)
-            .and_then(|field| field.parse::<u32>().ok())
-            == Some(parent)
-        {
-            found.push(pid);
+/// The process of that number.
+pub(crate) fn process(pid: u32) -> Result<Process> {
+    Ok(Process::new(pid.try_into()?)?)
+}
+
+/// The children of a process, and their names.
+fn children_of(parent: u32) -> Result<Vec<(u32, String)>> {
+    // A process may end while we look.
+    let stats = all_processes()?.filter_map(|process| process.ok()?.stat().ok());
+    let children = stats.filter(|stat| u32::try_from(stat.ppid) == Ok(parent));
+    children
+        .map(|stat| Ok((stat.pid.try_into()?, stat.comm)))
+        .collect()
+}
+
+/// A user for the children of httpd.
+fn unprivileged_user() -> Result<User> {
+    for name in ["www-data", "apache", "httpd", "daemon", "nobody"] {
+        if let Some(user) = User::from_name(name)? {
+            return Ok(user);
         }
     }
-    Ok(found)
-}
-
-/// Whether it is a process of our module's that serves no requests; they have names of their own.
-fn is_helper(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("wsgi-"))
-}
-
-/// The fields of `/proc/PID/stat` from the state on; the name before them may hold anything, brackets too.
-pub(crate) fn stat_fields(stat: &str) -> Vec<&str> {
-    stat.rsplit_once(')')
-        .map(|(_, rest)| rest.split_whitespace().collect())
-        .unwrap_or_default()
-}
-
-fn unprivileged_user() -> Result<String> {
-    let users = fs::read_to_string("/etc/passwd")?;
-    ["www-data", "apache", "httpd", "daemon", "nobody"]
-        .into_iter()
-        .find(|name| {
-            users
-                .lines()
-                .any(|line| line.split(':').next() == Some(name))
-        })
-        .map(str::to_owned)
-        .context("no unprivileged user (www-data, apache, ...) for the children of httpd")
-}
-
-fn group_of(user: &str) -> Result<String> {
-    fs::read_to_string("/etc/passwd")?
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields[0] == user)
-        .and_then(|fields| fields.get(3).map(|group| (*group).to_owned()))
-        .context("no group in /etc/passwd")
+    bail!("no unprivileged user (www-data, apache, ...) for the children of httpd")
 }
 
 /// Threads of the one child under event, where nothing else is said.
@@ -378,13 +350,3 @@ pub(crate) const SPIN: &str = include_str!("../spin.wsgi");
 const DUMPS: &str = "dumps";
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stat_of_a_process_with_brackets_in_its_name() {
-        assert_eq!(stat_fields("7 (a) (b) S 1 7 7")[..2], ["S", "1"]);
-    }
-}

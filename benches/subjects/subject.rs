@@ -18,10 +18,10 @@ pub(crate) enum Group {
     Resource,
 }
 
-/// Who is measured.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Who {
+pub(crate) enum Contender {
     /// The bare handler
     Floor,
     /// mod_wsgi_rs
@@ -46,12 +46,12 @@ pub(crate) enum Who {
     Delegate,
 }
 
-impl Who {
+impl Contender {
     /// Side by side, in the order of every table.
     pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Ours, Self::Unmeasured, Self::Rival];
     /// Where one interpreter can hold an application; the first is the yardstick.
     pub(crate) const PLACES: [Self; 3] = [Self::Main, Self::Sub, Self::Own];
-    /// Who lets requests into Python; the first is the yardstick.
+    /// Builds and executors that let requests into Python; the first is the yardstick.
     pub(crate) const ADMITTING: [Self; 3] = [Self::Baseline, Self::Direct, Self::Delegate];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -97,56 +97,56 @@ pub(crate) enum Application {
 
 /// One module file and how httpd is told to use it.
 pub(crate) struct Subject {
-    pub(crate) who: Who,
+    pub(crate) contender: Contender,
     module: PathBuf,
     lines: String,
 }
 
-/// All that are measured side by side, without their modules yet, in the order of [`Who::ALL`].
+/// All that are measured side by side, without their modules yet, in the order of [`Contender::ALL`].
 pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
     let group = match group {
         Group::Global => "%{GLOBAL}",
         Group::Resource => "%{RESOURCE}",
     };
     let wsgi = serving(python, Application::Hello) + &format!("WSGIApplicationGroup {group}\n");
-    Who::ALL
+    Contender::ALL
         .into_iter()
-        .map(|who| Subject {
-            who,
+        .map(|contender| Subject {
+            contender,
             module: PathBuf::new(),
-            lines: match who {
-                Who::Floor => "<Location />\n  SetHandler floor\n</Location>\n".to_owned(),
-                Who::Unmeasured => format!("{wsgi}WSGIMetrics Off\n"),
+            lines: match contender {
+                Contender::Floor => "<Location />\n  SetHandler floor\n</Location>\n".to_owned(),
+                Contender::Unmeasured => format!("{wsgi}WSGIMetrics Off\n"),
                 _ => wsgi.clone(),
             },
         })
         .collect()
 }
 
-/// `who` with the application in the interpreters that its name says, without its module yet.
-pub(crate) fn placed(who: Who, python: &Path, application: Application) -> Subject {
-    let place = match who {
-        Who::Sub => "WSGIApplicationGroup bench\nWSGIInterpreter sub\n",
-        Who::Own => "WSGIApplicationGroup bench\nWSGIGILMode own\nWSGIInterpreters 1\n",
-        Who::Replicas => "WSGIApplicationGroup bench\nWSGIGILMode own\nWSGIInterpreters 2\n",
+/// `contender` with the application in the interpreters that its name says, without its module yet.
+pub(crate) fn placed(contender: Contender, python: &Path, application: Application) -> Subject {
+    let place = match contender {
+        Contender::Sub => "WSGIApplicationGroup bench\nWSGIInterpreter sub\n",
+        Contender::Own => "WSGIApplicationGroup bench\nWSGIGILMode own\nWSGIInterpreters 1\n",
+        Contender::Replicas => "WSGIApplicationGroup bench\nWSGIGILMode own\nWSGIInterpreters 2\n",
         _ => "WSGIApplicationGroup %{GLOBAL}\n",
     };
     Subject {
-        who,
+        contender,
         module: PathBuf::new(),
         lines: serving(Some(python), application) + place,
     }
 }
 
-/// `who` in the main interpreter with further directives, without its module yet.
+/// `contender` in the main interpreter with further directives, without its module yet.
 pub(crate) fn directed(
-    who: Who,
+    contender: Contender,
     python: Option<&Path>,
     application: Application,
     directives: &str,
 ) -> Subject {
     Subject {
-        who,
+        contender,
         module: PathBuf::new(),
         lines: serving(python, application) + "WSGIApplicationGroup %{GLOBAL}\n" + directives,
     }
@@ -175,9 +175,9 @@ impl Subject {
             Err(error) => {
                 eprintln!(
                     "wsgi-bench: {} is left out: {}: {error} ({})",
-                    self.who.name(),
+                    self.contender.name(),
                     file.display(),
-                    self.who.remedy()
+                    self.contender.remedy()
                 );
                 None
             }
@@ -185,30 +185,30 @@ impl Subject {
     }
 
     /// Says why this subject failed, so that the others go on without it; passes an interruption on.
-    pub(crate) fn left_out(&self, failure: &anyhow::Error) -> Result<Who> {
+    pub(crate) fn left_out(&self, failure: &anyhow::Error) -> Result<Contender> {
         interrupt::check()?;
         eprintln!(
             "wsgi-bench: {} is left out from here on: {failure:#}",
-            self.who.name()
+            self.contender.name()
         );
-        Ok(self.who)
+        Ok(self.contender)
     }
 
     /// Copies the module, and the engines beside ours, to where the children's user can read them; returns the
     /// lines of configuration.
     ///
-    /// Copies, because a checkout often lies in a home folder that nobody else may enter.
+    /// Copies, because a checkout often lies in a home folder that no other user may enter.
     pub(crate) fn install(&self, root: &Path) -> Result<String> {
         let folder = root.join("module");
         fs::create_dir(&folder)?;
         let copied = copy(&self.module, &folder)?;
-        if self.who.is_ours() {
+        if self.contender.is_ours() {
             for engine in engines(&self.module)? {
                 copy(&engine, &folder)?;
             }
         }
-        let symbol = match self.who {
-            Who::Floor => "floor_module",
+        let symbol = match self.contender {
+            Contender::Floor => "floor_module",
             _ => "wsgi_module",
         };
         Ok(format!(

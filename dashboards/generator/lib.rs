@@ -12,6 +12,7 @@ mod interpreters;
 mod overview;
 pub mod panel;
 pub mod parameters;
+pub mod prometheus;
 mod reference;
 pub mod rules;
 pub mod runbook;

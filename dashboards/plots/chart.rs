@@ -1,8 +1,8 @@
 //! Pictures as SVG.
 
 use crate::page::escaped;
-use crate::prometheus::Series;
 use crate::{Mark, Span, scale, unit};
+use wsgi_dashboards::prometheus::Series;
 
 /// Colours that can be told apart, in the order of their use.
 const COLOURS: [&str; 12] = [

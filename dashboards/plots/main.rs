@@ -1,6 +1,5 @@
 //! Draws the dashboards without Grafana: asks a Prometheus every query of every panel, and writes a page for each.
 //!
-//! * `prometheus`: what a Prometheus answers
 //! * `unit`: numbers as people read them
 //! * `scale`: axes
 //! * `chart`: pictures
@@ -10,19 +9,18 @@
 
 mod chart;
 mod page;
-mod prometheus;
 mod scale;
 mod unit;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use prometheus::{Prometheus, Series};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use wsgi_dashboards::grafana::ANNOTATIONS;
 use wsgi_dashboards::panel::{Dashboard, Panel};
 use wsgi_dashboards::parameters::Parameters;
+use wsgi_dashboards::prometheus::{Client, Series};
 use wsgi_dashboards::{Choice, dashboards};
 
 /// Draws each dashboard as one HTML page, from the data of a Prometheus.
@@ -86,7 +84,7 @@ impl Drawn {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let prometheus = Prometheus::at(&arguments.prometheus)?;
+    let prometheus = Client::new(&arguments.prometheus);
     let choice = Choice {
         job: arguments.job,
         instance: arguments.instance,
@@ -129,13 +127,14 @@ pub(crate) type Mark = (f64, &'static str, &'static str);
 
 fn ask(
     dashboard: &'static Dashboard,
-    prometheus: &Prometheus,
+    prometheus: &Client,
     choice: &Choice,
     span: Span,
 ) -> Result<(Vec<Mark>, Vec<Drawn>)> {
     let mut marks = Vec::new();
     for (name, colour, target) in ANNOTATIONS {
-        for series in prometheus.range(&choice.fill(&target.grafana()), span)? {
+        let query = choice.fill(&target.grafana());
+        for series in prometheus.range(&query, span.start, span.end, span.step)? {
             // The query holds for as long as the event is within the rate interval: mark where that begins.
             let mut before = f64::NEG_INFINITY;
             for (at, _) in series.points {
@@ -153,9 +152,9 @@ fn ask(
         for target in panel.targets {
             let expr = choice.fill(&target.grafana());
             let series = if panel.instant() {
-                prometheus.newest(&expr, span)?
+                prometheus.instant(&expr, Some(span.end))?
             } else {
-                prometheus.range(&expr, span)?
+                prometheus.range(&expr, span.start, span.end, span.step)?
             };
             results.push((target.legend, series));
         }

@@ -1,15 +1,15 @@
 //! The page of a dashboard: its grid, and in each panel a title, a picture and a legend.
 
 use crate::chart::{Frame, Line, colour};
-use crate::prometheus::Series;
 use crate::{Drawn, Mark, Span, scale, unit};
 use std::collections::{BTreeMap, BTreeSet};
 use wsgi_dashboards::panel::{Dashboard, Item, Panel, View};
 use wsgi_dashboards::parameters::Parameters;
+use wsgi_dashboards::prometheus::Series;
 
 /// Pixels of one of the 24 columns.
 const COLUMN: f64 = 58.0;
-/// So many rows of a legend are shown.
+/// Most rows of a legend.
 const LEGEND: usize = 8;
 
 const STYLE: &str = "

@@ -6,7 +6,7 @@
 //!
 //! let server = Server::builder(Mpm::Event).app("/hello", "hello.wsgi").start();
 //! assert_eq!(server.get("/hello").text(), "Hello world!");
-//! // Dropping the server stops it and reads its log: an error or warning nobody announced fails the test.
+//! // Dropping the server stops it and reads its log: an error or warning that the test did not announce fails it.
 //! ```
 //!
 //! What is tested, and with what, comes from the environment:
@@ -20,7 +20,7 @@
 //! | `WSGI_TEST_HTTPD` | the httpd program | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
-//! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: who runs Python where a test does not say | none: the module's own choice |
+//! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: the executor where a test names none | none: the module's own choice |
 //! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and ask for the throughput that they measure, for which the machine must be quiet | short |
 //! | `WSGI_TEST_LIMIT` | how long a test may take, seconds; one that hangs ends the run | 20 minutes |
 //! | `WSGI_FAULT` | what `cargo xtask mutants` breaks in the module under test | nothing |
@@ -44,6 +44,7 @@ pub use client::response::{Ending, Head, Response};
 pub use machine::httpd::has_module;
 pub use machine::process::{
     Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
+    wait_until_ended,
 };
 pub use machine::stage::{apps, module, packages, venv, workspace, wsgictl};
 pub use machine::wanted::{executor, long, ours};
@@ -51,10 +52,10 @@ pub use metrics::exposition::{Exposition, Labels, Sample};
 pub use metrics::prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use mpm::Mpm;
 pub use server::config::Check;
-pub use server::description::Builder;
+pub use server::description::{Builder, script_answering};
 pub use server::limit::Limit;
 pub use server::log::Record;
 pub use server::running::{LogMark, Server};
-pub use wait::eventually::{eventually, eventually_within};
+pub use wait::eventually::{eventually, eventually_by_turns, eventually_within};
 pub use wait::gate::{Gate, Visitor};
 pub use wait::over::{AtEnd, Over};

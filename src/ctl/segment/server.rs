@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use procfs::process::Process;
+use procfs::{Current, Uptime, ticks_per_second};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use wsgi_telemetry::published::{Location, Memory, Mirror};
@@ -14,7 +16,7 @@ use wsgi_telemetry::{Geometry, Mismatch, Segment, clock, memory};
 use crate::output::failure::{Failure, Outcome};
 use crate::segment::trust::{Access, OTHERS_WRITE, denied, find_file, open_file, reopen};
 
-/// Seconds by which a process may seem younger than what it made, because the calendar's clock was set.
+/// Seconds by which a process may seem younger than the segment that it made, because the calendar's clock was set.
 const CLOCKS_DIFFER: f64 = 10.0;
 
 /// A server, by its segment.
@@ -75,9 +77,9 @@ impl Server {
         {
             return Err(if server.is_running() {
                 Failure::new(format!(
-                    "{shown}: the server's memory is too large to be copied into the file, and you may not look at it."
+                    "{shown}: the server's memory is too large to be copied into this file, and you may not read the memory itself."
                 ))
-                .remedy("Root and the user who has started the server may: use sudo.")
+                .remedy("Root and the user who started the server may: use sudo.")
             } else {
                 server.has_ended()
             });
@@ -112,19 +114,19 @@ impl Server {
             .remedy(
                 "Where its server runs, a graceful restart makes the file anew: apachectl graceful",
             ),
-            ErrorKind::FileTooLarge => Failure::new(format!(
-                "{shown}: there is more in it than any server writes."
-            )),
+            ErrorKind::FileTooLarge => {
+                Failure::new(format!("{shown}: it is larger than any server's."))
+            }
             _ => Failure::new(format!("cannot read {shown}: {error}")),
         })
     }
 
-    /// Process that has made it.
+    /// The process that made it: the server's parent.
     pub(crate) fn parent(&self) -> u32 {
         self.place.parent
     }
 
-    /// Whether that is still there.
+    /// Whether the server's parent still runs.
     pub(super) fn is_running(&self) -> bool {
         let pid = self.place.parent;
         let Some(known) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
@@ -133,13 +135,13 @@ impl Server {
         if test_kill_process(known) == Err(Errno::SRCH) {
             return false;
         }
-        // Numbers of processes come again: one that is younger than the segment has not made it.
+        // Process numbers are used again: a process that is younger than the segment did not make it.
         let made = clock::unix().saturating_sub(self.place.start) as f64 / 1e9;
         age(pid).is_none_or(|age| age + CLOCKS_DIFFER >= made)
     }
 
-    /// Says that the server has ended, if it has: then nothing else is wrong with it. Else that its numbers are old, where
-    /// they are.
+    /// Notes in `status` that the server has ended, in place of all findings; or that the numbers are those of the file's
+    /// copy.
     pub(crate) fn note_end(&self, status: &mut Status) {
         if !self.is_running() {
             let sampled = status.segment.last_sample_age_seconds;
@@ -148,13 +150,13 @@ impl Server {
                 format!(" It was last seen {} ago, at {at}.", status::duration(age))
             });
             let text = format!(
-                "The server has ended: its process {} is gone.{last} What follows is the last that it counted.",
+                "The server has ended: its process {} is gone.{last} The numbers below are its last ones.",
                 self.place.parent
             );
             status.health = Health::only(Level::Trouble, text);
         } else if let (Content::Copy(_), Some(_)) = (&self.content, self.place.memory) {
             let text = String::from(
-                "What follows may be some ten seconds old: you may read the server's file, and not its memory.",
+                "The numbers below may be ten seconds old: you may read the server's file, but not its memory.",
             );
             let level = Level::Notice;
             status.health.level = status.health.level.max(level);
@@ -162,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Fails where the server has ended, for commands that ask it for something.
+    /// Fails where the server has ended: for commands that ask it for something.
     pub(crate) fn check_running(&self) -> Outcome<()> {
         if self.is_running() {
             Ok(())
@@ -177,7 +179,7 @@ impl Server {
     }
 }
 
-/// Maps the memory behind the parent's descriptor, where it is what the file says, of the file's owner.
+/// Maps the memory behind the parent's descriptor, if it is the file that the header names and belongs to the same owner.
 fn map_memory(
     place: &Location,
     memory: Memory,
@@ -193,7 +195,7 @@ fn map_memory(
         && metadata.uid() == owner
         && metadata.mode() & OTHERS_WRITE == 0
         && metadata.len() >= geometry.bytes() as u64;
-    // Another process may have got the number since.
+    // Another process may have the parent's number by now.
     if !is_it {
         return Err(ErrorKind::NotFound.into());
     }
@@ -205,7 +207,7 @@ fn map_memory(
     Segment::known(cells, geometry).map_err(io::Error::other)
 }
 
-/// The first words, as many as there are.
+/// The header, or as much of it as the file has.
 fn header(file: &File, length: u64) -> std::io::Result<Vec<u64>> {
     let wanted = Segment::HEADER_WORDS * 8;
     let there = usize::try_from(length).unwrap_or(wanted).min(wanted);
@@ -219,12 +221,9 @@ fn header(file: &File, length: u64) -> std::io::Result<Vec<u64>> {
     Ok(words.collect())
 }
 
-/// Seconds since a process started: field 22 of its `stat`, counted from the start of the machine (proc(5)).
+/// Seconds since a process started.
 fn age(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let started: f64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
-    Some(uptime - started / rustix::param::clock_ticks_per_second() as f64)
+    let process = Process::new(pid.try_into().ok()?).ok()?;
+    let started = process.stat().ok()?.starttime as f64 / ticks_per_second() as f64;
+    Some(Uptime::current().ok()?.uptime - started)
 }

@@ -1,10 +1,13 @@
-//! Users and groups, asked from `id` so that directories other than /etc/passwd count too.
+//! Users and groups as the C library knows them, so that directories other than /etc/passwd count too.
 
-use std::process::{Command, Stdio};
+use std::ffi::CString;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, User, getgrouplist};
 
 use crate::output::failure::{Failure, Outcome};
 
-/// Who the children of a server started by root run as.
+/// The user and group that the children of a server started by root run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) user: String,
@@ -19,83 +22,62 @@ impl Account {
     /// The account to drop to; without `user`, the one that the distribution made for httpd.
     pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Outcome<Account> {
         let user = match user {
-            Some(user) => user,
-            None => *SERVER_USERS
-                .iter()
-                .find(|user| id(&["-u", user]).is_some())
-                .ok_or_else(|| {
-                    Failure::new(
-                        "root cannot serve: none of the users www-data, apache and nobody exists.",
-                    )
-                    .remedy("Name the user that the application shall run as: --user NAME")
-                })?,
+            None => server_user()?,
+            Some(name) => user_of_name(name)?
+                .ok_or_else(|| Failure::new(format!("--user {name}: there is no such user.")))?,
         };
-        let unknown = || Failure::new(format!("--user {user}: there is no such user."));
-        let uid = id(&["-u", user])
-            .and_then(|uid| uid.parse().ok())
-            .ok_or_else(unknown)?;
-        if uid == 0 {
+        if user.uid.is_root() {
             return Err(Failure::new(
                 "the application must not run as root, and httpd refuses it.",
             )
             .remedy("Name another user: --user NAME"));
         }
+        let cannot = |error| cannot_look_up(&user.name, error);
         let group = match group {
-            Some(group) => group.to_owned(),
-            None => id(&["-gn", user]).ok_or_else(unknown)?,
+            None => Group::from_gid(user.gid).map_err(cannot)?.ok_or_else(|| {
+                let what = format!("the group {} of user {} has no name.", user.gid, user.name);
+                Failure::new(what).remedy("Name a group: --group NAME")
+            })?,
+            Some(name) => Group::from_name(name)
+                .map_err(|error| cannot_look_up(name, error))?
+                .ok_or_else(|| Failure::new(format!("--group {name}: there is no such group.")))?,
         };
-        let gid = group_id(&group)
-            .ok_or_else(|| Failure::new(format!("--group {group}: there is no such group.")))?;
-        let mut gids: Vec<u32> = id(&["-G", user])
-            .ok_or_else(unknown)?
-            .split_whitespace()
-            .filter_map(|gid| gid.parse().ok())
-            .collect();
-        gids.push(gid);
+        let name = CString::new(user.name.as_str()).map_err(|_| cannot(Errno::EINVAL))?;
+        let mut gids = getgrouplist(&name, user.gid).map_err(cannot)?;
+        gids.push(group.gid);
         Ok(Account {
-            user: user.to_owned(),
-            group,
-            uid,
-            gid,
-            gids,
+            user: user.name,
+            group: group.name,
+            uid: user.uid.as_raw(),
+            gid: group.gid.as_raw(),
+            gids: gids.into_iter().map(Gid::as_raw).collect(),
         })
     }
 }
 
-fn id(arguments: &[&str]) -> Option<String> {
-    answer(Command::new("id").args(arguments))
+/// The first of [`SERVER_USERS`] that this system has.
+fn server_user() -> Outcome<User> {
+    for name in SERVER_USERS {
+        if let Some(user) = user_of_name(name)? {
+            return Ok(user);
+        }
+    }
+    let names = "root cannot serve: none of the users www-data, apache and nobody exists.";
+    Err(Failure::new(names).remedy("Name the user that the application shall run as: --user NAME"))
 }
 
-fn group_id(name: &str) -> Option<u32> {
-    let line = answer(Command::new("getent").args(["group", name])).or_else(|| {
-        std::fs::read_to_string("/etc/group")
-            .ok()?
-            .lines()
-            .find_map(|line| own_line(line, name))
-    })?;
-    line.split(':').nth(2)?.parse().ok()
+fn user_of_name(name: &str) -> Outcome<Option<User>> {
+    User::from_name(name).map_err(|error| cannot_look_up(name, error))
 }
 
-/// The name of a group.
+fn cannot_look_up(name: &str, error: Errno) -> Failure {
+    Failure::new(format!("cannot look up {name}: {}.", error.desc()))
+}
+
+/// The name of a group, where it has one.
 pub(crate) fn group_name(gid: u32) -> Option<String> {
-    let line = answer(Command::new("getent").args(["group", &gid.to_string()]))?;
-    Some(line.split(':').next()?.to_owned())
-}
-
-fn own_line(line: &str, name: &str) -> Option<String> {
-    line.strip_prefix(name)?
-        .starts_with(':')
-        .then(|| line.to_owned())
-}
-
-fn answer(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !text.is_empty()).then_some(text)
+    let group = Group::from_gid(Gid::from_raw(gid)).ok()??;
+    Some(group.name)
 }
 
 /// In the order in which distributions are asked.
@@ -106,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_serves_as_root() {
+    fn the_application_never_runs_as_root() {
         let failure = Account::find(Some("root"), None).expect_err("refused");
         assert!(
             failure.to_string().contains("must not run as root"),

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use httparse::Status;
+
 use crate::client::request::Request;
 use crate::client::response::{Ending, Head, Response};
 
@@ -126,50 +128,58 @@ impl Connection {
 
     /// Reads status line and headers.
     pub fn read_head(&mut self) -> Result<Head, ClientError> {
-        let Some(status_line) = self.read_line()? else {
-            return Err(ClientError::Malformed(
-                "the connection ended before a response".into(),
-            ));
-        };
-        let mut words = status_line.splitn(3, ' ');
-        let version = words.next().unwrap_or_default();
-        let status = words.next().and_then(|word| word.parse().ok());
-        let Some(status) = status.filter(|_| version.starts_with("HTTP/1.")) else {
-            return Err(ClientError::Malformed(format!(
-                "not a status line: {status_line:?}"
-            )));
-        };
-        let mut head = Head {
-            status,
-            reason: words.next().unwrap_or_default().into(),
-            headers: Vec::new(),
-        };
         loop {
-            match self.read_line()? {
-                None => {
-                    return Err(ClientError::Malformed(
-                        "the connection ended in the headers".into(),
-                    ));
+            let mut fields = vec![httparse::EMPTY_HEADER; MOST_FIELDS];
+            let mut parser = httparse::Response::new(&mut fields);
+            // The parser would skip empty lines before a response, which are bytes too many behind the one before.
+            let parsed = match self.buffer.first() {
+                Some(b'\r' | b'\n') => Err(httparse::Error::Token),
+                _ => parser.parse(&self.buffer),
+            };
+            match parsed {
+                Ok(Status::Complete(length)) => {
+                    let head = Head::of(&parser);
+                    self.take(length);
+                    return Ok(head);
                 }
-                Some(line) if line.is_empty() => return Ok(head),
-                Some(line) => match line.split_once(':') {
-                    Some((name, value)) => head.headers.push((name.into(), value.trim().into())),
-                    None => return Err(ClientError::Malformed(format!("not a header: {line:?}"))),
-                },
+                Ok(Status::Partial) => {
+                    if !self.more()? {
+                        return Err(ClientError::Malformed(format!(
+                            "the connection ended in the head: {:?}",
+                            String::from_utf8_lossy(&self.buffer)
+                        )));
+                    }
+                }
+                Err(error) => {
+                    return Err(ClientError::Malformed(format!(
+                        "not a head, {error}: {:?}",
+                        String::from_utf8_lossy(&self.buffer)
+                    )));
+                }
             }
         }
     }
 
     /// Reads one chunk; the empty one is the terminating chunk, none means that the connection ended without it.
     pub fn read_chunk(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
-        let Some(line) = self.read_line()? else {
-            return Ok(None);
-        };
-        let size = line.split(';').next().unwrap_or_default().trim();
-        let Ok(size) = usize::from_str_radix(size, 16) else {
-            return Err(ClientError::Malformed(format!(
-                "not a chunk size: {line:?}"
-            )));
+        let size = loop {
+            match httparse::parse_chunk_size(&self.buffer) {
+                Ok(Status::Complete((length, size))) => {
+                    self.take(length);
+                    break usize::try_from(size).expect("a chunk fits into memory");
+                }
+                Ok(Status::Partial) => {
+                    if !self.more()? {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => {
+                    return Err(ClientError::Malformed(format!(
+                        "{error}: {:?}",
+                        String::from_utf8_lossy(&self.buffer)
+                    )));
+                }
+            }
         };
         if !self.fill(size + 2)? {
             return Ok(None);
@@ -226,21 +236,7 @@ impl Connection {
         silent
     }
 
-    /// None when the connection ended before a whole line.
-    fn read_line(&mut self) -> Result<Option<String>, ClientError> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.take(end + 1);
-                let line = line.strip_suffix(b"\r\n").unwrap_or(&line[..end]);
-                return Ok(Some(line.iter().map(|byte| char::from(*byte)).collect()));
-            }
-            if !self.more()? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// False when the connection ended before so many bytes had come.
+    /// False when the connection ended before `wanted` bytes had come.
     fn fill(&mut self, wanted: usize) -> Result<bool, ClientError> {
         while self.buffer.len() < wanted {
             if !self.more()? {
@@ -278,5 +274,7 @@ impl Connection {
     }
 }
 
-/// Longer than httpd's own `Timeout` in the tests, so that it is httpd who gives up first.
+/// Longer than httpd's own `Timeout` in the tests, so that httpd gives up first.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Fields of a head; no test has nearly as many.
+const MOST_FIELDS: usize = 4096;

@@ -28,6 +28,19 @@ impl Head {
             .collect()
     }
 
+    /// A head that was read whole.
+    pub(super) fn of(parsed: &httparse::Response<'_, '_>) -> Self {
+        let latin1 = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect();
+        let fields = parsed.headers.iter();
+        Head {
+            status: parsed.code.expect("a whole head has a status"),
+            reason: parsed.reason.unwrap_or_default().into(),
+            headers: fields
+                .map(|field| (field.name.into(), latin1(field.value)))
+                .collect(),
+        }
+    }
+
     pub(super) fn is_chunked(&self) -> bool {
         self.header("Transfer-Encoding")
             .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))

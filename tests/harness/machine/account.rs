@@ -1,30 +1,18 @@
-//! Who runs the tests, and which user the children become.
+//! The user that runs the tests, and the user that the children become.
 
-use std::fs;
+use nix::unistd::{Group, User, geteuid};
 
 /// Whether root runs the tests.
 pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    geteuid().is_root()
 }
 
 /// httpd's usual account of this system, with that account's own group.
 pub(crate) fn child_user() -> (String, String) {
-    let users = fs::read_to_string("/etc/passwd").expect("the system has a user list");
-    let groups = fs::read_to_string("/etc/group").expect("the system has a group list");
-    for name in ["www-data", "apache", "nobody"] {
-        let Some(user) = users.lines().map(fields).find(|user| user[0] == name) else {
-            continue;
-        };
-        let group = groups
-            .lines()
-            .map(fields)
-            .find(|group| group[2] == user[3])
-            .expect("the user's group exists");
-        return (name.to_owned(), group[0].to_owned());
-    }
-    panic!("the system has none of the users www-data, apache, nobody");
-}
-
-fn fields(line: &str) -> Vec<&str> {
-    line.split(':').collect()
+    let user = ["www-data", "apache", "nobody"]
+        .into_iter()
+        .find_map(|name| User::from_name(name).expect("users can be looked up"))
+        .expect("the system has one of the users www-data, apache, nobody");
+    let group = Group::from_gid(user.gid).expect("groups can be looked up");
+    (user.name, group.expect("the user's group exists").name)
 }

@@ -1,18 +1,25 @@
 //! What `/proc` tells about httpd's processes, and the signals that httpd understands.
 
 use std::fs;
+use std::time::Duration;
 
+use procfs::net::TcpState;
+use procfs::process::{Process, Stat, Status, all_processes};
 use rustix::process::{Pid as RawPid, Signal, kill_process};
+
+use crate::wait::eventually::eventually_within;
 
 /// A process number.
 pub type Pid = i32;
 
 /// The living children of a process, zombies left out.
 pub fn children_of(parent: Pid) -> Vec<Pid> {
-    let mut children: Vec<Pid> = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| stat(*pid).is_some_and(|(state, ppid)| ppid == parent && state != 'Z'))
+    let mut children: Vec<Pid> = all_processes()
+        .expect("/proc can be read")
+        // A process may end while it is looked at.
+        .filter_map(|process| process.ok()?.stat().ok())
+        .filter(|stat| stat.ppid == parent && stat.state != ZOMBIE)
+        .map(|stat| stat.pid)
         .collect();
     children.sort_unstable();
     children
@@ -20,13 +27,31 @@ pub fn children_of(parent: Pid) -> Vec<Pid> {
 
 /// Whether the process exists and is not a zombie.
 pub fn is_alive(pid: Pid) -> bool {
-    stat(pid).is_some_and(|(state, _)| state != 'Z')
+    stat(pid).is_some_and(|stat| stat.state != ZOMBIE)
 }
+
+/// Waits until a process has ended.
+#[track_caller]
+pub fn wait_until_ended(pid: Pid) {
+    let ended = eventually_within(ENDS_WITHIN, || (!is_alive(pid)).then_some(()));
+    assert!(
+        ended.is_some(),
+        "process {pid} has not ended in {ENDS_WITHIN:?}"
+    );
+}
+
+/// Longest time in which a child ends that was told to.
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
 /// The name of a process as the module sets it for those of its own, which are no children of the MPM.
 pub(crate) fn name(pid: Pid) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.trim_end().to_owned()
+    stat(pid).map_or_else(String::new, |stat| stat.comm)
+}
+
+/// Whether the command line of a process holds this text.
+pub(crate) fn was_started_with(pid: Pid, text: &str) -> bool {
+    let command = Process::new(pid).and_then(|process| process.cmdline());
+    command.is_ok_and(|words| words.iter().any(|word| word.contains(text)))
 }
 
 /// The process's memory map, as text.
@@ -36,32 +61,18 @@ pub fn maps(pid: Pid) -> String {
 
 /// Resident memory in KiB.
 pub fn rss_kib(pid: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("VmRSS:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0)
+    status(pid).and_then(|status| status.vmrss).unwrap_or(0)
 }
 
-/// KiB of memory that a process shares with nobody: of the segment, everybody has as much as it has looked at.
+/// KiB of memory that a process shares with no other: of the segment, each process has as much as it has looked at.
 pub fn own_kib(pid: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    status(pid).and_then(|status| status.rssanon).unwrap_or(0)
 }
 
 /// Number of open file descriptors.
 pub fn descriptors(pid: Pid) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+    let count = Process::new(pid).and_then(|process| process.fd_count());
+    count.unwrap_or(0)
 }
 
 /// `kill -9`.
@@ -92,26 +103,19 @@ fn signal(pid: Pid, signal: Signal) {
 
 /// Whether a process holds a connection whose own end is this port.
 pub(crate) fn has_connections(port: u16) -> bool {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    table.lines().skip(1).any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, _, state, .., inode] = fields[..10.min(fields.len())] else {
-            return false;
-        };
-        let own = local
-            .rsplit(':')
-            .next()
-            .and_then(|port| u16::from_str_radix(port, 16).ok());
-        own == Some(port) && state != LISTENING && inode != "0"
+    let table = procfs::net::tcp().expect("/proc can be read");
+    table.iter().any(|entry| {
+        entry.local_address.port() == port && entry.state != TcpState::Listen && entry.inode != 0
     })
 }
 
-/// State and parent from `/proc/PID/stat`; the name in between may hold spaces and parentheses.
-fn stat(pid: Pid) -> Option<(char, Pid)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut rest = text[text.rfind(')')? + 1..].split_whitespace();
-    Some((rest.next()?.chars().next()?, rest.next()?.parse().ok()?))
+fn stat(pid: Pid) -> Option<Stat> {
+    Process::new(pid).ok()?.stat().ok()
 }
 
-/// TCP_LISTEN in the kernel's table.
-const LISTENING: &str = "0A";
+fn status(pid: Pid) -> Option<Status> {
+    Process::new(pid).ok()?.status().ok()
+}
+
+/// The state of a process that has ended, and whose parent has not taken notice.
+const ZOMBIE: char = 'Z';

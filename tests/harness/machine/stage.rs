@@ -244,9 +244,8 @@ fn end_stray_server(root: &Path) {
     else {
         return;
     };
-    // The number may belong to somebody else by now: the command line must name this very root.
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    if String::from_utf8_lossy(&command).contains(&*root.to_string_lossy()) {
+    // The number may belong to another process by now: the command line must name this very root.
+    if process::was_started_with(pid, &root.to_string_lossy()) {
         process::terminate(pid);
     }
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use wsgi_dashboards::prometheus::Client;
 
 use crate::client::connection::Connection;
 use crate::client::request::Request;
@@ -70,7 +71,7 @@ pub struct Point {
 /// A Prometheus that runs until it is dropped.
 pub struct Prometheus {
     child: Child,
-    address: SocketAddr,
+    client: Client,
     folder: TempDir,
 }
 
@@ -109,7 +110,7 @@ impl Prometheus {
             .unwrap_or_else(|error| missing("prometheus", &error));
         let mut prometheus = Prometheus {
             child,
-            address,
+            client: Client::new(&format!("http://{address}")),
             folder,
         };
         eventually("Prometheus is ready", || {
@@ -126,27 +127,16 @@ impl Prometheus {
     /// The answer to a query, as of now.
     #[track_caller]
     pub fn query(&self, query: &str) -> Vec<Point> {
-        let answer = self.ask(&format!("/api/v1/query?query={}", escaped(query)));
-        assert_eq!(answer["status"], "success", "{query}: {answer}");
-        let result = &answer["data"]["result"];
-        let point = |labels: &Value, value: &Value| Point {
-            labels: serde_json::from_value(labels.clone()).unwrap_or_default(),
-            value: value[1]
-                .as_str()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(f64::NAN),
-        };
-        if answer["data"]["resultType"] == "scalar" {
-            return vec![point(&Value::Null, result)];
-        }
-        let points = result.as_array().expect("a list of samples");
-        points
-            .iter()
-            .map(|each| point(&each["metric"], &each["value"]))
-            .collect()
+        let series = self.client.instant(query, None);
+        let series = series.unwrap_or_else(|error| panic!("{error:#}"));
+        let points = series.into_iter().map(|series| Point {
+            labels: series.labels,
+            value: series.points[0].1,
+        });
+        points.collect()
     }
 
-    /// Waits until every target was scraped so many times.
+    /// Waits until every target was scraped `count` times.
     pub fn wait_for_scrapes(&self, count: u32) {
         eventually("Prometheus scrapes", || {
             let seen = self.query("count_over_time(up[1h])");
@@ -157,10 +147,10 @@ impl Prometheus {
 
     /// The names of the alerts that were loaded; ends the test where a rule could not be evaluated.
     pub fn alerts(&self) -> Vec<String> {
-        let answer = self.ask("/api/v1/rules");
+        let rules = self.client.get("rules", &[]).expect("the rules");
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let mut names = Vec::new();
-        for rule in list(&answer["data"]["groups"])
+        for rule in list(&rules["groups"])
             .iter()
             .flat_map(|group| list(&group["rules"]))
         {
@@ -170,12 +160,6 @@ impl Prometheus {
             }
         }
         names
-    }
-
-    fn ask(&self, target: &str) -> Value {
-        let mut connection = Connection::open(self.address).unwrap();
-        let response = connection.exchange(&Request::get(target)).unwrap();
-        response.json()
     }
 
     /// What it has logged.
@@ -190,14 +174,4 @@ impl Drop for Prometheus {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// For a query in a URL.
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }

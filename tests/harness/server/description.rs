@@ -1,5 +1,6 @@
 //! What a test says of the server that it needs.
 
+use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,13 @@ pub struct Builder {
     pub(crate) metrics: bool,
     pub(crate) listener: bool,
     pub(crate) own_executor: bool,
+}
+
+/// A script whose application answers with this text.
+pub fn script_answering(text: impl fmt::Display) -> String {
+    format!(
+        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{text}']\n"
+    )
 }
 
 /// Where a server that is not running yet will be.
@@ -107,7 +115,7 @@ impl Builder {
         self
     }
 
-    /// So many children of so many threads; under prefork that many children together.
+    /// `processes` children of `threads` threads; under prefork the product of both, as children.
     pub fn pool(mut self, processes: usize, threads: usize) -> Self {
         (self.processes, self.threads) = (processes, threads);
         self
@@ -143,7 +151,7 @@ impl Builder {
         self
     }
 
-    /// The module chooses who runs Python, whatever the suite runs with: for tests of what it chooses.
+    /// The module chooses the executor, whatever the suite runs with: for tests of its choice.
     pub fn own_executor(mut self) -> Self {
         self.own_executor = true;
         self

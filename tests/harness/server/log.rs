@@ -36,8 +36,8 @@ impl Record {
             || self.message.contains(" exit signal ")
     }
 
-    /// The lines of a traceback above its last one. Whoever announces the last line, which names the exception,
-    /// has announced these too.
+    /// Whether this is a line of a traceback above its last one. A test that announces the last line, which names the
+    /// exception, has announced these too.
     fn is_inside_traceback(&self) -> bool {
         // Records of a request may begin with the script they belong to.
         let prefixed = self

@@ -76,6 +76,14 @@ impl Server {
         Connection::open(self.address)?.exchange(request)
     }
 
+    /// Sends a `GET` on a connection of its own, and leaves the response there to be read.
+    #[track_caller]
+    pub fn ask(&self, target: &str) -> Connection {
+        let mut connection = self.connect();
+        connection.send(Request::get(target).to_bytes());
+        connection
+    }
+
     /// A connection.
     pub fn connect(&self) -> Connection {
         Connection::open(self.address).unwrap()
@@ -163,8 +171,8 @@ impl Server {
         fs::read_to_string(self.root.join("access.log")).unwrap_or_default()
     }
 
-    /// Waits for a record that matches, and takes complaints that match as announced. A record satisfies a pattern once: who
-    /// expects the same pattern again, in another round, waits for another record.
+    /// Waits for a record that matches, and takes complaints that match as announced. A record satisfies a pattern once:
+    /// a test that expects the same pattern again, in another round, waits for another record.
     #[track_caller]
     pub fn expect_log(&self, pattern: &str) -> Record {
         let before = self.expected.lock().unwrap().get(pattern).copied();

@@ -46,7 +46,7 @@ impl Builder {
         panic!("no free port in five attempts");
     }
 
-    /// None when somebody took the port between our look and httpd's bind.
+    /// None when another process took the port before httpd could bind it.
     fn try_start(&self, prepare: &impl Fn(&Path)) -> Option<Server> {
         let ports = Ports::free();
         let root = stage::server_root(&self.mpm.to_string());
@@ -55,7 +55,7 @@ impl Builder {
         let child = spawn(&root, self.single_process);
         let mut server = Server::new(child, ports, root, self.mpm);
         if wanted::executor() == Some("pool") {
-            // Where a child has fewer threads than the pool that nobody asked for.
+            // Where a child has fewer threads than the pool that the suite asks for.
             server.allow_log("WSGI1052");
         }
         server.wait_until_it_answers().then_some(server)

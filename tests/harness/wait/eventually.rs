@@ -5,10 +5,19 @@ use std::time::{Duration, Instant};
 /// How long a thing that should happen at once may take on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long ten children may take, one after the other.
+const BY_TURNS: Duration = Duration::from_secs(90);
+
 /// Asks until there is an answer; panics with `what` when there is none in time.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, ask)
         .unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+}
+
+/// As [`eventually`], for what children do by turns: prefork starts one a second, and each waits for its turn to retire.
+pub fn eventually_by_turns<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_within(BY_TURNS, ask)
+        .unwrap_or_else(|| panic!("waited {BY_TURNS:?} in vain: {what}"))
 }
 
 /// Asks until there is an answer or the time is over.

@@ -29,7 +29,7 @@ impl Gate {
         eventually("an application comes to the gate", || self.accept())
     }
 
-    /// Whoever comes within this time.
+    /// The next visitor, if one comes within this time.
     pub fn next_within(&self, time: Duration) -> Option<Visitor> {
         eventually_within(time, || self.accept())
     }

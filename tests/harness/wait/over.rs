@@ -55,7 +55,7 @@ mod tests {
                         }
                     });
                     let _end = over.at_end();
-                    panic!("an assertion fails, as it is to");
+                    panic!("an assertion fails, as it should");
                 });
             });
             let _ = tell.send(failed.join().is_err());
