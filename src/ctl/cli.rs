@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, look at running servers and into their children, let
+/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, inspect running servers and their children, and let
 /// them take up new code.
 #[derive(Debug, Parser)]
 #[command(name = "wsgictl", version)]
@@ -94,7 +94,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, overrides_with = "no_reload", help_heading = "Python")]
     pub(crate) reload: bool,
 
-    /// Never look whether a source file has changed
+    /// Never check whether a source file has changed
     #[arg(long, overrides_with = "reload", help_heading = "Python")]
     pub(crate) no_reload: bool,
 
@@ -170,7 +170,7 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Whether a changed script is loaded again: the later of the two switches wins, mod_wsgi's default otherwise.
+    /// Whether children are replaced when a source file changes: the later of the two switches wins; without them, yes.
     pub(crate) fn reloads(&self) -> bool {
         self.reload || !self.no_reload
     }
@@ -209,8 +209,8 @@ pub(crate) struct SegmentArgs {
 
 /// Show what a running server does: what runs now, its applications, its children.
 ///
-/// Reads what the server counts in memory shared with its children, so it answers also when all workers are busy. Root
-/// and the members of httpd's group may.
+/// Reads what the server counts in memory shared with its children, so it works also when all workers are busy. Only root
+/// and members of httpd's group may read it.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
@@ -221,23 +221,23 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
 }
 
-/// Show what a running server does, again and again; q ends it.
+/// Show what a running server does, refreshed until q is pressed.
 ///
-/// Rates and durations are those since the last time.
+/// Rates and durations are those since the last refresh.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) segment: SegmentArgs,
 
-    /// Seconds from one time to the next
+    /// Seconds between two refreshes
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = interval)]
     pub(crate) interval: f64,
 
-    /// End after so many times
+    /// End after this many refreshes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
 
-    /// Print a line of JSON each time
+    /// Print a line of JSON at each refresh
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -259,34 +259,34 @@ pub(crate) struct MetricsArgs {
 /// Then it replaces its children, one after the other, each only when its successor is ready. If the new code does not
 /// load, nothing is replaced and the old code goes on.
 ///
-/// Ends with 0 when all children serve the new code, with 1 when that has failed or was not done in time, with 2 when the
-/// command line was wrong, and with 3 when all children were replaced, but some of the new code could not be tried before,
-/// as only requests name its script or its application group. Root may, and the user who has started the server.
+/// Exit status: 0 when all children serve the new code; 1 when that failed or took too long; 2 when the command line was
+/// wrong; 3 when all children were replaced, but some of the new code could not be tried before, because only requests name
+/// its script or its application group. Only root and the user who started the server may ask for it.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadArgs {
     /// The application group whose scripts are tried first; "%{GLOBAL}" or "main" for that of the main interpreter
-    /// [default: those of all groups that are known ahead]. All children are replaced in any case
+    /// [default: those of all groups that the configuration names]. All children are replaced in any case
     pub(crate) group: Option<String>,
 
     #[command(flatten)]
     pub(crate) segment: SegmentArgs,
 
-    /// Only ask for it, and do not wait for what comes of it
+    /// Only ask for it, and do not wait until it is done
     #[arg(long)]
     pub(crate) no_wait: bool,
 
-    /// How long to wait; the server goes on with it nevertheless
+    /// How long to wait; the server goes on after that
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "no_wait")]
     pub(crate) timeout: u32,
 }
 
 /// Show what the Python threads of a child run: its requests, and the stack of each thread.
 ///
-/// Works also where a thread keeps the GIL in a C function, and while a child starts or ends. Nothing is stopped but for
-/// the moment that it takes. wsgictl status lists the children; top -H has the same numbers of threads.
+/// Works also where a thread keeps the GIL in a C function, and while a child starts or ends. Threads stop only for the
+/// moment in which their stacks are read. wsgictl status lists the children; top -H shows the same thread numbers.
 ///
-/// Ends with 0 when the stacks were shown, with 1 when they were not, and with 2 when the command line was wrong. Root may,
-/// and the user who has started the server.
+/// Exit status: 0 when the stacks were shown; 1 when they were not; 2 when the command line was wrong. Only root and the user
+/// who started the server may ask for them.
 #[derive(Args, Debug)]
 pub(crate) struct StackArgs {
     /// The process, one of the server's children
@@ -296,7 +296,7 @@ pub(crate) struct StackArgs {
     #[command(flatten)]
     pub(crate) segment: SegmentArgs,
 
-    /// How long to wait for an answer; a GIL is waited for during a part of that
+    /// How long to wait for an answer; a part of that is spent waiting for a GIL
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = stack_timeout)]
     pub(crate) timeout: f64,
 }

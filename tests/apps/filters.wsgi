@@ -1,4 +1,4 @@
-"""What httpd's filters are to be seen with. The last part of the path says what to do."""
+"""Responses that show what httpd's filters do. The last part of the path says what to do."""
 
 import hashlib
 import json

@@ -1,5 +1,5 @@
 """Processes that an application forks; the path says where and how they come back. Each writes a line into the folder that
-the environ names: who it is and what it found."""
+the environ names: which process it is and what it found."""
 
 import atexit
 import ctypes

@@ -14,7 +14,7 @@ THREADS = set()
 
 
 def stuff(token, size):
-    """So many bytes, numbered."""
+    """`size` bytes, numbered."""
     width = len(token) + 8
     return "".join(f"{token}{at:07};" for at in range(size // width + 1)).encode()[:size]
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use harness::{Mpm, Pid, Server, eventually, is_alive, kill, mpm_tests, ours_only, venv};
+use harness::{Mpm, Pid, Server, eventually, kill, mpm_tests, ours_only, venv, wait_until_ended};
 
 mpm_tests! {
     fn of_mod_wsgi(mpm) {
@@ -23,7 +23,7 @@ mpm_tests! {
         ];
         expect(&server, &expected);
 
-        // Who is gone no longer has gauges, and has counted what it has counted.
+        // A child that has ended no longer has gauges; its counts stay.
         let victim = greatest(&served);
         end(victim);
         let left: BTreeSet<Pid> = served.into_iter().filter(|&pid| pid != victim).collect();
@@ -115,7 +115,8 @@ fn start(mpm: Mpm, script: &str) -> Server {
         .start()
 }
 
-/// Requests, ten at a time, until there were so many and several children have served; how many, and which children.
+/// Sends requests, ten at a time, until there were `at_least` and several children have served; returns how many, and
+/// which children.
 fn load(server: &Server, at_least: usize) -> (usize, BTreeSet<Pid>) {
     let mut served = BTreeSet::new();
     let client = || server.get("/app/web").expect(200).text().parse::<Pid>();
@@ -136,7 +137,7 @@ fn load(server: &Server, at_least: usize) -> (usize, BTreeSet<Pid>) {
 /// Kills a child, and waits until it can take no connection any more.
 fn end(child: Pid) {
     kill(child);
-    eventually("the child is gone", || (!is_alive(child)).then_some(()));
+    wait_until_ended(child);
 }
 
 fn greatest(pids: &BTreeSet<Pid>) -> Pid {

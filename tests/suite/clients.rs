@@ -1,4 +1,4 @@
-//! Clients who ask without a pause, each time by a new connection, while something happens to the server.
+//! Clients that ask without a pause, each time by a new connection, while something happens to the server.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,8 +17,8 @@ pub(crate) struct Clients<'s> {
 }
 
 impl<'s> Clients<'s> {
-    /// So many clients for each target, for as long as `work` takes; they end also where it fails. Each answer is to be 200
-    /// and complete. The last results are those of the clients, of whom each was answered at least once.
+    /// Runs `each` clients for each target while `work` runs; they end also where it fails. Each answer must be 200 and
+    /// complete, and each client must be answered at least once.
     pub(crate) fn during(
         server: &'s Server,
         targets: &'s [&'s str],

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
-use harness::{Connection, Gate, Mpm, Request, Server, Visitor, eventually, mpm_tests, ours_only};
+use harness::{Gate, Mpm, Request, Server, Visitor, eventually, mpm_tests, ours_only};
 
 /// The executors that have a line, with one place.
 const LINES: [&str; 2] = ["WSGIThreadPool size=1", "WSGIExecutor delegate max=1"];
@@ -17,10 +17,10 @@ fn a_request_that_has_waited_is_not_in_line_any_more() {
             for depth in [1, 2] {
                 let gate = Gate::new();
                 let server = start(mpm, &gate, &format!("{one_place}\nWSGIQueue depth={depth}"));
-                let mut clients = vec![ask(&server, "/outer/0")];
+                let mut clients = vec![server.ask("/outer/0")];
                 let mut inside = at_gate(&gate, "0");
                 for number in 1..=depth {
-                    clients.push(ask(&server, &format!("/outer/{number}")));
+                    clients.push(server.ask(&format!("/outer/{number}")));
                     server.wait_until_there("/outer/", number + 1);
                 }
                 server.get("/outer/refused").expect(503);
@@ -31,7 +31,7 @@ fn a_request_that_has_waited_is_not_in_line_any_more() {
                     let answer = clients.remove(0).read_response("GET").unwrap();
                     assert_eq!(answer.expect(200).text(), format!("[{}]", number - 1));
                     server.wait_until_there("/outer/", depth);
-                    clients.push(ask(&server, &format!("/outer/{}", number + depth)));
+                    clients.push(server.ask(&format!("/outer/{}", number + depth)));
                     server.wait_until_there("/outer/", depth + 1);
                     server.get("/outer/refused").expect(503);
                 }
@@ -101,7 +101,7 @@ fn a_nested_request_is_no_other_thread() {
                             "<p>before</p><p>before</p>[part]<p>after</p><p>after</p>",
                         ),
                     ] {
-                        let mut client = ask(&server, url);
+                        let mut client = server.ask(url);
                         let part = at_gate(&gate, "part");
                         // The thread counts all the same, and no other one may come.
                         server.get("/outer/refused").expect(503);
@@ -115,7 +115,7 @@ fn a_nested_request_is_no_other_thread() {
                     }
                     // And all is given back.
                     for group in ["outer", "inner"] {
-                        let mut client = ask(&server, &format!("/{group}/alone"));
+                        let mut client = server.ask(&format!("/{group}/alone"));
                         at_gate(&gate, "alone").release();
                         client.read_response("GET").unwrap().expect(200);
                     }
@@ -226,13 +226,6 @@ fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
         server.get(&format!("/{group}/identity")).expect(200);
     }
     server
-}
-
-/// A request whose answer is not read yet.
-fn ask(server: &Server, url: &str) -> Connection {
-    let mut connection = server.connect();
-    connection.send(Request::get(url).to_bytes());
-    connection
 }
 
 /// The next one at the gate, which is of that name.

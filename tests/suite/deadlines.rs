@@ -11,7 +11,7 @@ mpm_tests! {
         ours_only!("mod_wsgi interrupts daemon processes only");
         let server = start(mpm, LIMITED);
         let child = server.only_child();
-        // Whoever asks on the same connection gets the thread that was interrupted, or another one of the child.
+        // The next request of a connection gets the thread that was interrupted, or another one of the child.
         let mut connection = server.connect();
         for round in 1..=3 {
             let late = connection.exchange(&Request::get("/limited/spin?1000&secret").keep_alive()).unwrap();
@@ -60,7 +60,7 @@ mpm_tests! {
         server.allow_log("WSGI106[12]");
         server.get("/limited/clean?1000").expect(504);
         assert_eq!(server.count_log("WSGI1062"), 0);
-        // Who catches everything is interrupted a second time.
+        // An application that catches everything is interrupted a second time.
         server.get("/limited/insist?1000").expect(504);
         assert_eq!(server.count_log("WSGI1062: request too long: GET /limited/insist runs for"), 1);
         assert_eq!(server.only_child(), child);
@@ -76,7 +76,7 @@ mpm_tests! {
         assert_eq!(server.count_log("thread recovered"), 1);
     }
 
-    fn who_waits_for_the_client_is_not_given_up(mpm) {
+    fn a_request_that_waits_for_its_client_is_not_given_up(mpm) {
         ours_only!("mod_wsgi interrupts daemon processes only");
         let server = start(mpm, "WSGIRequestTimeout 0.2 grace=0.2");
         server.allow_log("WSGI106[12]");
@@ -206,8 +206,8 @@ const LIMITED: &str = "<Location /limited>
     WSGIRequestTimeout 0.3 grace=20
 </Location>";
 
-/// Runs until so many microseconds after the request has begun for httpd, in steps that let the exception in at once, and
-/// tells what came to it.
+/// Runs until a number of microseconds after the request has begun for httpd, in steps that let the exception in at once,
+/// and tells which exception came.
 const MARKER: &str = r#"import time
 import mod_wsgi
 

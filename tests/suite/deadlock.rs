@@ -1,10 +1,7 @@
 //! C code that does not give the GIL back: nothing runs in Python in that child, so it is replaced.
 
-use std::time::Duration;
-
 use harness::{
-    Builder, Mpm, Pid, Request, Server, eventually, eventually_within, is_alive, mpm_tests,
-    ours_only,
+    Builder, Mpm, Pid, Request, Server, eventually, mpm_tests, ours_only, wait_until_ended,
 };
 
 use crate::clients::Clients;
@@ -12,7 +9,7 @@ use crate::clients::Clients;
 mpm_tests! {
     fn a_request_that_holds_the_gil_is_given_up(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
-        // Everything has a limit here, so that who waits for the GIL of that child is answered, too.
+        // Every request has a limit here, so that requests that wait for the GIL of that child are answered, too.
         let server = start(mpm, |builder| builder.pool(2, 8).conf("WSGIThreadShare 4\nWSGIRequestTimeout 1 grace=0.5"));
         // Static files are served by all children, also by the one that has lost its GIL.
         let clients = Clients::during(&server, &["/static.txt"], 4, |clients| {
@@ -20,7 +17,7 @@ mpm_tests! {
             assert_eq!(server.get("/app/hold?1000").status(), 504);
             let child = server.expect_log("WSGI1063: request given up: GET /app/hold runs for").pid;
             clients.wait_for(20);
-            gone(child);
+            wait_until_ended(child);
             clients.wait_for(20);
         });
         clients.expect_no_failures();
@@ -35,14 +32,13 @@ mpm_tests! {
         let child = server.only_child();
         assert_eq!(server.get("/app/hold?1000").status(), 504);
         serves(&server, child);
-        gone(child);
+        wait_until_ended(child);
     }
 
     fn a_gil_that_cannot_be_had_retires_the_child(mpm) {
         ours_only!("mod_wsgi watches over daemon processes only");
         let server = start(mpm, |builder| builder.pool(2, 4).conf("WSGIDeadlockTimeout 2"));
-        let mut connection = server.connect();
-        connection.send(Request::get("/app/hold?1000").to_bytes());
+        let mut connection = server.ask("/app/hold?1000");
         let record = server.expect_log(r"^WSGI1064: the GIL of the process could not be had for \d+ s");
         assert_eq!(record.level, "crit");
         let child = record.pid;
@@ -52,16 +48,16 @@ mpm_tests! {
         // Nothing that needs the GIL ever comes back, so its client is answered, though the request has no limit.
         assert_eq!(connection.read_response("GET").expect("an answer").status(), 504);
         serves(&server, child);
-        gone(child);
+        wait_until_ended(child);
         assert_eq!(server.count_log("WSGI1064: the GIL"), 1, "complained of once");
         server.expect_count("wsgi_children_recycles_total", &[("reason", "deadlock")], 1);
     }
 
-    fn who_computes_for_long_gives_the_gil_back(mpm) {
+    fn a_long_computation_gives_the_gil_back(mpm) {
         ours_only!("mod_wsgi watches over daemon processes only");
         let server = start(mpm, |builder| builder.one_child().conf("WSGIDeadlockTimeout 1"));
         let child = server.only_child();
-        // Python code that computes gives it to who asks.
+        // Python code that computes gives the GIL to a thread that asks.
         server.get("/app/spin?3").expect(200);
         // And C code may have it for less than that.
         assert_eq!(server.count_log("WSGI1064"), 0);
@@ -89,10 +85,4 @@ fn serves(server: &Server, not: Pid) {
         let pid: Pid = (answer.status() == 200).then(|| answer.text().parse().ok())??;
         (pid != not).then_some(())
     });
-}
-
-/// Waits until a child has ended.
-fn gone(child: Pid) {
-    eventually_within(Duration::from_secs(30), || (!is_alive(child)).then_some(()))
-        .unwrap_or_else(|| panic!("child {child} has not ended in 30 s"));
 }

@@ -37,7 +37,7 @@ mpm_tests! {
     }
 
     fn python_homes_that_do_not_work(mpm) {
-        ours_only!("mod_wsgi goes on with a warning, and its children may exit for ever");
+        ours_only!("mod_wsgi goes on with a warning, and its children may exit without end");
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path();
         open(base, 0o755);
@@ -66,7 +66,7 @@ mpm_tests! {
             ("venv", "(?i)(/no/such/python)"),
         ] {
             if name == "closed/inside" && !root {
-                // Nobody but root can make a folder that another user may not enter, and serve as that user.
+                // Only root can make a folder that another user may not enter, and serve as that user.
                 continue;
             }
             let home = base.join(name);

@@ -1,4 +1,4 @@
-//! Who runs Python makes no difference to what is answered: alone, and with many at once, whose data must not mix.
+//! Which thread runs Python makes no difference to what is answered: alone, and with many at once, whose data must not mix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -62,8 +62,7 @@ mpm_tests! {
             .app("/app", "gate.wsgi")
             .start();
         server.get("/app/now/load").expect(200);
-        let mut client = server.connect();
-        client.send(Request::get("/app/compute/long").to_bytes());
+        let mut client = server.ask("/app/compute/long");
         let long = gate.next();
         for _ in 0..20 {
             assert_eq!(server.get("/app/now/short").expect(200).text(), "short");

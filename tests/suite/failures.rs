@@ -122,8 +122,7 @@ mpm_tests! {
         closes(&server, "good", 2);
         // A client that leaves while the application goes on.
         for case in ["endless", "endless_write"] {
-            let mut connection = server.connect();
-            connection.send(Request::get(&format!("/f/{case}")).to_bytes());
+            let mut connection = server.ask(&format!("/f/{case}"));
             connection.read_head().unwrap();
             connection.abort();
             closes(&server, case, 1);
@@ -132,7 +131,7 @@ mpm_tests! {
         server.expect_log("exception raised processing WSGI script");
         server.allow_log("KeyError|ValueError|TypeError|RuntimeError");
         assert_eq!(server.get("/f/good").expect(200).text(), "good");
-        // Nobody was closed twice later on.
+        // No iterable was closed a second time.
         for case in failing {
             closes(&server, case, 1);
         }

@@ -99,7 +99,7 @@ mpm_tests! {
         connection.read_response("POST").unwrap().expect(400);
         server.expect_count("wsgi_client_aborts_total", &[APP, ("phase", "read")], 12);
         server.expect_count("wsgi_requests_total", &[APP, ("code", "4xx")], 12);
-        is_nobodys_fault(&server, 12);
+        is_no_fault_of_the_server(&server, 12);
     }
 
     fn clients_that_leave_while_nothing_is_sent(mpm) {
@@ -109,8 +109,7 @@ mpm_tests! {
         for go in [drop as Going, Connection::abort] {
             for case in ["empty_chunks", "empty_after_some", "write_empty", "write_beyond"] {
                 let before = closed(&server, case);
-                let mut connection = server.connect();
-                connection.send(Request::get(&format!("/f/{case}")).to_bytes());
+                let mut connection = server.ask(&format!("/f/{case}"));
                 if matches!(case, "empty_after_some" | "write_beyond") {
                     connection.read_head().unwrap();
                 }
@@ -127,11 +126,11 @@ mpm_tests! {
         let page = server.get("/f/endless_404").expect(404);
         assert!(page.text().contains("<html>"), "{page:?}");
         assert_eq!(closed(&server, "endless_404"), 1);
-        is_nobodys_fault(&server, 8);
+        is_no_fault_of_the_server(&server, 8);
     }
 
     fn whole_responses_leave_at_once(mpm) {
-        ours_only!("mod_wsgi goes on for ever");
+        ours_only!("mod_wsgi goes on without end");
         let server = builder(mpm).start();
         for (method, case) in [
             ("GET", "length_reached"),
@@ -190,14 +189,13 @@ mpm_tests! {
             server.expect_count("wsgi_client_aborts_total", &[APP, ("phase", "write")], at as u64 + 1);
             drop(connection);
         }
-        is_nobodys_fault(&server, 1);
+        is_no_fault_of_the_server(&server, 1);
     }
 
     fn clients_that_only_end_their_half_get_their_answer(mpm) {
         let server = builder(mpm).start();
         for case in ["quick", "pause"] {
-            let mut connection = server.connect();
-            connection.send(Request::get(&format!("/f/{case}")).to_bytes());
+            let mut connection = server.ask(&format!("/f/{case}"));
             connection.half_close();
             let response = connection.read_response("GET").unwrap().expect(200);
             assert_eq!(response.text(), if case == "quick" { "quick" } else { "late" });
@@ -236,7 +234,7 @@ fn closed(server: &Server, case: &str) -> usize {
 }
 
 /// No status of a server that failed, no exception, no traceback; `count` requests were of clients that left.
-fn is_nobodys_fault(server: &Server, count: usize) {
+fn is_no_fault_of_the_server(server: &Server, count: usize) {
     let page = server.metrics();
     assert_eq!(page.sum("wsgi_exceptions_total", &[APP]), 0.0);
     assert_eq!(

@@ -83,8 +83,7 @@ mpm_tests! {
         server.send(&Request::new("HEAD", "/file/watched")).expect(200);
         closed("3");
         // A client that leaves in the middle.
-        let mut connection = server.connect();
-        connection.send(Request::get("/file/watched").to_bytes());
+        let mut connection = server.ask("/file/watched");
         connection.read_head().unwrap();
         connection.abort();
         closed("4");

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::Command;
 
-use harness::{
-    Connection, Head, Mpm, Request, Server, descriptors, eventually, mpm_tests, ours_only,
-};
+use harness::{Head, Mpm, Request, Server, descriptors, eventually, mpm_tests, ours_only};
 
 /// Largest part of a file that APR puts into one bucket where lengths have 32 bits; mod_wsgi_rs once did so everywhere.
 const GIBIBYTE: u64 = 1 << 30;
@@ -41,7 +39,7 @@ mpm_tests! {
             let server = start(mpm, sendfile);
             let child = server.children();
             let size = 64 << 20;
-            let mut connection = ask(&server, &format!("/large?size={size}"));
+            let mut connection = server.ask(&format!("/large?size={size}"));
             let head = connection.read_head().unwrap();
             assert_eq!(head.header("Content-Length"), Some(size.to_string().as_str()));
             let path = server.root().join(format!("data/file-{size}"));
@@ -115,7 +113,7 @@ mpm_tests! {
         }
         eventually("all files are closed", || (descriptors(child) <= before).then_some(()));
         // A file on its way to a client that waits, and the programs that others start meanwhile.
-        let mut connection = ask(&server, "/large?size=67108864");
+        let mut connection = server.ask("/large?size=67108864");
         connection.read_head().unwrap();
         if mpm != Mpm::Prefork {
             let open = server.get("/large/inherited?size=67108864").expect(200).text();
@@ -154,15 +152,9 @@ fn start(mpm: Mpm, sendfile: &str) -> Server {
     builder(mpm, sendfile).start()
 }
 
-fn ask(server: &Server, url: &str) -> Connection {
-    let mut connection = server.connect();
-    connection.send(Request::get(url).to_bytes());
-    connection
-}
-
 /// Asks for a file that is all zero but for its marks: the head, where the marks are, and how much came.
 fn receive(server: &Server, url: &str) -> (Head, Vec<(u64, u8)>, u64) {
-    let mut connection = ask(server, url);
+    let mut connection = server.ask(url);
     let head = connection.read_head().unwrap();
     assert_eq!(head.status, 200, "{head:?}");
     let (mut marks, mut received) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! The file of the segment belongs to the server, and still somebody may cut it, remove it or put something in its place:
+//! The file of the segment belongs to the server, and still a user may cut it, remove it or put something in its place:
 //! neither the server nor its clients notice, and a graceful restart makes it anew.
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -46,7 +46,7 @@ mpm_tests! {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         let output = server.server.wsgictl(&["status"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("others than its owner may write to it"), "{said}");
+        assert!(said.contains("users other than its owner may write to it"), "{said}");
         server.restart("open for all");
         fs::remove_file(&path).unwrap();
         fs::write(&path, "nonsense").unwrap();
@@ -89,7 +89,7 @@ mpm_tests! {
             let page = Exposition::parse(&String::from_utf8(output.stdout).unwrap()).unwrap();
             assert_eq!(page.sum("wsgi_requests_total", &[("app", "/m")]), 1.0);
             let text = String::from_utf8(asked(&["status"]).stdout).unwrap();
-            assert!(text.contains("may be some ten seconds old"), "{text}");
+            assert!(text.contains("may be ten seconds old"), "{text}");
             let output = asked(&["reload"]);
             let said = String::from_utf8(output.stderr).unwrap();
             assert!(said.contains("you may not write to it"), "{said}");

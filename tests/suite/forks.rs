@@ -115,7 +115,7 @@ mpm_tests! {
         let port = server.port().to_string();
         assert!(!sockets.contains(&port), "{answer}");
         assert_eq!(server.get("/app/own_socket").expect(200).text(), "0 True False");
-        // It lives on, and is in nobody's way.
+        // It lives on, and blocks no other process.
         server.start_again();
         assert!(is_alive(daemon));
         server.get("/app/return").expect(200);
@@ -123,7 +123,7 @@ mpm_tests! {
         let port = server.port();
         server.stop();
         assert!(is_alive(daemon));
-        drop(TcpListener::bind(("127.0.0.1", port)).expect("nobody has the port"));
+        drop(TcpListener::bind(("127.0.0.1", port)).expect("the port is free"));
         // It can be ended in the usual way.
         let status = std::process::Command::new("kill").arg(daemon.to_string()).status().unwrap();
         assert!(status.success());

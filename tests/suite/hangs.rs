@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Builder, Connection, Mpm, Pid, Request, Response, Server, eventually_within, is_alive,
-    mpm_tests, ours_only,
+    Builder, Connection, Mpm, Pid, Request, Response, Server, eventually_by_turns, mpm_tests,
+    ours_only, wait_until_ended,
 };
 
 use crate::clients::Clients;
@@ -63,7 +63,7 @@ mpm_tests! {
         ours_only!("mod_wsgi has a limit for daemon processes only");
         let mut server = start(mpm, "sleep", |builder| builder.one_child().conf("WSGIStartupTimeout 3"));
         let first = server.only_child();
-        assert_eq!(answers(ask(&server, 1))[0].status(), 504, "nobody else loads it");
+        assert_eq!(answers(ask(&server, 1))[0].status(), 504, "no other request loads it");
         assert_eq!(overdue(&server, "sleep"), first);
         gone(&server, first);
         // It hangs in each child, so the next one stays for a while, and says at once that it cannot.
@@ -82,7 +82,7 @@ mpm_tests! {
         serves(&server);
     }
 
-    fn who_waits_for_a_load_waits_no_longer_than_in_line(mpm) {
+    fn a_request_waits_no_longer_for_a_load_than_in_line(mpm) {
         ours_only!("mod_wsgi counts no threads");
         if !mpm.threaded() {
             return;
@@ -146,7 +146,7 @@ mpm_tests! {
             builder.pool(2, 8).conf("WSGIStartupTimeout 3\nWSGIReload touch ${ROOT}/touched").file("touched", "")
         });
         serves(&server);
-        eventually("a steward", || server.steward());
+        eventually_by_turns("a steward", || server.steward());
         server.write("how", "sleep");
         server.write("touched", "1");
         server.expect_log("is not taken up, and the old one goes on: WSGI1090: WSGI script '.*app.wsgi' has not been loaded");
@@ -186,7 +186,7 @@ mpm_tests! {
         server.expect_log("^WSGI1092: Python has not started in this child after 2 s");
         server.expect_log("^WSGI1093: this child serves without Python for \\d+ s");
         // Files are served by a child that does not try, and what needs Python is told to come again.
-        eventually("a child serves without Python", || {
+        eventually_by_turns("a child serves without Python", || {
             let answer = server.try_send(&Request::get("/app")).ok()?;
             (answer.status() == 503 && answer.header("Retry-After") == Some("1")).then_some(())
         });
@@ -240,7 +240,7 @@ mpm_tests! {
     }
 }
 
-/// A failed assertion beside clients ends a test, which nobody would hear of otherwise.
+/// A failed assertion beside clients ends the test; otherwise the test would hang and hide it.
 #[test]
 fn a_failed_assertion_ends_its_clients() {
     let server = Arc::new(Server::builder(Mpm::Event).start());
@@ -299,11 +299,7 @@ fn start(mpm: Mpm, how: &str, configure: impl FnOnce(Builder) -> Builder) -> Ser
 
 /// Sends `count` requests, each by a connection of its own.
 fn ask(server: &Server, count: usize) -> Vec<Connection> {
-    let ask = |_| {
-        let mut client = server.connect();
-        client.send(Request::get("/app").to_bytes());
-        client
-    };
+    let ask = |_| server.ask("/app");
     (0..count).map(ask).collect()
 }
 
@@ -331,7 +327,7 @@ fn overdue(server: &Server, way: &str) -> Pid {
         r"^WSGI1090: WSGI script '.*app.wsgi' has not been loaded into .* after [0-9.]+ s \(WSGIStartupTimeout\)",
     );
     let frame = format!(r"app.wsgi\W.*\bin {way}$");
-    eventually("the stack is shown", || {
+    eventually_by_turns("the stack is shown", || {
         (server.count_log(&frame) > 0).then_some(())
     });
     record.pid
@@ -340,7 +336,7 @@ fn overdue(server: &Server, way: &str) -> Pid {
 /// Waits until the application answers.
 #[track_caller]
 fn serves(server: &Server) {
-    eventually("the application answers", || {
+    eventually_by_turns("the application answers", || {
         let answer = server.try_send(&Request::get("/app")).ok()?;
         (answer.status() == 200 && answer.text() == "loaded").then_some(())
     });
@@ -350,18 +346,11 @@ fn serves(server: &Server) {
 #[track_caller]
 fn gone(server: &Server, child: Pid) {
     // A connection without a request keeps no child from ending, and has the MPM look.
-    eventually("the child has ended", || (!is_alive(child)).then_some(()));
-    eventually("another one serves", || {
+    wait_until_ended(child);
+    eventually_by_turns("another one serves", || {
         let answer = server.try_send(&Request::get("/static.txt")).ok()?;
         (answer.status() == 200).then_some(())
     });
-}
-
-#[track_caller]
-fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    // Prefork starts one child a second, and each waits for its turn to retire.
-    eventually_within(Duration::from_secs(90), ask)
-        .unwrap_or_else(|| panic!("waited 90 s in vain: {what}"))
 }
 
 /// A virtual environment of the same Python as that of the suite, in which a `.pth` file hangs as long as `how` says so.

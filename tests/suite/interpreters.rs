@@ -73,7 +73,7 @@ mpm_tests! {
     }
 
     /// Threads that change between groups while C code calls Python back: on 3.10 and 3.11 two live states of one thread
-    /// would block it for ever.
+    /// would block it without end.
     fn callbacks_of_c_code_find_their_interpreter(mpm) {
         ours_only!("mod_wsgi has no such choice");
         let server = two_apps(mpm, "");

@@ -86,8 +86,7 @@ mpm_tests! {
 
     fn a_restart_waits_for_the_request_inside(mpm) {
         let server = start(mpm, 2, 4);
-        let mut connection = server.connect();
-        connection.send(Request::get("/stream").to_bytes());
+        let mut connection = server.ask("/stream");
         assert_eq!(connection.read_head().unwrap().status, 200);
         assert_eq!(connection.read_chunk().unwrap().unwrap(), b"first");
         harness::graceful(server.pid());
@@ -214,7 +213,7 @@ struct Load {
 }
 
 impl Load {
-    /// That many clients, for as long as `work` takes. They finish also if it fails, or nobody would hear of that.
+    /// Runs `clients` clients while `work` runs. They finish also if it fails; otherwise the test would hang.
     fn during(server: &Server, clients: usize, work: impl FnOnce(&Self)) -> Self {
         struct Finish<'a>(&'a Load);
         impl Drop for Finish<'_> {

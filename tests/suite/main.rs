@@ -2,7 +2,7 @@
 
 /// Metrics that applications make themselves.
 mod application_metrics;
-/// Clients who ask without a pause.
+/// Clients that ask without a pause.
 mod clients;
 /// Directives.
 mod config;
@@ -18,7 +18,7 @@ mod deaths;
 mod engine;
 /// The environ, key by key.
 mod environ;
-/// Who runs Python: the same answers, whoever it is.
+/// The same answers, whichever thread runs Python.
 mod executors;
 /// What applications do wrong.
 mod failures;
@@ -30,7 +30,7 @@ mod file_wrapper;
 mod files;
 /// The filters of httpd and of its distribution's modules.
 mod filters;
-/// Files of the server that somebody cuts, removes or replaces.
+/// Files of the server that are cut, removed or replaced.
 mod foreign_files;
 /// Processes that an application forks.
 mod forks;
@@ -56,15 +56,15 @@ mod limits;
 mod log_streams;
 /// Which URL reaches which script, and what refuses.
 mod mapping;
-/// What is counted, and who answers for it.
+/// What is counted, and which process shows it.
 mod metrics;
 /// Requests within a request.
 mod nested;
 /// What the MPM means for application groups.
 mod plan;
-/// Forwarded headers and who may send them.
+/// Forwarded headers and the clients that may send them.
 mod proxies;
-/// The line of those that wait for a place inside.
+/// The queue of requests that wait for a permit.
 mod queue;
 /// Children that have served long enough.
 mod recycle;

@@ -47,7 +47,7 @@ mpm_tests! {
             ("mod_wsgi.mount_point", Some("/mounted")),
             ("mod_wsgi.script_name", Some("/all")),
             ("mod_wsgi.path_info", Some("/page")),
-            // Synonyms of a managed category are stripped, so that nobody can be fooled by them.
+            // Synonyms of a managed category are stripped, so that they fool no application.
             ("HTTP_X_REAL_IP", None),
             ("HTTP_X_SCHEME", None),
             ("HTTP_X_FORWARDED_PROTO", Some("https")),

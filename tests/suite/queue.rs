@@ -1,5 +1,5 @@
-//! The line of requests that wait for a place inside: who comes first goes first, a full line and a late place are answered
-//! soon, and what others do is not held up. Under overload as much is served as ever.
+//! The queue of requests that wait for a permit: the first to come is the first to run, a full queue and a late permit are
+//! answered soon, and other requests are not held up. Under overload the throughput stays.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -192,7 +192,7 @@ line_tests! {
         eventually("the old child ends", || (!server.children().contains(&before)).then_some(()));
     }
 
-    fn a_stop_waits_for_nobody_in_line(mpm, one_place) {
+    fn a_stop_waits_for_no_request_in_line(mpm, one_place) {
         let gate = Gate::new();
         let server = start(mpm, &gate, one_place);
         let inside = enter(&server, &gate, "inside");
@@ -206,7 +206,7 @@ line_tests! {
         }
         // The first thread, and the one whose request is inside.
         eventually("those in line leave", || (threads_of_httpd(child) <= 2).then_some(()));
-        assert!(gate.next_within(Duration::ZERO).is_none(), "somebody has got its place");
+        assert!(gate.next_within(Duration::ZERO).is_none(), "another request has got its place");
         drop(inside);
         let took = stopping.join().unwrap();
         assert!(took < Duration::from_secs(10), "{took:?}");
@@ -299,9 +299,7 @@ fn answer(inside: Inside, name: &str) {
 
 /// A request for a place at the gate, whose answer is not read yet.
 fn ask(server: &Server, name: &str) -> Connection {
-    let mut connection = server.connect();
-    connection.send(Request::get(&format!("/app/wait/{name}")).to_bytes());
-    connection
+    server.ask(&format!("/app/wait/{name}"))
 }
 
 /// How many threads of a child are httpd's own, which have its name.
@@ -327,7 +325,7 @@ struct Load {
 }
 
 impl Load {
-    /// So many clients, each on new connections, for a time: as fast as they are answered, or `rate` requests in a second
+    /// Runs `clients` clients, each on new connections, for a time: as fast as they are answered, or `rate` requests a second
     /// altogether.
     fn of(server: &Server, clients: u32, time: Duration, rate: Option<f64>) -> Self {
         let all = Mutex::new((BTreeMap::new(), Duration::ZERO, Vec::new()));
@@ -378,7 +376,7 @@ impl Load {
         self.counts.values().sum::<u64>() as f64 / self.took.as_secs_f64()
     }
 
-    /// All were answered, as they should be, and nobody was refused later than after the time that one may wait.
+    /// All requests were answered as they should be, and none was refused later than after the longest wait.
     fn check(&self, timeout: Duration) {
         assert!(self.broken.is_empty(), "{:#?}", self.broken);
         let known = [200, 503, 504];

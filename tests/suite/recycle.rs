@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Mpm, Request, Server, eventually_within, long, mpm_tests, ours_only, rss_kib};
+use harness::{Mpm, Request, Server, eventually_by_turns, long, mpm_tests, ours_only, rss_kib};
 
 mpm_tests! {
     fn a_leak_is_bounded(mpm) {
@@ -35,7 +35,7 @@ mpm_tests! {
         let server = start(mpm, "WSGIRecycle requests=100 jitter=20");
         let before = server.children();
         under_load(&server, || {
-            eventually("children are recycled", || {
+            eventually_by_turns("children are recycled", || {
                 (server.count_log(r"WSGIRecycle: this child has served \d+ requests") >= 4).then_some(())
             });
         });
@@ -49,7 +49,7 @@ mpm_tests! {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, "WSGIRecycle age=1");
         under_load(&server, || {
-            eventually("children are recycled", || {
+            eventually_by_turns("children are recycled", || {
                 (server.count_log(r"WSGIRecycle: this child has served for \d s") >= 4).then_some(())
             });
         });
@@ -124,11 +124,6 @@ fn under_load(server: &Server, work: impl FnOnce()) {
             client.join().expect("no request has failed");
         }
     });
-}
-
-fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    eventually_within(Duration::from_secs(60), ask)
-        .unwrap_or_else(|| panic!("waited a minute in vain: {what}"))
 }
 
 /// What httpd says where a server as small as this one has no room for a successor.

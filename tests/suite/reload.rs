@@ -1,13 +1,13 @@
 //! New code without a restart: the script file is watched.
 
-use harness::{Mpm, Server, eventually, mpm_tests};
+use harness::{Mpm, Server, eventually, mpm_tests, script_answering};
 
 mpm_tests! {
     fn edited_scripts(mpm) {
         let server = start(mpm, "");
         assert_eq!(server.get("/app").expect(200).text(), "one");
         for text in ["two", "three"] {
-            server.write(SCRIPT, script(text));
+            server.write(SCRIPT, script_answering(text));
             // The file's time stamp tells versions apart, and clocks tick slowly: not the very first answer counts.
             eventually("the new code answers", || (server.get("/app").expect(200).text() == text).then_some(()));
         }
@@ -19,7 +19,7 @@ mpm_tests! {
         server.get("/app").expect(500);
         server.expect_log("SyntaxError");
         server.allow_log("app.wsgi");
-        server.write(SCRIPT, script("mended"));
+        server.write(SCRIPT, script_answering("mended"));
         eventually("the mended script serves", || (server.get("/app").status() == 200).then_some(()));
         assert_eq!(server.get("/app").expect(200).text(), "mended");
         assert_eq!(server.only_child(), server.children()[0]);
@@ -28,7 +28,7 @@ mpm_tests! {
     fn older_files_count_as_edited(mpm) {
         let server = start(mpm, "");
         assert_eq!(server.get("/app").expect(200).text(), "one");
-        server.write(SCRIPT, script("older"));
+        server.write(SCRIPT, script_answering("older"));
         let file = std::fs::File::options().write(true).open(server.root().join(SCRIPT)).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
         assert_eq!(server.get("/app").expect(200).text(), "older");
@@ -38,7 +38,7 @@ mpm_tests! {
         let server = start(mpm, "WSGIScriptReloading Off");
         assert_eq!(server.get("/app").expect(200).text(), "one");
         let child = server.only_child();
-        server.write(SCRIPT, script("two"));
+        server.write(SCRIPT, script_answering("two"));
         for _ in 0..5 {
             assert_eq!(server.get("/app").expect(200).text(), "one");
         }
@@ -70,16 +70,10 @@ mpm_tests! {
 fn start(mpm: Mpm, conf: &str) -> Server {
     Server::builder(mpm)
         .one_child()
-        .file(SCRIPT, script("one"))
+        .file(SCRIPT, script_answering("one"))
         .conf("WSGIScriptAlias /app ${ROOT}/scripts/app.wsgi")
         .conf(conf)
         .start()
-}
-
-fn script(text: &str) -> String {
-    format!(
-        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{text}']\n"
-    )
 }
 
 const SCRIPT: &str = "scripts/app.wsgi";

@@ -223,8 +223,7 @@ mpm_tests! {
                 .app("/stream", "streaming.wsgi")
                 .conf("SetEnv test.gate ${ROOT}/gate")
                 .start();
-            let mut connection = server.connect();
-            connection.send(Request::get(&format!("/stream/{form}")).to_bytes());
+            let mut connection = server.ask(&format!("/stream/{form}"));
             assert_eq!(connection.read_head().unwrap().status, 200, "{form}");
             assert_eq!(connection.read_chunk().unwrap().unwrap(), b"first", "{form}");
             server.write(gate, "open");

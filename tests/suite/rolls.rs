@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Connection, Mpm, Over, Pid, Request, Server, descriptors, eventually_within, is_alive,
-    kill, long, mpm_tests, ours_only, own_kib, rss_kib,
+    Builder, Connection, Mpm, Over, Pid, Request, Server, descriptors, eventually_by_turns,
+    is_alive, kill, long, mpm_tests, ours_only, own_kib, rss_kib,
 };
 
 mpm_tests! {
@@ -84,7 +84,7 @@ mpm_tests! {
         server.write(MODULE, version(1));
         server.write("touched", "1");
         server.expect_log("all children have the code of revision 2");
-        eventually("no child of before is left", || {
+        eventually_by_turns("no child of before is left", || {
             let left = server.children().iter().any(|child| before.contains(child));
             (!left).then_some(())
         });
@@ -102,7 +102,7 @@ mpm_tests! {
         server.write("touched", "1");
         server.expect_log("is well");
         // It keeps its connection while the client makes use of it, until it has said that it ends.
-        eventually("the last response", || {
+        eventually_by_turns("the last response", || {
             let response = connection.exchange(&request).expect("no response is cut").expect(200);
             (response.header("connection") == Some("close")).then_some(())
         });
@@ -130,7 +130,7 @@ mpm_tests! {
         server.allow_log(FULL);
     }
 
-    /// Nobody retires for code that ends the process that tries it, or every child that starts with it.
+    /// No child retires for code that ends the process that tries it, or every child that starts with it.
     fn code_that_ends_its_process_is_not_taken_up(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
@@ -143,7 +143,7 @@ mpm_tests! {
             server.write(MODULE, format!("import os\n{ends}\n"));
             server.write("touched", name);
             server.expect_log(&format!("is not taken up.*app.wsgi': {how}"));
-            eventually("it is over", || (server.count_log("is not taken up") == server.count_log("there is new code")).then_some(()));
+            eventually_by_turns("it is over", || (server.count_log("is not taken up") == server.count_log("there is new code")).then_some(()));
             assert_eq!(server.get("/app").expect(200).text(), "0");
         }
         // Well where it is tried, and nowhere else.
@@ -181,7 +181,7 @@ mpm_tests! {
         let ended = server.expect_log("there is other code: this child ends, for one that loads it");
         assert_eq!(loading.pid, ended.pid);
         takes_up(&server, 2);
-        eventually("it has ended", || (!is_alive(ended.pid)).then_some(()));
+        eventually_by_turns("it has ended", || (!is_alive(ended.pid)).then_some(()));
         assert_eq!(server.count_log("exit signal"), 0);
     }
 
@@ -197,8 +197,7 @@ mpm_tests! {
         server.allow_log(FULL);
         let mut held = Vec::new();
         for number in 1..3 {
-            let mut connection = server.connect();
-            connection.send(Request::get("/app/hold").to_bytes());
+            let mut connection = server.ask("/app/hold");
             assert_eq!(connection.read_head().unwrap().status, 200);
             held.push(connection);
             roll(&server, number, &"v".repeat(number as usize));
@@ -258,41 +257,41 @@ mpm_tests! {
         server.allow_log(FULL);
     }
 
-    fn whoever_is_killed_meanwhile(mpm) {
+    fn any_process_may_be_killed_meanwhile(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         server.allow_log(FULL);
         server.allow_log("the steward, process .*, ended by signal 9|exit signal Killed");
-        let steward = eventually("a steward", || server.steward());
+        let steward = eventually_by_turns("a steward", || server.steward());
         kill(steward);
-        let next = eventually("another steward", || server.steward().filter(|pid| *pid != steward));
+        let next = eventually_by_turns("another steward", || server.steward().filter(|pid| *pid != steward));
         roll(&server, 1, "v");
         takes_up(&server, 1);
         settled(&server);
         // In the middle of a roll.
         let rolls = server.count_log("is well");
         roll(&server, 2, "vv");
-        eventually("a roll", || (server.count_log("is well") > rolls).then_some(()));
+        eventually_by_turns("a roll", || (server.count_log("is well") > rolls).then_some(()));
         kill(next);
         takes_up(&server, 2);
         settled(&server);
         // The trial.
         server.write(MODULE, format!("import time\ntime.sleep(2)\n{}", version(3)));
         server.write("touched", "vvv");
-        let steward = eventually("another steward", || server.steward());
-        let trial = eventually("a trial", || harness::children_of(steward).first().copied());
+        let steward = eventually_by_turns("another steward", || server.steward());
+        let trial = eventually_by_turns("a trial", || harness::children_of(steward).first().copied());
         kill(trial);
         server.expect_log("is not taken up.*was ended by signal 9");
         assert_eq!(server.get("/app").expect(200).text(), "2");
         // A child, while it is waited for.
         let rolls = server.count_log("is well");
         roll(&server, 4, "vvvv");
-        eventually("a roll", || (server.count_log("is well") > rolls).then_some(()));
+        eventually_by_turns("a roll", || (server.count_log("is well") > rolls).then_some(()));
         let child = server.children()[0];
         kill(child);
         // Reaped, so that none of its threads is there that might still accept.
         let process = format!("/proc/{child}");
-        eventually("its end", || (!std::path::Path::new(&process).exists()).then_some(()));
+        eventually_by_turns("its end", || (!std::path::Path::new(&process).exists()).then_some(()));
         takes_up(&server, 4);
     }
 
@@ -304,7 +303,7 @@ mpm_tests! {
         server.expect_log("is well");
         server.graceful_restart();
         takes_up(&server, 1);
-        eventually("a steward", || server.steward());
+        eventually_by_turns("a steward", || server.steward());
         roll(&server, 2, "vv");
         takes_up(&server, 2);
         settled(&server);
@@ -336,7 +335,7 @@ fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
         .conf("MaxKeepAliveRequests 50\nKeepAliveTimeout 3");
     let server = more(builder.conf(spare)).start();
     // With that the steward watches.
-    eventually("a steward", || server.steward());
+    eventually_by_turns("a steward", || server.steward());
     assert_eq!(server.get("/app").expect(200).text(), "0");
     server
 }
@@ -344,7 +343,7 @@ fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
 /// Waits until no child loads its code any more.
 #[track_caller]
 fn all_are_ready(server: &Server) {
-    eventually("all children are ready", || {
+    eventually_by_turns("all children are ready", || {
         let status = server.status();
         let children = status["children"].as_array()?;
         let ready = children.iter().filter(|child| child["state"] == "ready");
@@ -367,7 +366,7 @@ fn roll(server: &Server, number: u32, touched: &str) {
 fn takes_up(server: &Server, number: u32) {
     let mut in_a_row = 0;
     let text = number.to_string();
-    eventually("the new code answers everywhere", || {
+    eventually_by_turns("the new code answers everywhere", || {
         let answers = server.get("/app").expect(200).text() == text;
         in_a_row = if answers { in_a_row + 1 } else { 0 };
         (in_a_row >= 100).then_some(())
@@ -377,7 +376,7 @@ fn takes_up(server: &Server, number: u32) {
 /// Waits until no roll goes on: as often as one was begun, one has ended.
 #[track_caller]
 fn settled(server: &Server) {
-    eventually("the end of the rolls", || {
+    eventually_by_turns("the end of the rolls", || {
         let ends = r"all children have the code of revision \d+|revision \d+, is not taken up";
         let last = |pattern: &str| {
             let pattern = regex::Regex::new(pattern).unwrap();
@@ -388,13 +387,6 @@ fn settled(server: &Server) {
         };
         (last(ends) > last("there is new code, revision")).then_some(())
     });
-}
-
-#[track_caller]
-fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    // Prefork starts one child a second, and ten of them retire.
-    eventually_within(Duration::from_secs(60), ask)
-        .unwrap_or_else(|| panic!("waited a minute in vain: {what}"))
 }
 
 /// What processes have, to be had again after many rolls.
@@ -424,7 +416,7 @@ impl Resources {
     fn assert_kept(&self, server: &Server, mpm: Mpm) {
         // Spare children end one a second.
         let most = if mpm.threaded() { 4 } else { 20 };
-        eventually("no child is left over", || {
+        eventually_by_turns("no child is left over", || {
             (server.children().len() <= most).then_some(())
         });
         let after = Self::of(server);

@@ -49,15 +49,14 @@ fn without_a_share_a_stuck_group_has_all_threads() {
     let gate = Gate::new();
     let server = start(Mpm::Event, &gate, "");
     let stuck = Stuck::fill(&server, &gate, 25, 25);
-    let mut nobody = server.connect();
-    nobody.send(Request::get("/static.txt").to_bytes());
-    assert!(nobody.is_silent_for(Duration::from_millis(500)));
+    let mut refused = server.ask("/static.txt");
+    assert!(refused.is_silent_for(Duration::from_millis(500)));
     stuck.release(&gate);
-    nobody.read_response("GET").unwrap().expect(200);
+    refused.read_response("GET").unwrap().expect(200);
 }
 
 #[test]
-fn a_reserve_is_left_to_those_who_run_no_python() {
+fn a_reserve_is_left_to_requests_without_python() {
     ours_only!("mod_wsgi has no shares");
     for mpm in [Mpm::Worker, Mpm::Event] {
         for (share, stuck_has) in [("WSGIThreadShare 100%", 20), ("WSGIThreadShare 12", 12)] {
@@ -73,8 +72,7 @@ fn a_reserve_is_left_to_those_who_run_no_python() {
             let mut clients = Vec::new();
             for number in 0..20 - stuck_has {
                 let name = format!("healthy-{number}");
-                let mut client = server.connect();
-                client.send(Request::get(&format!("/healthy/wait/{name}")).to_bytes());
+                let client = server.ask(&format!("/healthy/wait/{name}"));
                 clients.push(client);
                 inside.push(stuck.next_other(&gate, &name));
             }
@@ -135,13 +133,12 @@ struct Stuck {
 }
 
 impl Stuck {
-    /// Sends so many requests, of which the group holds some; the others are refused.
+    /// Sends `sent` requests, of which the group holds `held`; the others are refused.
     fn fill(server: &Server, gate: &Gate, sent: usize, held: usize) -> Self {
         let mut clients: Vec<Connection> = Vec::new();
         let mut refused = 0;
         for _ in 0..sent {
-            let mut client = server.connect();
-            client.send(Request::get("/stuck/wait/stuck").to_bytes());
+            let client = server.ask("/stuck/wait/stuck");
             clients.push(client);
             if clients.len() > held {
                 let answer = clients.pop().unwrap().read_response("GET").unwrap();
@@ -185,7 +182,7 @@ impl Stuck {
     }
 }
 
-/// Waits until so many requests of the stuck group hold a thread. Where they take the last one, nobody can be asked.
+/// Waits until `count` requests of the stuck group hold a thread. Where they take the last one, no child can be asked.
 fn wait_until_held(server: &Server, count: usize, takes_all: bool) {
     if takes_all && count >= 24 {
         return;

@@ -1,5 +1,5 @@
-//! Clients that send and receive slowly, by the hundred, cost others no time: whoever waits for a client holds neither the GIL
-//! nor a place inside.
+//! Clients that send and receive slowly, by the hundred, cost others no time: a thread that waits for a client holds neither
+//! the GIL nor a permit.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -47,7 +47,7 @@ fn others_are_as_fast_as_ever(executor: &str) {
             "{executor}: {idle:?} without and {slow:?} with {each} slow senders and {each} slow readers"
         );
         seen.push((idle, slow));
-        // How fast is a question for a quiet machine. On any, who waited for a slow client would not be answered in time.
+        // How fast is a question for a quiet machine. On any machine, a request behind a slow client would time out.
         if !long() || is_as_fast(idle, slow) {
             return;
         }
@@ -106,7 +106,8 @@ struct SlowClients {
 }
 
 impl SlowClients {
-    /// Does the work while so many of each kind are in the middle of it. All of them get what they should in the end.
+    /// Runs `work` while `each` clients of each kind are in the middle of a request. In the end all of them get what they
+    /// should.
     fn during<R>(server: &Server, each: usize, work: impl FnOnce() -> R) -> R {
         struct Hurry<'a>(&'a AtomicBool);
         impl Drop for Hurry<'_> {

@@ -30,7 +30,7 @@ mpm_tests! {
                 let (outer, inner) = (shown.find("in application\n"), shown.find("in dawdle\n"));
                 assert!(outer < inner, "the innermost call is the last: {shown}");
                 let url = "GET /app/dawdle  ";
-                let unknown = "What it serves is not known: WSGIMetrics is off.";
+                let unknown = "The requests it serves are not known: WSGIMetrics is off.";
                 let (there, other) = if measures { (url, unknown) } else { (unknown, url) };
                 assert!(shown.contains(there) && !shown.contains(other), "{shown}");
                 assert!(!shown.contains("secret"), "{shown}");
@@ -40,7 +40,7 @@ mpm_tests! {
         }
     }
 
-    fn who_keeps_the_gil_is_shown_all_the_same(mpm) {
+    fn a_thread_that_keeps_the_gil_is_shown(mpm) {
         ours_only!("mod_wsgi has no such command");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
@@ -60,7 +60,7 @@ mpm_tests! {
             assert!(again.contains("is still waited for"), "{again}");
             assert!(again.contains("in hold\n"), "{again}");
         });
-        let shown = eventually("the GIL is to be had", || {
+        let shown = eventually("the GIL is free", || {
             let shown = stack(&server, child, 4).expect("it answers");
             (!shown.contains("could not be had")).then_some(shown)
         });
@@ -110,7 +110,7 @@ mpm_tests! {
         server.allow_log("child pid|ahead.wsgi");
     }
 
-    fn who_does_not_answer_is_known_by_its_requests(mpm) {
+    fn a_child_that_does_not_answer_is_shown_by_its_requests(mpm) {
         ours_only!("mod_wsgi has no such command");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
@@ -122,14 +122,14 @@ mpm_tests! {
             assert_eq!(answer.status.code(), Some(1));
             let (shown, said) = (text(&answer.stdout), text(&answer.stderr));
             assert!(shown.contains("GET /app/dawdle  "), "{shown}");
-            assert!(said.contains(&format!("child {child} has not seen within 1")), "{said}");
-            // What nobody waits for any more is in nobody's way.
+            assert!(said.contains(&format!("child {child} did not take the request within 1")), "{said}");
+            // A request that was given up does not block the next one.
             let shown = stack(&server, child, 10).expect("it answers");
             assert!(shown.contains("in dawdle\n"), "{shown}");
         });
     }
 
-    fn who_is_no_child_is_not_asked(mpm) {
+    fn a_process_that_is_no_child_is_not_asked(mpm) {
         ours_only!("mod_wsgi has no such command");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
@@ -193,7 +193,7 @@ impl Gate {
         format!("('127.0.0.1', {})", self.0.local_addr().unwrap().port())
     }
 
-    /// Somebody has come.
+    /// The connection of a client.
     fn accept(&self) -> TcpStream {
         self.0.set_nonblocking(true).unwrap();
         eventually("the application comes to the gate", || {

@@ -4,7 +4,7 @@ use harness::{Ending, Mpm, Request, Server, http2_get_all, mpm_tests, ours_only}
 
 mpm_tests! {
     fn statuses_that_are_not_final(mpm) {
-        ours_only!("mod_wsgi sends them, and clients wait for ever");
+        ours_only!("mod_wsgi sends them, and clients wait without end");
         let server = Server::builder(mpm).metrics().app("/s", "statuses.wsgi").start();
         let mut refused = 0;
         for status in ["000", "099", "100", "101", "102", "103", "199", "600", "999"] {

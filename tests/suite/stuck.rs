@@ -1,13 +1,13 @@
-//! Requests that nothing can end but the end of their process: they are answered in place of their thread, their child is
-//! replaced, and nobody else notices.
+//! Requests that nothing can end but the end of their process: another thread answers them, their child is replaced,
+//! and no other request notices.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Gate, Mpm, Pid, Request, Server, eventually, eventually_within, graceful, is_alive,
-    kill, long, mpm_tests, ours_only,
+    Builder, Gate, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, long,
+    mpm_tests, ours_only, wait_until_ended,
 };
 
 use crate::clients::Clients;
@@ -45,7 +45,7 @@ mpm_tests! {
         assert_eq!(server.only_child(), after);
     }
 
-    fn who_runs_a_stuck_request_for_another_is_answered_and_does_not_keep_the_child(mpm) {
+    fn a_thread_that_runs_a_stuck_request_for_another_is_answered_and_does_not_keep_the_child(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
         if !mpm.threaded() {
             return;
@@ -67,10 +67,10 @@ mpm_tests! {
             client.send(Request::get(&format!("/app/wait/{name}")).keep_alive().to_bytes());
             client
         };
-        // Who is inside runs what waits if requests are tiny, of which the server has to be convinced on any machine.
+        // A thread that holds a permit runs waiting requests only if requests are tiny, which takes some of them to show.
         let mut rounds = 0..100;
         let (mut last, _stuck) = loop {
-            assert!(rounds.next().is_some(), "nobody runs requests for others");
+            assert!(rounds.next().is_some(), "no thread runs requests of others");
             thread::scope(|scope| for _ in 0..4 {
                 scope.spawn(|| for _ in 0..50 {
                     server.get("/app/now/tiny").expect(200);
@@ -143,7 +143,7 @@ mpm_tests! {
         let server = start(mpm, |builder| builder.pool(2, 4).conf("<Location /app>\nWSGIRequestTimeout Off\n</Location>"));
         let (child, mut connection) = stuck(&server);
         kill(child);
-        assert!(connection.read_response("GET").is_err(), "nobody answers");
+        assert!(connection.read_response("GET").is_err(), "no thread answers");
         gone(&server, child);
         server.allow_log(&format!("child pid {child} exit signal Killed"));
         for target in ["/app/who", "/other/who", "/static.txt"] {
@@ -252,7 +252,7 @@ fn rates(clients: &Clients<'_>, time: Duration) -> [f64; 2] {
     [0, 1].map(|at| (after[at] - before[at]) as f64 / seconds)
 }
 
-/// Does it while so many clients ask for what is stuck, and come again when they are told to.
+/// Runs `work` while `clients` clients ask for stuck requests, and again after each `Retry-After`.
 fn with_stuck<R>(server: &Server, clients: usize, work: impl FnOnce() -> R) -> R {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -314,8 +314,7 @@ fn give_up(server: &Server, way: &str) -> Pid {
 
 /// A child with a request that is stuck, and the connection it came by.
 fn stuck(server: &Server) -> (Pid, harness::Connection) {
-    let mut connection = server.connect();
-    connection.send(Request::get("/app/sleep?1000").to_bytes());
+    let connection = server.ask("/app/sleep?1000");
     let child = eventually("a request is inside", || {
         let status = wsgictl_status(server);
         let children = status["children"].as_array().cloned().unwrap_or_default();
@@ -327,9 +326,8 @@ fn stuck(server: &Server) -> (Pid, harness::Connection) {
 
 /// Waits until a child has ended, and another one serves.
 fn gone(server: &Server, child: Pid) {
-    eventually_within(Duration::from_secs(30), || (!is_alive(child)).then_some(()))
-        .unwrap_or_else(|| panic!("child {child} has not ended in 30 s"));
-    eventually("somebody serves", || {
+    wait_until_ended(child);
+    eventually("a child serves", || {
         (!ready(server).is_empty()).then_some(())
     });
 }
@@ -363,7 +361,7 @@ fn retiring_of_ready(server: &Server) -> u64 {
     leaving.count() as u64
 }
 
-/// What the server says of itself to those who read its memory, whatever its children do.
+/// What the server's memory says of it, whatever its children do.
 fn wsgictl_status(server: &Server) -> serde_json::Value {
     let answer = server.wsgictl(&["status", "--json"]);
     serde_json::from_slice(&answer.stdout).unwrap_or_default()

@@ -14,7 +14,7 @@ use crate::output::{messages, terminal};
 use crate::segment::find;
 use crate::segment::server::Server;
 
-/// Asks, and waits for what comes of it.
+/// Asks for new code, and waits until the server has taken it up.
 pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
     let group = args.group.as_deref().map(named);
@@ -26,7 +26,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     }
     let board = segment.board();
     await_steward(board)?;
-    let asked = Asked::ask(server, segment, group)?;
+    let asked = ReloadRequest::ask(server, segment, group)?;
     if args.no_wait {
         tell("The server was asked to take up new code.");
         return Ok(ExitCode::SUCCESS);
@@ -34,7 +34,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     asked.follow(Duration::from_secs(args.timeout.into()))
 }
 
-/// A group as the board has it: the main interpreter has none.
+/// A group by its name on the board, where that of the main interpreter is empty.
 fn named(group: &str) -> &str {
     match group {
         "main" | GLOBAL => "",
@@ -42,12 +42,12 @@ fn named(group: &str) -> &str {
     }
 }
 
-/// A group as people call it.
+/// A group by the name that people use.
 fn shown(group: &str) -> &str {
     if group.is_empty() { "main" } else { group }
 }
 
-/// Whether a group of this name can exist, as far as the server has told.
+/// Fails for a group that the server is known not to have.
 fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
     let snapshot = segment.snapshot();
     let configured = snapshot.applications.iter();
@@ -59,7 +59,7 @@ fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
         .chain(running)
         .chain(seen)
         .collect();
-    // Where names are made up of requests, or nothing is known yet, the server has to say.
+    // Where names depend on requests, or no group is known yet, only the server can tell.
     if known.contains(group) || known.is_empty() || known.iter().any(|name| name.contains("%{")) {
         return Ok(());
     }
@@ -68,13 +68,13 @@ fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
     Err(Failure::new(what).remedy(format!("It has: {}.", names.join(", "))))
 }
 
-/// A server that has just been started has no steward yet.
+/// Waits for the process that replaces children: a server that has just started has none yet.
 fn await_steward(board: Board) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(2);
     while board.steward().is_none() {
         if Instant::now() >= end {
             return Err(Failure::new(
-                "nobody replaces children in this server: it runs as one process (httpd -X), or is about to end.",
+                "this server cannot replace children: it runs as one process (httpd -X), or is about to end.",
             )
             .remedy("Restart it instead: apachectl graceful"));
         }
@@ -84,7 +84,7 @@ fn await_steward(board: Board) -> Outcome<()> {
 }
 
 /// A reload that was asked for.
-struct Asked {
+struct ReloadRequest {
     server: Server,
     segment: Segment,
     ticket: ReloadTicket,
@@ -96,7 +96,7 @@ struct Asked {
     at: u64,
 }
 
-impl Asked {
+impl ReloadRequest {
     fn ask(server: Server, segment: Segment, group: Option<&str>) -> Outcome<Self> {
         let board = segment.board();
         let what = match group {
@@ -106,8 +106,8 @@ impl Asked {
         let (revision, generation, at) = (board.revision(), segment.generation(), clock::unix());
         let ticket = board.request_reload(group, RetireReason::Api, &what);
         let ticket = ticket.ok_or_else(|| {
-            Failure::new("too many others have asked this server to take up new code.")
-                .remedy("See with wsgictl status whether it does, and ask again.")
+            Failure::new("too many requests for new code are waiting in this server.")
+                .remedy("See with wsgictl status what it does, and ask again.")
         })?;
         Ok(Self {
             server,
@@ -120,18 +120,20 @@ impl Asked {
         })
     }
 
-    /// Tells each step until the last.
+    /// Prints each step until the last.
     fn follow(&self, timeout: Duration) -> Outcome<ExitCode> {
-        let mut told = Told::default();
+        let mut progress = Progress::default();
         let mut wanted = None;
         loop {
             if self.segment.generation() != self.generation {
-                tell("The server was restarted meanwhile, so that all of its children are new.");
+                tell(
+                    "The server was restarted meanwhile, so all of its children run the new code.",
+                );
                 return Ok(ExitCode::SUCCESS);
             }
             let roll = self.roll(&mut wanted)?;
             if let Some(roll) = &roll {
-                told.step(roll);
+                progress.step(roll);
                 match roll.phase {
                     RollPhase::Done => {
                         let time = status::duration(self.begun.elapsed().as_secs_f64());
@@ -158,14 +160,14 @@ impl Asked {
         }
     }
 
-    /// The roll that was asked for, or a later one; `None` while there is none yet. `wanted` is the revision that it is
-    /// to bring, as soon as that is known.
+    /// The roll that was asked for, or a later one; `None` while there is none yet. `wanted` becomes the revision of that
+    /// roll as soon as it is known.
     fn roll(&self, wanted: &mut Option<u64>) -> Outcome<Option<Roll>> {
         let board = self.segment.board();
         if wanted.is_none() && board.is_open(self.ticket) {
             return Ok(None);
         }
-        // Raised before the request was settled.
+        // The server raises the revision before it settles the request.
         let wanted = *wanted.get_or_insert_with(|| board.revision());
         let roll = board.roll();
         if wanted != self.revision {
@@ -174,19 +176,19 @@ impl Asked {
         if roll.phase == RollPhase::Stopped && roll.ended >= self.at {
             return Ok(Some(roll));
         }
-        Err(Failure::new("the server has done nothing about it.").remedy("Its error log says why."))
+        Err(Failure::new("the server did not start a roll.").remedy("Its error log says why."))
     }
 }
 
-/// What was told so far.
+/// The steps printed so far.
 #[derive(Default)]
-struct Told {
+struct Progress {
     trial: bool,
     of: Option<u32>,
     done: u32,
 }
 
-impl Told {
+impl Progress {
     fn step(&mut self, roll: &Roll) {
         if roll.phase == RollPhase::Trial && !self.trial {
             self.trial = true;
@@ -216,7 +218,7 @@ fn is_tried(roll: &Roll) -> bool {
     roll.tried > 0 && roll.untried == 0
 }
 
-/// What the trial says of the new code.
+/// The result of the trial.
 fn verdict(roll: &Roll) -> String {
     let scripts = match roll.tried {
         1 => String::from("1 script"),
@@ -229,11 +231,11 @@ fn verdict(roll: &Roll) -> String {
     match (roll.tried, roll.untried) {
         (_, 0) if roll.tried > 0 => String::from("The new code works"),
         (0, _) => String::from(
-            "Nothing could be tried, as only requests name the scripts or their application groups",
+            "Nothing could be tried, because only requests name the scripts or their application groups",
         ),
         _ => format!(
-            "The new code of {scripts} works; {places} only requests name the script or its application group, and \
-             nothing was tried"
+            "The new code of {scripts} works; {places} nothing was tried, because only requests name the script or its \
+             application group"
         ),
     }
 }
@@ -247,7 +249,7 @@ fn stopped(roll: &Roll) -> Failure {
     Failure::new(what).remedy(match roll.done {
         0 => String::from("The old code goes on."),
         done => format!(
-            "{done} of {} children were replaced before, the others go on.",
+            "{done} of {} children were replaced before; the others keep the old code.",
             roll.of
         ),
     })
@@ -266,7 +268,7 @@ fn late(roll: Option<&Roll>, timeout: Duration) -> Failure {
         .remedy("The server goes on with it; wsgictl status shows how.")
 }
 
-/// One line; nobody has to read it.
+/// Prints one line. A reader that closes its end does not end the wait.
 fn tell(line: &str) {
     let _ = terminal::write(&format!("{line}\n"));
 }

@@ -40,16 +40,16 @@ pub(crate) fn serve(args: &ServeArgs) -> Outcome<ExitCode> {
     foreground::foreground(&program, &arguments, || plan.announce())
 }
 
-/// All that the command line means on this machine.
+/// The command line, resolved on this machine.
 struct Plan {
     app: App,
     httpd: Httpd,
     account: Option<Account>,
     root: PathBuf,
-    /// Whether the folder above `root` is ours as well.
+    /// Whether `wsgictl` makes the folder above `root`, too.
     default_root: bool,
     conf: Conf,
-    /// What the server's user has to reach, and what it is.
+    /// Paths that the server's user must reach, and what each is.
     needed: Vec<(PathBuf, &'static str)>,
 }
 
@@ -166,7 +166,7 @@ impl Plan {
         })
     }
 
-    /// What would otherwise fail later, with a message of httpd's or Python's that says less.
+    /// Finds what would fail later, with a message of httpd or Python that says less.
     fn check(&self) -> Outcome<()> {
         if let Some(account) = &self.account {
             for (path, what) in &self.needed {
@@ -221,7 +221,7 @@ impl Plan {
                     .map(|line| format!("    {line}")),
             );
         }
-        // Whoever closes the pipe has read enough.
+        // A reader that closes the pipe has read enough.
         let _ = std::io::stdout().write_all(self.conf.render(&preamble).as_bytes());
         Ok(ExitCode::SUCCESS)
     }

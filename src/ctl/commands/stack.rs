@@ -15,13 +15,13 @@ use crate::output::{messages, terminal};
 use crate::segment::find;
 use crate::segment::server::Server;
 
-/// Asks, waits, and shows what was answered, or what is known where nothing was.
+/// Asks, waits, and shows the stacks; without an answer, only what the segment knows of the child.
 pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
     let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
     let child = child(&server, segment, args.pid)?;
-    let asked = Asked::ask(segment, child, Duration::from_secs_f64(args.timeout))?;
+    let asked = StacksRequest::ask(segment, child, Duration::from_secs_f64(args.timeout))?;
     let answer = asked.wait();
-    // Seen after the stacks, as near to them as it can be.
+    // Read right after the stacks, so that both show nearly the same moment.
     let requests = Requests::of(&segment, args.pid);
     let (stacks, problem) = match answer {
         Ok(stacks) => (Some(stacks), None),
@@ -51,9 +51,10 @@ fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
     };
     let failure = Failure::new(what);
     if children.is_empty() {
-        // One process that does all, or the children have only just been asked for.
-        return Err(failure
-            .remedy("It has no children: it runs as one process (httpd -X), or has just begun."));
+        // httpd -X runs one process, and a server that has just begun has no children yet.
+        return Err(failure.remedy(
+            "It has no children: it runs as one process (httpd -X), or has just started.",
+        ));
     }
     let mut list = String::from("It has:");
     for child in children {
@@ -62,19 +63,19 @@ fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
     Err(failure.remedy(list))
 }
 
-/// What a child is, and for how long.
+/// The state of a child, and since when.
 fn state(child: &ChildEntry) -> String {
     let since = wsgi_telemetry::clock::unix().saturating_sub(child.since);
     let time = status::duration(since as f64 / 1e9);
     let state = child.state.text();
     match child.retire {
-        Some(reason) => format!("{state} for {time}; it is to retire: {}", reason.text()),
+        Some(reason) => format!("{state} for {time}; it will retire: {}", reason.text()),
         None => format!("{state} for {time}"),
     }
 }
 
-/// A child that was asked.
-struct Asked {
+/// A request for the stacks of a child.
+struct StacksRequest {
     board: Board,
     pid: u32,
     ticks: u64,
@@ -83,7 +84,7 @@ struct Asked {
     timeout: Duration,
 }
 
-impl Asked {
+impl StacksRequest {
     fn ask(segment: Segment, child: ChildEntry, timeout: Duration) -> Outcome<Self> {
         let (board, began) = (segment.board(), Instant::now());
         let patience = (timeout / 2).min(PATIENCE);
@@ -93,7 +94,7 @@ impl Asked {
             }
             if began.elapsed() >= timeout {
                 return Err(Failure::new(
-                    "somebody else asks this server for stacks, and that is not done yet.",
+                    "another request for stacks of this server is still under way.",
                 )
                 .remedy("Ask again in half a minute at the latest."));
             }
@@ -117,14 +118,12 @@ impl Asked {
             match self.board.stacks(self.ticket) {
                 StacksAnswer::Told(text) => return Ok(text),
                 StacksAnswer::Lost => {
-                    return Err(
-                        Failure::new(format!("what child {pid} has answered was lost."))
-                            .remedy("Ask again."),
-                    );
+                    return Err(Failure::new(format!("the answer of child {pid} was lost."))
+                        .remedy("Ask again."));
                 }
                 StacksAnswer::Waiting if late => {
                     return Err(Failure::new(format!(
-                        "child {pid} has not seen within {time} that it was asked."
+                        "child {pid} did not take the request within {time}."
                     ))
                     .remedy(
                         "Is it stopped, or starved of CPU time? kill -ABRT ends it, with a core where the system keeps \
@@ -133,22 +132,22 @@ impl Asked {
                 }
                 StacksAnswer::Taken if late => {
                     return Err(Failure::new(format!(
-                        "child {pid} was asked, and has not found out within {time}."
+                        "child {pid} took the request, but did not answer within {time}."
                     ))
-                    .remedy("Give it more time: --timeout 25"));
+                    .remedy("Wait longer: --timeout 25"));
                 }
                 StacksAnswer::Waiting | StacksAnswer::Taken => {}
             }
             let is_it = |child: &ChildEntry| (child.pid, child.ticks) == (pid, self.ticks);
             if !self.board.children().iter().any(is_it) {
-                return Err(Failure::new(format!("child {pid} has ended meanwhile.")));
+                return Err(Failure::new(format!("child {pid} has ended.")));
             }
             thread::sleep(STEP);
         }
     }
 }
 
-impl Drop for Asked {
+impl Drop for StacksRequest {
     fn drop(&mut self) {
         self.board.release_stacks(self.ticket);
     }
@@ -173,11 +172,13 @@ impl Requests {
     }
 }
 
-/// All that is shown.
+/// The text that is shown.
 fn page(child: &ChildEntry, requests: &Requests, stacks: Option<&str>) -> String {
     let mut page = format!("Child {}: {}\n\n", child.pid, state(child));
     match requests {
-        Requests::Unknown => page.push_str("What it serves is not known: WSGIMetrics is off.\n"),
+        Requests::Unknown => {
+            page.push_str("The requests it serves are not known: WSGIMetrics is off.\n")
+        }
         Requests::Known(requests) if requests.is_empty() => {
             page.push_str("It serves no WSGI request.\n");
         }
@@ -203,7 +204,7 @@ fn page(child: &ChildEntry, requests: &Requests, stacks: Option<&str>) -> String
     page
 }
 
-/// How long a GIL is waited for, at most.
+/// Longest wait for a GIL.
 const PATIENCE: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(20);
 
@@ -250,13 +251,13 @@ mod tests {
             panic!("{page}");
         };
         assert!(first.starts_with("Child 4711: ready for "), "{first}");
-        assert!(first.ends_with("; it is to retire: it uses too much memory"));
+        assert!(first.ends_with("; it will retire: it uses too much memory"));
         assert_eq!(*second, "Thread 4715: GET /slow  3.2 s, in the application");
         assert_eq!(rest, ["== main interpreter ==", "", "Thread 4715"]);
     }
 
     #[test]
-    fn what_is_not_known_is_said() {
+    fn the_page_says_what_is_not_known() {
         assert!(page(&child(), &Requests::Unknown, None).contains("WSGIMetrics is off"));
         let idle = page(&child(), &Requests::Known(Vec::new()), None);
         assert!(idle.ends_with("It serves no WSGI request.\n"));

@@ -18,7 +18,7 @@ pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
     server.note_end(&mut status);
     if args.json {
         let text = render_json(&status) + "\n";
-        return Ok(code(terminal::write_json(&text)?));
+        return done(terminal::write_json(&text)?);
     }
     let style = TextStyle {
         width: terminal::size().0,
@@ -26,7 +26,7 @@ pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
         rows: ROWS,
     };
     let text = render_text(&status, style);
-    Ok(code(terminal::write_painted(&text)?))
+    done(terminal::write_painted(&text)?)
 }
 
 /// Prints the metrics of a server.
@@ -45,14 +45,12 @@ pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
     };
     let mut text = String::new();
     render(&snapshot, format, &mut text);
-    Ok(code(terminal::write_for_programs(&text)?))
+    done(terminal::write_for_programs(&text)?)
 }
 
-/// A reader who has seen enough is no failure.
-fn code(written: Written) -> ExitCode {
-    match written {
-        Written::Yes | Written::NobodyReads => ExitCode::SUCCESS,
-    }
+/// That the reader has closed its end is no failure.
+fn done(_: Written) -> Outcome<ExitCode> {
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Most running requests, events and children each.

@@ -34,7 +34,7 @@ pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
         };
         earlier = Some(snapshot);
         shown += 1;
-        if written == Written::NobodyReads
+        if written == Written::Closed
             || args.count.is_some_and(|count| shown >= count)
             || !keys.wait(interval)
         {
@@ -62,7 +62,7 @@ fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) ->
     status
 }
 
-/// For files and pipes: one after the other, each with its time.
+/// For files and pipes: a block for each time, with the time above it.
 fn block(status: &Status) -> String {
     let style = TextStyle {
         width: terminal::size().0,
@@ -73,7 +73,7 @@ fn block(status: &Status) -> String {
     format!("--- {time}\n{}\n", render_text(status, style))
 }
 
-/// The whole terminal, which is given back as it was.
+/// The whole terminal; dropping this restores what it showed.
 struct Screen;
 
 impl Screen {
@@ -82,10 +82,10 @@ impl Screen {
         Screen
     }
 
-    /// Writes over what is there, as far as there is room.
+    /// Writes over what is shown, as far as there is room.
     fn show(&self, status: &Status) -> Outcome<Written> {
         let (width, height) = terminal::size();
-        // What is left beside that which is always there, for running requests and for what stands below.
+        // Rows that the summary, the findings and the applications take; requests and children share the rest.
         let taken = 12 + status.health.findings.len() + status.applications.len();
         let style = TextStyle {
             width,
@@ -94,7 +94,7 @@ impl Screen {
         };
         let time = status::date_and_time(status.timestamp_seconds);
         let text = render_text(status, style);
-        // Each part by itself, so that nothing but what stands here is obeyed.
+        // Each part by itself: the terminal obeys only the sequences that stand here.
         terminal::control("\x1b[H")?;
         terminal::write(&format!("wsgictl top, {time}, q ends"))?;
         terminal::control("\x1b[K")?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::launch::size::Size;
 
-/// Everything that the configuration says, resolved: paths are absolute, and nothing needs a look at the system.
+/// Everything that the configuration says, resolved: paths are absolute, and rendering does not look at the system.
 #[derive(Clone, Debug)]
 pub(crate) struct Conf {
     /// The private folder.
@@ -45,9 +45,9 @@ pub(crate) struct Static {
     pub(crate) is_file: bool,
 }
 
-/// Where the metrics are.
+/// URL path of the metrics.
 pub(crate) const METRICS: &str = "/metrics";
-/// Where the status page is.
+/// URL path of the status page.
 pub(crate) const STATUS: &str = "/wsgi-status";
 
 impl Conf {
@@ -92,7 +92,7 @@ impl Conf {
             page.line(&format!("LoadModule {name}_module {}", quoted(file)));
         }
         if let Some((user, group)) = &self.account {
-            page.section("Who the children run as");
+            page.section("User and group of the children");
             page.line(&format!("User {}", quoted(user)));
             page.line(&format!("Group {}", quoted(group)));
         }
@@ -113,7 +113,7 @@ impl Conf {
     }
 
     fn access(&self, page: &mut Page) {
-        page.section("Nothing is served but what is named below");
+        page.section("Only what is named below is served");
         page.line("<Directory \"/\">");
         page.line("    Options FollowSymLinks");
         page.line("    AllowOverride None");
@@ -146,7 +146,7 @@ impl Conf {
             }
         }
         if let Some(root) = &self.document_root {
-            page.section("Files here come before the application; hidden ones do not");
+            page.section("Files here come before the application, except hidden ones");
             page.line(&format!("DocumentRoot {}", quoted(root)));
             page.granted_folder(root);
             page.line("RewriteEngine On");

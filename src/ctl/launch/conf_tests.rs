@@ -67,7 +67,7 @@ LogLevel warn
 LogFormat "%h %u %t \"%r\" %>s %b %{ms}Tms" wsgictl
 CustomLog "/dev/stdout" wsgictl
 
-# Nothing is served but what is named below
+# Only what is named below is served
 <Directory "/">
     Options FollowSymLinks
     AllowOverride None
@@ -136,7 +136,7 @@ ServerName [::1]:8080
 
 # Modules that are not compiled in
 
-# Who the children run as
+# User and group of the children
 User "www-data"
 Group "www-data"
 
@@ -152,7 +152,7 @@ MaxConnectionsPerChild 0
 ErrorLog "/dev/stderr"
 LogLevel info wsgi:debug
 
-# Nothing is served but what is named below
+# Only what is named below is served
 <Directory "/">
     Options FollowSymLinks
     AllowOverride None
@@ -185,7 +185,7 @@ Alias "/favicon.ico" "/srv/favicon.ico"
     </Files>
 </Directory>
 
-# Files here come before the application; hidden ones do not
+# Files here come before the application, except hidden ones
 DocumentRoot "/srv/100%"
 <Directory "/srv/100%">
     Require all granted

@@ -5,8 +5,8 @@
 //! 2. Its output comes through pipes that `wsgictl` made. httpd opens `/dev/stderr` by name, and that fails where the
 //!    real one is a socket, or a terminal of another user.
 //! 3. The first SIGINT, SIGTERM or SIGHUP asks httpd to stop; a second one ends its whole group at once.
-//! 4. When httpd has ended, whatever is left of its group ends too, and the last lines of its output are passed on
-//!    before `wsgictl` returns, so that nothing appears after the shell's prompt.
+//! 4. When httpd has ended, the rest of its group is ended too, and the last lines of its output are passed on before
+//!    `wsgictl` returns, so that nothing appears after the shell's prompt.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -101,7 +101,7 @@ fn supervise(
     }
 }
 
-/// Ends what httpd left behind, such as children of a parent that was killed.
+/// Ends the processes that httpd left behind, such as children of a parent that was killed.
 fn sweep(child: &Child) {
     let group = group(child);
     for signal in [None, Some(Signal::TERM), Some(Signal::KILL)] {
@@ -122,7 +122,7 @@ fn group(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// Passes lines on until the pipe ends. A reader who has gone away does not stop the server.
+/// Passes lines on until the pipe ends. A closed output does not stop the server.
 fn relay(
     pipe: impl Read + Send + 'static,
     mut to: impl Write + IsTerminal + Send + 'static,
@@ -134,7 +134,7 @@ fn relay(
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         let mut news = news;
-        // An application may write there by itself, and need not end its lines.
+        // An application may write there, too, and need not end its lines.
         let shows = to.is_terminal();
         while matches!(
             (&mut pipe).take(LONGEST).read_until(b'\n', &mut line),
@@ -163,7 +163,7 @@ struct Output {
     end: Receiver<()>,
 }
 
-/// Waits for the last lines; a process that has left the group may keep a pipe open for ever.
+/// Waits for the last lines, for a limited time: a process that has left the group may keep a pipe open.
 fn finish(outputs: [Option<Output>; 2]) {
     for output in outputs.into_iter().flatten() {
         if output.end.recv_timeout(GRACE) == Err(RecvTimeoutError::Disconnected) {
@@ -179,7 +179,7 @@ fn verdict(status: ExitStatus, asked: bool) -> Outcome<ExitCode> {
     match (status.code(), status.signal()) {
         (Some(0), _) => messages::line("wsgictl: httpd has ended."),
         (Some(code), _) => messages::line(&format!(
-            "wsgictl: httpd has ended with status {code}; its reason is above."
+            "wsgictl: httpd has ended with status {code}; its messages are above."
         )),
         (None, signal) => messages::line(&format!(
             "wsgictl: httpd was ended by signal {}.",

@@ -1,4 +1,4 @@
-//! What went wrong, and what the reader can do about it.
+//! Failures: what went wrong, and what the reader can do about it.
 
 use std::fmt;
 

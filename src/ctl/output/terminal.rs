@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
@@ -14,12 +15,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::output::failure::{Failure, Outcome};
 use crate::output::visible::{visible, visible_but_colours, visible_json};
 
-/// Whether anybody has read what was written.
+/// Whether standard output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     Yes,
-    /// The reader has gone away, as `head` does.
-    NobodyReads,
+    /// The reader has closed its end, as `head` does.
+    Closed,
 }
 
 /// Writes to standard output, at once. What a terminal would obey is shown instead, wherever the output goes.
@@ -37,7 +38,7 @@ pub(crate) fn write_json(text: &str) -> Outcome<Written> {
     put(&visible_json(text))
 }
 
-/// What programs are to read, as it is; only on a terminal as [`write()`] does it.
+/// Text for programs, unchanged; on a terminal as [`write()`] does it.
 pub(crate) fn write_for_programs(text: &str) -> Outcome<Written> {
     if is_terminal() {
         write(text)
@@ -46,7 +47,7 @@ pub(crate) fn write_for_programs(text: &str) -> Outcome<Written> {
     }
 }
 
-/// What the terminal is to obey.
+/// A sequence that the terminal obeys.
 pub(crate) fn control(sequence: &'static str) -> Outcome<Written> {
     put(sequence)
 }
@@ -55,18 +56,18 @@ fn put(text: &str) -> Outcome<Written> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(Written::Yes),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Written::NobodyReads),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Written::Closed),
         Err(error) => Err(Failure::new(format!("cannot write: {error}"))),
     }
 }
 
-/// Columns and rows; where it is no terminal, what `COLUMNS` says, and no end of rows.
+/// Columns and rows. Without a terminal: what `COLUMNS` says, and as many rows as there are lines.
 pub(crate) fn size() -> (usize, usize) {
-    let said = std::env::var("COLUMNS").ok();
-    let said = said.and_then(|columns| columns.parse().ok());
+    let columns = std::env::var("COLUMNS").ok();
+    let columns = columns.and_then(|columns| columns.parse().ok());
     match tcgetwinsize(stdout()) {
         Ok(size) if size.ws_col > 0 => (size.ws_col.into(), usize::from(size.ws_row).max(1)),
-        _ => (said.unwrap_or(100), usize::MAX),
+        _ => (columns.unwrap_or(100), usize::MAX),
     }
 }
 
@@ -75,14 +76,12 @@ pub(crate) fn is_terminal() -> bool {
     stdout().is_terminal()
 }
 
-/// Whether standard output shows colours, and its owner likes them.
+/// Whether standard output is a terminal that shows colours, and `NO_COLOR` is not set.
 pub(crate) fn wants_colours() -> bool {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let able = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-    wanted && able && is_terminal()
+    AutoStream::choice(&stdout()) != ColorChoice::Never
 }
 
-/// Waits for the time to come, for keys and for signals.
+/// Waits for a time, for keys and for signals.
 pub(crate) struct Keys {
     /// How the terminal was, if there is one.
     before: Option<Termios>,
@@ -112,7 +111,7 @@ impl Keys {
         Ok(Self { before, ended })
     }
 
-    /// Waits so long; whether to go on.
+    /// Waits for `time`, or until a key or a signal asks for the end. Returns whether to go on.
     pub(crate) fn wait(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.ended.load(Relaxed) {

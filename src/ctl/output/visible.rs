@@ -1,7 +1,7 @@
-//! What a client, an application or another user has named, so that a terminal shows it and does not obey it.
+//! Names that a client, an application or another user has chosen, so that a terminal shows them and does not obey them.
 //!
-//! [`terminal`](crate::output::terminal) and [`messages`](crate::output::messages) print nothing that has not gone through here, but for metrics into
-//! files and pipes, which are read by programs.
+//! [`terminal`](crate::output::terminal) and [`messages`](crate::output::messages) print nothing that has not gone through
+//! here, except metrics into files and pipes, which programs read.
 
 use std::borrow::Cow;
 use std::fmt::Write;

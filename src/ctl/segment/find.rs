@@ -30,7 +30,7 @@ pub(crate) fn open(path: Option<&Path>) -> Outcome<Server> {
     }
 }
 
-/// Opens it to ask the server for something.
+/// Opens the segment of a running server to ask it for something.
 pub(crate) fn open_to_ask(path: Option<&Path>) -> Outcome<(Server, Segment)> {
     let path = match path {
         Some(path) => path.to_owned(),
@@ -59,7 +59,7 @@ fn find() -> Outcome<Server> {
         }
     }
     if found.len() > 1 {
-        // Of several, those that run; where that is not one, all of them are named.
+        // The only one that runs; where none or several run, the failure names all.
         let (running, others): (Vec<Server>, Vec<Server>) =
             found.into_iter().partition(Server::is_running);
         if running.len() != 1 {
@@ -83,7 +83,7 @@ fn find() -> Outcome<Server> {
     })
 }
 
-/// The files that there are, each once: `/var/run` is often another name of `/run`. What is wrong with the folder of
+/// The files that exist, each once (`/var/run` is often another name of `/run`), and what is wrong with the folder of
 /// `wsgictl serve`, if it is another user's.
 fn candidates() -> (Vec<PathBuf>, Option<Failure>) {
     let system = FOLDERS.iter().map(PathBuf::from);
@@ -99,7 +99,7 @@ fn candidates() -> (Vec<PathBuf>, Option<Failure>) {
     for path in system.chain(own).map(|folder| folder.join(FILE)) {
         let path = match path.canonicalize() {
             Ok(path) => path,
-            // Somebody else's; to read it gives the reason.
+            // In another user's folder: opening it gives the reason.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => path,
             Err(_) => continue,
         };

@@ -12,11 +12,11 @@ use rustix::process::geteuid;
 use crate::output::failure::{Failure, Outcome};
 use crate::system::account;
 
-/// What somebody wants to do with a segment.
+/// What a command does with a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
-    /// To ask the server for something, too.
+    /// Reads it, and asks the server for something.
     Write,
 }
 
@@ -38,20 +38,20 @@ pub(super) fn open_file(path: &Path) -> Outcome<(File, Metadata)> {
     }
     check_owner(path, &metadata)?;
     check_folders(path)?;
-    // Only now opened in earnest: a device may do something when it is.
+    // Opened for reading only now: opening a device may have an effect.
     let file = reopen(&named, Access::Read).map_err(|error| failed(error, Some(&metadata)))?;
     Ok((file, metadata))
 }
 
-/// The file of that name as it is, without opening it in earnest.
+/// The file of that name, by a descriptor that can only be asked for metadata.
 pub(super) fn find_file(path: impl AsRef<Path>) -> io::Result<File> {
     let flags = OFlags::PATH.bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(path)
 }
 
-/// Opens what [`find_file`] has found.
+/// Opens what [`find_file`] has found, for reading or writing.
 pub(super) fn reopen(found: &File, access: Access) -> io::Result<File> {
-    // A pipe must not keep anybody waiting.
+    // Opening a pipe must not wait for its other end.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     File::options()
         .read(true)
@@ -70,29 +70,29 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Outcome<()> {
     let (shown, owner) = (path.display(), metadata.uid());
     if !is_trusted(owner) {
         return Err(Failure::new(format!(
-            "{shown} belongs to another user (uid {owner}), who may have written anything there."
+            "{shown} belongs to another user (uid {owner}), so its content cannot be trusted."
         ))
         .remedy(format!(
-            "Where it is the file of a server of that user, look as that user: sudo -u '#{owner}' wsgictl ..."
+            "If it belongs to a server of that user, run wsgictl as that user: sudo -u '#{owner}' wsgictl ..."
         )));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & OTHERS_WRITE != 0 {
         return Err(Failure::new(format!(
-            "{shown}: others than its owner may write to it (mode {mode:04o}), so that it may say anything."
+            "{shown}: users other than its owner may write to it (mode {mode:04o}), so its content cannot be trusted."
         ))
         .remedy("No server makes it so. Remove it; a graceful restart makes the file anew: apachectl graceful"));
     }
     Ok(())
 }
 
-/// Nobody else can put another file in the place of this one.
+/// Fails where other users could put another file in the place of this one.
 fn check_folders(path: &Path) -> Outcome<()> {
     let whole = path.canonicalize();
     let whole =
         whole.map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
     for folder in whole.ancestors().skip(1) {
-        // One that may not be looked at may not be written to by anybody who matters here.
+        // A folder that the caller cannot look at: other users cannot write to it either, unless root let them.
         let Ok(metadata) = folder.metadata() else {
             continue;
         };
@@ -100,9 +100,9 @@ fn check_folders(path: &Path) -> Outcome<()> {
         if mode & EVERYBODY_WRITES != 0 && mode & STICKY == 0 {
             let (shown, folder) = (path.display(), folder.display());
             return Err(Failure::new(format!(
-                "{shown}: everybody may write to the folder {folder} (mode {mode:04o}), so that this may be anybody's file."
+                "{shown}: every user may write to the folder {folder} (mode {mode:04o}), so this may be any user's file."
             ))
-            .remedy(format!("Take that right away: chmod o-w {folder}")));
+            .remedy(format!("Close the folder: chmod o-w {folder}")));
         }
     }
     Ok(())
@@ -116,10 +116,10 @@ pub(super) fn denied(path: &Path, access: Access, found: Option<&Metadata>) -> F
     if access == Access::Write {
         let what = format!("{}: you may not write to it.", path.display());
         return Failure::new(what)
-            .remedy("Root and the user who has started the server may: use sudo.");
+            .remedy("Root and the user who started the server may: use sudo.");
     }
     let failure = Failure::new(format!("{}: you may not read it.", path.display()));
-    // Where the folder may not be entered either, nothing is known of the file.
+    // Unknown where the caller may not enter the folder.
     let group = found.map(MetadataExt::gid);
     match group.and_then(account::group_name) {
         Some(group) => failure.remedy(format!(

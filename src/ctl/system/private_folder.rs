@@ -11,7 +11,7 @@ use rustix::process::getuid;
 use crate::output::failure::{Failure, Outcome};
 use crate::system::account::Account;
 
-/// Where the configuration goes if the command line does not say: one folder for each user, address and port.
+/// The default folder for the configuration: one for each user, address and port.
 pub(crate) fn default_root(host: IpAddr, port: u16) -> PathBuf {
     base().join(format!("{host}-{port}").replace(':', "_"))
 }
@@ -29,7 +29,7 @@ pub(crate) fn base() -> PathBuf {
     }
 }
 
-/// That `dir` is this user's own, and nobody else may write to it; one that is not there is nobody's.
+/// Fails unless `dir` belongs to this user and no other user may write to it. A folder that does not exist passes.
 pub(crate) fn check_own(dir: &Path) -> Outcome<()> {
     // Not followed, as below.
     let Ok(meta) = dir.symlink_metadata() else {
@@ -47,12 +47,13 @@ pub(crate) fn check_own(dir: &Path) -> Outcome<()> {
         return Ok(());
     };
     Err(Failure::new(format!(
-        "no running server found: {shown}, where those of wsgictl serve are, {problem} and was not looked at."
+        "no running server found: {shown}, where wsgictl serve keeps its servers, {problem}, so wsgictl has not looked into it."
     ))
     .remedy("Remove it, or name the file of the server: --segment PATH/mod_wsgi_rs.segment"))
 }
 
-/// Makes `root`, and its parent where that is ours too, so that only this user writes there and only `account` reads.
+/// Makes `root`, and with `parent_too` the folder above it, so that only this user may write there and only `account` may
+/// read.
 pub(crate) fn prepare(root: &Path, account: Option<&Account>, parent_too: bool) -> Outcome<()> {
     if let Some(parent) = root.parent() {
         if parent_too {

@@ -89,7 +89,7 @@ fn granted(account: &Account, meta: &Metadata, need: u32) -> bool {
     (meta.mode() >> shift) & need == need
 }
 
-/// What the kernel says, which also knows access control lists; only asked where the mode bits say no.
+/// What the kernel says, which also knows access control lists. Asked only where the mode bits refuse.
 fn asked(account: &Account, place: &Path, need: u32) -> bool {
     let test = if need == READ { "-r" } else { "-x" };
     Command::new("runuser")
@@ -104,7 +104,7 @@ fn asked(account: &Account, place: &Path, need: u32) -> bool {
 
 const READ: u32 = 4;
 const ENTER: u32 = 1;
-/// As many as Linux follows.
+/// Linux follows as many.
 const LINKS: u32 = 40;
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    /// Somebody who owns nothing.
+    /// A user that owns nothing.
     fn stranger() -> Account {
         Account {
             user: "no-such-user".into(),

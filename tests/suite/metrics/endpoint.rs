@@ -173,8 +173,7 @@ mpm_tests! {
         server.send(&Request::post("/m/echo", vec![b'x'; 200_000])).expect(413);
         server.send(&Request::new("BREW", "/m/ok")).expect(200);
         server.get("/quotes%22and%5C/ok").expect(200);
-        let mut gone = server.connect();
-        gone.send(Request::get("/m/large").to_bytes());
+        let mut gone = server.ask("/m/large");
         gone.read_head().unwrap();
         gone.abort();
         for response in [server.get("/metrics"), server.ask_helper(&Request::get("/metrics")).unwrap()] {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use harness::{Exposition, Mpm, Request, Server, long, ours_only};
 
-/// How often the GIL was waited for at most so long.
+/// How many waits for the GIL took at most `le` seconds.
 fn waits(page: &Exposition, le: &str) -> f64 {
     page.at_most("wsgi_gil_wait_seconds", le, &[("app", "/m")])
 }
 
-/// Asks for `path`, and then so many times for something small, with a pause in between; the page after that.
+/// Asks for `path`, then sends `requests` small requests with a pause between them, and returns the page after that.
 fn server_after(path: &str, requests: u64, pause: Duration) -> Exposition {
     // One MPM will do: what is measured here does not pass through httpd.
     let server = Server::builder(Mpm::Worker)
@@ -24,7 +24,7 @@ fn server_after(path: &str, requests: u64, pause: Duration) -> Exposition {
         if number % 50 == 0 {
             connection = server.connect();
         }
-        // Whoever keeps the GIL gets it back meanwhile.
+        // The thread that keeps the GIL gets it back meanwhile.
         std::thread::sleep(pause);
         let request = Request::get("/m/ok").keep_alive();
         connection.exchange(&request).unwrap().expect(200);
@@ -40,7 +40,7 @@ fn a_thread_that_spins() {
     ours_only!("mod_wsgi does not count it");
     let page = server_after("spin", 150, Duration::from_millis(3));
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
-    // The switch interval is 5 ms: who waits that long is asked for, and comes a little later.
+    // The switch interval is 5 ms: a thread that has waited that long asks for the GIL, and gets it a little later.
     // How little is a question for a quiet machine.
     let most = if long() { "0.009" } else { "0.1" };
     let band = waits(&page, most) - waits(&page, "0.004");

@@ -67,7 +67,7 @@ fn requests_go_on(server: &Server, context: &str) {
     }
 }
 
-/// All who read the memory give a page that is one.
+/// Each reader of the memory returns a well-formed page.
 fn readers_live(server: &Server, context: &str) {
     let helper = |target: &str| {
         let answer = eventually_within(std::time::Duration::from_secs(20), || {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Exposition, Mpm, Prometheus, Request, Server, Target, eventually_within, kill, long, mpm_tests,
-    ours_only, workspace,
+    ours_only, script_answering, workspace,
 };
 use wsgi_dashboards::{Choice, queries};
 
@@ -50,7 +50,7 @@ mpm_tests! {
         wrong.truncate(20);
         // This line is what `cargo xtask mutants` looks for.
         assert!(wrong.is_empty(), "the numbers are wrong:\n{}", wrong.join("\n"));
-        // The children of now may be new, and have served nobody.
+        // The children may be new, and have served no request.
         server.get("/m/collect").expect(200);
         check_traffic(&server.scrape(), &load, &violence);
         check_dashboards(&prometheus, mpm);
@@ -69,7 +69,7 @@ fn start(mpm: Mpm) -> Server {
         .metrics_listener()
         .app("/fast", "hello.wsgi")
         .app("/m", "measured.wsgi")
-        .file("htdocs/edited.wsgi", script(0))
+        .file("htdocs/edited.wsgi", script_answering(0))
         .conf(&format!(
             "WSGIApplicationGroup %{{GLOBAL}}
             WSGIScriptAlias /main ${{APPS}}/measured.wsgi
@@ -85,13 +85,6 @@ fn start(mpm: Mpm) -> Server {
             "MinSpareServers 6"
         })
         .start()
-}
-
-/// A script that says of which version it is.
-fn script(version: u32) -> String {
-    format!(
-        "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{version}']\n"
-    )
 }
 
 /// What is done to the server.
@@ -115,7 +108,7 @@ impl Violence {
                 self.kills.fetch_add(1, Ordering::Relaxed);
             }
             version += 1;
-            server.write("htdocs/edited.wsgi", script(version));
+            server.write("htdocs/edited.wsgi", script_answering(version));
             if Instant::now() >= next_restart {
                 harness::graceful(server.pid());
                 self.restarts.fetch_add(1, Ordering::Relaxed);
@@ -146,7 +139,7 @@ impl Random {
 }
 
 /// Scrapes more often than Prometheus does: nothing that counts may become less or vanish, no scrape may fail, and
-/// who was counted has been timed.
+/// each request that was counted has been timed.
 fn watch(server: &Server, load: &Load, wrong: &Mutex<Vec<String>>) {
     let complain = |what: String| wrong.lock().unwrap().push(what);
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
@@ -358,7 +351,7 @@ const STILL: [(&str, &str); 8] = [
     ),
     (
         "wsgi_request_timeouts_total",
-        "nobody is slow enough; `numbers::timeouts` counts them",
+        "no request is slow enough; `numbers::timeouts` counts them",
     ),
     (
         "wsgi_requests_in_flight",
@@ -393,7 +386,7 @@ fn check_dashboards(prometheus: &Prometheus, mpm: Mpm) {
         let answered = points.iter().any(|point| !point.value.is_nan());
         let excused = query.may_be_empty.is_some()
             && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))
-            // Where a child has one thread, nobody has to wait for the GIL.
+            // Where a child has one thread, no thread waits for the GIL.
             || mpm == Mpm::Prefork && query.expr.contains("wsgi_gil_wait_seconds");
         if !answered && !excused {
             empty.push(format!(

@@ -1,4 +1,4 @@
-//! `WSGIMetricsListen`: the process that answers when nobody else does.
+//! `WSGIMetricsListen`: the process that answers when no child does.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,9 +15,7 @@ mpm_tests! {
         let server = start(mpm);
         server.get("/m/ok").expect(200);
         let enter = || {
-            let mut connection = server.connect();
-            connection.send(Request::get("/m/block").to_bytes());
-            connection
+            server.ask("/m/block")
         };
         let mut inside: Vec<Connection> = (0..WORKERS).map(|_| enter()).collect();
         let labels = [("app", "/m")];
@@ -51,14 +49,13 @@ mpm_tests! {
         server.expect_count("wsgi_requests_total", &labels, all);
     }
 
-    fn a_gil_that_nobody_gets(mpm) {
+    fn a_gil_that_is_never_released(mpm) {
         ours_only!("mod_wsgi has no such process");
         // In a pool of three threads, one of the four would wait for a place and not for the GIL.
         let builder = Server::builder(mpm).own_executor().one_child();
         let server = builder.metrics_listener().app("/m", "measured.wsgi").start();
         server.get("/m/ok").expect(200);
-        let mut holder = server.connect();
-        holder.send(Request::get("/m/hold?3000").to_bytes());
+        let holder = server.ask("/m/hold?3000");
         // It has the GIL once the others cannot get it.
         eventually("the GIL is kept", || {
             let page = server.scrape();
@@ -67,8 +64,7 @@ mpm_tests! {
         let mut others: Vec<Connection> = Vec::new();
         if mpm.threaded() {
             for _ in 0..3 {
-                let mut connection = server.connect();
-                connection.send(Request::get("/m/ok").to_bytes());
+                let connection = server.ask("/m/ok");
                 others.push(connection);
             }
             eventually("the others wait", || {
@@ -108,7 +104,7 @@ mpm_tests! {
         eventually("one that died young is replaced, too", || {
             server.helper().filter(|pid| *pid != after)
         });
-        // Restarts keep the port: whoever asks meanwhile waits.
+        // Restarts keep the port: a scraper that asks meanwhile waits.
         for _ in 0..3 {
             let over = Over::default();
             thread::scope(|scope| {
@@ -214,13 +210,13 @@ fn hostile_clients() {
         }
         assert!(good() < Duration::from_secs(4));
     }
-    // More than it has places: whoever comes then waits until the slow ones are sent away.
+    // More than it has places: the next scraper waits until the slow ones are sent away.
     slow.extend((0..40).map(|_| connect()));
     let waited = good();
     assert!(waited < Duration::from_secs(20), "{waited:?}");
     drop(slow);
     assert!(good() < Duration::from_secs(6));
-    // Who goes in the middle of a response harms nobody.
+    // A scraper that leaves in the middle of a response harms no other.
     for _ in 0..20 {
         let mut connection = connect();
         connection.send(Request::get("/metrics").to_bytes());
@@ -302,7 +298,7 @@ fn slow_readers_give_way() {
 
 /// Waits until the helper has no connection any more.
 fn alone(server: &Server) {
-    eventually("nobody is connected", || {
+    eventually("no scraper is connected", || {
         (threads(server.helper()?) == 1).then_some(())
     });
 }

@@ -28,7 +28,7 @@ struct Kind {
     /// Value of the label.
     class: &'static str,
     body: usize,
-    /// One in so many requests is of this kind.
+    /// One in `every` requests is of this kind.
     every: u64,
 }
 

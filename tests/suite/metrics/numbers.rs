@@ -33,7 +33,7 @@ mpm_tests! {
             }
             all += count;
         }
-        // httpd's own answers are nobody's.
+        // httpd's own answers belong to no application.
         server.get("/static.txt").expect(200);
         server.get("/nothing").expect(404);
         server.expect_count("wsgi_requests_total", &[], all);
@@ -100,8 +100,7 @@ mpm_tests! {
         ours_only!("mod_wsgi counts otherwise");
         let server = start(mpm);
         for _ in 0..2 {
-            let mut connection = server.connect();
-            connection.send(Request::get("/m/large").to_bytes());
+            let mut connection = server.ask("/m/large");
             connection.read_head().unwrap();
             connection.abort();
         }
@@ -147,7 +146,7 @@ mpm_tests! {
     }
 
     fn not_loaded(mpm) {
-        ours_only!("mod_wsgi waits for ever");
+        ours_only!("mod_wsgi waits without end");
         // The second request waits for the first one's import, longer than it may.
         let server = builder(mpm)
             .one_child()
@@ -155,7 +154,7 @@ mpm_tests! {
             .file("htdocs/late.wsgi", LATE)
             .start();
         if !mpm.threaded() {
-            // With one thread nobody can wait for another one.
+            // With one thread no request can wait for another.
             return;
         }
         let gate = server.root().join("htdocs/late.gate");
@@ -181,8 +180,7 @@ mpm_tests! {
         connection.send([b'x'; 50]);
         let _ = connection.read_response("POST");
         server.expect_count("wsgi_request_timeouts_total", &[("app", "/m"), ("stage", "read")], 1);
-        let mut deaf = server.connect();
-        deaf.send(Request::get("/m/large").to_bytes());
+        let deaf = server.ask("/m/large");
         server.expect_count("wsgi_request_timeouts_total", &[("app", "/m"), ("stage", "write")], 1);
         drop(deaf);
         server.expect_count("wsgi_requests_total", &[], 2);
@@ -339,8 +337,7 @@ mpm_tests! {
         assert_eq!(server.metrics().sum("wsgi_oldest_request_age_seconds", &[("app", "/m")]), 0.0);
         let mut inside: Vec<Connection> = Vec::new();
         for count in 1..=2 {
-            let mut connection = server.connect();
-            connection.send(Request::get("/m/block").to_bytes());
+            let connection = server.ask("/m/block");
             inside.push(connection);
             server.expect_count("wsgi_requests_in_flight", &[("app", "/m")], count);
         }

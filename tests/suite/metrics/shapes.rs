@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use harness::{
-    Connection, Mpm, Request, Server, eventually, http2_get_all, kill, mpm_tests, ours_only,
-};
+use harness::{Connection, Mpm, Server, eventually, http2_get_all, kill, mpm_tests, ours_only};
+
+use super::start;
 
 mpm_tests! {
     fn http2(mpm) {
@@ -125,8 +125,7 @@ mpm_tests! {
         let server = start(mpm);
         server.get("/m/ok").expect(200);
         server.expect_count("wsgi_requests_total", &[], 1);
-        let mut inside = server.connect();
-        inside.send(Request::get("/m/block").to_bytes());
+        let _inside = server.ask("/m/block");
         let pid = eventually("it runs", || {
             let status = server.status();
             let running = status["running"].as_array()?.first()?;
@@ -160,8 +159,7 @@ mpm_tests! {
         let mut inside: Vec<Connection> = Vec::new();
         let rounds: u32 = if mpm == Mpm::Worker { 3 } else { 2 };
         for round in 1..=rounds {
-            let mut connection = server.connect();
-            connection.send(Request::get("/m/block").to_bytes());
+            let connection = server.ask("/m/block");
             inside.push(connection);
             eventually("it runs", || {
                 (server.scrape().sum("wsgi_requests_in_flight", &[]) == f64::from(round)).then_some(())
@@ -257,14 +255,6 @@ mpm_tests! {
         server.get("/a").expect(200);
         server.expect_count("wsgi_requests_total", &[("app", "/a")], 3);
     }
-}
-
-fn start(mpm: Mpm) -> Server {
-    Server::builder(mpm)
-        .metrics()
-        .app("/m", "measured.wsgi")
-        .conf("SetEnv test.gate ${ROOT}/gate")
-        .start()
 }
 
 /// Two hundred threads that are alive at the same time, each with a line for the log.

@@ -7,13 +7,14 @@ use harness::{
 };
 use serde_json::Value;
 
+use super::start;
+
 mpm_tests! {
     fn the_page(mpm) {
         ours_only!("mod_wsgi has no such page");
         let server = start(mpm);
         server.get("/m/ok").expect(200);
-        let mut inside = server.connect();
-        inside.send(Request::get("/m/block/%3Cscript%3E?secret=1").to_bytes());
+        let mut inside = server.ask("/m/block/%3Cscript%3E?secret=1");
         server.expect_count("wsgi_requests_in_flight", &[("app", "/m")], 1);
         let response = server.get("/wsgi-status").expect(200);
         assert_eq!(response.header("Content-Type"), Some("text/html; charset=utf-8"));
@@ -96,8 +97,7 @@ mpm_tests! {
             .start();
         server.get("/m/ok").expect(200);
         server.get("/m/status/500").expect(500);
-        let mut inside = server.connect();
-        inside.send(Request::get("/m/block").to_bytes());
+        let mut inside = server.ask("/m/block");
         server.expect_count("wsgi_requests_in_flight", &[], 1);
         server.expect_count("wsgi_requests_total", &[], 2);
         let page = server.get("/server-status").expect(200).text();
@@ -125,8 +125,7 @@ mpm_tests! {
         for _ in 0..3 {
             server.get("/m/ok").expect(200);
         }
-        let mut inside = server.connect();
-        inside.send(Request::get("/m/block/%1b%5b31mred").to_bytes());
+        let mut inside = server.ask("/m/block/%1b%5b31mred");
         server.expect_count("wsgi_requests_in_flight", &[], 1);
         server.expect_count("wsgi_requests_total", &[], 3);
         let text = said_by(&server, &["metrics"]);
@@ -188,14 +187,6 @@ fn wsgictl_without_a_server() {
     assert_eq!(server.wsgictl(&["status"]).status.code(), Some(1));
     // None of this is the server's concern.
     assert_eq!(server.metrics().sum("wsgi_requests_total", &[]), 1.0);
-}
-
-fn start(mpm: Mpm) -> Server {
-    Server::builder(mpm)
-        .metrics()
-        .app("/m", "measured.wsgi")
-        .conf("SetEnv test.gate ${ROOT}/gate")
-        .start()
 }
 
 #[track_caller]

@@ -175,7 +175,7 @@ fn a_server_that_has_ended_is_said_to_have_ended() {
     // Process 1 is older than any segment, so it is taken for what it says to be; its memory is another one.
     let text = printed(&wsgictl(&["status"], Server::new(1).path()));
     assert!(!text.contains("has ended"), "{text}");
-    assert!(text.contains("may be some ten seconds old"), "{text}");
+    assert!(text.contains("may be ten seconds old"), "{text}");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn whoever_may_not_read_is_told_who_may() {
         assert!(refused(&wsgictl(&["status"], server.path())).contains("the members of the group"));
         return;
     }
-    // Root may read everything, so somebody else has to try; a copy, because the program may lie in a folder of root's.
+    // Root may read everything, so another user must try; a copy, because the program may lie in a folder of root's.
     let program = folder.join("wsgictl");
     fs::copy(env!("CARGO_BIN_EXE_wsgictl"), &program).expect("copied");
     fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("permissions");

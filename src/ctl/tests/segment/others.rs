@@ -45,7 +45,7 @@ fn a_file_of_another_user_is_not_believed() {
         assert!(said.contains(&*server.path().to_string_lossy()), "{said}");
         assert!(said.contains("sudo -u '#54321' wsgictl"), "{said}");
     }
-    // A link of somebody else to what is root's own leads to what is root's own.
+    // A link that another user made to root's file leads to root's file.
     chown(server.path(), Some(0), None).expect("taken back");
     let link = server.path().with_file_name("link");
     symlink(server.path(), &link).expect("a link");
@@ -73,12 +73,15 @@ fn a_file_that_others_may_write_is_not_believed() {
     let folder = server.path().parent().expect("a folder");
     mode(folder, 0o777);
     let said = refused(&wsgictl(&["status"], server.path()));
-    assert!(said.contains("everybody may write to the folder"), "{said}");
+    assert!(
+        said.contains("every user may write to the folder"),
+        "{said}"
+    );
     assert!(
         said.contains(&format!("chmod o-w {}", folder.display())),
         "{said}"
     );
-    // As /tmp is: everybody may make files there, and nobody may move those of others.
+    // As /tmp is: every user may make files there, and may not move those of others.
     mode(folder, 0o1777);
     printed(&wsgictl(&["status"], server.path()));
 }
@@ -91,7 +94,7 @@ fn the_memory_is_that_of_the_files_owner_or_is_not_looked_at() {
     let server = Server::new(std::process::id());
     server.requests(3, "2xx");
     server.publish();
-    // Somebody else's memory behind the descriptor, whatever the file says: the copy is shown.
+    // Another user's memory behind the descriptor, whatever the file says: the copy is shown.
     let descriptor = fs::read_dir("/proc/self/fd")
         .expect("open files")
         .find_map(|entry| {
@@ -103,7 +106,7 @@ fn the_memory_is_that_of_the_files_owner_or_is_not_looked_at() {
     server.requests(4, "2xx");
     let text = printed(&wsgictl(&["status"], server.path()));
     assert!(text.contains("3 requests"), "{text}");
-    assert!(text.contains("may be some ten seconds old"), "{text}");
+    assert!(text.contains("may be ten seconds old"), "{text}");
     let said = refused(&wsgictl(&["reload"], server.path()));
     assert!(
         said.contains("is not where the file says, or is another user's"),
@@ -154,7 +157,7 @@ fn a_planted_folder_is_not_searched() {
 
 /// A server that has ended leaves a file, which is cut again and again while `top` looks at it.
 #[test]
-fn a_file_that_is_cut_ends_nobody() {
+fn a_file_that_is_cut_ends_no_reader() {
     let mut child = Command::new("true").spawn().expect("true runs");
     let gone = child.id();
     child.wait().expect("it ends");

@@ -110,22 +110,22 @@ fn what_was_not_tried_is_said_and_seen_in_the_exit_status() {
         (
             0,
             1,
-            "Nothing could be tried, as only requests name the scripts or their application groups; replacing",
+            "Nothing could be tried, because only requests name the scripts or their application groups; replacing",
         ),
         (
             0,
             0,
-            "Nothing could be tried, as only requests name the scripts or their application groups; replacing",
+            "Nothing could be tried, because only requests name the scripts or their application groups; replacing",
         ),
         (
             1,
             1,
-            "The new code of 1 script works; at 1 place of the configuration only requests name",
+            "The new code of 1 script works; at 1 place of the configuration nothing was tried, because only requests name",
         ),
         (
             3,
             2,
-            "The new code of 3 scripts works; at 2 places of the configuration only requests name",
+            "The new code of 3 scripts works; at 2 places of the configuration nothing was tried, because only requests name",
         ),
     ] {
         let server = Server::new(std::process::id());
@@ -208,10 +208,7 @@ fn what_the_server_settles_without_a_roll_is_a_failure() {
     let said = with_steward(&server, settle, || {
         refused(&wsgictl(&["reload"], server.path()))
     });
-    assert!(
-        said.contains("the server has done nothing about it"),
-        "{said}"
-    );
+    assert!(said.contains("the server did not start a roll"), "{said}");
     let refuse = |board: Board, _: &[ReloadRequest]| {
         roll(board, RollPhase::Stopped, 0, "there is no such group");
         board.settle_requests();
@@ -223,7 +220,7 @@ fn what_the_server_settles_without_a_roll_is_a_failure() {
 }
 
 #[test]
-fn without_a_steward_nobody_waits() {
+fn without_a_steward_reload_does_not_wait() {
     let server = Server::new(std::process::id());
     let begun = Instant::now();
     let said = refused(&wsgictl(&["reload"], server.path()));
@@ -321,7 +318,7 @@ fn whoever_may_only_read_is_told_who_may_ask() {
     fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("permissions");
     fs::set_permissions(server.path(), Permissions::from_mode(0o444)).expect("permissions");
     let said = if rustix::process::geteuid().is_root() {
-        // Root may write to everything, so somebody else has to try; a copy, because the program may lie in a folder of
+        // Root may write to everything, so another user must try; a copy, because the program may lie in a folder of
         // root's.
         let program = folder.join("wsgictl");
         fs::copy(env!("CARGO_BIN_EXE_wsgictl"), &program).expect("copied");
@@ -339,7 +336,7 @@ fn whoever_may_only_read_is_told_who_may_ask() {
     };
     assert!(said.contains("you may not write to it"), "{said}");
     assert!(
-        said.contains("Root and the user who has started the server may"),
+        said.contains("Root and the user who started the server may"),
         "{said}"
     );
     let said = refused(&wsgictl(&["reload"], folder));

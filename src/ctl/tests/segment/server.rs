@@ -113,7 +113,7 @@ impl Server {
         self.segment.cells()
     }
 
-    /// So many requests have ended.
+    /// Counts `count` requests that have ended.
     pub(crate) fn requests(&self, count: usize, code: &str) {
         let block = self.thread.application(self.app);
         for _ in 0..count {
