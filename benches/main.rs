@@ -61,7 +61,7 @@ struct Options {
     /// Prefix or virtual environment for WSGIPythonHome of both (the rival must have been built for that Python)
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Prefix of the Python (3.13 or later) of all that needs several interpreters
+    /// Prefix of the Python (3.13 or later) for what needs several interpreters
     #[arg(long, env = "WSGI_BENCH_NEWEST")]
     newest: Option<PathBuf>,
     /// The rival's module for that Python
@@ -93,7 +93,7 @@ struct Options {
     /// `NAME=DIRECTIVE; DIRECTIVE`
     #[arg(long, value_delimiter = ',', default_values = Column::USUAL)]
     columns: Vec<Column>,
-    /// How long a cell of `executors` is to last in the fastest column, warm-up excluded [default: 1.75, quick: 0.6]
+    /// How long a cell of `executors` lasts in the fastest column, warm-up excluded [default: 1.75, quick: 0.6]
     #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
     /// Our module of an earlier build, its engines beside it, for `admission` and the column `baseline`
@@ -109,7 +109,7 @@ struct Options {
     /// How often each instruction count is taken [default: 3, quick: 1]
     #[arg(long)]
     repeat: Option<usize>,
-    /// Lines that `profile` prints of each list
+    /// Lines of each list that `profile` prints
     #[arg(long, default_value_t = 40)]
     top: usize,
     /// Folder for the raw data
@@ -129,7 +129,7 @@ enum What {
     All,
     /// Throughput and latency of every executor under every kind of work, half an hour
     Executors,
-    /// What it costs to let a request into Python that need not wait, by callgrind
+    /// What it costs to let a request into Python when no other waits, by callgrind
     Admission,
     /// What it costs to record a request and to answer a scrape, without a server
     Metrics,
@@ -240,7 +240,7 @@ fn seconds(text: &str) -> Result<f64> {
     Ok(number)
 }
 
-/// What `executors` is to measure.
+/// What `executors` measures.
 fn plan(options: &Options) -> Plan<'_> {
     let workloads = if options.workloads.is_empty() {
         Workload::value_variants()
@@ -266,7 +266,7 @@ fn plan(options: &Options) -> Plan<'_> {
     }
 }
 
-/// The Python for several interpreters, if that is wanted; where there is none, it is said aloud.
+/// The Python for several interpreters, if it is wanted; prints a message if there is none.
 fn newest(options: &Options) -> Result<Option<&Path>> {
     if !matches!(
         options.what,

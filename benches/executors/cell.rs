@@ -13,7 +13,7 @@ use crate::print::table::Spread;
 use crate::subjects::server::{Httpd, Mpm, Server, Under};
 use crate::subjects::subject::Subject;
 
-/// What one cell of one round came to.
+/// The result of one cell of one round.
 #[derive(Clone, Serialize)]
 pub(crate) struct Cell {
     pub(crate) threads: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Cell {
 /// One figure of a cell.
 pub(crate) type Figure = fn(&Cell) -> f64;
 
-/// What is the same for all columns of a row.
+/// A row: what all of its columns have in common.
 pub(crate) struct Row<'a> {
     pub(crate) threads: usize,
     pub(crate) connections: usize,
@@ -75,7 +75,7 @@ impl Row<'_> {
         let child = server.child()?;
         let before = Tasks::of(child)?;
         let (since, of_machine, of_client) = (Instant::now(), busy()?, thread_time());
-        // What was answered while the counts were read is no matter of the server's speed.
+        // Answers that came while the counts were read do not count.
         let mut backlog = 0;
         while backlog < self.connections && crowd.next(Instant::now())?.is_some() {
             backlog += 1;
@@ -146,20 +146,20 @@ fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// What this thread has had of a processor.
+/// Processor time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// For the first answer, with the start of Python before it.
+/// Longest wait for the first answer, with the start of Python before it.
 const START: Duration = Duration::from_secs(60);
-/// Of the longest window, before the window.
+/// Longest wait before a window, as a share of the longest window.
 const WARM: f64 = 0.15;
-/// For an answer in the warm-up, before the clock is looked at again.
+/// Longest wait for an answer in the warm-up before the clock is read again.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Of one column to another, within each round that has both.
+/// Ratio of one column to another, within each round that has both.
 pub(crate) fn paired<'c>(
     cells: impl IntoIterator<Item = &'c Cell, IntoIter: Clone>,
     one: &str,

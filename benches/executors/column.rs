@@ -28,7 +28,7 @@ impl Column {
         "direct", "delegate", "pool1", "pool4", "pool16", AUTO, MOD_WSGI,
     ];
 
-    /// Its server; nothing if there is no such module, which is said aloud.
+    /// Its server; `None`, with a message, if there is no such module.
     pub(crate) fn subject(&self, python: Option<&Path>, files: &Files) -> Option<Subject> {
         let file = match self.contender {
             Contender::Rival => files.rival,
@@ -81,9 +81,9 @@ impl FromStr for Column {
     }
 }
 
-/// What is judged.
+/// The column that is judged.
 pub(crate) const AUTO: &str = "auto";
-/// What it must not lose to.
+/// The column that it must beat.
 pub(crate) const MOD_WSGI: &str = "mod_wsgi";
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) struct Crowd<'a> {
     asks: &'a [Ask],
     clients: Vec<Client>,
     epoll: OwnedFd,
-    /// Told by epoll, not read yet; the first ones first
+    /// Events of epoll that were not handled yet, in their order
     ready: std::vec::IntoIter<Event>,
     /// Requests sent so far
     sent: u64,
@@ -85,7 +85,7 @@ impl<'a> Crowd<'a> {
         self.silent > 0
     }
 
-    /// The next answer, its successor sent already; nothing if there is none until the deadline.
+    /// The next answer, after the next request of its client was sent; `None` if none comes until the deadline.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<Option<Answer>> {
         loop {
             while let Some(event) = self.ready.next() {
@@ -110,7 +110,7 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Sends the next request of all.
+    /// Sends the next request, by the client of that number.
     fn ask(&mut self, number: usize, now: Instant) -> Result<()> {
         let client = &mut self.clients[number];
         client.kind = kind(self.sent, self.asks.len());

@@ -1,4 +1,4 @@
-//! The rounds of each row, and what comes of them.
+//! The rounds of each row, and their results.
 
 use std::time::{Duration, Instant};
 
@@ -142,7 +142,7 @@ impl Progress {
         }
     }
 
-    /// One less to do.
+    /// Counts one cell as done.
     fn pass(&mut self) {
         self.done += 1;
     }

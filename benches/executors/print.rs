@@ -116,7 +116,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// Processors that something else may take from a measurement.
+/// Most processors that other programs may take during a measurement.
 const QUIET: f64 = 0.1;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use procfs::{CpuTime, CurrentSI, KernelStats, ProcError, ProcResult};
 
 use crate::subjects::server::process;
 
-/// Of the threads that live; the counts of a thread that ends go with it.
+/// Counts of the threads that live; those of a thread that has ended are lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tasks {
     /// How often a processor was taken from a thread, or given up by it to wait

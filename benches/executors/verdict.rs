@@ -137,13 +137,13 @@ fn verdict(met: bool) -> Verdict {
     if met { Verdict::Met } else { Verdict::Missed }
 }
 
-/// Whose 99th percentile `auto` is compared with.
+/// The column whose 99th percentile `auto` is compared with.
 const DIRECT: &str = "direct";
-/// Of the requests of the best other column.
+/// Least share of the requests of the best other column.
 const NEAR_BEST: f64 = 0.95;
-/// The same, where `auto` is steadier.
+/// The same where `auto` is steadier.
 const NEAR_ENOUGH: f64 = 0.90;
-/// Of the 99th percentile of `direct`.
+/// Share of the 99th percentile of `direct` that counts as steadier.
 const HALF: f64 = 0.5;
 
 #[cfg(test)]

@@ -113,8 +113,8 @@ impl Workload {
         bursts as usize * connections
     }
 
-    /// Times as long as the others: which of the long requests are under way at either end of a cell makes less
-    /// difference to a longer one.
+    /// Factor by which a cell is longer than usual: in a longer cell it matters less which of the long requests are under
+    /// way at either end.
     pub(crate) const fn patience(self) -> f64 {
         if matches!(self, Self::Mix) { 2.0 } else { 1.0 }
     }
@@ -210,7 +210,7 @@ print(min(sample() for _ in range(400)))
 
 /// One of this many requests is rare.
 const BLOCK: u64 = 20;
-/// What a request needs beside its work, about.
+/// Roughly what a request needs beside its work.
 const OVERHEAD: Duration = Duration::from_micros(25);
 
 #[cfg(test)]
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_loop_is_that_of_the_other_application() {
-        // What work.wsgi compares its own with.
+        // The value that work.wsgi compares its own with.
         assert_eq!(spin(60_000), 351_997_601);
     }
 

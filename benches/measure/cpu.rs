@@ -279,7 +279,7 @@ fn ratios(runs: &[&Run], rounds: usize) {
     }
 }
 
-/// Of floor, ours and rival in one round.
+/// A ratio of floor, ours and rival in one round.
 type Ratio = fn(Option<&Run>, &Run, &Run) -> Option<f64>;
 
 /// Fewer than the child's threads, so that none waits for a thread.

@@ -192,11 +192,11 @@ pub(crate) fn print_places(counts: &[Count]) -> Verdict {
     if met { Verdict::Met } else { Verdict::Missed }
 }
 
-/// Of the instructions of a request, for the metrics.
+/// Most instructions of the metrics, as a share of a request.
 const METRICS_TARGET: f64 = 0.02;
 
-/// Of the instructions of a request, between interpreters.
+/// Largest difference between interpreters, as a share of a request.
 const APART_TARGET: f64 = 0.1;
 
-/// Of the rival's instructions above the floor.
+/// Most instructions above the floor, as a share of the rival's.
 const TARGET: f64 = 0.25;

@@ -1,4 +1,4 @@
-//! What stands around the tables of a person, and the raw data as JSON.
+//! Lines around the tables, and the raw data as JSON.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Contender, &'r Option<Strin
     }
 }
 
-/// The libpython that ran; all that ran, if they differ, and then nothing is a fair comparison.
+/// The libpython that ran. If several ran, all of them, with a warning that the comparison is not fair.
 pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> String {
     let mut names: Vec<&str> = ran.map(|name| name.unwrap_or("no Python")).collect();
     names.sort_unstable();

@@ -9,7 +9,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Met only where all are.
+    /// Met only if all are met.
     pub(crate) fn of_all(verdicts: &[Self]) -> Self {
         match verdicts {
             [] => Self::NotMeasured,

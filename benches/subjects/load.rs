@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-/// What a client saw.
+/// Times as the clients saw them.
 pub(crate) struct Load {
-    /// From the moment all were let go until the last answer
+    /// From the common start until the last answer
     pub(crate) wall: Duration,
-    /// Of every request, sorted
+    /// The latency of every request, sorted
     pub(crate) latencies: Vec<Duration>,
 }
 
-/// A connection that stays.
+/// A keep-alive connection.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -113,8 +113,8 @@ pub(crate) fn run(
     })
 }
 
-/// Until `requests` have begun on all connections together: with a share for each, the connections that were served
-/// first would be idle while the last ones are waited for.
+/// Until `requests` have begun on all connections together: with a fixed share for each, the connections that finish
+/// first would be idle during the rest.
 fn timed(
     connection: &mut Connection,
     begun: &AtomicUsize,

@@ -121,7 +121,7 @@ impl Httpd {
             )
             .env("LC_ALL", "C.UTF-8")
             .env("PYTHONHASHSEED", "0")
-            // httpd ends with a signal to its whole group: not to ours.
+            // httpd ends with a signal to its whole process group, which must not be ours.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -228,7 +228,7 @@ impl Server {
             .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
     }
 
-    /// The error log's end, for a failure's text.
+    /// The end of the error log, for the text of a failure.
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         for name in ["output", "error.log"] {
@@ -342,7 +342,7 @@ fn unprivileged_user() -> Result<User> {
     bail!("no unprivileged user (www-data, apache, ...) for the children of httpd")
 }
 
-/// Threads of the one child under event, where nothing else is said.
+/// Threads of the one child under event, unless told otherwise.
 pub(crate) const EVENT_THREADS: usize = 25;
 const HELLO: &str = include_str!("../app.wsgi");
 const WORK: &str = include_str!("../work.wsgi");

@@ -165,7 +165,7 @@ fn serving(python: Option<&Path>, application: Application) -> String {
 }
 
 impl Subject {
-    /// Names the file; a missing one is said aloud and leaves this subject out.
+    /// Names the file; if it is missing, prints a message and leaves this subject out.
     pub(crate) fn with_module(mut self, file: &Path) -> Option<Self> {
         match file.canonicalize() {
             Ok(file) => {
@@ -184,7 +184,7 @@ impl Subject {
         }
     }
 
-    /// Says why this subject failed, so that the others go on without it; passes an interruption on.
+    /// Prints why this subject failed, and lets the others go on without it; an interruption is passed on.
     pub(crate) fn left_out(&self, failure: &anyhow::Error) -> Result<Contender> {
         interrupt::check()?;
         eprintln!(

@@ -197,7 +197,7 @@ def not_found(start_response):
 
 def authenticate(start_response):
     start_response("401 Unauthorized", [TEXT, ("WWW-Authenticate", 'Basic realm="x"')])
-    return [b"who are you"]
+    return [b"your name?"]
 
 
 def location(start_response):

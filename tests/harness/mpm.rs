@@ -30,7 +30,7 @@ impl fmt::Display for Mpm {
     }
 }
 
-/// Makes of each function three tests, `name::prefork`, `name::worker` and `name::event`.
+/// Makes three tests of each function, `name::prefork`, `name::worker` and `name::event`.
 #[macro_export]
 macro_rules! mpm_tests {
     ($($(#[$meta:meta])* fn $name:ident($mpm:ident) $body:block)*) => {$(
@@ -62,7 +62,7 @@ macro_rules! mpm_tests {
     )*};
 }
 
-/// Leaves the test, saying so, when the module under test is not ours. For what we do differently on purpose.
+/// Leaves the test, and says so, if the module under test is not ours: for deliberate differences.
 #[macro_export]
 macro_rules! ours_only {
     ($why:literal) => {

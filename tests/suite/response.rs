@@ -41,7 +41,7 @@ mpm_tests! {
             ("exact", 200, "12345"),
             ("teapot", 418, "short and stout"),
             ("not_found", 404, "the application's own page"),
-            ("authenticate", 401, "who are you"),
+            ("authenticate", 401, "your name?"),
             ("location", 302, ""),
             ("server_error", 503, "busy"),
         ] {

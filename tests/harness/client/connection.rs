@@ -56,7 +56,7 @@ impl Connection {
 
     /// Sends a request and reads its response.
     pub fn exchange(&mut self, request: &Request) -> Result<Response, ClientError> {
-        // A server may answer and close before it has read the whole body: what it said counts, not the failed send.
+        // A server may answer and close before it has read the whole body: its answer counts, not the failed send.
         let sent = self.stream.write_all(&request.to_bytes());
         match self.read_response(request.method()) {
             Err(ClientError::Malformed(_)) if sent.is_err() => Err(sent.unwrap_err().into()),
@@ -75,7 +75,7 @@ impl Connection {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will be sent, and goes on reading.
+    /// Closes the sending direction, and goes on reading.
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
@@ -86,7 +86,7 @@ impl Connection {
         rustix::net::sockopt::set_socket_linger(&self.stream, now).unwrap();
     }
 
-    /// Reads one response. What the request's method was decides whether a body follows.
+    /// Reads one response. The request's method decides whether a body follows.
     pub fn read_response(&mut self, method: &str) -> Result<Response, ClientError> {
         let head = self.read_head()?;
         let mut chunks = Vec::new();
@@ -131,7 +131,7 @@ impl Connection {
         loop {
             let mut fields = vec![httparse::EMPTY_HEADER; MOST_FIELDS];
             let mut parser = httparse::Response::new(&mut fields);
-            // The parser would skip empty lines before a response, which are bytes too many behind the one before.
+            // The parser would skip empty lines here, which the response before should not have had.
             let parsed = match self.buffer.first() {
                 Some(b'\r' | b'\n') => Err(httparse::Error::Token),
                 _ => parser.parse(&self.buffer),
@@ -252,12 +252,12 @@ impl Connection {
         std::mem::replace(&mut self.buffer, rest)
     }
 
-    /// Reads once; false at the end. A reset counts as an end: the server closes so on unread input.
+    /// Reads once; false at the end. A reset counts as an end: that is how a server closes on unread input.
     fn more(&mut self) -> Result<bool, ClientError> {
         let mut block = [0; 64 * 1024];
         let read = loop {
             match self.stream.read(&mut block) {
-                // A process that was stopped and goes on is told so by this.
+                // The process was stopped and continued.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }

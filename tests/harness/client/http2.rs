@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Sends a `GET` for each path at once, and reads until all streams have ended; for each path whether the status was
-/// 200.
+/// Sends a `GET` for each path at once, and reads until all streams have ended. Returns for each path whether the status
+/// was 200.
 pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
@@ -138,7 +138,7 @@ pub fn http2_exchange(
     }
 }
 
-/// Sends a `GET`, and after `wait` gives its stream up. The connection stays for as long as the result.
+/// Sends a `GET`, and cancels its stream after `wait`. The connection lives as long as the result.
 pub fn http2_cancel(address: SocketAddr, path: &str, wait: impl FnOnce()) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = headers(path, &address.to_string());

@@ -40,10 +40,10 @@ pub fn wait_until_ended(pid: Pid) {
     );
 }
 
-/// Longest time in which a child ends that was told to.
+/// Longest wait for the end of a child.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
-/// The name of a process as the module sets it for those of its own, which are no children of the MPM.
+/// The name of a process. The module names its own processes, which are no children of the MPM.
 pub(crate) fn name(pid: Pid) -> String {
     stat(pid).map_or_else(String::new, |stat| stat.comm)
 }
@@ -64,7 +64,7 @@ pub fn rss_kib(pid: Pid) -> u64 {
     status(pid).and_then(|status| status.vmrss).unwrap_or(0)
 }
 
-/// KiB of memory that a process shares with no other: of the segment, each process has as much as it has looked at.
+/// KiB of memory that a process shares with no other: a process shares as much of the segment as it has read.
 pub fn own_kib(pid: Pid) -> u64 {
     status(pid).and_then(|status| status.rssanon).unwrap_or(0)
 }
@@ -80,7 +80,7 @@ pub fn kill(pid: Pid) {
     signal(pid, Signal::KILL);
 }
 
-/// `SIGUSR1`: httpd lets its children finish and starts new ones with the configuration of now.
+/// `SIGUSR1`: httpd lets its children finish and starts new ones with the present configuration.
 pub fn graceful(pid: Pid) {
     signal(pid, Signal::USR1);
 }
@@ -117,5 +117,5 @@ fn status(pid: Pid) -> Option<Status> {
     Process::new(pid).ok()?.status().ok()
 }
 
-/// The state of a process that has ended, and whose parent has not taken notice.
+/// The state of a process that has ended while its parent has not waited for it.
 const ZOMBIE: char = 'Z';

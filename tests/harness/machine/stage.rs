@@ -131,7 +131,7 @@ pub(crate) fn server_root(name: &str) -> PathBuf {
     root
 }
 
-/// Makes a folder that everybody may enter and read, whatever the umask says.
+/// Makes a folder that every user may enter and read, whatever the umask says.
 pub(crate) fn open_folder(path: &Path) {
     fs::create_dir_all(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     chmod(path, 0o755);
@@ -167,7 +167,7 @@ fn is_engine(name: &str) -> bool {
     name.starts_with("wsgi_engine") && name.ends_with(".so")
 }
 
-/// The path itself when everybody may go there, else a copy in the stage.
+/// The path itself if every user may go there, else a copy in the stage.
 fn readable(path: &Path, name: &str) -> PathBuf {
     let path = fs::canonicalize(path).unwrap();
     if !is_root() || open_to_all(&path) {

@@ -17,7 +17,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Name and labels, by which the sample is known again in another page.
+    /// Name and labels, which identify the sample in another page.
     pub fn series(&self) -> String {
         format!("{}{:?}", self.name, self.labels)
     }
@@ -36,8 +36,8 @@ impl Exposition {
     /// Reads a page.
     ///
     /// # Errors
-    /// What is wrong with it: a line that is none, a sample without `HELP` and `TYPE` before it, a family in two
-    /// places, a series that is there twice, a histogram that does not add up.
+    /// The first mistake: a line that is no sample, a sample without `HELP` and `TYPE` before it, a family in two places,
+    /// a series twice, a histogram that does not add up.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut page = Exposition::default();
         let (mut helped, mut seen) = (BTreeSet::new(), BTreeSet::new());
@@ -211,7 +211,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
         }
     }
     let value = rest.strip_prefix(' ')?;
-    // No time may follow, and Rust reads more forms of numbers than are allowed.
+    // No time may follow, and Rust parses more forms of numbers than the format allows.
     let is_number = value == "NaN"
         || value == "+Inf"
         || value == "-Inf"
@@ -225,7 +225,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
     })
 }
 
-/// A label's value behind its quote, and what follows the other one.
+/// A label's value behind its opening quote, and the text behind the closing one.
 fn parse_value(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -170,7 +170,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // Its data are in a folder that goes away: nothing is lost by this.
+        // Its data are in a folder that is removed: killing it loses nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

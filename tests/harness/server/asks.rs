@@ -37,7 +37,7 @@ impl Server {
         self.get("/wsgi-status?format=json").expect(200).json()
     }
 
-    /// The phases of the requests under way whose paths begin so.
+    /// The phases of the requests under way whose paths begin with `path`.
     #[track_caller]
     pub fn phases(&self, path: &str) -> Vec<String> {
         let status = self.status();
@@ -57,7 +57,7 @@ impl Server {
         for _ in 0..2 {
             eventually("the requests are there", || {
                 let phases = self.phases(path);
-                // One that is being prepared stands in no line yet.
+                // A request that is being prepared stands in no line yet.
                 let here = phases.iter().filter(|phase| *phase != "preparing");
                 (phases.len() == count && here.count() == count).then_some(())
             });
@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// A page as it should be.
+/// The page of a complete and correct response.
 #[track_caller]
 fn page(response: &Response) -> Exposition {
     assert_eq!(response.status(), 200, "{}", response.text());

@@ -20,7 +20,7 @@ pub struct Check {
     pub accepted: bool,
     /// Everything it printed.
     pub output: String,
-    /// The configuration, to look up line numbers in.
+    /// The configuration, for line numbers.
     pub config: String,
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     conf
 }
 
-/// The executor that the whole suite is to run with, unless the test names one.
+/// The executor that the whole suite runs with, unless the test names one.
 fn executor(conf: &mut String, written: &str) {
     let names_one = ["WSGIExecutor", "WSGIThreadPool"]
         .iter()
@@ -192,7 +192,7 @@ fn modules(conf: &mut String, builder: &Builder) {
     };
 }
 
-/// How many children and threads. Prefork has a child where the others have a thread, unless one child is asked for.
+/// Numbers of children and threads. Prefork has a child for each thread of the other MPMs, unless one child is asked for.
 fn pool(conf: &mut String, builder: &Builder) {
     let (processes, threads) = (builder.processes, builder.threads);
     let _ = if builder.mpm == Mpm::Prefork {
@@ -219,11 +219,11 @@ fn pool(conf: &mut String, builder: &Builder) {
     };
 }
 
-/// What answers for metrics.
+/// The locations of the metrics and of the status page.
 const METRICS: &str = "<Location /metrics>\n    SetHandler wsgi-metrics\n</Location>\n\
     <Location /wsgi-status>\n    SetHandler wsgi-status\n</Location>\n";
 
-/// What nearly every test uses; a test asks for more by [`Builder::modules`].
+/// Modules that nearly every test uses; a test asks for more by [`Builder::modules`].
 const ALWAYS: [&str; 9] = [
     "unixd",
     "log_config",

@@ -34,11 +34,11 @@ pub fn script_answering(text: impl fmt::Display) -> String {
     )
 }
 
-/// Where a server that is not running yet will be.
+/// The ports of a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) server: u16,
-    /// Of `WSGIMetricsListen`.
+    /// The port of `WSGIMetricsListen`.
     pub(crate) metrics: u16,
 }
 
@@ -160,7 +160,7 @@ impl Builder {
 
 impl Ports {
     pub(super) fn free() -> Self {
-        // Both held at once, or they might be the same.
+        // Both are held at once; otherwise they might be the same.
         let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let [server, metrics] = held.map(|listener| listener.local_addr().unwrap().port());
         Ports { server, metrics }

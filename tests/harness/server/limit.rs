@@ -1,5 +1,4 @@
-//! How long a test may take: one that hangs ends the run, with its name and the error log of its server, instead of
-//! never ending it.
+//! The longest time of a test. A test that hangs ends the run, with its name and the error log of its server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use crate::machine::process::{self, Pid};
 use crate::machine::wanted::long;
 use crate::server::log;
 
-/// What goes on: a test, or a server of one.
+/// A test that runs, or a server of a test.
 struct Running {
     name: String,
     began: Instant,
@@ -32,7 +31,7 @@ fn all() -> MutexGuard<'static, All> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something that may not take longer than a test may, until it is dropped.
+/// Ends the run unless it is dropped in time.
 pub struct Limit(u64);
 
 impl Limit {

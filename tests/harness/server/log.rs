@@ -26,7 +26,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Warning or worse, or a child's death by a signal, which httpd notes as a mere notice.
+    /// Whether this is a warning or worse, or a child's death by a signal, which httpd logs as a notice.
     pub fn is_complaint(&self) -> bool {
         let bad = matches!(
             self.level.as_str(),
@@ -125,8 +125,8 @@ fn parse_record(line: &str) -> Option<Record> {
     })
 }
 
-/// What httpd writes by itself: that all workers are busy (the pools of the tests are small on purpose), and that a
-/// lingering connection was met by the end of an event child.
+/// Records of httpd that are no complaints here: all workers are busy (the pools of the tests are small on purpose), or an
+/// event child ended with a lingering connection.
 const NOISE: [&str; 7] = [
     "AH00161:", "AH00286:", "AH00287:", "AH00484:", "AH10159:", "AH03490:", "AH03092:",
 ];

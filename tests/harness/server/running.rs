@@ -25,7 +25,7 @@ use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
 #[derive(Clone, Copy)]
 pub struct LogMark(usize);
 
-/// A running server. When it is dropped it is stopped, and its error log is held against what was announced.
+/// A running server. Dropping it stops it, and fails the test if the error log holds a complaint that was not announced.
 pub struct Server {
     child: Child,
     address: SocketAddr,
@@ -33,7 +33,7 @@ pub struct Server {
     root: PathBuf,
     mpm: Mpm,
     announced: Mutex<Vec<Regex>>,
-    /// How many records were there when a pattern was found last.
+    /// By pattern: how many records the log had when the pattern was found last.
     expected: Mutex<HashMap<String, usize>>,
     limit: Limit,
     ended: bool,
@@ -184,7 +184,7 @@ impl Server {
         LogMark(self.records().len())
     }
 
-    /// As [`Server::expect_log`], of records behind the mark.
+    /// As [`Server::expect_log`], but only records behind the mark count.
     #[track_caller]
     pub fn expect_log_after(&self, mark: LogMark, pattern: &str) -> Record {
         let regex = self.allow_log(pattern);
@@ -219,12 +219,12 @@ impl Server {
             .count()
     }
 
-    /// `SIGUSR1`, and waits until no child of before is left.
+    /// `SIGUSR1`, and waits until none of the children from before is left.
     pub fn graceful_restart(&self) {
         self.restart(process::graceful);
     }
 
-    /// `SIGHUP`, and waits until no child of before is left.
+    /// `SIGHUP`, and waits until none of the children from before is left.
     pub fn restart_now(&self) {
         self.wait_until_quiet();
         self.restart(process::hang_up);
@@ -256,7 +256,7 @@ impl Server {
             (self.count_log("resuming normal operations") > resumed).then_some(())
         });
         eventually(
-            "the children of before have gone and new ones serve",
+            "the children from before have ended and new ones serve",
             || {
                 let now = self.children();
                 (!now.is_empty() && before.iter().all(|pid| !now.contains(pid))).then_some(())
@@ -362,7 +362,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
         if !failed && !self.ended {
-            // A failing check unwinds from here; what must happen in any case hangs on this guard.
+            // A failing check unwinds from here; this guard does what must happen in any case.
             let cleanup = Cleanup(self);
             cleanup.0.end();
             return;
@@ -371,7 +371,7 @@ impl Drop for Server {
     }
 }
 
-/// Leaves no process and no folder behind, and on failure tells what there was to see.
+/// Ends the processes and removes the folder; after a failure it first prints the configuration and the logs.
 struct Cleanup<'a>(&'a mut Server);
 
 impl Drop for Cleanup<'_> {

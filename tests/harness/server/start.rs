@@ -18,7 +18,7 @@ impl Server {
 }
 
 impl Builder {
-    /// Asks httpd for its opinion of the configuration, and starts nothing.
+    /// Has httpd check the configuration, and starts nothing.
     pub fn check(self) -> Check {
         let root = stage::server_root("check");
         let ports = Ports {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a thing that should happen at once may take on a loaded machine.
+/// Longest wait on a loaded machine for what should happen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long ten children may take, one after the other.

@@ -11,7 +11,7 @@ use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
 pub struct Gate(TcpListener);
 
 impl Gate {
-    /// A gate of its own for a test.
+    /// A new gate.
     pub fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -23,7 +23,7 @@ impl Gate {
         format!("SetEnv test.gate {}", self.0.local_addr().unwrap().port())
     }
 
-    /// The next one that comes.
+    /// The next visitor.
     #[track_caller]
     pub fn next(&self) -> Visitor {
         eventually("an application comes to the gate", || self.accept())
@@ -51,7 +51,7 @@ impl Default for Gate {
     }
 }
 
-/// An application that waits. Where this is dropped it goes on, too.
+/// An application that waits. It goes on when it is released, or when this is dropped.
 pub struct Visitor {
     name: String,
     stream: TcpStream,

@@ -1,24 +1,24 @@
-//! A flag for threads of a scope that go on until the test is done with them. A scope waits for its threads also where an
-//! assertion fails in it, so the flag has to be set then, too, or the test never ends.
+//! A flag for threads of a scope that run until the test is done. A scope waits for its threads also when an assertion fails
+//! in it; the flag must be set then, too, or the test never ends.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether it is over.
+/// A flag: the test is done.
 #[derive(Default)]
 pub struct Over(AtomicBool);
 
 impl Over {
-    /// Whether it is.
+    /// Whether the test is done.
     pub fn is_over(&self) -> bool {
         self.0.load(Relaxed)
     }
 
-    /// It is from now on.
+    /// Sets the flag.
     pub fn end(&self) {
         self.0.store(true, Relaxed);
     }
 
-    /// It is when the result is dropped, also by a failed assertion. To be made inside of the scope.
+    /// Sets the flag when the result is dropped, also by a failed assertion. Make it inside the scope.
     #[must_use = "it ends when this is dropped"]
     pub fn at_end(&self) -> AtEnd<'_> {
         AtEnd(self)
