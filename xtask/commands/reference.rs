@@ -10,7 +10,7 @@ use wsgi_core::messages::Message;
 /// Writes the pages into `docs/` of the checkout.
 pub(crate) fn run(root: &Path) -> Result<()> {
     for (name, text) in pages() {
-        let file = root.join("docs").join(name);
+        let file = root.join(name);
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
@@ -18,7 +18,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 /// Name and text of each page.
 fn pages() -> [(&'static str, String); 2] {
-    [("directives.md", directives()), ("messages.md", messages())]
+    [
+        ("docs/directives.md", directives()),
+        ("docs/messages.md", messages()),
+    ]
 }
 
 fn directives() -> String {
@@ -151,12 +154,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let stale: Vec<_> = pages()
             .into_iter()
-            .filter(|(name, text)| {
-                fs::read_to_string(root.join("docs").join(name))
-                    .ok()
-                    .as_ref()
-                    != Some(text)
-            })
+            .filter(|(name, text)| fs::read_to_string(root.join(name)).ok().as_ref() != Some(text))
             .map(|(name, _)| name)
             .collect();
         assert!(
