@@ -5,8 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    ABI_VERSION, Arenas, BUILD_ID, Bytes, Fault, GilChoice, GroupOptions, HostRequest, HostResult,
-    HostTable, Presence, ResponseHead, Retire, Slice, WriteEnd,
+    ABI_VERSION, Arenas, BUILD_ID, Bytes, Fault, GilDecision, GroupOptions, HostRequest,
+    HostResult, HostTable, Level, Presence, ResponseHead, Retire, Slice, WriteEnd,
 };
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
@@ -14,19 +14,19 @@ use crate::{
 /// The methods are called from one thread at a time, but for `log_beside`.
 pub trait Host {
     /// See [`HostTable::log_server`].
-    fn log_server(level: c_int, line: &[u8]);
+    fn log_server(level: Level, line: &[u8]);
     /// See [`HostTable::group_options`].
     fn group_options(group: &[u8]) -> GroupOptions;
-    /// See [`HostTable::gil_choice`].
-    fn gil_choice(group: &[u8]) -> GilChoice;
-    /// See [`HostTable::gil_chosen`].
-    fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]);
+    /// See [`HostTable::gil_decision`].
+    fn gil_decision(group: &[u8]) -> GilDecision;
+    /// See [`HostTable::gil_decided`].
+    fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]);
     /// See [`HostTable::arenas`].
     fn arenas(now: u64) -> Arenas;
     /// See [`HostTable::log`].
-    fn log(&self, level: c_int, line: &[u8]);
+    fn log(&self, level: Level, line: &[u8]);
     /// See [`HostTable::log_beside`].
-    fn log_beside(&self, level: c_int, line: &[u8]);
+    fn log_beside(&self, level: Level, line: &[u8]);
     /// See [`HostTable::read_body`].
     fn read_body(&self, into: &mut [u8]) -> HostResult;
     /// See [`HostTable::read_at_hand`].
@@ -64,8 +64,8 @@ pub const fn host_table<H: Host>() -> HostTable {
         build_id: Bytes::new(BUILD_ID.as_bytes()),
         log_server: log_server::<H>,
         group_options: group_options::<H>,
-        gil_choice: gil_choice::<H>,
-        gil_chosen: gil_chosen::<H>,
+        gil_decision: gil_decision::<H>,
+        gil_decided: gil_decided::<H>,
         arenas: arenas::<H>,
         log: log::<H>,
         log_beside: log_beside::<H>,
@@ -102,7 +102,7 @@ unsafe fn host<'a, H>(request: *const HostRequest) -> &'a H {
     unsafe { &*request.cast::<H>() }
 }
 
-extern "C" fn log_server<H: Host>(level: c_int, line: Bytes<'_>) {
+extern "C" fn log_server<H: Host>(level: Level, line: Bytes<'_>) {
     guard(|| (), || H::log_server(level, line.get_or_empty()));
 }
 
@@ -112,14 +112,17 @@ extern "C" fn group_options<H: Host>(group: Bytes<'_>) -> GroupOptions {
     })
 }
 
-extern "C" fn gil_choice<H: Host>(group: Bytes<'_>) -> GilChoice {
-    guard(|| GilChoice::Shared, || H::gil_choice(group.get_or_empty()))
+extern "C" fn gil_decision<H: Host>(group: Bytes<'_>) -> GilDecision {
+    guard(
+        || GilDecision::Shared,
+        || H::gil_decision(group.get_or_empty()),
+    )
 }
 
-extern "C" fn gil_chosen<H: Host>(group: Bytes<'_>, choice: GilChoice, module: Bytes<'_>) {
+extern "C" fn gil_decided<H: Host>(group: Bytes<'_>, choice: GilDecision, module: Bytes<'_>) {
     guard(
         || (),
-        || H::gil_chosen(group.get_or_empty(), choice, module.get_or_empty()),
+        || H::gil_decided(group.get_or_empty(), choice, module.get_or_empty()),
     );
 }
 
@@ -127,7 +130,7 @@ extern "C" fn arenas<H: Host>(now: u64) -> Arenas {
     guard(|| Arenas::NONE, || H::arenas(now))
 }
 
-unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: c_int, line: Bytes<'_>) {
+unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: Level, line: Bytes<'_>) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
     guard(|| (), || host.log(level, line.get_or_empty()));
@@ -135,7 +138,7 @@ unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: c_int, lin
 
 unsafe extern "C" fn log_beside<H: Host>(
     request: *const HostRequest,
-    level: c_int,
+    level: Level,
     line: Bytes<'_>,
 ) {
     // SAFETY: by the contract of the table.

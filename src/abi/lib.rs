@@ -527,7 +527,7 @@ impl Admission {
 
 /// Which thread runs a request.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// Its own, at once.
     Direct = 0,
@@ -551,23 +551,23 @@ pub enum Retire {
 
 /// How the interpreters of an application group hold the GIL.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GilMode {
     /// One interpreter under the GIL of the process.
     Shared = 0,
     /// Replicas, each with a GIL of its own.
     Own = 1,
     /// As [`GilMode::Own`] where the application can be imported there, else as [`GilMode::Shared`] in the main
-    /// interpreter; see [`HostTable::gil_choice`].
+    /// interpreter; see [`HostTable::gil_decision`].
     Auto = 2,
 }
 
 /// What is known of a group whose mode is [`GilMode::Auto`].
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GilChoice {
-    /// Nothing: the caller is to try, and to say by [`HostTable::gil_chosen`] what came of it.
-    Try = 0,
+pub enum GilDecision {
+    /// Not known yet: the caller tries, and reports the result by [`HostTable::gil_decided`].
+    Unknown = 0,
     /// It runs with GILs of its own.
     Own = 1,
     /// It runs under the GIL of the process, in the main interpreter.
@@ -576,7 +576,7 @@ pub enum GilChoice {
 
 /// Whether a free-threaded build of Python runs without the GIL.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FreeThreading {
     /// With it.
     Off = 0,
@@ -621,11 +621,43 @@ impl Default for GroupOptions {
     }
 }
 
+/// Level of a log record, as in `http_log.h`.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// `APLOG_CRIT`
+    Critical = 2,
+    /// `APLOG_ERR`
+    Error = 3,
+    /// `APLOG_WARNING`
+    Warning = 4,
+    /// `APLOG_NOTICE`: in the log whatever `LogLevel` says.
+    Notice = 5,
+    /// `APLOG_INFO`
+    Info = 6,
+    /// `APLOG_DEBUG`
+    Debug = 7,
+}
+
+impl Level {
+    /// The word of `LogLevel`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Critical => "crit",
+            Level::Error => "error",
+            Level::Warning => "warn",
+            Level::Notice => "notice",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+}
+
 /// What the module offers to the engine; made by [`host_table`].
 ///
 /// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
 /// from another thread than the one that runs it; only `log_beside` may be called at any time. No function unwinds. All but
-/// `arenas`, `log`, `log_beside`, `log_server`, `group_options`, `gil_chosen` and `retire` may block, so the engine calls them
+/// `arenas`, `log`, `log_beside`, `log_server`, `group_options`, `gil_decided` and `retire` may block, so the engine calls them
 /// without the GIL.
 #[repr(C)]
 pub struct HostTable {
@@ -633,25 +665,25 @@ pub struct HostTable {
     pub abi_version: u32,
     /// [`BUILD_ID`].
     pub build_id: Bytes<'static>,
-    /// Logs one line to the server's log, at a level of `http_log.h` (3 error, 4 warning, 6 info, 7 debug).
-    pub log_server: extern "C" fn(level: c_int, line: Bytes<'_>),
+    /// Logs one line to the server's log, at a level.
+    pub log_server: extern "C" fn(level: Level, line: Bytes<'_>),
     /// Options of an application group.
     pub group_options: extern "C" fn(group: Bytes<'_>) -> GroupOptions,
     /// What the children know of a group whose mode is [`GilMode::Auto`]. Waits, within bounds, while another child
     /// tries.
-    pub gil_choice: extern "C" fn(group: Bytes<'_>) -> GilChoice,
-    /// What came of trying: not [`GilChoice::Try`], or that very value where it is still not known. `module` is the
+    pub gil_decision: extern "C" fn(group: Bytes<'_>) -> GilDecision,
+    /// What came of trying: not [`GilDecision::Unknown`], or that very value where it is still not known. `module` is the
     /// one that refused, or empty.
-    pub gil_chosen: extern "C" fn(group: Bytes<'_>, choice: GilChoice, module: Bytes<'_>),
+    pub gil_decided: extern "C" fn(group: Bytes<'_>, choice: GilDecision, module: Bytes<'_>),
     /// The arenas of the calling thread; `now` is a stamp of this moment. To be asked for anew whenever something is
     /// recorded: in a process that the application has forked there are none.
     pub arenas: extern "C" fn(now: u64) -> Arenas,
     /// Logs one line to the log of the request.
-    pub log: unsafe extern "C" fn(request: *const HostRequest, level: c_int, line: Bytes<'_>),
+    pub log: unsafe extern "C" fn(request: *const HostRequest, level: Level, line: Bytes<'_>),
     /// The same while another call for the request may be under way: nothing of httpd is used that such a call may change, so
     /// the line is without the ids of request and connection.
     pub log_beside:
-        unsafe extern "C" fn(request: *const HostRequest, level: c_int, line: Bytes<'_>),
+        unsafe extern "C" fn(request: *const HostRequest, level: Level, line: Bytes<'_>),
     /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
     /// `100 Continue`.
     pub read_body:

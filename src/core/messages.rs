@@ -5,34 +5,7 @@
 
 use std::fmt::{Display, Write};
 
-/// Level of a log record, as in `http_log.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// `APLOG_CRIT`
-    Critical = 2,
-    /// `APLOG_ERR`
-    Error = 3,
-    /// `APLOG_WARNING`
-    Warning = 4,
-    /// `APLOG_NOTICE`: in the log whatever `LogLevel` says.
-    Notice = 5,
-    /// `APLOG_INFO`
-    Info = 6,
-}
-
-impl Level {
-    /// The word of `LogLevel`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Level::Critical => "crit",
-            Level::Error => "error",
-            Level::Warning => "warn",
-            Level::Notice => "notice",
-            Level::Info => "info",
-        }
-    }
-}
+pub use wsgi_abi::Level;
 
 macro_rules! messages {
     ($($name:ident = $number:literal $level:ident $text:literal, cause: $cause:literal,

@@ -126,7 +126,7 @@ impl Helper {
             Err(problem) => {
                 let name = self.name.to_string_lossy();
                 let line = format!("the helper {name} cannot start: {problem}");
-                log::server(log::Level::ERROR, line.as_bytes());
+                log::server(log::Level::Error, line.as_bytes());
                 1
             }
         });

@@ -3,24 +3,19 @@
 use std::ffi::{CString, c_int};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+pub use wsgi_core::messages::Level;
+
 use crate::{record, sys};
 
-/// Levels of `http_log.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(pub c_int);
-
-impl Level {
-    /// `APLOG_CRIT`
-    pub const CRITICAL: Level = Level(sys::APLOG_CRIT as c_int);
-    /// `APLOG_ERR`
-    pub const ERROR: Level = Level(sys::APLOG_ERR as c_int);
-    /// `APLOG_WARNING`
-    pub const WARNING: Level = Level(sys::APLOG_WARNING as c_int);
-    /// `APLOG_NOTICE`, which is logged whatever `LogLevel` says.
-    pub const NOTICE: Level = Level(sys::APLOG_NOTICE as c_int);
-    /// `APLOG_INFO`
-    pub const INFO: Level = Level(sys::APLOG_INFO as c_int);
-}
+// The levels of the contract are httpd's own.
+const _: () = assert!(
+    Level::Critical as u32 == sys::APLOG_CRIT
+        && Level::Error as u32 == sys::APLOG_ERR
+        && Level::Warning as u32 == sys::APLOG_WARNING
+        && Level::Notice as u32 == sys::APLOG_NOTICE
+        && Level::Info as u32 == sys::APLOG_INFO
+        && Level::Debug as u32 == sys::APLOG_DEBUG
+);
 
 /// Name that stands for the source file in `ErrorLogFormat`'s `%F`; the lines carry numbers of their own.
 const FILE: &std::ffi::CStr = c"mod_wsgi_rs";
@@ -49,7 +44,9 @@ pub fn server(level: Level, line: &[u8]) {
     let server = MAIN.load(Ordering::Acquire);
     // SAFETY: null, or the main server of the configuration in force; the format takes one C string. [S-8]
     unsafe {
-        if !server.is_null() && sys::wsgi_shim_server_log_level(server, record::index()) < level.0 {
+        if !server.is_null()
+            && sys::wsgi_shim_server_log_level(server, record::index()) < level as c_int
+        {
             return;
         }
         let line = c_line(line);
@@ -57,7 +54,7 @@ pub fn server(level: Level, line: &[u8]) {
             FILE.as_ptr(),
             0,
             record::index(),
-            level.0,
+            level as c_int,
             0,
             server,
             c"%s".as_ptr(),
@@ -75,7 +72,7 @@ pub fn startup(level: Level, line: &str) {
             FILE.as_ptr(),
             0,
             record::index(),
-            level.0 | sys::APLOG_STARTUP as c_int,
+            level as c_int | sys::APLOG_STARTUP as c_int,
             0,
             std::ptr::null(),
             c"%s".as_ptr(),
@@ -92,7 +89,7 @@ pub fn startup(level: Level, line: &str) {
 pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, line: &[u8]) {
     // SAFETY: by contract; the format takes one C string.
     unsafe {
-        if sys::wsgi_shim_log_level(request, record::index()) < level.0 {
+        if sys::wsgi_shim_log_level(request, record::index()) < level as c_int {
             return;
         }
         let line = c_line(line);
@@ -100,7 +97,7 @@ pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, lin
             FILE.as_ptr(),
             0,
             record::index(),
-            level.0,
+            level as c_int,
             0,
             request,
             c"%s".as_ptr(),
@@ -118,7 +115,7 @@ pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line
     // SAFETY: by contract; the fields are read one by one, as others of the record may be written to; the format takes two C
     // strings and a number.
     unsafe {
-        if sys::wsgi_shim_log_level(request, record::index()) < level.0 {
+        if sys::wsgi_shim_log_level(request, record::index()) < level as c_int {
             return;
         }
         let line = c_line(line);
@@ -132,7 +129,7 @@ pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line
             FILE.as_ptr(),
             0,
             record::index(),
-            level.0,
+            level as c_int,
             0,
             server,
             c"[client %s:%d] %s".as_ptr(),

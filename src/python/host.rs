@@ -5,26 +5,11 @@
 
 use std::sync::OnceLock;
 
-use wsgi_abi::{Arenas, Bytes, GilChoice, GroupOptions, HostTable, Retire};
-use wsgi_core::messages::{Level as CoreLevel, Message};
+pub use wsgi_abi::Level;
+use wsgi_abi::{Arenas, Bytes, GilDecision, GroupOptions, HostTable, Retire};
+use wsgi_core::messages::Message;
 
 static HOST: OnceLock<&'static HostTable> = OnceLock::new();
-
-/// Levels of `http_log.h`, as far as the engine uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Level {
-    /// `APLOG_CRIT`
-    Critical = 2,
-    /// `APLOG_ERR`
-    Error = 3,
-    /// `APLOG_WARNING`
-    Warning = 4,
-    /// `APLOG_INFO`
-    Info = 6,
-    /// `APLOG_DEBUG`
-    Debug = 7,
-}
 
 /// Sets the table; a second call is ignored.
 ///
@@ -39,20 +24,18 @@ pub(crate) fn table() -> Option<&'static HostTable> {
     HOST.get().copied()
 }
 
-/// The level of a message, for the host.
+/// The level of a message, for the host. A notice would be in the log whatever `LogLevel` says.
 pub(crate) fn level_of(message: Message) -> Level {
     match message.level() {
-        CoreLevel::Critical => Level::Critical,
-        CoreLevel::Error => Level::Error,
-        CoreLevel::Warning => Level::Warning,
-        CoreLevel::Notice | CoreLevel::Info => Level::Info,
+        Level::Notice => Level::Info,
+        level => level,
     }
 }
 
 /// Logs to the server's log.
 pub fn log(level: Level, line: &str) {
     if let Some(host) = HOST.get() {
-        (host.log_server)(level as i32, Bytes::new(line.as_bytes()));
+        (host.log_server)(level, Bytes::new(line.as_bytes()));
     }
 }
 
@@ -61,17 +44,17 @@ pub(crate) fn arenas(now: u64) -> Arenas {
     HOST.get().map_or(Arenas::NONE, |host| (host.arenas)(now))
 }
 
-/// See [`HostTable::gil_choice`]; to be called while detached.
-pub(crate) fn gil_choice(group: &[u8]) -> GilChoice {
-    HOST.get().map_or(GilChoice::Shared, |host| {
-        (host.gil_choice)(Bytes::new(group))
+/// See [`HostTable::gil_decision`]; to be called while detached.
+pub(crate) fn gil_decision(group: &[u8]) -> GilDecision {
+    HOST.get().map_or(GilDecision::Shared, |host| {
+        (host.gil_decision)(Bytes::new(group))
     })
 }
 
-/// See [`HostTable::gil_chosen`].
-pub(crate) fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+/// See [`HostTable::gil_decided`].
+pub(crate) fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]) {
     if let Some(host) = HOST.get() {
-        (host.gil_chosen)(Bytes::new(group), choice, Bytes::new(module));
+        (host.gil_decided)(Bytes::new(group), choice, Bytes::new(module));
     }
 }
 

@@ -3,40 +3,24 @@
 
 use std::time::Duration;
 
+use wsgi_abi::Strategy;
+
 use crate::config::conf_words::Words;
 use crate::config::deadline::named;
 
-/// `WSGIExecutor`: who runs Python.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Strategy {
-    /// The httpd thread of the request, as many as there are.
-    Direct,
-    /// At most so many httpd threads at a time; who is inside runs small requests of who is not.
-    Delegate,
-    /// Threads of their own.
-    Pool,
-    /// What suits the MPM and the GIL.
-    Auto,
-}
+/// The words of `WSGIExecutor`; `None` is auto, which suits the MPM and the GIL.
+const STRATEGIES: &[(&str, Option<Strategy>)] = &[
+    ("direct", Some(Strategy::Direct)),
+    ("delegate", Some(Strategy::Delegate)),
+    ("pool", Some(Strategy::Pool)),
+    ("auto", None),
+];
 
-impl Strategy {
-    /// All, by the words of the directive.
-    pub(crate) const NAMES: &[(&str, Strategy)] = &[
-        ("direct", Strategy::Direct),
-        ("delegate", Strategy::Delegate),
-        ("pool", Strategy::Pool),
-        ("auto", Strategy::Auto),
-    ];
-
-    /// The word of the directive.
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::Direct => "direct",
-            Strategy::Delegate => "delegate",
-            Strategy::Pool => "pool",
-            Strategy::Auto => "auto",
-        }
-    }
+/// The word of the directive; `None` for auto.
+pub(crate) fn word(strategy: Option<Strategy>) -> &'static str {
+    let mut known = STRATEGIES.iter();
+    let found = known.find(|(_, known)| *known == strategy);
+    found.map_or("auto", |(name, _)| name)
 }
 
 /// `size=` of `WSGIThreadPool`.
@@ -86,8 +70,8 @@ impl Share {
 /// What may be written of the threads of a group, of the server or in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Written {
-    /// `WSGIExecutor`
-    pub strategy: Option<Strategy>,
+    /// `WSGIExecutor`; the inner `None` is auto.
+    pub strategy: Option<Option<Strategy>>,
     /// `min=` of it.
     pub least: Option<u32>,
     /// `max=` of it.
@@ -119,12 +103,9 @@ impl Written {
         }
     }
 
-    /// What was asked for; a pool without an executor asks for itself.
-    pub fn asked(&self) -> Strategy {
-        let implied = match self.pool_size {
-            Some(_) => Strategy::Pool,
-            None => Strategy::Auto,
-        };
+    /// What was asked for, `None` for auto; a pool without an executor asks for itself.
+    pub fn asked(&self) -> Option<Strategy> {
+        let implied = self.pool_size.map(|_| Strategy::Pool);
         self.strategy.unwrap_or(implied)
     }
 
@@ -134,7 +115,7 @@ impl Written {
         let Some(word) = words.next() else {
             return Err("takes one of direct, delegate, pool, auto, and there is nothing".into());
         };
-        let known = Strategy::NAMES
+        let known = STRATEGIES
             .iter()
             .find(|(name, _)| word.eq_ignore_ascii_case(name));
         let (name, strategy) =
@@ -147,7 +128,7 @@ impl Written {
                 "max" => &mut most,
                 _ => return Err(unknown(option, "min= or max=")),
             };
-            if matches!(strategy, Strategy::Direct | Strategy::Pool) {
+            if matches!(strategy, Some(Strategy::Direct | Strategy::Pool)) {
                 return Err(format!(
                     "{option}= may not stand after {name}; it is for delegate and auto"
                 ));
@@ -252,7 +233,7 @@ impl Shares {
 /// What holds for one group in each child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Executor {
-    /// Never [`Strategy::Auto`].
+    /// Which thread runs a request.
     pub strategy: Strategy,
     /// Threads that may always be inside an interpreter, where `strategy` is [`Strategy::Delegate`].
     pub least: u32,
@@ -281,7 +262,7 @@ impl Executor {
         match self.strategy {
             Strategy::Delegate => self.most == 1,
             Strategy::Pool => self.pool_size == 1,
-            Strategy::Direct | Strategy::Auto => false,
+            Strategy::Direct => false,
         }
     }
 }
@@ -345,11 +326,16 @@ mod tests {
     #[test]
     fn strategies_are_read_with_their_bounds() {
         for (args, strategy, least, most) in [
-            ("direct", Strategy::Direct, None, None),
-            ("Delegate", Strategy::Delegate, None, None),
-            ("delegate min=2 Max=8", Strategy::Delegate, Some(2), Some(8)),
-            ("auto max=1", Strategy::Auto, None, Some(1)),
-            ("POOL", Strategy::Pool, None, None),
+            ("direct", Some(Strategy::Direct), None, None),
+            ("Delegate", Some(Strategy::Delegate), None, None),
+            (
+                "delegate min=2 Max=8",
+                Some(Strategy::Delegate),
+                Some(2),
+                Some(8),
+            ),
+            ("auto max=1", None, None, Some(1)),
+            ("POOL", Some(Strategy::Pool), None, None),
         ] {
             let written = executor(args).unwrap();
             assert_eq!(
@@ -358,8 +344,8 @@ mod tests {
                 "{args}"
             );
         }
-        for (name, strategy) in Strategy::NAMES {
-            assert_eq!(*name, strategy.name());
+        for (name, strategy) in STRATEGIES {
+            assert_eq!(*name, word(*strategy));
         }
         let mut written = executor("delegate min=2").unwrap();
         written.parse_executor("auto").unwrap();
@@ -520,14 +506,14 @@ mod tests {
         );
 
         let pool = pool("size=5").unwrap();
-        assert_eq!(pool.asked(), Strategy::Pool);
+        assert_eq!(pool.asked(), Some(Strategy::Pool));
         assert_eq!(
             pool.or(outer).asked(),
-            Strategy::Pool,
+            Some(Strategy::Pool),
             "an inner pool wins over an outer executor"
         );
-        assert_eq!(outer.or(pool).asked(), Strategy::Delegate);
-        assert_eq!(nothing.asked(), Strategy::Auto);
+        assert_eq!(outer.or(pool).asked(), Some(Strategy::Delegate));
+        assert_eq!(nothing.asked(), None);
     }
 
     #[test]

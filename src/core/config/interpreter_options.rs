@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use wsgi_abi::{FreeThreading, GilMode};
+
 use crate::config::conf_words::Words;
 use crate::config::executor;
-use crate::config::interpreters::{FreeThreading, GilMode, Interpreters, Written};
+use crate::config::interpreters::{Interpreters, Written};
 use crate::config::python::PythonConfig;
 use crate::request::group::literal_group;
 
@@ -166,7 +168,7 @@ pub fn group_options(
 /// What the process asks of a free-threaded build. Containers have no say: there is one GIL, or none.
 pub fn free_threading(python: &PythonConfig) -> FreeThreading {
     let by_mode = match python.interpreters.gil {
-        Some(GilMode::Free) => FreeThreading::On,
+        _ if python.interpreters.without_gil => FreeThreading::On,
         Some(GilMode::Auto) => FreeThreading::Possible,
         _ => FreeThreading::Off,
     };
@@ -176,7 +178,7 @@ pub fn free_threading(python: &PythonConfig) -> FreeThreading {
 /// The containers that ask for a mode which only the whole process can have.
 pub fn free_in_containers(containers: &[InterpreterOptions]) -> bool {
     let free = |container: &InterpreterOptions| {
-        container.interpreters.gil == Some(GilMode::Free) || container.free_threading
+        container.interpreters.without_gil || container.free_threading
     };
     containers.iter().any(free)
 }
@@ -360,7 +362,7 @@ mod tests {
         let of = |group| group_options(&containers, &server, group).executor;
         assert_eq!(of("b"), server.executor);
         let a = of("a");
-        assert_eq!(a.asked(), executor::Strategy::Pool);
+        assert_eq!(a.asked(), Some(wsgi_abi::Strategy::Pool));
         assert_eq!(
             (a.pool_size, a.queue_depth, a.queue_timeout),
             (
@@ -373,27 +375,38 @@ mod tests {
 
     #[test]
     fn the_whole_process_is_free_threaded_or_not() {
-        for (gil, free, expected) in [
-            (None, None, FreeThreading::Off),
-            (Some(GilMode::Own), None, FreeThreading::Off),
-            (Some(GilMode::Free), None, FreeThreading::On),
-            (Some(GilMode::Auto), None, FreeThreading::Possible),
+        for (gil, without_gil, free, expected) in [
+            (None, false, None, FreeThreading::Off),
+            (Some(GilMode::Own), false, None, FreeThreading::Off),
+            (Some(GilMode::Shared), true, None, FreeThreading::On),
+            (Some(GilMode::Auto), false, None, FreeThreading::Possible),
             (
-                Some(GilMode::Free),
+                Some(GilMode::Shared),
+                true,
                 Some(FreeThreading::Off),
                 FreeThreading::Off,
             ),
-            (None, Some(FreeThreading::Require), FreeThreading::Require),
+            (
+                None,
+                false,
+                Some(FreeThreading::Require),
+                FreeThreading::Require,
+            ),
         ] {
             let python = PythonConfig {
                 interpreters: Written {
                     gil,
+                    without_gil,
                     ..Written::default()
                 },
                 free_threading: free,
                 ..PythonConfig::default()
             };
-            assert_eq!(free_threading(&python), expected, "{gil:?} {free:?}");
+            assert_eq!(
+                free_threading(&python),
+                expected,
+                "{gil:?} {without_gil} {free:?}"
+            );
         }
     }
 }

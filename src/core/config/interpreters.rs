@@ -1,6 +1,8 @@
 //! Which interpreters hold the application groups, and how these hold the GIL: as written, and what follows
 //! ([E-9], [E-10]).
 
+use wsgi_abi::GilMode;
+
 /// `WSGIInterpreter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
@@ -11,20 +13,6 @@ pub enum Placement {
     Main,
     /// Where its name says: `%{GLOBAL}` in the main interpreter, any other in one of its own.
     Sub,
-}
-
-/// `WSGIGILMode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GilMode {
-    /// Under the GIL of the process.
-    Shared,
-    /// In replicas with GILs of their own.
-    Own,
-    /// In a process without a GIL.
-    Free,
-    /// Without a GIL where the build of Python has none; in replicas where the application can be imported there; else
-    /// shared.
-    Auto,
 }
 
 /// `WSGIInterpreters`.
@@ -41,25 +29,12 @@ impl Replicas {
     pub const MOST: u32 = 64;
 }
 
-/// `WSGIFreeThreading`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FreeThreading {
-    /// A free-threaded build runs with the GIL.
-    Off,
-    /// It runs without; any other build is as good.
-    Possible,
-    /// It runs without.
-    On,
-    /// It runs without, and does not serve what needs it.
-    Require,
-}
-
 /// What one application group is to have, before the version of Python is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interpreters {
     /// `Auto` is resolved by who knows all groups.
     pub placement: Placement,
-    /// `Free` is resolved to `Shared`, as it concerns the whole process.
+    /// How the interpreters hold the GIL.
     pub gil: GilMode,
     /// Whether GILs of its own were asked for, and the main interpreter, which cannot have one beside the others.
     pub is_overruled: bool,
@@ -74,8 +49,10 @@ pub struct Interpreters {
 pub struct Written {
     /// `WSGIInterpreter`
     pub placement: Option<Placement>,
-    /// `WSGIGILMode`
+    /// `WSGIGILMode`; `free` stands for `shared`, as it concerns the whole process.
     pub gil: Option<GilMode>,
+    /// Whether that is `free`.
+    pub without_gil: bool,
     /// `WSGIPerInterpreterGIL`
     pub per_interpreter_gil: Option<bool>,
     /// `WSGIInterpreters`
@@ -91,6 +68,7 @@ impl Written {
         Written {
             placement: self.placement.or(outer.placement),
             gil: gil.gil,
+            without_gil: gil.without_gil,
             per_interpreter_gil: gil.per_interpreter_gil,
             replicas: self.replicas.or(outer.replicas),
         }
@@ -108,10 +86,7 @@ impl Written {
             Some(_) => GilMode::Auto,
         };
         let placement = self.placement.unwrap_or_default();
-        let asked = match self.gil.or(of_mod_wsgi).unwrap_or(implied) {
-            GilMode::Free => GilMode::Shared,
-            mode => mode,
-        };
+        let asked = self.gil.or(of_mod_wsgi).unwrap_or(implied);
         let is_overruled = placement == Placement::Main && asked != GilMode::Shared;
         // mod_wsgi has one interpreter for each group.
         let default = match self.gil {
@@ -140,6 +115,7 @@ mod tests {
     const NOTHING: Written = Written {
         placement: None,
         gil: None,
+        without_gil: false,
         per_interpreter_gil: None,
         replicas: None,
     };
@@ -168,7 +144,7 @@ mod tests {
                 Some(Count(2)),
                 (GilMode::Shared, Count(2)),
             ),
-            (Some(GilMode::Free), None, None, (GilMode::Shared, Auto)),
+            (Some(GilMode::Shared), None, None, (GilMode::Shared, Auto)),
         ] {
             let written = Written {
                 gil,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use wsgi_abi::FreeThreading;
+
 use super::executor::{self, Share};
-use super::interpreters::{FreeThreading, Written};
+use super::interpreters::Written;
 
 /// What concerns Python as a whole; only ever written in the main server.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,10 +1,12 @@
 //! Interpreters and the GIL: mod_wsgi's directives [M-1], and our own.
 
+use wsgi_abi::{FreeThreading, GilMode};
+
 use super::arguments::{ON_OFF, OURS, on_off, one, parse_on_off};
 use super::directive::{Context, Directive, Target};
 use crate::config::conf_words::Words;
 use crate::config::interpreter_options::InterpreterOptions;
-use crate::config::interpreters::{FreeThreading, GilMode, Placement, Replicas, Written};
+use crate::config::interpreters::{Placement, Replicas, Written};
 use crate::config::reload::Reload;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
@@ -58,15 +60,17 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         example: "<WSGIInterpreterOptions application-group=site>\n    WSGIGILMode auto\n    WSGIInterpreters 2\n</WSGIInterpreterOptions>",
         difference: OURS,
         parse: |args, target| {
-            written(target)?.gil = Some(word(
+            let (gil, without_gil) = word(
                 args,
                 &[
-                    ("shared", GilMode::Shared),
-                    ("own", GilMode::Own),
-                    ("free", GilMode::Free),
-                    ("auto", GilMode::Auto),
+                    ("shared", (GilMode::Shared, false)),
+                    ("own", (GilMode::Own, false)),
+                    ("free", (GilMode::Shared, true)),
+                    ("auto", (GilMode::Auto, false)),
                 ],
-            )?);
+            )?;
+            let written = written(target)?;
+            (written.gil, written.without_gil) = (Some(gil), without_gil);
             Ok(())
         },
         ..ON_OFF

@@ -153,10 +153,11 @@ fn thread_share(args: &str, target: &mut Target<'_>) -> Result<(), String> {
 mod tests {
     use std::time::Duration;
 
-    use crate::config::executor::{Share, Strategy};
+    use crate::config::executor::Share;
     use crate::config::interpreter_options::InterpreterOptions;
     use crate::config::{DirConfig, ServerConfig};
     use crate::directives::{Target, find};
+    use wsgi_abi::Strategy;
 
     fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
         let (name, args) = line.split_once(' ').unwrap_or((line, ""));
@@ -176,7 +177,7 @@ mod tests {
             assert_eq!(set(&mut Target::Server(&mut server), line), Ok(()));
         }
         let python = &server.python;
-        assert_eq!(python.executor.strategy, Some(Strategy::Delegate));
+        assert_eq!(python.executor.strategy, Some(Some(Strategy::Delegate)));
         assert_eq!(python.executor.share, Some(Share::Percent(50)));
         assert_eq!(python.thread_reserve, Some(Share::Threads(3)));
         assert_eq!(python.deadlock_timeout(), Some(Duration::from_millis(2500)));

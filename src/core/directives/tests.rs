@@ -6,11 +6,12 @@ use crate::config::Settings;
 use crate::config::deadline::Deadline;
 use crate::config::executor::Executor;
 use crate::config::interpreter_options::{InterpreterOptions, free_threading, group_options};
-use crate::config::interpreters::{GilMode, Replicas};
+use crate::config::interpreters::Replicas;
 use crate::config::telemetry::TelemetryConfig;
 use crate::config::{DirConfig, ServerConfig};
 use crate::plan::mpm_plan::{Mpm, MpmPlan};
 use crate::request::alias::ScriptOptions;
+use wsgi_abi::GilMode;
 
 /// Sets one line on the server, or in a container, or in a directory.
 fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use crate::config::executor::{Executor, PoolSize, Share, Strategy, Written};
+use wsgi_abi::Strategy;
+
+use crate::config::executor::{self, Executor, PoolSize, Share, Written};
 use crate::messages::Message;
 use crate::plan::mpm_plan::MpmPlan;
 
@@ -90,14 +92,14 @@ impl GroupPlan {
         let asked = self.written.asked();
         let mut problems = Vec::new();
         if self.threads == 1 {
-            if matches!(asked, Strategy::Delegate | Strategy::Pool) {
-                problems.push(Problem::OneThread(asked.name()));
+            if matches!(asked, Some(Strategy::Delegate | Strategy::Pool)) {
+                problems.push(Problem::OneThread(executor::word(asked)));
             }
             return problems;
         }
         match self.written.pool_size {
-            Some(_) if asked != Strategy::Pool => {
-                problems.push(Problem::PoolUnused(asked.name()));
+            Some(_) if asked != Some(Strategy::Pool) => {
+                problems.push(Problem::PoolUnused(executor::word(asked)));
             }
             Some(PoolSize::Count(size)) if size > self.threads => {
                 problems.push(Problem::PoolAboveThreads(size, self.threads));
@@ -133,7 +135,7 @@ impl fmt::Display for GroupPlan {
                 "delegate, {} to {} of {threads} threads inside",
                 executor.least, executor.most
             )?,
-            Strategy::Direct | Strategy::Auto => write!(f, "direct, {} inside", counted(threads))?,
+            Strategy::Direct => write!(f, "direct, {} inside", counted(threads))?,
         }
         match self.gil {
             Gil::Shared => write!(f, ", GIL shared")?,

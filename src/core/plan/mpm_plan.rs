@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use crate::config::executor::{Executor, PoolSize, Share, Strategy, Written};
+use wsgi_abi::Strategy;
+
+use crate::config::executor::{Executor, PoolSize, Share, Written};
 use crate::config::interpreters::Replicas;
 use crate::messages::Message;
 use crate::plan::memory::MemoryLimit;
@@ -164,11 +166,11 @@ impl MpmPlan {
     /// Who runs the requests of a group, and who waits how long. `has_gil`: whether the process has one.
     pub fn executor(&self, written: &Written, has_gil: bool) -> Executor {
         let strategy = match written.asked() {
-            // Nobody waits for a thread that nobody else has.
+            // The only thread of a child waits for no other.
             _ if self.threads == 1 => Strategy::Direct,
-            Strategy::Auto if has_gil => Strategy::Delegate,
-            Strategy::Auto => Strategy::Direct,
-            asked => asked,
+            None if has_gil => Strategy::Delegate,
+            None => Strategy::Direct,
+            Some(asked) => asked,
         };
         let most = written.most.unwrap_or(self.threads).clamp(1, self.threads);
         let pool_size = match written.pool_size {
@@ -343,16 +345,16 @@ mod tests {
             ..Written::default()
         };
         for (mpm, threads, has_gil, wanted, expected) in [
-            (Mpm::Event, 25, true, Auto, Delegate),
-            (Mpm::Worker, 25, true, Auto, Delegate),
-            (Mpm::Worker, 1, true, Auto, Direct),
-            (Mpm::Event, 25, false, Auto, Direct),
-            (Mpm::Prefork, 1, true, Auto, Direct),
-            (Mpm::Prefork, 1, true, Delegate, Direct),
-            (Mpm::Prefork, 1, true, Pool, Direct),
-            (Mpm::Event, 25, true, Direct, Direct),
-            (Mpm::Event, 25, true, Pool, Pool),
-            (Mpm::Event, 25, false, Delegate, Delegate),
+            (Mpm::Event, 25, true, None, Delegate),
+            (Mpm::Worker, 25, true, None, Delegate),
+            (Mpm::Worker, 1, true, None, Direct),
+            (Mpm::Event, 25, false, None, Direct),
+            (Mpm::Prefork, 1, true, None, Direct),
+            (Mpm::Prefork, 1, true, Some(Delegate), Direct),
+            (Mpm::Prefork, 1, true, Some(Pool), Direct),
+            (Mpm::Event, 25, true, Some(Direct), Direct),
+            (Mpm::Event, 25, true, Some(Pool), Pool),
+            (Mpm::Event, 25, false, Some(Delegate), Delegate),
         ] {
             let found = plan(mpm, threads, 2).executor(&asked(wanted), has_gil);
             assert_eq!(found.strategy, expected, "{mpm:?} {threads} {wanted:?}");
@@ -393,8 +395,8 @@ mod tests {
     #[test]
     fn threads_inside_follow_from_who_is_let_in() {
         use Strategy::*;
-        let written = |strategy, most, pool_size: Option<u32>, share| Written {
-            strategy,
+        let written = |strategy: Option<Strategy>, most, pool_size: Option<u32>, share| Written {
+            strategy: strategy.map(Some),
             most,
             pool_size: pool_size.map(PoolSize::Count),
             share,

@@ -68,7 +68,7 @@ pub(crate) fn start(process: &Process) {
     };
     if let Err(error) = inherited::steady("wsgi-keeper", run) {
         let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
     }
 }
 
@@ -119,7 +119,7 @@ impl Keeper {
     fn retire(&self, reason: RetireReason) {
         self.place.slot().count_leaving(reason);
         let line = format!("mod_wsgi_rs: this child retires: {}", reason.text());
-        log::server(Level::INFO, line.as_bytes());
+        log::server(Level::Info, line.as_bytes());
         connections::begin_leaving();
         // Who comes by a connection that stays would wait for the GIL.
         if self.way == LeaveBy::Accept && reason != RetireReason::Deadlock {
@@ -159,7 +159,7 @@ impl Keeper {
                 let line = format!(
                     "mod_wsgi_rs: this child does not wait any longer for {open} open connections"
                 );
-                return log::server(Level::INFO, line.as_bytes());
+                return log::server(Level::Info, line.as_bytes());
             }
             pause(CLOSE_LOOK);
         }

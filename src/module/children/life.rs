@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use wsgi_abi::{AtExit, Bytes, Engine, FreeThreading, Slice, StartConfig};
 use wsgi_core::config::interpreter_options::free_threading;
-use wsgi_core::config::interpreters;
 use wsgi_core::messages::Message;
 use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
@@ -89,7 +88,7 @@ fn start_in_time(process: &Process) -> Option<Engine<Exchanges>> {
     if let Err(error) = thread.spawn(watch) {
         let line =
             format!("mod_wsgi_rs: the start of Python has no limit: no thread for it: {error}");
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
     }
     let engine = start_engine(process);
     drop(started);
@@ -106,7 +105,7 @@ pub(crate) fn start_engine(process: &Process) -> Option<Engine<Exchanges>> {
         return None;
     }
     let found = find::open(process)?;
-    let is_asked = free_threading(&process.python) != interpreters::FreeThreading::Off;
+    let is_asked = free_threading(&process.python) != FreeThreading::Off;
     GIL_IS_OFF.store(is_asked && found.is_free_threaded(), Relaxed);
     let engine = start_python(process, &found)?;
     Some(*ENGINE.get_or_init(|| engine))
@@ -163,12 +162,7 @@ fn start_python(process: &Process, found: &Found) -> Option<Engine<Exchanges>> {
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
         main_group: Bytes::new(process.main_group()),
-        free_threading: match free_threading(python) {
-            interpreters::FreeThreading::Off => FreeThreading::Off,
-            interpreters::FreeThreading::Possible => FreeThreading::Possible,
-            interpreters::FreeThreading::On => FreeThreading::On,
-            interpreters::FreeThreading::Require => FreeThreading::Require,
-        },
+        free_threading: free_threading(python),
         at_exit: match python.destroy {
             None => AtExit::Callbacks,
             Some(false) => AtExit::Publish,

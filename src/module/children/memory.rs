@@ -7,7 +7,7 @@ use wsgi_core::plan::mpm_plan::MpmPlan;
 use wsgi_telemetry::board::Warning;
 
 use crate::children::slot::Place;
-use crate::config::inherited::{level_of, log_line};
+use crate::config::inherited::log_line;
 
 /// When a child looks first, after it has loaded what it loads ahead, and how often then: applications are also loaded by
 /// requests.
@@ -38,7 +38,7 @@ impl MemoryWatch {
         if let Some((message, line)) = self.plan.memory_problem(own_memory())
             && place.board().warn_once(Warning::Memory)
         {
-            log_line(level_of(message), line.as_bytes());
+            log_line(message.level(), line.as_bytes());
         }
     }
 }

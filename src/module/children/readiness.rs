@@ -77,7 +77,7 @@ pub(crate) fn load<'a>(
         let limit = warmup::startup_limit(&warmup.script.group);
         at(&format!("WSGIWarmup {}", warmup.url), limit);
         if let Err(line) = warmup::ask(engine, warmup) {
-            log_line(Level::ERROR, format!("mod_wsgi_rs: {line}").as_bytes());
+            log_line(Level::Error, format!("mod_wsgi_rs: {line}").as_bytes());
             answered = false;
         }
     }
@@ -201,14 +201,14 @@ fn note_lateness(here: Here<'_>, begun: Instant) {
             LATE.as_secs(),
             what_is_loaded()
         );
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
     }
 }
 
 fn end_for_other_code(inside: &ChildInit) -> ! {
     slot::say(ChildState::Draining);
     let line = "mod_wsgi_rs: there is other code: this child ends, for one that loads it";
-    log::server(Level::INFO, line.as_bytes());
+    log::server(Level::Info, line.as_bytes());
     inside.end_child()
 }
 
@@ -236,7 +236,7 @@ fn attempt(
     });
     if let Err(error) = started {
         let line = format!("mod_wsgi_rs: nothing is loaded ahead: no thread for it: {error}");
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
         return None;
     }
     wait_for(&told, here, begun)
@@ -265,7 +265,7 @@ fn wait_for(
                 waited.as_secs(),
                 what_is_loaded()
             );
-            log::server(Level::WARNING, line.as_bytes());
+            log::server(Level::Warning, line.as_bytes());
             return None;
         }
         note_lateness(here, begun);
@@ -283,7 +283,7 @@ fn wait_for_other_code(process: &Process, here: Here<'_>, groups: &[Vec<u8>], se
     slot::say(ChildState::NotReady);
     let line = "mod_wsgi_rs: this child could not load what is to be loaded ahead, and leaves connections to the \
                 others until there is other code";
-    log::server(Level::ERROR, line.as_bytes());
+    log::server(Level::Error, line.as_bytes());
     let mut look_again = Instant::now() + AGAIN;
     while !is_over(Some(place)) && others_have(place) {
         stacks::look();

@@ -76,7 +76,7 @@ impl Recycler {
             return;
         }
         let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
-        log::server(Level::INFO, line.as_bytes());
+        log::server(Level::Info, line.as_bytes());
         self.look = now + MUCH_LATER;
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn start(process: &Process) {
         let line = format!(
             "mod_wsgi_rs: this child does not see source files change: no thread for it: {error}"
         );
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
     }
 }
 

@@ -5,14 +5,15 @@ use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use wsgi_abi::GilMode;
 use wsgi_core::child::steady;
 use wsgi_core::config::PythonConfig;
 use wsgi_core::config::interpreter_options::{self, GroupOptions, InterpreterOptions};
-use wsgi_core::config::interpreters::{GilMode, Placement};
+use wsgi_core::config::interpreters::Placement;
 use wsgi_core::config::recycle::Recycle;
 use wsgi_core::config::reload::Reload;
 use wsgi_core::directives::Effect;
-use wsgi_core::messages::{Level as CoreLevel, Message};
+use wsgi_core::messages::Message;
 use wsgi_core::plan::mpm_plan::MpmPlan;
 use wsgi_core::request::group;
 use wsgi_httpd::log::{self, Level};
@@ -120,20 +121,9 @@ pub(crate) fn current() -> Option<Arc<Process>> {
         .clone()
 }
 
-/// Level of a message, for httpd.
-pub(crate) fn level_of(message: Message) -> Level {
-    match message.level() {
-        CoreLevel::Critical => Level::CRITICAL,
-        CoreLevel::Error => Level::ERROR,
-        CoreLevel::Warning => Level::WARNING,
-        CoreLevel::Notice => Level::NOTICE,
-        CoreLevel::Info => Level::INFO,
-    }
-}
-
 /// Logs a message to the server's log.
 pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
-    log_line(level_of(message), message.line(values).as_bytes());
+    log_line(message.level(), message.line(values).as_bytes());
 }
 
 /// Logs a line to the server's log, as what may be said of code that is tried.
@@ -151,7 +141,7 @@ pub(crate) fn steady<R: Send + 'static>(
     name: &'static str,
     mut work: impl FnMut() -> R + Send + 'static,
 ) -> io::Result<()> {
-    let log = |message, line: &str| log_line(level_of(message), line.as_bytes());
+    let log = |message: Message, line: &str| log_line(message.level(), line.as_bytes());
     let thread = std::thread::Builder::new().name(name.into());
     thread
         .spawn(move || {
@@ -281,7 +271,7 @@ fn warn_of_directives_without_effect() {
             Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
             Effect::Nothing(why) => {
                 log::server(
-                    Level::INFO,
+                    Level::Info,
                     format!("{name} has no effect: {why}").as_bytes(),
                 );
             }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 
+use wsgi_abi::{FreeThreading, GilMode};
 use wsgi_core::config::PythonConfig;
 use wsgi_core::config::executor::Share;
 use wsgi_core::config::interpreter_options::free_threading;
-use wsgi_core::config::interpreters::{FreeThreading, GilMode};
 use wsgi_core::messages::Message;
 use wsgi_core::plan::group_plan::{Gil, GroupPlan, Problem};
 use wsgi_core::plan::memory::{MemoryLimit, limit_files};
@@ -19,7 +19,7 @@ use wsgi_telemetry::board::Board;
 
 use crate::children::life;
 use crate::children::slot::Place;
-use crate::config::inherited::{self, Process, level_of, log_line};
+use crate::config::inherited::{self, Process, log_line};
 
 /// Asks the MPM, the kernel and the control groups.
 pub(crate) fn of_server() -> MpmPlan {
@@ -96,7 +96,7 @@ fn reserve(python: &PythonConfig) -> Option<Share> {
 /// Logs what holds for each group that is known, and what cannot work.
 pub(crate) fn tell(process: &Process) {
     let plan = &process.plan;
-    log::server(Level::INFO, format!("mod_wsgi_rs: {plan}").as_bytes());
+    log::server(Level::Info, format!("mod_wsgi_rs: {plan}").as_bytes());
     let plans = process.groups.iter();
     let plans: Vec<(&[u8], GroupPlan)> = plans
         .map(|group| (&group[..], of_group(process, group, None)))
@@ -114,7 +114,7 @@ pub(crate) fn tell(process: &Process) {
     for (of_group, groups) in &lines {
         let named = Groups(groups);
         let line = format!("mod_wsgi_rs: {}; {named}: {of_group}", plan.shape());
-        log::server(Level::INFO, line.as_bytes());
+        log::server(Level::Info, line.as_bytes());
     }
     warn_of_groups(process, &plans);
     let spare = match of_name() {
@@ -157,7 +157,7 @@ fn warn_of_groups(process: &Process, plans: &[(&[u8], GroupPlan)]) {
 }
 
 fn say(message: Message, line: &str) {
-    log_line(level_of(message), line.as_bytes());
+    log_line(message.level(), line.as_bytes());
 }
 
 /// Says on the board what holds for each group that is known, as far as that is known before Python runs. For the parent.

@@ -108,7 +108,7 @@ pub(crate) fn check(servers: &[&Server]) -> bool {
     let mut mistakes = std::mem::take(&mut reading().mistakes);
     mistakes.extend(daemon_problems(servers.iter().map(|server| &server.config)));
     for mistake in &mistakes {
-        log::startup(Level::ERROR, mistake);
+        log::startup(Level::Error, mistake);
     }
     mistakes.is_empty()
 }

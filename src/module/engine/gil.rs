@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wsgi_abi::GilChoice;
+use wsgi_abi::GilDecision;
 use wsgi_httpd::log::{self, Level};
 use wsgi_telemetry::board::{GroupDecision, GroupSlot};
 
@@ -13,33 +13,33 @@ const PATIENCE: Duration = Duration::from_secs(70);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What is known of a group. Waits while another process tries.
-pub(crate) fn choice(group: &[u8]) -> GilChoice {
+pub(crate) fn choice(group: &[u8]) -> GilDecision {
     let place = segment::in_force().and_then(|in_force| {
         let slot = in_force.segment.board().group(group)?;
         Some((slot, in_force.me()))
     });
     // Without a place, each child finds out for itself.
     let Some((slot, me)) = place else {
-        return GilChoice::Try;
+        return GilDecision::Unknown;
     };
     let until = Instant::now() + PATIENCE;
     let mut is_other = false;
     loop {
         if slot.begin_probe(me) {
-            return GilChoice::Try;
+            return GilDecision::Unknown;
         }
         match slot.decision() {
-            GroupDecision::Own => return GilChoice::Own,
+            GroupDecision::Own => return GilDecision::Own,
             GroupDecision::Shared => {
                 if is_other {
                     tell(&slot, group);
                 }
-                return GilChoice::Shared;
+                return GilDecision::Shared;
             }
             // Forgotten meanwhile.
             GroupDecision::Unknown => {}
             // It has asked before, for the same group.
-            GroupDecision::Probing { pid, .. } if pid == me.pid => return GilChoice::Try,
+            GroupDecision::Probing { pid, .. } if pid == me.pid => return GilDecision::Unknown,
             GroupDecision::Probing { .. } => is_other = true,
         }
         if Instant::now() >= until {
@@ -49,19 +49,19 @@ pub(crate) fn choice(group: &[u8]) -> GilChoice {
                 named(group),
                 PATIENCE.as_secs()
             );
-            log::server(Level::WARNING, line.as_bytes());
-            return GilChoice::Shared;
+            log::server(Level::Warning, line.as_bytes());
+            return GilDecision::Shared;
         }
         std::thread::sleep(POLL);
     }
 }
 
 /// What this process has found out.
-pub(crate) fn chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+pub(crate) fn chosen(group: &[u8], choice: GilDecision, module: &[u8]) {
     let choice = match choice {
-        GilChoice::Own => GroupDecision::Own,
-        GilChoice::Shared => GroupDecision::Shared,
-        GilChoice::Try => GroupDecision::Unknown,
+        GilDecision::Own => GroupDecision::Own,
+        GilDecision::Shared => GroupDecision::Shared,
+        GilDecision::Unknown => GroupDecision::Unknown,
     };
     if let Some(in_force) = segment::in_force()
         && let Some(slot) = in_force.segment.board().group(group)
@@ -83,7 +83,7 @@ fn tell(slot: &GroupSlot, group: &[u8]) {
             &module
         }
     );
-    log::server(Level::INFO, line.as_bytes());
+    log::server(Level::Info, line.as_bytes());
 }
 
 fn named(group: &[u8]) -> String {

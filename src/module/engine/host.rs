@@ -1,16 +1,14 @@
 //! What the engine needs from httpd: of the configuration, and during a request.
 
-use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use wsgi_abi::{
-    Admission, Arenas, Bytes, GilChoice, GilMode, GroupOptions, Host, HostResult, HostTable, Hosts,
-    Presence, ResponseHead, Retire, Slice, Strategy, WriteEnd, host_table,
+    Admission, Arenas, Bytes, GilDecision, GilMode, GroupOptions, Host, HostResult, HostTable,
+    Hosts, Presence, ResponseHead, Retire, Slice, WriteEnd, host_table,
 };
 use wsgi_core::config::executor;
-use wsgi_core::config::interpreters as config;
 use wsgi_core::messages::Message;
 use wsgi_httpd::log::Level;
 
@@ -68,11 +66,7 @@ pub(crate) fn limit_milliseconds(limit: Option<Duration>) -> u32 {
 fn admission(process: &Process, written: &executor::Written) -> Admission {
     let executor = process.plan.executor(written, life::has_gil());
     Admission {
-        strategy: match executor.strategy {
-            executor::Strategy::Direct | executor::Strategy::Auto => Strategy::Direct,
-            executor::Strategy::Delegate => Strategy::Delegate,
-            executor::Strategy::Pool => Strategy::Pool,
-        },
+        strategy: executor.strategy,
         least: executor.least,
         most: executor.most,
         pool_size: executor.pool_size,
@@ -114,8 +108,8 @@ pub(crate) enum Exchange<'r> {
 }
 
 impl Host for Exchange<'_> {
-    fn log_server(level: c_int, line: &[u8]) {
-        log_line(Level(level), line);
+    fn log_server(level: Level, line: &[u8]) {
+        log_line(level, line);
     }
 
     fn group_options(group: &[u8]) -> GroupOptions {
@@ -139,9 +133,7 @@ impl Host for Exchange<'_> {
             gil: match options.interpreters.gil {
                 // The main interpreter has the GIL of the process.
                 _ if name.is_empty() => GilMode::Shared,
-                config::GilMode::Own => GilMode::Own,
-                config::GilMode::Auto => GilMode::Auto,
-                config::GilMode::Shared | config::GilMode::Free => GilMode::Shared,
+                mode => mode,
             },
             replicas: process.plan.replicas(options.interpreters.replicas),
             most_unnamed: process.most_unnamed(name),
@@ -151,11 +143,11 @@ impl Host for Exchange<'_> {
         }
     }
 
-    fn gil_choice(group: &[u8]) -> GilChoice {
+    fn gil_decision(group: &[u8]) -> GilDecision {
         gil::choice(group)
     }
 
-    fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+    fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]) {
         gil::chosen(group, choice, module);
     }
 
@@ -163,17 +155,17 @@ impl Host for Exchange<'_> {
         segment::arenas(now)
     }
 
-    fn log(&self, level: c_int, line: &[u8]) {
+    fn log(&self, level: Level, line: &[u8]) {
         match self {
             Exchange::Client(client) => client.log(level, line),
-            Exchange::Warmup(_) => log_line(Level(level), line),
+            Exchange::Warmup(_) => log_line(level, line),
         }
     }
 
-    fn log_beside(&self, level: c_int, line: &[u8]) {
+    fn log_beside(&self, level: Level, line: &[u8]) {
         match self {
             Exchange::Client(client) => client.log_beside(level, line),
-            Exchange::Warmup(_) => log_line(Level(level), line),
+            Exchange::Warmup(_) => log_line(level, line),
         }
     }
 

@@ -11,7 +11,6 @@ use wsgi_httpd::sys;
 use wsgi_telemetry::status::{CONTENT_SECURITY_POLICY, Status};
 use wsgi_telemetry::{Segment, clock, negotiate, status};
 
-use crate::config::inherited::level_of;
 use crate::metrics::parent;
 use crate::metrics::segment;
 
@@ -156,7 +155,7 @@ fn refuse(
     message: Message,
     values: &[&dyn std::fmt::Display],
 ) -> Answer {
-    request.log(level_of(message), message.line(values).as_bytes());
+    request.log(message.level(), message.line(values).as_bytes());
     Answer::Status(status as c_int)
 }
 

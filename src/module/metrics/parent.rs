@@ -68,7 +68,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
                 "children cannot be replaced"
             };
             let line = format!("mod_wsgi_rs: {what}: the segment: {error}");
-            log::server(Level::ERROR, line.as_bytes());
+            log::server(Level::Error, line.as_bytes());
             segment::set_in_force(None);
             listen::prepare(None);
             return;
@@ -88,7 +88,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
             let line = format!(
                 "WSGIMetricsSeries {series}: it stays {room} until httpd is stopped and started"
             );
-            log::server(Level::WARNING, line.as_bytes());
+            log::server(Level::Warning, line.as_bytes());
         }
         warn_of_less_room(segment, wanted);
         limits.note(segment);
@@ -113,7 +113,7 @@ fn warn_of_less_room(segment: Segment, wanted: Geometry) {
              until httpd is stopped and started",
             room.arenas, room.applications, wanted.arenas, wanted.applications
         );
-        log::server(Level::WARNING, line.as_bytes());
+        log::server(Level::Warning, line.as_bytes());
     }
 }
 
@@ -146,7 +146,7 @@ fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
     let before = known(retained);
     if retained.cells().is_some() && before.is_none() {
         let line = "mod_wsgi_rs: another release of the module was loaded: its counters start anew";
-        log::server(Level::WARNING, line.as_bytes());
+        log::server(Level::Warning, line.as_bytes());
     }
     let content = if geometry.records() {
         "the metrics are"
@@ -160,7 +160,7 @@ fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
         geometry.applications
     );
     let line = format!("mod_wsgi_rs: {content} in memory of {size}");
-    log::server(Level::INFO, line.as_bytes());
+    log::server(Level::Info, line.as_bytes());
     let made = segment_file::make_memory(retained, geometry)?;
     let numbers = [geometry.arenas, geometry.applications, geometry.series];
     for (at, number) in [kept::ARENAS, kept::APPLICATIONS, kept::SERIES]

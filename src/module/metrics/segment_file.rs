@@ -98,7 +98,7 @@ pub(crate) fn show(retained: Retained, segment: Segment, start: u64) {
                 shown.path.display()
             ),
         };
-        log::server(Level::INFO, what.as_bytes());
+        log::server(Level::Info, what.as_bytes());
     }
     match Shown::make(segment, &memory, known) {
         Ok(made) => {
@@ -106,7 +106,7 @@ pub(crate) fn show(retained: Retained, segment: Segment, start: u64) {
                 "mod_wsgi_rs: wsgictl finds the segment by '{}'",
                 made.path.display()
             );
-            log::server(Level::INFO, line.as_bytes());
+            log::server(Level::Info, line.as_bytes());
             *shown() = Some(made);
         }
         Err(why) => {

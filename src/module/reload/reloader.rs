@@ -64,7 +64,7 @@ pub(crate) fn prepare() {
     let is_wanted = serves && segment::in_force().is_some() && !mpm::single_process();
     if serves && mpm::single_process() {
         let line = "mod_wsgi_rs: children are not replaced where httpd runs as one process (-X)";
-        log::server(Level::INFO, line.as_bytes());
+        log::server(Level::Info, line.as_bytes());
     }
     *parent() = Parent {
         is_wanted,
@@ -83,14 +83,14 @@ pub(crate) fn server_runs() {
         parent().is_wanted = false;
         let line =
             format!("mod_wsgi_rs: new code needs a restart, as children are not replaced: {why}");
-        log::server(Level::WARNING, line.as_bytes());
+        log::server(Level::Warning, line.as_bytes());
         return;
     }
     parent().started = Some(Instant::now());
     if let Err(error) = HELPER.start(None) {
         let line =
             format!("mod_wsgi_rs: the steward, which replaces children, cannot start: {error}");
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
     }
 }
 
@@ -106,7 +106,7 @@ fn died(pid: u32, how: &str) {
     let line = format!(
         "mod_wsgi_rs: the steward, process {pid}, ended {how}; another one takes its place"
     );
-    log::server(Level::WARNING, line.as_bytes());
+    log::server(Level::Warning, line.as_bytes());
     let started = parent().started;
     if started.is_some_and(|started| started.elapsed() >= SHORT_LIFE) {
         server_runs();
@@ -258,7 +258,7 @@ impl Steward {
             "mod_wsgi_rs: there is new code, revision {revision}, which is tried before children are replaced: {}",
             self.roll.cause
         );
-        log::server(Level::INFO, line.as_bytes());
+        log::server(Level::Info, line.as_bytes());
         self.board.set_roll(&self.roll);
         match Trial::begin(&self.process, &request) {
             Ok(trial) => self.work = Work::Trial(trial),
@@ -272,7 +272,7 @@ impl Steward {
             "mod_wsgi_rs: the new code, revision {}, is not taken up, and the old one goes on: {problem}",
             self.roll.revision
         );
-        log::server(Level::ERROR, line.as_bytes());
+        log::server(Level::Error, line.as_bytes());
         self.end(RollPhase::Stopped, problem.into());
     }
 
@@ -297,7 +297,7 @@ impl Steward {
             how_tried(&self.roll),
             of_children(self.roll.of)
         );
-        log::server(Level::INFO, line.as_bytes());
+        log::server(Level::Info, line.as_bytes());
         self.work = Work::Rolling(Rolling::default());
     }
 
@@ -334,7 +334,7 @@ impl Steward {
                     took / 1000,
                     took % 1000
                 );
-                log::server(Level::INFO, line.as_bytes());
+                log::server(Level::Info, line.as_bytes());
                 self.end(RollPhase::Done, String::new());
             }
         }
@@ -415,7 +415,7 @@ impl Touch {
         };
         if let Some(problem) = hopeless(file) {
             let line = format!("mod_wsgi_rs: WSGIReload touch {}: {problem}", shown(file));
-            log::server(Level::WARNING, line.as_bytes());
+            log::server(Level::Warning, line.as_bytes());
         }
         let known = parent().configured.max(roll.began);
         let known = i64::try_from(known).unwrap_or(i64::MAX);

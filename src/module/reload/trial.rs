@@ -243,7 +243,7 @@ fn noted() -> std::sync::MutexGuard<'static, Option<Vec<String>>> {
 pub(crate) fn note(level: Level, line: &[u8]) {
     /// Most lines: the first one says what failed, and the last one of a traceback why.
     const MOST: usize = 200;
-    if level <= Level::ERROR
+    if level <= Level::Error
         && let Some(lines) = &mut *noted()
         && lines.len() < MOST
     {

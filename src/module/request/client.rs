@@ -1,7 +1,6 @@
 //! A request of a client while the engine runs it, over the stream of the request.
 
 use std::cell::RefCell;
-use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 
 use wsgi_abi::{Bytes, HostResult, Presence, ResponseHead, WriteEnd};
@@ -162,12 +161,12 @@ impl<'r> Client<'r> {
 
 /// The methods of [`wsgi_abi::Host`] for it.
 impl Client<'_> {
-    pub(crate) fn log(&self, level: c_int, line: &[u8]) {
-        self.request.log(Level(level), line);
+    pub(crate) fn log(&self, level: Level, line: &[u8]) {
+        self.request.log(level, line);
     }
 
-    pub(crate) fn log_beside(&self, level: c_int, line: &[u8]) {
-        self.request.log_beside(Level(level), line);
+    pub(crate) fn log_beside(&self, level: Level, line: &[u8]) {
+        self.request.log_beside(level, line);
     }
 
     pub(crate) fn read_body(&self, into: &mut [u8]) -> HostResult {

@@ -18,7 +18,6 @@ use wsgi_telemetry::App;
 use crate::children::life::engine;
 use crate::children::recycle;
 use crate::children::retire;
-use crate::config::inherited::level_of;
 use crate::config::read;
 use crate::engine::host::{Exchange, limit_milliseconds};
 use crate::metrics::segment;
@@ -125,7 +124,7 @@ fn serve(
     if !request.is_error_page()
         && let Err(refusal) = check_request(&framing)
     {
-        request.log(level_of(refusal.message()), refusal.log_line().as_bytes());
+        request.log(refusal.message().level(), refusal.log_line().as_bytes());
         if refusal.message() == Message::BodyTooLarge {
             timeline.reject(Rejection::BodyTooLarge);
         }
@@ -270,7 +269,7 @@ fn refuse(
     message: Message,
     values: &[&dyn std::fmt::Display],
 ) -> Result<(), c_int> {
-    request.log(level_of(message), message.line(values).as_bytes());
+    request.log(message.level(), message.line(values).as_bytes());
     Err(status)
 }
 

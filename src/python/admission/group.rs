@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use wsgi_abi::{Admission, GilChoice, GilMode, GroupOptions, Strategy};
+use wsgi_abi::{Admission, GilDecision, GilMode, GroupOptions, Strategy};
 use wsgi_core::admission::limit::Limit;
 use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
@@ -214,7 +214,7 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
     drop(limited);
     let interpreters = interpreters.inspect_err(|_| plan.give_up(name))?;
     let queue: &'static Queue = Box::leak(Box::new(Queue::new(&options.admission)));
-    let is_open = plan.choice == Some(GilChoice::Try);
+    let is_open = plan.choice == Some(GilDecision::Unknown);
     let may_fall_back = options.gil == GilMode::Auto;
     let trial = GilTrial::new(name, interpreters.len(), is_open, may_fall_back);
     let group: &'static Group = Box::leak(Box::new(Group {
@@ -281,7 +281,7 @@ struct Plan {
     replicas: Option<u32>,
     in_main: bool,
     /// What is known of a group whose mode has to be found out.
-    choice: Option<GilChoice>,
+    choice: Option<GilDecision>,
 }
 
 impl Plan {
@@ -307,10 +307,10 @@ impl Plan {
             };
         }
         let choice = match options.gil {
-            GilMode::Auto => Some(host::gil_choice(name)),
+            GilMode::Auto => Some(host::gil_decision(name)),
             GilMode::Own | GilMode::Shared => None,
         };
-        if choice == Some(GilChoice::Shared) {
+        if choice == Some(GilDecision::Shared) {
             return Plan {
                 in_main: true,
                 choice,
@@ -333,8 +333,8 @@ impl Plan {
 
     /// Nothing has been found out about the group; another child may.
     fn give_up(&self, name: &[u8]) {
-        if self.choice == Some(GilChoice::Try) {
-            host::gil_chosen(name, GilChoice::Try, b"");
+        if self.choice == Some(GilDecision::Unknown) {
+            host::gil_decided(name, GilDecision::Unknown, b"");
         }
     }
 
@@ -459,7 +459,7 @@ impl Group {
                 left.application.state().leave();
             }
         }
-        host::gil_chosen(&self.name, GilChoice::Shared, module.as_bytes());
+        host::gil_decided(&self.name, GilDecision::Shared, module.as_bytes());
         let shown = String::from_utf8_lossy(&self.name);
         let line = Message::SharedGilChosen.line(&[&shown, &module]);
         host::log(level_of(Message::SharedGilChosen), &line);

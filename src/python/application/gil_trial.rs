@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use wsgi_abi::GilChoice;
+use wsgi_abi::GilDecision;
 use wsgi_core::messages::Message;
 
 use crate::host::{self, level_of};
@@ -45,7 +45,7 @@ impl GilTrial {
     /// An application of the group was loaded into an interpreter with its own GIL.
     pub(crate) fn loaded(&self) {
         if self.is_open.swap(false, Relaxed) {
-            host::gil_chosen(&self.group, GilChoice::Own, b"");
+            host::gil_decided(&self.group, GilDecision::Own, b"");
             let shown = String::from_utf8_lossy(&self.group);
             let line = Message::OwnGilChosen.line(&[&shown, &self.interpreters]);
             host::log(level_of(Message::OwnGilChosen), &line);
@@ -55,7 +55,7 @@ impl GilTrial {
     /// An application of the group could not be loaded, for a reason that says nothing about GILs.
     pub(crate) fn undecided(&self) {
         if self.is_open() {
-            host::gil_chosen(&self.group, GilChoice::Try, b"");
+            host::gil_decided(&self.group, GilDecision::Unknown, b"");
         }
     }
 

@@ -54,13 +54,13 @@ impl HostRequest {
     /// Logs to the request's log.
     pub(crate) fn log(self, level: Level, line: &[u8]) {
         // SAFETY: the request has not ended, and no other call for it is under way, by the contract of `new`.
-        unsafe { (self.table.log)(self.request, level as i32, Bytes::new(line)) }
+        unsafe { (self.table.log)(self.request, level, Bytes::new(line)) }
     }
 
     /// The same while another thread is in a call for the request, or may be: the one call that may overlap others.
     pub(crate) fn log_beside(self, level: Level, line: &[u8]) {
         // SAFETY: the request has not ended, by the contract of `new`.
-        unsafe { (self.table.log_beside)(self.request, level as i32, Bytes::new(line)) }
+        unsafe { (self.table.log_beside)(self.request, level, Bytes::new(line)) }
     }
 
     /// Reads a part of the body; 0 at its end.

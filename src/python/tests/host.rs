@@ -1,7 +1,6 @@
 //! The host of a test: feeds the body in given pieces, and records what it is told.
 
 use std::collections::VecDeque;
-use std::ffi::c_int;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -10,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::ffi;
 use wsgi_abi::{
-    Admission, Arenas, Bytes, Fault, GilChoice, GilMode, GroupOptions, HostResult, HostTable,
-    Presence, ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd, host_table,
+    Admission, Arenas, Bytes, Fault, GilDecision, GilMode, GroupOptions, HostResult, HostTable,
+    Level, Presence, ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd, host_table,
 };
 use wsgi_telemetry::writer;
 
@@ -206,7 +205,7 @@ fn text(bytes: &[u8]) -> String {
 static SERVER_LOG: Mutex<Vec<(i32, String)>> = Mutex::new(Vec::new());
 
 /// What was chosen for groups: name, choice, module.
-pub(super) static CHOICES: Mutex<Vec<(String, GilChoice, String)>> = Mutex::new(Vec::new());
+pub(super) static CHOICES: Mutex<Vec<(String, GilDecision, String)>> = Mutex::new(Vec::new());
 
 /// Why the child should be replaced.
 pub(super) static RETIRED: Mutex<Vec<Retire>> = Mutex::new(Vec::new());
@@ -267,8 +266,8 @@ fn admission(group: &str) -> Admission {
 pub(super) static TABLE: HostTable = host_table::<Host>();
 
 impl wsgi_abi::Host for Host {
-    fn log_server(level: c_int, line: &[u8]) {
-        let line = text(line);
+    fn log_server(level: Level, line: &[u8]) {
+        let (level, line) = (level as i32, text(line));
         if std::env::var_os("WSGI_TEST_ECHO").is_some() {
             eprintln!("[{level}] {line}");
         }
@@ -308,14 +307,14 @@ impl wsgi_abi::Host for Host {
         }
     }
 
-    fn gil_choice(group: &[u8]) -> GilChoice {
+    fn gil_decision(group: &[u8]) -> GilDecision {
         let known = lock(&CHOICES);
         let mut known = known.iter().rev();
         let found = known.find(|(name, ..)| *name == text(group));
-        found.map_or(GilChoice::Try, |(_, choice, _)| *choice)
+        found.map_or(GilDecision::Unknown, |(_, choice, _)| *choice)
     }
 
-    fn gil_chosen(group: &[u8], choice: GilChoice, module: &[u8]) {
+    fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]) {
         lock(&CHOICES).push((text(group), choice, text(module)));
     }
 
@@ -329,15 +328,15 @@ impl wsgi_abi::Host for Host {
         }
     }
 
-    fn log(&self, level: c_int, line: &[u8]) {
+    fn log(&self, level: Level, line: &[u8]) {
         let _busy = self.enter_shortly();
-        lock(&self.record).log.push((level, text(line)));
+        lock(&self.record).log.push((level as i32, text(line)));
     }
 
-    fn log_beside(&self, level: c_int, line: &[u8]) {
+    fn log_beside(&self, level: Level, line: &[u8]) {
         self.check_open();
         let mut record = lock(&self.record);
-        record.log.push((level, text(line)));
+        record.log.push((level as i32, text(line)));
         record.beside.push(text(line));
     }
 

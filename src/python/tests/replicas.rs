@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use wsgi_abi::{GilChoice, RunOutcome};
+use wsgi_abi::{GilDecision, RunOutcome};
 
 use super::host::{self, CHOICES};
 use super::{ERROR, Script, start};
@@ -16,7 +16,7 @@ use crate::sync::lock;
 const WARNING: i32 = 4;
 
 /// What was said of the choice of a group: the choice and the module, in order.
-fn choices(group: &str) -> Vec<(GilChoice, String)> {
+fn choices(group: &str) -> Vec<(GilDecision, String)> {
     let all = lock(&CHOICES);
     let ours = all.iter().filter(|(name, ..)| name == group);
     ours.map(|(_, choice, module)| (*choice, module.clone()))
@@ -180,7 +180,7 @@ fn a_request_loads_where_nothing_is_loaded_ahead() {
 fn what_is_left_open_is_tried_and_told() {
     let script = Script::app("return respond(start_response, environ['mod_wsgi.replica'])");
     assert!(load(&script, "auto-2-fine"));
-    assert_eq!(choices("auto-2-fine"), [(GilChoice::Own, String::new())]);
+    assert_eq!(choices("auto-2-fine"), [(GilDecision::Own, String::new())]);
     script.request().group("auto-2-fine").text();
 }
 
@@ -198,7 +198,7 @@ fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
         assert_eq!(script.request().group(group).text(), "None");
         assert_eq!(
             choices(group),
-            [(GilChoice::Shared, String::from("faulthandler"))]
+            [(GilDecision::Shared, String::from("faulthandler"))]
         );
         assert!(host::server_logged(
             WARNING,
