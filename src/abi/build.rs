@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 fn main() {
     let mut hasher = DefaultHasher::new();
-    for file in ["lib.rs", "host.rs", "engine.rs", "keys.rs"] {
+    for file in ["lib.rs", "host.rs", "engine.rs", "guard.rs", "keys.rs"] {
         println!("cargo::rerun-if-changed={file}");
         match std::fs::read(file) {
             Ok(source) => source.hash(&mut hasher),

@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::guard::guard;
 use crate::{
     ABI_VERSION, Arenas, BUILD_ID, Bytes, Fault, GilDecision, GroupOptions, HostRequest,
     HostResult, HostTable, Level, Presence, ResponseHead, Retire, Slice, WriteEnd,
@@ -11,8 +11,9 @@ use crate::{
 
 /// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
 ///
-/// The methods are called from one thread at a time, but for `log_beside`.
-pub trait Host {
+/// `Sync`, as the engine may make a call for a request on another thread than the one that runs it. The calls of one request
+/// never overlap, but for `log_beside`.
+pub trait Host: Sync {
     /// See [`HostTable::log_server`].
     fn log_server(level: Level, line: &[u8]);
     /// See [`HostTable::group_options`].
@@ -81,11 +82,6 @@ pub const fn host_table<H: Host>() -> HostTable {
         retire: retire::<H>,
         ssl_variable: ssl_variable::<H>,
     }
-}
-
-/// No panic crosses into C.
-fn guard<R>(panicked: impl FnOnce() -> R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| panicked())
 }
 
 fn panicked() -> HostResult {

@@ -13,14 +13,16 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 mod engine;
+mod guard;
 mod host;
 pub mod keys;
 
 pub use engine::Engine;
+pub use guard::guard;
 pub use host::{Host, Hosts, host_table};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(
@@ -140,45 +142,106 @@ pub struct EnvEntry<'a> {
 /// One request, as the module hands it to [`EngineTable::run`].
 #[repr(C)]
 pub struct RunRequest<'a> {
-    /// To be handed back with every call of the [`HostTable`]; set by [`RunRequest::for_host`].
+    /// Handed back with every call of the [`HostTable`]; set by [`RunRequest::for_host`].
     host: *const HostRequest,
+    /// What is run, and where.
+    pub target: Target<'a>,
+    /// What the application is told.
+    pub environ: Environ<'a>,
+    /// The body of the request.
+    pub body: BodyPlan,
+    /// How long it may take; all zero for no limits.
+    pub limits: Limits,
+    /// When it began, and how long each part takes.
+    pub timing: Timing<'a>,
+}
+
+/// What a request runs, and where.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
     /// Application group; empty for the main interpreter.
     pub group: Bytes<'a>,
-    /// The interpreter of the group that is to run it, from 0; negative for the least busy one.
+    /// The interpreter of the group that runs it, from 0; negative for the least busy one.
     pub replica: i32,
     /// Path of the script that holds the callable.
     pub script: Bytes<'a>,
     /// Modification time of the script in microseconds since the epoch; negative where the module did not stat
     /// it, so the engine must.
     pub script_mtime: i64,
+    /// Whether a changed script is loaded again.
+    pub script_reloading: bool,
+    /// How long to wait for another thread that loads the same script, seconds.
+    pub load_timeout: u32,
     /// Name of the callable in the script.
     pub callable: Bytes<'a>,
     /// What `reload_required` is asked about: the file that the URL was mapped to.
     pub resource: Bytes<'a>,
-    /// The environ, in order; a later entry replaces an earlier one of the same key.
-    pub environ: Slice<'a, EnvEntry<'a>>,
-    /// What both sides tell each other of the time that the request takes; `None` where nothing is measured.
-    pub times: Option<&'a Times>,
     /// Number of the application in the segment's table.
     pub app: u16,
-    /// `request_rec *` for `apache.request_rec`, or null where it is not to be passed.
-    pub apache_request: *mut c_void,
-    /// When the request was received, microseconds since the epoch.
-    pub request_time: i64,
-    /// How long to wait for another thread that loads the same script, seconds.
-    pub load_timeout: u32,
-    /// How long it may take; all zero for no limits.
-    pub limits: Limits,
-    /// How much of the body is to be read before Python is entered, bytes, where it has come by then; 0 for nothing.
-    pub body_ahead: u32,
-    /// Whether a changed script is loaded again.
-    pub script_reloading: bool,
+}
+
+impl<'a> Target<'a> {
+    /// `application` in a script, in the main interpreter.
+    pub fn new(script: &'a [u8]) -> Self {
+        Self {
+            group: Bytes::new(b""),
+            replica: -1,
+            script: Bytes::new(script),
+            script_mtime: -1,
+            script_reloading: true,
+            load_timeout: 60,
+            callable: Bytes::new(b"application"),
+            resource: Bytes::new(b""),
+            app: 0,
+        }
+    }
+}
+
+/// What an application is told of its request.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Environ<'a> {
+    /// The entries, in order; a later entry replaces an earlier one of the same key.
+    pub entries: Slice<'a, EnvEntry<'a>>,
     /// `wsgi.url_scheme` is `https`.
     pub https: bool,
-    /// Whether the request may have a body; reads of one that has none end at once, without the host.
-    pub has_body: bool,
     /// The request method is HEAD for the client, whatever the environ says.
     pub header_only: bool,
+    /// `request_rec *` for `apache.request_rec`, or null where the application does not get it.
+    pub apache_request: *mut c_void,
+}
+
+impl<'a> Environ<'a> {
+    /// These entries, of a request over plain HTTP.
+    pub fn new(entries: &'a [EnvEntry<'a>]) -> Self {
+        Self {
+            entries: Slice::new(entries),
+            https: false,
+            header_only: false,
+            apache_request: std::ptr::null_mut(),
+        }
+    }
+}
+
+/// How the body of a request is read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyPlan {
+    /// Whether there may be one; reads of a body that is not there end at once, without the host.
+    pub is_there: bool,
+    /// How much of it is read before Python is entered, bytes, where that has come by then; 0 for nothing.
+    pub ahead: u32,
+}
+
+/// When a request began, and how long each part of it takes.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Timing<'a> {
+    /// When the request was received, microseconds since the epoch.
+    pub received: i64,
+    /// What both sides tell each other; `None` where nothing is measured.
+    pub times: Option<&'a Times>,
 }
 
 /// How long one request may take. Milliseconds; 0 for no limit.
@@ -837,28 +900,21 @@ pub struct EngineTable {
 }
 
 impl<'a> RunRequest<'a> {
-    /// A request with nothing but its script.
-    pub fn new(script: &'a [u8]) -> Self {
+    /// A request without a host.
+    pub fn new(
+        target: Target<'a>,
+        environ: Environ<'a>,
+        body: BodyPlan,
+        limits: Limits,
+        timing: Timing<'a>,
+    ) -> Self {
         Self {
             host: std::ptr::null(),
-            group: Bytes::new(b""),
-            replica: -1,
-            script: Bytes::new(script),
-            script_mtime: -1,
-            callable: Bytes::new(b"application"),
-            resource: Bytes::new(b""),
-            environ: Slice::ABSENT,
-            times: None,
-            app: 0,
-            apache_request: std::ptr::null_mut(),
-            request_time: 0,
-            load_timeout: 60,
-            limits: Limits::default(),
-            body_ahead: 0,
-            script_reloading: true,
-            https: false,
-            has_body: false,
-            header_only: false,
+            target,
+            environ,
+            body,
+            limits,
+            timing,
         }
     }
 

@@ -408,6 +408,54 @@ messages! {
     SegmentFile = 1121 Warning "'{}' cannot be written: {}; what wsgictl shows to others than root and the server's user is old",
         cause: "The file of the metrics was removed or replaced while the server runs, or its file system is full.",
         remedy: "Restart httpd gracefully, which makes the file anew.";
+    ConfigurationMistake = 1130 Error "{}",
+        cause: "A directive has a value that it does not take, or stands where it has no place; the text names the file, the line and the directive. httpd does not start, and a restart keeps the configuration that was in force.",
+        remedy: "Mend the line. httpd -t reports all mistakes of a configuration at once.";
+    WarmupFailed = 1131 Error "WSGIWarmup {}: {}",
+        cause: "When a child started, or new code was tried, the application did not answer this URL, or answered it with a status of 500 or above. While other children serve, the child leaves connections to them and asks again; new code is not taken up.",
+        remedy: "Let the application answer this URL with a status below 500, or name another one.";
+    ChildNotReady = 1132 Error "this child is not ready after {} s, and leaves connections to the others until it is: {}",
+        cause: "What a child loads before its first request takes long; the text says what it waits for.",
+        remedy: "wsgictl stack shows what the load waits for. Let the application connect to other services at its first request, or with a timeout.";
+    ServesUnready = 1133 Warning "this child is not ready after {} s, and no other child serves, so it takes connections now: their requests wait for {}",
+        cause: "What a child loads before its first request takes long, and the server has no other child that could serve meanwhile.",
+        remedy: "Let the application start faster, or keep more spare children.";
+    CodeNotLoaded = 1134 Error "this child could not load what is loaded ahead of requests, and leaves connections to the others until there is other code",
+        cause: "A script fails that other children have loaded: it was changed since, or depends on something that has changed. The lines before this one say what failed.",
+        remedy: "Mend the application. The child ends by itself once its files change, and another one takes its place.";
+    NoThread = 1135 Error "cannot start the thread '{}': {}; {}",
+        cause: "The kernel gave the child no more threads; the text says what does not work without this one.",
+        remedy: "Raise the limit on threads of httpd's user (ulimit -u, TasksMax of the service, pids.max of the container), or let the server run fewer children and threads.";
+    GilUndecided = 1136 Warning "{}: another process has tried for {} s whether the application can have a GIL of its own; in this child it shares one until the child ends",
+        cause: "Under WSGIGIL auto one process imports the application in an interpreter with a GIL of its own, and the others wait for what it finds; that import hangs or takes very long.",
+        remedy: "Say WSGIGIL own or WSGIGIL shared for this application group, or let the application load faster.";
+    NoSegment = 1137 Error "the memory for metrics and for replacing children cannot be made: {}; {}",
+        cause: "The machine, or the control group of the server, has no memory for it, or a limit on the size of files forbids it.",
+        remedy: "Do what the text says, then stop httpd and start it again. Requests are served all the same.";
+    SeriesUnchanged = 1138 Warning "WSGIMetricsSeries {}: it stays {} until httpd is stopped and started",
+        cause: "The memory for metrics is made once, when httpd starts; a restart does not change its size.",
+        remedy: "Stop httpd and start it again when that is convenient.";
+    SegmentTooSmall = 1139 Warning "the metrics have room for {} arenas and {} applications, and the configuration now wants {} and {}; what has no room is counted together until httpd is stopped and started",
+        cause: "The memory for metrics is made once, when httpd starts, and the configuration now has more workers, applications or virtual hosts.",
+        remedy: "Stop httpd and start it again when that is convenient.";
+    SegmentReplaced = 1140 Warning "another release of the module was loaded before, whose metrics this one cannot read: the counters start anew",
+        cause: "The module was exchanged and httpd was restarted without being stopped.",
+        remedy: "Nothing; Prometheus takes it for a restart of the server.";
+    ChildrenNotReplaced = 1141 Warning "new code needs a restart of httpd, as children are not replaced one by one: {}",
+        cause: "The module knows no way in which children of this MPM leave, or was told to leave the MPM alone; the text says which.",
+        remedy: "Take away ListenCoresBucketsRatio or WSGI_LEAVE_MPM_ALONE, use prefork, worker or event; or restart httpd gracefully for new code.";
+    HelperStart = 1142 Error "the process '{}' cannot start: {}",
+        cause: "The parent could not start one of its helpers: wsgi-metrics answers for WSGIMetricsListen, wsgi-reloader replaces children. It tries again after some seconds.",
+        remedy: "Do what the text says; most often a limit on processes was reached.";
+    ReloaderDied = 1143 Warning "the reloader, process {}, ended {}; another one takes its place",
+        cause: "The process that replaces children was killed, or has crashed. The next one goes on where this one stopped.",
+        remedy: "Where somebody has killed it, nothing. A crash is a defect of the module: please report it.";
+    CodeRefused = 1144 Error "the new code, revision {}, is not taken up, and the old one goes on: {}",
+        cause: "The trial of the new code failed, or a child that has it did not get ready; the text says how.",
+        remedy: "Mend the application; the change is noticed by itself, or wsgictl reload tries again.";
+    TouchHopeless = 1145 Warning "WSGIReload touch {}: {}",
+        cause: "Nobody can touch this file so that the server sees it.",
+        remedy: "Name a file in a directory that exists and that the server's user can look into.";
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@
 //! Nothing is decided here: each function checks for a panic, turns the `#[repr(C)]` values into Rust ones, and calls.
 
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use wsgi_abi::{
     ABI_VERSION, BUILD_ID, Bytes, EngineTable, HostTable, RunOutcome, RunRequest, StartConfig,
+    guard,
 };
 use wsgi_core::messages::Message;
 use wsgi_python::host::{self, Level};
@@ -39,7 +39,7 @@ extern "C" fn start(
 ) -> bool {
     log_panics();
     let panicked = Err(String::from("the engine panicked; the log says where"));
-    match guard(panicked, || start_python(host, config)) {
+    match guard(|| panicked, || start_python(host, config)) {
         Ok(()) => true,
         Err(text) => {
             *problem = wsgi_abi::keep(text);
@@ -66,20 +66,21 @@ fn start_python(host: &'static HostTable, config: &StartConfig<'_>) -> Result<()
 }
 
 extern "C" fn load(group: Bytes<'_>, script: Bytes<'_>, app: u16) -> bool {
-    guard(false, || {
-        wsgi_python::load(group.get_or_empty(), script.get_or_empty(), app)
-    })
+    guard(
+        || false,
+        || wsgi_python::load(group.get_or_empty(), script.get_or_empty(), app),
+    )
 }
 
 extern "C" fn replicas(group: Bytes<'_>) -> u32 {
-    guard(0, || wsgi_python::replicas(group.get_or_empty()))
+    guard(|| 0, || wsgi_python::replicas(group.get_or_empty()))
 }
 
 unsafe extern "C" fn changed_source(
     data: *mut c_void,
     take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
 ) {
-    if let Some(path) = guard(None, wsgi_python::changed_source) {
+    if let Some(path) = guard(|| None, wsgi_python::changed_source) {
         // SAFETY: the module hands over a function and the data that it is for.
         unsafe { take(data, Bytes::new(&path)) };
     }
@@ -92,31 +93,29 @@ unsafe extern "C" fn dump_stacks(
 ) {
     let patience = Duration::from_millis(patience_ms.into());
     let panicked = String::from("The engine panicked; the log says where.\n");
-    let text = guard(panicked, || wsgi_python::dump(patience));
+    let text = guard(|| panicked, || wsgi_python::dump(patience));
     // SAFETY: the module hands over a function and the data that it is for.
     unsafe { take(data, Bytes::new(text.as_bytes())) };
 }
 
 extern "C" fn stuck() -> u32 {
-    guard(0, wsgi_python::stuck)
+    guard(|| 0, wsgi_python::stuck)
 }
 
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: the request's host is one of the table's, by contract of the table.
-    guard(RunOutcome::Failed, || unsafe { wsgi_python::run(request) })
+    guard(
+        || RunOutcome::Failed,
+        || unsafe { wsgi_python::run(request) },
+    )
 }
 
 extern "C" fn hold() {
-    guard((), wsgi_python::hold);
+    guard(|| (), wsgi_python::hold);
 }
 
 extern "C" fn stop() {
-    guard((), wsgi_python::stop);
-}
-
-/// No panic crosses into C.
-fn guard<R>(failed: R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(failed)
+    guard(|| (), wsgi_python::stop);
 }
 
 /// Panics say where they come from in httpd's log instead of on the terminal.

@@ -1,7 +1,6 @@
 //! No panic crosses into C: every function that httpd calls runs its body in here.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sys;
 
@@ -38,10 +37,10 @@ impl Panicked for *mut c_void {
 
 /// Runs `body`; a panic becomes the value of its type.
 pub fn guard<R: Panicked>(body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| R::panicked())
+    wsgi_abi::guard(R::panicked, body)
 }
 
 /// The same, where the type of the answer does not say what a panic means.
 pub fn guard_or<R>(panicked: R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(panicked)
+    wsgi_abi::guard(|| panicked, body)
 }

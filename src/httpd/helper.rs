@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use wsgi_core::messages::Message;
+
 use crate::guard::guard_or;
 use crate::pool::Pool;
 use crate::{log, mpm, reaped, record, sys};
@@ -125,7 +127,7 @@ impl Helper {
             }
             Err(problem) => {
                 let name = self.name.to_string_lossy();
-                let line = format!("the helper {name} cannot start: {problem}");
+                let line = Message::HelperStart.line(&[&name, &problem]);
                 log::server(log::Level::Error, line.as_bytes());
                 1
             }

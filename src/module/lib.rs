@@ -1,11 +1,22 @@
 //! `mod_wsgi_rs.so`: the module record, and where each hook is answered.
 //!
-//! The module holds no Python. In each child it opens the engine of the configured Python (`engine`), and hands
-//! requests to it (`handler`); what the engine needs during a request comes through `host`.
+//! The module holds no Python. In each child it opens the engine of the configured Python, and hands requests to it. Its folders
+//! import each other in this direction only:
+//!
+//! | folder | what is in it |
+//! |---|---|
+//! | `request` | one request: is it ours, is it admitted, running it |
+//! | `children` | the life of a child, and why it is replaced |
+//! | `reload` | the process that tries new code and has children replaced |
+//! | `engine` | finding and starting the engine of a Python, and what it asks of the module |
+//! | `metrics` | the segment of shared memory, and the pages that are made of it |
+//! | `config` | the configuration: read, worked out by the parent, inherited by children |
+//! | `log.rs` | lines for the error log |
 
 mod children;
 mod config;
 mod engine;
+mod log;
 mod metrics;
 mod reload;
 mod request;
@@ -21,15 +32,14 @@ use wsgi_httpd::mpm::child_exit::ChildInit;
 use wsgi_httpd::reaped::End;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
-use wsgi_telemetry::board::ChildState;
 
-use crate::children::{life, slot};
-use crate::config::{inherited, read};
-use crate::metrics::{listen, pages, parent, segment};
+use crate::children::{deaths, life};
+use crate::config::read;
+use crate::metrics::{listen, pages, parent};
 use crate::reload::reloader;
 use crate::request::{handler, translate};
 
-pub use config::Wsgi;
+pub use config::read::Wsgi;
 
 // SAFETY: the only implementation in this shared object, and the one of its only record.
 unsafe impl Module for Wsgi {
@@ -83,7 +93,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn pre_config() {
-        inherited::log_panics();
+        log::log_panics();
         read::open();
     }
 
@@ -92,7 +102,8 @@ unsafe impl Module for Wsgi {
     }
 
     fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr {
-        inherited::prepare(servers);
+        config::prepare(servers);
+        deaths::free_gone();
         parent::prepare(servers);
         reloader::prepare();
         BANNER
@@ -103,15 +114,16 @@ unsafe impl Module for Wsgi {
     }
 
     fn child_started(pid: u32) {
-        parent::child_started(pid);
+        deaths::child_started(pid);
         reloader::server_runs();
     }
 
     fn child_ended(pid: u32, how: Option<End>) {
-        parent::child_ended(pid, how);
+        deaths::child_ended(pid, how);
     }
 
     fn monitor() {
+        reloader::revive();
         parent::monitor();
     }
 
@@ -120,10 +132,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn child_init(inside: &ChildInit) {
-        listen::forget();
-        segment::child_begins();
-        life::start(inside);
-        segment::child_serves();
+        life::begin(inside);
     }
 
     fn child_ends() {
@@ -131,10 +140,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn child_exit() {
-        slot::say(ChildState::Draining);
-        segment::child_drains();
-        life::stop();
-        segment::child_ends();
+        life::end();
     }
 
     fn child_forked() {

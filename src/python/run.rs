@@ -33,7 +33,10 @@ const MOST_TRIES: u32 = 3;
 /// `raw.host()` must be a request of the host that was set, which the calling thread owns.
 pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     let _inside = process::Inside::enter();
-    let (group, script) = (raw.group.get_or_empty(), raw.script.get_or_empty());
+    let (group, script) = (
+        raw.target.group.get_or_empty(),
+        raw.target.script.get_or_empty(),
+    );
     let Some(table) = host::table() else {
         return RunOutcome::Failed;
     };
@@ -44,11 +47,11 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         log_message(Some(&state), Message::PythonAbsent, &line);
         return refused(&state, RunOutcome::Draining);
     }
-    let timer = gil::time(App::new(raw.app), raw.times);
+    let timer = gil::time(App::new(raw.target.app), raw.timing.times);
     let finish = Finish(&state);
     // Before the interpreter is there: a request whose thread makes it may have to be answered without that thread.
     let _taken = running::take(&state);
-    let site = match find(group, script, App::new(raw.app), &state) {
+    let site = match find(group, script, App::new(raw.target.app), &state) {
         Ok(site) => site,
         Err(NoGroup::Failed) => {
             let line = Message::InterpreterUnavailable.line(&[&String::from_utf8_lossy(group)]);
@@ -64,19 +67,19 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         alarm::set(state.deadline().next_due());
     }
     // What is asked for before the first client comes is asked for on no thread of httpd.
-    let is_warmup = raw.replica >= 0;
+    let is_warmup = raw.target.replica >= 0;
     let held = if is_warmup { None } else { site.hold() };
     if held.is_none() && !is_warmup {
         return refused(&state, RunOutcome::QueueFull);
     }
-    if raw.body_ahead != 0 {
-        state.read_ahead(raw.body_ahead as usize);
+    if raw.body.ahead != 0 {
+        state.read_ahead(raw.body.ahead as usize);
         gil_clock::waiting(0);
     }
     let mut tries = 0;
     let (done, application) = loop {
         tries += 1;
-        let (application, executor) = site.choose(raw.replica);
+        let (application, executor) = site.choose(raw.target.replica);
         let job = Job {
             raw,
             state: &state,
@@ -98,7 +101,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             let is_elsewhere = match why {
                 Why::Refused(_) => has_moved,
                 // Another replica has it.
-                Why::Failed { .. } => raw.replica < 0 && site.is_served(),
+                Why::Failed { .. } => raw.target.replica < 0 && site.is_served(),
             };
             if is_elsewhere && tries < MOST_TRIES && !state.is_given_up() {
                 continue;

@@ -146,7 +146,7 @@ mpm_tests! {
             builder.pool(2, 8).conf("WSGIStartupTimeout 3\nWSGIReload touch ${ROOT}/touched").file("touched", "")
         });
         serves(&server);
-        eventually_by_turns("a steward", || server.steward());
+        eventually_by_turns("a reloader", || server.reloader());
         server.write("how", "sleep");
         server.write("touched", "1");
         server.expect_log("is not taken up, and the old one goes on: WSGI1090: WSGI script '.*app.wsgi' has not been loaded");

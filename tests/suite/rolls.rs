@@ -118,7 +118,7 @@ mpm_tests! {
         let children = server.children();
         server.write(MODULE, "VERSION = nothing\n");
         let refused = server.expect_log("revision 2, is not taken up, and the old one goes on: .*NameError");
-        assert_eq!(Some(refused.pid), server.steward());
+        assert_eq!(Some(refused.pid), server.reloader());
         server.allow_log("WSGI0110|NameError");
         for _ in 0..20 {
             assert_eq!(server.get("/app").expect(200).text(), "0");
@@ -154,7 +154,7 @@ mpm_tests! {
             scope.spawn(|| clients.run(&server, false));
             server.write("touched", "children");
             let _end = clients.over.at_end();
-            // More than three, where several end between two looks of the steward.
+            // More than three, where several end between two looks of the reloader.
             server.expect_log("is not taken up.*: ([3-9]|[1-9][0-9]) children in a row ended before they were ready");
         });
         let wrong = clients.wrong.into_inner().unwrap();
@@ -261,10 +261,10 @@ mpm_tests! {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         server.allow_log(FULL);
-        server.allow_log("the steward, process .*, ended by signal 9|exit signal Killed");
-        let steward = eventually_by_turns("a steward", || server.steward());
-        kill(steward);
-        let next = eventually_by_turns("another steward", || server.steward().filter(|pid| *pid != steward));
+        server.allow_log("the reloader, process .*, ended by signal 9|exit signal Killed");
+        let reloader = eventually_by_turns("a reloader", || server.reloader());
+        kill(reloader);
+        let next = eventually_by_turns("another reloader", || server.reloader().filter(|pid| *pid != reloader));
         roll(&server, 1, "v");
         takes_up(&server, 1);
         settled(&server);
@@ -278,8 +278,8 @@ mpm_tests! {
         // The trial.
         server.write(MODULE, format!("import time\ntime.sleep(2)\n{}", version(3)));
         server.write("touched", "vvv");
-        let steward = eventually_by_turns("another steward", || server.steward());
-        let trial = eventually_by_turns("a trial", || harness::children_of(steward).first().copied());
+        let reloader = eventually_by_turns("another reloader", || server.reloader());
+        let trial = eventually_by_turns("a trial", || harness::children_of(reloader).first().copied());
         kill(trial);
         server.expect_log("is not taken up.*was ended by signal 9");
         assert_eq!(server.get("/app").expect(200).text(), "2");
@@ -303,7 +303,7 @@ mpm_tests! {
         server.expect_log("is well");
         server.graceful_restart();
         takes_up(&server, 1);
-        eventually_by_turns("a steward", || server.steward());
+        eventually_by_turns("a reloader", || server.reloader());
         roll(&server, 2, "vv");
         takes_up(&server, 2);
         settled(&server);
@@ -334,8 +334,8 @@ fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
         .conf("WSGIPythonPath ${ROOT}/code\nWSGIDontWriteBytecode On")
         .conf("MaxKeepAliveRequests 50\nKeepAliveTimeout 3");
     let server = more(builder.conf(spare)).start();
-    // With that the steward watches.
-    eventually_by_turns("a steward", || server.steward());
+    // With that the reloader watches.
+    eventually_by_turns("a reloader", || server.reloader());
     assert_eq!(server.get("/app").expect(200).text(), "0");
     server
 }
@@ -441,7 +441,7 @@ impl Resources {
             "the parent has more descriptors"
         );
         assert_eq!(
-            harness::children_of(server.steward().expect("a steward")),
+            harness::children_of(server.reloader().expect("a reloader")),
             Vec::<Pid>::new()
         );
     }

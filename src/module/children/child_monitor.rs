@@ -1,6 +1,6 @@
-//! The keeper of a child: a thread that sees whether the child is to retire, and has the MPM end it then. It never waits
-//! for Python. It also looks at the memory of the child, and all the time, also while the child ends, it sees whether
-//! somebody wants to know what its threads run.
+//! The monitor of a child: a thread that sees whether the child is to retire, and has the MPM end it then. It never waits for
+//! Python. It also looks at the memory of the child, and, also while the child ends, whether `wsgictl stack` asks what its
+//! threads run.
 //!
 //! How a child retires:
 //!
@@ -13,47 +13,53 @@
 
 use std::time::{Duration, Instant};
 
+use wsgi_abi::FreeThreading;
+use wsgi_core::config::interpreter_options::free_threading;
 use wsgi_core::messages::Message;
-use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::mpm::{self, connections, scoreboard};
-use wsgi_httpd::mpm::{LeaveBy, accept};
+use wsgi_httpd::mpm::child_exit::end_as_it_is;
+use wsgi_httpd::mpm::{self, LeaveBy, accept, connections, scoreboard};
 use wsgi_telemetry::board::{ChildState, RetireReason};
 
-use crate::children::life;
-use crate::children::memory::MemoryWatch;
-use crate::children::recycle::Recycler;
-use crate::children::retire;
-use crate::children::slot::{self, Place};
-use crate::children::stacks;
-use crate::config::inherited::{self, Process, log_message};
+use super::memory::MemoryWatch;
+use super::recycle::Recycler;
+use super::slot::{self, ChildSlot};
+use super::{retire, stacks, steady};
+use crate::config::inherited::Process;
 use crate::config::plan;
+use crate::engine::start;
+use crate::log::{log_info, log_message};
 
-/// How often the keeper looks at the mark; in servers with many children less often.
+/// How often the monitor looks at the mark; in servers with many children less often.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_OF_MANY: Duration = Duration::from_millis(200);
 const MANY: u32 = 16;
 /// How often it looks while something is about to happen.
 const CLOSE_LOOK: Duration = Duration::from_millis(2);
-/// Longest time for which connections are waited for that may be asked by.
+/// The longest wait for connections on which another request may come.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
 const FIRST_DUMMY: Duration = Duration::from_millis(20);
 const LAST_DUMMY: Duration = Duration::from_secs(1);
-/// For how long only requests that were given up must be found to be left.
+/// For how long the child must have found nothing but requests that were given up.
 const ONLY_STUCK: Duration = Duration::from_millis(200);
+/// Name of the thread.
+const THREAD: &str = "wsgi-monitor";
 /// Most connections that are made for the sake of a lock.
 const LOCK_DUMMIES: u32 = 30;
 
-/// The child begins to serve: starts its keeper, where it has a place on the board and the MPM lets children leave.
+/// The child begins to serve: starts its monitor, where it has a slot on the board and the MPM lets children leave.
 pub(crate) fn start(process: &Process) {
-    let (Some(place), Ok(way)) = (slot::get(), LeaveBy::of_mpm()) else {
+    let (Some(slot), Ok(way)) = (slot::get(), LeaveBy::of_mpm()) else {
         return;
     };
-    plan::enter_again(process, &place);
+    let is_asked = free_threading(&process.python) != FreeThreading::Off;
+    if is_asked && start::engine().is_some() && !slot.in_force.is_over() {
+        plan::enter(process, slot.board(), Some(start::has_gil()));
+    }
     let mut recycler = Recycler::new(process.recycle);
     let mut memory = MemoryWatch::new(process.plan);
-    let keeper = Keeper {
-        place,
+    let monitor = ChildMonitor {
+        slot,
         way,
         look: if process.plan.processes() > MANY {
             LOOK_OF_MANY
@@ -63,12 +69,12 @@ pub(crate) fn start(process: &Process) {
     };
     // All signals are blocked in this thread, as they are during `child_init`.
     let run = move || {
-        keeper.run(&mut recycler, &mut memory);
-        keeper.wait_for_the_end()
+        monitor.run(&mut recycler, &mut memory);
+        monitor.wait_for_the_end()
     };
-    if let Err(error) = inherited::steady("wsgi-keeper", run) {
-        let line = format!("mod_wsgi_rs: this child cannot be replaced: no thread for it: {error}");
-        log::server(Level::Error, line.as_bytes());
+    if let Err(error) = steady::spawn(THREAD, run) {
+        let follows = "this child will not be replaced";
+        log_message(Message::NoThread, &[&THREAD, &error, &follows]);
     }
 }
 
@@ -78,23 +84,23 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-struct Keeper {
-    place: Place,
+struct ChildMonitor {
+    slot: ChildSlot,
     way: LeaveBy,
     look: Duration,
 }
 
-impl Keeper {
+impl ChildMonitor {
     fn run(&self, recycler: &mut Option<Recycler>, memory: &mut MemoryWatch) {
         let mut is_wrapped = self.way == LeaveBy::Signal;
         while !accept::is_leaving() {
             is_wrapped = is_wrapped || accept::wrap();
             if let Some(recycler) = recycler {
-                recycler.look(&self.place);
+                recycler.look(&self.slot);
             }
-            memory.look(&self.place);
-            retire::look(&self.place);
-            if is_wrapped && let Some(reason) = self.place.slot().retire() {
+            memory.look(&self.slot);
+            retire::look(&self.slot);
+            if is_wrapped && let Some(reason) = self.slot.entry().retire() {
                 if self.wait_for_successor() {
                     return self.retire(reason);
                 }
@@ -109,7 +115,7 @@ impl Keeper {
     fn wait_for_the_end(&self) -> ! {
         let mut stuck = Stuck::default();
         loop {
-            // A child that does not come to its end is one of those that are asked.
+            // `wsgictl stack` may ask a child that does not come to its end.
             pause(self.look);
             stuck.look();
         }
@@ -117,11 +123,10 @@ impl Keeper {
 
     /// Has the MPM end this child.
     fn retire(&self, reason: RetireReason) {
-        self.place.slot().count_leaving(reason);
-        let line = format!("mod_wsgi_rs: this child retires: {}", reason.text());
-        log::server(Level::Info, line.as_bytes());
+        self.slot.entry().count_leaving(reason);
+        log_info(&format!("this child retires: {}", reason.text()));
         connections::begin_leaving();
-        // Who comes by a connection that stays would wait for the GIL.
+        // A request on a connection that stays would wait for the GIL.
         if self.way == LeaveBy::Accept && reason != RetireReason::Deadlock {
             self.wait_for_connections();
         }
@@ -156,10 +161,9 @@ impl Keeper {
                 return;
             }
             if Instant::now() >= until {
-                let line = format!(
-                    "mod_wsgi_rs: this child does not wait any longer for {open} open connections"
-                );
-                return log::server(Level::Info, line.as_bytes());
+                return log_info(&format!(
+                    "this child does not wait any longer for {open} open connections"
+                ));
             }
             pause(CLOSE_LOOK);
         }
@@ -176,28 +180,28 @@ impl Keeper {
         }
     }
 
-    /// Where nobody else serves, has the parent start a successor first, if it has one to give. Whether the child may leave:
-    /// not where the mark was taken back.
+    /// Where no other child serves, has the parent start a successor first, if it has one to give. Returns whether the child may
+    /// leave: not where the mark was taken back.
     fn wait_for_successor(&self) -> bool {
         let mut has_asked = false;
-        while !accept::is_leaving() && !self.place.another_stays() {
-            if self.place.slot().retire().is_none() {
+        while !accept::is_leaving() && !self.slot.another_stays() {
+            if self.slot.entry().retire().is_none() {
                 scoreboard::stop_asking();
                 return false;
             }
             // Children of another configuration serve by now, or will.
-            if self.place.in_force.is_over() {
+            if self.slot.in_force.is_over() {
                 break;
             }
-            // The only place that the server has becomes free by leaving it.
-            if !has_asked && self.place.is_alone() && !scoreboard::has_room() {
+            // The only slot that the server has becomes free when this child ends.
+            if !has_asked && self.slot.is_alone() && !scoreboard::has_room() {
                 return true;
             }
             scoreboard::ask_for_successor();
             has_asked = true;
             pause(self.look);
         }
-        // It is left by the state of the worker, which is what was used to ask.
+        // The child leaves by the state of its worker, which was used to ask.
         if self.way == LeaveBy::Signal {
             scoreboard::stop_asking();
         }
@@ -207,28 +211,28 @@ impl Keeper {
 
 /// Requests that were given up and have not come back, which they may never do.
 fn requests_given_up() -> usize {
-    life::engine().map_or(0, |engine| engine.stuck() as usize)
+    start::engine().map_or(0, |engine| engine.stuck() as usize)
 }
 
-/// Sees whether a child that is to end works at nothing else any more.
+/// Sees whether a child that is to end has nothing left but requests that were given up.
 #[derive(Default)]
 struct Stuck {
     since: Option<Instant>,
 }
 
 impl Stuck {
-    /// Ends the child without them, if that has been so for a while.
+    /// Ends the child without them, once that has been so for a while.
     fn look(&mut self) {
         let stuck = requests_given_up();
-        // Worker gives the place of a child that ends to the next one, before it has ended.
+        // The worker MPM gives the slot of an ending child to the next one before the child has ended.
         let work = || scoreboard::own_work().unwrap_or_else(connections::open);
         if stuck == 0 || work() > stuck {
             self.since = None;
         } else if self.since.get_or_insert_with(Instant::now).elapsed() >= ONLY_STUCK {
             log_message(Message::EndsWithStuck, &[&stuck]);
             slot::say(ChildState::Draining);
-            life::stop();
-            wsgi_httpd::mpm::child_exit::end_as_it_is();
+            start::stop();
+            end_as_it_is();
         }
     }
 }

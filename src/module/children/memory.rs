@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use wsgi_core::plan::mpm_plan::MpmPlan;
 use wsgi_telemetry::board::Warning;
 
-use crate::children::slot::Place;
-use crate::config::inherited::log_line;
+use super::slot::ChildSlot;
+use crate::log::log_line;
 
 /// When a child looks first, after it has loaded what it loads ahead, and how often then: applications are also loaded by
 /// requests.
@@ -29,14 +29,14 @@ impl MemoryWatch {
     }
 
     /// Says so where there is too little for all, unless somebody has.
-    pub(crate) fn look(&mut self, place: &Place) {
+    pub(crate) fn look(&mut self, slot: &ChildSlot) {
         let now = Instant::now();
         if now < self.look {
             return;
         }
         self.look = now + LOOK;
         if let Some((message, line)) = self.plan.memory_problem(own_memory())
-            && place.board().warn_once(Warning::Memory)
+            && slot.board().warn_once(Warning::Memory)
         {
             log_line(message.level(), line.as_bytes());
         }

@@ -1,11 +1,13 @@
 //! The life of a child, from its first moment to its last, and why it is replaced.
 
-pub(crate) mod child_monitor;
+mod child_monitor;
+pub(crate) mod deaths;
 pub(crate) mod life;
-pub(crate) mod memory;
-pub(crate) mod readiness;
+mod memory;
+mod readiness;
 pub(crate) mod recycle;
 pub(crate) mod retire;
-pub(crate) mod slot;
-pub(crate) mod stacks;
-pub(crate) mod watch;
+mod slot;
+mod stacks;
+mod steady;
+mod watch;

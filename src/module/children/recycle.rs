@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wsgi_core::config::recycle::{Recycle, Spent, Used};
-use wsgi_httpd::log::{self, Level};
 use wsgi_telemetry::board::RetireReason;
 
-use crate::children::memory::own_memory;
-use crate::children::retire;
-use crate::children::slot::Place;
+use super::memory::own_memory;
+use super::retire;
+use super::slot::ChildSlot;
+use crate::log::log_info;
 
 /// Whether requests are counted: nobody else needs the number.
 static COUNTS: AtomicBool = AtomicBool::new(false);
@@ -56,7 +56,7 @@ impl Recycler {
     }
 
     /// Marks this child where it has used up what it may, unless enough others retire.
-    pub(crate) fn look(&mut self, place: &Place) {
+    pub(crate) fn look(&mut self, slot: &ChildSlot) {
         let now = Instant::now();
         if now < self.look {
             return;
@@ -71,12 +71,11 @@ impl Recycler {
             return;
         };
         let (reason, what) = in_words(spent);
-        if !retire::mark(place, reason) {
+        if !retire::mark(slot, reason) {
             self.look = now + LATER;
             return;
         }
-        let line = format!("mod_wsgi_rs: WSGIRecycle: this child {what}");
-        log::server(Level::Info, line.as_bytes());
+        log_info(&format!("WSGIRecycle: this child {what}"));
         self.look = now + MUCH_LATER;
     }
 }

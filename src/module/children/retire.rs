@@ -1,5 +1,4 @@
-//! A child that asks to be replaced, as something in it does not come back: by the one mechanism that there is for that, it
-//! marks itself to retire.
+//! A child that asks to be replaced, as something in it hangs: it marks itself to retire, as every child does that is replaced.
 //!
 //! Where a load hangs, its successor may hang in the same way, and its successor: each next one waits longer before it
 //! marks itself ([`Hangs`]), and serves meanwhile what it can.
@@ -14,11 +13,10 @@ use wsgi_httpd::mpm::LeaveBy;
 use wsgi_telemetry::board::{ChildEntry, ChildState, Hangs, RetireReason};
 use wsgi_telemetry::clock;
 
-use crate::children::slot::{self, Place};
+use super::slot::{self, ChildSlot};
 use crate::config::inherited;
-use crate::reload::trial;
 
-/// Of so many children that serve, one may be replaced at a time.
+/// Of this many children that serve, one may be replaced at a time.
 const SHARE: usize = 4;
 
 /// Marks this child, unless enough others retire; then it is to be asked again.
@@ -27,18 +25,17 @@ pub(crate) fn ask(why: Retire) {
         Retire::Stuck => RetireReason::RequestTimeout,
         Retire::Deadlock => RetireReason::Deadlock,
         Retire::Startup => {
-            trial::hangs();
-            if let Some(place) = slot::get()
-                && place.slot().state() == Some(ChildState::Ready)
-                && note_hang(&place)
+            if let Some(slot) = slot::get()
+                && slot.entry().state() == Some(ChildState::Ready)
+                && note_hang(&slot)
             {
-                mark(&place, RetireReason::StartupTimeout);
+                mark(&slot, RetireReason::StartupTimeout);
             }
             return;
         }
     };
-    if let Some(place) = slot::get() {
-        mark(&place, reason);
+    if let Some(slot) = slot::get() {
+        mark(&slot, reason);
     }
 }
 
@@ -71,14 +68,14 @@ fn limit() -> Duration {
 
 /// Something hangs in this child, which is said again for as long as it does; whether the child has waited for as long as it
 /// is to, and may be replaced.
-pub(crate) fn note_hang(place: &Place) -> bool {
+pub(crate) fn note_hang(slot: &ChildSlot) -> bool {
     let mut hang = HANG.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
     let until = match &*hang {
         Some(known) if now.saturating_duration_since(known.said) < SILENCE => known.until,
         _ => {
             let limit = limit();
-            let hangs = place
+            let hangs = slot
                 .board()
                 .note_hang(BEGAN.load(Relaxed), clock::now(), limit);
             now + hangs.wait(limit)
@@ -89,11 +86,11 @@ pub(crate) fn note_hang(place: &Place) -> bool {
 }
 
 /// Python does not start in this child. How long the child waits for it before it ends, while others serve.
-pub(crate) fn note_start_hangs(place: &Place) -> Duration {
-    let hangs: Hangs = place
+pub(crate) fn note_start_hangs(slot: &ChildSlot) -> Duration {
+    let hangs: Hangs = slot
         .board()
         .note_start_hangs(BEGAN.load(Relaxed), clock::now(), limit());
-    match place.another_serves() {
+    match slot.another_serves() {
         true => hangs.wait(limit()),
         false => Duration::ZERO,
     }
@@ -104,13 +101,13 @@ static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 
 /// For how long this child is not to start Python, as that has hung in another one; zero for not at all. Where others serve
 /// there is nothing to be lost by a try.
-pub(crate) fn hold_off(place: &Place) -> Duration {
-    // Without a keeper nobody would replace it.
-    if place.another_serves() || LeaveBy::of_mpm().is_err() {
+pub(crate) fn hold_off(slot: &ChildSlot) -> Duration {
+    // Without a monitor, this child would not be replaced later.
+    if slot.another_serves() || LeaveBy::of_mpm().is_err() {
         return Duration::ZERO;
     }
     let now = clock::now();
-    let time = place.board().start_hangs().start_is_held_off(now, limit());
+    let time = slot.board().start_hangs().start_is_held_off(now, limit());
     if !time.is_zero() {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         HELD_OFF.store(now.saturating_add(nanoseconds), Relaxed);
@@ -123,35 +120,35 @@ pub(crate) fn is_held_off() -> bool {
     HELD_OFF.load(Relaxed) != 0
 }
 
-/// Marks a child that serves without Python, once it has done so for long enough. By the keeper.
-pub(crate) fn look(place: &Place) {
+/// Marks a child that serves without Python, once it has done so for long enough. Called by the monitor.
+pub(crate) fn look(slot: &ChildSlot) {
     let until = HELD_OFF.load(Relaxed);
     if until != 0 && clock::now() >= until {
-        mark(place, RetireReason::StartupTimeout);
+        mark(slot, RetireReason::StartupTimeout);
     }
 }
 
 /// Whether this child was marked just now.
-pub(crate) fn mark(place: &Place, reason: RetireReason) -> bool {
-    if place.slot().retire().is_some() || are_enough(place) {
+pub(crate) fn mark(slot: &ChildSlot, reason: RetireReason) -> bool {
+    if slot.entry().retire().is_some() || are_enough(slot) {
         return false;
     }
-    let me = place.in_force.me();
-    if !place.board().mark(me.pid, me.ticks, reason) {
+    let me = slot.in_force.me();
+    if !slot.board().mark(me.pid, me.ticks, reason) {
         return false;
     }
     // Others may have marked themselves since they were looked at; then the one with the lowest number goes first.
     let goes_first = |child: &ChildEntry| child.retire.is_some() && child.pid < me.pid;
-    let is_one_too_many = are_enough(place) && place.others().iter().any(goes_first);
+    let is_one_too_many = are_enough(slot) && slot.others().iter().any(goes_first);
     if is_one_too_many {
-        place.slot().unmark(reason);
+        slot.entry().unmark(reason);
     }
     !is_one_too_many
 }
 
 /// Whether as many others retire as may at a time.
-fn are_enough(place: &Place) -> bool {
-    let others = place.others();
+fn are_enough(slot: &ChildSlot) -> bool {
+    let others = slot.others();
     let serving = others
         .iter()
         .filter(|child| child.state == ChildState::Ready);

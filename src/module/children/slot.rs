@@ -1,20 +1,20 @@
-//! The place of this child on the board.
+//! The slot of this child on the board, by which children, the reloader, the parent and `wsgictl` tell each other things.
 
 use std::sync::OnceLock;
 
 use wsgi_httpd::mpm;
-use wsgi_telemetry::board::{Board, ChildEntry, ChildSlot, ChildState, RollPhase};
+use wsgi_telemetry::board::{self, Board, ChildEntry, ChildState, RollPhase};
 
 use crate::metrics::segment::{self, InForce};
 
-/// The place, and what it is on.
+/// The slot, and the segment that the board is in.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
-    slot: ChildSlot,
+pub(crate) struct ChildSlot {
+    entry: board::ChildSlot,
     pub(crate) in_force: InForce,
 }
 
-static PLACE: OnceLock<Place> = OnceLock::new();
+static SLOT: OnceLock<ChildSlot> = OnceLock::new();
 
 /// A child begins, before it loads anything. Under `-X` there are no other children to be told anything.
 pub(crate) fn enter() {
@@ -23,36 +23,36 @@ pub(crate) fn enter() {
     }
     if let Some(in_force) = segment::in_force() {
         let board = in_force.segment.board();
-        if let Some(slot) = board.enter(in_force.me(), board.revision()) {
-            PLACE.get_or_init(|| Place { slot, in_force });
+        if let Some(entry) = board.enter(in_force.me(), board.revision()) {
+            SLOT.get_or_init(|| ChildSlot { entry, in_force });
         }
     }
 }
 
-/// The place of this child; `None` where it has none.
-pub(crate) fn get() -> Option<Place> {
-    PLACE.get().copied()
+/// The slot of this child; `None` where it has none.
+pub(crate) fn get() -> Option<ChildSlot> {
+    SLOT.get().copied()
 }
 
 /// Says what this child is now.
 pub(crate) fn say(state: ChildState) {
-    if let Some(place) = get() {
-        place.slot.set_state(state);
+    if let Some(slot) = get() {
+        slot.entry.set_state(state);
     }
 }
 
 /// This child has loaded what an application group is to have ahead.
 pub(crate) fn loaded(group: &[u8]) {
-    if let Some(place) = get()
-        && let Some(slot) = place.board().group(group)
+    if let Some(slot) = get()
+        && let Some(group) = slot.board().group(group)
     {
-        place.slot.add_group(&slot);
+        slot.entry.add_group(&group);
     }
 }
 
-impl Place {
-    pub(crate) fn slot(&self) -> ChildSlot {
-        self.slot
+impl ChildSlot {
+    pub(crate) fn entry(&self) -> board::ChildSlot {
+        self.entry
     }
 
     pub(crate) fn board(&self) -> Board {
@@ -61,7 +61,7 @@ impl Place {
 
     /// Whether this child has the code that is wanted.
     pub(crate) fn is_current(&self) -> bool {
-        self.slot.revision() == Some(self.board().revision())
+        self.entry.revision() == Some(self.board().revision())
     }
 
     /// Whether there is newer code, and it is well.

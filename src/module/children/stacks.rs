@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wsgi_telemetry::board::{Board, StacksRequest};
 
-use crate::children::life;
-use crate::children::slot;
+use super::slot;
+use crate::engine::start;
 
 /// Whether an answer is being made.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
 /// Looks whether this child is asked. Never waits; to be called a few times a second.
 pub(crate) fn look() {
-    let Some(place) = slot::get() else { return };
-    let board = place.board();
+    let Some(slot) = slot::get() else { return };
+    let board = slot.board();
     // While one is made the next request waits: its time runs, and whoever has asked is told that nobody has taken it.
     if BUSY.load(Ordering::Acquire) {
         return;
@@ -39,7 +39,7 @@ pub(crate) fn look() {
 }
 
 fn answer(board: Board, request: StacksRequest) {
-    let text = match life::engine() {
+    let text = match start::engine() {
         Some(engine) => engine.dump_stacks(request.patience),
         None => b"Python does not run in this child; the error log says why.\n".to_vec(),
     };

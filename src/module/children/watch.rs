@@ -1,4 +1,4 @@
-//! `WSGIReload modules`: a thread of each child that looks for source files which have changed, and tells the steward.
+//! `WSGIReload modules`: a thread of each child that looks for source files which have changed, and tells the reloader.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,29 +8,33 @@ use std::time::Duration;
 
 use wsgi_abi::Engine;
 use wsgi_core::config::reload::Reload;
-use wsgi_httpd::log::{self, Level};
+use wsgi_core::messages::Message;
 use wsgi_httpd::mpm::accept;
 use wsgi_telemetry::board::{RetireReason, RollPhase};
 
-use crate::children::life;
-use crate::children::readiness::changed;
-use crate::children::slot::{self, Place};
-use crate::config::inherited::{self, Process};
-use crate::engine::host::Exchanges;
+use super::slot::{self, ChildSlot};
+use super::steady;
+use crate::config::inherited::Process;
+use crate::engine::host::HostRequests;
+use crate::engine::start;
+use crate::log::log_message;
+use crate::reload::file_stamp::changed;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// Name of the thread.
+const THREAD: &str = "wsgi-sources";
 
 /// The child begins to serve: starts the thread, where it is wanted.
 pub(crate) fn start(process: &Process) {
-    let (Some(place), Some(engine)) = (slot::get(), life::engine()) else {
+    let (Some(slot), Some(engine)) = (slot::get(), start::engine()) else {
         return;
     };
     if process.reload != Reload::Modules {
         return;
     }
     let mut watch = Watch {
-        place,
+        slot,
         engine,
         changed: None,
     };
@@ -40,18 +44,16 @@ pub(crate) fn start(process: &Process) {
             watch.look();
         }
     };
-    if let Err(error) = inherited::steady("wsgi-sources", run) {
-        let line = format!(
-            "mod_wsgi_rs: this child does not see source files change: no thread for it: {error}"
-        );
-        log::server(Level::Error, line.as_bytes());
+    if let Err(error) = steady::spawn(THREAD, run) {
+        let follows = "this child does not notice changed source files";
+        log_message(Message::NoThread, &[&THREAD, &error, &follows]);
     }
 }
 
 struct Watch {
-    place: Place,
-    engine: Engine<Exchanges>,
-    /// A file that has changed, of which the steward has not been told.
+    slot: ChildSlot,
+    engine: Engine<HostRequests>,
+    /// A file that has changed, of which the reloader has not been told.
     changed: Option<PathBuf>,
 }
 
@@ -63,7 +65,7 @@ impl Watch {
         let Some(path) = &self.changed else { return };
         match self.is_news(path) {
             Some(true) => {
-                let board = self.place.board();
+                let board = self.slot.board();
                 let what = path.display().to_string();
                 // Where all places are taken, a roll is wanted anyway.
                 let _ticket = board.request_reload(None, RetireReason::SourceChanged, &what);
@@ -74,14 +76,14 @@ impl Watch {
         }
     }
 
-    /// Whether the steward is to be told of it; `None` where that is not known yet. A child whose code is older than what
+    /// Whether the reloader is to be told of it; `None` where that is not known yet. A child whose code is older than what
     /// is wanted is about to be replaced, by one that loads what is there now. But where that code was refused, what has
     /// changed since it was tried may have mended it.
     fn is_news(&self, path: &Path) -> Option<bool> {
-        if self.place.is_current() {
+        if self.slot.is_current() {
             return Some(true);
         }
-        let roll = self.place.board().roll();
+        let roll = self.slot.board().roll();
         let began = i64::try_from(roll.began).unwrap_or(i64::MAX);
         // A file that is gone has changed at a moment that nobody knows.
         let is_later = || fs::metadata(path).map_or(true, |found| changed(&found) > began);

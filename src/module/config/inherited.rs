@@ -1,12 +1,9 @@
 //! What the parent works out once, when the configuration is known to be good, and its children inherit.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt::Display;
-use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use wsgi_abi::GilMode;
-use wsgi_core::child::steady;
 use wsgi_core::config::PythonConfig;
 use wsgi_core::config::interpreter_options::{self, GroupOptions, InterpreterOptions};
 use wsgi_core::config::interpreters::Placement;
@@ -16,13 +13,11 @@ use wsgi_core::directives::Effect;
 use wsgi_core::messages::Message;
 use wsgi_core::plan::mpm_plan::MpmPlan;
 use wsgi_core::request::group;
-use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
 
-use crate::config::placement::{Groups, Known, Script};
-use crate::config::plan;
-use crate::config::read::{Server, groups_of_places, used_directives, written_groups};
-use crate::reload::trial;
+use super::placement::{AliasGroups, Known, Script};
+use super::read::{Server, groups_of_places, used_directives, written_groups};
+use crate::log::{log_info, log_message};
 
 /// What all children have in common.
 pub(crate) struct Process {
@@ -47,6 +42,39 @@ pub(crate) struct Process {
 const MOST_INTERPRETERS: u32 = 255;
 
 impl Process {
+    /// Works it out for the servers of a configuration; `None` where there are none.
+    pub(crate) fn new(servers: &[(&Server, ServerName<'_>)], plan: MpmPlan) -> Option<Self> {
+        let (main, _) = servers.first()?;
+        let (known, of_servers) = Known::new(servers);
+        let groups = known_groups(&known, &of_servers);
+        let process = Process {
+            python: main.config.python.clone(),
+            interpreter_options: main.config.interpreter_options.clone(),
+            prometheus_client: main.config.telemetry.prometheus_client,
+            known,
+            reload: main.config.reload.clone(),
+            recycle: main.config.recycle,
+            plan,
+            named: named(&groups, servers),
+            groups,
+        };
+        let ahead = process.ahead();
+        let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
+        for (server, groups) in of_servers {
+            // Read for the first time after this configuration was read, so nothing is there yet.
+            let groups = groups.into_iter();
+            let groups =
+                groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
+            server.groups.get_or_init(|| groups.collect());
+        }
+        Some(process)
+    }
+
+    /// From now on this is what the configuration in force says.
+    pub(crate) fn put_in_force(self) {
+        *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(self));
+    }
+
     /// The options of an application group.
     pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
         interpreter_options::group_options(&self.interpreter_options, &self.python, group)
@@ -121,79 +149,6 @@ pub(crate) fn current() -> Option<Arc<Process>> {
         .clone()
 }
 
-/// Logs a message to the server's log.
-pub(crate) fn log_message(message: Message, values: &[&dyn Display]) {
-    log_line(message.level(), message.line(values).as_bytes());
-}
-
-/// Logs a line to the server's log, as what may be said of code that is tried.
-pub(crate) fn log_line(level: Level, line: &[u8]) {
-    trial::note(level, line);
-    log::server(level, line);
-}
-
-/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that a child cannot do
-/// without.
-///
-/// # Errors
-/// Where there is no thread.
-pub(crate) fn steady<R: Send + 'static>(
-    name: &'static str,
-    mut work: impl FnMut() -> R + Send + 'static,
-) -> io::Result<()> {
-    let log = |message: Message, line: &str| log_line(message.level(), line.as_bytes());
-    let thread = std::thread::Builder::new().name(name.into());
-    thread
-        .spawn(move || {
-            steady::run(name, log, &mut work);
-        })
-        .map(drop)
-}
-
-/// Panics say where they come from in the error log instead of on the terminal.
-pub(crate) fn log_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info
-            .location()
-            .map_or_else(|| String::from("an unknown place"), ToString::to_string);
-        let text = info.payload_as_str().unwrap_or("no text");
-        log_message(Message::Panic, &[&place, &text]);
-    }));
-}
-
-/// Works it out, and logs what an administrator should know.
-pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
-    let Some((main, _)) = servers.first() else {
-        return;
-    };
-    let (known, of_servers) = Known::new(servers);
-    let groups = known_groups(&known, &of_servers);
-    let process = Process {
-        python: main.config.python.clone(),
-        interpreter_options: main.config.interpreter_options.clone(),
-        prometheus_client: main.config.telemetry.prometheus_client,
-        known,
-        reload: main.config.reload.clone(),
-        recycle: main.config.recycle,
-        plan: plan::of_server(),
-        named: named(&groups, servers),
-        groups,
-    };
-    let ahead = process.ahead();
-    let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
-    for (server, groups) in of_servers {
-        // Read for the first time after this configuration was read, so nothing is there yet.
-        let groups = groups.into_iter();
-        let groups =
-            groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
-        server.groups.get_or_init(|| groups.collect());
-    }
-    warn_of_interpreters(&process);
-    plan::tell(&process);
-    *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(process));
-    warn_of_directives_without_effect();
-}
-
 /// The groups that the configuration names. Whether hosts name any is in the values of `WSGIApplicationGroup` and
 /// `application-group=`.
 fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> HashSet<Vec<u8>> {
@@ -222,7 +177,7 @@ fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> H
 }
 
 /// The groups of scripts that are loaded ahead, of aliases, and of sections.
-fn known_groups(known: &Known, of_servers: &[(&Server, Groups)]) -> BTreeSet<Vec<u8>> {
+fn known_groups(known: &Known, of_servers: &[(&Server, AliasGroups)]) -> BTreeSet<Vec<u8>> {
     let scripts = known.imports.iter().chain(&known.aliased);
     let of_aliases = of_servers.iter().flat_map(|(_, groups)| groups);
     let of_places = groups_of_places().into_iter().flatten();
@@ -234,7 +189,7 @@ fn known_groups(known: &Known, of_servers: &[(&Server, Groups)]) -> BTreeSet<Vec
 }
 
 /// What was asked of interpreters and cannot be.
-fn warn_of_interpreters(process: &Process) {
+pub(crate) fn warn_of_interpreters(process: &Process) {
     if interpreter_options::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);
     }
@@ -262,19 +217,14 @@ fn warn_of_interpreters(process: &Process) {
 }
 
 /// Each directive that this release does not act upon is named once.
-fn warn_of_directives_without_effect() {
+pub(crate) fn warn_of_directives_without_effect() {
     for directive in used_directives() {
         let name = directive.shown_name();
         match directive.effect {
             Effect::Now => {}
             Effect::Later(why) => log_message(Message::NoEffectYet, &[&name, &why]),
             Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
-            Effect::Nothing(why) => {
-                log::server(
-                    Level::Info,
-                    format!("{name} has no effect: {why}").as_bytes(),
-                );
-            }
+            Effect::Nothing(why) => log_info(&format!("{name} has no effect: {why}")),
         }
     }
 }

@@ -1,10 +1,19 @@
 //! The configuration of httpd, as far as it is ours: read, worked out by the parent, inherited by its children.
 
+use wsgi_httpd::module::ServerName;
+
 pub(crate) mod inherited;
 pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod read;
 
-/// The module, for whose types httpd keeps our configurations. When each of its functions is called stands at
-/// [`Module`](wsgi_httpd::module::Module).
-pub struct Wsgi;
+/// A configuration is good: works out what children inherit, and logs what an administrator should know.
+pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) {
+    let Some(process) = inherited::Process::new(servers, plan::of_server()) else {
+        return;
+    };
+    inherited::warn_of_interpreters(&process);
+    plan::tell(&process);
+    process.put_in_force();
+    inherited::warn_of_directives_without_effect();
+}

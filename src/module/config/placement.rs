@@ -9,7 +9,7 @@ use wsgi_core::plan::alias_group::{ServerIdentity, group_of_alias, only_group};
 use wsgi_core::request::alias::{ScriptAlias, ScriptOptions};
 use wsgi_httpd::module::ServerName;
 
-use crate::config::read::{self, Server};
+use super::read::{self, Server};
 
 /// A script in an application group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,13 +51,13 @@ pub(crate) struct Known {
 }
 
 /// The group of each alias of a server, where it is known.
-pub(crate) type Groups = Vec<Option<Vec<u8>>>;
+pub(crate) type AliasGroups = Vec<Option<Vec<u8>>>;
 
 impl Known {
     /// Works it out, with the groups of the aliases of each server.
     pub(crate) fn new<'s>(
         servers: &[(&'s Server, ServerName<'_>)],
-    ) -> (Self, Vec<(&'s Server, Groups)>) {
+    ) -> (Self, Vec<(&'s Server, AliasGroups)>) {
         let imports = preloads(servers.iter().map(|(server, _)| &server.config));
         let mut known = Known {
             imports: imports.iter().map(of_import).collect(),
@@ -70,7 +70,7 @@ impl Known {
         let of_places = read::groups_of_places();
         let unknown_places = of_places.iter().filter(|group| group.is_none()).count();
         groups.extend(of_places);
-        let mut of_servers: Vec<(&Server, Groups)> = Vec::new();
+        let mut of_servers: Vec<(&Server, AliasGroups)> = Vec::new();
         let mut seen: HashSet<*const Server> = HashSet::new();
         let mut scripts = HashSet::new();
         let mut unknown = HashSet::new();
@@ -78,7 +78,7 @@ impl Known {
             if !seen.insert(server) {
                 continue;
             }
-            let mut of_aliases = Groups::new();
+            let mut of_aliases = AliasGroups::new();
             for alias in &server.config.aliases {
                 let place = DirConfig::default();
                 let settings = Settings::resolve(&place, &server.config);

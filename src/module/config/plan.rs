@@ -13,13 +13,11 @@ use wsgi_core::messages::Message;
 use wsgi_core::plan::group_plan::{Gil, GroupPlan, Problem};
 use wsgi_core::plan::memory::{MemoryLimit, limit_files};
 use wsgi_core::plan::mpm_plan::{Mpm, MpmPlan, Spare};
-use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::{mpm, sys};
 use wsgi_telemetry::board::Board;
 
-use crate::children::life;
-use crate::children::slot::Place;
-use crate::config::inherited::{self, Process, log_line};
+use super::inherited::Process;
+use crate::log::{log_info, log_line};
 
 /// Asks the MPM, the kernel and the control groups.
 pub(crate) fn of_server() -> MpmPlan {
@@ -96,7 +94,7 @@ fn reserve(python: &PythonConfig) -> Option<Share> {
 /// Logs what holds for each group that is known, and what cannot work.
 pub(crate) fn tell(process: &Process) {
     let plan = &process.plan;
-    log::server(Level::Info, format!("mod_wsgi_rs: {plan}").as_bytes());
+    log_info(&plan.to_string());
     let plans = process.groups.iter();
     let plans: Vec<(&[u8], GroupPlan)> = plans
         .map(|group| (&group[..], of_group(process, group, None)))
@@ -112,9 +110,8 @@ pub(crate) fn tell(process: &Process) {
         lines[at].1.push(group);
     }
     for (of_group, groups) in &lines {
-        let named = Groups(groups);
-        let line = format!("mod_wsgi_rs: {}; {named}: {of_group}", plan.shape());
-        log::server(Level::Info, line.as_bytes());
+        let named = GroupNames(groups);
+        log_info(&format!("{}; {named}: {of_group}", plan.shape()));
     }
     warn_of_groups(process, &plans);
     let spare = match of_name() {
@@ -151,7 +148,7 @@ fn warn_of_groups(process: &Process, plans: &[(&[u8], GroupPlan)]) {
         problems.extend(problems_of_all.into_iter().map(|found| (found, Vec::new())));
     }
     for (problem, groups) in problems {
-        let (message, line) = problem.line(&Groups(&groups));
+        let (message, line) = problem.line(&GroupNames(&groups));
         say(message, &line);
     }
 }
@@ -160,24 +157,10 @@ fn say(message: Message, line: &str) {
     log_line(message.level(), line.as_bytes());
 }
 
-/// Says on the board what holds for each group that is known, as far as that is known before Python runs. For the parent.
-pub(crate) fn enter(board: Board) {
-    if let Some(process) = inherited::current() {
-        put(&process, board, None);
-    }
-}
-
-/// The same once this child knows whether its Python has a GIL, where that was left to Python.
-pub(crate) fn enter_again(process: &Process, place: &Place) {
-    let is_asked = free_threading(&process.python) != FreeThreading::Off;
-    if is_asked && life::engine().is_some() && !place.in_force.is_over() {
-        put(process, place.board(), Some(life::has_gil()));
-    }
-}
-
-/// Who comes later writes the same.
-fn put(process: &Process, board: Board, has_gil: Option<bool>) {
-    // Groups that are not known yet, and have to choose a GIL, need places, too.
+/// Says on the board what holds for each group that is known. By the parent, before Python runs, and by each child again once
+/// it knows whether its Python has a GIL, where that was left to Python; all of them write the same.
+pub(crate) fn enter(process: &Process, board: Board, has_gil: Option<bool>) {
+    // GroupNames that are not known yet, and have to choose a GIL, need slots, too.
     for group in process.groups.iter().take(MOST) {
         if let Some(slot) = board.group(group) {
             slot.set_plan(&of_group(process, group, has_gil).to_string());
@@ -185,16 +168,16 @@ fn put(process: &Process, board: Board, has_gil: Option<bool>) {
     }
 }
 
-/// Most groups that get a place on the board for the sake of their plan: half of the places.
+/// Most groups that get a slot on the board for the sake of their plan: half of the slots.
 const MOST: usize = 32;
 
 /// Most groups that are named in one line.
 const NAMED: usize = 5;
 
 /// Application groups, for a line; none stands for all.
-struct Groups<'a>(&'a [&'a [u8]]);
+struct GroupNames<'a>(&'a [&'a [u8]]);
 
-impl fmt::Display for Groups<'_> {
+impl fmt::Display for GroupNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = match self.0.len() {
             0 => return f.write_str("all application groups"),

@@ -7,14 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wsgi_core::config::{DirConfig, ServerConfig, daemon_problems};
 use wsgi_core::directives::{Context, DIRECTIVES, Directive, Target};
+use wsgi_core::messages::Message;
 use wsgi_httpd::command::{Command, Next};
-use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::regex::Regex;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
 use wsgi_telemetry::App;
 
-use super::Wsgi;
+use crate::log::log_at_startup;
+
+/// The module, for whose types httpd keeps our configurations. When each of its functions is called stands at
+/// [`Module`](wsgi_httpd::module::Module).
+pub struct Wsgi;
 
 /// What we keep with each server.
 #[derive(Default)]
@@ -108,7 +112,7 @@ pub(crate) fn check(servers: &[&Server]) -> bool {
     let mut mistakes = std::mem::take(&mut reading().mistakes);
     mistakes.extend(daemon_problems(servers.iter().map(|server| &server.config)));
     for mistake in &mistakes {
-        log::startup(Level::Error, mistake);
+        log_at_startup(Message::ConfigurationMistake, &[mistake]);
     }
     mistakes.is_empty()
 }

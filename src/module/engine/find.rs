@@ -12,8 +12,9 @@ use wsgi_abi::{ABI_VERSION, BUILD_ID, ENGINE_SYMBOL, Engine, EngineTable, StartC
 use wsgi_core::messages::Message;
 use wsgi_core::python_home::{self, PythonHome};
 
-use crate::config::inherited::{Process, log_message};
-use crate::engine::host::{self, Exchanges};
+use super::host::{self, HostRequests};
+use crate::config::inherited::Process;
+use crate::log::log_message;
 
 /// An engine that was opened, and the Python it is to run.
 pub(crate) struct Found {
@@ -31,7 +32,7 @@ impl Found {
     pub(crate) fn start(
         &self,
         config: &StartConfig<'_>,
-    ) -> Result<Engine<Exchanges>, &'static [u8]> {
+    ) -> Result<Engine<HostRequests>, &'static [u8]> {
         // SAFETY: the table is made of `Exchange`, whose methods keep nothing of a request. [S-11]
         unsafe { Engine::start(self.table, &host::TABLE, config) }
     }

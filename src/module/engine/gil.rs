@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use wsgi_abi::GilDecision;
-use wsgi_httpd::log::{self, Level};
+use wsgi_core::messages::Message;
 use wsgi_telemetry::board::{GroupDecision, GroupSlot};
 
+use crate::log::{log_info, log_message};
 use crate::metrics::segment;
 
 /// How long a child waits for another one that tries: a little longer than that may take.
@@ -43,13 +44,7 @@ pub(crate) fn choice(group: &[u8]) -> GilDecision {
             GroupDecision::Probing { .. } => is_other = true,
         }
         if Instant::now() >= until {
-            let line = format!(
-                "mod_wsgi_rs: {}: another process has tried for {} seconds whether the application can have a GIL of \
-                 its own; it shares one here until this child ends",
-                named(group),
-                PATIENCE.as_secs()
-            );
-            log::server(Level::Warning, line.as_bytes());
+            log_message(Message::GilUndecided, &[&named(group), &PATIENCE.as_secs()]);
             return GilDecision::Shared;
         }
         std::thread::sleep(POLL);
@@ -74,16 +69,15 @@ pub(crate) fn chosen(group: &[u8], choice: GilDecision, module: &[u8]) {
 /// Another process has tried, or died while it did.
 fn tell(slot: &GroupSlot, group: &[u8]) {
     let module = slot.module();
-    let line = format!(
-        "mod_wsgi_rs: {}: shares the GIL of the process, forced by {}",
+    log_info(&format!(
+        "{}: shares the GIL of the process, forced by {}",
         named(group),
         if module.is_empty() {
             "another child"
         } else {
             &module
         }
-    );
-    log::server(Level::Info, line.as_bytes());
+    ));
 }
 
 fn named(group: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! What the engine needs from httpd: of the configuration, and during a request.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use wsgi_abi::{
@@ -12,22 +12,88 @@ use wsgi_core::config::executor;
 use wsgi_core::messages::Message;
 use wsgi_httpd::log::Level;
 
-use crate::children::life;
-use crate::children::retire;
-use crate::config::inherited::{Process, current, log_line, log_message};
-use crate::engine::gil;
-use crate::engine::warmup::Unread;
+use super::{gil, start};
+use crate::config::inherited::{Process, current};
+use crate::log::{log_line, log_message};
 use crate::metrics::segment;
-use crate::request::client::Client;
 
 /// The table, for the engine.
-pub(crate) static TABLE: HostTable = host_table::<Exchange<'static>>();
+pub(super) static TABLE: HostTable = host_table::<HostRequest<'static>>();
 
 /// The requests of this module.
-pub(crate) struct Exchanges;
+pub(crate) struct HostRequests;
 
-impl Hosts for Exchanges {
-    type Host<'r> = Exchange<'r>;
+impl Hosts for HostRequests {
+    type Host<'r> = HostRequest<'r>;
+}
+
+/// What the engine asks for while it runs a request. The answers of the default are those for a request that no client has
+/// made.
+pub(crate) trait RequestHost {
+    fn log(&self, level: Level, line: &[u8]) {
+        log_line(level, line);
+    }
+
+    /// May be called while another method runs on another thread.
+    fn log_beside(&self, level: Level, line: &[u8]) {
+        log_line(level, line);
+    }
+
+    fn read_body(&self, _into: &mut [u8]) -> HostResult {
+        HostResult::done(0)
+    }
+
+    fn read_at_hand(&self, _into: &mut [u8]) -> HostResult {
+        HostResult::done(0)
+    }
+
+    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult;
+
+    fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult;
+
+    fn flush(&self) -> HostResult {
+        HostResult::done(0)
+    }
+
+    fn send_file(&self, _file: OwnedFd, _offset: u64, _length: u64) -> HostResult {
+        HostResult::done(0)
+    }
+
+    fn cut_response(&self);
+
+    fn client_presence(&self) -> Presence {
+        Presence::Here
+    }
+
+    fn give_up(&self) {}
+
+    fn ssl_variable(&self, _name: &[u8]) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// A request that the engine runs. Lives in the frame of the function that calls the engine.
+pub(crate) struct HostRequest<'r>(&'r dyn RequestHost);
+
+impl<'r> HostRequest<'r> {
+    pub(crate) fn new(host: &'r dyn RequestHost) -> Self {
+        Self(host)
+    }
+}
+
+// SAFETY: the only place where a request is shared by threads. The engine makes the calls of one request one after the other,
+// each under the lock of that request, so that it sees what the one before has written; all of them end before the function
+// that lends the request returns from `run`. Only `log_beside` may be called meanwhile, which reads nothing that another
+// method writes. [S-31] [S-41] [S-55]
+unsafe impl Sync for HostRequest<'_> {}
+
+/// Called where the engine wants this process to be replaced.
+static ON_RETIRE: OnceLock<fn(Retire)> = OnceLock::new();
+
+/// From now on `ask` is called where the engine wants this process to be replaced.
+pub(super) fn on_retire(ask: fn(Retire)) {
+    // httpd run with `-X` begins again in the same process, with the same function.
+    ON_RETIRE.get_or_init(|| ask);
 }
 
 /// Folders, in layers, as the engine has them.
@@ -64,7 +130,7 @@ pub(crate) fn limit_milliseconds(limit: Option<Duration>) -> u32 {
 
 /// How the requests of a group get into Python.
 fn admission(process: &Process, written: &executor::Written) -> Admission {
-    let executor = process.plan.executor(written, life::has_gil());
+    let executor = process.plan.executor(written, start::has_gil());
     Admission {
         strategy: executor.strategy,
         least: executor.least,
@@ -80,7 +146,7 @@ fn admission(process: &Process, written: &executor::Written) -> Admission {
 fn threads(process: &Process, group: &[u8]) -> u32 {
     let of = |group: &[u8]| {
         let options = process.group_options(&String::from_utf8_lossy(group));
-        let executor = process.plan.executor(&options.executor, life::has_gil());
+        let executor = process.plan.executor(&options.executor, start::has_gil());
         let is_main = process.is_main(group, options.interpreters.placement);
         (
             is_main,
@@ -99,15 +165,7 @@ fn threads(process: &Process, group: &[u8]) -> u32 {
     in_main.max().unwrap_or(threads)
 }
 
-/// Who asked for what the engine runs. Lives in the frame of who calls the engine.
-pub(crate) enum Exchange<'r> {
-    /// A client, by a request.
-    Client(Client<'r>),
-    /// Nobody: a URL of `WSGIWarmup` is asked for.
-    Warmup(Unread),
-}
-
-impl Host for Exchange<'_> {
+impl Host for HostRequest<'_> {
     fn log_server(level: Level, line: &[u8]) {
         log_line(level, line);
     }
@@ -156,90 +214,56 @@ impl Host for Exchange<'_> {
     }
 
     fn log(&self, level: Level, line: &[u8]) {
-        match self {
-            Exchange::Client(client) => client.log(level, line),
-            Exchange::Warmup(_) => log_line(level, line),
-        }
+        self.0.log(level, line);
     }
 
     fn log_beside(&self, level: Level, line: &[u8]) {
-        match self {
-            Exchange::Client(client) => client.log_beside(level, line),
-            Exchange::Warmup(_) => log_line(level, line),
-        }
+        self.0.log_beside(level, line);
     }
 
     fn read_body(&self, into: &mut [u8]) -> HostResult {
-        match self {
-            Exchange::Client(client) => client.read_body(into),
-            Exchange::Warmup(_) => HostResult::done(0),
-        }
+        self.0.read_body(into)
     }
 
     fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
-        match self {
-            Exchange::Client(client) => client.read_at_hand(into),
-            Exchange::Warmup(_) => HostResult::done(0),
-        }
+        self.0.read_at_hand(into)
     }
 
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
-        match self {
-            Exchange::Client(client) => client.start_response(head),
-            Exchange::Warmup(unread) => unread.start_response(head),
-        }
+        self.0.start_response(head)
     }
 
     fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
-        match self {
-            Exchange::Client(client) => client.write(chunks, end),
-            Exchange::Warmup(unread) => unread.write(chunks),
-        }
+        self.0.write(chunks, end)
     }
 
     fn flush(&self) -> HostResult {
-        match self {
-            Exchange::Client(client) => client.flush(),
-            Exchange::Warmup(_) => HostResult::done(0),
-        }
+        self.0.flush()
     }
 
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
-        match self {
-            Exchange::Client(client) => client.send_file(file, offset, length),
-            Exchange::Warmup(_) => HostResult::done(0),
-        }
+        self.0.send_file(file, offset, length)
     }
 
     fn cut_response(&self) {
-        match self {
-            Exchange::Client(client) => client.cut_response(),
-            Exchange::Warmup(unread) => unread.cut_response(),
-        }
+        self.0.cut_response();
     }
 
     fn client_presence(&self) -> Presence {
-        match self {
-            Exchange::Client(client) => client.presence(),
-            Exchange::Warmup(_) => Presence::Here,
-        }
+        self.0.client_presence()
     }
 
     fn give_up(&self) {
-        match self {
-            Exchange::Client(client) => client.give_up(),
-            Exchange::Warmup(_) => {}
-        }
+        self.0.give_up();
     }
 
     fn retire(why: Retire) {
-        retire::ask(why);
+        if let Some(ask) = ON_RETIRE.get() {
+            ask(why);
+        }
     }
 
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
-        match self {
-            Exchange::Client(client) => client.ssl_variable(name),
-            Exchange::Warmup(_) => None,
-        }
+        self.0.ssl_variable(name)
     }
 }

@@ -1,6 +1,9 @@
-//! The engine of the configured Python: finding and starting it, and what it asks of the module.
+//! The engine of the configured Python: finding and starting it, what it asks of the module, and what the module has it do
+//! before there are requests.
 
-pub(crate) mod find;
-pub(crate) mod gil;
+mod find;
+mod gil;
 pub(crate) mod host;
-pub(crate) mod warmup;
+pub(crate) mod load;
+pub(crate) mod start;
+mod warmup;

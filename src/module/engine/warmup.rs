@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wsgi_abi::keys;
 use wsgi_abi::{
-    Bytes, Engine, EnvEntry, HostResult, KeyKind, Limits, ResponseHead, RunOutcome, RunRequest,
-    Slice,
+    BodyPlan, Bytes, Engine, EnvEntry, Environ, HostResult, KeyKind, Limits, ResponseHead,
+    RunOutcome, RunRequest, Target, Timing, WriteEnd,
 };
 
+use super::host::{HostRequest, HostRequests, RequestHost, limit_milliseconds};
 use crate::config::inherited;
 use crate::config::placement::Warmup;
-use crate::engine::host::{Exchange, Exchanges, limit_milliseconds};
 use crate::metrics::applications::app_of_script;
 
 /// Longest body that an application is let send, bytes: one that never ends says as little.
@@ -23,19 +23,19 @@ const AGENT: &[u8] = b"mod_wsgi_rs (warm-up)";
 
 /// A response that nobody reads.
 #[derive(Default)]
-pub(crate) struct Unread {
+struct Unread {
     status: Cell<u16>,
     length: Cell<usize>,
     was_cut: Cell<bool>,
 }
 
-impl Unread {
-    pub(crate) fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
+impl RequestHost for Unread {
+    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         self.status.set(head.status);
         HostResult::done(0)
     }
 
-    pub(crate) fn write(&self, chunks: &[Bytes<'_>]) -> HostResult {
+    fn write(&self, chunks: &[Bytes<'_>], _end: WriteEnd) -> HostResult {
         let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
         let length = self.length.get().saturating_add(bytes);
         self.length.set(length);
@@ -45,23 +45,17 @@ impl Unread {
         HostResult::done(0)
     }
 
-    pub(crate) fn cut_response(&self) {
+    fn cut_response(&self) {
         self.was_cut.set(true);
     }
 }
 
-/// Asks each replica of the application for a URL. The error says what was wrong with the answer and what to do.
-pub(crate) fn ask(engine: Engine<Exchanges>, warmup: &Warmup) -> Result<(), String> {
+/// Asks each replica of the application for a URL. The error says what was wrong with the answer.
+pub(crate) fn ask(engine: Engine<HostRequests>, warmup: &Warmup) -> Result<(), String> {
     let replicas = engine.replicas(&warmup.script.group).max(1);
     (0..replicas).try_for_each(|replica| {
         let replica = i32::try_from(replica).unwrap_or(-1);
-        ask_one(engine, warmup, replica).map_err(|what| {
-            format!(
-                "WSGIWarmup {}: {what}; let the application answer this URL with a status below 500, or name another \
-                 one",
-                warmup.url
-            )
-        })
+        ask_one(engine, warmup, replica)
     })
 }
 
@@ -81,7 +75,7 @@ pub(crate) fn startup_limit(group: &[u8]) -> Option<Duration> {
     options.startup_timeout
 }
 
-fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(), String> {
+fn ask_one(engine: Engine<HostRequests>, warmup: &Warmup, replica: i32) -> Result<(), String> {
     let script = &warmup.script;
     let port = warmup.port.to_string();
     let host = match warmup.port {
@@ -90,23 +84,27 @@ fn ask_one(engine: Engine<Exchanges>, warmup: &Warmup, replica: i32) -> Result<(
     };
     let pid = std::process::id().to_string();
     let entries = entries(warmup, &port, &host, &pid);
-    let exchange = Exchange::Warmup(Unread::default());
-    let mut run = RunRequest::new(&script.script);
-    run.group = Bytes::new(&script.group);
-    run.callable = Bytes::new(warmup.callable.as_bytes());
-    run.resource = Bytes::new(&script.script);
-    run.environ = Slice::new(&entries);
-    run.app = app_of_script(&script.script).number();
-    run.replica = replica;
-    run.script_reloading = false;
-    run.limits = limits(&script.group);
+    let unread = Unread::default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    run.request_time = now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(0));
-    let outcome = engine.run(run, &exchange);
-    let Exchange::Warmup(unread) = exchange else {
-        return Ok(());
-    };
-    match outcome {
+    let run = RunRequest::new(
+        Target {
+            group: Bytes::new(&script.group),
+            replica,
+            script_reloading: false,
+            callable: Bytes::new(warmup.callable.as_bytes()),
+            resource: Bytes::new(&script.script),
+            app: app_of_script(&script.script).number(),
+            ..Target::new(&script.script)
+        },
+        Environ::new(&entries),
+        BodyPlan::default(),
+        limits(&script.group),
+        Timing {
+            received: now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(0)),
+            times: None,
+        },
+    );
+    match engine.run(run, &HostRequest::new(&unread)) {
         RunOutcome::Responded if unread.was_cut.get() => {
             Err(String::from("the response broke off"))
         }

@@ -13,8 +13,8 @@ use wsgi_core::request::alias::mount_of;
 use wsgi_httpd::module::ServerName;
 use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
 
+use super::segment;
 use crate::config::read::Server;
-use crate::metrics::segment;
 
 /// An application that an alias has.
 pub(crate) struct Planned {

@@ -23,8 +23,8 @@ use wsgi_httpd::mpm::{self, scoreboard};
 use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
 
-use crate::config::inherited::log_message;
-use crate::metrics::server;
+use super::server;
+use crate::log::log_message;
 
 /// A helper that has lived shorter than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
@@ -32,13 +32,13 @@ const SHORT_LIFE: Duration = Duration::from_secs(2);
 /// Answers there.
 static HELPER: Helper = Helper::new(c"wsgi-metrics", server::run, died);
 
-static STATE: Mutex<State> = Mutex::new(State {
+static STATE: Mutex<ListenState> = Mutex::new(ListenState {
     listen: None,
     started: None,
     socket: None,
 });
 
-struct State {
+struct ListenState {
     /// Where the helper is to answer; `None` where the socket could not be opened.
     listen: Option<MetricsListen>,
     /// When the helper was started last.
@@ -47,7 +47,7 @@ struct State {
     socket: Option<(PathBuf, u64)>,
 }
 
-fn state() -> MutexGuard<'static, State> {
+fn state() -> MutexGuard<'static, ListenState> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

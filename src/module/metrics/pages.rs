@@ -11,8 +11,7 @@ use wsgi_httpd::sys;
 use wsgi_telemetry::status::{CONTENT_SECURITY_POLICY, Status};
 use wsgi_telemetry::{Segment, clock, negotiate, status};
 
-use crate::metrics::parent;
-use crate::metrics::segment;
+use super::{scoreboard, segment};
 
 const METRICS: &CStr = c"wsgi-metrics";
 const STATUS: &CStr = c"wsgi-status";
@@ -48,7 +47,7 @@ pub(crate) fn page(
     accept: Option<&[u8]>,
 ) -> Page {
     let begin = clock::now();
-    parent::note_scoreboard(segment);
+    scoreboard::note(segment);
     segment.measure_children(MEASURED);
     match subject {
         Subject::Metrics => {
@@ -178,7 +177,7 @@ pub(crate) fn status_block(form: StatusForm) -> String {
     let Some(segment) = segment::current() else {
         return String::new();
     };
-    parent::note_scoreboard(segment);
+    scoreboard::note(segment);
     let status = Status::new(&segment.snapshot(), &segment.history());
     match form {
         StatusForm::Lines => status::render_auto(&status),

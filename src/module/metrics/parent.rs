@@ -4,30 +4,25 @@
 //! The parent may be root, and every child can write to the segment: nothing that is read from there decides about
 //! anything here. Address and size of the segment are kept in memory of the parent's own.
 
-use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use wsgi_core::config::telemetry::TelemetryConfig;
 use wsgi_core::messages::Message;
-use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::module::ServerName;
-use wsgi_httpd::mpm::{self, scoreboard};
-use wsgi_httpd::reaped::End;
+use wsgi_httpd::mpm;
 use wsgi_httpd::retained::Retained;
 use wsgi_httpd::sys;
-use wsgi_telemetry::catalogue::{EXIT, Id, METHOD, value};
-use wsgi_telemetry::{Ended, Fact, Geometry, Owner, Running, Sampler, Scoreboard, Segment, clock};
+use wsgi_telemetry::{Fact, Geometry, Owner, Sampler, Segment};
 
-use crate::config::inherited::log_message;
-use crate::config::plan;
+use super::applications::Plan;
+use super::segment::{self, InForce};
+use super::{listen, scoreboard, segment_file};
 use crate::config::read::Server;
-use crate::metrics::applications::Plan;
-use crate::metrics::listen;
-use crate::metrics::segment::{self, InForce};
-use crate::metrics::segment_file;
-use crate::reload::reloader;
+use crate::config::{inherited, plan};
+use crate::log::{log_info, log_message};
 
 /// What is retained over restarts beside the address of the segment.
 mod kept {
@@ -67,28 +62,22 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
             } else {
                 "children cannot be replaced"
             };
-            let line = format!("mod_wsgi_rs: {what}: the segment: {error}");
-            log::server(Level::Error, line.as_bytes());
+            log_message(Message::NoSegment, &[&error, &what]);
             segment::set_in_force(None);
             listen::prepare(None);
             return;
         }
     };
-    // Those that ended while httpd ran without the module.
-    for pid in segment.owners_gone() {
-        child_ended(pid, None);
-    }
     let generation = retained.number(kept::GENERATION);
     retained.set_number(kept::GENERATION, generation + 1);
     segment.begin_generation(generation);
-    plan::enter(segment.board());
+    if let Some(process) = inherited::current() {
+        plan::enter(&process, segment.board(), None);
+    }
     if measures {
         let room = segment.geometry().series;
         if room != series {
-            let line = format!(
-                "WSGIMetricsSeries {series}: it stays {room} until httpd is stopped and started"
-            );
-            log::server(Level::Warning, line.as_bytes());
+            log_message(Message::SeriesUnchanged, &[&series, &room]);
         }
         warn_of_less_room(segment, wanted);
         limits.note(segment);
@@ -108,12 +97,13 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
 fn warn_of_less_room(segment: Segment, wanted: Geometry) {
     let room = segment.geometry();
     if room.arenas < wanted.arenas || room.applications < wanted.applications {
-        let line = format!(
-            "mod_wsgi_rs: the metrics have room for {} arenas and {} applications, and would have {} and {} now, \
-             until httpd is stopped and started",
-            room.arenas, room.applications, wanted.arenas, wanted.applications
-        );
-        log::server(Level::Warning, line.as_bytes());
+        let values: [&dyn Display; 4] = [
+            &room.arenas,
+            &room.applications,
+            &wanted.arenas,
+            &wanted.applications,
+        ];
+        log_message(Message::SegmentTooSmall, &values);
     }
 }
 
@@ -122,8 +112,13 @@ fn warn_of_no_memory(segment: Segment) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
     let times = segment.lacked_memory();
     if TOLD.swap(times, Relaxed) != times && times != 0 {
-        crate::config::inherited::log_message(Message::SegmentFull, &[&times]);
+        log_message(Message::SegmentFull, &[&times]);
     }
+}
+
+/// See [`known`]; for the parent.
+pub(crate) fn known_segment() -> Option<Segment> {
+    known(Retained::get())
 }
 
 /// The segment that was made before, also where the configuration now measures nothing: children of the one before may
@@ -145,8 +140,7 @@ fn known(retained: Retained) -> Option<Segment> {
 fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
     let before = known(retained);
     if retained.cells().is_some() && before.is_none() {
-        let line = "mod_wsgi_rs: another release of the module was loaded: its counters start anew";
-        log::server(Level::Warning, line.as_bytes());
+        log_message(Message::SegmentReplaced, &[]);
     }
     let content = if geometry.records() {
         "the metrics are"
@@ -159,8 +153,7 @@ fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
         geometry.arenas,
         geometry.applications
     );
-    let line = format!("mod_wsgi_rs: {content} in memory of {size}");
-    log::server(Level::Info, line.as_bytes());
+    log_info(&format!("{content} in memory of {size}"));
     let made = segment_file::make_memory(retained, geometry)?;
     let numbers = [geometry.arenas, geometry.applications, geometry.series];
     for (at, number) in [kept::ARENAS, kept::APPLICATIONS, kept::SERIES]
@@ -243,107 +236,9 @@ fn note_facts(segment: Segment) {
     segment.set_fact(Fact::Mpm, &String::from_utf8_lossy(mpm::name()));
 }
 
-/// Children that were started while anything was measured, and have not ended.
-static COUNTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
-fn counted() -> MutexGuard<'static, BTreeSet<u32>> {
-    COUNTED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A child was started.
-pub(crate) fn child_started(pid: u32) {
-    if let Some(segment) = segment::current() {
-        counted().insert(pid);
-        segment.count(Id::ChildrenStarted, 0, 1);
-    }
-}
-
-/// A child was reaped: nothing can write to its arenas any more, so that others may have them.
-pub(crate) fn child_ended(pid: u32, how: Option<End>) {
-    let Some(segment) = known(Retained::get()) else {
-        return;
-    };
-    let was_draining = segment.board().is_draining(pid);
-    segment.board().free(pid);
-    let was_counted = counted().remove(&pid);
-    let running = segment.running_of(pid, MOST_TOLD + 1);
-    let ended = segment.free_arenas_of(pid);
-    let had_said = was_draining.or(ended.map(|ended| ended == Ended::Clean));
-    if is_unexpected(how, had_said, !running.is_empty()) && !mpm::is_stopping() {
-        tell_of_death(segment, pid, how, &running);
-    }
-    let how = match ended {
-        Some(Ended::Clean) => Some("clean"),
-        Some(Ended::Killed) => Some("killed"),
-        // It has ended before it could take an arena, or there were none left; nothing says that it was well.
-        None => was_counted.then_some("killed"),
-    };
-    if let Some(how) = how {
-        segment.count(Id::ChildrenExited, value(EXIT, how), 1);
-    }
-    segment.reclaim(pid);
-}
-
-/// Whether the end of a child is reported as unexpected. `had_said`: whether the child had said that it ends; `None` where
-/// it has said nothing at all, as it had only begun. `was_running`: whether it ran requests.
-fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) -> bool {
-    /// `http_main.h` and `httpd.h`: with these, a child says that it cannot go on, and httpd logs why.
-    const OF_HTTPD: [u8; 3] = [2, 7, 15];
-    match how {
-        // By these the parent ends children.
-        Some(End::Signal(libc::SIGTERM | libc::SIGHUP | libc::SIGUSR1)) => {
-            had_said != Some(true) && was_running
-        }
-        // One that had begun to end may crash, too.
-        Some(End::Signal(_)) => true,
-        Some(End::Status(0)) | None => had_said == Some(false),
-        Some(End::Status(status)) => {
-            had_said == Some(false) || was_running && !OF_HTTPD.contains(&status)
-        }
-    }
-}
-
-/// Most requests of a dead child that are named.
-const MOST_TOLD: usize = 5;
-
-/// A child has ended without having said that it would. What it was running is known from itself, so that it may be wrong.
-fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
-    let how = match how {
-        Some(how) => how.to_string(),
-        None => String::from("in a way that is not known"),
-    };
-    let running = what_ran(segment, running);
-    log_message(Message::ChildDied, &[&pid, &how, &running]);
-    segment.note_death(pid, &how, &running);
-}
-
-/// In words.
-fn what_ran(segment: Segment, running: &[Running]) -> String {
-    let now = clock::now();
-    let known = segment.applications();
-    let one = |running: &Running| {
-        let method = METHOD.values.get(running.method).unwrap_or(&"_OTHER");
-        let mut of = known.iter().filter(|known| known.app == running.app);
-        let label = of.next().map_or("_other", |known| &known.label);
-        let age = now.saturating_sub(running.since) as f64 / 1e9;
-        format!(
-            "{method} {} of application '{label}' for {age:.1} s ({})",
-            running.url,
-            running.phase.text()
-        )
-    };
-    let told: Vec<String> = running.iter().take(MOST_TOLD).map(one).collect();
-    match running.len() {
-        0 => String::from("no request that is known"),
-        count if count > MOST_TOLD => format!("{}; and more", told.join("; ")),
-        _ => told.join("; "),
-    }
-}
-
 /// About every ten seconds.
 pub(crate) fn monitor() {
     static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
-    reloader::revive();
     if let Some(in_force) = segment::in_force() {
         let retained = Retained::get();
         segment_file::refresh(retained, in_force.segment, retained.number(kept::START));
@@ -355,74 +250,8 @@ pub(crate) fn monitor() {
     segment.note_resident(segment_file::resident(Retained::get()).unwrap_or(0));
     // Bounded, as the children say how many they are.
     segment.measure_children(1_000);
-    note_scoreboard(segment);
+    scoreboard::note(segment);
     let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
     sampler.get_or_insert_with(Sampler::new).sample(&segment);
     listen::revive();
-}
-
-/// Copies httpd's scoreboard to where everybody can see it.
-pub(crate) fn note_scoreboard(segment: Segment) {
-    let Some(workers) = scoreboard::read() else {
-        return;
-    };
-    segment.set_scoreboard(&Scoreboard {
-        workers: [
-            workers.idle,
-            workers.starting,
-            workers.reading,
-            workers.writing,
-            workers.keepalive,
-            workers.closing,
-            workers.logging,
-            workers.graceful,
-            workers.open_slot,
-        ],
-        connections: workers.connections.map(|connections| {
-            [
-                connections.total,
-                connections.keepalive,
-                connections.closing,
-                connections.writing,
-            ]
-        }),
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_unexpected() {
-        let (status, signal) = (|with| Some(End::Status(with)), |by| Some(End::Signal(by)));
-        for (how, had_said, was_running, expected) in [
-            // A graceful end, and os._exit() and the like.
-            (status(0), Some(true), false, false),
-            (status(0), Some(false), false, true),
-            (status(0), Some(false), true, true),
-            (status(3), Some(false), false, true),
-            (status(3), Some(true), true, true),
-            (status(3), Some(true), false, false),
-            // One that cannot go on, of which httpd itself tells.
-            (status(7), Some(true), true, false),
-            // It had only begun.
-            (status(0), None, false, false),
-            (None, None, false, false),
-            // Crashes.
-            (signal(libc::SIGSEGV), Some(true), false, true),
-            (signal(libc::SIGKILL), Some(false), false, true),
-            (signal(libc::SIGABRT), None, false, true),
-            // The parent's own.
-            (signal(libc::SIGTERM), Some(false), false, false),
-            (signal(libc::SIGTERM), Some(false), true, true),
-            (signal(libc::SIGTERM), Some(true), true, false),
-            // Nobody knows.
-            (None, Some(false), true, true),
-            (None, Some(true), true, false),
-        ] {
-            let found = is_unexpected(how, had_said, was_running);
-            assert_eq!(found, expected, "{how:?} {had_said:?} {was_running}");
-        }
-    }
 }

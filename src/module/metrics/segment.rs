@@ -152,5 +152,3 @@ fn count_cpu(now: u64) {
         *counted = used.max(*counted);
     }
 }
-
-pub(crate) use crate::metrics::applications::app_of;

@@ -17,13 +17,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
 use wsgi_core::messages::Message;
-use wsgi_httpd::log::{self, Level};
 use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
 use wsgi_telemetry::published::{self, Origin};
 use wsgi_telemetry::{Geometry, Segment, memory};
 
-use crate::config::inherited::log_message;
+use crate::log::{log_info, log_message};
 
 /// Name of the file in `DefaultRuntimeDir`, and of the memory.
 const FILE: &str = "mod_wsgi_rs.segment";
@@ -93,20 +92,16 @@ pub(crate) fn show(retained: Retained, segment: Segment, start: u64) {
     if let Some(shown) = shown().as_ref() {
         let what = match shown.refresh(segment, &memory, known) {
             Ok(()) => return,
-            Err(error) => format!(
-                "mod_wsgi_rs: '{}' is made anew: {error}",
-                shown.path.display()
-            ),
+            Err(error) => format!("'{}' is made anew: {error}", shown.path.display()),
         };
-        log::server(Level::Info, what.as_bytes());
+        log_info(&what);
     }
     match Shown::make(segment, &memory, known) {
         Ok(made) => {
-            let line = format!(
-                "mod_wsgi_rs: wsgictl finds the segment by '{}'",
+            log_info(&format!(
+                "wsgictl finds the segment by '{}'",
                 made.path.display()
-            );
-            log::server(Level::Info, line.as_bytes());
+            ));
             *shown() = Some(made);
         }
         Err(why) => {

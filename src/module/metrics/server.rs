@@ -18,9 +18,9 @@ use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
 use wsgi_telemetry::Segment;
 
-use crate::config::inherited::log_message;
-use crate::metrics::pages::{self, Page, Subject};
-use crate::metrics::segment;
+use super::pages::{self, Page, Subject};
+use super::segment;
+use crate::log::log_message;
 
 /// Most connections at once.
 const CONNECTIONS: usize = 16;

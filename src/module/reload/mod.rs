@@ -1,4 +1,6 @@
 //! Taking up new code by replacing children: a process beside the children tries it first.
 
+pub(crate) mod file_stamp;
+mod progress;
 pub(crate) mod reloader;
-pub(crate) mod trial;
+mod trial;

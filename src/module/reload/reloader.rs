@@ -1,11 +1,11 @@
-//! The steward: a process beside the children that replaces them when there is new code. It has no Python and one thread.
+//! The reloader: a process beside the children that replaces them when there is new code. It has no Python and one thread.
 //!
-//! 1. Somebody wants a roll: a child that has seen a source file change, `wsgictl reload`, or the steward itself, which
+//! 1. Somebody wants a roll: a child that has seen a source file change, `wsgictl reload`, or the reloader itself, which
 //!    watches the file of `WSGIReload touch`. It raises the revision.
 //! 2. A trial ([`Trial`]) loads the new code. Where that fails, the roll stops, and the old code goes on.
 //! 3. It tells one child after the other to retire ([`Rolling`]), until none has older code.
 //!
-//! Where there is other new code meanwhile, that is tried before the next child retires. The parent restarts a steward
+//! Where there is other new code meanwhile, that is tried before the next child retires. The parent restarts a reloader
 //! that has died; the new one goes on from what the board says.
 
 use std::fs;
@@ -17,26 +17,26 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wsgi_core::child::rolling::{self, Child, Failure, Rolling, State, Step};
 use wsgi_core::config::reload::Reload;
+use wsgi_core::messages::Message;
 use wsgi_httpd::helper::Helper;
-use wsgi_httpd::log::{self, Level};
-use wsgi_httpd::mpm::LeaveBy;
-use wsgi_httpd::mpm::{self, scoreboard};
+use wsgi_httpd::mpm::{self, LeaveBy, scoreboard};
 use wsgi_telemetry::board::{
     Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
 };
 use wsgi_telemetry::clock;
 
-use crate::children::readiness::{Stamp, changed, stamp};
+use super::file_stamp::{Stamp, changed, stamp};
+use super::trial::Trial;
 use crate::config::inherited::{self, Process};
+use crate::log::{log_info, log_message};
 use crate::metrics::segment::{self, InForce};
-use crate::reload::trial::Trial;
 
-static HELPER: Helper = Helper::new(c"wsgi-steward", run, died);
+static HELPER: Helper = Helper::new(c"wsgi-reloader", run, died);
 
-/// How often the steward looks around, and at the file of `WSGIReload touch`.
+/// How often the reloader looks around, and at the file of `WSGIReload touch`.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_AT_FILE: Duration = Duration::from_millis(200);
-/// A steward that has lived shorter than this is not replaced at once.
+/// A reloader that has lived shorter than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
 /// What the parent knows of it.
@@ -63,8 +63,7 @@ pub(crate) fn prepare() {
     let serves = inherited::current().is_some_and(|process| !process.python.restrict_embedded);
     let is_wanted = serves && segment::in_force().is_some() && !mpm::single_process();
     if serves && mpm::single_process() {
-        let line = "mod_wsgi_rs: children are not replaced where httpd runs as one process (-X)";
-        log::server(Level::Info, line.as_bytes());
+        log_info("children are not replaced where httpd runs as one process (-X)");
     }
     *parent() = Parent {
         is_wanted,
@@ -73,7 +72,7 @@ pub(crate) fn prepare() {
     };
 }
 
-/// A child was started, so the server runs: so does the steward from now on.
+/// A child was started, so the server runs: so does the reloader from now on.
 pub(crate) fn server_runs() {
     // The helper has a copy of the lock, so it must be free while that is forked.
     if !parent().is_wanted || HELPER.is_running() {
@@ -81,32 +80,25 @@ pub(crate) fn server_runs() {
     }
     if let Err(why) = LeaveBy::of_mpm() {
         parent().is_wanted = false;
-        let line =
-            format!("mod_wsgi_rs: new code needs a restart, as children are not replaced: {why}");
-        log::server(Level::Warning, line.as_bytes());
+        log_message(Message::ChildrenNotReplaced, &[&why]);
         return;
     }
     parent().started = Some(Instant::now());
     if let Err(error) = HELPER.start(None) {
-        let line =
-            format!("mod_wsgi_rs: the steward, which replaces children, cannot start: {error}");
-        log::server(Level::Error, line.as_bytes());
+        log_message(Message::HelperStart, &[&"wsgi-reloader", &error]);
     }
 }
 
-/// About every ten seconds: starts one in the place of a steward that died too soon.
+/// About every ten seconds: starts one in the place of a reloader that died too soon.
 pub(crate) fn revive() {
     if parent().started.is_some() {
         server_runs();
     }
 }
 
-/// The steward has died.
+/// The reloader has died.
 fn died(pid: u32, how: &str) {
-    let line = format!(
-        "mod_wsgi_rs: the steward, process {pid}, ended {how}; another one takes its place"
-    );
-    log::server(Level::Warning, line.as_bytes());
+    log_message(Message::ReloaderDied, &[&pid, &how]);
     let started = parent().started;
     if started.is_some_and(|started| started.elapsed() >= SHORT_LIFE) {
         server_runs();
@@ -118,7 +110,7 @@ fn run(ending: OwnedFd) {
     let (Some(process), Some(in_force)) = (inherited::current(), segment::in_force()) else {
         return;
     };
-    let mut steward = Steward::new(process, in_force);
+    let mut reloader = Reloader::new(process, in_force);
     let pause = Timespec {
         tv_sec: 0,
         tv_nsec: LOOK.subsec_nanos().into(),
@@ -128,11 +120,11 @@ fn run(ending: OwnedFd) {
         if matches!(poll(&mut polled, Some(&pause)), Ok(1..)) {
             return;
         }
-        steward.look_around();
+        reloader.look_around();
     }
 }
 
-struct Steward {
+struct Reloader {
     process: Arc<Process>,
     board: Board,
     generation: u64,
@@ -144,7 +136,7 @@ struct Steward {
     /// As the board says it.
     roll: Roll,
     reason: RetireReason,
-    /// How many children a steward before this one has replaced in the same roll.
+    /// How many children a reloader before this one has replaced in the same roll.
     done_before: u32,
 }
 
@@ -154,11 +146,11 @@ enum Work {
     Rolling(Rolling<(u32, u64)>),
 }
 
-impl Steward {
+impl Reloader {
     fn new(process: Arc<Process>, in_force: InForce) -> Self {
         let board = in_force.segment.board();
         let roll = board.roll();
-        let mut steward = Self {
+        let mut reloader = Self {
             touch: Touch::new(&process.reload, &roll),
             process,
             board,
@@ -170,11 +162,11 @@ impl Steward {
             reason: RetireReason::Api,
             done_before: 0,
         };
-        steward.take_over();
-        steward
+        reloader.take_over();
+        reloader
     }
 
-    /// Goes on with what a steward before this one has begun.
+    /// Goes on with what a reloader before this one has begun.
     fn take_over(&mut self) {
         let children = self.children();
         match self.roll.phase {
@@ -254,11 +246,10 @@ impl Steward {
             cause: cause(&request),
             problem: String::new(),
         };
-        let line = format!(
-            "mod_wsgi_rs: there is new code, revision {revision}, which is tried before children are replaced: {}",
+        log_info(&format!(
+            "there is new code, revision {revision}, which is tried before children are replaced: {}",
             self.roll.cause
-        );
-        log::server(Level::Info, line.as_bytes());
+        ));
         self.board.set_roll(&self.roll);
         match Trial::begin(&self.process, &request) {
             Ok(trial) => self.work = Work::Trial(trial),
@@ -268,11 +259,7 @@ impl Steward {
 
     /// The old code goes on.
     fn refuse(&mut self, problem: &str) {
-        let line = format!(
-            "mod_wsgi_rs: the new code, revision {}, is not taken up, and the old one goes on: {problem}",
-            self.roll.revision
-        );
-        log::server(Level::Error, line.as_bytes());
+        log_message(Message::CodeRefused, &[&self.roll.revision, &problem]);
         self.end(RollPhase::Stopped, problem.into());
     }
 
@@ -291,13 +278,12 @@ impl Steward {
         self.roll.of = u32::try_from(old.count()).unwrap_or(u32::MAX);
         self.roll.phase = RollPhase::Rolling;
         self.board.set_roll(&self.roll);
-        let line = format!(
-            "mod_wsgi_rs: the new code, revision {}, {}, and replaces {}",
+        log_info(&format!(
+            "the new code, revision {}, {}, and replaces {}",
             self.roll.revision,
             how_tried(&self.roll),
             of_children(self.roll.of)
-        );
-        log::server(Level::Info, line.as_bytes());
+        ));
         self.work = Work::Rolling(Rolling::default());
     }
 
@@ -327,14 +313,13 @@ impl Steward {
             }
             Step::Done => {
                 let took = clock::unix().saturating_sub(self.roll.began) / 1_000_000;
-                let line = format!(
-                    "mod_wsgi_rs: all children have the code of revision {}, which has replaced {} in {}.{:03} seconds",
+                log_info(&format!(
+                    "all children have the code of revision {}, which has replaced {} in {}.{:03} seconds",
                     self.roll.revision,
                     of_children(self.roll.done),
                     took / 1000,
                     took % 1000
-                );
-                log::server(Level::Info, line.as_bytes());
+                ));
                 self.end(RollPhase::Done, String::new());
             }
         }
@@ -414,8 +399,7 @@ impl Touch {
             return None;
         };
         if let Some(problem) = hopeless(file) {
-            let line = format!("mod_wsgi_rs: WSGIReload touch {}: {problem}", shown(file));
-            log::server(Level::Warning, line.as_bytes());
+            log_message(Message::TouchHopeless, &[&shown(file), &problem]);
         }
         let known = parent().configured.max(roll.began);
         let known = i64::try_from(known).unwrap_or(i64::MAX);

@@ -1,92 +1,53 @@
-//! The trial of new code: a process that loads it as a child would, and answers the URLs of `WSGIWarmup`, before any
-//! child retires for it. It counts for nothing and serves nobody.
+//! The trial of new code: a process that loads it as a child would, and asks for the URLs of `WSGIWarmup`, before any child
+//! retires for it. It serves no requests, and nothing that it does is counted.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::pipe::{PipeFlags, pipe_with};
-use wsgi_abi::Engine;
+use wsgi_abi::{Engine, Retire};
 use wsgi_httpd::forked;
-use wsgi_httpd::log::Level;
 use wsgi_httpd::mpm::child_exit::end_as_it_is;
 use wsgi_httpd::task::Task;
 use wsgi_telemetry::board::{ChildEntry, ChildState, ReloadRequest};
 
-use crate::children::life;
-use crate::children::readiness::{self, Unready};
+use super::progress::{self, Told, TrialProgress};
 use crate::config::inherited::Process;
 use crate::config::placement::Script;
-use crate::engine::host::Exchanges;
+use crate::engine::host::HostRequests;
+use crate::engine::load::{self, NotReady};
+use crate::engine::start;
+use crate::log::{remember_errors, take_errors};
 use crate::metrics::segment;
-use crate::request::environ;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// After how long it gives way to other code.
 const SLOW: Duration = Duration::from_secs(5);
-/// Longest text of what went wrong, bytes. Below what a pipe holds.
-const LONGEST: usize = 2000;
 
-/// A trial that goes on. What it tries to find out and has not is left to others when it is dropped.
-pub(crate) struct Trial {
+/// A trial that goes on. Where it is dropped before it ends, what it was finding out is left to other processes.
+pub(super) struct Trial {
     task: Task,
-    told: File,
-    words: Vec<u8>,
+    told: Told,
     begun: Instant,
-}
-
-/// What a trial tells begins with one of these, and ends with NUL: what it does next, and what came of it.
-const STEP: char = '@';
-const PROBLEM: char = '!';
-const WELL: &str = "well";
-
-/// Where this process tells, if it is a trial.
-static TELL: OnceLock<OwnedFd> = OnceLock::new();
-
-fn tell(words: &str) {
-    if let Some(tell) = TELL.get() {
-        // Where there is no room, the status or the log says what is wrong.
-        let _ = rustix::io::write(tell, format!("{words}\0").as_bytes());
-    }
-}
-
-/// What a trial does next. Of no effect in a child.
-pub(crate) fn tell_step(what: &str) {
-    tell(&format!("{STEP}{what}"));
-}
-
-/// Whether a load hangs in this trial, as was said before.
-static HANGS: AtomicBool = AtomicBool::new(false);
-
-/// A load hangs, which the engine says again and again. A trial ends by that, once the log has said where. Of no effect in a
-/// child.
-pub(crate) fn hangs() {
-    if TELL.get().is_none() || !HANGS.swap(true, Relaxed) {
-        return;
-    }
-    tell_problem(what_was_noted());
-    end_as_it_is();
 }
 
 impl Trial {
     /// Begins one, of what is asked for.
-    pub(crate) fn begin(process: &Arc<Process>, request: &ReloadRequest) -> io::Result<Self> {
-        let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    pub(super) fn begin(process: &Arc<Process>, request: &ReloadRequest) -> io::Result<Self> {
+        let (told, tell) = progress::pipe()?;
         let task = Task::start(c"wsgi-trial", || run(process, request, tell))?;
         Ok(Self {
             task,
-            told: told.into(),
-            words: Vec::new(),
+            told,
             begun: Instant::now(),
         })
     }
 
     /// How many scripts one of what is asked for loads, and at how many places only requests say what there is.
-    pub(crate) fn extent(process: &Process, request: &ReloadRequest) -> (u32, u32) {
+    pub(super) fn extent(process: &Process, request: &ReloadRequest) -> (u32, u32) {
         let scripts = process.everything();
         let is_about = |script: &&&Script| request.is_about(&script.group);
         let meant = scripts.iter().filter(is_about).count();
@@ -98,31 +59,24 @@ impl Trial {
         (number(tried), number(untried))
     }
 
-    /// Whether other new code is not to wait for it any longer.
-    pub(crate) fn is_slow(&self) -> bool {
+    /// Whether other new code does not wait for it any longer.
+    pub(super) fn is_slow(&self) -> bool {
         self.begun.elapsed() >= SLOW
     }
 
     /// What came of it, if it has ended; the error says what is wrong with the code.
-    pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
+    pub(super) fn outcome(&mut self) -> Option<Result<(), String>> {
+        // Before the pipe is read, so that all that the process has told is there.
         let ended = self.task.ended();
-        self.read();
+        let progress = self.told.look();
         if ended.is_none() && self.begun.elapsed() < PATIENCE {
             return None;
         }
-        let told = String::from_utf8_lossy(&self.words).into_owned();
-        // The last line without an end is being written.
-        let lines = || told.split_terminator('\0');
-        if let Some(problem) = lines().find_map(|line| line.strip_prefix(PROBLEM)) {
-            return Some(Err(problem.to_owned()));
-        }
-        if lines().any(|line| line == WELL) {
-            return Some(Ok(()));
-        }
-        let last = lines()
-            .filter_map(|line| line.strip_prefix(STEP))
-            .next_back();
-        let last = last.unwrap_or("the start of Python");
+        let last = match progress {
+            TrialProgress::Well => return Some(Ok(())),
+            TrialProgress::Problem(problem) => return Some(Err(problem)),
+            TrialProgress::At(step) => step.unwrap_or_else(|| String::from("the start of Python")),
+        };
         Some(Err(match ended {
             None => format!("{last}: not done within {} seconds", PATIENCE.as_secs()),
             Some(Ok(status)) => {
@@ -130,20 +84,6 @@ impl Trial {
             }
             Some(Err(how)) => format!("{last}: the process that tried it {how}"),
         }))
-    }
-
-    /// What it has told by now.
-    fn read(&mut self) {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.told.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => self.words.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Something that the application has started has the pipe, too, and says nothing.
-                Err(_) => return,
-            }
-        }
     }
 }
 
@@ -159,60 +99,70 @@ impl Drop for Trial {
 }
 
 /// In the new process. Its status is 0 where all is well.
-fn run(process: &Arc<Process>, request: &ReloadRequest, told_to: OwnedFd) -> u8 {
-    environ::note_pid();
+fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
     forked::watch(wsgi_telemetry::writer::detach);
-    let _ = TELL.set(told_to);
-    *noted() = Some(Vec::new());
+    progress::tell_by(tell);
+    remember_errors();
     let is_about = |script: &&Script| request.is_about(&script.group);
-    // Of a group that only requests name, no script is known; whoever asks for it means something, so all is tried.
+    // Of a group that only requests name, no script is known. A request to reload it is meant seriously, so all is tried.
     let is_known = process.everything().iter().any(is_about);
     let is_meant = |name: &[u8]| !is_known || request.is_about(name);
-    let engine = life::start_engine(process);
-    if engine.is_some_and(|engine| try_all(process, engine, is_meant)) {
-        tell(WELL);
-        end(engine);
-        return 0;
+    let engine = start::start_python(process, retire);
+    let is_well = engine.is_some_and(|engine| try_all(process, engine, is_meant));
+    if is_well {
+        progress::tell_well();
+    } else {
+        progress::tell_problem(what_went_wrong());
     }
-    tell_problem(what_was_noted());
-    end(engine);
-    1
+    // What the code has begun comes to its end as in a child: exit functions, threads.
+    start::stop();
+    u8::from(!is_well)
 }
 
-fn tell_problem(mut text: String) {
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at));
-        text.truncate(end.unwrap_or(0));
-    }
-    tell(&format!("{PROBLEM}{text}"));
-}
-
-/// What the code has begun comes to its end as in a child: exit functions, threads.
-fn end(engine: Option<Engine<Exchanges>>) {
-    if let Some(engine) = engine {
-        engine.stop();
+/// The engine wants this process to be replaced. A load that hangs, which the engine says again and again, ends the trial, once
+/// the log has said where it hangs.
+fn retire(why: Retire) {
+    static HANGS: AtomicBool = AtomicBool::new(false);
+    if why == Retire::Startup && HANGS.swap(true, Relaxed) {
+        progress::tell_problem(what_went_wrong());
+        end_as_it_is();
     }
 }
 
-/// Loads the scripts of the groups that are meant, and asks for their URLs; whether all of that went well which goes well
-/// in the children of now.
-fn try_all(process: &Process, engine: Engine<Exchanges>, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+/// Loads the scripts of the groups that are meant, and asks for their URLs. Returns whether all went well of what goes well in
+/// the children of now.
+fn try_all(
+    process: &Process,
+    engine: Engine<HostRequests>,
+    is_meant: impl Fn(&[u8]) -> bool,
+) -> bool {
     let scripts = process.everything();
     let scripts = scripts.into_iter().filter(|script| is_meant(&script.group));
-    let broken = match readiness::load(engine, scripts, []) {
-        Err(Unready::Load(groups)) if groups.iter().any(|group| is_served(process, group)) => {
+    let broken = match load::load(engine, scripts, [], &Steps) {
+        Err(NotReady::Load(groups)) if groups.iter().any(|group| is_served(process, group)) => {
             return false;
         }
-        Err(Unready::Load(groups)) => groups,
-        Ok(()) | Err(Unready::Warmup) => Vec::new(),
+        Err(NotReady::Load(groups)) => groups,
+        Ok(()) | Err(NotReady::Warmup) => Vec::new(),
     };
-    // What was broken before is no reason to keep the rest as it is.
-    noted().get_or_insert_default().clear();
+    // Code that was broken before is no reason to keep the rest as it is.
+    remember_errors();
     let warmups = process.known.warmups.iter().filter(|warmup| {
         let group = &warmup.script.group;
         is_meant(group) && !broken.contains(group)
     });
-    readiness::load(engine, [], warmups).is_ok()
+    load::load(engine, [], warmups, &Steps).is_ok()
+}
+
+/// Tells each step. A trial has no slot on the board.
+struct Steps;
+
+impl load::Progress for Steps {
+    fn step(&self, what: &str, _limit: Option<Duration>) {
+        progress::tell_step(what);
+    }
+
+    fn loaded(&self, _group: &[u8]) {}
 }
 
 /// Whether a child that serves has loaded this group. That is only known where children load everything ahead.
@@ -232,28 +182,9 @@ fn is_served(process: &Process, group: &[u8]) -> bool {
     board.children().iter().any(has)
 }
 
-/// The errors that this process has logged, where it is a trial.
-static NOTED: Mutex<Option<Vec<String>>> = Mutex::new(None);
-
-fn noted() -> std::sync::MutexGuard<'static, Option<Vec<String>>> {
-    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A line goes into the log. In a trial, errors are remembered as what is wrong with the code.
-pub(crate) fn note(level: Level, line: &[u8]) {
-    /// Most lines: the first one says what failed, and the last one of a traceback why.
-    const MOST: usize = 200;
-    if level <= Level::Error
-        && let Some(lines) = &mut *noted()
-        && lines.len() < MOST
-    {
-        lines.push(String::from_utf8_lossy(line).into_owned());
-    }
-}
-
-/// The first line and the last one.
-fn what_was_noted() -> String {
-    let lines = noted().take().unwrap_or_default();
+/// The first and the last line of the errors.
+fn what_went_wrong() -> String {
+    let lines = take_errors();
     match (lines.first(), lines.last()) {
         (Some(first), Some(last)) if lines.len() > 1 => format!("{first} {}", last.trim()),
         (Some(only), _) => only.clone(),

@@ -12,7 +12,8 @@ use wsgi_httpd::mpm::connections;
 use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};
 
-use crate::request::timeline::{Abort, Stage, Timeline};
+use super::timeline::{Abort, Stage, Timeline};
+use crate::engine::host::RequestHost;
 
 /// The line of a response to a request that took too long.
 pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";
@@ -29,10 +30,10 @@ pub(crate) struct Client<'r> {
     error_override: bool,
     timeline: &'r Timeline<'r>,
     /// Borrowed for the time of one call; calls do not overlap.
-    state: RefCell<State<'r>>,
+    state: RefCell<ClientState<'r>>,
 }
 
-struct State<'r> {
+struct ClientState<'r> {
     stream: Stream<'r>,
     /// The status of the page that takes the place of the application's response.
     overridden: Option<u16>,
@@ -57,7 +58,7 @@ impl<'r> Client<'r> {
             sendfile: settings.enable_sendfile,
             // The page that takes the place of the application's may itself be made by an application.
             error_override: settings.error_override && !request.is_error_page(),
-            state: RefCell::new(State {
+            state: RefCell::new(ClientState {
                 stream: Stream::new(request, has_body),
                 overridden: None,
                 has_head: false,
@@ -121,7 +122,12 @@ impl<'r> Client<'r> {
     }
 
     /// A call has failed, which is counted. What the engine is told of it.
-    fn failed(&self, state: &mut State<'_>, error: &StreamError, transfer: Transfer) -> HostResult {
+    fn failed(
+        &self,
+        state: &mut ClientState<'_>,
+        error: &StreamError,
+        transfer: Transfer,
+    ) -> HostResult {
         let (abort, stage) = match transfer {
             Transfer::Read => (Abort::Read, Stage::Read),
             Transfer::Write => (Abort::Write, Stage::Write),
@@ -142,7 +148,7 @@ impl<'r> Client<'r> {
     }
 
     /// What the engine is told of a part of the response that was handed to the filters.
-    fn written(&self, state: &mut State<'_>, outcome: Result<(), StreamError>) -> HostResult {
+    fn written(&self, state: &mut ClientState<'_>, outcome: Result<(), StreamError>) -> HostResult {
         match outcome {
             Ok(()) => HostResult::done(0),
             Err(error) => self.failed(state, &error, Transfer::Write),
@@ -159,17 +165,16 @@ impl<'r> Client<'r> {
     }
 }
 
-/// The methods of [`wsgi_abi::Host`] for it.
-impl Client<'_> {
-    pub(crate) fn log(&self, level: Level, line: &[u8]) {
+impl RequestHost for Client<'_> {
+    fn log(&self, level: Level, line: &[u8]) {
         self.request.log(level, line);
     }
 
-    pub(crate) fn log_beside(&self, level: Level, line: &[u8]) {
+    fn log_beside(&self, level: Level, line: &[u8]) {
         self.request.log_beside(level, line);
     }
 
-    pub(crate) fn read_body(&self, into: &mut [u8]) -> HostResult {
+    fn read_body(&self, into: &mut [u8]) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         let moving = self.timeline.reading();
         let read = state.stream.read(into);
@@ -180,7 +185,7 @@ impl Client<'_> {
         }
     }
 
-    pub(crate) fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
+    fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         let moving = self.timeline.reading();
         let read = state.stream.read_at_hand(into);
@@ -192,7 +197,7 @@ impl Client<'_> {
         }
     }
 
-    pub(crate) fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
+    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.is_answered {
             return answered();
@@ -246,7 +251,7 @@ impl Client<'_> {
         HostResult::done(0)
     }
 
-    pub(crate) fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
+    fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.overridden.is_some() {
             return HostResult::unwanted();
@@ -277,7 +282,7 @@ impl Client<'_> {
         self.written(state, written)
     }
 
-    pub(crate) fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
+    fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.overridden.is_some() {
             return HostResult::done(0);
@@ -291,7 +296,7 @@ impl Client<'_> {
         self.written(state, result)
     }
 
-    pub(crate) fn cut_response(&self) {
+    fn cut_response(&self) {
         let state = &mut *self.state.borrow_mut();
         if state.overridden.is_none() && !state.is_answered {
             state.stream.cut();
@@ -299,7 +304,7 @@ impl Client<'_> {
     }
 
     /// What was written with [`WriteEnd::More`] goes out.
-    pub(crate) fn flush(&self) -> HostResult {
+    fn flush(&self) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.overridden.is_some() || state.stream.runs_requests() {
             return HostResult::done(0);
@@ -311,13 +316,12 @@ impl Client<'_> {
         self.written(state, flushed)
     }
 
-    /// Whether the client is there.
-    pub(crate) fn presence(&self) -> Presence {
+    fn client_presence(&self) -> Presence {
         client::presence(self.request)
     }
 
     /// Answers 504 in place of the thread that is stuck with the request, and ends the connection.
-    pub(crate) fn give_up(&self) {
+    fn give_up(&self) {
         // Not if that thread is in one of these methods: then it waits for the client, for which there are other limits.
         let Ok(mut state) = self.state.try_borrow_mut() else {
             return;
@@ -337,7 +341,7 @@ impl Client<'_> {
         self.timeline.give_up();
     }
 
-    pub(crate) fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
+    fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
         self.request.ssl_variable(name)
     }
 }

@@ -4,8 +4,7 @@
 //! earlier one: the variables of the request (`SetEnv` and the like), its headers, the CGI variables, our own.
 
 use std::borrow::Cow;
-use std::ffi::CString;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use wsgi_abi::keys::{self, KEYS};
 use wsgi_abi::{Bytes, EnvEntry, KeyKind};
@@ -14,53 +13,30 @@ use wsgi_core::request::environ::{
     HeaderEntry, collapse_slashes, header_entry, header_key, is_https, request_uri, script_name,
     valid_header_name,
 };
-use wsgi_core::request::group::Variables;
 use wsgi_core::request::proxy::{self, EnvironTable};
 use wsgi_httpd::pool::Pool;
 use wsgi_httpd::request::Request;
 
-/// What the environ says of how the request was routed.
-pub(crate) struct Routing<'a> {
-    pub(crate) process_group: &'a [u8],
-    pub(crate) application_group: &'a [u8],
-    pub(crate) callable: &'a [u8],
-    /// Script of a `WSGIHandlerScript`, else empty.
-    pub(crate) handler_script: &'a [u8],
-    pub(crate) pass_authorization: bool,
-}
+use super::admit::Route;
+use super::body::BodyLength;
+use super::ours::Ours;
 
 /// The entries, and what the scheme is.
-pub(crate) struct Environ<'a> {
-    pub(crate) entries: Vec<EnvEntry<'a>>,
-    pub(crate) https: bool,
+pub(super) struct Entries<'a> {
+    pub(super) entries: Vec<EnvEntry<'a>>,
+    pub(super) https: bool,
 }
 
-/// Process id as text, which every environ holds.
-static PID: OnceLock<String> = OnceLock::new();
-
-/// Remembers the process id; in the child.
-pub(crate) fn note_pid() {
-    PID.get_or_init(|| std::process::id().to_string());
-}
-
-/// What the application is told of how long the body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyLength {
-    /// What the client has said, if it has.
-    AsSent,
-    /// So many bytes, which filters of httpd have made of it.
-    Bytes(usize),
-    /// Nothing: there is none for the application, or nobody knows.
-    Untold,
-}
+/// Process id as text, which every environ holds. Made by the first request of a child.
+static PID: LazyLock<String> = LazyLock::new(|| std::process::id().to_string());
 
 /// Makes the entries. Takes request headers whose names are not allowed out of the request.
-pub(crate) fn build<'r>(
-    request: Request<'r>,
-    settings: &Settings<'_>,
-    routing: &Routing<'r>,
+pub(super) fn build<'r>(
+    ours: &'r Ours<'_>,
+    route: &'r Route<'_>,
     body_length: BodyLength,
-) -> Environ<'r> {
+) -> Entries<'r> {
+    let (request, settings) = (ours.request, &ours.settings);
     let mut builder = Builder {
         request,
         pool: request.pool(),
@@ -78,7 +54,7 @@ pub(crate) fn build<'r>(
     drop_invalid_headers(request);
     let cgi_pass_auth = request.cgi_pass_auth();
     for (name, value) in request.headers_in().iter() {
-        match header_entry(name, cgi_pass_auth, routing.pass_authorization) {
+        match header_entry(name, cgi_pass_auth, route.pass_authorization) {
             HeaderEntry::Withheld => {}
             HeaderEntry::Bare("CONTENT_TYPE") => builder.known(keys::CONTENT_TYPE, value),
             HeaderEntry::Bare(_) if body_length != BodyLength::AsSent => {}
@@ -93,14 +69,14 @@ pub(crate) fn build<'r>(
         builder.known(keys::CONTENT_LENGTH, Some(length));
     }
     builder.cgi(settings);
-    builder.our_own(routing);
+    builder.our_own(ours, route);
     let decided = settings
         .trusted_proxy_headers
         .is_some_and(|listed| proxy::apply(&mut builder, listed, settings.trusted_proxies));
     // A proxy that is trusted knows better than the connection.
     let https =
         builder.https.is_some_and(|value| is_https(&value)) || (!decided && request.is_https());
-    Environ {
+    Entries {
         entries: builder.entries,
         https,
     }
@@ -250,21 +226,26 @@ impl<'r> Builder<'r> {
     }
 
     /// `mod_wsgi.*`
-    fn our_own(&mut self, routing: &Routing<'r>) {
+    fn our_own(&mut self, ours: &'r Ours<'_>, route: &'r Route<'_>) {
         let request = self.request;
-        self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(routing.process_group));
+        // Every request is served in the httpd children, whatever process group is configured.
+        self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(b""));
         self.known(
             keys::MOD_WSGI_APPLICATION_GROUP,
-            Some(routing.application_group),
+            Some(&route.application_group),
         );
-        self.known(keys::MOD_WSGI_CALLABLE_OBJECT, Some(routing.callable));
+        self.known(keys::MOD_WSGI_CALLABLE_OBJECT, Some(&route.callable));
         self.known(keys::MOD_WSGI_REQUEST_HANDLER, Some(request.handler()));
-        self.known(keys::MOD_WSGI_HANDLER_SCRIPT, Some(routing.handler_script));
+        let script = ours.handler_script.map(|script| script.script.as_bytes());
+        self.known(
+            keys::MOD_WSGI_HANDLER_SCRIPT,
+            Some(script.unwrap_or_default()),
+        );
         let (host, port) = request.listener();
         let port = self.number(port);
         self.known(keys::MOD_WSGI_LISTENER_HOST, Some(host));
         self.known(keys::MOD_WSGI_LISTENER_PORT, Some(port));
-        self.known(keys::MOD_WSGI_SERVER_PID, PID.get().map(String::as_bytes));
+        self.known(keys::MOD_WSGI_SERVER_PID, Some(PID.as_bytes()));
         self.known(keys::MOD_WSGI_REQUEST_ID, Some(request.log_id()));
         self.known_if(keys::MOD_WSGI_CONNECTION_ID, request.connection_log_id());
     }
@@ -311,58 +292,5 @@ impl EnvironTable for Builder<'_> {
             return;
         }
         self.entries.retain(|entry| !is_key(entry, key));
-    }
-}
-
-/// What names of groups may be made of.
-#[derive(Clone, Copy)]
-pub(crate) struct RequestVariables<'r> {
-    pub(crate) request: Request<'r>,
-    /// Whether a host and a port that the client has made up are taken for those of the server.
-    pub(crate) only_own: bool,
-}
-
-impl RequestVariables<'_> {
-    /// Whether a name that is `written` with `%` may have a part in it which the client has made up.
-    pub(crate) fn may_be_made_up(&self, written: &str) -> bool {
-        let has_host = written.starts_with("%{HOST") || written.starts_with("%{ENV:");
-        !self.request.has_own_port() || has_host && !self.request.has_own_host()
-    }
-}
-
-impl Variables for RequestVariables<'_> {
-    fn server_name(&self) -> &[u8] {
-        self.request.server_hostname()
-    }
-
-    fn port(&self) -> u16 {
-        if !self.only_own || self.request.has_own_port() {
-            return self.request.server_port();
-        }
-        match self.request.port_of_server() {
-            // Either of the usual ones, which no name has.
-            0 => 80,
-            port => port,
-        }
-    }
-
-    fn host(&self) -> Option<&[u8]> {
-        let is_taken = !self.only_own || self.request.has_own_host();
-        self.request.hostname().filter(|_| is_taken)
-    }
-
-    fn script_name(&self) -> &[u8] {
-        script_name(self.request.uri(), self.request.path_info())
-    }
-
-    fn env(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        use std::os::unix::ffi::OsStringExt;
-        let c_name = CString::new(name).ok()?;
-        self.request
-            .notes()
-            .get(&c_name)
-            .or_else(|| self.request.subprocess_env().get(&c_name))
-            .map(Cow::Borrowed)
-            .or_else(|| std::env::var_os(name).map(|value| Cow::Owned(value.into_vec())))
     }
 }

@@ -1,7 +1,13 @@
 //! One request: whose it is, whether it may run, what the engine is given, and what the client gets.
 
-pub(crate) mod client;
-pub(crate) mod environ;
+mod admit;
+mod body;
+mod client;
+mod environ;
 pub(crate) mod handler;
-pub(crate) mod timeline;
+mod ours;
+mod refused;
+mod run;
+mod timeline;
 pub(crate) mod translate;
+mod variables;

@@ -53,7 +53,7 @@ pub(crate) struct Timeline<'r> {
     /// Shared with the engine.
     times: Times,
     /// When the engine was asked to run the request; 0 where it never was.
-    dequeued: Cell<u64>,
+    enqueued: Cell<u64>,
     first_byte: Cell<u64>,
     input: Cell<u64>,
     output: Cell<u64>,
@@ -92,7 +92,7 @@ impl<'r> Timeline<'r> {
             entry,
             slow,
             times: Times::default(),
-            dequeued: Cell::new(0),
+            enqueued: Cell::new(0),
             first_byte: Cell::new(0),
             input: Cell::new(0),
             output: Cell::new(0),
@@ -109,23 +109,18 @@ impl<'r> Timeline<'r> {
         }
     }
 
-    /// The application that the request counts for.
-    pub(crate) fn app(&self) -> App {
-        self.app
-    }
-
     /// What the engine is told and tells; `None` where nothing is measured.
     pub(crate) fn times(&self) -> Option<&Times> {
         (self.entry != 0).then_some(&self.times)
     }
 
     /// The request begins to wait for Python, in the interpreter of this group.
-    pub(crate) fn dequeued(&self, group: &[u8]) {
+    pub(crate) fn enqueued(&self, group: &[u8]) {
         if self.entry == 0 {
             return;
         }
         let now = clock::now();
-        self.dequeued.set(now);
+        self.enqueued.set(now);
         self.times.stamp.store(now, Relaxed);
         if !group.is_empty()
             && let Some(arena) = writer::arena(now)
@@ -209,8 +204,8 @@ impl<'r> Timeline<'r> {
         let status = self.status.get();
         let class = usize::from(status / 100);
         let total = end.saturating_sub(self.entry);
-        let dequeued = self.dequeued.get();
-        if dequeued != 0 {
+        let enqueued = self.enqueued.get();
+        if enqueued != 0 {
             block.observe(Id::QueueWait, 0, self.times.queue.load(Relaxed));
         }
         let first_byte = self.first_byte.get();

@@ -37,7 +37,7 @@ pub(super) fn run(
     let lent = ticket.take(by);
     // SAFETY: as the caller says. [S-31]
     let job = unsafe { lent.job() };
-    if let Some(times) = job.raw.times {
+    if let Some(times) = job.raw.timing.times {
         times.queue.store(lent.waited(since), Relaxed);
     }
     // For as long as the job runs, what is nested in it counts as on the thread of its owner.
@@ -139,7 +139,7 @@ impl Queue {
         if !matches!(news, News::Refused(_)) {
             deadline.wait_in_line(false);
         }
-        if let Some(times) = job.raw.times
+        if let Some(times) = job.raw.timing.times
             && !matches!(news, News::Done(_))
         {
             let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -79,6 +79,7 @@ const LONGEST_PATH: usize = 200;
 /// When a request began, as a stamp: that of the host, where there is one.
 fn began(raw: &RunRequest<'_>) -> u64 {
     let stamp = raw
+        .timing
         .times
         .map_or(0, |times| times.stamp.load(Ordering::Relaxed));
     if stamp == 0 { clock::now() } else { stamp }
@@ -122,9 +123,9 @@ impl RequestState {
             finished: AtomicBool::new(false),
             calls: Mutex::new(()),
             log: Mutex::new(LineBuffer::new()),
-            response: Mutex::new(Response::new(raw.header_only)),
+            response: Mutex::new(Response::new(raw.environ.header_only)),
             input: Mutex::new(BodyInput::default()),
-            has_body: raw.has_body,
+            has_body: raw.body.is_there,
             vigil: Mutex::default(),
             has_left: AtomicBool::new(false),
             fault: OnceLock::new(),
@@ -136,11 +137,14 @@ impl RequestState {
             // SAFETY: only looked at by `line`, not after `finish`. [S-24]
             environ: unsafe {
                 std::mem::transmute::<Slice<'_, EnvEntry<'_>>, Slice<'static, EnvEntry<'static>>>(
-                    raw.environ,
+                    raw.environ.entries,
                 )
             },
-            app: App::new(raw.app),
-            times: raw.times.map_or(std::ptr::null(), std::ptr::from_ref),
+            app: App::new(raw.target.app),
+            times: raw
+                .timing
+                .times
+                .map_or(std::ptr::null(), std::ptr::from_ref),
         })
     }
 

@@ -42,7 +42,8 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 use wsgi_abi::{
-    Bytes, EnvEntry, KeyKind, Limits, RunOutcome, RunRequest, SegmentView, Slice, Times,
+    BodyPlan, Bytes, EnvEntry, Environ, KeyKind, Limits, RunOutcome, RunRequest, SegmentView,
+    Slice, Target, Times, Timing,
 };
 use wsgi_telemetry::{App, Geometry, Segment, memory, writer};
 
@@ -331,23 +332,33 @@ impl<'a> Request<'a> {
             .collect();
         let times = Times::default();
         host.run(|request| {
-            let mut raw = RunRequest::new(self.script.as_os_str().as_encoded_bytes());
-            raw.group = Bytes::new(self.group.as_bytes());
-            raw.script_mtime = self.mtime;
-            raw.callable = Bytes::new(self.callable.as_bytes());
-            raw.resource = Bytes::new(self.resource.as_bytes());
-            raw.environ = Slice::new(&entries);
-            raw.apache_request = self.apache_request;
-            raw.request_time = 1_700_000_000_250_000;
-            raw.load_timeout = self.load_timeout;
-            raw.script_reloading = self.reloading;
-            raw.https = self.https;
-            raw.has_body = self.has_body;
-            raw.header_only = self.header_only;
-            raw.times = Some(&times);
-            raw.app = self.app.number();
-            raw.limits = self.limits;
-            raw.body_ahead = self.body_ahead;
+            let raw = RunRequest::new(
+                Target {
+                    group: Bytes::new(self.group.as_bytes()),
+                    script_mtime: self.mtime,
+                    script_reloading: self.reloading,
+                    load_timeout: self.load_timeout,
+                    callable: Bytes::new(self.callable.as_bytes()),
+                    resource: Bytes::new(self.resource.as_bytes()),
+                    app: self.app.number(),
+                    ..Target::new(self.script.as_os_str().as_encoded_bytes())
+                },
+                Environ {
+                    https: self.https,
+                    header_only: self.header_only,
+                    apache_request: self.apache_request,
+                    ..Environ::new(&entries)
+                },
+                BodyPlan {
+                    is_there: self.has_body,
+                    ahead: self.body_ahead,
+                },
+                self.limits,
+                Timing {
+                    received: 1_700_000_000_250_000,
+                    times: Some(&times),
+                },
+            );
             // SAFETY: a request of the host that was set, and this thread's own.
             unsafe { crate::run(&raw.for_host(request)) }
         })

@@ -34,7 +34,7 @@ impl Source<'_> {
     ) -> PyResult<Obj<'i>> {
         let payload = about(py, raw, environ)?;
         payload.set_item(c"application_object", &callable)?;
-        let name = py.latin1(raw.callable.get_or_empty())?;
+        let name = py.latin1(raw.target.callable.get_or_empty())?;
         payload.set_item(c"callable_object", &name)?;
         payload.set_item(c"request_environ", environ)?;
         payload.set_item(c"application_start", &py.float(environ::now())?)?;
@@ -128,7 +128,7 @@ fn about<'i>(py: &Attached<'i>, raw: &RunRequest<'_>, environ: &Obj<'i>) -> PyRe
         payload.set_item(c"server_pid", &pid)?;
     }
     payload.set_item(c"thread_id", &py.int(thread_id().into())?)?;
-    let start = py.float(environ::seconds(raw.request_time))?;
+    let start = py.float(environ::seconds(raw.timing.received))?;
     payload.set_item(c"request_start", &start)?;
     payload.set_item(c"queue_start", &py.float(0.0)?)?;
     payload.set_item(c"daemon_start", &py.float(0.0)?)?;

@@ -3,12 +3,11 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::ffi;
 
 use crate::cpython::interpreter::Interpreter;
-use crate::cpython::object::{Attached, ExceptionClass, Immortal, Obj, PyResult, Raised, slice};
+use crate::cpython::object::{Attached, ExceptionClass, Immortal, Obj, PyResult, slice};
 
 /// An instance of one of our types: CPython's header, then the Rust value.
 #[repr(C)]
@@ -37,17 +36,11 @@ pub(super) unsafe fn guard<R>(
 ) -> R {
     // SAFETY: by contract; `'i` is fresh.
     let py = unsafe { Attached::assume(interpreter) };
-    match catch_unwind(AssertUnwindSafe(|| body(&py))) {
-        Ok(Ok(value)) => value,
-        Ok(Err(Raised)) => error,
-        Err(_) => {
-            let Raised = py.raise(
-                ExceptionClass::Runtime,
-                "mod_wsgi_rs panicked; the error log says where",
-            );
-            error
-        }
-    }
+    let panicked = || {
+        let text = "mod_wsgi_rs panicked; the error log says where";
+        Err(py.raise(ExceptionClass::Runtime, text))
+    };
+    wsgi_abi::guard(panicked, || body(&py)).unwrap_or(error)
 }
 
 /// A slot body of an instance, which may end an iteration: null without an exception.
@@ -107,9 +100,8 @@ pub(super) unsafe extern "C" fn dealloc<T>(object: *mut ffi::PyObject) {
     unsafe {
         let class = ffi::Py_TYPE(object);
         // A panic is in the log.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            std::ptr::drop_in_place(&raw mut (*object.cast::<Instance<T>>()).value);
-        }));
+        let value = &raw mut (*object.cast::<Instance<T>>()).value;
+        wsgi_abi::guard(|| (), || std::ptr::drop_in_place(value));
         ffi::PyObject_Free(object.cast());
         ffi::Py_DECREF(class.cast());
     }

@@ -51,7 +51,7 @@ impl Job<'_> {
     pub(crate) fn is_delegable(&self) -> bool {
         self.application.state().is_ready()
             && !self.application.has_waited()
-            && (!self.raw.has_body || lock(&self.state.input).ended)
+            && (!self.raw.body.is_there || lock(&self.state.input).ended)
     }
 }
 
@@ -79,10 +79,10 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Done {
     if job.state.has_waited() {
         job.application.note_waited();
     }
-    if job.raw.body_ahead != 0 {
+    if job.raw.body.ahead != 0 {
         job.state.left();
     }
-    gil_clock::end(job.raw.times);
+    gil_clock::end(job.raw.timing.times);
     drop(busy);
     done
 }
@@ -105,10 +105,10 @@ pub(crate) fn perform_lent(
 fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Done {
     let (raw, application, request) = (job.raw, job.application, job.state);
     let wanted = Wanted {
-        mtime: (raw.script_mtime >= 0).then_some(raw.script_mtime),
-        reloading: raw.script_reloading,
-        resource: Some(raw.resource.get_or_empty()),
-        timeout: Duration::from_secs(u64::from(raw.load_timeout)),
+        mtime: (raw.target.script_mtime >= 0).then_some(raw.target.script_mtime),
+        reloading: raw.target.script_reloading,
+        resource: Some(raw.target.resource.get_or_empty()),
+        timeout: Duration::from_secs(u64::from(raw.target.load_timeout)),
     };
     let loaded = || application.module(py, &wanted, Some(request));
     let module = match request.deadline().load(loaded) {
@@ -118,7 +118,7 @@ fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Done {
         Err(NotLoaded::TimedOut) => return Done::Final(RunOutcome::LoadTimedOut),
     };
     forked::ends(py);
-    let name = raw.callable.get_or_empty();
+    let name = raw.target.callable.get_or_empty();
     let callable = match lookup(py, &module, name) {
         Ok(Some(callable)) => callable,
         Ok(None) => {
@@ -164,13 +164,13 @@ fn call<'i>(
     let (raw, application, request) = (job.raw, job.application, job.state);
     let input = input::new_input(py, request)?;
     let parts = Parts {
-        entries: raw.environ.get_or_empty(),
-        https: raw.https,
+        entries: raw.environ.entries.get_or_empty(),
+        https: raw.environ.https,
         thread_id: job.thread_id,
-        request_time: raw.request_time,
+        request_time: raw.timing.received,
         input: &input,
         errors: errors.stream(),
-        apache_request: raw.apache_request,
+        apache_request: raw.environ.apache_request,
     };
     let environ = environ::build(py, &parts)?;
     let adapter = start_response::new_adapter(py, request)?;

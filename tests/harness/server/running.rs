@@ -132,8 +132,8 @@ impl Server {
     }
 
     /// The process that replaces children.
-    pub fn steward(&self) -> Option<Pid> {
-        self.process("wsgi-steward")
+    pub fn reloader(&self) -> Option<Pid> {
+        self.process("wsgi-reloader")
     }
 
     fn process(&self, name: &str) -> Option<Pid> {

@@ -1,0 +1,156 @@
+//! Children that have ended: their places on the board and in the segment become free, and an unexpected end is reported. All of it is done by the parent.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use wsgi_core::messages::Message;
+use wsgi_httpd::mpm;
+use wsgi_httpd::reaped::End;
+use wsgi_telemetry::catalogue::{EXIT, Id, METHOD, value};
+use wsgi_telemetry::{Ended, Running, Segment, clock};
+
+use crate::log::log_message;
+use crate::metrics::{parent, segment};
+
+/// A new configuration is in force: frees what children have left that ended while httpd ran without the module.
+pub(crate) fn free_gone() {
+    let gone = parent::known_segment().map(|segment| segment.owners_gone());
+    for pid in gone.unwrap_or_default() {
+        child_ended(pid, None);
+    }
+}
+
+/// Children that were started while anything was measured, and have not ended.
+static COUNTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn counted() -> MutexGuard<'static, BTreeSet<u32>> {
+    COUNTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child was started.
+pub(crate) fn child_started(pid: u32) {
+    if let Some(segment) = segment::current() {
+        counted().insert(pid);
+        segment.count(Id::ChildrenStarted, 0, 1);
+    }
+}
+
+/// A child was reaped: nothing can write to its arenas any more, so that others may have them.
+pub(crate) fn child_ended(pid: u32, how: Option<End>) {
+    let Some(segment) = parent::known_segment() else {
+        return;
+    };
+    let was_draining = segment.board().is_draining(pid);
+    segment.board().free(pid);
+    let was_counted = counted().remove(&pid);
+    let running = segment.running_of(pid, MOST_TOLD + 1);
+    let ended = segment.free_arenas_of(pid);
+    let had_said = was_draining.or(ended.map(|ended| ended == Ended::Clean));
+    if is_unexpected(how, had_said, !running.is_empty()) && !mpm::is_stopping() {
+        tell_of_death(segment, pid, how, &running);
+    }
+    let how = match ended {
+        Some(Ended::Clean) => Some("clean"),
+        Some(Ended::Killed) => Some("killed"),
+        // It has ended before it could take an arena, or there were none left; nothing says that it was well.
+        None => was_counted.then_some("killed"),
+    };
+    if let Some(how) = how {
+        segment.count(Id::ChildrenExited, value(EXIT, how), 1);
+    }
+    segment.reclaim(pid);
+}
+
+/// Whether the end of a child is reported as unexpected. `had_said`: whether the child had said that it ends; `None` where
+/// it has said nothing at all, as it had only begun. `was_running`: whether it ran requests.
+fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) -> bool {
+    /// `http_main.h` and `httpd.h`: with these, a child says that it cannot go on, and httpd logs why.
+    const OF_HTTPD: [u8; 3] = [2, 7, 15];
+    match how {
+        // By these the parent ends children.
+        Some(End::Signal(libc::SIGTERM | libc::SIGHUP | libc::SIGUSR1)) => {
+            had_said != Some(true) && was_running
+        }
+        // One that had begun to end may crash, too.
+        Some(End::Signal(_)) => true,
+        Some(End::Status(0)) | None => had_said == Some(false),
+        Some(End::Status(status)) => {
+            had_said == Some(false) || was_running && !OF_HTTPD.contains(&status)
+        }
+    }
+}
+
+/// Most requests of a dead child that are named.
+const MOST_TOLD: usize = 5;
+
+/// A child has ended without having said that it would. What it was running is known from itself, so that it may be wrong.
+fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
+    let how = match how {
+        Some(how) => how.to_string(),
+        None => String::from("in a way that is not known"),
+    };
+    let running = what_ran(segment, running);
+    log_message(Message::ChildDied, &[&pid, &how, &running]);
+    segment.note_death(pid, &how, &running);
+}
+
+/// In words.
+fn what_ran(segment: Segment, running: &[Running]) -> String {
+    let now = clock::now();
+    let known = segment.applications();
+    let one = |running: &Running| {
+        let method = METHOD.values.get(running.method).unwrap_or(&"_OTHER");
+        let mut of = known.iter().filter(|known| known.app == running.app);
+        let label = of.next().map_or("_other", |known| &known.label);
+        let age = now.saturating_sub(running.since) as f64 / 1e9;
+        format!(
+            "{method} {} of application '{label}' for {age:.1} s ({})",
+            running.url,
+            running.phase.text()
+        )
+    };
+    let told: Vec<String> = running.iter().take(MOST_TOLD).map(one).collect();
+    match running.len() {
+        0 => String::from("no request that is known"),
+        count if count > MOST_TOLD => format!("{}; and more", told.join("; ")),
+        _ => told.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unexpected() {
+        let (status, signal) = (|with| Some(End::Status(with)), |by| Some(End::Signal(by)));
+        for (how, had_said, was_running, expected) in [
+            // A graceful end, and os._exit() and the like.
+            (status(0), Some(true), false, false),
+            (status(0), Some(false), false, true),
+            (status(0), Some(false), true, true),
+            (status(3), Some(false), false, true),
+            (status(3), Some(true), true, true),
+            (status(3), Some(true), false, false),
+            // One that cannot go on, of which httpd itself tells.
+            (status(7), Some(true), true, false),
+            // It had only begun.
+            (status(0), None, false, false),
+            (None, None, false, false),
+            // Crashes.
+            (signal(libc::SIGSEGV), Some(true), false, true),
+            (signal(libc::SIGKILL), Some(false), false, true),
+            (signal(libc::SIGABRT), None, false, true),
+            // The parent's own.
+            (signal(libc::SIGTERM), Some(false), false, false),
+            (signal(libc::SIGTERM), Some(false), true, true),
+            (signal(libc::SIGTERM), Some(true), true, false),
+            // Nobody knows.
+            (None, Some(false), true, true),
+            (None, Some(true), true, false),
+        ] {
+            let found = is_unexpected(how, had_said, was_running);
+            assert_eq!(found, expected, "{how:?} {had_said:?} {was_running}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Threads that a child cannot do without.
+
+use std::io;
+
+use wsgi_core::child::steady;
+
+use crate::log::log_line;
+
+/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that a child cannot do
+/// without.
+///
+/// # Errors
+/// Where there is no thread.
+pub(crate) fn spawn<R: Send + 'static>(
+    name: &'static str,
+    mut work: impl FnMut() -> R + Send + 'static,
+) -> io::Result<()> {
+    let log = |message: Message, line: &str| log_line(message.level(), line.as_bytes());
+    let thread = std::thread::Builder::new().name(name.into());
+    thread
+        .spawn(move || {
+            steady::run(name, log, &mut work);
+        })
+        .map(drop)
+}

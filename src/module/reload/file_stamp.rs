@@ -1,0 +1,32 @@
+//! What tells two versions of a file apart.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A file: its name, and its number, size, time of change and time of any change; `None` where there is no such file.
+pub(crate) type Stamp = (PathBuf, Option<[i64; 4]>);
+
+/// The stamp of the file with this name now.
+pub(crate) fn stamp(path: &Path) -> Stamp {
+    let found = fs::metadata(path).ok().map(|found| {
+        let number = |number: u64| number.cast_signed();
+        let modified = nanoseconds(found.mtime(), found.mtime_nsec());
+        [
+            number(found.ino()),
+            number(found.size()),
+            modified,
+            changed(&found),
+        ]
+    });
+    (path.to_path_buf(), found)
+}
+
+/// When a file was changed last, as Unix time in nanoseconds. Programs cannot set it back, as they can the time of the contents.
+pub(crate) fn changed(found: &fs::Metadata) -> i64 {
+    nanoseconds(found.ctime(), found.ctime_nsec())
+}
+
+fn nanoseconds(seconds: i64, part: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(part)
+}

@@ -1,0 +1,135 @@
+//! Whether a request may run, and what is run for it: checks, in mod_wsgi's order, and then a [`Route`], or [`Refused`].
+
+use std::borrow::Cow;
+
+use wsgi_abi::Engine;
+use wsgi_core::messages::Message;
+use wsgi_core::request::group;
+use wsgi_httpd::request::FileKind;
+
+use super::body::Body;
+use super::ours::Ours;
+use super::refused::Refused;
+use super::timeline::Rejection;
+use super::translate::is_aliased;
+use super::variables::RequestVariables;
+use crate::children::retire;
+use crate::engine::host::HostRequests;
+use crate::engine::start;
+
+/// The callable of a `WSGIHandlerScript`.
+const HANDLE_REQUEST: &[u8] = b"handle_request";
+
+/// What is run for a request, and where.
+pub(super) struct Route<'r> {
+    pub(super) engine: Engine<HostRequests>,
+    /// The script that holds the callable.
+    pub(super) script: &'r [u8],
+    pub(super) callable: Cow<'r, [u8]>,
+    /// The application group that the application is told.
+    pub(super) application_group: Cow<'r, [u8]>,
+    /// The application group whose interpreter runs the request, where it is another one.
+    own_group: Option<Cow<'r, [u8]>>,
+    pub(super) pass_authorization: bool,
+    pub(super) body: Body<'r>,
+}
+
+impl Route<'_> {
+    /// The application group whose interpreter runs the request.
+    pub(super) fn interpreter_group(&self) -> &[u8] {
+        self.own_group.as_ref().unwrap_or(&self.application_group)
+    }
+}
+
+/// Checks the request.
+pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
+    let (request, settings) = (ours.request, &ours.settings);
+    let filename = request.filename();
+    let shown = String::from_utf8_lossy(filename);
+    if ours.handler_script.is_none() {
+        check_file(ours, &shown)?;
+    }
+    if request.refuses_path_info() && !request.path_info().is_empty() {
+        let path_info = String::from_utf8_lossy(request.path_info());
+        return Err(Refused::logged(
+            404,
+            Message::PathInfoRefused,
+            &[&shown, &path_info],
+        ));
+    }
+    let body = Body::of(request);
+    body.check(settings)?;
+    if settings.restrict_embedded {
+        return Err(Refused::logged(500, Message::EmbeddedRestricted, &[&shown]));
+    }
+    let Some(engine) = start::engine() else {
+        return Err(if retire::is_held_off() {
+            Refused::later(Rejection::NotLoaded)
+        } else {
+            Refused::logged(500, Message::PythonAbsent, &[&shown])
+        });
+    };
+    let written = ours.option(
+        |options| options.application_group.as_ref(),
+        settings.application_group,
+    );
+    let own_group = match ours.known_group {
+        Some(group) => Some(Cow::Borrowed(group)),
+        // A name that no server has makes no interpreter. The application is told it all the same, as by mod_wsgi.
+        None if written.starts_with('%') && ours.variables.may_be_made_up(written) => {
+            Some(Cow::Owned(own_group(ours, written)))
+        }
+        None => None,
+    };
+    let callable = match ours.handler_script {
+        Some(_) => HANDLE_REQUEST.into(),
+        None => group::callable_object(
+            ours.option(
+                |options| options.callable_object.as_ref(),
+                settings.callable_object,
+            ),
+            &ours.variables,
+        ),
+    };
+    Ok(Route {
+        engine,
+        script: ours
+            .handler_script
+            .map_or(filename, |script| script.script.as_bytes()),
+        callable,
+        application_group: group::application_group(
+            written,
+            &ours.variables,
+            settings.case_sensitive,
+        ),
+        own_group,
+        pass_authorization: ours
+            .options
+            .and_then(|options| options.pass_authorization)
+            .unwrap_or(settings.pass_authorization),
+        body,
+    })
+}
+
+/// The application group that an interpreter may be made for, where the client has made up a part of the name.
+fn own_group(ours: &Ours<'_>, written: &str) -> Vec<u8> {
+    let variables = RequestVariables {
+        only_own: true,
+        ..ours.variables
+    };
+    group::application_group(written, &variables, ours.settings.case_sensitive).into_owned()
+}
+
+/// The checks of a script that the URL was mapped to as a file [M-6].
+fn check_file(ours: &Ours<'_>, filename: &str) -> Result<(), Refused> {
+    let request = ours.request;
+    let refuse = |status, message| Err(Refused::logged(status, message, &[&filename]));
+    if !is_aliased(request) && !request.allows_exec_cgi() {
+        return refuse(403, Message::ExecCgiOff);
+    }
+    match request.file_kind() {
+        FileKind::None => refuse(404, Message::ScriptNotFound),
+        FileKind::Directory => refuse(403, Message::ScriptIsDirectory),
+        FileKind::File => Ok(()),
+    }
+}

@@ -1,0 +1,154 @@
+//! Runs a request that was admitted, and turns what became of it into httpd's answer.
+
+use std::ffi::c_int;
+
+use wsgi_abi::{BodyPlan, Bytes, Environ, Limits, RunOutcome, RunRequest, Slice, Target, Timing};
+use wsgi_core::request::fault::Count;
+use wsgi_httpd::sys;
+
+use super::admit::Route;
+use super::client::{Client, GATEWAY_TIMEOUT};
+use super::environ;
+use super::ours::Ours;
+use super::refused::Refused;
+use super::timeline::{Abort, Rejection, Stage, Timeline};
+use crate::children::recycle;
+use crate::engine::host::{HostRequest, limit_milliseconds};
+
+/// Runs it on this thread.
+pub(super) fn run(
+    ours: &Ours<'_>,
+    route: &Route<'_>,
+    timeline: &Timeline<'_>,
+) -> Result<(), Refused> {
+    let (request, settings, body) = (ours.request, &ours.settings, &route.body);
+    let client = Client::new(request, settings, body.may_come, timeline);
+    let environ = environ::build(ours, route, body.length(&client));
+    let deadline = settings.request_timeout;
+    let run = RunRequest::new(
+        Target {
+            group: Bytes::new(route.interpreter_group()),
+            replica: -1,
+            script: Bytes::new(route.script),
+            script_mtime: match ours.handler_script {
+                Some(_) => -1,
+                None => request.file_mtime().unwrap_or(-1),
+            },
+            script_reloading: settings.script_reloading,
+            load_timeout: request.timeout(),
+            callable: Bytes::new(&route.callable),
+            resource: Bytes::new(request.filename()),
+            app: ours.app.number(),
+        },
+        Environ {
+            entries: Slice::new(&environ.entries),
+            https: environ.https,
+            header_only: request.header_only(),
+            apache_request: if settings.pass_apache_request {
+                request.as_ptr().cast()
+            } else {
+                std::ptr::null_mut()
+            },
+        },
+        BodyPlan {
+            is_there: body.is_for_application,
+            ahead: body.ahead(),
+        },
+        Limits {
+            request: limit_milliseconds(deadline.map(|deadline| deadline.limit)),
+            grace: limit_milliseconds(deadline.map(|deadline| deadline.grace)),
+            slow: limit_milliseconds(settings.slow_request),
+        },
+        Timing {
+            received: request.time(),
+            times: timeline.times(),
+        },
+    );
+    timeline.enqueued(&route.application_group);
+    let outcome = route.engine.run(run, &HostRequest::new(&client));
+    if was_run(outcome) {
+        recycle::count_request();
+    }
+    answer(outcome, &client, timeline)
+}
+
+/// Whether the request has got as far as its application. A request that was refused before that cost the child nothing that
+/// lasts.
+fn was_run(outcome: RunOutcome) -> bool {
+    match outcome {
+        RunOutcome::Responded
+        | RunOutcome::Failed
+        | RunOutcome::Faulted
+        | RunOutcome::CallableMissing
+        | RunOutcome::TimedOut
+        | RunOutcome::ClientLeft
+        | RunOutcome::GivenUp => true,
+        RunOutcome::QueueFull
+        | RunOutcome::QueueTimedOut
+        | RunOutcome::ClientGone
+        | RunOutcome::NoInterpreter
+        | RunOutcome::LoadTimedOut
+        | RunOutcome::Draining => false,
+    }
+}
+
+/// What httpd is told, for each way a request may end.
+fn answer(
+    outcome: RunOutcome,
+    client: &Client<'_>,
+    timeline: &Timeline<'_>,
+) -> Result<(), Refused> {
+    if client.is_over() {
+        return Ok(());
+    }
+    if client.is_answered() {
+        return Err(Refused::status(sys::AP_FILTER_ERROR));
+    }
+    match outcome {
+        RunOutcome::Responded => match client.overridden() {
+            Some(status) => Err(Refused::status(status.into())),
+            None => Ok(()),
+        },
+        RunOutcome::Failed if client.cut_if_begun() => Ok(()),
+        RunOutcome::Failed => Err(Refused::status(sys::HTTP_INTERNAL_SERVER_ERROR as c_int)),
+        RunOutcome::Faulted => {
+            let verdict = client.verdict();
+            if verdict.count == Count::Refusal {
+                timeline.reject(Rejection::BodyTooLarge);
+            }
+            match verdict.status {
+                Some(status) => Err(Refused::status(status.into())),
+                None => {
+                    client.leave();
+                    Ok(())
+                }
+            }
+        }
+        RunOutcome::CallableMissing => Err(Refused::status(sys::HTTP_NOT_FOUND as c_int)),
+        RunOutcome::TimedOut => {
+            timeline.time_out(Stage::Application);
+            client.send_empty(504, GATEWAY_TIMEOUT);
+            Ok(())
+        }
+        RunOutcome::QueueTimedOut => {
+            let timed_out = Refused::status(sys::HTTP_GATEWAY_TIME_OUT as c_int);
+            Err(timed_out.counted(Rejection::QueueTimeout))
+        }
+        RunOutcome::ClientGone => {
+            timeline.abort(Abort::Queue);
+            client.leave();
+            Ok(())
+        }
+        RunOutcome::ClientLeft => {
+            timeline.abort(Abort::Write);
+            client.leave();
+            Ok(())
+        }
+        RunOutcome::GivenUp => Err(Refused::status(sys::AP_FILTER_ERROR)),
+        RunOutcome::QueueFull => Err(Refused::later(Rejection::QueueFull)),
+        RunOutcome::LoadTimedOut | RunOutcome::NoInterpreter => {
+            Err(Refused::later(Rejection::NotLoaded))
+        }
+        RunOutcome::Draining => Err(Refused::later(Rejection::Draining)),
+    }
+}
