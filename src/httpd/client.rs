@@ -19,12 +19,12 @@ const CLOSED: c_int = -2;
 /// Whether the client is there, as far as its connection says. A client whose connection httpd has closed, as it stops,
 /// counts as gone. Does not block.
 pub fn presence(request: Request<'_>) -> Presence {
-    // SAFETY: a live request; the flag is a hint. [S-45]
+    // SAFETY: this thread uses the request alone; the flag of its connection is a hint. [S-45] [S-64]
     if unsafe { sys::wsgi_shim_aborted(request.as_ptr()) } != 0 {
         return Presence::Gone;
     }
     let Some(socket) = socket(request) else {
-        // SAFETY: a live request.
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
         let closed = unsafe { sys::wsgi_shim_client_socket(request.as_ptr()) } == CLOSED;
         return if closed {
             Presence::Gone
@@ -58,13 +58,13 @@ pub fn presence(request: Request<'_>) -> Presence {
 /// What is sent from now on waits for the client for a moment only. Of no effect where other requests share the
 /// connection (HTTP/2), whose requests do not wait for clients.
 pub fn wait_little(request: Request<'_>) {
-    // SAFETY: a live request.
+    // SAFETY: this thread uses the request and its connection alone. [S-64]
     unsafe { sys::wsgi_shim_client_timeout(request.as_ptr(), SHORT) }
 }
 
 /// Ends the connection, unless other requests share it.
 pub fn hang_up(request: Request<'_>) {
-    // SAFETY: a live request.
+    // SAFETY: this thread uses the request and its connection alone. [S-64]
     unsafe { sys::wsgi_shim_keepalive_off(request.as_ptr()) };
     if is_shared(request) {
         return;
@@ -73,7 +73,7 @@ pub fn hang_up(request: Request<'_>) {
         // It may be closed already.
         let _ = rustix::net::shutdown(socket, Shutdown::Both);
     }
-    // SAFETY: a live request.
+    // SAFETY: this thread uses the request and its connection alone. [S-64]
     unsafe { sys::wsgi_shim_set_aborted(request.as_ptr()) };
 }
 
@@ -91,13 +91,13 @@ pub fn stop_sending(request: Request<'_>) {
 
 /// Whether other requests share the connection (HTTP/2).
 fn is_shared(request: Request<'_>) -> bool {
-    // SAFETY: a live request.
+    // SAFETY: this thread uses the request and its connection alone. [S-64]
     unsafe { sys::wsgi_shim_shares_connection(request.as_ptr()) != 0 }
 }
 
 /// The socket of the connection, which is open as long as the request.
 fn socket(request: Request<'_>) -> Option<std::os::fd::BorrowedFd<'_>> {
-    // SAFETY: a live request, whose connection keeps its socket open.
+    // SAFETY: this thread uses the request alone, whose connection keeps its socket open. [S-45] [S-64]
     unsafe {
         let fd: c_int = sys::wsgi_shim_client_socket(request.as_ptr());
         (fd >= 0).then(|| std::os::fd::BorrowedFd::borrow_raw(fd))

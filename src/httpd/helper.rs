@@ -7,7 +7,8 @@
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -16,12 +17,25 @@ use wsgi_core::messages::Message;
 
 use crate::guard::guard_or;
 use crate::pool::Pool;
+use crate::retained::Retained;
 use crate::{log, mpm, reaped, record, sys};
 
-/// What the helper does: works until the descriptor, which it is given, can be read.
-pub type Body = fn(OwnedFd);
+/// What the helper does: works until the first descriptor can be read. The second one is what it was started with.
+pub type Body = fn(OwnedFd, Option<OwnedFd>);
 /// Called in the parent with the process that died, and how.
-pub type Died = fn(pid: u32, how: &str);
+pub type Died = fn(parent: &ParentThread, pid: u32, how: &str);
+
+/// Says that the thread which has it is the main thread of the parent, inside of a hook: the thread from which httpd forks its
+/// own children. It neither leaves that thread nor outlives the hook.
+pub struct ParentThread(PhantomData<*mut ()>);
+
+impl ParentThread {
+    /// # Safety
+    /// The calling thread must be the main thread of httpd's parent for as long as the value lives. [S-14]
+    pub(crate) unsafe fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 /// How long the parent waits for the helper to end by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,24 +88,19 @@ impl Helper {
         self.pid.load(Relaxed) != 0
     }
 
-    /// Starts it, if it does not run. It has no descriptors but the standard ones and that of the number `keep`. For the main
-    /// thread, which is the one that httpd forks its children from; the locks of this program have to be free, as the copy
-    /// of one that another thread holds never would be.
+    /// Starts it, if it does not run. It has no descriptors but the standard ones and `keep`. Locks that the caller holds stay
+    /// locked in the helper.
     ///
     /// # Errors
-    /// Those of `fork(2)`, and that of another thread.
-    pub fn start(&'static self, keep: Option<c_int>) -> io::Result<()> {
+    /// Those of `fork(2)`.
+    pub fn start(&'static self, _: &ParentThread, keep: Option<OwnedFd>) -> io::Result<()> {
         let pool = POOL.load(Relaxed);
         if self.is_running() || pool.is_null() {
             return Ok(());
         }
         let parent = std::process::id().cast_signed();
-        // SAFETY: always possible.
-        if unsafe { libc::gettid() } != parent {
-            return Err(io::Error::other("only the main thread starts helpers"));
-        }
-        // SAFETY: on the thread from which httpd forks its children, which go on with the copy of it only, as this process
-        // does; it never returns from `run`. [S-14]
+        // SAFETY: on the thread from which httpd forks its children, which go on with a copy of that thread alone, as this
+        // process does; it never returns from `run`. [S-14]
         let pid = match unsafe { libc::fork() } {
             -1 => return Err(io::Error::last_os_error()),
             0 => self.run(parent, keep),
@@ -119,10 +128,10 @@ impl Helper {
     }
 
     /// The helper's side of the fork.
-    fn run(&self, parent: libc::pid_t, keep: Option<c_int>) -> ! {
-        let status = guard_or(2, || match prepare(self.name, parent, keep) {
+    fn run(&self, parent: libc::pid_t, keep: Option<OwnedFd>) -> ! {
+        let status = guard_or(2, || match prepare(self.name, parent, keep.as_ref()) {
             Ok(ending) => {
-                (self.body)(ending);
+                (self.body)(ending, keep);
                 0
             }
             Err(problem) => {
@@ -151,7 +160,10 @@ unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_
                 // SAFETY: what it was registered with; APR calls back with another reason.
                 unsafe { sys::apr_proc_other_child_unregister(registered) };
                 if pid != 0 && !mpm::is_stopping() {
-                    (helper.died)(pid.cast_unsigned(), &how(reason.cast_unsigned(), status));
+                    // SAFETY: APR calls this from the main loop of the parent. [S-14]
+                    let parent = unsafe { ParentThread::new() };
+                    let how = how(reason.cast_unsigned(), status);
+                    (helper.died)(&parent, pid.cast_unsigned(), &how);
                 }
             }
             sys::APR_OC_REASON_UNREGISTER => end(helper.pid.swap(0, Relaxed)),
@@ -192,10 +204,10 @@ fn end(pid: libc::pid_t) {
 }
 
 /// Makes an unprivileged process of the parent's copy.
-fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<c_int>) -> Result<OwnedFd, String> {
+fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<OwnedFd, String> {
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
     // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; nothing of this
-    // process uses the descriptors that are closed.
+    // process uses the descriptors that are closed, and what is retained forgets them.
     unsafe {
         let mut ending: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut ending);
@@ -238,6 +250,7 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<c_int>) -> Result<Owne
         for descriptor in open {
             libc::close(descriptor);
         }
+        Retained::get().forget_descriptors();
         let descriptor = libc::signalfd(-1, &ending, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if descriptor < 0 {
             return Err(failed("signalfd"));
@@ -247,8 +260,9 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<c_int>) -> Result<Owne
 }
 
 /// The descriptors that are open, but for the standard ones and `keep`.
-fn open_descriptors(keep: Option<c_int>) -> io::Result<Vec<c_int>> {
+fn open_descriptors(keep: Option<&OwnedFd>) -> io::Result<Vec<c_int>> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let keep = keep.map(AsRawFd::as_raw_fd);
     let entries = fs::read_dir("/proc/self/fd")?;
     Ok(entries
         .flatten()

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
+use crate::helper::ParentThread;
 use crate::mpm::child_exit::ChildInit;
 use crate::mpm::{self, accept, child_exit, connections};
 use crate::pool::Pool;
@@ -14,6 +15,7 @@ use crate::reaped::{self, End};
 pub use crate::record::Record;
 use crate::record::entry;
 use crate::request::{Request, retrieve_functions};
+use crate::retained::Retained;
 use crate::{c_bytes, forked, helper, log, log_id, sys};
 
 /// What a hook answers to httpd.
@@ -46,7 +48,7 @@ pub unsafe trait Module: Sized + 'static {
     /// What is kept with each server. `Sync`, as requests of all threads look at it.
     type Server: Default + Send + Sync + 'static;
     /// What is kept with each `<Directory>`, `<Location>`, `<Files>` and `.htaccess`.
-    type Place: Default + Send + Sync + 'static;
+    type Dir: Default + Send + Sync + 'static;
     /// Module files whose `translate_name` runs before ours, each list ended by null.
     const TRANSLATE_AFTER: &'static Files;
     /// Those that run after it.
@@ -57,14 +59,14 @@ pub unsafe trait Module: Sized + 'static {
 
     /// A virtual host's configuration over the main server's.
     fn merge_server(outer: &Self::Server, inner: &Self::Server) -> Self::Server;
-    /// A place's configuration over that of the place around it.
-    fn merge_place(outer: &Self::Place, inner: &Self::Place) -> Self::Place;
+    /// A section's configuration over that of the section around it.
+    fn merge_dir_config(outer: &Self::Dir, inner: &Self::Dir) -> Self::Dir;
     /// Reads a directive. There is no `server` in `.htaccess`. The error ends the reading.
     fn directive(
         line: &mut Command<'_>,
         args: &[u8],
         server: Option<&mut Self::Server>,
-        place: &mut Self::Place,
+        dir: &mut Self::Dir,
     ) -> Result<Next, String>;
     /// The container whose directive answered [`Next::Inside`] has been read.
     fn container_end();
@@ -73,16 +75,19 @@ pub unsafe trait Module: Sized + 'static {
     /// When all of it was read, also for `httpd -t`. Whether it may stand.
     fn check_config(servers: &[&Self::Server]) -> bool;
     /// When the configuration is known to be good, in the parent. Returns what is added to the server's banner.
-    fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr;
+    fn post_config(
+        parent: &ParentThread,
+        servers: &[(&Self::Server, ServerName<'_>)],
+    ) -> &'static CStr;
     /// In the parent, when the scoreboard is there and no child yet. Not at a graceful restart.
-    fn before_children();
+    fn before_children(parent: &ParentThread);
     /// A child was started; in the parent.
-    fn child_started(pid: u32);
+    fn child_started(parent: &ParentThread, pid: u32);
     /// A child has ended and was reaped, so that nothing of it runs any more; in the parent. `how` is `None` where that is
     /// not known.
     fn child_ended(pid: u32, how: Option<End>);
     /// About every ten seconds, in the parent.
-    fn monitor();
+    fn monitor(parent: &ParentThread);
     /// The orderly end of httpd; in the parent.
     fn server_end();
     /// In each child after it has become the unprivileged user, before its first connection.
@@ -159,8 +164,8 @@ pub const fn record<M: Module>(
         next: std::ptr::null_mut(),
         magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
         rewrite_args: None,
-        create_dir_config: Some(create_place::<M>),
-        merge_dir_config: Some(merge_place::<M>),
+        create_dir_config: Some(create_dir_config::<M>),
+        merge_dir_config: Some(merge_dir_config::<M>),
         create_server_config: Some(create_server::<M>),
         merge_server_config: Some(merge_server::<M>),
         cmds: commands.as_ptr(),
@@ -238,21 +243,21 @@ unsafe extern "C" fn merge_server<M: Module>(
     guard(|| unsafe { own(pool, M::merge_server(&*outer.cast(), &*inner.cast())) })
 }
 
-unsafe extern "C" fn create_place<M: Module>(
+unsafe extern "C" fn create_dir_config<M: Module>(
     pool: *mut sys::apr_pool_t,
     _: *mut c_char,
 ) -> *mut c_void {
     // SAFETY: the pool of the configuration, or of a request for `.htaccess`.
-    guard(|| unsafe { own(pool, M::Place::default()) })
+    guard(|| unsafe { own(pool, M::Dir::default()) })
 }
 
-unsafe extern "C" fn merge_place<M: Module>(
+unsafe extern "C" fn merge_dir_config<M: Module>(
     pool: *mut sys::apr_pool_t,
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_void {
-    // SAFETY: both were made by `create_place` or here.
-    guard(|| unsafe { own(pool, M::merge_place(&*outer.cast(), &*inner.cast())) })
+    // SAFETY: both were made by `create_dir_config` or here.
+    guard(|| unsafe { own(pool, M::merge_dir_config(&*outer.cast(), &*inner.cast())) })
 }
 
 /// # Safety
@@ -266,28 +271,23 @@ unsafe fn own<T: Send + 'static>(pool: *mut sys::apr_pool_t, value: T) -> *mut c
 /// The function behind every directive of `M`.
 pub(crate) unsafe extern "C" fn directive<M: Module>(
     parms: *mut sys::cmd_parms,
-    place: *mut c_void,
+    dir: *mut c_void,
     args: *const c_char,
 ) -> *const c_char {
     guard(|| {
         // SAFETY: httpd calls with the line that it is reading; both configurations were made above. That of the
         // server is only borrowed to be changed while httpd has one thread.
-        let (mut line, args, server, place) = unsafe {
+        let (mut line, args, server, dir) = unsafe {
             let line = Command::from_raw(parms);
             let configuring = CONFIGURING.load(Ordering::Acquire);
             let server = configuring.then(|| entry((*(*parms).server).module_config));
             let server = server.and_then(|server| server.cast::<M::Server>().as_mut());
-            (
-                line,
-                c_bytes(args),
-                server,
-                place.cast::<M::Place>().as_mut(),
-            )
+            (line, c_bytes(args), server, dir.cast::<M::Dir>().as_mut())
         };
-        let Some(place) = place else {
+        let Some(dir) = dir else {
             return std::ptr::null();
         };
-        match M::directive(&mut line, args, server, place) {
+        match M::directive(&mut line, args, server, dir) {
             Ok(Next::Line) => std::ptr::null(),
             Ok(Next::Inside) => {
                 let answer = line.walk_inside();
@@ -382,7 +382,7 @@ unsafe extern "C" fn post_config<M: Module>(
             return sys::OK as c_int;
         }
         // SAFETY: httpd's list of servers, in force until the next `pre_config`; the configuration pool, into which
-        // httpd copies the text.
+        // httpd copies the text; the main thread of the parent. [S-14]
         unsafe {
             log::set_main(main);
             Pool::from_raw(pconf).cleanup(std::ptr::null_mut(), configuration_ends);
@@ -391,7 +391,8 @@ unsafe extern "C" fn post_config<M: Module>(
                 reaped::watch();
             }
             at_server_end::<M>();
-            let component = M::post_config(&all_servers::<M>(main));
+            let parent = ParentThread::new();
+            let component = M::post_config(&parent, &all_servers::<M>(main));
             sys::ap_add_version_component(pconf, component.as_ptr());
         }
         sys::OK as c_int
@@ -424,7 +425,8 @@ fn at_server_end<M: Module>() {
 
 unsafe extern "C" fn pre_mpm<M: Module>(_: *mut sys::apr_pool_t, _: sys::ap_scoreboard_e) -> c_int {
     guard(|| {
-        M::before_children();
+        // SAFETY: the MPM has not started yet, so there is the main thread of the parent alone. [S-14]
+        M::before_children(&unsafe { ParentThread::new() });
         sys::OK as c_int
     })
 }
@@ -439,7 +441,8 @@ unsafe extern "C" fn child_status<M: Module>(
     guard(|| match (u32::try_from(pid), status) {
         (Ok(pid @ 1..), sys::MPM_CHILD_STARTED) => {
             reaped::follow(pid);
-            M::child_started(pid);
+            // SAFETY: the MPM calls this on the thread that has forked the child. [S-14]
+            M::child_started(&unsafe { ParentThread::new() }, pid);
         }
         (Ok(pid @ 1..), sys::MPM_CHILD_EXITED) => M::child_ended(pid, reaped::end_of(pid)),
         // A child that has lost its slot still runs.
@@ -449,7 +452,8 @@ unsafe extern "C" fn child_status<M: Module>(
 
 unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::server_rec) -> c_int {
     guard(|| {
-        M::monitor();
+        // SAFETY: the MPM calls this from the main loop of the parent. [S-14]
+        M::monitor(&unsafe { ParentThread::new() });
         sys::DECLINED
     })
 }
@@ -460,6 +464,9 @@ unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::serve
         // SAFETY: the pool of the child.
         unsafe { child_exit::child_begins(pool) };
         accept::child_begins();
+        if !mpm::single_process() {
+            Retained::get().close_descriptors();
+        }
         forked::note();
         reaped::forget();
     });

@@ -93,11 +93,13 @@ impl Retained {
     /// Those of `dup(2)`.
     pub fn descriptor(self) -> io::Result<Option<OwnedFd>> {
         let _alone = changing();
-        let Some(number) = self.descriptor_number() else {
+        let kept = self.0.descriptor.load(Relaxed);
+        if kept == 0 {
             return Ok(None);
-        };
-        // SAFETY: open, as above, until the lock is free.
-        unsafe { BorrowedFd::borrow_raw(number) }
+        }
+        // SAFETY: given away by an [`OwnedFd`], and open until the lock is free: it is closed by the functions of this type
+        // alone, which forget it then. [S-12]
+        unsafe { BorrowedFd::borrow_raw(kept - 1) }
             .try_clone_to_owned()
             .map(Some)
     }
@@ -115,21 +117,27 @@ impl Retained {
         }
     }
 
-    /// The descriptor of the memory, and another one for it. For the process that has kept it and for those that were forked
-    /// from it and have closed nothing.
+    /// The number of the descriptor of the memory, and another descriptor for it.
     pub fn memory(self) -> Option<(u32, OwnedFd)> {
         let _alone = changing();
         let number = i32::try_from(self.number(MEMORY)).ok()?.checked_sub(1)?;
         let shown = u32::try_from(number).ok()?;
-        // SAFETY: open, as above, until the lock is free.
+        // SAFETY: as in [`Self::descriptor`]. [S-12]
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
         Some((shown, descriptor.try_clone_to_owned().ok()?))
     }
 
-    /// The number of what was kept.
-    pub fn descriptor_number(self) -> Option<i32> {
-        let descriptor = self.0.descriptor.load(Relaxed);
-        (descriptor != 0).then(|| descriptor - 1)
+    /// In a child, which has nothing to do with them: closes its copies of both descriptors.
+    pub(crate) fn close_descriptors(self) {
+        self.keep_descriptor(None);
+        self.keep_memory(None);
+    }
+
+    /// In a process that has closed all of its descriptors by their numbers. Its copy of the retained data is its own.
+    pub(crate) fn forget_descriptors(self) {
+        let _alone = changing();
+        self.0.descriptor.store(0, Relaxed);
+        self.set_number(MEMORY, 0);
     }
 }
 

@@ -94,12 +94,12 @@ impl<'r> Stream<'r> {
     }
 
     fn new_brigade(&self) -> *mut sys::apr_bucket_brigade {
-        // SAFETY: pool and allocator of a live request.
+        // SAFETY: pool and allocator of the request, which this thread uses alone. [S-64]
         unsafe { sys::apr_brigade_create((*self.rec()).pool, self.bucket_alloc()) }
     }
 
     fn bucket_alloc(&self) -> *mut sys::apr_bucket_alloc_t {
-        // SAFETY: every request has a connection.
+        // SAFETY: every request has a connection, which this thread uses alone. [S-64]
         unsafe { (*(*self.rec()).connection).bucket_alloc }
     }
 
@@ -162,8 +162,8 @@ impl<'r> Stream<'r> {
         if self.input.is_null() {
             self.input = self.new_brigade();
         }
-        // SAFETY: a brigade of this request and buckets inside of it; data of a bucket is copied before the bucket
-        // is deleted. [S-4]
+        // SAFETY: a brigade of this request and buckets inside of it, and the filters of the request, which this thread uses
+        // alone; data of a bucket is copied before the bucket is deleted. [S-4] [S-64]
         unsafe {
             let mut filled = self.take_buffered(into)?;
             while filled == 0 && !self.input_ended {
@@ -235,7 +235,7 @@ impl<'r> Stream<'r> {
 
     /// What a failed read means; the connection is not kept, as the rest of the body may still come.
     fn read_error(&self, status: sys::apr_status_t) -> StreamError {
-        // SAFETY: a live request.
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
         unsafe { sys::wsgi_shim_keepalive_off(self.rec()) };
         StreamError {
             fault: read_fault(status, self.is_aborted()),
@@ -246,7 +246,7 @@ impl<'r> Stream<'r> {
     /// Sets the status and its line.
     pub fn set_status(&mut self, status: u16, line: &[u8]) {
         let line = self.request.pool().dup(line);
-        // SAFETY: this thread owns the request; the line lives as long.
+        // SAFETY: this thread uses the request alone; the line lives as long. [S-64]
         unsafe {
             let rec = self.rec();
             (*rec).status = status.into();
@@ -258,26 +258,26 @@ impl<'r> Stream<'r> {
 
     /// Has the response say that the connection ends with it. Before the response begins.
     pub fn end_connection(&mut self) {
-        // SAFETY: this thread owns the request.
+        // SAFETY: this thread uses the request alone, whose head has not been sent. [S-64]
         unsafe { connections::end_connection(self.rec()) }
     }
 
     /// Sets the type of the contents, which may add output filters.
     pub fn set_content_type(&mut self, value: &[u8]) {
-        // SAFETY: the copy lives as long as the request.
+        // SAFETY: this thread uses the request alone; the copy lives as long. [S-64]
         unsafe { sys::ap_set_content_type(self.rec(), self.request.pool().dup(value)) }
     }
 
     /// Announces the length.
     pub fn set_content_length(&mut self, length: u64) {
-        // SAFETY: a live request.
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
         unsafe { sys::ap_set_content_length(self.rec(), i64::try_from(length).unwrap_or(i64::MAX)) }
     }
 
     /// Adds a header. `even_for_errors`: it is also sent with an error page of httpd.
     pub fn add_header(&mut self, name: &[u8], value: &[u8], even_for_errors: bool) {
         let pool = self.request.pool();
-        // SAFETY: the copies live as long as the request.
+        // SAFETY: this thread uses the request alone, whose tables these are; the copies live as long. [S-64]
         unsafe {
             let rec = self.rec();
             let table = if even_for_errors {
@@ -291,33 +291,33 @@ impl<'r> Stream<'r> {
 
     /// Takes the filter for byte ranges away, which would cut them out of whole responses to any method.
     pub fn refuse_ranges(&mut self) {
-        // SAFETY: a live request.
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
         unsafe { sys::wsgi_shim_refuse_ranges(self.rec()) }
     }
 
     /// Status of the response so far.
     fn status(&self) -> c_int {
-        // SAFETY: a live request.
-        unsafe { (*self.rec()).status }
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        unsafe { (&raw const (*self.rec()).status).read() }
     }
 
     /// Whether what is written may have other requests run, which must be on the thread of this one.
     pub fn runs_requests(&self) -> bool {
-        // SAFETY: looks at the chain of a live request, which nothing changes meanwhile.
+        // SAFETY: looks at the chain of filters of the request, which this thread uses alone. [S-64]
         unsafe { sys::wsgi_shim_runs_requests(self.rec()) != 0 }
     }
 
     /// Whether the head of the response has been written to the connection.
     pub fn is_begun(&self) -> bool {
-        // SAFETY: a live request.
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
         unsafe { sys::wsgi_shim_head_sent(self.rec()) != 0 }
     }
 
     /// Whether a filter has ended the response before the application did, as mod_xsendfile does, which then takes itself
     /// away: whatever comes later would be taken for the response to the next request.
     pub fn is_over(&self) -> bool {
-        // SAFETY: a live request.
-        unsafe { (*self.rec()).eos_sent != 0 && !self.ended }
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        unsafe { (&raw const (*self.rec()).eos_sent).read() != 0 && !self.ended }
     }
 
     /// Sends data. It is copied where httpd does not send it at once.
@@ -337,7 +337,7 @@ impl<'r> Stream<'r> {
         }
         self.ended |= matches!(then, Then::End | Then::EndNow);
         // SAFETY: transient buckets point at data that outlives the call of the filters; filters that keep them set
-        // them aside, which copies. [S-5]
+        // them aside, which copies. The filters are those of the request, which this thread uses alone. [S-5] [S-64]
         unsafe {
             let alloc = self.bucket_alloc();
             for chunk in chunks.filter(|chunk| !chunk.is_empty()) {
@@ -409,8 +409,8 @@ impl<'r> Stream<'r> {
                 reason: reason(status),
             })
         };
-        // SAFETY: pool and brigade of a live request. The file that the buckets share has a descriptor of its own, which
-        // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6]
+        // SAFETY: pool and brigade of the request, which this thread uses alone. The file that the buckets share has a descriptor of its own, which
+        // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6] [S-64]
         unsafe {
             let pool = (*self.rec()).pool;
             let flags = sys::APR_FOPEN_READ
@@ -457,7 +457,8 @@ impl<'r> Stream<'r> {
         }
         // What is still in the filters is owed; whether the client takes it makes no difference any more.
         let _ = self.write(std::iter::empty(), Then::Flush);
-        // SAFETY: a live request; the buckets are those with which mod_proxy says that a backend broke off. [S-7]
+        // SAFETY: this thread uses the request alone; the buckets are those with which mod_proxy says that a backend broke off.
+        // [S-7] [S-64]
         unsafe {
             let rec = self.rec();
             let alloc = self.bucket_alloc();
@@ -474,14 +475,14 @@ impl<'r> Stream<'r> {
 
     /// Whether the client is known to be gone.
     pub fn is_aborted(&self) -> bool {
-        // SAFETY: a live request.
+        // SAFETY: this thread uses the request and its connection alone. [S-64]
         unsafe { sys::wsgi_shim_aborted(self.rec()) != 0 }
     }
 
     /// # Safety
     /// The buckets in `output` must be valid.
     unsafe fn pass(&mut self) -> Result<(), StreamError> {
-        // SAFETY: by contract; the filters of a live request.
+        // SAFETY: by contract; the filters of the request, which this thread uses alone. [S-64]
         unsafe { self.pass_to((*self.rec()).output_filters) }
     }
 

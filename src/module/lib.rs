@@ -27,6 +27,7 @@ use std::sync::OnceLock;
 use wsgi_core::config::{DirConfig, ServerConfig};
 use wsgi_core::directives::{Context, DIRECTIVES};
 use wsgi_httpd::command::{self, Command, Next};
+use wsgi_httpd::helper::ParentThread;
 use wsgi_httpd::module::{Answer, Files, Module, Record, ServerName, StatusForm, record};
 use wsgi_httpd::mpm::child_exit::ChildInit;
 use wsgi_httpd::reaped::End;
@@ -44,7 +45,7 @@ pub use config::read::Wsgi;
 // SAFETY: the only implementation in this shared object, and the one of its only record.
 unsafe impl Module for Wsgi {
     type Server = read::Server;
-    type Place = DirConfig;
+    type Dir = DirConfig;
 
     /// After mod_alias, so that `Alias` and `Redirect` win.
     const TRANSLATE_AFTER: &'static Files =
@@ -75,7 +76,7 @@ unsafe impl Module for Wsgi {
         }
     }
 
-    fn merge_place(outer: &DirConfig, inner: &DirConfig) -> DirConfig {
+    fn merge_dir_config(outer: &DirConfig, inner: &DirConfig) -> DirConfig {
         DirConfig::merge(outer, inner)
     }
 
@@ -83,9 +84,9 @@ unsafe impl Module for Wsgi {
         line: &mut Command<'_>,
         args: &[u8],
         server: Option<&mut Self::Server>,
-        place: &mut DirConfig,
+        dir: &mut DirConfig,
     ) -> Result<Next, String> {
-        read::directive(line, args, server, place)
+        read::directive(line, args, server, dir)
     }
 
     fn container_end() {
@@ -101,30 +102,33 @@ unsafe impl Module for Wsgi {
         read::check(servers)
     }
 
-    fn post_config(servers: &[(&Self::Server, ServerName<'_>)]) -> &'static CStr {
+    fn post_config(
+        thread: &ParentThread,
+        servers: &[(&Self::Server, ServerName<'_>)],
+    ) -> &'static CStr {
         config::prepare(servers);
         deaths::free_gone();
-        parent::prepare(servers);
+        parent::prepare(thread, servers);
         reloader::prepare();
         BANNER
     }
 
-    fn before_children() {
-        listen::start();
+    fn before_children(thread: &ParentThread) {
+        listen::start(thread);
     }
 
-    fn child_started(pid: u32) {
+    fn child_started(thread: &ParentThread, pid: u32) {
         deaths::child_started(pid);
-        reloader::server_runs();
+        reloader::server_runs(thread);
     }
 
     fn child_ended(pid: u32, how: Option<End>) {
         deaths::child_ended(pid, how);
     }
 
-    fn monitor() {
-        reloader::revive();
-        parent::monitor();
+    fn monitor(thread: &ParentThread) {
+        reloader::revive(thread);
+        parent::monitor(thread);
     }
 
     fn server_end() {

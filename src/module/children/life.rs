@@ -12,12 +12,11 @@ use crate::config::inherited::{self, Process};
 use crate::engine::host::HostRequests;
 use crate::engine::start;
 use crate::log::log_message;
-use crate::metrics::{listen, segment};
+use crate::metrics::segment;
 
 /// `child_init`. Returns when the child may accept connections. What goes wrong is in the log; the child serves everything that
 /// needs no Python.
 pub(crate) fn begin(inside: &ChildInit) {
-    listen::forget();
     segment::child_begins();
     retire::child_begins();
     slot::enter();

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use wsgi_core::config::telemetry::MetricsListen;
 use wsgi_core::messages::Message;
-use wsgi_httpd::helper::Helper;
-use wsgi_httpd::mpm::{self, scoreboard};
+use wsgi_httpd::helper::{Helper, ParentThread};
+use wsgi_httpd::mpm::scoreboard;
 use wsgi_httpd::process;
 use wsgi_httpd::retained::Retained;
 
@@ -52,7 +52,7 @@ fn state() -> MutexGuard<'static, ListenState> {
 }
 
 /// A new configuration is in force.
-pub(crate) fn prepare(listen: Option<&MetricsListen>) {
+pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
     let retained = Retained::get();
     state().listen = None;
     let Some(listen) = listen else {
@@ -81,39 +81,42 @@ pub(crate) fn prepare(listen: Option<&MetricsListen>) {
     drop(state);
     // At the first start the helper waits for the scoreboard, as it can only have what was there before it.
     if scoreboard::exists() {
-        start();
+        start(thread);
     }
 }
 
 /// Starts the helper, if there is to be one and none runs.
-pub(crate) fn start() {
+pub(crate) fn start(thread: &ParentThread) {
     // The helper has a copy of the lock, so it must be free while it is forked.
     let Some(listen) = state().listen.clone() else {
         return;
     };
-    let retained = Retained::get();
-    let listener = retained.descriptor_number();
-    if listener.is_none() || HELPER.is_running() {
+    if HELPER.is_running() {
         return;
     }
     state().started = Some(Instant::now());
-    if let Err(error) = HELPER.start(listener) {
+    let started = match Retained::get().descriptor() {
+        Ok(None) => return,
+        Ok(listener) => HELPER.start(thread, listener),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = started {
         log_message(Message::MetricsListen, &[&listen, &error]);
     }
 }
 
 /// The helper has died.
-fn died(pid: u32, how: &str) {
+fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::MetricsHelper, &[&pid, &how]);
     let started = state().started;
     if started.is_none_or(|started| started.elapsed() >= SHORT_LIFE) {
-        start();
+        start(thread);
     }
 }
 
 /// Starts a helper in the place of one that died too soon.
-pub(crate) fn revive() {
-    start();
+pub(crate) fn revive(thread: &ParentThread) {
+    start(thread);
 }
 
 /// Whether the socket that was kept is what the configuration asks for.
@@ -199,13 +202,6 @@ fn give_to_group(path: &Path) -> io::Result<u64> {
         chownat(&socket, "", None, Some(group), AtFlags::EMPTY_PATH)?;
     }
     Ok(found.ino())
-}
-
-/// A child has nothing to do with it.
-pub(crate) fn forget() {
-    if !mpm::single_process() {
-        Retained::get().keep_descriptor(None);
-    }
 }
 
 /// Closes the socket that was kept.

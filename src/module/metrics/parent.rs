@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use wsgi_core::config::telemetry::TelemetryConfig;
 use wsgi_core::messages::Message;
+use wsgi_httpd::helper::ParentThread;
 use wsgi_httpd::module::ServerName;
 use wsgi_httpd::mpm;
 use wsgi_httpd::retained::Retained;
@@ -37,7 +38,7 @@ mod kept {
 }
 
 /// A new configuration is in force: finds the segment or makes it, and enters what the configuration has.
-pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
+pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>)]) {
     let Some((main, _)) = servers.first() else {
         return;
     };
@@ -64,7 +65,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
             };
             log_message(Message::NoSegment, &[&error, &what]);
             segment::set_in_force(None);
-            listen::prepare(None);
+            listen::prepare(thread, None);
             return;
         }
     };
@@ -90,7 +91,7 @@ pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
         measures,
     }));
     segment_file::show(retained, segment, retained.number(kept::START));
-    listen::prepare(config.listen.as_ref().filter(|_| measures));
+    listen::prepare(thread, config.listen.as_ref().filter(|_| measures));
 }
 
 /// The configuration wants more than the segment was made for, so that what finds no place is counted together.
@@ -237,7 +238,7 @@ fn note_facts(segment: Segment) {
 }
 
 /// About every ten seconds.
-pub(crate) fn monitor() {
+pub(crate) fn monitor(thread: &ParentThread) {
     static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
     if let Some(in_force) = segment::in_force() {
         let retained = Retained::get();
@@ -253,5 +254,5 @@ pub(crate) fn monitor() {
     scoreboard::note(segment);
     let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);
     sampler.get_or_insert_with(Sampler::new).sample(&segment);
-    listen::revive();
+    listen::revive(thread);
 }

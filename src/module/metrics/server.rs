@@ -1,149 +1,133 @@
-//! The helper that answers for `WSGIMetricsListen`: HTTP/1.1 without anything of httpd or Python, a thread for each
-//! connection.
+//! The process that answers for `WSGIMetricsListen`: one request a connection, a thread for each, and nothing of httpd or Python.
 //!
-//! It answers whatever the children do. Everything about it is bounded: connections, requests of each, the size of a
-//! request's head, and how long a client may take. Where all places are taken, a new connection gets that of the one which
-//! has kept the helper waiting longest, so clients that hold connections keep no other client out.
+//! It answers whatever the children do. Everything about it is bounded: the connections, the head of a request, and how long a
+//! client may take. Where all slots are taken, a new connection gets the slot of the one that has kept the process waiting
+//! longest, so clients that hold connections keep no other client out.
+//!
+//! Each response ends its connection, as a scraper asks once in many seconds: a connection that stays open for the next request
+//! would only take a slot.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wsgi_core::messages::Message;
+use rustix::net::{SocketFlags, accept_with, sockopt};
 use wsgi_httpd::process;
-use wsgi_httpd::retained::Retained;
 use wsgi_telemetry::Segment;
 
 use super::pages::{self, Page, Subject};
 use super::segment;
-use crate::log::log_message;
 
 /// Most connections at once.
 const CONNECTIONS: usize = 16;
-/// Most requests of one connection.
-const REQUESTS: usize = 1000;
 /// Longest head of a request. Bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// Most headers of a request.
 const HEADERS: usize = 64;
-/// How long a client may take to send a request, to take a response, and to ask again.
+/// How long a client may take to send its request, and to take the response.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long what a client sends after its last response is still taken.
+/// How long a client may take its response where another connection needs the slot.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long what a client sends after its response is still taken.
 const LINGER: Duration = Duration::from_millis(200);
-/// How long a new connection waits before it is looked again for a place.
+/// How long a new connection waits until a slot is looked for again.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long open connections may take when the helper is to end. Below what the parent waits.
+/// How long open connections may take once the process is to end. Below what the parent waits.
 const LAST: Duration = Duration::from_millis(900);
 
-/// How long a client may take a response where somebody else needs its place.
-const GRACE: Duration = Duration::from_millis(250);
-
-/// Answers until `ending` can be read. The body of the helper.
-pub(crate) fn run(ending: OwnedFd) {
-    let Some(segment) = segment::current() else {
+/// Answers at `listener` until `ending` can be read. The body of the helper.
+pub(crate) fn run(ending: OwnedFd, listener: Option<OwnedFd>) {
+    let (Some(segment), Some(listener)) = (segment::current(), listener) else {
         return;
     };
-    let listener = match Listener::inherited() {
-        Ok(listener) => listener,
-        Err(error) => {
-            log_message(Message::MetricsListen, &[&"", &error]);
-            return;
-        }
-    };
-    let ending = Arc::new(ending);
     while !is_readable(&ending) {
-        wait(&[&listener, &*ending], PATIENCE);
-        if !is_readable(&listener) || !PLACES.make_room() {
+        wait(&[&listener, &ending], PATIENCE);
+        if !is_readable(&listener) || !SLOTS.make_room() {
             continue;
         }
-        let Ok(stream) = listener.accept() else {
+        let Ok(stream) = accept(&listener) else {
             continue;
         };
-        let place = PLACES.take(stream);
-        let ending = Arc::clone(&ending);
-        let conversation = move || converse(&place, segment, &ending);
-        if std::thread::Builder::new().spawn(conversation).is_err() {
-            // The connection is closed by that; there may be a thread for the next one.
+        let slot = SLOTS.take(stream);
+        let serve = move || serve_connection(&slot, segment);
+        if std::thread::Builder::new().spawn(serve).is_err() {
+            // That has closed the connection; there may be a thread for the next one.
             wait(&[], LOOK);
         }
     }
     drop(listener);
     let until = Instant::now() + LAST;
-    while !PLACES.are_empty() && Instant::now() < until {
+    while !SLOTS.are_empty() && Instant::now() < until {
         wait(&[], Duration::from_millis(1));
     }
 }
 
 /// The connections that are open, at most [`CONNECTIONS`].
-static PLACES: Places = Places {
+static SLOTS: Slots = Slots {
     open: Mutex::new(Vec::new()),
     left: Condvar::new(),
 };
 
-struct Places {
+struct Slots {
     /// In the order in which they came.
     open: Mutex<Vec<Arc<Connection>>>,
     /// Tells that one of them has left.
     left: Condvar,
 }
 
-/// One of them.
 struct Connection {
-    stream: Stream,
-    stage: Mutex<Stage>,
+    /// Of TCP or a Unix socket: what is done with it is the same for both.
+    stream: UnixStream,
+    stage: Mutex<ConnectionStage>,
 }
 
 /// What a connection does, and since when.
 #[derive(Clone, Copy)]
-enum Stage {
-    /// Nothing, between two requests.
-    Idle(Instant),
-    /// The client sends a request, or has not begun to.
-    Asking(Instant),
+enum ConnectionStage {
+    /// The client sends its request, or has not begun to.
+    Reading(Instant),
     /// The response is made.
     Answering,
     /// The client takes the response.
-    Taking(Instant),
-    /// It was closed to make room.
+    Writing(Instant),
+    /// The connection was closed to make room.
     Closed,
 }
 
-impl Places {
+impl Slots {
     fn open(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn are_full(&self) -> bool {
-        self.open().len() >= CONNECTIONS
     }
 
     fn are_empty(&self) -> bool {
         self.open().is_empty()
     }
 
-    /// Whether there is room for one more; where there is not, a connection that can be spared is closed, and its thread
-    /// waited for a moment.
+    /// Whether there is room for one more connection. Where there is not, one that can be spared is closed, and its thread gets
+    /// a moment to leave.
     fn make_room(&self) -> bool {
         let open = self.open();
         if open.len() < CONNECTIONS {
             return true;
         }
         let now = Instant::now();
-        let leaving = open.iter().any(|one| matches!(one.stage(), Stage::Closed));
+        let is_closed = |one: &Arc<Connection>| matches!(one.stage(), ConnectionStage::Closed);
         // A thread that has something to read goes on at once.
         let waits = |one: &&Arc<Connection>| match one.stage() {
-            Stage::Idle(_) | Stage::Asking(_) => !is_readable(&one.stream),
-            Stage::Answering | Stage::Taking(_) | Stage::Closed => true,
+            ConnectionStage::Reading(_) => !is_readable(&one.stream),
+            _ => true,
         };
         let spared = open
             .iter()
             .filter(waits)
             .min_by_key(|one| one.stage().rank(now));
-        if !leaving && let Some(spared) = spared {
+        if !open.iter().any(is_closed)
+            && let Some(spared) = spared
+        {
             spared.close(now);
         }
         let room = self
@@ -153,92 +137,129 @@ impl Places {
         open.len() < CONNECTIONS
     }
 
-    fn take(&'static self, stream: Stream) -> Place {
+    fn take(&'static self, stream: UnixStream) -> Slot {
         let connection = Arc::new(Connection {
             stream,
-            stage: Mutex::new(Stage::Asking(Instant::now())),
+            stage: Mutex::new(ConnectionStage::Reading(Instant::now())),
         });
         self.open().push(Arc::clone(&connection));
-        Place {
-            places: self,
+        Slot {
+            slots: self,
             connection,
         }
     }
 }
 
-impl Stage {
-    /// A lesser stage is closed sooner: first connections without a request, then those with a part of one, then those that
-    /// do not take the response; of each stage, the connection that reached it first.
+impl ConnectionStage {
+    /// A lesser stage is closed sooner: first connections without a whole request, then those that do not take the response; of
+    /// each stage, the connection that reached it first.
     fn rank(self, now: Instant) -> (u8, Instant) {
         match self {
-            Stage::Idle(since) => (0, since),
-            Stage::Asking(since) => (1, since),
-            Stage::Taking(since) => (2, since),
-            Stage::Answering | Stage::Closed => (3, now),
+            Self::Reading(since) => (0, since),
+            Self::Writing(since) => (1, since),
+            Self::Answering | Self::Closed => (2, now),
         }
     }
 }
 
 impl Connection {
-    fn lock(&self) -> MutexGuard<'_, Stage> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionStage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stage(&self) -> Stage {
+    fn stage(&self) -> ConnectionStage {
         *self.lock()
     }
 
     /// Says what it does now; fails where it was closed.
-    fn enter(&self, stage: Stage) -> io::Result<()> {
+    fn enter(&self, stage: ConnectionStage) -> io::Result<()> {
         let mut current = self.lock();
-        if matches!(*current, Stage::Closed) {
+        if matches!(*current, ConnectionStage::Closed) {
             return Err(ErrorKind::ConnectionAborted.into());
         }
         *current = stage;
         Ok(())
     }
 
-    /// Closes it, if it can be spared. Its thread wakes by that and gives the place back.
+    /// Closes it, if it can be spared. Its thread wakes by that and gives the slot back.
     fn close(&self, now: Instant) {
         let mut stage = self.lock();
         let is_spared = match *stage {
-            Stage::Idle(_) | Stage::Asking(_) => true,
-            Stage::Taking(since) => now.saturating_duration_since(since) >= GRACE,
-            Stage::Answering | Stage::Closed => false,
+            ConnectionStage::Reading(_) => true,
+            ConnectionStage::Writing(since) => now.saturating_duration_since(since) >= GRACE,
+            ConnectionStage::Answering | ConnectionStage::Closed => false,
         };
         if is_spared {
-            *stage = Stage::Closed;
+            *stage = ConnectionStage::Closed;
             // Where the client has closed it already, its thread wakes as well.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
-}
 
-/// A place among the connections, given back by drop.
-struct Place {
-    places: &'static Places,
-    connection: Arc<Connection>,
-}
+    /// Reads what has come, until `until` at most.
+    fn read(&self, into: &mut [u8], until: Instant) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(until)?))?;
+        (&self.stream).read(into)
+    }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let is_other = |one: &Arc<Connection>| !Arc::ptr_eq(one, &self.connection);
-        self.places.open().retain(is_other);
-        self.places.left.notify_all();
+    /// Writes all of a response.
+    fn write(&self, mut data: &[u8]) -> io::Result<()> {
+        let now = Instant::now();
+        let until = now + PATIENCE;
+        self.enter(ConnectionStage::Writing(now))?;
+        while !data.is_empty() {
+            self.stream.set_write_timeout(Some(left(until)?))?;
+            match (&self.stream).write(data) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => data = &data[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the client still sends, for a moment: a connection that is closed with data unread loses its response.
+    fn linger(&self) -> io::Result<()> {
+        let until = Instant::now() + LINGER;
+        self.stream.shutdown(Shutdown::Write)?;
+        while self.read(&mut [0; 4096], until)? > 0 {}
+        Ok(())
     }
 }
 
+/// A slot that a connection has, given back by drop.
+struct Slot {
+    slots: &'static Slots,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let is_other = |one: &Arc<Connection>| !Arc::ptr_eq(one, &self.connection);
+        self.slots.open().retain(is_other);
+        self.slots.left.notify_all();
+    }
+}
+
+fn accept(listener: &OwnedFd) -> io::Result<UnixStream> {
+    let socket = accept_with(listener, SocketFlags::CLOEXEC)?;
+    // Of no effect for a Unix socket, which refuses it.
+    let _ = sockopt::set_tcp_nodelay(&socket, true);
+    Ok(socket.into())
+}
+
 /// Waits until one of them can be read or the time is over.
-fn wait(readable: &[&dyn AsFd], limit: Duration) {
+fn wait(readable: &[&OwnedFd], limit: Duration) {
     let mut polled: Vec<PollFd<'_>> = readable
         .iter()
-        .map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
+        .map(|fd| PollFd::new(*fd, PollFlags::IN))
         .collect();
     let limit = Timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: limit.subsec_nanos().into(),
     };
-    // Whoever waits looks at what has become of it anyway.
+    // The caller looks anyway at what can be read.
     let _ = poll(&mut polled, Some(&limit));
 }
 
@@ -251,98 +272,6 @@ fn is_readable(fd: &impl AsFd) -> bool {
     matches!(poll(&mut polled, Some(&now)), Ok(1..))
 }
 
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Listener {
-    /// The socket that the parent has opened.
-    fn inherited() -> io::Result<Self> {
-        let socket = Retained::get()
-            .descriptor()?
-            .ok_or(ErrorKind::NotConnected)?;
-        let listener = TcpListener::from(socket);
-        Ok(match listener.local_addr() {
-            Ok(_) => Self::Tcp(listener),
-            Err(_) => Self::Unix(OwnedFd::from(listener).into()),
-        })
-    }
-
-    fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener) => listener.as_fd(),
-        }
-    }
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
-impl Stream {
-    /// Reads what there is, until `until` at most.
-    fn read(&self, into: &mut [u8], until: Instant) -> io::Result<usize> {
-        let left = left(until)?;
-        match self {
-            Self::Tcp(stream) => {
-                stream.set_read_timeout(Some(left))?;
-                (&*stream).read(into)
-            }
-            Self::Unix(stream) => {
-                stream.set_read_timeout(Some(left))?;
-                (&*stream).read(into)
-            }
-        }
-    }
-
-    /// Writes some of it, until `until` at most.
-    fn write(&self, data: &[u8], until: Instant) -> io::Result<usize> {
-        let left = left(until)?;
-        match self {
-            Self::Tcp(stream) => {
-                stream.set_write_timeout(Some(left))?;
-                (&*stream).write(data)
-            }
-            Self::Unix(stream) => {
-                stream.set_write_timeout(Some(left))?;
-                (&*stream).write(data)
-            }
-        }
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        }
-    }
-}
-
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -352,117 +281,53 @@ fn left(until: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Answers the requests of one connection. What goes wrong ends it, and is the client's to notice.
-fn converse(place: &Place, segment: Segment, ending: &OwnedFd) {
-    let connection = &*place.connection;
-    let mut input = Vec::new();
-    for number in 1..=REQUESTS {
-        if number > 1 && input.is_empty() && !comes(connection, ending) {
-            return;
-        }
-        let now = Instant::now();
-        if connection.enter(Stage::Asking(now)).is_err() {
-            return;
-        }
-        let asked = match read_request(&connection.stream, &mut input, now + PATIENCE) {
-            Ok(Some(asked)) => asked,
-            Ok(None) | Err(_) => return,
+/// Answers the request of one connection. A failure ends the connection, which its client notices.
+fn serve_connection(slot: &Slot, segment: Segment) {
+    let connection = &*slot.connection;
+    let serve = || {
+        let Some(request) = read_request(connection)? else {
+            return Ok(());
         };
-        if connection.enter(Stage::Answering).is_err() {
-            return;
-        }
-        let stays =
-            asked.stays && number < REQUESTS && !place.places.are_full() && !is_readable(ending);
-        let response = respond(&asked, segment, stays);
-        if write(connection, &response).is_err() {
-            return;
-        }
-        if !stays {
-            linger(connection);
-            return;
-        }
-    }
-}
-
-/// Writes all of a response.
-fn write(connection: &Connection, mut data: &[u8]) -> io::Result<()> {
-    let now = Instant::now();
-    let until = now + PATIENCE;
-    connection.enter(Stage::Taking(now))?;
-    while !data.is_empty() {
-        match connection.stream.write(data, until) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => data = &data[count..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Takes what the client still sends, for a moment: a connection that is closed with data unread loses its response.
-fn linger(connection: &Connection) {
-    let until = Instant::now() + LINGER;
-    let mut ignored = [0; 4096];
-    // Whatever goes wrong now makes no difference.
-    let _ = connection.stream.shutdown(Shutdown::Write);
-    while matches!(connection.stream.read(&mut ignored, until), Ok(1..)) {}
-}
-
-/// Waits for another request; not if the helper is to end, or if somebody else needs the place.
-fn comes(connection: &Connection, ending: &OwnedFd) -> bool {
-    let until = Instant::now() + PATIENCE;
-    if connection.enter(Stage::Idle(Instant::now())).is_err() {
-        return false;
-    }
-    let stream = &connection.stream;
-    while Instant::now() < until {
-        if is_readable(stream) {
-            return true;
-        }
-        if is_readable(ending) {
-            return false;
-        }
-        wait(&[stream, ending], PATIENCE);
-    }
-    false
+        connection.enter(ConnectionStage::Answering)?;
+        connection.write(&respond(&request, segment))?;
+        connection.linger()
+    };
+    let _: io::Result<()> = serve();
 }
 
 /// What a request asks for, or what is wrong with it.
-struct Asked {
-    /// The answer's status, where it is no page.
+struct ParsedRequest {
+    /// The status of the answer, where that is no page.
     error: Option<&'static str>,
     target: String,
     accept: Option<Vec<u8>>,
     head_only: bool,
-    /// Whether the connection may stay open.
-    stays: bool,
 }
 
-impl Asked {
-    fn wrongly(error: &'static str) -> Self {
+impl ParsedRequest {
+    fn wrong(error: &'static str) -> Self {
         Self {
             error: Some(error),
             target: String::new(),
             accept: None,
             head_only: false,
-            stays: false,
         }
     }
 }
 
-/// Reads the next request; what follows it stays in `input`. `None` where the client has closed the connection.
-fn read_request(stream: &Stream, input: &mut Vec<u8>, until: Instant) -> io::Result<Option<Asked>> {
+/// Reads the request. `None` where the client has closed the connection before.
+fn read_request(connection: &Connection) -> io::Result<Option<ParsedRequest>> {
+    let until = Instant::now() + PATIENCE;
+    let mut input = Vec::new();
     loop {
-        if let Some((asked, length)) = parse(input) {
-            input.drain(..length);
-            return Ok(Some(asked));
+        if let Some(request) = parse(&input) {
+            return Ok(Some(request));
         }
         if input.len() >= LONGEST_HEAD {
-            return Ok(Some(Asked::wrongly("431 Request Header Fields Too Large")));
+            return Ok(Some(ParsedRequest::wrong(TOO_LARGE)));
         }
         let mut chunk = [0; 4096];
-        match stream.read(&mut chunk, until) {
+        match connection.read(&mut chunk, until) {
             Ok(0) => return Ok(None),
             Ok(count) => input.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -471,58 +336,41 @@ fn read_request(stream: &Stream, input: &mut Vec<u8>, until: Instant) -> io::Res
     }
 }
 
-/// The request at the beginning of `input` and its length; `None` where it is not whole yet.
-fn parse(input: &[u8]) -> Option<(Asked, usize)> {
+const TOO_LARGE: &str = "431 Request Header Fields Too Large";
+
+/// The request at the beginning of `input`; `None` where its head is not whole yet. A body is not read.
+fn parse(input: &[u8]) -> Option<ParsedRequest> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(input) {
-        Ok(httparse::Status::Complete(length)) => length,
+    match request.parse(input) {
+        Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return None,
-        Err(httparse::Error::TooManyHeaders) => {
-            let asked = Asked::wrongly("431 Request Header Fields Too Large");
-            return Some((asked, input.len()));
-        }
-        Err(_) => return Some((Asked::wrongly("400 Bad Request"), input.len())),
-    };
-    let header = |name: &str| {
-        let mut found = request
-            .headers
-            .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case(name));
-        found.next().map(|header| header.value)
-    };
-    let connection = header("Connection").unwrap_or_default();
-    let says = |word: &str| {
-        let mut words = connection.split(|&byte| byte == b',');
-        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-    };
-    let persistent = match request.version {
-        Some(1) => !says("close"),
-        _ => says("keep-alive"),
-    };
-    // A body is not read, so nothing that follows can be told from it.
-    let has_body = header("Transfer-Encoding").is_some()
-        || header("Content-Length").is_some_and(|length| length != b"0");
+        Err(httparse::Error::TooManyHeaders) => return Some(ParsedRequest::wrong(TOO_LARGE)),
+        Err(_) => return Some(ParsedRequest::wrong("400 Bad Request")),
+    }
+    let is_accept = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("Accept");
     let method = request.method.unwrap_or_default();
-    let asked = Asked {
+    Some(ParsedRequest {
         error: (!matches!(method, "GET" | "HEAD")).then_some("405 Method Not Allowed"),
         target: request.path.unwrap_or_default().into(),
-        accept: header("Accept").map(<[u8]>::to_vec),
+        accept: request
+            .headers
+            .iter()
+            .find(is_accept)
+            .map(|header| header.value.to_vec()),
         head_only: method == "HEAD",
-        stays: persistent && !has_body,
-    };
-    Some((asked, length))
+    })
 }
 
 /// The whole response.
-fn respond(asked: &Asked, segment: Segment, stays: bool) -> Vec<u8> {
-    let (status, page) = match asked.error {
+fn respond(request: &ParsedRequest, segment: Segment) -> Vec<u8> {
+    let (status, page) = match request.error {
         Some(status) => (status, text(status)),
-        None => find(&asked.target, segment, asked.accept.as_deref()),
+        None => find(&request.target, segment, request.accept.as_deref()),
     };
     let mut head = format!(
         "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\n",
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
         process::http_date(),
         page.content_type,
         page.body.len(),
@@ -533,12 +381,8 @@ fn respond(asked: &Asked, segment: Segment, stays: bool) -> Vec<u8> {
     if status.starts_with("405") {
         head.push_str("Allow: GET, HEAD\r\n");
     }
-    head.push_str(if stays {
-        "Connection: keep-alive\r\n\r\n"
-    } else {
-        "Connection: close\r\n\r\n"
-    });
-    if !asked.head_only {
+    head.push_str("\r\n");
+    if !request.head_only {
         head.push_str(&page.body);
     }
     head.into_bytes()

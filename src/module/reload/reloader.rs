@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wsgi_core::child::rolling::{self, Child, Failure, Rolling, State, Step};
 use wsgi_core::config::reload::Reload;
 use wsgi_core::messages::Message;
-use wsgi_httpd::helper::Helper;
+use wsgi_httpd::helper::{Helper, ParentThread};
 use wsgi_httpd::mpm::{self, LeaveBy, scoreboard};
 use wsgi_telemetry::board::{
     Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
@@ -73,7 +73,7 @@ pub(crate) fn prepare() {
 }
 
 /// A child was started, so the server runs: so does the reloader from now on.
-pub(crate) fn server_runs() {
+pub(crate) fn server_runs(thread: &ParentThread) {
     // The helper has a copy of the lock, so it must be free while that is forked.
     if !parent().is_wanted || HELPER.is_running() {
         return;
@@ -84,29 +84,29 @@ pub(crate) fn server_runs() {
         return;
     }
     parent().started = Some(Instant::now());
-    if let Err(error) = HELPER.start(None) {
+    if let Err(error) = HELPER.start(thread, None) {
         log_message(Message::HelperStart, &[&"wsgi-reloader", &error]);
     }
 }
 
 /// About every ten seconds: starts one in the place of a reloader that died too soon.
-pub(crate) fn revive() {
+pub(crate) fn revive(thread: &ParentThread) {
     if parent().started.is_some() {
-        server_runs();
+        server_runs(thread);
     }
 }
 
 /// The reloader has died.
-fn died(pid: u32, how: &str) {
+fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::ReloaderDied, &[&pid, &how]);
     let started = parent().started;
     if started.is_some_and(|started| started.elapsed() >= SHORT_LIFE) {
-        server_runs();
+        server_runs(thread);
     }
 }
 
 /// Works until `ending` can be read. The body of the helper.
-fn run(ending: OwnedFd) {
+fn run(ending: OwnedFd, _: Option<OwnedFd>) {
     let (Some(process), Some(in_force)) = (inherited::current(), segment::in_force()) else {
         return;
     };
