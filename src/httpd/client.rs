@@ -10,7 +10,7 @@ use wsgi_core::request::fault::Presence;
 use crate::request::Request;
 use crate::sys;
 
-/// How long a client is waited for that is not asked to wait itself, microseconds.
+/// How long the last words to a client may take, microseconds.
 const SHORT: i64 = 1_000_000;
 
 /// In place of a descriptor: httpd has closed it.
@@ -55,8 +55,8 @@ pub fn presence(request: Request<'_>) -> Presence {
     }
 }
 
-/// What is sent from now on waits for the client for a moment only. Of no effect where other requests share the
-/// connection (HTTP/2), whose requests do not wait for clients.
+/// From now on a write waits for the client for [`SHORT`] only. Of no effect where other requests share the connection (HTTP/2),
+/// as those do not wait for clients.
 pub fn wait_little(request: Request<'_>) {
     // SAFETY: this thread uses the request and its connection alone. [S-64]
     unsafe { sys::wsgi_shim_client_timeout(request.as_ptr(), SHORT) }

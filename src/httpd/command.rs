@@ -11,7 +11,7 @@ use crate::{c_bytes, sys};
 pub enum Next {
     /// The next line.
     Line,
-    /// The directives inside: it was the beginning of a container.
+    /// The directives inside of it: the line has opened a container.
     Inside,
 }
 

@@ -1,8 +1,8 @@
-//! A process that an application has forked from a child of httpd: what it must not keep of httpd.
+//! Processes that an application forks from a child of httpd, and what they must not keep of httpd.
 //!
-//! It is a copy of one thread. Some copies go on for long (`multiprocessing`, daemons), so a copy lets go of the
-//! listening sockets, the connections of clients and the pipe on which the parent speaks to its children; signals that
-//! httpd has blocked or handles get back their usual meaning. All of that happens in a handler of `pthread_atfork`, which
+//! Such a process, a *copy*, has a copy of one thread. Some copies live long (`multiprocessing`, daemons), so a copy closes the
+//! listening sockets, the connections of clients and the pipe by which the parent speaks to its children; signals that httpd
+//! has blocked or handles get their usual meaning back. All of that happens in a handler of `pthread_atfork`, which
 //! may do what a signal handler may: it reads what was noted before, and makes system calls. [S-13]
 //!
 //! `vfork` and `posix_spawn` run no such handlers. What they start is another program at once, for which the listening
@@ -96,7 +96,7 @@ impl Noted {
             let is_it = |found: libc::stat| {
                 (found.st_dev, found.st_ino) == (inherited.device, inherited.inode)
             };
-            // Its number may be that of a file of the application by now.
+            // The number may belong to a file of the application by now.
             if identity(inherited.descriptor).is_some_and(is_it) {
                 // SAFETY: a descriptor of this process alone, which runs nothing of httpd any more.
                 unsafe { libc::close(inherited.descriptor) };

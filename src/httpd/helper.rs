@@ -1,6 +1,6 @@
 //! A helper: a process beside the children, forked by the parent, with the rights of a child and nothing of httpd in it.
 //!
-//! 1. [`Helper::start`] forks it. The parent tells APR of it, so that the MPM passes the news of its death on.
+//! 1. [`Helper::start`] forks it. The parent registers it with APR, so that the MPM reports its death.
 //! 2. When it dies, a function is called in the parent, which may start another one.
 //! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits a little,
 //!    so that the helper can end what it has begun; then it kills it.

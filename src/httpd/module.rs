@@ -304,7 +304,7 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
     const MIDDLE: c_int = sys::APR_HOOK_MIDDLE as c_int;
     type PreConnection = unsafe extern "C" fn(*mut sys::conn_rec, *mut c_void) -> c_int;
     type PostReadRequest = unsafe extern "C" fn(*mut sys::request_rec) -> c_int;
-    // SAFETY: registers functions that live for ever, and lists that end with null. [S-1]
+    // SAFETY: registers functions that stay mapped, and lists that end with null. [S-1]
     guard(|| unsafe {
         M::record().registered();
         sys::ap_hook_pre_config(Some(pre_config::<M>), NONE, NONE, MIDDLE);

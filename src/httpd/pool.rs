@@ -69,7 +69,7 @@ impl<'p> Pool<'p> {
         data: *mut c_void,
         function: unsafe extern "C" fn(*mut c_void) -> sys::apr_status_t,
     ) {
-        // SAFETY: by contract; nothing is to be done in a process that executes another program.
+        // SAFETY: by contract; a process that executes another program needs no clean-up.
         unsafe {
             sys::apr_pool_cleanup_register(
                 self.raw,

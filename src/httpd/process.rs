@@ -1,4 +1,4 @@
-//! The process: who it is to be, what it has used, where its files go.
+//! The process: its user and group, the time it has used, where its files go.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -44,7 +44,7 @@ pub fn cpu_time() -> [u64; 2] {
     [nanoseconds(usage.ru_utime), nanoseconds(usage.ru_stime)]
 }
 
-/// Whether a signal waits that asks this process to end. For threads that have all of them blocked.
+/// Whether a signal is pending that asks this process to end. For threads that block all of these signals.
 pub fn is_asked_to_end() -> bool {
     let ends = [
         libc::SIGTERM,

@@ -1,5 +1,5 @@
-//! How a child ended. The MPM takes the status of a child and passes on only that it has ended, so the parent has the kernel
-//! tell it before: by `SIGCHLD`, which comes before the MPM sees what it has waited for. [S-50]
+//! How a child ended. The MPM takes the status of a child and reports only that it has ended. So the parent learns it from the
+//! kernel: by `SIGCHLD`, which comes before the MPM has waited for the child. [S-50]
 //!
 //! Where several children end at the same moment, one signal may stand for all; the handler looks for the others, and finds
 //! those that the MPM has not waited for by then. Of the rest it is not known how they ended.
@@ -31,7 +31,7 @@ impl fmt::Display for End {
     }
 }
 
-/// The signals that end processes for which somebody looks for a reason.
+/// Names of the signals that usually end a process.
 fn name(signal: c_int) -> Option<&'static str> {
     Some(match signal {
         libc::SIGABRT => "SIGABRT",
@@ -56,12 +56,12 @@ fn name(signal: c_int) -> Option<&'static str> {
     })
 }
 
-/// Most children that are followed at the same time; of further ones it is not known how they end.
+/// Most children that are followed at the same time; how others end is not known.
 const MOST: usize = 4096;
 
 /// A child each: its number in the upper half, and in the lower what is known of its end.
 static CHILDREN: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
-/// Above this number of places, all are free.
+/// All places from this number on are free.
 static USED: AtomicU32 = AtomicU32::new(0);
 /// The process whose children these are.
 static PARENT: AtomicU32 = AtomicU32::new(0);
@@ -79,7 +79,7 @@ fn pid_of(place: u64) -> u32 {
     (place >> 32) as u32
 }
 
-/// Has this process told how its children end, unless a module has taken `SIGCHLD` for itself. For the parent.
+/// From now on this process learns how its children end, unless another module handles `SIGCHLD`. For the parent.
 pub(crate) fn watch() {
     PARENT.store(std::process::id(), Relaxed);
     let handler = child_ended as unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
@@ -161,7 +161,7 @@ unsafe extern "C" fn child_ended(_: c_int, info: *mut libc::siginfo_t, _: *mut c
     });
 }
 
-/// Looks whether a child has ended that nobody has waited for.
+/// Looks whether a child has ended that the MPM has not waited for.
 fn look_at(pid: u32) {
     // SAFETY: a plain system call with live arguments, which leaves the child to be waited for.
     unsafe {

@@ -1,6 +1,6 @@
 //! Our module record, and what httpd keeps by its index.
 //!
-//! Apart from the hooks that fill it in, so that whoever only asks for the index knows nothing of them.
+//! A file of its own, so that code which only asks for the index does not depend on the hooks.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};

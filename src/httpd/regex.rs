@@ -24,7 +24,7 @@ impl Regex {
     /// Compiles `pattern`; `None` where it is no regular expression.
     pub fn compile(pattern: &str) -> Option<Self> {
         let pattern = CString::new(pattern).ok()?;
-        // SAFETY: a plain C struct, which ap_regcomp fills in when it succeeds; nothing is to be freed otherwise.
+        // SAFETY: a plain C struct, which ap_regcomp fills in when it succeeds; otherwise there is nothing to free.
         unsafe {
             let mut compiled = Box::new(std::mem::zeroed::<sys::ap_regex_t>());
             (sys::ap_regcomp(&mut *compiled, pattern.as_ptr(), 0) == 0).then(|| Self(compiled))

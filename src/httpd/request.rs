@@ -390,7 +390,7 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_allow_options(self.raw) & sys::OPT_EXECCGI as c_int != 0 }
     }
 
-    /// Whether each `<Location>` and `<Directory>` that gives this handler to the request also says who is allowed.
+    /// Whether each `<Location>` and `<Directory>` that gives this handler to the request also restricts access.
     pub fn is_guarded(self, handler: &CStr) -> bool {
         // SAFETY: reads the core's configuration of the server, and runs expressions of it on the request, which this thread
         // uses alone. [S-64]

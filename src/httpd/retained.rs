@@ -1,6 +1,6 @@
 //! What outlives restarts: httpd keeps it from its start to its end, for whichever copy of the module is loaded.
 //!
-//! Private memory of the parent. Children have a copy of it, in which nothing can be changed for anybody else.
+//! It is private memory of the parent. A child has a copy, which it alone sees.
 
 use std::ffi::CStr;
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys;
 
-/// Changes with [`Data`], so that no copy of the module reads what another one means differently.
+/// Changes with [`Data`], so that no release of the module reads the data of another one.
 const KEY: &CStr = c"mod_wsgi_rs/1";
 
 /// The one place for what outlives restarts.
@@ -33,7 +33,7 @@ struct Data {
 /// How many numbers there is room for; the last one is that of the memory.
 pub const NUMBERS: usize = 32;
 
-/// One more than the number of a descriptor. Among the numbers, as a copy of the module without it has zero there.
+/// One more than the number of a descriptor. Among the numbers, as a release of the module without it has zero there.
 const MEMORY: usize = NUMBERS - 1;
 
 impl Retained {
@@ -70,8 +70,8 @@ impl Retained {
     pub fn cells(self) -> Option<&'static [AtomicU64]> {
         let count = self.0.count.load(Acquire);
         let cells = self.0.cells.load(Relaxed);
-        // SAFETY: [`Self::keep_cells`] had them as a slice for ever, in this process or in the one that it is a copy
-        // of, and a child has the mappings of its parent. [S-12]
+        // SAFETY: [`Self::keep_cells`] was given them as a static slice, in this process or in its parent, whose mappings a
+        // child has. [S-12]
         (count != 0).then(|| unsafe { std::slice::from_raw_parts(cells, count) })
     }
 
@@ -81,8 +81,7 @@ impl Retained {
         let next = descriptor.map_or(0, |descriptor| descriptor.into_raw_fd() + 1);
         let before = self.0.descriptor.swap(next, Relaxed);
         if before != 0 {
-            // SAFETY: given away by an [`OwnedFd`] in this process or in the one that it is a copy of, and closed by
-            // nobody but this function.
+            // SAFETY: given away by an [`OwnedFd`] in this process or in its parent, and closed by this function alone. [S-12]
             drop(unsafe { OwnedFd::from_raw_fd(before - 1) });
         }
     }
@@ -111,8 +110,7 @@ impl Retained {
         let next = u64::try_from(next).unwrap_or(0);
         let before = self.0.numbers[MEMORY].swap(next, Relaxed);
         if let Ok(before @ 1..) = i32::try_from(before) {
-            // SAFETY: given away by an [`OwnedFd`] in this process or in the one that it is a copy of, and closed by
-            // nobody but this function. [S-12]
+            // SAFETY: given away by an [`OwnedFd`] in this process or in its parent, and closed by this function alone. [S-12]
             drop(unsafe { OwnedFd::from_raw_fd(before - 1) });
         }
     }

@@ -28,7 +28,7 @@ const GONE: [sys::apr_status_t; 13] = [
     libc::ENETRESET,
 ];
 
-/// What they say where httpd itself is short of something.
+/// What they say where httpd itself is short of memory or descriptors.
 const SHORT: [sys::apr_status_t; 4] = [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
 
 /// Why reading or writing stopped.
@@ -289,7 +289,7 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Takes the filter for byte ranges away, which would cut them out of whole responses to any method.
+    /// Removes the filter for byte ranges, which would cut ranges out of the response to any method.
     pub fn refuse_ranges(&mut self) {
         // SAFETY: this thread uses the request and its connection alone. [S-64]
         unsafe { sys::wsgi_shim_refuse_ranges(self.rec()) }
@@ -409,7 +409,8 @@ impl<'r> Stream<'r> {
                 reason: reason(status),
             })
         };
-        // SAFETY: pool and brigade of the request, which this thread uses alone. The file that the buckets share has a descriptor of its own, which
+        // SAFETY: pool and brigade of the request, which this thread uses alone. The file that the buckets share has a
+        // descriptor of its own, which
         // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6] [S-64]
         unsafe {
             let pool = (*self.rec()).pool;
@@ -430,7 +431,7 @@ impl<'r> Stream<'r> {
             if status != 0 {
                 return failed(status);
             }
-            // Programs that the application starts must not get it, which APR takes for a matter of its own functions.
+            // Programs that the application starts must not inherit it; APR closes it only for programs that APR starts.
             sys::apr_os_file_get(&mut number, file);
             let duplicate = BorrowedFd::borrow_raw(number);
             if let Err(error) = rustix::io::fcntl_setfd(duplicate, FdFlags::CLOEXEC) {
@@ -438,7 +439,7 @@ impl<'r> Stream<'r> {
             }
             if let (Ok(offset), Ok(length @ 1..)) = (i64::try_from(offset), i64::try_from(length)) {
                 let bucket = sys::apr_brigade_insert_file(self.output, file, offset, length, pool);
-                // A file that is cut while it is mapped kills the process.
+                // Reading a mapped file that was truncated would end the process by SIGBUS.
                 sys::apr_bucket_file_enable_mmap(bucket, 0);
             }
             sys::wsgi_shim_insert_tail(
@@ -455,7 +456,7 @@ impl<'r> Stream<'r> {
         if self.is_over() {
             return;
         }
-        // What is still in the filters is owed; whether the client takes it makes no difference any more.
+        // What was written so far goes out; the response ends whether or not the client takes it.
         let _ = self.write(std::iter::empty(), Then::Flush);
         // SAFETY: this thread uses the request alone; the buckets are those with which mod_proxy says that a backend broke off.
         // [S-7] [S-64]

@@ -1,4 +1,4 @@
-//! A task: a process that a helper forks for something that may go wrong, and that it ends when it likes.
+//! A task: a process that a helper forks for work that may fail in any way, and may end at any time.
 
 use std::ffi::{CStr, c_int};
 use std::io;
@@ -11,20 +11,20 @@ pub struct Task {
 }
 
 impl Task {
-    /// Forks a process called `name` that runs `body` and ends with its answer as the status. For processes with one
-    /// thread: helpers.
+    /// Forks a process called `name` that runs `body` and ends with its answer as the status.
     ///
     /// # Errors
-    /// Those of `fork(2)`, and that of a process which has other threads.
+    /// Those of `fork(2)`, and that of a process with more than one thread.
     pub fn start(name: &CStr, body: impl FnOnce() -> u8) -> io::Result<Self> {
         let parent = std::process::id().cast_signed();
-        // In a copy of a process with more of them, what the others had locked would stay so.
+        // In a copy of a process with more threads, what the others had locked would stay locked.
         let threads = std::fs::read_dir("/proc/self/task")?.count();
         if threads != 1 {
             let what = format!("this process has {threads} threads, and its copy would have one");
             return Err(io::Error::other(what));
         }
-        // SAFETY: the process has one thread, so the new one has all of it; it never returns from here.
+        // SAFETY: this is the only thread, as was just counted, and no other one could start another meanwhile: so the new process
+        // has all of its threads. It never returns from here.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
@@ -55,7 +55,7 @@ impl Task {
         }
     }
 
-    /// Ends it, if it has not ended; whether it had not.
+    /// Ends it, if it has not ended. Returns whether it had not.
     pub fn kill(&mut self) -> bool {
         if self.pid == 0 {
             return false;
@@ -66,7 +66,7 @@ impl Task {
         true
     }
 
-    /// Its status once it has ended, inside if that can be had; ends its group then.
+    /// `None` while it runs; then its status, where that can be had. Ends its process group then.
     fn wait(&mut self, flags: c_int) -> Option<Option<c_int>> {
         let (pid, id) = (self.pid, self.pid.cast_unsigned());
         let mut status = 0;

@@ -1,4 +1,4 @@
-//! `mod_wsgi_rs.so`: the module record, and where each hook is answered.
+//! `mod_wsgi_rs.so`: the module record, and what each hook does.
 //!
 //! The module holds no Python. In each child it opens the engine of the configured Python, and hands requests to it. Its folders
 //! import each other in this direction only:
@@ -167,7 +167,7 @@ unsafe impl Module for Wsgi {
     }
 }
 
-/// What `Server:` says of us.
+/// Our part of the `Server:` header.
 const BANNER: &CStr = match CStr::from_bytes_with_nul(
     concat!("mod_wsgi_rs/", env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
 ) {
@@ -200,7 +200,7 @@ static COMMANDS: Commands = {
     Commands(commands)
 };
 
-/// Where httpd lets a directive stand.
+/// The contexts in which httpd accepts a directive.
 const fn places(context: Context) -> c_int {
     (match context {
         Context::Global | Context::Server => sys::RSRC_CONF,
@@ -210,7 +210,7 @@ const fn places(context: Context) -> c_int {
     }) as c_int
 }
 
-/// httpd wants C strings, the table of directives has none: name and help of each, with a NUL behind.
+/// Name and help of each directive as C strings, which the table of directives does not have.
 static TEXT: [u8; TEXT_LEN] = {
     let mut text = [0; TEXT_LEN];
     let mut to = 0;

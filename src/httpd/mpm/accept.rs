@@ -1,16 +1,16 @@
-//! How a child leaves: the MPM itself ends it, gracefully, as where a child has served its number of connections.
+//! How a child leaves: the MPM ends it gracefully, as it ends a child that has served `MaxConnectionsPerChild`.
 //!
 //! | MPM | how |
 //! |---|---|
 //! | prefork | the signal of a graceful stop, sent to the main thread while it waits for a connection |
 //! | worker, event | the accept function of the listeners, which is wrapped, answers `APR_EGENERAL` before it accepts |
 //!
-//! A connection that comes meanwhile waits in the queue of the kernel for another child. An MPM looks at its accept
-//! function when a connection comes; where none does, [`dummy_connection`] makes one, as httpd does.
+//! A connection that is refused waits in the queue of the kernel for another child. An MPM calls its accept function when a
+//! connection comes; where none comes, [`dummy_connection`] makes one, as httpd does.
 //!
-//! With `APR_EGENERAL` the MPM says by the status of the child that resources were short, and takes that, from a child
-//! that ends while those of a new configuration begin, for a reason to end the server. A child that left by our wish
-//! therefore ends with status 0, at the end of its clean-up. [S-16]
+//! After `APR_EGENERAL` the MPM ends the child with a status that says that resources were short. If that comes while the
+//! children of a new configuration begin, the parent ends the whole server. So a child that leaves in this way ends with status 0
+//! instead, at the end of its clean-up ([`child_exit`](super::child_exit)). [S-16]
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
@@ -36,14 +36,14 @@ type Accept = unsafe extern "C" fn(
 static WRAPPED: OnceLock<Vec<(usize, Accept)>> = OnceLock::new();
 /// Whether connections are refused.
 static REFUSES: AtomicBool = AtomicBool::new(false);
-/// Whether the MPM has been told so.
+/// Whether the MPM has called the accept function since then, and was told to end the child.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 /// The thread that waits for connections under prefork.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 
 /// A child begins, on its main thread.
 pub(crate) fn child_begins() {
-    // SAFETY: always possible.
+    // SAFETY: asks for the calling thread.
     MAIN_THREAD.store(unsafe { libc::pthread_self() }, Relaxed);
 }
 
@@ -79,7 +79,8 @@ unsafe fn function<'a>(listener: *mut sys::ap_listen_rec) -> &'a AtomicPtr<c_voi
     unsafe { AtomicPtr::from_ptr((&raw mut (*listener).accept_func).cast()) }
 }
 
-/// Wraps the accept functions, if the MPM has filled all of them in; whether they are wrapped now. For one thread.
+/// Wraps the accept functions, once the MPM has filled all of them in. Returns whether they are wrapped now. Called by one
+/// thread.
 pub fn wrap() -> bool {
     if WRAPPED.get().is_some() {
         return true;
@@ -107,7 +108,7 @@ pub fn wrap() -> bool {
     true
 }
 
-/// In the place of the function that the MPM has chosen.
+/// Called in place of the function that the MPM has chosen.
 unsafe extern "C" fn accept(
     connection: *mut *mut c_void,
     listener: *mut sys::ap_listen_rec,
@@ -127,7 +128,7 @@ unsafe extern "C" fn accept(
         // SAFETY: called as the MPM would have called it.
         Some(original) => unsafe { original(connection, listener, pool) },
         None => {
-            // Worker looks at this, whatever the status says, and it would find the connection before this one.
+            // The worker MPM looks at this whatever the status says, and would find the connection before this one.
             // SAFETY: where the MPM wants the connection. [S-17]
             unsafe { *connection = std::ptr::null_mut() };
             refused
@@ -135,11 +136,11 @@ unsafe extern "C" fn accept(
     }
 }
 
-/// Asks the MPM to end this child, with the next connection at the latest. To be called again until [`is_leaving`].
+/// Asks the MPM to end this child, with the next connection at the latest. Called again until [`is_leaving`].
 pub fn leave(way: LeaveBy) {
     match way {
         LeaveBy::Accept => REFUSES.store(true, Release),
-        // With a request or a connection at hand the main thread would close it sooner than the client was told.
+        // In the middle of a connection, the signal would close it sooner than the client was told.
         LeaveBy::Signal if scoreboard::own_worker_waits() => {
             // SAFETY: the main thread lives as long as the process; it handles the signal. [S-18]
             unsafe {
@@ -181,7 +182,7 @@ pub fn dummy_connection() -> io::Result<()> {
     if protocol(listener).eq_ignore_ascii_case(b"https") {
         return stream.write_all(&CLOSE_NOTIFY);
     }
-    // Whole, as the kernel may hold a connection back until data have come (AcceptFilter), and with the words by which
+    // A whole request, as the kernel may hold a connection back until data have come (AcceptFilter), with the words by which
     // log filters know httpd's own connections.
     let server = query::description();
     let server = String::from_utf8_lossy(&server);

@@ -1,7 +1,7 @@
 //! Which connections of a child may still come with another request.
 //!
-//! A child that is to leave tells its clients, with each response, that the connection ends. Connections whose clients
-//! were told otherwise before are known by being counted: once they are gone, nobody can ask a child that has left.
+//! A child that will leave says with each response that the connection ends. The connections whose clients were told otherwise
+//! before are counted: once they are gone, no request can come to a child that has left.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{
@@ -24,7 +24,7 @@ pub fn begin_leaving() {
     LEAVING.store(true, SeqCst);
 }
 
-/// Whether it does.
+/// Whether that is so.
 #[inline]
 pub fn are_leaving() -> bool {
     LEAVING.load(Relaxed)
@@ -74,8 +74,7 @@ pub(crate) unsafe extern "C" fn pre_connection(
     })
 }
 
-/// The head of a request has been read. A response of HTTP/2 is no end of anything: mod_http2 says by itself that a
-/// child ends.
+/// The head of a request has been read. Over HTTP/2, mod_http2 itself tells the client that the child ends.
 pub(crate) unsafe extern "C" fn post_read_request(request: *mut sys::request_rec) -> c_int {
     guard(|| {
         if are_leaving() {

@@ -1,4 +1,4 @@
-//! Facts about the server that do not change while it runs.
+//! What the MPM and httpd say of the server.
 
 use std::ffi::c_int;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! httpd's scoreboard: what its workers do.
+//! httpd's scoreboard: what its workers do, and how a child asks there for a successor.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -98,7 +98,7 @@ pub fn own_worker_waits() -> bool {
     own_slot().is_some_and(|slot| status(slot, 0) == Some(sys::SERVER_READY))
 }
 
-/// How many workers of this process are at something, and how many responses it sends beside them (event).
+/// How many workers of this process are busy, and how many responses it sends beside them (event).
 pub fn own_work() -> Option<usize> {
     let slot = own_slot()?;
     let threads = mpm::query(sys::AP_MPMQ_HARD_LIMIT_THREADS).filter(|&limit| limit > 0);
@@ -128,21 +128,21 @@ pub fn has_room() -> bool {
     };
     let there = || (0..if exists() { all } else { 0 }).filter(|&slot| is_there(slot));
     let serves = |slot: &c_int| process(*slot).is_some_and(|process| process.quiescing == 0);
-    // Beside those that may serve, event has places for some that finish their requests.
+    // Beside the children that serve, event has slots for some that finish their requests.
     let places = if mpm::name() == b"event" { all } else { most };
     let is_below = |count: usize, limit: c_int| count < usize::try_from(limit).unwrap_or(0);
     is_below(there().filter(serves).count(), most) && is_below(there().count(), places)
 }
 
-/// Whether a slot has a child. Of prefork only the worker's state tells that it has ended.
+/// Whether a slot has a child. Under prefork, only the state of the worker tells that the child has ended.
 fn is_there(slot: c_int) -> bool {
     let is_alive = || mpm::name() != b"prefork" || status(slot, 0) != Some(sys::SERVER_DEAD);
     process(slot).is_some_and(|process| process.pid != 0) && is_alive()
 }
 
-/// Has the parent start a successor while this child still accepts: it does not count this child's idle workers any
-/// more. To be said again until there is one, as the MPM writes there, too, and then to be
-/// [taken back](stop_asking). Of no effect where the MPM has no more children to give. [S-19]
+/// Has the parent start a successor while this child still accepts: the parent no longer counts this child's idle workers.
+/// Called again until there is a successor, as the MPM writes to the same bytes; then [taken back](stop_asking). Of no effect
+/// where the MPM may start no more children. [S-19]
 pub fn ask_for_successor() {
     ask(true);
 }

@@ -1,15 +1,15 @@
-//! The monitor of a child: a thread that sees whether the child is to retire, and has the MPM end it then. It never waits for
-//! Python. It also looks at the memory of the child, and, also while the child ends, whether `wsgictl stack` asks what its
-//! threads run.
+//! The monitor of a child: a thread that looks whether the child has been marked to retire, and then has the MPM end it. It
+//! never waits for Python. It also compares the memory of the child with its limits, and answers `wsgictl stack`, also while
+//! the child ends.
 //!
 //! How a child retires:
 //!
-//! 1. Where it is the only one that serves, it asks for its successor, and waits until that is ready. Where the mark is
-//!    taken back meanwhile, it stays.
-//! 2. Its responses say `Connection: close`. It waits for the connections whose clients were told otherwise, at most as
-//!    long as such a connection is kept.
-//! 3. It refuses connections, which ends it by the MPM's own graceful path, whatever requests it still answers. Where no
-//!    connection comes, it makes one.
+//! 1. A child that is the only one to serve asks for a successor, and waits until that is ready. It stays if the mark is
+//!    taken back meanwhile.
+//! 2. Its responses say `Connection: close`. It waits for the connections whose clients were told otherwise before, at most
+//!    for `KeepAliveTimeout`.
+//! 3. It refuses connections, so that the MPM ends it gracefully: requests that it has are answered. Where no connection
+//!    comes that it could refuse, it makes one.
 
 use std::time::{Duration, Instant};
 
@@ -37,14 +37,14 @@ const MANY: u32 = 16;
 const CLOSE_LOOK: Duration = Duration::from_millis(2);
 /// The longest wait for connections on which another request may come.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long the MPM may take to look at its accept function before it is given a connection, at first and at last.
+/// How long the MPM may take to look at its accept function before the monitor makes a connection, at first and at last.
 const FIRST_DUMMY: Duration = Duration::from_millis(20);
 const LAST_DUMMY: Duration = Duration::from_secs(1);
 /// For how long the child must have found nothing but requests that were given up.
 const ONLY_STUCK: Duration = Duration::from_millis(200);
 /// Name of the thread.
 const THREAD: &str = "wsgi-monitor";
-/// Most connections that are made for the sake of a lock.
+/// Most connections that are made so that other children pass a lock on.
 const LOCK_DUMMIES: u32 = 30;
 
 /// The child begins to serve: starts its monitor, where it has a slot on the board and the MPM lets children leave.
@@ -138,7 +138,7 @@ impl ChildMonitor {
             // Where all workers are stuck, the MPM never looks for a connection, nor at a signal.
             stuck.look();
             if self.way == LeaveBy::Accept && Instant::now() >= dummy {
-                // One that fails is made again.
+                // A connection that fails is made again.
                 let _ = accept::dummy_connection();
                 patience = (patience * 2).min(LAST_DUMMY);
                 dummy = Instant::now() + patience;
@@ -151,12 +151,12 @@ impl ChildMonitor {
         }
     }
 
-    /// Waits for the connections whose clients may still ask by them.
+    /// Waits for the connections on which another request may still come.
     fn wait_for_connections(&self) {
         let until = Instant::now() + mpm::keep_alive_timeout().min(KEEP_ALIVE);
         while !accept::is_leaving() {
             let open = connections::open_before();
-            // Those of requests that were given up stay open on this side.
+            // The connections of requests that were given up stay open on this side.
             if open <= requests_given_up() {
                 return;
             }
@@ -169,8 +169,8 @@ impl ChildMonitor {
         }
     }
 
-    /// Under prefork, children wait for a lock before they wait for a connection at one of several listeners: with each
-    /// connection it comes to the next one, and in time to this child, which cannot end before.
+    /// Under prefork, a child takes a lock before it waits for a connection at one of several listeners. Each connection passes
+    /// the lock on to the next child, and in time to this one, which cannot end before it has had it.
     fn pass_the_lock_on(&self) {
         let mut patience = FIRST_DUMMY;
         for _ in 0..LOCK_DUMMIES {

@@ -1,4 +1,5 @@
-//! Children that have ended: their places on the board and in the segment become free, and an unexpected end is reported. All of it is done by the parent.
+//! Children that have ended: what they had on the board and in the segment becomes free, and an unexpected end is reported. The
+//! parent does all of it.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use wsgi_telemetry::{Ended, Running, Segment, clock};
 use crate::log::log_message;
 use crate::metrics::{parent, segment};
 
-/// A new configuration is in force: frees what children have left that ended while httpd ran without the module.
+/// A new configuration is in force: frees what belonged to children that ended while httpd ran without the module.
 pub(crate) fn free_gone() {
     let gone = parent::known_segment().map(|segment| segment.owners_gone());
     for pid in gone.unwrap_or_default() {
@@ -52,7 +53,7 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     let how = match ended {
         Some(Ended::Clean) => Some("clean"),
         Some(Ended::Killed) => Some("killed"),
-        // It has ended before it could take an arena, or there were none left; nothing says that it was well.
+        // The child ended before it could take an arena, or no arena was left: nothing says that it ended in order.
         None => was_counted.then_some("killed"),
     };
     if let Some(how) = how {
@@ -61,17 +62,17 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     segment.reclaim(pid);
 }
 
-/// Whether the end of a child is reported as unexpected. `had_said`: whether the child had said that it ends; `None` where
-/// it has said nothing at all, as it had only begun. `was_running`: whether it ran requests.
+/// Whether the end of a child is reported as unexpected. `had_said`: whether the child had announced its end; `None` for a child
+/// that had only begun and said nothing at all. `was_running`: whether it ran requests.
 fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) -> bool {
     /// `http_main.h` and `httpd.h`: with these, a child says that it cannot go on, and httpd logs why.
     const OF_HTTPD: [u8; 3] = [2, 7, 15];
     match how {
-        // By these the parent ends children.
+        // The parent ends children by these signals.
         Some(End::Signal(libc::SIGTERM | libc::SIGHUP | libc::SIGUSR1)) => {
             had_said != Some(true) && was_running
         }
-        // One that had begun to end may crash, too.
+        // A child that has begun to end may crash, too.
         Some(End::Signal(_)) => true,
         Some(End::Status(0)) | None => had_said == Some(false),
         Some(End::Status(status)) => {
@@ -83,7 +84,8 @@ fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) ->
 /// Most requests of a dead child that are named.
 const MOST_TOLD: usize = 5;
 
-/// A child has ended without having said that it would. What it was running is known from itself, so that it may be wrong.
+/// A child has ended without having announced it. What it was running is known from what the child itself has written, so it
+/// may be wrong.
 fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
     let how = match how {
         Some(how) => how.to_string(),

@@ -1,5 +1,5 @@
-//! Whether there is memory for all children that the MPM may start: each child compares what it has for itself with what
-//! the server may have, and one of them says for all that it is too little.
+//! Whether there is memory for all children that the MPM may start: each child compares its own memory with what the server may
+//! have, and the first one that finds it too little logs that for all.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ impl MemoryWatch {
         }
     }
 
-    /// Says so where there is too little for all, unless somebody has.
+    /// Logs that there is too little memory for all, unless another child has.
     pub(crate) fn look(&mut self, slot: &ChildSlot) {
         let now = Instant::now();
         if now < self.look {

@@ -1,4 +1,4 @@
-//! When a child may take its first connection: it has loaded what is to be loaded ahead, and its applications have answered
+//! When a child may take its first connection: it has loaded what it loads ahead, and its applications have answered
 //! the URLs of `WSGIWarmup`.
 //!
 //! Until then it stays in `child_init`, where it does not accept, as long as another child serves: a server without any child

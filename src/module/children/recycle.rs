@@ -1,5 +1,4 @@
-//! `WSGIRecycle`: a child that has served its number of requests, has too much memory or is old enough is replaced by the
-//! one mechanism that there is for that: it marks itself to retire.
+//! `WSGIRecycle`: a child that has served its number of requests, has too much memory or is old enough marks itself to retire.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -12,12 +11,11 @@ use super::retire;
 use super::slot::ChildSlot;
 use crate::log::log_info;
 
-/// Whether requests are counted: nobody else needs the number.
+/// Whether requests are counted. Nothing else needs the number.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static SERVED: AtomicU64 = AtomicU64::new(0);
 
-/// A request was served. One that was turned away does not count: a child that has too much to do is not to be replaced for
-/// that.
+/// A request was served. A refused request does not count: a child with too much to do must not be replaced for that.
 #[inline]
 pub(crate) fn count_request() {
     if COUNTS.load(Relaxed) {
@@ -27,7 +25,8 @@ pub(crate) fn count_request() {
 
 /// How often a child looks at what it has used up.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long it waits where others retire, and once it was marked, as somebody may take the mark back.
+/// How long a child waits before it looks again: where enough others retire, and once it is marked, as the mark may be taken
+/// back.
 const LATER: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_secs(60);
 
@@ -46,7 +45,7 @@ impl Recycler {
         }
         COUNTS.store(recycle.requests.is_some(), Relaxed);
         let now = Instant::now();
-        // Numbers of processes follow each other, and this takes such numbers far apart.
+        // Process ids follow each other; the multiplication takes them far apart.
         let chance = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         Some(Self {
             limits: recycle.for_child(chance),

@@ -1,7 +1,7 @@
-//! A child that asks to be replaced, as something in it hangs: it marks itself to retire, as every child does that is replaced.
+//! A child asks to be replaced, as something in it hangs: it marks itself to retire.
 //!
-//! Where a load hangs, its successor may hang in the same way, and its successor: each next one waits longer before it
-//! marks itself ([`Hangs`]), and serves meanwhile what it can.
+//! Where a load hangs, it may hang in the successor, too, and in the next one: each of them waits longer than the one before
+//! until it marks itself ([`Hangs`]), and serves meanwhile what it can.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::config::inherited;
 /// Of this many children that serve, one may be replaced at a time.
 const SHARE: usize = 4;
 
-/// Marks this child, unless enough others retire; then it is to be asked again.
+/// Marks this child, unless enough others retire; the engine asks again in that case.
 pub(crate) fn ask(why: Retire) {
     let reason = match why {
         Retire::Stuck => RetireReason::RequestTimeout,
@@ -49,7 +49,7 @@ pub(crate) fn child_begins() {
 
 /// Something that hangs in this child.
 struct Hang {
-    /// When that was said last.
+    /// When it was reported last.
     said: Instant,
     /// How long the child has to wait from then on, and when that is over.
     until: Instant,
@@ -57,7 +57,7 @@ struct Hang {
 
 static HANG: Mutex<Option<Hang>> = Mutex::new(None);
 
-/// After how long without a word it has ended.
+/// A hang that is not reported for this long has ended.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// The limit of the server, or the usual one where there is none.
@@ -66,8 +66,8 @@ fn limit() -> Duration {
     written.unwrap_or(STARTUP_TIMEOUT)
 }
 
-/// Something hangs in this child, which is said again for as long as it does; whether the child has waited for as long as it
-/// is to, and may be replaced.
+/// Something hangs in this child; called again for as long as it does. Returns whether the child has waited long enough to be
+/// replaced.
 pub(crate) fn note_hang(slot: &ChildSlot) -> bool {
     let mut hang = HANG.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
@@ -85,7 +85,7 @@ pub(crate) fn note_hang(slot: &ChildSlot) -> bool {
     now >= until
 }
 
-/// Python does not start in this child. How long the child waits for it before it ends, while others serve.
+/// Python does not start in this child. Returns how long the child waits before it ends, while others serve.
 pub(crate) fn note_start_hangs(slot: &ChildSlot) -> Duration {
     let hangs: Hangs = slot
         .board()
@@ -99,8 +99,8 @@ pub(crate) fn note_start_hangs(slot: &ChildSlot) -> Duration {
 /// The stamp at which this child, which serves without Python, asks to be replaced; 0 for a child that has Python.
 static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 
-/// For how long this child is not to start Python, as that has hung in another one; zero for not at all. Where others serve
-/// there is nothing to be lost by a try.
+/// For how long this child must not start Python, as that has hung in another one; zero where it may. Where others serve, a try
+/// costs nothing.
 pub(crate) fn hold_off(slot: &ChildSlot) -> Duration {
     // Without a monitor, this child would not be replaced later.
     if slot.another_serves() || LeaveBy::of_mpm().is_err() {
@@ -137,7 +137,7 @@ pub(crate) fn mark(slot: &ChildSlot, reason: RetireReason) -> bool {
     if !slot.board().mark(me.pid, me.ticks, reason) {
         return false;
     }
-    // Others may have marked themselves since they were looked at; then the one with the lowest number goes first.
+    // Another child may have marked itself at the same time; then the one with the lowest process id goes first.
     let goes_first = |child: &ChildEntry| child.retire.is_some() && child.pid < me.pid;
     let is_one_too_many = are_enough(slot) && slot.others().iter().any(goes_first);
     if is_one_too_many {

@@ -16,7 +16,7 @@ pub(crate) struct ChildSlot {
 
 static SLOT: OnceLock<ChildSlot> = OnceLock::new();
 
-/// A child begins, before it loads anything. Under `-X` there are no other children to be told anything.
+/// A child begins, before it loads anything. Under `-X` there are no other children that could read the board.
 pub(crate) fn enter() {
     if mpm::single_process() {
         return;
@@ -34,14 +34,14 @@ pub(crate) fn get() -> Option<ChildSlot> {
     SLOT.get().copied()
 }
 
-/// Says what this child is now.
+/// Writes on the board what this child is now.
 pub(crate) fn say(state: ChildState) {
     if let Some(slot) = get() {
         slot.entry.set_state(state);
     }
 }
 
-/// This child has loaded what an application group is to have ahead.
+/// This child has loaded what it loads ahead for an application group.
 pub(crate) fn loaded(group: &[u8]) {
     if let Some(slot) = get()
         && let Some(group) = slot.board().group(group)
@@ -64,7 +64,7 @@ impl ChildSlot {
         self.entry.revision() == Some(self.board().revision())
     }
 
-    /// Whether there is newer code, and it is well.
+    /// Whether there is newer code, and it has passed its trial.
     pub(crate) fn is_outdated(&self) -> bool {
         let is_well = || {
             matches!(
@@ -101,7 +101,7 @@ impl ChildSlot {
         self.others().iter().any(stays)
     }
 
-    /// Whether another one serves that has loaded this group, which is known to no more than 64 of them.
+    /// Whether another child serves that has loaded this group. Known for the first 64 groups of the board.
     pub(crate) fn another_has(&self, group: &[u8]) -> bool {
         let Some(slot) = self.board().group(group) else {
             return false;

@@ -1,7 +1,7 @@
-//! `wsgictl stack`: somebody asks this child, on the board, what its threads run.
+//! `wsgictl stack` asks this child, on the board, what its threads run.
 //!
-//! Who looks for such a question are the threads that look at the board anyway, as long as the child lives; the answer is
-//! made on a thread of its own, as it takes as long as somebody keeps a GIL.
+//! The threads that look at the board anyway look for such a request, for as long as the child lives. The answer is made on a
+//! thread of its own, as it may wait for a GIL.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,11 +13,11 @@ use crate::engine::start;
 /// Whether an answer is being made.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Looks whether this child is asked. Never waits; to be called a few times a second.
+/// Looks for a request, and begins to answer it. Never waits; called a few times a second.
 pub(crate) fn look() {
     let Some(slot) = slot::get() else { return };
     let board = slot.board();
-    // While one is made the next request waits: its time runs, and whoever has asked is told that nobody has taken it.
+    // The next request waits meanwhile. Its time runs, and `wsgictl` says that no process has taken it.
     if BUSY.load(Ordering::Acquire) {
         return;
     }
@@ -33,7 +33,7 @@ pub(crate) fn look() {
     if let Err(error) = begun {
         let _busy = Busy;
         let text = format!("This child has no thread that could find out: {error}\n");
-        // Whoever has asked may be gone.
+        // `wsgictl` may have ended.
         let _wanted = board.tell_stacks(request, &text);
     }
 }

@@ -3,14 +3,14 @@
 use std::io;
 
 use wsgi_core::child::steady;
+use wsgi_core::messages::Message;
 
 use crate::log::log_line;
 
-/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that a child cannot do
-/// without.
+/// Does `work` on a thread of its own, and again from its beginning where it panics.
 ///
 /// # Errors
-/// Where there is no thread.
+/// Where the kernel gives no thread.
 pub(crate) fn spawn<R: Send + 'static>(
     name: &'static str,
     mut work: impl FnMut() -> R + Send + 'static,

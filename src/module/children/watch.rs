@@ -1,4 +1,4 @@
-//! `WSGIReload modules`: a thread of each child that looks for source files which have changed, and tells the reloader.
+//! `WSGIReload modules`: a thread of each child looks for changed source files, and tells the reloader.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -67,7 +67,7 @@ impl Watch {
             Some(true) => {
                 let board = self.slot.board();
                 let what = path.display().to_string();
-                // Where all places are taken, a roll is wanted anyway.
+                // Where the board has no room for the request, a roll is wanted anyway.
                 let _ticket = board.request_reload(None, RetireReason::SourceChanged, &what);
                 self.changed = None;
             }
@@ -76,16 +76,16 @@ impl Watch {
         }
     }
 
-    /// Whether the reloader is to be told of it; `None` where that is not known yet. A child whose code is older than what
-    /// is wanted is about to be replaced, by one that loads what is there now. But where that code was refused, what has
-    /// changed since it was tried may have mended it.
+    /// Whether the reloader must learn of it; `None` where that is not known yet. A child whose code is older than the wanted
+    /// revision will be replaced by one that loads the files of now. But where that revision was refused, a change since its
+    /// trial may have mended it.
     fn is_news(&self, path: &Path) -> Option<bool> {
         if self.slot.is_current() {
             return Some(true);
         }
         let roll = self.slot.board().roll();
         let began = i64::try_from(roll.began).unwrap_or(i64::MAX);
-        // A file that is gone has changed at a moment that nobody knows.
+        // When a file was removed is not known.
         let is_later = || fs::metadata(path).map_or(true, |found| changed(&found) > began);
         (roll.phase == RollPhase::Stopped).then(is_later)
     }

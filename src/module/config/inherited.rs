@@ -16,7 +16,7 @@ use wsgi_core::request::group;
 use wsgi_httpd::module::ServerName;
 
 use super::placement::{AliasGroups, Known, Script};
-use super::read::{Server, groups_of_places, used_directives, written_groups};
+use super::read::{Server, groups_of_sections, used_directives, written_groups};
 use crate::log::{log_info, log_message};
 
 /// What all children have in common.
@@ -34,7 +34,7 @@ pub(crate) struct Process {
     pub(crate) plan: MpmPlan,
     /// The application groups that are known before any request names one.
     pub(crate) groups: BTreeSet<Vec<u8>>,
-    /// Those, and where hosts name groups those of the servers' names and aliases, each without its port.
+    /// Those groups, and where hosts name groups the names and aliases of the servers, each without its port.
     named: HashSet<Vec<u8>>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Process {
 const MOST_INTERPRETERS: u32 = 255;
 
 impl Process {
-    /// Works it out for the servers of a configuration; `None` where there are none.
+    /// Works it out for the servers of a configuration; `None` where there is no server.
     pub(crate) fn new(servers: &[(&Server, ServerName<'_>)], plan: MpmPlan) -> Option<Self> {
         let (main, _) = servers.first()?;
         let (known, of_servers) = Known::new(servers);
@@ -104,7 +104,7 @@ impl Process {
         self.known.only_group.as_deref() == Some(group) || ahead.contains(group)
     }
 
-    /// The group that the main interpreter is there for: the only one of the server, where that runs in it.
+    /// The group that the main interpreter serves: the only group of the server, if it runs there.
     pub(crate) fn main_group(&self) -> &[u8] {
         let only = self.known.only_group.as_deref().unwrap_or_default();
         let options = self.group_options(&String::from_utf8_lossy(only));
@@ -114,8 +114,8 @@ impl Process {
         }
     }
 
-    /// What a child loads when it starts. Where children are replaced for new code, where URLs are to be asked for, and
-    /// where interpreters have GILs of their own, that is all that is known; else what the configuration names.
+    /// What a child loads when it starts: all that is known, where children are replaced for new code, where `WSGIWarmup` is
+    /// used, and for groups with GILs of their own; else what the configuration names.
     pub(crate) fn ahead(&self) -> Vec<&Script> {
         let all = self.reload.replaces_children() || !self.known.warmups.is_empty();
         let has_replicas = |script: &&Script| {
@@ -127,7 +127,7 @@ impl Process {
         each_once(self.known.imports.iter().chain(aliased))
     }
 
-    /// What a child would serve as far as that is known, for the trial of new code.
+    /// All that is known of what a child would serve, for the trial of new code.
     pub(crate) fn everything(&self) -> Vec<&Script> {
         each_once(self.known.imports.iter().chain(&self.known.aliased))
     }
@@ -180,7 +180,7 @@ fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> H
 fn known_groups(known: &Known, of_servers: &[(&Server, AliasGroups)]) -> BTreeSet<Vec<u8>> {
     let scripts = known.imports.iter().chain(&known.aliased);
     let of_aliases = of_servers.iter().flat_map(|(_, groups)| groups);
-    let of_places = groups_of_places().into_iter().flatten();
+    let of_places = groups_of_sections().into_iter().flatten();
     scripts
         .map(|script| script.group.clone())
         .chain(of_aliases.flatten().cloned())
@@ -188,7 +188,7 @@ fn known_groups(known: &Known, of_servers: &[(&Server, AliasGroups)]) -> BTreeSe
         .collect()
 }
 
-/// What was asked of interpreters and cannot be.
+/// Warns of what the configuration asks of interpreters and does not get.
 pub(crate) fn warn_of_interpreters(process: &Process) {
     if interpreter_options::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);

@@ -19,7 +19,7 @@ pub(crate) struct Script {
     pub(crate) script: Vec<u8>,
 }
 
-/// A URL of `WSGIWarmup`, and what becomes of it.
+/// A URL of `WSGIWarmup`, and the application that answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warmup {
     /// As written.
@@ -39,11 +39,11 @@ pub(crate) struct Warmup {
 pub(crate) struct Known {
     /// The group of every request by an alias, where there is just one.
     pub(crate) only_group: Option<Vec<u8>>,
-    /// What is loaded when a child starts, whatever else.
+    /// What every child loads when it starts.
     pub(crate) imports: Vec<Script>,
     /// The scripts of the aliases that lead to one script, in a group that is known.
     pub(crate) aliased: Vec<Script>,
-    /// How many aliases, and sections, lead to scripts or to groups that only requests name.
+    /// How many aliases and sections lead to scripts or groups that only requests name.
     pub(crate) unknown: usize,
     pub(crate) warmups: Vec<Warmup>,
     /// URLs of `WSGIWarmup` that no alias to a known script takes.
@@ -67,8 +67,8 @@ impl Known {
             .iter()
             .map(|import| Some(of_import(import).group))
             .collect();
-        let of_places = read::groups_of_places();
-        let unknown_places = of_places.iter().filter(|group| group.is_none()).count();
+        let of_places = read::groups_of_sections();
+        let unknown_sections = of_places.iter().filter(|group| group.is_none()).count();
         groups.extend(of_places);
         let mut of_servers: Vec<(&Server, AliasGroups)> = Vec::new();
         let mut seen: HashSet<*const Server> = HashSet::new();
@@ -87,7 +87,7 @@ impl Known {
                 let group = group_of(alias, is_folder, &settings, name);
                 let leads_to_one = leads_to_one(alias, is_folder);
                 if group.is_none() || !leads_to_one {
-                    // A virtual host has those of the main server, too.
+                    // A virtual host has the aliases of the main server, too.
                     unknown.insert((&alias.location, &alias.target));
                 }
                 if let Some(group) = &group
@@ -112,7 +112,7 @@ impl Known {
                 }
             }
         }
-        known.unknown = unknown.len() + unknown_places;
+        known.unknown = unknown.len() + unknown_sections;
         known.only_group = only_group(groups);
         (known, of_servers)
     }
@@ -150,7 +150,7 @@ fn written(alias: &ScriptAlias, option: fn(&ScriptOptions) -> Option<&String>) -
     option(&alias.options).map(String::as_str)
 }
 
-/// The alias that takes the URL is the first one, as for requests; patterns are not tried.
+/// The first alias that takes the URL, as for requests; patterns are not tried.
 fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let mut aliases = server.config.aliases.iter();

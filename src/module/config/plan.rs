@@ -21,7 +21,7 @@ use crate::log::{log_info, log_line};
 
 /// Asks the MPM, the kernel and the control groups.
 pub(crate) fn of_server() -> MpmPlan {
-    // Run with -X, httpd serves with the one process that there is, whatever the limits say.
+    // With -X, httpd serves with its only process, whatever the limits say.
     let processes = if mpm::single_process() {
         Some(1)
     } else {
@@ -53,7 +53,7 @@ fn cores() -> u32 {
 
 /// How much memory it may have; `None` where the kernel does not tell.
 fn memory() -> Option<MemoryLimit> {
-    // What cannot be read is not there, or is nobody's business here.
+    // A file that cannot be read says nothing about a limit.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let limits: Vec<String> = limit_files(&read("/proc/self/cgroup"))
         .iter()
@@ -160,7 +160,7 @@ fn say(message: Message, line: &str) {
 /// Says on the board what holds for each group that is known. By the parent, before Python runs, and by each child again once
 /// it knows whether its Python has a GIL, where that was left to Python; all of them write the same.
 pub(crate) fn enter(process: &Process, board: Board, has_gil: Option<bool>) {
-    // GroupNames that are not known yet, and have to choose a GIL, need slots, too.
+    // Groups that are not known yet, and have to choose a GIL, need slots, too.
     for group in process.groups.iter().take(MOST) {
         if let Some(slot) = board.group(group) {
             slot.set_plan(&of_group(process, group, has_gil).to_string());
@@ -174,7 +174,7 @@ const MOST: usize = 32;
 /// Most groups that are named in one line.
 const NAMED: usize = 5;
 
-/// Application groups, for a line; none stands for all.
+/// Application groups, for a line; an empty list stands for all of them.
 struct GroupNames<'a>(&'a [&'a [u8]]);
 
 impl fmt::Display for GroupNames<'_> {

@@ -1,7 +1,7 @@
 //! The configuration of httpd, as far as it is ours: the one function behind every directive, and the check of the
 //! whole.
 //!
-//! A mistake does not stop httpd at once: all of them are collected and reported together, each with file and line.
+//! A mistake does not stop httpd at once: all mistakes are collected and reported together, each with file and line.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -29,7 +29,7 @@ pub struct Server {
     pub(crate) patterns: Vec<Option<Arc<Regex>>>,
     /// The application of each alias, once the segment is there.
     pub(crate) apps: OnceLock<Vec<App>>,
-    /// The application group of each alias, where it is known ahead and is to be the same for all requests.
+    /// The application group of each alias, where it is known ahead and the same for all requests.
     pub(crate) groups: OnceLock<Vec<Option<Vec<u8>>>>,
 }
 
@@ -85,8 +85,8 @@ pub(crate) fn written_groups() -> Vec<String> {
     reading().groups.clone()
 }
 
-/// The groups that sections give to their requests; `None` for those that requests name.
-pub(crate) fn groups_of_places() -> Vec<Option<Vec<u8>>> {
+/// The groups that sections give to their requests; `None` for a group that requests name.
+pub(crate) fn groups_of_sections() -> Vec<Option<Vec<u8>>> {
     let reading = reading();
     let of_handler_scripts = reading
         .used
@@ -100,14 +100,14 @@ pub(crate) fn groups_of_places() -> Vec<Option<Vec<u8>>> {
     written.chain(of_handler_scripts.then_some(None)).collect()
 }
 
-/// Our configurations of the server and of the place of a request.
+/// Our configurations of the server and of the sections of a request.
 pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r DirConfig)> {
     static NOTHING: DirConfig = DirConfig::EMPTY;
     let (server, place) = request.configs::<Wsgi>();
     Some((server?, place.unwrap_or(&NOTHING)))
 }
 
-/// Reports every mistake; whether there is none.
+/// Reports every mistake. Returns whether there is none.
 pub(crate) fn check(servers: &[&Server]) -> bool {
     let mut mistakes = std::mem::take(&mut reading().mistakes);
     mistakes.extend(daemon_problems(servers.iter().map(|server| &server.config)));
@@ -201,7 +201,7 @@ fn set(
     compile_patterns(directive, server)
 }
 
-/// Compiles the pattern of an alias that has just been read, which only httpd can.
+/// Compiles the patterns of the aliases that have just been read, by httpd's own functions.
 fn compile_patterns(directive: &Directive, server: &mut Server) -> Result<(), String> {
     for alias in server.config.aliases.iter().skip(server.patterns.len()) {
         let pattern = if alias.regex {

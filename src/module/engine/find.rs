@@ -1,7 +1,7 @@
 //! Finding and opening the engine of the configured Python, as the unprivileged user of the child.
 //!
 //! Engines lie beside the module: `wsgi_engine_cp311.so` for CPython 3.11. `wsgi_engine.so`, a link to one of them,
-//! is the default. What can be wrong has one message each.
+//! is the default. Each thing that can be wrong has a message of its own.
 
 use std::ffi::{CStr, OsStr, OsString, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,7 +16,7 @@ use super::host::{self, HostRequests};
 use crate::config::inherited::Process;
 use crate::log::log_message;
 
-/// An engine that was opened, and the Python it is to run.
+/// An engine that was opened, and the Python that it runs.
 pub(crate) struct Found {
     table: &'static EngineTable,
     pub(crate) home: Option<PythonHome>,
@@ -33,12 +33,12 @@ impl Found {
         &self,
         config: &StartConfig<'_>,
     ) -> Result<Engine<HostRequests>, &'static [u8]> {
-        // SAFETY: the table is made of `Exchange`, whose methods keep nothing of a request. [S-11]
+        // SAFETY: the table is made of `HostRequest`, whose methods keep nothing of a request. [S-11]
         unsafe { Engine::start(self.table, &host::TABLE, config) }
     }
 }
 
-/// Opens the engine. Why it could not be is in the log.
+/// Opens the engine. Where that fails, the log says why.
 pub(crate) fn open(process: &Process) -> Option<Found> {
     let beside = module_path()
         .parent()
@@ -70,11 +70,11 @@ pub(crate) fn open(process: &Process) -> Option<Found> {
         (None, None) => (beside.join(DEFAULT_ENGINE), None),
     };
     if let Some(libpython) = home.as_ref().and_then(|home| home.libpython.as_deref()) {
-        // Of the same name as the one that the engine asks for, so the engine gets this one. If it does not open,
-        // the engine says what is missing.
-        let _ = open_for_ever(libpython);
+        // It has the name that the engine asks for, so the engine gets this one. If it does not open, the error of the engine
+        // says what is missing.
+        let _ = open_and_keep(libpython);
     }
-    let library = match open_for_ever(&file) {
+    let library = match open_and_keep(&file) {
         Ok(library) => library,
         Err(error) => {
             let version = version.as_deref().unwrap_or("3");
@@ -136,7 +136,7 @@ fn version_of(name: &OsStr) -> Option<String> {
 }
 
 /// Opens a library with the visibility that Python's extension modules need, and never closes it.
-fn open_for_ever(file: &Path) -> Result<&'static Library, String> {
+fn open_and_keep(file: &Path) -> Result<&'static Library, String> {
     // SAFETY: the initializers of a libpython and of an engine do nothing that depends on the process. [S-9]
     unsafe { Library::open(Some(file), RTLD_NOW | RTLD_GLOBAL) }
         .map(|library| &*Box::leak(Box::new(library)))

@@ -1,4 +1,4 @@
-//! Which GIL the application groups whose mode is `auto` have: one child tries it out, and all others go by what it found.
+//! Which GIL the application groups under `WSGIGIL auto` have: one child tries it out, and the others go by its finding.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// What is known of a group. Waits while another process tries.
 pub(crate) fn choice(group: &[u8]) -> GilDecision {
-    let place = segment::in_force().and_then(|in_force| {
+    let slot = segment::in_force().and_then(|in_force| {
         let slot = in_force.segment.board().group(group)?;
         Some((slot, in_force.me()))
     });
-    // Without a place, each child finds out for itself.
-    let Some((slot, me)) = place else {
+    // Without a slot on the board, each child finds out for itself.
+    let Some((slot, me)) = slot else {
         return GilDecision::Unknown;
     };
     let until = Instant::now() + PATIENCE;
@@ -37,9 +37,9 @@ pub(crate) fn choice(group: &[u8]) -> GilDecision {
                 }
                 return GilDecision::Shared;
             }
-            // Forgotten meanwhile.
+            // The finding was withdrawn meanwhile.
             GroupDecision::Unknown => {}
-            // It has asked before, for the same group.
+            // This process has asked before, for the same group.
             GroupDecision::Probing { pid, .. } if pid == me.pid => return GilDecision::Unknown,
             GroupDecision::Probing { .. } => is_other = true,
         }
@@ -61,7 +61,7 @@ pub(crate) fn chosen(group: &[u8], choice: GilDecision, module: &[u8]) {
     if let Some(in_force) = segment::in_force()
         && let Some(slot) = in_force.segment.board().group(group)
     {
-        // Where it was forgotten meanwhile, the next one tries the new code.
+        // If the question was withdrawn meanwhile, the next process tries the new code.
         slot.decide(in_force.me(), choice, &String::from_utf8_lossy(module));
     }
 }

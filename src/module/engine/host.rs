@@ -1,4 +1,4 @@
-//! What the engine needs from httpd: of the configuration, and during a request.
+//! What the engine asks of the module: the configuration of a group, and everything about a request while it runs.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -96,10 +96,10 @@ pub(super) fn on_retire(ask: fn(Retire)) {
     ON_RETIRE.get_or_init(|| ask);
 }
 
-/// Folders, in layers, as the engine has them.
+/// Folders for `sys.path`, in layers, as the engine takes them.
 type Layers = &'static [Slice<'static, Bytes<'static>>];
 
-/// Keeps them for ever; equal ones once, so there are no more than the configuration can make of what it names.
+/// Keeps them until the process ends; equal ones once, so that their number is bounded by the configuration.
 fn kept(layers: Vec<Vec<String>>) -> Layers {
     static KEPT: Mutex<Vec<(Vec<Vec<String>>, Layers)>> = Mutex::new(Vec::new());
     let mut all = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +142,7 @@ fn admission(process: &Process, written: &executor::Written) -> Admission {
     }
 }
 
-/// How many requests may be inside an interpreter of the group at a time. The main one is also that of other groups.
+/// How many requests may be inside an interpreter of the group at a time. Several groups may share the main interpreter.
 fn threads(process: &Process, group: &[u8]) -> u32 {
     let of = |group: &[u8]| {
         let options = process.group_options(&String::from_utf8_lossy(group));
@@ -161,7 +161,7 @@ fn threads(process: &Process, group: &[u8]) -> u32 {
     }
     let others = process.groups.iter().map(|group| of(group));
     let in_main = others.filter_map(|(is_main, threads)| is_main.then_some(threads));
-    // Of the main interpreter nothing is asked by its own name where another group has it.
+    // No request names the main interpreter by its own name where another group runs in it.
     in_main.max().unwrap_or(threads)
 }
 

@@ -18,8 +18,8 @@ use crate::metrics::segment;
 /// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
 const EXIT_TIMEOUT: u32 = 8;
 
-/// The engine of this process, once it has started. httpd run with `-X` may restart in the process, and Python then
-/// goes on as it was started first.
+/// The engine of this process, once it has started. httpd run with `-X` may restart within the process; Python then goes on as
+/// it was started first.
 static ENGINE: OnceLock<Engine<HostRequests>> = OnceLock::new();
 
 static GIL_IS_OFF: AtomicBool = AtomicBool::new(false);
@@ -65,7 +65,7 @@ pub(crate) fn hold() {
 /// Lets Python finish.
 pub(crate) fn stop() {
     static STOPPED: AtomicBool = AtomicBool::new(false);
-    // In one process, which goes on, more than once.
+    // With -X the process goes on after a restart, so it may stop again.
     if STOPPED.swap(true, Relaxed) && !mpm::single_process() {
         return;
     }

@@ -15,13 +15,13 @@ use crate::config::inherited;
 use crate::config::placement::Warmup;
 use crate::metrics::applications::app_of_script;
 
-/// Longest body that an application is let send, bytes: one that never ends says as little.
+/// Longest body that is taken, bytes: a body that never ends would keep the child from serving.
 const LONGEST: usize = 64 << 20;
 
 /// `User-Agent` of these requests.
 const AGENT: &[u8] = b"mod_wsgi_rs (warm-up)";
 
-/// A response that nobody reads.
+/// Takes a response and forgets its body.
 #[derive(Default)]
 struct Unread {
     status: Cell<u16>,
@@ -59,7 +59,7 @@ pub(crate) fn ask(engine: Engine<HostRequests>, warmup: &Warmup) -> Result<(), S
     })
 }
 
-/// Nobody waits for longer than for a load.
+/// The URL may take as long as a load.
 fn limits(group: &[u8]) -> Limits {
     Limits {
         request: limit_milliseconds(startup_limit(group)),

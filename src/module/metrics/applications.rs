@@ -29,14 +29,14 @@ pub(crate) struct Planned {
 #[derive(Default)]
 pub(crate) struct Plan<'s> {
     applications: Vec<Planned>,
-    /// Where in that list each label is.
+    /// Position of each label in that list.
     by_label: HashMap<String, usize>,
     /// Of each server, the number in the list above for each alias.
     servers: Vec<(&'s Server, Vec<usize>)>,
 }
 
 impl<'s> Plan<'s> {
-    /// Works it out.
+    /// Gives a label to each alias of each server.
     pub(crate) fn new(servers: &[(&'s Server, ServerName<'_>)]) -> Self {
         let mut plan = Self::default();
         let mut seen: HashSet<*const Server> = HashSet::new();
@@ -120,7 +120,7 @@ static OF_SCRIPTS: LazyLock<RwLock<HashMap<Vec<u8>, App>>> = LazyLock::new(RwLoc
 /// Applications that no alias has, by name of the handler and script, or by script alone.
 static MET: LazyLock<ArcSwap<HashMap<Vec<u8>, App>>> = LazyLock::new(Default::default);
 
-/// Most that are remembered; those beyond are all `_other`.
+/// Most applications that are remembered; all others count for `_other`.
 const MOST_MET: usize = 4096;
 
 /// The application that a request counts for: that of its alias, of its `WSGIHandlerScript`, or of the script that

@@ -1,4 +1,4 @@
-//! `WSGIMetricsListen`: the parent opens the socket and sees to it that the helper, which answers there, runs.
+//! `WSGIMetricsListen`: the parent opens the socket, and keeps the helper running that answers there.
 //!
 //! The socket stays open over restarts: connections that come between the end of one helper and the start of the next
 //! wait in its queue.
@@ -29,7 +29,7 @@ use crate::log::log_message;
 /// A helper that has lived shorter than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
-/// Answers there.
+/// The process that answers there.
 static HELPER: Helper = Helper::new(c"wsgi-metrics", server::run, died);
 
 static STATE: Mutex<ListenState> = Mutex::new(ListenState {
@@ -65,7 +65,7 @@ pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
         return;
     }
     if !is_open(retained, listen) {
-        // Closed first: the new address may be the old one in other words.
+        // Closed first: the new address may be the old one, written differently.
         close(retained);
         match open(listen) {
             Ok(listener) => retained.keep_descriptor(Some(listener)),
@@ -85,7 +85,7 @@ pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
     }
 }
 
-/// Starts the helper, if there is to be one and none runs.
+/// Starts the helper, if it is wanted and does not run.
 pub(crate) fn start(thread: &ParentThread) {
     // The helper has a copy of the lock, so it must be free while it is forked.
     let Some(listen) = state().listen.clone() else {
@@ -175,7 +175,7 @@ fn make_way(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether somebody listens at a Unix socket. Does not wait for one who accepts nothing: httpd stands still meanwhile.
+/// Whether a process listens at a Unix socket. Does not wait for one that accepts nothing, as httpd stands still meanwhile.
 fn has_listener(path: &Path) -> bool {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let asked = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)

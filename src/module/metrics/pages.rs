@@ -21,7 +21,7 @@ const REFRESH: u32 = 5;
 /// The most that it may say.
 const LONGEST_REFRESH: u32 = 3600;
 
-/// Of how many children the memory is measured for one page; there are seldom more.
+/// The memory of this many children is measured for one page.
 const MEASURED: usize = 100;
 
 /// A page, ready to be sent.
@@ -126,7 +126,7 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     Answer::Ok
 }
 
-/// What `Require local` means, and no proxy in between: a client on this machine. The error says who it is instead.
+/// What `Require local` means, and no proxy in between: a client on this machine. The error describes any other client.
 fn check_local(request: Request<'_>) -> Result<(), String> {
     let address = |text: &[u8]| -> Option<IpAddr> {
         let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
@@ -140,7 +140,7 @@ fn check_local(request: Request<'_>) -> Result<(), String> {
     }
     let (client, own) = (address(request.client_ip()), address(request.local_ip()));
     let is_here = |address: IpAddr| address.is_loopback() || Some(address) == own;
-    // mod_remoteip may have made the client another one than the peer, on the word of a proxy.
+    // mod_remoteip takes the word of a proxy for the address of the client.
     if client == address(request.peer_ip()) && client.is_some_and(is_here) {
         Ok(())
     } else {
@@ -168,7 +168,7 @@ fn send(request: Request<'_>, page: &Page) {
         stream.add_header(b"Content-Security-Policy", policy.as_bytes(), false);
     }
     stream.refuse_ranges();
-    // The client may be gone, which is no news to anybody.
+    // A client that is gone misses nothing.
     let _ = stream.write(std::iter::once(page.body.as_bytes()), Then::End);
 }
 

@@ -1,5 +1,5 @@
-//! What the parent does for the segment: it makes it, once for as long as httpd runs, with metrics or with the board
-//! alone, and counts its children.
+//! What the parent does for the segment: it makes the segment once for as long as httpd runs, with metrics or with the board
+//! alone.
 //!
 //! The parent may be root, and every child can write to the segment: nothing that is read from there decides about
 //! anything here. Address and size of the segment are kept in memory of the parent's own.
@@ -53,7 +53,7 @@ pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>
     } else {
         Geometry::of_board(limits.children_limit)
     };
-    // One that is there for the board alone has no room for metrics.
+    // A segment that was made for the board alone has no room for metrics.
     let known = known(retained).filter(|known| !measures || known.geometry().records());
     let segment = match known.map_or_else(|| make(retained, wanted), Ok) {
         Ok(segment) => segment,
@@ -94,7 +94,7 @@ pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>
     listen::prepare(thread, config.listen.as_ref().filter(|_| measures));
 }
 
-/// The configuration wants more than the segment was made for, so that what finds no place is counted together.
+/// The configuration wants more than the segment was made for; what finds no room is counted together.
 fn warn_of_less_room(segment: Segment, wanted: Geometry) {
     let room = segment.geometry();
     if room.arenas < wanted.arenas || room.applications < wanted.applications {
@@ -108,7 +108,7 @@ fn warn_of_less_room(segment: Segment, wanted: Geometry) {
     }
 }
 
-/// Says that there was no memory for a part of the segment, whenever that was so once more.
+/// Logs each time that there was no memory for another part of the segment.
 fn warn_of_no_memory(segment: Segment) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
     let times = segment.lacked_memory();
@@ -117,13 +117,13 @@ fn warn_of_no_memory(segment: Segment) {
     }
 }
 
-/// See [`known`]; for the parent.
+/// The segment that was made before, whatever the configuration says now.
 pub(crate) fn known_segment() -> Option<Segment> {
     known(Retained::get())
 }
 
-/// The segment that was made before, also where the configuration now measures nothing: children of the one before may
-/// still end.
+/// The segment that was made before, also where the configuration now measures nothing: children of the configuration before it
+/// may still end.
 fn known(retained: Retained) -> Option<Segment> {
     let cells = retained.cells()?;
     if retained.number(kept::LAYOUT) != Segment::LAYOUT {
@@ -249,7 +249,7 @@ pub(crate) fn monitor(thread: &ParentThread) {
     };
     warn_of_no_memory(segment);
     segment.note_resident(segment_file::resident(Retained::get()).unwrap_or(0));
-    // Bounded, as the children say how many they are.
+    // Bounded, as children could write any number of entries.
     segment.measure_children(1_000);
     scoreboard::note(segment);
     let mut sampler = SAMPLER.lock().unwrap_or_else(PoisonError::into_inner);

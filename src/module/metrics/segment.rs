@@ -70,7 +70,7 @@ pub(crate) fn arenas(now: u64) -> Arenas {
 /// The segment, for the engine.
 pub(crate) fn view() -> SegmentView {
     match current() {
-        // Nothing is recorded where this child does not.
+        // The engine records where this child does.
         Some(segment) if writer::process().is_some() => {
             let geometry = segment.geometry();
             SegmentView {
@@ -96,7 +96,7 @@ pub(crate) fn child_begins() {
         // What other crates count with `metrics`. It is there already where httpd starts again in one process.
         let _ = metrics::set_global_recorder(Recorder::new(segment));
         if mpm::single_process() {
-            // The parent, which counts children, has none.
+            // The parent, which counts children, starts none.
             segment.count(Id::ChildrenStarted, 0, 1);
         }
     }
@@ -104,7 +104,7 @@ pub(crate) fn child_begins() {
 
 /// A child has started what it is to start, and serves.
 pub(crate) fn child_serves() {
-    // What it took to get there.
+    // The time that the start has taken.
     count_cpu(clock::now());
     writer::set_role(Role::Ready);
 }
@@ -122,7 +122,7 @@ pub(crate) fn child_ends() {
 /// Nanoseconds between two looks at the CPU time.
 const CPU_INTERVAL: u64 = 1_000_000_000;
 
-/// When the CPU time is to be looked at again, as a stamp.
+/// When the CPU time is read again, as a stamp.
 static CPU_DUE: AtomicU64 = AtomicU64::new(0);
 
 /// Counts the CPU time that the child has used since it was last counted, about once a second. For the end of a
@@ -141,7 +141,7 @@ fn count_cpu(now: u64) {
     let Some(arena) = writer::process() else {
         return;
     };
-    // Whoever is late finds the work done.
+    // Another thread counts just now.
     let Ok(mut counted) = COUNTED.try_lock() else {
         return;
     };

@@ -1,7 +1,6 @@
 //! The memory of the segment, and the file by which `wsgictl` finds it.
 //!
-//! The memory has no name, and nobody can make it shorter or longer: what becomes of a file cannot end a process of the
-//! server by `SIGBUS`. It is behind a descriptor of the parent, which the file `mod_wsgi_rs.segment` in
+//! The memory has no name, and its size is sealed: truncating a file cannot end a process of the server by `SIGBUS`. It is behind a descriptor of the parent, which the file `mod_wsgi_rs.segment` in
 //! `DefaultRuntimeDir` names; the file has a copy of it, too (see [`wsgi_telemetry::published`]).
 //!
 //! The file is refreshed about every ten seconds, and made anew at a restart where it is gone or is another one. Its
@@ -74,7 +73,7 @@ pub(crate) fn resident(retained: Retained) -> Option<u64> {
 
 /// The memory, and the descriptor that it is behind.
 fn sealed(geometry: Geometry) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
-    // To make a larger one, or a file that is as large, would end this process.
+    // A write beyond the limit would end this process by SIGXFSZ.
     if let Some(limit) = getrlimit(Resource::Fsize).current
         && geometry.bytes() as u64 > limit
     {
@@ -111,7 +110,7 @@ pub(crate) fn show(retained: Retained, segment: Segment, start: u64) {
     }
 }
 
-/// Copies the memory into the file again. To be done now and then.
+/// Copies the memory into the file again, every few seconds.
 pub(crate) fn refresh(retained: Retained, segment: Segment, start: u64) {
     let mut shown = shown();
     let (Some(shown), Some((known, memory))) = (shown.as_mut(), known(retained, start)) else {
@@ -133,7 +132,7 @@ pub(crate) fn remove() {
     if let Some(shown) = shown().take()
         && fs::symlink_metadata(&shown.path).is_ok_and(|found| identity(&found) == shown.identity)
     {
-        // Nobody is left to be told of a failure, and a stale file does no harm.
+        // The log is closed, and a stale file does no harm.
         let _ = fs::remove_file(&shown.path);
     }
 }
@@ -154,7 +153,7 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
 }
 
 impl Shown {
-    /// Makes a file that nobody else has, readable by httpd's group, and then gives it its name.
+    /// Makes a new file, readable by httpd's group, and then gives it its name.
     fn make(segment: Segment, memory: &OwnedFd, known: Origin) -> Result<Self, String> {
         let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
         let temporary = path.with_extension(format!("{}.new", known.parent));
@@ -196,7 +195,7 @@ impl Shown {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    // One of a server that had the same number and was killed.
+    // Left by a killed server with the same process id.
     let _ = fs::remove_file(path);
     let file = OpenOptions::new()
         .write(true)

@@ -1,7 +1,7 @@
 //! The reloader: a process beside the children that replaces them when there is new code. It has no Python and one thread.
 //!
-//! 1. Somebody wants a roll: a child that has seen a source file change, `wsgictl reload`, or the reloader itself, which
-//!    watches the file of `WSGIReload touch`. It raises the revision.
+//! 1. A roll is wanted by a child that has seen a source file change, by `wsgictl reload`, or by the reloader itself, which
+//!    watches the file of `WSGIReload touch`. The reloader raises the revision.
 //! 2. A trial ([`Trial`]) loads the new code. Where that fails, the roll stops, and the old code goes on.
 //! 3. It tells one child after the other to retire ([`Rolling`]), until none has older code.
 //!
@@ -39,9 +39,9 @@ const LOOK_AT_FILE: Duration = Duration::from_millis(200);
 /// A reloader that has lived shorter than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
-/// What the parent knows of it.
+/// What the parent knows of the reloader.
 struct Parent {
-    /// Whether there is to be one.
+    /// Whether a reloader is wanted.
     is_wanted: bool,
     started: Option<Instant>,
     /// Unix time at which the configuration came into force, nanoseconds.
@@ -72,9 +72,9 @@ pub(crate) fn prepare() {
     };
 }
 
-/// A child was started, so the server runs: so does the reloader from now on.
+/// A child was started, so the server runs: the reloader runs from now on, too.
 pub(crate) fn server_runs(thread: &ParentThread) {
-    // The helper has a copy of the lock, so it must be free while that is forked.
+    // The helper gets a copy of the lock, which must be free when it is forked.
     if !parent().is_wanted || HELPER.is_running() {
         return;
     }
@@ -130,7 +130,7 @@ struct Reloader {
     generation: u64,
     began: Instant,
     touch: Option<Touch>,
-    /// What is to be tried next.
+    /// What is tried next.
     wanted: Option<ReloadRequest>,
     work: Work,
     /// As the board says it.
@@ -217,7 +217,7 @@ impl Reloader {
         }
     }
 
-    /// Several wishes become one.
+    /// Several requests become one.
     fn want(&mut self, request: ReloadRequest) {
         self.wanted = Some(match self.wanted.take() {
             Some(before) if before.group == request.group => before,
@@ -304,7 +304,7 @@ impl Reloader {
         match step {
             Step::Wait => {}
             Step::Retire((pid, ticks)) => {
-                // One that has ended meanwhile is seen to be gone at the next step.
+                // The next step sees that a child has ended meanwhile.
                 let _told = self.board.mark(pid, ticks, self.reason);
             }
             Step::Failed(failure) => {
@@ -413,7 +413,7 @@ impl Touch {
         })
     }
 
-    /// Whether it was touched. A file that is taken away and made again in between was, too.
+    /// Whether it was touched, or removed and made again.
     fn look(&mut self) -> Option<ReloadRequest> {
         if self.looked.elapsed() < LOOK_AT_FILE {
             return None;
@@ -432,7 +432,7 @@ impl Touch {
     }
 }
 
-/// Why nobody will be able to touch a file so that this process sees it. It need not be there yet.
+/// Why touching a file will have no effect, if that is known. The file may not be there yet.
 fn hopeless(file: &Path) -> Option<String> {
     match fs::metadata(file) {
         Ok(found) if found.is_dir() => Some(String::from(

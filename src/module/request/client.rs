@@ -18,8 +18,8 @@ use crate::engine::host::RequestHost;
 /// The line of a response to a request that took too long.
 pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";
 
-/// The status of a request whose client left before there was anything to send to it. Nobody gets it: it is for the access
-/// log, where others look for this number, too.
+/// The status of a request whose client left before there was anything to send to it. It appears in the access log alone, where
+/// other servers write this number, too.
 const CLIENT_LEFT: (u16, &[u8]) = (499, b"499 Client Closed Request");
 
 /// A request while the engine runs it. Lives in the frame of the handler.
@@ -41,7 +41,7 @@ struct ClientState<'r> {
     has_head: bool,
     /// Why the body could not be read.
     read_fault: Option<Fault>,
-    /// Whether a filter has answered in place of the application, which has lost its client by that.
+    /// Whether a filter has answered in place of the application, which has no client any more.
     is_answered: bool,
 }
 
@@ -78,7 +78,7 @@ impl<'r> Client<'r> {
         self.state.borrow().is_answered
     }
 
-    /// What follows where the application was ended by a failure of one of these methods.
+    /// What follows where a failure of one of these methods has ended the application.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.state.borrow().read_fault {
             Some(read) => fault::verdict(read, Transfer::Read),
@@ -102,7 +102,7 @@ impl<'r> Client<'r> {
         self.state.borrow().stream.is_over()
     }
 
-    /// Ends a response that has begun; whether it had.
+    /// Ends a response that has begun. Returns whether it had.
     pub(crate) fn cut_if_begun(&self) -> bool {
         let stream = &mut self.state.borrow_mut().stream;
         let begun = stream.is_begun();
@@ -112,8 +112,8 @@ impl<'r> Client<'r> {
         begun
     }
 
-    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the application; its length where that
-    /// is known by that.
+    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the application. Returns its length, if it was
+    /// read to its end.
     pub(crate) fn read_whole(&self, limit: usize) -> Option<usize> {
         let moving = self.timeline.reading();
         let length = self.state.borrow_mut().stream.read_whole(limit);
@@ -121,7 +121,7 @@ impl<'r> Client<'r> {
         length
     }
 
-    /// A call has failed, which is counted. What the engine is told of it.
+    /// Counts a call that has failed. Returns what the engine is told of it.
     fn failed(
         &self,
         state: &mut ClientState<'_>,
@@ -135,11 +135,11 @@ impl<'r> Client<'r> {
         match fault::verdict(error.fault, transfer).count {
             Count::Abort => self.timeline.abort(abort),
             Count::Timeout => self.timeline.time_out(stage),
-            // Only where it is the answer.
+            // Counted where it becomes the answer.
             Count::Refusal | Count::Nothing => {}
         }
         state.is_answered |= error.fault == Fault::Answered;
-        // The last failure is the one that the application was ended by.
+        // The last failure is the one that has ended the application.
         state.read_fault = match transfer {
             Transfer::Read => Some(error.fault),
             Transfer::Write => None,
@@ -160,7 +160,7 @@ impl<'r> Client<'r> {
         let stream = &mut self.state.borrow_mut().stream;
         stream.set_status(status, line);
         stream.set_content_length(0);
-        // The client may be gone, which is no news to anybody.
+        // A client that is gone misses nothing.
         let _ = stream.write(std::iter::empty(), Then::End);
     }
 }
@@ -260,7 +260,7 @@ impl RequestHost for Client<'_> {
             return answered();
         }
         let then = match end {
-            // Not by a thread that flushes later: it has nothing of what this one holds for those requests.
+            // The thread that flushes later could not run the requests that such a filter makes.
             WriteEnd::More if state.stream.runs_requests() => Then::Flush,
             WriteEnd::More => Then::More,
             WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
@@ -322,7 +322,7 @@ impl RequestHost for Client<'_> {
 
     /// Answers 504 in place of the thread that is stuck with the request, and ends the connection.
     fn give_up(&self) {
-        // Not if that thread is in one of these methods: then it waits for the client, for which there are other limits.
+        // A thread that is in one of these methods waits for the client, for which there are other limits.
         let Ok(mut state) = self.state.try_borrow_mut() else {
             return;
         };
@@ -333,7 +333,7 @@ impl RequestHost for Client<'_> {
             stream.end_connection();
             stream.set_status(504, GATEWAY_TIMEOUT);
             stream.set_content_length(0);
-            // The client may be gone, which is no news to anybody.
+            // A client that is gone misses nothing.
             let _ = stream.write(std::iter::empty(), Then::Flush);
             let _ = stream.write(std::iter::empty(), Then::End);
         }
@@ -346,7 +346,7 @@ impl RequestHost for Client<'_> {
     }
 }
 
-/// Whether the application says that there are no ranges of what it sends.
+/// Whether the application says `Accept-Ranges: none`.
 fn refuses_ranges(head: &ResponseHead<'_>) -> bool {
     head.headers.get_or_empty().iter().any(|header| {
         header

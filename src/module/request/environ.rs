@@ -30,7 +30,7 @@ pub(super) struct Entries<'a> {
 /// Process id as text, which every environ holds. Made by the first request of a child.
 static PID: LazyLock<String> = LazyLock::new(|| std::process::id().to_string());
 
-/// Makes the entries. Takes request headers whose names are not allowed out of the request.
+/// Makes the entries. Removes request headers with names that are not allowed.
 pub(super) fn build<'r>(
     ours: &'r Ours<'_>,
     route: &'r Route<'_>,
@@ -46,7 +46,7 @@ pub(super) fn build<'r>(
     for (name, value) in request.subprocess_env().iter() {
         match name {
             HTTPS => builder.https = value.map(Cow::Borrowed),
-            // httpd's own, and nothing for applications.
+            // For httpd's own CGI scripts, and nothing for applications.
             b"PATH" => {}
             _ => builder.literal(name, value),
         }
@@ -59,7 +59,7 @@ pub(super) fn build<'r>(
             HeaderEntry::Bare("CONTENT_TYPE") => builder.known(keys::CONTENT_TYPE, value),
             HeaderEntry::Bare(_) if body_length != BodyLength::AsSent => {}
             HeaderEntry::Bare(_) => builder.known(keys::CONTENT_LENGTH, value),
-            // Nothing that a client has sent.
+            // mod_http2 has set it; the client has not sent it.
             HeaderEntry::Http if is_framing(name) && !request.is_http1() => {}
             HeaderEntry::Http => builder.push(KeyKind::Header, 0, Bytes::new(name), value),
         }
@@ -73,7 +73,7 @@ pub(super) fn build<'r>(
     let decided = settings
         .trusted_proxy_headers
         .is_some_and(|listed| proxy::apply(&mut builder, listed, settings.trusted_proxies));
-    // A proxy that is trusted knows better than the connection.
+    // What a trusted proxy says of the scheme counts more than the connection.
     let https =
         builder.https.is_some_and(|value| is_https(&value)) || (!decided && request.is_https());
     Entries {
@@ -90,7 +90,7 @@ fn is_framing(name: &[u8]) -> bool {
 /// The variable that only shows as `wsgi.url_scheme`.
 const HTTPS: &[u8] = b"HTTPS";
 
-/// Later modules and log formats shall not see them either.
+/// Removed from the request, so that later modules and log formats do not see them either.
 fn drop_invalid_headers(request: Request<'_>) {
     let headers = request.headers_in();
     if headers.iter().all(|(name, _)| valid_header_name(name)) {

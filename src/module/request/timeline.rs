@@ -1,4 +1,4 @@
-//! The times and counts of one request, from the handler's begin to its end. Recorded once, by drop.
+//! The times and counts of one request, from the beginning of the handler to its end. Recorded once, by drop.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -109,12 +109,12 @@ impl<'r> Timeline<'r> {
         }
     }
 
-    /// What the engine is told and tells; `None` where nothing is measured.
+    /// The stamps that module and engine share; `None` where nothing is measured.
     pub(crate) fn times(&self) -> Option<&Times> {
         (self.entry != 0).then_some(&self.times)
     }
 
-    /// The request begins to wait for Python, in the interpreter of this group.
+    /// The request begins to wait for Python, in an interpreter of this group.
     pub(crate) fn enqueued(&self, group: &[u8]) {
         if self.entry == 0 {
             return;
@@ -169,7 +169,7 @@ impl<'r> Timeline<'r> {
         self.timeout.set(self.timeout.get().or(Some(stage)));
     }
 
-    /// Where the client was found to be gone. The first time counts.
+    /// In which phase the client was found to be gone. The first time counts.
     pub(crate) fn abort(&self, phase: Abort) {
         self.abort.set(self.abort.get().or(Some(phase)));
     }
@@ -186,8 +186,8 @@ impl<'r> Timeline<'r> {
         self.is_unanswered.set(true);
     }
 
-    /// The request is given up while its thread is stuck with it, and has been answered 504. It is recorded at once, as
-    /// nobody knows whether the thread ever comes back. For another thread, while that one does nothing here.
+    /// The request is given up while its thread is stuck with it, and has been answered with 504. It is recorded at once, as its
+    /// thread may never come back. Called by another thread, while the thread of the request is not in the module.
     pub(crate) fn give_up(&self) {
         if self.entry == 0 || self.is_given_up.replace(true) {
             return;
@@ -279,7 +279,7 @@ impl Drop for Timeline<'_> {
         if self.entry == 0 {
             return;
         }
-        // The end of the last call of the host, or when Python was left; neither where the request was refused.
+        // The end of the last call of the host, or when the thread left Python; 0 where the request was refused before.
         let end = match self.times.stamp.load(Relaxed) {
             0 => clock::now(),
             stamp => stamp,
@@ -302,7 +302,7 @@ pub(crate) struct Moving<'t, 'r> {
 }
 
 impl Moving<'_, '_> {
-    /// So many bytes of a body were moved.
+    /// Ends it; `bytes` of a body were read or written.
     pub(crate) fn end(self, bytes: u64) {
         let timeline = self.timeline;
         if self.since == 0 {

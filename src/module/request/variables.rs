@@ -16,7 +16,7 @@ pub(crate) struct RequestVariables<'r> {
 }
 
 impl<'r> RequestVariables<'r> {
-    /// Whatever the client says.
+    /// With every host and port that the client names.
     pub(crate) fn all(request: Request<'r>) -> Self {
         Self {
             request,
@@ -41,7 +41,7 @@ impl Variables for RequestVariables<'_> {
             return self.request.server_port();
         }
         match self.request.port_of_server() {
-            // Either of the usual ones, which no name has.
+            // The usual ports are not written in names.
             0 => 80,
             port => port,
         }
