@@ -90,8 +90,8 @@ impl Told {
         if lines().any(|line| line == WELL) {
             return TrialProgress::Well;
         }
-        let steps = lines().filter_map(|line| line.strip_prefix(STEP));
-        TrialProgress::At(steps.last().map(String::from))
+        let mut steps = lines().filter_map(|line| line.strip_prefix(STEP));
+        TrialProgress::At(steps.next_back().map(String::from))
     }
 
     fn read(&mut self) {
