@@ -309,6 +309,28 @@ mpm_tests! {
         settled(&server);
     }
 
+    /// With this definition, children are replaced by httpd alone.
+    fn the_mpm_is_left_alone(mpm) {
+        ours_only!("mod_wsgi does not replace its children");
+        let server = Server::builder(mpm)
+            .pool(2, 4)
+            .file("code/app.wsgi", APPLICATION)
+            .file(MODULE, version(0))
+            .file("touched", "")
+            .conf("Define WSGI_LEAVE_MPM_ALONE")
+            .conf("WSGIScriptAlias /app ${ROOT}/code/app.wsgi")
+            .conf("WSGIPythonPath ${ROOT}/code\nWSGIDontWriteBytecode On")
+            .conf(TOUCH)
+            .start();
+        server.allow_log("WSGI1141");
+        assert_eq!(server.get("/app").expect(200).text(), "0");
+        server.expect_log("WSGI1141: new code needs a restart of httpd.*: WSGI_LEAVE_MPM_ALONE is defined");
+        assert_eq!(server.reloader(), None);
+        server.write(MODULE, version(1));
+        server.graceful_restart();
+        takes_up(&server, 1);
+    }
+
     fn without_metrics(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.conf(TOUCH).conf("WSGIMetrics Off"));

@@ -80,8 +80,8 @@ impl Known {
             }
             let mut of_aliases = AliasGroups::new();
             for alias in &server.config.aliases {
-                let place = DirConfig::default();
-                let settings = Settings::resolve(&place, &server.config);
+                let dir = DirConfig::default();
+                let settings = Settings::resolve(&dir, &server.config);
                 // Asked of the file system once for each alias: there may be thousands.
                 let is_folder = Path::new(&alias.target).is_dir();
                 let group = group_of(alias, is_folder, &settings, name);
@@ -160,8 +160,8 @@ fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
     if !leads_to_one(alias, is_folder) {
         return None;
     }
-    let place = DirConfig::default();
-    let settings = Settings::resolve(&place, &server.config);
+    let dir = DirConfig::default();
+    let settings = Settings::resolve(&dir, &server.config);
     let callable = written(alias, |options| options.callable_object.as_ref())
         .unwrap_or(settings.callable_object);
     Some(Warmup {

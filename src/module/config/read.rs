@@ -36,12 +36,12 @@ pub struct Server {
 impl Server {
     /// The application group that a request by an alias runs in, whatever port its client names; `None` where the name is
     /// made for each request.
-    pub(crate) fn group_of_alias(&self, number: usize, place: &DirConfig) -> Option<&[u8]> {
+    pub(crate) fn group_of_alias(&self, number: usize, dir: &DirConfig) -> Option<&[u8]> {
         let group = self.groups.get()?.get(number)?.as_deref()?;
         let alias = self.config.aliases.get(number)?;
         // A section may give its requests another group.
         let is_decided =
-            alias.options.application_group.is_some() || place.application_group.is_none();
+            alias.options.application_group.is_some() || dir.application_group.is_none();
         is_decided.then_some(group)
     }
 }
@@ -103,8 +103,8 @@ pub(crate) fn groups_of_sections() -> Vec<Option<Vec<u8>>> {
 /// Our configurations of the server and of the sections of a request.
 pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r DirConfig)> {
     static NOTHING: DirConfig = DirConfig::EMPTY;
-    let (server, place) = request.configs::<Wsgi>();
-    Some((server?, place.unwrap_or(&NOTHING)))
+    let (server, dir) = request.configs::<Wsgi>();
+    Some((server?, dir.unwrap_or(&NOTHING)))
 }
 
 /// Reports every mistake. Returns whether there is none.
@@ -122,7 +122,7 @@ pub(crate) fn directive(
     line: &mut Command<'_>,
     args: &[u8],
     server: Option<&mut Server>,
-    place: &mut DirConfig,
+    dir: &mut DirConfig,
 ) -> Result<Next, String> {
     let Some(directive) = DIRECTIVES.get(line.number()) else {
         return Ok(Next::Line);
@@ -134,10 +134,10 @@ pub(crate) fn directive(
     let Some(server) = server else {
         // `.htaccess`
         return directive
-            .set(args, &mut Target::Directory(place))
+            .set(args, &mut Target::Directory(dir))
             .map(|()| Next::Line);
     };
-    match set(line, directive, args, server, place) {
+    match set(line, directive, args, server, dir) {
         Ok(()) if directive.container => {
             reading().in_container = true;
             Ok(Next::Inside)
@@ -161,7 +161,7 @@ fn set(
     directive: &'static Directive,
     args: &str,
     server: &mut Server,
-    place: &mut DirConfig,
+    dir: &mut DirConfig,
 ) -> Result<(), String> {
     if directive.context == Context::Global
         && let Some(why) = line.forbidden(sys::GLOBAL_ONLY)
@@ -190,9 +190,9 @@ fn set(
         return directive.set(args, &mut Target::Options(options));
     }
     if line.in_section() {
-        directive.set(args, &mut Target::Directory(place))?;
+        directive.set(args, &mut Target::Directory(dir))?;
         if directive.name == "WSGIApplicationGroup" {
-            reading().groups.extend(place.application_group.clone());
+            reading().groups.extend(dir.application_group.clone());
         }
         return Ok(());
     }

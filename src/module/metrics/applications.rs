@@ -46,8 +46,8 @@ impl<'s> Plan<'s> {
             }
             let host = String::from_utf8_lossy(name.name);
             let host = name.is_virtual.then_some((&*host, name.port));
-            let place = DirConfig::default();
-            let default_group = Settings::resolve(&place, &server.config).application_group;
+            let dir = DirConfig::default();
+            let default_group = Settings::resolve(&dir, &server.config).application_group;
             let numbers = server.config.aliases.iter().map(|alias| {
                 let mount = mount_of(alias);
                 let written = alias.options.application_group.as_deref();
