@@ -57,21 +57,11 @@ enum Rule {
 
 /// Where a rule does not fail yet. A line goes as soon as its places are clean; `--report` shows what is left in them.
 const PENDING: &[(Rule, &[&str])] = &[
-    (Rule::Circles, &["src/module"]),
-    (Rule::Names, &["src/core", "src/module"]),
+    (Rule::Names, &["src/core"]),
     (
         Rule::Sentences,
-        &[
-            "docs",
-            "src/abi",
-            "src/core",
-            "src/httpd",
-            "src/module",
-            "src/telemetry",
-            "tests",
-        ],
+        &["docs", "src/abi", "src/core", "src/telemetry", "tests"],
     ),
-    (Rule::Citations, &["docs"]),
 ];
 
 impl Finding {
