@@ -99,13 +99,17 @@ pub(crate) fn tell(process: &Process) {
     let plans: Vec<(&[u8], GroupPlan)> = plans
         .map(|group| (&group[..], of_group(process, group, None)))
         .collect();
-    // One line for all groups for which the same holds.
-    let mut lines: Vec<(GroupPlan, Vec<&[u8]>)> = Vec::new();
+    // One line for all groups for which the same holds. There may be thousands, of a few plans.
+    let mut lines: Vec<(String, Vec<&[u8]>)> = Vec::new();
     let mut by_plan = HashMap::new();
     for &(group, of_group) in &plans {
         let at = *by_plan.entry(of_group).or_insert_with(|| {
-            lines.push((of_group, Vec::new()));
-            lines.len() - 1
+            let line = of_group.to_string();
+            let known = lines.iter().position(|(other, _)| *other == line);
+            known.unwrap_or_else(|| {
+                lines.push((line, Vec::new()));
+                lines.len() - 1
+            })
         });
         lines[at].1.push(group);
     }
