@@ -115,7 +115,7 @@ mpm_tests! {
         let mut server = start(mpm, "sleep", |builder| builder.one_child().conf(
             "WSGIStartupTimeout 3\nWSGIImportScript ${ROOT}/code/app.wsgi process-group=%{GLOBAL} application-group=one"
         ));
-        server.allow_log("takes connections meanwhile|WSGI1094");
+        server.allow_log("WSGI1133|WSGI1094");
         let child = overdue(&server, "sleep");
         server.get("/static.txt").expect(200);
         is_refused(&answers(ask(&server, 1))[0]);
