@@ -32,7 +32,7 @@ mpm_tests! {
             for edit in 2..edits + 2 {
                 if edit == edits / 2 {
                     server.write(MODULE, "def broken(:\n");
-                    server.allow_log("is not taken up|WSGI0110|SyntaxError|could not load what is to be loaded ahead");
+                    server.allow_log("is not taken up|WSGI0110|SyntaxError|WSGI1134");
                 } else {
                     last = edit;
                     server.write(MODULE, version(edit));
@@ -147,7 +147,7 @@ mpm_tests! {
             assert_eq!(server.get("/app").expect(200).text(), "0");
         }
         // Well where it is tried, and nowhere else.
-        let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-stew')";
+        let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-relo')";
         server.write(MODULE, format!("import os\nif not {tried}: os.kill(os.getpid(), 9)\n{}", version(1)));
         let clients = Clients::default();
         thread::scope(|scope| {
@@ -170,7 +170,7 @@ mpm_tests! {
         server.allow_log(FULL);
         all_are_ready(&server);
         // Well where it is tried, and without an end in children. What `exit` would call ends the process by a signal.
-        let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-stew')";
+        let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-relo')";
         let endless = "import ctypes, sys, time\nlibc = ctypes.CDLL(None)\nlibc.__cxa_atexit(libc.abort, None, None)\n\
                        print('loads without an end', file=sys.stderr)\nwhile True: time.sleep(0.001)\n";
         let endless = endless.lines().map(|line| format!("    {line}\n")).collect::<String>();
