@@ -55,7 +55,7 @@ pub fn presence(request: Request<'_>) -> Presence {
     }
 }
 
-/// From now on a write waits for the client for [`SHORT`] only. Of no effect where other requests share the connection (HTTP/2),
+/// From now on a write waits for the client for `SHORT` only. Of no effect where other requests share the connection (HTTP/2),
 /// as those do not wait for clients.
 pub fn wait_little(request: Request<'_>) {
     // SAFETY: this thread uses the request and its connection alone. [S-64]

@@ -9,7 +9,7 @@
 //! | `AP_SIG_GRACEFUL` is sent to the main thread of this child while it waits for a connection | prefork | [`accept::leave`] | S-18 |
 //! | `not_accepting` (event), `quiescing` (worker), the state of the worker (prefork) in this child's own slot of the scoreboard | all three | [`scoreboard::ask_for_successor`] | S-19 |
 //! | the exit status of a child that has left by its accept function is 0 | worker, event | [`child_exit`] | S-16 |
-//! | the pool of the child is destroyed from inside of `child_init`, and the process ends | all three | [`child_exit::end_child`] | S-56 |
+//! | the pool of the child is destroyed from inside of `child_init`, and the process ends | all three | [`child_exit::ChildInit::end_child`] | S-56 |
 //! | `keepalive` of a connection is `AP_CONN_CLOSE` once the child is to leave | all three | [`connections`] | – |
 //! | a connection to one of the server's own listeners, as httpd's parent makes them | all three | [`accept::dummy_connection`] | – |
 //!

@@ -14,7 +14,8 @@ pub(crate) mod state {
     pub(crate) const TICKS: usize = 1;
     pub(crate) const GENERATION: usize = 2;
     pub(crate) const ROLE: usize = 3;
-    /// What was ever counted here: see [`super::arena::BLOCKS_BIT`] and [`super::arena::PROCESS_BIT`]. Stays when the arena is freed.
+    /// What was ever counted here: see [`crate::segment::arena::BLOCKS_BIT`] and [`crate::segment::arena::PROCESS_BIT`].
+    /// Stays when the arena is freed.
     pub(crate) const TOUCHED: usize = 4;
     /// Stamp of the running request's begin; 0 for none.
     pub(crate) const RUNNING_SINCE: usize = 5;

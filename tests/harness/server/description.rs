@@ -145,7 +145,7 @@ impl Builder {
         self
     }
 
-    /// As [`Builder::metrics`], and has the helper process answer, too, for [`Server::scrape`].
+    /// As [`Builder::metrics`], and has the helper process answer, too, for [`crate::Server::scrape`].
     pub fn metrics_listener(mut self) -> Self {
         (self.metrics, self.listener) = (true, true);
         self
