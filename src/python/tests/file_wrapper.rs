@@ -499,7 +499,9 @@ fn what_cannot_be_read_fails() {
              \x20   f.detach()\n\
              \x20   return f\n\
              def lost(f):\n\
-             \x20   os.close(f.fileno())\n\
+             \x20   other = os.open('/dev/null', os.O_WRONLY)\n\
+             \x20   os.dup2(other, f.fileno())\n\
+             \x20   os.close(other)\n\
              \x20   return f\n\
              start_response('200 OK', [])\n\
              return environ['wsgi.file_wrapper']({file})"
