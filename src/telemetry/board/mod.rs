@@ -24,6 +24,7 @@ mod reloads;
 mod retire;
 mod roll;
 mod stacks;
+mod state_word;
 #[cfg(test)]
 mod tests;
 mod whole;

@@ -7,10 +7,11 @@
 //!
 //! Requests for the same roll, as all children of a server make when a file has changed, share one place.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::common::Board;
 use super::retire::RetireReason;
+use super::state_word::{StateWord, change};
 use crate::segment::Owner;
 use crate::segment::layout::{RELOAD_WORDS, RELOADS};
 use crate::segment::text;
@@ -51,30 +52,12 @@ const WHAT: std::ops::Range<usize> = 19..60;
 /// The reason word where the request is about one group.
 const ONE_GROUP: u64 = 1 << 8;
 
-/// Parts of a state: what it is, a process, and how often the place was used, by which tickets differ.
-const TAG: u64 = 3;
+/// Parts of the state. Its process writes, or has taken the request.
+const WORD: StateWord = StateWord::with_tag_bits(2);
 const FREE: u64 = 0;
 const WRITING: u64 = 1;
 const WAITING: u64 = 2;
 const TAKEN: u64 = 3;
-const PID_SHIFT: u32 = 2;
-const NUMBER_SHIFT: u32 = 34;
-
-fn pid_of(state: u64) -> u32 {
-    (state >> PID_SHIFT) as u32
-}
-
-fn number_of(state: u64) -> u64 {
-    state >> NUMBER_SHIFT
-}
-
-fn state_of(number: u64, pid: u32, tag: u64) -> u64 {
-    number << NUMBER_SHIFT | u64::from(pid) << PID_SHIFT | tag
-}
-
-fn change(state: &AtomicU64, from: u64, to: u64) -> bool {
-    state.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
-}
 
 impl Board {
     /// Asks for a roll: because of `what`, and about one application group or all. `None` where all places are taken:
@@ -88,12 +71,12 @@ impl Board {
         let waiting = (0..RELOADS).find_map(|at| {
             let state = self.request(at)[STATE].load(Acquire);
             let same = || self.says(at, group, reason, what);
-            let is_it = state & TAG == WAITING && same();
+            let is_it = WORD.tag(state) == WAITING && same();
             // Still waiting with what was just read.
             let unchanged = || self.request(at)[STATE].load(Acquire) == state;
             (is_it && unchanged()).then(|| ReloadTicket {
                 at,
-                number: number_of(state),
+                number: WORD.number(state),
             })
         });
         waiting.or_else(|| (0..RELOADS).find_map(|at| self.write(at, group, reason, what)))
@@ -109,17 +92,17 @@ impl Board {
         let cells = self.request(at);
         let state = &cells[STATE];
         let seen = state.load(Acquire);
-        let abandoned = seen & TAG == WRITING && !Owner::is_alive(pid_of(seen), 0);
-        let number = number_of(seen).wrapping_add(1) & (u64::MAX >> NUMBER_SHIFT);
-        let writing = state_of(number, std::process::id(), WRITING);
-        if seen & TAG != FREE && !abandoned || !change(state, seen, writing) {
+        let abandoned = WORD.tag(seen) == WRITING && !Owner::is_alive(WORD.pid(seen), 0);
+        let number = WORD.next_number(seen);
+        let writing = WORD.of(number, std::process::id(), WRITING);
+        if WORD.tag(seen) != FREE && !abandoned || !change(state, seen, writing) {
             return None;
         }
         cells[REASON].store(reason_word(group, reason), Relaxed);
         text::put(&cells[GROUP], group.unwrap_or_default().as_bytes());
         text::put(&cells[WHAT], what.as_bytes());
         // Fails where somebody has taken us for dead.
-        let waiting = state_of(number, 0, WAITING);
+        let waiting = WORD.of(number, 0, WAITING);
         change(state, writing, waiting).then_some(ReloadTicket { at, number })
     }
 
@@ -137,7 +120,7 @@ impl Board {
     /// reloader has [settled](Self::settle_requests) it otherwise.
     pub fn is_open(&self, ticket: ReloadTicket) -> bool {
         let state = self.request(ticket.at)[STATE].load(Acquire);
-        state & TAG != FREE && number_of(state) == ticket.number
+        WORD.tag(state) != FREE && WORD.number(state) == ticket.number
     }
 
     /// The requests that wait, and those that a reloader before this process has taken but not settled. To be followed by
@@ -150,9 +133,9 @@ impl Board {
         let me = std::process::id();
         let cells = self.request(at);
         let seen = cells[STATE].load(Acquire);
-        let left = || pid_of(seen) != me && !Owner::is_alive(pid_of(seen), 0);
-        let is_open = seen & TAG == WAITING || seen & TAG == TAKEN && left();
-        let taken = state_of(number_of(seen), me, TAKEN);
+        let left = || WORD.pid(seen) != me && !Owner::is_alive(WORD.pid(seen), 0);
+        let is_open = WORD.tag(seen) == WAITING || WORD.tag(seen) == TAKEN && left();
+        let taken = WORD.of(WORD.number(seen), me, TAKEN);
         if !is_open || !change(&cells[STATE], seen, taken) {
             return None;
         }
@@ -170,8 +153,8 @@ impl Board {
         for at in 0..RELOADS {
             let state = &self.request(at)[STATE];
             let seen = state.load(Acquire);
-            if seen & TAG == TAKEN && pid_of(seen) == me {
-                change(state, seen, state_of(number_of(seen), 0, FREE));
+            if WORD.tag(seen) == TAKEN && WORD.pid(seen) == me {
+                change(state, seen, WORD.of(WORD.number(seen), 0, FREE));
             }
         }
     }

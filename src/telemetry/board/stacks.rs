@@ -8,10 +8,11 @@
 //! From each of them somebody else may go on to `Asked` when the request has become void: nobody waits for what was asked
 //! for half a minute ago. The number that was raised then tells old from new.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use super::common::Board;
+use super::state_word::{StateWord, change};
 use crate::catalogue::fnv;
 use crate::clock;
 use crate::segment::Owner;
@@ -63,31 +64,13 @@ const PATIENCES: std::ops::RangeInclusive<u64> = 1..=20_000;
 /// The end of a text that is too long.
 const REST: &str = "\n... the rest is left out, as there is no room for it\n";
 
-/// Parts of a state: what it is, a process (which writes, or is asked), and how often the area was used.
-const TAG: u64 = 7;
+/// Parts of the state. Its process writes, or is asked.
+const WORD: StateWord = StateWord::with_tag_bits(3);
 const FREE: u64 = 0;
 const WRITING: u64 = 1;
 const ASKED: u64 = 2;
 const TAKEN: u64 = 3;
 const TOLD: u64 = 4;
-const PID_SHIFT: u32 = 3;
-const NUMBER_SHIFT: u32 = 35;
-
-fn pid_of(state: u64) -> u32 {
-    (state >> PID_SHIFT) as u32
-}
-
-fn number_of(state: u64) -> u64 {
-    state >> NUMBER_SHIFT
-}
-
-fn state_of(number: u64, pid: u32, tag: u64) -> u64 {
-    number << NUMBER_SHIFT | u64::from(pid) << PID_SHIFT | tag
-}
-
-fn change(state: &AtomicU64, from: u64, to: u64) -> bool {
-    state.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
-}
 
 fn check(number: u64, text: &[u8]) -> u64 {
     fnv(number.wrapping_add(1), text)
@@ -99,14 +82,14 @@ impl Board {
         let cells = self.stacks_cells();
         let state = &cells[STATE];
         let seen = state.load(Acquire);
-        let is_free = match seen & TAG {
+        let is_free = match WORD.tag(seen) {
             FREE => true,
-            WRITING => !Owner::is_alive(pid_of(seen), 0),
+            WRITING => !Owner::is_alive(WORD.pid(seen), 0),
             ASKED | TAKEN | TOLD => is_void(cells),
             _ => true,
         };
-        let number = number_of(seen).wrapping_add(1) & (u64::MAX >> NUMBER_SHIFT);
-        let writing = state_of(number, std::process::id(), WRITING);
+        let number = WORD.next_number(seen);
+        let writing = WORD.of(number, std::process::id(), WRITING);
         if !is_free || !change(state, seen, writing) {
             return None;
         }
@@ -114,17 +97,17 @@ impl Board {
         cells[PATIENCE].store(patience, Relaxed);
         cells[ASKED_AT].store(clock::now(), Relaxed);
         // Fails where somebody has taken us for dead.
-        change(state, writing, state_of(number, pid, ASKED)).then_some(StacksTicket { number, pid })
+        change(state, writing, WORD.of(number, pid, ASKED)).then_some(StacksTicket { number, pid })
     }
 
     /// What has become of a request.
     pub fn stacks(&self, ticket: StacksTicket) -> StacksAnswer {
         let cells = self.stacks_cells();
         let state = cells[STATE].load(Acquire);
-        if (number_of(state), pid_of(state)) != (ticket.number, ticket.pid) {
+        if (WORD.number(state), WORD.pid(state)) != (ticket.number, ticket.pid) {
             return StacksAnswer::Lost;
         }
-        match state & TAG {
+        match WORD.tag(state) {
             ASKED => StacksAnswer::Waiting,
             TAKEN => StacksAnswer::Taken,
             TOLD => {
@@ -146,13 +129,13 @@ impl Board {
     pub fn release_stacks(&self, ticket: StacksTicket) {
         let state = &self.stacks_cells()[STATE];
         let seen = state.load(Acquire);
-        let is_ours = (number_of(seen), pid_of(seen)) == (ticket.number, ticket.pid);
+        let is_ours = (WORD.number(seen), WORD.pid(seen)) == (ticket.number, ticket.pid);
         if is_ours {
             // Where the child goes on meanwhile, it is tried again with that.
-            let free = state_of(ticket.number, 0, FREE);
+            let free = WORD.of(ticket.number, 0, FREE);
             if !change(state, seen, free) {
                 let seen = state.load(Acquire);
-                if (number_of(seen), pid_of(seen)) == (ticket.number, ticket.pid) {
+                if (WORD.number(seen), WORD.pid(seen)) == (ticket.number, ticket.pid) {
                     change(state, seen, free);
                 }
             }
@@ -164,12 +147,12 @@ impl Board {
         let cells = self.stacks_cells();
         let seen = cells[STATE].load(Acquire);
         let me = std::process::id();
-        if seen & TAG != ASKED || pid_of(seen) != me || is_void(cells) {
+        if WORD.tag(seen) != ASKED || WORD.pid(seen) != me || is_void(cells) {
             return None;
         }
         let patience = cells[PATIENCE].load(Relaxed);
-        let number = number_of(seen);
-        change(&cells[STATE], seen, state_of(number, me, TAKEN)).then(|| StacksRequest {
+        let number = WORD.number(seen);
+        change(&cells[STATE], seen, WORD.of(number, me, TAKEN)).then(|| StacksRequest {
             number,
             patience: Duration::from_millis(patience.clamp(*PATIENCES.start(), *PATIENCES.end())),
         })
@@ -179,7 +162,7 @@ impl Board {
     pub fn tell_stacks(&self, request: StacksRequest, text: &str) -> bool {
         let cells = self.stacks_cells();
         let me = std::process::id();
-        let taken = state_of(request.number, me, TAKEN);
+        let taken = WORD.of(request.number, me, TAKEN);
         if cells[STATE].load(Acquire) != taken || is_void(cells) {
             return false;
         }
@@ -192,7 +175,7 @@ impl Board {
         text::put(&cells[TEXT], text.as_bytes());
         cells[CHECK].store(check(request.number, text.as_bytes()), Relaxed);
         fence(Release);
-        change(&cells[STATE], taken, state_of(request.number, me, TOLD))
+        change(&cells[STATE], taken, WORD.of(request.number, me, TOLD))
     }
 
     fn stacks_cells(&self) -> &'static [AtomicU64] {
@@ -279,9 +262,9 @@ mod tests {
     fn who_is_gone_holds_nobody_up() {
         let board = board();
         let state = &board.stacks_cells()[STATE];
-        state.store(state_of(5, std::process::id(), WRITING), Relaxed);
+        state.store(WORD.of(5, std::process::id(), WRITING), Relaxed);
         assert_eq!(board.ask_for_stacks(77, PATIENCE), None);
-        state.store(state_of(5, u32::MAX, WRITING), Relaxed);
+        state.store(WORD.of(5, u32::MAX, WRITING), Relaxed);
         assert!(board.ask_for_stacks(77, PATIENCE).is_some());
     }
 
