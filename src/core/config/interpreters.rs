@@ -32,7 +32,7 @@ impl Replicas {
 /// What one application group is to have, before the version of Python is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interpreters {
-    /// `Auto` is resolved by who knows all groups.
+    /// `Auto` is resolved where all groups are known.
     pub placement: Placement,
     /// How the interpreters hold the GIL.
     pub gil: GilMode,
@@ -74,8 +74,8 @@ impl Written {
         }
     }
 
-    /// What follows. `WSGIGILMode` wins over `WSGIPerInterpreterGIL`; who asks for several interpreters and says nothing
-    /// else leaves the mode open.
+    /// What follows. `WSGIGILMode` wins over `WSGIPerInterpreterGIL`; several interpreters without either leave the mode
+    /// open.
     pub(crate) fn resolve(self) -> Interpreters {
         let of_mod_wsgi = self.per_interpreter_gil.map(|on| match on {
             true => GilMode::Own,
