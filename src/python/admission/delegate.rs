@@ -28,18 +28,18 @@ use crate::wsgi::perform::{self, Job};
 
 /// How long a thread begins new jobs of others before it returns to its own client, nanoseconds.
 const IN_PASSING: u64 = 200_000;
-/// Most jobs that the runner runs before it lets go of the GIL.
+/// Most jobs that the worker runs before it lets go of the GIL.
 const BATCH: u32 = 16;
 
 /// For one interpreter.
 pub(super) struct Delegate {
-    room: FifoSemaphore<Arc<Waiting>>,
-    pace: ConcurrencyController,
+    semaphore: FifoSemaphore<Arc<Waiting>>,
+    controller: ConcurrencyController,
     queue: &'static Queue,
     /// Where the next child finds what was good in this one.
     group: Option<GroupSlot>,
     /// The thread that runs short jobs while any thread waits. It begins when it is first needed, and stays.
-    runner: SingleWorker<Arc<Waiting>>,
+    worker: SingleWorker<Arc<Waiting>>,
     /// Of some visits, one is measured.
     turn: AtomicU32,
     /// See [`Slot::is_exclusive`].
@@ -57,13 +57,13 @@ impl Delegate {
         let cores = u32::try_from(cores).unwrap_or(1);
         let known = telemetry::segment().and_then(|segment| segment.board().known_group(group));
         let seed = known.map_or(0, |known| known.concurrency());
-        let pace = ConcurrencyController::new(admission.least, admission.most, cores, seed);
+        let controller = ConcurrencyController::new(admission.least, admission.most, cores, seed);
         Self {
-            room: queue.room(pace.limit()),
-            pace,
+            semaphore: queue.semaphore(controller.limit()),
+            controller,
             queue,
             group: known,
-            runner: SingleWorker::new(),
+            worker: SingleWorker::new(),
             turn: AtomicU32::new(0),
             is_exclusive: admission.most == 1,
         }
@@ -71,49 +71,49 @@ impl Delegate {
 
     /// Gives the slot of the calling thread back.
     fn leave(&'static self) {
-        if self.room.load() > 1 {
+        if self.semaphore.load() > 1 {
             self.decide();
         }
-        if let Some(next) = self.room.leave() {
+        if let Some(next) = self.semaphore.leave() {
             self.pass_on(next);
         }
     }
 
-    /// Has a job that has a slot now run, by the runner or by its owner.
+    /// Has a job that has a slot now run, by the worker or by its owner.
     fn pass_on(&'static self, next: Arc<Waiting>) {
-        // SAFETY: this thread got the ticket from the room.
+        // SAFETY: this thread got the waiter from the semaphore.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
-        if self.pace.is_short() && is_delegable() {
-            self.give_to_runner(next);
+        if self.controller.is_short() && is_delegable() {
+            self.give_to_worker(next);
         } else {
             next.grant();
         }
     }
 
-    /// Has the runner run it, unless that is busy.
-    fn give_to_runner(&'static self, ticket: Arc<Waiting>) {
-        let refused = match self.runner.give(ticket) {
+    /// Has the worker run it, unless that is busy.
+    fn give_to_worker(&'static self, waiter: Arc<Waiting>) {
+        let refused = match self.worker.give(waiter) {
             Offer::Kept => None,
             Offer::NeedsThread => {
                 let work = move || {
                     let _inside = process::Inside::enter();
                     loop {
-                        self.run_from(self.runner.next());
+                        self.run_from(self.worker.next());
                     }
                 };
                 // Where there can be none, nothing is lost but time.
                 let has_thread = threads::steady("wsgi-runner", work);
-                (!has_thread).then(|| self.runner.take_back()).flatten()
+                (!has_thread).then(|| self.worker.take_back()).flatten()
             }
-            Offer::Refused(ticket) => Some(ticket),
+            Offer::Refused(waiter) => Some(waiter),
         };
-        if let Some(ticket) = refused {
-            ticket.grant();
+        if let Some(waiter) = refused {
+            waiter.grant();
         }
     }
 
     fn admit(&self) {
-        while let Some(next) = self.room.admit() {
+        while let Some(next) = self.semaphore.admit() {
             next.grant();
         }
     }
@@ -121,7 +121,7 @@ impl Delegate {
     /// Called by threads that wait in the queue, and by those that found the queue full.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
-        if self.pace.waits(clock::now(), busy).is_some() {
+        if self.controller.waits(clock::now(), busy).is_some() {
             self.change();
         }
     }
@@ -164,16 +164,20 @@ impl Delegate {
         // free or another job has it: else the client would find the queue full, and no request inside.
         let mut last: Option<(Arc<Waiting>, Done)> = None;
         let mut is_last = false;
-        while !is_last && permit.is_taken && self.room.waiting() != 0 && self.pace.is_tiny() {
-            let next = self.room.leave();
-            if let Some((ticket, done)) = last.take() {
-                ticket.finish(done);
+        while !is_last
+            && permit.is_taken
+            && self.semaphore.waiting() != 0
+            && self.controller.is_tiny()
+        {
+            let next = self.semaphore.leave();
+            if let Some((waiter, done)) = last.take() {
+                waiter.finish(done);
             }
             let Some(next) = next else {
                 permit.is_gone();
                 break;
             };
-            // SAFETY: this thread got the ticket from the room.
+            // SAFETY: this thread got the waiter from the semaphore.
             if !unsafe { next.job().job() }.is_delegable() {
                 permit.is_gone();
                 next.grant();
@@ -183,12 +187,12 @@ impl Delegate {
             if until == 0 {
                 until = now + IN_PASSING;
             }
-            if now + self.pace.mean() >= until {
+            if now + self.controller.mean() >= until {
                 is_last = true;
                 // The thread that gets the slot wakes up meanwhile, where two may be inside at the same time.
                 if !self.is_exclusive {
                     permit.is_gone();
-                    if let Some(successor) = self.room.leave() {
+                    if let Some(successor) = self.semaphore.leave() {
                         self.pass_on(successor);
                     }
                 }
@@ -201,12 +205,12 @@ impl Delegate {
             let done = self.run_lent(py, &next, Some(unsent.lend()), 0);
             last = Some((next, done));
         }
-        if let Some((ticket, done)) = last {
+        if let Some((waiter, done)) = last {
             if permit.is_taken {
                 permit.is_gone();
                 self.leave();
             }
-            ticket.finish(done);
+            waiter.finish(done);
         }
         (own_done, unsent)
     }
@@ -215,26 +219,26 @@ impl Delegate {
     fn run_lent(
         &'static self,
         py: &Attached<'_>,
-        ticket: &Waiting,
+        waiter: &Waiting,
         unsent: Option<Arc<Unsent>>,
         since: u64,
     ) -> Done {
         let meter = Meter::of_another(self);
-        let done = queue::run(py, ticket, unsent, since);
+        let done = queue::run(py, waiter, unsent, since);
         drop(meter);
         self.decide();
         done
     }
 
-    /// Runs jobs while any thread waits, beginning with one that has a slot. The body of the runner.
+    /// Runs jobs while any thread waits, beginning with one that has a slot. The body of the worker.
     fn run_from(&'static self, first: Arc<Waiting>) {
         let _in_slot = InSlot::of(self);
         let mut next = Some(first);
-        while let Some(ticket) = next.take() {
+        while let Some(waiter) = next.take() {
             let since = telemetry::now();
-            // SAFETY: this thread has the ticket, from one that got it from the room.
-            let interpreter = unsafe { ticket.job().job() }.application.interpreter();
-            next = thread_state::attach(interpreter, |py| self.batch(py, ticket, since));
+            // SAFETY: this thread has the waiter, from one that got it from the semaphore.
+            let interpreter = unsafe { waiter.job().job() }.application.interpreter();
+            next = thread_state::attach(interpreter, |py| self.batch(py, waiter, since));
         }
     }
 
@@ -245,37 +249,37 @@ impl Delegate {
         first: Arc<Waiting>,
         since: u64,
     ) -> Option<Arc<Waiting>> {
-        let mut ticket = first;
+        let mut waiter = first;
         for turn in 0..BATCH {
-            let done = self.run_lent(py, &ticket, None, if turn == 0 { since } else { 0 });
-            let next = self.room.leave();
-            ticket.finish(done);
+            let done = self.run_lent(py, &waiter, None, if turn == 0 { since } else { 0 });
+            let next = self.semaphore.leave();
+            waiter.finish(done);
             let next = next?;
-            // SAFETY: this thread got the ticket from the room.
-            if !self.pace.is_short() || !unsafe { next.job().job() }.is_delegable() {
+            // SAFETY: this thread got the waiter from the semaphore.
+            if !self.controller.is_short() || !unsafe { next.job().job() }.is_delegable() {
                 next.grant();
                 return None;
             }
-            ticket = next;
+            waiter = next;
         }
-        Some(ticket)
+        Some(waiter)
     }
 
     /// A request is done: perhaps another number may be inside now.
     fn decide(&self) {
-        if self.pace.leaves(clock::now()).is_some() {
+        if self.controller.leaves(clock::now()).is_some() {
             self.change();
         }
     }
 
     /// Applies the number that was decided last.
     fn change(&self) {
-        self.room.follow(|| self.pace.limit());
+        self.semaphore.follow(|| self.controller.limit());
         self.admit();
         if let Some(group) = &self.group
             && !process::is_copy()
         {
-            group.set_concurrency(self.pace.limit());
+            group.set_concurrency(self.controller.limit());
         }
     }
 }
@@ -285,12 +289,12 @@ impl Executor for Delegate {
         if let Some(done) = executor::run_nested(self, job.application.interpreter(), job) {
             return done;
         }
-        if self.room.try_enter() {
+        if self.semaphore.try_enter() {
             return self.inside(job);
         }
-        // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
-        let ticket = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
-        match self.room.enter_or_queue(Arc::clone(&ticket)) {
+        // SAFETY: the job is kept until `wait` has returned, or the waiter was not taken.
+        let waiter = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
+        match self.semaphore.enter_or_queue(Arc::clone(&waiter)) {
             Entry::Inside => return self.inside(job),
             Entry::Queued => {}
             Entry::Full => {
@@ -299,7 +303,10 @@ impl Executor for Delegate {
                 return Done::Final(RunOutcome::QueueFull);
             }
         }
-        match self.queue.wait(&self.room, &ticket, job, || self.look()) {
+        match self
+            .queue
+            .wait(&self.semaphore, &waiter, job, || self.look())
+        {
             News::Slot => self.inside(job),
             News::Done(done) => done,
             News::Refused(why) => Done::Final(why),
@@ -307,7 +314,7 @@ impl Executor for Delegate {
     }
 
     fn load(&self) -> u32 {
-        self.room.load()
+        self.semaphore.load()
     }
 }
 
@@ -321,7 +328,7 @@ impl Slot for Delegate {
     }
 
     fn step_in(&self) {
-        self.room.reenter();
+        self.semaphore.reenter();
     }
 }
 
@@ -371,8 +378,8 @@ struct Meter {
 impl Meter {
     /// The calling thread has a slot. Where no thread waits and no other is inside, nothing is measured.
     fn begin(executor: &'static Delegate) -> Option<Self> {
-        let others = executor.room.inside() > 1;
-        (others || executor.room.waiting() != 0).then(|| Self {
+        let others = executor.semaphore.inside() > 1;
+        (others || executor.semaphore.waiting() != 0).then(|| Self {
             executor,
             others,
             wall: clock::now(),
@@ -384,7 +391,7 @@ impl Meter {
     fn attached(mut self) -> Self {
         let now = clock::now();
         let waited = now.saturating_sub(self.wall);
-        self.executor.pace.entered(waited, self.others);
+        self.executor.controller.entered(waited, self.others);
         self.wall = now;
         self.usage = self.executor.is_sampled().then(Usage::now);
         self
@@ -408,7 +415,7 @@ impl Drop for Meter {
             let now = Usage::now();
             let cpu = now.cpu.saturating_sub(before.cpu);
             self.executor
-                .pace
+                .controller
                 .visited(wall, cpu, now.waits != before.waits);
         }
     }
@@ -441,7 +448,7 @@ impl Usage {
 
 impl Delegate {
     fn is_sampled(&self) -> bool {
-        !(1..CHEAP_BESIDE).contains(&self.pace.mean())
+        !(1..CHEAP_BESIDE).contains(&self.controller.mean())
             || self.turn.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
     }
 }
@@ -467,7 +474,7 @@ mod tests {
     #[test]
     fn a_slot_is_free_while_its_thread_waits_for_something_else() {
         let delegate = delegate();
-        assert!(delegate.room.try_enter());
+        assert!(delegate.semaphore.try_enter());
         let permit = Permit::of(delegate);
         slot::outside(|| assert_eq!(delegate.load(), 0));
         assert_eq!(delegate.load(), 1);
@@ -478,7 +485,7 @@ mod tests {
     #[test]
     fn a_thread_that_has_handed_its_slot_on_has_none_to_give_back() {
         let delegate = delegate();
-        assert!(delegate.room.try_enter());
+        assert!(delegate.semaphore.try_enter());
         let mut permit = Permit::of(delegate);
         permit.is_gone();
         // Another thread has it by now.

@@ -30,7 +30,7 @@ pub(super) struct Lent {
     slots: Vec<&'static dyn Slot>,
 }
 
-// SAFETY: only the thread that has taken the ticket looks at the job, while its owner waits; all that it points to is either
+// SAFETY: only the thread that has taken the waiter looks at the job, while its owner waits; all that it points to is either
 // not changed or may be used by any thread in turn. [S-31]
 unsafe impl Send for Lent {}
 // SAFETY: as above.
@@ -38,7 +38,7 @@ unsafe impl Sync for Lent {}
 
 impl Lent {
     /// # Safety
-    /// The caller must keep the job until the ticket that this is in has left the line, was granted or is done.
+    /// The caller must keep the job until the waiter that this is in has left the queue, was granted or is done.
     pub(super) unsafe fn new(job: &Job<'_>) -> Self {
         Self {
             job: std::ptr::from_ref(job).cast(),
@@ -52,7 +52,7 @@ impl Lent {
     /// The job.
     ///
     /// # Safety
-    /// Only for the thread that has the ticket: from the room until it has granted or finished it.
+    /// Only for the thread that has the waiter: from the semaphore until it has granted or finished it.
     pub(super) unsafe fn job(&self) -> &Job<'_> {
         // SAFETY: by contract.
         unsafe { &*self.job }

@@ -33,7 +33,7 @@ const MOST_THREADS: u32 = 1024;
 /// For one interpreter.
 pub(super) struct Pool {
     interpreter: &'static Interpreter,
-    room: FifoSemaphore<Arc<Waiting>>,
+    semaphore: FifoSemaphore<Arc<Waiting>>,
     queue: &'static Queue,
     /// Jobs that have a slot. As each has one, and no thread has two, it is never full.
     send: Sender<Arc<Waiting>>,
@@ -55,7 +55,7 @@ impl Pool {
         let (send, receive) = bounded(MOST_THREADS as usize);
         Self {
             interpreter,
-            room: queue.room(admission.pool_size.min(MOST_THREADS)),
+            semaphore: queue.semaphore(admission.pool_size.min(MOST_THREADS)),
             queue,
             send,
             receive,
@@ -66,9 +66,9 @@ impl Pool {
     }
 
     /// Has a job run that has a slot.
-    fn hand_over(&'static self, ticket: Arc<Waiting>) {
+    fn hand_over(&'static self, waiter: Arc<Waiting>) {
         self.need_thread();
-        if let Err(refused) = self.send.try_send(ticket) {
+        if let Err(refused) = self.send.try_send(waiter) {
             // Every job has a slot, and there are fewer of these than the channel holds.
             self.refuse(&refused.into_inner());
         }
@@ -80,8 +80,8 @@ impl Pool {
         }
     }
 
-    fn refuse(&'static self, ticket: &Waiting) {
-        ticket.finish(Done::Final(RunOutcome::Failed));
+    fn refuse(&'static self, waiter: &Waiting) {
+        waiter.finish(Done::Final(RunOutcome::Failed));
         self.jobs.fetch_sub(1, SeqCst);
         self.leave();
     }
@@ -125,9 +125,9 @@ impl Pool {
     fn run_from(&'static self, first: Arc<Waiting>) {
         let _in_slot = InSlot::of(self);
         let mut next = Some(first);
-        while let Some(ticket) = next.take() {
+        while let Some(waiter) = next.take() {
             let since = telemetry::now();
-            next = thread_state::attach(self.interpreter, |py| self.batch(py, ticket, since));
+            next = thread_state::attach(self.interpreter, |py| self.batch(py, waiter, since));
         }
     }
 
@@ -138,25 +138,25 @@ impl Pool {
         first: Arc<Waiting>,
         mut since: u64,
     ) -> Option<Arc<Waiting>> {
-        let mut ticket = first;
+        let mut waiter = first;
         for _ in 0..BATCH {
-            let done = queue::run(py, &ticket, None, since);
+            let done = queue::run(py, &waiter, None, since);
             since = 0;
             self.jobs.fetch_sub(1, SeqCst);
-            let next = self.room.leave();
+            let next = self.semaphore.leave();
             if next.is_some() {
                 // Another job may have counted on this thread.
                 self.need_thread();
             }
             // With the slot free, as its client may be back at once.
-            ticket.finish(done);
-            ticket = next?;
+            waiter.finish(done);
+            waiter = next?;
         }
-        Some(ticket)
+        Some(waiter)
     }
 
     fn leave(&'static self) {
-        if let Some(next) = self.room.leave() {
+        if let Some(next) = self.semaphore.leave() {
             self.hand_over(next);
         }
     }
@@ -167,18 +167,18 @@ impl Executor for Pool {
         if let Some(done) = executor::run_nested(self, self.interpreter, job) {
             return done;
         }
-        // SAFETY: the job is kept until `wait` has returned, or the ticket was not taken.
-        let ticket = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
-        let entry = match self.room.try_enter() {
+        // SAFETY: the job is kept until `wait` has returned, or the waiter was not taken.
+        let waiter = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
+        let entry = match self.semaphore.try_enter() {
             true => Entry::Inside,
-            false => self.room.enter_or_queue(Arc::clone(&ticket)),
+            false => self.semaphore.enter_or_queue(Arc::clone(&waiter)),
         };
         match entry {
-            Entry::Inside => self.hand_over(Arc::clone(&ticket)),
+            Entry::Inside => self.hand_over(Arc::clone(&waiter)),
             Entry::Queued => {}
             Entry::Full => return Done::Final(RunOutcome::QueueFull),
         }
-        match self.queue.wait(&self.room, &ticket, job, || {}) {
+        match self.queue.wait(&self.semaphore, &waiter, job, || {}) {
             News::Done(done) => done,
             News::Slot => Done::Final(RunOutcome::Failed),
             News::Refused(why) => Done::Final(why),
@@ -186,7 +186,7 @@ impl Executor for Pool {
     }
 
     fn load(&self) -> u32 {
-        self.room.load()
+        self.semaphore.load()
     }
 }
 
@@ -200,6 +200,6 @@ impl Slot for Pool {
     }
 
     fn step_in(&self) {
-        self.room.reenter();
+        self.semaphore.reenter();
     }
 }

@@ -23,18 +23,18 @@ use crate::wsgi::perform::{self, Job};
 /// What stands in the queue.
 pub(super) type Waiting = Waiter<Lent, Option<Arc<Unsent>>, Done>;
 
-/// Runs the job of a ticket that the calling thread got from the room, or from a thread that did; its owner waits for the
-/// result. `by` and `since` as for [`Waiter::take`] and [`perform::perform_lent`].
+/// Runs the job of a waiter that the calling thread got from the semaphore, or from a thread that did; its owner waits for
+/// the result. `by` and `since` as for [`Waiter::take`] and [`perform::perform_lent`].
 ///
-/// The caller finishes the ticket with what is returned, once it has given the slot back: a client that is answered may come
+/// The caller finishes the waiter with what is returned, once it has given the slot back: a client that is answered may come
 /// again at once, and finds the slot free.
 pub(super) fn run(
     py: &Attached<'_>,
-    ticket: &Waiting,
+    waiter: &Waiting,
     by: Option<Arc<Unsent>>,
     since: u64,
 ) -> Done {
-    let lent = ticket.take(by);
+    let lent = waiter.take(by);
     // SAFETY: as the caller says. [S-31]
     let job = unsafe { lent.job() };
     if let Some(times) = job.raw.timing.times {
@@ -85,16 +85,16 @@ impl Queue {
         }
     }
 
-    /// A room with `slots` slots, whose queue counts against this one.
-    pub(super) fn room(&self, slots: u32) -> FifoSemaphore<Arc<Waiting>> {
+    /// A semaphore with `slots` slots, whose queue counts against this one.
+    pub(super) fn semaphore(&self, slots: u32) -> FifoSemaphore<Arc<Waiting>> {
         FifoSemaphore::new(slots, Arc::clone(&self.bound))
     }
 
-    /// Waits for news of the ticket, which stands in the queue of `room`. `look` is called every now and then.
+    /// Waits for news of the waiter, which stands in the queue of `semaphore`. `look` is called every now and then.
     pub(super) fn wait(
         &self,
-        room: &FifoSemaphore<Arc<Waiting>>,
-        ticket: &Arc<Waiting>,
+        semaphore: &FifoSemaphore<Arc<Waiting>>,
+        waiter: &Arc<Waiting>,
         job: &Job<'_>,
         look: impl Fn(),
     ) -> News {
@@ -103,7 +103,7 @@ impl Queue {
         let deadline = job.state.deadline();
         deadline.wait_in_line(true);
         let news = loop {
-            match ticket.wait(next) {
+            match waiter.wait(next) {
                 Wakeup::Granted => break News::Slot,
                 Wakeup::Done(done) => break News::Done(done),
                 Wakeup::Running(by) => {
@@ -125,7 +125,7 @@ impl Queue {
                         .min(deadline.until_late(clock::now()))
                         .max(Duration::from_millis(1));
                     if let Some(why) = self.why_to_leave(began, job) {
-                        if room.leave_queue(|other| Arc::ptr_eq(other, ticket)) {
+                        if semaphore.leave_queue(|other| Arc::ptr_eq(other, waiter)) {
                             break News::Refused(why);
                         }
                         // It has a slot, and the thread that runs it has not begun.
