@@ -55,7 +55,7 @@ keys! {
     MOD_WSGI_LISTENER_PORT = "mod_wsgi.listener_port": steady,
     MOD_WSGI_SERVER_PID = "mod_wsgi.server_pid": steady,
     MOD_WSGI_REQUEST_ID = "mod_wsgi.request_id",
-    MOD_WSGI_CONNECTION_ID = "mod_wsgi.connection_id": steady,
+    MOD_WSGI_CONNECTION_ID = "mod_wsgi.connection_id",
 }
 
 /// The known keys whose values are file names, in the file-system encoding.

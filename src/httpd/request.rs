@@ -470,27 +470,6 @@ impl<'r> Request<'r> {
         text!(self.raw, log_id)
     }
 
-    /// Makes the log ids that httpd would make with the first line for the request: of its connection, of the request that it
-    /// is a part of, and its own. From then on a line for the request changes none of these records. [S-55]
-    pub fn make_log_ids(self) {
-        self.log_id();
-        let main = value!(self.raw, main);
-        if !main.is_null() {
-            // SAFETY: the request that this one is a part of lives longer, and is used by the same thread. [S-64]
-            unsafe { Request::from_raw(main) }.make_log_ids();
-            return;
-        }
-        let connection = value!(self.raw, connection);
-        if value!(connection, log_id).is_null() {
-            // SAFETY: this thread uses the connection alone; the hook writes a string of its pool into the field.
-            // [S-57] [S-64]
-            unsafe {
-                let id = &raw mut (*connection).log_id;
-                sys::ap_run_generate_log_id(connection, std::ptr::null(), id);
-            }
-        }
-    }
-
     /// Log id of the connection, if there is one.
     pub fn connection_log_id(self) -> Option<&'r [u8]> {
         text_opt!(self.connection(), log_id)

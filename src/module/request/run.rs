@@ -64,7 +64,6 @@ pub(super) fn run(
             times: timeline.times(),
         },
     );
-    request.make_log_ids();
     timeline.enqueued(&route.application_group);
     let outcome = route.engine.run(run, &HostRequest::new(&client));
     if was_run(outcome) {
