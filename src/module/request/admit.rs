@@ -1,6 +1,7 @@
 //! Whether a request may run, and what is run for it: checks, in mod_wsgi's order, and then a [`Route`], or [`Refused`].
 
 use std::borrow::Cow;
+use std::ffi::c_int;
 
 use wsgi_abi::Engine;
 use wsgi_core::messages::Message;
@@ -45,28 +46,32 @@ impl Route<'_> {
 pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
     let (request, settings) = (ours.request, &ours.settings);
     let filename = request.filename();
-    let shown = String::from_utf8_lossy(filename);
+    let refused = |status, message| {
+        let shown = String::from_utf8_lossy(filename);
+        Refused::logged(status, message, &[&shown])
+    };
     if ours.handler_script.is_none() {
-        check_file(ours, &shown)?;
+        check_file(ours).map_err(|(status, message)| refused(status, message))?;
     }
     if request.refuses_path_info() && !request.path_info().is_empty() {
-        let path_info = String::from_utf8_lossy(request.path_info());
+        let shown = [filename, request.path_info()].map(String::from_utf8_lossy);
+        let [filename, path_info] = &shown;
         return Err(Refused::logged(
             404,
             Message::PathInfoRefused,
-            &[&shown, &path_info],
+            &[filename, path_info],
         ));
     }
     let body = Body::of(request);
     body.check(settings)?;
     if settings.restrict_embedded {
-        return Err(Refused::logged(500, Message::EmbeddedRestricted, &[&shown]));
+        return Err(refused(500, Message::EmbeddedRestricted));
     }
     let Some(engine) = start::engine() else {
         return Err(if retire::is_held_off() {
             Refused::later(Rejection::NotLoaded)
         } else {
-            Refused::logged(500, Message::PythonAbsent, &[&shown])
+            refused(500, Message::PythonAbsent)
         });
     };
     let written = ours.option(
@@ -121,15 +126,14 @@ fn own_group(ours: &Ours<'_>, written: &str) -> Vec<u8> {
 }
 
 /// The checks of a script that the URL was mapped to as a file [M-6].
-fn check_file(ours: &Ours<'_>, filename: &str) -> Result<(), Refused> {
+fn check_file(ours: &Ours<'_>) -> Result<(), (c_int, Message)> {
     let request = ours.request;
-    let refuse = |status, message| Err(Refused::logged(status, message, &[&filename]));
     if !is_aliased(request) && !request.allows_exec_cgi() {
-        return refuse(403, Message::ExecCgiOff);
+        return Err((403, Message::ExecCgiOff));
     }
     match request.file_kind() {
-        FileKind::None => refuse(404, Message::ScriptNotFound),
-        FileKind::Directory => refuse(403, Message::ScriptIsDirectory),
+        FileKind::None => Err((404, Message::ScriptNotFound)),
+        FileKind::Directory => Err((403, Message::ScriptIsDirectory)),
         FileKind::File => Ok(()),
     }
 }

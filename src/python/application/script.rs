@@ -334,9 +334,11 @@ impl Application {
         resource: &[u8],
         request: Option<&RequestState>,
     ) -> bool {
-        // SAFETY: attached; the dictionary is borrowed from the module.
-        let globals = unsafe { py.share(ffi::PyModule_GetDict(module.as_ptr())) };
-        let asked = globals.and_then(|globals| match globals.item(py, c"reload_required") {
+        let name = py.state().names.reload_required.get(py);
+        let function = module
+            .module_dict(py)
+            .and_then(|dict| dict.item_named(py, &name));
+        let asked = function.and_then(|function| match function {
             Some(function) => function.call(py, [&py.fs_path(resource)?])?.is_true(),
             None => Ok(false),
         });

@@ -92,7 +92,10 @@ pub(crate) type SteadyValue = (Vec<u8>, Stored);
 /// Interned strings.
 pub(crate) struct Names<'i> {
     pub(crate) start_response: Immortal<'i>,
+    pub(crate) write: Immortal<'i>,
     pub(crate) close: Immortal<'i>,
+    pub(crate) application: Immortal<'i>,
+    pub(crate) reload_required: Immortal<'i>,
     pub(crate) input: Immortal<'i>,
     pub(crate) errors: Immortal<'i>,
     pub(crate) url_scheme: Immortal<'i>,

@@ -372,6 +372,12 @@ impl<'i> Obj<'i> {
         unsafe { py.own(ffi::PyObject_GetAttrString(self.as_ptr(), name.as_ptr())) }
     }
 
+    /// An attribute, by a `str` that exists already.
+    pub(crate) fn attr_named(&self, py: &Attached<'i>, name: &Obj<'i>) -> PyResult<Obj<'i>> {
+        // SAFETY: attached, and both are alive.
+        unsafe { py.own(ffi::PyObject_GetAttr(self.as_ptr(), name.as_ptr())) }
+    }
+
     /// Sets an attribute.
     pub(crate) fn set_attr(&self, name: &CStr, value: &Obj<'i>) -> PyResult<()> {
         // SAFETY: attached (both brands say so) and alive.
@@ -384,27 +390,38 @@ impl<'i> Obj<'i> {
         done(unsafe { ffi::PyDict_SetItemString(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
     }
 
+    /// The dictionary of a module.
+    pub(crate) fn module_dict(&self, py: &Attached<'i>) -> PyResult<Obj<'i>> {
+        // SAFETY: attached; borrowed from the module, and an object that is no module raises SystemError.
+        unsafe { py.share(ffi::PyModule_GetDict(self.as_ptr())) }
+    }
+
     /// An item of a `dict`.
     pub(crate) fn item(&self, py: &Attached<'i>, key: &CStr) -> Option<Obj<'i>> {
-        // SAFETY: attached and alive; the item is a new reference, or null. What goes wrong counts as no item.
+        // SAFETY: attached; the text is only read.
+        let key = unsafe { py.own(ffi::PyUnicode_FromString(key.as_ptr())) };
+        // What goes wrong counts as no item.
+        key.and_then(|key| self.item_named(py, &key))
+            .unwrap_or_else(|raised| {
+                py.clear(raised);
+                None
+            })
+    }
+
+    /// An item of a `dict`, by a `str` that exists already.
+    pub(crate) fn item_named(&self, py: &Attached<'i>, key: &Obj<'i>) -> PyResult<Option<Obj<'i>>> {
+        let mut item = std::ptr::null_mut();
+        // SAFETY: attached and alive; the item is a new reference, or null.
         unsafe {
-            let key = py.own(ffi::PyUnicode_FromString(key.as_ptr()));
-            let found = key.and_then(|key| {
-                let mut item = std::ptr::null_mut();
-                done(ffi::compat::PyDict_GetItemRef(
-                    self.as_ptr(),
-                    key.as_ptr(),
-                    &mut item,
-                ))?;
-                Ok(item)
-            });
-            match found {
-                Ok(item) => py.own(item).ok(),
-                Err(raised) => {
-                    py.clear(raised);
-                    None
-                }
+            done(ffi::compat::PyDict_GetItemRef(
+                self.as_ptr(),
+                key.as_ptr(),
+                &mut item,
+            ))?;
+            if item.is_null() {
+                return Ok(None);
             }
+            py.own(item).map(Some)
         }
     }
 

@@ -165,7 +165,10 @@ unsafe fn new_state<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResu
         base_environ: OnceLock::new(),
         names: Names {
             start_response: interned(c"start_response")?,
+            write: interned(c"write")?,
             close: interned(c"close")?,
+            application: interned(c"application")?,
+            reload_required: interned(c"reload_required")?,
             input: interned(c"wsgi.input")?,
             errors: interned(c"wsgi.errors")?,
             url_scheme: interned(c"wsgi.url_scheme")?,

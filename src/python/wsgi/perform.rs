@@ -143,15 +143,11 @@ fn in_python(py: &Attached<'_>, job: &Job<'_>) -> Done {
 }
 
 fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Option<Obj<'i>>> {
-    let name = py.interned_latin1(name)?;
-    // SAFETY: attached; the dictionary is borrowed from the module, and the item is a new reference.
-    unsafe {
-        let (dict, mut item) = (ffi::PyModule_GetDict(module.as_ptr()), std::ptr::null_mut());
-        match ffi::compat::PyDict_GetItemRef(dict, name.as_ptr(), &mut item) {
-            0 => Ok(None),
-            _ => py.own(item).map(Some),
-        }
-    }
+    let name = match name {
+        b"application" => py.state().names.application.get(py),
+        name => py.interned_latin1(name)?,
+    };
+    module.module_dict(py)?.item_named(py, &name)
 }
 
 /// Calls the application and sends what it gives.

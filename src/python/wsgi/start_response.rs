@@ -89,7 +89,7 @@ impl Method for StartResponse {
         if !request.response().start(head) {
             return Err(already_committed(py, request, exc_info.as_ref()));
         }
-        call.this()?.attr(py, c"write")
+        call.this()?.attr_named(py, &py.state().names.write.get(py))
     }
 }
 
