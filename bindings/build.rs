@@ -51,6 +51,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_os_file_(get|put)",
     "apr_pool_((pre_)?cleanup_(register|null)|destroy)",
     "apr_proc_other_child_(register|unregister)",
+    "apr_palloc",
     "apr_pstrmemdup",
     "apr_rfc822_date",
     "apr_strerror",

@@ -6,6 +6,9 @@ use std::marker::PhantomData;
 use crate::guard::guard_or;
 use crate::sys;
 
+/// What every address that `apr_palloc` gives is a multiple of (`APR_ALIGN_DEFAULT`).
+const POOL_ALIGNMENT: usize = 8;
+
 /// A pool that lives at least as long as `'p`. Pool allocation does not fail: httpd ends the process instead.
 #[derive(Clone, Copy)]
 pub struct Pool<'p> {
@@ -45,17 +48,20 @@ impl<'p> Pool<'p> {
     pub fn own<T: Send + 'static>(self, value: T) -> &'p mut T {
         unsafe extern "C" fn drop_value<T>(value: *mut c_void) -> sys::apr_status_t {
             guard_or(0, || {
-                // SAFETY: registered once for a value that was boxed below, and may be dropped on any thread; cleanups run
-                // once. [S-58]
-                drop(unsafe { Box::from_raw(value.cast::<T>()) });
+                // SAFETY: registered once for a value that was moved into the pool below, and may be dropped on any thread;
+                // cleanups run once, before the memory is given back. [S-58]
+                unsafe { value.cast::<T>().drop_in_place() };
                 0
             })
         }
-        let value = Box::into_raw(Box::new(value));
-        // SAFETY: the box stays valid until the cleanup, which is the end of `'p` or later.
+        const { assert!(align_of::<T>() <= POOL_ALIGNMENT) };
+        // SAFETY: the memory is new, large enough, and aligned for `T`; it stays valid until the clean-ups have run, which is
+        // the end of `'p` or later.
         unsafe {
-            self.cleanup(value.cast(), drop_value::<T>);
-            &mut *value
+            let place = sys::apr_palloc(self.raw, size_of::<T>()).cast::<T>();
+            place.write(value);
+            self.cleanup(place.cast(), drop_value::<T>);
+            &mut *place
         }
     }
 

@@ -100,6 +100,10 @@ impl ServerConfig {
                 location: String::new(),
             });
         }
+        // Of thousands of virtual hosts most have one.
+        if self.aliases.is_empty() {
+            self.aliases.reserve_exact(1);
+        }
         self.aliases.push(alias);
     }
 }

@@ -1,7 +1,7 @@
 //! What is known of scripts and groups before any request: which group is the only one of the server, which scripts can
 //! be loaded ahead, and which of them answer the URLs of `WSGIWarmup`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use wsgi_core::config::{DirConfig, ImportScript, Settings, preloads};
@@ -74,6 +74,7 @@ impl Known {
         let mut seen: HashSet<*const Server> = HashSet::new();
         let mut scripts = HashSet::new();
         let mut unknown = HashSet::new();
+        let mut targets: HashMap<&str, bool> = HashMap::new();
         for &(server, name) in servers {
             if !seen.insert(server) {
                 continue;
@@ -82,8 +83,10 @@ impl Known {
             for alias in &server.config.aliases {
                 let dir = DirConfig::default();
                 let settings = Settings::resolve(&dir, &server.config);
-                // Asked of the file system once for each alias: there may be thousands.
-                let is_folder = Path::new(&alias.target).is_dir();
+                // Asked of the file system once for each target: there may be thousands of aliases.
+                let is_folder = *targets
+                    .entry(&alias.target)
+                    .or_insert_with(|| Path::new(&alias.target).is_dir());
                 let group = group_of(alias, is_folder, &settings, name);
                 let leads_to_one = leads_to_one(alias, is_folder);
                 if group.is_none() || !leads_to_one {
