@@ -56,13 +56,10 @@ enum Rule {
 }
 
 /// Where a rule does not fail yet. A line goes as soon as its places are clean; `--report` shows what is left in them.
-const PENDING: &[(Rule, &[&str])] = &[
-    (Rule::Names, &["src/core"]),
-    (
-        Rule::Sentences,
-        &["docs", "src/abi", "src/core", "src/telemetry", "tests"],
-    ),
-];
+const PENDING: &[(Rule, &[&str])] = &[(
+    Rule::Sentences,
+    &["docs", "src/abi", "src/core", "src/telemetry", "tests"],
+)];
 
 impl Finding {
     fn new(rule: Rule, path: &Path, text: String) -> Self {

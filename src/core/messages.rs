@@ -23,9 +23,9 @@ macro_rules! messages {
             /// All, by number.
             pub const ALL: &'static [Message] = &[$(Message::$name),+];
 
-            const fn entry(self) -> &'static Entry {
+            const fn entry(self) -> &'static Row {
                 match self {
-                    $(Message::$name => &Entry {
+                    $(Message::$name => &Row {
                         number: $number,
                         level: Level::$level,
                         text: $text,
@@ -39,7 +39,7 @@ macro_rules! messages {
     };
 }
 
-struct Entry {
+struct Row {
     number: u16,
     level: Level,
     text: &'static str,

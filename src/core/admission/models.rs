@@ -16,7 +16,7 @@ use ::loom::sync::atomic::{AtomicBool, AtomicU32};
 use ::loom::thread;
 
 use super::limit::Limit;
-use super::semaphore::{Entry, FifoSemaphore};
+use super::semaphore::{EntryResult, FifoSemaphore};
 use super::single_worker::{Offer, SingleWorker};
 use super::waiter::{Waiter, Wakeup};
 
@@ -133,7 +133,7 @@ impl Group {
         let job = Job::new(number);
         let waiting = waiter(&job);
         let is_in = self.semaphore.try_enter()
-            || self.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Inside;
+            || self.semaphore.enter_or_queue(Arc::clone(&waiting)) == EntryResult::Inside;
         let result = if is_in { None } else { wait(&waiting) };
         let result = result.unwrap_or_else(|| {
             self.inside.use_it();
@@ -239,7 +239,7 @@ fn no_more_than_the_limit_are_inside() {
             Box::new(move || {
                 let waiting = waiter(&Job::new(number));
                 if !group.semaphore.try_enter()
-                    && group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued
+                    && group.semaphore.enter_or_queue(Arc::clone(&waiting)) == EntryResult::Queued
                 {
                     assert_eq!(wait(&waiting), None);
                 }
@@ -260,15 +260,15 @@ fn first_come_first_served() {
         let semaphore = Arc::new(open(1));
         assert!(
             semaphore.try_enter()
-                && semaphore.enter_or_queue(1) == Entry::Queued
-                && semaphore.enter_or_queue(2) == Entry::Queued
+                && semaphore.enter_or_queue(1) == EntryResult::Queued
+                && semaphore.enter_or_queue(2) == EntryResult::Queued
         );
         let (leaving, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let [served, overtook] = together::<Vec<u32>, 2>([
             Box::new(move || (0..2).filter_map(|_| leaving.leave()).collect()),
             Box::new(move || {
                 assert!(!coming.try_enter(), "two were there before");
-                let has_place = coming.enter_or_queue(3) == Entry::Inside;
+                let has_place = coming.enter_or_queue(3) == EntryResult::Inside;
                 has_place.then_some(3).into_iter().collect()
             }),
         ]);
@@ -286,8 +286,8 @@ fn two_who_leave_serve_two() {
         let semaphore = Arc::new(open(2));
         assert!(semaphore.try_enter() && semaphore.try_enter());
         assert!(
-            semaphore.enter_or_queue(1) == Entry::Queued
-                && semaphore.enter_or_queue(2) == Entry::Queued
+            semaphore.enter_or_queue(1) == EntryResult::Queued
+                && semaphore.enter_or_queue(2) == EntryResult::Queued
         );
         let leave = |_| -> Box<dyn FnOnce() -> Option<u32> + Send> {
             let semaphore = Arc::clone(&semaphore);
@@ -305,7 +305,7 @@ fn who_leaves_the_line_has_no_place_and_else_one() {
     try_all(None, || {
         let group = Group::with_one_inside(1);
         let waiting = waiter(&Job::new(1));
-        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued);
+        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == EntryResult::Queued);
         let (leaving, tired) = (Arc::clone(&group), Arc::clone(&group));
         let [served, has_left] = together::<bool, 2>([
             Box::new(move || leaving.semaphore.leave().map(|next| next.grant()).is_some()),
@@ -344,7 +344,7 @@ fn a_higher_limit_meets_one_who_comes() {
                 let _ = raising.admit();
             }),
             Box::new(move || {
-                let _ = coming.try_enter() || coming.enter_or_queue(1) == Entry::Inside;
+                let _ = coming.try_enter() || coming.enter_or_queue(1) == EntryResult::Inside;
             }),
         ]);
         assert_eq!((semaphore.inside(), semaphore.waiting()), (2, 0));
@@ -355,7 +355,7 @@ fn a_higher_limit_meets_one_who_comes() {
 fn nobody_overtakes_the_line_when_the_limit_is_raised() {
     try_all(None, || {
         let semaphore = Arc::new(open(1));
-        assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == Entry::Queued);
+        assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == EntryResult::Queued);
         let (raising, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let [served, overtook] = together::<bool, 2>([
             Box::new(move || {
@@ -375,7 +375,7 @@ fn a_higher_limit_meets_one_who_leaves() {
         assert!(
             semaphore.try_enter()
                 && semaphore.try_enter()
-                && semaphore.enter_or_queue(1) == Entry::Queued
+                && semaphore.enter_or_queue(1) == EntryResult::Queued
         );
         semaphore.set_limit(1);
         let (raising, leaving) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
@@ -398,7 +398,7 @@ fn a_lower_limit_meets_those_who_leave() {
         assert!(
             semaphore.try_enter()
                 && semaphore.try_enter()
-                && semaphore.enter_or_queue(1) == Entry::Queued
+                && semaphore.enter_or_queue(1) == EntryResult::Queued
         );
         let (lowering, one, other) = (
             Arc::clone(&semaphore),
@@ -451,7 +451,7 @@ fn a_place_given_back_for_a_while_serves_another() {
             Box::new(move || {
                 let waiting = waiter(&Job::new(1));
                 if !request.semaphore.try_enter()
-                    && request.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued
+                    && request.semaphore.enter_or_queue(Arc::clone(&waiting)) == EntryResult::Queued
                 {
                     assert_eq!(wait(&waiting), None);
                 }
@@ -469,7 +469,7 @@ fn a_job_that_is_run_for_its_owner_is_run_once() {
         let group = Group::with_one_inside(1);
         let job = Job::new(7);
         let waiting = waiter(&job);
-        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued);
+        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == EntryResult::Queued);
         let (holder, owner) = (Arc::clone(&group), Arc::clone(&group));
         let runs = together::<u32, 2>([
             Box::new(move || {
@@ -587,7 +587,7 @@ fn nobody_stays_in_line_when_the_child_ends() {
     try_all(Some(3), || {
         let group = Group::with_one_inside(1);
         let waiting = waiter(&Job::new(1));
-        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == Entry::Queued);
+        assert!(group.semaphore.enter_or_queue(Arc::clone(&waiting)) == EntryResult::Queued);
         let (closing, leaving, looking) =
             (Arc::clone(&group), Arc::clone(&group), Arc::clone(&group));
         together::<(), 3>([
@@ -637,7 +637,7 @@ fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
     try_all(None, || {
         let bound = std::sync::Arc::new(Limit::new(1));
         let semaphore = Arc::new(FifoSemaphore::new(1, std::sync::Arc::clone(&bound)));
-        assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == Entry::Queued);
+        assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == EntryResult::Queued);
         let (leaving, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let has_left = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&has_left);
@@ -650,13 +650,13 @@ fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
             Box::new(move || {
                 let was_left = seen.load(Acquire);
                 let entry = coming.enter_or_queue(2);
-                assert!(!was_left || entry == Entry::Queued, "{entry:?}");
+                assert!(!was_left || entry == EntryResult::Queued, "{entry:?}");
                 Err(entry)
             }),
         ]);
         assert_eq!(served, Ok(Some(1)));
-        let waits = u32::from(entry == Err(Entry::Queued));
-        assert!(waits == 1 || entry == Err(Entry::Full), "{entry:?}");
+        let waits = u32::from(entry == Err(EntryResult::Queued));
+        assert!(waits == 1 || entry == Err(EntryResult::Full), "{entry:?}");
         assert_eq!((semaphore.waiting(), bound.held()), (waits, waits));
     });
 }
@@ -671,9 +671,11 @@ fn the_bound_of_a_line_is_kept_by_all_who_come_and_go() {
         let come = |at: usize| -> Box<dyn FnOnce() -> bool + Send> {
             let semaphore = Arc::clone(&semaphores[at]);
             Box::new(move || match semaphore.enter_or_queue(7) {
-                Entry::Inside => semaphore.leave().is_none(),
-                Entry::Queued => semaphore.leave_queue(|_| true) || semaphore.leave().is_none(),
-                Entry::Full => false,
+                EntryResult::Inside => semaphore.leave().is_none(),
+                EntryResult::Queued => {
+                    semaphore.leave_queue(|_| true) || semaphore.leave().is_none()
+                }
+                EntryResult::Full => false,
             })
         };
         let leaving = Arc::clone(&semaphores[0]);

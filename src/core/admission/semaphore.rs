@@ -39,7 +39,7 @@ pub struct FifoSemaphore<T> {
 /// What became of a thread that asked to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a thread that is inside has to leave"]
-pub enum Entry {
+pub enum EntryResult {
     /// It has a permit, and has to [`FifoSemaphore::leave`].
     Inside,
     /// Its waiter is in the queue.
@@ -83,7 +83,7 @@ impl<T> FifoSemaphore<T> {
     }
 
     /// Takes a permit, or puts the waiter at the end of the queue, if that is not full.
-    pub fn enter_or_queue(&self, waiter: T) -> Entry {
+    pub fn enter_or_queue(&self, waiter: T) -> EntryResult {
         let mut queue = lock(&self.queue);
         let mut seen = self.counts.load(Acquire);
         let mut has_part = false;
@@ -92,21 +92,21 @@ impl<T> FifoSemaphore<T> {
             if !goes_in && !has_part {
                 has_part = self.bound.try_hold();
                 if !has_part {
-                    break Entry::Full;
+                    break EntryResult::Full;
                 }
             }
             let next = seen + if goes_in { 1 } else { ONE_WAITS };
             // Fails where another thread has left since: it found the queue empty, so its permit is free now.
             match self.counts.compare_exchange(seen, next, AcqRel, Acquire) {
-                Ok(_) if goes_in => break Entry::Inside,
-                Ok(_) => break Entry::Queued,
+                Ok(_) if goes_in => break EntryResult::Inside,
+                Ok(_) => break EntryResult::Queued,
                 Err(now) => seen = now,
             }
         };
         match entry {
-            Entry::Queued => queue.push_back(waiter),
-            Entry::Inside if has_part => self.bound.release(),
-            Entry::Inside | Entry::Full => {}
+            EntryResult::Queued => queue.push_back(waiter),
+            EntryResult::Inside if has_part => self.bound.release(),
+            EntryResult::Inside | EntryResult::Full => {}
         }
         entry
     }
@@ -239,8 +239,8 @@ mod tests {
         let semaphore = open(1);
         assert!(semaphore.try_enter());
         assert!(!semaphore.try_enter());
-        assert_eq!(semaphore.enter_or_queue("second"), Entry::Queued);
-        assert_eq!(semaphore.enter_or_queue("third"), Entry::Queued);
+        assert_eq!(semaphore.enter_or_queue("second"), EntryResult::Queued);
+        assert_eq!(semaphore.enter_or_queue("third"), EntryResult::Queued);
         assert_eq!(
             (semaphore.inside(), semaphore.waiting(), semaphore.load()),
             (1, 2, 3)
@@ -250,15 +250,15 @@ mod tests {
         assert_eq!(semaphore.leave(), Some("third"));
         assert_eq!(semaphore.leave(), None);
         assert_eq!(semaphore.load(), 0);
-        assert_eq!(semaphore.enter_or_queue("fourth"), Entry::Inside);
+        assert_eq!(semaphore.enter_or_queue("fourth"), EntryResult::Inside);
     }
 
     #[test]
     fn a_waiter_that_leaves_the_queue_gets_no_permit() {
         let semaphore = open(1);
         assert!(semaphore.try_enter());
-        assert_eq!(semaphore.enter_or_queue(1), Entry::Queued);
-        assert_eq!(semaphore.enter_or_queue(2), Entry::Queued);
+        assert_eq!(semaphore.enter_or_queue(1), EntryResult::Queued);
+        assert_eq!(semaphore.enter_or_queue(2), EntryResult::Queued);
         assert!(semaphore.leave_queue(|waiter| *waiter == 1));
         assert!(!semaphore.leave_queue(|waiter| *waiter == 1));
         assert_eq!(semaphore.leave(), Some(2));
@@ -274,7 +274,7 @@ mod tests {
         let semaphore = open(1);
         assert!(semaphore.try_enter());
         for waiter in 0..3 {
-            assert_eq!(semaphore.enter_or_queue(waiter), Entry::Queued);
+            assert_eq!(semaphore.enter_or_queue(waiter), EntryResult::Queued);
         }
         assert_eq!(semaphore.admit(), None);
         semaphore.set_limit(3);
@@ -292,7 +292,7 @@ mod tests {
     fn a_permit_is_given_back_for_a_while() {
         let semaphore = open(1);
         assert!(semaphore.try_enter());
-        assert_eq!(semaphore.enter_or_queue("other"), Entry::Queued);
+        assert_eq!(semaphore.enter_or_queue("other"), EntryResult::Queued);
         assert_eq!(semaphore.leave(), Some("other"));
         semaphore.reenter();
         assert_eq!(semaphore.inside(), 2);
@@ -307,20 +307,24 @@ mod tests {
         for depth in [0, 1, 2] {
             let bound = Arc::new(Limit::new(depth));
             let semaphore = FifoSemaphore::new(1, Arc::clone(&bound));
-            assert_eq!(semaphore.enter_or_queue(0), Entry::Inside, "{depth}");
+            assert_eq!(semaphore.enter_or_queue(0), EntryResult::Inside, "{depth}");
             for waiter in 1..=depth {
-                assert_eq!(semaphore.enter_or_queue(waiter), Entry::Queued, "{depth}");
+                assert_eq!(
+                    semaphore.enter_or_queue(waiter),
+                    EntryResult::Queued,
+                    "{depth}"
+                );
             }
-            assert_eq!(semaphore.enter_or_queue(99), Entry::Full, "{depth}");
+            assert_eq!(semaphore.enter_or_queue(99), EntryResult::Full, "{depth}");
             // Each waiter that gets a permit leaves space in the queue at once, for one more and no more.
             for next in 1..=3 * depth {
                 assert_eq!(semaphore.leave(), Some(next), "{depth}");
                 assert_eq!(
                     semaphore.enter_or_queue(depth + next),
-                    Entry::Queued,
+                    EntryResult::Queued,
                     "{depth}"
                 );
-                assert_eq!(semaphore.enter_or_queue(99), Entry::Full, "{depth}");
+                assert_eq!(semaphore.enter_or_queue(99), EntryResult::Full, "{depth}");
             }
             while semaphore.leave().is_some() {}
             assert_eq!((semaphore.load(), bound.held()), (0, 0), "{depth}");
@@ -331,18 +335,18 @@ mod tests {
     fn a_waiter_that_leaves_frees_its_space_in_the_queue() {
         let bound = Arc::new(Limit::new(1));
         let semaphore = FifoSemaphore::new(1, Arc::clone(&bound));
-        assert_eq!(semaphore.enter_or_queue(0), Entry::Inside);
-        assert_eq!(semaphore.enter_or_queue(1), Entry::Queued);
+        assert_eq!(semaphore.enter_or_queue(0), EntryResult::Inside);
+        assert_eq!(semaphore.enter_or_queue(1), EntryResult::Queued);
         assert!(semaphore.leave_queue(|waiter| *waiter == 1));
         assert_eq!(
             (bound.held(), semaphore.enter_or_queue(2)),
-            (0, Entry::Queued)
+            (0, EntryResult::Queued)
         );
         semaphore.set_limit(2);
         assert_eq!(semaphore.admit(), Some(2));
         assert_eq!(
             (bound.held(), semaphore.enter_or_queue(3)),
-            (0, Entry::Queued)
+            (0, EntryResult::Queued)
         );
         // More permits are held than the new limit allows, so the queued one goes on waiting.
         semaphore.set_limit(1);
@@ -355,18 +359,18 @@ mod tests {
         let bound = Arc::new(Limit::new(1));
         let semaphores = [(); 2].map(|()| FifoSemaphore::new(1, Arc::clone(&bound)));
         for semaphore in &semaphores {
-            assert_eq!(semaphore.enter_or_queue(0), Entry::Inside);
+            assert_eq!(semaphore.enter_or_queue(0), EntryResult::Inside);
         }
-        assert_eq!(semaphores[0].enter_or_queue(1), Entry::Queued);
-        assert_eq!(semaphores[1].enter_or_queue(2), Entry::Full);
+        assert_eq!(semaphores[0].enter_or_queue(1), EntryResult::Queued);
+        assert_eq!(semaphores[1].enter_or_queue(2), EntryResult::Full);
         assert_eq!(semaphores[1].leave(), None);
         assert_eq!(
             semaphores[1].enter_or_queue(2),
-            Entry::Inside,
+            EntryResult::Inside,
             "a free permit needs no space in the queue"
         );
-        assert_eq!(semaphores[1].enter_or_queue(3), Entry::Full);
+        assert_eq!(semaphores[1].enter_or_queue(3), EntryResult::Full);
         assert_eq!(semaphores[0].leave(), Some(1));
-        assert_eq!(semaphores[1].enter_or_queue(3), Entry::Queued);
+        assert_eq!(semaphores[1].enter_or_queue(3), EntryResult::Queued);
     }
 }

@@ -12,11 +12,11 @@ use crate::sync::{Condvar, Mutex, lock};
 
 /// The job for the thread. The thread is started when the first job comes.
 pub struct SingleWorker<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<WorkerState<T>>,
     given: Condvar,
 }
 
-enum State<T> {
+enum WorkerState<T> {
     /// There is no thread.
     Absent,
     Idle,
@@ -47,7 +47,7 @@ impl<T> SingleWorker<T> {
     /// A worker whose thread is not started.
     pub fn new() -> Self {
         Self {
-            state: Mutex::new(State::Absent),
+            state: Mutex::new(WorkerState::Absent),
             given: Condvar::new(),
         }
     }
@@ -56,11 +56,11 @@ impl<T> SingleWorker<T> {
     pub fn give(&self, job: T) -> Offer<T> {
         let mut state = lock(&self.state);
         let offer = match *state {
-            State::Absent => Offer::NeedsThread,
-            State::Idle => Offer::Kept,
-            State::Given(_) | State::Busy => return Offer::Refused(job),
+            WorkerState::Absent => Offer::NeedsThread,
+            WorkerState::Idle => Offer::Kept,
+            WorkerState::Given(_) | WorkerState::Busy => return Offer::Refused(job),
         };
-        *state = State::Given(job);
+        *state = WorkerState::Given(job);
         drop(state);
         self.given.notify_one();
         offer
@@ -68,21 +68,21 @@ impl<T> SingleWorker<T> {
 
     /// Returns the job for which no thread could be started. For the caller that [`Offer::NeedsThread`] asked to start one.
     pub fn take_back(&self) -> Option<T> {
-        match std::mem::replace(&mut *lock(&self.state), State::Absent) {
-            State::Given(job) => Some(job),
-            State::Absent | State::Idle | State::Busy => None,
+        match std::mem::replace(&mut *lock(&self.state), WorkerState::Absent) {
+            WorkerState::Given(job) => Some(job),
+            WorkerState::Absent | WorkerState::Idle | WorkerState::Busy => None,
         }
     }
 
     /// The next job, called by the thread when it has done the one before; waits until there is one.
     pub fn next(&self) -> T {
         let mut state = lock(&self.state);
-        if let State::Busy = *state {
-            *state = State::Idle;
+        if let WorkerState::Busy = *state {
+            *state = WorkerState::Idle;
         }
         loop {
-            match std::mem::replace(&mut *state, State::Busy) {
-                State::Given(job) => return job,
+            match std::mem::replace(&mut *state, WorkerState::Busy) {
+                WorkerState::Given(job) => return job,
                 before => *state = before,
             }
             let waited = self.given.wait(state);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::limit::Limit;
-use super::semaphore::{Entry, FifoSemaphore};
+use super::semaphore::{EntryResult, FifoSemaphore};
 use super::single_worker::{Offer, SingleWorker};
 use super::waiter::{Waiter, Wakeup};
 
@@ -34,7 +34,7 @@ impl Group {
         });
         let waiter = Arc::new(Waiter::new(Arc::clone(&job)));
         let is_in = self.semaphore.try_enter()
-            || self.semaphore.enter_or_queue(Arc::clone(&waiter)) == Entry::Inside;
+            || self.semaphore.enter_or_queue(Arc::clone(&waiter)) == EntryResult::Inside;
         match is_in
             .then_some(Wakeup::Granted)
             .or_else(|| self.wait(&waiter, number))

@@ -18,11 +18,11 @@ use crate::sync::{Condvar, Mutex, lock};
 /// The job of its owner, and its state. `E` is what a thread that runs the job tells its owner of itself, `R` the result.
 pub struct Waiter<J, E, R> {
     job: J,
-    state: Mutex<State<E, R>>,
+    state: Mutex<WaiterState<E, R>>,
     changed: Condvar,
 }
 
-enum State<E, R> {
+enum WaiterState<E, R> {
     Waiting,
     Granted,
     Running(E),
@@ -49,7 +49,7 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
     pub fn new(job: J) -> Self {
         Self {
             job,
-            state: Mutex::new(State::Waiting),
+            state: Mutex::new(WaiterState::Waiting),
             changed: Condvar::new(),
         }
     }
@@ -61,26 +61,26 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
 
     /// Gives the owner a permit and wakes it up, and no other thread.
     pub fn grant(&self) {
-        *lock(&self.state) = State::Granted;
+        *lock(&self.state) = WaiterState::Granted;
         self.changed.notify_one();
     }
 
     /// The calling thread runs the job, and then calls [`Waiter::finish`].
     pub fn take(&self, by: E) -> &J {
-        *lock(&self.state) = State::Running(by);
+        *lock(&self.state) = WaiterState::Running(by);
         &self.job
     }
 
     /// The job was run; its owner wakes up.
     pub fn finish(&self, result: R) {
-        *lock(&self.state) = State::Done(result);
+        *lock(&self.state) = WaiterState::Done(result);
         self.changed.notify_one();
     }
 
     /// Waits for news, at most for `limit`. Called by the owner, which gets the result once, here or from [`Waiter::look`].
     pub fn wait(&self, limit: Duration) -> Wakeup<E, R> {
         let mut state = lock(&self.state);
-        if matches!(*state, State::Waiting | State::Running(_)) {
+        if matches!(*state, WaiterState::Waiting | WaiterState::Running(_)) {
             let waited = self.changed.wait_timeout(state, limit);
             // A spurious wake-up looks like a timeout: the owner asks again.
             state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
@@ -94,16 +94,18 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
     }
 }
 
-impl<E: Clone, R> State<E, R> {
+impl<E: Clone, R> WaiterState<E, R> {
     /// What the owner finds. A result is taken out.
     fn wakeup(&mut self) -> Wakeup<E, R> {
-        match std::mem::replace(self, State::Over) {
-            State::Done(result) => Wakeup::Done(result),
+        match std::mem::replace(self, WaiterState::Over) {
+            WaiterState::Done(result) => Wakeup::Done(result),
             other => {
                 let wakeup = match &other {
-                    State::Running(by) => Wakeup::Running(by.clone()),
-                    State::Granted => Wakeup::Granted,
-                    State::Waiting | State::Done(_) | State::Over => Wakeup::Waiting,
+                    WaiterState::Running(by) => Wakeup::Running(by.clone()),
+                    WaiterState::Granted => Wakeup::Granted,
+                    WaiterState::Waiting | WaiterState::Done(_) | WaiterState::Over => {
+                        Wakeup::Waiting
+                    }
                 };
                 *self = other;
                 wakeup

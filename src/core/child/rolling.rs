@@ -17,12 +17,12 @@ pub struct Child<Id> {
     /// Whether it was told to retire.
     pub is_marked: bool,
     /// What it does.
-    pub state: State,
+    pub stage: ChildStage,
 }
 
 /// What a child does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ChildStage {
     /// Loads its code.
     Starting,
     /// Serves.
@@ -114,9 +114,9 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
     /// is whether the server could start another child.
     pub fn step(&mut self, children: &[Child<Id>], has_room: bool, now: Duration) -> Step<Id> {
         self.note(children, now);
-        let is = |state| move |child: &&Child<Id>| child.state == state;
+        let is = |stage| move |child: &&Child<Id>| child.stage == stage;
         let new = || children.iter().filter(|child| !child.is_old);
-        if let Some(child) = new().find(is(State::NotReady)) {
+        if let Some(child) = new().find(is(ChildStage::NotReady)) {
             return Step::Failed(Failure::NotReady(child.id));
         }
         if self.lost >= LOST {
@@ -126,7 +126,10 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         if let Some((id, _)) = starting.find(|(_, since)| now.saturating_sub(*since) >= LOAD) {
             return Step::Failed(Failure::Late(*id));
         }
-        let is_stuck = !has_room && children.iter().any(|child| child.state == State::Draining);
+        let is_stuck = !has_room
+            && children
+                .iter()
+                .any(|child| child.stage == ChildStage::Draining);
         let nobody = Step::Failed(match is_stuck {
             true => Failure::NoRoom,
             false => Failure::NotStarted,
@@ -138,10 +141,10 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         } else {
             self.since_last(now)
         };
-        let successors = new().filter(is(State::Ready)).count();
+        let successors = new().filter(is(ChildStage::Ready)).count();
         let mut old = children
             .iter()
-            .filter(|child| child.is_old && child.state != State::Draining)
+            .filter(|child| child.is_old && child.stage != ChildStage::Draining)
             .peekable();
         if old.peek().is_none() {
             return match successors {
@@ -150,7 +153,7 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
                 _ => Step::Done,
             };
         }
-        let serving = children.iter().filter(is(State::Ready));
+        let serving = children.iter().filter(is(ChildStage::Ready));
         let serving = serving.filter(|child| !child.is_marked).count();
         let staying = self.retiring.iter().filter(|one| one.left.is_none());
         let staying = staying.filter(|one| now.saturating_sub(one.told) < LEAVE);
@@ -166,7 +169,7 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
             // Where no successor comes though there is room, the server wants none.
             _ => !is_starting && !is_stuck && waited >= SPAWN,
         };
-        let next = old.find(|child| child.state == State::Ready && !child.is_marked);
+        let next = old.find(|child| child.stage == ChildStage::Ready && !child.is_marked);
         match next.filter(|_| may_go_on) {
             Some(next) => {
                 self.tell(next.id, now);
@@ -188,33 +191,34 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
             }
         }
         for one in &mut self.retiring {
-            let stays = |child: &Child<Id>| child.id == one.id && child.state != State::Draining;
+            let stays =
+                |child: &Child<Id>| child.id == one.id && child.stage != ChildStage::Draining;
             if one.left.is_none() && !children.iter().any(stays) {
                 one.left = Some(now);
             }
         }
-        let state_of = |id: Id| {
+        let stage_of = |id: Id| {
             let child = children.iter().find(|child| child.id == id);
-            child.map(|child| child.state)
+            child.map(|child| child.stage)
         };
         let known = self.starting.len();
         self.starting.retain(|(id, _)| {
-            let state = state_of(*id);
+            let stage = stage_of(*id);
             matches!(
-                state,
-                Some(State::Starting | State::Ready | State::NotReady)
+                stage,
+                Some(ChildStage::Starting | ChildStage::Ready | ChildStage::NotReady)
             )
         });
         self.lost += known - self.starting.len();
         let known = self.starting.len();
-        let is_starting = |id: Id| state_of(id) == Some(State::Starting);
+        let is_starting = |id: Id| stage_of(id) == Some(ChildStage::Starting);
         self.starting.retain(|(id, _)| is_starting(*id));
         if self.starting.len() < known {
             self.lost = 0;
         }
         for child in children.iter().filter(|child| !child.is_old) {
             let is_known = self.starting.iter().any(|(id, _)| *id == child.id);
-            if child.state == State::Starting && !is_known {
+            if child.stage == ChildStage::Starting && !is_known {
                 self.starting.push((child.id, now));
             }
         }
@@ -239,28 +243,28 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use State::{Draining, NotReady, Ready, Starting};
+    use ChildStage::{Draining, NotReady, Ready, Starting};
 
-    fn old(id: u32, state: State) -> Child<u32> {
+    fn old(id: u32, stage: ChildStage) -> Child<u32> {
         Child {
             id,
             is_old: true,
             is_marked: false,
-            state,
+            stage,
         }
     }
 
-    fn new(id: u32, state: State) -> Child<u32> {
+    fn new(id: u32, stage: ChildStage) -> Child<u32> {
         Child {
             is_old: false,
-            ..old(id, state)
+            ..old(id, stage)
         }
     }
 
-    fn marked(id: u32, state: State) -> Child<u32> {
+    fn marked(id: u32, stage: ChildStage) -> Child<u32> {
         Child {
             is_marked: true,
-            ..old(id, state)
+            ..old(id, stage)
         }
     }
 

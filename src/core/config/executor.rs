@@ -69,7 +69,7 @@ impl Share {
 
 /// What may be written of the threads of a group, of the server or in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Written {
+pub struct ExecutorConfig {
     /// `WSGIExecutor`; the inner `None` is auto.
     pub strategy: Option<Option<Strategy>>,
     /// `min=` of it.
@@ -86,13 +86,13 @@ pub struct Written {
     pub share: Option<Share>,
 }
 
-impl Written {
+impl ExecutorConfig {
     /// What is written in the most specific place. An executor is one thing with its bounds, and a pool that is written
     /// in a more specific place than an executor is one.
     pub(crate) fn or(self, outer: Self) -> Self {
         let says_who = self.strategy.is_some() || self.pool_size.is_some();
         let who = if says_who { &self } else { &outer };
-        Written {
+        ExecutorConfig {
             strategy: who.strategy,
             least: who.least,
             most: who.most,
@@ -304,23 +304,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    type Parse = fn(&mut Written, &str) -> Result<(), String>;
+    type Parse = fn(&mut ExecutorConfig, &str) -> Result<(), String>;
 
-    fn read(parse: Parse, args: &str) -> Result<Written, String> {
-        let mut written = Written::default();
+    fn read(parse: Parse, args: &str) -> Result<ExecutorConfig, String> {
+        let mut written = ExecutorConfig::default();
         parse(&mut written, args).map(|()| written)
     }
 
-    fn executor(args: &str) -> Result<Written, String> {
-        read(Written::parse_executor, args)
+    fn executor(args: &str) -> Result<ExecutorConfig, String> {
+        read(ExecutorConfig::parse_executor, args)
     }
 
-    fn pool(args: &str) -> Result<Written, String> {
-        read(Written::parse_pool, args)
+    fn pool(args: &str) -> Result<ExecutorConfig, String> {
+        read(ExecutorConfig::parse_pool, args)
     }
 
-    fn queue(args: &str) -> Result<Written, String> {
-        read(Written::parse_queue, args)
+    fn queue(args: &str) -> Result<ExecutorConfig, String> {
+        read(ExecutorConfig::parse_queue, args)
     }
 
     #[test]
@@ -485,16 +485,16 @@ mod tests {
 
     #[test]
     fn the_more_specific_place_wins() {
-        let outer = Written {
+        let outer = ExecutorConfig {
             share: Some(Share::Percent(50)),
             queue_depth: Some(10),
             ..executor("delegate min=2 max=4").unwrap()
         };
-        let nothing = Written::default();
+        let nothing = ExecutorConfig::default();
         assert_eq!(nothing.or(outer), outer);
         assert_eq!(outer.or(nothing), outer);
 
-        let inner = Written {
+        let inner = ExecutorConfig {
             queue_depth: Some(1),
             ..executor("delegate max=9").unwrap()
         };

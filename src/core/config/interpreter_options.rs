@@ -6,7 +6,7 @@ use wsgi_abi::{FreeThreading, GilMode};
 
 use crate::config::conf_words::Words;
 use crate::config::executor;
-use crate::config::interpreters::{Interpreters, Written};
+use crate::config::interpreters::{InterpreterConfig, Interpreters};
 use crate::config::python::PythonConfig;
 use crate::request::group::literal_group;
 
@@ -28,9 +28,9 @@ pub struct InterpreterOptions {
     /// `WSGIRestrictSignal`.
     pub restrict_signal: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
-    pub interpreters: Written,
+    pub interpreters: InterpreterConfig,
     /// `WSGIExecutor`, `WSGIThreadPool`, `WSGIQueue`, `WSGIThreadShare`.
-    pub executor: executor::Written,
+    pub executor: executor::ExecutorConfig,
     /// `WSGIFreeThreading On`, which only the whole process can have.
     pub free_threading: bool,
     /// `WSGIPrivateEnviron`.
@@ -59,7 +59,7 @@ pub struct GroupOptions {
     /// Which interpreters it has.
     pub interpreters: Interpreters,
     /// What is written of its threads; [`crate::plan::mpm_plan::MpmPlan::executor`] says what follows.
-    pub executor: executor::Written,
+    pub executor: executor::ExecutorConfig,
     /// Whether writes to `os.environ` stay in a sub-interpreter.
     pub private_environ: bool,
     /// How long an application may take to load; `None` where there is no limit.
@@ -134,12 +134,15 @@ pub fn group_options(
     let interpreters = most_specific_first()
         .map(|container| container.interpreters)
         .chain([server.interpreters])
-        .fold(Written::default(), Written::or)
+        .fold(InterpreterConfig::default(), InterpreterConfig::or)
         .resolve();
     let executor = most_specific_first()
         .map(|container| container.executor)
         .chain([server.executor])
-        .fold(executor::Written::default(), executor::Written::or);
+        .fold(
+            executor::ExecutorConfig::default(),
+            executor::ExecutorConfig::or,
+        );
     let has_interval = application_group.is_empty() || interpreters.gil != GilMode::Shared;
     GroupOptions {
         python_path: server.path.iter().chain(layers).cloned().collect(),
@@ -394,10 +397,10 @@ mod tests {
             ),
         ] {
             let python = PythonConfig {
-                interpreters: Written {
+                interpreters: InterpreterConfig {
                     gil,
                     without_gil,
-                    ..Written::default()
+                    ..InterpreterConfig::default()
                 },
                 free_threading: free,
                 ..PythonConfig::default()

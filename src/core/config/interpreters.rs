@@ -46,7 +46,7 @@ pub struct Interpreters {
 
 /// What may be written of interpreters, of the server or in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct InterpreterConfig {
     /// `WSGIInterpreter`
     pub placement: Option<Placement>,
     /// `WSGIGILMode`; `free` stands for `shared`, as it concerns the whole process.
@@ -59,13 +59,13 @@ pub struct Written {
     pub replicas: Option<Replicas>,
 }
 
-impl Written {
+impl InterpreterConfig {
     /// What is written in the most specific place, each for itself.
     pub(crate) fn or(self, outer: Self) -> Self {
         // The two ways to say one thing replace each other.
         let says_gil = self.gil.is_some() || self.per_interpreter_gil.is_some();
         let gil = if says_gil { &self } else { &outer };
-        Written {
+        InterpreterConfig {
             placement: self.placement.or(outer.placement),
             gil: gil.gil,
             without_gil: gil.without_gil,
@@ -112,7 +112,7 @@ impl Written {
 mod tests {
     use super::*;
 
-    const NOTHING: Written = Written {
+    const NOTHING: InterpreterConfig = InterpreterConfig {
         placement: None,
         gil: None,
         without_gil: false,
@@ -120,7 +120,7 @@ mod tests {
         replicas: None,
     };
 
-    fn resolved(written: Written) -> (GilMode, Replicas) {
+    fn resolved(written: InterpreterConfig) -> (GilMode, Replicas) {
         let resolved = written.resolve();
         (resolved.gil, resolved.replicas)
     }
@@ -146,7 +146,7 @@ mod tests {
             ),
             (Some(GilMode::Shared), None, None, (GilMode::Shared, Auto)),
         ] {
-            let written = Written {
+            let written = InterpreterConfig {
                 gil,
                 per_interpreter_gil,
                 replicas,
@@ -158,13 +158,13 @@ mod tests {
 
     #[test]
     fn the_inner_one_wins_and_the_two_names_of_a_mode_replace_each_other() {
-        let outer = Written {
+        let outer = InterpreterConfig {
             gil: Some(GilMode::Auto),
             replicas: Some(Replicas::Count(4)),
             placement: Some(Placement::Sub),
             ..NOTHING
         };
-        let inner = Written {
+        let inner = InterpreterConfig {
             per_interpreter_gil: Some(false),
             ..NOTHING
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wsgi_abi::FreeThreading;
 
 use super::executor::{self, Share};
-use super::interpreters::Written;
+use super::interpreters::InterpreterConfig;
 
 /// What concerns Python as a whole; only ever written in the main server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,9 +39,9 @@ pub struct PythonConfig {
     /// `WSGICaseSensitivity`; the default is On, as file systems here tell cases apart.
     pub case_sensitivity: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
-    pub interpreters: Written,
+    pub interpreters: InterpreterConfig,
     /// `WSGIExecutor`, `WSGIThreadPool`, `WSGIQueue`, `WSGIThreadShare`.
-    pub executor: executor::Written,
+    pub executor: executor::ExecutorConfig,
     /// `reserve=` of `WSGIThreadShare`.
     pub thread_reserve: Option<Share>,
     /// `WSGIDeadlockTimeout`; the inner `None` is Off.

@@ -6,7 +6,7 @@ use super::arguments::{ON_OFF, OURS, on_off, one, parse_on_off};
 use super::directive::{Context, Directive, Target};
 use crate::config::conf_words::Words;
 use crate::config::interpreter_options::InterpreterOptions;
-use crate::config::interpreters::{Placement, Replicas, Written};
+use crate::config::interpreters::{InterpreterConfig, Placement, Replicas};
 use crate::config::reload::Reload;
 
 pub(super) const DIRECTIVES: &[Directive] = &[
@@ -191,7 +191,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 ];
 
 /// Where what concerns interpreters goes.
-fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
+fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut InterpreterConfig, String> {
     match target {
         Target::Options(options) => Ok(&mut options.interpreters),
         _ => Ok(&mut target.server()?.python.interpreters),

@@ -3,7 +3,7 @@
 use super::arguments::{ON_OFF, OURS, one};
 use super::directive::{Context, Directive, Target};
 use crate::config::deadline::{Deadline, or_off};
-use crate::config::executor::{Shares, Written};
+use crate::config::executor::{ExecutorConfig, Shares};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
@@ -120,7 +120,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 ];
 
 /// Where what concerns the threads of a group goes.
-fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
+fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut ExecutorConfig, String> {
     match target {
         Target::Options(options) => Ok(&mut options.executor),
         _ => Ok(&mut target.server()?.python.executor),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use wsgi_abi::Strategy;
 
-use crate::config::executor::{self, Executor, PoolSize, Share, Written};
+use crate::config::executor::{self, Executor, ExecutorConfig, PoolSize, Share};
 use crate::messages::Message;
 use crate::plan::mpm_plan::MpmPlan;
 
@@ -34,7 +34,7 @@ impl Gil {
 /// One group. The display is what holds for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupPlan {
-    written: Written,
+    written: ExecutorConfig,
     executor: Executor,
     gil: Gil,
     threads: u32,
@@ -77,7 +77,12 @@ impl GroupPlan {
     const MANY: u32 = 64;
 
     /// `reserve`: what all groups leave to others.
-    pub fn new(plan: &MpmPlan, written: Written, gil: Gil, reserve: Option<Share>) -> GroupPlan {
+    pub fn new(
+        plan: &MpmPlan,
+        written: ExecutorConfig,
+        gil: Gil,
+        reserve: Option<Share>,
+    ) -> GroupPlan {
         GroupPlan {
             written,
             executor: plan.executor(&written, gil.is_there()),
@@ -175,7 +180,7 @@ mod tests {
 
     /// What these lines of a container mean for children of so many threads.
     fn plan(mpm: Mpm, threads: u32, lines: &[&str], gil: Gil) -> GroupPlan {
-        let mut written = Written::default();
+        let mut written = ExecutorConfig::default();
         let mut reserve = None;
         for line in lines {
             let (name, args) = line.split_once(' ').unwrap();

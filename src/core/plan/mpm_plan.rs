@@ -5,7 +5,7 @@ use std::fmt;
 
 use wsgi_abi::Strategy;
 
-use crate::config::executor::{Executor, PoolSize, Share, Written};
+use crate::config::executor::{Executor, ExecutorConfig, PoolSize, Share};
 use crate::config::interpreters::Replicas;
 use crate::messages::Message;
 use crate::plan::memory::MemoryLimit;
@@ -164,7 +164,7 @@ impl MpmPlan {
     }
 
     /// Who runs the requests of a group, and who waits how long. `has_gil`: whether the process has one.
-    pub fn executor(&self, written: &Written, has_gil: bool) -> Executor {
+    pub fn executor(&self, written: &ExecutorConfig, has_gil: bool) -> Executor {
         let strategy = match written.asked() {
             // The only thread of a child waits for no other.
             _ if self.threads == 1 => Strategy::Direct,
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn plans() {
-        let everything = Written::default();
+        let everything = ExecutorConfig::default();
         for (mpm, processes, threads, multithread, multiprocess, text) in [
             (
                 "event",
@@ -340,9 +340,9 @@ mod tests {
     #[test]
     fn auto_delegates_where_threads_share_a_gil() {
         use Strategy::*;
-        let asked = |strategy| Written {
+        let asked = |strategy| ExecutorConfig {
             strategy: Some(strategy),
-            ..Written::default()
+            ..ExecutorConfig::default()
         };
         for (mpm, threads, has_gil, wanted, expected) in [
             (Mpm::Event, 25, true, None, Delegate),
@@ -359,7 +359,7 @@ mod tests {
             let found = plan(mpm, threads, 2).executor(&asked(wanted), has_gil);
             assert_eq!(found.strategy, expected, "{mpm:?} {threads} {wanted:?}");
         }
-        let unsaid = plan(Mpm::Event, 25, 2).executor(&Written::default(), true);
+        let unsaid = plan(Mpm::Event, 25, 2).executor(&ExecutorConfig::default(), true);
         let expected = Executor {
             strategy: Delegate,
             least: 1,
@@ -382,10 +382,10 @@ mod tests {
             (25, Some(50), None, (25, 25)),
             (25, None, Some(50), (1, 25)),
         ] {
-            let written = Written {
+            let written = ExecutorConfig {
                 least,
                 most,
-                ..Written::default()
+                ..ExecutorConfig::default()
             };
             let found = plan(Mpm::Event, threads, 2).executor(&written, true);
             assert_eq!((found.least, found.most), expected, "{written:?}");
@@ -395,16 +395,17 @@ mod tests {
     #[test]
     fn threads_inside_follow_from_who_is_let_in() {
         use Strategy::*;
-        let written = |strategy: Option<Strategy>, most, pool_size: Option<u32>, share| Written {
-            strategy: strategy.map(Some),
-            most,
-            pool_size: pool_size.map(PoolSize::Count),
-            share,
-            ..Written::default()
-        };
+        let written =
+            |strategy: Option<Strategy>, most, pool_size: Option<u32>, share| ExecutorConfig {
+                strategy: strategy.map(Some),
+                most,
+                pool_size: pool_size.map(PoolSize::Count),
+                share,
+                ..ExecutorConfig::default()
+            };
         for (threads, reserve, written, expected) in [
-            (25, None, Written::default(), 25),
-            (1, None, Written::default(), 1),
+            (25, None, ExecutorConfig::default(), 25),
+            (1, None, ExecutorConfig::default(), 1),
             (25, None, written(Some(Direct), None, None, None), 25),
             (25, None, written(Some(Delegate), Some(1), None, None), 1),
             // Those that wait for their clients are inside, too, and others have their places.
@@ -424,9 +425,9 @@ mod tests {
                 written(None, None, None, Some(Share::Percent(20))),
                 5,
             ),
-            (25, Some(Share::Threads(5)), Written::default(), 20),
-            (25, Some(Share::Threads(24)), Written::default(), 1),
-            (25, Some(Share::Threads(99)), Written::default(), 1),
+            (25, Some(Share::Threads(5)), ExecutorConfig::default(), 20),
+            (25, Some(Share::Threads(24)), ExecutorConfig::default(), 1),
+            (25, Some(Share::Threads(99)), ExecutorConfig::default(), 1),
             // Of no effect where it does not hold.
             (25, None, written(Some(Direct), Some(1), None, None), 25),
         ] {
@@ -451,9 +452,9 @@ mod tests {
             (25, 2, Some(PoolSize::Count(9)), 9),
             (25, 2, Some(PoolSize::Count(90)), 25),
         ] {
-            let written = Written {
+            let written = ExecutorConfig {
                 pool_size: size,
-                ..Written::default()
+                ..ExecutorConfig::default()
             };
             let found = plan(Mpm::Event, threads, cores).executor(&written, true);
             assert_eq!(found.pool_size, expected, "{threads} {cores} {size:?}");

@@ -129,7 +129,7 @@ pub(crate) fn limit_milliseconds(limit: Option<Duration>) -> u32 {
 }
 
 /// How the requests of a group get into Python.
-fn admission(process: &Process, written: &executor::Written) -> Admission {
+fn admission(process: &Process, written: &executor::ExecutorConfig) -> Admission {
     let executor = process.plan.executor(written, start::has_gil());
     Admission {
         strategy: executor.strategy,

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wsgi_core::child::rolling::{self, Child, Failure, Rolling, State, Step};
+use wsgi_core::child::rolling::{self, Child, ChildStage, Failure, Rolling, Step};
 use wsgi_core::config::reload::Reload;
 use wsgi_core::messages::Message;
 use wsgi_httpd::helper::{Helper, ParentThread};
@@ -342,11 +342,11 @@ impl Reloader {
             id: (child.pid, child.ticks),
             is_old: self.is_old(child),
             is_marked: child.retire.is_some(),
-            state: match child.state {
-                ChildState::Starting => State::Starting,
-                ChildState::Ready => State::Ready,
-                ChildState::NotReady => State::NotReady,
-                ChildState::Draining => State::Draining,
+            stage: match child.state {
+                ChildState::Starting => ChildStage::Starting,
+                ChildState::Ready => ChildStage::Ready,
+                ChildState::NotReady => ChildStage::NotReady,
+                ChildState::Draining => ChildStage::Draining,
             },
         }
     }

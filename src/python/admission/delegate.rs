@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use wsgi_abi::{Admission, RunOutcome};
 use wsgi_core::admission::concurrency::ConcurrencyController;
-use wsgi_core::admission::semaphore::{Entry, FifoSemaphore};
+use wsgi_core::admission::semaphore::{EntryResult, FifoSemaphore};
 use wsgi_core::admission::single_worker::{Offer, SingleWorker};
 use wsgi_core::admission::waiter::Waiter;
 use wsgi_telemetry::board::GroupSlot;
@@ -295,9 +295,9 @@ impl Executor for Delegate {
         // SAFETY: the job is kept until `wait` has returned, or the waiter was not taken.
         let waiter = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
         match self.semaphore.enter_or_queue(Arc::clone(&waiter)) {
-            Entry::Inside => return self.inside(job),
-            Entry::Queued => {}
-            Entry::Full => {
+            EntryResult::Inside => return self.inside(job),
+            EntryResult::Queued => {}
+            EntryResult::Full => {
                 // Where the queue is short, no other thread may see that those inside wait for something.
                 self.look();
                 return Done::Final(RunOutcome::QueueFull);

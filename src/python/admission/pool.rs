@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use wsgi_abi::{Admission, RunOutcome};
-use wsgi_core::admission::semaphore::{Entry, FifoSemaphore};
+use wsgi_core::admission::semaphore::{EntryResult, FifoSemaphore};
 use wsgi_core::admission::waiter::Waiter;
 
 use crate::admission::executor::{self, Executor};
@@ -170,13 +170,13 @@ impl Executor for Pool {
         // SAFETY: the job is kept until `wait` has returned, or the waiter was not taken.
         let waiter = Arc::new(Waiter::new(unsafe { Lent::new(job) }));
         let entry = match self.semaphore.try_enter() {
-            true => Entry::Inside,
+            true => EntryResult::Inside,
             false => self.semaphore.enter_or_queue(Arc::clone(&waiter)),
         };
         match entry {
-            Entry::Inside => self.hand_over(Arc::clone(&waiter)),
-            Entry::Queued => {}
-            Entry::Full => return Done::Final(RunOutcome::QueueFull),
+            EntryResult::Inside => self.hand_over(Arc::clone(&waiter)),
+            EntryResult::Queued => {}
+            EntryResult::Full => return Done::Final(RunOutcome::QueueFull),
         }
         match self.queue.wait(&self.semaphore, &waiter, job, || {}) {
             News::Done(done) => done,
