@@ -4,13 +4,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A network, or a single address.
+use ipnet::IpNet;
+
+/// A network, or a single address, with no bits set beyond its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subnet {
-    /// First address; bits beyond `bits` are 0.
-    network: IpAddr,
-    bits: u8,
-}
+pub struct Subnet(IpNet);
 
 /// A text that names no subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,29 +32,26 @@ impl Subnet {
         let bits = match (length, octets) {
             (Some(length), _) => prefix_length(length, address).ok_or_else(bad)?,
             (None, Some(octets)) => octets * 8,
-            (None, None) => width(address),
+            (None, None) => IpNet::from(address).max_prefix_len(),
         };
         let (address, bits) = match (address.to_canonical(), bits) {
             // A mapped network that is shorter than the mapping itself spans more than IPv4.
             (IpAddr::V4(v4), 96..) if address.is_ipv6() => (IpAddr::V4(v4), bits - 96),
             _ => (address, bits),
         };
-        Ok(Subnet {
-            network: truncate(address, bits),
-            bits,
-        })
+        let network = IpNet::new(address, bits).map_err(|_| bad())?;
+        Ok(Subnet(network.trunc()))
     }
 
     /// Whether `address` lies in it; an IPv4-mapped address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.network.is_ipv4() && truncate(address, self.bits) == self.network
+        self.0.contains(&address.to_canonical())
     }
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.bits)
+        self.0.fmt(f)
     }
 }
 
@@ -86,37 +81,15 @@ fn leading_octets(text: &str) -> Option<(Ipv4Addr, u8)> {
     Some((octets.into(), count))
 }
 
+/// A length in digits, or an IPv4 mask.
 fn prefix_length(text: &str, address: IpAddr) -> Option<u8> {
     if address.is_ipv4()
         && let Ok(mask) = text.parse::<Ipv4Addr>()
     {
-        let mask = mask.to_bits();
-        let bits = mask.leading_ones();
-        return (mask.count_ones() == bits).then_some(bits as u8);
+        return ipnet::ipv4_mask_to_prefix(mask).ok();
     }
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|&bits| digits && bits <= width(address))
-}
-
-const fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// `address` with all but its first `bits` bits set to 0.
-fn truncate(address: IpAddr, bits: u8) -> IpAddr {
-    let drop = u32::from(width(address) - bits);
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(drop).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(drop).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
+    text.parse().ok().filter(|_: &u8| digits)
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Which of the two formats a scrape is answered in.
 
+use mediatype::{MediaType, MediaTypeList, Name, ReadParams, names};
+
+const VERSION: Name<'static> = Name::new_unchecked("version");
+
 /// How the numbers are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -20,10 +24,10 @@ impl Format {
     }
 
     /// Type, subtype and version.
-    const fn media(self) -> (&'static [u8], &'static [u8], &'static [u8]) {
+    const fn media(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Format::Text => (b"text", b"plain", b"0.0.4"),
-            Format::OpenMetrics => (b"application", b"openmetrics-text", b"1.0.0"),
+            Format::Text => ("text", "plain", "0.0.4"),
+            Format::OpenMetrics => ("application", "openmetrics-text", "1.0.0"),
         }
     }
 }
@@ -31,7 +35,8 @@ impl Format {
 /// The format that the value of an `Accept` header asks for. Text where it has no preference, and where it accepts
 /// neither: a scrape that shows something is of more use than a refusal.
 pub fn negotiate(accept: Option<&[u8]>) -> Format {
-    let accept = accept.unwrap_or_default();
+    // A header with other characters than those of media ranges has no preference.
+    let accept = str::from_utf8(accept.unwrap_or_default()).unwrap_or_default();
     if quality(accept, Format::OpenMetrics) > quality(accept, Format::Text) {
         Format::OpenMetrics
     } else {
@@ -39,70 +44,36 @@ pub fn negotiate(accept: Option<&[u8]>) -> Format {
     }
 }
 
-/// How much `accept` wants a format, in thousandths: as its most specific range says.
-fn quality(accept: &[u8], format: Format) -> u16 {
-    let ranges = accept.split(|&byte| byte == b',');
+/// How much `accept` wants a format, from 0 to 1: as its most specific range says.
+fn quality(accept: &str, format: Format) -> f32 {
+    let ranges = MediaTypeList::new(accept).filter_map(Result::ok);
     ranges
-        .filter_map(|range| matching(range, format))
-        .max()
-        .map_or(0, |(_, quality)| quality)
+        .filter_map(|range| matching(&range, format))
+        .max_by(|(a, x), (b, y)| a.cmp(b).then(x.total_cmp(y)))
+        .map_or(0.0, |(_, quality)| quality)
 }
 
-/// How specifically a media range names the format, and its quality; `None` where it does not name it, or is no range.
-fn matching(range: &[u8], format: Format) -> Option<(u8, u16)> {
+/// How specifically a media range names the format, and its weight (RFC 9110, section 12.4.2); `None` where it does not name
+/// the format, or where its weight is none.
+fn matching(range: &MediaType<'_>, format: Format) -> Option<(u8, f32)> {
     let (kind, subtype, version) = format.media();
-    let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let media = parts.next()?;
-    let slash = media.iter().position(|&byte| byte == b'/')?;
-    let mut specific = match (&media[..slash], &media[slash + 1..]) {
-        (b"*", b"*") => 0,
-        (t, b"*") if t.eq_ignore_ascii_case(kind) => 1,
+    let specific = match (range.ty.as_str(), range.subty.as_str()) {
+        ("*", "*") => 0,
+        (t, "*") if t.eq_ignore_ascii_case(kind) => 1,
         (t, s) if t.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype) => 2,
         _ => return None,
     };
-    let mut quality = 1000;
-    for parameter in parts {
-        let Some(equals) = parameter.iter().position(|&byte| byte == b'=') else {
-            continue;
-        };
-        let name = parameter[..equals].trim_ascii();
-        let value = unquoted(parameter[equals + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"q") {
-            quality = thousandths(value)?;
-        } else if name.eq_ignore_ascii_case(b"version") {
-            if value != version {
-                return None;
-            }
-            specific += 1;
-        }
-    }
-    Some((specific, quality))
-}
-
-fn unquoted(value: &[u8]) -> &[u8] {
-    match value {
-        [b'"', inner @ .., b'"'] => inner,
-        _ => value,
-    }
-}
-
-/// A weight (RFC 9110, section 12.4.2): 0 to 1 with at most three decimals.
-fn thousandths(weight: &[u8]) -> Option<u16> {
-    let (whole, decimals) = match weight {
-        [whole] | [whole, b'.'] => (whole, &[][..]),
-        [whole, b'.', decimals @ ..] => (whole, decimals),
-        _ => return None,
+    let names_version = match range.get_param(VERSION) {
+        Some(theirs) if theirs.unquoted_str() != version => return None,
+        named => u8::from(named.is_some()),
     };
-    if decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let padded = decimals.iter().copied().chain([b'0'; 3]).take(3);
-    let fraction = padded.fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-    match whole {
-        b'0' => Some(fraction),
-        b'1' if fraction == 0 => Some(1000),
-        _ => None,
-    }
+    let quality = match range.get_param(names::Q) {
+        Some(weight) => weight.as_str().parse().ok()?,
+        None => 1.0,
+    };
+    (0.0..=1.0)
+        .contains(&quality)
+        .then_some((specific + names_version, quality))
 }
 
 #[cfg(test)]
@@ -145,7 +116,6 @@ mod tests {
             ("application/openmetrics-text;q=0, text/plain;q=0", Text),
             ("application/openmetrics-text;q=0.3, */*;q=0.4", Text),
             ("*/*, text/plain;q=0.1", OpenMetrics),
-            ("application/openmetrics-text;q=0.0001", Text),
             ("application/openmetrics-text;q=2", Text),
             ("application/openmetrics-text;q=", Text),
             ("application/openmetrics-text;q=1.001", Text),

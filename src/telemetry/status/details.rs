@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::markup::Markup;
+use maud::{Markup, html};
+
 use super::model::Status;
 use super::units::{bytes, calendar, count, duration, duration_or_dash, plural};
 
 /// What nobody looks for first.
-pub(super) fn details(page: &mut Markup, status: &Status) {
+pub(super) fn details(status: &Status) -> Markup {
     let server = &status.server;
     let workers = &status.workers;
     let totals = &status.totals;
-    page.raw("<div>");
-    section(page, "Server", |facts| {
+    let of_server = facts(|facts| {
         facts.fact(
             "Started",
             ago(server.start_timestamp_seconds, server.uptime_seconds),
@@ -49,7 +49,7 @@ pub(super) fn details(page: &mut Markup, status: &Status) {
             facts.fact("Connections", listed(connections));
         }
     });
-    section(page, "Since the start", |facts| {
+    let since_start = facts(|facts| {
         let requests = &totals.requests;
         facts.fact(
             "Requests",
@@ -80,7 +80,7 @@ pub(super) fn details(page: &mut Markup, status: &Status) {
             ),
         );
     });
-    section(page, "Where this is counted", |facts| {
+    let of_segment = facts(|facts| {
         let segment = &status.segment;
         facts.fact("Segment", format!("{} mapped", bytes(segment.mapped_bytes)));
         facts.fact(
@@ -97,7 +97,13 @@ pub(super) fn details(page: &mut Markup, status: &Status) {
             format!("took {}", duration(segment.last_scrape_seconds)),
         );
     });
-    page.raw("</div>");
+    html! {
+        div {
+            (section("Server", &of_server))
+            (section("Since the start", &since_start))
+            (section("Where this is counted", &of_segment))
+        }
+    }
 }
 
 fn ago(unix: f64, age: f64) -> String {
@@ -119,23 +125,36 @@ pub(super) fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
     }
 }
 
-/// A list of facts that is being written.
-struct Facts<'a>(&'a mut Markup);
+/// The names of facts with what they are.
+#[derive(Default)]
+struct Facts(Vec<(&'static str, String)>);
 
-impl Facts<'_> {
-    /// One of them, unless nothing is known.
+impl Facts {
+    /// Adds a fact, unless nothing is known.
     fn fact(&mut self, name: &'static str, value: String) {
         let value = value.trim();
         if !value.is_empty() {
-            self.0.element("dt", name).element("dd", value);
+            self.0.push((name, value.to_owned()));
         }
     }
 }
 
-fn section(page: &mut Markup, title: &'static str, write: impl FnOnce(&mut Facts<'_>)) {
-    page.raw("<section>")
-        .element("h2", title)
-        .raw("<dl class=\"facts\">");
-    write(&mut Facts(page));
-    page.raw("</dl></section>");
+fn facts(add: impl FnOnce(&mut Facts)) -> Facts {
+    let mut facts = Facts::default();
+    add(&mut facts);
+    facts
+}
+
+fn section(title: &'static str, facts: &Facts) -> Markup {
+    html! {
+        section {
+            h2 { (title) }
+            dl class="facts" {
+                @for (name, value) in &facts.0 {
+                    dt { (name) }
+                    dd { (value) }
+                }
+            }
+        }
+    }
 }

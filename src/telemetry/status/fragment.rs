@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::markup::{Column, Markup, Row};
+use maud::html;
+
 use super::model::Status;
+use super::table::{Column, Row, table};
 use super::units::{count, duration_or_dash, percent, rate, span};
 
 const COLUMNS: &[Column] = &[
@@ -18,15 +20,6 @@ const COLUMNS: &[Column] = &[
 
 /// What stands in the page of mod_status.
 pub fn render_html_fragment(status: &Status) -> String {
-    let mut block = Markup::default();
-    block.raw("<hr>\n<h2>WSGI applications</h2>\n<ul>");
-    for finding in &status.health.findings {
-        block.element(
-            "li",
-            format_args!("{}: {}", finding.level.text(), finding.text),
-        );
-    }
-    block.raw("</ul>\n");
     let rows = status.applications.iter().map(|app| {
         let recent = app.recent.as_ref();
         let dash = || String::from("–");
@@ -47,9 +40,17 @@ pub fn render_html_fragment(status: &Status) -> String {
         Some(span) => format!("Rates, failures and durations of the last {span}"),
         None => String::from("Rates, failures and durations appear within half a minute"),
     };
-    block.table(caption, COLUMNS, rows);
-    block.raw("\n");
-    block.finish()
+    let block = html! {
+        hr;
+        h2 { "WSGI applications" }
+        ul {
+            @for finding in &status.health.findings {
+                li { (finding.level.text()) ": " (finding.text) }
+            }
+        }
+        (table(caption, COLUMNS, rows))
+    };
+    block.into_string()
 }
 
 /// What stands in `server-status?auto`.

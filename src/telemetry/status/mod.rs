@@ -10,11 +10,11 @@ mod fragment;
 mod health;
 mod html;
 mod make;
-mod markup;
 mod model;
 mod roll;
+mod sections;
 mod spark;
-mod tables;
+mod table;
 mod tally;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Small pictures of the last minutes, with the same in words.
 
-use super::markup::Markup;
+use maud::{Markup, html};
+
 use super::model::Point;
 use super::units::duration;
 
@@ -26,46 +27,37 @@ pub(super) fn latency(history: &[Point], now: f64) -> Option<Markup> {
     } else {
         format!("{least_text} to {most_text}, last {last}")
     };
-    let mut markup = Markup::default();
-    markup.raw(
-        "<svg class=\"spark\" role=\"img\" viewBox=\"0 0 160 32\" \
- width=\"160\" height=\"32\" preserveAspectRatio=\"none\">",
-    );
-    markup.element(
-        "title",
-        format_args!("99th percentile over the last 10 minutes: {words}"),
-    );
-    markup.element(
-        "desc",
-        "The slowest 1 % of requests, over time from left to right; a gap means no requests.",
-    );
-    markup.raw("<path class=\"base\" d=\"M0 31.5H160\"/>");
-    for run in runs(&shown) {
-        let place = |point: &Point, p99: f64| {
-            let x = WIDTH * (1.0 - (now - point.timestamp_seconds).max(0.0) / SPAN);
-            let share = if most > 0.0 { p99 / most } else { 0.0 };
-            let y = HEIGHT - EDGE - share * (HEIGHT - 2.0 * EDGE);
-            (x, y)
-        };
-        markup.raw("<polyline");
-        let mut line = String::new();
+    let place = |point: &Point, p99: f64| {
+        let x = WIDTH * (1.0 - (now - point.timestamp_seconds).max(0.0) / SPAN);
+        let share = if most > 0.0 { p99 / most } else { 0.0 };
+        let y = HEIGHT - EDGE - share * (HEIGHT - 2.0 * EDGE);
+        (x, y)
+    };
+    let line = |run: Vec<(&Point, f64)>| {
+        let mut line = Vec::new();
         if let [(point, p99)] = run[..] {
-            // A single point is drawn as long as its interval was.
+            // A single point is drawn as wide as its interval.
             let (x, y) = place(point, p99);
             let width = (point.duration_seconds / SPAN * WIDTH).clamp(1.0, WIDTH);
-            line = format!("{:.1},{y:.1} ", (x - width).max(0.0));
+            line.push(format!("{:.1},{y:.1}", (x - width).max(0.0)));
         }
-        for (point, p99) in run {
+        line.extend(run.iter().map(|&(point, p99)| {
             let (x, y) = place(point, p99);
-            line.push_str(&format!("{x:.1},{y:.1} "));
+            format!("{x:.1},{y:.1}")
+        }));
+        line.join(" ")
+    };
+    Some(html! {
+        svg class="spark" role="img" viewBox="0 0 160 32" width="160" height="32" preserveAspectRatio="none" {
+            title { "99th percentile over the last 10 minutes: " (words) }
+            desc { "The slowest 1 % of requests, over time from left to right; a gap means no requests." }
+            path class="base" d="M0 31.5H160" {}
+            @for run in runs(&shown) {
+                polyline points=(line(run)) {}
+            }
         }
-        markup.attribute("points", line.trim_end()).raw("/>");
-    }
-    markup
-        .raw("</svg> <span class=\"range\">")
-        .text(words)
-        .raw("</span>");
-    Some(markup)
+        " " span class="range" { (words) }
+    })
 }
 
 /// Points that follow each other without a gap.

