@@ -95,7 +95,7 @@ pub unsafe trait Module: Sized + 'static {
     /// Called at the end of a child that has run `child_init`, before its connections and requests are destroyed. Under
     /// prefork in a signal handler, wherever its thread is.
     fn child_ends();
-    /// Called at the end of a child that has run `child_init`, after its connections and requests are destroyed.
+    /// Called at the end of a child that has run `child_init`, after [`Self::child_ends`].
     fn child_exit();
     /// Called in a process that a child has forked. May do only what a signal handler may.
     fn child_forked();

@@ -30,7 +30,7 @@ struct Data {
     numbers: [AtomicU64; NUMBERS],
 }
 
-/// The length of the table of numbers. The last one is [`MEMORY`].
+/// The length of the table of numbers. The last one is `MEMORY`.
 pub const NUMBERS: usize = 32;
 
 /// The index of the number of the memory's descriptor plus one. It lies among the numbers, as releases of the module

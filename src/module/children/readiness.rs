@@ -159,7 +159,7 @@ impl Waiting<'_> {
     }
 
     /// While other children serve: ends this child if there is newer code. Otherwise reports once, after `LATE`, that
-    /// this child is not ready, so that no other child retires to make room for it.
+    /// this child is not ready, so that no other child retires for the same code.
     fn note_lateness(&self) {
         let Some(slot) = self.slot.filter(ChildSlot::another_serves) else {
             return;

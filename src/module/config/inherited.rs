@@ -151,8 +151,8 @@ pub(crate) fn current() -> Option<Arc<Process>> {
         .clone()
 }
 
-/// Returns the groups that the configuration names. Hosts name groups where `WSGIApplicationGroup` or
-/// `application-group=` says so.
+/// Returns the groups that the configuration names. If a value of `WSGIApplicationGroup` or `application-group=` makes
+/// groups from hosts, the names and aliases of the servers are among them.
 fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> HashSet<Vec<u8>> {
     let mut named: HashSet<Vec<u8>> = groups
         .iter()

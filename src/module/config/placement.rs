@@ -37,7 +37,7 @@ pub(crate) struct Warmup {
 /// The scripts and groups that are known before the first request.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// The group of all requests, if there is just one.
+    /// The group of all requests by aliases, if there is just one.
     pub(crate) only_group: Option<Vec<u8>>,
     /// The scripts that each child loads when it starts.
     pub(crate) imports: Vec<Script>,

@@ -64,7 +64,7 @@ pub(crate) fn make_memory(retained: Retained, geometry: Geometry) -> io::Result<
     Ok(segment)
 }
 
-/// Returns how many bytes of the memory are in use; `None` if the kernel does not tell.
+/// Returns how many bytes of the memory have been allocated so far; `None` if the kernel does not tell.
 pub(crate) fn resident(retained: Retained) -> Option<u64> {
     let (_, memory) = retained.memory()?;
     let found = File::from(memory).metadata().ok()?;

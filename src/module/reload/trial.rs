@@ -131,8 +131,8 @@ fn retire(why: Retire) {
     }
 }
 
-/// Loads the scripts of the groups that are meant, and requests their URLs. Returns whether all groups that the current
-/// children serve still work.
+/// Loads the scripts of the groups that are meant, and requests their URLs. Returns whether all of this succeeded.
+/// Groups that do not load do not count if no serving child has loaded them either.
 fn try_all(
     process: &Process,
     engine: Engine<HostRequests>,

@@ -86,8 +86,8 @@ impl<'r> Client<'r> {
         }
     }
 
-    /// Ends the request of a client that has left: nothing more is sent. If no response has begun, sets a status for
-    /// the log.
+    /// Ends the request of a client that has left: nothing more is sent. If the response has no head yet, sets a status
+    /// for the access log.
     pub(crate) fn leave(&self) {
         let state = &mut *self.state.borrow_mut();
         if !state.has_head {
