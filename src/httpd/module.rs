@@ -492,7 +492,8 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
     }
     guard(|| {
         // SAFETY: the child's pool, which is cleared when the child ends; the functions take no data. `child_ends` is
-        // called before the pools of connections and requests, which are sub-pools of it, are destroyed.
+        // called before the sub-pools are destroyed; under prefork, these include the pools of connections and
+        // requests.
         unsafe {
             sys::apr_pool_pre_cleanup_register(pool, std::ptr::null(), Some(child_ends::<M>));
             Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>);
