@@ -1,11 +1,11 @@
 //! Generates the declarations from the headers that `apxs` names, and compiles the shim.
 //!
-//! `APXS` overrides which `apxs` is asked; otherwise the usual names are tried in order.
+//! `APXS` names the `apxs` to use; without it, the usual names are tried in order.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Functions, types, variables and constants that the wrappers use: nothing else is declared.
+/// The functions, types, variables and constants that the wrappers use; no others are declared.
 const FUNCTIONS: &[&str] = &[
     "ap_add_version_component",
     "ap_bucket_eoc_create",
@@ -140,7 +140,7 @@ fn main() {
     }
 
     let mut shim = cc::Build::new();
-    // httpd's headers are not free of warnings, but a function that none of them declares would be called wrongly.
+    // httpd's headers cause warnings, so they are off. But a call of an undeclared function would be compiled wrongly.
     shim.file("shim.c")
         .includes(&includes)
         .warnings(false)
@@ -195,7 +195,7 @@ impl Apxs {
         }
     }
 
-    /// Header folders of httpd, APR and APR-util, without repetition.
+    /// Returns the header folders of httpd, APR and APR-util, each once.
     fn includes(&self) -> Vec<String> {
         let mut dirs = vec![self.query("INCLUDEDIR")];
         let extra = self.query("EXTRA_INCLUDES");

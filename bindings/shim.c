@@ -1,4 +1,4 @@
-/* What only C can say: macros of httpd and APR that have no symbol, and bit-fields. Each function is one of them. */
+/* What Rust cannot call or read: macros of httpd and APR that have no symbol, and bit-fields. */
 #include "httpd.h"
 #include "http_config.h"
 #include "http_core.h"
@@ -76,7 +76,7 @@ void wsgi_shim_keepalive_off(request_rec *r)
     r->connection->keepalive = AP_CONN_CLOSE;
 }
 
-/* The client was never told to send its body, so nothing of the connection can be used after the response. */
+/* If the client was never told to send its body, the connection cannot be used after the response. */
 void wsgi_shim_end_expecting_100(request_rec *r)
 {
     if (r->expecting_100)
@@ -84,7 +84,7 @@ void wsgi_shim_end_expecting_100(request_rec *r)
     r->expecting_100 = 0;
 }
 
-/* Takes the filter for byte ranges out of the output of a request, if it is there. */
+/* Removes the filter for byte ranges from the output of a request, if it is there. */
 void wsgi_shim_refuse_ranges(request_rec *r)
 {
     ap_filter_t *f, *next;
@@ -95,9 +95,9 @@ void wsgi_shim_refuse_ranges(request_rec *r)
     }
 }
 
-/* Whether the body comes from httpd's own filter for HTTP, or mod_http2's, with nothing but filters of the connection
- * below: those have met reads that do not wait, as httpd itself makes them between two requests. Filters of contents
- * have not, and some crash on a brigade that is still empty (mod_request). */
+/* Returns whether the body comes from the HTTP filter of httpd or mod_http2, with only connection filters below it.
+ * Those support reads that do not block, as httpd itself makes them between two requests. Content filters need not, and
+ * some crash on a brigade that is still empty (mod_request). */
 int wsgi_shim_reads_from_protocol(const request_rec *r)
 {
     const ap_filter_t *f;
@@ -111,10 +111,10 @@ int wsgi_shim_reads_from_protocol(const request_rec *r)
     return 1;
 }
 
-/* Whether the filters of the input are known to give as many bytes of the body as the client says that it sends. */
+/* Returns whether the input filters are known to keep the length of the body that the client has announced. */
 int wsgi_shim_keeps_length(const request_rec *r)
 {
-    /* Those that only look at the body or keep it; mod_deflate takes itself away where it is not compressed. */
+    /* These only read the body or store it. mod_deflate removes itself if the body is not compressed. */
     static const char *const keep[] = { "buffer", "kept_body", "keep_body", "modsecurity_in", NULL };
     const char *encoding = apr_table_get(r->headers_in, "Content-Encoding");
     const char *const *name;
@@ -128,7 +128,7 @@ int wsgi_shim_keeps_length(const request_rec *r)
     return 1;
 }
 
-/* Whether a filter for the contents of the response makes requests of its own while it runs (mod_include). */
+/* Returns whether a content filter of the response makes subrequests while it runs (mod_include). */
 int wsgi_shim_runs_requests(const request_rec *r)
 {
     const ap_filter_t *f;
@@ -139,7 +139,7 @@ int wsgi_shim_runs_requests(const request_rec *r)
     return 0;
 }
 
-/* Whether the head of the response has been written. */
+/* Returns whether the head of the response has been written. */
 int wsgi_shim_head_sent(const request_rec *r)
 {
     return r->sent_bodyct != 0 || r->bytes_sent != 0;
@@ -150,7 +150,7 @@ int wsgi_shim_aborted(const request_rec *r)
     return r->connection->aborted;
 }
 
-/* -1 where there is none, -2 where httpd has closed it, as it does when it stops at once. */
+/* Returns the socket; -1 if there is none, -2 if httpd has closed it, as it does when it stops ungracefully. */
 int wsgi_shim_client_socket(const request_rec *r)
 {
     conn_rec *c = r->connection->master ? r->connection->master : r->connection;
@@ -184,7 +184,7 @@ apr_status_t wsgi_shim_split(apr_bucket *bucket, apr_size_t at)
     return apr_bucket_split(bucket, at);
 }
 
-/* REDIRECT_URL as ap_add_cgi_vars makes it: the path, or with QualifyRedirectURL On the whole URL. */
+/* Returns REDIRECT_URL as ap_add_cgi_vars makes it: the path, or the whole URL with QualifyRedirectURL On. */
 const char *wsgi_shim_redirect_url(request_rec *r)
 {
     core_dir_config *conf = ap_get_core_module_config(r->per_dir_config);
@@ -203,14 +203,14 @@ const char *wsgi_shim_redirect_url(request_rec *r)
     return apr_uri_unparse(r->pool, &uri, 0);
 }
 
-/* Whether a <Location> (of which `text` is the path) or <Directory> (the file) holds a request. */
+/* Whether a request is in a <Location> (`text` is the path of its URL) or a <Directory> (`text` is its file). */
 enum holds { NO, PERHAPS, YES };
 
 static enum holds holds(const core_dir_config *section, const char *text, int is_url)
 {
     apr_size_t length;
 
-    /* Which of the folders above the file a pattern means is not worked out. */
+    /* A pattern may match any folder above the file, which is not checked here. */
     if (!section->d || (!is_url && (section->r || section->d_is_fnmatch)))
         return PERHAPS;
     if (section->r)
@@ -223,7 +223,7 @@ static enum holds holds(const core_dir_config *section, const char *text, int is
     return !length || section->d[length - 1] == '/' || text[length] == '/' || !text[length] ? YES : NO;
 }
 
-/* Whether a section gives this handler to a request: SetHandler takes an expression. */
+/* Returns whether a section sets this handler for a request. SetHandler takes an expression. */
 static int sets_handler(const core_dir_config *section, request_rec *r, const char *handler)
 {
     const char *error = NULL, *set = NULL;
@@ -233,8 +233,9 @@ static int sets_handler(const core_dir_config *section, request_rec *r, const ch
     return set && !error && !strcmp(set, handler);
 }
 
-/* Counts the sections that hold a request and set this handler, and those that do or may do so and have
- * no Require. A section that only may hold it guards nothing: the handler can be an .htaccess file's. */
+/* Counts in `found` the sections that surely hold a request and set this handler, and in `open` those that surely or
+ * perhaps do so and have no Require. A section that perhaps holds the request is not in `found`: the handler may come
+ * from an .htaccess file instead. */
 static void count_sections(const apr_array_header_t *sections, request_rec *r, int is_url, const char *handler,
                            int *found, int *open)
 {
@@ -261,7 +262,7 @@ static void count_sections(const apr_array_header_t *sections, request_rec *r, i
     }
 }
 
-/* Whether each <Location> and <Directory> that gives this handler to the request also has a Require. */
+/* Returns whether each <Location> and <Directory> that sets this handler for the request also has a Require. */
 int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler)
 {
     const core_server_config *conf = ap_get_core_module_config(r->server->module_config);

@@ -1,4 +1,4 @@
-/* What bindgen reads. The allow-list in build.rs chooses from it. */
+/* The input of bindgen. The allow-list in build.rs chooses from it. */
 #include "ap_config.h"
 #include "ap_mpm.h"
 #include "ap_release.h"
@@ -25,7 +25,7 @@
 #include "apr_optional_hooks.h"
 #include "apr_thread_proc.h"
 
-/* The functions of shim.c, for Rust, which sees no macros. */
+/* The functions of shim.c, for Rust, which cannot use macros. */
 void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket);
 apr_bucket *wsgi_shim_first(apr_bucket_brigade *brigade);
 int wsgi_shim_is_eos(apr_bucket *bucket);

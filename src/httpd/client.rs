@@ -10,21 +10,21 @@ use wsgi_core::request::fault::Presence;
 use crate::request::Request;
 use crate::sys;
 
-/// How long the last words to a client may take, microseconds.
+/// How long a write of the last bytes to a client may block, in microseconds.
 const SHORT: i64 = 1_000_000;
 
-/// In place of a descriptor: httpd has closed it.
+/// The value that stands for a descriptor that httpd has closed.
 const CLOSED: c_int = -2;
 
-/// Whether the client is there, as far as its connection says. A client whose connection httpd has closed, as it stops,
-/// counts as gone. Does not block.
+/// Returns whether the client is still connected, as far as its connection shows. A client whose connection httpd has
+/// closed while it stops counts as gone. Does not block.
 pub fn presence(request: Request<'_>) -> Presence {
-    // SAFETY: this thread uses the request alone; the flag of its connection is a hint. [S-45] [S-64]
+    // SAFETY: only this thread uses the request; the `aborted` flag of its connection is a hint. [S-45] [S-64]
     if unsafe { sys::wsgi_shim_aborted(request.as_ptr()) } != 0 {
         return Presence::Gone;
     }
     let Some(socket) = socket(request) else {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         let closed = unsafe { sys::wsgi_shim_client_socket(request.as_ptr()) } == CLOSED;
         return if closed {
             Presence::Gone
@@ -44,7 +44,7 @@ pub fn presence(request: Request<'_>) -> Presence {
     if seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
         Presence::Gone
     } else if seen.contains(PollFlags::RDHUP) {
-        // HTTP/2 cannot go on with half of a connection.
+        // HTTP/2 cannot go on with half a connection.
         if is_shared(request) {
             Presence::Gone
         } else {
@@ -55,49 +55,50 @@ pub fn presence(request: Request<'_>) -> Presence {
     }
 }
 
-/// From now on a write waits for the client for `SHORT` only. Of no effect where other requests share the connection (HTTP/2),
-/// as those do not wait for clients.
+/// Limits each later write to a wait of `SHORT` for the client. It has no effect where other requests share the
+/// connection (HTTP/2): their writes do not wait for clients.
 pub fn wait_little(request: Request<'_>) {
-    // SAFETY: this thread uses the request and its connection alone. [S-64]
+    // SAFETY: only this thread uses the request and its connection. [S-64]
     unsafe { sys::wsgi_shim_client_timeout(request.as_ptr(), SHORT) }
 }
 
 /// Ends the connection, unless other requests share it.
 pub fn hang_up(request: Request<'_>) {
-    // SAFETY: this thread uses the request and its connection alone. [S-64]
+    // SAFETY: only this thread uses the request and its connection. [S-64]
     unsafe { sys::wsgi_shim_keepalive_off(request.as_ptr()) };
     if is_shared(request) {
         return;
     }
     if let Some(socket) = socket(request) {
-        // It may be closed already.
+        // An error means that the connection is already closed.
         let _ = rustix::net::shutdown(socket, Shutdown::Both);
     }
-    // SAFETY: this thread uses the request and its connection alone. [S-64]
+    // SAFETY: only this thread uses the request and its connection. [S-64]
     unsafe { sys::wsgi_shim_set_aborted(request.as_ptr()) };
 }
 
-/// Tells the client that nothing more comes, after a response that says so, too: it may wait for that. Not where other
-/// requests share the connection, nor with TLS, which would have to say it first.
+/// Shuts the sending side of the connection, as the client may wait for that even after a response that ends the
+/// connection. Does nothing where other requests share the connection, nor with TLS, which would have to announce the
+/// end first.
 pub fn stop_sending(request: Request<'_>) {
     if !is_shared(request)
         && !request.is_https()
         && let Some(socket) = socket(request)
     {
-        // It may be closed already.
+        // An error means that the connection is already closed.
         let _ = rustix::net::shutdown(socket, Shutdown::Write);
     }
 }
 
-/// Whether other requests share the connection (HTTP/2).
+/// Returns whether other requests share the connection (HTTP/2).
 fn is_shared(request: Request<'_>) -> bool {
-    // SAFETY: this thread uses the request and its connection alone. [S-64]
+    // SAFETY: only this thread uses the request and its connection. [S-64]
     unsafe { sys::wsgi_shim_shares_connection(request.as_ptr()) != 0 }
 }
 
-/// The socket of the connection, which is open as long as the request.
+/// Returns the socket of the connection, which is open as long as the request.
 fn socket(request: Request<'_>) -> Option<std::os::fd::BorrowedFd<'_>> {
-    // SAFETY: this thread uses the request alone, whose connection keeps its socket open. [S-45] [S-64]
+    // SAFETY: only this thread uses the request, whose connection keeps its socket open. [S-45] [S-64]
     unsafe {
         let fd: c_int = sys::wsgi_shim_client_socket(request.as_ptr());
         (fd >= 0).then(|| std::os::fd::BorrowedFd::borrow_raw(fd))

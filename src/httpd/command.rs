@@ -1,4 +1,4 @@
-//! Directives: the line that httpd is reading, and the table of commands.
+//! Directives: the line that httpd is reading, and the command table.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 
@@ -6,16 +6,16 @@ use crate::module::{Module, directive};
 use crate::pool::Pool;
 use crate::{c_bytes, sys};
 
-/// What follows a directive.
+/// What httpd reads after a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The next line.
     Line,
-    /// The directives inside of it: the line has opened a container.
+    /// The directives inside it: the line has opened a container.
     Inside,
 }
 
-/// One entry of the command table of `M`, for its directive `number`.
+/// Returns the entry of the command table of `M` for its directive `number`.
 pub const fn entry<M: Module>(
     name: &'static CStr,
     number: usize,
@@ -34,7 +34,7 @@ pub const fn entry<M: Module>(
     }
 }
 
-/// The end of a command table.
+/// Returns the entry that ends a command table.
 pub const fn end() -> sys::command_rec {
     sys::command_rec {
         name: std::ptr::null(),
@@ -46,39 +46,39 @@ pub const fn end() -> sys::command_rec {
     }
 }
 
-/// A directive that is being read.
+/// The directive that httpd is reading.
 pub struct Command<'c> {
     raw: &'c mut sys::cmd_parms,
 }
 
 impl<'c> Command<'c> {
     /// # Safety
-    /// `raw` must be what httpd gave to a directive's function, during that call.
+    /// `raw` must be what httpd passed to a directive's function, and the value must not outlive that call.
     pub(crate) unsafe fn from_raw(raw: *mut sys::cmd_parms) -> Self {
         // SAFETY: by contract.
         let raw = unsafe { &mut *raw };
         Self { raw }
     }
 
-    /// The number given to [`entry`].
+    /// Returns the number that was given to [`entry`].
     pub fn number(&self) -> usize {
-        // SAFETY: httpd sets `cmd` to the entry of the table before it calls.
+        // SAFETY: httpd sets `cmd` to an entry of our table before the call.
         unsafe { (*self.raw.cmd).cmd_data.addr() }
     }
 
     fn pool(&self) -> Pool<'c> {
-        // SAFETY: lives beyond the reading of the configuration.
+        // SAFETY: the pool outlives the reading of the configuration.
         unsafe { Pool::from_raw(self.raw.pool) }
     }
 
-    /// Whether the directive stands in `<Directory>`, `<Location>`, `<Files>` or `.htaccess`.
+    /// Returns whether the directive stands in `<Directory>`, `<Location>`, `<Files>` or `.htaccess`.
     pub fn in_section(&self) -> bool {
         !self.raw.path.is_null()
     }
 
-    /// "file:line".
+    /// Returns the position as "file:line".
     pub fn location(&self) -> String {
-        // SAFETY: httpd sets the directive before it calls; its file name is a C string.
+        // SAFETY: httpd sets `directive` before the call; its file name is a C string.
         unsafe {
             match self.raw.directive.as_ref() {
                 Some(directive) => {
@@ -90,19 +90,19 @@ impl<'c> Command<'c> {
         }
     }
 
-    /// Why the directive may not stand here (`ap_check_cmd_context`).
+    /// Returns why the directive may not stand here (`ap_check_cmd_context`); `None` if it may.
     pub fn forbidden(&mut self, contexts: u32) -> Option<String> {
-        // SAFETY: answers null or a C string.
+        // SAFETY: the call returns null or a C string.
         unsafe {
             let answer = sys::ap_check_cmd_context(self.raw, contexts);
             (!answer.is_null()).then(|| String::from_utf8_lossy(c_bytes(answer)).into_owned())
         }
     }
 
-    /// Reads the directives inside this container. The error is a C string, or null.
+    /// Reads the directives inside this container. Returns the text of an error as a C string, or null.
     pub(crate) fn walk_inside(&mut self) -> *const c_char {
-        // SAFETY: the tree belongs to the configuration that is being read; the functions of directives are called
-        // with the same parameters, which this value does not use meanwhile.
+        // SAFETY: the tree belongs to the configuration that is being read; the functions of the inner directives get
+        // the same parameters, which this value does not use while they run.
         unsafe {
             let directive = self.raw.directive;
             if directive.is_null() {
@@ -113,7 +113,7 @@ impl<'c> Command<'c> {
         }
     }
 
-    /// An error text for httpd.
+    /// Copies `text` into the pool as an error text for httpd.
     pub(crate) fn error(&self, text: &str) -> *const c_char {
         let text = CString::new(text).unwrap_or_default();
         self.pool().dup(text.as_bytes())

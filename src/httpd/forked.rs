@@ -1,12 +1,13 @@
 //! Processes that an application forks from a child of httpd, and what they must not keep of httpd.
 //!
-//! Such a process, a *copy*, has a copy of one thread. Some copies live long (`multiprocessing`, daemons), so a copy closes the
-//! listening sockets, the connections of clients and the pipe by which the parent speaks to its children; signals that httpd
-//! has blocked or handles get their usual meaning back. All of that happens in a handler of `pthread_atfork`, which
-//! may do what a signal handler may: it reads what was noted before, and makes system calls. [S-13]
+//! Such a process, a *copy*, has a copy of one thread. Some copies live long (`multiprocessing`, daemons), so a copy
+//! closes the listening sockets, the connections of clients and the pipe by which the parent speaks to its children. It
+//! also restores the default action of signals that httpd handles, and unblocks those that httpd blocks. All of this
+//! happens in a handler of `pthread_atfork`, which may do what a signal handler may: it reads what was noted before,
+//! and makes system calls. [S-13]
 //!
-//! `vfork` and `posix_spawn` run no such handlers. What they start is another program at once, for which the listening
-//! sockets are closed by `FD_CLOEXEC`.
+//! `vfork` and `posix_spawn` run no such handlers. They start another program at once, in which `FD_CLOEXEC` closes the
+//! listening sockets.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -17,20 +18,20 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::guard::guard_or;
 use crate::{mpm, sys};
 
-/// Something of httpd that was open before any application ran.
+/// A file of httpd that was open before any application ran.
 struct Inherited {
     descriptor: c_int,
     device: libc::dev_t,
     inode: libc::ino_t,
 }
 
-/// What the handler needs to know, noted while nothing of an application runs.
+/// What the handler needs, noted before any code of an application runs.
 struct Noted {
-    /// Listening sockets, and ends of pipes that are read from.
+    /// Listening sockets, and the read ends of pipes.
     inherited: Vec<Inherited>,
-    /// Ports of the listening sockets. A stream socket with such a port at its own end is a connection of a client.
+    /// Ports of the listening sockets. A stream socket with such a local port is a connection of a client.
     ports: Vec<u16>,
-    /// Where the code of httpd, its modules and libraries is. Python is not among them yet.
+    /// Addresses of the code of httpd, its modules and their libraries. Python is not loaded yet.
     code: Vec<Range<usize>>,
     /// Whether httpd blocks signals in the threads that serve requests.
     blocks_signals: bool,
@@ -41,15 +42,15 @@ static WATCHED: OnceLock<fn()> = OnceLock::new();
 static IS_COPY: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
-    /// `on_exit(3)` of the C library: as `atexit`, with the status.
+    /// `on_exit(3)` of the C library: like `atexit`, but the function also gets the status.
     fn on_exit(
         function: unsafe extern "C" fn(status: c_int, data: *mut c_void),
         data: *mut c_void,
     ) -> c_int;
 }
 
-/// Notes what is open in this child, before any application runs, and sees that other programs do not get the listening
-/// sockets. Only the first call counts: httpd run with `-X` begins again in the same process.
+/// Notes what is open in this child, before any application runs, and sets `FD_CLOEXEC` on the listening sockets. Only
+/// the first call counts: httpd run with `-X` starts its child again in the same process.
 pub(crate) fn note() {
     NOTED.get_or_init(|| {
         let mut noted = Noted {
@@ -71,7 +72,7 @@ impl Noted {
         let Some(found) = identity(descriptor) else {
             return;
         };
-        // SAFETY: plain system calls on a number; one that is no descriptor makes them fail.
+        // SAFETY: plain system calls on a number; they fail if it is no descriptor.
         let is_read_end = unsafe {
             found.st_mode & libc::S_IFMT == libc::S_IFIFO
                 && libc::fcntl(descriptor, libc::F_GETFL) & libc::O_ACCMODE == libc::O_RDONLY
@@ -90,15 +91,15 @@ impl Noted {
         });
     }
 
-    /// For the handler.
+    /// Closes what httpd had open. Called in the handler.
     fn close(&self) {
         for inherited in &self.inherited {
             let is_it = |found: libc::stat| {
                 (found.st_dev, found.st_ino) == (inherited.device, inherited.inode)
             };
-            // The number may belong to a file of the application by now.
+            // The application may have got this number for another file since.
             if identity(inherited.descriptor).is_some_and(is_it) {
-                // SAFETY: a descriptor of this process alone, which runs nothing of httpd any more.
+                // SAFETY: a descriptor of this process alone, which no longer runs any code of httpd.
                 unsafe { libc::close(inherited.descriptor) };
             }
         }
@@ -111,9 +112,9 @@ impl Noted {
         });
     }
 
-    /// For the handler.
+    /// Restores the default action of the signals that httpd handles. Called in the handler.
     fn give_signals_back(&self) {
-        /// The last one that is no real-time signal.
+        /// The highest signal that is no real-time signal.
         const LAST: c_int = 31;
         // SAFETY: plain system calls with live arguments.
         unsafe {
@@ -132,14 +133,14 @@ impl Noted {
     }
 }
 
-/// From now on processes that are forked from this one are copies. `forked` is called in each, as the first thing; it may
-/// do what a signal handler may. Only the first call counts.
+/// Registers the handlers: each process that is forked from this one is a copy from now on. `forked` is called first in
+/// each copy; it may do what a signal handler may. Only the first call counts.
 pub fn watch(forked: fn()) {
     if WATCHED.set(forked).is_err() {
         return;
     }
-    // SAFETY: the code stays mapped, and the functions take no data. Both are called in reverse order, so this one is before
-    // the clean-up of httpd at exit. [S-1] [S-13]
+    // SAFETY: the functions stay mapped and take no data. The functions of `atexit` and `on_exit` run in reverse order,
+    // so this one runs before httpd's clean-up at exit. [S-1] [S-13]
     unsafe {
         libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(copy_begins));
         on_exit(copy_exits, std::ptr::null_mut());
@@ -147,11 +148,11 @@ pub fn watch(forked: fn()) {
 }
 
 thread_local! {
-    /// The mask of the thread that forks.
+    /// The signal mask of the thread that forks.
     static MASK: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };
 }
 
-/// No signal comes while the copy has httpd's handlers, which would end it as if it were a child.
+/// Blocks all signals: until the copy has dropped httpd's handlers, they would end it as if it were a child.
 unsafe extern "C" fn fork_begins() {
     // SAFETY: plain system calls with live arguments.
     let before = unsafe {
@@ -182,7 +183,7 @@ unsafe extern "C" fn copy_begins() {
             noted.give_signals_back();
         }
     });
-    // SAFETY: called by the C library as the other one.
+    // SAFETY: `fork_ends` takes no data; the C library calls it in the original process.
     unsafe { fork_ends() };
     if NOTED.get().is_some_and(|noted| noted.blocks_signals) {
         // SAFETY: plain system calls with live arguments.
@@ -194,15 +195,15 @@ unsafe extern "C" fn copy_begins() {
     }
 }
 
-/// The C library runs this where a copy calls `exit`, or where its last thread ends.
+/// The C library runs this when a process calls `exit` or its last thread ends. Ends a copy.
 unsafe extern "C" fn copy_exits(status: c_int, _: *mut c_void) {
     if IS_COPY.load(Relaxed) {
-        // SAFETY: ends the process without the clean-up of httpd, which is for the child to do.
+        // SAFETY: ends the process without httpd's clean-up, which the child has to do.
         unsafe { libc::_exit(status) }
     }
 }
 
-/// What a descriptor is of.
+/// Returns which file a descriptor stands for.
 fn identity(descriptor: c_int) -> Option<libc::stat> {
     // SAFETY: a plain system call with live arguments.
     unsafe {
@@ -211,7 +212,7 @@ fn identity(descriptor: c_int) -> Option<libc::stat> {
     }
 }
 
-/// An option of a socket, a number; `None` where it is no socket.
+/// Returns a numeric option of a socket; `None` if the descriptor is no socket.
 fn option(descriptor: c_int, name: c_int) -> Option<c_int> {
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
@@ -228,10 +229,10 @@ fn option(descriptor: c_int, name: c_int) -> Option<c_int> {
     (answer == 0).then_some(value)
 }
 
-/// The port of a socket's own end, where it has one.
+/// Returns the local port of a socket, in network byte order, if it has one.
 fn own_port(descriptor: c_int) -> Option<u16> {
-    // SAFETY: a plain system call with live arguments; the family says which of the addresses is there, and both have
-    // their port in the same place.
+    // SAFETY: a plain system call with live arguments; the family says which address was filled in, and both kinds have
+    // their port at the same offset.
     unsafe {
         let mut address: libc::sockaddr_in6 = std::mem::zeroed();
         let mut length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
@@ -244,13 +245,13 @@ fn own_port(descriptor: c_int) -> Option<u16> {
     }
 }
 
-/// Calls `with` for each open descriptor, which it may close. Allocates nothing.
+/// Calls `with` for each open descriptor, which `with` may close. Allocates nothing.
 fn each_descriptor(mut with: impl FnMut(c_int)) {
-    /// How many descriptor numbers are tried where there is no `/proc`.
+    /// Highest number of descriptors that are tried where there is no `/proc`.
     const MOST: libc::rlim_t = 65_536;
     #[repr(align(8))]
     struct Entries([u8; 4096]);
-    /// Where `linux_dirent64` has its length and its name.
+    /// Offsets of the length and the name in `linux_dirent64`.
     const LENGTH: usize = 16;
     const NAME: usize = 19;
     // SAFETY: plain system calls with live arguments.
@@ -272,7 +273,7 @@ fn each_descriptor(mut with: impl FnMut(c_int)) {
     }
     let mut entries = Entries([0; 4096]);
     loop {
-        // SAFETY: as above; the kernel writes that many bytes at most.
+        // SAFETY: as above; the kernel writes at most `size` bytes.
         let count = unsafe {
             let (buffer, size) = (entries.0.as_mut_ptr(), entries.0.len());
             libc::syscall(libc::SYS_getdents64, folder, buffer, size)
@@ -300,7 +301,7 @@ fn each_descriptor(mut with: impl FnMut(c_int)) {
     unsafe { libc::close(folder) };
 }
 
-/// Where code is that has been loaded by now.
+/// Returns the addresses of all code that is loaded now.
 fn code() -> Vec<Range<usize>> {
     unsafe extern "C" fn each(
         object: *mut libc::dl_phdr_info,
@@ -308,7 +309,7 @@ fn code() -> Vec<Range<usize>> {
         data: *mut c_void,
     ) -> c_int {
         guard_or(1, || {
-            // SAFETY: the linker lends an object with that many headers; the data is the list below.
+            // SAFETY: the linker lends an object with `dlpi_phnum` headers; the data is the list below.
             unsafe {
                 let found = &mut *data.cast::<Vec<Range<usize>>>();
                 for at in 0..usize::from((*object).dlpi_phnum) {
@@ -323,7 +324,7 @@ fn code() -> Vec<Range<usize>> {
         })
     }
     let mut found: Vec<Range<usize>> = Vec::new();
-    // SAFETY: the function is called before the call returns, with the list.
+    // SAFETY: `each` is only called, with the list, before the call returns.
     unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut found).cast()) };
     found
 }

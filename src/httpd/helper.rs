@@ -1,10 +1,11 @@
-//! A helper: a process beside the children, forked by the parent, with the rights of a child and nothing of httpd in it.
+//! A helper: a process beside the children. The parent forks it; it has the rights of a child, and keeps nothing of
+//! httpd.
 //!
 //! 1. [`Helper::start`] forks it. The parent registers it with APR, so that the MPM reports its death.
 //! 2. When it dies, a function is called in the parent, which may start another one.
-//! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits a little,
-//!    so that the helper can end what it has begun; then it kills it.
-//! 4. When the parent itself is killed, the kernel sends `SIGTERM`.
+//! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits for
+//!    `PATIENCE`, so that the helper can finish what it has begun; then the parent kills it.
+//! 4. When the parent itself is killed, the kernel sends `SIGTERM` to the helper.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
@@ -20,13 +21,14 @@ use crate::pool::Pool;
 use crate::retained::Retained;
 use crate::{log, mpm, reaped, record, sys};
 
-/// What the helper does: works until the first descriptor can be read. The second one is what it was started with.
+/// What the helper runs. It must return once the first descriptor is readable. The second one was given to
+/// [`Helper::start`].
 pub type Body = fn(OwnedFd, Option<OwnedFd>);
-/// Called in the parent with the process that died, and how.
+/// Called in the parent with the number of the process that died, and how it died.
 pub type Died = fn(parent: &ParentThread, pid: u32, how: &str);
 
-/// Says that the thread which has it is the main thread of the parent, inside of a hook: the thread from which httpd forks its
-/// own children. It neither leaves that thread nor outlives the hook.
+/// Proof that its thread is the main thread of the parent, inside a hook: the thread from which httpd forks its
+/// children. The value neither leaves that thread nor outlives the hook.
 pub struct ParentThread(PhantomData<*mut ()>);
 
 impl ParentThread {
@@ -44,35 +46,35 @@ const PATIENCE: Duration = Duration::from_secs(1);
 static POOL: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(std::ptr::null_mut());
 
 /// # Safety
-/// `pool` must be the configuration pool, until the next call.
+/// `pool` must be the configuration pool, and stay valid until the next call.
 pub(crate) unsafe fn set_pool(pool: *mut sys::apr_pool_t) {
     POOL.store(pool, Relaxed);
 }
 
-/// One helper: what it is, and in the parent the process that it runs in.
+/// One helper: its name and functions, and in the parent its process.
 pub struct Helper {
     name: &'static CStr,
     body: Body,
     died: Died,
-    /// The process; 0 for none.
+    /// The helper's process; 0 for none.
     pid: AtomicI32,
-    /// The process that started it.
+    /// The process that started the helper.
     parent: AtomicI32,
 }
 
-/// What APR is given.
+/// What is registered with APR.
 #[repr(C)]
 struct Registered {
-    /// First, as its address is what APR wants.
+    /// The first field, as APR takes the address of the process.
     process: sys::apr_proc_t,
     helper: &'static Helper,
 }
 
-// SAFETY: numbers, and pointers that are null; APR hands it back to the code that has made it.
+// SAFETY: numbers and null pointers; only APR gets the address, and passes it back to the code in this file.
 unsafe impl Send for Registered {}
 
 impl Helper {
-    /// A helper that does not run yet. Its process is called `name`.
+    /// Returns a helper that does not run yet. Its process will be called `name`.
     pub const fn new(name: &'static CStr, body: Body, died: Died) -> Self {
         Self {
             name,
@@ -83,13 +85,13 @@ impl Helper {
         }
     }
 
-    /// Whether it runs.
+    /// Returns whether the helper runs.
     pub fn is_running(&self) -> bool {
         self.pid.load(Relaxed) != 0
     }
 
-    /// Starts it, if it does not run. It has no descriptors but the standard ones and `keep`. Locks that the caller holds stay
-    /// locked in the helper.
+    /// Starts the helper if it does not run. It gets no descriptors but the standard ones and `keep`. Locks that the
+    /// caller holds stay locked in the helper.
     ///
     /// # Errors
     /// Those of `fork(2)`.
@@ -99,8 +101,8 @@ impl Helper {
             return Ok(());
         }
         let parent = std::process::id().cast_signed();
-        // SAFETY: on the thread from which httpd forks its children, which go on with a copy of that thread alone, as this
-        // process does; it never returns from `run`. [S-14]
+        // SAFETY: on the thread from which httpd forks its children. Like them, the new process goes on with a copy of
+        // that thread alone; it never returns from `run`. [S-14]
         let pid = match unsafe { libc::fork() } {
             -1 => return Err(io::Error::last_os_error()),
             0 => self.run(parent, keep),
@@ -108,8 +110,8 @@ impl Helper {
         };
         self.pid.store(pid, Relaxed);
         self.parent.store(parent, Relaxed);
-        // SAFETY: all of it lives as long as the configuration pool; a process without streams is all zero but for its
-        // number. [S-1] [S-14]
+        // SAFETY: all of it lives as long as the configuration pool; all fields of a process without streams are zero,
+        // except its number. [S-1] [S-14]
         unsafe {
             let mut process: sys::apr_proc_t = std::mem::zeroed();
             process.pid = pid;
@@ -127,7 +129,7 @@ impl Helper {
         Ok(())
     }
 
-    /// The helper's side of the fork.
+    /// Runs the helper in the forked process.
     fn run(&self, parent: libc::pid_t, keep: Option<OwnedFd>) -> ! {
         let status = guard_or(2, || match prepare(self.name, parent, keep.as_ref()) {
             Ok(ending) => {
@@ -141,15 +143,15 @@ impl Helper {
                 1
             }
         });
-        // SAFETY: ends the process without httpd's own clean-up, which is for the parent to do.
+        // SAFETY: ends the process without httpd's clean-up, which the parent has to do.
         unsafe { libc::_exit(status) }
     }
 }
 
-/// What APR has to say of a helper.
+/// Called by APR when the helper has died, or is unregistered because the configuration pool is cleared.
 unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_int) {
     guard_or((), || {
-        // SAFETY: what `start` has registered, which lives until the configuration pool has been cleared.
+        // SAFETY: `start` has registered it, and it lives until the configuration pool has been cleared.
         let helper = unsafe { (*registered.cast::<Registered>()).helper };
         if helper.parent.load(Relaxed) != std::process::id().cast_signed() {
             return;
@@ -157,7 +159,7 @@ unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_
         match reason.cast_unsigned() {
             sys::APR_OC_REASON_DEATH | sys::APR_OC_REASON_LOST => {
                 let pid = helper.pid.swap(0, Relaxed);
-                // SAFETY: what it was registered with; APR calls back with another reason.
+                // SAFETY: the pointer that was registered; APR then calls this function again, with the other reason.
                 unsafe { sys::apr_proc_other_child_unregister(registered) };
                 if pid != 0 && !mpm::is_stopping() {
                     // SAFETY: APR calls this from the main loop of the parent. [S-14]
@@ -172,7 +174,7 @@ unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_
     });
 }
 
-/// `status` is that of `waitpid(2)`.
+/// Returns how a helper died, in words. `status` is that of `waitpid(2)`.
 fn how(reason: u32, status: c_int) -> String {
     if reason == sys::APR_OC_REASON_LOST {
         String::from("unnoticed")
@@ -183,13 +185,13 @@ fn how(reason: u32, status: c_int) -> String {
     }
 }
 
-/// Ends the helper and takes its status, so that httpd does not wonder whose it is.
+/// Ends the helper and takes its status, so that httpd does not log an unknown process.
 fn end(pid: libc::pid_t) {
     if pid == 0 {
         return;
     }
     let until = Instant::now() + PATIENCE;
-    // SAFETY: the number of a process that we have started and whose status nobody has taken yet.
+    // SAFETY: a process that this process has started, and whose status has not been taken yet.
     unsafe {
         libc::kill(pid, libc::SIGTERM);
         while libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) == 0 {
@@ -203,11 +205,12 @@ fn end(pid: libc::pid_t) {
     }
 }
 
-/// Makes an unprivileged process of the parent's copy.
+/// Makes an unprivileged process of the forked copy of the parent. Returns a descriptor that is readable after
+/// `SIGTERM`.
 fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<OwnedFd, String> {
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
-    // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; nothing of this
-    // process uses the descriptors that are closed, and what is retained forgets them.
+    // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; this process
+    // uses none of the descriptors that are closed, and the retained data forget theirs.
     unsafe {
         let mut ending: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut ending);
@@ -215,7 +218,7 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<O
         libc::sigprocmask(libc::SIG_SETMASK, &ending, std::ptr::null_mut());
         libc::signal(libc::SIGTERM, libc::SIG_DFL);
         reaped::forget();
-        // They are for the parent, also where they are sent to all processes of a terminal.
+        // These signals are for the parent, even where a terminal sends them to all its processes.
         for signal in [
             libc::SIGINT,
             libc::SIGHUP,
@@ -227,25 +230,26 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<O
             libc::signal(signal, libc::SIG_IGN);
         }
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
-        // While there is /proc: the change of user may change the root, too.
+        // Read before the change of user, which may also change the root, and then there may be no /proc.
         let open = open_descriptors(keep).map_err(|error| format!("/proc/self/fd: {error}"))?;
         let pool = POOL.load(Relaxed);
         if sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
             return Err(String::from("it could not become the unprivileged user"));
         }
-        // After the change of user, which takes the wish back.
+        // After the change of user, which resets this setting.
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
             return Err(failed("prctl"));
         }
         if libc::getppid() != parent {
             return Err(String::from("httpd has ended meanwhile"));
         }
-        // Lines without a server go by the level for those.
+        // Lines without a server are filtered by `ap_default_loglevel`.
         let main = log::main_server();
         if !main.is_null() {
             sys::ap_default_loglevel = sys::wsgi_shim_server_log_level(main, record::index());
         }
-        // Logs are among what is closed; lines go to standard error from here on, which is the log of the main server.
+        // The logs are among the descriptors that are closed. From here on, lines go to standard error, which is the
+        // log of the main server.
         log::forget_main();
         for descriptor in open {
             libc::close(descriptor);
@@ -259,7 +263,7 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<O
     }
 }
 
-/// The descriptors that are open, but for the standard ones and `keep`.
+/// Returns the open descriptors, except the standard ones and `keep`.
 fn open_descriptors(keep: Option<&OwnedFd>) -> io::Result<Vec<c_int>> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     let keep = keep.map(AsRawFd::as_raw_fd);

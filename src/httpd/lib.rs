@@ -1,5 +1,5 @@
-//! Safe wrappers of the httpd and APR that the module meets: what lives in a pool, requests and their bodies,
-//! logging, hooks and directives. Nothing here knows Python or WSGI.
+//! Safe wrappers of those parts of httpd and APR that the module uses: pools, requests and their bodies, logging, hooks
+//! and directives. This crate knows nothing of Python or WSGI.
 //!
 //! The `[S-n]` in comments are the numbered facts of `SAFETY.md`.
 

@@ -7,7 +7,7 @@ pub use wsgi_core::messages::Level;
 
 use crate::{record, sys};
 
-// The levels of the contract are httpd's own.
+// The levels of the contract have the numbers of httpd's levels.
 const _: () = assert!(
     Level::Critical as u32 == sys::APLOG_CRIT
         && Level::Error as u32 == sys::APLOG_ERR
@@ -17,10 +17,10 @@ const _: () = assert!(
         && Level::Debug as u32 == sys::APLOG_DEBUG
 );
 
-/// Name that stands for the source file in `ErrorLogFormat`'s `%F`; the lines carry numbers of their own.
+/// Stands for the source file in `ErrorLogFormat`'s `%F`; our lines are identified by their message numbers.
 const FILE: &std::ffi::CStr = c"mod_wsgi_rs";
 
-/// The main server of the configuration in force, whose log and level are used where there is no request.
+/// The main server of the configuration in force. Lines that belong to no request use its log and level.
 static MAIN: AtomicPtr<sys::server_rec> = AtomicPtr::new(std::ptr::null_mut());
 
 /// # Safety
@@ -29,17 +29,17 @@ pub(crate) unsafe fn set_main(main: *mut sys::server_rec) {
     MAIN.store(main, Ordering::Release);
 }
 
-/// The configuration is no longer in force.
+/// Forgets the main server, as its configuration is no longer in force.
 pub(crate) fn forget_main() {
     MAIN.store(std::ptr::null_mut(), Ordering::Release);
 }
 
-/// The main server of the configuration in force, or null.
+/// Returns the main server of the configuration in force, or null.
 pub(crate) fn main_server() -> *mut sys::server_rec {
     MAIN.load(Ordering::Acquire)
 }
 
-/// Logs a line to the server's log.
+/// Writes a line to the server's log.
 pub fn server(level: Level, line: &[u8]) {
     let server = MAIN.load(Ordering::Acquire);
     // SAFETY: null, or the main server of the configuration in force; the format takes one C string. [S-8]
@@ -63,7 +63,7 @@ pub fn server(level: Level, line: &[u8]) {
     }
 }
 
-/// Logs a line while the server starts: to the log, and to the terminal that it is started from.
+/// Writes a line while the server starts: to the log, and to the terminal that starts it.
 pub fn startup(level: Level, line: &str) {
     let line = c_line(line.as_bytes());
     // SAFETY: no server is needed; the format takes one C string.
@@ -81,11 +81,11 @@ pub fn startup(level: Level, line: &str) {
     }
 }
 
-/// Logs a line to the log of a request. httpd makes the ids of the connection and of the request in their pools, where there
-/// are none yet, and hands the record to the `error_log` hook of other modules.
+/// Writes a line to the log of a request. httpd makes the log ids of the connection and of the request in their pools
+/// if they have none yet, and passes the record to the `error_log` hooks of other modules.
 ///
 /// # Safety
-/// `request` must be a live request_rec that no other thread uses meanwhile, nor its connection. [S-55]
+/// `request` must be a live request_rec; during the call, no other thread may use it or its connection. [S-55]
 pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, line: &[u8]) {
     // SAFETY: by contract; the format takes one C string.
     unsafe {
@@ -106,14 +106,14 @@ pub(crate) unsafe fn request(request: *const sys::request_rec, level: Level, lin
     }
 }
 
-/// Logs a line to the log of the server of a request, with the client in front of it as in a line of the request's own. Uses
-/// only what stays as it is while handlers run. [S-55]
+/// Writes a line to the log of the request's server, prefixed with the client as lines of a request are. Uses only
+/// fields that do not change while handlers run. [S-55]
 ///
 /// # Safety
-/// `request` must be a live request_rec that has reached its handler. Other threads may use it meanwhile.
+/// `request` must be a live request_rec that has reached its handler. Other threads may use it during the call.
 pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line: &[u8]) {
-    // SAFETY: by contract; the fields are read one by one, as others of the record may be written to; the format takes two C
-    // strings and a number.
+    // SAFETY: by contract; the fields are read one by one, as other threads may write to other fields; the format takes
+    // two C strings and a number.
     unsafe {
         if sys::wsgi_shim_log_level(request, record::index()) < level as c_int {
             return;
@@ -140,7 +140,7 @@ pub(crate) unsafe fn beside(request: *const sys::request_rec, level: Level, line
     }
 }
 
-/// A line as C wants it; NUL bytes are shown as `\0`.
+/// Returns the line as a C string, with NUL bytes shown as `\0`.
 fn c_line(line: &[u8]) -> CString {
     CString::new(line).unwrap_or_else(|error| {
         let shown: Vec<u8> = error

@@ -1,7 +1,8 @@
-//! Log ids (`%L`), as httpd makes them but without asking the kernel for the number of the process, which httpd does for each:
-//! every request that runs an application has an id (`mod_wsgi.request_id`), whether anything is logged or not.
+//! Log ids (`%L`), made as httpd makes them, but without a system call for the process number, which httpd makes for
+//! each id. Each request that runs an application has an id (`mod_wsgi.request_id`), whether a line is logged for it or
+//! not.
 //!
-//! The hook comes after that of every module which makes ids of its own (mod_unique_id), and before httpd's.
+//! This hook runs after the hooks of all modules that make other ids (mod_unique_id), and before httpd's.
 
 use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -10,20 +11,20 @@ use crate::guard::guard_or;
 use crate::pool::Pool;
 use crate::sys;
 
-/// Number of this process; 0 where httpd is to make the ids: in the parent, and in a process that a child has forked.
+/// The number of this process; 0 where httpd makes the ids: in the parent, and in a process that a child has forked.
 static PID: AtomicU32 = AtomicU32::new(0);
 
-/// A child begins.
+/// Notes the process number. Called when a child starts.
 pub(crate) fn child_begins() {
     PID.store(std::process::id(), Relaxed);
 }
 
-/// In a process that a child has forked. Only what a signal handler may do.
+/// Leaves the ids to httpd. Called in a process that a child has forked; does only what a signal handler may.
 pub(crate) fn child_forked() {
     PID.store(0, Relaxed);
 }
 
-/// The hook.
+/// The `generate_log_id` hook.
 pub(crate) unsafe extern "C" fn generate(
     connection: *const sys::conn_rec,
     request: *const sys::request_rec,
@@ -34,7 +35,7 @@ pub(crate) unsafe extern "C" fn generate(
         if pid == 0 {
             return sys::DECLINED;
         }
-        // SAFETY: httpd lends a connection, and a request of it or null, of which this thread is the only user. [S-57]
+        // SAFETY: httpd lends a connection, and null or a request of it; only this thread uses them. [S-57]
         unsafe {
             let (time, pool) = match request.as_ref() {
                 Some(request) if request.request_time != 0 => (request.request_time, request.pool),

@@ -1,5 +1,5 @@
-//! Our own module, as httpd sees it: a record, configurations, directives, hooks. A [`Module`] says what each does in
-//! ordinary Rust; [`record`] makes the C functions.
+//! Our own module, as httpd sees it: a record, configurations, directives, hooks. A [`Module`] implements each of them
+//! in ordinary Rust; [`record`] makes the C functions.
 
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::sync::Once;
@@ -18,12 +18,12 @@ use crate::request::{Request, retrieve_functions};
 use crate::retained::Retained;
 use crate::{c_bytes, forked, helper, log, log_id, sys};
 
-/// What a hook answers to httpd.
+/// What a hook returns to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Done.
     Ok,
-    /// Not ours.
+    /// The request is not ours.
     Declined,
     /// An HTTP status, or another of httpd's codes.
     Status(c_int),
@@ -42,72 +42,72 @@ impl Answer {
 /// A module.
 ///
 /// # Safety
-/// There must be only one implementation in a shared object, the one that its [`Record`] was made for: configurations
-/// are found by the record's index, and taken for the types that stand here.
+/// A shared object must have only one implementation, the one that its [`Record`] was made for: configurations are
+/// found by the record's index, and taken for the types of that implementation.
 pub unsafe trait Module: Sized + 'static {
-    /// What is kept with each server. `Sync`, as requests of all threads look at it.
+    /// Our configuration of a server. `Sync`, as the threads of all requests read it.
     type Server: Default + Send + Sync + 'static;
-    /// What is kept with each `<Directory>`, `<Location>`, `<Files>` and `.htaccess`.
+    /// Our configuration of a `<Directory>`, `<Location>`, `<Files>` or `.htaccess`.
     type Dir: Default + Send + Sync + 'static;
-    /// Module files whose `translate_name` runs before ours, each list ended by null.
+    /// Module files whose `translate_name` runs before ours.
     const TRANSLATE_AFTER: &'static Files;
-    /// Those that run after it.
+    /// Module files whose `translate_name` runs after ours.
     const TRANSLATE_BEFORE: &'static Files;
 
-    /// The exported record.
+    /// Returns the exported record.
     fn record() -> &'static Record;
 
-    /// A virtual host's configuration over the main server's.
+    /// Merges a virtual host's configuration over the main server's.
     fn merge_server(outer: &Self::Server, inner: &Self::Server) -> Self::Server;
-    /// A section's configuration over that of the section around it.
+    /// Merges a section's configuration over that of the section around it.
     fn merge_dir_config(outer: &Self::Dir, inner: &Self::Dir) -> Self::Dir;
-    /// Reads a directive. There is no `server` in `.htaccess`. The error ends the reading.
+    /// Reads a directive. `server` is `None` in `.htaccess`. An error ends the reading.
     fn directive(
         line: &mut Command<'_>,
         args: &[u8],
         server: Option<&mut Self::Server>,
         dir: &mut Self::Dir,
     ) -> Result<Next, String>;
-    /// The container whose directive answered [`Next::Inside`] has been read.
+    /// Called when the container whose directive returned [`Next::Inside`] has been read.
     fn container_end();
-    /// Before the configuration is read, twice at start and again at each restart.
+    /// Called before the configuration is read: twice at start, and again at each restart.
     fn pre_config();
-    /// When all of it was read, also for `httpd -t`. Whether it may stand.
+    /// Called when the whole configuration was read, also for `httpd -t`. Returns whether it is valid.
     fn check_config(servers: &[&Self::Server]) -> bool;
-    /// When the configuration is known to be good, in the parent. Returns what is added to the server's banner.
+    /// Called in the parent when the configuration is valid. Returns what is added to the server's banner.
     fn post_config(
         parent: &ParentThread,
         servers: &[(&Self::Server, ServerName<'_>)],
     ) -> &'static CStr;
-    /// In the parent, when the scoreboard is there and no child yet. Not at a graceful restart.
+    /// Called in the parent when there is a scoreboard but no child yet. Not called at a graceful restart.
     fn before_children(parent: &ParentThread);
-    /// A child was started; in the parent.
+    /// Called in the parent when a child was started.
     fn child_started(parent: &ParentThread, pid: u32);
-    /// A child has ended and was reaped, so that nothing of it runs any more; in the parent. `how` is `None` where that is
-    /// not known.
+    /// Called in the parent when a child has ended and was reaped, so that none of its threads run any more. `how` is
+    /// `None` if that is unknown.
     fn child_ended(pid: u32, how: Option<End>);
-    /// About every ten seconds, in the parent.
+    /// Called in the parent about every ten seconds.
     fn monitor(parent: &ParentThread);
-    /// The orderly end of httpd; in the parent.
+    /// Called in the parent at the orderly end of httpd.
     fn server_end();
-    /// In each child after it has become the unprivileged user, before its first connection.
+    /// Called in each child after it has become the unprivileged user, before its first connection.
     fn child_init(inside: &ChildInit);
-    /// At the end of a child that went through `child_init`, before its connections and requests are taken away. Under
-    /// prefork in a handler of a signal, in the middle of whatever its thread does.
+    /// Called at the end of a child that has run `child_init`, before its connections and requests are destroyed. Under
+    /// prefork in a signal handler, wherever its thread is.
     fn child_ends();
-    /// At the end of a child that went through `child_init`.
+    /// Called at the end of a child that has run `child_init`, after [`Self::child_ends`].
     fn child_exit();
-    /// In a process that a child has forked. Only what a signal handler may do.
+    /// Called in a process that a child has forked. May do only what a signal handler may.
     fn child_forked();
-    /// For each request, to find the file that the URL means.
+    /// Called for each request, to find the file that its URL means.
     fn translate_name(request: Request<'_>) -> Answer;
-    /// For each request whose URL is known and allowed, to answer it.
+    /// Called for each request whose URL is translated and allowed, to answer it.
     fn handler(request: Request<'_>) -> Answer;
-    /// What mod_status is to show of us.
+    /// Returns what mod_status shows about this module.
     fn status(form: StatusForm) -> String;
 }
 
-/// Which page of mod_status is made.
+/// The form of the mod_status page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusForm {
     /// Lines of `Name: value`, for programs (`?auto`).
@@ -116,24 +116,24 @@ pub enum StatusForm {
     Html,
 }
 
-/// How a server is called.
+/// The names and ports of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerName<'s> {
     /// `ServerName`, without the port.
     pub name: &'s [u8],
     /// The port in `ServerName`; 0 where it has none.
     pub port: u16,
-    /// The port that requests to it are made to: that of `ServerName`, of `<VirtualHost>`, or of the first `Listen`.
+    /// The port that clients of this server use: that of `ServerName`, of `<VirtualHost>`, or of the first `Listen`.
     pub request_port: u16,
-    /// Whether it is a `<VirtualHost>`.
+    /// Whether the server is a `<VirtualHost>`.
     pub is_virtual: bool,
     aliases: &'s [*const c_char],
 }
 
 impl<'s> ServerName<'s> {
-    /// The names of `ServerAlias` that have no wildcards.
+    /// Returns the names in `ServerAlias` that have no wildcards.
     pub fn aliases(self) -> impl Iterator<Item = &'s [u8]> {
-        // SAFETY: made by `all_servers` of C strings that live during `'s`. [S-60]
+        // SAFETY: made by `all_servers` from C strings that live during `'s`. [S-60]
         self.aliases.iter().map(|&alias| unsafe { c_bytes(alias) })
     }
 }
@@ -145,12 +145,12 @@ pub struct Files(pub [*const c_char; 3]);
 // SAFETY: static strings.
 unsafe impl Sync for Files {}
 
-/// Whether the configuration is being read, by the only thread there is; otherwise directives come from `.htaccess`,
-/// and the configurations of servers are shared by all threads.
+/// Whether the configuration is being read, while the process has a single thread. Otherwise directives come from
+/// `.htaccess`, and all threads share the configurations of servers.
 static CONFIGURING: AtomicBool = AtomicBool::new(false);
 
-/// The record of `M`, to be exported under the name that `LoadModule` gives. `name` is what `<IfModule>` and `LogLevel`
-/// go by; `commands` must be a table that ends with [`crate::command::end`].
+/// Makes the record of `M`, which must be exported under the name that `LoadModule` uses. `name` is the name for
+/// `<IfModule>` and `LogLevel`; `commands` must be a table that ends with [`crate::command::end`].
 pub const fn record<M: Module>(
     name: &'static CStr,
     commands: &'static [sys::command_rec],
@@ -174,7 +174,7 @@ pub const fn record<M: Module>(
     })
 }
 
-/// Our configurations of all servers.
+/// Returns our configurations of all servers.
 ///
 /// # Safety
 /// `main` must be httpd's list of servers, which lives during `'s`.
@@ -192,7 +192,7 @@ unsafe fn all_servers<'s, M: Module>(
                 request_port: request_port(server),
                 is_virtual: server.is_virtual != 0,
                 aliases: match server.names.as_ref() {
-                    // Its elements are C strings.
+                    // The elements are C strings.
                     Some(names) if names.nelts > 0 => std::slice::from_raw_parts(
                         names.elts.cast(),
                         usize::try_from(names.nelts).unwrap_or(0),
@@ -208,13 +208,13 @@ unsafe fn all_servers<'s, M: Module>(
     servers
 }
 
-/// See [`ServerName::request_port`].
+/// Returns [`ServerName::request_port`].
 ///
 /// # Safety
-/// `server` must be one of httpd's list.
+/// `server` must be in httpd's list of servers.
 unsafe fn request_port(server: &sys::server_rec) -> u16 {
     // SAFETY: by contract; the addresses of a server and the list of listeners live as long as the configuration, and
-    // are null where there are none.
+    // are null if there are none.
     unsafe {
         let of_host = server.addrs.as_ref().map_or(0, |address| address.host_port);
         let listener = sys::ap_listeners.as_ref();
@@ -230,7 +230,7 @@ unsafe extern "C" fn create_server<M: Module>(
     pool: *mut sys::apr_pool_t,
     _: *mut sys::server_rec,
 ) -> *mut c_void {
-    // SAFETY: the pool of the configuration.
+    // SAFETY: the configuration pool.
     guard(|| unsafe { own(pool, M::Server::default()) })
 }
 
@@ -247,7 +247,7 @@ unsafe extern "C" fn create_dir_config<M: Module>(
     pool: *mut sys::apr_pool_t,
     _: *mut c_char,
 ) -> *mut c_void {
-    // SAFETY: the pool of the configuration, or of a request for `.htaccess`.
+    // SAFETY: the configuration pool, or a request's pool for `.htaccess`.
     guard(|| unsafe { own(pool, M::Dir::default()) })
 }
 
@@ -268,15 +268,15 @@ unsafe fn own<T: Send + 'static>(pool: *mut sys::apr_pool_t, value: T) -> *mut c
     value.cast()
 }
 
-/// The function behind every directive of `M`.
+/// The C function of every directive of `M`.
 pub(crate) unsafe extern "C" fn directive<M: Module>(
     parms: *mut sys::cmd_parms,
     dir: *mut c_void,
     args: *const c_char,
 ) -> *const c_char {
     guard(|| {
-        // SAFETY: httpd calls with the line that it is reading; both configurations were made above. That of the
-        // server is only borrowed to be changed while httpd has one thread.
+        // SAFETY: httpd passes the line that it is reading; both configurations were made above. The server's is only
+        // borrowed mutably while httpd has one thread.
         let (mut line, args, server, dir) = unsafe {
             let line = Command::from_raw(parms);
             let configuring = CONFIGURING.load(Ordering::Acquire);
@@ -333,7 +333,7 @@ unsafe extern "C" fn register_hooks<M: Module>(_pool: *mut sys::apr_pool_t) {
         );
         sys::ap_hook_translate_name(Some(translate_name::<M>), after, before, MIDDLE);
         sys::ap_hook_handler(Some(handler::<M>), NONE, NONE, MIDDLE);
-        // mod_status.h declares the hook; mod_status calls it if it is there.
+        // mod_status.h declares the hook; mod_status, if loaded, calls it.
         type Any = unsafe extern "C" fn();
         type Status = unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int;
         let status = std::mem::transmute::<Status, Any>(status::<M>);
@@ -382,7 +382,7 @@ unsafe extern "C" fn post_config<M: Module>(
             return sys::OK as c_int;
         }
         // SAFETY: httpd's list of servers, in force until the next `pre_config`; the configuration pool, into which
-        // httpd copies the text; the main thread of the parent. [S-14]
+        // httpd copies the text; on the main thread of the parent. [S-14]
         unsafe {
             log::set_main(main);
             Pool::from_raw(pconf).cleanup(std::ptr::null_mut(), configuration_ends);
@@ -404,11 +404,11 @@ unsafe extern "C" fn configuration_ends(_: *mut c_void) -> sys::apr_status_t {
     0
 }
 
-/// Has `server_end` called in this process when httpd ends, once for each copy of the module.
+/// Makes this process call `server_end` when httpd ends, once for each copy of the module.
 fn at_server_end<M: Module>() {
     unsafe extern "C" fn server_end<M: Module>(parent: *mut c_void) -> sys::apr_status_t {
         guard_or(0, || {
-            // A process that was forked may clear its copy of the pool.
+            // A forked process may clear its copy of the pool, but is not the parent.
             if parent.addr() == std::process::id() as usize {
                 M::server_end();
             }
@@ -418,14 +418,15 @@ fn at_server_end<M: Module>() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         let parent = std::ptr::without_provenance_mut(std::process::id() as usize);
-        // SAFETY: the pool lives as long as the process; the data is a number, and the code stays mapped. [S-1] [S-15]
+        // SAFETY: the pool lives as long as the process; the data is a number, and the function stays mapped. [S-1]
+        // [S-15]
         unsafe { Pool::from_raw(sys::ap_pglobal).cleanup(parent, server_end::<M>) };
     });
 }
 
 unsafe extern "C" fn pre_mpm<M: Module>(_: *mut sys::apr_pool_t, _: sys::ap_scoreboard_e) -> c_int {
     guard(|| {
-        // SAFETY: the MPM has not started yet, so there is the main thread of the parent alone. [S-14]
+        // SAFETY: the MPM has not started yet, so this is the parent's main thread. [S-14]
         M::before_children(&unsafe { ParentThread::new() });
         sys::OK as c_int
     })
@@ -458,10 +459,10 @@ unsafe extern "C" fn monitor<M: Module>(_: *mut sys::apr_pool_t, _: *mut sys::se
     })
 }
 
-/// Before the `child_init` of any other module.
+/// Runs before the `child_init` hook of any other module.
 unsafe extern "C" fn child_begins(pool: *mut sys::apr_pool_t, _: *mut sys::server_rec) {
     guard(|| {
-        // SAFETY: the pool of the child.
+        // SAFETY: the child's pool.
         unsafe { child_exit::child_begins(pool) };
         accept::child_begins();
         if !mpm::single_process() {
@@ -490,8 +491,9 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
         M::child_forked();
     }
     guard(|| {
-        // SAFETY: the pool of the child, which is cleared when the child ends; the functions take no data. Those of the first
-        // kind are called before the pools of connections and requests, which are parts of it, are destroyed.
+        // SAFETY: the child's pool, which is cleared when the child ends; the functions take no data. `child_ends` is
+        // called before the sub-pools are destroyed; under prefork, these include the pools of connections and
+        // requests.
         unsafe {
             sys::apr_pool_pre_cleanup_register(pool, std::ptr::null(), Some(child_ends::<M>));
             Pool::from_raw(pool).cleanup(std::ptr::null_mut(), child_exit::<M>);
@@ -499,18 +501,18 @@ unsafe extern "C" fn child_init<M: Module>(pool: *mut sys::apr_pool_t, _: *mut s
         forked::watch(child_forked::<M>);
         retrieve_functions();
         log_id::child_begins();
-        // SAFETY: this is such a hook, and the value ends with it.
+        // SAFETY: this is the hook, and the value ends with it.
         M::child_init(&unsafe { ChildInit::new() });
     });
 }
 
 unsafe extern "C" fn translate_name<M: Module>(request: *mut sys::request_rec) -> c_int {
-    // SAFETY: httpd lends the request for the time of the hook.
+    // SAFETY: httpd lends the request for the duration of the hook.
     guard(|| M::translate_name(unsafe { Request::from_raw(request) }).code())
 }
 
 unsafe extern "C" fn handler<M: Module>(request: *mut sys::request_rec) -> c_int {
-    // SAFETY: httpd lends the request for the time of the hook.
+    // SAFETY: httpd lends the request for the duration of the hook.
     guard(|| M::handler(unsafe { Request::from_raw(request) }).code())
 }
 
@@ -524,7 +526,7 @@ unsafe extern "C" fn status<M: Module>(request: *mut sys::request_rec, flags: c_
         };
         let text = M::status(form);
         let length = c_int::try_from(text.len()).unwrap_or(0);
-        // SAFETY: httpd lends the request for the time of the hook; that many bytes are there.
+        // SAFETY: httpd lends the request for the duration of the hook; `text` has `length` bytes.
         unsafe { sys::ap_rwrite(text.as_ptr().cast(), length, request) };
         sys::OK as c_int
     })

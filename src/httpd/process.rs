@@ -1,4 +1,4 @@
-//! The process: its user and group, the time it has used, where its files go.
+//! The process: its user and group, the processor time that it has used, the place of its files.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 
 use crate::{c_bytes, sys};
 
-/// Number of the user that children become (`User`).
+/// Returns the number of the user that children run as (`User`).
 pub fn user() -> u32 {
-    // SAFETY: set while the configuration is read, by the only thread there is.
+    // SAFETY: set while the configuration is read, by the only thread of the process.
     unsafe { sys::ap_unixd_config.user_id }
 }
 
-/// Number of the group that children become (`Group`).
+/// Returns the number of the group that children run as (`Group`).
 pub fn group() -> u32 {
     // SAFETY: as above.
     unsafe { sys::ap_unixd_config.group_id }
 }
 
-/// A file of that name in `DefaultRuntimeDir`.
+/// Returns the path of the file `name` in `DefaultRuntimeDir`.
 pub fn runtime_file(name: &str) -> Option<PathBuf> {
     let name = CString::new(name).ok()?;
-    // SAFETY: the answer is null or a C string of the pool, which lives as long as the process; few are ever made.
+    // SAFETY: the answer is null or a C string of the process pool, which is never cleared; only a few are ever made.
     unsafe {
         let path = sys::ap_runtime_dir_relative(sys::ap_pglobal, name.as_ptr());
         let path = c_bytes(path);
@@ -29,7 +29,7 @@ pub fn runtime_file(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// CPU time of the process so far, nanoseconds in user and in system mode.
+/// Returns the processor time of the process so far, in nanoseconds: in user mode and in system mode.
 pub fn cpu_time() -> [u64; 2] {
     let nanoseconds = |time: libc::timeval| {
         let part = |value: i64| u64::try_from(value).unwrap_or(0);
@@ -44,7 +44,7 @@ pub fn cpu_time() -> [u64; 2] {
     [nanoseconds(usage.ru_utime), nanoseconds(usage.ru_stime)]
 }
 
-/// Whether a signal is pending that asks this process to end. For threads that block all of these signals.
+/// Returns whether a signal is pending that asks this process to end. For threads that block all of these signals.
 pub fn is_asked_to_end() -> bool {
     let ends = [
         libc::SIGTERM,
@@ -61,12 +61,12 @@ pub fn is_asked_to_end() -> bool {
     }
 }
 
-/// Now, as `Date` has it.
+/// Returns the current time in the format of the header `Date`.
 pub fn http_date() -> String {
     /// `APR_RFC822_DATE_LEN`
     const LENGTH: usize = 30;
     let mut text = [0; LENGTH];
-    // SAFETY: writes that many bytes, with a NUL.
+    // SAFETY: writes `LENGTH` bytes, the last one a NUL.
     let text = unsafe {
         sys::apr_rfc822_date(text.as_mut_ptr(), sys::apr_time_now());
         c_bytes(text.as_ptr())

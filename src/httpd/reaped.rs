@@ -1,8 +1,8 @@
-//! How a child ended. The MPM takes the status of a child and reports only that it has ended. So the parent learns it from the
-//! kernel: by `SIGCHLD`, which comes before the MPM has waited for the child. [S-50]
+//! How a child ended. The MPM takes the status of a child and reports only that the child has ended. So the parent
+//! learns the status from the kernel, by `SIGCHLD`, which is delivered before the MPM has waited for the child. [S-50]
 //!
-//! Where several children end at the same moment, one signal may stand for all; the handler looks for the others, and finds
-//! those that the MPM has not waited for by then. Of the rest it is not known how they ended.
+//! If several children end at the same moment, one signal may stand for all of them. The handler then looks at the
+//! other children, and finds those that the MPM has not waited for yet. How the rest ended stays unknown.
 
 use std::ffi::{c_int, c_void};
 use std::fmt;
@@ -31,7 +31,7 @@ impl fmt::Display for End {
     }
 }
 
-/// Names of the signals that usually end a process.
+/// Returns the name of a signal, if it is one that usually ends a process.
 fn name(signal: c_int) -> Option<&'static str> {
     Some(match signal {
         libc::SIGABRT => "SIGABRT",
@@ -56,17 +56,18 @@ fn name(signal: c_int) -> Option<&'static str> {
     })
 }
 
-/// Most children that are followed at the same time; how others end is not known.
+/// Highest number of children that are followed at the same time; how others end stays unknown.
 const MOST: usize = 4096;
 
-/// A child each: its number in the upper half, and in the lower what is known of its end.
+/// One child each: its process number in the upper half, what is known of its end in the lower half.
 static CHILDREN: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
-/// All places from this number on are free.
+/// All places from this index on are free.
 static USED: AtomicU32 = AtomicU32::new(0);
-/// The process whose children these are.
+/// The process that has these children.
 static PARENT: AtomicU32 = AtomicU32::new(0);
 
-/// In the lower half of a place: an end, by a signal or with a status.
+/// Bits in the lower half of a place: the child has ended; a signal ended it. The lowest byte is the status or the
+/// signal.
 const ENDED: u64 = 1 << 16;
 const BY_SIGNAL: u64 = 1 << 17;
 
@@ -79,11 +80,12 @@ fn pid_of(place: u64) -> u32 {
     (place >> 32) as u32
 }
 
-/// From now on this process learns how its children end, unless another module handles `SIGCHLD`. For the parent.
+/// Makes this process learn how its children end, unless another module handles `SIGCHLD`. For the parent.
 pub(crate) fn watch() {
     PARENT.store(std::process::id(), Relaxed);
     let handler = child_ended as unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
-    // SAFETY: plain system calls with live arguments; the handler stays mapped and does what a handler may. [S-1] [S-50]
+    // SAFETY: plain system calls with live arguments; the handler stays mapped and does only what a handler may. [S-1]
+    // [S-50]
     unsafe {
         let mut before: libc::sigaction = std::mem::zeroed();
         if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut before) != 0
@@ -98,7 +100,7 @@ pub(crate) fn watch() {
     }
 }
 
-/// This process is no parent of httpd's: `SIGCHLD` means to it what it means to any program.
+/// Restores the default action of `SIGCHLD`, in a process that is not httpd's parent.
 pub(crate) fn forget() {
     let handler = child_ended as unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
     // SAFETY: plain system calls with live arguments.
@@ -112,7 +114,7 @@ pub(crate) fn forget() {
     }
 }
 
-/// A child was started. For the parent.
+/// Follows a child that was started. For the parent.
 pub(crate) fn follow(pid: u32) {
     let word = u64::from(pid) << 32;
     let known = places()
@@ -124,11 +126,11 @@ pub(crate) fn follow(pid: u32) {
     let at = CHILDREN.iter().position(|other| std::ptr::eq(other, place));
     let used = at.and_then(|at| u32::try_from(at + 1).ok()).unwrap_or(0);
     USED.fetch_max(used, Relaxed);
-    // It may have ended before it had a place.
+    // The child may have ended before it had a place.
     look_at(pid);
 }
 
-/// How a child ended that was reaped, as far as known; it is not followed any more. For the parent.
+/// Returns how a reaped child ended, if that is known, and stops following the child. For the parent.
 pub(crate) fn end_of(pid: u32) -> Option<End> {
     let is_its = |place: &&AtomicU64| pid_of(place.load(Relaxed)) == pid;
     let place = places().iter().find(is_its)?.swap(0, Relaxed);
@@ -142,12 +144,12 @@ pub(crate) fn end_of(pid: u32) -> Option<End> {
 
 unsafe extern "C" fn child_ended(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     guard_or((), || {
-        // SAFETY: a plain system call, and the place of this thread, which a handler gives back as it was.
+        // SAFETY: a plain system call, and this thread's `errno`, which is restored below.
         let (me, errno) = unsafe { (libc::getpid(), libc::__errno_location()) };
         // SAFETY: as above.
         let before = unsafe { *errno };
         if me.cast_unsigned() == PARENT.load(Relaxed) {
-            // SAFETY: the kernel's, of a child.
+            // SAFETY: the kernel passes information about a child.
             unsafe { note(&*info) };
             for place in places() {
                 let word = place.load(Relaxed);
@@ -161,9 +163,9 @@ unsafe extern "C" fn child_ended(_: c_int, info: *mut libc::siginfo_t, _: *mut c
     });
 }
 
-/// Looks whether a child has ended that the MPM has not waited for.
+/// Notes how a child ended, if it has ended and the MPM has not waited for it yet.
 fn look_at(pid: u32) {
-    // SAFETY: a plain system call with live arguments, which leaves the child to be waited for.
+    // SAFETY: a plain system call with live arguments; `WNOWAIT` leaves the child to be waited for.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
@@ -223,7 +225,7 @@ mod tests {
             follow(child.id());
             drop(child.stdin.take());
             child.wait().expect("its status");
-            // The signal may be another thread's of this program, so it may come later here.
+            // In this program another thread may get the signal, so it may arrive later than `wait` returns.
             let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
             let is_known = || {
                 places().iter().any(|place| {

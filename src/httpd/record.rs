@@ -1,6 +1,6 @@
-//! Our module record, and what httpd keeps by its index.
+//! Our module record, and the configurations that httpd stores under its index.
 //!
-//! A file of its own, so that code which only asks for the index does not depend on the hooks.
+//! This is a separate file so that code which needs only the index does not depend on the hooks.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::sys;
 
-/// A module record. httpd writes its index, handle and name.
+/// A module record. httpd writes its index, handle and name into it.
 #[repr(transparent)]
 pub struct Record(UnsafeCell<sys::module>);
 
-// SAFETY: httpd writes to it only while it has one thread. [S-1]
+// SAFETY: httpd writes to the record only while it has one thread. [S-1]
 unsafe impl Sync for Record {}
 
 impl Record {
@@ -20,7 +20,7 @@ impl Record {
         Self(UnsafeCell::new(module))
     }
 
-    /// httpd has registered the module: from now on its index is known.
+    /// Makes the index known. Called once httpd has registered the module.
     pub(crate) fn registered(&'static self) {
         RECORD.store(self.0.get(), Ordering::Release);
     }
@@ -28,7 +28,7 @@ impl Record {
 
 static RECORD: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Our index, or `APLOG_NO_MODULE` before the module is registered.
+/// Returns our index, or `APLOG_NO_MODULE` before the module is registered.
 pub(crate) fn index() -> c_int {
     let record = RECORD.load(Ordering::Acquire);
     if record.is_null() {
@@ -38,7 +38,7 @@ pub(crate) fn index() -> c_int {
     unsafe { (*record).module_index }
 }
 
-/// Our entry in a vector of configurations (`ap_get_module_config`).
+/// Returns our entry in a configuration vector (`ap_get_module_config`).
 ///
 /// # Safety
 /// `vector` must be null or a configuration vector of httpd.

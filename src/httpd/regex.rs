@@ -21,17 +21,17 @@ impl Drop for Regex {
 }
 
 impl Regex {
-    /// Compiles `pattern`; `None` where it is no regular expression.
+    /// Compiles `pattern`; `None` if it is no regular expression.
     pub fn compile(pattern: &str) -> Option<Self> {
         let pattern = CString::new(pattern).ok()?;
-        // SAFETY: a plain C struct, which ap_regcomp fills in when it succeeds; otherwise there is nothing to free.
+        // SAFETY: a plain C struct, which `ap_regcomp` fills in when it succeeds; otherwise there is nothing to free.
         unsafe {
             let mut compiled = Box::new(std::mem::zeroed::<sys::ap_regex_t>());
             (sys::ap_regcomp(&mut *compiled, pattern.as_ptr(), 0) == 0).then(|| Self(compiled))
         }
     }
 
-    /// Matches `text`. Gives `replacement` with `$0` to `$9` filled in, and where the match ends.
+    /// Matches `text`. Returns `replacement` with `$0` to `$9` filled in, and the offset at which the match ends.
     pub fn substitute<'p>(
         &self,
         pool: Pool<'p>,
@@ -44,7 +44,7 @@ impl Regex {
             rm_so: -1,
             rm_eo: -1,
         }; GROUPS];
-        // SAFETY: C strings of the pool, and an array of that many groups.
+        // SAFETY: C strings of the pool, and an array of `GROUPS` groups.
         unsafe {
             if sys::ap_regexec(&*self.0, text, GROUPS, groups.as_mut_ptr(), 0) != 0 {
                 return None;

@@ -10,26 +10,26 @@ use crate::pool::Pool;
 use crate::record::entry;
 use crate::{c_bytes, c_bytes_opt, sys};
 
-/// A field of a record of httpd, read as it is now. By address, as C writes other fields of the record meanwhile, so that no
-/// reference to the whole of it may exist.
+/// Reads a field of a record of httpd. It reads by address, as C code may write other fields of the record, so that no
+/// reference to the whole record may exist.
 macro_rules! value {
     ($record:expr, $($field:ident).+) => {
-        // SAFETY: the record of a live request, or its connection, used by this thread alone. [S-64]
+        // SAFETY: the record of a live request, or its connection, used by this thread only. [S-64]
         unsafe { (&raw const (*$record).$($field).+).read() }
     };
 }
 
-/// A field that is a C string, as bytes; empty for null.
+/// Reads a field that is a C string, as bytes; empty for null.
 macro_rules! text {
     ($record:expr, $field:ident) => {{
         let text = value!($record, $field);
-        // SAFETY: null, or a C string of a pool that lives as long as the request; httpd replaces such strings and does not
-        // change them. [S-64]
+        // SAFETY: null, or a C string of a pool that lives as long as the request; httpd replaces such strings and
+        // never changes them. [S-64]
         unsafe { c_bytes(text) }
     }};
 }
 
-/// The same; `None` for null.
+/// Reads a field that is a C string, as bytes; `None` for null.
 macro_rules! text_opt {
     ($record:expr, $field:ident) => {{
         let text = value!($record, $field);
@@ -38,29 +38,29 @@ macro_rules! text_opt {
     }};
 }
 
-/// A request, lent by httpd for the time of a hook. Neither `Send` nor `Sync`: it stays on the thread of the hook, unless the
-/// module says otherwise in an `unsafe impl` of its own.
+/// A request that httpd lends for the duration of a hook. Neither `Send` nor `Sync`: it stays on the thread of the
+/// hook, unless the module has an `unsafe impl` for it.
 #[derive(Clone, Copy)]
 pub struct Request<'r> {
     raw: *mut sys::request_rec,
     life: PhantomData<&'r sys::request_rec>,
 }
 
-/// What the URL was mapped to.
+/// The kind of file that the URL was mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// Nothing is there.
+    /// There is no such file.
     None,
     /// A directory.
     Directory,
-    /// A file, or another thing that is neither of the two.
+    /// A file, or anything else that is no directory.
     File,
 }
 
 impl<'r> Request<'r> {
     /// # Safety
-    /// `raw` must be a live request_rec during `'r`. While a value that was made of it is used by one thread, no other thread
-    /// may use the record, its connection or their pools, but for [`Self::log_beside`]. [S-64]
+    /// `raw` must be a live request_rec during `'r`. While one thread uses a value that was made from it, no other
+    /// thread may use the record, its connection or their pools, except by [`Self::log_beside`]. [S-64]
     pub(crate) unsafe fn from_raw(raw: *mut sys::request_rec) -> Self {
         Self {
             raw,
@@ -68,31 +68,31 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// The record.
+    /// Returns the record.
     pub fn as_ptr(self) -> *mut sys::request_rec {
         self.raw
     }
 
-    /// The pool that lives as long as the request.
+    /// Returns the pool that lives as long as the request.
     pub fn pool(self) -> Pool<'r> {
         let pool = value!(self.raw, pool);
-        // SAFETY: the pool ends with the request, and is used by the thread that uses the request. [S-64]
+        // SAFETY: the pool ends with the request, and only the thread that uses the request uses the pool. [S-64]
         unsafe { Pool::from_raw(pool) }
     }
 
-    /// The server or virtual host.
+    /// Returns the server or virtual host.
     fn server(self) -> &'r sys::server_rec {
         let server = value!(self.raw, server);
-        // SAFETY: every request has a server, which outlives it and is not written to while requests are served. [S-64]
+        // SAFETY: every request has a server, which outlives it and does not change while requests are served. [S-64]
         unsafe { &*server }
     }
 
-    /// The connection, which outlives the request.
+    /// Returns the connection, which outlives the request.
     fn connection(self) -> *const sys::conn_rec {
         value!(self.raw, connection)
     }
 
-    /// Our configurations of the server and of the section; the latter is there only where a directive was used.
+    /// Returns our configurations of the server and of the section; the latter only exists where a directive was used.
     pub fn configs<M: Module>(self) -> (Option<&'r M::Server>, Option<&'r M::Dir>) {
         let (of_server, of_dir) = (
             self.server().module_config,
@@ -115,7 +115,7 @@ impl<'r> Request<'r> {
 
     /// Sets `r->handler`.
     pub fn set_handler(self, handler: &'static CStr) {
-        // SAFETY: this thread uses the request alone; a static string. [S-64]
+        // SAFETY: only this thread uses the request; the string is static. [S-64]
         unsafe { (*self.raw).handler = handler.as_ptr() }
     }
 
@@ -132,7 +132,7 @@ impl<'r> Request<'r> {
     /// Sets `r->filename`.
     pub fn set_filename(self, filename: &[u8]) {
         let copy = self.pool().dup(filename);
-        // SAFETY: this thread uses the request alone; the copy lives as long. [S-64]
+        // SAFETY: only this thread uses the request; the copy lives as long as the request. [S-64]
         unsafe { (*self.raw).filename = copy }
     }
 
@@ -161,14 +161,14 @@ impl<'r> Request<'r> {
         text!(self.raw, method)
     }
 
-    /// Whether this is to make the page for an error, by an internal redirect (`ErrorDocument`).
+    /// Returns whether this request makes the page for an error, by an internal redirect (`ErrorDocument`).
     pub fn is_error_page(self) -> bool {
         !value!(self.raw, prev).is_null()
             && value!(self.raw, status) >= sys::HTTP_BAD_REQUEST as c_int
     }
 
-    /// Whether it is the page for an error after which the connection ends, so that httpd reads nothing more of it
-    /// (`ap_status_drops_connection`).
+    /// Returns whether this is the page for an error after which httpd closes the connection and reads nothing more
+    /// from it (`ap_status_drops_connection`).
     pub fn has_lost_its_body(self) -> bool {
         self.is_error_page()
             && matches!(
@@ -177,32 +177,32 @@ impl<'r> Request<'r> {
             )
     }
 
-    /// Whether it is a part of another one, which mod_include for instance asks for; those have no bodies.
+    /// Returns whether this is a subrequest, for instance of mod_include. Subrequests have no bodies.
     pub fn is_subrequest(self) -> bool {
         !value!(self.raw, main).is_null()
     }
 
-    /// Whether the protocol is a version of HTTP/1, or older: only there a client says by `Transfer-Encoding` how its
-    /// body is framed. mod_http2 sets it, too, for itself.
+    /// Returns whether the protocol is HTTP/1 or older: only there does the client set `Transfer-Encoding` to frame its
+    /// body. mod_http2 sets that header, too, for its own use.
     pub fn is_http1(self) -> bool {
         let protocol = self.protocol();
         protocol.starts_with(b"HTTP/1") || protocol.starts_with(b"HTTP/0")
     }
 
-    /// Whether the body may be read without waiting: nothing but filters of the protocol and of the connection lie
+    /// Returns whether the body may be read without blocking: only filters of the protocol and of the connection lie
     /// between the handler and the client.
     pub fn reads_from_protocol(self) -> bool {
-        // SAFETY: looks at the chain of filters, which belongs to the request and so to this thread. [S-40] [S-64]
+        // SAFETY: looks at the chain of filters of the request, which only this thread uses. [S-40] [S-64]
         unsafe { sys::wsgi_shim_reads_from_protocol(self.raw) != 0 }
     }
 
-    /// Whether the body that the filters give is known to be as long as `Content-Length` says.
+    /// Returns whether the body that the filters return is known to have the length in `Content-Length`.
     pub fn keeps_length(self) -> bool {
         // SAFETY: as above; filters are registered before there are requests. [S-64]
         unsafe { sys::wsgi_shim_keeps_length(self.raw) != 0 }
     }
 
-    /// Whether the method is HEAD.
+    /// Returns whether the method is HEAD.
     pub fn header_only(self) -> bool {
         value!(self.raw, header_only) != 0
     }
@@ -217,19 +217,19 @@ impl<'r> Request<'r> {
         text_opt!(self.raw, ap_auth_type)
     }
 
-    /// The request that was redirected to this one.
+    /// Returns the request that was redirected to this one.
     pub fn previous(self) -> Option<Request<'r>> {
         let raw = value!(self.raw, prev);
-        // SAFETY: lives as long as this request, and is used by the same thread. [S-64]
+        // SAFETY: it lives as long as this request, and the same thread uses it. [S-64]
         (!raw.is_null()).then(|| unsafe { Request::from_raw(raw) })
     }
 
-    /// `REDIRECT_URL`; only where there is a previous request.
+    /// `REDIRECT_URL`; empty where there is no previous request.
     pub fn redirect_url(self) -> &'r [u8] {
         if value!(self.raw, prev).is_null() {
             return b"";
         }
-        // SAFETY: there is a previous request; the answer is a string of it, or of this one's pool. [S-64]
+        // SAFETY: there is a previous request; the answer is a string of that request or of this one's pool. [S-64]
         unsafe { c_bytes(sys::wsgi_shim_redirect_url(self.raw)) }
     }
 
@@ -238,39 +238,39 @@ impl<'r> Request<'r> {
         text_opt!(self.raw, hostname)
     }
 
-    /// Whether `Host` names the server of the request as the configuration does: by `ServerName`, `ServerAlias` (also one
-    /// with wildcards), or in `<VirtualHost>`. Where no server has the name, the first one of the address serves the
-    /// request.
+    /// Returns whether `Host` is a name of the request's server in the configuration: in `ServerName`, in `ServerAlias`
+    /// (also with wildcards), or in `<VirtualHost>`. If no server has the name, httpd gives the request to the first
+    /// server of the address.
     pub fn has_own_host(self) -> bool {
         let host = value!(self.raw, hostname);
-        // SAFETY: a C string of the request, which this thread uses alone. [S-60] [S-64]
+        // SAFETY: a C string of the request, which only this thread uses. [S-60] [S-64]
         !host.is_null()
             && unsafe { sys::ap_matches_request_vhost(self.raw, host, self.server().port) != 0 }
     }
 
-    /// Whether the port that the request names is one that its server has: that of `ServerName`, the one that the
-    /// connection came to, or the usual one of a scheme. Clients may write any other.
+    /// Returns whether the port that the request names is one of its server's: that of `ServerName`, that of the
+    /// connection, or the default port of a scheme. Clients may write any port.
     pub fn has_own_port(self) -> bool {
         let port = self.server_port();
         matches!(port, 80 | 443) || port == self.server().port || port == self.listener().1
     }
 
-    /// The port of a request to this server that names none; 0 for the usual one of its scheme.
+    /// Returns the port in `ServerName`, for requests that name none; 0 for the default port of the scheme.
     pub fn port_of_server(self) -> u16 {
         self.server().port
     }
 
-    /// When the request was received, microseconds since the epoch.
+    /// Returns when the request was received, in microseconds since the epoch.
     pub fn time(self) -> i64 {
         value!(self.raw, request_time)
     }
 
-    /// Whether a path info is refused (`AcceptPathInfo Off`).
+    /// Returns whether a path info is refused (`AcceptPathInfo Off`).
     pub fn refuses_path_info(self) -> bool {
         value!(self.raw, used_path_info) == sys::AP_REQ_REJECT_PATH_INFO as c_int
     }
 
-    /// What kind of thing the URL was mapped to.
+    /// Returns the kind of file that the URL was mapped to.
     pub fn file_kind(self) -> FileKind {
         match value!(self.raw, finfo.filetype) {
             sys::APR_NOFILE => FileKind::None,
@@ -279,66 +279,66 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Modification time of the file, microseconds since the epoch; `None` where httpd has not stat-ed it.
+    /// Returns the modification time of the file, in microseconds since the epoch; `None` if httpd has not stat-ed it.
     pub fn file_mtime(self) -> Option<i64> {
         (self.file_kind() == FileKind::File).then(|| value!(self.raw, finfo.mtime))
     }
 
     /// `ap_get_server_name_for_url`
     pub fn server_name(self) -> &'r [u8] {
-        // SAFETY: reads the request, which this thread uses alone; the answer lives as long. [S-64]
+        // SAFETY: reads the request, which only this thread uses; the answer lives as long as the request. [S-64]
         unsafe { c_bytes(sys::ap_get_server_name_for_url(self.raw)) }
     }
 
     /// `ap_get_server_port`
     pub fn server_port(self) -> u16 {
-        // SAFETY: reads the request, which this thread uses alone. [S-64]
+        // SAFETY: reads the request, which only this thread uses. [S-64]
         unsafe { sys::ap_get_server_port(self.raw) }
     }
 
-    /// Status of the response as far as it is known.
+    /// Returns the current status of the response.
     pub fn status(self) -> u16 {
         u16::try_from(value!(self.raw, status)).unwrap_or(0)
     }
 
     /// `ServerName` of the virtual host.
     pub fn server_hostname(self) -> &'r [u8] {
-        // SAFETY: a string of the configuration, which is not changed while requests are served. [S-64]
+        // SAFETY: a string of the configuration, which does not change while requests are served. [S-64]
         unsafe { c_bytes(self.server().server_hostname) }
     }
 
     /// `ServerAdmin`
     pub fn server_admin(self) -> Option<&'r [u8]> {
-        // SAFETY: as above, or null. [S-64]
+        // SAFETY: null, or a string of the configuration as above. [S-64]
         unsafe { c_bytes_opt(self.server().server_admin) }
     }
 
-    /// Address of the client, as mod_remoteip may have corrected it.
+    /// Returns the address of the client, which mod_remoteip may have corrected.
     pub fn client_ip(self) -> &'r [u8] {
         text!(self.raw, useragent_ip)
     }
 
-    /// Address of the peer of the connection.
+    /// Returns the address of the peer of the connection.
     pub fn peer_ip(self) -> &'r [u8] {
         text!(self.connection(), client_ip)
     }
 
-    /// Port of the peer of the connection.
+    /// Returns the port of the peer of the connection.
     pub fn peer_port(self) -> u16 {
         let address = value!(self.connection(), client_addr);
-        // SAFETY: null, or an address that lives as long as the connection and is not written to. [S-64]
+        // SAFETY: null, or an address that lives as long as the connection and does not change. [S-64]
         unsafe { address.as_ref() }.map_or(0, |address| address.port)
     }
 
-    /// Address that the connection came to.
+    /// Returns the local address of the connection.
     pub fn local_ip(self) -> &'r [u8] {
         text!(self.connection(), local_ip)
     }
 
-    /// Host name (often none) and port of the listener.
+    /// Returns the host name (often empty) and the port of the listener.
     pub fn listener(self) -> (&'r [u8], u16) {
         let address = value!(self.connection(), local_addr);
-        // SAFETY: null, or an address that lives as long as the connection and is not written to. [S-64]
+        // SAFETY: null, or an address that lives as long as the connection and does not change. [S-64]
         match unsafe { address.as_ref() } {
             // SAFETY: a C string of the address, or null. [S-64]
             Some(address) => (unsafe { c_bytes(address.hostname) }, address.port),
@@ -348,15 +348,15 @@ impl<'r> Request<'r> {
 
     /// `ap_http_scheme`
     pub fn scheme(self) -> &'r [u8] {
-        // SAFETY: this thread uses the request alone; the answer is a static string of the module that knows the scheme.
+        // SAFETY: only this thread uses the request; the answer is a static string of the module that knows the scheme.
         // [S-64]
         unsafe { c_bytes(sys::ap_run_http_scheme(self.raw)) }
     }
 
     /// `ap_document_root`
     pub fn document_root(self) -> Option<&'r [u8]> {
-        // SAFETY: this thread uses the request alone; the answer is a string of the configuration or of the request, or
-        // null. [S-64]
+        // SAFETY: only this thread uses the request; the answer is null or a string of the configuration or of the
+        // request. [S-64]
         unsafe { c_bytes_opt(sys::ap_document_root(self.raw)) }
     }
 
@@ -372,34 +372,38 @@ impl<'r> Request<'r> {
         unsafe { c_bytes_opt(sys::ap_context_document_root(self.raw)) }
     }
 
-    /// Whether `CGIVar REQUEST_URI current-uri` is set.
+    /// Returns whether `CGIVar REQUEST_URI current-uri` is set.
     pub fn request_uri_is_current(self) -> bool {
-        // SAFETY: reads the core's configuration of the section, by way of the request, which this thread uses alone. [S-64]
+        // SAFETY: reads the core's configuration of the section through the request, which only this thread uses.
+        // [S-64]
         unsafe { sys::wsgi_shim_request_uri_is_current(self.raw) != 0 }
     }
 
-    /// Whether `CGIPassAuth On` is set.
+    /// Returns whether `CGIPassAuth On` is set.
     pub fn cgi_pass_auth(self) -> bool {
-        // SAFETY: reads the core's configuration of the section, by way of the request, which this thread uses alone. [S-64]
+        // SAFETY: reads the core's configuration of the section through the request, which only this thread uses.
+        // [S-64]
         unsafe { sys::wsgi_shim_cgi_pass_auth(self.raw) != 0 }
     }
 
-    /// Whether `Options ExecCGI` is set.
+    /// Returns whether `Options ExecCGI` is set.
     pub fn allows_exec_cgi(self) -> bool {
-        // SAFETY: reads the core's configuration of the section, by way of the request, which this thread uses alone. [S-64]
+        // SAFETY: reads the core's configuration of the section through the request, which only this thread uses.
+        // [S-64]
         unsafe { sys::ap_allow_options(self.raw) & sys::OPT_EXECCGI as c_int != 0 }
     }
 
-    /// Whether each `<Location>` and `<Directory>` that gives this handler to the request also restricts access.
+    /// Returns whether each `<Location>` and `<Directory>` that sets this handler for the request also restricts
+    /// access.
     pub fn is_guarded(self, handler: &CStr) -> bool {
-        // SAFETY: reads the core's configuration of the server, and runs expressions of it on the request, which this thread
-        // uses alone. [S-64]
+        // SAFETY: reads the core's configuration of the server, and runs its expressions on the request, which only
+        // this thread uses. [S-64]
         unsafe { sys::wsgi_shim_handler_is_guarded(self.raw, handler.as_ptr()) != 0 }
     }
 
-    /// Says that only GET and HEAD are answered, for a status of 405.
+    /// Allows GET and HEAD only, for a status of 405.
     pub fn allow_get(self) {
-        // SAFETY: this thread uses the request alone, which always has such a list. [S-64]
+        // SAFETY: only this thread uses the request, which always has such a list. [S-64]
         unsafe {
             let methods = 1 << sys::M_GET;
             (*self.raw).allowed = methods;
@@ -407,20 +411,20 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Forgets which methods are answered.
+    /// Clears the list of allowed methods.
     pub fn allow_none(self) {
-        // SAFETY: this thread uses the request alone, which always has such a list. [S-64]
+        // SAFETY: only this thread uses the request, which always has such a list. [S-64]
         unsafe {
             sys::ap_clear_method_list((*self.raw).allowed_methods);
             (*self.raw).allowed = 0;
         }
     }
 
-    /// Says that these methods are answered, too, as the value of an `Allow` does, for a status of 405. httpd makes the header
-    /// of its own page from that; it leaves out methods that no module has registered.
+    /// Adds allowed methods, given as the value of an `Allow` header, for a status of 405. httpd makes the header of
+    /// its error page from the list; it leaves out methods that no module has registered.
     pub fn allow(self, methods: &[u8]) {
         let methods = methods.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        // SAFETY: this thread uses the request alone, which always has such a list; the copies live as long. [S-64]
+        // SAFETY: only this thread uses the request, which always has such a list; the copies live as long. [S-64]
         unsafe {
             let list = (*self.raw).allowed_methods;
             for method in methods.filter(|method| !method.is_empty()) {
@@ -432,21 +436,22 @@ impl<'r> Request<'r> {
 
     /// `LimitRequestBody`; 0 for none.
     pub fn body_limit(self) -> u64 {
-        // SAFETY: reads the core's configuration of the section, by way of the request, which this thread uses alone. [S-64]
+        // SAFETY: reads the core's configuration of the section through the request, which only this thread uses.
+        // [S-64]
         u64::try_from(unsafe { sys::ap_get_limit_req_body(self.raw) }).unwrap_or(0)
     }
 
-    /// `Timeout` of the server, seconds.
+    /// Returns the server's `Timeout`, in seconds.
     pub fn timeout(self) -> u32 {
         u32::try_from(self.server().timeout / 1_000_000)
             .unwrap_or(60)
             .max(1)
     }
 
-    /// Whether the first output filter changes contents rather than the protocol.
+    /// Returns whether the first output filter changes contents rather than the protocol.
     pub fn has_content_filter(self) -> bool {
         let first = value!(self.raw, output_filters);
-        // SAFETY: the chain belongs to the request, which this thread uses alone; the filter's record lives as long as
+        // SAFETY: the chain belongs to the request, which only this thread uses; the filter's record lives as long as
         // httpd. [S-64]
         unsafe {
             first
@@ -456,12 +461,12 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Log id of the request (`%L`), made now if there is none yet.
+    /// Returns the log id of the request (`%L`). Makes one if there is none yet.
     pub fn log_id(self) -> &'r [u8] {
         if value!(self.raw, log_id).is_null() {
             let connection = value!(self.raw, connection);
-            // SAFETY: this thread uses the request and its connection alone; the hook writes a string of the request's pool
-            // into the field. [S-57] [S-64]
+            // SAFETY: only this thread uses the request and its connection; the hook writes a string of the request's
+            // pool into the field. [S-57] [S-64]
             unsafe {
                 let id = &raw mut (*self.raw).log_id;
                 sys::ap_run_generate_log_id(connection, self.raw, id);
@@ -470,12 +475,12 @@ impl<'r> Request<'r> {
         text!(self.raw, log_id)
     }
 
-    /// Log id of the connection, if there is one.
+    /// Returns the log id of the connection, if there is one.
     pub fn connection_log_id(self) -> Option<&'r [u8]> {
         text_opt!(self.connection(), log_id)
     }
 
-    /// Request headers.
+    /// Returns the request headers.
     pub fn headers_in(self) -> Table<'r> {
         Table {
             raw: value!(self.raw, headers_in),
@@ -483,7 +488,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Variables of the request (`SetEnv` and the like).
+    /// Returns the variables of the request (`SetEnv` and the like).
     pub fn subprocess_env(self) -> Table<'r> {
         Table {
             raw: value!(self.raw, subprocess_env),
@@ -491,7 +496,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Notes.
+    /// Returns the notes.
     pub fn notes(self) -> Table<'r> {
         Table {
             raw: value!(self.raw, notes),
@@ -499,28 +504,28 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Has an error page say when to ask again, seconds.
+    /// Adds `Retry-After` to an error page. `seconds` is a decimal number.
     pub fn retry_after(self, seconds: &'static CStr) {
-        // SAFETY: this thread uses the request alone, whose table it is; name and value are static. [S-64]
+        // SAFETY: only this thread uses the request and its table; name and value are static. [S-64]
         unsafe {
             let table = (*self.as_ptr()).err_headers_out;
             sys::apr_table_setn(table, c"Retry-After".as_ptr(), seconds.as_ptr());
         }
     }
 
-    /// Logs a line.
+    /// Writes a line to the log of the request.
     pub fn log(self, level: Level, line: &[u8]) {
-        // SAFETY: this thread uses the request and its connection alone. [S-55] [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-55] [S-64]
         unsafe { log::request(self.raw, level, line) }
     }
 
-    /// Logs a line while another thread may use the request.
+    /// Writes a line to the log while another thread may use the request.
     pub fn log_beside(self, level: Level, line: &[u8]) {
-        // SAFETY: alive by the contract of `from_raw`; what is read is not written to meanwhile. [S-55]
+        // SAFETY: alive by the contract of `from_raw`; the fields that are read do not change. [S-55]
         unsafe { log::beside(self.raw, level, line) }
     }
 
-    /// Whether the connection uses TLS (`ssl_is_https` of mod_ssl).
+    /// Returns whether the connection uses TLS (`ssl_is_https` of mod_ssl).
     pub fn is_https(self) -> bool {
         type IsHttps = unsafe extern "C" fn(*mut sys::conn_rec) -> c_int;
         let function = SSL_IS_HTTPS.load(Ordering::Relaxed);
@@ -528,11 +533,11 @@ impl<'r> Request<'r> {
             return false;
         }
         let connection = value!(self.raw, connection);
-        // SAFETY: mod_ssl.h declares the function so; this thread uses the connection alone. [S-64]
+        // SAFETY: mod_ssl.h declares the function so; only this thread uses the connection. [S-64]
         unsafe { std::mem::transmute::<*mut (), IsHttps>(function)(connection) != 0 }
     }
 
-    /// A variable of mod_ssl (`ssl_var_lookup`).
+    /// Returns a variable of mod_ssl (`ssl_var_lookup`).
     pub fn ssl_variable(self, name: &[u8]) -> Option<&'r [u8]> {
         type Lookup = unsafe extern "C" fn(
             *mut sys::apr_pool_t,
@@ -544,8 +549,8 @@ impl<'r> Request<'r> {
         let function = optional_function(c"ssl_var_lookup")?;
         let (pool, server) = (value!(self.raw, pool), value!(self.raw, server));
         let connection = value!(self.raw, connection);
-        // SAFETY: mod_ssl.h declares the function so; request and connection are used by this thread alone, and the answer is
-        // a string of the pool. [S-64]
+        // SAFETY: mod_ssl.h declares the function so; only this thread uses the request and the connection, and the
+        // answer is a string of the pool. [S-64]
         unsafe {
             let function = std::mem::transmute::<unsafe extern "C" fn(), Lookup>(function);
             let name = self.pool().dup(name);
@@ -554,10 +559,10 @@ impl<'r> Request<'r> {
     }
 }
 
-/// Whether httpd has a page for an error of this status, and `ErrorDocument` takes it. For what it does not know, as 418, it
-/// would answer with 500.
+/// Returns whether httpd has an error page for this status, which `ErrorDocument` can replace. For a status that it
+/// does not know, such as 418, httpd would answer 500.
 pub fn has_error_page(status: u16) -> bool {
-    // SAFETY: looks the number up in a constant table, in which what is not there stands for 500.
+    // SAFETY: looks the number up in a constant table; an unknown number gets the index of 500.
     let index = |status: c_int| unsafe { sys::ap_index_of_response(status) };
     let internal = sys::HTTP_INTERNAL_SERVER_ERROR as c_int;
     let status = c_int::from(status);
@@ -567,14 +572,15 @@ pub fn has_error_page(status: u16) -> bool {
 /// `ssl_is_https` of mod_ssl, or null without mod_ssl.
 static SSL_IS_HTTPS: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Looks up what every request asks for; in each child, as modules may lie elsewhere after a restart.
+/// Looks up the functions that each request calls. Called in each child, as modules may have another address after a
+/// restart.
 pub(crate) fn retrieve_functions() {
     let function =
         optional_function(c"ssl_is_https").map_or(std::ptr::null_mut(), |f| f as *mut ());
     SSL_IS_HTTPS.store(function, Ordering::Relaxed);
 }
 
-/// A function that another module offers (`APR_RETRIEVE_OPTIONAL_FN`).
+/// Looks up a function that another module offers (`APR_RETRIEVE_OPTIONAL_FN`).
 fn optional_function(name: &CStr) -> sys::apr_opt_fn_t {
     // SAFETY: a lookup by name.
     unsafe { sys::apr_dynamic_fn_retrieve(name.as_ptr()) }
@@ -588,9 +594,9 @@ pub struct Table<'r> {
 }
 
 impl<'r> Table<'r> {
-    /// The first value of `name`, in any case.
+    /// Returns the first value of `name`, which is compared without case.
     pub fn get(self, name: &CStr) -> Option<&'r [u8]> {
-        // SAFETY: a table of a request that this thread uses alone; its strings live as long as the request. [S-64]
+        // SAFETY: a table of a request that only this thread uses; its strings live as long as the request. [S-64]
         unsafe { c_bytes_opt(sys::apr_table_get(self.raw, name.as_ptr())) }
     }
 
@@ -602,16 +608,16 @@ impl<'r> Table<'r> {
 
     /// Removes `name`.
     pub fn unset(self, pool: Pool<'_>, name: &[u8]) {
-        // SAFETY: as above; the name is copied so that it is a C string and no part of the table. [S-64]
+        // SAFETY: as above; the copy of the name is a C string and no part of the table. [S-64]
         unsafe { sys::apr_table_unset(self.raw, pool.dup(name)) }
     }
 
-    /// Keys and values in order; a value may be null.
+    /// Returns keys and values in order; a value may be null.
     pub fn iter(self) -> impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)> {
         (0..).map_while(move |at| self.entry(at))
     }
 
-    /// Looks the array up each time, as the table may have changed. Its strings live as long as the request.
+    /// Returns the entry at index `at`. Looks the array up each time, as the table may have changed.
     fn entry(self, at: usize) -> Option<(&'r [u8], Option<&'r [u8]>)> {
         // SAFETY: as above; a table is an array of entries, whose keys are not null. [S-3] [S-64]
         unsafe {

@@ -1,6 +1,6 @@
-//! What outlives restarts: httpd keeps it from its start to its end, for whichever copy of the module is loaded.
+//! Data that outlives restarts: httpd keeps them from its start to its end, across reloads of the module.
 //!
-//! It is private memory of the parent. A child has a copy, which it alone sees.
+//! They are private memory of the parent. A child has its own copy.
 
 use std::ffi::CStr;
 use std::io;
@@ -13,34 +13,35 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sys;
 
-/// Changes with [`Data`], so that no release of the module reads the data of another one.
+/// Must change together with [`Data`], so that no release of the module reads the data of another one.
 const KEY: &CStr = c"mod_wsgi_rs/1";
 
-/// The one place for what outlives restarts.
+/// The data that outlive restarts.
 #[derive(Clone, Copy)]
 pub struct Retained(&'static Data);
 
-/// All zero when httpd makes it.
+/// The layout of the data. All bytes are zero when httpd makes them.
 #[repr(C)]
 struct Data {
     cells: AtomicPtr<AtomicU64>,
     count: AtomicUsize,
-    /// One more than the number of a descriptor.
+    /// The number of a descriptor plus one; 0 for none.
     descriptor: AtomicI32,
     numbers: [AtomicU64; NUMBERS],
 }
 
-/// How many numbers there is room for; the last one is that of the memory.
+/// The length of the table of numbers. The last one is `MEMORY`.
 pub const NUMBERS: usize = 32;
 
-/// One more than the number of a descriptor. Among the numbers, as a release of the module without it has zero there.
+/// The index of the number of the memory's descriptor plus one. It lies among the numbers, as releases of the module
+/// that do not know it have zero there.
 const MEMORY: usize = NUMBERS - 1;
 
 impl Retained {
-    /// Looks it up, or makes it.
+    /// Finds the data, or makes them.
     pub fn get() -> Self {
-        // SAFETY: httpd allocates that many zeroed bytes, aligned for any type, which live as long as the process; all
-        // of it is atomic, and zero is a value of each field.
+        // SAFETY: httpd allocates `size_of::<Data>()` zeroed bytes, aligned for any type, which live as long as the
+        // process; all fields are atomic, and zero is a valid value of each.
         unsafe {
             let mut data = sys::ap_retained_data_get(KEY.as_ptr());
             if data.is_null() {
@@ -50,7 +51,7 @@ impl Retained {
         }
     }
 
-    /// Number `at`; 0 where it was never set.
+    /// Returns number `at`; 0 if it was never set.
     pub fn number(self, at: usize) -> u64 {
         self.0.numbers[at].load(Relaxed)
     }
@@ -66,12 +67,12 @@ impl Retained {
         self.0.count.store(cells.len(), Release);
     }
 
-    /// The mapping that was kept last.
+    /// Returns the mapping that was kept last.
     pub fn cells(self) -> Option<&'static [AtomicU64]> {
         let count = self.0.count.load(Acquire);
         let cells = self.0.cells.load(Relaxed);
-        // SAFETY: [`Self::keep_cells`] was given them as a static slice, in this process or in its parent, whose mappings a
-        // child has. [S-12]
+        // SAFETY: [`Self::keep_cells`] was given them as a static slice, in this process or in its parent, whose
+        // mappings a child inherits. [S-12]
         (count != 0).then(|| unsafe { std::slice::from_raw_parts(cells, count) })
     }
 
@@ -81,12 +82,13 @@ impl Retained {
         let next = descriptor.map_or(0, |descriptor| descriptor.into_raw_fd() + 1);
         let before = self.0.descriptor.swap(next, Relaxed);
         if before != 0 {
-            // SAFETY: given away by an [`OwnedFd`] in this process or in its parent, and closed by this function alone. [S-12]
+            // SAFETY: an [`OwnedFd`] gave it away, in this process or in its parent, and only this function closes it.
+            // [S-12]
             drop(unsafe { OwnedFd::from_raw_fd(before - 1) });
         }
     }
 
-    /// Another descriptor of what was kept, which stays open whatever is kept next.
+    /// Returns a duplicate of the kept descriptor. It stays open when another descriptor is kept.
     ///
     /// # Errors
     /// Those of `dup(2)`.
@@ -96,26 +98,27 @@ impl Retained {
         if kept == 0 {
             return Ok(None);
         }
-        // SAFETY: given away by an [`OwnedFd`], and open until the lock is free: it is closed by the functions of this type
-        // alone, which forget it then. [S-12]
+        // SAFETY: an [`OwnedFd`] gave it away, and it is open until the lock is released: only the functions of this
+        // type close it, and they forget it then. [S-12]
         unsafe { BorrowedFd::borrow_raw(kept - 1) }
             .try_clone_to_owned()
             .map(Some)
     }
 
-    /// Keeps the descriptor of memory that is mapped, and closes the one that was kept before.
+    /// Keeps the descriptor of mapped memory, and closes the one that was kept before.
     pub fn keep_memory(self, descriptor: Option<OwnedFd>) {
         let _alone = changing();
         let next = descriptor.map_or(0, |descriptor| descriptor.into_raw_fd() + 1);
         let next = u64::try_from(next).unwrap_or(0);
         let before = self.0.numbers[MEMORY].swap(next, Relaxed);
         if let Ok(before @ 1..) = i32::try_from(before) {
-            // SAFETY: given away by an [`OwnedFd`] in this process or in its parent, and closed by this function alone. [S-12]
+            // SAFETY: an [`OwnedFd`] gave it away, in this process or in its parent, and only this function closes it.
+            // [S-12]
             drop(unsafe { OwnedFd::from_raw_fd(before - 1) });
         }
     }
 
-    /// The number of the descriptor of the memory, and another descriptor for it.
+    /// Returns the number of the memory's descriptor, and a duplicate of the descriptor.
     pub fn memory(self) -> Option<(u32, OwnedFd)> {
         let _alone = changing();
         let number = i32::try_from(self.number(MEMORY)).ok()?.checked_sub(1)?;
@@ -125,13 +128,14 @@ impl Retained {
         Some((shown, descriptor.try_clone_to_owned().ok()?))
     }
 
-    /// In a child, which has nothing to do with them: closes its copies of both descriptors.
+    /// Closes this process's copies of both descriptors. For a child, which uses neither.
     pub(crate) fn close_descriptors(self) {
         self.keep_descriptor(None);
         self.keep_memory(None);
     }
 
-    /// In a process that has closed all of its descriptors by their numbers. Its copy of the retained data is its own.
+    /// Forgets both descriptors. For a process that has closed all its descriptors by number, and has its own copy of
+    /// the data.
     pub(crate) fn forget_descriptors(self) {
         let _alone = changing();
         self.0.descriptor.store(0, Relaxed);
@@ -139,7 +143,7 @@ impl Retained {
     }
 }
 
-/// No other thread of this process exchanges the descriptor meanwhile. Not held while a helper is forked.
+/// Takes the lock under which this process exchanges descriptors. Not held while a helper is forked.
 fn changing() -> MutexGuard<'static, ()> {
     static CHANGING: Mutex<()> = Mutex::new(());
     CHANGING.lock().unwrap_or_else(PoisonError::into_inner)

@@ -11,7 +11,7 @@ use crate::mpm::connections;
 use crate::request::Request;
 use crate::{c_bytes, sys};
 
-/// What httpd's filters say of a client that is gone.
+/// Statuses that httpd's filters return when the client is gone.
 const GONE: [sys::apr_status_t; 13] = [
     sys::APR_EAGAIN as c_int,
     sys::APR_EOF as c_int,
@@ -28,19 +28,19 @@ const GONE: [sys::apr_status_t; 13] = [
     libc::ENETRESET,
 ];
 
-/// What they say where httpd itself is short of memory or descriptors.
+/// Statuses that httpd's filters return when httpd itself is short of memory or descriptors.
 const SHORT: [sys::apr_status_t; 4] = [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
 
 /// Why reading or writing stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamError {
-    /// What happened.
+    /// The cause.
     pub fault: Fault,
-    /// APR's text.
+    /// APR's text for the status.
     pub reason: String,
 }
 
-/// Body and response of one request.
+/// The body of one request and the response to it.
 pub struct Stream<'r> {
     request: Request<'r>,
     input: *mut sys::apr_bucket_brigade,
@@ -49,34 +49,34 @@ pub struct Stream<'r> {
     /// Whether the request may have a body.
     has_body: bool,
     ahead: Ahead,
-    /// The end of the response was passed on.
+    /// Whether the end of the response was passed on.
     ended: bool,
 }
 
-/// What [`Stream::read_whole`] has read, and why it stopped.
+/// What [`Stream::read_whole`] has read, and the error that stopped it.
 #[derive(Default)]
 struct Ahead {
     data: Vec<u8>,
-    /// Start of what is left.
+    /// The start of the part of `data` that was not taken yet.
     at: usize,
     error: Option<StreamError>,
 }
 
-/// What follows the data of a [`Stream::write`].
+/// What comes after the data of a [`Stream::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// More data; httpd may wait for it.
+    /// More data; httpd may hold this data back.
     More,
-    /// More data, but this goes out now.
+    /// More data; this data is sent now.
     Flush,
-    /// Nothing.
+    /// The end of the response.
     End,
-    /// Nothing, and all of it goes out now, as the handler goes on.
+    /// The end of the response, and all of it is sent now, as the handler goes on.
     EndNow,
 }
 
 impl<'r> Stream<'r> {
-    /// For the handler of `request`, which may have a body.
+    /// Returns the stream of `request` for its handler. `has_body`: whether the request may have a body.
     pub fn new(request: Request<'r>, has_body: bool) -> Self {
         Self {
             request,
@@ -94,24 +94,25 @@ impl<'r> Stream<'r> {
     }
 
     fn new_brigade(&self) -> *mut sys::apr_bucket_brigade {
-        // SAFETY: pool and allocator of the request, which this thread uses alone. [S-64]
+        // SAFETY: pool and allocator of the request, which only this thread uses. [S-64]
         unsafe { sys::apr_brigade_create((*self.rec()).pool, self.bucket_alloc()) }
     }
 
     fn bucket_alloc(&self) -> *mut sys::apr_bucket_alloc_t {
-        // SAFETY: every request has a connection, which this thread uses alone. [S-64]
+        // SAFETY: every request has a connection, which only this thread uses. [S-64]
         unsafe { (*(*self.rec()).connection).bucket_alloc }
     }
 
-    /// Reads what is at hand of the body, at least a byte unless it has ended; blocks until then. With an empty
-    /// `into`, only sends a pending `100 Continue`.
+    /// Reads the part of the body that has arrived. Blocks until at least one byte or the end of the body has arrived.
+    /// With an empty `into`, only sends a pending `100 Continue`.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
         let read = self.read_by(into, sys::APR_BLOCK_READ)?;
         Ok(read.unwrap_or(0))
     }
 
-    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the reads to come. Its length, as the
-    /// filters gave it; `None` where it is longer, and where reading failed, which the read at that place will say.
+    /// Reads the whole body if it has at most `limit` bytes, and keeps it for later reads. Returns the length that the
+    /// filters gave. Returns `None` if the body is longer, and if reading failed: then the read at that position
+    /// returns the error.
     pub fn read_whole(&mut self, limit: usize) -> Option<usize> {
         let mut filled = 0;
         let mut data = vec![0; limit + 1];
@@ -130,7 +131,7 @@ impl<'r> Stream<'r> {
         (filled <= limit && self.ahead.error.is_none()).then_some(filled)
     }
 
-    /// Gives from what was read ahead; `None` where that is used up.
+    /// Takes from what was read ahead; `None` if nothing is left.
     fn take_ahead(&mut self, into: &mut [u8]) -> Option<Result<usize, StreamError>> {
         let ahead = &mut self.ahead;
         let left = &ahead.data[ahead.at..];
@@ -146,7 +147,7 @@ impl<'r> Stream<'r> {
         Some(Ok(count))
     }
 
-    /// Reads of the body what has come already; `None` where that is nothing.
+    /// Reads the part of the body that has arrived, without blocking; `None` if nothing has.
     pub fn read_at_hand(&mut self, into: &mut [u8]) -> Result<Option<usize>, StreamError> {
         self.read_by(into, sys::APR_NONBLOCK_READ)
     }
@@ -162,8 +163,8 @@ impl<'r> Stream<'r> {
         if self.input.is_null() {
             self.input = self.new_brigade();
         }
-        // SAFETY: a brigade of this request and buckets inside of it, and the filters of the request, which this thread uses
-        // alone; data of a bucket is copied before the bucket is deleted. [S-4] [S-64]
+        // SAFETY: a brigade of this request, the buckets in it, and the filters of the request, which only this thread
+        // uses; the data of a bucket are copied before the bucket is deleted. [S-4] [S-64]
         unsafe {
             let mut filled = self.take_buffered(into)?;
             while filled == 0 && !self.input_ended {
@@ -193,7 +194,7 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Copies from the buckets that are there.
+    /// Copies data from the buckets in `input`.
     ///
     /// # Safety
     /// `input` must be a brigade of this request.
@@ -233,9 +234,9 @@ impl<'r> Stream<'r> {
         Ok(filled)
     }
 
-    /// What a failed read means; the connection is not kept, as the rest of the body may still come.
+    /// Returns the error of a failed read. Ends the connection, as the rest of the body may still arrive on it.
     fn read_error(&self, status: sys::apr_status_t) -> StreamError {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { sys::wsgi_shim_keepalive_off(self.rec()) };
         StreamError {
             fault: read_fault(status, self.is_aborted()),
@@ -243,41 +244,41 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Sets the status and its line.
+    /// Sets the status and the status line.
     pub fn set_status(&mut self, status: u16, line: &[u8]) {
         let line = self.request.pool().dup(line);
-        // SAFETY: this thread uses the request alone; the line lives as long. [S-64]
+        // SAFETY: only this thread uses the request; the line lives as long as the request. [S-64]
         unsafe {
             let rec = self.rec();
             (*rec).status = status.into();
             (*rec).status_line = line;
-            // A late read of the body must not send "100 Continue" into the response.
+            // Otherwise a later read of the body would send "100 Continue" in the middle of the response.
             sys::wsgi_shim_end_expecting_100(rec);
         }
     }
 
-    /// Has the response say that the connection ends with it. Before the response begins.
+    /// Makes the response end its connection. Must be called before the response begins.
     pub fn end_connection(&mut self) {
-        // SAFETY: this thread uses the request alone, whose head has not been sent. [S-64]
+        // SAFETY: only this thread uses the request, whose head has not been sent. [S-64]
         unsafe { connections::end_connection(self.rec()) }
     }
 
-    /// Sets the type of the contents, which may add output filters.
+    /// Sets the content type, for which httpd may add output filters.
     pub fn set_content_type(&mut self, value: &[u8]) {
-        // SAFETY: this thread uses the request alone; the copy lives as long. [S-64]
+        // SAFETY: only this thread uses the request; the copy lives as long as the request. [S-64]
         unsafe { sys::ap_set_content_type(self.rec(), self.request.pool().dup(value)) }
     }
 
-    /// Announces the length.
+    /// Sets the content length.
     pub fn set_content_length(&mut self, length: u64) {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { sys::ap_set_content_length(self.rec(), i64::try_from(length).unwrap_or(i64::MAX)) }
     }
 
-    /// Adds a header. `even_for_errors`: it is also sent with an error page of httpd.
+    /// Adds a header. `even_for_errors`: also send it with an error page of httpd.
     pub fn add_header(&mut self, name: &[u8], value: &[u8], even_for_errors: bool) {
         let pool = self.request.pool();
-        // SAFETY: this thread uses the request alone, whose tables these are; the copies live as long. [S-64]
+        // SAFETY: only this thread uses the request and its tables; the copies live as long as the request. [S-64]
         unsafe {
             let rec = self.rec();
             let table = if even_for_errors {
@@ -291,36 +292,36 @@ impl<'r> Stream<'r> {
 
     /// Removes the filter for byte ranges, which would cut ranges out of the response to any method.
     pub fn refuse_ranges(&mut self) {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { sys::wsgi_shim_refuse_ranges(self.rec()) }
     }
 
-    /// Status of the response so far.
+    /// Returns the current status of the response.
     fn status(&self) -> c_int {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { (&raw const (*self.rec()).status).read() }
     }
 
-    /// Whether what is written may have other requests run, which must be on the thread of this one.
+    /// Returns whether a write may make other requests run. Those must run on the thread of this request.
     pub fn runs_requests(&self) -> bool {
-        // SAFETY: looks at the chain of filters of the request, which this thread uses alone. [S-64]
+        // SAFETY: looks at the chain of filters of the request, which only this thread uses. [S-64]
         unsafe { sys::wsgi_shim_runs_requests(self.rec()) != 0 }
     }
 
-    /// Whether the head of the response has been written to the connection.
+    /// Returns whether the head of the response has been written to the connection.
     pub fn is_begun(&self) -> bool {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { sys::wsgi_shim_head_sent(self.rec()) != 0 }
     }
 
-    /// Whether a filter has ended the response before the application did, as mod_xsendfile does, which then takes itself
-    /// away: whatever comes later would be taken for the response to the next request.
+    /// Returns whether a filter has ended the response before the application did. mod_xsendfile does this and then
+    /// removes itself: data written later would be taken for the response to the next request.
     pub fn is_over(&self) -> bool {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { (&raw const (*self.rec()).eos_sent).read() != 0 && !self.ended }
     }
 
-    /// Sends data. It is copied where httpd does not send it at once.
+    /// Sends data. httpd copies what it does not send at once.
     pub fn write<'d>(
         &mut self,
         chunks: impl Iterator<Item = &'d [u8]>,
@@ -336,8 +337,9 @@ impl<'r> Stream<'r> {
             self.output = self.new_brigade();
         }
         self.ended |= matches!(then, Then::End | Then::EndNow);
-        // SAFETY: transient buckets point at data that outlives the call of the filters; filters that keep them set
-        // them aside, which copies. The filters are those of the request, which this thread uses alone. [S-5] [S-64]
+        // SAFETY: transient buckets point at data that outlives the call of the filters; a filter that keeps a bucket
+        // sets it aside, which copies it. The filters are those of the request, which only this thread uses. [S-5]
+        // [S-64]
         unsafe {
             let alloc = self.bucket_alloc();
             for chunk in chunks.filter(|chunk| !chunk.is_empty()) {
@@ -355,7 +357,7 @@ impl<'r> Stream<'r> {
                 }
             }
             self.pass()?;
-            // mod_http2 sends the streams of its connection by itself.
+            // mod_http2 flushes the streams of its connection itself.
             let holds_back = self.request.protocol().starts_with(b"HTTP/1");
             let is_awaited = match then {
                 Then::End => self.has_body && !self.input_ended,
@@ -369,14 +371,14 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Sends what the connection holds back. httpd would read a body that the handler did not read before it does so,
-    /// and the client may wait for the response before it goes on.
+    /// Sends what the connection holds back. Before httpd did so, it would read the rest of the body, and the client
+    /// may wait for the response before it sends that.
     ///
     /// # Safety
     /// `output` must be an empty brigade of this request.
     unsafe fn flush_connection(&mut self) -> Result<(), StreamError> {
-        // SAFETY: by contract; the response has ended for the request's own filters, so the flush goes to those of the
-        // connection.
+        // SAFETY: by contract; the response has ended for the request's own filters, so the flush goes to the filters
+        // of the connection.
         unsafe {
             let flush = sys::apr_bucket_flush_create(self.bucket_alloc());
             sys::wsgi_shim_insert_tail(self.output, flush);
@@ -384,8 +386,8 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Sends a part of a regular file as the end of the response. httpd may do so after the handler has returned, and after
-    /// the request has ended. Offset and length in bytes.
+    /// Sends a part of a regular file as the end of the response. httpd may send it after the handler has returned, and
+    /// even after the request has ended. `offset` and `length` are in bytes.
     pub fn send_file(
         &mut self,
         fd: OwnedFd,
@@ -409,9 +411,9 @@ impl<'r> Stream<'r> {
                 reason: reason(status),
             })
         };
-        // SAFETY: pool and brigade of the request, which this thread uses alone. The file that the buckets share has a
-        // descriptor of its own, which
-        // belongs to APR like one that APR has opened, and goes to another pool with its buckets. [S-6] [S-64]
+        // SAFETY: pool and brigade of the request, which only this thread uses. The file that the buckets share has its
+        // own descriptor, which APR owns like one that it has opened, and which moves to another pool with its buckets.
+        // [S-6] [S-64]
         unsafe {
             let pool = (*self.rec()).pool;
             let flags = sys::APR_FOPEN_READ
@@ -431,7 +433,8 @@ impl<'r> Stream<'r> {
             if status != 0 {
                 return failed(status);
             }
-            // Programs that the application starts must not inherit it; APR closes it only for programs that APR starts.
+            // Programs that the application starts must not inherit it; APR closes it only for programs that APR
+            // starts.
             sys::apr_os_file_get(&mut number, file);
             let duplicate = BorrowedFd::borrow_raw(number);
             if let Err(error) = rustix::io::fcntl_setfd(duplicate, FdFlags::CLOEXEC) {
@@ -450,16 +453,16 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Ends a response that has begun so that the client can tell it from a whole one: what was written goes out,
-    /// nothing marks the end, and the connection is closed.
+    /// Breaks off a response that has begun, so that the client can tell it from a complete one: what was written is
+    /// sent, no end is marked, and the connection is closed.
     pub fn cut(&mut self) {
         if self.is_over() {
             return;
         }
-        // What was written so far goes out; the response ends whether or not the client takes it.
+        // An error does not matter: the response is broken off whether or not the client takes the data.
         let _ = self.write(std::iter::empty(), Then::Flush);
-        // SAFETY: this thread uses the request alone; the buckets are those with which mod_proxy says that a backend broke off.
-        // [S-7] [S-64]
+        // SAFETY: only this thread uses the request; mod_proxy uses the same buckets when a backend breaks off. [S-7]
+        // [S-64]
         unsafe {
             let rec = self.rec();
             let alloc = self.bucket_alloc();
@@ -474,16 +477,16 @@ impl<'r> Stream<'r> {
         }
     }
 
-    /// Whether the client is known to be gone.
+    /// Returns whether the client is known to be gone.
     pub fn is_aborted(&self) -> bool {
-        // SAFETY: this thread uses the request and its connection alone. [S-64]
+        // SAFETY: only this thread uses the request and its connection. [S-64]
         unsafe { sys::wsgi_shim_aborted(self.rec()) != 0 }
     }
 
     /// # Safety
     /// The buckets in `output` must be valid.
     unsafe fn pass(&mut self) -> Result<(), StreamError> {
-        // SAFETY: by contract; the filters of the request, which this thread uses alone. [S-64]
+        // SAFETY: by contract; the filters of the request, which only this thread uses. [S-64]
         unsafe { self.pass_to((*self.rec()).output_filters) }
     }
 
@@ -498,8 +501,8 @@ impl<'r> Stream<'r> {
             if status == 0 && !self.is_aborted() {
                 return Ok(());
             }
-            // A filter that answers in place of the application gives the request another status: the one for byte ranges
-            // that are not there, mod_xsendfile where there is no file. Some return that status, too.
+            // A filter that answers instead of the application sets another status: the byte range filter for ranges
+            // outside of the response, mod_xsendfile for a missing file. Some filters also return that status.
             let now = self.status();
             let is_answered = status == sys::AP_FILTER_ERROR
                 || now != before && now >= sys::HTTP_BAD_REQUEST as c_int;
@@ -511,8 +514,7 @@ impl<'r> Stream<'r> {
     }
 }
 
-/// What the status of a failed read means. httpd maps the statuses that it knows; of the others, this says whose fault they
-/// are.
+/// Returns the cause of a failed read. httpd maps some statuses to HTTP statuses; the others are told apart here.
 fn read_fault(status: sys::apr_status_t, is_aborted: bool) -> Fault {
     // SAFETY: a pure function.
     match unsafe { sys::ap_map_http_request_error(status, 0) } {
@@ -526,7 +528,7 @@ fn read_fault(status: sys::apr_status_t, is_aborted: bool) -> Fault {
     }
 }
 
-/// What the status of a failed write means.
+/// Returns the cause of a failed write.
 fn write_fault(status: sys::apr_status_t, is_aborted: bool, is_answered: bool) -> Fault {
     if status == sys::APR_TIMEUP as c_int || status == libc::ETIMEDOUT {
         Fault::Slow
@@ -539,10 +541,10 @@ fn write_fault(status: sys::apr_status_t, is_aborted: bool, is_answered: bool) -
     }
 }
 
-/// APR's words for a status.
+/// Returns APR's text for a status.
 fn reason(status: sys::apr_status_t) -> String {
     let mut buffer = [0 as c_char; 256];
-    // SAFETY: writes at most that many bytes, with a NUL.
+    // SAFETY: writes at most `buffer.len()` bytes, including a NUL.
     unsafe {
         sys::apr_strerror(status, buffer.as_mut_ptr(), buffer.len());
         String::from_utf8_lossy(c_bytes(buffer.as_ptr())).into_owned()

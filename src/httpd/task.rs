@@ -1,47 +1,48 @@
-//! A task: a process that a helper forks for work that may fail in any way, and may end at any time.
+//! A task: a process that a helper forks for work that may fail in any way, and may be killed at any time.
 
 use std::ffi::{CStr, c_int};
 use std::io;
 
 use crate::guard::guard_or;
 
-/// A process that does one thing. Killed by drop. What it has started, and left in its process group, ends with it.
+/// A process that does one thing. Dropping the value kills the process. What the process has started, and left in its
+/// process group, is killed when the process ends.
 pub struct Task {
     pid: libc::pid_t,
 }
 
 impl Task {
-    /// Forks a process called `name` that runs `body` and ends with its answer as the status.
+    /// Forks a process called `name` that runs `body` and ends with its result as the status.
     ///
     /// # Errors
-    /// Those of `fork(2)`, and that of a process with more than one thread.
+    /// Those of `fork(2)`, and an error of its own where this process has more than one thread.
     pub fn start(name: &CStr, body: impl FnOnce() -> u8) -> io::Result<Self> {
         let parent = std::process::id().cast_signed();
-        // In a copy of a process with more threads, what the others had locked would stay locked.
+        // In a copy of a process with more threads, locks that the other threads held would stay locked.
         let threads = std::fs::read_dir("/proc/self/task")?.count();
         if threads != 1 {
             let what = format!("this process has {threads} threads, and its copy would have one");
             return Err(io::Error::other(what));
         }
-        // SAFETY: this is the only thread, as was just counted, and no other one could start another meanwhile: so the new process
-        // has all of its threads. It never returns from here.
+        // SAFETY: this thread was just counted as the only one, and only it could start another: so the new process has
+        // a copy of all threads. The new process never returns from here.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
                 let status = guard_or(2, || prepare(name, parent).map_or(2, |()| body()));
-                // SAFETY: ends the process without the clean-up of httpd, which has none here.
+                // SAFETY: ends the process without httpd's clean-up, which is not for this process.
                 unsafe { libc::_exit(c_int::from(status)) }
             }
             pid => Ok(Self { pid }),
         }
     }
 
-    /// Number of the process.
+    /// Returns the number of the process.
     pub fn pid(&self) -> u32 {
         self.pid.cast_unsigned()
     }
 
-    /// How it ended, if it has: its status, or what became of it in words.
+    /// If the process has ended, returns its status, or a sentence that says how it ended otherwise.
     pub fn ended(&mut self) -> Option<Result<u8, String>> {
         match self.wait(libc::WNOHANG)? {
             Some(status) if libc::WIFSIGNALED(status) => Some(Err(format!(
@@ -55,23 +56,24 @@ impl Task {
         }
     }
 
-    /// Ends it, if it has not ended. Returns whether it had not.
+    /// Kills the process if it runs. Returns whether it ran.
     pub fn kill(&mut self) -> bool {
         if self.pid == 0 {
             return false;
         }
-        // SAFETY: a process that we have started and whose status nobody has taken yet.
+        // SAFETY: a process that this process has started, and whose status has not been taken yet.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
         let _ = self.wait(0);
         true
     }
 
-    /// `None` while it runs; then its status, where that can be had. Ends its process group then.
+    /// Returns `None` while the process runs. Otherwise kills its process group and returns its status, if that is
+    /// available.
     fn wait(&mut self, flags: c_int) -> Option<Option<c_int>> {
         let (pid, id) = (self.pid, self.pid.cast_unsigned());
         let mut status = 0;
-        // SAFETY: a process that we have started and whose status nobody has taken yet: until that, nothing else can have
-        // its number, which is that of its group, too.
+        // SAFETY: a process that this process has started. Until its status has been taken, no other process can get
+        // its number, which is also the number of its group.
         unsafe {
             let mut info: libc::siginfo_t = std::mem::zeroed();
             let flags = flags | libc::WEXITED | libc::WNOWAIT;
@@ -91,7 +93,7 @@ impl Drop for Task {
     }
 }
 
-/// Signals as in a program that was just started, and an end together with the helper.
+/// Unblocks all signals, as in a program that was just started, and makes the process end when the helper ends.
 fn prepare(name: &CStr, parent: libc::pid_t) -> Option<()> {
     // SAFETY: plain system calls with live arguments.
     unsafe {

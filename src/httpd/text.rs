@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-/// The bytes of a C string; empty for null.
+/// Returns the bytes of a C string; empty for null.
 ///
 /// # Safety
 /// `text` must be null or a C string that stays unchanged for `'a`.
@@ -11,7 +11,7 @@ pub(crate) unsafe fn c_bytes<'a>(text: *const c_char) -> &'a [u8] {
     unsafe { c_bytes_opt(text) }.unwrap_or_default()
 }
 
-/// The bytes of a C string; `None` for null.
+/// Returns the bytes of a C string; `None` for null.
 ///
 /// # Safety
 /// As for [`c_bytes`].

@@ -1,12 +1,12 @@
-//! Keeps the module mapped once it was loaded: httpd unloads modules at each restart, and threads of a child that
-//! ends may still be inside. And says from what the module is built.
+//! Keeps the module mapped once it is loaded: httpd unloads modules at each restart, and threads of a child that is
+//! ending may still run its code. Also records the compiler and the commit that the module is built from.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    // Each copy has its own record: another one that was loaded before stays mapped and exports the same name.
+    // Each loaded copy must use its own record: an earlier copy stays mapped and exports the same name.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic");
     println!("cargo::rerun-if-changed=build.rs");
 
@@ -22,7 +22,7 @@ fn main() {
     let revision = first_line(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]));
     let revision = revision.as_deref().unwrap_or("unknown");
     println!("cargo::rustc-env=WSGI_REVISION={revision}");
-    // Grows with each commit; without git there is none.
+    // git appends to this file at each commit; without git there is no such file.
     let log = first_line(Command::new("git").args(["rev-parse", "--git-path", "logs/HEAD"]));
     if let Some(log) = log.filter(|log| Path::new(log).exists()) {
         println!("cargo::rerun-if-changed={log}");

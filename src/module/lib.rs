@@ -1,16 +1,16 @@
-//! `mod_wsgi_rs.so`: the module record, and what each hook does.
+//! `mod_wsgi_rs.so`: the module record, and the hooks.
 //!
-//! The module holds no Python. In each child it opens the engine of the configured Python, and hands requests to it. Its folders
-//! import each other in this direction only:
+//! The module holds no Python. In each child it opens the engine for the configured Python, and passes requests to it.
+//! Its folders import each other in this direction only:
 //!
 //! | folder | what is in it |
 //! |---|---|
-//! | `request` | one request: is it ours, is it admitted, running it |
+//! | `request` | one request: whether it is ours, whether it is admitted, how it runs |
 //! | `children` | the life of a child, and why it is replaced |
 //! | `reload` | the process that tries new code and has children replaced |
-//! | `engine` | finding and starting the engine of a Python, and what it asks of the module |
-//! | `metrics` | the segment of shared memory, and the pages that are made of it |
-//! | `config` | the configuration: read, worked out by the parent, inherited by children |
+//! | `engine` | finding and starting the engine for a Python, and the functions of the module that it calls |
+//! | `metrics` | the segment of shared memory, and the pages that show it |
+//! | `config` | the configuration: read and resolved by the parent, inherited by children |
 //! | `log.rs` | lines for the error log |
 
 mod children;
@@ -42,12 +42,12 @@ use crate::request::{handler, translate};
 
 pub use config::read::Wsgi;
 
-// SAFETY: the only implementation in this shared object, and the one of its only record.
+// SAFETY: the only implementation in this shared object, for its only record.
 unsafe impl Module for Wsgi {
     type Server = read::Server;
     type Dir = DirConfig;
 
-    /// After mod_alias, so that `Alias` and `Redirect` win.
+    /// After mod_alias, so that `Alias` and `Redirect` take precedence.
     const TRANSLATE_AFTER: &'static Files =
         &Files([c"mod_alias.c".as_ptr(), std::ptr::null(), std::ptr::null()]);
     /// Before the modules that guess a file from the URL.
@@ -175,8 +175,8 @@ const BANNER: &CStr = match CStr::from_bytes_with_nul(
     Err(_) => panic!("the version holds a NUL"),
 };
 
-/// The record that `LoadModule wsgi_module` looks for. Its name is what `<IfModule mod_wsgi.c>` and `LogLevel wsgi:`
-/// of existing configurations go by.
+/// The record that `LoadModule wsgi_module` looks for. It has the name that `<IfModule mod_wsgi.c>` and `LogLevel
+/// wsgi:` of existing configurations use.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
 pub static wsgi_module: Record = record::<Wsgi>(c"mod_wsgi.c", &COMMANDS.0);
@@ -185,7 +185,7 @@ struct Commands([sys::command_rec; DIRECTIVES.len() + 1]);
 // SAFETY: constant data: static strings, a function, and numbers.
 unsafe impl Sync for Commands {}
 
-/// httpd's table of commands, made from the table of directives.
+/// httpd's command table, made from our table of directives.
 static COMMANDS: Commands = {
     let mut commands = [command::end(); DIRECTIVES.len() + 1];
     let mut text = TEXT.as_slice();
@@ -200,7 +200,7 @@ static COMMANDS: Commands = {
     Commands(commands)
 };
 
-/// The contexts in which httpd accepts a directive.
+/// Returns the contexts in which httpd accepts a directive.
 const fn places(context: Context) -> c_int {
     (match context {
         Context::Global | Context::Server => sys::RSRC_CONF,
@@ -210,7 +210,7 @@ const fn places(context: Context) -> c_int {
     }) as c_int
 }
 
-/// Name and help of each directive as C strings, which the table of directives does not have.
+/// Name and help of each directive as C strings: the table of directives has no NULs.
 static TEXT: [u8; TEXT_LEN] = {
     let mut text = [0; TEXT_LEN];
     let mut to = 0;
@@ -242,7 +242,7 @@ const fn copy(text: &mut [u8; TEXT_LEN], to: usize, from: &str) -> usize {
     to + from.len() + 1
 }
 
-/// The C string of `len` bytes at the start of `text`, and what follows.
+/// Returns the C string of `len` bytes at the start of `text`, and the rest.
 const fn split(text: &'static [u8], len: usize) -> (&'static CStr, &'static [u8]) {
     let (string, rest) = text.split_at(len + 1);
     match CStr::from_bytes_with_nul(string) {

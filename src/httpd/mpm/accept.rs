@@ -1,16 +1,16 @@
-//! How a child leaves: the MPM ends it gracefully, as it ends a child that has served `MaxConnectionsPerChild`.
+//! How a child leaves: the MPM ends it gracefully, as it ends a child that has reached `MaxConnectionsPerChild`.
 //!
 //! | MPM | how |
 //! |---|---|
-//! | prefork | the signal of a graceful stop, sent to the main thread while it waits for a connection |
-//! | worker, event | the accept function of the listeners, which is wrapped, answers `APR_EGENERAL` before it accepts |
+//! | prefork | the main thread gets the signal of a graceful stop while it waits for a connection |
+//! | worker, event | the accept function of each listener is wrapped; the wrapper returns `APR_EGENERAL` instead of accepting |
 //!
-//! A connection that is refused waits in the queue of the kernel for another child. An MPM calls its accept function when a
-//! connection comes; where none comes, [`dummy_connection`] makes one, as httpd does.
+//! A refused connection stays in the kernel's queue for another child. An MPM calls its accept function only when a
+//! connection arrives, so [`dummy_connection`] makes one where no client does, as httpd does.
 //!
-//! After `APR_EGENERAL` the MPM ends the child with a status that says that resources were short. If that comes while the
-//! children of a new configuration begin, the parent ends the whole server. So a child that leaves in this way ends with status 0
-//! instead, at the end of its clean-up ([`child_exit`](super::child_exit)). [S-16]
+//! After `APR_EGENERAL` the MPM ends the child with a status that means "short of resources". If the parent sees that
+//! status while the children of a new configuration start, it ends the whole server. So a child that leaves in this way
+//! ends with status 0, in its last clean-up ([`child_exit`](super::child_exit)). [S-16]
 
 use std::ffi::{c_int, c_void};
 use std::io::{self, Write};
@@ -32,29 +32,29 @@ type Accept = unsafe extern "C" fn(
     *mut sys::apr_pool_t,
 ) -> sys::apr_status_t;
 
-/// Listeners, by address, and the function that each of them had.
+/// The address of each wrapped listener, and its original accept function.
 static WRAPPED: OnceLock<Vec<(usize, Accept)>> = OnceLock::new();
-/// Whether connections are refused.
+/// Whether the wrapper refuses connections.
 static REFUSES: AtomicBool = AtomicBool::new(false);
-/// Whether the MPM has called the accept function since then, and was told to end the child.
+/// Whether the wrapper has refused a connection, so that the MPM is ending this child.
 static REFUSED: AtomicBool = AtomicBool::new(false);
-/// The thread that waits for connections under prefork.
+/// The main thread, which waits for connections under prefork.
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 
-/// A child begins, on its main thread.
+/// Notes the main thread. Called on it when a child starts.
 pub(crate) fn child_begins() {
     // SAFETY: asks for the calling thread.
     MAIN_THREAD.store(unsafe { libc::pthread_self() }, Relaxed);
 }
 
-/// Whether the accept function has refused a connection, so that the MPM ends this child for it.
+/// Returns whether the accept function has refused a connection, so that the MPM ends this child.
 pub(crate) fn has_refused() -> bool {
     REFUSED.load(Acquire)
 }
 
-/// The listeners of this process that accept.
+/// Returns the listeners of this process.
 fn listeners() -> impl Iterator<Item = *mut sys::ap_listen_rec> {
-    // SAFETY: the list is changed only while the configuration is read, and ends with null.
+    // SAFETY: httpd changes the list only while it reads the configuration; the list ends with null.
     let mut next = unsafe { sys::ap_listeners };
     std::iter::from_fn(move || {
         let listener = next;
@@ -64,23 +64,23 @@ fn listeners() -> impl Iterator<Item = *mut sys::ap_listen_rec> {
     })
 }
 
-/// Whether there is more than one.
+/// Returns whether this process has more than one listener.
 pub fn has_several_listeners() -> bool {
     listeners().nth(1).is_some()
 }
 
-/// Where a listener keeps its function.
+/// Returns the field of `listener` that holds its accept function.
 ///
 /// # Safety
 /// `listener` must be one of [`listeners`].
 unsafe fn function<'a>(listener: *mut sys::ap_listen_rec) -> &'a AtomicPtr<c_void> {
-    // SAFETY: by contract; an aligned pointer that lives as long as the process. The MPM writes it once, as a whole,
-    // before it reads it for the first connection. [S-17]
+    // SAFETY: by contract; the field is an aligned pointer that lives as long as the process. The MPM writes it once,
+    // as a whole, before it reads it for the first connection. [S-17]
     unsafe { AtomicPtr::from_ptr((&raw mut (*listener).accept_func).cast()) }
 }
 
-/// Wraps the accept functions, once the MPM has filled all of them in. Returns whether they are wrapped now. Called by one
-/// thread.
+/// Wraps the accept functions once the MPM has set all of them. Returns whether they are wrapped. Only one thread may
+/// call it.
 pub fn wrap() -> bool {
     if WRAPPED.get().is_some() {
         return true;
@@ -88,7 +88,7 @@ pub fn wrap() -> bool {
     let listeners: Vec<_> = listeners().collect();
     let mut found = Vec::with_capacity(listeners.len());
     for &listener in &listeners {
-        // SAFETY: a listener; what is there is null or such a function.
+        // SAFETY: a listener; its field holds null or an accept function.
         unsafe {
             let original = function(listener).load(Acquire);
             if original.is_null() {
@@ -102,13 +102,13 @@ pub fn wrap() -> bool {
         return false;
     }
     for listener in listeners {
-        // SAFETY: a listener, in the table that the function looks at.
+        // SAFETY: a listener that is in `WRAPPED`, where the wrapper looks up its original function.
         unsafe { function(listener).store(accept as Accept as *mut c_void, Release) };
     }
     true
 }
 
-/// Called in place of the function that the MPM has chosen.
+/// The wrapper: the MPM calls it in place of the accept function that it has chosen.
 unsafe extern "C" fn accept(
     connection: *mut *mut c_void,
     listener: *mut sys::ap_listen_rec,
@@ -128,21 +128,21 @@ unsafe extern "C" fn accept(
         // SAFETY: called as the MPM would have called it.
         Some(original) => unsafe { original(connection, listener, pool) },
         None => {
-            // The worker MPM looks at this whatever the status says, and would find the connection before this one.
-            // SAFETY: where the MPM wants the connection. [S-17]
+            // Worker uses the connection whatever the status is, and would find the previous one here. SAFETY:
+            // `connection` is where the MPM wants the connection. [S-17]
             unsafe { *connection = std::ptr::null_mut() };
             refused
         }
     }
 }
 
-/// Asks the MPM to end this child, with the next connection at the latest. Called again until [`is_leaving`].
+/// Asks the MPM to end this child, at the next connection at the latest. The caller repeats this until [`is_leaving`].
 pub fn leave(way: LeaveBy) {
     match way {
         LeaveBy::Accept => REFUSES.store(true, Release),
-        // In the middle of a connection, the signal would close it sooner than the client was told.
+        // While a connection is open, the signal would close it earlier than the client was told.
         LeaveBy::Signal if scoreboard::own_worker_waits() => {
-            // SAFETY: the main thread lives as long as the process; it handles the signal. [S-18]
+            // SAFETY: the main thread lives as long as the process, and has a handler for the signal. [S-18]
             unsafe {
                 libc::pthread_kill(MAIN_THREAD.load(Relaxed), sys::AP_SIG_GRACEFUL as c_int);
             }
@@ -151,19 +151,19 @@ pub fn leave(way: LeaveBy) {
     }
 }
 
-/// Whether this child has begun to end, for whatever reason.
+/// Returns whether this child has begun to end, for whatever reason.
 pub fn is_leaving() -> bool {
     query::is_stopping()
 }
 
-/// Makes a connection to a listener of this server, so that an MPM which waits for one looks at its accept function.
+/// Connects to a listener of this server, so that an MPM that waits for a connection calls its accept function.
 ///
 /// # Errors
 /// Those of `connect(2)` and `send(2)`.
 pub fn dummy_connection() -> io::Result<()> {
-    /// A whole TLS alert "close notify", which ends a connection without an entry in the error log.
+    /// A complete TLS alert "close notify": it ends a connection without an entry in the error log.
     const CLOSE_NOTIFY: [u8; 7] = [21, 3, 1, 0, 2, 1, 0];
-    // SAFETY: listeners live as long as the process; their protocol is null or a C string.
+    // SAFETY: listeners live as long as the process; `protocol` is null or a C string.
     let protocol = |listener: *mut sys::ap_listen_rec| unsafe { c_bytes((*listener).protocol) };
     let is_plain = |listener: &*mut sys::ap_listen_rec| {
         let protocol = protocol(*listener);
@@ -172,7 +172,7 @@ pub fn dummy_connection() -> io::Result<()> {
     let Some(listener) = listeners().find(is_plain).or_else(|| listeners().next()) else {
         return Ok(());
     };
-    // SAFETY: a listener has an address.
+    // SAFETY: `bind_addr` is the address of a listener.
     let Some(address) = (unsafe { socket_address((*listener).bind_addr) }) else {
         return Err(io::Error::other("the address of the listener is not known"));
     };
@@ -182,8 +182,8 @@ pub fn dummy_connection() -> io::Result<()> {
     if protocol(listener).eq_ignore_ascii_case(b"https") {
         return stream.write_all(&CLOSE_NOTIFY);
     }
-    // A whole request, as the kernel may hold a connection back until data have come (AcceptFilter), with the words by which
-    // log filters know httpd's own connections.
+    // A complete request, as the kernel may hold a connection back until data arrives (AcceptFilter). Log filters
+    // recognise httpd's own connections by its user agent.
     let server = query::description();
     let server = String::from_utf8_lossy(&server);
     let request =
@@ -191,12 +191,12 @@ pub fn dummy_connection() -> io::Result<()> {
     stream.write_all(request.as_bytes())
 }
 
-/// An address of APR.
+/// Converts an address of APR; `None` for null and for families other than IPv4 and IPv6.
 ///
 /// # Safety
-/// `address` must be null or an address that lives.
+/// `address` must be null or point to a live address.
 unsafe fn socket_address(address: *const sys::apr_sockaddr_t) -> Option<SocketAddr> {
-    // SAFETY: by contract; the family says which one of the union is there.
+    // SAFETY: by contract; `family` says which member of the union is set.
     unsafe {
         let address = address.as_ref()?;
         match address.family {

@@ -1,7 +1,7 @@
-//! Which connections of a child may still come with another request.
+//! The connections of a child that may still send another request.
 //!
-//! A child that will leave says with each response that the connection ends. The connections whose clients were told otherwise
-//! before are counted: once they are gone, no request can come to a child that has left.
+//! A child that is leaving ends the connection with each response. Connections that were told earlier that they stay
+//! open are counted: once all of them are closed, no further request can reach the child.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{
@@ -13,34 +13,34 @@ use crate::guard::{guard, guard_or};
 use crate::pool::Pool;
 use crate::sys;
 
-/// Connections that were opened before the child began to leave, and are open.
+/// Open connections that were accepted before the child began to leave.
 static OPEN: AtomicI64 = AtomicI64::new(0);
-/// All that are open.
+/// All open connections.
 static ALL: AtomicI64 = AtomicI64::new(0);
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
-/// From now on every response ends its connection.
+/// Makes each later response end its connection.
 pub fn begin_leaving() {
     LEAVING.store(true, SeqCst);
 }
 
-/// Whether that is so.
+/// Returns whether [`begin_leaving`] was called.
 #[inline]
 pub fn are_leaving() -> bool {
     LEAVING.load(Relaxed)
 }
 
-/// How many connections are open that were opened before [`begin_leaving`].
+/// Returns the number of open connections that were accepted before [`begin_leaving`].
 pub fn open_before() -> usize {
     usize::try_from(OPEN.load(SeqCst)).unwrap_or(0)
 }
 
-/// How many connections are open.
+/// Returns the number of open connections.
 pub fn open() -> usize {
     usize::try_from(ALL.load(SeqCst)).unwrap_or(0)
 }
 
-/// A connection was accepted. Never refuses it.
+/// Counts an accepted connection. Never refuses it.
 pub(crate) unsafe extern "C" fn pre_connection(
     connection: *mut sys::conn_rec,
     _: *mut c_void,
@@ -55,8 +55,8 @@ pub(crate) unsafe extern "C" fn pre_connection(
         0
     }
     guard_or(sys::OK as c_int, || {
-        // SAFETY: httpd lends the connection for the time of the hook; the clean-up takes no data. Those of mod_http2's
-        // streams have a master, which is counted. [S-1]
+        // SAFETY: httpd lends the connection for the duration of the hook; the clean-ups take no data. A connection of
+        // a mod_http2 stream has a master, which is counted instead. [S-1]
         unsafe {
             if (*connection).master.is_null() {
                 let pool = Pool::from_raw((*connection).pool);
@@ -74,18 +74,19 @@ pub(crate) unsafe extern "C" fn pre_connection(
     })
 }
 
-/// The head of a request has been read. Over HTTP/2, mod_http2 itself tells the client that the child ends.
+/// Ends the connection with this response if the child is leaving. Called when the head of a request has been read.
+/// Over HTTP/2, mod_http2 itself tells the client that the child ends.
 pub(crate) unsafe extern "C" fn post_read_request(request: *mut sys::request_rec) -> c_int {
     guard(|| {
         if are_leaving() {
-            // SAFETY: httpd lends the request for the time of the hook, and it has a connection.
+            // SAFETY: httpd lends the request for the duration of the hook, and the request has a connection.
             unsafe { end_connection(request) };
         }
         sys::DECLINED
     })
 }
 
-/// Has the response say that the connection ends with it.
+/// Makes the response end its connection.
 ///
 /// # Safety
 /// `request` must be a live request of this thread whose head has not been sent.

@@ -1,24 +1,24 @@
 //! What we ask the MPM, and what we do to it.
 //!
-//! httpd has no call by which a module could have one child replaced by another. So this folder, and nothing outside of it,
-//! writes to what belongs to httpd:
+//! httpd has no call by which a module could have one child replaced by another. So this folder, and no other code of
+//! ours, writes to what belongs to httpd:
 //!
 //! | what | MPM | where | facts |
 //! |---|---|---|---|
-//! | `accept_func` of each listener of this child is wrapped, and answers `APR_EGENERAL` once the child is to leave | worker, event | [`accept::wrap`] | S-16, S-17 |
+//! | `accept_func` of each listener of this child is wrapped, and returns `APR_EGENERAL` once the child must leave | worker, event | [`accept::wrap`] | S-16, S-17 |
 //! | `AP_SIG_GRACEFUL` is sent to the main thread of this child while it waits for a connection | prefork | [`accept::leave`] | S-18 |
-//! | `not_accepting` (event), `quiescing` (worker), the state of the worker (prefork) in this child's own slot of the scoreboard | all three | [`scoreboard::ask_for_successor`] | S-19 |
-//! | the exit status of a child that has left by its accept function is 0 | worker, event | [`child_exit`] | S-16 |
-//! | the pool of the child is destroyed from inside of `child_init`, and the process ends | all three | [`child_exit::ChildInit::end_child`] | S-56 |
-//! | `keepalive` of a connection is `AP_CONN_CLOSE` once the child is to leave | all three | [`connections`] | – |
-//! | a connection to one of the server's own listeners, as httpd's parent makes them | all three | [`accept::dummy_connection`] | – |
+//! | `not_accepting` (event), `quiescing` (worker) or the state of the worker (prefork) is set in this child's own slot of the scoreboard | all three | [`scoreboard::ask_for_successor`] | S-19 |
+//! | a child that has left by its accept function exits with status 0 | worker, event | [`child_exit`] | S-16 |
+//! | the child's pool is destroyed inside `child_init`, and the process ends | all three | [`child_exit::ChildInit::end_child`] | S-56 |
+//! | `keepalive` of a connection is `AP_CONN_CLOSE` once the child must leave | all three | [`connections`] | – |
+//! | a connection is made to one of the server's own listeners, as httpd's parent does | all three | [`accept::dummy_connection`] | – |
 //!
-//! **One switch turns all of it off**: `Define WSGI_LEAVE_MPM_ALONE` in httpd's configuration, or `-D WSGI_LEAVE_MPM_ALONE`
-//! on its command line. [`LeaveBy::of_mpm`] looks at it. Children are then replaced by nothing but httpd itself: new code
-//! needs a restart, and the error log says so. The switch is off by itself for an MPM of another name, and where
-//! `ListenCoresBucketsRatio` is used.
+//! **One switch turns all of it off**: `Define WSGI_LEAVE_MPM_ALONE` in httpd's configuration, or `-D
+//! WSGI_LEAVE_MPM_ALONE` on its command line. [`LeaveBy::of_mpm`] reads it. Then only httpd itself replaces children:
+//! new code needs a restart, and the error log says so. The same holds without the switch for an MPM of another name,
+//! and where `ListenCoresBucketsRatio` is used.
 //!
-//! Everything else here only reads.
+//! Everything else in this folder only reads.
 
 pub mod accept;
 pub mod child_exit;
@@ -44,10 +44,10 @@ pub enum LeaveBy {
 }
 
 impl LeaveBy {
-    /// That of the MPM which runs. The error says why there is none.
+    /// Returns how children of the running MPM leave.
     ///
     /// # Errors
-    /// A sentence for the log.
+    /// A sentence for the log that says why they cannot.
     pub fn of_mpm() -> Result<Self, String> {
         // SAFETY: a lookup by name.
         if unsafe { sys::ap_exists_config_define(c"WSGI_LEAVE_MPM_ALONE".as_ptr()) } != 0 {
@@ -55,8 +55,8 @@ impl LeaveBy {
         }
         match name() {
             b"prefork" => Ok(Self::Signal),
-            // Only the listeners of the first bucket are known by name.
-            // SAFETY: a number that is set before there are children.
+            // Only the listeners of the first bucket can be found by a symbol. SAFETY: a number that is set before the
+            // first child starts.
             b"worker" | b"event" if unsafe { sys::ap_num_listen_buckets } > 1 => {
                 Err("ListenCoresBucketsRatio is used".into())
             }

@@ -1,67 +1,67 @@
-//! What the MPM and httpd say of the server.
+//! What the MPM and httpd report about the server.
 
 use std::ffi::c_int;
 use std::time::Duration;
 
 use crate::{c_bytes, log, sys};
 
-/// An answer of `ap_mpm_query`; `None` where the MPM does not know.
+/// Returns the answer of `ap_mpm_query`; `None` where the MPM does not know the code.
 pub fn query(code: u32) -> Option<c_int> {
     let mut answer = 0;
     // SAFETY: writes one int.
     (unsafe { sys::ap_mpm_query(code as c_int, &mut answer) } == 0).then_some(answer)
 }
 
-/// Name of the MPM: "event".
+/// Returns the name of the MPM, such as "event".
 pub fn name() -> &'static [u8] {
     // SAFETY: a static string of the MPM.
     unsafe { c_bytes(sys::ap_show_mpm()) }
 }
 
-/// `ServerTokens` banner.
+/// Returns the banner that `ServerTokens` allows.
 pub fn banner() -> Vec<u8> {
     // SAFETY: a string of the configuration pool, copied here.
     unsafe { c_bytes(sys::ap_get_server_banner()) }.to_vec()
 }
 
-/// Full description, whatever `ServerTokens` says.
+/// Returns the full description, whatever `ServerTokens` says.
 pub fn description() -> Vec<u8> {
     // SAFETY: as above.
     unsafe { c_bytes(sys::ap_get_server_description()) }.to_vec()
 }
 
-/// When httpd was built.
+/// Returns the date on which httpd was built.
 pub fn build_date() -> &'static [u8] {
     // SAFETY: a static string.
     unsafe { c_bytes(sys::ap_get_server_built()) }
 }
 
-/// Release of httpd, of the headers that the module was compiled with.
+/// The release of httpd whose headers the module was compiled with.
 pub const VERSION: [u32; 3] = [
     sys::AP_SERVER_MAJORVERSION_NUMBER,
     sys::AP_SERVER_MINORVERSION_NUMBER,
     sys::AP_SERVER_PATCHLEVEL_NUMBER,
 ];
 
-/// How long an idle connection of the main server is kept (`KeepAliveTimeout`).
+/// Returns how long an idle connection of the main server stays open (`KeepAliveTimeout`).
 pub fn keep_alive_timeout() -> Duration {
     // SAFETY: null, or the main server of the configuration in force.
     let timeout = unsafe { log::main_server().as_ref() }.map_or(0, |main| main.keep_alive_timeout);
     Duration::from_micros(u64::try_from(timeout).unwrap_or(0))
 }
 
-/// Whether httpd runs as one process (`-X`).
+/// Returns whether httpd runs as one process (`-X`).
 pub fn single_process() -> bool {
     // SAFETY: a lookup by name.
     unsafe { sys::ap_exists_config_define(c"ONE_PROCESS".as_ptr()) != 0 }
 }
 
-/// Whether the MPM of this process ends.
+/// Returns whether the MPM of this process is stopping.
 pub fn is_stopping() -> bool {
     query(sys::AP_MPMQ_MPM_STATE) == Some(sys::AP_MPMQ_STOPPING as c_int)
 }
 
-/// Whether this is the first of the two passes over the configuration at start.
+/// Returns whether this is the first of the two passes over the configuration at start.
 pub(crate) fn is_first_pass() -> bool {
     // SAFETY: a query.
     unsafe {

@@ -1,4 +1,4 @@
-//! httpd's scoreboard: what its workers do, and how a child asks there for a successor.
+//! httpd's scoreboard: what httpd's workers do, and how a child asks for a successor there.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use super::query as mpm;
 use crate::sys;
 
-/// How many workers are in each state, and how many connections an asynchronous MPM has.
+/// The number of workers in each state, and the number of connections of an asynchronous MPM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workers {
     /// Waiting for a connection.
@@ -15,7 +15,7 @@ pub struct Workers {
     pub starting: u64,
     /// Reading a request.
     pub reading: u64,
-    /// Answering one.
+    /// Sending a response.
     pub writing: u64,
     /// Waiting for the next request of a connection.
     pub keepalive: u64,
@@ -25,16 +25,16 @@ pub struct Workers {
     pub logging: u64,
     /// Ending, once their requests are answered.
     pub graceful: u64,
-    /// Slots that may be filled.
+    /// Free slots in which the MPM may start a worker.
     pub open_slot: u64,
-    /// Connections, where the MPM is asynchronous.
+    /// Connections; `None` unless the MPM is asynchronous.
     pub connections: Option<Connections>,
 }
 
 /// Connections of an asynchronous MPM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// All of them.
+    /// All connections.
     pub total: u64,
     /// Waiting for their next request.
     pub keepalive: u64,
@@ -44,7 +44,7 @@ pub struct Connections {
     pub writing: u64,
 }
 
-/// Whether there is one. httpd makes it once, between the first configuration and the first child.
+/// Returns whether there is a scoreboard. httpd makes it once, between the first configuration and the first child.
 pub fn exists() -> bool {
     // SAFETY: a query.
     unsafe { sys::ap_exists_scoreboard_image() != 0 }
@@ -56,7 +56,7 @@ pub fn read() -> Option<Workers> {
         return None;
     }
     let limit = |code| mpm::query(code).filter(|&limit| limit > 0);
-    // MPMs without threads know the second as 0.
+    // MPMs without threads report 0 threads.
     let children = limit(sys::AP_MPMQ_HARD_LIMIT_DAEMONS)?;
     let threads = limit(sys::AP_MPMQ_HARD_LIMIT_THREADS).unwrap_or(1);
     let usable_children = limit(sys::AP_MPMQ_MAX_DAEMONS).unwrap_or(children);
@@ -85,7 +85,7 @@ pub fn read() -> Option<Workers> {
     Some(workers)
 }
 
-/// The slot of this process.
+/// Returns the slot of this process.
 fn own_slot() -> Option<c_int> {
     let me = libc::pid_t::try_from(std::process::id()).ok()?;
     let children = mpm::query(sys::AP_MPMQ_HARD_LIMIT_DAEMONS)?;
@@ -93,12 +93,12 @@ fn own_slot() -> Option<c_int> {
     (0..children).find(|&child| process(child).is_some_and(|process| process.pid == me))
 }
 
-/// Whether the only worker of this process, a child of prefork, waits for a connection.
+/// Returns whether the only worker of this process, a child of prefork, waits for a connection.
 pub fn own_worker_waits() -> bool {
     own_slot().is_some_and(|slot| status(slot, 0) == Some(sys::SERVER_READY))
 }
 
-/// How many workers of this process are busy, and how many responses it sends beside them (event).
+/// Returns the number of busy workers of this process plus, under event, the responses that it sends without a worker.
 pub fn own_work() -> Option<usize> {
     let slot = own_slot()?;
     let threads = mpm::query(sys::AP_MPMQ_HARD_LIMIT_THREADS).filter(|&limit| limit > 0);
@@ -118,7 +118,7 @@ pub fn own_work() -> Option<usize> {
     Some(workers + usize::try_from(process.write_completion).unwrap_or(0))
 }
 
-/// Whether the MPM may start another child beside those that are there.
+/// Returns whether the MPM may start another child besides those that it has.
 pub fn has_room() -> bool {
     let (Some(all), Some(most)) = (
         mpm::query(sys::AP_MPMQ_HARD_LIMIT_DAEMONS),
@@ -128,34 +128,34 @@ pub fn has_room() -> bool {
     };
     let there = || (0..if exists() { all } else { 0 }).filter(|&slot| is_there(slot));
     let serves = |slot: &c_int| process(*slot).is_some_and(|process| process.quiescing == 0);
-    // Beside the children that serve, event has slots for some that finish their requests.
+    // Event has more slots than serving children, for children that finish their requests.
     let places = if mpm::name() == b"event" { all } else { most };
     let is_below = |count: usize, limit: c_int| count < usize::try_from(limit).unwrap_or(0);
     is_below(there().filter(serves).count(), most) && is_below(there().count(), places)
 }
 
-/// Whether a slot has a child. Under prefork, only the state of the worker tells that the child has ended.
+/// Returns whether a slot has a child. Under prefork, only the state of the worker shows that the child has ended.
 fn is_there(slot: c_int) -> bool {
     let is_alive = || mpm::name() != b"prefork" || status(slot, 0) != Some(sys::SERVER_DEAD);
     process(slot).is_some_and(|process| process.pid != 0) && is_alive()
 }
 
-/// Has the parent start a successor while this child still accepts: the parent no longer counts this child's idle workers.
-/// Called again until there is a successor, as the MPM writes to the same bytes; then [taken back](stop_asking). Of no effect
-/// where the MPM may start no more children. [S-19]
+/// Makes the parent start a successor while this child still accepts: the parent no longer counts this child's idle
+/// workers. The caller repeats this until there is a successor, as the MPM writes to the same bytes, and then calls
+/// [`stop_asking`]. It has no effect where the MPM may start no more children. [S-19]
 pub fn ask_for_successor() {
     ask(true);
 }
 
-/// The child counts again.
+/// Makes the parent count this child's idle workers again.
 pub fn stop_asking() {
     ask(false);
 }
 
 fn ask(asks: bool) {
     let Some(slot) = own_slot() else { return };
-    // SAFETY: our own slot, of which the parent reads these bytes at any time, and any value of them will do. The worker
-    // of prefork writes its state, too, so that is only exchanged where it waits.
+    // SAFETY: our own slot; the parent reads these bytes at any time, and copes with any value. The worker of prefork
+    // also writes its state, so that byte is only exchanged while the worker waits.
     unsafe {
         let process = sys::ap_get_scoreboard_process(slot);
         let worker = sys::ap_get_scoreboard_worker_from_indexes(slot, 0);
@@ -176,7 +176,7 @@ fn ask(asks: bool) {
 
 fn process(child: c_int) -> Option<sys::process_score> {
     // SAFETY: the slot lies within the hard limit. Other processes write to it at any time, so it is copied once, and
-    // any value of its numbers will do.
+    // any value of its numbers is valid.
     unsafe {
         let process = sys::ap_get_scoreboard_process(child);
         (!process.is_null()).then(|| process.read_volatile())
@@ -185,7 +185,7 @@ fn process(child: c_int) -> Option<sys::process_score> {
 
 fn status(child: c_int, thread: c_int) -> Option<u32> {
     // SAFETY: both lie within the hard limits. Other processes write the byte at any time, so it is read once, and any
-    // value of it will do.
+    // value is valid.
     unsafe {
         let worker = sys::ap_get_scoreboard_worker_from_indexes(child, thread);
         (!worker.is_null()).then(|| (&raw const (*worker).status).read_volatile().into())

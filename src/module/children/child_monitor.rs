@@ -1,15 +1,15 @@
-//! The monitor of a child: a thread that looks whether the child has been marked to retire, and then has the MPM end it. It
-//! never waits for Python. It also compares the memory of the child with its limits, and answers `wsgictl stack`, also while
-//! the child ends.
+//! The monitor of a child: a thread that checks whether the child is marked to retire, and then makes the MPM end it.
+//! It never waits for Python. It also compares the memory of the child with its limits, and answers `wsgictl stack`,
+//! even while the child ends.
 //!
 //! How a child retires:
 //!
-//! 1. A child that is the only one to serve asks for a successor, and waits until that is ready. It stays if the mark is
-//!    taken back meanwhile.
-//! 2. Its responses say `Connection: close`. It waits for the connections whose clients were told otherwise before, at most
-//!    for `KeepAliveTimeout`.
-//! 3. It refuses connections, so that the MPM ends it gracefully: requests that it has are answered. Where no connection
-//!    comes that it could refuse, it makes one.
+//! 1. If no other child serves, it asks for a successor, and waits until the successor is ready. It stays if the mark
+//!    is removed before that.
+//! 2. Its responses send `Connection: close`. It waits for the connections that were told earlier that they stay open,
+//!    at most for `KeepAliveTimeout`.
+//! 3. It refuses connections, so that the MPM ends it gracefully: requests that it has are answered. If no connection
+//!    arrives that it could refuse, it makes one.
 
 use std::time::{Duration, Instant};
 
@@ -29,25 +29,27 @@ use crate::config::plan;
 use crate::engine::start;
 use crate::log::{log_info, log_message};
 
-/// How often the monitor looks at the mark; in servers with many children less often.
+/// How often the monitor checks the mark. Less often in servers with more than `MANY` children.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_OF_MANY: Duration = Duration::from_millis(200);
 const MANY: u32 = 16;
-/// How often it looks while something is about to happen.
+/// How often the monitor checks while a change is due soon.
 const CLOSE_LOOK: Duration = Duration::from_millis(2);
-/// The longest wait for connections on which another request may come.
+/// The longest wait for connections on which another request may arrive.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long the MPM may take to look at its accept function before the monitor makes a connection, at first and at last.
+/// How long the monitor waits for the MPM to call its accept function before it makes a connection: first and longest
+/// wait.
 const FIRST_DUMMY: Duration = Duration::from_millis(20);
 const LAST_DUMMY: Duration = Duration::from_secs(1);
-/// For how long the child must have found nothing but requests that were given up.
+/// For how long the child must have had no work but requests that were given up.
 const ONLY_STUCK: Duration = Duration::from_millis(200);
 /// Name of the thread.
 const THREAD: &str = "wsgi-monitor";
-/// Most connections that are made so that other children pass a lock on.
+/// The highest number of connections that are made so that other children pass a lock on.
 const LOCK_DUMMIES: u32 = 30;
 
-/// The child begins to serve: starts its monitor, where it has a slot on the board and the MPM lets children leave.
+/// Starts the monitor of a child that begins to serve, if the child has a slot on the board and the MPM lets children
+/// leave.
 pub(crate) fn start(process: &Process) {
     let (Some(slot), Ok(way)) = (slot::get(), LeaveBy::of_mpm()) else {
         return;
@@ -67,7 +69,7 @@ pub(crate) fn start(process: &Process) {
             LOOK
         },
     };
-    // All signals are blocked in this thread, as they are during `child_init`.
+    // `child_init` has blocked all signals, so they are blocked in the new thread, too.
     let run = move || {
         monitor.run(&mut recycler, &mut memory);
         monitor.wait_for_the_end()
@@ -78,7 +80,7 @@ pub(crate) fn start(process: &Process) {
     }
 }
 
-/// Lets some time pass.
+/// Answers a pending `wsgictl stack`, and sleeps for `time`.
 fn pause(time: Duration) {
     stacks::look();
     std::thread::sleep(time);
@@ -111,22 +113,22 @@ impl ChildMonitor {
         slot::say(ChildState::Draining);
     }
 
-    /// The MPM ends this child, once all workers are done.
+    /// Waits while the MPM ends this child, which it does once all workers are done.
     fn wait_for_the_end(&self) -> ! {
         let mut stuck = Stuck::default();
         loop {
-            // `wsgictl stack` may ask a child that does not come to its end.
+            // `wsgictl stack` may ask a child that does not end.
             pause(self.look);
             stuck.look();
         }
     }
 
-    /// Has the MPM end this child.
+    /// Makes the MPM end this child.
     fn retire(&self, reason: RetireReason) {
         self.slot.entry().count_leaving(reason);
         log_info(&format!("this child retires: {}", reason.text()));
         connections::begin_leaving();
-        // A request on a connection that stays would wait for the GIL.
+        // With a deadlock, a request on a connection that stays open would wait for the GIL.
         if self.way == LeaveBy::Accept && reason != RetireReason::Deadlock {
             self.wait_for_connections();
         }
@@ -135,10 +137,10 @@ impl ChildMonitor {
         let mut stuck = Stuck::default();
         while !accept::is_leaving() {
             accept::leave(self.way);
-            // Where all workers are stuck, the MPM never looks for a connection, nor at a signal.
+            // If all workers are stuck, the MPM neither accepts a connection nor handles a signal.
             stuck.look();
             if self.way == LeaveBy::Accept && Instant::now() >= dummy {
-                // A connection that fails is made again.
+                // If it fails, the next round makes another one.
                 let _ = accept::dummy_connection();
                 patience = (patience * 2).min(LAST_DUMMY);
                 dummy = Instant::now() + patience;
@@ -151,7 +153,7 @@ impl ChildMonitor {
         }
     }
 
-    /// Waits for the connections on which another request may still come.
+    /// Waits for the connections on which another request may still arrive.
     fn wait_for_connections(&self) {
         let until = Instant::now() + mpm::keep_alive_timeout().min(KEEP_ALIVE);
         while !accept::is_leaving() {
@@ -169,8 +171,9 @@ impl ChildMonitor {
         }
     }
 
-    /// Under prefork, a child takes a lock before it waits for a connection at one of several listeners. Each connection passes
-    /// the lock on to the next child, and in time to this one, which cannot end before it has had it.
+    /// Makes connections, so that this child can end. Under prefork, a child takes a lock before it waits for a
+    /// connection at one of several listeners, and this one cannot end before it has had the lock. Each connection
+    /// passes the lock on to the next child, and at last to this one.
     fn pass_the_lock_on(&self) {
         let mut patience = FIRST_DUMMY;
         for _ in 0..LOCK_DUMMIES {
@@ -180,8 +183,8 @@ impl ChildMonitor {
         }
     }
 
-    /// Where no other child serves, has the parent start a successor first, if it has one to give. Returns whether the child may
-    /// leave: not where the mark was taken back.
+    /// If no other child serves, makes the parent start a successor first, provided it can. Returns whether this child
+    /// may leave: `false` if the mark was removed.
     fn wait_for_successor(&self) -> bool {
         let mut has_asked = false;
         while !accept::is_leaving() && !self.slot.another_stays() {
@@ -189,11 +192,11 @@ impl ChildMonitor {
                 scoreboard::stop_asking();
                 return false;
             }
-            // Children of another configuration serve by now, or will.
+            // Children of another configuration serve now, or will soon.
             if self.slot.in_force.is_over() {
                 break;
             }
-            // The only slot that the server has becomes free when this child ends.
+            // The server has a single slot, which becomes free when this child ends.
             if !has_asked && self.slot.is_alone() && !scoreboard::has_room() {
                 return true;
             }
@@ -201,7 +204,7 @@ impl ChildMonitor {
             has_asked = true;
             pause(self.look);
         }
-        // The child leaves by the state of its worker, which was used to ask.
+        // A prefork child leaves only while its worker is idle, and asking has changed the worker's state.
         if self.way == LeaveBy::Signal {
             scoreboard::stop_asking();
         }
@@ -209,22 +212,22 @@ impl ChildMonitor {
     }
 }
 
-/// Requests that were given up and have not come back, which they may never do.
+/// Returns the number of requests that were given up and whose threads have not returned. They may never return.
 fn requests_given_up() -> usize {
     start::engine().map_or(0, |engine| engine.stuck() as usize)
 }
 
-/// Sees whether a child that is to end has nothing left but requests that were given up.
+/// Detects that a child that must end has no work left but requests that were given up.
 #[derive(Default)]
 struct Stuck {
     since: Option<Instant>,
 }
 
 impl Stuck {
-    /// Ends the child without them, once that has been so for a while.
+    /// Ends the child without waiting for such requests, once it has had no other work for [`ONLY_STUCK`].
     fn look(&mut self) {
         let stuck = requests_given_up();
-        // The worker MPM gives the slot of an ending child to the next one before the child has ended.
+        // Worker gives the slot of an ending child to the next child before the former has ended.
         let work = || scoreboard::own_work().unwrap_or_else(connections::open);
         if stuck == 0 || work() > stuck {
             self.since = None;

@@ -1,5 +1,5 @@
-//! Children that have ended: what they had on the board and in the segment becomes free, and an unexpected end is reported. The
-//! parent does all of it.
+//! Children that have ended: the parent frees their slots on the board and their arenas in the segment, and reports an
+//! unexpected end.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use wsgi_telemetry::{Ended, Running, Segment, clock};
 use crate::log::log_message;
 use crate::metrics::{parent, segment};
 
-/// A new configuration is in force: frees what belonged to children that ended while httpd ran without the module.
+/// Frees what belonged to children that ended while httpd ran without the module. Called when a new configuration is in
+/// force.
 pub(crate) fn free_gone() {
     let gone = parent::known_segment().map(|segment| segment.owners_gone());
     for pid in gone.unwrap_or_default() {
@@ -21,14 +22,14 @@ pub(crate) fn free_gone() {
     }
 }
 
-/// Children that were started while anything was measured, and have not ended.
+/// Children that were started while metrics were on, and that have not ended.
 static COUNTED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 fn counted() -> MutexGuard<'static, BTreeSet<u32>> {
     COUNTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child was started.
+/// Counts a child that was started.
 pub(crate) fn child_started(pid: u32) {
     if let Some(segment) = segment::current() {
         counted().insert(pid);
@@ -36,7 +37,7 @@ pub(crate) fn child_started(pid: u32) {
     }
 }
 
-/// A child was reaped: nothing can write to its arenas any more, so that others may have them.
+/// Frees and counts a child that was reaped: it can no longer write to its arenas, so other children may get them.
 pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     let Some(segment) = parent::known_segment() else {
         return;
@@ -53,7 +54,7 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     let how = match ended {
         Some(Ended::Clean) => Some("clean"),
         Some(Ended::Killed) => Some("killed"),
-        // The child ended before it could take an arena, or no arena was left: nothing says that it ended in order.
+        // The child ended before it could take an arena, or no arena was left: nothing shows that it ended in order.
         None => was_counted.then_some("killed"),
     };
     if let Some(how) = how {
@@ -62,17 +63,18 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     segment.reclaim(pid);
 }
 
-/// Whether the end of a child is reported as unexpected. `had_said`: whether the child had announced its end; `None` for a child
-/// that had only begun and said nothing at all. `was_running`: whether it ran requests.
+/// Returns whether the end of a child must be reported. `had_said`: whether the child had announced its end; `None` if
+/// it had only started and announced nothing at all. `was_running`: whether it ran requests.
 fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) -> bool {
-    /// `http_main.h` and `httpd.h`: with these, a child says that it cannot go on, and httpd logs why.
+    /// The `APEXIT_` statuses of `http_main.h` and `httpd.h`: with these, a child says that it cannot go on; httpd logs
+    /// why.
     const OF_HTTPD: [u8; 3] = [2, 7, 15];
     match how {
-        // The parent ends children by these signals.
+        // The parent ends children with these signals.
         Some(End::Signal(libc::SIGTERM | libc::SIGHUP | libc::SIGUSR1)) => {
             had_said != Some(true) && was_running
         }
-        // A child that has begun to end may crash, too.
+        // A child that is ending may crash, too.
         Some(End::Signal(_)) => true,
         Some(End::Status(0)) | None => had_said == Some(false),
         Some(End::Status(status)) => {
@@ -81,11 +83,11 @@ fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) ->
     }
 }
 
-/// Most requests of a dead child that are named.
+/// Highest number of requests of a dead child that are named.
 const MOST_TOLD: usize = 5;
 
-/// A child has ended without having announced it. What it was running is known from what the child itself has written, so it
-/// may be wrong.
+/// Reports a child that has ended unexpectedly. The requests that it ran are known only from what the child itself has
+/// written, so they may be wrong.
 fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
     let how = match how {
         Some(how) => how.to_string(),
@@ -96,7 +98,7 @@ fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Runnin
     segment.note_death(pid, &how, &running);
 }
 
-/// In words.
+/// Describes the requests that a child ran.
 fn what_ran(segment: Segment, running: &[Running]) -> String {
     let now = clock::now();
     let known = segment.applications();
@@ -134,20 +136,20 @@ mod tests {
             (status(3), Some(false), false, true),
             (status(3), Some(true), true, true),
             (status(3), Some(true), false, false),
-            // One that cannot go on, of which httpd itself tells.
+            // The child cannot go on, and httpd itself says so.
             (status(7), Some(true), true, false),
-            // It had only begun.
+            // The child had only started.
             (status(0), None, false, false),
             (None, None, false, false),
             // Crashes.
             (signal(libc::SIGSEGV), Some(true), false, true),
             (signal(libc::SIGKILL), Some(false), false, true),
             (signal(libc::SIGABRT), None, false, true),
-            // The parent's own.
+            // Signals of the parent.
             (signal(libc::SIGTERM), Some(false), false, false),
             (signal(libc::SIGTERM), Some(false), true, true),
             (signal(libc::SIGTERM), Some(true), true, false),
-            // Nobody knows.
+            // It is unknown how the child ended.
             (None, Some(false), true, true),
             (None, Some(true), true, false),
         ] {

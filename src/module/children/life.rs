@@ -1,4 +1,4 @@
-//! The life of a child, in order: what happens inside of `child_init`, and at its end.
+//! The life of a child, in order: what happens inside `child_init`, and at its end.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 
@@ -14,8 +14,8 @@ use crate::engine::start;
 use crate::log::log_message;
 use crate::metrics::segment;
 
-/// `child_init`. Returns when the child may accept connections. What goes wrong is in the log; the child serves everything that
-/// needs no Python.
+/// Runs `child_init`. Returns when the child may accept connections. Failures are in the log; the child then serves
+/// whatever needs no Python.
 pub(crate) fn begin(inside: &ChildInit) {
     segment::child_begins();
     retire::child_begins();
@@ -31,8 +31,8 @@ pub(crate) fn begin(inside: &ChildInit) {
     segment::child_serves();
 }
 
-/// Starts Python, unless that has hung in another child just now: then this child serves everything else. Where the start
-/// hangs here, the child ends.
+/// Starts Python. If another child's start has just hung, skips Python: this child then serves everything else. If the
+/// start hangs here, ends the child.
 fn start_in_time(process: &Process) -> Option<Engine<HostRequests>> {
     let start = || start::start_python(process, retire::ask);
     let Some(slot) = slot::get() else {
@@ -57,9 +57,9 @@ fn start_in_time(process: &Process) -> Option<Engine<HostRequests>> {
         let (limit, seconds) = (limit.as_secs_f64(), wait.as_secs_f64());
         log_message(Message::PythonOverdue, &[&limit, &seconds]);
         if is_late(wait) {
-            // The end was announced, so it is not reported as one that an application has caused.
+            // The child announces its end, so that the end is not reported as caused by an application.
             slot.entry().set_state(ChildState::Draining);
-            // The main thread is in code that cannot be waited for.
+            // The main thread runs code that cannot be waited for.
             end_as_it_is();
         }
     };
@@ -74,13 +74,13 @@ fn start_in_time(process: &Process) -> Option<Engine<HostRequests>> {
     engine
 }
 
-/// httpd is about to take connections and requests away: from now on no thread but its own touches a request. Does what a
-/// signal handler may.
+/// Called before httpd destroys connections and requests: from now on only the threads of httpd use a request. Does
+/// only what a signal handler may.
 pub(crate) fn hold() {
     start::hold();
 }
 
-/// The end of this child: Python finishes, within a bounded time.
+/// Ends the work of Python, within a bounded time. Called at the end of this child.
 pub(crate) fn end() {
     slot::say(ChildState::Draining);
     segment::child_drains();

@@ -1,5 +1,5 @@
-//! Whether there is memory for all children that the MPM may start: each child compares its own memory with what the server may
-//! have, and the first one that finds it too little logs that for all.
+//! Checks whether the memory suffices for all children that the MPM may start. Each child compares its own memory with
+//! that of the server; the first child that finds too little logs it for all.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,11 @@ use wsgi_telemetry::board::Warning;
 use super::slot::ChildSlot;
 use crate::log::log_line;
 
-/// When a child looks first, after it has loaded what it loads ahead, and how often then: applications are also loaded by
-/// requests.
+/// The time from loading ahead to the first check, and between later checks: requests may load applications, too.
 const FIRST: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Looks at the memory of this child.
+/// Checks the memory of this child.
 pub(crate) struct MemoryWatch {
     plan: MpmPlan,
     look: Instant,
@@ -28,7 +27,7 @@ impl MemoryWatch {
         }
     }
 
-    /// Logs that there is too little memory for all, unless another child has.
+    /// Logs that the memory does not suffice for all children, unless another child has logged it.
     pub(crate) fn look(&mut self, slot: &ChildSlot) {
         let now = Instant::now();
         if now < self.look {
@@ -43,8 +42,8 @@ impl MemoryWatch {
     }
 }
 
-/// Memory that this process shares with no file and no other process, bytes; 0 where the kernel does not tell (proc(5),
-/// `statm`).
+/// Returns the memory that this process shares with no file and no other process, in bytes; 0 if the kernel does not
+/// tell (proc(5), `statm`).
 pub(crate) fn own_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = text.split_ascii_whitespace().skip(1);

@@ -1,9 +1,9 @@
-//! When a child may take its first connection: it has loaded what it loads ahead, and its applications have answered
-//! the URLs of `WSGIWarmup`.
+//! Decides when a child may take its first connection: when it has loaded what it loads ahead, and its applications
+//! have answered the URLs of `WSGIWarmup`.
 //!
-//! Until then it stays in `child_init`, where it does not accept, as long as another child serves: a server without any child
-//! that accepts is worse than one that answers late. Where the code cannot be loaded, the child waits for other code, and then
-//! ends: what was imported before the failure would otherwise be a part of the new code.
+//! Until then it stays in `child_init`, where it does not accept, provided another child serves: a server without any
+//! child that accepts is worse than one that answers late. If the code cannot be loaded, the child waits until the code
+//! has changed, and then ends: otherwise what it imported before the failure would be a part of the new code.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -26,18 +26,18 @@ use crate::engine::load::{self, NotReady, Progress};
 use crate::log::{log_info, log_message};
 use crate::reload::file_stamp::{Stamp, stamp};
 
-/// A child that is not ready after this time says so.
+/// A child that is not ready after this time reports it.
 const LATE: Duration = Duration::from_secs(60);
 /// A child that is not ready after this time takes connections, if no other child serves.
 const NOBODY_SERVES: Duration = Duration::from_secs(10);
-/// How often the main thread looks whether the child is to end meanwhile.
+/// How often the main thread checks whether the child must end.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often it looks for other code, and after how long it asks again for a URL that was not answered.
+/// How often the child looks for changed code, and the first wait before it repeats a URL that was not answered.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest such wait; it doubles from one attempt to the next.
+/// The longest wait before a URL is repeated; the wait doubles with each attempt.
 const LAST_AGAIN: Duration = Duration::from_secs(30);
 
-/// Bytes of the stack of the thread that loads, as many as the main thread of a process usually has.
+/// The stack size of the loader thread in bytes, which is what main threads usually have.
 const STACK: usize = 8 << 20;
 
 type Loaded = Result<(), NotReady>;
@@ -57,7 +57,7 @@ pub(crate) fn wait(process: &Arc<Process>, engine: Engine<HostRequests>, inside:
     slot::say(ChildState::Ready);
 }
 
-/// A child that is not ready yet, on its main thread.
+/// A child that is not ready yet. Used on its main thread.
 struct Waiting<'c> {
     process: &'c Arc<Process>,
     engine: Engine<HostRequests>,
@@ -95,7 +95,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Loads on another thread. `None` where that takes too long: the thread goes on, and this one does not wait for it.
+    /// Loads on another thread. Returns `None` if that takes too long: the loader goes on, but this thread no longer
+    /// waits.
     fn attempt(&self, loads: bool) -> Option<Loaded> {
         // The step of an earlier attempt says nothing about this one.
         *step() = None;
@@ -109,7 +110,7 @@ impl Waiting<'_> {
             let ahead = process.ahead();
             let scripts = ahead.into_iter().filter(|_| loads);
             let loaded = load::load(engine, scripts, &process.known.warmups, &OnTheBoard);
-            // Where the main thread no longer waits, the log has said so.
+            // If the main thread no longer waits, it has logged that.
             let _ = tell.send(loaded);
         });
         if let Err(error) = started {
@@ -124,7 +125,7 @@ impl Waiting<'_> {
         loop {
             match told.recv_timeout(LOOK) {
                 Ok(loaded) => return Some(loaded),
-                // The loader has panicked, and the log says so.
+                // The loader has panicked, which is in the log.
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => stacks::look(),
             }
@@ -142,8 +143,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Ends this child where a load ahead of requests hangs and other children serve. Its successor tries again, and waits
-    /// longer each time that the load hangs there, too.
+    /// Ends this child if a load hangs and other children serve. Its successor tries again; each time the load hangs,
+    /// the next child waits longer.
     fn end_where_it_hangs(&self) {
         let Some(slot) = self.slot.filter(ChildSlot::another_serves) else {
             return;
@@ -153,12 +154,12 @@ impl Waiting<'_> {
         }
         slot::say(ChildState::Draining);
         log_message(Message::AheadOverdue, &[&what_is_loaded()]);
-        // The load hangs on another thread, which uses what an orderly end would take down.
+        // The load hangs on another thread, which uses what an orderly end would destroy.
         end_as_it_is();
     }
 
-    /// While others serve: ends this child where there is newer code, and else says once, after a while, that it is late, so
-    /// that no other child retires for it.
+    /// While other children serve: ends this child if there is newer code. Otherwise reports once, after `LATE`, that
+    /// this child is not ready, so that no other child retires for the same code.
     fn note_lateness(&self) {
         let Some(slot) = self.slot.filter(ChildSlot::another_serves) else {
             return;
@@ -181,8 +182,8 @@ impl Waiting<'_> {
         self.inside.end_child()
     }
 
-    /// Leaves connections to the others until there is other code; ends the child then. Where the others could not load these
-    /// groups either, this one serves what it has.
+    /// Leaves connections to other children until the code has changed, and then ends this child. If the other children
+    /// could not load these groups either, returns, so that this child serves what it has.
     fn wait_for_other_code(&self, groups: &[Vec<u8>], seen: &[Stamp]) {
         let others_have = |slot: &ChildSlot| groups.iter().any(|group| slot.another_has(group));
         let Some(slot) = self.slot.filter(others_have) else {
@@ -208,13 +209,13 @@ impl Waiting<'_> {
         self.slot.is_some_and(|slot| slot.another_serves())
     }
 
-    /// Whether the child is to end, or its configuration has ended.
+    /// Returns whether the child must end, or its configuration is no longer in force.
     fn is_over(&self) -> bool {
         is_asked_to_end() || self.slot.is_some_and(|slot| slot.in_force.is_over())
     }
 }
 
-/// What is being loaded or asked for, since when, and how long that may take.
+/// What is being loaded or requested, since when, and how long that may take.
 struct Step {
     what: String,
     since: Instant,
@@ -227,7 +228,7 @@ fn step() -> MutexGuard<'static, Option<Step>> {
     STEP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes what the loader does for the main thread, and what it has loaded on the board.
+/// Notes what the loader does for the main thread, and writes the groups that it has loaded to the board.
 struct OnTheBoard;
 
 impl Progress for OnTheBoard {
@@ -244,7 +245,7 @@ impl Progress for OnTheBoard {
     }
 }
 
-/// What is being loaded, for messages.
+/// Returns what is being loaded, for messages.
 fn what_is_loaded() -> String {
     let step = step();
     step.as_ref()
@@ -252,7 +253,7 @@ fn what_is_loaded() -> String {
         .unwrap_or_default()
 }
 
-/// Whether that takes longer than it may.
+/// Returns whether the current step takes longer than it may.
 fn is_late() -> bool {
     let is_late = |step: &Step| {
         step.limit

@@ -1,4 +1,5 @@
-//! `WSGIRecycle`: a child that has served its number of requests, has too much memory or is old enough marks itself to retire.
+//! `WSGIRecycle`: a child that has served its number of requests, uses too much memory or is old enough marks itself to
+//! retire.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -11,11 +12,11 @@ use super::retire;
 use super::slot::ChildSlot;
 use crate::log::log_info;
 
-/// Whether requests are counted. Nothing else needs the number.
+/// Whether requests are counted. Only `WSGIRecycle` needs the number.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static SERVED: AtomicU64 = AtomicU64::new(0);
 
-/// A request was served. A refused request does not count: a child with too much to do must not be replaced for that.
+/// Counts a served request. Refused requests do not count: a child must not be replaced because it has too much to do.
 #[inline]
 pub(crate) fn count_request() {
     if COUNTS.load(Relaxed) {
@@ -23,14 +24,14 @@ pub(crate) fn count_request() {
     }
 }
 
-/// How often a child looks at what it has used up.
+/// How often a child checks its limits.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long a child waits before it looks again: where enough others retire, and once it is marked, as the mark may be taken
-/// back.
+/// The wait before the next check: `LATER` if enough other children retire, `MUCH_LATER` once this child is marked, as
+/// the mark may be removed.
 const LATER: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_secs(60);
 
-/// Looks after the limits of this child.
+/// The limits of this child, and the time of the next check.
 pub(crate) struct Recycler {
     limits: Recycle,
     began: Instant,
@@ -38,14 +39,14 @@ pub(crate) struct Recycler {
 }
 
 impl Recycler {
-    /// `None` where there are no limits.
+    /// Returns `None` if there are no limits.
     pub(crate) fn new(recycle: Recycle) -> Option<Self> {
         if !recycle.is_set() {
             return None;
         }
         COUNTS.store(recycle.requests.is_some(), Relaxed);
         let now = Instant::now();
-        // Process ids follow each other; the multiplication takes them far apart.
+        // Process ids follow each other; the multiplication spreads them.
         let chance = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         Some(Self {
             limits: recycle.for_child(chance),
@@ -54,7 +55,7 @@ impl Recycler {
         })
     }
 
-    /// Marks this child where it has used up what it may, unless enough others retire.
+    /// Marks this child if it has reached a limit, unless enough other children retire.
     pub(crate) fn look(&mut self, slot: &ChildSlot) {
         let now = Instant::now();
         if now < self.look {

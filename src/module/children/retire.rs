@@ -1,7 +1,7 @@
-//! A child asks to be replaced, as something in it hangs: it marks itself to retire.
+//! How a child in which something hangs asks to be replaced: it marks itself to retire.
 //!
-//! Where a load hangs, it may hang in the successor, too, and in the next one: each of them waits longer than the one before
-//! until it marks itself ([`Hangs`]), and serves meanwhile what it can.
+//! A load that hangs here may hang in the successor, too, and in the next child. So each of them waits longer than the
+//! one before until it marks itself ([`Hangs`]), and serves what it can until then.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -16,10 +16,10 @@ use wsgi_telemetry::clock;
 use super::slot::{self, ChildSlot};
 use crate::config::inherited;
 
-/// Of this many children that serve, one may be replaced at a time.
+/// One of this number of serving children may be replaced at a time.
 const SHARE: usize = 4;
 
-/// Marks this child, unless enough others retire; the engine asks again in that case.
+/// Marks this child, unless enough other children retire; then the engine asks again.
 pub(crate) fn ask(why: Retire) {
     let reason = match why {
         Retire::Stuck => RetireReason::RequestTimeout,
@@ -39,35 +39,35 @@ pub(crate) fn ask(why: Retire) {
     }
 }
 
-/// When this child began, as a stamp.
+/// When this child started, as a stamp.
 static BEGAN: AtomicU64 = AtomicU64::new(0);
 
-/// This child begins.
+/// Notes when this child starts.
 pub(crate) fn child_begins() {
     BEGAN.store(clock::now(), Relaxed);
 }
 
-/// Something that hangs in this child.
+/// A hang in this child.
 struct Hang {
-    /// When it was reported last.
+    /// When the hang was reported last.
     said: Instant,
-    /// How long the child has to wait from then on, and when that is over.
+    /// When the child has waited long enough.
     until: Instant,
 }
 
 static HANG: Mutex<Option<Hang>> = Mutex::new(None);
 
-/// A hang that is not reported for this long has ended.
+/// A hang that is not reported for this time has ended.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// The limit of the server, or the usual one where there is none.
+/// Returns the server's `WSGIStartupTimeout`, or the default where it has none.
 fn limit() -> Duration {
     let written = inherited::current().and_then(|process| process.python.startup_timeout());
     written.unwrap_or(STARTUP_TIMEOUT)
 }
 
-/// Something hangs in this child; called again for as long as it does. Returns whether the child has waited long enough to be
-/// replaced.
+/// Notes that something hangs in this child. The caller repeats this while the hang lasts. Returns whether the child
+/// has waited long enough to be replaced.
 pub(crate) fn note_hang(slot: &ChildSlot) -> bool {
     let mut hang = HANG.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
@@ -85,7 +85,8 @@ pub(crate) fn note_hang(slot: &ChildSlot) -> bool {
     now >= until
 }
 
-/// Python does not start in this child. Returns how long the child waits before it ends, while others serve.
+/// Notes that the start of Python hangs in this child. Returns how long the child waits before it ends; zero if no
+/// other serves.
 pub(crate) fn note_start_hangs(slot: &ChildSlot) -> Duration {
     let hangs: Hangs = slot
         .board()
@@ -96,13 +97,13 @@ pub(crate) fn note_start_hangs(slot: &ChildSlot) -> Duration {
     }
 }
 
-/// The stamp at which this child, which serves without Python, asks to be replaced; 0 for a child that has Python.
+/// When this child, which serves without Python, asks to be replaced, as a stamp; 0 for a child that has Python.
 static HELD_OFF: AtomicU64 = AtomicU64::new(0);
 
-/// For how long this child must not start Python, as that has hung in another one; zero where it may. Where others serve, a try
-/// costs nothing.
+/// Returns for how long this child must not start Python, as the start has hung in another child; zero if it may. While
+/// other children serve, an attempt costs nothing.
 pub(crate) fn hold_off(slot: &ChildSlot) -> Duration {
-    // Without a monitor, this child would not be replaced later.
+    // Without a monitor, this child could not be replaced later.
     if slot.another_serves() || LeaveBy::of_mpm().is_err() {
         return Duration::ZERO;
     }
@@ -115,12 +116,12 @@ pub(crate) fn hold_off(slot: &ChildSlot) -> Duration {
     time
 }
 
-/// Whether this child serves without Python until it is replaced.
+/// Returns whether this child serves without Python until it is replaced.
 pub(crate) fn is_held_off() -> bool {
     HELD_OFF.load(Relaxed) != 0
 }
 
-/// Marks a child that serves without Python, once it has done so for long enough. Called by the monitor.
+/// Marks a child that serves without Python once its time is over. Called by the monitor.
 pub(crate) fn look(slot: &ChildSlot) {
     let until = HELD_OFF.load(Relaxed);
     if until != 0 && clock::now() >= until {
@@ -128,7 +129,7 @@ pub(crate) fn look(slot: &ChildSlot) {
     }
 }
 
-/// Whether this child was marked just now.
+/// Marks this child to retire, unless enough other children retire. Returns whether this call has marked it.
 pub(crate) fn mark(slot: &ChildSlot, reason: RetireReason) -> bool {
     if slot.entry().retire().is_some() || are_enough(slot) {
         return false;
@@ -137,7 +138,7 @@ pub(crate) fn mark(slot: &ChildSlot, reason: RetireReason) -> bool {
     if !slot.board().mark(me.pid, me.ticks, reason) {
         return false;
     }
-    // Another child may have marked itself at the same time; then the one with the lowest process id goes first.
+    // Another child may have marked itself at the same time; then the child with the lowest process id goes first.
     let goes_first = |child: &ChildEntry| child.retire.is_some() && child.pid < me.pid;
     let is_one_too_many = are_enough(slot) && slot.others().iter().any(goes_first);
     if is_one_too_many {
@@ -146,7 +147,7 @@ pub(crate) fn mark(slot: &ChildSlot, reason: RetireReason) -> bool {
     !is_one_too_many
 }
 
-/// Whether as many others retire as may at a time.
+/// Returns whether no further child may retire now.
 fn are_enough(slot: &ChildSlot) -> bool {
     let others = slot.others();
     let serving = others

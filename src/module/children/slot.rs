@@ -1,4 +1,4 @@
-//! The slot of this child on the board, by which children, the reloader, the parent and `wsgictl` tell each other things.
+//! The slot of this child on the board, which children, the reloader, the parent and `wsgictl` use to communicate.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use wsgi_telemetry::board::{self, Board, ChildEntry, ChildState, RollPhase};
 
 use crate::metrics::segment::{self, InForce};
 
-/// The slot, and the segment that the board is in.
+/// The slot, and the segment that holds the board.
 #[derive(Clone, Copy)]
 pub(crate) struct ChildSlot {
     entry: board::ChildSlot,
@@ -16,7 +16,7 @@ pub(crate) struct ChildSlot {
 
 static SLOT: OnceLock<ChildSlot> = OnceLock::new();
 
-/// A child begins, before it loads anything. Under `-X` there are no other children that could read the board.
+/// Takes a slot for this child before it loads anything. Under `-X` no other child could read the board.
 pub(crate) fn enter() {
     if mpm::single_process() {
         return;
@@ -29,19 +29,19 @@ pub(crate) fn enter() {
     }
 }
 
-/// The slot of this child; `None` where it has none.
+/// Returns the slot of this child; `None` if it has none.
 pub(crate) fn get() -> Option<ChildSlot> {
     SLOT.get().copied()
 }
 
-/// Writes on the board what this child is now.
+/// Writes the state of this child to the board.
 pub(crate) fn say(state: ChildState) {
     if let Some(slot) = get() {
         slot.entry.set_state(state);
     }
 }
 
-/// This child has loaded what it loads ahead for an application group.
+/// Notes on the board that this child has loaded what it loads ahead for an application group.
 pub(crate) fn loaded(group: &[u8]) {
     if let Some(slot) = get()
         && let Some(group) = slot.board().group(group)
@@ -59,12 +59,12 @@ impl ChildSlot {
         self.in_force.segment.board()
     }
 
-    /// Whether this child has the code that is wanted.
+    /// Returns whether this child has the code revision that is wanted.
     pub(crate) fn is_current(&self) -> bool {
         self.entry.revision() == Some(self.board().revision())
     }
 
-    /// Whether there is newer code, and it has passed its trial.
+    /// Returns whether there is newer code that has passed its trial.
     pub(crate) fn is_outdated(&self) -> bool {
         let is_well = || {
             matches!(
@@ -75,7 +75,7 @@ impl ChildSlot {
         !self.is_current() && is_well()
     }
 
-    /// The other children of this configuration.
+    /// Returns the other children of this configuration.
     pub(crate) fn others(&self) -> Vec<ChildEntry> {
         let me = std::process::id();
         let generation = self.in_force.generation;
@@ -84,24 +84,25 @@ impl ChildSlot {
         children.into_iter().filter(is_other).collect()
     }
 
-    /// Whether there is no other child, of whatever configuration and in whatever state.
+    /// Returns whether there is no other child, of any configuration and in any state.
     pub(crate) fn is_alone(&self) -> bool {
         let me = std::process::id();
         self.board().children().iter().all(|child| child.pid == me)
     }
 
-    /// Whether another child takes connections, perhaps until this one does.
+    /// Returns whether another child takes connections, even if it will retire.
     pub(crate) fn another_serves(&self) -> bool {
         self.others().iter().any(serves)
     }
 
-    /// Whether another child takes connections that does not retire itself.
+    /// Returns whether another child takes connections and does not retire.
     pub(crate) fn another_stays(&self) -> bool {
         let stays = |child: &ChildEntry| serves(child) && child.retire.is_none();
         self.others().iter().any(stays)
     }
 
-    /// Whether another child serves that has loaded this group. Known for the first 64 groups of the board.
+    /// Returns whether another child that has loaded this group serves. Known only for the first 64 groups of the
+    /// board.
     pub(crate) fn another_has(&self, group: &[u8]) -> bool {
         let Some(slot) = self.board().group(group) else {
             return false;

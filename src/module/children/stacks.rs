@@ -1,7 +1,7 @@
-//! `wsgictl stack` asks this child, on the board, what its threads run.
+//! `wsgictl stack` asks this child, through the board, for the stacks of its threads.
 //!
-//! The threads that look at the board anyway look for such a request, for as long as the child lives. The answer is made on a
-//! thread of its own, as it may wait for a GIL.
+//! Threads that already look at the board a few times a second also look for such a request, until the child ends.
+//! Another thread makes the answer, as that may wait for a GIL.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,11 +13,11 @@ use crate::engine::start;
 /// Whether an answer is being made.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Looks for a request, and begins to answer it. Never waits; called a few times a second.
+/// Looks for a request, and starts a thread that answers it. Never waits; called a few times a second.
 pub(crate) fn look() {
     let Some(slot) = slot::get() else { return };
     let board = slot.board();
-    // The next request waits meanwhile. Its time runs, and `wsgictl` says that no process has taken it.
+    // The next request waits. If its time runs out, `wsgictl` reports that no process has taken it.
     if BUSY.load(Ordering::Acquire) {
         return;
     }
@@ -33,7 +33,7 @@ pub(crate) fn look() {
     if let Err(error) = begun {
         let _busy = Busy;
         let text = format!("This child has no thread that could find out: {error}\n");
-        // `wsgictl` may have ended.
+        // The result does not matter: `wsgictl` may have ended.
         let _wanted = board.tell_stacks(request, &text);
     }
 }
@@ -46,7 +46,7 @@ fn answer(board: Board, request: StacksRequest) {
     let _wanted = board.tell_stacks(request, &String::from_utf8_lossy(&text));
 }
 
-/// An answer that is being made.
+/// Stands for an answer that is being made; clears [`BUSY`] when dropped.
 struct Busy;
 
 impl Drop for Busy {

@@ -7,10 +7,10 @@ use wsgi_core::messages::Message;
 
 use crate::log::log_line;
 
-/// Does `work` on a thread of its own, and again from its beginning where it panics.
+/// Runs `work` on a new thread, and runs it again from the start if it panics.
 ///
 /// # Errors
-/// Where the kernel gives no thread.
+/// That of the kernel if it cannot make a thread.
 pub(crate) fn spawn<R: Send + 'static>(
     name: &'static str,
     mut work: impl FnMut() -> R + Send + 'static,

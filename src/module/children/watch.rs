@@ -20,12 +20,12 @@ use crate::engine::start;
 use crate::log::log_message;
 use crate::reload::file_stamp::changed;
 
-/// How often it looks.
+/// How often the thread looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// Name of the thread.
 const THREAD: &str = "wsgi-sources";
 
-/// The child begins to serve: starts the thread, where it is wanted.
+/// Starts the thread in a child that begins to serve, if `WSGIReload modules` is set.
 pub(crate) fn start(process: &Process) {
     let (Some(slot), Some(engine)) = (slot::get(), start::engine()) else {
         return;
@@ -53,7 +53,7 @@ pub(crate) fn start(process: &Process) {
 struct Watch {
     slot: ChildSlot,
     engine: Engine<HostRequests>,
-    /// A file that has changed, of which the reloader has not been told.
+    /// A changed file that was not reported to the reloader yet.
     changed: Option<PathBuf>,
 }
 
@@ -67,7 +67,7 @@ impl Watch {
             Some(true) => {
                 let board = self.slot.board();
                 let what = path.display().to_string();
-                // Where the board has no room for the request, a roll is wanted anyway.
+                // If the board has no room for the request, a roll is already requested.
                 let _ticket = board.request_reload(None, RetireReason::SourceChanged, &what);
                 self.changed = None;
             }
@@ -76,16 +76,16 @@ impl Watch {
         }
     }
 
-    /// Whether the reloader must learn of it; `None` where that is not known yet. A child whose code is older than the wanted
-    /// revision will be replaced by one that loads the files of now. But where that revision was refused, a change since its
-    /// trial may have mended it.
+    /// Returns whether the reloader must learn of the change; `None` while that is unknown. A child whose code is older
+    /// than the wanted revision will be replaced by a child that loads the current files. But if that revision was
+    /// refused, a change since its trial may have corrected it.
     fn is_news(&self, path: &Path) -> Option<bool> {
         if self.slot.is_current() {
             return Some(true);
         }
         let roll = self.slot.board().roll();
         let began = i64::try_from(roll.began).unwrap_or(i64::MAX);
-        // When a file was removed is not known.
+        // The time at which a file was removed is unknown.
         let is_later = || fs::metadata(path).map_or(true, |found| changed(&found) > began);
         (roll.phase == RollPhase::Stopped).then(is_later)
     }

@@ -1,4 +1,4 @@
-//! What the parent works out once, when the configuration is known to be good, and its children inherit.
+//! What the parent resolves once, when the configuration is valid, and its children inherit.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,30 +19,30 @@ use super::placement::{AliasGroups, Known, Script};
 use super::read::{Server, groups_of_sections, used_directives, written_groups};
 use crate::log::{log_info, log_message};
 
-/// What all children have in common.
+/// The settings that all children share.
 pub(crate) struct Process {
     pub(crate) python: PythonConfig,
     pub(crate) interpreter_options: Vec<InterpreterOptions>,
     /// `WSGIPrometheusClient`
     pub(crate) prometheus_client: bool,
-    /// What is known of scripts and groups ahead of requests.
+    /// The scripts and groups that are known before the first request.
     pub(crate) known: Known,
-    /// Whether new code is taken up by replacing children, and what tells of it.
+    /// Whether children are replaced to take up new code, and how new code is noticed.
     pub(crate) reload: Reload,
-    /// When children are replaced without being asked.
+    /// The limits of `WSGIRecycle`.
     pub(crate) recycle: Recycle,
     pub(crate) plan: MpmPlan,
-    /// The application groups that are known before any request names one.
+    /// The application groups that are known before the first request.
     pub(crate) groups: BTreeSet<Vec<u8>>,
-    /// Those groups, and where hosts name groups the names and aliases of the servers, each without its port.
+    /// The known groups, and if hosts name groups, also the names and aliases of the servers; each without its port.
     named: HashSet<Vec<u8>>,
 }
 
-/// Most interpreters of a child beside the main one; CPython and the engine bear no more.
+/// Highest number of interpreters of a child besides the main one; CPython and the engine support no more.
 const MOST_INTERPRETERS: u32 = 255;
 
 impl Process {
-    /// Works it out for the servers of a configuration; `None` where there is no server.
+    /// Resolves the settings for the servers of a configuration; `None` if there is no server.
     pub(crate) fn new(servers: &[(&Server, ServerName<'_>)], plan: MpmPlan) -> Option<Self> {
         let (main, _) = servers.first()?;
         let (known, of_servers) = Known::new(servers);
@@ -61,7 +61,7 @@ impl Process {
         let ahead = process.ahead();
         let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
         for (server, groups) in of_servers {
-            // Read for the first time after this configuration was read, so nothing is there yet.
+            // `server.groups` is first read after this configuration was read, so it is still empty.
             let groups = groups.into_iter();
             let groups =
                 groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
@@ -70,17 +70,18 @@ impl Process {
         Some(process)
     }
 
-    /// From now on this is what the configuration in force says.
+    /// Makes this the configuration in force.
     pub(crate) fn put_in_force(self) {
         *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(self));
     }
 
-    /// The options of an application group.
+    /// Returns the options of an application group.
     pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
         interpreter_options::group_options(&self.interpreter_options, &self.python, group)
     }
 
-    /// How many interpreters there may be of groups that the configuration does not name, if this is one of them.
+    /// Returns the highest number of interpreters for groups that the configuration does not name; unlimited if it
+    /// names this group.
     pub(crate) fn most_unnamed(&self, group: &[u8]) -> u32 {
         if group.is_empty() || self.named.contains(&group::without_port(group)) {
             return u32::MAX;
@@ -89,7 +90,7 @@ impl Process {
         group::most_unnamed(self.python.group_limit, MOST_INTERPRETERS, named)
     }
 
-    /// Whether a group runs in the main interpreter, unless it has replicas.
+    /// Returns whether a group runs in the main interpreter, unless it has replicas.
     pub(crate) fn is_main(&self, group: &[u8], placement: Placement) -> bool {
         match placement {
             Placement::Main => true,
@@ -98,13 +99,13 @@ impl Process {
         }
     }
 
-    /// Whether a group of an alias is the same for all of its requests: it is the only one, or one of those that are loaded
-    /// `ahead`. Else the port in the request may be part of its name, as in mod_wsgi.
+    /// Returns whether all requests of an alias share this group: it is the only group, or a group that is loaded
+    /// `ahead`. Otherwise the port in the request may be part of the name, as in mod_wsgi.
     fn is_one_for_all(&self, ahead: &HashSet<&[u8]>, group: &[u8]) -> bool {
         self.known.only_group.as_deref() == Some(group) || ahead.contains(group)
     }
 
-    /// The group that the main interpreter serves: the only group of the server, if it runs there.
+    /// Returns the group that the main interpreter serves: the only group of the server, if it runs there.
     pub(crate) fn main_group(&self) -> &[u8] {
         let only = self.known.only_group.as_deref().unwrap_or_default();
         let options = self.group_options(&String::from_utf8_lossy(only));
@@ -114,8 +115,9 @@ impl Process {
         }
     }
 
-    /// What a child loads when it starts: all that is known, where children are replaced for new code, where `WSGIWarmup` is
-    /// used, and for groups with GILs of their own; else what the configuration names.
+    /// Returns what a child loads when it starts. It loads all known scripts if children are replaced for new code or
+    /// `WSGIWarmup` is used. Otherwise it loads those that the configuration names, and those of groups that may have a
+    /// GIL per interpreter.
     pub(crate) fn ahead(&self) -> Vec<&Script> {
         let all = self.reload.replaces_children() || !self.known.warmups.is_empty();
         let has_replicas = |script: &&Script| {
@@ -127,7 +129,7 @@ impl Process {
         each_once(self.known.imports.iter().chain(aliased))
     }
 
-    /// All that is known of what a child would serve, for the trial of new code.
+    /// Returns all known scripts that a child would serve, for the trial of new code.
     pub(crate) fn everything(&self) -> Vec<&Script> {
         each_once(self.known.imports.iter().chain(&self.known.aliased))
     }
@@ -138,10 +140,10 @@ fn each_once<'a>(scripts: impl Iterator<Item = &'a Script>) -> Vec<&'a Script> {
     scripts.filter(|script| seen.insert(*script)).collect()
 }
 
-/// Set in the parent, read in the children; never on the path of a request.
+/// Set in the parent, read in the children; never read while a request is served.
 static PROCESS: RwLock<Option<Arc<Process>>> = RwLock::new(None);
 
-/// What the configuration in force says; `None` while there is none.
+/// Returns the settings of the configuration in force; `None` if there is none.
 pub(crate) fn current() -> Option<Arc<Process>> {
     PROCESS
         .read()
@@ -149,8 +151,8 @@ pub(crate) fn current() -> Option<Arc<Process>> {
         .clone()
 }
 
-/// The groups that the configuration names. Whether hosts name any is in the values of `WSGIApplicationGroup` and
-/// `application-group=`.
+/// Returns the groups that the configuration names. If a value of `WSGIApplicationGroup` or `application-group=` makes
+/// groups from hosts, the names and aliases of the servers are among them.
 fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> HashSet<Vec<u8>> {
     let mut named: HashSet<Vec<u8>> = groups
         .iter()
@@ -176,7 +178,7 @@ fn named(groups: &BTreeSet<Vec<u8>>, servers: &[(&Server, ServerName<'_>)]) -> H
     named
 }
 
-/// The groups of scripts that are loaded ahead, of aliases, and of sections.
+/// Returns the groups of scripts that are loaded ahead, of aliases, and of sections.
 fn known_groups(known: &Known, of_servers: &[(&Server, AliasGroups)]) -> BTreeSet<Vec<u8>> {
     let scripts = known.imports.iter().chain(&known.aliased);
     let of_aliases = of_servers.iter().flat_map(|(_, groups)| groups);
@@ -188,7 +190,7 @@ fn known_groups(known: &Known, of_servers: &[(&Server, AliasGroups)]) -> BTreeSe
         .collect()
 }
 
-/// Warns of what the configuration asks of interpreters and does not get.
+/// Warns of settings for interpreters that cannot be fulfilled.
 pub(crate) fn warn_of_interpreters(process: &Process) {
     if interpreter_options::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);
@@ -216,7 +218,7 @@ pub(crate) fn warn_of_interpreters(process: &Process) {
     }
 }
 
-/// Each directive that this release does not act upon is named once.
+/// Logs each used directive that has no effect in this release, once.
 pub(crate) fn warn_of_directives_without_effect() {
     for directive in used_directives() {
         let name = directive.shown_name();

@@ -1,4 +1,4 @@
-//! The configuration of httpd, as far as it is ours: read, worked out by the parent, inherited by its children.
+//! Our part of httpd's configuration: read and resolved by the parent, inherited by its children.
 
 use wsgi_httpd::module::ServerName;
 
@@ -7,7 +7,7 @@ pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod read;
 
-/// A configuration is good: works out what children inherit, and logs what an administrator should know.
+/// Resolves a valid configuration for the children, and logs what an administrator should know.
 pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) {
     let Some(process) = inherited::Process::new(servers, plan::of_server()) else {
         return;

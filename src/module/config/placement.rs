@@ -1,5 +1,5 @@
-//! What is known of scripts and groups before any request: which group is the only one of the server, which scripts can
-//! be loaded ahead, and which of them answer the URLs of `WSGIWarmup`.
+//! What is known about scripts and groups before the first request: which group is the only one of the server, which
+//! scripts can be loaded ahead, and which of them answer the URLs of `WSGIWarmup`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::read::{self, Server};
 /// A script in an application group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Script {
-    /// Name of the group; empty for the main interpreter.
+    /// The name of the group; empty for the main interpreter.
     pub(crate) group: Vec<u8>,
     pub(crate) script: Vec<u8>,
 }
@@ -22,11 +22,11 @@ pub(crate) struct Script {
 /// A URL of `WSGIWarmup`, and the application that answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warmup {
-    /// As written.
+    /// The URL as written.
     pub(crate) url: String,
     pub(crate) server_name: Vec<u8>,
     pub(crate) port: u16,
-    /// Part of the URL that the alias took.
+    /// The part of the URL that the alias matched.
     pub(crate) script_name: String,
     pub(crate) path_info: String,
     pub(crate) query: String,
@@ -34,27 +34,27 @@ pub(crate) struct Warmup {
     pub(crate) script: Script,
 }
 
-/// What is known ahead.
+/// The scripts and groups that are known before the first request.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// The group of every request by an alias, where there is just one.
+    /// The group of all requests by aliases, if there is just one.
     pub(crate) only_group: Option<Vec<u8>>,
-    /// What every child loads when it starts.
+    /// The scripts that each child loads when it starts.
     pub(crate) imports: Vec<Script>,
-    /// The scripts of the aliases that lead to one script, in a group that is known.
+    /// The scripts of aliases that lead to a single script, in a known group.
     pub(crate) aliased: Vec<Script>,
-    /// How many aliases and sections lead to scripts or groups that only requests name.
+    /// The number of aliases and sections whose scripts or groups only requests name.
     pub(crate) unknown: usize,
     pub(crate) warmups: Vec<Warmup>,
-    /// URLs of `WSGIWarmup` that no alias to a known script takes.
+    /// URLs of `WSGIWarmup` that no alias to a known script matches.
     pub(crate) lost_warmups: Vec<String>,
 }
 
-/// The group of each alias of a server, where it is known.
+/// The group of each alias of a server, if it is known.
 pub(crate) type AliasGroups = Vec<Option<Vec<u8>>>;
 
 impl Known {
-    /// Works it out, with the groups of the aliases of each server.
+    /// Finds the known scripts and groups. Also returns the groups of the aliases of each server.
     pub(crate) fn new<'s>(
         servers: &[(&'s Server, ServerName<'_>)],
     ) -> (Self, Vec<(&'s Server, AliasGroups)>) {
@@ -83,14 +83,14 @@ impl Known {
             for alias in &server.config.aliases {
                 let dir = DirConfig::default();
                 let settings = Settings::resolve(&dir, &server.config);
-                // Asked of the file system once for each target: there may be thousands of aliases.
+                // The file system is asked once for each target, as there may be thousands of aliases.
                 let is_folder = *targets
                     .entry(&alias.target)
                     .or_insert_with(|| Path::new(&alias.target).is_dir());
                 let group = group_of(alias, is_folder, &settings, name);
                 let leads_to_one = leads_to_one(alias, is_folder);
                 if group.is_none() || !leads_to_one {
-                    // A virtual host has the aliases of the main server, too.
+                    // A virtual host also has the aliases of the main server, which must count once.
                     unknown.insert((&alias.location, &alias.target));
                 }
                 if let Some(group) = &group
@@ -128,7 +128,7 @@ fn of_import(import: &ImportScript) -> Script {
     }
 }
 
-/// Whether the alias leads to the same script for every URL.
+/// Returns whether the alias leads to the same script for every URL.
 fn leads_to_one(alias: &ScriptAlias, is_folder: bool) -> bool {
     !(is_folder || alias.regex && alias.target.contains('$'))
 }
@@ -153,7 +153,7 @@ fn written(alias: &ScriptAlias, option: fn(&ScriptOptions) -> Option<&String>) -
     option(&alias.options).map(String::as_str)
 }
 
-/// The first alias that takes the URL, as for requests; patterns are not tried.
+/// Resolves the URL with the first alias that matches it, as for requests; patterns are not tried.
 fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let mut aliases = server.config.aliases.iter();

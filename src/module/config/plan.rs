@@ -1,5 +1,5 @@
-//! What the plan means for each application group, told when a configuration comes into force: in the log, on the board,
-//! and as warnings where it cannot work.
+//! Reports what the plan means for each application group when a configuration comes into force: in the log, on the
+//! board, and as warnings where it cannot work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -19,9 +19,9 @@ use wsgi_telemetry::board::Board;
 use super::inherited::Process;
 use crate::log::{log_info, log_line};
 
-/// Asks the MPM, the kernel and the control groups.
+/// Makes the plan from what the MPM, the kernel and the control groups report.
 pub(crate) fn of_server() -> MpmPlan {
-    // With -X, httpd serves with its only process, whatever the limits say.
+    // With `-X`, httpd serves with its only process, whatever the limits are.
     let processes = if mpm::single_process() {
         Some(1)
     } else {
@@ -45,15 +45,16 @@ fn of_name() -> Mpm {
     Mpm::from_name(&String::from_utf8_lossy(mpm::name()))
 }
 
-/// How many the server may use, by its affinity (`cpuset`) and the quota of its control groups (`cpu.max`), whole ones.
+/// Returns how many whole cores the server may use, by its affinity (`cpuset`) and the quota of its control groups
+/// (`cpu.max`).
 fn cores() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(cores).unwrap_or(1)
 }
 
-/// How much memory it may have; `None` where the kernel does not tell.
+/// Returns how much memory the server may use; `None` if the kernel does not tell.
 fn memory() -> Option<MemoryLimit> {
-    // A file that cannot be read says nothing about a limit.
+    // A file that cannot be read sets no limit.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let limits: Vec<String> = limit_files(&read("/proc/self/cgroup"))
         .iter()
@@ -62,7 +63,7 @@ fn memory() -> Option<MemoryLimit> {
     MemoryLimit::new(&read("/proc/meminfo"), limits.iter().map(String::as_str))
 }
 
-/// What holds for a group; `has_gil` where that is known, as Python runs.
+/// Returns the plan of a group. `has_gil` is known once Python runs.
 fn of_group(process: &Process, group: &[u8], has_gil: Option<bool>) -> GroupPlan {
     let name = String::from_utf8_lossy(group);
     let options = process.group_options(&name);
@@ -91,7 +92,7 @@ fn reserve(python: &PythonConfig) -> Option<Share> {
     python.thread_reserve
 }
 
-/// Logs what holds for each group that is known, and what cannot work.
+/// Logs the plan of each known group, and what cannot work.
 pub(crate) fn tell(process: &Process) {
     let plan = &process.plan;
     log_info(&plan.to_string());
@@ -99,7 +100,7 @@ pub(crate) fn tell(process: &Process) {
     let plans: Vec<(&[u8], GroupPlan)> = plans
         .map(|group| (&group[..], of_group(process, group, None)))
         .collect();
-    // One line for all groups for which the same holds. There may be thousands, of a few plans.
+    // One line for all groups with the same plan: there may be thousands of groups, but only a few plans.
     let mut lines: Vec<(String, Vec<&[u8]>)> = Vec::new();
     let mut by_plan = HashMap::new();
     for &(group, of_group) in &plans {
@@ -139,7 +140,7 @@ pub(crate) fn tell(process: &Process) {
     }
 }
 
-/// Each problem once, with the groups that have it; where no group is known yet, those of the server alone.
+/// Logs each problem once, with the groups that have it; if no group is known yet, the problems of the server.
 fn warn_of_groups(process: &Process, plans: &[(&[u8], GroupPlan)]) {
     let mut problems: BTreeMap<Problem, Vec<&[u8]>> = BTreeMap::new();
     for (group, plan) in plans {
@@ -161,10 +162,10 @@ fn say(message: Message, line: &str) {
     log_line(message.level(), line.as_bytes());
 }
 
-/// Says on the board what holds for each group that is known. By the parent, before Python runs, and by each child again once
-/// it knows whether its Python has a GIL, where that was left to Python; all of them write the same.
+/// Writes the plan of each known group to the board. The parent does so before Python runs. If Python decides whether
+/// it has a GIL, each child does so again once it knows; all children write the same.
 pub(crate) fn enter(process: &Process, board: Board, has_gil: Option<bool>) {
-    // Groups that are not known yet, and have to choose a GIL, need slots, too.
+    // Groups that are not known yet and must choose a GIL need slots, too.
     for group in process.groups.iter().take(MOST) {
         if let Some(slot) = board.group(group) {
             slot.set_plan(&of_group(process, group, has_gil).to_string());
@@ -172,13 +173,13 @@ pub(crate) fn enter(process: &Process, board: Board, has_gil: Option<bool>) {
     }
 }
 
-/// Most groups that get a slot on the board for the sake of their plan: half of the slots.
+/// Highest number of groups that get a slot on the board for their plan: half of the slots.
 const MOST: usize = 32;
 
-/// Most groups that are named in one line.
+/// Highest number of groups that are named in one line.
 const NAMED: usize = 5;
 
-/// Application groups, for a line; an empty list stands for all of them.
+/// Names of application groups for a log line; an empty list stands for all groups.
 struct GroupNames<'a>(&'a [&'a [u8]]);
 
 impl fmt::Display for GroupNames<'_> {

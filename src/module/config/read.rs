@@ -1,5 +1,4 @@
-//! The configuration of httpd, as far as it is ours: the one function behind every directive, and the check of the
-//! whole.
+//! Our part of httpd's configuration: the function behind every directive, and the check of the whole configuration.
 //!
 //! A mistake does not stop httpd at once: all mistakes are collected and reported together, each with file and line.
 
@@ -16,26 +15,26 @@ use wsgi_telemetry::App;
 
 use crate::log::log_at_startup;
 
-/// The module, for whose types httpd keeps our configurations. When each of its functions is called stands at
-/// [`Module`](wsgi_httpd::module::Module).
+/// The module, with our types of configurations. [`Module`](wsgi_httpd::module::Module) says when each of its functions
+/// is called.
 pub struct Wsgi;
 
-/// What we keep with each server.
+/// Our configuration of a server.
 #[derive(Default)]
 pub struct Server {
-    /// As written, or merged.
+    /// The directives as written, or merged.
     pub(crate) config: ServerConfig,
     /// The compiled pattern of each alias that has one.
     pub(crate) patterns: Vec<Option<Arc<Regex>>>,
-    /// The application of each alias, once the segment is there.
+    /// The application of each alias, once there is a segment.
     pub(crate) apps: OnceLock<Vec<App>>,
-    /// The application group of each alias, where it is known ahead and the same for all requests.
+    /// The application group of each alias, if it is known ahead and the same for all requests.
     pub(crate) groups: OnceLock<Vec<Option<Vec<u8>>>>,
 }
 
 impl Server {
-    /// The application group that a request by an alias runs in, whatever port its client names; `None` where the name is
-    /// made for each request.
+    /// Returns the application group of the requests of an alias, whatever port the client names; `None` if each
+    /// request makes the name anew.
     pub(crate) fn group_of_alias(&self, number: usize, dir: &DirConfig) -> Option<&[u8]> {
         let group = self.groups.get()?.get(number)?.as_deref()?;
         let alias = self.config.aliases.get(number)?;
@@ -46,12 +45,12 @@ impl Server {
     }
 }
 
-/// What was noticed while the configuration is read.
+/// What was noticed while the configuration was read.
 struct Reading {
-    /// Inside `<WSGIInterpreterOptions>`.
+    /// Whether the current line is inside `<WSGIInterpreterOptions>`.
     in_container: bool,
     mistakes: Vec<String>,
-    /// Directives that were used.
+    /// The directives that were used.
     used: Vec<&'static Directive>,
     /// `WSGIApplicationGroup` of directories and locations, as written.
     groups: Vec<String>,
@@ -70,22 +69,22 @@ fn reading() -> MutexGuard<'static, Reading> {
     READING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The configuration is about to be read.
+/// Forgets what was noticed before. Called when the configuration is about to be read.
 pub(crate) fn open() {
     *reading() = NOTHING_READ;
 }
 
-/// The directives that the configuration uses, in the order of their first use.
+/// Returns the directives that the configuration uses, in the order of their first use.
 pub(crate) fn used_directives() -> Vec<&'static Directive> {
     reading().used.clone()
 }
 
-/// The groups that sections give to their requests, as written.
+/// Returns the groups that sections set for their requests, as written.
 pub(crate) fn written_groups() -> Vec<String> {
     reading().groups.clone()
 }
 
-/// The groups that sections give to their requests; `None` for a group that requests name.
+/// Returns the groups that sections set for their requests; `None` for a group that requests name.
 pub(crate) fn groups_of_sections() -> Vec<Option<Vec<u8>>> {
     let reading = reading();
     let of_handler_scripts = reading
@@ -100,14 +99,14 @@ pub(crate) fn groups_of_sections() -> Vec<Option<Vec<u8>>> {
     written.chain(of_handler_scripts.then_some(None)).collect()
 }
 
-/// Our configurations of the server and of the sections of a request.
+/// Returns our configurations of the server and of the sections of a request.
 pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r DirConfig)> {
     static NOTHING: DirConfig = DirConfig::EMPTY;
     let (server, dir) = request.configs::<Wsgi>();
     Some((server?, dir.unwrap_or(&NOTHING)))
 }
 
-/// Reports every mistake. Returns whether there is none.
+/// Reports all mistakes. Returns whether there is none.
 pub(crate) fn check(servers: &[&Server]) -> bool {
     let mut mistakes = std::mem::take(&mut reading().mistakes);
     mistakes.extend(daemon_problems(servers.iter().map(|server| &server.config)));
@@ -151,7 +150,7 @@ pub(crate) fn directive(
     }
 }
 
-/// The end of `<WSGIInterpreterOptions>`.
+/// Ends `<WSGIInterpreterOptions>`.
 pub(crate) fn container_end() {
     reading().in_container = false;
 }
@@ -201,7 +200,7 @@ fn set(
     compile_patterns(directive, server)
 }
 
-/// Compiles the patterns of the aliases that have just been read, by httpd's own functions.
+/// Compiles the patterns of the aliases that were just read, with httpd's functions.
 fn compile_patterns(directive: &Directive, server: &mut Server) -> Result<(), String> {
     for alias in server.config.aliases.iter().skip(server.patterns.len()) {
         let pattern = if alias.regex {

@@ -1,7 +1,7 @@
-//! Finding and opening the engine of the configured Python, as the unprivileged user of the child.
+//! Finds and opens the engine for the configured Python, as the unprivileged user of the child.
 //!
-//! Engines lie beside the module: `wsgi_engine_cp311.so` for CPython 3.11. `wsgi_engine.so`, a link to one of them,
-//! is the default. Each thing that can be wrong has a message of its own.
+//! Engines lie beside the module: `wsgi_engine_cp311.so` for CPython 3.11. `wsgi_engine.so`, a link to one of them, is
+//! the default. Each possible failure has its own message.
 
 use std::ffi::{CStr, OsStr, OsString, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,29 +16,29 @@ use super::host::{self, HostRequests};
 use crate::config::inherited::Process;
 use crate::log::log_message;
 
-/// An engine that was opened, and the Python that it runs.
+/// An engine that was opened, and the Python that it will run.
 pub(crate) struct Found {
     table: &'static EngineTable,
     pub(crate) home: Option<PythonHome>,
 }
 
 impl Found {
-    /// Whether it is for a free-threaded build of Python.
+    /// Returns whether the engine is for a free-threaded build of Python.
     pub(crate) fn is_free_threaded(&self) -> bool {
         self.table.python.get_or_empty().ends_with(b"t")
     }
 
-    /// Starts Python. The error says why it does not run.
+    /// Starts Python. The error says why Python does not run.
     pub(crate) fn start(
         &self,
         config: &StartConfig<'_>,
     ) -> Result<Engine<HostRequests>, &'static [u8]> {
-        // SAFETY: the table is made of `HostRequest`, whose methods keep nothing of a request. [S-11]
+        // SAFETY: the table is made for `HostRequest`, whose methods keep nothing of a request. [S-11]
         unsafe { Engine::start(self.table, &host::TABLE, config) }
     }
 }
 
-/// Opens the engine. Where that fails, the log says why.
+/// Opens the engine. The log says why if that fails.
 pub(crate) fn open(process: &Process) -> Option<Found> {
     let beside = module_path()
         .parent()
@@ -70,8 +70,8 @@ pub(crate) fn open(process: &Process) -> Option<Found> {
         (None, None) => (beside.join(DEFAULT_ENGINE), None),
     };
     if let Some(libpython) = home.as_ref().and_then(|home| home.libpython.as_deref()) {
-        // It has the name that the engine asks for, so the engine gets this one. If it does not open, the error of the engine
-        // says what is missing.
+        // It has the name that the engine links to, so the engine gets this library. If it cannot be opened, the
+        // engine's error says what is missing.
         let _ = open_and_keep(libpython);
     }
     let library = match open_and_keep(&file) {
@@ -91,11 +91,11 @@ const DEFAULT_ENGINE: &str = "wsgi_engine.so";
 
 struct Default {
     file: PathBuf,
-    /// What its name says; where it says nothing, the engine itself knows.
+    /// The version in the file name; `None` if the name has none.
     version: Option<String>,
 }
 
-/// The file of that name, usually a link to one of the others, or else the only engine there is.
+/// Returns the file `DEFAULT_ENGINE`, usually a link to another engine, or else the only engine in the folder.
 fn default_engine(beside: &Path) -> Option<Default> {
     let file = beside.join(DEFAULT_ENGINE);
     if file.exists() {
@@ -122,7 +122,8 @@ fn engine_name(version: &str) -> OsString {
     OsString::from(format!("wsgi_engine_cp{}.so", version.replace('.', "")))
 }
 
-/// "3.11" of "wsgi_engine_cp311.so", and "3.14t" of "wsgi_engine_cp314t.so", which is for a free-threaded build.
+/// Returns "3.11" for "wsgi_engine_cp311.so", and "3.14t" for "wsgi_engine_cp314t.so", which is for a free-threaded
+/// build.
 fn version_of(name: &OsStr) -> Option<String> {
     let digits = name
         .to_str()?
@@ -143,7 +144,7 @@ fn open_and_keep(file: &Path) -> Result<&'static Library, String> {
         .map_err(|error| chain(&error))
 }
 
-/// An error with what caused it.
+/// Returns the text of an error and of its cause.
 fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -151,7 +152,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// The table of an engine, if it is of this release and for that version.
+/// Returns the table of an engine if the engine is of this build and for `version`.
 fn table_of(
     library: &'static Library,
     file: &Path,
@@ -163,8 +164,8 @@ fn table_of(
             [&module.display(), &BUILD_ID, &file.display(), &theirs];
         log_message(Message::AbiMismatch, &values);
     };
-    // SAFETY: the symbol is a table, or at least begins with the version, which is looked at before anything else;
-    // what the fields point at is constant.
+    // SAFETY: the symbol is a table, or at least begins with the version, which is checked first; what the fields point
+    // at is constant.
     unsafe {
         let Ok(symbol) = library.get::<*const EngineTable>(ENGINE_SYMBOL) else {
             mismatch("no engine");
@@ -195,10 +196,10 @@ fn table_of(
     }
 }
 
-/// Where this module was loaded from.
+/// Returns the path from which this module was loaded.
 fn module_path() -> PathBuf {
     let here: *const c_void = (module_path as fn() -> PathBuf as *const ()).cast();
-    // SAFETY: looks an address of this very library up; the name is a C string of the dynamic linker.
+    // SAFETY: looks up an address of this library; the name is a C string of the dynamic linker.
     unsafe {
         let mut info = std::mem::zeroed::<libc::Dl_info>();
         if libc::dladdr(here, &mut info) == 0 || info.dli_fname.is_null() {
@@ -210,7 +211,7 @@ fn module_path() -> PathBuf {
     }
 }
 
-/// A path as bytes.
+/// Returns a path as bytes.
 pub(crate) fn path_bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }

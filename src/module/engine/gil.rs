@@ -1,4 +1,5 @@
-//! Which GIL the application groups under `WSGIGIL auto` have: one child tries it out, and the others go by its finding.
+//! The GIL of application groups under `WSGIGIL auto`: one child tries a GIL per interpreter, and the others adopt its
+//! finding.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +10,17 @@ use wsgi_telemetry::board::{GroupDecision, GroupSlot};
 use crate::log::{log_info, log_message};
 use crate::metrics::segment;
 
-/// How long a child waits for another one that tries: a little longer than that may take.
+/// How long a child waits for another one that tries, a little longer than an attempt may take.
 const PATIENCE: Duration = Duration::from_secs(70);
 const POLL: Duration = Duration::from_millis(10);
 
-/// What is known of a group. Waits while another process tries.
+/// Returns what is known about a group. Waits while another process tries.
 pub(crate) fn choice(group: &[u8]) -> GilDecision {
     let slot = segment::in_force().and_then(|in_force| {
         let slot = in_force.segment.board().group(group)?;
         Some((slot, in_force.me()))
     });
-    // Without a slot on the board, each child finds out for itself.
+    // Without a slot on the board, each child tries for itself.
     let Some((slot, me)) = slot else {
         return GilDecision::Unknown;
     };
@@ -37,7 +38,7 @@ pub(crate) fn choice(group: &[u8]) -> GilDecision {
                 }
                 return GilDecision::Shared;
             }
-            // The finding was withdrawn meanwhile.
+            // The finding was withdrawn.
             GroupDecision::Unknown => {}
             // This process has asked before, for the same group.
             GroupDecision::Probing { pid, .. } if pid == me.pid => return GilDecision::Unknown,
@@ -51,7 +52,7 @@ pub(crate) fn choice(group: &[u8]) -> GilDecision {
     }
 }
 
-/// What this process has found out.
+/// Notes what this process has found.
 pub(crate) fn chosen(group: &[u8], choice: GilDecision, module: &[u8]) {
     let choice = match choice {
         GilDecision::Own => GroupDecision::Own,
@@ -61,12 +62,12 @@ pub(crate) fn chosen(group: &[u8], choice: GilDecision, module: &[u8]) {
     if let Some(in_force) = segment::in_force()
         && let Some(slot) = in_force.segment.board().group(group)
     {
-        // If the question was withdrawn meanwhile, the next process tries the new code.
+        // If the question was withdrawn, this is ignored, and the next process tries the new code.
         slot.decide(in_force.me(), choice, &String::from_utf8_lossy(module));
     }
 }
 
-/// Another process has tried, or died while it did.
+/// Logs the finding of another process, which has tried or died while it tried.
 fn tell(slot: &GroupSlot, group: &[u8]) {
     let module = slot.module();
     log_info(&format!(

@@ -1,4 +1,4 @@
-//! What the engine asks of the module: the configuration of a group, and everything about a request while it runs.
+//! The functions of the module that the engine calls: options of a group, and all access to a request while it runs.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -17,24 +17,24 @@ use crate::config::inherited::{Process, current};
 use crate::log::{log_line, log_message};
 use crate::metrics::segment;
 
-/// The table, for the engine.
+/// The table of functions for the engine.
 pub(super) static TABLE: HostTable = host_table::<HostRequest<'static>>();
 
-/// The requests of this module.
+/// Names the type of request that this module gives to the engine.
 pub(crate) struct HostRequests;
 
 impl Hosts for HostRequests {
     type Host<'r> = HostRequest<'r>;
 }
 
-/// What the engine asks for while it runs a request. The answers of the default are those for a request that no client has
+/// The calls that the engine makes while it runs a request. The default methods are for a request that no client has
 /// made.
 pub(crate) trait RequestHost {
     fn log(&self, level: Level, line: &[u8]) {
         log_line(level, line);
     }
 
-    /// May be called while another method runs on another thread.
+    /// May run while another thread is in another method.
     fn log_beside(&self, level: Level, line: &[u8]) {
         log_line(level, line);
     }
@@ -72,7 +72,7 @@ pub(crate) trait RequestHost {
     }
 }
 
-/// A request that the engine runs. Lives in the frame of the function that calls the engine.
+/// A request that the engine runs. It lives in the stack frame of the function that calls the engine.
 pub(crate) struct HostRequest<'r>(&'r dyn RequestHost);
 
 impl<'r> HostRequest<'r> {
@@ -81,25 +81,25 @@ impl<'r> HostRequest<'r> {
     }
 }
 
-// SAFETY: the only place where a request is shared by threads. The engine makes the calls of one request one after the other,
-// each under the lock of that request, so that it sees what the one before has written; all of them end before the function
-// that lends the request returns from `run`. Only `log_beside` may be called meanwhile, which reads nothing that another
-// method writes. [S-31] [S-41] [S-55]
+// SAFETY: this is the only place where threads share a request. The engine makes the calls of one request one after the
+// other, each under the lock of that request, so that each sees what the one before has written; all of them end before
+// the function that lends the request returns from `run`. Only `log_beside` may overlap with another call; it reads
+// nothing that another method writes. [S-31] [S-41] [S-55]
 unsafe impl Sync for HostRequest<'_> {}
 
-/// Called where the engine wants this process to be replaced.
+/// The function to call when the engine wants this process to be replaced.
 static ON_RETIRE: OnceLock<fn(Retire)> = OnceLock::new();
 
-/// From now on `ask` is called where the engine wants this process to be replaced.
+/// Registers the function to call when the engine wants this process to be replaced.
 pub(super) fn on_retire(ask: fn(Retire)) {
-    // httpd run with `-X` begins again in the same process, with the same function.
+    // httpd run with `-X` starts its child again in the same process, with the same function.
     ON_RETIRE.get_or_init(|| ask);
 }
 
-/// Folders for `sys.path`, in layers, as the engine takes them.
+/// Folders for `sys.path`, in layers, in the form that the engine takes.
 type Layers = &'static [Slice<'static, Bytes<'static>>];
 
-/// Keeps them until the process ends; equal ones once, so that their number is bounded by the configuration.
+/// Keeps layers until the process ends. Equal layers are kept once, so that the configuration bounds their number.
 fn kept(layers: Vec<Vec<String>>) -> Layers {
     static KEPT: Mutex<Vec<(Vec<Vec<String>>, Layers)>> = Mutex::new(Vec::new());
     let mut all = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,17 +118,17 @@ fn kept(layers: Vec<Vec<String>>) -> Layers {
     kept
 }
 
-/// A time for the engine, in milliseconds.
+/// Converts a time to milliseconds for the engine.
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// A limit for the engine, in milliseconds: 0 where there is none, and 1 at least where there is one.
+/// Converts a limit to milliseconds for the engine: 0 for none, and at least 1 for any limit.
 pub(crate) fn limit_milliseconds(limit: Option<Duration>) -> u32 {
     limit.map_or(0, |limit| milliseconds(limit).max(1))
 }
 
-/// How the requests of a group get into Python.
+/// Returns how the requests of a group get into Python.
 fn admission(process: &Process, written: &executor::ExecutorConfig) -> Admission {
     let executor = process.plan.executor(written, start::has_gil());
     Admission {
@@ -142,7 +142,8 @@ fn admission(process: &Process, written: &executor::ExecutorConfig) -> Admission
     }
 }
 
-/// How many requests may be inside an interpreter of the group at a time. Several groups may share the main interpreter.
+/// Returns how many requests may be inside an interpreter of the group at once. Several groups may share the main
+/// interpreter.
 fn threads(process: &Process, group: &[u8]) -> u32 {
     let of = |group: &[u8]| {
         let options = process.group_options(&String::from_utf8_lossy(group));
@@ -161,7 +162,7 @@ fn threads(process: &Process, group: &[u8]) -> u32 {
     }
     let others = process.groups.iter().map(|group| of(group));
     let in_main = others.filter_map(|(is_main, threads)| is_main.then_some(threads));
-    // No request names the main interpreter by its own name where another group runs in it.
+    // No request names the main interpreter directly if another group runs in it.
     in_main.max().unwrap_or(threads)
 }
 

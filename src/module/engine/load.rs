@@ -1,4 +1,4 @@
-//! Loading scripts ahead of requests, and asking for the URLs of `WSGIWarmup`.
+//! Loads scripts before the first request, and requests the URLs of `WSGIWarmup`.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::config::placement::{Script, Warmup};
 use crate::log::log_message;
 use crate::metrics::applications::app_of_script;
 
-/// Told while scripts are loaded.
+/// Receives the progress of a load.
 pub(crate) trait Progress {
-    /// This is loaded or asked for next, which may take as long as that.
+    /// `what` is loaded or requested next, which may take at most `limit`.
     fn step(&self, what: &str, limit: Option<Duration>);
     /// All scripts of an application group have been loaded.
     fn loaded(&self, group: &[u8]);
@@ -22,13 +22,13 @@ pub(crate) trait Progress {
 /// Why a child or a trial is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotReady {
-    /// A script of each of these groups could not be loaded. Why is in the log.
+    /// A script of each of these groups could not be loaded; the log says why.
     Load(Vec<Vec<u8>>),
-    /// A URL was not answered. The log says so.
+    /// A URL was not answered; the log says so.
     Warmup,
 }
 
-/// Loads these scripts and asks for these URLs; all of them, whatever comes of the ones before.
+/// Loads all scripts. If that succeeds, requests all URLs. A failure does not stop the rest of the scripts or URLs.
 pub(crate) fn load<'a>(
     engine: Engine<HostRequests>,
     scripts: impl IntoIterator<Item = &'a Script>,

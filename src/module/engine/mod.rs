@@ -1,5 +1,5 @@
-//! The engine of the configured Python: finding and starting it, what it asks of the module, and what the module has it do
-//! before there are requests.
+//! The engine for the configured Python: finding and starting it, the functions that it calls, and what it does before
+//! the first request.
 
 mod find;
 mod gil;

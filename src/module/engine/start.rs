@@ -1,4 +1,4 @@
-//! Starting Python in this process, and ending its work.
+//! Starts Python in this process, and ends its work.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,22 +15,23 @@ use crate::config::inherited::Process;
 use crate::log::log_message;
 use crate::metrics::segment;
 
-/// How long the end of Python may take, seconds: less than httpd gives a child that it stops.
+/// The longest time in seconds that the end of Python may take; less than the time that httpd gives to a child that it
+/// stops.
 const EXIT_TIMEOUT: u32 = 8;
 
-/// The engine of this process, once it has started. httpd run with `-X` may restart within the process; Python then goes on as
-/// it was started first.
+/// The engine of this process, once it has started. httpd run with `-X` may restart within the process; then Python
+/// goes on with its first settings.
 static ENGINE: OnceLock<Engine<HostRequests>> = OnceLock::new();
 
 static GIL_IS_OFF: AtomicBool = AtomicBool::new(false);
 
-/// The engine, if Python runs.
+/// Returns the engine, if Python runs.
 pub(crate) fn engine() -> Option<Engine<HostRequests>> {
     ENGINE.get().copied()
 }
 
-/// Opens the engine and starts Python. Why it does not run is in the log. `on_retire` is called where the engine wants this
-/// process to be replaced.
+/// Opens the engine and starts Python. If Python does not run, the log says why. `on_retire` is called when the engine
+/// wants this process to be replaced.
 pub(crate) fn start_python(
     process: &Process,
     on_retire: fn(Retire),
@@ -50,22 +51,23 @@ pub(crate) fn start_python(
     Some(*ENGINE.get_or_init(|| engine))
 }
 
-/// Whether the Python of this process has a GIL, as far as that was asked for.
+/// Returns whether Python has a GIL in this process: `false` if free threading is configured and the engine supports
+/// it.
 pub(crate) fn has_gil() -> bool {
     !GIL_IS_OFF.load(Relaxed)
 }
 
-/// Leaves all requests to their own threads. Does what a signal handler may.
+/// Leaves all requests to their own threads. Does only what a signal handler may.
 pub(crate) fn hold() {
     if let Some(engine) = engine() {
         engine.hold();
     }
 }
 
-/// Lets Python finish.
+/// Ends the work of Python.
 pub(crate) fn stop() {
     static STOPPED: AtomicBool = AtomicBool::new(false);
-    // With -X the process goes on after a restart, so it may stop again.
+    // With `-X` the process goes on after a restart, so this may run again.
     if STOPPED.swap(true, Relaxed) && !mpm::single_process() {
         return;
     }
@@ -74,7 +76,7 @@ pub(crate) fn stop() {
     }
 }
 
-/// Starts Python. Why it did not start is in the log.
+/// Starts Python. If it does not start, the log says why.
 fn start_found(process: &Process, found: &Found) -> Option<Engine<HostRequests>> {
     let (python, home) = (&process.python, found.home.as_ref());
     let warnings: Vec<Bytes<'_>> = python
@@ -125,7 +127,7 @@ fn start_found(process: &Process, found: &Found) -> Option<Engine<HostRequests>>
     }
 }
 
-/// In whole seconds, rounded up; 0 for never.
+/// Returns whole seconds, rounded up; 0 for no limit.
 fn seconds(duration: Option<Duration>) -> u32 {
     let whole = duration.map_or(0, |duration| duration.as_secs_f64().ceil() as u64);
     u32::try_from(whole).unwrap_or(u32::MAX)

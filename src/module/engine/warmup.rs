@@ -1,5 +1,5 @@
-//! `WSGIWarmup`: a URL is asked for without a client, through the same path as requests, so that what an application
-//! does at its first request has been done when the first client comes.
+//! `WSGIWarmup`: requests a URL without a client, through the same path as other requests, so that an application has
+//! done the work of its first request before the first client comes.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,13 +15,13 @@ use crate::config::inherited;
 use crate::config::placement::Warmup;
 use crate::metrics::applications::app_of_script;
 
-/// Longest body that is taken, bytes: a body that never ends would keep the child from serving.
+/// The highest number of bytes of a body: a body that never ends would keep the child from serving.
 const LONGEST: usize = 64 << 20;
 
 /// `User-Agent` of these requests.
 const AGENT: &[u8] = b"mod_wsgi_rs (warm-up)";
 
-/// Takes a response and forgets its body.
+/// Receives a response and discards its body.
 #[derive(Default)]
 struct Unread {
     status: Cell<u16>,
@@ -50,7 +50,7 @@ impl RequestHost for Unread {
     }
 }
 
-/// Asks each replica of the application for a URL. The error says what was wrong with the answer.
+/// Requests a URL from each replica of the application. The error says what was wrong with the response.
 pub(crate) fn ask(engine: Engine<HostRequests>, warmup: &Warmup) -> Result<(), String> {
     let replicas = engine.replicas(&warmup.script.group).max(1);
     (0..replicas).try_for_each(|replica| {
@@ -59,7 +59,7 @@ pub(crate) fn ask(engine: Engine<HostRequests>, warmup: &Warmup) -> Result<(), S
     })
 }
 
-/// The URL may take as long as a load.
+/// Returns the limits of the request, which may take as long as a load.
 fn limits(group: &[u8]) -> Limits {
     Limits {
         request: limit_milliseconds(startup_limit(group)),
@@ -68,7 +68,7 @@ fn limits(group: &[u8]) -> Limits {
     }
 }
 
-/// `WSGIStartupTimeout` of a group.
+/// Returns `WSGIStartupTimeout` of a group.
 pub(crate) fn startup_limit(group: &[u8]) -> Option<Duration> {
     let process = inherited::current()?;
     let options = process.group_options(&String::from_utf8_lossy(group));
@@ -129,7 +129,7 @@ fn ask_one(engine: Engine<HostRequests>, warmup: &Warmup, replica: i32) -> Resul
     }
 }
 
-/// The environ of a GET from this very machine.
+/// Makes the environ of a GET from this machine.
 fn entries<'a>(
     warmup: &'a Warmup,
     port: &'a str,

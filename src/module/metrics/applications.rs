@@ -1,7 +1,7 @@
-//! Which application a request counts for: the values of the label `app`.
+//! The application that a request counts for: the values of the label `app`.
 //!
-//! Those of aliases are worked out by the parent, one for each alias of each server. Scripts that are reached in another
-//! way are entered when a child first meets them.
+//! The parent enters an application for each alias of each server. An application that is reached in another way is
+//! entered when a child first meets its script.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -16,7 +16,7 @@ use wsgi_telemetry::{App, Owner, Segment, label_of, writer};
 use super::segment;
 use crate::config::read::Server;
 
-/// An application that an alias has.
+/// An application of an alias.
 pub(crate) struct Planned {
     label: String,
     mount: String,
@@ -24,14 +24,14 @@ pub(crate) struct Planned {
     group: String,
 }
 
-/// The applications of the aliases of all servers. Servers whose aliases are those of another one share its entry, as
-/// they share its configuration.
+/// The applications of the aliases of all servers. Servers with the same aliases share an entry here, as they share
+/// their configuration.
 #[derive(Default)]
 pub(crate) struct Plan<'s> {
     applications: Vec<Planned>,
-    /// Position of each label in that list.
+    /// The index of each label in `applications`.
     by_label: HashMap<String, usize>,
-    /// Of each server, the number in the list above for each alias.
+    /// Each server, with an index into `applications` for each of its aliases.
     servers: Vec<(&'s Server, Vec<usize>)>,
 }
 
@@ -69,12 +69,12 @@ impl<'s> Plan<'s> {
         plan
     }
 
-    /// How many there are.
+    /// Returns the number of applications.
     pub(crate) fn len(&self) -> usize {
         self.applications.len()
     }
 
-    /// The number of an application. Where another script has its label, its own script is made part of it.
+    /// Returns the index of an application. If another script has its label, its script becomes a part of the label.
     fn enter(&mut self, mut new: Planned) -> usize {
         let mut known = self.by_label.get(&new.label).copied();
         if let Some(at) = known
@@ -91,7 +91,7 @@ impl<'s> Plan<'s> {
         })
     }
 
-    /// Enters all of them into the segment.
+    /// Enters all applications into the segment.
     pub(crate) fn register(&self, segment: Segment, owner: Owner) {
         let named = self.applications.iter().map(|planned| {
             let texts = [&*planned.mount, &*planned.script, &*planned.group];
@@ -106,7 +106,7 @@ impl<'s> Plan<'s> {
         }
         *OF_SCRIPTS.write().unwrap_or_else(PoisonError::into_inner) = by_script;
         for (server, numbers) in &self.servers {
-            // Read for the first time after this configuration was read, so nothing is there yet.
+            // `server.apps` is first read after this configuration was read, so it is still empty.
             server
                 .apps
                 .get_or_init(|| numbers.iter().map(|&at| apps[at]).collect());
@@ -117,14 +117,14 @@ impl<'s> Plan<'s> {
 /// The application of the first alias that leads to each script. Set by the parent.
 static OF_SCRIPTS: LazyLock<RwLock<HashMap<Vec<u8>, App>>> = LazyLock::new(RwLock::default);
 
-/// Applications that no alias has, by name of the handler and script, or by script alone.
+/// Applications without an alias, by name of the handler and script, or by script alone.
 static MET: LazyLock<ArcSwap<HashMap<Vec<u8>, App>>> = LazyLock::new(Default::default);
 
-/// Most applications that are remembered; all others count for `_other`.
+/// Highest number of applications in [`MET`]; all others count as `_other`.
 const MOST_MET: usize = 4096;
 
-/// The application that a request counts for: that of its alias, of its `WSGIHandlerScript`, or of the script that
-/// the URL was mapped to.
+/// Returns the application that a request counts for: that of its alias, of its `WSGIHandlerScript`, or of the script
+/// that the URL was mapped to.
 pub(crate) fn app_of(
     server: &Server,
     alias: Option<usize>,
@@ -149,8 +149,8 @@ pub(crate) fn app_of(
     }
 }
 
-/// The application of a script that is loaded ahead of its first request: that of an alias which leads to it, if there is
-/// one.
+/// Returns the application of a script that is loaded before its first request: that of an alias that leads to the
+/// script, if there is one.
 pub(crate) fn app_of_script(script: &[u8]) -> App {
     if segment::current().is_none() {
         return App::OTHER;
@@ -164,7 +164,7 @@ fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// The application known by `key`, entered as `label` if it is new.
+/// Returns the application of `key`, and enters it as `label` if it is new.
 fn met(key: &[u8], label: impl FnOnce() -> String, script: &[u8]) -> App {
     let known = MET.load();
     if let Some(app) = known.get(key) {

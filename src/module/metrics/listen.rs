@@ -1,6 +1,6 @@
-//! `WSGIMetricsListen`: the parent opens the socket, and keeps the helper running that answers there.
+//! `WSGIMetricsListen`: the parent opens the socket, and keeps a helper running that answers there.
 //!
-//! The socket stays open over restarts: connections that come between the end of one helper and the start of the next
+//! The socket stays open over restarts: connections that arrive between the end of one helper and the start of the next
 //! wait in its queue.
 
 use std::fs;
@@ -26,10 +26,10 @@ use wsgi_httpd::retained::Retained;
 use super::server;
 use crate::log::log_message;
 
-/// A helper that has lived shorter than this is not replaced at once.
+/// A helper that has lived for less than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
-/// The process that answers there.
+/// The process that answers at the socket.
 static HELPER: Helper = Helper::new(c"wsgi-metrics", server::run, died);
 
 static STATE: Mutex<ListenState> = Mutex::new(ListenState {
@@ -39,11 +39,11 @@ static STATE: Mutex<ListenState> = Mutex::new(ListenState {
 });
 
 struct ListenState {
-    /// Where the helper is to answer; `None` where the socket could not be opened.
+    /// Where the helper answers; `None` if nothing is configured or the socket could not be opened.
     listen: Option<MetricsListen>,
     /// When the helper was started last.
     started: Option<Instant>,
-    /// The Unix socket that was made, with the number by which it is known again.
+    /// The Unix socket that was made, and the inode number that identifies it.
     socket: Option<(PathBuf, u64)>,
 }
 
@@ -51,7 +51,7 @@ fn state() -> MutexGuard<'static, ListenState> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A new configuration is in force.
+/// Opens or closes the socket, as the configuration that has come into force says.
 pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
     let retained = Retained::get();
     state().listen = None;
@@ -65,7 +65,7 @@ pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
         return;
     }
     if !is_open(retained, listen) {
-        // Closed first: the new address may be the old one, written differently.
+        // The old socket is closed first: the new address may be the same one, written differently.
         close(retained);
         match open(listen) {
             Ok(listener) => retained.keep_descriptor(Some(listener)),
@@ -79,7 +79,7 @@ pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
     state.listen = Some(listen.clone());
     state.started = None;
     drop(state);
-    // At the first start the helper waits for the scoreboard, as it can only have what was there before it.
+    // At the first start the helper waits for the scoreboard, as it only gets memory that was mapped before the fork.
     if scoreboard::exists() {
         start(thread);
     }
@@ -87,7 +87,7 @@ pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
 
 /// Starts the helper, if it is wanted and does not run.
 pub(crate) fn start(thread: &ParentThread) {
-    // The helper has a copy of the lock, so it must be free while it is forked.
+    // The helper gets a copy of the lock, which must be free when the helper is forked.
     let Some(listen) = state().listen.clone() else {
         return;
     };
@@ -105,7 +105,7 @@ pub(crate) fn start(thread: &ParentThread) {
     }
 }
 
-/// The helper has died.
+/// Replaces a helper that has died, unless it died too soon.
 fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::MetricsHelper, &[&pid, &how]);
     let started = state().started;
@@ -114,12 +114,12 @@ fn died(thread: &ParentThread, pid: u32, how: &str) {
     }
 }
 
-/// Starts a helper in the place of one that died too soon.
+/// Replaces a helper that died too soon.
 pub(crate) fn revive(thread: &ParentThread) {
     start(thread);
 }
 
-/// Whether the socket that was kept is what the configuration asks for.
+/// Returns whether the kept socket is the configured one.
 fn is_open(retained: Retained, listen: &MetricsListen) -> bool {
     let Ok(Some(open)) = retained.descriptor() else {
         return false;
@@ -150,7 +150,7 @@ fn open(listen: &MetricsListen) -> Result<OwnedFd, String> {
         }
         MetricsListen::Unix(path) => {
             make_way(path)?;
-            // For httpd's user and group only, from its first moment on.
+            // From the first moment, only httpd's user and group may connect.
             let before = rustix::process::umask(Mode::from_raw_mode(0o117));
             let bound = UnixListener::bind(path);
             rustix::process::umask(before);
@@ -175,7 +175,8 @@ fn make_way(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a process listens at a Unix socket. Does not wait for one that accepts nothing, as httpd stands still meanwhile.
+/// Returns whether a process listens at a Unix socket. Does not wait for one that accepts nothing, as httpd would stand
+/// still.
 fn has_listener(path: &Path) -> bool {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let asked = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -183,7 +184,7 @@ fn has_listener(path: &Path) -> bool {
     matches!(asked, Ok(()) | Err(Errno::AGAIN))
 }
 
-/// Gives the socket that was just made to httpd's group, unless something else has taken its name meanwhile. Returns its
+/// Gives the socket that was just made to httpd's group, unless another file has taken its name. Returns its inode
 /// number.
 fn give_to_group(path: &Path) -> io::Result<u64> {
     let socket = rustix::fs::open(
@@ -204,23 +205,23 @@ fn give_to_group(path: &Path) -> io::Result<u64> {
     Ok(found.ino())
 }
 
-/// Closes the socket that was kept.
+/// Closes the kept socket.
 fn close(retained: Retained) {
     retained.keep_descriptor(None);
     remove_socket();
 }
 
-/// httpd ends. Nothing may be logged any more.
+/// Removes the socket's name when httpd ends. Must not log.
 pub(crate) fn server_end() {
     remove_socket();
 }
 
-/// Removes the Unix socket that was made, if its name is still its own.
+/// Removes the Unix socket that was made, if its name still belongs to it.
 fn remove_socket() {
     if let Some((path, number)) = state().socket.take()
         && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == number)
     {
-        // Where it cannot be removed, the next start makes way.
+        // If it cannot be removed, the next start removes it.
         let _ = fs::remove_file(path);
     }
 }

@@ -1,4 +1,4 @@
-//! The segment of shared memory, and the pages that are made of it.
+//! The segment of shared memory, and the pages that show it.
 
 pub(crate) mod applications;
 pub(crate) mod listen;

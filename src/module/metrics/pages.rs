@@ -1,4 +1,5 @@
-//! `SetHandler wsgi-metrics` and `SetHandler wsgi-status`: the pages in any child, and our part of `server-status`.
+//! `SetHandler wsgi-metrics` and `SetHandler wsgi-status`: the pages, which any child serves, and our part of
+//! `server-status`.
 
 use std::ffi::{CStr, c_int};
 use std::net::IpAddr;
@@ -16,23 +17,23 @@ use super::{scoreboard, segment};
 const METRICS: &CStr = c"wsgi-metrics";
 const STATUS: &CStr = c"wsgi-status";
 
-/// Seconds after which the status page loads itself again, where the URL does not say.
+/// Seconds after which the status page reloads, if the URL does not say.
 const REFRESH: u32 = 5;
-/// The most that it may say.
+/// Highest number of seconds that the URL may say.
 const LONGEST_REFRESH: u32 = 3600;
 
-/// The memory of this many children is measured for one page.
+/// The number of children whose memory is measured for one page.
 const MEASURED: usize = 100;
 
 /// A page, ready to be sent.
 pub(crate) struct Page {
     pub(crate) content_type: &'static str,
-    /// Value of `Content-Security-Policy`, where it is one for browsers.
+    /// The value of `Content-Security-Policy`, for a page that browsers show.
     pub(crate) policy: Option<&'static str>,
     pub(crate) body: String,
 }
 
-/// What may be asked for.
+/// The pages that may be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Metrics,
@@ -80,21 +81,21 @@ pub(crate) fn page(
     }
 }
 
-/// `?refresh=`; `None` for never.
+/// Returns `?refresh=` in seconds; `None` for never.
 fn refresh(query: &[u8]) -> Option<u32> {
     let asked = option(query, b"refresh")
         .and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
     Some(asked.unwrap_or(REFRESH).min(LONGEST_REFRESH)).filter(|&seconds| seconds != 0)
 }
 
-/// The value of an option in a query.
+/// Returns the value of an option in a query.
 fn option<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
     query
         .split(|&byte| byte == b'&')
         .find_map(|option| option.strip_prefix(name)?.strip_prefix(b"="))
 }
 
-/// Answers the request, if it is for one of the two.
+/// Answers the request, if it is for one of the two pages.
 pub(crate) fn handle(request: Request<'_>) -> Answer {
     let (subject, name) = match request.handler() {
         name if name == METRICS.to_bytes() => (Subject::Metrics, METRICS),
@@ -120,13 +121,14 @@ pub(crate) fn handle(request: Request<'_>) -> Answer {
     let Some(segment) = segment::current() else {
         return refuse(request, sys::HTTP_NOT_FOUND, Message::MetricsOff, &[&shown]);
     };
-    // httpd has put headers of the same name together already.
+    // httpd has already joined headers of the same name.
     let accept = request.headers_in().get(c"Accept");
     send(request, &page(segment, subject, request.args(), accept));
     Answer::Ok
 }
 
-/// What `Require local` means, and no proxy in between: a client on this machine. The error describes any other client.
+/// Checks that the client is on this machine, as `Require local` does, and that no proxy is between. The error
+/// describes any other client.
 fn check_local(request: Request<'_>) -> Result<(), String> {
     let address = |text: &[u8]| -> Option<IpAddr> {
         let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
@@ -140,7 +142,7 @@ fn check_local(request: Request<'_>) -> Result<(), String> {
     }
     let (client, own) = (address(request.client_ip()), address(request.local_ip()));
     let is_here = |address: IpAddr| address.is_loopback() || Some(address) == own;
-    // mod_remoteip takes the word of a proxy for the address of the client.
+    // mod_remoteip takes the client's address from a proxy.
     if client == address(request.peer_ip()) && client.is_some_and(is_here) {
         Ok(())
     } else {
@@ -168,11 +170,11 @@ fn send(request: Request<'_>, page: &Page) {
         stream.add_header(b"Content-Security-Policy", policy.as_bytes(), false);
     }
     stream.refuse_ranges();
-    // A client that is gone misses nothing.
+    // An error means that the client is gone.
     let _ = stream.write(std::iter::once(page.body.as_bytes()), Then::End);
 }
 
-/// Our part of `server-status`.
+/// Returns our part of `server-status`.
 pub(crate) fn status_block(form: StatusForm) -> String {
     let Some(segment) = segment::current() else {
         return String::new();

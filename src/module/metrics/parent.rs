@@ -1,8 +1,8 @@
-//! What the parent does for the segment: it makes the segment once for as long as httpd runs, with metrics or with the board
-//! alone.
+//! The parent's work on the segment. It makes the segment once, with metrics or with the board alone, and keeps it
+//! until httpd ends.
 //!
-//! The parent may be root, and every child can write to the segment: nothing that is read from there decides about
-//! anything here. Address and size of the segment are kept in memory of the parent's own.
+//! The parent may be root, and every child can write to the segment. So the parent makes no decision from data in the
+//! segment, and keeps the segment's address and size in its own memory.
 
 use std::fmt::Display;
 use std::io;
@@ -25,19 +25,20 @@ use crate::config::read::Server;
 use crate::config::{inherited, plan};
 use crate::log::{log_info, log_message};
 
-/// What is retained over restarts beside the address of the segment.
+/// The numbers that are retained over restarts besides the address of the segment.
 mod kept {
     pub(super) const LAYOUT: usize = 0;
     pub(super) const ARENAS: usize = 1;
     pub(super) const APPLICATIONS: usize = 2;
     pub(super) const SERIES: usize = 3;
-    /// Number of the next configuration.
+    /// The number of the next configuration.
     pub(super) const GENERATION: usize = 4;
     /// When the segment was made.
     pub(super) const START: usize = 5;
 }
 
-/// A new configuration is in force: finds the segment or makes it, and enters what the configuration has.
+/// Finds or makes the segment, and enters what a configuration needs. Called when the configuration has come into
+/// force.
 pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>)]) {
     let Some((main, _)) = servers.first() else {
         return;
@@ -94,7 +95,7 @@ pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>
     listen::prepare(thread, config.listen.as_ref().filter(|_| measures));
 }
 
-/// The configuration wants more than the segment was made for; what finds no room is counted together.
+/// Warns if the configuration needs a larger segment; what does not fit is counted together.
 fn warn_of_less_room(segment: Segment, wanted: Geometry) {
     let room = segment.geometry();
     if room.arenas < wanted.arenas || room.applications < wanted.applications {
@@ -117,13 +118,13 @@ fn warn_of_no_memory(segment: Segment) {
     }
 }
 
-/// The segment that was made before, whatever the configuration says now.
+/// Returns the segment that was made before, whatever is configured now.
 pub(crate) fn known_segment() -> Option<Segment> {
     known(Retained::get())
 }
 
-/// The segment that was made before, also where the configuration now measures nothing: children of the configuration before it
-/// may still end.
+/// Returns the segment that was made before. Metrics may be off now, but children of an earlier configuration may still
+/// end.
 fn known(retained: Retained) -> Option<Segment> {
     let cells = retained.cells()?;
     if retained.number(kept::LAYOUT) != Segment::LAYOUT {
@@ -169,17 +170,17 @@ fn make(retained: Retained, geometry: Geometry) -> io::Result<Segment> {
     Ok(made)
 }
 
-/// httpd ends. Nothing may be logged any more.
+/// Removes the files of the segment and of the socket when httpd ends. Must not log.
 pub(crate) fn server_end() {
     segment_file::remove();
     listen::server_end();
 }
 
-/// What the MPM allows.
+/// The limits of the MPM.
 struct Limits {
     /// `MaxRequestWorkers`.
     workers: usize,
-    /// Children of those workers.
+    /// The number of children that have those workers.
     children: usize,
     /// `ServerLimit`.
     children_limit: usize,
@@ -190,7 +191,7 @@ struct Limits {
 
 impl Limits {
     fn of_mpm() -> Self {
-        // MPMs without threads or children know their number as 0.
+        // MPMs without threads or children report 0 of them.
         let limit = |code| {
             let limit = mpm::query(code).and_then(|limit| usize::try_from(limit).ok());
             limit.unwrap_or(1).max(1)
@@ -225,7 +226,7 @@ fn note_facts(segment: Segment) {
     let [major, minor, patch] = mpm::VERSION;
     let description = mpm::description();
     let httpd = String::from_utf8_lossy(&description);
-    // The first word of it is httpd itself, in the release that runs.
+    // The first word is httpd itself, in the release that runs.
     let httpd = httpd
         .split(' ')
         .next()
@@ -237,7 +238,7 @@ fn note_facts(segment: Segment) {
     segment.set_fact(Fact::Mpm, &String::from_utf8_lossy(mpm::name()));
 }
 
-/// About every ten seconds.
+/// Called about every ten seconds.
 pub(crate) fn monitor(thread: &ParentThread) {
     static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
     if let Some(in_force) = segment::in_force() {

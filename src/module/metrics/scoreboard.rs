@@ -1,9 +1,9 @@
-//! What httpd's workers do, in the segment.
+//! The state of httpd's workers, in the segment.
 
 use wsgi_httpd::mpm::scoreboard;
 use wsgi_telemetry::{Scoreboard, Segment};
 
-/// Copies what httpd's scoreboard says into the segment, where `wsgictl` and every child can read it.
+/// Copies the state of httpd's workers into the segment, where `wsgictl` and every child can read it.
 pub(crate) fn note(segment: Segment) {
     let Some(workers) = scoreboard::read() else {
         return;

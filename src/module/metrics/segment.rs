@@ -1,4 +1,4 @@
-//! The segment, as a child sees it: what is in force, the board, stamps, arenas, CPU time.
+//! The segment as a child sees it: the configuration in force, the board, stamps, arenas, CPU time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -12,19 +12,19 @@ use wsgi_telemetry::{Arena, Owner, Recorder, Role, Segment, clock, writer};
 #[derive(Clone, Copy)]
 pub(crate) struct InForce {
     pub(crate) segment: Segment,
-    /// Number of that configuration.
+    /// The number of that configuration.
     pub(crate) generation: u64,
-    /// Whether anything is measured; where not, there is only the board.
+    /// Whether metrics are on; otherwise there is only the board.
     pub(crate) measures: bool,
 }
 
 impl InForce {
-    /// Whether there is a newer configuration.
+    /// Returns whether there is a newer configuration.
     pub(crate) fn is_over(&self) -> bool {
         self.segment.generation() != self.generation
     }
 
-    /// This process, as its owner of places.
+    /// Returns this process, as the owner of slots and arenas.
     pub(crate) fn me(&self) -> Owner {
         Owner::of_this_process(self.generation)
     }
@@ -33,23 +33,23 @@ impl InForce {
 /// Set by the parent.
 static IN_FORCE: RwLock<Option<InForce>> = RwLock::new(None);
 
-/// The segment; `None` where nothing is measured.
+/// Returns the segment; `None` if metrics are off.
 pub(crate) fn current() -> Option<Segment> {
     let in_force = in_force().filter(|in_force| in_force.measures)?;
     Some(in_force.segment)
 }
 
-/// The segment, also where nothing is measured.
+/// Returns the segment, even if metrics are off.
 pub(crate) fn in_force() -> Option<InForce> {
     *IN_FORCE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sets what is in force; for the parent.
+/// Sets what is in force. For the parent.
 pub(crate) fn set_in_force(in_force: Option<InForce>) {
     *IN_FORCE.write().unwrap_or_else(PoisonError::into_inner) = in_force;
 }
 
-/// A stamp of this moment; 0 where this process records nothing.
+/// Returns the current stamp; 0 if this process records nothing.
 #[inline]
 pub(crate) fn stamp() -> u64 {
     match writer::process() {
@@ -58,7 +58,7 @@ pub(crate) fn stamp() -> u64 {
     }
 }
 
-/// The arenas of the calling thread, for the engine; `now` is a stamp of this moment.
+/// Returns the arenas of the calling thread, for the engine. `now` is the current stamp.
 pub(crate) fn arenas(now: u64) -> Arenas {
     let number = |arena: Option<Arena>| arena.map_or(u32::MAX, |arena| arena.index());
     Arenas {
@@ -67,10 +67,10 @@ pub(crate) fn arenas(now: u64) -> Arenas {
     }
 }
 
-/// The segment, for the engine.
+/// Returns the segment, for the engine.
 pub(crate) fn view() -> SegmentView {
     match current() {
-        // The engine records where this child does.
+        // The engine records if this child does.
         Some(segment) if writer::process().is_some() => {
             let geometry = segment.geometry();
             SegmentView {
@@ -88,45 +88,46 @@ pub(crate) fn view() -> SegmentView {
     }
 }
 
-/// A child begins.
+/// Begins to record, in a child that starts.
 pub(crate) fn child_begins() {
     if let Some(in_force) = in_force().filter(|in_force| in_force.measures) {
         let segment = in_force.segment;
         writer::start(segment, in_force.generation);
-        // What other crates count with `metrics`. It is there already where httpd starts again in one process.
+        // Records what other crates count with `metrics`. Fails if it is set already, as when httpd starts again in one
+        // process.
         let _ = metrics::set_global_recorder(Recorder::new(segment));
         if mpm::single_process() {
-            // The parent, which counts children, starts none.
+            // With `-X` no child is started, so the parent counts none.
             segment.count(Id::ChildrenStarted, 0, 1);
         }
     }
 }
 
-/// A child has started what it is to start, and serves.
+/// Marks this child as ready, when it begins to serve.
 pub(crate) fn child_serves() {
-    // The time that the start has taken.
+    // Counts the CPU time of the start.
     count_cpu(clock::now());
     writer::set_role(Role::Ready);
 }
 
-/// A child begins to end.
+/// Marks this child as draining, when it begins to end.
 pub(crate) fn child_drains() {
     writer::set_role(Role::Draining);
 }
 
-/// The last that a child does.
+/// Counts the CPU time once more. The last call in a child.
 pub(crate) fn child_ends() {
     count_cpu(clock::now());
 }
 
-/// Nanoseconds between two looks at the CPU time.
+/// Nanoseconds between two readings of the CPU time.
 const CPU_INTERVAL: u64 = 1_000_000_000;
 
-/// When the CPU time is read again, as a stamp.
+/// When the CPU time is read next, as a stamp.
 static CPU_DUE: AtomicU64 = AtomicU64::new(0);
 
-/// Counts the CPU time that the child has used since it was last counted, about once a second. For the end of a
-/// request, of which `now` is a stamp.
+/// Counts the CPU time that the child has used since the last count, about once a second. Called at the end of a
+/// request, at the stamp `now`.
 #[inline]
 pub(crate) fn account_cpu(now: u64) {
     if now >= CPU_DUE.load(Relaxed) {
@@ -141,7 +142,7 @@ fn count_cpu(now: u64) {
     let Some(arena) = writer::process() else {
         return;
     };
-    // Another thread counts just now.
+    // Otherwise another thread is counting.
     let Ok(mut counted) = COUNTED.try_lock() else {
         return;
     };

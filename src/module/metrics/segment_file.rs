@@ -1,10 +1,11 @@
 //! The memory of the segment, and the file by which `wsgictl` finds it.
 //!
-//! The memory has no name, and its size is sealed: truncating a file cannot end a process of the server by `SIGBUS`. It is behind a descriptor of the parent, which the file `mod_wsgi_rs.segment` in
-//! `DefaultRuntimeDir` names; the file has a copy of it, too (see [`wsgi_telemetry::published`]).
+//! The memory has no name, and its size is sealed: truncating a file cannot end a process of the server by `SIGBUS`.
+//! The parent holds its descriptor. The file `mod_wsgi_rs.segment` in `DefaultRuntimeDir` names that descriptor, and
+//! also has a copy of the memory (see [`wsgi_telemetry::published`]).
 //!
-//! The file is refreshed about every ten seconds, and made anew at a restart where it is gone or is another one. Its
-//! descriptor is not kept: children must not have one that they could write with.
+//! The file is refreshed about every ten seconds. A restart makes it anew if it is gone or is another file. Its
+//! descriptor is not kept open: children could write with it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -23,10 +24,10 @@ use wsgi_telemetry::{Geometry, Segment, memory};
 
 use crate::log::{log_info, log_message};
 
-/// Name of the file in `DefaultRuntimeDir`, and of the memory.
+/// The name of the file in `DefaultRuntimeDir`, and of the memory.
 const FILE: &str = "mod_wsgi_rs.segment";
 
-/// Its mode: httpd's group may read it.
+/// The mode of the file: httpd's group may read it.
 const MODE: u32 = 0o640;
 
 /// The file that this copy of the module has made.
@@ -34,9 +35,9 @@ static SHOWN: Mutex<Option<Shown>> = Mutex::new(None);
 
 struct Shown {
     path: PathBuf,
-    /// Device and number, by which it is known again.
+    /// The device and inode number that identify the file.
     identity: (u64, u64),
-    /// Whether it was said that it cannot be written.
+    /// Whether it was logged that the file cannot be written.
     complained: bool,
 }
 
@@ -63,15 +64,15 @@ pub(crate) fn make_memory(retained: Retained, geometry: Geometry) -> io::Result<
     Ok(segment)
 }
 
-/// Bytes of the memory that were taken so far; `None` where the kernel does not say.
+/// Returns how many bytes of the memory have been allocated so far; `None` if the kernel does not tell.
 pub(crate) fn resident(retained: Retained) -> Option<u64> {
     let (_, memory) = retained.memory()?;
     let found = File::from(memory).metadata().ok()?;
-    // Blocks of 512 bytes, as `stat(2)` counts them.
+    // `stat(2)` counts blocks of 512 bytes.
     Some(found.blocks() * 512)
 }
 
-/// The memory, and the descriptor that it is behind.
+/// Makes sealed memory. Returns its descriptor and the mapping.
 fn sealed(geometry: Geometry) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
     // A write beyond the limit would end this process by SIGXFSZ.
     if let Some(limit) = getrlimit(Resource::Fsize).current
@@ -83,7 +84,7 @@ fn sealed(geometry: Geometry) -> io::Result<(OwnedFd, &'static [AtomicU64])> {
     memory::sealed(FILE, geometry.words())
 }
 
-/// A configuration is in force: the file is there afterwards, and says what there is. `start` is when the segment was made.
+/// Makes or refreshes the file when a configuration has come into force. `start` is when the segment was made.
 pub(crate) fn show(retained: Retained, segment: Segment, start: u64) {
     let Some((known, memory)) = known(retained, start) else {
         return;
@@ -127,7 +128,7 @@ pub(crate) fn refresh(retained: Retained, segment: Segment, start: u64) {
     }
 }
 
-/// httpd ends: takes the name away, if it is still that of this file. Nothing may be logged any more.
+/// Removes the file's name when httpd ends, if the name still belongs to the file. Must not log.
 pub(crate) fn remove() {
     if let Some(shown) = shown().take()
         && fs::symlink_metadata(&shown.path).is_ok_and(|found| identity(&found) == shown.identity)
@@ -153,7 +154,7 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
 }
 
 impl Shown {
-    /// Makes a new file, readable by httpd's group, and then gives it its name.
+    /// Makes a new file that httpd's group can read, and then gives it its name.
     fn make(segment: Segment, memory: &OwnedFd, known: Origin) -> Result<Self, String> {
         let path = process::runtime_file(FILE).ok_or("there is no DefaultRuntimeDir")?;
         let temporary = path.with_extension(format!("{}.new", known.parent));
@@ -176,7 +177,7 @@ impl Shown {
             })
     }
 
-    /// Writes it again, if its name still has it.
+    /// Writes the file again, if the name still belongs to it.
     fn refresh(&self, segment: Segment, memory: &OwnedFd, known: Origin) -> io::Result<()> {
         let file = OpenOptions::new()
             .write(true)
@@ -195,7 +196,7 @@ impl Shown {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    // Left by a killed server with the same process id.
+    // A killed server with the same process id may have left it.
     let _ = fs::remove_file(path);
     let file = OpenOptions::new()
         .write(true)

@@ -1,11 +1,12 @@
-//! The process that answers for `WSGIMetricsListen`: one request a connection, a thread for each, and nothing of httpd or Python.
+//! The process that answers for `WSGIMetricsListen`: one request per connection, one thread per connection, and nothing
+//! of httpd or Python.
 //!
-//! It answers whatever the children do. Everything about it is bounded: the connections, the head of a request, and how long a
-//! client may take. Where all slots are taken, a new connection gets the slot of the one that has kept the process waiting
-//! longest, so clients that hold connections keep no other client out.
+//! It answers whatever the children do. It bounds the number of connections, the head of a request, and the time that a
+//! client may take. If all slots are taken, a new connection gets the slot of the one that has kept the process waiting
+//! longest. So clients that hold connections cannot keep others out.
 //!
-//! Each response ends its connection, as a scraper asks once in many seconds: a connection that stays open for the next request
-//! would only take a slot.
+//! Each response ends its connection: a scraper sends a request only every few seconds, so a connection that stays open
+//! for the next one would only occupy a slot.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -22,24 +23,24 @@ use wsgi_telemetry::Segment;
 use super::pages::{self, Page, Subject};
 use super::segment;
 
-/// Most connections at once.
+/// Highest number of connections at once.
 const CONNECTIONS: usize = 16;
-/// Longest head of a request. Bytes.
+/// Highest number of bytes in the head of a request.
 const LONGEST_HEAD: usize = 16 * 1024;
-/// Most headers of a request.
+/// Highest number of headers in a request.
 const HEADERS: usize = 64;
-/// How long a client may take to send its request, and to take the response.
+/// How long a client may take to send its request, and then to receive the response.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a client may take its response where another connection needs the slot.
+/// How long a client may take to receive the response while another connection needs the slot.
 const GRACE: Duration = Duration::from_millis(250);
-/// How long what a client sends after its response is still taken.
+/// How long data that a client sends after its response are still read.
 const LINGER: Duration = Duration::from_millis(200);
-/// How long a new connection waits until a slot is looked for again.
+/// How long a new connection waits before a slot is looked for again.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long open connections may take once the process is to end. Below what the parent waits.
+/// How long open connections may take once the process must end. Shorter than the parent waits.
 const LAST: Duration = Duration::from_millis(900);
 
-/// Answers at `listener` until `ending` can be read. The body of the helper.
+/// The body of the helper: answers at `listener` until `ending` is readable.
 pub(crate) fn run(ending: OwnedFd, listener: Option<OwnedFd>) {
     let (Some(segment), Some(listener)) = (segment::current(), listener) else {
         return;
@@ -55,7 +56,7 @@ pub(crate) fn run(ending: OwnedFd, listener: Option<OwnedFd>) {
         let slot = SLOTS.take(stream);
         let serve = move || serve_connection(&slot, segment);
         if std::thread::Builder::new().spawn(serve).is_err() {
-            // That has closed the connection; there may be a thread for the next one.
+            // The failure has closed the connection; there may be a thread for the next one.
             wait(&[], LOOK);
         }
     }
@@ -66,33 +67,33 @@ pub(crate) fn run(ending: OwnedFd, listener: Option<OwnedFd>) {
     }
 }
 
-/// The connections that are open, at most [`CONNECTIONS`].
+/// The open connections, at most [`CONNECTIONS`].
 static SLOTS: Slots = Slots {
     open: Mutex::new(Vec::new()),
     left: Condvar::new(),
 };
 
 struct Slots {
-    /// In the order in which they came.
+    /// In the order in which they were accepted.
     open: Mutex<Vec<Arc<Connection>>>,
-    /// Tells that one of them has left.
+    /// Signalled when a connection has given its slot back.
     left: Condvar,
 }
 
 struct Connection {
-    /// Of TCP or a Unix socket: what is done with it is the same for both.
+    /// A TCP or a Unix socket: the calls are the same for both.
     stream: UnixStream,
     stage: Mutex<ConnectionStage>,
 }
 
-/// What a connection does, and since when.
+/// What a connection waits for, and since when.
 #[derive(Clone, Copy)]
 enum ConnectionStage {
-    /// The client sends its request, or has not begun to.
+    /// The client is sending its request, or has not begun to.
     Reading(Instant),
-    /// The response is made.
+    /// The response is being made.
     Answering,
-    /// The client takes the response.
+    /// The client is receiving the response.
     Writing(Instant),
     /// The connection was closed to make room.
     Closed,
@@ -107,8 +108,8 @@ impl Slots {
         self.open().is_empty()
     }
 
-    /// Whether there is room for one more connection. Where there is not, one that can be spared is closed, and its thread gets
-    /// a moment to leave.
+    /// Returns whether there is room for one more connection. If there is none, closes one that can be spared, and
+    /// waits up to [`LOOK`] for its thread to leave.
     fn make_room(&self) -> bool {
         let open = self.open();
         if open.len() < CONNECTIONS {
@@ -116,7 +117,7 @@ impl Slots {
         }
         let now = Instant::now();
         let is_closed = |one: &Arc<Connection>| matches!(one.stage(), ConnectionStage::Closed);
-        // A thread that has something to read goes on at once.
+        // A thread with something to read goes on at once, so its connection is not closed.
         let waits = |one: &&Arc<Connection>| match one.stage() {
             ConnectionStage::Reading(_) => !is_readable(&one.stream),
             _ => true,
@@ -151,8 +152,8 @@ impl Slots {
 }
 
 impl ConnectionStage {
-    /// A lesser stage is closed sooner: first connections without a whole request, then those that do not take the response; of
-    /// each stage, the connection that reached it first.
+    /// Returns the order in which connections are closed, lowest first: connections without a complete request, then
+    /// those that do not receive their response; within a stage, the connection that reached it first.
     fn rank(self, now: Instant) -> (u8, Instant) {
         match self {
             Self::Reading(since) => (0, since),
@@ -171,7 +172,7 @@ impl Connection {
         *self.lock()
     }
 
-    /// Says what it does now; fails where it was closed.
+    /// Notes the new stage. Fails if the connection was closed.
     fn enter(&self, stage: ConnectionStage) -> io::Result<()> {
         let mut current = self.lock();
         if matches!(*current, ConnectionStage::Closed) {
@@ -181,7 +182,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes it, if it can be spared. Its thread wakes by that and gives the slot back.
+    /// Closes the connection if it can be spared. That wakes its thread, which gives the slot back.
     fn close(&self, now: Instant) {
         let mut stage = self.lock();
         let is_spared = match *stage {
@@ -191,18 +192,18 @@ impl Connection {
         };
         if is_spared {
             *stage = ConnectionStage::Closed;
-            // Where the client has closed it already, its thread wakes as well.
+            // It fails if the client has closed the connection, which wakes the thread, too.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Reads what has come, until `until` at most.
+    /// Reads what has arrived. Waits until `until` at most.
     fn read(&self, into: &mut [u8], until: Instant) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(left(until)?))?;
         (&self.stream).read(into)
     }
 
-    /// Writes all of a response.
+    /// Writes a whole response.
     fn write(&self, mut data: &[u8]) -> io::Result<()> {
         let now = Instant::now();
         let until = now + PATIENCE;
@@ -219,7 +220,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes what the client still sends, for a moment: a connection that is closed with data unread loses its response.
+    /// Reads for a moment what the client still sends: closing a connection with unread data would destroy the
+    /// response.
     fn linger(&self) -> io::Result<()> {
         let until = Instant::now() + LINGER;
         self.stream.shutdown(Shutdown::Write)?;
@@ -228,7 +230,7 @@ impl Connection {
     }
 }
 
-/// A slot that a connection has, given back by drop.
+/// The slot of a connection, given back by drop.
 struct Slot {
     slots: &'static Slots,
     connection: Arc<Connection>,
@@ -244,12 +246,12 @@ impl Drop for Slot {
 
 fn accept(listener: &OwnedFd) -> io::Result<UnixStream> {
     let socket = accept_with(listener, SocketFlags::CLOEXEC)?;
-    // Of no effect for a Unix socket, which refuses it.
+    // A Unix socket refuses this, which does no harm.
     let _ = sockopt::set_tcp_nodelay(&socket, true);
     Ok(socket.into())
 }
 
-/// Waits until one of them can be read or the time is over.
+/// Waits until one of the descriptors is readable or the time is over.
 fn wait(readable: &[&OwnedFd], limit: Duration) {
     let mut polled: Vec<PollFd<'_>> = readable
         .iter()
@@ -259,7 +261,7 @@ fn wait(readable: &[&OwnedFd], limit: Duration) {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: limit.subsec_nanos().into(),
     };
-    // The caller looks anyway at what can be read.
+    // The caller checks in any case what is readable.
     let _ = poll(&mut polled, Some(&limit));
 }
 
@@ -295,9 +297,9 @@ fn serve_connection(slot: &Slot, segment: Segment) {
     let _: io::Result<()> = serve();
 }
 
-/// What a request asks for, or what is wrong with it.
+/// The parts of a request that matter, or what is wrong with it.
 struct ParsedRequest {
-    /// The status of the answer, where that is no page.
+    /// The status of the response, if it is not a page.
     error: Option<&'static str>,
     target: String,
     accept: Option<Vec<u8>>,
@@ -315,7 +317,7 @@ impl ParsedRequest {
     }
 }
 
-/// Reads the request. `None` where the client has closed the connection before.
+/// Reads the request. Returns `None` if the client has closed the connection.
 fn read_request(connection: &Connection) -> io::Result<Option<ParsedRequest>> {
     let until = Instant::now() + PATIENCE;
     let mut input = Vec::new();
@@ -338,7 +340,7 @@ fn read_request(connection: &Connection) -> io::Result<Option<ParsedRequest>> {
 
 const TOO_LARGE: &str = "431 Request Header Fields Too Large";
 
-/// The request at the beginning of `input`; `None` where its head is not whole yet. A body is not read.
+/// Parses the request at the start of `input`; `None` if its head is not complete yet. A body is not read.
 fn parse(input: &[u8]) -> Option<ParsedRequest> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -362,7 +364,7 @@ fn parse(input: &[u8]) -> Option<ParsedRequest> {
     })
 }
 
-/// The whole response.
+/// Makes the whole response.
 fn respond(request: &ParsedRequest, segment: Segment) -> Vec<u8> {
     let (status, page) = match request.error {
         Some(status) => (status, text(status)),
@@ -388,7 +390,7 @@ fn respond(request: &ParsedRequest, segment: Segment) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// The page of a target, which may be a whole URL.
+/// Returns the status and the page of a target, which may be a whole URL.
 fn find(target: &str, segment: Segment, accept: Option<&[u8]>) -> (&'static str, Page) {
     const OK: &str = "200 OK";
     let local = match target.split_once("://") {

@@ -1,13 +1,14 @@
-//! What tells two versions of a file apart.
+//! Tells two versions of a file apart.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A file: its name, and its number, size, time of change and time of any change; `None` where there is no such file.
+/// A file: its path, and its inode number, size, time of contents and time of any change; `None` if there is no such
+/// file.
 pub(crate) type Stamp = (PathBuf, Option<[i64; 4]>);
 
-/// The stamp of the file with this name now.
+/// Returns the current stamp of the file with this path.
 pub(crate) fn stamp(path: &Path) -> Stamp {
     let found = fs::metadata(path).ok().map(|found| {
         let number = |number: u64| number.cast_signed();
@@ -22,7 +23,8 @@ pub(crate) fn stamp(path: &Path) -> Stamp {
     (path.to_path_buf(), found)
 }
 
-/// When a file was changed last, as Unix time in nanoseconds. Programs cannot set it back, as they can the time of the contents.
+/// Returns when a file was last changed in any way, as Unix time in nanoseconds. Programs can set the time of the
+/// contents back, but not this one.
 pub(crate) fn changed(found: &fs::Metadata) -> i64 {
     nanoseconds(found.ctime(), found.ctime_nsec())
 }

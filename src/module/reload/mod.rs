@@ -1,4 +1,4 @@
-//! Taking up new code by replacing children: a process beside the children tries it first.
+//! Replaces children to take up new code, which a process beside the children tries first.
 
 pub(crate) mod file_stamp;
 mod progress;

@@ -1,6 +1,8 @@
-//! What a trial tells the reloader through a pipe while it runs: each step before it is taken, and what came of all of them.
+//! What a trial tells the reloader through a pipe while it runs: each step before it begins, and the outcome of all of
+//! them.
 //!
-//! Each line ends with NUL. A step begins with [`STEP`], a problem with [`PROBLEM`]; [`WELL`] says that all went well.
+//! Each line ends with NUL. A step begins with [`STEP`], a problem with [`PROBLEM`]; [`WELL`] says that all steps
+//! succeeded.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -13,7 +15,7 @@ const STEP: char = '@';
 const PROBLEM: char = '!';
 const WELL: &str = "well";
 
-/// Longest text of a problem, bytes. Below what a pipe holds.
+/// Highest number of bytes of a problem's text; a pipe holds more.
 const LONGEST: usize = 2000;
 
 /// The pipe of this process, if it is a trial.
@@ -25,17 +27,17 @@ pub(super) struct Told {
     words: Vec<u8>,
 }
 
-/// What a trial has told by now.
+/// What a trial has told so far.
 pub(super) enum TrialProgress {
-    /// All went well.
+    /// All steps succeeded.
     Well,
-    /// This is wrong with the code.
+    /// What is wrong with the code.
     Problem(String),
-    /// Neither yet; the last step that was begun, if there was one.
+    /// No outcome yet; the last step that was begun, if any.
     At(Option<String>),
 }
 
-/// Makes the pipe: the end that is read, and the one for [`tell_by`] in the trial.
+/// Makes the pipe. Returns the end that the reloader reads, and the end for [`tell_by`] in the trial.
 pub(super) fn pipe() -> io::Result<(Told, OwnedFd)> {
     let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let told = Told {
@@ -45,25 +47,25 @@ pub(super) fn pipe() -> io::Result<(Told, OwnedFd)> {
     Ok((told, tell))
 }
 
-/// This process is a trial, and tells by this pipe.
+/// Makes this process, which is a trial, report through `pipe`.
 pub(super) fn tell_by(pipe: OwnedFd) {
-    // A trial is told so once.
+    // A process is made a trial only once.
     let _ = TELL.set(pipe);
 }
 
 fn tell(words: &str) {
     if let Some(tell) = TELL.get() {
-        // Where the pipe is full, the status of the process or the log says what is wrong.
+        // If the pipe is full, the exit status or the log says what is wrong.
         let _ = rustix::io::write(tell, format!("{words}\0").as_bytes());
     }
 }
 
-/// What the trial does next.
+/// Reports the next step.
 pub(super) fn tell_step(what: &str) {
     tell(&format!("{STEP}{what}"));
 }
 
-/// What is wrong with the code.
+/// Reports what is wrong with the code.
 pub(super) fn tell_problem(mut text: String) {
     if text.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at));
@@ -72,17 +74,17 @@ pub(super) fn tell_problem(mut text: String) {
     tell(&format!("{PROBLEM}{text}"));
 }
 
-/// All went well.
+/// Reports that all steps succeeded.
 pub(super) fn tell_well() {
     tell(WELL);
 }
 
 impl Told {
-    /// Reads what has come.
+    /// Reads what has arrived.
     pub(super) fn look(&mut self) -> TrialProgress {
         self.read();
         let told = String::from_utf8_lossy(&self.words);
-        // The last line without an end is being written.
+        // A last line without a NUL is still being written.
         let lines = || told.split_terminator('\0');
         if let Some(problem) = lines().find_map(|line| line.strip_prefix(PROBLEM)) {
             return TrialProgress::Problem(problem.to_owned());
@@ -101,7 +103,7 @@ impl Told {
                 Ok(0) => return,
                 Ok(count) => self.words.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // A process that the application has started has the pipe, too, and writes nothing to it.
+                // A process that the application has started may hold the pipe open; it writes nothing to it.
                 Err(_) => return,
             }
         }

@@ -1,12 +1,13 @@
-//! The reloader: a process beside the children that replaces them when there is new code. It has no Python and one thread.
+//! The reloader: a process beside the children that replaces them when there is new code. It has no Python and one
+//! thread.
 //!
-//! 1. A roll is wanted by a child that has seen a source file change, by `wsgictl reload`, or by the reloader itself, which
-//!    watches the file of `WSGIReload touch`. The reloader raises the revision.
-//! 2. A trial ([`Trial`]) loads the new code. Where that fails, the roll stops, and the old code goes on.
-//! 3. It tells one child after the other to retire ([`Rolling`]), until none has older code.
+//! 1. A roll is requested by a child that has seen a source file change, by `wsgictl reload`, or by the reloader
+//!    itself, which watches the file of `WSGIReload touch`. The reloader raises the revision.
+//! 2. A trial ([`Trial`]) loads the new code. If that fails, the roll stops, and the old code stays in use.
+//! 3. The reloader tells one child after the other to retire ([`Rolling`]), until no child has older code.
 //!
-//! Where there is other new code meanwhile, that is tried before the next child retires. The parent restarts a reloader
-//! that has died; the new one goes on from what the board says.
+//! If more new code appears during a roll, that code is tried before the next child retires. The parent restarts a
+//! reloader that has died; the new one continues from the state on the board.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,18 +34,18 @@ use crate::metrics::segment::{self, InForce};
 
 static HELPER: Helper = Helper::new(c"wsgi-reloader", run, died);
 
-/// How often the reloader looks around, and at the file of `WSGIReload touch`.
+/// How often the reloader checks for work, and for a change of the file of `WSGIReload touch`.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_AT_FILE: Duration = Duration::from_millis(200);
-/// A reloader that has lived shorter than this is not replaced at once.
+/// A reloader that has lived for less than this is not replaced at once.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 
-/// What the parent knows of the reloader.
+/// What the parent knows about the reloader.
 struct Parent {
     /// Whether a reloader is wanted.
     is_wanted: bool,
     started: Option<Instant>,
-    /// Unix time at which the configuration came into force, nanoseconds.
+    /// When the configuration came into force, as Unix time in nanoseconds.
     configured: u64,
 }
 
@@ -58,7 +59,7 @@ fn parent() -> std::sync::MutexGuard<'static, Parent> {
     PARENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A new configuration is in force.
+/// Notes whether the configuration that has come into force needs a reloader.
 pub(crate) fn prepare() {
     let serves = inherited::current().is_some_and(|process| !process.python.restrict_embedded);
     let is_wanted = serves && segment::in_force().is_some() && !mpm::single_process();
@@ -72,9 +73,9 @@ pub(crate) fn prepare() {
     };
 }
 
-/// A child was started, so the server runs: the reloader runs from now on, too.
+/// Starts the reloader, if it is wanted. Called when a child was started, as the server then runs.
 pub(crate) fn server_runs(thread: &ParentThread) {
-    // The helper gets a copy of the lock, which must be free when it is forked.
+    // The helper gets a copy of the lock, which must be free when the helper is forked.
     if !parent().is_wanted || HELPER.is_running() {
         return;
     }
@@ -89,14 +90,14 @@ pub(crate) fn server_runs(thread: &ParentThread) {
     }
 }
 
-/// About every ten seconds: starts one in the place of a reloader that died too soon.
+/// Replaces a reloader that died too soon. Called about every ten seconds.
 pub(crate) fn revive(thread: &ParentThread) {
     if parent().started.is_some() {
         server_runs(thread);
     }
 }
 
-/// The reloader has died.
+/// Replaces a reloader that has died, unless it died too soon.
 fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::ReloaderDied, &[&pid, &how]);
     let started = parent().started;
@@ -105,7 +106,7 @@ fn died(thread: &ParentThread, pid: u32, how: &str) {
     }
 }
 
-/// Works until `ending` can be read. The body of the helper.
+/// The body of the helper: works until `ending` is readable.
 fn run(ending: OwnedFd, _: Option<OwnedFd>) {
     let (Some(process), Some(in_force)) = (inherited::current(), segment::in_force()) else {
         return;
@@ -130,13 +131,13 @@ struct Reloader {
     generation: u64,
     began: Instant,
     touch: Option<Touch>,
-    /// What is tried next.
+    /// The request that is tried next.
     wanted: Option<ReloadRequest>,
     work: Work,
-    /// As the board says it.
+    /// The roll, as written on the board.
     roll: Roll,
     reason: RetireReason,
-    /// How many children a reloader before this one has replaced in the same roll.
+    /// The number of children that an earlier reloader has replaced in the same roll.
     done_before: u32,
 }
 
@@ -166,11 +167,11 @@ impl Reloader {
         reloader
     }
 
-    /// Goes on with what a reloader before this one has begun.
+    /// Continues what an earlier reloader has begun.
     fn take_over(&mut self) {
         let children = self.children();
         match self.roll.phase {
-            // All children are of the new configuration, with the code of now.
+            // All children belong to the new configuration, and have the current code.
             phase if phase.is_going_on() && !children.iter().any(|child| self.is_old(child)) => {
                 self.end(RollPhase::Done, String::new());
             }
@@ -217,7 +218,7 @@ impl Reloader {
         }
     }
 
-    /// Several requests become one.
+    /// Merges the request with one that still waits.
     fn want(&mut self, request: ReloadRequest) {
         self.wanted = Some(match self.wanted.take() {
             Some(before) if before.group == request.group => before,
@@ -257,7 +258,7 @@ impl Reloader {
         }
     }
 
-    /// The old code goes on.
+    /// Stops the roll; the old code stays in use.
     fn refuse(&mut self, problem: &str) {
         log_message(Message::CodeRefused, &[&self.roll.revision, &problem]);
         self.end(RollPhase::Stopped, problem.into());
@@ -304,7 +305,7 @@ impl Reloader {
         match step {
             Step::Wait => {}
             Step::Retire((pid, ticks)) => {
-                // The next step sees that a child has ended meanwhile.
+                // It fails if the child has ended, which the next step sees.
                 let _told = self.board.mark(pid, ticks, self.reason);
             }
             Step::Failed(failure) => {
@@ -325,7 +326,7 @@ impl Reloader {
         }
     }
 
-    /// The children of this configuration.
+    /// Returns the children of this configuration.
     fn children(&self) -> Vec<ChildEntry> {
         let children = self.board.children().into_iter();
         children
@@ -352,7 +353,7 @@ impl Reloader {
     }
 }
 
-/// Why a roll stops, and what to do.
+/// Returns why a roll stops, and what to do.
 fn why(failure: Failure<(u32, u64)>) -> String {
     let seconds = rolling::LOAD.as_secs();
     match failure {
@@ -375,7 +376,7 @@ fn why(failure: Failure<(u32, u64)>) -> String {
     }
 }
 
-/// As it follows "because".
+/// Returns the cause of the roll, worded to follow "because".
 fn cause(request: &ReloadRequest) -> String {
     let what = &request.what;
     match request.reason {
@@ -393,7 +394,8 @@ struct Touch {
 }
 
 impl Touch {
-    /// What was touched before the configuration was in force, and before the last roll began, has been acted upon.
+    /// Starts to watch. A touch before the configuration came into force, or before the last roll began, has already
+    /// taken effect.
     fn new(reload: &Reload, roll: &Roll) -> Option<Self> {
         let Reload::Touch(file) = reload else {
             return None;
@@ -413,7 +415,7 @@ impl Touch {
         })
     }
 
-    /// Whether it was touched, or removed and made again.
+    /// Returns a request if the file was touched, or removed and made again.
     fn look(&mut self) -> Option<ReloadRequest> {
         if self.looked.elapsed() < LOOK_AT_FILE {
             return None;
@@ -432,7 +434,7 @@ impl Touch {
     }
 }
 
-/// Why touching a file will have no effect, if that is known. The file may not be there yet.
+/// Returns why touching a file will have no effect, if that is known. The file need not exist yet.
 fn hopeless(file: &Path) -> Option<String> {
     match fs::metadata(file) {
         Ok(found) if found.is_dir() => Some(String::from(
@@ -448,7 +450,7 @@ fn hopeless(file: &Path) -> Option<String> {
     }
 }
 
-/// What the trial says of the new code.
+/// Returns what the trial has found about the new code.
 fn how_tried(roll: &Roll) -> String {
     match (roll.tried, roll.untried) {
         (0, _) => String::from("was not tried, as only requests name its scripts or groups"),

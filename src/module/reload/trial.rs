@@ -1,5 +1,5 @@
-//! The trial of new code: a process that loads it as a child would, and asks for the URLs of `WSGIWarmup`, before any child
-//! retires for it. It serves no requests, and nothing that it does is counted.
+//! The trial of new code: a process that loads the code as a child would, and requests the URLs of `WSGIWarmup`, before
+//! any child retires. It serves no clients, and does not count in the metrics.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,12 +22,12 @@ use crate::engine::start;
 use crate::log::{remember_errors, take_errors};
 use crate::metrics::segment;
 
-/// How long it may take.
+/// How long a trial may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After how long it gives way to other code.
+/// After this time, a trial gives way to newer code.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// A trial that goes on. Where it is dropped before it ends, what it was finding out is left to other processes.
+/// A running trial. If it is dropped before it ends, other processes take over the GIL decisions that it was making.
 pub(super) struct Trial {
     task: Task,
     told: Told,
@@ -35,7 +35,7 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// Begins one, of what is asked for.
+    /// Begins a trial of the code that `request` is about.
     pub(super) fn begin(process: &Arc<Process>, request: &ReloadRequest) -> io::Result<Self> {
         let (told, tell) = progress::pipe()?;
         let task = Task::start(c"wsgi-trial", || run(process, request, tell))?;
@@ -46,7 +46,8 @@ impl Trial {
         })
     }
 
-    /// How many scripts one of what is asked for loads, and at how many places only requests say what there is.
+    /// Returns how many scripts a trial of `request` loads, and at how many places in the configuration only requests
+    /// name the script or group.
     pub(super) fn extent(process: &Process, request: &ReloadRequest) -> (u32, u32) {
         let scripts = process.everything();
         let is_about = |script: &&&Script| request.is_about(&script.group);
@@ -59,14 +60,14 @@ impl Trial {
         (number(tried), number(untried))
     }
 
-    /// Whether other new code does not wait for it any longer.
+    /// Returns whether the trial is too slow for newer code to wait for it.
     pub(super) fn is_slow(&self) -> bool {
         self.begun.elapsed() >= SLOW
     }
 
-    /// What came of it, if it has ended; the error says what is wrong with the code.
+    /// Returns the outcome if the trial has ended or is overdue. The error says what is wrong with the code.
     pub(super) fn outcome(&mut self) -> Option<Result<(), String>> {
-        // Before the pipe is read, so that all that the process has told is there.
+        // Asked before the pipe is read, so that the pipe then holds all that the process has told.
         let ended = self.task.ended();
         let progress = self.told.look();
         if ended.is_none() && self.begun.elapsed() < PATIENCE {
@@ -98,13 +99,14 @@ impl Drop for Trial {
     }
 }
 
-/// In the new process. Its status is 0 where all is well.
+/// Runs the trial in the new process. Returns its exit status, 0 if the code is good.
 fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
     forked::watch(wsgi_telemetry::writer::detach);
     progress::tell_by(tell);
     remember_errors();
     let is_about = |script: &&Script| request.is_about(&script.group);
-    // Of a group that only requests name, no script is known. A request to reload it is meant seriously, so all is tried.
+    // No script of a group is known if only requests name the group. All scripts are tried then, so that its reload has
+    // effect.
     let is_known = process.everything().iter().any(is_about);
     let is_meant = |name: &[u8]| !is_known || request.is_about(name);
     let engine = start::start_python(process, retire);
@@ -114,13 +116,13 @@ fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
     } else {
         progress::tell_problem(what_went_wrong());
     }
-    // What the code has begun comes to its end as in a child: exit functions, threads.
+    // Ends what the code has begun, as in a child: exit functions, threads.
     start::stop();
     u8::from(!is_well)
 }
 
-/// The engine wants this process to be replaced. A load that hangs, which the engine says again and again, ends the trial, once
-/// the log has said where it hangs.
+/// Called when the engine wants this process to be replaced. The engine repeats this for a load that hangs: the second
+/// call, when the log already says where the load hangs, ends the trial.
 fn retire(why: Retire) {
     static HANGS: AtomicBool = AtomicBool::new(false);
     if why == Retire::Startup && HANGS.swap(true, Relaxed) {
@@ -129,8 +131,8 @@ fn retire(why: Retire) {
     }
 }
 
-/// Loads the scripts of the groups that are meant, and asks for their URLs. Returns whether all went well of what goes well in
-/// the children of now.
+/// Loads the scripts of the groups that are meant, and requests their URLs. Returns whether all of this succeeded.
+/// Groups that do not load do not count if no serving child has loaded them either.
 fn try_all(
     process: &Process,
     engine: Engine<HostRequests>,
@@ -145,7 +147,7 @@ fn try_all(
         Err(NotReady::Load(groups)) => groups,
         Ok(()) | Err(NotReady::Warmup) => Vec::new(),
     };
-    // Code that was broken before is no reason to keep the rest as it is.
+    // A group whose code was broken before is no reason to keep the old code of the other groups.
     remember_errors();
     let warmups = process.known.warmups.iter().filter(|warmup| {
         let group = &warmup.script.group;
@@ -154,7 +156,7 @@ fn try_all(
     load::load(engine, [], warmups, &Steps).is_ok()
 }
 
-/// Tells each step. A trial has no slot on the board.
+/// Reports each step. A trial has no slot on the board.
 struct Steps;
 
 impl load::Progress for Steps {
@@ -165,7 +167,8 @@ impl load::Progress for Steps {
     fn loaded(&self, _group: &[u8]) {}
 }
 
-/// Whether a child that serves has loaded this group. That is only known where children load everything ahead.
+/// Returns whether a serving child has loaded this group. This is known only where children load everything ahead, and
+/// assumed elsewhere.
 fn is_served(process: &Process, group: &[u8]) -> bool {
     let Some(in_force) = segment::in_force().filter(|_| process.reload.replaces_children()) else {
         return true;
@@ -182,7 +185,7 @@ fn is_served(process: &Process, group: &[u8]) -> bool {
     board.children().iter().any(has)
 }
 
-/// The first and the last line of the errors.
+/// Returns the first and the last line of the errors.
 fn what_went_wrong() -> String {
     let lines = take_errors();
     match (lines.first(), lines.last()) {

@@ -1,4 +1,4 @@
-//! Whether a request may run, and what is run for it: checks, in mod_wsgi's order, and then a [`Route`], or [`Refused`].
+//! Decides whether a request may run: checks it in mod_wsgi's order, and returns a [`Route`] or [`Refused`].
 
 use std::borrow::Cow;
 use std::ffi::c_int;
@@ -21,28 +21,28 @@ use crate::engine::start;
 /// The callable of a `WSGIHandlerScript`.
 const HANDLE_REQUEST: &[u8] = b"handle_request";
 
-/// What is run for a request, and where.
+/// The application that a request runs, and where it runs.
 pub(super) struct Route<'r> {
     pub(super) engine: Engine<HostRequests>,
-    /// The script that holds the callable.
+    /// The script that defines the callable.
     pub(super) script: &'r [u8],
     pub(super) callable: Cow<'r, [u8]>,
-    /// The application group that the application is told.
+    /// The application group that the application sees in its environ.
     pub(super) application_group: Cow<'r, [u8]>,
-    /// The application group whose interpreter runs the request, where it is another one.
+    /// The application group whose interpreter runs the request, if it differs.
     own_group: Option<Cow<'r, [u8]>>,
     pub(super) pass_authorization: bool,
     pub(super) body: Body<'r>,
 }
 
 impl Route<'_> {
-    /// The application group whose interpreter runs the request.
+    /// Returns the application group whose interpreter runs the request.
     pub(super) fn interpreter_group(&self) -> &[u8] {
         self.own_group.as_ref().unwrap_or(&self.application_group)
     }
 }
 
-/// Checks the request.
+/// Checks the request, and returns what to run for it.
 pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
     let (request, settings) = (ours.request, &ours.settings);
     let filename = request.filename();
@@ -80,7 +80,8 @@ pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
     );
     let own_group = match ours.known_group {
         Some(group) => Some(Cow::Borrowed(group)),
-        // A name that no server has makes no interpreter. The application is told it all the same, as by mod_wsgi.
+        // A name that no server has must not create an interpreter. The application still sees the name, as with
+        // mod_wsgi.
         None if written.starts_with('%') && ours.variables.may_be_made_up(written) => {
             Some(Cow::Owned(own_group(ours, written)))
         }
@@ -116,7 +117,7 @@ pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
     })
 }
 
-/// The application group that an interpreter may be made for, where the client has made up a part of the name.
+/// Returns the application group to use where the client has made up a part of the name.
 fn own_group(ours: &Ours<'_>, written: &str) -> Vec<u8> {
     let variables = RequestVariables {
         only_own: true,
@@ -125,7 +126,7 @@ fn own_group(ours: &Ours<'_>, written: &str) -> Vec<u8> {
     group::application_group(written, &variables, ours.settings.case_sensitive).into_owned()
 }
 
-/// The checks of a script that the URL was mapped to as a file [M-6].
+/// Checks a script that the URL was mapped to as a file [M-6].
 fn check_file(ours: &Ours<'_>) -> Result<(), (c_int, Message)> {
     let request = ours.request;
     if !is_aliased(request) && !request.allows_exec_cgi() {

@@ -1,4 +1,4 @@
-//! What is known of the body of a request before it is read.
+//! What is known about the body of a request before it is read.
 
 use wsgi_core::config::Settings;
 use wsgi_core::messages::Message;
@@ -9,28 +9,28 @@ use super::client::Client;
 use super::refused::Refused;
 use super::timeline::Rejection;
 
-/// Most of a body that is read before Python is entered, bytes.
+/// Highest number of bytes of a body that are read before Python is entered.
 const BODY_AHEAD: u32 = 64 * 1024;
 
-/// A body, as the headers of its request say.
+/// A body, as the headers of its request describe it.
 pub(super) struct Body<'r> {
     request: Request<'r>,
     transfer_encoding: Option<&'r [u8]>,
     content_length: Option<&'r [u8]>,
-    /// Whether a client sends one.
+    /// Whether the client may send a body.
     pub(super) may_come: bool,
-    /// Whether the application gets one.
+    /// Whether the application gets the body.
     pub(super) is_for_application: bool,
 }
 
-/// What the application is told of how long the body is.
+/// The length of the body that the application sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
-    /// What the client has said, if it has.
+    /// The length that the client has sent, if any.
     AsSent,
-    /// This many bytes, which filters of httpd have made of it.
+    /// This number of bytes, which filters of httpd have produced.
     Bytes(usize),
-    /// Nothing: the application gets no body, or its length is not known.
+    /// No length: the application gets no body, or the length is not known.
     Untold,
 }
 
@@ -38,7 +38,7 @@ impl<'r> Body<'r> {
     pub(super) fn of(request: Request<'r>) -> Self {
         let headers = request.headers_in();
         let content_length = headers.get(c"Content-Length");
-        // mod_http2 sets the header, too, for itself.
+        // mod_http2 sets this header, too, for its own use.
         let transfer_encoding = headers.get(c"Transfer-Encoding");
         let transfer_encoding = transfer_encoding.filter(|_| request.is_http1());
         let may_come = match content_length {
@@ -53,14 +53,14 @@ impl<'r> Body<'r> {
             transfer_encoding,
             content_length,
             may_come,
-            // The page for a body that was refused must not ask for that body again.
+            // The error page for a refused body must not ask for that body again.
             is_for_application: may_come && !request.has_lost_its_body(),
         }
     }
 
-    /// Refuses a body that is framed in a way that is not allowed, and one that is too long.
+    /// Refuses a body with framing that is not allowed, and one that is too long.
     pub(super) fn check(&self, settings: &Settings<'_>) -> Result<(), Refused> {
-        // An error page may have been asked for because of such a header, and the header is still there.
+        // The header may be why this error page was asked for, and it is still there.
         if self.request.is_error_page() {
             return Ok(());
         }
@@ -85,7 +85,8 @@ impl<'r> Body<'r> {
         })
     }
 
-    /// What the application is told of its length. Where filters may change that, all of a small body is read now.
+    /// Returns the length that the application sees. If filters may change the length, reads a small body completely
+    /// now.
     pub(super) fn length(&self, client: &Client<'_>) -> BodyLength {
         if !self.may_come {
             return BodyLength::AsSent;
@@ -101,9 +102,9 @@ impl<'r> Body<'r> {
             .map_or(BodyLength::Untold, BodyLength::Bytes)
     }
 
-    /// How much of it is read before Python is entered, if that has come by then, bytes: all of a small body, the beginning of
-    /// one of unknown length. A client that waits to be asked for its body may not have to send it at all, and the body of a
-    /// request that an error page is for may be what the error is about.
+    /// Returns how many bytes of the body to read before Python is entered, provided they have arrived by then: all of
+    /// a small body, or the start of one of unknown length. Returns 0 if the client waits to be asked for the body,
+    /// which it may then not have to send, and for an error page, as the body may be what the error is about.
     pub(super) fn ahead(&self) -> u32 {
         let is_asked_for = self.request.headers_in().get(c"Expect").is_some();
         if !self.is_for_application

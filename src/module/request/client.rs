@@ -1,4 +1,4 @@
-//! A request of a client while the engine runs it, over the stream of the request.
+//! A client's request while the engine runs it, on top of the request's stream.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -15,33 +15,33 @@ use wsgi_httpd::stream::{Stream, StreamError, Then};
 use super::timeline::{Abort, Stage, Timeline};
 use crate::engine::host::RequestHost;
 
-/// The line of a response to a request that took too long.
+/// The status line of the response to a request that took too long.
 pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";
 
-/// The status of a request whose client left before there was anything to send to it. It appears in the access log alone, where
+/// The status of a request whose client left before there was a response. It appears only in the access log, where
 /// other servers write this number, too.
 const CLIENT_LEFT: (u16, &[u8]) = (499, b"499 Client Closed Request");
 
-/// A request while the engine runs it. Lives in the frame of the handler.
+/// A request while the engine runs it. The value lives in the stack frame of the handler.
 pub(crate) struct Client<'r> {
     request: Request<'r>,
     sendfile: bool,
-    /// Whether `ErrorDocument` takes the place of the application's own error pages.
+    /// Whether `ErrorDocument` replaces the application's own error pages.
     error_override: bool,
     timeline: &'r Timeline<'r>,
-    /// Borrowed for the time of one call; calls do not overlap.
+    /// Borrowed for the duration of one call; calls do not overlap.
     state: RefCell<ClientState<'r>>,
 }
 
 struct ClientState<'r> {
     stream: Stream<'r>,
-    /// The status of the page that takes the place of the application's response.
+    /// The status of the error page that replaces the application's response.
     overridden: Option<u16>,
     /// Whether the head of the response is known.
     has_head: bool,
-    /// Why the body could not be read.
+    /// The fault of the last failed read of the body.
     read_fault: Option<Fault>,
-    /// Whether a filter has answered in place of the application, which has no client any more.
+    /// Whether a filter has answered instead of the application, whose output then has no client any more.
     is_answered: bool,
 }
 
@@ -56,7 +56,7 @@ impl<'r> Client<'r> {
             request,
             timeline,
             sendfile: settings.enable_sendfile,
-            // The page that takes the place of the application's may itself be made by an application.
+            // An application may itself make the page that replaces an application's response.
             error_override: settings.error_override && !request.is_error_page(),
             state: RefCell::new(ClientState {
                 stream: Stream::new(request, has_body),
@@ -68,17 +68,17 @@ impl<'r> Client<'r> {
         }
     }
 
-    /// The status with which httpd is to make its own page.
+    /// Returns the status for which httpd must make its own page.
     pub(crate) fn overridden(&self) -> Option<u16> {
         self.state.borrow().overridden
     }
 
-    /// Whether a filter has answered in place of the application.
+    /// Returns whether a filter has answered instead of the application.
     pub(crate) fn is_answered(&self) -> bool {
         self.state.borrow().is_answered
     }
 
-    /// What follows where a failure of one of these methods has ended the application.
+    /// Returns what follows when a failure of one of these methods has ended the application.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.state.borrow().read_fault {
             Some(read) => fault::verdict(read, Transfer::Read),
@@ -86,7 +86,8 @@ impl<'r> Client<'r> {
         }
     }
 
-    /// The client has left, and nothing more is sent to it. Without a head of a response there is no status either.
+    /// Ends the request of a client that has left: nothing more is sent. If the response has no head yet, sets a status
+    /// for the access log.
     pub(crate) fn leave(&self) {
         let state = &mut *self.state.borrow_mut();
         if !state.has_head {
@@ -97,12 +98,12 @@ impl<'r> Client<'r> {
         client::hang_up(self.request);
     }
 
-    /// Whether a filter has ended the response before the application did.
+    /// Returns whether a filter has ended the response before the application did.
     pub(crate) fn is_over(&self) -> bool {
         self.state.borrow().stream.is_over()
     }
 
-    /// Ends a response that has begun. Returns whether it had.
+    /// Breaks off a response that has begun. Returns whether it had.
     pub(crate) fn cut_if_begun(&self) -> bool {
         let stream = &mut self.state.borrow_mut().stream;
         let begun = stream.is_begun();
@@ -112,8 +113,8 @@ impl<'r> Client<'r> {
         begun
     }
 
-    /// Reads all of the body, if it has at most `limit` bytes, and keeps it for the application. Returns its length, if it was
-    /// read to its end.
+    /// Reads the whole body if it has at most `limit` bytes, and keeps it for the application. Returns the length if
+    /// the end was reached.
     pub(crate) fn read_whole(&self, limit: usize) -> Option<usize> {
         let moving = self.timeline.reading();
         let length = self.state.borrow_mut().stream.read_whole(limit);
@@ -121,7 +122,7 @@ impl<'r> Client<'r> {
         length
     }
 
-    /// Counts a call that has failed. Returns what the engine is told of it.
+    /// Counts a failed call. Returns the result for the engine.
     fn failed(
         &self,
         state: &mut ClientState<'_>,
@@ -135,7 +136,7 @@ impl<'r> Client<'r> {
         match fault::verdict(error.fault, transfer).count {
             Count::Abort => self.timeline.abort(abort),
             Count::Timeout => self.timeline.time_out(stage),
-            // Counted where it becomes the answer.
+            // Counted where it decides the response.
             Count::Refusal | Count::Nothing => {}
         }
         state.is_answered |= error.fault == Fault::Answered;
@@ -147,7 +148,7 @@ impl<'r> Client<'r> {
         HostResult::failed(error.fault, &error.reason)
     }
 
-    /// What the engine is told of a part of the response that was handed to the filters.
+    /// Returns the result for the engine after a part of the response was passed to the filters.
     fn written(&self, state: &mut ClientState<'_>, outcome: Result<(), StreamError>) -> HostResult {
         match outcome {
             Ok(()) => HostResult::done(0),
@@ -160,7 +161,7 @@ impl<'r> Client<'r> {
         let stream = &mut self.state.borrow_mut().stream;
         stream.set_status(status, line);
         stream.set_content_length(0);
-        // A client that is gone misses nothing.
+        // An error means that the client is gone.
         let _ = stream.write(std::iter::empty(), Then::End);
     }
 }
@@ -211,8 +212,8 @@ impl RequestHost for Client<'_> {
             state.stream.end_connection();
         }
         let stream = &mut state.stream;
-        // Of all methods, GET alone is defined with ranges (RFC 9110, 14.2); the filter knows when to leave a response as
-        // it is, and what filters before it make of this one is not ours to judge.
+        // GET is the only method for which ranges are defined (RFC 9110, 14.2). For GET, the filter itself decides when
+        // to leave a response alone, and it alone sees what the filters before it have made of the response.
         if self.request.method() != b"GET" || refuses_ranges(head) {
             stream.refuse_ranges();
         }
@@ -230,7 +231,8 @@ impl RequestHost for Client<'_> {
             if name.eq_ignore_ascii_case(b"www-authenticate") {
                 stream.add_header(name, value, true);
             } else if state.overridden.is_some() {
-                // What tells the client how to go on belongs to the status; the rest, to the page that is replaced.
+                // Headers that tell the client how to go on belong to the status; the others belong to the page that is
+                // replaced.
                 if name.eq_ignore_ascii_case(b"allow") {
                     if !std::mem::replace(&mut allows, true) {
                         self.request.allow_none();
@@ -260,7 +262,7 @@ impl RequestHost for Client<'_> {
             return answered();
         }
         let then = match end {
-            // The thread that flushes later could not run the requests that such a filter makes.
+            // Such a filter makes requests, which the thread that flushes later could not run.
             WriteEnd::More if state.stream.runs_requests() => Then::Flush,
             WriteEnd::More => Then::More,
             WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
@@ -303,7 +305,7 @@ impl RequestHost for Client<'_> {
         }
     }
 
-    /// What was written with [`WriteEnd::More`] goes out.
+    /// Sends what was written with [`WriteEnd::More`].
     fn flush(&self) -> HostResult {
         let state = &mut *self.state.borrow_mut();
         if state.overridden.is_some() || state.stream.runs_requests() {
@@ -320,9 +322,9 @@ impl RequestHost for Client<'_> {
         client::presence(self.request)
     }
 
-    /// Answers 504 in place of the thread that is stuck with the request, and ends the connection.
+    /// Answers 504 instead of the thread that is stuck with the request, and ends the connection.
     fn give_up(&self) {
-        // A thread that is in one of these methods waits for the client, for which there are other limits.
+        // A thread inside one of these methods waits for the client, for which there are other limits.
         let Ok(mut state) = self.state.try_borrow_mut() else {
             return;
         };
@@ -333,7 +335,7 @@ impl RequestHost for Client<'_> {
             stream.end_connection();
             stream.set_status(504, GATEWAY_TIMEOUT);
             stream.set_content_length(0);
-            // A client that is gone misses nothing.
+            // An error means that the client is gone.
             let _ = stream.write(std::iter::empty(), Then::Flush);
             let _ = stream.write(std::iter::empty(), Then::End);
         }
@@ -346,7 +348,7 @@ impl RequestHost for Client<'_> {
     }
 }
 
-/// Whether the application says `Accept-Ranges: none`.
+/// Returns whether the application sends `Accept-Ranges: none`.
 fn refuses_ranges(head: &ResponseHead<'_>) -> bool {
     head.headers.get_or_empty().iter().any(|header| {
         header
@@ -361,7 +363,7 @@ fn refuses_ranges(head: &ResponseHead<'_>) -> bool {
     })
 }
 
-/// What the engine is told once a filter has answered.
+/// Returns the result for the engine once a filter has answered.
 fn answered() -> HostResult {
     HostResult::failed(
         Fault::Answered,

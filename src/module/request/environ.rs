@@ -1,7 +1,8 @@
-//! The environ of a request, as the entries that the engine makes a dict of.
+//! The environ of a request, as the entries from which the engine makes a dict.
 //!
-//! Most entries borrow from the request; what has to be made lies in its pool. In order, as a later entry replaces an
-//! earlier one: the variables of the request (`SetEnv` and the like), its headers, the CGI variables, our own.
+//! Most entries borrow from the request; new strings lie in its pool. A later entry replaces an earlier one, so the
+//! order matters: the variables of the request (`SetEnv` and the like), its headers, the CGI variables, the
+//! `mod_wsgi.*` variables.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -21,16 +22,16 @@ use super::admit::Route;
 use super::body::BodyLength;
 use super::ours::Ours;
 
-/// The entries, and what the scheme is.
+/// The entries, and whether the scheme is https.
 pub(super) struct Entries<'a> {
     pub(super) entries: Vec<EnvEntry<'a>>,
     pub(super) https: bool,
 }
 
-/// Process id as text, which every environ holds. Made by the first request of a child.
+/// The process id as text, for each environ. Made by the first request of a child.
 static PID: LazyLock<String> = LazyLock::new(|| std::process::id().to_string());
 
-/// Makes the entries. Removes request headers with names that are not allowed.
+/// Makes the entries. Removes request headers whose names are not allowed.
 pub(super) fn build<'r>(
     ours: &'r Ours<'_>,
     route: &'r Route<'_>,
@@ -46,7 +47,7 @@ pub(super) fn build<'r>(
     for (name, value) in request.subprocess_env().iter() {
         match name {
             HTTPS => builder.https = value.map(Cow::Borrowed),
-            // For httpd's own CGI scripts, and nothing for applications.
+            // For httpd's own CGI scripts, not for applications.
             b"PATH" => {}
             _ => builder.literal(name, value),
         }
@@ -73,7 +74,7 @@ pub(super) fn build<'r>(
     let decided = settings
         .trusted_proxy_headers
         .is_some_and(|listed| proxy::apply(&mut builder, listed, settings.trusted_proxies));
-    // What a trusted proxy says of the scheme counts more than the connection.
+    // The scheme that a trusted proxy names takes precedence over the connection.
     let https =
         builder.https.is_some_and(|value| is_https(&value)) || (!decided && request.is_https());
     Entries {
@@ -82,15 +83,15 @@ pub(super) fn build<'r>(
     }
 }
 
-/// Whether mod_http2 may have set the header.
+/// Returns whether mod_http2 may have set the header.
 fn is_framing(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"transfer-encoding")
 }
 
-/// The variable that only shows as `wsgi.url_scheme`.
+/// The variable that the application sees only as `wsgi.url_scheme`.
 const HTTPS: &[u8] = b"HTTPS";
 
-/// Removed from the request, so that later modules and log formats do not see them either.
+/// Removes headers with invalid names from the request, so that later modules and log formats do not see them either.
 fn drop_invalid_headers(request: Request<'_>) {
     let headers = request.headers_in();
     if headers.iter().all(|(name, _)| valid_header_name(name)) {
@@ -133,14 +134,14 @@ impl<'r> Builder<'r> {
         self.push(KeyKind::Literal, 0, Bytes::new(key), value);
     }
 
-    /// Only where there is a value.
+    /// Adds the entry if there is a value.
     fn known_if(&mut self, id: u16, value: Option<&'r [u8]>) {
         if value.is_some() {
             self.known(id, value);
         }
     }
 
-    /// Bytes that were made for this request, kept in its pool.
+    /// Returns the bytes, copied into the request's pool if they were made for this request.
     fn keep(&self, value: Cow<'r, [u8]>) -> &'r [u8] {
         match value {
             Cow::Borrowed(value) => value,
@@ -163,7 +164,7 @@ impl<'r> Builder<'r> {
         self.pool.dup_bytes(&digits[at..])
     }
 
-    /// The CGI variables (RFC 3875), but for those of the headers.
+    /// Adds the CGI variables (RFC 3875), except those of the headers.
     fn cgi(&mut self, settings: &Settings<'_>) {
         let request = self.request;
         let method = request.method();
@@ -225,10 +226,10 @@ impl<'r> Builder<'r> {
         self.known(keys::SCRIPT_FILENAME, Some(filename));
     }
 
-    /// `mod_wsgi.*`
+    /// Adds the `mod_wsgi.*` variables.
     fn our_own(&mut self, ours: &'r Ours<'_>, route: &'r Route<'_>) {
         let request = self.request;
-        // Every request is served in the httpd children, whatever process group is configured.
+        // The httpd children serve all requests, whatever process group is configured.
         self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(b""));
         self.known(
             keys::MOD_WSGI_APPLICATION_GROUP,
@@ -251,7 +252,7 @@ impl<'r> Builder<'r> {
     }
 }
 
-/// Whether an entry has this key.
+/// Returns whether the entry has this key.
 fn is_key(entry: &EnvEntry<'_>, key: &str) -> bool {
     let name = entry.key.get_or_empty();
     match entry.kind {

@@ -1,4 +1,5 @@
-//! The handler: is the request ours; then it is admitted ([`admit`]), run ([`run`]), and its answer goes to httpd.
+//! The handler: finds out whether the request is ours, admits it ([`admit`]), runs it ([`run`]), and returns the answer
+//! to httpd.
 
 use wsgi_httpd::module::Answer;
 use wsgi_httpd::request::Request;

@@ -1,4 +1,4 @@
-//! One request: whose it is, whether it may run, what the engine is given, and what the client gets.
+//! One request: whether it is ours, whether it may run, what the engine gets, and what the client gets.
 
 mod admit;
 mod body;

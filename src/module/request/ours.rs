@@ -1,4 +1,4 @@
-//! Whether a request is ours, and what the configuration says about it.
+//! Finds out whether a request is ours, and which settings apply to it.
 
 use wsgi_core::config::{HandlerScript, Settings};
 use wsgi_core::request::alias::ScriptOptions;
@@ -10,23 +10,23 @@ use super::variables::RequestVariables;
 use crate::config::read;
 use crate::metrics::applications::app_of;
 
-/// A request of ours, and what the configuration says about it.
+/// A request that is ours, with its settings.
 pub(super) struct Ours<'r> {
     pub(super) request: Request<'r>,
     pub(super) settings: Settings<'r>,
-    /// Options of the alias or of the handler script that the request came by.
+    /// The options of the alias or of the handler script that gave us the request.
     pub(super) options: Option<&'r ScriptOptions>,
     pub(super) handler_script: Option<&'r HandlerScript>,
-    /// The application group, where the configuration alone decides it.
+    /// The application group, if the configuration alone determines it.
     pub(super) known_group: Option<&'r [u8]>,
-    /// What names of groups are made of.
+    /// The values for variables in names of groups.
     pub(super) variables: RequestVariables<'r>,
     /// The application that the request counts for.
     pub(super) app: App,
 }
 
 impl<'r> Ours<'r> {
-    /// `None` where another handler answers the request.
+    /// Returns `None` if another handler answers the request.
     pub(super) fn find(request: Request<'r>) -> Option<Self> {
         let name = request.handler();
         let is_script = matches!(name, b"wsgi-script" | b"application/x-httpd-wsgi");
@@ -41,7 +41,7 @@ impl<'r> Ours<'r> {
         let number = alias.map(|(number, _)| number);
         let is_there =
             number.is_some() || handler_script.is_some() || request.file_kind() == FileKind::File;
-        // Clients make up names of files that are not there; no entry is made for those.
+        // Clients make up names of files that do not exist; such names get no entry of their own.
         let app = if is_there {
             app_of(server, number, handler_script, request.filename())
         } else {
@@ -59,7 +59,7 @@ impl<'r> Ours<'r> {
         })
     }
 
-    /// An option of the alias or handler script, or else what holds here.
+    /// Returns an option of the alias or handler script, or else `otherwise`.
     pub(super) fn option(
         &self,
         option: fn(&ScriptOptions) -> Option<&String>,

@@ -1,4 +1,4 @@
-//! A request that is answered with a status of httpd's, and what is logged and counted for it.
+//! A request that httpd answers with a status, and what is logged and counted for it.
 
 use std::ffi::{CStr, c_int};
 use std::fmt::Display;
@@ -9,12 +9,12 @@ use wsgi_httpd::sys;
 
 use super::timeline::{Rejection, Timeline};
 
-/// Seconds after which a client that is refused for now may ask again.
+/// Seconds after which a client that is refused for now may try again.
 const RETRY_AFTER: &CStr = c"1";
 
-/// The answer to a request that the application does not give.
+/// The answer to a request that no application answers.
 pub(super) struct Refused {
-    /// A status of HTTP, or another of httpd's codes.
+    /// An HTTP status, or another of httpd's codes.
     status: c_int,
     line: Option<(Message, String)>,
     rejection: Option<Rejection>,
@@ -22,7 +22,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// A status, of which nothing is logged or counted here.
+    /// Returns a status that is neither logged nor counted here.
     pub(super) fn status(status: c_int) -> Self {
         Self {
             status,
@@ -32,12 +32,12 @@ impl Refused {
         }
     }
 
-    /// A status, and the line that says why.
+    /// Returns a status, and the log line that says why.
     pub(super) fn logged(status: c_int, message: Message, values: &[&dyn Display]) -> Self {
         Self::status(status).with_line(message, message.line(values))
     }
 
-    /// 503: the request would be answered a little later.
+    /// Returns 503, for a request that could be answered a little later.
     pub(super) fn later(why: Rejection) -> Self {
         Self {
             may_retry: true,
@@ -59,7 +59,7 @@ impl Refused {
         }
     }
 
-    /// Logs and counts it. The status that httpd is to answer with.
+    /// Logs and counts the refusal. Returns the status with which httpd must answer.
     pub(super) fn tell(self, request: Request<'_>, timeline: &Timeline<'_>) -> c_int {
         if let Some((message, line)) = &self.line {
             request.log(message.level(), line.as_bytes());

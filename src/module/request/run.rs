@@ -1,4 +1,4 @@
-//! Runs a request that was admitted, and turns what became of it into httpd's answer.
+//! Runs an admitted request, and turns its outcome into httpd's answer.
 
 use std::ffi::c_int;
 
@@ -15,7 +15,7 @@ use super::timeline::{Abort, Rejection, Stage, Timeline};
 use crate::children::recycle;
 use crate::engine::host::{HostRequest, limit_milliseconds};
 
-/// Runs it on this thread.
+/// Runs the request on this thread.
 pub(super) fn run(
     ours: &Ours<'_>,
     route: &Route<'_>,
@@ -72,8 +72,8 @@ pub(super) fn run(
     answer(outcome, &client, timeline)
 }
 
-/// Whether the request has got as far as its application. A request that was refused before that cost the child nothing that
-/// lasts.
+/// Returns whether the request got as far as its application. A request that was refused before that costs the child
+/// nothing lasting, so `WSGIRecycle` does not count it.
 fn was_run(outcome: RunOutcome) -> bool {
     match outcome {
         RunOutcome::Responded
@@ -92,7 +92,7 @@ fn was_run(outcome: RunOutcome) -> bool {
     }
 }
 
-/// What httpd is told, for each way a request may end.
+/// Returns httpd's answer for each outcome of a request.
 fn answer(
     outcome: RunOutcome,
     client: &Client<'_>,

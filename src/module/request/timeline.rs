@@ -1,4 +1,4 @@
-//! The times and counts of one request, from the beginning of the handler to its end. Recorded once, by drop.
+//! The times and counts of one request, from the start of its handler to its end. Recorded once, by drop.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use wsgi_telemetry::{App, Arena, Event, Notable, OuterRequest, Phase, PhaseCell,
 
 use crate::metrics::segment;
 
-/// Why a request was refused before the application was called; the values of the label.
+/// Why a request was refused before the application was called. The variants are the values of the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Rejection {
@@ -23,7 +23,7 @@ pub(crate) enum Rejection {
     BodyTooLarge = value(REJECTION, "body_too_large"),
 }
 
-/// Where a limit of time was exceeded; the values of the label.
+/// The stage in which a time limit was exceeded. The variants are the values of the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Stage {
@@ -32,7 +32,7 @@ pub(crate) enum Stage {
     Write = value(TIMEOUT_STAGE, "write"),
 }
 
-/// Where the client was gone; the values of the label.
+/// The phase in which the client was found to be gone. The variants are the values of the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Abort {
@@ -41,16 +41,16 @@ pub(crate) enum Abort {
     Write = value(ABORT_PHASE, "write"),
 }
 
-/// What is measured of one request. All of its stamps are 0 where nothing is.
+/// The measurements of one request. All its stamps are 0 where nothing is measured.
 pub(crate) struct Timeline<'r> {
     request: Request<'r>,
     app: App,
     method: usize,
-    /// Entry of the handler.
+    /// When the handler was entered.
     entry: u64,
     /// Nanoseconds after which the request is a slow one; 0 for never.
     slow: u64,
-    /// Shared with the engine.
+    /// The stamps that module and engine share.
     times: Times,
     /// When the engine was asked to run the request; 0 where it never was.
     enqueued: Cell<u64>,
@@ -62,20 +62,20 @@ pub(crate) struct Timeline<'r> {
     rejection: Cell<Option<Rejection>>,
     timeout: Cell<Option<Stage>>,
     abort: Cell<Option<Abort>>,
-    /// Status of the response; 0 for none.
+    /// The status of the response; 0 for none.
     status: Cell<u16>,
     /// Whether there is no response.
     is_unanswered: Cell<bool>,
-    /// Whether it has been recorded while it still ran.
+    /// Whether the request was recorded while it still ran.
     is_given_up: Cell<bool>,
-    /// Where the phase of the request is noted.
+    /// The cell that shows the phase of the request.
     phase: Option<PhaseCell>,
-    /// What ran on the thread before.
+    /// The request that ran on this thread before, and goes on after this one.
     before: Cell<Option<Box<OuterRequest>>>,
 }
 
 impl<'r> Timeline<'r> {
-    /// The handler has been entered for a request of `app`.
+    /// Begins to measure a request of `app`, whose handler was just entered.
     pub(crate) fn begin(request: Request<'r>, app: App, slow: u64) -> Self {
         let entry = segment::stamp();
         let method = method(request.method());
@@ -109,12 +109,12 @@ impl<'r> Timeline<'r> {
         }
     }
 
-    /// The stamps that module and engine share; `None` where nothing is measured.
+    /// Returns the stamps that module and engine share; `None` where nothing is measured.
     pub(crate) fn times(&self) -> Option<&Times> {
         (self.entry != 0).then_some(&self.times)
     }
 
-    /// The request begins to wait for Python, in an interpreter of this group.
+    /// Notes that the request begins to wait for Python, in an interpreter of this group.
     pub(crate) fn enqueued(&self, group: &[u8]) {
         if self.entry == 0 {
             return;
@@ -129,12 +129,12 @@ impl<'r> Timeline<'r> {
         }
     }
 
-    /// A call of the host that reads or writes begins; ended by [`Moving::end`].
+    /// Begins a host call that reads the body. [`Moving::end`] ends it.
     pub(crate) fn reading(&self) -> Moving<'_, 'r> {
         self.moving(Phase::Reading)
     }
 
-    /// The same, for writing.
+    /// Begins a host call that writes the response. [`Moving::end`] ends it.
     pub(crate) fn writing(&self) -> Moving<'_, 'r> {
         self.moving(Phase::Writing)
     }
@@ -159,35 +159,36 @@ impl<'r> Timeline<'r> {
         }
     }
 
-    /// Why the request was refused.
+    /// Notes why the request was refused.
     pub(crate) fn reject(&self, why: Rejection) {
         self.rejection.set(Some(why));
     }
 
-    /// Which limit of time the request exceeded. The first one counts.
+    /// Notes in which stage the request exceeded its time limit. The first call counts.
     pub(crate) fn time_out(&self, stage: Stage) {
         self.timeout.set(self.timeout.get().or(Some(stage)));
     }
 
-    /// In which phase the client was found to be gone. The first time counts.
+    /// Notes in which phase the client was found to be gone. The first call counts.
     pub(crate) fn abort(&self, phase: Abort) {
         self.abort.set(self.abort.get().or(Some(phase)));
     }
 
-    /// Status of the response, if there is one.
+    /// Notes the status of the response, unless nothing is sent.
     pub(crate) fn answered(&self, status: u16) {
         if !self.is_unanswered.get() {
             self.status.set(status);
         }
     }
 
-    /// Nothing is sent, whatever httpd makes of the request.
+    /// Notes that nothing is sent, whatever httpd does with the request.
     pub(crate) fn unanswered(&self) {
         self.is_unanswered.set(true);
     }
 
-    /// The request is given up while its thread is stuck with it, and has been answered with 504. It is recorded at once, as its
-    /// thread may never come back. Called by another thread, while the thread of the request is not in the module.
+    /// Records a request that is given up: its thread is stuck with it, and it was answered with 504. The request is
+    /// recorded now, as its thread may never return. Another thread calls this, while the thread of the request is not
+    /// in the module.
     pub(crate) fn give_up(&self) {
         if self.entry == 0 || self.is_given_up.replace(true) {
             return;
@@ -279,7 +280,7 @@ impl Drop for Timeline<'_> {
         if self.entry == 0 {
             return;
         }
-        // The end of the last call of the host, or when the thread left Python; 0 where the request was refused before.
+        // When the last host call ended or the thread left Python; 0 if the request was refused before that.
         let end = match self.times.stamp.load(Relaxed) {
             0 => clock::now(),
             stamp => stamp,
@@ -294,7 +295,7 @@ impl Drop for Timeline<'_> {
     }
 }
 
-/// A call of the host that reads or writes.
+/// A host call that reads or writes.
 pub(crate) struct Moving<'t, 'r> {
     timeline: &'t Timeline<'r>,
     since: u64,
@@ -302,7 +303,7 @@ pub(crate) struct Moving<'t, 'r> {
 }
 
 impl Moving<'_, '_> {
-    /// Ends it; `bytes` of a body were read or written.
+    /// Ends the call, which has read or written `bytes` bytes of a body.
     pub(crate) fn end(self, bytes: u64) {
         let timeline = self.timeline;
         if self.since == 0 {
@@ -323,7 +324,7 @@ impl Moving<'_, '_> {
     }
 }
 
-/// Number of a method in the catalogue.
+/// Returns the number of a method in the catalogue.
 fn method(name: &[u8]) -> usize {
     METHOD
         .values

@@ -1,4 +1,4 @@
-//! `WSGIScriptAlias`: from a URL to its script.
+//! `WSGIScriptAlias`: translates a URL to its script.
 
 use std::ffi::CStr;
 
@@ -9,13 +9,13 @@ use wsgi_httpd::request::Request;
 
 use crate::config::read::{self, Server};
 
-/// The note by which httpd's own modules know that an alias has decided on the handler.
+/// The note that tells httpd's own modules that an alias has set the handler.
 const FORCED_TYPE: &CStr = c"alias-forced-type";
-/// The note that holds the number of the alias. Notes go along when httpd redirects a request within itself.
+/// The note that holds the number of the alias. httpd copies notes when it redirects a request internally.
 const ALIAS: &CStr = c"mod_wsgi_rs.alias";
 const HANDLER: &CStr = c"wsgi-script";
 
-/// Maps the URL by the first alias that takes it.
+/// Maps the URL with the first alias that matches it.
 pub(crate) fn translate(request: Request<'_>) -> Answer {
     let uri = request.uri();
     let Some((server, _)) = read::of_request(request) else {
@@ -43,7 +43,7 @@ pub(crate) fn translate(request: Request<'_>) -> Answer {
     Answer::Declined
 }
 
-/// The file that an alias makes of the URL, if it takes it.
+/// Returns the file to which an alias maps the URL, if the alias matches.
 fn target(
     request: Request<'_>,
     uri: &[u8],
@@ -60,7 +60,7 @@ fn target(
     }
 }
 
-/// The alias that the request came by, with its number, if its decision still stands.
+/// Returns the alias that gave us the request, with its number, unless another module has changed that decision.
 pub(crate) fn alias_of<'r>(
     request: Request<'r>,
     server: &'r Server,
@@ -70,7 +70,7 @@ pub(crate) fn alias_of<'r>(
     Some((number, server.config.aliases.get(number)?))
 }
 
-/// Whether an alias made this a WSGI request, which then needs no `Options ExecCGI`.
+/// Returns whether an alias made this a WSGI request, which then needs no `Options ExecCGI`.
 pub(crate) fn is_aliased(request: Request<'_>) -> bool {
     request.notes().get(FORCED_TYPE) == Some(HANDLER.to_bytes())
 }

@@ -1,4 +1,4 @@
-//! What names of application groups may be made of, for the request at hand.
+//! The values of variables in names of application groups, for one request.
 
 use std::borrow::Cow;
 use std::ffi::CString;
@@ -7,16 +7,16 @@ use wsgi_core::request::environ::script_name;
 use wsgi_core::request::group::Variables;
 use wsgi_httpd::request::Request;
 
-/// What names of groups may be made of.
+/// The values of variables in names of groups.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestVariables<'r> {
     pub(crate) request: Request<'r>,
-    /// Whether a host and a port that the client has made up are taken for those of the server.
+    /// Whether a host or port that is not the server's is ignored, in favour of the server's.
     pub(crate) only_own: bool,
 }
 
 impl<'r> RequestVariables<'r> {
-    /// With every host and port that the client names.
+    /// Returns the variables with any host and port that the client names.
     pub(crate) fn all(request: Request<'r>) -> Self {
         Self {
             request,
@@ -24,7 +24,7 @@ impl<'r> RequestVariables<'r> {
         }
     }
 
-    /// Whether a name that is `written` with `%` may have a part which the client has made up.
+    /// Returns whether a name that is `written` with `%` may contain a part that the client has made up.
     pub(crate) fn may_be_made_up(&self, written: &str) -> bool {
         let has_host = written.starts_with("%{HOST") || written.starts_with("%{ENV:");
         !self.request.has_own_port() || has_host && !self.request.has_own_host()
@@ -41,7 +41,7 @@ impl Variables for RequestVariables<'_> {
             return self.request.server_port();
         }
         match self.request.port_of_server() {
-            // The usual ports are not written in names.
+            // Names leave the default ports out.
             0 => 80,
             port => port,
         }
