@@ -1,5 +1,5 @@
-//! CPython and the WSGI machinery, without httpd: what a request needs from outside comes through the host table of
-//! `wsgi_abi`, which the unit tests fill in themselves.
+//! CPython and the WSGI machinery, without httpd: everything that a request needs from outside comes through the host
+//! table of `wsgi_abi`, which the unit tests fill in themselves.
 //!
 //! Imports go one way, from the end of this list to its beginning:
 //!
@@ -47,7 +47,7 @@ pub use run::run;
 pub use watch::stacks::dump;
 pub use wsgi::setup::Process;
 
-/// The Python that this was compiled for, as "3.11", or "3.14t" for a free-threaded build.
+/// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
 pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
 
 #[cfg(all(Py_GIL_DISABLED, not(Py_3_14)))]
