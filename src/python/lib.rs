@@ -5,15 +5,15 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `process`, `sync`, `host` | what every part may ask of the process, locks and cells, the calls of the host |
+//! | `process`, `sync`, `host` | facts about the process, locks and cells, the calls of the host |
 //! | `cpython` | objects, thread states and interpreters; the clock of the GIL |
 //! | `metrics` | what is recorded in the segment |
 //! | `request` | the state of a request, its deadline, its slot, its calls of the host |
 //! | `application` | scripts loaded into interpreters |
 //! | `watch` | the watchdog, the probes for GILs, stacks |
-//! | `wsgi` | what an application meets: the module `mod_wsgi`, the environ, the streams, and the call itself |
+//! | `wsgi` | everything an application meets: the module `mod_wsgi`, the environ, the streams, and the call itself |
 //! | `admission` | groups, their queues, and the strategies by which requests get into Python |
-//! | `run`, `lifecycle` | one request; the begin and the end of Python |
+//! | `run`, `lifecycle` | one request; the beginning and the end of Python |
 //!
 //! Files in Python are in `python`.
 //!

@@ -121,7 +121,7 @@ pub(crate) enum NoGroup {
     Limit,
     /// The interpreters of this group, or of another one, were not set up in time.
     TimedOut,
-    /// As many threads wait for the group as may.
+    /// The limit of threads that wait for the group is reached.
     Full,
     /// The group was made, but the request was given up before that.
     GivenUp,
@@ -146,7 +146,7 @@ struct Waits<'a> {
 static WAITING: Mutex<BTreeMap<Vec<u8>, u32>> = Mutex::new(BTreeMap::new());
 
 impl<'a> Waits<'a> {
-    /// Counts the calling thread. Returns `None` if as many threads wait as may.
+    /// Counts the calling thread. Returns `None` if the limit of waiting threads is reached.
     fn begin(name: &'a [u8], share: u32) -> Option<Self> {
         let _of_all = share::hold([everybody()])?;
         let mut waiting = lock(&WAITING);

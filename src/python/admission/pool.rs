@@ -114,7 +114,7 @@ impl Pool {
         }
     }
 
-    /// The body of a thread.
+    /// The body of a pool thread.
     fn work(&'static self) {
         let _inside = process::Inside::enter();
         while let Ok(first) = self.receive.recv() {

@@ -8,7 +8,7 @@ use wsgi_core::messages::Message;
 
 use crate::host::{self, level_of};
 
-/// What a group knows about that.
+/// The trial of one group.
 pub(crate) struct GilTrial {
     group: Vec<u8>,
     /// How many interpreters the group has.

@@ -3,7 +3,7 @@
 //! ```text
 //!   Waiting ──enter──▶ Inside ──leave──▶ Left
 //!                       │  ▲
-//!               suspend │  │ resume       another request runs on the same thread meanwhile
+//!               suspend │  │ resume       another request runs on the same thread
 //!                       ▼  │
 //!                     Suspended
 //! ```
@@ -228,7 +228,7 @@ impl Deadline {
         let next = self.next.load(Relaxed);
         let left = STEPS.iter().enumerate().skip(next.into());
         let due = left.filter(|(_, step)| self.due(**step) <= now);
-        // A slow request is logged even where the limit of the request is as short as the threshold.
+        // A slow request is logged even if the limit of the request is as short as the threshold.
         let (at, step) = due.min_by_key(|(_, step)| self.due(**step))?;
         self.next.store(at as u8 + 1, Relaxed);
         Some(*step)

@@ -6,7 +6,7 @@
 //! ready. So the thread of the request flushes the first chunk, and each one that follows a pause. A chunk that comes
 //! within [`PAUSE`] of a flush is only handed to the filters, and a flusher thread flushes it when that time is over,
 //! unless another flush came first. A chunk is thus never held for longer than [`PAUSE`], or for longer in proportion
-//! where the flush before it took long: then the client or a filter cannot take more.
+//! if the flush before it took long: then the client or a filter cannot take more.
 //!
 //! The flush is a call of the host like any other: made under the lock of the request's calls, and not once the request
 //! is finished. It may wait for the client. So a thread that begins a flush leaves another thread behind for the other
@@ -29,7 +29,7 @@ use crate::request::host::{Failure, HostRequest};
 use crate::request::state::RequestState;
 use crate::sync::lock;
 
-/// How long a chunk after a flush may wait for the next flush, at least; nanoseconds.
+/// How long chunks after a quick flush may wait for the next flush, nanoseconds.
 const PAUSE: u64 = 20_000_000;
 /// After a flush that took long, the next one waits this many times as long.
 const SHARE: u64 = 4;

@@ -172,7 +172,7 @@ impl Response {
         true
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     pub(crate) fn status(&self) -> u16 {
         self.status
     }

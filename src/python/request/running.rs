@@ -65,7 +65,7 @@ pub(crate) fn all() -> Vec<Arc<RequestState>> {
     requests.collect()
 }
 
-/// Returns a reference of its own to the request with this state.
+/// Returns another `Arc` of the request with this state.
 pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
     let mut all = all().into_iter();
     all.find(|other| std::ptr::eq(&raw const **other, request))

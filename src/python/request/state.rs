@@ -154,7 +154,7 @@ impl RequestState {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// The response so far.
+    /// Returns the response so far.
     pub(crate) fn response(&self) -> MutexGuard<'_, Response> {
         lock(&self.response)
     }
@@ -223,7 +223,7 @@ impl RequestState {
         });
     }
 
-    /// The failure of the host that the application was told first.
+    /// Returns the failure of the host that the application was told first.
     pub(crate) fn told(&self) -> Option<&Told> {
         self.fault.get()
     }

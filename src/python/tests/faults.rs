@@ -1,4 +1,4 @@
-//! Who is to blame for a failed request, and clients that leave while there is nothing to send to them.
+//! Which side a failed request is blamed on, and clients that leave while there is nothing to send to them.
 
 use wsgi_abi::{Fault, RunOutcome, WriteEnd};
 

@@ -26,7 +26,7 @@ use crate::watch::{loads, stacks};
 /// The most waiting tasks of an interpreter. A task that does not fit is done by a later step, or is not needed any
 /// more.
 const TASKS: usize = 256;
-/// For how long a thread that has had the GIL for others leaves it to them.
+/// How long a helping thread waits before it asks for the GIL, which leaves it to others.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// A task that needs a GIL.
@@ -124,7 +124,7 @@ impl GilProbe {
         Some(waiting.min()?.max(self.had.load(Relaxed)))
     }
 
-    /// Whether this is the first complaint about the current wait. Counts it as made.
+    /// Whether no complaint about the current wait was made before. Notes that one is made now.
     pub(crate) fn is_first_complaint(&self) -> bool {
         !self.has_complained.swap(true, Relaxed)
     }

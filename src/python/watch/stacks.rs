@@ -2,8 +2,8 @@
 //! whose GIL cannot be had.
 //!
 //! ```text
-//! dump ─► a helper for each GIL ─► attached::threads     what is said of threads that wait for their turn, or are in C
-//!     └─► where that is late    ─► snapshot::threads     a copy of the process, in which everything stands still
+//! dump ─► a helper for each GIL ─► attached::threads     threads that wait for the GIL, or are in C code
+//!     └─► if that is late       ─► snapshot::threads     a copy of the process, in which everything stands still
 //! ```
 //!
 //! The thread that asks never waits for a GIL itself. A helper that gets no GIL stays until it does; each GIL has at

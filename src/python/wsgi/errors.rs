@@ -165,7 +165,7 @@ impl<'i> ErrorsStream<'i> {
         Ok(errors)
     }
 
-    /// The text stream.
+    /// Returns the text stream.
     pub(crate) fn stream(&self) -> &Obj<'i> {
         &self.stream
     }
