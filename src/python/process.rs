@@ -65,7 +65,8 @@ pub(crate) fn set_forked_flag(flag: &'static AtomicBool) {
     FORKED.get_or_init(|| flag);
 }
 
-/// Whether an application has forked this process. Such a copy has one thread, and must not write to cells of the segment.
+/// Whether an application has forked this process. Such a copy has one thread, and must not write to cells of the
+/// segment.
 #[inline]
 pub(crate) fn is_copy() -> bool {
     FORKED

@@ -97,7 +97,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mtime: Option<i64>,
     /// Whether to load a changed script again.
     pub(crate) reloading: bool,
-    /// The argument of `reload_required`; `None` if that is not to be called.
+    /// The argument of `reload_required`; `None` if the function is not called.
     pub(crate) resource: Option<&'a [u8]>,
     /// How long to wait for another thread.
     pub(crate) timeout: Duration,

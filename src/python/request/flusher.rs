@@ -5,8 +5,8 @@
 //! mod_ratelimit takes it for the end of an interval. The engine cannot know whether the application has its next chunk
 //! ready. So the thread of the request flushes the first chunk, and each one that follows a pause. A chunk that comes
 //! within [`PAUSE`] of a flush is only handed to the filters, and a flusher thread flushes it when that time is over,
-//! unless another flush came first. A chunk is thus never held for longer than [`PAUSE`], or for longer in proportion
-//! if the flush before it took long: then the client or a filter cannot take more.
+//! unless another flush came first. A chunk is thus held for at most [`PAUSE`], or, if the flush before it took long,
+//! for a time in proportion to that: then the client or a filter cannot take more.
 //!
 //! The flush is a call of the host like any other: made under the lock of the request's calls, and not once the request
 //! is finished. It may wait for the client. So a thread that begins a flush leaves another thread behind for the other

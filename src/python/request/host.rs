@@ -42,8 +42,8 @@ unsafe impl Sync for HostRequest {}
 
 impl HostRequest {
     /// # Safety
-    /// `request` must be a request of the host of this table that has not ended for as long as the value is used, and calls
-    /// must not overlap.
+    /// `request` must be a request of the host of this table that does not end while the value is used, and calls must
+    /// not overlap.
     pub(crate) unsafe fn new(
         table: &'static HostTable,
         request: *const wsgi_abi::HostRequest,
@@ -66,8 +66,8 @@ impl HostRequest {
 
     /// Reads a part of the body. Returns the number of bytes; 0 at the end of the body.
     pub(crate) fn read_body(self, into: &mut [u8]) -> Result<usize, Failure> {
-        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way, by the
-        // contract of `new`.
+        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way,
+        // by the contract of `new`.
         let result = unsafe { (self.table.read_body)(self.request, into.as_mut_ptr(), into.len()) };
         outcome(result).map(|()| result.count.min(into.len()))
     }
@@ -75,8 +75,8 @@ impl HostRequest {
     /// Reads a part of the body that has already arrived. Returns the number of bytes, 0 at the end of the body, `None`
     /// if nothing has arrived.
     pub(crate) fn read_at_hand(self, into: &mut [u8]) -> Result<Option<usize>, Failure> {
-        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way, by the
-        // contract of `new`.
+        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way,
+        // by the contract of `new`.
         let result =
             unsafe { (self.table.read_at_hand)(self.request, into.as_mut_ptr(), into.len()) };
         if result.status == HostStatus::Later {
