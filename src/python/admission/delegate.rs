@@ -1,7 +1,7 @@
-//! At most a limited number of httpd threads are inside at once; a request that finds no free slot waits in the queue.
-//! Running a short request is cheaper than waking its thread, so a thread with a slot runs tiny queued requests before
-//! it releases the GIL, and one worker thread runs short requests while any request waits. A request that waits for the
-//! host runs on its own thread.
+//! The executor `delegate`: a limited number of httpd threads is inside at once, and a request that finds no free slot
+//! waits in the queue. Running a short request is cheaper than waking its thread, so a thread with a slot runs tiny
+//! queued requests before it releases the GIL, and one worker thread runs short requests while any request waits. A
+//! request that may itself wait for something runs on its own thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

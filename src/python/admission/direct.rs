@@ -1,4 +1,4 @@
-//! Runs each request on its own thread, any number at once.
+//! The executor `direct`: each request runs on its own thread, any number at once.
 
 use crate::admission::executor::Executor;
 use crate::cpython::interpreter::Interpreter;

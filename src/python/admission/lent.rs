@@ -105,8 +105,8 @@ impl Owed {
         if self.state.is_given_up() {
             return RunOutcome::GivenUp;
         }
-        // SAFETY: this stands in for the thread that runs the request, which does nothing for the request until then.
-        // [S-31]
+        // SAFETY: this stands in for the thread that runs the request, which does nothing for the request while this
+        // sends. [S-31]
         let host = unsafe { self.state.host_after_finish() };
         let (application, state) = (self.application, &self.state);
         let outcome = self.done.send(host, application, state, WriteEnd::Leave);

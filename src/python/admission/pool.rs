@@ -1,5 +1,5 @@
-//! Threads that do nothing but run requests, a bounded number for each interpreter. What an application keeps for each
-//! thread (database connections, event loops) exists at most that many times.
+//! The executor `pool`: threads that do nothing but run requests, a bounded number for each interpreter. What an
+//! application keeps for each thread (database connections, event loops) exists at most that many times.
 //!
 //! The request's own thread waits. Pool threads start when they are first needed, and stay. A pool thread that waits
 //! for a slow client does not count, and another takes its place.
