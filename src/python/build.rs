@@ -1,5 +1,5 @@
-//! Passes on what pyo3's build found out about the Python: the `Py_3_x` cfgs, the path of the interpreter that
-//! is the engine's default, and where its libpython lies (for the unit tests).
+//! Passes on what pyo3's build found out about the Python: the `Py_3_x` cfgs, the path of the interpreter that is the
+//! engine's default, and the directory of its libpython (for the unit tests).
 
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();

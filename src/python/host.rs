@@ -1,7 +1,7 @@
-//! The module's side, seen from Python's: the [`HostTable`] behind safe functions, but for the calls of one request, which are
-//! in `request::host`.
+//! The host's side as the engine calls it: the [`HostTable`] behind safe functions. The calls for one request are in
+//! `request::host`.
 //!
-//! The table is set once, when the engine starts; the unit tests set one of their own.
+//! The table is set once, when the engine starts; the unit tests set their own.
 
 use std::sync::OnceLock;
 
@@ -19,12 +19,13 @@ pub unsafe fn set(table: &'static HostTable) {
     let _ = HOST.set(table);
 }
 
-/// The table, once the engine was started.
+/// Returns the table, once the engine was started.
 pub(crate) fn table() -> Option<&'static HostTable> {
     HOST.get().copied()
 }
 
-/// The level of a message, for the host. A notice would be in the log whatever `LogLevel` says.
+/// Returns the level of a message, for the host. A notice becomes info, because httpd logs notices whatever `LogLevel`
+/// says.
 pub(crate) fn level_of(message: Message) -> Level {
     match message.level() {
         Level::Notice => Level::Info,
@@ -39,12 +40,12 @@ pub fn log(level: Level, line: &str) {
     }
 }
 
-/// The arenas of the calling thread.
+/// Returns the arenas of the calling thread.
 pub(crate) fn arenas(now: u64) -> Arenas {
     HOST.get().map_or(Arenas::NONE, |host| (host.arenas)(now))
 }
 
-/// See [`HostTable::gil_decision`]; to be called while detached.
+/// See [`HostTable::gil_decision`]. Must be called while detached.
 pub(crate) fn gil_decision(group: &[u8]) -> GilDecision {
     HOST.get().map_or(GilDecision::Shared, |host| {
         (host.gil_decision)(Bytes::new(group))
@@ -58,14 +59,14 @@ pub(crate) fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]) {
     }
 }
 
-/// Has this child replaced.
+/// Asks the host to replace this child.
 pub(crate) fn retire(why: Retire) {
     if let Some(host) = HOST.get() {
         (host.retire)(why);
     }
 }
 
-/// Asks for the options of an application group.
+/// Asks the host for the options of an application group.
 pub(crate) fn group_options(group: &[u8]) -> GroupOptions {
     HOST.get().map_or_else(GroupOptions::default, |host| {
         (host.group_options)(Bytes::new(group))

@@ -1,19 +1,19 @@
-//! CPython and the WSGI machinery, without httpd: what a request needs from outside comes through the host table of
-//! `wsgi_abi`, which the unit tests fill in themselves.
+//! CPython and the WSGI machinery, without httpd: everything that a request needs from outside comes through the host
+//! table of `wsgi_abi`, which the unit tests fill in themselves.
 //!
 //! Imports go one way, from the end of this list to its beginning:
 //!
 //! | where | what |
 //! |---|---|
-//! | `process`, `sync`, `host` | what every part may ask of the process, locks and cells, the calls of the host |
+//! | `process`, `sync`, `host` | facts about the process, locks and cells, the calls of the host |
 //! | `cpython` | objects, thread states and interpreters; the clock of the GIL |
 //! | `metrics` | what is recorded in the segment |
 //! | `request` | the state of a request, its deadline, its slot, its calls of the host |
 //! | `application` | scripts loaded into interpreters |
 //! | `watch` | the watchdog, the probes for GILs, stacks |
-//! | `wsgi` | what an application meets: the module `mod_wsgi`, the environ, the streams, and the call itself |
+//! | `wsgi` | everything an application meets: the module `mod_wsgi`, the environ, the streams, and the call itself |
 //! | `admission` | groups, their queues, and the strategies by which requests get into Python |
-//! | `run`, `lifecycle` | one request; the begin and the end of Python |
+//! | `run`, `lifecycle` | one request; the beginning and the end of Python |
 //!
 //! Files in Python are in `python`.
 //!
@@ -47,7 +47,7 @@ pub use run::run;
 pub use watch::stacks::dump;
 pub use wsgi::setup::Process;
 
-/// The Python that this was compiled for, as "3.11", or "3.14t" for a free-threaded build.
+/// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
 pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");
 
 #[cfg(all(Py_GIL_DISABLED, not(Py_3_14)))]

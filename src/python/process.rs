@@ -1,5 +1,5 @@
-//! What every part of the engine may ask about this process and the calling thread: whether the child ends, whether the
-//! process is a copy that an application has forked, and which number the thread has.
+//! Facts about this process and the calling thread for every part of the engine: whether the child is ending, whether
+//! the process is a copy that an application has forked, and which number the thread has.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -10,13 +10,13 @@ static THREADS: AtomicU32 = AtomicU32::new(0);
 static FORKED: OnceLock<&AtomicBool> = OnceLock::new();
 
 thread_local! {
-    /// Number of this thread, for `mod_wsgi.thread_id`.
+    /// The number of this thread, for `mod_wsgi.thread_id`.
     static THREAD_ID: Cell<Option<u32>> = const { Cell::new(None) };
     /// Whether this thread is inside the engine.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Number of the calling thread, given at first use; the thread that starts the engine gets 0.
+/// Returns the number of the calling thread, which it gets at first use; the thread that starts the engine gets 0.
 pub(crate) fn thread_id() -> u32 {
     THREAD_ID.get().unwrap_or_else(|| {
         let id = THREADS.fetch_add(1, Ordering::Relaxed);
@@ -25,7 +25,7 @@ pub(crate) fn thread_id() -> u32 {
     })
 }
 
-/// Whether the calling thread is inside the engine, as a signal handler may find it.
+/// Whether the calling thread is inside the engine, where a signal handler may interrupt it.
 pub(crate) fn is_inside() -> bool {
     INSIDE.get()
 }
@@ -35,17 +35,17 @@ pub(crate) fn is_closing() -> bool {
     CLOSING.load(Ordering::Acquire)
 }
 
-/// Requests are let in again.
+/// Lets requests in again.
 pub(crate) fn open() {
     CLOSING.store(false, Ordering::Release);
 }
 
-/// From now on no request is let in.
+/// Lets no request in from now on.
 pub(crate) fn close() {
     CLOSING.store(true, Ordering::Release);
 }
 
-/// Sets the mark that [`is_inside`] asks for, until it is dropped.
+/// Marks the thread as [`is_inside`], until this is dropped.
 pub(crate) struct Inside(bool);
 
 impl Inside {
@@ -60,12 +60,13 @@ impl Drop for Inside {
     }
 }
 
-/// Remembers the flag that the host sets in a process which an application has forked.
+/// Remembers the flag that the host sets in a process that an application has forked.
 pub(crate) fn set_forked_flag(flag: &'static AtomicBool) {
     FORKED.get_or_init(|| flag);
 }
 
-/// Whether an application has forked this process. Such a copy has one thread, and must not write to cells of the segment.
+/// Whether an application has forked this process. Such a copy has one thread, and must not write to cells of the
+/// segment.
 #[inline]
 pub(crate) fn is_copy() -> bool {
     FORKED
@@ -75,6 +76,6 @@ pub(crate) fn is_copy() -> bool {
 
 /// Ends the process at once.
 pub(crate) fn exit(status: i32) -> ! {
-    // SAFETY: ends the process; the clean-up of httpd is for the child to do.
+    // SAFETY: ends the process; httpd's clean-up is the child's business.
     unsafe { libc::_exit(status) }
 }

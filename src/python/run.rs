@@ -1,5 +1,5 @@
-//! One request, from the module's call to its answer: find the application and the executor that gets the request into Python,
-//! try another interpreter where the application could not be loaded, leave Python, send the rest.
+//! One request, from the module's call to the outcome: find the application and its executor, try another interpreter
+//! if the application could not be loaded, leave Python, and send the rest of the response.
 
 use std::cell::Cell;
 
@@ -20,11 +20,11 @@ use crate::wsgi::output::{Done, Why};
 use crate::wsgi::perform::Job;
 
 thread_local! {
-    /// The script that this thread ran last, to find it again without a lookup.
+    /// The script that this thread ran last, so that the next request finds it without a lookup.
     static LAST: Cell<Option<&'static Site>> = const { Cell::new(None) };
 }
 
-/// In how many interpreters at most a request looks for its application.
+/// The most interpreters in which a request tries to load its application.
 const MOST_TRIES: u32 = 3;
 
 /// Runs one request.
@@ -49,7 +49,8 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     }
     let timer = gil::time(App::new(raw.target.app), raw.timing.times);
     let finish = Finish(&state);
-    // Before the interpreter is there: a request whose thread makes it may have to be answered without that thread.
+    // Taken before the interpreter exists: a request whose thread makes the interpreter may have to be answered without
+    // that thread.
     let _taken = running::take(&state);
     let site = match find(group, script, App::new(raw.target.app), &state) {
         Ok(site) => site,
@@ -66,7 +67,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     if state.deadline().is_limited() {
         alarm::set(state.deadline().next_due());
     }
-    // What is asked for before the first client comes is asked for on no thread of httpd.
+    // Warm-up requests, before the first client comes, hold no thread of httpd.
     let is_warmup = raw.target.replica >= 0;
     let held = if is_warmup { None } else { site.hold() };
     if held.is_none() && !is_warmup {
@@ -100,7 +101,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
             let has_moved = site.not_loaded(application, why);
             let is_elsewhere = match why {
                 Why::Refused(_) => has_moved,
-                // Another replica has it.
+                // Another replica has loaded it.
                 Why::Failed { .. } => raw.target.replica < 0 && site.is_served(),
             };
             if is_elsewhere && tries < MOST_TRIES && !state.is_given_up() {
@@ -111,7 +112,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     };
     drop(finish);
     drop(timer);
-    // It was answered without its thread, so nothing may be done for it any more.
+    // The request was answered without its thread, so nothing may be done for it any more.
     if state.is_given_up() {
         return RunOutcome::GivenUp;
     }
@@ -123,7 +124,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     done.send(host, application, &state, WriteEnd::End)
 }
 
-/// Finishes the request when dropped: also after a panic, for the objects of the request may outlive it.
+/// Finishes the request when dropped, also after a panic, because the objects of the request may outlive it.
 struct Finish<'a>(&'a RequestState);
 
 impl Drop for Finish<'_> {
@@ -132,7 +133,7 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// A request ends that was not run; perhaps its client was answered meanwhile.
+/// Ends a request that was not run. Returns `GivenUp` if its client was already answered.
 fn refused(state: &RequestState, outcome: RunOutcome) -> RunOutcome {
     state.finish();
     if state.is_given_up() {

@@ -1,7 +1,7 @@
 //! Locks and cells for short steps, and turns at work that takes long.
 //!
-//! A process that an application has forked has one thread. A lock that another thread of the child had stays locked there,
-//! so a copy waits for a lock only briefly.
+//! A process that an application has forked has one thread. A lock that another thread of the child held stays locked
+//! there, so the copy waits for a lock only briefly.
 
 #[cfg(not(Py_GIL_DISABLED))]
 use std::cell::RefCell as Inner;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::process;
 
-/// The lock, if no thread has it.
+/// Takes the lock, if no thread has it.
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
@@ -38,9 +38,9 @@ fn lock_in_use<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// Takes a lock in a copy; `None` where a thread has it that does not exist there.
+/// Takes a lock in a copy. Returns `None` if a thread has the lock that does not exist in the copy.
 pub(crate) fn lock_of_copy<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    /// Threads of the copy itself hold locks for short steps only.
+    /// How long threads of the copy itself hold a lock at most.
     const SHORT: Duration = Duration::from_millis(200);
     let until = Instant::now() + SHORT;
     loop {
@@ -52,10 +52,10 @@ pub(crate) fn lock_of_copy<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// A value of an interpreter that attached threads look at in single steps.
+/// A value of an interpreter that attached threads use in single steps.
 ///
-/// With a GIL one thread is attached at a time, and no Python code runs during a look: a `RefCell` does. On free-threaded
-/// builds several threads are attached at a time, so there it is a mutex.
+/// With a GIL one thread is attached at a time, and no Python code runs during a step, so a `RefCell` is enough. On
+/// free-threaded builds several threads are attached at a time, so there it is a mutex.
 pub(crate) struct GilCell<T>(Inner<T>);
 
 impl<T> GilCell<T> {
@@ -63,13 +63,13 @@ impl<T> GilCell<T> {
         Self(Inner::new(value))
     }
 
-    /// Looks at the value. Nothing that takes long, and no Python code, may run meanwhile.
+    /// Passes the value to `look`, which must be quick and run no Python code.
     #[cfg(not(Py_GIL_DISABLED))]
     pub(crate) fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
         look(&mut self.0.borrow_mut())
     }
 
-    /// The same for what can be done without: `None` while another thread looks at the value.
+    /// Does the same as [`Self::with`] for optional work: `None` while another thread uses the value.
     #[cfg(not(Py_GIL_DISABLED))]
     pub(crate) fn try_with<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.0
@@ -78,21 +78,21 @@ impl<T> GilCell<T> {
             .map(|mut value| look(&mut value))
     }
 
-    /// Looks at the value. Nothing that takes long, and no Python code, may run meanwhile.
+    /// Passes the value to `look`, which must be quick and run no Python code.
     #[cfg(Py_GIL_DISABLED)]
     pub(crate) fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
         look(&mut lock(&self.0))
     }
 
-    /// The same for what can be done without: `None` while another thread looks at the value.
+    /// Does the same as [`Self::with`] for optional work: `None` while another thread uses the value.
     #[cfg(Py_GIL_DISABLED)]
     pub(crate) fn try_with<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
         try_lock(&self.0).map(|mut value| look(&mut value))
     }
 }
 
-/// Turns at work that one thread does at a time and that may take long, as it runs Python code. A thread waits for its turn
-/// for a limited time.
+/// Turns at work that one thread does at a time and that may take long, because it runs Python code. A thread waits for
+/// its turn for a limited time.
 pub(crate) struct Turns {
     taken: Mutex<bool>,
     free: Condvar,
@@ -106,8 +106,9 @@ impl Turns {
         }
     }
 
-    /// Waits until no other thread has the turn; `None` if that takes longer than `timeout`, or where `is_hopeless` says so,
-    /// which is asked now and after each [`Turns::wake`]. The calling thread must not be attached.
+    /// Waits until no other thread has the turn. Returns `None` if that takes longer than `timeout`, or if
+    /// `is_hopeless` returns `true`; it is called before each wait, and again after each [`Turns::wake`]. The calling
+    /// thread must not be attached.
     pub(crate) fn take(
         &self,
         timeout: Duration,
@@ -133,15 +134,15 @@ impl Turns {
         Some(Turn(self))
     }
 
-    /// Has all waiting threads ask again whether there is any hope.
+    /// Has all waiting threads call `is_hopeless` again.
     pub(crate) fn wake(&self) {
-        // With the lock, so that no thread is between its look and its wait.
+        // With the lock, so that no thread is between its check and its wait.
         let _taken = lock(&self.taken);
         self.free.notify_all();
     }
 }
 
-/// The right to do the work; given back by drop.
+/// The right to do the work. Dropping it gives it back.
 pub(crate) struct Turn<'a>(&'a Turns);
 
 impl Drop for Turn<'_> {

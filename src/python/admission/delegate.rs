@@ -1,7 +1,7 @@
-//! A limited number of httpd threads are inside at once; a request that finds no slot waits in the queue. Running a short
-//! request is cheaper than waking its thread up, so a thread that has a slot runs tiny requests of waiting threads before it
-//! gives the GIL back, and one thread that does nothing else runs short requests while any thread waits. A request that waits
-//! for something itself runs on its own thread.
+//! The executor `delegate`: a limited number of httpd threads is inside at once, and a request that finds no free slot
+//! waits in the queue. Running a short request is cheaper than waking its thread, so a thread with a slot runs tiny
+//! queued requests before it releases the GIL, and one worker thread runs short requests while any request waits. A
+//! request that may itself wait for something runs on its own thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -26,29 +26,30 @@ use crate::request::slot::{InSlot, Slot};
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
-/// How long a thread begins new jobs of others before it returns to its own client, nanoseconds.
+/// How long a thread may begin jobs of others before it returns to its own client, nanoseconds.
 const IN_PASSING: u64 = 200_000;
-/// Most jobs that the worker runs before it lets go of the GIL.
+/// The most jobs that the worker runs before it releases the GIL.
 const BATCH: u32 = 16;
 
-/// For one interpreter.
+/// The executor `delegate` of one interpreter.
 pub(super) struct Delegate {
     semaphore: FifoSemaphore<Arc<Waiting>>,
     controller: ConcurrencyController,
     queue: &'static Queue,
-    /// Where the next child finds what was good in this one.
+    /// The group's entry on the board, where the next child finds the limit that this child arrived at.
     group: Option<GroupSlot>,
-    /// The thread that runs short jobs while any thread waits. It begins when it is first needed, and stays.
+    /// The thread that runs short jobs while any request waits. It starts when it is first needed, and stays.
     worker: SingleWorker<Arc<Waiting>>,
-    /// Of some visits, one is measured.
+    /// Counts the visits, of which one in [`SAMPLE`] is measured.
     turn: AtomicU32,
     /// See [`Slot::is_exclusive`].
     is_exclusive: bool,
 }
 
-/// Of this many requests that are not alone, one has its time on the processor measured, which is a system call.
+/// Of this many requests that are not alone inside, one has its processor time measured, which takes a system call.
 const SAMPLE: u32 = 4;
-/// Every request is measured where they take longer than this on average, nanoseconds, or where nothing is known yet.
+/// Every request is measured while requests take longer than this on average, nanoseconds, or while nothing is known
+/// yet.
 const CHEAP_BESIDE: u64 = 500_000;
 
 impl Delegate {
@@ -79,7 +80,7 @@ impl Delegate {
         }
     }
 
-    /// Has a job that has a slot now run, by the worker or by its owner.
+    /// Has the worker or the owner run a job that has a slot now.
     fn pass_on(&'static self, next: Arc<Waiting>) {
         // SAFETY: this thread got the waiter from the semaphore.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
@@ -90,7 +91,7 @@ impl Delegate {
         }
     }
 
-    /// Has the worker run it, unless that is busy.
+    /// Has the worker run the job, or its owner if the worker is busy.
     fn give_to_worker(&'static self, waiter: Arc<Waiting>) {
         let refused = match self.worker.give(waiter) {
             Offer::Kept => None,
@@ -101,7 +102,7 @@ impl Delegate {
                         self.run_from(self.worker.next());
                     }
                 };
-                // Where there can be none, nothing is lost but time.
+                // Without a worker, the owner runs its job, which only costs time.
                 let has_thread = threads::steady("wsgi-runner", work);
                 (!has_thread).then(|| self.worker.take_back()).flatten()
             }
@@ -118,7 +119,8 @@ impl Delegate {
         }
     }
 
-    /// Called by threads that wait in the queue, and by those that found the queue full.
+    /// Checks whether those inside wait for something, so that more may be inside. Called by threads that wait in the
+    /// queue or found it full.
     fn look(&self) {
         let busy = || running::cpu_time_inside(self);
         if self.controller.waits(clock::now(), busy).is_some() {
@@ -126,7 +128,7 @@ impl Delegate {
         }
     }
 
-    /// Runs the job on the calling thread, which has a slot, and short jobs of others.
+    /// Runs the job on the calling thread, which has a slot, and then short jobs of others.
     fn inside(&'static self, job: &Job<'_>) -> Done {
         let mut permit = Permit::of(self);
         let meter = Meter::begin(self);
@@ -144,8 +146,8 @@ impl Delegate {
         }
     }
 
-    /// Runs tiny jobs of waiting threads, in the slot of the calling thread. Returns what became of its own job, or where
-    /// that is kept meanwhile.
+    /// Runs tiny jobs of waiting threads, with the slot of the calling thread. Returns the result of the thread's own
+    /// job, or the place where that result is kept.
     fn run_others(
         &'static self,
         py: &Attached<'_>,
@@ -156,12 +158,13 @@ impl Delegate {
         let mut own_done = Some(done);
         let mut unsent: Option<OwnUnsent> = None;
         let mut until = 0;
-        // A process that the application has forked comes by here, too: the others are not in it.
+        // A forked copy of this process may get here, too; the waiting threads are not in it.
         if !own_done.as_ref().is_some_and(Done::is_collected) || process::is_copy() {
             return (own_done, None);
         }
-        // The job that was run last. Its client may be back as soon as it is answered, so the answer waits until the slot is
-        // free or another job has it: else the client would find the queue full, and no request inside.
+        // The job that was run last. Its client may send its next request as soon as it is answered. So the answer
+        // waits until the slot is free or another job has it; otherwise the client would find the queue full, and no
+        // request inside.
         let mut last: Option<(Arc<Waiting>, Done)> = None;
         let mut is_last = false;
         while !is_last
@@ -189,7 +192,8 @@ impl Delegate {
             }
             if now + self.controller.mean() >= until {
                 is_last = true;
-                // The thread that gets the slot wakes up meanwhile, where two may be inside at the same time.
+                // The thread that gets the slot wakes up while this one runs its last job, if two may be inside at the
+                // same time.
                 if !self.is_exclusive {
                     permit.is_gone();
                     if let Some(successor) = self.semaphore.leave() {
@@ -197,7 +201,8 @@ impl Delegate {
                     }
                 }
             }
-            // Should the job take longer than that, its owner sends what this thread owes to its own client.
+            // If the job takes longer than expected, its owner sends the response that this thread owes to its own
+            // client.
             let unsent = unsent.get_or_insert_with(|| {
                 let done = own_done.take().unwrap_or(Done::Final(RunOutcome::Failed));
                 OwnUnsent::new(Owed::new(own, done))
@@ -230,7 +235,7 @@ impl Delegate {
         done
     }
 
-    /// Runs jobs while any thread waits, beginning with one that has a slot. The body of the worker.
+    /// Runs jobs while any request waits, beginning with `first`, which has a slot. The body of the worker.
     fn run_from(&'static self, first: Arc<Waiting>) {
         let _in_slot = InSlot::of(self);
         let mut next = Some(first);
@@ -242,7 +247,7 @@ impl Delegate {
         }
     }
 
-    /// Returns a job that is still to be run.
+    /// Runs up to [`BATCH`] jobs. Returns a job that is still to be run.
     fn batch(
         &'static self,
         py: &Attached<'_>,
@@ -265,14 +270,14 @@ impl Delegate {
         Some(waiter)
     }
 
-    /// A request is done: perhaps another number may be inside now.
+    /// Updates the limit after a request is done.
     fn decide(&self) {
         if self.controller.leaves(clock::now()).is_some() {
             self.change();
         }
     }
 
-    /// Applies the number that was decided last.
+    /// Applies the limit that was decided last.
     fn change(&self) {
         self.semaphore.follow(|| self.controller.limit());
         self.admit();
@@ -298,7 +303,7 @@ impl Executor for Delegate {
             EntryResult::Inside => return self.inside(job),
             EntryResult::Queued => {}
             EntryResult::Full => {
-                // Where the queue is short, no other thread may see that those inside wait for something.
+                // With a short queue, perhaps no waiting thread notices that those inside wait for something.
                 self.look();
                 return Done::Final(RunOutcome::QueueFull);
             }
@@ -332,16 +337,16 @@ impl Slot for Delegate {
     }
 }
 
-/// The right to be inside, given back by drop.
+/// The right to be inside. Dropping it gives it back.
 struct Permit {
     executor: &'static Delegate,
     in_slot: InSlot,
-    /// Whether it is still this thread's.
+    /// Whether this thread still has the slot.
     is_taken: bool,
 }
 
 impl Permit {
-    /// The calling thread is inside.
+    /// Makes the permit of the calling thread, which has a slot.
     fn of(executor: &'static Delegate) -> Self {
         Self {
             executor,
@@ -350,7 +355,8 @@ impl Permit {
         }
     }
 
-    /// It was given back, or another thread has it now. What the thread still runs has none that it could give back.
+    /// Notes that the slot was given back, or that another thread has it. What the thread still runs has no slot to
+    /// give back.
     fn is_gone(&mut self) {
         self.is_taken = false;
         self.in_slot.end();
@@ -359,14 +365,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // In a process that the application has forked no thread waits, and a lock may never come free.
+        // In a forked copy of this process no thread waits, and a lock may never be released.
         if self.is_taken && !process::is_copy() {
             self.executor.leave();
         }
     }
 }
 
-/// The time of a visit, on the clock and on a processor, from when the thread has the GIL; only of some.
+/// Measures a visit by wall clock and processor time, from when the thread has the GIL. Only some visits are measured.
 struct Meter {
     executor: &'static Delegate,
     /// Whether others were inside.
@@ -376,7 +382,8 @@ struct Meter {
 }
 
 impl Meter {
-    /// The calling thread has a slot. Where no thread waits and no other is inside, nothing is measured.
+    /// Begins a measurement of the calling thread, which has a slot. Returns `None` if no thread waits and no other is
+    /// inside.
     fn begin(executor: &'static Delegate) -> Option<Self> {
         let others = executor.semaphore.inside() > 1;
         (others || executor.semaphore.waiting() != 0).then(|| Self {
@@ -387,7 +394,7 @@ impl Meter {
         })
     }
 
-    /// It has the GIL.
+    /// Notes that the thread has the GIL.
     fn attached(mut self) -> Self {
         let now = clock::now();
         let waited = now.saturating_sub(self.wall);
@@ -397,7 +404,7 @@ impl Meter {
         self
     }
 
-    /// It runs the job of another thread.
+    /// Begins a measurement of a job that the calling thread runs for another thread.
     fn of_another(executor: &'static Delegate) -> Option<Self> {
         executor.is_sampled().then(|| Self {
             executor,
@@ -421,11 +428,11 @@ impl Drop for Meter {
     }
 }
 
-/// What the calling thread has used so far.
+/// The resources that the calling thread has used so far.
 struct Usage {
-    /// Time on a processor, nanoseconds.
+    /// Processor time, nanoseconds.
     cpu: u64,
-    /// How often it has waited for something.
+    /// How often the thread gave up the processor to wait for something.
     waits: i64,
 }
 
@@ -488,7 +495,7 @@ mod tests {
         assert!(delegate.semaphore.try_enter());
         let mut permit = Permit::of(delegate);
         permit.is_gone();
-        // Another thread has it by now.
+        // Another thread has the slot by now.
         slot::outside(|| assert_eq!(delegate.load(), 1));
         drop(permit);
         assert_eq!(delegate.load(), 1);

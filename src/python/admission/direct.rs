@@ -1,4 +1,4 @@
-//! The thread of the request runs it, and all may at once.
+//! The executor `direct`: each request runs on its own thread, any number at once.
 
 use crate::admission::executor::Executor;
 use crate::cpython::interpreter::Interpreter;
@@ -7,7 +7,7 @@ use crate::request::slot::Slot;
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
-/// For one interpreter.
+/// The executor `direct` of one interpreter.
 pub(super) struct Direct(&'static Interpreter);
 
 impl Direct {

@@ -1,5 +1,5 @@
-//! How requests get into Python: on their own thread, on that of a request that is inside already, or on threads that do
-//! nothing else. One trait, so that nothing else has to know the strategies ([E-6]).
+//! How requests get into Python: on their own thread, on the thread of a request that is inside already, or on threads
+//! that do nothing else. One trait, so that no other code has to know the strategies ([E-6]).
 //!
 //! An executor belongs to one interpreter of an application group. The queue before it belongs to the group.
 
@@ -11,16 +11,17 @@ use crate::wsgi::perform::{self, Job};
 
 /// One strategy for one interpreter.
 pub(crate) trait Executor: Slot {
-    /// Runs a request, on some thread; returns when it has been run or refused. The calling thread must not be attached.
+    /// Runs a request, on some thread. Returns when it has been run or refused. The calling thread must not be
+    /// attached.
     fn run(&'static self, job: &Job<'_>) -> Done;
 
-    /// How many requests are inside or wait for it.
+    /// Returns how many requests are inside or wait to be.
     fn load(&self) -> u32;
 }
 
-/// Runs a request inside of another one of the same interpreter, in whose slot the calling thread is: httpd makes such
-/// requests while the first one sends or reads (`ErrorDocument`, `#include virtual`), also by way of other groups. `None`
-/// where the thread has no such slot.
+/// Runs a request within another one of the same interpreter, whose slot the calling thread has. httpd makes such
+/// requests while the outer one sends or reads (`ErrorDocument`, `#include virtual`), also by way of other groups.
+/// Returns `None` if the thread has no exclusive slot of this executor.
 pub(super) fn run_nested<E: Executor>(
     executor: &E,
     interpreter: &'static Interpreter,

@@ -1,7 +1,7 @@
 //! Application groups: which interpreters each has, and which of them runs a request ([E-9] to [E-11]).
 //!
-//! A group is made when it is first used, one at a time, by a thread that is not attached. The set is read without a
-//! lock.
+//! A group is made when it is first used, by a thread that is not attached. Only one group is made at a time. The set
+//! of groups is read without a lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -32,60 +32,60 @@ use crate::sync::lock;
 use crate::wsgi::output::Why;
 use crate::wsgi::setup;
 
-/// Most groups that are remembered. Their names may be made of what clients send.
+/// The most groups that are remembered. Clients may choose the names of groups.
 const MAX_GROUPS: usize = 1024;
 /// How long a group waits for the interpreters of another one, whose set-up runs Python code.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether it was said that this Python is early for GILs of their own.
+/// Whether the log says already that this version of Python is early for interpreters with their own GIL.
 static EARLY_TOLD: AtomicBool = AtomicBool::new(false);
 
 /// One application group.
 pub(crate) struct Group {
     name: Vec<u8>,
-    /// Its interpreters, and how requests get into each; at least one.
+    /// The group's interpreters, each with its executor; at least one.
     members: ArcSwap<Vec<Member>>,
     admission: Admission,
     terms: LoadTerms,
-    /// Requests that wait for a slot.
+    /// The queue of requests that wait for a slot.
     queue: &'static Queue,
-    /// Threads of httpd that its requests may hold.
+    /// How many threads of httpd the group's requests may hold.
     share: Limit,
-    /// Its scripts, by path.
+    /// The group's scripts, by path.
     sites: ArcSwap<HashMap<Vec<u8>, &'static Site>>,
-    /// Held to add a site, and to exchange the interpreters; short.
+    /// Held for short times, to add a site and to exchange the interpreters.
     changing: Mutex<()>,
 }
 
-/// An interpreter of a group.
+/// An interpreter of a group, with its executor.
 #[derive(Clone, Copy)]
 struct Member {
     interpreter: &'static Interpreter,
     executor: &'static dyn Executor,
 }
 
-/// An application in one of the interpreters, and how requests get there.
+/// An application in one of the interpreters, with the interpreter's executor.
 #[derive(Clone, Copy)]
 struct Candidate {
     application: &'static Application,
     executor: &'static dyn Executor,
 }
 
-/// A script of a group, in all its interpreters.
+/// A script of a group, in all interpreters of the group.
 pub(crate) struct Site {
     group: &'static Group,
     script: Vec<u8>,
     app: App,
     instances: ArcSwap<Vec<Candidate>>,
-    /// Where the search for the least busy one begins next.
+    /// The index at which the search for the least busy application begins next.
     next: AtomicUsize,
-    /// Whether the replicas that were not asked for are being loaded.
+    /// Whether a thread is loading the replicas that no request has loaded.
     spread: AtomicBool,
 }
 
 struct Registry {
     groups: ArcSwap<HashMap<Vec<u8>, &'static Group>>,
-    /// How many interpreters could not be set up, which are there nevertheless.
+    /// How many interpreters exist that could not be set up.
     failed: AtomicUsize,
     /// How many interpreters were made for groups that the configuration does not name.
     unnamed: AtomicUsize,
@@ -100,10 +100,10 @@ fn registry() -> &'static Registry {
     })
 }
 
-/// Threads of httpd that requests of all groups together may hold.
+/// How many threads of httpd the requests of all groups together may hold.
 static EVERYBODY: OnceLock<Limit> = OnceLock::new();
 
-/// Says how many that are.
+/// Sets how many threads of httpd the requests of all groups together may hold.
 pub(crate) fn bound_all(threads: u32) {
     EVERYBODY.get_or_init(|| Limit::new(threads));
 }
@@ -112,22 +112,23 @@ fn everybody() -> &'static Limit {
     EVERYBODY.get_or_init(|| Limit::new(u32::MAX))
 }
 
-/// Why there is no group. The log says more.
+/// Why there is no group. The log has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoGroup {
-    /// It cannot be made.
+    /// The group cannot be made.
     Failed,
-    /// There are as many interpreters as there may be.
+    /// There are as many interpreters as allowed.
     Limit,
-    /// Its interpreters, or those of another group, are not set up in time.
+    /// The interpreters of this group, or of another one, were not set up in time.
     TimedOut,
-    /// As many threads wait for it as may.
+    /// The limit of threads that wait for the group is reached.
     Full,
-    /// They were set up, and the request was answered before that.
+    /// The group was made, but the request was given up before that.
     GivenUp,
 }
 
-/// The group of this name, made if this is its first use, perhaps for a request. The calling thread must not be attached.
+/// Returns the group of this name. On first use it makes the group, for `request` if there is one. The calling thread
+/// must not be attached.
 pub(crate) fn of(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, NoGroup> {
     if let Some(found) = registry().groups.load().get(name) {
         return Ok(found);
@@ -135,17 +136,17 @@ pub(crate) fn of(name: &[u8], request: Option<&RequestState>) -> Result<&'static
     make(name, request)
 }
 
-/// A thread that waits for a group, or makes it; counted as one that a request of the group holds.
+/// A thread that waits for a group, or makes it. The thread counts as held by a request of the group.
 struct Waits<'a> {
     name: &'a [u8],
     _of_all: Hold<1>,
 }
 
-/// How many threads wait, by group.
+/// How many threads wait, by the group's name.
 static WAITING: Mutex<BTreeMap<Vec<u8>, u32>> = Mutex::new(BTreeMap::new());
 
 impl<'a> Waits<'a> {
-    /// `None` where as many do as may.
+    /// Counts the calling thread. Returns `None` if the limit of waiting threads is reached.
     fn begin(name: &'a [u8], share: u32) -> Option<Self> {
         let _of_all = share::hold([everybody()])?;
         let mut waiting = lock(&WAITING);
@@ -181,7 +182,7 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
         return Err(NoGroup::Full);
     }
     let plan = Plan::new(name, &options);
-    // In the main interpreter all groups are the same.
+    // In the main interpreter all further groups share one.
     if plan.in_main && !name.is_empty() && registry().groups.load().len() >= MAX_GROUPS {
         drop(waits);
         return of(b"", request);
@@ -192,7 +193,7 @@ fn make(name: &[u8], request: Option<&RequestState>) -> Result<&'static Group, N
         script::left_to_wait(wait, request).min(PATIENCE)
     });
     let Some(_turn) = loads::turn_for_group(patience) else {
-        // Where that hangs, one line says so for all.
+        // If the other group hangs, one line in the log is enough.
         if !loads::is_group_overdue() {
             let line = format!(
                 "mod_wsgi_rs: the interpreters of application group '{}' were not begun within {} seconds, as those of \
@@ -244,7 +245,7 @@ fn milliseconds(count: u32) -> Duration {
     Duration::from_millis(count.into())
 }
 
-/// How long a load may take; 0 for any time.
+/// Converts the limit of a load from milliseconds; 0 means no limit.
 fn limit(count: u32) -> Option<Duration> {
     (count != 0).then(|| milliseconds(count))
 }
@@ -262,7 +263,7 @@ fn members(
     interpreters.into_iter().map(member).collect()
 }
 
-/// The executor of an interpreter, as configured.
+/// Makes the executor of an interpreter, as configured.
 fn executor(
     admission: &Admission,
     group: &[u8],
@@ -280,12 +281,12 @@ fn executor(
 struct Plan {
     replicas: Option<u32>,
     in_main: bool,
-    /// What is known of a group whose mode has to be found out.
+    /// What is known of the GIL mode of a group, if the mode has to be found out.
     choice: Option<GilDecision>,
 }
 
 impl Plan {
-    /// May wait for another child that tries the same.
+    /// Decides which interpreters the group gets. May wait for another child that is finding out the GIL mode.
     fn new(name: &[u8], options: &GroupOptions) -> Self {
         let shared = Plan {
             replicas: None,
@@ -317,7 +318,7 @@ impl Plan {
                 ..shared
             };
         }
-        // Once is enough for a process.
+        // The warning is logged once in a process.
         if !cfg!(Py_3_14) && !EARLY_TOLD.swap(true, Relaxed) {
             host::log(
                 level_of(Message::OwnGilEarly),
@@ -331,14 +332,14 @@ impl Plan {
         }
     }
 
-    /// Nothing has been found out about the group; another child may.
+    /// Tells the host that this child has found out nothing about the group, so that another child may try.
     fn give_up(&self, name: &[u8]) {
         if self.choice == Some(GilDecision::Unknown) {
             host::gil_decided(name, GilDecision::Unknown, b"");
         }
     }
 
-    /// Makes what is not there yet.
+    /// Makes the planned interpreters, except for the main one.
     fn interpreters(
         &self,
         name: &[u8],
@@ -356,7 +357,7 @@ impl Plan {
             host::log(level_of(Message::TooManyInterpreters), &line);
             return Err(NoGroup::Limit);
         }
-        // Those of groups that only requests name must not take the places of the others.
+        // Interpreters of groups that only requests name must not take the places of the others.
         let unnamed = &registry().unnamed;
         let is_unnamed = options.most_unnamed != u32::MAX;
         let there = u32::try_from(unnamed.load(Relaxed)).unwrap_or(u32::MAX);
@@ -385,7 +386,7 @@ impl Plan {
     }
 }
 
-/// Whether this Python has interpreters with GILs of their own that can be used; why not.
+/// Whether this Python has interpreters with their own GIL that can be used. The error says why not.
 fn own_gil_is_possible() -> Result<(), &'static str> {
     if cfg!(Py_GIL_DISABLED) {
         Err("this build of Python is free-threaded, and has one GIL for the process or none")
@@ -401,12 +402,12 @@ fn own_gil_is_possible() -> Result<(), &'static str> {
 }
 
 impl Group {
-    /// How many interpreters it has.
+    /// Returns how many interpreters the group has.
     fn len(&self) -> usize {
         self.members.load().len()
     }
 
-    /// A script of the group, which may not be loaded yet. `app` is its number in the segment's table.
+    /// Returns a script of the group, which may not be loaded yet. `app` is its number in the segment's table.
     pub(crate) fn site(&'static self, script: &[u8], app: App) -> &'static Site {
         if let Some(found) = self.sites.load().get(script) {
             return found;
@@ -438,8 +439,8 @@ impl Group {
         self.members.load().iter().map(instance).collect()
     }
 
-    /// One of its applications cannot be loaded there, as `module` refuses. Whether the group has gone to the main
-    /// interpreter for that.
+    /// Handles an application that cannot be loaded in an interpreter of the group, because `module` refuses. Returns
+    /// whether the group has moved to the main interpreter.
     fn refused(&self, module: &str) -> bool {
         let trial = self.terms.trial;
         let Some(main) = interpreter::main().filter(|_| trial.may_fall_back()) else {
@@ -472,13 +473,13 @@ impl Site {
         &self.script
     }
 
-    /// Name of the group.
+    /// Returns the name of the group.
     pub(crate) fn group_name(&self) -> &[u8] {
         &self.group.name
     }
 
-    /// The application that is to run a request: that of the replica `wanted`, or else the least busy one of those that
-    /// are loaded; of equal ones, each in its turn.
+    /// Returns the application that runs a request, with its executor: that of the replica `wanted`, or else the least
+    /// busy one of those that are loaded; equally busy ones take turns.
     pub(crate) fn choose(
         &'static self,
         wanted: i32,
@@ -507,19 +508,20 @@ impl Site {
                 chosen = ((is_late, !is_ready), inside, at);
             }
         }
-        // The first request finds out whether the application can be loaded at all.
+        // The other replicas are only loaded after a first request has shown that the application can be loaded.
         if ready != instances.len() && ready != 0 {
             self.spread(instances);
         }
         instances[chosen.2]
     }
 
-    /// The calling thread is one of those of httpd that requests of the group hold; `None` where it has all that it may.
+    /// Makes the calling thread one of the httpd threads that requests of the group hold. `None` if the group holds as
+    /// many as it may.
     pub(crate) fn hold(&'static self) -> Option<Hold<2>> {
         share::hold([&self.group.share, everybody()])
     }
 
-    /// Whether an interpreter has the application loaded.
+    /// Whether an interpreter has loaded the application.
     pub(crate) fn is_served(&self) -> bool {
         let instances = self.instances.load();
         instances
@@ -527,8 +529,8 @@ impl Site {
             .any(|instance| instance.application.state().is_ready())
     }
 
-    /// Loads the replicas that are not, on a thread of its own, so that requests do not wait for them: those that were
-    /// never asked for, and those that have failed, once it is time to try again.
+    /// Loads the replicas that are not loaded, on a separate thread, so that requests do not wait for them: those that
+    /// no request has loaded, and those that have failed, once their retry is due.
     #[cold]
     fn spread(&'static self, instances: &[Candidate]) {
         let now = clock::now();
@@ -536,11 +538,11 @@ impl Site {
         let due: Vec<_> = others
             .filter(|other| !other.state().is_ready() && other.is_due(now))
             .collect();
-        // As long as it is not known whether they can be loaded there at all, one is enough.
+        // While it is not known whether the application can be loaded in such interpreters, one attempt is enough.
         if due.is_empty() || self.group.terms.trial.is_open() || self.spread.swap(true, Relaxed) {
             return;
         }
-        /// Also where the work panics.
+        /// Clears the mark, also if the work panics.
         struct Over(&'static Site);
         impl Drop for Over {
             fn drop(&mut self) {
@@ -556,8 +558,8 @@ impl Site {
         }
     }
 
-    /// Loads the script in all interpreters of the group. The calling thread must not be attached. Whether it is loaded
-    /// in one at least.
+    /// Loads the script in all interpreters of the group. The calling thread must not be attached. Returns whether at
+    /// least one has loaded it.
     pub(crate) fn load(&'static self) -> bool {
         let instances = self.instances.load_full();
         let all = instances.iter().map(|instance| instance.application);
@@ -594,8 +596,8 @@ impl Site {
         }
     }
 
-    /// An application of this script could not be loaded: decides what follows for the group. Whether the group has gone to
-    /// another interpreter for that.
+    /// Decides what follows for the group from an application of this script that could not be loaded. Returns whether
+    /// the group has moved to the main interpreter.
     pub(crate) fn not_loaded(&self, application: &Application, why: &Why) -> bool {
         match why {
             Why::Refused(module) => self.group.refused(module),
@@ -617,13 +619,13 @@ impl Site {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LoadEnd {
     Loaded,
-    /// Not, and the group has gone to another interpreter.
+    /// The application was not loaded, and the group has moved to the main interpreter.
     Moved,
     Failed,
 }
 
-/// Loads a script ahead of its first request, in all interpreters of its group; whether it is loaded in one at least. What
-/// went wrong is in the log.
+/// Loads a script ahead of its first request, in all interpreters of its group. Returns whether at least one has loaded
+/// it. Failures are in the log.
 pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     let _inside = process::Inside::enter();
     match of(group, None) {
@@ -637,7 +639,7 @@ pub fn load(group: &[u8], script: &[u8], app: u16) -> bool {
     }
 }
 
-/// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
+/// Returns how many interpreters the group has, which are made on first use; 0 if that failed.
 pub fn replicas(group: &[u8]) -> u32 {
     let _inside = process::Inside::enter();
     of(group, None).map_or(0, |group| u32::try_from(group.len()).unwrap_or(u32::MAX))

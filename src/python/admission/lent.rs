@@ -1,5 +1,5 @@
-//! What threads lend each other: a job to the thread that runs it, while its owner waits; and the response of a thread that
-//! runs the job of another one, to that one, so that no client waits for another client's request.
+//! What threads lend each other. A thread lends its job to the thread that runs it, and waits. A thread that runs the
+//! job of another lends it the response of its own job, so that no client waits for another client's request.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,18 +20,18 @@ use crate::wsgi::perform::Job;
 /// A job whose owner waits until it was run.
 pub(super) struct Lent {
     job: *const Job<'static>,
-    /// When its owner began to wait, as a stamp; 0 where nothing is measured.
+    /// When the owner began to wait, as a stamp; 0 if nothing is measured.
     since: u64,
-    /// Where the phase of its request is noted.
+    /// Where the phase of the request is noted.
     shown: Option<PhaseCell>,
-    /// What its owner counts against.
+    /// The limits that the owner counts against.
     held: Vec<&'static Limit>,
-    /// What gave its owner its exclusive slots.
+    /// The executors that gave the owner its exclusive slots.
     slots: Vec<&'static dyn Slot>,
 }
 
-// SAFETY: only the thread that has taken the waiter looks at the job, while its owner waits; all that it points to is either
-// not changed or may be used by any thread in turn. [S-31]
+// SAFETY: only the thread that has taken the waiter uses the job, while its owner waits; everything the job points to
+// is either not changed or may be used by any thread in turn. [S-31]
 unsafe impl Send for Lent {}
 // SAFETY: as above.
 unsafe impl Sync for Lent {}
@@ -49,7 +49,7 @@ impl Lent {
         }
     }
 
-    /// The job.
+    /// Returns the job.
     ///
     /// # Safety
     /// Only for the thread that has the waiter: from the semaphore until it has granted or finished it.
@@ -60,29 +60,29 @@ impl Lent {
 }
 
 impl Lent {
-    /// How long its owner has waited, until that stamp; 0 for now.
+    /// Returns how long the owner waited until the stamp `until`, nanoseconds; 0 stands for now.
     pub(super) fn waited(&self, until: u64) -> u64 {
         let until = if until == 0 { telemetry::now() } else { until };
         until.saturating_sub(self.since)
     }
 
-    /// Where the phase of its request is noted.
+    /// Returns where the phase of the request is noted.
     pub(super) fn shown(&self) -> Option<PhaseCell> {
         self.shown
     }
 
-    /// What its owner counts against.
+    /// Returns the limits that the owner counts against.
     pub(super) fn held(&self) -> &[&'static Limit] {
         &self.held
     }
 
-    /// What gave its owner its exclusive slots.
+    /// Returns the executors that gave the owner its exclusive slots.
     pub(super) fn slots(&self) -> &[&'static dyn Slot] {
         &self.slots
     }
 }
 
-/// What a request has left to be sent, and whose it is.
+/// The unsent rest of a response, with the request that it belongs to.
 pub(super) struct Owed {
     state: Arc<RequestState>,
     application: &'static Application,
@@ -98,14 +98,15 @@ impl Owed {
         }
     }
 
-    /// Sends it at once, in place of the thread whose request it is and which does something else meanwhile. The calling
-    /// thread must not be attached.
+    /// Sends the rest at once, in place of the request's own thread, which does something else. The calling thread must
+    /// not be attached.
     fn send_now(self) -> RunOutcome {
         self.state.finish();
         if self.state.is_given_up() {
             return RunOutcome::GivenUp;
         }
-        // SAFETY: in place of the thread that runs the request, which does nothing for it meanwhile. [S-31]
+        // SAFETY: this stands in for the thread that runs the request, which does nothing for the request while this
+        // sends. [S-31]
         let host = unsafe { self.state.host_after_finish() };
         let (application, state) = (self.application, &self.state);
         let outcome = self.done.send(host, application, state, WriteEnd::Leave);
@@ -114,18 +115,18 @@ impl Owed {
     }
 }
 
-/// The response of a thread that has begun to run the jobs of others before it has sent it.
+/// The unsent response of a thread that has begun to run the jobs of others.
 pub(super) struct Unsent(Mutex<Debt>);
 
 enum Debt {
     Owed(Owed),
     Sent(RunOutcome),
-    /// Its own thread has it back.
+    /// Its own thread has taken it back.
     Returned,
 }
 
 impl Unsent {
-    /// Sends it in place of its thread, which is busy.
+    /// Sends the response in place of its own thread, which is busy.
     pub(super) fn send(&self) {
         let mut debt = lock(&self.0);
         if let Debt::Owed(_) = *debt
@@ -135,14 +136,14 @@ impl Unsent {
         }
     }
 
-    /// Waits for another thread that sends it. No other thread sends it afterwards.
+    /// Waits while another thread sends the response, and takes back the rest. No other thread sends it afterwards.
     fn end(&self) -> Debt {
         std::mem::replace(&mut *lock(&self.0), Debt::Returned)
     }
 }
 
-/// What is unsent, for its own thread. Once this is gone, also by a panic, no other thread sends it, as the host may have
-/// forgotten the request by then.
+/// The unsent response, for its own thread. After this is dropped, also by a panic, no other thread sends it, because
+/// the host may have forgotten the request by then.
 pub(super) struct OwnUnsent(Arc<Unsent>);
 
 impl OwnUnsent {
@@ -150,17 +151,17 @@ impl OwnUnsent {
         Self(Arc::new(Unsent(Mutex::new(Debt::Owed(owed)))))
     }
 
-    /// For a thread that waits for a job which this thread runs.
+    /// Returns a reference for a thread that waits for a job which this thread runs.
     pub(super) fn lend(&self) -> Arc<Unsent> {
         Arc::clone(&self.0)
     }
 
-    /// Once the thread has left Python: what is still to be sent, or what became of that.
+    /// Returns what is still to be sent, or the outcome if it was sent. Called once the thread has left Python.
     pub(super) fn take_back(self) -> Done {
         match self.0.end() {
             Debt::Owed(owed) => owed.done,
             Debt::Sent(outcome) => Done::Final(outcome),
-            // Only where sending has panicked.
+            // Only if sending has panicked.
             Debt::Returned => Done::Final(RunOutcome::Failed),
         }
     }

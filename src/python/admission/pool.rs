@@ -1,8 +1,8 @@
-//! Threads that do nothing but run requests, a bounded number for each interpreter: what an application keeps for each
-//! thread (connections of databases, event loops) is there that many times and no more.
+//! The executor `pool`: threads that do nothing but run requests, a bounded number for each interpreter. What an
+//! application keeps for each thread (database connections, event loops) exists at most that many times.
 //!
-//! The thread of the request waits. Threads begin when they are first needed and stay. One that waits for a slow client does
-//! not count, and another takes its place.
+//! The request's own thread waits. Pool threads start when they are first needed, and stay. A pool thread that waits
+//! for a slow client does not count, and another takes its place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -25,22 +25,22 @@ use crate::request::slot::{InSlot, Slot};
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::Job;
 
-/// Most jobs that a thread runs before it lets go of the GIL.
+/// The most jobs that a thread runs before it releases the GIL.
 const BATCH: u32 = 16;
-/// Most threads, with those that wait for slow clients. Each has a request, whose own thread waits for it.
+/// The most threads, with those that wait for slow clients. Each has a request, whose own thread waits for it.
 const MOST_THREADS: u32 = 1024;
 
-/// For one interpreter.
+/// The executor `pool` of one interpreter.
 pub(super) struct Pool {
     interpreter: &'static Interpreter,
     semaphore: FifoSemaphore<Arc<Waiting>>,
     queue: &'static Queue,
-    /// Jobs that have a slot. As each has one, and no thread has two, it is never full.
+    /// Jobs that have a slot. The channel is never full: each job has a slot, and no thread has two.
     send: Sender<Arc<Waiting>>,
     receive: Receiver<Arc<Waiting>>,
     threads: AtomicU32,
-    /// Jobs that a thread is needed for: handed over and not done, with those that have no slot meanwhile. Counted down
-    /// before a slot is given back and up after one is there, so that there are never more than slots and those.
+    /// Jobs that need a thread: handed over and not done, including those that have no slot at the moment. Counted down
+    /// before a slot is given back, and up after one is taken, so that there are never more than slots and such jobs.
     jobs: AtomicU32,
     /// See [`Slot::is_exclusive`].
     is_exclusive: bool,
@@ -65,14 +65,15 @@ impl Pool {
         }
     }
 
-    /// Has a job run that has a slot.
+    /// Has a pool thread run a job that has a slot.
     fn hand_over(&'static self, waiter: Arc<Waiting>) {
         self.need_thread();
         if let Err(refused) = self.send.try_send(waiter) {
-            // Every job has a slot, and there are fewer of these than the channel holds.
+            // Every job has a slot, and there are fewer slots than the channel holds.
             self.refuse(&refused.into_inner());
         }
-        // A thread that could start no other comes here after that, so no job is left that another thread has sent meanwhile.
+        // A thread that could not start a pool thread always gets here afterwards, so no job stays behind that another
+        // thread has sent.
         while self.threads.load(SeqCst) == 0
             && let Ok(refused) = self.receive.try_recv()
         {
@@ -86,7 +87,7 @@ impl Pool {
         self.leave();
     }
 
-    /// There is one job more to run: sees that there are as many threads, as far as that can be.
+    /// Counts one more job, and starts threads until there are enough, if possible.
     fn need_thread(&'static self) {
         let needed = self.jobs.fetch_add(1, SeqCst) + 1;
         let mut threads = self.threads.load(SeqCst);
@@ -102,7 +103,7 @@ impl Pool {
         }
     }
 
-    /// One that was counted could not be started.
+    /// Handles a thread that was counted and could not be started.
     fn has_no_thread(&self) {
         if self.threads.fetch_sub(1, SeqCst) == 1 {
             host::log(
@@ -113,7 +114,7 @@ impl Pool {
         }
     }
 
-    /// The body of a thread.
+    /// The body of a pool thread.
     fn work(&'static self) {
         let _inside = process::Inside::enter();
         while let Ok(first) = self.receive.recv() {
@@ -131,7 +132,8 @@ impl Pool {
         }
     }
 
-    /// Runs some jobs; the first has waited for the GIL since that stamp. Returns one that is still to be run.
+    /// Runs up to [`BATCH`] jobs; the first has waited for the GIL since the stamp `since`. Returns a job that is still
+    /// to be run.
     fn batch(
         &'static self,
         py: &Attached<'_>,
@@ -148,7 +150,7 @@ impl Pool {
                 // Another job may have counted on this thread.
                 self.need_thread();
             }
-            // With the slot free, as its client may be back at once.
+            // Answered after the slot was given back, because the client may send its next request at once.
             waiter.finish(done);
             waiter = next?;
         }

@@ -1,4 +1,5 @@
-//! The queue of a group: how many of its requests may wait for a slot and for how long, and what each does while it waits.
+//! The queue of a group: how many of its requests may wait for a slot and for how long, and what each does while it
+//! waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use crate::request::slot::InSlotsOf;
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
-/// What stands in the queue.
+/// An entry of the queue.
 pub(super) type Waiting = Waiter<Lent, Option<Arc<Unsent>>, Done>;
 
-/// Runs the job of a waiter that the calling thread got from the semaphore, or from a thread that did; its owner waits for
-/// the result. `by` and `since` as for [`Waiter::take`] and [`perform::perform_lent`].
+/// Runs the job of a waiter that the calling thread got from the semaphore, or from a thread that did. The owner waits
+/// for the result. For `by` and `since` see [`Waiter::take`] and [`perform::perform_lent`].
 ///
-/// The caller finishes the waiter with what is returned, once it has given the slot back: a client that is answered may come
-/// again at once, and finds the slot free.
+/// The caller finishes the waiter with the result after it has given the slot back: a client that is answered may send
+/// its next request at once, and then finds the slot free.
 pub(super) fn run(
     py: &Attached<'_>,
     waiter: &Waiting,
@@ -35,44 +36,43 @@ pub(super) fn run(
     since: u64,
 ) -> Done {
     let lent = waiter.take(by);
-    // SAFETY: as the caller says. [S-31]
+    // SAFETY: by the contract of the waiter, which the calling thread has. [S-31]
     let job = unsafe { lent.job() };
     if let Some(times) = job.raw.timing.times {
         times.queue.store(lent.waited(since), Relaxed);
     }
-    // For as long as the job runs, what is nested in it counts as on the thread of its owner.
+    // While the job runs, requests nested in it count as on the thread of its owner.
     let _stands_in = share::stand_in(lent.held());
     let _in_slots = InSlotsOf::enter(lent.slots());
     let perform = || perform::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
-    // Where the application has forked this process and it comes back: the owner of the job and all threads that
-    // wait are in the other process; this one would run their requests once more.
+    // If the application has forked and the copy gets here, it must end: the job's owner and all waiting threads are in
+    // the other process, and the copy would run their requests once more.
     forked::ends(py);
-    // A panic is in the log.
+    // A panic has been logged.
     done.unwrap_or(Done::Final(RunOutcome::Failed))
 }
 
-/// How often a waiting thread looks whether it should go on waiting: first after this time, then after twice the time, and so
-/// on.
+/// How long a waiting thread first waits before it checks whether to go on waiting. The time doubles with each check.
 const LOOK: Duration = Duration::from_millis(5);
-/// The longest time between two looks.
+/// The longest time between two such checks.
 const SELDOM: Duration = Duration::from_millis(160);
-/// How often a thread wakes up that waits for the end of its own job.
+/// How often a thread wakes up while it waits for the end of its own job.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// What a request that waits in a queue hears.
+/// The news for a request that waits in a queue.
 pub(super) enum News {
-    /// It has a slot.
+    /// The request has a slot.
     Slot,
-    /// Another thread has run it.
+    /// Another thread has run the request.
     Done(Done),
-    /// It is not run.
+    /// The request is not run.
     Refused(RunOutcome),
 }
 
 /// The queue of a group.
 pub(crate) struct Queue {
-    /// How many may wait, for all of its interpreters together.
+    /// How many requests may wait, for all interpreters of the group together.
     bound: Arc<Limit>,
     timeout: Duration,
 }
@@ -85,12 +85,12 @@ impl Queue {
         }
     }
 
-    /// A semaphore with `slots` slots, whose queue counts against this one.
+    /// Makes a semaphore with `slots` slots, whose queue counts against this one.
     pub(super) fn semaphore(&self, slots: u32) -> FifoSemaphore<Arc<Waiting>> {
         FifoSemaphore::new(slots, Arc::clone(&self.bound))
     }
 
-    /// Waits for news of the waiter, which stands in the queue of `semaphore`. `look` is called every now and then.
+    /// Waits for news of the waiter, which is in the queue of `semaphore`. Calls `look` now and then.
     pub(super) fn wait(
         &self,
         semaphore: &FifoSemaphore<Arc<Waiting>>,
@@ -114,7 +114,8 @@ impl Queue {
                     next = NEVER;
                 }
                 Wakeup::Waiting => {
-                    // Another thread was loading the application until then; that time is not charged to the waiting requests.
+                    // Another thread was loading the application until then; that time is not charged to the waiting
+                    // requests.
                     if !job.application.is_new() {
                         deadline.load_ends();
                     }
@@ -128,7 +129,7 @@ impl Queue {
                         if semaphore.leave_queue(|other| Arc::ptr_eq(other, waiter)) {
                             break News::Refused(why);
                         }
-                        // It has a slot, and the thread that runs it has not begun.
+                        // The request has a slot, and the thread that runs it has not begun.
                         deadline.wait_in_line(false);
                     }
                     look();
@@ -145,7 +146,7 @@ impl Queue {
             let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
             times.queue.store(waited, Relaxed);
         }
-        // What was waited for until now was not the GIL.
+        // The time until now was not spent waiting for the GIL.
         gil_clock::waiting(0);
         news
     }

@@ -1,27 +1,27 @@
 //! Threads of httpd that requests hold (`WSGIThreadShare`).
 //!
-//! A thread counts once against the share of each group that has a request on it, and once against what all groups may hold
-//! together, however many requests httpd runs there, one within another: included parts, error pages. Where a request is run
-//! for the thread of another one, which waits for that, it is that thread which counts, so what is nested in the request
-//! counts as it would there.
+//! A thread counts once against the share of each group that has a request on it, and once against the limit of all
+//! groups together, however many requests httpd nests there (included parts, error pages). If another thread runs the
+//! request while its own thread waits, its own thread counts, and requests nested in it count as they would there.
 
 use std::cell::RefCell;
 
 use wsgi_core::admission::limit::{Limit, Permit};
 
 thread_local! {
-    /// What the calling thread counts against, and the threads for which it runs something. Empty where there are no limits.
+    /// The limits that the calling thread, and the threads for which it runs something, count against. Empty without
+    /// limits.
     static HELD: RefCell<Vec<&'static Limit>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A thread counts against some limits, until this is dropped, which is on the same thread and in reverse order.
+/// A thread counts against some limits until this is dropped, on the same thread and in reverse order.
 #[must_use = "the thread counts until this is dropped"]
 pub(crate) struct Hold<const N: usize> {
     _new: [Permit<'static>; N],
     _noted: Noted,
 }
 
-/// How many limits were added to the list of the thread; drop takes them off.
+/// How many limits were added to the list of the thread. Dropping this removes them.
 struct Noted(usize);
 
 impl Noted {
@@ -32,7 +32,7 @@ impl Noted {
             held.extend(limits);
             held.len() - before
         };
-        // A thread that ends runs nothing within anything.
+        // A thread that is ending runs no nested request.
         Self(HELD.try_with(note).unwrap_or(0))
     }
 }
@@ -49,8 +49,8 @@ impl Drop for Noted {
     }
 }
 
-/// Counts the calling thread against the limits that it does not count against yet: the share of the group whose request it
-/// runs, and that of all groups together. `None` where one of them is used up.
+/// Counts the calling thread against the limits that it does not count against yet: the share of the group whose
+/// request it runs, and the limit of all groups together. Returns `None` if one of them is used up.
 pub(crate) fn hold<const N: usize>(limits: [&'static Limit; N]) -> Option<Hold<N>> {
     if limits.iter().all(|limit| limit.is_open()) {
         return Some(Hold {
@@ -79,18 +79,18 @@ pub(crate) fn hold<const N: usize>(limits: [&'static Limit; N]) -> Option<Hold<N
     })
 }
 
-/// What the calling thread counts against, for another one that runs something for it.
+/// Returns the limits that the calling thread counts against, for another thread that runs something for it.
 pub(crate) fn held() -> Vec<&'static Limit> {
     HELD.try_with(|held| held.borrow().clone())
         .unwrap_or_default()
 }
 
-/// The calling thread runs something for one that counts against these and waits.
+/// The calling thread runs something for a thread that counts against these limits and waits.
 pub(crate) struct StandsIn {
     _noted: Noted,
 }
 
-/// See [`StandsIn`]; ended by drop.
+/// Begins a [`StandsIn`], which ends when dropped.
 pub(crate) fn stand_in(held: &[&'static Limit]) -> StandsIn {
     StandsIn {
         _noted: match held.is_empty() {

@@ -1,7 +1,9 @@
-//! How iterables end once they have given all that they declared: by themselves and at once, as most do, or not.
+//! How iterables end after they have given everything that they declared: by themselves and at once, as most do, or
+//! not.
 //!
-//! A response that has its declared length is whole, but its iterable may have more to do before it ends. Where that is
-//! known to be quick, the response waits for it and leaves in one piece after Python; else it leaves first.
+//! A response that has its declared length is complete, but its iterable may have more to do before it ends. If such
+//! iterables are known to end quickly, the response waits for the end and is sent in one piece after Python was left;
+//! otherwise it is sent first.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,24 +12,24 @@ use pyo3::ffi;
 
 use crate::cpython::object::{Attached, Obj};
 
-/// How many kinds of iterables of an application are remembered; those that share a cell replace each other.
+/// How many kinds of iterables of an application are remembered. Kinds that share a cell replace each other.
 const KINDS: usize = 16;
 
-/// The low bits of an address, which are 0: objects lie at multiples of 16.
+/// Mask of the low bits of an address, which are 0: objects lie at multiples of 16. The cells keep their count there.
 const COUNT: usize = 15;
 
-/// How many quick ends of a kind there must have been for it to be taken for quick.
+/// How many quick ends make a kind count as quick.
 const ENOUGH: usize = 4;
 
-/// Longest time between the last byte and the end that is quick. Nanoseconds.
+/// The longest time between the last byte and a quick end. Nanoseconds.
 const QUICK: u64 = 20_000_000;
 
-/// What is known of the iterables of one application. Each place holds the address of what tells a kind, with a count of
-/// quick ends in its low bits; a wrong guess costs time and nothing else.
+/// What is known of the iterables of one application. Each cell holds the address that identifies a kind, with a count
+/// of quick ends in its low bits. A wrong guess only costs time.
 #[derive(Default)]
 pub(crate) struct Endings([AtomicUsize; KINDS]);
 
-/// What tells a kind: the code of a generator, the type of any other iterable.
+/// Identifies a kind of iterables by an address: that of the code of a generator, or of the type of any other iterable.
 #[derive(Clone, Copy)]
 pub(crate) struct IterableKind(usize);
 
@@ -66,7 +68,7 @@ impl Endings {
         self.count(kind) >= ENOUGH
     }
 
-    /// An iterable has ended by itself, `took` nanoseconds after its last byte.
+    /// Notes that an iterable has ended by itself, `took` nanoseconds after its last byte.
     pub(crate) fn note(&self, kind: IterableKind, took: u64) {
         let count = self.count(kind);
         let count = if took <= QUICK {
@@ -77,7 +79,7 @@ impl Endings {
         self.place(kind).store(kind.0 | count, Relaxed);
     }
 
-    /// An iterable has not ended with its last byte.
+    /// Notes that an iterable has not ended with its last byte.
     pub(crate) fn note_more(&self, kind: IterableKind) {
         self.place(kind).store(kind.0, Relaxed);
     }

@@ -1,7 +1,7 @@
-//! Whether Python runs without its GIL: on free-threaded builds, where `WSGIFreeThreading` asks for it, and until an
-//! extension module that has not declared that it works without the GIL switches it on, for the whole process.
+//! Whether Python runs without its GIL: on free-threaded builds, if `WSGIFreeThreading` asks for it, until an extension
+//! module that does not declare support for that switches the GIL on, for the whole process.
 //!
-//! CPython tells that by a warning, which names the module; a wrapper of `warnings.showwarning` passes it on.
+//! CPython reports the switch by a warning that names the module; a wrapper of `warnings.showwarning` passes it on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -18,16 +18,16 @@ use crate::request::log::log_message;
 use crate::request::state::RequestState;
 use crate::sync::lock;
 
-/// What was asked for, as its number.
+/// The configured [`FreeThreading`], as its number.
 static ASKED: AtomicU8 = AtomicU8::new(FreeThreading::Off as u8);
 
-/// The module that has switched it on.
+/// The module that has switched the GIL on.
 static SWITCHED_ON: OnceLock<String> = OnceLock::new();
 
-/// The scripts that have imported such a module, and it.
+/// The scripts that have imported such a module, each with the module.
 static CULPRITS: Mutex<Option<HashMap<Vec<u8>, String>>> = Mutex::new(None);
 
-/// Says what was asked for, when Python starts.
+/// Stores the configured value, when Python starts.
 pub(crate) fn configure(asked: FreeThreading) {
     ASKED.store(asked as u8, Relaxed);
     let is_demanded = matches!(asked, FreeThreading::On | FreeThreading::Require);
@@ -55,12 +55,12 @@ fn is_on(py: &Attached<'_>) -> PyResult<bool> {
     ask.call(py, [])?.is_true()
 }
 
-/// For the metrics.
+/// Returns the state of the GIL in words, for the metrics.
 pub(crate) fn in_words(py: &Attached<'_>) -> PyResult<&'static str> {
     Ok(if is_on(py)? { "enabled" } else { "disabled" })
 }
 
-/// A module has switched the GIL on.
+/// Notes and logs that a module has switched the GIL on.
 pub(crate) fn switched_on(module: &str) {
     if SWITCHED_ON.set(module.to_owned()).is_ok() {
         let line = Message::GilSwitchedOn.line(&[&module]);
@@ -71,7 +71,7 @@ pub(crate) fn switched_on(module: &str) {
     }
 }
 
-/// A script is being loaded.
+/// Watches the GIL while a script is loaded.
 pub(crate) struct GilWatch {
     /// Whether the GIL was off before.
     was_off: bool,
@@ -84,12 +84,12 @@ impl GilWatch {
         }
     }
 
-    /// It was executed: finds out whether it has switched the GIL on.
+    /// Finds out whether the script, which was executed, has switched the GIL on.
     pub(crate) fn end(&self, py: &Attached<'_>, script: &[u8]) {
         if !self.was_off || !is_on_or_unknown(py) {
             return;
         }
-        // The warning may have been filtered.
+        // The warning that names the module may have been filtered.
         switched_on("an extension module");
         let module = SWITCHED_ON.get().cloned().unwrap_or_default();
         let mut culprits = lock(&CULPRITS);
@@ -105,8 +105,8 @@ fn is_on_or_unknown(py: &Attached<'_>) -> bool {
     })
 }
 
-/// Whether the script must not be served, as it has switched the GIL on and the configuration demands that none does. That
-/// is then in the log.
+/// Whether the script must not be served, because it has switched the GIL on and the configuration forbids that. Logs
+/// it in that case.
 pub(crate) fn refuses(script: &[u8], request: Option<&RequestState>) -> bool {
     if !is_asked(FreeThreading::Require) {
         return false;

@@ -1,5 +1,5 @@
-//! Whether the applications of a group can be loaded into interpreters with GILs of their own, which a group whose GIL
-//! mode is `auto` finds out by trying.
+//! Whether the applications of a group can be loaded into interpreters with their own GIL. A group whose GIL mode is
+//! `auto` finds this out by trying.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -8,14 +8,14 @@ use wsgi_core::messages::Message;
 
 use crate::host::{self, level_of};
 
-/// What a group knows about that.
+/// The trial of one group.
 pub(crate) struct GilTrial {
     group: Vec<u8>,
-    /// How many interpreters it has.
+    /// How many interpreters the group has.
     interpreters: usize,
     /// Whether the answer is not known yet.
     is_open: AtomicBool,
-    /// Whether the group goes to the main interpreter where its applications refuse others.
+    /// Whether the group moves to the main interpreter if its applications refuse others.
     may_fall_back: bool,
 }
 
@@ -42,7 +42,7 @@ impl GilTrial {
         self.may_fall_back
     }
 
-    /// An application of the group was loaded into an interpreter with its own GIL.
+    /// Notes that an application of the group was loaded into an interpreter with its own GIL.
     pub(crate) fn loaded(&self) {
         if self.is_open.swap(false, Relaxed) {
             host::gil_decided(&self.group, GilDecision::Own, b"");
@@ -52,14 +52,14 @@ impl GilTrial {
         }
     }
 
-    /// An application of the group could not be loaded, for a reason that says nothing about GILs.
+    /// Notes that an application of the group could not be loaded, for a reason unrelated to the GIL.
     pub(crate) fn undecided(&self) {
         if self.is_open() {
             host::gil_decided(&self.group, GilDecision::Unknown, b"");
         }
     }
 
-    /// An application of the group refuses such interpreters.
+    /// Notes that an application of the group refuses interpreters with their own GIL.
     pub(crate) fn refused(&self) {
         self.is_open.store(false, Relaxed);
     }

@@ -1,5 +1,5 @@
-//! What is being loaded: applications, and interpreters that are set up. Each load has a limit (`WSGIStartupTimeout`), which
-//! the watchdog sees to (`watch::loads`).
+//! The loads in progress: of applications, and of interpreters that are set up. Each load has a limit
+//! (`WSGIStartupTimeout`), which the watchdog enforces (`watch::loads`).
 
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -14,7 +14,7 @@ use crate::request::state::RequestState;
 use crate::request::{alarm, running};
 use crate::sync::{Turn, Turns, lock};
 
-/// What is loaded.
+/// The object of a load.
 pub(crate) enum What {
     Application(&'static Application),
     /// The interpreters of the group of this name.
@@ -24,34 +24,34 @@ pub(crate) enum What {
 /// One load.
 pub(crate) struct Load {
     pub(crate) what: What,
-    /// A stamp.
+    /// When the load began, as a stamp.
     pub(crate) began: u64,
-    /// A stamp; never is `u64::MAX`.
+    /// When the load is overdue, as a stamp; `u64::MAX` stands for never.
     pub(crate) due: u64,
     /// The thread that loads, as CPython knows it.
     pub(crate) ident: c_ulong,
-    /// The request that it loads for.
+    /// The request for which the thread loads.
     pub(crate) request: Option<Arc<RequestState>>,
     is_overdue: AtomicBool,
-    /// A thread has begun to log the stack.
+    /// Whether a thread has begun to log the stack.
     pub(crate) is_shown: AtomicBool,
-    /// The stack is in the log.
+    /// Whether the stack has been logged.
     pub(crate) is_told: AtomicBool,
     is_over: AtomicBool,
 }
 
 static LOADS: Mutex<Vec<Arc<Load>>> = Mutex::new(Vec::new());
 
-/// How many groups are not set up in time.
+/// How many groups are overdue in their set-up.
 static GROUPS_OVERDUE: AtomicUsize = AtomicUsize::new(0);
 
-/// To set up the interpreters of a group.
+/// The turns of threads to set up the interpreters of a group.
 static GROUPS: Turns = Turns::new();
 
-/// A load, until it is dropped.
+/// Stands for a load, until it is dropped.
 pub(crate) struct Loading(Arc<Load>);
 
-/// The calling thread begins to load an application.
+/// Begins the load of an application, on the calling thread.
 pub(crate) fn begin(
     application: &'static Application,
     limit: Option<Duration>,
@@ -60,7 +60,7 @@ pub(crate) fn begin(
     Loading::new(What::Application(application), limit, request)
 }
 
-/// The calling thread begins to set up the interpreters of a group.
+/// Begins the set-up of a group's interpreters, on the calling thread.
 pub(crate) fn begin_group(
     group: &[u8],
     limit: Option<Duration>,
@@ -69,29 +69,31 @@ pub(crate) fn begin_group(
     Loading::new(What::Group(group.to_vec()), limit, request)
 }
 
-/// The turn of the calling thread to set up the interpreters of a group; `None` where it cannot be had in time.
+/// Waits for the turn of the calling thread to set up the interpreters of a group. Returns `None` if it does not come
+/// in time.
 pub(crate) fn turn_for_group(patience: Duration) -> Option<Turn<'static>> {
     GROUPS.take(patience, is_group_overdue)
 }
 
-/// Whether the set-up of some interpreters hangs. As they are set up one group after the other, no other group can be.
+/// Whether the set-up of some interpreters hangs. Groups are set up one after the other, so then no other group can be.
 pub(crate) fn is_group_overdue() -> bool {
     GROUPS_OVERDUE.load(Relaxed) != 0
 }
 
-/// All that go on.
+/// Returns all loads in progress.
 pub(crate) fn all() -> Vec<Arc<Load>> {
     lock(&LOADS).clone()
 }
 
-/// How many of those that hang have no request that was given up for it.
+/// Returns how many overdue loads are not for a request. Those for a request count with the requests that were given
+/// up.
 pub(crate) fn overdue_without_request() -> u32 {
     let hang = |load: &&Arc<Load>| load.is_overdue() && load.request.is_none();
     let found = lock(&LOADS).iter().filter(hang).count();
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// Whether one hangs in an interpreter for which `is_it`.
+/// Whether a load hangs in an interpreter for which `is_it` holds.
 pub(crate) fn any_overdue(is_it: impl Fn(&'static Interpreter) -> bool) -> bool {
     let overdue = all().into_iter();
     let mut overdue = overdue.filter(|load| load.is_overdue());
@@ -129,7 +131,7 @@ impl Drop for Loading {
         let mut loads = lock(&LOADS);
         loads.retain(|other| !Arc::ptr_eq(other, load));
         load.is_over.store(true, Relaxed);
-        // Under the lock, as in `be_overdue`.
+        // Still under the lock, as in `be_overdue`.
         if load.is_overdue() {
             match &load.what {
                 What::Application(application) => application.set_overdue(false),
@@ -150,7 +152,7 @@ impl Load {
         self.is_over.load(Relaxed)
     }
 
-    /// It takes longer than it may: threads that wait for it give up. `false` where it has ended meanwhile.
+    /// Marks the load as overdue, so that threads that wait for it give up. Returns `false` if it has ended.
     pub(crate) fn be_overdue(&self) -> bool {
         let loads = lock(&LOADS);
         if self.is_over() {
@@ -171,7 +173,7 @@ impl Load {
         true
     }
 
-    /// The interpreter that it loads into.
+    /// Returns the interpreter of an application that is loaded.
     pub(crate) fn interpreter(&self) -> Option<&'static Interpreter> {
         match &self.what {
             What::Application(application) => Some(application.interpreter()),

@@ -1,7 +1,7 @@
-//! Packages that refuse a second interpreter in the process, or one with a GIL of its own: recognised among the
-//! exceptions of applications, and answered with the name of the package and the remedy, once for each application.
+//! Packages that refuse a second interpreter in the process, or one with its own GIL. They are recognised by the
+//! exceptions of applications and reported with the name of the package and the remedy, once for each application.
 //!
-//! What such an exception looks like is known to `_refusal` in `python/bootstrap.py`.
+//! `_refusal` in `python/bootstrap.py` knows what such an exception looks like.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -17,16 +17,16 @@ use crate::sync::lock;
 /// An import that failed because of the interpreter that it was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// What a person has installed, as far as can be told.
+    /// The package as a person installs it, as far as it is known.
     pub(crate) package: String,
     /// The module that was not loaded.
     pub(crate) module: String,
-    /// What it refuses.
+    /// What the module refuses.
     pub(crate) kind: Kind,
 }
 
 impl Refusal {
-    /// The module, and its package where its name does not say that.
+    /// Returns the name of the module, with the package if the name does not begin with that.
     pub(crate) fn describe(&self) -> String {
         match self.module.starts_with(&self.package) {
             true => self.module.clone(),
@@ -40,11 +40,12 @@ impl Refusal {
 pub(crate) enum Kind {
     /// To be loaded into a second interpreter of the process.
     Second,
-    /// To be loaded into an interpreter with a GIL of its own.
+    /// To be loaded into an interpreter with its own GIL.
     OwnGil,
 }
 
-/// Whether the exception is about such an import, in the interpreter of `py`. An error on the way to the answer counts as no.
+/// Returns the refusal that the exception reports, in the interpreter of `py`. An error on the way counts as no
+/// refusal.
 pub(crate) fn find<'i>(py: &Attached<'i>, exception: &Obj<'i>) -> Option<Refusal> {
     let own_gil = py.interpreter().identity().replica.is_some();
     of(py, exception, own_gil).unwrap_or_else(|raised| {
@@ -53,7 +54,7 @@ pub(crate) fn find<'i>(py: &Attached<'i>, exception: &Obj<'i>) -> Option<Refusal
     })
 }
 
-/// The same; `own_gil` says which kind of interpreter it is.
+/// Returns the refusal that the exception reports; `own_gil` says whether the interpreter has its own GIL.
 pub(crate) fn of<'i>(
     py: &Attached<'i>,
     exception: &Obj<'i>,
@@ -64,7 +65,7 @@ pub(crate) fn of<'i>(
         return Ok(None);
     }
     let text = |at| {
-        // SAFETY: `_refusal` returns a tuple of two; where it does not, the exception of the lookup is passed on.
+        // SAFETY: `_refusal` returns a tuple of two; if it does not, the exception of the lookup is passed on.
         unsafe { py.share(ffi::PyTuple_GetItem(answer.as_ptr(), at)) }.map(|text| text.to_text())
     };
     Ok(Some(Refusal {
@@ -92,7 +93,7 @@ pub(crate) fn report(
     log_message(request, message, &line);
 }
 
-/// Whether it is the first time.
+/// Whether this refusal is reported for the first time.
 fn is_new(refusal: &Refusal, script: &str, interpreter: &str) -> bool {
     static REPORTED: Mutex<Option<HashSet<[String; 3]>>> = Mutex::new(None);
     let mut reported = lock(&REPORTED);
@@ -101,5 +102,5 @@ fn is_new(refusal: &Refusal, script: &str, interpreter: &str) -> bool {
     reported.len() < MAX_REPORTED && reported.insert(application)
 }
 
-/// Applications that are remembered: without a bound, names of groups that come from requests would fill the memory.
+/// How many applications are remembered. Without a bound, group names that come from requests would fill the memory.
 const MAX_REPORTED: usize = 1024;

@@ -1,7 +1,7 @@
-//! WSGI scripts as Python modules: loaded once per interpreter, loaded again when the file has changed.
+//! WSGI scripts as Python modules: loaded once per interpreter, and loaded again when the file has changed.
 //!
 //! A thread that needs a script which another thread is loading waits for it, with the GIL released and for a bounded
-//! time. Only threads that want the same script in the same interpreter wait; there is no process-wide lock.
+//! time. Only threads that need the same script in the same interpreter wait; there is no process-wide lock.
 
 use std::ffi::CString;
 use std::fs::Metadata;
@@ -40,77 +40,77 @@ const MOST_PATIENT: u64 = 60;
 pub(crate) struct Application {
     interpreter: &'static Interpreter,
     script: Vec<u8>,
-    /// Name of the module.
+    /// The name of the module.
     module_name: CString,
-    /// The module as it is served. Only used while attached to `interpreter`.
+    /// The module that is served. Only used while attached to `interpreter`.
     current: GilCell<Option<Module>>,
-    /// To load it.
+    /// The turns of threads to load the script.
     turns: Turns,
-    /// What it is to the metrics, and whether it is loaded there.
+    /// The metrics' record of the application, and whether it is loaded.
     state: ApplicationState,
-    /// How often in a row it could not be loaded.
+    /// How many loads in a row have failed.
     failures: AtomicU32,
-    /// When it is tried again without a request, as a stamp.
+    /// When a load is tried again without a request, as a stamp.
     due: AtomicU64,
-    /// Whether a request has waited for its client with the application half way.
+    /// Whether a request of the application has waited for its client before the application was done.
     waited: AtomicBool,
-    /// How its iterables end.
+    /// How the application's iterables end.
     endings: Endings,
     is_new: AtomicBool,
-    /// Whether a load of it hangs.
+    /// Whether a load of the application hangs.
     is_overdue: AtomicBool,
     terms: OnceLock<LoadTerms>,
 }
 
-/// What the group of an application says about its loads.
+/// The terms that the group of an application sets for its loads.
 #[derive(Clone, Copy)]
 pub(crate) struct LoadTerms {
     /// `WSGIStartupTimeout`.
     pub(crate) load: Option<Duration>,
-    /// `WSGIQueue timeout=`: how long a request waits for the load of another thread, from when it has come.
+    /// `WSGIQueue timeout=`: how long a request waits for the load of another thread, measured from its arrival.
     pub(crate) wait: Duration,
     pub(crate) trial: &'static GilTrial,
 }
 
-/// How long a request may still wait for the load of another thread, of that time since it has come.
+/// Returns how long a request may still wait for the load of another thread; `wait` is measured from its arrival.
 pub(crate) fn left_to_wait(wait: Duration, request: &RequestState) -> Duration {
     wait.saturating_sub(request.deadline().since_arrival(clock::now()))
 }
 
-/// Most bytes of a script.
+/// The largest size of a script, bytes.
 const LONGEST_SCRIPT: u64 = 64 << 20;
 
-// SAFETY: `current` is only touched by threads that are attached to the interpreter, in single steps.
+// SAFETY: only threads that are attached to the interpreter use `current`, in single steps.
 unsafe impl Send for Application {}
 // SAFETY: as above.
 unsafe impl Sync for Application {}
 
 struct Module {
     object: Stored,
-    /// Microseconds since the epoch; `None` where it could not be told.
+    /// Modification time in microseconds since the epoch; `None` if it is unknown.
     mtime: Option<i64>,
 }
 
-/// How a request wants its script.
+/// The conditions under which a request takes a loaded script.
 pub(crate) struct Wanted<'a> {
-    /// As httpd has stat-ed it; `None` to stat it here.
+    /// The modification time that httpd has found; `None` if it has to be looked up.
     pub(crate) mtime: Option<i64>,
     /// Whether to load a changed script again.
     pub(crate) reloading: bool,
-    /// For `reload_required`; `None` where it is not asked.
+    /// The argument of `reload_required`; `None` if the function is not called.
     pub(crate) resource: Option<&'a [u8]>,
     /// How long to wait for another thread.
     pub(crate) timeout: Duration,
 }
 
-/// Why there is no module. It is in the log, unless the group says it.
+/// Why there is no module. The log has the reason, unless the group logs it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NotLoaded {
-    /// The script failed. A replica is loaded again after that time, in seconds.
+    /// The script failed. A replica tries to load it again after `again` seconds.
     Failed { again: Option<u64> },
     /// Another thread did not finish in time.
     TimedOut,
-    /// This module refuses such an interpreter, and the group may go to another one.
+    /// This module refuses such an interpreter, and the group may move to another one.
     Refused(String),
 }
 
@@ -118,23 +118,23 @@ impl NotLoaded {
     const FAILED: Self = Self::Failed { again: None };
 }
 
-/// All of them.
+/// All applications of all interpreters.
 static ALL: Mutex<Vec<&'static Application>> = Mutex::new(Vec::new());
 
-/// All applications of all interpreters.
+/// Returns all applications of all interpreters.
 pub(crate) fn all() -> Vec<&'static Application> {
     lock(&ALL).clone()
 }
 
-/// The applications of an interpreter.
+/// Returns the applications of an interpreter.
 pub(crate) fn all_in(interpreter: &'static Interpreter) -> Vec<&'static Application> {
     let mut all = all();
     all.retain(|application| std::ptr::eq(application.interpreter, interpreter));
     all
 }
 
-/// The application of a script in an interpreter, which may not be loaded yet. `app` is its number in the segment's table, as
-/// far as the first caller knows.
+/// Returns the application of a script in an interpreter, which may not be loaded yet. `app` is its number in the
+/// segment's table, as far as the first caller knows.
 pub(crate) fn of(
     interpreter: &'static Interpreter,
     script: &[u8],
@@ -180,12 +180,12 @@ impl Application {
         }
     }
 
-    /// Whether no load of it has ended so far.
+    /// Whether no load of the application has ended so far.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new.load(Relaxed)
     }
 
-    /// Whether a load of it hangs: it takes longer than it may, and has not ended.
+    /// Whether a load of the application hangs: it is overdue, and has not ended.
     pub(crate) fn is_overdue(&self) -> bool {
         self.is_overdue.load(Relaxed)
     }
@@ -194,52 +194,53 @@ impl Application {
         self.is_overdue.store(is_overdue, Relaxed);
     }
 
-    /// Has threads that wait for its load see that it hangs.
+    /// Wakes the threads that wait for the load, so that they see that it hangs.
     pub(crate) fn wake(&self) {
         self.turns.wake();
     }
 
-    /// The interpreter.
+    /// Returns the interpreter.
     pub(crate) fn interpreter(&self) -> &'static Interpreter {
         self.interpreter
     }
 
-    /// Path of the script.
+    /// Returns the path of the script.
     pub(crate) fn path(&self) -> &[u8] {
         &self.script
     }
 
-    /// Path of the script, for messages.
+    /// Returns the path of the script, for messages.
     pub(crate) fn script_text(&self) -> String {
         String::from_utf8_lossy(&self.script).into_owned()
     }
 
-    /// What it is to the metrics.
+    /// Returns the metrics' record of the application.
     pub(crate) fn state(&self) -> &ApplicationState {
         &self.state
     }
 
-    /// Whether a request of it has waited for its client with the application half way, by streaming or for a body.
+    /// Whether a request of the application has waited for its client before the application was done, by streaming or
+    /// for a body.
     pub(crate) fn has_waited(&self) -> bool {
         self.waited.load(Relaxed)
     }
 
-    /// How its iterables end.
+    /// Returns how the application's iterables end.
     pub(crate) fn endings(&self) -> &Endings {
         &self.endings
     }
 
-    /// One has.
+    /// Notes that a request of the application has waited for its client.
     pub(crate) fn note_waited(&self) {
         self.waited.store(true, Relaxed);
     }
 
-    /// Whether it is time to try to load it again, by a stamp of this moment.
+    /// Whether another load is due at the stamp `now`.
     pub(crate) fn is_due(&self, now: u64) -> bool {
         now >= self.due.load(Relaxed)
     }
 
-    /// Loads it without a request, if it is not loaded. The calling thread must not be attached.
+    /// Loads the application without a request, if it is not loaded. The calling thread must not be attached.
     pub(crate) fn load_ahead(&'static self) -> Result<(), NotLoaded> {
         let wanted = Wanted {
             mtime: None,
@@ -250,14 +251,14 @@ impl Application {
         if process::is_closing() {
             return Err(NotLoaded::FAILED);
         }
-        // Python must not end under it.
+        // Keeps Python from ending during the load.
         let _inside = self.interpreter.enter();
         thread_state::attach(self.interpreter, |py| {
             self.module(py, &wanted, None).map(drop)
         })
     }
 
-    /// The module, loaded if need be.
+    /// Returns the module, after loading it if necessary.
     pub(crate) fn module<'i>(
         &'static self,
         py: &Attached<'i>,
@@ -270,14 +271,15 @@ impl Application {
         let patience = self.patience(wanted, request);
         let turn = py.detach(|| self.turns.take(patience, || self.is_overdue()));
         let Some(_turn) = turn else {
-            // Where the load hangs, one line says so for all.
+            // If the load hangs, one line in the log is enough.
             if !self.is_overdue() {
                 let line = Message::LoadTimedOut.line(&[&patience.as_secs(), &self.script_text()]);
                 log_message(request, Message::LoadTimedOut, &line);
             }
             return Err(NotLoaded::TimedOut);
         };
-        // Another thread may have loaded it while this one waited, from a file that is newer than this one knew.
+        // Another thread may have loaded the script while this one waited, from a file that is newer than `wanted`
+        // knows.
         let now = Wanted {
             mtime: None,
             ..*wanted
@@ -286,15 +288,15 @@ impl Application {
             return Ok(module);
         }
         match self.load(py, request) {
-            // The group has to hear of it in any case.
+            // The group has to learn of the refusal in any case.
             Err(NotLoaded::Refused(module)) => Err(NotLoaded::Refused(module)),
-            // Its client was answered meanwhile, as that has taken too long.
+            // The client was already answered, because the load took too long.
             _ if request.is_some_and(RequestState::is_given_up) => Err(NotLoaded::TimedOut),
             loaded => loaded,
         }
     }
 
-    /// How long to wait for the load of another thread.
+    /// Returns how long to wait for the load of another thread.
     fn patience(&self, wanted: &Wanted<'_>, request: Option<&RequestState>) -> Duration {
         let (Some(terms), Some(request)) = (self.terms.get(), request) else {
             return wanted.timeout;
@@ -302,7 +304,7 @@ impl Application {
         wanted.timeout.min(left_to_wait(terms.wait, request))
     }
 
-    /// The module that is there, unless it has to be loaded again.
+    /// Returns the loaded module, unless it has to be loaded again.
     fn usable<'i>(
         &self,
         py: &Attached<'i>,
@@ -326,7 +328,7 @@ impl Application {
         }
     }
 
-    /// Asks the script itself, if it has a function for that.
+    /// Calls `reload_required()` of the script, if it has that function.
     fn reload_required<'i>(
         &self,
         py: &Attached<'i>,
@@ -400,7 +402,7 @@ impl Application {
         self.state.begin_load(reload);
         let limit = self.terms.get().and_then(|terms| terms.load);
         let limited = loads::begin(self, limit, request);
-        // The time is that of the very file that is read.
+        // The modification time belongs to the very file that is read.
         let read = py.detach(|| read_regular(self.file(), LONGEST_SCRIPT));
         let (source, mtime) = match read {
             Ok((source, found)) => (Ok(source), modified(&found)),
@@ -448,14 +450,14 @@ impl Application {
             Err((raised, executed)) => {
                 let refusal = self.log_failure(py, raised, executed, request);
                 watched.end(py, &self.script);
-                // As mod_wsgi: what was there before does not come back.
+                // As in mod_wsgi, the previous module does not come back.
                 self.exchange(py, None);
                 Err(self.not_loaded(refusal))
             }
         }
     }
 
-    /// Puts another module in the place of the one that is there.
+    /// Replaces the loaded module.
     fn exchange(&self, py: &Attached<'_>, new: Option<Module>) {
         let old = self.current.with(|current| std::mem::replace(current, new));
         if let Some(old) = old {
@@ -463,13 +465,14 @@ impl Application {
         }
     }
 
-    /// What its group knows about GILs, if this is one of several replicas.
+    /// Returns what the group knows about interpreters with their own GIL, if this is one of several replicas.
     fn trial(&self) -> Option<&'static GilTrial> {
         let terms = self.interpreter.identity().replica.and(self.terms.get());
         terms.map(|terms| terms.trial)
     }
 
-    /// What follows from a failure: a replica is tried again after a while, unless its group leaves such interpreters.
+    /// Returns what follows from a failed load. A replica is tried again after a while, unless its group moves to
+    /// another interpreter.
     fn not_loaded(&self, refusal: Option<String>) -> NotLoaded {
         let Some(trial) = self.trial() else {
             return NotLoaded::FAILED;
@@ -493,7 +496,7 @@ impl Application {
         let source = py.bytes(source)?;
         let path = py.fs_path(&self.script)?;
         let flags = py.int(0)?;
-        // compile() itself, because it reads the encoding of the source and refuses NUL bytes.
+        // The Python function compile(), because it reads the encoding of the source and refuses NUL bytes.
         compile.call(
             py,
             [&source, &path, &py.str("exec")?, &flags, &py.bool(true)],
@@ -508,8 +511,8 @@ impl Application {
     ) -> PyResult<Obj<'i>> {
         let name = py.latin1(self.module_name.as_bytes())?;
         let path = py.fs_path(&self.script)?;
-        // SAFETY: attached; the arguments are alive. A module of that name is taken away first, so that the script
-        // gets a new one; it stays away when the execution fails.
+        // SAFETY: attached; the arguments are alive. A module of that name is removed first, so that the script gets a
+        // new one; it stays removed if the execution fails.
         unsafe {
             let modules = ffi::PyImport_GetModuleDict();
             if ffi::PyDict_DelItem(modules, name.as_ptr()) != 0 {
@@ -530,7 +533,7 @@ impl Application {
         }
     }
 
-    /// Logs it; the package that refuses this kind of interpreter, where that is why.
+    /// Logs a failed load. Returns the package that refuses this kind of interpreter, if that is the reason.
     fn log_failure(
         &self,
         py: &Attached<'_>,
@@ -551,7 +554,7 @@ impl Application {
         let refusal = refusal::find(py, &exception);
         let may_fall_back = self.trial().is_some_and(GilTrial::may_fall_back);
         if refusal.is_some() && may_fall_back {
-            // The group goes to another interpreter and says why; there all may be well.
+            // The group moves to another interpreter and logs why; the application may well load there.
             return refusal.map(|refusal| refusal.describe());
         }
         log_message(request, message, &message.line(&[&self.script_text()]));
@@ -565,7 +568,7 @@ impl Application {
     }
 }
 
-/// Microseconds since the epoch.
+/// Returns the modification time of a file, in microseconds since the epoch.
 fn mtime(path: &Path) -> Option<i64> {
     modified(&std::fs::metadata(path).ok()?)
 }

@@ -1,9 +1,9 @@
-//! Source files of the applications: which of them have changed since they were imported.
+//! Finds source files of the applications that have changed since they were imported.
 //!
-//! The list comes from `sys.modules` of every interpreter, which is read again when it has grown or shrunk, and now and
-//! then; the files are looked at without the GIL. A file is compared with what it was when it was first seen. As it may
-//! have changed between its import and that moment, one that is younger than the last look at the list counts as changed,
-//! too.
+//! The list comes from `sys.modules` of every interpreter. It is read again when the number of modules has changed, and
+//! now and then; the files are checked without the GIL. A file is compared with its state when it was first seen. It
+//! may have changed between its import and that moment, so a file that is younger than the last reading of the list
+//! counts as changed, too.
 
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -26,7 +26,7 @@ use crate::sync::lock;
 
 static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 
-/// Python starts: what is imported is imported after this moment.
+/// Notes that Python starts: everything is imported after this moment.
 pub(crate) fn begin() {
     lock(&WATCH).get_or_insert_with(|| Watch {
         began: SystemTime::now(),
@@ -36,9 +36,9 @@ pub(crate) fn begin() {
     });
 }
 
-/// The path of a source file, imported by an interpreter or loaded as a script, that is no longer as it was when it was
-/// first seen. What has changed is told once; of several files at a time, one stands for all. Waits for the GIL, so it is
-/// not for a thread that others depend on.
+/// Returns the path of a source file, imported by an interpreter or loaded as a script, that has changed since it was
+/// first seen. A change is reported once; of several changed files, one is returned. Waits for the GIL, so it must not
+/// be called by a thread that others depend on.
 pub fn changed_source() -> Option<Vec<u8>> {
     if process::is_closing() {
         return None;
@@ -52,7 +52,7 @@ pub fn changed_source() -> Option<Vec<u8>> {
     watch.look()
 }
 
-/// Has what is watched, and puts it back.
+/// Takes the watch out of [`WATCH`], and puts it back when dropped.
 struct Borrowed(Option<Watch>);
 
 impl Drop for Borrowed {
@@ -63,53 +63,53 @@ impl Drop for Borrowed {
     }
 }
 
-/// What is watched.
+/// The lists of modules and the files that are watched.
 struct Watch {
     began: SystemTime,
-    /// By number of the interpreter.
+    /// The lists by the number of the interpreter.
     lists: FxHashMap<u32, List>,
     files: FxHashMap<Vec<u8>, File>,
-    /// There are more than [`MAX_FILES`].
+    /// Whether there are more than [`MAX_FILES`] files.
     full: bool,
 }
 
-/// When the modules of an interpreter were listed.
+/// The last listing of an interpreter's modules.
 #[derive(Clone, Copy)]
 struct List {
     modules: usize,
     scripts: usize,
     listed: Instant,
-    /// The same, on the clock of files.
+    /// The time of `listed` on the clock of the file system.
     when: SystemTime,
 }
 
 struct File {
-    /// As it was first seen; `None` if it was not there.
+    /// The file as it was first seen; `None` if it was missing.
     known: Option<Stamp>,
-    /// It was not there when it was looked at last.
+    /// Whether the file was missing at the last check.
     missing: bool,
 }
 
-/// What tells one content of a file from another.
+/// Distinguishes one content of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
-    /// Nanoseconds since the epoch.
+    /// Modification time in nanoseconds since the epoch.
     modified: i128,
     size: u64,
     inode: u64,
 }
 
-/// Files that are watched, at most.
+/// The most files that are watched.
 const MAX_FILES: usize = 65_536;
 
-/// How long a list is good although the number of modules is the same.
+/// How long a list is valid while the number of modules does not change.
 const LIST_AGAIN: Duration = Duration::from_secs(10);
 
-/// The clock of files may be behind by one tick.
+/// How far the clock of the file system may be behind: one tick.
 const TICK: Duration = Duration::from_millis(20);
 
 impl Watch {
-    /// Adds the files of an interpreter, if its list may be another one than before.
+    /// Adds the files of an interpreter, if its list may have changed.
     fn list(&mut self, interpreter: &'static Interpreter) {
         let before = self.lists.get(&interpreter.number()).copied();
         let (when, listed) = (SystemTime::now(), Instant::now());
@@ -144,7 +144,7 @@ impl Watch {
         }
     }
 
-    /// `since` is when the file was not imported yet.
+    /// Adds a file that was imported after `since`.
     fn add(&mut self, path: Vec<u8>, since: SystemTime, now: SystemTime) {
         if self.files.contains_key(&path) {
             return;
@@ -158,22 +158,22 @@ impl Watch {
         }
         let metadata = metadata(&path);
         let mut known = metadata.as_ref().map(stamp);
-        // A time in the future says nothing: the file is of a machine with another clock.
+        // A time in the future proves nothing: the file is from a machine with another clock.
         let young = |time: i128| time >= nanoseconds(since - TICK) && time <= nanoseconds(now);
-        // What copies a tree often keeps the time of the content, and cannot keep that of the inode.
+        // Programs that copy a tree often keep the modification time, but cannot keep the change time of the inode.
         let is_young =
             |of: Metadata| young(modified(&of)) || young(time(of.ctime(), of.ctime_nsec()));
         if metadata.is_some_and(is_young)
             && let Some(known) = &mut known
         {
-            // Nothing is like this.
+            // No file has this time, so the next check reports a change.
             known.modified = i128::MIN;
         }
         let missing = false;
         self.files.insert(path, File { known, missing });
     }
 
-    /// Looks at all files.
+    /// Checks all files. Returns one that has changed.
     fn look(&mut self) -> Option<Vec<u8>> {
         let mut changed: Option<&Vec<u8>> = None;
         for (path, file) in &mut self.files {
@@ -191,7 +191,7 @@ impl File {
             self.missing = false;
             return false;
         }
-        // An editor may be about to put a new one there.
+        // An editor may be about to put a new file there.
         if now.is_none() && !std::mem::replace(&mut self.missing, true) {
             return false;
         }
@@ -217,7 +217,7 @@ fn modified(metadata: &Metadata) -> i128 {
     time(metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// Nanoseconds since the epoch.
+/// Converts a time to nanoseconds since the epoch.
 fn time(seconds: i64, nanoseconds: i64) -> i128 {
     i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
@@ -229,15 +229,16 @@ fn nanoseconds(time: SystemTime) -> i128 {
     since.map_or(0, |since| i128::try_from(since).unwrap_or(i128::MAX))
 }
 
-/// How many modules the interpreter has, and the source files of them; `None` unless `wanted`, which is told how many.
+/// Returns how many modules the interpreter has, and their source files; `None` if `wanted`, which gets the number,
+/// returns `false`.
 pub(crate) fn modules(
     py: &Attached<'_>,
     wanted: impl FnOnce(usize) -> bool,
 ) -> PyResult<Option<(usize, Vec<Vec<u8>>)>> {
     let file = py.interned_latin1(b"__file__")?;
     let mut files = Vec::new();
-    // SAFETY: attached. The dictionary is borrowed from the interpreter; no other code has its copy, so what is borrowed
-    // from that stays while it is looked at, and so does the dictionary of a module.
+    // SAFETY: attached. The dictionary is borrowed from the interpreter. No other code has its copy, so items borrowed
+    // from the copy stay alive during the loop, and so does the dictionary of a module.
     unsafe {
         let all = py.share(ffi::PyImport_GetModuleDict())?;
         let count = all.len()?;
@@ -248,7 +249,7 @@ pub(crate) fn modules(
         files.reserve(count);
         let (mut at, mut name, mut module) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         while ffi::PyDict_Next(all.as_ptr(), &mut at, &mut name, &mut module) != 0 {
-            // Anything else runs code of its own when it is asked for an attribute.
+            // Any other object may run code of its own when an attribute is read.
             if ffi::PyModule_Check(module) == 0 {
                 continue;
             }

@@ -1,11 +1,12 @@
-//! A context (PEP 567) for each request: no other request sees what it sets in context variables, whichever thread runs
-//! it.
+//! A context (PEP 567) for each request, so that no other request sees what it sets in context variables, whichever
+//! thread runs it.
 
 use pyo3::ffi;
 
 use crate::cpython::object::{Attached, Obj, PyResult, Raised};
 
-/// The context that is current. Ended by [`Context::leave`]; after a panic it stays, and the next request has its own.
+/// The current context. [`Context::leave`] ends it; after a panic it stays current, and the next request enters its
+/// own.
 pub(crate) struct Context<'i>(Obj<'i>);
 
 impl<'i> Context<'i> {
@@ -20,11 +21,11 @@ impl<'i> Context<'i> {
         }
     }
 
-    /// The one before is current again.
+    /// Makes the previous context current again.
     pub(crate) fn leave(self, py: &Attached<'i>) {
         // SAFETY: attached and alive.
         if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
-            // An application has exchanged the context by C code; then that is how it wants it.
+            // An application has exchanged the context by C code; its context stays.
             py.clear(Raised);
         }
     }

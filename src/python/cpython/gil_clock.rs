@@ -1,8 +1,8 @@
-//! The clock of waits for the GIL and of holds of it, for the request that a thread runs.
+//! Measures how long a thread waits for the GIL and holds it, for the request that it runs.
 //!
-//! Such a thread is always in one of two phases, waiting or holding, and the stamp that ends the one
-//! begins the other. A wait and the hold after it are recorded when the GIL is given back, in the cells that `metrics` has
-//! given to the clock.
+//! Such a thread is always in one of two phases, waiting or holding; the stamp that ends one phase begins the other. A
+//! wait and the hold after it are recorded when the GIL is released, in the cells that `metrics` has given to the
+//! clock.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,34 +13,34 @@ use wsgi_telemetry::{App, Block, Phase, PhaseCell, clock};
 
 use crate::process;
 
-/// What is measured of one request. All stamps and durations are nanoseconds.
+/// The measurements of one request. All stamps and durations are nanoseconds.
 #[derive(Clone, Copy)]
 struct Reading {
     app: App,
-    /// Begin of the current wait.
+    /// The beginning of the current wait.
     waiting_since: u64,
-    /// Begin of the current hold.
+    /// The beginning of the current hold.
     held_since: u64,
-    /// How long the current hold was waited for.
+    /// How long the thread waited for the current hold.
     waited: u64,
     waited_in_all: u64,
     held_in_all: u64,
-    /// Part of that which went into loading the script.
+    /// The part of `held_in_all` that went into loading the script.
     loading: u64,
-    /// Cells of the application in the thread's arena.
+    /// The application's cells in the thread's arena.
     block: Block,
     /// Where the phase of the request is noted.
     phase: Option<PhaseCell>,
 }
 
 thread_local! {
-    /// What is measured of the request that the thread runs, if anything is. Borrowed for single steps, in which no other
-    /// code runs.
+    /// The measurements of the request that the thread runs, if anything is measured. Borrowed for single steps, in
+    /// which no other code runs.
     static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
 }
 
 impl Reading {
-    /// The cells to record in; a copy that the application has forked has none.
+    /// Returns the cells to record in; a forked copy of this process has none.
     fn block(&self) -> Option<Block> {
         (!process::is_copy()).then_some(self.block)
     }
@@ -53,26 +53,26 @@ impl Reading {
         }
     }
 
-    /// How long the GIL has been held until `now`.
+    /// Returns how long the request has held the GIL until `now`.
     fn held_until(&self, now: u64) -> u64 {
         self.held_in_all + now.saturating_sub(self.held_since)
     }
 }
 
-/// What is measured of the request that the calling thread runs, if anything is.
+/// Passes the measurements of the calling thread's request to `with`, if anything is measured.
 fn current<R>(with: impl FnOnce(&mut Reading) -> R) -> Option<R> {
     READING.with_borrow_mut(|reading| reading.as_mut().map(with))
 }
 
-/// Measures the GIL of the calling thread for one request, until this is dropped; timers may be nested.
+/// Measures the GIL of the calling thread for one request, until this is dropped. Timers may be nested.
 pub(crate) struct GilTimer {
-    /// Of the request around this one.
+    /// The measurements of the request around this one.
     outer: Option<Reading>,
 }
 
 impl GilTimer {
-    /// For a request of that application, which has waited since that stamp. `block`: the application's cells in the
-    /// thread's arena. `phase`: where the phase of the request is noted.
+    /// Starts a timer for a request of the application `app`, which has waited since the stamp `since`. `block` is the
+    /// application's cells in the thread's arena, `phase` is where the phase of the request is noted.
     pub(crate) fn start(app: App, since: u64, block: Block, phase: Option<PhaseCell>) -> Self {
         let reading = Reading {
             app,
@@ -91,7 +91,7 @@ impl GilTimer {
         }
     }
 
-    /// Where nothing is measured.
+    /// Makes a timer that measures nothing.
     pub(crate) fn idle() -> Self {
         Self {
             outer: READING.replace(None),
@@ -105,7 +105,7 @@ impl Drop for GilTimer {
     }
 }
 
-/// The calling thread has got the GIL.
+/// Notes that the calling thread has got the GIL.
 pub(crate) fn attached() {
     current(|reading| {
         let now = clock::now();
@@ -116,7 +116,7 @@ pub(crate) fn attached() {
     });
 }
 
-/// The calling thread is about to give the GIL back. Returns a stamp of this moment, 0 where nothing is measured.
+/// Notes that the calling thread is about to release the GIL. Returns a stamp of this moment, 0 if nothing is measured.
 pub(crate) fn leaving() -> u64 {
     let left = current(|reading| {
         let now = clock::now();
@@ -132,7 +132,7 @@ pub(crate) fn leaving() -> u64 {
     left.unwrap_or(0)
 }
 
-/// The calling thread is done with the application, and about to give the GIL back: ends the measurement.
+/// Ends the measurement: the calling thread is done with the application, and about to release the GIL.
 pub(crate) fn end(times: Option<&Times>) {
     leaving();
     let Some(reading) = READING.take() else {
@@ -143,14 +143,14 @@ pub(crate) fn end(times: Option<&Times>) {
         block.observe(Id::ApplicationDuration, 0, application);
     }
     if let Some(times) = times {
-        // A hold ends where the next wait would begin.
+        // A hold ends when the next wait would begin.
         times.stamp.store(reading.waiting_since, Relaxed);
         times.application.store(application, Relaxed);
         times.gil_wait.store(reading.waited_in_all, Relaxed);
     }
 }
 
-/// The calling thread begins to wait for the GIL again; `since` is a stamp of this moment, or 0.
+/// Notes that the calling thread waits for the GIL again; `since` is a stamp of this moment, or 0.
 pub(crate) fn waiting(since: u64) {
     current(|reading| {
         reading.waiting_since = if since == 0 { clock::now() } else { since };
@@ -158,22 +158,22 @@ pub(crate) fn waiting(since: u64) {
     });
 }
 
-/// When the calling thread got the GIL last; `None` where nothing is measured.
+/// Returns when the calling thread last got the GIL, as a stamp; `None` if nothing is measured.
 pub(crate) fn attached_at() -> Option<u64> {
     current(|reading| reading.held_since)
 }
 
-/// Where the phase of the request that the calling thread runs is noted.
+/// Returns where the phase of the calling thread's request is noted.
 pub(crate) fn shown() -> Option<PhaseCell> {
     current(|reading| reading.phase).flatten()
 }
 
-/// The application of the request that the calling thread runs.
+/// Returns the application of the calling thread's request.
 pub(crate) fn current_app() -> Option<App> {
     current(|reading| reading.app)
 }
 
-/// A script is being loaded by the calling thread, which is attached. Ends by drop.
+/// Measures the load of a script by the calling thread, which is attached, until this is dropped.
 pub(crate) struct LoadTimer {
     began: u64,
     held: u64,
@@ -192,7 +192,7 @@ impl LoadTimer {
         }
     }
 
-    /// How long it has taken, nanoseconds.
+    /// Returns how long the load has taken, nanoseconds.
     pub(crate) fn elapsed(&self) -> u64 {
         clock::now().saturating_sub(self.began)
     }

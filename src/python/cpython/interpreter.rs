@@ -1,5 +1,5 @@
-//! The interpreters of this process: the main one, those of application groups under its GIL, and replicas with GILs of
-//! their own. An interpreter is never ended.
+//! The interpreters of this process: the main one, those of application groups under its GIL, and replicas with their
+//! own GILs. An interpreter is never ended.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -11,7 +11,7 @@ use crate::cpython::module_state::State;
 use crate::cpython::object::Attached;
 use crate::sync::lock;
 
-/// How many interpreters a process may hold. Names can come from the `Host` header, and an interpreter is never
+/// How many interpreters a process may hold. Group names can come from the `Host` header, and an interpreter is never
 /// ended, so without a bound clients could fill the memory.
 pub(crate) const MAX_INTERPRETERS: usize = 256;
 
@@ -20,38 +20,39 @@ pub(crate) struct Interpreter {
     identity: Identity,
     number: u32,
     raw: *mut ffi::PyInterpreterState,
-    /// What the engine keeps for it, from when the module `mod_wsgi` was first imported there.
+    /// The engine's state for the interpreter, from when the module `mod_wsgi` was first imported there.
     state: OnceLock<State<'static>>,
-    /// How many requests are in it.
+    /// How many requests are in the interpreter.
     inside: AtomicU32,
 }
 
-/// What an interpreter is to its application group.
+/// The place of an interpreter in its application group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Name of the group that it was made for; empty for the main interpreter.
+    /// The name of the group that the interpreter was made for; empty for the main interpreter.
     pub(crate) group: Vec<u8>,
-    /// Which of the group's replicas it is, if these have GILs of their own.
+    /// Which of the group's replicas the interpreter is, if the replicas have their own GILs.
     pub(crate) replica: Option<Replica>,
 }
 
 /// One of several interpreters that hold the same applications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replica {
-    /// From 0.
+    /// The index, from 0.
     pub(crate) index: u32,
-    /// How many there are.
+    /// The number of replicas.
     pub(crate) of: u32,
 }
 
 impl Identity {
-    /// The main interpreter.
+    /// The identity of the main interpreter.
     pub(crate) const MAIN: Identity = Identity {
         group: Vec::new(),
         replica: None,
     };
 
-    /// For messages: "main interpreter", "sub-interpreter 'x'", or "interpreter 1 of 2 of application group 'x'".
+    /// Describes the interpreter for messages: "main interpreter", "sub-interpreter 'x'", or "interpreter 1 of 2 of
+    /// application group 'x'".
     pub(crate) fn describe(&self) -> String {
         let group = String::from_utf8_lossy(&self.group);
         match self.replica {
@@ -72,9 +73,9 @@ unsafe impl Send for Interpreter {}
 // SAFETY: as above.
 unsafe impl Sync for Interpreter {}
 
-/// Those that are set up, in the order in which they were made.
+/// The interpreters that are set up, in the order in which they were made.
 static ALL: OnceLock<ArcSwap<Vec<&'static Interpreter>>> = OnceLock::new();
-/// Those of the engine, from before they are set up.
+/// All interpreters that the engine has made, also those not set up yet.
 static KNOWN: Mutex<Vec<&'static Interpreter>> = Mutex::new(Vec::new());
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
@@ -97,7 +98,7 @@ impl Interpreter {
         &self.identity
     }
 
-    /// For messages, as [`Identity::describe`].
+    /// Describes the interpreter for messages, see [`Identity::describe`].
     pub(crate) fn describe(&self) -> String {
         self.identity.describe()
     }
@@ -110,38 +111,40 @@ impl Interpreter {
         self.raw
     }
 
-    /// What the engine keeps for it; `None` before it is set up, and where `py` is attached to another interpreter.
+    /// Returns the engine's state for the interpreter; `None` before it is set up, and if `py` is attached to another
+    /// interpreter.
     #[inline]
     pub(crate) fn state<'i>(&self, py: &Attached<'i>) -> Option<&'i State<'i>> {
         if !std::ptr::eq(py.interpreter(), self) {
             return None;
         }
         let state: *const State<'static> = py.interpreter().state.get()?;
-        // SAFETY: lives as long as the interpreter, which is never ended. The brand says of its objects that they are of
-        // the interpreter that `py` is attached to, which was checked. [S-25]
+        // SAFETY: the state lives as long as the interpreter, which is never ended. The lifetime of its objects says
+        // that they are of the interpreter that `py` is attached to, which was checked. [S-25]
         Some(unsafe { &*state.cast::<State<'i>>() })
     }
 
-    /// Keeps what the first import of the module has made. A later one makes a module for itself, which is not kept.
+    /// Keeps the state that the first import of the module has made. A later import makes a module for itself, whose
+    /// state is dropped.
     pub(crate) fn keep_state<'i>(&self, _py: &Attached<'i>, state: State<'i>) {
         // SAFETY: lifetimes do not change the layout. The objects are of this interpreter, and `state` gives them back
-        // under the brand of an attachment to it only.
+        // only with the lifetime of an attachment to it.
         let state = unsafe { std::mem::transmute::<State<'i>, State<'static>>(state) };
         let _later = self.state.set(state);
     }
 
-    /// How many requests are in it.
+    /// Returns how many requests are in the interpreter.
     pub(crate) fn inside(&self) -> u32 {
         self.inside.load(Ordering::Relaxed)
     }
 
-    /// A request goes into it, until the result is dropped.
+    /// Counts a request as inside, until the result is dropped.
     pub(crate) fn enter(&self) -> Visitor<'_> {
         self.inside.fetch_add(1, Ordering::Relaxed);
         Visitor(self)
     }
 
-    /// It is set up: makes it known to all.
+    /// Adds the interpreter, which is set up, to [`all`].
     pub(crate) fn register(&'static self) {
         every().rcu(|known| {
             let mut more = Vec::clone(known);
@@ -160,17 +163,17 @@ impl Drop for Visitor<'_> {
     }
 }
 
-/// The main interpreter, once Python has been started.
+/// Returns the main interpreter, once Python has been started.
 pub(crate) fn main() -> Option<&'static Interpreter> {
     every().load().first().copied()
 }
 
-/// Every interpreter there is, the main one last.
+/// Returns all interpreters that are set up, the main one last.
 pub(crate) fn all() -> Vec<&'static Interpreter> {
     every().load().iter().rev().copied().collect()
 }
 
-/// The record of a new interpreter, to which the calling thread is attached.
+/// Makes the record of a new interpreter, to which the calling thread is attached.
 ///
 /// # Safety
 /// The thread must be attached, and the interpreter must never be ended.
@@ -182,8 +185,8 @@ pub(crate) unsafe fn begin(identity: Identity) -> &'static Interpreter {
     interpreter
 }
 
-/// The interpreter that the calling thread is attached to. One that the application has made, which it may end, gets a
-/// record of its own each time.
+/// Returns the interpreter that the calling thread is attached to. An interpreter that the application has made, and
+/// may end, gets a new record each time.
 ///
 /// # Safety
 /// The thread must be attached.

@@ -1,5 +1,5 @@
-//! What the engine keeps for one interpreter, beside the module `mod_wsgi` that this interpreter has imported: types, functions
-//! and strings that requests need. `wsgi` makes all of it.
+//! The engine's state for one interpreter, beside the module `mod_wsgi` that this interpreter has imported: types,
+//! functions and strings that requests need. `wsgi` makes all of it.
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use wsgi_telemetry::App;
 use crate::cpython::object::{Immortal, Stored};
 use crate::sync::GilCell;
 
-/// What the engine keeps for one interpreter. Only looked at by threads that are attached to it.
+/// The engine's state for one interpreter. Only used by threads that are attached to it.
 pub(crate) struct State<'i> {
     /// Type `Input`.
     pub(crate) input_type: Immortal<'i>,
@@ -21,7 +21,7 @@ pub(crate) struct State<'i> {
     pub(crate) log_type: Immortal<'i>,
     /// Class `FileWrapper`.
     pub(crate) file_wrapper: Immortal<'i>,
-    /// What files a `FileWrapper` may hold that httpd can send itself.
+    /// The types of files that httpd can send itself out of a `FileWrapper`.
     pub(crate) files: FileTypes<'i>,
     /// Class `RequestTimeout`.
     pub(crate) request_timeout: Immortal<'i>,
@@ -53,40 +53,40 @@ pub(crate) struct State<'i> {
     pub(crate) timer: Immortal<'i>,
     /// Whether `bridge_prometheus_client` was called.
     pub(crate) bridged: AtomicBool,
-    /// When [`Self::gauges`] was last asked, as a stamp.
+    /// When [`Self::gauges`] was last called, as a stamp.
     pub(crate) gauged: AtomicU64,
-    /// What it said.
+    /// The values that [`Self::gauges`] returned.
     pub(crate) gauge_values: [AtomicI64; 5],
-    /// `str` of each known environ key, interned.
+    /// The interned `str` of each known environ key.
     pub(crate) keys: Vec<Immortal<'i>>,
-    /// `str` of the environ key of each further header, interned, by the name of the header; bounded.
+    /// The interned `str` of the environ key of each further header, by the name of the header; bounded.
     pub(crate) more_keys: GilCell<FxHashMap<Vec<u8>, Immortal<'i>>>,
-    /// Last value of each known key that seldom changes.
+    /// The last value of each known key that seldom changes.
     pub(crate) steady: GilCell<Vec<Option<SteadyValue>>>,
     /// The entries that every environ shares; set with the attributes of the module.
     pub(crate) base_environ: OnceLock<Immortal<'i>>,
     /// Interned names and constants used in every request.
     pub(crate) names: Names<'i>,
-    /// Number of the interpreter's first application.
+    /// The number of the interpreter's first application.
     pub(crate) home: AtomicU16,
-    /// Streams for `wsgi.errors` that wait for a request.
+    /// Spare streams for `wsgi.errors`.
     pub(crate) spare_errors: GilCell<Vec<(Stored, Stored)>>,
 }
 
 impl State<'_> {
-    /// The interpreter's first application: what belongs to no request counts for it.
+    /// Returns the interpreter's first application, for which everything counts that belongs to no request.
     pub(crate) fn home(&self) -> App {
         App::new(self.home.load(Relaxed))
     }
 
-    /// Makes this the first application, unless there was one before.
+    /// Makes this the first application, unless there is one already.
     pub(crate) fn settle(&self, app: App) {
         let (other, app) = (App::OTHER.number(), app.number());
         let _settled_before = self.home.compare_exchange(other, app, Relaxed, Relaxed);
     }
 }
 
-/// The bytes that a value was made of, and the `str`.
+/// The bytes that a value was made from, and the `str`.
 pub(crate) type SteadyValue = (Vec<u8>, Stored);
 
 /// Interned strings.
@@ -114,14 +114,14 @@ pub(crate) struct MetricTypes<'i> {
     pub(crate) sample: Immortal<'i>,
 }
 
-/// What iteration over a `FileWrapper` goes through.
+/// The attributes of `FileWrapper` that iteration uses.
 pub(crate) const ITERATION: [&CStr; 4] =
     [c"__iter__", c"__next__", c"filelike", c"__getattribute__"];
 
 /// The types of one interpreter, as they were before any application ran.
 pub(crate) struct FileTypes<'i> {
     pub(crate) wrapper: Immortal<'i>,
-    /// Attributes of `FileWrapper`, by [`ITERATION`].
+    /// The attributes of `FileWrapper` in the order of [`ITERATION`].
     pub(crate) iteration: [Immortal<'i>; ITERATION.len()],
     /// `FileIO`
     pub(crate) raw: FileClass<'i>,
@@ -133,7 +133,7 @@ pub(crate) struct FileTypes<'i> {
     pub(crate) buffered: [(FileClass<'i>, Immortal<'i>, Immortal<'i>); 2],
 }
 
-/// A type of files: itself, and functions of it that take a file.
+/// A type of files, with those of its functions that take a file.
 pub(crate) struct FileClass<'i> {
     pub(crate) class: Immortal<'i>,
     pub(crate) read: Immortal<'i>,

@@ -1,9 +1,9 @@
-//! The small safe layer over CPython's objects: a token that proves the thread is attached to an interpreter, and
+//! A small safe layer over CPython's objects: a token that proves that the thread is attached to an interpreter, and
 //! owned references that cannot leave the attachment they were made in.
 //!
-//! [`Attached`] carries an invariant lifetime `'i`, new for every attachment, so objects of two interpreters, or of
-//! two attachments, do not mix. [`Obj`] is an owned reference; borrowed ones stay raw pointers inside one function.
-//! A failed call leaves CPython's exception set and returns [`Raised`], which is only the reminder of it.
+//! [`Attached`] carries an invariant lifetime `'i`, new for every attachment, so objects of two interpreters, or of two
+//! attachments, do not mix. [`Obj`] is an owned reference; borrowed ones stay raw pointers inside one function. A
+//! failed call leaves CPython's exception set and returns [`Raised`], which only says so.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ use crate::cpython::module_state::State;
 /// Invariant in `'i`, and neither `Send` nor `Sync`.
 type Brand<'i> = PhantomData<(fn(&'i ()) -> &'i (), *mut ())>;
 
-/// Proof that the calling thread is attached to an interpreter (holds its GIL), and which one that is.
+/// Proof that the calling thread is attached to an interpreter (holds its GIL), and which interpreter that is.
 pub(crate) struct Attached<'i> {
     interpreter: &'static Interpreter,
     brand: Brand<'i>,
@@ -37,9 +37,9 @@ impl<'i> Attached<'i> {
     /// Makes the token.
     ///
     /// # Safety
-    /// The calling thread must be attached to `interpreter`, and stay so, but for [`Attached::detach`], until the
-    /// token and everything made from it are gone. `'i` must not be chosen by the caller: call this only where `'i`
-    /// is a fresh lifetime of a closure (`for<'i>`).
+    /// The calling thread must be attached to `interpreter`, and stay attached, except in [`Attached::detach`], until
+    /// the token and everything made from it are dropped. `'i` must not be chosen by the caller: call this only where
+    /// `'i` is a fresh lifetime of a closure (`for<'i>`).
     pub(crate) unsafe fn assume(interpreter: &'static Interpreter) -> Self {
         Self {
             interpreter,
@@ -47,16 +47,16 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// The interpreter that the thread is attached to.
+    /// Returns the interpreter that the thread is attached to.
     #[inline]
     pub(crate) fn interpreter(&self) -> &'static Interpreter {
         self.interpreter
     }
 
-    /// What the engine keeps for that interpreter.
+    /// Returns the engine's state for that interpreter.
     ///
     /// # Panics
-    /// Where the interpreter is not set up yet: no request is in it then, and no object of our types.
+    /// If the interpreter is not set up yet. Then it has no request and no object of our types.
     #[inline]
     pub(crate) fn state(&self) -> &'i State<'i> {
         match self.interpreter.state(self) {
@@ -65,17 +65,17 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// Releases the GIL while `work` runs. `work` is `Send`, which no object and no token is, so it cannot touch
+    /// Releases the GIL while `work` runs. `work` is `Send`, which objects and tokens are not, so it cannot touch
     /// Python.
     pub(crate) fn detach<R>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.detach_timed(|_| (work(), 0))
     }
 
-    /// The same, for work that is told a stamp of its begin and tells one of its end; 0 where it has none.
+    /// Releases the GIL while `work` runs. `work` gets a stamp of its beginning and returns one of its end, or 0.
     pub(crate) fn detach_timed<R>(&self, work: impl FnOnce(u64) -> (R, u64) + Send) -> R {
         let left = gil_clock::leaving();
-        // SAFETY: the token proves that this thread is attached; the guard attaches it again on every way out,
-        // also when `work` panics. [S-20]
+        // SAFETY: the token proves that this thread is attached; the guard attaches it again on every way out, also
+        // when `work` panics. [S-20]
         let state = unsafe { ffi::PyEval_SaveThread() };
         let mut guard = Detached { state, back: 0 };
         let (result, back) = work(left);
@@ -84,7 +84,7 @@ impl<'i> Attached<'i> {
         result
     }
 
-    /// Takes over a new reference; null means that an exception is set.
+    /// Takes ownership of a new reference; null means that an exception is set.
     ///
     /// # Safety
     /// `ptr` must be null with an exception set, or a reference that the caller owns and gives away.
@@ -98,7 +98,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// Makes an owned reference out of a borrowed one.
+    /// Makes an owned reference from a borrowed one.
     ///
     /// # Safety
     /// `ptr` must be null with an exception set, or point to a live object of this interpreter.
@@ -110,7 +110,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// `None`.
+    /// Returns `None`.
     pub(crate) fn none(&self) -> Obj<'i> {
         // SAFETY: the singleton lives as long as the interpreter.
         unsafe {
@@ -123,7 +123,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// A `str` of latin-1 bytes.
+    /// Makes a `str` from latin-1 bytes.
     pub(crate) fn latin1(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `bytes`.
         unsafe {
@@ -135,7 +135,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// An interned `str` of latin-1 bytes.
+    /// Makes an interned `str` from latin-1 bytes.
     pub(crate) fn interned_latin1(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         let mut text = self.latin1(bytes)?.into_ptr();
         // SAFETY: the reference is exchanged for one of the interned string.
@@ -145,7 +145,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// A `str` of bytes in the file-system encoding; latin-1 where they do not decode.
+    /// Makes a `str` from bytes in the file-system encoding, or as latin-1 if they do not decode.
     pub(crate) fn fs_path(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `bytes`.
         let decoded = unsafe {
@@ -160,7 +160,7 @@ impl<'i> Attached<'i> {
         })
     }
 
-    /// A `str`.
+    /// Makes a `str`.
     pub(crate) fn str(&self, text: &str) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `text`.
         unsafe {
@@ -171,7 +171,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// A `bytes`.
+    /// Makes a `bytes`.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> PyResult<Obj<'i>> {
         // SAFETY: pointer and length describe `bytes`.
         unsafe {
@@ -182,21 +182,21 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// An `int`.
+    /// Makes an `int`.
     pub(crate) fn int(&self, value: i64) -> PyResult<Obj<'i>> {
         // SAFETY: attached.
         unsafe { self.own(ffi::PyLong_FromLongLong(value)) }
     }
 
-    /// A `float`.
+    /// Makes a `float`.
     pub(crate) fn float(&self, value: f64) -> PyResult<Obj<'i>> {
         // SAFETY: attached.
         unsafe { self.own(ffi::PyFloat_FromDouble(value)) }
     }
 
-    /// A `bool`.
+    /// Makes a `bool`.
     pub(crate) fn bool(&self, value: bool) -> Obj<'i> {
-        // SAFETY: attached; never fails, True and False are there as long as the interpreter.
+        // SAFETY: attached; never fails, and True and False live as long as the interpreter.
         unsafe {
             let ptr = ffi::PyBool_FromLong(value.into());
             Obj {
@@ -206,7 +206,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// A `tuple` that holds `items`.
+    /// Makes a `tuple` that holds `items`.
     pub(crate) fn tuple<const N: usize>(&self, items: [Obj<'i>; N]) -> PyResult<Obj<'i>> {
         // SAFETY: attached; each item's reference is stolen by PyTuple_SetItem.
         unsafe {
@@ -220,7 +220,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// A `list` that holds `items`.
+    /// Makes a `list` that holds `items`.
     pub(crate) fn list(&self, items: impl IntoIterator<Item = Obj<'i>>) -> PyResult<Obj<'i>> {
         // SAFETY: attached; PyList_Append takes its own reference.
         unsafe {
@@ -234,7 +234,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// An empty `dict`.
+    /// Makes an empty `dict`.
     pub(crate) fn dict(&self) -> PyResult<Obj<'i>> {
         // SAFETY: attached.
         unsafe { self.own(ffi::PyDict_New()) }
@@ -246,13 +246,13 @@ impl<'i> Attached<'i> {
         unsafe { self.own(ffi::PyImport_ImportModule(name.as_ptr())) }
     }
 
-    /// Forgets the exception.
+    /// Clears the exception.
     pub(crate) fn clear(&self, _raised: Raised) {
         // SAFETY: attached.
         unsafe { ffi::PyErr_Clear() }
     }
 
-    /// Takes the exception off the thread: the exception object, with its traceback attached.
+    /// Takes the exception off the thread. Returns the exception object, with its traceback attached.
     pub(crate) fn take(&self, _raised: Raised) -> Option<Obj<'i>> {
         // SAFETY: attached; each function's new references are owned here.
         #[cfg(Py_3_12)]
@@ -278,7 +278,7 @@ impl<'i> Attached<'i> {
         }
     }
 
-    /// Raises `exception` (one of CPython's own classes) with a text.
+    /// Raises an exception of one of CPython's own classes, with a text.
     pub(crate) fn raise(&self, class: ExceptionClass, text: &str) -> Raised {
         if let Ok(text) = self.str(text) {
             // SAFETY: attached; the class is one of CPython's statics.
@@ -288,7 +288,7 @@ impl<'i> Attached<'i> {
     }
 }
 
-/// The exceptions that the module raises itself.
+/// The exceptions that the module itself raises.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ExceptionClass {
     /// `TypeError`
@@ -339,14 +339,14 @@ pub(crate) struct Obj<'i> {
 
 impl Drop for Obj<'_> {
     fn drop(&mut self) {
-        // SAFETY: owned, and the brand keeps it inside its attachment.
+        // SAFETY: owned, and the lifetime keeps it inside its attachment.
         unsafe { ffi::Py_DECREF(self.ptr.as_ptr()) }
     }
 }
 
 impl Clone for Obj<'_> {
     fn clone(&self) -> Self {
-        // SAFETY: alive, and attached because the brand says so.
+        // SAFETY: alive, and attached by the lifetime of the object.
         unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
         Self {
             ptr: self.ptr,
@@ -356,23 +356,23 @@ impl Clone for Obj<'_> {
 }
 
 impl<'i> Obj<'i> {
-    /// The pointer, borrowed.
+    /// Returns the pointer, borrowed.
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
         self.ptr.as_ptr()
     }
 
-    /// The pointer, with the reference given away.
+    /// Returns the pointer and gives the reference away.
     pub(crate) fn into_ptr(self) -> *mut ffi::PyObject {
         ManuallyDrop::new(self).ptr.as_ptr()
     }
 
-    /// An attribute.
+    /// Returns an attribute.
     pub(crate) fn attr(&self, py: &Attached<'i>, name: &CStr) -> PyResult<Obj<'i>> {
         // SAFETY: attached and alive.
         unsafe { py.own(ffi::PyObject_GetAttrString(self.as_ptr(), name.as_ptr())) }
     }
 
-    /// An attribute, by a `str` that exists already.
+    /// Returns an attribute, named by an existing `str`.
     pub(crate) fn attr_named(&self, py: &Attached<'i>, name: &Obj<'i>) -> PyResult<Obj<'i>> {
         // SAFETY: attached, and both are alive.
         unsafe { py.own(ffi::PyObject_GetAttr(self.as_ptr(), name.as_ptr())) }
@@ -380,7 +380,7 @@ impl<'i> Obj<'i> {
 
     /// Sets an attribute.
     pub(crate) fn set_attr(&self, name: &CStr, value: &Obj<'i>) -> PyResult<()> {
-        // SAFETY: attached (both brands say so) and alive.
+        // SAFETY: attached, by the lifetimes of both objects, and alive.
         done(unsafe { ffi::PyObject_SetAttrString(self.as_ptr(), name.as_ptr(), value.as_ptr()) })
     }
 
@@ -390,17 +390,17 @@ impl<'i> Obj<'i> {
         done(unsafe { ffi::PyDict_SetItemString(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
     }
 
-    /// The dictionary of a module.
+    /// Returns the dictionary of a module.
     pub(crate) fn module_dict(&self, py: &Attached<'i>) -> PyResult<Obj<'i>> {
         // SAFETY: attached; borrowed from the module, and an object that is no module raises SystemError.
         unsafe { py.share(ffi::PyModule_GetDict(self.as_ptr())) }
     }
 
-    /// An item of a `dict`.
+    /// Returns an item of a `dict`, if it is there.
     pub(crate) fn item(&self, py: &Attached<'i>, key: &CStr) -> Option<Obj<'i>> {
         // SAFETY: attached; the text is only read.
         let key = unsafe { py.own(ffi::PyUnicode_FromString(key.as_ptr())) };
-        // What goes wrong counts as no item.
+        // A failure counts as no item.
         key.and_then(|key| self.item_named(py, &key))
             .unwrap_or_else(|raised| {
                 py.clear(raised);
@@ -408,7 +408,7 @@ impl<'i> Obj<'i> {
             })
     }
 
-    /// An item of a `dict`, by a `str` that exists already.
+    /// Returns an item of a `dict` by an existing `str`, if it is there.
     pub(crate) fn item_named(&self, py: &Attached<'i>, key: &Obj<'i>) -> PyResult<Option<Obj<'i>>> {
         let mut item = std::ptr::null_mut();
         // SAFETY: attached and alive; the item is a new reference, or null.
@@ -453,7 +453,7 @@ impl<'i> Obj<'i> {
         self.attr(py, name)?.call(py, args)
     }
 
-    /// The value of an `int`.
+    /// Returns the value of an `int`.
     pub(crate) fn as_i64(&self) -> PyResult<i64> {
         // SAFETY: attached and alive.
         let value = unsafe { ffi::PyLong_AsLongLong(self.as_ptr()) };
@@ -465,7 +465,7 @@ impl<'i> Obj<'i> {
         }
     }
 
-    /// Truth value.
+    /// Returns the truth value.
     pub(crate) fn is_true(&self) -> PyResult<bool> {
         // SAFETY: attached and alive.
         match unsafe { ffi::PyObject_IsTrue(self.as_ptr()) } {
@@ -474,25 +474,25 @@ impl<'i> Obj<'i> {
         }
     }
 
-    /// Whether it is a `list`, or of a subclass.
+    /// Whether it is a `list` or an instance of a subclass.
     pub(crate) fn is_list(&self) -> bool {
         // SAFETY: alive.
         unsafe { ffi::PyList_Check(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is a `tuple`, or of a subclass.
+    /// Whether it is a `tuple` or an instance of a subclass.
     pub(crate) fn is_tuple(&self) -> bool {
         // SAFETY: alive.
         unsafe { ffi::PyTuple_Check(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is a `bytes`, or of a subclass.
+    /// Whether it is a `bytes` or an instance of a subclass.
     pub(crate) fn is_bytes(&self) -> bool {
         // SAFETY: alive.
         unsafe { ffi::PyBytes_Check(self.as_ptr()) != 0 }
     }
 
-    /// Whether it is a `str`, or of a subclass.
+    /// Whether it is a `str` or an instance of a subclass.
     pub(crate) fn is_str(&self) -> bool {
         // SAFETY: alive.
         unsafe { ffi::PyUnicode_Check(self.as_ptr()) != 0 }
@@ -504,20 +504,20 @@ impl<'i> Obj<'i> {
         self.as_ptr() == unsafe { ffi::Py_None() }
     }
 
-    /// Name of the object's type, for messages.
+    /// Returns the name of the object's type, for messages.
     pub(crate) fn type_name(&self) -> String {
         // SAFETY: attached and alive; `tp_name` is a C string that lives with the type.
         let name = unsafe { CStr::from_ptr((*ffi::Py_TYPE(self.as_ptr())).tp_name) };
         name.to_string_lossy().into_owned()
     }
 
-    /// Length of a sequence.
+    /// Returns the length of a sequence.
     pub(crate) fn len(&self) -> PyResult<usize> {
         // SAFETY: attached and alive.
         usize::try_from(unsafe { ffi::PyObject_Size(self.as_ptr()) }).map_err(|_| Raised)
     }
 
-    /// The text of a `str`, lossy where it holds surrogates.
+    /// Returns the text of a `str`; "?" if it holds surrogates.
     pub(crate) fn to_text(&self) -> String {
         let mut len = 0;
         // SAFETY: attached and alive; the buffer belongs to the object.
@@ -532,7 +532,7 @@ impl<'i> Obj<'i> {
         }
     }
 
-    /// The bytes of a path, which is a `str`, in the file-system encoding; `None` where it has none there.
+    /// Returns the bytes of a path, which is a `str`, in the file-system encoding; `None` if it cannot be encoded.
     pub(crate) fn to_fs_path(&self, py: &Attached<'i>) -> Option<Vec<u8>> {
         // SAFETY: attached and alive; the content belongs to the new `bytes`.
         unsafe {
@@ -551,13 +551,13 @@ impl<'i> Obj<'i> {
     }
 }
 
-/// CPython's `0` for done and `-1` for raised.
+/// Converts CPython's status, which is negative if an exception is set.
 pub(crate) fn done(status: std::ffi::c_int) -> PyResult<()> {
     if status < 0 { Err(Raised) } else { Ok(()) }
 }
 
-/// A reference that outlives attachments and is never released: kept in the state of an interpreter, which is never ended.
-/// The brand is that of an attachment to this interpreter, so it is not used in another one.
+/// A reference that outlives attachments and is never released: it is kept in the state of an interpreter, which is
+/// never ended. Its lifetime is that of an attachment to this interpreter, so it is not used in another one.
 #[derive(Clone, Copy)]
 pub(crate) struct Immortal<'i> {
     ptr: NonNull<ffi::PyObject>,
@@ -573,14 +573,14 @@ impl<'i> Immortal<'i> {
         }
     }
 
-    /// The pointer, borrowed.
+    /// Returns the pointer, borrowed.
     pub(crate) fn as_ptr(self) -> *mut ffi::PyObject {
         self.ptr.as_ptr()
     }
 
-    /// An owned reference.
+    /// Returns an owned reference.
     pub(crate) fn get(self, _py: &Attached<'i>) -> Obj<'i> {
-        // SAFETY: attached to the interpreter of the object, by the brand, and never released.
+        // SAFETY: attached to the interpreter of the object, by the lifetime, and never released.
         unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
         Obj {
             ptr: self.ptr,
@@ -589,7 +589,7 @@ impl<'i> Immortal<'i> {
     }
 }
 
-/// A reference that outlives attachments and may be released later, with the interpreter that it is of.
+/// A reference that outlives attachments and may be released later, with the interpreter that it belongs to.
 pub(crate) struct Stored {
     interpreter: &'static Interpreter,
     ptr: NonNull<ffi::PyObject>,
@@ -603,12 +603,12 @@ impl Stored {
         }
     }
 
-    /// An owned reference; `None` where `py` is attached to another interpreter.
+    /// Returns an owned reference; `None` if `py` is attached to another interpreter.
     pub(crate) fn get<'i>(&self, py: &Attached<'i>) -> Option<Obj<'i>> {
         if !std::ptr::eq(self.interpreter, py.interpreter()) {
             return None;
         }
-        // SAFETY: alive, as this holds a reference, and of the interpreter that the thread is attached to.
+        // SAFETY: alive, because this holds a reference, and of the interpreter that the thread is attached to.
         unsafe { ffi::Py_INCREF(self.ptr.as_ptr()) };
         Some(Obj {
             ptr: self.ptr,
@@ -616,7 +616,7 @@ impl Stored {
         })
     }
 
-    /// The reference itself; where `py` is attached to another interpreter it is never released.
+    /// Returns the reference itself; if `py` is attached to another interpreter, returns `None` and never releases it.
     pub(crate) fn take<'i>(self, py: &Attached<'i>) -> Option<Obj<'i>> {
         std::ptr::eq(self.interpreter, py.interpreter()).then(|| Obj {
             ptr: self.ptr,
@@ -630,7 +630,7 @@ fn not_set_up() -> ! {
     panic!("an interpreter is used before it is set up")
 }
 
-/// A slice from pointer and length, where null means empty.
+/// Makes a slice from pointer and length, where null means empty.
 ///
 /// # Safety
 /// Pointer and length must describe values that live for `'a`.

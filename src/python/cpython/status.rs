@@ -1,10 +1,10 @@
-//! What CPython says of a start, and which version it is.
+//! The status of CPython's start, and its version.
 
 use std::ffi::CStr;
 
 use pyo3::ffi;
 
-/// What CPython says of a start.
+/// Converts the status that CPython returned from a start.
 pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
     // SAFETY: reads a status that CPython just returned; its message is a static C string or null.
     unsafe {
@@ -26,9 +26,9 @@ pub(crate) fn check(status: ffi::PyStatus) -> Result<(), String> {
     }
 }
 
-/// Version of the library that was loaded, as "3.11.2".
+/// Returns the version of the loaded library, as "3.11.2".
 pub(crate) fn running_version() -> String {
-    // SAFETY: may be called before the initialization; a static C string.
+    // SAFETY: may be called before the initialization; returns a static C string.
     let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy();
     let number = running.split_whitespace().next();
     number.unwrap_or_default().to_owned()

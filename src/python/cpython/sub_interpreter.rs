@@ -7,11 +7,11 @@ use crate::cpython::interpreter::{self, Identity, Interpreter};
 use crate::cpython::object::Attached;
 use crate::cpython::thread_state;
 
-/// Makes a sub-interpreter on the calling thread, which must not be attached, and has it set up: a replica with its own GIL,
-/// else one that shares the GIL of the main one. The error says why there is none.
+/// Makes a sub-interpreter on the calling thread, which must not be attached, and runs `set_up` in it. A replica has
+/// its own GIL; any other shares the GIL of the main interpreter. The error says why none was made.
 ///
-/// The thread that makes it must live as long as it, from 3.14 on: `faulthandler` has the C library look at the thread of
-/// each state, and the first one stays. [S-32]
+/// From 3.14 on, the calling thread must live as long as the interpreter: `faulthandler` has the C library look at the
+/// thread of each state, and the first state stays. [S-32]
 pub(crate) fn make<R>(
     main: &'static Interpreter,
     identity: Identity,
@@ -19,9 +19,9 @@ pub(crate) fn make<R>(
 ) -> Result<R, String> {
     thread_state::attach(main, |_| {
         let _making = LoadTimer::begin();
-        // SAFETY: attached to the main interpreter. The state of the new interpreter is the current one afterwards,
-        // whether or not under a GIL of its own; then the state of the main one is put back, so that the caller's
-        // attachment ends as it began. [S-22]
+        // SAFETY: attached to the main interpreter. Afterwards the state of the new interpreter is the current one,
+        // with or without its own GIL; then the state of the main one is put back, so that the caller's attachment ends
+        // as it began. [S-22]
         unsafe {
             let back = ffi::PyThreadState_Get();
             let state = match identity.replica {
@@ -32,7 +32,8 @@ pub(crate) fn make<R>(
                 return Err(String::from("Python did not say why"));
             }
             let made = in_new_interpreter(interpreter::begin(identity), set_up);
-            // Its first state stays and belongs to no thread: an interpreter must never be without one. [S-27]
+            // The interpreter's first state stays and belongs to no thread: an interpreter must never be without a
+            // state. [S-27]
             ffi::PyEval_SaveThread();
             ffi::PyEval_RestoreThread(back);
             Ok(made)
@@ -56,17 +57,17 @@ unsafe fn in_new_interpreter<R>(
 unsafe fn new_with_own_gil() -> Result<*mut ffi::PyThreadState, String> {
     let config = ffi::PyInterpreterConfig {
         use_main_obmalloc: 0,
-        // CPython ends a process that was forked from an interpreter that is not the main one.
+        // CPython ends a process that was forked from a sub-interpreter.
         allow_fork: 0,
         allow_exec: 0,
         allow_threads: 1,
-        // They die with the process, as no interpreter is ever ended.
+        // Daemon threads die with the process, because no interpreter is ever ended.
         allow_daemon_threads: 1,
         check_multi_interp_extensions: 1,
         gil: ffi::PyInterpreterConfig_OWN_GIL,
     };
     let mut state = std::ptr::null_mut();
-    // SAFETY: attached by contract; both live during the call.
+    // SAFETY: attached by contract; both arguments live during the call.
     let status = unsafe { ffi::Py_NewInterpreterFromConfig(&mut state, &config) };
     crate::cpython::status::check(status)?;
     Ok(state)

@@ -1,14 +1,15 @@
-//! One `PyThreadState` per thread and interpreter, made at first use and kept: making one costs some 6 µs,
-//! attaching with one that is there 0.1 µs.
+//! One `PyThreadState` per thread and interpreter, made at first use and kept: making one costs about 6 µs, attaching
+//! with an existing one 0.1 µs.
 //!
-//! On CPython 3.10 and 3.11 a thread that owns states of two interpreters deadlocks in any nested
-//! `PyGILState_Ensure` of an extension, so there a thread keeps only the state of the interpreter that it used last.
+//! On CPython 3.10 and 3.11 a thread that owns states of two interpreters deadlocks in any nested `PyGILState_Ensure`
+//! of an extension, so there a thread keeps only the state of the interpreter that it used last.
 //!
-//! An interpreter must never be without a state [S-27], so each sub-interpreter keeps the one that it was made with, which
-//! no thread uses; in the main one that is the state of the thread that started Python, and before 3.12 one more ([`keep_one`]).
+//! An interpreter must never be without a state [S-27]. So each sub-interpreter keeps the state that it was made with,
+//! which no thread uses. The main one keeps the state of the thread that started Python, and before 3.12 one more
+//! ([`keep_one`]).
 //!
-//! A thread that ends deletes its states, unless its child is ending, when Python is left as it is: threads come and go
-//! in a child (mod_http2's, an application's own, ours).
+//! A thread that ends deletes its states, because threads come and go in a child (mod_http2's, an application's, ours).
+//! If the child is ending, Python is left as it is.
 
 use std::cell::RefCell;
 
@@ -25,16 +26,16 @@ thread_local! {
     static STATES: States = const { States(RefCell::new(Vec::new())) };
 }
 
-/// The states of a thread; deleted when it ends.
+/// The states of a thread; deleted when the thread ends.
 struct States(RefCell<Vec<Entry>>);
 
 /// A state of this thread.
 struct Entry {
-    /// Number of the interpreter.
+    /// The number of the interpreter.
     number: u32,
     state: *mut ffi::PyThreadState,
-    /// How many times [`attach`] is using it. While a request is inside a call of the host, httpd may run another one on
-    /// the same thread (`ErrorDocument`, `#include virtual`).
+    /// How many calls of [`attach`] use the state. While a request is in a call of the host, httpd may run another
+    /// request on the same thread (`ErrorDocument`, `#include virtual`).
     uses: u32,
 }
 
@@ -80,7 +81,7 @@ fn count_use(number: u32, change: i32) {
     });
 }
 
-/// Ends an attachment to the interpreter of this number.
+/// Ends an attachment to the interpreter with this number.
 struct Leave(u32);
 
 impl Drop for Leave {
@@ -88,7 +89,7 @@ impl Drop for Leave {
         // SAFETY: `attach` attached this thread, and work inside attaches and detaches in pairs.
         unsafe {
             if std::thread::panicking() {
-                // The code that panicked may have left an exception behind; the next request must not find it.
+                // The code that panicked may have left an exception set; the next request must not find it.
                 ffi::PyErr_Clear();
             }
             debug_assert!(ffi::PyErr_Occurred().is_null(), "an exception is left set");
@@ -118,10 +119,10 @@ fn state_for(interpreter: &Interpreter) -> *mut ffi::PyThreadState {
     state
 }
 
-/// Leaves a state in the interpreter that no thread uses, so that none deletes it.
+/// Leaves a state in the interpreter that no thread uses, so that no thread deletes it.
 #[cfg(not(Py_3_12))]
 pub(crate) fn keep_one(interpreter: &'static Interpreter) {
-    // On a thread of its own: CPython finds the state of a thread by its number and takes the first that fits.
+    // On a separate thread: CPython finds the state of a thread by its number and takes the first that fits.
     let made = std::thread::spawn(|| {
         // SAFETY: the interpreter is never ended; making a state needs no GIL.
         unsafe { ffi::PyThreadState_New(interpreter.as_ptr()) };
@@ -131,12 +132,12 @@ pub(crate) fn keep_one(interpreter: &'static Interpreter) {
     }
 }
 
-/// Looks at this thread's states for a single step, in which no other code runs.
+/// Passes this thread's states to `look` for a single step, in which no other code runs.
 fn with_states<R>(look: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
     STATES.with(|states| look(&mut states.0.borrow_mut()))
 }
 
-/// Deletes this thread's states, but for those with frames on them. The thread must not be attached.
+/// Deletes this thread's states, except those with frames on them. The thread must not be attached.
 #[cfg(not(Py_3_12))]
 fn forget_unused() {
     let unused: Vec<_> =
@@ -163,13 +164,13 @@ impl Entry {
 }
 
 impl Drop for States {
-    /// The thread ends, so it is attached to nothing, and no frame is left.
+    /// The thread is ending, so it is attached to nothing, and no frame is left.
     fn drop(&mut self) {
         let states = std::mem::take(self.0.get_mut());
-        // While a child ends its threads must not wait for the GIL, which may never be given back.
+        // While a child is ending, its threads must not wait for the GIL, which may never be released.
         if !process::is_closing() && !process::is_copy() {
             for entry in states {
-                // SAFETY: of this thread, which ends: it is attached to nothing, and no frame is left. [S-21]
+                // SAFETY: of this thread, which is ending: it is attached to nothing, and no frame is left. [S-21]
                 unsafe { entry.delete() };
             }
         }

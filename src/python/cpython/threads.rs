@@ -1,5 +1,4 @@
-//! Threads of our own, for work at the start of an application. Signals are for httpd's threads, so ours are started
-//! with all of them blocked.
+//! The engine's own threads. Signals are for httpd's threads, so these are started with all signals blocked.
 
 use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -8,12 +7,12 @@ use wsgi_core::child::steady;
 
 use crate::host::{self, Level, level_of};
 
-/// Bytes of their stacks, as many as the main thread of a process usually has: CPython limits how deep code may be nested
-/// by that size.
+/// Bytes of their stacks, as many as the main thread of a process usually has: CPython limits the nesting of code by
+/// the size of the stack.
 const STACK: usize = 8 << 20;
 
-/// Does `work` for each of `items` at the same time; results in the order of the items. The calling thread must not be
-/// attached.
+/// Does `work` for each of `items` at the same time. Returns the results in the order of the items. The calling thread
+/// must not be attached.
 pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
     if items.len() < 2 {
         return items.into_iter().map(work).collect();
@@ -37,7 +36,7 @@ pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send
     }
 }
 
-/// Does `work` on a thread of its own; whether there is one.
+/// Does `work` on a new thread. Returns whether the thread was started.
 pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
     let builder = std::thread::Builder::new()
         .name(name.into())
@@ -45,8 +44,8 @@ pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> bo
     with_signals_blocked(|| builder.spawn(work)).is_ok()
 }
 
-/// Does `work` on a thread of its own, and again from its beginning where it panics, for threads that the process cannot do
-/// without; whether there is one.
+/// Does `work` on a new thread, and again from the beginning if it panics, for threads that the process cannot do
+/// without. Returns whether the thread was started.
 pub(crate) fn steady(name: &'static str, mut work: impl FnMut() + Send + 'static) -> bool {
     background(name, move || {
         let log = |message, line: &str| host::log(level_of(message), line);
@@ -54,7 +53,8 @@ pub(crate) fn steady(name: &'static str, mut work: impl FnMut() + Send + 'static
     })
 }
 
-/// Does `work` on a thread of its own, which goes on to exist as long as the process; `None` where there is none.
+/// Does `work` on a new thread that exists as long as the process, and waits for the result. Returns `None` if the
+/// thread was not started, or if `work` panicked.
 #[cfg(any(Py_3_14, test))]
 pub(crate) fn on_one_that_stays<R: Send + 'static>(
     name: &str,

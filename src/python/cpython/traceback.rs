@@ -4,22 +4,23 @@ use pyo3::ffi;
 
 use crate::cpython::object::{Attached, Obj, slice};
 
-/// `SystemExit` is treated apart: it ends nothing.
+/// Whether the exception is `SystemExit`, which is treated separately: it ends nothing.
 pub(crate) fn is_system_exit(exception: &Obj<'_>) -> bool {
     // SAFETY: attached, by the brand of the object; the class is one of CPython's statics.
     unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_SystemExit) != 0 }
 }
 
-/// The lines of a traceback. The traceback module fails only in a broken interpreter; name and text are better than nothing.
+/// Returns the lines of a traceback. The traceback module fails only in a broken interpreter; then the line is the name
+/// and the text of the exception.
 pub(crate) fn lines(py: &Attached<'_>, exception: &Obj<'_>) -> Vec<String> {
     let lines = format(py, exception).filter(|lines| !lines.is_empty());
     lines.unwrap_or_else(|| vec![plain(exception)])
 }
 
 fn format(py: &Attached<'_>, exception: &Obj<'_>) -> Option<Vec<String>> {
-    // Before the interpreter is set up there is no function for it.
+    // Before the interpreter is set up, it has no function for this.
     let format = py.interpreter().state(py)?.format.get(py);
-    // SAFETY: the exception is alive and of this attachment; it gets a reference under the token's brand.
+    // SAFETY: the exception is alive and of this attachment.
     let shared = unsafe { py.share(exception.as_ptr()) };
     let lines = shared.and_then(|shared| format.call(py, [&shared]));
     match lines {

@@ -1,8 +1,8 @@
-//! The end of a process that an application has forked ([`forked`](crate::cpython::forked)), as `sys.exit()` ends a program of
-//! Python, and with that status.
+//! The end of a process that an application has forked ([`forked`](crate::cpython::forked)). It ends as `sys.exit()`
+//! ends a Python program, with that exit status.
 //!
-//! Nothing is waited for that another thread of the child would have to do, as the others are not there: a lock that one of
-//! them had stays locked.
+//! The copy does not wait for anything that another thread of the child would have to do, because it has only one
+//! thread: a lock that another thread held stays locked.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::lifecycle::stop;
 use crate::request::log::log_traceback;
 use crate::request::state::with_current;
 
-/// Does what Python does before a process ends; its status.
+/// Does what Python does before a process ends. Returns the exit status.
 pub(super) fn end(py: &Attached<'_>) -> i32 {
     let patience = stop::patience();
     end_by_then(patience);
     catch_unwind(AssertUnwindSafe(|| leave(py, patience))).unwrap_or(1)
 }
 
-/// Sets the alarm that ends this process: exit functions may never return, and no other process would end it.
+/// Sets the alarm that ends this process: exit functions may never return, and no other process would end this one.
 fn end_by_then(patience: Duration) {
     let seconds = u32::try_from(patience.as_secs()).unwrap_or(u32::MAX).max(1);
     // SAFETY: plain system calls with live arguments. The signal ends the process.
@@ -64,14 +64,14 @@ fn leave(py: &Attached<'_>, patience: Duration) -> i32 {
     })
 }
 
-/// Has `bootstrap.py` do it.
+/// Has `bootstrap.py` end the copy. Returns the exit status.
 fn status_of<'i>(
     py: &Attached<'i>,
     exception: Option<Obj<'i>>,
     patience: Duration,
 ) -> PyResult<i32> {
     let Some(state) = py.interpreter().state(py) else {
-        // One that is being set up has run nothing of an application.
+        // An interpreter that is being set up has run no code of an application.
         return Ok(1);
     };
     let exception = exception.unwrap_or_else(|| py.none());

@@ -1,4 +1,4 @@
-//! The begin and the end of Python in this process.
+//! The beginning and the end of Python in this process.
 
 pub(crate) mod forked;
 pub(crate) mod runtime;

@@ -1,4 +1,4 @@
-//! Starting Python in this process: once, in the child, as its unprivileged user. How it ends is in `stop.rs`.
+//! Starting Python in this process: once, in the child, as its unprivileged user. `stop.rs` ends it.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -30,18 +30,18 @@ use crate::wsgi::setup::{self, Process};
 
 /// How Python is started.
 pub struct Config {
-    /// Path of the interpreter that Python shall believe to be; decides prefix and virtual environment. `None` for
-    /// the Python that the engine was built with.
+    /// The path of the interpreter that Python takes as its own; decides the prefix and the virtual environment. `None`
+    /// for the Python that the engine was built with.
     pub program_name: Option<Vec<u8>>,
     /// `PyConfig.home`.
     pub home: Option<Vec<u8>>,
-    /// `-W` options.
+    /// The `-W` options.
     pub warnings: Vec<Vec<u8>>,
-    /// `PyConfig.optimization_level`, where above 0.
+    /// `PyConfig.optimization_level`, if above 0.
     pub optimize: i32,
-    /// A fixed hash seed.
+    /// The fixed hash seed, if there is one.
     pub hash_seed: Option<u32>,
-    /// Keep `.pyc` files.
+    /// Whether to write `.pyc` files.
     pub write_bytecode: bool,
     /// See [`wsgi_abi::StartConfig::free_threading`].
     pub free_threading: FreeThreading,
@@ -55,7 +55,7 @@ pub struct Config {
     pub reserve: u32,
     /// What all interpreters have in common.
     pub process: Process,
-    /// The segment of metrics.
+    /// The metrics segment.
     pub segment: SegmentView,
 }
 
@@ -79,11 +79,11 @@ impl Default for Config {
     }
 }
 
-/// The interpreter that this was compiled with.
+/// The interpreter that the engine was compiled with.
 const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
 
-/// Starts Python. The error says why it does not run, in words for the log. Where Python has been started before in
-/// this process (httpd run with `-X` restarts in the process), it goes on as it is.
+/// Starts Python. The error says why Python does not run, in words for the log. If Python was started before in this
+/// process (httpd run with `-X` restarts in the process), it continues unchanged.
 pub fn start(config: Config) -> Result<(), String> {
     static STARTED: AtomicBool = AtomicBool::new(false);
     stop::configure(stop::ExitPlan {
@@ -146,7 +146,8 @@ pub fn start(config: Config) -> Result<(), String> {
     Ok(())
 }
 
-/// CPython's own words speak to people that build it; a standard library that cannot be read is the usual cause.
+/// Explains why Python could not start. CPython's own message is for people who build it; the usual cause is a standard
+/// library that cannot be read.
 fn explain(config: &Config, why: String) -> String {
     let program = config.program_name.as_deref().map(OsStr::from_bytes);
     let program = program.or(DEFAULT_PYTHON.map(OsStr::new)).map(Path::new);
@@ -163,14 +164,14 @@ fn with_main<R>(main: &'static Interpreter, work: impl for<'i> FnOnce(&Attached<
     work(&unsafe { Attached::assume(main) })
 }
 
-/// Whether the library that was loaded says so.
+/// Whether the loaded library is a free-threaded build.
 fn is_free_threaded_build() -> bool {
     // SAFETY: may be called before the initialization; a static C string.
     let running = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
     running.to_string_lossy().contains("free-threading build")
 }
 
-/// The library that was loaded must be of the minor version that the engine was compiled for.
+/// Checks that the loaded library is of the minor version that the engine was compiled for.
 fn check_version() -> Result<(), String> {
     let number = running_version();
     let mut minor = number.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
@@ -187,8 +188,8 @@ fn check_version() -> Result<(), String> {
 }
 
 fn initialize(config: &Config) -> Result<(), String> {
-    // SAFETY: a PyConfig is initialized before its fields are read, cleared at the end on every path, and the
-    // strings are copied by the setters. The thread is the only one that knows of Python.
+    // SAFETY: a PyConfig is initialized before its fields are read, cleared at the end on every path, and the setters
+    // copy the strings. No other thread uses Python yet.
     unsafe {
         let mut py_config = std::mem::zeroed::<ffi::PyConfig>();
         ffi::PyConfig_InitPythonConfig(&mut py_config);
@@ -218,7 +219,7 @@ unsafe fn fill(py_config: &mut ffi::PyConfig, config: &Config) -> Result<(), Str
     }
     let default = DEFAULT_PYTHON.map(|path| path.as_bytes().to_vec());
     let program = config.program_name.clone().or(default);
-    // SAFETY: initialized by contract; the setters copy what they are given.
+    // SAFETY: initialized by contract; the setters copy their arguments.
     unsafe {
         let this: *mut ffi::PyConfig = py_config;
         if let Some(program) = program {

@@ -1,17 +1,17 @@
-//! The end of Python's work in this process. Its steps, each with what is left of the time that the whole may take:
+//! The end of Python's work in this process. Its steps, each within what is left of the configured time:
 //!
 //! 1. no request is let in any more;
-//! 2. requests that are inside get some of the time to leave, unless they were given up;
+//! 2. requests that are inside get part of the time to leave, unless they were given up;
 //! 3. in each interpreter, the main one last: the event `process_stopping` and the shutdown callbacks,
-//! 4. the work that was given to pools, and threads that are no daemons,
+//! 4. the tasks of thread pools, and threads that are not daemons,
 //! 5. `atexit`,
 //! 6. a flush of the standard streams;
-//! 7. where it was asked for and is safe, Python is finalized, else left as it is: other threads may be inside, and
-//!    CPython would end them in a way that Rust frames do not survive [E-13].
+//! 7. if configured and safe, Python is finalized; otherwise it is left as it is, because other threads may be inside,
+//!    and CPython would end them in a way that Rust frames do not survive [E-13].
 //!
-//! Any of them may wait without end: for code of an application, or for a GIL that is never given back. Each interpreter but the
-//! main one ends on a thread of its own, and where one takes more than its share of the time the next one begins. When the
-//! time is over a watchdog says where it stands, and ends the process.
+//! Each step may wait without end, for code of an application, or for a GIL that is never released. So each interpreter
+//! but the main one ends on a separate thread, and if one takes more than its share of the time, the next one begins.
+//! When the time is over, a watchdog logs which steps are not done, and ends the process.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -36,9 +36,9 @@ use crate::sync::lock;
 #[derive(Clone, Copy)]
 pub(crate) struct ExitPlan {
     pub(crate) at_exit: AtExit,
-    /// How long that may take.
+    /// How long the end may take.
     pub(crate) timeout: Duration,
-    /// The process does not end, or not for sure (httpd run with `-X`).
+    /// Whether httpd runs with `-X`, so that the process may continue.
     pub(crate) single_process: bool,
 }
 
@@ -48,20 +48,20 @@ static PLAN: Mutex<ExitPlan> = Mutex::new(ExitPlan {
     single_process: false,
 });
 
-/// Says how the process ends, when it begins.
+/// Sets how the process ends. Called when Python starts.
 pub(crate) fn configure(plan: ExitPlan) {
     *lock(&PLAN) = plan;
 }
 
-/// How long Python's work may take to end.
+/// Returns how long the end of Python's work may take.
 pub(crate) fn patience() -> Duration {
     lock(&PLAN).timeout
 }
 
 /// Ends Python's work in this process.
 ///
-/// A signal may end a prefork child in the middle of a request, on the thread that is inside Python; nothing can be
-/// done for Python then.
+/// A signal may end a prefork child in the middle of a request, on the thread that is inside Python. Then nothing can
+/// be done for Python.
 pub fn stop() {
     process::close();
     if process::is_inside() {
@@ -77,7 +77,7 @@ pub fn stop() {
         let late: Vec<_> = others
             .iter()
             .enumerate()
-            // Those that come after it need some time, too.
+            // The interpreters after this one need some time, too.
             .filter_map(|(at, other)| ending.end_aside(other, parts(all.len() - at + 1)))
             .collect();
         ending.end_interpreter(main, 2);
@@ -89,7 +89,7 @@ pub fn stop() {
     if plan.at_exit == AtExit::Finalize {
         ending.finalize(&all);
     }
-    // Those that were given up still have the rest of it.
+    // Requests that were given up have what is left of the time.
     ending.progress().ended = true;
     ending.watched.ended.notify_all();
 }
@@ -98,16 +98,16 @@ fn parts(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The end, under way. A watchdog ends the process where it takes too long.
+/// The end in progress. A watchdog ends the process if it takes too long.
 struct Ending {
     plan: ExitPlan,
     until: Instant,
     watched: Arc<Watched>,
-    /// Names of threads that were not waited for any longer, in all interpreters.
+    /// The names of threads that did not end in time, in all interpreters.
     left_behind: Mutex<Vec<String>>,
 }
 
-/// What the watchdog knows.
+/// The state that the watchdog sees.
 struct Watched {
     progress: Mutex<Progress>,
     ended: Condvar,
@@ -116,16 +116,16 @@ struct Watched {
 #[derive(Clone)]
 struct Progress {
     ended: bool,
-    /// What goes on, in each interpreter that has begun to end and is not done.
+    /// The current step of each interpreter that has begun to end and is not done.
     places: Vec<Standing>,
 }
 
 #[derive(Clone)]
 struct Standing {
     step: ExitStep,
-    /// Which interpreter, where the step is about one.
+    /// The interpreter, if the step is about one.
     interpreter: Option<String>,
-    /// Names of the threads that it waits for, as far as known.
+    /// The names of the threads that the step waits for, as far as known.
     threads: Vec<String>,
 }
 
@@ -161,7 +161,7 @@ impl Progress {
     }
 }
 
-/// What can take long.
+/// A step that can take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExitStep {
     Requests,
@@ -213,7 +213,7 @@ impl Ending {
                 end_process();
             }
         });
-        // Without a word, where the thread that holds the process up has the lock of the log.
+        // This one logs nothing, because the thread that holds the process up may hold the lock of the log.
         let watched = Arc::clone(&ending.watched);
         let armed = armed
             & threads::background("wsgi-watchdog", move || {
@@ -236,8 +236,8 @@ impl Ending {
         self.progress().place(interpreter).step = step;
     }
 
-    /// Ends an interpreter on another thread, and waits for one of `parts` parts of what is left of the time. Where it has
-    /// not ended by then, where to hear of its end.
+    /// Ends an interpreter on another thread, and waits for one of `parts` parts of the remaining time. If the
+    /// interpreter has not ended by then, returns the receiver that its end will be sent to.
     fn end_aside(
         self: &Arc<Self>,
         interpreter: &'static Interpreter,
@@ -280,7 +280,7 @@ impl Ending {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// For half of the time, at most; not for those that were given up.
+    /// Waits at most half of the time for requests and loads that are inside, except for those that were given up.
     fn wait_for_requests(&self, all: &[&Interpreter]) {
         let until = Instant::now() + self.plan.timeout / 2;
         while inside(all) > running::given_up() + loads::overdue_without_request()
@@ -304,8 +304,8 @@ impl Ending {
             return;
         }
         self.enter(ExitStep::Finalize, main);
-        // SAFETY: the interpreter is there; a state of its own, as the one that this thread has must not be used
-        // afterwards. No thread is inside, and those that come later are parked by pyo3's wrappers. [S-20]
+        // SAFETY: the interpreter exists; it gets a new state, because the one that this thread has must not be used
+        // afterwards. No thread is inside, and pyo3's wrappers park those that come later. [S-20]
         let status = unsafe {
             ffi::PyEval_RestoreThread(ffi::PyThreadState_New(main.as_ptr()));
             ffi::Py_FinalizeEx()
@@ -328,7 +328,8 @@ impl Ending {
         } else if inside > 0 {
             Err(format!("{inside} requests or loads are inside"))
         } else if all.len() > 1 {
-            // CPython 3.12 and before ends the process then, and later ones do where another thread has a state in one.
+            // CPython 3.12 and before then ends the process, and so do later versions if another thread has a state in
+            // a sub-interpreter.
             Err(String::from("there are sub-interpreters"))
         } else if threads.is_empty() {
             Ok(())
@@ -342,7 +343,7 @@ impl Ending {
 }
 
 impl Watched {
-    /// Where it stands, if it has not ended by then.
+    /// Waits for the end. Returns the progress if Python has not ended at `until`.
     fn wait(&self, until: Instant) -> Option<Progress> {
         let mut progress = lock(&self.progress);
         while !progress.ended {
@@ -367,7 +368,7 @@ fn report(overdue: &Progress, timeout: Duration) {
 }
 
 fn end_process() -> ! {
-    // SAFETY: ends the process at once; nothing of it runs any more.
+    // SAFETY: ends the process at once; none of its code runs any more.
     unsafe { libc::_exit(0) }
 }
 
@@ -375,7 +376,7 @@ fn inside(all: &[&Interpreter]) -> u32 {
     all.iter().map(|interpreter| interpreter.inside()).sum()
 }
 
-/// For messages: whole ones, if it can be.
+/// Returns the seconds of a duration for messages, rounded to a tenth.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
@@ -411,7 +412,7 @@ impl<'i> InInterpreter<'_, 'i> {
         Ok(payload)
     }
 
-    /// Waits for one of `parts` parts of what is left of the time.
+    /// Waits for threads for one of `parts` parts of the remaining time.
     fn end_threads(&self, parts: u32) {
         let py = self.py;
         self.ending.enter(ExitStep::Threads, self.interpreter());
@@ -475,7 +476,8 @@ impl<'i> InInterpreter<'_, 'i> {
         );
     }
 
-    /// Logs the exceptions of a list, or why there is none. `message` is for each that `SystemExit` is not, `exit` for one.
+    /// Logs the exceptions in a list, or why there is no list. `exit` is the message for a `SystemExit`, `message` for
+    /// any other.
     fn log(&self, failures: PyResult<Obj<'i>>, message: &Line, exit: &Line) {
         let py = self.py;
         let failures = failures.and_then(|failures| items(py, &failures));
@@ -512,7 +514,7 @@ fn of_exit_function(message: Message) -> Line {
 
 const EVENT: &str = "process_stopping";
 
-/// What is in a list that no other code has.
+/// Returns the items of a list that no other code has.
 fn items<'i>(py: &Attached<'i>, list: &Obj<'i>) -> PyResult<Vec<Obj<'i>>> {
     let at = 0..list.len()?;
     // SAFETY: attached; the index is in range, and the item is shared before anything else happens.

@@ -7,14 +7,14 @@ use wsgi_telemetry::{App, clock};
 
 use crate::metrics::telemetry;
 
-/// No interpreter holds the application yet, or any more.
+/// No interpreter holds the application yet, or no longer.
 const ABSENT: u8 = u8::MAX;
 const STARTING: u8 = value(INTERPRETER_STATE, "starting") as u8;
 const READY: u8 = value(INTERPRETER_STATE, "ready") as u8;
 const DRAINING: u8 = value(INTERPRETER_STATE, "draining") as u8;
 const FAILED: u8 = value(INTERPRETER_STATE, "failed") as u8;
 
-/// Where it is in its life.
+/// The state of an application in one interpreter.
 pub(crate) struct ApplicationState {
     app: App,
     state: AtomicU8,
@@ -28,17 +28,17 @@ impl ApplicationState {
         }
     }
 
-    /// Its number in the segment's table.
+    /// Returns the application's number in the segment's table.
     pub(crate) fn app(&self) -> App {
         self.app
     }
 
-    /// Whether it is loaded.
+    /// Whether the application is loaded.
     pub(crate) fn is_ready(&self) -> bool {
         self.state.load(Relaxed) == READY
     }
 
-    /// The script is about to be loaded, perhaps again.
+    /// Notes that the script is about to be loaded, or loaded again if `reload`.
     pub(crate) fn begin_load(&self, reload: bool) {
         let before = self.enter(STARTING);
         telemetry::count(self.app, |block| {
@@ -57,9 +57,10 @@ impl ApplicationState {
         }
     }
 
-    /// It was loaded, or not.
+    /// Notes the end of a load, whether it succeeded, and how long it took.
     pub(crate) fn end_load(&self, loaded: bool, nanoseconds: u64) {
-        // Where its group has left this interpreter meanwhile, nothing is there any more.
+        // If the group has left this interpreter during the load, the interpreter does not hold the application any
+        // more.
         if self.state.load(Relaxed) != ABSENT {
             self.enter(if loaded { READY } else { FAILED });
         }
@@ -74,19 +75,19 @@ impl ApplicationState {
         });
     }
 
-    /// The process is about to end.
+    /// Notes that the process is about to end.
     pub(crate) fn drain(&self) {
         if self.state.load(Relaxed) != ABSENT {
             self.enter(DRAINING);
         }
     }
 
-    /// The process ends.
+    /// Notes that the process ends.
     pub(crate) fn end(&self) {
         self.stop(value(STOP_REASON, "child_exit"));
     }
 
-    /// Its interpreter is not used any more, as it cannot be loaded there.
+    /// Notes that the group has left the interpreter, because the application cannot be loaded there.
     pub(crate) fn leave(&self) {
         self.stop(value(STOP_REASON, "error"));
     }
@@ -97,7 +98,7 @@ impl ApplicationState {
         }
     }
 
-    /// Returns the state before.
+    /// Sets the state. Returns the previous one.
     fn enter(&self, state: u8) -> u8 {
         let before = self.state.swap(state, Relaxed);
         if let Some(arena) = telemetry::process_arena() {

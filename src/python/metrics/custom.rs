@@ -1,7 +1,7 @@
-//! The applications' own metrics: the families and series that they have in the segment, and counting in them. The
-//! objects that applications see are in `wsgi/metric.rs`.
+//! The applications' own metrics: their families and series in the segment, and counting in them. The objects that
+//! applications see are in `wsgi/metric.rs`.
 //!
-//! Where nothing is measured, or nothing by this process (one that the application forked), all of this exists and does
+//! If nothing is measured, or nothing by this process (a copy that the application forked), all of this exists and does
 //! nothing.
 
 use wsgi_telemetry::{
@@ -17,7 +17,7 @@ pub(crate) struct Family {
 }
 
 impl Family {
-    /// The family of this description, entered if it is new.
+    /// Returns the family of this description, and enters it in the segment if it is new.
     pub(crate) fn new(description: Description) -> Result<Self, Refused> {
         description.check()?;
         let number = match recording() {
@@ -34,12 +34,12 @@ impl Family {
         })
     }
 
-    /// What was said of it.
+    /// Returns the family's description.
     pub(crate) fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Its series of these label values; not of a histogram.
+    /// Returns the series with these label values; not for histograms.
     pub(crate) fn series(&self, values: &[&str]) -> Result<Series, Refused> {
         self.number
             .map_or(Ok(Series::NOWHERE), |(segment, number)| {
@@ -47,7 +47,7 @@ impl Family {
             })
     }
 
-    /// Its series of these label values, of a histogram; `None` where nothing is measured.
+    /// Returns the histogram with these label values; `None` if nothing is measured.
     pub(crate) fn histogram(&self, values: &[&str]) -> Result<Option<HistogramSeries>, Refused> {
         let found = self
             .number
@@ -56,14 +56,14 @@ impl Family {
     }
 }
 
-/// The series of a value of `prometheus_client`.
+/// Returns the series of a value of `prometheus_client`.
 pub(crate) fn client_series(value: &ClientValue<'_>) -> Result<Series, Refused> {
     recording().map_or(Ok(Series::NOWHERE), |segment| {
         segment.client_series(value, owner())
     })
 }
 
-/// Adds to a series: to a gauge in the arena of the child, to anything else in that of the calling thread.
+/// Adds to a series: to a gauge in the arena of the child, to any other in the arena of the calling thread.
 #[inline]
 pub(crate) fn add(series: Series, amount: f64) {
     let arena = if series.is_gauge() {
@@ -91,7 +91,7 @@ pub(crate) fn observe(histogram: &HistogramSeries, value: f64) {
     }
 }
 
-/// What all children have counted in a series.
+/// Returns the sum of a series over all children.
 pub(crate) fn total(series: Series) -> f64 {
     let total = telemetry::segment().and_then(|segment| segment.series_total(series));
     total.unwrap_or(0.0)
@@ -102,21 +102,21 @@ pub(crate) fn is_recording() -> bool {
     recording().is_some()
 }
 
-/// Number of the child's own arena: no two living children have the same, and a successor has that of one that has
-/// ended. `None` where it has none.
+/// Returns the number of the child's own arena. No two living children have the same number, and a successor takes over
+/// the number of a child that has ended. `None` if the child has no arena.
 pub(crate) fn slot() -> Option<u32> {
     let arena = telemetry::process_arena()?;
     Some(arena.index()).filter(|&index| index != 0)
 }
 
-/// The arena of the calling thread. The time only matters to a thread that has found none before; so a stamp from the
-/// same visit to Python will do, and the clock need not be read.
+/// Returns the arena of the calling thread. The time only matters to a thread that has found no arena before, so a
+/// stamp from the same visit to Python is enough, and the clock need not be read.
 #[inline]
 fn arena() -> Option<Arena> {
     telemetry::arena(crate::cpython::gil_clock::attached_at().unwrap_or_else(telemetry::now))
 }
 
-/// The segment, where this process may write to it.
+/// Returns the segment, if this process may write to it.
 fn recording() -> Option<Segment> {
     telemetry::process_arena().and_then(|_| telemetry::segment())
 }

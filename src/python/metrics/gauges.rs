@@ -1,5 +1,5 @@
-//! What only an interpreter itself can count: memory blocks, threads, the collector's progress.
-//! Asked for every few seconds by a request that holds the GIL anyway.
+//! Numbers that only the interpreter itself can count: memory blocks, threads, the collector's progress.
+//! A request that holds the GIL anyway asks for them every few seconds.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,10 +11,10 @@ use crate::cpython::{gil_clock, traceback};
 use crate::host::{self, Level};
 use crate::metrics::telemetry;
 
-/// Nanoseconds between two looks.
+/// Nanoseconds between two readings.
 const EVERY: u64 = 10_000_000_000;
 
-/// Looks, if it is time to.
+/// Reads the numbers of the interpreter, if a reading is due.
 pub(crate) fn refresh(py: &Attached<'_>) {
     let state = py.state();
     let Some(now) = gil_clock::attached_at() else {
@@ -49,7 +49,7 @@ fn look(py: &Attached<'_>) -> PyResult<()> {
     let state = py.state();
     let answer = state.gauges.get(py).call(py, [])?;
     let number = |at: isize| {
-        // SAFETY: `_gauges` returns a tuple; where it is too short the exception of the lookup is passed on.
+        // SAFETY: `_gauges` returns a tuple; if it is too short, the exception of the lookup is passed on.
         unsafe { py.share(ffi::PyTuple_GetItem(answer.as_ptr(), at)) }?.as_i64()
     };
     let cells = [
@@ -60,7 +60,7 @@ fn look(py: &Attached<'_>) -> PyResult<()> {
         (Id::GcPending, 2),
     ];
     let block = arena.gauges(state.home());
-    // By the difference: several interpreters may have the same first application.
+    // Changed by the difference, because several interpreters may have the same first application.
     for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
         let value = number(at)?;
         block.change(id, series, value - known.swap(value, Relaxed));

@@ -1,4 +1,4 @@
-//! Starts the clock of the GIL ([`gil_clock`](crate::cpython::gil_clock)) with the cells that it records in.
+//! Starts the GIL clock ([`gil_clock`](crate::cpython::gil_clock)) with the cells that it records in.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,14 +8,14 @@ use wsgi_telemetry::{App, Arena, PhaseCell};
 use crate::cpython::gil_clock::GilTimer;
 use crate::metrics::telemetry;
 
-/// For a request that the calling thread runs itself.
+/// Starts the clock for a request that the calling thread runs itself.
 pub(crate) fn time(app: App, times: Option<&Times>) -> GilTimer {
     let since = times.map_or(0, |times| times.stamp.swap(0, Relaxed));
     time_since(app, since, |arena| arena.phase_cell())
 }
 
-/// For the request of another thread, whose phase is noted there. The calling thread has waited for the GIL since that stamp;
-/// 0 for now.
+/// Starts the clock for the request of another thread, whose phase is noted in `shown`. The calling thread has waited
+/// for the GIL since `stamp`; 0 stands for now.
 pub(crate) fn time_lent(app: App, stamp: u64, shown: Option<PhaseCell>) -> GilTimer {
     time_since(app, stamp, |_| shown)
 }

@@ -1,4 +1,4 @@
-//! What Python's side records in the segment, and the applications' own metrics.
+//! What the engine records in the segment, and the applications' own metrics.
 
 pub(crate) mod application_state;
 pub(crate) mod custom;

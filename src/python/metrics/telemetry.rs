@@ -1,4 +1,4 @@
-//! The segment, as Python's side has it, and what is counted there one by one.
+//! The engine's view of the segment, and counters for single events.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use crate::{host, process};
 
 static SEGMENT: OnceLock<Segment> = OnceLock::new();
 
-/// Measures from now on. Without a segment nothing is measured.
+/// Starts measuring. Without a segment nothing is measured.
 pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
     if let Some(detached) = view.detached {
         process::set_forked_flag(detached);
@@ -28,12 +28,12 @@ pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
     Ok(())
 }
 
-/// The segment, where anything is measured.
+/// Returns the segment, if anything is measured.
 pub(crate) fn segment() -> Option<Segment> {
     SEGMENT.get().copied()
 }
 
-/// A stamp; 0 where nothing is measured.
+/// Returns a stamp; 0 if nothing is measured.
 pub(crate) fn now() -> u64 {
     if SEGMENT.get().is_some() {
         clock::now()
@@ -42,7 +42,7 @@ pub(crate) fn now() -> u64 {
     }
 }
 
-/// The arena of the calling thread.
+/// Returns the arena of the calling thread.
 pub(crate) fn arena(now: u64) -> Option<Arena> {
     let segment = SEGMENT.get()?;
     match host::arenas(now) {
@@ -51,7 +51,7 @@ pub(crate) fn arena(now: u64) -> Option<Arena> {
     }
 }
 
-/// The arena of the child, for gauges.
+/// Returns the arena of the child, for gauges.
 pub(crate) fn process_arena() -> Option<Arena> {
     let segment = SEGMENT.get()?;
     match host::arenas(clock::now()) {
@@ -60,7 +60,7 @@ pub(crate) fn process_arena() -> Option<Arena> {
     }
 }
 
-/// The application's cells in the arena of the calling thread, to count something there.
+/// Passes the application's cells in the arena of the calling thread to `count`.
 pub(crate) fn count(app: App, count: impl FnOnce(Block)) {
     if let Some(arena) = arena(now()) {
         count(arena.application(app));
@@ -80,7 +80,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Its `name` in Python.
+    /// Returns the stream's `name` in Python.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Stream::Errors => "<wsgi.errors>",
@@ -90,14 +90,14 @@ impl Stream {
     }
 }
 
-/// Lines were logged.
+/// Counts lines that were logged.
 pub(crate) fn count_lines(app: App, stream: Stream, lines: u64) {
     if lines > 0 {
         count(app, |block| block.add(Id::LogLines, stream as usize, lines));
     }
 }
 
-/// A response broke the protocol of WSGI.
+/// Counts a response that broke the WSGI protocol.
 pub(crate) fn protocol_error(app: App) {
     count(app, |block| block.add(Id::ProtocolErrors, 0, 1));
 }

@@ -1,8 +1,8 @@
-"""The half of the mod_wsgi module that needs no speed.
+"""The part of the mod_wsgi module that need not be fast.
 
-Executed once in each interpreter, with the dictionary of the `mod_wsgi` module as its globals; the other half
-(mod_wsgi.Input, mod_wsgi.Log, mod_wsgi.Adapter) is native. Names that begin with an underscore are called by the
-engine and by nobody else.
+Executed once in each interpreter, with the dictionary of the `mod_wsgi` module as its globals. The other part
+(mod_wsgi.Input, mod_wsgi.Log, mod_wsgi.Adapter) is native. Only the engine calls names that begin with an
+underscore.
 """
 
 __all__ = [
@@ -21,11 +21,11 @@ __all__ = [
 
 
 class RequestTimeout(BaseException):
-    """Raised in the thread of a request that is over its time."""
+    """Raised in the thread of a request that has passed its time limit."""
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: an iterable over a file, which httpd sends itself where `read()` is that of a regular file."""
+    """`wsgi.file_wrapper`: an iterable over a file. httpd sends the file itself if `read()` reads a regular file."""
 
     def __init__(self, filelike, blksize=8192):
         import operator
@@ -77,7 +77,7 @@ class FileWrapper:
 
 
 class Restricted:
-    """Stands for a standard stream that an application may not use."""
+    """Replaces a standard stream that an application may not use."""
 
     def __init__(self, name):
         object.__setattr__(self, "_Restricted__name", name)
@@ -94,19 +94,19 @@ shutdown_callbacks = []
 
 
 def subscribe_events(callback, /):
-    """Has `callback(name, **payload)` called at each event."""
+    """Registers a callback that is called as `callback(name, **payload)` at each event."""
     event_callbacks.append(callback)
     return callback
 
 
 def subscribe_shutdown(callback, /):
-    """Has `callback("process_stopping", **payload)` called before the process ends."""
+    """Registers a callback that is called as `callback("process_stopping", **payload)` before the process ends."""
     shutdown_callbacks.append(callback)
     return callback
 
 
 def _publish(name, payload):
-    """Calls the subscribers in order; yields the exceptions that they raised."""
+    """Calls the subscribers in order. Returns a list of the exceptions that they raised."""
     callbacks = list(event_callbacks)
     if name == "process_stopping":
         callbacks += shutdown_callbacks
@@ -122,7 +122,7 @@ def _publish(name, payload):
 
 
 def _format(exception):
-    """The lines of a traceback, without line ends."""
+    """Returns the lines of a traceback, without line ends."""
     import traceback
 
     text = traceback.format_exception(type(exception), exception, exception.__traceback__)
@@ -130,7 +130,7 @@ def _format(exception):
 
 
 _REFUSALS = (
-    # Cython, PyO3 (two releases), numpy, and CPython itself for a module that has not declared what it supports.
+    # Cython, PyO3 (two releases), numpy, and CPython itself for a module that does not declare its support.
     "Interpreter change detected",
     "PyO3 modules do not yet support subinterpreters",
     "may only be initialized once per interpreter process",
@@ -140,7 +140,7 @@ _REFUSALS = (
 
 
 def _refusal(exception):
-    """The package and the module that refused to be imported into this interpreter, if that is what is wrong."""
+    """Returns the package and the module that refused to be imported into this interpreter, or None."""
     found, seen, links = None, set(), [exception]
     while links and len(seen) < 32:
         error = links.pop()
@@ -149,14 +149,14 @@ def _refusal(exception):
         seen.add(id(error))
         text = error.msg if isinstance(error, ImportError) else None
         if isinstance(text, str) and any(refusal in text for refusal in _REFUSALS):
-            # The one furthest down: others may quote it.
+            # The last match in the chain counts: exceptions raised from it may quote its text.
             found = error
         links += [link for link in (error.__context__, error.__cause__) if link is not None]
     return found and _what_was_imported(found)
 
 
 def _what_was_imported(error):
-    """Package and module, for an ImportError that names neither."""
+    """Returns package and module for an ImportError that may name neither."""
     frame, at, module = None, -1, None
     trace = error.__traceback__
     while trace is not None:
@@ -166,7 +166,7 @@ def _what_was_imported(error):
         elif trace.tb_frame.f_code.co_name == "_find_and_load":
             module = trace.tb_frame.f_locals.get("name")
         trace = trace.tb_next
-    # The script itself is nobody's package.
+    # The script itself belongs to no package.
     place = frame.f_globals.get("__name__", "") if frame else ""
     if place.startswith("_mod_wsgi_"):
         place = ""
@@ -176,13 +176,13 @@ def _what_was_imported(error):
     module = module or error.name or (frame and _imported_at(frame, at)) or place or "?"
     package = module.partition(".")[0]
     if package.startswith("_") and place:
-        # Such as `_yaml`, which is a part of `yaml`.
+        # For example `_yaml`, which is part of `yaml`.
         package = place.partition(".")[0]
     return package, module
 
 
 def _imported_at(frame, at):
-    """The module that an import statement asks for, of a frame that is in the middle of it."""
+    """Returns the module that the import statement asks for which the frame is executing at offset `at`."""
     import dis
     import sys
 
@@ -201,7 +201,7 @@ def _imported_at(frame, at):
         package = frame.f_globals.get("__package__") or ""
         parts = package.split(".")
         module = ".".join(parts[: len(parts) - level + 1] + ([module] if module else []))
-    # Of `from package import module`, the one that the package does not have.
+    # For `from package import module`, the module that the package does not have.
     if names and module in sys.modules:
         missing = [name for name in names if name != "*" and not hasattr(sys.modules[module], name)]
         module = ".".join([module, *missing[:1]])
@@ -209,7 +209,7 @@ def _imported_at(frame, at):
 
 
 def _stream(log):
-    """A text stream over a mod_wsgi.Log."""
+    """Returns a text stream over a mod_wsgi.Log."""
     import io
 
     return io.TextIOWrapper(
@@ -218,7 +218,7 @@ def _stream(log):
 
 
 def _add_site_directories(directories):
-    """As WSGIPythonPath says: `.pth` files count, and what is new goes to the front, in order."""
+    """Adds the directories of WSGIPythonPath: reads `.pth` files, and moves new entries to the front, in order."""
     import site
     import sys
 
@@ -230,7 +230,7 @@ def _add_site_directories(directories):
 
 
 def _intercept_signals(log):
-    """Keeps the application from taking httpd's signals; forked children may have theirs."""
+    """Keeps the application from handling signals in httpd's process; processes that it forks may handle theirs."""
     import functools
     import os
     import signal
@@ -252,9 +252,9 @@ def _intercept_signals(log):
 
 
 def _start_programs_with_open_signals():
-    """Has the programs that `subprocess` and `multiprocessing` start begin with no signals blocked.
+    """Unblocks signals for the programs that `subprocess` and `multiprocessing` start.
 
-    A program inherits them from the thread that starts it, and httpd blocks all in the threads that serve requests.
+    A program inherits blocked signals from the thread that starts it, and httpd blocks all in its request threads.
     """
     import functools
     import os
@@ -269,11 +269,11 @@ def _start_programs_with_open_signals():
     @functools.wraps(real)
     def fork_exec(*args):
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        # httpd blocks them all or none, and `multiprocessing` unblocks some; in a forked process they are the application's.
+        # httpd blocks all or none, and `multiprocessing` unblocks some; in a forked process the application decides.
         if signal.SIGHUP not in blocked or os.getpid() != owner:
             return real(*args)
-        # One that waits to be delivered is for the main thread of httpd, which gets the others by the kernel's choice, too.
-        # SIGCHLD waits as soon as one program has ended, and means nothing to httpd.
+        # A pending signal stays blocked: it is for httpd's main thread, to which the kernel delivers signals.
+        # SIGCHLD is pending as soon as one program has ended, and means nothing to httpd.
         opened = blocked - (signal.sigpending() - {signal.SIGCHLD})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, opened)
         try:
@@ -282,7 +282,7 @@ def _start_programs_with_open_signals():
             signal.pthread_sigmask(signal.SIG_BLOCK, opened)
 
     _posixsubprocess.fork_exec = fork_exec
-    # Where something has imported it already.
+    # If `subprocess` was imported already.
     subprocess = sys.modules.get("subprocess")
     if hasattr(subprocess, "_fork_exec"):
         subprocess._fork_exec = fork_exec
@@ -320,7 +320,7 @@ def _set_up(options, stdout_log, stderr_log, log):
 
 
 def _watch_gil(notice):
-    """Has `notice` told which module switches the GIL of a free-threaded Python on: CPython warns of it."""
+    """Calls `notice` with the name of a module that switches the GIL of a free-threaded Python on, from the warning."""
     import functools
     import warnings
 
@@ -338,14 +338,14 @@ def _watch_gil(notice):
 
 
 def _watch_collector(callback):
-    """Has `callback` told of every garbage collection."""
+    """Has `callback` called at every garbage collection."""
     import gc
 
     gc.callbacks.append(callback)
 
 
 def _gauges():
-    """Memory blocks, threads, and how near each generation is to its collection."""
+    """Returns the numbers of memory blocks and threads, and how near each generation is to its collection."""
     import gc
     import sys
     import threading
@@ -366,7 +366,7 @@ def _find_package():
 
 
 def _make_apache_module(options):
-    """The `apache` module of mod_wsgi, over an importable one if there is one."""
+    """Makes the `apache` module of mod_wsgi, or extends an importable module of that name."""
     import importlib.util
     import sys
     import types
@@ -385,7 +385,7 @@ def _make_apache_module(options):
 
 
 def _waited_for():
-    """The threads that the end of the process waits for: all others that are no daemons."""
+    """Returns the threads that the end of the process waits for: all others that are not daemons."""
     import threading
 
     own = (threading.main_thread(), threading.current_thread())
@@ -393,14 +393,14 @@ def _waited_for():
 
 
 def _thread_names():
-    """What they are called."""
+    """Returns the names of the threads that the end of the process waits for."""
     return [thread.name for thread in _waited_for()]
 
 
 def _end_threads(seconds):
-    """Lets pools finish the work that they were given, and other threads that are no daemons end; waits that long at most.
+    """Waits at most `seconds` for pools to finish their tasks, and for threads that are not daemons to end.
 
-    What `threading` does at the end of the main thread. The functions for that may wait for ever, so a daemon calls them.
+    `threading` does this at the end of the main thread. Its functions may wait without end, so a daemon calls them.
     """
     import threading
     import time
@@ -422,7 +422,7 @@ def _end_threads(seconds):
         pools.start()
         threads.append(pools)
     except RuntimeError:
-        # There is no thread for it.
+        # No thread could be started.
         end_pools()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
@@ -430,7 +430,7 @@ def _end_threads(seconds):
 
 
 def _run_exit_functions():
-    """`atexit`."""
+    """Runs the functions of `atexit`. Returns a list of the exceptions that it raised."""
     import atexit
 
     try:
@@ -441,7 +441,7 @@ def _run_exit_functions():
 
 
 def _flush():
-    """The standard streams."""
+    """Flushes the standard streams."""
     import sys
 
     for stream in (sys.stdout, sys.stderr):
@@ -452,9 +452,9 @@ def _flush():
 
 
 def _end_copy(exception, seconds):
-    """Does in a process that an application has forked what Python does before a program ends; gives the status to end with.
+    """Does in a forked copy of the process what Python does before a program ends. Returns the exit status.
 
-    `exception` is what the process has come back from the application with, or None.
+    `exception` is the exception with which the copy has left the application, or None.
     """
     import sys
     import traceback

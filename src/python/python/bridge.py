@@ -1,8 +1,8 @@
 """Keeps the values of prometheus_client in the server's segment.
 
-Executed where an application or the configuration asks for it, once in an interpreter, with globals of its own.
-prometheus_client makes each value with `prometheus_client.values.ValueClass`, which is replaced: at once where it has been
-imported, else when it will be, so that applications that have their own module search path are reached too.
+Executed once in an interpreter, with separate globals, if an application or the configuration asks for it.
+prometheus_client makes each value with `prometheus_client.values.ValueClass`. That class is replaced: at once if the
+module was imported, or else at its import, so that applications with their own module search path are covered, too.
 """
 
 import sys
@@ -11,9 +11,9 @@ MODULE = "prometheus_client.values"
 
 
 def bridge(sample):
-    """`sample(kind, metric, name, labels, values, help, mode)` makes what holds a value, or raises ValueError."""
+    """`sample(kind, metric, name, labels, values, help, mode)` makes the holder of a value, or raises ValueError."""
     if MODULE in sys.modules:
-        # Waits for another thread that is importing it.
+        # The import waits for another thread that is importing the module.
         import prometheus_client
         from prometheus_client import values
 
@@ -25,12 +25,12 @@ def bridge(sample):
 
 
 def replace(values, sample):
-    """Puts a class of ours into the module `prometheus_client.values`."""
+    """Replaces the class in the module `prometheus_client.values`."""
     local = values.ValueClass
     refused = set()
 
     class ServerValue:
-        """A value, counted by all children together. Exemplars are not kept."""
+        """A value that all children count together. Exemplars are not kept."""
 
         _multiprocess = True
 
@@ -44,7 +44,7 @@ def replace(values, sample):
                     typ, metric_name, name, labelnames, labelvalues, help_text or "", multiprocess_mode or ""
                 )
             except (TypeError, ValueError) as error:
-                # The application must not suffer: it has had this metric before.
+                # The application must not fail: it worked with this metric before.
                 if metric_name not in refused and len(refused) < 100:
                     refused.add(metric_name)
                     print(f"The metric {metric_name!r} is not shown by the server: {error}", file=sys.stderr)
@@ -69,7 +69,7 @@ def replace(values, sample):
 
 
 def move(collector, value_class):
-    """Has a metric that is registered already count in the server, too, and takes what it has counted along."""
+    """Makes a metric that is registered already count in the server, and carries its counts over."""
     import prometheus_client as client
 
     if not isinstance(collector, (client.Counter, client.Gauge, client.Summary, client.Histogram)):
@@ -82,7 +82,7 @@ def move(collector, value_class):
         before = values_of(metric)
         if any(isinstance(value, value_class) for value in before):
             continue
-        # A twin is prepared, as other threads may be counting.
+        # A twin is prepared first, because other threads may be counting.
         twin = object.__new__(type(metric))
         twin.__dict__.update(metric.__dict__)
         twin._metric_init()
@@ -98,13 +98,13 @@ def move(collector, value_class):
 
 
 def values_of(metric):
-    """What a metric without labels, or with values of them, counts in."""
+    """Returns the values in which a metric counts that has no labels, or one set of label values."""
     single = [vars(metric)[name] for name in ("_value", "_count", "_sum") if name in vars(metric)]
     return single + vars(metric).get("_buckets", [])
 
 
 class Finder:
-    """Waits for the import of the module, first on `sys.meta_path`."""
+    """Catches the import of the module, as the first finder on `sys.meta_path`."""
 
     def __init__(self, sample):
         self.sample = sample
@@ -124,7 +124,7 @@ class Finder:
 
 
 class Loader:
-    """Loads the module as its own loader does, and has the class replaced before anybody sees it."""
+    """Loads the module as its own loader does, and replaces the class before any code can use the module."""
 
     def __init__(self, loader, sample):
         self.loader = loader

@@ -1,21 +1,21 @@
-"""An environment of the interpreter's own, instead of the one of the process.
+"""A separate environment for an interpreter, in place of the environment of the process.
 
-Executed in interpreters whose writes to `os.environ` are to stay there, with globals of its own. `os.environ` writes through
-`os.putenv`, which is replaced by one that keeps what the process would have; and what starts programs gives them that.
+Executed with separate globals in interpreters whose writes to `os.environ` must not leave them. `os.environ` writes
+through `os.putenv`; its replacement writes to ENVIRONMENT, which the functions that start programs pass to them.
 
-Not reached: what asks the C library itself, which goes on seeing the environment of the process (`time.tzset`, extension
-modules, `ctypes`), and who calls the functions of the module `posix`.
+Not covered: code that asks the C library itself and still sees the environment of the process (`time.tzset`, extension
+modules, `ctypes`), and code that calls the functions of the module `posix`.
 """
 
 import os
 import sys
 
-# Everything that a program started by this interpreter is to find, as bytes.
+# The environment of programs that this interpreter starts, as bytes.
 ENVIRONMENT = {}
 
 
 def keep_environ(environment):
-    """From now on the interpreter has this environment: a dict of bytes."""
+    """Gives the interpreter this environment, a dict of bytes."""
     ENVIRONMENT.update(environment)
     data = os.environ._data
     data.clear()
@@ -29,7 +29,7 @@ def keep_environ(environment):
     import _posixsubprocess
 
     _posixsubprocess.fork_exec = fork_exec
-    # Where something has imported it already.
+    # If `subprocess` was imported already.
     subprocess = sys.modules.get("subprocess")
     if hasattr(subprocess, "_fork_exec"):
         subprocess._fork_exec = fork_exec
@@ -52,7 +52,7 @@ def unsetenv(name, /):
 
 
 def check(name):
-    """As the C library does."""
+    """Checks a name as the C library does."""
     if b"\0" in name:
         raise ValueError("embedded null byte")
     if not name or b"=" in name:
@@ -66,7 +66,7 @@ def reload_environ():
 
 
 def fork_exec(*args, real=__import__("_posixsubprocess").fork_exec):
-    """What `subprocess` and `multiprocessing` start programs with; the sixth argument is the environment, or None."""
+    """Starts programs for `subprocess` and `multiprocessing`; the sixth argument is the environment, or None."""
     if len(args) > 5 and args[5] is None:
         environment = [name + b"=" + value for name, value in list(ENVIRONMENT.items())]
         args = (*args[:5], environment, *args[6:])

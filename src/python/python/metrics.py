@@ -1,10 +1,10 @@
-"""Metrics of applications' own, shown with those of the server.
+"""The applications' own metrics, which are shown with those of the server.
 
-Executed once in each interpreter, after `bootstrap.py` and with the same globals. What counts is native.
+Executed once in each interpreter, after `bootstrap.py` and with the same globals. The objects that count are native.
 """
 
 _DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-# Of each kind of thing that is remembered: what one interpreter could reasonably have.
+# How many entries each cache of an interpreter keeps: as many as an interpreter could reasonably have.
 _MOST_KEPT = 1000
 
 __all__ += [
@@ -22,18 +22,18 @@ def counter(name, help="", labels=()):
 
 
 def gauge(name, help="", labels=(), aggregate="sum"):
-    """A metric that goes up and down. Those of several children are shown as one: their sum, or the greatest, or the
-    least of them."""
+    """A metric that goes up and down. The values of all children are shown as one: their sum, the greatest,
+    or the least of them."""
     if aggregate not in ("sum", "max", "min"):
         raise ValueError(f"aggregate must be 'sum', 'max' or 'min', not {aggregate!r}")
     return _metric(f"gauge {aggregate}", name, help, labels)
 
 
 def histogram(name, help="", labels=(), buckets=_DEFAULT_BUCKETS):
-    """A metric of observations, counted by the upper bounds that they are not above."""
+    """A metric of observations. Each bucket counts the observations that are not above its upper bound."""
     buckets = [float(bucket) for bucket in buckets]
     if buckets and buckets[-1] == float("inf"):
-        # It is always there.
+        # This bucket always exists.
         del buckets[-1]
     if not buckets:
         raise ValueError("a histogram needs at least one upper bound")
@@ -51,7 +51,7 @@ class LabelledMetric:
         self._children = {}
 
     def labels(self, *values, **named):
-        """The metric of these values of the labels, in the order of the names, or by name."""
+        """Returns the metric with these label values, given in the order of the names, or by name."""
         names = self._names
         if named:
             if values:
@@ -66,7 +66,7 @@ class LabelledMetric:
         if child is None:
             child = self._family.child(*values)
             if len(self._children) >= _MOST_KEPT:
-                # Only forgotten here: it is found again in the segment.
+                # Only the cache is emptied: metrics are found again in the segment.
                 self._children.clear()
             self._children[values] = child
         return child
@@ -108,7 +108,7 @@ _metrics = {}
 
 
 def _metric(kind, name, help, labels, buckets=()):
-    """The metric of this name, made if there is none."""
+    """Returns the metric of this name, and makes it if there is none."""
     if not isinstance(name, str):
         raise TypeError(f"the name must be str, not {type(name).__name__}")
     if isinstance(labels, str):

@@ -9,17 +9,17 @@ use wsgi_telemetry::clock;
 
 /// The watchdog's thread, once it was needed.
 static WATCHDOG: OnceLock<Thread> = OnceLock::new();
-/// Starts that thread, unless it was started.
+/// The function that starts that thread, unless it runs already.
 static START: OnceLock<fn()> = OnceLock::new();
-/// When it wakes up by itself, as a stamp.
+/// The stamp at which the watchdog wakes up by itself.
 static WAKES: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Says how the watchdog's thread is started.
+/// Sets the function that starts the watchdog's thread.
 pub(crate) fn set_start(start: fn()) {
     START.get_or_init(|| start);
 }
 
-/// Something that has a limit begins, which is due then.
+/// Has the watchdog look at the stamp `due`, at the latest, because something with a limit has begun.
 pub(crate) fn set(due: u64) {
     if due < WAKES.load(SeqCst) || WATCHDOG.get().is_none() {
         if let Some(start) = START.get() {
@@ -31,23 +31,23 @@ pub(crate) fn set(due: u64) {
     }
 }
 
-/// Whether the calling thread, or another one, is the watchdog already.
+/// Whether this process has a thread that is the watchdog.
 pub(crate) fn has_thread() -> bool {
     WATCHDOG.get().is_some()
 }
 
-/// The calling thread is the watchdog's.
+/// Makes the calling thread the watchdog's.
 pub(crate) fn adopt_thread() {
     WATCHDOG.get_or_init(std::thread::current);
 }
 
-/// The watchdog looks at everything that is due. A request that begins from now on may be due earlier than the time that the
-/// look gives, and unparks the thread.
+/// Notes that the watchdog begins to look at everything that is due. A request that begins from now on may be due
+/// earlier than the stamp that the look finds, and unparks the thread.
 pub(crate) fn begin_look() {
     WAKES.store(u64::MAX, SeqCst);
 }
 
-/// The watchdog sleeps until then, or until it is woken up.
+/// Sleeps until the stamp `next`, or until the thread is unparked.
 pub(crate) fn sleep_until(next: u64) {
     WAKES.store(next, SeqCst);
     let sleep = next.saturating_sub(clock::now());

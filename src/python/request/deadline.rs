@@ -1,16 +1,16 @@
-//! The deadline of one request, for what watches over it: where it is, on which thread, and how long it may take.
+//! The deadline of one request, for the watchdog: where the request is, on which thread, and how long it may take.
 //!
 //! ```text
 //!   Waiting ──enter──▶ Inside ──leave──▶ Left
 //!                       │  ▲
-//!               suspend │  │ resume       another request runs on the same thread meanwhile
+//!               suspend │  │ resume       another request runs on the same thread
 //!                       ▼  │
 //!                     Suspended
 //! ```
 //!
-//! An exception is injected into the thread of a request that is `Inside`, by a thread that is attached to its interpreter
-//! and holds the lock, and what has not been raised yet is taken back by `leave` under the same lock, while attached. A
-//! request is never inside twice, so none ever gets the exception of another one.
+//! A thread that is attached to the interpreter and holds the lock injects an exception into the thread of a request
+//! that is `Inside`. An exception that has not been raised yet is taken back by `leave`, under the same lock and
+//! attached. A request is never inside twice, so no request ever gets the exception of another one.
 
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -28,21 +28,22 @@ use crate::sync::lock;
 
 const NANOSECONDS: u64 = 1_000_000;
 
-/// Where a request is, and what has been done about it.
+/// Where a request is, and what the watchdog has done about it.
 pub(crate) struct Deadline {
-    /// A stamp; the time that its application takes to load does not count.
+    /// When the request began, as a stamp. The time that its application takes to load is added to it, so that it does
+    /// not count.
     began: AtomicU64,
-    /// The same, and stays.
+    /// When the request arrived, as a stamp that does not change.
     arrived: u64,
-    /// When it began to wait for its application to load, as a stamp; 0 while it does not.
+    /// When the request began to wait for its application to load, as a stamp; 0 while it does not wait.
     loads: AtomicU64,
     limits: Limits,
-    /// It waits for a slot, as far as its thread knows, or was refused one.
+    /// Whether the request waits for a slot, as far as its thread knows, or was refused one.
     in_line: AtomicBool,
     location: Mutex<Location>,
-    /// The next step of [`Step`], as its number.
+    /// The index in [`STEPS`] of the next step.
     next: AtomicU8,
-    /// When the watchdog complains again of a request that was given up.
+    /// When the watchdog next complains of a request that was given up, as a stamp.
     again: AtomicU64,
 }
 
@@ -56,33 +57,33 @@ enum Phase {
 
 struct Location {
     phase: Phase,
-    /// The thread that runs it, as CPython knows it.
+    /// The thread that runs the request, as CPython knows it.
     ident: c_ulong,
     interpreter: Option<&'static Interpreter>,
-    /// What gave it the slot that it has.
+    /// The executor that gave the request its slot.
     slot: Option<&'static dyn Slot>,
-    /// An exception was injected that may not have been raised yet.
+    /// Whether an exception was injected that may not have been raised yet.
     is_injected: bool,
-    /// Its slot was given back, as it does not come back to do so.
+    /// Whether the watchdog gave the slot back, because the thread does not come back to do so.
     has_lost_slot: bool,
-    /// Its thread has given its slot back while it waits for something else.
+    /// Whether the thread has given its slot back while it waits for something that needs no GIL.
     is_outside: bool,
 }
 
-/// What is done about a request that takes long, in this order.
+/// What the watchdog does about a request that takes long, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Its stack is logged (`WSGISlowRequestStack`).
+    /// Log its stack (`WSGISlowRequestStack`).
     TellSlow,
-    /// Its stack is logged, and it is interrupted.
+    /// Log its stack, and interrupt it.
     Interrupt,
-    /// It is interrupted again: it has caught the exception, or is where none can be raised.
+    /// Interrupt it again: it has caught the exception, or is where none can be raised.
     InterruptAgain,
-    /// It is answered without its thread, which may never come back.
+    /// Answer it without its thread, which may never come back.
     GiveUp,
 }
 
-/// All steps, and behind them nothing.
+/// All steps, in their order.
 const STEPS: [Step; 4] = [
     Step::TellSlow,
     Step::Interrupt,
@@ -91,7 +92,7 @@ const STEPS: [Step; 4] = [
 ];
 
 impl Deadline {
-    /// A request has begun, at this stamp.
+    /// Makes the deadline of a request that began at the stamp `began`.
     pub(crate) fn begin(began: u64, limits: Limits) -> Self {
         Self {
             began: AtomicU64::new(began),
@@ -113,17 +114,17 @@ impl Deadline {
         }
     }
 
-    /// Whether it has any limits.
+    /// Whether the request has any limits.
     pub(crate) fn is_limited(&self) -> bool {
         self.limits.request != 0 || self.limits.slow != 0
     }
 
-    /// Whether it has taken longer than it may.
+    /// Whether the request has taken longer than its limit.
     pub(crate) fn is_late(&self, now: u64) -> bool {
         self.limits.request != 0 && now >= self.due(Step::Interrupt) && !self.is_loading()
     }
 
-    /// How long it may still take, at least.
+    /// Returns how long the request may still take, at least.
     pub(crate) fn until_late(&self, now: u64) -> Duration {
         let now = match self.loads.load(Relaxed) {
             0 => now,
@@ -132,17 +133,18 @@ impl Deadline {
         Duration::from_nanos(self.due(Step::Interrupt).saturating_sub(now))
     }
 
-    /// How long ago it has come, whatever it did since.
+    /// Returns how long ago the request arrived, including the time for which it waited for a load.
     pub(crate) fn since_arrival(&self, now: u64) -> Duration {
         Duration::from_nanos(now.saturating_sub(self.arrived))
     }
 
-    /// How long it has taken, nanoseconds.
+    /// Returns how long the request has taken, in nanoseconds, without finished waits for a load.
     pub(crate) fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.began.load(Relaxed))
     }
 
-    /// Waits for its application to load, which is limited by other means and would never be done if it was interrupted.
+    /// Runs `load`, in which the request waits for its application to load. That time does not count: loading has
+    /// limits of its own, and an interrupted load would never be done.
     pub(crate) fn load<R>(&self, load: impl FnOnce() -> R) -> R {
         if !self.is_limited() {
             return load();
@@ -153,7 +155,8 @@ impl Deadline {
         result
     }
 
-    /// Has waited since it began for that, and for the interpreter to be made, and still does.
+    /// Notes that the request has waited since it began for the interpreter to be made and its application to load, and
+    /// still does.
     pub(crate) fn begins_with_load(&self) {
         self.wait_for_load(self.began.load(Relaxed));
     }
@@ -164,12 +167,12 @@ impl Deadline {
         }
     }
 
-    /// Does not wait for that any more, if it did: the time does not count.
+    /// Notes that the request no longer waits for a load, if it did. The time of the wait does not count.
     pub(crate) fn load_ends(&self) {
         if !self.is_loading() {
             return;
         }
-        // The thread that waits for its slot may say so, and the thread that runs it.
+        // Two threads may get here: the one that waits for a slot, and the one that runs the request.
         let since = self.loads.swap(0, Relaxed);
         if since != 0 {
             let took = clock::now().saturating_sub(since);
@@ -177,22 +180,23 @@ impl Deadline {
         }
     }
 
-    /// Whether it waits for that.
+    /// Whether the request waits for its application to load.
     pub(crate) fn is_loading(&self) -> bool {
         self.loads.load(Relaxed) != 0
     }
 
-    /// Its thread waits for a slot from now on, and knows by itself when that takes too long; or does not.
+    /// Notes whether the request's thread waits for a slot. While it does, the thread notices by itself when the wait
+    /// takes too long.
     pub(crate) fn wait_in_line(&self, waits: bool) {
         self.in_line.store(waits, Relaxed);
     }
 
-    /// Whether it does.
+    /// Whether the request's thread waits for a slot.
     pub(crate) fn is_in_line(&self) -> bool {
         self.in_line.load(Relaxed)
     }
 
-    /// When a step is due, as a stamp; never is `u64::MAX`.
+    /// Returns when a step is due, as a stamp; `u64::MAX` stands for never.
     fn due(&self, step: Step) -> u64 {
         let Limits {
             request,
@@ -212,24 +216,25 @@ impl Deadline {
         self.began.load(Relaxed) + milliseconds * NANOSECONDS
     }
 
-    /// When the next step is due.
+    /// Returns when the next step is due, as a stamp.
     pub(crate) fn next_due(&self) -> u64 {
         let left = STEPS.iter().skip(self.next.load(Relaxed).into());
         left.map(|step| self.due(*step)).min().unwrap_or(u64::MAX)
     }
 
-    /// The step that is due now; each is there once, and one that is overtaken by a later one not at all. For one thread.
+    /// Returns the step that is due now. Each step is returned once; a step that a later one has overtaken is skipped.
+    /// For one thread.
     pub(crate) fn take_step(&self, now: u64) -> Option<Step> {
         let next = self.next.load(Relaxed);
         let left = STEPS.iter().enumerate().skip(next.into());
         let due = left.filter(|(_, step)| self.due(**step) <= now);
-        // What is slow is told even where the limit of the whole is as short.
+        // A slow request is logged even if the limit of the request is as short as the threshold.
         let (at, step) = due.min_by_key(|(_, step)| self.due(**step))?;
         self.next.store(at as u8 + 1, Relaxed);
         Some(*step)
     }
 
-    /// Whether it is time to complain again of a request that was given up, which is once in `every` nanoseconds.
+    /// Whether to complain again of a request that was given up: once in `every` nanoseconds.
     pub(crate) fn complains(&self, now: u64, every: u64) -> bool {
         let is_due = now >= self.again.load(Relaxed);
         if is_due {
@@ -238,17 +243,17 @@ impl Deadline {
         is_due
     }
 
-    /// It is on its way into this interpreter.
+    /// Notes that the request is on its way into this interpreter.
     pub(crate) fn approach(&self, interpreter: &'static Interpreter) {
         self.location().interpreter = Some(interpreter);
     }
 
-    /// The interpreter that it is in, or on its way into.
+    /// Returns the interpreter that the request is in, or on its way into.
     pub(crate) fn interpreter(&self) -> Option<&'static Interpreter> {
         self.location().interpreter
     }
 
-    /// The calling thread runs it from now on, in the interpreter that it is attached to.
+    /// Notes that the calling thread runs the request from now on, in the interpreter that it is attached to.
     pub(crate) fn enter(&self, py: &Attached<'_>, slot: Option<&'static dyn Slot>) {
         self.wait_in_line(false);
         let mut location = self.location();
@@ -258,7 +263,7 @@ impl Deadline {
         location.slot = slot;
     }
 
-    /// It is done, but for Python objects that may still be destroyed.
+    /// Notes that the request is done, except for Python objects that may still be destroyed.
     pub(crate) fn leave(&self, py: &Attached<'_>) {
         let mut location = self.location();
         location.phase = Phase::Left;
@@ -266,12 +271,12 @@ impl Deadline {
         if std::mem::take(&mut location.has_lost_slot)
             && let Some(slot) = location.slot
         {
-            // The thread that runs it will give a slot back.
+            // The thread that runs the request will give its slot back a second time.
             slot.step_in();
         }
     }
 
-    /// Another request begins on its thread.
+    /// Notes that another request begins on the same thread.
     pub(crate) fn suspend(&self, py: &Attached<'_>) -> Suspended {
         let mut location = self.location();
         let was_inside = matches!(location.phase, Phase::Inside);
@@ -282,7 +287,7 @@ impl Deadline {
         Suspended { was_inside, owes }
     }
 
-    /// It goes on. An exception that it was to get comes once more.
+    /// Notes that the request goes on. An exception that [`Self::suspend`] took back is injected again by the watchdog.
     pub(crate) fn resume(&self, suspended: &Suspended) {
         if suspended.was_inside {
             self.location().phase = Phase::Inside;
@@ -292,8 +297,8 @@ impl Deadline {
         }
     }
 
-    /// Raises `RequestTimeout` in its thread, if it is inside the interpreter that the calling thread is attached to; whether
-    /// it is.
+    /// Raises `RequestTimeout` in the request's thread, if the request is inside the interpreter that the calling
+    /// thread is attached to. Returns whether it did.
     pub(crate) fn interrupt(&self, py: &Attached<'_>) -> bool {
         let mut location = self.location();
         let is_here = location
@@ -304,11 +309,11 @@ impl Deadline {
         }
         location.is_injected = true;
         let class = py.state().request_timeout.as_ptr();
-        // SAFETY: attached, and the class is one of this interpreter.
+        // SAFETY: the calling thread is attached, and the class is one of this interpreter.
         unsafe { ffi::PyThreadState_SetAsyncExc(location.ident.cast_signed(), class) != 0 }
     }
 
-    /// Where it is inside: the interpreter, and the thread.
+    /// Returns the interpreter that the request is inside of, and its thread.
     pub(crate) fn inside(&self) -> Option<(&'static Interpreter, c_ulong)> {
         let location = self.location();
         match location.phase {
@@ -317,7 +322,8 @@ impl Deadline {
         }
     }
 
-    /// Time of its thread on a processor, if it is inside in a slot of `slot`; nanoseconds.
+    /// Returns the processor time of the request's thread in nanoseconds, if the request is inside with a slot of
+    /// `slot`.
     pub(crate) fn cpu_time(&self, slot: &dyn Slot) -> Option<u64> {
         let location = self.location();
         let own = location
@@ -326,8 +332,8 @@ impl Deadline {
         if !std::ptr::addr_eq(own, slot) {
             return None;
         }
-        // SAFETY: the thread is inside, and does not leave as long as the lock is held. The clock is only used if the first
-        // call has said that it is there.
+        // SAFETY: the thread is inside, and cannot leave while the lock is held. The clock is only used if the first
+        // call succeeded.
         unsafe {
             let (mut clock, mut time) = (0, std::mem::zeroed::<libc::timespec>());
             let is_there = libc::pthread_getcpuclockid(location.ident, &mut clock) == 0
@@ -336,12 +342,13 @@ impl Deadline {
         }
     }
 
-    /// Whether another request runs on its thread.
+    /// Whether another request runs on the request's thread.
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(self.location().phase, Phase::Suspended)
     }
 
-    /// Its thread, if that is the calling one, is about to give its slot back for a while; whether it has one to give.
+    /// Notes that the calling thread is about to give the request's slot back for a while. Returns whether it has a
+    /// slot to give: it runs the request, and the watchdog has not given the slot back.
     pub(crate) fn step_out(&self) -> bool {
         let mut location = self.location();
         let has_place = location.ident == own_ident() && !location.has_lost_slot;
@@ -349,12 +356,12 @@ impl Deadline {
         has_place
     }
 
-    /// It has a slot again.
+    /// Notes that the request has a slot again.
     pub(crate) fn step_in(&self) {
         self.location().is_outside = false;
     }
 
-    /// Gives its slot back, as it does not come back to do so itself.
+    /// Gives the request's slot back, because its thread does not come back to do so.
     pub(crate) fn lose_slot(&self) {
         let mut location = self.location();
         if matches!(location.phase, Phase::Inside)
@@ -374,11 +381,11 @@ impl Deadline {
 }
 
 impl Location {
-    /// Takes an exception back that has not been raised; whether there may have been one.
+    /// Takes back an exception that has not been raised. Returns whether there may have been one.
     fn take_back(&mut self, _py: &Attached<'_>) -> bool {
         let was_injected = std::mem::take(&mut self.is_injected);
         if was_injected {
-            // SAFETY: attached, on the thread of this very number.
+            // SAFETY: attached, on the thread with this identifier.
             unsafe {
                 ffi::PyThreadState_SetAsyncExc(self.ident.cast_signed(), std::ptr::null_mut())
             };
@@ -387,14 +394,14 @@ impl Location {
     }
 }
 
-/// What a request was at when another one began on its thread.
+/// The state of a request when another one began on its thread.
 pub(crate) struct Suspended {
     was_inside: bool,
-    /// It was interrupted, and had not noticed.
+    /// An exception was injected into the request's thread and taken back.
     owes: bool,
 }
 
-/// The calling thread, as `PyThread_get_thread_ident` has it.
+/// Returns the identifier of the calling thread, as `PyThread_get_thread_ident` does.
 fn own_ident() -> c_ulong {
     // SAFETY: always possible.
     unsafe { libc::pthread_self() }
@@ -459,17 +466,17 @@ mod tests {
         (location.phase, location.ident) = (Phase::Inside, own_ident());
         location.slot = Some(given);
         drop(location);
-        // Its thread has given it back itself.
+        // The thread gave the slot back itself.
         assert!(deadline.step_out());
         deadline.lose_slot();
         assert_eq!(given.0.load(Relaxed), 0);
         deadline.step_in();
-        // A thread that has lost it does not.
+        // A thread that has lost its slot does not step out.
         deadline.lose_slot();
         assert!(!deadline.step_out());
         deadline.lose_slot();
         assert_eq!(given.0.load(Relaxed), 1);
-        // Other threads of an application have none.
+        // Other threads of an application have no slot.
         let other = std::thread::scope(|scope| scope.spawn(|| deadline.step_out()).join());
         assert_eq!(other.ok(), Some(false));
     }

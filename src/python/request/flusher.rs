@@ -1,16 +1,17 @@
-//! When a chunk of a response goes out that others may follow at once.
+//! When a chunk of a response is flushed that others may follow at once.
 //!
-//! No chunk may be delayed (PEP 3333), but a flush for each costs more than the chunks where many come in a row: filters
-//! that compress lose what they know of the text, each flush is a record of TLS and a packet, and mod_ratelimit takes it
-//! for the end of an interval. The engine cannot know whether the application has its next chunk ready. So the first chunk, and
-//! each one that follows a pause, is flushed by the thread that writes it; one that comes within [`PAUSE`] of a flush is
-//! only handed to the filters, and a thread of ours flushes it when that time is over, unless others have done so. A chunk is
-//! thus never held for longer than [`PAUSE`], or a while in proportion to the flush before it where that took long: then
-//! it is the client or a filter that cannot take more.
+//! No chunk may be delayed (PEP 3333), but where many chunks come in a row, a flush for each costs more than the
+//! chunks: filters that compress lose what they know of the text, each flush is a TLS record and a packet, and
+//! mod_ratelimit takes it for the end of an interval. The engine cannot know whether the application has its next chunk
+//! ready. So the thread of the request flushes the first chunk, and each one that follows a pause. A chunk that comes
+//! within [`PAUSE`] of a flush is only handed to the filters, and a flusher thread flushes it when that time is over,
+//! unless another flush came first. A chunk is thus held for at most [`PAUSE`], or, if the flush before it took long,
+//! for a time in proportion to that: then the client or a filter cannot take more.
 //!
-//! The flush is a call of the host like any other: under the lock of the request's calls, and not once the request is
-//! finished. It may wait for the client. So a thread that begins a flush leaves another thread behind for the other
-//! requests; there are never more threads than responses that are being sent, and none while nothing was streamed for a while.
+//! The flush is a call of the host like any other: made under the lock of the request's calls, and not once the request
+//! is finished. It may wait for the client. So a thread that begins a flush leaves another thread behind for the other
+//! requests. There are never more flusher threads than responses that are being sent, and none after a while without
+//! streaming.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{
@@ -28,15 +29,16 @@ use crate::request::host::{Failure, HostRequest};
 use crate::request::state::RequestState;
 use crate::sync::lock;
 
-/// For how long what follows a flush may wait for the next one, nanoseconds.
+/// How long chunks after a quick flush may wait for the next flush, nanoseconds.
 const PAUSE: u64 = 20_000_000;
 /// After a flush that took long, the next one waits this many times as long.
 const SHARE: u64 = 4;
-/// The longest wait by that, nanoseconds.
+/// The longest such wait, nanoseconds.
 const LONGEST: u64 = 500_000_000;
-/// When a request is looked at again whose own thread is in a call of the host, nanoseconds; twice that the next time.
+/// How soon a flush is tried again if the request's own thread is in a call of the host, nanoseconds. Doubles with each
+/// try.
 const AGAIN: u64 = 5_000_000;
-/// How long a thread stays that has nothing to do.
+/// How long a flusher thread stays without work.
 const IDLE: Duration = Duration::from_secs(10);
 /// How many threads stay to wait. With two, one can flush and come back without another one being started.
 const STAY: usize = 2;
@@ -46,12 +48,12 @@ const STAY: usize = 2;
 pub(crate) struct Pace {
     /// From when on the next chunk is flushed at once, as a stamp.
     due: AtomicU64,
-    /// Something was written after the last flush, and the thread of ours knows of it.
+    /// Whether something was written after the last flush; a flusher thread knows of it.
     owed: AtomicBool,
 }
 
 impl Pace {
-    /// How to write the next chunk: flushed now, or with chunks to come.
+    /// Returns how to write the next chunk: flushed now, or with chunks to come.
     pub(crate) fn next(&self, request: &Arc<RequestState>) -> WriteEnd {
         let due = self.due.load(Relaxed);
         if clock::now() >= due {
@@ -66,7 +68,7 @@ impl Pace {
         WriteEnd::More
     }
 
-    /// Does `work`, which flushes.
+    /// Does `work`, which flushes, and sets the time of the next flush.
     pub(crate) fn flushing<R>(&self, work: impl FnOnce() -> R) -> R {
         let began = clock::now();
         let result = work();
@@ -77,7 +79,7 @@ impl Pace {
         result
     }
 
-    /// Sends what is owed, if that is due: what was written since another flush has a promise of its own.
+    /// Flushes what is owed, if that is due. What was written since another flush is in the queue with its own time.
     pub(crate) fn settle_if_due(&self, host: HostRequest) -> Result<(), Failure> {
         if clock::now() < self.due.load(Relaxed) {
             return Ok(());
@@ -85,7 +87,8 @@ impl Pace {
         self.settle(host)
     }
 
-    /// Sends what is owed. Before the thread of the request waits for something else: the client may wait for that chunk.
+    /// Flushes what is owed. Called before the request's thread waits for something else, because the client may wait
+    /// for that chunk.
     pub(crate) fn settle(&self, host: HostRequest) -> Result<(), Failure> {
         if !self.owed.load(Relaxed) {
             return Ok(());
@@ -94,19 +97,19 @@ impl Pace {
     }
 }
 
-/// Requests that are owed a flush, by when it is due, and the threads that flush.
+/// Requests that are owed a flush, by the time when it is due, and the number of threads that flush.
 struct FlushQueue {
     requests: BTreeMap<(u64, u64), OwedFlush>,
-    /// Tells apart those that are due at the same time.
+    /// Tells apart the flushes that are due at the same time.
     number: u64,
-    /// Threads that wait for the first one to be due.
+    /// Threads that wait for the first flush to be due.
     threads: usize,
 }
 
 /// A flush that is owed.
 struct OwedFlush {
     request: Arc<RequestState>,
-    /// When to try again where the request is busy, nanoseconds from then.
+    /// How long to wait before the next try while the request is busy, nanoseconds.
     again: u64,
 }
 
@@ -117,16 +120,16 @@ static WAITING: Mutex<FlushQueue> = Mutex::new(FlushQueue {
 });
 static CHANGED: Condvar = Condvar::new();
 
-/// Nothing is flushed by threads of ours any more.
+/// Whether flusher threads must not flush any more.
 static IS_HELD: AtomicBool = AtomicBool::new(false);
-/// How many of them are in a flush, or about to be.
+/// How many flusher threads are in a flush, or about to be.
 static FLUSHING: AtomicU32 = AtomicU32::new(0);
-/// How often, each time for a millisecond, one that is in a flush is waited for.
+/// How often [`hold`] waits, each time for a millisecond, for a thread that is in a flush.
 const HOLD_TRIES: u32 = 200;
 
-/// From now on no thread of ours touches a request, so that httpd may take them away; one that waits for a slow client is not
-/// waited for. Prefork does so in a handler of a signal, on the thread that runs a request: that thread may have any lock, so
-/// this uses atomics alone.
+/// Stops flusher threads from touching requests, so that httpd may take the requests away. A thread that waits for a
+/// slow client is not waited for. Prefork calls this in a signal handler, on the thread that runs a request: that
+/// thread may hold any lock, so this uses atomics alone.
 pub fn hold() {
     IS_HELD.store(true, SeqCst);
     for _ in 0..HOLD_TRIES {
@@ -137,12 +140,12 @@ pub fn hold() {
     }
 }
 
-/// Undoes [`hold`], where the same process begins again (`httpd -X`).
+/// Undoes [`hold`], for the case that the same process begins again (`httpd -X`).
 pub(crate) fn release() {
     IS_HELD.store(false, SeqCst);
 }
 
-/// Has the request flushed at that time; whether there is a thread for it.
+/// Puts a flush of the request at the stamp `due` into the queue. Returns whether there is a thread to do it.
 fn promise(request: &Arc<RequestState>, due: u64) -> bool {
     let mut waiting = lock(&WAITING);
     if waiting.threads == 0 && !start(&mut waiting) {
@@ -170,7 +173,7 @@ impl FlushQueue {
     }
 }
 
-/// Starts a thread, which counts as waiting from now on; whether it was started.
+/// Starts a flusher thread, which counts as waiting from now on. Returns whether it was started.
 fn start(waiting: &mut FlushQueue) -> bool {
     waiting.threads += 1;
     let started = threads::background("wsgi-flush", run);
@@ -193,10 +196,11 @@ fn run() {
                 waiting.threads -= 1;
                 if !waiting.requests.is_empty() {
                     if waiting.threads == 0 {
-                        // Without one, the others wait until this thread is back, or for their own threads.
+                        // Without another thread, the other requests wait until this thread is back, or for their own
+                        // threads.
                         start(&mut waiting);
                     } else {
-                        // It waits for something that was due later.
+                        // The waiting thread waits for a flush that was due later.
                         CHANGED.notify_one();
                     }
                 }
@@ -206,7 +210,8 @@ fn run() {
                 FLUSHING.fetch_sub(1, SeqCst);
                 waiting = lock(&WAITING);
                 if !is_done {
-                    // Its thread may be waiting for a slow client: many of those must not keep this one busy.
+                    // The request's thread may be waiting for a slow client. Many such requests must not keep this
+                    // thread busy.
                     let due = clock::now() + owed.again;
                     owed.again = (owed.again * 2).min(LONGEST);
                     waiting.add(due, owed);

@@ -14,16 +14,16 @@ use crate::request::response::Head;
 pub(crate) struct Failure {
     /// What happened.
     pub(crate) fault: Fault,
-    /// The same in words of httpd; empty for none.
+    /// The reason in httpd's words; empty for none.
     pub(crate) reason: String,
 }
 
-/// What was taken of a write.
+/// How much of a write was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
     /// All of it.
     All,
-    /// Nothing of the body will be sent: httpd makes a page of its own.
+    /// Nothing of the body will be sent, because httpd makes its own page.
     Unwanted,
 }
 
@@ -42,8 +42,8 @@ unsafe impl Sync for HostRequest {}
 
 impl HostRequest {
     /// # Safety
-    /// `request` must be a request of the host of this table that has not ended for as long as the value is used, and calls
-    /// must not overlap.
+    /// `request` must be a request of the host of this table that does not end while the value is used, and calls must
+    /// not overlap.
     pub(crate) unsafe fn new(
         table: &'static HostTable,
         request: *const wsgi_abi::HostRequest,
@@ -57,24 +57,26 @@ impl HostRequest {
         unsafe { (self.table.log)(self.request, level, Bytes::new(line)) }
     }
 
-    /// The same while another thread is in a call for the request, or may be: the one call that may overlap others.
+    /// Logs to the request's log while another thread may be in a call for the request. The only call that may overlap
+    /// others.
     pub(crate) fn log_beside(self, level: Level, line: &[u8]) {
         // SAFETY: the request has not ended, by the contract of `new`.
         unsafe { (self.table.log_beside)(self.request, level, Bytes::new(line)) }
     }
 
-    /// Reads a part of the body; 0 at its end.
+    /// Reads a part of the body. Returns the number of bytes; 0 at the end of the body.
     pub(crate) fn read_body(self, into: &mut [u8]) -> Result<usize, Failure> {
-        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way, by the
-        // contract of `new`.
+        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way,
+        // by the contract of `new`.
         let result = unsafe { (self.table.read_body)(self.request, into.as_mut_ptr(), into.len()) };
         outcome(result).map(|()| result.count.min(into.len()))
     }
 
-    /// Reads a part of the body that has come already; 0 at its end, `None` where there is nothing yet.
+    /// Reads a part of the body that has already arrived. Returns the number of bytes, 0 at the end of the body, `None`
+    /// if nothing has arrived.
     pub(crate) fn read_at_hand(self, into: &mut [u8]) -> Result<Option<usize>, Failure> {
-        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way, by the
-        // contract of `new`.
+        // SAFETY: pointer and length describe `into`; the request has not ended, and no other call for it is under way,
+        // by the contract of `new`.
         let result =
             unsafe { (self.table.read_at_hand)(self.request, into.as_mut_ptr(), into.len()) };
         if result.status == HostStatus::Later {
@@ -83,7 +85,7 @@ impl HostRequest {
         outcome(result).map(|()| Some(result.count.min(into.len())))
     }
 
-    /// Hands over status and headers.
+    /// Hands status and headers to the host.
     pub(crate) fn start_response(
         self,
         head: &Head,
@@ -115,13 +117,13 @@ impl HostRequest {
         outcome(result).map(|()| Accepted::All)
     }
 
-    /// Has what was written so far go out.
+    /// Flushes what was written so far.
     pub(crate) fn flush(self) -> Result<(), Failure> {
         // SAFETY: the request has not ended, and no other call for it is under way, by the contract of `new`.
         outcome(unsafe { (self.table.flush)(self.request) })
     }
 
-    /// Sends a part of a file as the rest of the body; takes `fd` over.
+    /// Sends a part of a file as the rest of the body. Takes ownership of `fd`.
     pub(crate) fn send_file(
         self,
         fd: std::os::fd::OwnedFd,
@@ -129,18 +131,18 @@ impl HostRequest {
         length: u64,
     ) -> Result<(), Failure> {
         use std::os::fd::IntoRawFd;
-        // SAFETY: the descriptor is ours and given away; the request has not ended, and no other call for it is under
-        // way, by the contract of `new`.
+        // SAFETY: the descriptor is owned here and given away; the request has not ended, and no other call for it is
+        // under way, by the contract of `new`.
         outcome(unsafe { (self.table.send_file)(self.request, fd.into_raw_fd(), offset, length) })
     }
 
-    /// Whether the client is there. Does not wait.
+    /// Returns whether the client is still connected. Does not wait.
     pub(crate) fn client_presence(self) -> Presence {
         // SAFETY: the request has not ended, and no other call for it is under way, by the contract of `new`.
         unsafe { (self.table.client_presence)(self.request) }
     }
 
-    /// Cuts a started response.
+    /// Cuts off a response that has started.
     pub(crate) fn cut_response(self) {
         // SAFETY: the request has not ended, and no other call for it is under way, by the contract of `new`.
         unsafe { (self.table.cut_response)(self.request) }
@@ -152,14 +154,15 @@ impl HostRequest {
         unsafe { (self.table.give_up)(self.request) }
     }
 
-    /// A variable of mod_ssl.
+    /// Returns the value of a variable of mod_ssl.
     pub(crate) fn ssl_variable(self, name: &[u8]) -> Option<Vec<u8>> {
         unsafe extern "C" fn take(data: *mut c_void, value: Bytes<'_>) {
-            // SAFETY: the place below.
+            // SAFETY: `data` points to `answer` below.
             unsafe { *data.cast::<Option<Vec<u8>>>() = value.get().map(<[u8]>::to_vec) }
         }
         let mut answer: Option<Vec<u8>> = None;
-        // SAFETY: the request has not ended, and no other call for it is under way, by the contract of `new`; `take` is called, at most, before the call returns.
+        // SAFETY: the request has not ended, and no other call for it is under way, by the contract of `new`; `take` is
+        // called at most once, before the call returns.
         unsafe {
             (self.table.ssl_variable)(
                 self.request,

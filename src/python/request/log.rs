@@ -1,5 +1,5 @@
-//! Messages and Python exceptions in the log of a request, or without one in the server's: a numbered line that says what
-//! happened where, then the traceback's own lines.
+//! Messages and Python exceptions in the log of a request, or in the server's log without one: a numbered line that
+//! says what happened where, then the lines of the traceback.
 
 use wsgi_core::messages::Message;
 
@@ -8,7 +8,7 @@ use crate::cpython::traceback;
 use crate::host::{self, Level, level_of};
 use crate::request::state::RequestState;
 
-/// Logs a message to the request's log, or without one to the server's.
+/// Logs a message to the request's log, or to the server's without one.
 pub(crate) fn log_message(request: Option<&RequestState>, message: Message, line: &str) {
     match request {
         Some(request) => request.log_line(level_of(message), line.as_bytes()),

@@ -1,4 +1,4 @@
-//! One request as Python's side has it: its state, its deadline, its calls of the host.
+//! One request as the engine sees it: its state, its deadline, its calls of the host.
 
 pub(crate) mod alarm;
 pub(crate) mod deadline;

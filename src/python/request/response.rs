@@ -1,12 +1,12 @@
-//! The response on its way from `start_response` to the host: validated status and headers, what is declared,
-//! and what is collected until Python is left.
+//! The response on its way from `start_response` to the host: validated status and headers, the declared length, and
+//! the part of the body that is collected until Python is left.
 
 use wsgi_abi::{Bytes, Header};
 use wsgi_core::request::fault::Progress;
 use wsgi_core::request::response::{self, BodyLength, Content};
 
-/// A body, or the part of one that completes it, up to this size is copied and sent after Python was left; more is
-/// sent at once with the GIL released. Bytes.
+/// The largest body, or last part of one, that is copied and sent after Python was left; in bytes. More is sent at once
+/// with the GIL released.
 pub(crate) const COLLECT_LIMIT: usize = 64 * 1024;
 
 /// Status line and headers, in one buffer.
@@ -14,16 +14,16 @@ pub(crate) const COLLECT_LIMIT: usize = 64 * 1024;
 pub(crate) struct Head {
     status: u16,
     status_len: usize,
-    /// Status line, then name and value of each header.
+    /// The status line, then name and value of each header.
     text: Vec<u8>,
-    /// Lengths of name and value.
+    /// Lengths of the name and the value of each header.
     headers: Vec<(usize, usize)>,
-    /// As the application declared it.
+    /// The length that the application declared.
     content_length: Option<u64>,
 }
 
 impl Head {
-    /// Begins with a validated status line; the error is the text of the exception.
+    /// Begins with a status line, which it validates. The error is the text of the exception.
     pub(crate) fn new(status_line: &[u8]) -> Result<Self, String> {
         let status = response::check_status(status_line).map_err(|error| error.to_string())?;
         let mut text = Vec::with_capacity(512);
@@ -38,7 +38,7 @@ impl Head {
     }
 
     /// Adds a header after validating it. Hop-by-hop headers are httpd's business: `Connection: close` passes, the
-    /// others are dropped, and `false` says so.
+    /// others are dropped, and the result is `false`.
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<bool, String> {
         response::check_header_name(name).map_err(|error| error.to_string())?;
         response::check_header_value(value).map_err(|error| error.to_string())?;
@@ -66,12 +66,12 @@ impl Head {
         self.content_length
     }
 
-    /// What its status allows for a body.
+    /// Returns what kind of body the status allows.
     fn content(&self) -> Content {
         Content::of(self.status)
     }
 
-    /// Gives the status line and the headers in the form of the contract.
+    /// Passes the status line and the headers to `with`, in the form of the ABI.
     pub(crate) fn with_raw<R>(&self, with: impl FnOnce(&[u8], &[Header<'_>]) -> R) -> R {
         const FEW: usize = 24;
         let (status_line, mut rest) = self.text.split_at(self.status_len);
@@ -100,30 +100,30 @@ impl Head {
     }
 }
 
-/// Where a response stands.
+/// The state of a response.
 pub(crate) struct Response {
     head: Option<Head>,
     committed: bool,
     length: BodyLength,
-    /// The status for events and for the log; 500 until `start_response` succeeded.
+    /// The status for events and for the log; 500 until `start_response` succeeds.
     status: u16,
-    /// The client gets no body, whatever is declared, as the method is HEAD.
+    /// The method is HEAD: the client gets no body, whatever is declared.
     header_only: bool,
-    /// The status that has left allows no body.
+    /// The status that was sent allows no body.
     without_content: bool,
-    /// There was a body all the same.
+    /// The application gave a body though the status allows none.
     refused: bool,
-    /// Nothing of the body will be sent, as httpd makes a page of its own.
+    /// Nothing of the body will be sent, because httpd makes its own page.
     is_unwanted: bool,
     /// The end of the body has been sent.
     is_ended: bool,
-    /// How often `write()` was called since nothing more is sent, and since when.
+    /// How often `write()` was called after everything was sent, and the stamp of the first such call.
     beyond: (u32, u64),
-    /// What is sent after Python was left.
+    /// The bytes that are sent after Python was left.
     pub(crate) pending: Vec<u8>,
 }
 
-/// The head, on its way out, with the length to announce.
+/// The head, on its way to the host, with the length to announce.
 pub(crate) struct Commit {
     pub(crate) head: Head,
     pub(crate) content_length: Option<u64>,
@@ -146,12 +146,12 @@ impl Response {
         }
     }
 
-    /// Whether the head has left for the host.
+    /// Whether the head was handed to the host.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed
     }
 
-    /// Whether there has been output, so that nothing of the head can change any more.
+    /// Whether there has been output, after which the head cannot change any more.
     pub(crate) fn has_output(&self) -> bool {
         self.committed || !self.pending.is_empty()
     }
@@ -161,7 +161,8 @@ impl Response {
         self.head.is_some() || self.committed
     }
 
-    /// What `start_response` said; a second one before any output replaces the first. `false` where that is too late.
+    /// Takes the head from `start_response`. A second head before any output replaces the first. Returns `false` where
+    /// it is too late.
     pub(crate) fn start(&mut self, head: Head) -> bool {
         if self.has_output() {
             return false;
@@ -171,24 +172,24 @@ impl Response {
         true
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
-    /// The declared length, before the commit.
+    /// Returns the declared length, before the commit.
     pub(crate) fn declared(&self) -> Option<u64> {
         self.head.as_ref().and_then(Head::content_length)
     }
 
-    /// Whether the status that `start_response` said allows no body.
+    /// Whether the status from `start_response` allows no body.
     pub(crate) fn is_without_content(&self) -> bool {
         let head = self.head.as_ref();
         head.is_some_and(|head| head.content() != Content::Allowed)
     }
 
-    /// Takes the head for the host. `known` is the length of the whole body where that is known; it is announced if
-    /// the application did not declare one. `None` where the head has left already or there is none.
+    /// Takes the head for the host. `known` is the length of the whole body, if it is known; it is announced if the
+    /// application declared no length. Returns `None` if the head was taken already or there is none.
     pub(crate) fn commit(&mut self, known: Option<u64>) -> Option<Commit> {
         let head = self.head.take()?;
         self.committed = true;
@@ -214,7 +215,7 @@ impl Response {
         })
     }
 
-    /// The same, where another length replaces the one that the application declared.
+    /// Does the same as [`Self::commit`], with `length` in place of the length that the application declared.
     pub(crate) fn commit_with_length(&mut self, length: u64) -> Option<Commit> {
         if let Some(head) = &mut self.head {
             head.content_length = Some(length);
@@ -222,13 +223,13 @@ impl Response {
         self.commit(None)
     }
 
-    /// How much of the next `len` bytes may be sent; the surplus over the declared length is dropped.
+    /// Returns how many of the next `len` bytes may be sent. The surplus over the declared length is dropped.
     pub(crate) fn take(&mut self, len: usize) -> usize {
         self.refused |= self.without_content && !self.header_only && len > 0;
         self.length.take(len)
     }
 
-    /// The status of a response that had a body, where it allows none.
+    /// Returns the status of a response that had a body though the status allows none.
     pub(crate) fn refused(&self) -> Option<u16> {
         self.refused.then_some(self.status)
     }
@@ -238,13 +239,14 @@ impl Response {
         self.committed && self.length.complete()
     }
 
-    /// Whether nothing that the application gives from now on is sent: what it declared has been taken, or no body is
-    /// wanted and the head has left.
+    /// Whether nothing that the application gives from now on is sent: the declared length has been taken, or the head
+    /// was sent and no body is wanted.
     pub(crate) fn is_over(&self) -> bool {
         self.committed && (self.header_only || self.is_unwanted || self.length.complete())
     }
 
-    /// `write()` is called at the stamp `now` though nothing more is sent; how often since when that was.
+    /// Notes a call of `write()` at the stamp `now`, though nothing more is sent. Returns how often that happened, and
+    /// the stamp of the first time.
     pub(crate) fn goes_beyond(&mut self, now: u64) -> (u32, u64) {
         if self.beyond.0 == 0 {
             self.beyond.1 = now;
@@ -253,7 +255,7 @@ impl Response {
         self.beyond
     }
 
-    /// Nothing of the body will be sent.
+    /// Notes that nothing of the body will be sent.
     pub(crate) fn note_unwanted(&mut self) {
         self.is_unwanted = true;
     }
@@ -263,22 +265,22 @@ impl Response {
         self.is_ended
     }
 
-    /// The end of the body is on its way.
+    /// Notes that the end of the body is on its way.
     pub(crate) fn end(&mut self) {
         self.is_ended = true;
     }
 
-    /// It has not left.
+    /// Undoes [`Self::end`]: the end of the body was not sent.
     pub(crate) fn reopen(&mut self) {
         self.is_ended = false;
     }
 
-    /// There is a body that the status does not allow, and that is not read.
+    /// Notes a body that the status does not allow, and that is not read.
     pub(crate) fn refuse_body(&mut self) {
         self.refused |= !self.header_only;
     }
 
-    /// How far it has come.
+    /// Returns how far the response has come.
     pub(crate) fn progress(&self) -> Progress {
         if self.is_ended {
             Progress::Ended
@@ -291,7 +293,7 @@ impl Response {
         }
     }
 
-    /// Whether everything that was declared lies in `pending`.
+    /// Whether everything that was declared is in `pending`.
     fn is_collected_whole(&self) -> bool {
         !self.committed
             && self
@@ -299,7 +301,7 @@ impl Response {
                 .is_some_and(|declared| declared > 0 && self.pending.len() as u64 >= declared)
     }
 
-    /// Whether less than what was declared has been taken, in a response that should have a body.
+    /// Whether less than the declared length has been taken, in a response that should have a body.
     pub(crate) fn is_short(&self) -> bool {
         self.committed && !self.header_only && self.length.short()
     }

@@ -1,4 +1,4 @@
-//! The requests that this process has taken on and not yet finished, by the thread of httpd that each belongs to.
+//! The requests that this process has accepted and not yet finished, by the httpd thread that each belongs to.
 
 use std::cell::OnceCell;
 use std::ffi::c_ulong;
@@ -13,7 +13,7 @@ use crate::sync::lock;
 /// The requests of one thread: more than one where httpd runs one inside of another.
 type Requests = Mutex<Vec<Arc<RequestState>>>;
 
-/// Of all threads that have had one. Those that have ended leave theirs to others.
+/// The requests of all threads that have had one. A thread that ends removes its entry.
 static THREADS: Mutex<Vec<Arc<Requests>>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -36,12 +36,12 @@ impl Drop for Mine {
     }
 }
 
-/// A request is the calling thread's, until the result is dropped.
+/// Stands for a request that belongs to the calling thread until this is dropped.
 pub(crate) struct Taken(Option<Arc<Requests>>);
 
-/// Takes a request on.
+/// Adds a request to those of the calling thread.
 pub(crate) fn take(request: &Arc<RequestState>) -> Taken {
-    // A thread that ends serves no request any more.
+    // A thread that is ending serves no request any more.
     let mine = MINE.try_with(|mine| Arc::clone(&mine.get_or_init(Mine::new).0));
     let mine = mine.ok();
     if let Some(mine) = &mine {
@@ -58,26 +58,26 @@ impl Drop for Taken {
     }
 }
 
-/// All of them.
+/// Returns all requests of this process.
 pub(crate) fn all() -> Vec<Arc<RequestState>> {
     let threads = lock(&THREADS).clone();
     let requests = threads.iter().flat_map(|requests| lock(requests).clone());
     requests.collect()
 }
 
-/// The one with this state, to be kept.
+/// Returns another `Arc` of the request with this state.
 pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
     let mut all = all().into_iter();
     all.find(|other| std::ptr::eq(&raw const **other, request))
 }
 
-/// How many were given up and have not come back.
+/// Returns how many requests were given up and have not come back.
 pub(crate) fn given_up() -> u32 {
     count(RequestState::is_given_up)
 }
 
-/// How many threads have nothing left to do for their requests, and have not come back: those of requests that were given
-/// up, and those that run such a one for another thread.
+/// Returns how many threads have nothing left to do for their requests and have not come back: the threads of requests
+/// that were given up, and the threads that run such a request for another thread.
 pub fn stuck() -> u32 {
     count(RequestState::is_over)
 }
@@ -87,14 +87,14 @@ fn count(of: impl Fn(&RequestState) -> bool) -> u32 {
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// Time on processors of the threads that run requests in slots of `slot`, nanoseconds.
+/// Returns the processor time of the threads that run requests with slots of `slot`, in nanoseconds.
 pub(crate) fn cpu_time_inside(slot: &dyn Slot) -> u64 {
     let times = all().into_iter();
     let times = times.filter_map(|request| request.deadline().cpu_time(slot));
     times.sum()
 }
 
-/// What a thread, as CPython knows it, works at: `GET /path since 3.2 s`.
+/// Describes the request that a thread, as CPython knows it, works at: `GET /path since 3.2 s`.
 pub(crate) fn describe(ident: c_ulong) -> Option<String> {
     let now = clock::now();
     let mut all = all().into_iter();

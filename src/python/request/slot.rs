@@ -1,32 +1,33 @@
-//! A slot inside Python, as the request in it and its thread know it: it is free for another request while the thread waits
-//! for something that needs no GIL. Executors are slots (`admission`).
+//! A slot: the right of a thread to be inside Python with a request. The slot is free for another request while the
+//! thread waits for something that needs no GIL. Executors give out slots (`admission`).
 
 use std::cell::{Cell, RefCell};
 
-/// What gives out slots.
+/// An executor that gives out slots.
 pub(crate) trait Slot: Send + Sync {
-    /// Whether a request that is inside keeps its slot while it waits for something that needs no GIL: one at a time is
-    /// inside, and an application that is told so must not be called again in the middle of a request.
+    /// Whether a request that is inside keeps its slot while it waits for something that needs no GIL. Such an executor
+    /// lets one request inside at a time: its application was told so, and must not be called again in the middle of a
+    /// request.
     fn is_exclusive(&self) -> bool {
         false
     }
 
-    /// A request that is inside waits for something that needs no GIL: its slot is free meanwhile.
+    /// Frees the slot of a request that is inside, while the request waits for something that needs no GIL.
     fn step_out(&'static self);
 
-    /// The request goes on.
+    /// Takes a slot again for a request that goes on.
     fn step_in(&self);
 }
 
 thread_local! {
-    /// What gave the calling thread the slot that it has.
+    /// The executor that gave the calling thread its slot.
     static CURRENT: Cell<Option<&'static dyn Slot>> = const { Cell::new(None) };
-    /// What gave the calling thread the exclusive slots that it has, the outermost first.
+    /// The executors that gave the calling thread its exclusive slots, the outermost first.
     static EXCLUSIVE: RefCell<Vec<&'static dyn Slot>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The calling thread has a slot, until this is dropped. While a request is inside a call of the host, httpd may run another
-/// one on the same thread.
+/// The calling thread has a slot until this is dropped. The thread may have several: while a request is in a call of
+/// the host, httpd may run another request on the same thread.
 pub(crate) struct InSlot {
     before: Option<&'static dyn Slot>,
     /// Whether the slot is noted in [`EXCLUSIVE`].
@@ -45,13 +46,13 @@ impl InSlot {
         }
     }
 
-    /// The thread goes on without it.
+    /// Ends the slot of the thread, which goes on without it.
     pub(crate) fn end(&self) {
         CURRENT.set(None);
         self.forget();
     }
 
-    /// Slots are given back in the reverse order.
+    /// Removes the slot from [`EXCLUSIVE`]. Slots are given back in the reverse order.
     fn forget(&self) {
         if self.is_noted.replace(false) {
             EXCLUSIVE.with_borrow_mut(|slots| slots.pop());
@@ -66,12 +67,12 @@ impl Drop for InSlot {
     }
 }
 
-/// What gave the calling thread its slot.
+/// Returns the executor that gave the calling thread its slot.
 pub(crate) fn current() -> Option<&'static dyn Slot> {
     CURRENT.get()
 }
 
-/// Whether the calling thread has a slot that no other request may have while the thread waits.
+/// Whether the calling thread keeps its slot while it waits.
 pub(crate) fn is_kept() -> bool {
     current().is_some_and(|slot| slot.is_exclusive())
 }
@@ -84,12 +85,12 @@ pub(crate) fn has_exclusive<S: ?Sized>(slot: &S) -> bool {
     })
 }
 
-/// What gave the calling thread its exclusive slots.
+/// Returns the executors that gave the calling thread its exclusive slots.
 pub(crate) fn exclusive() -> Vec<&'static dyn Slot> {
     EXCLUSIVE.with_borrow(Vec::clone)
 }
 
-/// The calling thread runs a job for a thread that has these exclusive slots and waits; ended by drop.
+/// The calling thread runs a job for another thread, which waits and has these exclusive slots. Dropping this ends it.
 pub(crate) struct InSlotsOf(usize);
 
 impl InSlotsOf {
@@ -109,10 +110,10 @@ impl Drop for InSlotsOf {
     }
 }
 
-/// Does something that needs no GIL and may take long, for the request that the calling thread runs. Others have its slot
-/// meanwhile. The thread must not be attached.
+/// Does `work`, which needs no GIL and may take long, for the request that the calling thread runs. The thread's slot
+/// is free for other requests until then. The thread must not be attached.
 pub(crate) fn outside<R>(work: impl FnOnce() -> R) -> R {
-    /// Also where the work panics.
+    /// Takes the slot back, also if the work panics.
     struct Out(&'static dyn Slot);
     impl Drop for Out {
         fn drop(&mut self) {

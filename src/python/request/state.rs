@@ -1,15 +1,16 @@
-//! What Python's side knows of one request, shared by the thread that runs it and the Python objects that it
-//! handed to the application (`wsgi.input`, `wsgi.errors`, `start_response`).
+//! The state of one request, shared by the thread that runs it and the Python objects that were handed to the
+//! application (`wsgi.input`, `wsgi.errors`, `start_response`).
 //!
-//! The objects may outlive the request, and other Python threads may use them while it runs; the watchdog and threads that
-//! stand in for that of the request have something to say of it, too. httpd allows one thread at a time to use a request and
-//! its connection, also for a line of the log, for which it makes ids in their pools. Hence three rules:
-//! * every call of the host is made under the request's own lock, `calls`; one that may block goes through
-//!   [`RequestState::host_call`], which takes it after the GIL was released and gives it back before the GIL is taken again;
-//! * a line of the log does not wait for that lock, which may take as long as the client likes: where another thread has it,
-//!   the line goes out by [`HostRequest::log_beside`], which uses nothing that a call may change;
+//! The objects may outlive the request, and other Python threads may use them while it runs. The watchdog, and threads
+//! that stand in for the request's thread, use the state, too. httpd allows one thread at a time to use a request and
+//! its connection, even for a line of the log, for which it makes ids in their pools. Hence three rules:
+//! * every call of the host is made under the request's own lock, `calls`. A call that may block goes through
+//!   [`RequestState::host_call`], which takes the lock after the GIL was released and gives it back before the GIL is
+//!   taken again;
+//! * a line of the log does not wait for that lock, which a slow client can hold up without limit: if another thread
+//!   holds it, the line goes out by [`HostRequest::log_beside`], which uses nothing that a call may change;
 //! * [`RequestState::finish`] marks the request as ended and waits for a call that another thread may still be in.
-//!   Afterwards the objects answer with an exception.
+//!   Afterwards the objects raise an exception.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,40 +32,40 @@ use crate::request::response::Response;
 use crate::request::slot;
 use crate::sync::{lock, lock_of_copy, try_lock};
 
-/// State of one request.
+/// The state of one request.
 pub(crate) struct RequestState {
     host: HostRequest,
     finished: AtomicBool,
     /// Held during a call of the host, never while attaching.
     calls: Mutex<()>,
-    /// Partial line of `wsgi.errors` and of the standard streams. Held while lines are logged, so that the request
-    /// cannot end meanwhile.
+    /// The partial line of `wsgi.errors` and of the standard streams. Held while lines are logged, so that the request
+    /// cannot end before they are out.
     log: Mutex<LineBuffer>,
     /// Status, headers and what was sent. Held for single steps only.
     response: Mutex<Response>,
-    /// Leftover of `wsgi.input`. Held for single steps only.
+    /// Bytes of the body that were read from the host and not yet by the application. Held for single steps only.
     pub(crate) input: Mutex<BodyInput>,
     /// Whether there may be a body at all.
     pub(crate) has_body: bool,
-    /// Looks at the client while nothing is sent to it. Held for single steps only.
+    /// Decides when to check for the client while nothing is sent to it. Held for single steps only.
     vigil: Mutex<Vigil>,
     /// Whether the client was found to have left while there was nothing to send to it.
     has_left: AtomicBool,
     /// The first failure of the host that the application was told.
     fault: OnceLock<Told>,
-    /// Whether a call of the host was waited for.
+    /// Whether the request has waited for a call of the host.
     waited: AtomicBool,
     /// When the chunks of the response are flushed.
     pub(crate) pace: Pace,
-    /// What it was, once it was answered without its thread.
+    /// The request line, for messages, once the request was answered without its thread.
     given_up: OnceLock<String>,
     sent_elsewhere: AtomicBool,
     deadline: Deadline,
-    /// As long-lived as the host.
+    /// The host's entries of the environ. They live as long as the host's request.
     environ: Slice<'static, EnvEntry<'static>>,
-    /// Whose request it is to the metrics.
+    /// The application of the request, for the metrics.
     app: App,
-    /// Stamps, for the host and from it; null where nothing is measured. As long-lived as the host.
+    /// Stamps, to and from the host; null where nothing is measured. They live as long as the host's request.
     times: *const Times,
 }
 
@@ -73,10 +74,10 @@ unsafe impl Send for RequestState {}
 // SAFETY: as above.
 unsafe impl Sync for RequestState {}
 
-/// Longest path that messages show.
+/// Longest path that messages show, in characters.
 const LONGEST_PATH: usize = 200;
 
-/// When a request began, as a stamp: that of the host, where there is one.
+/// Returns when a request began, as a stamp: the host's stamp, if there is one, or else now.
 fn began(raw: &RunRequest<'_>) -> u64 {
     let stamp = raw
         .timing
@@ -85,28 +86,28 @@ fn began(raw: &RunRequest<'_>) -> u64 {
     if stamp == 0 { clock::now() } else { stamp }
 }
 
-/// Where reading of the body stands.
+/// How far the body has been read.
 #[derive(Default)]
 pub(crate) struct BodyInput {
-    /// Bytes read from the host and not yet handed out, from `at` on.
+    /// Bytes read from the host; those from `at` on were not yet handed out.
     pub(crate) buffer: Vec<u8>,
-    /// Start of what is left in `buffer`.
+    /// Start of the unread bytes in `buffer`.
     pub(crate) at: usize,
-    /// The end of the body was seen.
+    /// Whether the end of the body was seen.
     pub(crate) ended: bool,
-    /// Why a read failed; every later one fails too.
+    /// Why a read failed. Every later read fails too.
     pub(crate) failed: Option<Fault>,
-    /// Why reading ahead stopped; the first read that needs more says so.
+    /// Why reading ahead stopped. The first read that needs more reports it.
     pub(crate) failure: Option<Failure>,
 }
 
-/// A failure of the host, as the application was told.
+/// A failure of the host that the application was told.
 pub(crate) struct Told {
     pub(crate) failure: Failure,
     pub(crate) transfer: Transfer,
 }
 
-/// The request has ended.
+/// The error of a call for a request that has ended.
 pub(crate) struct Ended;
 
 thread_local! {
@@ -134,7 +135,7 @@ impl RequestState {
             given_up: OnceLock::new(),
             sent_elsewhere: AtomicBool::new(false),
             deadline: Deadline::begin(began(raw), raw.limits),
-            // SAFETY: only looked at by `line`, not after `finish`. [S-24]
+            // SAFETY: only `line` looks at the entries, and not after `finish`. [S-24]
             environ: unsafe {
                 std::mem::transmute::<Slice<'_, EnvEntry<'_>>, Slice<'static, EnvEntry<'static>>>(
                     raw.environ.entries,
@@ -153,7 +154,7 @@ impl RequestState {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// The response so far.
+    /// Returns the response so far.
     pub(crate) fn response(&self) -> MutexGuard<'_, Response> {
         lock(&self.response)
     }
@@ -168,7 +169,8 @@ impl RequestState {
         self.host_call_at_end(py, call)
     }
 
-    /// The same, for one with which the response ends: it says nothing about whether the application waits.
+    /// Does the same as [`Self::host_call`] for a call that ends the response, which does not show that the application
+    /// waits.
     pub(crate) fn host_call_at_end<R: Send>(
         &self,
         py: &Attached<'_>,
@@ -180,7 +182,7 @@ impl RequestState {
         py.detach_timed(|left| self.outside(|| self.call(left, call)))
     }
 
-    /// Whether the client has left, while there is nothing to send to it. Cheap: it is looked at now and then only.
+    /// Whether the client has left while there is nothing to send to it. Cheap: it asks the host only now and then.
     pub(crate) fn client_has_left(&self, py: &Attached<'_>) -> bool {
         if !lock(&self.vigil).is_due(clock::now()) {
             return false;
@@ -195,13 +197,13 @@ impl RequestState {
         }
     }
 
-    /// Whether [`Self::client_has_left`] has found so.
+    /// Whether [`Self::client_has_left`] has found that the client left.
     pub(crate) fn was_left(&self) -> bool {
         self.has_left.load(Ordering::Relaxed)
     }
 
-    /// The same, for the thread that owns the request and waits in the queue with it. A thread that runs it meanwhile
-    /// knows better.
+    /// Whether the client has left, for the thread that owns the request and waits in the queue with it. Returns
+    /// `false` while another thread is in a call of the host.
     pub(crate) fn client_has_left_line(&self) -> bool {
         let Some(_one) = try_lock(&self.calls) else {
             return false;
@@ -213,7 +215,7 @@ impl RequestState {
         lock(&self.vigil).has_left(presence, clock::now())
     }
 
-    /// The application is told of a failure; the first one counts.
+    /// Notes a failure that the application is told; only the first one is kept.
     pub(crate) fn tell(&self, failure: &Failure, transfer: Transfer) {
         self.fault.get_or_init(|| Told {
             failure: failure.clone(),
@@ -221,14 +223,15 @@ impl RequestState {
         });
     }
 
-    /// The failure of the host that the application was told first.
+    /// Returns the failure of the host that the application was told first.
     pub(crate) fn told(&self) -> Option<&Told> {
         self.fault.get()
     }
 
-    /// Other requests have its slot meanwhile, unless it has lost that for good.
+    /// Does `work` with the slot of the request free for other requests, unless the watchdog has given the slot back
+    /// for good.
     fn outside<R>(&self, work: impl FnOnce() -> R) -> R {
-        /// Also where the work panics.
+        /// Steps in again, also if the work panics.
         struct Back<'a>(&'a Deadline);
         impl Drop for Back<'_> {
             fn drop(&mut self) {
@@ -242,7 +245,7 @@ impl RequestState {
         slot::outside(work)
     }
 
-    /// The call, and a stamp of its end.
+    /// Makes the call. Returns its result and the stamp of its end.
     fn call<R>(&self, left: u64, call: impl FnOnce(HostRequest) -> R) -> (Result<R, Ended>, u64) {
         let _one = lock(&self.calls);
         if self.is_finished() {
@@ -258,25 +261,25 @@ impl RequestState {
         (Ok(result), back)
     }
 
-    /// Flushes what the filters hold back of the response, by the thread that sees to it; `false` where that has to be
-    /// tried again, as another thread is in a call of the host.
+    /// Flushes what the filters hold back of the response, on a flusher thread. Returns `false` if another thread is in
+    /// a call of the host, so that the flush has to be tried again.
     pub(crate) fn flush_owed(&self) -> bool {
         let Some(_one) = try_lock(&self.calls) else {
             return false;
         };
         if !self.is_finished() {
-            // A client that is gone is met by the next write.
+            // The next write finds out that the client is gone.
             let _ = self.pace.settle_if_due(self.host);
         }
         true
     }
 
-    /// Where it is, and how long it may take.
+    /// Returns the deadline of the request.
     pub(crate) fn deadline(&self) -> &Deadline {
         &self.deadline
     }
 
-    /// Method and path, for messages; without the query, which may hold secrets.
+    /// Returns method and path, for messages, without the query, which may hold secrets.
     pub(crate) fn line(&self) -> String {
         let Some(_open) = self.log() else {
             return self.shown();
@@ -288,7 +291,7 @@ impl RequestState {
         self.shown()
     }
 
-    /// The same, of a request that has not ended.
+    /// Returns method and path of a request that has not ended.
     fn shown(&self) -> String {
         let value = |id: u16| {
             let entries = self.environ.get_or_empty().iter();
@@ -310,9 +313,10 @@ impl RequestState {
         }
     }
 
-    /// Answers the request without its thread, which is stuck; whether that was possible. By the watchdog.
+    /// Answers the request without its thread, which is stuck. Returns whether that was possible. Called by the
+    /// watchdog.
     pub(crate) fn give_up(&self) -> bool {
-        // First, so that no thread has the other lock for a line of the log only.
+        // The lock of the log comes first, so that no thread holds the lock of the calls only to log a line.
         let mut log = lock(&self.log);
         // A thread in a call of the host waits for the client, for which httpd has a limit.
         let Some(_one) = try_lock(&self.calls) else {
@@ -329,28 +333,28 @@ impl RequestState {
         true
     }
 
-    /// Whether it was.
+    /// Whether the request was given up.
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.get().is_some()
     }
 
-    /// The response was sent in place of its thread, which is busy with something else.
+    /// Notes that another thread sent the response, because the request's thread is busy with something else.
     pub(crate) fn note_sent_elsewhere(&self) {
         self.sent_elsewhere.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there is nothing left that its thread could do for it.
+    /// Whether there is nothing left that the request's thread could do for it.
     pub(crate) fn is_over(&self) -> bool {
         self.is_given_up() || self.sent_elsewhere.load(Ordering::Relaxed)
     }
 
-    /// Whether a call of the host was waited for, with the application half way.
+    /// Whether the application has waited for a call of the host before it was done.
     pub(crate) fn has_waited(&self) -> bool {
         self.waited.load(Ordering::Relaxed)
     }
 
-    /// Reads what has come of the body, all of most small ones, so that the GIL is not given back for it. By the thread that
-    /// owns the request, before Python is entered.
+    /// Reads up to `limit` bytes of the body that have arrived, so that the GIL is not released for them; most small
+    /// bodies are read whole. Called by the thread that owns the request, before Python is entered.
     pub(crate) fn read_ahead(&self, limit: usize) {
         let _one = lock(&self.calls);
         let mut input = lock(&self.input);
@@ -375,21 +379,22 @@ impl RequestState {
         self.note_unread(input);
     }
 
-    /// Says what of the body the application has not asked for so far.
+    /// Tells the host how many bytes of the body the application has not asked for so far.
     fn note_unread(&self, input: &BodyInput) {
-        // SAFETY: the request has not ended, as its thread calls this or waits for the thread that does. [S-24]
+        // SAFETY: the request has not ended, because its thread calls this or waits for the thread that does. [S-24]
         if let Some(times) = unsafe { self.times.as_ref() } {
             let unread = input.buffer.len().saturating_sub(input.at);
             times.body_unread.store(unread as u64, Ordering::Relaxed);
         }
     }
 
-    /// The application is done.
+    /// Notes that the application is done.
     pub(crate) fn left(&self) {
         self.note_unread(&lock(&self.input));
     }
 
-    /// The host, for the thread that runs the request, once it is detached and [`Self::finish`]ed.
+    /// Returns the host, for the thread that runs the request, once that is detached and the request is
+    /// [`Self::finish`]ed.
     ///
     /// # Safety
     /// Only for the thread that runs the request, after `finish`, before it returns to the host.
@@ -398,7 +403,7 @@ impl RequestState {
         self.host
     }
 
-    /// Logs a line to the request's log, or the server's when the request has ended.
+    /// Logs a line to the request's log, or to the server's if the request has ended.
     pub(crate) fn log_line(&self, level: Level, line: &[u8]) {
         let open = self.log();
         if self.is_finished() || open.is_none() {
@@ -408,7 +413,8 @@ impl RequestState {
         }
     }
 
-    /// The lock of the log; `None` in a copy of this process, where a thread may have had it that is not there.
+    /// Returns the lock of the log, or `None` in a forked copy of this process if a thread held it that the copy does
+    /// not have.
     fn log(&self) -> Option<MutexGuard<'_, LineBuffer>> {
         if process::is_copy() {
             lock_of_copy(&self.log)
@@ -417,7 +423,7 @@ impl RequestState {
         }
     }
 
-    /// Writes text of the application to the request's log, a record for each line.
+    /// Writes text of the application to the request's log, one record for each line.
     pub(crate) fn log_write(&self, data: &[u8], stream: Stream) -> Result<(), Ended> {
         let mut lines = 0;
         let Some(mut log) = self.log() else {
@@ -459,7 +465,7 @@ impl RequestState {
         Ok(())
     }
 
-    /// Whose request it is to the metrics.
+    /// Returns the application of the request, for the metrics.
     pub(crate) fn app(&self) -> App {
         self.app
     }
@@ -469,8 +475,8 @@ impl RequestState {
         Entered(CURRENT.replace(Arc::as_ptr(self)))
     }
 
-    /// Marks the request as ended and waits for the call of another thread, if there is one. Called by the thread
-    /// that runs the request, while detached.
+    /// Marks the request as ended and waits for the call of another thread, if there is one. Called by the thread that
+    /// runs the request, while detached.
     pub(crate) fn finish(&self) {
         let mut lines = 0;
         let mut log = lock(&self.log);
@@ -478,16 +484,16 @@ impl RequestState {
             lines += 1;
             self.log_open(Level::Error, line);
         });
-        // Whichever stream it was that the last line had no end on.
+        // The partial line may come from any stream; it is counted as one of `wsgi.errors`.
         telemetry::count_lines(self.app, Stream::Errors, lines);
-        // Under the lock of the log, so that no other thread is between its look at the mark and its call.
+        // Set under the lock of the log, so that no other thread is between its check of the mark and its call.
         self.finished.store(true, Ordering::Release);
         drop(log);
         drop(lock(&self.calls));
     }
 }
 
-/// Ends [`RequestState::enter`]: the request before it is the thread's again, if this one was nested in it.
+/// Ends [`RequestState::enter`] when dropped: the thread has its previous request again, if this one was nested in it.
 pub(crate) struct Entered(*const RequestState);
 
 impl Drop for Entered {
@@ -496,7 +502,7 @@ impl Drop for Entered {
     }
 }
 
-/// Gives the request that the calling thread runs, if it runs one.
+/// Passes the request that the calling thread runs to `with`, if it runs one.
 pub(crate) fn with_current<R>(with: impl FnOnce(Option<&RequestState>) -> R) -> R {
     let current = CURRENT.get();
     // SAFETY: set by `enter` from an Arc that outlives the `Entered` guard, which clears it. [S-24]

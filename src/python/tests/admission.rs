@@ -1,11 +1,11 @@
-//! Slots, the queue before them, and which thread runs a request.
+//! Slots, the queue for them, and which thread runs a request.
 
 use std::thread;
 
 use super::*;
 
-/// Requests of one group that hold until they are told to go on: each says that it has begun by a file, and ends when
-/// another one is there.
+/// Requests of one group that wait until they are told to go on: each creates a file when it has begun, and ends when
+/// another file is there.
 const HOLD: &str = r#"
 import os, time, threading
 
@@ -48,7 +48,7 @@ impl Held {
         std::fs::write(self.path("go"), "").unwrap();
     }
 
-    /// Has one request of the group inside while `then` runs.
+    /// Runs `then` while one request of the group is inside.
     fn with_one_inside<R>(&self, group: &str, then: impl FnOnce() -> R) -> R {
         start();
         thread::scope(|scope| {
@@ -81,7 +81,7 @@ fn who_finds_no_place_waits_and_gets_one() {
     }
 }
 
-/// A thread that is inside runs 16 requests of others at most, and then goes.
+/// A thread that is inside runs at most 16 requests of others before it leaves.
 #[test]
 fn as_many_wait_as_one_thread_runs_for_others() {
     for line in LINES {
@@ -142,7 +142,7 @@ fn a_client_that_leaves_gives_its_place_in_line_back() {
 
 #[test]
 fn who_has_waited_is_not_in_line_any_more() {
-    // One that has waited is inside now, and the line is as long as it may be again.
+    // A request that has waited is inside now, so the queue has its whole length again.
     for line in LINES {
         let held = Held::new();
         let group = format!("{line}-depth=1-has-waited");
@@ -152,7 +152,7 @@ fn who_has_waited_is_not_in_line_any_more() {
             held.wait_for("hold-first");
             let second = scope.spawn(|| held.request(&group, "hold-second").text());
             thread::sleep(std::time::Duration::from_millis(30));
-            // Let go by hand: `release` is for all.
+            // Released by hand, because `release` is for all requests.
             assert!(!held.path("hold-second").exists(), "{group}");
             std::fs::write(held.path("go-first"), "").unwrap();
             held.wait_for("hold-second");
@@ -171,7 +171,8 @@ fn who_has_waited_is_not_in_line_any_more() {
 
 #[test]
 fn as_many_clients_as_have_room_are_never_refused() {
-    // Tiny jobs, so that threads run those of others, and clients that come again as soon as they are answered.
+    // Tiny jobs, so that threads run those of others, and clients that send their next request as soon as they are
+    // answered.
     let script = Script::app("return respond(start_response, 'well')");
     start();
     for line in [
@@ -202,7 +203,7 @@ fn as_many_clients_as_have_room_are_never_refused() {
 
 #[test]
 fn a_nested_request_holds_no_other_thread() {
-    // A request within the read of another one, of the same group and of another, at any depth and on any thread.
+    // A request within the read of another one, of the same group and of another group, at any depth and on any thread.
     let script = std::sync::Arc::new(Script::app(
         "data = environ['wsgi.input'].read()\nreturn respond(start_response, data + b' end')",
     ));
@@ -237,7 +238,7 @@ fn a_nested_request_holds_no_other_thread() {
             let ask_inner = move || {
                 let exchange = for_inner.request().group(&inner).run();
                 assert_eq!(exchange.text(), " end", "{inner} {exchange:?}");
-                // The thread counts for all of it.
+                // The thread counts for all nested requests.
                 let (script, group) = beside;
                 let other = thread::spawn(move || script.request().group(&group).run());
                 let other = other.join().unwrap();
@@ -269,7 +270,7 @@ fn a_deadline_holds_in_line() {
 
 #[test]
 fn who_waits_in_line_is_refused_and_not_given_up() {
-    // With no grace at all both are due at the same moment.
+    // Without grace, the refusal and the giving up are due at the same moment.
     for line in LINES {
         let held = Held::new();
         let group = format!("{line}-in-line");
@@ -340,7 +341,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
 
 #[test]
 fn short_requests_are_run_by_whoever_is_inside() {
-    // Many threads and one slot: in time the thread that has it runs the jobs of others.
+    // Many threads and one slot: at some point the thread that has the slot runs the jobs of others.
     let script = Script::app(
         "import threading\nsum(range(300))\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
     );
@@ -411,7 +412,7 @@ fn each_request_has_a_context_of_its_own() {
     }
 }
 
-/// A request that reads its body, which comes when the result is used or dropped.
+/// A request that reads its body, which arrives when the result is used or dropped.
 fn with_slow_body<'s>(
     script: &'s Script,
     group: &'s str,
@@ -450,7 +451,7 @@ fn a_request_that_waits_for_its_client_takes_no_place() {
     }
 }
 
-/// An application that is told that it is called by one thread at a time is not called in the middle of a request.
+/// An application that is told that one thread at a time calls it is not called in the middle of a request.
 #[test]
 fn the_only_place_is_kept_for_a_request_that_waits_for_its_client() {
     for line in LINES {

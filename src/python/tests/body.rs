@@ -1,4 +1,4 @@
-//! What an application returns, and what becomes of it.
+//! What an application returns, and how it is sent.
 
 use wsgi_abi::{RunOutcome, WriteEnd};
 
@@ -10,7 +10,7 @@ const FLUSH: WriteEnd = WriteEnd::Flush;
 const MORE: WriteEnd = WriteEnd::More;
 const END_NOW: WriteEnd = WriteEnd::EndNow;
 
-/// Lines of an application, whether its Content-Length is known, its writes, and whether it is cut.
+/// The lines of an application, the Content-Length if it is known, its writes, and whether the response is cut.
 #[test]
 fn chunks_become_writes() {
     let start = "start_response('200 OK', [])";
@@ -58,7 +58,7 @@ fn chunks_become_writes() {
             &[("12345", END)],
             false,
         ),
-        // Surplus is dropped.
+        // The surplus is dropped.
         (
             "{start_5}\nyield b'1234567'\nyield b'89'",
             Some(5),
@@ -77,7 +77,7 @@ fn chunks_become_writes() {
             &[("12345", END)],
             false,
         ),
-        // Too little is cut.
+        // A response that is too short is cut.
         (
             "{start_5}\nreturn [b'123']",
             Some(5),
@@ -98,7 +98,7 @@ fn chunks_become_writes() {
             .replace("{start_5}", start_5);
         let exchange = Script::app(&lines).run();
         if lines.ends_with("return b'ab'") {
-            // Iterates over numbers.
+            // The iteration yields numbers.
             assert!(exchange.is(RunOutcome::Failed), "{exchange:?}");
             continue;
         }
@@ -114,7 +114,8 @@ fn chunks_become_writes() {
     }
 }
 
-/// Whether the pieces are these. One that may wait for others is flushed where it came after a pause of the machine.
+/// Whether the pieces are as expected. A piece that may wait for others may have been flushed after a pause of the
+/// machine.
 pub(super) fn same(pieces: &[(&str, WriteEnd)], expected: &[(&str, WriteEnd)]) -> bool {
     let is_same = |(piece, expected): (&(&str, WriteEnd), &(&str, WriteEnd))| {
         piece == expected || (piece.0, piece.1, expected.1) == (expected.0, FLUSH, MORE)
@@ -159,7 +160,7 @@ fn a_large_chunk_of_the_declared_length_is_sent_at_once() {
     assert!(!exchange.cut);
 }
 
-/// However it is sent, and when all that was declared waits to be sent with the end.
+/// However the body is sent, and also while all of the declared length waits to be sent with the end.
 #[test]
 fn nothing_goes_beyond_the_declared_length() {
     let start = "write = start_response('200 OK', [('Content-Length', '5')])";
@@ -199,7 +200,7 @@ fn a_large_list_with_surplus_is_clipped() {
     assert!(!exchange.cut);
 }
 
-/// HEAD, and statuses without a body: nothing is short, and no length is made up where the body was left out.
+/// HEAD, and statuses without a body: no response is short, and no length is announced for a body that was left out.
 #[test]
 fn responses_without_a_body() {
     for (head, status, headers, body, length) in [
@@ -221,7 +222,7 @@ fn responses_without_a_body() {
     }
 }
 
-/// Lines of an application, and the line that says what is wrong with it. Nothing is sent.
+/// The lines of an application, and the log line that says what is wrong with it. Nothing is sent.
 #[test]
 fn failures_before_any_output() {
     for (lines, error) in [
@@ -299,7 +300,7 @@ fn failures_before_any_output() {
             errors[0].ends_with("' in main interpreter in embedded mode"),
             "{errors:?}"
         );
-        // What the engine raises outside of Python has no traceback.
+        // Exceptions that the engine raises outside of Python have no traceback.
         assert!(
             errors[1] == "Traceback (most recent call last):" || errors.len() == 2,
             "{errors:?}"

@@ -1,4 +1,4 @@
-//! `close()` of what the application returned: once on every path, and without effect on the response.
+//! `close()` of the application's result: called once on every path, and without effect on the response.
 
 use wsgi_abi::RunOutcome;
 

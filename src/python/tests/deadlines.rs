@@ -1,4 +1,4 @@
-//! Requests that take longer than they may.
+//! Requests that take longer than their limit.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
@@ -35,7 +35,7 @@ fn a_loop_is_interrupted() {
     }
 }
 
-/// Messages show 200 characters of a path.
+/// Messages show the first 200 characters of a path.
 #[test]
 fn long_paths_are_cut_in_messages() {
     let script = Script::app("while True: pass");
@@ -100,7 +100,7 @@ fn the_place_of_one_that_is_given_up_is_free() {
             assert!(!stuck.is_finished(), "{strategy}");
             assert!(stuck.join().unwrap().is(RunOutcome::GivenUp), "{strategy}");
         });
-        // And it is one place still.
+        // And the group still has exactly one slot.
         assert_eq!(quick.request().group(&group).text(), "quick");
     }
 }
@@ -129,7 +129,7 @@ fn loading_does_not_count() {
         "import time\ntime.sleep(0.3)\ndef application(environ, start_response):\n    return respond(start_response, 'loaded')",
     );
     assert_eq!(script.request().limits(50, 10, 20).text(), "loaded");
-    // Nor does it for requests that wait for the thread which loads it.
+    // Nor does the load interrupt requests that wait for the thread which loads.
     for strategy in STRATEGIES {
         let group = format!("run-{strategy}-places=1-load");
         let script = Script::new(
@@ -146,8 +146,8 @@ fn loading_does_not_count() {
     }
 }
 
-/// Requests that end about when they are interrupted, on threads that run others right after: a marker tells whose
-/// exception arrives where.
+/// Requests that end about when they are interrupted, on threads that run other requests right after. A marker shows
+/// whose exception arrives where.
 #[test]
 fn no_interruption_hits_another_request() {
     let script = Script::new(

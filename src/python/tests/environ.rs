@@ -37,7 +37,8 @@ fn given_entries() {
     for (which, expected) in [
         ("REQUEST_METHOD", "'P\\xd6ST'"),
         ("REMOTE_PORT", "'1234'"),
-        // The file-system encoding, which is UTF-8 here; bytes that do not decode come back by os.fsencode().
+        // Decoded by the file-system encoding, which is UTF-8 here. Bytes that do not decode are restored by
+        // os.fsencode().
         ("SCRIPT_FILENAME", "'/caf\\xe9/\\udcff'"),
         ("DOCUMENT_ROOT", "'/caf\\xe9'"),
         ("HTTP_X_CAF_", "'missing'"),
@@ -81,7 +82,7 @@ fn https_and_the_request_of_apache() {
     assert_eq!(request.text(), "https PyCapsule");
 }
 
-/// A value that seldom changes is the same object in the next request, and another one when it did change.
+/// A value that seldom changes is the same object in the next request, and another object after a change.
 #[test]
 fn steady_values_are_used_again() {
     let script = Script::new(
@@ -103,7 +104,7 @@ fn steady_values_are_used_again() {
     assert_eq!(run(b"one.example"), "('one.example', False, 'one.example')");
 }
 
-/// Clients choose header names; the table of names that are kept is bounded, and a full one still gives answers.
+/// Clients choose header names. The table of kept names is bounded, and a full table still gives right answers.
 #[test]
 fn more_headers_than_are_kept() {
     let script = Script::app(
@@ -142,8 +143,8 @@ fn the_environ_is_the_applications_own() {
     assert_eq!(script.text(), "True");
 }
 
-/// A limited number of keys is kept for the next request; the others are made anew, and not interned, which some versions of
-/// Python never take back.
+/// A limited number of keys is kept for the next request. The others are made anew and not interned, because some
+/// versions of Python never free an interned string.
 #[test]
 fn more_header_names_than_are_kept() {
     let script = Script::app(
@@ -167,7 +168,7 @@ fn more_header_names_than_are_kept() {
     }
 }
 
-/// Variables of the request do not replace what was computed.
+/// Variables of the request do not replace computed entries.
 #[test]
 fn computed_entries_stay() {
     for (key, expected) in [

@@ -3,7 +3,7 @@
 use super::host::server_logged;
 use super::{ERROR, Piece, Script, ask};
 
-/// Lines of an application with `errors` at hand, and the log's records.
+/// The lines of an application that has `errors`, and the records in the log.
 #[test]
 fn records_are_lines() {
     for (lines, expected) in [
@@ -93,8 +93,8 @@ fn attributes() {
     }
 }
 
-/// What an application does to its `wsgi.errors` so that it stays reachable; what the next request may do with that;
-/// and that the next request's own stream is not affected.
+/// What an application does to its `wsgi.errors` so that the stream stays reachable, what the next request does with
+/// it, and the result. The next request's own stream is not affected.
 #[test]
 fn a_stream_that_left_a_trace_is_not_used_again() {
     let dead = "RuntimeError: write() called on wsgi.errors after request completed";
@@ -162,7 +162,7 @@ fn a_stream_that_left_a_trace_is_not_used_again() {
     }
 }
 
-/// Without a GIL nobody can tell that an object is not shared.
+/// Without a GIL it cannot be told that an object is not shared.
 #[cfg(not(Py_GIL_DISABLED))]
 #[test]
 fn a_stream_without_a_trace_is_used_again() {
@@ -215,7 +215,7 @@ fn two_requests_at_a_time_have_two_logs() {
     });
 }
 
-/// A thread of the application writes to the log while the request reads its body, within which the test waits for it.
+/// A thread of the application writes to the log while the request reads its body; the read waits for that.
 #[test]
 fn a_line_of_another_thread_goes_beside_a_call_of_the_host() {
     let script = std::sync::Arc::new(Script::new(
@@ -265,7 +265,8 @@ fn a_line_of_another_thread_goes_beside_a_call_of_the_host() {
     }
 }
 
-/// An interpreter keeps 64 streams for the next requests; each request has its own, however many there are.
+/// An interpreter keeps 64 streams for the next requests. Each request has its own stream, however many requests there
+/// are.
 #[test]
 fn more_streams_than_are_kept() {
     let script = Script::new(

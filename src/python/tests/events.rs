@@ -112,7 +112,7 @@ fn what_subscribers_raise_is_logged_and_changes_nothing() {
     }
 }
 
-/// `sys.modules` is the application's; the engine must not look for its own module there while a request runs.
+/// `sys.modules` belongs to the application: the engine must not look up its own module there while a request runs.
 #[test]
 fn the_module_may_be_replaced_by_another() {
     for (group, replacement) in [

@@ -1,5 +1,5 @@
-//! Extensions that call back into Python through `PyGILState_Ensure`, which knows one thread state per thread: it
-//! has to be that of the interpreter that runs the request, in whatever order a thread uses interpreters.
+//! Extensions that call back into Python through `PyGILState_Ensure`, which knows one thread state per thread. It has
+//! to be that of the interpreter that runs the request, in whatever order a thread uses interpreters.
 
 use super::Script;
 

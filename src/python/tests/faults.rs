@@ -1,4 +1,4 @@
-//! Whose fault it was that a request failed, and clients that leave while there is nothing to send to them.
+//! Which side a failed request is blamed on, and clients that leave while there is nothing to send to them.
 
 use wsgi_abi::{Fault, RunOutcome, WriteEnd};
 
@@ -11,12 +11,12 @@ const DEBUG: i32 = 7;
 
 const GONE: fn() -> Vec<Piece> = || vec![Piece::text("ab"), Piece::Aborted];
 
-/// Whether nothing is said but what is said of a script that is loaded.
+/// Whether the log has only the lines about the loading of the script.
 fn is_silent(exchange: &Recorded) -> bool {
     exchange.lines(ERROR).is_empty() && !exchange.logged("exception raised")
 }
 
-/// Every way to let a failed read out.
+/// Every way in which a failed read can leave the application.
 #[test]
 fn a_failed_read_that_is_let_out_is_not_the_applications() {
     for lines in [
@@ -71,7 +71,7 @@ fn an_exception_of_its_own_is_the_applications() {
             "{lines}"
         );
     }
-    // The failure has to be one of a client that is gone for another ConnectionError to be put down to it.
+    // Another ConnectionError is only attributed to the failure if the client is gone.
     let script = Script::app(
         "try: environ['wsgi.input'].read()\nexcept OSError: pass\nraise ConnectionResetError('the database')",
     );
@@ -80,7 +80,7 @@ fn an_exception_of_its_own_is_the_applications() {
     assert!(exchange.is(RunOutcome::Failed), "{exchange:?}");
 }
 
-/// A ring of causes ends the search, not the thread.
+/// A ring of causes ends the search and does not hang the thread.
 #[test]
 fn a_ring_of_causes_is_no_trap() {
     let script = Script::app(
@@ -116,7 +116,7 @@ fn errors_have_their_numbers() {
             told("input is already in error state")
         );
         assert_eq!(exchange.text(), expected, "{fault:?}");
-        // An application that answers itself is heard, and nothing is said of it.
+        // The response of an application that answers itself is sent, and nothing is logged.
         assert!(exchange.is(RunOutcome::Responded) && is_silent(&exchange));
     }
 }
@@ -135,7 +135,7 @@ fn what_httpd_fails_at_is_an_error_of_httpd() {
     );
 }
 
-/// A client that takes nothing more: the application is told by `write()`, and not at all where it iterates.
+/// A client that takes nothing more: `write()` tells the application, iteration does not.
 #[test]
 fn a_client_that_takes_nothing_more() {
     for lines in [
@@ -187,7 +187,7 @@ fn a_client_that_leaves_is_noticed_while_nothing_is_sent() {
     assert!(exchange.lines(ERROR).is_empty(), "{exchange:?}");
 }
 
-/// The response is whole, and its iterable is endless: the response leaves at once, and the iterable is closed.
+/// The response is complete, and its iterable is endless: the response is sent at once, and the iterable is closed.
 #[test]
 fn a_whole_response_does_not_wait_for_an_endless_iterable() {
     for (lines, head, pieces) in [
@@ -232,7 +232,7 @@ fn a_whole_response_does_not_wait_for_an_endless_iterable() {
     }
 }
 
-/// What an iterable does after its last chunk is done, and where that is quick the response leaves in one piece.
+/// The work of an iterable after its last chunk is done, and if that is quick, the response is sent in one piece.
 #[test]
 fn what_comes_after_the_last_chunk_is_done() {
     let script = Script::new(
@@ -256,7 +256,7 @@ fn what_comes_after_the_last_chunk_is_done() {
     }
 }
 
-/// More is owed to nobody once the response is whole, whatever the application does then.
+/// A complete response stays as it is, whatever the application does then.
 #[test]
 fn failures_after_the_whole_response_change_nothing() {
     for failure in ["1/0", "sys.exit()", "yield 'text'", "write(b'more')"] {
@@ -276,7 +276,7 @@ fn failures_after_the_whole_response_change_nothing() {
     }
 }
 
-/// Nothing of it is sent, and the client stays: `write()` ends it after a while.
+/// Nothing more is sent, and the client stays: `write()` ends the application after a while.
 #[test]
 fn an_application_that_writes_for_ever_is_ended() {
     for head in [true, false] {
@@ -294,7 +294,7 @@ fn an_application_that_writes_for_ever_is_ended() {
     }
 }
 
-/// Lines of a body that was read ahead, and of one that comes in pieces.
+/// Lines of a body that was read ahead, and of one that arrives in pieces.
 #[test]
 fn lines_of_a_large_body() {
     let body = "\n".repeat(64 * 1024) + &"x".repeat(100_000) + "\n" + &"ab\n".repeat(100_000);

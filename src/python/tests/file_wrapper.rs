@@ -1,10 +1,11 @@
-//! `wsgi.file_wrapper`: when the host sends the file itself, and what otherwise.
+//! `wsgi.file_wrapper`: when the host sends the file itself, and what is sent otherwise.
 
 use wsgi_abi::RunOutcome;
 
 use super::{ERROR, Script, ask};
 
-/// What is wrapped (of a file that holds "0123456789"), the headers, whether the host sends the file, and the body.
+/// The wrapped object (over a file with the content "0123456789"), the headers, whether the host sends the file, and
+/// the body.
 #[test]
 fn regular_files_are_sent_by_the_host() {
     let length_4 = "('Content-Length', '4')";
@@ -183,8 +184,8 @@ fn as_an_object() {
     }
 }
 
-/// Expression for the file (of which `path` has "0123456789", and `plain` is how it is opened), whether the host sends it, and
-/// what `read()` gives.
+/// The expression for the file (`path` has the content "0123456789", and `plain` opens it), whether the host sends the
+/// file, and what `read()` gives.
 #[test]
 fn what_read_gives_is_sent() {
     for (file, by_host, body) in [
@@ -196,11 +197,11 @@ fn what_read_gives_is_sent() {
         ("moved(open(path, 'r+b', buffering=0))", true, "3456789"),
         ("io.BufferedReader(io.FileIO(path))", true, "0123456789"),
         ("io.FileIO(os.open(path, os.O_RDONLY))", true, "0123456789"),
-        // What was written belongs to it.
+        // Written data belongs to the file.
         ("written(open(path, 'r+b'))", true, "56789"),
         ("written(tempfile.TemporaryFile(), 0)", true, "WRITE"),
         ("written(tempfile.NamedTemporaryFile(), 0)", false, "WRITE"),
-        // Others' read().
+        // Files with another `read()`.
         ("compressed(gzip)", false, "aaaaa"),
         ("compressed(bz2)", false, "aaaaa"),
         ("compressed(lzma)", false, "aaaaa"),
@@ -242,7 +243,7 @@ fn what_read_gives_is_sent() {
             true,
             "second",
         ),
-        // read() of a buffer is made of the methods below.
+        // A buffer's `read()` calls these methods.
         (
             "io.BufferedReader(subclass(io.FileIO, readinto=dots)(path))",
             false,
@@ -254,7 +255,7 @@ fn what_read_gives_is_sent() {
             "...",
         ),
         ("below(plain(), readinto=Into(b'below'))", false, "below"),
-        // What is no part of read().
+        // Methods that `read()` does not call.
         (
             "subclass(io.FileIO, close=lambda self: None)(path)",
             false,
@@ -275,10 +276,10 @@ fn what_read_gives_is_sent() {
             true,
             "0123456789",
         ),
-        // As in Django: read is the one of the file inside.
+        // As in Django: `read` is the method of the file inside.
         ("Proxy(plain())", true, "0123456789"),
         ("Proxy(io.BytesIO(b'memory'))", false, "memory"),
-        // Nothing that httpd could send.
+        // Files that httpd cannot send.
         ("pipe()", false, "piped"),
         ("connection()", false, "socket"),
         ("open('/proc/self/comm', 'rb')", false, "*"),
@@ -373,7 +374,7 @@ fn what_read_gives_is_sent() {
     }
 }
 
-/// Expression for what is returned, whether the host sends the file, and the body.
+/// The expression for the result, whether the host sends the file, and the body.
 #[test]
 fn what_iteration_gives_is_sent() {
     for (result, by_host, body) in [
@@ -396,7 +397,7 @@ fn what_iteration_gives_is_sent() {
             false,
             "another",
         ),
-        // A proxy as those of tracing packages.
+        // A proxy like those of tracing packages.
         ("Says(wrap(open(path, 'rb')))", false, "says"),
         (
             "(x.lower() for x in wrap(open(path, 'rb')))",
@@ -441,7 +442,7 @@ fn what_iteration_gives_is_sent() {
     }
 }
 
-/// What cannot be read raises as `read()` does, and no byte of the descriptor gets out.
+/// A file that cannot be read raises as `read()` does, and no byte of the descriptor is sent.
 #[test]
 fn what_cannot_be_read_fails() {
     for (file, error) in [
@@ -519,7 +520,7 @@ fn what_cannot_be_read_fails() {
     }
 }
 
-/// A length that the application declares: more than the file has, and of a file that does not tell its size.
+/// A length that the application declares: more than the file has, and for a file that does not tell its size.
 #[test]
 fn declared_lengths() {
     for (file, declared, told, by_host) in [

@@ -1,4 +1,5 @@
-//! The module that switches the GIL of a free-threaded Python on is found out, and refused where the configuration says so.
+//! The engine finds the module that switches the GIL of a free-threaded Python on, and refuses it if the configuration
+//! says so.
 
 use super::Script;
 
@@ -52,7 +53,7 @@ mod free_threaded {
         }
     }
 
-    /// An extension module that has not declared anything.
+    /// An extension module that declares nothing about the GIL.
     unsafe extern "C" fn needs_gil() -> *mut ffi::PyObject {
         struct Static(std::cell::UnsafeCell<ffi::PyModuleDef>);
         // SAFETY: CPython writes to the definition under its own locks only.
@@ -114,7 +115,7 @@ mod free_threaded {
         assert_eq!(is_on.text(), "True");
     }
 
-    /// What the configuration of this process asks for.
+    /// The configuration of this process.
     pub(in crate::tests) fn asked() -> FreeThreading {
         match std::env::var("WSGI_TEST_CASE").as_deref() {
             Ok("off" | "gil") => FreeThreading::Off,
@@ -124,7 +125,7 @@ mod free_threaded {
     }
 }
 
-/// How the tests run on a free-threaded build: without the GIL, unless they are about it.
+/// The configuration of the tests on a free-threaded build: without the GIL, unless a test is about it.
 pub(super) fn asked() -> wsgi_abi::FreeThreading {
     #[cfg(Py_GIL_DISABLED)]
     return free_threaded::asked();

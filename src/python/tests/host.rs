@@ -1,4 +1,4 @@
-//! The host of a test: feeds the body in given pieces, and records what it is told.
+//! The host of a test: supplies the body in given pieces, and records the engine's calls.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,7 +17,7 @@ use wsgi_telemetry::writer;
 /// A part of a request's body.
 pub(super) enum Piece {
     Data(Vec<u8>),
-    /// Something to wait for before the next part is there.
+    /// Something to wait for before the next piece arrives.
     Wait(Box<dyn FnOnce() + Send>),
     Aborted,
     Failed(Fault, &'static str),
@@ -29,24 +29,24 @@ impl Piece {
     }
 }
 
-/// What the engine made of a request.
+/// The recorded calls and the outcome of a request.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     pub(super) outcome: Option<RunOutcome>,
-    /// Empty where the response was not started.
+    /// Empty if the response was not started.
     pub(super) status_line: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) content_length: Option<u64>,
     pub(super) writes: Vec<(Vec<u8>, WriteEnd)>,
     pub(super) file: Option<Vec<u8>>,
     pub(super) cut: bool,
-    /// Another thread has answered 504.
+    /// Another thread has answered with 504.
     pub(super) given_up: bool,
     /// Level and line.
     pub(super) log: Vec<(i32, String)>,
-    /// Lines that were logged while another call was under way, or may have been; they are in `log`, too.
+    /// Lines that were logged while another call was, or may have been, under way; they are also in `log`.
     pub(super) beside: Vec<String>,
-    /// Size asked for by each read.
+    /// The size that each read asked for.
     pub(super) reads: Vec<usize>,
 }
 
@@ -55,7 +55,7 @@ impl Recorded {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 
-    /// All of the body.
+    /// The whole body.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self
             .writes
@@ -89,7 +89,7 @@ impl Recorded {
     }
 }
 
-/// One request on the side of the host.
+/// One request on the host's side.
 #[derive(Default)]
 pub(super) struct Host {
     pub(super) body: Mutex<VecDeque<Piece>>,
@@ -104,9 +104,10 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Has a request run with this host.
+    /// Runs a request with this host.
     pub(super) fn run(self, run: impl FnOnce(&'static Host) -> RunOutcome) -> Recorded {
-        // Kept until the process ends, so that a call after the end is found out instead of being undefined.
+        // Kept until the process ends, so that a call after the end of the request is detected and not undefined
+        // behaviour.
         let host: &'static Host = Box::leak(Box::new(self));
         let outcome = run(host);
         host.ended.store(true, Ordering::SeqCst);
@@ -120,13 +121,13 @@ impl Host {
         aborting(|| assert!(!ended, "a call after the end of the request"));
     }
 
-    /// A call that may block: without the GIL, and one at a time.
+    /// Begins a call that may block: without the GIL, and one at a time.
     fn enter(&self) -> Busy<'_> {
         aborting(|| assert!(!holds_gil(), "a call that may block, with the GIL held"));
         self.enter_shortly()
     }
 
-    /// A call that does not block: one at a time.
+    /// Begins a call that does not block: one at a time.
     fn enter_shortly(&self) -> Busy<'_> {
         self.check_open();
         aborting(|| {
@@ -142,7 +143,7 @@ impl Host {
             return HostResult::done(0);
         }
         loop {
-            // The lock is not held while the piece is waited for.
+            // The lock is not held while waiting for the piece.
             let piece = lock(&self.body).pop_front();
             match piece {
                 None => return HostResult::done(0),
@@ -168,7 +169,8 @@ impl Host {
     }
 }
 
-/// A failed assertion about the contract ends the test process: a panic would only be a failed call to the engine.
+/// Ends the test process after a failed assertion about the contract, because the engine would treat a panic as a
+/// failed call.
 fn aborting(check: impl FnOnce() + std::panic::UnwindSafe) {
     if std::panic::catch_unwind(check).is_err() {
         std::process::abort();
@@ -187,10 +189,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the calling thread is attached. `PyGILState_Check` says always yes once there is a sub-interpreter.
+/// Whether the calling thread is attached. `PyGILState_Check` always returns yes once there is a sub-interpreter.
 pub(super) fn holds_gil() -> bool {
-    // SAFETY: neither needs the GIL. Before 3.12 the first gives the state of whichever thread holds the GIL, and the
-    // second the one state of this thread.
+    // SAFETY: neither function needs the GIL. Before 3.12 the first returns the state of whichever thread holds the
+    // GIL, and the second the one state of this thread.
     unsafe {
         let current = ffi::compat::PyThreadState_GetUnchecked();
         !current.is_null() && current == ffi::PyGILState_GetThisThreadState()
@@ -201,13 +203,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Lines of the server's log, from all tests.
+/// The lines of the server's log, from all tests.
 static SERVER_LOG: Mutex<Vec<(i32, String)>> = Mutex::new(Vec::new());
 
-/// What was chosen for groups: name, choice, module.
+/// The decisions for groups: name, choice, module.
 pub(super) static CHOICES: Mutex<Vec<(String, GilDecision, String)>> = Mutex::new(Vec::new());
 
-/// Why the child should be replaced.
+/// The reasons for which the child should be replaced.
 pub(super) static RETIRED: Mutex<Vec<Retire>> = Mutex::new(Vec::new());
 
 /// Whether the server's log has such a line.
@@ -215,15 +217,15 @@ pub(super) fn server_logged(level: i32, line: &str) -> bool {
     server_lines(level, line) > 0
 }
 
-/// How many such lines the server's log has.
+/// Returns how many such lines the server's log has.
 pub(super) fn server_lines(level: i32, line: &str) -> usize {
     let log = lock(&SERVER_LOG);
     let such = log.iter().filter(|(at, text)| *at == level && text == line);
     such.count()
 }
 
-/// What a group has: the tests are to pass with each strategy. "run-pool-places=2-depth=3-timeout=50-share=4-anything" says
-/// it for itself.
+/// Returns the admission of a group: that of the strategy under test, because the tests must pass with each. A name
+/// like "run-pool-places=2-depth=3-timeout=50-share=4-anything" sets its own.
 fn admission(group: &str) -> Admission {
     let asked = std::env::var("WSGI_TEST_EXECUTOR")
         .ok()
@@ -274,7 +276,7 @@ impl wsgi_abi::Host for Host {
         lock(&SERVER_LOG).push((level, line));
     }
 
-    /// Restricts what the groups whose name begins with "restricted" may do, gives "with-path" a search path, "own-3-" and
+    /// Restricts what groups may do whose name begins with "restricted", gives "with-path" a search path, "own-3-" and
     /// "auto-3-" three replicas, and "open-environ" the environment of the process.
     fn group_options(group: &[u8]) -> GroupOptions {
         static DIRS: [Bytes<'static>; 2] = [

@@ -1,4 +1,4 @@
-//! `wsgi.input`, compared with `io.BytesIO` over the same bytes, whatever pieces these come in.
+//! `wsgi.input`, compared with `io.BytesIO` over the same bytes, whatever pieces they arrive in.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use wsgi_abi::{Fault, WriteEnd};
 
 use super::{Piece, Script};
 
-/// Reads by a plan until nothing is left, from `wsgi.input` and from `io.BytesIO`, and tells the first difference.
+/// Reads by a plan until nothing is left, from `wsgi.input` and from `io.BytesIO`, and reports the first difference.
 const COMPARE: &str = r#"
 import io, random
 
@@ -29,7 +29,7 @@ def application(environ, start_response):
             return respond(start_response, rest == (b"", b"", b"", [], []))
 "#;
 
-/// A small generator of numbers that are spread well enough.
+/// A small generator of random numbers.
 fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed;
     move |below| {
@@ -59,7 +59,7 @@ fn reads_as_bytesio_does() {
             let mut pieces = Vec::new();
             let mut rest = body.as_bytes();
             while !rest.is_empty() {
-                // One byte each takes long for the large ones.
+                // Pieces of one byte take too long for the large bodies.
                 let least = rest.len() / 2000;
                 let (piece, more) = rest.split_at(rest.len().min(least + 1 + number(largest)));
                 pieces.push(Piece::Data(piece.to_vec()));
@@ -228,7 +228,8 @@ fn another_thread_may_read() {
     );
 }
 
-/// A thread that is in the host when the application is done holds the end of the request up, and gets what it read.
+/// A thread that is in a call of the host when the application is done delays the end of the request, and gets its
+/// data.
 #[test]
 fn the_end_waits_for_another_threads_read() {
     let script = Script::new(

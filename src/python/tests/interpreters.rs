@@ -1,4 +1,4 @@
-//! Application groups: one interpreter each, apart from each other, prepared by the options of the group.
+//! Application groups: one interpreter each, separate from each other, prepared by the options of the group.
 
 use super::{ERROR, Script};
 
@@ -127,7 +127,7 @@ fn many_threads_may_want_a_new_one() {
     assert_eq!(answers.len(), 1);
 }
 
-/// Where this Python has no interpreters with GILs of their own, a group that asks for some is served under the one.
+/// If this Python has no interpreters with their own GIL, a group that asks for some is served under the one GIL.
 #[cfg(not(all(Py_3_13, not(Py_GIL_DISABLED))))]
 #[test]
 fn gils_of_their_own_are_refused_and_the_group_is_served() {

@@ -1,8 +1,8 @@
-//! What a request takes, it gives back.
+//! A request gives back everything that it takes.
 
 use super::{Piece, Script};
 
-/// Counts of references and objects, none of which another interpreter shares, before and after many requests of all kinds.
+/// Counts references and objects that no other interpreter shares, before and after many requests of all kinds.
 #[test]
 fn counts_stay_flat() {
     let script = Script::new(
@@ -74,7 +74,7 @@ fn counts_stay_flat() {
     );
 }
 
-/// A module that was replaced goes, with everything in it.
+/// A replaced module is freed, with everything in it.
 #[test]
 fn replaced_modules_go() {
     let source = "import weakref\n\

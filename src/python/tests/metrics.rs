@@ -1,10 +1,10 @@
-//! Metrics of applications' own: the objects that Python has, and what of them is in the segment.
+//! The applications' own metrics: the objects in Python, and their values in the segment.
 
 use wsgi_telemetry::{Format, render};
 
 use super::{Script, ask, segment};
 
-/// The lines of a scrape that name a metric.
+/// Returns the lines of a scrape that name a metric.
 fn scraped(name: &str) -> String {
     let mut page = String::new();
     render(&segment().snapshot(), Format::Text, &mut page);
@@ -12,7 +12,7 @@ fn scraped(name: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Runs statements in an application, in the group, with `mod_wsgi` imported.
+/// Runs statements in an application of the group, with `mod_wsgi` imported.
 fn run_in(group: &str, statements: &str) -> String {
     let source = format!("import mod_wsgi\n{statements}\nreturn respond(start_response, 'done')");
     Script::app(&source).request().group(group).text()
@@ -260,7 +260,7 @@ fn a_slot_is_the_childs_arena() {
     assert_ne!(slot, 0);
 }
 
-/// Counting, and looking a series up, leave nothing behind.
+/// Counting, and looking up a series, leak nothing.
 #[test]
 fn nothing_leaks() {
     let script = Script::new(
@@ -303,7 +303,7 @@ fn nothing_leaks() {
     );
 }
 
-/// Fills the table, and so in a process of its own.
+/// Fills the table, and so runs in a separate process.
 #[test]
 fn where_no_room_is_left_the_totals_stay_right() {
     let this = std::env::current_exe().unwrap();
@@ -339,7 +339,7 @@ fn overflow() {
     assert!(count.parse::<f64>().unwrap() > 100.0, "{overflows}");
 }
 
-/// Counting costs little more than any call of a method. To be run in a release build, where nothing else runs.
+/// Counting costs little more than any method call. Run it in a release build on an idle machine.
 #[test]
 #[ignore = "measures"]
 fn costs() {

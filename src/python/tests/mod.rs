@@ -1,9 +1,9 @@
 //! Drives the engine through a host table of test functions, without httpd.
 //!
-//! Python starts once in a process and tests are threads of one process, so they share the interpreters. Each test has
-//! script files of its own, and an application group of its own where it changes what belongs to the interpreter.
+//! Python starts once in a process, and tests are threads of one process, so they share the interpreters. Each test has
+//! its own script files, and its own application group if it changes what belongs to the interpreter.
 
-// The tables of cases are types that no name would make clearer.
+// Names for the types of the test tables would not make them clearer.
 #![allow(clippy::unwrap_used, clippy::type_complexity)]
 
 mod admission;
@@ -49,10 +49,10 @@ use wsgi_telemetry::{App, Geometry, Segment, memory, writer};
 
 use host::{Host, Piece, Recorded};
 
-/// Level of `wsgi.errors`, and of what goes wrong.
+/// The level of `wsgi.errors`, and of errors.
 const ERROR: i32 = 3;
 
-/// What the scripts of the tests have in common.
+/// The code that the scripts of the tests have in common.
 const PRELUDE: &str = r#"
 import sys
 
@@ -115,7 +115,7 @@ fn start() {
         crate::start(config).unwrap();
     };
     STARTED.get_or_init(|| match cfg!(Py_3_14) {
-        // The thread that starts Python must live as long as it, and those of tests end.
+        // The thread that starts Python must live as long as Python, and the threads of tests end.
         true => crate::cpython::threads::on_one_that_stays("python", start).expect("Python starts"),
         false => start(),
     });
@@ -131,14 +131,14 @@ fn segment() -> Segment {
     })
 }
 
-/// A script file of its own.
+/// A script in its own file.
 struct Script {
     path: PathBuf,
     _dir: TempDir,
 }
 
 impl Script {
-    /// With `source` behind the prelude.
+    /// Makes a script with `source` after the prelude.
     fn new(source: &str) -> Script {
         let dir = tempfile::tempdir().unwrap();
         let script = Script {
@@ -149,7 +149,7 @@ impl Script {
         script
     }
 
-    /// With an `application(environ, start_response)` of these lines.
+    /// Makes a script with an `application(environ, start_response)` of these lines.
     fn app(lines: &str) -> Script {
         let mut source = String::from("def application(environ, start_response):\n");
         for line in lines.lines() {
@@ -158,14 +158,14 @@ impl Script {
         Script::new(&source)
     }
 
-    /// Time of the last change, as httpd tells it.
+    /// Returns the modification time, as httpd passes it.
     fn mtime(&self) -> i64 {
         let modified = std::fs::metadata(&self.path).unwrap().modified().unwrap();
         let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
         i64::try_from(since.as_micros()).unwrap()
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     fn write(&self, source: &str) {
         std::fs::write(&self.path, format!("{PRELUDE}\n{source}")).unwrap();
     }
@@ -179,13 +179,13 @@ impl Script {
         self.request().run()
     }
 
-    /// The body of a response that went well.
+    /// Returns the body of a successful response.
     fn text(&self) -> String {
         self.request().text()
     }
 }
 
-/// The value of a Python expression inside an application, as text, or the exception that it raises.
+/// Returns the value of a Python expression inside an application, as text, or the exception that it raises.
 fn ask(expression: &str) -> String {
     Script::app(&format!(
         "return respond(start_response, attempt(lambda: {expression}))"
@@ -235,13 +235,13 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The application that it counts for.
+    /// Sets the application that the request counts for.
     fn app(mut self, app: App) -> Self {
         self.app = app;
         self
     }
 
-    /// Milliseconds: until it is interrupted, the grace, and until it counts as slow.
+    /// Sets the limits in milliseconds: until the interruption, the grace, and until the request counts as slow.
     fn limits(mut self, request: u32, grace: u32, slow: u32) -> Self {
         self.limits = Limits {
             request,
@@ -251,13 +251,13 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// How much of the body is read before Python is entered.
+    /// Sets how much of the body is read before Python is entered.
     fn body_ahead(mut self, bytes: u32) -> Self {
         self.body_ahead = bytes;
         self
     }
 
-    /// The client has closed the connection.
+    /// Closes the connection of the client.
     fn gone(self) -> Self {
         self.host
             .is_gone
@@ -275,7 +275,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// A modification time, as the module would have told it.
+    /// Sets the modification time, as the module would pass it.
     fn mtime(mut self, mtime: i64) -> Self {
         self.mtime = mtime;
         self
@@ -306,7 +306,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// The client is there for this many writes only.
+    /// Has the client leave after this many writes.
     fn aborted_after(mut self, writes: usize) -> Self {
         self.host.aborted_after = Some(writes);
         self
@@ -359,12 +359,12 @@ impl<'a> Request<'a> {
                     times: Some(&times),
                 },
             );
-            // SAFETY: a request of the host that was set, and this thread's own.
+            // SAFETY: a request of the host that was set, owned by this thread.
             unsafe { crate::run(&raw.for_host(request)) }
         })
     }
 
-    /// The body of a response that went well.
+    /// Returns the body of a successful response.
     fn text(self) -> String {
         let exchange = self.run();
         assert_eq!(

@@ -1,10 +1,10 @@
-//! Requests that the host runs on the same thread within a call of another one's, as httpd does for error pages.
+//! Requests that the host runs on the same thread within a call of another one, as httpd does for error pages.
 
 use std::sync::{Arc, Mutex};
 
 use super::{ERROR, Piece, Recorded, Script};
 
-/// The outer one keeps something for its thread, writes to its log, and reads its body in between.
+/// The outer request keeps something for its thread, writes to its log, and reads its body in between.
 const OUTER: &str = "
 import mod_wsgi, threading
 local = threading.local()
@@ -27,10 +27,10 @@ def failing(environ, start_response):
     raise ValueError('inner failure')
 ";
 
-/// What became of the inner requests, in order of their ends.
+/// The records of the inner requests, in the order of their ends.
 type Ends = Arc<Mutex<Vec<Recorded>>>;
 
-/// A body within whose reading a request runs, in this group with this callable.
+/// Makes a body whose reading runs a request, in this group with this callable.
 fn body_around(
     script: &Arc<Script>,
     ends: &Ends,
@@ -60,7 +60,7 @@ fn check_outer(exchange: &Recorded) {
 #[test]
 fn a_request_within_a_read() {
     let script = Arc::new(Script::new(OUTER));
-    // Twice each, as the first use of a group makes its interpreter and the thread's state in it.
+    // Twice each, because the first use of a group makes its interpreter and the thread's state in it.
     for (outer, inner) in [
         ("", ""),
         ("", "nested-a"),

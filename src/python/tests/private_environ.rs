@@ -1,8 +1,8 @@
-//! What applications write to `os.environ` stays in their interpreter, and in the programs that they start.
+//! An application's writes to `os.environ` stay in its interpreter, and in the programs that it starts.
 
 use super::Script;
 
-/// Writes a variable named by the request, and shows what the places that know variables have.
+/// Writes a variable named by the request, and shows its value in each place that knows variables.
 const APPLICATION: &str = "\
 import ctypes, os
 
@@ -33,7 +33,7 @@ fn writes_stay_in_their_interpreter() {
     assert_eq!(run("environ-b", None), "(None, None)");
     assert_eq!(run("environ-b", Some("b")), "('b', None)");
     assert_eq!(run("environ-a", None), "('a', None)");
-    // The main interpreter writes to the process, as always, and is not heard of by one that is made later either.
+    // The main interpreter writes to the process, as always; interpreters that are made later do not see that.
     assert_eq!(run("", Some("main")), "('main', 'main')");
     assert_eq!(run("environ-a", None), "('a', 'main')");
     assert_eq!(run("environ-c", None), "(None, 'main')");
@@ -64,7 +64,7 @@ fn ask(group: &str, lines: &str) -> String {
     Script::app(lines).request().group(group).text()
 }
 
-/// All that the standard library starts programs with gives them the variables.
+/// All functions of the standard library that start programs pass the variables to them.
 #[test]
 fn programs_see_them() {
     let lines = "\

@@ -1,5 +1,5 @@
-//! Packages that refuse the interpreter they are imported into, as an application meets them: fake ones that raise the
-//! real texts from where real ones do, and the real ones, if there are any.
+//! Packages that refuse the interpreter they are imported into: fake ones that raise the real texts from where real
+//! ones do, and the real ones, if there are any.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ const PYO3: &str =
     "PyO3 modules do not yet support subinterpreters, see https://github.com/PyO3/pyo3/issues/576";
 const NUMPY: &str = "cannot load module more than once per process";
 
-/// A folder of modules: path and source of each.
+/// Makes a folder of modules from the path and source of each.
 fn modules(files: &[(&str, String)]) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     for (path, source) in files {
@@ -26,7 +26,7 @@ fn modules(files: &[(&str, String)]) -> (tempfile::TempDir, String) {
     (dir, path)
 }
 
-/// What `_refusal` says of the exception that `statement` raises.
+/// Returns the answer of `_refusal` for the exception that `statement` raises.
 fn refused(folder: &str, statement: &str) -> String {
     let lines = statement.replace('\n', "\n    ");
     Script::app(&format!(
@@ -43,8 +43,8 @@ fn refused(folder: &str, statement: &str) -> String {
     .text()
 }
 
-/// Finds compiled modules whose initialization raises. As that is C, and CPython takes its own frames out of a traceback,
-/// those that the application sees end at the import statement.
+/// Finds compiled modules whose initialization raises. That is C code, and CPython removes its own frames from a
+/// traceback, so the frames that the application sees end at the import statement.
 const COMPILED: &str = "
 import sys
 
@@ -80,7 +80,7 @@ fn fake_packages() {
         // A package that uses another one, whose compiled part has a name of its own.
         ("r1user/__init__.py", String::from("import r1core\n")),
         ("r1core/__init__.py", raising(PYO3)),
-        // Wrapped, once with a cause and once in passing.
+        // Wrapped, once with a cause and once without.
         (
             "r1wraps.py",
             format!(
@@ -122,7 +122,7 @@ fn fake_packages() {
         ("import r1value", "None"),
         ("import r1nowhere", "None"),
         ("{}['x']", "None"),
-        // Nothing but the text, and a chain without an end.
+        // Only the text, and a chain without an end.
         (
             "raise ImportError('module a.b does not support loading in subinterpreters')",
             "('a', 'a.b')",
@@ -138,7 +138,7 @@ fn fake_packages() {
     }
 }
 
-/// Where no frame belongs to the package, the statement itself says what it was to import.
+/// If no frame belongs to the package, the statement itself shows which module it imports.
 #[test]
 fn compiled_modules_leave_no_frame() {
     let loader = format!(
@@ -237,14 +237,14 @@ fn told_once_for_each_application() {
     ));
 }
 
-/// The folder of modules of a virtual environment that has the real packages.
+/// Returns the folder of modules of a virtual environment that has the real packages.
 fn site_packages() -> Option<PathBuf> {
     let home = std::env::var_os("WSGI_TEST_PACKAGES")?;
     let name = format!("lib/python{}/site-packages", crate::VERSION);
     Some(Path::new(&home).join(name))
 }
 
-/// Named by WSGI_TEST_PACKAGES, as most machines have none: a virtual environment with these packages.
+/// WSGI_TEST_PACKAGES names a virtual environment with these packages, because most machines have none.
 #[test]
 fn real_packages() {
     let Some(folder) = site_packages() else {

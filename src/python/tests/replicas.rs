@@ -1,5 +1,5 @@
-//! Replicas of an application, each with a GIL of its own: which of them runs a request, and what becomes of one that
-//! cannot be loaded.
+//! Replicas of an application, each with its own GIL: which of them runs a request, and what follows if one cannot be
+//! loaded.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::sync::lock;
 
 const WARNING: i32 = 4;
 
-/// What was said of the choice of a group: the choice and the module, in order.
+/// Returns the decisions for a group: the choice and the module, in order.
 fn choices(group: &str) -> Vec<(GilDecision, String)> {
     let all = lock(&CHOICES);
     let ours = all.iter().filter(|(name, ..)| name == group);
@@ -31,7 +31,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// How many requests are in the interpreters of a group.
+/// Returns how many requests are in the interpreters of a group.
 fn inside(group: &str) -> u32 {
     let all = crate::cpython::interpreter::all();
     let ours = all
@@ -99,7 +99,7 @@ fn a_busy_replica_is_left_alone() {
     });
 }
 
-/// One replica holds its GIL, in a call that does not give it back, until the other has answered.
+/// One replica holds its GIL, in a call that does not release it, until the other has answered.
 #[test]
 fn replicas_run_at_the_same_time() {
     let script = Script::app(
@@ -129,7 +129,7 @@ fn replicas_run_at_the_same_time() {
             answer.send(script.request().group(group).text())
         });
         let other = answered.recv_timeout(Duration::from_secs(20));
-        // Whatever came of it, nobody is left waiting.
+        // In any case, release the waiting thread.
         key.write_all(b"x").unwrap();
         let held = held.join().unwrap();
         assert_ne!(other.expect("an answer while a GIL is held"), held);
@@ -210,7 +210,7 @@ fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
     }
 }
 
-/// A group whose replicas are asked for by name gets them or an error, not something else.
+/// A group whose configuration demands replicas gets them or an error.
 #[test]
 fn a_group_that_wants_them_stays_where_it_is() {
     let script = Script::new("import faulthandler\ndef application(environ, start_response): pass");

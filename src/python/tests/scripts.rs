@@ -8,7 +8,7 @@ use wsgi_abi::RunOutcome;
 use super::host::server_logged;
 use super::{ERROR, Piece, Script};
 
-/// A script that counts in `sys` how often its body ran.
+/// Makes a script that counts in `sys` how often its body ran.
 fn counting(name: &str) -> String {
     format!(
         "sys.{name} = getattr(sys, '{name}', 0) + 1\n\
@@ -193,7 +193,7 @@ fn a_reload_required_that_raises() {
     assert!(exchange.logged("ZeroDivisionError: division by zero"));
 }
 
-/// Requests in an old module go on while the script is loaded again.
+/// Requests in the old module go on while the script is loaded again.
 #[test]
 fn a_reload_while_a_request_runs() {
     let script = Script::app(
@@ -262,7 +262,7 @@ fn may_be_loaded_ahead() {
     let path = script.path.as_os_str().as_encoded_bytes();
     assert!(crate::load(b"ahead", path, 0));
     assert!(crate::load(b"ahead", path, 0));
-    // The module tells a time of its own for the first request, which is not what the engine saw.
+    // The module passes a different time for the first request than the engine saw.
     assert_eq!(script.request().group("ahead").mtime(-1).text(), "1");
 
     let broken = Script::new("1/0");

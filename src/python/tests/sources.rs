@@ -1,5 +1,5 @@
-//! Which source files have changed, in a process of its own: the list is that of all interpreters, and each change is told
-//! once.
+//! Which source files have changed. Runs in a separate process: the list is that of all interpreters, and each change
+//! is reported once.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,13 @@ fn changes_are_told_once() {
     assert!(out.contains("1 passed"), "{out}");
 }
 
-/// What a call says.
+/// Returns the result of one call.
 fn changed() -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     changed_source().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)))
 }
 
-/// Changes a file, without the doubt that its time or size might be the same.
+/// Changes a file so that its time or size is certain to differ.
 fn write(path: &Path, content: &str) {
     std::fs::write(path, content).unwrap();
 }
@@ -57,7 +57,7 @@ impl Folder {
         self.0.path().join(format!("{name}.py"))
     }
 
-    /// A script that imports these, an hour old.
+    /// Makes a script, an hour old, that imports these modules.
     fn script(&self, lines: &str) -> Script {
         let script = Script::new(&format!(
             "sys.path.insert(0, {:?})\n{lines}\n\
@@ -81,7 +81,7 @@ fn in_the_child() {
     age(&folder.path("s1future"), -3600);
     let main = folder.script("import s1one, s1two");
     let sub = folder.script("import s1sub, s1one");
-    // The clock of files has ticks.
+    // The clock of the file system has ticks.
     std::thread::sleep(Duration::from_millis(100));
     start();
     assert_eq!(changed(), None);
@@ -89,13 +89,13 @@ fn in_the_child() {
     assert_eq!(sub.request().group("sources").text(), "x");
     assert_eq!(changed(), None, "the first look");
 
-    // A change is told once, also where the module is in two interpreters, and the next one again.
+    // A change is reported once, also if the module is in two interpreters, and so is the next one.
     for content in ["here = 22\n", "here = 333\n"] {
         write(&folder.path("s1one"), content);
         assert_eq!(changed(), Some(folder.path("s1one")));
         assert_eq!(changed(), None);
     }
-    // The same size and time, and another file.
+    // Another file, with the same size and time.
     let other = folder.path("s1other");
     write(&other, "here = 444\n");
     let modified = std::fs::metadata(folder.path("s1one")).unwrap().modified();
@@ -103,10 +103,10 @@ fn in_the_child() {
     file.set_modified(modified.unwrap()).unwrap();
     std::fs::rename(&other, folder.path("s1one")).unwrap();
     assert_eq!(changed(), Some(folder.path("s1one")));
-    // Back in time.
+    // An earlier time.
     age(&folder.path("s1sub"), 7200);
     assert_eq!(changed(), Some(folder.path("s1sub")));
-    // Several at a time are one change.
+    // Several changes at a time are reported as one.
     write(&folder.path("s1one"), "here = 5\n");
     write(&folder.path("s1two"), "here = 5\n");
     let told = changed();
@@ -119,7 +119,7 @@ fn in_the_child() {
     removed(&folder);
     imported_later(&folder, &main);
 
-    // Files that were not imported are nobody's business.
+    // Files that were not imported do not count.
     write(&folder.path("s1nobody"), "here = 1\n");
     assert_eq!(changed(), None);
     crate::lifecycle::stop::configure(crate::lifecycle::stop::ExitPlan {
@@ -133,18 +133,18 @@ fn in_the_child() {
 }
 
 fn removed(folder: &Folder) {
-    // It comes back as it was: nothing has changed.
+    // The file comes back unchanged: nothing has changed.
     let (there, away) = (folder.path("s1two"), folder.path("s1away"));
     std::fs::rename(&there, &away).unwrap();
     assert_eq!(changed(), None);
     std::fs::rename(&away, &there).unwrap();
     assert_eq!((changed(), changed()), (None, None));
-    // It comes back as another one.
+    // The file comes back with another content.
     std::fs::remove_file(&there).unwrap();
     assert_eq!(changed(), None);
     write(&there, "here = 7777\n");
     assert_eq!(changed(), Some(there.clone()));
-    // It stays away, which is told once, and comes back at last.
+    // The file stays away, which is reported once, and comes back at last.
     std::fs::remove_file(&there).unwrap();
     assert_eq!((changed(), changed()), (None, Some(there.clone())));
     assert_eq!((changed(), changed()), (None, None));
@@ -161,12 +161,12 @@ fn imported_later(folder: &Folder, main: &Script) {
     assert_eq!(changed(), None);
     write(&folder.path("s1lazy"), "here = 99\n");
     assert_eq!(changed(), Some(folder.path("s1lazy")));
-    // Changed between the import and the first look at it: which content was imported cannot be known.
+    // Changed between the import and the first look: it cannot be known which content was imported.
     import("s1young");
     write(&folder.path("s1young"), "here = 99\n");
     assert_eq!(changed(), Some(folder.path("s1young")));
     assert_eq!(changed(), None);
-    // Also where the new content has an old time, as a copy of a tree has.
+    // Also if the new content has an old time, as in a copied tree.
     import("s1copied");
     let copy = folder.path("s1copy");
     write(&copy, "here = 99\n");
@@ -174,14 +174,14 @@ fn imported_later(folder: &Folder, main: &Script) {
     std::fs::rename(&copy, folder.path("s1copied")).unwrap();
     assert_eq!(changed(), Some(folder.path("s1copied")));
     assert_eq!(changed(), None);
-    // A file from a machine whose clock is ahead does not count as such a one.
+    // A file from a machine whose clock is ahead does not count as changed.
     import("s1future");
     assert_eq!((changed(), changed()), (None, None));
     write(&folder.path("s1future"), "here = 99\n");
     assert_eq!(changed(), Some(folder.path("s1future")));
 }
 
-/// All that an interpreter has imported is watched, and nothing without a source.
+/// All modules that an interpreter has imported are watched, except those without a source.
 #[test]
 fn modules_with_a_source() {
     start();

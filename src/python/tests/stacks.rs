@@ -1,4 +1,4 @@
-//! The stacks of threads: of one, of all, and where somebody does not give the GIL back.
+//! The stacks of threads: of one, of all, and of all while a thread does not release the GIL.
 
 use std::ffi::c_ulong;
 use std::io::Write;
@@ -10,7 +10,7 @@ use super::{Script, start};
 use crate::cpython::{interpreter, thread_state};
 use crate::watch::stacks;
 
-/// Held by those that hold a GIL, or ask all: the others would be in their way.
+/// Held by tests that hold a GIL, or ask all threads, because other tests would disturb them.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,14 +34,14 @@ fn while_inside<R>(script: &Script, group: &str, check: impl FnOnce(c_ulong) -> 
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             check(c_ulong::from_ne_bytes(ident))
         }));
-        // Whatever came of it, nobody is left waiting.
+        // In any case, release the waiting thread.
         release.write_all(b"x").unwrap();
         assert_eq!(inside.join().unwrap(), "done");
         checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// Three functions deep.
+/// Makes a script that waits three functions deep.
 fn waiting(read: &str) -> Script {
     Script::new(&format!(
         "import ctypes, os, struct, threading\n\
@@ -58,7 +58,7 @@ fn waiting(read: &str) -> Script {
     ))
 }
 
-/// The functions of a stack, the outermost first; each line is as Python's own.
+/// Returns the functions of a stack, the outermost first, and checks that each line is like Python's.
 fn functions(stack: &str) -> Vec<&str> {
     let lines = stack.lines().map(|line| {
         let rest = line
@@ -72,7 +72,7 @@ fn functions(stack: &str) -> Vec<&str> {
     lines.collect()
 }
 
-/// The part of a dump that begins with these words and ends with an empty line.
+/// Returns the part of a dump that begins with these words and ends with an empty line.
 fn part<'a>(dump: &'a str, thread: &str) -> Option<&'a str> {
     let at = dump.find(thread)?;
     let rest = &dump[at..];
@@ -80,7 +80,7 @@ fn part<'a>(dump: &'a str, thread: &str) -> Option<&'a str> {
     Some(stack.split("\n\n").next().unwrap_or(stack))
 }
 
-/// Without a GIL threads have to stand still, which one in C that does not let go never does.
+/// Without a GIL threads have to stand still, which a thread in C code that does not detach never does.
 #[cfg(Py_GIL_DISABLED)]
 #[test]
 fn where_a_thread_does_not_stand_still_that_is_said_in_time() {
@@ -98,7 +98,7 @@ fn where_a_thread_does_not_stand_still_that_is_said_in_time() {
     });
 }
 
-/// A dump of a moment at which a thread has a GIL, which it is about to take, and does not give it back.
+/// Returns a dump from a moment at which a thread, which is about to take its GIL, has it and does not release it.
 fn dump_when_held() -> String {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -160,7 +160,7 @@ fn a_dump_has_the_threads_of_all_interpreters() {
     });
 }
 
-/// In C that never gives the GIL back.
+/// In C code that never releases the GIL.
 #[cfg(not(Py_GIL_DISABLED))]
 #[test]
 fn where_the_gil_is_held_threads_are_seen_without_it() {
@@ -188,7 +188,7 @@ fn where_the_gil_is_held_threads_are_seen_without_it() {
             assert_eq!(functions(stack), ["application", "in_between", "innermost"]);
         });
     });
-    // Those that waited for the GIL have got it, and are gone.
+    // The helpers that waited for the GIL have got it, and end.
     let until = Instant::now() + PATIENCE;
     while stacks::dump(PATIENCE).contains("could not be had") {
         assert!(Instant::now() < until);
@@ -196,7 +196,7 @@ fn where_the_gil_is_held_threads_are_seen_without_it() {
     }
 }
 
-/// Each GIL by itself.
+/// Each GIL separately.
 #[cfg(all(Py_3_13, not(Py_GIL_DISABLED)))]
 #[test]
 fn a_replica_that_holds_its_gil_is_seen_without_it() {
@@ -287,7 +287,7 @@ fn of_very_many_threads_the_newest_are_shown() {
     assert!(dump.len() <= (256 << 10) + 100, "{}", dump.len());
 }
 
-/// `faulthandler` is the application's own, on the same signal as well.
+/// The application may use `faulthandler`, even on the same signal.
 #[test]
 fn the_application_may_use_faulthandler_and_the_signal() {
     let script = Script::app(
@@ -302,7 +302,7 @@ fn the_application_may_use_faulthandler_and_the_signal() {
          answer = ('application' in written.decode(), signal.getsignal(signal.SIGRTMAX - 3) is signal.SIG_DFL)\n\
          return respond(start_response, answer)",
     );
-    // On a thread of ours, signals wait.
+    // Signals are blocked on the engine's own threads.
     let request = script.request().group("run-direct-faulthandler");
     assert_eq!(request.text(), "(True, True)");
 }

@@ -1,4 +1,4 @@
-//! `start_response`: texts and order of its checks, and when it may be called again.
+//! `start_response`: the texts and the order of its checks, and when it may be called again.
 
 use wsgi_abi::{RunOutcome, WriteEnd};
 
@@ -146,7 +146,7 @@ fn accepts() {
     }
 }
 
-/// All of the declared length waits to be sent with the end; it has been said all the same.
+/// All of the declared length waits to be sent with the end, and still counts as output.
 #[test]
 fn a_complete_response_cannot_be_changed() {
     let late = "start_response('404 Not Found', [('Content-Length', '9')]";
@@ -362,7 +362,7 @@ fn write_without_a_client_raises() {
     assert!(exchange.logged("OSError: client connection closed"));
 }
 
-/// The response may be committed while a subscriber of `response_started` runs; the head must not go out twice.
+/// The response may be committed while a subscriber of `response_started` runs. The head must not be sent twice.
 #[test]
 fn a_commit_from_inside_start_response_counts() {
     let script = Script::new(
@@ -384,8 +384,8 @@ fn a_commit_from_inside_start_response_counts() {
     assert_eq!(exchange.status_line, "200 OK");
 }
 
-/// The status, the declared length if there is one, how the body is given, the length that the host is told, and whether it
-/// is said that a body was left out.
+/// The status, the declared length if there is one, how the body is given, the length that the host gets, and whether
+/// the log says that a body was left out.
 #[test]
 fn statuses_without_a_body() {
     for (status, declared, how, told, said) in [
@@ -459,7 +459,7 @@ fn statuses_without_a_body() {
         assert_eq!(exchange.content_length, told, "{case}");
         assert_eq!(exchange.text(), "", "{case}");
         assert_eq!(exchange.logged("WSGI1075"), said, "{case}: {exchange:?}");
-        // A client that asks for the head has not been refused anything.
+        // A request for the head has lost no body.
         let head = script.request().header_only().run();
         assert_eq!(head.content_length, told, "{case}");
         assert!(!head.logged("WSGI1075"), "{case}");
@@ -487,7 +487,7 @@ fn a_file_for_a_status_without_a_body_is_not_sent() {
     }
 }
 
-/// A second status that is refused leaves the first one there.
+/// A second status that is refused leaves the first one in place.
 #[test]
 fn a_replacement_is_checked_as_well() {
     let exchange = Script::app(
@@ -504,7 +504,7 @@ fn a_replacement_is_checked_as_well() {
     );
 }
 
-/// Around the size up to which a body is collected, and the count of headers that needs no allocation.
+/// Sizes around the limit up to which a body is collected, and around the number of headers that needs no allocation.
 #[test]
 fn limits_are_crossed_whole() {
     let limit = crate::request::response::COLLECT_LIMIT;

@@ -1,5 +1,5 @@
-//! The end of Python's work in a process, in processes of their own: afterwards no request is let in, or there is no
-//! process any more.
+//! The end of Python's work in a process, in separate processes: afterwards no request is let in, or the process has
+//! ended.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::host::server_logged;
 use super::{Piece, Script, start};
 use crate::lifecycle::stop::{ExitPlan, configure};
 
-/// Runs the part of a test that a process of its own is for, with the server's log on its standard error.
+/// Runs a part of a test in a separate process, with the server's log on its standard error.
 fn in_a_process(case: &str) -> Ended {
     let began = Instant::now();
     let output = Command::new(std::env::current_exe().unwrap())
@@ -42,13 +42,13 @@ impl Ended {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    /// It came to its end, and found all as it should be.
+    /// Whether the process came to its end, and its checks passed.
     fn passed(&self) -> bool {
         let out = String::from_utf8_lossy(&self.output.stdout);
         self.output.status.success() && out.contains("1 passed")
     }
 
-    /// The watchdog ended it, and said why.
+    /// Checks that the watchdog ended the process, and logged why.
     #[track_caller]
     fn was_ended(&self, why: &str) {
         let log = self.log();
@@ -95,7 +95,7 @@ fn plan(at_exit: AtExit, milliseconds: u64) {
     });
 }
 
-/// An application whose script also has these lines.
+/// Makes an application whose script also has these lines.
 fn script(lines: &str) -> Script {
     Script::new(&format!(
         "import mod_wsgi, threading, time\n\
@@ -185,7 +185,7 @@ fn what_hangs_is_named_and_the_process_ended() {
     ] {
         let ended = in_a_process(case);
         ended.was_ended(why);
-        // An interpreter that shares its GIL cannot end, either.
+        // An interpreter that shares the GIL cannot end, either.
         let other = ended.log().contains("the other one has ended");
         assert_eq!(other, case != "gil", "{}", ended.log());
     }
@@ -193,12 +193,12 @@ fn what_hangs_is_named_and_the_process_ended() {
 
 fn hanging(lines: &str) {
     plan(AtExit::Callbacks, 1000);
-    // The last one begins to end first.
+    // The interpreter that was made last begins to end first.
     let other = script("import atexit\natexit.register(print, 'the other one has ended')");
     assert_eq!(other.request().group("another").text(), "x");
     let script = script(lines);
     assert_eq!(script.request().group("hanging").text(), "x");
-    // Long enough for a thread to take the GIL and not to give it back.
+    // Long enough for a thread to take the GIL and keep it.
     std::thread::sleep(Duration::from_millis(600));
     crate::stop();
     panic!("the process goes on");
@@ -209,7 +209,7 @@ fn threads_that_hold_the_end_up_are_named() {
     let ended = in_a_process("threads");
     assert!(ended.passed(), "{ended:?}");
     let log = ended.log();
-    // Two parts of the time: the other one is for the main interpreter, and a third for what comes after.
+    // The time has two more parts: one for the main interpreter, and one for what comes after.
     let line = "[4] WSGI1033: threads of sub-interpreter 'held' that are no daemons have not ended in 0.7 s, \
                 and are not waited for any longer: one, two";
     assert!(log.contains(line), "{log}");

@@ -1,4 +1,4 @@
-//! What the engine counts. Each test has an application of its own in the segment that all tests share.
+//! What the engine counts. Each test has its own application in the segment that all tests share.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn numbers(app: App) -> Numbers {
         .numbers
 }
 
-/// How many observations, and their sum.
+/// Returns how many observations there are, and their sum.
 fn histogram(app: App, id: Id, series: usize) -> (u128, Duration) {
     let numbers = numbers(app);
     let (buckets, sum) = numbers.histogram(id, series);
@@ -39,7 +39,7 @@ fn a_small_request_waits_once_and_holds_once() {
     for _ in 0..3 {
         script.request().app(app).run();
     }
-    // Loading the script reads it with the GIL given back, once.
+    // Loading the script releases the GIL once, to read it.
     assert_eq!(histogram(app, Id::GilWait, 0).0, 5);
     assert_eq!(histogram(app, Id::GilHeld, 0).0, 5);
     assert_eq!(histogram(app, Id::ApplicationDuration, 0).0, 3);
@@ -79,8 +79,8 @@ fn a_wait_for_the_gil_is_seen() {
     script.request().app(app).run();
     let waited = || histogram(app, Id::GilWait, 0).1;
     let before = waited();
-    // A request that comes while the other one holds the GIL waits for the switch interval of 5 ms; it takes some tries
-    // to come at the right moment.
+    // A request that arrives while another one holds the GIL waits for the switch interval of 5 ms. It takes some tries
+    // to arrive at the right moment.
     let seen = (0..50).any(|_| {
         std::thread::scope(|scope| {
             scope.spawn(|| script.request().app(app).literal(b"spin", Some(b"1")).run());

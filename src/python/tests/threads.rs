@@ -64,7 +64,7 @@ fn many_threads_and_two_groups_for_a_second() {
     });
 }
 
-/// Threads of the application that go on using everything of a request while it ends.
+/// Threads of the application that continue to use everything of a request while it ends.
 #[test]
 fn objects_in_use_when_their_request_ends() {
     let script = Script::new(
@@ -117,7 +117,7 @@ fn objects_in_use_when_their_request_ends() {
     }
 }
 
-/// Threads of the server come and go, and nothing of them stays.
+/// Threads of the server come and go, and leave nothing behind.
 #[test]
 fn threads_that_end() {
     let script = Script::app(
@@ -139,7 +139,7 @@ fn threads_that_end() {
     assert_eq!(states.first(), states.last());
 }
 
-/// How many thread states an interpreter has, beside that of the asking thread.
+/// Returns how many thread states an interpreter has, besides that of the asking thread.
 fn states_of(group: &str) -> usize {
     let all = crate::cpython::interpreter::all();
     let is_it =
@@ -147,7 +147,7 @@ fn states_of(group: &str) -> usize {
     let interpreter = all.iter().find(is_it).unwrap();
     crate::cpython::thread_state::attach(interpreter, |_| {
         let mut count = 0;
-        // SAFETY: attached, and no thread of this interpreter begins or ends meanwhile.
+        // SAFETY: attached, and no thread of this interpreter begins or ends during the loop.
         unsafe {
             let mut state = ffi::PyInterpreterState_ThreadHead(interpreter.as_ptr());
             while !state.is_null() {

@@ -1,19 +1,19 @@
-//! Threads of the interpreter that the calling thread is attached to.
+//! The threads of the interpreter that the calling thread is attached to.
 //!
-//! `sys._current_frames` would be shorter, but it goes through all interpreters of the process, also those whose GIL is
-//! another one, and makes frame objects of what their threads just run. [S-28]
+//! `sys._current_frames` would be shorter, but it goes through all interpreters of the process, even those with another
+//! GIL, and makes frame objects of code that their threads are running. [S-28]
 
 use std::ffi::c_ulong;
 
 use crate::cpython::object::Attached;
 use crate::watch::thread_list::{Thread, Threads};
 
-/// The thread of that identity.
+/// Returns the thread with this identity.
 pub(super) fn thread(py: &Attached<'_>, ident: c_ulong) -> Option<Thread> {
     imp::threads(py, Some(ident)).all.pop()
 }
 
-/// All but the calling one.
+/// Returns all threads except the calling one.
 pub(super) fn threads(py: &Attached<'_>) -> Threads {
     imp::threads(py, None)
 }
@@ -39,8 +39,8 @@ mod imp {
         let is_wanted = |ident: c_ulong| wanted.map_or(ident != own, |wanted| ident == wanted);
         let mut found = Vec::new();
         let mut is_cut = false;
-        // SAFETY: attached, so that no state leaves the list, and nothing in this loop lets others run; states that are
-        // new come at its head. Each one is of this interpreter, and alive. [S-28]
+        // SAFETY: attached, so that no state leaves the list, and nothing in this loop releases the GIL; new states are
+        // added at the head of the list. Each state is of this interpreter, and alive. [S-28]
         unsafe {
             let interpreter = ffi::PyThreadState_GetInterpreter(ffi::PyThreadState_Get());
             let mut state = ffi::PyInterpreterState_ThreadHead(interpreter);
@@ -74,7 +74,7 @@ mod imp {
         Threads::merged(threads, is_cut)
     }
 
-    /// The frames from the innermost outwards, and whether there are more.
+    /// Returns the frames from the innermost outwards, and whether there are more.
     fn walk<'i>(py: &Attached<'i>, innermost: Obj<'i>) -> (Vec<String>, bool) {
         let mut lines = Vec::new();
         let mut next = Some(innermost);
@@ -83,7 +83,7 @@ mod imp {
                 return (lines, true);
             }
             lines.push(line(py, &current));
-            // SAFETY: attached, and a frame; the result is a new reference, or null where there is none further out.
+            // SAFETY: attached, and a frame; the result is a new reference, or null for the outermost frame.
             next = match unsafe { py.own(ffi::PyFrame_GetBack(current.as_ptr().cast()).cast()) } {
                 Ok(back) => Some(back),
                 Err(raised) => {
@@ -118,8 +118,8 @@ mod imp {
         frame(&text(c"co_filename"), &number, &text(c"co_name"))
     }
 
-    /// No garbage is collected, which could run code of the application, until this is dropped. From 3.12 on it is only
-    /// collected between two steps of Python code anyway.
+    /// Keeps the garbage collector off, which could run code of the application, until this is dropped. From 3.12 on
+    /// CPython only collects between two steps of Python code anyway.
     struct NoCollections {
         #[cfg(not(Py_3_12))]
         were_on: bool,
@@ -139,28 +139,29 @@ mod imp {
     impl Drop for NoCollections {
         fn drop(&mut self) {
             if self.were_on {
-                // SAFETY: attached, as when it began.
+                // SAFETY: attached, as in `begin`.
                 unsafe { ffi::PyGC_Enable() };
             }
         }
     }
 
-    /// Where a thread state has the identity of its thread, which no function tells. [S-28]
+    /// Where a thread state holds the identity of its thread, which no function returns. [S-28]
     #[derive(Clone, Copy)]
     struct Layout {
-        /// In words.
+        /// The offset, in words.
         ident: usize,
     }
 
-    /// The field is in these first words, and each version has more of them.
+    /// How many words are searched. The field is among these first words, and each version has at least that many.
     const SEARCHED: usize = 32;
 
     impl Layout {
-        /// Looked for in the calling thread's own state: the only word with its identity, with the kernel's number behind it.
+        /// Searches the calling thread's own state for the only word with its identity, with the kernel's number behind
+        /// it.
         fn get(_py: &Attached<'_>) -> Option<Self> {
             static LAYOUT: OnceLock<Option<Layout>> = OnceLock::new();
             *LAYOUT.get_or_init(|| {
-                // SAFETY: attached, and the first words of its state are its own. [S-28]
+                // SAFETY: attached, and the words read are part of the thread's own state. [S-28]
                 let (words, ident) = unsafe {
                     let state = ffi::PyThreadState_Get().cast::<c_ulong>();
                     let words = std::slice::from_raw_parts(state, SEARCHED);
@@ -189,14 +190,14 @@ mod imp {
         }
     }
 
-    /// What the kernel calls the calling thread.
+    /// Returns the kernel's number of the calling thread.
     fn own_number() -> c_ulong {
-        // SAFETY: always there.
+        // SAFETY: always possible.
         unsafe { libc::gettid() as c_ulong }
     }
 }
 
-/// Without one: CPython stops the other threads while its `faulthandler` looks at them.
+/// Without a GIL: CPython stops the other threads while its `faulthandler` looks at them.
 #[cfg(Py_GIL_DISABLED)]
 mod imp {
     use std::ffi::c_ulong;
@@ -226,7 +227,7 @@ mod imp {
         threads
     }
 
-    /// It holds what 100 threads of 100 frames say, at most.
+    /// Writes at most 100 threads of 100 frames.
     fn write(py: &Attached<'_>, file: &File) -> PyResult<()> {
         let file = py.int(file.as_raw_fd().into())?;
         let faulthandler = py.import(c"faulthandler")?;
@@ -234,9 +235,9 @@ mod imp {
         Ok(())
     }
 
-    /// A file that no other process has, and that never makes its writer wait.
+    /// Makes a file that no other process has, and that never makes its writer wait.
     fn memory() -> Option<File> {
-        // SAFETY: the name is a C string; the descriptor is new, and the file's own.
+        // SAFETY: the name is a C string; the descriptor is new, and owned by the file.
         unsafe {
             let file = libc::memfd_create(c"wsgi-stacks".as_ptr(), libc::MFD_CLOEXEC);
             (file >= 0).then(|| File::from_raw_fd(file))

@@ -1,9 +1,9 @@
-//! Threads that wait for a GIL in place of the watchdog: one for each interpreter, begun when it is first needed. That they
-//! wait tells how long the GIL could not be had.
+//! Threads that wait for a GIL in place of the watchdog: one for each interpreter, started when it is first needed. The
+//! time for which they wait shows how long the GIL could not be had.
 //!
-//! Before Python 3.13 a thread that waits for a GIL asks for it in its own interpreter only, and a thread that computes in
-//! another interpreter under the same GIL never hears of it. Hence, where one of these threads waits, those of all interpreters of
-//! the GIL do, as long as it takes.
+//! Before Python 3.13 a thread that waits for a GIL asks for it in its own interpreter only, so a thread that computes
+//! in another interpreter under the same GIL does not release it. Hence, while one probe thread waits, the probe
+//! threads of all interpreters of that GIL ask for it, too.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -23,44 +23,45 @@ use crate::request::state::RequestState;
 use crate::sync::lock;
 use crate::watch::{loads, stacks};
 
-/// Most tasks of an interpreter that wait. What does not fit is done by a later step, or not needed any more.
+/// The most waiting tasks of an interpreter. A task that does not fit is done by a later step, or is not needed any
+/// more.
 const TASKS: usize = 256;
-/// For how long a thread that has had the GIL for others leaves it to them.
+/// How long a helping thread waits before it asks for the GIL, which leaves it to others.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What needs a GIL.
+/// A task that needs a GIL.
 pub(crate) enum Task {
     /// A step of a request that takes long.
     Look(Arc<RequestState>, Step),
     /// A load that hangs: its stack is logged.
     Show(Arc<Load>),
-    /// Nothing: that it is done is what counts.
+    /// No work: only getting the GIL counts.
     Probe,
 }
 
-/// One for each GIL.
+/// The probe of one GIL.
 pub(crate) struct GilProbe {
-    /// An interpreter that has the GIL; the first one.
+    /// The first interpreter with this GIL that the probe was made for.
     interpreter: &'static Interpreter,
     workers: Mutex<Vec<&'static Worker>>,
-    /// When one of them had the GIL last, as a stamp.
+    /// When a probe thread last had the GIL, as a stamp.
     had: AtomicU64,
     has_complained: AtomicBool,
 }
 
-/// What waits in one interpreter.
+/// The probe thread of one interpreter, and its tasks.
 struct Worker {
     interpreter: &'static Interpreter,
     send: Sender<Task>,
     receive: Receiver<Task>,
-    /// When it began to wait for the GIL, as a stamp; 0 while it does not.
+    /// When the thread began to wait for the GIL, as a stamp; 0 while it does not wait.
     since: AtomicU64,
     has_thread: AtomicBool,
 }
 
 static PROBES: Mutex<Vec<&'static GilProbe>> = Mutex::new(Vec::new());
 
-/// The probe for the GIL of an interpreter.
+/// Returns the probe for the GIL of an interpreter.
 pub(crate) fn of(interpreter: &'static Interpreter) -> &'static GilProbe {
     let mut probes = lock(&PROBES);
     let known = |probe: &&&GilProbe| share_a_gil(probe.interpreter, interpreter);
@@ -83,7 +84,7 @@ fn share_a_gil(one: &Interpreter, other: &Interpreter) -> bool {
     std::ptr::eq(one, other) || !has_own(one) && !has_own(other)
 }
 
-/// Those of the interpreters that have requests inside.
+/// Returns the probes of the GILs of all interpreters that have requests inside.
 pub(crate) fn all_in_use() -> Vec<&'static GilProbe> {
     let mut probes: Vec<&'static GilProbe> = Vec::new();
     for interpreter in interpreter::all() {
@@ -98,10 +99,10 @@ pub(crate) fn all_in_use() -> Vec<&'static GilProbe> {
 }
 
 impl GilProbe {
-    /// Has something done with the GIL, sometime.
+    /// Has a task done with the GIL, at some later time.
     pub(crate) fn ask(&'static self, interpreter: &'static Interpreter, task: Task) {
         let is_begun = self.worker(interpreter).ask(self, task);
-        // From 3.13 on, the thread that has the GIL is asked, in any interpreter.
+        // From 3.13 on, the request for the GIL reaches the thread that has it, in any interpreter.
         if is_begun && !cfg!(Py_3_13) {
             for other in interpreter::all() {
                 if !std::ptr::eq(other, interpreter) && share_a_gil(other, interpreter) {
@@ -116,19 +117,19 @@ impl GilProbe {
         self.ask(self.interpreter, Task::Probe);
     }
 
-    /// Since when no thread that waits for the GIL could have it, as a stamp.
+    /// Returns since when no probe thread could get the GIL, as a stamp; `None` if none waits.
     pub(crate) fn waits_since(&self) -> Option<u64> {
         let workers = lock(&self.workers);
         let waiting = workers.iter().filter_map(|worker| worker.waits_since());
         Some(waiting.min()?.max(self.had.load(Relaxed)))
     }
 
-    /// Whether this wait was not complained of before.
+    /// Whether no complaint about the current wait was made before. Notes that one is made now.
     pub(crate) fn is_first_complaint(&self) -> bool {
         !self.has_complained.swap(true, Relaxed)
     }
 
-    /// Whose GIL it is, for messages.
+    /// Returns the name of the GIL's owner, for messages.
     pub(crate) fn name(&self) -> String {
         match self.interpreter.identity().replica {
             Some(_) => self.interpreter.describe(),
@@ -136,7 +137,7 @@ impl GilProbe {
         }
     }
 
-    /// The one for an interpreter of this GIL.
+    /// Returns the worker for an interpreter of this GIL.
     fn worker(&self, interpreter: &'static Interpreter) -> &'static Worker {
         let mut workers = lock(&self.workers);
         let known = |worker: &&&Worker| std::ptr::eq(worker.interpreter, interpreter);
@@ -155,7 +156,7 @@ impl GilProbe {
         worker
     }
 
-    /// Whether another thread waits for the GIL.
+    /// Whether a worker other than `but` waits for the GIL.
     fn is_waited_for(&self, but: &Worker) -> bool {
         let workers = lock(&self.workers);
         let mut others = workers.iter().filter(|worker| !std::ptr::eq(**worker, but));
@@ -164,7 +165,8 @@ impl GilProbe {
 }
 
 impl Worker {
-    /// Has something done with the GIL, sometime; whether there is a thread for it. A probe while it waits already is one too many.
+    /// Has a task done with the GIL, at some later time. Returns whether there is a thread for it. A probe is not added
+    /// to tasks that wait already.
     fn ask(&'static self, probe: &'static GilProbe, task: Task) -> bool {
         if !self.has_thread.swap(true, Relaxed)
             && !threads::steady("wsgi-agent", move || self.run(probe))
@@ -177,17 +179,18 @@ impl Worker {
         }
         let is_needed = !matches!(task, Task::Probe) || self.send.is_empty();
         if is_needed {
-            // From now on, or the helping threads would be done before its thread has woken up.
+            // The wait begins now; otherwise the helping threads would be done before this worker's thread has woken
+            // up.
             let _ = self
                 .since
                 .compare_exchange(0, clock::now(), Relaxed, Relaxed);
-            // One that is full has been waiting for long, which is seen.
+            // A full queue has been waiting for long, which the watchdog notices.
             let _ = self.send.try_send(task);
         }
         true
     }
 
-    /// Since when it waits for the GIL, as a stamp.
+    /// Returns since when the worker waits for the GIL, as a stamp.
     fn waits_since(&self) -> Option<u64> {
         Some(self.since.load(Relaxed)).filter(|since| *since != 0)
     }
@@ -216,8 +219,8 @@ impl Worker {
         });
     }
 
-    /// Asks for the GIL in this interpreter, as it is computed here, perhaps, while a thread waits in another one. Such a
-    /// wait does not count as one, or the helping threads would keep each other at it.
+    /// Asks for the GIL in this interpreter while a thread waits in another one, because the code that holds the GIL
+    /// may run here. Such a wait does not count as one; otherwise the helping threads would keep each other busy.
     fn help(&self, probe: &GilProbe) {
         while probe.is_waited_for(self) && self.send.is_empty() {
             std::thread::sleep(PAUSE);
@@ -243,7 +246,7 @@ fn look(py: &Attached<'_>, request: &RequestState, step: Step) {
         Step::TellSlow => true,
         Step::Interrupt | Step::InterruptAgain | Step::GiveUp => deadline.interrupt(py),
     };
-    // It may have ended meanwhile where there is no GIL.
+    // Without a GIL the request may have ended since.
     if !is_hit {
         return;
     }

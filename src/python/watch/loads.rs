@@ -1,9 +1,9 @@
-//! What the watchdog does about a load that takes longer than it may, as such a load waits for something that no thread of
-//! this process brings:
+//! What the watchdog does about a load that takes longer than its limit. Such a load probably waits for something that
+//! no thread of this process provides:
 //!
 //! 1. threads that wait for the load give up at once, and so does every later request, until the load ends after all;
 //! 2. the request whose thread loads is answered without that thread;
-//! 3. the stack of the thread is logged: with the GIL, or without it where it cannot be had;
+//! 3. the stack of the thread is logged: with the GIL, or without it if the GIL cannot be had;
 //! 4. the host is asked to replace the child, again and again while the load goes on.
 
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::process;
 use crate::watch::gil_probe::{self, Task};
 use crate::watch::stacks;
 
-/// How long the GIL is waited for to show a stack, nanoseconds.
+/// How long to wait for the GIL to show a stack, nanoseconds.
 const WITH_GIL: u64 = 2_000_000_000;
 /// How often the host is asked to replace the child, nanoseconds.
 const COMPLAIN: u64 = 1_000_000_000;
-/// How often it is seen whether the stack was logged, nanoseconds.
+/// How often to check whether the stack was logged, nanoseconds.
 const SOON: u64 = 20_000_000;
 
-/// Does what is due, at `now`. Returns when to look again. By the watchdog.
+/// Does the next step for a load at the stamp `now`. Returns when to look again, as a stamp. Called by the watchdog.
 pub(super) fn look(load: &Arc<Load>, now: u64) -> u64 {
     if now < load.due || process::is_closing() {
         return load.due.max(now + COMPLAIN);
@@ -38,7 +38,7 @@ pub(super) fn look(load: &Arc<Load>, now: u64) -> u64 {
     if now >= load.due.saturating_add(WITH_GIL) {
         show_without_gil(load);
     }
-    // First the stack: a child that is replaced has none.
+    // The stack comes first: a child that is replaced has none.
     if !load.is_told.load(Relaxed) {
         return now + SOON;
     }
@@ -46,7 +46,7 @@ pub(super) fn look(load: &Arc<Load>, now: u64) -> u64 {
     now + COMPLAIN
 }
 
-/// It hangs, as far as can be told; not where it has ended meanwhile.
+/// Gives up on a load that hangs. Returns `false` if it has ended.
 fn give_up(load: &Arc<Load>) -> bool {
     if !load.be_overdue() {
         return false;
@@ -56,7 +56,7 @@ fn give_up(load: &Arc<Load>) -> bool {
             let task = Task::Show(Arc::clone(load));
             gil_probe::of(interpreter).ask(interpreter, task);
         }
-        // It is not known yet, so its threads cannot be looked at.
+        // A group's interpreters are not registered yet, so their threads cannot be looked at.
         None => tell(load, None),
     }
     if let Some(request) = &load.request
@@ -67,7 +67,7 @@ fn give_up(load: &Arc<Load>) -> bool {
     true
 }
 
-/// Logs where its thread is.
+/// Logs the stack of the load's thread.
 pub(super) fn show(load: &Load, py: &Attached<'_>) {
     if load.is_over() {
         return;
@@ -77,14 +77,14 @@ pub(super) fn show(load: &Load, py: &Attached<'_>) {
     tell(load, Some(&stack.unwrap_or_else(none)));
 }
 
-/// The same where the GIL could not be had.
+/// Logs the stack of the load's thread if the GIL could not be had.
 fn show_without_gil(load: &Load) {
     if !load.is_shown.load(Relaxed) && !load.is_over() {
         tell(load, Some(&stacks::dump_without_gil()));
     }
 }
 
-/// Logs that it hangs, once.
+/// Logs once that the load hangs.
 fn tell(load: &Load, stack: Option<&str>) {
     if load.is_shown.swap(true, Relaxed) {
         return;

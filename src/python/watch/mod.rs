@@ -1,4 +1,4 @@
-//! What watches over requests, loads and GILs.
+//! The watchers over requests, loads and GILs.
 
 pub(crate) mod attached;
 pub(crate) mod gil_probe;

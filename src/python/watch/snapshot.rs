@@ -1,13 +1,14 @@
-//! Threads of an interpreter whose GIL cannot be had, as in a C function that does not give it back.
+//! The threads of an interpreter whose GIL cannot be had, for example while a C function does not release it.
 //!
-//! `faulthandler` of CPython can look at threads without the GIL, but what it looks at may change under its eyes, and then
-//! the process is lost, with all that it serves. So it looks at a copy: the process forks, and in the new one, where only
-//! the calling thread runs and all others stand still, it writes to a pipe. Where it meets something broken, or a lock that
-//! another thread held at that moment, it is the copy that is lost, and another one is made.
+//! CPython's `faulthandler` can look at threads without the GIL, but the data may change while it reads, which can
+//! crash the process and lose everything that it serves. So it looks at a copy: the process forks, and in the copy,
+//! where only the calling thread runs and all others stand still, `faulthandler` writes to a pipe. If it meets broken
+//! data, or a lock that another thread held during the fork, only the copy is lost, and another one is made.
 //!
-//! There is no function to call, but the handler of a signal: it is registered in the main interpreter when Python starts,
-//! and the signal is given back what it had before, so that nothing of it is seen. It shows the interpreter of which the
-//! calling thread has a state; the copy makes one. [S-29]
+//! `faulthandler` has no function to call for this, only the handler of a signal. The handler is registered in the main
+//! interpreter when Python starts, and the signal gets its previous disposition back, so that the registration has no
+//! visible effect. The handler shows the interpreter of which the calling thread has a state; the copy makes one.
+//! [S-29]
 
 use std::ffi::{c_int, c_ulong};
 use std::fs::File;
@@ -27,35 +28,36 @@ use crate::cpython::object::{Attached, PyResult};
 use crate::cpython::threads as own_threads;
 use crate::watch::thread_list::{self, MOST_FRAMES, Thread, Threads, frame};
 
-/// A signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler` is of another.
+/// A signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler` has
+/// another one.
 fn signal() -> c_int {
     libc::SIGRTMAX() - 3
 }
 
-/// How often a copy is made that says nothing.
+/// How many copies are made while they write nothing.
 const TRIES: u32 = 3;
-/// How long each may take.
+/// How long each copy may take.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// Most bytes that are read.
+/// The most bytes that are read.
 const MOST: usize = 1 << 20;
 
-/// Has CPython show the stacks of all threads, on a descriptor.
+/// Has CPython write the stacks of all threads to a descriptor.
 struct Shower {
     show: extern "C" fn(c_int),
-    /// The descriptor, which stays open: of `/dev/null`, but in the copy.
+    /// The descriptor, which stays open. It refers to `/dev/null`, except in the copy.
     file: c_int,
 }
 
 static SHOWER: OnceLock<Shower> = OnceLock::new();
 
-/// Prepares it in the main interpreter.
+/// Prepares snapshots in the main interpreter.
 pub(super) fn begin(py: &Attached<'_>, is_main: bool) -> PyResult<()> {
-    // Where there is no GIL, stacks are shown by the module itself, in each interpreter.
+    // Without a GIL, `attached` shows stacks by the module `faulthandler` itself, in each interpreter.
     if !is_main && cfg!(not(Py_GIL_DISABLED)) {
         return Ok(());
     }
     let faulthandler = py.import(c"faulthandler")?;
-    // Without a GIL the handler shows nothing but its own thread.
+    // Without a GIL the handler shows only its own thread.
     if !is_main || free_threading::may_be_off() || SHOWER.get().is_some() {
         return Ok(());
     }
@@ -73,14 +75,14 @@ pub(super) fn begin(py: &Attached<'_>, is_main: bool) -> PyResult<()> {
         [&number, &descriptor, &py.bool(true), &py.bool(false)],
     )?;
     let registered = disposition();
-    // SAFETY: what was read just now.
+    // SAFETY: `before` is the disposition that was read just now.
     unsafe { libc::sigaction(signal(), &before, std::ptr::null_mut()) };
     if let Some(registered) = registered
         && registered.sa_sigaction != libc::SIG_DFL
         && registered.sa_sigaction != libc::SIG_IGN
         && registered.sa_flags & libc::SA_SIGINFO == 0
     {
-        // SAFETY: the handler of a signal, of this type where `SA_SIGINFO` is not set. [S-29]
+        // SAFETY: the handler of a signal has this type if `SA_SIGINFO` is not set. [S-29]
         let show = unsafe {
             std::mem::transmute::<libc::sighandler_t, extern "C" fn(c_int)>(registered.sa_sigaction)
         };
@@ -90,7 +92,7 @@ pub(super) fn begin(py: &Attached<'_>, is_main: bool) -> PyResult<()> {
     Ok(())
 }
 
-/// What happens at the signal.
+/// Returns the disposition of the signal.
 fn disposition() -> Option<libc::sigaction> {
     // SAFETY: a plain structure, which is filled in; nothing is changed.
     unsafe {
@@ -99,7 +101,8 @@ fn disposition() -> Option<libc::sigaction> {
     }
 }
 
-/// The threads of an interpreter, as they stand. The error says why there is nothing to be seen, as it follows a colon.
+/// Returns the threads of an interpreter, as they stand. The error is text for after a colon, and says why there is
+/// nothing.
 pub(super) fn threads(
     interpreter: &'static Interpreter,
     until: Instant,
@@ -109,14 +112,14 @@ pub(super) fn threads(
         false => "faulthandler could not be set up when Python started",
     })?;
     let (tell, told) = mpsc::channel();
-    // A thread that has no state of any interpreter. It never attaches, so it ends.
+    // On a thread that has no state of any interpreter. It never attaches, so it ends.
     let begun = own_threads::background("wsgi-snapshot", move || {
         let _ = tell.send(attempt(shower, interpreter, until));
     });
     if !begun {
         return Err(String::from("there is no thread for it"));
     }
-    // The kernel may take its time to end the copy.
+    // The kernel may take some time to end the copy.
     let left = until.saturating_duration_since(Instant::now()) + PATIENCE;
     told.recv_timeout(left)
         .unwrap_or_else(|_| Err(String::from("the copy of the process does not end")))
@@ -143,10 +146,10 @@ fn attempt(shower: &Shower, interpreter: &Interpreter, until: Instant) -> Result
     Err(problem)
 }
 
-/// What the copy says.
+/// Makes a copy of the process and returns what it writes.
 fn copy(shower: &Shower, interpreter: &Interpreter, patience: Duration) -> std::io::Result<String> {
     let (reader, writer) = std::io::pipe()?;
-    // SAFETY: the copy runs nothing but `in_copy`, which never comes back.
+    // SAFETY: the copy runs only `in_copy`, which never returns.
     let pid = unsafe { fork() };
     match pid {
         -1 => return Err(std::io::Error::last_os_error()),
@@ -157,20 +160,21 @@ fn copy(shower: &Shower, interpreter: &Interpreter, patience: Duration) -> std::
     drop(writer);
     let text = read(reader, Instant::now() + patience);
     if let Some(pid) = Pid::from_raw(pid) {
-        // It is not reaped yet, so the number is still its own, unless the application waits for any process; it has
-        // ended then. Otherwise it may have had its say and have ended already.
+        // The copy is not reaped yet, so the number is still its own. If the application waits for any process, it may
+        // have reaped a copy that has ended.
         let _ = kill_process(pid, Signal::KILL);
         let _ = waitpid(Some(pid), WaitOptions::empty());
     }
     Ok(text)
 }
 
-/// Without the handlers of `pthread_atfork`, some of which wait for threads (OpenBLAS), where the C library can do so.
+/// Forks, if the C library can do so, without the handlers of `pthread_atfork`, some of which wait for threads
+/// (OpenBLAS).
 ///
 /// # Safety
-/// The copy must do nothing but what a signal handler may do.
+/// The copy must do only what a signal handler may do.
 unsafe fn fork() -> libc::pid_t {
-    // SAFETY: looks a name up; where there is such a function it is of this type.
+    // SAFETY: looks up a name; if there is such a function, it has this type.
     unsafe {
         let plain = libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr());
         if plain.is_null() {
@@ -188,11 +192,11 @@ unsafe fn in_copy(
     interpreter: *mut ffi::PyInterpreterState,
     writer: &PipeWriter,
 ) -> ! {
-    // SAFETY: only calls that a signal handler may make, but for the new state: that allocates memory and takes a lock of
-    // CPython, and where either is never released the process is killed from outside, or by the alarm. [S-29]
+    // SAFETY: only calls that a signal handler may make, except for the new state: that allocates memory and takes a
+    // lock of CPython. If either is never released, the process is killed from outside, or by the alarm. [S-29]
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // What is broken is no news, and no core must be kept of it.
+        // A crash of the copy is expected, and must leave no core dump.
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
         for signal in [
             libc::SIGSEGV,
@@ -209,7 +213,7 @@ unsafe fn in_copy(
         libc::sigaddset(&mut alarms, libc::SIGALRM);
         libc::sigprocmask(libc::SIG_UNBLOCK, &alarms, std::ptr::null_mut());
         libc::alarm(5);
-        // What CPython says where it gives up goes into the answer, and not into the server's log.
+        // The messages with which CPython gives up go into the answer, not into the server's log.
         if libc::dup2(writer.as_raw_fd(), shower.file) >= 0
             && libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO) >= 0
             && !ffi::PyThreadState_New(interpreter).is_null()
@@ -220,7 +224,7 @@ unsafe fn in_copy(
     }
 }
 
-/// Up to the end, or until then.
+/// Reads up to the end, or until the time `until`.
 fn read(mut reader: PipeReader, until: Instant) -> String {
     let mut text = Vec::new();
     let mut part = [0; 4096];
@@ -243,7 +247,7 @@ fn read(mut reader: PipeReader, until: Instant) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The threads in a text of `faulthandler`; the one that has written it only on demand.
+/// Parses the threads in a text of `faulthandler`; includes the thread that has written it if `with_current`.
 pub(super) fn parse(text: &str, with_current: bool) -> Threads {
     let mut threads: Vec<Thread> = Vec::new();
     let (mut is_wanted, mut is_cut) = (false, false);
@@ -260,7 +264,7 @@ pub(super) fn parse(text: &str, with_current: bool) -> Threads {
             }
             continue;
         }
-        // With an indent it is about frames.
+        // Without an indent the line is not about frames but about threads.
         if line == "..." {
             is_cut = true;
             continue;
@@ -275,13 +279,14 @@ pub(super) fn parse(text: &str, with_current: bool) -> Threads {
         }
     }
     for thread in &mut threads {
-        // Some versions do not say that there are more than they show.
+        // Some versions do not say that there are more frames than they show.
         thread.is_cut |= thread.frames.len() >= MOST_FRAMES;
     }
     Threads::merged(threads, is_cut)
 }
 
-/// `Thread 0x00007f00 [name] (most recent call first):`, and whether it is the one that writes.
+/// Parses `Thread 0x00007f00 [name] (most recent call first):`. Returns the identity, and whether the thread is the one
+/// that writes.
 fn heading(line: &str) -> Option<(c_ulong, bool)> {
     let current = line.strip_prefix("Current thread 0x");
     let rest = current.or_else(|| line.strip_prefix("Thread 0x"))?;
@@ -290,7 +295,7 @@ fn heading(line: &str) -> Option<(c_ulong, bool)> {
     Some((ident, current.is_some()))
 }
 
-/// `File "x.py", line 3 in name`, as others have it; what is something else as it is.
+/// Converts `File "x.py", line 3 in name` to the format of [`frame`]; any other line stays as it is.
 fn frame_of(line: &str) -> String {
     let parts = line.strip_prefix("File \"").and_then(|rest| {
         let (file, rest) = rest.rsplit_once("\", line ")?;

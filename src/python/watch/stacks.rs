@@ -1,13 +1,13 @@
-//! The Python stacks of the threads of this process, for people: of one thread, of all, and of all where a GIL cannot be
-//! had.
+//! The Python stacks of the threads of this process, for people: of one thread, of all threads, and of all threads
+//! whose GIL cannot be had.
 //!
 //! ```text
-//! dump ─► a helper for each GIL ─► attached::threads     what is said of threads that wait for their turn, or are in C
-//!     └─► where that is late    ─► snapshot::threads     a copy of the process, in which everything stands still
+//! dump ─► a helper for each GIL ─► attached::threads     threads that wait for the GIL, or are in C code
+//!     └─► if that is late       ─► snapshot::threads     a copy of the process, in which everything stands still
 //! ```
 //!
-//! The asking thread never waits for a GIL itself. A helper that gets none stays until it does, and there is one of them for
-//! each GIL at most.
+//! The thread that asks never waits for a GIL itself. A helper that gets no GIL stays until it does; each GIL has at
+//! most one helper.
 
 use std::ffi::c_ulong;
 use std::fmt::Write;
@@ -24,29 +24,29 @@ use crate::sync::lock;
 use crate::watch::thread_list::{Threads, printable};
 use crate::watch::{attached, snapshot};
 
-/// Most bytes of a dump.
+/// The most bytes of a dump.
 const MOST_OF_DUMP: usize = 256 << 10;
 /// How long a dump without GILs may take, for all interpreters together.
 const WITHOUT_GIL: Duration = Duration::from_secs(3);
 
-/// The Python stack of a thread of the interpreter that `py` is attached to, the most recent call last; `None` where it has
-/// no such thread, or that runs no Python code.
+/// Returns the Python stack of a thread of the interpreter that `py` is attached to, the most recent call last; `None`
+/// if there is no such thread, or it runs no Python code.
 pub(crate) fn of_thread(py: &Attached<'_>, ident: c_ulong) -> Option<String> {
     let thread = attached::thread(py, ident)?;
     let text = thread.stack();
     (!text.is_empty()).then_some(text)
 }
 
-/// What makes dumps possible later; for each interpreter, while it is set up. Where something is amiss there will be no
-/// dumps without the GIL, and nothing else.
+/// Prepares dumps, for each interpreter while it is set up. A failure only means that there will be no dumps without
+/// the GIL.
 pub(crate) fn begin(py: &Attached<'_>, is_main: bool) {
     if let Err(raised) = snapshot::begin(py, is_main) {
         py.clear(raised);
     }
 }
 
-/// The stacks of all threads of all interpreters. Where a GIL cannot be had within `patience`, that is said, and its
-/// threads are shown without it.
+/// Returns the stacks of all threads of all interpreters. If a GIL cannot be had within `patience`, the text says so,
+/// and shows its threads without the GIL.
 pub fn dump(patience: Duration) -> String {
     let until = Instant::now() + patience;
     let asked: Vec<_> = domains()
@@ -61,7 +61,7 @@ pub fn dump(patience: Duration) -> String {
     finish(text)
 }
 
-/// The same, without any GIL: for where one cannot be had.
+/// Returns the stacks of all threads without any GIL, for when one cannot be had.
 pub(crate) fn dump_without_gil() -> String {
     let mut text = String::new();
     let mut without = Limit::new();
@@ -72,7 +72,7 @@ pub(crate) fn dump_without_gil() -> String {
     finish(text)
 }
 
-/// The interpreters, those with a GIL in common together; the main one first. Without a GIL each is by itself.
+/// Returns the interpreters, grouped by GIL, the main one first. Without a GIL each is a group of its own.
 fn domains() -> Vec<Vec<&'static Interpreter>> {
     let mut all = interpreter::all();
     all.reverse();
@@ -84,7 +84,7 @@ fn domains() -> Vec<Vec<&'static Interpreter>> {
     shared.into_iter().chain(own).collect()
 }
 
-/// The interpreters of one GIL, whose threads a helper is asked for.
+/// The interpreters of one GIL, and the answers of the helper that was asked for their threads.
 struct Asked {
     domain: Vec<&'static Interpreter>,
     answers: Result<Receiver<Threads>, String>,
@@ -112,7 +112,7 @@ impl Asked {
                 Ok(threads) => show(text, &threads),
                 Err(why) => {
                     without.show(text, interpreter, &why);
-                    // Whatever it says later is of others.
+                    // Whatever the helper answers later is about other interpreters.
                     answers = Err(String::from("Nor could this one be looked at in time."));
                 }
             }
@@ -120,7 +120,8 @@ impl Asked {
     }
 }
 
-/// A thread that attaches to interpreters of one GIL. It may have to wait without end, so there is one for each GIL.
+/// A thread that attaches to the interpreters of one GIL. It may have to wait without end, so there is at most one for
+/// each GIL.
 struct Helper(u32);
 
 static HELPERS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -165,7 +166,7 @@ impl Helper {
     }
 }
 
-/// Begins a sentence on an interpreter that could not be looked at.
+/// Returns the beginning of a sentence about an interpreter that could not be looked at.
 fn not_had() -> &'static str {
     match free_threading::may_be_off() {
         true => "A standstill of its threads could not be had",
@@ -179,16 +180,16 @@ impl Drop for Helper {
     }
 }
 
-/// The time that snapshots may take in all.
+/// The time that all snapshots together may take.
 struct Limit(Option<Instant>);
 
 impl Limit {
-    /// Begins with the first one.
+    /// Makes a limit that begins with the first snapshot.
     fn new() -> Self {
         Self(None)
     }
 
-    /// `why` is said before.
+    /// Writes the threads of an interpreter, after the text `why`.
     fn show(&mut self, text: &mut String, interpreter: &'static Interpreter, why: &str) {
         let until = *self.0.get_or_insert_with(|| Instant::now() + WITHOUT_GIL);
         let why = match why {
@@ -212,7 +213,7 @@ fn heading(text: &mut String, interpreter: &Interpreter) {
     let _ = writeln!(text, "== {} ==\n", printable(&name, usize::MAX));
 }
 
-/// Those that serve requests first, as the end may be cut off; those that do nothing are only counted.
+/// Writes threads that serve requests first, because the end may be cut off. Threads that do nothing are only counted.
 fn show(text: &mut String, threads: &Threads) {
     let described = threads
         .all

@@ -1,28 +1,27 @@
-//! Threads of an interpreter with their Python stacks, as lines of text.
+//! The threads of an interpreter with their Python stacks, as lines of text.
 
 use std::ffi::c_ulong;
 
-/// Most frames of a thread that are shown, the innermost ones.
+/// The most frames of a thread that are shown, the innermost ones.
 pub(super) const MOST_FRAMES: usize = 100;
-/// Most bytes of them.
+/// The most bytes of a thread's stack.
 pub(super) const MOST_OF_THREAD: usize = 16 << 10;
-/// Longest path, and longest name, that is shown whole.
+/// The longest path, and the longest name, that is shown whole, in characters.
 pub(super) const MOST_OF_NAME: usize = 300;
-/// Most threads of an interpreter that are looked at, the newest ones. CPython's own code, which is what looks where the
-/// GIL cannot be had, shows 100.
+/// The most threads of an interpreter that are looked at, the newest ones. Without the GIL the limit is CPython's, 100.
 #[cfg(not(Py_GIL_DISABLED))]
 pub(super) const MOST_THREADS: usize = 1000;
 
 /// A thread of an interpreter.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Thread {
-    /// As `threading.get_ident` has it.
+    /// The thread's identity, as `threading.get_ident` returns it.
     pub(super) ident: c_ulong,
-    /// Number of the kernel, where it is known.
+    /// The kernel's number of the thread, if it is known.
     pub(super) native: Option<u32>,
     /// A line for each frame, the innermost first.
     pub(super) frames: Vec<String>,
-    /// There are more frames, further out.
+    /// Whether there are more frames, further out.
     pub(super) is_cut: bool,
 }
 
@@ -30,12 +29,13 @@ pub(super) struct Thread {
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     pub(super) all: Vec<Thread>,
-    /// There are more, older ones.
+    /// Whether there are more, older threads.
     pub(super) is_cut: bool,
 }
 
 impl Threads {
-    /// Each once: a thread may have several states of an interpreter, of which at most one is in use. [S-27]
+    /// Lists each thread once: a thread may have several states of an interpreter, of which at most one is in use.
+    /// [S-27]
     pub(super) fn merged(states: impl IntoIterator<Item = Thread>, is_cut: bool) -> Self {
         let mut all: Vec<Thread> = Vec::new();
         for state in states {
@@ -57,7 +57,7 @@ impl Thread {
         }
     }
 
-    /// The innermost call last.
+    /// Returns the lines of the stack, the innermost call last.
     pub(super) fn stack(&self) -> String {
         let mut size = 0;
         let fits = |line: &&String| {
@@ -77,14 +77,15 @@ impl Thread {
     }
 }
 
-/// As Python's tracebacks have it.
+/// Formats a frame like Python's tracebacks.
 pub(super) fn frame(file: &str, line: &dyn std::fmt::Display, function: &str) -> String {
     let file = printable(file, MOST_OF_NAME);
     let function = printable(function, MOST_OF_NAME);
     format!("  File \"{file}\", line {line}, in {function}")
 }
 
-/// Without control characters, and where it is longer than `most` with its last part, which says more than the first.
+/// Replaces control characters, and shortens a text longer than `most` characters to its last part, which says more
+/// than the first.
 pub(super) fn printable(text: &str, most: usize) -> String {
     let count = text.chars().count();
     let shown = |character: char| match character.is_control() {

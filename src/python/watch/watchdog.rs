@@ -1,5 +1,5 @@
-//! The watchdog of a child: one thread that sees which requests take too long, and whether the GIL can still be had. It never
-//! waits for a GIL itself; what needs one is done by a [`GilProbe`].
+//! The watchdog of a child: one thread that notices requests that take too long, and GILs that cannot be had. It never
+//! waits for a GIL itself; a [`GilProbe`] does work that needs one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -21,19 +21,19 @@ use crate::watch::{loads, stacks};
 
 /// How long the watchdog sleeps at most, nanoseconds.
 const LONGEST: u64 = 1_000_000_000;
-/// When it looks again at a request whose application loads or that waits in a queue, nanoseconds.
+/// How soon it looks again at a request whose application loads or that waits in a queue, nanoseconds.
 const LOADING: u64 = 20_000_000;
 /// How often it complains of a request that was given up, nanoseconds.
 const COMPLAIN: u64 = 1_000_000_000;
 
-/// For how long a GIL may not be had at most where a request was given up, nanoseconds.
+/// For how long at most a GIL may be out of reach if a request was given up, nanoseconds.
 const SHORT_PATIENCE: u64 = 5_000_000_000;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
-/// For how long a GIL may not be had, nanoseconds; 0 for any time.
+/// For how long a GIL may be out of reach, nanoseconds; 0 for any time.
 static PATIENCE: AtomicU64 = AtomicU64::new(0);
 
-/// Prepares the watchdog; starts it at once where it watches over GILs.
+/// Prepares the watchdog; starts it at once if it watches over GILs.
 pub(crate) fn start(deadlock_timeout: Option<Duration>) {
     alarm::set_start(ensure);
     if let Some(timeout) = deadlock_timeout {
@@ -43,7 +43,7 @@ pub(crate) fn start(deadlock_timeout: Option<Duration>) {
     }
 }
 
-/// Starts the thread, unless it was.
+/// Starts the thread, unless it was started.
 fn ensure() {
     if alarm::has_thread() || STARTED.swap(true, Relaxed) {
         return;
@@ -73,7 +73,7 @@ fn run() {
     }
 }
 
-/// Does what is due of a request. Returns when to look again.
+/// Does the due steps for a request. Returns when to look again, as a stamp.
 fn look_after(request: &Arc<RequestState>, now: u64) -> u64 {
     let deadline = request.deadline();
     if !deadline.is_limited() {
@@ -96,7 +96,7 @@ fn look_after(request: &Arc<RequestState>, now: u64) -> u64 {
                     gil_probe::of(interpreter).ask(interpreter, task);
                 }
             }
-            // While another request runs on the same thread, that is the one to look at.
+            // While another request runs on the same thread, the watchdog acts on that one.
             Step::GiveUp if deadline.is_suspended() => {}
             Step::GiveUp => give_up(request, now),
         }
@@ -116,7 +116,7 @@ fn give_up(request: &Arc<RequestState>, now: u64) {
     }
 }
 
-/// Sees whether the GILs can be had. Returns when to look again.
+/// Checks whether the GILs can be had. Returns when to look again, as a stamp.
 fn look_at_gils(now: u64) -> u64 {
     let configured = PATIENCE.load(Relaxed);
     if process::is_closing() {
@@ -141,13 +141,13 @@ fn look_at_gils(now: u64) -> u64 {
     next
 }
 
-/// Whether a request of this GIL was given up: it may be what holds the GIL.
+/// Whether a request of this GIL was given up: it may hold the GIL.
 fn has_given_up(probe: &'static GilProbe) -> bool {
     let mut all = running::all().into_iter();
     all.any(|request| request.is_given_up() && is_of(&request, probe))
 }
 
-/// Whether a load hangs that may be what holds the GIL.
+/// Whether a load of this GIL hangs: it may hold the GIL.
 fn has_hanging_load(probe: &'static GilProbe) -> bool {
     application_loads::any_overdue(|interpreter| std::ptr::eq(gil_probe::of(interpreter), probe))
 }
@@ -157,7 +157,7 @@ fn is_of(request: &RequestState, probe: &'static GilProbe) -> bool {
     interpreter.is_some_and(|interpreter| std::ptr::eq(gil_probe::of(interpreter), probe))
 }
 
-/// A GIL cannot be had: no request that needs it comes back.
+/// Handles a GIL that cannot be had: no request that needs it comes back.
 fn lost(probe: &'static GilProbe, now: u64, since: u64) {
     if probe.is_first_complaint() {
         let seconds = now.saturating_sub(since) / 1_000_000_000;

@@ -1,5 +1,6 @@
-//! `mod_wsgi.bridge_prometheus_client()`: the metrics of applications that use `prometheus_client` are kept in the
-//! segment, as their own are. The half in Python is `bridge.py`, which is only executed when an application asks for it.
+//! `mod_wsgi.bridge_prometheus_client()`: keeps the metrics of applications that use `prometheus_client` in the
+//! segment, like their mod_wsgi metrics. The Python half is `bridge.py`, which is only executed when an application
+//! asks for it.
 
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +16,7 @@ use crate::metrics::custom;
 
 const SOURCE: &CStr = module::source(concat!(include_str!("../python/bridge.py"), "\0"));
 
-/// The function itself.
+/// The Python function `bridge_prometheus_client`.
 pub(super) struct Bridge;
 
 impl Method for Bridge {
@@ -48,7 +49,7 @@ impl Method for Bridge {
     }
 }
 
-/// Makes what holds one value of `prometheus_client`.
+/// The Python function `sample`: makes the object that holds one value of `prometheus_client`.
 struct Sample;
 
 impl Method for Sample {

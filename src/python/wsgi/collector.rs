@@ -1,4 +1,4 @@
-//! What CPython's garbage collector does, for the metrics: a function for `gc.callbacks`, in each interpreter.
+//! Measures CPython's garbage collector for the metrics, by a function in `gc.callbacks` of each interpreter.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -12,11 +12,11 @@ use crate::metrics::telemetry;
 use crate::wsgi::native::{Call, Method, new_function};
 
 thread_local! {
-    /// When the collection that the thread is in began; 0 outside. Collections do not nest.
+    /// When the collection that the thread is in began, as a stamp; 0 outside. Collections do not nest.
     static SINCE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The function itself.
+/// The Python function `_collector`.
 struct Collector;
 
 impl Method for Collector {
@@ -34,12 +34,12 @@ impl Method for Collector {
     }
 }
 
-/// The function, of the module `mod_wsgi` of this interpreter.
+/// Makes the function, of the module `mod_wsgi` of this interpreter.
 pub(crate) fn new_collector_callback<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
     new_function::<Collector>(py, module)
 }
 
-/// `phase` is a `str`.
+/// Counts a collection at its end. `phase` is a `str`.
 fn observe<'i>(py: &Attached<'i>, phase: &Obj<'i>, info: &Obj<'i>) {
     let now = telemetry::now();
     let (phase, start) = (phase.as_ptr(), c"start".as_ptr());
@@ -66,7 +66,7 @@ fn observe<'i>(py: &Attached<'i>, phase: &Obj<'i>, info: &Obj<'i>) {
     let oldest = GENERATION.values.len() - 1;
     let generation = usize::try_from(number(c"generation")).map_or(oldest, |at| at.min(oldest));
     let (collected, uncollectable) = (number(c"collected"), number(c"uncollectable"));
-    // It ran on the thread, and so at the cost, of whatever request made the objects.
+    // The collection ran on the thread, and so at the cost, of the request whose allocations triggered it.
     let app = gil_clock::current_app().unwrap_or(py.state().home());
     telemetry::count(app, |block| {
         block.observe(Id::GcPause, generation, now.saturating_sub(since));

@@ -1,7 +1,7 @@
 //! The environ of a request as a Python dict.
 //!
-//! Starts as a copy of the entries that all requests share. Keys are interned strings found by number, or for
-//! header names in a bounded table; values that seldom change are compared with the last ones and used again.
+//! The dict starts as a copy of the entries that all requests share. Keys are interned strings, found by number or, for
+//! header names, in a bounded table. Values that seldom change are compared with the last ones and used again.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,10 +12,10 @@ use wsgi_core::request::environ::header_key;
 
 use crate::cpython::object::{Attached, Immortal, Obj, PyResult, Raised, Stored, done};
 
-/// Environ keys kept beside the known ones, in each interpreter. Clients choose header names, hence a bound.
+/// How many environ keys each interpreter keeps beside the known ones. Clients choose header names, hence a bound.
 const MAX_MORE_KEYS: usize = 512;
 
-/// What the dict is made of, besides the entries.
+/// What the dict is made from.
 pub(crate) struct Parts<'a, 'i> {
     pub(crate) entries: &'a [EnvEntry<'a>],
     pub(crate) https: bool,
@@ -82,7 +82,7 @@ pub(crate) fn build<'i>(py: &Attached<'i>, parts: &Parts<'_, 'i>) -> PyResult<Ob
     }
 }
 
-/// Seconds since the epoch.
+/// The current time, in seconds since the epoch.
 pub(crate) fn now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -90,7 +90,7 @@ pub(crate) fn now() -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Microseconds as seconds.
+/// Converts microseconds to seconds.
 pub(crate) fn seconds(microseconds: i64) -> f64 {
     microseconds as f64 / 1e6
 }
@@ -118,7 +118,7 @@ fn value<'i>(py: &Attached<'i>, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
     if let Some(known) = known.flatten() {
         return Ok(known);
     }
-    // Not while it is looked at: a codec of the file system may be code of Python.
+    // Outside `try_with`: a codec of the file system may run Python code.
     let made = if PATHS.contains(&entry.id) {
         py.fs_path(bytes)?
     } else {
@@ -134,10 +134,10 @@ fn value<'i>(py: &Attached<'i>, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
     Ok(made)
 }
 
-/// The key of a header or of a variable that has no number.
+/// Returns the key of a header or of a variable that has no number.
 fn key<'i>(py: &Attached<'i>, entry: &EnvEntry<'_>) -> PyResult<Obj<'i>> {
     let name = entry.key.get_or_empty();
-    // A variable and a header may be spelled alike and mean different keys, so only headers are kept by their name.
+    // A variable and a header may have the same name and different keys, so only the keys of headers are kept by name.
     if entry.kind == KeyKind::Literal {
         return py.latin1(name);
     }

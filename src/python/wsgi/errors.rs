@@ -1,7 +1,7 @@
-//! `mod_wsgi.Log`: the binary stream under `wsgi.errors`, `sys.stdout` and `sys.stderr`, which are
-//! `io.TextIOWrapper`s over it. A record of the log for each line.
+//! `mod_wsgi.Log`: the binary stream under `wsgi.errors`, `sys.stdout` and `sys.stderr`, which are `io.TextIOWrapper`s
+//! over it. Each line becomes a record of the log.
 //!
-//! Making a TextIOWrapper costs more than all the rest of an environ, so the one of a request is used again when the
+//! Making a TextIOWrapper costs more than all the rest of an environ. So a request's wrapper is used again if the
 //! application left no trace on it: no other code holds it, nothing was written, and no attribute was set.
 
 use std::ffi::{CStr, c_void};
@@ -21,25 +21,26 @@ use crate::wsgi::native::{
 };
 use crate::wsgi::start_response::bytes_of;
 
-/// Streams kept for further requests, in each interpreter.
+/// How many streams each interpreter keeps for further requests.
 const MAX_SPARE: usize = 64;
 
 struct Log {
     stream: Stream,
     target: GilCell<Target>,
-    /// Something was called since the stream was given to a request.
+    /// Whether a method was called since the stream was given to a request.
     touched: AtomicBool,
 }
 
 enum Target {
-    /// `wsgi.errors` of a request; without one it lies spare.
+    /// `wsgi.errors` of a request; `None` while the stream is spare.
     Request(Option<Arc<RequestState>>),
-    /// A standard stream: the request of the calling thread, else the server's log.
+    /// A standard stream: writes to the log of the calling thread's request, or to the server's log. Holds the partial
+    /// line for the latter.
     Standard(LineBuffer),
 }
 
 impl Log {
-    /// Whose request's log it is; `None` for that of a standard stream.
+    /// Returns the request whose log this is; `None` for a standard stream.
     fn request(&self) -> Option<Option<Arc<RequestState>>> {
         self.target.with(|target| match target {
             Target::Request(request) => Some(request.clone()),
@@ -47,7 +48,7 @@ impl Log {
         })
     }
 
-    /// Makes it the log of a request.
+    /// Makes it the log of a request, or of none.
     fn aim(&self, request: Option<Arc<RequestState>>) {
         let before = self
             .target
@@ -55,7 +56,7 @@ impl Log {
         drop(before);
     }
 
-    /// Gives the partial line of a standard stream that belongs to no request.
+    /// Passes the partial line of a standard stream that belongs to no request.
     fn with_own(&self, with: impl FnOnce(&mut LineBuffer)) {
         self.target.with(|target| {
             if let Target::Standard(own) = target {
@@ -123,7 +124,7 @@ pub(super) fn new_log_type<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) ->
     unsafe { new_type(py, module, c"mod_wsgi.Log", slots) }
 }
 
-/// The log under a standard stream.
+/// Makes the log under a standard stream.
 pub(crate) fn new_std_log<'i>(py: &Attached<'i>, stream: Stream) -> PyResult<Obj<'i>> {
     new_log(py, stream, Target::Standard(LineBuffer::new()))
 }
@@ -145,7 +146,7 @@ pub(crate) struct ErrorsStream<'i> {
 }
 
 impl<'i> ErrorsStream<'i> {
-    /// A spare one, or a new one.
+    /// Takes a spare stream, or makes a new one.
     pub(crate) fn of_request(py: &Attached<'i>, request: &Arc<RequestState>) -> PyResult<Self> {
         let state = py.state();
         let spare = state.spare_errors.try_with(Vec::pop).flatten();
@@ -164,7 +165,7 @@ impl<'i> ErrorsStream<'i> {
         Ok(errors)
     }
 
-    /// The text stream.
+    /// Returns the text stream.
     pub(crate) fn stream(&self) -> &Obj<'i> {
         &self.stream
     }
@@ -174,15 +175,16 @@ impl<'i> ErrorsStream<'i> {
         unsafe { value::<Log>(self.log.as_ptr()) }
     }
 
-    /// At the end of the request, when the environ has been let go: keeps the stream for another one, if it is as
-    /// good as new.
+    /// Keeps the stream for another request, if it is as good as new. Called at the end of the request, after the
+    /// environ was dropped.
     pub(crate) fn recycle(self, py: &Attached<'i>) {
-        // SAFETY: attached, by the brand of the objects; looks at counts and slots.
+        // SAFETY: attached, by the lifetime of the objects; only reads reference counts and slots.
         let pristine = unsafe {
-            // Without a GIL a count says nothing for sure.
+            // Without a GIL a reference count proves nothing.
             cfg!(not(Py_GIL_DISABLED))
                 && ffi::Py_REFCNT(self.stream.as_ptr()) == 1
-                // Ours and the stream's: neither was the log kept nor the stream given another one.
+                // One reference is ours and one the stream's: the log was not kept, and the stream was not given
+                // another log.
                 && ffi::Py_REFCNT(self.log.as_ptr()) == 2
                 && !self.log().touched.load(Relaxed)
                 && has_no_attributes(self.stream.as_ptr())
@@ -192,7 +194,7 @@ impl<'i> ErrorsStream<'i> {
             return;
         }
         self.log().aim(None);
-        // What is not kept is let go afterwards: that runs code of Python.
+        // A stream that is not kept is dropped after `try_with`, because that runs Python code.
         let mut spare = Some(self);
         py.state().spare_errors.try_with(|all| {
             if all.len() < MAX_SPARE
@@ -229,7 +231,7 @@ unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
     }
 }
 
-/// For `bootstrap.py`: a line for the server's log.
+/// The Python function `_log`, by which `bootstrap.py` writes a line to the server's log.
 struct LogLine;
 
 impl Method for LogLine {
@@ -247,7 +249,7 @@ impl Method for LogLine {
     }
 }
 
-/// A function that logs a line to the server's log at level info.
+/// Makes the function that logs a line to the server's log at level info.
 pub(crate) fn new_log_function<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<Obj<'i>> {
     new_function::<LogLine>(py, module)
 }
@@ -304,8 +306,8 @@ impl Method for Flush {
         call.value.touched.store(true, Relaxed);
         let log = call.value;
         match log.request() {
-            // After the request nothing is left to be logged. It is no mistake to ask: the stream does so itself when
-            // it is collected, and CPython 3.13 would report an exception.
+            // After the request nothing is left to be logged. A flush is no error then: the stream flushes when it is
+            // collected, and CPython 3.13 would report an exception.
             Some(request) => {
                 if let Some(request) = request {
                     let _: Result<(), Ended> = request.log_flush(log.stream);
@@ -453,7 +455,7 @@ unsafe extern "C" fn get_closed(
     unsafe { guard_object(slf, |py| Ok(py.bool(false))) }
 }
 
-/// Writes what a bytes-like object, or for old code a `str`, holds.
+/// Writes the bytes of a bytes-like object, or for old code a `str`.
 fn write_object(call: &Call<'_, '_, Log>, data: &Obj<'_>, method: &str) -> PyResult<usize> {
     let py = call.py;
     call.value.touched.store(true, Relaxed);
@@ -500,12 +502,12 @@ fn write_bytes(call: &Call<'_, '_, Log>, data: &[u8], method: &str) -> PyResult<
             Ok(())
         }
     };
-    // Now that nothing is looked at: making an exception may run code that writes to this very log.
+    // After the target was released: making an exception may run code that writes to this very log.
     written.map_err(|Ended| ended(call.py, log, method))?;
     Ok(data.len())
 }
 
-/// Lines that belong to no request count for the interpreter's first application.
+/// Counts lines that belong to no request for the interpreter's first application.
 fn count_lines(call: &Call<'_, '_, Log>, lines: u64) {
     telemetry::count_lines(call.py.state().home(), call.value.stream, lines);
 }

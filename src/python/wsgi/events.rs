@@ -24,7 +24,8 @@ impl Source<'_> {
         unsafe { ffi::PyList_Size(py.state().event_callbacks.as_ptr()) > 0 }
     }
 
-    /// Before the application is called. A subscriber may put another one in its place.
+    /// Publishes the event before the application is called. A subscriber may replace the callable; returns the one to
+    /// call.
     pub(crate) fn request_started<'i>(
         self,
         py: &Attached<'i>,
@@ -42,7 +43,7 @@ impl Source<'_> {
         Ok(payload.item(py, c"application_object").unwrap_or(callable))
     }
 
-    /// From inside `start_response`, when status and headers are known to be valid.
+    /// Publishes the event from inside `start_response`, when status and headers are known to be valid.
     pub(crate) fn response_started<'i>(
         self,
         py: &Attached<'i>,
@@ -57,7 +58,7 @@ impl Source<'_> {
         self.publish(py, "response_started", &payload)
     }
 
-    /// After `close()`, however the request went.
+    /// Publishes the event after `close()`, however the request ended.
     pub(crate) fn request_finished<'i>(
         self,
         py: &Attached<'i>,
@@ -71,7 +72,7 @@ impl Source<'_> {
         self.publish(py, "request_finished", &payload)
     }
 
-    /// When the application raised.
+    /// Publishes the event when the application raised.
     pub(crate) fn request_exception<'i>(
         self,
         py: &Attached<'i>,
@@ -118,7 +119,7 @@ impl Source<'_> {
     }
 }
 
-/// Entries of a payload that say which request it is about.
+/// Makes a payload with the entries that say which request it is about.
 fn about<'i>(py: &Attached<'i>, raw: &RunRequest<'_>, environ: &Obj<'i>) -> PyResult<Obj<'i>> {
     let payload = py.dict()?;
     if let Some(id) = environ.item(py, c"mod_wsgi.request_id") {

@@ -1,5 +1,5 @@
-//! Failures of the host as exceptions: what the application is told, and whether an exception that it lets out comes of
-//! one. What follows from each is the table of `wsgi_core::request::fault`.
+//! Failures of the host as exceptions: what the application is told, and whether an exception that leaves the
+//! application was caused by a failure. The table in `wsgi_core::request::fault` says what follows from each.
 
 use std::ffi::CStr;
 
@@ -10,13 +10,13 @@ use crate::cpython::object::{Attached, ExceptionClass, Obj, Raised};
 use crate::request::host::Failure;
 use crate::request::state::RequestState;
 
-/// The attribute that tells an `OSError` of ours: the request that it was raised for.
+/// The attribute that marks an `OSError` raised here, with the request that it was raised for.
 const MARK: &CStr = c"_mod_wsgi_request";
 
-/// How many exceptions of a chain are looked at: chains may have rings.
+/// How many exceptions of a chain are examined: chains may have rings.
 const LONGEST_CHAIN: usize = 32;
 
-/// Raises the `OSError` for a failed read or write. `text` is what it says.
+/// Raises the `OSError` for a failed read or write, with the text `text`.
 pub(crate) fn raise(
     py: &Attached<'_>,
     request: &RequestState,
@@ -39,7 +39,7 @@ pub(crate) fn raise(
         Errno::ConnectionAborted => libc::ECONNABORTED,
         Errno::InputOutput => libc::EIO,
     };
-    // With both arguments OSError would become one of its subclasses, and its text another one.
+    // With both arguments OSError would become one of its subclasses, and its text would change.
     let marked = py
         .int(errno.into())
         .and_then(|errno| exception.set_attr(c"errno", &errno))
@@ -55,13 +55,14 @@ pub(crate) fn raise(
     }
 }
 
-/// The number of a request that lives.
+/// Returns the number that marks a request while it lives.
 fn mark_of(request: &RequestState) -> i64 {
     std::ptr::from_ref(request).addr() as i64
 }
 
-/// The failure that an exception comes of, which the application lets out: it is the `OSError` of a failed read or write
-/// of this request, or has it for its cause or context; or it is a `ConnectionError`, and the client is known to be gone.
+/// Returns the failure that caused an exception which leaves the application. The exception is the `OSError` of a
+/// failed read or write of this request, or has it as its cause or context; or it is a `ConnectionError`, and the
+/// client is known to be gone.
 pub(crate) fn cause_of(py: &Attached<'_>, request: &RequestState, exception: &Obj<'_>) -> Cause {
     let Some(told) = request.told() else {
         return Cause::Application;
@@ -78,9 +79,9 @@ pub(crate) fn cause_of(py: &Attached<'_>, request: &RequestState, exception: &Ob
     }
 }
 
-/// Whether the exception, or one that it came of, has the mark.
+/// Whether the exception, or one that caused it, has the mark.
 fn comes_of(py: &Attached<'_>, exception: &Obj<'_>, mark: i64) -> bool {
-    // SAFETY: alive and of this attachment.
+    // SAFETY: alive, and of this attachment.
     let Ok(first) = (unsafe { py.share(exception.as_ptr()) }) else {
         return false;
     };
@@ -94,7 +95,7 @@ fn comes_of(py: &Attached<'_>, exception: &Obj<'_>, mark: i64) -> bool {
         if has_mark(py, &exception, mark) {
             return true;
         }
-        // SAFETY: an exception; both give new references, or null without setting an error.
+        // SAFETY: the object is an exception; both functions return new references, or null without setting an error.
         let links = unsafe {
             [
                 ffi::PyException_GetContext(exception.as_ptr()),
@@ -110,7 +111,7 @@ fn comes_of(py: &Attached<'_>, exception: &Obj<'_>, mark: i64) -> bool {
 }
 
 fn has_mark<'i>(py: &Attached<'i>, exception: &Obj<'i>, mark: i64) -> bool {
-    // Of OSError itself, whose attributes run no code of the application.
+    // Only for OSError itself, whose attributes run no code of the application.
     // SAFETY: attached and alive.
     if unsafe { ffi::Py_TYPE(exception.as_ptr()).cast() != ffi::PyExc_OSError } {
         return false;

@@ -1,9 +1,9 @@
-//! The file in a `wsgi.file_wrapper`, where httpd can send it itself.
+//! The file in a `wsgi.file_wrapper`, for the case that httpd can send it itself.
 //!
-//! PEP 3333 has a server send what `read()` gives. That is what the descriptor holds where `read` is the method of CPython's
-//! own `FileIO`, or that of a `BufferedReader` or `BufferedRandom` over a `FileIO`. An object that has another `read` may have
-//! a `fileno()`, too, and means something else by it: `gzip.open()` has that of the compressed file. So what counts is
-//! which function `read` is, not what the object says about itself; everything else is read.
+//! PEP 3333 has a server send what `read()` returns. That is the content of the descriptor if `read` is the method of
+//! CPython's own `FileIO`, or of a `BufferedReader` or `BufferedRandom` over a `FileIO`. An object with another `read`
+//! may have a `fileno()` that means something else: that of `gzip.open()` is the compressed file. So what counts is
+//! which function `read` is, not what the object says about itself. All other objects are read.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,11 +16,11 @@ use crate::cpython::object::{Attached, Immortal, Obj, PyResult, Raised};
 
 /// A regular file that can be sent from its descriptor.
 pub(crate) struct Regular {
-    /// A descriptor of our own.
+    /// A duplicate of the descriptor, owned here.
     pub(crate) fd: OwnedFd,
     /// Where the next `read()` would begin.
     pub(crate) offset: u64,
-    /// How much there is from there on, at least a byte.
+    /// The number of bytes from there to the end, at least 1.
     pub(crate) length: u64,
 }
 
@@ -33,12 +33,12 @@ impl<'i> FileClass<'i> {
         })
     }
 
-    /// Whether `read` is the method of this type, of the instance `this`.
+    /// Whether `read` is this type's method, bound to the instance `this`.
     fn is_read_of(&self, py: &Attached<'i>, read: &Obj<'i>, this: &Obj<'i>) -> PyResult<bool> {
-        // SAFETY: attached and alive; class and method are kept in this interpreter. Bound methods of built-in types are
-        // equal where they are the same function of the same instance.
+        // SAFETY: attached and alive; class and method are kept in this interpreter. Bound methods of built-in types
+        // are equal if they are the same function of the same instance.
         unsafe {
-            // No subclass: which of its methods others call is its own affair.
+            // No subclass: its inherited `read` may call methods that it overrides.
             if ffi::Py_TYPE(this.as_ptr()).cast() != self.class.as_ptr() {
                 return Ok(false);
             }
@@ -52,7 +52,7 @@ impl<'i> FileClass<'i> {
 }
 
 impl<'i> FileTypes<'i> {
-    /// For the interpreter that the thread is attached to; `wrapper` is its class `FileWrapper`.
+    /// Looks up the types in the interpreter that the thread is attached to; `wrapper` is its class `FileWrapper`.
     pub(crate) fn new(py: &Attached<'i>, wrapper: &Obj<'i>) -> PyResult<Self> {
         let io = py.import(c"_io")?;
         let raw = io.attr(py, c"FileIO")?;
@@ -82,8 +82,8 @@ impl<'i> FileTypes<'i> {
         })
     }
 
-    /// What a `FileWrapper` holds, where iteration over it is the wrapper's own, so that it gives what `read()` gives. `None` for
-    /// any other object, also for one that only says that it is a `FileWrapper` by its `__class__`.
+    /// Returns the file in a `FileWrapper`, if iteration over it is the wrapper's own, so that it gives what `read()`
+    /// gives. `None` for any other object, even if its `__class__` claims to be `FileWrapper`.
     pub(crate) fn wrapped(&self, py: &Attached<'i>, result: &Obj<'i>) -> PyResult<Option<Obj<'i>>> {
         // SAFETY: attached and alive; the class is kept in this interpreter.
         let class = unsafe {
@@ -100,20 +100,20 @@ impl<'i> FileTypes<'i> {
         result.attr(py, c"filelike").map(Some)
     }
 
-    /// The regular file that `filelike.read()` reads; `None` where `read()` has to be called, which is no error.
+    /// Returns the regular file that `filelike.read()` reads; `None`, which is no error, if `read()` has to be called.
     pub(crate) fn regular(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> Option<Regular> {
         let (fd, offset) = self.descriptor(py, filelike).unwrap_or_else(|raised| {
-            // The same happens again where it is read.
+            // The same exception is raised again when the file is read.
             py.clear(raised);
             None
         })?;
-        // SAFETY: only used while the file is; a number that is no open descriptor makes the calls fail.
+        // SAFETY: only used while the file is alive; a number that is no open descriptor makes the calls fail.
         let fd = unsafe { BorrowedFd::borrow_raw(i32::try_from(fd).ok().filter(|&fd| fd >= 0)?) };
         let offset = u64::try_from(offset).ok()?;
         py.detach(|| open_regular(fd, offset))
     }
 
-    /// The number of the descriptor from which `filelike.read()` reads, and where.
+    /// Returns the number of the descriptor from which `filelike.read()` reads, and the offset.
     fn descriptor(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> PyResult<Option<(i64, i64)>> {
         let read = filelike.attr(py, c"read")?;
         // SAFETY: attached and alive; the instance belongs to the bound method, and everything else is kept in this
@@ -143,7 +143,7 @@ impl<'i> FileTypes<'i> {
                 if !self.is_plain(py, &raw)? || !call(&self.readable, &raw)?.is_true()? {
                     return Ok(None);
                 }
-                // As reading does: what was written and not passed on yet belongs to the file.
+                // Flushes as `read()` does: data that was written and not passed on yet belongs to the file.
                 call(flush, &this)?;
                 let fd = call(&self.fileno, &raw)?.as_i64()?;
                 return Ok(Some((fd, call(&kind.tell, &this)?.as_i64()?)));
@@ -152,20 +152,20 @@ impl<'i> FileTypes<'i> {
         Ok(None)
     }
 
-    /// Whether what a buffer reads from is a `FileIO` of which no method is replaced: buffers call them by name.
+    /// Whether a buffer reads from a `FileIO` whose methods are not replaced: buffers call them by name.
     fn is_plain(&self, py: &Attached<'i>, raw: &Obj<'i>) -> PyResult<bool> {
         // SAFETY: alive.
         if unsafe { ffi::Py_TYPE(raw.as_ptr()) }.cast() != self.raw.class.as_ptr() {
             return Ok(false);
         }
         let own = raw.attr(py, c"__dict__")?;
-        // What `FileIO` itself sets.
+        // The one attribute that `FileIO` itself sets.
         let known = usize::from(own.item(py, c"name").is_some());
         Ok(own.len()? == known)
     }
 }
 
-/// A descriptor of our own for a regular file that has bytes from `offset` on.
+/// Duplicates the descriptor of a regular file that has bytes from `offset` on.
 fn open_regular(fd: BorrowedFd<'_>, offset: u64) -> Option<Regular> {
     let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()?;
     let flags = rustix::fs::fcntl_getfl(&fd).ok()?;
@@ -183,8 +183,8 @@ fn open_regular(fd: BorrowedFd<'_>, offset: u64) -> Option<Regular> {
     if length == 0 {
         return None;
     }
-    // Files of /sys have a size that their contents do not reach. They occupy nothing, as do files that are all hole or
-    // very small.
+    // Files of /sys have a size that their contents do not reach. They occupy no blocks; nor do files that are one hole
+    // or very small.
     let mut last = [0];
     if stat.st_blocks == 0 && rustix::io::pread(&fd, &mut last, offset + length - 1) != Ok(1) {
         return None;

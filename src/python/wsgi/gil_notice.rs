@@ -1,4 +1,4 @@
-//! For `bootstrap.py`, on free-threaded builds: the function that is told which module has switched the GIL on.
+//! The function by which `bootstrap.py`, on free-threaded builds, reports the module that has switched the GIL on.
 
 use std::ffi::CStr;
 
@@ -25,7 +25,7 @@ impl Method for GilNotice {
     }
 }
 
-/// Has this interpreter, whose `mod_wsgi` is `module`, tell where its GIL is switched on.
+/// Has this interpreter, whose `mod_wsgi` is `module`, report when its GIL is switched on.
 pub(super) fn watch<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<()> {
     if free_threading::may_be_off() {
         let notice = new_gil_notice(py, module)?;

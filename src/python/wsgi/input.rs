@@ -1,7 +1,7 @@
-//! `mod_wsgi.Input`, the `wsgi.input` of a request: a stream over the body as httpd's input filters give it.
+//! `mod_wsgi.Input`, the `wsgi.input` of a request: a stream over the body as httpd's input filters deliver it.
 //!
-//! The end of the body comes from the filters, not from `Content-Length`, so reading on is safe. Every read of the
-//! host happens with the GIL released, once for each call from Python, however many pieces the body comes in.
+//! The end of the body comes from the filters, not from `Content-Length`, so reading on is safe. All reads of the host
+//! happen with the GIL released, once for each call from Python, however many pieces the body comes in.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::wsgi::native::{
 };
 use wsgi_core::request::fault::{Fault, Transfer};
 
-/// Step in which lines are looked for, and least step in which the body is read. Bytes.
+/// Step in which lines are searched, and smallest step in which the body is read. Bytes.
 const STEP: usize = 8192;
-/// Largest step in which memory grows ahead of what was read. Bytes.
+/// Largest step in which memory is allocated ahead of reading. Bytes.
 const MAX_STEP: usize = 1 << 20;
 
 type Input = Arc<RequestState>;
@@ -165,7 +165,7 @@ fn ended(py: &Attached<'_>, method: &str) -> Raised {
     )
 }
 
-/// The one optional argument; negative means all, which is `None`.
+/// Returns the one optional argument; `None`, as for a negative number, means all.
 fn size_argument(call: &Call<'_, '_, Input>, method: &str) -> PyResult<Option<usize>> {
     if call.count() > 1 {
         let text = format!(
@@ -200,7 +200,7 @@ fn read_bytes<'i>(
                 // Sends a pending "100 Continue" without reading anything.
                 return host.read_body(&mut []).map(|_| (false, ()));
             }
-            // Memory is only added, and cleared, once what is there was filled: pieces may be small.
+            // Memory is only added, and cleared, once the existing memory is full: pieces may be small.
             let mut filled = data.len();
             let ended = loop {
                 if filled == want {
@@ -223,7 +223,7 @@ fn read_bytes<'i>(
     py.bytes(&data)
 }
 
-/// The next line. Each byte is looked at once, and moved once at most, however many lines lie in what has come.
+/// Reads the next line. Each byte is examined once and moved at most once, however many lines have arrived.
 fn read_line<'i>(
     py: &Attached<'i>,
     request: &RequestState,
@@ -236,7 +236,7 @@ fn read_line<'i>(
     if let Some(line) = line_at_hand(py, request, want)? {
         return Ok(line);
     }
-    // What is left over is the beginning of the line.
+    // The leftover is the beginning of the line.
     let data = take_leftover(py, request, usize::MAX)?;
     let (data, end) = fetch(py, request, "readline", data, move |host, data| {
         loop {
@@ -261,8 +261,7 @@ fn read_line<'i>(
     Ok(line)
 }
 
-/// The next line, or `want` bytes of it, where it lies in what is left over from an earlier read, or where nothing more
-/// comes.
+/// Returns the next line, or `want` bytes of it, if the leftover of an earlier read holds it or nothing more comes.
 fn line_at_hand<'i>(
     py: &Attached<'i>,
     request: &RequestState,
@@ -284,7 +283,7 @@ fn line_at_hand<'i>(
     Ok(Some(line))
 }
 
-/// Where the line at the start of `data` ends: behind its newline, or after `want` bytes.
+/// Returns where the line at the start of `data` ends: behind its newline, or after `want` bytes.
 fn line_end(data: &[u8], want: usize) -> Option<usize> {
     let data = &data[..data.len().min(want)];
     match data.iter().position(|&byte| byte == b'\n') {
@@ -297,7 +296,7 @@ fn more_may_come(request: &RequestState) -> bool {
     request.has_body && !lock(&request.input).ended
 }
 
-/// At most `want` of the bytes that are left over from an earlier read.
+/// Takes at most `want` of the bytes that are left over from an earlier read.
 fn take_leftover(py: &Attached<'_>, request: &RequestState, want: usize) -> PyResult<Vec<u8>> {
     let mut input = lock(&request.input);
     if let Some(fault) = input.failed {
@@ -319,7 +318,7 @@ fn take_leftover(py: &Attached<'_>, request: &RequestState, want: usize) -> PyRe
     Ok(data)
 }
 
-/// An earlier read has failed.
+/// Raises again, because an earlier read has failed.
 fn still_failed(py: &Attached<'_>, request: &RequestState, fault: Fault) -> Raised {
     let failure = Failure {
         fault,
@@ -337,7 +336,7 @@ fn read_failed(py: &Attached<'_>, request: &RequestState, failure: &Failure) -> 
     faults::raise(py, request, failure, Transfer::Read, &text)
 }
 
-/// Adds to `data` from the host. `step` says whether the end was reached, and something for the caller.
+/// Adds to `data` from the host. `step` returns whether the end of the body was reached, and a value for the caller.
 fn fetch<R: Send>(
     py: &Attached<'_>,
     request: &RequestState,
@@ -347,9 +346,10 @@ fn fetch<R: Send>(
 ) -> PyResult<(Vec<u8>, R)> {
     let (data, result) = request
         .host_call(py, move |host| {
-            // It may be what the client waits for before it sends more; that it has gone is met by the read.
+            // The client may wait for the owed chunk before it sends more. The read finds out if the client is gone.
             let _ = request.pace.settle(host);
-            // The lock is not held while the read waits for the client: a thread that wants it may hold the GIL.
+            // The lock is not held while the read waits for the client: a thread that waits for the lock may hold the
+            // GIL.
             let ahead = lock(&request.input).failure.take();
             let result = match ahead {
                 Some(failure) => Err(failure),

@@ -1,5 +1,5 @@
-//! The applications' own metrics as Python sees them: native types, so that counting costs little, and the functions that
-//! make them for the half of the module that is Python (`metrics.py`).
+//! The applications' own metrics as Python sees them: native types, so that counting is cheap, and the functions with
+//! which the Python half of the module (`metrics.py`) makes them.
 
 use pyo3::ffi;
 use wsgi_telemetry::{Aggregate, CustomKind, Description, HistogramSeries, Refused, Series};
@@ -55,7 +55,7 @@ static SAMPLE: Methods<4> = Methods([
     ffi::PyMethodDef::zeroed(),
 ]);
 
-/// What `metrics.py` calls, and `slot_id`.
+/// The functions that `metrics.py` calls, and `slot_id`.
 pub(super) static FUNCTIONS: Methods<4> = Methods([
     function::<NewFamily>(),
     function::<SlotId>(),
@@ -231,7 +231,7 @@ impl Method for SlotId {
     }
 }
 
-/// The argument of a method that adds, 1 without one.
+/// Returns the argument of a method that adds; 1 without an argument.
 fn amount<T>(call: &Call<'_, '_, T>, method: &str) -> PyResult<f64> {
     match call.arg(0) {
         None => Ok(1.0),
@@ -246,7 +246,7 @@ fn amount<T>(call: &Call<'_, '_, T>, method: &str) -> PyResult<f64> {
     }
 }
 
-/// The arguments of a function that only this module calls.
+/// Returns the arguments of a function that only this module calls.
 pub(super) fn arguments<'i, const N: usize>(
     call: &Call<'_, 'i, ()>,
     function: &str,
@@ -278,9 +278,9 @@ pub(super) fn text(py: &Attached<'_>, object: &Obj<'_>, what: &str) -> PyResult<
     }
 }
 
-/// What is in a sequence.
+/// Returns the items of a sequence.
 pub(super) fn items<'i>(py: &Attached<'i>, sequence: &Obj<'i>) -> PyResult<Vec<Obj<'i>>> {
-    // SAFETY: attached and alive; the copy is ours, so no other code changes it meanwhile, and its items are borrowed from it.
+    // SAFETY: attached and alive; no other code can change the copy, and the items are borrowed from it.
     unsafe {
         let tuple = py.own(ffi::PySequence_Tuple(sequence.as_ptr()))?;
         let items = (0..tuple.len()?).map(|at| {

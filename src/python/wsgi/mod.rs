@@ -1,4 +1,4 @@
-//! What an application meets: the `mod_wsgi` module, the environ, the streams, and the call itself.
+//! Everything an application meets: the `mod_wsgi` module, the environ, the streams, and the call of the application.
 
 pub(crate) mod bridge;
 pub(crate) mod collector;

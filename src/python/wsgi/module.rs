@@ -18,13 +18,13 @@ use crate::cpython::module_state::{FileTypes, MetricTypes, Names, State};
 use crate::cpython::object::{Attached, Immortal, Obj, PyResult, done};
 use crate::sync::GilCell;
 
-/// Its name.
+/// The module's name.
 pub(crate) const MODULE_NAME: &CStr = c"mod_wsgi";
 
 const BOOTSTRAP: &CStr = source(concat!(include_str!("../python/bootstrap.py"), "\0"));
 const METRICS: &CStr = source(concat!(include_str!("../python/metrics.py"), "\0"));
 
-/// The text of a file in Python.
+/// The text of a Python file, as a C string.
 pub(super) const fn source(text: &str) -> &CStr {
     match CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
@@ -35,7 +35,7 @@ pub(super) const fn source(text: &str) -> &CStr {
 /// `PyInit_mod_wsgi`, for `PyImport_AppendInittab`.
 ///
 /// # Safety
-/// To be called by CPython.
+/// Only for CPython to call.
 pub(crate) unsafe extern "C" fn init() -> *mut ffi::PyObject {
     // SAFETY: the definition is static, and CPython allows one definition for all interpreters (PEP 489).
     unsafe { ffi::PyModuleDef_Init(DEFINITION.get()) }
@@ -98,7 +98,7 @@ static DEFINITION: Static<ffi::PyModuleDef> =
 
 unsafe extern "C" fn exec(module: *mut ffi::PyObject) -> c_int {
     // SAFETY: called by CPython once for each module that an interpreter makes, on a thread that is attached to it; the
-    // module's memory is of the size that the definition says.
+    // module's memory has the size that the definition gives.
     unsafe {
         let interpreter = interpreter::here();
         guard(interpreter, -1, |py| {
@@ -119,7 +119,8 @@ unsafe fn new_state<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResu
     execute(py, BOOTSTRAP, c"<mod_wsgi>", &dict)?;
     execute(py, METRICS, c"<mod_wsgi>", &dict)?;
     let named = |name: &CStr| -> PyResult<Immortal<'i>> {
-        // SAFETY: a borrowed item of a live dictionary; null without an exception cannot be, the names are there.
+        // SAFETY: a borrowed item of a live dictionary; it cannot be null without an exception, because the names are
+        // there.
         let item = unsafe { py.share(ffi::PyDict_GetItemString(dict.as_ptr(), name.as_ptr())) };
         item.map(Immortal::new)
     };

@@ -1,5 +1,5 @@
-//! Native types and functions of the Python module `mod_wsgi`: their memory, and the C functions that CPython calls. Everything
-//! that Python can see lives in the state of an interpreter; no object is kept in a process-wide static.
+//! Native types and functions of the Python module `mod_wsgi`: their memory, and the C functions that CPython calls.
+//! Everything that Python can see is in the state of an interpreter; no object is kept in a process-wide static.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ pub(super) struct Instance<T> {
     value: T,
 }
 
-/// The interpreter whose module made the type of the object.
+/// Returns the interpreter whose module made the type of the object.
 ///
 /// # Safety
 /// `object` must be alive, of a type made by [`new_type`] for the module `mod_wsgi`, on an attached thread.
@@ -25,7 +25,8 @@ unsafe fn interpreter_of(object: *mut ffi::PyObject) -> &'static Interpreter {
     unsafe { *ffi::PyType_GetModuleState(ffi::Py_TYPE(object)).cast() }
 }
 
-/// A slot or method body, called by CPython: panics become `RuntimeError`, and failures the slot's error value.
+/// Runs the body of a slot or method that CPython called. A panic becomes `RuntimeError`; on failure returns `error`,
+/// the slot's error value.
 ///
 /// # Safety
 /// The calling thread must be attached to that interpreter.
@@ -43,7 +44,7 @@ pub(super) unsafe fn guard<R>(
     wsgi_abi::guard(panicked, || body(&py)).unwrap_or(error)
 }
 
-/// A slot body of an instance, which may end an iteration: null without an exception.
+/// Runs the slot body of an instance. The body may return null without an exception, which ends an iteration.
 ///
 /// # Safety
 /// As for [`interpreter_of`].
@@ -55,7 +56,7 @@ pub(super) unsafe fn guard_slot(
     unsafe { guard(interpreter_of(this), std::ptr::null_mut(), body) }
 }
 
-/// The same, for bodies that return an object.
+/// Runs a slot body that returns an object.
 ///
 /// # Safety
 /// As for [`interpreter_of`].
@@ -67,7 +68,7 @@ pub(super) unsafe fn guard_object(
     unsafe { guard_slot(this, |py| body(py).map(Obj::into_ptr)) }
 }
 
-/// The value inside an instance.
+/// Returns the value inside an instance.
 ///
 /// # Safety
 /// `object` must be an instance of the type made by [`new_type`] for `T`, alive for `'a`.
@@ -76,7 +77,7 @@ pub(super) unsafe fn value<'a, T>(object: *mut ffi::PyObject) -> &'a T {
     unsafe { &(*object.cast::<Instance<T>>()).value }
 }
 
-/// Makes an instance. Types of ours are final and not constructible from Python.
+/// Makes an instance. Our types are final and cannot be constructed from Python.
 ///
 /// # Safety
 /// `class` must be the type made by [`new_type`] for `T`.
@@ -85,8 +86,8 @@ pub(super) unsafe fn instantiate<'i, T>(
     class: Immortal<'i>,
     value: T,
 ) -> PyResult<Obj<'i>> {
-    // SAFETY: the object is allocated with the size of `Instance<T>`, and `value` is written before any other
-    // code has the object.
+    // SAFETY: the object is allocated with the size of `Instance<T>`, and `value` is written before any other code has
+    // the object.
     unsafe {
         let object = py.own(ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0))?;
         (&raw mut (*object.as_ptr().cast::<Instance<T>>()).value).write(value);
@@ -99,7 +100,7 @@ pub(super) unsafe extern "C" fn dealloc<T>(object: *mut ffi::PyObject) {
     // instances. [S-23]
     unsafe {
         let class = ffi::Py_TYPE(object);
-        // A panic is in the log.
+        // `guard` has logged the panic, if there was one.
         let value = &raw mut (*object.cast::<Instance<T>>()).value;
         wsgi_abi::guard(|| (), || std::ptr::drop_in_place(value));
         ffi::PyObject_Free(object.cast());
@@ -107,7 +108,7 @@ pub(super) unsafe extern "C" fn dealloc<T>(object: *mut ffi::PyObject) {
     }
 }
 
-/// Slots of a type, for [`new_type`].
+/// The slots of a type, for [`new_type`].
 pub(super) struct Slots<T> {
     list: Vec<ffi::PyType_Slot>,
     value: PhantomData<T>,
@@ -166,12 +167,12 @@ pub(super) unsafe fn new_type<'i, T>(
 pub(super) trait Method {
     /// The value inside the type's instances.
     type Value;
-    /// Its name in Python.
+    /// The method's name in Python.
     const NAME: &'static CStr;
-    /// Its `__doc__`.
+    /// The method's `__doc__`.
     const DOC: &'static CStr;
 
-    /// What a call gives.
+    /// Runs the method and returns its result.
     fn call<'i>(call: &Call<'_, 'i, Self::Value>) -> PyResult<Obj<'i>>;
 }
 
@@ -185,25 +186,25 @@ pub(super) struct Call<'a, 'i, T> {
 }
 
 impl<'i, T> Call<'_, 'i, T> {
-    /// The instance itself.
+    /// Returns the instance itself.
     pub(super) fn this(&self) -> PyResult<Obj<'i>> {
         // SAFETY: CPython keeps the instance alive during the call.
         unsafe { self.py.share(self.this) }
     }
 
-    /// Count of the arguments.
+    /// Returns the number of arguments.
     pub(super) fn count(&self) -> usize {
         self.args.len()
     }
 
-    /// An argument, where there are as many.
+    /// Returns the argument at this index, if there is one.
     pub(super) fn arg(&self, at: usize) -> Option<Obj<'i>> {
         let arg = self.args.get(at)?;
         // SAFETY: CPython keeps the arguments alive during the call.
         unsafe { self.py.share(*arg) }.ok()
     }
 
-    /// The argument of a method that takes exactly one.
+    /// Returns the argument of a method that takes exactly one.
     pub(super) fn only_arg(&self, method: &str) -> PyResult<Obj<'i>> {
         self.arg(0).filter(|_| self.count() == 1).ok_or_else(|| {
             let text = format!(
@@ -215,7 +216,7 @@ impl<'i, T> Call<'_, 'i, T> {
     }
 }
 
-/// The entry of a [`Method`] in a table of methods.
+/// Makes the entry of a [`Method`] in a table of methods.
 pub(super) const fn method<M: Method>() -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: M::NAME.as_ptr(),
@@ -232,7 +233,7 @@ pub(super) unsafe extern "C" fn trampoline<M: Method>(
     args: *mut *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a method of the type for `M::Value`, with that many live arguments.
+    // SAFETY: called by CPython as a method of the type for `M::Value`, with `count` live arguments.
     unsafe {
         guard_object(this, |py| {
             M::call(&Call {
@@ -245,7 +246,7 @@ pub(super) unsafe extern "C" fn trampoline<M: Method>(
     }
 }
 
-/// The entry of a function of the module, as a [`Method`] without a value.
+/// Makes the entry of a function of the module, which is a [`Method`] without a value.
 pub(super) const fn function<M: Method<Value = ()>>() -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_meth: ffi::PyMethodDefPointer {
@@ -255,14 +256,14 @@ pub(super) const fn function<M: Method<Value = ()>>() -> ffi::PyMethodDef {
     }
 }
 
-/// A function of the module that is no attribute of it.
+/// Makes a function of the module that is not an attribute of it.
 pub(super) fn new_function<'i, M: Method<Value = ()>>(
     py: &Attached<'i>,
     module: &Obj<'i>,
 ) -> PyResult<Obj<'i>> {
     let definition: &'static Methods<1> = const { &Methods([function::<M>()]) };
-    // SAFETY: attached; the definition is a constant of the process, CPython does not write to it, and the function keeps the module
-    // alive.
+    // SAFETY: attached; the definition is a constant of the process, CPython does not write to it, and the function
+    // keeps the module alive.
     unsafe {
         py.own(ffi::PyCFunction_NewEx(
             definition.0.as_ptr().cast_mut(),
@@ -277,8 +278,8 @@ pub(super) unsafe extern "C" fn function_trampoline<M: Method<Value = ()>>(
     args: *mut *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    // SAFETY: called by CPython as a function of the module, with that many live arguments; `exec`, which calls none of
-    // them, has written the interpreter. [S-25]
+    // SAFETY: called by CPython as a function of the module, with `count` live arguments; `exec`, which calls none of
+    // these functions, has written the interpreter. [S-25]
     unsafe {
         let interpreter: &'static Interpreter = *ffi::PyModule_GetState(module).cast();
         guard(interpreter, std::ptr::null_mut(), |py| {

@@ -1,8 +1,8 @@
-//! Sending: the body that the application gives, chunk by chunk, and what is left to send once Python was left.
+//! Sending the response: the body that the application gives, chunk by chunk, and the rest after Python was left.
 //!
 //! A body whose end is known (a list or tuple, or one that has reached its declared length) is collected while it is
-//! small, and leaves in one piece after Python; everything else goes out when it comes ([`flusher`](crate::request::flusher) says how), with
-//! the GIL released.
+//! small, and sent in one piece after Python was left. Every other body is sent chunk by chunk
+//! ([`flusher`](crate::request::flusher) says when each is flushed), with the GIL released.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,49 +24,49 @@ use crate::request::response::{COLLECT_LIMIT, Commit};
 use crate::request::state::RequestState;
 use crate::wsgi::start_response::{bytes_of, request_ended, write_failed};
 
-/// What became of a request when Python was left.
+/// The state of a request after Python was left.
 pub(crate) enum Done {
     /// The application is done; the rest of the response may be sent.
     Send(Body),
     /// Nothing is left to be sent.
     Final(RunOutcome),
-    /// The application could not be loaded, and nothing was sent: another interpreter may have it.
+    /// The application could not be loaded, and nothing was sent: another interpreter may run the request.
     Again(Why),
 }
 
 /// Why the application could not be loaded.
 pub(crate) enum Why {
-    /// The script failed; a replica is loaded again after that time, in seconds.
+    /// The script failed; a replica tries to load it again after `again` seconds.
     Failed { again: Option<u64> },
-    /// This module refuses such an interpreter.
+    /// This module refuses to be imported in such an interpreter.
     Refused(String),
 }
 
 /// The rest of a response.
 pub(crate) enum Body {
-    /// Headers, where they have not left, and what was collected.
+    /// The headers, if they were not sent yet, and the collected bytes.
     Collected,
     /// A part of a file.
     File {
-        /// The file, a descriptor of our own.
+        /// A descriptor of the file, owned here.
         fd: OwnedFd,
-        /// Where to begin.
+        /// The offset of the first byte to send.
         offset: u64,
-        /// How much to send.
+        /// The number of bytes to send.
         length: u64,
     },
-    /// Nothing more: the application has failed in the middle, so the response must be cut.
+    /// Nothing more: the application failed in the middle, so the response must be cut.
     Cut,
 }
 
 impl Done {
-    /// Whether it is a response that can go out as it is, sent by any thread.
+    /// Whether it is a response that any thread can send as it is.
     pub(crate) fn is_collected(&self) -> bool {
         matches!(self, Self::Send(Body::Collected))
     }
 
-    /// Sends what is left to send, with this end. The calling thread is not attached, and stands for the thread that runs
-    /// the request.
+    /// Sends the rest of the response, with this end. The calling thread is not attached, and is the one that runs the
+    /// request or stands in for it.
     pub(crate) fn send(
         self,
         host: HostRequest,
@@ -93,7 +93,7 @@ impl Done {
     }
 }
 
-/// What follows from how the rest was sent.
+/// Returns the outcome of a request from how its rest was sent.
 fn responded(
     host: HostRequest,
     application: &Application,
@@ -112,7 +112,7 @@ fn responded(
     RunOutcome::Failed
 }
 
-/// Sends data at once, and the headers before it.
+/// Sends data at once, after the headers if those were not sent yet.
 pub(crate) fn send(py: &Attached<'_>, request: &Arc<RequestState>, data: &[u8]) -> PyResult<()> {
     let is_idle = data.is_empty() || request.response().is_over();
     if is_idle && request.client_has_left(py) {
@@ -135,7 +135,7 @@ pub(crate) fn send(py: &Attached<'_>, request: &Arc<RequestState>, data: &[u8]) 
     }
 }
 
-/// Whether `write()` has been called too often, and for too long, since the response was whole.
+/// Whether `write()` has been called too often, and for too long, since the response was complete.
 fn is_too_far_beyond(request: &RequestState) -> bool {
     let mut response = request.response();
     if !response.is_over() {
@@ -146,7 +146,7 @@ fn is_too_far_beyond(request: &RequestState) -> bool {
     count > MORE_CHUNKS && now.saturating_sub(since) >= MORE_TIME
 }
 
-/// Sends data; what completes the declared length goes out with the end of the response.
+/// Sends data. Data that completes the declared length goes out with the end of the response.
 fn send_or_failure(
     py: &Attached<'_>,
     request: &Arc<RequestState>,
@@ -167,15 +167,15 @@ fn send_or_failure(
     sent.map_err(|_| request_ended(py))
 }
 
-/// Sends what was collected, at once, and with it the end of the response.
+/// Sends the collected bytes at once, with the end of the response.
 fn send_whole(py: &Attached<'_>, request: &Arc<RequestState>) -> PyResult<Result<(), Failure>> {
     let sent =
         request.host_call_at_end(py, |host| send_in_call(host, request, &[], WriteEnd::Flush));
     sent.map_err(|_| request_ended(py))
 }
 
-/// Inside of the call of the host, so that of two threads that write the first also sends the headers, and that they do
-/// not get lost in one that comes too late.
+/// Sends data from inside the call of the host. So the first of two threads that write also sends the headers, and the
+/// headers do not get lost in a call that comes too late.
 fn send_in_call(
     host: HostRequest,
     request: &Arc<RequestState>,
@@ -216,7 +216,7 @@ fn send_in_call(
             if let Err(failure) = &written
                 && failure.fault == Fault::Server
             {
-                // What the client has got is not whole, and has to be cut.
+                // The client has not got the whole response, which has to be cut.
                 request.response().reopen();
             }
             written?
@@ -229,7 +229,7 @@ fn send_in_call(
     Ok(())
 }
 
-/// Hands over the headers, if they are still here.
+/// Hands the headers to the host, if they have not been sent.
 fn start(host: HostRequest, commit: Option<&Commit>) -> Result<(), Failure> {
     match commit {
         Some(commit) => host.start_response(&commit.head, commit.content_length),
@@ -237,7 +237,7 @@ fn start(host: HostRequest, commit: Option<&Commit>) -> Result<(), Failure> {
     }
 }
 
-/// Sends what the application returned.
+/// Sends the body that the application returned.
 pub(crate) fn send_result<'i>(
     py: &Attached<'i>,
     application: &Application,
@@ -260,7 +260,7 @@ pub(crate) fn send_result<'i>(
     send_iterable(py, application.endings(), request, result)
 }
 
-/// A list or tuple: all chunks are there, so the length is known and nothing needs a flush.
+/// Sends a list or tuple. All chunks are there, so the length is known and nothing needs a flush.
 fn send_known<'i>(
     py: &Attached<'i>,
     request: &Arc<RequestState>,
@@ -323,8 +323,8 @@ fn send_known<'i>(
     Ok(Done::Send(Body::Collected))
 }
 
-/// Any other iterable: each chunk goes out when it comes. One that completes the declared length may wait for the end of
-/// the iterable, where that is known to come quickly.
+/// Sends any other iterable: each chunk is sent when it comes. A chunk that completes the declared length may wait for
+/// the end of the iterable, if iterables of its kind are known to end quickly.
 fn send_iterable<'i>(
     py: &Attached<'i>,
     endings: &Endings,
@@ -401,19 +401,19 @@ fn send_iterable<'i>(
     Ok(Done::Send(Body::Collected))
 }
 
-/// After how many chunks in a row that are empty other threads get the GIL: an iterator of C does not give it back.
+/// After this many empty chunks in a row other threads get the GIL: an iterator written in C does not release it.
 const OTHERS_TURN: u32 = 256;
 
-/// What an iterable may still give once its response is whole, before it is closed: this many chunks, for this long
-/// (nanoseconds). It has the time to do what it does after the last one, and no endless one goes on.
+/// How many chunks an iterable may still give once its response is complete, before it is closed, and for how long
+/// (nanoseconds). That leaves an iterable the time for its work after the last chunk, and stops an endless one.
 const MORE_CHUNKS: u32 = 100;
 const MORE_TIME: u64 = 1_000_000_000;
 
-/// A response that is whole before its iterable has ended.
+/// A response that is complete before its iterable has ended.
 struct Whole {
     kind: IterableKind,
     since: u64,
-    /// Whether it has left already.
+    /// Whether the response was sent already.
     is_sent: bool,
     more: u32,
 }
@@ -428,13 +428,13 @@ impl Whole {
         }
     }
 
-    /// One more chunk has come, which is dropped; whether it was the last one.
+    /// Counts one more chunk, which is dropped. Returns whether no further chunk is taken.
     fn is_enough(&mut self) -> bool {
         self.more += 1;
         self.more >= MORE_CHUNKS || clock::now().saturating_sub(self.since) >= MORE_TIME
     }
 
-    /// The iterable has ended by itself.
+    /// Notes that the iterable has ended by itself.
     fn ended(self, endings: &Endings) {
         if self.more == 0 {
             endings.note(self.kind, clock::now().saturating_sub(self.since));
@@ -444,7 +444,7 @@ impl Whole {
     }
 }
 
-/// Keeps the data for later if it is small and completes what was declared.
+/// Keeps the data for later if it is small and completes the declared length. Returns whether it does.
 fn collect(request: &RequestState, data: &[u8]) -> bool {
     let mut response = request.response();
     if response.is_committed() || data.len() > COLLECT_LIMIT {
@@ -463,7 +463,7 @@ fn collect(request: &RequestState, data: &[u8]) -> bool {
     complete
 }
 
-/// A file wrapper whose file httpd can send itself.
+/// Returns the file of a file wrapper, if httpd can send it itself.
 fn file_of<'i>(
     py: &Attached<'i>,
     request: &Arc<RequestState>,
@@ -491,14 +491,14 @@ fn file_of<'i>(
             let mut response = request.response();
             let length = response.declared().unwrap_or(available).min(available);
             let commit = response.commit_with_length(length);
-            // Without headers to send, another thread has begun to write meanwhile.
+            // There are no headers to send if another thread has begun to write.
             let Some(commit) = commit else {
                 return Ok(None);
             };
             response.take(usize::try_from(length).unwrap_or(usize::MAX));
             drop(response);
             start(host, Some(&commit))?;
-            // Nothing but the file follows.
+            // The file is the whole body.
             request.response().end();
             Ok(Some(length))
         })
@@ -514,8 +514,8 @@ fn file_of<'i>(
     }
 }
 
-/// Sends what was collected, and the headers, where they have not left. Says in the log where the body does not fit what was
-/// declared.
+/// Sends the collected bytes, after the headers if those were not sent yet. Logs a body that does not fit the declared
+/// length or the status.
 fn send_collected(
     host: HostRequest,
     application: &Application,
@@ -538,7 +538,7 @@ fn send_collected(
     };
     start(host, commit.as_ref())?;
     if is_short {
-        // It is not ended for httpd, so that it can be cut.
+        // The body is not ended for httpd, so that it can be cut.
         host.write(&pending[..take], WriteEnd::More)?;
         telemetry::protocol_error(request.app());
         let line = Message::ShortBody.line(&[&application.script_text()]);
@@ -551,7 +551,7 @@ fn send_collected(
     Ok(())
 }
 
-/// The response had a body, which its status does not allow.
+/// Logs that the response had a body, which its status does not allow.
 fn log_refused_body(host: HostRequest, application: &Application, status: Option<u16>) {
     if let Some(status) = status {
         let line = Message::BodyRefused.line(&[&application.script_text(), &status]);
@@ -580,7 +580,7 @@ fn not_started(py: &Attached<'_>, request: &RequestState) -> Raised {
     )
 }
 
-/// Where the client takes nothing of the response any more, the iteration ends without an exception; other failures raise.
+/// Ends the iteration without an exception if the client takes no more of the response; other failures raise.
 fn aborted_or_raised(
     py: &Attached<'_>,
     request: &RequestState,

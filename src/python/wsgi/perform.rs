@@ -1,5 +1,5 @@
-//! A request while its thread is attached: load the script, make the environ, call the application, iterate over what it
-//! returned, close that always.
+//! A request while its thread is attached: load the script, make the environ, call the application, iterate over the
+//! result, and close the result in every case.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::wsgi::errors::ErrorsStream;
 use crate::wsgi::output::{self, Body, Done, Why};
 use crate::wsgi::{events, faults, input, start_response};
 
-/// Where the application raised.
+/// The phase in which the application raised.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum RaisedIn {
@@ -42,12 +42,13 @@ pub(crate) struct Job<'r> {
     pub(crate) raw: &'r RunRequest<'r>,
     pub(crate) state: &'r Arc<RequestState>,
     pub(crate) application: &'static Application,
-    /// Number of the thread whose request it is.
+    /// The number of the thread that owns the request.
     pub(crate) thread_id: u32,
 }
 
 impl Job<'_> {
-    /// Whether another thread may run it in passing, as it is known not to wait for anything.
+    /// Whether another thread may run the job in passing: its application is loaded and has never waited for the host,
+    /// and its body, if any, has arrived.
     pub(crate) fn is_delegable(&self) -> bool {
         self.application.state().is_ready()
             && !self.application.has_waited()
@@ -87,8 +88,8 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Done {
     done
 }
 
-/// The same for the job of another thread, which waits for it. `since` is a stamp of when the calling thread began to wait
-/// for the GIL; 0 where it has had it already. `shown`: where the phase of the request is noted.
+/// Runs the job of another thread, which waits for it. `since` is the stamp at which the calling thread began to wait
+/// for the GIL; 0 if it had the GIL already. `shown` is where the phase of the request is noted.
 pub(crate) fn perform_lent(
     py: &Attached<'_>,
     job: &Job<'_>,
@@ -150,7 +151,7 @@ fn lookup<'i>(py: &Attached<'i>, module: &Obj<'i>, name: &[u8]) -> PyResult<Opti
     module.module_dict(py)?.item_named(py, &name)
 }
 
-/// Calls the application and sends what it gives.
+/// Calls the application and sends its result.
 fn call<'i>(
     py: &Attached<'i>,
     job: &Job<'_>,
@@ -205,7 +206,7 @@ fn call<'i>(
     Ok(done)
 }
 
-/// `close()`, if the result has one; what it raises is logged and changes nothing.
+/// Calls `close()`, if the result has it. An exception from it is logged and changes nothing.
 fn close_result<'i>(
     py: &Attached<'i>,
     application: &'static Application,
@@ -214,7 +215,7 @@ fn close_result<'i>(
 ) {
     // SAFETY: attached and alive.
     unsafe {
-        // The types that most applications return have none.
+        // The types that most applications return have no `close`.
         if ffi::PyList_CheckExact(result.as_ptr()) != 0
             || ffi::PyTuple_CheckExact(result.as_ptr()) != 0
         {
@@ -242,7 +243,7 @@ fn close_result<'i>(
     }
 }
 
-/// Logs what the application raised, and says what that means for the response.
+/// Logs what the application raised. Returns what that means for the response.
 fn failed(
     py: &Attached<'_>,
     raised: Raised,
@@ -255,7 +256,7 @@ fn failed(
     match fault::ending(cause, progress) {
         Ending::Send => Done::Send(Body::Collected),
         Ending::Cut => Done::Send(Body::Cut),
-        // No call of the host has failed that would have counted it.
+        // No call of the host has failed, which would have counted the client's leaving.
         Ending::Leave if request.was_left() => Done::Final(RunOutcome::ClientLeft),
         Ending::Leave => Done::Final(RunOutcome::Responded),
         Ending::Failed => Done::Final(RunOutcome::Failed),
@@ -264,7 +265,7 @@ fn failed(
     }
 }
 
-/// Logs what the application raised, and counts it where it is the application's own. Returns whose it was.
+/// Logs what the application raised, and counts it if the exception is the application's own. Returns the cause.
 fn log_application_exception(
     py: &Attached<'_>,
     raised: Raised,

@@ -1,4 +1,4 @@
-//! Keeps what an interpreter writes to `os.environ` from the process (`environ.py`).
+//! Keeps an interpreter's writes to `os.environ` from the environment of the process (`environ.py`).
 
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,8 +13,8 @@ const SOURCE: &CStr = module::source(concat!(include_str!("../python/environ.py"
 
 type Variables = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The environment as it was when Python started: what the main interpreter writes does not reach the others, however
-/// late they are made.
+/// The environment as it was when Python started. Interpreters that are made later get it without what the main
+/// interpreter has written since.
 static AT_START: OnceLock<Variables> = OnceLock::new();
 
 /// Remembers the environment of the process, before any application can write to it.
@@ -27,7 +27,8 @@ pub(crate) fn remember_environ() {
     });
 }
 
-/// Gives the interpreter that the thread is attached to an environment of its own. The first thing to be done there.
+/// Gives the interpreter that the thread is attached to an environment of its own. Must come before anything else
+/// there.
 pub(crate) fn keep_environ(py: &Attached<'_>) -> PyResult<()> {
     let globals = py.dict()?;
     globals.set_item(c"__name__", &py.str("mod_wsgi.environ")?)?;

@@ -1,5 +1,5 @@
-//! Preparing an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
-//! search path, and the entries that every environ shares. The steps themselves are Python (`python/bootstrap.py`).
+//! Prepares an interpreter for applications: the `mod_wsgi` and `apache` modules, the standard streams, the module
+//! search path, and the entries that every environ shares. The steps themselves are in Python (`python/bootstrap.py`).
 
 use std::sync::OnceLock;
 
@@ -48,26 +48,26 @@ pub struct Process {
     pub server_software: Vec<u8>,
 }
 
-/// `mod_wsgi.version`: the release of mod_wsgi whose behaviour is kept, which is what applications test for.
+/// `mod_wsgi.version`: the release of mod_wsgi that this module is compatible with; applications test for it.
 pub(crate) const MOD_WSGI_VERSION: [u32; 3] = [6, 1, 1];
 
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
-/// Sets what all interpreters have in common; before the first one is set up.
+/// Sets what all interpreters have in common. Called before the first one is set up.
 pub(crate) fn set_process(process: Process) {
     let _ = PROCESS.set(process);
     private_environ::remember_environ();
 }
 
-/// Sets up the interpreter that the thread is attached to, and makes it known.
+/// Sets up the interpreter that the thread is attached to, and registers it.
 pub(crate) fn interpreter(py: &Attached<'_>, group: &GroupOptions) -> PyResult<()> {
     prepare(py, group)?;
     py.interpreter().register();
     Ok(())
 }
 
-/// Makes a sub-interpreter and sets it up: a replica with its own GIL, else one that shares the GIL of the main one. The
-/// calling thread must not be attached. Why it could not be made is in the log.
+/// Makes a sub-interpreter and sets it up. A replica has its own GIL; any other shares the GIL of the main interpreter.
+/// The calling thread must not be attached. Returns `None` on failure, with the reason in the log.
 pub(crate) fn make(
     main: &'static Interpreter,
     identity: Identity,
@@ -86,7 +86,7 @@ pub(crate) fn make(
     })
 }
 
-/// The interpreter, or `None` where an exception is in the log. The error says why it could not be made.
+/// The interpreter, or `None` if an exception was logged. The error says why it could not be made.
 type Made = Result<Option<&'static Interpreter>, String>;
 
 #[cfg(Py_3_14)]
@@ -181,7 +181,7 @@ fn prepare(py: &Attached<'_>, group: &GroupOptions) -> PyResult<()> {
     Ok(())
 }
 
-/// What Python this is, for the metrics. Every interpreter of every child says the same.
+/// Sets the facts about this Python for the metrics. They are the same in every interpreter of every child.
 fn facts(py: &Attached<'_>, segment: Segment) -> PyResult<()> {
     let implementation = py.import(c"sys")?.attr(py, c"implementation")?;
     let name = implementation.attr(py, c"name")?.to_text();
@@ -234,7 +234,7 @@ fn options<'i>(
     Ok(options)
 }
 
-/// The entries that do not depend on the request.
+/// Makes the dict of the environ entries that do not depend on the request.
 fn base_environ<'i>(
     py: &Attached<'i>,
     process: &Process,
@@ -246,7 +246,7 @@ fn base_environ<'i>(
     let environ = py.dict()?;
     environ.set_item(c"wsgi.version", &py.tuple([py.int(1)?, py.int(0)?])?)?;
     environ.set_item(c"wsgi.multithread", &py.bool(multithread))?;
-    // Another replica is to an application what another process is.
+    // To an application, another replica is what another process is.
     let has_peers = process.multiprocess || replica.is_some_and(|replica| replica.of > 1);
     environ.set_item(c"wsgi.multiprocess", &py.bool(has_peers))?;
     if let Some(replica) = replica {

@@ -85,7 +85,7 @@ impl Method for StartResponse {
         if events.wanted(py) {
             events.response_started(py, &status, &headers, exc_info.as_ref())?;
         }
-        // A subscriber may have run, or another thread.
+        // A subscriber, or another thread, may have started the response since the check.
         if !request.response().start(head) {
             return Err(already_committed(py, request, exc_info.as_ref()));
         }
@@ -161,7 +161,7 @@ fn check_open(py: &Attached<'_>, request: &RequestState) -> PyResult<()> {
     }
 }
 
-/// The request has ended, so its response cannot be touched any more.
+/// Raises the error of a call after the end of the request, when its response cannot be touched any more.
 pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
     let text = if process::is_copy() {
         forked::REFUSAL
@@ -171,7 +171,7 @@ pub(crate) fn request_ended(py: &Attached<'_>) -> Raised {
     py.raise(ExceptionClass::Runtime, text)
 }
 
-/// The application did what WSGI forbids, which is counted.
+/// Counts an error of the application against WSGI.
 fn broken(request: &RequestState, raised: Raised) -> Raised {
     telemetry::protocol_error(request.app());
     raised
@@ -179,7 +179,7 @@ fn broken(request: &RequestState, raised: Raised) -> Raised {
 
 const NOT_EXC_INFO: &str = "start_response() argument 'exc_info' must be a 3-tuple or None";
 
-/// The error of a `start_response` that comes too late: what `sys.exc_info()` gave, if it was passed.
+/// Raises the error of a `start_response` that comes too late: the exception in `exc_info`, if that was passed.
 fn already_committed(
     py: &Attached<'_>,
     request: &RequestState,
@@ -250,7 +250,7 @@ fn read_head<'i>(
     Ok(head)
 }
 
-/// Gives the latin-1 bytes of a `str`, without a copy where CPython keeps them in that form.
+/// Passes the latin-1 bytes of a `str` to `with`, without a copy if CPython stores them in that form.
 fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
     // SAFETY: attached and alive; the buffer belongs to `text`, which lives until `with` has returned. [S-26]
     unsafe {
@@ -276,9 +276,9 @@ fn with_latin1<R>(py: &Attached<'_>, text: &Obj<'_>, with: impl FnOnce(&[u8]) ->
     }
 }
 
-/// The content of a `bytes`, which never changes.
+/// Returns the content of a `bytes`, which never changes.
 pub(crate) fn bytes_of<'a>(bytes: &'a Obj<'_>) -> &'a [u8] {
-    // SAFETY: callers have checked the type; the content lives as long as the object.
+    // SAFETY: the caller has checked the type; the content lives as long as the object.
     unsafe {
         let data = ffi::PyBytes_AsString(bytes.as_ptr());
         let len = ffi::PyBytes_Size(bytes.as_ptr());
@@ -286,7 +286,7 @@ pub(crate) fn bytes_of<'a>(bytes: &'a Obj<'_>) -> &'a [u8] {
     }
 }
 
-/// The exception for a failed write.
+/// Raises the exception for a failed write.
 pub(crate) fn write_failed(py: &Attached<'_>, request: &RequestState, failure: &Failure) -> Raised {
     let text = match failure.fault {
         Fault::Gone | Fault::Slow => "client connection closed",
