@@ -1,6 +1,6 @@
-//! Which of the two formats a scrape is answered in.
+//! Negotiation of the format that a scrape is answered in.
 
-/// How the numbers are written.
+/// Format of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus's text format, version 0.0.4.
@@ -11,7 +11,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -19,7 +19,7 @@ impl Format {
         }
     }
 
-    /// Type, subtype and version.
+    /// Returns type, subtype and version.
     const fn media(self) -> (&'static [u8], &'static [u8], &'static [u8]) {
         match self {
             Format::Text => (b"text", b"plain", b"0.0.4"),
@@ -28,8 +28,8 @@ impl Format {
     }
 }
 
-/// The format that the value of an `Accept` header asks for. Text where it has no preference, and where it accepts
-/// neither: a scrape that shows something is of more use than a refusal.
+/// Returns the format that the value of an `Accept` header prefers. Without a preference this is text, and also if it
+/// accepts neither: numbers in another format are of more use than a refusal.
 pub fn negotiate(accept: Option<&[u8]>) -> Format {
     let accept = accept.unwrap_or_default();
     if quality(accept, Format::OpenMetrics) > quality(accept, Format::Text) {
@@ -39,7 +39,7 @@ pub fn negotiate(accept: Option<&[u8]>) -> Format {
     }
 }
 
-/// How much `accept` wants a format, in thousandths: as its most specific range says.
+/// Returns the weight that the most specific range of `accept` gives a format, in thousandths.
 fn quality(accept: &[u8], format: Format) -> u16 {
     let ranges = accept.split(|&byte| byte == b',');
     ranges
@@ -48,7 +48,8 @@ fn quality(accept: &[u8], format: Format) -> u16 {
         .map_or(0, |(_, quality)| quality)
 }
 
-/// How specifically a media range names the format, and its quality; `None` where it does not name it, or is no range.
+/// Returns how specifically a media range names the format, and its weight; `None` if it does not name it or is no
+/// range.
 fn matching(range: &[u8], format: Format) -> Option<(u8, u16)> {
     let (kind, subtype, version) = format.media();
     let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
@@ -86,7 +87,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     }
 }
 
-/// A weight (RFC 9110, section 12.4.2): 0 to 1 with at most three decimals.
+/// Parses a weight (RFC 9110, section 12.4.2): 0 to 1 with at most three decimals.
 fn thousandths(weight: &[u8]) -> Option<u16> {
     let (whole, decimals) = match weight {
         [whole] | [whole, b'.'] => (whole, &[][..]),
