@@ -6,7 +6,7 @@ use super::markup::Markup;
 use super::model::Status;
 use super::units::{bytes, calendar, count, duration, duration_or_dash, plural};
 
-/// What nobody looks for first.
+/// Writes what is needed least often.
 pub(super) fn details(page: &mut Markup, status: &Status) {
     let server = &status.server;
     let workers = &status.workers;
@@ -105,7 +105,7 @@ fn ago(unix: f64, age: f64) -> String {
     format!("{date} {time} UTC, {} ago", duration(age))
 }
 
-/// The counts that are not zero.
+/// Returns the counts that are not zero.
 pub(super) fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
     let some: Vec<String> = counts
         .iter()
@@ -123,7 +123,7 @@ pub(super) fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
 struct Facts<'a>(&'a mut Markup);
 
 impl Facts<'_> {
-    /// One of them, unless nothing is known.
+    /// Appends a fact, unless it is unknown.
     fn fact(&mut self, name: &'static str, value: String) {
         let value = value.trim();
         if !value.is_empty() {

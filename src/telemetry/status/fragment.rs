@@ -16,7 +16,7 @@ const COLUMNS: &[Column] = &[
     Column::numbers("Requests since start"),
 ];
 
-/// What stands in the page of mod_status.
+/// Returns the block for the page of mod_status.
 pub fn render_html_fragment(status: &Status) -> String {
     let mut block = Markup::default();
     block.raw("<hr>\n<h2>WSGI applications</h2>\n<ul>");
@@ -52,12 +52,12 @@ pub fn render_html_fragment(status: &Status) -> String {
     block.finish()
 }
 
-/// What stands in `server-status?auto`.
+/// Returns the lines for `server-status?auto`.
 pub fn render_auto(status: &Status) -> String {
     let mut text = String::new();
     let totals = &status.totals;
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
-        // A `String` takes everything.
+        // Writing to a `String` does not fail.
         let _ = writeln!(text, "Wsgi{key}: {value}");
     };
     line("Health", &status.health.level.text());

@@ -1,4 +1,4 @@
-//! Writing HTML so that nothing gets in: markup is what stands in this program, everything else is text.
+//! Writing HTML safely: markup comes only from literals in this program, everything else is escaped.
 
 use std::fmt::{self, Display, Write};
 
@@ -11,31 +11,31 @@ pub(super) struct Markup {
 }
 
 impl Markup {
-    /// What stands in the program.
+    /// Appends a literal.
     pub(super) fn raw(&mut self, html: &'static str) -> &mut Self {
         self.html.push_str(html);
         self
     }
 
-    /// Anything else.
+    /// Appends any other text, escaped.
     pub(super) fn text(&mut self, text: impl Display) -> &mut Self {
-        // A `String` takes everything.
+        // Writing to a `String` does not fail.
         let _ = write!(Escape(&mut self.html), "{text}");
         self
     }
 
-    /// An attribute of the tag that was begun.
+    /// Appends an attribute to the open tag.
     pub(super) fn attribute(&mut self, name: &'static str, value: impl Display) -> &mut Self {
         self.raw(" ").raw(name).raw("=\"").text(value).raw("\"")
     }
 
-    /// A tag with nothing but text in it.
+    /// Appends an element that holds only text.
     pub(super) fn element(&mut self, tag: &'static str, text: impl Display) -> &mut Self {
         self.raw("<").raw(tag).raw(">").text(text);
         self.raw("</").raw(tag).raw(">")
     }
 
-    /// A time of day that machines understand, too.
+    /// Appends a time of day in a `time` element, which programs can read, too.
     pub(super) fn moment(&mut self, unix: f64) -> &mut Self {
         let (date, time) = calendar(unix);
         self.raw("<time")
@@ -46,7 +46,7 @@ impl Markup {
             .raw("</time>")
     }
 
-    /// Another piece.
+    /// Appends another piece.
     pub(super) fn piece(&mut self, piece: &Markup) -> &mut Self {
         self.html.push_str(&piece.html);
         self
@@ -56,8 +56,8 @@ impl Markup {
         self.html
     }
 
-    /// A table; the first column names the rows. The roles and the labels are there because on narrow screens each row
-    /// is shown as a block of its own.
+    /// Appends a table whose first column names the rows. On narrow screens each row is shown as a separate block; the
+    /// roles and labels are for that.
     pub(super) fn table(
         &mut self,
         caption: impl Display,
@@ -100,12 +100,12 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// One of words.
+    /// A column of words.
     pub(super) const fn words(title: &'static str) -> Self {
         Self { title, class: "" }
     }
 
-    /// One of more than a few words, or of a picture.
+    /// A column of longer text, or of pictures.
     pub(super) const fn wide(title: &'static str) -> Self {
         Self {
             title,
@@ -113,7 +113,7 @@ impl Column {
         }
     }
 
-    /// One of numbers.
+    /// A column of numbers.
     pub(super) const fn numbers(title: &'static str) -> Self {
         Self {
             title,
@@ -130,7 +130,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// One that stands out if `marked`.
+    /// Returns an empty row, highlighted if `marked`.
     pub(super) fn new(marked: bool) -> Self {
         Self {
             cells: Vec::new(),
@@ -138,14 +138,14 @@ impl Row {
         }
     }
 
-    /// A cell of text.
+    /// Appends a cell of text.
     pub(super) fn cell(self, text: impl Display) -> Self {
         self.with(|cell| {
             cell.text(text);
         })
     }
 
-    /// A cell of more than text.
+    /// Appends a cell with markup.
     pub(super) fn with(mut self, write: impl FnOnce(&mut Markup)) -> Self {
         let mut cell = Markup::default();
         write(&mut cell);
@@ -154,7 +154,7 @@ impl Row {
     }
 }
 
-/// Passes text on as HTML that shows it, inside and outside of attributes; control characters become U+FFFD.
+/// Escapes text for HTML, inside and outside of attributes. Control characters become U+FFFD.
 struct Escape<'a>(&'a mut String);
 
 impl Write for Escape<'_> {

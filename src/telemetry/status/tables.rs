@@ -11,11 +11,11 @@ use super::model::{
 use super::spark;
 use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
-/// Running requests that are shown at once.
+/// Number of running requests that are shown at once.
 const FIRST: usize = 20;
-/// Children that are shown.
+/// Number of children that are shown.
 const ROWS: usize = 100;
-/// Age in seconds from which a running request stands out.
+/// Age in seconds from which a running request is highlighted.
 const OLD: f64 = 30.0;
 
 const RUNNING: &[Column] = &[
@@ -59,7 +59,7 @@ pub(super) fn running(page: &mut Markup, status: &Status) {
     page.raw("</section>");
 }
 
-/// How many requests are in which phase, the most frequent first.
+/// Returns the number of requests in each phase, the most frequent first.
 pub(super) fn phases(running: &[RequestStatus]) -> String {
     let mut phases: Vec<(&str, u64)> = Vec::new();
     for request in running {
@@ -80,7 +80,7 @@ fn url(cell: &mut Markup, method: &str, path: &str) {
     cell.text(format_args!("{method} {path}")).raw("</span>");
 }
 
-/// The name of an interpreter.
+/// Returns the name of an interpreter.
 pub(super) fn interpreter(group: &str) -> &str {
     match group {
         "" | "%{GLOBAL}" => "main",
@@ -173,7 +173,7 @@ fn place(mount: &str) -> &str {
     if mount.is_empty() { "/" } else { mount }
 }
 
-/// The interpreters of an application by state, as far as there are any.
+/// Returns the numbers of an application's interpreters by state, without zeros.
 pub(super) fn states(app: &ApplicationStatus) -> String {
     let order = ["failed", "starting", "ready", "draining"];
     let states = order.iter().filter_map(|state| {
@@ -302,7 +302,7 @@ const DEATHS: &[Column] = &[
     Column::words("What it was running"),
 ];
 
-/// Nothing where no child has ended so.
+/// Writes nothing if no child has ended unexpectedly.
 pub(super) fn deaths(page: &mut Markup, status: &Status) {
     if status.deaths.is_empty() {
         return;
@@ -377,7 +377,7 @@ pub(super) fn children(page: &mut Markup, status: &Status) {
     page.raw("</section>");
 }
 
-/// What a child is, and why it will be replaced.
+/// Returns the state of a child, and why it will be replaced.
 pub(super) fn child_state(child: &ChildStatus) -> String {
     let state = child.state.replace('_', " ");
     match child.retiring.map(|reason| reason.replace('_', " ")) {
@@ -387,7 +387,7 @@ pub(super) fn child_state(child: &ChildStatus) -> String {
     }
 }
 
-/// The code that a child serves, by number.
+/// Returns the revision of the code that a child serves.
 pub(super) fn revision(child: &ChildStatus) -> String {
     let known = child.revision.map(|revision| revision.to_string());
     known.unwrap_or_else(|| "–".to_owned())
@@ -418,7 +418,7 @@ pub(super) fn groups(page: &mut Markup, status: &Status) {
     page.raw("</section>");
 }
 
-/// How a group has its GIL, in words.
+/// Returns the GIL decision of a group in words.
 pub(super) fn gil(group: &GroupStatus) -> &'static str {
     match group.gil {
         "own" => "its own",
