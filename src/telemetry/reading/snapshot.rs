@@ -133,7 +133,7 @@ pub struct Snapshot {
     pub events: Vec<Event>,
     /// Children that ended unexpectedly, newest first.
     pub deaths: Vec<Death>,
-    /// The scoreboard; `None` if no child has read it yet.
+    /// The scoreboard; `None` if no process has stored it yet.
     pub scoreboard: Option<Scoreboard>,
     /// `MaxRequestWorkers`.
     pub workers_limit: u64,
