@@ -125,9 +125,9 @@ impl Panel {
 /// A position and size on the grid, which is 24 wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// From the left.
+    /// Columns from the left.
     pub x: u32,
-    /// From the top.
+    /// Rows from the top.
     pub y: u32,
     /// Width.
     pub w: u32,

@@ -32,7 +32,7 @@ pub(crate) fn become_httpd(args: &TetherArgs) -> Outcome<ExitCode> {
     set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(|error| Failure::new(format!("cannot tie httpd to wsgictl: {error}")))?;
     if getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(args.parent) {
-        return Ok(ExitCode::FAILURE); // It ended before the kernel was asked.
+        return Ok(ExitCode::FAILURE); // wsgictl ended before the kernel was asked.
     }
     let [program, arguments @ ..] = &args.command[..] else {
         return Err(Failure::new("nothing to run"));

@@ -141,7 +141,7 @@ impl Recorder {
     }
 
     fn new_counter(&self, known: &mut Registered, key: &Key, owner: Owner) -> Counter {
-        // A counter that is not remembered keeps no total: the next handle would start from 0 again.
+        // A handle that is not remembered ignores totals: the next handle would count the whole total again.
         let told = if self.is_full(known.counters.len()) {
             u64::MAX
         } else {

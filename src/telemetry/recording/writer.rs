@@ -96,7 +96,7 @@ pub fn start(segment: Segment, generation: u64) {
     }
 }
 
-/// Returns whether this process is a copy that must not write. For code that keeps cells of an arena.
+/// Returns the flag that is set if this process is a copy that must not write. For code that keeps cells of an arena.
 #[inline]
 pub fn detached() -> &'static AtomicBool {
     &DETACHED

@@ -111,7 +111,7 @@ fn the_memory_cannot_be_cut() {
         let refused = memory.set_len(other).expect_err("refused");
         assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{other}");
     }
-    // Neither through its name among the open files, nor by opening it anew.
+    // Neither through its name among the open files, nor by opening it again.
     let name = format!("/proc/self/fd/{}", memory.as_raw_fd());
     assert!(File::create(name).is_err());
     assert_eq!(memory.metadata().expect("metadata").len(), length);

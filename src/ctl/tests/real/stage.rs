@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// The root of the source tree.
+/// Returns the root of the source tree.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()

@@ -136,7 +136,7 @@ fn a_planted_folder_is_not_searched() {
     fs::set_permissions(&base, Permissions::from_mode(0o777)).expect("permissions");
     let said = String::from_utf8_lossy(&found().stderr).into_owned();
     if Path::new("/run/apache2/mod_wsgi_rs.segment").exists() {
-        return; // A server of this machine is found.
+        return; // A real server on this machine was found.
     }
     assert!(
         said.contains("may be written to by others (mode 0777)"),
