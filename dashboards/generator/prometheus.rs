@@ -42,7 +42,7 @@ impl Client {
         self.query("query_range", query, &span)
     }
 
-    /// Returns the values of a query at a moment; now if there is none.
+    /// Returns the values of a query at the Unix time `at`, or now if that is `None`.
     pub fn instant(&self, query: &str, at: Option<f64>) -> Result<Vec<Series>> {
         let at = at.map(|at| at.to_string());
         let time = at.as_deref().map(|at| ("time", at));

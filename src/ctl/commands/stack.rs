@@ -1,5 +1,5 @@
-//! `wsgictl stack`: asks a child for the stacks of its threads, and shows them with the requests that the segment has
-//! of it.
+//! `wsgictl stack`: asks a child for the stacks of its threads, and shows them with the child's running requests, which
+//! it reads from the segment.
 
 use std::fmt::Write;
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use crate::system::private_folder;
 /// Name of the file in httpd's `DefaultRuntimeDir`.
 pub(crate) const FILE: &str = "mod_wsgi_rs.segment";
 
-/// The runtime folders of distributions, and of httpd's own build.
+/// The runtime folders of distributions, and of a default build of httpd.
 const FOLDERS: [&str; 5] = [
     "/run/apache2",
     "/var/run/apache2",

@@ -10,7 +10,7 @@ pub enum RetireReason {
     SourceChanged = 0,
     /// The file of `WSGIReload touch` was touched.
     Touched = 1,
-    /// An application, `wsgictl` or another process asked for it.
+    /// An application, `wsgictl` or another process asked for a reload.
     Api = 2,
     /// The child has served its maximum of requests.
     MaxRequests = 3,

@@ -78,7 +78,7 @@ fn check(number: u64, text: &[u8]) -> u64 {
 }
 
 impl Board {
-    /// Asks child `pid` for its stacks. Returns `None` while a request to another child is not done.
+    /// Asks child `pid` for its stacks. Returns `None` while another request is not done.
     pub fn ask_for_stacks(&self, pid: u32, patience: Duration) -> Option<StacksTicket> {
         let cells = self.stacks_cells();
         let state = &cells[STATE];

@@ -184,7 +184,7 @@ impl Segment {
         })
     }
 
-    /// Returns the oldest generation that a living child serves, or the current generation if that is older.
+    /// Returns the oldest generation that a living child serves, or the current one if no child serves an older one.
     pub(crate) fn oldest_generation(&self) -> u64 {
         let entries = (1..self.geometry().arenas).map(|at| self.entry_cells(at));
         entries
