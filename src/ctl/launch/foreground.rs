@@ -2,8 +2,8 @@
 //!
 //! 1. httpd gets its own process group, so that Ctrl-C in a terminal reaches only `wsgictl`: it would kill httpd's
 //!    children in the middle of their requests.
-//! 2. The output of httpd comes through pipes that `wsgictl` made. httpd opens `/dev/stderr` by name, which fails if the
-//!    real standard error is a socket, or a terminal of another user.
+//! 2. The output of httpd comes through pipes that `wsgictl` made. httpd opens `/dev/stderr` by name, which fails if
+//!    the real standard error is a socket, or a terminal of another user.
 //! 3. The first SIGINT, SIGTERM or SIGHUP asks httpd to stop; a second one kills its whole group at once.
 //! 4. When httpd has ended, `wsgictl` ends the rest of its group and passes on the last lines of its output before it
 //!    returns, so that nothing appears after the shell's prompt.
