@@ -6,19 +6,19 @@ mod warning;
 
 use crate::parameters::Parameters;
 
-/// How soon to look.
+/// The urgency of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Now: users are hurt.
+    /// Act now: users are affected.
     Critical,
-    /// Today.
+    /// Look today.
     Warning,
-    /// When there is time.
+    /// Look when there is time.
     Info,
 }
 
 impl Severity {
-    /// The value of the label.
+    /// Returns the value of the label.
     pub const fn label(self) -> &'static str {
         match self {
             Severity::Critical => "critical",
@@ -31,11 +31,11 @@ impl Severity {
 /// One alert.
 #[derive(Debug)]
 pub struct Alert {
-    /// Its name, which is also its heading in the runbook.
+    /// Name, which is also the heading in the runbook.
     pub name: &'static str,
-    /// How soon to look.
+    /// Urgency.
     pub severity: Severity,
-    /// How long the expression has to hold, as Prometheus writes it.
+    /// Time for which the expression must hold, in Prometheus's notation.
     pub wait: &'static str,
     /// PromQL.
     pub expr: fn(&Parameters) -> String,
@@ -43,22 +43,22 @@ pub struct Alert {
     pub summary: &'static str,
     /// One or two sentences, with Prometheus's templates.
     pub description: &'static str,
-    /// What it means.
+    /// Meaning of the alert.
     pub meaning: &'static str,
-    /// Which panels to look at, as dashboard and title, with what to look for.
+    /// Panels to look at, as dashboard and title, and what to look for.
     pub look: &'static [(&'static str, &'static str, &'static str)],
-    /// What to do.
+    /// Remedies, step by step.
     pub steps: &'static [&'static str],
 }
 
-/// The alerts, the most urgent first.
+/// Returns the alerts, the most urgent first.
 pub fn alerts() -> impl Iterator<Item = &'static Alert> {
     [critical::CRITICAL, warning::WARNING, info::INFO]
         .into_iter()
         .flatten()
 }
 
-/// A multiple of the error budget, as PromQL that shows where it comes from.
+/// Returns a multiple of the error budget as PromQL that shows both factors.
 fn limit(burn: f64, budget: f64) -> String {
     format!("{burn} * {budget}")
 }

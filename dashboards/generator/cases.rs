@@ -1,29 +1,29 @@
-//! Tests of the rules: when each alert has to fire, and when it must not. They hold for the default thresholds.
+//! Tests of the rules: when each alert must fire, and when it must not. They hold for the default thresholds.
 
 use crate::alerts::{Alert, alerts};
 use crate::parameters::Parameters;
 use crate::rules::RECORDINGS;
 use crate::yaml::{self, Alerting, Annotations, Evaluation, Firing, Sample, Series, Test, Tests};
 
-/// Series over time, and what is expected at one moment.
+/// Series over time, and the expected result at one moment.
 #[derive(Debug)]
 pub struct Case {
-    /// What the case is about: an alert, or a recorded series.
+    /// Name of the alert or recorded series under test.
     pub subject: &'static str,
-    /// What happens in it.
+    /// What happens in the case.
     pub story: &'static str,
     /// Series with promtool's notation of values, a minute apart. `$J` stands for job and instance.
     pub series: &'static [(&'static str, &'static str)],
-    /// When to look.
+    /// Time of the evaluation.
     pub at: &'static str,
-    /// What is expected then.
+    /// Expected result.
     pub expected: Expected,
 }
 
-/// What is expected.
+/// The expected result of a case.
 #[derive(Debug)]
 pub enum Expected {
-    /// The alert fires with these labels (besides name and severity), and its value is written like this.
+    /// The alert fires with these labels (besides name and severity) and with this text as its value.
     Fires(&'static [(&'static str, &'static str)], &'static str),
     /// The alert does not fire.
     Calm,
@@ -156,7 +156,7 @@ pub static CASES: &[Case] = &[
         "wsgi_request_duration_seconds_bucket{$J, app=\"shop\", code=\"2xx\", le=\"+Inf\"}" => "0+60x20"),
 ];
 
-/// `rules-test.yml`, with one test for each case.
+/// Returns the content of `rules-test.yml`, with one test for each case.
 pub fn rules_test(parameters: &Parameters) -> String {
     let tests = Tests {
         rule_files: ["recording-rules.yml", "alert-rules.yml"],
@@ -229,12 +229,12 @@ fn alert(name: &str) -> Option<&'static Alert> {
     alerts().find(|alert| alert.name == name)
 }
 
-/// Whether a case is about something that exists.
+/// Returns whether a case's subject exists.
 pub fn is_known(subject: &str) -> bool {
     alert(subject).is_some() || RECORDINGS.iter().any(|rule| rule.name == subject)
 }
 
-/// An annotation as Prometheus fills it in.
+/// Fills in an annotation as Prometheus does.
 fn filled(template: &str, labels: &[(&str, &str)], value: &str, parameters: &Parameters) -> String {
     let mut text = String::new();
     let mut rest = template;
@@ -244,7 +244,7 @@ fn filled(template: &str, labels: &[(&str, &str)], value: &str, parameters: &Par
         };
         text += before;
         match inside.strip_prefix("$labels.") {
-            // A label that a series does not have is empty.
+            // A label that the series does not have is empty.
             Some(name) => {
                 let label = labels
                     .iter()

@@ -4,7 +4,7 @@ use crate::panel::{Dashboard, Item, Panel, Target, View, target, written_out};
 use crate::parameters::Parameters;
 use serde_json::{Value, json};
 
-/// The tag by which the dashboards link to each other.
+/// The tag that links the dashboards to each other.
 const TAG: &str = "mod_wsgi_rs";
 
 /// Marks on the time axis: name, colour, query.
@@ -27,7 +27,7 @@ pub const ANNOTATIONS: [(&str, &str, Target); 2] = [
     ),
 ];
 
-/// The file.
+/// Returns the content of the file.
 pub fn dashboard(dashboard: &Dashboard, parameters: &Parameters) -> Value {
     let mut id = 0;
     let panels: Vec<Value> = dashboard
@@ -210,7 +210,8 @@ fn options(panel: &Panel) -> Value {
     }
 }
 
-/// One row for each server or application: tables joined by the labels that they share, without time and the constant 1.
+/// Joins the tables by the labels that they share into one row for each server or application, without time and the
+/// constant 1.
 fn transformations(panel: &Panel) -> Value {
     let mut hidden = serde_json::Map::new();
     hidden.insert("Time".into(), json!(true));

@@ -2,7 +2,7 @@
 
 use crate::panel::{Dashboard, PANEL, Panel, Section, View, target};
 
-/// What happens between the module and Python.
+/// The path of requests between the module and Python.
 pub(crate) static INTERPRETERS: Dashboard = Dashboard {
     name: "interpreters",
     title: "WSGI / Interpreters and GIL",

@@ -1,7 +1,8 @@
-//! Dashboards, rules, and what explains them, made from one table of panels, one of rules, and the catalogue of metrics.
+//! Dashboards, rules and runbook, made from a table of panels, a table of alerts, and the catalogue of metrics.
 //!
-//! To add a panel is to add a row in `overview`, `interpreters` or `server`; an alert, a row in `alerts` and its cases in
-//! `cases`. `cargo run -p wsgi-dashboards` writes the files, and the tests insist that they are what it would write.
+//! To add a panel, add a row in `overview`, `interpreters` or `server`; to add an alert, a row in `alerts` and its
+//! cases in `cases`. `cargo run -p wsgi-dashboards` writes the files, and the tests check that the files in the tree
+//! are up to date.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +23,7 @@ mod yaml;
 use panel::Dashboard;
 use parameters::Parameters;
 
-/// The dashboards, in reading order.
+/// Returns the dashboards, in reading order.
 pub fn dashboards() -> [&'static Dashboard; 3] {
     [
         &overview::OVERVIEW,
@@ -31,13 +32,13 @@ pub fn dashboards() -> [&'static Dashboard; 3] {
     ]
 }
 
-/// Metrics that are in no dashboard and no alert, each with the reason.
+/// Metrics that no dashboard and no alert uses, each with the reason.
 pub const UNUSED: &[(&str, &str)] = &[(
     "wsgi_python_gc_pending_objects",
     "goes up and down with every collection; the collections themselves are shown, this explains one by hand",
 )];
 
-/// All files, by name.
+/// Returns all files, by name.
 pub fn files(parameters: &Parameters) -> Vec<(String, String)> {
     let mut files: Vec<_> = dashboards()
         .iter()
@@ -57,24 +58,24 @@ pub fn files(parameters: &Parameters) -> Vec<(String, String)> {
 /// A query of a panel, or of an annotation.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The name of the dashboard.
+    /// Name of the dashboard.
     pub dashboard: &'static str,
-    /// The title of the panel, or the name of the annotation.
+    /// Title of the panel, or name of the annotation.
     pub panel: &'static str,
     /// PromQL with Grafana's variables in it.
     pub expr: String,
-    /// Why it may return nothing on a server that is well and under load, if it may.
+    /// Why the query may return nothing on a healthy server under load; `None` if it may not.
     pub may_be_empty: Option<&'static str>,
 }
 
 impl Query {
-    /// PromQL as Grafana would send it.
+    /// Returns the query as Grafana would send it.
     pub fn with(&self, choice: &Choice) -> String {
         choice.fill(&self.expr)
     }
 }
 
-/// What is chosen on a dashboard: regular expressions, and a duration.
+/// The values of a dashboard's variables: regular expressions, and a duration.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// `$job`.
@@ -83,12 +84,12 @@ pub struct Choice {
     pub instance: String,
     /// `$app`.
     pub app: String,
-    /// `$__rate_interval`, which Grafana takes to be at least four scrapes.
+    /// `$__rate_interval`: in Grafana at least four scrape intervals.
     pub rate_interval: String,
 }
 
 impl Choice {
-    /// Everything there is, with this rate interval.
+    /// Selects everything, with this rate interval.
     pub fn everything(rate_interval: &str) -> Choice {
         let all = || ".+".to_owned();
         Choice {
@@ -99,7 +100,7 @@ impl Choice {
         }
     }
 
-    /// Puts the choice in place of Grafana's variables.
+    /// Replaces Grafana's variables with their values.
     pub fn fill(&self, expr: &str) -> String {
         expr.replace("$__rate_interval", &self.rate_interval)
             .replace("$job", &self.job)
@@ -108,7 +109,7 @@ impl Choice {
     }
 }
 
-/// The queries of all panels and annotations.
+/// Returns the queries of all panels and annotations.
 pub fn queries() -> Vec<Query> {
     let mut queries = Vec::new();
     for dashboard in dashboards() {

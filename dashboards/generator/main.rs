@@ -19,7 +19,7 @@ struct Arguments {
     /// The job under which Prometheus scrapes the servers
     #[arg(long, default_value_t = Parameters::default().job)]
     job: String,
-    /// The address at which people read runbook.md, for the links in panels and alerts
+    /// The address of runbook.md, for the links in panels and alerts
     #[arg(long, default_value_t = Parameters::default().runbook)]
     runbook: String,
 }

@@ -2,7 +2,7 @@
 
 use crate::panel::{Dashboard, PANEL, Panel, Section, View, target};
 
-/// Rates, failures, latency, and where the time goes.
+/// Rates, failures, latency, and the parts of request time.
 pub(crate) static OVERVIEW: Dashboard = Dashboard {
     name: "overview",
     title: "WSGI / Overview",

@@ -1,37 +1,37 @@
-//! What a dashboard is made of. The tables themselves are in `overview`, `interpreters` and `server`.
+//! The parts of a dashboard. The tables themselves are in `overview`, `interpreters` and `server`.
 
 use crate::parameters::Parameters;
 
 /// A dashboard: sections, from top to bottom in reading order.
 #[derive(Debug)]
 pub struct Dashboard {
-    /// The name of its file, without `.json`, and the end of its uid.
+    /// Name of the file without `.json`, and end of the uid.
     pub name: &'static str,
-    /// Its title.
+    /// Title.
     pub title: &'static str,
-    /// What it answers, in one sentence.
+    /// The question that it answers, in one sentence.
     pub description: &'static str,
-    /// Whether one can choose applications.
+    /// Whether applications can be selected.
     pub by_application: bool,
-    /// Its sections.
+    /// Sections.
     pub sections: &'static [Section],
 }
 
-/// Panels under a question.
+/// A section: panels under a question.
 #[derive(Debug)]
 pub struct Section {
     /// The question that the panels answer.
     pub question: &'static str,
-    /// The panels, filled in from left to right.
+    /// Panels, placed from left to right.
     pub panels: &'static [Panel],
 }
 
-/// How a panel draws.
+/// How a panel draws its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// A line for each series.
     Lines,
-    /// Areas on top of each other, where the sum means something.
+    /// Areas on top of each other, for series whose sum has a meaning.
     Stacked,
     /// The last value, large.
     Number,
@@ -44,27 +44,27 @@ pub enum View {
 /// One panel.
 #[derive(Clone, Copy, Debug)]
 pub struct Panel {
-    /// Its title.
+    /// Title.
     pub title: &'static str,
-    /// What it shows and how to read it.
+    /// What the panel shows and how to read it.
     pub description: &'static str,
     /// Grafana's name of the unit.
     pub unit: &'static str,
-    /// How it draws.
+    /// How the panel draws its data.
     pub view: View,
-    /// Its width in 24ths.
+    /// Width in 24ths.
     pub width: u32,
-    /// Where the alert of this panel fires: drawn as a line, or changing the colour of a number.
+    /// Threshold of the panel's alert: drawn as a line, or as a change of the number's colour.
     pub limit: Option<fn(&Parameters) -> f64>,
-    /// The heading in the runbook.
+    /// Heading in the runbook.
     pub runbook: &'static str,
-    /// The queries.
+    /// Queries.
     pub targets: &'static [Target],
-    /// Why it may be empty on a server that is well, if it may.
+    /// Why the panel may be empty on a healthy server; `None` if it may not.
     pub may_be_empty: Option<&'static str>,
 }
 
-/// What most panels share.
+/// Defaults of a panel.
 pub(crate) const PANEL: Panel = Panel {
     title: "",
     description: "",
@@ -80,25 +80,26 @@ pub(crate) const PANEL: Panel = Panel {
 /// One query of a panel.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// What to call its series; `{{label}}` stands for a label's value.
+    /// Name of the series; `{{label}}` stands for a label's value.
     pub legend: &'static str,
-    /// PromQL, with `$S` for the chosen servers, `$A` for these and the chosen applications, `$R` for the rate interval.
+    /// PromQL, with `$S` for the selected servers, `$A` for the selected servers and applications, `$R` for the rate
+    /// interval.
     pub expr: &'static str,
 }
 
-/// A row of a table of targets.
+/// Returns a row of a table of targets.
 pub(crate) const fn target(legend: &'static str, expr: &'static str) -> Target {
     Target { legend, expr }
 }
 
 impl Target {
-    /// PromQL as Grafana wants it.
+    /// Returns the query with Grafana's variables.
     pub fn grafana(&self) -> String {
         written_out(self.expr)
     }
 }
 
-/// Writes out the abbreviations of the tables.
+/// Expands the abbreviations of the tables.
 pub(crate) fn written_out(expr: &str) -> String {
     expr.replace("$A", "$S, app=~\"$app\"")
         .replace("$S", "job=~\"$job\", instance=~\"$instance\"")
@@ -106,7 +107,7 @@ pub(crate) fn written_out(expr: &str) -> String {
 }
 
 impl Panel {
-    /// Its height, in Grafana's rows of 30 pixels.
+    /// Returns the height, in Grafana's rows of 30 pixels.
     pub const fn height(&self) -> u32 {
         match self.view {
             View::Number => 4,
@@ -115,18 +116,18 @@ impl Panel {
         }
     }
 
-    /// Whether only the newest samples are asked for.
+    /// Returns whether only the newest samples are queried.
     pub const fn instant(&self) -> bool {
         matches!(self.view, View::Table)
     }
 }
 
-/// Where something stands on the grid, which is 24 wide.
+/// A position and size on the grid, which is 24 wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// From the left.
+    /// Columns from the left.
     pub x: u32,
-    /// From the top.
+    /// Rows from the top.
     pub y: u32,
     /// Width.
     pub w: u32,
@@ -134,7 +135,7 @@ pub struct Place {
     pub h: u32,
 }
 
-/// What stands at a place.
+/// The content of a position.
 #[derive(Clone, Copy, Debug)]
 pub enum Item {
     /// The question of a section.
@@ -144,7 +145,7 @@ pub enum Item {
 }
 
 impl Dashboard {
-    /// Questions and panels with their places.
+    /// Returns headings and panels with their positions.
     pub fn layout(&self) -> Vec<(Item, Place)> {
         let mut items = Vec::new();
         let mut y = 0;
@@ -181,7 +182,7 @@ impl Dashboard {
         items
     }
 
-    /// All panels, in reading order.
+    /// Returns all panels, in reading order.
     pub fn panels(&self) -> impl Iterator<Item = &'static Panel> {
         self.sections.iter().flat_map(|section| section.panels)
     }

@@ -1,37 +1,38 @@
-//! The thresholds, in one place.
+//! The thresholds of alerts and panels.
 
-/// What rules and dashboards are made for.
+/// Parameters of rules and dashboards.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     /// The job under which Prometheus scrapes the servers.
     pub job: String,
-    /// Where the runbook is read: an address, or the file beside the rules.
+    /// Address of the runbook, or the name of the file beside the rules.
     pub runbook: String,
     /// The share of requests that may fail over the long run.
     pub error_budget: f64,
-    /// How many times faster than that is an emergency (two days to the end of a month's budget).
+    /// Burn rate that is an emergency, as a multiple of the error budget (two days to the end of a month's budget).
     pub fast_burn: f64,
-    /// How many times faster than that is worth a ticket (five days).
+    /// Burn rate that is worth a ticket, as a multiple of the error budget (five days).
     pub slow_burn: f64,
-    /// The slowest hundredth of requests may take this long, in seconds.
+    /// Longest acceptable 99th percentile of the duration, in seconds.
     pub latency: f64,
-    /// Below this many requests per second latencies are not judged: one slow request would be the slowest hundredth.
+    /// Least requests per second at which latencies are judged: with fewer, one slow request would be the slowest
+    /// hundredth.
     pub latency_rate: f64,
     /// The share of workers that may be busy.
     pub saturation: f64,
-    /// Seconds that the slowest twentieth may spend before they come to Python.
+    /// Longest acceptable 95th percentile of the time before a request reaches Python, in seconds.
     pub queue_wait: f64,
-    /// Seconds after which a running request counts as stuck.
+    /// Age in seconds from which a running request counts as stuck.
     pub stuck: f64,
     /// The share of request time that may be spent waiting for the GIL.
     pub gil_share: f64,
-    /// How many children may be killed in a quarter of an hour.
+    /// Number of children that may be killed within 15 minutes.
     pub killed: u32,
-    /// How many times `ServerLimit` interpreters of one application may start in a quarter of an hour.
+    /// Number of interpreters of one application that may start within 15 minutes, as a multiple of `ServerLimit`.
     pub restarts: u32,
-    /// By what factor the largest child may be expected to grow within a day.
+    /// Factor by which the largest child may be expected to grow within a day.
     pub growth: f64,
-    /// Seconds that the slowest hundredth of full garbage collections may take.
+    /// Longest acceptable 99th percentile of full garbage collections, in seconds.
     pub gc_pause: f64,
 }
 
@@ -58,7 +59,7 @@ impl Default for Parameters {
 }
 
 impl Parameters {
-    /// The address of an entry of the runbook.
+    /// Returns the address of an entry of the runbook.
     pub fn runbook_entry(&self, heading: &str) -> String {
         format!(
             "{}#{}",

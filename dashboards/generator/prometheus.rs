@@ -1,16 +1,16 @@
-//! A client of a Prometheus's HTTP interface, for the plots and for the tests.
+//! A client of Prometheus's HTTP API, for the plots and for the tests.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// One series of an answer.
+/// One series of a result.
 #[derive(Debug)]
 pub struct Series {
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Its values, by time; they may be infinite or not a number.
+    /// Values by time; they may be infinite or NaN.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -21,10 +21,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// The Prometheus at an address like `http://127.0.0.1:9090/prefix`.
+    /// Returns a client of the Prometheus at an address like `http://127.0.0.1:9090/prefix`.
     pub fn new(url: &str) -> Self {
         let agent = ureq::Agent::config_builder()
-            // An error's reason is in the body.
+            // The body of an error has the reason.
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
             .proxy(None)
@@ -35,14 +35,14 @@ impl Client {
         }
     }
 
-    /// The values of a query from `start` to `end`, one each `step` seconds.
+    /// Returns the values of a query from `start` to `end`, one every `step` seconds.
     pub fn range(&self, query: &str, start: f64, end: f64, step: f64) -> Result<Vec<Series>> {
         let [start, end, step] = [start, end, step].map(|seconds| seconds.to_string());
         let span = [("start", &*start), ("end", &end), ("step", &step)];
         self.query("query_range", query, &span)
     }
 
-    /// The values of a query at a moment; without one, now.
+    /// Returns the values of a query at the Unix time `at`, or now if that is `None`.
     pub fn instant(&self, query: &str, at: Option<f64>) -> Result<Vec<Series>> {
         let at = at.map(|at| at.to_string());
         let time = at.as_deref().map(|at| ("time", at));
@@ -65,7 +65,7 @@ impl Client {
         all().with_context(|| query.to_owned())
     }
 
-    /// The `data` of an answer to `GET /api/v1/PATH`.
+    /// Returns the `data` of the response to `GET /api/v1/PATH`.
     pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
         let url = format!("{}/api/v1/{path}", self.address);
         let request = self.agent.get(&url);
@@ -118,7 +118,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// Asks a server that gives one answer; returns the first line of what it was asked, too.
+    /// Queries a server that gives one answer. Returns also the first line of the request.
     fn asked(answer: &'static str) -> (String, Result<Vec<Series>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/prefix/", listener.local_addr().unwrap());

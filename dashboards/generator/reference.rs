@@ -2,7 +2,7 @@
 
 use wsgi_telemetry::catalogue::{Buckets, FAMILIES, Family, Kind};
 
-/// The page.
+/// Returns the content of the page.
 pub(crate) fn reference() -> String {
     let mut text = "<!-- Made by `cargo run -p wsgi-dashboards` from src/telemetry/catalogue.rs. -->\n\
          # Metrics\n\n\

@@ -1,13 +1,13 @@
-//! Recording rules, and both kinds of rules as Prometheus reads them.
+//! Recording rules, and the files of both kinds of rules.
 
 use crate::alerts::alerts;
 use crate::parameters::Parameters;
 use crate::yaml::{self, Annotations, Group, Rule, Rules};
 
-/// A series that Prometheus works out ahead. Its name is `level:metric:operations`.
+/// A series that Prometheus computes in advance. Its name is `level:metric:operations`.
 #[derive(Debug)]
 pub struct Recording {
-    /// The name of the series.
+    /// Name of the series.
     pub name: &'static str,
     /// PromQL.
     pub expr: &'static str,
@@ -23,7 +23,7 @@ pub static RECORDINGS: &[Recording] = &[
         name: "job_instance_app:wsgi_request_errors:rate5m",
         expr: r#"sum by (job, instance, app) (rate(wsgi_requests_total{code="5xx"}[5m]))"#,
     },
-    // An application that never failed has a ratio of 0, not none.
+    // An application that never failed has a ratio of 0 instead of none.
     Recording {
         name: "job_instance_app:wsgi_request_errors:ratio_rate5m",
         expr: "(job_instance_app:wsgi_request_errors:rate5m or 0 * job_instance_app:wsgi_requests:rate5m) / (job_instance_app:wsgi_requests:rate5m > 0)",
@@ -54,7 +54,7 @@ pub static RECORDINGS: &[Recording] = &[
     },
 ];
 
-/// `recording-rules.yml`.
+/// Returns the content of `recording-rules.yml`.
 pub fn recording_rules() -> String {
     let rules = RECORDINGS.iter().map(|rule| Rule::Record {
         record: rule.name,
@@ -63,7 +63,7 @@ pub fn recording_rules() -> String {
     file("wsgi-recording", rules.collect())
 }
 
-/// `alert-rules.yml`.
+/// Returns the content of `alert-rules.yml`.
 pub fn alert_rules(parameters: &Parameters) -> String {
     let rules = alerts().map(|alert| Rule::Alert {
         alert: alert.name,

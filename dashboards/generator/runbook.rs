@@ -1,4 +1,4 @@
-//! The runbook: an entry for each alert, and where to begin.
+//! The runbook: an entry for each alert, and an introduction.
 
 use crate::alerts::alerts;
 use crate::dashboards;
@@ -7,7 +7,7 @@ use crate::parameters::Parameters;
 /// The heading of the part for readers without an alert.
 pub const BEGIN: &str = "Where to begin";
 
-/// `runbook.md`.
+/// Returns the content of `runbook.md`.
 pub fn runbook(parameters: &Parameters) -> String {
     let mut text = format!(
         "<!-- Made by `cargo run -p wsgi-dashboards`: edit dashboards/generator instead. -->\n\

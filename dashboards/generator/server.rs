@@ -2,7 +2,7 @@
 
 use crate::panel::{Dashboard, PANEL, Panel, Section, View, target};
 
-/// What httpd does around the applications.
+/// The processes and limits of httpd.
 pub(crate) static SERVER: Dashboard = Dashboard {
     name: "server",
     title: "WSGI / Server and MPM",

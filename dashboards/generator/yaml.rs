@@ -1,10 +1,10 @@
-//! The files of rules and of their tests, as Prometheus and promtool read them.
+//! The files of rules and of their tests, in the formats of Prometheus and promtool.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The first line of each file made here.
+/// First line of each generated file.
 const GENERATED: &str =
     "# Made by `cargo run -p wsgi-dashboards`: edit dashboards/generator instead.\n";
 
@@ -101,7 +101,7 @@ pub(crate) struct Firing {
     pub(crate) exp_annotations: Annotations,
 }
 
-/// The text of a file; `comment` are further lines of comment, or none.
+/// Returns the text of a file; `comment` holds further comment lines, or nothing.
 pub(crate) fn file(comment: &str, content: &impl Serialize) -> String {
     let yaml = serde_yaml_ng::to_string(content);
     format!(

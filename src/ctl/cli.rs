@@ -1,11 +1,11 @@
-//! The command line, as written; [`crate::commands::serve`] resolves it.
+//! The command line, unresolved; [`crate::commands::serve`] resolves it.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, inspect running servers and their children, and let
-/// them take up new code.
+/// Serve Python WSGI applications with Apache httpd and mod_wsgi_rs, inspect running servers and their children, and
+/// let them take up new code.
 #[derive(Debug, Parser)]
 #[command(name = "wsgictl", version)]
 pub(crate) struct Cli {
@@ -13,7 +13,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What `wsgictl` can do.
+/// The commands of `wsgictl`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(Box<ServeArgs>),
@@ -23,15 +23,15 @@ pub(crate) enum Command {
     Reload(ReloadArgs),
     Stack(StackArgs),
     Explain(ExplainArgs),
-    /// Becomes httpd, which then ends when the process that asked for it ends.
+    /// Becomes httpd, which then ends when the calling process ends.
     #[command(hide = true, name = tether_name())]
     Tether(TetherArgs),
 }
 
 /// Serve an application with a private httpd, in the foreground.
 ///
-/// Writes a complete configuration into a folder of its own and runs httpd with it until Ctrl-C. The system's own
-/// Apache and its configuration are not touched.
+/// Writes a complete configuration into a private folder and runs httpd with it until Ctrl-C. The system's own Apache
+/// and its configuration are not touched.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
@@ -170,7 +170,8 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Whether children are replaced when a source file changes: the later of the two switches wins; without them, yes.
+    /// Returns whether children are replaced when a source file changes: the later of the two switches wins; the
+    /// default is yes.
     pub(crate) fn reloads(&self) -> bool {
         self.reload || !self.no_reload
     }
@@ -188,7 +189,7 @@ pub(crate) enum Mpm {
 }
 
 impl Mpm {
-    /// httpd's own word for it.
+    /// Returns httpd's name of the MPM.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Mpm::Event => "event",
@@ -198,25 +199,25 @@ impl Mpm {
     }
 }
 
-/// Where the numbers of a running server are.
+/// The segment of a running server.
 #[derive(Args, Debug)]
 pub(crate) struct SegmentArgs {
-    /// The file that the server counts in: mod_wsgi_rs.segment in its DefaultRuntimeDir. wsgictl serve prints its path
-    /// [default: the one of the running server, in the usual places]
+    /// File with the numbers of the server: mod_wsgi_rs.segment in its DefaultRuntimeDir. wsgictl serve prints its path
+    /// [default: that of the running server, in the usual places]
     #[arg(long, value_name = "PATH")]
     pub(crate) segment: Option<PathBuf>,
 }
 
-/// Show what a running server does: what runs now, its applications, its children.
+/// Show what a running server does: running requests, applications, children.
 ///
-/// Reads what the server counts in memory shared with its children, so it works also when all workers are busy. Only root
-/// and members of httpd's group may read it.
+/// Reads the numbers that the server shares with its children in memory, so it works even when all workers are busy.
+/// Only root and members of httpd's group may read them.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) segment: SegmentArgs,
 
-    /// Print JSON; the names of its fields stay
+    /// Print JSON; the field names do not change
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -242,7 +243,7 @@ pub(crate) struct TopArgs {
     pub(crate) json: bool,
 }
 
-/// Print the metrics of a running server as Prometheus reads them.
+/// Print the metrics of a running server in the format that Prometheus reads.
 #[derive(Args, Debug)]
 pub(crate) struct MetricsArgs {
     #[command(flatten)]
@@ -255,13 +256,13 @@ pub(crate) struct MetricsArgs {
 
 /// Let a running server take up new code, without a restart and without a failed request.
 ///
-/// The server first tries the new code in a process of its own: it loads the scripts and sends the WSGIWarmup requests.
-/// Then it replaces its children, one after the other, each only when its successor is ready. If the new code does not
-/// load, nothing is replaced and the old code goes on.
+/// The server first tries the new code in a separate process: it loads the scripts and sends the WSGIWarmup requests.
+/// Then it replaces its children one after the other, each only when its successor is ready. If the new code does not
+/// load, no child is replaced and the old code stays in service.
 ///
-/// Exit status: 0 when all children serve the new code; 1 when that failed or took too long; 2 when the command line was
-/// wrong; 3 when all children were replaced, but some of the new code could not be tried before, because only requests name
-/// its script or its application group. Only root and the user who started the server may ask for it.
+/// Exit status: 0 when all children serve the new code; 1 when that failed or took too long; 2 when the command line
+/// was wrong; 3 when all children were replaced, but some of the new code could not be tried first, because only
+/// requests name its script or its application group. Only root and the user who started the server may ask for it.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadArgs {
     /// The application group whose scripts are tried first; "%{GLOBAL}" or "main" for that of the main interpreter
@@ -271,47 +272,47 @@ pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) segment: SegmentArgs,
 
-    /// Only ask for it, and do not wait until it is done
+    /// Only ask for the new code, and do not wait until the server runs it
     #[arg(long)]
     pub(crate) no_wait: bool,
 
-    /// How long to wait; the server goes on after that
+    /// How long to wait; the server continues after that
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "no_wait")]
     pub(crate) timeout: u32,
 }
 
 /// Show what the Python threads of a child run: its requests, and the stack of each thread.
 ///
-/// Works also where a thread keeps the GIL in a C function, and while a child starts or ends. Threads stop only for the
-/// moment in which their stacks are read. wsgictl status lists the children; top -H shows the same thread numbers.
+/// Works even if a thread holds the GIL in a C function, and while a child starts or ends. Threads stop only while
+/// their stacks are read. wsgictl status lists the children; top -H shows the same thread numbers.
 ///
-/// Exit status: 0 when the stacks were shown; 1 when they were not; 2 when the command line was wrong. Only root and the user
-/// who started the server may ask for them.
+/// Exit status: 0 when the stacks were shown; 1 when they were not; 2 when the command line was wrong. Only root and
+/// the user who started the server may ask for them.
 #[derive(Args, Debug)]
 pub(crate) struct StackArgs {
-    /// The process, one of the server's children
+    /// Process ID of one of the server's children
     #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pid: u32,
 
     #[command(flatten)]
     pub(crate) segment: SegmentArgs,
 
-    /// How long to wait for an answer; a part of that is spent waiting for a GIL
+    /// How long to wait for an answer, including the wait for a GIL
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = stack_timeout)]
     pub(crate) timeout: f64,
 }
 
-/// Explain a numbered message of the log: its cause, what follows, and what to do.
+/// Explain a numbered message of the log: its cause, its consequences, and the remedy.
 ///
-/// Exit status: 0 when the message was shown; 1 when there is none of that number; 2 when the command line was wrong.
+/// Exit status: 0 when the message was shown; 1 when no message has that number; 2 when the command line was wrong.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// The number, as in the log: WSGI1013 or 1013 [default: a line for each message]
+    /// Number as in the log: WSGI1013 or 1013 [default: list all messages]
     #[arg(value_name = "NUMBER", value_parser = message_number)]
     pub(crate) number: Option<u16>,
 }
 
-/// Reads a number as the log shows it, `WSGI1013:`, or less of that.
+/// Parses a message number as the log shows it, `WSGI1013:`, with or without prefix and colon.
 pub(crate) fn message_number(text: &str) -> Result<u16, String> {
     let digits = text.trim_end_matches(':');
     let digits = match digits.get(..4) {
@@ -340,17 +341,17 @@ fn interval(text: &str) -> Result<f64, String> {
     }
 }
 
-/// For [`crate::launch::tether`].
+/// Arguments for [`crate::launch::tether`].
 #[derive(Args, Debug)]
 pub(crate) struct TetherArgs {
-    /// The process whose end ends httpd.
+    /// Process whose end ends httpd.
     pub(crate) parent: i32,
     /// httpd and its arguments.
     #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
 }
 
-/// Shared with the code that calls it.
+/// Name of the hidden command, also for the code that starts it.
 pub(crate) fn tether_name() -> &'static str {
     "tether-httpd"
 }

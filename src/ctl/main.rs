@@ -1,9 +1,9 @@
-//! `wsgictl`: serves a WSGI application with httpd and `mod_wsgi_rs`, from one command line, and looks at servers.
+//! `wsgictl`: serves a WSGI application with httpd and `mod_wsgi_rs`, from one command line, and inspects servers.
 //!
-//! [`cli`] is the command line as written. Each command has a file in [`commands`]: `serve` makes a complete configuration
-//! with what is in [`launch`] and keeps httpd running for as long as `wsgictl` itself does; `status`, `top` and `metrics`
-//! show what a server counts in its [`segment`]; `reload` asks for new code there, and `stack` for what the threads of a
-//! child run; `explain` shows what a message in the log means. [`system`] knows users, paths and folders, [`output`] prints.
+//! [`cli`] defines the command line. Each command has a file in [`commands`]. `serve` makes a complete configuration
+//! with [`launch`] and keeps httpd running as long as `wsgictl` itself runs. `status`, `top` and `metrics` show the
+//! numbers in a server's [`segment`]; `reload` asks there for new code, and `stack` for the stacks of a child's
+//! threads. `explain` shows the meaning of a log message. [`system`] knows users, paths and folders; [`output`] prints.
 //! Imports go down this list only: `commands`, `launch` and `segment`, `system`, `output`.
 
 #![forbid(unsafe_code)]

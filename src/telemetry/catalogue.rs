@@ -1,28 +1,28 @@
-//! What is measured: one table that drives registration, exposition, documentation, dashboards and tests.
+//! The catalogue of all families: one table that drives registration, exposition, documentation, dashboards and tests.
 //!
-//! Names follow Prometheus's naming guide: base units, `_total` for counters, one prefix. Label values are closed lists;
-//! `app` is the only open label, and it comes from the configuration.
+//! Names follow Prometheus's naming guide: base units, `_total` for counters, one prefix. Label values are closed
+//! lists; `app` is the only open label, and it comes from the configuration.
 
-/// The value of a label for what found no room of its own: of `app`, and of all labels of the applications' own metrics.
+/// Label value of everything that found no room: of `app`, and of all labels of the applications' own metrics.
 pub const OTHER: &str = "_other";
 
-/// What a family is to Prometheus.
+/// Type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// A counter: it only grows.
     Counter,
-    /// May go up and down; added up over the children that are alive.
+    /// A gauge: it may go up and down; added up over living children.
     Gauge,
-    /// Observations by upper bound.
+    /// A histogram with these upper bounds.
     Histogram(Buckets),
 }
 
-/// What a cell counts, and so how it is printed.
+/// Unit of a cell, which decides how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// A number of things.
     Count,
-    /// Cells hold nanoseconds, the exposition has seconds.
+    /// Time: nanoseconds in the cells, seconds in the exposition.
     Seconds,
     /// Bytes.
     Bytes,
@@ -37,42 +37,42 @@ pub enum Source {
     Process,
     /// Cells in the header of the segment.
     Header,
-    /// Worked out when it is asked for; the reader of the segment says how.
+    /// Derived by the reader of the segment when it is asked for.
     Derived,
 }
 
 /// A label with a closed list of values; an empty list means that the values come from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Its name.
+    /// Name of the label.
     pub name: &'static str,
-    /// Its values, in the order of the cells.
+    /// Values, in the order of the cells.
     pub values: &'static [&'static str],
 }
 
 /// One metric family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
-    /// Which one.
+    /// Identity in the code.
     pub id: Id,
-    /// Its name.
+    /// Name in the exposition.
     pub name: &'static str,
-    /// What it is to Prometheus.
+    /// Type.
     pub kind: Kind,
-    /// What a cell counts.
+    /// Unit of a cell.
     pub unit: Unit,
-    /// Where its numbers come from.
+    /// Where the numbers come from.
     pub source: Source,
-    /// Its labels, but for `app`. The cells of all combinations follow each other, the last label changing fastest.
+    /// Labels without `app`. The cells of all combinations follow each other; the last label changes fastest.
     pub labels: &'static [Label],
     /// Whether combinations that never occurred are left out.
     pub sparse: bool,
-    /// Its `HELP`.
+    /// Text of the `HELP` line.
     pub help: &'static str,
 }
 
 impl Family {
-    /// Whether it has the label `app`.
+    /// Returns whether the family has the label `app`.
     pub const fn has_app(&self) -> bool {
         match self.source {
             Source::Application => true,
@@ -88,7 +88,7 @@ impl Family {
         }
     }
 
-    /// How many combinations of label values it has.
+    /// Returns the number of combinations of label values.
     pub const fn series(&self) -> usize {
         let mut count = 1;
         let mut at = 0;
@@ -101,7 +101,7 @@ impl Family {
         count
     }
 
-    /// How many cells one combination takes.
+    /// Returns the number of cells of one combination.
     pub const fn cells_of_series(&self) -> usize {
         match self.kind {
             Kind::Histogram(buckets) => buckets.cells(),
@@ -109,7 +109,7 @@ impl Family {
         }
     }
 
-    /// The label values of combination `at`.
+    /// Returns the label values of combination `at`.
     pub fn values(&self, mut at: usize) -> Vec<&'static str> {
         let mut values = Vec::with_capacity(self.labels.len());
         for label in self.labels.iter().rev() {
@@ -126,7 +126,7 @@ impl Family {
 pub enum Buckets {
     /// Durations of requests and of holding the GIL.
     Latency,
-    /// Waiting in line.
+    /// Waiting in a queue.
     Wait,
     /// Waiting for the GIL: bounds around multiples of the switch interval (5 ms).
     Gil,
@@ -137,7 +137,7 @@ pub enum Buckets {
 }
 
 impl Buckets {
-    /// Upper bounds in nanoseconds, ascending; one more bucket is above the last.
+    /// Returns the upper bounds in nanoseconds, ascending; one more bucket is above the last.
     pub const fn bounds(self) -> &'static [u64] {
         match self {
             Buckets::Latency => &LATENCY.0,
@@ -148,8 +148,8 @@ impl Buckets {
         }
     }
 
-    /// The bounds as Prometheus 3 and OpenMetrics write them (`normalizeFloatsInLabelValues`), so that a series keeps
-    /// its name over an upgrade of Prometheus.
+    /// Returns the bounds as Prometheus 3 and OpenMetrics write them (`normalizeFloatsInLabelValues`), so that a series
+    /// keeps its name over an upgrade of Prometheus.
     pub const fn le(self) -> &'static [&'static str] {
         match self {
             Buckets::Latency => &LATENCY.1,
@@ -160,13 +160,13 @@ impl Buckets {
         }
     }
 
-    /// Cells of one histogram: its buckets, the one above the last bound, the sum.
+    /// Returns the number of cells of one histogram: its buckets, the one above the last bound, the sum.
     pub const fn cells(self) -> usize {
         self.bounds().len() + 2
     }
 
-    /// The bucket that an observation falls into (`le` is inclusive). From the first bound on: what is short is frequent,
-    /// and found at once.
+    /// Returns the bucket of an observation (`le` is inclusive). Searches from the first bound on, since short
+    /// observations are the most frequent.
     #[inline]
     pub fn index(self, nanoseconds: u64) -> usize {
         let bounds = self.bounds();
@@ -175,7 +175,7 @@ impl Buckets {
     }
 }
 
-/// Bounds in microseconds, and as text.
+/// Defines bounds in nanoseconds from microseconds, and as text.
 macro_rules! bounds {
     ($name:ident, $count:literal: $($microseconds:literal $le:literal),+ $(,)?) => {
         const $name: ([u64; $count], [&str; $count]) = ([$($microseconds * 1_000),+], [$($le),+]);
@@ -198,7 +198,7 @@ bounds!(GC, 10: 100 "0.0001", 500 "0.0005", 1_000 "0.001", 5_000 "0.005", 10_000
 
 macro_rules! label {
     ($name:ident = $text:literal: $($value:literal),* $(,)?) => {
-        /// Values of the label of this name.
+        /// The label of this name and its values.
         pub const $name: Label = Label { name: $text, values: &[$($value),*] };
     };
 }
@@ -242,7 +242,7 @@ open_labels! {
 
 macro_rules! families {
     ($($id:ident $name:literal $kind:expr, $unit:ident, $source:ident $labels:expr $(, $sparse:ident)? => $help:literal;)+) => {
-        /// The families, by what they are called in the code.
+        /// The families, by their names in the code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Id { $(#[doc = $help] $id),+ }
@@ -399,13 +399,13 @@ families! {
 }
 
 impl Id {
-    /// The family.
+    /// Returns the family.
     pub const fn family(self) -> &'static Family {
         &FAMILIES[self as usize]
     }
 }
 
-/// Where the cells of each family begin within what its source has, in cells.
+/// Offset of the first cell of each family within its source, in cells.
 const OFFSETS: [u32; FAMILIES.len()] = {
     let mut offsets = [0; FAMILIES.len()];
     let mut next = [0u32; 3];
@@ -428,7 +428,7 @@ const OFFSETS: [u32; FAMILIES.len()] = {
     offsets
 };
 
-/// How many cells all families of a source take.
+/// Returns the number of cells of all families of a source.
 const fn cells_of(source: Source) -> usize {
     let mut cells = 0;
     let mut at = 0;
@@ -449,15 +449,15 @@ pub const PROCESS_CELLS: usize = cells_of(Source::Process);
 /// Cells in the header.
 pub const HEADER_CELLS: usize = cells_of(Source::Header);
 
-/// The first cell of combination `series` of a family, counted from where its source begins.
+/// Returns the first cell of combination `series` of a family, counted from the beginning of its source.
 pub const fn cell(id: Id, series: usize) -> usize {
     OFFSETS[id as usize] as usize + series * id.family().cells_of_series()
 }
 
-/// Number of a label's value, which a family with only this label has as its series.
+/// Returns the number of a label's value; in a family with only this label, that is the number of the series.
 ///
 /// # Panics
-/// There is no such value; when compiling, in constants.
+/// If there is no such value. In constants, compilation fails.
 pub const fn value(label: Label, text: &str) -> usize {
     let mut at = 0;
     while at < label.values.len() {
@@ -476,12 +476,12 @@ pub const fn value(label: Label, text: &str) -> usize {
     panic!("the label has no such value")
 }
 
-/// The family that is called `name`.
+/// Returns the family with this name.
 pub fn by_name(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.name == name)
 }
 
-/// Changes whenever a cell moves or means something else.
+/// Hash of the cells. It changes whenever a cell moves or gets another meaning.
 pub const LAYOUT_HASH: u64 = {
     let mut hash = fnv(0xcbf2_9ce4_8422_2325, env!("CARGO_PKG_VERSION").as_bytes());
     let mut at = 0;
@@ -511,7 +511,7 @@ pub const LAYOUT_HASH: u64 = {
     hash
 };
 
-/// FNV-1a, and a byte between what is hashed, so that no two lists look the same.
+/// FNV-1a with a separator byte after each item, so that different lists have different inputs.
 pub(crate) const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut at = 0;
     while at < bytes.len() {

@@ -2,13 +2,13 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Now.
+/// Returns the current stamp.
 #[inline]
 pub fn now() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }
 
-/// Unix time.
+/// Returns the Unix time in nanoseconds.
 pub fn unix() -> u64 {
     nanoseconds(ClockId::Realtime)
 }

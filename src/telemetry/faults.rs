@@ -1,26 +1,28 @@
-//! Rules of the segment, broken on purpose: so that tests can show that they would notice. Only with the feature
-//! `faults`, which no server is built with; the environment variable `WSGI_FAULT` says which rule, and is read once.
+//! Breaks rules of the segment on purpose, so that tests can show that they notice.
+//!
+//! Compiled only with the feature `faults`, which no server is built with. The environment variable `WSGI_FAULT` names
+//! the rule to break; it is read once.
 
 use std::sync::OnceLock;
 use std::thread;
 
-/// A rule that is broken.
+/// A rule of the segment that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `zeroed`: the next owner of an arena begins at zero.
     Zeroed,
     /// `crowded`: all threads of all children write to the same arena as if it were their own.
     Crowded,
-    /// `freed-by-child`: a child frees its arenas itself when it begins to end.
+    /// `freed-by-child`: a child frees its arenas itself when it begins to drain.
     FreedByChild,
     /// `freed-early`: the parent frees the arenas of a child before the child has ended.
     FreedEarly,
-    /// `attached`: the copy of a child that an application forks goes on recording. Only in a server.
+    /// `attached`: a process that an application forks goes on recording. Only in a server.
     Attached,
 }
 
 impl Fault {
-    /// All of them, with their names.
+    /// All faults, with their names.
     pub const ALL: [(&str, Fault); 5] = [
         ("zeroed", Fault::Zeroed),
         ("crowded", Fault::Crowded),
@@ -30,13 +32,13 @@ impl Fault {
     ];
 }
 
-/// The environment variable.
+/// The environment variable that names the fault.
 pub const VARIABLE: &str = "WSGI_FAULT";
 
-/// Whether this rule is the broken one.
+/// Returns whether `fault` is the rule to break.
 ///
 /// # Panics
-/// The variable names no fault: a test that breaks nothing would prove nothing.
+/// If the variable names no fault: a test that breaks nothing would prove nothing.
 pub fn is(fault: Fault) -> bool {
     static CHOSEN: OnceLock<Option<Fault>> = OnceLock::new();
     let chosen = CHOSEN.get_or_init(|| {
@@ -48,7 +50,8 @@ pub fn is(fault: Fault) -> bool {
     *chosen == Some(fault)
 }
 
-/// Between the two halves of an addition: two writers meet for a short time only, and would hardly ever meet there.
+/// Yields between the load and the store of an addition. Two writers would otherwise hardly ever meet in that short
+/// time.
 pub(crate) fn in_addition() {
     if [Fault::Crowded, Fault::FreedByChild, Fault::FreedEarly]
         .into_iter()

@@ -1,4 +1,4 @@
-//! The shared segment, in which every child counts and from which any child, a helper process and `wsgictl` read.
+//! The shared segment: every child writes its numbers into it, and any child, a helper process and `wsgictl` read them.
 
 #![deny(unsafe_code)]
 

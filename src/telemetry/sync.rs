@@ -1,4 +1,4 @@
-//! What threads and processes share memory with: the standard library's, or in models of it loom's (see `loom/mod.rs`).
+//! The primitives of shared memory: those of the standard library, or loom's in the models (see `loom/mod.rs`).
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{

@@ -1,4 +1,4 @@
-//! Users are hurt now.
+//! Alerts to act on now: users are affected.
 
 use super::{Alert, Severity, limit};
 

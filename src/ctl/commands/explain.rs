@@ -1,4 +1,4 @@
-//! `wsgictl explain`: what a numbered message in the log means, and what to do about it.
+//! `wsgictl explain`: the meaning of a numbered log message, and its remedy.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -9,13 +9,13 @@ use crate::cli::ExplainArgs;
 use crate::output::failure::{Failure, Outcome};
 use crate::output::terminal;
 
-/// Prints the entry of a message, or a line for each.
+/// Prints the entry of a message, or a line for each message.
 pub(crate) fn explain(args: &ExplainArgs) -> Outcome<ExitCode> {
     let text = match args.number {
         Some(number) => entry(Message::find(number).ok_or_else(|| unknown(number))?),
         None => list(),
     };
-    // That the reader has closed its end is no failure.
+    // A reader that has closed its end is no failure.
     terminal::write_for_programs(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -50,7 +50,7 @@ fn list() -> String {
     text
 }
 
-/// Names the numbers between which the unknown one lies.
+/// Returns a failure that names the numbers next to the unknown one.
 fn unknown(number: u16) -> Failure {
     let numbers = || Message::ALL.iter().map(|message| message.number());
     let below = numbers().take_while(|known| *known < number).last();

@@ -1,4 +1,4 @@
-//! The commands, one a file. What they share lies in the other folders; no command knows another.
+//! The commands, one per file. What they share is in the other folders; no command uses another.
 
 pub(crate) mod explain;
 pub(crate) mod reload;

@@ -1,4 +1,4 @@
-//! `wsgictl reload`: asks for new code, and tells how the server takes it up.
+//! `wsgictl reload`: asks for new code, and shows the progress of the roll.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::output::{messages, terminal};
 use crate::segment::find;
 use crate::segment::server::Server;
 
-/// Asks for new code, and waits until the server has taken it up.
+/// Asks for new code, and waits until the server runs it.
 pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
     let group = args.group.as_deref().map(named);
@@ -34,7 +34,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     asked.follow(Duration::from_secs(args.timeout.into()))
 }
 
-/// A group by its name on the board, where that of the main interpreter is empty.
+/// Converts the name of a group to its name on the board, where the main interpreter's group is empty.
 fn named(group: &str) -> &str {
     match group {
         "main" | GLOBAL => "",
@@ -42,12 +42,12 @@ fn named(group: &str) -> &str {
     }
 }
 
-/// A group by the name that people use.
+/// Converts a group's name on the board to its display name.
 fn shown(group: &str) -> &str {
     if group.is_empty() { "main" } else { group }
 }
 
-/// Fails for a group that the server is known not to have.
+/// Fails for a group that the server certainly does not have.
 fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
     let snapshot = segment.snapshot();
     let configured = snapshot.applications.iter();
@@ -59,7 +59,7 @@ fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
         .chain(running)
         .chain(seen)
         .collect();
-    // Where names depend on requests, or no group is known yet, only the server can tell.
+    // If names depend on requests, or no group is known yet, only the server can tell.
     if known.contains(group) || known.is_empty() || known.iter().any(|name| name.contains("%{")) {
         return Ok(());
     }
@@ -68,7 +68,7 @@ fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
     Err(Failure::new(what).remedy(format!("It has: {}.", names.join(", "))))
 }
 
-/// Waits for the process that replaces children: a server that has just started has none yet.
+/// Waits for the reloader: a server that has just started has none yet.
 fn await_steward(board: Board) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(2);
     while board.steward().is_none() {
@@ -83,16 +83,16 @@ fn await_steward(board: Board) -> Outcome<()> {
     Ok(())
 }
 
-/// A reload that was asked for.
+/// A request for a roll.
 struct ReloadRequest {
     server: Server,
     segment: Segment,
     ticket: ReloadTicket,
-    /// The revision before.
+    /// Revision before the request.
     revision: u64,
     generation: u64,
     begun: Instant,
-    /// Unix time, nanoseconds.
+    /// Unix time of the request, nanoseconds.
     at: u64,
 }
 
@@ -120,7 +120,7 @@ impl ReloadRequest {
         })
     }
 
-    /// Prints each step until the last.
+    /// Prints each step until the roll ends.
     fn follow(&self, timeout: Duration) -> Outcome<ExitCode> {
         let mut progress = Progress::default();
         let mut wanted = None;
@@ -160,8 +160,8 @@ impl ReloadRequest {
         }
     }
 
-    /// The roll that was asked for, or a later one; `None` while there is none yet. `wanted` becomes the revision of that
-    /// roll as soon as it is known.
+    /// Returns the requested roll, or a later one; `None` while there is none yet. Sets `wanted` to the revision of
+    /// that roll as soon as it is known.
     fn roll(&self, wanted: &mut Option<u64>) -> Outcome<Option<Roll>> {
         let board = self.segment.board();
         if wanted.is_none() && board.is_open(self.ticket) {
@@ -213,12 +213,12 @@ impl Progress {
     }
 }
 
-/// Whether all of the new code was tried before children were replaced.
+/// Returns whether the trial loaded all of the new code before children were replaced.
 fn is_tried(roll: &Roll) -> bool {
     roll.tried > 0 && roll.untried == 0
 }
 
-/// The result of the trial.
+/// Returns the result of the trial in words.
 fn verdict(roll: &Roll) -> String {
     let scripts = match roll.tried {
         1 => String::from("1 script"),
@@ -274,8 +274,8 @@ fn tell(line: &str) {
 }
 
 const GLOBAL: &str = "%{GLOBAL}";
-/// Exit status of a wrong command line, as that of [`clap`].
+/// Exit status for a wrong command line, as in [`clap`].
 const USAGE: u8 = 2;
-/// Exit status where children were replaced, and not all of the new code could be tried before.
+/// Exit status if children were replaced, but some of the new code could not be tried before.
 const UNTRIED: u8 = 3;
 const STEP: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! `wsgictl serve`: from the command line as written to a running server.
+//! `wsgictl serve`: from the command line to a running server.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -46,10 +46,10 @@ struct Plan {
     httpd: Httpd,
     account: Option<Account>,
     root: PathBuf,
-    /// Whether `wsgictl` makes the folder above `root`, too.
+    /// Whether `wsgictl` also makes the folder above `root`.
     default_root: bool,
     conf: Conf,
-    /// Paths that the server's user must reach, and what each is.
+    /// Paths that the server's user must be able to reach, each with its description.
     needed: Vec<(PathBuf, &'static str)>,
 }
 
@@ -166,7 +166,7 @@ impl Plan {
         })
     }
 
-    /// Finds what would fail later, with a message of httpd or Python that says less.
+    /// Finds problems now that would otherwise fail later, with a less helpful message of httpd or Python.
     fn check(&self) -> Outcome<()> {
         if let Some(account) = &self.account {
             for (path, what) in &self.needed {
@@ -280,7 +280,8 @@ impl Plan {
     }
 }
 
-/// As root the children need a user of their own; an ordinary user's server runs as that user.
+/// Returns the account of the children if root starts the server; otherwise `None`, since the server runs as the
+/// caller.
 fn account(args: &ServeArgs) -> Outcome<Option<Account>> {
     if getuid().is_root() {
         return Account::find(args.user.as_deref(), args.group.as_deref()).map(Some);
@@ -293,7 +294,7 @@ fn account(args: &ServeArgs) -> Outcome<Option<Account>> {
     Ok(None)
 }
 
-/// Whether httpd will be able to listen there.
+/// Fails if httpd could not listen there.
 fn free(listen: SocketAddr) -> Outcome<()> {
     match TcpListener::bind(listen) {
         Ok(_) => Ok(()),
@@ -331,7 +332,7 @@ fn other_port(port: u16) -> u16 {
     }
 }
 
-/// Everything that the configuration uses, and nothing more.
+/// Returns the modules that the configuration uses, and no others.
 fn modules(args: &ServeArgs, httpd: &Httpd, wsgi: &Path) -> Outcome<Vec<(&'static str, String)>> {
     let mpm = match args.mpm {
         crate::cli::Mpm::Event => "mpm_event",
@@ -366,7 +367,7 @@ fn modules(args: &ServeArgs, httpd: &Httpd, wsgi: &Path) -> Outcome<Vec<(&'stati
     Ok(modules)
 }
 
-/// The engines are opened by the children, not by root, so their folder has to be open to them.
+/// Returns the engines beside the module. Their folder must be open to the children, which open them, not to root.
 fn engines_beside(module: &Path) -> Vec<PathBuf> {
     let Some(Ok(entries)) = module.parent().map(std::fs::read_dir) else {
         return Vec::new();

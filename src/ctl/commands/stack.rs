@@ -1,4 +1,5 @@
-//! `wsgictl stack`: asks a child what its threads run, and shows that beside what the server itself knows of its requests.
+//! `wsgictl stack`: asks a child for the stacks of its threads, and shows them with the child's running requests, which
+//! it reads from the segment.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use crate::output::{messages, terminal};
 use crate::segment::find;
 use crate::segment::server::Server;
 
-/// Asks, waits, and shows the stacks; without an answer, only what the segment knows of the child.
+/// Asks, waits, and shows the stacks; without an answer, only what the segment has of the child.
 pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
     let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
     let child = child(&server, segment, args.pid)?;
@@ -38,7 +39,7 @@ pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
     }
 }
 
-/// The child of that number.
+/// Returns the child with this process id.
 fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
     let children = segment.board().children();
     if let Some(found) = children.iter().find(|child| child.pid == pid) {
@@ -51,7 +52,7 @@ fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
     };
     let failure = Failure::new(what);
     if children.is_empty() {
-        // httpd -X runs one process, and a server that has just begun has no children yet.
+        // `httpd -X` runs one process, and a server that has just started has no children yet.
         return Err(failure.remedy(
             "It has no children: it runs as one process (httpd -X), or has just started.",
         ));
@@ -63,7 +64,7 @@ fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
     Err(failure.remedy(list))
 }
 
-/// The state of a child, and since when.
+/// Returns the state of a child in words, with its duration.
 fn state(child: &ChildEntry) -> String {
     let since = wsgi_telemetry::clock::unix().saturating_sub(child.since);
     let time = status::duration(since as f64 / 1e9);
@@ -153,9 +154,9 @@ impl Drop for StacksRequest {
     }
 }
 
-/// What the server knows of the requests of a child.
+/// The running requests of a child.
 enum Requests {
-    /// Nothing is measured.
+    /// The server measures nothing.
     Unknown,
     Known(Vec<RequestStatus>),
 }
@@ -172,7 +173,7 @@ impl Requests {
     }
 }
 
-/// The text that is shown.
+/// Returns the text to show.
 fn page(child: &ChildEntry, requests: &Requests, stacks: Option<&str>) -> String {
     let mut page = format!("Child {}: {}\n\n", child.pid, state(child));
     match requests {

@@ -48,10 +48,10 @@ pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
     done(terminal::write_for_programs(&text)?)
 }
 
-/// That the reader has closed its end is no failure.
+/// Returns success even if the reader has closed its end.
 fn done(_: Written) -> Outcome<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Most running requests, events and children each.
+/// Most rows in each of the tables of running requests, events and children.
 const ROWS: usize = 40;

@@ -1,4 +1,4 @@
-//! `wsgictl top`: the status again and again, with the rates of the time between.
+//! `wsgictl top`: the status again and again, with the rates since the last refresh.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::output::failure::Outcome;
 use crate::output::terminal::{self, Keys, Written};
 use crate::segment::find;
 
-/// Shows the state of a server until it is told to end.
+/// Shows the state of a server until a key or a signal ends it.
 pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
     let server = find::open(args.segment.segment.as_deref())?;
     server.look()?;
@@ -43,7 +43,7 @@ pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
     }
 }
 
-/// The status since the last time, those applications first that have the most to do.
+/// Returns the status since the last refresh, with the busiest applications first.
 fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) -> Status {
     let history = segment.history();
     let mut status = match earlier {
@@ -62,7 +62,7 @@ fn status(segment: &Segment, snapshot: &Snapshot, earlier: Option<&Snapshot>) ->
     status
 }
 
-/// For files and pipes: a block for each time, with the time above it.
+/// Renders the status for files and pipes, with the time above it.
 fn block(status: &Status) -> String {
     let style = TextStyle {
         width: terminal::size().0,
@@ -82,7 +82,7 @@ impl Screen {
         Screen
     }
 
-    /// Writes over what is shown, as far as there is room.
+    /// Overwrites the screen, as far as there is room.
     fn show(&self, status: &Status) -> Outcome<Written> {
         let (width, height) = terminal::size();
         // Rows that the summary, the findings and the applications take; requests and children share the rest.
@@ -94,7 +94,7 @@ impl Screen {
         };
         let time = status::date_and_time(status.timestamp_seconds);
         let text = render_text(status, style);
-        // Each part by itself: the terminal obeys only the sequences that stand here.
+        // Text and sequences are written separately: the terminal obeys only the sequences in this file.
         terminal::control("\x1b[H")?;
         terminal::write(&format!("wsgictl top, {time}, q ends"))?;
         terminal::control("\x1b[K")?;
@@ -113,5 +113,5 @@ impl Drop for Screen {
     }
 }
 
-/// Most running requests, events and children each.
+/// Most rows in each of the tables of running requests, events and children.
 const ROWS: usize = 40;

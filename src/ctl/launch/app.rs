@@ -1,4 +1,4 @@
-//! What to serve: a script file, or a callable in a module, for which a small script is written.
+//! The application to serve: a script file, or a callable in a module, for which a small script is written.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use crate::system::paths;
 /// The application of the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum App {
-    /// An existing file, absolute.
+    /// Absolute path of an existing file.
     Script(PathBuf),
-    /// Something to import.
+    /// A callable to import.
     Import { module: String, callable: String },
 }
 
 impl App {
-    /// A file of that name wins over a module.
+    /// Parses the application. A file of that name takes precedence over a module.
     pub(crate) fn parse(word: &str) -> Outcome<App> {
         let path = Path::new(word);
         if path.exists() {
@@ -37,7 +37,7 @@ impl App {
     }
 }
 
-/// The script that stands for `module:callable`.
+/// Returns the script that stands for `module:callable`.
 pub(crate) fn import_script(module: &str, callable: &str) -> String {
     format!(
         r#"# Written by wsgictl for {module}:{callable}; the next start writes it again.
@@ -115,7 +115,7 @@ mod tests {
         assert!(failure("site:make()").contains("neither a file nor MODULE:CALLABLE"));
     }
 
-    /// Runs the generated script in a folder with `site.py` as given and returns the last line of what Python says.
+    /// Runs the generated script in a folder with `source` as its module, and returns the last line of Python's output.
     fn python(source: &str, module: &str, callable: &str) -> Option<String> {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("shop.py"), source).expect("a module");

@@ -5,18 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::launch::size::Size;
 
-/// Everything that the configuration says, resolved: paths are absolute, and rendering does not look at the system.
+/// All values of the configuration, resolved: paths are absolute, and rendering does not access the system.
 #[derive(Clone, Debug)]
 pub(crate) struct Conf {
     /// The private folder.
     pub(crate) root: String,
     pub(crate) listen: SocketAddr,
     pub(crate) size: Size,
-    /// Name as in `NAME_module`, and file; compiled-in ones are absent.
+    /// Name as in `NAME_module`, and file; without compiled-in modules.
     pub(crate) modules: Vec<(&'static str, String)>,
-    /// User and group of the children, for a server that root starts.
+    /// User and group of the children, if root starts the server.
     pub(crate) account: Option<(String, String)>,
-    /// Table of file types; a short one of our own otherwise.
+    /// Table of MIME types; without one, a short built-in table is used.
     pub(crate) mime_types: Option<String>,
     pub(crate) python: Option<String>,
     pub(crate) python_path: Option<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Conf {
     pub(crate) include: Vec<String>,
 }
 
-/// A folder or file that httpd serves by itself.
+/// A folder or file that httpd serves itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Static {
     pub(crate) url: String,
@@ -51,7 +51,7 @@ pub(crate) const METRICS: &str = "/metrics";
 pub(crate) const STATUS: &str = "/wsgi-status";
 
 impl Conf {
-    /// The whole file; `preamble` lines come first, as comments.
+    /// Returns the whole file, with the lines of `preamble` first, as comments.
     pub(crate) fn render(&self, preamble: &[String]) -> String {
         let mut page = Page::default();
         for line in preamble {
@@ -197,7 +197,7 @@ struct Page {
 
 impl Page {
     fn line(&mut self, line: &str) {
-        // Writing to a string cannot fail.
+        // Writing to a `String` does not fail.
         let _ = writeln!(self.text, "{line}");
     }
 
@@ -229,7 +229,7 @@ impl Page {
     }
 }
 
-/// The address at which a browser on this machine finds the server.
+/// Returns the URL at which a browser on this machine reaches the server.
 pub(crate) fn url(listen: SocketAddr, mount_point: &str) -> String {
     let path = if mount_point == "/" { "" } else { mount_point };
     match listen.port() {
@@ -242,7 +242,7 @@ fn server_name(listen: SocketAddr) -> String {
     format!("{}:{}", bracketed(reachable(listen.ip())), listen.port())
 }
 
-/// "Every address" is not one to type into a browser.
+/// Replaces the unspecified address with the loopback address, which a browser can use.
 fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(v4) if v4.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -258,13 +258,14 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-/// One argument of a directive. What no quoting can express was refused before ([`crate::system::paths::writable`]).
+/// Quotes one argument of a directive. Text that no quoting can express was refused before
+/// ([`crate::system::paths::writable`]).
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// A path in the right-hand side of a RewriteRule, where `$` and `%` have a meaning. mod_rewrite reads its own
-/// arguments: a quote or a backslash cannot be written there, and such a document root was refused.
+/// Escapes a path for the right-hand side of a RewriteRule, where `$` and `%` have a meaning. mod_rewrite parses its
+/// own arguments and has no escape for a quote or a backslash, so such a document root was refused before.
 fn substitution(path: &str) -> String {
     path.replace('$', "\\$").replace('%', "\\%")
 }

@@ -1,12 +1,12 @@
-//! Running httpd in the foreground, from its start to its very end.
+//! Running httpd in the foreground, from its start to its end.
 //!
-//! 1. httpd gets a process group of its own, so that Ctrl-C in a terminal reaches `wsgictl` only: httpd's children
-//!    would die of it in the middle of their requests.
-//! 2. Its output comes through pipes that `wsgictl` made. httpd opens `/dev/stderr` by name, and that fails where the
-//!    real one is a socket, or a terminal of another user.
-//! 3. The first SIGINT, SIGTERM or SIGHUP asks httpd to stop; a second one ends its whole group at once.
-//! 4. When httpd has ended, the rest of its group is ended too, and the last lines of its output are passed on before
-//!    `wsgictl` returns, so that nothing appears after the shell's prompt.
+//! 1. httpd gets its own process group, so that Ctrl-C in a terminal reaches only `wsgictl`: it would kill httpd's
+//!    children in the middle of their requests.
+//! 2. The output of httpd comes through pipes that `wsgictl` made. httpd opens `/dev/stderr` by name, which fails if
+//!    the real standard error is a socket, or a terminal of another user.
+//! 3. The first SIGINT, SIGTERM or SIGHUP asks httpd to stop; a second one kills its whole group at once.
+//! 4. When httpd has ended, `wsgictl` ends the rest of its group and passes on the last lines of its output before it
+//!    returns, so that nothing appears after the shell's prompt.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -24,7 +24,7 @@ use crate::output::failure::{Failure, Outcome};
 use crate::output::messages;
 use crate::output::visible::visible_line;
 
-/// Runs `httpd` with `arguments` until it ends or is told to; `ready` is called once, when it serves.
+/// Runs `httpd` with `arguments` until it ends or is told to. Calls `ready` once, when httpd serves.
 pub(crate) fn foreground(
     httpd: &str,
     arguments: &[&str],
@@ -55,9 +55,9 @@ pub(crate) fn foreground(
     verdict(status, asked)
 }
 
-/// What happens while httpd runs.
+/// An event while httpd runs.
 enum News {
-    /// A signal for us.
+    /// A signal to `wsgictl`.
     Signal,
     /// httpd has logged that it serves.
     Ready,
@@ -70,7 +70,7 @@ fn listen_for_signals(news: Sender<News>) -> Outcome<()> {
     Ok(())
 }
 
-/// Waits for the end of httpd. The second value says whether it was asked to end.
+/// Waits for the end of httpd. The second value is whether it was asked to end.
 fn supervise(
     child: &mut Child,
     incoming: &Receiver<News>,
@@ -85,7 +85,7 @@ fn supervise(
             Ok(None) => {}
             Err(error) => return Err(Failure::new(format!("cannot wait for httpd: {error}"))),
         }
-        // Not reaped yet, so the number still belongs to httpd. A signal that comes too late is no failure.
+        // Not reaped yet, so the pid still belongs to httpd. A signal that comes too late is no failure.
         match incoming.recv_timeout(POLL) {
             Ok(News::Ready) => ready.take().into_iter().for_each(|ready| ready()),
             Ok(News::Signal) if !asked => {
@@ -101,7 +101,7 @@ fn supervise(
     }
 }
 
-/// Ends the processes that httpd left behind, such as children of a parent that was killed.
+/// Ends the processes that httpd left behind, such as children of a killed parent.
 fn sweep(child: &Child) {
     let group = group(child);
     for signal in [None, Some(Signal::TERM), Some(Signal::KILL)] {
@@ -134,7 +134,7 @@ fn relay(
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         let mut news = news;
-        // An application may write there, too, and need not end its lines.
+        // An application may write to this pipe, too, and need not end its lines.
         let shows = to.is_terminal();
         while matches!(
             (&mut pipe).take(LONGEST).read_until(b'\n', &mut line),
@@ -157,7 +157,7 @@ fn relay(
     Output { thread, end }
 }
 
-/// A thread that passes output on, and how to wait for it with a limit.
+/// A thread that passes output on, with a way to wait for it for a limited time.
 struct Output {
     thread: JoinHandle<()>,
     end: Receiver<()>,
@@ -193,9 +193,9 @@ fn verdict(status: ExitStatus, asked: bool) -> Outcome<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-/// Bytes of a line of httpd's that are passed on at once.
+/// Bytes of a line from httpd that are passed on at once.
 const LONGEST: u64 = 64 * 1024;
 const POLL: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(3);
-/// In the notice that every MPM logs when its children have been started.
+/// Part of the notice that every MPM logs when its children have been started.
 const SERVING: &[u8] = b"resuming normal operations";

@@ -1,8 +1,8 @@
-//! Finding httpd, its modules, and ours.
+//! Finds httpd, its modules, and `mod_wsgi_rs.so`.
 //!
-//! Distributions disagree about names and places: Debian has `/usr/sbin/apache2` with `/usr/lib/apache2/modules`,
-//! Fedora `/usr/sbin/httpd` with `/usr/lib64/httpd/modules`, and a build from source a prefix of its own that its
-//! `apxs` knows. What is compiled into httpd differs as well.
+//! Distributions use different names and places: Debian has `/usr/sbin/apache2` with `/usr/lib/apache2/modules`, Fedora
+//! `/usr/sbin/httpd` with `/usr/lib64/httpd/modules`, and a build from source its own prefix, which its `apxs` knows.
+//! The modules that are compiled into httpd differ as well.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ pub(crate) struct Httpd {
     modules: PathBuf,
     /// Names as in the file names of modules: `log_config`, `mpm_event`.
     compiled_in: Vec<String>,
-    /// Its own configuration folder's parent, where a build from source keeps `conf/mime.types`.
+    /// `HTTPD_ROOT`, where a build from source keeps `conf/mime.types`.
     home: Option<PathBuf>,
 }
 
 impl Httpd {
-    /// The httpd that was named, else the one that `apxs` belongs to, else the first on the PATH.
+    /// Finds the named httpd, else that of `apxs`, else the first on the PATH.
     pub(crate) fn find(given: Option<&Path>) -> Outcome<Httpd> {
         let apxs = Apxs::find(given)?;
         let program = match given {
@@ -59,7 +59,7 @@ impl Httpd {
         })
     }
 
-    /// What `LoadModule` needs for the module called `name`, or `None` where it is compiled in.
+    /// Returns the file to load for the module `name`, or `None` if it is compiled in.
     pub(crate) fn load(&self, name: &str) -> Outcome<Option<PathBuf>> {
         if self.compiled_in.iter().any(|known| known == name) {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Httpd {
         .remedy(install_line()))
     }
 
-    /// Refuses an MPM that this httpd cannot have.
+    /// Fails if this httpd cannot use the MPM.
     pub(crate) fn check_mpm(&self, wanted: Mpm) -> Outcome<()> {
         let built_in = self
             .compiled_in
@@ -95,7 +95,7 @@ impl Httpd {
         }
     }
 
-    /// The table of file types, where there is one.
+    /// Returns the table of MIME types, if there is one.
     pub(crate) fn mime_types(&self) -> Option<PathBuf> {
         let own = self.home.as_ref().map(|home| home.join("conf/mime.types"));
         own.into_iter()
@@ -103,7 +103,7 @@ impl Httpd {
             .find(|path| path.is_file())
     }
 
-    /// `mod_wsgi_rs.so`: as named, beside `wsgictl`, or where httpd has its modules.
+    /// Finds `mod_wsgi_rs.so`: as named, beside `wsgictl`, or among httpd's modules.
     pub(crate) fn wsgi_module(&self, given: Option<&Path>) -> Outcome<PathBuf> {
         if let Some(given) = given {
             return crate::system::paths::file(given, "--module");
@@ -120,14 +120,14 @@ impl Httpd {
     }
 }
 
-/// What the build tool of an httpd knows about it.
+/// What the build tool `apxs` reports about an httpd.
 struct Apxs {
     program: PathBuf,
     libexec: PathBuf,
 }
 
 impl Apxs {
-    /// Beside the httpd that was named, else `$APXS`, else on the PATH.
+    /// Finds `apxs` beside the named httpd, else in `$APXS`, else on the PATH.
     fn find(httpd: Option<&Path>) -> Outcome<Option<Apxs>> {
         if let Some(bin) = httpd.and_then(Path::parent) {
             let beside = [bin.join("apxs"), bin.join("../bin/apxs")];
@@ -156,7 +156,7 @@ impl Apxs {
     }
 }
 
-/// Names of the modules in the answer to `httpd -l`.
+/// Returns the names of the modules in the output of `httpd -l`.
 fn compiled_in(listing: &str) -> Vec<String> {
     listing
         .lines()
@@ -168,7 +168,7 @@ fn compiled_in(listing: &str) -> Vec<String> {
         .collect()
 }
 
-/// `HTTPD_ROOT` in the answer to `httpd -V`.
+/// Returns `HTTPD_ROOT` from the output of `httpd -V`.
 fn home(answer: &str) -> Option<PathBuf> {
     let line = answer
         .lines()
@@ -189,7 +189,7 @@ fn ask(program: &Path, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The first of `names` on the PATH, or in the places for servers that an ordinary user's PATH leaves out.
+/// Returns the first of `names` on the PATH, or in the folders for servers that an ordinary user's PATH leaves out.
 fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = env::split_paths(&path)
@@ -228,7 +228,7 @@ fn install_line() -> String {
     }
 }
 
-/// How the distribution of this os-release file installs httpd.
+/// Returns how the distribution of this os-release file installs httpd.
 fn install_command(release: &str) -> Option<&'static str> {
     let names: Vec<&str> = release
         .lines()
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(command("ID=plan9\n"), None);
     }
 
-    /// A prefix with a pretended httpd of the worker MPM, and its apxs.
+    /// Returns a prefix with a fake httpd of the worker MPM, and its apxs.
     fn prefix() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path();
@@ -312,7 +312,7 @@ mod tests {
             let file = path.join("bin").join(name);
             fs::write(&file, format!("#!/bin/sh\n{text}\n")).expect("a program");
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("chmod");
-            // Another test's fork may still hold the file open for writing, for an instant.
+            // For an instant, a fork of another test may still hold the file open for writing.
             while Command::new(&file).output().is_err() {
                 std::thread::yield_now();
             }

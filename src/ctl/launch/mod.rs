@@ -1,4 +1,4 @@
-//! What `wsgictl serve` starts: the application, its options, the configuration, httpd, and httpd's run in the foreground.
+//! The parts of `wsgictl serve`: the application, its options, the configuration, httpd, and its run in the foreground.
 
 pub(crate) mod app;
 pub(crate) mod conf;

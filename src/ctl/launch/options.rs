@@ -1,4 +1,4 @@
-//! Single options, turned into values that the configuration can hold.
+//! Conversion of single options to values for the configuration.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use crate::launch::conf::Static;
 use crate::output::failure::{Failure, Outcome};
 use crate::system::paths;
 
-/// The address to bind; a name may stand for several, of which IPv4 is the least surprising.
+/// Returns the address to bind. If a name stands for several, IPv4 is the least surprising.
 pub(crate) fn address(host: &str, port: u16) -> Outcome<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse() {
         return Ok(ip);
     }
-    // Bare systems have no /etc/hosts, and no resolver knows the name.
+    // Minimal systems have no /etc/hosts, and no resolver knows the name.
     if host.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
@@ -34,7 +34,7 @@ pub(crate) fn address(host: &str, port: u16) -> Outcome<IpAddr> {
         .ok_or_else(|| Failure::new(format!("--host {host}: this name has no address.")))
 }
 
-/// The named Python, else the virtual environment that is active in this shell.
+/// Returns the named Python, else the virtual environment that is active in this shell.
 pub(crate) fn python_home(args: &ServeArgs) -> Outcome<Option<PathBuf>> {
     let active = std::env::var_os("VIRTUAL_ENV")
         .filter(|home| !home.is_empty())
@@ -45,7 +45,7 @@ pub(crate) fn python_home(args: &ServeArgs) -> Outcome<Option<PathBuf>> {
         (None, None) => return Ok(None),
     };
     let home = paths::absolute(&home, option)?;
-    // PREFIX/bin/python is a natural thing to type.
+    // `PREFIX/bin/python` is a natural thing to type.
     let home = if home.is_file() {
         home.ancestors().nth(2).unwrap_or(&home).to_owned()
     } else {
@@ -63,7 +63,7 @@ pub(crate) fn python_home(args: &ServeArgs) -> Outcome<Option<PathBuf>> {
         .remedy("Make a virtual environment: python3 -m venv DIR; or name an installation's prefix, such as /usr"))
 }
 
-/// Where the Python of a virtual environment comes from.
+/// Returns the folder of the Python that a virtual environment was made from.
 pub(crate) fn base_of_environment(home: &Path) -> Option<PathBuf> {
     let text = read_regular_text(&home.join("pyvenv.cfg"), 1 << 20).ok()?;
     let base = text
@@ -73,7 +73,8 @@ pub(crate) fn base_of_environment(home: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(base.trim())).filter(|base| base.is_dir())
 }
 
-/// A module is looked for in the current folder, as `python -m` does; a script finds its own modules.
+/// Returns the folder to add to Python's path: for a module the current folder, as `python -m` does. A script finds its
+/// own modules.
 pub(crate) fn python_path(args: &ServeArgs, app: &App) -> Outcome<Option<PathBuf>> {
     let dir = match (&args.working_directory, app) {
         (Some(dir), _) => paths::folder(dir, "--working-directory")?,
@@ -89,7 +90,7 @@ pub(crate) fn python_path(args: &ServeArgs, app: &App) -> Outcome<Option<PathBuf
     Ok(Some(dir))
 }
 
-/// `/url=path`.
+/// Parses `/url=path`.
 pub(crate) fn static_mapping(word: &str) -> Outcome<Static> {
     let wrong = || {
         Failure::new(format!("--static {word}: this is not /URL=PATH."))
@@ -180,7 +181,7 @@ pub(crate) fn log_level(level: &str) -> Outcome<String> {
     Ok(level.to_owned())
 }
 
-/// Where the access log goes unless the command line says otherwise.
+/// Default of the access log.
 pub(crate) const STDOUT: &str = "/dev/stdout";
 
 #[cfg(test)]

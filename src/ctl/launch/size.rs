@@ -1,4 +1,4 @@
-//! How many children and threads, in httpd's words and in one sentence.
+//! The numbers of children and threads, as directives and as a sentence.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// What was asked for, or the defaults.
+    /// Returns the requested size, or the defaults.
     pub(crate) fn new(mpm: Mpm, processes: Option<u32>, threads: Option<u32>) -> Outcome<Size> {
         let (default_processes, default_threads) = match mpm {
             Mpm::Prefork => (10, 1),
@@ -34,10 +34,10 @@ impl Size {
         })
     }
 
-    /// The directives that fix this size.
+    /// Returns the directives that fix this size.
     ///
-    /// All children start at once and none is ever too many. The spare minimum is 1: a higher one makes httpd write
-    /// an error about MaxRequestWorkers on a server that is busy but not full. A child that was lost is replaced when
+    /// All children start at once, and httpd never ends one as superfluous. The spare minimum is 1: with a higher one,
+    /// httpd logs an error about MaxRequestWorkers on a server that is busy but not full. A lost child is replaced when
     /// no other is idle.
     pub(crate) fn directives(&self) -> Vec<(&'static str, u32)> {
         let Size {
@@ -49,13 +49,13 @@ impl Size {
                 ("ServerLimit", processes),
                 ("StartServers", processes),
                 ("MinSpareServers", 1),
-                // httpd wants more than the minimum.
+                // httpd requires more than the minimum.
                 ("MaxSpareServers", processes.max(2)),
                 ("MaxRequestWorkers", workers),
                 ("MaxConnectionsPerChild", 0),
             ],
             Mpm::Event | Mpm::Worker => vec![
-                // Under event the old children keep their places while they finish after a graceful restart.
+                // Under event, old children keep their slots while they finish after a graceful restart.
                 (
                     "ServerLimit",
                     if self.mpm == Mpm::Event {
@@ -68,7 +68,7 @@ impl Size {
                 ("StartServers", processes),
                 ("ThreadsPerChild", threads),
                 ("MinSpareThreads", 1),
-                // httpd wants room for one child more than the minimum.
+                // httpd requires room for one child more than the minimum.
                 ("MaxSpareThreads", workers + 1),
                 ("MaxRequestWorkers", workers),
                 ("MaxConnectionsPerChild", 0),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One problem, as one message; every fallible step of `wsgictl` ends in one of these.
+/// One problem, as one message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     what: String,
@@ -13,7 +13,7 @@ pub(crate) struct Failure {
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
-    /// A problem that explains itself.
+    /// Returns a failure without a remedy.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Failure {
             what: what.into(),
@@ -21,7 +21,7 @@ impl Failure {
         }
     }
 
-    /// Adds what to do about it.
+    /// Adds the remedy.
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self

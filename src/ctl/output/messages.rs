@@ -7,14 +7,14 @@ use anstyle::{AnsiColor, Style};
 use crate::output::failure::Failure;
 use crate::output::visible::visible;
 
-/// One message about why `wsgictl` gives up.
+/// Prints the failure for which `wsgictl` gives up.
 pub(crate) fn failure(failure: &Failure) {
     let red = AnsiColor::Red.on_default();
     let text = failure.to_string();
     print(&format!("{red}wsgictl:{red:#} {}", visible(&text)));
 }
 
-/// What is being served, how, and what to try next: labels and what stands beside them.
+/// Prints a summary of the server, with commands to try next: a title, and rows of labels and values.
 pub(crate) fn summary(title: &str, rows: &[(&str, String)]) {
     let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
@@ -25,13 +25,13 @@ pub(crate) fn summary(title: &str, rows: &[(&str, String)]) {
     print("");
 }
 
-/// One line.
+/// Prints one line.
 pub(crate) fn line(text: &str) {
     print(&visible(text));
 }
 
-/// Text that has been made visible; its colours stay on a terminal that shows them, unless `NO_COLOR` is set. A closed
-/// standard error is no reason to stop serving.
+/// Prints text that has been escaped. Its own colours appear on a terminal that shows them, unless `NO_COLOR` is set. A
+/// closed standard error does not stop serving.
 fn print(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }

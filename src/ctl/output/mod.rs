@@ -1,4 +1,4 @@
-//! What `wsgictl` prints: failures with their remedies, messages, the terminal, and text that a terminal does not obey.
+//! Output: failures with their remedies, messages, the terminal, and escaping of text that a terminal would obey.
 
 pub(crate) mod failure;
 pub(crate) mod messages;

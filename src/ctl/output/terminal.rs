@@ -23,22 +23,22 @@ pub(crate) enum Written {
     Closed,
 }
 
-/// Writes to standard output, at once. What a terminal would obey is shown instead, wherever the output goes.
+/// Writes to standard output and flushes. Escapes what a terminal would obey, even if the output is no terminal.
 pub(crate) fn write(text: &str) -> Outcome<Written> {
     put(&visible(text))
 }
 
-/// The same with a text that has colours of our own.
+/// Does the same with a text that has our own colours.
 pub(crate) fn write_painted(text: &str) -> Outcome<Written> {
     put(&visible_but_colours(text))
 }
 
-/// The same with JSON, whose meaning stays.
+/// Does the same with JSON, without changing its meaning.
 pub(crate) fn write_json(text: &str) -> Outcome<Written> {
     put(&visible_json(text))
 }
 
-/// Text for programs, unchanged; on a terminal as [`write()`] does it.
+/// Writes text for programs unchanged; on a terminal, escapes it as [`write()`] does.
 pub(crate) fn write_for_programs(text: &str) -> Outcome<Written> {
     if is_terminal() {
         write(text)
@@ -47,7 +47,7 @@ pub(crate) fn write_for_programs(text: &str) -> Outcome<Written> {
     }
 }
 
-/// A sequence that the terminal obeys.
+/// Writes a control sequence of the terminal.
 pub(crate) fn control(sequence: &'static str) -> Outcome<Written> {
     put(sequence)
 }
@@ -61,7 +61,7 @@ fn put(text: &str) -> Outcome<Written> {
     }
 }
 
-/// Columns and rows. Without a terminal: what `COLUMNS` says, and as many rows as there are lines.
+/// Returns columns and rows. Without a terminal: the value of `COLUMNS`, and as many rows as there are lines.
 pub(crate) fn size() -> (usize, usize) {
     let columns = std::env::var("COLUMNS").ok();
     let columns = columns.and_then(|columns| columns.parse().ok());
@@ -71,25 +71,25 @@ pub(crate) fn size() -> (usize, usize) {
     }
 }
 
-/// Whether standard output is a terminal.
+/// Returns whether standard output is a terminal.
 pub(crate) fn is_terminal() -> bool {
     stdout().is_terminal()
 }
 
-/// Whether standard output is a terminal that shows colours, and `NO_COLOR` is not set.
+/// Returns whether standard output is a terminal that shows colours, and `NO_COLOR` is not set.
 pub(crate) fn wants_colours() -> bool {
     AutoStream::choice(&stdout()) != ColorChoice::Never
 }
 
-/// Waits for a time, for keys and for signals.
+/// Waits for a timeout, for keys and for signals.
 pub(crate) struct Keys {
-    /// How the terminal was, if there is one.
+    /// The previous mode of the terminal, if there is one.
     before: Option<Termios>,
     ended: Arc<AtomicBool>,
 }
 
 impl Keys {
-    /// From now on keys come without a line feed, if standard input is a terminal, until this is dropped.
+    /// Makes the terminal on standard input, if it is one, deliver keys without a line feed until the value is dropped.
     pub(crate) fn listen() -> Outcome<Self> {
         let ended = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -105,13 +105,13 @@ impl Keys {
                 .remove(LocalModes::ICANON | LocalModes::ECHO);
             now.special_codes[SpecialCodeIndex::VMIN] = 0;
             now.special_codes[SpecialCodeIndex::VTIME] = 0;
-            // Where this fails, Ctrl-C is the key.
+            // If this fails, only Ctrl-C ends the command.
             let _ = tcsetattr(stdin(), OptionalActions::Now, &now);
         }
         Ok(Self { before, ended })
     }
 
-    /// Waits for `time`, or until a key or a signal asks for the end. Returns whether to go on.
+    /// Waits for `time`, or until a key or a signal asks for the end. Returns whether to continue.
     pub(crate) fn wait(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.ended.load(Relaxed) {
@@ -119,7 +119,7 @@ impl Keys {
             if left.is_zero() {
                 return true;
             }
-            // A signal may come just before the wait, which then must not be long.
+            // A signal may arrive just before the wait, so the wait must be short.
             let step = left.min(STEP);
             match &self.before {
                 None => std::thread::sleep(step),
@@ -137,7 +137,7 @@ impl Keys {
     fn asks_for_the_end(&self) -> bool {
         let mut keys = [0; 64];
         match rustix::io::read(stdin(), &mut keys) {
-            // The terminal is gone.
+            // The terminal was closed.
             Ok(0) => true,
             Ok(count) => keys[..count].iter().any(|key| b"qQ\x04".contains(key)),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => false,

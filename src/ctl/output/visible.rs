@@ -1,17 +1,18 @@
-//! Names that a client, an application or another user has chosen, so that a terminal shows them and does not obey them.
+//! Escaping of text chosen by a client, an application or another user, so that a terminal shows it and does not obey
+//! it.
 //!
-//! [`terminal`](crate::output::terminal) and [`messages`](crate::output::messages) print nothing that has not gone through
-//! here, except metrics into files and pipes, which programs read.
+//! [`terminal`](crate::output::terminal) and [`messages`](crate::output::messages) escape everything that they print,
+//! except metrics into files and pipes, which programs read.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Everything but line feeds that a terminal would obey, or not show, is written as `\u{1b}`.
+/// Escapes everything but line feeds that a terminal would obey or not show, as in `\u{1b}`.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n', |out, c| out.extend(c.escape_unicode()))
 }
 
-/// The same, where colours of our own are in it.
+/// Does the same, but keeps our own colours.
 pub(crate) fn visible_but_colours(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{1b}') {
         return visible(text);
@@ -34,24 +35,24 @@ pub(crate) fn visible_but_colours(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What follows the escape character where a status is painted: bold, dim, red, green, yellow, and their end.
+/// Returns whether `code` is one of our own colours, after the escape character: bold, dim, red, green, yellow, reset.
 fn is_colour(code: &str) -> bool {
     matches!(code, "[0m" | "[1m" | "[2m" | "[1;31m" | "[1;32m" | "[1;33m")
 }
 
-/// JSON with the same meaning.
+/// Escapes JSON without changing its meaning.
 pub(crate) fn visible_json(text: &str) -> Cow<'_, str> {
-    // Outside of strings there is nothing but plain ASCII.
+    // Outside of strings, JSON is plain ASCII.
     let unit = |out: &mut String, c: char| {
         for unit in c.encode_utf16(&mut [0; 2]) {
-            // A `String` takes everything.
+            // Writing to a `String` does not fail.
             let _ = write!(out, "\\u{unit:04x}");
         }
     };
     escaped(text, |c| c == '\n', unit)
 }
 
-/// A line of another program's output. Bytes that are no UTF-8 are written as `\x9b`.
+/// Escapes a line of another program's output. Bytes that are not UTF-8 are written as `\x9b`.
 pub(crate) fn visible_line(line: &[u8]) -> String {
     let mut out = String::with_capacity(line.len());
     for chunk in line.utf8_chunks() {
@@ -86,7 +87,7 @@ fn escaped(
     Cow::Owned(out)
 }
 
-/// Control characters (C0, DEL, C1), what changes the direction of text, and what has no width.
+/// Returns whether `c` is a control character (C0, DEL, C1), changes the direction of text, or has no width.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,4 +1,4 @@
-//! Where segments are: the one that was named, else the only one in the usual places.
+//! Finds segments: the one that was named, else the only one in the usual places.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::segment::server::Server;
 use crate::segment::trust::Access;
 use crate::system::private_folder;
 
-/// Its name in httpd's `DefaultRuntimeDir`.
+/// Name of the file in httpd's `DefaultRuntimeDir`.
 pub(crate) const FILE: &str = "mod_wsgi_rs.segment";
 
-/// The runtime folders of distributions, and of httpd as it comes.
+/// The runtime folders of distributions, and of a default build of httpd.
 const FOLDERS: [&str; 5] = [
     "/run/apache2",
     "/var/run/apache2",
@@ -22,7 +22,7 @@ const FOLDERS: [&str; 5] = [
     "/usr/local/apache2/logs",
 ];
 
-/// Opens the segment at `path`, else the only one that there is; several are told apart by whether their server runs.
+/// Opens the segment at `path`, else the only one there is. If there are several, the only one whose server runs.
 pub(crate) fn open(path: Option<&Path>) -> Outcome<Server> {
     match path {
         Some(path) => Server::open(path, Access::Read),
@@ -30,7 +30,7 @@ pub(crate) fn open(path: Option<&Path>) -> Outcome<Server> {
     }
 }
 
-/// Opens the segment of a running server to ask it for something.
+/// Opens the segment of a running server to send it a request.
 pub(crate) fn open_to_ask(path: Option<&Path>) -> Outcome<(Server, Segment)> {
     let path = match path {
         Some(path) => path.to_owned(),
@@ -59,7 +59,7 @@ fn find() -> Outcome<Server> {
         }
     }
     if found.len() > 1 {
-        // The only one that runs; where none or several run, the failure names all.
+        // If none or several servers run, the failure names all segments.
         let (running, others): (Vec<Server>, Vec<Server>) =
             found.into_iter().partition(Server::is_running);
         if running.len() != 1 {
@@ -83,8 +83,8 @@ fn find() -> Outcome<Server> {
     })
 }
 
-/// The files that exist, each once (`/var/run` is often another name of `/run`), and what is wrong with the folder of
-/// `wsgictl serve`, if it is another user's.
+/// Returns the existing files, each once (`/var/run` is often another name of `/run`), and a failure if the folder of
+/// `wsgictl serve` cannot be trusted.
 fn candidates() -> (Vec<PathBuf>, Option<Failure>) {
     let system = FOLDERS.iter().map(PathBuf::from);
     let base = private_folder::base();
@@ -99,7 +99,7 @@ fn candidates() -> (Vec<PathBuf>, Option<Failure>) {
     for path in system.chain(own).map(|folder| folder.join(FILE)) {
         let path = match path.canonicalize() {
             Ok(path) => path,
-            // In another user's folder: opening it gives the reason.
+            // The file is in another user's folder: opening it later gives the reason.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => path,
             Err(_) => continue,
         };

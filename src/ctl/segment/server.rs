@@ -1,4 +1,4 @@
-//! A server by its segment: its memory, or the copy of that in the file, and whether the server still runs.
+//! A server seen through its segment: its memory or the file's copy of it, and whether the server still runs.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -16,10 +16,10 @@ use wsgi_telemetry::{Geometry, Mismatch, Segment, clock, memory};
 use crate::output::failure::{Failure, Outcome};
 use crate::segment::trust::{Access, OTHERS_WRITE, denied, find_file, open_file, reopen};
 
-/// Seconds by which a process may seem younger than the segment that it made, because the calendar's clock was set.
+/// Seconds by which a process may seem younger than its segment, because the calendar clock was set.
 const CLOCKS_DIFFER: f64 = 10.0;
 
-/// A server, by its segment.
+/// A server, seen through its segment.
 pub(crate) struct Server {
     path: PathBuf,
     place: Location,
@@ -29,12 +29,12 @@ pub(crate) struct Server {
 enum Content {
     /// The memory itself.
     Live(Segment),
-    /// The file's copy of it.
+    /// The file's copy of the memory.
     Copy(Mirror),
 }
 
 impl Server {
-    /// Opens and checks one file, and what it names.
+    /// Opens and checks the file, and the memory that it names.
     pub(super) fn open(path: &Path, access: Access) -> Outcome<Self> {
         let shown = path.display();
         let cannot = |error: io::Error| Failure::new(format!("cannot read {shown}: {error}"));
@@ -87,12 +87,12 @@ impl Server {
         Ok(server)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The memory itself, where it is mapped.
+    /// Returns the memory itself, if it is mapped.
     pub(super) fn memory(&self) -> Option<Segment> {
         match self.content {
             Content::Live(segment) => Some(segment),
@@ -100,7 +100,7 @@ impl Server {
         }
     }
 
-    /// Everything as it is now.
+    /// Returns the segment in its current state.
     pub(crate) fn look(&self) -> Outcome<Segment> {
         let mirror = match &self.content {
             Content::Live(segment) => return Ok(*segment),
@@ -121,12 +121,12 @@ impl Server {
         })
     }
 
-    /// The process that made it: the server's parent.
+    /// Returns the process that made the segment: the server's parent.
     pub(crate) fn parent(&self) -> u32 {
         self.place.parent
     }
 
-    /// Whether the server's parent still runs.
+    /// Returns whether the server's parent still runs.
     pub(super) fn is_running(&self) -> bool {
         let pid = self.place.parent;
         let Some(known) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
@@ -135,13 +135,13 @@ impl Server {
         if test_kill_process(known) == Err(Errno::SRCH) {
             return false;
         }
-        // Process numbers are used again: a process that is younger than the segment did not make it.
+        // Process ids are reused: a process that is younger than the segment did not make it.
         let made = clock::unix().saturating_sub(self.place.start) as f64 / 1e9;
         age(pid).is_none_or(|age| age + CLOCKS_DIFFER >= made)
     }
 
-    /// Notes in `status` that the server has ended, in place of all findings; or that the numbers are those of the file's
-    /// copy.
+    /// Records in `status` that the server has ended, in place of all findings; or that the numbers come from the
+    /// file's copy.
     pub(crate) fn note_end(&self, status: &mut Status) {
         if !self.is_running() {
             let sampled = status.segment.last_sample_age_seconds;
@@ -164,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Fails where the server has ended: for commands that ask it for something.
+    /// Fails if the server has ended. For commands that send it a request.
     pub(crate) fn check_running(&self) -> Outcome<()> {
         if self.is_running() {
             Ok(())
@@ -179,7 +179,7 @@ impl Server {
     }
 }
 
-/// Maps the memory behind the parent's descriptor, if it is the file that the header names and belongs to the same owner.
+/// Maps the memory behind the parent's descriptor, if it is the file that the header names and has the same owner.
 fn map_memory(
     place: &Location,
     memory: Memory,
@@ -195,7 +195,7 @@ fn map_memory(
         && metadata.uid() == owner
         && metadata.mode() & OTHERS_WRITE == 0
         && metadata.len() >= geometry.bytes() as u64;
-    // Another process may have the parent's number by now.
+    // The parent's process id may have been reused by another process.
     if !is_it {
         return Err(ErrorKind::NotFound.into());
     }
@@ -207,7 +207,7 @@ fn map_memory(
     Segment::known(cells, geometry).map_err(io::Error::other)
 }
 
-/// The header, or as much of it as the file has.
+/// Returns the header, or as much of it as the file has.
 fn header(file: &File, length: u64) -> std::io::Result<Vec<u64>> {
     let wanted = Segment::HEADER_WORDS * 8;
     let there = usize::try_from(length).unwrap_or(wanted).min(wanted);
@@ -221,7 +221,7 @@ fn header(file: &File, length: u64) -> std::io::Result<Vec<u64>> {
     Ok(words.collect())
 }
 
-/// Seconds since a process started.
+/// Returns the seconds since a process started.
 fn age(pid: u32) -> Option<f64> {
     let process = Process::new(pid.try_into().ok()?).ok()?;
     let started = process.stat().ok()?.starttime as f64 / ticks_per_second() as f64;

@@ -1,4 +1,4 @@
-//! Which files count: only root or the caller can have written them.
+//! Decides which files are trusted: those that only root or the caller can have written.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -12,15 +12,15 @@ use rustix::process::geteuid;
 use crate::output::failure::{Failure, Outcome};
 use crate::system::account;
 
-/// What a command does with a segment.
+/// The access that a command needs to a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
-    /// Reads it, and asks the server for something.
+    /// Reading, and sending requests to the server.
     Write,
 }
 
-/// Opens a file that its owner alone can have written: root, or the caller.
+/// Opens a file that only root or the caller can have written.
 pub(super) fn open_file(path: &Path) -> Outcome<(File, Metadata)> {
     let shown = path.display();
     let failed = |error: io::Error, found: Option<&Metadata>| match error.kind() {
@@ -38,18 +38,18 @@ pub(super) fn open_file(path: &Path) -> Outcome<(File, Metadata)> {
     }
     check_owner(path, &metadata)?;
     check_folders(path)?;
-    // Opened for reading only now: opening a device may have an effect.
+    // Opened for reading only after the check: opening a device may have an effect.
     let file = reopen(&named, Access::Read).map_err(|error| failed(error, Some(&metadata)))?;
     Ok((file, metadata))
 }
 
-/// The file of that name, by a descriptor that can only be asked for metadata.
+/// Opens the file of that name with a descriptor that gives only its metadata.
 pub(super) fn find_file(path: impl AsRef<Path>) -> io::Result<File> {
     let flags = OFlags::PATH.bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(path)
 }
 
-/// Opens what [`find_file`] has found, for reading or writing.
+/// Reopens a file from [`find_file`], for reading or writing.
 pub(super) fn reopen(found: &File, access: Access) -> io::Result<File> {
     // Opening a pipe must not wait for its other end.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
@@ -60,9 +60,9 @@ pub(super) fn reopen(found: &File, access: Access) -> io::Result<File> {
         .open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
-/// Bits of a mode by which others than the owner may write.
+/// Bits of a mode that let users other than the owner write.
 pub(super) const OTHERS_WRITE: u32 = 0o022;
-/// Bits of a folder's mode by which everybody may write, and then only to what is their own.
+/// Bit of a folder's mode that lets every user write; with `STICKY`, only to their own files.
 const EVERYBODY_WRITES: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
@@ -86,13 +86,13 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Outcome<()> {
     Ok(())
 }
 
-/// Fails where other users could put another file in the place of this one.
+/// Fails if other users could replace this file with another one.
 fn check_folders(path: &Path) -> Outcome<()> {
     let whole = path.canonicalize();
     let whole =
         whole.map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
     for folder in whole.ancestors().skip(1) {
-        // A folder that the caller cannot look at: other users cannot write to it either, unless root let them.
+        // The caller cannot inspect this folder: then other users cannot write to it either, unless root let them.
         let Ok(metadata) = folder.metadata() else {
             continue;
         };
@@ -119,7 +119,7 @@ pub(super) fn denied(path: &Path, access: Access, found: Option<&Metadata>) -> F
             .remedy("Root and the user who started the server may: use sudo.");
     }
     let failure = Failure::new(format!("{}: you may not read it.", path.display()));
-    // Unknown where the caller may not enter the folder.
+    // Unknown if the caller may not enter the folder.
     let group = found.map(MetadataExt::gid);
     match group.and_then(account::group_name) {
         Some(group) => failure.remedy(format!(

@@ -1,4 +1,4 @@
-//! Users and groups as the C library knows them, so that directories other than /etc/passwd count too.
+//! Users and groups from the C library, which knows other directories than /etc/passwd, too.
 
 use std::ffi::CString;
 
@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Group, User, getgrouplist};
 
 use crate::output::failure::{Failure, Outcome};
 
-/// The user and group that the children of a server started by root run as.
+/// The user and group of the children of a server that root starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) user: String,
@@ -19,7 +19,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The account to drop to; without `user`, the one that the distribution made for httpd.
+    /// Finds the account to drop to; without `user`, the one that the distribution made for httpd.
     pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Outcome<Account> {
         let user = match user {
             None => server_user()?,
@@ -55,7 +55,7 @@ impl Account {
     }
 }
 
-/// The first of [`SERVER_USERS`] that this system has.
+/// Returns the first of [`SERVER_USERS`] that this system has.
 fn server_user() -> Outcome<User> {
     for name in SERVER_USERS {
         if let Some(user) = user_of_name(name)? {
@@ -74,13 +74,13 @@ fn cannot_look_up(name: &str, error: Errno) -> Failure {
     Failure::new(format!("cannot look up {name}: {}.", error.desc()))
 }
 
-/// The name of a group, where it has one.
+/// Returns the name of a group, if it has one.
 pub(crate) fn group_name(gid: u32) -> Option<String> {
     let group = Group::from_gid(Gid::from_raw(gid)).ok()??;
     Some(group.name)
 }
 
-/// In the order in which distributions are asked.
+/// Users of httpd in common distributions, in the order in which they are tried.
 const SERVER_USERS: [&str; 3] = ["www-data", "apache", "nobody"];
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Paths of the command line, made fit for a configuration file.
+//! Checks of paths from the command line, and their conversion for a configuration file.
 
 use std::path::{Path, PathBuf};
 
 use crate::output::failure::{Failure, Outcome};
 
-/// `path` from the current folder, without asking whether it exists.
+/// Returns the absolute path, without checking that it exists.
 pub(crate) fn absolute(path: &Path, option: &str) -> Outcome<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| Failure::new(format!("{option} {}: {error}", path.display())))
 }
 
-/// The absolute path of an existing file.
+/// Returns the absolute path of an existing file.
 pub(crate) fn file(path: &Path, option: &str) -> Outcome<PathBuf> {
     let path = absolute(path, option)?;
     match path.metadata() {
@@ -27,7 +27,7 @@ pub(crate) fn file(path: &Path, option: &str) -> Outcome<PathBuf> {
     }
 }
 
-/// The absolute path of an existing folder.
+/// Returns the absolute path of an existing folder.
 pub(crate) fn folder(path: &Path, option: &str) -> Outcome<PathBuf> {
     let path = absolute(path, option)?;
     match path.metadata() {
@@ -40,7 +40,7 @@ pub(crate) fn folder(path: &Path, option: &str) -> Outcome<PathBuf> {
     }
 }
 
-/// `path` as text.
+/// Returns the path as text.
 pub(crate) fn text(path: &Path) -> Outcome<String> {
     let text = path.to_str().ok_or_else(|| {
         Failure::new(format!(
@@ -52,7 +52,7 @@ pub(crate) fn text(path: &Path) -> Outcome<String> {
     Ok(text.to_owned())
 }
 
-/// Refuses what cannot be written in a configuration file, whatever the quoting.
+/// Refuses text that no quoting can express in a configuration file.
 pub(crate) fn writable(text: &str, whose: &str) -> Outcome<()> {
     if text.chars().any(char::is_control) {
         return Err(Failure::new(format!(

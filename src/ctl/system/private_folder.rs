@@ -11,12 +11,12 @@ use rustix::process::getuid;
 use crate::output::failure::{Failure, Outcome};
 use crate::system::account::Account;
 
-/// The default folder for the configuration: one for each user, address and port.
+/// Returns the default folder for the configuration: one for each user, address and port.
 pub(crate) fn default_root(host: IpAddr, port: u16) -> PathBuf {
     base().join(format!("{host}-{port}").replace(':', "_"))
 }
 
-/// The folder of all those folders of this user.
+/// Returns the folder that holds all those folders of this user.
 pub(crate) fn base() -> PathBuf {
     let uid = getuid();
     // The children of a server started by root could not enter root's runtime folder.
@@ -31,7 +31,7 @@ pub(crate) fn base() -> PathBuf {
 
 /// Fails unless `dir` belongs to this user and no other user may write to it. A folder that does not exist passes.
 pub(crate) fn check_own(dir: &Path) -> Outcome<()> {
-    // Not followed, as below.
+    // Links are not followed, as in `private`.
     let Ok(meta) = dir.symlink_metadata() else {
         return Ok(());
     };
@@ -52,8 +52,8 @@ pub(crate) fn check_own(dir: &Path) -> Outcome<()> {
     .remedy("Remove it, or name the file of the server: --segment PATH/mod_wsgi_rs.segment"))
 }
 
-/// Makes `root`, and with `parent_too` the folder above it, so that only this user may write there and only `account` may
-/// read.
+/// Makes `root`, and with `parent_too` also the folder above it, with permissions so that only this user may write
+/// there and only `account` may read.
 pub(crate) fn prepare(root: &Path, account: Option<&Account>, parent_too: bool) -> Outcome<()> {
     if let Some(parent) = root.parent() {
         if parent_too {
@@ -65,7 +65,7 @@ pub(crate) fn prepare(root: &Path, account: Option<&Account>, parent_too: bool) 
     private(root, account)
 }
 
-/// Writes a file that the server's user can read; a reader never sees half of it.
+/// Writes a file that the server's user can read. A reader never sees half of it.
 pub(crate) fn write(path: &Path, text: &str, account: Option<&Account>) -> Outcome<()> {
     let fresh = path.with_extension("new");
     let write = || {
@@ -89,7 +89,7 @@ fn private(dir: &Path, account: Option<&Account>) -> Outcome<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(cannot_make(dir, &error)),
     }
-    // Not followed: in a folder that everyone writes to, a link or another's folder is a trap.
+    // Links are not followed: in a folder that everyone may write to, a link or another user's folder may be a trap.
     let meta = dir
         .symlink_metadata()
         .map_err(|error| cannot_make(dir, &error))?;

@@ -1,7 +1,7 @@
-//! Whether the server's user can reach a file: every folder on the way must let it through.
+//! Checks that the server's user can reach a file: every folder on the way must let it through.
 //!
-//! httpd started by root reads its configuration as root, but the children that load Python do not; a project under
-//! a home folder of mode 0700 is the usual surprise.
+//! httpd started by root reads its configuration as root, but its children load Python as another user. The usual
+//! surprise is a project under a home folder of mode 0700.
 
 use std::fs::Metadata;
 use std::io;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use crate::output::failure::{Failure, Outcome};
 use crate::system::account::Account;
 
-/// Fails with the place that stops `account` on the way to `path`. `what` says what it is needed for.
+/// Fails if `account` cannot reach `path`, and names the place that stops it. `what` describes the path in the message.
 pub(crate) fn require(account: &Account, path: &Path, what: &str) -> Outcome<()> {
     let obstacle = obstacle(account, path, LINKS).map_err(|error| {
         Failure::new(format!("cannot check {what} {}: {error}", path.display()))
@@ -40,14 +40,14 @@ pub(crate) fn require(account: &Account, path: &Path, what: &str) -> Outcome<()>
     )))
 }
 
-/// What is in the way, and its mode.
+/// The place that stops an account, and its mode.
 #[derive(Debug, PartialEq, Eq)]
 struct Obstacle {
     place: PathBuf,
     mode: u32,
 }
 
-/// Follows `path` as the kernel would, through `links` symbolic links at most.
+/// Follows `path` as the kernel would, through at most `links` symbolic links.
 fn obstacle(account: &Account, path: &Path, links: u32) -> io::Result<Option<Obstacle>> {
     let path = std::path::absolute(path)?;
     let mut steps: Vec<&Path> = path.ancestors().collect();
@@ -78,7 +78,7 @@ fn obstacle(account: &Account, path: &Path, links: u32) -> io::Result<Option<Obs
     Ok(None)
 }
 
-/// What the mode bits say.
+/// Returns whether the mode bits allow `need`.
 fn granted(account: &Account, meta: &Metadata, need: u32) -> bool {
     let shift = match () {
         () if account.uid == 0 => return true,
@@ -89,7 +89,7 @@ fn granted(account: &Account, meta: &Metadata, need: u32) -> bool {
     (meta.mode() >> shift) & need == need
 }
 
-/// What the kernel says, which also knows access control lists. Asked only where the mode bits refuse.
+/// Returns whether the kernel allows `need`: it also knows access control lists. Called only if the mode bits refuse.
 fn asked(account: &Account, place: &Path, need: u32) -> bool {
     let test = if need == READ { "-r" } else { "-x" };
     Command::new("runuser")
@@ -104,7 +104,7 @@ fn asked(account: &Account, place: &Path, need: u32) -> bool {
 
 const READ: u32 = 4;
 const ENTER: u32 = 1;
-/// Linux follows as many.
+/// Most symbolic links that Linux follows.
 const LINKS: u32 = 40;
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    /// A user that owns nothing.
+    /// Returns a user that owns nothing.
     fn stranger() -> Account {
         Account {
             user: "no-such-user".into(),
@@ -128,7 +128,7 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
     }
 
-    /// A folder that strangers may enter, with `home/site/app.wsgi` in it.
+    /// Returns a folder that strangers may enter, with `home/site/app.wsgi` in it.
     fn project() -> (tempfile::TempDir, PathBuf) {
         let top = tempfile::tempdir().expect("a folder");
         let site = top.path().join("home/site");

@@ -1,7 +1,7 @@
-//! The children: a place each, with its state and the mark that it is to retire.
+//! The children: a slot for each, with its state and the mark that it must retire.
 //!
 //! ```text
-//! enter ─► Starting ─► Ready ─► Draining ─► (ended; the parent frees the place)
+//! enter ─► Starting ─► Ready ─► Draining ─► (ended; the parent frees the slot)
 //!              │         ▲
 //!              └► NotReady
 //! ```
@@ -20,22 +20,22 @@ use crate::segment::Owner;
 use crate::segment::layout::CHILD_WORDS;
 use crate::sync::AtomicU64;
 
-/// What a child is for the others.
+/// The state of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ChildState {
-    /// Starts Python, loads and warms up.
+    /// The child starts Python, loads and warms up.
     Starting = 1,
-    /// Serves.
+    /// The child serves.
     Ready = 2,
-    /// Could not load what it is to load ahead, and leaves connections to others.
+    /// The child could not load what must be loaded ahead, and leaves connections to other children.
     NotReady = 3,
-    /// Takes no more connections.
+    /// The child takes no more connections.
     Draining = 4,
 }
 
 impl ChildState {
-    /// What is no state is that of a child from which nothing is expected.
+    /// Converts a word. An unknown word becomes the state of a child from which nothing is expected.
     fn of_word(word: u64) -> Self {
         match word {
             1 => ChildState::Starting,
@@ -45,7 +45,7 @@ impl ChildState {
         }
     }
 
-    /// For people.
+    /// Returns the state in words.
     pub const fn text(self) -> &'static str {
         match self {
             ChildState::Starting => "starting",
@@ -56,28 +56,28 @@ impl ChildState {
     }
 }
 
-/// A child that is there.
+/// A child with a slot on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildEntry {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// When it started, in clock ticks since the machine did.
+    /// Start of the process, in clock ticks since the machine started.
     pub ticks: u64,
-    /// Configuration that it serves.
+    /// Generation of the configuration that the child serves.
     pub generation: u64,
-    /// Revision of the code that it serves, or is loading.
+    /// Revision of the code that the child serves or is loading.
     pub revision: u64,
-    /// What it is.
+    /// State of the child.
     pub state: ChildState,
-    /// Why it is to retire.
+    /// Why the child must retire; `None` if it need not.
     pub retire: Option<RetireReason>,
-    /// Unix time since when it is in this state, nanoseconds.
+    /// Unix time at which the child entered this state, nanoseconds.
     pub since: u64,
-    /// The groups that it has loaded: a bit for each [`GroupSlot::number`].
+    /// The groups that the child has loaded: a bit for each [`GroupSlot::number`].
     pub groups: u64,
 }
 
-/// A child's own place.
+/// The slot of a child, held by the child itself.
 #[derive(Clone, Copy)]
 pub struct ChildSlot {
     board: Board,
@@ -85,28 +85,29 @@ pub struct ChildSlot {
     owner: u64,
 }
 
-/// Processes by number and start, and the stamp at which the kernel was asked for the start.
+/// Processes by pid and start, with the stamp at which the kernel last reported the start.
 type Seen = BTreeMap<(u32, u64), u64>;
 
-/// What this process knows. The start of a process takes the kernel 20 µs to tell, and whether there is one of that
-/// number a fraction of that.
+/// The processes that this process has seen. The kernel takes 20 µs to report the start of a process, and a fraction of
+/// that to report whether the pid exists.
 static SEEN: Mutex<Seen> = Mutex::new(Seen::new());
 
-/// How long that is believed, nanoseconds.
+/// How long an entry of `SEEN` is believed, nanoseconds.
 const SURE: u64 = 1_000_000_000;
 
-/// Process in the upper half; 0 is free.
+/// Process id in the upper half; 0 is free.
 const OWNER: usize = 0;
 const TICKS: usize = 1;
 const GENERATION: usize = 2;
 const REVISION: usize = 3;
 const STATE: usize = 4;
-/// Process that is to retire in the upper half, why in the lower: a mark that comes too late marks nobody else.
+/// Pid of the child that must retire in the upper half, the reason in the lower. With the pid, a mark that comes too
+/// late marks no other child.
 const RETIRE: usize = 5;
 const SINCE: usize = 6;
 const GROUPS: usize = 7;
 
-/// Added to the owner while the place changes hands: nobody but the parent may take it then.
+/// Bit of the owner, set while the slot changes hands. Then only the parent may take the slot.
 const CHANGING: u64 = 1;
 
 fn owner_word(pid: u32) -> u64 {
@@ -114,8 +115,8 @@ fn owner_word(pid: u32) -> u64 {
 }
 
 impl Board {
-    /// A child begins, and will load the code of `revision`. `None` where all places are taken, as in a server with far
-    /// more children than its limits allow. A process that has a place already keeps it, as if it began again.
+    /// Enters a child that will load the code of `revision`. Returns `None` if all slots are taken, as in a server with
+    /// far more children than its limits allow. A process that already has a slot keeps it and starts over in it.
     pub fn enter(&self, owner: Owner, revision: u64) -> Option<ChildSlot> {
         let word = owner_word(owner.pid);
         let take = |at: usize, from: u64| {
@@ -152,10 +153,10 @@ impl Board {
         Some(ChildSlot { board, at, owner })
     }
 
-    /// The children that are there. A process whose number is another's now is none of them, from a second later at the
-    /// latest. This may be asked ten times a second.
+    /// Returns the living children. A process whose pid was reused is left out after at most a second. Callers may call
+    /// this ten times a second.
     pub fn children(&self) -> Vec<ChildEntry> {
-        // Nobody waits for another thread here, which a fork may have left behind.
+        // `try_lock`, since a fork may have copied the mutex while another thread held it.
         let mut seen = SEEN.try_lock().ok();
         let before = seen.as_deref_mut().map(mem::take).unwrap_or_default();
         let mut known = Seen::new();
@@ -180,12 +181,12 @@ impl Board {
         children
     }
 
-    /// All that have a place, the dead among them.
+    /// Returns all children that have a slot, dead ones included.
     pub(super) fn entries(self) -> impl Iterator<Item = ChildEntry> {
         (0..self.places()).filter_map(move |at| self.entry(at))
     }
 
-    /// Tells a child that it is to retire; whether there is such a child and nobody had told it before.
+    /// Marks a child to retire. Returns whether the child exists and was not marked before.
     pub fn mark(&self, pid: u32, ticks: u64, reason: RetireReason) -> bool {
         let is_it = |at: &usize| {
             let child = self.entry(*at);
@@ -202,7 +203,7 @@ impl Board {
                 .is_ok()
     }
 
-    /// Children of this configuration that were told to retire, and have not begun to, are to stay.
+    /// Takes back the marks of all children of this configuration that have not begun to retire.
     pub fn unmark_all(&self, generation: u64) {
         for at in 0..self.places() {
             let is_meant = |child: &ChildEntry| {
@@ -218,26 +219,26 @@ impl Board {
         }
     }
 
-    /// Frees the place of a child that was reaped. For the parent, beside
+    /// Frees the slot of a child that was reaped. The parent calls this together with
     /// [`free_arenas_of`](crate::Segment::free_arenas_of).
     pub fn free(&self, pid: u32) {
         for at in 0..self.places() {
             let cell = &self.child(at)[OWNER];
             let owner = cell.load(Acquire);
-            // Where another child has found it dead and taken the place, the exchange fails.
+            // The exchange fails if another child has found this one dead and taken the slot.
             if owner != 0 && Owner::pid_of(owner) == pid {
                 let _ = cell.compare_exchange(owner, 0, AcqRel, Relaxed);
             }
         }
     }
 
-    /// Whether a child that has a place has said that it ends. For the parent.
+    /// Returns whether a child is draining; `None` if it has no slot. For the parent.
     pub fn is_draining(&self, pid: u32) -> Option<bool> {
         let mut its = self.entries().filter(|child| child.pid == pid);
         its.next().map(|child| child.state == ChildState::Draining)
     }
 
-    /// Numbers and starts of all that have a place, the dead among them.
+    /// Returns pid and start of all processes that have a slot, dead ones included.
     pub(crate) fn owners(self) -> impl Iterator<Item = (u32, u64)> {
         self.entries().map(|child| (child.pid, child.ticks))
     }
@@ -271,7 +272,7 @@ impl Board {
     }
 }
 
-/// What a mark says to process `pid`.
+/// Returns the reason in a mark, if the mark is for process `pid`.
 fn retire_of(word: u64, pid: u32) -> Option<RetireReason> {
     (Owner::pid_of(word) == pid)
         .then(|| RetireReason::of_word(word & u64::from(u32::MAX)))
@@ -279,7 +280,7 @@ fn retire_of(word: u64, pid: u32) -> Option<RetireReason> {
 }
 
 impl ChildSlot {
-    /// Says what the child is now.
+    /// Sets the state of the child.
     pub fn set_state(&self, state: ChildState) {
         if let Some(cells) = self.cells() {
             cells[SINCE].store(clock::unix(), Relaxed);
@@ -287,45 +288,45 @@ impl ChildSlot {
         }
     }
 
-    /// What the child has said that it is; `None` where it has lost its place.
+    /// Returns the state of the child; `None` if it has lost its slot.
     pub fn state(&self) -> Option<ChildState> {
         Some(ChildState::of_word(self.cells()?[STATE].load(Relaxed)))
     }
 
-    /// Whether the child is to retire, and why.
+    /// Returns why the child must retire; `None` if it need not.
     pub fn retire(&self) -> Option<RetireReason> {
         let word = self.cells()?[RETIRE].load(Acquire);
         retire_of(word, Owner::pid_of(self.owner))
     }
 
-    /// Takes a mark back that the child has given itself for this reason.
+    /// Takes back a mark that the child has set on itself for this reason.
     pub fn unmark(&self, reason: RetireReason) {
         if let Some(cells) = self.cells() {
             let mark = owner_word(Owner::pid_of(self.owner)) | reason.word();
-            // Where another one has taken it back meanwhile, there is nothing to do.
+            // Another process may have taken the mark back already.
             let _ = cells[RETIRE].compare_exchange(mark, 0, AcqRel, Relaxed);
         }
     }
 
-    /// The child begins to leave, whatever becomes of its mark from now on. That is counted.
+    /// Counts that the child begins to leave, whatever happens to its mark afterwards.
     pub fn count_leaving(&self, reason: RetireReason) {
         let segment = self.board.segment;
         segment.count(Id::ChildrenRecycles, reason as usize, 1);
     }
 
-    /// Revision of the code that it serves, as it said when it entered.
+    /// Returns the revision of the code with which the child entered.
     pub fn revision(&self) -> Option<u64> {
         Some(self.cells()?[REVISION].load(Relaxed))
     }
 
-    /// The child has loaded a group.
+    /// Records that the child has loaded a group.
     pub fn add_group(&self, group: &GroupSlot) {
         if let Some(cells) = self.cells() {
             cells[GROUPS].fetch_or(1 << group.number(), Relaxed);
         }
     }
 
-    /// None where the place is no longer the child's.
+    /// Returns `None` if the slot no longer belongs to the child.
     fn cells(&self) -> Option<&'static [AtomicU64]> {
         let cells = self.board.child(self.at);
         (cells[OWNER].load(Acquire) == self.owner).then_some(cells)

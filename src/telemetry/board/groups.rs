@@ -1,12 +1,12 @@
-//! The decisions about application groups: one child tries whether a group may have a GIL of its own, and the others go by
-//! what it found. The parent says beside it what the configuration means for the group.
+//! The decisions about application groups. One child probes whether a group may have its own GIL; the others follow its
+//! result. The parent records what the configuration means for each group.
 //!
 //! ```text
 //!              begin_probe               decide
 //! Unknown ───────────────► Probing ───────────► Own | Shared
-//!     ▲                         │ the child that tried it is gone: Shared
+//!     ▲                         │ the probing child has died: Shared
 //!     └─────────────────────────┴───────────────────── forgotten: new code, new configuration
-//! Own ──► Shared: another application of the group cannot be loaded there
+//! Own ──► Shared: another application of the group cannot be loaded with its own GIL
 //! ```
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -18,68 +18,68 @@ use crate::segment::layout::{GROUP_WORDS, GROUPS};
 use crate::segment::text;
 use crate::sync::AtomicU64;
 
-/// How a group has its GIL.
+/// The decision about the GIL of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupDecision {
-    /// No child has tried it yet.
+    /// No child has probed the group yet.
     Unknown,
-    /// A child tries it out.
+    /// A child is probing the group.
     Probing {
-        /// Its number.
+        /// Process id of the child.
         pid: u32,
-        /// When it started, as far as is kept of that.
+        /// Start of the child: the part of its clock ticks that the word has room for.
         ticks: u64,
     },
-    /// It imports with a GIL of its own.
+    /// The group imports with its own GIL.
     Own,
-    /// It needs the process-wide one.
+    /// The group needs the process-wide GIL.
     Shared,
 }
 
-/// A group's place on the board.
+/// The slot of a group on the board.
 #[derive(Clone, Copy)]
 pub struct GroupSlot {
     board: Board,
     at: usize,
 }
 
-/// What the board says of a group, for people.
+/// A group as the board has it, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupEntry {
-    /// Its name; empty for the main interpreter.
+    /// Name of the group; empty for the main interpreter.
     pub name: String,
-    /// What was decided.
+    /// The decision about its GIL.
     pub decision: GroupDecision,
-    /// The module that forced the decision; empty where none did.
+    /// The module that forced the decision; empty if none did.
     pub module: String,
-    /// What is planned for it; empty where the parent has said nothing.
+    /// The plan of the group; empty if the parent has not recorded one.
     pub plan: String,
 }
 
-/// Hash of the name; 0 is free. An entry is taken by setting it, so no group gets two.
+/// Hash of the name; 0 is free. A process takes an entry by setting the hash, so no group gets two entries.
 const KEY: usize = 0;
 const DECISION: usize = 1;
 const NAME: std::ops::Range<usize> = 2..19;
 const MODULE: std::ops::Range<usize> = 19..36;
-/// How many requests a child last found good to have inside an interpreter at a time; 0 for unknown.
+/// Number of requests inside an interpreter at once that a child last found best; 0 for unknown.
 const CONCURRENCY: usize = 36;
 const PLAN: std::ops::Range<usize> = 37..GROUP_WORDS;
 
-/// The lowest two bits of a decision.
+/// The bits of the tag: the lowest two of a decision.
 const TAG: u64 = 3;
 const PROBING: u64 = 1;
 const OWN: u64 = 2;
 const SHARED: u64 = 3;
 const PID_SHIFT: u32 = 2;
 const TICKS_SHIFT: u32 = 34;
-/// What is kept of the ticks: they come again after four months.
+/// The part of the ticks that a word keeps: it repeats after four months.
 const TICKS: u64 = (1 << (64 - TICKS_SHIFT)) - 1;
 
-/// What is said in place of a module where the child that tried it out is gone.
+/// Text in place of a module name if the probing child has died.
 const DIED: &str = "the process that tried it out died";
 
-/// A hash of 64 bits stands for the name: names that collide share a decision. A client that makes up a name can reach
-/// that, and no more.
+/// Returns the 64-bit hash that stands for a name. Names that collide share a decision; that is all a client can reach
+/// by making up names.
 fn key_of(name: &[u8]) -> u64 {
     fnv(0xcbf2_9ce4_8422_2325, name).max(1)
 }
@@ -101,7 +101,8 @@ fn decision_of(word: u64) -> GroupDecision {
 }
 
 impl Board {
-    /// The place of a group, taken if it has none yet. `None` where all are taken: a child then decides for itself.
+    /// Returns the slot of a group, taking one if it has none. Returns `None` if all slots are taken: the child then
+    /// decides for itself.
     pub fn group(&self, name: &[u8]) -> Option<GroupSlot> {
         let key = key_of(name);
         let start = (key % GROUPS as u64) as usize;
@@ -114,21 +115,21 @@ impl Board {
             }
         })?;
         let cells = &self.group_cells(at)[NAME];
-        // Every process that takes this place writes the same name, so it is whole even where the first one died meanwhile.
+        // Every process that takes this slot writes the same name, so the name is whole even if the first process died.
         if text::bytes(cells) != text::fitting(cells, name) {
             text::put(cells, name);
         }
         Some(GroupSlot { board: *self, at })
     }
 
-    /// The place of a group, if it has one.
+    /// Returns the slot of a group, if it has one.
     pub fn known_group(&self, name: &[u8]) -> Option<GroupSlot> {
         let key = key_of(name);
         let at = (0..GROUPS).find(|&at| self.group_cells(at)[KEY].load(Acquire) == key)?;
         Some(GroupSlot { board: *self, at })
     }
 
-    /// All groups that have a place.
+    /// Returns all groups that have a slot.
     pub fn groups(&self) -> Vec<GroupEntry> {
         let taken = |&at: &usize| self.group_cells(at)[KEY].load(Acquire) != 0;
         let slots = (0..GROUPS)
@@ -137,22 +138,22 @@ impl Board {
         slots.map(|slot| slot.entry()).collect()
     }
 
-    /// Nothing is decided any more. What a child is trying out now will not be taken for a decision.
+    /// Forgets all decisions. The result of a probe that is running now will not become a decision.
     pub(crate) fn forget_decisions(&self) {
         for at in 0..GROUPS {
             self.group_cells(at)[DECISION].swap(0, AcqRel);
         }
     }
 
-    /// Nothing is planned any more.
+    /// Forgets all plans.
     pub(crate) fn forget_plans(&self) {
         for at in 0..GROUPS {
             text::put(&self.group_cells(at)[PLAN], b"");
         }
     }
 
-    /// Process `pid` was ended from outside, which says nothing of the code: another child tries again what it was trying
-    /// out.
+    /// Forgets the probes of process `pid`, which was ended from outside. That proves nothing about the code, so
+    /// another child probes again.
     pub fn abandon_probes(&self, pid: u32) {
         for at in 0..GROUPS {
             let cell = &self.group_cells(at)[DECISION];
@@ -170,28 +171,28 @@ impl Board {
 }
 
 impl GroupSlot {
-    /// How many requests a child last found good to have inside an interpreter at a time; 0 for unknown. Any number may be
-    /// found here.
+    /// Returns the number of requests inside an interpreter at once that a child last found best; 0 for unknown. A
+    /// broken child may have written any number.
     pub fn concurrency(&self) -> u32 {
         self.cells()[CONCURRENCY].load(Relaxed) as u32
     }
 
-    /// Sets how many requests this child finds good to have inside an interpreter at a time.
+    /// Sets the number of requests inside an interpreter at once that this child finds best.
     pub fn set_concurrency(&self, concurrency: u32) {
         self.cells()[CONCURRENCY].store(concurrency.into(), Relaxed);
     }
 
-    /// Its number, less than 64.
+    /// Returns the number of the slot, less than 64.
     pub fn number(&self) -> u32 {
         self.at as u32
     }
 
-    /// What was decided.
+    /// Returns the decision about the group.
     pub fn decision(&self) -> GroupDecision {
         decision_of(self.cells()[DECISION].load(Acquire))
     }
 
-    /// The module that forced the decision; empty where nothing is decided, or no module forced it.
+    /// Returns the module that forced the decision; empty if nothing is decided or no module forced it.
     pub fn module(&self) -> String {
         match self.decision() {
             GroupDecision::Own | GroupDecision::Shared => text::get(&self.cells()[MODULE]),
@@ -199,13 +200,14 @@ impl GroupSlot {
         }
     }
 
-    /// Says what is planned for it, for people. For the parent.
+    /// Sets the plan of the group, for display. For the parent.
     pub fn set_plan(&self, plan: &str) {
         text::put(&self.cells()[PLAN], plan.as_bytes());
     }
 
-    /// Whether `owner` has to try it out, and then to [`decide`](Self::decide). Where not, another child does or has: wait
-    /// for its decision, and call this again now and then, since where that child has died the decision is made here.
+    /// Returns whether `owner` must probe the group and then call [`decide`](Self::decide). If not, another child is
+    /// probing or has decided: wait for the decision and call this again from time to time, since it makes the decision
+    /// if that child has died.
     pub fn begin_probe(&self, owner: Owner) -> bool {
         let cell = &self.cells()[DECISION];
         let seen = cell.load(Acquire);
@@ -223,9 +225,9 @@ impl GroupSlot {
         }
     }
 
-    /// Tells the other children what `owner`, which has tried it out, has found: [`GroupDecision::Own`] or
-    /// [`GroupDecision::Shared`]; `module` forced it, if it is not empty. [`GroupDecision::Shared`] also replaces
-    /// [`GroupDecision::Own`]. Returns whether they go by it: not where the decision was forgotten meanwhile.
+    /// Records the result of a probe by `owner`: [`GroupDecision::Own`] or [`GroupDecision::Shared`]. `module` forced
+    /// it, unless it is empty. [`GroupDecision::Shared`] also replaces [`GroupDecision::Own`]. Returns whether the
+    /// result is now the decision: it is not if the probe was forgotten.
     pub fn decide(&self, owner: Owner, decision: GroupDecision, module: &str) -> bool {
         let word = match decision {
             GroupDecision::Own => OWN,
@@ -236,7 +238,7 @@ impl GroupSlot {
             || decision == GroupDecision::Shared && self.settle(OWN, SHARED, module)
     }
 
-    /// The text goes first, so that no child sees the decision without it.
+    /// Writes the text first, so that no child sees the decision without it.
     fn settle(&self, from: u64, to: u64, module: &str) -> bool {
         let cells = self.cells();
         if cells[DECISION].load(Acquire) != from {

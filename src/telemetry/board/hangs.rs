@@ -1,21 +1,21 @@
-//! When a child tries again what has hung in another one. A load that hangs has its child replaced; where it hangs in every
-//! child, each next one waits longer, so that children do not come and go all the time.
+//! When a child retries what hung in another child. A child with a hanging load is replaced. If the load hangs in every
+//! child, each next one waits longer, so that children are not replaced all the time.
 
 use std::time::Duration;
 
 /// Longest wait.
 const MOST: Duration = Duration::from_secs(300);
-/// How many bits of a word hold the number of rounds.
+/// Number of bits of a word that hold the number of rounds.
 const ROUNDS: u32 = 8;
-/// Beyond this the wait does not grow any more, whatever the limit.
+/// Number of rounds after which the wait no longer grows, whatever the limit.
 const MOST_ROUNDS: u64 = 40;
 
-/// What is known of loads and starts that hang: how many rounds in a row, and when the last one was noticed. A round is a
-/// child that began to try after the one before was noticed; children that hang at the same time are of one round.
+/// The record of hanging loads or starts: the number of rounds in a row, and when the last one was noticed. A round is
+/// a child that began after the previous round was noticed; children that hang at the same time belong to one round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hangs {
     rounds: u64,
-    /// A stamp, milliseconds; rounded up.
+    /// Stamp of the last round in milliseconds, rounded up.
     last: u64,
 }
 
@@ -28,7 +28,7 @@ fn whole(duration: Duration) -> u64 {
 }
 
 impl Hangs {
-    /// One word for memory that processes share, of any value.
+    /// Unpacks the word from shared memory. Any value is accepted.
     pub fn of_word(word: u64) -> Self {
         Self {
             rounds: word & ((1 << ROUNDS) - 1),
@@ -36,16 +36,18 @@ impl Hangs {
         }
     }
 
-    /// The word of it.
+    /// Packs the record into a word.
     pub fn word(self) -> u64 {
         self.last << ROUNDS | self.rounds
     }
 
-    /// Another one that began at `began` was noticed at `now` (stamps, nanoseconds), as it took longer than `limit`.
+    /// Returns the record with another hang, which began at `began`, took longer than `limit` and was noticed at `now`
+    /// (stamps, nanoseconds).
     #[must_use]
     pub fn and(self, began: u64, now: u64, limit: Duration) -> Self {
         let (began, now) = (milliseconds(began), milliseconds(now));
-        // The next try begins when the wait is over, or with a later request. After a longer pause the count begins anew.
+        // The next try begins when the wait is over, or with a later request. After a longer pause the count starts
+        // again.
         let memory = whole(self.wait(limit)) + 2 * whole(limit) + 60_000;
         let rounds = if self.rounds == 0 || now.saturating_sub(self.last) > memory {
             1
@@ -57,8 +59,8 @@ impl Hangs {
         Self { rounds, last: now }
     }
 
-    /// How long a child waits before it is replaced: nothing in the first round, then as long as the limit, twice, four
-    /// times, and at most five minutes.
+    /// Returns the time that a child waits before it is replaced: zero in the first round, then the limit, twice the
+    /// limit, four times, and at most five minutes.
     pub fn wait(self, limit: Duration) -> Duration {
         match self.rounds {
             0 | 1 => Duration::ZERO,
@@ -69,15 +71,15 @@ impl Hangs {
         }
     }
 
-    /// For how long from `now` on (a stamp, nanoseconds) a new child does not try to start Python: twice as long as the limit
-    /// at first, and as [`Hangs::wait`] later. Zero where it may.
+    /// Returns how long from `now` on (a stamp, nanoseconds) a new child must not try to start Python: twice the limit
+    /// at first, then as [`Hangs::wait`]. Zero if it may start.
     pub fn start_is_held_off(self, now: u64, limit: Duration) -> Duration {
         if self.rounds == 0 {
             return Duration::ZERO;
         }
         let wait = self.wait(limit).max(limit.saturating_mul(2).min(MOST));
         let until = self.last.saturating_add(whole(wait));
-        // One that is far in the future is none of ours.
+        // No process of ours writes a time far in the future.
         let left = until.saturating_sub(milliseconds(now)).min(whole(wait));
         Duration::from_millis(left)
     }

@@ -1,20 +1,20 @@
-//! The board: what children, the process that replaces them (the *reloader*), the parent and `wsgictl` tell each other.
+//! The board: how children, the process that replaces them (the *reloader*), the parent and `wsgictl` communicate.
 //!
 //! ```text
-//! child    enters with the revision that it is about to load; says whether it is ready; sees that it must retire
+//! child    enters with the revision that it will load; sets its state; sees that it must retire
 //! any      asks for a roll
-//! reloader takes requests, raises the revision, marks one child after the other, says how the roll goes
-//! child    finds or makes the decision about each application group: a GIL of its own, or a shared one
-//! parent   says what is planned for each application group
-//! parent   frees the places of children that it has reaped
+//! reloader takes requests, raises the revision, marks one child after the other, records the progress of the roll
+//! child    finds or makes the decision about each application group: its own GIL, or the shared one
+//! parent   records the plan of each application group
+//! parent   frees the slots of children that it has reaped
 //! any      asks a child for the stacks of its threads, and the child writes them
 //! ```
 //!
-//! There are no locks and no waits. A process that dies in the middle of something leaves what the next one may take over
-//! or pass by. Everything here is written by unprivileged processes, so nothing is trusted: states that do not exist
-//! count as the harmless one, texts are bounded and printable.
+//! There are no locks and no waits. If a process dies in the middle of an operation, the next process takes the
+//! operation over or skips it. Unprivileged processes write everything here, so readers trust nothing: an unknown state
+//! counts as the harmless one, and texts are bounded and printable.
 //!
-//! It is also there where nothing is measured ([`Geometry::of_board`](crate::Geometry::of_board)).
+//! A server that measures nothing has a board, too ([`Geometry::of_board`](crate::Geometry::of_board)).
 
 mod children;
 mod common;

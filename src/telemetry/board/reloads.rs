@@ -1,11 +1,11 @@
-//! Requests for a roll: a few places, which any process may write to and the reloader empties.
+//! Requests for a roll: a few slots, which any process may write to and which the reloader empties.
 //!
 //! ```text
 //!       request_reload            take_requests          raise_revision, settle_requests
 //! Free ───────────────► Waiting ──────────────► Taken ──────────────────────────────────► Free
 //! ```
 //!
-//! Requests for the same roll, as all children of a server make when a file has changed, share one place.
+//! Equal requests share one slot: all children of a server ask for the same roll when a file has changed.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -20,16 +20,17 @@ use crate::sync::AtomicU64;
 /// A request for a roll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadRequest {
-    /// Application group that it is about; `None` for all. Empty for the main interpreter.
+    /// Application group that the request is about: `None` for all groups, empty for the main interpreter.
     pub group: Option<String>,
-    /// What kind of reason.
+    /// Reason for the request.
     pub reason: RetireReason,
-    /// The reason itself: the file that has changed, or the process that asked.
+    /// Detail of the reason: the file that has changed, or the process that asked.
     pub what: String,
 }
 
 impl ReloadRequest {
-    /// Whether it is about the group of this name, of which the board keeps as much as it has room for.
+    /// Returns whether the request is about the group `name`. Only the part of the name that the board has room for
+    /// counts.
     pub fn is_about(&self, name: &[u8]) -> bool {
         let kept = &name[..name.len().min((GROUP.len() - 1) * 8)];
         let asked = self.group.as_deref();
@@ -37,7 +38,7 @@ impl ReloadRequest {
     }
 }
 
-/// By which a request is known again.
+/// Identifies a request on the board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReloadTicket {
     at: usize,
@@ -49,10 +50,10 @@ const REASON: usize = 1;
 const GROUP: std::ops::Range<usize> = 2..19;
 const WHAT: std::ops::Range<usize> = 19..60;
 
-/// The reason word where the request is about one group.
+/// Bit of the reason word: the request is about one group.
 const ONE_GROUP: u64 = 1 << 8;
 
-/// Parts of the state. Its process writes, or has taken the request.
+/// Parts of the state. The process is the one that writes the request or has taken it.
 const WORD: StateWord = StateWord::with_tag_bits(2);
 const FREE: u64 = 0;
 const WRITING: u64 = 1;
@@ -60,8 +61,8 @@ const WAITING: u64 = 2;
 const TAKEN: u64 = 3;
 
 impl Board {
-    /// Asks for a roll: because of `what`, and about one application group or all. `None` where all places are taken:
-    /// then a roll is wanted anyway, or no process takes requests.
+    /// Asks for a roll because of `what`, for one application group or for all. Returns `None` if all slots are taken:
+    /// then a roll is due anyway, or no process takes requests.
     pub fn request_reload(
         &self,
         group: Option<&str>,
@@ -72,7 +73,7 @@ impl Board {
             let state = self.request(at)[STATE].load(Acquire);
             let same = || self.says(at, group, reason, what);
             let is_it = WORD.tag(state) == WAITING && same();
-            // Still waiting with what was just read.
+            // The slot must still wait with the content that was just read.
             let unchanged = || self.request(at)[STATE].load(Acquire) == state;
             (is_it && unchanged()).then(|| ReloadTicket {
                 at,
@@ -101,7 +102,7 @@ impl Board {
         cells[REASON].store(reason_word(group, reason), Relaxed);
         text::put(&cells[GROUP], group.unwrap_or_default().as_bytes());
         text::put(&cells[WHAT], what.as_bytes());
-        // Fails where somebody has taken us for dead.
+        // Fails if another process has taken this one for dead.
         let waiting = WORD.of(number, 0, WAITING);
         change(state, writing, waiting).then_some(ReloadTicket { at, number })
     }
@@ -116,15 +117,15 @@ impl Board {
             && same(&cells[WHAT], what)
     }
 
-    /// Whether a request has not led to anything yet. Where it has, the revision was raised for it before, unless the
-    /// reloader has [settled](Self::settle_requests) it otherwise.
+    /// Returns whether a request is still open. When it no longer is, the revision was raised for it, unless the
+    /// reloader [settled](Self::settle_requests) it otherwise.
     pub fn is_open(&self, ticket: ReloadTicket) -> bool {
         let state = self.request(ticket.at)[STATE].load(Acquire);
         WORD.tag(state) != FREE && WORD.number(state) == ticket.number
     }
 
-    /// The requests that wait, and those that a reloader before this process has taken but not settled. To be followed by
-    /// [`raise_revision`](Self::raise_revision) or [`settle_requests`](Self::settle_requests). For the reloader.
+    /// Takes the waiting requests, and those that a dead reloader took but did not settle. For the reloader, which then
+    /// calls [`raise_revision`](Self::raise_revision) or [`settle_requests`](Self::settle_requests).
     pub fn take_requests(&self) -> Vec<ReloadRequest> {
         (0..RELOADS).filter_map(|at| self.take(at)).collect()
     }
@@ -147,7 +148,7 @@ impl Board {
         })
     }
 
-    /// The requests that this process has taken are done with.
+    /// Settles the requests that this process has taken.
     pub fn settle_requests(&self) {
         let me = std::process::id();
         for at in 0..RELOADS {

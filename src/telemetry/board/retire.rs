@@ -1,8 +1,8 @@
-//! Why children retire.
+//! The reasons for which children retire.
 
 use crate::catalogue::RECYCLE_REASON;
 
-/// Why a child is to retire.
+/// Why a child must retire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RetireReason {
@@ -10,24 +10,24 @@ pub enum RetireReason {
     SourceChanged = 0,
     /// The file of `WSGIReload touch` was touched.
     Touched = 1,
-    /// Somebody asked for it.
+    /// An application, `wsgictl` or another process asked for a reload.
     Api = 2,
-    /// It has served as many requests as it may.
+    /// The child has served its maximum of requests.
     MaxRequests = 3,
-    /// It has more memory than it may.
+    /// The child uses more memory than it may.
     Memory = 4,
-    /// It is older than it may be.
+    /// The child is older than it may be.
     Age = 5,
-    /// A request has not ended after its time.
+    /// A request went on for too long after its deadline.
     RequestTimeout = 6,
-    /// A GIL could not be had for too long.
+    /// A GIL could not be acquired for too long.
     Deadlock = 7,
     /// An application was not loaded in time, or Python did not start.
     StartupTimeout = 8,
 }
 
 impl RetireReason {
-    /// All of them, in the order of [`RECYCLE_REASON`].
+    /// All reasons, in the order of [`RECYCLE_REASON`].
     pub const ALL: [RetireReason; RECYCLE_REASON.values.len()] = [
         RetireReason::SourceChanged,
         RetireReason::Touched,
@@ -40,7 +40,7 @@ impl RetireReason {
         RetireReason::StartupTimeout,
     ];
 
-    /// For people.
+    /// Returns the reason in words.
     pub const fn text(self) -> &'static str {
         match self {
             RetireReason::SourceChanged => "its source files have changed",
@@ -55,7 +55,7 @@ impl RetireReason {
         }
     }
 
-    /// Its value of the label `reason`.
+    /// Returns the value of the label `reason`.
     pub const fn label(self) -> &'static str {
         RECYCLE_REASON.values[self as usize]
     }

@@ -1,7 +1,7 @@
-//! How the replacement of children goes.
+//! The progress of a roll.
 //!
-//! There are two copies with a sum over each: while the reloader writes one, the other is read, and one that it left half
-//! written when it died is not shown.
+//! There are two copies with a checksum each: readers read one while the reloader writes the other. A copy that the
+//! reloader left half written when it died is not shown.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -11,25 +11,25 @@ use crate::segment::layout::{ROLL_WORDS, ROLLS};
 use crate::segment::text;
 use crate::sync::AtomicU64;
 
-/// Where a roll is.
+/// The phase of a roll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RollPhase {
-    /// There was none yet.
+    /// There was no roll yet.
     #[default]
     Idle = 0,
-    /// The new code is tried before any child retires.
+    /// The trial: the new code is loaded before any child retires.
     Trial = 1,
-    /// Children are replaced.
+    /// Children are being replaced.
     Rolling = 2,
-    /// All serve the new code.
+    /// All children serve the new code.
     Done = 3,
-    /// The new code was refused, and the old one goes on.
+    /// The new code was refused; the old code stays in service.
     Stopped = 4,
 }
 
 impl RollPhase {
-    /// What is no phase is none.
+    /// Converts a word; an unknown word becomes [`RollPhase::Idle`].
     fn of_word(word: u64) -> Self {
         match word {
             1 => RollPhase::Trial,
@@ -40,7 +40,7 @@ impl RollPhase {
         }
     }
 
-    /// Whether it is still going on.
+    /// Returns whether the roll is still going on.
     pub fn is_going_on(self) -> bool {
         matches!(self, RollPhase::Trial | RollPhase::Rolling)
     }
@@ -49,26 +49,26 @@ impl RollPhase {
 /// A rolling replacement of the children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roll {
-    /// Where it is.
+    /// Phase of the roll.
     pub phase: RollPhase,
-    /// Revision of the code that it brings.
+    /// Revision of the code that the roll brings.
     pub revision: u64,
-    /// Children that were replaced.
+    /// Number of children replaced so far.
     pub done: u32,
-    /// Children that it had to replace, when it began.
+    /// Number of children to replace, counted when the roll began.
     pub of: u32,
-    /// Scripts of the new code that were loaded before any child was replaced.
+    /// Number of scripts of the new code that the trial loaded.
     pub tried: u32,
-    /// Places in the configuration whose script or application group only requests name, so that nothing of them could be
-    /// tried.
+    /// Number of places in the configuration that the trial could not load, since only requests name their script or
+    /// application group.
     pub untried: u32,
-    /// Unix time at which it began, nanoseconds.
+    /// Unix time at which the roll began, nanoseconds.
     pub began: u64,
-    /// Unix time at which it was done or stopped, nanoseconds; 0 while it goes on.
+    /// Unix time at which the roll was done or stopped, nanoseconds; 0 while it goes on.
     pub ended: u64,
-    /// What set it off, as it follows "because": `/srv/app/views.py changed`.
+    /// Cause of the roll, worded to follow "because": `/srv/app/views.py changed`.
     pub cause: String,
-    /// Why it stopped: what went wrong with the new code. Empty otherwise.
+    /// Problem of the new code that stopped the roll; otherwise empty.
     pub problem: String,
 }
 
@@ -86,7 +86,7 @@ fn check(number: u64, words: [u64; COUNT], cause: &[u8], problem: &[u8]) -> u64 
 }
 
 impl Board {
-    /// Says how the roll goes. For the reloader.
+    /// Records the progress of the roll. For the reloader.
     pub fn set_roll(&self, roll: &Roll) {
         let number = self.cells()[ROLL].load(Relaxed).wrapping_add(1).max(1);
         let cells = self.roll_cells(number);
@@ -110,10 +110,10 @@ impl Board {
         self.cells()[ROLL].store(number, Release);
     }
 
-    /// How the last roll goes, or went. That there was none where nobody has told of one, or where what is there is not
+    /// Returns the state of the current or last roll. Returns an idle roll if none was recorded, or if no copy is
     /// whole.
     pub fn roll(&self) -> Roll {
-        // It may be written twice while we read it once.
+        // The reloader may write twice during one read.
         (0..4).find_map(|_| self.whole_roll()).unwrap_or_default()
     }
 

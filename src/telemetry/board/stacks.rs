@@ -1,12 +1,13 @@
-//! What the threads of a child run: somebody asks for it, and the child writes it. There is room for one at a time.
+//! The stacks of a child's threads: a process asks for them, and the child writes them. There is room for one request
+//! at a time.
 //!
 //! ```text
 //!       ask_for_stacks            take_stacks_request        tell_stacks         release_stacks
 //! Free ────────────────► Asked ─────────────────────► Taken ───────────► Told ────────────────► Free
 //! ```
 //!
-//! From each of them somebody else may go on to `Asked` when the request has become void: nobody waits for what was asked
-//! for half a minute ago. The number that was raised then tells old from new.
+//! A request becomes void after half a minute. Then another process may go from any of these states to `Asked`; this
+//! raises the number, which tells the new request from the old one.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -20,23 +21,23 @@ use crate::segment::layout::STACKS_WORDS;
 use crate::segment::text;
 use crate::sync::{AtomicU64, fence};
 
-/// By which a process knows the answer to its request.
+/// Identifies a request for stacks, and so its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StacksTicket {
     number: u64,
     pid: u32,
 }
 
-/// What has become of a request.
+/// The state of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StacksAnswer {
-    /// The child has not seen it.
+    /// The child has not seen the request.
     Waiting,
-    /// The child is at it.
+    /// The child is collecting the stacks.
     Taken,
-    /// What the child has written. It may hold anything.
+    /// The text that the child has written. It may hold anything.
     Told(String),
-    /// It took too long, and somebody else has asked since.
+    /// The request became void, and another process has asked since.
     Lost,
 }
 
@@ -44,7 +45,7 @@ pub enum StacksAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StacksRequest {
     number: u64,
-    /// How long a GIL may be waited for.
+    /// Longest wait for a GIL.
     pub patience: Duration,
 }
 
@@ -53,18 +54,18 @@ const STATE: usize = 0;
 const ASKED_AT: usize = 1;
 /// Milliseconds.
 const PATIENCE: usize = 2;
-/// A sum over number and text.
+/// Checksum of number and text.
 const CHECK: usize = 3;
 const TEXT: std::ops::Range<usize> = 8..STACKS_WORDS;
 
-/// How long a request is good for, nanoseconds.
+/// Time after which a request is void, nanoseconds.
 const VOID: u64 = 30_000_000_000;
-/// What is believed of the patience that somebody has, milliseconds.
+/// Range that the requested patience is clamped to, milliseconds.
 const PATIENCES: std::ops::RangeInclusive<u64> = 1..=20_000;
 /// The end of a text that is too long.
 const REST: &str = "\n... the rest is left out, as there is no room for it\n";
 
-/// Parts of the state. Its process writes, or is asked.
+/// Parts of the state. The process is the one that writes the request or is asked.
 const WORD: StateWord = StateWord::with_tag_bits(3);
 const FREE: u64 = 0;
 const WRITING: u64 = 1;
@@ -77,7 +78,7 @@ fn check(number: u64, text: &[u8]) -> u64 {
 }
 
 impl Board {
-    /// Asks child `pid` for its stacks. `None` where another child has been asked and that is not done yet.
+    /// Asks child `pid` for its stacks. Returns `None` while another request is not done.
     pub fn ask_for_stacks(&self, pid: u32, patience: Duration) -> Option<StacksTicket> {
         let cells = self.stacks_cells();
         let state = &cells[STATE];
@@ -96,11 +97,11 @@ impl Board {
         let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         cells[PATIENCE].store(patience, Relaxed);
         cells[ASKED_AT].store(clock::now(), Relaxed);
-        // Fails where somebody has taken us for dead.
+        // Fails if another process has taken this one for dead.
         change(state, writing, WORD.of(number, pid, ASKED)).then_some(StacksTicket { number, pid })
     }
 
-    /// What has become of a request.
+    /// Returns the state of a request.
     pub fn stacks(&self, ticket: StacksTicket) -> StacksAnswer {
         let cells = self.stacks_cells();
         let state = cells[STATE].load(Acquire);
@@ -125,13 +126,13 @@ impl Board {
         }
     }
 
-    /// The process that has asked is done with it: others may ask.
+    /// Ends a request of this process, so that others may ask.
     pub fn release_stacks(&self, ticket: StacksTicket) {
         let state = &self.stacks_cells()[STATE];
         let seen = state.load(Acquire);
         let is_ours = (WORD.number(seen), WORD.pid(seen)) == (ticket.number, ticket.pid);
         if is_ours {
-            // Where the child goes on meanwhile, it is tried again with that.
+            // The child may have advanced the state in between: try once more with the new one.
             let free = WORD.of(ticket.number, 0, FREE);
             if !change(state, seen, free) {
                 let seen = state.load(Acquire);
@@ -142,7 +143,7 @@ impl Board {
         }
     }
 
-    /// The request that this process is to answer, once. For a child; costs a look at one word where there is none.
+    /// Takes the request that this process must answer, once. For a child; reads only one word if there is no request.
     pub fn take_stacks_request(&self) -> Option<StacksRequest> {
         let cells = self.stacks_cells();
         let seen = cells[STATE].load(Acquire);
@@ -158,7 +159,7 @@ impl Board {
         })
     }
 
-    /// Answers a request with as much of `text` as there is room for; whether anybody still wants it.
+    /// Answers a request with as much of `text` as there is room for. Returns whether the answer is still wanted.
     pub fn tell_stacks(&self, request: StacksRequest, text: &str) -> bool {
         let cells = self.stacks_cells();
         let me = std::process::id();
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(board.take_stacks_request(), None);
     }
 
-    /// A process that begins to ask and ends before it has.
+    /// Simulates a process that begins to ask and ends before it has asked.
     #[test]
     fn who_is_gone_holds_nobody_up() {
         let board = board();

@@ -1,5 +1,5 @@
-//! The word that says what is done with a place that requests use one after another: a tag, a process, and the number of the
-//! use, which raises with each and by which tickets differ.
+//! The state word of an entry that requests use one after another: a tag, a process, and the number of the use. The
+//! number rises with each use, so tickets of different uses differ.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -7,13 +7,13 @@ use crate::sync::AtomicU64;
 
 const PID_BITS: u32 = 32;
 
-/// Where the parts of such a word lie: the tag in the lowest bits, then the process, then the number.
+/// Positions of the parts of a state word: the tag in the lowest bits, then the process, then the number.
 pub(super) struct StateWord {
     tag_bits: u32,
 }
 
 impl StateWord {
-    /// A word whose tags have this many bits.
+    /// Returns the positions for tags of `tag_bits` bits.
     pub(super) const fn with_tag_bits(tag_bits: u32) -> Self {
         Self { tag_bits }
     }
@@ -34,7 +34,7 @@ impl StateWord {
         word >> self.number_shift()
     }
 
-    /// The number of the use that follows.
+    /// Returns the number of the next use.
     pub(super) fn next_number(&self, word: u64) -> u64 {
         self.number(word).wrapping_add(1) & (u64::MAX >> self.number_shift())
     }
@@ -44,7 +44,7 @@ impl StateWord {
     }
 }
 
-/// Whether the word was `from`, and now is `to`.
+/// Changes the word from `from` to `to`. Returns `false` if it was not `from`.
 pub(super) fn change(state: &AtomicU64, from: u64, to: u64) -> bool {
     state.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The board among processes that live, die and scribble. Threads stand for processes where only numbers matter.
+//! The board among processes that live, die and overwrite it. Threads stand for processes where only pids matter.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -33,7 +33,7 @@ fn me() -> Owner {
     Owner::of_this_process(3)
 }
 
-/// A process of a number that no process has.
+/// Returns a process with a pid that no process has.
 fn gone(number: u32) -> Owner {
     Owner {
         pid: i32::MAX as u32 - number,
@@ -71,7 +71,7 @@ fn a_child_is_seen_with_what_it_says_of_itself() {
     assert_eq!(board.children()[0].groups, 1 << group.number());
     board.free(me().pid);
     assert_eq!(board.children(), []);
-    // A child without a place says nothing, and is told nothing.
+    // A child that has lost its slot records nothing and receives nothing.
     slot.set_state(ChildState::Ready);
     slot.add_group(&group);
     assert_eq!(
@@ -100,7 +100,7 @@ fn a_child_is_told_to_retire_once() {
     assert_eq!(counted(), [0, 0], "it has not left");
     slot.count_leaving(RetireReason::Touched);
     assert_eq!(counted(), [1, 0]);
-    // A process of the same configuration may take it back, until the child has begun to leave.
+    // A process of the same configuration may take the mark back until the child has begun to leave.
     board.unmark_all(me().generation + 1);
     assert!(slot.retire().is_some());
     board.unmark_all(me().generation);
@@ -109,7 +109,7 @@ fn a_child_is_told_to_retire_once() {
     slot.set_state(ChildState::Draining);
     board.unmark_all(me().generation);
     assert_eq!(slot.retire(), Some(RetireReason::Age));
-    // The mark is not that of the next one in its place.
+    // The mark is not that of the next child in this slot.
     board.free(pid);
     let next = board.enter(me(), 2).expect("a place");
     assert_eq!(next.retire(), None);
@@ -124,7 +124,7 @@ fn a_mark_that_comes_too_late_is_not_the_successors() {
     let board = segment.board();
     let late = u64::from(gone(0).pid) << 32 | RetireReason::Api.word();
     let slot = board.enter(me(), 1).expect("a place");
-    // As if the process that marks had been held up since before the place changed hands.
+    // As if the marking process had been held up since before the slot changed hands.
     let cells = segment.words(segment.geometry().child(0), 8);
     let at = cells
         .iter()
@@ -147,7 +147,7 @@ fn the_dead_are_not_counted_and_leave_their_places() {
     }
     assert_eq!(board.children(), []);
     assert_eq!(segment.owners_gone().len(), PLACES);
-    // A number that another process has now.
+    // A pid that another process has now.
     let reused = Owner {
         ticks: me().ticks + 1,
         ..me()
@@ -155,7 +155,7 @@ fn the_dead_are_not_counted_and_leave_their_places() {
     assert!(board.enter(reused, 1).is_some(), "that of a dead one");
     assert_eq!(board.children(), []);
     assert!(segment.owners_gone().contains(&me().pid));
-    // The one that has that number now takes the place over.
+    // The process that has this pid now takes the slot over.
     let slot = board.enter(me(), 4).expect("its own");
     assert_eq!((board.children().len(), slot.revision()), (1, Some(4)));
     assert_eq!(segment.owners_gone().len(), PLACES - 1);
@@ -193,7 +193,7 @@ fn where_all_places_are_taken_by_the_living_there_is_none() {
     }
     assert!(board.enter(me(), 1).is_none());
     assert_eq!(board.children().len(), PLACES);
-    // A process that was just seen is asked for by number only, and yet not seen once it is gone.
+    // A process that was seen a moment ago is checked by pid only, but is still left out once it is gone.
     for sleeper in &mut sleepers {
         sleeper.kill().expect("to end it");
         sleeper.wait().expect("its end");
@@ -227,7 +227,7 @@ fn requests_wait_until_the_revision_is_raised_for_them() {
             .iter()
             .all(|ticket| board.is_open(*ticket))
     );
-    // What was asked for while the others were taken is another request.
+    // A request made while the others are taken is another request.
     let fourth = ask(None, "/srv/views.py").expect("room");
     assert_ne!(fourth, first);
     assert_eq!(board.raise_revision(), 2);
@@ -240,7 +240,7 @@ fn requests_wait_until_the_revision_is_raised_for_them() {
     assert_eq!(board.take_requests().len(), 1);
     board.settle_requests();
     assert!(!board.is_open(fourth));
-    // A place that is used again does not bring an old ticket back.
+    // A slot that is used again does not reopen an old ticket.
     let again = ask(None, "/srv/other.py").expect("room");
     assert!(board.is_open(again) && !board.is_open(first));
 }
@@ -254,7 +254,7 @@ fn there_is_room_for_a_few_requests_and_those_of_the_dead_are_taken_over() {
     assert_eq!(ask(RELOADS), None);
     assert!(ask(0).is_some(), "it waits already");
     let state = |at| &segment.words(segment.geometry().reload(at), 1)[0];
-    // A reloader that is gone had taken two of them, and somebody died while writing a third.
+    // A dead reloader had taken two requests, and another process died while writing a third.
     let dead = u64::from(gone(0).pid) << 2;
     for at in [0, 1] {
         state(at).store(dead | 3, Relaxed);
@@ -328,7 +328,7 @@ fn how_a_roll_goes_is_read_back_whole() {
         board.set_roll(&roll);
         assert_eq!(board.roll(), roll);
     }
-    // A reloader that dies while it writes the next one leaves this one.
+    // A reloader that dies while it writes the next state leaves this one readable.
     let number = board.cells()[ROLL].load(Relaxed) + 1;
     let next = segment.geometry().roll((number % 2) as usize);
     segment
@@ -336,9 +336,9 @@ fn how_a_roll_goes_is_read_back_whole() {
         .iter()
         .for_each(|cell| cell.store(1, Relaxed));
     assert_eq!(board.roll(), roll);
-    // What is read while it is written, which takes a reloader that is twice as fast, is none.
+    // A copy that is written during the read is rejected. That takes a reloader that is twice as fast as the reader.
     let this = segment.geometry().roll(((number - 1) % 2) as usize);
-    // Sum, numbers, and the beginnings of both texts.
+    // Checksum, numbers, and the beginnings of both texts.
     for word in [0, 1, 2, 3, 4, 5, 6, 8, 9, 49] {
         let cell = &segment.words(this, 128)[word];
         let whole = cell.swap(9, Relaxed);
@@ -480,7 +480,7 @@ fn what_its_prober_did_not_survive_is_shared() {
     assert!(!group.begin_probe(me()));
     assert_eq!(group.decision(), GroupDecision::Shared);
     assert_eq!(group.module(), "the process that tried it out died");
-    // One whose number another process has now.
+    // A pid that another process has now.
     let other = board.group(b"other").expect("room");
     assert!(other.begin_probe(Owner {
         ticks: me().ticks + 1,
@@ -536,7 +536,7 @@ fn places_are_given_out_once_while_children_come_and_go() {
     let live = |thread: u32| {
         start.wait();
         for turn in 0..5_000 {
-            // Nobody is alive here, so that places are also taken from each other.
+            // No process is alive here, so slots are also taken from each other.
             let owner = Owner {
                 pid: 1_000_000_000 + thread,
                 ticks: 1,
@@ -589,12 +589,12 @@ fn a_server_that_records_nothing_has_its_board() {
     let slot = board.enter(me(), board.revision()).expect("a place");
     slot.set_state(ChildState::Ready);
     assert_eq!(board.children().len(), 1);
-    // Room for as many as end while as many begin.
+    // Room for as many children that end as begin.
     assert!(board.places() >= 32, "{}", board.places());
     assert!(geometry.bytes() < 500_000, "{}", geometry.bytes());
 }
 
-/// For looking at: `cargo test --release -p wsgi-telemetry --lib to_look_at -- --ignored --nocapture`.
+/// Prints how long it takes: `cargo test --release -p wsgi-telemetry --lib to_look_at -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints how long it takes"]
 fn to_look_at_all_children_takes_little() {
@@ -617,7 +617,7 @@ fn to_look_at_all_children_takes_little() {
     );
 }
 
-/// Words that a scribbler might leave: anything, and what is nearly right.
+/// Words that a broken child might write: random ones, and almost valid ones.
 fn word() -> impl Strategy<Value = u64> {
     let pid = std::process::id();
     prop_oneof![
@@ -669,7 +669,7 @@ proptest! {
         if let Some(group) = board.group(b"shop") {
             let _ = (group.begin_probe(me()), group.decide(me(), GroupDecision::Own, "x"));
         }
-        // And it works again once the parent has cleaned up.
+        // The board works again once the parent has cleaned up.
         board.raise_revision();
         for at in 0..PLACES {
             let owner = segment.words(geometry.child(at), 1)[0].load(Relaxed);

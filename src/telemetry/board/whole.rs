@@ -1,4 +1,4 @@
-//! All of the board: as it is at one moment, and when another configuration or new code begins.
+//! The whole board: a snapshot of it, and its changes when another configuration or new code begins.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
@@ -7,23 +7,23 @@ use super::common::{Board, LOADS_HANG, REVISION, STARTS_HANG, WARNED};
 use super::groups::GroupEntry;
 use super::roll::Roll;
 
-/// What the board says at one moment.
+/// The content of the board at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct BoardSnapshot {
-    /// Number of the code that is wanted.
+    /// Revision of the code that children should serve.
     pub revision: u64,
     /// Whether there is a reloader.
     pub steward: bool,
-    /// The children that have a place; whether they are alive is another question.
+    /// The children that have a slot, dead ones included.
     pub children: Vec<ChildEntry>,
-    /// How the last roll goes, or went.
+    /// State of the current or last roll.
     pub roll: Roll,
-    /// The groups that have a place.
+    /// The groups that have a slot.
     pub groups: Vec<GroupEntry>,
 }
 
 impl Board {
-    /// What it says now.
+    /// Returns the current content.
     pub fn snapshot(&self) -> BoardSnapshot {
         BoardSnapshot {
             revision: self.revision(),
@@ -34,12 +34,12 @@ impl Board {
         }
     }
 
-    /// The first revision is 1.
+    /// Sets the first revision, 1.
     pub(crate) fn begin(&self) {
         self.cells()[REVISION].store(1, Relaxed);
     }
 
-    /// Another configuration: all children are new, and what was said of the old ones is forgotten.
+    /// Begins another configuration. All children are new, so everything about the old ones is forgotten.
     pub(crate) fn begin_generation(&self) {
         self.forget_decisions();
         self.forget_plans();
@@ -49,8 +49,8 @@ impl Board {
         self.set_roll(&Roll::default());
     }
 
-    /// There is new code; its number. What was chosen for the groups of the old code is forgotten, and the requests that
-    /// this process has taken are settled. For the reloader.
+    /// Raises the revision for new code and returns it. Forgets the decisions about the groups of the old code, and
+    /// settles the requests that this process has taken. For the reloader.
     pub fn raise_revision(&self) -> u64 {
         let raised = self.cells()[REVISION].fetch_add(1, AcqRel).wrapping_add(1);
         self.forget_decisions();

@@ -4,7 +4,7 @@ use crate::series::{CustomFamily, CustomKind, CustomValue};
 
 use super::page::{Bound, Count, Page, Real, Type};
 
-/// A family of an application.
+/// Writes a family of an application.
 pub(super) fn write(page: &mut Page<'_>, family: &CustomFamily) {
     let description = &family.description;
     let kind = match description.kind {

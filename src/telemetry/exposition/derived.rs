@@ -1,4 +1,4 @@
-//! Families that have no cells: what is worked out of the whole snapshot.
+//! Families without cells, derived from the whole snapshot.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use crate::segment::Role;
 use super::page::{FamilyLines, Seconds};
 use crate::catalogue::OTHER;
 
-/// The applications of a snapshot, and what each runs.
+/// The applications of a snapshot, with their running requests.
 pub(super) struct Applications<'s> {
     snapshot: &'s Snapshot,
-    /// Running requests, and when the oldest began.
+    /// Number of running requests and stamp of the oldest, by label.
     running: BTreeMap<&'s str, (u64, u64)>,
 }
 
 impl<'s> Applications<'s> {
-    /// Up to how many applications show zeroes for what has not happened.
+    /// Number of applications up to which all show zeroes for what has not happened.
     const FEW: usize = 256;
 
     pub(super) fn of(snapshot: &'s Snapshot) -> Self {
@@ -35,8 +35,8 @@ impl<'s> Applications<'s> {
         Self { snapshot, running }
     }
 
-    /// Those of which the cells are shown: where there are more than [`Self::FEW`], only those that have counted anything,
-    /// as each has some 300 lines.
+    /// Returns the applications whose cells are shown. If there are more than [`Self::FEW`], these are only those that
+    /// have counted something, since each application has some 300 lines.
     pub(super) fn counted(&self) -> Vec<&'s ApplicationNumbers> {
         let are_few = self.snapshot.applications.len() <= Self::FEW;
         let is_counted = |application: &&ApplicationNumbers| {
@@ -46,7 +46,7 @@ impl<'s> Applications<'s> {
         self.shown().filter(is_counted).collect()
     }
 
-    /// Those that are shown: all, but `_other` only once it has counted anything.
+    /// Returns the applications that are shown: all, but `_other` only once it has counted something.
     pub(super) fn shown(&self) -> impl Iterator<Item = &'s ApplicationNumbers> {
         let applications = self.snapshot.applications.iter();
         applications.filter(|application| {
@@ -56,7 +56,7 @@ impl<'s> Applications<'s> {
     }
 }
 
-/// The samples of one of these families.
+/// Writes the samples of a derived family.
 pub(super) fn write(
     lines: &mut FamilyLines<'_, '_>,
     family: &Family,
@@ -133,7 +133,7 @@ pub(super) fn write(
     }
 }
 
-/// The families that are one number.
+/// Returns the value of a family that is a single number.
 fn number(id: Id, snapshot: &Snapshot) -> Option<u128> {
     let memory = || snapshot.children.iter().filter_map(|child| child.resident);
     Some(match id {
@@ -179,7 +179,7 @@ fn write_application(
                 );
             }
         }
-        // Requests of applications that found no entry have no configuration in common.
+        // The applications in `_other` have no common configuration.
         _ if app == OTHER => {}
         _ => {
             let interpreter = match application.group.as_str() {
@@ -201,7 +201,7 @@ fn info(lines: &mut FamilyLines<'_, '_>, family: &Family, values: &[&str]) {
     lines.sample(&labels, 1);
 }
 
-/// One sample for each value of the only label.
+/// Writes one sample for each value of the only label.
 fn by_label(
     lines: &mut FamilyLines<'_, '_>,
     label: &Label,

@@ -1,7 +1,7 @@
-//! The page that a scrape gets: family by family in the order of the catalogue, then the applications' own metrics.
+//! The page that a scrape gets: the families in the order of the catalogue, then the applications' own metrics.
 //!
-//! What comes from the segment may be anything, since every child can write there: names and numbers are only printed
-//! as what they should be, and no two series of a page are the same.
+//! Every child can write to the segment, so it may hold anything. Names and numbers are only printed if they are valid,
+//! and no two series of a page are the same.
 
 mod custom;
 mod derived;

@@ -1,10 +1,10 @@
-//! Which of the two formats a scrape is answered in.
+//! Negotiation of the format that a scrape is answered in.
 
 use mediatype::{MediaType, MediaTypeList, Name, ReadParams, names};
 
 const VERSION: Name<'static> = Name::new_unchecked("version");
 
-/// How the numbers are written.
+/// Format of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus's text format, version 0.0.4.
@@ -15,7 +15,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -23,7 +23,7 @@ impl Format {
         }
     }
 
-    /// Type, subtype and version.
+    /// Returns type, subtype and version.
     const fn media(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Format::Text => ("text", "plain", "0.0.4"),
@@ -32,8 +32,8 @@ impl Format {
     }
 }
 
-/// The format that the value of an `Accept` header asks for. Text where it has no preference, and where it accepts
-/// neither: a scrape that shows something is of more use than a refusal.
+/// Returns the format that the value of an `Accept` header prefers. Without a preference this is text, and also if it
+/// accepts neither: numbers in another format are of more use than a refusal.
 pub fn negotiate(accept: Option<&[u8]>) -> Format {
     // A header with other characters than those of media ranges has no preference.
     let accept = str::from_utf8(accept.unwrap_or_default()).unwrap_or_default();
@@ -44,7 +44,7 @@ pub fn negotiate(accept: Option<&[u8]>) -> Format {
     }
 }
 
-/// How much `accept` wants a format, from 0 to 1: as its most specific range says.
+/// Returns the weight that the most specific range of `accept` gives a format, from 0 to 1.
 fn quality(accept: &str, format: Format) -> f32 {
     let ranges = MediaTypeList::new(accept).filter_map(Result::ok);
     ranges
@@ -53,8 +53,8 @@ fn quality(accept: &str, format: Format) -> f32 {
         .map_or(0.0, |(_, quality)| quality)
 }
 
-/// How specifically a media range names the format, and its weight (RFC 9110, section 12.4.2); `None` where it does not name
-/// the format, or where its weight is none.
+/// Returns how specifically a media range names the format, and its weight (RFC 9110, section 12.4.2); `None` if it does not
+/// name the format, or its weight is not between 0 and 1.
 fn matching(range: &MediaType<'_>, format: Format) -> Option<(u8, f32)> {
     let (kind, subtype, version) = format.media();
     let specific = match (range.ty.as_str(), range.subty.as_str()) {

@@ -1,7 +1,7 @@
-//! Lines of an exposition, in either format.
+//! The lines of an exposition, in either format.
 //!
-//! Prometheus's text goes through the functions of `metrics-exporter-prometheus`. OpenMetrics differs in what it calls
-//! families, in its types and in its last line, and is written here.
+//! Prometheus's text format uses the functions of `metrics-exporter-prometheus`. OpenMetrics differs in family names,
+//! types and the last line, and is written here.
 
 use std::fmt::{self, Display, Write};
 
@@ -10,19 +10,19 @@ use metrics_exporter_prometheus::{LabelSet, formatting};
 
 use super::negotiate::Format;
 
-/// What a family is to a reader of the page.
+/// Type of a family on the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     Counter,
     Gauge,
     Histogram,
     Summary,
-    /// Always 1; what it says is in its labels.
+    /// Always 1; the information is in the labels.
     Info,
 }
 
 impl Type {
-    /// What the name of a plain sample has besides the name of the family.
+    /// Returns what the name of a plain sample has after the name of the family.
     pub(crate) const fn suffix(self) -> &'static str {
         match self {
             Type::Counter => "_total",
@@ -48,7 +48,7 @@ pub(crate) struct Page<'a> {
     out: &'a mut String,
 }
 
-/// Labels, ready to be written often.
+/// Labels, prepared to be written many times.
 pub(crate) enum Labels {
     Text(LabelSet),
     OpenMetrics(String),
@@ -59,7 +59,7 @@ impl<'a> Page<'a> {
         Self { format, out }
     }
 
-    /// A family; `name` without the suffix of its type.
+    /// Starts a family. `name` is without the suffix of its type.
     pub(crate) fn family<'p>(
         &'p mut self,
         name: &'p str,
@@ -83,7 +83,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// A family that is being written. Its head is written with its first sample, so that none is without samples.
+/// A family that is being written. Its head is written with its first sample, so that no family is without samples.
 pub(crate) struct FamilyLines<'p, 'a> {
     page: &'p mut Page<'a>,
     name: &'p str,
@@ -93,11 +93,11 @@ pub(crate) struct FamilyLines<'p, 'a> {
 }
 
 impl FamilyLines<'_, '_> {
-    /// Labels for samples of this page. Their names must be valid.
+    /// Prepares labels for samples of this page. Their names must be valid.
     pub(crate) fn labels<'l>(&self, labels: impl Iterator<Item = (&'l str, &'l str)>) -> Labels {
         match self.page.format {
             Format::Text => {
-                // The crate takes two backslashes for an escaped one, and any other one as it is.
+                // The crate takes two backslashes for an escaped one, and leaves a single one as it is.
                 let twice = |value: &str| value.replace('\\', "\\\\");
                 let labels: Vec<Label> = labels
                     .map(|(name, value)| Label::new(name.to_owned(), twice(value)))
@@ -121,13 +121,12 @@ impl FamilyLines<'_, '_> {
         }
     }
 
-    /// A sample whose name has no other suffix than that of the type.
+    /// Writes a sample whose name has only the suffix of the type.
     pub(crate) fn sample(&mut self, labels: &Labels, value: impl Display) {
         self.line(self.kind.suffix(), labels, None, value);
     }
 
-    /// The samples of one histogram: buckets as they were counted, with their upper bounds (one bucket more than there
-    /// are bounds), and the sum.
+    /// Writes the samples of one histogram. `buckets` are not cumulative, and there is one more of them than `bounds`.
     pub(crate) fn histogram<'l>(
         &mut self,
         labels: &Labels,
@@ -144,7 +143,7 @@ impl FamilyLines<'_, '_> {
         self.line("_count", labels, None, so_far);
     }
 
-    /// One line.
+    /// Writes one line.
     pub(crate) fn line(
         &mut self,
         suffix: &str,
@@ -159,7 +158,8 @@ impl FamilyLines<'_, '_> {
         let out = &mut *self.page.out;
         match labels {
             Labels::Text(labels) => {
-                // The suffix is part of the name here: the crate leaves it out where the name ends with the same word.
+                // The suffix is passed as part of the name: the crate leaves it out if the name ends with the same
+                // word.
                 let name = format!("{}{suffix}", self.name);
                 let bound = bound.map(|bound| ("le", bound));
                 formatting::write_metric_line(out, &name, None, labels, bound, value, None);
@@ -198,7 +198,7 @@ impl FamilyLines<'_, '_> {
     }
 }
 
-/// Escapes as OpenMetrics wants it, in label values as well as in helps.
+/// Escapes a label value or a help for OpenMetrics.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -210,7 +210,7 @@ fn escape(out: &mut String, text: &str) {
     }
 }
 
-/// How many observations; those of the applications' own histograms are added up as they come.
+/// A number of observations. The applications' own histograms count in floats.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
     Whole(u128),
@@ -254,7 +254,7 @@ impl Display for Count {
     }
 }
 
-/// A number as both formats can have it.
+/// A float as both formats write it.
 pub(crate) struct Real(pub(crate) f64);
 
 impl Display for Real {
@@ -267,8 +267,8 @@ impl Display for Real {
     }
 }
 
-/// An upper bound as Prometheus 3 and OpenMetrics write it, so that a series keeps its name for all of its readers: with a
-/// decimal point, or as a power of ten if there are very many digits on one side of it.
+/// An upper bound as Prometheus 3 and OpenMetrics write it, so that a series keeps its name for all readers: with a
+/// decimal point, or as a power of ten if it has very many digits on one side of the point.
 pub(crate) struct Bound(pub(crate) f64);
 
 impl Display for Bound {
@@ -293,7 +293,7 @@ impl Display for Bound {
     }
 }
 
-/// Nanoseconds, written as seconds: exactly, and without zeros that say nothing.
+/// Nanoseconds, written exactly as seconds without trailing zeros.
 pub(crate) struct Seconds(pub(crate) u128);
 
 impl Display for Seconds {

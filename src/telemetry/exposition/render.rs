@@ -1,4 +1,4 @@
-//! Writes the page.
+//! Writing the page.
 
 use super::negotiate::Format;
 use crate::catalogue::{
@@ -9,7 +9,7 @@ use crate::reading::{ApplicationNumbers, Numbers, Snapshot};
 use super::page::{FamilyLines, Page, Seconds, Type};
 use super::{custom, derived};
 
-/// Writes the page.
+/// Writes the page of a snapshot to `out`.
 pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
     let mut page = Page::new(format, out);
     let applications = derived::Applications::of(snapshot);
@@ -44,7 +44,7 @@ fn type_of(family: &Family) -> Type {
     }
 }
 
-/// All series of a family that has cells.
+/// Writes all series of a family that has cells.
 fn write_cells(
     lines: &mut FamilyLines<'_, '_>,
     family: &Family,
@@ -78,7 +78,8 @@ fn write_cells(
     }
 }
 
-/// Combinations that are there before anything happened, so that there is a rate before the first error.
+/// Returns whether a combination is shown before it has occurred. These are, so that there is a rate before the first
+/// error.
 fn is_kept(family: &Family, app: Option<&str>, series: usize) -> bool {
     if app == Some(OTHER) {
         return false;

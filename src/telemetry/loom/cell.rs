@@ -1,18 +1,18 @@
-//! A cell that loom watches if it is told to.
+//! A cell that loom watches on request.
 
 use std::sync::atomic::{self, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::loom::sync::atomic::AtomicU64 as Watched;
 
-/// In place of the standard library's.
+/// Replaces the `AtomicU64` of the standard library.
 #[derive(Debug, Default)]
 pub struct AtomicU64 {
     plain: atomic::AtomicU64,
     watched: Mutex<Option<Arc<Watched>>>,
 }
 
-/// Methods that both kinds have.
+/// Methods of watched and unwatched cells.
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
         $(#[$doc])*
@@ -26,7 +26,7 @@ macro_rules! operations {
 }
 
 impl AtomicU64 {
-    /// A cell that nobody watches.
+    /// Returns an unwatched cell.
     pub fn new(value: u64) -> Self {
         Self {
             plain: atomic::AtomicU64::new(value),
@@ -34,21 +34,21 @@ impl AtomicU64 {
         }
     }
 
-    /// From now on loom watches it; to be said before there are threads.
+    /// Makes loom watch the cell. Call this before there are threads.
     #[cfg(test)]
     pub(crate) fn watch(&self) {
         let watched = Arc::new(Watched::new(self.plain.load(Ordering::Relaxed)));
         *self.lock() = Some(watched);
     }
 
-    /// Zero, and watched by nobody.
+    /// Sets the cell to zero, unwatched.
     #[cfg(test)]
     pub(crate) fn reset(&self) {
         *self.lock() = None;
         self.plain.store(0, Ordering::Relaxed);
     }
 
-    /// Not to be locked while loom lets another thread go on.
+    /// Must not hold the lock while loom lets another thread run.
     fn watched(&self) -> Option<Arc<Watched>> {
         self.lock().clone()
     }
@@ -58,23 +58,23 @@ impl AtomicU64 {
     }
 
     operations! {
-        /// As the standard library's.
+        /// See the standard library.
         load(order: Ordering) -> u64;
-        /// As the standard library's.
+        /// See the standard library.
         store(value: u64, order: Ordering) -> ();
-        /// As the standard library's.
+        /// See the standard library.
         swap(value: u64, order: Ordering) -> u64;
-        /// As the standard library's.
+        /// See the standard library.
         fetch_add(value: u64, order: Ordering) -> u64;
-        /// As the standard library's.
+        /// See the standard library.
         fetch_or(value: u64, order: Ordering) -> u64;
-        /// As the standard library's.
+        /// See the standard library.
         fetch_max(value: u64, order: Ordering) -> u64;
-        /// As the standard library's.
+        /// See the standard library.
         compare_exchange(from: u64, to: u64, ok: Ordering, failed: Ordering) -> Result<u64, u64>;
-        /// As the standard library's.
+        /// See the standard library.
         compare_exchange_weak(from: u64, to: u64, ok: Ordering, failed: Ordering) -> Result<u64, u64>;
-        /// As the standard library's.
+        /// See the standard library.
         fetch_update(ok: Ordering, failed: Ordering, new: impl FnMut(u64) -> Option<u64>) -> Result<u64, u64>;
     }
 }

@@ -1,10 +1,10 @@
-//! In models, memory is not shared with anybody.
+//! Memory in models: it is not shared with other processes.
 
 use std::io;
 
 use crate::sync::AtomicU64;
 
-/// `words` of fresh memory.
+/// Returns `words` of fresh memory.
 ///
 /// # Errors
 /// None.
@@ -13,12 +13,12 @@ pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
     Ok(Box::leak(cells))
 }
 
-/// It is there.
+/// Does nothing: the memory is there.
 pub(crate) fn populate(_: &'static [AtomicU64]) -> bool {
     true
 }
 
-/// Nobody knows.
+/// Returns `None`: the size is unknown.
 pub(crate) fn resident(_: &'static [AtomicU64]) -> Option<u64> {
     None
 }

@@ -1,9 +1,9 @@
-//! Models: loom runs a few steps of the real code in every order that threads, and the memory, allow.
+//! Models: loom runs a few steps of the real code in every order that threads and the memory model allow.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p wsgi-telemetry --release --lib loom`
 //!
-//! With that flag the cells of segments are those of `cell.rs`. A segment has thousands of them, and loom has to try
-//! each access to a cell at each point: so a model says which cells it is about, and only those are loom's.
+//! With that flag, `cell.rs` provides the cells of segments. A segment has thousands of cells, and loom would have to
+//! try every access to each of them. So a model names the cells that matter, and loom watches only those.
 
 mod cell;
 #[cfg(test)]

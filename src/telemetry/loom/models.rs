@@ -1,8 +1,8 @@
 //! The models.
 //!
-//! Each begins with a segment of a few arenas, says which cells matter, and lets two or three threads take steps of the
-//! real code: those of children (their ends and their beginnings are what the real `free_arenas_of` and `claim` make of
-//! them) as well as those of threads.
+//! Each model begins with a segment of a few arenas, names the cells that matter, and lets two or three threads take
+//! steps of the real code. The threads stand for children (the real `free_arenas_of` and `claim` end and begin them) as
+//! well as for threads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,8 +22,8 @@ use crate::segment::memory;
 use crate::sync::AtomicU64;
 use crate::{App, Event, Notable, Segment};
 
-/// Runs `model` on a fresh segment in every order that there is. `preemptions` bounds how often a thread may be stopped
-/// where it need not wait, in models with too many steps for all orders.
+/// Runs `model` on a fresh segment in every possible order. `preemptions` bounds how often a thread may be stopped
+/// where it need not wait, for models with too many steps for all orders.
 fn try_all(
     arenas: usize,
     preemptions: Option<usize>,
@@ -43,8 +43,8 @@ fn try_all(
     });
 }
 
-/// Lets threads take these steps; what comes of each. All steps of a model are those of spawned threads: loom does not
-/// see that what its first thread reads could be read later.
+/// Runs these steps in threads and returns their results. All steps of a model run in spawned threads: loom does not
+/// see that a read of its first thread could happen later.
 fn together<T: 'static, const N: usize>(steps: [impl FnOnce() -> T + Send + 'static; N]) -> [T; N] {
     steps
         .map(thread::spawn)
@@ -59,7 +59,7 @@ fn watch_entries(segment: Segment, words: &[usize]) {
     }
 }
 
-/// A cell of the only application in an arena.
+/// Returns a cell of the only application in an arena.
 fn block_cell(segment: Segment, arena: usize, at: usize) -> &'static AtomicU64 {
     &segment.words(segment.geometry().block(arena, 0), BLOCK_WORDS)[at]
 }
@@ -71,12 +71,12 @@ fn counted(segment: Segment, at: usize) -> u64 {
         .sum()
 }
 
-/// This process, which is alive.
+/// Returns this process, which is alive.
 fn living() -> Owner {
     Owner::of_this_process(0)
 }
 
-/// A process of a number that no process has.
+/// A process with a pid that no process has.
 const DEAD: Owner = Owner {
     pid: i32::MAX as u32,
     ticks: 1,
@@ -85,7 +85,7 @@ const DEAD: Owner = Owner {
 
 const BYTES: usize = cell(Id::ResponseBody, 0);
 
-/// Adds to a counter as the owner of the arena does. What two owners add at the same time, by mistake, is lost here.
+/// Adds to a counter as the owner of the arena does. If two owners wrongly add at the same time, an addition is lost.
 fn add(segment: Segment, arena: u32) {
     segment
         .arena_of(arena)
@@ -109,7 +109,7 @@ fn two_who_claim_get_an_arena_each() {
 #[test]
 fn nobody_takes_an_arena_from_one_who_has_just_claimed_it() {
     try_all(2, None, |segment| {
-        // Left by a process that is gone.
+        // Left by a dead process.
         segment.entry_cells(1)[state::TICKS].store(DEAD.ticks, Relaxed);
         watch_entries(segment, &[state::OWNER, state::TICKS]);
         let [mine, other] =
@@ -182,7 +182,7 @@ fn a_thread_goes_on_from_what_the_one_before_has_counted() {
         watch_entries(segment, &[state::OWNER]);
         (0..3).for_each(|arena| block_cell(segment, arena, BYTES).watch());
         let live = move |writer: &Writer, thread| {
-            // Two threads that live at the same time have but one arena between them here; the other one shares.
+            // The two threads have one arena between them, so the other one uses the shared arena.
             let found = writer.take(thread);
             let arena = found.map_or(segment.spill(), |index| segment.arena_of(index));
             arena.application(App::OTHER).add(Id::ResponseBody, 0, 1);
@@ -232,7 +232,7 @@ fn whoever_sees_a_request_counted_sees_its_observation() {
     });
 }
 
-/// An event whose words are all the same.
+/// Returns an event whose words are all the same.
 fn event(number: u64) -> Event {
     Event {
         at: 0,
@@ -253,13 +253,13 @@ fn event(number: u64) -> Event {
 #[test]
 fn no_event_is_shown_that_two_have_written() {
     try_all(2, Some(2), |segment| {
-        // The sum and two of the times.
+        // The checksum and two of the times.
         [0, 3, 7]
             .iter()
             .for_each(|&word| segment.event_cells(0)[word].watch());
         let slow = thread::spawn(move || segment.note(&event(1), b"/1"));
         let others = thread::spawn(move || {
-            // Once around the ring, so that the last meets the first.
+            // Once around the ring, so that the last event overwrites the first.
             for _ in 0..crate::segment::layout::EVENTS {
                 segment.note(&event(2), b"/2");
             }
@@ -285,7 +285,7 @@ fn a_running_request_is_shown_with_its_own_text() {
         let arena = segment.arena_of(at);
         let before = arena.begin(1, App::OTHER, 1, b"1", b"1");
         watch_entries(segment, &[state::RUNNING_SINCE, state::RUNNING]);
-        // Sequence and URL.
+        // Sequence number and URL.
         let cells = segment.words(segment.geometry().running(1), 3);
         [0, 2].iter().for_each(|&word| cells[word].watch());
         let writer = thread::spawn(move || {
@@ -296,7 +296,7 @@ fn a_running_request_is_shown_with_its_own_text() {
             if let Some(running) = segment.running(1) {
                 let is_whole = running.url == running.since.to_string()
                     && running.method as u64 == running.since;
-                // Empty where it changed all the time.
+                // Empty if it changed during every attempt.
                 assert!(is_whole || running.url.is_empty(), "{running:?}");
             }
         });
@@ -305,11 +305,11 @@ fn a_running_request_is_shown_with_its_own_text() {
     });
 }
 
-/// A group whose choice matters, and the text that goes with it.
+/// Returns a group with its decision and the text of the decision watched.
 fn watched_group(segment: Segment) -> crate::board::GroupSlot {
     let group = segment.board().group(b"shop").unwrap();
     let cells = segment.words(segment.geometry().group(group.number() as usize), 21);
-    // The choice; length and first word of the module.
+    // The decision; length and first word of the module.
     [1, 19, 20].iter().for_each(|&word| cells[word].watch());
     group
 }

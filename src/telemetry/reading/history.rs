@@ -1,9 +1,9 @@
-//! What the applications did in the last minutes: a ring of samples that the parent takes every few seconds.
+//! The history: a ring of samples of all applications, taken by the parent every few seconds.
 //!
-//! A sample is a time (0 while it is written; odd where it only begins a series, because nothing is known of the time
-//! before) and four words for each application. Only the parent writes it. The parent is root and children can write
-//! anything anywhere here, so it believes nothing of what it reads: numbers are added, subtracted and put back, and none
-//! of them says where.
+//! A sample is a time and four words for each application. The time is 0 while the sample is written, and odd if the
+//! sample only begins a series, because nothing is known of the time before. Only the parent writes samples. The parent
+//! is root and children can write anything here, so it trusts nothing that it reads: it adds, subtracts and stores
+//! numbers, and uses none of them as an address.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -15,26 +15,26 @@ use crate::segment::Segment;
 use crate::segment::layout::{HISTORY, HISTORY_WORDS, header};
 use crate::sync::{AtomicU64, fence};
 
-/// What one application did in one interval.
+/// The requests of one application in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Interval {
-    /// Finished requests.
+    /// Number of finished requests.
     pub requests: u64,
-    /// Those of them that ended with 5xx, or without a status.
+    /// Number of finished requests with status 5xx or without a status.
     pub errors: u64,
-    /// Those whose duration was measured: all that were answered.
+    /// Number of requests whose duration was measured: all that were answered.
     pub answered: u64,
-    /// Seconds that those took together.
+    /// Sum of these durations, seconds.
     pub sum: f64,
-    /// Seconds that half of them did not exceed.
+    /// Median of these durations, seconds.
     pub p50: f64,
-    /// Seconds that 99 % of them did not exceed.
+    /// 99th percentile of these durations, seconds.
     pub p99: f64,
 }
 
 impl Interval {
-    /// Both together. The median of two intervals is taken to lie between theirs, by weight, and the 99th percentile is
-    /// the greater one, below which that of both together lies for certain.
+    /// Combines two intervals. The median is the weighted mean of both medians. The 99th percentile is the greater of
+    /// the two, which is an upper bound of the exact one.
     pub(crate) fn and(self, other: Self) -> Self {
         let (a, b) = (self.answered as f64, other.answered as f64);
         let p50 = if a + b > 0.0 {
@@ -53,32 +53,32 @@ impl Interval {
     }
 }
 
-/// One interval.
+/// The requests of all applications in one interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Unix time of its end, nanoseconds.
+    /// Unix time at which the interval ended, nanoseconds.
     pub at: u64,
-    /// How long it was, seconds.
+    /// Length of the interval, seconds.
     pub seconds: f64,
-    /// What the applications did, by label; those that did nothing are left out.
+    /// Intervals of the applications by label, without applications that had no requests.
     pub applications: BTreeMap<String, Interval>,
 }
 
-/// Least nanoseconds between two samples.
+/// Least time between two samples, nanoseconds.
 const LEAST: u64 = 5_000_000_000;
 
-/// Longest believed interval, nanoseconds: after that, somebody has changed the clock.
+/// Longest accepted interval, nanoseconds. A longer one means that the clock was changed.
 const LONGEST: u64 = 3_600_000_000_000;
 
-/// Takes the samples. For the parent, which keeps it to itself.
+/// Takes the samples. For the parent, which keeps it in its own memory.
 #[derive(Default)]
 pub struct Sampler {
     before: Option<(u64, Vec<Sums>)>,
-    /// Where the next sample goes.
+    /// Slot of the next sample.
     next: Option<usize>,
 }
 
-/// Counters of one application over all arenas.
+/// Counters of one application, summed over all arenas.
 #[derive(Clone, Default)]
 struct Sums {
     requests: u64,
@@ -90,12 +90,12 @@ struct Sums {
 const BUCKETS: usize = Buckets::Latency.cells() - 1;
 
 impl Sampler {
-    /// One that has seen nothing yet.
+    /// Returns a sampler that has taken no sample yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notes what happened since the last sample, unless that was only just taken.
+    /// Takes a sample, unless the last one is less than five seconds old.
     pub fn sample(&mut self, segment: &Segment) {
         self.sample_at(segment, clock::now(), clock::unix());
     }
@@ -154,8 +154,8 @@ impl Sums {
         }
     }
 
-    /// The words of an interval. An application whose entry was given to another one has counters that went back, and
-    /// did nothing.
+    /// Returns the words of an interval. If the entry was given to another application, its counters decreased, and the
+    /// interval is empty.
     fn since(&self, before: &Sums) -> [u64; HISTORY_WORDS] {
         let requests = self.requests.saturating_sub(before.requests);
         let errors = self.errors.saturating_sub(before.errors);
@@ -215,8 +215,7 @@ impl Segment {
         sums
     }
 
-    /// The last minutes, oldest first. Intervals of which it is not known when they began are left out, so there may be
-    /// gaps between those that remain.
+    /// Returns the last minutes, oldest first. Intervals with an unknown beginning are left out, so there may be gaps.
     pub fn history(&self) -> Vec<Sample> {
         let names = self.applications();
         let oldest = (self.get(header::SAMPLES) % HISTORY as u64) as usize;
@@ -276,7 +275,7 @@ mod tests {
         server.requests(2, 3, 0, "none");
         server.sample(90);
         server.requests(1, 7, 10, "4xx");
-        // Too early.
+        // Too early: no sample is taken.
         server.sample(87);
         server.sample(80);
         let history = server.segment.history();

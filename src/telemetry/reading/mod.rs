@@ -1,4 +1,4 @@
-//! What is read from the segment: everything at one moment, and the last minutes.
+//! Reading the segment: a snapshot of everything, and the history of the last minutes.
 
 mod history;
 pub(crate) mod quantile;

@@ -1,7 +1,7 @@
 //! Quantiles of histograms, estimated as Prometheus estimates them.
 
-/// The value that a share `q` of the observations do not exceed: linear between the bounds of the bucket that it falls
-/// into, and the last bound where it is above all of them. `None` where nothing was observed.
+/// Returns the value that a share `q` of the observations do not exceed: interpolated linearly between the bounds of
+/// its bucket, or the last bound if the value is above all of them. Returns `None` if there are no observations.
 ///
 /// `buckets` are not cumulative, and there is one more of them than `bounds`.
 pub(crate) fn quantile(buckets: &[u128], bounds: &[u64], q: f64) -> Option<f64> {
@@ -23,7 +23,7 @@ pub(crate) fn quantile(buckets: &[u128], bounds: &[u64], q: f64) -> Option<f64> 
     bounds.last().map(|&bound| bound as f64)
 }
 
-/// Observations in all buckets.
+/// Returns the number of observations in all buckets.
 pub(crate) fn count(buckets: &[u128]) -> u128 {
     buckets.iter().fold(0, |sum, &n| sum.saturating_add(n))
 }

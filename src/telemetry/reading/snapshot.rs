@@ -1,7 +1,7 @@
-//! The whole segment at one moment, added up over the arenas.
+//! A snapshot of the whole segment, with cells added up over the arenas.
 //!
-//! Nothing is locked. Each cell only grows and the set of arenas that are read never shrinks, so a later snapshot has
-//! no smaller counters than an earlier one.
+//! Nothing is locked. Each cell only grows and the set of arenas that are read never shrinks, so no counter of a
+//! snapshot is smaller than in an earlier one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,28 +30,28 @@ use crate::sync::AtomicU64;
 /// httpd's own view of its workers, from its scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scoreboard {
-    /// By [`WORKER_STATE`].
+    /// Number of workers by [`WORKER_STATE`].
     pub workers: [u64; WORKER_STATE.values.len()],
-    /// By [`CONNECTION_STATE`]; `None` where the MPM is not asynchronous.
+    /// Number of connections by [`CONNECTION_STATE`]; `None` if the MPM is not asynchronous.
     pub connections: Option<[u64; CONNECTION_STATE.values.len()]>,
 }
 
 /// A living child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// What it does.
+    /// State of the child.
     pub state: Role,
-    /// Configuration that it serves.
+    /// Generation of the configuration that the child serves.
     pub generation: u64,
-    /// Unix time of its start, nanoseconds.
+    /// Unix time at which the child started, nanoseconds.
     pub started: u64,
-    /// Bytes; `None` where the kernel does not say.
+    /// Resident memory, bytes; `None` if the kernel does not report it.
     pub resident: Option<u64>,
 }
 
-/// Cells that were added up.
+/// Sums of cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers {
     cells: Vec<u128>,
@@ -64,17 +64,17 @@ impl Numbers {
         }
     }
 
-    /// A counter.
+    /// Returns a counter.
     pub fn counter(&self, id: Id, series: usize) -> u128 {
         self.cells[cell(id, series)]
     }
 
-    /// A gauge.
+    /// Returns a gauge.
     pub fn gauge(&self, id: Id, series: usize) -> i64 {
         (self.cells[cell(id, series)] as u64).cast_signed()
     }
 
-    /// Buckets (not cumulative; the last is the one above all bounds) and sum of a histogram.
+    /// Returns the buckets of a histogram (not cumulative; the last one is above all bounds) and its sum.
     pub fn histogram(&self, id: Id, series: usize) -> (&[u128], u128) {
         let count = id.family().cells_of_series();
         let first = cell(id, series);
@@ -82,12 +82,12 @@ impl Numbers {
         (buckets, sum[0])
     }
 
-    /// Whether nothing was ever counted.
+    /// Returns whether nothing was ever counted.
     pub(crate) fn are_zero(&self) -> bool {
         self.cells.iter().all(|&cell| cell == 0)
     }
 
-    /// Adds those of another application, or takes them away.
+    /// Adds the numbers of another application.
     pub fn merge(&mut self, other: &Numbers) {
         for (to, from) in self.cells.iter_mut().zip(&other.cells) {
             *to = to.wrapping_add(*from);
@@ -95,14 +95,14 @@ impl Numbers {
     }
 }
 
-/// What is known of one application.
+/// The numbers of one application.
 #[derive(Clone, Debug)]
 pub struct ApplicationNumbers {
-    /// Its entry; the first of those that bear its label.
+    /// Entry of the application; the first one if several entries have its label.
     pub application: Application,
-    /// Further entries that bear it.
+    /// Further entries with the same label.
     pub also: Vec<App>,
-    /// Its cells.
+    /// Sums of the application's cells.
     pub numbers: Numbers,
     /// Unix time in nanoseconds at which its oldest and its newest living interpreter started.
     pub interpreters_since: Option<(u64, u64)>,
@@ -111,29 +111,29 @@ pub struct ApplicationNumbers {
 /// The whole segment at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Stamp of that moment.
+    /// Stamp of the snapshot.
     pub now: u64,
-    /// Unix time of that moment, nanoseconds.
+    /// Unix time of the snapshot, nanoseconds.
     pub unix: u64,
-    /// By label, `_other` among them.
+    /// Applications by label, including `_other`.
     pub applications: Vec<ApplicationNumbers>,
     /// Cells that each arena has once.
     pub process: Numbers,
     /// Cells of the header.
     pub header: Numbers,
-    /// Living children, by number.
+    /// Living children, by pid.
     pub children: Vec<Child>,
-    /// What the board says of them, of their replacement and of application groups.
+    /// The board: children, roll and application groups.
     pub board: BoardSnapshot,
-    /// Whether anything is measured; where not, all numbers are zero.
+    /// Whether the server measures anything; if not, all numbers are zero.
     pub records: bool,
     /// Running requests, oldest first.
     pub running: Vec<Running>,
-    /// Requests of note, newest first.
+    /// Notable requests, newest first.
     pub events: Vec<Event>,
     /// Children that ended unexpectedly, newest first.
     pub deaths: Vec<Death>,
-    /// What the scoreboard says, where it was seen.
+    /// The scoreboard; `None` if no process has stored it yet.
     pub scoreboard: Option<Scoreboard>,
     /// `MaxRequestWorkers`.
     pub workers_limit: u64,
@@ -145,27 +145,27 @@ pub struct Snapshot {
     pub threaded: bool,
     /// Whether there are several children.
     pub forked: bool,
-    /// Facts about the server, by number.
+    /// Facts about the server, in the order of [`Fact`].
     pub facts: [String; 8],
     /// Unix time at which the segment was made, nanoseconds.
     pub start: u64,
     /// Unix time at which the configuration was loaded, nanoseconds.
     pub config_load: u64,
-    /// Number of the configuration.
+    /// Number of the current configuration.
     pub generation: u64,
-    /// Arenas that are somebody's.
+    /// Number of arenas that have an owner.
     pub arenas_used: u64,
-    /// All arenas.
+    /// Number of all arenas.
     pub arenas: u64,
     /// The applications' own metrics.
     pub custom: Custom,
-    /// Most series that they may have.
+    /// Most series that the applications' own metrics may have.
     pub series_limit: u64,
-    /// Bytes of the segment.
+    /// Size of the segment, bytes.
     pub mapped: u64,
-    /// Bytes of it that are in memory; `None` where the kernel does not say.
+    /// Bytes of the segment that are in memory; `None` if the kernel does not report it.
     pub resident: Option<u64>,
-    /// Nanoseconds that the scrape before took.
+    /// Duration of the previous scrape, nanoseconds.
     pub last_scrape: u64,
 }
 
@@ -176,7 +176,7 @@ impl Segment {
         let known = self.applications();
         let mut process = Numbers::new(PROCESS_CELLS);
         let mut sums: Vec<Sum> = known.into_iter().map(Sum::new).collect();
-        // Where the sum of each application is.
+        // Index into `sums` of each application.
         let mut places: Vec<Option<usize>> = vec![None; geometry.applications];
         for (place, sum) in sums.iter().enumerate() {
             places[usize::from(sum.application.app.number())] = Some(place);
@@ -197,7 +197,7 @@ impl Segment {
                 let known = self.get(geometry.arena(at) + RESIDENT);
                 children.push(child(owner, entry, role, self.generation(), known));
             }
-            // Also those of threads and children that have ended, whose entries are free again.
+            // Also of ended threads and children, whose entries are free again.
             if touched & PROCESS_BIT != 0 {
                 self.add_process_cells(at, &mut process);
             }
@@ -217,7 +217,7 @@ impl Segment {
         if children.is_empty() {
             let living = self.board().children().into_iter();
             children = living.map(|child| unmeasured(&child)).collect();
-            // There may be room from a time when something was measured.
+            // A larger segment may be left from a configuration that measured.
             records &= children.is_empty();
         }
         children.sort_unstable_by_key(|child| child.pid);
@@ -264,8 +264,8 @@ impl Segment {
         }
     }
 
-    /// Counters of every arena that was ever used, gauges only of those that are somebody's. The cells of
-    /// `wsgi_requests_total` come first, so that everything of a counted request is seen.
+    /// Adds counters of every used arena, gauges only of arenas with an owner. The cells of `wsgi_requests_total` are
+    /// read first, so that a counted request is seen with all its observations.
     fn add_block(&self, arena: usize, app: usize, owned: bool, sum: &mut Sum) {
         let block = self.block_cells(arena, app);
         let (requests, rest) = sum.cells.split_at_mut(REQUESTS_END);
@@ -289,7 +289,7 @@ impl Segment {
         }
     }
 
-    /// Of the arena of a living child.
+    /// Adds the gauges in the arena of a living child.
     fn add_gauges(&self, arena: usize, app: usize, sum: &mut Sum) {
         let block = self.block_cells(arena, app);
         for cell in gauge_cells() {
@@ -298,8 +298,9 @@ impl Segment {
         sum.add_starts(block);
     }
 
-    /// Measures the memory of at most `most` children for the snapshots to come; the next call goes on with others.
-    /// The kernel takes a few microseconds for each, which would be most of a scrape where there are hundreds.
+    /// Measures the memory of at most `most` children for later snapshots; the next call continues with the next
+    /// children. The kernel takes a few microseconds for each child: with hundreds of children that would be most of a
+    /// scrape.
     pub fn measure_children(&self, most: usize) {
         let arenas = self.geometry().arenas;
         let start = usize::try_from(self.get(header::NEXT_MEASURED)).unwrap_or(0) % arenas;
@@ -320,12 +321,12 @@ impl Segment {
         }
     }
 
-    /// Says how many bytes of the segment are in memory, for all snapshots from now on; 0 for unknown.
+    /// Sets the number of bytes of the segment that are in memory, for all later snapshots; 0 for unknown.
     pub fn note_resident(&self, bytes: u64) {
         self.set(header::RESIDENT, bytes);
     }
 
-    /// Notes what the scoreboard says, for readers that cannot see it.
+    /// Stores the scoreboard for readers that cannot see it.
     pub fn set_scoreboard(&self, scoreboard: &Scoreboard) {
         for (at, &count) in scoreboard.workers.iter().enumerate() {
             self.set(header::WORKERS + at, count);
@@ -362,7 +363,7 @@ impl Segment {
         self.set(header::FORKED, forked.into());
     }
 
-    /// A scrape has taken this many nanoseconds.
+    /// Records how many nanoseconds a scrape took.
     pub fn scraped(&self, nanoseconds: u64) {
         self.set(header::LAST_SCRAPE, nanoseconds);
     }
@@ -380,12 +381,12 @@ const ALL_FACTS: [Fact; 8] = [
 ];
 
 impl Snapshot {
-    /// A fact; empty where nobody has set it.
+    /// Returns a fact; empty if it was not set.
     pub fn fact(&self, fact: Fact) -> &str {
         &self.facts[fact as usize]
     }
 
-    /// The label of an application, for what names it by number.
+    /// Returns the label of an application by its number.
     pub fn label(&self, app: App) -> &str {
         let with = |numbers: &&ApplicationNumbers| {
             numbers.application.app == app || numbers.also.contains(&app)
@@ -397,7 +398,7 @@ impl Snapshot {
     }
 }
 
-/// What is being added up for one application. In words of 64 bits: nanoseconds fill them in 584 years.
+/// Partial sums of one application. 64 bits are enough: nanoseconds fill them in 584 years.
 struct Sum {
     application: Application,
     cells: Vec<u64>,
@@ -413,7 +414,7 @@ impl Sum {
         }
     }
 
-    /// When interpreters of a living child started.
+    /// Takes the start times of a living child's interpreters into account.
     fn add_starts(&mut self, block: &[AtomicU64]) {
         let oldest = block[OLDEST_START].load(Relaxed);
         if oldest != 0 {
@@ -435,7 +436,7 @@ impl Sum {
     }
 }
 
-/// Applications that two children entered at the same time are one.
+/// Merges entries of the same application: two children that enter it at the same time make two.
 fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
     let mut merged: BTreeMap<String, ApplicationNumbers> = BTreeMap::new();
     for sum in sums {
@@ -456,7 +457,7 @@ fn by_label(sums: Vec<ApplicationNumbers>) -> Vec<ApplicationNumbers> {
     merged.into_values().collect()
 }
 
-/// `known` is its memory as last measured; it is measured now where nobody did.
+/// Returns a child. `known` is its memory as last measured; 0 means that it is measured now.
 fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64, known: u64) -> Child {
     let pid = Owner::pid_of(owner);
     let generation = entry[state::GENERATION].load(Relaxed);
@@ -464,7 +465,7 @@ fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64, known: u64) 
         pid,
         state: match role {
             role if role == Role::Draining as u64 => Role::Draining,
-            // After a graceful restart it only finishes what it has begun, and is not told so by itself.
+            // After a graceful restart an old child only finishes its requests, but does not set this state itself.
             _ if generation < in_force => Role::Draining,
             role if role == Role::Starting as u64 => Role::Starting,
             _ => Role::Ready,
@@ -477,7 +478,7 @@ fn child(owner: u64, entry: &[AtomicU64], role: u64, in_force: u64, known: u64) 
     }
 }
 
-/// A child of a server that measures nothing, so that it has no arena.
+/// Returns a child of a server that measures nothing, and so has no arena for it.
 fn unmeasured(child: &ChildEntry) -> Child {
     Child {
         pid: child.pid,
@@ -492,9 +493,9 @@ fn unmeasured(child: &ChildEntry) -> Child {
     }
 }
 
-/// Second field of `/proc/<pid>/statm`, pages (proc(5)).
+/// Returns the resident memory: the second field of `/proc/<pid>/statm`, which is in pages (proc(5)).
 fn resident(pid: u32) -> Option<u64> {
-    // In one read: a scrape asks for every child.
+    // One read only: a scrape does this for every child.
     let mut statm = [0; 128];
     let length = File::open(format!("/proc/{pid}/statm"))
         .and_then(|mut file| file.read(&mut statm))
@@ -504,7 +505,7 @@ fn resident(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Cells up to the end of `wsgi_requests_total`, which is the first family.
+/// Number of cells of `wsgi_requests_total`, which is the first family.
 const REQUESTS_END: usize = {
     assert!(cell(Id::Requests, 0) == 0);
     Id::Requests.family().series()

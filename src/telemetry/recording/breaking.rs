@@ -1,4 +1,4 @@
-//! Where a rule of the segment is broken on purpose (`faults.rs`).
+//! The places where a rule of the segment is broken on purpose (`faults.rs`).
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread;
@@ -9,12 +9,12 @@ use crate::segment::Owner;
 use crate::segment::Segment;
 use crate::segment::entry::{Role, state};
 
-/// The arena that everybody gets.
+/// Returns the arena that all threads share under [`Fault::Crowded`].
 pub(crate) fn crowded(role: Role) -> Option<u32> {
     (role == Role::Thread && is(Fault::Crowded)).then_some(1)
 }
 
-/// An arena was taken.
+/// Called when an arena was taken.
 pub(crate) fn taken(segment: &Segment, at: usize) {
     if is(Fault::Zeroed) {
         let geometry = segment.geometry();
@@ -24,24 +24,24 @@ pub(crate) fn taken(segment: &Segment, at: usize) {
     }
 }
 
-/// This process is something else now.
+/// Called when the role of this process changed.
 pub(crate) fn role_set(segment: &Segment, owner: Owner, role: Role) {
     if role == Role::Draining && is(Fault::FreedByChild) {
         segment.free_arenas_of(owner.pid);
     }
 }
 
-/// A child is about to be killed or reaped. For the parent.
+/// Called when a child is about to be killed or reaped. For the parent.
 pub fn before_reaping(segment: &Segment, pid: u32) {
     if is(Fault::FreedEarly) {
         segment.free_arenas_of(pid);
-        // Long enough for another child to begin, and to take them.
+        // Long enough for another child to start and take the arenas.
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// The parent looks after its children, as it does every few seconds, or has begun another configuration: here it takes
-/// all of them for dead.
+/// Called when the parent begins another configuration or checks its children, as it does every few seconds. Takes all
+/// children for dead.
 pub(crate) fn all_for_dead(segment: &Segment) {
     if is(Fault::FreedEarly) {
         for at in 1..segment.geometry().arenas {

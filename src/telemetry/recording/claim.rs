@@ -1,4 +1,4 @@
-//! Arenas change hands.
+//! Claims of arenas: how an arena changes hands.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
@@ -11,8 +11,8 @@ use crate::segment::layout::RESIDENT;
 use crate::series;
 
 impl Segment {
-    /// Takes a free arena for `owner`, in the name of `thread` (0 for the process itself). `None` where all are taken;
-    /// that is counted.
+    /// Takes a free arena for `owner`, in the name of `thread` (0 for the process itself). If all arenas are taken,
+    /// returns `None` and counts an overflow.
     pub fn claim(&self, owner: Owner, thread: u32, role: Role) -> Option<u32> {
         #[cfg(feature = "faults")]
         if let Some(crowded) = super::breaking::crowded(role) {
@@ -20,7 +20,7 @@ impl Segment {
         }
         let word = owner.word(thread);
         let count = self.geometry().arenas - 1;
-        // Far apart, so that threads that start at the same time seldom look at the same entries.
+        // Starts at scattered entries, so that threads that start at the same time seldom compete for the same entries.
         let start = (thread as usize).wrapping_mul(0x9e37_79b1) % count.max(1);
         let found = (0..count)
             .map(|step| 1 + (start + step) % count)
@@ -32,8 +32,9 @@ impl Segment {
         found.and_then(|at| u32::try_from(at).ok())
     }
 
-    /// Until everything is said of the new owner, the entry says that it changes hands: others could take the new
-    /// process for dead by the start of the old one.
+    /// Takes the entry `at` if its owner is `from`. The entry is marked as changing hands until all words of the new
+    /// owner are written: other processes could otherwise combine the new pid with the old start time and take the new
+    /// owner for dead.
     fn take(&self, at: usize, from: u64, to: u64, owner: Owner, role: Role) -> bool {
         let entry = self.entry_cells(at);
         let changing = to | state::CHANGING;
@@ -64,7 +65,7 @@ impl Segment {
         true
     }
 
-    /// An entry whose process is gone although the parent was not told of its end.
+    /// Takes the entry of a process that no longer exists although the parent was not told of its end.
     fn take_from_the_dead(&self, at: usize, to: u64, owner: Owner, role: Role) -> bool {
         let entry = self.entry_cells(at);
         let from = owner_of(entry);
@@ -74,7 +75,7 @@ impl Segment {
             && self.take(at, from, to, owner, role)
     }
 
-    /// Takes back what only a living owner has. The entry must be marked as changing hands by the caller.
+    /// Resets what only has a meaning while the owner lives. The caller must have marked the entry as changing hands.
     pub(super) fn leave(&self, at: usize) {
         let entry = self.entry_cells(at);
         let arena = self.arena(at, false);

@@ -1,11 +1,11 @@
-//! Series, written to by whatever thread is running.
+//! Writing to series from the calling thread.
 
 use super::writer;
 use crate::series::{HistogramSeries, Series};
 
 impl Series {
-    /// Adds, in the arena of the calling thread; to a gauge in that of the child. Counters do not take what is negative,
-    /// and none but gauges what is not finite.
+    /// Adds `value`, for a counter in the arena of the calling thread, for a gauge in the arena of the child. Counters
+    /// ignore negative values; all but gauges ignore values that are not finite.
     pub fn add(self, value: f64) {
         let arena = if self.is_gauge() {
             writer::process()
@@ -17,7 +17,7 @@ impl Series {
         }
     }
 
-    /// Sets a gauge, for this child. Nothing else can be set.
+    /// Sets a gauge for this child. Series of other kinds ignore the call.
     pub fn set(self, value: f64) {
         if let Some(arena) = writer::process() {
             arena.series_set(self, value);
@@ -26,7 +26,7 @@ impl Series {
 }
 
 impl HistogramSeries {
-    /// Adds an observation, in the arena of the calling thread.
+    /// Adds an observation in the arena of the calling thread.
     pub fn observe(&self, value: f64) {
         if let Some(arena) = writer::current() {
             self.observe_in(&arena, value);

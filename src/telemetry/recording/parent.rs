@@ -1,4 +1,4 @@
-//! What only the parent does: it makes the segment, begins generations, and frees what ended children leave.
+//! What only the parent does: it makes the segment, begins generations, and frees the arenas of ended children.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -13,7 +13,7 @@ use crate::segment::{Mismatch, Segment};
 use crate::sync::AtomicU64;
 
 impl Segment {
-    /// A segment of memory of its own, which is never given back.
+    /// Returns a segment in fresh memory, which is never unmapped.
     #[cfg(test)]
     #[allow(clippy::expect_used)]
     pub(crate) fn fresh(geometry: Geometry) -> Self {
@@ -21,11 +21,11 @@ impl Segment {
         Self::create(cells, geometry, 1).expect("enough of it")
     }
 
-    /// Makes a segment of fresh, zeroed memory, which must have [`Geometry::words`]. `parent` is the process that frees
-    /// arenas.
+    /// Makes a segment from fresh, zeroed memory of at least [`Geometry::words`] words. `parent` is the process that
+    /// frees arenas.
     ///
     /// # Errors
-    /// The memory is too short, or there is none for what is always in use.
+    /// The memory is too short, or there is no memory for the parts that are always in use.
     pub fn create(
         cells: &'static [AtomicU64],
         geometry: Geometry,
@@ -43,13 +43,13 @@ impl Segment {
         segment.board().begin();
         segment.set(header::LAYOUT, layout::HASH);
         segment.name_application(App::OTHER, "_other", "", "", "");
-        // So that what finds no memory is counted at least.
+        // Opened now, so that numbers that find no memory later are at least counted here.
         let _ = segment.spill().application(App::OTHER);
         cells[header::MAGIC].store(layout::MAGIC, Release);
         Ok(segment)
     }
 
-    /// A new configuration is in force. For the parent.
+    /// Records that a new configuration is in force. For the parent.
     pub fn begin_generation(&self, generation: u64) {
         #[cfg(feature = "faults")]
         super::breaking::all_for_dead(self);
@@ -58,10 +58,10 @@ impl Segment {
         self.board().begin_generation();
     }
 
-    /// Frees the arenas of a child that was reaped, so that no thread of it can write any more; whether it had announced
-    /// its end. For the parent, which looks at nothing but numbers of processes here.
+    /// Frees the arenas of a reaped child, none of whose threads can write any more. Returns how the child ended. For
+    /// the parent, which looks at nothing but pids here.
     ///
-    /// Counters stay and the next owner goes on from them; gauges are cleared.
+    /// Counters stay and the next owner continues from them; gauges are cleared.
     pub fn free_arenas_of(&self, pid: u32) -> Option<Ended> {
         let mut ended = None;
         for at in 1..self.geometry().arenas {
@@ -70,8 +70,8 @@ impl Segment {
             if owner == 0 || Owner::pid_of(owner) != pid {
                 continue;
             }
-            // Somebody may have found it dead before, and have taken the entry. Where it changes hands in the name of
-            // the dead child itself, nobody else can.
+            // Another process may have found the child dead before and taken the entry. While the entry changes hands
+            // in the name of the dead child itself, no other process can take it.
             let changing = owner | state::CHANGING;
             if owner != changing
                 && entry[state::OWNER]
@@ -94,16 +94,17 @@ impl Segment {
         ended
     }
 
-    /// Frees the entries that a child was writing when it was killed, of applications and of their own metrics; and, where
-    /// room runs short, those of applications that no child serves any more. After a child was reaped.
+    /// Frees the entries of applications and of their own metrics that a child was writing when it was killed. If few
+    /// entries are free, also frees those of applications that no child serves any more. Call this after a child was
+    /// reaped.
     pub fn reclaim(&self, reaped: u32) {
         self.reclaim_series(reaped);
         self.reclaim_applications(reaped);
     }
 
-    /// Processes that own arenas, or a place on the board, and are no longer there, because they ended while nobody was told. For the parent, which
-    /// then frees what each has as if it were reaped only now. A number that a living child has got since is not
-    /// among them.
+    /// Returns the processes that own arenas or a slot on the board but no longer exist, because they ended without the
+    /// parent being told. For the parent, which then frees what each of them has as if it had just been reaped. Leaves
+    /// out a pid that a living child has got since.
     pub fn owners_gone(&self) -> BTreeSet<u32> {
         let owners = (1..self.geometry().arenas).filter_map(|at| {
             let entry = self.entry_cells(at);
@@ -123,9 +124,9 @@ impl Segment {
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It had said that it was about to.
+    /// The child had announced its end.
     Clean,
-    /// It was killed, or crashed.
+    /// The child was killed, or crashed.
     Killed,
 }
 
@@ -143,7 +144,7 @@ mod tests {
         };
         let segment = Segment::fresh(geometry);
         let here = Owner::of_this_process(0);
-        // A number that was this process's own before, and one that no process can have.
+        // One pid that belonged to another process before this one, and one that no process can have.
         let before = Owner {
             ticks: here.ticks + 1,
             ..here
@@ -163,7 +164,7 @@ mod tests {
         let entry = segment.entry_cells(mine as usize);
         assert_eq!(owner_of(entry), here.word(7));
         let _ = claim(before, 0).expect("a free one");
-        // By its number alone the arenas of a living one would be freed.
+        // Freeing by pid alone would free the arenas of a living process.
         assert!(segment.owners_gone().is_empty());
         segment.entry_cells(mine as usize)[state::OWNER].store(0, Relaxed);
         assert_eq!(segment.owners_gone(), BTreeSet::from([here.pid]));

@@ -1,9 +1,10 @@
-//! The crate `metrics`' way into the segment, for what is not measured in every request, and for other crates.
+//! The recorder of the crate `metrics` for the segment: for other crates, and for what is not measured in every
+//! request.
 //!
-//! A handle holds no cell but says where one is; each operation finds the cell in the arena of the calling thread, so
-//! that every arena keeps its one writer although handles go from thread to thread. Names of the catalogue are its
-//! families: their labels must have values that it knows, and `app` is the label of an application. All other names
-//! are kept as applications' own metrics are.
+//! A handle holds no cell; each operation finds the cell in the arena of the calling thread. So every arena keeps its
+//! one writer although handles move between threads. Names in the catalogue belong to its families: their labels must
+//! have values from the catalogue, and `app` is the label of an application. All other names are kept like the
+//! applications' own metrics.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,14 +27,14 @@ use crate::series::{
     Aggregate, CustomKind, Description, FamilyNumber, HistogramSeries, Part, Series,
 };
 
-/// Records in a segment. [`writer::start`] says who this process is there; one that does not record gets handles that
+/// Records in a segment. [`writer::start`] sets which process this is; a process that does not record gets handles that
 /// do nothing.
 pub struct Recorder {
     segment: Segment,
     known: Mutex<Registered>,
 }
 
-/// What was registered in this process.
+/// The metrics that this process has registered.
 #[derive(Default)]
 struct Registered {
     helps: HashMap<String, String>,
@@ -44,7 +45,7 @@ struct Registered {
 }
 
 impl Recorder {
-    /// One that records in `segment`.
+    /// Returns a recorder for `segment`.
     pub fn new(segment: Segment) -> Self {
         Self {
             segment,
@@ -57,7 +58,7 @@ impl Recorder {
     }
 
     fn describe(&self, key: &KeyName, help: &str) {
-        // The lock may be held by a thread that a forked process does not have.
+        // A thread that does not exist in a forked process may hold the lock.
         if writer::owner().is_none() {
             return;
         }
@@ -69,8 +70,8 @@ impl Recorder {
         known.helps.entry(name).or_insert_with(|| help.to_owned());
     }
 
-    /// Where a key of the catalogue is counted; `None` where it has other labels than its family. That is counted as an
-    /// overflow, since nobody can be told.
+    /// Returns the series of the catalogue for a key. If the labels are not those of the family, returns `None` and
+    /// counts an overflow, since the caller gets no error.
     fn place(&self, key: &Key, family: &'static Family) -> Option<CatalogueSeries> {
         let place = place(self.segment, key, family);
         if place.is_none() {
@@ -79,8 +80,8 @@ impl Recorder {
         place
     }
 
-    /// Keys beyond those that the segment has room for are not remembered: whoever makes them without end shall not fill
-    /// the memory.
+    /// Returns whether `known` keys are more than the segment has room for. Further keys are not remembered, so that
+    /// code that makes keys without end does not fill the memory.
     fn is_full(&self, known: usize) -> bool {
         known >= self.segment.geometry().series + 1_000
     }
@@ -90,7 +91,7 @@ impl Recorder {
         self.segment.count(Id::MetricsOverflows, series, 1);
     }
 
-    /// The family of a key that is not in the catalogue, and the label values by the names of the labels.
+    /// Returns the family of a key that is not in the catalogue, and the label values sorted by label name.
     fn custom<'k>(
         &self,
         known: &mut Registered,
@@ -140,7 +141,7 @@ impl Recorder {
     }
 
     fn new_counter(&self, known: &mut Registered, key: &Key, owner: Owner) -> Counter {
-        // A total is of no use to a handle that is forgotten at once.
+        // A handle that is not remembered ignores totals: the next handle would count the whole total again.
         let told = if self.is_full(known.counters.len()) {
             u64::MAX
         } else {
@@ -196,7 +197,7 @@ impl Recorder {
     }
 }
 
-/// Upper bounds of histograms that are not in the catalogue, in seconds.
+/// Returns the upper bounds of histograms that are not in the catalogue, in seconds.
 pub fn default_bounds() -> Vec<f64> {
     let bounds = Buckets::Latency.bounds();
     bounds.iter().map(|&bound| bound as f64 / 1e9).collect()
@@ -298,7 +299,7 @@ fn place(segment: Segment, key: &Key, family: &'static Family) -> Option<Catalog
     })
 }
 
-/// What a counter adds to.
+/// The target of a counter.
 trait AddTo {
     fn add(&self, value: u64);
 }
@@ -306,7 +307,8 @@ trait AddTo {
 impl AddTo for CatalogueSeries {
     fn add(&self, value: u64) {
         let (id, series) = (self.family.id, self.series);
-        // Those of time are counted in whole nanoseconds, which `metrics` has no counters for: whole seconds it is.
+        // The catalogue counts time in nanoseconds, but a counter of `metrics` is an integer of the unit: whole
+        // seconds.
         let value = match self.family.unit {
             catalogue::Unit::Seconds => value.saturating_mul(1_000_000_000),
             catalogue::Unit::Count | catalogue::Unit::Bytes => value,
@@ -332,10 +334,10 @@ impl AddTo for Series {
     }
 }
 
-/// A counter.
+/// A counter, with the last total that it was set to.
 struct Total<T> {
     of: T,
-    /// The greatest total that this process was told.
+    /// The greatest total that this process has set.
     absolute: AtomicU64,
 }
 
@@ -344,8 +346,8 @@ impl<T: AddTo> CounterFn for Total<T> {
         self.of.add(value);
     }
 
-    /// What this process was told before is counted already. Totals of several processes are of each its own, and add
-    /// up; as do increments of the same counter.
+    /// Adds what exceeds the last total of this process, since the rest is already counted. The totals of several
+    /// processes add up, and so do increments of the same counter.
     fn absolute(&self, value: u64) {
         let before = self.absolute.fetch_max(value, Relaxed);
         if value > before {
@@ -375,7 +377,7 @@ impl GaugeFn for CatalogueSeries {
 }
 
 impl HistogramFn for CatalogueSeries {
-    /// In seconds, as all histograms of the catalogue are.
+    /// `value` is in seconds, as in all histograms of the catalogue.
     fn record(&self, value: f64) {
         if value.is_nan() {
             return;

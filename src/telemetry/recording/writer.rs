@@ -1,8 +1,8 @@
 //! The arenas of this process: one for the child itself, one for each thread that records.
 //!
-//! A thread takes its arena at its first record and keeps it; when it ends, the arena goes to the next new thread of the
-//! process. It never goes back to the segment from here: only the parent frees arenas, once nothing of the child can
-//! write any more.
+//! A thread takes its arena at its first record and keeps it. When the thread ends, the arena goes to the next new
+//! thread of the process. A child never returns an arena to the segment: only the parent frees arenas, once no thread
+//! of the child can write any more.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -24,18 +24,18 @@ pub(crate) struct Writer {
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
-/// Set in a process that the application forked, whose memory is a copy of its parent's: it must not write.
+/// Set in a process that the application forked. Such a process is a copy of its parent and must not write.
 static DETACHED: AtomicBool = AtomicBool::new(false);
 
-/// How long threads without an arena of their own wait before one of them tries again, nanoseconds.
+/// Pause between attempts of threads without an arena to find one, nanoseconds.
 const RETRY: u64 = 1_000_000_000;
 
-/// When a thread of this process last found no arena, as a stamp. To look for one takes long where all are taken.
+/// Stamp at which a thread of this process last found no arena. The search takes long if all arenas are taken.
 static TRIED: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static MINE: Cell<Option<Arena>> = const { Cell::new(None) };
-    /// Gives the arena to the next thread when this one ends.
+    /// Passes the arena on to the next thread when this thread ends.
     static KEEPER: Keeper = const { Keeper(Cell::new(None)) };
 }
 
@@ -64,7 +64,7 @@ impl Writer {
         }
     }
 
-    /// An arena for a thread that has none: that of one that has ended, or a free one.
+    /// Returns an arena for a thread that has none: one that an ended thread left, or a free one.
     pub(crate) fn take(&self, thread: u32) -> Option<u32> {
         let Some(spare) = self.spare().pop() else {
             return self.segment.claim(self.owner, thread, Role::Thread);
@@ -73,7 +73,7 @@ impl Writer {
         Some(spare)
     }
 
-    /// A thread has ended that had this one.
+    /// Takes back the arena of a thread that ended.
     pub(crate) fn leave(&self, index: u32) {
         self.spare().push(index);
     }
@@ -83,8 +83,8 @@ impl Writer {
     }
 }
 
-/// Makes this process, which serves the configuration `generation`, one that records. A second call (httpd run as one
-/// process starts again in it) only says that it serves another configuration now.
+/// Makes this process record, as one that serves the configuration `generation`. A second call only changes the
+/// generation: httpd in single-process mode (`-X`) restarts within the process.
 pub fn start(segment: Segment, generation: u64) {
     let writer = WRITER.get_or_init(|| {
         let owner = Owner::of_this_process(generation);
@@ -96,13 +96,13 @@ pub fn start(segment: Segment, generation: u64) {
     }
 }
 
-/// Whether this process is a copy that must not write. For code that keeps cells of an arena at hand.
+/// Returns the flag that is set if this process is a copy that must not write. For code that keeps cells of an arena.
 #[inline]
 pub fn detached() -> &'static AtomicBool {
     &DETACHED
 }
 
-/// Nothing of this process is recorded any more. For the child's side of a fork, so without a lock.
+/// Stops all recording of this process. Takes no lock, since it runs on the child's side of a fork.
 pub fn detach() {
     #[cfg(feature = "faults")]
     if crate::faults::is(crate::faults::Fault::Attached) {
@@ -119,17 +119,17 @@ fn writer() -> Option<&'static Writer> {
     }
 }
 
-/// This process, as the owner of its arenas.
+/// Returns this process as the owner of its arenas.
 pub fn owner() -> Option<Owner> {
     writer().map(|writer| writer.owner)
 }
 
-/// The arena of the child as a whole, which all threads may write to.
+/// Returns the arena of the child as a whole, which all threads may write to.
 pub fn process() -> Option<Arena> {
     writer().map(|writer| writer.process)
 }
 
-/// Says what the child is now.
+/// Sets the role of the child.
 pub fn set_role(role: Role) {
     // The spill arena has no owner.
     if let Some(writer) = writer()
@@ -141,7 +141,7 @@ pub fn set_role(role: Role) {
     }
 }
 
-/// The arena of the calling thread; `now` is a stamp of this moment. `None` where this process does not record.
+/// Returns the arena of the calling thread; `None` if this process does not record. `now` is the current stamp.
 #[inline]
 pub fn arena(now: u64) -> Option<Arena> {
     if DETACHED.load(Relaxed) {
@@ -153,7 +153,7 @@ pub fn arena(now: u64) -> Option<Arena> {
     }
 }
 
-/// The arena of the calling thread, for callers that have no stamp of this moment.
+/// Returns the arena of the calling thread, for callers without a current stamp.
 #[inline]
 pub fn current() -> Option<Arena> {
     let known = MINE.get().filter(|_| !DETACHED.load(Relaxed));
@@ -164,7 +164,7 @@ pub fn current() -> Option<Arena> {
 fn first(writer: &Writer, now: u64) -> Arena {
     let spill = writer.segment.spill();
     let tried = TRIED.load(Relaxed);
-    // While the thread ends its keeper may be gone already, and the arena would not get to another thread.
+    // At the end of a thread its keeper may already be dropped; nothing would pass the arena on to another thread.
     if tried != 0 && now.saturating_sub(tried) < RETRY || KEEPER.try_with(|_| ()).is_err() {
         return spill;
     }

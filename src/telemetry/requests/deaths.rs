@@ -1,6 +1,6 @@
-//! Children that ended without having said that they would: a ring that the parent writes to, and everybody reads.
+//! Children that ended without announcing it: a ring that the parent writes and every process reads.
 //!
-//! Any child can write there, too, so nothing that is read is believed: texts are bounded and printable.
+//! Any child can overwrite it, too, so readers trust nothing in it: texts are bounded and printable.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -13,16 +13,16 @@ use crate::segment::text;
 
 use super::running::Running;
 
-/// Such an end.
+/// The unexpected end of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// Unix time at which the parent saw it, nanoseconds.
+    /// Unix time at which the parent saw the end, nanoseconds.
     pub at: u64,
-    /// The child.
+    /// Process id of the child.
     pub pid: u32,
-    /// How it ended, in words.
+    /// How the child ended, in words.
     pub how: String,
-    /// What it was running, in words.
+    /// What the child was running, in words.
     pub running: String,
 }
 
@@ -32,8 +32,8 @@ const HOW: std::ops::Range<usize> = 2..12;
 const RUNNING: std::ops::Range<usize> = 12..DEATH_WORDS;
 
 impl Segment {
-    /// The requests that a process was running when it last said so, the oldest first, and not more than `most`. For the
-    /// parent, when the process has been reaped and its arenas have not been freed.
+    /// Returns at most `most` requests that a process was running when it last wrote its state, the oldest first. For
+    /// the parent, after the process was reaped and before its arenas are freed.
     pub fn running_of(&self, pid: u32, most: usize) -> Vec<Running> {
         let is_its = |at: &usize| Owner::pid_of(owner_of(self.entry_cells(*at))) == pid;
         let arenas = (1..self.geometry().arenas).filter(is_its);
@@ -43,7 +43,7 @@ impl Segment {
         running
     }
 
-    /// Notes the end of a child. For the parent.
+    /// Notes the unexpected end of a child. For the parent.
     pub fn note_death(&self, pid: u32, how: &str, running: &str) {
         let next = &self.cells()[header::DEATHS];
         let number = next.load(Relaxed);
@@ -55,7 +55,7 @@ impl Segment {
         next.store(number.wrapping_add(1), Release);
     }
 
-    /// The last ones, newest first.
+    /// Returns the last deaths, newest first.
     pub fn deaths(&self) -> Vec<Death> {
         let next = self.cells()[header::DEATHS].load(Acquire);
         let numbers = (1..=DEATHS as u64).map_while(|back| next.checked_sub(back));
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(deaths[DEATHS - 1].pid, 21 - DEATHS as u32);
         assert_eq!(deaths[0].how, "by SIGKILL");
         assert_eq!(deaths[0].running.len(), (RUNNING.len() - 1) * 8);
-        // Whatever a child writes there.
+        // Stands for anything that a child may write there.
         let geometry = segment.geometry();
         for at in 0..DEATHS {
             for cell in segment.words(geometry.death(at), DEATH_WORDS) {

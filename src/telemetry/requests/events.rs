@@ -1,8 +1,8 @@
 //! The most recent slow, refused and timed-out requests: a ring that any child writes to.
 //!
-//! Nobody waits here. A writer that was held up while the ring went round meets another one at the same place, and one
-//! that is killed leaves half an entry; so each entry ends with a sum over all of it and over its number, and readers
-//! take none whose sum is another.
+//! Writers do not wait for each other. A writer that is held up while the ring wraps may write to the same entry as
+//! another one, and a killed writer leaves half an entry. So each entry has a checksum over its content and its number,
+//! and readers skip entries whose checksum does not match.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -17,50 +17,50 @@ use crate::segment::text;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Notable {
-    /// It took longer than `WSGISlowRequests` says.
+    /// The request took longer than the limit of `WSGISlowRequests`.
     Slow = 0,
-    /// It was refused before the application was called; with the number of its reason in
+    /// The request was refused before the application was called; holds the number of the reason in
     /// [`crate::catalogue::REJECTION`].
     Rejected(u8) = 1,
-    /// It exceeded a limit of time; with the number of the stage in [`crate::catalogue::TIMEOUT_STAGE`].
+    /// The request exceeded a time limit; holds the number of the stage in [`crate::catalogue::TIMEOUT_STAGE`].
     TimedOut(u8) = 2,
 }
 
-/// A request of note.
+/// A notable request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Unix time of its end, nanoseconds.
+    /// Unix time at which the request ended, nanoseconds.
     pub at: u64,
-    /// Why it is here.
+    /// Why the request is noted.
     pub why: Notable,
     /// Application.
     pub app: App,
     /// Number of the method in [`crate::catalogue::METHOD`].
     pub method: usize,
-    /// Status; 0 where none was sent.
+    /// HTTP status; 0 if none was sent.
     pub status: u16,
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// Nanoseconds of the whole request.
+    /// Duration of the whole request, nanoseconds.
     pub total: u64,
-    /// Nanoseconds inside the application.
+    /// Time inside the application, nanoseconds.
     pub application: u64,
-    /// Nanoseconds of waiting for the GIL.
+    /// Time of waiting for the GIL, nanoseconds.
     pub gil_wait: u64,
-    /// Nanoseconds of reading the body.
+    /// Time of reading the body, nanoseconds.
     pub input: u64,
-    /// Nanoseconds of sending the response.
+    /// Time of sending the response, nanoseconds.
     pub output: u64,
-    /// Path of its URL.
+    /// Path of the URL.
     pub url: String,
 }
 
 const CHECK: usize = 0;
-/// Time, reason, times, process.
+/// The words of an event: end, reason, durations, process.
 const WORDS: std::ops::Range<usize> = 1..9;
 const URL: std::ops::Range<usize> = 16..49;
 
-/// The sum that event number `ticket` ends with.
+/// Returns the checksum of event number `ticket`.
 fn check(ticket: u64, words: [u64; 8], url: &[u8]) -> u64 {
     let hash = words.iter().fold(ticket.wrapping_add(1), |hash, word| {
         fnv(hash, &word.to_le_bytes())
@@ -69,7 +69,7 @@ fn check(ticket: u64, words: [u64; 8], url: &[u8]) -> u64 {
 }
 
 impl Segment {
-    /// Notes a request; `event.at` is set here.
+    /// Notes a request. Sets the end (`event.at`) itself.
     pub fn note(&self, event: &Event, url: &[u8]) {
         let ticket = self.cells()[header::EVENTS].fetch_add(1, Relaxed);
         let cells = self.event_cells((ticket % EVENTS as u64) as usize);
@@ -101,14 +101,14 @@ impl Segment {
         cells[CHECK].store(check(ticket, words, url), Release);
     }
 
-    /// The most recent ones, newest first.
+    /// Returns the most recent events, newest first.
     pub fn events(&self) -> Vec<Event> {
         let next = self.cells()[header::EVENTS].load(Acquire);
         let tickets = (1..=EVENTS as u64).map_while(|back| next.checked_sub(back));
         tickets.filter_map(|ticket| self.event(ticket)).collect()
     }
 
-    /// Event number `ticket`, if it is still there and whole.
+    /// Returns event number `ticket` if it is still in the ring and whole.
     pub(crate) fn event(&self, ticket: u64) -> Option<Event> {
         let cells = self.event_cells((ticket % EVENTS as u64) as usize);
         let expected = cells[CHECK].load(Acquire);

@@ -1,4 +1,4 @@
-//! What is kept of single requests: those that run, those of note, and those of children that ended unexpectedly.
+//! Records of single requests: running ones, notable ones, and those of children that ended unexpectedly.
 
 mod deaths;
 mod events;

@@ -1,4 +1,4 @@
-//! What runs now, thread by thread.
+//! The requests that run now, by thread.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -11,7 +11,7 @@ use crate::segment::layout::RUNNING_WORDS;
 use crate::segment::text;
 use crate::sync::{AtomicU64, fence};
 
-/// Where a request is.
+/// What a running request is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -25,12 +25,12 @@ pub enum Phase {
     Reading = 3,
     /// Sending the response.
     Writing = 4,
-    /// Loading the script, or waiting for another thread that does.
+    /// Loading the script, or waiting for another thread to load it.
     Loading = 5,
 }
 
 impl Phase {
-    /// All of them, by number.
+    /// All phases, by number.
     pub const ALL: [Phase; 6] = [
         Phase::Preparing,
         Phase::WaitingForGil,
@@ -40,7 +40,7 @@ impl Phase {
         Phase::Loading,
     ];
 
-    /// In words.
+    /// Returns the phase in words.
     pub const fn text(self) -> &'static str {
         match self {
             Phase::Preparing => "preparing",
@@ -56,30 +56,30 @@ impl Phase {
 /// A running request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// Thread, as the kernel numbers it.
+    /// Thread id of the kernel.
     pub thread: u32,
     /// Application.
     pub app: App,
     /// Number of the method in [`crate::catalogue::METHOD`].
     pub method: usize,
-    /// Where it is.
+    /// What the request is doing.
     pub phase: Phase,
-    /// Since when, as a stamp.
+    /// Stamp at which the request began.
     pub since: u64,
-    /// Path of its URL.
+    /// Path of the URL.
     pub url: String,
-    /// Its application group; empty for the main interpreter.
+    /// Application group; empty for the main interpreter.
     pub group: String,
 }
 
-/// Where the phase of a running request is noted.
+/// The word that holds the phase of a running request.
 #[derive(Clone, Copy)]
 pub struct PhaseCell(&'static AtomicU64);
 
 impl PhaseCell {
-    /// The request is now there.
+    /// Sets the phase of the request.
     #[inline]
     pub fn set(self, phase: Phase) {
         let running = self.0.load(Relaxed);
@@ -91,7 +91,7 @@ const SEQUENCE: usize = 0;
 const URL: std::ops::Range<usize> = 1..18;
 const GROUP: std::ops::Range<usize> = 18..27;
 
-/// What ran on the thread before, to go on with when a nested request ends.
+/// The request that a nested request interrupts; restored when the nested request ends.
 #[derive(Clone, Copy, Default)]
 pub struct OuterRequest {
     since: u64,
@@ -100,7 +100,8 @@ pub struct OuterRequest {
 }
 
 impl Arena {
-    /// A request begins. Not for arenas that several threads share, which say nothing of what runs.
+    /// Records that a request begins, and returns the request that it interrupts. Does nothing in arenas that several
+    /// threads share: these have no record of a running request.
     pub fn begin(
         &self,
         since: u64,
@@ -125,19 +126,19 @@ impl Arena {
         before
     }
 
-    /// The application group of the running request.
+    /// Sets the application group of the running request.
     pub fn set_group(&self, group: &[u8]) {
         if !self.is_shared() {
             self.write_text(|cells| text::put(&cells[GROUP], group));
         }
     }
 
-    /// Where the phase of this thread's request is noted.
+    /// Returns the cell for the phase of this thread's request.
     pub fn phase_cell(&self) -> Option<PhaseCell> {
         (!self.is_shared()).then(|| PhaseCell(&self.entry()[state::RUNNING]))
     }
 
-    /// The request has ended, and the one around it goes on.
+    /// Records that the request has ended, and restores the request `before` that it interrupted.
     pub fn end(&self, before: Option<Box<OuterRequest>>) {
         if self.is_shared() {
             return;
@@ -168,7 +169,7 @@ impl Arena {
         }
     }
 
-    /// Odd while it is written, so that readers do not take half of one text and half of another.
+    /// Makes the sequence number odd during the write, so that readers do not mix two texts.
     fn write_text(&self, write: impl FnOnce(&[AtomicU64])) {
         let cells = self.running_cells();
         let sequence = cells[SEQUENCE].load(Relaxed);
@@ -186,7 +187,7 @@ impl Arena {
 }
 
 impl Segment {
-    /// The request that the owner of arena `at` runs.
+    /// Returns the request that the owner of arena `at` runs.
     pub(crate) fn running(&self, at: usize) -> Option<Running> {
         let entry = self.entry_cells(at);
         let cells = self.words(self.geometry().running(at), RUNNING_WORDS);
@@ -194,7 +195,7 @@ impl Segment {
             let since = entry[state::RUNNING_SINCE].load(Acquire);
             (since, entry[state::RUNNING].load(Relaxed))
         };
-        // All of it between two looks at the sequence, so that the text is that of the request.
+        // Everything is read between two loads of the sequence number, so that the text belongs to the request.
         let whole = (0..3).find_map(|_| {
             let before = cells[SEQUENCE].load(Acquire);
             let request = read();

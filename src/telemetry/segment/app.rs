@@ -1,4 +1,4 @@
-//! Which application: its number in the table, and its value of the label `app`.
+//! The identity of an application: its number in the table, and its value of the label `app`.
 
 use crate::catalogue::fnv;
 
@@ -7,22 +7,22 @@ use crate::catalogue::fnv;
 pub struct App(u16);
 
 impl App {
-    /// Those that there was no entry for: `_other`.
+    /// `_other`: the applications for which the table had no entry left.
     pub const OTHER: App = App(0);
 
-    /// The application of this number.
+    /// Returns the application with this number.
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the number of the application.
     pub const fn number(self) -> u16 {
         self.0
     }
 }
 
-/// The value of the label `app` for `text`: the characters that need no escaping anywhere, at most 64 of them. Where
-/// that loses something, a hash of the whole keeps different texts apart.
+/// Returns the value of the label `app` for `text`: at most 64 characters that need no escaping anywhere. If that loses
+/// something, a hash of the whole text keeps different texts apart.
 pub fn label_of(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_./:|-".contains(c);
     let clean: String = text
@@ -33,7 +33,7 @@ pub fn label_of(text: &str) -> String {
         return clean;
     }
     let hash = fnv(0xcbf2_9ce4_8422_2325, text.as_bytes());
-    // The end says more of a path than its beginning.
+    // The end of a path is more specific than its beginning.
     let tail = &clean[clean.len().saturating_sub(57)..];
     format!("{tail}-{:06x}", hash & 0xff_ffff)
 }

@@ -1,7 +1,7 @@
-//! The table of applications: which block of cells belongs to which value of the label `app`.
+//! The table of applications, which maps values of the label `app` to blocks of cells.
 //!
-//! An application keeps its entry, and so its counters, over restarts. One that the configuration no longer has is
-//! hidden once no child serves it any more, and its entry is given to another one later.
+//! An application keeps its entry, and so its counters, over restarts. An application that is no longer configured is
+//! hidden once no child serves it; its entry may later go to another application.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -23,32 +23,33 @@ const SCRIPT: std::ops::Range<usize> = 42..75;
 const GROUP: std::ops::Range<usize> = 75..92;
 
 const TAG: u64 = 0xff << 56;
-/// Somebody writes the entry; the rest of the word is its process.
+/// A process is writing the entry; the rest of the word is its pid.
 const WRITING: u64 = 1 << 56;
-/// In use; the rest of the word is the last generation that has it.
+/// The entry is in use; the rest of the word is the last generation that has the application.
 const LIVE: u64 = 2 << 56;
-/// The parent is zeroing its cells.
+/// The parent is zeroing the cells of the application.
 const CLEARING: u64 = 3 << 56;
 
-/// What the table says of an application.
+/// An entry of the table of applications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Application {
-    /// Its number.
+    /// Number of the application.
     pub app: App,
     /// Value of the label `app`.
     pub label: String,
-    /// Where it is mounted.
+    /// URL path at which the application is mounted.
     pub mount: String,
-    /// Its script.
+    /// Path of the script.
     pub script: String,
-    /// Its application group as configured; empty for the main interpreter.
+    /// Application group as configured; empty for the main interpreter.
     pub group: String,
-    /// Last generation whose configuration has it.
+    /// Last generation whose configuration has the application.
     pub generation: u64,
 }
 
 impl Segment {
-    /// The application with this label, entered if it is new. `_other` where the table is full, which is counted.
+    /// Returns the application with this label and enters it into the table if it is new. If the table is full, returns
+    /// `_other` and counts an overflow.
     pub fn application_named(
         &self,
         label: &str,
@@ -60,7 +61,7 @@ impl Segment {
         known.unwrap_or_else(|| self.enter_application(&mut self.numbers(), label, texts, owner))
     }
 
-    /// The same for many of them, by one look at the table.
+    /// Does the same for many applications with one pass over the table.
     pub fn applications_named<'a>(
         &self,
         named: impl Iterator<Item = (&'a str, [&'a str; 3])>,
@@ -93,8 +94,8 @@ impl Segment {
         (1..count).filter_map(|at| u16::try_from(at).ok().map(App::new))
     }
 
-    /// The first of these entries that has the label, which are all kept in use: where two children have entered it at the
-    /// same time, both entries stay, as their counts belong together.
+    /// Returns the first of `entries` that has the label, and renews all of them: if two children entered it at the
+    /// same time, both entries stay, since their counts belong together.
     fn renew_application(
         &self,
         entries: impl Iterator<Item = App>,
@@ -112,12 +113,13 @@ impl Segment {
         let mut found = entries.filter(has_it);
         let first = found.next()?;
         found.for_each(drop);
-        // Its script may be another one since the last restart.
+        // The script may have changed since the last restart.
         self.name_application(first, label, mount, script, group);
         Some(first)
     }
 
-    /// Enters it into the first free entry of these. `_other` where there is none, which is counted.
+    /// Enters the application into the first free entry of `entries`. If none is free, returns `_other` and counts an
+    /// overflow.
     fn enter_application(
         &self,
         entries: &mut impl Iterator<Item = App>,
@@ -156,7 +158,7 @@ impl Segment {
         text::put(&cells[GROUP], group.as_bytes());
     }
 
-    /// The applications that are configured, or still served by a child that is ending; `_other` first.
+    /// Returns the applications that are configured, or that a child still serves; `_other` first.
     pub fn applications(&self) -> Vec<Application> {
         let oldest = self.oldest_generation();
         let count = self.geometry().applications;
@@ -182,7 +184,7 @@ impl Segment {
         })
     }
 
-    /// The oldest generation that a living child serves, or the one in force.
+    /// Returns the oldest generation that a living child serves, or the current one if no child serves an older one.
     pub(crate) fn oldest_generation(&self) -> u64 {
         let entries = (1..self.geometry().arenas).map(|at| self.entry_cells(at));
         entries
@@ -191,11 +193,11 @@ impl Segment {
             .fold(self.generation(), u64::min)
     }
 
-    /// Frees the entry that a child was writing when it was killed; and where room runs short, the entries of applications
-    /// that no child serves any more, after zeroing their cells.
+    /// Frees the entry that the `reaped` child was writing when it was killed. If few entries are free, also frees the
+    /// entries of applications that no child serves any more, after zeroing their cells.
     ///
-    /// As long as there is room they stay, hidden: an application that comes back, as those without an alias do after
-    /// each restart, then goes on from its counts.
+    /// While there is room, these entries stay, hidden: an application that comes back then continues from its counts.
+    /// Applications without an alias come back after each restart.
     pub(crate) fn reclaim_applications(&self, reaped: u32) {
         let count = self.geometry().applications;
         let mut free = 0;
@@ -244,7 +246,7 @@ impl Segment {
     }
 }
 
-/// A label that somebody scribbled over is none that the exposition may have.
+/// Replaces a label that a child overwrote with nothing, since the exposition needs one.
 fn label_or_other(at: usize, label: String) -> String {
     if at == 0 {
         String::from("_other")
@@ -255,7 +257,7 @@ fn label_or_other(at: usize, label: String) -> String {
     }
 }
 
-/// Notes that `generation` has the application; whether the entry is still in use.
+/// Records that `generation` has the application. Returns whether the entry is still in use.
 fn renew(state: &AtomicU64, generation: u64) -> bool {
     state
         .fetch_update(AcqRel, Acquire, |seen| {
@@ -302,7 +304,7 @@ mod tests {
             let all = segment.applications_named(named, owner);
             let each = labels.map(|label| one_by_one.application_named(label, texts, owner));
             assert_eq!(all, each, "{generation}");
-            // The last of eight is one more than there is room for.
+            // The eighth application does not fit any more.
             assert_eq!(all[0], all[2]);
             assert_eq!((all[7], all[8]), (App::new(7), App::OTHER));
             assert_eq!(numbers(&segment), [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -316,7 +318,7 @@ mod tests {
         let segment = segment();
         let texts = ["", "/a.wsgi", ""];
         let first = segment.application_named("/a", texts, owner(0));
-        // As if another child had looked for it before the first one had entered it.
+        // As if another child had searched before the first one had entered the application.
         let second = App::new(first.number() + 1);
         segment.name_application(second, "/a", "", "/a.wsgi", "");
         segment.application_cells(second.number().into())[STATE].store(LIVE, Release);

@@ -1,8 +1,8 @@
-//! Arenas: cells with one writer each. Others call such a part of a sharded counter a *shard*.
+//! Arenas: cells with one writer each, elsewhere called the *shards* of a counter.
 //!
-//! An arena belongs to the segment, not to a process: the next owner goes on from the values that it holds, so no counter
-//! ever goes back. Its writer loads, adds and stores without a lock prefix. The arenas that several threads
-//! write to (that of a whole child, and the spill arena) take an atomic addition instead.
+//! An arena belongs to the segment, not to a process: its next owner continues from the values in it, so no counter
+//! ever decreases. The writer loads, adds and stores without a lock prefix. Arenas with several writers (the arena of a
+//! child as a whole, and the spill arena) use atomic additions instead.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -16,12 +16,12 @@ use crate::catalogue::{
 };
 use crate::sync::AtomicU64;
 
-/// An arena, for the thread or the child that may write to it.
+/// A handle of an arena, for the thread or the child that may write to it.
 #[derive(Clone, Copy)]
 pub struct Arena {
     segment: Segment,
     index: usize,
-    /// Whether several threads write.
+    /// Whether several threads write to it.
     shared: bool,
     cells: &'static [AtomicU64],
 }
@@ -56,12 +56,12 @@ impl Arena {
         }
     }
 
-    /// Its number.
+    /// Returns the number of the arena.
     pub fn index(&self) -> u32 {
         u32::try_from(self.index).unwrap_or(0)
     }
 
-    /// The segment that it belongs to.
+    /// Returns the segment that the arena belongs to.
     pub fn segment(&self) -> Segment {
         self.segment
     }
@@ -70,34 +70,35 @@ impl Arena {
         self.segment.entry_cells(self.index)
     }
 
-    /// Gives an arena of `owner`'s process to another thread of it.
+    /// Gives this arena to another thread of the process `owner`.
     pub(crate) fn hand_over(&self, owner: Owner, thread: u32) {
         self.entry()[state::OWNER].store(owner.word(thread), Release);
     }
 
-    /// Says which configuration the owner serves now; for the arena of a child.
+    /// Sets the generation that the owner serves. For the arena of a child.
     pub(crate) fn set_generation(&self, generation: u64) {
         self.entry()[state::GENERATION].store(generation, Relaxed);
     }
 
-    /// Whether it is that of a child as a whole.
+    /// Returns whether this is the arena of a child as a whole.
     pub fn is_of_child(&self) -> bool {
         Role::is_process(self.entry()[state::ROLE].load(Relaxed))
     }
 
-    /// Says what the owner is now; for the arena of a child.
+    /// Sets the role of the owner. For the arena of a child.
     pub fn set_role(&self, role: Role) {
         self.entry()[state::ROLE].store(role as u64, Release);
     }
 
-    /// The cells of an application; those of `_other` where there is none of that number.
+    /// Returns the cells of an application, or those of `_other` if `app` is out of range.
     #[inline]
     pub fn application(&self, app: App) -> Block {
         let map = self.segment.geometry().map_of_touched();
         self.block(app, map, state::TOUCHED)
     }
 
-    /// The same, for gauges only, in the arena of a child: of it nothing else is read then.
+    /// Returns the cells of an application for gauges only, in the arena of a child. Readers then read nothing but the
+    /// gauges.
     pub fn gauges(&self, app: App) -> Block {
         let map = self.segment.geometry().map_of_gauged();
         self.block(app, map, state::GAUGED)
@@ -124,12 +125,12 @@ impl Arena {
         }
     }
 
-    /// A block is used for the first time: notes it in a map, and in a word of the entry. `false` where there is no
+    /// Marks a block as used, in a map and in a word of the entry, at its first use. Returns `false` if there is no
     /// memory for it.
     #[cold]
     fn open(&self, app: usize, map: usize, word: usize) -> bool {
         let at = self.segment.geometry().block(self.index, app);
-        // The last resort has had its memory from the beginning.
+        // The block of last resort got its memory when the segment was made.
         let is_certain = self.index == 0 && app == 0;
         if !is_certain && !self.segment.open(at, BLOCK_WORDS) {
             return false;
@@ -139,7 +140,8 @@ impl Arena {
         true
     }
 
-    /// The block for what finds no memory in this arena: the application's in the spill arena, or that of `_other`.
+    /// Returns the block to use if this arena has no memory for one: the application's block in the spill arena, or
+    /// there the block of `_other`.
     #[cold]
     fn block_elsewhere(&self, app: usize) -> Block {
         let app = if self.index == 0 { 0 } else { app };
@@ -157,14 +159,14 @@ impl Arena {
         add(&self.cells[cell(id, series)], value, self.shared);
     }
 
-    /// The cell of one series of the applications' own metrics, to write to it; `None` where there is no memory for it.
+    /// Returns the cell of a series of the applications' own metrics, for writing; `None` if there is no memory for it.
     #[inline]
     pub(crate) fn series_cell(&self, series: usize) -> Option<&'static AtomicU64> {
         self.used_series_cell(series)
             .or_else(|| self.open_series(series))
     }
 
-    /// The same, if it has ever been written to.
+    /// Returns the same cell if it already has memory.
     #[inline]
     pub(crate) fn used_series_cell(&self, series: usize) -> Option<&'static AtomicU64> {
         let geometry = self.segment.geometry();
@@ -189,12 +191,12 @@ impl Arena {
         self.used_series_cell(series)
     }
 
-    /// Whether several threads write.
+    /// Returns whether several threads write to this arena.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared
     }
 
-    /// Applications that were ever counted here, or have gauges here, with their blocks.
+    /// Returns the applications that have counted something or have gauges in this arena, with their blocks.
     fn touched_blocks(&self) -> impl Iterator<Item = (usize, &'static [AtomicU64])> {
         let segment = self.segment;
         let arena = self.index;
@@ -203,7 +205,7 @@ impl Arena {
             .map(move |used| (used.app, segment.block_cells(arena, used.app)))
     }
 
-    /// A killed child has not counted the end of its interpreters.
+    /// Counts the interpreters of a killed child as stopped, since the child could not count them itself.
     pub(crate) fn count_stopped_interpreters(&self) {
         let states = cell(Id::Interpreters, 0);
         let geometry = self.segment.geometry();
@@ -213,7 +215,7 @@ impl Arena {
                 .map(|at| block[states + at].load(Relaxed).cast_signed())
                 .fold(0, i64::wrapping_add);
             if let Ok(living @ 1..) = u64::try_from(living) {
-                // From now on there is a counter here, too.
+                // The block now has a counter, too.
                 let map = geometry.map_of_touched() + app / 64;
                 self.cells[map].fetch_or(bit(app), Release);
                 self.entry()[state::TOUCHED].fetch_or(BLOCKS_BIT, Release);
@@ -223,7 +225,7 @@ impl Arena {
         }
     }
 
-    /// Takes back what only a living owner has.
+    /// Resets the cells that only have a meaning while their owner lives.
     pub(crate) fn clear_gauges(&self) {
         for (_, block) in self.touched_blocks() {
             for cell in gauge_cells() {
@@ -246,20 +248,20 @@ impl Arena {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BlockUse {
     pub(crate) app: usize,
-    /// Something was ever counted there.
+    /// The block has counted something.
     pub(crate) is_touched: bool,
-    /// It has gauges of a living child.
+    /// The block has gauges of a living child.
     pub(crate) is_gauged: bool,
 }
 
 impl Segment {
-    /// The arena that threads share which have none of their own: slower, never wrong.
+    /// Returns the arena shared by the threads that have no arena of their own: slower, never wrong.
     pub fn spill(&self) -> Arena {
         self.arena(0, true)
     }
 
-    /// Arena `at`, for a process that knows it to be the calling thread's; the spill arena where there is none of that
-    /// number.
+    /// Returns arena `at`, which the caller knows to belong to the calling thread, or the spill arena if `at` is out of
+    /// range.
     pub fn arena_of(&self, at: u32) -> Arena {
         let at = at as usize;
         if at == 0 || at >= self.geometry().arenas {
@@ -269,7 +271,7 @@ impl Segment {
         }
     }
 
-    /// The arena of a child as a whole, which several threads may write to.
+    /// Returns arena `at` as the arena of a child, which several threads may write to.
     pub fn process_arena_of(&self, at: u32) -> Arena {
         let at = at as usize;
         self.arena(if at < self.geometry().arenas { at } else { 0 }, true)
@@ -279,7 +281,8 @@ impl Segment {
         Arena::new(*self, at, shared)
     }
 
-    /// The blocks of an arena that are in use, by application. No other one may be looked at: it may have no memory.
+    /// Returns the blocks of an arena that are in use, by application. Do not read any other block: it may have no
+    /// memory.
     pub(crate) fn blocks_in_use(&self, arena: usize) -> impl Iterator<Item = BlockUse> + use<> {
         let geometry = self.geometry();
         let entry = self.entry_cells(arena);
@@ -309,24 +312,24 @@ impl Segment {
         used.filter(move |used| used.app < geometry.applications)
     }
 
-    /// The cells of an application in an arena, which must be in use.
+    /// Returns the cells of an application in an arena. The block must be in use.
     pub(crate) fn block_cells(&self, arena: usize, app: usize) -> &'static [AtomicU64] {
         self.words(self.geometry().block(arena, app), BLOCK_WORDS)
     }
 }
 
-/// The bit of a thing in its word of a map.
+/// Returns the bit of `number` in its word of a map.
 const fn bit(number: usize) -> u64 {
     1 << (number % 64)
 }
 
-/// Set where an arena has blocks of applications.
+/// Bit of [`state::TOUCHED`] and [`state::GAUGED`]: the arena has blocks of applications.
 pub(crate) const BLOCKS_BIT: u64 = 1;
 
-/// The bit of the cells that an arena has once.
+/// Bit of [`state::TOUCHED`]: the arena has counted in the cells that it has once.
 pub(crate) const PROCESS_BIT: u64 = 1 << 63;
 
-/// The gauges among the cells of an application.
+/// Returns the cells of an application block that hold gauges.
 pub(crate) fn gauge_cells() -> impl Iterator<Item = usize> {
     let is_gauge =
         |family: &&Family| family.source == Source::Application && family.kind == Kind::Gauge;
@@ -363,7 +366,8 @@ impl Block {
         add(&self.cells[sum], nanoseconds, self.shared);
     }
 
-    /// Counts a finished request. Call it last, so that a reader that sees the request counted sees its observations, too.
+    /// Counts a finished request. Call this last: a reader that sees the request counted then also sees its
+    /// observations.
     #[inline]
     pub fn finish_request(&self, series: usize) {
         let cell = &self.cells[cell(Id::Requests, series)];
@@ -374,7 +378,7 @@ impl Block {
         }
     }
 
-    /// Changes a gauge.
+    /// Adds `by` to a gauge.
     pub fn change(&self, id: Id, series: usize, by: i64) {
         debug_assert_eq!(id.family().kind, Kind::Gauge);
         add(
@@ -390,7 +394,7 @@ impl Block {
         self.cells[cell(id, series)].store(value.cast_unsigned(), Relaxed);
     }
 
-    /// An interpreter of the process has started, at this Unix time in nanoseconds.
+    /// Records that an interpreter of the process started `at` this Unix time in nanoseconds.
     pub fn interpreter_started(&self, at: u64) {
         let oldest = &self.cells[OLDEST_START];
         if oldest.load(Relaxed) == 0 {

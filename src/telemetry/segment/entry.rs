@@ -1,4 +1,4 @@
-//! The words of an entry of the arena table: whose an arena is, what that is, and what it runs.
+//! The words of an entry of the arena table: owner, role and running request of an arena.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -6,28 +6,29 @@ use crate::sync::AtomicU64;
 
 /// Words of an entry of the arena table.
 pub(crate) mod state {
-    /// Process and thread; 0 is free. For readers see [`owner_of`](super::owner_of).
+    /// Process and thread; 0 if the arena is free. Readers use [`owner_of`](super::owner_of).
     pub(crate) const OWNER: usize = 0;
-    /// Added to the owner while the entry changes hands: nobody may take it but the parent, once that owner has ended.
+    /// Bit of the owner, set while the entry changes hands. Then only the parent may take the entry, once that owner
+    /// has ended.
     pub(crate) const CHANGING: u64 = 1 << 31;
-    /// When the process started, against numbers that come again.
+    /// Start of the owner's process in clock ticks, since process ids are reused.
     pub(crate) const TICKS: usize = 1;
     pub(crate) const GENERATION: usize = 2;
     pub(crate) const ROLE: usize = 3;
-    /// What was ever counted here: see [`crate::segment::arena::BLOCKS_BIT`] and [`crate::segment::arena::PROCESS_BIT`].
-    /// Stays when the arena is freed.
+    /// The cells that have counted something: see [`crate::segment::arena::BLOCKS_BIT`] and
+    /// [`crate::segment::arena::PROCESS_BIT`]. Survives the freeing of the arena.
     pub(crate) const TOUCHED: usize = 4;
-    /// Stamp of the running request's begin; 0 for none.
+    /// Stamp at which the running request began; 0 for none.
     pub(crate) const RUNNING_SINCE: usize = 5;
     /// Application, method and phase of the running request.
     pub(crate) const RUNNING: usize = 6;
-    /// In the arena of a child, which runs nothing: whether an application has gauges here.
+    /// In the arena of a child, which runs no request: whether an application has gauges there.
     pub(crate) const GAUGED: usize = RUNNING;
-    /// Unix time in nanoseconds at which the owner took it.
+    /// Unix time in nanoseconds at which the owner took the arena.
     pub(crate) const STARTED: usize = 7;
 }
 
-/// The owner of an entry of the arena table; 0 also while it changes hands.
+/// Returns the owner of an entry of the arena table; 0 if it has none or changes hands.
 pub(crate) fn owner_of(entry: &[AtomicU64]) -> u64 {
     let owner = entry[state::OWNER].load(Acquire);
     if owner & state::CHANGING == 0 {
@@ -37,7 +38,7 @@ pub(crate) fn owner_of(entry: &[AtomicU64]) -> u64 {
     }
 }
 
-/// What the owner of an arena is.
+/// The role of an arena's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
@@ -57,7 +58,7 @@ impl Role {
     }
 }
 
-/// Whether applications have gauges in an arena; none has where it is not that of a child.
+/// Returns whether an arena has gauges of applications. Only the arena of a child can have them.
 pub(super) fn has_gauges(entry: &[AtomicU64]) -> bool {
     Role::is_process(entry[state::ROLE].load(Relaxed)) && entry[state::GAUGED].load(Acquire) != 0
 }

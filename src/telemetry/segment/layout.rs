@@ -1,34 +1,34 @@
-//! Where everything lies in the segment, in words of eight bytes.
+//! The layout of the segment, in words of eight bytes.
 //!
 //! ```text
 //! Header       512 words   magic, layout hash, geometry, facts about the server, the parent's own counters
-//! Board        16          revision of the code, who drives rolls
-//! Rolls        2 x 128     how the replacement of children goes; one to read while the other is written
+//! Board        16          revision of the code, process that drives rolls
+//! Rolls        2 x 128     progress of the current roll; readers use one while the other is written
 //! Reloads      8 x 64      requests for a roll
-//! Groups       64 x 56     application groups: how each has its GIL, and why; what is planned for it
-//! Stacks       8200        who wants to see the stacks of a child, and what that has written
+//! Groups       64 x 56     application groups: GIL mode, the reason for it, and the plan of each
+//! Stacks       8200        child whose stacks are asked for, and the stacks that it has written
 //! Events       64 x 64     recent slow and refused requests
 //! Deaths       8 x 128     children that ended unexpectedly
 //! Applications A x 128     state, name, mount, script, group                       (0: "_other")
 //! History      60 x (1 + 4A)  a sample of each application every few seconds
 //! Families     F x 96      the applications' own metrics
-//! Series       S x 64      one sample of them each; its cell has the same number   (0: overflow)
-//! Arena table  N x 8       owner, generation, state, what runs                     (0: the spill arena)
+//! Series       S x 64      series of these families; entry and cell have the same number   (0: overflow)
+//! Arena table  N x 8       owner, generation, state, running request               (0: the spill arena)
 //! Running      N x 32      URL and group of the running request
-//! Children     N x 8       owner, revision, state, whether it is to retire
-//! Arenas       N x arena   head: process cells | 3 maps of what is in use | A x application block | S cells
+//! Children     N x 8       owner, revision, state, whether the child must retire
+//! Arenas       N x arena   head: process cells | 3 maps of blocks in use | A x application block | S cells
 //! ```
 //!
 //! Application blocks begin on cache lines and arenas on pages, so that no two writers share a line.
 //!
-//! Of N x A blocks hardly any is ever used, and memory is taken for what is. What lies before the arenas, the head of the
-//! spill arena, and its block of `_other` are always in use; everything else is given its memory before it is first
-//! written ([`Segment::open`](crate::Segment::open)), and a bit in the head of its arena says so. Nothing without such a
-//! bit is read, as that alone would take memory.
+//! Few of the N x A blocks are ever used, and only used blocks take memory. Three parts are always in use: everything
+//! before the arenas, the head of the spill arena, and its block of `_other`. Every other part gets its memory before
+//! it is first written ([`Segment::open`](crate::Segment::open)), and a bit in the head of its arena records that.
+//! Parts without this bit are not even read, since reading alone would take memory.
 
 use crate::catalogue::{APPLICATION_CELLS, HEADER_CELLS, LAYOUT_HASH, PROCESS_CELLS, fnv};
 
-/// First word of every segment: "wsgi_rs" and the version of what this file says.
+/// First word of every segment: "wsgi_rs" and the version of this layout.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"wsgi_rs\x02");
 
 /// Words of a page.
@@ -40,20 +40,20 @@ pub(crate) const HEADER_WORDS: usize = PAGE;
 pub(crate) const BOARD_WORDS: usize = 16;
 pub(crate) const ROLLS: usize = 2;
 pub(crate) const ROLL_WORDS: usize = 128;
-/// Most requests for a roll that wait at the same time.
+/// Most requests for a roll that may wait at the same time.
 pub(crate) const RELOADS: usize = 8;
 pub(crate) const RELOAD_WORDS: usize = 64;
-/// Most application groups whose choices the children share.
+/// Most application groups that the children share decisions about.
 pub(crate) const GROUPS: usize = 64;
 pub(crate) const GROUP_WORDS: usize = 56;
-/// Its state, and the text of one child at a time.
+/// The state of the stacks, then the text of one child at a time.
 pub(crate) const STACKS_WORDS: usize = LINE + 8192;
 pub(crate) const EVENTS: usize = 64;
 pub(crate) const EVENT_WORDS: usize = 64;
 pub(crate) const DEATHS: usize = 8;
 pub(crate) const DEATH_WORDS: usize = 128;
 pub(crate) const APPLICATION_ENTRY_WORDS: usize = 128;
-/// Samples that are kept of each application.
+/// Samples that the history keeps.
 pub(crate) const HISTORY: usize = 60;
 pub(crate) const HISTORY_WORDS: usize = 4;
 /// Most families of the applications' own metrics.
@@ -64,13 +64,14 @@ pub(crate) const ENTRY_WORDS: usize = LINE;
 pub(crate) const RUNNING_WORDS: usize = 32;
 pub(crate) const CHILD_WORDS: usize = LINE;
 
-/// Cells of an application block that are not in the catalogue: when its oldest and its newest interpreter of the
-/// process started, Unix time in nanoseconds.
+/// Cells of an application block that are not in the catalogue: start of the oldest and of the newest interpreter of
+/// the process, Unix time in nanoseconds.
 pub(crate) const OLDEST_START: usize = APPLICATION_CELLS;
 pub(crate) const NEWEST_START: usize = APPLICATION_CELLS + 1;
 /// Words of an application block.
 pub(crate) const BLOCK_WORDS: usize = (APPLICATION_CELLS + 2).next_multiple_of(LINE);
-/// Cell of an arena that is not in the catalogue: resident memory of the child that it belongs to, bytes; 0 for unknown.
+/// Cell of an arena that is not in the catalogue: resident memory of the child that owns the arena, bytes; 0 for
+/// unknown.
 pub(crate) const RESIDENT: usize = PROCESS_CELLS;
 /// Words before the first application block of an arena.
 pub(crate) const PROCESS_WORDS: usize = (PROCESS_CELLS + 1).next_multiple_of(LINE);
@@ -82,11 +83,11 @@ pub(crate) mod header {
     pub(crate) const ARENAS: usize = 2;
     pub(crate) const APPLICATIONS: usize = 3;
     pub(crate) const SERIES: usize = 4;
-    /// The arena from which on the memory of children is measured next.
+    /// Number of the arena at which the next measurement of the children's memory starts.
     pub(crate) const NEXT_MEASURED: usize = 5;
-    /// How many deaths were ever noted.
+    /// Number of deaths noted so far.
     pub(crate) const DEATHS: usize = 6;
-    /// How many times there was no memory for a part of the segment.
+    /// Number of times that there was no memory for a part of the segment.
     pub(crate) const NO_MEMORY: usize = 7;
     pub(crate) const PARENT: usize = 8;
     /// Unix time, nanoseconds.
@@ -96,11 +97,11 @@ pub(crate) mod header {
     pub(crate) const GENERATION: usize = 11;
     /// Nanoseconds.
     pub(crate) const LAST_SCRAPE: usize = 12;
-    /// How many events were ever noted.
+    /// Number of events noted so far.
     pub(crate) const EVENTS: usize = 13;
-    /// How many samples of the history were ever taken.
+    /// Number of samples of the history taken so far.
     pub(crate) const SAMPLES: usize = 14;
-    /// One more than the number of the last series that was ever used.
+    /// One more than the highest number of a series in use so far.
     pub(crate) const SERIES_USED: usize = 15;
     /// Cells of the catalogue.
     pub(crate) const CELLS: usize = 16;
@@ -109,25 +110,27 @@ pub(crate) mod header {
     pub(crate) const THREADS_PER_CHILD: usize = 34;
     pub(crate) const THREADED: usize = 35;
     pub(crate) const FORKED: usize = 36;
-    /// Whether the next two hold anything.
+    /// Whether `WORKERS` and `CONNECTIONS` hold values.
     pub(crate) const SCOREBOARD: usize = 37;
     pub(crate) const WORKERS: usize = 38;
     pub(crate) const CONNECTIONS: usize = 48;
     /// Bytes of the segment that are in memory, as last measured; 0 for unknown.
     pub(crate) const RESIDENT: usize = 56;
-    /// In the published file alone: Unix time at which the memory was copied into it, nanoseconds; 0 where it was not.
+    /// Only in the published file: Unix time at which the memory was copied into it, nanoseconds; 0 if it was not
+    /// copied.
     pub(crate) const COPIED: usize = 57;
-    /// There, too: one more than the parent's descriptor of the memory, and the number of its inode.
+    /// Only in the published file: one more than the number of the parent's descriptor of the memory, and the memory's
+    /// inode number.
     pub(crate) const DESCRIPTOR: usize = 58;
     pub(crate) const INODE: usize = 59;
-    /// Texts of [`TEXT_WORDS`] words.
+    /// The facts about the server: texts of [`TEXT_WORDS`] words each.
     pub(crate) const TEXTS: usize = 64;
     pub(crate) const TEXT_WORDS: usize = 17;
 }
 
 const _: () = assert!(header::CELLS + HEADER_CELLS <= header::WORKERS_LIMIT);
 
-/// How many of everything there is room for.
+/// Numbers of arenas, applications and series that a segment has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Arenas, the spill arena among them.
@@ -139,22 +142,24 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Upper bounds of what is believed of a segment that somebody else made.
+    /// Upper bounds that are accepted in the header of a segment of another server.
     const MOST: Self = Self {
         arenas: 100_000,
         applications: 16_384,
         series: 65_536,
     };
 
-    /// Most bytes of a segment. Only addresses: memory is taken for what is used.
+    /// Most bytes of a segment. They are only addresses: memory is taken for what is used.
     pub const LARGEST: usize = 1 << 40;
 
-    /// Most applications that there is room for beside those that are configured.
+    /// Most applications that a segment has room for beyond the configured ones.
     const SPARE: usize = 1_024;
 
-    /// For this many requests at once, in this many children, of this many configured applications. Children take an
-    /// arena each besides, and successors start while their predecessors still end. Of more applications than fit into
-    /// [`Self::LARGEST`] the last are counted together.
+    /// Returns the geometry for `workers` requests at once in `children` children, with `applications` configured
+    /// applications and `series` series.
+    ///
+    /// Each child takes an arena besides those of its workers, and new children start while their predecessors still
+    /// end. Applications that do not fit into [`Self::LARGEST`] are counted together.
     pub fn new(workers: usize, children: usize, applications: usize, series: usize) -> Self {
         let wanted = (workers + children) * 3 / 2 + 16;
         let room = applications + applications.clamp(8, Self::SPARE);
@@ -166,7 +171,7 @@ impl Geometry {
         .within(Self::LARGEST)
     }
 
-    /// The same with as many applications as fit into `bytes`, at least one.
+    /// Returns the same geometry with as many applications as fit into `bytes`, at least one.
     fn within(self, bytes: usize) -> Self {
         let with = |applications| Self {
             applications,
@@ -184,8 +189,8 @@ impl Geometry {
         with(fits)
     }
 
-    /// For a server that records nothing: the [board](crate::board) of this many children, and as little as there can be
-    /// of everything else.
+    /// Returns the geometry for a server that records nothing: the [board](crate::board) of `children` children, and
+    /// the minimum of everything else.
     pub fn of_board(children: usize) -> Self {
         Self {
             arenas: (children * 3 / 2 + 16).min(Self::MOST.arenas),
@@ -194,12 +199,12 @@ impl Geometry {
         }
     }
 
-    /// Whether there is room for more than the board.
+    /// Returns whether the segment has room for more than the board.
     pub fn records(&self) -> bool {
         self.applications > 1
     }
 
-    /// Whether a segment may have this many.
+    /// Returns whether a segment may have this geometry.
     pub(crate) fn is_possible(&self) -> bool {
         (1..=Self::MOST.arenas).contains(&self.arenas)
             && (1..=Self::MOST.applications).contains(&self.applications)
@@ -226,33 +231,33 @@ impl Geometry {
         self.applications.div_ceil(64).next_multiple_of(LINE)
     }
 
-    /// Where the map of the blocks that have memory is in an arena, and have ever counted anything.
+    /// Offset in an arena of the map of blocks that have memory and have counted something.
     pub(crate) fn map_of_touched(&self) -> usize {
         PROCESS_WORDS
     }
 
-    /// Where the map of the blocks that hold gauges is in an arena.
+    /// Offset in an arena of the map of blocks that hold gauges.
     pub(crate) fn map_of_gauged(&self) -> usize {
         self.map_of_touched() + self.map_words()
     }
 
-    /// Where the map of the series that have memory is in an arena: a bit for as many of them as a page holds.
+    /// Offset in an arena of the map of series that have memory: one bit for each page of cells.
     pub(crate) fn map_of_series(&self) -> usize {
         self.map_of_gauged() + self.map_words()
     }
 
-    /// Words before the first application block of an arena: what each arena has that is used at all.
+    /// Words before the first application block of an arena: the part that every used arena has.
     pub(crate) fn head_words(&self) -> usize {
         let pages = self.series.div_ceil(PAGE);
         self.map_of_series() + pages.div_ceil(64).next_multiple_of(LINE)
     }
 
-    /// Where the cells of series begin in an arena.
+    /// Offset in an arena of the cells of series.
     pub(crate) fn cells_of_series(&self) -> usize {
         self.head_words() + self.applications * BLOCK_WORDS
     }
 
-    /// The block of an application in an arena.
+    /// Offset of the block of an application in an arena.
     pub(crate) fn block(&self, arena: usize, app: usize) -> usize {
         self.arena(arena) + self.head_words() + app * BLOCK_WORDS
     }
@@ -289,7 +294,7 @@ impl Geometry {
         self.death(DEATHS) + at * APPLICATION_ENTRY_WORDS
     }
 
-    /// The time of sample `at` of the history; the applications' numbers follow.
+    /// Offset of sample `at` of the history: its time, then the numbers of the applications.
     pub(crate) fn sample(&self, at: usize) -> usize {
         self.application(self.applications) + at * (1 + HISTORY_WORDS * self.applications)
     }
@@ -310,7 +315,8 @@ impl Geometry {
         self.entry(self.arenas) + at * RUNNING_WORDS
     }
 
-    /// As many as there are arenas: each child has at least one of those.
+    /// Offset of a child's entry on the board. There are as many entries as arenas, since each child has at least one
+    /// arena.
     pub(crate) fn child(&self, at: usize) -> usize {
         self.running(self.arenas) + at * CHILD_WORDS
     }
@@ -320,7 +326,7 @@ impl Geometry {
     }
 }
 
-/// Changes whenever anything lies elsewhere or means something else.
+/// Hash of the layout. It changes whenever a word moves or gets another meaning.
 pub(crate) const HASH: u64 = {
     let sizes = [
         HEADER_WORDS,
@@ -347,7 +353,7 @@ pub(crate) const HASH: u64 = {
         CHILD_WORDS,
         BLOCK_WORDS,
         PROCESS_WORDS,
-        // Maps in the head of an arena.
+        // The number of maps in the head of an arena.
         3,
     ];
     let mut hash = LAYOUT_HASH;

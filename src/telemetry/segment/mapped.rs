@@ -1,7 +1,7 @@
 //! The segment: made by the parent, written by its children, read by every process.
 //!
-//! Where things lie is known from the [`Geometry`] that each process keeps for itself. What the segment says of its own
-//! geometry is for processes from outside of the server, and is only believed within bounds.
+//! Each process of the server keeps the [`Geometry`] for itself. The geometry in the header is for processes outside of
+//! the server, which accept it only within bounds.
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,17 +21,17 @@ pub struct Segment {
     geometry: Geometry,
 }
 
-/// Facts about the server, texts of at most 128 bytes.
+/// Facts about the server, stored as texts of at most 128 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fact {
-    /// What httpd calls itself.
+    /// Server version string of httpd.
     Httpd,
     /// Version of the module.
     Version,
-    /// Revision that it was built from.
+    /// Revision that the module was built from.
     Revision,
-    /// The compiler.
+    /// Version of the Rust compiler.
     Rustc,
     /// Name of the MPM.
     Mpm,
@@ -39,20 +39,20 @@ pub enum Fact {
     Python,
     /// Name of the implementation of Python.
     Implementation,
-    /// Whether Python has its GIL: `enabled` or `disabled`.
+    /// State of Python's GIL: `enabled` or `disabled`.
     Gil,
 }
 
-/// Why something is not a segment that can be read.
+/// Why something cannot be read as a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It does not begin as a segment does.
+    /// The first word is not that of a segment.
     NoSegment,
-    /// Another release has made it.
+    /// Another release made the segment.
     OtherLayout,
-    /// It says that it is larger than it is.
+    /// The memory is shorter than the geometry needs.
     TooShort,
-    /// There is no memory for what every segment uses.
+    /// There is no memory for the parts that every segment uses.
     NoMemory,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 impl Segment {
-    /// The segment of this very process (or of its parent), whose geometry is known.
+    /// Returns the segment of this process or of its parent, whose geometry is known.
     ///
     /// # Errors
     /// The memory is too short.
@@ -83,11 +83,11 @@ impl Segment {
         Ok(Self { cells, geometry })
     }
 
-    /// The geometry that the header of a segment claims, for processes from outside of the server. `header` are the first
-    /// words.
+    /// Returns the geometry that the header of a segment claims, for processes outside of the server. `header` holds
+    /// the first words.
     ///
     /// # Errors
-    /// It is no segment, or not one of this release.
+    /// This is no segment, or a segment of another release.
     pub fn claimed_geometry(header: &[u64]) -> Result<Geometry, Mismatch> {
         let word = |at: usize| header.get(at).copied().ok_or(Mismatch::TooShort);
         let count = |at| word(at).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
@@ -109,23 +109,23 @@ impl Segment {
         }
     }
 
-    /// Differs between releases that lay a segment out differently.
+    /// Hash of the layout: differs between releases with different layouts.
     pub const LAYOUT: u64 = layout::HASH;
 
-    /// Words that [`Self::claimed_geometry`] needs.
+    /// Number of words that [`Self::claimed_geometry`] needs.
     pub const HEADER_WORDS: usize = HEADER_WORDS;
 
-    /// How many of everything there is room for.
+    /// Returns the numbers of arenas, applications and series that the segment has room for.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// The memory.
+    /// Returns all words of the segment.
     pub fn cells(&self) -> &'static [AtomicU64] {
         self.cells
     }
 
-    /// `count` words from `at` on. Only called with places that the geometry gave.
+    /// Returns `count` words from `at` on. Callers take `at` from the geometry.
     pub(crate) fn words(&self, at: usize, count: usize) -> &'static [AtomicU64] {
         &self.cells[at..at + count]
     }
@@ -138,7 +138,7 @@ impl Segment {
         self.cells[at].store(value, Relaxed);
     }
 
-    /// Gives words of an arena their memory before they are first used. `false` where there is none left.
+    /// Gives words of an arena their memory before their first use. Returns `false` if no memory is left.
     pub(crate) fn open(&self, at: usize, count: usize) -> bool {
         let is_there = memory::populate(self.words(at, count));
         if !is_there {
@@ -147,22 +147,23 @@ impl Segment {
         is_there
     }
 
-    /// How many times there was no memory for a part of the segment, so that others were counted together.
+    /// Returns the number of times that there was no memory for a part of the segment, so that its numbers were counted
+    /// together with others.
     pub fn lacked_memory(&self) -> u64 {
         self.get(header::NO_MEMORY)
     }
 
-    /// Process that made the segment.
+    /// Returns the process that made the segment.
     pub fn parent(&self) -> u32 {
         u32::try_from(self.get(header::PARENT)).unwrap_or(0)
     }
 
-    /// Unix time at which the segment was made, nanoseconds.
+    /// Returns the Unix time at which the segment was made, in nanoseconds.
     pub fn start(&self) -> u64 {
         self.get(header::START)
     }
 
-    /// Number of the configuration that is in force, from 0.
+    /// Returns the number of the current configuration, from 0.
     pub fn generation(&self) -> u64 {
         self.get(header::GENERATION)
     }
@@ -172,7 +173,7 @@ impl Segment {
         text::put(self.fact_cells(fact), value.as_bytes());
     }
 
-    /// A fact; empty where it was not set.
+    /// Returns a fact; empty if it was not set.
     pub fn fact(&self, fact: Fact) -> String {
         text::get(self.fact_cells(fact))
     }
@@ -184,7 +185,7 @@ impl Segment {
         )
     }
 
-    /// Adds to a counter of the header, which several processes may do at the same time.
+    /// Adds to a counter of the header. Several processes may do this at the same time.
     pub fn count(&self, id: Id, series: usize, by: u64) {
         debug_assert_eq!(id.family().source, Source::Header);
         self.cells[header::CELLS + cell(id, series)].fetch_add(by, Relaxed);

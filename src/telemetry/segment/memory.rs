@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
-/// Maps `words` of fresh memory that is shared with every process forked from now on, and never unmapped.
+/// Maps `words` of fresh memory. Every process forked from now on shares it; it is never unmapped.
 ///
 /// # Errors
 /// Those of `mmap(2)`.
@@ -25,18 +25,18 @@ pub fn anonymous(words: usize) -> io::Result<&'static [AtomicU64]> {
             flags,
         )?
     };
-    // SAFETY: the mapping is that long, zeroed, page-aligned and never unmapped; all access is atomic.
+    // SAFETY: the mapping has this length, is zeroed, page-aligned and never unmapped; all access is atomic.
     Ok(unsafe { settle(address, words) })
 }
 
-/// `MFD_NOEXEC_SEAL`, which kernels before 6.3 do not know and some later ones insist on.
+/// `MFD_NOEXEC_SEAL`: unknown to kernels before 6.3, required by some later ones.
 const NOEXEC_SEAL: MemfdFlags = MemfdFlags::from_bits_retain(8);
 
-/// Maps `words` of fresh memory as [`anonymous`] does, and gives the descriptor behind which it is, for others to map it
-/// too: those of the same user, and root. No process can make it shorter or longer any more, so that a process that has
-/// it mapped is safe from `SIGBUS`. [S-63]
+/// Maps `words` of fresh memory as [`anonymous`] does, and returns the descriptor of it, so that root and processes of
+/// the same user can map it, too. The size is sealed: no process can make the memory shorter or longer, so a process
+/// that has it mapped is safe from `SIGBUS`. [S-63]
 ///
-/// Memory is taken where it is touched.
+/// Pages take memory when they are touched.
 ///
 /// # Errors
 /// Those of `memfd_create(2)`, `fcntl(2)` and `mmap(2)`.
@@ -53,18 +53,19 @@ pub fn sealed(name: &str, words: usize) -> io::Result<(OwnedFd, &'static [Atomic
     Ok((memory, cells))
 }
 
-/// The seals of memory whose size is fixed.
+/// The seals that fix the size of memory.
 const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
-/// Whether what is behind a descriptor can never be made shorter: it is memory that [`sealed`] made, or the like.
+/// Returns whether the file behind a descriptor can never become shorter, as is the case for memory from [`sealed`].
 pub fn is_sealed(memory: impl AsFd) -> bool {
     rustix::fs::fcntl_get_seals(memory).is_ok_and(|seals| seals.contains(FIXED))
 }
 
-/// Maps `words` of a file; `writable` for the server and for commands that ask it for something. Never unmapped.
+/// Maps `words` of a file, and never unmaps them. `writable` is for the server and for commands that write requests to
+/// it.
 ///
-/// The file must be that long and must not be made shorter: a process that touches a page beyond its end gets `SIGBUS`.
-/// Check a file of another process with [`is_sealed`] first.
+/// The file must have this length and must not become shorter: a process that touches a page beyond its end gets
+/// `SIGBUS`. Check a file of another process with [`is_sealed`] first.
 ///
 /// # Errors
 /// Those of `mmap(2)`.
@@ -77,26 +78,26 @@ pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'stati
     let flags = MapFlags::SHARED | MapFlags::NORESERVE;
     // SAFETY: a new mapping at an address that the kernel chooses.
     let address = unsafe { mmap(std::ptr::null_mut(), words * 8, protection, flags, file, 0)? };
-    // SAFETY: the mapping is that long and stays. Relaxed and acquire loads of a word are plain loads on every platform that httpd runs on, so
-    // they may be done on memory that cannot be written; readers do nothing else.
+    // SAFETY: the mapping has this length and is never unmapped. Relaxed and acquire loads of a word are plain loads on
+    // every platform that httpd runs on, so they are allowed on read-only memory; readers do nothing else.
     Ok(unsafe { settle(address, words) })
 }
 
-/// The memory at `address` again, after the module was loaded anew.
+/// Returns the memory at `address` again, after the module was reloaded.
 ///
 /// # Safety
-/// `address` must be what [`anonymous`] or [`file()`] gave in this process (or in the one it was forked from) for as many
-/// words.
+/// `address` must come from [`anonymous`] or [`file()`] in this process (or in the process that it was forked from),
+/// for the same number of words.
 pub unsafe fn again(address: *const AtomicU64, words: usize) -> &'static [AtomicU64] {
     // SAFETY: by contract.
     unsafe { std::slice::from_raw_parts(address, words) }
 }
 
-/// Gives these cells of a mapping their memory, so that a later access neither fails nor ends the process. `false` where
-/// there is none left; it is asked again after a second. Where the kernel does not know the question (before Linux 5.14),
-/// the access itself takes it.
+/// Gives these cells of a mapping their memory, so that a later access neither fails nor kills the process. Returns
+/// `false` if no memory is left, and does not ask the kernel again for a second. Kernels before Linux 5.14 do not
+/// support this; there the access itself takes the memory.
 pub(crate) fn populate(cells: &'static [AtomicU64]) -> bool {
-    /// When there was none, as a stamp.
+    /// Stamp of the last failure; 0 for none.
     static FAILED: AtomicU64 = AtomicU64::new(0);
     const PAUSE: u64 = 1_000_000_000;
     let failed = FAILED.load(Relaxed);
@@ -125,10 +126,12 @@ fn ask_to_populate(cells: &'static [AtomicU64]) -> Result<(), Errno> {
     }
 }
 
+/// Wraps a mapping in a slice and excludes it from core dumps.
+///
 /// # Safety
 /// `address` must be a shared mapping of `words` that is never unmapped.
 unsafe fn settle(address: *mut std::ffi::c_void, words: usize) -> &'static [AtomicU64] {
-    // SAFETY: by contract. A core dump of a child has no need of it; where the advice is not known, nothing is lost.
+    // SAFETY: by contract. A core dump of a child needs none of this memory; nothing is lost if the advice is unknown.
     unsafe {
         let _ = madvise(address, words * 8, Advice::LinuxDontDump);
         std::slice::from_raw_parts(address.cast(), words)

@@ -1,4 +1,4 @@
-//! The memory: where everything lies in it, which thread may write where, and what it says of applications.
+//! The memory: its layout, its arenas and their writers, and its table of applications.
 
 pub(crate) mod app;
 pub(crate) mod applications;

@@ -1,4 +1,4 @@
-//! Owners of arenas: processes, told apart by number and start.
+//! Owners of arenas: processes, identified by pid and start time.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,16 +9,16 @@ use rustix::process::{Pid, test_kill_process};
 /// A process that claims arenas: a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// When it started, in clock ticks since the machine did.
+    /// Start of the process, in clock ticks since the machine started.
     pub ticks: u64,
-    /// Number of the configuration that it serves.
+    /// Generation of the configuration that the process serves.
     pub generation: u64,
 }
 
 impl Owner {
-    /// The calling process.
+    /// Returns the calling process as an owner.
     pub fn of_this_process(generation: u64) -> Self {
         let pid = std::process::id();
         Self {
@@ -40,31 +40,32 @@ impl Owner {
         word as u32
     }
 
-    /// Whether the process that started then (0: unknown) is still there. In doubt it is: an arena with two
-    /// writers is worse than one with none.
+    /// Returns whether the process `pid` that started at `ticks` (0: unknown) still exists. If in doubt, it does: an
+    /// arena with two writers is worse than an arena with none.
     pub(crate) fn is_alive(pid: u32, ticks: u64) -> bool {
         Self::is_alive_by(pid, ticks, u64::MAX)
     }
 
-    /// The same, where only the bits of `mask` are known of the ticks.
+    /// Does the same if only the bits of `mask` are known of `ticks`.
     pub(crate) fn is_alive_by(pid: u32, ticks: u64, mask: u64) -> bool {
         match start_ticks(pid) {
             Some(found) => ticks == 0 || found & mask == ticks,
-            // It may be hidden, or there may be no file left to open.
+            // The process may be hidden, or there may be no file descriptor left to open the file with.
             None => Self::exists(pid),
         }
     }
 
-    /// Whether there is a process of that number.
+    /// Returns whether a process with this pid exists.
     pub(crate) fn exists(pid: u32) -> bool {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
     }
 }
 
-/// Field 22 of `/proc/<pid>/stat` (proc(5)); the second field may hold anything, and ends at the last parenthesis.
+/// Returns field 22 of `/proc/<pid>/stat` (proc(5)). The second field may contain any character and ends at the last
+/// parenthesis.
 fn start_ticks(pid: u32) -> Option<u64> {
-    // In one read: it is done often, and the field lies within the first few hundred bytes.
+    // One read is enough and cheap: the field lies within the first few hundred bytes.
     let mut stat = [0; 1024];
     let length = File::open(format!("/proc/{pid}/stat"))
         .and_then(|mut file| file.read(&mut stat))

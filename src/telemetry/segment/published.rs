@@ -1,10 +1,10 @@
-//! The file by which a segment is found: its header says which descriptor of which process is the memory itself, and
-//! behind the header is a copy of the memory.
+//! The file by which processes find a segment. Its header names the process and the descriptor of the memory; a copy of
+//! the memory follows the header.
 //!
-//! The memory is behind a descriptor of the server's parent, where root and the server's own user can open it
-//! (`/proc/PID/fd`). The copy is for users who may read the file and not the memory, and for the time after the server was
-//! killed. Only the parent writes the file, and what its header says of the memory is what the parent itself knows: children
-//! can write to the memory, and not to the file.
+//! The memory is behind a descriptor of the server's parent; root and the server's own user can open it
+//! (`/proc/PID/fd`). The copy is for users who may read the file but not the memory, and for the time after the server
+//! was killed. Only the parent writes the file, and it takes the header from its own variables: children can write to
+//! the memory, but not to the file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -22,9 +22,9 @@ use super::mapped::{Mismatch, Segment};
 use super::memory;
 use crate::clock;
 
-/// Most bytes that are copied into the file. Of more than that there is no copy.
+/// Most bytes that are copied into the file. A larger memory is not copied.
 pub const LARGEST_COPY: u64 = 32 << 20;
-/// Most bytes that are read of somebody else's file.
+/// Most bytes that are read from the file of another process.
 const LARGEST_READ: u64 = 256 << 20;
 
 /// Bytes of a block, as `stat(2)` counts them.
@@ -32,33 +32,33 @@ const BLOCK: u64 = 512;
 
 const HEADER: u64 = HEADER_WORDS as u64 * 8;
 
-/// What a file says of the memory.
+/// The header of the file: where the memory is, and whether the file has a copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// Process that has made the segment.
+    /// Process that made the segment.
     pub parent: u32,
-    /// Unix time at which it did, nanoseconds.
+    /// Unix time at which the segment was made, nanoseconds.
     pub start: u64,
-    /// Where the memory is; `None` where the file is all there is.
+    /// Where the memory is; `None` if there is only the file.
     pub memory: Option<Memory>,
-    /// Unix time at which the memory was copied into the file, nanoseconds; 0 where it was not.
+    /// Unix time at which the memory was copied into the file, nanoseconds; 0 if it was not copied.
     pub copied: u64,
 }
 
 /// The memory behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Number of the descriptor, in the process that has made it.
+    /// Number of the descriptor in the parent.
     pub descriptor: u32,
-    /// Number of the inode, by which it is known again.
+    /// Number of the inode, to check that the descriptor is still that of the memory.
     pub inode: u64,
 }
 
 impl Location {
-    /// What the first words of a file say.
+    /// Reads the location from the first words of a file.
     ///
     /// # Errors
-    /// There are not enough of them.
+    /// There are too few words.
     pub fn of(header: &[u64]) -> Result<Self, Mismatch> {
         let word = |at: usize| header.get(at).copied().ok_or(Mismatch::TooShort);
         let descriptor = word(header::DESCRIPTOR)?.checked_sub(1);
@@ -73,28 +73,28 @@ impl Location {
     }
 }
 
-/// Whether the memory was copied, too.
+/// Whether [`publish`] copied the memory into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
-    /// It was.
+    /// The memory was copied.
     Whole,
-    /// There is too much of it.
+    /// The memory is too large to be copied.
     TooLarge,
 }
 
-/// What the parent itself knows of the segment that it publishes.
+/// What the parent knows of the segment that it publishes, apart from the segment's own words.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// The process.
+    /// Process id of the parent.
     pub parent: u32,
-    /// Unix time at which it has made the segment, nanoseconds.
+    /// Unix time at which the parent made the segment, nanoseconds.
     pub start: u64,
-    /// Number of its descriptor of the memory.
+    /// Number of the parent's descriptor of the memory.
     pub descriptor: u32,
 }
 
-/// Writes the file of `segment`, whose memory is behind `memory`. For the parent, which believes nothing of what children
-/// have written there.
+/// Writes the file of `segment`, whose memory is behind `memory`. For the parent: it trusts nothing that children may
+/// have written into the header.
 ///
 /// # Errors
 /// Those of reading and writing.
@@ -125,7 +125,7 @@ pub fn publish(
         Copied::Whole => clock::unix(),
         Copied::TooLarge => 0,
     };
-    // Last, as a file without it is none.
+    // The header is written last, since a file without it is not valid.
     let header = header(segment, known, inode, at);
     file.write_all_at(&header, 0).map(|()| copied)
 }
@@ -151,14 +151,14 @@ fn header(segment: &Segment, known: Origin, inode: u64, copied: u64) -> Vec<u8> 
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// A file's content, copied into memory of this process: cutting the file or writing to it meanwhile does no harm.
+/// A copy of a file's content in memory of this process: truncating or writing to the file does no harm.
 pub struct Mirror {
     file: File,
     segment: Segment,
 }
 
 impl Mirror {
-    /// Of a file whose first words claim this geometry. Nothing is read yet. The memory is never given back.
+    /// Makes a mirror of a file whose header claims this geometry. Reads nothing yet. The memory is never unmapped.
     ///
     /// # Errors
     /// Those of `mmap(2)`.
@@ -171,8 +171,8 @@ impl Mirror {
     /// Reads the file again.
     ///
     /// # Errors
-    /// Those of reading; [`ErrorKind::UnexpectedEof`] where the file has become shorter than its segment, and
-    /// [`ErrorKind::FileTooLarge`] where more than 256 MiB of it are no holes.
+    /// Those of reading; [`ErrorKind::UnexpectedEof`] if the file has become shorter than its segment, and
+    /// [`ErrorKind::FileTooLarge`] if more than 256 MiB of it are data.
     pub fn look(&self) -> io::Result<Segment> {
         let bytes = self.segment.geometry().bytes() as u64;
         let is_whole = || Ok::<_, io::Error>(self.file.metadata()?.len() >= bytes);
@@ -182,7 +182,7 @@ impl Mirror {
             let words = data.as_chunks::<8>().0.iter();
             for (cell, word) in cells.iter().skip(from).zip(words) {
                 let word = u64::from_ne_bytes(*word);
-                // What was never written takes no memory.
+                // Storing a zero over a zero would take memory for words that were never written.
                 if cell.load(Relaxed) != word {
                     cell.store(word, Relaxed);
                 }
@@ -197,7 +197,7 @@ impl Mirror {
     }
 }
 
-/// Gives what a file holds within `range` to `take`, in parts that begin at a word, without the holes. It ends early where
+/// Passes the data of a file within `range` to `take`, without the holes, in parts that begin at a word. Ends early if
 /// the file does.
 fn read_data(
     file: &File,
@@ -213,14 +213,14 @@ fn read_data(
         let data = data.and_then(|begin| Ok((begin, seek(file, SeekFrom::Hole(begin))?)));
         let (begin, end) = match data {
             Ok((begin, end)) => (begin.max(at) & !7, end),
-            // Nothing but a hole is left, or the file was cut meanwhile.
+            // Only a hole is left, or the file was truncated.
             Err(Errno::NXIO) => return Ok(()),
-            // The file system knows no holes.
+            // The file system does not report holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => (at, range.end),
             Err(error) => return Err(error.into()),
         };
         at = begin;
-        // At least a word, so that this ends whatever the file system says.
+        // At least a word, so that the loop ends whatever the file system reports.
         let end = end.max(at + 8).min(range.end);
         while at < end {
             let length = usize::try_from(end - at).unwrap_or(PART).min(PART);

@@ -1,10 +1,10 @@
-//! Text in words: its length, then its bytes. Readers believe neither.
+//! Text in words: its length, then its bytes. Readers trust neither.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::sync::AtomicU64;
 
-/// As much of `text` as fits.
+/// Returns as much of `text` as fits into `cells`.
 pub(crate) fn fitting<'a>(cells: &[AtomicU64], text: &'a [u8]) -> &'a [u8] {
     &text[..text.len().min(cells.len().saturating_sub(1) * 8)]
 }
@@ -23,7 +23,7 @@ pub(crate) fn put(cells: &[AtomicU64], text: &[u8]) {
     length.store(text.len() as u64, Relaxed);
 }
 
-/// Reads it back, as somebody wrote it.
+/// Reads the bytes back, unchanged.
 pub(crate) fn bytes(cells: &[AtomicU64]) -> Vec<u8> {
     let Some((length, words)) = cells.split_first() else {
         return Vec::new();
@@ -35,12 +35,12 @@ pub(crate) fn bytes(cells: &[AtomicU64]) -> Vec<u8> {
     bytes.take(length).collect()
 }
 
-/// Reads it back, for people.
+/// Reads the text back in a printable form.
 pub(crate) fn get(cells: &[AtomicU64]) -> String {
     shown(&bytes(cells))
 }
 
-/// Bytes that are not printable ASCII, or that would need escaping in an exposition, become `?`.
+/// Replaces bytes that are not printable ASCII, or that need escaping in an exposition, with `?`.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     let printable = |byte: u8| match byte {
         b'"' | b'\\' => '?',

@@ -1,43 +1,43 @@
-//! The cells of series: what may be done with each, and how it is written.
+//! The cells of series: the operations that each allows, and how it is written.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::segment::Arena;
 use crate::sync::AtomicU64;
 
-/// A series, for code that counts in it.
+/// A handle of a series, for code that counts in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Series {
     pub(super) number: u32,
     pub(super) rule: Rule,
 }
 
-/// What may be done with the cell of a series.
+/// The operations that the cell of a series allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
-    /// Only add what is not negative.
+    /// Adding values that are not negative.
     Grows,
-    /// Add anything.
+    /// Adding any value.
     Sums,
-    /// Set, and change.
+    /// Setting and adding.
     Gauge,
 }
 
 impl Series {
-    /// Where nothing is kept and nothing is shown.
+    /// A series that keeps nothing and is not shown.
     pub const NOWHERE: Series = Series {
         number: 0,
         rule: Rule::Sums,
     };
 
-    /// Whether it is a gauge.
+    /// Returns whether the series is a gauge.
     pub fn is_gauge(self) -> bool {
         self.rule == Rule::Gauge
     }
 }
 
 impl Arena {
-    /// Adds to a series. Gauges only in the arena of a child as a whole.
+    /// Adds to a series. A gauge must be added to in the arena of a child as a whole.
     #[inline]
     pub fn series_add(&self, series: Series, value: f64) {
         if series.number == 0 {
@@ -71,8 +71,8 @@ impl Arena {
         }
     }
 
-    /// The cell to add to, and whether several threads do; that of the spill arena where this one has no memory for it,
-    /// and none where neither has.
+    /// Returns the cell to add to, and whether several threads add to it. If this arena has no memory for it, returns
+    /// that of the spill arena; `None` if neither has memory.
     #[inline]
     fn cell_to_add(&self, series: Series) -> Option<(&'static AtomicU64, bool)> {
         let number = series.number as usize;
@@ -92,7 +92,7 @@ fn update(cell: &AtomicU64, new: impl Fn(u64) -> u64) {
     }
 }
 
-/// A gauge as it is kept: its bits turned round, so that a zeroed cell is one that nobody has set.
+/// Encodes a gauge. The bits are inverted, so that a zeroed cell is a gauge that was never set.
 fn gauge_word(value: f64) -> u64 {
     let value = if value.is_nan() { f64::NAN } else { value };
     !value.to_bits()
@@ -112,7 +112,7 @@ pub struct HistogramSeries {
 }
 
 impl HistogramSeries {
-    /// Adds an observation; what is no number is none.
+    /// Adds an observation; ignores NaN.
     pub fn observe_in(&self, arena: &Arena, value: f64) {
         if value.is_nan() {
             return;

@@ -8,32 +8,33 @@ use super::family::{Aggregate, CustomKind, Description};
 use super::refused::Refused;
 use super::table::Part;
 
-/// What `prometheus_client` says of a value that it wants to keep.
+/// A value that `prometheus_client` asks to keep.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientValue<'a> {
     /// Type of the metric: `counter`, `gauge`, `histogram`, `summary`, `info`, `stateset` or `unknown`.
     pub kind: &'a str,
     /// Name of the metric.
     pub metric: &'a str,
-    /// Name of the sample: that of the metric, or with `_total`, `_bucket`, `_sum`, `_count`, `_created` after it.
+    /// Name of the sample: that of the metric, with or without `_total`, `_bucket`, `_sum`, `_count` or `_created`.
     pub sample: &'a str,
-    /// Names of the labels; of a bucket with `le`.
+    /// Names of the labels; for a bucket including `le`.
     pub labels: &'a [&'a str],
     /// Values of the labels.
     pub values: &'a [&'a str],
-    /// Its help.
+    /// Text of the `HELP` line.
     pub help: &'a str,
-    /// `multiprocess_mode` of a gauge; empty for others. What is shown is always of living children, so that `sum` and
-    /// `livesum` are the same. The values of single children are not shown: `all` is their sum, and `mostrecent`, of
-    /// which nobody keeps the time, their maximum.
+    /// `multiprocess_mode` of a gauge; empty for other metrics. Only living children are shown, so `sum` and `livesum`
+    /// are the same. Values of single children are not shown: `all` is their sum. `mostrecent` is their maximum, since
+    /// no times are kept.
     pub mode: &'a str,
 }
 
 impl Segment {
-    /// The series of such a value. Times of creation are kept nowhere: they are of the child, not of the counter.
+    /// Returns the series of such a value. Times of creation are not kept: they belong to the child, not to the
+    /// counter.
     ///
     /// # Errors
-    /// As for other families and series.
+    /// Those of [`Segment::custom_family`] and [`Segment::custom_series`].
     pub fn client_series(&self, value: &ClientValue<'_>, owner: Owner) -> Result<Series, Refused> {
         let unknown = || Refused::Sample(value.sample.to_owned());
         let suffix = value.sample.strip_prefix(value.metric);
@@ -82,7 +83,7 @@ fn kind_of(kind: &str, mode: &str) -> Result<CustomKind, Refused> {
             "max" | "livemax" | "mostrecent" | "livemostrecent" => Aggregate::Max,
             _ => Aggregate::Sum,
         }),
-        // Every child says the same, and so do they together.
+        // Every child has the same value, so the maximum is that value.
         "info" | "stateset" | "enum" => CustomKind::Gauge(Aggregate::Max),
         "histogram" => CustomKind::Histogram(Vec::new()),
         "summary" => CustomKind::Summary,

@@ -1,7 +1,7 @@
 //! The table of families.
 //!
-//! An entry is free, written by a process, or in use for as long as the segment is there. Two children that enter the
-//! same family at the same time both do so; readers take the two for one.
+//! An entry is free, being written by a process, or in use until the segment ends. Two children that enter the same
+//! family at the same time make two entries; readers merge them.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -14,36 +14,36 @@ use crate::sync::AtomicU64;
 
 use super::refused::{MOST_BOUNDS, MOST_LABELS, Refused};
 
-/// Longest name of a family, without suffix.
+/// Longest name of a family in bytes, without suffix.
 const LONGEST_NAME: usize = 118;
 
-/// What the gauges of several children make together.
+/// How the gauges of several children are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aggregate {
-    /// Their sum.
+    /// Sum of all gauges.
     #[default]
     Sum,
-    /// The least of them.
+    /// The least gauge.
     Min,
-    /// The greatest of them.
+    /// The greatest gauge.
     Max,
 }
 
-/// What a family of an application is.
+/// Type of a family of an application.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CustomKind {
-    /// Only grows.
+    /// A counter: it only grows.
     Counter,
-    /// May go up and down.
+    /// A gauge: it may go up and down.
     Gauge(Aggregate),
-    /// Observations by upper bound, of which there are these; with none, those that its buckets come with.
+    /// A histogram with these upper bounds. Without bounds, its buckets are registered one by one with their own.
     Histogram(Vec<f64>),
-    /// How many observations there were, and their sum.
+    /// Number and sum of the observations.
     Summary,
 }
 
 impl CustomKind {
-    /// What the names of its samples end with, after the name of the family.
+    /// Returns the suffixes of its sample names after the name of the family.
     pub(super) fn suffixes(&self) -> &'static [&'static str] {
         match self {
             CustomKind::Counter => &["", "_total", "_created"],
@@ -60,7 +60,7 @@ impl CustomKind {
         }
     }
 
-    /// As a word of the segment; without bounds.
+    /// Packs the kind into a word of the segment, without the bounds.
     fn word(&self) -> u64 {
         let kind = match self {
             CustomKind::Counter => 1,
@@ -86,20 +86,20 @@ impl CustomKind {
     }
 }
 
-/// What an application says of a metric.
+/// The metadata of an application's metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
-    /// Its name; the `_total` that the samples of a counter have at the end may be there or not.
+    /// Name of the metric; for a counter with or without the suffix `_total`.
     pub name: String,
-    /// What it is.
+    /// Type of the metric.
     pub kind: CustomKind,
-    /// Names of its labels.
+    /// Names of the labels.
     pub labels: Vec<String>,
-    /// Its `HELP`.
+    /// Text of the `HELP` line.
     pub help: String,
 }
 
-/// Number of a family.
+/// Number of a family in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FamilyNumber(pub(super) Option<u8>);
 
@@ -114,12 +114,12 @@ const HELP: std::ops::Range<usize> = 57..96;
 const _: () = assert!(HELP.end <= FAMILY_WORDS && BOUNDS.end - BOUNDS.start == MOST_BOUNDS);
 const _: () = assert!(FAMILIES <= u8::MAX as usize);
 
-/// Somebody writes the entry; the rest of the word is its process.
+/// A process is writing the entry; the rest of the word is its pid.
 pub(super) const WRITING: u64 = 1 << 56;
 pub(super) const LIVE: u64 = 2 << 56;
 
 impl Description {
-    /// The name of the family, without what its type adds to it.
+    /// Returns the name of the family, without the suffix of its type.
     fn base(&self) -> &str {
         match self.kind {
             CustomKind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -127,10 +127,10 @@ impl Description {
         }
     }
 
-    /// Whether Prometheus, and the segment, can have it.
+    /// Checks that Prometheus and the segment accept the metric.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn check(&self) -> Result<(), Refused> {
         let name = self.base();
         if !is_name(name) || name.len() > LONGEST_NAME {
@@ -166,7 +166,7 @@ impl Description {
         self.kind == other.kind && self.labels == other.labels
     }
 
-    /// The names that no other family may have.
+    /// Returns the sample names, which no other family may have.
     pub(super) fn sample_names(&self) -> impl Iterator<Item = String> {
         let suffixes = self.kind.suffixes().iter();
         suffixes.map(|suffix| format!("{}{suffix}", self.base()))
@@ -184,7 +184,7 @@ fn are_bounds(bounds: &[f64]) -> bool {
         && bounds.is_sorted_by(|a, b| a < b)
 }
 
-/// Whether Prometheus takes it for the name of a metric.
+/// Returns whether Prometheus accepts `name` for a metric.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
@@ -193,17 +193,17 @@ pub(crate) fn is_name(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
 }
 
-/// Whether Prometheus takes it for the name of a label, and does not keep it for itself.
+/// Returns whether Prometheus accepts `name` for a label and does not reserve it for itself.
 pub(crate) fn is_label_name(name: &str) -> bool {
     is_name(name) && !name.contains(':') && !name.starts_with("__")
 }
 
 impl Segment {
-    /// The family of this description, entered if it is new. Where the table is full it is one that is not shown, which
-    /// is counted.
+    /// Returns the family with this description and enters it if it is new. If the table is full, returns a family that
+    /// is not shown, and counts an overflow.
     ///
     /// # Errors
-    /// Prometheus could not have it, or there is another one of this name.
+    /// Prometheus would not accept the metric, or another family has this name.
     pub fn custom_family(
         &self,
         description: &Description,
@@ -223,7 +223,7 @@ impl Segment {
             {
                 self.write_family(at, description);
                 cells[STATE].store(LIVE, Release);
-                // Another child may have entered it in the meantime, or another one of this name.
+                // Another child may have entered this family, or another one with this name, in the meantime.
                 let found = self.known_family(description)?;
                 return Ok(found.unwrap_or(number_of(at)));
             }
@@ -232,7 +232,7 @@ impl Segment {
         Ok(FamilyNumber(None))
     }
 
-    /// Gives a help to a family that has none yet.
+    /// Sets the help of a family that has none yet.
     pub fn describe_family(&self, family: FamilyNumber, help: &str) {
         if let Some(at) = family.0 {
             let cells = &self.family_cells(at.into())[HELP];
@@ -277,7 +277,7 @@ impl Segment {
         text::put(&cells[HELP], cut(&description.help, HELP_BYTES).as_bytes());
     }
 
-    /// What entry `at` says, if it is one that can be shown. Its name is without suffix.
+    /// Returns the description in entry `at`, if it is valid. The name is without suffix.
     pub(super) fn custom_description(&self, at: usize) -> Option<Description> {
         let cells = self.family_cells(at);
         if cells[STATE].load(Acquire) != LIVE {
@@ -305,7 +305,7 @@ impl Segment {
     }
 }
 
-/// Whether the words of an entry, which any child may have written, say that it is a gauge.
+/// Returns whether the word of an entry, which any child may have written, is that of a gauge.
 pub(super) fn is_gauge(what: u64) -> bool {
     (2..=4).contains(&(what as u8))
 }
@@ -314,7 +314,7 @@ fn number_of(at: usize) -> FamilyNumber {
     FamilyNumber(u8::try_from(at).ok())
 }
 
-/// As much of a text as has room, in whole characters.
+/// Returns as much of `text` as fits into `room` bytes, in whole characters.
 pub(super) fn cut(text: &str, room: usize) -> &str {
     &text[..text.floor_char_boundary(room)]
 }

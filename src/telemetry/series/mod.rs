@@ -1,12 +1,11 @@
-//! The applications' own metrics: families that they register, and series of them.
+//! The applications' own metrics: families that applications register, and their series.
 //!
-//! A series is one sample, a cell of the same number in every arena, which holds a float. Cells of counters, and of the
-//! parts of histograms and summaries, are added to by the one writer of each arena. Gauges are kept in the arena of the
-//! whole child, and count as long as it lives; the aggregate of the family says what several children's make together.
+//! A series is one sample: a cell with the same number in every arena, which holds a float. The cells of counters, and
+//! of the parts of histograms and summaries, have the one writer of their arena. Gauges are in the arena of the child
+//! as a whole and count while the child lives; the aggregate of the family combines the gauges of several children.
 //!
-//! Code that counts looks its series up once and keeps the number. Where no series is left, all further label
-//! values of a family go to one more series of it, whose label values are `_other`: the breakdown suffers, the total
-//! does not.
+//! Code that counts looks its series up once and keeps the number. When no series is left, all further label values of
+//! a family share one more series, with `_other` as its label values: the breakdown suffers, the total does not.
 
 mod cells;
 mod client;

@@ -1,4 +1,4 @@
-//! The applications' own metrics as they are shown: added up over the arenas, and over entries that say the same.
+//! The applications' own metrics for display: added up over the arenas, and over entries of the same series.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,60 +15,60 @@ use crate::catalogue::OTHER;
 /// The applications' own metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Custom {
-    /// By name.
+    /// Families by name.
     pub families: Vec<CustomFamily>,
-    /// Entries of the table of series that are in use.
+    /// Number of entries in use in the table of series.
     pub used: u64,
 }
 
-/// One of their families.
+/// A family of the applications' own metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomFamily {
-    /// What the application says of it; the name is without suffix.
+    /// Metadata of the family; the name is without suffix.
     pub description: Description,
-    /// By label values; none has the label values of another.
+    /// Series by label values; no two have the same.
     pub series: Vec<CustomSeries>,
 }
 
 /// The samples of a family that have the same label values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomSeries {
-    /// As many as there are labels.
+    /// Label values, one for each label.
     pub values: Vec<String>,
-    /// What was counted.
+    /// The counted value.
     pub value: CustomValue,
 }
 
-/// What was counted.
+/// The counted value of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CustomValue {
-    /// Of counters and gauges.
+    /// Value of a counter or gauge.
     Number(f64),
-    /// Of histograms.
+    /// Value of a histogram.
     Histogram {
-        /// Upper bounds, ascending, and what fell below each but not below the one before.
+        /// Upper bounds in ascending order, with the number of observations in each bucket; not cumulative.
         buckets: Vec<(f64, f64)>,
-        /// What was above all of them.
+        /// Number of observations above all bounds.
         above: f64,
-        /// The sum of what was observed.
+        /// Sum of the observations.
         sum: f64,
     },
-    /// Of summaries.
+    /// Value of a summary.
     Summary {
-        /// How many observations there were.
+        /// Number of observations.
         count: f64,
-        /// Their sum.
+        /// Sum of the observations.
         sum: f64,
     },
 }
 
-/// An entry of the table of series that can be shown.
+/// A valid entry of the table of series.
 struct Entry {
     number: usize,
     family: usize,
     part: Part,
     values: Vec<String>,
-    /// `None` for a gauge that nobody has set.
+    /// `None` for a gauge that was never set.
     value: Option<f64>,
 }
 
@@ -109,7 +109,7 @@ impl Segment {
         }
     }
 
-    /// What everybody has counted in a series so far, as it is shown; `None` where there is nothing to show.
+    /// Returns the total of a series over all processes; `None` if there is nothing to show.
     pub fn series_total(&self, series: Series) -> Option<f64> {
         let number = series.number as usize;
         let (family, words) = self.series_entry_of(number)?;
@@ -147,8 +147,8 @@ impl Segment {
         values.fold(None, |all, one| together(aggregate, all, one))
     }
 
-    /// The families that can be shown, by name, and where among them each entry of the table is. Of two that would have
-    /// samples of the same name only the first is shown.
+    /// Returns the valid families by name, and the index among them of each entry of the table. If two families would
+    /// have a sample name in common, only the first is shown.
     fn custom_families(&self) -> (Vec<Description>, [Option<usize>; FAMILIES]) {
         let mut families: Vec<Description> = Vec::new();
         let mut names = BTreeSet::new();
@@ -180,8 +180,8 @@ impl Segment {
         (families, place.map(|place| place.map(|at| rank[at])))
     }
 
-    /// Counters of every arena that was ever used, and gauges of those that are somebody's, always in the same order, so
-    /// that no sum of floats is ever smaller than it was.
+    /// Adds counters of every used arena, and gauges of arenas with an owner. The order is always the same, so that no
+    /// sum of floats decreases through rounding.
     fn add_series(&self, families: &[Description], entries: &mut [Entry]) {
         for at in 0..self.geometry().arenas {
             let arena = self.entry_cells(at);
@@ -210,7 +210,7 @@ impl Segment {
     }
 }
 
-/// A cell of anything but a gauge; nothing, where it holds what nobody can have counted.
+/// Returns the value of a cell that is not a gauge; 0 if no process can have counted it.
 fn counted(word: u64, part: Part) -> f64 {
     let value = f64::from_bits(word);
     let may_be = value.is_finite() && (value >= 0.0 || part == Part::Sum);
@@ -228,11 +228,11 @@ fn together(aggregate: Aggregate, a: Option<f64>, b: Option<f64>) -> Option<f64>
     })
 }
 
-/// What all entries of the same label values say.
+/// The values of all entries with the same label values.
 #[derive(Default)]
 struct Parts {
     number: Option<f64>,
-    /// By a number in the order of the bounds.
+    /// Buckets by [`order`] of their bound.
     buckets: BTreeMap<i64, (f64, f64)>,
     above: f64,
     count: f64,
@@ -272,7 +272,7 @@ impl Parts {
             (Part::Value, _) => self.number = Some(self.number.unwrap_or(0.0) + counted),
             (Part::Bucket(f64::INFINITY), _) => self.above += counted,
             (Part::Bucket(bound), _) => {
-                // Minus zero is zero.
+                // Turns minus zero into zero.
                 let bound = bound + 0.0;
                 let bucket = self.buckets.entry(order(bound)).or_insert((bound, 0.0));
                 bucket.1 += counted;
@@ -282,7 +282,7 @@ impl Parts {
         }
     }
 
-    /// `None` where there is nothing to show: a gauge that nobody has set, and an overflow that was not needed.
+    /// Returns `None` if there is nothing to show: a gauge that was never set, or an overflow that was not needed.
     fn series(self, kind: &CustomKind, values: Vec<String>) -> Option<CustomSeries> {
         let is_overflow = !values.is_empty() && values.iter().all(|value| value == OTHER);
         if is_overflow && self.is_zero() {
@@ -313,7 +313,7 @@ impl Parts {
     }
 }
 
-/// A number in the order of the floats.
+/// Maps a float to an integer with the same order.
 fn order(bound: f64) -> i64 {
     let bits = bound.to_bits().cast_signed();
     bits ^ (((bits >> 63).cast_unsigned() >> 1).cast_signed())

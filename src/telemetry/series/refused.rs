@@ -1,4 +1,4 @@
-//! Why a metric is refused.
+//! Reasons to refuse a metric.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ pub const MOST_BOUNDS: usize = 20;
 /// Most labels of a family.
 pub const MOST_LABELS: usize = 8;
 
-/// Why a metric of an application is refused.
+/// Why a metric of an application is refused. Variants hold the name in question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Prometheus would not accept its name.
+    /// Prometheus would not accept the name of the metric.
     Name(String),
-    /// It is called as only the server's own metrics are.
+    /// The name has the prefix of the server's own metrics.
     Reserved(String),
-    /// Prometheus would not accept the name of a label, or means something else by it.
+    /// Prometheus would not accept the name of a label, or reserves it.
     Label(String),
-    /// A label is there twice.
+    /// The same label appears twice.
     LabelTwice(String),
-    /// It has more labels than there is room for, or longer names.
+    /// There are too many labels, or their names are too long together.
     TooManyLabels(String),
-    /// Its upper bounds are too many, or not in ascending order, or not finite.
+    /// The upper bounds are too many, not ascending, or not finite.
     Bounds(String),
-    /// There is one of this name that is another kind of metric, or has other labels or bounds.
+    /// A metric of this name exists with another type, or with other labels or bounds.
     Different(String),
-    /// Its samples would be called as those of this other one.
+    /// The samples would have the names of those of this other metric.
     Clash(String, String),
-    /// There are not as many values as labels.
+    /// The numbers of values and labels differ.
     Values(String),
-    /// It is of a kind that cannot be kept.
+    /// Metrics of this type cannot be kept.
     Kind(String),
-    /// It has no sample of this name.
+    /// The metric has no sample of this name.
     Sample(String),
 }
 

@@ -14,21 +14,21 @@ use super::cells::{HistogramSeries, Rule, Series};
 use super::family::{self, CustomKind, Description, FamilyNumber, LIVE, WRITING, cut};
 use super::refused::Refused;
 
-/// Which sample of its family a series is.
+/// The part of its family that a series is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part {
-    /// The only one: that of a counter or of a gauge.
+    /// The only sample of a counter or of a gauge.
     Value,
-    /// What fell into the bucket below this upper bound, and not into the one before.
+    /// The observations in the bucket with this upper bound; not cumulative.
     Bucket(f64),
-    /// The sum of what was observed.
+    /// Sum of the observations.
     Sum,
-    /// How many observations a summary has.
+    /// Number of observations of a summary.
     Count,
 }
 
 impl Part {
-    /// As two words of the segment.
+    /// Packs the part into two words of the segment.
     pub(super) fn words(self) -> (u64, u64) {
         match self {
             Part::Value => (0, 0),
@@ -38,7 +38,7 @@ impl Part {
         }
     }
 
-    /// The part that words name, if families of this kind have it.
+    /// Unpacks a part; `None` if families of this kind do not have it.
     pub(super) fn of_words(part: u64, bound: u64, kind: &CustomKind) -> Option<Self> {
         match (part, kind) {
             (0, CustomKind::Counter | CustomKind::Gauge(_)) => Some(Part::Value),
@@ -62,7 +62,7 @@ impl Part {
     }
 }
 
-/// What a series is of, as it stands in its entry.
+/// The identity of a series, as its entry has it.
 struct Key {
     family: u8,
     part: (u64, u64),
@@ -103,7 +103,8 @@ impl Key {
     }
 }
 
-/// Label values, each after its length. One that is too long keeps its beginning and gets a hash of the whole.
+/// Encodes label values, each after its length. A value that is too long keeps its beginning and gets a hash of the
+/// whole.
 fn encoded(values: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let room = ROOM / values.len().max(1) - 2;
@@ -120,7 +121,7 @@ fn encoded(values: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// The label values of an entry, which may be anything; `None` if there are not `count` of them.
+/// Decodes the label values of an entry, which may hold anything; `None` if there are fewer than `count` values.
 fn decoded(mut bytes: &[u8], count: usize) -> Option<Vec<String>> {
     let mut values = Vec::with_capacity(count);
     for _ in 0..count {
@@ -133,7 +134,7 @@ fn decoded(mut bytes: &[u8], count: usize) -> Option<Vec<String>> {
 }
 
 impl Segment {
-    /// A series of a family, entered if it is new.
+    /// Returns a series of a family and enters it if it is new.
     ///
     /// # Errors
     /// The family has no such part, or another number of labels.
@@ -148,10 +149,10 @@ impl Segment {
         Ok(found.pop().unwrap_or(Series::NOWHERE))
     }
 
-    /// All series of a histogram that has bounds of its own.
+    /// Returns all series of a histogram whose family has bounds.
     ///
     /// # Errors
-    /// It is no histogram, or has another number of labels.
+    /// The family is no histogram, or has another number of labels.
     pub fn custom_histogram(
         &self,
         family: FamilyNumber,
@@ -184,7 +185,7 @@ impl Segment {
         self.custom_description(family.0?.into())
     }
 
-    /// Either all these series of a family, or those of its overflow, or nowhere.
+    /// Returns all these series of a family; or else those of its overflow; or else series that keep nothing.
     fn series_of(
         &self,
         family: FamilyNumber,
@@ -221,7 +222,7 @@ impl Segment {
         if let Some(known) = known {
             return Ok(with_rules(known));
         }
-        // Where the rest goes must be there before there is no room for it.
+        // The overflow series must exist before the table is full.
         let others = vec![OTHER; values.len()];
         let rest = self.enter_all(&keys(&others), owner);
         let found = rest.as_ref().and_then(|_| self.enter_all(&wanted, owner));
@@ -231,7 +232,7 @@ impl Segment {
         Ok(found.or(rest).map_or(nowhere, with_rules))
     }
 
-    /// All of them, or none: half a histogram would tell a wrong story.
+    /// Enters all of the keys or none: half a histogram would be misleading.
     fn enter_all(&self, keys: &[Key], owner: Owner) -> Option<Vec<u32>> {
         let mut numbers = Vec::with_capacity(keys.len());
         let mut taken = Vec::new();
@@ -257,7 +258,7 @@ impl Segment {
         u32::try_from(found).ok()
     }
 
-    /// Takes a free entry and writes it; it is not in use yet.
+    /// Takes a free entry and writes it. The entry is not in use yet.
     fn take_series(&self, key: &Key, owner: Owner) -> Option<u32> {
         let writing = WRITING | u64::from(owner.pid);
         let free = (1..self.geometry().series).find(|&at| {
@@ -265,7 +266,7 @@ impl Segment {
             if state.load(Relaxed) != 0 {
                 return false;
             }
-            // First, so that the parent finds the entry if this process is killed now.
+            // Set first, so that the parent finds the entry if this process is killed now.
             self.cells()[header::SERIES_USED].fetch_max(at as u64 + 1, Relaxed);
             state.compare_exchange(0, writing, AcqRel, Relaxed).is_ok()
         })?;
@@ -283,14 +284,14 @@ impl Segment {
         }
     }
 
-    /// One more than the number of the last entry that was ever used; nobody reads further, so that what nobody uses
-    /// takes no memory.
+    /// Returns one more than the highest number of an entry in use so far. Nothing beyond it is read, so unused entries
+    /// take no memory.
     pub(super) fn series_used(&self) -> usize {
         let used = usize::try_from(self.get(header::SERIES_USED)).unwrap_or(usize::MAX);
         used.min(self.geometry().series)
     }
 
-    /// Family, part's words and label values of entry `at`, if it is in use.
+    /// Returns the family and the words of the part of entry `at`, if it is in use.
     pub(super) fn series_entry_of(&self, at: usize) -> Option<(usize, (u64, u64))> {
         let cells = self.series_cells(at);
         if cells[STATE].load(Acquire) != LIVE {
@@ -309,19 +310,19 @@ impl Segment {
         self.words(self.geometry().series_entry(at), SERIES_WORDS)
     }
 
-    /// Frees the entries that a child was writing when it was killed. For the parent, after it was reaped.
+    /// Frees the entries that a child was writing when it was killed. For the parent, after the child was reaped.
     pub(crate) fn reclaim_series(&self, reaped: u32) {
         let writing = WRITING | u64::from(reaped);
         let families = (0..FAMILIES).map(|at| &self.family_cells(at)[family::STATE]);
         let series = (1..self.series_used()).map(|at| &self.series_cells(at)[STATE]);
         for state in families.chain(series) {
-            // Where it is something else by now, it is no longer the dead child's.
+            // The exchange fails if the entry no longer belongs to the dead child.
             let _ = state.compare_exchange(writing, 0, AcqRel, Relaxed);
         }
     }
 }
 
-/// Takes back what only a living owner has: the gauges.
+/// Resets what only has a meaning while the owner lives: the gauges.
 pub(crate) fn clear_gauges(arena: &Arena) {
     let segment = arena.segment();
     for at in 1..segment.series_used() {

@@ -57,7 +57,7 @@ fn pair(labels: &str, number: f64) -> (String, f64) {
     (labels.to_owned(), number)
 }
 
-/// Each has a word of the header to itself.
+/// Each has its own word of the header.
 #[test]
 fn the_memory_that_is_measured_and_the_series_that_are_used_are_two_things() {
     use crate::segment::layout::header;
@@ -183,7 +183,7 @@ fn totals_stay_when_series_run_out() {
     }
     let found = numbers(&segment, "jobs");
     assert_eq!(found.iter().map(|(_, number)| number).sum::<f64>(), 120.0);
-    // Seven entries, of which one takes the rest.
+    // Seven entries, one of which is the overflow.
     assert_eq!(found.len(), 7);
     assert_eq!(found[0], pair("_other", 84.0));
     assert_eq!(segment.custom().used, 7);
@@ -193,7 +193,7 @@ fn totals_stay_when_series_run_out() {
         3 * 14
     );
 
-    // Nothing is left even for the rest of another family.
+    // No entry is left, not even for the overflow of another family.
     let more = metric("more", CustomKind::Counter, &[]);
     let more = segment.custom_family(&more, owner(1)).unwrap();
     let series = segment
@@ -226,7 +226,7 @@ fn histograms_are_whole_or_in_the_rest() {
         },
     };
     assert_eq!(family.series, [expected("_other", 2.0), expected("a", 1.0)]);
-    // What was begun and did not fit is free again.
+    // Entries of a histogram that did not fit are free again.
     let free = metric("free", CustomKind::Counter, &[]);
     let free = segment.custom_family(&free, owner(1)).unwrap();
     let series = segment
@@ -280,7 +280,7 @@ fn gauges_are_of_the_living_and_counters_of_all() {
             }
         }
         arena.series_add(counter, 2.5);
-        // What would make it go back.
+        // Values that would make the counter decrease.
         for nothing in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             arena.series_add(counter, nothing);
         }
@@ -347,7 +347,7 @@ fn entries_copied_in_every_way_are_shown_once() {
         }
     };
     let geometry = segment.geometry();
-    // As by two children at once, and a gauge whose sample would be that of the counter.
+    // As if two children had entered it at once, and a gauge whose sample has the name of the counter's.
     copy(geometry.family(0), geometry.family(2), FAMILY_WORDS);
     copy(geometry.family(0), geometry.family(3), FAMILY_WORDS);
     segment.set(geometry.family(3) + family::WHAT, 2);

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::model::Status;
 use super::units::{bytes, calendar, count, duration, duration_or_dash, plural};
 
-/// What nobody looks for first.
+/// Writes what is needed least often.
 pub(super) fn details(status: &Status) -> Markup {
     let server = &status.server;
     let workers = &status.workers;
@@ -111,7 +111,7 @@ fn ago(unix: f64, age: f64) -> String {
     format!("{date} {time} UTC, {} ago", duration(age))
 }
 
-/// The counts that are not zero.
+/// Returns the counts that are not zero.
 pub(super) fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
     let some: Vec<String> = counts
         .iter()
@@ -130,7 +130,7 @@ pub(super) fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
 struct Facts(Vec<(&'static str, String)>);
 
 impl Facts {
-    /// Adds a fact, unless nothing is known.
+    /// Appends a fact, unless it is unknown.
     fn fact(&mut self, name: &'static str, value: String) {
         let value = value.trim();
         if !value.is_empty() {

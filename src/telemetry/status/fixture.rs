@@ -1,4 +1,4 @@
-//! Segments of made-up servers, for tests and for looking at.
+//! Segments of invented servers, for tests and for looking at.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -99,12 +99,12 @@ impl TestServer {
         self.children[at % 5].threads[at / 5 % 5].1
     }
 
-    /// `count` requests of this duration have ended.
+    /// Finishes `count` requests of about this duration.
     pub(crate) fn requests(&self, app: usize, count: usize, milliseconds: u64, code: &str) {
         for at in 0..count {
             let block = self.any(at).application(self.apps[app]);
             if code != "none" {
-                // Spread by a third around it.
+                // Durations from 70 to 130 %.
                 let spread = milliseconds * MILLISECOND * (70 + (at as u64 * 37) % 61) / 100;
                 block.observe(Id::RequestDuration, value(ANSWERED, code), spread);
                 block.observe(Id::QueueWait, 0, 20_000 + spread / 1_000);
@@ -131,12 +131,12 @@ impl TestServer {
         self.sampler.sample_at(&self.segment, now, unix);
     }
 
-    /// The module was loaded anew.
+    /// Simulates that the module was reloaded.
     pub(crate) fn restart_sampler(&mut self) {
         self.sampler = Sampler::new();
     }
 
-    /// All cells of an application are zero again.
+    /// Zeroes all cells of an application.
     pub(crate) fn clear(&self, app: usize) {
         let app = usize::from(self.apps[app].number());
         let geometry = self.segment.geometry();
@@ -148,7 +148,7 @@ impl TestServer {
         }
     }
 
-    /// Samples over ten minutes, with `traffic` before each; it is told the number of the sample.
+    /// Takes samples over ten minutes, with `traffic` before each; it gets the number of the sample.
     pub(crate) fn ten_minutes(&mut self, traffic: impl Fn(&Self, u64)) {
         for number in 0..60 {
             self.sample(600 - number * 10);
@@ -202,7 +202,7 @@ impl TestServer {
         self.segment.note(&event, url.as_bytes());
     }
 
-    /// A roll that was set off by a changed file; the children have places on the board, and are of these states.
+    /// Records a roll that a changed file caused, with all children on the board in these states.
     pub(crate) fn roll(&self, phase: RollPhase, done: u32, problem: &str, states: [ChildState; 5]) {
         let board = self.segment.board();
         let old = board.revision();
@@ -235,19 +235,19 @@ impl TestServer {
         });
     }
 
-    /// TestChild number `at` is to retire.
+    /// Marks child number `at` to retire.
     pub(crate) fn retire(&self, at: usize) {
         let told = RetireReason::SourceChanged;
         assert!(self.segment.board().mark(self.children[at].pid, 1, told));
     }
 
-    /// Something is planned for a group.
+    /// Sets the plan of a group.
     pub(crate) fn planned(&self, group: &str, plan: &str) {
         let group = self.segment.board().group(group.as_bytes()).expect("room");
         group.set_plan(plan);
     }
 
-    /// A group was tried out.
+    /// Records the result of probing a group.
     pub(crate) fn chose(&self, group: &str, choice: GroupDecision, module: &str) {
         let group = self.segment.board().group(group.as_bytes()).expect("room");
         let owner = Owner::of_this_process(2);
@@ -334,7 +334,7 @@ pub(crate) fn trouble() -> TestServer {
     server
 }
 
-/// A server that takes up new code.
+/// A server that is rolling out new code.
 pub(crate) fn rolling() -> TestServer {
     let server = calm();
     use ChildState::{Draining, NotReady, Ready, Starting};

@@ -18,7 +18,7 @@ const COLUMNS: &[Column] = &[
     Column::numbers("Requests since start"),
 ];
 
-/// What stands in the page of mod_status.
+/// Returns the block for the page of mod_status.
 pub fn render_html_fragment(status: &Status) -> String {
     let rows = status.applications.iter().map(|app| {
         let recent = app.recent.as_ref();
@@ -53,12 +53,12 @@ pub fn render_html_fragment(status: &Status) -> String {
     block.into_string()
 }
 
-/// What stands in `server-status?auto`.
+/// Returns the lines for `server-status?auto`.
 pub fn render_auto(status: &Status) -> String {
     let mut text = String::new();
     let totals = &status.totals;
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
-        // A `String` takes everything.
+        // Writing to a `String` does not fail.
         let _ = writeln!(text, "Wsgi{key}: {value}");
     };
     line("Health", &status.health.level.text());

@@ -1,16 +1,16 @@
-//! What the numbers come down to, in words.
+//! The findings: what the numbers mean, in words.
 
 use super::model::{ApplicationStatus, Finding, Health, Level, Status};
 use super::units::{count, duration, percent, plural, rate, span};
 
-/// Age in seconds from which a running request is worth a look, and from which it is trouble.
+/// Ages in seconds from which a running request is worth a look, and from which it is trouble.
 const OLD: f64 = 30.0;
 const STUCK: f64 = 300.0;
-/// Seconds for which refused and timed-out requests are news.
+/// Age in seconds up to which refused and timed-out requests are reported.
 const NEWS: f64 = 300.0;
-/// Seconds after which the parent should have taken another sample.
+/// Age in seconds at which the last sample is overdue.
 const SILENCE: f64 = 60.0;
-/// Durations in seconds that are worth a look at p99.
+/// 99th percentile in seconds from which durations are worth a look.
 const SLOW: f64 = 2.0;
 
 impl Health {
@@ -38,13 +38,13 @@ impl Health {
         health
     }
 
-    /// Most urgent first.
+    /// Sorts by urgency, the most urgent first.
     fn sort(&mut self) {
         self.findings
             .sort_by_key(|finding| std::cmp::Reverse(finding.level));
     }
 
-    /// Nothing but this.
+    /// Returns a health with a single finding.
     pub fn only(level: Level, text: String) -> Self {
         let findings = vec![Finding { level, text }];
         Self { level, findings }

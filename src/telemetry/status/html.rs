@@ -1,4 +1,4 @@
-//! The status page: one HTML file that needs nothing else, and no scripts.
+//! The status page: one file without external resources or scripts.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -9,11 +9,11 @@ use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
 };
 
-/// What the page needs of a browser: its own style, and nothing from anywhere.
+/// The policy of the page: it may use its own style and nothing from elsewhere.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page; it loads itself again after `refresh` seconds.
+/// Returns the page. It reloads itself after `refresh` seconds.
 pub fn render_html(status: &Status, refresh: Option<u32>) -> String {
     let page = html! {
         (DOCTYPE)

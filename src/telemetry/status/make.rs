@@ -1,4 +1,4 @@
-//! From numbers to a [`Status`].
+//! Makes a [`Status`] from numbers.
 
 use std::collections::BTreeMap;
 
@@ -21,18 +21,18 @@ use super::roll;
 use super::tally::{self, Tally, of_class, window_of};
 use super::units::{seconds, whole};
 
-/// Seconds after which a sample is no longer news.
+/// Age in seconds from which a sample does not count as recent.
 const RECENT: f64 = 75.0;
-/// Seconds that the samples of the last minute make up; they do not come on the second.
+/// Least length in seconds of the samples that make up the last minute: they are not taken on the second.
 const MINUTE: f64 = 55.0;
 
 impl Status {
-    /// The status of this moment; rates are those of the last minute of `history`.
+    /// Returns the current status, with rates of the last minute of `history`.
     pub fn new(snapshot: &Snapshot, history: &[Sample]) -> Self {
         Self::made(snapshot, None, history)
     }
 
-    /// The status of this moment; rates are those since `earlier`.
+    /// Returns the current status, with rates since `earlier`.
     pub fn since(snapshot: &Snapshot, earlier: &Snapshot, history: &[Sample]) -> Self {
         Self::made(snapshot, Some(earlier), history)
     }
@@ -101,7 +101,7 @@ impl Status {
 }
 
 impl ApplicationStatus {
-    /// Whether it ever had anything to do.
+    /// Returns whether the application ever had a request.
     fn was_used(&self) -> bool {
         let refused: u64 = self
             .rejected
@@ -128,7 +128,7 @@ fn uptime(snapshot: &Snapshot) -> f64 {
     seconds(snapshot.unix.saturating_sub(snapshot.start))
 }
 
-/// How many requests of each application run, and the stamp of the oldest.
+/// Returns the number of running requests and the stamp of the oldest, by label.
 fn running_by_label(snapshot: &Snapshot) -> BTreeMap<&str, (usize, u64)> {
     let known = snapshot.applications.iter().map(|known| &known.application);
     let labels: BTreeMap<_, _> = known.map(|known| (known.app, &*known.label)).collect();
@@ -224,13 +224,13 @@ fn point(sample: &Sample, label: &str) -> Point {
     }
 }
 
-/// A number for each value of a label.
+/// Returns a number for each value of a label.
 fn by<T>(label: Label, number: impl Fn(usize) -> T) -> BTreeMap<&'static str, T> {
     let values = label.values.iter().enumerate();
     values.map(|(at, &value)| (value, number(at))).collect()
 }
 
-/// The name of a value that was read as a number.
+/// Returns the name of value `at` of a label.
 fn named(label: Label, at: usize) -> &'static str {
     label.values.get(at).copied().unwrap_or("unknown")
 }
@@ -288,7 +288,7 @@ fn running(snapshot: &Snapshot) -> Vec<RequestStatus> {
     first.map(request).collect()
 }
 
-/// The group of a request; where it says none, that of its application.
+/// Returns the group of a request; if the request has none, that of its application.
 fn group_of(snapshot: &Snapshot, running: &crate::Running) -> String {
     let applications = snapshot.applications.iter().map(|known| &known.application);
     let own = |application: &&crate::Application| application.app == running.app;
@@ -361,7 +361,7 @@ fn children(snapshot: &Snapshot) -> Vec<ChildStatus> {
     first.map(child).collect()
 }
 
-/// What a child is, from what it counts and what it says on the board.
+/// Returns the state of a child, from its role in the segment and its state on the board.
 fn state(role: Role, said: Option<ChildState>) -> &'static str {
     match (role, said) {
         (Role::Draining, _) | (_, Some(ChildState::Draining)) => "draining",

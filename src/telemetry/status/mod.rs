@@ -1,7 +1,7 @@
-//! The state of the server for people: as a page, as JSON, as text for a terminal, as a block in `server-status`.
+//! The state of the server for people: a page, JSON, text for a terminal, and a block in `server-status`.
 //!
-//! [`Status::new`] works everything out from a [`Snapshot`](crate::Snapshot) and the history; what renders it only
-//! writes it down. Most important things come first: this is read by somebody in trouble, at night.
+//! [`Status::new`] computes everything from a [`Snapshot`](crate::Snapshot) and the history; the renderers only write
+//! it down. The most important things come first: the reader may be in trouble, at night.
 
 mod details;
 #[cfg(test)]
@@ -30,8 +30,8 @@ pub use model::{
 pub use text::{TextStyle, render_text};
 pub use units::{date_and_time, duration};
 
-/// The status as JSON. The field names are those of [`Status`]; they hold their units and stay.
+/// Returns the status as JSON. The field names are those of [`Status`]; they include units and do not change.
 pub fn render_json(status: &Status) -> String {
-    // Maps have text for keys and no value refuses to be written, so this cannot fail.
+    // This cannot fail: the keys of maps are text, and every value can be serialized.
     serde_json::to_string(status).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }

@@ -1,4 +1,4 @@
-//! What a status says. These are also the fields of its JSON.
+//! The content of a status, which is also its JSON.
 //!
 //! Durations are in seconds and memory in bytes, as the names say; `timestamp` is Unix time. `null` means unknown.
 
@@ -9,54 +9,54 @@ use serde::Serialize;
 /// The state of a server at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// That moment.
+    /// Time of the status.
     pub timestamp_seconds: f64,
-    /// What it comes down to, in words.
+    /// Summary in words.
     pub health: Health,
-    /// httpd's workers.
+    /// Workers of httpd.
     pub workers: Workers,
-    /// All applications together in the last minute or so; unknown before the first sample.
+    /// All applications together in about the last minute; unknown before the first sample.
     pub recent: Option<Window>,
-    /// Running requests, oldest first; not more than [`Status::MOST_ROWS`].
+    /// Running requests, oldest first; at most [`Status::MOST_ROWS`].
     pub running: Vec<RequestStatus>,
-    /// How many there are.
+    /// Number of all running requests.
     pub running_count: usize,
     /// Applications, by label.
     pub applications: Vec<ApplicationStatus>,
     /// Refused, timed-out and slow requests, newest first.
     pub events: Vec<EventStatus>,
-    /// Children that ended unexpectedly, newest first; the last few.
+    /// The last children that ended unexpectedly, newest first.
     pub deaths: Vec<DeathStatus>,
-    /// Living children, by pid; not more than [`Status::MOST_ROWS`].
+    /// Living children, by pid; at most [`Status::MOST_ROWS`].
     pub children: Vec<ChildStatus>,
-    /// How many there are.
+    /// Number of all living children.
     pub children_count: usize,
-    /// Number of the code that children are to serve.
+    /// Revision of the code that children should serve.
     pub code_revision: u64,
-    /// The last rolling replacement of the children; `null` where there was none.
+    /// The current or last roll; `null` if there was none.
     pub roll: Option<RollStatus>,
-    /// What is planned for application groups and how they have their GIL, those of which either is known.
+    /// Application groups with a known plan or GIL decision.
     pub groups: Vec<GroupStatus>,
-    /// Whether anything is measured; where `WSGIMetrics` is off, all numbers but those of children are zero.
+    /// Whether the server measures anything. If `WSGIMetrics` is off, all numbers but those of children are zero.
     pub measured: bool,
-    /// Since the server was started.
+    /// Sums since the server was started.
     pub totals: Totals,
-    /// What runs here.
+    /// Versions and configuration of the server.
     pub server: ServerStatus,
-    /// The memory in which all of this was counted.
+    /// Use of the shared segment.
     pub segment: SegmentUse,
 }
 
 impl Status {
-    /// Most running requests and children that are listed.
+    /// Most running requests and most children that are listed.
     pub const MOST_ROWS: usize = 500;
 }
 
-/// How urgent something is.
+/// Urgency of a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Nothing is known to be wrong.
+    /// No problem is known.
     #[default]
     Ok,
     /// Worth a look.
@@ -66,7 +66,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// In a word.
+    /// Returns the level as a word.
     pub fn text(self) -> &'static str {
         match self {
             Level::Ok => "OK",
@@ -76,36 +76,36 @@ impl Level {
     }
 }
 
-/// One thing that was found.
+/// Something worth telling about the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How urgent it is.
+    /// Urgency of the finding.
     pub level: Level,
-    /// What it is, as a sentence.
+    /// The finding as a sentence.
     pub text: String,
 }
 
-/// The state in words, most urgent first.
+/// The findings, most urgent first.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Health {
-    /// That of the most urgent finding.
+    /// Level of the most urgent finding.
     pub level: Level,
-    /// What was found; never empty.
+    /// Findings; never empty.
     pub findings: Vec<Finding>,
 }
 
-/// httpd's workers: each can serve one request at a time.
+/// Workers of httpd, each of which can serve one request at a time.
 #[derive(Clone, Debug, Serialize)]
 pub struct Workers {
-    /// `MaxRequestWorkers`; 0 where unknown.
+    /// `MaxRequestWorkers`; 0 if unknown.
     pub limit: u64,
-    /// Those with a request or a connection; at least those that run a WSGI request.
+    /// Number of workers with a request or a connection; at least the number of running WSGI requests.
     pub busy: u64,
-    /// Those that wait for one; unknown where no process of the server has looked at the scoreboard.
+    /// Number of waiting workers; unknown if no process of the server has read the scoreboard.
     pub idle: Option<u64>,
-    /// By state.
+    /// Number of workers by state.
     pub by_state: Option<BTreeMap<&'static str, u64>>,
-    /// Connections by state, of an asynchronous MPM.
+    /// Number of connections by state; only for an asynchronous MPM.
     pub connections: Option<BTreeMap<&'static str, u64>>,
     /// `ServerLimit`.
     pub children_limit: u64,
@@ -113,90 +113,90 @@ pub struct Workers {
     pub threads_per_child: u64,
 }
 
-/// What happened in some span of time.
+/// The requests of a span of time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Window {
-    /// How long it was.
+    /// Length of the span.
     pub duration_seconds: f64,
-    /// Requests that ended.
+    /// Number of finished requests.
     pub requests: u64,
-    /// Of them, how many in a second.
+    /// Finished requests per second.
     pub requests_per_second: f64,
-    /// Those that ended with 5xx, or without a status.
+    /// Number of finished requests with status 5xx or without a status.
     pub errors: u64,
-    /// The share of those.
+    /// Share of these among the finished requests.
     pub error_ratio: f64,
-    /// Their mean duration; like the quantiles, of the requests that were answered.
+    /// Mean duration of the answered requests, as for both quantiles.
     pub mean_seconds: Option<f64>,
-    /// The duration that half of them did not exceed.
+    /// Median of the duration.
     pub p50_seconds: Option<f64>,
-    /// The duration that 99 % of them did not exceed.
+    /// 99th percentile of the duration.
     pub p99_seconds: Option<f64>,
-    /// What 99 % of them did not exceed in waiting for their turn; unknown for sampled minutes.
+    /// 99th percentile of the wait in the queue; unknown for sampled minutes.
     pub queue_wait_p99_seconds: Option<f64>,
-    /// What 99 % of the waits for the GIL did not exceed; unknown for sampled minutes.
+    /// 99th percentile of the waits for the GIL; unknown for sampled minutes.
     pub gil_wait_p99_seconds: Option<f64>,
 }
 
 /// A running request.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestStatus {
-    /// Label of its application.
+    /// Label of the application.
     pub application: String,
-    /// Its application group, which is its interpreter; empty for the main one.
+    /// Application group, which names the interpreter; empty for the main interpreter.
     pub group: String,
-    /// Its method.
+    /// Method.
     pub method: &'static str,
-    /// Path of its URL, without the query.
+    /// Path of the URL, without the query.
     pub path: String,
-    /// What it is doing.
+    /// What the request is doing.
     pub phase: &'static str,
-    /// How long it has been running.
+    /// Time since the request began.
     pub age_seconds: f64,
-    /// The child that serves it.
+    /// Process id of the child that serves the request.
     pub pid: u32,
-    /// The thread, as the kernel numbers it.
+    /// Thread id of the kernel.
     pub thread: u32,
 }
 
 /// An application.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApplicationStatus {
-    /// Its name in metrics.
+    /// Value of the label `app` in metrics.
     pub label: String,
-    /// Where it is mounted.
+    /// URL path at which the application is mounted.
     pub mount: String,
-    /// Its script.
+    /// Path of the script.
     pub script: String,
-    /// Its application group; empty for the main interpreter.
+    /// Application group; empty for the main interpreter.
     pub group: String,
-    /// Its running requests.
+    /// Number of running requests.
     pub in_flight: usize,
-    /// Age of the oldest of them.
+    /// Age of the oldest running request.
     pub oldest_request_seconds: Option<f64>,
-    /// The last minute or so; unknown before the first sample.
+    /// About the last minute; unknown before the first sample.
     pub recent: Option<Window>,
     /// Since the server was started.
     pub since_start: Window,
     /// Uncaught exceptions by phase, since the start.
     pub exceptions: BTreeMap<&'static str, u64>,
-    /// Requests refused by reason, since the start.
+    /// Refused requests by reason, since the start.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Requests over a limit of time by stage, since the start.
+    /// Requests over a time limit by stage, since the start.
     pub timeouts: BTreeMap<&'static str, u64>,
-    /// Requests that clients gave up, by phase, since the start.
+    /// Requests that clients aborted, by phase, since the start.
     pub client_aborts: BTreeMap<&'static str, u64>,
     /// Slow requests since the start.
     pub slow_requests: u64,
     /// Living interpreters by state.
     pub interpreters: BTreeMap<&'static str, i64>,
-    /// When the oldest of them started.
+    /// Start of the oldest living interpreter.
     pub oldest_interpreter_timestamp_seconds: Option<f64>,
-    /// When the newest of them started.
+    /// Start of the newest living interpreter.
     pub newest_interpreter_timestamp_seconds: Option<f64>,
     /// Imports of the script by result, since the start.
     pub loads: BTreeMap<&'static str, u64>,
-    /// Reloads by what caused them, since the start.
+    /// Reloads by trigger, since the start.
     pub reloads: BTreeMap<&'static str, u64>,
     /// Samples of the last minutes, oldest first.
     pub history: Vec<Point>,
@@ -205,161 +205,163 @@ pub struct ApplicationStatus {
 /// A sample of an application.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Point {
-    /// Its end.
+    /// End of the interval.
     pub timestamp_seconds: f64,
-    /// How long it was.
+    /// Length of the interval.
     pub duration_seconds: f64,
-    /// Requests that ended.
+    /// Number of finished requests.
     pub requests: u64,
-    /// Those with 5xx, or without a status.
+    /// Number of finished requests with status 5xx or without a status.
     pub errors: u64,
-    /// The duration that half of them did not exceed; unknown without requests.
+    /// Median of the duration; unknown without requests.
     pub p50_seconds: Option<f64>,
-    /// The duration that 99 % of them did not exceed.
+    /// 99th percentile of the duration; unknown without requests.
     pub p99_seconds: Option<f64>,
 }
 
 /// A refused, timed-out or slow request.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventStatus {
-    /// When it ended.
+    /// Time at which the request ended.
     pub timestamp_seconds: f64,
-    /// How long ago that is.
+    /// Time since then.
     pub age_seconds: f64,
     /// `slow`, `rejected` or `timed_out`.
     pub kind: &'static str,
-    /// Why it was rejected, or the stage that took too long; empty for slow ones.
+    /// Why the request was rejected, or the stage that took too long; empty for slow requests.
     pub detail: &'static str,
-    /// Label of its application.
+    /// Label of the application.
     pub application: String,
-    /// Its method.
+    /// Method.
     pub method: &'static str,
-    /// Path of its URL, without the query.
+    /// Path of the URL, without the query.
     pub path: String,
-    /// Status of the response; `null` where none was sent.
+    /// HTTP status of the response; `null` if none was sent.
     pub status: Option<u16>,
-    /// The child that served it.
+    /// Process id of the child that served the request.
     pub pid: u32,
-    /// The whole request.
+    /// Duration of the whole request.
     pub total_seconds: f64,
-    /// Of it, inside the application.
+    /// Part of it inside the application.
     pub application_seconds: f64,
-    /// Of it, waiting for the GIL.
+    /// Part of it waiting for the GIL.
     pub gil_wait_seconds: f64,
-    /// Of it, reading the body.
+    /// Part of it reading the body.
     pub input_seconds: f64,
-    /// Of it, sending the response.
+    /// Part of it sending the response.
     pub output_seconds: f64,
 }
 
-/// A child that ended without having said that it would.
+/// A child that ended without announcing it.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeathStatus {
-    /// When the parent saw it.
+    /// Time at which the parent saw the end.
     pub timestamp_seconds: f64,
-    /// How long ago that is.
+    /// Time since then.
     pub age_seconds: f64,
-    /// The child.
+    /// Process id of the child.
     pub pid: u32,
-    /// How it ended.
+    /// How the child ended.
     pub how: String,
-    /// What it was running.
+    /// What the child was running.
     pub running: String,
 }
 
 /// A child of httpd.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChildStatus {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// `starting`, `ready`, `not_ready` (its code could not be loaded, and it leaves connections to others) or `draining`.
+    /// `starting`, `ready`, `not_ready` (the child could not load its code and leaves connections to others) or
+    /// `draining`.
     pub state: &'static str,
-    /// Why it will be replaced, as in the label `reason` of `wsgi_children_recycles_total`; `null` where it is not.
+    /// Why the child will be replaced, as in the label `reason` of `wsgi_children_recycles_total`; `null` if it will
+    /// not.
     pub retiring: Option<&'static str>,
-    /// Number of the code that it serves; unknown where it has not said so.
+    /// Revision of the code that the child serves; unknown without a slot on the board.
     pub revision: Option<u64>,
-    /// How long it has been there.
+    /// Age of the child.
     pub age_seconds: f64,
-    /// Resident memory; pages that children share count for each of them.
+    /// Resident memory; shared pages count for each child.
     pub resident_bytes: Option<u64>,
-    /// Number of the configuration that it serves.
+    /// Number of the configuration that the child serves.
     pub generation: u64,
-    /// Requests that it runs.
+    /// Number of requests that the child is running.
     pub in_flight: usize,
 }
 
-/// A rolling replacement of the children by ones with new code.
+/// A roll: the rolling replacement of the children by new ones with new code.
 #[derive(Clone, Debug, Serialize)]
 pub struct RollStatus {
     /// `trial`, `rolling`, `done` or `stopped`.
     pub phase: &'static str,
-    /// Number of the code that it brings.
+    /// Revision of the code that the roll brings.
     pub revision: u64,
-    /// Children that were replaced.
+    /// Number of children replaced so far.
     pub done: u32,
-    /// Children that it had to replace when it began.
+    /// Number of children to replace, counted when the roll began.
     pub of: u32,
-    /// When it began.
+    /// Time at which the roll began.
     pub began_timestamp_seconds: f64,
-    /// When it was done or stopped.
+    /// Time at which the roll was done or stopped.
     pub ended_timestamp_seconds: Option<f64>,
-    /// What set it off.
+    /// Cause of the roll.
     pub cause: String,
-    /// Why it stopped; empty otherwise.
+    /// Why the roll stopped; otherwise empty.
     pub problem: String,
-    /// All of this as a sentence.
+    /// All of this in words.
     pub text: String,
 }
 
 /// An application group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupStatus {
-    /// Its name; empty for the main interpreter.
+    /// Name of the group; empty for the main interpreter.
     pub name: String,
-    /// `own`, `shared`, `probing` while a child tries it out, or `undecided` where no child has.
+    /// `own`, `shared`, `probing` while a child probes the group, or `undecided` before.
     pub gil: &'static str,
-    /// The module that forced this, or another reason; empty where there is none.
+    /// The module or other reason that forced the decision; empty if there is none.
     pub because_of: String,
-    /// The threads that run its requests, and how many requests wait how long, as the configuration says; empty where its
-    /// name was not known when httpd started.
+    /// The configured threads of the group and the limits of its queue; empty if the name was not known when httpd
+    /// started.
     pub plan: String,
 }
 
-/// Sums since the server was started, over children that have ended, too.
+/// Sums since the server was started, including children that have ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Totals {
     /// All applications together.
     pub requests: Window,
-    /// Requests by status class.
+    /// Number of requests by status class.
     pub by_class: BTreeMap<&'static str, u64>,
-    /// Bytes of request bodies that applications were given.
+    /// Bytes of request bodies passed to applications.
     pub request_body_bytes: u64,
     /// Bytes of response bodies.
     pub response_body_bytes: u64,
-    /// Responses that broke the WSGI protocol.
+    /// Number of responses that broke the WSGI protocol.
     pub protocol_errors: u64,
-    /// CPU time of all children in their own code.
+    /// User CPU time of all children.
     pub cpu_user_seconds: f64,
-    /// CPU time of all children in the kernel.
+    /// System CPU time of all children.
     pub cpu_system_seconds: f64,
-    /// Children that were started.
+    /// Number of children started.
     pub children_started: u64,
-    /// Children that ended as they should.
+    /// Number of children that ended as planned.
     pub children_ended: u64,
-    /// Children that were killed or crashed.
+    /// Number of children that were killed or crashed.
     pub children_killed: u64,
 }
 
-/// What runs here.
+/// Versions and configuration of the server.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerStatus {
-    /// What httpd calls itself.
+    /// Server version string of httpd.
     pub httpd: String,
     /// Version of the module.
     pub version: String,
-    /// Revision that it was built from.
+    /// Revision that the module was built from.
     pub revision: String,
-    /// The compiler.
+    /// Version of the Rust compiler.
     pub rustc: String,
     /// Name of the MPM.
     pub mpm: String,
@@ -371,31 +373,31 @@ pub struct ServerStatus {
     pub python: String,
     /// Implementation of Python.
     pub python_implementation: String,
-    /// Whether Python has its GIL: `enabled` or `disabled`.
+    /// State of Python's GIL: `enabled` or `disabled`.
     pub python_gil: String,
-    /// When the server was started.
+    /// Time at which the server was started.
     pub start_timestamp_seconds: f64,
-    /// How long ago that is.
+    /// Time since then.
     pub uptime_seconds: f64,
-    /// Number of the configuration that is in force.
+    /// Number of the current configuration.
     pub config_generation: u64,
-    /// When it was loaded.
+    /// Time at which the configuration was loaded.
     pub config_load_timestamp_seconds: f64,
 }
 
-/// How full the shared segment is.
+/// Use of the shared segment.
 #[derive(Clone, Debug, Serialize)]
 pub struct SegmentUse {
-    /// Its size; only what is used takes memory.
+    /// Size of the segment; only used parts take memory.
     pub mapped_bytes: u64,
-    /// Arenas that a thread has.
+    /// Number of arenas that have an owner.
     pub arenas_used: u64,
-    /// All arenas.
+    /// Number of all arenas.
     pub arenas: u64,
-    /// What had to be put elsewhere since the start, by what there was no room for.
+    /// Number of overflows since the start, by what there was no room for.
     pub overflows: BTreeMap<&'static str, u64>,
-    /// How long the last scrape took; 0 before the first.
+    /// Duration of the last scrape; 0 before the first.
     pub last_scrape_seconds: f64,
-    /// How long ago the last sample of the history was taken.
+    /// Time since the last sample of the history.
     pub last_sample_age_seconds: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! The last rolling replacement of the children, in words.
+//! The current or last roll in words.
 
 use crate::board::RollPhase;
 use crate::reading::Snapshot;
@@ -6,7 +6,7 @@ use crate::reading::Snapshot;
 use super::model::RollStatus;
 use super::units::{calendar, count, duration, plural, seconds};
 
-/// None where there was none.
+/// Returns `None` if there was no roll.
 pub(super) fn of(snapshot: &Snapshot) -> Option<RollStatus> {
     let roll = &snapshot.board.roll;
     let phase = match roll.phase {
@@ -29,7 +29,7 @@ pub(super) fn of(snapshot: &Snapshot) -> Option<RollStatus> {
     })
 }
 
-/// One or two sentences.
+/// Returns the roll in one or two sentences.
 fn text(roll: &crate::board::Roll, now: u64) -> String {
     let because = match &*roll.cause {
         "" => String::new(),

@@ -14,11 +14,11 @@ use super::spark;
 use super::table::{Column, Row, table};
 use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
 
-/// Running requests that are shown at once.
+/// Number of running requests that are shown at once.
 const FIRST: usize = 20;
-/// Children that are shown.
+/// Number of children that are shown.
 const ROWS: usize = 100;
-/// Age in seconds from which a running request stands out.
+/// Age in seconds from which a running request is highlighted.
 const OLD: f64 = 30.0;
 
 const RUNNING: &[Column] = &[
@@ -65,7 +65,7 @@ pub(super) fn running(status: &Status) -> Markup {
     }
 }
 
-/// How many requests are in which phase, the most frequent first.
+/// Returns the number of requests in each phase, the most frequent first.
 pub(super) fn phases(running: &[RequestStatus]) -> String {
     let mut phases: Vec<(&str, u64)> = Vec::new();
     for request in running {
@@ -85,7 +85,7 @@ fn url(method: &str, path: &str) -> Markup {
     html! { span class="path" { (method) " " (path) } }
 }
 
-/// The name of an interpreter.
+/// Returns the name of an interpreter.
 pub(super) fn interpreter(group: &str) -> &str {
     match group {
         "" | "%{GLOBAL}" => "main",
@@ -162,7 +162,7 @@ fn place(mount: &str) -> &str {
     if mount.is_empty() { "/" } else { mount }
 }
 
-/// The interpreters of an application by state, as far as there are any.
+/// Returns the numbers of an application's interpreters by state, without zeros.
 pub(super) fn states(app: &ApplicationStatus) -> String {
     let order = ["failed", "starting", "ready", "draining"];
     let states = order.iter().filter_map(|state| {
@@ -298,7 +298,7 @@ const DEATHS: &[Column] = &[
     Column::words("What it was running"),
 ];
 
-/// Nothing where no child has ended so.
+/// The section is missing if no child has ended unexpectedly.
 pub(super) fn deaths(status: &Status) -> Markup {
     let row = |death: &DeathStatus| {
         Row::new(death.age_seconds < 300.0)
@@ -365,7 +365,7 @@ pub(super) fn children(status: &Status) -> Markup {
     }
 }
 
-/// What a child is, and why it will be replaced.
+/// Returns the state of a child, and why it will be replaced.
 pub(super) fn child_state(child: &ChildStatus) -> String {
     let state = child.state.replace('_', " ");
     match child.retiring.map(|reason| reason.replace('_', " ")) {
@@ -375,7 +375,7 @@ pub(super) fn child_state(child: &ChildStatus) -> String {
     }
 }
 
-/// The code that a child serves, by number.
+/// Returns the revision of the code that a child serves.
 pub(super) fn revision(child: &ChildStatus) -> String {
     let known = child.revision.map(|revision| revision.to_string());
     known.unwrap_or_else(|| "–".to_owned())
@@ -408,7 +408,7 @@ pub(super) fn groups(status: &Status) -> Markup {
     }
 }
 
-/// How a group has its GIL, in words.
+/// Returns the GIL decision of a group in words.
 pub(super) fn gil(group: &GroupStatus) -> &'static str {
     match group.gil {
         "own" => "its own",

@@ -1,4 +1,4 @@
-//! Small pictures of the last minutes, with the same in words.
+//! Small charts of the last minutes, with a description in words.
 
 use maud::{Markup, html};
 
@@ -7,12 +7,12 @@ use super::units::duration;
 
 const WIDTH: f64 = 160.0;
 const HEIGHT: f64 = 32.0;
-/// Kept free above and below, so that the line is not cut.
+/// Margin above and below, so that the line is not cut.
 const EDGE: f64 = 2.0;
-/// Seconds that it goes back.
+/// Length of the chart, seconds.
 const SPAN: f64 = 600.0;
 
-/// The 99th percentile of an application's durations; nothing where there is none.
+/// Draws the 99th percentile of an application's durations; `None` if there is none.
 pub(super) fn latency(history: &[Point], now: f64) -> Option<Markup> {
     let shown: Vec<&Point> = history
         .iter()
@@ -60,7 +60,7 @@ pub(super) fn latency(history: &[Point], now: f64) -> Option<Markup> {
     })
 }
 
-/// Points that follow each other without a gap.
+/// Groups points that follow each other without a gap.
 fn runs<'a>(points: &[&'a Point]) -> Vec<Vec<(&'a Point, f64)>> {
     let mut runs: Vec<Vec<(&Point, f64)>> = Vec::new();
     let mut end = None;

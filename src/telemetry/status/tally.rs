@@ -1,4 +1,4 @@
-//! Counters that were added up, and what they say of a span of time.
+//! Sums of counters, and the [`Window`] that follows from them.
 
 use crate::catalogue::{ANSWERED, Buckets, CODE, Id, METHOD, value};
 use crate::reading::quantile::{count, quantile};
@@ -8,7 +8,7 @@ use crate::reading::{Numbers, Snapshot};
 use super::model::Window;
 use super::units::whole;
 
-/// What happened in all of the samples.
+/// Returns the window of all samples together.
 pub(super) fn window_of(samples: &[&Sample], of: impl Fn(&Sample) -> Interval) -> Option<Window> {
     let sum = samples
         .iter()
@@ -151,7 +151,7 @@ pub(super) fn of_all(snapshot: &Snapshot) -> Tally {
         })
 }
 
-/// Requests of one status class, of all methods.
+/// Returns the number of requests of a status class, of all methods.
 pub(super) fn of_class(numbers: &Numbers, code: usize) -> u128 {
     (0..METHOD.values.len())
         .map(|method| numbers.counter(Id::Requests, method * CODE.values.len() + code))

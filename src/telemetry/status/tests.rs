@@ -1,4 +1,4 @@
-//! Of everything that renders a status.
+//! Tests of all renderers of a status.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,8 +27,8 @@ fn style(width: usize) -> TextStyle {
     }
 }
 
-/// For looking at, also with `wsgictl top --segment`: `cargo test -p wsgi-telemetry pages_to_look_at -- --ignored`
-/// writes them into `$TMPDIR`.
+/// Writes pages into `$TMPDIR` to look at, also with `wsgictl top --segment`: `cargo test -p wsgi-telemetry
+/// pages_to_look_at -- --ignored`.
 #[test]
 #[ignore = "writes files"]
 fn pages_to_look_at() {
@@ -248,7 +248,7 @@ fn a_roll_is_told_child_by_child() {
             ("not_ready", None, Some(1)),
         ]
     );
-    // Nothing that is as it should be comes first; that a child cannot load does.
+    // The child that cannot load comes first, before everything that is fine.
     let first = &status.health.findings[0];
     assert_eq!(first.level, Level::Notice);
     assert!(
@@ -316,7 +316,8 @@ fn new_code_that_was_refused_is_said_first() {
         ),
         "{text}"
     );
-    // Where some were replaced before, it is said how many; and it is over once the next one begins or all is new.
+    // If some children were replaced before, the text says how many. The finding is gone once the next roll begins or
+    // is done.
     server.roll(RollPhase::Stopped, 2, "", [ChildState::Ready; 5]);
     let text = server.status().roll.expect("one").text;
     assert!(
@@ -391,7 +392,7 @@ fn the_block_of_server_status_has_keys() {
     assert!(text.contains("WsgiHealth: Trouble\n"));
 }
 
-/// Renders everything, and looks whether it holds.
+/// Renders everything and checks that the results are well formed.
 fn render_all(snapshot: &Snapshot, history: &[crate::Sample]) {
     let status = Status::new(snapshot, history);
     well_formed(&render_html(&status, Some(5)));
@@ -406,7 +407,7 @@ fn render_all(snapshot: &Snapshot, history: &[crate::Sample]) {
     well_formed(&render_html(&since, None));
 }
 
-/// Words that a scribbler might leave.
+/// Words that a broken child might write.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),

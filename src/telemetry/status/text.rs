@@ -1,4 +1,4 @@
-//! The status for a terminal.
+//! The status as text for a terminal.
 
 use std::fmt::{self, Write};
 
@@ -12,18 +12,19 @@ use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
 };
 
-/// How a terminal is.
+/// Properties of a terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct TextStyle {
-    /// Its columns; less than 40 are taken for 40.
+    /// Number of columns; at least 40 are used.
     pub width: usize,
-    /// Whether it shows colours.
+    /// Whether the terminal shows colours.
     pub colours: bool,
-    /// Most rows of running requests, events and children each.
+    /// Most rows in each of the tables of running requests, events and children.
     pub rows: usize,
 }
 
-/// The status in lines of at most `style.width` characters; no control characters but line feeds and colours.
+/// Returns the status in lines of at most `style.width` characters. The only control characters are line feeds and
+/// those of colours.
 pub fn render_text(status: &Status, style: TextStyle) -> String {
     let mut page = Terminal {
         out: String::new(),
@@ -53,21 +54,21 @@ struct Terminal {
     colours: bool,
 }
 
-/// A column: its title and how it is set.
+/// A column: its title and its alignment.
 struct TextColumn(&'static str, Set);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Set {
     Left,
     Right,
-    /// To the left, and cut where there is no room.
+    /// Aligned left, and cut if there is no room.
     Flexible,
 }
 
 impl Terminal {
     fn paint(&mut self, code: &str, text: &str) {
         let text = clean(text);
-        // A `String` takes everything.
+        // Writing to a `String` does not fail.
         let _ = if self.colours {
             write!(self.out, "\x1b[{code}m{text}\x1b[0m")
         } else {
@@ -84,7 +85,7 @@ impl Terminal {
         self.wrapped(level.text(), text, code);
     }
 
-    /// Lines of whole words, beside a word that stands out.
+    /// Writes `text` in lines of whole words, beside a highlighted `mark`.
     fn wrapped(&mut self, mark: &str, text: &str, code: &str) {
         let indent = if mark.is_empty() { 0 } else { 9 };
         if indent > 0 {
@@ -142,7 +143,7 @@ impl Terminal {
     }
 }
 
-/// Takes from the flexible columns, the widest first, until all fit.
+/// Narrows the flexible columns, the widest first, until all columns fit.
 fn fit(widths: &mut [usize], columns: &[TextColumn], width: usize) {
     let gaps = 2 * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > width {
@@ -169,7 +170,7 @@ fn line(cells: &[String], columns: &[TextColumn], widths: &[usize], width: usize
     cut(line.trim_end(), width)
 }
 
-/// At most `width` characters of it.
+/// Returns at most `width` characters of `text`.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -178,7 +179,7 @@ fn cut(text: &str, width: usize) -> String {
     kept.chain(['…']).collect()
 }
 
-/// Without what terminals obey.
+/// Replaces control characters, which terminals would obey.
 fn clean(text: &str) -> String {
     let seen = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(seen).collect()
@@ -226,7 +227,7 @@ fn running(page: &mut Terminal, status: &Status, rows: usize) {
         TextColumn("INTERPRETER", Set::Flexible),
         TextColumn("THREAD", Set::Right),
     ];
-    // The path of the URL says more than what comes last.
+    // The columns at the end are the least important ones.
     columns.truncate(match page.width {
         0..100 => 5,
         100..120 => 6,

@@ -1,18 +1,18 @@
-//! Numbers as people read them.
+//! Numbers in a readable form.
 
 use jiff::Timestamp;
 
-/// Nanoseconds in seconds.
+/// Converts nanoseconds to seconds.
 pub(super) fn seconds(nanoseconds: impl Into<u128>) -> f64 {
     nanoseconds.into() as f64 / 1e9
 }
 
-/// A sum as a number that JSON readers take.
+/// Converts a sum to a number that JSON parsers accept.
 pub(super) fn whole(count: u128) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// A duration, with about three figures.
+/// Formats a duration with about three digits.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds <= 0.0 {
         return String::from("0 s");
@@ -47,12 +47,12 @@ fn two(large: u64, unit: &str, small: u64, fine: &str) -> String {
     }
 }
 
-/// A duration, or a dash.
+/// Formats a duration, or a dash.
 pub(crate) fn duration_or_dash(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| String::from("–"), duration)
 }
 
-/// A span of time that has just passed: "minute", "30 s".
+/// Formats a span of time that has just passed, to follow "the last": "minute", "30 s".
 pub(crate) fn span(seconds: f64) -> String {
     if (50.0..70.0).contains(&seconds) {
         String::from("minute")
@@ -63,7 +63,7 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
-/// A size in binary units.
+/// Formats a size in binary units.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] {
@@ -76,7 +76,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{size:.0} EiB")
 }
 
-/// A count with its thousands set apart.
+/// Formats a count with thousands separators.
 pub(crate) fn count(count: impl TryInto<u128>) -> String {
     let digits = count.try_into().unwrap_or(u128::MAX).to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
@@ -89,7 +89,7 @@ pub(crate) fn count(count: impl TryInto<u128>) -> String {
     text
 }
 
-/// How many in a second.
+/// Formats a rate per second.
 pub(crate) fn rate(per_second: f64) -> String {
     let decimals = match per_second {
         0.0 => 0,
@@ -101,7 +101,7 @@ pub(crate) fn rate(per_second: f64) -> String {
     format!("{per_second:.decimals$}")
 }
 
-/// A share of one.
+/// Formats a ratio as a percentage.
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
@@ -111,13 +111,13 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// "1 request", "2 requests".
+/// Formats a number with a noun: "1 request", "2 requests".
 pub(crate) fn plural(number: impl TryInto<u128>, one: &str, many: &str) -> String {
     let number = number.try_into().unwrap_or(u128::MAX);
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
-/// Date and time of day, in UTC, of a Unix time in seconds; the first or the last ones that there are, if it is beyond them.
+/// Returns date and time of day in UTC.
 pub(crate) fn calendar(unix_seconds: f64) -> (String, String) {
     let whole = unix_seconds.max(0.0) as i64;
     let moment = Timestamp::from_second(whole).unwrap_or(Timestamp::MAX);
@@ -125,7 +125,7 @@ pub(crate) fn calendar(unix_seconds: f64) -> (String, String) {
     (text("%Y-%m-%d"), text("%H:%M:%S"))
 }
 
-/// A moment in the calendar, in UTC.
+/// Formats date and time in UTC.
 pub fn date_and_time(unix_seconds: f64) -> String {
     let (date, time) = calendar(unix_seconds);
     format!("{date} {time} UTC")

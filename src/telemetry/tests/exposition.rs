@@ -1,4 +1,4 @@
-//! What a scrape gets: complete, valid in both formats, and right, whatever the segment holds.
+//! The page of a scrape: complete, valid in both formats, and right, whatever the segment holds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,10 +22,10 @@ const SMALL: Geometry = Geometry {
     series: 64,
 };
 
-/// As the parent leaves it before the first child.
+/// The segment as the parent leaves it before the first child.
 fn fresh() -> Segment {
     let segment = segment(SMALL);
-    // As its server has measured it.
+    // As the server has measured it.
     segment.note_resident(4096);
     let facts = [
         (Fact::Httpd, "Apache/2.4.71 (Debian)"),
@@ -123,7 +123,7 @@ fn a_fresh_server_shows_what_it_is() {
         assert_eq!(started, Some(0.0));
         let limit = value(&families, "wsgi_mpm_workers_limit", &[]);
         assert_eq!(limit, Some(400.0));
-        // Nothing was counted for nobody.
+        // Nothing was counted for applications without an entry.
         assert_eq!(total(&families, "wsgi_requests_total"), 0.0);
         assert!(
             families
@@ -217,7 +217,7 @@ fn a_busy_server_shows_every_family() {
     let text = page(&segment, Format::Text);
     assert!(text.contains("wsgi_application_info{app=\"shop\",mount=\"/shop\",script=\"/srv/shop.wsgi\",interpreter=\"main\"} 1\n"));
     promtool_is_silent(&text);
-    // The order is that of the page before.
+    // The order is that of the previous page.
     let names = |page: &str| -> Vec<String> {
         let series = page.lines().filter_map(|line| line.rsplit_once(' '));
         series.map(|(name, _)| name.to_owned()).collect()
@@ -234,7 +234,7 @@ fn what_finds_no_entry_is_counted_as_other() {
         arena.application(app).finish_request(1);
         arena.application(app).observe(Id::RequestDuration, 0, 1);
     }
-    // All arenas but this one, and some that there are not.
+    // All other arenas, and some more than there are.
     for thread in 2..10 {
         let other = segment.claim(owner(), thread, Role::Thread);
         let other = other.map_or(segment.spill(), |number| segment.arena_of(number));
@@ -326,7 +326,7 @@ fn applications_entered_twice_are_one() {
     let arena = arena(&segment, 1);
     let first = app(&segment, "shop");
     let second = app(&segment, "copy");
-    // As two children leave it that enter the same one at the same time.
+    // As if two children had entered the same application at the same time.
     let entry = |app: App| {
         let board = 16 + 2 * 128 + 8 * 64 + 64 * 56 + 8200;
         let (events, deaths) = (64 * 64, 8 * 128);
@@ -435,7 +435,7 @@ fn what_applications_measure_comes_after_ours() {
     promtool_is_silent(&page(&segment, Format::Text));
 }
 
-/// Changes when a cell moves or means something else; children of another release would write into the wrong ones.
+/// Changes when a cell moves or gets another meaning: children of another release would write into the wrong cells.
 #[test]
 fn the_layout_is_the_one_that_was_agreed_on() {
     let golden = include_str!("layout.golden");
@@ -457,7 +457,7 @@ fn the_layout_is_the_one_that_was_agreed_on() {
     const { assert!(APPLICATION_CELLS <= 512) };
 }
 
-/// A scrape of a large server is as long as what its applications have counted.
+/// The length of a large server's page depends on what its applications have counted.
 #[test]
 fn many_applications_show_what_they_have_counted() {
     for (applications, shown) in [(255, 255), (256, 1)] {
@@ -486,7 +486,7 @@ fn many_applications_show_what_they_have_counted() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// A child may write anything anywhere: the page stays one that Prometheus can read.
+    /// A child may write anything anywhere: Prometheus can still read the page.
     #[test]
     fn scribbled_segments_give_valid_pages(
         words in prop::collection::vec((any::<prop::sample::Index>(), word()), 0..4000),
@@ -502,7 +502,7 @@ proptest! {
         }
         let arenas = cells.len() - SMALL.arenas * 4096;
         for (index, word) in words {
-            // Most of it is arenas; the tables are what is dangerous.
+            // Most of the segment is arenas, but the tables are what can do harm.
             let room = if word % 3 == 0 { cells.len() } else { arenas.min(cells.len()) };
             cells[index.index(room)].store(word, Relaxed);
         }
@@ -513,7 +513,7 @@ proptest! {
         }
     }
 
-    /// Any text comes back, and different ones stay different.
+    /// Any text comes back, and different texts stay different.
     #[test]
     fn label_values_come_back(
         values in prop::collection::btree_set(prop_oneof![any::<String>(), "[\\\\\"\n\r a]{0,6}"], 1..12)

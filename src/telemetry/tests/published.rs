@@ -1,4 +1,4 @@
-//! The file by which a segment is found: what is written comes back, and nobody can do harm by what becomes of it.
+//! The file by which a segment is found: what is written comes back, and no change of the file does harm.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -85,7 +85,7 @@ fn what_is_published_comes_back() {
     }
 }
 
-/// Children write to the memory, and the file says what the parent knows.
+/// Children write to the memory, but the header of the file only has what the parent knows.
 #[test]
 fn what_children_write_does_not_say_where_the_memory_is() {
     let server = server(small());
@@ -111,13 +111,13 @@ fn the_memory_cannot_be_cut() {
         let refused = memory.set_len(other).expect_err("refused");
         assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{other}");
     }
-    // Also by its name among the open files, and by opening it anew.
+    // Neither through its name among the open files, nor by opening it again.
     let name = format!("/proc/self/fd/{}", memory.as_raw_fd());
     assert!(File::create(name).is_err());
     assert_eq!(memory.metadata().expect("metadata").len(), length);
     let last = server.segment.cells().last().expect("a cell");
     last.store(1, Relaxed);
-    // Files of a file system are not.
+    // Files of a file system are not sealed.
     assert!(!memory::is_sealed(&server.file));
 }
 
@@ -138,7 +138,7 @@ fn a_file_that_is_cut_is_seen_to_be() {
     mirror.look().expect("long enough");
 }
 
-/// A large segment of which little was touched takes no more room than that, and what is too much is not copied.
+/// A large segment of which little was touched makes a small copy, and a segment that is too large is not copied.
 #[test]
 fn a_copy_is_as_large_as_what_was_touched() {
     let geometry = Geometry::new(1_000, 40, 1_000, 100);

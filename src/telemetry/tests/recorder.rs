@@ -26,7 +26,7 @@ enum Operation {
     ObserveOften(f64, usize),
 }
 
-/// What is measured, with how many values of its labels there are to choose from.
+/// The metrics, and the numbers of label values to choose from.
 const COUNTERS: [&str; 2] = ["jobs_total", "odd_things_total"];
 const TOTALS: [&str; 1] = ["outside_total"];
 const GAUGES: [&str; 2] = ["depth", "room_bytes"];
@@ -103,7 +103,7 @@ impl Both {
         }
     }
 
-    /// Into both, in a thread of its own if asked for.
+    /// Runs the operation on both recorders; on ours in another thread if `elsewhere`.
     fn run(&self, key: &Key, operation: &Operation, elsewhere: bool) {
         run(&self.oracle, key, operation);
         if elsewhere {
@@ -140,7 +140,7 @@ fn key(name: &str, labels: &[(&str, &str)]) -> Key {
     )
 }
 
-/// Lines of a page that are of this test case, or say what they are; bounds written in one way.
+/// Returns the lines of a page about this test case, samples and heads, with bounds written in one way.
 fn lines(page: &str, case: &str) -> Vec<String> {
     let names: Vec<&str> = COUNTERS
         .into_iter()
@@ -159,7 +159,7 @@ fn lines(page: &str, case: &str) -> Vec<String> {
         }
     };
     let mut lines: Vec<String> = page.lines().filter(of_case).map(with_plain_bound).collect();
-    // What is said of families that have samples in this case.
+    // The heads of families that have samples in this case.
     let used = |name: &str| lines.iter().any(|line| line.starts_with(name));
     let heads = page.lines().filter(|line| {
         let name = line
@@ -183,7 +183,7 @@ fn with_plain_bound(line: &str) -> String {
 }
 
 fn operations() -> impl Strategy<Value = Vec<(usize, usize, Operation, bool)>> {
-    // Numbers that have no rounding, in sums of nanoseconds as well as of floats.
+    // Numbers without rounding errors, in sums of nanoseconds as well as of floats.
     const BOUNDS: [f64; 11] = [0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0];
     let seconds = || {
         let any = (0..100_000u32).prop_map(|n| f64::from(n) / 512.0);

@@ -1,4 +1,4 @@
-//! Every file of `config-examples/` starts as it stands and serves the pages that it promises.
+//! Every file of `config-examples/` starts unchanged and serves the pages that it promises.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::stage::{Stage, apxs, workspace};
 use crate::subject::{Subject, free_port};
 
-/// File, and path with a part of the body to find there.
+/// File, and URL paths with a part of the expected body.
 const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
     ("event.conf", &[("/", "Hello from the group ''")]),
     ("worker.conf", &[("/", "Hello from the group ''")]),

@@ -1,6 +1,6 @@
-//! With a real httpd: `wsgictl serve`, and every file of `config-examples/`.
+//! Tests with a real httpd: `wsgictl serve`, and every file of `config-examples/`.
 //!
-//! The module under test is `$WSGI_TEST_MODULE`, else what `make build` left in `target/release`.
+//! The module under test is `$WSGI_TEST_MODULE`, else the one that `make build` put into `target/release`.
 
 mod config_examples;
 mod serve;

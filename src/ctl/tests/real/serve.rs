@@ -193,7 +193,7 @@ fn wsgictl(stage: &Stage, port: u16) -> Command {
     command
 }
 
-/// What a command says that must fail.
+/// Runs a command that must fail and returns its message.
 fn refusal(command: &mut Command) -> String {
     let output = command.output().expect("wsgictl runs");
     assert_eq!(output.status.code(), Some(1));

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// One test's files; removed with it.
+/// The files of one test, removed when dropped.
 pub(crate) struct Stage {
     folder: TempDir,
 }
@@ -34,7 +34,7 @@ impl Stage {
                 .into_owned();
             if file == original || (name.starts_with("wsgi_engine") && name.ends_with(".so")) {
                 let copy = stage.path().join("module").join(name);
-                // The link to the default engine says by its target which Python that is for.
+                // The target of the link to the default engine names the Python version.
                 if let Ok(target) = fs::read_link(&file) {
                     symlink(target, copy).expect("a link");
                     continue;
@@ -56,7 +56,7 @@ impl Stage {
             .join(module_under_test().file_name().expect("a file"))
     }
 
-    /// Writes a file, and the folders on the way to it, for everyone to read.
+    /// Writes a file and its folders, readable for everyone.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         let parent = path.parent().expect("a file has a folder");
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// The root of the source tree.
+/// Returns the root of the source tree.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -98,7 +98,7 @@ pub(crate) fn workspace() -> &'static Path {
         .expect("src/ctl lies in the workspace")
 }
 
-/// The answer of apxs to `-q name`.
+/// Returns the output of `apxs -q name`.
 pub(crate) fn apxs(name: &str) -> String {
     let tool = std::env::var("APXS").unwrap_or_else(|_| "apxs".into());
     let output = Command::new(tool)

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) struct Subject {
     child: Child,
     port: u16,
-    /// Where its standard output and error go: the paths outlive the server.
+    /// Files with its standard output and error; they outlive the server.
     pub(crate) stdout: PathBuf,
     pub(crate) stderr: PathBuf,
 }
@@ -25,7 +25,7 @@ impl Subject {
     pub(crate) fn start(mut command: Command, port: u16, folder: &std::path::Path) -> Subject {
         let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
         let child = command
-            // httpd sends its SIGTERM on to its whole process group, which must not be that of the tests.
+            // httpd passes its SIGTERM on to its whole process group, which must not be that of the tests.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).expect("a file"))
@@ -51,7 +51,7 @@ impl Subject {
         subject
     }
 
-    /// Status and body of a page.
+    /// Returns status and body of a page.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
@@ -69,14 +69,14 @@ impl Subject {
         )
     }
 
-    /// The body of a page that must be there.
+    /// Returns the body of a page that must exist.
     pub(crate) fn page(&self, path: &str) -> String {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}\n{}", self.said());
         body
     }
 
-    /// What it has written to standard error so far.
+    /// Returns what the server has written to standard error so far.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
@@ -110,8 +110,8 @@ impl Subject {
         status
     }
 
-    /// Lets it finish the connections it is closing. A child of the event MPM that is told to end meanwhile may say
-    /// AH03092 of one of them: httpd has closed the socket already.
+    /// Lets the server finish the connections that it is closing. A child of the event MPM that is told to end during
+    /// that may log AH03092 for one of them, because httpd has already closed the socket.
     fn wait_until_quiet(&self) {
         let end = Instant::now() + Duration::from_secs(1);
         while self.holds_a_connection() && Instant::now() < end {
@@ -119,7 +119,7 @@ impl Subject {
         }
     }
 
-    /// Whether a process has a connection open whose own end is the server's port.
+    /// Returns whether a process has an open connection whose local port is the server's.
     fn holds_a_connection(&self) -> bool {
         let own = format!(":{:04X}", self.port);
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
@@ -132,7 +132,7 @@ impl Subject {
         })
     }
 
-    /// Ends it as Ctrl-C or a service manager would; it must have had nothing to complain about.
+    /// Ends the server as Ctrl-C or a service manager would, and checks that it logged no complaint.
     pub(crate) fn end(self, signal: Signal) {
         let stderr = self.stderr.clone();
         let status = self.end_by(signal);
@@ -152,7 +152,7 @@ impl Subject {
 
 impl Drop for Subject {
     fn drop(&mut self) {
-        // Only after a failed test. Asked rather than killed, so that its children end too.
+        // Only after a failed test. Asked to end rather than killed, so that its children end, too.
         if let Ok(None) = self.child.try_wait() {
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
             let _ = self.child.wait();
@@ -160,7 +160,7 @@ impl Drop for Subject {
     }
 }
 
-/// A port that nothing listens on. It may be taken before it is used, by chance alone.
+/// Returns a port that nothing listens on. Another process may by chance take it before it is used.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()

@@ -117,7 +117,7 @@ fn top_shows_what_happened_since_the_last_time() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("wsgictl runs");
-    // In the middle of the interval, unless the machine is very slow; then they count before the first time.
+    // In the middle of the interval, unless the machine is very slow: then the requests count before the first refresh.
     std::thread::sleep(std::time::Duration::from_millis(700));
     server.requests(30, "2xx");
     let output = child.wait_with_output().expect("it ends");
@@ -154,7 +154,7 @@ fn top_prints_blocks_where_there_is_no_terminal() {
 
 #[test]
 fn a_server_that_has_ended_is_said_to_have_ended() {
-    // A process that was reaped, whose number the kernel does not give away again so soon.
+    // A reaped process, whose pid the kernel does not reuse so soon.
     let mut child = Command::new("true").spawn().expect("true runs");
     let gone = child.id();
     child.wait().expect("it ends");
@@ -172,7 +172,7 @@ fn a_server_that_has_ended_is_said_to_have_ended() {
         text.contains("3 requests"),
         "its numbers are still shown:\n{text}"
     );
-    // Process 1 is older than any segment, so it is taken for what it says to be; its memory is another one.
+    // Process 1 is older than any segment, so it passes as the parent; but its memory is not the segment's.
     let text = printed(&wsgictl(&["status"], Server::new(1).path()));
     assert!(!text.contains("has ended"), "{text}");
     assert!(text.contains("may be ten seconds old"), "{text}");
@@ -233,7 +233,7 @@ fn a_segment_that_lies_about_its_size_is_refused() {
         .write(true)
         .open(server.path())
         .expect("opened");
-    // How many arenas it has, and the hash of the layout.
+    // Number of arenas, and hash of the layout.
     for (word, value, complaint) in [
         (2, 90_000_u64, "shorter than it says"),
         (2, u64::MAX, "no metrics segment"),
@@ -257,7 +257,8 @@ fn whoever_may_not_read_is_told_who_may() {
         assert!(refused(&wsgictl(&["status"], server.path())).contains("the members of the group"));
         return;
     }
-    // Root may read everything, so another user must try; a copy, because the program may lie in a folder of root's.
+    // Root may read everything, so another user must try. It runs a copy, because the program may be in a folder of
+    // root's.
     let program = folder.join("wsgictl");
     fs::copy(env!("CARGO_BIN_EXE_wsgictl"), &program).expect("copied");
     fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("permissions");

@@ -1,4 +1,4 @@
-//! Files that other users have planted, that are cut while `wsgictl` looks, and what terminals are shown.
+//! Files that other users have planted or that are truncated while `wsgictl` reads, and the escaping for terminals.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -81,7 +81,7 @@ fn a_file_that_others_may_write_is_not_believed() {
         said.contains(&format!("chmod o-w {}", folder.display())),
         "{said}"
     );
-    // As /tmp is: every user may make files there, and may not move those of others.
+    // As in /tmp: every user may make files there, but may not move those of others.
     mode(folder, 0o1777);
     printed(&wsgictl(&["status"], server.path()));
 }
@@ -94,7 +94,7 @@ fn the_memory_is_that_of_the_files_owner_or_is_not_looked_at() {
     let server = Server::new(std::process::id());
     server.requests(3, "2xx");
     server.publish();
-    // Another user's memory behind the descriptor, whatever the file says: the copy is shown.
+    // The memory behind the descriptor belongs to another user, whatever the file says: the copy is shown.
     let descriptor = fs::read_dir("/proc/self/fd")
         .expect("open files")
         .find_map(|entry| {
@@ -114,7 +114,7 @@ fn the_memory_is_that_of_the_files_owner_or_is_not_looked_at() {
     );
 }
 
-/// The folder of `wsgictl serve` has a known name, and others may have been there first.
+/// The folder of `wsgictl serve` has a known name, so another user may have made it first.
 #[test]
 fn a_planted_folder_is_not_searched() {
     let top = tempfile::tempdir().expect("a folder");
@@ -136,7 +136,7 @@ fn a_planted_folder_is_not_searched() {
     fs::set_permissions(&base, Permissions::from_mode(0o777)).expect("permissions");
     let said = String::from_utf8_lossy(&found().stderr).into_owned();
     if Path::new("/run/apache2/mod_wsgi_rs.segment").exists() {
-        return; // A server of this machine is found.
+        return; // A real server on this machine was found.
     }
     assert!(
         said.contains("may be written to by others (mode 0777)"),
@@ -155,7 +155,7 @@ fn a_planted_folder_is_not_searched() {
     }
 }
 
-/// A server that has ended leaves a file, which is cut again and again while `top` looks at it.
+/// An ended server has left a file, which is truncated again and again while `top` reads it.
 #[test]
 fn a_file_that_is_cut_ends_no_reader() {
     let mut child = Command::new("true").spawn().expect("true runs");
@@ -177,7 +177,7 @@ fn a_file_that_is_cut_ends_no_reader() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("wsgictl runs");
-        // It has begun to look, or will find the file cut: both are right.
+        // `top` has begun to read, or will find the file truncated: both are right.
         std::thread::sleep(Duration::from_millis(150));
         file.set_len(length).expect("cut");
         let output = top.wait_with_output_within(Duration::from_secs(60));
@@ -195,7 +195,7 @@ trait Within {
 }
 
 impl Within for std::process::Child {
-    /// Exit status and standard error.
+    /// Returns exit status and standard error.
     fn wait_with_output_within(&mut self, limit: Duration) -> (Option<i32>, String) {
         let end = Instant::now() + limit;
         let status = loop {
@@ -215,7 +215,7 @@ impl Within for std::process::Child {
     }
 }
 
-/// The server's file is made shorter than the mapping: processes that have the memory mapped go on.
+/// The server's file is made shorter than the mapping: processes that have mapped the memory go on.
 #[test]
 fn a_cut_file_does_not_reach_the_memory() {
     let server = Server::new(std::process::id());
@@ -229,7 +229,7 @@ fn a_cut_file_does_not_reach_the_memory() {
 
 const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{1b}[31m\u{7f}\u{9b}2J\u{202e}gpj.\u{200b}\r";
 
-/// Runs wsgictl with a terminal of its own; what that would be shown.
+/// Runs wsgictl with its own terminal, and returns what the terminal gets.
 fn on_a_terminal(arguments: &[&str], segment: &Path) -> String {
     let command = format!(
         "'{}' {} --segment '{}'",
@@ -247,7 +247,7 @@ fn on_a_terminal(arguments: &[&str], segment: &Path) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Without what wsgictl itself tells a terminal: colours of its own, the screen of `top`.
+/// Removes wsgictl's own control sequences: its colours, and the screen of `top`.
 fn without_own(text: &str) -> String {
     // The terminal itself makes two characters of a line feed.
     let mut text = text.replace("\r\r\n", "\n").replace("\r\n", "\n");
@@ -284,7 +284,7 @@ fn a_terminal_is_shown_what_others_have_named() {
         .group(HOSTILE.as_bytes())
         .expect("room")
         .set_plan(HOSTILE);
-    // As a child could: a label value with anything in it.
+    // As a child could write it: a label value with anything in it.
     server.custom(HOSTILE);
     let plain = |text: &str, context: &str| {
         let obeyed = |c: char| {
@@ -311,11 +311,11 @@ fn a_terminal_is_shown_what_others_have_named() {
     }
     let text = on_a_terminal(&["metrics"], server.path());
     assert!(text.contains("\\u{1b}]0;owned\\u{7}"), "{text}");
-    // Programs get what the exposition says.
+    // Programs get the exposition unchanged.
     assert!(exact.contains("\u{1b}]0;owned\u{7}"), "{exact:?}");
 }
 
-/// The server answers reload with texts of its own.
+/// The server answers reload with texts that must be escaped.
 #[test]
 fn what_a_reload_says_is_shown() {
     use wsgi_telemetry::board::{Board, ReloadRequest, RollPhase};

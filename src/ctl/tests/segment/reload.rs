@@ -1,4 +1,4 @@
-//! `wsgictl reload`, with a thread of the test in place of the server's steward.
+//! `wsgictl reload`, with a thread of the test as the reloader.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use wsgi_telemetry::{Owner, Phase, clock};
 use super::server::Server;
 use super::{printed, refused, wsgictl};
 
-/// Runs `test` while a steward lives, which does `work` for all requests of one look together.
+/// Runs `test` while a reloader lives, which calls `work` with all requests that it takes at once.
 pub(crate) fn with_steward<T>(
     server: &Server,
     work: impl Fn(Board, &[ReloadRequest]) + Send,
@@ -33,7 +33,7 @@ pub(crate) fn with_steward<T>(
                 thread::sleep(Duration::from_millis(10));
             }
         });
-        // Also where the test fails, so that the steward ends.
+        // The reloader ends even if the test fails.
         struct End<'a>(&'a AtomicBool);
         impl Drop for End<'_> {
             fn drop(&mut self) {
@@ -63,7 +63,7 @@ pub(crate) fn roll(board: Board, phase: RollPhase, done: u32, problem: &str) {
     thread::sleep(Duration::from_millis(300));
 }
 
-/// As it goes when all is well.
+/// A roll in which all goes well.
 fn replace_three(board: Board, _: &[ReloadRequest]) {
     board.raise_revision();
     roll(board, RollPhase::Trial, 0, "");
@@ -172,7 +172,7 @@ fn code_that_is_refused_is_a_failure_with_its_reason() {
         "wsgictl: the server has stopped: the new code does not load: SyntaxError: invalid syntax.\n\
          The old code goes on.\n"
     );
-    // The next one is not taken for that.
+    // The result of the first request is not taken for that of the next one.
     let text = with_steward(&server, replace_three, || {
         printed(&wsgictl(&["reload"], server.path()))
     });
@@ -186,9 +186,9 @@ fn a_roll_that_had_begun_before_is_not_taken_for_the_one_that_was_asked_for() {
     board.raise_revision();
     roll(board, RollPhase::Rolling, 1, "");
     let finish_first = |board: Board, requests: &[ReloadRequest]| {
-        // The request was taken, but the roll before comes to its end first.
+        // The request was taken, but the previous roll ends first.
         roll(board, RollPhase::Done, 3, "");
-        // Nothing is said of the next one yet.
+        // Nothing is recorded of the next roll yet.
         board.raise_revision();
         thread::sleep(Duration::from_millis(300));
         replace_three(board, requests);
@@ -318,8 +318,8 @@ fn whoever_may_only_read_is_told_who_may_ask() {
     fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("permissions");
     fs::set_permissions(server.path(), Permissions::from_mode(0o444)).expect("permissions");
     let said = if rustix::process::geteuid().is_root() {
-        // Root may write to everything, so another user must try; a copy, because the program may lie in a folder of
-        // root's.
+        // Root may write to everything, so another user must try. It runs a copy, because the program may be in a
+        // folder of root's.
         let program = folder.join("wsgictl");
         fs::copy(env!("CARGO_BIN_EXE_wsgictl"), &program).expect("copied");
         fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("permissions");

@@ -1,4 +1,4 @@
-//! A segment and its file, with one application, one child and one thread: the test's own.
+//! A segment with its file, made by the test: one application, one child and one thread.
 
 use std::fs::{File, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use wsgi_telemetry::{
     App, Arena, CustomKind, Description, Geometry, Owner, Part, Phase, Role, Segment, clock, memory,
 };
 
-/// Removed with it.
+/// A test server; its folder is removed when it is dropped.
 pub(crate) struct Server {
     _folder: TempDir,
     path: PathBuf,
@@ -25,12 +25,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// One that process `parent` is said to have made.
+    /// Makes a segment whose header names process `parent` as its maker.
     pub(crate) fn new(parent: u32) -> Self {
         Self::with(parent, Geometry::new(1, 1, 1, 4))
     }
 
-    /// One that measures nothing.
+    /// Makes a segment of a server that measures nothing.
     pub(crate) fn unmeasured() -> Self {
         Self::with(std::process::id(), Geometry::of_board(4))
     }
@@ -58,7 +58,7 @@ impl Server {
         server
     }
 
-    /// Writes the file again, as a server's parent does now and then.
+    /// Writes the file again, as a server's parent does from time to time.
     pub(crate) fn publish(&self) {
         let file = File::options()
             .write(true)
@@ -77,14 +77,14 @@ impl Server {
         assert_eq!(copied, Copied::Whole);
     }
 
-    /// Number of the inode of the memory.
+    /// Returns the inode number of the memory.
     pub(crate) fn inode(&self) -> u64 {
         let memory = self.memory.try_clone().expect("a descriptor");
         let found = File::from(memory).metadata();
         std::os::unix::fs::MetadataExt::ino(&found.expect("metadata"))
     }
 
-    /// A metric of the application's own, with this value of its label.
+    /// Counts in a metric of the application, with this label value.
     pub(crate) fn custom(&self, value: &str) {
         let owner = Owner::of_this_process(0);
         let description = Description {
@@ -113,7 +113,7 @@ impl Server {
         self.segment.cells()
     }
 
-    /// Counts `count` requests that have ended.
+    /// Counts `count` finished requests.
     pub(crate) fn requests(&self, count: usize, code: &str) {
         let block = self.thread.application(self.app);
         for _ in 0..count {
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    /// A request runs since `age` seconds.
+    /// Begins a request that has been running for `age` seconds.
     pub(crate) fn run(&self, url: &str, phase: Phase, age: f64) {
         let since = clock::now() - (age * 1e9) as u64;
         self.thread.begin(since, self.app, 0, url.as_bytes(), b"");

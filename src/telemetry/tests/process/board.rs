@@ -1,5 +1,5 @@
-//! What parent and children of these tests tell each other: a shared file besides the segment, in which nothing is ever
-//! taken back and every addition is atomic.
+//! How the parent and the children of these tests communicate: through a shared file besides the segment. Its numbers
+//! never decrease, and every addition is atomic.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -10,9 +10,9 @@ use std::sync::atomic::{
 
 use wsgi_telemetry::{Geometry, Segment, memory};
 
-/// Children at a time.
+/// Number of children at a time.
 pub(crate) const CHILDREN: usize = 6;
-/// Threads of a child that record.
+/// Number of threads of a child that record.
 pub(crate) const THREADS: usize = 3;
 /// Labels of the applications.
 pub(crate) const APPLICATIONS: [&str; 2] = ["/shop", "/api"];
@@ -38,7 +38,7 @@ impl Board {
         Self(opened(&folder.join("board"), WORDS))
     }
 
-    /// Everybody is to finish what he has begun, and to end.
+    /// Tells all children to finish their requests and to end.
     pub(crate) fn stop(self) {
         self.0[STOP].store(1, Release);
     }
@@ -47,7 +47,8 @@ impl Board {
         self.0[STOP].load(Acquire) != 0
     }
 
-    /// Child `number` of `slot` is to end in the middle of its work, as a server does that waits for nobody.
+    /// Tells child `number` of `slot` to end in the middle of its work, as in a server that does not wait for its
+    /// children.
     pub(crate) fn end(self, slot: usize, number: u64) {
         self.0[ENDING + slot * LINE].store(number, Release);
     }
@@ -56,7 +57,7 @@ impl Board {
         self.0[ENDING + slot * LINE].load(Acquire) >= number
     }
 
-    /// Child `number` of `slot` records.
+    /// Records that child `number` of `slot` is recording.
     pub(crate) fn arrive(self, slot: usize, number: u64) {
         self.0[ARRIVED + slot * LINE].fetch_max(number, AcqRel);
     }
@@ -65,12 +66,12 @@ impl Board {
         self.0[ARRIVED + slot * LINE].load(Acquire) >= number
     }
 
-    /// A request of an application was recorded in full.
+    /// Records that a request of an application was recorded in full.
     pub(crate) fn acknowledge(self, slot: usize, thread: usize, application: usize) {
         self.0[acknowledged(slot, thread) + application].fetch_add(1, AcqRel);
     }
 
-    /// Requests that were, by application.
+    /// Returns the numbers of acknowledged requests, by application.
     pub(crate) fn acknowledged(self) -> [u64; APPLICATIONS.len()] {
         let lanes =
             (0..CHILDREN * THREADS).map(|lane| acknowledged(lane / THREADS, lane % THREADS));
@@ -88,7 +89,7 @@ const fn acknowledged(slot: usize, thread: usize) -> usize {
     ACKNOWLEDGED + (slot * THREADS + thread) * LINE
 }
 
-/// A new segment, in a file.
+/// Creates a segment in a file.
 pub(crate) fn create_segment(folder: &Path, geometry: Geometry) -> Segment {
     let cells = made(&folder.join("segment"), geometry.words());
     let segment = Segment::create(cells, geometry, std::process::id()).unwrap();
@@ -96,7 +97,7 @@ pub(crate) fn create_segment(folder: &Path, geometry: Geometry) -> Segment {
     segment
 }
 
-/// The segment of the parent.
+/// Opens the parent's segment.
 pub(crate) fn open_segment(folder: &Path, geometry: Geometry) -> Segment {
     Segment::known(opened(&folder.join("segment"), geometry.words()), geometry).unwrap()
 }

@@ -16,19 +16,19 @@ use wsgi_telemetry::{
 
 use crate::board::{APPLICATIONS, Board, THREADS, open_segment};
 
-/// How a child is told what it is: folder, slot, its number there, number of arenas.
+/// The variable with the parameters of a child: folder, slot, its number in the slot, number of arenas.
 const VARIABLE: &str = "WSGI_PROCESS_TEST";
 
 /// Requests that a thread records before the next one takes its place.
 const REQUESTS_OF_A_THREAD: u64 = 200;
 
-/// Nobody records for as long, so that new children find the time to begin.
+/// Time for which all threads pause, so that new children find the time to begin.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The applications' own counter.
 pub(crate) const COUNTER: &str = "orders_total";
 
-/// What one child is told.
+/// The parameters of one child.
 pub(crate) struct Told {
     pub(crate) folder: PathBuf,
     pub(crate) slot: usize,
@@ -45,7 +45,7 @@ pub(crate) fn geometry(arenas: usize) -> Geometry {
 }
 
 impl Told {
-    /// Starts this program anew, as that child.
+    /// Starts this program again as that child.
     pub(crate) fn start(&self) -> Child {
         let told = format!(
             "{}:{}:{}:{}",
@@ -75,7 +75,7 @@ impl Told {
     }
 }
 
-/// What the child does until it is killed or told to end.
+/// Runs as the child until it is killed or told to end.
 pub(crate) fn run() -> ! {
     let told = Told::read();
     let parent = parent_id();
@@ -109,7 +109,7 @@ pub(crate) fn run() -> ! {
         }
         if board.is_to_end(told.slot, told.number) {
             writer::set_role(Role::Draining);
-            // The threads go on, until they are gone with the process.
+            // The threads go on until the process ends.
             thread::sleep(Duration::from_millis(50));
             end(&apps);
         }
@@ -157,8 +157,8 @@ fn counter(segment: Segment) -> Series {
         .unwrap()
 }
 
-/// The life of a thread. Whatever it notes of a request in several words is the same number in each, so that readers
-/// can tell a whole note from one that two have written.
+/// Runs as a thread that records. All words that it writes for a request hold the same number, so that readers can tell
+/// a whole record from one that two threads have written.
 fn record(
     segment: Segment,
     board: Board,

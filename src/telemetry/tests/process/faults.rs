@@ -1,4 +1,4 @@
-//! Each broken rule must be noticed by the same test, where threads have to share: there arenas change hands most.
+//! The same test must notice each broken rule, with fewer arenas than threads: then arenas change hands most often.
 
 use std::process::Command;
 
@@ -9,14 +9,14 @@ use crate::WRONG;
 #[test]
 fn every_fault_is_noticed() {
     for (name, fault) in Fault::ALL {
-        // These children fork nothing.
+        // These children do not fork.
         if fault == Fault::Attached {
             continue;
         }
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "counts_stay_exact_when_threads_have_to_share"])
             .env(VARIABLE, name)
-            // It ends as soon as it has noticed.
+            // The test ends as soon as it has noticed the fault.
             .env("WSGI_TEST_LONG", "1")
             .output()
             .unwrap();

@@ -1,9 +1,9 @@
-//! The segment under fire, without a server: children with threads that come and go record requests, acknowledge each
-//! in a file of their own, and are killed or end in the middle of it about every ten milliseconds, while a scraper reads
-//! all the time. No counter may go back, and nothing that was acknowledged may be missing.
+//! The segment under load, without a server. Children with threads that come and go record requests and acknowledge
+//! each in another file. About every ten milliseconds a child is killed or ends in the middle of its work, while a
+//! scraper reads all the time. No counter may decrease, and no acknowledged request may be missing.
 //!
-//! `WSGI_TEST_LONG=1` makes it a minute instead of four seconds. With `cargo test -p wsgi-telemetry --features faults`
-//! the same tests are run on a segment whose rules are broken on purpose (see `faults.rs`), and must fail.
+//! `WSGI_TEST_LONG=1` makes it last a minute instead of four seconds. With `cargo test -p wsgi-telemetry --features
+//! faults` the same tests run on a segment whose rules are broken on purpose (see `faults.rs`), and must fail.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,8 +27,8 @@ use board::{APPLICATIONS, Board, CHILDREN, THREADS, create_segment};
 use child::{Told, geometry};
 use watch::Wrongs;
 
-/// Arenas that are always enough: each child has one and one for each thread, and there are some more children while
-/// one ends and the next has begun.
+/// Number of arenas that is always enough: one for each child and each of its threads, twice, since the next child
+/// begins while one ends.
 const ENOUGH: usize = 1 + 2 * CHILDREN * (THREADS + 1);
 
 /// Enough for the children, and for half of their threads.
@@ -60,16 +60,16 @@ fn a_child() {
     child::run();
 }
 
-/// A child that is there.
+/// A living child.
 struct Living {
     process: Child,
     slot: usize,
     number: u64,
-    /// Whether it was told to end.
+    /// Whether the child was told to end.
     told: bool,
 }
 
-/// What the parent of the children knows.
+/// The state of the children's parent.
 struct Parent<'a> {
     segment: Segment,
     board: Board,
@@ -78,7 +78,7 @@ struct Parent<'a> {
     wrongs: &'a Wrongs,
     children: Vec<Living>,
     started: u64,
-    /// Children that ended while they recorded.
+    /// Number of children that ended while they recorded.
     interrupted: u64,
 }
 
@@ -91,9 +91,9 @@ impl Drop for Parent<'_> {
     }
 }
 
-/// Everything, for some seconds; the last snapshot.
+/// Runs everything for some seconds and returns the last snapshot.
 fn run(arenas: usize) -> Snapshot {
-    // Two at once would only leave each other no time.
+    // Two runs at once would only slow each other down.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let is_long = std::env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1");
@@ -141,11 +141,11 @@ fn run(arenas: usize) -> Snapshot {
     end
 }
 
-/// What a test says that has found counts wrong.
+/// The message of a test that has found wrong counts.
 const WRONG: &str = "the counts are wrong";
 
 impl Parent<'_> {
-    /// Keeps the children going until `until`, or until something is wrong, and lets them finish then.
+    /// Keeps the children going until `until`, or until something is wrong, and then lets them finish.
     fn reign(&mut self, until: Instant) {
         for slot in 0..CHILDREN {
             self.start(slot);
@@ -191,14 +191,14 @@ impl Parent<'_> {
         });
     }
 
-    /// Of those that record.
+    /// Returns the index of the child that has been recording longest.
     fn longest_at_work(&self) -> Option<usize> {
         let works =
             |child: &Living| !child.told && self.board.has_arrived(child.slot, child.number);
         self.children.iter().position(works)
     }
 
-    /// Its successor does not wait for that either.
+    /// Kills a child and starts its successor without waiting for the end.
     fn kill(&mut self, at: usize) {
         let mut child = self.children.remove(at);
         self.start(child.slot);
@@ -209,7 +209,7 @@ impl Parent<'_> {
         self.reaped(&child, Some(Ended::Killed));
     }
 
-    /// It ends in the middle of its work, and its successor does not wait for that.
+    /// Tells a child to end in the middle of its work, and starts its successor without waiting for the end.
     fn tell_to_end(&mut self, at: usize) {
         let child = &mut self.children[at];
         child.told = true;
@@ -234,11 +234,11 @@ impl Parent<'_> {
         }
     }
 
-    /// What the server does in `child_status`.
+    /// Does what the server does in `child_status`.
     fn reaped(&self, child: &Living, how: Option<Ended>) {
         let pid = child.process.id();
         let ended = self.segment.free_arenas_of(pid);
-        // Without an arena of its own it cannot have said how it ended.
+        // A child without an arena cannot have recorded how it ended.
         let may_be = ended == how || ended.is_none() && self.arenas < ENOUGH;
         self.wrongs.check_shown(may_be, || {
             format!("a child is said to have ended {ended:?}, not {how:?}")
@@ -260,7 +260,7 @@ impl Parent<'_> {
     #[cfg(not(feature = "faults"))]
     fn before_reaping(&self, _: &Living) {}
 
-    /// What holds when all have ended.
+    /// Checks what holds when all children have ended.
     fn check_end(&self, end: &Snapshot) {
         let wrongs = self.wrongs;
         let most = u128::from(self.interrupted) * THREADS as u128;

@@ -1,5 +1,5 @@
-//! The scraper: takes snapshots one after the other, and holds each against the one before and against what the
-//! children have acknowledged.
+//! The scraper: takes snapshots one after the other, and compares each with the previous one and with the acknowledged
+//! requests.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,23 +10,23 @@ use wsgi_telemetry::{CustomValue, Numbers, Segment, Snapshot};
 
 use crate::board::{APPLICATIONS, Board};
 
-/// What is wrong, for the test to end with.
+/// The errors found, for the test to report at its end.
 #[derive(Default)]
 pub(crate) struct Wrongs {
     counts: Mutex<Vec<String>>,
     shown: Mutex<Vec<String>>,
 }
 
-/// Enough to see what it is.
+/// Number of errors to report: enough to see the cause.
 const MOST_TOLD: usize = 8;
 
 impl Wrongs {
-    /// Something is counted that was not, or is not counted that was; there is no need to go on.
+    /// Checks a count. If it is wrong, the test need not go on.
     pub(crate) fn check(&self, holds: bool, wrong: impl FnOnce() -> String) {
         note(&self.counts, holds, wrong);
     }
 
-    /// Something else than a count is shown that never was.
+    /// Checks a displayed value other than a count.
     pub(crate) fn check_shown(&self, holds: bool, wrong: impl FnOnce() -> String) {
         note(&self.shown, holds, wrong);
     }
@@ -35,7 +35,7 @@ impl Wrongs {
         !self.counts.lock().unwrap().is_empty()
     }
 
-    /// What is wrong with counts, and with what else is shown.
+    /// Returns the errors in counts and in other displayed values.
     pub(crate) fn list(&self) -> (Vec<String>, Vec<String>) {
         let of = |list: &Mutex<Vec<String>>| list.lock().unwrap().clone();
         (of(&self.counts), of(&self.shown))
@@ -54,7 +54,7 @@ fn note(list: &Mutex<Vec<String>>, holds: bool, wrong: impl FnOnce() -> String) 
 /// All counters of a snapshot, by where they are counted.
 type Counters = BTreeMap<String, Vec<u128>>;
 
-/// Takes snapshots until `done`; how many.
+/// Takes snapshots until `done`, and returns their number.
 pub(crate) fn watch(segment: Segment, board: Board, done: &AtomicBool, wrongs: &Wrongs) -> u64 {
     let mut before = Counters::new();
     let mut count = 0;
@@ -83,7 +83,7 @@ fn grows(place: &str, old: &[u128], new: Option<&Vec<u128>>, wrongs: &Wrongs) {
     }
 }
 
-/// What holds in every snapshot.
+/// Checks what holds in every snapshot.
 fn check(snapshot: &Snapshot, acknowledged: [u64; APPLICATIONS.len()], wrongs: &Wrongs) {
     for (label, acknowledged) in APPLICATIONS.into_iter().zip(acknowledged) {
         let counted = numbers(snapshot, label).map_or(0, requests);
@@ -113,7 +113,7 @@ fn check(snapshot: &Snapshot, acknowledged: [u64; APPLICATIONS.len()], wrongs: &
     for running in &snapshot.running {
         let expected = format!("/{}", running.since);
         for text in [&running.url, &running.group] {
-            // Empty where its writer was killed in the middle of it.
+            // Empty if its writer was killed in the middle of it.
             wrongs.check_shown(text.is_empty() || *text == expected, || {
                 format!("a running request is said to be {text} and {expected}")
             });
@@ -172,7 +172,7 @@ pub(crate) fn numbers<'a>(snapshot: &'a Snapshot, label: &str) -> Option<&'a Num
     found.map(|application| &application.numbers)
 }
 
-/// Requests of all methods and classes.
+/// Returns the number of requests of all methods and classes.
 pub(crate) fn requests(numbers: &Numbers) -> u128 {
     let series = 0..Id::Requests.family().series();
     series
@@ -180,7 +180,7 @@ pub(crate) fn requests(numbers: &Numbers) -> u128 {
         .sum()
 }
 
-/// Requests of a class that is answered.
+/// Returns the number of requests of an answered class.
 pub(crate) fn requests_of(numbers: &Numbers, class: usize) -> u128 {
     let code = catalogue_code(class);
     let methods = 0..METHOD.values.len();
@@ -189,7 +189,7 @@ pub(crate) fn requests_of(numbers: &Numbers, class: usize) -> u128 {
         .sum()
 }
 
-/// Where a class that is answered is among all classes.
+/// Returns the number of an answered class among all classes.
 fn catalogue_code(class: usize) -> usize {
     wsgi_telemetry::catalogue::value(CODE, ANSWERED.values[class])
 }
@@ -198,7 +198,7 @@ pub(crate) fn observed(numbers: &Numbers, class: usize) -> u128 {
     numbers.histogram(Id::RequestDuration, class).0.iter().sum()
 }
 
-/// The applications' own counter.
+/// Returns the value of the applications' own counter.
 pub(crate) fn orders(snapshot: &Snapshot) -> f64 {
     let series = snapshot
         .custom

@@ -1,4 +1,4 @@
-//! A parser of both formats that takes nothing but what they allow, and what tests need besides.
+//! A parser that accepts exactly what both formats allow, and other helpers of the tests.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use wsgi_telemetry::{Format, Geometry, Owner, Segment, memory, render};
 /// Labels in the order of the page.
 pub(crate) type Labels = Vec<(String, String)>;
 
-/// A family as it was read.
+/// A family as it was parsed.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct Sample {
     pub(crate) text: String,
 }
 
-/// A segment of its own for a test.
+/// Returns a segment for one test.
 pub(crate) fn segment(geometry: Geometry) -> Segment {
     let cells = memory::anonymous(geometry.words()).unwrap();
     let segment = Segment::create(cells, geometry, std::process::id()).unwrap();
@@ -46,7 +46,7 @@ pub(crate) fn page(segment: &Segment, format: Format) -> String {
     page
 }
 
-/// Parses a page, and insists on all that both formats say of it.
+/// Parses a page, and insists on every rule of the format.
 pub(crate) fn parse(page: &str, format: Format) -> Vec<Parsed> {
     let body = match format {
         Format::Text => page,
@@ -73,7 +73,7 @@ pub(crate) fn parse(page: &str, format: Format) -> Vec<Parsed> {
         for sample in &family.samples {
             check_sample(family, sample, format);
             let mut labels = sample.labels.clone();
-            // A label without a value is none.
+            // A label with an empty value counts as no label.
             labels.retain(|(_, value)| !value.is_empty());
             labels.sort();
             assert!(series.insert((&sample.name, labels)), "twice: {sample:?}");
@@ -91,7 +91,7 @@ fn head(comment: &str, format: Format, families: &mut Vec<Parsed>) {
     let (word, rest) = comment.split_once(' ').unwrap();
     let (name, text) = rest.split_once(' ').unwrap();
     assert!(is_name(name), "{name}");
-    // Only right before the samples, and each once.
+    // A head stands right before its samples, and only once.
     if families.last().is_none_or(|last| last.name != name) {
         families.push(Parsed {
             name: name.to_owned(),
@@ -227,7 +227,7 @@ pub(crate) fn label<'s>(sample: &'s Sample, name: &str) -> Option<&'s str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// Buckets in order, cumulative, ending with all of them; the count is that of the last.
+/// Checks that buckets are in order, cumulative and end with `+Inf`, and that the count is that of the last bucket.
 fn check_histogram(family: &Parsed) {
     let mut groups: Vec<(Labels, Vec<&Sample>)> = Vec::new();
     for sample in &family.samples {
@@ -261,14 +261,14 @@ fn check_histogram(family: &Parsed) {
     }
 }
 
-/// A bound, written as OpenMetrics writes it.
+/// Parses a bound, which must be written as in OpenMetrics.
 fn canonical(le: &str) -> f64 {
     let has_point = le.contains(['.', 'e']) || le.ends_with("Inf");
     assert!(has_point && !le.starts_with("inf"), "{le}");
     le.parse().unwrap()
 }
 
-/// The value of one series.
+/// Returns the value of one series.
 pub(crate) fn value(families: &[Parsed], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let mut samples = families.iter().flat_map(|family| &family.samples);
     let is_it = |sample: &&Sample| {
@@ -281,14 +281,14 @@ pub(crate) fn value(families: &[Parsed], name: &str, labels: &[(&str, &str)]) ->
     samples.find(is_it).map(|sample| sample.value)
 }
 
-/// The sum over all series of this name.
+/// Returns the sum over all series of this name.
 pub(crate) fn total(families: &[Parsed], name: &str) -> f64 {
     let samples = families.iter().flat_map(|family| &family.samples);
     let named = samples.filter(|sample| sample.name == name);
     named.map(|sample| sample.value).sum()
 }
 
-/// What Prometheus's own tool has to say of a page in its text format: nothing.
+/// Checks that Prometheus's own tool finds nothing wrong with a page in the text format.
 pub(crate) fn promtool_is_silent(page: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
