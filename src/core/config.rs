@@ -12,12 +12,12 @@ pub mod interpreter_options;
 // Which interpreters hold the groups, and how these hold the GIL.
 pub mod interpreters;
 pub mod python;
-// How new code is taken up.
+// When a child is replaced because of its requests, memory or age.
 pub mod recycle;
 pub mod reload;
 pub mod server;
 pub mod settings;
-// What is measured, and where it is told.
+// What is measured, and where it is published.
 pub mod telemetry;
 // Words and options of a configuration line.
 pub mod conf_words;
