@@ -1,7 +1,7 @@
-//! The numbered log messages: what each says, why it comes, and what to do about it.
+//! The numbered log messages: the text of each, its cause, and the remedy.
 //!
-//! Below 1000 the numbers are mod_wsgi's, for people who watch logs for them; ours begin at 1001. A number is
-//! never used for another message. Messages without number are not listed here.
+//! Numbers below 1000 are mod_wsgi's, as tools that watch logs look for them; the numbers of mod_wsgi_rs begin at 1001.
+//! A number is never used for another message. Messages without a number are not listed here.
 
 use std::fmt::{Display, Write};
 
@@ -20,7 +20,7 @@ macro_rules! messages {
         }
 
         impl Message {
-            /// All, by number.
+            /// All messages, by number.
             pub const ALL: &'static [Message] = &[$(Message::$name),+];
 
             const fn entry(self) -> &'static Entry {
@@ -49,44 +49,44 @@ struct Entry {
 }
 
 impl Message {
-    /// The message with this number.
+    /// Returns the message with this number.
     pub fn find(number: u16) -> Option<Message> {
         let mut all = Self::ALL.iter().copied();
         all.find(|message| message.number() == number)
     }
 
-    /// The number, without leading zeros.
+    /// Returns the number.
     pub fn number(self) -> u16 {
         self.entry().number
     }
 
-    /// How severe it is.
+    /// Returns the level at which the message is logged.
     pub fn level(self) -> Level {
         self.entry().level
     }
 
-    /// The text, with `{}` for each value.
+    /// Returns the text, with `{}` for each value.
     pub fn text(self) -> &'static str {
         self.entry().text
     }
 
-    /// Why the message comes.
+    /// Returns why the message is logged.
     pub fn cause(self) -> &'static str {
         self.entry().cause
     }
 
-    /// What the server does then, where that is not plain from the text; else empty.
+    /// Returns what the server does then; empty if the text says it.
     pub fn follows(self) -> &'static str {
         self.entry().follows
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn remedy(self) -> &'static str {
         self.entry().remedy
     }
 
-    /// The line for the log: number, and text with `values` in their places. There are as many as `{}` in the text;
-    /// a release build puts `?` for one that is missing.
+    /// Returns the line for the log: the number, and the text with `values` in place of its `{}`. There must be as many
+    /// values as `{}`; a release build writes `?` for a missing one.
     pub fn line(self, values: &[&dyn Display]) -> String {
         let parts = self.text().split("{}");
         debug_assert_eq!(

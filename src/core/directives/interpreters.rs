@@ -1,4 +1,5 @@
-//! Interpreters and the GIL: mod_wsgi's directives [M-1], and our own.
+//! Directives for interpreters, the GIL, new code and the life of children: mod_wsgi's [M-1], and those that only
+//! mod_wsgi_rs has.
 
 use wsgi_abi::{FreeThreading, GilMode};
 
@@ -190,7 +191,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
 ];
 
-/// Where what concerns interpreters goes.
+/// Returns where a directive on interpreters goes.
 fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
     match target {
         Target::Options(options) => Ok(&mut options.interpreters),
@@ -198,7 +199,7 @@ fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
     }
 }
 
-/// The only word of `args`, in any case, as one of `permitted`.
+/// Parses the only word of `args`, in any case, as one of `permitted`.
 fn word<T: Copy>(args: &str, permitted: &[(&str, T)]) -> Result<T, String> {
     let word = one(args)?;
     let found = permitted

@@ -1,4 +1,4 @@
-//! Which script serves a URL, and in which interpreter [M-1].
+//! Directives that choose the script of a URL and its interpreter [M-1].
 
 use super::arguments::{
     ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, script_path,
@@ -179,7 +179,7 @@ fn import_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The options in the rest of a line, all of which are among `permitted`.
+/// Parses the options in the rest of a line, all of which must be among `permitted`.
 fn script_options(mut words: Words<'_>, permitted: &[&str]) -> Result<ScriptOptions, String> {
     let mut options = ScriptOptions::default();
     while !words.is_empty() {

@@ -1,4 +1,4 @@
-//! Who runs Python, who waits for it, and how long requests may last: our own.
+//! Directives for threads, queues and time limits, which only mod_wsgi_rs has.
 
 use super::arguments::{ON_OFF, OURS, one};
 use super::directive::{Context, Directive, Target};
@@ -119,7 +119,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
 ];
 
-/// Where what concerns the threads of a group goes.
+/// Returns where a directive on the threads of a group goes.
 fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut Written, String> {
     match target {
         Target::Options(options) => Ok(&mut options.executor),

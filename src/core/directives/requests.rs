@@ -1,4 +1,4 @@
-//! How requests and responses are treated [M-1].
+//! Directives for requests and responses [M-1].
 
 use super::arguments::{ON_OFF, on_off, one};
 use super::directive::{Context, Directive, Effect, Target};
@@ -131,14 +131,14 @@ fn map_head_to_get(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds to what the same section has so far; names without a meaning are left out, as mod_wsgi ignores them.
+/// Adds to the headers that the same section has so far; ignores unknown names, as mod_wsgi does.
 fn trusted_proxy_headers(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let headers = target.dir()?.trusted_proxy_headers.get_or_insert_default();
     headers.extend(Words::new(args).filter_map(|name| ProxyHeader::find(&name)));
     Ok(())
 }
 
-/// Adds to what the same section has so far. An empty list trusts nobody.
+/// Adds to the proxies that the same section has so far. An empty list trusts no peer.
 fn trusted_proxies(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let subnets: Result<Vec<Subnet>, _> =
         Words::new(args).map(|text| Subnet::parse(&text)).collect();
