@@ -1,4 +1,4 @@
-//! Keeps panics out of C: every function that C calls runs its body in [`guard`].
+//! Keeps panics out of C: every function that C calls runs its body in `guard`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -396,7 +396,7 @@ pub enum HostStatus {
     Unwanted = 3,
 }
 
-/// Why a call of the host failed. `wsgi_core::request::fault` says who is responsible for each, and what follows.
+/// Why a call of the host failed. `wsgi_core::request::fault` says what follows from each.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {

@@ -4,7 +4,7 @@
 pub mod alias;
 // Rules of the environ: headers, paths, request URI, scheme, method.
 pub mod environ;
-// Who is responsible for a failed request, and what follows.
+// The party responsible for a failed request, and what follows.
 pub mod fault;
 // Checks of a request's framing, before Python is entered.
 pub mod framing;

@@ -8,9 +8,9 @@
 //!   one request for each core may enter.
 //! * Always busy: further requests would only get in each other's way.
 //!
-//! The ratio alone is not enough: where requests run longer than CPython's switch interval, waiting for the GIL looks like
-//! waiting for a database. Nor is the GIL alone enough: a request that is alone inside always finds it free. So a second one
-//! is admitted now and then as a test.
+//! The ratio alone is not enough: where requests run longer than CPython's switch interval, waiting for the GIL looks
+//! like waiting for a database. Nor is the GIL alone enough: a request that is alone inside always finds it free. So a
+//! second one is admitted now and then as a test.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 

@@ -1,4 +1,5 @@
-//! A bound on how many of something are held at a time: threads of httpd by one group or by all groups, requests in a queue.
+//! A bound on how many of something are held at a time: threads of httpd by one group or by all groups, requests in a
+//! queue.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 

@@ -9,12 +9,12 @@
 //!                          └──────────────▶ outside
 //! ```
 //!
-//! Entering and leaving take one atomic step while the queue is empty. The lock covers the steps of the queue alone, and no
-//! thread blocks while it holds the lock.
+//! Entering and leaving take one atomic step while the queue is empty. The lock covers the steps of the queue alone,
+//! and no thread blocks while it holds the lock.
 //!
-//! A group may have several semaphores, one for each interpreter, and one bound for all of their queues. A waiter counts
-//! against the bound only while it is queued: the thread that takes it out of the queue releases its unit of the bound in the
-//! same step. Its owner does not, as it may learn much later that it has a permit or that its job was run.
+//! A group may have several semaphores, one for each interpreter, and one bound for all of their queues. A waiter
+//! counts against the bound only while it is queued: the thread that takes it out of the queue releases its unit of the
+//! bound in the same step. Its owner does not, as it may learn much later that it has a permit or that its job was run.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -9,7 +9,8 @@
 //!                            finish
 //! ```
 //!
-//! `grant` and `take` are called by the thread that got the waiter from the semaphore, which gives it to one thread only.
+//! Only the thread that got the waiter from the semaphore calls `grant` or `take`; the semaphore gives a waiter to one
+//! thread.
 
 use std::time::Duration;
 

@@ -67,7 +67,7 @@ const LEAVE: Duration = Duration::from_secs(30);
 const SPAWN: Duration = Duration::from_secs(2);
 /// How long a successor may take to start and get ready.
 pub const LOAD: Duration = Duration::from_secs(90);
-/// For each [`SHARE`] ready children, one may retire at a time.
+/// One out of this number of ready children may retire at a time.
 const SHARE: usize = 4;
 /// After this number of successors that end before they are ready, the roll stops.
 const LOST: usize = 3;

@@ -37,7 +37,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Directory,
         syntax: "handler-name script [process-group=name] [application-group=name] [pass-authorization=On|Off]",
         default: "",
-        help: "Defines a handler for SetHandler and AddHandler: the resource is served by handle_request of the script.",
+        help: "Defines a handler for SetHandler and AddHandler: handle_request of the script serves the resource.",
         example: "WSGIHandlerScript markdown /srv/handlers/markdown.py\nAddHandler markdown .md",
         parse: handler_script,
         ..ON_OFF

@@ -90,7 +90,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "seconds",
         default: "0.005",
-        help: "Sets after how long a thread that others wait for has to give up the GIL.",
+        help: "Sets after how long a thread has to give up the GIL if other threads wait for it.",
         example: "WSGISwitchInterval 0.001",
         difference: "In a container it concerns application groups that may have a GIL of their own; for any other group it is ignored with message 0199.",
         parse: switch_interval,

@@ -60,7 +60,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         syntax: "Off|On|Auto",
         default: "Auto",
-        help: "On: the application sees GET for HEAD; Auto: it does so where an output filter needs the body.",
+        help: "On: the application sees GET for HEAD; Auto: it does so only if an output filter needs the body.",
         example: "WSGIMapHEADToGET Auto",
         parse: map_head_to_get,
         ..ON_OFF
@@ -112,7 +112,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         syntax: "address|network ...",
         default: "",
-        help: "Lists the proxies whose headers are honoured; without it every peer's are.",
+        help: "Lists the proxies whose headers are honoured; without it, those of every peer are.",
         example: "WSGITrustedProxyHeaders X-Forwarded-For\nWSGITrustedProxies 192.0.2.7 10.0.0.0/8 fd00::/8",
         difference: "Upper-case hexadecimal digits, IPv4 masks and IPv4 addresses in IPv6 notation are accepted as well.",
         parse: trusted_proxies,

@@ -38,7 +38,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGITelemetryOptions",
         syntax: "[+|-]CaptureUserAgent|None|All ...",
         default: "None",
-        help: "Says what the telemetry service is told beyond numbers.",
+        help: "Sets what the telemetry service gets besides numbers.",
         example: "WSGITelemetryOptions +CaptureUserAgent",
         effect: Effect::Later(
             "nothing is sent; it will add the User-Agent to records of slow requests",
@@ -62,7 +62,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIMetricsListen",
         syntax: "address:port|unix:/path",
         default: "",
-        help: "Has a process of its own answer /metrics and /wsgi-status there, also while all workers are busy.",
+        help: "Starts a separate process that answers /metrics and /wsgi-status at this address, even while all workers are busy.",
         example: "WSGIMetricsListen 127.0.0.1:9117",
         difference: OURS,
         parse: |args, target| {

@@ -1,4 +1,4 @@
-//! Who is responsible for a failed request, and what follows: one table for everything that reads a body or sends a
+//! The party responsible for a failed request, and what follows: one table for everything that reads a body or sends a
 //! response.
 //!
 //! | failure | reading the body | sending the response |
@@ -29,7 +29,7 @@ pub enum Transfer {
     Write,
 }
 
-/// Who is responsible for a failure.
+/// The party responsible for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The client.
@@ -56,7 +56,7 @@ pub enum Count {
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Who is responsible for the failure.
+    /// The party responsible for the failure.
     pub blame: Blame,
     /// The status if nothing has been sent; `None` if there is nothing left to answer.
     pub status: Option<u16>,
