@@ -52,7 +52,7 @@ pub fn keep(text: String) -> Bytes<'static> {
     Bytes::new(text.leak().as_bytes())
 }
 
-// SAFETY: a `Slice` is an `Option<&[T]>`.
+// SAFETY: a `Slice` stands for an `Option<&[T]>`, which is `Send` and `Sync` if `T` is `Sync`.
 unsafe impl<T: Sync> Send for Slice<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Slice<'_, T> {}
@@ -292,7 +292,7 @@ impl Arenas {
     };
 }
 
-/// The segment of metrics, as far as the contract goes: its memory, and into how many parts it is divided.
+/// The segment of metrics: its memory, and into how many parts of each kind it is divided.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SegmentView {
@@ -422,7 +422,7 @@ pub enum Fault {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// As far as is known, the client is there.
+    /// Nothing shows that the client has left.
     Here = 0,
     /// The client sends nothing more. A client that waits for its answer and one that has closed its connection look
     /// the same until something is sent to them.
@@ -524,8 +524,8 @@ pub enum WriteEnd {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct GroupOptions {
-    /// Directories for `site.addsitedir`, those of each `WSGIPythonPath` in a slice of their own, least specific
-    /// first; each goes to the front of `sys.path`.
+    /// Directories for `site.addsitedir`, one slice for each `WSGIPythonPath`, least specific first; each slice goes to
+    /// the front of `sys.path`.
     pub python_path: Slice<'static, Slice<'static, Bytes<'static>>>,
     /// Seconds for `sys.setswitchinterval`; 0 leaves CPython's.
     pub switch_interval: f64,
@@ -541,7 +541,7 @@ pub struct GroupOptions {
     pub private_environ: bool,
     /// How the group's interpreters hold the GIL.
     pub gil: GilMode,
-    /// How many interpreters with a GIL of their own hold the group's applications, from 1; 1 where `gil` is
+    /// How many interpreters with their own GIL hold the group's applications, from 1; 1 if `gil` is
     /// [`GilMode::Shared`].
     pub replicas: u32,
     /// Most interpreters of groups that the configuration does not name, if this is such a group; `u32::MAX` if the
@@ -595,7 +595,7 @@ impl Admission {
 pub enum Strategy {
     /// The request's own httpd thread, at once.
     Direct = 0,
-    /// The request's own thread while permits are free; otherwise perhaps a thread that is inside, before it leaves.
+    /// The request's own thread once it has a permit, or another thread that is inside and runs it before it leaves.
     Delegate = 1,
     /// A thread of a pool that does nothing else.
     Pool = 2,
@@ -626,7 +626,7 @@ pub enum GilMode {
     Auto = 2,
 }
 
-/// What is known of a group whose mode is [`GilMode::Auto`].
+/// What is known about a group whose mode is [`GilMode::Auto`].
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GilDecision {
@@ -749,8 +749,8 @@ pub struct HostTable {
     /// may change, so the line lacks the ids of request and connection.
     pub log_beside:
         unsafe extern "C" fn(request: *const HostRequest, level: Level, line: Bytes<'_>),
-    /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
-    /// `100 Continue`.
+    /// Reads at most `len` bytes of the body, fewer only if fewer have arrived; `len` 0 only sends a pending `100
+    /// Continue`.
     pub read_body:
         unsafe extern "C" fn(request: *const HostRequest, into: *mut u8, len: usize) -> HostResult,
     /// Reads what has already arrived of the body, as `read_body`; does not wait.

@@ -1,4 +1,4 @@
-//! The configuration as written, where every value may be absent, and [`Settings`], where none is.
+//! The configuration as written, in which every value may be absent, and [`Settings`], in which every value is set.
 //!
 //! Values are looked up directory, server, default [M-2]. Merging is httpd's: an inner scope onto an outer one.
 

@@ -271,7 +271,7 @@ messages! {
         cause: "In Python 3.13, some modules of the standard library cannot be loaded into such interpreters, and some rare defects were fixed only later.",
         remedy: "Test the application well, or use Python 3.14.";
     OwnGilChosen = 1025 Info "application group '{}' runs in {} interpreters with GILs of their own: its application can be loaded there",
-        cause: "The GIL mode was left open, so this child tried to load the application.",
+        cause: "The GIL mode was left open, so a child tried to load the application.",
         remedy: "Nothing.";
     SharedGilChosen = 1026 Warning "application group '{}' runs in the main interpreter, under the GIL of the process: '{}' cannot be loaded into an interpreter with its own GIL",
         cause: "The GIL mode was left open, so a child tried to load the application. Each extension module must declare that it supports an interpreter with its own GIL.",

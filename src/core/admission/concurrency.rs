@@ -34,7 +34,7 @@ const LONG_AGO: u64 = 1_000_000_000;
 /// another one is admitted, for at least [`AT_LEAST_FOR`]. Nanoseconds.
 const FAR_TOO_LONG: u64 = 100_000_000;
 const AT_LEAST_FOR: u64 = 500_000_000;
-/// The GIL counts as busy where a request waited for it longer than this. Nanoseconds.
+/// The GIL counts as busy if a request waited for it longer than this. Nanoseconds.
 const BUSY: u64 = 5_000;
 /// If the time off the processor is this multiple of the time on it, for each request inside, requests do not only wait
 /// for the GIL.

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Child<Id> {
     /// Identifies the child from one step to the next.
     pub id: Id,
-    /// Whether the child runs older code than the wanted.
+    /// Whether the child's code is older than the wanted code.
     pub is_old: bool,
     /// Whether the child was told to retire.
     pub is_marked: bool,

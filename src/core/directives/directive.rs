@@ -23,8 +23,8 @@ pub struct Directive {
     pub help: &'static str,
     /// A piece of configuration that uses the directive and loads as it is.
     pub example: &'static str,
-    /// How the directive differs from that of mod_wsgi, in a sentence or two; empty if it does not, or only as `effect`
-    /// says.
+    /// How the directive differs from that of mod_wsgi, in a sentence or two; empty if it does not differ, or only as
+    /// `effect` says.
     pub difference: &'static str,
     /// Whether the directive does what `help` says in this release.
     pub effect: Effect,
@@ -52,7 +52,7 @@ pub enum Context {
 pub enum Effect {
     /// What the help says.
     Now,
-    /// Nothing yet; the sentence, for a warning at start, says so and what the directive will do.
+    /// Nothing yet. The sentence says so, and what the directive will do; it is logged as a warning at start.
     Later(&'static str),
     /// Nothing: the directive configures daemon processes, and all requests are served in the httpd children.
     Daemon,

@@ -1,4 +1,4 @@
-//! The application groups of aliases, as far as they are known without a request.
+//! The application groups of aliases that are known without a request.
 
 use crate::request::alias::{ScriptAlias, mount_of};
 use crate::request::group::{Variables, application_group};

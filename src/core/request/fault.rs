@@ -9,7 +9,7 @@
 //! | cannot be decoded | 400 | – |
 //! | not implemented | 501 | – |
 //! | a filter has answered | its answer | its answer |
-//! | the response is whole | – | it stands |
+//! | the response is complete | – | the response stays |
 //! | httpd has failed | 500 | 500, or the response is cut |
 //!
 //! The statuses for reading the body are those of `ap_map_http_request_error`. They are sent if nothing has been sent
