@@ -1,5 +1,5 @@
-//! Gives every state of the contract an identity: module and engine of two builds of one version must not meet when
-//! a layout has changed in between.
+//! Hashes the sources of the contract into `BUILD_ID`, so that a module and an engine of the same version refuse each
+//! other if a layout has changed between their builds.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

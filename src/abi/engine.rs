@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{Bytes, EngineTable, HostTable, Hosts, RunOutcome, RunRequest, StartConfig};
 
-/// An engine that was started, and calls back into the requests of `H`.
+/// A started engine, which calls back into the requests of `H`.
 pub struct Engine<H> {
     table: &'static EngineTable,
     host: PhantomData<fn(H)>,
@@ -21,7 +21,7 @@ impl<H> Clone for Engine<H> {
 impl<H> Copy for Engine<H> {}
 
 impl<H: Hosts> Engine<H> {
-    /// Starts Python. The error says why it does not run.
+    /// Starts Python. The error says why Python does not run.
     ///
     /// # Safety
     /// `host` must be the table of `H::Host`, and its methods must not let anything with the lifetime of a request
@@ -42,53 +42,56 @@ impl<H: Hosts> Engine<H> {
         }
     }
 
-    /// Loads a script ahead of its first request; whether that went well.
+    /// Loads a script ahead of its first request. Returns whether it loaded in at least one interpreter.
     pub fn load(self, group: &[u8], script: &[u8], app: u16) -> bool {
         (self.table.load)(Bytes::new(group), Bytes::new(script), app)
     }
 
-    /// How many interpreters a group has; 0 where they could not be made.
+    /// Returns the number of interpreters of a group; 0 if they could not be made.
     pub fn replicas(self, group: &[u8]) -> u32 {
         (self.table.replicas)(Bytes::new(group))
     }
 
-    /// The path of a source file that has changed since it was first seen. From one thread at a time.
+    /// Returns the path of a source file that has changed since it was first seen. Must be called from one thread at a
+    /// time.
     pub fn changed_source(self) -> Option<Vec<u8>> {
         unsafe extern "C" fn take(data: *mut c_void, path: Bytes<'_>) {
-            // SAFETY: what is passed below, during that call.
+            // SAFETY: `data` points to `found` below, which lives during that call.
             unsafe { *data.cast::<Option<Vec<u8>>>() = path.get().map(<[u8]>::to_vec) };
         }
         let mut found: Option<Vec<u8>> = None;
-        // SAFETY: `take` treats the pointer as what it is; nothing else uses it during the call.
+        // SAFETY: `take` casts the pointer back to its type; nothing else uses `found` during the call.
         unsafe { (self.table.changed_source)((&raw mut found).cast(), take) };
         found
     }
 
-    /// What all Python threads of this process run, as a text for people. Takes as long as that, and a few seconds more.
+    /// Returns the stacks of all Python threads of this process, as a text for people. Waits for each GIL for at most
+    /// `patience`, and a few seconds more where it does not get one.
     pub fn dump_stacks(self, patience: Duration) -> Vec<u8> {
         unsafe extern "C" fn take(data: *mut c_void, text: Bytes<'_>) {
-            // SAFETY: what is passed below, during that call.
+            // SAFETY: `data` points to `found` below, which lives during that call.
             unsafe { *data.cast::<Vec<u8>>() = text.get_or_empty().to_vec() };
         }
         let mut found: Vec<u8> = Vec::new();
         let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        // SAFETY: `take` treats the pointer as what it is; nothing else uses it during the call.
+        // SAFETY: `take` casts the pointer back to its type; nothing else uses `found` during the call.
         unsafe { (self.table.dump_stacks)(patience, (&raw mut found).cast(), take) };
         found
     }
 
-    /// How many threads have nothing left to do for their requests and have not come back ([`EngineTable::stuck`]).
+    /// Returns the number of threads that have nothing left to do for their requests and have not come back
+    /// ([`EngineTable::stuck`]).
     pub fn stuck(self) -> u32 {
         (self.table.stuck)()
     }
 
     /// Runs a request on the calling thread.
     pub fn run(self, request: RunRequest<'_>, host: &H::Host<'_>) -> RunOutcome {
-        // SAFETY: a request of the type whose table the engine was started with; it outlives the call.
+        // SAFETY: `host` is a request of the type whose table the engine was started with, and outlives the call.
         unsafe { (self.table.run)(&request.for_host(host)) }
     }
 
-    /// Leaves all requests to their own threads ([`EngineTable::hold`]).
+    /// From now on, only its own thread touches a request ([`EngineTable::hold`]).
     pub fn hold(self) {
         (self.table.hold)();
     }

@@ -9,10 +9,10 @@ use crate::{
     HostResult, HostTable, Level, Presence, ResponseHead, Retire, Slice, WriteEnd,
 };
 
-/// One request on the module's side. What each method is to do stands at the field of [`HostTable`] of its name.
+/// One request on the module's side. The field of [`HostTable`] with the same name documents each method.
 ///
-/// `Sync`, as the engine may make a call for a request on another thread than the one that runs it. The calls of one request
-/// never overlap, but for `log_beside`.
+/// `Sync`, as the engine may make a call for a request on another thread than the one that runs it. The calls of one
+/// request never overlap, except for `log_beside`.
 pub trait Host: Sync {
     /// See [`HostTable::log_server`].
     fn log_server(level: Level, line: &[u8]);
@@ -52,13 +52,13 @@ pub trait Host: Sync {
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]>;
 }
 
-/// The requests of a module, which live as long as httpd lends them.
+/// The type of a module's requests, for each lifetime: a request lives as long as httpd lends it.
 pub trait Hosts {
-    /// One that lives during `'r`.
+    /// A request that lives during `'r`.
     type Host<'r>: Host;
 }
 
-/// The table of `H`. A panic in a method becomes a failure.
+/// Returns the table of `H`'s methods. A panic in a method becomes a failure.
 pub const fn host_table<H: Host>() -> HostTable {
     HostTable {
         abi_version: ABI_VERSION,
@@ -147,7 +147,7 @@ unsafe extern "C" fn read_body<H: Host>(
     into: *mut u8,
     len: usize,
 ) -> HostResult {
-    // SAFETY: by the contract of the table, of which the engine hands over a buffer of that length.
+    // SAFETY: by the contract of the table, the engine passes a live request and a buffer of that length.
     let (host, into) = unsafe { (host::<H>(request), buffer(into, len)) };
     guard(panicked, || host.read_body(into))
 }
@@ -204,7 +204,7 @@ unsafe extern "C" fn send_file<H: Host>(
     offset: u64,
     length: u64,
 ) -> HostResult {
-    // SAFETY: by the contract of the table; the descriptor is given away by the engine, and has no other owner. [S-51]
+    // SAFETY: by the contract of the table; the engine gives the descriptor away, so it has no other owner. [S-51]
     let (host, file) = unsafe { (host::<H>(request), OwnedFd::from_raw_fd(fd)) };
     guard(panicked, || host.send_file(file, offset, length))
 }
@@ -240,6 +240,6 @@ unsafe extern "C" fn ssl_variable<H: Host>(
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
     let value = guard(|| None, || host.ssl_variable(name.get_or_empty()));
-    // SAFETY: the engine hands over a function and the data that it is for.
+    // SAFETY: the engine passes a function together with the data for it.
     unsafe { take(data, value.into()) };
 }

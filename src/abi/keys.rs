@@ -1,4 +1,4 @@
-//! The environ keys that module and engine know by number, so that no request spells them out.
+//! The environ keys that module and engine know by number, so that no request has to pass them as text.
 
 macro_rules! keys {
     ($($name:ident = $text:literal $(: $how:ident)?),+ $(,)?) => {
@@ -10,7 +10,7 @@ macro_rules! keys {
         )+
         /// The keys by number.
         pub const KEYS: &[&str] = &[$($text),+];
-        /// Whether the value seldom changes between two requests, so that the last one is worth keeping.
+        /// Whether the value seldom changes from one request to the next, so that the last value is worth keeping.
         pub const STEADY: &[bool] = &[$(keys!(@steady $($how)?)),+];
     };
     (@steady steady) => { true };

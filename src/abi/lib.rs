@@ -1,12 +1,12 @@
-//! The contract between `mod_wsgi_rs.so` and the engines: two tables of C functions and the `#[repr(C)]`
-//! values that cross them. Nothing else: no rule and no policy lives here.
+//! The contract between `mod_wsgi_rs.so` and the engines: two tables of C functions and the `#[repr(C)]` values that
+//! their functions take and return. It holds no rules and no policy.
 //!
 //! The module calls the [`EngineTable`] that an engine exports as `wsgi_engine`; during [`EngineTable::run`] the
 //! engine calls back through the [`HostTable`] that it was started with. Both tables begin with
 //! [`ABI_VERSION`] and [`BUILD_ID`]; a side that meets another value refuses to go on.
 //!
-//! Lifetimes say how long what crosses stays valid. The functions that take a request are unsafe, as nothing else can
-//! say that the request has not ended; [`Host`] makes them from ordinary methods, and [`Engine`] calls an engine.
+//! Lifetimes say how long a passed value stays valid. The functions that take a request are unsafe, because only their
+//! caller knows that the request has not ended. [`Host`] makes them from ordinary methods; [`Engine`] calls an engine.
 
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
@@ -47,12 +47,12 @@ pub struct Slice<'a, T> {
 /// Borrowed bytes.
 pub type Bytes<'a> = Slice<'a, u8>;
 
-/// Keeps a text until the process ends. For a text that is made a few times in the life of a process.
+/// Keeps a text until the process ends. Only for texts that a process makes a few times: it leaks them.
 pub fn keep(text: String) -> Bytes<'static> {
     Bytes::new(text.leak().as_bytes())
 }
 
-// SAFETY: a `Slice` is a `&[T]`, or nothing.
+// SAFETY: a `Slice` stands for an `Option<&[T]>`, which is `Send` and `Sync` if `T` is `Sync`.
 unsafe impl<T: Sync> Send for Slice<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Slice<'_, T> {}
@@ -82,7 +82,7 @@ impl<'a, T> Slice<'a, T> {
         }
     }
 
-    /// The slice, or `None` where absent.
+    /// Returns the slice, or `None` if it is absent.
     pub const fn get(self) -> Option<&'a [T]> {
         if self.ptr.is_null() {
             None
@@ -92,7 +92,7 @@ impl<'a, T> Slice<'a, T> {
         }
     }
 
-    /// The slice, or an empty one where absent.
+    /// Returns the slice, or an empty one if it is absent.
     pub const fn get_or_empty(self) -> &'a [T] {
         match self.get() {
             Some(slice) => slice,
@@ -107,13 +107,13 @@ impl<'a, T> From<Option<&'a [T]>> for Slice<'a, T> {
     }
 }
 
-/// A request on the module's side. The engine only hands the pointer back.
+/// A request on the module's side. The engine only passes the pointer back.
 #[repr(C)]
 pub struct HostRequest {
     _opaque: [u8; 0],
 }
 
-/// How the key of an [`EnvEntry`] is to be read.
+/// How an [`EnvEntry`] holds its key.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
@@ -129,7 +129,7 @@ pub enum KeyKind {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct EnvEntry<'a> {
-    /// How to read the key.
+    /// How the entry holds its key.
     pub kind: KeyKind,
     /// Index into [`keys::KEYS`] where `kind` is [`KeyKind::Known`].
     pub id: u16,
@@ -142,17 +142,17 @@ pub struct EnvEntry<'a> {
 /// One request, as the module hands it to [`EngineTable::run`].
 #[repr(C)]
 pub struct RunRequest<'a> {
-    /// Handed back with every call of the [`HostTable`]; set by [`RunRequest::for_host`].
+    /// Passed back with every call of the [`HostTable`]; set by [`RunRequest::for_host`].
     host: *const HostRequest,
-    /// What is run, and where.
+    /// What the request runs, and where.
     pub target: Target<'a>,
-    /// What the application is told.
+    /// What the application learns about the request.
     pub environ: Environ<'a>,
     /// The body of the request.
     pub body: BodyPlan,
-    /// How long it may take; all zero for no limits.
+    /// How long the request may take; all zero for no limits.
     pub limits: Limits,
-    /// When it began, and how long each part takes.
+    /// When the request began, and how long each part takes.
     pub timing: Timing<'a>,
 }
 
@@ -162,7 +162,7 @@ pub struct RunRequest<'a> {
 pub struct Target<'a> {
     /// Application group; empty for the main interpreter.
     pub group: Bytes<'a>,
-    /// The interpreter of the group that runs it, from 0; negative for the least busy one.
+    /// Number of the replica that runs the request, from 0; negative for the least busy one.
     pub replica: i32,
     /// Path of the script that holds the callable.
     pub script: Bytes<'a>,
@@ -171,18 +171,18 @@ pub struct Target<'a> {
     pub script_mtime: i64,
     /// Whether a changed script is loaded again.
     pub script_reloading: bool,
-    /// How long to wait for another thread that loads the same script, seconds.
+    /// How long to wait while another thread loads the same script, seconds.
     pub load_timeout: u32,
     /// Name of the callable in the script.
     pub callable: Bytes<'a>,
-    /// What `reload_required` is asked about: the file that the URL was mapped to.
+    /// The file that the URL was mapped to, which `reload_required` gets as its argument.
     pub resource: Bytes<'a>,
     /// Number of the application in the segment's table.
     pub app: u16,
 }
 
 impl<'a> Target<'a> {
-    /// `application` in a script, in the main interpreter.
+    /// The callable `application` of a script, in the main interpreter.
     pub fn new(script: &'a [u8]) -> Self {
         Self {
             group: Bytes::new(b""),
@@ -198,22 +198,22 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What an application is told of its request.
+/// What an application learns about its request.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Environ<'a> {
     /// The entries, in order; a later entry replaces an earlier one of the same key.
     pub entries: Slice<'a, EnvEntry<'a>>,
-    /// `wsgi.url_scheme` is `https`.
+    /// Whether `wsgi.url_scheme` is `https`.
     pub https: bool,
-    /// The request method is HEAD for the client, whatever the environ says.
+    /// Whether the client's request method is HEAD, whatever the environ says.
     pub header_only: bool,
     /// `request_rec *` for `apache.request_rec`, or null where the application does not get it.
     pub apache_request: *mut c_void,
 }
 
 impl<'a> Environ<'a> {
-    /// These entries, of a request over plain HTTP.
+    /// The environ of a request over plain HTTP with these entries.
     pub fn new(entries: &'a [EnvEntry<'a>]) -> Self {
         Self {
             entries: Slice::new(entries),
@@ -228,9 +228,9 @@ impl<'a> Environ<'a> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyPlan {
-    /// Whether there may be one; reads of a body that is not there end at once, without the host.
+    /// Whether the request may have a body; without one, reads end at once and do not call the host.
     pub is_there: bool,
-    /// How much of it is read before Python is entered, bytes, where that has come by then; 0 for nothing.
+    /// How many bytes are read before Python is entered, as far as they have arrived by then; 0 for none.
     pub ahead: u32,
 }
 
@@ -240,7 +240,7 @@ pub struct BodyPlan {
 pub struct Timing<'a> {
     /// When the request was received, microseconds since the epoch.
     pub received: i64,
-    /// What both sides tell each other; `None` where nothing is measured.
+    /// The times that module and engine pass to each other; `None` where nothing is measured.
     pub times: Option<&'a Times>,
 }
 
@@ -248,11 +248,11 @@ pub struct Timing<'a> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// `WSGIRequestTimeout`: until it is interrupted.
+    /// `WSGIRequestTimeout`: time until the request is interrupted.
     pub request: u32,
-    /// How long it then has to end, before more is done.
+    /// How long an interrupted request then has to end, before further measures follow.
     pub grace: u32,
-    /// `WSGISlowRequestStack`: until its stack is logged.
+    /// `WSGISlowRequestStack`: time until the request's stack is logged.
     pub slow: u32,
 }
 
@@ -261,16 +261,16 @@ pub struct Limits {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Times {
-    /// The last stamp: of the engine before it calls the host or returns, of the host when such a call ends. 0 where
+    /// The last stamp. The engine sets it before it calls the host or returns, the host when such a call ends. 0 where
     /// the other side has to read the clock itself.
     pub stamp: AtomicU64,
     /// How long the application ran, set by the engine before it returns.
     pub application: AtomicU64,
-    /// How long the request waited for the GIL, likewise.
+    /// How long the request waited for the GIL, set likewise.
     pub gil_wait: AtomicU64,
-    /// How long the request stood in line for a place inside, likewise.
+    /// How long the request was queued for a permit, set likewise.
     pub queue: AtomicU64,
-    /// Bytes of the body that were read ahead and that nobody has asked for, likewise.
+    /// Bytes of the body that were read ahead and that the application has not read, set likewise.
     pub body_unread: AtomicU64,
 }
 
@@ -278,34 +278,34 @@ pub struct Times {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arenas {
-    /// Its own, or the spill arena.
+    /// The arena of the thread, or the spill arena.
     pub thread: u32,
-    /// That of the whole child, which all its threads may write to with atomic additions.
+    /// The arena of the child, to which all its threads may write with atomic additions.
     pub process: u32,
 }
 
 impl Arenas {
-    /// This process does not record.
+    /// The value in a process that does not record.
     pub const NONE: Self = Self {
         thread: u32::MAX,
         process: u32::MAX,
     };
 }
 
-/// The segment of metrics, as far as the contract goes: memory, and what it was divided into.
+/// The segment of metrics: its memory, and into how many parts of each kind it is divided.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SegmentView {
-    /// All of it; absent where nothing is measured.
+    /// The whole memory; absent where nothing is measured.
     pub cells: Slice<'static, AtomicU64>,
-    /// Arenas.
+    /// Number of arenas.
     pub arenas: usize,
-    /// Applications.
+    /// Number of applications.
     pub applications: usize,
-    /// Series of the applications' own metrics.
+    /// Number of series for the applications' own metrics.
     pub series: usize,
-    /// Set in a process that an application has forked, which must not write any more; also there where nothing is
-    /// measured. To be looked at before cells of an arena are used that were not asked for just now.
+    /// Set in a process that an application has forked, which must not write to the segment; exists even where nothing
+    /// is measured. Check it before you use cells of an arena that was asked for earlier.
     pub detached: Option<&'static AtomicBool>,
 }
 
@@ -316,7 +316,7 @@ impl Default for SegmentView {
 }
 
 impl SegmentView {
-    /// Nothing is measured.
+    /// The view of a server that measures nothing.
     pub const NONE: Self = Self {
         cells: Slice::ABSENT,
         arenas: 0,
@@ -326,7 +326,7 @@ impl SegmentView {
     };
 }
 
-/// What became of a request; the module's answer to httpd follows from it.
+/// How a request ended; the module's answer to httpd follows from it.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
@@ -344,15 +344,15 @@ pub enum RunOutcome {
     Draining = 5,
     /// Nothing was sent; the group has as many requests as it may have: answer 503.
     QueueFull = 6,
-    /// Nothing was sent; no place inside has come free in time: answer 504.
+    /// Nothing was sent; no permit came free in time: answer 504.
     QueueTimedOut = 7,
-    /// Nothing was sent, as the client has left while its request waited in line.
+    /// Nothing was sent, as the client left while its request was queued.
     ClientGone = 8,
-    /// The request was given up while it ran, with [`HostTable::give_up`]: nothing more is to be sent.
+    /// The request was given up with [`HostTable::give_up`] while it ran: send nothing more.
     GivenUp = 9,
-    /// The client has left while the application ran and had nothing to send to it; the response may have begun.
+    /// The client left while the application ran and had nothing to send; the response may have begun.
     ClientLeft = 10,
-    /// Nothing was sent: the application was ended by a call of the host that had failed, whose [`Fault`] says what to
+    /// Nothing was sent: a failed call of the host ended the application, and the [`Fault`] of the call says what to
     /// answer.
     Faulted = 11,
     /// Nothing was sent; this process has no interpreter left for the group: answer 503.
@@ -388,15 +388,15 @@ pub struct ResponseHead<'a> {
 pub enum HostStatus {
     /// Done.
     Ok = 0,
-    /// It failed; `fault` and `reason` say why.
+    /// The call failed; `fault` and `reason` say why.
     Failed = 1,
-    /// There is nothing yet, for `read_at_hand`.
+    /// Only for `read_at_hand`: nothing has arrived yet.
     Later = 2,
-    /// Done, and nothing of the body will be sent, for `write`: httpd makes a page of its own.
+    /// Only for `write`: done, but the body is not sent, as httpd sends an error page instead.
     Unwanted = 3,
 }
 
-/// Why a call of the host failed. Whose fault each is, and what follows, stands in `wsgi_core::request::fault`.
+/// Why a call of the host failed. `wsgi_core::request::fault` says what follows from each.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -414,7 +414,7 @@ pub enum Fault {
     Answered = 5,
     /// httpd itself has failed.
     Server = 6,
-    /// The response is whole, and the application goes on writing; of the engine itself.
+    /// The response is complete, and the application still writes. Only the engine itself uses this.
     Whole = 7,
 }
 
@@ -422,10 +422,10 @@ pub enum Fault {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// Nothing says otherwise.
+    /// Nothing shows that the client has left.
     Here = 0,
-    /// It sends nothing more. A client that waits for its answer and one that has closed its connection look the same
-    /// until something is sent to them.
+    /// The client sends nothing more. A client that waits for its answer and one that has closed its connection look
+    /// the same until something is sent to them.
     HalfClosed = 1,
     /// The connection is closed.
     Gone = 2,
@@ -435,9 +435,9 @@ pub enum Presence {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct HostResult {
-    /// How it ended.
+    /// How the call ended.
     pub status: HostStatus,
-    /// Why it failed, where it did.
+    /// Why the call failed, if `status` is [`HostStatus::Failed`].
     pub fault: Fault,
     /// Bytes read, for `read_body`; 0 at the end of the body. 0 otherwise.
     pub count: usize,
@@ -457,7 +457,7 @@ impl HostResult {
         }
     }
 
-    /// There is nothing yet.
+    /// Nothing has arrived yet.
     pub const fn later() -> Self {
         Self {
             status: HostStatus::Later,
@@ -465,7 +465,7 @@ impl HostResult {
         }
     }
 
-    /// Done, and nothing of the body will be sent.
+    /// Done, but the body is not sent.
     pub const fn unwanted() -> Self {
         Self {
             status: HostStatus::Unwanted,
@@ -482,7 +482,7 @@ impl HostResult {
         }
     }
 
-    /// A failure, in words; they are cut where they are too long.
+    /// A failure with its reason `why`, which is cut after 160 bytes.
     pub fn failed(fault: Fault, why: &str) -> Self {
         let mut result = Self {
             status: HostStatus::Failed,
@@ -495,7 +495,7 @@ impl HostResult {
         result
     }
 
-    /// Why it failed.
+    /// Returns why the call failed.
     pub fn reason(&self) -> String {
         let len = (self.reason_len as usize).min(self.reason.len());
         String::from_utf8_lossy(&self.reason[..len]).into_owned()
@@ -506,15 +506,16 @@ impl HostResult {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteEnd {
-    /// More will come; httpd may hold these back.
+    /// More chunks will come; httpd may hold these back.
     More = 0,
-    /// More will come, and these go out now.
+    /// More chunks will come; these are sent now.
     Flush = 1,
     /// The body ends here.
     End = 2,
-    /// The same, at once, and the connection can serve nobody else for now: its thread is busy.
+    /// The body ends here and is sent at once; the connection serves no other request for now, as its thread is busy.
     Leave = 3,
-    /// The body ends here, at once, and the application goes on; the connection serves others once that has ended.
+    /// The body ends here and is sent at once, while the application goes on; the connection serves other requests
+    /// after that.
     EndNow = 4,
 }
 
@@ -523,35 +524,35 @@ pub enum WriteEnd {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct GroupOptions {
-    /// Directories for `site.addsitedir`, those of each `WSGIPythonPath` in a slice of their own, least specific
-    /// first; each goes to the front of `sys.path`.
+    /// Directories for `site.addsitedir`, one slice for each `WSGIPythonPath`, least specific first; each slice goes to
+    /// the front of `sys.path`.
     pub python_path: Slice<'static, Slice<'static, Bytes<'static>>>,
     /// Seconds for `sys.setswitchinterval`; 0 leaves CPython's.
     pub switch_interval: f64,
-    /// Replace `sys.stdin` by an object that refuses every use.
+    /// Whether `sys.stdin` is replaced by an object that refuses every use.
     pub restrict_stdin: bool,
-    /// Replace `sys.stdout` likewise.
+    /// Whether `sys.stdout` is replaced likewise.
     pub restrict_stdout: bool,
-    /// Replace `signal.signal` by a function that logs and registers nothing.
+    /// Whether `signal.signal` is replaced by a function that logs and registers nothing.
     pub restrict_signal: bool,
-    /// The group runs in the main interpreter, under whatever name.
+    /// Whether the group runs in the main interpreter, under whatever name.
     pub main: bool,
-    /// Writes to `os.environ` stay in the interpreter; of no effect in the main one.
+    /// Whether writes to `os.environ` stay in the interpreter; no effect in the main one.
     pub private_environ: bool,
-    /// How its interpreters hold the GIL.
+    /// How the group's interpreters hold the GIL.
     pub gil: GilMode,
-    /// How many interpreters with a GIL of their own hold the group's applications, from 1; 1 where `gil` is
+    /// How many interpreters with their own GIL hold the group's applications, from 1; 1 if `gil` is
     /// [`GilMode::Shared`].
     pub replicas: u32,
-    /// How many interpreters there may be of groups that the configuration does not name, where this is one of them;
-    /// `u32::MAX` where the configuration names it.
+    /// Most interpreters of groups that the configuration does not name, if this is such a group; `u32::MAX` if the
+    /// configuration names it.
     pub most_unnamed: u32,
-    /// How its requests get into Python.
+    /// How the group's requests get into Python.
     pub admission: Admission,
-    /// Most requests that may be inside one of its interpreters at a time, from 1: `mod_wsgi.threads_per_process`, and
-    /// `wsgi.multithread` where it is more than 1.
+    /// Most requests that may be inside one of the group's interpreters at a time, from 1:
+    /// `mod_wsgi.threads_per_process`. `wsgi.multithread` is true where it is more than 1.
     pub threads: u32,
-    /// How long its applications and interpreters may take to load, milliseconds; 0 for no limit.
+    /// How long the group's applications and interpreters may take to load, milliseconds; 0 for no limit.
     pub startup_timeout: u32,
 }
 
@@ -559,7 +560,7 @@ pub struct GroupOptions {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Who runs them.
+    /// Which thread runs a request.
     pub strategy: Strategy,
     /// Least and most requests inside an interpreter at a time, for [`Strategy::Delegate`].
     pub least: u32,
@@ -567,11 +568,11 @@ pub struct Admission {
     pub most: u32,
     /// Threads for each interpreter, for [`Strategy::Pool`].
     pub pool_size: u32,
-    /// Most requests that may wait for a place inside.
+    /// Most requests that may wait for a permit.
     pub queue_depth: u32,
-    /// How long each may wait, milliseconds.
+    /// How long a request may wait, milliseconds.
     pub queue_timeout: u32,
-    /// Most threads of httpd that its requests may hold at a time, inside or waiting.
+    /// Most httpd threads that the group's requests may hold at a time, inside or waiting.
     pub share: u32,
 }
 
@@ -592,11 +593,11 @@ impl Admission {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
-    /// Its own, at once.
+    /// The request's own httpd thread, at once.
     Direct = 0,
-    /// Its own where few are inside; else one that is inside, before it leaves.
+    /// The request's own thread once it has a permit, or another thread that is inside and runs it before it leaves.
     Delegate = 1,
-    /// One of some that do nothing else.
+    /// A thread of a pool that does nothing else.
     Pool = 2,
 }
 
@@ -604,11 +605,11 @@ pub enum Strategy {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retire {
-    /// A request has not ended after its time.
+    /// A request did not end after its timeout.
     Stuck = 0,
-    /// A GIL could not be had for too long.
+    /// A GIL was not available for too long.
     Deadlock = 1,
-    /// Something has not been loaded in time; said again for as long as that is so.
+    /// An application or interpreter did not load in time; reported again as long as that lasts.
     Startup = 2,
 }
 
@@ -620,20 +621,20 @@ pub enum GilMode {
     Shared = 0,
     /// Replicas, each with a GIL of its own.
     Own = 1,
-    /// As [`GilMode::Own`] where the application can be imported there, else as [`GilMode::Shared`] in the main
-    /// interpreter; see [`HostTable::gil_decision`].
+    /// As [`GilMode::Own`] if the application can be imported in such an interpreter, else as [`GilMode::Shared`] in
+    /// the main interpreter; see [`HostTable::gil_decision`].
     Auto = 2,
 }
 
-/// What is known of a group whose mode is [`GilMode::Auto`].
+/// What is known about a group whose mode is [`GilMode::Auto`].
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GilDecision {
-    /// Not known yet: the caller tries, and reports the result by [`HostTable::gil_decided`].
+    /// Not known yet: the caller tries, and reports the result with [`HostTable::gil_decided`].
     Unknown = 0,
-    /// It runs with GILs of its own.
+    /// Each interpreter of the group has its own GIL.
     Own = 1,
-    /// It runs under the GIL of the process, in the main interpreter.
+    /// The group runs under the GIL of the process, in the main interpreter.
     Shared = 2,
 }
 
@@ -641,30 +642,31 @@ pub enum GilDecision {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FreeThreading {
-    /// With it.
+    /// With the GIL.
     Off = 0,
-    /// Without it, until an extension module that needs it switches it on.
+    /// Without the GIL, until an extension module that needs it switches it on.
     On = 1,
-    /// Without it; an application whose extensions switch it on is not served.
+    /// Without the GIL; an application whose extensions switch it on is not served.
     Require = 2,
-    /// As `On`, where the build is one; any other is as good.
+    /// As `On` with a free-threaded build; any other build is accepted, too.
     Possible = 3,
 }
 
-/// What becomes of Python when the process ends.
+/// How Python ends when the process ends.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtExit {
-    /// The shutdown callbacks, non-daemon threads and `atexit` of each interpreter; Python stays as it is.
+    /// Runs the shutdown callbacks, waits for non-daemon threads and runs `atexit` of each interpreter; does not
+    /// finalize Python.
     Callbacks = 0,
-    /// The shutdown callbacks only.
+    /// Runs the shutdown callbacks only.
     Publish = 1,
-    /// The same as `Callbacks`, and then Python is finalized where that is safe.
+    /// Does the same as `Callbacks`, and then finalizes Python where that is safe.
     Finalize = 2,
 }
 
 impl Default for GroupOptions {
-    /// As without any configuration.
+    /// The options of a group without any configuration.
     fn default() -> Self {
         Self {
             python_path: Slice::ABSENT,
@@ -694,7 +696,7 @@ pub enum Level {
     Error = 3,
     /// `APLOG_WARNING`
     Warning = 4,
-    /// `APLOG_NOTICE`: in the log whatever `LogLevel` says.
+    /// `APLOG_NOTICE`: logged whatever `LogLevel` says.
     Notice = 5,
     /// `APLOG_INFO`
     Info = 6,
@@ -703,7 +705,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The word of `LogLevel`.
+    /// Returns the word of `LogLevel` for this level.
     pub fn name(self) -> &'static str {
         match self {
             Level::Critical => "crit",
@@ -718,43 +720,43 @@ impl Level {
 
 /// What the module offers to the engine; made by [`host_table`].
 ///
-/// `request` arguments are those of a request that has not ended. Calls for one request never overlap, but may come
-/// from another thread than the one that runs it; only `log_beside` may be called at any time. No function unwinds. All but
-/// `arenas`, `log`, `log_beside`, `log_server`, `group_options`, `gil_decided` and `retire` may block, so the engine calls them
-/// without the GIL.
+/// A `request` argument is a request that has not ended. Calls for one request never overlap, but may come from another
+/// thread than the one that runs it; only `log_beside` may be called at any time. No function unwinds. All but
+/// `arenas`, `log`, `log_beside`, `log_server`, `group_options`, `gil_decided` and `retire` may block, so the engine
+/// calls them without the GIL.
 #[repr(C)]
 pub struct HostTable {
     /// [`ABI_VERSION`].
     pub abi_version: u32,
     /// [`BUILD_ID`].
     pub build_id: Bytes<'static>,
-    /// Logs one line to the server's log, at a level.
+    /// Logs one line to the server's log.
     pub log_server: extern "C" fn(level: Level, line: Bytes<'_>),
-    /// Options of an application group.
+    /// Returns the options of an application group.
     pub group_options: extern "C" fn(group: Bytes<'_>) -> GroupOptions,
-    /// What the children know of a group whose mode is [`GilMode::Auto`]. Waits, within bounds, while another child
-    /// tries.
+    /// Returns what the children know of a group whose mode is [`GilMode::Auto`]. Waits, within bounds, while another
+    /// child tries.
     pub gil_decision: extern "C" fn(group: Bytes<'_>) -> GilDecision,
-    /// What came of trying: not [`GilDecision::Unknown`], or that very value where it is still not known. `module` is the
-    /// one that refused, or empty.
+    /// Reports the result of a try; [`GilDecision::Unknown`] if it gave none. `module` is the module that refused, or
+    /// empty.
     pub gil_decided: extern "C" fn(group: Bytes<'_>, choice: GilDecision, module: Bytes<'_>),
-    /// The arenas of the calling thread; `now` is a stamp of this moment. To be asked for anew whenever something is
-    /// recorded: in a process that the application has forked there are none.
+    /// Returns the arenas of the calling thread; `now` is a stamp of this moment. Call it again for each record: a
+    /// process that the application has forked has no arenas.
     pub arenas: extern "C" fn(now: u64) -> Arenas,
     /// Logs one line to the log of the request.
     pub log: unsafe extern "C" fn(request: *const HostRequest, level: Level, line: Bytes<'_>),
-    /// The same while another call for the request may be under way: nothing of httpd is used that such a call may change, so
-    /// the line is without the ids of request and connection.
+    /// Logs one line like `log`, while another call for the request may run. It uses nothing of httpd that such a call
+    /// may change, so the line lacks the ids of request and connection.
     pub log_beside:
         unsafe extern "C" fn(request: *const HostRequest, level: Level, line: Bytes<'_>),
-    /// Reads at most `len` bytes of the body, fewer only where fewer are at hand; `len` 0 only sends a pending
-    /// `100 Continue`.
+    /// Reads at most `len` bytes of the body, fewer only if fewer have arrived; `len` 0 only sends a pending `100
+    /// Continue`.
     pub read_body:
         unsafe extern "C" fn(request: *const HostRequest, into: *mut u8, len: usize) -> HostResult,
-    /// Reads of the body what has come already, as `read_body`; does not wait.
+    /// Reads what has already arrived of the body, as `read_body`; does not wait.
     pub read_at_hand:
         unsafe extern "C" fn(request: *const HostRequest, into: *mut u8, len: usize) -> HostResult,
-    /// Sets status and headers; exactly once, before the first `write` or `send_file`.
+    /// Sets status and headers. Called exactly once, before the first `write` or `send_file`.
     pub start_response:
         unsafe extern "C" fn(request: *const HostRequest, head: &ResponseHead<'_>) -> HostResult,
     /// Sends chunks of the body.
@@ -763,27 +765,27 @@ pub struct HostTable {
         chunks: Slice<'_, Bytes<'_>>,
         end: WriteEnd,
     ) -> HostResult,
-    /// Sends what `write` with [`WriteEnd::More`] has let httpd hold back. Called while the application runs, by
-    /// whichever thread; like all calls, not while another one is under way.
+    /// Sends what httpd holds back after a `write` with [`WriteEnd::More`]. Called while the application runs, by any
+    /// thread; like all calls, not while another one is under way.
     pub flush: unsafe extern "C" fn(request: *const HostRequest) -> HostResult,
-    /// Sends `length` bytes of the regular file `fd` from `offset` as the end of the body; takes `fd` over.
+    /// Sends `length` bytes of the regular file `fd` from `offset` as the end of the body. Takes ownership of `fd`.
     pub send_file: unsafe extern "C" fn(
         request: *const HostRequest,
         fd: c_int,
         offset: u64,
         length: u64,
     ) -> HostResult,
-    /// Ends a started response in a way that the client can tell from a complete one, and closes the connection.
+    /// Ends a started response so that the client can tell it from a complete one, and closes the connection.
     pub cut_response: unsafe extern "C" fn(request: *const HostRequest),
-    /// Whether the client of a request is there. Does not block.
+    /// Returns whether the client of a request is there. Does not block.
     pub client_presence: unsafe extern "C" fn(request: *const HostRequest) -> Presence,
-    /// Answers 504 in place of a thread that is stuck with the request, where nothing has been sent yet, and ends the
-    /// connection. Called by another thread than the one that owns the request, which calls nothing meanwhile, and at
-    /// most once. Does not wait for the client.
+    /// Answers 504 in place of a thread that is stuck with the request, if nothing has been sent yet, and ends the
+    /// connection. Called at most once, by another thread than the request's own, which makes no call at that time.
+    /// Does not wait for the client.
     pub give_up: unsafe extern "C" fn(request: *const HostRequest),
     /// Has this child replaced.
     pub retire: extern "C" fn(why: Retire),
-    /// Gives a variable of mod_ssl to `take`, or absent bytes without TLS. `data` is for `take` alone.
+    /// Passes a variable of mod_ssl to `take`, or absent bytes without TLS. `data` is for `take` alone.
     pub ssl_variable: unsafe extern "C" fn(
         request: *const HostRequest,
         name: Bytes<'_>,
@@ -802,35 +804,35 @@ pub struct StartConfig<'a> {
     pub home: Bytes<'a>,
     /// `-W` options, in order.
     pub warnings: Slice<'a, Bytes<'a>>,
-    /// `PYTHON_EGG_CACHE`, or absent.
+    /// `PYTHON_EGG_CACHE`; absent to leave it.
     pub python_eggs: Bytes<'a>,
     /// `PyConfig.optimization_level`; 0 leaves CPython's.
     pub optimize: c_int,
     /// Hash seed; negative for a random one, which is CPython's default.
     pub hash_seed: i64,
-    /// Keep the values of `prometheus_client` in the segment.
+    /// Whether the values of `prometheus_client` are kept in the segment.
     pub prometheus_client: bool,
-    /// Keep compiled modules (`.pyc`).
+    /// Whether compiled modules (`.pyc`) are written.
     pub write_bytecode: bool,
-    /// Whether a free-threaded build runs without the GIL; of no effect for other builds.
+    /// Whether a free-threaded build runs without the GIL; no effect on other builds.
     pub free_threading: FreeThreading,
-    /// What the main interpreter says that its application group is: the only group of the server, where that runs there.
+    /// The application group that the main interpreter reports: the only group of the server, if it runs there.
     pub main_group: Bytes<'a>,
-    /// What becomes of Python when the process ends.
+    /// How Python ends when the process ends.
     pub at_exit: AtExit,
-    /// How long that may take, seconds; then the process ends as it is.
+    /// How long the end of Python may take, seconds; after that the process ends as it is.
     pub exit_timeout: u32,
-    /// For how long a GIL may not be had until the child is replaced, seconds; 0 for ever.
+    /// After how long without a GIL the child is replaced, seconds; 0 for never.
     pub deadlock_timeout: u32,
-    /// How many threads of httpd requests of all groups together leave to others.
+    /// How many httpd threads the requests of all groups together leave free for requests without Python.
     pub reserve: u32,
-    /// httpd runs as one process with a terminal (`-X`): the standard streams stay as they are.
+    /// Whether httpd runs as one process with a terminal (`-X`), in which the standard streams stay as they are.
     pub single_process: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `mod_wsgi.maximum_processes`.
     pub maximum_processes: u32,
-    /// Threads of a child that serve requests: `apache.threads_per_process`.
+    /// Number of threads of a child that serve requests: `apache.threads_per_process`.
     pub threads_per_process: u32,
     /// `apache.version`.
     pub apache_version: [u32; 3],
@@ -855,47 +857,48 @@ pub struct EngineTable {
     pub build_id: Bytes<'static>,
     /// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
     pub python: Bytes<'static>,
-    /// Starts Python in this process, on the thread of `child_init`. Returns whether it serves; otherwise `problem`
-    /// says why not and what to do. A second start goes on with Python as it is; where the first has failed, it tries again,
-    /// or says itself why it cannot.
+    /// Starts Python in this process, on the thread of `child_init`. Returns whether Python serves; otherwise `problem`
+    /// says why not and what to do. A second start continues with the running Python; if the first has failed, the
+    /// second tries again, or says in `problem` why it cannot.
     pub start: extern "C" fn(
         host: &'static HostTable,
         config: &StartConfig<'_>,
         problem: &mut Bytes<'static>,
     ) -> bool,
-    /// Loads a script ahead of its first request, in all interpreters of the group at the same time. Returns whether
-    /// it loaded in one at least; what went wrong is in the log. `app` is the number of its application in the
-    /// segment's table.
+    /// Loads a script ahead of its first request, in all interpreters of the group at the same time. Returns whether it
+    /// loaded in at least one; the log says what went wrong. `app` is the number of the application in the segment's
+    /// table.
     pub load: extern "C" fn(group: Bytes<'_>, script: Bytes<'_>, app: u16) -> bool,
-    /// How many interpreters the group has, which are made if this is its first use; 0 where that failed.
+    /// Returns the number of interpreters of the group, and makes them at the first use; 0 if that failed.
     pub replicas: extern "C" fn(group: Bytes<'_>) -> u32,
-    /// Gives to `take` the path of a source file, imported by an interpreter or loaded as a script, that is no longer
-    /// as it was when it was first seen; calls it at most once. `data` is for `take` alone. To be called from one
-    /// thread at a time.
+    /// Passes to `take` the path of a source file, imported by an interpreter or loaded as a script, that has changed
+    /// since it was first seen; calls `take` at most once. `data` is for `take` alone. Must be called from one thread
+    /// at a time.
     pub changed_source: unsafe extern "C" fn(
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
     ),
-    /// Gives to `take` what all Python threads of this process run, as a text for people, once. Waits for each GIL for at
-    /// most `patience_ms` milliseconds, and a few seconds more where one is not to be had. `data` is for `take` alone. To
-    /// be called from a thread that runs no request.
+    /// Passes to `take`, once, the stacks of all Python threads of this process, as a text for people. Waits for each
+    /// GIL for at most `patience_ms` milliseconds, and a few seconds more where it does not get one. `data` is for
+    /// `take` alone. Must be called from a thread that runs no request.
     pub dump_stacks: unsafe extern "C" fn(
         patience_ms: u32,
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
-    /// How many threads have nothing left to do for their requests and have not come back: the requests were given up
-    /// ([`HostTable::give_up`]), or others have sent their responses ([`WriteEnd::Leave`]).
+    /// Returns the number of threads that have nothing left to do for their requests and have not come back: the
+    /// requests were given up ([`HostTable::give_up`]), or other threads have sent their responses
+    /// ([`WriteEnd::Leave`]).
     pub stuck: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,
-    /// From now on no thread but its own touches a request: httpd is about to take them away. Does what a signal handler
-    /// may, for at most a fifth of a second.
+    /// From now on, only its own thread touches a request, as httpd is about to free the requests. Safe in a signal
+    /// handler; takes at most a fifth of a second.
     pub hold: extern "C" fn(),
-    /// Ends Python's work in this process: no request is let in any more, the shutdown callbacks and `atexit` of
-    /// every interpreter run, the standard streams are flushed, as [`StartConfig::at_exit`] says. Ends the process where
-    /// that takes longer than [`StartConfig::exit_timeout`].
+    /// Ends Python's work in this process: admits no further request, runs the shutdown callbacks and `atexit` of every
+    /// interpreter as [`StartConfig::at_exit`] says, and flushes the standard streams. Ends the process if that takes
+    /// longer than [`StartConfig::exit_timeout`].
     pub stop: extern "C" fn(),
 }
 
@@ -918,13 +921,13 @@ impl<'a> RunRequest<'a> {
         }
     }
 
-    /// The request, of `host`.
+    /// Returns the request with `host` set.
     pub fn for_host<H: Host>(mut self, host: &'a H) -> Self {
         self.host = std::ptr::from_ref(host).cast();
         self
     }
 
-    /// For the engine, to be handed back with every call of the [`HostTable`].
+    /// Returns the host's request, which the engine passes back with every call of the [`HostTable`].
     pub fn host(&self) -> *const HostRequest {
         self.host
     }

@@ -1,4 +1,4 @@
-//! The configuration as written, where every value may be absent, and [`Settings`], where none is.
+//! The configuration as written, in which every value may be absent, and [`Settings`], in which every value is set.
 //!
 //! Values are looked up directory, server, default [M-2]. Merging is httpd's: an inner scope onto an outer one.
 
@@ -12,12 +12,12 @@ pub mod interpreter_options;
 // Which interpreters hold the groups, and how these hold the GIL.
 pub mod interpreters;
 pub mod python;
-// How new code is taken up.
+// When a child is replaced because of its requests, memory or age.
 pub mod recycle;
 pub mod reload;
 pub mod server;
 pub mod settings;
-// What is measured, and where it is told.
+// What is measured, and where it is published.
 pub mod telemetry;
 // Words and options of a configuration line.
 pub mod conf_words;

@@ -1,4 +1,4 @@
-//! The one table of directives. httpd's command records, the reference page and `wsgictl` come from it.
+//! The table of directives, from which httpd's command records, the reference page and `wsgictl` are made.
 
 mod arguments;
 mod auth;

@@ -1,5 +1,5 @@
-//! Files that a configuration names, and that may be something else: opening a FIFO waits until another process opens it,
-//! and a device may be read without end.
+//! Reads files that a configuration names, and refuses what is not a regular file: opening a FIFO waits until another
+//! process opens it, and a device may have no end.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -11,11 +11,11 @@ use rustix::fs::OFlags;
 /// Why a file was not read.
 #[derive(Debug)]
 pub enum ReadProblem {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     Io(io::Error),
-    /// It is not a regular file, but this: "a FIFO", "a directory".
+    /// The path is not a regular file, but this: "a FIFO", "a directory".
     Kind(&'static str),
-    /// It has more bytes than this.
+    /// The file has more bytes than this limit.
     TooLong(u64),
 }
 
@@ -44,19 +44,19 @@ impl From<ReadProblem> for io::Error {
     }
 }
 
-/// Opens a regular file for reading, symbolic links followed. Never waits for the other end of a FIFO. What was
-/// checked is what was opened.
+/// Opens a regular file for reading; follows symbolic links. Never waits for the other end of a FIFO. The check is of
+/// the opened file, so the path cannot change between check and use.
 ///
 /// # Errors
-/// Where it cannot be opened, or is no regular file.
+/// If the file cannot be opened or is not regular.
 pub fn open_regular(path: &Path) -> Result<(File, Metadata), ReadProblem> {
-    // Also not to become the terminal of this process.
+    // `NOCTTY`: a terminal must not become the controlling terminal of this process.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags.bits().cast_signed());
     let file = match options.open(path) {
         Ok(file) => file,
-        // What cannot be opened at all, such as a socket, is named all the same.
+        // A socket, for one, cannot be opened at all; report its kind all the same.
         Err(error) => {
             let kind = std::fs::metadata(path).ok().and_then(|found| kind(&found));
             return Err(kind.map_or(ReadProblem::Io(error), ReadProblem::Kind));
@@ -72,12 +72,12 @@ pub fn open_regular(path: &Path) -> Result<(File, Metadata), ReadProblem> {
 /// Reads a regular file of at most `limit` bytes, as [`open_regular`] opens it.
 ///
 /// # Errors
-/// Where it cannot be opened or read, is no regular file, or is longer.
+/// If the file cannot be opened or read, is not regular, or is longer than `limit`.
 pub fn read_regular(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), ReadProblem> {
     let (file, metadata) = open_regular(path)?;
     let size = metadata.len().min(limit);
     let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // A file in /proc has a size of 0, and another one may grow meanwhile.
+    // A file in /proc has a size of 0, and another file may grow while it is read.
     file.take(limit.saturating_add(1))
         .read_to_end(&mut content)?;
     if content.len() as u64 > limit {
@@ -86,17 +86,17 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), Read
     Ok((content, metadata))
 }
 
-/// The same as text in UTF-8.
+/// Reads a regular file as [`read_regular`], as UTF-8 text.
 ///
 /// # Errors
-/// As [`read_regular`]; [`io::ErrorKind::InvalidData`] where it is no such text.
+/// As [`read_regular`]; [`io::ErrorKind::InvalidData`] if the file is not UTF-8.
 pub fn read_regular_text(path: &Path, limit: u64) -> Result<String, ReadProblem> {
     let (content, _) = read_regular(path, limit)?;
     String::from_utf8(content)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error).into())
 }
 
-/// What it is instead of a regular file.
+/// Returns the kind of a file that is not regular.
 fn kind(found: &Metadata) -> Option<&'static str> {
     let kind = found.file_type();
     if kind.is_file() {
@@ -166,7 +166,7 @@ mod tests {
                 Err(other) => panic!("{length}: {other}"),
             }
         }
-        // Its size says 0.
+        // A file in /proc reports a size of 0.
         assert!(matches!(
             read_regular(Path::new("/proc/self/maps"), 10),
             Err(ReadProblem::TooLong(10))

@@ -1,23 +1,23 @@
-//! The rules of mod_wsgi_rs: what a directive means, which script a URL belongs to, what the environ holds,
-//! which responses are valid, what is logged, who may be inside Python.
+//! The rules of mod_wsgi_rs: what a directive means, which script a URL belongs to, what the environ holds, which
+//! responses are valid, what is logged, and which requests may be inside Python.
 //!
-//! This crate may not know httpd or Python, hold unsafe code, start threads or keep state of its own: values go
-//! in, values come out, so that every rule is tested without a server. The exceptions are [`python_home`] and
-//! [`files`], which look at the file system, and [`admission`], whose values threads share.
+//! This crate does not know httpd or Python, has no unsafe code, starts no threads and keeps no state: values go in,
+//! values come out, so that every rule is tested without a server. The exceptions are [`python_home`] and [`files`],
+//! which read the file system, and [`admission`], whose values threads share.
 //!
-//! Numbers such as [M-5] are those of the facts about mod_wsgi in `docs/mod_wsgi.md`.
+//! Numbers such as [M-5] refer to the facts about mod_wsgi in `docs/mod_wsgi.md`.
 
 #![forbid(unsafe_code)]
 
-// How many threads are inside an interpreter, and the line before it.
+// How many threads are inside an interpreter, and the queue before it.
 pub mod admission;
-// Children that are replaced, and threads that outlive a panic.
+// The order in which children are replaced, and threads that outlive a panic.
 pub mod child;
 // The configuration as written, its merging, and the settings of one request.
 pub mod config;
 // The table of directives.
 pub mod directives;
-// Files that may be something else than files.
+// Checks of paths that may not be regular files.
 pub mod files;
 // Ids and lines of the log.
 pub mod log;
@@ -25,7 +25,7 @@ pub mod log;
 pub mod messages;
 // What follows from configuration, MPM and machine.
 pub mod plan;
-// Which Python a `WSGIPythonHome` holds.
+// Which Python a `WSGIPythonHome` contains.
 pub mod python_home;
 // Rules of requests and responses.
 pub mod request;

@@ -1,4 +1,4 @@
-//! What stands in a line of the log beside its message.
+//! Log ids, and the split of text streams into log records.
 
 // Numbers of connections and requests in the log.
 pub mod log_id;

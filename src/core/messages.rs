@@ -1,7 +1,7 @@
-//! The numbered log messages: what each says, why it comes, and what to do about it.
+//! The numbered log messages: the text of each, its cause, and the remedy.
 //!
-//! Below 1000 the numbers are mod_wsgi's, for people who watch logs for them; ours begin at 1001. A number is
-//! never used for another message. Messages without number are not listed here.
+//! Numbers below 1000 are mod_wsgi's, as tools that watch logs look for them; the numbers of mod_wsgi_rs begin at 1001.
+//! A number is never used for another message. Messages without a number are not listed here.
 
 use std::fmt::{Display, Write};
 
@@ -20,7 +20,7 @@ macro_rules! messages {
         }
 
         impl Message {
-            /// All, by number.
+            /// All messages, by number.
             pub const ALL: &'static [Message] = &[$(Message::$name),+];
 
             const fn entry(self) -> &'static Row {
@@ -49,44 +49,44 @@ struct Row {
 }
 
 impl Message {
-    /// The message with this number.
+    /// Returns the message with this number.
     pub fn find(number: u16) -> Option<Message> {
         let mut all = Self::ALL.iter().copied();
         all.find(|message| message.number() == number)
     }
 
-    /// The number, without leading zeros.
+    /// Returns the number.
     pub fn number(self) -> u16 {
         self.entry().number
     }
 
-    /// How severe it is.
+    /// Returns the level at which the message is logged.
     pub fn level(self) -> Level {
         self.entry().level
     }
 
-    /// The text, with `{}` for each value.
+    /// Returns the text, with `{}` for each value.
     pub fn text(self) -> &'static str {
         self.entry().text
     }
 
-    /// Why the message comes.
+    /// Returns why the message is logged.
     pub fn cause(self) -> &'static str {
         self.entry().cause
     }
 
-    /// What the server does then, where that is not plain from the text; else empty.
+    /// Returns what the server does then; empty if the text says it.
     pub fn follows(self) -> &'static str {
         self.entry().follows
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn remedy(self) -> &'static str {
         self.entry().remedy
     }
 
-    /// The line for the log: number, and text with `values` in their places. There are as many as `{}` in the text;
-    /// a release build puts `?` for one that is missing.
+    /// Returns the line for the log: the number, and the text with `values` in place of its `{}`. There must be as many
+    /// values as `{}`; a release build writes `?` for a missing one.
     pub fn line(self, values: &[&dyn Display]) -> String {
         let parts = self.text().split("{}");
         debug_assert_eq!(
@@ -113,31 +113,31 @@ impl Message {
 messages! {
     PythonStart = 1 Critical "Python could not be started in this child: {}",
         cause: "The engine for the configured Python did not load or did not start; the reason follows the colon.",
-        remedy: "Mend what the reason names and restart. Until then requests for Python are answered with 500; all others are served.";
+        remedy: "Correct what the reason names and restart. Until then, requests for Python are answered with 500; all other requests are served.";
     InterpreterSetUp = 35 Critical "unable to set up {}",
-        cause: "Python could not make an interpreter for this application group, or one of the steps that prepare it failed; the traceback stands beside it.",
-        remedy: "Look at the traceback. Where memory is short, use fewer application groups.";
+        cause: "Python could not make an interpreter for this application group, or one of the steps that prepare it failed; the traceback is logged with this message.",
+        remedy: "Look at the traceback. If memory is short, use fewer application groups.";
     ImportScriptInterpreter = 40 Critical "no interpreter to load '{}' into {}",
-        cause: "A script that is to be loaded when a child starts belongs to an application group that could not be made.",
+        cause: "Children load this script when they start, but the interpreter of its application group could not be made.",
         remedy: "See the message on that application group before this one.";
     InterpreterUnavailable = 87 Error "cannot acquire an interpreter of application group '{}' for a request",
         cause: "The interpreter of the application group does not exist and could not be made.",
         remedy: "See the message on that application group before this one.";
     CallableMissing = 89 Error "target WSGI script '{}' does not contain WSGI application '{}'",
-        cause: "The script was loaded and defines no such global.",
-        remedy: "Define it, or name the one that the script has with WSGICallableObject or callable-object=.";
+        cause: "The script was loaded, but does not define this global.",
+        remedy: "Define it, or name the global that the script has with WSGICallableObject or callable-object=.";
     AtexitSystemExit = 97 Error "SystemExit exception raised by an exit function was ignored",
         cause: "A function registered with atexit called sys.exit().",
         remedy: "Let the function return.";
     AtexitException = 98 Error "exception raised by an exit function",
         cause: "A function registered with atexit raised; the traceback follows.",
-        remedy: "Mend the function.";
+        remedy: "Correct the function.";
     StoppingEvent = 104 Error "the process_stopping event could not be published in {}",
         cause: "The interpreter could not be entered when the child ended.",
-        remedy: "Nothing, where it is rare; shutdown callbacks of that interpreter did not run.";
+        remedy: "Nothing if it is rare; the shutdown callbacks of that interpreter did not run.";
     ScriptLoad = 105 Error "target WSGI script '{}' cannot be loaded",
         cause: "The script could not be read or compiled; the traceback follows.",
-        remedy: "Check its syntax, its encoding, and that the user that httpd runs as may read it.";
+        remedy: "Check its syntax and its encoding, and that httpd's user may read it.";
     ImportScriptLoad = 106 Error "WSGI script '{}' cannot be loaded ahead of its first request",
         cause: "As for 0105, when the child started.",
         remedy: "As for 0105. The first request tries again.";
@@ -149,33 +149,33 @@ messages! {
         remedy: "As for 0107.";
     ScriptException = 109 Error "exception raised when loading WSGI script '{}'",
         cause: "The body of the script raised; the traceback follows.",
-        remedy: "Mend the script. The next request loads it again.";
+        remedy: "Correct the script. The next request loads it again.";
     ImportScriptException = 110 Error "exception raised when loading WSGI script '{}' ahead of its first request",
         cause: "As for 0109, when the child started.",
         remedy: "As for 0109.";
     SubscriberException = 112 Error "exception raised by an event subscriber for '{}'",
         cause: "A function given to mod_wsgi.subscribe_events or subscribe_shutdown raised; the traceback follows.",
-        remedy: "Mend the function. The request is not affected.";
+        remedy: "Correct the function. The request is not affected.";
     ExecCgiOff = 134 Error "Options ExecCGI is off in this directory: '{}'",
-        cause: "A file was to be run by SetHandler or AddHandler in a place where scripts may not run.",
+        cause: "SetHandler or AddHandler makes a file a script in a directory where scripts may not run.",
         remedy: "Set Options +ExecCGI there, or use WSGIScriptAlias, which needs no such permission.";
     ScriptNotFound = 135 Error "target WSGI script not found or unable to stat: '{}'",
         cause: "The URL was mapped to a file that does not exist.",
         remedy: "Check the target of the alias, and the permissions of every directory on it.";
     ScriptIsDirectory = 136 Error "attempt to invoke a directory as WSGI application: '{}'",
         cause: "The URL was mapped to a directory.",
-        remedy: "Name a script in the alias, or in the URL where the alias has a directory as its target.";
+        remedy: "Name a script in the alias, or in the URL if the target of the alias is a directory.";
     PathInfoRefused = 137 Error "'{}' takes no additional path information with AcceptPathInfo Off: '{}'",
-        cause: "AcceptPathInfo is Off where the script is.",
+        cause: "AcceptPathInfo is Off for this script.",
         remedy: "Remove AcceptPathInfo Off.";
     TransferEncoding = 138 Error "unexpected value for Transfer-Encoding of {}",
         cause: "The request has a Transfer-Encoding that is not chunked.",
         remedy: "Nothing on the server: the client has to send a body with a length, or a chunked one.";
     ChunkedNotAllowed = 139 Error "the request body is chunked, which WSGIChunkedRequest Off does not allow",
         cause: "The request has a chunked body, and applications that trust CONTENT_LENGTH would read none of it.",
-        remedy: "Set WSGIChunkedRequest On where the application reads to the end of wsgi.input.";
+        remedy: "Set WSGIChunkedRequest On if the application reads to the end of wsgi.input.";
     ChunkedWithLength = 140 Error "the request has both a chunked Transfer-Encoding and a Content-Length",
-        cause: "The request says twice how long its body is, which may smuggle another request past a proxy.",
+        cause: "The request declares the length of its body twice, which may smuggle another request past a proxy.",
         remedy: "Nothing on the server: the client or a proxy before it is at fault.";
     BadContentLength = 141 Error "invalid Content-Length of {}",
         cause: "The Content-Length of the request is not a non-negative integer.",
@@ -185,7 +185,7 @@ messages! {
         remedy: "Remove WSGIRestrictEmbedded On.";
     ApplicationException = 174 Error "{} exception raised processing WSGI script '{}' in {}",
         cause: "The application raised, when it was called, when its response was iterated over, or in close(); the traceback follows.",
-        remedy: "Mend the application.";
+        remedy: "Correct the application.";
     ApplicationSystemExit = 175 Error "SystemExit exception raised by WSGI script '{}' in {} was ignored",
         cause: "The application called sys.exit(), which would end the whole child.",
         remedy: "Remove the call.";
@@ -197,7 +197,7 @@ messages! {
         remedy: "Let the function return.";
     CloseLookup = 194 Error "looking up the close attribute of the response raised for WSGI script '{}'",
         cause: "The object that the application returned has a close attribute that raises; the traceback follows.",
-        remedy: "Mend the class of that object.";
+        remedy: "Correct the class of that object.";
     SwitchIntervalIgnored = 199 Warning "WSGISwitchInterval in <WSGIInterpreterOptions> is ignored for application group '{}'",
         cause: "All interpreters of a child share one GIL, and the interval belongs to it.",
         remedy: "Write WSGISwitchInterval outside of the container.";
@@ -214,7 +214,7 @@ messages! {
         cause: "The prefix or virtual environment is missing, may not be read by this user, or holds no usable Python.",
         remedy: "Do what the text says, then restart.";
     EngineVersion = 1005 Critical "the engine '{}' is for Python {}, not for Python {}",
-        cause: "An engine file bears the name of another version than it was compiled for.",
+        cause: "The engine file has the name of another version than it was compiled for.",
         remedy: "Install the engine files of one release unchanged.";
     LoadTimedOut = 1006 Error "gave up after {} s waiting for another thread to load WSGI script '{}'; answered with 503",
         cause: "Loading the script takes longer than requests may wait for it, perhaps because its body waits for something.",
@@ -224,75 +224,75 @@ messages! {
         remedy: "Remove the directive, or wait for the release that has it.";
     DaemonServedEmbedded = 1008 Warning "{} is for daemon processes; there are none here, and all requests are served embedded, in the httpd children",
         cause: "The configuration was written for daemon mode.",
-        remedy: "Nothing, if that is what is wanted. Processes and threads are those of the MPM.";
+        remedy: "Nothing, if that is intended. The MPM sets the numbers of processes and threads.";
     BodyTooLarge = 1009 Error "Content-Length of {} exceeds LimitRequestBody of {}",
         cause: "The request declares a longer body than LimitRequestBody allows; it was answered with 413.",
-        remedy: "Raise LimitRequestBody where such uploads are wanted.";
+        remedy: "Raise LimitRequestBody if such uploads are wanted.";
     ShortBody = 1010 Error "WSGI script '{}' ended its response before the Content-Length that it had declared; the connection is closed",
-        cause: "The application's response ended before the length that it had announced.",
-        remedy: "Let the application announce the length it sends, or none.";
+        cause: "The application's response ended before the length that it had declared.",
+        remedy: "Let the application declare the length that it sends, or none.";
     Panic = 1011 Error "internal error at {}: {}; the request was ended",
         cause: "A defect of mod_wsgi_rs.",
         remedy: "Report it with this line.";
     TooManyInterpreters = 1013 Error "this child holds {} Python interpreters already, so there is none for application group '{}'",
         cause: "Interpreters are never ended, and the names of application groups come from requests (%{HOST}, %{ENV:...}).",
-        remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one.";
+        remedy: "Give WSGIApplicationGroup a value that expands to fewer names, such as %{GLOBAL}.";
     HopByHopDropped = 1014 Info "the response header '{}' was dropped: how the connection goes on is for httpd to say",
-        cause: "How a connection goes on is for httpd to say (RFC 9110, 7.6.1).",
-        remedy: "Let the application leave such headers out.";
+        cause: "The header concerns the connection, which only httpd controls (RFC 9110, 7.6.1).",
+        remedy: "Let the application leave out such headers.";
     RunsAsRoot = 1015 Critical "this child runs as root, and Python is not run as root",
         cause: "httpd was started as root and told to keep that identity.",
         remedy: "Set User and Group to an unprivileged user.";
     MetricsLocalOnly = 1016 Error "{} is shown to clients on this machine only, not to {}",
-        cause: "Nothing next to the SetHandler says who may see it, so that Require local is taken for granted. A request that a proxy has passed on does not come from this machine.",
+        cause: "No Require beside the SetHandler says which clients may see it, so Require local applies. A request that a proxy has passed on does not come from this machine.",
         remedy: "Write a Require into the same <Location> as the SetHandler.";
     MetricsOff = 1017 Error "{} is not answered, as WSGIMetrics is Off",
-        cause: "A URL has the handler wsgi-metrics or wsgi-status, and nothing is measured.",
+        cause: "A URL has the handler wsgi-metrics or wsgi-status, but nothing is measured.",
         remedy: "Remove WSGIMetrics Off, or the handler.";
     MetricsListen = 1018 Error "WSGIMetricsListen {}: {}; nobody answers there",
         cause: "The address is in use or does not belong to this machine, or the socket cannot be made.",
         remedy: "Do what the text says, then restart.";
     MetricsHelper = 1019 Warning "the process {} that answers for WSGIMetricsListen ended {}; another one follows",
         cause: "The process was killed, or crashed.",
-        remedy: "Nothing, where it is rare. A crash is a defect of mod_wsgi_rs; report it with this line.";
+        remedy: "Nothing if it is rare. A crash is a defect of mod_wsgi_rs; report it with this line.";
     FreeThreadingInContainer = 1020 Warning "<WSGIInterpreterOptions>: WSGIGILMode free and WSGIFreeThreading are ignored there",
-        cause: "A process has a GIL for all its interpreters, or none.",
+        cause: "A process has one GIL for all its interpreters, or none.",
         remedy: "Write the directive outside of the container.";
     MainHasNoReplicas = 1021 Warning "application group {} keeps the GIL of the process, as it runs in the main interpreter",
-        cause: "WSGIGILMode or WSGIInterpreters ask for GILs of its own, and the main interpreter cannot have one beside its own.",
-        remedy: "Remove WSGIApplicationGroup %{GLOBAL}, or WSGIInterpreter main: the only group of a server runs in the main interpreter all the same where it has no replicas.";
+        cause: "WSGIGILMode or WSGIInterpreters ask for interpreters with their own GIL, but the main interpreter always has the GIL of the process.",
+        remedy: "Remove WSGIApplicationGroup %{GLOBAL} or WSGIInterpreter main. The only group of a server runs in the main interpreter anyway if it has no replicas.";
     WarmupLost = 1022 Warning "WSGIWarmup {}: no WSGIScriptAlias of this server that leads to a single script takes this URL; it is not asked for",
-        cause: "The URL belongs to no alias, to one with a pattern or a directory, or to an application group that requests name.",
-        remedy: "Write a URL that a plain alias takes.";
+        cause: "No alias matches the URL, or the alias has a pattern or a directory, or its application group depends on the request.",
+        remedy: "Write a URL that a plain alias matches.";
     OwnGilRefused = 1023 Warning "application group '{}' runs under the GIL of the process: {}",
-        cause: "WSGIGILMode, WSGIInterpreters or WSGIPerInterpreterGIL ask for interpreters with GILs of their own, which this Python does not have.",
-        remedy: "Use a Python that has them, or remove the directive.";
+        cause: "WSGIGILMode, WSGIInterpreters or WSGIPerInterpreterGIL ask for interpreters with their own GIL, which this Python does not support.",
+        remedy: "Use a Python that supports them, or remove the directive.";
     OwnGilEarly = 1024 Warning "application group '{}' runs in interpreters with GILs of their own, which Python {} has, but which are only supported from 3.14 on",
-        cause: "In Python 3.13 some modules of the standard library cannot be loaded there, and rare defects were mended later.",
+        cause: "In Python 3.13, some modules of the standard library cannot be loaded into such interpreters, and some rare defects were fixed only later.",
         remedy: "Test the application well, or use Python 3.14.";
     OwnGilChosen = 1025 Info "application group '{}' runs in {} interpreters with GILs of their own: its application can be loaded there",
-        cause: "The mode was left open, and tried.",
+        cause: "The GIL mode was left open, so a child tried to load the application.",
         remedy: "Nothing.";
     SharedGilChosen = 1026 Warning "application group '{}' runs in the main interpreter, under the GIL of the process: '{}' cannot be loaded into an interpreter with its own GIL",
-        cause: "The mode was left open, and tried. Each extension module must declare that it supports this.",
+        cause: "The GIL mode was left open, so a child tried to load the application. Each extension module must declare that it supports an interpreter with its own GIL.",
         remedy: "Use a release of the package that supports it, or write WSGIGILMode shared for the group.";
     ReplicaFailed = 1027 Error "WSGI script '{}' could not be loaded into {}; the other interpreters serve it, and it is tried again in {} s",
         cause: "The lines before say why the script failed.",
-        remedy: "Mend what the traceback shows.";
+        remedy: "Correct what the traceback shows.";
     RefusesSecond = 1030 Error "package '{}' can be loaded into one interpreter of a process only, and WSGI script '{}' wants it in {} (module {}); put the applications that use it into one group: WSGIApplicationGroup %{GLOBAL}, or WSGIInterpreter main",
         cause: "Several application groups of this server import the package, and its compiled part keeps state that belongs to the process.",
         remedy: "Give all applications that use it the same application group, best %{GLOBAL}.";
     RefusesOwnGil = 1031 Error "package '{}' cannot be loaded into an interpreter with its own GIL, and WSGI script '{}' wants it in {} (module {}); set WSGIGILMode auto or shared for this group",
-        cause: "WSGIGILMode own or WSGIInterpreters give the group interpreters with GILs of their own, and a compiled part of the package has not declared that it works there.",
-        remedy: "Set WSGIGILMode auto, which finds such packages out by itself, or shared.";
+        cause: "WSGIGILMode own or WSGIInterpreters give the group interpreters with their own GIL, and a compiled part of the package has not declared that it works there.",
+        remedy: "Set WSGIGILMode auto, which detects such packages, or shared.";
     ExitOverdue = 1032 Warning "Python has not ended within {} s: {}; this child ends as it is",
-        cause: "A shutdown callback, a thread, or a function registered with atexit goes on for too long, or somebody does not give the GIL back.",
-        remedy: "Let what the line names end in time; threads that may be stopped at any point are best made daemons.";
+        cause: "A shutdown callback, a thread, or a function registered with atexit runs for too long, or a thread does not release the GIL.",
+        remedy: "Let the code that the line names end in time; make threads that may be stopped at any point daemons.";
     ThreadsHoldUp = 1033 Warning "threads of {} that are no daemons have not ended in {} s, and are not waited for any longer: {}",
-        cause: "Threads that an application has started go on when the child is to end.",
+        cause: "Threads that an application has started are still running while the child ends.",
         remedy: "End them in a function given to mod_wsgi.subscribe_shutdown, or make them daemons.";
     NotFinalized = 1034 Warning "Python is not finalized: {}",
-        cause: "WSGIDestroyInterpreter or its like ask for it, and it would not be safe now.",
+        cause: "WSGIDestroyInterpreter On asks for it, but it is not safe now.",
         remedy: "Nothing: the process ends all the same, and the exit functions have run.";
     GilSwitchedOn = 1035 Warning "module '{}' has switched the GIL of this child on: it has not declared that it works without",
         cause: "WSGIFreeThreading is On, and an application has imported an extension module that needs the GIL. Nothing runs in parallel in this child any more.",
@@ -301,88 +301,88 @@ messages! {
         cause: "The application imports an extension module that needs the GIL, and the configuration demands that none does.",
         remedy: "Use a release of the package that supports free-threaded builds, or write WSGIFreeThreading On without require.";
     BuildHasGil = 1037 Warning "applications run under the GIL, as this is not a free-threaded build of Python",
-        cause: "WSGIFreeThreading On or WSGIGILMode free ask for a Python without a GIL, and the one that was found has one.",
-        remedy: "Name a free-threaded build of Python 3.14 or later by WSGIPythonHome, or remove the directive.";
+        cause: "WSGIFreeThreading On or WSGIGILMode free ask for a Python without a GIL, but this Python has one.",
+        remedy: "Name a free-threaded build of Python 3.14 or later with WSGIPythonHome, or remove the directive.";
     BuildRefused = 1038 Error "WSGI script '{}' is not served: this build of Python has a GIL, and WSGIFreeThreading is On with require",
-        cause: "The configuration demands a Python without a GIL, and the one that was found has one.",
-        remedy: "Name a free-threaded build of Python 3.14 or later by WSGIPythonHome, or write WSGIFreeThreading On without require.";
+        cause: "The configuration demands a Python without a GIL, but this Python has one.",
+        remedy: "Name a free-threaded build of Python 3.14 or later with WSGIPythonHome, or write WSGIFreeThreading On without require.";
     OneInterpreter = 1039 Warning "WSGIInterpreters {} has no effect: the application groups share the GIL of the process",
-        cause: "WSGIGILMode shared, WSGIPerInterpreterGIL Off or WSGIGILMode free stand beside WSGIInterpreters, and several interpreters under one GIL gain nothing.",
+        cause: "WSGIInterpreters is set, but several interpreters gain nothing under WSGIGILMode shared, WSGIPerInterpreterGIL Off or WSGIGILMode free.",
         remedy: "Write WSGIGILMode auto, or remove WSGIInterpreters.";
     OneThread = 1051 Info "{}: WSGIExecutor {} is not needed: each child has one thread, which runs Python itself",
-        cause: "Under prefork, or with ThreadsPerChild 1, nobody in a child waits for anybody else, so that every strategy comes to direct.",
-        remedy: "Nothing; to have several requests at once in a child, use the event MPM.";
+        cause: "Under prefork, or with ThreadsPerChild 1, no request in a child waits for another one, so every strategy works like direct.",
+        remedy: "Nothing. To run several requests at once in a child, use the event MPM.";
     PoolAboveThreads = 1052 Warning "{}: WSGIThreadPool size={} is cut to {}, as a child has no more threads that could bring requests",
-        cause: "Each request holds a thread of httpd while a thread of the pool runs it, so that more of the latter would never have work.",
-        remedy: "Lower size= to ThreadsPerChild at most, or raise ThreadsPerChild.";
+        cause: "Each request holds an httpd thread while a pool thread runs it, so further pool threads would never have work.",
+        remedy: "Lower size= to at most ThreadsPerChild, or raise ThreadsPerChild.";
     PoolUnused = 1053 Warning "{}: WSGIThreadPool has no effect: WSGIExecutor {} holds",
-        cause: "The size of a pool is set, and another strategy is asked for beside it.",
+        cause: "WSGIThreadPool sets the size of a pool, but WSGIExecutor sets another strategy.",
         remedy: "Write WSGIExecutor pool, or remove WSGIThreadPool.";
     QueueUnused = 1054 Warning "{}: WSGIQueue has no effect: every thread runs Python directly, and nobody waits in line",
-        cause: "Under WSGIExecutor direct, and where there is no GIL, each request is run by the thread that has it.",
+        cause: "Under WSGIExecutor direct, and without a GIL, each request runs on its own httpd thread.",
         remedy: "Write WSGIExecutor delegate or pool, or WSGIThreadShare to limit the requests of a group, or remove WSGIQueue.";
     ManyThreads = 1055 Warning "{}: {} threads of a child compete for one GIL; with WSGIExecutor auto or delegate they take turns",
-        cause: "Under WSGIExecutor direct every thread of a child asks for the GIL by itself, and the more do, the more time goes into handing it over.",
-        remedy: "Remove WSGIExecutor direct, lower ThreadsPerChild, or give the group interpreters with GILs of their own (WSGIInterpreters auto).";
+        cause: "Under WSGIExecutor direct, every thread of a child competes for the GIL, and the more threads do, the more time goes into passing it on.",
+        remedy: "Remove WSGIExecutor direct, lower ThreadsPerChild, or give the group interpreters with their own GIL (WSGIInterpreters auto).";
     ChildrenEndIdle = 1056 Info "{} {} is less than the {} that there may be: children end when there is little to do, and each that comes again loads Python and the applications anew",
-        cause: "httpd ends children beyond the spare ones, which is cheap for files and dear for applications.",
-        remedy: "Where memory allows, raise it to MaxRequestWorkers, so that children that have loaded stay.";
+        cause: "httpd ends children beyond the spare ones, which is cheap for files and expensive for applications.",
+        remedy: "If memory allows, raise it to MaxRequestWorkers, so that children that have loaded their applications stay.";
     ChildrenComeAndGo = 1057 Warning "{} {} of {} leaves no room above the least number of spare ones: a child is ended as soon as another has nothing to do, and each that comes again loads Python and the applications anew",
-        cause: "The highest number of spare servers or threads is at most one child above the lowest, so that httpd starts and ends children all the time.",
+        cause: "The highest number of spare servers or threads is at most one child above the lowest, so httpd starts and ends children all the time.",
         remedy: "Raise MaxSpareServers or MaxSpareThreads, best to MaxRequestWorkers.";
     MemoryShort = 1058 Warning "this child has {} MiB of memory of its own, so that {} children would have {} MiB, and the {} has {} MiB",
         cause: "MaxRequestWorkers allows more children than there is memory for with these applications; when all are needed, the kernel kills some.",
         remedy: "Lower MaxRequestWorkers, have fewer children with more threads, limit their memory (WSGIRecycle memory=), or add memory.";
     ReserveCut = 1059 Warning "WSGIThreadShare reserve leaves {} of the {} threads of a child to Python: one is the least",
-        cause: "The reserve is as large as ThreadsPerChild or larger.",
+        cause: "The reserve is at least as large as ThreadsPerChild.",
         remedy: "Lower reserve=, or raise ThreadsPerChild.";
     RequestSlow = 1060 Warning "slow request: {} runs for {} s (WSGISlowRequestStack); its thread is at:",
         cause: "A request has run for as long as WSGISlowRequestStack says; the lines that follow are the Python stack of its thread.",
-        remedy: "See where it is: what it computes or waits for there takes long.";
+        remedy: "Look at the stack: what the request computes or waits for there takes long.";
     RequestTooLong = 1061 Warning "request too long: {} runs for {} s (WSGIRequestTimeout) and is interrupted by mod_wsgi.RequestTimeout; its thread is at:",
         cause: "A request has run for as long as WSGIRequestTimeout allows; the lines that follow are the Python stack of its thread.",
-        remedy: "See where it is, give what it waits for a timeout of its own, or raise WSGIRequestTimeout for this location.";
+        remedy: "Look at the stack, set a timeout for what the request waits for, or raise WSGIRequestTimeout for this location.";
     RequestStillThere = 1062 Warning "request too long: {} runs for {} s although it was interrupted, and is interrupted again; its thread is at:",
         cause: "The application has caught mod_wsgi.RequestTimeout, or is in a call that no exception can end: a sleep, a read from a socket, C code.",
-        remedy: "Let the application not catch BaseException, and give what it waits for a timeout of its own.";
+        remedy: "Do not catch BaseException in the application, and set a timeout for what it waits for.";
     RequestGivenUp = 1063 Error "request given up: {} runs for {} s and cannot be interrupted; its client is answered 504, and this child will be replaced",
         cause: "The thread of the request is in a call that no exception can end: a sleep, a read from a socket, C code. Only the end of the process ends it.",
-        remedy: "See the stacks in the lines before, and give what it waits for a timeout of its own.";
+        remedy: "See the stacks in the lines before, and set a timeout for what the request waits for.";
     GilLost = 1064 Critical "the GIL of the {} could not be had for {} s (WSGIDeadlockTimeout); this child will be replaced. Its threads:",
-        cause: "C code holds the GIL and does not give it back, or threads wait for each other. Nothing runs in Python meanwhile.",
-        remedy: "See the stacks in the lines that follow; where the C code is right and slow, raise WSGIDeadlockTimeout.";
+        cause: "C code holds the GIL and does not release it, or threads wait for each other. While that lasts, no Python code runs.",
+        remedy: "See the stacks in the lines that follow; if the C code is correct and slow, raise WSGIDeadlockTimeout.";
     EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
-        cause: "A child that is replaced, or stopped, waits for its requests; these have been answered 504 and may never end.",
+        cause: "A child that is replaced or stopped waits for its requests, but not for these: they have been answered with 504 and may never end.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
     BodyRefused = 1075 Info "WSGI script '{}' gave a body to a response of status {}, which has none; the body was not sent",
-        cause: "Responses of status 204, 205 and 304 have no body (RFC 9110, 6.4.1), and a client would take one for the beginning of the next response.",
+        cause: "Responses of status 204, 205 and 304 have no body (RFC 9110, 6.4.1), and a client would take a body for the beginning of the next response.",
         remedy: "Let the application return no body with such a status, or choose another status.";
     EndedByClient = 1080 Info "not the application's fault: {}; {} exception raised processing WSGI script '{}' in {}",
-        cause: "The client has left, sends its body too slowly or in a form that httpd cannot decode, or a filter of httpd has answered in its place. The application was told by an OSError, and let it or what followed from it out.",
-        remedy: "Nothing, where it is rare. The request is answered with the status that httpd has for it (400, 408, 413, 501), if anybody is there.";
+        cause: "The client has left, or sends its body too slowly or in a form that httpd cannot decode, or a filter of httpd has answered the request. The application got an OSError, and did not catch it or raised another exception because of it.",
+        remedy: "Nothing if it is rare. If the client is still there, the request is answered with the status that httpd has for it (400, 408, 413, 501).";
     ResponseNotSent = 1081 Error "The response of WSGI script '{}' could not be sent: {}",
         cause: "An output filter of httpd has failed.",
-        remedy: "Look for what the filter says in the lines before, and at the filters that are configured for this URL.";
+        remedy: "Look at what the filter logs in the lines before, and at the filters that are configured for this URL.";
     BodyNotRead = 1082 Error "the body of a request for WSGI script '{}' could not be read: {}",
         cause: "httpd or one of its input filters is short of memory or of files.",
-        remedy: "Look for what the filter says in the lines before; give the server more of what is missing.";
+        remedy: "Look at what the filter logs in the lines before; give the server more of what is missing.";
     LoadOverdue = 1090 Error "{} has not been loaded into {} after {} s (WSGIStartupTimeout); its requests are answered with 503 until it is, and this child will be replaced. The thread that loads it is at:",
         cause: "The body of the script, or what it imports, waits for something or computes for longer than WSGIStartupTimeout allows; the lines that follow are the Python stack of its thread.",
-        remedy: "See where it is, and give what it waits for a timeout of its own; raise WSGIStartupTimeout where the application needs longer to load.";
+        remedy: "Look at the stack, and set a timeout for what the load waits for; raise WSGIStartupTimeout if the application needs longer to load.";
     InterpretersOverdue = 1091 Error "the interpreters of application group '{}' have not been set up after {} s (WSGIStartupTimeout); its requests are answered with 503 until they are, and this child will be replaced",
         cause: "Code that Python runs when an interpreter begins (site.py, sitecustomize, .pth files) waits for something or computes for longer than WSGIStartupTimeout allows.",
         remedy: "Look at the .pth files and the sitecustomize module on the path of this Python.";
     PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends in {} s unless it has by then",
-        cause: "Code that Python runs when it starts (site.py, sitecustomize, .pth files) or a file system that it reads from does not come to an end.",
-        remedy: "Look at the .pth files and the sitecustomize module on the path of this Python, and at the file systems that it lies on.";
+        cause: "Code that Python runs when it starts (site.py, sitecustomize, .pth files) does not end, or a file system from which Python reads does not answer.",
+        remedy: "Look at the .pth files and the sitecustomize module on the path of this Python, and at the file systems that hold it.";
     PythonHeldOff = 1093 Warning "this child serves without Python for {} s, as Python did not start in time in the one before; requests for Python are answered with 503",
-        cause: "Message 1092 said that Python did not start, and no other child serves. Files are served meanwhile, and the child is replaced by one that tries again.",
+        cause: "Python did not start in time in a child (message 1092), and no other child serves. This child serves files for that time; then another child replaces it and tries again.",
         remedy: "See message 1092.";
     AheadOverdue = 1094 Error "this child ends for one that tries again: what is to be loaded ahead has not been loaded in time: {}",
-        cause: "A script of WSGIImportScript or an alias, or a URL of WSGIWarmup, has taken longer than WSGIStartupTimeout, and other children serve meanwhile.",
-        remedy: "See message 1090 before this one, which shows where the load is.";
+        cause: "A script of WSGIImportScript or of an alias, or a URL of WSGIWarmup, took longer than WSGIStartupTimeout, and other children serve.",
+        remedy: "See message 1090 before this one, which shows the stack of the thread that loads it.";
     NotAFile = 1095 Error "'{}' is {}; only regular files are read here",
-        cause: "A script or another file that the configuration names is something that may never end, or may never begin: a FIFO, a device, a socket.",
+        cause: "A script or another file that the configuration names is something that may block or never end: a FIFO, a device, a socket.",
         remedy: "Put a regular file, or a symbolic link to one, in its place.";
     ThreadPanicked = 1096 Critical "the thread '{}' of this process has met an internal error and goes on in {} s",
         cause: "A defect of mod_wsgi_rs; message 1011 before this one says where.",
@@ -392,43 +392,43 @@ messages! {
         remedy: "Let the new process end with os._exit() when it has done its work.";
     CopyRaised = 1101 Error "{} exception ended process {}, which the application has forked in {}",
         cause: "An application called os.fork() or the like, and an exception left the application in the new process; the traceback follows. The process that it was forked from answers the request.",
-        remedy: "Mend what the traceback shows, and let the new process end with os._exit() when it has done its work.";
+        remedy: "Correct what the traceback shows, and let the new process end with os._exit() when it has done its work.";
     ChildDied = 1102 Notice "child {} ended unexpectedly, {}; it was running {}",
-        cause: "An application or an extension module ended the process (os._exit(), a crash), somebody killed it, or the kernel did as memory was short. Its requests were not answered. httpd starts another child.",
-        remedy: "Look at the request that is named. A crash leaves a core where CoreDumpDirectory is set; whether memory was short, the kernel's log says.";
+        cause: "An application or an extension module ended the process (os._exit(), a crash), a user killed it, or the kernel killed it because memory was short. Its requests were not answered. httpd starts another child.",
+        remedy: "Look at the request that is named. A crash leaves a core if CoreDumpDirectory is set; the kernel's log says whether memory was short.";
     SegmentFull = 1115 Warning "there was no memory for a part of the metrics {} times: what has no place of its own is counted together with others",
         cause: "The machine, or the control group of the server, has no memory left.",
-        remedy: "Give the server more memory, or let it hold fewer children and applications.";
+        remedy: "Give the server more memory, or configure fewer children and applications.";
     GroupLimit = 1116 Error "there is no interpreter for application group '{}': requests have named {} groups in this child already, which is the limit (WSGIApplicationGroupLimit); answered with 503",
-        cause: "The names of application groups are made of what clients send (%{ENV:...}, %{RESOURCE} behind a pattern, %{HOST} behind an alias with wildcards), interpreters are never ended, and the configuration's own groups keep their places.",
-        remedy: "Give WSGIApplicationGroup a value with fewer names, %{GLOBAL} for one, or raise WSGIApplicationGroupLimit; the names that the configuration says itself do not count.";
+        cause: "Clients determine the names of application groups (%{ENV:...}, %{RESOURCE} behind a pattern, %{HOST} behind an alias with wildcards), interpreters are never ended, and interpreters are kept free for the groups that the configuration names.",
+        remedy: "Give WSGIApplicationGroup a value that expands to fewer names, such as %{GLOBAL}, or raise WSGIApplicationGroupLimit; groups that the configuration names do not count.";
     SegmentHidden = 1120 Warning "wsgictl cannot look at this server, nor ask it for anything: {}",
         cause: "The file mod_wsgi_rs.segment in DefaultRuntimeDir, or the memory that it names, cannot be made.",
-        remedy: "Do what the text says, then restart gracefully; where it is about memory, stop httpd and start it again.";
+        remedy: "Do what the text says, then restart gracefully; if it is about memory, stop httpd and start it again.";
     SegmentFile = 1121 Warning "'{}' cannot be written: {}; what wsgictl shows to others than root and the server's user is old",
         cause: "The file of the metrics was removed or replaced while the server runs, or its file system is full.",
-        remedy: "Restart httpd gracefully, which makes the file anew.";
+        remedy: "Restart httpd gracefully, which creates the file again.";
     ConfigurationMistake = 1130 Error "{}",
-        cause: "A directive has a value that it does not take, or stands where it has no place; the text names the file, the line and the directive. httpd does not start, and a restart keeps the configuration that was in force.",
-        remedy: "Mend the line. httpd -t reports all mistakes of a configuration at once.";
+        cause: "A directive has a value that it does not take, or stands where it is not allowed; the text names the file, the line and the directive. httpd does not start, and a restart keeps the configuration that was in force.",
+        remedy: "Correct the line. httpd -t reports all mistakes of a configuration at once.";
     WarmupFailed = 1131 Error "WSGIWarmup {}: {}",
-        cause: "When a child started, or new code was tried, the application did not answer this URL, or answered it with a status of 500 or above. While other children serve, the child leaves connections to them and asks again; new code is not taken up.",
+        cause: "When a child started, or new code was tried, the application did not answer this URL, or answered it with a status of 500 or above. While other children serve, the child leaves connections to them and requests the URL again; new code does not take effect.",
         remedy: "Let the application answer this URL with a status below 500, or name another one.";
     ChildNotReady = 1132 Error "this child is not ready after {} s, and leaves connections to the others until it is: {}",
         cause: "What a child loads before its first request takes long; the text says what it waits for.",
         remedy: "wsgictl stack shows what the load waits for. Let the application connect to other services at its first request, or with a timeout.";
     ServesUnready = 1133 Warning "this child is not ready after {} s, and no other child serves, so it takes connections now: their requests wait for {}",
-        cause: "What a child loads before its first request takes long, and the server has no other child that could serve meanwhile.",
+        cause: "What a child loads before its first request takes long, and no other child of the server can serve.",
         remedy: "Let the application start faster, or keep more spare children.";
     CodeNotLoaded = 1134 Error "this child could not load what is loaded ahead of requests, and leaves connections to the others until there is other code",
-        cause: "A script fails that other children have loaded: it was changed since, or depends on something that has changed. The lines before this one say what failed.",
-        remedy: "Mend the application. The child ends by itself once its files change, and another one takes its place.";
+        cause: "A script fails that other children have loaded: it, or something that it depends on, has changed since. The lines before this one say what failed.",
+        remedy: "Correct the application. The child ends by itself once its files change, and another child replaces it.";
     NoThread = 1135 Error "cannot start the thread '{}': {}; {}",
-        cause: "The kernel gave the child no more threads; the text says what does not work without this one.",
+        cause: "The kernel refused the child another thread; the text says what does not work without it.",
         remedy: "Raise the limit on threads of httpd's user (ulimit -u, TasksMax of the service, pids.max of the container), or let the server run fewer children and threads.";
     GilUndecided = 1136 Warning "{}: another process has tried for {} s whether the application can have a GIL of its own; in this child it shares one until the child ends",
-        cause: "Under WSGIGIL auto one process imports the application in an interpreter with a GIL of its own, and the others wait for what it finds; that import hangs or takes very long.",
-        remedy: "Say WSGIGIL own or WSGIGIL shared for this application group, or let the application load faster.";
+        cause: "Under WSGIGILMode auto, one process imports the application in an interpreter with its own GIL, and the others wait for the result; that import hangs or takes very long.",
+        remedy: "Set WSGIGILMode own or WSGIGILMode shared for this application group, or let the application load faster.";
     NoSegment = 1137 Error "the memory for metrics and for replacing children cannot be made: {}; {}",
         cause: "The machine, or the control group of the server, has no memory for it, or a limit on the size of files forbids it.",
         remedy: "Do what the text says, then stop httpd and start it again. Requests are served all the same.";
@@ -439,23 +439,23 @@ messages! {
         cause: "The memory for metrics is made once, when httpd starts, and the configuration now has more workers, applications or virtual hosts.",
         remedy: "Stop httpd and start it again when that is convenient.";
     SegmentReplaced = 1140 Warning "another release of the module was loaded before, whose metrics this one cannot read: the counters start anew",
-        cause: "The module was exchanged and httpd was restarted without being stopped.",
-        remedy: "Nothing; Prometheus takes it for a restart of the server.";
+        cause: "The module was replaced and httpd was restarted without being stopped.",
+        remedy: "Nothing; Prometheus treats it as a restart of the server.";
     ChildrenNotReplaced = 1141 Warning "new code needs a restart of httpd, as children are not replaced one by one: {}",
-        cause: "The module knows no way in which children of this MPM leave, or was told to leave the MPM alone; the text says which.",
-        remedy: "Take away ListenCoresBucketsRatio or WSGI_LEAVE_MPM_ALONE, use prefork, worker or event; or restart httpd gracefully for new code.";
+        cause: "The module does not know how to end single children of this MPM, or is told to leave the MPM alone; the text says which.",
+        remedy: "Remove ListenCoresBucketsRatio or WSGI_LEAVE_MPM_ALONE, or use prefork, worker or event; otherwise restart httpd gracefully for new code.";
     HelperStart = 1142 Error "the process '{}' cannot start: {}",
         cause: "The parent could not start one of its helpers: wsgi-metrics answers for WSGIMetricsListen, wsgi-reloader replaces children. It tries again after some seconds.",
         remedy: "Do what the text says; most often a limit on processes was reached.";
     ReloaderDied = 1143 Warning "the reloader, process {}, ended {}; another one takes its place",
         cause: "The process that replaces children was killed, or has crashed. The next one goes on where this one stopped.",
-        remedy: "Where somebody has killed it, nothing. A crash is a defect of the module: please report it.";
+        remedy: "Nothing if a user has killed it. A crash is a defect of the module: please report it.";
     CodeRefused = 1144 Error "the new code, revision {}, is not taken up, and the old one goes on: {}",
         cause: "The trial of the new code failed, or a child that has it did not get ready; the text says how.",
-        remedy: "Mend the application; the change is noticed by itself, or wsgictl reload tries again.";
+        remedy: "Correct the application; the change is noticed without a further step, or wsgictl reload tries again.";
     TouchHopeless = 1145 Warning "WSGIReload touch {}: {}",
-        cause: "Nobody can touch this file so that the server sees it.",
-        remedy: "Name a file in a directory that exists and that the server's user can look into.";
+        cause: "A change of this file would not be visible to the server.",
+        remedy: "Name a file in a directory that exists and that the server's user can search.";
 }
 
 #[cfg(test)]

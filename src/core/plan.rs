@@ -1,4 +1,4 @@
-//! What follows from the configuration, the MPM and the machine.
+//! The plan: what follows from the configuration, the MPM and the machine.
 
 // Which application groups the aliases of a server name.
 pub mod alias_group;

@@ -1,7 +1,7 @@
-//! Which Python a `WSGIPythonHome` holds, and whether this process may use it.
+//! Finds the Python in a `WSGIPythonHome`, and checks that this process may use it.
 //!
-//! CPython itself answers a wrong home with a fatal error, which would end one child after the other. So what it
-//! needs is looked at first, as the user that will need it, and whatever is wrong is said with the remedy.
+//! CPython treats a wrong home as a fatal error, which would end one child after the other. So the files that it needs
+//! are checked first, as the user that will read them, and each problem is reported with its remedy.
 
 use std::fs;
 use std::io;
@@ -18,25 +18,25 @@ use crate::files::{open_regular, read_regular_text};
 /// Most bytes of a `pyvenv.cfg`.
 const LONGEST_SETTINGS: u64 = 1 << 20;
 
-/// What Python has to be told to be the one of a home.
+/// The Python of a home, and the settings with which CPython starts as that Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PythonHome {
-    /// "3.11", or "3.14t" for a free-threaded build.
+    /// Version: "3.11", or "3.14t" for a free-threaded build.
     pub version: String,
-    /// The interpreter's program, from whose place CPython works out its paths: `<venv>/bin/python` or
-    /// `<prefix>/bin/python3.11`. Under a prefix it need not exist.
+    /// Path of the interpreter's program, from which CPython derives its other paths: `<venv>/bin/python` or
+    /// `<prefix>/bin/python3.11`. Under a prefix the program need not exist.
     pub program_name: PathBuf,
     /// `PyConfig.home`; `None` for a virtual environment, which CPython finds through `program_name`.
     pub home: Option<PathBuf>,
-    /// The installation: the home itself, or the one that the virtual environment was made from.
+    /// Prefix of the installation: the home itself, or the one from which the virtual environment was made.
     pub base_prefix: PathBuf,
-    /// The shared library in the `lib` or `lib64` of that installation; `None` where it is elsewhere, or where the
-    /// program holds it.
+    /// The shared library in `lib` or `lib64` of that installation; `None` if it is elsewhere, or linked into the
+    /// program.
     pub libpython: Option<PathBuf>,
 }
 
-/// Finds out which Python `home` is: a virtual environment where it has a `pyvenv.cfg`, else a prefix.
-/// `default_version`, such as "3.11", decides where a prefix holds several and its `python3` does not.
+/// Returns the Python of `home`: a virtual environment if it has a `pyvenv.cfg`, else a prefix. If a prefix has several
+/// versions, its `python3` decides, else `default_version`, such as "3.11", else the highest one.
 pub fn inspect(home: &Path, default_version: &str) -> Result<PythonHome, HomeProblem> {
     check_directory(home)?;
     let settings = home.join("pyvenv.cfg");
@@ -47,9 +47,9 @@ pub fn inspect(home: &Path, default_version: &str) -> Result<PythonHome, HomePro
     }
 }
 
-/// Whether the standard library of `version` under `base_prefix` is there and may be read.
+/// Checks that the standard library of `version` under `base_prefix` exists and may be read.
 pub fn check_stdlib(base_prefix: &Path, version: &str) -> Result<(), HomeProblem> {
-    // The two that CPython imports before anything could be reported.
+    // CPython imports these two before it could report anything.
     for name in ["os.py", "encodings/__init__.py"] {
         let mut missing = None;
         for directory in library_directories(base_prefix, version) {
@@ -82,14 +82,14 @@ fn virtual_environment(venv: &Path, settings: &str) -> Result<PythonHome, HomePr
             key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
         })
     };
-    // "version" is venv's own, "version_info" that of virtualenv and uv.
+    // venv writes "version", virtualenv and uv write "version_info".
     let version = setting("version")
         .or_else(|| setting("version_info"))
         .and_then(minor_version);
     let (Some(base_bin), Some(version)) = (setting("home"), version) else {
         return Err(HomeProblem::BadVenv(venv.join("pyvenv.cfg")));
     };
-    // No setting says so, but the folder for packages has the name.
+    // No setting says that the build is free-threaded, but the name of the package directory does.
     let free_threaded = format!("{version}t");
     let named_so = library_directories(venv, &free_threaded).any(|path| path.is_dir());
     let version = if named_so { free_threaded } else { version };
@@ -142,9 +142,9 @@ fn prefix(prefix: &Path, default_version: &str) -> Result<PythonHome, HomeProble
     })
 }
 
-/// The versions whose libraries a prefix holds, ascending.
+/// Returns the versions that have a standard library in a prefix, ascending.
 fn versions(prefix: &Path) -> Result<Vec<String>, HomeProblem> {
-    // The ordinary build of a version comes after the free-threaded one.
+    // Sorts the ordinary build of a version after the free-threaded one.
     let mut minors: Vec<(u32, bool)> = Vec::new();
     for lib in LIBRARIES {
         let directory = prefix.join(lib);
@@ -176,8 +176,8 @@ fn versions(prefix: &Path) -> Result<Vec<String>, HomeProblem> {
         .collect())
 }
 
-/// Whether at least part of the standard library is there; a directory alone may be one for added packages. What
-/// may not be looked at counts, so that this is what gets reported.
+/// Returns whether at least a part of the standard library exists; the directory alone may be one for added packages. A
+/// forbidden path counts as existing, so that the missing permission gets reported.
 fn holds_version(prefix: &Path, version: &str) -> bool {
     library_directories(prefix, version).any(|directory| {
         ["os.py", "encodings"].iter().any(|name| {
@@ -207,7 +207,7 @@ fn libpython(prefix: &Path, version: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// "3.11" of "3.11", "3.11.2" and "3.11.2.final.0"; "3.14t" of "3.14t".
+/// Returns "3.11" for "3.11", "3.11.2" and "3.11.2.final.0"; "3.14t" for "3.14t".
 fn minor_version(version: &str) -> Option<String> {
     if let Some(ordinary) = version.strip_suffix('t') {
         return minor_version(ordinary).map(|version| format!("{version}t"));
@@ -221,8 +221,8 @@ fn minor_version(version: &str) -> Option<String> {
 fn check_directory(path: &Path) -> Result<(), HomeProblem> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => Err(HomeProblem::NotADirectory(path.into())),
-        // Looking up "." needs the permission to search; asking beats working it out of the mode, as access lists
-        // and security modules have a say.
+        // Looking up "." needs the permission to search. Trying it is better than reading the mode, as access lists and
+        // security modules also decide.
         Ok(_) => fs::metadata(path.join("."))
             .map(drop)
             .map_err(|error| HomeProblem::of(path, &error)),
@@ -230,5 +230,5 @@ fn check_directory(path: &Path) -> Result<(), HomeProblem> {
     }
 }
 
-/// Where the library of a prefix may be.
+/// Directories of a prefix that may contain the standard library.
 const LIBRARIES: [&str; 2] = ["lib", "lib64"];

@@ -1,10 +1,10 @@
 //! The rules of requests and responses.
 
-// `WSGIScriptAlias`: which URLs it takes and which file they become.
+// `WSGIScriptAlias`: which URLs it matches and to which file it maps them.
 pub mod alias;
 // Rules of the environ: headers, paths, request URI, scheme, method.
 pub mod environ;
-// Whose fault a failed request is, and what follows.
+// The party responsible for a failed request, and what follows.
 pub mod fault;
 // Checks of a request's framing, before Python is entered.
 pub mod framing;

@@ -1,4 +1,4 @@
-//! What threads share memory with: the standard library's, or in models of it loom's (`admission/models.rs`).
+//! Locks and atomics: the standard library's, or loom's in models (`admission/models.rs`).
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
@@ -12,7 +12,7 @@ pub(crate) use ::loom::sync::{
     atomic::{AtomicU32, AtomicU64},
 };
 
-/// A panic inside one of the short steps under these locks leaves nothing half done, so poison is ignored.
+/// Locks `mutex`. Ignores poison, as a panic inside one of the short steps under these locks leaves nothing half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()

@@ -1,7 +1,8 @@
 //! `wsgi_engine_cpXY.so`: the engine table over `wsgi-python`, built once for each minor version of CPython and
 //! linked to its libpython. The module opens it in each child with global symbol visibility.
 //!
-//! Nothing is decided here: each function checks for a panic, turns the `#[repr(C)]` values into Rust ones, and calls.
+//! This crate decides nothing: each function catches panics, converts the `#[repr(C)]` values to Rust ones, and calls
+//! `wsgi-python`.
 
 use std::ffi::c_void;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use wsgi_core::messages::Message;
 use wsgi_python::host::{self, Level};
 use wsgi_python::{Config, Process};
 
-/// What the module looks for (`wsgi_abi::ENGINE_SYMBOL`).
+/// The symbol that the module looks up (`wsgi_abi::ENGINE_SYMBOL`).
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
 pub static wsgi_engine: EngineTable = EngineTable {
@@ -60,7 +61,7 @@ fn start_python(host: &'static HostTable, config: &StartConfig<'_>) -> Result<()
         let theirs = String::from_utf8_lossy(theirs);
         return Err(format!("the module is of {theirs}, not of {BUILD_ID}"));
     }
-    // SAFETY: a table of this very version, whose functions keep its contract.
+    // SAFETY: the table has this version and build, and its functions keep the contract.
     unsafe { host::set(host) };
     wsgi_python::start(config_from(config))
 }
@@ -81,7 +82,7 @@ unsafe extern "C" fn changed_source(
     take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
 ) {
     if let Some(path) = guard(|| None, wsgi_python::changed_source) {
-        // SAFETY: the module hands over a function and the data that it is for.
+        // SAFETY: the module passes a function together with the data for it.
         unsafe { take(data, Bytes::new(&path)) };
     }
 }
@@ -94,7 +95,7 @@ unsafe extern "C" fn dump_stacks(
     let patience = Duration::from_millis(patience_ms.into());
     let panicked = String::from("The engine panicked; the log says where.\n");
     let text = guard(|| panicked, || wsgi_python::dump(patience));
-    // SAFETY: the module hands over a function and the data that it is for.
+    // SAFETY: the module passes a function together with the data for it.
     unsafe { take(data, Bytes::new(text.as_bytes())) };
 }
 
@@ -103,7 +104,7 @@ extern "C" fn stuck() -> u32 {
 }
 
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {
-    // SAFETY: the request's host is one of the table's, by contract of the table.
+    // SAFETY: by the contract of the table, the request's host belongs to the table that the engine was started with.
     guard(
         || RunOutcome::Failed,
         || unsafe { wsgi_python::run(request) },
@@ -118,7 +119,7 @@ extern "C" fn stop() {
     guard(|| (), wsgi_python::stop);
 }
 
-/// Panics say where they come from in httpd's log instead of on the terminal.
+/// Has panics write their place to httpd's log instead of the terminal.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info

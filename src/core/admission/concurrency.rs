@@ -1,16 +1,16 @@
-//! How many requests may be inside an interpreter at once: enough that its GIL is never idle, and no more than needed, as
-//! more of them only compete for it.
+//! How many requests may be inside an interpreter at once: enough that its GIL is never idle, and no more, as further
+//! requests only compete for it.
 //!
 //! A request that enters while others are inside finds the GIL free or busy.
 //!
-//! * Free: the others wait for something else, such as a database or a client, so more requests may enter. The ratio of the
-//!   time off the processor to the time on it says at once how many. Or the others compute without the GIL, so that one
-//!   request for each core may enter.
-//! * Always busy: further requests would only be in each other's way.
+//! * Free: the others wait for something else, such as a database or a client, so more requests may enter. The ratio of
+//!   the time off the processor to the time on it says at once how many. Or the others compute without the GIL; then
+//!   one request for each core may enter.
+//! * Always busy: further requests would only get in each other's way.
 //!
-//! The ratio alone is not enough: where requests run longer than CPython's switch interval, waiting for the GIL looks like
-//! waiting for a database. Nor is the GIL alone enough: a request that is alone inside always finds it free. So a second one
-//! is admitted now and then as a test.
+//! The ratio alone is not enough: where requests run longer than CPython's switch interval, waiting for the GIL looks
+//! like waiting for a database. Nor is the GIL alone enough: a request that is alone inside always finds it free. So a
+//! second one is admitted now and then as a test.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -20,24 +20,26 @@ use crate::sync::{AtomicU32, AtomicU64};
 const STEP: u64 = 5_000_000;
 /// Fewest entries and visits that a decision needs.
 const ENOUGH: u64 = 4;
-/// After this number of decisions for one request at a time, two are tried.
+/// After this number of decisions for a limit of one, a limit of two is tried.
 const TRY: u64 = 40;
-/// If no request has left for this long while others wait, those inside do something that takes long. Nanoseconds.
+/// If no request has left for this long while others wait, the requests inside do something that takes long.
+/// Nanoseconds.
 const STALL: u64 = 20_000_000;
-/// The same where requests are short: the least that it is shortened to.
+/// Least value to which [`STALL`] is shortened where requests are short. Nanoseconds.
 const LEAST_STALL: u64 = 4_000_000;
 /// A stall check older than this is not compared with the present one, as requests that leave while none waits are not
-/// recorded. Longer than the interval at which a waiter checks. Nanoseconds.
+/// recorded. It is longer than the interval at which a waiter checks. Nanoseconds.
 const LONG_AGO: u64 = 1_000_000_000;
-/// A request that computes for this long while others wait, and for several times as long as is usual, does not block them:
-/// another one is admitted, for [`AT_LEAST_FOR`] at least. Nanoseconds.
+/// A request that computes for this long while others wait, and several times as long as usual, does not block them:
+/// another one is admitted, for at least [`AT_LEAST_FOR`]. Nanoseconds.
 const FAR_TOO_LONG: u64 = 100_000_000;
 const AT_LEAST_FOR: u64 = 500_000_000;
-/// The GIL counts as busy where a request waited for it longer than this. Nanoseconds.
+/// The GIL counts as busy if a request waited for it longer than this. Nanoseconds.
 const BUSY: u64 = 5_000;
-/// Requests whose time off the processor is this multiple of the time on it, for each one inside, do not only wait for the GIL.
+/// If the time off the processor is this multiple of the time on it, for each request inside, requests do not only wait
+/// for the GIL.
 const ELSEWHERE: u32 = 8;
-/// A job of at most this mean time is cheaper to run for another thread than to wake that thread up. Nanoseconds.
+/// A job of at most this mean time is cheaper to run for its owner than to wake the owner up. Nanoseconds.
 const SHORT: u64 = 20_000_000;
 /// A job of at most this mean time is cheaper to run than to wake any thread up. Nanoseconds.
 const TINY: u64 = 60_000;
@@ -50,7 +52,7 @@ pub struct ConcurrencyController {
     limit: AtomicU32,
     /// When the next decision is due, nanoseconds of a monotonic clock.
     due: AtomicU64,
-    /// When a request left last.
+    /// When the last request left.
     left: AtomicU64,
     entries: AtomicU64,
     busy: AtomicU64,
@@ -60,13 +62,13 @@ pub struct ConcurrencyController {
     off: AtomicU64,
     /// Mean time of a visit, nanoseconds; 0 while unknown.
     mean: AtomicU64,
-    /// How much of it is spent off the processor, waiting.
+    /// Mean time of a visit off the processor, waiting, nanoseconds.
     mean_off: AtomicU64,
     /// When the last stall check ran.
     looked: AtomicU64,
     /// The processor time of the requests inside at that check, nanoseconds.
     looked_cpu: AtomicU64,
-    /// Decisions for one request at a time since two were tried.
+    /// Decisions for a limit of one since a limit of two was tried.
     alone: AtomicU64,
     /// The limit is not lowered before this moment.
     held: AtomicU64,
@@ -75,7 +77,7 @@ pub struct ConcurrencyController {
 /// Measurements since the last decision.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// Requests that entered while others were inside.
+    /// Number of requests that entered while others were inside.
     entries: u64,
     /// How many of them found the GIL busy.
     busy: u64,
@@ -86,7 +88,8 @@ struct Seen {
 }
 
 impl ConcurrencyController {
-    /// A number between `least` and `most` that begins with `seed`, the last one of an earlier child.
+    /// Makes a controller whose limit is between `least` and `most` and begins with `seed`, the last limit of an
+    /// earlier child.
     pub fn new(least: u32, most: u32, cores: u32, seed: u32) -> Self {
         let zero = || AtomicU64::new(0);
         let most = most.max(1);
@@ -113,12 +116,13 @@ impl ConcurrencyController {
         }
     }
 
-    /// How many requests may be inside.
+    /// Returns how many requests may be inside.
     pub fn limit(&self) -> u32 {
         self.limit.load(Acquire)
     }
 
-    /// A request entered and waited `gil_wait` nanoseconds for the GIL; `others` says whether another one was inside.
+    /// Records that a request entered and waited `gil_wait` nanoseconds for the GIL; `others` says whether another one
+    /// was inside.
     pub fn entered(&self, gil_wait: u64, others: bool) {
         if others {
             self.entries.fetch_add(1, Relaxed);
@@ -128,8 +132,8 @@ impl ConcurrencyController {
         }
     }
 
-    /// A request was inside for `wall` nanoseconds and on the processor for `cpu` of them. `waited` says whether it waited for
-    /// something; otherwise other threads had the processor for the rest.
+    /// Records that a request was inside for `wall` nanoseconds and on the processor for `cpu` of them. `waited` says
+    /// whether it waited for something; otherwise other threads had the processor for the rest.
     pub fn visited(&self, wall: u64, cpu: u64, waited: bool) {
         self.visits.fetch_add(1, Relaxed);
         self.wall.fetch_add(wall, Relaxed);
@@ -139,7 +143,7 @@ impl ConcurrencyController {
         }
     }
 
-    /// A request leaves. Returns the new limit where one is decided now.
+    /// Records that a request leaves. Returns the new limit if one is decided now.
     pub fn leaves(&self, now: u64) -> Option<u32> {
         self.left.store(now, Relaxed);
         let due = self.due.load(Acquire);
@@ -189,8 +193,9 @@ impl ConcurrencyController {
         self.mean.load(Relaxed)
     }
 
-    /// The stall check of a request that waits. Returns a higher limit where no request has left for long, and those inside do
-    /// not compute, or have computed for far longer than is usual. `cpu` is their processor time, nanoseconds.
+    /// Runs the stall check of a waiting request. Returns a higher limit if no request has left for long, and those
+    /// inside do not compute or have computed for far longer than usual. `cpu` returns their processor time,
+    /// nanoseconds.
     pub fn waits(&self, now: u64, cpu: impl FnOnce() -> u64) -> Option<u32> {
         let due = self.due.load(Acquire);
         let mean = self.mean.load(Relaxed);
@@ -221,19 +226,19 @@ impl ConcurrencyController {
         self.change(limit.saturating_add((limit / 2).max(1)).min(self.most))
     }
 
-    /// Whether jobs are short enough that one thread should run them for others, one after the other: they do not spend most
-    /// of their time waiting for something else.
+    /// Returns whether jobs are short enough that one thread should run them for their owners, one after the other:
+    /// they do not spend most of their time waiting for something else.
     pub fn is_short(&self) -> bool {
         let mean = self.mean();
         (1..=SHORT).contains(&mean) && self.mean_off.load(Relaxed) <= mean / 3 * 2
     }
 
-    /// Whether jobs are short enough for any thread to run one for another before it leaves.
+    /// Returns whether jobs are short enough for any thread to run one for its owner before it leaves.
     pub fn is_tiny(&self) -> bool {
         (1..=TINY).contains(&self.mean())
     }
 
-    /// Takes the right to decide, which one thread has at a time.
+    /// Takes the right to decide, which only one thread has at a time; returns whether it did.
     fn claim(&self, due: u64, now: u64) -> bool {
         self.due
             .compare_exchange(due, now + STEP, AcqRel, Relaxed)
@@ -245,11 +250,11 @@ impl ConcurrencyController {
         (before != limit).then_some(limit)
     }
 
-    /// The next limit.
+    /// Returns the next limit.
     fn next(&self, limit: u32, seen: Seen) -> u32 {
         let waits = u32::try_from(seen.off.div_ceil(seen.cpu.max(1))).unwrap_or(u32::MAX);
         if limit == 1 {
-            // No other request is inside whose GIL this one could wait for.
+            // No other request is inside that could hold the GIL.
             let is_alone = seen.off <= seen.cpu / 3;
             return if is_alone {
                 1
@@ -260,7 +265,8 @@ impl ConcurrencyController {
         if seen.entries == 0 {
             return limit;
         }
-        // Requests that hold the GIL, also in other interpreters that share it, explain some of the time off the processor.
+        // Other requests that hold the GIL, also in other interpreters that share it, explain some of the time off the
+        // processor.
         let is_elsewhere = waits >= limit.saturating_mul(ELSEWHERE);
         match seen.busy * 100 / seen.entries {
             // Some requests find the GIL free, or it is busy only because many come at once: more may enter.
@@ -289,8 +295,9 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// Some seconds of requests that take `cpu` of the GIL and `off` elsewhere: the GIL is busy for a new one if those inside
-    /// have more to do than there is time. Returns the least and the greatest limit of the last second.
+    /// Simulates some seconds of requests that use the GIL for `cpu` and something else for `off`: a new request finds
+    /// the GIL busy if those inside need more time than there is. Returns the least and the greatest limit of the last
+    /// second.
     fn settle(controller: &ConcurrencyController, cpu: u64, off: u64) -> (u32, u32) {
         let mut now = controller.left.load(Relaxed) + 1;
         let mut limits = Vec::new();
@@ -326,7 +333,7 @@ mod tests {
             let controller = ConcurrencyController::new(1, 25, 2, 0);
             let (low, high) = settle(&controller, cpu, off);
             assert!(low >= least && high <= most, "{cpu} {off}: {low} to {high}");
-            // And back.
+            // And it comes back down.
             let (low, high) = settle(&controller, MS, 0);
             assert!(low == 1 && high <= 2, "after {cpu} {off}: {low} to {high}");
         }

@@ -1,4 +1,5 @@
-//! A bound on how many of something are held at a time: threads of httpd by one group or by all groups, requests in a queue.
+//! A bound on how many of something are held at a time: threads of httpd by one group or by all groups, requests in a
+//! queue.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -15,7 +16,7 @@ pub struct Limit {
 pub struct Permit<'a>(Option<&'a Limit>);
 
 impl Limit {
-    /// `u32::MAX` for no limit.
+    /// Makes a counter of at most `max`; `u32::MAX` for no limit.
     pub fn new(max: u32) -> Self {
         Self {
             held: AtomicU32::new(0),
@@ -23,17 +24,17 @@ impl Limit {
         }
     }
 
-    /// Whether there is no limit, so that nothing is counted.
+    /// Returns whether there is no limit, so that nothing is counted.
     pub fn is_open(&self) -> bool {
         self.max == u32::MAX
     }
 
-    /// Takes a permit; `None` where all are held. Costs nothing where there is no limit.
+    /// Takes a permit; returns `None` if all are held. Costs nothing where there is no limit.
     pub fn take(&self) -> Option<Permit<'_>> {
         self.try_hold().then(|| Permit(Some(self)))
     }
 
-    /// Takes one unit and returns whether there was one; the caller gives it back with [`Limit::release`].
+    /// Takes one unit and returns whether one was left; the caller gives it back with [`Limit::release`].
     pub(super) fn try_hold(&self) -> bool {
         if self.is_open() {
             return true;
@@ -59,7 +60,7 @@ impl Limit {
         }
     }
 
-    /// How many are held; 0 where there is no limit.
+    /// Returns how many units are held; 0 where there is no limit.
     #[cfg(test)]
     pub(super) fn held(&self) -> u32 {
         self.held.load(Relaxed)
@@ -67,7 +68,7 @@ impl Limit {
 }
 
 impl Permit<'_> {
-    /// A permit that counts nothing, for a caller that holds one already.
+    /// Makes a permit that counts nothing, for a caller that already holds one.
     pub fn already() -> Self {
         Self(None)
     }

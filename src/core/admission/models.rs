@@ -1,9 +1,9 @@
-//! Models: loom runs a few steps of the real code in every order that threads, and the memory, allow.
+//! Models: loom runs a few steps of the real code in every order that threads and the memory model allow.
 //!
 //! `scripts/models`, or `RUSTFLAGS="--cfg loom" cargo test -p wsgi-core --release --lib models`
 //!
-//! loom's clock stands still: [`Waiter::wait`] waits until there is news, so a thread whose patience has ended is modelled as
-//! one that calls [`Waiter::look`]. A lost wake-up is a model that never ends, which loom reports.
+//! loom's clock stands still: [`Waiter::wait`] waits until the state changes, so a thread whose wait times out is
+//! modelled as one that calls [`Waiter::look`]. A lost wake-up makes a model that never ends, which loom reports.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,24 +20,24 @@ use super::semaphore::{EntryResult, FifoSemaphore};
 use super::single_worker::{Offer, SingleWorker};
 use super::waiter::{Waiter, Wakeup};
 
-/// Runs `model` in every order that there is. `preemptions` bounds how often a thread may be stopped where it need not
-/// wait, in models with too many steps for all orders.
+/// Runs `model` in every order of its steps. In models with too many steps for all orders, `preemptions` bounds how
+/// often a thread may be stopped where it need not wait.
 fn try_all(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = preemptions;
     builder.check(model);
 }
 
-/// Lets threads take these steps; what comes of each. All steps of a model are those of spawned threads: loom does not
-/// see that what its first thread reads could be read later.
+/// Runs each of `steps` in a thread and returns their results. Spawned threads take all steps of a model: loom does not
+/// consider that its first thread could read a value later.
 fn together<T: 'static, const N: usize>(steps: [Box<dyn FnOnce() -> T + Send>; N]) -> [T; N] {
     steps
         .map(thread::spawn)
         .map(|thread| thread.join().unwrap())
 }
 
-/// What one thread has at a time, handed on with all that was written: a count that is not incremented in one step, so that
-/// it loses increments if two threads have it at once.
+/// Something that one thread uses at a time, and passes on with all its writes: a count that is not incremented in one
+/// step, so that it loses increments if two threads use it at once.
 struct Alone(AtomicU32);
 
 impl Alone {
@@ -77,7 +77,7 @@ impl Job {
         self.number
     }
 
-    /// The owner returns, and knows how often it was run.
+    /// The owner returns, and knows how often the job was run.
     fn end(&self, runs: u32) {
         assert_eq!(self.runs.uses(), runs);
         self.is_gone.store(true, Relaxed);
@@ -105,7 +105,7 @@ fn open<T>(limit: u32) -> FifoSemaphore<T> {
 /// A group with one interpreter.
 struct Group {
     semaphore: FifoSemaphore<Waiting>,
-    /// Used by the thread that is inside, where the limit is one.
+    /// Used by the thread that is inside, if the limit is one.
     inside: Alone,
     worker: SingleWorker<Option<Waiting>>,
     is_closing: AtomicBool,
@@ -128,7 +128,7 @@ impl Group {
         group
     }
 
-    /// A request that finds no permit waits for one, or for a result. Returns what became of its job.
+    /// Runs a request, which waits for a permit or for a result if no permit is free. Returns the result of its job.
     fn request(&self, number: u32, pass_on: impl Fn(&Self, Waiting)) -> u32 {
         let job = Job::new(number);
         let waiting = waiter(&job);
@@ -161,13 +161,13 @@ impl Group {
         }
     }
 
-    /// Nobody is left, and so many were inside, one at a time.
+    /// Asserts that no request is left, and that `requests` were inside, one at a time.
     fn assert_served(&self, requests: u32) {
         assert_eq!((self.semaphore.load(), self.inside.uses()), (0, requests));
     }
 }
 
-/// Has the worker of the group run it.
+/// Has the worker of the group run the job.
 fn to_runner(group: &Arc<Group>, waiter: Waiting) {
     match group.worker.give(Some(waiter)) {
         Offer::Kept => {}
@@ -187,13 +187,13 @@ fn grant(_: &Group, waiter: Waiting) {
     waiter.grant();
 }
 
-/// Runs the job of a waiter that the caller has got.
+/// Runs the job of a waiter that the caller got from the semaphore.
 fn run(waiter: &Waiting) {
     let result = waiter.take(()).run();
     waiter.finish(result);
 }
 
-/// Waits for news: a result, or a permit.
+/// Waits for a result, which it returns, or for a permit (`None`).
 fn wait(waiter: &Waiting) -> Option<u32> {
     loop {
         match waiter.wait(LONG) {
@@ -323,7 +323,7 @@ fn who_leaves_the_line_has_no_place_and_else_one() {
     });
 }
 
-/// No waiter is queued while a permit is free.
+/// Asserts that no waiter is queued while a permit is free.
 fn assert_used(semaphore: &FifoSemaphore<u32>) {
     let (inside, waiting) = (semaphore.inside(), semaphore.waiting());
     assert!(
@@ -443,7 +443,7 @@ fn a_place_given_back_for_a_while_serves_another() {
         together::<u32, 2>([
             Box::new(move || {
                 outside.leave(grant);
-                // What takes long is done here.
+                // Here, the request would do something that takes long.
                 outside.semaphore.reenter();
                 outside.leave(grant);
                 0
@@ -481,7 +481,7 @@ fn a_job_that_is_run_for_its_owner_is_run_once() {
                 runs
             }),
             Box::new(move || {
-                // It has waited for too long, at any moment.
+                // The wait of the owner may time out at any moment.
                 let result = match take_out(&owner.semaphore, &waiting) {
                     true => None,
                     false => Some(wait(&waiting).unwrap()),
@@ -574,7 +574,7 @@ fn a_runner_runs_the_jobs_of_those_who_wait() {
             })
         };
         assert_eq!(together([1, 2].map(request)), [1, 2]);
-        // The worker ends, which only one of a model does. What was never started may be as it is.
+        // Ends the worker, of which a model has one. If its thread was never started, there is nothing to end.
         while let Offer::Refused(_) = group.worker.give(None) {
             thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! Permits to be inside an interpreter, and the queue of those that wait for one: first in, first out.
+//! Permits to be inside an interpreter, and the first-in, first-out queue of waiters.
 //!
 //! ```text
 //!            try_enter                        leave, the queue is empty
@@ -9,12 +9,12 @@
 //!                          └──────────────▶ outside
 //! ```
 //!
-//! Entering and leaving take one atomic step while the queue is empty. The lock covers the steps of the queue alone, and no
-//! thread blocks while it holds the lock.
+//! Entering and leaving take one atomic step while the queue is empty. The lock covers the steps of the queue alone,
+//! and no thread blocks while it holds the lock.
 //!
-//! A group may have several semaphores, one for each interpreter, and one bound for all of their queues. A waiter counts
-//! against the bound only while it is queued: the thread that takes it out of the queue releases its unit of the bound in the
-//! same step. Its owner does not, as it may learn much later that it has a permit or that its job was run.
+//! A group may have several semaphores, one for each interpreter, and one bound for all of their queues. A waiter
+//! counts against the bound only while it is queued: the thread that takes it out of the queue releases its unit of the
+//! bound in the same step. Its owner does not, as it may learn much later that it has a permit or that its job was run.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use super::limit::Limit;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, lock};
 
-/// One waiter: the upper half of the counts. The lower half counts the permits that are held.
+/// One waiter in `counts`: the upper half counts waiters, the lower half the permits that are held.
 const ONE_WAITS: u64 = 1 << 32;
 
 /// Permits, and the waiters in the queue.
@@ -57,7 +57,7 @@ fn waiting(counts: u64) -> u32 {
 }
 
 impl<T> FifoSemaphore<T> {
-    /// A semaphore of `limit` permits, at least one, whose queue counts against `bound`.
+    /// Makes a semaphore of `limit` permits, at least one, whose queue counts against `bound`.
     pub fn new(limit: u32, bound: Arc<Limit>) -> Self {
         Self {
             counts: AtomicU64::new(0),
@@ -67,7 +67,8 @@ impl<T> FifoSemaphore<T> {
         }
     }
 
-    /// Takes a permit, if one is free and the queue is empty. A thread that has one has to [`FifoSemaphore::leave`].
+    /// Takes a permit, if one is free and the queue is empty; returns whether it did. The caller then has to
+    /// [`FifoSemaphore::leave`].
     pub fn try_enter(&self) -> bool {
         let mut seen = self.counts.load(Relaxed);
         while waiting(seen) == 0 && inside(seen) < self.limit() {
@@ -82,7 +83,7 @@ impl<T> FifoSemaphore<T> {
         false
     }
 
-    /// Takes a permit, or puts the waiter at the end of the queue, if that is not full.
+    /// Takes a permit, or puts the waiter at the end of the queue unless the queue is full.
     pub fn enter_or_queue(&self, waiter: T) -> EntryResult {
         let mut queue = lock(&self.queue);
         let mut seen = self.counts.load(Acquire);
@@ -96,7 +97,7 @@ impl<T> FifoSemaphore<T> {
                 }
             }
             let next = seen + if goes_in { 1 } else { ONE_WAITS };
-            // Fails where another thread has left since: it found the queue empty, so its permit is free now.
+            // Fails if another thread has left since: it found the queue empty, so its permit is free now.
             match self.counts.compare_exchange(seen, next, AcqRel, Acquire) {
                 Ok(_) if goes_in => break EntryResult::Inside,
                 Ok(_) => break EntryResult::Queued,
@@ -111,7 +112,7 @@ impl<T> FifoSemaphore<T> {
         entry
     }
 
-    /// Gives a permit back. Returns the first waiter of the queue, if there is one: the permit is its own now.
+    /// Gives a permit back. Returns the first waiter of the queue, if there is one, which now owns the permit.
     #[must_use = "the waiter has to be told that it has a permit"]
     pub fn leave(&self) -> Option<T> {
         let mut seen = self.counts.load(Acquire);
@@ -128,7 +129,8 @@ impl<T> FifoSemaphore<T> {
                 Err(now) => seen = now,
             }
         }
-        // Under the lock: a thread that raises the limit meanwhile would not find the waiter yet, and the permit would be lost.
+        // Under the lock: otherwise a thread that raises the limit now would not find the waiter yet, and the permit
+        // would be lost.
         let mut queue = lock(&self.queue);
         match queue.pop_front() {
             Some(first) if self.inside() <= self.limit() => {
@@ -150,12 +152,13 @@ impl<T> FifoSemaphore<T> {
         }
     }
 
-    /// Takes a permit back after a [`FifoSemaphore::leave`] in the middle of a request, whether one is free or not.
+    /// Takes a permit again after a [`FifoSemaphore::leave`] in the middle of a request, even if none is free.
     pub fn reenter(&self) {
         self.counts.fetch_add(1, AcqRel);
     }
 
-    /// Takes the waiter that `is_mine` recognizes out of the queue; returns whether it was there. If not, it has a permit.
+    /// Removes the waiter that `is_mine` recognizes from the queue; returns whether it was there. If not, it has a
+    /// permit.
     pub fn leave_queue(&self, is_mine: impl Fn(&T) -> bool) -> bool {
         let mut queue = lock(&self.queue);
         let found = queue.iter().position(is_mine);
@@ -167,7 +170,7 @@ impl<T> FifoSemaphore<T> {
         found.is_some()
     }
 
-    /// How many permits there are.
+    /// Returns how many permits there are.
     pub fn limit(&self) -> u32 {
         self.limit.load(Relaxed)
     }
@@ -177,8 +180,8 @@ impl<T> FifoSemaphore<T> {
         self.limit.swap(limit.max(1), AcqRel);
     }
 
-    /// Sets the number to what `decided` returns. Several threads may change what it returns and call this at the same time:
-    /// the last decision holds.
+    /// Sets the number of permits to what `decided` returns. Several threads may change that value and call this at the
+    /// same time: the last decision holds.
     pub fn follow(&self, decided: impl Fn() -> u32) {
         let mut limit = decided();
         loop {
@@ -191,7 +194,7 @@ impl<T> FifoSemaphore<T> {
         }
     }
 
-    /// Gives a free permit to the first waiter.
+    /// Gives a free permit to the first waiter, and returns that waiter.
     pub fn admit(&self) -> Option<T> {
         let mut queue = lock(&self.queue);
         let mut seen = self.counts.load(Acquire);
@@ -208,17 +211,17 @@ impl<T> FifoSemaphore<T> {
         None
     }
 
-    /// How many permits are held.
+    /// Returns how many permits are held.
     pub fn inside(&self) -> u32 {
         inside(self.counts.load(Relaxed))
     }
 
-    /// How many waiters are queued.
+    /// Returns how many waiters are queued.
     pub fn waiting(&self) -> u32 {
         waiting(self.counts.load(Relaxed))
     }
 
-    /// Permits held and waiters queued, together.
+    /// Returns the permits held plus the waiters queued.
     pub fn load(&self) -> u32 {
         let counts = self.counts.load(Relaxed);
         inside(counts).saturating_add(waiting(counts))
@@ -316,7 +319,7 @@ mod tests {
                 );
             }
             assert_eq!(semaphore.enter_or_queue(99), EntryResult::Full, "{depth}");
-            // Each waiter that gets a permit leaves space in the queue at once, for one more and no more.
+            // Each waiter that gets a permit at once leaves space in the queue for exactly one more.
             for next in 1..=3 * depth {
                 assert_eq!(semaphore.leave(), Some(next), "{depth}");
                 assert_eq!(

@@ -1,4 +1,4 @@
-//! A thread that takes one job at a time from other threads, whenever it is idle.
+//! A thread that takes one job at a time from other threads, when it is idle.
 //!
 //! ```text
 //!             give, and the thread is started        next
@@ -10,7 +10,7 @@
 
 use crate::sync::{Condvar, Mutex, lock};
 
-/// The job for the thread. The thread is started when the first job comes.
+/// The place where the thread gets its job. The thread is started for the first job.
 pub struct SingleWorker<T> {
     state: Mutex<WorkerState<T>>,
     given: Condvar,
@@ -29,9 +29,9 @@ enum WorkerState<T> {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the caller still has to run a refused job, and a kept one may need a thread"]
 pub enum Offer<T> {
-    /// The thread takes it.
+    /// The thread takes the job.
     Kept,
-    /// It is kept for a thread that the caller has to start; where that fails, the caller takes the job back.
+    /// The job is kept for a thread that the caller has to start; if that fails, the caller takes the job back.
     NeedsThread,
     /// The thread is busy.
     Refused(T),
@@ -44,7 +44,7 @@ impl<T> Default for SingleWorker<T> {
 }
 
 impl<T> SingleWorker<T> {
-    /// A worker whose thread is not started.
+    /// Makes a worker whose thread is not started.
     pub fn new() -> Self {
         Self {
             state: Mutex::new(WorkerState::Absent),
@@ -66,7 +66,7 @@ impl<T> SingleWorker<T> {
         offer
     }
 
-    /// Returns the job for which no thread could be started. For the caller that [`Offer::NeedsThread`] asked to start one.
+    /// Returns the job for which no thread could be started. Called by the thread that got [`Offer::NeedsThread`].
     pub fn take_back(&self) -> Option<T> {
         match std::mem::replace(&mut *lock(&self.state), WorkerState::Absent) {
             WorkerState::Given(job) => Some(job),
@@ -74,7 +74,7 @@ impl<T> SingleWorker<T> {
         }
     }
 
-    /// The next job, called by the thread when it has done the one before; waits until there is one.
+    /// Waits for the next job and returns it. Called by the worker's thread, which has finished the job before.
     pub fn next(&self) -> T {
         let mut state = lock(&self.state);
         if let WorkerState::Busy = *state {

@@ -1,4 +1,5 @@
-//! Many threads, many requests: what models are too small for, and what a race detector can watch (`scripts/races`).
+//! Stress tests with many threads and requests, for which models are too small, and which a race detector can watch
+//! (`scripts/races`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -9,7 +10,7 @@ use super::semaphore::{EntryResult, FifoSemaphore};
 use super::single_worker::{Offer, SingleWorker};
 use super::waiter::{Waiter, Wakeup};
 
-/// A job, on the stack of its owner in the real thing.
+/// A job; in the engine it is on the stack of its owner.
 struct Job {
     runs: AtomicU32,
 }
@@ -19,7 +20,7 @@ type Waiting = Arc<Waiter<Arc<Job>, (), u32>>;
 struct Group {
     semaphore: FifoSemaphore<Waiting>,
     worker: SingleWorker<Option<Waiting>>,
-    /// Jobs run by their owners, by a thread that was inside, and by the worker.
+    /// Number of jobs run by their owners, by a thread that was inside, and by the worker.
     runs: [AtomicU64; 3],
     refused: AtomicU64,
 }
@@ -49,10 +50,10 @@ impl Group {
         assert_eq!(job.runs.load(Relaxed), 1);
     }
 
-    /// `None` where it has left the queue.
+    /// Returns `None` if the request has left the queue.
     fn wait(&self, waiter: &Waiting, number: u64) -> Option<Wakeup<(), u32>> {
         loop {
-            // Some are impatient, and all look about.
+            // Some requests have little patience; all of them check the queue now and then.
             let patience = Duration::from_micros(if number.is_multiple_of(7) { 20 } else { 2000 });
             match waiter.wait(patience) {
                 Wakeup::Running(()) => {}
@@ -71,11 +72,11 @@ impl Group {
     fn inside(&self, job: &Job, number: u64) {
         job.runs.store(job.runs.load(Relaxed) + 1, Relaxed);
         self.runs[0].fetch_add(1, Relaxed);
-        // So that others come meanwhile.
+        // Lets other requests come now.
         std::thread::yield_now();
         match number % 5 {
             0 => {
-                // A wait for a client.
+                // Leaves while it waits for a client.
                 self.leave(number);
                 self.semaphore.reenter();
             }
@@ -84,7 +85,7 @@ impl Group {
                 self.admit();
             }
             2 => {
-                // The jobs of others, in passing.
+                // Runs the job of another request before it leaves.
                 if let Some(next) = self.semaphore.leave() {
                     self.run(&next, 1);
                 } else {
@@ -144,7 +145,7 @@ fn every_request_is_run_once_or_refused() {
         runs: Default::default(),
         refused: AtomicU64::new(0),
     };
-    // So that it has a thread.
+    // Gives the worker a thread.
     assert_eq!(group.semaphore.load(), 0);
     assert!(matches!(group.worker.give(None), Offer::NeedsThread));
     std::thread::scope(|scope| {

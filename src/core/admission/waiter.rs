@@ -1,5 +1,5 @@
-//! A request in the queue of a [`FifoSemaphore`](super::semaphore::FifoSemaphore): its job, and how its owner learns what
-//! becomes of it.
+//! A request in the queue of a [`FifoSemaphore`](super::semaphore::FifoSemaphore): its job, and how its owner learns
+//! whether it got a permit or its job was run.
 //!
 //! ```text
 //!            grant                       the owner has a permit and runs the job itself
@@ -9,13 +9,14 @@
 //!                            finish
 //! ```
 //!
-//! `grant` and `take` are called by the thread that got the waiter from the semaphore, which gives it to one thread only.
+//! Only the thread that got the waiter from the semaphore calls `grant` or `take`; the semaphore gives a waiter to one
+//! thread.
 
 use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, lock};
 
-/// The job of its owner, and its state. `E` is what a thread that runs the job tells its owner of itself, `R` the result.
+/// A job and its state. `E` is what the thread that runs the job tells the owner about itself, `R` the result.
 pub struct Waiter<J, E, R> {
     job: J,
     state: Mutex<WaiterState<E, R>>,
@@ -31,21 +32,21 @@ enum WaiterState<E, R> {
     Over,
 }
 
-/// What the owner finds when it looks or wakes up.
+/// The state that the owner finds when it looks or wakes up.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wakeup<E, R> {
-    /// It is still in the queue.
+    /// The waiter is still in the queue.
     Waiting,
     /// The owner has a permit.
     Granted,
     /// Another thread runs the job.
     Running(E),
-    /// The result.
+    /// Another thread has run the job; this is the result.
     Done(R),
 }
 
 impl<J, E: Clone, R> Waiter<J, E, R> {
-    /// A waiter for `job`.
+    /// Makes a waiter for `job`.
     pub fn new(job: J) -> Self {
         Self {
             job,
@@ -54,30 +55,31 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
         }
     }
 
-    /// The job, for its owner.
+    /// Returns the job, for its owner.
     pub fn job(&self) -> &J {
         &self.job
     }
 
-    /// Gives the owner a permit and wakes it up, and no other thread.
+    /// Gives the owner a permit and wakes only the owner up.
     pub fn grant(&self) {
         *lock(&self.state) = WaiterState::Granted;
         self.changed.notify_one();
     }
 
-    /// The calling thread runs the job, and then calls [`Waiter::finish`].
+    /// Returns the job to the calling thread, which runs it and then calls [`Waiter::finish`].
     pub fn take(&self, by: E) -> &J {
         *lock(&self.state) = WaiterState::Running(by);
         &self.job
     }
 
-    /// The job was run; its owner wakes up.
+    /// Hands the result of the job to its owner and wakes the owner up.
     pub fn finish(&self, result: R) {
         *lock(&self.state) = WaiterState::Done(result);
         self.changed.notify_one();
     }
 
-    /// Waits for news, at most for `limit`. Called by the owner, which gets the result once, here or from [`Waiter::look`].
+    /// Waits until the state changes, at most for `limit`. Called by the owner, which gets the result once, here or
+    /// from [`Waiter::look`].
     pub fn wait(&self, limit: Duration) -> Wakeup<E, R> {
         let mut state = lock(&self.state);
         if matches!(*state, WaiterState::Waiting | WaiterState::Running(_)) {
@@ -88,14 +90,14 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
         state.wakeup()
     }
 
-    /// The present state, without waiting.
+    /// Returns the present state, without waiting.
     pub fn look(&self) -> Wakeup<E, R> {
         lock(&self.state).wakeup()
     }
 }
 
 impl<E: Clone, R> WaiterState<E, R> {
-    /// What the owner finds. A result is taken out.
+    /// Returns what the owner finds, and takes a result out.
     fn wakeup(&mut self) -> Wakeup<E, R> {
         match std::mem::replace(self, WaiterState::Over) {
             WaiterState::Done(result) => Wakeup::Done(result),

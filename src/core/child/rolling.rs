@@ -1,22 +1,22 @@
 //! The order in which children are replaced by successors with new code.
 //!
-//! One after the other, or a few at a time where there are many. The next one retires when the one before has left, and
-//! its successor is ready, or there is none because the server does not want one. Somebody always serves: the only child
-//! that is ready retires last of all, and does not leave before its successor is ready. Where successors do not get ready,
-//! it stops, and who still serves goes on.
+//! Children retire one after the other, or a few at a time if there are many. The next child retires when the one
+//! before has left and its successor is ready, or when the server wants no successor. At least one child always serves:
+//! the only ready child retires last, and does not leave before its successor is ready. If successors do not get ready,
+//! the roll stops, and the children that still serve go on.
 
 use std::time::Duration;
 
-/// A child, by what it is known for.
+/// What a roll knows about a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child<Id> {
-    /// By which it is known again.
+    /// Identifies the child from one step to the next.
     pub id: Id,
-    /// Whether its code is older than what is wanted.
+    /// Whether the child's code is older than the wanted code.
     pub is_old: bool,
-    /// Whether it was told to retire.
+    /// Whether the child was told to retire.
     pub is_marked: bool,
-    /// What it does.
+    /// What the child does.
     pub stage: ChildStage,
 }
 
@@ -33,52 +33,52 @@ pub enum ChildStage {
     Draining,
 }
 
-/// What is to be done now.
+/// What the reloader does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<Id> {
-    /// Nothing yet.
+    /// Wait.
     Wait,
-    /// This child is to be told to retire.
+    /// Tell this child to retire.
     Retire(Id),
-    /// All serve the new code.
+    /// Nothing: all children serve the new code.
     Done,
-    /// It stops. Children that were told and have not left are to stay.
+    /// Stop the roll. Children that were told to retire and have not left stay.
     Failed(Failure<Id>),
 }
 
-/// Why it stops.
+/// Why the roll stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure<Id> {
     /// This successor could not load the new code.
     NotReady(Id),
-    /// This one did not get ready in [`LOAD`].
+    /// This successor did not get ready within [`LOAD`].
     Late(Id),
-    /// So many in a row ended before they were ready.
+    /// This number of successors in a row ended before they were ready.
     Lost(usize),
-    /// None began in [`LOAD`], while the server could have started one.
+    /// No successor began within [`LOAD`], although the server could have started one.
     NotStarted,
-    /// None could begin in [`LOAD`], as children that finish their requests have all places.
+    /// No successor could begin within [`LOAD`], as children that finish their requests hold all slots.
     NoRoom,
 }
 
-/// How long a child that was told may take to leave before the next one is told.
+/// How long a child that was told to retire may take to leave before the next one is told.
 const LEAVE: Duration = Duration::from_secs(30);
-/// How long the server may take to start a successor before it is taken not to want one.
+/// How long the server may take to start a successor; after that it is assumed to want none.
 const SPAWN: Duration = Duration::from_secs(2);
-/// How long a successor may take to be there and ready.
+/// How long a successor may take to start and get ready.
 pub const LOAD: Duration = Duration::from_secs(90);
-/// Of so many children that are ready, one may retire at a time.
+/// One out of this number of ready children may retire at a time.
 const SHARE: usize = 4;
-/// So many successors that end before they are ready are no accident.
+/// After this number of successors that end before they are ready, the roll stops.
 const LOST: usize = 3;
 
-/// A replacement of children that goes on. Times are since some moment before it.
+/// A roll in progress. Times count from some moment before it began.
 #[derive(Debug)]
 pub struct Rolling<Id> {
     retiring: Vec<Retiring<Id>>,
-    /// Successors that are not ready yet, and since when they are known.
+    /// Successors that are not ready yet, and when each was first seen.
     starting: Vec<(Id, Duration)>,
-    /// How many have ended before they were ready, since one was.
+    /// How many successors have ended before they were ready, since the last one that got ready.
     lost: usize,
     /// When the first step was taken.
     began: Option<Duration>,
@@ -88,7 +88,7 @@ pub struct Rolling<Id> {
 struct Retiring<Id> {
     id: Id,
     told: Duration,
-    /// When it was first seen to have left.
+    /// When the child was first seen to have left.
     left: Option<Duration>,
 }
 
@@ -104,14 +104,14 @@ impl<Id> Default for Rolling<Id> {
 }
 
 impl<Id: Copy + PartialEq> Rolling<Id> {
-    /// How many children have left.
+    /// Returns how many children have left.
     pub fn done(&self) -> usize {
         let left = self.retiring.iter().filter(|one| one.left.is_some());
         left.count()
     }
 
-    /// The next step, at `now`, with these children; one that is answered by [`Step::Retire`] counts as told. `has_room`
-    /// is whether the server could start another child.
+    /// Returns the next step at `now`, for these children. A child named in [`Step::Retire`] counts as told. `has_room`
+    /// says whether the server could start another child.
     pub fn step(&mut self, children: &[Child<Id>], has_room: bool, now: Duration) -> Step<Id> {
         self.note(children, now);
         let is = |stage| move |child: &&Child<Id>| child.stage == stage;
@@ -134,7 +134,7 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
             true => Failure::NoRoom,
             false => Failure::NotStarted,
         });
-        // Who starts is late by its own time.
+        // A successor that starts has its own time limit.
         let is_starting = !self.starting.is_empty();
         let waited = if is_starting {
             Duration::ZERO
@@ -160,13 +160,14 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         let at_a_time = (serving / SHARE).max(1);
         let missing = self.done().saturating_sub(successors);
         let may_go_on = match (staying.count(), serving) {
-            // The last one that serves waits for its successor.
+            // The last child that serves waits for its successor.
             (_, 0) => false,
             (staying, _) if staying >= at_a_time => false,
-            // Asks for its successor itself, so none has to be there; but there has to be room.
+            // The only serving child asks for its successor itself, so no successor has to exist yet; but the server
+            // needs room for it.
             (_, 1) if is_starting || is_stuck => false,
             _ if missing < at_a_time => true,
-            // Where no successor comes though there is room, the server wants none.
+            // If no successor comes although there is room, the server wants none.
             _ => !is_starting && !is_stuck && waited >= SPAWN,
         };
         let next = old.find(|child| child.stage == ChildStage::Ready && !child.is_marked);
@@ -180,13 +181,13 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         }
     }
 
-    /// What has happened since the last step.
+    /// Records what has happened since the last step.
     fn note(&mut self, children: &[Child<Id>], now: Duration) {
         self.began.get_or_insert(now);
         let told_before = |child: &&Child<Id>| child.is_old && child.is_marked;
         for child in children.iter().filter(told_before) {
             if !self.retiring.iter().any(|one| one.id == child.id) {
-                // By whoever did this before us.
+                // An earlier reloader told this child.
                 self.tell(child.id, now);
             }
         }
@@ -232,7 +233,7 @@ impl<Id: Copy + PartialEq> Rolling<Id> {
         });
     }
 
-    /// How long ago a child has left, or was told to, or it all began.
+    /// Returns the time since the last child left or was told to, or else since the roll began.
     fn since_last(&self, now: Duration) -> Duration {
         let last = self.retiring.iter();
         let last = last.map(|one| one.left.unwrap_or(one.told)).max();
@@ -352,7 +353,7 @@ mod tests {
         }
         assert_eq!(steps.pop(), Some(Step::Failed(Failure::Lost(3))));
         assert!(steps.iter().all(|step| *step == Step::Wait), "{steps:?}");
-        // One that gets ready in between shows that it can be done.
+        // A successor that gets ready in between resets the count.
         let mut rolling = Rolling::default();
         for id in 3..9 {
             let end = if id == 5 { Ready } else { Starting };
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(rolling.step(&waits, true, at(89)), Step::Wait);
         let not_started = Step::Failed(Failure::NotStarted);
         assert_eq!(rolling.step(&waits, true, at(90)), not_started);
-        // Gone, and nobody in its place.
+        // The child has left, and no successor comes.
         let mut rolling = Rolling::default();
         assert_eq!(rolling.step(&[old(1, Ready)], true, at(0)), Step::Retire(1));
         assert_eq!(rolling.step(&[], true, at(1)), Step::Wait);
@@ -412,7 +413,7 @@ mod tests {
         let mut children: Vec<_> = (0..8).map(|id| old(id, Ready)).collect();
         assert_eq!(rolling.step(&children, true, at(0)), Step::Retire(0));
         children[0].is_marked = true;
-        // Seven are left to serve.
+        // Seven children are left to serve.
         assert_eq!(rolling.step(&children, true, at(0)), Step::Wait);
         let mut rolling = Rolling::default();
         let mut children: Vec<_> = (0..12).map(|id| old(id, Ready)).collect();

@@ -1,17 +1,17 @@
-//! Threads and loops that a process cannot do without: a panic in one is logged, and the work goes on after a while. It never
-//! ends such a thread for good, and never silently.
+//! Threads and loops that a process cannot do without. A panic in one is logged, and its work goes on after a pause: no
+//! panic ends such a thread for good or silently.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::messages::Message;
 
-/// How long the work rests after a panic, at first and at most.
+/// How long the work pauses after a panic, at first and at most.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
-/// Runs `work` until it returns; after a panic again, from its beginning, in a while that grows as long as panics follow each
-/// other. `name` is the thread, for the numbered line that `log` is given.
+/// Runs `work` until it returns. After a panic, runs it again from the beginning, after a pause that grows while panics
+/// follow each other. `name` is the name of the thread, for the numbered line that `log` gets.
 pub fn run<R>(name: &str, log: impl Fn(Message, &str), mut work: impl FnMut() -> R) -> R {
     let mut rest = FIRST_REST;
     loop {
@@ -24,7 +24,7 @@ pub fn run<R>(name: &str, log: impl Fn(Message, &str), mut work: impl FnMut() ->
         }
         let message = Message::ThreadPanicked;
         let line = message.line(&[&name, &rest.as_secs_f64()]);
-        // Where the log itself is what panics, there is no way left to say so.
+        // If the log itself panics, there is no way left to report it.
         let _ = catch_unwind(AssertUnwindSafe(|| log(message, &line)));
         std::thread::sleep(rest);
         rest = (rest * 2).min(LONGEST_REST);

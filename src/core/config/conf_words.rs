@@ -1,21 +1,21 @@
-//! Words and options of a configuration line, split as httpd's `ap_getword_conf` does, because scripts' paths
-//! and patterns were quoted for it.
+//! Splits a configuration line into words and options as httpd's `ap_getword_conf` does, because the paths and patterns
+//! in existing configurations are quoted for it.
 
-/// The rest of a line, from which words are taken.
+/// The rest of a line, from which the iterator takes words.
 #[derive(Clone, Debug)]
 pub struct Words<'a> {
     rest: &'a str,
 }
 
 impl<'a> Words<'a> {
-    /// The words of `line`.
+    /// Makes an iterator over the words of `line`.
     pub fn new(line: &'a str) -> Words<'a> {
         Words {
             rest: skip_space(line),
         }
     }
 
-    /// Takes the next `name=value`; the value may be quoted. `None` where the line has no such thing here.
+    /// Takes the next `name=value`, whose value may be quoted. Returns `None` if the rest does not begin with one.
     pub fn option(&mut self) -> Option<(&'a str, String)> {
         let end = self.rest.find(|c: char| c == '=' || is_space(c))?;
         if end == 0 || !self.rest[end..].starts_with('=') {
@@ -26,12 +26,12 @@ impl<'a> Words<'a> {
         Some((name, self.next().unwrap_or_default()))
     }
 
-    /// What has not been taken, without leading space.
+    /// Returns what has not been taken, without leading space.
     pub fn rest(&self) -> &'a str {
         self.rest
     }
 
-    /// Whether nothing is left.
+    /// Returns whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -55,7 +55,7 @@ impl Iterator for Words<'_> {
     }
 }
 
-/// What stands before the closing quote, and what after it.
+/// Returns the text before the closing quote and the text after it.
 fn split_quoted(text: &str, quote: char) -> (&str, &str) {
     let mut escaped = false;
     for (at, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! How long a request may run, and how long anything may wait: `WSGIRequestTimeout`, and seconds as directives take them.
+//! `WSGIRequestTimeout`, and the seconds that several directives take.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::config::conf_words::Words;
 pub struct Deadline {
     /// How long a request may run.
     pub limit: Duration,
-    /// How long it may then take to end, before its child is replaced.
+    /// How long the request may then take to end, before its child is replaced.
     pub grace: Duration,
 }
 
 impl Deadline {
-    /// The grace where none is written.
+    /// The default of `grace`.
     pub const GRACE: Duration = Duration::from_secs(1);
 
-    /// Reads `seconds [grace=seconds]`, or `Off`, which is `None`.
+    /// Parses `seconds [grace=seconds]`, or `Off`, which gives `None`.
     pub(crate) fn parse(args: &str) -> Result<Option<Deadline>, String> {
         let mut words = Words::new(args);
         let Some(first) = words.next() else {
@@ -47,18 +47,18 @@ impl Deadline {
     }
 }
 
-/// Seconds from 0.001 on, with a fraction or without. More than any request lasts is as good as [`LONGEST`].
+/// Parses a number of seconds from 0.001 on, with or without a fraction. A number above [`LONGEST`] becomes that.
 fn seconds(word: &str) -> Option<Duration> {
     let number = word.parse::<f64>().ok().filter(|number| *number >= 0.001)?;
     Some(Duration::from_secs_f64(number.min(LONGEST)))
 }
 
-/// The value of the option `name` as seconds.
+/// Parses the value of the option `name` as seconds.
 pub(crate) fn named(name: &str, value: &str) -> Result<Duration, String> {
     seconds(value).ok_or_else(|| format!("{name}={value} is not a number of seconds from 0.001 on"))
 }
 
-/// A number of seconds; `None` for Off and 0.
+/// Parses a number of seconds; returns `None` for Off and 0.
 pub(crate) fn or_off(word: &str) -> Result<Option<Duration>, String> {
     if word.eq_ignore_ascii_case("off") || word.parse() == Ok(0.0) {
         return Ok(None);
@@ -67,7 +67,7 @@ pub(crate) fn or_off(word: &str) -> Result<Option<Duration>, String> {
     found.ok_or_else(|| format!("'{word}' is neither Off nor a number of seconds from 0.001 on"))
 }
 
-/// Seconds; a year.
+/// Longest time limit: a year, in seconds.
 const LONGEST: f64 = 31_536_000.0;
 
 #[cfg(test)]

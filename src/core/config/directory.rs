@@ -1,4 +1,5 @@
-//! What may be written for a directory, a location or a whole server, and how an inner scope is merged onto an outer one.
+//! The configuration of a directory, a location or a whole server as written, and how an inner scope is merged onto an
+//! outer one.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use crate::request::environ::MapHead;
 use crate::request::proxy::ProxyHeader;
 use crate::request::subnet::Subnet;
 
-/// What may be said of a directory, a location or a whole server.
+/// The directives of a directory, a location or a whole server, as written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DirConfig {
-    /// `WSGIApplicationGroup`, to be expanded.
+    /// `WSGIApplicationGroup`, before expansion.
     pub application_group: Option<String>,
-    /// `WSGIProcessGroup`, to be expanded.
+    /// `WSGIProcessGroup`, before expansion.
     pub process_group: Option<String>,
-    /// `WSGICallableObject`, to be expanded.
+    /// `WSGICallableObject`, before expansion.
     pub callable_object: Option<String>,
     /// `WSGIScriptReloading`.
     pub script_reloading: Option<bool>,
@@ -31,7 +32,7 @@ pub struct DirConfig {
     pub error_override: Option<bool>,
     /// `WSGIEnableSendfile`.
     pub enable_sendfile: Option<bool>,
-    /// `WSGITrustedProxyHeaders`, in order; without the names that nobody knows.
+    /// `WSGITrustedProxyHeaders`, in order, without unknown names.
     pub trusted_proxy_headers: Option<Vec<ProxyHeader>>,
     /// `WSGITrustedProxies`.
     pub trusted_proxies: Option<Vec<Subnet>>,
@@ -60,21 +61,21 @@ pub struct HandlerScript {
     pub handler: String,
     /// The script whose `handle_request` serves.
     pub script: String,
-    /// Its options; `callable_object` is never set.
+    /// The options; `callable_object` is never set.
     pub options: ScriptOptions,
 }
 
-/// A script beside the application: dispatch, access, authentication.
+/// A script for dispatch, access or authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuxiliaryScript {
-    /// Path.
+    /// Path of the script.
     pub script: String,
-    /// `application-group=`; "" for `%{GLOBAL}`, which is also what `None` means to mod_wsgi.
+    /// `application-group=`; "" for `%{GLOBAL}`, to which mod_wsgi defaults for `None`.
     pub application_group: Option<String>,
 }
 
 impl DirConfig {
-    /// Nothing was written.
+    /// The configuration without any directive.
     pub const EMPTY: DirConfig = DirConfig {
         application_group: None,
         process_group: None,
@@ -98,8 +99,8 @@ impl DirConfig {
         auth_group_script: None,
     };
 
-    /// Values of `inner` where it has them, else those of `outer`. Lists replace each other as a whole, except
-    /// handler scripts: those are one mapping, in which `inner` wins per name.
+    /// Returns the values of `inner` where it has them, else those of `outer`. A list replaces the other as a whole,
+    /// except handler scripts: these are merged by name, and `inner` wins.
     pub fn merge(outer: &Self, inner: &Self) -> Self {
         macro_rules! inner_or_outer {
             ($($field:ident),+) => {
@@ -132,7 +133,7 @@ impl DirConfig {
         )
     }
 
-    /// Adds a handler script, or puts it in the place of the one of that name.
+    /// Adds a handler script, or replaces the one with the same name.
     pub(crate) fn set_handler_script(&mut self, new: HandlerScript) {
         match self
             .handler_scripts

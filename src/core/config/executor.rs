@@ -1,5 +1,5 @@
-//! How many threads are inside an interpreter, and who waits how long to be: as written, and what follows for a child
-//! ([E-7]).
+//! How many threads are inside an interpreter, and how many requests wait how long for a permit: as written, and
+//! resolved for a child ([E-7]).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use wsgi_abi::Strategy;
 use crate::config::conf_words::Words;
 use crate::config::deadline::named;
 
-/// The words of `WSGIExecutor`; `None` is auto, which suits the MPM and the GIL.
+/// The words of `WSGIExecutor`; `None` is auto, which depends on the MPM and the GIL.
 const STRATEGIES: &[(&str, Option<Strategy>)] = &[
     ("direct", Some(Strategy::Direct)),
     ("delegate", Some(Strategy::Delegate)),
@@ -16,7 +16,7 @@ const STRATEGIES: &[(&str, Option<Strategy>)] = &[
     ("auto", None),
 ];
 
-/// The word of the directive; `None` for auto.
+/// Returns the word of the directive for `strategy`; `None` is auto.
 pub(crate) fn word(strategy: Option<Strategy>) -> &'static str {
     let mut known = STRATEGIES.iter();
     let found = known.find(|(_, known)| *known == strategy);
@@ -26,23 +26,23 @@ pub(crate) fn word(strategy: Option<Strategy>) -> &'static str {
 /// `size=` of `WSGIThreadPool`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolSize {
-    /// That many threads.
+    /// This number of threads.
     Count(u32),
-    /// As many as suit the cores.
+    /// A number that depends on the cores.
     Auto,
 }
 
-/// A part of the threads of a child.
+/// A share of the threads of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Share {
-    /// That many.
+    /// This number of threads.
     Threads(u32),
-    /// That part of them.
+    /// This percentage of the threads.
     Percent(u8),
 }
 
 impl Share {
-    /// Of `threads`; at least one, and no more than there are.
+    /// Returns the share of `threads` as a number, from 1 to `threads`.
     pub fn of(self, threads: u32) -> u32 {
         let part = match self {
             Share::Threads(count) => count,
@@ -67,14 +67,14 @@ impl Share {
     }
 }
 
-/// What may be written of the threads of a group, of the server or in a container.
+/// The directives on the threads of a group, as written in the server or in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ExecutorConfig {
     /// `WSGIExecutor`; the inner `None` is auto.
     pub strategy: Option<Option<Strategy>>,
-    /// `min=` of it.
+    /// `min=` of `WSGIExecutor`.
     pub least: Option<u32>,
-    /// `max=` of it.
+    /// `max=` of `WSGIExecutor`.
     pub most: Option<u32>,
     /// `WSGIThreadPool`
     pub pool_size: Option<PoolSize>,
@@ -87,8 +87,8 @@ pub struct ExecutorConfig {
 }
 
 impl ExecutorConfig {
-    /// What is written in the most specific place. An executor is one thing with its bounds, and a pool that is written
-    /// in a more specific place than an executor is one.
+    /// Returns the values of `self`, or of `outer` where `self` has none. An executor keeps its own bounds, and an
+    /// inner `WSGIThreadPool` replaces an outer executor.
     pub(crate) fn or(self, outer: Self) -> Self {
         let says_who = self.strategy.is_some() || self.pool_size.is_some();
         let who = if says_who { &self } else { &outer };
@@ -103,13 +103,13 @@ impl ExecutorConfig {
         }
     }
 
-    /// What was asked for, `None` for auto; a pool without an executor asks for itself.
+    /// Returns the configured strategy; `None` for auto. `WSGIThreadPool` without `WSGIExecutor` means a pool.
     pub fn asked(&self) -> Option<Strategy> {
         let implied = self.pool_size.map(|_| Strategy::Pool);
         self.strategy.unwrap_or(implied)
     }
 
-    /// Reads `WSGIExecutor`.
+    /// Parses `WSGIExecutor`.
     pub(crate) fn parse_executor(&mut self, args: &str) -> Result<(), String> {
         let mut words = Words::new(args);
         let Some(word) = words.next() else {
@@ -144,7 +144,7 @@ impl ExecutorConfig {
         Ok(())
     }
 
-    /// Reads `WSGIThreadPool`.
+    /// Parses `WSGIThreadPool`.
     pub(crate) fn parse_pool(&mut self, args: &str) -> Result<(), String> {
         let mut words = Words::new(args);
         if words.is_empty() {
@@ -166,7 +166,7 @@ impl ExecutorConfig {
         Ok(())
     }
 
-    /// Reads `WSGIQueue`; what it does not name stays as another line has it.
+    /// Parses `WSGIQueue`. Values that it does not name stay as an earlier line set them.
     pub(crate) fn parse_queue(&mut self, args: &str) -> Result<(), String> {
         const NAMES: &str = "depth= or timeout=";
         let mut words = Words::new(args);
@@ -190,7 +190,7 @@ impl ExecutorConfig {
     }
 }
 
-/// `WSGIThreadShare`: the share of a group, and what all groups leave to others.
+/// `WSGIThreadShare`: the share of a group, and the threads that all groups together leave to other requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shares {
     pub(crate) share: Option<Share>,
@@ -198,7 +198,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Reads the one, the other, or both.
+    /// Parses a share, a reserve, or both.
     pub(crate) fn parse(args: &str) -> Result<Shares, String> {
         let mut words = Words::new(args);
         if words.is_empty() {
@@ -230,34 +230,35 @@ impl Shares {
     }
 }
 
-/// What holds for one group in each child.
+/// The resolved executor of one group, for each child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Executor {
     /// Which thread runs a request.
     pub strategy: Strategy,
-    /// Threads that may always be inside an interpreter, where `strategy` is [`Strategy::Delegate`].
+    /// Threads that may always be inside an interpreter, for [`Strategy::Delegate`].
     pub least: u32,
-    /// Threads that may be inside at most, where it is that.
+    /// Most threads that may be inside, for [`Strategy::Delegate`].
     pub most: u32,
-    /// Threads of an interpreter, where `strategy` is [`Strategy::Pool`].
+    /// Threads of an interpreter, for [`Strategy::Pool`].
     pub pool_size: u32,
-    /// Requests that may wait for a place inside; [`u32::MAX`] for as many as come.
+    /// Most requests that may wait for a permit; [`u32::MAX`] for no limit.
     pub queue_depth: u32,
-    /// How long they may.
+    /// How long a request may wait.
     pub queue_timeout: Duration,
-    /// Threads that requests of the group may hold; [`u32::MAX`] for all.
+    /// Most threads that requests of the group may hold; [`u32::MAX`] for no limit.
     pub share: u32,
 }
 
 impl Executor {
-    /// `min=` of `WSGIExecutor` where it is not written.
+    /// The default of `min=` of `WSGIExecutor`.
     pub const LEAST: u32 = 1;
-    /// `timeout=` of `WSGIQueue` where it is not written.
+    /// The default of `timeout=` of `WSGIQueue`.
     pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
     /// No limit.
     pub const NO_BOUND: u32 = u32::MAX;
 
-    /// Whether a request keeps its place until the application is done with it, as nobody else may be inside meanwhile.
+    /// Returns whether a request keeps its permit until the application is done with it, as no other request may be
+    /// inside at the same time.
     pub fn is_exclusive(&self) -> bool {
         match self.strategy {
             Strategy::Delegate => self.most == 1,
@@ -277,17 +278,17 @@ fn unknown(name: &str, permitted: &str) -> String {
     format!("'{name}' is not an option here; permitted is {permitted}")
 }
 
-/// The value of the option `name` as a number of threads.
+/// Parses the value of the option `name` as a number of threads.
 fn whole(name: &str, value: &str) -> Result<u32, String> {
     count(value).ok_or_else(|| format!("{name}={value} is not an integer from 1 to {MOST}"))
 }
 
-/// A number of threads.
+/// Parses a number of threads.
 fn count(word: &str) -> Option<u32> {
     integer(word).filter(|count| (1..=MOST).contains(count))
 }
 
-/// Digits only.
+/// Parses an integer of digits only.
 fn integer(word: &str) -> Option<u32> {
     let digits = word.bytes().all(|byte| byte.is_ascii_digit());
     word.parse().ok().filter(|_| digits)
@@ -296,7 +297,7 @@ fn integer(word: &str) -> Option<u32> {
 /// Most threads that a child of any MPM has: the highest `ThreadLimit`.
 const MOST: u32 = 20_000;
 
-/// Longest line that may be written.
+/// Largest `depth=` that may be written.
 const DEEPEST: u32 = 1_000_000;
 
 #[cfg(test)]

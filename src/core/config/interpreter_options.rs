@@ -10,7 +10,7 @@ use crate::config::interpreters::{InterpreterConfig, Interpreters};
 use crate::config::python::PythonConfig;
 use crate::request::group::literal_group;
 
-/// One container: selectors, and the options that stand in it.
+/// One container: its selectors, and the directives in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InterpreterOptions {
     /// `process-group=`; "" for the httpd children (`%{GLOBAL}`); `None` matches every group.
@@ -31,7 +31,8 @@ pub struct InterpreterOptions {
     pub interpreters: InterpreterConfig,
     /// `WSGIExecutor`, `WSGIThreadPool`, `WSGIQueue`, `WSGIThreadShare`.
     pub executor: executor::ExecutorConfig,
-    /// `WSGIFreeThreading On`, which only the whole process can have.
+    /// Whether `WSGIFreeThreading On` is written in the container, where it has no effect: it concerns the whole
+    /// process.
     pub free_threading: bool,
     /// `WSGIPrivateEnviron`.
     pub private_environ: Option<bool>,
@@ -39,16 +40,16 @@ pub struct InterpreterOptions {
     pub startup_timeout: Option<Option<Duration>>,
 }
 
-/// Options of one application group, complete.
+/// The resolved options of one application group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupOptions {
-    /// One list of directories per `WSGIPythonPath` that applies, least specific first. Each goes to the front of
-    /// `sys.path` in its turn.
+    /// One list of directories for each `WSGIPythonPath` that applies, least specific first. Each list in turn goes to
+    /// the front of `sys.path`.
     pub python_path: Vec<Vec<String>>,
-    /// Seconds; `None` leaves CPython's. Only set for the main interpreter and for groups that may have GILs of their own: the
-    /// interval belongs to the GIL.
+    /// Switch interval, seconds; `None` leaves CPython's. Set only for the main interpreter and for groups that may
+    /// have own GILs, as the interval belongs to the GIL.
     pub switch_interval: Option<f64>,
-    /// A container gives this group an interval, which has no effect as the group has no GIL of its own.
+    /// Whether a container gives this group an interval that has no effect, as the group has no own GIL.
     pub switch_interval_ignored: bool,
     /// Whether `sys.stdin` refuses every use.
     pub restrict_stdin: bool,
@@ -56,18 +57,18 @@ pub struct GroupOptions {
     pub restrict_stdout: bool,
     /// Whether `signal.signal` registers nothing.
     pub restrict_signal: bool,
-    /// Which interpreters it has.
+    /// The interpreters of the group.
     pub interpreters: Interpreters,
-    /// What is written of its threads; [`crate::plan::mpm_plan::MpmPlan::executor`] says what follows.
+    /// The directives on the threads of the group, which [`crate::plan::mpm_plan::MpmPlan::executor`] resolves.
     pub executor: executor::ExecutorConfig,
     /// Whether writes to `os.environ` stay in a sub-interpreter.
     pub private_environ: bool,
-    /// How long an application may take to load; `None` where there is no limit.
+    /// How long an application may take to load; `None` for no limit.
     pub startup_timeout: Option<Duration>,
 }
 
 impl InterpreterOptions {
-    /// Reads what stands after `<WSGIInterpreterOptions`, the closing `>` included.
+    /// Parses what follows `<WSGIInterpreterOptions`, including the closing `>`.
     pub(crate) fn parse(args: &str) -> Result<InterpreterOptions, String> {
         let args = args.strip_suffix('>').ok_or("the closing '>' is missing")?;
         let mut container = InterpreterOptions::default();
@@ -93,7 +94,7 @@ impl InterpreterOptions {
         Ok(container)
     }
 
-    /// How many of its selectors name the group, or `None` where one names another. Everything runs in the httpd
+    /// Returns how many selectors name the group, or `None` if one names another group. All requests run in the httpd
     /// children, so a selector for a daemon process group matches nothing.
     fn score(&self, application_group: &str) -> Option<usize> {
         let selectors = [
@@ -110,9 +111,9 @@ impl InterpreterOptions {
     }
 }
 
-/// The options of `application_group` ("" for the main interpreter, otherwise the expanded name): of the containers
-/// that match, the one with most selectors wins, of equal ones the last, each option for itself; then the server's
-/// own value, then the default. Paths are added up instead.
+/// Returns the options of `application_group` ("" for the main interpreter, otherwise the expanded name). Each option
+/// comes from the matching container with most selectors that has it, of equal containers the last; then from the
+/// server; then from the default. Paths are added up instead.
 pub fn group_options(
     containers: &[InterpreterOptions],
     server: &PythonConfig,
@@ -122,7 +123,7 @@ pub fn group_options(
         .iter()
         .filter_map(|container| Some((container.score(application_group)?, container)))
         .collect();
-    // Stable, so that among equal scores the order of the configuration remains.
+    // The sort is stable, so that equal scores keep the order of the configuration.
     matching.sort_by_key(|(score, _)| *score);
 
     let most_specific_first = || matching.iter().rev().map(|(_, container)| *container);
@@ -168,7 +169,7 @@ pub fn group_options(
     }
 }
 
-/// What the process asks of a free-threaded build. Containers have no say: there is one GIL, or none.
+/// Returns what the process asks of a free-threaded build. Containers do not count: a process has one GIL, or none.
 pub fn free_threading(python: &PythonConfig) -> FreeThreading {
     let by_mode = match python.interpreters.gil {
         _ if python.interpreters.without_gil => FreeThreading::On,
@@ -178,7 +179,7 @@ pub fn free_threading(python: &PythonConfig) -> FreeThreading {
     python.free_threading.unwrap_or(by_mode)
 }
 
-/// The containers that ask for a mode which only the whole process can have.
+/// Returns whether a container asks for a mode that only the whole process can have.
 pub fn free_in_containers(containers: &[InterpreterOptions]) -> bool {
     let free = |container: &InterpreterOptions| {
         container.interpreters.without_gil || container.free_threading

@@ -1,57 +1,58 @@
-//! Which interpreters hold the application groups, and how these hold the GIL: as written, and what follows
-//! ([E-9], [E-10]).
+//! Which interpreters hold the application groups, and which GIL these have: as written, and resolved ([E-9], [E-10]).
 
 use wsgi_abi::GilMode;
 
 /// `WSGIInterpreter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
-    /// The only application group of a server in the main interpreter; of several, each where its name says.
+    /// The only application group of a server runs in the main interpreter; if there are several, as
+    /// [`Placement::Sub`].
     #[default]
     Auto,
-    /// In the main interpreter, whatever the name.
+    /// The group runs in the main interpreter, whatever its name.
     Main,
-    /// Where its name says: `%{GLOBAL}` in the main interpreter, any other in one of its own.
+    /// `%{GLOBAL}` runs in the main interpreter, any other group in its own sub-interpreter.
     Sub,
 }
 
 /// `WSGIInterpreters`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replicas {
-    /// That many.
+    /// This number.
     Count(u32),
-    /// As many as there are cores for a child.
+    /// One for each core that a child has.
     Auto,
 }
 
 impl Replicas {
-    /// Most that may be written.
+    /// The largest number that may be written.
     pub const MOST: u32 = 64;
 }
 
-/// What one application group is to have, before the version of Python is known.
+/// The interpreters that one application group asks for, before the version of Python is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interpreters {
-    /// `Auto` is resolved where all groups are known.
+    /// Which interpreter the group runs in. `Auto` is resolved when all groups are known.
     pub placement: Placement,
-    /// How the interpreters hold the GIL.
+    /// Which GIL the interpreters have.
     pub gil: GilMode,
-    /// Whether GILs of its own were asked for, and the main interpreter, which cannot have one beside the others.
+    /// Whether the configuration asks for own GILs and for the main interpreter, which cannot have an own GIL beside
+    /// other interpreters.
     pub is_overruled: bool,
-    /// The number, where one above 1 was asked for beside a mode that shares the GIL.
+    /// The configured number of interpreters, if it is above 1 and the mode shares the GIL, so that it has no effect.
     pub in_vain: Option<u32>,
-    /// How many; of no meaning where `gil` is `Shared`.
+    /// How many interpreters; no meaning if `gil` is `Shared`.
     pub replicas: Replicas,
 }
 
-/// What may be written of interpreters, of the server or in a container.
+/// The directives on interpreters, as written in the server or in a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterpreterConfig {
     /// `WSGIInterpreter`
     pub placement: Option<Placement>,
-    /// `WSGIGILMode`; `free` stands for `shared`, as it concerns the whole process.
+    /// `WSGIGILMode`; `shared` for `free`, which concerns the whole process.
     pub gil: Option<GilMode>,
-    /// Whether that is `free`.
+    /// Whether `WSGIGILMode` is `free`.
     pub without_gil: bool,
     /// `WSGIPerInterpreterGIL`
     pub per_interpreter_gil: Option<bool>,
@@ -60,9 +61,9 @@ pub struct InterpreterConfig {
 }
 
 impl InterpreterConfig {
-    /// What is written in the most specific place, each for itself.
+    /// Returns each value of `self`, or of `outer` if `self` has none.
     pub(crate) fn or(self, outer: Self) -> Self {
-        // The two ways to say one thing replace each other.
+        // `WSGIGILMode` and `WSGIPerInterpreterGIL` say the same thing, so the inner one replaces the outer one.
         let says_gil = self.gil.is_some() || self.per_interpreter_gil.is_some();
         let gil = if says_gil { &self } else { &outer };
         InterpreterConfig {
@@ -74,8 +75,8 @@ impl InterpreterConfig {
         }
     }
 
-    /// What follows. `WSGIGILMode` wins over `WSGIPerInterpreterGIL`; several interpreters without either leave the mode
-    /// open.
+    /// Resolves the directives. `WSGIGILMode` wins over `WSGIPerInterpreterGIL`; several interpreters without either of
+    /// them mean `auto`.
     pub(crate) fn resolve(self) -> Interpreters {
         let of_mod_wsgi = self.per_interpreter_gil.map(|on| match on {
             true => GilMode::Own,

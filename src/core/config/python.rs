@@ -1,4 +1,4 @@
-//! What concerns Python as a whole, as written in the main server.
+//! The configuration of Python as a whole, as written in the main server.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use wsgi_abi::FreeThreading;
 use super::executor::{self, Share};
 use super::interpreters::InterpreterConfig;
 
-/// What concerns Python as a whole; only ever written in the main server.
+/// The directives for Python as a whole, which may stand in the main server only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PythonConfig {
     /// `WSGIPythonHome`: a prefix or a virtual environment.
@@ -36,7 +36,7 @@ pub struct PythonConfig {
     pub restrict_embedded: bool,
     /// `WSGIApplicationGroupLimit`.
     pub group_limit: Option<u32>,
-    /// `WSGICaseSensitivity`; the default is On, as file systems here tell cases apart.
+    /// `WSGICaseSensitivity`; the default is On, as file systems on Linux are case-sensitive.
     pub case_sensitivity: Option<bool>,
     /// `WSGIInterpreter`, `WSGIGILMode`, `WSGIPerInterpreterGIL`, `WSGIInterpreters`.
     pub interpreters: InterpreterConfig,
@@ -56,18 +56,18 @@ pub struct PythonConfig {
     pub destroy: Option<bool>,
 }
 
-/// `WSGIStartupTimeout` where none is written.
+/// The default of `WSGIStartupTimeout`.
 pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl PythonConfig {
-    /// How long a GIL may be held before that is a deadlock; `None` where nobody looks.
+    /// Returns how long a GIL may be held before that counts as a deadlock; `None` if there is no limit.
     pub fn deadlock_timeout(&self) -> Option<Duration> {
         self.deadlock_timeout
             .unwrap_or(Some(Duration::from_secs(300)))
     }
 
-    /// How long Python may take to start, and an application to load where its group has no limit of its own; `None`
-    /// where there is no limit.
+    /// Returns how long Python may take to start, and an application to load if its group has no own limit; `None` if
+    /// there is no limit.
     pub fn startup_timeout(&self) -> Option<Duration> {
         self.startup_timeout.unwrap_or(Some(STARTUP_TIMEOUT))
     }

@@ -1,4 +1,4 @@
-//! When a child has served long enough and is replaced: `WSGIRecycle`.
+//! `WSGIRecycle`: after how many requests, how much memory or how much time a child is replaced.
 
 use std::time::Duration;
 
@@ -7,40 +7,40 @@ use crate::config::conf_words::Words;
 /// `WSGIRecycle`, as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recycle {
-    /// Requests that a child serves.
+    /// Most requests that a child serves.
     pub requests: Option<u64>,
-    /// Memory of its own that a child may have, bytes.
+    /// Most private memory of a child, bytes.
     pub memory: Option<u64>,
-    /// How long it serves.
+    /// How long a child serves.
     pub age: Option<Duration>,
-    /// By how much a child's number of requests and its age may be less than that, percent.
+    /// By how many percent, at most, requests and age of one child are reduced by chance.
     pub jitter: u8,
 }
 
-/// What a child has used up.
+/// What a child has used so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// Requests that it has served.
+    /// Number of requests that the child has served.
     pub requests: u64,
-    /// Memory of its own, bytes.
+    /// Private memory of the child, bytes.
     pub memory: u64,
-    /// Since its start.
+    /// Time since the child started.
     pub age: Duration,
 }
 
-/// Of what a child has used up all that it may.
+/// The limit that a child has reached, with the amount used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spent {
-    /// Requests: so many.
+    /// The number of requests.
     Requests(u64),
-    /// Memory: so many bytes.
+    /// The private memory, in bytes.
     Memory(u64),
-    /// Time.
+    /// The age.
     Age(Duration),
 }
 
 impl Recycle {
-    /// Adds what another line says; its words win.
+    /// Parses one line. Its options replace those of earlier lines.
     pub(crate) fn parse(&mut self, args: &str) -> Result<(), String> {
         const NAMES: &str = "requests=, memory=, age= or jitter=";
         let mut words = Words::new(args);
@@ -69,12 +69,13 @@ impl Recycle {
         Ok(())
     }
 
-    /// Whether there is anything to look at.
+    /// Returns whether there is any limit to check.
     pub fn is_set(&self) -> bool {
         self.requests.is_some() || self.memory.is_some() || self.age.is_some()
     }
 
-    /// For one child: `chance` is any number, by which children differ, so that they do not all end at once.
+    /// Returns the limits of one child, reduced by the jitter. `chance` is a random number, so that children do not all
+    /// end at once.
     pub fn for_child(self, chance: u64) -> Self {
         let thousandths = 1000 - u64::from(self.jitter) * (chance % 1000) / 100;
         let part = |whole: u64| {
@@ -88,7 +89,7 @@ impl Recycle {
         }
     }
 
-    /// What of it is used up.
+    /// Returns the limit that `used` has reached, if any.
     pub fn spent(&self, used: &Used) -> Option<Spent> {
         let is_over = |limit: Option<u64>, used| limit.is_some_and(|limit| used >= limit);
         if is_over(self.memory, used.memory) {
@@ -114,7 +115,7 @@ fn above_zero(name: &str, value: &str, number: Option<u64>) -> Result<u64, Strin
     })
 }
 
-/// A number of bytes; K, M and G stand for powers of 1024.
+/// Parses a number of bytes; K, M and G stand for powers of 1024.
 fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {

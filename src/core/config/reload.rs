@@ -1,23 +1,23 @@
-//! How new code is taken up, as written.
+//! `WSGIReload`, as written.
 
 use std::path::PathBuf;
 
-/// `WSGIReload`.
+/// `WSGIReload`: how new code takes effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Reload {
-    /// By nothing but `wsgictl reload` and a restart.
+    /// Only by `wsgictl reload` and a restart.
     Off,
-    /// A changed script is executed again in the child that meets it; what it has imported stays.
+    /// A changed script is executed again in the child that finds the change; its imported modules stay.
     #[default]
     Script,
-    /// A changed source file of an application has the children replaced.
+    /// The children are replaced when a source file of an application changes.
     Modules,
-    /// A change of this file has the children replaced.
+    /// The children are replaced when this file changes.
     Touch(PathBuf),
 }
 
 impl Reload {
-    /// Whether new code is taken up by replacing children, so that they are to load theirs ahead of the first request.
+    /// Returns whether children are replaced for new code, so that they have to load it ahead of the first request.
     pub fn replaces_children(&self) -> bool {
         matches!(self, Reload::Modules | Reload::Touch(_))
     }

@@ -1,4 +1,4 @@
-//! What may be written for a server, main or virtual, and what follows for all servers together.
+//! The configuration of a server, main or virtual, as written, and what follows for all servers together.
 
 use std::collections::HashSet;
 
@@ -10,45 +10,45 @@ use super::reload::Reload;
 use super::telemetry::TelemetryConfig;
 use crate::request::alias::ScriptAlias;
 
-/// What may be said of a server, main or virtual.
+/// The directives of a server, main or virtual, as written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerConfig {
-    /// What holds for every directory of the server.
+    /// The directives for every directory of the server.
     pub dir: DirConfig,
     /// Aliases in the order of matching.
     pub aliases: Vec<ScriptAlias>,
-    /// Scripts to be loaded when a child starts, those of aliases among them, that this very server wrote.
+    /// Scripts that children load when they start, including those of aliases; only those written in this server.
     pub import_scripts: Vec<ImportScript>,
-    /// Daemon process groups that this very server wrote.
+    /// Daemon process groups; only those written in this server.
     pub daemon_processes: Vec<DaemonProcess>,
-    /// What concerns Python as a whole.
+    /// The directives for Python as a whole.
     pub python: PythonConfig,
-    /// `<WSGIInterpreterOptions>`, in the order written; only ever in the main server.
+    /// `<WSGIInterpreterOptions>`, in the order written; main server only.
     pub interpreter_options: Vec<InterpreterOptions>,
-    /// What is measured and who may ask; only ever written in the main server.
+    /// What is measured, and where it is published; main server only.
     pub telemetry: TelemetryConfig,
-    /// `WSGIReload`; only ever written in the main server.
+    /// `WSGIReload`; main server only.
     pub reload: Reload,
-    /// `WSGIRecycle`; only ever written in the main server.
+    /// `WSGIRecycle`; main server only.
     pub recycle: Recycle,
-    /// `WSGIWarmup`: URL paths that this very server wrote.
+    /// `WSGIWarmup`: URL paths; only those written in this server.
     pub warmups: Vec<String>,
 }
 
-/// A script to be loaded when a child starts.
+/// A script that children load when they start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportScript {
-    /// Path.
+    /// Path of the script.
     pub script: String,
-    /// Name of the process group, literally; "" for `%{GLOBAL}`. Every group is served in the httpd children.
+    /// Name of the process group, not expanded; "" for `%{GLOBAL}`. Every group is served in the httpd children.
     pub process_group: String,
-    /// Name of the application group, literally; "" for the main interpreter.
+    /// Name of the application group, not expanded; "" for the main interpreter.
     pub application_group: String,
     /// Where it is written: "file:line".
     pub location: String,
 }
 
-/// A `WSGIDaemonProcess` whose options were found valid. Its requests are served in the httpd children.
+/// A `WSGIDaemonProcess` with valid options. Its requests are served in the httpd children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DaemonProcess {
     /// Name of the group.
@@ -58,8 +58,8 @@ pub struct DaemonProcess {
 }
 
 impl ServerConfig {
-    /// A virtual host (`inner`) within the main server (`outer`): aliases of the virtual host come first, what
-    /// concerns the process as a whole is the main server's.
+    /// Merges a virtual host (`inner`) with the main server (`outer`): the aliases of the virtual host come first;
+    /// directives for the whole process are the main server's.
     pub fn merge(outer: &Self, inner: &Self) -> Self {
         ServerConfig {
             dir: DirConfig::merge(&outer.dir, &inner.dir),
@@ -75,7 +75,7 @@ impl ServerConfig {
         }
     }
 
-    /// Says of what was read last where it is written, "file:line".
+    /// Sets the location, "file:line", of the directives that were read last.
     pub fn locate(&mut self, location: &str) {
         let imports = self
             .import_scripts
@@ -90,7 +90,8 @@ impl ServerConfig {
         }
     }
 
-    /// Adds an alias, and with it the loading of its script ahead of the first request where 2.4 asks for it.
+    /// Adds an alias, and its script to the scripts that children load when they start, if
+    /// [`ScriptAlias::fixed_groups`] says so.
     pub(crate) fn add_alias(&mut self, alias: ScriptAlias) {
         if let Some((process_group, application_group)) = alias.fixed_groups() {
             self.import_scripts.push(ImportScript {
@@ -100,7 +101,7 @@ impl ServerConfig {
                 location: String::new(),
             });
         }
-        // Of thousands of virtual hosts most have one.
+        // There may be thousands of virtual hosts, and most have one alias.
         if self.aliases.is_empty() {
             self.aliases.reserve_exact(1);
         }
@@ -108,8 +109,8 @@ impl ServerConfig {
     }
 }
 
-/// What every child loads when it starts: the scripts of all `servers` (each main or merged), in order, whatever
-/// their process group, each once per application group.
+/// Returns the scripts that every child loads when it starts: those of all `servers` (each main or merged), in order,
+/// whatever their process group, and each once per application group.
 pub fn preloads<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<ImportScript> {
     let mut seen = HashSet::new();
     distinct(servers)
@@ -120,9 +121,9 @@ pub fn preloads<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<
         .collect()
 }
 
-/// What is wrong with the daemon process groups of all `servers` (each main or merged): names written twice, and
-/// imports into a group that is nowhere defined. Groups that only requests name are not looked at, as their names
-/// may be expansions.
+/// Returns the problems of the daemon process groups of all `servers` (each main or merged): names defined twice, and
+/// imports into an undefined group. Groups of aliases and directories are not checked, as their names may need
+/// expansion.
 pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<String> {
     let servers = distinct(servers);
     let mut problems = Vec::new();
@@ -146,7 +147,8 @@ pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) 
     problems
 }
 
-/// httpd gives a virtual host without a directive of ours the very configuration of the main server.
+/// Returns each configuration once: httpd gives a virtual host without our directives the same configuration as the
+/// main server.
 fn distinct<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<&'a ServerConfig> {
     let mut seen: HashSet<*const ServerConfig> = HashSet::new();
     let servers = servers.into_iter();

@@ -1,4 +1,4 @@
-//! The settings of one request: every value is there.
+//! The settings of one request, in which every value is resolved.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::request::environ::MapHead;
 use crate::request::proxy::ProxyHeader;
 use crate::request::subnet::Subnet;
 
-/// What holds for one request.
+/// The settings of one request.
 #[derive(Clone, Debug)]
 pub struct Settings<'a> {
-    /// To be expanded.
+    /// `WSGIApplicationGroup`, before expansion.
     pub application_group: &'a str,
-    /// To be expanded; "" for embedded.
+    /// `WSGIProcessGroup`, before expansion; "" for embedded.
     pub process_group: &'a str,
-    /// To be expanded.
+    /// `WSGICallableObject`, before expansion.
     pub callable_object: &'a str,
     /// Whether a changed script is loaded again.
     pub script_reloading: bool,
@@ -25,15 +25,15 @@ pub struct Settings<'a> {
     pub pass_authorization: bool,
     /// Whether the environ has `apache.request_rec`.
     pub pass_apache_request: bool,
-    /// Whether a chunked request body is taken.
+    /// Whether a chunked request body is accepted.
     pub chunked_request: bool,
-    /// What `REQUEST_METHOD` is for HEAD.
+    /// What `REQUEST_METHOD` says for a HEAD request.
     pub map_head_to_get: MapHead,
     /// Whether `ErrorDocument` replaces the application's own error pages.
     pub error_override: bool,
-    /// Whether a file goes out with sendfile.
+    /// Whether files are sent with sendfile.
     pub enable_sendfile: bool,
-    /// Headers by which a proxy may change the environ; `None` where that is switched off.
+    /// Headers by which a proxy may change the environ; `None` if none may.
     pub trusted_proxy_headers: Option<&'a [ProxyHeader]>,
     /// Peers from which these headers are honoured; `None` for every peer.
     pub trusted_proxies: Option<&'a [Subnet]>,
@@ -41,18 +41,18 @@ pub struct Settings<'a> {
     pub case_sensitive: bool,
     /// Whether Python may not run in the httpd children.
     pub restrict_embedded: bool,
-    /// Nanoseconds after which a request is noted as slow; 0 for never.
+    /// Nanoseconds after which a request counts as slow; 0 for never.
     pub slow_requests: u64,
-    /// How long a request may run, where that is limited.
+    /// How long a request may run; `None` for no limit.
     pub request_timeout: Option<Deadline>,
-    /// After how long the stack of its thread is logged, where it is.
+    /// After how long the stack of the request's thread is logged; `None` for never.
     pub slow_request: Option<Duration>,
     dir: &'a DirConfig,
     server: &'a DirConfig,
 }
 
 impl<'a> Settings<'a> {
-    /// Looks everything up; allocates nothing.
+    /// Resolves all settings; allocates nothing.
     pub fn resolve(dir: &'a DirConfig, server: &'a ServerConfig) -> Settings<'a> {
         macro_rules! value {
             ($field:ident) => {
@@ -86,7 +86,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// The script for the handler `name` (`r->handler`), if there is one; names are compared exactly.
+    /// Returns the script for the handler `name` (`r->handler`), if there is one; names are compared exactly.
     pub fn handler_script(&self, name: &[u8]) -> Option<&'a HandlerScript> {
         let named = |script: &&HandlerScript| script.handler.as_bytes() == name;
         self.dir

@@ -1,10 +1,10 @@
-//! What is measured, and where a process of its own answers for it.
+//! The configuration of metrics: what is measured, and where a separate process publishes it.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What concerns metrics; only ever written in the main server.
+/// The directives on metrics, which may stand in the main server only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TelemetryConfig {
     /// `WSGIMetrics`; the default is On.
@@ -20,11 +20,11 @@ pub struct TelemetryConfig {
 }
 
 impl TelemetryConfig {
-    /// How many series the applications' own metrics may have where `WSGIMetricsSeries` does not say.
+    /// The default of `WSGIMetricsSeries`.
     pub const SERIES: usize = 1024;
 }
 
-/// `WSGIMetricsListen`: where to listen.
+/// `WSGIMetricsListen`: where the metrics process listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetricsListen {
     /// An address and a port above 0.
@@ -37,10 +37,10 @@ pub enum MetricsListen {
 const LONGEST_PATH: usize = 107;
 
 impl MetricsListen {
-    /// Reads it as written.
+    /// Parses the argument of the directive.
     ///
     /// # Errors
-    /// A sentence on what is wrong.
+    /// A sentence that says what is wrong.
     pub fn parse(word: &str) -> Result<Self, String> {
         if let Some(path) = word.strip_prefix("unix:") {
             return if !path.starts_with('/') {
@@ -72,8 +72,8 @@ impl fmt::Display for MetricsListen {
     }
 }
 
-/// What an application is called, as mod_wsgi's `%{RESOURCE}` would call its interpreter. `server` is name and port of
-/// a virtual host; none for the main server.
+/// Returns the name of an application, which is what mod_wsgi's `%{RESOURCE}` expands to. `server` is the name and port
+/// of a virtual host; `None` for the main server.
 pub fn application_name(server: Option<(&str, u16)>, mount: &str) -> String {
     match server {
         None => mount.into(),

@@ -1,11 +1,11 @@
-//! What the arguments of directives have in common.
+//! Parsers for arguments that several directives share.
 
 use super::directive::{Context, Directive, Effect};
 use crate::config::conf_words::Words;
 use crate::config::directory::AuxiliaryScript;
 use crate::request::group::literal_group;
 
-/// What most rows share: On or Off for the main server, in effect.
+/// The row from which most rows take their fields: On or Off, main server only, in effect.
 pub(super) const ON_OFF: Directive = Directive {
     name: "",
     context: Context::Global,
@@ -20,10 +20,10 @@ pub(super) const ON_OFF: Directive = Directive {
     parse: |args, _| on_off(args).map(drop),
 };
 
-/// The difference to mod_wsgi of a directive that it does not have.
+/// The `difference` of a directive that mod_wsgi does not have.
 pub(super) const OURS: &str = "mod_wsgi does not have this directive.";
 
-/// The only word of `args`.
+/// Returns the only word of `args`.
 pub(super) fn one(args: &str) -> Result<String, String> {
     let mut words = Words::new(args);
     match (words.next(), words.count()) {
@@ -33,7 +33,7 @@ pub(super) fn one(args: &str) -> Result<String, String> {
     }
 }
 
-/// The only word of `args` as On or Off, in any case.
+/// Parses the only word of `args` as On or Off, in any case.
 pub(super) fn on_off(args: &str) -> Result<bool, String> {
     parse_on_off(&one(args)?)
 }
@@ -46,7 +46,7 @@ pub(super) fn parse_on_off(word: &str) -> Result<bool, String> {
     }
 }
 
-/// The only word of `args` as a number of seconds that `permitted` accepts and `kind` describes.
+/// Parses the only word of `args` as a number of seconds that `permitted` accepts and `kind` describes.
 pub(super) fn seconds(args: &str, kind: &str, permitted: fn(f64) -> bool) -> Result<f64, String> {
     let word = one(args)?;
     let number = word
@@ -56,14 +56,14 @@ pub(super) fn seconds(args: &str, kind: &str, permitted: fn(f64) -> bool) -> Res
     number.ok_or_else(|| format!("'{word}' is not {kind} of seconds"))
 }
 
-/// Takes the next option, or says what stands there instead.
+/// Takes the next option. The error names the text that is not one.
 pub(super) fn option<'a>(words: &mut Words<'a>) -> Result<(&'a str, String), String> {
     words
         .option()
         .ok_or_else(|| format!("'{}' is not of the form option=value", words.rest()))
 }
 
-/// The name of a group as the value of `option`; it may not be empty.
+/// Returns the name of a group from the value of `option`, which must not be empty.
 pub(super) fn group_name(option: &str, value: String) -> Result<String, String> {
     if value.is_empty() {
         return Err(format!("{option}= lacks a name"));
@@ -81,7 +81,7 @@ pub(super) fn unknown_option(name: &str, permitted: &str) -> String {
     format!("'{name}' is not an option here; permitted are {permitted}")
 }
 
-/// A script and nothing but `application-group=` after it.
+/// Parses a script, which only `application-group=` may follow.
 pub(super) fn auxiliary_script(args: &str) -> Result<AuxiliaryScript, String> {
     let mut words = Words::new(args);
     let script = script_path(&mut words)?;

@@ -1,4 +1,4 @@
-//! Scripts that authenticate and authorize [M-1].
+//! Directives for scripts that authenticate and authorize [M-1].
 
 use super::arguments::{ON_OFF, auxiliary_script};
 use super::directive::{Context, Directive, Effect};

@@ -1,5 +1,5 @@
-//! Daemon processes (1.5 and 3). There are none: what is written of them is checked, so that a mistake shows now
-//! as it would under mod_wsgi, and then its requests are served in the httpd children.
+//! Directives for daemon processes, which this module does not have (1.5 and 3). Their arguments are checked, so that a
+//! mistake shows as it would under mod_wsgi; the requests are served in the httpd children.
 
 use super::arguments::{ON_OFF, one, option, parse_on_off};
 use super::directive::{Context, Directive, Effect, Target};
@@ -60,10 +60,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
 ];
 
-/// What the value of an option has to be.
+/// What an option accepts as its value.
 #[derive(Clone, Copy)]
 enum Value {
-    /// Any text but the empty one.
+    /// A text that is not empty.
     Text,
     /// An absolute path.
     AbsolutePath,
@@ -72,9 +72,9 @@ enum Value {
     OnOff,
     /// A number above 0, with fractions.
     Positive,
-    /// An integer from the first on, up to the second.
+    /// An integer from the first to the second.
     Integer(i64, i64),
-    /// 0, or an integer from this on.
+    /// 0, or an integer of at least this.
     ZeroOr(i64),
 }
 

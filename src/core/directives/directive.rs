@@ -1,4 +1,4 @@
-//! What is known of one directive.
+//! The row of one directive, and where its value goes.
 
 use crate::config::interpreter_options::InterpreterOptions;
 use crate::config::{DirConfig, ServerConfig};
@@ -6,28 +6,29 @@ use crate::config::{DirConfig, ServerConfig};
 /// One directive.
 #[derive(Clone, Copy, Debug)]
 pub struct Directive {
-    /// Name as written; a container's begins with `<`, as in httpd's own command table.
+    /// Name as written; that of a container begins with `<`, as in httpd's own command table.
     pub name: &'static str,
-    /// Where it may stand.
+    /// Where the directive may stand.
     pub context: Context,
-    /// Whether it may also stand in `<WSGIInterpreterOptions>`.
+    /// Whether the directive may also stand in `<WSGIInterpreterOptions>`.
     pub in_container: bool,
-    /// Whether it opens a container. Its `set` appends one to [`ServerConfig::interpreter_options`]; the directives
-    /// inside then go to that as [`Target::Options`].
+    /// Whether the directive opens a container. Its `set` appends a container to [`ServerConfig::interpreter_options`],
+    /// which is then the [`Target::Options`] of the directives inside.
     pub container: bool,
-    /// Its arguments, for readers.
+    /// The arguments, for readers.
     pub syntax: &'static str,
-    /// Its default, for readers; empty where it has none.
+    /// The default, for readers; empty if there is none.
     pub default: &'static str,
-    /// What it does, in a sentence or two.
+    /// What the directive does, in a sentence or two.
     pub help: &'static str,
-    /// A piece of configuration that uses it and loads as it stands.
+    /// A piece of configuration that uses the directive and loads as it is.
     pub example: &'static str,
-    /// Where it differs from the directive of mod_wsgi, in a sentence or two; empty where only `effect` says so, or nothing.
+    /// How the directive differs from that of mod_wsgi, in a sentence or two; empty if it does not differ, or only as
+    /// `effect` says.
     pub difference: &'static str,
-    /// Whether it does what `help` says in this release.
+    /// Whether the directive does what `help` says in this release.
     pub effect: Effect,
-    /// How its arguments become a value; called through [`Directive::set`], which adds the name to the error.
+    /// Parses the arguments; called through [`Directive::set`], which adds the name to the error.
     pub(crate) parse: fn(args: &str, target: &mut Target<'_>) -> Result<(), String>,
 }
 
@@ -49,20 +50,20 @@ pub enum Context {
 /// What a directive does in this release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// What its help says.
+    /// What the help says.
     Now,
-    /// Nothing yet; the sentence says so and what it will do. For a warning at start.
+    /// Nothing yet. The sentence says so, and what the directive will do; it is logged as a warning at start.
     Later(&'static str),
-    /// Nothing: it describes daemon processes, and all requests are served in the httpd children.
+    /// Nothing: the directive configures daemon processes, and all requests are served in the httpd children.
     Daemon,
-    /// Nothing, in mod_wsgi neither; the sentence says why.
+    /// Nothing, as in mod_wsgi; the sentence says why.
     Nothing(&'static str),
 }
 
 /// Where the value of a directive goes.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// A server, main or virtual. What may also stand in a directory goes to its `dir`.
+    /// A server, main or virtual. A directive that may also stand in a directory goes to its `dir`.
     Server(&'a mut ServerConfig),
     /// A directory, location, file or `.htaccess`.
     Directory(&'a mut DirConfig),
@@ -71,13 +72,13 @@ pub enum Target<'a> {
 }
 
 impl Directive {
-    /// Reads the raw arguments into `target`. The error is one sentence that begins with the directive's name.
+    /// Parses the raw arguments into `target`. The error is one sentence that begins with the directive's name.
     pub fn set(&self, args: &str, target: &mut Target<'_>) -> Result<(), String> {
         let args = args.trim_matches(|c: char| c.is_ascii_whitespace());
         (self.parse)(args, target).map_err(|problem| format!("{}: {problem}", self.shown_name()))
     }
 
-    /// The name for readers: `WSGIScriptAlias`, `<WSGIInterpreterOptions>`.
+    /// Returns the name for readers: `WSGIScriptAlias`, `<WSGIInterpreterOptions>`.
     pub fn shown_name(&self) -> String {
         if self.container {
             format!("{}>", self.name)
@@ -88,7 +89,7 @@ impl Directive {
 }
 
 impl<'a> Target<'a> {
-    /// Where a value of a directory goes.
+    /// Returns the configuration for a directive of a directory.
     pub(super) fn dir(&mut self) -> Result<&mut DirConfig, String> {
         match self {
             Target::Server(server) => Ok(&mut server.dir),
@@ -97,7 +98,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Where a value of a server goes.
+    /// Returns the configuration for a directive of a server.
     pub(super) fn server(&mut self) -> Result<&mut ServerConfig, String> {
         match self {
             Target::Server(server) => Ok(server),

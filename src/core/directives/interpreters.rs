@@ -1,4 +1,5 @@
-//! Interpreters and the GIL: mod_wsgi's directives [M-1], and our own.
+//! Directives for interpreters, the GIL, new code and the life of children: mod_wsgi's [M-1], and those that only
+//! mod_wsgi_rs has.
 
 use wsgi_abi::{FreeThreading, GilMode};
 
@@ -14,7 +15,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIApplicationGroupLimit",
         syntax: "number",
         default: "what the groups that the configuration names leave of 255, at least 63",
-        help: "Sets how many interpreters a child makes for application groups that only requests name, from 1 to 255; the requests of others are answered with 503.",
+        help: "Sets how many interpreters, from 1 to 255, a child makes for application groups that the configuration does not name; requests for further groups are answered with 503.",
         example: "WSGIApplicationGroup %{HOST}\nWSGIApplicationGroupLimit 20",
         difference: "mod_wsgi has no limit on interpreters that requests name, and no such directive.",
         parse: |args, target| {
@@ -35,7 +36,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "auto|main|sub",
         default: "auto",
-        help: "Says which interpreter an application group runs in: the main one, where every package can be imported, or one of its own; auto: the only group of a server in the main one, each of several in its own.",
+        help: "Sets the interpreter that an application group runs in. main: the main interpreter, where every package can be imported; sub: a sub-interpreter of its own, or the main interpreter for %{GLOBAL}; auto: the main interpreter if the server has only one group, else as sub.",
         example: "WSGIInterpreter main",
         difference: OURS,
         parse: |args, target| {
@@ -56,7 +57,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "shared|own|free|auto",
         default: "shared; auto with WSGIInterpreters",
-        help: "Says how interpreters hold the GIL: one for all, one for each (Python 3.13 or later), none (a free-threaded build of 3.14 or later), or the best that the application can be imported with.",
+        help: "Sets how interpreters hold the GIL. shared: one for all; own: one for each (Python 3.13 or later); free: none (a free-threaded build of 3.14 or later); auto: the best of these with which the application can be imported.",
         example: "<WSGIInterpreterOptions application-group=site>\n    WSGIGILMode auto\n    WSGIInterpreters 2\n</WSGIInterpreterOptions>",
         difference: OURS,
         parse: |args, target| {
@@ -80,7 +81,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "number|auto",
         default: "1; auto with WSGIGILMode own or auto",
-        help: "Sets how many interpreters with a GIL of their own hold an application in each child, so that one child uses several cores; auto: one for each core that a child has.",
+        help: "Sets how many interpreters with their own GIL hold an application in each child, so that one child uses several cores; auto: one for each core that a child has.",
         example: "<WSGIInterpreterOptions application-group=site>\n    WSGIInterpreters auto\n</WSGIInterpreterOptions>",
         difference: OURS,
         parse: |args, target| {
@@ -148,7 +149,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGIDestroyInterpreter",
         default: "unset",
-        help: "Says what becomes of Python when a child ends. Unset: shutdown callbacks and atexit run, and Python is left as it is. Off: only the shutdown callbacks. On: Python is finalized as well, where that is safe.",
+        help: "Sets how Python ends when a child ends. Unset: shutdown callbacks and atexit functions run, but Python is not finalized. Off: only the shutdown callbacks run. On: Python is finalized as well, if that is safe.",
         example: "WSGIDestroyInterpreter Off",
         difference: "Where nothing is written, mod_wsgi finalizes Python, which may crash extension modules at exit. On does the same here, where that is safe.",
         parse: |args, target| {
@@ -161,7 +162,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIReload",
         syntax: "off|script|modules|touch file",
         default: "script",
-        help: "Says how new code is taken up: not at all, by executing a changed script again, or by replacing children one after the other when an imported source file changes or a named file is touched.",
+        help: "Sets how new code takes effect. off: not at all; script: a changed script is executed again; modules: children are replaced one after the other when an imported source file changes; touch: children are replaced when the named file is touched.",
         example: "WSGIReload modules",
         difference: OURS,
         parse: reload,
@@ -171,7 +172,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIRecycle",
         syntax: "[requests=number] [memory=size] [age=seconds] [jitter=percent]",
         default: "never",
-        help: "Has a child replaced that has served so many requests, has so much memory of its own (512M), or has served so long; jitter: so much earlier, by chance, so that children do not end together.",
+        help: "Replaces a child that has served this number of requests, has this much memory of its own (512M), or has reached this age. jitter: lowers the requests and the age of each child at random by up to this percentage, so that children do not end together.",
         example: "WSGIRecycle requests=10000 memory=512M age=86400 jitter=10",
         difference: OURS,
         parse: |args, target| target.server()?.recycle.parse(args),
@@ -182,7 +183,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Server,
         syntax: "URL-path ...",
         default: "",
-        help: "Names URLs that a new child asks its applications for before it takes connections.",
+        help: "Lists URLs that a new child requests from its applications before it takes connections.",
         example: "WSGIScriptAlias / /srv/site/wsgi.py\nWSGIWarmup / /login",
         difference: OURS,
         parse: warmup,
@@ -190,7 +191,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
 ];
 
-/// Where what concerns interpreters goes.
+/// Returns where a directive on interpreters goes.
 fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut InterpreterConfig, String> {
     match target {
         Target::Options(options) => Ok(&mut options.interpreters),
@@ -198,7 +199,7 @@ fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut InterpreterConfig, 
     }
 }
 
-/// The only word of `args`, in any case, as one of `permitted`.
+/// Parses the only word of `args`, in any case, as one of `permitted`.
 fn word<T: Copy>(args: &str, permitted: &[(&str, T)]) -> Result<T, String> {
     let word = one(args)?;
     let found = permitted

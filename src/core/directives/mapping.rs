@@ -1,4 +1,4 @@
-//! Which script serves a URL, and in which interpreter [M-1].
+//! Directives that choose the script of a URL and its interpreter [M-1].
 
 use super::arguments::{
     ON_OFF, auxiliary_script, group_name, on_off, one, option, parse_on_off, script_path,
@@ -37,7 +37,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Directory,
         syntax: "handler-name script [process-group=name] [application-group=name] [pass-authorization=On|Off]",
         default: "",
-        help: "Defines a handler for SetHandler and AddHandler: the resource is served by handle_request of the script.",
+        help: "Defines a handler for SetHandler and AddHandler: handle_request of the script serves the resource.",
         example: "WSGIHandlerScript markdown /srv/handlers/markdown.py\nAddHandler markdown .md",
         parse: handler_script,
         ..ON_OFF
@@ -179,7 +179,7 @@ fn import_script(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The options in the rest of a line, all of which are among `permitted`.
+/// Parses the options in the rest of a line, all of which must be among `permitted`.
 fn script_options(mut words: Words<'_>, permitted: &[&str]) -> Result<ScriptOptions, String> {
     let mut options = ScriptOptions::default();
     while !words.is_empty() {

@@ -1,4 +1,4 @@
-//! Who runs Python, who waits for it, and how long requests may last: our own.
+//! Directives for threads, queues and time limits, which only mod_wsgi_rs has.
 
 use super::arguments::{ON_OFF, OURS, one};
 use super::directive::{Context, Directive, Target};
@@ -11,7 +11,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "direct|delegate|pool|auto [min=number] [max=number]",
         default: "auto",
-        help: "Says who runs Python. direct: the httpd thread of each request; delegate: no more than some of these at a time, between min (1) and max (ThreadsPerChild), as the application's waiting allows; pool: threads of WSGIThreadPool; auto: direct where a child has one thread or no GIL, else delegate.",
+        help: "Sets which threads run Python. direct: the httpd thread of each request; delegate: a number of the httpd threads at once, between min (1) and max (ThreadsPerChild), which depends on how much the application waits; pool: the threads of WSGIThreadPool; auto: direct if a child has one thread or no GIL, else delegate.",
         example: "WSGIExecutor delegate min=2 max=8",
         difference: OURS,
         parse: |args, target| written(target)?.parse_executor(args),
@@ -22,7 +22,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "size=number|auto",
         default: "size=auto with WSGIExecutor pool",
-        help: "Sets how many threads of its own an interpreter has that run its requests; auto: twice the cores and at least 4, but no more than ThreadsPerChild. Without WSGIExecutor it stands for WSGIExecutor pool.",
+        help: "Sets how many pool threads each interpreter has to run its requests; auto: twice the cores and at least 4, but no more than ThreadsPerChild. Without WSGIExecutor, it implies WSGIExecutor pool.",
         example: "WSGIExecutor pool\nWSGIThreadPool size=8",
         difference: OURS,
         parse: |args, target| written(target)?.parse_pool(args),
@@ -33,7 +33,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "[depth=number] [timeout=seconds]",
         default: "timeout=60",
-        help: "Sets how many requests of an application group may wait in a child for a thread that runs Python, not counting those that it runs, and for how long: one more is answered with 503, one that waits longer with 504; with depth=0 none waits.",
+        help: "Sets how many requests of an application group may wait in a child for a thread that runs Python, not counting running ones, and for how long. A request beyond depth is answered with 503, one that waits longer than timeout with 504; with depth=0 none waits.",
         example: "WSGIQueue depth=100 timeout=10",
         difference: OURS,
         parse: |args, target| written(target)?.parse_queue(args),
@@ -44,7 +44,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "[number|percent%] [reserve=number|percent%]",
         default: "no limit, no reserve",
-        help: "Sets how many threads of a child the requests of an application group may hold, so that a slow one leaves some to the others; over it they are answered with 503. A thread counts once, however many requests are nested on it. reserve: threads that all groups together leave to files and everything else.",
+        help: "Sets how many threads of a child the requests of an application group may hold, so that a slow group leaves threads to the others; further requests are answered with 503. A thread counts once, however many requests are nested on it. reserve: threads that all groups together leave to files and everything else.",
         example: "WSGIThreadShare 50% reserve=2",
         difference: OURS,
         parse: thread_share,
@@ -55,7 +55,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Directory,
         syntax: "seconds|Off [grace=seconds]",
         default: "Off",
-        help: "Sets how long a request may run: then the stack of its thread is logged, mod_wsgi.RequestTimeout is raised in it, and it is answered with 504; if it does not end within grace (1), its child is replaced.",
+        help: "Sets how long a request may run. After that, the stack of its thread is logged, mod_wsgi.RequestTimeout is raised in the thread, and the request is answered with 504; if it does not end within grace (1), its child is replaced.",
         example: "WSGIRequestTimeout 60 grace=5\n<Location /export>\n    WSGIRequestTimeout Off\n</Location>",
         difference: "mod_wsgi has request-timeout= of WSGIDaemonProcess, for daemon processes only.",
         parse: |args, target| {
@@ -69,7 +69,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Directory,
         syntax: "seconds|Off",
         default: "Off",
-        help: "Has the stack of a request's thread logged, once, when the request has run for this long.",
+        help: "Logs the stack of a request's thread, once, when the request has run for this long.",
         example: "WSGISlowRequestStack 5",
         difference: OURS,
         parse: slow_request_stack,
@@ -80,7 +80,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::Directory,
         syntax: "seconds|Off",
         default: "Off",
-        help: "An older name of WSGISlowRequestStack. WSGISlowRequests, whose name is so similar, is another directive: it counts slow requests.",
+        help: "An older name of WSGISlowRequestStack. WSGISlowRequests, with the similar name, is another directive: it counts slow requests.",
         example: "WSGISlowRequest 5",
         difference: OURS,
         parse: slow_request_stack,
@@ -90,7 +90,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIDeadlockTimeout",
         syntax: "seconds|Off",
         default: "300",
-        help: "Sets after how long a GIL that nobody else can have is a deadlock: the stacks of all threads are logged, and the child is replaced.",
+        help: "Sets after how long a GIL that no other thread can get counts as a deadlock. Then the stacks of all threads are logged, and the child is replaced.",
         example: "WSGIDeadlockTimeout 60",
         difference: "mod_wsgi has deadlock-timeout= of WSGIDaemonProcess, for daemon processes only.",
         parse: |args, target| {
@@ -104,7 +104,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "seconds|Off",
         default: "60",
-        help: "Sets how long an application may take to load: then the stack of the thread that loads it is logged, its requests are answered with 503 and Retry-After at once, and the child is replaced. Outside of a container it is also the limit for the start of Python.",
+        help: "Sets how long an application may take to load. After that, the stack of the thread that loads it is logged, its requests are answered at once with 503 and Retry-After, and the child is replaced. Outside of a container, it is also the limit for the start of Python.",
         example: "WSGIStartupTimeout 120",
         difference: "mod_wsgi has startup-timeout= of WSGIDaemonProcess, for daemon processes only.",
         parse: |args, target| {
@@ -119,7 +119,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
 ];
 
-/// Where what concerns the threads of a group goes.
+/// Returns where a directive on the threads of a group goes.
 fn written<'a>(target: &'a mut Target<'_>) -> Result<&'a mut ExecutorConfig, String> {
     match target {
         Target::Options(options) => Ok(&mut options.executor),

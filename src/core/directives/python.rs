@@ -1,4 +1,4 @@
-//! Python as a whole, and its interpreters [M-1].
+//! Directives for Python as a whole, and for its interpreters [M-1].
 
 use super::arguments::{ON_OFF, on_off, one, seconds};
 use super::directive::{Directive, Effect, Target};
@@ -47,7 +47,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "Sets the optimization level, as Python's -O (1) and -OO (2) do.",
         example: "WSGIPythonOptimize 1",
         parse: |args, target| {
-            // What is no number is 0, as in mod_wsgi.
+            // A text that is not a number counts as 0, as in mod_wsgi.
             target.server()?.python.optimize = one(args)?.parse().unwrap_or(0);
             Ok(())
         },
@@ -90,7 +90,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "seconds",
         default: "0.005",
-        help: "Sets after how long a thread that others wait for has to give up the GIL.",
+        help: "Sets after how long a thread has to give up the GIL if other threads wait for it.",
         example: "WSGISwitchInterval 0.001",
         difference: "In a container it concerns application groups that may have a GIL of their own; for any other group it is ignored with message 0199.",
         parse: switch_interval,
@@ -200,7 +200,7 @@ fn switch_interval(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// `random` leaves hashes random; in mod_wsgi it fixes the seed to 0 by mistake.
+/// Parses `WSGIPythonHashSeed`. `random` leaves hashes random; in mod_wsgi it sets the seed to 0 by mistake.
 fn hash_seed(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let word = one(args)?;
     target.server()?.python.hash_seed = match word.as_str() {

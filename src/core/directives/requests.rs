@@ -1,4 +1,4 @@
-//! How requests and responses are treated [M-1].
+//! Directives for requests and responses [M-1].
 
 use super::arguments::{ON_OFF, on_off, one};
 use super::directive::{Context, Directive, Effect, Target};
@@ -60,7 +60,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         syntax: "Off|On|Auto",
         default: "Auto",
-        help: "On: the application sees GET for HEAD; Auto: it does so where an output filter needs the body.",
+        help: "On: the application sees GET for HEAD; Auto: it does so only if an output filter needs the body.",
         example: "WSGIMapHEADToGET Auto",
         parse: map_head_to_get,
         ..ON_OFF
@@ -112,7 +112,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         syntax: "address|network ...",
         default: "",
-        help: "Lists the proxies whose headers are honoured; without it every peer's are.",
+        help: "Lists the proxies whose headers are honoured; without it, those of every peer are.",
         example: "WSGITrustedProxyHeaders X-Forwarded-For\nWSGITrustedProxies 192.0.2.7 10.0.0.0/8 fd00::/8",
         difference: "Upper-case hexadecimal digits, IPv4 masks and IPv4 addresses in IPv6 notation are accepted as well.",
         parse: trusted_proxies,
@@ -131,14 +131,14 @@ fn map_head_to_get(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds to what the same section has so far; names without a meaning are left out, as mod_wsgi ignores them.
+/// Adds to the headers that the same section has so far; ignores unknown names, as mod_wsgi does.
 fn trusted_proxy_headers(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let headers = target.dir()?.trusted_proxy_headers.get_or_insert_default();
     headers.extend(Words::new(args).filter_map(|name| ProxyHeader::find(&name)));
     Ok(())
 }
 
-/// Adds to what the same section has so far. An empty list trusts nobody.
+/// Adds to the proxies that the same section has so far. An empty list trusts no peer.
 fn trusted_proxies(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let subnets: Result<Vec<Subnet>, _> =
         Words::new(args).map(|text| Subnet::parse(&text)).collect();

@@ -1,12 +1,12 @@
-//! All rows, one file a topic.
+//! All rows, from one file for each topic.
 
 use super::directive::Directive;
 use super::{auth, daemon, interpreters, mapping, pools, python, requests, telemetry};
 
-/// Every directive of mod_wsgi 6, and our own, by topic.
+/// Every directive of mod_wsgi 6, and those that only mod_wsgi_rs has, by topic.
 pub static DIRECTIVES: &[Directive] = &TABLE;
 
-/// The topics, each with its rows.
+/// The topics with their rows.
 pub const TOPICS: &[(&str, &[Directive])] = &[
     ("Scripts and URLs", mapping::DIRECTIVES),
     ("Requests and responses", requests::DIRECTIVES),
@@ -45,7 +45,7 @@ const COUNT: usize = {
     count
 };
 
-/// The directive `name`, in any case, as httpd looks names up.
+/// Returns the directive `name`, in any case, as httpd looks up names.
 pub fn find(name: &str) -> Option<&'static Directive> {
     DIRECTIVES
         .iter()

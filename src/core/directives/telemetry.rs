@@ -1,4 +1,4 @@
-//! Metrics and what reports them [M-1], and what mod_wsgi does not have: the listener.
+//! Directives for metrics and telemetry [M-1], including those that only mod_wsgi_rs has.
 
 use super::arguments::{ON_OFF, OURS, on_off, one, option, seconds, unknown_option};
 use super::directive::{Directive, Effect, Target};
@@ -38,7 +38,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGITelemetryOptions",
         syntax: "[+|-]CaptureUserAgent|None|All ...",
         default: "None",
-        help: "Says what the telemetry service is told beyond numbers.",
+        help: "Sets what the telemetry service gets besides numbers.",
         example: "WSGITelemetryOptions +CaptureUserAgent",
         effect: Effect::Later(
             "nothing is sent; it will add the User-Agent to records of slow requests",
@@ -62,7 +62,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIMetricsListen",
         syntax: "address:port|unix:/path",
         default: "",
-        help: "Has a process of its own answer /metrics and /wsgi-status there, also while all workers are busy.",
+        help: "Starts a separate process that answers /metrics and /wsgi-status at this address, even while all workers are busy.",
         example: "WSGIMetricsListen 127.0.0.1:9117",
         difference: OURS,
         parse: |args, target| {
@@ -96,7 +96,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
 
 fn slow_requests(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let seconds = seconds(args, "a non-negative number", |number| number >= 0.0)?;
-    // Seconds beyond the range of an integer are longer than any request.
+    // The cast saturates: a number beyond the range of an integer is longer than any request.
     target.server()?.telemetry.slow_requests = (seconds * 1e9) as u64;
     Ok(())
 }
@@ -138,7 +138,7 @@ fn telemetry_service(args: &str, _: &mut Target<'_>) -> Result<(), String> {
     }
 }
 
-/// As httpd's `Options`: all flags with a sign, which modify, or none of them, which replaces.
+/// Checks the options as httpd does for `Options`: either all have a sign and modify, or none has one and they replace.
 fn telemetry_options(args: &str, _: &mut Target<'_>) -> Result<(), String> {
     let mut signed = None;
     for word in Words::new(args) {

@@ -1,4 +1,4 @@
-//! The rows, as a configuration uses them.
+//! Tests of the rows, as a configuration uses them.
 
 #![allow(clippy::unwrap_used)]
 use super::*;
@@ -13,7 +13,7 @@ use crate::plan::mpm_plan::{Mpm, MpmPlan};
 use crate::request::alias::ScriptOptions;
 use wsgi_abi::GilMode;
 
-/// Sets one line on the server, or in a container, or in a directory.
+/// Applies one configuration line to a server, a container or a directory.
 fn set(target: &mut Target<'_>, line: &str) -> Result<(), String> {
     let (name, args) = line.split_once(' ').unwrap_or((line, ""));
     find(name)
@@ -29,7 +29,7 @@ fn server(line: &str) -> Result<ServerConfig, String> {
 #[test]
 fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
     use Context::*;
-    // Name, context and "C" of tables 1.1 to 1.5.
+    // Name, context, and whether a container may hold it, as in tables 1.1 to 1.5.
     let expected = [
         ("WSGIScriptAlias", Server, false),
         ("WSGIScriptAliasMatch", Server, false),
@@ -77,7 +77,7 @@ fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
         ("WSGITelemetryService", Global, false),
         ("WSGISlowRequests", Global, false),
         ("WSGITelemetryOptions", Global, false),
-        // Ours.
+        // Only in mod_wsgi_rs.
         ("WSGIMetrics", Global, false),
         ("WSGIMetricsListen", Global, false),
         ("WSGIMetricsSeries", Global, false),
@@ -86,7 +86,7 @@ fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
         ("WSGIInterpreter", Global, true),
         ("WSGIGILMode", Global, true),
         ("WSGIInterpreters", Global, true),
-        // Of mod_wsgi again.
+        // In mod_wsgi, too.
         ("WSGIPerInterpreterGIL", Global, true),
         ("WSGIFreeThreading", Global, true),
         ("WSGIPrivateEnviron", Global, true),
@@ -100,7 +100,7 @@ fn the_table_is_that_of_mod_wsgi_6_and_our_own() {
         ("WSGIThreadShare", Global, true),
         ("WSGIRequestTimeout", Directory, false),
         ("WSGISlowRequestStack", Directory, false),
-        // Its older name.
+        // The older name of `WSGISlowRequestStack`.
         ("WSGISlowRequest", Directory, false),
         ("WSGIDeadlockTimeout", Global, false),
         ("WSGIStartupTimeout", Global, true),
@@ -147,7 +147,7 @@ fn the_older_name_of_a_directive_says_the_same() {
     );
 }
 
-/// A server for which these lines, and nothing else, are written.
+/// Returns a server with only these configuration lines.
 fn server_of(lines: &[&str]) -> ServerConfig {
     let mut server = ServerConfig::default();
     for line in lines {
@@ -160,7 +160,7 @@ fn server_of(lines: &[&str]) -> ServerConfig {
     server
 }
 
-/// All that holds for it.
+/// Returns all resolved values of a server with these lines, as text.
 fn effective(lines: &[&str]) -> String {
     let server = server_of(lines);
     let nowhere = DirConfig::EMPTY;
@@ -202,7 +202,7 @@ fn effective(lines: &[&str]) -> String {
     let group = group_options(&[], python, "");
     let mut interpreters = group.interpreters;
     if interpreters.gil == GilMode::Shared {
-        // Nobody asks how many there are.
+        // The number of replicas has no meaning under a shared GIL.
         interpreters.replicas = Replicas::Count(1);
     }
     let plan = MpmPlan::new(Mpm::Event, 4, 25, 2);
@@ -243,7 +243,7 @@ fn effective(lines: &[&str]) -> String {
     format!("{of_request:#?}{of_python:#?}{of_metrics:#?}{of_children:#?}")
 }
 
-/// What is written for the default of a directive, where that is not the very text of it, and another value.
+/// Returns the argument that stands for the default of a directive ("" for the row's own text), and another value.
 fn written_default(name: &str) -> Option<(&'static str, &'static str)> {
     Some(match name {
         "WSGIProcessGroup" | "WSGIApplicationGroup" | "WSGICallableObject" => ("", "other"),
@@ -269,7 +269,7 @@ fn written_default(name: &str) -> Option<(&'static str, &'static str)> {
 
 #[test]
 fn what_stands_as_the_default_holds_where_nothing_is_written() {
-    // What a word for nothing stands for, and what another program decides.
+    // Defaults that are descriptions, not arguments, or that another program sets.
     let in_words = [
         (
             "WSGIApplicationGroupLimit",
@@ -279,7 +279,7 @@ fn what_stands_as_the_default_holds_where_nothing_is_written() {
         ("WSGIRecycle", "never"),
         ("WSGIThreadPool", "size=auto with WSGIExecutor pool"),
         ("WSGIThreadShare", "no limit, no reserve"),
-        // CPython's own.
+        // CPython's default.
         ("WSGISwitchInterval", "0.005"),
     ];
     let nothing = effective(&[]);
@@ -296,7 +296,7 @@ fn what_stands_as_the_default_holds_where_nothing_is_written() {
             row.name,
             row.default
         );
-        // Its own words, or what they begin with.
+        // The argument is the row's text, or the beginning of it.
         assert!(row.default.starts_with(default), "{}", row.name);
         let default = if default.is_empty() {
             row.default
@@ -330,7 +330,7 @@ fn numbers_in_help_texts_are_those_that_hold() {
         plan.executor(&server.python.executor, true)
     };
     assert_eq!(delegate.most, plan.python_threads(), "ThreadsPerChild");
-    // Whatever stands in parentheses, with what is to stand there.
+    // Every value in parentheses in a help text: directive, word before it, expected value.
     let known = [
         ("WSGIExecutor", "min", delegate.least.to_string()),
         ("WSGIExecutor", "max", "ThreadsPerChild".into()),
@@ -339,7 +339,7 @@ fn numbers_in_help_texts_are_those_that_hold() {
             "grace",
             Deadline::GRACE.as_secs_f64().to_string(),
         ),
-        // Not defaults: an example, what Python's own options are called, and what is needed.
+        // These are not defaults, but an example, names of Python's options, and requirements.
         ("WSGIRecycle", "own", "512M".into()),
         ("WSGIPythonOptimize", "-O", "1".into()),
         ("WSGIPythonOptimize", "-OO", "2".into()),

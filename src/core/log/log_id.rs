@@ -1,6 +1,6 @@
 //! Log ids (`%L`) as httpd makes them.
 
-/// The id: of the moment, the process and the thread, in base64 without the padding.
+/// Returns the id made of the time, the process and the thread, in base64 without padding.
 pub fn text(time: u64, pid: u32, thread: usize) -> [u8; 11] {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let pid = u64::from(pid);
@@ -16,7 +16,7 @@ mod tests {
 
     #[test]
     fn they_are_those_of_httpd() {
-        // Of httpd: time, process and thread, and what it makes of them on a machine of this byte order.
+        // A time, process and thread, and the id that httpd makes of them on a little-endian machine.
         #[cfg(target_endian = "little")]
         assert_eq!(&text(0x0102_0304_0506_0708, 0, 0), b"CAcGBQQDAgE");
         assert_eq!(&text(0, 0, 0), b"AAAAAAAAAAA");

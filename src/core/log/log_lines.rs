@@ -1,25 +1,25 @@
-//! A stream of text (`wsgi.errors`, `sys.stderr`) as log records: one per line, none longer than
-//! [`MAX_RECORD`], nothing lost.
+//! Splits a stream of text (`wsgi.errors`, `sys.stderr`) into log records: one per line, none longer than
+//! [`MAX_RECORD`]. No text is lost.
 
-/// Most bytes of one record: httpd cuts a line of its log at 8192, its own prefix included.
+/// Most bytes of one record: httpd cuts a line of its log at 8192 bytes, including its prefix.
 pub const MAX_RECORD: usize = 8000;
 
-/// Holds the part of a line whose end has not been written yet; at most [`MAX_RECORD`] bytes.
+/// The part of a line whose end has not been written yet; at most [`MAX_RECORD`] bytes.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     partial: Vec<u8>,
 }
 
 impl LineBuffer {
-    /// An empty one; allocates nothing until a line is left open.
+    /// Makes an empty buffer; allocates nothing until a line is left open.
     pub const fn new() -> LineBuffer {
         LineBuffer {
             partial: Vec::new(),
         }
     }
 
-    /// Takes what was written and emits the records that are complete, without their newlines. A NUL, at which C
-    /// would end the record, becomes `\0`.
+    /// Takes written text and emits the complete records, without their newlines. A NUL, at which C would end the
+    /// record, becomes `\0`.
     pub fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
         let mut lines = bytes.split(|&byte| byte == b'\n');
         let open = lines.next_back().unwrap_or_default();
@@ -35,7 +35,7 @@ impl LineBuffer {
         self.append(open, &mut emit);
     }
 
-    /// Emits the line that is still open, if there is one.
+    /// Emits the open line, if there is one.
     pub fn flush(&mut self, mut emit: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             emit(&self.partial);
@@ -43,7 +43,7 @@ impl LineBuffer {
         }
     }
 
-    /// Adds to the open line; where that gets too long, its first parts become records of their own.
+    /// Adds to the open line. If it gets too long, its first parts become separate records.
     fn append(&mut self, text: &[u8], emit: &mut impl FnMut(&[u8])) {
         for byte in text {
             let shown = if *byte == 0 {

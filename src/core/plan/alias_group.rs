@@ -1,21 +1,22 @@
-//! The application groups that aliases name without a request.
+//! The application groups of aliases that are known without a request.
 
 use crate::request::alias::{ScriptAlias, mount_of};
 use crate::request::group::{Variables, application_group};
 
-/// A server, as far as names of groups are made of it.
+/// The parts of a server from which names of groups are made.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerIdentity<'a> {
     /// `ServerName`.
     pub name: &'a [u8],
-    /// The port that requests to it have.
+    /// The port of requests to the server.
     pub port: u16,
     /// `WSGICaseSensitivity`
     pub case_sensitive: bool,
 }
 
-/// The application group that every request by an alias has, where requests do not decide: `written` is what the
-/// alias or its server says, and `is_folder` whether the target is one, in which a URL names the script.
+/// Returns the application group of every request that matches an alias; `None` if it depends on the request. `written`
+/// is the group as the alias or its server names it; `is_folder` says whether the target is a folder, in which the URL
+/// names the script.
 pub fn group_of_alias(
     written: &str,
     alias: &ScriptAlias,
@@ -49,13 +50,14 @@ pub fn group_of_alias(
         return None;
     }
     let mount = mount_of(alias);
-    // What takes every URL has no part of it as its name.
+    // An alias of `/` has an empty script name.
     let script_name = mount.trim_end_matches('/').as_bytes().to_vec();
     let variables = Mount(server, script_name);
     Some(application_group(written, &variables, server.case_sensitive).into_owned())
 }
 
-/// The only group of a server: each of `groups`, of which `None` is one that requests name, is this one.
+/// Returns the group that all of `groups` are, if they are all the same; `None` among `groups` is one that depends on
+/// the request.
 pub fn only_group(groups: impl IntoIterator<Item = Option<Vec<u8>>>) -> Option<Vec<u8>> {
     let mut groups = groups.into_iter();
     let first = groups.next()??;

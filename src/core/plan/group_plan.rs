@@ -1,5 +1,5 @@
-//! What the plan means for one application group: the line for the log and `wsgictl status`, and what of the
-//! configuration cannot work.
+//! The plan of one application group: its line in the log and in `wsgictl status`, and the parts of its configuration
+//! that cannot work.
 
 use std::fmt;
 
@@ -9,29 +9,29 @@ use crate::config::executor::{self, Executor, ExecutorConfig, PoolSize, Share};
 use crate::messages::Message;
 use crate::plan::mpm_plan::MpmPlan;
 
-/// How a group has its GIL, as far as is known before Python runs.
+/// Which GIL a group has, as far as is known before Python runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Gil {
-    /// That of the process.
+    /// The GIL of the process.
     Shared,
-    /// One for each of so many interpreters.
+    /// One GIL for each of this number of interpreters.
     Own(u32),
-    /// As [`Gil::Own`] where its application can be loaded there, else as [`Gil::Shared`].
+    /// As [`Gil::Own`] if the application can be loaded in such an interpreter, else as [`Gil::Shared`].
     Tried(u32),
     /// None.
     Free,
-    /// None where the build of Python has none, else as [`Gil::Tried`].
+    /// None if the build of Python is free-threaded, else as [`Gil::Tried`].
     Best(u32),
 }
 
 impl Gil {
-    /// Whether threads wait for one, as far as is known.
+    /// Returns whether threads wait for a GIL, as far as is known.
     fn is_there(self) -> bool {
         self != Gil::Free
     }
 }
 
-/// One group. The display is what holds for it.
+/// The plan of one group. `Display` writes it as a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupPlan {
     written: ExecutorConfig,
@@ -41,23 +41,23 @@ pub struct GroupPlan {
     reserve: u32,
 }
 
-/// What of the configuration of a group has no effect, or none that is wanted.
+/// A part of a group's configuration that has no effect, or an unwanted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// A strategy was asked for that needs several threads.
+    /// The configured strategy needs several threads.
     OneThread(&'static str),
-    /// More threads of a pool than of httpd.
+    /// The pool has more threads than httpd: pool threads, httpd threads.
     PoolAboveThreads(u32, u32),
-    /// A pool, and another strategy.
+    /// A pool is configured, but another strategy.
     PoolUnused(&'static str),
-    /// A line, and nobody who waits.
+    /// A queue is configured, but no request waits in one.
     QueueUnused,
-    /// So many threads want one GIL.
+    /// This number of threads compete for one GIL.
     ManyThreads(u32),
 }
 
 impl Problem {
-    /// The message for `groups`.
+    /// Returns the message for `groups`.
     pub fn line(&self, groups: &dyn fmt::Display) -> (Message, String) {
         let (message, values): (_, Vec<&dyn fmt::Display>) = match self {
             Problem::OneThread(strategy) => (Message::OneThread, vec![groups, strategy]),
@@ -73,10 +73,10 @@ impl Problem {
 }
 
 impl GroupPlan {
-    /// Threads that one GIL can keep busy, by far.
+    /// More threads than one GIL can possibly keep busy.
     const MANY: u32 = 64;
 
-    /// `reserve`: what all groups leave to others.
+    /// Makes the plan of a group. `reserve`: threads that all groups together leave to other requests.
     pub fn new(
         plan: &MpmPlan,
         written: ExecutorConfig,
@@ -92,7 +92,7 @@ impl GroupPlan {
         }
     }
 
-    /// What is to be said of it.
+    /// Returns the problems of the group's configuration.
     pub fn problems(&self) -> Vec<Problem> {
         let asked = self.written.asked();
         let mut problems = Vec::new();
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::plan::mpm_plan::Mpm;
 
-    /// What these lines of a container mean for children of so many threads.
+    /// Returns the plan that these lines of a container make for children of `threads` threads.
     fn plan(mpm: Mpm, threads: u32, lines: &[&str], gil: Gil) -> GroupPlan {
         let mut written = ExecutorConfig::default();
         let mut reserve = None;

@@ -1,6 +1,6 @@
-//! How much memory the server may have: what the kernel and its control groups (cgroups(7)) say, as text.
+//! How much memory the server may use, read from the text files of the kernel and its control groups (cgroups(7)).
 
-/// What bounds the memory of a server.
+/// The bound of a server's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// Bytes.
@@ -10,7 +10,7 @@ pub struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// Whose limit it is, for people.
+    /// Returns the name of what sets the limit, for people.
     pub(crate) fn owner(&self) -> &'static str {
         if self.is_of_group {
             "control group"
@@ -19,8 +19,8 @@ impl MemoryLimit {
         }
     }
 
-    /// The lower one of what the machine has (`/proc/meminfo`) and of what its control groups allow (the contents of
-    /// [`limit_files`], as many as there are). `None` where nothing is told.
+    /// Returns the lower one of the machine's memory (`/proc/meminfo`) and of the limits of its control groups (the
+    /// contents of those [`limit_files`] that exist); `None` if neither is known.
     pub fn new<'a>(
         meminfo: &str,
         of_groups: impl IntoIterator<Item = &'a str>,
@@ -36,7 +36,7 @@ impl MemoryLimit {
             is_of_group: true,
         });
         match (machine, group) {
-            // Version 1 says a number larger than any machine where there is no limit.
+            // Without a limit, version 1 reports a number larger than the memory of any machine.
             (Some(machine), Some(group)) if group.bytes < machine.bytes => Some(group),
             (None, Some(group)) => Some(group),
             (machine, _) => machine,
@@ -44,7 +44,7 @@ impl MemoryLimit {
     }
 }
 
-/// `MemTotal`, bytes.
+/// Returns `MemTotal` in bytes.
 fn machine(meminfo: &str) -> Option<u64> {
     let mut lines = meminfo.lines();
     let total = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -52,9 +52,9 @@ fn machine(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Where the limits stand that hold for a process whose `/proc/self/cgroup` is `groups`, of both versions of control
-/// groups: those of its group and of all above it. Not all of these files need exist: in a container, a group may be known by
-/// a name that only the machine outside has.
+/// Returns the files with the memory limits of a process whose `/proc/self/cgroup` is `groups`, for both versions of
+/// control groups: the limits of its group and of all groups above it. Some of these files may not exist: in a
+/// container, the group may have a name that only the machine outside knows.
 pub fn limit_files(groups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -73,7 +73,7 @@ pub fn limit_files(groups: &str) -> Vec<String> {
         };
         let steps = path.split('/').filter(|step| !step.is_empty());
         let mut steps: Vec<&str> = steps.collect();
-        // A group outside of what this process sees.
+        // The group is outside the tree that this process sees.
         if steps.contains(&"..") {
             steps.clear();
         }

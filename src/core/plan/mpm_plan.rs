@@ -1,5 +1,5 @@
-//! What the MPM means for Python: how many threads may be inside a child, and what `wsgi.multithread` and
-//! `wsgi.multiprocess` are [M-12].
+//! What the MPM means for Python: how many threads of a child may be inside, and the values of `wsgi.multithread` and
+//! `wsgi.multiprocess` [M-12].
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::config::interpreters::Replicas;
 use crate::messages::Message;
 use crate::plan::memory::MemoryLimit;
 
-/// Multi-processing module of httpd.
+/// The multi-processing module of httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mpm {
     /// One thread per child.
@@ -24,7 +24,7 @@ pub enum Mpm {
 }
 
 impl Mpm {
-    /// The MPM of this name, as `ap_show_mpm` says it.
+    /// Returns the MPM with this name, as `ap_show_mpm` returns it.
     pub fn from_name(name: &str) -> Mpm {
         match name.to_ascii_lowercase().as_str() {
             "prefork" => Mpm::Prefork,
@@ -35,7 +35,7 @@ impl Mpm {
     }
 }
 
-/// How many that have nothing to do the MPM keeps: children under prefork, threads under the others.
+/// How many idle children (prefork) or idle threads (other MPMs) the MPM keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spare {
     /// `MinSpareServers`, `MinSpareThreads`.
@@ -44,7 +44,7 @@ pub struct Spare {
     pub most: u32,
 }
 
-/// Made once, from `ap_mpm_query`. The display is the line for the log.
+/// The plan of a server, made once, from `ap_mpm_query`. `Display` writes the line for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MpmPlan {
     mpm: Mpm,
@@ -55,8 +55,8 @@ pub struct MpmPlan {
 }
 
 impl MpmPlan {
-    /// `processes`: most children at a time; `threads_per_child`: most threads that serve in one. Both count as 1
-    /// where the MPM says 0. `cores`: how many the server may use.
+    /// Makes a plan. `processes`: most children at a time; `threads_per_child`: most threads that serve in one. Both
+    /// count as 1 if the MPM says 0. `cores`: how many cores the server may use.
     pub fn new(mpm: Mpm, processes: u32, threads_per_child: u32, cores: u32) -> MpmPlan {
         let threads = if mpm == Mpm::Prefork {
             1
@@ -72,12 +72,12 @@ impl MpmPlan {
         }
     }
 
-    /// The same in a server that may have so much memory.
+    /// Returns the plan with this memory limit.
     pub fn with_memory(self, memory: Option<MemoryLimit>) -> MpmPlan {
         MpmPlan { memory, ..self }
     }
 
-    /// What is to be said of how children come and go: each that comes loads Python and its applications.
+    /// Returns a message if the MPM ends idle children: each new child has to load Python and its applications.
     pub fn spare_problem(&self, spare: Spare) -> Option<(Message, String)> {
         let (unit, all, name) = match self.mpm {
             Mpm::Prefork => (1, self.processes, "MaxSpareServers"),
@@ -91,7 +91,7 @@ impl MpmPlan {
         if self.processes == 1 || spare.most >= all {
             return None;
         }
-        // httpd corrects what is less than that.
+        // httpd raises a smaller maximum to this.
         let narrowest = spare.least.saturating_add(unit);
         let message = if spare.most <= narrowest {
             Message::ChildrenComeAndGo
@@ -101,7 +101,7 @@ impl MpmPlan {
         Some((message, message.line(&[&name, &spare.most, &all])))
     }
 
-    /// What is to be said of a reserve that leaves Python nothing.
+    /// Returns a message if the reserve leaves no thread to Python.
     pub fn reserve_problem(&self, written: Option<Share>) -> Option<(Message, String)> {
         let asked = written?.of(self.threads);
         if self.threads == 1 || asked < self.threads {
@@ -112,7 +112,8 @@ impl MpmPlan {
         Some((Message::ReserveCut, line))
     }
 
-    /// What is to be said of the memory, where a child that has loaded its applications has so much of its own.
+    /// Returns a message if all children together exceed the memory; `own` is the private memory of a child that has
+    /// loaded its applications, bytes.
     pub fn memory_problem(&self, own: u64) -> Option<(Message, String)> {
         let limit = self.memory?;
         let all = own.saturating_mul(u64::from(self.processes));
@@ -125,7 +126,7 @@ impl MpmPlan {
         Some((Message::MemoryShort, line))
     }
 
-    /// What children, threads and cores there are, for the line of a group.
+    /// Returns the numbers of children, threads and cores as text, for the line of a group.
     pub fn shape(&self) -> String {
         let cores = if self.cores == 1 { "core" } else { "cores" };
         format!("{}, {} {cores}", self.children_and_threads(), self.cores)
@@ -154,7 +155,7 @@ impl MpmPlan {
         )
     }
 
-    /// How many replicas of an application a child has: no more than it has threads to run them.
+    /// Returns how many replicas of an application a child has: no more than its threads.
     pub fn replicas(&self, wanted: Replicas) -> u32 {
         let count = match wanted {
             Replicas::Count(count) => count,
@@ -163,10 +164,10 @@ impl MpmPlan {
         count.clamp(1, self.threads.min(Replicas::MOST))
     }
 
-    /// Who runs the requests of a group, and who waits how long. `has_gil`: whether the process has one.
+    /// Returns how the requests of a group get into Python. `has_gil`: whether the process has a GIL.
     pub fn executor(&self, written: &ExecutorConfig, has_gil: bool) -> Executor {
         let strategy = match written.asked() {
-            // The only thread of a child waits for no other.
+            // The only thread of a child never waits for another one.
             _ if self.threads == 1 => Strategy::Direct,
             None if has_gil => Strategy::Delegate,
             None => Strategy::Direct,
@@ -190,14 +191,14 @@ impl MpmPlan {
         }
     }
 
-    /// How many threads of a child all groups together leave to others; one is always theirs.
+    /// Returns how many threads of a child all groups together leave to other requests; they always keep one.
     pub fn reserve(&self, written: Option<Share>) -> u32 {
         let reserve = written.map_or(0, |share| share.of(self.threads));
         reserve.min(self.threads - 1)
     }
 
-    /// How many requests may be inside an interpreter of a group at a time, those among them that wait for their clients:
-    /// `mod_wsgi.threads_per_process`, and `wsgi.multithread` where it is more than 1.
+    /// Returns how many requests may be inside an interpreter of a group at a time, including those that wait for their
+    /// clients: `mod_wsgi.threads_per_process`. `wsgi.multithread` is true if it is more than 1.
     pub fn threads_inside(&self, executor: &Executor, reserve: Option<Share>) -> u32 {
         if executor.is_exclusive() {
             return 1;
@@ -206,17 +207,17 @@ impl MpmPlan {
         threads.min(executor.share).max(1)
     }
 
-    /// `wsgi.multiprocess`.
+    /// Returns `wsgi.multiprocess`.
     pub fn multiprocess(&self) -> bool {
         self.processes > 1
     }
 
-    /// Most children at a time: `mod_wsgi.maximum_processes`.
+    /// Returns the most children at a time: `mod_wsgi.maximum_processes`.
     pub fn processes(&self) -> u32 {
         self.processes
     }
 
-    /// Most threads of a child that may be in Python: `apache.threads_per_process`.
+    /// Returns the most threads of a child that may be in Python: `apache.threads_per_process`.
     pub fn python_threads(&self) -> u32 {
         self.threads
     }
@@ -408,7 +409,7 @@ mod tests {
             (1, None, ExecutorConfig::default(), 1),
             (25, None, written(Some(Direct), None, None, None), 25),
             (25, None, written(Some(Delegate), Some(1), None, None), 1),
-            // Those that wait for their clients are inside, too, and others have their places.
+            // Requests that wait for their clients count as inside, too, while other requests hold their permits.
             (25, None, written(Some(Delegate), Some(2), None, None), 25),
             (25, None, written(Some(Pool), None, Some(1), None), 1),
             (25, None, written(None, None, Some(1), None), 1),
@@ -428,7 +429,7 @@ mod tests {
             (25, Some(Share::Threads(5)), ExecutorConfig::default(), 20),
             (25, Some(Share::Threads(24)), ExecutorConfig::default(), 1),
             (25, Some(Share::Threads(99)), ExecutorConfig::default(), 1),
-            // Of no effect where it does not hold.
+            // `max` has no effect with another strategy.
             (25, None, written(Some(Direct), Some(1), None, None), 25),
         ] {
             let plan = plan(Mpm::Event, threads, 2);
@@ -498,18 +499,18 @@ mod tests {
         let bad = Some(Message::ChildrenComeAndGo);
         let mild = Some(Message::ChildrenEndIdle);
         for (mpm, processes, threads, least, most, expected) in [
-            // As Debian and httpd deliver them.
+            // The defaults of Debian and httpd.
             (Mpm::Event, 6, 25, 25, 75, mild),
             (Mpm::Event, 16, 25, 75, 250, mild),
             (Mpm::Worker, 16, 25, 75, 250, mild),
             (Mpm::Prefork, 150, 1, 5, 10, mild),
             (Mpm::Prefork, 250, 1, 5, 10, mild),
-            // All stay.
+            // No child ends for being idle.
             (Mpm::Event, 6, 25, 25, 150, None),
             (Mpm::Prefork, 10, 1, 1, 10, None),
             (Mpm::Event, 1, 25, 25, 20, None),
             (Mpm::Other, 6, 25, 1, 1, None),
-            // One that has nothing to do is one too many.
+            // One idle child is already too many.
             (Mpm::Event, 6, 25, 25, 50, bad),
             (Mpm::Event, 6, 25, 75, 30, bad),
             (Mpm::Worker, 6, 25, 50, 75, bad),

@@ -5,23 +5,23 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a home cannot be used. The display says what, where, and what to do.
+/// Why a home cannot be used. `Display` writes what is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HomeProblem {
-    /// Nothing is there.
+    /// The path does not exist.
     Missing(PathBuf),
-    /// Something else than a directory is there.
+    /// The path is not a directory.
     NotADirectory(PathBuf),
-    /// This user may not look into it.
+    /// The user of this process may not read it.
     Forbidden {
-        /// What was to be read.
+        /// The path that could not be read.
         path: PathBuf,
-        /// The first directory (or file) on the way that refuses.
+        /// The first directory (or file) on this path that refuses access.
         at: PathBuf,
     },
-    /// It cannot be read for another reason.
+    /// The path cannot be read for another reason.
     Unreadable(PathBuf, String),
-    /// There is no `lib/python3.*` in it.
+    /// The prefix has no `lib/python3.*`.
     NoPython(PathBuf),
     /// The `pyvenv.cfg` does not say which Python it is for.
     BadVenv(PathBuf),
@@ -29,20 +29,20 @@ pub enum HomeProblem {
     BaseGone {
         /// The virtual environment.
         venv: PathBuf,
-        /// Where its Python was.
+        /// Where the Python of the virtual environment was.
         base: PathBuf,
     },
     /// Part of the standard library is missing.
     BrokenLibrary {
-        /// The installation.
+        /// The prefix of the installation.
         prefix: PathBuf,
-        /// The file that is not there.
+        /// The missing file.
         file: PathBuf,
     },
 }
 
 impl HomeProblem {
-    /// Why `path` could not be looked at.
+    /// Returns why `path` could not be read.
     pub(super) fn of(path: &Path, error: &io::Error) -> HomeProblem {
         match error.kind() {
             io::ErrorKind::NotFound => HomeProblem::Missing(path.into()),
@@ -56,7 +56,7 @@ impl HomeProblem {
     }
 }
 
-/// The directory on the way to `path`, from the root, that may not be searched; `path` itself where all may.
+/// Returns the first directory on `path`, from the root, that may not be searched; `path` itself if all may.
 fn first_refusal(path: &Path) -> PathBuf {
     let mut ways: Vec<&Path> = path.ancestors().collect();
     ways.reverse();

@@ -14,7 +14,7 @@ fn touch(root: &Path, files: &[&str]) {
     }
 }
 
-/// An installation of these versions in `root`.
+/// Makes an installation of these versions in `root`.
 fn installation(root: &Path, lib: &str, versions: &[&str]) {
     for version in versions {
         touch(
@@ -101,14 +101,14 @@ fn a_free_threaded_build_is_another_version() {
         home.libpython,
         Some(root.path().join("lib/libpython3.14t.so.1.0"))
     );
-    // Beside the ordinary one it has to be asked for.
+    // Beside the ordinary build, the free-threaded one must be named.
     installation(root.path(), "lib", &["3.14"]);
     let version = |default| inspect(root.path(), default).unwrap().version;
     assert_eq!(version("3.13"), "3.14");
     assert_eq!(version("3.14t"), "3.14t");
     symlink("python3.14t", root.path().join("bin/python3")).unwrap();
     assert_eq!(version("3.13"), "3.14t");
-    // Of a virtual environment the folder for packages says so.
+    // In a virtual environment, the package directory names the free-threaded build.
     let bin = root.path().join("bin");
     let venv = venv(
         root.path(),
@@ -289,9 +289,9 @@ fn the_directory_that_refuses_is_named() {
     );
 }
 
-/// Runs one test in another process: what root may do tells nothing about permissions.
+/// Runs one test in another process as an unprivileged user, as root ignores permissions.
 fn again_as_nobody(test: &str) {
-    // A copy, as the directory of the build may be closed to others.
+    // A copy of the program, as other users may have no access to the build directory.
     let root = TempDir::new().unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = root.path().join("tests");

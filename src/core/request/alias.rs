@@ -1,35 +1,35 @@
-//! `WSGIScriptAlias` and `WSGIScriptAliasMatch`: which URLs an alias takes and which file they become [M-5].
+//! `WSGIScriptAlias` and `WSGIScriptAliasMatch`: which URLs an alias matches and to which file it maps them [M-5].
 //!
-//! Patterns are compiled and run by httpd's PCRE; what follows from a match is the same for both kinds.
+//! httpd's PCRE compiles and runs patterns; what follows from a match is the same for both kinds.
 
 /// One alias, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScriptAlias {
-    /// URL path, or pattern where `regex`.
+    /// URL path, or pattern if `regex` is set.
     pub location: String,
-    /// File or directory; with `$0` to `$9` where `regex`.
+    /// File or directory; may contain `$0` to `$9` if `regex` is set.
     pub target: String,
-    /// `WSGIScriptAliasMatch`: an unanchored pattern, matched on the decoded URI.
+    /// Whether this is a `WSGIScriptAliasMatch`, whose pattern is unanchored and matched on the decoded URI.
     pub regex: bool,
-    /// Options that follow the two.
+    /// Options that follow location and target.
     pub options: ScriptOptions,
 }
 
-/// Options of an alias or of a `WSGIHandlerScript` [M-4]; `None` where not written.
+/// Options of an alias or of a `WSGIHandlerScript` [M-4]; `None` for an option that is not written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScriptOptions {
-    /// `process-group=`, to be expanded; "" for `%{GLOBAL}`.
+    /// `process-group=`, before expansion; "" for `%{GLOBAL}`.
     pub process_group: Option<String>,
-    /// `application-group=`, to be expanded; "" for `%{GLOBAL}`.
+    /// `application-group=`, before expansion; "" for `%{GLOBAL}`.
     pub application_group: Option<String>,
-    /// `callable-object=`, to be expanded.
+    /// `callable-object=`, before expansion.
     pub callable_object: Option<String>,
     /// `pass-authorization=`.
     pub pass_authorization: Option<bool>,
 }
 
 impl ScriptAlias {
-    /// How many bytes of `uri` this alias takes, where it is a plain one and matches.
+    /// Returns how many bytes of `uri` this alias matches; `None` if it does not match, or is a pattern.
     pub fn consumes(&self, uri: &[u8]) -> Option<usize> {
         if self.regex {
             None
@@ -38,8 +38,9 @@ impl ScriptAlias {
         }
     }
 
-    /// The groups, where the alias alone says in which interpreter its script runs, so that it is loaded ahead of
-    /// the first request [M-8]: both are given, neither is to be expanded, and the target names one script.
+    /// Returns process group and application group if the alias alone determines the interpreter of its script, so that
+    /// the script is loaded ahead of the first request [M-8]: both groups are given, neither needs expansion, and the
+    /// target names one script.
     pub fn fixed_groups(&self) -> Option<(&str, &str)> {
         let process_group = self.options.process_group.as_deref()?;
         let application_group = self.options.application_group.as_deref()?;
@@ -50,9 +51,9 @@ impl ScriptAlias {
     }
 }
 
-/// How many bytes of `uri` the plain alias `location` takes, or `None` where it does not match.
+/// Returns how many bytes of `uri` the plain alias `location` matches, or `None` if it does not match.
 ///
-/// A run of slashes matches any run of slashes, and an alias ends at the end of a path segment. `/` takes nothing:
+/// A run of slashes matches any run of slashes, and an alias ends at the end of a path segment. `/` matches 0 bytes:
 /// its target is prefixed to the whole URI.
 pub fn match_plain(location: &[u8], uri: &[u8]) -> Option<usize> {
     if location == b"/" {
@@ -75,22 +76,22 @@ pub fn match_plain(location: &[u8], uri: &[u8]) -> Option<usize> {
     at_boundary.then_some(taken)
 }
 
-/// The file name for `uri`, of which an alias took `consumed` bytes: plain concatenation, so that a slash which
-/// only one of location and target ends in is doubled or lost, as in mod_wsgi.
+/// Returns the file name for `uri`, of which an alias matched `consumed` bytes. It is a plain concatenation, so that a
+/// slash at the end of only one of location and target is doubled or lost, as in mod_wsgi.
 ///
-/// For a pattern, `target` is the one with `$n` substituted, and `consumed` the end of group 0.
+/// For a pattern, `target` has its `$n` substituted, and `consumed` is the end of group 0.
 pub fn filename(target: &[u8], uri: &[u8], consumed: usize) -> Vec<u8> {
     [target, uri.get(consumed..).unwrap_or_default()].concat()
 }
 
-/// The URL below which an alias has its application: of a pattern, what it begins with literally.
+/// Returns the URL path below which an alias has its application; for a pattern, the literal text that it begins with.
 pub fn mount_of(alias: &ScriptAlias) -> String {
     if !alias.regex {
         return alias.location.clone();
     }
     let mut mount = String::new();
     let pattern = &alias.location;
-    // With alternatives at the top there is nothing that all URLs begin with.
+    // URLs that match different alternatives need not begin with the same text.
     if pattern.contains('|') {
         return mount;
     }
@@ -244,7 +245,7 @@ mod tests {
                 prop_assert!(taken <= uri.len());
                 let rest = &uri[taken..];
                 prop_assert!(rest.is_empty() || rest.starts_with('/') || location.ends_with('/'));
-                // Up to runs of slashes, the part that was taken is the alias.
+                // The matched part is the alias, apart from runs of slashes.
                 let squeeze = |text: &str| String::from_utf8_lossy(&crate::request::environ::collapse_slashes(text.as_bytes())).into_owned();
                 if location != "/" {
                     prop_assert_eq!(squeeze(&uri[..taken]), squeeze(&location));

@@ -3,29 +3,29 @@
 
 use std::borrow::Cow;
 
-/// Whether the environ may hold a request header of this name. Others are taken out of the request, so that no
-/// later module sees them either: with `_` allowed, `X_Y` could pass for `X-Y`.
+/// Returns whether the environ may hold a request header of this name. Other headers are removed from the request, so
+/// that no later module sees them either: with `_` allowed, `X_Y` could pass for `X-Y`.
 pub fn valid_header_name(name: &[u8]) -> bool {
     name.iter()
         .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
-/// What becomes of a request header in the environ.
+/// How a request header appears in the environ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderEntry {
-    /// It is not shown.
+    /// The header does not appear.
     Withheld,
-    /// It is shown under this key.
+    /// The header appears under this key.
     Bare(&'static str),
-    /// It is shown under its [`header_key`].
+    /// The header appears under its [`header_key`].
     Http,
 }
 
-/// Decides on a header: credentials are shown with `CGIPassAuth On`, `Authorization` also with
+/// Decides how a header appears: credentials only with `CGIPassAuth On`, `Authorization` also with
 /// `WSGIPassAuthorization On`; `Proxy` never, as programs take `HTTP_PROXY` for their own setting ("httpoxy").
 pub fn header_entry(name: &[u8], cgi_pass_auth: bool, pass_authorization: bool) -> HeaderEntry {
     let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    // The length tells nearly every header apart from these.
+    // The length rules out nearly every other header.
     match name.len() {
         5 if is("Proxy") => HeaderEntry::Withheld,
         12 if is("Content-Type") => HeaderEntry::Bare("CONTENT_TYPE"),
@@ -36,7 +36,7 @@ pub fn header_entry(name: &[u8], cgi_pass_auth: bool, pass_authorization: bool) 
     }
 }
 
-/// The environ key of a request header: `HTTP_`, upper case, `-` as `_`.
+/// Returns the environ key of a request header: `HTTP_`, upper case, `-` as `_`.
 pub fn header_key(name: &[u8]) -> Vec<u8> {
     let shown = |byte: &u8| {
         if *byte == b'-' {
@@ -52,7 +52,7 @@ pub fn header_key(name: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// `path` with every run of slashes as one.
+/// Returns `path` with every run of slashes replaced by one.
 pub fn collapse_slashes(path: &[u8]) -> Cow<'_, [u8]> {
     if !path.windows(2).any(|pair| pair == b"//") {
         return Cow::Borrowed(path);
@@ -62,8 +62,8 @@ pub fn collapse_slashes(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(single)
 }
 
-/// `SCRIPT_NAME`: `uri` without the `path_info` that it ends in, not yet collapsed. The two may differ in runs of
-/// slashes; where they do not belong together, the result is what httpd's `ap_find_path_info` makes of them.
+/// Returns `SCRIPT_NAME`: `uri` without the `path_info` at its end, with runs of slashes as they are. The two may
+/// differ in runs of slashes. If `uri` does not end in `path_info`, the result is that of httpd's `ap_find_path_info`.
 pub fn script_name<'a>(uri: &'a [u8], path_info: &[u8]) -> &'a [u8] {
     if path_info.is_empty() {
         return uri;
@@ -81,7 +81,7 @@ pub fn script_name<'a>(uri: &'a [u8], path_info: &[u8]) -> &'a [u8] {
             );
         }
     }
-    // To the end of the segment in which the two part.
+    // Up to the end of the segment in which the two differ.
     let from = name.len().saturating_sub(1);
     let rest = uri[from..]
         .iter()
@@ -97,8 +97,8 @@ fn without_trailing_slashes(mut path: &[u8]) -> &[u8] {
     path
 }
 
-/// `REQUEST_URI` from the request line (`r->the_request`): the target as sent, without scheme and authority where
-/// it is in absolute form.
+/// Returns `REQUEST_URI` from the request line (`r->the_request`): the target as sent, without the scheme and authority
+/// of an absolute form.
 pub fn request_uri(request_line: &[u8]) -> Cow<'_, [u8]> {
     let target = request_line
         .split(u8::is_ascii_whitespace)
@@ -120,7 +120,7 @@ pub fn request_uri(request_line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// What follows `scheme://`, where `target` begins so.
+/// Returns what follows `scheme://`, if `target` begins with that.
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     let colon = target.iter().position(|&byte| byte == b':')?;
     let (scheme, rest) = target.split_at(colon);
@@ -131,7 +131,7 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b"://").filter(|_| is_scheme)
 }
 
-/// Whether this value of the variable `HTTPS` makes `wsgi.url_scheme` "https".
+/// Returns whether this value of the variable `HTTPS` makes `wsgi.url_scheme` "https".
 pub fn is_https(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"on") || value == b"1"
 }
@@ -143,13 +143,13 @@ pub enum MapHead {
     Off,
     /// HEAD is shown as GET.
     On,
-    /// HEAD is shown as GET where an output filter needs the body to make the right headers.
+    /// HEAD is shown as GET if an output filter needs the body to make the right headers.
     Auto,
 }
 
 impl MapHead {
-    /// Whether `REQUEST_METHOD` is GET for a HEAD request. `content_filter`: the first output filter is of a type
-    /// below `AP_FTYPE_PROTOCOL`, such as deflate.
+    /// Returns whether `REQUEST_METHOD` is GET for a HEAD request. `content_filter`: whether the first output filter is
+    /// of a type below `AP_FTYPE_PROTOCOL`, such as deflate.
     pub fn shows_get(self, content_filter: bool) -> bool {
         match self {
             MapHead::Off => false,
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    /// `ap_find_path_info` of server/util_script.c, as it stands there.
+    /// `ap_find_path_info` of server/util_script.c, line by line.
     fn find_path_info(uri: &[u8], path_info: &[u8]) -> usize {
         let at = |index: isize| uri.get(index as usize).copied().unwrap_or(0);
         let (mut lu, mut lp) = (uri.len() as isize, path_info.len() as isize);
@@ -305,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn script_name_is_httpds(uri in "/[ab/]{0,8}", path_info in "[ab]{0,2}(/[ab]{1,2}){0,3}/?") {
-            // httpd takes slashes together in the URI only, as it has done so in the path info before.
+            // httpd collapses slashes in the URI only, as it has already collapsed those in the path info.
             prop_assume!(!path_info.is_empty());
             prop_assert_eq!(
                 script_name(uri.as_bytes(), path_info.as_bytes()),

@@ -1,4 +1,5 @@
-//! Whose fault a failed request is, and what follows: one table for everything that reads a body or sends a response.
+//! The party responsible for a failed request, and what follows: one table for everything that reads a body or sends a
+//! response.
 //!
 //! | failure | reading the body | sending the response |
 //! |---|---|---|
@@ -8,12 +9,12 @@
 //! | cannot be decoded | 400 | – |
 //! | not implemented | 501 | – |
 //! | a filter has answered | its answer | its answer |
-//! | the response is whole | – | it stands |
+//! | the response is complete | – | the response stays |
 //! | httpd has failed | 500 | 500, or the response is cut |
 //!
-//! The statuses of bodies are those of `ap_map_http_request_error`. They are sent where the application lets the
-//! `OSError` out that it got, as it is or as the cause or the context of another exception, and nothing has been sent
-//! yet. An application that catches it and answers itself is heard, unless nobody is there to listen.
+//! The statuses for reading the body are those of `ap_map_http_request_error`. They are sent if nothing has been sent
+//! yet and the application does not catch the `OSError` that it got, or raises another exception with it as cause or
+//! context. If the application catches the `OSError` and answers, its answer is sent, unless the client has left.
 
 pub use wsgi_abi::{Fault, Presence};
 
@@ -28,46 +29,46 @@ pub enum Transfer {
     Write,
 }
 
-/// Whose fault it was.
+/// The party responsible for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The client's.
+    /// The client.
     Client,
-    /// Nobody's: the request has been answered, by a filter of httpd or by what the application has sent before.
+    /// No one: the request has been answered, by a filter of httpd or by what the application had sent.
     Nobody,
-    /// httpd's.
+    /// httpd.
     Server,
 }
 
-/// What a failure is counted as.
+/// The metric that counts a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// `wsgi_client_aborts_total`
     Abort,
     /// `wsgi_request_timeouts_total`
     Timeout,
-    /// `wsgi_requests_rejected_total`, where it is the answer.
+    /// `wsgi_requests_rejected_total`, if the refusal is the answer.
     Refusal,
-    /// Nothing but the status.
+    /// No metric but the status.
     Nothing,
 }
 
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whose fault it was.
+    /// The party responsible for the failure.
     pub blame: Blame,
-    /// The status where nothing has been sent; `None` where there is nothing left to answer.
+    /// The status if nothing has been sent; `None` if there is nothing left to answer.
     pub status: Option<u16>,
-    /// What it is counted as.
+    /// The metric that counts the failure.
     pub count: Count,
-    /// The line of an application that was ended by it.
+    /// The log message if the failure ends the application.
     pub message: Message,
     /// `errno` of the `OSError`.
     pub errno: Errno,
-    /// Whether the iteration of a response ends without an exception.
+    /// Whether the iteration over the response ends without an exception.
     pub is_quiet: bool,
-    /// What happened, in words.
+    /// What happened, as a phrase.
     pub words: &'static str,
 }
 
@@ -149,8 +150,8 @@ pub const fn verdict(fault: Fault, transfer: Transfer) -> Verdict {
     }
 }
 
-/// The status that takes the place of the application's, after a failed read of the body; `None` where the application
-/// is heard. A client that has left makes no 5xx, whatever the application makes of it.
+/// Returns the status that replaces the application's after a failed read of the body; `None` if the application's
+/// stays. A client that has left never counts as a 5xx, whatever the application answers.
 pub const fn replaced(failed_read: Option<Fault>, status: u16) -> Option<u16> {
     match failed_read {
         Some(Fault::Gone) if status >= 500 => verdict(Fault::Gone, Transfer::Read).status,
@@ -161,45 +162,45 @@ pub const fn replaced(failed_read: Option<Fault>, status: u16) -> Option<u16> {
 /// Why an application ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// By an exception of its own.
+    /// An exception of the application.
     Application,
-    /// By `mod_wsgi.RequestTimeout`.
+    /// `mod_wsgi.RequestTimeout`.
     TimedOut,
-    /// By a failure of the host that it let out.
+    /// A failure of the host whose exception the application did not catch.
     Fault(Fault, Transfer),
 }
 
-/// How far a response had come.
+/// How much of a response had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing of it has left.
+    /// Nothing had been sent.
     Nothing,
-    /// Nothing of it has left, and it is whole.
+    /// Nothing had been sent, but the response was complete.
     Whole,
-    /// It has begun.
+    /// A part had been sent.
     Begun,
-    /// It has been sent to its end.
+    /// The whole response had been sent.
     Ended,
 }
 
-/// What becomes of a request whose application ended so.
+/// What follows for a request whose application ended with an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Its response is sent to its end; the client is owed what was complete before.
+    /// The response is sent to its end, as it was complete before.
     Send,
-    /// Its response is cut.
+    /// The response is cut.
     Cut,
-    /// Nobody is interested in the rest.
+    /// Nothing more is sent, as the client does not take the rest.
     Leave,
     /// The application has failed: 500.
     Failed,
-    /// It took too long: 504.
+    /// The application took too long: 504.
     TimedOut,
-    /// The answer is that of the failure ([`Verdict::status`]).
+    /// The failure determines the answer ([`Verdict::status`]).
     Faulted,
 }
 
-/// What becomes of a request whose application ended by an exception.
+/// Returns what follows for a request whose application ended with an exception.
 pub const fn ending(cause: Cause, progress: Progress) -> Ending {
     match (progress, cause) {
         (Progress::Whole | Progress::Ended, _) => Ending::Send,
@@ -214,36 +215,36 @@ pub const fn ending(cause: Cause, progress: Progress) -> Ending {
     }
 }
 
-/// How long a client that sends nothing more from the start is taken to wait for its answer while there is nothing to
-/// send to it. Nanoseconds.
+/// How long a client that has ended its half of the connection from the start counts as waiting for its answer, while
+/// there is nothing to send. Nanoseconds.
 pub const HALF_CLOSED_GRACE: u64 = 3_000_000_000;
 
-/// For how long after the first look a client that ends its half is taken to have done so with its request: the two may
-/// come one after the other. Nanoseconds.
+/// A client that ends its half of the connection within this time after the first check counts as having done so with
+/// its request, as the two may arrive one after the other. Nanoseconds.
 const AT_ONCE: u64 = 500_000_000;
 
-/// When a client that nothing is sent to is looked at first, and how often then. Nanoseconds.
+/// Time until a client is first checked while nothing is sent to it, and between later checks. Nanoseconds.
 const FIRST_LOOK: u64 = 100_000_000;
 const LOOKS: u64 = 1_000_000_000;
 
-/// The client of one request, looked at now and then while nothing is sent to it.
+/// Checks the client of one request now and then while nothing is sent to it.
 ///
-/// A client may end its half of the connection with the request and wait for the answer. One that does so later has
-/// given up.
+/// A client may end its half of the connection with the request and wait for the answer. A client that does so later
+/// has given up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vigil {
-    /// When to look again, as a stamp; 0 for nothing known.
+    /// Stamp of the next check; 0 if none is planned.
     due: u64,
-    /// When it was looked at first; 0 for never.
+    /// Stamp of the first check; 0 for none.
     began: u64,
-    /// Whether it was there longer than [`AT_ONCE`].
+    /// Whether the client was there longer than [`AT_ONCE`].
     was_here: bool,
-    /// When it was first seen to send nothing more; 0 for never.
+    /// Stamp at which the client was first seen to send nothing more; 0 for never.
     half_closed: u64,
 }
 
 impl Vigil {
-    /// Whether it is time to look, at the stamp `now`, which is not 0. The first call only begins the time.
+    /// Returns whether a check is due at the stamp `now`, which is not 0. The first call only starts the clock.
     pub fn is_due(&mut self, now: u64) -> bool {
         if self.due == 0 {
             self.due = now.saturating_add(FIRST_LOOK);
@@ -256,7 +257,7 @@ impl Vigil {
         true
     }
 
-    /// Whether a client that is seen so at the stamp `now` has left.
+    /// Returns whether a client with this presence at the stamp `now` has left.
     pub fn has_left(&mut self, presence: Presence, now: u64) -> bool {
         if self.began == 0 {
             self.began = now;

@@ -3,7 +3,7 @@
 use crate::messages::Message;
 use crate::request::response::{parse_decimal, python_bytes_repr};
 
-/// What the request says of its body, and what is allowed here.
+/// What the request declares about its body, and what the configuration allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Framing<'a> {
     /// `Transfer-Encoding`.
@@ -16,7 +16,7 @@ pub struct Framing<'a> {
     pub limit: u64,
 }
 
-/// Why a request is answered without Python.
+/// Why a request is refused before Python is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal<'a> {
     /// A transfer encoding that is not "chunked".
@@ -25,18 +25,18 @@ pub enum Refusal<'a> {
     ChunkedNotAllowed,
     /// Both framings at once, which may smuggle a second request past a proxy.
     ChunkedWithLength,
-    /// A length that is no number.
+    /// A length that is not a number.
     ContentLength(&'a [u8]),
     /// A length above `LimitRequestBody`.
     TooLarge {
-        /// Bytes, as declared.
+        /// The declared length, bytes.
         declared: u64,
-        /// Bytes, as allowed.
+        /// The allowed length, bytes.
         limit: u64,
     },
 }
 
-/// Checks in mod_wsgi's order.
+/// Checks a request's framing, in mod_wsgi's order.
 pub fn check_request<'a>(framing: &Framing<'a>) -> Result<(), Refusal<'a>> {
     if let Some(encoding) = framing.transfer_encoding {
         if !encoding.eq_ignore_ascii_case(b"chunked") {
@@ -62,7 +62,7 @@ pub fn check_request<'a>(framing: &Framing<'a>) -> Result<(), Refusal<'a>> {
 }
 
 impl Refusal<'_> {
-    /// The HTTP status.
+    /// Returns the HTTP status of the answer.
     pub fn status(&self) -> u16 {
         match self {
             Refusal::TransferEncoding(_) => 501,
@@ -72,7 +72,7 @@ impl Refusal<'_> {
         }
     }
 
-    /// Which message the log gets.
+    /// Returns the message for the log.
     pub fn message(&self) -> Message {
         match self {
             Refusal::TransferEncoding(_) => Message::TransferEncoding,
@@ -83,7 +83,7 @@ impl Refusal<'_> {
         }
     }
 
-    /// That message, with its values.
+    /// Returns the line for the log: the message with its values.
     pub fn log_line(&self) -> String {
         match self {
             Refusal::ChunkedNotAllowed | Refusal::ChunkedWithLength => self.message().line(&[]),

@@ -1,26 +1,27 @@
-//! Names that are worked out per request [M-9]: application group, process group, callable.
+//! Names that are expanded for each request [M-9]: application group, process group, callable.
 //!
-//! Only a whole value is a token: `prefix-%{HOST}` is a literal name. What cannot be worked out is the name itself.
+//! Only a whole value is a token: `prefix-%{HOST}` is a literal name. A token that cannot be expanded is the name
+//! itself.
 
 use std::borrow::Cow;
 
 use crate::request::environ::collapse_slashes;
 
-/// What a name may be made of.
+/// The values from which a name may be made.
 pub trait Variables {
     /// `ServerName` of the virtual host.
     fn server_name(&self) -> &[u8];
     /// `ap_get_server_port`.
     fn port(&self) -> u16;
-    /// Name in the `Host` header, without the port.
+    /// The name in the `Host` header, without the port.
     fn host(&self) -> Option<&[u8]>;
-    /// URI without path info; slashes need not be collapsed.
+    /// The URI without path info; slashes need not be collapsed.
     fn script_name(&self) -> &[u8];
-    /// The first of: note of the request, variable of the request, variable of the process.
+    /// The first one that exists of: note of the request, variable of the request, variable of the process.
     fn env(&self, name: &str) -> Option<Cow<'_, [u8]>>;
 }
 
-/// The name of an application group from `WSGIApplicationGroup` or `application-group=`; "" for the main
+/// Returns the name of an application group from `WSGIApplicationGroup` or `application-group=`; "" for the main
 /// interpreter. `case_sensitive` is `WSGICaseSensitivity`. A literal is returned as it is.
 pub fn application_group<'a>(
     written: &'a str,
@@ -52,7 +53,8 @@ pub fn application_group<'a>(
     }
 }
 
-/// The name of a process group from `WSGIProcessGroup` or `process-group=`, "" for embedded: the same expansions.
+/// Returns the name of a process group from `WSGIProcessGroup` or `process-group=`, with the same expansions; "" for
+/// embedded.
 pub fn process_group<'a>(
     written: &'a str,
     variables: &'a dyn Variables,
@@ -61,8 +63,8 @@ pub fn process_group<'a>(
     application_group(written, variables, case_sensitive)
 }
 
-/// The name of the callable from `WSGICallableObject` or `callable-object=`. Only `%{ENV:}` is expanded; whatever
-/// else begins with `%`, and a variable that is not set, is `application`.
+/// Returns the name of the callable from `WSGICallableObject` or `callable-object=`. Only `%{ENV:}` is expanded.
+/// Anything else that begins with `%`, or a variable that is not set, gives `application`.
 pub fn callable_object<'a>(written: &'a str, variables: &'a dyn Variables) -> Cow<'a, [u8]> {
     if !written.starts_with('%') {
         return Cow::Borrowed(written.as_bytes());
@@ -72,7 +74,7 @@ pub fn callable_object<'a>(written: &'a str, variables: &'a dyn Variables) -> Co
         .unwrap_or(Cow::Borrowed(b"application"))
 }
 
-/// The name of a group where nothing is expanded, only `%{GLOBAL}` is "".
+/// Returns the name of a group without expansion, except that `%{GLOBAL}` is "".
 pub(crate) fn literal_group(written: String) -> String {
     if written == "%{GLOBAL}" {
         String::new()
@@ -81,8 +83,8 @@ pub(crate) fn literal_group(written: String) -> String {
     }
 }
 
-/// The name of a group without the port in it, by which a group is known again that is called by another of its server's
-/// ports.
+/// Returns the name of a group without its port, so that the names of one group for different ports of its server
+/// compare equal.
 pub fn without_port(group: &[u8]) -> Vec<u8> {
     let end = group.iter().position(|&byte| byte == b'|');
     let (host, rest) = group.split_at(end.unwrap_or(group.len()));
@@ -95,9 +97,10 @@ pub fn without_port(group: &[u8]) -> Vec<u8> {
     [host, rest].concat()
 }
 
-/// How many interpreters a child has for groups beside those that the configuration names. `limit` is that of
-/// `WSGIApplicationGroupLimit`, `most` what a child may have in all, and `named` how many groups have a right to one. Where
-/// those are more than a child can have, not all of them will be used in it.
+/// Returns how many interpreters a child has for groups that the configuration does not name. `limit` is
+/// `WSGIApplicationGroupLimit`, `most` the most interpreters of a child, and `named` the number of groups that the
+/// configuration names. If `named` is more than a child can have, a part is still left for the others, as a child
+/// hardly uses all named groups.
 pub fn most_unnamed(limit: Option<u32>, most: u32, named: u32) -> u32 {
     limit.unwrap_or_else(|| most.saturating_sub(named).max(most / 4))
 }
@@ -124,8 +127,8 @@ fn resource(variables: &dyn Variables, case_sensitive: bool) -> Vec<u8> {
     name
 }
 
-/// The port is left out for 80 and for 443, whatever the scheme. So http and https of one `ServerName` share an
-/// interpreter, as in mod_wsgi: the names stand in people's configurations and logs.
+/// Returns `host:port`, without the port if it is 80 or 443, whatever the scheme. So http and https of one `ServerName`
+/// share an interpreter, as in mod_wsgi: existing configurations and logs contain these names.
 fn with_port(host: &[u8], port: u16) -> Vec<u8> {
     match port {
         80 | 443 => host.to_vec(),

@@ -1,15 +1,15 @@
-//! Headers of trusted proxies [M-15]: which of them rewrite the environ, and which are taken out of it.
+//! Headers of trusted proxies [M-15]: which of them change the environ, and which are removed from it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::request::subnet::Subnet;
 
-/// The part of the environ that proxies' headers touch.
+/// Access to the environ for headers of proxies.
 pub trait EnvironTable {
-    /// Value of `key`.
+    /// Returns the value of `key`.
     fn get(&self, key: &str) -> Option<Cow<'_, [u8]>>;
-    /// Sets `key`, whether it was there or not.
+    /// Sets `key`, and replaces a value that it has.
     fn set(&mut self, key: &str, value: Vec<u8>);
     /// Removes `key`.
     fn unset(&mut self, key: &str);
@@ -18,12 +18,12 @@ pub trait EnvironTable {
 /// One of the headers that `WSGITrustedProxyHeaders` may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Key in the environ.
+    /// The header's key in the environ.
     key: &'static str,
     role: Role,
 }
 
-/// What a header tells. Headers of one role are synonyms: at most one of them stays in the environ.
+/// What a header reports. Headers of one role are synonyms: at most one of them stays in the environ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Client,
@@ -35,8 +35,8 @@ enum Role {
 }
 
 impl ProxyHeader {
-    /// The header of this name, in any case; `None` for names that have no meaning here, such as `Forwarded` and
-    /// `X-Forwarded-Prefix`.
+    /// Returns the header of this name, in any case; `None` for names that have no meaning here, such as `Forwarded`
+    /// and `X-Forwarded-Prefix`.
     pub fn find(name: &str) -> Option<ProxyHeader> {
         let key = crate::request::environ::header_key(name.as_bytes());
         HEADERS
@@ -46,9 +46,9 @@ impl ProxyHeader {
     }
 }
 
-/// Applies the headers that `listed` names, in their order, if the peer is trusted; takes their synonyms out.
-/// `proxies` is `None` where every peer is trusted. Returns whether a header decided on the scheme, so that the
-/// connection's own TLS does not count.
+/// Applies the headers in `listed`, in order, if the peer is trusted, and removes their synonyms. `proxies` is `None`
+/// if every peer is trusted. Returns whether a header determined the scheme, so that the connection's own TLS does not
+/// count.
 pub fn apply(
     environ: &mut dyn EnvironTable,
     listed: &[ProxyHeader],
@@ -114,7 +114,7 @@ fn apply_one(
     }
 }
 
-/// The client among the addresses of `X-Forwarded-For`, which each proxy extends on the right.
+/// Finds the client among the addresses of `X-Forwarded-For`, which each proxy extends on the right, and sets it.
 fn forwarded_for(environ: &mut dyn EnvironTable, value: &[u8], proxies: Option<&[Subnet]>) {
     let chain: Vec<&[u8]> = value
         .split(|&byte| byte == b',')
@@ -133,7 +133,7 @@ fn forwarded_for(environ: &mut dyn EnvironTable, value: &[u8], proxies: Option<&
         .rev()
         .take_while(|element| is_trusted(element, proxies))
         .count();
-    // The element left of the trusted ones was written by a trusted proxy; what is further left was not.
+    // A trusted proxy wrote the address left of the trusted ones; the addresses further left are not vouched for.
     let client = last.saturating_sub(vouched);
     environ.set("REMOTE_ADDR", chain[client].to_vec());
     environ.set(FORWARDED_FOR, chain[client..].join(&b", "[..]));
@@ -146,7 +146,7 @@ fn is_trusted(address: &[u8], proxies: &[Subnet]) -> bool {
     address.is_some_and(|address| proxies.iter().any(|subnet| subnet.contains(address)))
 }
 
-/// Whether the header says On or Off instead of naming the scheme.
+/// Returns whether the header says On or Off instead of naming the scheme.
 fn is_flag(key: &str) -> bool {
     matches!(
         key,
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// What becomes of an environ, as "KEY=value" joined by "; ", and whether the scheme was decided.
+    /// Returns the resulting environ, as "KEY=value" joined by "; ", and whether a header determined the scheme.
     fn applied(environ: &str, listed: &str, proxies: Option<&str>) -> (String, bool) {
         let mut table = Table::default();
         for (key, value) in environ
@@ -458,7 +458,7 @@ mod tests {
     fn synonyms_are_taken_out() {
         let all = "HTTP_X_CLIENT_IP=2; HTTP_X_FORWARDED_FOR=1; HTTP_X_HOST=h; HTTP_X_REAL_IP=3; REMOTE_ADDR=9.9.9.9";
         for (listed, proxies, expected) in [
-            // The last listed that is there wins and stays; another role is not touched.
+            // The last listed header that is present wins and stays; another role is not touched.
             (
                 "X-Real-IP X-Client-IP",
                 None,
@@ -474,18 +474,18 @@ mod tests {
                 None,
                 "HTTP_HOST=h; HTTP_X_FORWARDED_FOR=1; HTTP_X_HOST=h; REMOTE_ADDR=1",
             ),
-            // An untrusted peer loses the listed one as well.
+            // From an untrusted peer, the listed header is removed as well.
             (
                 "X-Real-IP",
                 Some("10.0.0.1"),
                 "HTTP_X_HOST=h; REMOTE_ADDR=9.9.9.9",
             ),
-            // Nothing listed, nothing managed.
+            // Without listed headers, none is removed.
             ("", None, all),
         ] {
             assert_eq!(applied(all, listed, proxies).0, expected, "{listed}");
         }
-        // A managed role without its listed header.
+        // The listed header is absent; its synonym is removed all the same.
         assert_eq!(applied("HTTP_X_FORWARDED_HOST=evil", "X-Host", None).0, "");
     }
 

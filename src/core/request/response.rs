@@ -1,21 +1,21 @@
-//! Checks of what an application gives to `start_response` [M-16], and the count of its body against the declared
+//! Checks of what an application passes to `start_response` [M-16], and the count of its body against the declared
 //! length [M-17].
 //!
-//! Texts are mod_wsgi's where it has the check [M-19]. Two checks are ours: names that are no tokens and
-//! values with control characters, which httpd itself would turn into a 500 without a reason.
+//! The texts are mod_wsgi's if it has the check [M-19]. Two checks are ours: names that are not tokens, and values with
+//! control characters. httpd would answer these with a 500 without a reason.
 
 use std::fmt::{self, Write};
 
-/// Why a response is refused. The display is the text of the exception that the application gets.
+/// Why a response is refused. `Display` writes the text of the exception that the application gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseError<'a> {
     /// The status does not begin with three digits.
     StatusNotThreeDigits(&'a [u8]),
-    /// Something else than a space follows the digits.
+    /// A character other than a space follows the digits.
     StatusWithoutSpace(&'a [u8]),
     /// The reason phrase has a control character.
     ReasonControl(&'a [u8]),
-    /// The code is not that of a final response.
+    /// The code is not one of a final response.
     StatusNotFinal(&'a [u8]),
     /// A header has no name.
     NameEmpty,
@@ -23,13 +23,13 @@ pub enum ResponseError<'a> {
     NameSpace(&'a [u8]),
     /// A header's name has a control character.
     NameControl(&'a [u8]),
-    /// A header's name has another character that a token has not.
+    /// A header's name has another character that is not allowed in a token.
     NameNotToken(&'a [u8]),
     /// A header's value has a CR or LF.
     ValueLineBreak(&'a [u8]),
     /// A header's value has another control character than TAB.
     ValueControl(&'a [u8]),
-    /// `Content-Length` is no non-negative decimal number.
+    /// `Content-Length` is not a non-negative decimal number.
     ContentLength(&'a [u8]),
 }
 
@@ -58,9 +58,9 @@ impl fmt::Display for ResponseError<'_> {
 
 impl std::error::Error for ResponseError<'_> {}
 
-/// The code of a status line: three digits, then the end, or a space and text without control characters. A client
-/// waits for another response after one of 1xx (RFC 9110, 15.2), and has to take a code that is in no class for an error
-/// of the server (15).
+/// Returns the code of a status line: three digits, then the end, or a space and text without control characters. Only
+/// 200 to 599 are accepted: after a 1xx response a client waits for another one (RFC 9110, 15.2), and it has to treat a
+/// code of no class as a server error (15).
 pub fn check_status(line: &[u8]) -> Result<u16, ResponseError<'_>> {
     let digits = match line.first_chunk::<3>() {
         Some(digits) if digits.iter().all(u8::is_ascii_digit) => digits,
@@ -82,21 +82,21 @@ pub fn check_status(line: &[u8]) -> Result<u16, ResponseError<'_>> {
     }
 }
 
-/// What a response of a status has for a body (RFC 9110, 6.4.1).
+/// Whether a response of a status may have a body (RFC 9110, 6.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Any, or none.
+    /// With or without a body.
     Allowed,
-    /// None, and the length that is announced, if it is, is that of another response: 304.
+    /// 304: no body. A declared length is that of another response.
     Elsewhere,
-    /// None, without a length: 204.
+    /// 204: no body and no length.
     Absent,
-    /// None, which the length has to say: 205.
+    /// 205: no body, and the length must be 0.
     Empty,
 }
 
 impl Content {
-    /// For the code of a final response.
+    /// Returns the value for the code of a final response.
     pub fn of(status: u16) -> Content {
         match status {
             204 => Content::Absent,
@@ -107,12 +107,12 @@ impl Content {
     }
 }
 
-/// Whether `name` may be a header's: a token.
+/// Checks that `name` is a valid name of a header, which is a token.
 pub fn check_header_name(name: &[u8]) -> Result<(), ResponseError<'_>> {
     if name.is_empty() {
         return Err(ResponseError::NameEmpty);
     }
-    // Which of the two comes first decides on the text, as in mod_wsgi.
+    // The first bad character determines the text, as in mod_wsgi.
     match name
         .iter()
         .find(|byte| byte.is_ascii_control() || **byte == b' ')
@@ -124,7 +124,7 @@ pub fn check_header_name(name: &[u8]) -> Result<(), ResponseError<'_>> {
     }
 }
 
-/// Whether `value` may be a header's: no control characters but TAB.
+/// Checks that `value` is a valid value of a header: no control characters but TAB.
 pub fn check_header_value(value: &[u8]) -> Result<(), ResponseError<'_>> {
     if value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
         return Err(ResponseError::ValueLineBreak(value));
@@ -138,12 +138,12 @@ pub fn check_header_value(value: &[u8]) -> Result<(), ResponseError<'_>> {
     Ok(())
 }
 
-/// The value of `Content-Length`: decimal digits, space around them allowed.
+/// Parses the value of `Content-Length`: decimal digits, with optional space around them.
 pub fn content_length(value: &[u8]) -> Result<u64, ResponseError<'_>> {
     parse_decimal(value).ok_or(ResponseError::ContentLength(value))
 }
 
-/// A non-negative decimal number without sign; `None` also beyond 2^63 - 1, which is the most that httpd can count.
+/// Parses a decimal number without sign; returns `None` also above 2^63 - 1, the largest number that httpd can hold.
 pub(crate) fn parse_decimal(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -153,7 +153,8 @@ pub(crate) fn parse_decimal(value: &[u8]) -> Option<u64> {
     u64::try_from(number).ok()
 }
 
-/// Whether a header is between this server and its peer, so that httpd alone may set it.
+/// Returns whether a header concerns only the connection between this server and its peer, so that only httpd may set
+/// it.
 pub fn is_hop_by_hop(name: &[u8]) -> bool {
     [
         "Connection",
@@ -169,12 +170,12 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
     .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
-/// RFC 9110, section 5.6.2.
+/// Returns whether a token may contain `byte` (RFC 9110, section 5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// `repr(value)` as Python prints it.
+/// Returns `repr(value)` as Python prints it.
 pub fn python_bytes_repr(value: &[u8]) -> String {
     let quote = if value.contains(&b'\'') && !value.contains(&b'"') {
         '"'
@@ -202,7 +203,7 @@ pub fn python_bytes_repr(value: &[u8]) -> String {
     repr
 }
 
-/// How much of a body has gone, against the length that was declared.
+/// Counts the sent bytes of a body against the declared length.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLength {
     declared: Option<u64>,
@@ -210,12 +211,12 @@ pub struct BodyLength {
 }
 
 impl BodyLength {
-    /// Nothing has gone yet; `declared` is the `Content-Length`, if there is one.
+    /// Makes a counter at 0; `declared` is the `Content-Length`, if there is one.
     pub fn new(declared: Option<u64>) -> BodyLength {
         BodyLength { declared, taken: 0 }
     }
 
-    /// How many of the next `len` bytes are to be sent, and counts them; the others are surplus.
+    /// Returns how many of the next `len` bytes may be sent, and counts them; the others are surplus.
     pub fn take(&mut self, len: usize) -> usize {
         let Some(declared) = self.declared else {
             return len;
@@ -226,12 +227,12 @@ impl BodyLength {
         taken
     }
 
-    /// Whether the declared length is reached, so that nothing more can be sent.
+    /// Returns whether the declared length is reached, so that nothing more can be sent.
     pub fn complete(&self) -> bool {
         self.declared == Some(self.taken)
     }
 
-    /// Whether the body, if it ended here, would be shorter than declared.
+    /// Returns whether the body, if it ended here, would be shorter than declared.
     pub fn short(&self) -> bool {
         self.declared.is_some_and(|declared| declared > self.taken)
     }

@@ -10,12 +10,12 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet(IpNet);
 
-/// A text that names no subnet.
+/// A text that is not a subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadSubnet(String);
 
 impl Subnet {
-    /// Reads an address, or a network with a length or an IPv4 mask. IPv4-mapped IPv6 becomes IPv4.
+    /// Parses an address, or a network with a prefix length or an IPv4 mask. IPv4-mapped IPv6 becomes IPv4.
     pub fn parse(text: &str) -> Result<Subnet, BadSubnet> {
         let bad = || BadSubnet(text.into());
         let (address, length) = match text.split_once('/') {
@@ -35,7 +35,7 @@ impl Subnet {
             (None, None) => IpNet::from(address).max_prefix_len(),
         };
         let (address, bits) = match (address.to_canonical(), bits) {
-            // A mapped network that is shorter than the mapping itself spans more than IPv4.
+            // A mapped network with a prefix shorter than 96 bits spans more than IPv4, so it stays IPv6.
             (IpAddr::V4(v4), 96..) if address.is_ipv6() => (IpAddr::V4(v4), bits - 96),
             _ => (address, bits),
         };
@@ -43,7 +43,7 @@ impl Subnet {
         Ok(Subnet(network.trunc()))
     }
 
-    /// Whether `address` lies in it; an IPv4-mapped address counts as IPv4.
+    /// Returns whether the subnet contains `address`; an IPv4-mapped address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -67,7 +67,7 @@ impl fmt::Display for BadSubnet {
 
 impl std::error::Error for BadSubnet {}
 
-/// One to three octets, which name the network of all addresses that begin with them.
+/// Parses one to three octets, which stand for the network of all addresses that begin with them.
 fn leading_octets(text: &str) -> Option<(Ipv4Addr, u8)> {
     let mut octets = [0; 4];
     let mut count = 0;

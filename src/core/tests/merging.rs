@@ -1,4 +1,4 @@
-//! What lines of a configuration come to, written in several scopes.
+//! Tests of how configuration lines of several scopes are merged.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use wsgi_core::directives::{Target, find};
 use wsgi_core::request::environ::MapHead;
 use wsgi_core::request::subnet::Subnet;
 
-/// The configuration that these lines make.
+/// Returns the configuration that these lines make.
 fn server(lines: &[&str]) -> ServerConfig {
     let mut server = ServerConfig::default();
     for line in lines {

@@ -1,4 +1,4 @@
-//! The GIL of application groups under `WSGIGIL auto`: one child tries a GIL per interpreter, and the others adopt its
+//! The GIL of application groups under `WSGIGILMode auto`: one child tries a GIL per interpreter, and the others adopt its
 //! finding.
 
 use std::time::{Duration, Instant};
