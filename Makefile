@@ -1,8 +1,8 @@
-# mod_wsgi_rs. `make help` lists the targets. scripts/setup installs what each needs, and says what and why; the work is done
-# by `cargo xtask` (xtask/), or by a script in scripts/ where that is a few lines. All of them can be run by hand.
+# mod_wsgi_rs. `make help` lists the targets. For each target, scripts/setup installs missing packages, and says which and
+# why. Then `cargo xtask` (xtask/) or a short script in scripts/ does the work. All of them can be run by hand.
 #
 # PYTHON=/usr/bin/python3.11  build for this Python only          DESTDIR=/tmp/stage   install below this folder
-# PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
+# PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    the folder for bin/wsgictl
 
 .DEFAULT_GOAL := help
 .PHONY: help build install uninstall test test-in models races mutants serve lint bench clean
