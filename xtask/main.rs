@@ -1,6 +1,6 @@
-//! The project's own tools: what is more than a few lines of shell. `cargo xtask help` lists them.
+//! The project's own tools, as far as they need more than a few lines of shell. `cargo xtask help` lists them.
 //!
-//! Each is behind a target of the Makefile, which installs first what the command needs (`scripts/setup`).
+//! Each is called by a target of the Makefile, which first installs what the command needs (`scripts/setup`).
 
 mod commands;
 mod layout;
