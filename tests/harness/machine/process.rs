@@ -64,7 +64,7 @@ pub fn rss_kib(pid: Pid) -> u64 {
     status(pid).and_then(|status| status.vmrss).unwrap_or(0)
 }
 
-/// KiB of memory that the process shares with no other process. Pages of the segment count as shared.
+/// Anonymous resident memory in KiB, which the process shares with no other: pages of the segment do not count.
 pub fn own_kib(pid: Pid) -> u64 {
     status(pid).and_then(|status| status.rssanon).unwrap_or(0)
 }
