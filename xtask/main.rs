@@ -31,11 +31,11 @@ enum Command {
     },
     /// Check format, layout, clippy and documentation.
     Lint,
-    /// Check how the sources are laid out, named and cited.
+    /// Check the layout, names, sentences and citations of the sources.
     Layout(layout::Options),
-    /// List the Pythons to build engines for: tag, program and folder of libpython, with tabs between.
+    /// List the Pythons for which engines are built: tag, program and folder of libpython, separated by tabs.
     Pythons,
-    /// Break what keeps the metrics exact, in a copy of the module, and see that the tests notice.
+    /// Break rules of the metrics in a copy of the module, and check that the tests notice.
     Mutants,
     /// Write docs/directives.md and docs/messages.md from the tables in src/core/.
     Reference,

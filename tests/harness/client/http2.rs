@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Sends a `GET` for each path at once, and reads until all streams have ended. Returns for each path whether the status
+/// Sends a `GET` for each path at once, and reads until all streams end. Returns for each path whether the status
 /// was 200.
 pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
     let mut stream = TcpStream::connect(address).unwrap();
