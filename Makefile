@@ -1,8 +1,8 @@
-# mod_wsgi_rs. `make help` lists the targets. scripts/setup installs what each needs, and says what and why; the work is done
-# by `cargo xtask` (xtask/), or by a script in scripts/ where that is a few lines. All of them can be run by hand.
+# mod_wsgi_rs. `make help` lists the targets. For each target, scripts/setup installs missing packages, and says which and
+# why. Then `cargo xtask` (xtask/) or a short script in scripts/ does the work. All of them can be run by hand.
 #
 # PYTHON=/usr/bin/python3.11  build for this Python only          DESTDIR=/tmp/stage   install below this folder
-# PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    where wsgictl goes
+# PORT=8080, MPM=prefork      for serve                           PREFIX=/usr/local    the folder for bin/wsgictl
 
 .DEFAULT_GOAL := help
 .PHONY: help build install uninstall test test-in models races mutants serve lint bench clean
@@ -14,13 +14,13 @@ build: ## Build the module, wsgictl, and an engine for every Python found, into 
 	@scripts/setup build
 	@scripts/xtask build
 
-install: ## Install what was built where httpd looks for modules
+install: ## Install the build into httpd's folder of modules
 	@scripts/install
 
-uninstall: ## Remove what install put there
+uninstall: ## Remove the files of install
 	@scripts/install --remove
 
-test: ## Run all tests, installing what they need: make test ARGS=streaming for those of that name on real servers
+test: ## Install what tests need, and run all of them; make test ARGS=streaming selects tests of real servers by name
 	@scripts/setup tests
 	@scripts/xtask build
 	@scripts/xtask test $(ARGS)
@@ -28,15 +28,15 @@ test: ## Run all tests, installing what they need: make test ARGS=streaming for 
 test-in: ## Build and test in another suite of Debian, as root: make test-in SUITE=trixie (or forky, ...)
 	@scripts/test-in $(SUITE) $(ARGS)
 
-models: ## Run what threads share in every order of steps (loom); ARGS=all: those of the metrics, too
+models: ## Run steps on data that threads share in every order (loom); ARGS=all: also the models of the metrics
 	@scripts/setup build
 	@scripts/models $(ARGS)
 
-races: ## Run the threads of admission under ThreadSanitizer: make races ARGS=python for the engine's tests, too
+races: ## Run the threads of admission under ThreadSanitizer; ARGS=python: also the tests of the engine
 	@scripts/setup build
 	@scripts/races $(ARGS)
 
-mutants: ## Break what keeps the metrics exact, in a copy of the module, and see that the tests notice
+mutants: ## Break rules of the metrics in a copy of the module, and check that the tests notice
 	@scripts/setup tests
 	@scripts/xtask build
 	@scripts/xtask mutants
@@ -46,7 +46,7 @@ serve: ## Build, and serve the bundled Django example on http://127.0.0.1:8000
 	@scripts/xtask build
 	@exec scripts/xtask serve
 
-lint: ## Check format, clippy, documentation, and how the sources are laid out, named and cited
+lint: ## Check format, clippy, documentation, and the layout, names, sentences and citations of the sources
 	@scripts/setup build
 	@scripts/xtask lint
 

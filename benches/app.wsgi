@@ -1,4 +1,4 @@
-"""The smallest honest application: one chunk, its length known."""
+"""The smallest realistic application: one chunk with a known length."""
 
 
 def application(environ, start_response):

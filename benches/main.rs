@@ -1,6 +1,7 @@
-//! Side by side: what a hello-world request costs under mod_wsgi_rs, under mod_wsgi, and without Python at all.
+//! Measures side by side what a hello-world request costs under mod_wsgi_rs, under mod_wsgi, and without Python.
 //!
-//! `README.md` beside this file tells the method and how to read the figures; `run` prepares the machine and calls this.
+//! `README.md` beside this file explains the method and the figures; `run` prepares the machine and starts this
+//! program.
 
 mod executors;
 mod measure;
@@ -240,7 +241,7 @@ fn seconds(text: &str) -> Result<f64> {
     Ok(number)
 }
 
-/// What `executors` measures.
+/// The measurement that `executors` makes.
 fn plan(options: &Options) -> Plan<'_> {
     let workloads = if options.workloads.is_empty() {
         Workload::value_variants()
@@ -266,7 +267,7 @@ fn plan(options: &Options) -> Plan<'_> {
     }
 }
 
-/// The Python for several interpreters, if it is wanted; prints a message if there is none.
+/// The Python for several interpreters, if one is needed; prints a message if there is none.
 fn newest(options: &Options) -> Result<Option<&Path>> {
     if !matches!(
         options.what,

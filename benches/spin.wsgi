@@ -1,4 +1,4 @@
-"""Work by order: the query says how many turns of arithmetic a request takes, and how many seconds of sleep after them."""
+"""Work on order: the query gives the turns of arithmetic of a request, and the seconds of sleep after them."""
 
 from time import sleep
 

@@ -1,4 +1,4 @@
-"""Bound by the processor: the same arithmetic for every request, some milliseconds of it, all in the interpreter."""
+"""Bound by the processor: every request does the same few milliseconds of arithmetic in the interpreter."""
 
 
 def application(environ, start_response):

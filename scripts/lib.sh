@@ -1,4 +1,4 @@
-# What the scripts share; sourced, never run. Sets `checkout` and `target`, and changes into the checkout.
+# Functions for the other scripts, which source this file. It sets `checkout` and `target`, and changes into the checkout.
 # shellcheck shell=bash
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

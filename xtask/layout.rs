@@ -1,11 +1,12 @@
 //! `cargo xtask layout`: rules about the sources that the compiler does not know.
 //!
-//! 1. The files of a crate import each other in one direction: no circle between files of different folders, none between
-//!    folders, and none of more than three files inside one folder.
+//! 1. The files of a crate import each other in one direction: there is no circle between files of different folders,
+//!    none between folders, and none of more than three files inside one folder.
 //! 2. A type name stands for one type in a crate.
-//! 3. Comments, messages and pages are written in plain sentences ([`words`] lists what is not).
-//! 4. A page or numbered fact that is cited is in the repository.
+//! 3. Comments, messages and pages are written in plain sentences ([`words`] lists the forms that are not allowed).
+//! 4. A cited page or numbered fact is in the repository.
 //! 5. The numbered facts of a page stand in order, and each is cited.
+//! 6. The crates use only `pyo3::ffi` of pyo3 ([`pyo3`] says why).
 //! 6. Of pyo3, only `pyo3::ffi` is used ([`pyo3`] says why).
 
 mod circles;
@@ -37,10 +38,10 @@ pub(crate) struct Options {
     root: Option<PathBuf>,
 }
 
-/// What a rule found in a place.
+/// A violation of a rule.
 struct Finding {
     rule: Rule,
-    /// The folder of a crate, as `src/core`, or the first folder of the path.
+    /// The folder of a crate, such as `src/core`, or the first folder of the path.
     place: String,
     text: String,
 }
@@ -81,7 +82,7 @@ impl Finding {
     }
 }
 
-/// Whether the checkout keeps all rules; what breaks them is printed.
+/// Whether the checkout keeps all rules; prints the violations.
 pub(crate) fn check(checkout: &Path) -> Result<bool> {
     run(checkout, &Options::default()).map(|code| code == ExitCode::SUCCESS)
 }

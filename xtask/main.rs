@@ -1,6 +1,6 @@
-//! The project's own tools: what is more than a few lines of shell. `cargo xtask help` lists them.
+//! The project's own tools, as far as they need more than a few lines of shell. `cargo xtask help` lists them.
 //!
-//! Each is behind a target of the Makefile, which installs first what the command needs (`scripts/setup`).
+//! Each is called by a target of the Makefile, which first installs what the command needs (`scripts/setup`).
 
 mod commands;
 mod layout;
@@ -31,11 +31,11 @@ enum Command {
     },
     /// Check format, layout, clippy and documentation.
     Lint,
-    /// Check how the sources are laid out, named and cited.
+    /// Check the layout, names, sentences and citations of the sources.
     Layout(layout::Options),
-    /// List the Pythons to build engines for: tag, program and folder of libpython, with tabs between.
+    /// List the Pythons for which engines are built: tag, program and folder of libpython, separated by tabs.
     Pythons,
-    /// Break what keeps the metrics exact, in a copy of the module, and see that the tests notice.
+    /// Break rules of the metrics in a copy of the module, and check that the tests notice.
     Mutants,
     /// Write docs/directives.md and docs/messages.md from the tables in src/core/.
     Reference,

@@ -1,4 +1,4 @@
-//! Folders, copies and programs: what the commands have in common.
+//! Folders, copies and programs: helpers that several commands use.
 
 use anyhow::{Context, Result, bail};
 use std::fs::{self, Permissions};
@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where cargo and the commands put what they make.
+/// The checkout, and the folder into which cargo and the commands build.
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,
@@ -38,8 +38,8 @@ impl Project {
         self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
     }
 
-    /// Where the files of the tests or of the demo go. Servers that root starts run as another user, which often may not
-    /// enter the checkout; for root it is a folder under /var/tmp.
+    /// The folder for the files of the tests or of the demo. Servers that root starts run as another user, which often
+    /// may not enter the checkout; so for root the folder is under /var/tmp.
     pub(crate) fn state(&self, name: &str) -> PathBuf {
         if is_root() {
             PathBuf::from(format!("/var/tmp/mod_wsgi_rs-{name}-0"))
@@ -49,7 +49,7 @@ impl Project {
     }
 }
 
-/// What the person at the terminal, or the log of CI, is told.
+/// Prints a line for the person at the terminal or the log of CI.
 pub(crate) fn say(text: impl AsRef<str>) {
     eprintln!("mod_wsgi_rs: {}", text.as_ref());
 }
@@ -58,7 +58,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The user that httpd's children become when root starts it, in the order of wsgictl.
+/// The user that httpd's children become if root starts it: the first that exists, in the same order as in wsgictl.
 pub(crate) fn server_user() -> Result<&'static str> {
     let exists = |user: &&str| succeeds(Command::new("id").args(["-u", user]));
     let user = ["www-data", "apache", "nobody"].into_iter().find(exists);
@@ -75,7 +75,7 @@ pub(crate) fn is_open_to_all(path: &Path) -> bool {
     allows(&path, 0o004) && path.ancestors().skip(1).all(|folder| allows(folder, 0o001))
 }
 
-/// Runs a program; an error names it where it fails.
+/// Runs a program; the error names the program if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -86,7 +86,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program succeeds; what it prints is not shown.
+/// Whether a program succeeds; its output is not shown.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdout(Stdio::null())
@@ -95,7 +95,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// What a program prints, without the last line end.
+/// Returns the output of a program, without the last line end.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
@@ -127,7 +127,7 @@ pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
-/// A command that root runs.
+/// A command that runs as root.
 pub(crate) fn as_root(program: &str) -> Result<Command> {
     if is_root() {
         return Ok(Command::new(program));
@@ -140,7 +140,7 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Makes a folder that all may read, and refuses one that another user may have put there.
+/// Makes a folder that all users may read, and refuses one that another user may have put there.
 pub(crate) fn own_folder(path: &Path) -> Result<()> {
     if let Some(above) = path.parent() {
         fs::create_dir_all(above)?;
@@ -172,7 +172,7 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-/// Copies a file in one step, as a running server may have the old one mapped.
+/// Copies a file in one step, because a running server may have the old one mapped.
 pub(crate) fn put(from: &Path, to: &Path) -> Result<()> {
     let content = fs::read(from).with_context(|| from.display().to_string())?;
     let is_same = !to.is_symlink() && fs::read(to).is_ok_and(|old| old == content);
@@ -185,14 +185,14 @@ pub(crate) fn put(from: &Path, to: &Path) -> Result<()> {
     set_mode(to, 0o755)
 }
 
-/// Makes a link, or points it elsewhere, in one step.
+/// Makes a link, or changes its target, in one step.
 pub(crate) fn put_link(target: &str, link: &Path) -> Result<()> {
     let new = beside(link);
     symlink(target, &new).with_context(|| new.display().to_string())?;
     fs::rename(&new, link).with_context(|| link.display().to_string())
 }
 
-/// Removes a folder with all that it holds, if it is there.
+/// Removes a folder with its content, if it exists.
 pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -202,7 +202,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// A name for a file that becomes `path` when it is whole.
+/// The name of a temporary file, which is renamed to `path` when it is complete.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new.{}", std::process::id()));
@@ -230,7 +230,8 @@ pub(crate) fn engines(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Copies the engines of a build into another folder, with the link to the default one, and removes others from there.
+/// Copies the engines of a build into another folder, with the link to the default one, and removes other engines
+/// there.
 pub(crate) fn copy_engines(from: &Path, to: &Path) -> Result<()> {
     for (_, old) in engines(to)? {
         fs::remove_file(&old)?;

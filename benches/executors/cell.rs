@@ -1,4 +1,5 @@
-//! One column under one workload: a fresh server, a warm-up, and a window of a number of requests in an endless loop.
+//! One column under one workload: a fresh server, a warm-up, and a window of a fixed number of requests in a closed
+//! loop.
 
 use std::time::{Duration, Instant};
 
@@ -20,18 +21,18 @@ pub(crate) struct Cell {
     pub(crate) workload: Workload,
     pub(crate) round: usize,
     pub(crate) column: String,
-    /// Answered in the window
+    /// Requests answered in the window
     pub(crate) requests: usize,
     pub(crate) per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     /// Context switches of the child, both kinds, per request
     pub(crate) switches: f64,
-    /// Of all threads of the child, per request
+    /// CPU time of all threads of the child, per request
     pub(crate) cpu_us: f64,
-    /// Of the load generator, per request
+    /// CPU time of the load generator, per request
     pub(crate) client_us: f64,
-    /// Processors that everything else on the machine took meanwhile
+    /// Processors that all other processes of the machine used during the window
     pub(crate) others: f64,
     /// Connections that the server closed instead of answering, per request
     pub(crate) closed: f64,
@@ -41,14 +42,14 @@ pub(crate) struct Cell {
 /// One figure of a cell.
 pub(crate) type Figure = fn(&Cell) -> f64;
 
-/// A row: what all of its columns have in common.
+/// A row: the settings that all of its columns have in common.
 pub(crate) struct Row<'a> {
     pub(crate) threads: usize,
     pub(crate) connections: usize,
     pub(crate) workload: Workload,
     pub(crate) asks: &'a [Ask],
     pub(crate) requests: usize,
-    /// Longest time of a window, however few requests were answered
+    /// The longest time of a window, however few requests were answered
     pub(crate) at_most: Duration,
 }
 
@@ -75,12 +76,13 @@ impl Row<'_> {
         let child = server.child()?;
         let before = Tasks::of(child)?;
         let (since, of_machine, of_client) = (Instant::now(), busy()?, thread_time());
-        // Answers that came while the counts were read do not count.
+        // Responses that came while the counts were read do not count.
         let mut backlog = 0;
         while backlog < self.connections && crowd.next(Instant::now())?.is_some() {
             backlog += 1;
         }
-        // From an answer to an answer: those of equal requests come in bursts, and the time between is theirs.
+        // A window goes from one response to another: responses to equal requests come in bursts, and the time between
+        // bursts belongs to them.
         let begin = crowd
             .next(Instant::now() + self.at_most)?
             .with_context(|| format!("no answer within {:?}", self.at_most))?
@@ -126,7 +128,7 @@ impl Row<'_> {
         })
     }
 
-    /// Until every connection has had an answer, and what adapts has had some time.
+    /// Runs until every connection has had a response, and the executor has had some time to adapt.
     fn warm(&self, crowd: &mut Crowd) -> Result<()> {
         let begin = Instant::now();
         let (least, most) = (begin + self.at_most.mul_f64(WARM), begin + self.at_most);
@@ -137,7 +139,7 @@ impl Row<'_> {
     }
 }
 
-/// The value below which `part` of a hundred lie, of sorted ones.
+/// The value below which `part` percent of the sorted values are.
 fn quantile(sorted: &[Duration], part: usize) -> Duration {
     sorted[(sorted.len() * part).div_ceil(100).max(1) - 1]
 }
@@ -146,20 +148,20 @@ fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Processor time of this thread.
+/// The processor time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Longest wait for the first answer, with the start of Python before it.
+/// The longest wait for the first response, which includes the start of Python.
 const START: Duration = Duration::from_secs(60);
-/// Longest wait before a window, as a share of the longest window.
+/// The warm-up takes at least this share of the longest window.
 const WARM: f64 = 0.15;
-/// Longest wait for an answer in the warm-up before the clock is read again.
+/// The longest wait for a response in the warm-up before the clock is read again.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Ratio of one column to another, within each round that has both.
+/// The ratio of one column to another, within each round that has both.
 pub(crate) fn paired<'c>(
     cells: impl IntoIterator<Item = &'c Cell, IntoIter: Clone>,
     one: &str,

@@ -1,4 +1,4 @@
-//! The columns: which module, and the directives in which they differ.
+//! The columns: the module of each, and the directives in which they differ.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::subjects::subject::{Application, Contender, Subject, directed};
 
-/// One way to execute requests.
+/// A way to execute requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
     pub(crate) name: String,
@@ -23,12 +23,12 @@ pub(crate) struct Files<'o> {
 }
 
 impl Column {
-    /// All that are measured unless `--columns` names others.
+    /// The columns that are measured unless `--columns` names others.
     pub(crate) const USUAL: [&str; 7] = [
         "direct", "delegate", "pool1", "pool4", "pool16", AUTO, MOD_WSGI,
     ];
 
-    /// Its server; `None`, with a message, if there is no such module.
+    /// The subject of this column; `None`, after a message, if its module does not exist.
     pub(crate) fn subject(&self, python: Option<&Path>, files: &Files) -> Option<Subject> {
         let file = match self.contender {
             Contender::Rival => files.rival,
@@ -42,7 +42,7 @@ impl Column {
 impl FromStr for Column {
     type Err = anyhow::Error;
 
-    /// The name of a usual one, `poolN`, `none` (no directive), `baseline` (no directive, the module of
+    /// Parses the name of a usual column, `poolN`, `none` (no directive), `baseline` (no directive, the module of
     /// `--baseline`), or `NAME=DIRECTIVE; DIRECTIVE`.
     fn from_str(text: &str) -> Result<Self> {
         let column = |contender, directives: String| Self {
@@ -81,7 +81,7 @@ impl FromStr for Column {
     }
 }
 
-/// The column that is judged.
+/// The column on which the verdict is passed.
 pub(crate) const AUTO: &str = "auto";
 /// The column that it must beat.
 pub(crate) const MOD_WSGI: &str = "mod_wsgi";

@@ -1,5 +1,5 @@
-//! Many keep-alive connections in a closed loop, all in one thread: a thread for each would compete with the server for
-//! the processors, the more of them the more threads the server has.
+//! Many keep-alive connections in a closed loop, all on one thread. One thread for each connection would compete with
+//! the server for the processors, and more so the more threads the server has.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,18 +14,18 @@ use rustix::io::Errno;
 
 use crate::executors::workload::{Ask, kind};
 
-/// The connections, each with a request under way.
+/// The connections, each with a running request.
 pub(crate) struct Crowd<'a> {
     asks: &'a [Ask],
     clients: Vec<Client>,
     epoll: OwnedFd,
-    /// Events of epoll that were not handled yet, in their order
+    /// Events of epoll that have not been handled yet, in order
     ready: std::vec::IntoIter<Event>,
     /// Requests sent so far
     sent: u64,
-    /// Clients that have had no answer yet
+    /// Clients that have had no response yet
     silent: usize,
-    /// Connections that the server closed instead of answering
+    /// Connections that the server closed instead of responding
     pub(crate) closed: usize,
     address: SocketAddr,
 }
@@ -37,11 +37,11 @@ struct Client {
     answered: bool,
     buffer: Vec<u8>,
     filled: usize,
-    /// Connections closed since its last answer
+    /// Connections closed since the last response of this client
     closed: usize,
 }
 
-/// One right answer.
+/// A correct response.
 pub(crate) struct Answer {
     pub(crate) at: Instant,
     pub(crate) latency: Duration,
@@ -80,12 +80,13 @@ impl<'a> Crowd<'a> {
         Ok(crowd)
     }
 
-    /// Whether a client has had no answer yet.
+    /// Whether a client has had no response yet.
     pub(crate) fn is_warming(&self) -> bool {
         self.silent > 0
     }
 
-    /// The next answer, after the next request of its client was sent; `None` if none comes until the deadline.
+    /// Returns the next response, after it has sent the next request of that client; `None` if none comes before the
+    /// deadline.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<Option<Answer>> {
         loop {
             while let Some(event) = self.ready.next() {
@@ -110,7 +111,7 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Sends the next request, by the client of that number.
+    /// Sends the next request of the client with this number.
     fn ask(&mut self, number: usize, now: Instant) -> Result<()> {
         let client = &mut self.clients[number];
         client.kind = kind(self.sent, self.asks.len());
@@ -120,7 +121,7 @@ impl<'a> Crowd<'a> {
         self.send(number)
     }
 
-    /// A request is far smaller than what a connection without unread bytes takes at once.
+    /// A request is far smaller than what a connection without unread bytes accepts at once.
     fn send(&mut self, number: usize) -> Result<()> {
         let client = &mut self.clients[number];
         let request = self.asks[client.kind].request.as_bytes();
@@ -131,7 +132,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// Sends the same request on a new connection, as browsers do: event closes idle connections while all of its
-    /// threads are busy, and may not have seen that one is idle no longer.
+    /// threads are busy, and may not have noticed that this one is no longer idle.
     fn again(&mut self, number: usize) -> Result<()> {
         let client = &mut self.clients[number];
         client.closed += 1;
@@ -142,12 +143,12 @@ impl<'a> Crowd<'a> {
             client.closed,
             String::from_utf8_lossy(&client.buffer[..client.filled])
         );
-        // Closing the old one takes it out of epoll.
+        // Closing the old connection removes it from epoll.
         client.stream = connect(self.address, &self.epoll, number)?;
         self.send(number)
     }
 
-    /// An answer, if it is whole; it must be the right one.
+    /// Returns the response if it is complete; an incorrect one is an error.
     fn receive(&mut self, number: usize) -> Result<Option<Answer>> {
         let client = &mut self.clients[number];
         let read = match client.stream.read(&mut client.buffer[client.filled..]) {
@@ -203,7 +204,7 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// Whether `seen` is the whole right answer; a wrong one is an error as soon as it shows.
+/// Whether `seen` is the complete and correct response; an incorrect one is an error as soon as it shows.
 fn is_answer(seen: &[u8], body: &[u8]) -> Result<bool> {
     let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(false);
@@ -220,7 +221,7 @@ fn is_answer(seen: &[u8], body: &[u8]) -> Result<bool> {
     Ok(rest.len() == body.len())
 }
 
-/// Most connections for one request.
+/// The most connections for one request.
 const AGAIN: usize = 100;
 
 #[cfg(test)]
@@ -307,7 +308,7 @@ mod tests {
         assert!(crowd.next(soon()).is_err());
     }
 
-    /// A server that answers `times` on each connection, then closes it.
+    /// A server that answers `times` requests on each connection, then closes it.
     fn leaving(times: usize) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -335,7 +336,7 @@ mod tests {
         for _ in 0..30 {
             crowd.next(soon()).expect("right answers").expect("in time");
         }
-        // Ten connections are used up, and the two after the last of each may be open.
+        // Ten connections are used up, and two more may be open after the last request of each client.
         assert!((8..=10).contains(&crowd.closed), "{}", crowd.closed);
         assert_eq!(crowd.sent, 32);
     }
@@ -343,7 +344,7 @@ mod tests {
     #[test]
     fn a_server_that_always_closes_is_an_error() {
         let asks = ask("42\n", Duration::ZERO);
-        // Which may show at once, or when the answer is waited for.
+        // This may show at once, or when the response is awaited.
         let failure = Crowd::begin(leaving(0), 2, &asks)
             .and_then(|mut crowd| crowd.next(soon()).map(|_| ()))
             .expect_err("no answers");

@@ -15,7 +15,7 @@ use crate::subjects::interrupt;
 use crate::subjects::server::Httpd;
 use crate::subjects::subject::Subject;
 
-/// Everything that was measured.
+/// The results of the measurement.
 #[derive(Serialize)]
 pub(crate) struct Executors {
     pace: Pace,
@@ -23,8 +23,8 @@ pub(crate) struct Executors {
 }
 
 impl Executors {
-    /// Row by row; each round of a row runs each column once in a fresh server, beginning with another one than the
-    /// round before. Prints each row as it is complete.
+    /// Measures row by row. Each round of a row runs each column once in a fresh server, and begins with another column
+    /// than the round before. Prints each row when it is complete.
     pub(crate) fn measure(httpd: &Httpd, plan: &Plan) -> Result<Self> {
         for (place, column) in plan.columns.iter().enumerate() {
             let names = || plan.columns[..place].iter().map(|earlier| &earlier.name);
@@ -75,7 +75,7 @@ impl Executors {
         Ok(Self { pace, cells })
     }
 
-    /// Prints all rows beside each other, and whether the targets are met.
+    /// Prints all rows side by side, and whether the targets are met.
     pub(crate) fn print(&self, plan: &Plan) -> Verdict {
         print::overview(plan, &self.cells);
         verdict::print(plan, &self.cells)
@@ -126,7 +126,7 @@ fn alternate(
     Ok(())
 }
 
-/// A line for each cell, on standard error.
+/// Prints a line for each cell on standard error.
 struct Progress {
     begin: Instant,
     done: usize,

@@ -1,4 +1,4 @@
-//! Every executor under every kind of work, in a child with many threads, beside mod_wsgi.
+//! Measures every executor under every kind of work, in a child with many threads, side by side with mod_wsgi.
 
 mod cell;
 pub(crate) mod column;

@@ -1,4 +1,4 @@
-//! Which rows and columns are measured, and how.
+//! The rows and columns that are measured, and the settings of the measurement.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use crate::executors::cell::Cell;
 use crate::executors::column::{Column, Files};
 use crate::executors::workload::Workload;
 
-/// What to measure.
+/// The settings of a measurement.
 pub(crate) struct Plan<'o> {
     pub(crate) threads: Vec<usize>,
-    /// As many as threads unless said
+    /// Connections; by default as many as threads
     pub(crate) connections: Option<usize>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) columns: Vec<Column>,
     pub(crate) rounds: usize,
-    /// Of a window, for the fastest column
+    /// Length of a window, for the fastest column
     pub(crate) seconds: f64,
     pub(crate) files: Files<'o>,
     /// `WSGIPythonHome` of all servers

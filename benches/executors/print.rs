@@ -1,4 +1,4 @@
-//! The tables: one for each row with all figures of its columns, then all rows beside each other.
+//! The tables: one for each row with all figures of its columns, then all rows side by side.
 
 use crate::executors::cell::{Cell, Figure, Row, paired};
 use crate::executors::column::Column;
@@ -6,7 +6,7 @@ use crate::executors::plan::{Plan, rows};
 use crate::print::report;
 use crate::print::table::{Spread, Table, thousands};
 
-/// The columns of one row, over its rounds.
+/// Prints the columns of one row, over its rounds.
 pub(crate) fn row(row: &Row, columns: &[Column], cells: &[Cell]) {
     let Some(yardstick) = cells.first().map(|first| first.column.as_str()) else {
         return;
@@ -83,7 +83,7 @@ pub(crate) fn row(row: &Row, columns: &[Column], cells: &[Cell]) {
     }
 }
 
-/// All rows, a table for each of the two figures that the targets are about.
+/// Prints all rows, in a table for each of the two figures that have targets.
 pub(crate) fn overview(plan: &Plan, cells: &[Cell]) {
     let figures: [(&str, Figure); 2] = [
         ("Requests/s", |cell| cell.per_second),
@@ -107,7 +107,7 @@ pub(crate) fn overview(plan: &Plan, cells: &[Cell]) {
     }
 }
 
-/// Three digits or more: `0.57`, `14.1`, `2,310`.
+/// Formats a figure with three digits or more: `0.57`, `14.1`, `2,310`.
 pub(crate) fn figure(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
@@ -116,7 +116,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// Most processors that other programs may take during a measurement.
+/// The most processors that other programs may use during a measurement.
 const QUIET: f64 = 0.1;
 
 #[cfg(test)]

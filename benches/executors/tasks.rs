@@ -1,4 +1,4 @@
-//! What the kernel has counted for all threads of a process, and for the machine.
+//! The kernel's counts for all threads of a process, and for the machine.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use procfs::{CpuTime, CurrentSI, KernelStats, ProcError, ProcResult};
 
 use crate::subjects::server::process;
 
-/// Counts of the threads that live; those of a thread that has ended are lost.
+/// The counts of the living threads; those of a thread that has ended are lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tasks {
-    /// How often a processor was taken from a thread, or given up by it to wait
+    /// How often a thread lost its processor, or gave it up to wait
     pub(crate) switches: u64,
     pub(crate) cpu: Duration,
 }
@@ -29,7 +29,7 @@ impl Tasks {
         Ok(sum)
     }
 
-    /// From `self` to `later`.
+    /// The difference between `self` and `later`.
     pub(crate) fn until(self, later: Self) -> Self {
         Self {
             switches: later.switches.saturating_sub(self.switches),
@@ -38,12 +38,13 @@ impl Tasks {
     }
 }
 
-/// What all processors have done since the machine started, and what the host of a virtual machine has taken.
+/// The time that all processors have been busy since the machine started, and that the host of a virtual machine has
+/// taken.
 pub(crate) fn busy() -> Result<Duration> {
     Ok(busy_time(&KernelStats::current()?.total))
 }
 
-/// All but the times of idle and waiting processors; the time of guests is part of the users' time.
+/// All times but those of idle and waiting processors; the time of guests is part of the users' time.
 fn busy_time(total: &CpuTime) -> Duration {
     let rarely = [
         total.irq_duration(),
@@ -54,7 +55,7 @@ fn busy_time(total: &CpuTime) -> Duration {
     always + rarely.into_iter().flatten().sum::<Duration>()
 }
 
-/// Context switches and processor time of a thread.
+/// The context switches and the processor time of a thread.
 fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
     let status = task.status()?;
     let switches = status.voluntary_ctxt_switches.unwrap_or(0)
@@ -63,7 +64,7 @@ fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
     Ok((switches, cpu))
 }
 
-/// A thread may end between two looks at it.
+/// Turns the error of a thread that has ended into `None`: a thread may end between two looks at it.
 fn unless_ended<T>(counted: ProcResult<T>) -> ProcResult<Option<T>> {
     match counted {
         Ok(counted) => Ok(Some(counted)),

@@ -1,4 +1,4 @@
-//! Whether `auto` is as good as the best choice by hand, and better than mod_wsgi, in each row.
+//! Whether, in each row, `auto` is as good as the best executor chosen by hand, and better than mod_wsgi.
 
 use crate::executors::cell::{Cell, paired};
 use crate::executors::column::{AUTO, MOD_WSGI};
@@ -6,7 +6,7 @@ use crate::executors::plan::{Plan, rows};
 use crate::print::table::{Spread, Table};
 use crate::print::verdict::Verdict;
 
-/// Prints a line for each row; met only where all rows are.
+/// Prints a line for each row. The verdict is met only if it is met for all rows.
 pub(crate) fn print(plan: &Plan, cells: &[Cell]) -> Verdict {
     let missing: Vec<&str> = [AUTO, DIRECT, MOD_WSGI]
         .into_iter()
@@ -67,11 +67,11 @@ pub(crate) fn print(plan: &Plan, cells: &[Cell]) -> Verdict {
 
 /// The ratios of one row.
 struct Judged {
-    /// The column that is fastest by its median, `auto` left aside, and how many times as many requests `auto` answers
+    /// The column with the best median, other than `auto`, and the ratio of the requests of `auto` to its requests
     best: Option<(String, Spread)>,
-    /// The 99th percentile of `auto` to that of `direct`
+    /// The ratio of the 99th percentile of `auto` to that of `direct`
     p99: Option<Spread>,
-    /// Requests of `auto` to those of mod_wsgi
+    /// The ratio of the requests of `auto` to those of mod_wsgi
     rival: Option<Spread>,
 }
 
@@ -111,7 +111,7 @@ impl Judged {
         }
     }
 
-    /// For the table: what is missed, and whether that is within the noise.
+    /// The text for the table: the targets that are missed, and whether they are missed within the noise.
     fn answer(&self) -> String {
         let mut missed = Vec::new();
         for (name, verdict) in [("best", self.near_best()), ("mod_wsgi", self.beats_rival())] {
@@ -137,13 +137,13 @@ fn verdict(met: bool) -> Verdict {
     if met { Verdict::Met } else { Verdict::Missed }
 }
 
-/// The column whose 99th percentile `auto` is compared with.
+/// The column with whose 99th percentile that of `auto` is compared.
 const DIRECT: &str = "direct";
-/// Least share of the requests of the best other column.
+/// The least share of the requests of the best other column.
 const NEAR_BEST: f64 = 0.95;
-/// The same where `auto` is steadier.
+/// The least share if `auto` is steadier.
 const NEAR_ENOUGH: f64 = 0.90;
-/// Share of the 99th percentile of `direct` that counts as steadier.
+/// The share of the 99th percentile of `direct` that counts as steadier.
 const HALF: f64 = 0.5;
 
 #[cfg(test)]

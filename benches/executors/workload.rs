@@ -1,4 +1,4 @@
-//! What the requests ask the application to do, and in which order.
+//! The work that requests order from the application, and the order of the requests.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -33,23 +33,23 @@ pub(crate) enum Workload {
     Mix,
 }
 
-/// One kind of request.
+/// The work of one kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Order {
     spin: Duration,
     sleep: Duration,
 }
 
-/// One kind of request as the clients send it.
+/// One kind of request, as the clients send it.
 pub(crate) struct Ask {
     pub(crate) request: String,
-    /// The whole body of the right answer
+    /// The whole body of the correct response
     pub(crate) body: String,
-    /// No right answer is faster
+    /// No correct response is faster
     pub(crate) at_least: Duration,
 }
 
-/// Turns of the application's loop in a second of processor.
+/// The turns of the application's loop in a second of processor time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Pace(f64);
 
@@ -83,7 +83,7 @@ impl Workload {
         }
     }
 
-    /// What the clients send: the usual request, and the rare one if there is one.
+    /// The requests that the clients send: the usual one, and the rare one if there is one.
     pub(crate) fn asks(self, pace: Pace) -> Vec<Ask> {
         let (usual, rare) = self.orders();
         std::iter::once(usual)
@@ -92,8 +92,8 @@ impl Workload {
             .collect()
     }
 
-    /// How many requests keep the best of servers busy for `seconds`: a multiple of the connections, since answers of
-    /// equal requests come in bursts of as many.
+    /// The number of requests that keep the best server busy for `seconds`. It is a multiple of the connections,
+    /// because responses to equal requests come in bursts of that size.
     pub(crate) fn requests(self, connections: usize, seconds: f64) -> usize {
         let (usual, rare) = self.orders();
         let rare_share = if rare.is_some() {
@@ -113,8 +113,8 @@ impl Workload {
         bursts as usize * connections
     }
 
-    /// Factor by which a cell is longer than usual: in a longer cell it matters less which of the long requests are under
-    /// way at either end.
+    /// The factor by which a cell is longer than usual. In a longer cell it matters less which of the long requests are
+    /// running at its begin and end.
     pub(crate) const fn patience(self) -> f64 {
         if matches!(self, Self::Mix) { 2.0 } else { 1.0 }
     }
@@ -143,16 +143,16 @@ impl Order {
     }
 }
 
-/// The loop of `spin.wsgi`.
+/// Computes the loop of `spin.wsgi`.
 fn spin(turns: u64) -> u64 {
     (0..turns).fold(1, |value, _| (value * 1_103_515_245 + 12_345) & 0x7FFF_FFFF)
 }
 
-/// Which kind the request of this number is, counted from the first of the warm-up: 0 or, once in each block of
-/// twenty at a place that seems random and is the same in every run, 1.
+/// The kind of the request with this number, counted from the first of the warm-up: 0, or 1 once in each block of
+/// twenty, at a pseudo-random place that is the same in every run.
 pub(crate) fn kind(number: u64, kinds: usize) -> usize {
     let (block, place) = (number / BLOCK, number % BLOCK);
-    // The finalizer of splitmix64.
+    // This is the finalizer of splitmix64.
     let mut mixed = block.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -197,8 +197,8 @@ impl Pace {
     }
 }
 
-/// Prints the nanoseconds of a turn, the least of many samples of a millisecond: on a busy machine a turn takes longer by
-/// the clock of the thread too, where two threads share a core or its caches.
+/// Prints the nanoseconds of a turn: the least of many samples of a millisecond. On a busy machine a turn takes longer
+/// even by the clock of the thread, if two threads share a core or its caches.
 const CALIBRATION: &str = r"
 from time import thread_time_ns
 def sample():
@@ -210,7 +210,7 @@ print(min(sample() for _ in range(400)))
 
 /// One of this many requests is rare.
 const BLOCK: u64 = 20;
-/// Roughly what a request needs beside its work.
+/// Roughly the time that a request needs beside its work.
 const OVERHEAD: Duration = Duration::from_micros(25);
 
 #[cfg(test)]
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_loop_is_that_of_the_other_application() {
-        // The value that work.wsgi compares its own with.
+        // work.wsgi compares its own result with this value.
         assert_eq!(spin(60_000), 351_997_601);
     }
 
@@ -250,9 +250,9 @@ mod tests {
 
     #[test]
     fn requests_fill_the_time_in_whole_bursts() {
-        // 25 at a time, each a tenth of a second.
+        // 25 requests at a time, each a tenth of a second.
         assert_eq!(Workload::Sleep.requests(25, 2.0), 500);
-        // 5 ms, one at a time.
+        // 5 ms each, one at a time.
         assert_eq!(Workload::Spin5ms.requests(64, 1.6), 320);
         assert_eq!(Workload::Spin5ms.requests(64, 0.1), 128);
     }

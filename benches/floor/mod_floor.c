@@ -1,8 +1,8 @@
 /*
- * The floor: what httpd itself needs to answer the benchmark's request.
+ * The floor: the cost of httpd itself for the benchmark's request.
  *
- * Sends the bytes of app.wsgi with the same two headers, from a constant, in one brigade. What a WSGI module costs is
- * counted above this. In C, so that it holds nothing of ours.
+ * Sends the bytes of app.wsgi with the same two headers, from a constant, in one brigade. The cost of a WSGI module is
+ * counted above this. It is written in C, so that it contains nothing of ours.
  */
 #include "httpd.h"
 #include "http_config.h"

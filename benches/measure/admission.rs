@@ -1,4 +1,5 @@
-//! What it costs to let a request into Python when no other waits: instructions beside a build that has no executors.
+//! The cost of letting a request into Python when no other request waits: instructions, compared with a build that has
+//! no executors.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::print::verdict::Verdict;
 use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm};
 use crate::subjects::subject::{Application, Contender, Subject, directed};
 
-/// Counts of `app.wsgi` under event, one connection; without a baseline there is no verdict.
+/// Counts the instructions of `app.wsgi` under event with one connection. Without a baseline there is no verdict.
 pub(crate) fn measure(
     httpd: &Httpd,
     home: Option<&Path>,
@@ -32,7 +33,7 @@ pub(crate) fn measure(
     instructions::measure(httpd, &subjects, Mpm::Event(EVENT_THREADS), repeat)
 }
 
-/// Prints instructions per request, and of the baseline.
+/// Prints the instructions per request, and those of the baseline.
 pub(crate) fn print(counts: &[Count]) -> Verdict {
     println!(
         "Instructions per request: event, one child of {EVENT_THREADS} threads, one keep-alive connection, by callgrind"
@@ -77,5 +78,5 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
     verdict
 }
 
-/// Most instructions of a request, as a multiple of the baseline's.
+/// The most instructions of a request, as a multiple of the baseline's.
 const TARGET: f64 = 1.03;

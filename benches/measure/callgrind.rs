@@ -1,4 +1,4 @@
-//! Reads callgrind's file: the total, and the cost of each function, its own and with all that it calls.
+//! Parses callgrind's file: the total, and the cost of each function, by itself and with all functions that it calls.
 
 use std::collections::HashMap;
 use std::ops::AddAssign;
@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
     pub(crate) own: i64,
-    /// With callees; where functions call each other in a circle, more than was spent
+    /// Including callees; too high if functions call each other in a circle
     pub(crate) with_callees: i64,
 }
 
-/// Object file and name.
+/// The object file and the name of the function.
 pub(crate) type Function = (String, String);
 
 impl AddAssign for Cost {
@@ -38,8 +38,8 @@ pub(crate) fn total(dump: &str) -> Result<i64> {
 
 /// Cost by function.
 ///
-/// The format names each object and function once, `(7) name`, and then calls it `(7)`; the line after `calls=` holds
-/// the cost of the call, every other line of numbers the function's own.
+/// The format names each object and function once, `(7) name`, and later refers to it as `(7)`. The line after `calls=`
+/// has the cost of the call; every other line of numbers is the function's own cost.
 pub(crate) fn functions(dump: &str) -> HashMap<Function, Cost> {
     let mut objects = HashMap::new();
     let mut names = HashMap::new();
@@ -72,7 +72,7 @@ pub(crate) fn functions(dump: &str) -> HashMap<Function, Cost> {
                         with_callees: cost,
                     }
                 }
-                // A function that calls itself would count its inner run twice.
+                // The inner run of a recursive function would count twice.
                 true if callee == function => {}
                 true => of.with_callees += cost,
             }
@@ -90,7 +90,7 @@ pub(crate) fn functions(dump: &str) -> HashMap<Function, Cost> {
     named
 }
 
-/// Remembers the name if the line gives one; returns the number.
+/// Remembers the name if `value` has one; returns the number.
 fn define<'d>(known: &mut HashMap<&'d str, &'d str>, value: &'d str) -> &'d str {
     match value.split_once(' ') {
         Some((id, name)) => {

@@ -29,7 +29,7 @@ pub(crate) struct Run {
     pub(crate) libpython: Option<String>,
 }
 
-/// Both MPMs, one connection under prefork and several under event.
+/// Measures under both MPMs, with one connection under prefork and several under event.
 pub(crate) fn measure(
     httpd: &Httpd,
     subjects: &[Subject],
@@ -54,7 +54,7 @@ pub(crate) fn measure(
     Ok(runs)
 }
 
-/// Every round runs each subject once, in a fresh server, beginning with another one than the round before.
+/// Every round runs each subject once, in a fresh server, and begins with another subject than the round before.
 pub(crate) fn alternate(
     httpd: &Httpd,
     subjects: &[Subject],
@@ -136,12 +136,12 @@ fn one(
     })
 }
 
-/// What the kernel has counted for a process.
+/// The kernel's counts for a process.
 #[derive(Default)]
 struct Clocks {
     /// Exact, to the nanosecond
     cpu: Duration,
-    /// Sampled at ticks: good for a share, not for a difference of a few percent
+    /// Sampled at clock ticks: good enough for a share, not for a difference of a few percent
     user: Duration,
     system: Duration,
 }
@@ -150,7 +150,7 @@ impl Clocks {
     fn of(pid: u32) -> Result<Self> {
         let process = process(pid)?;
         let mut cpu = Duration::ZERO;
-        // The file of the process counts its first thread only.
+        // The file of the process itself counts only its first thread.
         for thread in process.tasks()? {
             cpu += Duration::from_nanos(thread?.schedstat()?.sum_exec_runtime);
         }
@@ -229,7 +229,7 @@ pub(crate) fn print(runs: &[Run]) {
     }
 }
 
-/// Ratios ours to rival, taken within each round.
+/// Prints the ratios of ours to the rival, taken within each round.
 fn ratios(runs: &[&Run], rounds: usize) {
     let pairs = |value: Ratio| {
         Spread::of((0..rounds).filter_map(|round| {
@@ -279,10 +279,10 @@ fn ratios(runs: &[&Run], rounds: usize) {
     }
 }
 
-/// A ratio of floor, ours and rival in one round.
+/// A ratio of floor, ours and the rival in one round.
 type Ratio = fn(Option<&Run>, &Run, &Run) -> Option<f64>;
 
-/// Fewer than the child's threads, so that none waits for a thread.
+/// Fewer connections than the child has threads, so that none waits for a thread.
 pub(crate) const EVENT_CONNECTIONS: usize = 16;
-/// Most requests before the clocks are read.
+/// The most requests before the clocks are read.
 const WARM: usize = 800;

@@ -1,4 +1,4 @@
-//! Instructions per request of the one child, by difference between two runs under callgrind.
+//! Instructions per request of the only child, by the difference between two runs under callgrind.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::subjects::load::Connection;
 use crate::subjects::server::{Httpd, Mpm, Under};
 use crate::subjects::subject::{Contender, Subject};
 
-/// Both totals of one repetition.
+/// The totals of both runs of one repetition.
 #[derive(Serialize)]
 pub(crate) struct Count {
     pub(crate) contender: Contender,
@@ -61,7 +61,7 @@ fn count(httpd: &Httpd, subject: &Subject, mpm: Mpm) -> Result<Count> {
     })
 }
 
-/// Callgrind's file of a child that has answered `requests` on one connection, and the Python that it ran.
+/// Returns callgrind's file of a child that has answered `requests` on one connection, and the Python that it ran.
 pub(crate) fn dump_after(
     httpd: &Httpd,
     subject: &Subject,
@@ -78,12 +78,12 @@ pub(crate) fn dump_after(
     Ok((server.stop_and_dump(child)?, libpython))
 }
 
-/// Requests of the shorter run: start, first load of the application, and the caches warm.
+/// The requests of the shorter run: they cover the start, the first load of the application, and warming the caches.
 pub(crate) const FEW: usize = 200;
-/// Requests of the longer run.
+/// The requests of the longer run.
 pub(crate) const MANY: usize = 1_200;
 
-/// Prints instructions per request, above the floor, and the ratio.
+/// Prints the instructions per request, those above the floor, and the ratio.
 pub(crate) fn print(counts: &[Count]) -> Verdict {
     let of = |contender: Contender| {
         Spread::of(
@@ -154,7 +154,7 @@ pub(crate) fn print(counts: &[Count]) -> Verdict {
     }
 }
 
-/// Prints instructions per request by where one interpreter holds the application.
+/// Prints the instructions per request for each interpreter that can hold the application.
 pub(crate) fn print_places(counts: &[Count]) -> Verdict {
     let of = |contender: Contender| {
         let counts = counts.iter().filter(|count| count.contender == contender);
@@ -192,11 +192,11 @@ pub(crate) fn print_places(counts: &[Count]) -> Verdict {
     if met { Verdict::Met } else { Verdict::Missed }
 }
 
-/// Most instructions of the metrics, as a share of a request.
+/// The most instructions of the metrics, as a share of a request.
 const METRICS_TARGET: f64 = 0.02;
 
-/// Largest difference between interpreters, as a share of a request.
+/// The largest difference between interpreters, as a share of a request.
 const APART_TARGET: f64 = 0.1;
 
-/// Most instructions above the floor, as a share of the rival's.
+/// The most instructions above the floor, as a share of the rival's.
 const TARGET: f64 = 0.25;

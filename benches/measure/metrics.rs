@@ -1,5 +1,5 @@
-//! What it costs to record one request, beside the clock, and to answer one scrape. In this process, on a segment of
-//! anonymous memory.
+//! The cost of recording one request, in addition to reading the clock, and of answering one scrape. It is measured in
+//! this process, on a segment of anonymous memory.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,15 +11,15 @@ use wsgi_telemetry::{App, Arena, Format, Geometry, Owner, Role, Segment, memory,
 
 use crate::print::table::{Spread, Table};
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Serialize)]
 pub(crate) struct Metrics {
-    /// Nanoseconds, by way of recording; the first is the yardstick.
+    /// Nanoseconds of each way of recording; the first one is the reference.
     pub(crate) recording: Vec<(String, Vec<f64>)>,
     pub(crate) scrapes: Vec<Scrape>,
 }
 
-/// Scrapes of one size of segment.
+/// The scrapes of a segment of one size.
 #[derive(Serialize)]
 pub(crate) struct Scrape {
     pub(crate) children: u32,
@@ -28,9 +28,9 @@ pub(crate) struct Scrape {
     pub(crate) bytes: usize,
 }
 
-/// Applications of the segment.
+/// The number of applications in the segment.
 const APPLICATIONS: u16 = 10;
-/// Requests of one run.
+/// The requests of one run.
 const REQUESTS: u64 = 200_000;
 
 pub(crate) fn measure(rounds: usize) -> Result<Metrics> {
@@ -42,7 +42,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Metrics> {
         ("a request, arena of the thread".to_owned(), Vec::new()),
         ("a request, spill arena".to_owned(), Vec::new()),
     ];
-    // Alternating, so that what disturbs one disturbs all.
+    // The runs alternate, so that a disturbance affects all of them.
     for _ in 0..rounds {
         recording[0].1.push(per_request(|at| {
             own.application(App::new(1)).add(Id::RequestBody, 0, at);
@@ -66,10 +66,10 @@ fn per_request(mut record: impl FnMut(u64)) -> f64 {
     begin.elapsed().as_nanos() as f64 / REQUESTS as f64
 }
 
-/// What the module and the engine record of a hello-world request.
+/// Records what the module and the engine record for a hello-world request.
 fn record(arena: Arena, at: u64) {
     let app = App::new((at % u64::from(APPLICATIONS)) as u16 + 1);
-    // Durations that fall into many buckets.
+    // These durations fall into many buckets.
     let duration = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 37;
     let before = arena.begin(at + 1, app, 0, b"/a/page/of/the/site", b"");
     let block = arena.application(app);
@@ -85,8 +85,8 @@ fn record(arena: Arena, at: u64) {
     arena.end(before);
 }
 
-/// The segment of `children` prefork children, each with an arena for itself and one for its thread. All of them are this
-/// process.
+/// The segment of `children` prefork children, each with an arena for itself and one for its thread. This process plays
+/// all of them.
 fn segment(children: u32) -> Result<Segment> {
     let geometry = Geometry {
         arenas: 1 + 2 * children as usize,
@@ -148,7 +148,7 @@ fn scrape(children: u32, rounds: usize) -> Result<Scrape> {
     Ok(scrape)
 }
 
-/// Prints what recording and scraping cost.
+/// Prints the cost of recording and of scraping.
 pub(crate) fn print(measured: &Metrics) {
     println!(
         "Recording one request: its nine histogram observations and counters, without the clock"

@@ -1,4 +1,4 @@
-//! The measurements, one a file: each takes its figures and prints them.
+//! The measurements, one in each file, which also prints the results.
 
 pub(crate) mod admission;
 mod callgrind;

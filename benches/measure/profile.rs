@@ -1,4 +1,4 @@
-//! Where our instructions go: per request, by object file and by function.
+//! Instructions per request of our module, by object file and by function.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +11,8 @@ use crate::print::table::{Table, thousands};
 use crate::subjects::server::{Httpd, Mpm};
 use crate::subjects::subject::{Contender, Subject};
 
-/// Prints `top` functions by own cost and by cost with callees, and keeps both of callgrind's files for other tools.
+/// Prints the `top` functions by own cost and by cost including callees, and keeps both of callgrind's files for other
+/// tools.
 pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path) -> Result<()> {
     let ours = subjects
         .iter()
@@ -58,7 +59,7 @@ pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path)
     Ok(())
 }
 
-/// Own cost and cost with callees.
+/// The own cost of each function, and its cost including callees.
 type PerRequest = HashMap<Function, (f64, f64)>;
 
 fn per_request(few: &HashMap<Function, Cost>, many: HashMap<Function, Cost>) -> PerRequest {
@@ -95,7 +96,7 @@ fn list(title: &str, costs: &PerRequest, top: usize, of: impl Fn(&(f64, f64)) ->
     println!("{table}");
 }
 
-/// Names of generic Rust functions run over several lines.
+/// Shortens the names of generic Rust functions, which are several lines long.
 fn shortened(name: &str) -> String {
     if name.chars().count() <= 100 {
         name.to_owned()

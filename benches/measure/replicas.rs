@@ -1,5 +1,5 @@
-//! One Apache child on several cores: an application bound by the processor in one interpreter and in two replicas, and
-//! the smallest application in two replicas beside mod_wsgi.
+//! One httpd child on several cores: an application bound by the processor, in one interpreter and in two replicas; and
+//! the smallest application, in two replicas and under mod_wsgi.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use crate::print::verdict::Verdict;
 use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm};
 use crate::subjects::subject::{Application, Contender, Subject, placed};
 
-/// Both comparisons.
+/// The results of both comparisons.
 #[derive(Serialize)]
 pub(crate) struct Replicas {
     work: Vec<Run>,
     hello: Vec<Run>,
 }
 
-/// `rival` is of the same Python as `python`.
+/// Measures both comparisons. `rival` must be of the same Python as `python`.
 pub(crate) fn measure(
     httpd: &Httpd,
     python: &Path,
@@ -51,8 +51,8 @@ pub(crate) fn measure(
     };
     eprintln!("wsgi-bench: {rounds} rounds of replicas");
     Ok(Replicas {
-        // A request of the first kind is as long as some hundred of the second; enough of them that the last ones,
-        // when not all connections have work, count for nothing.
+        // A request of the first kind takes as long as some hundred of the second. The number of requests makes the end
+        // of the run negligible, when not all connections have work.
         work: run(
             &subjects(Application::Work, &[Contender::Main, Contender::Replicas]),
             requests / 20,
@@ -124,7 +124,7 @@ fn table(title: &str, runs: &[Run]) {
     println!("{table}");
 }
 
-/// Of two replicas to `other`, within each round.
+/// The ratio of two replicas to `other`, within each round.
 fn ratio(runs: &[Run], other: Contender, value: fn(&Run) -> f64) -> Option<Spread> {
     let of = |round, contender| {
         runs.iter()
@@ -136,7 +136,7 @@ fn ratio(runs: &[Run], other: Contender, value: fn(&Run) -> f64) -> Option<Sprea
     }))
 }
 
-/// A bound of a ratio.
+/// A bound for a ratio.
 enum Target {
     AtLeast(f64),
     AtMost(f64),

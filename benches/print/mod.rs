@@ -1,4 +1,4 @@
-//! Figures for a person: tables, what stands around them, and whether targets are met.
+//! Output for people: tables, the lines around them, and whether targets are met.
 
 pub(crate) mod report;
 pub(crate) mod table;

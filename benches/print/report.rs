@@ -1,4 +1,4 @@
-//! Lines around the tables, and the raw data as JSON.
+//! The lines around the tables, and the raw data as JSON.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::subjects::server::Httpd;
 use crate::subjects::subject::Contender;
 
-/// Says which Python ran, and warns if it was not the same for both.
+/// Prints which Python ran, and warns if it was not the same for both modules.
 pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Contender, &'r Option<String>)>) {
     let ran: Vec<(Contender, &str)> = ran
         .filter_map(|(contender, python)| Some((contender, python.as_deref()?)))
@@ -31,7 +31,7 @@ pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Contender, &'r Option<Strin
     }
 }
 
-/// The libpython that ran. If several ran, all of them, with a warning that the comparison is not fair.
+/// The libpython that ran. If several ran, names all of them and warns that the comparison is not fair.
 pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> String {
     let mut names: Vec<&str> = ran.map(|name| name.unwrap_or("no Python")).collect();
     names.sort_unstable();
@@ -42,7 +42,7 @@ pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> Stri
     }
 }
 
-/// What it was measured on, in one line.
+/// Describes in one line the machine of the measurement.
 pub(crate) fn machine(httpd: &Httpd) -> String {
     let processors = CpuInfo::current().ok();
     let processor = processors.as_ref().and_then(|all| all.model_name(0));
@@ -63,7 +63,7 @@ pub(crate) fn machine(httpd: &Httpd) -> String {
     )
 }
 
-/// Writes the raw data, one file a measurement, named by the second it ended.
+/// Writes the raw data, one file for each measurement, named by the second at which it ended.
 pub(crate) fn keep(out: &Path, name: &str, httpd: &Httpd, data: &impl Serialize) -> Result<()> {
     let second = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let file = out.join(format!("{name}-{second}.json"));

@@ -1,8 +1,8 @@
-//! Figures set out for a person: medians with their spread, digits in groups, aligned columns.
+//! Figures as people read them: medians with their spread, digits in groups, aligned columns.
 
 use std::fmt;
 
-/// Least, middle and most of some figures.
+/// The least, the median and the greatest of some figures.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) least: f64,
@@ -29,7 +29,7 @@ impl Spread {
     }
 }
 
-/// `221,000`
+/// Formats a number as `221,000`.
 pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::new();
@@ -46,7 +46,8 @@ pub(crate) fn thousands(value: f64) -> String {
     }
 }
 
-/// Columns as wide as their widest cell; heads that begin with a space, and the first column, to the left.
+/// A table whose columns are as wide as their widest cell. The first column, and columns whose heads begin with a
+/// space, are aligned to the left.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }

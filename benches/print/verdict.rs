@@ -9,7 +9,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Met only if all are met.
+    /// Met only if all verdicts are met.
     pub(crate) fn of_all(verdicts: &[Self]) -> Self {
         match verdicts {
             [] => Self::NotMeasured,

@@ -1,7 +1,7 @@
-//! Ctrl-C: ends the server under measurement; the measurement then fails and cleans up on its way out.
+//! Ctrl-C ends the server under measurement; the measurement then fails and cleans up while it returns.
 //!
-//! The server has a process group of its own, because httpd ends with a signal to its whole group, so the terminal's
-//! signal does not reach it by itself.
+//! The server has its own process group, because httpd ends by a signal to its whole group. So the signal of the
+//! terminal does not reach it directly.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Process id of the running server, 0 for none.
+/// The process id of the running server; 0 if there is none.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -26,7 +26,7 @@ pub(crate) fn watch() -> Result<()> {
     Ok(())
 }
 
-/// Names the server to end; refuses if it is already too late.
+/// Sets the server that Ctrl-C ends; refuses if an interruption has already come.
 pub(crate) fn running(pid: u32) -> Result<()> {
     RUNNING.store(pid, Ordering::SeqCst);
     check()
@@ -41,7 +41,7 @@ pub(crate) fn ended() {
     RUNNING.store(0, Ordering::SeqCst);
 }
 
-/// Signals a process that may have ended by itself.
+/// Sends a signal to a process that may already have ended.
 pub(crate) fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);

@@ -1,4 +1,4 @@
-//! The load: blocking keep-alive connections, one thread each, a fixed number of requests among all of them.
+//! The load: blocking keep-alive connections, each on its own thread, which share a fixed number of requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-/// Times as the clients saw them.
+/// The times that the clients measured.
 pub(crate) struct Load {
-    /// From the common start until the last answer
+    /// From the common start until the last response
     pub(crate) wall: Duration,
     /// The latency of every request, sorted
     pub(crate) latencies: Vec<Duration>,
@@ -27,7 +27,7 @@ impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        // Long enough for a start of Python under callgrind.
+        // Long enough for the start of Python under callgrind.
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         Ok(Self {
             stream,
@@ -35,7 +35,7 @@ impl Connection {
         })
     }
 
-    /// One request; the answer must be the application's.
+    /// Sends one request; the response must be the application's.
     pub(crate) fn get(&mut self) -> Result<()> {
         self.stream.write_all(REQUEST.as_bytes())?;
         let mut filled = 0;
@@ -72,7 +72,8 @@ impl Connection {
     }
 }
 
-/// Sends `requests` over `connections` after `warm` on each; `started` runs when all connections are warm and idle.
+/// Sends `requests` over `connections`, after `warm` requests on each; calls `started` when all connections are warm
+/// and idle.
 pub(crate) fn run(
     address: SocketAddr,
     connections: usize,
@@ -91,7 +92,7 @@ pub(crate) fn run(
                         connection.get_many(warm)?;
                         Ok(connection)
                     });
-                    // Both barriers are passed even after a failure, or the other threads would never go on.
+                    // Both barriers are passed even after a failure, otherwise the other threads would wait forever.
                     ready.wait();
                     go.wait();
                     timed(&mut warmed?, &begun, requests)
@@ -113,8 +114,8 @@ pub(crate) fn run(
     })
 }
 
-/// Until `requests` have begun on all connections together: with a fixed share for each, the connections that finish
-/// first would be idle during the rest.
+/// Runs until `requests` have begun on all connections together. If each connection had a fixed share, the first
+/// connections to finish would be idle during the rest.
 fn timed(
     connection: &mut Connection,
     begun: &AtomicUsize,
@@ -129,7 +130,7 @@ fn timed(
     Ok(latencies)
 }
 
-/// The request of a browser for `target`, with the headers of all the others.
+/// The request of a browser for `target`, with the same headers as the other requests.
 pub(crate) fn request(target: &str) -> String {
     let headers = REQUEST.split_once("\r\n").map_or("", |(_, rest)| rest);
     format!("GET {target} HTTP/1.1\r\n{headers}")
@@ -140,7 +141,7 @@ fn has_length(head: &[u8]) -> bool {
         .any(|window| window.eq_ignore_ascii_case(LENGTH))
 }
 
-/// What a browser sends for a page of a site: eight headers, 540 bytes.
+/// A browser's request for a page of a site: eight headers, 540 bytes.
 const REQUEST: &str = "GET /articles/42?page=2&order=newest HTTP/1.1\r\n\
     Host: localhost\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\

@@ -1,4 +1,4 @@
-//! What is measured, in a private httpd, and the load on it.
+//! The subjects of the measurements, the private httpd that runs them, and the load on it.
 
 pub(crate) mod interrupt;
 pub(crate) mod load;

@@ -1,4 +1,4 @@
-//! A private httpd: own root, free loopback port, one child, started and stopped by process id.
+//! A private httpd with its own root, a free loopback port and one child, which is started and stopped by process id.
 
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::subjects::interrupt::{self, send};
 use crate::subjects::subject::Subject;
 
-/// The installed httpd, as `apxs` tells.
+/// The installed httpd, as `apxs` describes it.
 pub(crate) struct Httpd {
     pub(crate) program: PathBuf,
     modules: PathBuf,
@@ -36,7 +36,7 @@ pub(crate) enum Mpm {
     Event(usize),
 }
 
-/// What runs around httpd.
+/// The tool under which httpd runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Under {
     Nothing,
@@ -113,7 +113,7 @@ impl Httpd {
             .arg("-f")
             .arg(&configuration)
             .arg("-DFOREGROUND")
-            // The same few variables for each subject: what the caller has set must not change a count.
+            // Each subject has the same few variables: the caller's environment must not change a count.
             .env_clear()
             .env(
                 "PATH",
@@ -121,7 +121,7 @@ impl Httpd {
             )
             .env("LC_ALL", "C.UTF-8")
             .env("PYTHONHASHSEED", "0")
-            // httpd ends with a signal to its whole process group, which must not be ours.
+            // httpd ends by a signal to its whole process group, which must not be that of this program.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -162,7 +162,7 @@ impl Httpd {
         let mut text = String::new();
         for module in [mpm, "unixd", "authz_core"] {
             let file = self.modules.join(format!("mod_{module}.so"));
-            // Where there is no file, it is compiled in.
+            // If there is no file, the module is compiled in.
             if file.exists() {
                 text += &format!("LoadModule {module}_module \"{}\"\n", file.display());
             }
@@ -191,7 +191,7 @@ impl Server {
         self.address
     }
 
-    /// The one child; known for certain once it has answered.
+    /// The only child; it is known for certain after it has answered a request.
     pub(crate) fn child(&self) -> Result<u32> {
         let mut children = children_of(self.process.id())?;
         // The module's own processes serve no requests.
@@ -204,7 +204,7 @@ impl Server {
         Ok(children[0].0)
     }
 
-    /// File name of the libpython that the child has mapped: both WSGI modules must run the same.
+    /// The file name of the libpython that the child has mapped: both WSGI modules must run the same one.
     pub(crate) fn libpython(&self) -> Result<Option<String>> {
         let maps = process(self.child()?)?.maps()?;
         Ok(maps.into_iter().find_map(|map| match map.pathname {
@@ -216,7 +216,7 @@ impl Server {
         }))
     }
 
-    /// Ends the server and returns callgrind's file for `child`.
+    /// Ends the server and returns callgrind's file of `child`.
     pub(crate) fn stop_and_dump(mut self, child: u32) -> Result<String> {
         self.stop();
         let file = self
@@ -228,7 +228,7 @@ impl Server {
             .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
     }
 
-    /// The end of the error log, for the text of a failure.
+    /// The end of the error log, for error messages.
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         for name in ["output", "error.log"] {
@@ -245,7 +245,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // The parent listens before it forks, so this one connection waits in the queue until the child is ready.
-            // It is closed unused: constant, so it drops out of the difference of two runs.
+            // It is closed unused. Its cost is constant, so it drops out of the difference of two runs.
             match TcpStream::connect(self.address) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
@@ -268,8 +268,8 @@ impl Server {
     fn stop(&mut self) {
         interrupt::ended();
         let children = children_of(self.process.id()).unwrap_or_default();
-        // Under callgrind gracefully: at SIGTERM httpd kills a child that has not ended after nine seconds, and
-        // with it the count.
+        // Under callgrind the stop is graceful: at SIGTERM httpd kills a child that has not ended after nine seconds,
+        // and the count would be lost.
         let signal = if self.under == Under::Callgrind {
             Signal::WINCH
         } else {
@@ -299,7 +299,7 @@ impl Drop for Server {
     }
 }
 
-/// Lays out the root so that the user of the children can read the application and write its counts.
+/// Prepares the root so that the user of the children can read the application and write the counts.
 fn open_to_children(root: &Path) -> Result<()> {
     fs::set_permissions(root, Permissions::from_mode(0o755))?;
     let app = root.join("app");
@@ -317,14 +317,14 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// The process of that number.
+/// The process with this number.
 pub(crate) fn process(pid: u32) -> Result<Process> {
     Ok(Process::new(pid.try_into()?)?)
 }
 
 /// The children of a process, and their names.
 fn children_of(parent: u32) -> Result<Vec<(u32, String)>> {
-    // A process may end while we look.
+    // A process may end during this look at it.
     let stats = all_processes()?.filter_map(|process| process.ok()?.stat().ok());
     let children = stats.filter(|stat| u32::try_from(stat.ppid) == Ok(parent));
     children
@@ -332,7 +332,7 @@ fn children_of(parent: u32) -> Result<Vec<(u32, String)>> {
         .collect()
 }
 
-/// A user for the children of httpd.
+/// The user that httpd's children become.
 fn unprivileged_user() -> Result<User> {
     for name in ["www-data", "apache", "httpd", "daemon", "nobody"] {
         if let Some(user) = User::from_name(name)? {
@@ -342,7 +342,7 @@ fn unprivileged_user() -> Result<User> {
     bail!("no unprivileged user (www-data, apache, ...) for the children of httpd")
 }
 
-/// Threads of the one child under event, unless told otherwise.
+/// The threads of the only child under event, unless a measurement sets another number.
 pub(crate) const EVENT_THREADS: usize = 25;
 const HELLO: &str = include_str!("../app.wsgi");
 const WORK: &str = include_str!("../work.wsgi");

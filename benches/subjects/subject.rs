@@ -1,4 +1,4 @@
-//! The subjects: what they load, and the few lines of configuration in which they differ.
+//! The subjects: the modules that they load, and the few lines of configuration in which they differ.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) enum Group {
     Resource,
 }
 
-/// What is measured.
+/// A subject of the measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Contender {
@@ -47,11 +47,11 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    /// Side by side, in the order of every table.
+    /// The subjects compared side by side, in the order of every table.
     pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Ours, Self::Unmeasured, Self::Rival];
-    /// Where one interpreter can hold an application; the first is the yardstick.
+    /// The interpreters that can hold an application alone; the first is the reference.
     pub(crate) const PLACES: [Self; 3] = [Self::Main, Self::Sub, Self::Own];
-    /// Builds and executors that let requests into Python; the first is the yardstick.
+    /// The builds and executors that let requests into Python; the first is the reference.
     pub(crate) const ADMITTING: [Self; 3] = [Self::Baseline, Self::Direct, Self::Delegate];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -78,13 +78,13 @@ impl Contender {
         }
     }
 
-    /// Whether the module is ours, which needs its engines.
+    /// Whether the module is ours, and so needs its engines.
     const fn is_ours(self) -> bool {
         !matches!(self, Self::Floor | Self::Rival)
     }
 }
 
-/// What the servers of one measurement serve.
+/// The application that the servers of a measurement serve.
 #[derive(Clone, Copy)]
 pub(crate) enum Application {
     /// `app.wsgi`
@@ -95,14 +95,14 @@ pub(crate) enum Application {
     Spin,
 }
 
-/// One module file and how httpd is told to use it.
+/// A module file, and the configuration with which httpd uses it.
 pub(crate) struct Subject {
     pub(crate) contender: Contender,
     module: PathBuf,
     lines: String,
 }
 
-/// All that are measured side by side, without their modules yet, in the order of [`Contender::ALL`].
+/// All subjects that are compared side by side, without their modules yet, in the order of [`Contender::ALL`].
 pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
     let group = match group {
         Group::Global => "%{GLOBAL}",
@@ -123,7 +123,7 @@ pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
         .collect()
 }
 
-/// `contender` with the application in the interpreters that its name says, without its module yet.
+/// `contender` with the application in the interpreters that the name says, without its module yet.
 pub(crate) fn placed(contender: Contender, python: &Path, application: Application) -> Subject {
     let place = match contender {
         Contender::Sub => "WSGIApplicationGroup bench\nWSGIInterpreter sub\n",
@@ -138,7 +138,7 @@ pub(crate) fn placed(contender: Contender, python: &Path, application: Applicati
     }
 }
 
-/// `contender` in the main interpreter with further directives, without its module yet.
+/// `contender` in the main interpreter with additional directives, without its module yet.
 pub(crate) fn directed(
     contender: Contender,
     python: Option<&Path>,
@@ -165,7 +165,7 @@ fn serving(python: Option<&Path>, application: Application) -> String {
 }
 
 impl Subject {
-    /// Names the file; if it is missing, prints a message and leaves this subject out.
+    /// Sets the module file. If it is missing, prints a message and leaves this subject out.
     pub(crate) fn with_module(mut self, file: &Path) -> Option<Self> {
         match file.canonicalize() {
             Ok(file) => {
@@ -184,7 +184,7 @@ impl Subject {
         }
     }
 
-    /// Prints why this subject failed, and lets the others go on without it; an interruption is passed on.
+    /// Prints why this subject failed, so that the others go on without it; passes an interruption on.
     pub(crate) fn left_out(&self, failure: &anyhow::Error) -> Result<Contender> {
         interrupt::check()?;
         eprintln!(
@@ -194,10 +194,10 @@ impl Subject {
         Ok(self.contender)
     }
 
-    /// Copies the module, and the engines beside ours, to where the children's user can read them; returns the
-    /// lines of configuration.
+    /// Copies the module, and for ours its engines, to a folder that the children's user can read. Returns the lines of
+    /// configuration.
     ///
-    /// Copies, because a checkout often lies in a home folder that no other user may enter.
+    /// They are copied because a checkout is often in a home folder that no other user may enter.
     pub(crate) fn install(&self, root: &Path) -> Result<String> {
         let folder = root.join("module");
         fs::create_dir(&folder)?;

@@ -1,4 +1,4 @@
-"""Says which Python it runs on."""
+"""Answers with the Python that it runs on."""
 
 import sys
 

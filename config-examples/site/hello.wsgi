@@ -1,4 +1,4 @@
-"""Says hello, and where it runs."""
+"""Says hello, and names its application group."""
 
 
 def application(environ, start_response):

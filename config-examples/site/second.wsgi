@@ -1,4 +1,4 @@
-"""Another application, in an interpreter of its own."""
+"""Another application, in its own interpreter."""
 
 
 def application(environ, start_response):

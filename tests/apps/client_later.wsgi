@@ -1,4 +1,4 @@
-"""Metrics by prometheus_client, which is not there yet when the bridge is asked for. One of them is another script's, too."""
+"""Metrics by prometheus_client, which is imported after the bridge is switched on. Another script has one of them, too."""
 
 import mod_wsgi
 

@@ -1,11 +1,11 @@
-"""Metrics by prometheus_client. `/own` is what it says itself, anything else is a request, which tells its process."""
+"""Metrics by prometheus_client. `/own` answers with its own exposition; any other request answers with its process."""
 
 import os
 import time
 
 import prometheus_client
 
-# There before the bridge: taken over with what it has counted.
+# It exists before the bridge, which takes it over with its counts.
 loads = prometheus_client.Counter("client_loads", "How often the script was loaded.")
 loads.inc()
 

@@ -1,4 +1,4 @@
-"""Requests within requests that stop at the gate of the test (`test.gate`), and lines of other threads."""
+"""Requests within requests that stop at the gate of the test (`test.gate`), and log lines of other threads."""
 
 import socket
 import sys
@@ -6,7 +6,7 @@ import threading
 
 
 def gate(environ):
-    """A part that is included, or is asked for by itself: stops at the gate."""
+    """A part that is included, or requested directly; it stops at the gate."""
     name = environ["PATH_INFO"].rpartition("/")[2]
     with socket.create_connection(("127.0.0.1", int(environ["test.gate"]))) as gate:
         gate.sendall(name.encode() + b"\n")
@@ -20,7 +20,7 @@ def include(environ):
 
 
 def read(environ):
-    """Has another thread write to the log until the body, which comes slowly, has been read."""
+    """Another thread writes to the log until the body, which comes slowly, has been read."""
     over = threading.Event()
 
     def write():

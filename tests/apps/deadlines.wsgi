@@ -1,4 +1,4 @@
-"""Requests that take long, each in its own way; the path says which, the query for how many seconds."""
+"""Requests that take long in different ways; the path names the way, the query the number of seconds."""
 
 import ctypes
 import os
@@ -12,11 +12,11 @@ KEPT = []
 
 
 def who(seconds):
-    """Nothing but an answer."""
+    """Answers at once."""
 
 
 def spin(seconds):
-    """Computes, and catches what an application may catch."""
+    """Computes, and catches all exceptions that an application may catch."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -34,7 +34,7 @@ def crawl(seconds):
 
 
 def insist(seconds):
-    """Catches everything, once."""
+    """Catches all exceptions, once."""
     try:
         spin(seconds)
     except BaseException:
@@ -42,7 +42,7 @@ def insist(seconds):
 
 
 def clean(seconds):
-    """Tidies up when it is interrupted, and says so."""
+    """Cleans up when it is interrupted, and logs that."""
     try:
         spin(seconds)
     except mod_wsgi.RequestTimeout:
@@ -55,14 +55,14 @@ def sleep(seconds):
 
 
 def read(seconds):
-    """Nobody ever writes to the other end."""
+    """Waits for a socket to which nothing is ever written."""
     ends = socket.socketpair()
     KEPT.append(ends)
     ends[0].recv(1)
 
 
 def hold(seconds):
-    """Sleeps in C, with the GIL."""
+    """Sleeps in C code, which keeps the GIL."""
     C.sleep(int(seconds))
 
 

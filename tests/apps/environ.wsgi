@@ -1,4 +1,4 @@
-"""The environ as JSON: for each key the type's name and the value, or its repr where JSON has no word for it."""
+"""The environ as JSON: for each key the type's name and the value, or its repr if JSON cannot express it."""
 
 import json
 

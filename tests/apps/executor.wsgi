@@ -1,4 +1,4 @@
-"""Leaves work behind that a pool of threads does after the response."""
+"""Leaves work to a pool of threads, which does it after the response."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

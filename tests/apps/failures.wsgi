@@ -1,4 +1,4 @@
-"""Ways to fail; the path says which. `/count` tells how often close() was called, by case."""
+"""Ways to fail, chosen by the path. `/count` answers with the number of calls of close(), by case."""
 
 import json
 import sys

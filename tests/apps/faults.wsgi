@@ -1,4 +1,4 @@
-"""Applications whose clients fail them; the path says how they read and answer. Each close() leaves a line in the file
+"""Applications for clients that fail; the path chooses how they read and answer. Each close() writes a line to the file
 `test.closed`."""
 
 import os
@@ -32,7 +32,7 @@ def for_ever(*first, chunk=b""):
 
 
 def pause(seconds):
-    """Empty chunks for a time, and then something."""
+    """Yields empty chunks for a time, and then a part of the body."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.01)
@@ -41,7 +41,7 @@ def pause(seconds):
 
 
 def work_after(environ):
-    """The response is whole, and the work goes on until the test says so."""
+    """The response is complete, and the work goes on until the test ends it."""
     yield b"hello" * 100
     root = os.path.dirname(os.path.dirname(environ["test.closed"]))
     while not os.path.exists(os.path.join(root, "go")):

@@ -1,4 +1,4 @@
-"""wsgi.file_wrapper: the path says what is wrapped, the query how."""
+"""wsgi.file_wrapper: the path chooses the wrapped object, the query how it is used."""
 
 import io
 import os
@@ -56,7 +56,7 @@ def application(environ, start_response):
     if "write" in query:
         write(b"written first\n")
     if "raise" in query:
-        # Wrapped, and never returned.
+        # The file is wrapped, but the wrapper is not returned.
         environ["wsgi.file_wrapper"](file)
         file.close()
         raise RuntimeError("wrapped and raised")

@@ -1,4 +1,4 @@
-"""Responses that show what httpd's filters do. The last part of the path says what to do."""
+"""Responses that show what httpd's filters do. The last part of the path chooses the response."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def application(environ, start_response):
 
 
 def body(environ, start_response):
-    """What came of the body, and what was said of it. Also for the pages of errors."""
+    """Answers with the received body and its announced length, also for error pages."""
     data = environ["wsgi.input"].read()
     said = {"sum": hashlib.md5(data).hexdigest(), "size": len(data), "told": environ.get("CONTENT_LENGTH"),
             "framing": environ.get("HTTP_TRANSFER_ENCODING")}
@@ -36,7 +36,7 @@ def body(environ, start_response):
 
 
 def burst(environ):
-    """Three events at once, and the next three when the test lets it go on."""
+    """Yields three events at once, and the next three when the test releases it."""
     for turn in "a", "b":
         for number in range(3):
             yield f"{turn}{number}\n".encode()
@@ -46,7 +46,7 @@ def burst(environ):
 
 
 def answer(environ):
-    """Asks, and waits for what the client says to that."""
+    """Sends a question, and waits for the answer of the client."""
     yield b"one"
     yield b"two"
     yield environ["wsgi.input"].read(1)
@@ -58,5 +58,5 @@ def endless():
 
 
 def many(size):
-    """100,000 bytes in pieces."""
+    """Yields 100,000 bytes in pieces."""
     return (b"x" * size for _ in range(100_000 // size))

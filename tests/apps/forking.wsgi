@@ -1,5 +1,5 @@
-"""Processes that an application forks; the path says where and how they come back. Each writes a line into the folder that
-the environ names: which process it is and what it found."""
+"""Processes that an application forks; the path chooses where and how they return. Each writes a file into the folder that
+the environ names: its process number, and what it found."""
 
 import atexit
 import ctypes
@@ -22,7 +22,7 @@ def at_exit():
 
 
 def note(what):
-    """A file for each process: its number, and what it has to say."""
+    """Writes a file for each process, named by its number and a note."""
     with open(os.path.join(FOLDER, f"{os.getpid()}-{what}"), "w") as file:
         file.write(what)
 
@@ -33,7 +33,7 @@ def respond(start_response, text):
 
 
 def sockets():
-    """What this process has open of the network, by its own port."""
+    """The network sockets that this process has open, by local port."""
     import socket
 
     found = []
@@ -51,7 +51,7 @@ def sockets():
 
 
 def fork():
-    """0 in the new process, which has noted that it is there."""
+    """Returns 0 in the new process, which has written a note."""
     pid = os.fork()
     if pid == 0:
         note("began")
@@ -147,14 +147,14 @@ def application(environ, start_response):
         status = status_of(pid)
         return respond(start_response, f"{status} {len(environ['wsgi.input'].read())}")
     if case == "thread":
-        # The copy is one of the thread, which ends.
+        # The copy has only this thread, which ends.
         pids = []
         thread = threading.Thread(target=lambda: pids.append(fork()))
         thread.start()
         thread.join()
         return respond(start_response, str(status_of(pids[0])))
     if case == "threads":
-        # A copy that starts a thread which goes on, and comes back.
+        # The copy starts a thread that goes on, and returns.
         pid = fork()
         if pid == 0:
             threading.Thread(target=lambda: (time.sleep(0.3), note("thread")), daemon=False).start()
@@ -199,7 +199,7 @@ def application(environ, start_response):
             status = "blocked"
         return respond(start_response, f"{status} {listening}")
     if case == "daemon":
-        # As daemons do: a grandchild in a session of its own, which goes on when all others have ended.
+        # Like a daemon: a grandchild in its own session, which goes on when all others have ended.
         reading, writing = os.pipe()
         pid = fork()
         if pid == 0:
@@ -215,7 +215,7 @@ def application(environ, start_response):
         with open(reading, "rb") as pipe:
             return respond(start_response, pipe.read().decode())
     if case == "own_socket":
-        # What the application has opened itself is its own, also in the copy.
+        # Files that the application has opened itself stay open in the copy.
         import socket
 
         ours, theirs = socket.socketpair()
@@ -247,7 +247,7 @@ def application(environ, start_response):
             os._exit(3)
         os.kill(os.getpid(), getattr(signal, query))
         time.sleep(600)
-    # How a copy may come back: the query says with what.
+    # The ways in which a copy may return: the query names the result.
     pid = fork()
     if pid == 0:
         if case == "exit":
@@ -281,7 +281,7 @@ def generator():
 
 
 def descriptors(pid):
-    """The kernel shows those of another program a moment after it has begun."""
+    """The kernel shows the descriptors of another program a moment after it has begun."""
     until = time.monotonic() + 20
     while True:
         try:

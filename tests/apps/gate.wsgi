@@ -1,5 +1,5 @@
-"""Waits at the gate of the test (`test.gate`), or computes there, if the path says so, and answers with its name: the
-last part of the path, or the number of its thread."""
+"""Waits at the gate of the test (`test.gate`), or computes, depending on the path. It answers with its name: the last part
+of the path, or the number of its thread."""
 
 import select
 import socket

@@ -1,4 +1,4 @@
-"""Says in which application group it runs, and how often this copy of the module has been called."""
+"""Answers with its application group, and with the number of calls of this copy of the module."""
 
 import json
 

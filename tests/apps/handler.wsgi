@@ -1,4 +1,4 @@
-"""A script for WSGIHandlerScript: the callable's name is fixed."""
+"""A script for WSGIHandlerScript, for which the name of the callable is fixed."""
 
 
 def handle_request(environ, start_response):

@@ -1,3 +1,3 @@
-"""The httpbin package as it is."""
+"""The httpbin package, unchanged."""
 
 from httpbin import app as application  # noqa: F401

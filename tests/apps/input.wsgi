@@ -1,4 +1,4 @@
-"""wsgi.input: the path says how the body is read, the response shows what came."""
+"""wsgi.input: the path chooses how the body is read, the response shows what was read."""
 
 import hashlib
 import json
@@ -75,7 +75,7 @@ def keyword(stream):
 
 
 def failing(stream):
-    """Reads until it fails, twice: the error stays."""
+    """Reads until a read fails, and then again: the error must stay."""
     return [refused(lambda: digest(stream)), refused(stream.read), refused(stream.readline)]
 
 

@@ -1,4 +1,4 @@
-"""Tells which interpreter it runs in, and does to it what the query asks."""
+"""Answers with the interpreter in which it runs, and changes it as the query asks."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ def application(environ, start_response):
 
 
 def in_the_process(name):
-    """What getenv(3) says."""
+    """The result of getenv(3)."""
     import ctypes
 
     getenv = ctypes.CDLL(None).getenv
@@ -55,7 +55,7 @@ def in_the_process(name):
 
 
 def called_back():
-    """C code that calls Python back, on this thread and on one of C's own: PyGILState_Ensure, as extensions do it."""
+    """C code that calls Python by PyGILState_Ensure, as extensions do, on this thread and on a thread of C code."""
     import ctypes
 
     compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))

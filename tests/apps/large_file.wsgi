@@ -1,4 +1,4 @@
-"""A sparse file of some size, with a mark around each place where something could end. The path says what is done with it."""
+"""A sparse file with a mark around each place at which a part could end. The path chooses what is done with it."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the query asks for, in sizes that the test chooses."""
+"""Responses in sizes that the query chooses."""
 
 import json
 from urllib.parse import parse_qs

@@ -1,4 +1,4 @@
-"""wsgi.errors and the standard streams: the path says what is written where."""
+"""wsgi.errors and the standard streams: the path chooses the text and the stream."""
 
 import sys
 

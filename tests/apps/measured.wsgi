@@ -1,4 +1,4 @@
-"""Everything that is counted: the path says what happens, the query may say how much."""
+"""All events that are counted: the path chooses the event, the query its size."""
 
 import gc
 import os
@@ -30,7 +30,7 @@ def echo(environ, start_response):
 
 
 def swallow(environ, start_response):
-    """Reads the body and says how it ended."""
+    """Reads the body and answers how it ended."""
     try:
         answer = str(len(environ["wsgi.input"].read()))
     except OSError as error:
@@ -56,7 +56,7 @@ def iterate(environ, start_response):
 
 
 class close:
-    """Fails when it is closed."""
+    """An iterable whose close() fails."""
 
     def __init__(self, environ, start_response):
         start_response("200 OK", TEXT)
@@ -91,7 +91,7 @@ def collect(environ, start_response):
 
 
 def block(environ, start_response):
-    """Until the gate is open."""
+    """Waits until the gate is open."""
     deadline = time.monotonic() + 25
     while not os.path.exists(environ["test.gate"]) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -99,7 +99,7 @@ def block(environ, start_response):
 
 
 def hold(environ, start_response):
-    """Keeps the GIL, in C code, for as many milliseconds as the query says."""
+    """Keeps the GIL, in C code, for the milliseconds of the query."""
     import ctypes
     ctypes.PyDLL(None).usleep(int(environ["QUERY_STRING"]) * 1000)
     return ok(environ, start_response)
@@ -114,7 +114,7 @@ SPINNING = []
 
 
 def spin(environ, start_response):
-    """A thread that never lets go of the GIL by itself, until `/rest`."""
+    """Starts a thread that never releases the GIL voluntarily, until `/rest`."""
     sys.setswitchinterval(0.005)
     SPINNING.append(True)
 
@@ -132,7 +132,7 @@ def rest(environ, start_response):
 
 
 def contend(environ, start_response):
-    """A thread that keeps the GIL for a while, and pieces that are sent meanwhile: each has to wait to come back."""
+    """A thread keeps the GIL for a while, and pieces are sent: after each the request waits for the GIL."""
     until = time.monotonic() + 0.03
 
     def run():
@@ -148,7 +148,7 @@ def contend(environ, start_response):
 
 
 def fork(environ, start_response):
-    """A copy of the process that goes on for a moment: nothing that it does counts."""
+    """Makes a copy of the process that goes on for a moment, and counts nothing."""
     environ["wsgi.errors"].write("before the fork\n")
     pid = os.fork()
     if pid == 0:
@@ -165,7 +165,7 @@ def fork(environ, start_response):
 
 
 def parallel(environ, start_response):
-    """`multiprocessing`, with its own way of leaving a process."""
+    """Uses `multiprocessing`, which ends a process in its own way."""
     import multiprocessing
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
@@ -180,7 +180,7 @@ def parallel(environ, start_response):
 
 
 def threads(environ, start_response):
-    """Threads of the application that log and collect at the same time."""
+    """Threads of the application log and collect garbage at the same time."""
     def work():
         print("in a thread", file=sys.stderr)
         gc.collect()

@@ -1,5 +1,5 @@
-"""Every way to answer and to be asked. The path names the way, a token and a size; all that is sent is made from the token,
-so that nothing of another request can pass for it."""
+"""Every way to send a request and a response. The path names the way, a token and a size; all bytes are made from the token,
+so data of another request cannot be mistaken for them."""
 
 import contextvars
 import io
@@ -20,7 +20,7 @@ def stuff(token, size):
 
 
 def pieces(token, size):
-    """The same in pieces of no even size."""
+    """The same bytes in pieces of different sizes."""
     whole, at, step = stuff(token, size), 0, 1
     while at < size:
         yield whole[at : at + step]
@@ -80,7 +80,7 @@ def including(environ, token, size):
 
 
 def refused(environ, token, size):
-    """Is sent a body that is none, for which httpd asks for a page while it is read."""
+    """Gets a malformed body, for which httpd requests an error page while the body is read."""
     return [environ["wsgi.input"].read()]
 
 
@@ -90,7 +90,7 @@ def page(environ, token, size):
 
 
 def threads(environ, token, size):
-    """How many threads have run this so far, and the number of the one whose request it is."""
+    """The number of threads that have run this so far, and the number of the thread whose request it is."""
     THREADS.add(threading.get_ident())
     return [f"{len(THREADS)} {environ['mod_wsgi.thread_id']}".encode()]
 

@@ -7,7 +7,7 @@ LOCAL = threading.local()
 
 
 def read(environ):
-    """The body as it came; malformed, it is the caller's failure."""
+    """The body as received; a malformed body raises an exception in the caller."""
     yield b"read " + environ["wsgi.input"].read()
 
 
@@ -30,7 +30,7 @@ def application(environ, start_response):
     case = environ["PATH_INFO"].strip("/")
     pieces = {"read": read, "include": include}.get(case, page)(environ)
     first = next(pieces)
-    # The page for an error has to say itself that it is one.
+    # An error page has to set the status of the error itself.
     start_response(environ.get("REDIRECT_STATUS", "200") + " Said", [("Content-Type", "text/html")])
 
     def rest():

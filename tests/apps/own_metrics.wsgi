@@ -1,4 +1,4 @@
-"""Metrics by mod_wsgi's own functions. Every request tells the process that it was in."""
+"""Metrics by mod_wsgi's own functions. Every request answers with its process."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ def application(environ, start_response):
     with waits.time():
         time.sleep(0.02)
     orders.labels(environ["PATH_INFO"]).inc()
-    # Threads that the application started count, too.
+    # Threads that the application has started count, too.
     thread = threading.Thread(target=orders.labels("thread").inc)
     thread.start()
     thread.join()

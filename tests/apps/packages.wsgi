@@ -1,4 +1,4 @@
-"""A Django application that imports the packages with compiled parts that people complain of."""
+"""A Django application that imports packages with compiled parts, with which people have problems."""
 
 import cryptography.hazmat.primitives.ciphers
 import django

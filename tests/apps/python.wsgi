@@ -1,4 +1,4 @@
-"""What the interpreter was set up with."""
+"""Answers with the settings of the interpreter."""
 
 import json
 import os

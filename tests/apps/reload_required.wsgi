@@ -1,4 +1,4 @@
-"""Says which load of the module it is, and asks to be loaded again after a request with `?reload`."""
+"""Answers with the number of this load, and asks for another load after a request with `?reload`."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Responses of all shapes; the path says which."""
+"""Responses of all forms, chosen by the path."""
 
 import sys
 

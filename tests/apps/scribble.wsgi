@@ -1,4 +1,4 @@
-"""A hostile application: writes over the memory in which metrics are counted. The path says what, the query where."""
+"""A hostile application that overwrites the memory of the metrics. The path chooses the bytes, the query the place."""
 
 import ctypes
 import os
@@ -32,7 +32,7 @@ def nothing(size):
 
 
 def numbers(size):
-    """Small numbers everywhere: places, counts and states that could be believed."""
+    """Writes small numbers everywhere: plausible places, counts and states."""
     return b"".join(random.randrange(8).to_bytes(8, "little") for _ in range(size // 8))
 
 
@@ -40,7 +40,7 @@ def application(environ, start_response):
     make = globals()[environ["PATH_INFO"].strip("/")]
     address, size = mapping()
     if environ["QUERY_STRING"] == "head":
-        # The header, the applications and the first arenas' entries.
+        # The header, the applications and the entries of the first arenas.
         size = min(size, 64 * 1024)
     data = make(size)
     ctypes.memmove(address, data, len(data))

@@ -1,4 +1,4 @@
-"""Takes a body (`/up`) and gives a large one (`/down`), which slow clients make last."""
+"""Reads a body (`/up`) or sends a large one (`/down`), for slow clients."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Any status: the query gives the status, how the body is given, and the headers that are wanted beside."""
+"""Any status: the query chooses the status, the form of the body, and additional headers."""
 
 import mod_wsgi
 
@@ -32,7 +32,7 @@ def application(environ, start_response):
 
 
 def page(environ, start_response):
-    """An error page that says its status, as a client would want it."""
+    """An error page that contains its status."""
     status = environ["REDIRECT_STATUS"]
     start_response(f"{status} Page", [("Content-Type", "text/plain")])
     return [f"page for {status}".encode()]

@@ -1,4 +1,4 @@
-"""An application that the reference validator watches: any breach of PEP 3333 on either side is a 500."""
+"""An application under the reference validator: any violation of PEP 3333 on either side causes a 500."""
 
 from wsgiref.validate import validator
 

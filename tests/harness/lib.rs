@@ -1,5 +1,5 @@
-//! A real httpd for one test: private server root, free loopback port, the module under test, and an error log
-//! that must hold nothing the test did not announce.
+//! A real httpd for one test: private server root, free loopback port, the module under test, and an error log that may
+//! hold only what the test announces.
 //!
 //! ```no_run
 //! use harness::{Mpm, Server};
@@ -9,7 +9,7 @@
 //! // Dropping the server stops it and reads its log: an error or warning that the test did not announce fails it.
 //! ```
 //!
-//! What is tested, and with what, comes from the environment:
+//! Environment variables say what is tested, and with what:
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -17,18 +17,18 @@
 //! | `WSGI_TEST_PYTHON` | a prefix or virtual environment, becomes `WSGIPythonHome` | none: the module's own default |
 //! | `WSGI_TEST_VENV` | virtual environment with `tests/requirements.txt` installed | `target/test-venv` |
 //! | `WSGI_TEST_PACKAGES` | virtual environment with `tests/requirements-packages.txt` installed | none: those tests are left out |
-//! | `WSGI_TEST_HTTPD` | the httpd program | asked from `apxs`, else the usual places |
-//! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | asked from `apxs`, else the usual places |
-//! | `WSGI_TEST_CORES` | a folder, open to the children, for the cores of crashed ones (`ulimit -c` permitting) | none |
-//! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: the executor where a test names none | none: the module's own choice |
-//! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and ask for the throughput that they measure, for which the machine must be quiet | short |
-//! | `WSGI_TEST_LIMIT` | how long a test may take, seconds; one that hangs ends the run | 20 minutes |
-//! | `WSGI_FAULT` | what `cargo xtask mutants` breaks in the module under test | nothing |
+//! | `WSGI_TEST_HTTPD` | the httpd program | the answer of `apxs`, else the usual places |
+//! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | the answer of `apxs`, else the usual places |
+//! | `WSGI_TEST_CORES` | a folder, open to the children, for the core files of crashed children (if `ulimit -c` permits) | none |
+//! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: the executor if a test names none | none: the module's own choice |
+//! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and require the throughput that they measure, so the machine must be quiet | short |
+//! | `WSGI_TEST_LIMIT` | the longest time of a test, seconds; a test that hangs ends the run | 20 minutes; 3 hours with `WSGI_TEST_LONG` |
+//! | `WSGI_FAULT` | the rule that `cargo xtask mutants` breaks in the module under test | none |
 //!
-//! The tests of metrics want `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.
+//! The tests of metrics need `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.
 //!
-//! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`): that is how the suite
-//! is calibrated. What we do differently on purpose stands behind [`ours_only!`] or [`ours`].
+//! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`), which calibrates it.
+//! Deliberate differences from mod_wsgi are behind [`ours_only!`] or [`ours`].
 
 mod client;
 mod machine;

@@ -1,15 +1,15 @@
-//! The three ways httpd runs its children, and the macro that makes a test run under each.
+//! The three MPMs, and the macro that makes a test run under each.
 
 use std::fmt;
 
 /// A multi-processing module of httpd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mpm {
-    /// One request a child.
+    /// Each child serves one request at a time.
     Prefork,
     /// Children with threads.
     Worker,
-    /// As worker; idle connections wait in a listener thread.
+    /// Like worker, but idle connections wait in a listener thread.
     Event,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Mpm {
     }
 }
 
-/// Makes three tests of each function, `name::prefork`, `name::worker` and `name::event`.
+/// Makes three tests of each function: `name::prefork`, `name::worker` and `name::event`.
 #[macro_export]
 macro_rules! mpm_tests {
     ($($(#[$meta:meta])* fn $name:ident($mpm:ident) $body:block)*) => {$(
@@ -62,13 +62,13 @@ macro_rules! mpm_tests {
     )*};
 }
 
-/// Leaves the test, and says so, if the module under test is not ours: for deliberate differences.
+/// Leaves the test, and prints that, if the module under test is not ours: for deliberate differences.
 #[macro_export]
 macro_rules! ours_only {
     ($why:literal) => {
         if !$crate::ours() {
             use ::std::io::Write as _;
-            // Not `eprintln!`, which the test runner swallows: a skipped test must be seen.
+            // Not `eprintln!`, whose output the test runner hides: a skipped test must be visible.
             let _ = writeln!(
                 ::std::io::stderr(),
                 "skipped, ours only: {}: {}",

@@ -1,4 +1,4 @@
-//! Metrics that applications make themselves: one number for all children, whatever becomes of them.
+//! Metrics that applications define: one number for all children, even after children have ended.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -23,7 +23,7 @@ mpm_tests! {
         ];
         expect(&server, &expected);
 
-        // A child that has ended no longer has gauges; its counts stay.
+        // The gauges of an ended child no longer count; its counters do.
         let victim = greatest(&served);
         end(victim);
         let left: BTreeSet<Pid> = served.into_iter().filter(|&pid| pid != victim).collect();
@@ -64,7 +64,7 @@ mpm_tests! {
         let page = scrape(&server);
         assert!(!page.contains("client_build") && !page.contains("_created"), "{page}");
 
-        // What the application says itself is of all children, too.
+        // The application's own exposition also covers all children.
         let own = server.get("/app/own").expect(200).text();
         expect_in(&own, &[
             format!("client_sizes_count {made}.0"),
@@ -84,7 +84,7 @@ mpm_tests! {
         server.allow_log("The metric 'wsgi_reserved' is not shown by the server: ");
         for _ in 0..2 {
             let own = server.get("/app").expect(200).text();
-            // What the server refuses stays the child's own.
+            // A metric that the server refuses stays in the child alone.
             assert!(own.lines().any(|line| line.starts_with("wsgi_reserved_total ")), "{own}");
         }
         assert!(server.count_log("The metric 'wsgi_reserved' is not shown") > 0);
@@ -115,8 +115,8 @@ fn start(mpm: Mpm, script: &str) -> Server {
         .start()
 }
 
-/// Sends requests, ten at a time, until there were `at_least` and several children have served; returns how many, and
-/// which children.
+/// Sends requests, ten at a time, until there were `at_least` and several children have served. Returns the number of
+/// requests, and the children.
 fn load(server: &Server, at_least: usize) -> (usize, BTreeSet<Pid>) {
     let mut served = BTreeSet::new();
     let client = || server.get("/app/web").expect(200).text().parse::<Pid>();
@@ -134,7 +134,7 @@ fn load(server: &Server, at_least: usize) -> (usize, BTreeSet<Pid>) {
     panic!("only {served:?} served");
 }
 
-/// Kills a child, and waits until it can take no connection any more.
+/// Kills a child, and waits until it can no longer take a connection.
 fn end(child: Pid) {
     kill(child);
     wait_until_ended(child);

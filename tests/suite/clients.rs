@@ -1,4 +1,4 @@
-//! Clients that ask without a pause, each time by a new connection, while something happens to the server.
+//! Clients that send requests without a pause, each on a new connection, while a test does something to the server.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,19 +6,19 @@ use std::thread;
 
 use harness::{Over, Request, Response, Server, eventually};
 
-/// What they ask for, and what became of it.
+/// The targets of the clients, and the results.
 pub(crate) struct Clients<'s> {
     server: &'s Server,
     targets: &'s [&'s str],
-    /// Answers as they should be, by target.
+    /// The number of correct responses, by target.
     done: Vec<AtomicU64>,
     failures: Mutex<Vec<String>>,
     over: Over,
 }
 
 impl<'s> Clients<'s> {
-    /// Runs `each` clients for each target while `work` runs; they end also where it fails. Each answer must be 200 and
-    /// complete, and each client must be answered at least once.
+    /// Runs `each` clients for each target while `work` runs; they end also if `work` fails. Each response must be 200
+    /// and complete, and each client must get at least one response.
     pub(crate) fn during(
         server: &'s Server,
         targets: &'s [&'s str],
@@ -64,12 +64,12 @@ impl<'s> Clients<'s> {
         self.failures.lock().unwrap().push(failure);
     }
 
-    /// How many answers have come for a target so far.
+    /// The number of correct responses for a target so far.
     pub(crate) fn done(&self, target: usize) -> u64 {
         self.done[target].load(Relaxed)
     }
 
-    /// Waits until each target has been answered so often again.
+    /// Waits until each target has been answered `more` times again.
     pub(crate) fn wait_for(&self, more: u64) {
         let counts = || self.done.iter().map(|count| count.load(Relaxed));
         let before: Vec<u64> = counts().collect();
@@ -79,12 +79,12 @@ impl<'s> Clients<'s> {
         });
     }
 
-    /// What was not answered as it should.
+    /// The requests without a correct response.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.failures.lock().unwrap().clone()
     }
 
-    /// Ends the test unless everything was.
+    /// Ends the test unless all responses were correct.
     #[track_caller]
     pub(crate) fn expect_no_failures(&self) {
         let failures = self.failures();

@@ -1,4 +1,5 @@
-//! Directives: all of mod_wsgi's are accepted, bad values are refused at start, `.htaccess` may use what it may.
+//! Directives: all directives of mod_wsgi are accepted, bad values are refused at start, and `.htaccess` may use the
+//! directives that are allowed there.
 
 use std::fs;
 
@@ -22,7 +23,7 @@ fn every_directive_is_accepted() {
     assert!(check.accepted, "{}", check.output);
 }
 
-/// What docs/directives.md shows can be copied from there.
+/// Every example in docs/directives.md can be copied from there.
 #[test]
 fn each_example_of_a_directive_is_accepted() {
     ours_only!("the examples use directives of our own");
@@ -169,9 +170,9 @@ fn the_examples_serve() {
                 assert!(server.get("/static/style.css").expect(200).is_complete())
             }
             "virtualenv.conf" => assert!(told.contains(&venv().display().to_string()), "{told}"),
-            // What a Python before 3.14 says to that.
+            // A Python before 3.14 causes these messages.
             "replicas.conf" => drop(server.allow_log("WSGI1023|WSGI1024")),
-            // The page says which lines of such a configuration have no effect here.
+            // The file itself says which of its lines have no effect here.
             "from-mod_wsgi.conf" => {
                 drop(server.allow_log("WSGIDaemonProcess|WSGIProcessGroup|WSGISocketPrefix"))
             }
@@ -206,7 +207,7 @@ mpm_tests! {
         server.graceful_restart();
         server.get("/hello").expect(200);
         for name in ["WSGIDaemonProcess", "WSGITelemetryService", "WSGIServerMetrics"] {
-            // Once at the start, once at the restart; never once for each child or request.
+            // The message comes once at the start and once at the restart, never once for each child or request.
             let said = server.count_log(name);
             assert!(said <= 2, "{name}: {said} times");
         }
@@ -281,7 +282,7 @@ mpm_tests! {
         assert!(told["path_first"].as_str().unwrap().ends_with("/lib"), "{}", told["path_first"]);
         assert_eq!(told["version"], told["environ_version"]);
         if !ours() {
-            // Python flushes sys.stdout when it ends, and there mod_wsgi's restriction gets in the way.
+            // Python flushes sys.stdout when it ends, and mod_wsgi's restriction refuses that.
             server.allow_log("mod_wsgi.Restricted|sys.stdout access restricted");
         }
     }

@@ -1,4 +1,4 @@
-//! What counts against a limit: for how long, once or more often, and whose it is.
+//! What counts against a limit: for how long, how often, and against the limit of which group.
 
 use std::collections::HashSet;
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::{Gate, Mpm, Request, Server, Visitor, eventually, mpm_tests, ours_only};
 
-/// The executors that have a line, with one place.
+/// The executors that have a queue, with one permit.
 const LINES: [&str; 2] = ["WSGIThreadPool size=1", "WSGIExecutor delegate max=1"];
 
 #[test]
@@ -24,7 +24,7 @@ fn a_request_that_has_waited_is_not_in_line_any_more() {
                     server.wait_until_there("/outer/", number + 1);
                 }
                 server.get("/outer/refused").expect(503);
-                // Each in its turn, and the line takes one more each time, and no more than that.
+                // The requests run in order, and for each that leaves the queue, one more may enter it, and only one.
                 for number in 1..=4 {
                     inside.release();
                     inside = at_gate(&gate, &number.to_string());
@@ -56,7 +56,7 @@ fn clients_for_whom_there_is_room_are_never_refused() {
         for one_place in LINES {
             let gate = Gate::new();
             let server = start(mpm, &gate, &format!("{one_place}\nWSGIQueue depth=3"));
-            // Requests that are tiny, so that threads run those of others.
+            // The requests are short, so threads run those of others.
             thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
@@ -81,12 +81,13 @@ fn a_nested_request_is_no_other_thread() {
     ours_only!("mod_wsgi has no shares");
     for mpm in [Mpm::Worker, Mpm::Event] {
         for executor in ["WSGIExecutor direct", "WSGIExecutor delegate", LINES[0]] {
-            // A share of the group, and what all groups together may have: all but one are left to others.
+            // A share of the group, and a limit for all groups together that leaves all threads but one to other
+            // requests.
             for share in ["WSGIThreadShare 1", "WSGIThreadShare reserve=7"] {
                 let gate = Gate::new();
                 let server = start(mpm, &gate, &format!("{executor}\n{share}"));
                 for round in 0..2 {
-                    // Of its own group, of another one, and one in one in one.
+                    // The inner request is of the same group, of another group, and nested twice.
                     for (url, text) in [
                         (
                             "/outer/include?/outer/part",
@@ -103,7 +104,7 @@ fn a_nested_request_is_no_other_thread() {
                     ] {
                         let mut client = server.ask(url);
                         let part = at_gate(&gate, "part");
-                        // The thread counts all the same, and no other one may come.
+                        // The thread counts all the same, so no other request is admitted.
                         server.get("/outer/refused").expect(503);
                         if share.contains("reserve") || url.contains("inner") {
                             server.get("/inner/refused").expect(503);
@@ -113,7 +114,7 @@ fn a_nested_request_is_no_other_thread() {
                         let answer = client.read_response("GET").unwrap().expect(200);
                         assert_eq!(answer.text(), text, "{mpm} {executor} {share} {round}");
                     }
-                    // And all is given back.
+                    // All permits are returned.
                     for group in ["outer", "inner"] {
                         let mut client = server.ask(&format!("/{group}/alone"));
                         at_gate(&gate, "alone").release();
@@ -135,7 +136,7 @@ mpm_tests! {
             let is_digit = |c: char| c.is_ascii_alphanumeric() || "+/".contains(c);
             assert!(id.len() == 11 && id.chars().all(is_digit), "{id}");
         }
-        // Of another process there is none of them either.
+        // Ids of another process do not repeat them either.
         server.restart_now();
         let more = ids_of(&server);
         assert!(ids.is_disjoint(&more), "{ids:?} {more:?}");
@@ -171,14 +172,14 @@ mpm_tests! {
         for (at, record) in records.iter().enumerate() {
             assert!(record.message.ends_with(&format!("beside {at}")), "{record:?}");
             assert_eq!((record.module.as_str(), record.level.as_str()), (after.module.as_str(), "error"));
-            // By its id, or where httpd has the request, by its client.
+            // The record is known by its id, or by its client where httpd has the request.
             let is_known = record.request == after.request || record.client.starts_with("127.0.0.1:");
             assert!(is_known, "{record:?}");
         }
     }
 }
 
-/// The ids of some requests, by clients at the same time.
+/// The ids of some requests, sent by several clients at the same time.
 fn ids_of(server: &Server) -> HashSet<String> {
     let all = thread::scope(|scope| {
         let ask = || {
@@ -219,7 +220,7 @@ fn builder(mpm: Mpm, gate: &Gate) -> harness::Builder {
         )
 }
 
-/// One child of eight threads with two groups, which have been loaded.
+/// Starts a server with one child of eight threads and two groups, which have been loaded.
 fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
     let server = builder(mpm, gate).conf(conf).start();
     for group in ["outer", "inner"] {
@@ -228,7 +229,7 @@ fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
     server
 }
 
-/// The next one at the gate, which is of that name.
+/// Waits for the next visitor at the gate, which must have that name.
 fn at_gate(gate: &Gate, name: &str) -> Visitor {
     let visitor = gate.next();
     assert_eq!(visitor.name(), name);

@@ -1,4 +1,4 @@
-//! `WSGIRequestTimeout` and `WSGISlowRequestStack`: requests that take long and can be ended.
+//! `WSGIRequestTimeout` and `WSGISlowRequestStack`: requests that take long and can be interrupted.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
@@ -60,7 +60,7 @@ mpm_tests! {
         server.allow_log("WSGI106[12]");
         server.get("/limited/clean?1000").expect(504);
         assert_eq!(server.count_log("WSGI1062"), 0);
-        // An application that catches everything is interrupted a second time.
+        // An application that catches all exceptions is interrupted a second time.
         server.get("/limited/insist?1000").expect(504);
         assert_eq!(server.count_log("WSGI1062: request too long: GET /limited/insist runs for"), 1);
         assert_eq!(server.only_child(), child);
@@ -84,7 +84,7 @@ mpm_tests! {
         let mut connection = server.connect();
         let request = Request::post("/limited/body/spin?1000", "body");
         connection.send(request.head_bytes());
-        // Until after the time at which one that is stuck in Python is given up: nothing comes.
+        // Even after the time at which a request that is stuck in Python is given up, nothing is sent.
         assert!(connection.is_silent_for(Duration::from_millis(1500)));
         connection.send("body");
         let response = connection.read_response("POST").unwrap();
@@ -112,8 +112,8 @@ mpm_tests! {
         server.expect_count("wsgi_request_timeouts_total", &[], 0);
     }
 
-    /// Requests that end about when their time is over, in between requests that have none or plenty, by connections that
-    /// stay: where an interruption comes late, it comes to one of the latter.
+    /// Requests that end about when their limit is reached, between requests without a limit or with a long one, on
+    /// persistent connections: an interruption that comes late hits one of the latter.
     fn no_interruption_hits_another_request(mpm) {
         ours_only!("mod_wsgi interrupts daemon processes only");
         let count = if long() { 10_000 } else { 1_000 };
@@ -127,7 +127,7 @@ mpm_tests! {
 fn markers(mpm: Mpm, executor: &str, count: usize) {
     const CLIENTS: usize = 16;
     let server = Server::builder(mpm)
-        // More than there are connections, or event would end some of them.
+        // More threads than connections, otherwise event would close some of them.
         .pool(1, CLIENTS * 2)
         .file("marker.wsgi", MARKER)
         .conf(&format!(
@@ -158,13 +158,14 @@ fn markers(mpm: Mpm, executor: &str, count: usize) {
                     connection.exchange(&request).expect("an answer")
                 };
                 for turn in 0..count.div_ceil(CLIENTS) {
-                    // About the limit, which is noticed a little later.
+                    // About the limit, which is noticed a little later than it is reached.
                     let microseconds = 59_000 + (turn * 7 + client * 3) % 30 * 100;
                     let near = ask(&format!("/app/{microseconds}"));
                     match (near.status(), near.text().as_str()) {
                         (200, "cut") => cut,
                         (200, "whole") => whole,
-                        // Empty where it was interrupted, httpd's page where its time was over in line.
+                        // The body is empty if the request was interrupted, and httpd's page if its time was over in
+                        // the queue.
                         (504, _) => lost,
                         other => panic!("{other:?}"),
                     }
@@ -184,7 +185,7 @@ fn markers(mpm: Mpm, executor: &str, count: usize) {
         whole > 0,
         "{executor}: all were interrupted: none was near its end"
     );
-    // Each exception that came out of the application is one of those that were answered so.
+    // Each exception that left the application belongs to a request that was answered with 504.
     assert!(server.count_log("thread recovered") <= lost as usize);
 }
 
@@ -201,13 +202,13 @@ fn start(mpm: Mpm, conf: &str) -> Server {
     server
 }
 
-/// The grace is for busy machines: nothing here takes that long.
+/// The grace is long for busy machines: nothing here takes that long.
 const LIMITED: &str = "<Location /limited>
     WSGIRequestTimeout 0.3 grace=20
 </Location>";
 
-/// Runs until a number of microseconds after the request has begun for httpd, in steps that let the exception in at once,
-/// and tells which exception came.
+/// Runs until a number of microseconds after httpd received the request, in short steps that let the exception in at
+/// once, and tells which exception came.
 const MARKER: &str = r#"import time
 import mod_wsgi
 

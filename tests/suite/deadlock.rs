@@ -1,4 +1,4 @@
-//! C code that does not give the GIL back: nothing runs in Python in that child, so it is replaced.
+//! C code that does not release the GIL: nothing else runs in Python in that child, so it is replaced.
 
 use harness::{
     Builder, Mpm, Pid, Request, Server, eventually, mpm_tests, ours_only, wait_until_ended,
@@ -11,7 +11,7 @@ mpm_tests! {
         ours_only!("mod_wsgi gives up daemon processes only");
         // Every request has a limit here, so that requests that wait for the GIL of that child are answered, too.
         let server = start(mpm, |builder| builder.pool(2, 8).conf("WSGIThreadShare 4\nWSGIRequestTimeout 1 grace=0.5"));
-        // Static files are served by all children, also by the one that has lost its GIL.
+        // All children serve static files, also the child that has lost its GIL.
         let clients = Clients::during(&server, &["/static.txt"], 4, |clients| {
             clients.wait_for(20);
             assert_eq!(server.get("/app/hold?1000").status(), 504);
@@ -45,7 +45,7 @@ mpm_tests! {
         eventually("the stacks are shown", || {
             (server.count_log(r#"deadlines.wsgi", line \d+, in hold$"#) > 0).then_some(())
         });
-        // Nothing that needs the GIL ever comes back, so its client is answered, though the request has no limit.
+        // Nothing that needs the GIL ever returns, so the client is answered although its request has no limit.
         assert_eq!(connection.read_response("GET").expect("an answer").status(), 504);
         serves(&server, child);
         wait_until_ended(child);
@@ -57,9 +57,9 @@ mpm_tests! {
         ours_only!("mod_wsgi watches over daemon processes only");
         let server = start(mpm, |builder| builder.one_child().conf("WSGIDeadlockTimeout 1"));
         let child = server.only_child();
-        // Python code that computes gives the GIL to a thread that asks.
+        // Python code that computes releases the GIL to a thread that asks for it.
         server.get("/app/spin?3").expect(200);
-        // And C code may have it for less than that.
+        // C code may hold the GIL for less than the timeout.
         assert_eq!(server.count_log("WSGI1064"), 0);
         assert_eq!(server.only_child(), child);
     }
@@ -73,12 +73,12 @@ fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let server = configure(builder).start();
     server.get("/app/who").expect(200);
     server.allow_log("WSGI106[1-5]|WSGI1032|AH00288");
-    // The stacks of a child that has lost its GIL.
+    // These lines are the stacks of a child that has lost its GIL.
     server.allow_log("^== |^These stacks |^Thread 0x|^\\d+ threads? runs? no Python code");
     server
 }
 
-/// Waits until another child than this one answers.
+/// Waits until a child other than `not` answers.
 fn serves(server: &Server, not: Pid) {
     eventually("a successor serves", || {
         let answer = server.try_send(&Request::get("/app/who")).ok()?;

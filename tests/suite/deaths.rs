@@ -1,4 +1,4 @@
-//! Children that an application ends: what is told of them.
+//! Children that an application ends, and what the server reports about them.
 
 use harness::{Builder, eventually, kill, mpm_tests, ours_only};
 
@@ -15,7 +15,7 @@ mpm_tests! {
             ("SIGABRT", "by SIGABRT"),
         ].into_iter().enumerate() {
             let child = server.get("/app/pid").expect(200).text();
-            // The query may hold secrets, and stays where it is.
+            // The query may hold secrets, so it is not reported.
             let answer = server.try_send(&harness::Request::get(&format!("/app/dies/here?{way}&secret=1")));
             assert!(!answer.is_ok_and(|response| response.is_complete()), "{way}");
             let line = server.expect_log(&format!(

@@ -1,4 +1,5 @@
-//! The thin module: no Python in the parent, and one clear line when the Python that was asked for cannot be had.
+//! The module without Python: the parent has no Python, and one clear line says why the configured Python cannot be
+//! used.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +19,7 @@ mpm_tests! {
             for name in ["libpython", "wsgi_engine"] {
                 assert!(!parent.contains(name), "the parent maps {name}");
             }
-            // Spare ones may end meanwhile.
+            // Spare children may end during this check.
             eventually("all children map their engine", || {
                 let children = server.children();
                 let mapped = children.iter().all(|child| maps(*child).contains("wsgi_engine"));
@@ -101,7 +102,7 @@ fn python_is_out_static_files_are_in(server: &Server, named: &str) {
     }
     assert_eq!(server.only_child(), child, "the child lives on");
     assert_eq!(server.count_log(named), 1, "said once");
-    // Each request may say why it was refused; the reason itself was given at the start.
+    // Each request may log why it was refused; the cause itself was logged at the start.
     server.allow_log("(?i)python");
 }
 

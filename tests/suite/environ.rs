@@ -31,7 +31,7 @@ mpm_tests! {
             ("FROM_SETENVIF", "matched"),
             ("FROM_REWRITE", "rewritten"),
             ("CONTEXT_PREFIX", ""),
-            // A computed value beats SetEnv of the same name.
+            // A computed value wins over SetEnv of the same name.
             ("REQUEST_METHOD", "PUT"),
         ] {
             assert_eq!(environ[key], json!(["str", value]), "{key}");
@@ -65,7 +65,7 @@ mpm_tests! {
         assert_eq!(environ["SERVER_PROTOCOL"][1], "HTTP/1.0");
         let absolute = Request::get("http://wsgi.example/app/x?y");
         let environ = server.send(&absolute).expect(200).json();
-        // As on the request line; mod_wsgi shows all of it, httpd's CGI too.
+        // REQUEST_URI is as on the request line; mod_wsgi and httpd's CGI show all of it, too.
         assert!(environ["REQUEST_URI"][1].as_str().unwrap().ends_with("/app/x?y"));
         assert_eq!(environ["PATH_INFO"][1], "/x");
         let other = server.send(&Request::new("PROPFIND", "/app")).expect(200).json();
@@ -207,7 +207,7 @@ mpm_tests! {
         let redirected = server.get("/front/page?a=b").expect(200).json();
         assert_eq!(redirected["REDIRECT_QUERY_STRING"][1], "a=b");
         assert_eq!(redirected["REDIRECT_URL"][1], "/front/page");
-        // URL parts are latin-1, the file's name is in the file system's encoding.
+        // Parts of the URL are latin-1; the name of the file is in the file system's encoding.
         let accent = server.get("/caf%C3%A9.wsgi").expect(200).json();
         assert_eq!(accent["SCRIPT_NAME"][1], "/caf\u{c3}\u{a9}.wsgi");
         let file = accent["SCRIPT_FILENAME"][1].as_str().unwrap();
@@ -215,7 +215,7 @@ mpm_tests! {
     }
 
     fn user_of_basic_auth(mpm) {
-        // Password "secret", by `htpasswd -nbs`.
+        // The password is "secret", made by `htpasswd -nbs`.
         let server = Server::builder(mpm)
             .modules(&["auth_basic", "authn_core", "authn_file", "authz_user"])
             .file("users", "tom:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")

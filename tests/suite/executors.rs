@@ -1,4 +1,5 @@
-//! Which thread runs Python makes no difference to what is answered: alone, and with many at once, whose data must not mix.
+//! The choice of the thread that runs Python makes no difference to responses: for single requests, and for many at
+//! once, whose data must not mix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -134,7 +135,7 @@ mpm_tests! {
 
 const CLIENTS: usize = 16;
 
-/// What makes a difference under an MPM.
+/// The executors that differ under an MPM.
 fn executors(mpm: Mpm) -> &'static [&'static str] {
     if !ours() {
         &[""]
@@ -154,8 +155,9 @@ fn executors(mpm: Mpm) -> &'static [&'static str] {
 
 fn start(mpm: Mpm, executor: &str) -> Server {
     Server::builder(mpm)
-        // Event closes idle connections where no thread is idle. A client that connects anew may still hold the thread of its
-        // last connection, and a thread that has left a connection is not idle at once: three threads for each client.
+        // Event closes idle connections if no thread is idle. A client that connects again may still hold the thread of
+        // its last connection, and a thread that has left a connection is not idle at once: hence three threads for
+        // each client.
         .pool(1, if mpm.threaded() { 3 * CLIENTS } else { 8 })
         .modules(&["include", "filter"])
         .app("/app", "mixed.wsgi")
@@ -173,7 +175,7 @@ fn start(mpm: Mpm, executor: &str) -> Server {
         .start()
 }
 
-/// A way to ask and to be answered; what is sent, and what is to come, is made from a token and a size.
+/// A way to send a request and get a response; a token and a size determine the request and the expected response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     List,
@@ -223,7 +225,8 @@ impl Way {
         }
     }
 
-    /// Asks, and holds the answer against what it should be. Whether the connection is open for another request.
+    /// Sends the request, and compares the response with the expected one. Returns whether the connection is open for
+    /// another request.
     fn ask(self, connection: &mut Connection, token: &str, size: usize) -> Result<bool, String> {
         let size = if self == Way::Disk { size % 500 } else { size };
         let answer = self.exchange(connection, token, size);
@@ -272,7 +275,7 @@ impl Way {
         match self {
             Way::Post | Way::Lines => connection.exchange(&request.body(&body)),
             Way::LatePost => {
-                // In three parts, of which the later ones come when the request has long begun.
+                // The request is sent in three parts; the later ones come when it has long begun.
                 let bytes = request.body(&body).to_bytes();
                 let head = bytes.len() - body.len();
                 for part in [
@@ -303,7 +306,7 @@ impl Way {
         }
     }
 
-    /// Status, the token that the response names, and its body.
+    /// The status, the token that the response names, and its body.
     fn expected(self, token: &str, size: usize) -> (u16, &str, Vec<u8>) {
         let of_token = stuff(token, size);
         match self {
@@ -322,7 +325,7 @@ impl Way {
     }
 }
 
-/// As the application makes it.
+/// Makes the same bytes as the application.
 fn stuff(token: &str, size: usize) -> Vec<u8> {
     let width = token.len() + 8;
     let mut all = String::new();
@@ -333,13 +336,13 @@ fn stuff(token: &str, size: usize) -> Vec<u8> {
     all.into_bytes()
 }
 
-/// One client, which asks in all ways, each time for another size.
+/// Runs one client, which sends requests in all ways, each time with another size.
 fn load(server: &Server, client: usize, rounds: usize) -> Result<(), String> {
     const SIZES: [usize; 9] = [1, 30, 1000, 4000, 9000, 65_536, 65_537, 120_000, 300_000];
     let mut connection = server.connect();
     for round in 0..rounds {
         let way = WAYS[(client * 5 + round) % WAYS.len()];
-        // The large ones are rarer.
+        // Large sizes are rarer.
         let size = SIZES[(client + round * 7) % SIZES.len()] / [1, 20, 3][round % 3] + 1;
         let token = format!("c{client}r{round}");
         let asked = way.ask(&mut connection, &token, size);
@@ -350,13 +353,13 @@ fn load(server: &Server, client: usize, rounds: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// What the ways say and complain of.
+/// The messages that these requests cause.
 fn allow_log(server: &Server) {
     server.allow_log(r" (in errors|on stdout|on stderr)$");
     server.allow_log("^AH|OSError|exception raised processing WSGI script|request data read error");
 }
 
-/// Three lines were said in a request, and these are in its log, and nothing else is.
+/// Each request logged three lines, which are in its own log, and no other lines are.
 fn each_line_is_in_the_log_of_its_request(server: &Server) {
     let lines = || {
         let mut by_request: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();

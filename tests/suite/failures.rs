@@ -1,4 +1,4 @@
-//! Everything an application can do wrong: what the client sees, what the log says, and that the child lives on.
+//! All failures of applications: what the client gets, what the log says, and that the child lives on.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ mpm_tests! {
         }
         server.expect_log("[A-Za-z]+ exception raised processing WSGI script '.*failures.wsgi'");
         server.expect_log("SystemExit exception raised by WSGI script '.*failures.wsgi'");
-        // The other half of a chained traceback, and what a traceback of many equal frames says.
+        // The other half of a chained traceback, and the summary of many equal frames in a traceback.
         server.expect_log("KeyError: 'missing'");
         server.allow_log("Previous line repeated");
         assert_eq!(server.get("/f/good").expect(200).text(), "good");
@@ -56,7 +56,7 @@ mpm_tests! {
         ] {
             let response = server.get(&format!("/f/{case}")).expect(200);
             assert_eq!(response.text(), "half of ", "{case}");
-            // The terminating chunk is withheld: the client can tell that something is missing.
+            // The terminating chunk is withheld, so the client can tell that the body is not complete.
             assert_eq!(response.ending, Ending::Cut, "{case}");
             server.expect_log(log);
         }
@@ -99,7 +99,7 @@ mpm_tests! {
             ("close_exits", "complete", "SystemExit"),
             ("close_missing", "body", "ValueError: no close to be had"),
         ] {
-            // The response is whole: close() comes after the last byte.
+            // The response is complete: close() comes after the last byte.
             let response = server.get(&format!("/f/{case}")).expect(200);
             assert_eq!(response.text(), body, "{case}");
             assert!(response.is_complete(), "{case}");
@@ -120,7 +120,7 @@ mpm_tests! {
         }
         server.send(&Request::new("HEAD", "/f/good")).expect(200);
         closes(&server, "good", 2);
-        // A client that leaves while the application goes on.
+        // The client leaves while the application goes on.
         for case in ["endless", "endless_write"] {
             let mut connection = server.ask(&format!("/f/{case}"));
             connection.read_head().unwrap();
@@ -131,7 +131,7 @@ mpm_tests! {
         server.expect_log("exception raised processing WSGI script");
         server.allow_log("KeyError|ValueError|TypeError|RuntimeError");
         assert_eq!(server.get("/f/good").expect(200).text(), "good");
-        // No iterable was closed a second time.
+        // No iterable has been closed twice.
         for case in failing {
             closes(&server, case, 1);
         }
@@ -180,7 +180,7 @@ mpm_tests! {
             .conf("ErrorDocument 500 /broken.txt")
             .start();
         assert_eq!(server.get("/f/raises").expect(500).text(), "we are sorry\n");
-        // What the application itself says is left alone.
+        // The application's own error page is left unchanged.
         assert_eq!(server.get("/r/exc_info_early").expect(500).text(), "error page of the application");
         server.expect_log("RuntimeError: before any output");
         server.expect_log("exception raised processing WSGI script");

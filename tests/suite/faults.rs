@@ -1,5 +1,5 @@
-//! Whose fault it was: bodies that come too slowly or broken, and clients that leave, are no failures of the application
-//! or of the server. A client that is gone is noticed while there is nothing to send to it.
+//! Bodies that come too slowly or broken, and clients that leave, count as no failure of the application or of the
+//! server. The server notices that a client is gone even while there is nothing to send to it.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ mpm_tests! {
             ("read", gzip(), no_gzip, 400),
             ("in_generator", gzip(), no_gzip, 400),
             ("lines", chunked(), &[b"FFFFF\r\n", &[b'x'; 130_000][..]].concat(), 413),
-            // An application that answers itself is heard.
+            // If the application handles the error and answers, that response is sent.
             ("own", long("1000"), b"xxx", 200),
             ("own", gzip(), no_gzip, 200),
             ("own_500", long("1000"), b"xxx", 500),
@@ -48,7 +48,7 @@ mpm_tests! {
                 request = request.header(name, value);
             }
             connection.send(request.head_bytes());
-            // Where the answer comes before all of the body, the rest may not be taken.
+            // If the response comes before the whole body was sent, the server may not take the rest.
             let _ = connection.try_send(body);
             let response = match connection.read_response("POST") {
                 Ok(response) => response,
@@ -85,13 +85,13 @@ mpm_tests! {
                 server.expect_count("wsgi_client_aborts_total", &[APP, ("phase", "read")], count);
             }
         }
-        // With the go-ahead for the body on its way.
+        // The client is waiting for the go-ahead (100 Continue) for its body.
         let mut connection = server.connect();
         let request = Request::new("POST", "/f/read").header("Content-Length", "10").header("Expect", "100-continue");
         connection.send(request.head_bytes());
         assert_eq!(connection.read_head().unwrap().status, 100);
         drop(connection);
-        // One that listens is told.
+        // A client that still listens gets the response.
         let mut connection = server.connect();
         connection.send(Request::new("POST", "/f/read").header("Content-Length", "10").head_bytes());
         connection.send("xxx");
@@ -115,14 +115,14 @@ mpm_tests! {
                 }
                 go(connection);
                 eventually(case, || (closed(&server, case) > before).then_some(()));
-                // The response of the last one was whole before.
+                // The response of the last case was complete before.
                 left += u64::from(case != "write_beyond");
                 server.expect_count("wsgi_client_aborts_total", &[APP, ("phase", "write")], left);
                 assert_eq!(closed(&server, case), before + 1, "{case}");
             }
         }
         assert_eq!(server.get("/f/quick").expect(200).text(), "quick");
-        // Nothing but a page of httpd's own is sent, and the application never ends by itself.
+        // Only a page of httpd is sent, and the application never ends by itself.
         let page = server.get("/f/endless_404").expect(404);
         assert!(page.text().contains("<html>"), "{page:?}");
         assert_eq!(closed(&server, "endless_404"), 1);
@@ -148,7 +148,7 @@ mpm_tests! {
             assert_eq!(response.text(), if method == "GET" { "hello" } else { "" }, "{method} {case}");
             eventually(case, || (closed(&server, case) > before).then_some(()));
             assert_eq!(closed(&server, case), before + 1, "{method} {case}");
-            // The connection is as good as any.
+            // The connection is still usable.
             let next = connection.exchange(&Request::get("/f/quick").keep_alive()).unwrap();
             assert_eq!(next.expect(200).text(), "quick", "{method} {case}");
         }
@@ -207,7 +207,7 @@ mpm_tests! {
     }
 }
 
-/// `EBADMSG` and `ETIMEDOUT` of Linux.
+/// `EBADMSG` and `ETIMEDOUT` on Linux.
 fn libc_ebadmsg() -> i32 {
     rustix::io::Errno::BADMSG.raw_os_error()
 }
@@ -226,14 +226,14 @@ fn builder(mpm: Mpm) -> Builder {
         .app("/f", "faults.wsgi")
 }
 
-/// How often close() was called for a case.
+/// The number of calls of close() for a case.
 fn closed(server: &Server, case: &str) -> usize {
     let lines = fs::read_to_string(server.root().join("closed/lines")).unwrap_or_default();
     let of_case = lines.lines().filter(|line| line.trim_matches('/') == case);
     of_case.count()
 }
 
-/// No status of a server that failed, no exception, no traceback; `count` requests were of clients that left.
+/// There is no 5xx status, no exception and no traceback; `count` requests were of clients that left.
 fn is_no_fault_of_the_server(server: &Server, count: usize) {
     let page = server.metrics();
     assert_eq!(page.sum("wsgi_exceptions_total", &[APP]), 0.0);

@@ -1,4 +1,4 @@
-//! wsgi.file_wrapper: files sent as files, everything else by iteration, `close()` in any case.
+//! wsgi.file_wrapper: files are sent as files, everything else by iteration, and `close()` is always called.
 
 use harness::{Ending, Mpm, Request, Server, eventually, mpm_tests, ours, ours_only};
 
@@ -12,7 +12,7 @@ mpm_tests! {
                 ("/watched", &content),
                 ("/bytes", &content),
                 ("/buffered?seek=1000", &content[1000..]),
-                // Where Python stands counts, not where the descriptor stands.
+                // Python's position in the file counts, not that of the descriptor.
                 ("/buffered?read=10", &content[10..]),
                 ("/watched?seek=300000", &content[300_000..]),
                 ("/buffered?length=100", &content[..100]),
@@ -27,7 +27,7 @@ mpm_tests! {
                 let response = server.get(&format!("/file{url}")).expect(200);
                 assert!(response.is_complete(), "{url}: {:?}", response.head);
                 assert!(response.body == expected, "{url}: {} bytes, not {}", response.body.len(), expected.len());
-                // A subclass is read, as its methods may be others.
+                // A subclass is read, because it may override methods.
                 if !url.starts_with("/bytes") && !url.starts_with("/watched") {
                     assert_eq!(response.header("Content-Length"), Some(expected.len().to_string().as_str()), "{url}");
                 }
@@ -52,7 +52,7 @@ mpm_tests! {
         for url in ["/file/buffered?length=99999999", "/file/buffered?seek=399990&length=20"] {
             let Ok(response) = server.try_send(&Request::get(url)) else { continue };
             if ours() {
-                // The length is known in time to be told right.
+                // The length is known before the head is sent, so it is correct.
                 assert_eq!(response.ending, Ending::Length, "{url}: {:?}", response.head);
                 assert!(content.ends_with(&response.body), "{url}");
             } else {
@@ -70,7 +70,7 @@ mpm_tests! {
             .app("/file", "file_wrapper.wsgi")
             .conf("SetEnv test.file ${ROOT}/content")
             .start();
-        // The client has the whole file before close() is called, so the count is asked until it is right.
+        // The client has the whole file before close() is called, so the count is polled.
         let closed = |times: &str| {
             let count = || server.get("/file/closed").expect(200).text();
             harness::eventually("the files are closed", || (count() == times).then_some(()));
@@ -82,7 +82,7 @@ mpm_tests! {
         closed("2");
         server.send(&Request::new("HEAD", "/file/watched")).expect(200);
         closed("3");
-        // A client that leaves in the middle.
+        // The client leaves in the middle of the file.
         let mut connection = server.ask("/file/watched");
         connection.read_head().unwrap();
         connection.abort();

@@ -1,4 +1,4 @@
-//! Large files, files that change while they are sent, and files that are none.
+//! Large files, files that change while they are sent, and file-like objects that are no files.
 
 use std::fs::File;
 use std::io::Write;
@@ -6,14 +6,16 @@ use std::process::Command;
 
 use harness::{Head, Mpm, Request, Server, descriptors, eventually, mpm_tests, ours_only};
 
-/// Largest part of a file that APR puts into one bucket where lengths have 32 bits; mod_wsgi_rs once did so everywhere.
+/// The largest part of a file that APR puts into one bucket if lengths have 32 bits; mod_wsgi_rs once used it
+/// everywhere.
 const GIBIBYTE: u64 = 1 << 30;
 
 mpm_tests! {
     fn more_than_a_gibibyte(mpm) {
         for sendfile in ["Off", "On"] {
             let server = start(mpm, sendfile);
-            // Each side of a gibibyte by ranges, which cost nothing; one byte more than one as a whole.
+            // Sizes around a gibibyte are read by ranges, which is quick; one byte more than a gibibyte is read as a
+            // whole.
             for size in [GIBIBYTE - 1, GIBIBYTE, GIBIBYTE + 1] {
                 let url = format!("/large?size={size}");
                 let head = server.send(&Request::new("HEAD", &url)).expect(200);
@@ -46,7 +48,7 @@ mpm_tests! {
             File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
             let mut received = 0;
             connection.read_rest(|data| received += data.len() as u64).unwrap();
-            // More could have come from the socket's buffers, but the rest of the file is gone.
+            // More bytes could have come from the socket's buffers, but the rest of the file is gone.
             assert!(received < size, "{received} of {size}, sendfile {sendfile}");
             std::fs::remove_file(path).unwrap();
             server.get("/large?size=10").expect(200);
@@ -65,7 +67,7 @@ mpm_tests! {
             assert_eq!(head.header("Content-Length"), Some(size.to_string().as_str()));
             let path = server.root().join(format!("data/file-{size}"));
             File::options().append(true).open(&path).unwrap().write_all(&[b'+'; 100_000]).unwrap();
-            // The next response stands right behind what was announced.
+            // The next response follows directly after the announced length.
             connection.send(Request::get("/large?size=10").to_bytes());
             let mut all = Vec::new();
             connection.read_rest(|data| all.extend_from_slice(data)).unwrap();
@@ -84,7 +86,7 @@ mpm_tests! {
                 .conf("WSGIScriptAlias /file ${APPS}/file_wrapper.wsgi\nSetEnv test.file ${ROOT}/content")
                 .start();
             if mpm == Mpm::Prefork {
-                // mod_http2 says that it does not like prefork.
+                // mod_http2 logs that it does not work well with prefork.
                 server.allow_log("AH10034");
             }
             let folder = server.root().join("received");
@@ -112,7 +114,7 @@ mpm_tests! {
             server.get("/large?size=100000").expect(200);
         }
         eventually("all files are closed", || (descriptors(child) <= before).then_some(()));
-        // A file on its way to a client that waits, and the programs that others start meanwhile.
+        // A file is on its way to a client that waits, while other requests start programs.
         let mut connection = server.ask("/large?size=67108864");
         connection.read_head().unwrap();
         if mpm != Mpm::Prefork {
@@ -136,7 +138,7 @@ mpm_tests! {
     }
 }
 
-/// A server that makes files below its root.
+/// A server that makes files in its root.
 fn builder(mpm: Mpm, sendfile: &str) -> harness::Builder {
     Server::builder(mpm)
         .one_child()
@@ -152,7 +154,8 @@ fn start(mpm: Mpm, sendfile: &str) -> Server {
     builder(mpm, sendfile).start()
 }
 
-/// Asks for a file that is all zero but for its marks: the head, where the marks are, and how much came.
+/// Requests a file that is zero except for its marks. Returns the head, the places of the marks, and the number of
+/// bytes.
 fn receive(server: &Server, url: &str) -> (Head, Vec<(u64, u8)>, u64) {
     let mut connection = server.ask(url);
     let head = connection.read_head().unwrap();
@@ -160,7 +163,7 @@ fn receive(server: &Server, url: &str) -> (Head, Vec<(u64, u8)>, u64) {
     let (mut marks, mut received) = (Vec::new(), 0);
     connection
         .read_rest(|data| {
-            // Comparing blocks is quick without optimisation, too.
+            // Comparing blocks is quick even without optimization.
             for block in data.chunks(4096) {
                 if block != &[0; 4096][..block.len()] {
                     let found = (received..).zip(block.iter().copied());
@@ -173,7 +176,7 @@ fn receive(server: &Server, url: &str) -> (Head, Vec<(u64, u8)>, u64) {
     (head, marks, received)
 }
 
-/// The byte of a file of `large_file.wsgi` at a place.
+/// The byte at each place of a file of `large_file.wsgi`.
 fn contents(size: u64) -> impl Fn(u64) -> u8 {
     move |at| match at {
         _ if at == size - 1 => b'>',

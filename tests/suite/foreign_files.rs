@@ -1,5 +1,5 @@
-//! The file of the segment belongs to the server, and still a user may cut it, remove it or put something in its place:
-//! neither the server nor its clients notice, and a graceful restart makes it anew.
+//! The file of the segment belongs to the server, but a user may cut it, remove it or replace it. Neither the server
+//! nor its clients notice, and a graceful restart makes the file again.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -29,7 +29,7 @@ mpm_tests! {
     fn removed_and_replaced_files(mpm) {
         ours_only!("mod_wsgi has no such file");
         let mut server = Counted::start(mpm);
-        // Said about every ten seconds where the name leads elsewhere.
+        // The module logs this about every ten seconds while the name leads to another file.
         server.server.allow_log("WSGI1121");
         let path = server.server.segment();
         fs::remove_file(&path).unwrap();
@@ -61,14 +61,14 @@ mpm_tests! {
         let found = fs::metadata(&path).unwrap();
         assert_eq!(found.mode() & 0o7777, 0o640);
         assert_eq!(found.uid(), fs::metadata("/proc/self").unwrap().uid());
-        // Children have no descriptor by which they could write to it.
+        // Children have no descriptor by which they could write to the file.
         for child in server.server.children() {
             let open = fs::read_dir(format!("/proc/{child}/fd")).unwrap();
             let names = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
             let has_it = names.into_iter().any(|name| name == path);
             assert!(!has_it);
         }
-        // A member of httpd's group sees what was copied last, which is now, and may ask for nothing.
+        // A member of httpd's group sees the last copy, which was made just now, and may request nothing.
         if found.uid() == 0 {
             server.server.graceful_restart();
             let program = server.server.root().join("wsgictl-copy");
@@ -99,7 +99,7 @@ mpm_tests! {
     }
 }
 
-/// A server that is asked, and what it is to have counted.
+/// A server with clients, and the number of requests that it must have counted.
 struct Counted {
     server: Server,
     requests: u64,
@@ -114,7 +114,7 @@ impl Counted {
             .metrics_listener()
             .app("/m", "measured.wsgi")
             .start();
-        // Children that still end while others start.
+        // Some children still end while others start.
         server.allow_log("scoreboard is full");
         server.get("/m/ok").expect(200);
         Self {
@@ -124,7 +124,7 @@ impl Counted {
         }
     }
 
-    /// The same processes serve and count on.
+    /// Checks that the same processes go on serving and counting.
     fn goes_on(&mut self, context: &str) {
         let (parent, children) = (self.server.pid(), self.server.children());
         for _ in 0..10 {
@@ -144,7 +144,7 @@ impl Counted {
         }
     }
 
-    /// Afterwards the file is there again, and nothing was lost.
+    /// Restarts the server, and checks that the file exists again and nothing was lost.
     fn restart(&mut self, context: &str) {
         self.server.graceful_restart();
         self.replaced = true;
@@ -156,7 +156,7 @@ impl Counted {
         let page = Exposition::parse(&String::from_utf8(output.stdout).unwrap()).unwrap();
         let seen = page.sum("wsgi_requests_total", &[("app", "/m")]);
         assert_eq!(seen, self.requests as f64, "{context}");
-        // It may be asked for something, too.
+        // It also accepts requests.
         let output = self.server.wsgictl(&["reload"]);
         assert!(output.status.success(), "{context}: {output:?}");
     }

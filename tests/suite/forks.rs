@@ -1,4 +1,4 @@
-//! Processes that an application forks, and that come back from it: they end, and nothing of the server is theirs.
+//! Processes that an application forks and that return from it: they end, and use nothing of the server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use harness::{
     Builder, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, mpm_tests, ours_only,
 };
 
-/// What the log says of a copy that returned, and of one that raised.
+/// The log messages about a copy that returned, and about one that raised an exception.
 const RETURNED: &str = "WSGI1100: process [0-9]+.* came back from the application with ";
 const RAISED: &str = "WSGI1101: ValueError exception ended process [0-9]+";
 
@@ -54,7 +54,7 @@ mpm_tests! {
                 server.get(&format!("/app/{step}")).expect(200);
             }
             assert_eq!(fs::read_to_string(notes(&server).join("close")).unwrap(), "0");
-            // The child itself has gone through none of that.
+            // The child itself is not affected.
             assert_eq!(server.get("/app/pid").text().parse(), Ok(child), "{executor}");
             server.expect_log(RETURNED);
             server.expect_log(RAISED);
@@ -69,13 +69,13 @@ mpm_tests! {
                 let what = name.split_once('-').map_or("", |(_, what)| what);
                 *counts.entry(what).or_default() += 1;
             }
-            // Exit functions run in those that come back, not in those that end by themselves.
+            // Exit functions run in copies that return, not in copies that end themselves.
             assert!(counts["atexit"] >= 20, "{executor}: {files:?}");
             assert_eq!(counts.get("thread"), Some(&1), "{executor}: a thread that is waited for");
             assert_eq!(counts.get("refused"), Some(&1), "{executor}: write() in a copy");
             assert_eq!(counts.get("inner=0"), Some(&1), "{executor}: a copy of a copy");
             assert_eq!(counts.get("other"), None, "{executor}");
-            // Each request was answered, and counted, once.
+            // Each request was answered and counted once.
             let access = server.access_log();
             assert!(access.lines().filter(|line| line.contains(" /app/return")).count() == 1, "{access}");
             server.start_again();
@@ -97,7 +97,7 @@ mpm_tests! {
     fn exit_functions_have_a_limit(mpm) {
         ours_only!("mod_wsgi runs none");
         let server = start(mpm, |builder| builder);
-        // By SIGALRM, which the copy has set for itself.
+        // The copy ended by SIGALRM, for which it had set an alarm itself.
         assert_eq!(server.get("/app/slow_atexit").expect(200).text(), "-14");
         server.expect_log(RETURNED);
         nothing_is_left(&server);
@@ -115,7 +115,7 @@ mpm_tests! {
         let port = server.port().to_string();
         assert!(!sockets.contains(&port), "{answer}");
         assert_eq!(server.get("/app/own_socket").expect(200).text(), "0 True False");
-        // It lives on, and blocks no other process.
+        // The daemon lives on, and blocks no other process.
         server.start_again();
         assert!(is_alive(daemon));
         server.get("/app/return").expect(200);
@@ -124,7 +124,7 @@ mpm_tests! {
         server.stop();
         assert!(is_alive(daemon));
         drop(TcpListener::bind(("127.0.0.1", port)).expect("the port is free"));
-        // It can be ended in the usual way.
+        // The daemon can be ended in the usual way.
         let status = std::process::Command::new("kill").arg(daemon.to_string()).status().unwrap();
         assert!(status.success());
         eventually("the daemon ends by SIGTERM", || (!is_alive(daemon)).then_some(()));
@@ -142,7 +142,7 @@ mpm_tests! {
     fn copies_are_no_children(mpm) {
         ours_only!("with mod_wsgi they accept connections under prefork");
         let server = start(mpm, Builder::metrics);
-        // Children that are ending keep their places for a while.
+        // Children that are ending keep their scoreboard slots for a while.
         server.allow_log("scoreboard is full");
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -174,7 +174,7 @@ mpm_tests! {
     }
 }
 
-/// What makes a difference under an MPM.
+/// The executors that differ under an MPM.
 fn executors(mpm: Mpm) -> &'static [&'static str] {
     if mpm.threaded() {
         &[
@@ -200,7 +200,7 @@ fn notes(server: &Server) -> PathBuf {
     server.root().join("notes")
 }
 
-/// The notes of the copies: `PID-WHAT`.
+/// The file names by which the copies report: `PID-WHAT`.
 fn names(server: &Server) -> Vec<String> {
     let entries = fs::read_dir(notes(server)).unwrap();
     entries
@@ -208,7 +208,7 @@ fn names(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// No copy that has ever begun is alive.
+/// Ends the test if a copy that has ever begun is alive.
 #[track_caller]
 fn nothing_is_left(server: &Server) {
     let names = names(server);
@@ -220,7 +220,7 @@ fn nothing_is_left(server: &Server) {
     }
 }
 
-/// Ends a process, whatever comes of the test.
+/// Ends a process when it is dropped, also if the test fails.
 struct Ends(Pid);
 
 impl Drop for Ends {
@@ -229,7 +229,7 @@ impl Drop for Ends {
     }
 }
 
-/// Says that it is over, whatever comes of the test.
+/// Sets the flag when it is dropped, also if the test fails.
 struct Finish<'a>(&'a AtomicBool);
 
 impl Drop for Finish<'_> {

@@ -27,7 +27,7 @@ mpm_tests! {
             assert_eq!(browser.get("/django/visits").expect(200).text(), visits);
         }
 
-        // A form without its token is refused, with it accepted.
+        // A form without its token is refused; with the token it is accepted.
         let token = browser.get("/django/form").expect(200).text();
         browser.post("/django/form", "name=x").expect(403);
         let body = format!("name=caf%C3%A9&csrfmiddlewaretoken={token}");
@@ -59,7 +59,7 @@ mpm_tests! {
         assert_eq!(told, json!({"size": 64 << 20, "name": "big.bin", "sha256": sha256(&file)}));
     }
 
-    /// Mixed load on replicas of both, for ten minutes where the tests run for their full length.
+    /// Mixed load on replicas of both; ten minutes if the tests run for their full length.
     fn in_replicas(mpm) {
         ours_only!("mod_wsgi has no replicas");
         let server = start_with(mpm, "WSGIGILMode own\nWSGIInterpreters 2");
@@ -87,7 +87,7 @@ mpm_tests! {
                     }
                 });
             }
-            // What is made at first stays: threads, caches, arenas of the allocator.
+            // Threads, caches and arenas of the allocator are made in the beginning and stay.
             std::thread::sleep(time / 4);
             rss_kib(child)
         });
@@ -203,7 +203,7 @@ mpm_tests! {
     }
 }
 
-/// One request of a mixed load.
+/// Sends one request of a mixed load.
 fn mixed(server: &Server, turn: usize) {
     let get = |url: &str| server.get(url).expect(200);
     match turn % 6 {
@@ -254,7 +254,7 @@ fn start_with(mpm: Mpm, conf: &str) -> Server {
         })
 }
 
-/// The database with its tables and its superuser, made once.
+/// The folder with the database, its tables and its superuser; made once.
 fn database() -> &'static Path {
     static DATABASE: OnceLock<PathBuf> = OnceLock::new();
     DATABASE.get_or_init(|| {
@@ -317,7 +317,7 @@ fn token(page: &str) -> &str {
     page[start..].split('"').next().unwrap()
 }
 
-/// Keeps cookies.
+/// A client that keeps cookies.
 struct Browser<'a> {
     server: &'a Server,
     cookies: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! Application groups: what each expansion gives, and that groups are interpreters of their own.
+//! Application groups: the result of each expansion, and that each group has its own interpreter.
 
 use harness::{Mpm, Request, Server, mpm_tests, ours};
 use serde_json::Value;
@@ -15,7 +15,7 @@ mpm_tests! {
             ("localhost", "/literal", "a group"),
             ("localhost", "/global", ""),
             ("localhost", "/server", "wsgi.test"),
-            // The port is left out where it is one of the two usual ones.
+            // Port 80 or 443 is left out of the name.
             ("localhost:443", "/server", "wsgi.test"),
             ("localhost:8080", "/server", "wsgi.test:8080"),
             ("localhost", "/host", "localhost"),
@@ -30,7 +30,7 @@ mpm_tests! {
         ] {
             let told = ask(&server, host, url);
             assert_eq!(told["environ"], name, "{url} on {host}");
-            // No server has these hosts and ports, so they make no interpreters here.
+            // No server has these hosts and ports, so the names make no interpreters.
             let interpreter = match name {
                 "localhost" | "other.test:99" if ours() => "wsgi.test",
                 "wsgi.test:8080" if ours() => "wsgi.test",
@@ -52,7 +52,7 @@ mpm_tests! {
                 WSGIScriptAlias /two ${APPS}/group.wsgi application-group=two
                 WSGIScriptAlias /main ${APPS}/group.wsgi application-group=%{GLOBAL}")
             .start();
-        // The same file is loaded once in each interpreter, and its globals belong to that one.
+        // The same file is loaded once in each interpreter, and its globals belong to that interpreter.
         for (url, calls) in
             [("/one", 1), ("/one", 2), ("/two", 1), ("/main", 1), ("/same", 3), ("/two", 2), ("/main", 2), ("/one", 4)]
         {
@@ -66,8 +66,8 @@ mpm_tests! {
     }
 }
 
-/// mod_wsgi 6.1.1 enters the wrong interpreter for `%{GLOBAL}` on a thread that served a sub-interpreter first
-/// (`PyGILState_Ensure` finds that thread state); nothing about it can be tested there where threads are.
+/// On a thread that has served a sub-interpreter first, mod_wsgi 6.1.1 enters the wrong interpreter for `%{GLOBAL}`
+/// (`PyGILState_Ensure` finds that thread state). So tests of it cannot run with mod_wsgi if children have threads.
 pub(crate) fn main_is_main(mpm: Mpm) -> bool {
     ours() || !mpm.threaded()
 }

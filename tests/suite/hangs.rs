@@ -1,5 +1,5 @@
-//! What hangs before an application serves: imports, interpreters, the start of Python, scripts that are no files. All of it
-//! has a limit, and nothing else suffers.
+//! Things that hang before an application serves: imports, interpreters, the start of Python, scripts that are no
+//! files. All of them have a limit, and nothing else suffers.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -66,7 +66,7 @@ mpm_tests! {
         assert_eq!(answers(ask(&server, 1))[0].status(), 504, "no other request loads it");
         assert_eq!(overdue(&server, "sleep"), first);
         gone(&server, first);
-        // It hangs in each child, so the next one stays for a while, and says at once that it cannot.
+        // The application hangs in each child, so the next child stays for a while, and refuses requests at once.
         is_refused(&answers(ask(&server, 1))[0]);
         let second = overdue(&server, "sleep");
         if mpm.threaded() {
@@ -95,7 +95,7 @@ mpm_tests! {
             let mut all = ask(&server, 1);
             server.expect_log("Loading WSGI script '.*app.wsgi'");
             all.extend(ask(&server, 4));
-            // One loads, two wait for it, and two find the share taken.
+            // One request loads, two wait for it, and two find the share used up.
             let mut statuses: Vec<u16> = all.split_off(1).into_iter().map(|client| {
                 let answer = answer(client);
                 is_refused(&answer);
@@ -185,7 +185,7 @@ mpm_tests! {
         server.allow_log(HANGS);
         server.expect_log("^WSGI1092: Python has not started in this child after 2 s");
         server.expect_log("^WSGI1093: this child serves without Python for \\d+ s");
-        // Files are served by a child that does not try, and what needs Python is told to come again.
+        // A child that does not start Python serves files, and answers requests for Python with `Retry-After`.
         eventually_by_turns("a child serves without Python", || {
             let answer = server.try_send(&Request::get("/app")).ok()?;
             (answer.status() == 503 && answer.header("Retry-After") == Some("1")).then_some(())
@@ -230,7 +230,7 @@ mpm_tests! {
             server.expect_log(&format!("WSGI1095: '.*odd/{name}.wsgi' is {kind}; only regular files are read here"));
             assert_eq!(server.get(&format!("/handler/{name}")).status(), 500, "{name}");
             server.expect_log(&format!("WSGI1095: '.*odd/{name}.wsgi' is {kind}; only regular files are read here"));
-            // httpd itself may refuse these.
+            // httpd itself may refuse these files.
             let answer = server.get(&format!("/alias/{name}"));
             assert!([301, 403, 404, 500].contains(&answer.status()), "{name}: {answer:?}");
         }
@@ -240,7 +240,7 @@ mpm_tests! {
     }
 }
 
-/// A failed assertion beside clients ends the test; otherwise the test would hang and hide it.
+/// A failed assertion beside running clients ends the test, instead of letting it hang, which would hide the failure.
 #[test]
 fn a_failed_assertion_ends_its_clients() {
     let server = Arc::new(Server::builder(Mpm::Event).start());
@@ -258,7 +258,7 @@ fn a_failed_assertion_ends_its_clients() {
     assert_eq!(told.recv_timeout(Duration::from_secs(120)), Ok(true));
 }
 
-/// A record of the log satisfies an expectation once.
+/// A record of the log satisfies only one expectation.
 #[test]
 fn an_expectation_looks_behind_what_has_satisfied_it() {
     let server = Server::builder(Mpm::Event).start();
@@ -290,14 +290,14 @@ fn builder(mpm: Mpm, how: &str) -> Builder {
         )
 }
 
-/// A server of two applications, one of which hangs while it loads, in the way that the file `how` says.
+/// Starts a server with two applications, one of which hangs while it loads, in the way that the file `how` names.
 fn start(mpm: Mpm, how: &str, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let server = configure(builder(mpm, how)).start();
     server.allow_log(HANGS);
     server
 }
 
-/// Sends `count` requests, each by a connection of its own.
+/// Sends `count` requests, each on a new connection.
 fn ask(server: &Server, count: usize) -> Vec<Connection> {
     let ask = |_| server.ask("/app");
     (0..count).map(ask).collect()
@@ -311,7 +311,7 @@ fn answer(mut client: Connection) -> Response {
     client.read_response("GET").expect("an answer")
 }
 
-/// It was not answered by the application: in the middle of the load, or later.
+/// Ends the test if the application answered; it may have been refused during the load or later.
 #[track_caller]
 fn is_refused(answer: &Response) {
     match (answer.status(), answer.header("Retry-After")) {
@@ -320,7 +320,7 @@ fn is_refused(answer: &Response) {
     }
 }
 
-/// Waits until a load hangs, as the log says with its stack; by which child.
+/// Waits until the log has the stack of a load that hangs. Returns the child.
 #[track_caller]
 fn overdue(server: &Server, way: &str) -> Pid {
     let record = server.expect_log(
@@ -345,7 +345,7 @@ fn serves(server: &Server) {
 /// Waits until a child has ended.
 #[track_caller]
 fn gone(server: &Server, child: Pid) {
-    // A connection without a request keeps no child from ending, and has the MPM look.
+    // A connection without a request keeps no child from ending, and makes the MPM look.
     wait_until_ended(child);
     eventually_by_turns("another one serves", || {
         let answer = server.try_send(&Request::get("/static.txt")).ok()?;
@@ -353,7 +353,7 @@ fn gone(server: &Server, child: Pid) {
     });
 }
 
-/// A virtual environment of the same Python as that of the suite, in which a `.pth` file hangs as long as `how` says so.
+/// A virtual environment with the Python of the suite, in which a `.pth` file hangs as long as `how` tells it to.
 fn environment(venv: &Path, root: &Path) {
     let model = harness::venv();
     let library = fs::read_dir(model.join("lib")).unwrap().flatten().next();
@@ -368,13 +368,13 @@ fn environment(venv: &Path, root: &Path) {
     fs::write(packages.join("root"), root.to_str().unwrap()).unwrap();
 }
 
-/// What a server says in which something hangs.
+/// The messages of a server in which something hangs.
 const HANGS: &str = "WSGI109[0-4]|WSGI106[1-5]|WSGI1032|WSGI1006|AH00288|^== |^These stacks |^Thread 0x|^\\d+ threads? runs? no Python code";
 
-/// One line, as `.pth` files have them. `root` lies beside it, as soon as it is to hang.
+/// One line, as `.pth` files need. The file `root` appears beside it when it should hang.
 const PTH: &str = "import os, time; root = sitedir + '/root'; root = os.path.exists(root) and open(root).read(); root and open(root + '/how').read() and time.sleep(1000)\n";
 
-/// Imports itself on a thread, and waits for that.
+/// An application that imports itself on a thread, and waits for that thread.
 const DEADLOCKED: &str = "import threading
 thread = threading.Thread(target=__import__, args=('deadlocked',), daemon=True)
 thread.start()

@@ -21,7 +21,7 @@ mpm_tests! {
         server.expect_log("broken.wsgi");
         assert_eq!(server.count_log("Loading WSGI script '.*environ.wsgi'"), 0);
 
-        // The request finds the module that is there.
+        // The request finds the module that was loaded before.
         assert_eq!(server.get("/same").expect(200).json()["calls"], 1);
         assert_eq!(server.get("/preloaded").expect(200).text(), "Hello world!");
         server.get("/lazy").expect(200);

@@ -1,4 +1,4 @@
-//! wsgi.input: every way to read, every way a body can be sent, and what goes wrong on the way.
+//! wsgi.input: every way to read, every way to send a body, and failures on the way.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ mpm_tests! {
             let said = server.send(&Request::post(&format!("/in/{form}"), "hello")).expect(200).json();
             assert!(said.as_str().unwrap().starts_with("TypeError"), "{form}: {said}");
         }
-        // Without a body there is nothing to read, and nothing hangs.
+        // Without a body, reads return nothing at once.
         assert_eq!(server.get("/in/read").expect(200).json(), "");
     }
 
@@ -49,7 +49,7 @@ mpm_tests! {
         assert_eq!(whole, chunked);
         assert!(whole.as_str().unwrap().starts_with("5000000 "), "{whole}");
 
-        // Lines that end far apart, in pieces that arrive one by one.
+        // The lines arrive in pieces, one by one.
         let mut connection = server.connect();
         let request = Request::post("/in/iterate", "ab\ncd\nef");
         connection.send(request.head_bytes());
@@ -87,7 +87,7 @@ mpm_tests! {
             connection.read_response("POST").unwrap().expect(200);
         }
 
-        // An application that does not read gets no body sent: the first answer is the last one.
+        // If an application does not read, the client is not asked for the body: the first response is the final one.
         let mut connection = server.connect();
         connection.send(expecting("unread").head_bytes());
         let response = connection.read_response("POST").unwrap().expect(200);
@@ -123,7 +123,7 @@ mpm_tests! {
             ("/file/buffered", false, 100, 3, "content"),
         ] {
             if !ours() && url.starts_with("/out") {
-                // Chunked, and mod_wsgi keeps the end back until the body is there.
+                // The body is chunked, and mod_wsgi withholds the end of the response until the body has come.
                 continue;
             }
             let body = vec![b'x'; length];
@@ -136,9 +136,9 @@ mpm_tests! {
             connection.send([&request.head_bytes()[..], &body[..sent]].concat());
             let response = connection.read_response("POST").unwrap().expect(200);
             assert_eq!(response.text(), answer, "{url}");
-            // httpd itself would give up waiting after its Timeout.
+            // httpd itself would wait until its Timeout.
             assert!(begun.elapsed() < Duration::from_secs(5), "{url}, {sent} sent: after {:?}", begun.elapsed());
-            // What comes late is thrown away, unless the connection is closed.
+            // The late rest of the body is discarded, unless the connection is closed.
             let next = [&body[sent..], &Request::post("/in/read", "next").keep_alive().to_bytes()].concat();
             if connection.try_send(next).is_ok()
                 && let Ok(response) = connection.read_response("POST")
@@ -159,7 +159,7 @@ mpm_tests! {
             for piece in pieces {
                 assert_eq!(connection.read_chunk().unwrap().unwrap(), piece.as_bytes(), "{case}");
             }
-            // The end too; mod_wsgi keeps it until the body has come.
+            // Also the end of the response; mod_wsgi withholds it until the body has come.
             if ours() {
                 assert_eq!(connection.read_chunk().unwrap().unwrap(), b"", "{case}");
             }
@@ -177,7 +177,8 @@ mpm_tests! {
         server.send(&Request::post("/in/failing", "x".repeat(1001))).expect(413);
         let big = "x".repeat(600);
         let request = Request::new("POST", "/in/failing").chunked(&[big.as_bytes(), big.as_bytes()]);
-        // How much the client still hears depends on what httpd had sent by then; that it is no success does not.
+        // The part of a response that the client still gets depends on what httpd had sent by then, but it is no
+        // success.
         if let Ok(response) = server.try_send(&request) {
             let said = response.text();
             assert!(response.status() == 413 || said.contains("OSError"), "{response:?}");
@@ -190,7 +191,7 @@ mpm_tests! {
         let server = Server::builder(mpm).one_child().app("/in", "input.wsgi").start();
         let child = server.only_child();
 
-        // Half of the body, then no more: the application sees an error, and sees it again.
+        // Half of the body comes, then no more: the application gets an error, and the same error again.
         let mut connection = server.connect();
         connection.send(Request::new("POST", "/in/failing").header("Content-Length", "100").head_bytes());
         connection.send("only this");
@@ -202,14 +203,15 @@ mpm_tests! {
             assert!(error.starts_with("OSError"), "call {number}: {error}");
         }
 
-        // A gigabyte announced, nothing sent, gone. mod_wsgi puts it down to the application.
+        // The client announces a gigabyte, sends nothing, and leaves. mod_wsgi reports this as a failure of the
+        // application.
         let mut connection = server.connect();
         connection.send(Request::new("POST", "/in/read").header("Content-Length", "1073741824").head_bytes());
         connection.abort();
         server.expect_log("OSError");
         server.expect_log("exception raised processing WSGI script");
 
-        // The same, and the server gives up before the client does.
+        // The same request, but the server gives up before the client does.
         let mut connection = server.connect();
         connection.send(Request::new("POST", "/in/digest").header("Content-Length", "1073741824").head_bytes());
         connection.half_close();
@@ -221,7 +223,7 @@ mpm_tests! {
 
     fn after_the_request(mpm) {
         let server = Server::builder(mpm).one_child().app("/in", "input.wsgi").start();
-        // On one connection, so that the first request is surely over when the second runs.
+        // Both use one connection, so that the first request is over when the second runs.
         let mut connection = server.connect();
         connection.exchange(&Request::post("/in/keep", "hello").keep_alive()).unwrap().expect(200);
         let kept = connection.exchange(&Request::get("/in/kept").keep_alive()).unwrap().expect(200);

@@ -1,4 +1,4 @@
-//! Which interpreter runs an application, how it holds the GIL, and that groups are apart from each other.
+//! Which interpreter runs an application, how it holds the GIL, and that groups are separate from each other.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ mpm_tests! {
         ours_only!("mod_wsgi has no such choice");
         let server = one_app(mpm, "");
         let told = ask(&server, "/app");
-        // What a request calls the group has the port that its client names.
+        // The group name in the environ has the port that the client names.
         assert_eq!(told["environ"], "wsgi.test|/app");
         assert_eq!(told["module"], format!("wsgi.test:{}|/app", server.port()));
         server.expect_log("Loading WSGI script '.*' into main interpreter");
@@ -72,8 +72,8 @@ mpm_tests! {
         assert_eq!(ask(&server, "/other?process")["process"], "/first1");
     }
 
-    /// Threads that change between groups while C code calls Python back: on 3.10 and 3.11 two live states of one thread
-    /// would block it without end.
+    /// Threads change between groups while C code calls back into Python: on 3.10 and 3.11 two live states of one
+    /// thread would block it forever.
     fn callbacks_of_c_code_find_their_interpreter(mpm) {
         ours_only!("mod_wsgi has no such choice");
         let server = two_apps(mpm, "");
@@ -103,7 +103,7 @@ mpm_tests! {
             assert_eq!(told["replica"], Value::Null);
             return;
         }
-        // A child without threads has nothing to run a second one with.
+        // A child with one thread cannot run a second replica.
         let expected: BTreeSet<u64> = if mpm.threaded() { [0, 1].into() } else { [0].into() };
         assert_eq!(told["multithread"], mpm.threaded());
         assert_eq!(told["multiprocess"], mpm.threaded());
@@ -151,7 +151,7 @@ mpm_tests! {
         }
     }
 
-    /// numpy, pydantic, SQLAlchemy, lxml and cryptography.
+    /// Runs numpy, pydantic, SQLAlchemy, lxml and cryptography.
     fn packages_with_compiled_parts(mpm) {
         ours_only!("mod_wsgi has no such choice");
         let Some(home) = packages() else { return };
@@ -215,12 +215,12 @@ fn ask(server: &Server, url: &str) -> Value {
     server.get(url).expect(200).json()
 }
 
-/// What is said where a Python has such interpreters, but not well.
+/// The message about a Python that has such interpreters, but does not support them well.
 fn too_early() -> String {
     String::from("WSGI102[34]: application group")
 }
 
-/// Whether the Python of the server has interpreters with GILs of their own.
+/// Whether the Python of the server has interpreters with their own GILs.
 fn has_own_gil(told: &Value) -> bool {
     told["version"][1].as_u64().unwrap() >= 13
 }

@@ -1,4 +1,4 @@
-//! Many workers, applications and virtual hosts, and names that clients make up.
+//! Many workers, applications and virtual hosts, and names that clients invent.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use harness::{Mpm, Request, Response, Server, eventually, mpm_tests, ours_only};
 
-/// 1,000 workers, of which few are ever started.
+/// The configuration of 1,000 workers, of which few are ever started.
 fn thousand_workers(mpm: Mpm) -> &'static str {
     match mpm {
         Mpm::Prefork => {
@@ -31,7 +31,7 @@ fn aliases(count: usize) -> String {
     })
 }
 
-/// Bytes of the segment, and how many of them are in memory.
+/// The bytes of the segment, and the number of them that are in memory.
 fn sizes(server: &Server) -> (u64, u64) {
     let descriptors =
         fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the parent is there");
@@ -60,7 +60,7 @@ fn on_host(server: &Server, url: &str, host: &str) -> Response {
 mpm_tests! {
     fn a_thousand_workers_have_a_thousand_applications(mpm) {
         ours_only!("mod_wsgi has no metrics");
-        // Those that are configured have the same script; those of the table are told apart by their aliases.
+        // The configured applications have the same script; in the table their aliases tell them apart.
         let server = Server::builder(mpm)
             .own_executor()
             .metrics()
@@ -75,7 +75,7 @@ mpm_tests! {
         for at in [0, 62, 63, 126, 999] {
             server.expect_count("wsgi_requests_total", &[("app", &format!("/app{at}"))], 1);
         }
-        // Of another one whose number has the same remainder nothing was counted.
+        // Nothing was counted for another application whose number has the same remainder.
         server.expect_count("wsgi_requests_total", &[("app", "/app125")], 0);
         let status = wsgictl(&server, &["status", "--json"]);
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
@@ -84,7 +84,7 @@ mpm_tests! {
         wsgictl(&server, &["status"]);
         wsgictl(&server, &["metrics"]);
         wsgictl(&server, &["reload", "--timeout", "600"]);
-        // One that was just replaced may be the first.
+        // The first child may be one that was just replaced.
         eventually("the stacks of a child", || {
             let child = server.children().last()?.to_string();
             let output = server.wsgictl(&["stack", &child]);
@@ -140,19 +140,19 @@ mpm_tests! {
             assert!(told["environ"].as_str().expect("a name").starts_with(host.split(':').next().unwrap()), "{told}");
             told["module"].as_str().expect("a name").to_owned()
         };
-        // The first virtual host serves what no other has, by any port.
+        // The first virtual host serves all names that no virtual host has, on any port.
         for made_up in 0..300 {
             assert_eq!(interpreter(&format!("made-up-{made_up}.test")), "first.test");
             assert_eq!(interpreter(&format!("first.test:{}", 20_000 + made_up)), "first.test");
         }
-        // Names with wildcards are made up by clients, too, but they are the server's: each has its own until there are
-        // too many of them.
+        // Clients invent names with wildcards, too, but such names belong to the server: each has its own interpreter
+        // until there are too many of them.
         assert_eq!(interpreter("a.second.test"), "a.second.test");
         assert_eq!(interpreter("B.second.test"), "b.second.test");
         let refused = on_host(&server, "/app", "c.second.test").expect(503);
         assert!(refused.header("Retry-After").is_some());
         server.expect_log("WSGI1116: there is no interpreter for application group 'c.second.test': requests have named 2 groups");
-        // All others go on being served.
+        // All other names are still served.
         for known in ["first.test", "also.test", "second.test", "a.second.test", "b.second.test"] {
             assert_eq!(interpreter(known), known);
         }
@@ -203,7 +203,7 @@ mpm_tests! {
     }
 }
 
-/// A child may have 255 interpreters beside the main one.
+/// A child may have 255 interpreters beside the main interpreter.
 #[test]
 fn the_last_interpreter_that_a_child_may_have_serves_and_the_next_group_is_refused() {
     ours_only!("mod_wsgi has no limit");
@@ -215,7 +215,7 @@ fn the_last_interpreter_that_a_child_may_have_serves_and_the_next_group_is_refus
         )
         .start();
     let made = |at: usize| server.get(&format!("/any/{at}"));
-    // One is kept for the group that the configuration names.
+    // One is reserved for the group that the configuration names.
     for at in 1..=254 {
         made(at).expect(200);
     }
@@ -230,7 +230,7 @@ fn the_last_interpreter_that_a_child_may_have_serves_and_the_next_group_is_refus
     server.get("/static.txt").expect(200);
 }
 
-/// The numbers do not lie in the file system.
+/// The numbers are not stored in the file system.
 #[test]
 fn a_full_file_system_ends_no_process() {
     ours_only!("mod_wsgi has no metrics");
@@ -250,7 +250,7 @@ fn a_full_file_system_ends_no_process() {
         .start();
     let segment = small.0.join("mod_wsgi_rs.segment");
     assert!(segment.is_file(), "{}", server.log());
-    // All that is left.
+    // This fills the rest of the file system.
     let _ = fs::write(small.0.join("fill"), vec![1; 8 << 20]);
     let child = server.children()[0];
     for at in 0..60 {
@@ -262,12 +262,12 @@ fn a_full_file_system_ends_no_process() {
     assert!(counted >= 60.0, "{counted}");
     assert_eq!(page.sum("wsgi_requests_total", &[("app", "_other")]), 0.0);
     fs::remove_file(small.0.join("fill")).expect("it was there");
-    // Where the copy in the file was due meanwhile.
+    // The copy in the file may have been due during that time.
     server.allow_log("WSGI1121");
     server.stop();
 }
 
-/// A file system of its own, which goes away when it is dropped.
+/// A separate file system, which is unmounted when it is dropped.
 struct SmallFileSystem(std::path::PathBuf);
 
 impl SmallFileSystem {

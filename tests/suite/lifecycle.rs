@@ -1,4 +1,4 @@
-//! Children come and go: killed, restarted, stopped, and the clients notice nothing they need not notice.
+//! Children are killed, restarted and stopped, and clients notice nothing more than they must.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ mpm_tests! {
             });
             load.wait_for(load.done() + 50);
         });
-        // Whatever the victim held is lost, and nothing more than that.
+        // Only requests that the victim was serving may be lost.
         let failures = load.failures();
         assert!(failures.len() <= 4, "{failures:#?}");
     }
@@ -37,7 +37,7 @@ mpm_tests! {
         let load = Load::during(&server, 32, |load| {
             let begun = Instant::now();
             for restart in 1..=restarts {
-                // A restart each second is what is asked for; the load goes on meanwhile.
+                // The server restarts once a second, while the load goes on.
                 thread::sleep((begun + Duration::from_secs(restart)).saturating_duration_since(Instant::now()));
                 harness::graceful(server.pid());
             }
@@ -64,7 +64,7 @@ mpm_tests! {
                     });
                 }
             };
-            // What is made at a first time, and grows to its size in some restarts.
+            // Caches and tables are made in the first restarts, and grow to their size in some more.
             restart(restarts / 4);
             let before = Parent::of(&server);
             restart(restarts);
@@ -105,7 +105,7 @@ mpm_tests! {
                 WSGIScriptAlias /group ${APPS}/executor.wsgi application-group=group")
             .start();
         let numbers: String = (0..50).map(|number| format!("{number}\n")).collect();
-        // mod_wsgi leaves the queue of a sub-interpreter as it is.
+        // mod_wsgi does not empty the queue of a sub-interpreter.
         let groups = if ours() { ["main", "group"] } else { ["main"; 2] };
         for group in groups {
             for round in 1..=2 {
@@ -149,12 +149,12 @@ mpm_tests! {
         for _ in 0..60 {
             match server.try_send(&request) {
                 Ok(response) => served += usize::from(response.expect(200).text() == "Hello world!"),
-                // httpd's event MPM now and then drops a connection when a child reaches its limit, static files too.
+                // httpd's event MPM sometimes drops a connection when a child reaches its limit, also of static files.
                 Err(error) => assert_eq!(mpm, Mpm::Event, "{error}"),
             }
         }
         assert!(served > 50, "{served} of 60");
-        // Children that are ending keep their places for a while.
+        // Children that are ending keep their scoreboard slots for a while.
         server.allow_log("scoreboard is full");
     }
 }
@@ -170,7 +170,7 @@ fn start(mpm: Mpm, processes: usize, threads: usize) -> Server {
         .start()
 }
 
-/// What the parent has, to be had again after many restarts.
+/// The resources of the parent, which must be the same after many restarts.
 struct Parent {
     kib: u64,
     descriptors: usize,
@@ -192,19 +192,19 @@ impl Parent {
             "{restarts} restarts: {} and {} KiB, {} and {} descriptors, {} and {} mappings",
             self.kib, now.kib, self.descriptors, now.descriptors, self.mappings, now.mappings
         );
-        // Some are open for a moment only, at either time.
+        // Some descriptors are open only for a moment, before or after.
         eventually("the descriptors of before", || {
             let now = descriptors(server.pid());
             (now.abs_diff(self.descriptors) <= 2).then_some(())
         });
         assert!(now.mappings <= self.mappings + 8, "mappings");
-        // A quarter of a KiB for each, beside what the allocator happens to hold.
+        // A quarter of a KiB for each restart, beside what the allocator happens to hold.
         let most = self.kib + 256 + restarts as u64 / 4;
         assert!(now.kib <= most, "memory");
     }
 }
 
-/// Clients that ask for a mixture of things, each on a new connection, until told to finish.
+/// Clients that request a mixture of pages, each on a new connection, until they are told to finish.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
@@ -213,7 +213,7 @@ struct Load {
 }
 
 impl Load {
-    /// Runs `clients` clients while `work` runs. They finish also if it fails; otherwise the test would hang.
+    /// Runs `clients` clients while `work` runs. They finish also if `work` fails; otherwise the test would hang.
     fn during(server: &Server, clients: usize, work: impl FnOnce(&Self)) -> Self {
         struct Finish<'a>(&'a Load);
         impl Drop for Finish<'_> {

@@ -1,19 +1,19 @@
-//! Sizes around the constants of the request path: one less, the same, one more. What is right never depends on them.
+//! Sizes around the constants of the request path: one less, the same, one more. Results never depend on them.
 
 use harness::{Mpm, Request, Server, eventually, mpm_tests, ours_only};
 use serde_json::json;
 
-/// Up to here a body is collected, and read before Python is entered. Bytes.
+/// The largest body that is collected, and that is read before Python is entered. Bytes.
 const COLLECTED: usize = 64 * 1024;
-/// Step in which lines are looked for. Bytes.
+/// The step in which lines are searched. Bytes.
 const STEP: usize = 8192;
-/// Largest step in which memory grows ahead of what was read. Bytes.
+/// The largest step in which memory grows ahead of the bytes read. Bytes.
 const MAX_STEP: usize = 1 << 20;
-/// Most bytes of one record of the log.
+/// The most bytes of one record of the log.
 const RECORD: usize = 8000;
-/// Most names of headers that an interpreter keeps.
+/// The most names of headers that an interpreter keeps.
 const KEYS: usize = 512;
-/// Headers of a response that need no allocation.
+/// The number of headers of a response that needs no allocation.
 const HEADERS: usize = 24;
 
 mpm_tests! {
@@ -45,7 +45,7 @@ mpm_tests! {
         let mut connection = server.connect();
         for size in around(COLLECTED).into_iter().chain(around(STEP)).chain(around(MAX_STEP)) {
             let body = vec![b'x'; size];
-            // What is asked for ends before, at and behind the constants, too.
+            // The requested part ends before, at and after the constants, too.
             for part in [1, STEP - 1, STEP, STEP + 1, COLLECTED, MAX_STEP - 1, MAX_STEP, MAX_STEP + 1] {
                 let url = format!("/limits/read?size={part}");
                 for request in [Request::post(&url, &body), Request::new("POST", &url).chunked(&[&body])] {
@@ -90,7 +90,8 @@ mpm_tests! {
 
     fn header_names(mpm) {
         let server = Server::builder(mpm).one_child().app("/limits", "limits.wsgi").start();
-        // As many as a request may have, until there are some more than are kept; then once more.
+        // Each request has as many headers as allowed, until there are more names than an interpreter keeps; then the
+        // same again.
         for round in 0..2 {
             for begin in (0..KEYS + 40).step_by(46) {
                 let names: Vec<usize> = (begin..begin + 46).collect();

@@ -1,4 +1,4 @@
-//! wsgi.errors, sys.stdout and sys.stderr: one record a line, in the log of the request that wrote it.
+//! wsgi.errors, sys.stdout and sys.stderr: one record for each line, in the log of the request that wrote it.
 
 use harness::{Request, Server, mpm_tests};
 
@@ -20,11 +20,11 @@ mpm_tests! {
                 assert_eq!((record.module.as_str(), record.level.as_str()), ("wsgi", "error"), "{record:?}");
                 requests.push(record.request);
             }
-            // All of them belong to this one request.
+            // All records belong to this one request.
             assert!(requests.iter().all(|id| *id == requests[0] && id != "-"), "{case}: {requests:?}");
         }
         server.expect_log("said while loading$");
-        // Exactly once each, though some were written in pieces.
+        // Each line comes exactly once, though some were written in pieces.
         for line in ["second line", "no newline at the end", "stderr in pieces: one line"] {
             assert_eq!(server.count_log(line), 1, "{line}");
         }
@@ -56,7 +56,7 @@ mpm_tests! {
 
     fn after_the_request(mpm) {
         let server = Server::builder(mpm).one_child().app("/log", "log.wsgi").start();
-        // On one connection, so that the first request is surely over when the second runs.
+        // Both use one connection, so that the first request is over when the second runs.
         let mut connection = server.connect();
         connection.exchange(&Request::get("/log/keep").keep_alive()).unwrap().expect(200);
         let told = connection.exchange(&Request::get("/log/kept").keep_alive()).unwrap().expect(200).text();

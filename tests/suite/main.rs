@@ -1,28 +1,28 @@
-//! All tests of the real server, in one program: a module a topic.
+//! All tests with a real server, in one program: one module for each topic.
 
-/// Metrics that applications make themselves.
+/// Metrics that applications define.
 mod application_metrics;
-/// Clients that ask without a pause.
+/// Clients that send requests without a pause.
 mod clients;
 /// Directives.
 mod config;
 /// What counts against a limit, and for how long.
 mod counts;
-/// Requests that take longer than they may.
+/// Requests that take longer than allowed.
 mod deadlines;
-/// A GIL that is not given back.
+/// A GIL that is not released.
 mod deadlock;
 /// Children that an application ends.
 mod deaths;
-/// The module without Python, and Pythons that cannot be had.
+/// The module without Python, and Pythons that cannot be used.
 mod engine;
 /// The environ, key by key.
 mod environ;
-/// The same answers, whichever thread runs Python.
+/// The same responses, whichever thread runs Python.
 mod executors;
-/// What applications do wrong.
+/// Failures of applications.
 mod failures;
-/// Whose fault it was.
+/// Failures that clients cause.
 mod faults;
 /// wsgi.file_wrapper.
 mod file_wrapper;
@@ -38,15 +38,15 @@ mod forks;
 mod frameworks;
 /// Application groups and their names.
 mod groups;
-/// Loads that hang, and what is no file.
+/// Loads that hang, and scripts that are no files.
 mod hangs;
 /// Scripts loaded at start.
 mod imports;
-/// wsgi.input in every form.
+/// wsgi.input, with every way to read and send a body.
 mod input;
-/// Which interpreter runs an application, and its GIL.
+/// The interpreter that runs an application, and its GIL.
 mod interpreters;
-/// Many workers, applications and virtual hosts, and names that clients make up.
+/// Many workers, applications and virtual hosts, and names that clients invent.
 mod large;
 /// Children that are killed, restarted and stopped.
 mod lifecycle;
@@ -54,37 +54,37 @@ mod lifecycle;
 mod limits;
 /// wsgi.errors and the standard streams.
 mod log_streams;
-/// Which URL reaches which script, and what refuses.
+/// Which URL reaches which script, and refused requests.
 mod mapping;
-/// What is counted, and which process shows it.
+/// The metrics, and the processes that show them.
 mod metrics;
 /// Requests within a request.
 mod nested;
-/// What the MPM means for application groups.
+/// The consequences of the MPM for application groups.
 mod plan;
 /// Forwarded headers and the clients that may send them.
 mod proxies;
 /// The queue of requests that wait for a permit.
 mod queue;
-/// Children that have served long enough.
+/// Children that have reached a limit of `WSGIRecycle`.
 mod recycle;
-/// Edited scripts.
+/// Edited script files.
 mod reload;
 /// start_response and the body.
 mod response;
-/// Children that are replaced for new code.
+/// Children that are replaced because of new code.
 mod rolls;
-/// How many threads of a child a group may hold.
+/// The number of threads of a child that a group may hold.
 mod shares;
 /// Clients that send and receive slowly.
 mod slow_clients;
-/// What the threads of a child run.
+/// The stacks of a child's threads.
 mod stacks;
 /// Restarts with applications that load slowly.
 mod stalls;
-/// What statuses mean.
+/// The meanings of statuses.
 mod statuses;
-/// Requests that nothing can end but the end of their process.
+/// Requests that only the end of their process can end.
 mod stuck;
-/// wsgiref.validate as a judge.
+/// Checks by wsgiref.validate.
 mod validator;

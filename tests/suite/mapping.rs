@@ -1,4 +1,4 @@
-//! URLs to scripts: aliases, handlers, and the refusals of a request that finds no application.
+//! The way from URLs to scripts: aliases, handlers, and requests that are refused because there is no application.
 
 use harness::{Request, Server, mpm_tests};
 
@@ -13,17 +13,17 @@ mpm_tests! {
             ("/plain", "/plain", "", "environ.wsgi"),
             ("/plain/", "/plain", "/", "environ.wsgi"),
             ("/plain/a/b?c=d", "/plain", "/a/b", "environ.wsgi"),
-            // The first entry that matches wins, not the longest.
+            // The first matching entry is taken, not the longest.
             ("/plain/deeper/x", "/plain", "/deeper/x", "environ.wsgi"),
             ("/long/x", "/long", "/x", "environ.wsgi"),
-            // A directory as target: the file is found below it, the rest is path info.
+            // The target is a directory: the file is found in it, and the rest is path info.
             ("/dir/one.wsgi/z", "/dir/one.wsgi", "/z", "scripts/one.wsgi"),
             ("/bare/one.wsgi", "/bare/one.wsgi", "", "scripts/one.wsgi"),
-            // Slashes that do not pair are plain concatenation.
+            // If only one of URL and target ends in a slash, the rest is simply appended.
             ("/join/fix.wsgi/z", "/join/fix.wsgi", "/z", "scripts/prefix.wsgi"),
             ("/double/one.wsgi/z", "/double/one.wsgi", "/z", "scripts/one.wsgi"),
             ("/re/one.do/z", "/re/one.do", "/z", "scripts/one.wsgi"),
-            // Not anchored: what stands before the match is dropped too.
+            // The pattern is not anchored: the text before the match is dropped.
             ("/some/anywhere/z", "/some/anywhere", "/z", "environ.wsgi"),
         ] {
             let environ = server.get(url).expect(200).json();
@@ -34,9 +34,9 @@ mpm_tests! {
         }
         assert_eq!(server.get("/long/deeper/x").expect(200).text(), "Hello world!");
         assert_eq!(server.get("/callable").expect(200).text(), "other callable: other");
-        // mod_alias comes first, wherever its line stands.
+        // An alias of mod_alias comes first, wherever its line stands.
         assert_eq!(server.get("/plain/static.txt").expect(200).text(), "static\n");
-        // An alias ends at a segment, and one with a slash wants its slash.
+        // An alias matches whole segments only, and one that ends in a slash needs that slash in the URL.
         for url in ["/plainer", "/dir", "/nowhere", "/re/One.do"] {
             server.get(url).expect(404);
         }
@@ -64,7 +64,7 @@ mpm_tests! {
             ("root.test", "/a/b", "", "/a/b"),
             ("root.test", "/static.txt", "", "/static.txt"),
             ("root.test", "/caf%C3%A9%20x", "", "/caf\u{c3}\u{a9} x"),
-            // The virtual host's own entries come before those of the main server.
+            // The entries of the virtual host come before those of the main server.
             ("inner.test", "/main/inner/x", "/main/inner", "/x"),
             ("slashes.test", "/m/x//y", "/m", "/x/y"),
             ("slashes.test", "//m///x", "/m", "/x"),
@@ -75,7 +75,7 @@ mpm_tests! {
         }
         let response = server.send(&Request::get("/main/x").header("Host", "inner.test"));
         assert_eq!(response.expect(200).text(), "Hello world!");
-        // `%2F` is refused by httpd itself, before any handler.
+        // httpd itself refuses `%2F`, before any handler.
         server.send(&Request::get("/a%2Fb").header("Host", "root.test")).expect(404);
     }
 

@@ -1,4 +1,4 @@
-//! Requests that httpd runs within another one, on the same thread: error pages and included parts.
+//! Requests that httpd runs inside another request, on the same thread: error pages and included parts.
 
 use harness::{Request, Server, eventually, mpm_tests, ours, ours_only};
 
@@ -29,7 +29,7 @@ mpm_tests! {
         ours_only!("mod_wsgi refuses the page as it refused the request");
         let server = Server::builder(mpm).conf(PAGES).start();
         for _ in 0..3 {
-            // The page is made for a request that still has the header that was refused.
+            // The request for the page still has the header that was refused.
             let response = server.send(&Request::post("/far/read", [b'x'; 5000])).expect(413);
             assert_eq!(response.text(), "[page /413 of inner]");
         }
@@ -52,7 +52,7 @@ mpm_tests! {
         let said = || server.records().into_iter().filter(|record| outer.is_match(&record.message)).collect();
         let lines: Vec<_> = eventually("all is said", || Some(said()).filter(|lines: &Vec<_>| lines.len() == 18));
         if ours() {
-            // mod_wsgi has forgotten the outer request when the inner one has ended.
+            // mod_wsgi has lost the outer request when the inner one has ended.
             for lines in lines.chunks(3) {
                 assert!(lines.iter().all(|line| line.request == lines[0].request && line.request != "-"), "{lines:#?}");
             }
@@ -65,7 +65,7 @@ fn is_page(text: &str, page: &str) {
     if ours() {
         assert_eq!(text, page);
     } else {
-        // mod_wsgi appends a page for the exception.
+        // mod_wsgi appends an error page for the exception.
         assert!(text.starts_with(page), "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! The plan: what the MPM and the directives of thread pools come to for each application group, and what is said of
-//! settings that cannot work well.
+//! The plan: the consequences of the MPM and of the thread pool directives for each application group, and the messages
+//! about settings that cannot work well.
 
 use std::thread;
 use std::time::Duration;
@@ -107,7 +107,7 @@ mpm_tests! {
             )
         };
         let told = |times| {
-            // What is the same for several groups is said once.
+            // A plan that is the same for several groups is logged once.
             let lines: &[_] = if plans[0] == plans[1] {
                 &[("groups %{GLOBAL}, 'one', 'two'", plans[0])]
             } else {
@@ -155,7 +155,7 @@ mpm_tests! {
             .conf("WSGIScriptAlias /one ${APPS}/hello.wsgi application-group=one process-group=%{GLOBAL}
                 WSGIFreeThreading On")
             .start();
-        // That this build of Python has a GIL, if it has one.
+        // The message that this build of Python has a GIL, if it has one.
         server.allow_log("WSGI1037");
         server.get("/one").expect(200);
         assert!(server.count_log("application group 'one': direct, [0-9]+ threads? inside, no GIL$") == 1);
@@ -212,7 +212,7 @@ mpm_tests! {
         }
     }
 
-    /// The values that httpd and Debian deliver, which are no reason to complain.
+    /// The values that httpd and Debian deliver cause no warning.
     fn delivered_settings_are_only_noted(mpm) {
         ours_only!("mod_wsgi does not look at them");
         let server = Server::builder(mpm).app("/hello", "hello.wsgi").conf(DELIVERED).start();
@@ -275,7 +275,7 @@ mpm_tests! {
         let said = server.expect_log(r"WSGI1058: this child has \d+ MiB of memory of its own, so that \d+ children");
         assert_eq!(said.level, "warn");
         assert!(said.message.contains(&format!("{children} children")), "{said:?}");
-        // Until the other one has looked, too.
+        // Waits until the other child has looked, too.
         thread::sleep(Duration::from_secs(2));
         assert!(server.children().len() >= 2);
         assert_eq!(server.count_log("WSGI1058"), 1);

@@ -47,7 +47,7 @@ mpm_tests! {
             ("mod_wsgi.mount_point", Some("/mounted")),
             ("mod_wsgi.script_name", Some("/all")),
             ("mod_wsgi.path_info", Some("/page")),
-            // Synonyms of a managed category are stripped, so that they fool no application.
+            // Other headers of a managed kind are removed, so that they deceive no application.
             ("HTTP_X_REAL_IP", None),
             ("HTTP_X_SCHEME", None),
             ("HTTP_X_FORWARDED_PROTO", Some("https")),
@@ -55,14 +55,14 @@ mpm_tests! {
             assert_eq!(text(&all, key), value, "{key}");
         }
 
-        // Configured order, the last one present wins; names out of the registry are ignored.
+        // The last listed header that is present wins; headers that are no known forwarded headers are ignored.
         let both = [("X-Real-IP", "203.0.113.1"), ("X-Client-IP", "203.0.113.2"), ("X-Nonsense", "kept")];
         let order = ask(&server, "/order", &both);
         assert_eq!(text(&order, "REMOTE_ADDR"), Some("203.0.113.2"));
         assert_eq!(text(&order, "HTTP_X_REAL_IP"), None);
         assert_eq!(text(&order, "HTTP_X_CLIENT_IP"), Some("203.0.113.2"));
         assert_eq!(text(&order, "HTTP_X_NONSENSE"), Some("kept"));
-        // Not listed, its category not managed: an ordinary header.
+        // The header is not listed and its kind not managed, so it is an ordinary header.
         let host = ask(&server, "/order", &[("X-Forwarded-Host", "public.test")]);
         assert_eq!(text(&host, "HTTP_X_FORWARDED_HOST"), Some("public.test"));
         assert_eq!(text(&host, "HTTP_HOST"), Some("localhost"));
@@ -118,7 +118,7 @@ mpm_tests! {
             let list: Vec<&str> = text(&environ, "HTTP_X_FORWARDED_FOR").unwrap().split(',').map(str::trim).collect();
             assert_eq!(list, rest.split(", ").collect::<Vec<_>>(), "{sent}");
         }
-        // From a peer that is not trusted nothing is believed, and nothing is left to believe.
+        // From a peer that is not trusted no header is believed, and all of them are removed.
         let sent = [("X-Forwarded-For", "203.0.113.7"), ("X-Real-IP", "203.0.113.8"), ("X-Forwarded-Host", "evil.test")];
         let environ = ask(&server, "/stranger", &sent);
         assert_eq!(text(&environ, "REMOTE_ADDR"), Some("127.0.0.1"));

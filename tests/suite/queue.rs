@@ -1,5 +1,5 @@
-//! The queue of requests that wait for a permit: the first to come is the first to run, a full queue and a late permit are
-//! answered soon, and other requests are not held up. Under overload the throughput stays.
+//! The queue of requests that wait for a permit: requests run in the order in which they came, requests that find a
+//! full queue or wait too long are refused soon, and other requests are not delayed. Throughput stays under overload.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use harness::{
     Builder, Connection, Gate, Mpm, Pid, Request, Server, Visitor, eventually, long, ours_only,
 };
 
-/// Makes of each function a test for each MPM with threads and each executor with a line.
+/// Makes a test of each function for each MPM with threads and each executor with a queue.
 macro_rules! line_tests {
     ($($(#[$meta:meta])* fn $name:ident($mpm:ident, $one_place:ident) $body:block)*) => {$(
         $(#[$meta])*
@@ -63,7 +63,7 @@ line_tests! {
             waiting.push(ask(&server, name));
             server.wait_until_there("/app/", at + 2);
         }
-        // What comes later does not change the order of those that wait.
+        // Later requests do not change the order of those that wait.
         let mut served = Vec::new();
         answer(inside, "first");
         for _ in &names {
@@ -78,7 +78,7 @@ line_tests! {
         server.expect_count("wsgi_requests_total", &[APP, ("code", "2xx")], 10);
         let waits = server.metrics();
         assert_eq!(waits.sum("wsgi_queue_wait_seconds_count", &[APP]), 10.0);
-        // Only the one that loaded the script and the first one have not waited.
+        // Only the request that loaded the script and the first one have not waited.
         let soon = waits.at_most("wsgi_queue_wait_seconds", "0.001", &[APP]);
         assert!(soon <= 2.0, "{soon}");
     }
@@ -204,7 +204,7 @@ line_tests! {
             let answer = connection.read_response("GET");
             assert!(!answer.as_ref().is_ok_and(|answer| answer.status() == 200), "{answer:?}");
         }
-        // The first thread, and the one whose request is inside.
+        // The remaining threads are the first one, and the one whose request is inside.
         eventually("those in line leave", || (threads_of_httpd(child) <= 2).then_some(()));
         assert!(gate.next_within(Duration::ZERO).is_none(), "another request has got its place");
         drop(inside);
@@ -227,7 +227,7 @@ line_tests! {
                         if is_enough {
                             return None;
                         }
-                        // As many clients as have room keep two places busy.
+                        // As many clients as the queue has room for keep two permits busy.
                         let peak = Load::of(server, 12, window, None);
                         let rate = 5.0 * peak.rate(200);
                         let over = Load::of(server, 80, window, Some(rate));
@@ -247,17 +247,18 @@ line_tests! {
                 })
                 .collect();
             let is_kept = |(offered, kept): &(f64, f64)| *offered >= 4.5 && *kept >= 0.9;
-            // How many is a question for a quiet machine; on any, some are answered and others refused in time.
+            // The numbers are a question for a quiet machine; on any machine, some requests are answered and others
+            // refused in time.
             assert!(!long() || tries.iter().any(is_kept), "{line}: offered and kept: {tries:?}");
             assert!(server.get("/app/now/again").expect(200).text() == "again");
         }
     }
 }
 
-/// The label of the application under `/app`.
+/// The label of the application at `/app`.
 const APP: (&str, &str) = ("app", "/app");
 
-/// One child of 64 threads with `/app` in a group, which has been loaded.
+/// Starts a server with one child of 64 threads and `/app` in a group, which has been loaded.
 fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
     let server = builder(mpm, gate).conf(conf).start();
     server.get("/app/now/load").expect(200);
@@ -275,13 +276,13 @@ fn builder(mpm: Mpm, gate: &Gate) -> Builder {
         )
 }
 
-/// A request that is inside, and the client that waits for it.
+/// A request that is inside, and its client.
 struct Inside {
     client: Connection,
     visitor: Visitor,
 }
 
-/// Takes the place inside.
+/// Sends a request, and waits until it is inside.
 fn enter(server: &Server, gate: &Gate, name: &str) -> Inside {
     let client = ask(server, name);
     let visitor = gate.next();
@@ -289,7 +290,7 @@ fn enter(server: &Server, gate: &Gate, name: &str) -> Inside {
     Inside { client, visitor }
 }
 
-/// Lets it go on, and reads its answer.
+/// Releases the request, and reads its response.
 fn answer(inside: Inside, name: &str) {
     let mut client = inside.client;
     inside.visitor.release();
@@ -297,12 +298,12 @@ fn answer(inside: Inside, name: &str) {
     assert_eq!(response.expect(200).text(), name);
 }
 
-/// A request for a place at the gate, whose answer is not read yet.
+/// Sends a request that waits at the gate, and does not read its response.
 fn ask(server: &Server, name: &str) -> Connection {
     server.ask(&format!("/app/wait/{name}"))
 }
 
-/// How many threads of a child are httpd's own, which have its name.
+/// The number of threads of a child that have httpd's name, and so belong to httpd.
 fn threads_of_httpd(child: Pid) -> usize {
     let name = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     let process = name(format!("/proc/{child}/comm").into());
@@ -315,18 +316,18 @@ fn threads_of_httpd(child: Pid) -> usize {
         .count()
 }
 
-/// What became of many requests.
+/// The results of many requests.
 struct Load {
     took: Duration,
     counts: BTreeMap<u16, u64>,
     slowest_refusal: Duration,
-    /// Connections that broke, and answers that are not whole.
+    /// Connections that broke, and responses that are not complete.
     broken: Vec<String>,
 }
 
 impl Load {
-    /// Runs `clients` clients, each on new connections, for a time: as fast as they are answered, or `rate` requests a second
-    /// altogether.
+    /// Runs `clients` clients for a time, each request on a new connection: as fast as they are answered, or `rate`
+    /// requests a second altogether.
     fn of(server: &Server, clients: u32, time: Duration, rate: Option<f64>) -> Self {
         let all = Mutex::new((BTreeMap::new(), Duration::ZERO, Vec::new()));
         let next = AtomicU64::new(0);
@@ -365,18 +366,18 @@ impl Load {
         }
     }
 
-    /// Answers of this status in a second.
+    /// Responses with this status per second.
     fn rate(&self, status: u16) -> f64 {
         let count = self.counts.get(&status).copied().unwrap_or(0);
         count as f64 / self.took.as_secs_f64()
     }
 
-    /// Answers in a second.
+    /// Responses per second.
     fn offered(&self) -> f64 {
         self.counts.values().sum::<u64>() as f64 / self.took.as_secs_f64()
     }
 
-    /// All requests were answered as they should be, and none was refused later than after the longest wait.
+    /// Checks that all requests got an expected response, and that none was refused later than after the longest wait.
     fn check(&self, timeout: Duration) {
         assert!(self.broken.is_empty(), "{:#?}", self.broken);
         let known = [200, 503, 504];

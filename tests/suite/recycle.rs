@@ -1,4 +1,4 @@
-//! `WSGIRecycle`: children that have served long enough are replaced, and clients notice nothing.
+//! `WSGIRecycle`: children that have reached a limit are replaced, and clients notice nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -27,7 +27,7 @@ mpm_tests! {
         });
         let (most, retired) = (most / 1024, retired());
         eprintln!("{mpm}: at most {most} MiB, {retired} retired");
-        // While a successor starts, the old child goes on.
+        // While a successor starts, the old child goes on serving.
         assert!(most < 500, "{most} MiB");
         assert!(server.count_log(r"WSGIRecycle: this child has \d+ MiB of memory of its own") >= retired);
     }
@@ -97,7 +97,7 @@ fn start_with(mpm: Mpm, line: &str, application: &str) -> Server {
     server
 }
 
-/// Four clients ask meanwhile, and are answered.
+/// Runs `work` while four clients send requests, all of which must be answered.
 fn under_load(server: &Server, work: impl FnOnce()) {
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
@@ -128,10 +128,10 @@ fn under_load(server: &Server, work: impl FnOnce()) {
     });
 }
 
-/// What httpd says where a server as small as this one has no room for a successor.
+/// Messages of httpd if a server as small as this one has no room for a successor.
 const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
 
-/// Keeps 64 KiB of each request.
+/// Keeps 64 KiB for each request.
 const APPLICATION: &str = r#"import time
 
 KEPT = []
@@ -144,7 +144,7 @@ def application(environ, start_response):
     return [b'ok']
 "#;
 
-/// Keeps 1 MiB of each request.
+/// Keeps 1 MiB for each request.
 const LEAKING: &str = r#"import time
 
 KEPT = []

@@ -1,4 +1,4 @@
-//! New code without a restart: the script file is watched.
+//! New code without a restart: a changed script file is loaded again.
 
 use harness::{Mpm, Server, eventually, mpm_tests, script_answering};
 
@@ -8,14 +8,15 @@ mpm_tests! {
         assert_eq!(server.get("/app").expect(200).text(), "one");
         for text in ["two", "three"] {
             server.write(SCRIPT, script_answering(text));
-            // The file's time stamp tells versions apart, and clocks tick slowly: not the very first answer counts.
+            // The time stamp of the file tells versions apart, and it may have a coarse clock, so the first responses
+            // may be old.
             eventually("the new code answers", || (server.get("/app").expect(200).text() == text).then_some(()));
         }
         server.expect_log("Reloading WSGI script '.*app.wsgi'");
 
         server.write(SCRIPT, "def application(environ, start_response:\n");
         eventually("the broken script fails", || (server.get("/app").status() == 500).then_some(()));
-        // No old copy stands in for it, however often one asks.
+        // No old copy is used instead, however many requests come.
         server.get("/app").expect(500);
         server.expect_log("SyntaxError");
         server.allow_log("app.wsgi");
@@ -42,7 +43,7 @@ mpm_tests! {
         for _ in 0..5 {
             assert_eq!(server.get("/app").expect(200).text(), "one");
         }
-        // A restart takes it up all the same.
+        // A restart takes up the new code in any case.
         server.graceful_restart();
         assert_eq!(server.get("/app").expect(200).text(), "two");
         assert_ne!(server.only_child(), child);
@@ -59,7 +60,7 @@ mpm_tests! {
         let again = server.get("/app?reload").expect(200).text();
         assert_eq!(again, first, "the wish is known from the next request on");
         assert_ne!(server.get("/app").expect(200).text(), first);
-        // It was asked with the resource's file; when it raises, nothing is reloaded.
+        // `reload_required` is called with the file of the resource; if it raises an exception, nothing is reloaded.
         let current = server.get("/app?raise").expect(200).text();
         assert_eq!(server.get("/app").expect(200).text(), current);
         server.expect_log("ValueError: cannot tell about .*reload_required.wsgi");

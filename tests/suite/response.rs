@@ -1,4 +1,4 @@
-//! The response: what start_response takes and refuses, and how a body leaves.
+//! The response: which arguments start_response accepts and refuses, and how a body is sent.
 
 use harness::{Ending, Mpm, Request, Server, eventually, mpm_tests, ours_only};
 
@@ -77,7 +77,7 @@ mpm_tests! {
     fn without_a_body(mpm) {
         let server = start(mpm);
         let mut connection = server.connect();
-        // All on one connection: a body where none may be would be read as the next response.
+        // All of this uses one connection: a body where none is allowed would be read as the next response.
         for (method, case, status) in [
             ("HEAD", "single", 200),
             ("HEAD", "several", 200),
@@ -101,7 +101,7 @@ mpm_tests! {
         let server = start(mpm);
         assert_eq!(server.get("/r/surplus").expect(200).text(), "12345");
         assert_eq!(server.get("/r/exact").header("Content-Length"), Some("5"));
-        // A list is all there before the first byte leaves; it may be sent with its length.
+        // A list is complete before the first byte is sent, so it may be sent with its length.
         assert!(server.get("/r/several").expect(200).is_complete());
         assert_eq!(server.get("/r/generator").ending, Ending::Chunked);
         let mut connection = server.connect();
@@ -146,7 +146,7 @@ mpm_tests! {
         let ask = |method: &str, case: &str, range: &str| {
             server.send(&Request::new(method, &format!("/r/{case}")).header("Range", range))
         };
-        // As any contents that the filter gets in one piece.
+        // The same as for any content that the filter gets in one piece.
         for (case, body) in [("single", "one piece"), ("several", "one two three")] {
             let part = ask("GET", case, "bytes=0-1").expect(206);
             assert_eq!(part.text(), body[..2], "{case}");
@@ -185,7 +185,7 @@ mpm_tests! {
             let response = server.get("/r/long_line").expect(500);
             assert!(response.is_complete(), "{response:?}");
             assert_eq!(response.text().matches("<html>").count(), 1, "{response:?}");
-            // The filter lets the head go with the first flush: what has begun can only be cut.
+            // The filter sends the head with the first flush, and a response that has begun can only be cut.
             for case in ["long_line_streamed", "long_line_written"] {
                 assert_eq!(server.get(&format!("/r/{case}")).expect(200).ending, Ending::Cut, "{case}");
             }
@@ -239,7 +239,7 @@ mpm_tests! {
             let response = connection.exchange(&Request::get("/r/single").keep_alive()).unwrap();
             assert_eq!(response.expect(200).text(), "one piece", "{number}");
         }
-        // Several requests sent at once are answered in order.
+        // Several requests that are sent at once are answered in order.
         let one = Request::get("/r/single").keep_alive().to_bytes();
         let two = Request::get("/r/several").keep_alive().to_bytes();
         connection.send([one.clone(), two, one].concat());
@@ -259,7 +259,7 @@ fn start(mpm: Mpm) -> Server {
         .start()
 }
 
-/// Case, exception, a part of its text.
+/// The case, the exception, and a part of its text.
 const REFUSED: [(&str, &str, &str); 25] = [
     (
         "headers-tuple",

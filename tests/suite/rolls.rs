@@ -1,4 +1,5 @@
-//! New code by replacing children: rolls under load, code that does not load, what is killed meanwhile, warm-up.
+//! New code by replacing children: rolls under load, code that does not load, processes that are killed during a roll,
+//! warm-up.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ mpm_tests! {
     fn edited_modules_are_taken_up_under_load(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.conf("WSGIReload modules"));
-        // What a server has after its first roll is where the others are to end, too.
+        // After its first roll the server has all of its resources, so the later rolls are compared with that.
         server.write(MODULE, version(1));
         takes_up(&server, 1);
         settled(&server);
@@ -101,7 +102,7 @@ mpm_tests! {
         server.write(MODULE, version(1));
         server.write("touched", "1");
         server.expect_log("is well");
-        // It keeps its connection while the client makes use of it, until it has said that it ends.
+        // The child keeps the connection while the client uses it, until the child has announced that it closes it.
         eventually_by_turns("the last response", || {
             let response = connection.exchange(&request).expect("no response is cut").expect(200);
             (response.header("connection") == Some("close")).then_some(())
@@ -146,7 +147,7 @@ mpm_tests! {
             eventually_by_turns("it is over", || (server.count_log("is not taken up") == server.count_log("there is new code")).then_some(()));
             assert_eq!(server.get("/app").expect(200).text(), "0");
         }
-        // Well where it is tried, and nowhere else.
+        // The code works in the trial, and nowhere else.
         let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-relo')";
         server.write(MODULE, format!("import os\nif not {tried}: os.kill(os.getpid(), 9)\n{}", version(1)));
         let clients = Clients::default();
@@ -154,7 +155,7 @@ mpm_tests! {
             scope.spawn(|| clients.run(&server, false));
             server.write("touched", "children");
             let _end = clients.over.at_end();
-            // More than three, where several end between two looks of the reloader.
+            // More than three children, if several end between two checks of the reloader.
             server.expect_log("is not taken up.*: ([3-9]|[1-9][0-9]) children in a row ended before they were ready");
         });
         let wrong = clients.wrong.into_inner().unwrap();
@@ -163,13 +164,13 @@ mpm_tests! {
         takes_up(&server, 2);
     }
 
-    /// While another thread of it is in the middle of its import: nothing is done to that.
+    /// Another thread of the child is in the middle of its import, and is not disturbed.
     fn a_child_that_still_loads_ends_for_newer_code(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.log_level("info").metrics().conf(TOUCH));
         server.allow_log(FULL);
         all_are_ready(&server);
-        // Well where it is tried, and without an end in children. What `exit` would call ends the process by a signal.
+        // The code works in the trial, and never ends in children. If it called `exit`, that would end it by a signal.
         let tried = "open(f'/proc/{os.getppid()}/comm').read().startswith('wsgi-relo')";
         let endless = "import ctypes, sys, time\nlibc = ctypes.CDLL(None)\nlibc.__cxa_atexit(libc.abort, None, None)\n\
                        print('loads without an end', file=sys.stderr)\nwhile True: time.sleep(0.001)\n";
@@ -185,7 +186,7 @@ mpm_tests! {
         assert_eq!(server.count_log("exit signal"), 0);
     }
 
-    /// The last one that serves does not leave for a successor that there is no room for.
+    /// The last child that serves does not leave for a successor that has no room.
     fn children_that_finish_their_requests_have_all_places(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         if !mpm.threaded() {
@@ -206,7 +207,7 @@ mpm_tests! {
             }
         }
         server.expect_log("revision 3, is well");
-        // The first one still answers, the second one would have to leave before the third could start.
+        // The first child still answers; the second one would have to leave before the third could start.
         for _ in 0..30 {
             assert_eq!(server.get("/app").expect(200).text(), "1");
             thread::sleep(Duration::from_millis(100));
@@ -218,7 +219,7 @@ mpm_tests! {
         }
     }
 
-    /// Another application is not to suffer.
+    /// Another application must not suffer.
     fn what_is_broken_from_the_start_keeps_no_child_from_serving(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = Server::builder(mpm)
@@ -245,7 +246,7 @@ mpm_tests! {
         let host = format!("wsgi.test:{port}");
         let expected = ["GET", "/app", "/warm", "up=1", &host, "127.0.0.1", "1", "mod_wsgi_rs (warm-up)"];
         assert_eq!(environ, expected);
-        // What answers with an error is no code to be taken up.
+        // Code that answers the warm-up with an error is not taken up.
         server.write(MODULE, "VERSION = 1\nWARM = '500 Oh'\n");
         server.write("touched", "1");
         server.expect_log("revision 2, is not taken up.*WSGIWarmup /app/warm\\?up=1: the status is 500");
@@ -268,14 +269,14 @@ mpm_tests! {
         roll(&server, 1, "v");
         takes_up(&server, 1);
         settled(&server);
-        // In the middle of a roll.
+        // This is in the middle of a roll.
         let rolls = server.count_log("is well");
         roll(&server, 2, "vv");
         eventually_by_turns("a roll", || (server.count_log("is well") > rolls).then_some(()));
         kill(next);
         takes_up(&server, 2);
         settled(&server);
-        // The trial.
+        // Kills the trial.
         server.write(MODULE, format!("import time\ntime.sleep(2)\n{}", version(3)));
         server.write("touched", "vvv");
         let reloader = eventually_by_turns("another reloader", || server.reloader());
@@ -283,13 +284,13 @@ mpm_tests! {
         kill(trial);
         server.expect_log("is not taken up.*was ended by signal 9");
         assert_eq!(server.get("/app").expect(200).text(), "2");
-        // A child, while it is waited for.
+        // Kills a child while the reloader waits for it.
         let rolls = server.count_log("is well");
         roll(&server, 4, "vvvv");
         eventually_by_turns("a roll", || (server.count_log("is well") > rolls).then_some(()));
         let child = server.children()[0];
         kill(child);
-        // Reaped, so that none of its threads is there that might still accept.
+        // The child must be reaped, so that none of its threads might still accept connections.
         let process = format!("/proc/{child}");
         eventually_by_turns("its end", || (!std::path::Path::new(&process).exists()).then_some(()));
         takes_up(&server, 4);
@@ -309,7 +310,7 @@ mpm_tests! {
         settled(&server);
     }
 
-    /// With this definition, children are replaced by httpd alone.
+    /// With this definition, only httpd replaces children.
     fn the_mpm_is_left_alone(mpm) {
         ours_only!("mod_wsgi does not replace its children");
         let server = Server::builder(mpm)
@@ -347,7 +348,7 @@ fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
         "MinSpareServers 2"
     };
     let builder = Server::builder(mpm)
-        // Event closes connections that it keeps when no thread is free at once, and all clients may be at one child.
+        // Event closes connections that it keeps if no thread is free at once, and all clients may be at one child.
         .pool(2, if mpm.threaded() { 64 } else { 10 })
         .file("code/app.wsgi", APPLICATION)
         .file(MODULE, version(0))
@@ -356,20 +357,20 @@ fn start(mpm: Mpm, more: impl Fn(Builder) -> Builder) -> Server {
         .conf("WSGIPythonPath ${ROOT}/code\nWSGIDontWriteBytecode On")
         .conf("MaxKeepAliveRequests 50\nKeepAliveTimeout 3");
     let server = more(builder.conf(spare)).start();
-    // With that the reloader watches.
+    // With a reloader running, changes are noticed.
     eventually_by_turns("a reloader", || server.reloader());
     assert_eq!(server.get("/app").expect(200).text(), "0");
     server
 }
 
-/// Waits until no child loads its code any more.
+/// Waits until no child is still loading its code.
 #[track_caller]
 fn all_are_ready(server: &Server) {
     eventually_by_turns("all children are ready", || {
         let status = server.status();
         let children = status["children"].as_array()?;
         let ready = children.iter().filter(|child| child["state"] == "ready");
-        // Prefork starts two at first.
+        // Prefork starts with two children.
         (children.len() > 1 && ready.count() == children.len()).then_some(())
     });
 }
@@ -383,7 +384,7 @@ fn roll(server: &Server, number: u32, touched: &str) {
     server.write("touched", touched);
 }
 
-/// Waits until every response is by this version.
+/// Waits until every response is from this version.
 #[track_caller]
 fn takes_up(server: &Server, number: u32) {
     let mut in_a_row = 0;
@@ -395,7 +396,7 @@ fn takes_up(server: &Server, number: u32) {
     });
 }
 
-/// Waits until no roll goes on: as often as one was begun, one has ended.
+/// Waits until no roll is running, that is, until as many have ended as have begun.
 #[track_caller]
 fn settled(server: &Server) {
     eventually_by_turns("the end of the rolls", || {
@@ -411,10 +412,10 @@ fn settled(server: &Server) {
     });
 }
 
-/// What processes have, to be had again after many rolls.
+/// The resources of processes, which must be the same after many rolls.
 struct Resources {
     children: usize,
-    /// KiB of the largest child.
+    /// KiB of memory of the largest child.
     memory: u64,
     parent: u64,
     descriptors: usize,
@@ -436,7 +437,7 @@ impl Resources {
     }
 
     fn assert_kept(&self, server: &Server, mpm: Mpm) {
-        // Spare children end one a second.
+        // Spare children end one per second.
         let most = if mpm.threaded() { 4 } else { 20 };
         eventually_by_turns("no child is left over", || {
             (server.children().len() <= most).then_some(())
@@ -469,13 +470,13 @@ impl Resources {
     }
 }
 
-/// Clients that ask without a pause, and what they were answered.
+/// Clients that send requests without a pause, and their responses.
 #[derive(Default)]
 struct Clients {
     done: AtomicU64,
     seen: Mutex<BTreeSet<u32>>,
     wrong: Mutex<Vec<String>>,
-    /// Versions below are wrong from now on.
+    /// Versions below this one are wrong from now on.
     least: Mutex<u32>,
     over: Over,
 }
@@ -549,10 +550,10 @@ impl Clients {
 const MODULE: &str = "code/rolled.py";
 const TOUCH: &str = "WSGIReload touch ${ROOT}/touched";
 
-/// What an MPM says of a server that has as many children as it may while one of them ends.
+/// Messages of an MPM about a server that has the most children while one of them ends.
 const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
 
-/// Says which version of the module it has, and what it was warmed up with.
+/// Answers with its version of the module, and with the URLs of its warm-up.
 const APPLICATION: &str = r#"import os, time
 import rolled
 

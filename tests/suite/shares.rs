@@ -1,4 +1,5 @@
-//! How many threads of a child the requests of a group may hold: a group that is stuck does not take them from others.
+//! The number of threads of a child that the requests of a group may hold: a group that is stuck leaves the others to
+//! other groups.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -33,7 +34,7 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
                 break;
             }
         }
-        // That all are answered has been seen; how fast is a question for a quiet machine.
+        // That all requests are answered has been checked; how fast they are is a question for a quiet machine.
         assert!(!long() || is_kept(&kept), "{share}: {kept:?}");
         let refused = server.metrics().sum(
             "wsgi_requests_rejected_total",
@@ -67,7 +68,7 @@ fn a_reserve_is_left_to_requests_without_python() {
             );
             let server = start(mpm, &gate, &conf);
             let stuck = Stuck::fill(&server, &gate, 22, stuck_has);
-            // The others have what is left, down to the reserve.
+            // The other groups get the remaining threads, down to the reserve.
             let mut inside = Vec::new();
             let mut clients = Vec::new();
             for number in 0..20 - stuck_has {
@@ -92,7 +93,7 @@ fn a_reserve_is_left_to_requests_without_python() {
     }
 }
 
-/// Of the requests and of the files, at the best of some tries.
+/// The kept share of requests and of files, in the best of some tries.
 fn is_kept(tries: &[(f64, f64)]) -> bool {
     let best = |of: fn(&(f64, f64)) -> f64| tries.iter().map(of).fold(0.0, f64::max);
     best(|kept| kept.0) >= 0.9 && best(|kept| kept.1) >= 0.9
@@ -126,7 +127,7 @@ fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
     server
 }
 
-/// Requests that are stuck, inside or in line.
+/// Requests that are stuck, inside or in the queue.
 struct Stuck {
     clients: Vec<Connection>,
     inside: Vec<Visitor>,
@@ -145,7 +146,7 @@ impl Stuck {
                 assert_eq!(answer.expect(503).header("Retry-After"), Some("1"));
                 refused += 1;
             } else {
-                // Each has its thread before the next one comes.
+                // Each request has its thread before the next one comes.
                 wait_until_held(server, clients.len(), held == 25);
             }
         }
@@ -154,14 +155,14 @@ impl Stuck {
         Self { clients, inside }
     }
 
-    /// The next one at the gate that is not stuck.
+    /// Waits for the next visitor at the gate that is not stuck.
     fn next_other(&self, gate: &Gate, name: &str) -> Visitor {
         let visitor = gate.next();
         assert_eq!(visitor.name(), name);
         visitor
     }
 
-    /// Lets all of them go on, and those that get their places.
+    /// Releases all of them, and the requests that get their permits.
     fn release(mut self, gate: &Gate) {
         self.inside.clear();
         let clients = std::mem::take(&mut self.clients);
@@ -182,7 +183,7 @@ impl Stuck {
     }
 }
 
-/// Waits until `count` requests of the stuck group hold a thread. Where they take the last one, no child can be asked.
+/// Waits until `count` requests of the stuck group hold a thread. If they take the last thread, no child can be asked.
 fn wait_until_held(server: &Server, count: usize, takes_all: bool) {
     if takes_all && count >= 24 {
         return;
@@ -194,7 +195,7 @@ fn wait_until_held(server: &Server, count: usize, takes_all: bool) {
     });
 }
 
-/// What a few clients get in a second.
+/// The responses per second of a few clients.
 #[derive(Debug)]
 struct Throughput {
     healthy: f64,
@@ -202,7 +203,8 @@ struct Throughput {
 }
 
 impl Throughput {
-    /// Three clients of the healthy group and three of files, for a time: each request is answered as it should be.
+    /// Runs three clients of the healthy group and three of files for a time; each request must get the expected
+    /// response.
     fn of(server: &Server, time: Duration) -> Self {
         let counts = [AtomicU64::new(0), AtomicU64::new(0)];
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Clients that send and receive slowly, by the hundred, cost others no time: a thread that waits for a client holds neither
+//! Hundreds of clients that send and receive slowly do not delay others: a thread that waits for a client holds neither
 //! the GIL nor a permit.
 
 use std::io::{ErrorKind, Read, Write};
@@ -33,7 +33,7 @@ fn others_are_as_fast_as_ever(executor: &str) {
         .metrics()
         .app("/slow", "slow.wsgi")
         .conf(&format!("ThreadLimit {threads}"))
-        // Or the kernel would take the responses from the server at once.
+        // Otherwise the kernel would take the responses from the server at once.
         .conf("SendBufferSize 16384")
         .own_executor()
         .conf(executor)
@@ -47,7 +47,7 @@ fn others_are_as_fast_as_ever(executor: &str) {
             "{executor}: {idle:?} without and {slow:?} with {each} slow senders and {each} slow readers"
         );
         seen.push((idle, slow));
-        // How fast is a question for a quiet machine. On any machine, a request behind a slow client would time out.
+        // The speed is a question for a quiet machine. On any machine, a request behind a slow client would time out.
         if !long() || is_as_fast(idle, slow) {
             return;
         }
@@ -55,12 +55,12 @@ fn others_are_as_fast_as_ever(executor: &str) {
     panic!("without and with slow clients: {seen:?}");
 }
 
-/// Where a moment is all that it takes, twice that is no more than the noise of the machine.
+/// If a request takes only a moment, twice that is within the noise of the machine.
 fn is_as_fast(idle: Duration, slow: Duration) -> bool {
     slow <= (idle * 2).max(Duration::from_millis(4))
 }
 
-/// What 99 of 100 requests of four clients with some time for thought do not exceed.
+/// The 99th percentile of the requests of four clients that pause between requests.
 fn percentile_99(server: &Server, time: Duration) -> Duration {
     let began = Instant::now();
     let one = || {
@@ -90,24 +90,24 @@ fn percentile_99(server: &Server, time: Duration) -> Duration {
     all[all.len() * 99 / 100]
 }
 
-/// Bytes of a body that is sent slowly; a small one, which would be read ahead if it came in time.
+/// Bytes of a body that is sent slowly; it is so small that it would be read ahead if it came in time.
 const BODY: usize = 60_000;
-/// How often a slow client moves something, and how much.
+/// The interval at which a slow client sends or receives something, and how much.
 const PERIOD: Duration = Duration::from_millis(500);
 const SENT: usize = 500;
 const RECEIVED: usize = 6_000;
 
 /// Many slow clients, driven by one thread.
 struct SlowClients {
-    /// Those that the server has begun to answer, or that have sent some of their body.
+    /// The number of clients to which the server has begun to respond, or that have sent some of their body.
     begun: AtomicUsize,
-    /// The work is over: now as fast as they can.
+    /// The work is done: the clients now go on as fast as they can.
     hurry: AtomicBool,
 }
 
 impl SlowClients {
-    /// Runs `work` while `each` clients of each kind are in the middle of a request. In the end all of them get what they
-    /// should.
+    /// Runs `work` while `each` clients of each kind are in the middle of a request. In the end all of them must get
+    /// the expected response.
     fn during<R>(server: &Server, each: usize, work: impl FnOnce() -> R) -> R {
         struct Hurry<'a>(&'a AtomicBool);
         impl Drop for Hurry<'_> {
@@ -175,7 +175,7 @@ impl SlowClients {
             expected(Kind::Reader).all(|(_, answer)| *answer == large),
             "a reader has got something else"
         );
-        // The hash is the same for all, and the length says that nothing is missing.
+        // The hash is the same for all, and the length shows that nothing is missing.
         let mut sums: Vec<_> = expected(Kind::Sender).map(|(_, answer)| answer).collect();
         sums.dedup();
         let told = String::from_utf8_lossy(sums[0]);
@@ -209,7 +209,7 @@ enum Kind {
     Reader,
 }
 
-/// One of them.
+/// One slow client.
 struct Slow {
     stream: TcpStream,
     kind: Kind,
@@ -223,7 +223,7 @@ struct Slow {
 impl Slow {
     fn connect(address: SocketAddr, kind: Kind, body: &[u8]) -> Self {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        // Before it is connected, or a larger window is promised.
+        // The buffer is set before the connection, otherwise the client announces a larger window.
         sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
         rustix::net::connect(&socket, &address).unwrap();
         let mut stream = TcpStream::from(socket);
@@ -251,7 +251,7 @@ impl Slow {
         }
     }
 
-    /// Sends some, or receives some, if it can.
+    /// Sends or receives some bytes, if it can.
     fn move_on(&mut self, hurry: bool) {
         let pace = if hurry { 64 } else { 1 };
         let moved = if self.sent < self.to_send.len() {
@@ -278,7 +278,7 @@ impl Slow {
         }
     }
 
-    /// The body of a response with 200.
+    /// The body of a response with status 200.
     fn answer(&self) -> Vec<u8> {
         let end = self
             .received
@@ -291,7 +291,7 @@ impl Slow {
     }
 }
 
-/// Sockets of the clients, and of the server, which inherits the limit.
+/// Raises the limit of descriptors for the sockets of the clients, and of the server, which inherits the limit.
 fn allow_descriptors(wanted: u64) {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {

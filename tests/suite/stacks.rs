@@ -1,4 +1,4 @@
-//! `wsgictl stack`: what the threads of a child run, whatever state it is in.
+//! `wsgictl stack`: the stacks of a child's threads, whatever state the child is in.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -46,7 +46,7 @@ mpm_tests! {
         let server = start(mpm, &gate, |builder| builder);
         let child = server.only_child();
         gate.while_inside(&server, "/app/hold", || {
-            // The first may come before it has it.
+            // The first answer may come before the thread has the GIL.
             let shown = eventually("it is held", || {
                 let began = Instant::now();
                 let shown = stack(&server, child, 4).expect("it answers");
@@ -123,7 +123,7 @@ mpm_tests! {
             let (shown, said) = (text(&answer.stdout), text(&answer.stderr));
             assert!(shown.contains("GET /app/dawdle  "), "{shown}");
             assert!(said.contains(&format!("child {child} did not take the request within 1")), "{said}");
-            // A request that was given up does not block the next one.
+            // A request for stacks that was given up does not block the next one.
             let shown = stack(&server, child, 10).expect("it answers");
             assert!(shown.contains("in dawdle\n"), "{shown}");
         });
@@ -150,7 +150,7 @@ mpm_tests! {
     }
 }
 
-/// The numbers of its lines are known to the tests.
+/// The tests know its line numbers.
 const APP: &str = "\
 import ctypes, socket
 wait = ctypes.PyDLL(None).recv
@@ -180,7 +180,7 @@ fn start(mpm: Mpm, gate: &Gate, configure: impl FnOnce(Builder) -> Builder) -> S
     server
 }
 
-/// To whom the application connects, to wait there.
+/// A listener to which the application connects, to wait there.
 struct Gate(TcpListener);
 
 impl Gate {
@@ -188,7 +188,7 @@ impl Gate {
         Self(TcpListener::bind(("127.0.0.1", 0)).unwrap())
     }
 
-    /// As Python has it.
+    /// The address in Python's form.
     fn address(&self) -> String {
         format!("('127.0.0.1', {})", self.0.local_addr().unwrap().port())
     }
@@ -201,12 +201,12 @@ impl Gate {
         })
     }
 
-    /// Does it while a request to this URL is inside.
+    /// Runs `work` while a request to this URL is inside.
     fn while_inside(&self, server: &Server, url: &str, work: impl FnOnce()) {
         thread::scope(|scope| {
             let answer = scope.spawn(|| server.try_send(&Request::get(url)));
             let mut inside = self.accept();
-            // Where this fails, the stream is closed, which ends the waiting just as well.
+            // If `work` fails, the stream is closed, which also ends the wait of the application.
             work();
             inside.write_all(b"x").unwrap();
             let answer = answer.join().unwrap();
@@ -219,7 +219,7 @@ fn ask(server: &Server, pid: i32, timeout: u32) -> Output {
     server.wsgictl(&["stack", &pid.to_string(), "--timeout", &timeout.to_string()])
 }
 
-/// What is shown, or what is said where nothing is.
+/// Returns the stacks that wsgictl prints, or its error.
 fn stack(server: &Server, child: Pid, timeout: u32) -> Result<String, String> {
     let answer = ask(server, child, timeout);
     if answer.status.success() {

@@ -1,4 +1,4 @@
-//! How long clients wait when a server with an application that loads slowly is restarted.
+//! The time for which clients wait when a server whose application loads slowly is restarted.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use harness::{Server, graceful, mpm_tests};
 
 mpm_tests! {
-    /// The figure is printed. The test asks only that no request fails and that each one ends.
+    /// The time is only printed. The test requires that no request fails and that each one ends.
     fn a_graceful_restart_with_a_slow_load(mpm) {
         let script = "import time\ntime.sleep(1.5)\n\
              def application(environ, start_response):\n    \

@@ -1,4 +1,4 @@
-//! Statuses have meanings: which may be final, which have no body, and what takes their place.
+//! The meanings of statuses: which may be final, which have no body, and which pages replace the application's.
 
 use harness::{Ending, Mpm, Request, Server, http2_get_all, mpm_tests, ours_only};
 
@@ -26,10 +26,10 @@ mpm_tests! {
             let server = Server::builder(mpm).app("/s", "statuses.wsgi").conf(builder).start();
             for status in [218, 299, 399, 418, 419, 450, 499, 512, 599] {
                 let response = server.get(&format!("/s?status={status}+Said+so")).expect(status);
-                // Where there is no page that could take its place, the application's is sent.
+                // If httpd has no page of its own for the status, the application's page is sent.
                 assert_eq!(response.text(), "a body of the application", "{status} {what}");
                 assert_eq!(response.head.reason, "Said so", "{status} {what}");
-                // No reason at all is allowed, too.
+                // A status without a reason is allowed, too.
                 let response = server.get(&format!("/s?status={status}")).expect(status);
                 assert_eq!(response.text(), "a body of the application", "{status} {what}");
             }
@@ -51,13 +51,13 @@ mpm_tests! {
                         let length = response.header("Content-Length");
                         match status {
                             204 => assert_eq!(length, None, "{method} {url}"),
-                            // httpd takes a 0 out of what answers HEAD.
+                            // httpd removes a length of 0 from a response to HEAD.
                             205 if method == "HEAD" => assert_eq!(length, None, "{method} {url}"),
                             205 => assert_eq!(length, Some("0"), "{method} {url}"),
                             _ => assert!(length.is_none() || more.contains("length"), "{method} {url}"),
                         }
                         assert_eq!(response.header("Transfer-Encoding"), None, "{method} {url}");
-                        // A byte too many would be the beginning of this one.
+                        // A surplus byte would be read as the beginning of this response.
                         let next = connection.exchange(&Request::get("/s?status=200+OK").keep_alive()).unwrap();
                         assert_eq!(next.expect(200).text(), "a body of the application", "after {method} {url}");
                     }
@@ -75,13 +75,13 @@ mpm_tests! {
             .app("/s", "statuses.wsgi")
             .start();
         if mpm == Mpm::Prefork {
-            // mod_http2 says that it does not like prefork.
+            // mod_http2 logs that it does not work well with prefork.
             server.allow_log("AH10034");
         }
         let paths: Vec<String> = [204, 205, 304].iter().flat_map(|status| {
             ["list", "generator", "write", "file"].map(|how| format!("/s?status={status}+X&how={how}"))
         }).collect();
-        // All of the streams end.
+        // All streams end.
         let good = http2_get_all(server.address(), &paths);
         assert_eq!(good.len(), paths.len());
         assert_eq!(http2_get_all(server.address(), &[String::from("/s?status=200+OK")]), [true]);
@@ -105,7 +105,7 @@ mpm_tests! {
                 </Location>")
             .start();
         for (url, status, page) in [
-            // The page of another application is not replaced once more.
+            // The page of another application is not replaced again.
             ("/s?status=404+Mine", 404, "page for 404"),
             ("/s?status=410+Mine&how=generator", 410, "page for 410"),
             ("/s?status=503+Mine&how=write", 503, "page for 503"),
@@ -119,7 +119,7 @@ mpm_tests! {
             let head = server.send(&Request::new("HEAD", url)).expect(status);
             assert_eq!(head.ending, Ending::NoBody, "{url}");
         }
-        // httpd's own page, and what tells the client how to go on.
+        // httpd's own page is sent, with the headers that tell the client how to go on.
         let response = server.get("/plain?status=405+No&allow=GET,+PUT%3BDELETE").expect(405);
         assert!(response.text().contains("<title>405 Method Not Allowed</title>"), "{response:?}");
         let allowed: Vec<&str> = response.header("Allow").unwrap().split(',').map(str::trim).collect();
@@ -128,7 +128,7 @@ mpm_tests! {
         let response = server.get("/plain?status=503+Busy&retry=17").expect(503);
         assert_eq!(response.header("Retry-After"), Some("17"));
         assert_eq!(response.header("Content-Type"), Some("text/html; charset=iso-8859-1"));
-        // A page that cannot be made leaves the status of what it was asked for.
+        // If the page cannot be made, the original status stays.
         let response = server.get("/s?status=403+Mine").expect(403);
         assert!(response.text().contains("error was encountered while trying to use an ErrorDocument"), "{}", response.text());
         server.expect_log("must be from 200 to 599: b'103 Early Hints'");

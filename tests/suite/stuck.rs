@@ -1,4 +1,4 @@
-//! Requests that nothing can end but the end of their process: another thread answers them, their child is replaced,
+//! Requests that only the end of their process can end: another thread answers their clients, their child is replaced,
 //! and no other request notices.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -67,7 +67,8 @@ mpm_tests! {
             client.send(Request::get(&format!("/app/wait/{name}")).keep_alive().to_bytes());
             client
         };
-        // A thread that holds a permit runs waiting requests only if requests are tiny, which takes some of them to show.
+        // A thread that holds a permit runs waiting requests only if requests are short, and it takes some requests to
+        // learn that.
         let mut rounds = 0..100;
         let (mut last, _stuck) = loop {
             assert!(rounds.next().is_some(), "no thread runs requests of others");
@@ -99,7 +100,7 @@ mpm_tests! {
 
     fn children_retire_one_after_the_other(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
-        // Half of the threads of each are stuck, so that all take connections till they retire.
+        // Half of the threads of each child are stuck, so that all children take connections until they retire.
         let (children, threads) = (4, if mpm.threaded() { 4 } else { 1 });
         let server = start(mpm, |builder| builder.pool(children, threads).conf(if mpm.threaded() {
             ""
@@ -131,9 +132,10 @@ mpm_tests! {
         let affected = given_up(&server).len();
         eprintln!("{mpm}: {affected} of {} children stuck, {most:?} retire at a time", before.len());
         assert!(affected > 1, "only one had stuck requests");
-        // A child looks at the others and then marks itself: two that do so at the same moment are both right.
+        // A child looks at the others and then marks itself, so two children that do this at the same moment are both
+        // right.
         assert!(most.into_inner() <= 2, "more than two of four retired at a time");
-        // As many as httpd holds ready (`MinSpareThreads`): one may be enough.
+        // httpd keeps as many threads ready as `MinSpareThreads` says, so one child may be enough.
         eventually("they are replaced", || (!ready(&server).is_empty()).then_some(()));
         server.get("/app/who").expect(200);
     }
@@ -168,7 +170,7 @@ mpm_tests! {
         ours_only!("mod_wsgi gives up daemon processes only");
         let server = start(mpm, |builder| builder.pool(2, 4).conf("<Location /app>\nWSGIRequestTimeout Off\n</Location>"));
         let (child, _connection) = stuck(&server);
-        // What httpd says of children that do not end when they are told to.
+        // Messages of httpd about children that do not end when they are told to.
         server.allow_log("AH00046|WSGI1032");
         let took = server.stop();
         assert!(took < Duration::from_secs(15), "{took:?}");
@@ -186,8 +188,8 @@ mpm_tests! {
     }
 }
 
-/// What the issue asks for: a group of which every request is stuck takes its share of the only child, and neither another
-/// group nor static files have less of the machine than before.
+/// A group whose requests are all stuck takes its share of the only child, and neither another group nor static files
+/// get less of the machine than before.
 #[test]
 fn a_stuck_group_leaves_the_others_their_throughput() {
     ours_only!("mod_wsgi gives up daemon processes only");
@@ -203,7 +205,7 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
     });
     let first = server.only_child();
     let targets = ["/other/who", "/static.txt"];
-    // How fast the others are is a question for a quiet machine; that they are answered, one for any.
+    // How fast the others are is a question for a quiet machine; on any machine they must be answered.
     let window = Duration::from_secs(if long() { 9 } else { 3 });
     let mut best = 0.0_f64;
     let clients = Clients::during(&server, &targets, 4, |clients| {
@@ -234,7 +236,7 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
     assert!(!is_alive(first), "the child was replaced");
 }
 
-/// Says that it is over when dropped, also where the test fails.
+/// Sets the flag when it is dropped, also if the test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -243,7 +245,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Answers of each target, per second.
+/// Responses of each target per second.
 fn rates(clients: &Clients<'_>, time: Duration) -> [f64; 2] {
     let counts = || [0, 1].map(|target| clients.done(target));
     let (before, begun) = (counts(), Instant::now());
@@ -252,7 +254,7 @@ fn rates(clients: &Clients<'_>, time: Duration) -> [f64; 2] {
     [0, 1].map(|at| (after[at] - before[at]) as f64 / seconds)
 }
 
-/// Runs `work` while `clients` clients ask for stuck requests, and again after each `Retry-After`.
+/// Runs `work` while `clients` clients send requests that get stuck, and again after each `Retry-After`.
 fn with_stuck<R>(server: &Server, clients: usize, work: impl FnOnce() -> R) -> R {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -274,7 +276,7 @@ fn with_stuck<R>(server: &Server, clients: usize, work: impl FnOnce() -> R) -> R
     })
 }
 
-/// A server of two groups, `/app` and `/other`, the former with a limit.
+/// A server with two groups, `/app` and `/other`; the former has a limit.
 fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm).metrics().conf(
         "WSGIScriptAlias /app ${APPS}/deadlines.wsgi application-group=one
@@ -285,12 +287,12 @@ fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
     );
     let server = configure(builder).start();
     server.get("/app/who").expect(200);
-    // What httpd says of a server that has as many children as it may while one of them ends.
+    // Messages of httpd about a server that has the most children while one of them ends.
     server.allow_log("WSGI106[1235]|AH00288");
     server
 }
 
-/// Has a request be given up, and tells by which child.
+/// Causes a request to be given up, and returns its child.
 fn give_up(server: &Server, way: &str) -> Pid {
     let mut connection = server.connect();
     connection.send(
@@ -312,7 +314,7 @@ fn give_up(server: &Server, way: &str) -> Pid {
     record.pid
 }
 
-/// A child with a request that is stuck, and the connection it came by.
+/// A child with a stuck request, and the connection of that request.
 fn stuck(server: &Server) -> (Pid, harness::Connection) {
     let connection = server.ask("/app/sleep?1000");
     let child = eventually("a request is inside", || {
@@ -324,7 +326,7 @@ fn stuck(server: &Server) -> (Pid, harness::Connection) {
     (child, connection)
 }
 
-/// Waits until a child has ended, and another one serves.
+/// Waits until a child has ended and another one serves.
 fn gone(server: &Server, child: Pid) {
     wait_until_ended(child);
     eventually("a child serves", || {
@@ -332,7 +334,7 @@ fn gone(server: &Server, child: Pid) {
     });
 }
 
-/// The children that have given requests up.
+/// The children that have given up requests.
 fn given_up(server: &Server) -> Vec<Pid> {
     let records = server.records().into_iter();
     let records = records.filter(|record| record.message.starts_with("WSGI1063"));
@@ -351,7 +353,7 @@ fn ready(server: &Server) -> Vec<Pid> {
         .collect()
 }
 
-/// How many children that take connections are to retire.
+/// The number of children that take connections and must retire.
 fn retiring_of_ready(server: &Server) -> u64 {
     let status = wsgictl_status(server);
     let children = status["children"].as_array().cloned().unwrap_or_default();
@@ -361,7 +363,7 @@ fn retiring_of_ready(server: &Server) -> u64 {
     leaving.count() as u64
 }
 
-/// What the server's memory says of it, whatever its children do.
+/// The status in the server's memory, which does not depend on the state of its children.
 fn wsgictl_status(server: &Server) -> serde_json::Value {
     let answer = server.wsgictl(&["status", "--json"]);
     serde_json::from_slice(&answer.stdout).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The reference validator of the standard library finds nothing to complain about.
+//! The reference validator of the standard library has no complaints.
 
 use harness::{Request, Server, mpm_tests};
 

@@ -1,13 +1,13 @@
-//! Builds the module, wsgictl, and an engine for each Python. In target/release lie afterwards:
+//! Builds the module, wsgictl, and an engine for each Python. Afterwards target/release contains:
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `mod_wsgi_rs.so` | the module |
 //! | `wsgi_engine_cp311.so` | an engine for each minor version of Python |
 //! | `wsgi_engine.so` | a link to the default one: the distribution's Python, else the first that was built |
 //! | `wsgictl` | the program |
 //!
-//! Engines of an earlier build are removed, since module and engines must come from the same source.
+//! Engines of an earlier build are removed, because module and engines must come from the same source.
 
 use super::pythons;
 use crate::system::{Project, engines, put, put_link, run, say};
@@ -32,7 +32,8 @@ pub(crate) fn build(project: &Project) -> Result<()> {
             python.program.display(),
             python.tag
         ));
-        // A folder for each: cargo would otherwise build everything above pyo3 again at every change of Python.
+        // Each Python has its own folder; otherwise cargo would rebuild every crate above pyo3 at each change of
+        // Python.
         let folder = project.target.join("engines").join(&python.tag);
         let mut cargo = project.cargo();
         cargo

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the tests need beside the system's packages.
+/// Prepares what the tests need beside the system's packages.
 pub(crate) fn for_tests(project: &Project) -> Result<()> {
     let state = project.state("tests");
     own_folder(&state)?;
@@ -24,7 +24,7 @@ pub(crate) fn for_tests(project: &Project) -> Result<()> {
     second_python(project, &state)
 }
 
-/// Makes a virtual environment, again only when its Python or its requirements have changed.
+/// Makes a virtual environment, unless it exists and its Python and requirements have not changed.
 pub(crate) fn make(folder: &Path, python: &Path, requirements: &Path) -> Result<()> {
     let version = output(
         Command::new(python).args(["-c", "import sys; print(sys.version, sys.base_prefix)"]),
@@ -46,8 +46,8 @@ pub(crate) fn make(folder: &Path, python: &Path, requirements: &Path) -> Result<
     ));
     remove_folder(folder)?;
     run(Command::new(python).args(["-m", "venv"]).arg(folder))?;
-    // An index that is cut off can hang instead of failing. Every pip builds what has no wheel by PEP 517; that of Python
-    // 3.11 only when told, and warns otherwise.
+    // A package index that cannot be reached can hang instead of failing. Packages without a wheel are built by PEP
+    // 517; the pip of Python 3.11 does that only with this option, and warns otherwise.
     let mut pip = Command::new("timeout");
     pip.arg("600").arg(folder.join("bin/python"));
     pip.args([
@@ -66,16 +66,16 @@ pub(crate) fn make(folder: &Path, python: &Path, requirements: &Path) -> Result<
     Ok(())
 }
 
-/// In a virtual environment that is whole: what it was made from.
+/// A file in a complete virtual environment, which names what it was made from.
 const MADE_FROM: &str = "made-from";
 
-/// Whether a virtual environment is there and whole.
+/// Whether a virtual environment exists and is complete.
 pub(crate) fn is_made(folder: &Path) -> bool {
     folder.join(MADE_FROM).exists()
 }
 
-/// An environment with big compiled packages, for those tests alone that import them. Where an index has no wheels for this
-/// Python, these tests say that they are left out.
+/// Makes an environment with big compiled packages, only for the tests that import them. If an index has no wheels for
+/// this Python, these tests report that they are left out.
 fn packages(project: &Project, folder: &Path, python: &Path) -> Result<()> {
     let Err(error) = make(
         folder,
@@ -92,8 +92,8 @@ fn packages(project: &Project, folder: &Path, python: &Path) -> Result<()> {
     remove_folder(folder)
 }
 
-/// The programs prometheus and promtool. The system's package would also make a user and start a service, so it is only
-/// unpacked.
+/// Provides the programs prometheus and promtool. Installing the system's package would also make a user and start a
+/// service, so the package is only unpacked.
 fn prometheus(state: &Path) -> Result<()> {
     let folder = state.join("prometheus");
     let programs = ["prometheus", "promtool"];
@@ -122,11 +122,11 @@ fn prometheus(state: &Path) -> Result<()> {
             .current_dir(&new))
     };
     if download("prometheus").is_err() {
-        // The lists of a fresh system are empty or old.
+        // The package lists of a fresh system are empty or old.
         run(as_root("apt-get")?.args(["-q", "update"]))?;
         download("prometheus").context("please put prometheus and promtool on the PATH")?;
     }
-    // From Debian 14 on, promtool is a package of its own.
+    // From Debian 14 on, promtool is a separate package.
     if succeeds(Command::new("apt-cache").args(["show", "promtool"])) {
         download("promtool")?;
     }
@@ -149,7 +149,8 @@ fn prometheus(state: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A Python of another minor version for the tests, in a place that httpd's user can read, with environments of its own.
+/// Provides a Python of another minor version for the tests, in a folder that httpd's user can read, with its own
+/// environments.
 fn second_python(project: &Project, state: &Path) -> Result<()> {
     let mut python = another_python();
     if python.is_none() && copy_from_pyenv()? {
@@ -183,7 +184,8 @@ fn another_python() -> Option<Python> {
         .max_by_key(|python| python.tag.clone())
 }
 
-/// pyenv installs into a home folder, which httpd's user often cannot enter: for root the newest one is copied to /opt.
+/// Copies pyenv's newest Python to /opt if root runs the tests: pyenv installs into a home folder, which httpd's user
+/// often cannot enter.
 fn copy_from_pyenv() -> Result<bool> {
     if !is_root() {
         return Ok(false);
@@ -223,7 +225,8 @@ fn copy_from_pyenv() -> Result<bool> {
     }
     let new = beside(&to);
     run(Command::new("cp").arg("-a").arg(&from).arg(&new))?;
-    // It knows where it was: in the path of its libpython, in its build data, in the first lines of its scripts.
+    // The Python has its old path in the path of its libpython, in its build data, and in the first lines of its
+    // scripts.
     for file in [
         format!("bin/python{minor}"),
         format!("lib/libpython{minor}.so.1.0"),

@@ -1,4 +1,4 @@
-//! Format, clippy, documentation, and the project's own rules; warnings are errors.
+//! Checks format, clippy, documentation, and the project's own rules. Warnings are errors.
 
 use super::pythons;
 use crate::layout;

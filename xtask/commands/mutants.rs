@@ -1,6 +1,6 @@
-//! Whether the tests would notice if the metrics were wrong: builds a module in which one rule of the shared segment is
-//! broken on request (src/telemetry/faults.rs), and runs the tests that kill children, without a server and on one. With
-//! nothing broken they must pass; with each fault they must fail, and for the right reason. Takes some minutes.
+//! Checks that the tests notice wrong metrics. It builds a module in which one rule of the shared segment is broken on
+//! request (src/telemetry/faults.rs), and runs the tests that kill children, without a server and on one. Without a
+//! fault they must pass; with each fault they must fail, and for the right reason. Takes some minutes.
 
 use super::test::path;
 use crate::system::{Project, copy_engines, put, run, say};
@@ -9,7 +9,7 @@ use regex::Regex;
 use std::fs;
 use std::process::Output;
 
-/// What the test says where it has seen wrong numbers, and not something else.
+/// The text that the test prints if it has seen wrong numbers, and in no other case.
 const NOTICED: &str = "the numbers are wrong";
 
 pub(crate) fn mutants(project: &Project) -> Result<()> {
@@ -61,7 +61,7 @@ pub(crate) fn mutants(project: &Project) -> Result<()> {
         .cargo()
         .args(["test", "-p", "wsgi-tests", "--no-run"]))?;
 
-    // The kill test with a fault, or with none.
+    // Runs the kill test with a fault, or without one.
     let kills = |fault: Option<&str>| -> Result<Output> {
         let mut test = project.cargo();
         test.args([

@@ -1,4 +1,4 @@
-# What a Python says of itself: "ok TAG PROGRAM LIBDIR" with tabs between, or the reason not to build an engine for it.
+# Prints "ok TAG PROGRAM LIBDIR", separated by tabs, or the reason why no engine can be built for this Python.
 import os, sys, sysconfig
 def get(name): return sysconfig.get_config_var(name)
 version = sys.version_info[:2]

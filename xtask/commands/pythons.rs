@@ -1,9 +1,9 @@
-//! The Pythons of this machine that an engine can be built for.
+//! The Pythons of this machine for which an engine can be built.
 //!
-//! `PYTHON=/path/to/python3` names the only one; else CPython 3.10 to 3.14 is looked for in the usual places, one for each
-//! minor version, the distribution's first, and a free-threaded 3.14 (tag cp314t). Passed over are other implementations,
-//! builds without a shared libpython, debug builds, older free-threaded ones, and, for root, what httpd's unprivileged
-//! children could not read; `VERBOSE=1` prints the reasons.
+//! `PYTHON=/path/to/python3` names the only one. Otherwise CPython 3.10 to 3.14 is searched in the usual places: one
+//! for each minor version, the distribution's first, and a free-threaded 3.14 (tag cp314t). Other implementations,
+//! builds without a shared libpython, debug builds and older free-threaded builds are left out, and for root also
+//! Pythons that httpd's unprivileged children could not read. `VERBOSE=1` prints the reasons.
 
 use crate::system::{is_open_to_all, is_program, is_root, say};
 use anyhow::{Result, bail};
@@ -14,19 +14,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the program of a Python is asked.
+/// The script that each Python runs to describe itself.
 const PROBE: &str = include_str!("probe.py");
 
 /// A Python with a shared libpython.
 pub(crate) struct Python {
-    /// As in the name of its engine: `cp311`.
+    /// The tag in the name of its engine: `cp311`.
     pub(crate) tag: String,
     pub(crate) program: PathBuf,
     /// The folder of its libpython.
     pub(crate) library: PathBuf,
 }
 
-/// All of them, or the one that `PYTHON` names.
+/// All these Pythons, or the one that `PYTHON` names.
 pub(crate) fn find() -> Result<Vec<Python>> {
     let found = match env::var_os("PYTHON").filter(|set| !set.is_empty()) {
         Some(program) => vec![named(program.into())?],
@@ -38,7 +38,7 @@ pub(crate) fn find() -> Result<Vec<Python>> {
     Ok(found)
 }
 
-/// What `PYTHON` names, else the distribution's.
+/// The Python that `PYTHON` names, else the distribution's.
 pub(crate) fn preferred() -> Result<Python> {
     named(
         env::var_os("PYTHON")
@@ -66,7 +66,7 @@ fn named(program: PathBuf) -> Result<Python> {
     }
 }
 
-/// All that are installed in the usual places.
+/// All Pythons that are installed in the usual places.
 pub(crate) fn installed() -> Vec<Python> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -127,7 +127,7 @@ fn candidates() -> Vec<PathBuf> {
                 .into_iter()
                 .map(|folder| folder.join("bin").join(&program)),
         );
-        // pyenv has 3.13.1 and 3.14.0t.
+        // pyenv's folders have names such as 3.13.1 and 3.14.0t.
         let (minor, is_free) = name
             .strip_suffix('t')
             .map_or((name, false), |minor| (minor, true));
@@ -138,7 +138,7 @@ fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// Where pyenv keeps what it installs.
+/// The folder in which pyenv installs Pythons.
 pub(crate) fn pyenv_versions() -> PathBuf {
     let home =
         || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| OsString::from("/"))).join(".pyenv");
@@ -147,7 +147,7 @@ pub(crate) fn pyenv_versions() -> PathBuf {
         .join("versions")
 }
 
-/// The entries of a folder whose names begin so, in their order.
+/// The entries of a folder whose names begin with `prefix`, in order.
 pub(crate) fn entries(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let named = |path: &PathBuf| {
         path.file_name()

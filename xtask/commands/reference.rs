@@ -1,4 +1,4 @@
-//! Writes the pages of `docs/` that are made of tables: one entry for each directive, and one for each numbered message.
+//! Writes the generated pages of `docs/`: one entry for each directive, and one for each numbered message.
 
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
@@ -128,7 +128,7 @@ fn messages() -> String {
     page
 }
 
-/// Text in which Markdown finds no markup.
+/// Escapes text so that Markdown finds no markup in it.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -140,7 +140,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The anchor that a heading with the name of a directive has.
+/// The anchor of a heading that is the name of a directive.
 fn anchor(row: &Directive) -> String {
     row.name.trim_start_matches('<').to_ascii_lowercase()
 }

@@ -1,10 +1,11 @@
 //! Serves the Django example in examples/django: makes its virtual environment, database, static files and demo user,
-//! then becomes `wsgictl serve`. `make serve` has installed and built what that needs.
+//! then becomes `wsgictl serve`. `make serve` has already installed and built the prerequisites.
 //!
 //! PORT (8000), HOST (127.0.0.1) and MPM (event) may be set; arguments are passed on to wsgictl serve.
 //!
-//! Everything lies in target/demo. For root it is a folder in /var/tmp instead: the server's user often may not enter
-//! root's checkout, so the application and the module are copied there. That user owns what it writes, and no more.
+//! All files are in target/demo. If root runs it, they are in a folder under /var/tmp: the server's user often may not
+//! enter root's checkout, so the application and the module are copied there. That user owns only the files that it
+//! writes.
 
 use super::{environments, pythons};
 use crate::system::{
@@ -93,7 +94,7 @@ fn as_user(user: &str, venv: &Path) -> Command {
     command
 }
 
-/// Its own copy, so that data never lands in the checkout and root's checkout may stay closed.
+/// Copies the application, so that its data never gets into the checkout and root's checkout may stay closed.
 fn copy_application(project: &Project, state: &Path) -> Result<PathBuf> {
     let app = state.join("app");
     let new = beside(&app);
@@ -131,7 +132,7 @@ fn copy_module(project: &Project, state: &Path) -> Result<PathBuf> {
     Ok(module)
 }
 
-/// A folder that belongs to the server's user. The folder above is ours: nobody else puts a link there.
+/// Makes a folder that belongs to the server's user. The folder above it is ours, so no other user puts a link there.
 fn writable_folder(path: &Path, mode: u32) -> Result<()> {
     fs::create_dir_all(path)?;
     if is_root() {

@@ -1,8 +1,9 @@
-//! All tests: the crates by themselves, wsgictl, the example configurations, then real servers on the distribution's
-//! Python and once more on a second version where one is installed. `make test` has prepared and built everything.
+//! Runs all tests: the crates by themselves, wsgictl, the example configurations, then real servers on the
+//! distribution's Python, and again on a second version if one is installed. `make test` has prepared and built
+//! everything.
 //!
-//! The module under test is the release build, the tests themselves are not. Arguments go to the last two runs: `cargo xtask
-//! test streaming` runs the tests of real servers with that in their name.
+//! The module under test is the release build; the tests themselves are built without optimization. Arguments go to the
+//! last two runs: `cargo xtask test streaming` runs the tests of real servers with `streaming` in their name.
 
 use super::environments::is_made;
 use super::pythons;
@@ -13,7 +14,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Tests of httpd's side and of the segment, in which Python has no part: the second Python is not asked again.
+/// Tests of httpd's side and of the segment, which do not involve Python: they are not repeated with the second Python.
 const WITHOUT_PYTHON: &[&str] = &[
     "config",
     "deaths",
@@ -44,7 +45,7 @@ pub(crate) fn test(project: &Project, arguments: &[String]) -> Result<()> {
         cargo
             .env("PYO3_PYTHON", &python.program)
             .env("PATH", path(&state));
-        // The tests wait half of the time.
+        // The tests spend half of their time waiting.
         let threads = std::thread::available_parallelism().map_or(2, usize::from) * 3 / 2;
         for (name, value) in [
             ("RUST_TEST_THREADS", threads.to_string()),
@@ -109,7 +110,8 @@ pub(crate) fn test(project: &Project, arguments: &[String]) -> Result<()> {
     run(&mut again)
 }
 
-/// An environment is left out where there were no wheels for it; then so are the tests that need it.
+/// An environment that is incomplete, because there were no wheels for it, is left out; then so are the tests that need
+/// it.
 fn whole(folder: PathBuf) -> OsString {
     if is_made(&folder) {
         folder.into()

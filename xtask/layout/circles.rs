@@ -4,16 +4,16 @@ use super::crates::FileId;
 use super::imports::Graph;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// As many files of one folder may depend on each other in a circle.
+/// The most files of one folder that may depend on each other in a circle.
 const LARGEST: usize = 3;
 
 pub(crate) struct Circles<'a> {
     graph: &'a Graph,
-    /// Sets of at least two files of which each leads to each other one.
+    /// Sets of at least two files, in which each file leads to every other one.
     files: Vec<Vec<FileId>>,
-    /// The same of the topmost folders, where a file that lies in none stands for itself.
+    /// The same for the topmost folders. A file that is in no folder counts as a folder.
     folders: Vec<Vec<String>>,
-    /// Which file makes one topmost folder use another one.
+    /// The file that makes one topmost folder use another one.
     between: BTreeMap<(String, String), String>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Circles<'a> {
         for (from, to) in between.keys() {
             edges[number(from)].push(number(to));
         }
-        // Among files that lie in no folder, the rule for files inside one holds.
+        // For files that are in no folder, the rule for files inside one folder holds.
         let is_folder = |name: &String| {
             graph
                 .folders
@@ -135,7 +135,7 @@ impl<'a> Circles<'a> {
     }
 }
 
-/// The strongly connected components of at least two nodes, by the way of Tarjan.
+/// The strongly connected components of at least two nodes, by Tarjan's algorithm.
 fn components(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     struct Walk<'a> {
         edges: &'a [Vec<usize>],

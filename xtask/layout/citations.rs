@@ -1,6 +1,6 @@
-//! Pages, files and numbered facts that comments and pages cite.
+//! Checks the pages, files and numbered facts that comments and pages cite.
 //!
-//! A fact begins a row or a paragraph of its page with its number: `| S-5 |` or `**E-5.**`. A citation of it is its number
+//! A fact begins a row or a paragraph of its page with its number: `| S-5 |` or `**E-5.**`. It is cited by its number
 //! in brackets, `[S-5]`; on pages also without brackets.
 
 use super::text::{Kind, Text};
@@ -18,14 +18,14 @@ const FACTS: &[(&str, &str)] = &[
 ];
 
 static PAGE: LazyLock<Regex> = LazyLock::new(|| regex(r"[\w./-]*\w\.md\b"));
-/// Files of the repository, as pages and comments name them.
+/// Matches files of the repository, as pages and comments name them.
 static FILE: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"`((src|tests|benches|dashboards|scripts|xtask|bindings|docs|config-examples)/[\w./-]*\w\.(rs|py|c|h|conf|wsgi))`",
     )
 });
 static LINK: LazyLock<Regex> = LazyLock::new(|| regex(r"\]\(([^)#\s]+)(#[^)\s]*)?\)"));
-/// Sections of pages that are not named, which nobody but the author can open.
+/// Matches sections of unnamed pages, which only the author can open.
 static NAMELESS: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"\((features, |appendix [A-Z], )?[0-9]\.[0-9]+(, [0-9]\.[0-9]+)*\)|\(architecture,? [0-9]|[Aa]ppendix [A-Z]\b|fact sheet",
@@ -38,7 +38,7 @@ fn regex(form: &str) -> Regex {
     Regex::new(form).expect("a constant of this file, which a test compiles")
 }
 
-/// Pages and files that are cited and not in the repository.
+/// Finds cited pages and files that are not in the repository.
 pub(crate) fn pages(root: &Path, texts: &[Text]) -> Vec<Finding> {
     let mut found = BTreeSet::new();
     for text in texts.iter().filter(|text| !is_own(text)) {
@@ -84,7 +84,7 @@ pub(crate) fn pages(root: &Path, texts: &[Text]) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether an address on the web goes on here.
+/// Whether the text before this place makes it part of a web address.
 fn is_address(before: &str) -> bool {
     before
         .rsplit(char::is_whitespace)
@@ -110,7 +110,7 @@ fn is_own(text: &Text) -> bool {
     text.path == Path::new("xtask/layout/citations.rs")
 }
 
-/// Facts out of order, cited and not there, or cited by nothing but their own page.
+/// Finds facts out of order, cited facts that do not exist, and facts that only their own page cites.
 pub(crate) fn facts(texts: &[Text]) -> Vec<Finding> {
     let mut lines = Vec::new();
     let mut defined: BTreeMap<(String, u32), String> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! The crates of src/, parsed: the tree of their modules, each with its file, without what is compiled for tests only.
+//! The crates of src/, parsed: the tree of their modules, each with its file, without code that is compiled for tests
+//! only.
 
 use anyhow::{Context, Result, bail};
 use std::collections::HashSet;
@@ -74,7 +75,7 @@ impl Crate {
         Ok(parsed)
     }
 
-    /// Reads the file of a module whose submodules lie in `inside`.
+    /// Reads the file of a module whose submodules are in `inside`.
     fn read_file(
         &mut self,
         folder: &Path,
@@ -150,7 +151,7 @@ impl Crate {
         Ok(id)
     }
 
-    /// Lines that are not for tests, and how many of them are neither blank nor a comment.
+    /// The number of lines that are not for tests, and how many of them are neither blank nor a comment.
     pub(crate) fn lines(&self) -> (usize, usize) {
         let mut all = 0;
         let mut code = 0;
@@ -169,7 +170,7 @@ impl Crate {
 }
 
 impl File {
-    /// The path without its ending, for print.
+    /// The path without its ending, for printing.
     pub(crate) fn label(&self) -> String {
         self.path.with_extension("").display().to_string()
     }

@@ -1,7 +1,7 @@
-//! Which file of a crate uses which other one, by the paths that it writes.
+//! Finds which file of a crate uses which other file, from the paths in the source.
 //!
-//! A path leads to the file where the item is defined, through all re-exports. A re-export of something from a module
-//! below is a door and not a use: it adds no edge.
+//! A path leads to the file that defines the item, through all re-exports. A re-export of something from a module below
+//! is no use: it adds no edge.
 
 use super::crates::{self, Crate, FileId, ModuleId};
 use proc_macro2::{TokenStream, TokenTree};
@@ -12,15 +12,15 @@ use syn::visit::{self, Visit};
 pub(crate) struct Graph {
     pub(crate) labels: Vec<String>,
     pub(crate) folders: Vec<String>,
-    /// For each file the files that it uses, each with the first name that it uses of it.
+    /// For each file, the files that it uses, each with the first name that it uses from it.
     pub(crate) uses: Vec<BTreeMap<FileId, String>>,
 }
 
-/// What a module knows by name.
+/// The names that a module knows.
 #[derive(Default)]
 struct Scope {
     defined: HashSet<String>,
-    /// Names brought in by `use`, with the path that was written.
+    /// Names brought in by `use`, with the path as written.
     aliases: HashMap<String, Vec<String>>,
     /// `use path::*`.
     globs: Vec<Vec<String>>,
@@ -111,7 +111,7 @@ fn scope(parsed: &Crate, id: ModuleId) -> Scope {
     scope
 }
 
-/// Calls `each` with the paths of a `use`, and the name that it gives to each; without a name for `*`.
+/// Calls `each` with every path of a `use`, and with the name that the path gets; without a name for `*`.
 fn flatten(
     tree: &syn::UseTree,
     before: &[String],
@@ -146,11 +146,11 @@ struct Resolver<'a> {
     scopes: Vec<Scope>,
 }
 
-/// As deep as aliases of aliases are followed.
+/// The depth to which aliases of aliases are followed.
 const DEPTH: usize = 16;
 
 impl Resolver<'_> {
-    /// The module that a path of this crate ends in, and the file that defines what it names.
+    /// The module in which a path of this crate ends, and the file that defines the item that it names.
     fn resolve(&self, from: ModuleId, path: &[String]) -> Option<(ModuleId, FileId)> {
         self.start(from, path, DEPTH)
             .map(|module| (module, self.parsed.modules[module].file))
@@ -167,7 +167,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Follows a path inside `module`, where unknown names count as the module's own.
+    /// Follows a path inside `module`; unknown names count as the module's own.
     fn walk(&self, module: ModuleId, path: &[String], depth: usize) -> Option<ModuleId> {
         match path.split_first() {
             None => Some(module),
@@ -178,7 +178,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Follows a path whose first name `module` knows; `None` where it does not.
+    /// Follows a path whose first name `module` knows; returns `None` if it does not know it.
     fn step(&self, module: ModuleId, path: &[String], depth: usize) -> Option<ModuleId> {
         let depth = depth.checked_sub(1)?;
         let (first, rest) = path.split_first()?;
@@ -220,7 +220,7 @@ impl Resolver<'_> {
     }
 }
 
-/// All paths that the items of a module write, and whether each is re-exported.
+/// All paths in the items of a module, and whether each is re-exported.
 #[derive(Default)]
 struct Paths {
     found: Vec<(Vec<String>, bool)>,

@@ -1,4 +1,4 @@
-//! Type names that a crate has twice.
+//! Finds type names that a crate has twice.
 
 use super::crates::{Crate, attributes};
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub(crate) fn duplicates(parsed: &Crate) -> Vec<String> {
     }
     places
         .into_iter()
-        // Two forms of one type, of which a build has one, may stand in one file.
+        // One file may have two forms of a type if each build compiles only one of them.
         .filter(|(_, places)| {
             let alternatives = places.iter().all(|place| place.0 == places[0].0 && place.2);
             places.len() > 1 && !alternatives

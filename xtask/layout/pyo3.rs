@@ -1,5 +1,5 @@
-//! Of pyo3, the crates in src/ use `pyo3::ffi` alone: the rest of it keeps type objects in process statics and attaches to
-//! the main interpreter, which corrupts memory where a process has several interpreters ([E-1]).
+//! The crates in src/ may use only `pyo3::ffi` of pyo3: the rest of it keeps type objects in process statics and
+//! attaches to the main interpreter, which corrupts memory if a process has several interpreters ([E-1]).
 
 use super::{Finding, Rule};
 use anyhow::{Context, Result};

@@ -1,17 +1,17 @@
-//! What people read: the comments and messages of the sources, and the pages.
+//! The text that people read: the comments and messages of the sources, and the pages.
 
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A paragraph: lines of a comment or of a page that follow one another, or one message.
+/// A paragraph: consecutive lines of a comment or of a page, or one message.
 pub(crate) struct Text {
     pub(crate) path: PathBuf,
     pub(crate) kind: Kind,
-    /// The number of its first line.
+    /// The number of the first line.
     line: usize,
-    /// The lines, joined with line ends; each was trimmed.
+    /// The lines, each trimmed, joined with line ends.
     pub(crate) text: String,
 }
 
@@ -105,7 +105,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Adds a line to the paragraph before, if that ends on the line above, else begins one.
+    /// Adds a line to the last paragraph, if that ends on the line above, else begins a paragraph.
     fn add(&mut self, kind: Kind, line: usize, text: &str) {
         let text = text.trim();
         if text.is_empty() {
@@ -180,7 +180,7 @@ impl Reader {
                 }
                 end
             } else if let Some((end, text)) = literal(rest) {
-                // A line end that is escaped, and what indents the next line, are not in the message.
+                // An escaped line end, and the indentation of the next line, are not part of the message.
                 let lines: Vec<&str> = text
                     .lines()
                     .map(|line| line.trim().trim_end_matches('\\').trim_end())
@@ -196,7 +196,7 @@ impl Reader {
     }
 }
 
-/// The length of the string or character literal that `source` begins with, and what a string holds.
+/// The length of the string or character literal with which `source` begins, and the content of a string.
 fn literal(source: &str) -> Option<(usize, &str)> {
     if let Some(raw) = source.strip_prefix('r') {
         let hashes = raw.len() - raw.trim_start_matches('#').len();
@@ -221,7 +221,7 @@ fn literal(source: &str) -> Option<(usize, &str)> {
                 let inside = &source[1..at];
                 return Some((at + 1, if quote == '"' { inside } else { "" }));
             }
-            // A lifetime: a character literal would have ended.
+            // This is a lifetime: a character literal would have ended.
             _ if quote == '\'' && at > 1 && !source[1..].starts_with('\\') => return Some((1, "")),
             _ => {}
         }
@@ -229,7 +229,7 @@ fn literal(source: &str) -> Option<(usize, &str)> {
     Some((1, ""))
 }
 
-/// The length of the word, or of the other character, that `source` begins with.
+/// The length of the word, or of the other character, with which `source` begins.
 fn word(source: &str) -> usize {
     let is_part = |character: &char| character.is_alphanumeric() || *character == '_';
     match source.find(|character| !is_part(&character)) {

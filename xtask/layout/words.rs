@@ -1,4 +1,4 @@
-//! Plain sentences: the subject first, and each thing by its name.
+//! Finds sentences that are not plain: the subject comes first, and each thing is called by its name.
 
 use super::text::Text;
 use super::{Finding, Rule};
@@ -6,9 +6,9 @@ use regex::Regex;
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-/// Forms that a reader has to decode, and what is written instead.
+/// Forms that a reader has to decode, and what to write instead.
 const BANNED: &[(&str, &str)] = &[
-    // Of a person it is English: see `PEOPLE`.
+    // "Who" is English for a person: see `PEOPLE`.
     (
         r"(^|[\s(])[Ww]ho\b",
         "the thing by its name: thread, child, request, client, process",
@@ -32,10 +32,10 @@ const BANNED: &[(&str, &str)] = &[
 /// After these words, "who" speaks of a person.
 const PEOPLE: &str = r"\b(anyone|anybody|someone|somebody|person|people|users?|readers?|operators?|administrators?|developers?|visitors?|authors?|contributors?|newcomers?)\s*$";
 
-/// "So many" is English where its measure follows.
+/// "So many" is English if its measure follows.
 const MEASURED: &str = r"^([^.;:]{0,90}\s+that\b|(\s+[\w-]+){0,5}\s+as\b)";
 
-/// Places where a banned form stays: path, the line's words, and the reason.
+/// Places in which a banned form stays: path, words of the line, and the reason.
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("xtask/layout/words.rs", "", "the list itself"),
     ("docs/glossary.md", "", "names the forms that are not used"),
@@ -59,7 +59,7 @@ pub(crate) fn findings(texts: &[Text]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     for text in texts {
-        // What is code stays as long as it was, so that places stay right.
+        // Code is replaced by text of the same length, so that positions stay right.
         let plain = CODE.replace_all(&text.text, |code: &regex::Captures<'_>| {
             code[0]
                 .chars()
@@ -91,7 +91,7 @@ pub(crate) fn findings(texts: &[Text]) -> Vec<Finding> {
     found
 }
 
-/// Where banned forms begin, each with what is written instead.
+/// The positions of banned forms, each with what to write instead.
 fn banned(text: &str) -> Vec<(usize, &'static str)> {
     let mut found = Vec::new();
     for (form, instead) in RULES.iter() {

@@ -1,4 +1,4 @@
-"""Settings of the example. Everything that is written lies in one folder, $GUESTBOOK_DATA or ./data."""
+"""Settings of the example. The application writes to one folder, $GUESTBOOK_DATA or ./data."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("GUESTBOOK_DATA", BASE_DIR / "data"))
 
-# Made by `manage.py prepare`, once for each installation; never in the repository.
+# `manage.py prepare` makes the key once for each installation; it is never in the repository.
 _key_file = DATA / "secret-key"
 SECRET_KEY = _key_file.read_text().strip() if _key_file.exists() else ""
 
@@ -54,7 +54,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATA / "db.sqlite3",
-        # Several processes write: wait for each other rather than fail.
+        # Several processes write; they wait for each other instead of failing.
         "OPTIONS": {"timeout": 20},
     }
 }
@@ -64,7 +64,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-# Collected once and served by httpd, without Python.
+# These files are collected once; httpd serves them without Python.
 STATIC_URL = "/static/"
 STATIC_ROOT = os.environ.get("GUESTBOOK_STATIC", BASE_DIR / "static-files")
 

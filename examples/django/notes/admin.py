@@ -16,4 +16,4 @@ class UploadAdmin(admin.ModelAdmin):
     readonly_fields = ["file", "size", "sha256"]
 
     def has_add_permission(self, request):
-        return False  # By the page /upload/, which works out size and checksum.
+        return False  # The page /upload/ adds uploads, with size and checksum.

@@ -1,4 +1,4 @@
-"""Three pages: a form with a database behind it, an upload, and a response that is sent while it is made."""
+"""Three pages: a form with a database behind it, an upload, and a streaming response."""
 
 import hashlib
 import time

@@ -1,5 +1,5 @@
-//! An HTTP client that shows what a comfortable one hides: raw bytes, the end of a chunked body, connections cut
-//! in the middle. Every read has a time limit.
+//! An HTTP client that shows details which usual clients hide: raw bytes, the end of a chunked body, connections that
+//! end in the middle. Every read has a time limit.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -14,9 +14,9 @@ use crate::client::response::{Ending, Head, Response};
 /// Why there is no response.
 #[derive(Debug)]
 pub enum ClientError {
-    /// The socket refused, broke or kept silent for too long.
+    /// The socket refused, failed or was silent for too long.
     Io(io::Error),
-    /// What came is not HTTP, or ended in the middle of the head.
+    /// The received bytes are not HTTP, or ended in the middle of the head.
     Malformed(String),
 }
 
@@ -42,7 +42,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects.
+    /// Opens a connection.
     pub fn open(address: SocketAddr) -> Result<Self, ClientError> {
         let stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;
@@ -56,7 +56,8 @@ impl Connection {
 
     /// Sends a request and reads its response.
     pub fn exchange(&mut self, request: &Request) -> Result<Response, ClientError> {
-        // A server may answer and close before it has read the whole body: its answer counts, not the failed send.
+        // A server may answer and close before it has read the whole body: then its response counts, not the failed
+        // send.
         let sent = self.stream.write_all(&request.to_bytes());
         match self.read_response(request.method()) {
             Err(ClientError::Malformed(_)) if sent.is_err() => Err(sent.unwrap_err().into()),
@@ -64,23 +65,23 @@ impl Connection {
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged, and ends the test if that fails.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).unwrap();
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Closes the sending direction, and goes on reading.
+    /// Closes the sending direction; reading goes on.
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Ends the connection by a reset, as a client that crashed or a proxy that gave up.
+    /// Ends the connection by a reset, like a client that crashed or a proxy that gave up.
     pub fn abort(self) {
         let now = Some(Duration::ZERO);
         rustix::net::sockopt::set_socket_linger(&self.stream, now).unwrap();
@@ -126,12 +127,12 @@ impl Connection {
         })
     }
 
-    /// Reads status line and headers.
+    /// Reads the status line and the headers.
     pub fn read_head(&mut self) -> Result<Head, ClientError> {
         loop {
             let mut fields = vec![httparse::EMPTY_HEADER; MOST_FIELDS];
             let mut parser = httparse::Response::new(&mut fields);
-            // The parser would skip empty lines here, which the response before should not have had.
+            // The parser would skip empty lines here, but after the previous response there must be none.
             let parsed = match self.buffer.first() {
                 Some(b'\r' | b'\n') => Err(httparse::Error::Token),
                 _ => parser.parse(&self.buffer),
@@ -160,7 +161,7 @@ impl Connection {
         }
     }
 
-    /// Reads one chunk; the empty one is the terminating chunk, none means that the connection ended without it.
+    /// Reads one chunk. The empty chunk is the terminating one; `None` means that the connection ended without it.
     pub fn read_chunk(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         let size = loop {
             match httparse::parse_chunk_size(&self.buffer) {
@@ -194,13 +195,13 @@ impl Connection {
         Ok(Some(chunk))
     }
 
-    /// Reads whatever comes until the other side closes.
+    /// Reads until the other side closes.
     pub fn read_to_end(&mut self) -> Result<Vec<u8>, ClientError> {
         while self.more()? {}
         Ok(std::mem::take(&mut self.buffer))
     }
 
-    /// Hands over what comes until the other side closes, and keeps none of it.
+    /// Passes all bytes to `take` until the other side closes, and keeps none of them.
     pub fn read_rest(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), ClientError> {
         loop {
             take(&std::mem::take(&mut self.buffer));
@@ -210,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server closes the connection, rather than keeping it for the next request.
+    /// Whether the server closes the connection instead of keeping it for the next request.
     pub fn is_closed_by_server(&mut self) -> bool {
         self.stream
             .set_read_timeout(Some(Duration::from_secs(3)))
@@ -220,7 +221,7 @@ impl Connection {
         closed
     }
 
-    /// Whether nothing comes for a while.
+    /// Whether the server sends nothing for this time.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let silent = match self.more() {
@@ -236,7 +237,7 @@ impl Connection {
         silent
     }
 
-    /// False when the connection ended before `wanted` bytes had come.
+    /// Reads until `wanted` bytes are there. Returns false if the connection ended before.
     fn fill(&mut self, wanted: usize) -> Result<bool, ClientError> {
         while self.buffer.len() < wanted {
             if !self.more()? {
@@ -252,12 +253,13 @@ impl Connection {
         std::mem::replace(&mut self.buffer, rest)
     }
 
-    /// Reads once; false at the end. A reset counts as an end: that is how a server closes on unread input.
+    /// Reads once; returns false at the end. A reset counts as an end, because that is how a server closes while there
+    /// is unread input.
     fn more(&mut self) -> Result<bool, ClientError> {
         let mut block = [0; 64 * 1024];
         let read = loop {
             match self.stream.read(&mut block) {
-                // The process was stopped and continued.
+                // This process was stopped and continued.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
@@ -276,5 +278,5 @@ impl Connection {
 
 /// Longer than httpd's own `Timeout` in the tests, so that httpd gives up first.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Fields of a head; no test has nearly as many.
+/// The most header fields of a response; no test has nearly as many.
 const MOST_FIELDS: usize = 4096;

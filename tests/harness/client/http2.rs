@@ -1,11 +1,11 @@
-//! Just enough HTTP/2 to have several requests at once on one connection, each on a stream of its own.
+//! Just enough HTTP/2 to run several requests at once on one connection, each on its own stream.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Sends a `GET` for each path at once, and reads until all streams have ended. Returns for each path whether the status
+/// Sends a `GET` for each path at once, and reads until all streams end. Returns for each path whether the status
 /// was 200.
 pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -31,7 +31,7 @@ pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
         let mut payload = vec![0; length];
         stream.read_exact(&mut payload).unwrap();
         match kind {
-            // `:status: 200` is entry 8 of HPACK's static table; a change of the table's size may stand before it.
+            // `:status: 200` is entry 8 of HPACK's static table; an update of the table size may come before it.
             HEADERS => {
                 let first = payload
                     .iter()
@@ -51,10 +51,10 @@ pub fn http2_get_all(address: SocketAddr, paths: &[String]) -> Vec<bool> {
     ids.iter().map(|id| good.get(id) == Some(&true)).collect()
 }
 
-/// What came on one stream of HTTP/2.
+/// The response on one stream of HTTP/2.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Http2Response {
-    /// The status, where it is one of those that HPACK has an entry for; 0 for others, and where none came.
+    /// The status, if HPACK's static table has an entry for it; 0 for any other status, and if there was none.
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
@@ -62,8 +62,8 @@ pub struct Http2Response {
     pub is_complete: bool,
 }
 
-/// One request on a connection of its own: the head, after `pause` the first piece of the body, and so on. What is sent
-/// must not be more than 65,535 bytes altogether, nor a piece more than 16,384.
+/// Sends one request on a new connection: the head, after `pause` the first piece of the body, and so on. All bytes
+/// together must not be more than 65,535, and a piece not more than 16,384.
 pub fn http2_exchange(
     address: SocketAddr,
     method: &str,
@@ -76,7 +76,7 @@ pub fn http2_exchange(
     let limit = Some(Duration::from_secs(20));
     stream.set_read_timeout(limit).unwrap();
     stream.set_nodelay(true).unwrap();
-    // A large window for what comes: of each stream, and of the connection.
+    // A large window for the response, for each stream and for the connection.
     let mut sent = PREFACE.to_vec();
     sent.extend(frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
     sent.extend(frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]));
@@ -138,7 +138,7 @@ pub fn http2_exchange(
     }
 }
 
-/// Sends a `GET`, and cancels its stream after `wait`. The connection lives as long as the result.
+/// Sends a `GET`, and cancels its stream after `wait` has returned. The connection stays open while the result lives.
 pub fn http2_cancel(address: SocketAddr, path: &str, wait: impl FnOnce()) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = headers(path, &address.to_string());
@@ -147,7 +147,7 @@ pub fn http2_cancel(address: SocketAddr, path: &str, wait: impl FnOnce()) -> Tcp
     sent.extend(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head));
     stream.write_all(&sent).unwrap();
     wait();
-    // CANCEL
+    // The error code CANCEL.
     stream
         .write_all(&frame(RESET, 0, 1, &8_u32.to_be_bytes()))
         .unwrap();
@@ -162,7 +162,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A header block: fields of HPACK's static table, and literals without Huffman's code.
+/// Makes a header block: fields of HPACK's static table, and literals without Huffman coding.
 fn headers(path: &str, authority: &str) -> Vec<u8> {
     // `:method: GET` and `:scheme: http`.
     let mut block = vec![0x82, 0x86];

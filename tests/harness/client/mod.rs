@@ -1,4 +1,4 @@
-//! Clients: of HTTP/1, which may send and see anything, and just enough HTTP/2.
+//! The clients: one of HTTP/1, which can send and see any bytes, and one of just enough HTTP/2.
 
 pub(crate) mod connection;
 pub(crate) mod http2;

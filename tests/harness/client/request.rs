@@ -1,6 +1,6 @@
-//! Requests, as they are written.
+//! Requests, and their bytes.
 
-/// A request to send. `Host: localhost` and `Connection: close` unless said otherwise.
+/// A request to send. It has `Host: localhost` and `Connection: close` unless the test says otherwise.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: String,
@@ -19,7 +19,7 @@ enum Body {
 }
 
 impl Request {
-    /// Any method, no body.
+    /// A request with any method and no body.
     pub fn new(method: &str, target: &str) -> Self {
         Request {
             method: method.into(),
@@ -31,41 +31,41 @@ impl Request {
         }
     }
 
-    /// `GET`.
+    /// A `GET` request.
     pub fn get(target: &str) -> Self {
         Request::new("GET", target)
     }
 
-    /// `POST` with a body and its Content-Length.
+    /// A `POST` request with a body and its Content-Length.
     pub fn post(target: &str, body: impl AsRef<[u8]>) -> Self {
         Request::new("POST", target).body(body)
     }
 
-    /// A body with its Content-Length.
+    /// Adds a body with its Content-Length.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = Body::Bytes(body.as_ref().into());
         self
     }
 
-    /// A body in these chunks.
+    /// Adds a body in these chunks.
     pub fn chunked(mut self, chunks: &[&[u8]]) -> Self {
         self.body = Body::Chunks(chunks.iter().map(|chunk| chunk.to_vec()).collect());
         self
     }
 
-    /// One more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.into(), value.as_ref().into()));
         self
     }
 
-    /// Leaves the connection open afterwards.
+    /// Keeps the connection open after the response.
     pub fn keep_alive(mut self) -> Self {
         self.keep_alive = true;
         self
     }
 
-    /// Speaks HTTP/1.0.
+    /// Uses HTTP/1.0.
     pub fn http10(mut self) -> Self {
         self.version = "HTTP/1.0";
         self
@@ -99,7 +99,7 @@ impl Request {
         bytes
     }
 
-    /// The bytes up to the body.
+    /// The bytes before the body.
     pub fn head_bytes(&self) -> Vec<u8> {
         let mut bytes =
             format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();

@@ -1,4 +1,4 @@
-//! Responses, with what a comfortable client hides: chunks, and how the body ended.
+//! Responses, with details that usual clients hide: chunks, and how the body ended.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The first header of that name, in any case.
+    /// The first header of that name, compared without regard to case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.all(name).into_iter().next()
     }
@@ -28,7 +28,7 @@ impl Head {
             .collect()
     }
 
-    /// A head that was read whole.
+    /// The head of a response that was read completely.
     pub(super) fn of(parsed: &httparse::Response<'_, '_>) -> Self {
         let latin1 = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect();
         let fields = parsed.headers.iter();
@@ -54,26 +54,26 @@ impl Head {
 /// How a response's body ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// There is none: HEAD, 1xx, 204, 304.
+    /// There is no body: HEAD, 1xx, 204, 304.
     NoBody,
-    /// As many bytes came as Content-Length said.
+    /// The body had as many bytes as Content-Length said.
     Length,
     /// The terminating chunk came.
     Chunked,
-    /// Neither length nor chunks: the end of the connection is the end of the body.
+    /// There is neither length nor chunks: the end of the connection is the end of the body.
     Closed,
-    /// The connection ended before Content-Length or the terminating chunk said so.
+    /// The connection ended before the body was complete by Content-Length or the terminating chunk.
     Cut,
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// Status line and headers.
     pub head: Head,
     /// The body, dechunked.
     pub body: Vec<u8>,
-    /// The chunks as they came, when there were chunks.
+    /// The chunks as received, if the body was chunked.
     pub chunks: Vec<Vec<u8>>,
     /// How the body ended.
     pub ending: Ending,
@@ -108,7 +108,7 @@ impl Response {
         self
     }
 
-    /// Whether nothing of the body is missing.
+    /// Whether the body is complete.
     pub fn is_complete(&self) -> bool {
         self.ending != Ending::Cut
     }

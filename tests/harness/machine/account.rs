@@ -1,4 +1,4 @@
-//! The user that runs the tests, and the user that the children become.
+//! The user that runs the tests, and the user that httpd's children become.
 
 use nix::unistd::{Group, User, geteuid};
 
@@ -7,7 +7,7 @@ pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// httpd's usual account of this system, with that account's own group.
+/// The account that httpd usually has on this system, with the group of that account.
 pub(crate) fn child_user() -> (String, String) {
     let user = ["www-data", "apache", "nobody"]
         .into_iter()

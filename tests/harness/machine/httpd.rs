@@ -1,4 +1,4 @@
-//! httpd as this machine has it: the program, its modules, and the user its children become.
+//! The httpd of this machine: the program, its modules, and the user that its children become.
 
 use std::collections::HashSet;
 use std::env;
@@ -14,7 +14,7 @@ pub(crate) struct Site {
     pub(crate) modules: PathBuf,
     /// Modules compiled into httpd, by file name without `mod_` and `.c`.
     pub(crate) compiled_in: HashSet<String>,
-    /// User and group that the children become where httpd is started by root.
+    /// User and group that the children become if root starts httpd.
     pub(crate) user: (String, String),
 }
 
@@ -32,7 +32,7 @@ impl Site {
         })
     }
 
-    /// The file of one of httpd's own modules; none when it is compiled in.
+    /// The file of one of httpd's own modules; `None` if the module is compiled in.
     pub(crate) fn module_file(&self, name: &str) -> Option<PathBuf> {
         if self.compiled_in.contains(name) {
             return None;
@@ -41,7 +41,7 @@ impl Site {
     }
 }
 
-/// Whether httpd has a module of its own, or of its distribution's, of that name.
+/// Whether httpd or its distribution has a module of this name.
 pub fn has_module(name: &str) -> bool {
     let file = Site::get().module_file(name);
     file.is_none_or(|file| file.is_file())

@@ -1,4 +1,5 @@
-//! What this machine offers and the environment asks for: httpd, the module under test, users, processes, folders.
+//! What this machine provides and the environment variables ask for: httpd, the module under test, users, processes,
+//! folders.
 
 pub(crate) mod account;
 pub(crate) mod httpd;

@@ -1,4 +1,4 @@
-//! What `/proc` tells about httpd's processes, and the signals that httpd understands.
+//! Facts from `/proc` about httpd's processes, and the signals that httpd understands.
 
 use std::fs;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::wait::eventually::eventually_within;
 /// A process number.
 pub type Pid = i32;
 
-/// The living children of a process, zombies left out.
+/// The living children of a process, without zombies.
 pub fn children_of(parent: Pid) -> Vec<Pid> {
     let mut children: Vec<Pid> = all_processes()
         .expect("/proc can be read")
-        // A process may end while it is looked at.
+        // A process may end during this look at it.
         .filter_map(|process| process.ok()?.stat().ok())
         .filter(|stat| stat.ppid == parent && stat.state != ZOMBIE)
         .map(|stat| stat.pid)
@@ -40,15 +40,15 @@ pub fn wait_until_ended(pid: Pid) {
     );
 }
 
-/// Longest wait for the end of a child.
+/// The longest wait for the end of a child.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
-/// The name of a process. The module names its own processes, which are no children of the MPM.
+/// The name of a process. The module gives names to its own processes, which are not children of the MPM.
 pub(crate) fn name(pid: Pid) -> String {
     stat(pid).map_or_else(String::new, |stat| stat.comm)
 }
 
-/// Whether the command line of a process holds this text.
+/// Whether the command line of a process contains this text.
 pub(crate) fn was_started_with(pid: Pid, text: &str) -> bool {
     let command = Process::new(pid).and_then(|process| process.cmdline());
     command.is_ok_and(|words| words.iter().any(|word| word.contains(text)))
@@ -64,7 +64,7 @@ pub fn rss_kib(pid: Pid) -> u64 {
     status(pid).and_then(|status| status.vmrss).unwrap_or(0)
 }
 
-/// KiB of memory that a process shares with no other: a process shares as much of the segment as it has read.
+/// Anonymous resident memory in KiB, which the process shares with no other: pages of the segment do not count.
 pub fn own_kib(pid: Pid) -> u64 {
     status(pid).and_then(|status| status.rssanon).unwrap_or(0)
 }
@@ -80,7 +80,7 @@ pub fn kill(pid: Pid) {
     signal(pid, Signal::KILL);
 }
 
-/// `SIGUSR1`: httpd lets its children finish and starts new ones with the present configuration.
+/// `SIGUSR1`: httpd lets its children finish and starts new ones with the current configuration.
 pub fn graceful(pid: Pid) {
     signal(pid, Signal::USR1);
 }
@@ -96,12 +96,12 @@ pub(crate) fn terminate(pid: Pid) {
 
 fn signal(pid: Pid, signal: Signal) {
     if let Some(pid) = RawPid::from_raw(pid) {
-        // A process that is gone already is no mistake of the caller.
+        // If the process has already ended, that is no mistake of the caller.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Whether a process holds a connection whose own end is this port.
+/// Whether a process has a connection whose local port is this one.
 pub(crate) fn has_connections(port: u16) -> bool {
     let table = procfs::net::tcp().expect("/proc can be read");
     table.iter().any(|entry| {
@@ -117,5 +117,5 @@ fn status(pid: Pid) -> Option<Status> {
     Process::new(pid).ok()?.status().ok()
 }
 
-/// The state of a process that has ended while its parent has not waited for it.
+/// The state of a process that has ended but that its parent has not waited for.
 const ZOMBIE: char = 'Z';

@@ -1,8 +1,8 @@
 //! A folder that every user may read, with the module under test, its engines and the test applications in it.
 //!
-//! httpd started by root becomes another user, and that user often may not enter the checkout (a home directory is
+//! If root starts httpd, the children become another user, which often may not enter the checkout (a home directory is
 //! closed to others). So the suite always works on copies, made once for each run of the test program, in a folder
-//! named after its process; folders of runs that were killed are swept by the next run, their servers with them.
+//! named after its process. The next run removes the folders of runs that were killed, and ends their servers.
 
 use std::env;
 use std::fs;
@@ -46,7 +46,7 @@ pub fn venv() -> &'static Path {
     })
 }
 
-/// The virtual environment with numpy and the like, where there are wheels of all of them for this Python.
+/// The virtual environment with numpy and similar packages, if all of them have wheels for this Python.
 pub fn packages() -> Option<PathBuf> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
@@ -61,7 +61,7 @@ pub fn packages() -> Option<PathBuf> {
     packages.clone()
 }
 
-/// The interpreter to run everything with, when the environment names one.
+/// The Python to run everything with, if the environment names one.
 pub(crate) fn python_home() -> Option<&'static Path> {
     static HOME: OnceLock<Option<PathBuf>> = OnceLock::new();
     HOME.get_or_init(|| {
@@ -122,7 +122,7 @@ fn original_module() -> PathBuf {
         .map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from)
 }
 
-/// A fresh server root, empty.
+/// A new, empty server root.
 pub(crate) fn server_root(name: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -141,7 +141,7 @@ pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Copies a folder with everything in it, open to all readers.
+/// Copies a folder with its content, readable for all users.
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
     open_folder(to);
     for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
@@ -167,14 +167,14 @@ fn is_engine(name: &str) -> bool {
     name.starts_with("wsgi_engine") && name.ends_with(".so")
 }
 
-/// The path itself if every user may go there, else a copy in the stage.
+/// The path itself if every user may enter it, else a copy in the stage.
 fn readable(path: &Path, name: &str) -> PathBuf {
     let path = fs::canonicalize(path).unwrap();
     if !is_root() || open_to_all(&path) {
         return path;
     }
     let copy = folder().join(name);
-    // `cp` keeps the symbolic links, which is what a virtual environment consists of.
+    // `cp` keeps the symbolic links, of which a virtual environment consists.
     let status = Command::new("cp")
         .arg("-R")
         .arg("-P")
@@ -197,7 +197,7 @@ fn open_to_all(path: &Path) -> bool {
         .all(|part| fs::metadata(part).is_ok_and(|data| data.mode() & 0o001 != 0))
 }
 
-/// This run's folder. Its name holds the process number, and the first use sweeps what dead runs left.
+/// The folder of this run. Its name contains the process number, and the first use removes the folders of dead runs.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -212,7 +212,7 @@ fn folder() -> &'static Path {
     })
 }
 
-/// Removes the folders of runs whose process is gone, and first the servers that such a run left behind.
+/// Removes the folders of runs whose process has ended, and first ends the servers that such a run left behind.
 fn sweep() {
     let me = rustix::process::geteuid().as_raw();
     for entry in fs::read_dir(env::temp_dir())
@@ -244,7 +244,7 @@ fn end_stray_server(root: &Path) {
     else {
         return;
     };
-    // The number may belong to another process by now: the command line must name this very root.
+    // The number may belong to another process now: the command line must name this server root.
     if process::was_started_with(pid, &root.to_string_lossy()) {
         process::terminate(pid);
     }

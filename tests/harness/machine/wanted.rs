@@ -1,4 +1,4 @@
-//! What the environment asks of the whole suite, and which module is under test.
+//! What the environment variables ask of the whole suite, and which module is under test.
 
 use std::env;
 use std::fs;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::machine::stage;
 
-/// Whether the module under test is mod_wsgi_rs, and not the one it replaces.
+/// Whether the module under test is mod_wsgi_rs, and not mod_wsgi.
 pub fn ours() -> bool {
     static OURS: OnceLock<bool> = OnceLock::new();
     *OURS.get_or_init(|| {
@@ -15,12 +15,12 @@ pub fn ours() -> bool {
     })
 }
 
-/// Whether the long form of the tests was asked for.
+/// Whether the environment asks for the long form of the tests.
 pub fn long() -> bool {
     env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1")
 }
 
-/// The executor of servers whose test names none, if the environment asks for one.
+/// The executor of servers whose test names none, if the environment names one.
 pub fn executor() -> Option<&'static str> {
     static EXECUTOR: OnceLock<Option<&'static str>> = OnceLock::new();
     *EXECUTOR.get_or_init(|| {

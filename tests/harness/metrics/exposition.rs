@@ -1,14 +1,14 @@
-//! A page of metrics, read more strictly than Prometheus reads it.
+//! Pages of metrics, parsed more strictly than by Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names and values of labels, by name.
+/// The labels of a sample: values by name.
 pub type Labels = BTreeMap<String, String>;
 
-/// One line with a number.
+/// A sample: one line with a number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The family's name, and `_bucket`, `_sum` or `_count` for histograms.
+    /// The name of the family, with `_bucket`, `_sum` or `_count` for histograms.
     pub name: String,
     /// Its labels.
     pub labels: Labels,
@@ -33,11 +33,11 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// Reads a page.
+    /// Parses a page.
     ///
     /// # Errors
-    /// The first mistake: a line that is no sample, a sample without `HELP` and `TYPE` before it, a family in two places,
-    /// a series twice, a histogram that does not add up.
+    /// The first mistake: a line that is no sample, a sample without `HELP` and `TYPE` before it, a family in two
+    /// places, a series twice, a histogram whose counts do not add up.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut page = Exposition::default();
         let (mut helped, mut seen) = (BTreeSet::new(), BTreeSet::new());
@@ -80,12 +80,12 @@ impl Exposition {
         Ok(page)
     }
 
-    /// The sum of the samples of that name which have all of these labels; 0 where there is none.
+    /// The sum of the samples of that name that have all of these labels; 0 if there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.select(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// The samples of that name which have all of these labels.
+    /// The samples of that name that have all of these labels.
     pub fn select<'s>(
         &'s self,
         name: &'s str,
@@ -99,14 +99,14 @@ impl Exposition {
         })
     }
 
-    /// How often a histogram was given a value of at most `le`.
+    /// The number of observations of a histogram that are at most `le`.
     pub fn at_most(&self, histogram: &str, le: &str, labels: &[(&str, &str)]) -> f64 {
         let name = format!("{histogram}_bucket");
         let labels = [labels, &[("le", le)]].concat();
         self.sum(&name, &labels)
     }
 
-    /// The samples that may never become less: counters, and all of histograms.
+    /// The samples that may never decrease: counters, and all samples of histograms.
     pub fn growing(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(|sample| {
             let kind = family_of(&sample.name, &self.types)
@@ -163,7 +163,7 @@ impl Exposition {
     }
 }
 
-/// As Go's shortest form with a point added where it has none: `1.0`, `0.0005`, `5e-05`.
+/// Formats a bound like Go's shortest form, with a point added if it has none: `1.0`, `0.0005`, `5e-05`.
 fn canonical(bound: f64) -> String {
     if bound != 0.0 && bound.abs() < 1e-4 {
         let text = format!("{bound:e}");
@@ -173,7 +173,7 @@ fn canonical(bound: f64) -> String {
     format!("{bound:?}")
 }
 
-/// The family that a sample of this name belongs to.
+/// The family to which a sample of this name belongs.
 fn family_of(name: &str, types: &BTreeMap<String, String>) -> Option<String> {
     if types.contains_key(name) {
         return Some(name.into());
@@ -211,7 +211,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
         }
     }
     let value = rest.strip_prefix(' ')?;
-    // No time may follow, and Rust parses more forms of numbers than the format allows.
+    // No timestamp may follow, and Rust parses more forms of numbers than the format allows.
     let is_number = value == "NaN"
         || value == "+Inf"
         || value == "-Inf"
@@ -225,7 +225,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
     })
 }
 
-/// A label's value behind its opening quote, and the text behind the closing one.
+/// Parses the value of a label after its opening quote. Returns the value and the text after the closing quote.
 fn parse_value(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();

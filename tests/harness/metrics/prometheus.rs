@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes a server under test, and promtool's opinion of a page.
+//! A real Prometheus that scrapes a server under test, and the check of a page by promtool.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -15,7 +15,7 @@ use crate::client::request::Request;
 use crate::metrics::exposition::Labels;
 use crate::wait::eventually::eventually;
 
-/// Ends the test unless `promtool check metrics` has nothing to say about a page.
+/// Ends the test unless `promtool check metrics` finds nothing to report on a page.
 #[track_caller]
 pub fn promtool_is_silent(page: &str) {
     let mut child = program("promtool")
@@ -26,7 +26,7 @@ pub fn promtool_is_silent(page: &str) {
         .spawn()
         .unwrap_or_else(|error| missing("promtool", &error));
     let mut input = child.stdin.take().expect("it is a pipe");
-    // promtool reads all of it before it says anything.
+    // promtool reads its whole input before it prints anything.
     input.write_all(page.as_bytes()).unwrap();
     drop(input);
     let output = child.wait_with_output().unwrap();
@@ -50,16 +50,16 @@ fn missing(name: &str, error: &std::io::Error) -> ! {
     )
 }
 
-/// What to scrape.
+/// A target to scrape.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'t> {
     /// The value of the label `job`.
     pub job: &'t str,
-    /// Where.
+    /// The address of the target.
     pub address: SocketAddr,
 }
 
-/// A sample in an answer of Prometheus.
+/// A sample in a response of Prometheus.
 #[derive(Clone, Debug)]
 pub struct Point {
     /// Its labels.
@@ -76,7 +76,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes `/metrics` of these each second, with rule files loaded, and waits until it is ready.
+    /// Starts a Prometheus that scrapes `/metrics` of `targets` each second, with these rule files, and waits until it
+    /// is ready.
     pub fn start(targets: &[Target<'_>], rules: &[&Path]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = String::from(
@@ -124,7 +125,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// The answer to a query, as of now.
+    /// The result of a query at the present time.
     #[track_caller]
     pub fn query(&self, query: &str) -> Vec<Point> {
         let series = self.client.instant(query, None);
@@ -136,7 +137,7 @@ impl Prometheus {
         points.collect()
     }
 
-    /// Waits until every target was scraped `count` times.
+    /// Waits until every target has been scraped `count` times.
     pub fn wait_for_scrapes(&self, count: u32) {
         eventually("Prometheus scrapes", || {
             let seen = self.query("count_over_time(up[1h])");
@@ -145,7 +146,7 @@ impl Prometheus {
         });
     }
 
-    /// The names of the alerts that were loaded; ends the test where a rule could not be evaluated.
+    /// The names of the loaded alerts; ends the test if a rule could not be evaluated.
     pub fn alerts(&self) -> Vec<String> {
         let rules = self.client.get("rules", &[]).expect("the rules");
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -162,7 +163,7 @@ impl Prometheus {
         names
     }
 
-    /// What it has logged.
+    /// The log of this Prometheus.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -170,7 +171,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // Its data are in a folder that is removed: killing it loses nothing.
+        // Its data are in a folder that is removed, so killing it loses nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! Asking a server for its metrics, by each way there is.
+//! The ways to ask a server for its metrics and its status.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ impl Server {
         page(&self.ask_helper(&Request::get("/metrics")).unwrap())
     }
 
-    /// One request to the helper process, on a connection of its own.
+    /// Sends one request to the helper process, on a new connection.
     pub fn ask_helper(&self, request: &Request) -> Result<Response, ClientError> {
         Connection::open(self.metrics_address())?.exchange(request)
     }
@@ -37,7 +37,7 @@ impl Server {
         self.get("/wsgi-status?format=json").expect(200).json()
     }
 
-    /// The phases of the requests under way whose paths begin with `path`.
+    /// The phases of the running requests whose paths begin with `path`.
     #[track_caller]
     pub fn phases(&self, path: &str) -> Vec<String> {
         let status = self.status();
@@ -50,30 +50,30 @@ impl Server {
             .collect()
     }
 
-    /// Waits until exactly `count` requests of these paths stand in a line or run. Reads the status twice: what it shows may
-    /// be a moment ahead of the line.
+    /// Waits until exactly `count` requests of these paths wait in a queue or run. It reads the status twice, because
+    /// the status may change a moment before the queue does.
     #[track_caller]
     pub fn wait_until_there(&self, path: &str, count: usize) {
         for _ in 0..2 {
             eventually("the requests are there", || {
                 let phases = self.phases(path);
-                // A request that is being prepared stands in no line yet.
+                // A request that is being prepared is not in a queue yet.
                 let here = phases.iter().filter(|phase| *phase != "preparing");
                 (phases.len() == count && here.count() == count).then_some(())
             });
         }
     }
 
-    /// Waits until the sum of these series is `expected`: a request counts a moment after its response is there.
+    /// Waits until the sum of these series is `expected`: a request counts a moment after the client has its response.
     #[track_caller]
     pub fn expect_count(&self, name: &str, labels: &[(&str, &str)], expected: u64) {
         let expected = expected as f64;
         let mut last = 0.0;
         let reached = eventually_within(PATIENCE, || {
-            // A child that is killed takes connections with it.
+            // A child that is killed also ends its connections.
             let response = self.try_send(&Request::get("/metrics")).ok()?;
             last = page(&response).sum(name, labels);
-            // More than expected will not become less.
+            // A sum above `expected` will not decrease.
             (last >= expected).then_some(())
         });
         assert!(
@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// The page of a complete and correct response.
+/// The body of a response that must be complete and have status 200.
 #[track_caller]
 fn page(response: &Response) -> Exposition {
     assert_eq!(response.status(), 200, "{}", response.text());

@@ -1,4 +1,4 @@
-//! The configuration of a test server, written from scratch, and the check of one without starting it.
+//! The configuration of a test server, and the check of a configuration without starting httpd.
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,19 +13,19 @@ use crate::mpm::Mpm;
 use crate::server::description::{Builder, Ports};
 use crate::server::log;
 
-/// What `httpd -t` said.
+/// The result of `httpd -t`.
 #[derive(Debug)]
 pub struct Check {
     /// Whether httpd would start with this configuration.
     pub accepted: bool,
-    /// Everything it printed.
+    /// The whole output.
     pub output: String,
-    /// The configuration, for line numbers.
+    /// The configuration, to find line numbers.
     pub config: String,
 }
 
 impl Check {
-    /// The number of the first line that holds `text`.
+    /// The number of the first line that contains `text`.
     pub fn line_of(&self, text: &str) -> usize {
         self.config
             .lines()
@@ -35,7 +35,7 @@ impl Check {
     }
 }
 
-/// Runs `httpd -t` on a written configuration.
+/// Writes a configuration to the server root and runs `httpd -t` on it.
 pub(crate) fn check(root: &Path, config: String) -> Check {
     let output = Command::new(&Site::get().httpd)
         .arg("-t")
@@ -52,7 +52,8 @@ pub(crate) fn check(root: &Path, config: String) -> Check {
     }
 }
 
-/// The whole text. `${ROOT}` and `${APPS}` stand for the server root and the applications in everything a test adds.
+/// The whole configuration. Lines that a test adds may use `${ROOT}`, the server root, and `${APPS}`, the folder of
+/// applications.
 pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     let mut conf = String::new();
     let port = ports.server;
@@ -132,7 +133,7 @@ fn executor(conf: &mut String, written: &str) {
     }
 }
 
-/// An example with its names defined; only the logs are moved to where the harness reads them.
+/// An example configuration with its names defined; only its logs are moved to the files that the harness reads.
 pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
     let site = root.join("site");
     stage::copy_tree(
@@ -192,7 +193,8 @@ fn modules(conf: &mut String, builder: &Builder) {
     };
 }
 
-/// Numbers of children and threads. Prefork has a child for each thread of the other MPMs, unless one child is asked for.
+/// Writes the numbers of children and threads. Prefork has a child for each thread of the other MPMs, unless the test
+/// asks for one child.
 fn pool(conf: &mut String, builder: &Builder) {
     let (processes, threads) = (builder.processes, builder.threads);
     let _ = if builder.mpm == Mpm::Prefork {
@@ -209,7 +211,7 @@ fn pool(conf: &mut String, builder: &Builder) {
         )
     } else {
         let processes = if builder.one_child { 1 } else { processes };
-        // Room in the scoreboard for children that are still ending while their successors serve.
+        // The scoreboard needs room for children that are still ending while their successors serve.
         let (all, limit) = (processes * threads, processes + 4);
         write!(
             conf,
@@ -223,7 +225,7 @@ fn pool(conf: &mut String, builder: &Builder) {
 const METRICS: &str = "<Location /metrics>\n    SetHandler wsgi-metrics\n</Location>\n\
     <Location /wsgi-status>\n    SetHandler wsgi-status\n</Location>\n";
 
-/// Modules that nearly every test uses; a test asks for more by [`Builder::modules`].
+/// Modules that nearly every test uses; a test adds others by [`Builder::modules`].
 const ALWAYS: [&str; 9] = [
     "unixd",
     "log_config",

@@ -1,4 +1,4 @@
-//! What a test says of the server that it needs.
+//! The description of a server that a test needs.
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::mpm::Mpm;
 
-/// A server that is not running yet.
+/// The description of a server that is not running yet.
 pub struct Builder {
     pub(crate) mpm: Mpm,
     pub(crate) apps: Vec<(String, String)>,
@@ -43,7 +43,7 @@ pub(crate) struct Ports {
 }
 
 impl Builder {
-    /// A server of one child under this MPM, with nothing in it.
+    /// Describes a server with one child under this MPM, and no application.
     pub(super) fn new(mpm: Mpm) -> Builder {
         Builder {
             mpm,
@@ -72,7 +72,7 @@ impl Builder {
         self
     }
 
-    /// Adds lines to the configuration; `${ROOT}`, `${APPS}` and `${PORT}` are defined there.
+    /// Adds lines to the configuration; they may use `${ROOT}`, `${APPS}` and `${PORT}`.
     pub fn conf(mut self, lines: &str) -> Self {
         self.conf.push_str(lines);
         self.conf.push('\n');
@@ -85,19 +85,19 @@ impl Builder {
         self
     }
 
-    /// Writes a file below the server root before the start; `htdocs/` is the document root.
+    /// Writes a file in the server root before the start; `htdocs/` is the document root.
     pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.push((path.into(), content.as_ref().into()));
         self
     }
 
-    /// Makes a folder below the server root that the children may write to.
+    /// Makes a folder in the server root to which the children may write.
     pub fn writable_folder(mut self, path: &str) -> Self {
         self.writable.push(path.into());
         self
     }
 
-    /// Runs a configuration file of `config-examples/`, with the names set that its README lists, and nothing else.
+    /// Runs a file of `config-examples/`, with the names of its README defined, and nothing else.
     pub fn example(mut self, file: &Path) -> Self {
         self.example = Some(file.into());
         self
@@ -109,49 +109,49 @@ impl Builder {
         self
     }
 
-    /// Exactly one child; four threads in it where children have threads.
+    /// Asks for exactly one child; it has four threads if children have threads.
     pub fn one_child(mut self) -> Self {
         self.one_child = true;
         self
     }
 
-    /// `processes` children of `threads` threads; under prefork the product of both, as children.
+    /// Asks for `processes` children of `threads` threads; under prefork for the product of both as children.
     pub fn pool(mut self, processes: usize, threads: usize) -> Self {
         (self.processes, self.threads) = (processes, threads);
         self
     }
 
-    /// `httpd -X`: no fork at all.
+    /// Runs `httpd -X`, which never forks.
     pub fn single_process(mut self) -> Self {
         self.single_process = true;
         self
     }
 
-    /// Another `WSGIPythonHome` than the one the whole suite runs with.
+    /// Sets another `WSGIPythonHome` than that of the whole suite.
     pub fn python_home(mut self, path: &Path) -> Self {
         self.python_home = Some(path.into());
         self
     }
 
-    /// Another `LogLevel` than `info`.
+    /// Sets another `LogLevel` than `info`.
     pub fn log_level(mut self, level: &'static str) -> Self {
         self.log_level = level;
         self
     }
 
-    /// Answers `/metrics` and `/wsgi-status`.
+    /// Serves `/metrics` and `/wsgi-status`.
     pub fn metrics(mut self) -> Self {
         self.metrics = true;
         self
     }
 
-    /// As [`Builder::metrics`], and has the helper process answer, too, for [`crate::Server::scrape`].
+    /// Does the same as [`Builder::metrics`], and the helper process serves them, too, for [`crate::Server::scrape`].
     pub fn metrics_listener(mut self) -> Self {
         (self.metrics, self.listener) = (true, true);
         self
     }
 
-    /// The module chooses the executor, whatever the suite runs with: for tests of its choice.
+    /// Lets the module choose the executor, even if the suite runs with a certain one: for tests of that choice.
     pub fn own_executor(mut self) -> Self {
         self.own_executor = true;
         self
@@ -160,7 +160,7 @@ impl Builder {
 
 impl Ports {
     pub(super) fn free() -> Self {
-        // Both are held at once; otherwise they might be the same.
+        // Both ports are held at once; otherwise they might be the same.
         let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let [server, metrics] = held.map(|listener| listener.local_addr().unwrap().port());
         Ports { server, metrics }

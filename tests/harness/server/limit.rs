@@ -1,4 +1,5 @@
-//! The longest time of a test. A test that hangs ends the run, with its name and the error log of its server.
+//! The longest time of a test. A test that hangs ends the run, which prints the name of the test and the error log of
+//! its server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::machine::process::{self, Pid};
 use crate::machine::wanted::long;
 use crate::server::log;
 
-/// A test that runs, or a server of a test.
+/// A running test, or a server of a test.
 struct Running {
     name: String,
     began: Instant,
@@ -35,12 +36,12 @@ fn all() -> MutexGuard<'static, All> {
 pub struct Limit(u64);
 
 impl Limit {
-    /// The test of this name, which runs on the calling thread.
+    /// Limits the test of this name, which runs on the calling thread.
     pub fn of_test(name: &str) -> Self {
         Self::new(name.to_owned(), None)
     }
 
-    /// A server that the calling thread's test has started.
+    /// Registers a server that the test on the calling thread has started.
     pub(crate) fn of_server(pid: Pid, root: &Path) -> Self {
         let thread = thread::current();
         let name = thread.name().unwrap_or("a test").to_owned();
@@ -77,7 +78,7 @@ impl Drop for Limit {
     }
 }
 
-/// `WSGI_TEST_LIMIT`, seconds.
+/// The value of `WSGI_TEST_LIMIT`, or its default.
 fn limit() -> Duration {
     static LIMIT: OnceLock<Duration> = OnceLock::new();
     *LIMIT.get_or_init(|| {
@@ -88,7 +89,7 @@ fn limit() -> Duration {
     })
 }
 
-/// Ends the run where something has taken too long.
+/// Ends the run if a test has taken too long.
 fn look(limit: Duration) {
     let all = all();
     let late = all
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs only this test once more, with a short limit, in another process.
+    /// Runs only this test again, with a short limit, in another process.
     #[test]
     fn a_test_that_hangs_ends_the_run_and_is_named() {
         const NAME: &str = "server::limit::tests::a_test_that_hangs_ends_the_run_and_is_named";

@@ -1,32 +1,32 @@
-//! The error log, read record by record, and which of its records a test announced.
+//! The error log, as records, and which of its records a test has announced.
 
 use std::fs;
 use std::path::Path;
 
 use regex::Regex;
 
-/// The format that makes the log easy to read back; `ErrorLogFormat` of every test server.
+/// The `ErrorLogFormat` of every test server, which is easy to parse.
 pub(crate) const FORMAT: &str = r"[%{cu}t] [%-m:%l] [pid %P] [client %-a] [request %-L] %M";
 
 /// One line of the error log.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// The httpd module that wrote it, `wsgi` for the module under test.
+    /// The httpd module that wrote the record; `wsgi` for the module under test.
     pub module: String,
     /// httpd's name of the level: `error`, `warn`, `notice`, `info` …
     pub level: String,
-    /// The process that wrote it.
+    /// The process that wrote the record.
     pub pid: i32,
-    /// The client, `-` when the record belongs to no request.
+    /// The client; `-` if the record belongs to no request.
     pub client: String,
-    /// The request's log id, `-` when the record belongs to no request.
+    /// The request's log id; `-` if the record belongs to no request.
     pub request: String,
-    /// What it says.
+    /// The text of the record.
     pub message: String,
 }
 
 impl Record {
-    /// Whether this is a warning or worse, or a child's death by a signal, which httpd logs as a notice.
+    /// Whether this is a warning or worse, or a report that a child died by a signal, which httpd logs as a notice.
     pub fn is_complaint(&self) -> bool {
         let bad = matches!(
             self.level.as_str(),
@@ -36,10 +36,10 @@ impl Record {
             || self.message.contains(" exit signal ")
     }
 
-    /// Whether this is a line of a traceback above its last one. A test that announces the last line, which names the
+    /// Whether this is a line of a traceback before its last line. A test that announces the last line, which names the
     /// exception, has announced these too.
     fn is_inside_traceback(&self) -> bool {
-        // Records of a request may begin with the script they belong to.
+        // Records of a request may begin with the name of the script.
         let prefixed = self
             .message
             .strip_prefix("[script ")
@@ -55,7 +55,7 @@ impl Record {
     }
 }
 
-/// All records of the log file. A line in another shape (a crash of the C library, say) is an `error` of no module.
+/// All records of the log file. A line of another form (a crash of the C library, say) becomes an `error` of no module.
 pub(crate) fn read(path: &Path) -> Vec<Record> {
     let text = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&text)
@@ -64,7 +64,7 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
         .collect()
 }
 
-/// The last lines of a file, for failure output.
+/// The last lines of a file, for the output of a failed test.
 pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -72,7 +72,7 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The complaints that no pattern covers.
+/// The complaints that match no pattern.
 pub(crate) fn unannounced(records: &[Record], announced: &[Regex]) -> Vec<Record> {
     records
         .iter()
@@ -110,7 +110,7 @@ fn parse_record(line: &str) -> Option<Record> {
         .split_once("] ")
         .or_else(|| Some((rest.strip_suffix(']')?, "")))?;
     let (module, level) = source.split_once(':')?;
-    // The module names the client itself where another thread has the request.
+    // The module itself names the client if another thread has the request.
     let beside = message.strip_prefix("[client ").filter(|_| client == "-");
     let (client, message) = beside
         .and_then(|rest| rest.split_once("] "))
@@ -125,7 +125,7 @@ fn parse_record(line: &str) -> Option<Record> {
     })
 }
 
-/// Records of httpd that are no complaints here: all workers are busy (the pools of the tests are small on purpose), or an
+/// Records of httpd that are no complaints here: all workers are busy, since the pools of the tests are small, or an
 /// event child ended with a lingering connection.
 const NOISE: [&str; 7] = [
     "AH00161:", "AH00286:", "AH00287:", "AH00484:", "AH10159:", "AH03490:", "AH03092:",

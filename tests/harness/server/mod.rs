@@ -1,4 +1,4 @@
-//! One httpd for a test: described, started, asked, stopped, and held to a silent error log.
+//! The httpd of a test: its description, its start and stop, requests to it, and the check of its error log.
 
 mod asks;
 pub(crate) mod config;

@@ -1,4 +1,4 @@
-//! The folder of a server, and httpd started there.
+//! The folder of a server, and the start of httpd in it.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -14,7 +14,7 @@ pub(super) fn spawn(root: &Path, single_process: bool) -> Child {
     let mut command = Command::new(&Site::get().httpd);
     command.arg("-f").arg(root.join("httpd.conf"));
     command.arg(if single_process { "-X" } else { "-DFOREGROUND" });
-    // The suite's own Python settings are none of the server's business.
+    // The Python settings of the suite must not reach the server.
     for name in [
         "PYTHONHOME",
         "PYTHONPATH",
@@ -29,7 +29,7 @@ pub(super) fn spawn(root: &Path, single_process: bool) -> Child {
         .env("LC_ALL", "C")
         .stdout(output.try_clone().unwrap())
         .stderr(output);
-    // httpd's prefork signals its whole process group when it stops: that must not be ours.
+    // httpd's prefork signals its whole process group when it stops; the test must not be in that group.
     command.process_group(0);
     command.spawn().expect("httpd can be started")
 }
@@ -37,7 +37,7 @@ pub(super) fn spawn(root: &Path, single_process: bool) -> Child {
 /// Writes a file.
 pub(super) fn put(path: &Path, content: &[u8]) {
     stage::open_folder(path.parent().expect("a file lies in a folder"));
-    // Written aside and renamed: a running server never sees half a file.
+    // The file is written under another name and then renamed, so that a running server never sees half a file.
     let aside = path.with_file_name(".aside");
     fs::write(&aside, content).unwrap();
     stage::chmod(&aside, 0o644);

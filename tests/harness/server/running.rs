@@ -1,4 +1,4 @@
-//! One httpd: asked, stopped, and held to a silent error log.
+//! A running httpd: requests to it, its stop, and the check of its error log.
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,7 +25,8 @@ use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
 #[derive(Clone, Copy)]
 pub struct LogMark(usize);
 
-/// A running server. Dropping it stops it, and fails the test if the error log holds a complaint that was not announced.
+/// A running server. Dropping it stops it, and fails the test if the error log contains a complaint that was not
+/// announced.
 pub struct Server {
     child: Child,
     address: SocketAddr,
@@ -33,14 +34,14 @@ pub struct Server {
     root: PathBuf,
     mpm: Mpm,
     announced: Mutex<Vec<Regex>>,
-    /// By pattern: how many records the log had when the pattern was found last.
+    /// For each pattern, the number of records that the log had when the pattern was last found.
     expected: Mutex<HashMap<String, usize>>,
     limit: Limit,
     ended: bool,
 }
 
 impl Server {
-    /// A server that was started just now.
+    /// Takes over a server that has just been started.
     pub(super) fn new(child: Child, ports: Ports, root: PathBuf, mpm: Mpm) -> Self {
         let limit = Limit::of_server(Pid::try_from(child.id()).unwrap(), &root);
         Server {
@@ -56,13 +57,13 @@ impl Server {
         }
     }
 
-    /// `GET` on a connection of its own.
+    /// Sends a `GET` on a new connection.
     #[track_caller]
     pub fn get(&self, target: &str) -> Response {
         self.send(&Request::get(target))
     }
 
-    /// One request on a connection of its own; anything but a complete HTTP message ends the test.
+    /// Sends one request on a new connection; anything but a complete HTTP message ends the test.
     #[track_caller]
     pub fn send(&self, request: &Request) -> Response {
         match self.try_send(request) {
@@ -71,12 +72,12 @@ impl Server {
         }
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub fn try_send(&self, request: &Request) -> Result<Response, ClientError> {
         Connection::open(self.address)?.exchange(request)
     }
 
-    /// Sends a `GET` on a connection of its own, and leaves the response there to be read.
+    /// Sends a `GET` on a new connection, and does not read the response.
     #[track_caller]
     pub fn ask(&self, target: &str) -> Connection {
         let mut connection = self.connect();
@@ -84,22 +85,22 @@ impl Server {
         connection
     }
 
-    /// A connection.
+    /// Opens a connection.
     pub fn connect(&self) -> Connection {
         Connection::open(self.address).unwrap()
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where the helper process for metrics listens, if the server has one.
+    /// The address on which the helper process for metrics listens, if the server has one.
     pub fn metrics_address(&self) -> SocketAddr {
         self.metrics
     }
 
-    /// The port it listens on.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -109,29 +110,29 @@ impl Server {
         &self.root
     }
 
-    /// The MPM it runs under.
+    /// The MPM under which it runs.
     pub fn mpm(&self) -> Mpm {
         self.mpm
     }
 
-    /// The first process.
+    /// The parent process.
     pub fn pid(&self) -> Pid {
         Pid::try_from(self.child.id()).unwrap()
     }
 
-    /// The children that serve.
+    /// The serving children.
     pub fn children(&self) -> Vec<Pid> {
         let mut children = process::children_of(self.pid());
         children.retain(|pid| !process::name(*pid).starts_with("wsgi-"));
         children
     }
 
-    /// The process that answers for metrics.
+    /// The helper process that answers requests for metrics.
     pub fn helper(&self) -> Option<Pid> {
         self.process("wsgi-metrics")
     }
 
-    /// The process that replaces children.
+    /// The process that replaces children, the reloader.
     pub fn reloader(&self) -> Option<Pid> {
         self.process("wsgi-reloader")
     }
@@ -141,7 +142,7 @@ impl Server {
         children.into_iter().find(|pid| process::name(*pid) == name)
     }
 
-    /// The only child. A helper that was forked just now has the name of a child for a moment.
+    /// The only child. A helper that was just forked has the name of a child for a moment.
     #[track_caller]
     pub fn only_child(&self) -> Pid {
         let only = eventually_within(PATIENCE, || match self.children()[..] {
@@ -151,7 +152,7 @@ impl Server {
         only.unwrap_or_else(|| panic!("children: {:?}", self.children()))
     }
 
-    /// Writes a file below the server root, while the server runs.
+    /// Writes a file in the server root while the server runs.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         put(&self.root.join(path), content.as_ref());
     }
@@ -166,25 +167,25 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.error_log()).unwrap_or_default()).into_owned()
     }
 
-    /// The access log so far: status, body bytes, method, URL.
+    /// The access log so far: status, bytes of the body, method, URL.
     pub fn access_log(&self) -> String {
         fs::read_to_string(self.root.join("access.log")).unwrap_or_default()
     }
 
-    /// Waits for a record that matches, and takes complaints that match as announced. A record satisfies a pattern once:
-    /// a test that expects the same pattern again, in another round, waits for another record.
+    /// Waits for a record that matches, and announces the complaints that match. A record satisfies a pattern once: a
+    /// test that expects the same pattern again, in another round, waits for another record.
     #[track_caller]
     pub fn expect_log(&self, pattern: &str) -> Record {
         let before = self.expected.lock().unwrap().get(pattern).copied();
         self.expect_log_after(LogMark(before.unwrap_or(0)), pattern)
     }
 
-    /// Where the error log ends now, for [`Server::expect_log_after`].
+    /// The present end of the error log, for [`Server::expect_log_after`].
     pub fn log_mark(&self) -> LogMark {
         LogMark(self.records().len())
     }
 
-    /// As [`Server::expect_log`], but only records behind the mark count.
+    /// Does the same as [`Server::expect_log`], but only records after the mark count.
     #[track_caller]
     pub fn expect_log_after(&self, mark: LogMark, pattern: &str) -> Record {
         let regex = self.allow_log(pattern);
@@ -203,14 +204,14 @@ impl Server {
         record
     }
 
-    /// Takes complaints that match as announced, whether they come or not.
+    /// Announces complaints that match and may or may not come.
     pub fn allow_log(&self, pattern: &str) -> Regex {
         let regex = Regex::new(pattern).expect("the pattern is a regular expression");
         self.announced.lock().unwrap().push(regex.clone());
         regex
     }
 
-    /// How often the log holds a match so far.
+    /// The number of matching records in the log so far.
     pub fn count_log(&self, pattern: &str) -> usize {
         let regex = Regex::new(pattern).expect("the pattern is a regular expression");
         self.records()
@@ -219,23 +220,23 @@ impl Server {
             .count()
     }
 
-    /// `SIGUSR1`, and waits until none of the children from before is left.
+    /// Sends `SIGUSR1`, and waits until none of the present children is left.
     pub fn graceful_restart(&self) {
         self.restart(process::graceful);
     }
 
-    /// `SIGHUP`, and waits until none of the children from before is left.
+    /// Sends `SIGHUP`, and waits until none of the present children is left.
     pub fn restart_now(&self) {
         self.wait_until_quiet();
         self.restart(process::hang_up);
     }
 
-    /// Stops the server, reads its log, and says how long the stop took.
+    /// Stops the server, checks its log, and returns the time that the stop took.
     pub fn stop(mut self) -> Duration {
         self.end()
     }
 
-    /// Stops the server as [`Server::stop`] does, and starts it again as it was, on the same port.
+    /// Stops the server like [`Server::stop`], and starts it again with the same configuration and port.
     pub fn start_again(&mut self) {
         self.end();
         self.child = spawn(&self.root, false);
@@ -264,8 +265,9 @@ impl Server {
         );
     }
 
-    /// Lets the server finish the connections it is closing. A child of the event MPM that is told to end at once
-    /// may otherwise crash in httpd's own `close_worker_sockets`, which races with a worker that frees its socket.
+    /// Waits until the server has finished the connections that it is closing. A child of the event MPM that is told to
+    /// end at once may otherwise crash in httpd's own `close_worker_sockets`, which races with a worker that frees its
+    /// socket.
     fn wait_until_quiet(&self) {
         let patience = if self.mpm == Mpm::Event {
             Duration::from_secs(1)
@@ -293,8 +295,8 @@ impl Server {
             .collect();
         assert!(left.is_empty(), "children outlived their parent: {left:?}");
         self.ended = true;
-        // httpd asks a child a second time after 1.5 s, which is little on a busy machine. One that it has to kill (AH00046)
-        // is a fault.
+        // httpd asks a child a second time after 1.5 s, which is short on a busy machine. A child that httpd has to
+        // kill (AH00046) is a fault.
         self.allow_log("^AH00045");
         let complaints = log::unannounced(&self.records(), &self.announced.lock().unwrap());
         let lines: Vec<String> = complaints
@@ -310,7 +312,7 @@ impl Server {
         took
     }
 
-    /// False when the port was taken; panics when httpd ends for another reason or never answers.
+    /// Returns false if the port was taken; panics if httpd ends for another reason or never answers.
     pub(super) fn wait_until_it_answers(&mut self) -> bool {
         let answered = eventually_within(PATIENCE, || {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -362,7 +364,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
         if !failed && !self.ended {
-            // A failing check unwinds from here; this guard does what must happen in any case.
+            // A failing check unwinds from here; this guard does the work that is needed in any case.
             let cleanup = Cleanup(self);
             cleanup.0.end();
             return;

@@ -1,4 +1,4 @@
-//! From a description to a running server.
+//! The start of a server from its description.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ impl Server {
 }
 
 impl Builder {
-    /// Has httpd check the configuration, and starts nothing.
+    /// Lets httpd check the configuration, and starts nothing.
     pub fn check(self) -> Check {
         let root = stage::server_root("check");
         let ports = Ports {
@@ -36,7 +36,7 @@ impl Builder {
         self.start_with(|_| {})
     }
 
-    /// As [`Builder::start`]; `prepare` may first put things into the server root.
+    /// Does the same as [`Builder::start`]; before each start `prepare` may put files into the server root.
     pub fn start_with(self, prepare: impl Fn(&Path)) -> Server {
         for _ in 0..5 {
             if let Some(server) = self.try_start(&prepare) {
@@ -46,7 +46,7 @@ impl Builder {
         panic!("no free port in five attempts");
     }
 
-    /// None when another process took the port before httpd could bind it.
+    /// Returns `None` if another process took the port before httpd could bind it.
     fn try_start(&self, prepare: &impl Fn(&Path)) -> Option<Server> {
         let ports = Ports::free();
         let root = stage::server_root(&self.mpm.to_string());
@@ -55,7 +55,7 @@ impl Builder {
         let child = spawn(&root, self.single_process);
         let mut server = Server::new(child, ports, root, self.mpm);
         if wanted::executor() == Some("pool") {
-            // Where a child has fewer threads than the pool that the suite asks for.
+            // A child may have fewer threads than the pool that the suite asks for.
             server.allow_log("WSGI1052");
         }
         server.wait_until_it_answers().then_some(server)

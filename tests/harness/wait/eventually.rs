@@ -1,26 +1,27 @@
-//! Waiting by asking again: nothing in the suite sleeps for a fixed time to let something happen.
+//! Waiting by repeated queries: no test sleeps for a fixed time and hopes that something has happened.
 
 use std::time::{Duration, Instant};
 
-/// Longest wait on a loaded machine for what should happen at once.
+/// The longest wait, on a loaded machine, for an event that should come at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long ten children may take, one after the other.
+/// The time that ten children may take, one after the other.
 const BY_TURNS: Duration = Duration::from_secs(90);
 
-/// Asks until there is an answer; panics with `what` when there is none in time.
+/// Calls `ask` until it returns a value; panics with `what` if it returns none in time.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, ask)
         .unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
 }
 
-/// As [`eventually`], for what children do by turns: prefork starts one a second, and each waits for its turn to retire.
+/// Does the same as [`eventually`] with more time, for what children do by turns: prefork starts one child a second,
+/// and each child waits for its turn to retire.
 pub fn eventually_by_turns<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     eventually_within(BY_TURNS, ask)
         .unwrap_or_else(|| panic!("waited {BY_TURNS:?} in vain: {what}"))
 }
 
-/// Asks until there is an answer or the time is over.
+/// Calls `ask` until it returns a value or the time is over.
 pub fn eventually_within<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {

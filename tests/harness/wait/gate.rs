@@ -1,5 +1,5 @@
-//! A gate at which applications wait until the test lets them go on (`tests/apps/gate.wsgi`): each comes by a connection of
-//! its own, and says its name.
+//! A gate at which applications wait until the test releases them (`tests/apps/gate.wsgi`). Each application opens its
+//! own connection to the gate, and sends a name.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
 
-/// Listens for applications that come to wait.
+/// Listens for the connections of applications that wait.
 pub struct Gate(TcpListener);
 
 impl Gate {
@@ -18,18 +18,18 @@ impl Gate {
         Self(listener)
     }
 
-    /// The directive that tells applications where it is.
+    /// The directive that tells applications the address of the gate.
     pub fn directive(&self) -> String {
         format!("SetEnv test.gate {}", self.0.local_addr().unwrap().port())
     }
 
-    /// The next visitor.
+    /// Waits for the next visitor.
     #[track_caller]
     pub fn next(&self) -> Visitor {
         eventually("an application comes to the gate", || self.accept())
     }
 
-    /// The next visitor, if one comes within this time.
+    /// Returns the next visitor, if one comes within this time.
     pub fn next_within(&self, time: Duration) -> Option<Visitor> {
         eventually_within(time, || self.accept())
     }
@@ -51,19 +51,19 @@ impl Default for Gate {
     }
 }
 
-/// An application that waits. It goes on when it is released, or when this is dropped.
+/// An application that waits at the gate. It goes on when it is released, or when this value is dropped.
 pub struct Visitor {
     name: String,
     stream: TcpStream,
 }
 
 impl Visitor {
-    /// Its name.
+    /// The name that it sent.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Lets it go on.
+    /// Lets the application go on.
     pub fn release(mut self) {
         self.stream.write_all(b"x").unwrap();
     }

@@ -1,4 +1,4 @@
-//! Waiting by asking again, and flags for the threads of a test.
+//! Waiting by repeated queries, and flags for the threads of a test.
 
 pub(crate) mod eventually;
 pub(crate) mod gate;

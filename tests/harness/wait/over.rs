@@ -1,9 +1,9 @@
-//! A flag for threads of a scope that run until the test is done. A scope waits for its threads also when an assertion fails
-//! in it; the flag must be set then, too, or the test never ends.
+//! A flag for the threads of a scope that run until the test is done. A scope waits for its threads also when an
+//! assertion in it fails; if the flag were not set then, the test would never end.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A flag: the test is done.
+/// A flag that says that the test is done.
 #[derive(Default)]
 pub struct Over(AtomicBool);
 
@@ -18,14 +18,14 @@ impl Over {
         self.0.store(true, Relaxed);
     }
 
-    /// Sets the flag when the result is dropped, also by a failed assertion. Make it inside the scope.
+    /// Sets the flag when the result is dropped, also by a failed assertion. Call it inside the scope.
     #[must_use = "it ends when this is dropped"]
     pub fn at_end(&self) -> AtEnd<'_> {
         AtEnd(self)
     }
 }
 
-/// See [`Over::at_end`].
+/// Sets the flag when it is dropped; see [`Over::at_end`].
 pub struct AtEnd<'a>(&'a Over);
 
 impl Drop for AtEnd<'_> {

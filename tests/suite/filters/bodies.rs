@@ -36,7 +36,7 @@ mpm_tests! {
             loop {
                 packed.extend(connection.read_chunk().unwrap().unwrap());
                 let mut text = Vec::new();
-                // It has no end yet.
+                // The packed body is not complete yet.
                 let _ = flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut text);
                 if text.len() >= expected.len() {
                     assert_eq!(String::from_utf8_lossy(&text), expected);
@@ -45,7 +45,8 @@ mpm_tests! {
             }
             gate.next().release();
         }
-        // The client answers what it has got, and the application waits for that.
+        // The client sends its body only after the first parts of the response, and the application waits for that
+        // body.
         let mut connection = server.connect();
         let request = Request::post("/plain/answer", "x");
         connection.send(request.head_bytes());
@@ -68,7 +69,8 @@ mpm_tests! {
             .conf("<Location /deflate>\nSetOutputFilter DEFLATE\n</Location>")
             .conf("<Location /slow>\nSetOutputFilter RATE_LIMIT\nSetEnv rate-limit 200\n</Location>")
             .start();
-        // A flush for each would make 12,000 bytes of the one, and take 200 seconds with the other.
+        // With a flush for each chunk, the compressed body would have 12,000 bytes, and the rate-limited one would take
+        // 200 seconds.
         let request = Request::get("/deflate/many?100").header("Accept-Encoding", "gzip");
         let packed = server.send(&request).expect(200).body;
         let mut text = Vec::new();
@@ -99,7 +101,7 @@ mpm_tests! {
         let child = server.only_child();
         let mut connection = server.connect();
         for _ in 0..2 {
-            // A filter answers in place of the application, and nothing is added to that.
+            // A filter responds instead of the application, and nothing is added to its response.
             let request = Request::get("/app/list").header("Range", "bytes=100000-").keep_alive();
             let answer = connection.exchange(&request).unwrap().expect(416);
             assert!(answer.is_complete() && answer.text().ends_with("</html>\n"), "{answer:?}");
@@ -138,7 +140,7 @@ mpm_tests! {
             assert_eq!((answer.json()["size"].clone(), answer.json()["told"].clone()), (0.into(), Value::Null));
         }
         server.expect_log("WSGI1009");
-        // What was not refused is there for the page.
+        // The part of the body that was not refused is available to the error page.
         let chunked = Request::new("POST", "/app/body").chunked(&[b"fits"]);
         assert_eq!(server.send(&chunked).expect(200).json()["size"], 4);
     }

@@ -1,4 +1,4 @@
-//! Requests through a filter, and what must come out.
+//! Requests through a filter, and the expected results.
 
 use std::io::{Read, Write};
 use std::process::Command;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::rows::{Input, Output, Row, SENT};
 
-/// A body of lines, as a form's.
+/// A body of lines, as of a form.
 pub(super) fn body() -> Vec<u8> {
     let lines = (0..1000).map(|n| format!("k{n}=value+of+{n}&\n"));
     lines.collect::<String>().into_bytes()
@@ -23,7 +23,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-/// What the application gives in the forms `list` and `stream`.
+/// The body that the application returns in the forms `list` and `stream`.
 pub(super) fn given() -> String {
     let lines = (0..60).map(|n| format!("line {n} of the text\n"));
     format!(
@@ -32,7 +32,7 @@ pub(super) fn given() -> String {
     )
 }
 
-/// What the client is to get of that.
+/// The body that the client must get for it.
 fn expected(row: &Row) -> String {
     let given = given();
     match row.output {
@@ -68,7 +68,7 @@ pub(super) fn check_body(row: &Row, way: &str, answer: &[u8]) {
         )
     });
     assert_eq!(said["size"], plain.len(), "{}, {way}", row.name);
-    // Of a body that a filter changes, what the client said is nothing to go by.
+    // If a filter changes a body, the length that the client sent does not apply.
     let told = said["told"].as_str();
     assert!(
         told.is_none() || told == Some(&plain.len().to_string()),
@@ -77,7 +77,7 @@ pub(super) fn check_body(row: &Row, way: &str, answer: &[u8]) {
     );
 }
 
-/// The part of a response that was asked for, or all of it.
+/// The requested part of a response, or all of it.
 #[track_caller]
 fn check_range(row: &Row, way: &str, status: u16, part: &[u8], whole: &[u8]) {
     match status {
@@ -95,7 +95,7 @@ pub(super) fn accepts(row: &Row) -> &'static str {
     }
 }
 
-/// A body in all its forms, over HTTP/1.1 and HTTP/2.
+/// Checks a request body in all forms, over HTTP/1.1 and HTTP/2.
 pub(super) fn check_input(server: &Server, row: &Row) {
     let url = format!("/row/{}/body", row.name);
     let plain = body();
@@ -168,7 +168,7 @@ fn has_http2(server: &Server) -> bool {
     server.mpm().threaded() && has_module("http2")
 }
 
-/// A response in all its forms, over HTTP/1.1 and HTTP/2.
+/// Checks a response in all forms, over HTTP/1.1 and HTTP/2.
 pub(super) fn check_output(server: &Server, row: &Row) {
     let request = |method: &str, form: &str| {
         let request = Request::new(method, &format!("/row/{}/{form}", row.name));
@@ -195,15 +195,15 @@ pub(super) fn check_output(server: &Server, row: &Row) {
                 row.name
             );
         }
-        // What is compressed may differ by the time at which it is flushed.
+        // Compressed bodies may differ by the moment at which they are flushed.
         let is_stable =
             form == "list" || row.output != Output::Gzip && row.output != Output::Brotli;
         assert!(part.is_complete());
         if is_stable {
             check_range(row, form, part.status(), &part.body, &whole.body);
         }
-        // What comes in one piece, with its end, is cut as a file would be. These filters make several pieces of it,
-        // of a file, too; mod_cache asks for all of what it has not got yet.
+        // A body that comes in one piece, with its end, is cut as a file would be. These filters split it into several
+        // pieces, and a file, too; mod_cache requests all of a body that it does not have yet.
         let cuts = [
             "substitute",
             "sed",

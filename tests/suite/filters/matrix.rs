@@ -13,7 +13,7 @@ mpm_tests! {
         ours_only!("children of mod_wsgi leave what filters make of a body to chance");
         let rows = rows();
         let server = builder(mpm, &rows).start();
-        // mod_cache_disk says so where a POST makes its entry invalid, of a file, too.
+        // mod_cache_disk logs this if a POST makes its entry invalid, also the entry of a file.
         server.allow_log("AH00717");
         let child = server.only_child();
         for row in rows {
@@ -32,7 +32,7 @@ mpm_tests! {
     fn clients_that_leave(mpm) {
         let rows = rows();
         let server = builder(mpm, &rows).start();
-        // What is said of clients that have left is not what this is about.
+        // This test is not about messages of clients that have left.
         server.allow_log("");
         let child = server.only_child();
         for row in rows {
@@ -44,7 +44,7 @@ mpm_tests! {
                 connection.abort();
             }
             let endless = Request::get(&format!("/row/{}/endless", row.name)).header("Accept-Encoding", accepts(row));
-            // mod_buffer and mod_cache keep what comes, mod_xsendfile drops it: there is no end of that.
+            // mod_buffer and mod_cache keep the body and mod_xsendfile drops it, so an endless body never ends.
             if !matches!(row.name, "buffer" | "cache" | "sendfile" | "security") {
                 let mut connection = server.connect();
                 connection.send(endless.to_bytes());

@@ -1,9 +1,9 @@
-//! The module above and below the filters of httpd and of its distribution's modules: what they give is what the
-//! application is told, what they make of its response is what the client gets, and no child dies of it.
+//! The module together with the filters of httpd and of its distribution's modules: the application gets what input
+//! filters produce, the client gets what output filters make of the response, and no child dies.
 
 /// Chunks, ranges and refused bodies.
 mod bodies;
-/// What is sent through a filter, and what must come out.
+/// Requests through a filter, and the expected results.
 mod checks;
 /// Every filter with every kind of request, and with clients that leave.
 mod matrix;

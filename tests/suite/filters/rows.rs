@@ -4,28 +4,28 @@ use std::io::Write;
 
 use harness::{Builder, Mpm, Server, has_module};
 
-/// What one filter, or some together, are to do. Each row has a location of its own, `/row/NAME`.
+/// One filter, or some together. Each row has its own location, `/row/NAME`.
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) modules: &'static [&'static str],
-    /// Of the server.
+    /// Configuration of the server.
     pub(super) server: &'static str,
-    /// Of the location.
+    /// Configuration of the location.
     pub(super) conf: &'static str,
     pub(super) input: Input,
     pub(super) output: Output,
 }
 
-/// What becomes of a body on its way in.
+/// The effect on a request body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
-    /// Nothing.
+    /// The body is unchanged.
     Same,
-    /// It is sent compressed, and the application reads it plain.
+    /// The body is sent compressed, and the application reads it uncompressed.
     Inflated,
 }
 
-/// What becomes of a response of the application.
+/// The effect on a response of the application.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
     Same,
@@ -33,7 +33,7 @@ pub(super) enum Output {
     Brotli,
     /// `line` becomes `LINE`.
     Upper,
-    /// The element of mod_include is gone.
+    /// The element of mod_include is removed.
     Included,
     /// A file takes the place of the body.
     Sent,
@@ -174,16 +174,16 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// What mod_xsendfile is to send.
+/// The file that mod_xsendfile sends.
 pub(super) const SENT: &[u8] =
     b"the contents of a file that lies elsewhere: 0123456789 0123456789 0123456789\n";
 
-/// The rows whose modules are there; says which are not.
+/// The rows whose modules are available; prints the others.
 pub(super) fn rows() -> Vec<&'static Row> {
     let is_there = |row: &&Row| {
         let missing = row.modules.iter().find(|name| !has_module(name));
         if let Some(name) = missing {
-            // Not `eprintln!`, which the test runner swallows: a skipped row must be seen.
+            // Not `eprintln!`, whose output the test runner hides: a skipped row must be visible.
             let _ = writeln!(
                 std::io::stderr(),
                 "skipped: row {} of the filter matrix: no mod_{name} here",
@@ -195,7 +195,7 @@ pub(super) fn rows() -> Vec<&'static Row> {
     ROWS.iter().filter(is_there).collect()
 }
 
-/// One server with a location for each row.
+/// A server with a location for each row.
 pub(super) fn builder(mpm: Mpm, rows: &[&Row]) -> Builder {
     let mut modules = Vec::new();
     let mut conf = String::from(

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::checks::{body, given};
 
-/// A key and a certificate for `localhost`.
+/// Makes a key and a certificate for `localhost`.
 fn certificate(folder: &Path, name: &str) -> (Vec<u8>, Vec<u8>) {
     let file = |kind: &str| folder.join(format!("{name}.{kind}"));
     let made = Command::new("openssl")
@@ -110,7 +110,7 @@ mpm_tests! {
         let (client_certificate, client_key) = (path("client.pem"), path("client.key"));
         let known = ["--cert", &client_certificate, "--key", &client_key];
         for version in ["--http1.1", "--http2"] {
-            // At once, and as it comes.
+            // The body is sent at once, and then as a stream.
             for upload in [["--data-binary", "@-"], ["-T", "-"]] {
                 let sent = curl("/app/body", &[&[version, "-X", "POST"], &upload[..]].concat(), Some(&plain));
                 let said: Value = serde_json::from_slice(&sent).unwrap();
@@ -119,7 +119,7 @@ mpm_tests! {
             assert_eq!(curl("/app/stream", &[version], None), given().into_bytes());
             assert_eq!(curl("/app/list", &[version, "-r", "10-19"], None), given().as_bytes()[10..20]);
         }
-        // The certificate is asked for when the request has been read: its body is kept meanwhile.
+        // The server requests the certificate after it has read the request, and keeps the body until then.
         for upload in [["--data-binary", "@-"], ["-T", "-"]] {
             let how = [&known[..], &["--http1.1", "--tls-max", "1.2", "-X", "POST"], &upload[..]].concat();
             let sent = curl("/known/body", &how, Some(&plain));

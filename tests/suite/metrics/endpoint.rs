@@ -1,4 +1,4 @@
-//! `SetHandler wsgi-metrics`: formats, methods, access, and promtool's opinion.
+//! `SetHandler wsgi-metrics`: formats, methods, access, and the check by promtool.
 
 use harness::{Exposition, Mpm, Request, Server, mpm_tests, ours_only, promtool_is_silent};
 
@@ -48,7 +48,7 @@ mpm_tests! {
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
                 let response = server.send(&Request::new(method, target).body("x")).expect(405);
                 let mut allowed: Vec<_> = response.header("Allow").unwrap().split(',').map(str::trim).collect();
-                // httpd answers TRACE itself, and adds it.
+                // httpd itself answers TRACE, and adds it to the list.
                 allowed.retain(|allowed| *allowed != "TRACE");
                 allowed.sort_unstable();
                 assert_eq!(allowed, ["GET", "HEAD"], "{method}");
@@ -103,8 +103,8 @@ mpm_tests! {
 
     fn an_htaccess_opens_nothing(mpm) {
         ours_only!("mod_wsgi has no such page");
-        // A section elsewhere that guards its own pages says nothing of those that a site's owner makes; as httpd does
-        // not tell which folder a pattern means, a <Directory> with one opens nothing at all.
+        // A section elsewhere that guards its own pages does not apply to pages that a site's owner adds. As httpd does
+        // not tell which folder a pattern means, a <Directory> with a pattern opens nothing at all.
         let server = Server::builder(mpm)
             .modules(&["authz_host", "remoteip"])
             .metrics()
@@ -137,7 +137,7 @@ mpm_tests! {
         for target in ["/metrics", "/wsgi-status"] {
             server.get(target).expect(404);
         }
-        // What is left has the board alone, by which children are replaced.
+        // The file then holds only the board, by which children are replaced.
         let size = std::fs::metadata(server.segment()).unwrap().len();
         assert!(size < 1 << 20, "{size} bytes");
         server.allow_log("is not answered, as WSGIMetrics is Off");
@@ -149,7 +149,7 @@ mpm_tests! {
         let text = server.get("/metrics").expect(200).text();
         promtool_is_silent(&text);
         let page = Exposition::parse(&text).unwrap();
-        // There before the first request, so that there is a rate before the first error.
+        // These series exist before the first request, so that there is a rate before the first error.
         for code in ["2xx", "5xx"] {
             let labels = [("app", "/hello"), ("method", "GET"), ("code", code)];
             assert_eq!(page.select("wsgi_requests_total", &labels).count(), 1, "{code}");
@@ -205,9 +205,9 @@ mpm_tests! {
         let page = server.metrics();
         let others = page.sum("wsgi_requests_total", &[("app", "_other")]);
         assert!(others > 0.0 && others < many as f64, "{others}");
-        // Each of them, and it may be each in several children.
+        // Each of the other applications counts, possibly in several children.
         assert!(page.sum("wsgi_metrics_overflows_total", &[("kind", "application")]) >= others);
-        // Files that are not there make no entries: anybody could ask for them.
+        // Files that do not exist make no entries: any client could request them.
         server.get("/many/none.wsgi").expect(404);
         let labels = page.select("wsgi_requests_total", &[("method", "GET"), ("code", "2xx")]).count();
         assert!(labels >= 16, "{labels}");
@@ -215,7 +215,7 @@ mpm_tests! {
     }
 }
 
-/// httpd's own `Require local` would do the same, and has to go on working.
+/// httpd's own `Require local` would do the same, and must go on working.
 #[test]
 fn require_local() {
     ours_only!("mod_wsgi has no such page");

@@ -1,17 +1,17 @@
-//! Waiting for the GIL: an application that keeps it shows, and one that does not shows nothing.
+//! Waits for the GIL: an application that keeps the GIL causes waits in the metrics, and one that does not causes none.
 
 use std::time::Duration;
 
 use harness::{Exposition, Mpm, Request, Server, long, ours_only};
 
-/// How many waits for the GIL took at most `le` seconds.
+/// The number of waits for the GIL of at most `le` seconds.
 fn waits(page: &Exposition, le: &str) -> f64 {
     page.at_most("wsgi_gil_wait_seconds", le, &[("app", "/m")])
 }
 
-/// Asks for `path`, then sends `requests` small requests with a pause between them, and returns the page after that.
+/// Requests `path`, then sends `requests` short requests with a pause between them, and returns the page of metrics.
 fn server_after(path: &str, requests: u64, pause: Duration) -> Exposition {
-    // One MPM will do: what is measured here does not pass through httpd.
+    // One MPM is enough: what is measured here does not depend on httpd.
     let server = Server::builder(Mpm::Worker)
         .one_child()
         .metrics()
@@ -20,11 +20,11 @@ fn server_after(path: &str, requests: u64, pause: Duration) -> Exposition {
     server.get(&format!("/m/{path}")).expect(200);
     let mut connection = server.connect();
     for number in 1..requests {
-        // Fewer than httpd serves on one connection.
+        // Fewer requests than httpd serves on one connection.
         if number % 50 == 0 {
             connection = server.connect();
         }
-        // The thread that keeps the GIL gets it back meanwhile.
+        // The thread that keeps the GIL gets it back during the pause.
         std::thread::sleep(pause);
         let request = Request::get("/m/ok").keep_alive();
         connection.exchange(&request).unwrap().expect(200);
@@ -40,8 +40,8 @@ fn a_thread_that_spins() {
     ours_only!("mod_wsgi does not count it");
     let page = server_after("spin", 150, Duration::from_millis(3));
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
-    // The switch interval is 5 ms: a thread that has waited that long asks for the GIL, and gets it a little later.
-    // How little is a question for a quiet machine.
+    // The switch interval is 5 ms: a thread that has waited that long asks for the GIL, and gets it a little later. How
+    // little is a question for a quiet machine.
     let most = if long() { "0.009" } else { "0.1" };
     let band = waits(&page, most) - waits(&page, "0.004");
     let bounds = [
@@ -60,7 +60,7 @@ fn a_quiet_application() {
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
     let short = waits(&page, "0.0001");
     assert!(all >= 1000.0);
-    // A busy machine keeps some of them from the processor.
+    // On a busy machine some requests have to wait for the processor.
     let least = if long() { 0.99 } else { 0.9 };
     assert!(short >= least * all, "{short} of {all}");
     eprintln!("quiet: {short} of {all} waits took less than 0.1 ms");

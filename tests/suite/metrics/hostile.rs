@@ -1,4 +1,4 @@
-//! An application writes all over the memory in which metrics are counted: httpd, the helper and wsgictl live on.
+//! An application overwrites the memory in which metrics are counted: httpd, the helper and wsgictl survive.
 
 use std::thread;
 
@@ -19,7 +19,7 @@ mpm_tests! {
             .app("/scribble", "scribble.wsgi")
             .conf("WSGISlowRequests 0.01\n<Location /server-status>\nSetHandler server-status\n</Location>")
             .start();
-        // Whatever a child that reads what was written there says of it.
+        // Children that read the overwritten memory may log anything about it.
         server.allow_log("");
         server.get("/m/ok").expect(200);
         let parent = server.pid();
@@ -32,7 +32,7 @@ mpm_tests! {
                     (done.status() == 200).then_some(())
                 });
                 readers_live(&server, &context);
-                // Children end and start with it, and it is scribbled over meanwhile, too.
+                // Children also end and start while the memory is being overwritten.
                 thread::scope(|scope| {
                     scope.spawn(|| (0..5).for_each(|_| scribble()));
                     for child in server.children().into_iter().take(1) {
@@ -51,13 +51,13 @@ mpm_tests! {
         }
         harness::graceful(parent);
         requests_go_on(&server, "the end");
-        // Not one child crashed, either: only those were killed that we killed.
+        // No child crashed either: only the children that the test killed have died.
         assert_eq!(server.count_log("exit signal (Segmentation|Bus|Abort|Illegal|Floating)"), 0);
         assert_eq!(server.count_log("panicked|panic"), 0);
     }
 }
 
-/// New requests are answered. A child that we have killed may take a connection with it.
+/// Checks that new requests are answered. A child that was killed may take a connection with it.
 fn requests_go_on(server: &Server, context: &str) {
     for _ in 0..5 {
         eventually(context, || {
@@ -105,7 +105,7 @@ fn readers_live(server: &Server, context: &str) {
         &["metrics", "--openmetrics"],
     ] {
         let output = server.wsgictl(arguments);
-        // It may find that this is no segment; it may not crash, and what it prints is clean.
+        // It may find that this is no segment, but it must not crash, and its output must be clean.
         assert!(
             matches!(output.status.code(), Some(0 | 1)),
             "{context}: {output:?}"

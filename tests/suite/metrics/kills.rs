@@ -1,4 +1,4 @@
-//! Children are killed under load, scripts change, httpd restarts, and a Prometheus scrapes: no number is lost.
+//! Children are killed under load, scripts change, httpd restarts, and a Prometheus scrapes: no count is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use super::load::{BODY_LIMIT, Load};
 mpm_tests! {
     fn metrics_survive_kills(mpm) {
         ours_only!("mod_wsgi does not count");
-        // One after the other, or there is more waiting for the machine's processors than anything else.
+        // These tests run one after the other; together they would mostly wait for the machine's processors.
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let server = start(mpm);
         let dashboards = workspace().join("dashboards");
@@ -27,7 +27,7 @@ mpm_tests! {
             Target { job: "handler", address: server.address() },
         ];
         let prometheus = Prometheus::start(&targets, &rules.each_ref().map(|path| &**path));
-        // Series that begin at 0 show every increase.
+        // If series begin at 0, every increase shows.
         prometheus.wait_for_scrapes(1);
         let load = Load::default();
         let violence = Violence::default();
@@ -48,9 +48,9 @@ mpm_tests! {
         let (done, kills, restarts) = (load.done(), violence.kills(), violence.restarts());
         eprintln!("{mpm}: {done} requests, {kills} children killed, {restarts} restarts, cut: {:?}", load.cut());
         wrong.truncate(20);
-        // This line is what `cargo xtask mutants` looks for.
+        // `cargo xtask mutants` looks for this text.
         assert!(wrong.is_empty(), "the numbers are wrong:\n{}", wrong.join("\n"));
-        // The children may be new, and have served no request.
+        // The children may be new, and may have served no request.
         server.get("/m/collect").expect(200);
         check_traffic(&server.scrape(), &load, &violence);
         check_dashboards(&prometheus, mpm);
@@ -63,7 +63,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 const CLIENTS: u64 = 6;
 
 fn start(mpm: Mpm) -> Server {
-    // All in the main interpreter: where there are others, too, Python 3.11 may hang in the copy that `os.fork` makes.
+    // All applications run in the main interpreter: with other interpreters, Python 3.11 may hang in the copy that
+    // `os.fork` makes.
     Server::builder(mpm)
         .pool(4, 3)
         .metrics_listener()
@@ -78,7 +79,7 @@ fn start(mpm: Mpm) -> Server {
             LimitRequestBody {BODY_LIMIT}
             KeepAlive On"
         ))
-        // Children that were killed are replaced soon.
+        // Killed children must be replaced soon.
         .conf(if mpm.threaded() {
             "MinSpareThreads 12\nMaxSpareThreads 12"
         } else {
@@ -87,7 +88,7 @@ fn start(mpm: Mpm) -> Server {
         .start()
 }
 
-/// What is done to the server.
+/// The disturbances of the server.
 #[derive(Default)]
 struct Violence {
     kills: AtomicU64,
@@ -126,7 +127,7 @@ impl Violence {
     }
 }
 
-/// Marsaglia's xorshift.
+/// Marsaglia's xorshift generator.
 struct Random(u64);
 
 impl Random {
@@ -138,8 +139,8 @@ impl Random {
     }
 }
 
-/// Scrapes more often than Prometheus does: nothing that counts may become less or vanish, no scrape may fail, and
-/// each request that was counted has been timed.
+/// Scrapes more often than Prometheus does: no counter may decrease or vanish, no scrape may fail, and each counted
+/// request must have a duration.
 fn watch(server: &Server, load: &Load, wrong: &Mutex<Vec<String>>) {
     let complain = |what: String| wrong.lock().unwrap().push(what);
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
@@ -190,7 +191,7 @@ fn watch(server: &Server, load: &Load, wrong: &Mutex<Vec<String>>) {
 
 const APPS: [&str; 4] = ["/fast", "/m", "/main", "/edited"];
 
-/// The page once nothing runs any more.
+/// The page after all requests have ended.
 fn settled(server: &Server, wrong: &mut Vec<String>) -> Exposition {
     let mut before = -1.0;
     let settled = eventually_within(Duration::from_secs(10), || {
@@ -208,10 +209,10 @@ fn settled(server: &Server, wrong: &mut Vec<String>) -> Exposition {
     })
 }
 
-/// What the clients know against what the server has counted.
+/// Compares the counts of the clients with those of the server.
 ///
 /// A request that was cut may have been counted or not. A child that is killed after the last byte of a response and
-/// before it has counted takes one with it, so the sum may be less by the number of kills.
+/// before it has counted the request loses one count, so the sum may be less by the number of kills.
 fn check_counts(page: &Exposition, load: &Load, violence: &Violence, wrong: &mut Vec<String>) {
     let (complete, cut) = (load.complete(), load.cut());
     let kills = violence.kills() as f64;
@@ -242,7 +243,7 @@ fn check_counts(page: &Exposition, load: &Load, violence: &Violence, wrong: &mut
             (count + cut) as f64,
         );
     }
-    // An observation goes before its request, and a kill may come in between.
+    // A duration is recorded before its request is counted, and a kill may come between the two.
     for code in ["2xx", "3xx", "4xx", "5xx"] {
         let requests = page.sum("wsgi_requests_total", &[("code", code)]);
         let timed = page.sum("wsgi_request_duration_seconds_count", &[("code", code)]);
@@ -266,7 +267,7 @@ fn check_counts(page: &Exposition, load: &Load, violence: &Violence, wrong: &mut
         page.sum("wsgi_children_exited_total", &[]),
         page.sum("wsgi_children", &[]),
     );
-    // One that has just been started has no arena yet.
+    // A child that has just started has no arena yet.
     between(
         "children started, less those that ended".into(),
         started - exited,
@@ -275,7 +276,7 @@ fn check_counts(page: &Exposition, load: &Load, violence: &Violence, wrong: &mut
     );
 }
 
-/// As Prometheus has seen it.
+/// Compares them with the numbers in Prometheus.
 fn check_prometheus(
     prometheus: &Prometheus,
     page: &Exposition,
@@ -304,7 +305,7 @@ fn check_prometheus(
             wrong.push(format!("Prometheus: a scrape failed: {query}"));
         }
     }
-    // A child that is killed while it answers takes the scrape with it.
+    // A child that is killed while it answers a scrape makes the scrape fail.
     let failed =
         one("count_over_time(up{job=\"handler\"}[1h]) - sum_over_time(up{job=\"handler\"}[1h])");
     if failed > (violence.kills() + violence.restarts()) as f64 {
@@ -323,7 +324,7 @@ fn check_prometheus(
     }
 }
 
-/// The load was one, and everything that counts has counted.
+/// Checks that there was load, and that every counter has counted.
 fn check_traffic(page: &Exposition, load: &Load, violence: &Violence) {
     assert!(violence.kills() >= 8 && violence.restarts() >= 2);
     let (complete, cut) = (load.complete(), load.cut());
@@ -343,7 +344,7 @@ fn check_traffic(page: &Exposition, load: &Load, violence: &Violence) {
     }
 }
 
-/// Families that stay at 0 in this load, with the reason.
+/// Families that stay at 0 under this load, with the reason.
 const STILL: [(&str, &str); 8] = [
     (
         "wsgi_children_recycles_total",
@@ -376,17 +377,17 @@ const STILL: [(&str, &str); 8] = [
     ("wsgi_mpm_connections", "only an asynchronous MPM has them"),
 ];
 
-/// Each query of each panel finds something, and each alert is there.
+/// Checks that each query of each panel finds something, and that each alert exists.
 fn check_dashboards(prometheus: &Prometheus, mpm: Mpm) {
     let choice = Choice::everything("1m");
     let mut empty = Vec::new();
     for query in queries() {
         let points = prometheus.query(&query.with(&choice));
-        // A quotient of nothing is no answer.
+        // NaN, a quotient of zeros, is no result.
         let answered = points.iter().any(|point| !point.value.is_nan());
         let excused = query.may_be_empty.is_some()
             && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))
-            // Where a child has one thread, no thread waits for the GIL.
+            // If a child has one thread, no thread waits for the GIL.
             || mpm == Mpm::Prefork && query.expr.contains("wsgi_gil_wait_seconds");
         if !answered && !excused {
             empty.push(format!(

@@ -1,4 +1,4 @@
-//! `WSGIMetricsListen`: the process that answers when no child does.
+//! `WSGIMetricsListen`: the process that answers even if no child does.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -24,7 +24,8 @@ mpm_tests! {
             let page = server.scrape();
             let limit = page.sum("wsgi_mpm_workers_limit", &[]);
             assert_eq!(limit, WORKERS as f64);
-            // A child of the event MPM may take one more than it has workers for, while another child has some left.
+            // A child of the event MPM may take one connection more than it has workers for, while another child has
+            // free workers.
             if asked.elapsed() > Duration::from_secs(2) {
                 inside.push(enter());
                 asked = Instant::now();
@@ -51,12 +52,12 @@ mpm_tests! {
 
     fn a_gil_that_is_never_released(mpm) {
         ours_only!("mod_wsgi has no such process");
-        // In a pool of three threads, one of the four would wait for a place and not for the GIL.
+        // In a pool of three threads, one of the four requests would wait for a thread and not for the GIL.
         let builder = Server::builder(mpm).own_executor().one_child();
         let server = builder.metrics_listener().app("/m", "measured.wsgi").start();
         server.get("/m/ok").expect(200);
         let holder = server.ask("/m/hold?3000");
-        // It has the GIL once the others cannot get it.
+        // One thread has the GIL when the others cannot get it.
         eventually("the GIL is kept", || {
             let page = server.scrape();
             (page.sum("wsgi_oldest_request_age_seconds", &[]) > 0.2).then_some(())
@@ -96,7 +97,7 @@ mpm_tests! {
             server.helper().filter(|pid| *pid != before)
         });
         assert_eq!(server.scrape().sum("wsgi_requests_total", &[]), 1.0);
-        // It is no child of the MPM, and does not count as one.
+        // The helper is no child of the MPM, and does not count as one.
         let page = server.scrape();
         assert_eq!(page.sum("wsgi_children_exited_total", &[]), 0.0);
         server.expect_log("the process \\d+ that answers for WSGIMetricsListen ended by signal 9");
@@ -104,7 +105,7 @@ mpm_tests! {
         eventually("one that died young is replaced, too", || {
             server.helper().filter(|pid| *pid != after)
         });
-        // Restarts keep the port: a scraper that asks meanwhile waits.
+        // Restarts keep the port: a scraper that asks during a restart waits.
         for _ in 0..3 {
             let over = Over::default();
             thread::scope(|scope| {
@@ -140,7 +141,7 @@ mpm_tests! {
         }
         assert_eq!(line(&helper, "Threads:"), "Threads:\t1");
         assert!(!harness::maps(server.helper().unwrap()).contains("libpython"));
-        // Neither the server's socket nor its logs.
+        // The helper has neither the server's socket nor its logs.
         let open = std::fs::read_dir(format!("/proc/{}/fd", server.helper().unwrap())).unwrap().count();
         assert!(open <= 6, "{open} open files");
     }
@@ -158,7 +159,7 @@ fn hostile_clients() {
         Exposition::parse(&response.expect(200).text()).unwrap();
         begin.elapsed()
     };
-    // Half of its places are taken by clients that begin and do not go on.
+    // Clients that begin a request and do not go on take half of its slots.
     let mut slow: Vec<Connection> = (0..8).map(|_| connect()).collect();
     for (number, connection) in slow.iter_mut().enumerate() {
         connection.send(&b"GET /metrics HTTP/1.1\r\nHost: x\r\n"[..number * 4]);
@@ -197,7 +198,7 @@ fn hostile_clients() {
         ),
     ] {
         let mut connection = connect();
-        // It may close before it has read everything.
+        // The helper may close the connection before it has read everything.
         let _ = connection.try_send(&sent);
         let method = if sent.starts_with(b"HEAD") {
             "HEAD"
@@ -211,13 +212,13 @@ fn hostile_clients() {
         assert!(connection.read_response("GET").is_err(), "{shown}");
         assert!(good() < Duration::from_secs(4));
     }
-    // More than it has slots: the next client waits until the slow ones are sent away.
+    // There are more clients than slots: the next one waits until the slow ones are dropped.
     slow.extend((0..40).map(|_| connect()));
     let waited = good();
     assert!(waited < Duration::from_secs(20), "{waited:?}");
     drop(slow);
     assert!(good() < Duration::from_secs(6));
-    // A scraper that leaves in the middle of a response harms no other.
+    // A scraper that leaves in the middle of a response does not disturb the others.
     for _ in 0..20 {
         let mut connection = connect();
         connection.send(Request::get("/metrics").to_bytes());
@@ -227,15 +228,15 @@ fn hostile_clients() {
     assert!(server.helper().is_some());
 }
 
-/// Sixteen connections have a slot. Clients that hold them without a request keep no other client out, and as many stay
-/// as there is room for.
+/// Sixteen connections have a slot. Clients that hold a slot without a request keep no other client out, and as many of
+/// them stay as there are free slots.
 #[test]
 fn half_sent_requests_give_way() {
     ours_only!("mod_wsgi has no such process");
     let server = start(Mpm::Event);
     server.get("/m/ok").expect(200);
     for held in [15, 16, 17, 145] {
-        // They are sent away after five seconds in any case, so nothing is known where the machine was slower than that.
+        // The helper drops them after five seconds in any case, so a slower machine proves nothing.
         eventually(&format!("{held} half-sent requests, in time"), || {
             alone(&server);
             let begin = Instant::now();
@@ -250,7 +251,7 @@ fn half_sent_requests_give_way() {
             Exposition::parse(&response.expect(200).text()).unwrap();
             bounded(&server);
             let answered = begin.elapsed();
-            // In the order in which they go, the last ones are those that stay.
+            // The helper drops them in order, so the last ones stay.
             let mut stay = 0;
             for connection in half_sent.iter_mut().rev() {
                 let sent = connection.try_send(b"Connection: close\r\n\r\n");
@@ -269,7 +270,7 @@ fn half_sent_requests_give_way() {
     }
 }
 
-/// The same for clients that ask and do not take what they are given.
+/// The same for clients that send a request and do not read the response.
 #[test]
 fn slow_readers_give_way() {
     ours_only!("mod_wsgi has no such process");
@@ -281,7 +282,7 @@ fn slow_readers_give_way() {
         let readers: Vec<Connection> = (0..held)
             .map(|_| {
                 let mut connection = Connection::open(server.metrics_address()).unwrap();
-                // The helper may have closed it in the middle.
+                // The helper may have closed the connection in the middle.
                 let _ = connection.try_send(&asked);
                 connection
             })
@@ -290,14 +291,14 @@ fn slow_readers_give_way() {
         let response = server.ask_helper(&Request::get("/metrics")).unwrap();
         Exposition::parse(&response.expect(200).text()).unwrap();
         let waited = begin.elapsed();
-        // Nine times five seconds, where each of them is waited for.
+        // It would take nine times five seconds if the helper waited for each of them.
         assert!(waited < Duration::from_secs(20), "{held}: {waited:?}");
         bounded(&server);
         drop(readers);
     }
 }
 
-/// Waits until the helper has no connection any more.
+/// Waits until the helper has no connection.
 fn alone(server: &Server) {
     eventually("no scraper is connected", || {
         (threads(server.helper()?) == 1).then_some(())
@@ -308,11 +309,11 @@ fn threads(pid: harness::Pid) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
-/// It has a thread and a descriptor for each place, and no more.
+/// Checks that the helper has a thread and a descriptor for each slot, and no more.
 #[track_caller]
 fn bounded(server: &Server) {
     let helper = server.helper().unwrap();
-    // A thread gives its place back just before it ends.
+    // A thread returns its slot just before it ends.
     eventually("threads are few", || (threads(helper) <= 18).then_some(()));
     let open = harness::descriptors(helper);
     assert!(open <= 6 + 18, "{open} open files");
@@ -360,10 +361,10 @@ fn start(mpm: Mpm) -> Server {
         .start()
 }
 
-/// Of the pools of these tests.
+/// The workers in the pools of these tests.
 const WORKERS: usize = 6;
 
-/// How long each of several scrapes takes, shortest first.
+/// The durations of several scrapes, shortest first.
 fn times(server: &Server) -> Vec<Duration> {
     let mut times: Vec<Duration> = (0..11)
         .map(|_| {
@@ -376,7 +377,7 @@ fn times(server: &Server) -> Vec<Duration> {
     times
 }
 
-/// What is asked for is 100 ms. On a machine that does other things, too, the test asks for a second.
+/// The target is 100 ms. On a machine that is not quiet, the test requires only a second.
 fn report(what: &str, mpm: Mpm, times: Vec<Duration>) {
     let median = times[times.len() / 2];
     eprintln!(

@@ -1,4 +1,4 @@
-//! Clients that keep their own count of what was answered, by application, method and class of the status.
+//! Clients that count the responses themselves, by application, method and class of the status.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use harness::{Connection, Mpm, Over, Request, Server};
 
-/// Application, method and class, as the labels of `wsgi_requests_total` say them.
+/// Application, method and class, as in the labels of `wsgi_requests_total`.
 pub(super) type Key = (&'static str, &'static str, &'static str);
 
-/// What all clients together know.
+/// The counts of all clients together.
 #[derive(Default)]
 pub(super) struct Load {
-    /// Clients ask until then.
+    /// Tells the clients to stop.
     pub(super) over: Over,
     complete: Mutex<BTreeMap<Key, u64>>,
-    /// Requests of which some or all was sent, and no whole response came; by application.
+    /// Requests that were sent in part or completely, without a complete response; by application.
     cut: Mutex<BTreeMap<&'static str, u64>>,
     done: AtomicU64,
 }
@@ -25,7 +25,7 @@ struct Kind {
     app: &'static str,
     method: &'static str,
     path: &'static str,
-    /// Value of the label.
+    /// The value of the label.
     class: &'static str,
     body: usize,
     /// One in `every` requests is of this kind.
@@ -50,7 +50,7 @@ const fn kind(
     }
 }
 
-/// The rarest first: the first one whose turn it is, is taken. All of them are below the limit of bodies but one.
+/// The rarest kind comes first: the first kind whose turn it is, is taken. All bodies but one are below the limit.
 const KINDS: &[Kind] = &[
     kind("/main", "GET", "/fork", "2xx", 0, 211),
     kind("/m", "GET", "/large", "cut", 0, 199),
@@ -75,16 +75,16 @@ const KINDS: &[Kind] = &[
     kind("/fast", "GET", "", "2xx", 0, 1),
 ];
 
-/// Largest body that the server takes, between the sizes above.
+/// The largest body that the server accepts, between the sizes above.
 pub(super) const BODY_LIMIT: usize = 100_000;
 
-/// Requests of one connection.
+/// The number of requests on one connection.
 const REUSE: u64 = 8;
 
 impl Load {
-    /// One client, until it is told to stop.
+    /// Runs one client until it is told to stop.
     pub(super) fn run(&self, server: &Server, first: u64) {
-        // The event MPM closes connections that wait for their next request whenever it lacks workers.
+        // The event MPM closes connections that wait for their next request if it lacks workers.
         let reuse = if server.mpm() == Mpm::Event { 1 } else { REUSE };
         let mut connection: Option<Connection> = None;
         for number in first * 1000.. {
@@ -101,14 +101,14 @@ impl Load {
         }
     }
 
-    /// One request; the connection, if it can be used again.
+    /// Sends one request. Returns the connection if it can be reused.
     fn ask(
         &self,
         server: &Server,
         kind: &Kind,
         connection: Option<Connection>,
     ) -> Option<Connection> {
-        // Nothing was sent where there is no connection.
+        // If there is no connection, nothing was sent.
         let mut connection = connection.or_else(|| Connection::open(server.address()).ok())?;
         let target = format!("{}{}", kind.app, kind.path);
         let mut request = Request::new(kind.method, &target).keep_alive();
@@ -118,7 +118,7 @@ impl Load {
         if kind.class == "cut" {
             let sent = connection.try_send(request.to_bytes());
             if sent.is_ok() {
-                // Until the response has begun, which shows that the application has it.
+                // Waits until the response has begun, which shows that the application has the request.
                 let _ = connection.read_head();
             }
             connection.abort();
@@ -128,7 +128,7 @@ impl Load {
         match connection.exchange(&request) {
             Ok(response) if response.is_complete() => {
                 let class = class_of(response.status());
-                // What was not expected is told apart by its class, and must have been counted so.
+                // An unexpected response is recorded by its class, and the server must have counted it so.
                 let key = (kind.app, method_of(kind.method), class);
                 *self.complete.lock().unwrap().entry(key).or_default() += 1;
                 let stays = response.header("Connection") != Some("close");
@@ -145,22 +145,22 @@ impl Load {
         *self.cut.lock().unwrap().entry(app).or_default() += 1;
     }
 
-    /// Whether they were told.
+    /// Whether the clients were told to stop.
     pub(super) fn is_over(&self) -> bool {
         self.over.is_over()
     }
 
-    /// How many requests there were, of whatever end.
+    /// The number of requests, however they ended.
     pub(super) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Complete responses.
+    /// The number of complete responses.
     pub(super) fn complete(&self) -> BTreeMap<Key, u64> {
         self.complete.lock().unwrap().clone()
     }
 
-    /// Requests without a complete response.
+    /// The number of requests without a complete response.
     pub(super) fn cut(&self) -> BTreeMap<&'static str, u64> {
         self.cut.lock().unwrap().clone()
     }

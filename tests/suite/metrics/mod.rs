@@ -1,8 +1,8 @@
-//! What is counted, which process shows it, and that it stays right whatever dies.
+//! The metrics, the processes that show them, and that they stay right whatever process dies.
 
 /// `SetHandler wsgi-metrics`: formats, methods, access.
 mod endpoint;
-/// Waiting for the GIL.
+/// Waits for the GIL.
 mod gil;
 /// Memory that was overwritten.
 mod hostile;
@@ -10,7 +10,7 @@ mod hostile;
 mod kills;
 /// The process that answers when no child does.
 mod listener;
-/// Clients with a count of their own.
+/// Clients that count the responses themselves.
 mod load;
 /// Each family against known traffic.
 mod numbers;
@@ -21,7 +21,7 @@ mod status;
 
 use harness::{Mpm, Server};
 
-/// A server with metrics and the application that is measured.
+/// Starts a server with metrics and the measured application.
 fn start(mpm: Mpm) -> Server {
     Server::builder(mpm)
         .metrics()

@@ -33,7 +33,7 @@ mpm_tests! {
             }
             all += count;
         }
-        // httpd's own answers belong to no application.
+        // httpd's own responses belong to no application.
         server.get("/static.txt").expect(200);
         server.get("/nothing").expect(404);
         server.expect_count("wsgi_requests_total", &[], all);
@@ -54,7 +54,7 @@ mpm_tests! {
         for histogram in ["wsgi_application_duration_seconds", "wsgi_queue_wait_seconds"] {
             assert_eq!(page.sum(&format!("{histogram}_count"), &[]), all as f64, "{histogram}");
         }
-        // Without a body there is no first byte: HEAD, 204, 304, the error page of httpd.
+        // A response without a body has no first byte: HEAD, 204, 304, the error page of httpd.
         let bodies = page.sum("wsgi_time_to_first_byte_seconds_count", &[]);
         assert!(bodies >= 20.0 && bodies < all as f64, "{bodies}");
         server.allow_log("RuntimeError|exception raised");
@@ -68,7 +68,7 @@ mpm_tests! {
             assert_eq!(response.body.len(), size);
         }
         server.send(&Request::new("POST", "/m/echo").chunked(&[b"12345", b"67890"])).expect(200);
-        // Neither read nor sent by the application.
+        // The application neither reads nor sends this body.
         server.send(&Request::post("/m/ok", [b'x'; 500])).expect(200);
         server.expect_count("wsgi_requests_total", &[], 6);
         let page = server.metrics();
@@ -88,7 +88,7 @@ mpm_tests! {
         }
         server.expect_count("wsgi_requests_total", &[], 8);
         let page = server.metrics();
-        // A body that is no body ends in an exception, too: in the one that says so.
+        // A body of a wrong type also ends in an exception, the one that reports it.
         for (phase, count) in [("call", 3.0), ("iterate", 4.0), ("close", 1.0)] {
             assert_eq!(page.sum("wsgi_exceptions_total", &[("app", "/m"), ("phase", phase)]), count, "{phase}");
         }
@@ -147,7 +147,7 @@ mpm_tests! {
 
     fn not_loaded(mpm) {
         ours_only!("mod_wsgi waits without end");
-        // The second request waits for the first one's import, longer than it may.
+        // The second request waits for the import of the first one, longer than allowed.
         let server = builder(mpm)
             .one_child()
             .conf("Timeout 1\nSetEnv test.gate ${ROOT}/gate\nWSGIScriptAlias /late ${ROOT}/htdocs/late.wsgi")
@@ -275,7 +275,7 @@ mpm_tests! {
             let newest = page.sum("wsgi_interpreter_newest_start_timestamp_seconds", &[("app", app)]);
             let start = page.sum("wsgi_server_start_timestamp_seconds", &[]);
             assert!(start <= oldest && oldest <= newest, "{start} {oldest} {newest}");
-            // What this interpreter collected is its own.
+            // This interpreter has its own collections.
             let collections = page.sum("wsgi_python_gc_pause_seconds_count", &[("app", app), ("generation", "2")]);
             assert!(collections >= 3.0, "{app}: {collections}");
             assert!(page.sum("wsgi_python_gc_collected_objects_total", &[("app", app), ("generation", "2")]) >= 3.0);
@@ -289,7 +289,7 @@ mpm_tests! {
             assert!(info.labels["script"].ends_with("measured.wsgi"));
         }
         server.restart_now();
-        // A restart ends interpreters; what they have counted stays.
+        // A restart ends interpreters; their counts stay.
         server.expect_count("wsgi_interpreter_stops_total", &[("reason", "child_exit"), ("app", "/a")], 1);
         let page = server.metrics();
         assert_eq!(page.sum("wsgi_interpreters", &[]), 0.0);
@@ -348,7 +348,7 @@ mpm_tests! {
         let first = age();
         assert!(first > 0.0);
         eventually("it becomes older", || (age() > first + 0.1).then_some(()));
-        // The scrape is httpd's request, not Python's.
+        // The scrape is a request of httpd, not of Python.
         let page = server.metrics();
         assert_eq!(page.sum("wsgi_requests_total", &[]), 0.0);
         assert!(page.sum("wsgi_mpm_workers", &[("state", "writing")]) >= 2.0);
@@ -396,7 +396,7 @@ mpm_tests! {
         assert!(bytes("mapped") >= bytes("resident") && bytes("resident") > 0.0);
         assert!(page.sum("wsgi_metrics_series_limit", &[]) > 0.0);
         assert!(server.metrics().sum("wsgi_metrics_last_scrape_seconds", &[]) > 0.0);
-        // The page has all families, and no other ones of ours.
+        // The page has all families of the catalogue, and no others with our prefix.
         for family in wsgi_telemetry::catalogue::FAMILIES {
             assert!(page.types.contains_key(family.name) || family.name == "wsgi_mpm_connections", "{}", family.name);
         }
@@ -414,7 +414,7 @@ fn start(mpm: harness::Mpm) -> Server {
     builder(mpm).start()
 }
 
-/// An import that waits for a file beside it.
+/// An import that waits for a file beside the script.
 const LATE: &str = "
 import os, time
 gate = __file__.replace('.wsgi', '.gate')

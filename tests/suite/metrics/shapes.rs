@@ -1,4 +1,4 @@
-//! HTTP/2, forks, threads, one process, more children than the configuration has: numbers stay exact.
+//! HTTP/2, forks, threads, one process, more children than configured: numbers stay exact.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ mpm_tests! {
             .conf("Protocols h2c http/1.1")
             .app("/m", "measured.wsgi")
             .start();
-        // Several streams at once, run by mod_http2's own threads.
+        // Several streams at once, which mod_http2's own threads run.
         for round in 0..4 {
             let paths: Vec<String> = (0..10).map(|number| format!("/m/ok?{round}.{number}")).collect();
             assert_eq!(http2_get_all(server.address(), &paths), [true; 10]);
@@ -43,7 +43,7 @@ mpm_tests! {
 
     fn an_application_that_forks(mpm) {
         ours_only!("mod_wsgi does not count");
-        // Python forks in its main interpreter only.
+        // Python forks only in its main interpreter.
         let server = Server::builder(mpm)
             .metrics()
             .conf("WSGIScriptAlias /m ${APPS}/measured.wsgi application-group=%{GLOBAL}")
@@ -55,7 +55,7 @@ mpm_tests! {
         server.expect_count("wsgi_requests_total", &[], 10);
         let page = server.metrics();
         assert_eq!(page.sum("wsgi_log_lines_total", &[("stream", "errors")]), 5.0);
-        // What the copies say stands in the log, and counts nowhere.
+        // The lines of the copies are in the log, and count nowhere.
         assert_eq!(page.sum("wsgi_log_lines_total", &[("stream", "stderr")]), 0.0);
         assert_eq!(page.sum("wsgi_requests_in_flight", &[]), 0.0);
         assert_eq!(page.sum("wsgi_children_exited_total", &[]), 0.0);
@@ -73,13 +73,13 @@ mpm_tests! {
         let page = server.metrics();
         assert_eq!(page.sum("wsgi_log_lines_total", &[("app", "/m"), ("stream", "stderr")]), 30.0);
         assert!(page.sum("wsgi_python_gc_pause_seconds_count", &[("app", "/m"), ("generation", "2")]) >= 30.0);
-        // Threads that have ended leave their arenas to the next ones.
+        // Threads that have ended leave their arenas to later threads.
         let used = page.sum("wsgi_metrics_arenas", &[("state", "used")]);
         for _ in 0..6 {
             server.get("/m/threads").expect(200);
         }
         let after = server.metrics().sum("wsgi_metrics_arenas", &[("state", "used")]);
-        // Five at a time in each child that had not met the page yet, and its own two.
+        // Five threads at a time in each child that had not served the page before, and the child's own two.
         let children = server.children().len() as f64;
         assert!(after <= used + 7.0 * children && after <= 7.0 * children * 4.0, "{used} {after}");
         assert_eq!(server.metrics().sum("wsgi_metrics_overflows_total", &[]), 0.0);
@@ -104,7 +104,8 @@ mpm_tests! {
 
     fn more_threads_than_arenas(mpm) {
         ours_only!("mod_wsgi does not count");
-        // Arenas for one and a half as many threads as there are workers and a few more; these are many more.
+        // There are arenas for one and a half as many threads as workers, and a few more; this test has many more
+        // threads.
         let server = Server::builder(mpm).one_child().metrics().app("/m", "measured.wsgi")
             .conf("WSGIScriptAlias /many ${ROOT}/htdocs/many.wsgi")
             .file("htdocs/many.wsgi", MANY_THREADS)
@@ -148,7 +149,7 @@ mpm_tests! {
 
     fn restarts_in_mid_request(mpm) {
         ours_only!("mod_wsgi does not count");
-        // Each restart leaves a child of before with a request in it; worker soon has more of them than ServerLimit.
+        // Each restart leaves an old child with a request in it; worker soon has more of them than ServerLimit.
         let server = Server::builder(mpm)
             .pool(2, 4)
             .metrics_listener()
@@ -174,7 +175,7 @@ mpm_tests! {
                 });
             }
         }
-        // Whether they say that they are ending depends on the MPM; all of them are there.
+        // Whether the old children say that they are ending depends on the MPM; all of them must be there.
         let page = eventually("each child has its arena", || {
             let page = server.scrape();
             (page.sum("wsgi_children", &[]) == server.children().len() as f64).then_some(page)
@@ -199,7 +200,7 @@ mpm_tests! {
 
     fn scripts_without_an_alias(mpm) {
         ours_only!("mod_wsgi does not count");
-        // Children enter them when they first meet them; the configuration does not name them.
+        // Children enter these applications when they first serve them; the configuration does not name them.
         let server = Server::builder(mpm)
             .metrics()
             .file("htdocs/a.wsgi", include_str!("../../apps/hello.wsgi"))
@@ -239,14 +240,14 @@ mpm_tests! {
         }
         server.expect_count("wsgi_requests_total", &[("app", "/b")], 3);
         server.expect_count("wsgi_requests_total", &[("app", "/c")], 1);
-        // What is gone may be hidden, and may not be less.
+        // An application that is gone may be hidden, but its numbers must not decrease.
         let gone = server.metrics();
         assert!(gone.select("wsgi_requests_total", &[("app", "/a"), ("code", "2xx")]).all(|sample| sample.value == 1.0));
         server.write("apps.conf", "WSGIScriptAlias /a ${APPS}/hello.wsgi\n");
         server.restart_now();
         server.get("/a").expect(200);
         server.expect_count("wsgi_requests_total", &[("app", "/a"), ("code", "2xx")], 2);
-        // Without metrics for a while: what was counted is still there.
+        // The server runs without metrics for a while: the counts stay.
         server.write("apps.conf", "WSGIScriptAlias /a ${APPS}/hello.wsgi\nWSGIMetrics Off\n");
         server.graceful_restart();
         server.get("/a").expect(200);
@@ -257,7 +258,7 @@ mpm_tests! {
     }
 }
 
-/// Two hundred threads that are alive at the same time, each with a line for the log.
+/// Two hundred threads that are alive at the same time; each writes a line to the log.
 const MANY_THREADS: &str = "
 import sys, threading
 

@@ -68,7 +68,7 @@ mpm_tests! {
         assert_eq!(pids, server.children().into_iter().map(i64::from).collect());
         assert!(pids.contains(&running[0]["pid"].as_i64().unwrap()));
         for child in list(&status["children"]) {
-            // A spare child that prefork has just made may not be so far.
+            // A spare child that prefork has just made may still be starting.
             let spare = child["pid"] != running[0]["pid"] && child["state"] == "starting";
             assert!(spare || child["state"] == "ready", "{child}");
             assert!(child["resident_bytes"].as_u64().unwrap() > 1_000_000);
@@ -113,7 +113,7 @@ mpm_tests! {
         assert_eq!(value("WsgiWorkersLimit"), "4");
         assert_eq!(value("WsgiChildren"), server.children().len().to_string());
         assert!(value("WsgiOldestRequestSeconds").parse::<f64>().unwrap() > 0.0);
-        // What others read there is still there.
+        // The other lines of that page are still there.
         assert!(!value("Scoreboard").is_empty());
         server.write("gate", "open");
         inside.read_response("GET").unwrap();
@@ -132,7 +132,7 @@ mpm_tests! {
         promtool_is_silent(&text);
         let page = Exposition::parse(&text).unwrap();
         assert_eq!(page.sum("wsgi_requests_total", &[("app", "/m")]), 3.0);
-        // httpd's scoreboard is in it as some child has last seen it.
+        // httpd's scoreboard appears as some child has last seen it.
         assert_eq!(page.types, server.metrics().types);
         assert!(said_by(&server, &["metrics", "--openmetrics"]).ends_with("# EOF\n"));
         let status: Value = serde_json::from_str(&said_by(&server, &["status", "--json"])).unwrap();
@@ -151,13 +151,13 @@ mpm_tests! {
     }
 }
 
-/// What wsgictl says of a server that was killed, and of files that are none.
+/// The output of wsgictl for a server that was killed, and for files that are no segments.
 #[test]
 fn wsgictl_without_a_server() {
     ours_only!("mod_wsgi has no such program");
     let server = start(Mpm::Event);
     server.get("/m/ok").expect(200);
-    // Said about every ten seconds while the name leads elsewhere.
+    // The module logs this about every ten seconds while the name leads to another file.
     server.allow_log("WSGI1121");
     let copy = server.root().join("copy");
     std::fs::copy(server.segment(), &copy).unwrap();
@@ -170,7 +170,7 @@ fn wsgictl_without_a_server() {
         &bytes[..8192],
         &[0; 8192],
     ] {
-        // The server has the old file mapped; this is another one in its place.
+        // The server has mapped the old file; this is another file in its place.
         std::fs::remove_file(&segment).unwrap();
         std::fs::write(&segment, broken).unwrap();
         for arguments in [&["status"][..], &["metrics"], &["status", "--json"]] {
@@ -185,7 +185,7 @@ fn wsgictl_without_a_server() {
     }
     std::fs::remove_file(&segment).unwrap();
     assert_eq!(server.wsgictl(&["status"]).status.code(), Some(1));
-    // None of this is the server's concern.
+    // None of this affects the server.
     assert_eq!(server.metrics().sum("wsgi_requests_total", &[]), 1.0);
 }
 
@@ -200,7 +200,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().expect("it is a list").iter()
 }
 
-/// Elements are closed in the order in which they were opened, and quotes are where they should be.
+/// Checks that elements are closed in the right order, and that quotes match.
 #[track_caller]
 pub(super) fn is_well_formed(page: &str) {
     let rest = page.strip_prefix("<!DOCTYPE html>").expect("it is HTML");
@@ -234,7 +234,7 @@ pub(super) fn is_well_formed(page: &str) {
     assert!(open.is_empty(), "{open:?} of {page}");
 }
 
-/// Where the `>` of a tag is that stands in no attribute's value.
+/// The position of the `>` that ends a tag, which is not in the value of an attribute.
 fn end_of_tag(text: &str) -> Option<usize> {
     let mut quoted = false;
     text.char_indices().find_map(|(at, c)| {

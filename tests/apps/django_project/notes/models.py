@@ -1,4 +1,4 @@
-"""One model, to have something to administer."""
+"""One model, for the admin."""
 
 from django.db import models
 

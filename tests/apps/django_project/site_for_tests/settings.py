@@ -1,4 +1,4 @@
-"""Settings of the test project: everything on that Django has on by default."""
+"""Settings of the test project: everything that Django has on by default is on."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the project answers."""
+"""The URLs and views of the project."""
 
 import hashlib
 import json

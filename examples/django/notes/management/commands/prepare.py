@@ -1,4 +1,4 @@
-"""Everything between a fresh copy of this example and one that can be served; quick when there is nothing to do."""
+"""Makes a fresh copy of this example ready to be served; quick when there is nothing to do."""
 
 import os
 import secrets
