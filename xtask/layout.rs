@@ -41,8 +41,6 @@ pub(crate) struct Options {
 /// A violation of a rule.
 struct Finding {
     rule: Rule,
-    /// The folder of a crate, such as `src/core`, or the first folder of the path.
-    place: String,
     text: String,
 }
 
@@ -56,29 +54,9 @@ enum Rule {
     Pyo3,
 }
 
-/// Where a rule does not fail yet. A line goes as soon as its places are clean; `--report` shows what is left in them.
-const PENDING: &[(Rule, &[&str])] = &[(
-    Rule::Sentences,
-    &["docs", "src/abi", "src/core", "src/telemetry", "tests"],
-)];
-
 impl Finding {
-    fn new(rule: Rule, path: &Path, text: String) -> Self {
-        let mut parts = path
-            .components()
-            .map(|part| part.as_os_str().to_string_lossy());
-        let place = match (parts.next(), parts.next()) {
-            (Some(first), Some(second)) if first == "src" => format!("{first}/{second}"),
-            (first, _) => first.unwrap_or_default().into_owned(),
-        };
-        Self { rule, place, text }
-    }
-
-    fn is_pending(&self) -> bool {
-        let here = |place: &&str| self.place == **place;
-        PENDING
-            .iter()
-            .any(|(rule, places)| *rule == self.rule && places.iter().any(here))
+    fn new(rule: Rule, text: String) -> Self {
+        Self { rule, text }
     }
 }
 
@@ -109,17 +87,16 @@ pub(crate) fn run(checkout: &Path, options: &Options) -> Result<ExitCode> {
                 circles.summary()
             );
         }
-        let here = Path::new("src").join(&name);
         found.extend(
             circles
                 .findings(&name)
                 .into_iter()
-                .map(|text| Finding::new(Rule::Circles, &here, text)),
+                .map(|text| Finding::new(Rule::Circles, text)),
         );
         found.extend(
             names::duplicates(&parsed)
                 .into_iter()
-                .map(|text| Finding::new(Rule::Names, &here, text)),
+                .map(|text| Finding::new(Rule::Names, text)),
         );
     }
     let texts = text::read(root, options.only.as_deref())?;
@@ -130,9 +107,6 @@ pub(crate) fn run(checkout: &Path, options: &Options) -> Result<ExitCode> {
         found.extend(pyo3::findings(root)?);
     }
 
-    if !options.report {
-        found.retain(|finding| !finding.is_pending());
-    }
     found.sort_by_key(|finding| finding.rule);
     let mut last = None;
     for finding in &found {

@@ -16,6 +16,8 @@ use crate::subjects::server::SPIN;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Workload {
+    /// Nothing: hello-world
+    Hello,
     /// 20 µs of processor
     #[value(name = "20us")]
     Spin20us,
@@ -62,6 +64,7 @@ impl Workload {
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
+            Self::Hello => "hello-world",
             Self::Spin20us => "20 µs of processor",
             Self::Spin400us => "400 µs of processor",
             Self::Spin5ms => "5 ms of processor",
@@ -74,6 +77,7 @@ impl Workload {
     /// The usual kind of request, and the rare one, if there is one.
     const fn orders(self) -> (Order, Option<Order>) {
         match self {
+            Self::Hello => (Order::of(0, 0), None),
             Self::Spin20us => (Order::of(20, 0), None),
             Self::Spin400us => (Order::of(400, 0), None),
             Self::Spin5ms => (Order::of(5_000, 0), None),

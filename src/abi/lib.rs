@@ -512,11 +512,9 @@ pub enum WriteEnd {
     Flush = 1,
     /// The body ends here.
     End = 2,
-    /// The body ends here and is sent at once; the connection serves no other request for now, as its thread is busy.
-    Leave = 3,
     /// The body ends here and is sent at once, while the application goes on; the connection serves other requests
     /// after that.
-    EndNow = 4,
+    EndNow = 3,
 }
 
 /// Options of one application group, resolved by the module from `<WSGIInterpreterOptions>` and the server's own
@@ -886,9 +884,8 @@ pub struct EngineTable {
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
-    /// Returns the number of threads that have nothing left to do for their requests and have not come back: the
-    /// requests were given up ([`HostTable::give_up`]), or other threads have sent their responses
-    /// ([`WriteEnd::Leave`]).
+    /// Returns the number of threads that have nothing left to do for their requests and have not come back, because the
+    /// requests were given up ([`HostTable::give_up`]).
     pub stuck: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.

@@ -378,7 +378,7 @@ messages! {
     PythonHeldOff = 1093 Warning "this child serves without Python for {} s, as Python did not start in time in the one before; requests for Python are answered with 503",
         cause: "Python did not start in time in a child (message 1092), and no other child serves. This child serves files for that time; then another child replaces it and tries again.",
         remedy: "See message 1092.";
-    AheadOverdue = 1094 Error "this child ends for one that tries again: what is to be loaded ahead has not been loaded in time: {}",
+    AheadOverdue = 1094 Error "this child ends so that another one tries again: not all scripts that children load at their start were loaded in time: {}",
         cause: "A script of WSGIImportScript or of an alias, or a URL of WSGIWarmup, took longer than WSGIStartupTimeout, and other children serve.",
         remedy: "See message 1090 before this one, which shows the stack of the thread that loads it.";
     NotAFile = 1095 Error "'{}' is {}; only regular files are read here",

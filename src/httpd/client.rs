@@ -77,19 +77,6 @@ pub fn hang_up(request: Request<'_>) {
     unsafe { sys::wsgi_shim_set_aborted(request.as_ptr()) };
 }
 
-/// Shuts the sending side of the connection, as the client may wait for that even after a response that ends the
-/// connection. Does nothing where other requests share the connection, nor with TLS, which would have to announce the
-/// end first.
-pub fn stop_sending(request: Request<'_>) {
-    if !is_shared(request)
-        && !request.is_https()
-        && let Some(socket) = socket(request)
-    {
-        // An error means that the connection is already closed.
-        let _ = rustix::net::shutdown(socket, Shutdown::Write);
-    }
-}
-
 /// Returns whether other requests share the connection (HTTP/2).
 fn is_shared(request: Request<'_>) -> bool {
     // SAFETY: only this thread uses the request and its connection. [S-64]

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use wsgi_abi::{RunOutcome, RunRequest, WriteEnd};
+use wsgi_abi::{RunOutcome, RunRequest};
 use wsgi_core::messages::Message;
 use wsgi_telemetry::App;
 
@@ -121,7 +121,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     }
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
-    done.send(host, application, &state, WriteEnd::End)
+    done.send(host, application, &state)
 }
 
 /// Finishes the request when dropped, also after a panic, because the objects of the request may outlive it.

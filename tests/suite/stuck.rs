@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Gate, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, long,
-    mpm_tests, ours_only, wait_until_ended,
+    Builder, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, long, mpm_tests,
+    ours_only, wait_until_ended,
 };
 
 use crate::clients::Clients;
@@ -43,59 +43,6 @@ mpm_tests! {
         });
         gone(&server, child);
         assert_eq!(server.only_child(), after);
-    }
-
-    fn a_thread_that_runs_a_stuck_request_for_another_is_answered_and_does_not_keep_the_child(mpm) {
-        ours_only!("mod_wsgi gives up daemon processes only");
-        if !mpm.threaded() {
-            return;
-        }
-        let gate = Gate::new();
-        let server = Server::builder(mpm)
-            .pool(1, 8)
-            .one_child()
-            .metrics()
-            .conf(&gate.directive())
-            .conf("WSGIScriptAlias /app ${APPS}/gate.wsgi application-group=one\nWSGIExecutor delegate max=1")
-            .conf("<Location /app>\nWSGIRequestTimeout 2 grace=0.2\n</Location>")
-            .start();
-        server.get("/app/now/load").expect(200);
-        server.allow_log("WSGI106[1235]|AH00288");
-        let child = server.only_child();
-        let enter = |name| {
-            let mut client = server.connect();
-            client.send(Request::get(&format!("/app/wait/{name}")).keep_alive().to_bytes());
-            client
-        };
-        // A thread that holds a permit runs waiting requests only if requests are short, and it takes some requests to
-        // learn that.
-        let mut rounds = 0..100;
-        let (mut last, _stuck) = loop {
-            assert!(rounds.next().is_some(), "no thread runs requests of others");
-            thread::scope(|scope| for _ in 0..4 {
-                scope.spawn(|| for _ in 0..50 {
-                    server.get("/app/now/tiny").expect(200);
-                });
-            });
-            let mut first = enter("first");
-            let inside = gate.next();
-            let second = enter("second");
-            eventually("the second one waits", || {
-                let mut phases = server.phases("/app/wait/second").into_iter();
-                phases.any(|phase| phase != "preparing").then_some(())
-            });
-            inside.release();
-            let stuck = gate.next();
-            let answer = first.read_response("GET").expect("an answer").expect(200);
-            assert_eq!(answer.text(), "first");
-            if answer.header("Connection") == Some("close") {
-                assert!(first.is_closed_by_server(), "its thread is busy");
-                break (second, stuck);
-            }
-        };
-        assert_eq!(last.read_response("GET").expect("an answer").status(), 504);
-        gone(&server, child);
-        assert_ne!(server.only_child(), child);
     }
 
     fn children_retire_one_after_the_other(mpm) {

@@ -48,9 +48,7 @@ pub(crate) fn pages(root: &Path, texts: &[Text]) -> Vec<Finding> {
                 .ancestors()
                 .any(|folder| root.join(plain(&folder.join(name))).exists())
         };
-        let mut add = |at, finding: String| {
-            found.insert((text.path.clone(), format!("{}: {finding}", text.at(at))))
-        };
+        let mut add = |at, finding: String| found.insert(format!("{}: {finding}", text.at(at)));
         for hit in PAGE.find_iter(&text.text) {
             if !exists(hit.as_str()) && !is_address(&text.text[..hit.start()]) {
                 add(hit.start(), format!("no page {}", hit.as_str()));
@@ -80,7 +78,7 @@ pub(crate) fn pages(root: &Path, texts: &[Text]) -> Vec<Finding> {
     }
     found
         .into_iter()
-        .map(|(path, finding)| Finding::new(Rule::Citations, &path, finding))
+        .map(|finding| Finding::new(Rule::Citations, finding))
         .collect()
 }
 
@@ -166,7 +164,7 @@ pub(crate) fn facts(texts: &[Text]) -> Vec<Finding> {
     }
     lines
         .into_iter()
-        .map(|line| Finding::new(Rule::Facts, Path::new("SAFETY.md"), line))
+        .map(|line| Finding::new(Rule::Facts, line))
         .collect()
 }
 

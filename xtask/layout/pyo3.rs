@@ -43,7 +43,7 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<Finding>> {
                     number + 1,
                     line.trim()
                 );
-                found.push(Finding::new(Rule::Pyo3, path, finding));
+                found.push(Finding::new(Rule::Pyo3, finding));
             }
         }
     }

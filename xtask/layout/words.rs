@@ -84,7 +84,7 @@ pub(crate) fn findings(texts: &[Text]) -> Vec<Finding> {
                     "{place}: {line}
     instead: {instead}"
                 );
-                found.push(Finding::new(Rule::Sentences, &text.path, finding));
+                found.push(Finding::new(Rule::Sentences, finding));
             }
         }
     }

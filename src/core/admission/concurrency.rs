@@ -41,8 +41,6 @@ const BUSY: u64 = 5_000;
 const ELSEWHERE: u32 = 8;
 /// A job of at most this mean time is cheaper to run for its owner than to wake the owner up. Nanoseconds.
 const SHORT: u64 = 20_000_000;
-/// A job of at most this mean time is cheaper to run than to wake any thread up. Nanoseconds.
-const TINY: u64 = 60_000;
 
 /// The number of permits, and the measurements that decide it.
 pub struct ConcurrencyController {
@@ -231,11 +229,6 @@ impl ConcurrencyController {
     pub fn is_short(&self) -> bool {
         let mean = self.mean();
         (1..=SHORT).contains(&mean) && self.mean_off.load(Relaxed) <= mean / 3 * 2
-    }
-
-    /// Returns whether jobs are short enough for any thread to run one for its owner before it leaves.
-    pub fn is_tiny(&self) -> bool {
-        (1..=TINY).contains(&self.mean())
     }
 
     /// Takes the right to decide, which only one thread has at a time; returns whether it did.
@@ -457,12 +450,12 @@ mod tests {
             }
         };
         visits(1..2, 20_000, 20_000);
-        assert!(controller.is_short() && controller.is_tiny());
+        assert!(controller.is_short());
         visits(2..30, 60 * MS, 60 * MS);
-        assert!(!controller.is_short() && !controller.is_tiny());
+        assert!(!controller.is_short());
         visits(30..60, 5 * MS, 4 * MS);
-        assert!(controller.is_short() && !controller.is_tiny());
+        assert!(controller.is_short());
         visits(60..90, 6 * MS, MS);
-        assert!(!controller.is_short() && !controller.is_tiny());
+        assert!(!controller.is_short());
     }
 }

@@ -84,7 +84,7 @@ impl Job {
     }
 }
 
-type Waiting = Arc<Waiter<Arc<Job>, (), u32>>;
+type Waiting = Arc<Waiter<Arc<Job>, u32>>;
 
 /// Longer than any model waits.
 const LONG: Duration = Duration::MAX;
@@ -189,7 +189,7 @@ fn grant(_: &Group, waiter: Waiting) {
 
 /// Runs the job of a waiter that the caller got from the semaphore.
 fn run(waiter: &Waiting) {
-    let result = waiter.take(()).run();
+    let result = waiter.take().run();
     waiter.finish(result);
 }
 
@@ -199,7 +199,7 @@ fn wait(waiter: &Waiting) -> Option<u32> {
         match waiter.wait(LONG) {
             Wakeup::Done(result) => return Some(result),
             Wakeup::Granted => return None,
-            Wakeup::Waiting | Wakeup::Running(()) => {}
+            Wakeup::Waiting | Wakeup::Running => {}
         }
     }
 }

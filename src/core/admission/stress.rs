@@ -15,7 +15,7 @@ struct Job {
     runs: AtomicU32,
 }
 
-type Waiting = Arc<Waiter<Arc<Job>, (), u32>>;
+type Waiting = Arc<Waiter<Arc<Job>, u32>>;
 
 struct Group {
     semaphore: FifoSemaphore<Waiting>,
@@ -51,12 +51,12 @@ impl Group {
     }
 
     /// Returns `None` if the request has left the queue.
-    fn wait(&self, waiter: &Waiting, number: u64) -> Option<Wakeup<(), u32>> {
+    fn wait(&self, waiter: &Waiting, number: u64) -> Option<Wakeup<u32>> {
         loop {
             // Some requests have little patience; all of them check the queue now and then.
             let patience = Duration::from_micros(if number.is_multiple_of(7) { 20 } else { 2000 });
             match waiter.wait(patience) {
-                Wakeup::Running(()) => {}
+                Wakeup::Running => {}
                 Wakeup::Waiting => {
                     let is_mine = |other: &Waiting| Arc::ptr_eq(other, waiter);
                     if number.is_multiple_of(7) && self.semaphore.leave_queue(is_mine) {
@@ -98,7 +98,7 @@ impl Group {
     }
 
     fn run(&self, waiter: &Waiting, by: usize) {
-        let job = waiter.take(());
+        let job = waiter.take();
         let runs = job.runs.load(Relaxed) + 1;
         job.runs.store(runs, Relaxed);
         self.runs[by].fetch_add(1, Relaxed);

@@ -16,17 +16,17 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex, lock};
 
-/// A job and its state. `E` is what the thread that runs the job tells the owner about itself, `R` the result.
-pub struct Waiter<J, E, R> {
+/// A job of type `J` and its state, with the result of type `R` once there is one.
+pub struct Waiter<J, R> {
     job: J,
-    state: Mutex<WaiterState<E, R>>,
+    state: Mutex<WaiterState<R>>,
     changed: Condvar,
 }
 
-enum WaiterState<E, R> {
+enum WaiterState<R> {
     Waiting,
     Granted,
-    Running(E),
+    Running,
     Done(R),
     /// The owner has taken its result.
     Over,
@@ -34,18 +34,18 @@ enum WaiterState<E, R> {
 
 /// The state that the owner finds when it looks or wakes up.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wakeup<E, R> {
+pub enum Wakeup<R> {
     /// The waiter is still in the queue.
     Waiting,
     /// The owner has a permit.
     Granted,
     /// Another thread runs the job.
-    Running(E),
+    Running,
     /// Another thread has run the job; this is the result.
     Done(R),
 }
 
-impl<J, E: Clone, R> Waiter<J, E, R> {
+impl<J, R> Waiter<J, R> {
     /// Makes a waiter for `job`.
     pub fn new(job: J) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
     }
 
     /// Returns the job to the calling thread, which runs it and then calls [`Waiter::finish`].
-    pub fn take(&self, by: E) -> &J {
-        *lock(&self.state) = WaiterState::Running(by);
+    pub fn take(&self) -> &J {
+        *lock(&self.state) = WaiterState::Running;
         &self.job
     }
 
@@ -80,9 +80,9 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
 
     /// Waits until the state changes, at most for `limit`. Called by the owner, which gets the result once, here or
     /// from [`Waiter::look`].
-    pub fn wait(&self, limit: Duration) -> Wakeup<E, R> {
+    pub fn wait(&self, limit: Duration) -> Wakeup<R> {
         let mut state = lock(&self.state);
-        if matches!(*state, WaiterState::Waiting | WaiterState::Running(_)) {
+        if matches!(*state, WaiterState::Waiting | WaiterState::Running) {
             let waited = self.changed.wait_timeout(state, limit);
             // A spurious wake-up looks like a timeout: the owner asks again.
             state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
@@ -91,19 +91,19 @@ impl<J, E: Clone, R> Waiter<J, E, R> {
     }
 
     /// Returns the present state, without waiting.
-    pub fn look(&self) -> Wakeup<E, R> {
+    pub fn look(&self) -> Wakeup<R> {
         lock(&self.state).wakeup()
     }
 }
 
-impl<E: Clone, R> WaiterState<E, R> {
+impl<R> WaiterState<R> {
     /// Returns what the owner finds, and takes a result out.
-    fn wakeup(&mut self) -> Wakeup<E, R> {
+    fn wakeup(&mut self) -> Wakeup<R> {
         match std::mem::replace(self, WaiterState::Over) {
             WaiterState::Done(result) => Wakeup::Done(result),
             other => {
                 let wakeup = match &other {
-                    WaiterState::Running(by) => Wakeup::Running(by.clone()),
+                    WaiterState::Running => Wakeup::Running,
                     WaiterState::Granted => Wakeup::Granted,
                     WaiterState::Waiting | WaiterState::Done(_) | WaiterState::Over => {
                         Wakeup::Waiting
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_owner_runs_its_own_job() {
-        let waiter: Waiter<&str, u8, u8> = Waiter::new("job");
+        let waiter: Waiter<&str, u8> = Waiter::new("job");
         assert_eq!(waiter.wait(NOW), Wakeup::Waiting);
         waiter.grant();
         assert_eq!(waiter.wait(Duration::MAX), Wakeup::Granted);
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn another_thread_runs_the_job() {
-        let waiter: Waiter<&str, u8, u8> = Waiter::new("job");
-        assert_eq!(*waiter.take(7), "job");
-        assert_eq!(waiter.wait(NOW), Wakeup::Running(7));
+        let waiter: Waiter<&str, u8> = Waiter::new("job");
+        assert_eq!(*waiter.take(), "job");
+        assert_eq!(waiter.wait(NOW), Wakeup::Running);
         std::thread::scope(|scope| {
             scope.spawn(|| waiter.finish(42));
             while waiter.wait(Duration::from_secs(60)) != Wakeup::Done(42) {}

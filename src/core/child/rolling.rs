@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_an_earlier_steward_are_known() {
+    fn marks_of_an_earlier_reloader_are_known() {
         let mut rolling = Rolling::default();
         let children = [marked(1, Ready), old(2, Ready)];
         assert_eq!(rolling.step(&children, true, at(5)), Step::Wait);

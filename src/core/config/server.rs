@@ -139,7 +139,7 @@ pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) 
     for import in servers.iter().flat_map(|server| &server.import_scripts) {
         if !import.process_group.is_empty() && !names.contains(import.process_group.as_str()) {
             problems.push(format!(
-                "{}: process group '{}', into which '{}' is to be loaded, is defined by no WSGIDaemonProcess",
+                "{}: no WSGIDaemonProcess defines process group '{}', into which '{}' would be loaded",
                 import.location, import.process_group, import.script
             ));
         }

@@ -292,7 +292,7 @@ fn what_stands_as_the_default_holds_where_nothing_is_written() {
         let (default, other) = written_default(row.name).unwrap_or(("", other_of_two));
         assert!(
             row.syntax == "On|Off" || written_default(row.name).is_some(),
-            "{}: another value than '{}' is to be named here",
+            "{}: name another value than '{}' here",
             row.name,
             row.default
         );

@@ -232,7 +232,7 @@ fn daemon_groups_are_defined_once_and_before_use_in_imports() {
         daemon_problems([&main, &ServerConfig::merge(&main, &bad)]),
         [
             "site.conf:7: WSGIDaemonProcess: 'a' is defined twice; a name may stand only once in all servers",
-            "site.conf:7: process group 'c', into which '/s' is to be loaded, is defined by no WSGIDaemonProcess",
+            "site.conf:7: no WSGIDaemonProcess defines process group 'c', into which '/s' would be loaded",
         ]
     );
 }

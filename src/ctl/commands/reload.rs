@@ -25,7 +25,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
         return Ok(ExitCode::from(USAGE));
     }
     let board = segment.board();
-    await_steward(board)?;
+    await_reloader(board)?;
     let asked = ReloadRequest::ask(server, segment, group)?;
     if args.no_wait {
         tell("The server was asked to take up new code.");
@@ -69,9 +69,9 @@ fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
 }
 
 /// Waits for the reloader: a server that has just started has none yet.
-fn await_steward(board: Board) -> Outcome<()> {
+fn await_reloader(board: Board) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(2);
-    while board.steward().is_none() {
+    while board.reloader().is_none() {
         if Instant::now() >= end {
             return Err(Failure::new(
                 "this server cannot replace children: it runs as one process (httpd -X), or is about to end.",

@@ -265,21 +265,14 @@ impl RequestHost for Client<'_> {
             // Such a filter makes requests, which the thread that flushes later could not run.
             WriteEnd::More if state.stream.runs_requests() => Then::Flush,
             WriteEnd::More => Then::More,
-            WriteEnd::Flush | WriteEnd::Leave => Then::Flush,
+            WriteEnd::Flush => Then::Flush,
             WriteEnd::End => Then::End,
             WriteEnd::EndNow => Then::EndNow,
         };
-        if end == WriteEnd::Leave && !state.stream.is_begun() {
-            state.stream.end_connection();
-        }
         let moving = self.timeline.writing();
         let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
         let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
-        let mut written = state.stream.write(chunks, then);
-        if end == WriteEnd::Leave && written.is_ok() {
-            written = state.stream.write(std::iter::empty(), Then::End);
-            client::stop_sending(self.request);
-        }
+        let written = state.stream.write(chunks, then);
         moving.end(bytes as u64);
         self.written(state, written)
     }

@@ -1,7 +1,6 @@
 //! The executor `delegate`: a limited number of httpd threads is inside at once, and a request that finds no free slot
-//! waits in the queue. Running a short request is cheaper than waking its thread, so a thread with a slot runs tiny
-//! queued requests before it releases the GIL, and one worker thread runs short requests while any request waits. A
-//! request that may itself wait for something runs on its own thread.
+//! waits in the queue. Running a short request is cheaper than waking its thread, so one worker thread runs short requests
+//! one after the other while any request waits. A request that may itself wait for something runs on its own thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -15,7 +14,7 @@ use wsgi_telemetry::board::GroupSlot;
 use wsgi_telemetry::clock;
 
 use crate::admission::executor::{self, Executor};
-use crate::admission::lent::{Lent, Owed, OwnUnsent, Unsent};
+use crate::admission::lent::Lent;
 use crate::admission::queue::{self, News, Queue, Waiting};
 use crate::cpython::object::Attached;
 use crate::cpython::{thread_state, threads};
@@ -26,8 +25,6 @@ use crate::request::slot::{InSlot, Slot};
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
-/// How long a thread may begin jobs of others before it returns to its own client, nanoseconds.
-const IN_PASSING: u64 = 200_000;
 /// The most jobs that the worker runs before it releases the GIL.
 const BATCH: u32 = 16;
 
@@ -103,7 +100,7 @@ impl Delegate {
                     }
                 };
                 // Without a worker, the owner runs its job, which only costs time.
-                let has_thread = threads::steady("wsgi-runner", work);
+                let has_thread = threads::steady("wsgi-worker", work);
                 (!has_thread).then(|| self.worker.take_back()).flatten()
             }
             Offer::Refused(waiter) => Some(waiter),
@@ -128,108 +125,22 @@ impl Delegate {
         }
     }
 
-    /// Runs the job on the calling thread, which has a slot, and then short jobs of others.
+    /// Runs the job on the calling thread, which has a slot.
     fn inside(&'static self, job: &Job<'_>) -> Done {
-        let mut permit = Permit::of(self);
+        let permit = Permit::of(self);
         let meter = Meter::begin(self);
-        let (done, unsent) = thread_state::attach(job.application.interpreter(), |py| {
-            let meter = meter.map(Meter::attached);
-            let done = perform::perform(py, job);
-            drop(meter);
-            self.run_others(py, &mut permit, job, done)
+        let done = thread_state::attach(job.application.interpreter(), |py| {
+            let _meter = meter.map(Meter::attached);
+            perform::perform(py, job)
         });
         drop(permit);
-        match (done, unsent) {
-            (Some(done), _) => done,
-            (None, Some(unsent)) => unsent.take_back(),
-            (None, None) => Done::Final(RunOutcome::Failed),
-        }
-    }
-
-    /// Runs tiny jobs of waiting threads, with the slot of the calling thread. Returns the result of the thread's own
-    /// job, or the place where that result is kept.
-    fn run_others(
-        &'static self,
-        py: &Attached<'_>,
-        permit: &mut Permit,
-        own: &Job<'_>,
-        done: Done,
-    ) -> (Option<Done>, Option<OwnUnsent>) {
-        let mut own_done = Some(done);
-        let mut unsent: Option<OwnUnsent> = None;
-        let mut until = 0;
-        // A forked copy of this process may get here, too; the waiting threads are not in it.
-        if !own_done.as_ref().is_some_and(Done::is_collected) || process::is_copy() {
-            return (own_done, None);
-        }
-        // The job that was run last. Its client may send its next request as soon as it is answered. So the answer
-        // waits until the slot is free or another job has it; otherwise the client would find the queue full, and no
-        // request inside.
-        let mut last: Option<(Arc<Waiting>, Done)> = None;
-        let mut is_last = false;
-        while !is_last
-            && permit.is_taken
-            && self.semaphore.waiting() != 0
-            && self.controller.is_tiny()
-        {
-            let next = self.semaphore.leave();
-            if let Some((waiter, done)) = last.take() {
-                waiter.finish(done);
-            }
-            let Some(next) = next else {
-                permit.is_gone();
-                break;
-            };
-            // SAFETY: this thread got the waiter from the semaphore.
-            if !unsafe { next.job().job() }.is_delegable() {
-                permit.is_gone();
-                next.grant();
-                break;
-            }
-            let now = clock::now();
-            if until == 0 {
-                until = now + IN_PASSING;
-            }
-            if now + self.controller.mean() >= until {
-                is_last = true;
-                // The thread that gets the slot wakes up while this one runs its last job, if two may be inside at the
-                // same time.
-                if !self.is_exclusive {
-                    permit.is_gone();
-                    if let Some(successor) = self.semaphore.leave() {
-                        self.pass_on(successor);
-                    }
-                }
-            }
-            // If the job takes longer than expected, its owner sends the response that this thread owes to its own
-            // client.
-            let unsent = unsent.get_or_insert_with(|| {
-                let done = own_done.take().unwrap_or(Done::Final(RunOutcome::Failed));
-                OwnUnsent::new(Owed::new(own, done))
-            });
-            let done = self.run_lent(py, &next, Some(unsent.lend()), 0);
-            last = Some((next, done));
-        }
-        if let Some((waiter, done)) = last {
-            if permit.is_taken {
-                permit.is_gone();
-                self.leave();
-            }
-            waiter.finish(done);
-        }
-        (own_done, unsent)
+        done
     }
 
     /// Runs the job of another thread.
-    fn run_lent(
-        &'static self,
-        py: &Attached<'_>,
-        waiter: &Waiting,
-        unsent: Option<Arc<Unsent>>,
-        since: u64,
-    ) -> Done {
+    fn run_lent(&'static self, py: &Attached<'_>, waiter: &Waiting, since: u64) -> Done {
         let meter = Meter::of_another(self);
-        let done = queue::run(py, waiter, unsent, since);
+        let done = queue::run(py, waiter, since);
         drop(meter);
         self.decide();
         done
@@ -256,7 +167,7 @@ impl Delegate {
     ) -> Option<Arc<Waiting>> {
         let mut waiter = first;
         for turn in 0..BATCH {
-            let done = self.run_lent(py, &waiter, None, if turn == 0 { since } else { 0 });
+            let done = self.run_lent(py, &waiter, if turn == 0 { since } else { 0 });
             let next = self.semaphore.leave();
             waiter.finish(done);
             let next = next?;
@@ -340,9 +251,7 @@ impl Slot for Delegate {
 /// The right to be inside. Dropping it gives it back.
 struct Permit {
     executor: &'static Delegate,
-    in_slot: InSlot,
-    /// Whether this thread still has the slot.
-    is_taken: bool,
+    _in_slot: InSlot,
 }
 
 impl Permit {
@@ -350,23 +259,15 @@ impl Permit {
     fn of(executor: &'static Delegate) -> Self {
         Self {
             executor,
-            in_slot: InSlot::of(executor),
-            is_taken: true,
+            _in_slot: InSlot::of(executor),
         }
-    }
-
-    /// Notes that the slot was given back, or that another thread has it. What the thread still runs has no slot to
-    /// give back.
-    fn is_gone(&mut self) {
-        self.is_taken = false;
-        self.in_slot.end();
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         // In a forked copy of this process no thread waits, and a lock may never be released.
-        if self.is_taken && !process::is_copy() {
+        if !process::is_copy() {
             self.executor.leave();
         }
     }
@@ -487,18 +388,5 @@ mod tests {
         assert_eq!(delegate.load(), 1);
         drop(permit);
         assert_eq!(delegate.load(), 0);
-    }
-
-    #[test]
-    fn a_thread_that_has_handed_its_slot_on_has_none_to_give_back() {
-        let delegate = delegate();
-        assert!(delegate.semaphore.try_enter());
-        let mut permit = Permit::of(delegate);
-        permit.is_gone();
-        // Another thread has the slot by now.
-        slot::outside(|| assert_eq!(delegate.load(), 1));
-        drop(permit);
-        assert_eq!(delegate.load(), 1);
-        assert!(slot::current().is_none());
     }
 }

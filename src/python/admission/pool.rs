@@ -142,7 +142,7 @@ impl Pool {
     ) -> Option<Arc<Waiting>> {
         let mut waiter = first;
         for _ in 0..BATCH {
-            let done = queue::run(py, &waiter, None, since);
+            let done = queue::run(py, &waiter, since);
             since = 0;
             self.jobs.fetch_sub(1, SeqCst);
             let next = self.semaphore.leave();

@@ -12,7 +12,7 @@ use wsgi_core::admission::semaphore::FifoSemaphore;
 use wsgi_core::admission::waiter::{Waiter, Wakeup};
 use wsgi_telemetry::clock;
 
-use crate::admission::lent::{Lent, Unsent};
+use crate::admission::lent::Lent;
 use crate::admission::share;
 use crate::cpython::object::Attached;
 use crate::cpython::{forked, gil_clock};
@@ -22,20 +22,15 @@ use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
 /// An entry of the queue.
-pub(super) type Waiting = Waiter<Lent, Option<Arc<Unsent>>, Done>;
+pub(super) type Waiting = Waiter<Lent, Done>;
 
 /// Runs the job of a waiter that the calling thread got from the semaphore, or from a thread that did. The owner waits
-/// for the result. For `by` and `since` see [`Waiter::take`] and [`perform::perform_lent`].
+/// for the result. For `since` see [`perform::perform_lent`].
 ///
 /// The caller finishes the waiter with the result after it has given the slot back: a client that is answered may send
 /// its next request at once, and then finds the slot free.
-pub(super) fn run(
-    py: &Attached<'_>,
-    waiter: &Waiting,
-    by: Option<Arc<Unsent>>,
-    since: u64,
-) -> Done {
-    let lent = waiter.take(by);
+pub(super) fn run(py: &Attached<'_>, waiter: &Waiting, since: u64) -> Done {
+    let lent = waiter.take();
     // SAFETY: by the contract of the waiter, which the calling thread has. [S-31]
     let job = unsafe { lent.job() };
     if let Some(times) = job.raw.timing.times {
@@ -106,11 +101,8 @@ impl Queue {
             match waiter.wait(next) {
                 Wakeup::Granted => break News::Slot,
                 Wakeup::Done(done) => break News::Done(done),
-                Wakeup::Running(by) => {
+                Wakeup::Running => {
                     deadline.wait_in_line(false);
-                    if let Some(by) = by {
-                        by.send();
-                    }
                     next = NEVER;
                 }
                 Wakeup::Waiting => {

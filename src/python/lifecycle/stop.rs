@@ -283,7 +283,7 @@ impl Ending {
     /// Waits at most half of the time for requests and loads that are inside, except for those that were given up.
     fn wait_for_requests(&self, all: &[&Interpreter]) {
         let until = Instant::now() + self.plan.timeout / 2;
-        while inside(all) > running::given_up() + loads::overdue_without_request()
+        while inside(all) > running::stuck() + loads::overdue_without_request()
             && Instant::now() < until
         {
             std::thread::sleep(Duration::from_millis(5));

@@ -71,19 +71,10 @@ pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
     all.find(|other| std::ptr::eq(&raw const **other, request))
 }
 
-/// Returns how many requests were given up and have not come back.
-pub(crate) fn given_up() -> u32 {
-    count(RequestState::is_given_up)
-}
-
-/// Returns how many threads have nothing left to do for their requests and have not come back: the threads of requests
-/// that were given up, and the threads that run such a request for another thread.
+/// Returns how many threads have nothing left to do for their requests and have not come back, because the requests were
+/// given up.
 pub fn stuck() -> u32 {
-    count(RequestState::is_over)
-}
-
-fn count(of: impl Fn(&RequestState) -> bool) -> u32 {
-    let found = all().iter().filter(|request| of(request)).count();
+    let found = all().iter().filter(|request| request.is_given_up()).count();
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 

@@ -31,7 +31,7 @@ thread_local! {
 pub(crate) struct InSlot {
     before: Option<&'static dyn Slot>,
     /// Whether the slot is noted in [`EXCLUSIVE`].
-    is_noted: Cell<bool>,
+    is_noted: bool,
 }
 
 impl InSlot {
@@ -42,20 +42,7 @@ impl InSlot {
         }
         Self {
             before: CURRENT.replace(Some(slot)),
-            is_noted: Cell::new(is_noted),
-        }
-    }
-
-    /// Ends the slot of the thread, which goes on without it.
-    pub(crate) fn end(&self) {
-        CURRENT.set(None);
-        self.forget();
-    }
-
-    /// Removes the slot from [`EXCLUSIVE`]. Slots are given back in the reverse order.
-    fn forget(&self) {
-        if self.is_noted.replace(false) {
-            EXCLUSIVE.with_borrow_mut(|slots| slots.pop());
+            is_noted,
         }
     }
 }
@@ -63,7 +50,10 @@ impl InSlot {
 impl Drop for InSlot {
     fn drop(&mut self) {
         CURRENT.set(self.before);
-        self.forget();
+        // Slots are given back in the reverse order.
+        if self.is_noted {
+            EXCLUSIVE.with_borrow_mut(|slots| slots.pop());
+        }
     }
 }
 

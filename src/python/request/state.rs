@@ -1,8 +1,8 @@
 //! The state of one request, shared by the thread that runs it and the Python objects that were handed to the
 //! application (`wsgi.input`, `wsgi.errors`, `start_response`).
 //!
-//! The objects may outlive the request, and other Python threads may use them while it runs. The watchdog, and threads
-//! that stand in for the request's thread, use the state, too. httpd allows one thread at a time to use a request and
+//! The objects may outlive the request, and other Python threads may use them while it runs. The watchdog uses the
+//! state, too. httpd allows one thread at a time to use a request and
 //! its connection, even for a line of the log, for which it makes ids in their pools. Hence three rules:
 //! * every call of the host is made under the request's own lock, `calls`. A call that may block goes through
 //!   [`RequestState::host_call`], which takes the lock after the GIL was released and gives it back before the GIL is
@@ -59,7 +59,6 @@ pub(crate) struct RequestState {
     pub(crate) pace: Pace,
     /// The request line, for messages, once the request was answered without its thread.
     given_up: OnceLock<String>,
-    sent_elsewhere: AtomicBool,
     deadline: Deadline,
     /// The host's entries of the environ. They live as long as the host's request.
     environ: Slice<'static, EnvEntry<'static>>,
@@ -133,7 +132,6 @@ impl RequestState {
             waited: AtomicBool::new(false),
             pace: Pace::default(),
             given_up: OnceLock::new(),
-            sent_elsewhere: AtomicBool::new(false),
             deadline: Deadline::begin(began(raw), raw.limits),
             // SAFETY: only `line` looks at the entries, and not after `finish`. [S-24]
             environ: unsafe {
@@ -336,16 +334,6 @@ impl RequestState {
     /// Whether the request was given up.
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.get().is_some()
-    }
-
-    /// Notes that another thread sent the response, because the request's thread is busy with something else.
-    pub(crate) fn note_sent_elsewhere(&self) {
-        self.sent_elsewhere.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether there is nothing left that the request's thread could do for it.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_given_up() || self.sent_elsewhere.load(Ordering::Relaxed)
     }
 
     /// Whether the application has waited for a call of the host before it was done.

@@ -81,7 +81,7 @@ fn who_finds_no_place_waits_and_gets_one() {
     }
 }
 
-/// A thread that is inside runs at most 16 requests of others before it leaves.
+/// A worker runs at most 16 requests before it releases the GIL.
 #[test]
 fn as_many_wait_as_one_thread_runs_for_others() {
     for line in LINES {
@@ -171,8 +171,7 @@ fn who_has_waited_is_not_in_line_any_more() {
 
 #[test]
 fn as_many_clients_as_have_room_are_never_refused() {
-    // Tiny jobs, so that threads run those of others, and clients that send their next request as soon as they are
-    // answered.
+    // Tiny jobs, which the worker runs, and clients that send their next request as soon as they are answered.
     let script = Script::app("return respond(start_response, 'well')");
     start();
     for line in [
@@ -341,7 +340,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
 
 #[test]
 fn short_requests_are_run_by_whoever_is_inside() {
-    // Many threads and one slot: at some point the thread that has the slot runs the jobs of others.
+    // Many threads and one slot: at some point the worker runs their jobs.
     let script = Script::app(
         "import threading\nsum(range(300))\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
     );

@@ -169,7 +169,7 @@ impl Worker {
     /// to tasks that wait already.
     fn ask(&'static self, probe: &'static GilProbe, task: Task) -> bool {
         if !self.has_thread.swap(true, Relaxed)
-            && !threads::steady("wsgi-agent", move || self.run(probe))
+            && !threads::steady("wsgi-gil-probe", move || self.run(probe))
         {
             self.has_thread.store(false, Relaxed);
             let line = "mod_wsgi_rs: no thread could be started to look at requests that take too long: raise the limits \

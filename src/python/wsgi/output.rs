@@ -60,19 +60,12 @@ pub(crate) enum Body {
 }
 
 impl Done {
-    /// Whether it is a response that any thread can send as it is.
-    pub(crate) fn is_collected(&self) -> bool {
-        matches!(self, Self::Send(Body::Collected))
-    }
-
-    /// Sends the rest of the response, with this end. The calling thread is not attached, and is the one that runs the
-    /// request or stands in for it.
+    /// Sends the rest of the response. The calling thread is not attached, and is the one that runs the request.
     pub(crate) fn send(
         self,
         host: HostRequest,
         application: &Application,
         request: &RequestState,
-        end: WriteEnd,
     ) -> RunOutcome {
         match self {
             Self::Final(outcome) => outcome,
@@ -82,7 +75,7 @@ impl Done {
                 RunOutcome::Responded
             }
             Self::Send(Body::Collected) => {
-                let sent = send_collected(host, application, request, end);
+                let sent = send_collected(host, application, request);
                 responded(host, application, sent)
             }
             Self::Send(Body::File { fd, offset, length }) => {
@@ -520,7 +513,6 @@ fn send_collected(
     host: HostRequest,
     application: &Application,
     request: &RequestState,
-    end: WriteEnd,
 ) -> Result<(), Failure> {
     let (commit, pending, take, is_short, refused) = {
         let mut response = request.response();
@@ -546,7 +538,7 @@ fn send_collected(
         host.cut_response();
         return Ok(());
     }
-    host.write(&pending[..take], end)?;
+    host.write(&pending[..take], WriteEnd::End)?;
     log_refused_body(host, application, refused);
     Ok(())
 }

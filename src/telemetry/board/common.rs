@@ -89,7 +89,7 @@ impl Board {
 
     /// Returns the stamp of the reloader's last [`beat`](Self::beat); `None` if there was none in the last five
     /// seconds.
-    pub fn steward(&self) -> Option<u64> {
+    pub fn reloader(&self) -> Option<u64> {
         let beat = self.cells()[BEAT].load(Acquire);
         // A reloader that beats during this call may have a stamp slightly in the future.
         let is_fresh = beat != 0 && clock::now().abs_diff(beat) < SILENCE;

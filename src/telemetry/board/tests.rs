@@ -563,12 +563,12 @@ fn places_are_given_out_once_while_children_come_and_go() {
 }
 
 #[test]
-fn the_steward_is_there_as_long_as_it_says_so() {
+fn the_reloader_is_there_as_long_as_it_says_so() {
     let board = segment().board();
-    assert_eq!(board.steward(), None);
+    assert_eq!(board.reloader(), None);
     let now = clock::now();
     board.beat(now);
-    assert_eq!(board.steward(), Some(now));
+    assert_eq!(board.reloader(), Some(now));
     for lie in [
         0,
         1,
@@ -577,7 +577,7 @@ fn the_steward_is_there_as_long_as_it_says_so() {
         u64::MAX,
     ] {
         board.beat(lie);
-        assert_eq!(board.steward(), None, "{lie}");
+        assert_eq!(board.reloader(), None, "{lie}");
     }
 }
 
@@ -665,7 +665,7 @@ proptest! {
             let printable = |text: &str| text == text::shown(text.as_bytes());
             prop_assert!(printable(&group.name) && printable(&group.module));
         }
-        let _ = (board.steward(), board.revision());
+        let _ = (board.reloader(), board.revision());
         if let Some(group) = board.group(b"shop") {
             let _ = (group.begin_probe(me()), group.decide(me(), GroupDecision::Own, "x"));
         }

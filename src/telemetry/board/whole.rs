@@ -13,7 +13,7 @@ pub struct BoardSnapshot {
     /// Revision of the code that children should serve.
     pub revision: u64,
     /// Whether there is a reloader.
-    pub steward: bool,
+    pub reloader: bool,
     /// The children that have a slot, dead ones included.
     pub children: Vec<ChildEntry>,
     /// State of the current or last roll.
@@ -27,7 +27,7 @@ impl Board {
     pub fn snapshot(&self) -> BoardSnapshot {
         BoardSnapshot {
             revision: self.revision(),
-            steward: self.steward().is_some(),
+            reloader: self.reloader().is_some(),
             children: self.entries().collect(),
             roll: self.roll(),
             groups: self.groups(),

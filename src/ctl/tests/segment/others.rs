@@ -325,7 +325,7 @@ fn what_a_reload_says_is_shown() {
         board.settle_requests();
     };
     let output =
-        super::reload::with_steward(&server, refuse, || wsgictl(&["reload"], server.path()));
+        super::reload::with_reloader(&server, refuse, || wsgictl(&["reload"], server.path()));
     let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
     assert!(said.contains("owned"), "{said}");
     assert!(

@@ -14,7 +14,7 @@ use super::server::Server;
 use super::{printed, refused, wsgictl};
 
 /// Runs `test` while a reloader lives, which calls `work` with all requests that it takes at once.
-pub(crate) fn with_steward<T>(
+pub(crate) fn with_reloader<T>(
     server: &Server,
     work: impl Fn(Board, &[ReloadRequest]) + Send,
     test: impl FnOnce() -> T,
@@ -85,7 +85,7 @@ fn each_step_is_told_until_all_children_are_replaced() {
         assert_eq!(requests, [wanted]);
         replace_three(board, requests);
     };
-    let text = with_steward(&server, check, || {
+    let text = with_reloader(&server, check, || {
         printed(&wsgictl(&["reload"], server.path()))
     });
     let lines: Vec<&str> = text.lines().collect();
@@ -146,7 +146,7 @@ fn what_was_not_tried_is_said_and_seen_in_the_exit_status() {
                 thread::sleep(Duration::from_millis(300));
             }
         };
-        let output = with_steward(&server, replace, || wsgictl(&["reload"], server.path()));
+        let output = with_reloader(&server, replace, || wsgictl(&["reload"], server.path()));
         assert_eq!(output.status.code(), Some(3), "{output:?}");
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         assert!(text.starts_with(told), "{text}");
@@ -163,7 +163,7 @@ fn code_that_is_refused_is_a_failure_with_its_reason() {
         let problem = "the new code does not load: SyntaxError: invalid syntax";
         roll(board, RollPhase::Stopped, 0, problem);
     };
-    let output = with_steward(&server, refuse, || wsgictl(&["reload"], server.path()));
+    let output = with_reloader(&server, refuse, || wsgictl(&["reload"], server.path()));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(output.stdout, b"Trying the new code ...\n");
     let said = String::from_utf8(output.stderr).expect("UTF-8");
@@ -173,7 +173,7 @@ fn code_that_is_refused_is_a_failure_with_its_reason() {
          The old code goes on.\n"
     );
     // The result of the first request is not taken for that of the next one.
-    let text = with_steward(&server, replace_three, || {
+    let text = with_reloader(&server, replace_three, || {
         printed(&wsgictl(&["reload"], server.path()))
     });
     assert!(text.contains("Done: 3 children"), "{text}");
@@ -194,7 +194,7 @@ fn a_roll_that_had_begun_before_is_not_taken_for_the_one_that_was_asked_for() {
         replace_three(board, requests);
     };
     let begun = Instant::now();
-    let text = with_steward(&server, finish_first, || {
+    let text = with_reloader(&server, finish_first, || {
         printed(&wsgictl(&["reload"], server.path()))
     });
     assert!(text.starts_with("Trying the new code"), "{text}");
@@ -205,7 +205,7 @@ fn a_roll_that_had_begun_before_is_not_taken_for_the_one_that_was_asked_for() {
 fn what_the_server_settles_without_a_roll_is_a_failure() {
     let server = Server::new(std::process::id());
     let settle = |board: Board, _: &[ReloadRequest]| board.settle_requests();
-    let said = with_steward(&server, settle, || {
+    let said = with_reloader(&server, settle, || {
         refused(&wsgictl(&["reload"], server.path()))
     });
     assert!(said.contains("the server did not start a roll"), "{said}");
@@ -213,14 +213,14 @@ fn what_the_server_settles_without_a_roll_is_a_failure() {
         roll(board, RollPhase::Stopped, 0, "there is no such group");
         board.settle_requests();
     };
-    let said = with_steward(&server, refuse, || {
+    let said = with_reloader(&server, refuse, || {
         refused(&wsgictl(&["reload"], server.path()))
     });
     assert!(said.contains("stopped: there is no such group."), "{said}");
 }
 
 #[test]
-fn without_a_steward_reload_does_not_wait() {
+fn without_a_reloader_reload_does_not_wait() {
     let server = Server::new(std::process::id());
     let begun = Instant::now();
     let said = refused(&wsgictl(&["reload"], server.path()));
@@ -254,12 +254,12 @@ fn a_group_may_be_named_and_must_exist() {
             }));
             replace_three(board, requests);
         };
-        let text = with_steward(&server, check, || {
+        let text = with_reloader(&server, check, || {
             printed(&wsgictl(&["reload", named], server.path()))
         });
         assert!(text.contains("Done"), "{text}");
     }
-    let output = with_steward(&server, replace_three, || {
+    let output = with_reloader(&server, replace_three, || {
         wsgictl(&["reload", "shop"], server.path())
     });
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -289,7 +289,7 @@ fn what_takes_too_long_goes_on_alone() {
         board.raise_revision();
         roll(board, RollPhase::Rolling, 1, "");
     };
-    let output = with_steward(&server, slowly, || {
+    let output = with_reloader(&server, slowly, || {
         wsgictl(&["reload", "--timeout", "1"], server.path())
     });
     assert_eq!(output.status.code(), Some(1));
@@ -305,7 +305,7 @@ fn a_restart_replaces_all_children_too() {
     let server = Server::new(std::process::id());
     let segment = server.segment();
     let restart = |_: Board, _: &[ReloadRequest]| segment.begin_generation(1);
-    let text = with_steward(&server, restart, || {
+    let text = with_reloader(&server, restart, || {
         printed(&wsgictl(&["reload"], server.path()))
     });
     assert!(text.contains("restarted meanwhile"), "{text}");
