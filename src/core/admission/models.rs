@@ -641,7 +641,7 @@ fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
         let (leaving, coming) = (Arc::clone(&semaphore), Arc::clone(&semaphore));
         let has_left = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&has_left);
-        let [served, entry] = together::<Result<Option<u32>, Entry>, 2>([
+        let [served, entry] = together::<Result<Option<u32>, EntryResult>, 2>([
             Box::new(move || {
                 let next = leaving.leave();
                 has_left.store(true, Release);
