@@ -281,7 +281,7 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn two_who_leave_serve_two() {
+fn two_threads_that_leave_serve_two() {
     try_all(None, || {
         let semaphore = Arc::new(open(2));
         assert!(semaphore.try_enter() && semaphore.try_enter());
@@ -301,7 +301,7 @@ fn two_who_leave_serve_two() {
 }
 
 #[test]
-fn who_leaves_the_line_has_no_place_and_else_one() {
+fn a_waiter_that_leaves_the_queue_has_no_permit() {
     try_all(None, || {
         let group = Group::with_one_inside(1);
         let waiting = waiter(&Job::new(1));
@@ -333,7 +333,7 @@ fn assert_used(semaphore: &FifoSemaphore<u32>) {
 }
 
 #[test]
-fn a_higher_limit_meets_one_who_comes() {
+fn a_higher_limit_meets_a_thread_that_comes() {
     try_all(None, || {
         let semaphore = Arc::new(open(1));
         assert!(semaphore.try_enter());
@@ -352,7 +352,7 @@ fn a_higher_limit_meets_one_who_comes() {
 }
 
 #[test]
-fn nobody_overtakes_the_line_when_the_limit_is_raised() {
+fn no_thread_overtakes_the_queue_when_the_limit_is_raised() {
     try_all(None, || {
         let semaphore = Arc::new(open(1));
         assert!(semaphore.try_enter() && semaphore.enter_or_queue(1) == EntryResult::Queued);
@@ -369,7 +369,7 @@ fn nobody_overtakes_the_line_when_the_limit_is_raised() {
 }
 
 #[test]
-fn a_higher_limit_meets_one_who_leaves() {
+fn a_higher_limit_meets_a_thread_that_leaves() {
     try_all(None, || {
         let semaphore = Arc::new(open(2));
         assert!(
@@ -392,7 +392,7 @@ fn a_higher_limit_meets_one_who_leaves() {
 }
 
 #[test]
-fn a_lower_limit_meets_those_who_leave() {
+fn a_lower_limit_meets_threads_that_leave() {
     try_all(None, || {
         let semaphore = Arc::new(open(2));
         assert!(
@@ -419,7 +419,7 @@ fn a_lower_limit_meets_those_who_leave() {
 }
 
 #[test]
-fn of_two_who_change_the_limit_the_last_decision_holds() {
+fn the_last_of_two_limits_holds() {
     try_all(None, || {
         let (semaphore, decided) = (Arc::new(open::<u32>(1)), Arc::new(AtomicU32::new(1)));
         let decide = |limit: u32| -> Box<dyn FnOnce() + Send> {
@@ -499,7 +499,7 @@ fn a_job_that_is_run_for_its_owner_is_run_once() {
 }
 
 #[test]
-fn whoever_is_inside_runs_the_jobs_of_who_is_not() {
+fn a_thread_runs_the_jobs_of_waiters() {
     try_all(Some(2), || {
         let group = Group::new(1);
         let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
@@ -513,7 +513,7 @@ fn whoever_is_inside_runs_the_jobs_of_who_is_not() {
 }
 
 #[test]
-fn a_runner_loses_no_job() {
+fn a_worker_loses_no_job() {
     try_all(Some(2), || {
         let worker = Arc::new(SingleWorker::<Option<u32>>::new());
         let sum = Arc::new(AtomicU32::new(0));
@@ -563,7 +563,7 @@ fn a_runner_without_a_thread_gives_the_job_back() {
 }
 
 #[test]
-fn a_runner_runs_the_jobs_of_those_who_wait() {
+fn a_single_worker_runs_the_jobs_of_waiters() {
     try_all(Some(2), || {
         let group = Group::new(1);
         let request = |number| -> Box<dyn FnOnce() -> u32 + Send> {
@@ -583,7 +583,7 @@ fn a_runner_runs_the_jobs_of_those_who_wait() {
 }
 
 #[test]
-fn nobody_stays_in_line_when_the_child_ends() {
+fn no_waiter_stays_queued_when_the_child_ends() {
     try_all(Some(3), || {
         let group = Group::with_one_inside(1);
         let waiting = waiter(&Job::new(1));
@@ -633,7 +633,7 @@ fn a_quota_is_never_exceeded_and_comes_back() {
 }
 
 #[test]
-fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
+fn a_waiter_with_a_permit_is_not_counted_as_queued() {
     try_all(None, || {
         let bound = std::sync::Arc::new(Limit::new(1));
         let semaphore = Arc::new(FifoSemaphore::new(1, std::sync::Arc::clone(&bound)));
@@ -662,7 +662,7 @@ fn one_who_waits_is_in_the_way_of_none_once_it_has_a_place() {
 }
 
 #[test]
-fn the_bound_of_a_line_is_kept_by_all_who_come_and_go() {
+fn the_bound_of_a_queue_is_kept() {
     try_all(Some(3), || {
         let bound = std::sync::Arc::new(Limit::new(1));
         let semaphores =

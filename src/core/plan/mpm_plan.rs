@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_inside_follow_from_who_is_let_in() {
+    fn threads_inside_follow_from_the_executor() {
         use Strategy::*;
         let written =
             |strategy: Option<Strategy>, most, pool_size: Option<u32>, share| ExecutorConfig {

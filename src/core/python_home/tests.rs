@@ -120,7 +120,7 @@ fn a_free_threaded_build_is_another_version() {
 }
 
 #[test]
-fn what_is_no_file_keeps_nobody_waiting() {
+fn a_path_that_is_no_file_is_refused_at_once() {
     let fifo = |path: &Path| {
         let kind = rustix::fs::FileType::Fifo;
         let mode = rustix::fs::Mode::RWXU;

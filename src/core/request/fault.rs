@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_its_half_at_once_may_wait_for_an_answer() {
+    fn a_client_that_ends_its_half_at_once_may_wait_for_an_answer() {
         let second = 1_000_000_000;
         let mut vigil = Vigil::default();
         assert!(!vigil.has_left(Presence::Here, second), "a moment before");
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_its_half_later_has_given_up() {
+    fn a_client_that_ends_its_half_later_has_given_up() {
         let mut vigil = Vigil::default();
         assert!(!vigil.has_left(Presence::Here, 1));
         assert!(!vigil.has_left(Presence::Here, AT_ONCE + 1));

@@ -65,7 +65,7 @@ impl Held {
 const LINES: [&str; 2] = ["run-delegate-places=1", "run-pool-places=1"];
 
 #[test]
-fn who_finds_no_place_waits_and_gets_one() {
+fn a_request_without_a_slot_waits_and_gets_one() {
     for line in LINES {
         let held = Held::new();
         let group = format!("{line}-waits");
@@ -141,7 +141,7 @@ fn a_client_that_leaves_gives_its_place_in_line_back() {
 }
 
 #[test]
-fn who_has_waited_is_not_in_line_any_more() {
+fn a_request_that_has_waited_is_not_queued_any_more() {
     // A request that has waited is inside now, so the queue has its whole length again.
     for line in LINES {
         let held = Held::new();
@@ -268,7 +268,7 @@ fn a_deadline_holds_in_line() {
 }
 
 #[test]
-fn who_waits_in_line_is_refused_and_not_given_up() {
+fn a_queued_request_is_refused_and_not_given_up() {
     // Without grace, the refusal and the giving up are due at the same moment.
     for line in LINES {
         let held = Held::new();
@@ -339,7 +339,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
 }
 
 #[test]
-fn short_requests_are_run_by_whoever_is_inside() {
+fn short_requests_are_run_by_the_worker() {
     // Many threads and one slot: at some point the worker runs their jobs.
     let script = Script::app(
         "import threading\nsum(range(300))\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",

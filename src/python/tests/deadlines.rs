@@ -59,7 +59,7 @@ fn long_paths_are_cut_in_messages() {
 }
 
 #[test]
-fn who_catches_everything_is_interrupted_again() {
+fn an_application_that_catches_everything_is_interrupted_again() {
     let script = Script::app(
         "caught = 0\nwhile caught < 2:\n    try:\n        for _ in range(10**12): len(())\n    except BaseException:\n        caught += 1\nreturn respond(start_response, caught)",
     );
@@ -72,7 +72,7 @@ fn who_catches_everything_is_interrupted_again() {
 }
 
 #[test]
-fn who_cannot_be_interrupted_is_given_up() {
+fn an_application_that_cannot_be_interrupted_is_given_up() {
     let script =
         Script::app("import time\ntime.sleep(0.7)\nreturn respond(start_response, 'late')");
     for strategy in STRATEGIES {

@@ -37,7 +37,7 @@ mod free_threaded {
     const WARNING: i32 = 4;
 
     #[test]
-    fn who_switches_it_on() {
+    fn the_configuration_decides_on_free_threading() {
         for case in ["off", "on", "require"] {
             let child = Command::new(std::env::current_exe().unwrap())
                 .args([
@@ -81,7 +81,7 @@ mod free_threaded {
     }
 
     #[test]
-    #[ignore = "has to be the only one in its process; run by who_switches_it_on"]
+    #[ignore = "has to be the only one in its process; run by the_configuration_decides_on_free_threading"]
     fn the_process() {
         let case = std::env::var("WSGI_TEST_CASE").unwrap();
         // SAFETY: Python is not running yet.

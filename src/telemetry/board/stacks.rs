@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_answers_who_asks() {
+    fn a_child_answers_a_request_for_its_stacks() {
         let board = board();
         assert_eq!(board.take_stacks_request(), None);
         for text in ["the stacks\n", "others: é\u{1b}\"\n"] {
@@ -260,7 +260,7 @@ mod tests {
 
     /// Simulates a process that begins to ask and ends before it has asked.
     #[test]
-    fn who_is_gone_holds_nobody_up() {
+    fn a_process_that_is_gone_holds_no_other_up() {
         let board = board();
         let state = &board.stacks_cells()[STATE];
         state.store(WORD.of(5, std::process::id(), WRITING), Relaxed);

@@ -349,7 +349,7 @@ fn how_a_roll_goes_is_read_back_whole() {
 }
 
 #[test]
-fn nobody_reads_half_a_roll() {
+fn a_reader_never_sees_half_a_roll() {
     let board = segment().board();
     let done = AtomicBool::new(false);
     let roll = |number: u32| Roll {
@@ -491,7 +491,7 @@ fn what_its_prober_did_not_survive_is_shared() {
 }
 
 #[test]
-fn a_crowd_agrees_on_groups_and_on_who_tries_them() {
+fn many_children_agree_on_groups_and_on_the_child_that_tries_them() {
     for round in 0..200 {
         let board = segment().board();
         let (start, probers) = (Barrier::new(4), AtomicUsize::new(0));
@@ -687,7 +687,7 @@ proptest! {
     }
 
     #[test]
-    fn choices_keep_who_tries_them(pid in 1..u32::MAX, ticks: u64) {
+    fn choices_keep_the_child_that_tries_them(pid in 1..u32::MAX, ticks: u64) {
         let board = segment().board();
         let group = board.group(b"x").expect("room");
         let owner = Owner { pid, ticks, generation: 0 };

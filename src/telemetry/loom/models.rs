@@ -94,7 +94,7 @@ fn add(segment: Segment, arena: u32) {
 }
 
 #[test]
-fn two_who_claim_get_an_arena_each() {
+fn two_threads_that_claim_get_an_arena_each() {
     try_all(3, None, |segment| {
         watch_entries(segment, &[state::OWNER, state::TICKS]);
         let [mine, other] =
@@ -107,7 +107,7 @@ fn two_who_claim_get_an_arena_each() {
 }
 
 #[test]
-fn nobody_takes_an_arena_from_one_who_has_just_claimed_it() {
+fn no_process_takes_an_arena_that_was_just_claimed() {
     try_all(2, None, |segment| {
         // Left by a dead process.
         segment.entry_cells(1)[state::TICKS].store(DEAD.ticks, Relaxed);
@@ -199,7 +199,7 @@ fn a_thread_goes_on_from_what_the_one_before_has_counted() {
 }
 
 #[test]
-fn whoever_sees_a_request_counted_sees_its_observation() {
+fn a_reader_that_sees_a_request_counted_sees_its_observation() {
     try_all(2, Some(3), |segment| {
         let arena = segment.claim(living(), 1, Role::Thread).unwrap();
         let block = segment.arena_of(arena).application(App::OTHER);
@@ -315,7 +315,7 @@ fn watched_group(segment: Segment) -> crate::board::GroupSlot {
 }
 
 #[test]
-fn a_group_is_tried_out_by_one_and_nobody_sees_the_choice_without_its_reason() {
+fn one_child_tries_a_group_and_no_reader_sees_the_choice_without_its_reason() {
     try_all(2, Some(3), |segment| {
         let group = watched_group(segment);
         let probe = move || {
@@ -353,7 +353,7 @@ fn nothing_of_the_old_code_is_chosen_for_the_new() {
 }
 
 #[test]
-fn two_who_take_a_choice_over_from_the_dead_agree() {
+fn two_children_that_take_a_choice_over_from_a_dead_one_agree() {
     try_all(2, Some(3), |segment| {
         let group = watched_group(segment);
         assert!(group.begin_probe(DEAD));

@@ -136,7 +136,7 @@ mod tests {
     use crate::segment::Geometry;
 
     #[test]
-    fn who_is_gone_is_told_from_who_is_there() {
+    fn a_process_that_is_gone_is_told_from_one_that_is_there() {
         let geometry = Geometry {
             arenas: 8,
             applications: 2,

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_about_so_long() {
+    fn spans_are_rounded() {
         let spans = [0.1, 1.04, 2.5, 9.96, 61.2, 77.0].map(span);
         assert_eq!(
             spans,

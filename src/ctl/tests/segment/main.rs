@@ -247,7 +247,7 @@ fn a_segment_that_lies_about_its_size_is_refused() {
 }
 
 #[test]
-fn whoever_may_not_read_is_told_who_may() {
+fn a_user_who_may_not_read_is_told_which_user_may() {
     let server = Server::new(std::process::id());
     fs::set_permissions(server.path(), Permissions::from_mode(0o640)).expect("permissions");
     let folder = server.path().parent().expect("a folder");

@@ -273,7 +273,7 @@ fn a_group_may_be_named_and_must_exist() {
 }
 
 #[test]
-fn whoever_does_not_want_to_wait_need_not() {
+fn reload_without_waiting_returns_at_once() {
     let server = Server::new(std::process::id());
     let board = server.segment().board();
     board.beat(clock::now());
@@ -312,7 +312,7 @@ fn a_restart_replaces_all_children_too() {
 }
 
 #[test]
-fn whoever_may_only_read_is_told_who_may_ask() {
+fn a_user_who_may_only_read_is_told_which_user_may_ask() {
     let server = Server::new(std::process::id());
     let folder = server.path().parent().expect("a folder");
     fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("permissions");
