@@ -114,16 +114,15 @@ fn messages() -> String {
     for message in Message::ALL {
         let _ = write!(
             page,
-            "\n## WSGI{:04}\n\n```\n{}\n```\n\n* **Level:** {}\n* **Cause:** {}\n",
+            "\n## WSGI{:04}\n\n```\n{}\n```\n\n* **Level:** {}\n* **Cause:** {}\n\
+             * **What follows:** {}\n* **Remedy:** {}\n",
             message.number(),
             message.text(),
             message.level().name(),
             escaped(message.cause()),
+            escaped(message.follows()),
+            escaped(message.remedy()),
         );
-        if !message.follows().is_empty() {
-            let _ = writeln!(page, "* **What follows:** {}", escaped(message.follows()));
-        }
-        let _ = writeln!(page, "* **Remedy:** {}", escaped(message.remedy()));
     }
     page
 }

@@ -1,4 +1,4 @@
-//! `wsgictl explain`: the meaning of a numbered log message, and its remedy.
+//! `wsgictl explain`: the cause of a numbered log message, what follows, and the remedy.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -21,25 +21,22 @@ pub(crate) fn explain(args: &ExplainArgs) -> Outcome<ExitCode> {
 }
 
 fn entry(message: Message) -> String {
-    let mut text = format!(
-        "WSGI{:04} ({})\n  {}\n\nCause: {}\n",
+    format!(
+        "WSGI{:04} ({})\n  {}\n\nCause: {}\n\nWhat follows: {}\n\nRemedy: {}\n",
         message.number(),
         message.level().name(),
         message.text(),
-        message.cause()
-    );
-    if !message.follows().is_empty() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "\nWhat follows: {}", message.follows());
-    }
-    let _ = writeln!(text, "\nRemedy: {}", message.remedy());
-    text
+        message.cause(),
+        message.follows(),
+        message.remedy()
+    )
 }
 
 fn list() -> String {
     let mut text = String::new();
     for message in Message::ALL {
         let level = message.level().name();
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "WSGI{:04}  {level:6}  {}",
@@ -86,7 +83,13 @@ mod tests {
     fn each_message_is_explained() {
         for message in Message::ALL {
             let text = entry(*message);
-            for part in [message.text(), message.cause(), message.remedy()] {
+            let parts = [
+                message.text(),
+                message.cause(),
+                message.follows(),
+                message.remedy(),
+            ];
+            for part in parts {
                 assert!(text.contains(part), "{text}");
             }
         }
