@@ -112,7 +112,7 @@ impl Message {
 
 messages! {
     PythonStart = 1 Critical "Python could not be started in this child: {}",
-        cause: "The engine for the configured Python did not load or did not start; the reason follows the colon.",
+        cause: "The configured Python did not start; the reason follows the colon.",
         follows: "Requests for Python are answered with 500; all other requests are served.",
         remedy: "Correct what the reason names and restart.";
     InterpreterSetUp = 35 Critical "unable to set up {}",
@@ -132,15 +132,15 @@ messages! {
         follows: "The request is answered with 404.",
         remedy: "Define it, or name the global that the script has with WSGICallableObject or callable-object=.";
     AtexitSystemExit = 97 Error "SystemExit exception raised by an exit function was ignored",
-        cause: "A function registered with atexit called sys.exit().",
+        cause: "A function that runs when Python ends its threads, as thread pools register them, called sys.exit(). For functions of atexit, Python itself writes the traceback.",
         follows: "The other exit functions run, and the child ends as usual.",
         remedy: "Let the function return.";
     AtexitException = 98 Error "exception raised by an exit function",
-        cause: "A function registered with atexit raised; the traceback follows.",
+        cause: "A function that runs when Python ends its threads, as thread pools register them, raised; the traceback follows. For functions of atexit, Python itself writes the traceback.",
         follows: "The other exit functions run, and the child ends as usual.",
         remedy: "Correct the function.";
     StoppingEvent = 104 Error "the process_stopping event could not be published in {}",
-        cause: "The interpreter could not be entered when the child ended.",
+        cause: "A step of the end of the interpreter raised: to publish the event, to end threads, or to run exit functions; the traceback follows.",
         follows: "The child ends all the same; shutdown callbacks or exit functions of that interpreter may not have run.",
         remedy: "Nothing if it is rare.";
     ScriptLoad = 105 Error "target WSGI script '{}' cannot be loaded",
@@ -232,7 +232,7 @@ messages! {
         follows: "The directive has no effect on this group, which keeps the interval of the process.",
         remedy: "Write WSGISwitchInterval outside of the container.";
     PythonAbsent = 210 Error "Python is not running in this child; '{}' is not run",
-        cause: "Python could not be started when the child began; message 0001 or one above 1000 said why.",
+        cause: "Python did not start when the child began, and message 0001 or one above 1000 said why; or the child is ending.",
         follows: "The request is answered with 500, or with 503 and Retry-After if the child is ending.",
         remedy: "See that message.";
     EngineMissing = 1001 Critical "there is no engine for Python {}: '{}' could not be opened: {}",
@@ -271,7 +271,7 @@ messages! {
         cause: "The application's response ended before the length that it had declared.",
         follows: "The response is cut, so that the client can tell it from a complete one.",
         remedy: "Let the application declare the length that it sends, or none.";
-    Panic = 1011 Error "internal error at {}: {}; the request was ended",
+    Panic = 1011 Critical "internal error at {}: {}",
         cause: "A defect of mod_wsgi_rs.",
         follows: "The request is answered with 500, or its response is cut if a part of it was sent. A thread of the module begins its work anew (message 1096).",
         remedy: "Report it with this line.";
@@ -291,11 +291,11 @@ messages! {
         cause: "No Require beside the SetHandler says which clients may see it, so Require local applies. A request that a proxy has passed on does not come from this machine.",
         follows: "The request is answered with 403.",
         remedy: "Write a Require into the same <Location> as the SetHandler.";
-    MetricsOff = 1017 Error "{} is not answered, as WSGIMetrics is Off",
-        cause: "A URL has the handler wsgi-metrics or wsgi-status, but nothing is measured.",
+    MetricsOff = 1017 Error "{} is not answered, as nothing is measured",
+        cause: "A URL has the handler wsgi-metrics or wsgi-status, but WSGIMetrics is Off, or there was no memory for metrics (message 1137).",
         follows: "The request is answered with 404.",
         remedy: "Remove WSGIMetrics Off, or the handler.";
-    MetricsListen = 1018 Error "WSGIMetricsListen {}: {}; nobody answers there",
+    MetricsListen = 1018 Error "WSGIMetricsListen {}: {}; this address is not served",
         cause: "The address is in use or does not belong to this machine, or the socket cannot be made.",
         follows: "httpd runs without this address; the handlers wsgi-metrics and wsgi-status still answer.",
         remedy: "Do what the text says, then restart.";
@@ -363,7 +363,7 @@ messages! {
         cause: "The application imports an extension module that needs the GIL, and the configuration demands that none does.",
         follows: "Requests for this script are answered with 500. The other applications of this child run under the GIL.",
         remedy: "Use a release of the package that supports free-threaded builds, or write WSGIFreeThreading On without require.";
-    BuildHasGil = 1037 Warning "applications run under the GIL, as this is not a free-threaded build of Python",
+    BuildHasGil = 1037 Warning "WSGIFreeThreading has no effect: this build of Python has a GIL",
         cause: "WSGIFreeThreading On or WSGIGILMode free ask for a Python without a GIL, but this Python has one.",
         follows: "Applications run under the GIL. With WSGIFreeThreading On require they do not run (message 1038).",
         remedy: "Name a free-threaded build of Python 3.14 or later with WSGIPythonHome, or remove the directive.";
@@ -387,7 +387,7 @@ messages! {
         cause: "WSGIThreadPool sets the size of a pool, but WSGIExecutor sets another strategy.",
         follows: "No pool is made, and requests run as WSGIExecutor says.",
         remedy: "Write WSGIExecutor pool, or remove WSGIThreadPool.";
-    QueueUnused = 1054 Warning "{}: WSGIQueue has no effect: every thread runs Python directly, and nobody waits in line",
+    QueueUnused = 1054 Warning "{}: WSGIQueue has no effect: every thread runs Python directly, so no request waits",
         cause: "Under WSGIExecutor direct, and without a GIL, each request runs on its own httpd thread.",
         follows: "The directive has no effect: no request is queued, and none is refused because of it.",
         remedy: "Write WSGIExecutor delegate or pool, or WSGIThreadShare to limit the requests of a group, or remove WSGIQueue.";
@@ -470,9 +470,9 @@ messages! {
     AheadOverdue = 1094 Error "this child ends so that another one tries again: not all scripts that children load at their start were loaded in time: {}",
         cause: "A script of WSGIImportScript or of an alias, or a URL of WSGIWarmup, took longer than WSGIStartupTimeout, and other children serve.",
         follows: "httpd starts another child. If a load hangs there, too, that child waits longer before it ends.",
-        remedy: "See message 1090 before this one, which shows the stack of the thread that loads it.";
+        remedy: "See the message before this one (1090 shows the stack of the thread that loads).";
     NotAFile = 1095 Error "'{}' is {}; only regular files are read here",
-        cause: "A script or another file that the configuration names is something that may block or never end: a FIFO, a device, a socket.",
+        cause: "A script is something that may block or never end: a FIFO, a device, a socket.",
         follows: "The script is not loaded: message 0105 or 0106 follows, and a request is answered with 500.",
         remedy: "Put a regular file, or a symbolic link to one, in its place.";
     ThreadPanicked = 1096 Critical "the thread '{}' of this process has met an internal error and goes on in {} s",
@@ -516,7 +516,7 @@ messages! {
         follows: "While other children serve, the child leaves connections to them and requests the URL again; otherwise it takes connections at once. New code does not take effect.",
         remedy: "Let the application answer this URL with a status below 500, or name another one.";
     ChildNotReady = 1132 Error "this child is not ready after {} s, and leaves connections to the others until it is: {}",
-        cause: "What a child loads before its first request takes long; the text says what it waits for.",
+        cause: "What a child loads before its first request takes long, or a URL of WSGIWarmup keeps failing; the text says what the child waits for.",
         follows: "The load goes on. A reload that waits for this child stops, and the old children go on serving the old code.",
         remedy: "wsgictl stack shows what the load waits for. Let the application connect to other services at its first request, or with a timeout.";
     ServesUnready = 1133 Warning "this child is not ready after {} s, and no other child serves, so it takes connections now: their requests wait for {}",
@@ -556,7 +556,7 @@ messages! {
         follows: "No child is replaced: not for new code, not by WSGIRecycle, and not after a request that was given up.",
         remedy: "Remove ListenCoresBucketsRatio or WSGI_LEAVE_MPM_ALONE, or use prefork, worker or event; otherwise restart httpd gracefully for new code.";
     HelperStart = 1142 Error "the process '{}' cannot start: {}",
-        cause: "The parent could not start one of its helpers: wsgi-metrics answers for WSGIMetricsListen, wsgi-reloader replaces children.",
+        cause: "A helper of the parent could not be started, or met an error when it started: wsgi-metrics answers for WSGIMetricsListen, wsgi-reloader replaces children.",
         follows: "Requests go on, and the start is tried again after some seconds.",
         remedy: "Do what the text says; most often a limit on processes was reached.";
     ReloaderDied = 1143 Warning "the reloader, process {}, ended {}; another one takes its place",
@@ -568,7 +568,7 @@ messages! {
         follows: "Children with the old code go on serving it; children that were replaced before the failure keep the new code.",
         remedy: "Correct the application; the change is noticed without a further step, or wsgictl reload tries again.";
     TouchHopeless = 1145 Warning "WSGIReload touch {}: {}",
-        cause: "A change of this file would not be visible to the server.",
+        cause: "A change of this path would not be visible to the server.",
         follows: "httpd runs, but a touch that the server cannot see replaces no child.",
         remedy: "Name a file in a directory that exists and that the server's user can search.";
 }

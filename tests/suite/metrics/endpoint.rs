@@ -140,7 +140,7 @@ mpm_tests! {
         // The file then holds only the board, by which children are replaced.
         let size = std::fs::metadata(server.segment()).unwrap().len();
         assert!(size < 1 << 20, "{size} bytes");
-        server.allow_log("is not answered, as WSGIMetrics is Off");
+        server.allow_log("is not answered, as nothing is measured");
     }
 
     fn a_fresh_server(mpm) {
