@@ -105,7 +105,7 @@ pub enum GilMode {
     /// Replicas, each with a GIL of its own.
     Own = 1,
     /// As [`GilMode::Own`] if the application can be imported in such an interpreter, else as [`GilMode::Shared`] in
-    /// the main interpreter; see [`HostTable::gil_decision`].
+    /// the main interpreter; see [`HostTable::gil_decision`](crate::HostTable::gil_decision).
     Auto = 2,
 }
 
@@ -113,7 +113,8 @@ pub enum GilMode {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GilDecision {
-    /// Not known yet: the caller tries, and reports the result with [`HostTable::gil_decided`].
+    /// Not known yet: the caller tries, and reports the result with
+    /// [`HostTable::gil_decided`](crate::HostTable::gil_decided).
     Unknown = 0,
     /// Each interpreter of the group has its own GIL.
     Own = 1,

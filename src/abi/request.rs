@@ -15,7 +15,7 @@ pub struct HostRequest {
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// `id` is an index into [`keys::KEYS`]; `key` is absent.
+    /// `id` is an index into [`keys::KEYS`](crate::keys::KEYS); `key` is absent.
     Known,
     /// `key` is the name of a request header as it was sent: `HTTP_` + upper case, `-` becomes `_`.
     Header,
@@ -29,7 +29,7 @@ pub enum KeyKind {
 pub struct EnvEntry<'a> {
     /// How the entry holds its key.
     pub kind: KeyKind,
-    /// Index into [`keys::KEYS`] where `kind` is [`KeyKind::Known`].
+    /// Index into [`keys::KEYS`](crate::keys::KEYS) where `kind` is [`KeyKind::Known`].
     pub id: u16,
     /// The key where `kind` is not [`KeyKind::Known`].
     pub key: Bytes<'a>,
@@ -37,10 +37,10 @@ pub struct EnvEntry<'a> {
     pub value: Bytes<'a>,
 }
 
-/// One request, as the module hands it to [`EngineTable::run`].
+/// One request, as the module hands it to [`EngineTable::run`](crate::EngineTable::run).
 #[repr(C)]
 pub struct RunRequest<'a> {
-    /// Passed back with every call of the [`HostTable`]; set by [`RunRequest::for_host`].
+    /// Passed back with every call of the [`HostTable`](crate::HostTable); set by [`RunRequest::for_host`].
     host: *const HostRequest,
     /// What the request runs, and where.
     pub target: Target<'a>,
@@ -176,7 +176,8 @@ pub struct Times {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// A response was handed to the host, whole or cut with [`HostTable::cut_response`].
+    /// A response was handed to the host, whole or cut with
+    /// [`HostTable::cut_response`](crate::HostTable::cut_response).
     Responded = 0,
     /// Nothing was sent; answer 500.
     Failed = 1,
@@ -194,12 +195,12 @@ pub enum RunOutcome {
     QueueTimedOut = 7,
     /// Nothing was sent, as the client left while its request was queued.
     ClientGone = 8,
-    /// The request was given up with [`HostTable::give_up`] while it ran: send nothing more.
+    /// The request was given up with [`HostTable::give_up`](crate::HostTable::give_up) while it ran: send nothing more.
     GivenUp = 9,
     /// The client left while the application ran and had nothing to send; the response may have begun.
     ClientLeft = 10,
-    /// Nothing was sent: a failed call of the host ended the application, and the [`Fault`] of the call says what to
-    /// answer.
+    /// Nothing was sent: a failed call of the host ended the application, and the [`Fault`](crate::Fault) of the call
+    /// says what to answer.
     Faulted = 11,
     /// Nothing was sent; this process has no interpreter left for the group: answer 503.
     NoInterpreter = 12,
@@ -230,7 +231,7 @@ impl<'a> RunRequest<'a> {
         self
     }
 
-    /// Returns the host's request, which the engine passes back with every call of the [`HostTable`].
+    /// Returns the host's request, which the engine passes back with every call of the [`HostTable`](crate::HostTable).
     pub fn host(&self) -> *const HostRequest {
         self.host
     }

@@ -145,7 +145,7 @@ impl HostResult {
     }
 }
 
-/// What follows the chunks of a [`HostTable::write`].
+/// What follows the chunks of a [`HostTable::write`](crate::HostTable::write).
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteEnd {

@@ -60,7 +60,7 @@ impl SegmentView {
     };
 }
 
-/// What the module offers to the engine; made by [`host_table`].
+/// What the module offers to the engine; made by [`host_table`](crate::host_table).
 ///
 /// A `request` argument is a request that has not ended. Calls for one request never overlap, but may come from another
 /// thread than the one that runs it; only `log_beside` may be called at any time. No function unwinds. All but
@@ -68,16 +68,16 @@ impl SegmentView {
 /// calls them without the GIL.
 #[repr(C)]
 pub struct HostTable {
-    /// [`ABI_VERSION`].
+    /// [`ABI_VERSION`](crate::ABI_VERSION).
     pub abi_version: u32,
-    /// [`BUILD_ID`].
+    /// [`BUILD_ID`](crate::BUILD_ID).
     pub build_id: Bytes<'static>,
     /// Logs one line to the server's log.
     pub log_server: extern "C" fn(level: Level, line: Bytes<'_>),
     /// Returns the options of an application group.
     pub group_options: extern "C" fn(group: Bytes<'_>) -> GroupOptions,
-    /// Returns what the children know of a group whose mode is [`GilMode::Auto`]. Waits, within bounds, while another
-    /// child tries.
+    /// Returns what the children know of a group whose mode is [`GilMode::Auto`](crate::GilMode::Auto). Waits, within
+    /// bounds, while another child tries.
     pub gil_decision: extern "C" fn(group: Bytes<'_>) -> GilDecision,
     /// Reports the result of a try; [`GilDecision::Unknown`] if it gave none. `module` is the module that refused, or
     /// empty.
@@ -193,9 +193,9 @@ pub struct StartConfig<'a> {
 /// What an engine offers to the module; exported as the static `wsgi_engine`. No function unwinds.
 #[repr(C)]
 pub struct EngineTable {
-    /// [`ABI_VERSION`].
+    /// [`ABI_VERSION`](crate::ABI_VERSION).
     pub abi_version: u32,
-    /// [`BUILD_ID`].
+    /// [`BUILD_ID`](crate::BUILD_ID).
     pub build_id: Bytes<'static>,
     /// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
     pub python: Bytes<'static>,
@@ -228,8 +228,8 @@ pub struct EngineTable {
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
-    /// Returns the number of threads that have nothing left to do for their requests and have not come back, because the
-    /// requests were given up ([`HostTable::give_up`]).
+    /// Returns the number of threads that have nothing left to do for their requests and have not come back, because
+    /// the requests were given up ([`HostTable::give_up`]).
     pub stuck: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
