@@ -1,5 +1,6 @@
 //! The commands that build, test and serve, one file each.
 
+pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod environments;
 pub(crate) mod lint;

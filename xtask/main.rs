@@ -8,7 +8,7 @@ mod system;
 
 use anyhow::Result;
 use clap::Parser;
-use commands::{build, environments, lint, mutants, pythons, reference, serve, test};
+use commands::{bench, build, environments, lint, mutants, pythons, reference, serve, test};
 use std::process::ExitCode;
 use system::Project;
 
@@ -26,6 +26,11 @@ enum Command {
     TestEnvironment,
     /// Serve the bundled Django example; arguments go to `wsgictl serve`.
     Serve {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build what the benches compare with, and run them; arguments go to the benches.
+    Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -48,6 +53,7 @@ fn main() -> Result<ExitCode> {
         Command::Test { arguments } => test::test(&project, &arguments)?,
         Command::TestEnvironment => environments::for_tests(&project)?,
         Command::Serve { arguments } => serve::serve(&project, &arguments)?,
+        Command::Bench { arguments } => bench::bench(&project, &arguments)?,
         Command::Lint => lint::lint(&project)?,
         Command::Layout(options) => return layout::run(&project.root, &options),
         Command::Pythons => {
