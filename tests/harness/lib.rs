@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | `WSGI_TEST_MODULE` | the module under test; engines are expected beside it | `target/release/mod_wsgi_rs.so` |
 //! | `WSGI_TEST_PYTHON` | a prefix or virtual environment, becomes `WSGIPythonHome` | none: the module's own default |
-//! | `WSGI_TEST_VENV` | virtual environment with `tests/requirements.txt` installed | `target/test-venv` |
+//! | `WSGI_TEST_VENV` | virtual environment with `tests/requirements.txt` installed | the one of `scripts/setup tests` |
 //! | `WSGI_TEST_PACKAGES` | virtual environment with `tests/requirements-packages.txt` installed | none: those tests are left out |
 //! | `WSGI_TEST_HTTPD` | the httpd program | the answer of `apxs`, else the usual places |
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | the answer of `apxs`, else the usual places |

@@ -13,7 +13,7 @@
 //! | `keepalive` of a connection is `AP_CONN_CLOSE` once the child must leave | all three | [`connections`] | – |
 //! | a connection is made to one of the server's own listeners, as httpd's parent does | all three | [`accept::dummy_connection`] | – |
 //!
-//! **One switch turns all of it off**: `Define WSGI_LEAVE_MPM_ALONE` in httpd's configuration, or `-D
+//! **One switch turns off all of it but the end inside `child_init`**, which is for a child that would hang: `Define WSGI_LEAVE_MPM_ALONE` in httpd's configuration, or `-D
 //! WSGI_LEAVE_MPM_ALONE` on its command line. [`LeaveBy::of_mpm`] reads it. Then only httpd itself replaces children:
 //! new code needs a restart, and the error log says so. The same holds without the switch for an MPM of another name,
 //! and where `ListenCoresBucketsRatio` is used.

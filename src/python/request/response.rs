@@ -188,8 +188,9 @@ impl Response {
         head.is_some_and(|head| head.content() != Content::Allowed)
     }
 
-    /// Takes the head for the host. `known` is the length of the whole body, if it is known; it is announced if the
-    /// application declared no length. Returns `None` if the head was taken already or there is none.
+    /// Takes the head for the host. `known` is the length of the whole body, if it is known; it becomes the `Content-Length`
+    /// if the application declared none. In the response to a HEAD request a known length of 0 does not: such a response
+    /// has no body to be counted. Returns `None` if the head was taken already or there is none.
     pub(crate) fn commit(&mut self, known: Option<u64>) -> Option<Commit> {
         let head = self.head.take()?;
         self.committed = true;

@@ -32,14 +32,25 @@ pub fn apps() -> &'static Path {
     })
 }
 
+/// Where `scripts/setup tests` puts a virtual environment: for root outside of the checkout, which other users often cannot
+/// enter.
+fn environment(name: &str) -> PathBuf {
+    let folder = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/var/tmp/mod_wsgi_rs-tests-0")
+    } else {
+        target().join("tests")
+    };
+    folder.join(name)
+}
+
 /// The virtual environment with Django, Flask and httpbin, readable by httpd's children.
 pub fn venv() -> &'static Path {
     static VENV: OnceLock<PathBuf> = OnceLock::new();
     VENV.get_or_init(|| {
-        let path = env::var_os("WSGI_TEST_VENV").map_or_else(|| target().join("test-venv"), PathBuf::from);
+        let path = env::var_os("WSGI_TEST_VENV").map_or_else(|| environment("venv"), PathBuf::from);
         assert!(
             path.join("pyvenv.cfg").exists(),
-            "no virtual environment at {}: `make test` makes it, WSGI_TEST_VENV says where another one is",
+            "no virtual environment at {}: scripts/setup tests makes it, WSGI_TEST_VENV says where another one is",
             path.display()
         );
         readable(&path, "venv")
