@@ -35,7 +35,7 @@ pub fn apps() -> &'static Path {
 /// Where `scripts/setup tests` puts a virtual environment: for root outside of the checkout, which other users often cannot
 /// enter.
 fn environment(name: &str) -> PathBuf {
-    let folder = if rustix::process::geteuid().is_root() {
+    let folder = if is_root() {
         PathBuf::from("/var/tmp/mod_wsgi_rs-tests-0")
     } else {
         target().join("tests")
