@@ -399,6 +399,11 @@ families! {
 }
 
 impl Id {
+    /// Returns the name of the family, for the macros of `metrics`.
+    pub const fn name(self) -> &'static str {
+        self.family().name
+    }
+
     /// Returns the family.
     pub const fn family(self) -> &'static Family {
         &FAMILIES[self as usize]

@@ -24,7 +24,7 @@ pub use reading::{
 };
 #[cfg(feature = "faults")]
 pub use recording::before_reaping;
-pub use recording::{Ended, Recorder, default_bounds, writer};
+pub use recording::{ArenaSource, Ended, Recorder, default_bounds, install_recorder, writer};
 pub use requests::{Death, Event, Notable, OuterRequest, Phase, PhaseCell, Running};
 pub use segment::{
     App, Application, Arena, Block, Fact, Geometry, Mismatch, Owner, Role, Segment, label_of,

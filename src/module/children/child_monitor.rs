@@ -13,12 +13,14 @@
 
 use std::time::{Duration, Instant};
 
+use metrics::counter;
 use wsgi_abi::FreeThreading;
 use wsgi_core::config::interpreter_options::free_threading;
 use wsgi_core::messages::Message;
 use wsgi_httpd::mpm::child_exit::end_as_it_is;
 use wsgi_httpd::mpm::{self, LeaveBy, accept, connections, scoreboard};
 use wsgi_telemetry::board::{ChildState, RetireReason};
+use wsgi_telemetry::catalogue::Id;
 
 use super::memory::MemoryWatch;
 use super::recycle::Recycler;
@@ -125,7 +127,7 @@ impl ChildMonitor {
 
     /// Makes the MPM end this child.
     fn retire(&self, reason: RetireReason) {
-        self.slot.entry().count_leaving(reason);
+        counter!(Id::ChildrenRecycles.name(), "reason" => reason.label()).increment(1);
         log_info(&format!("this child retires: {}", reason.text()));
         connections::begin_leaving();
         // With a deadlock, a request on a connection that stays open would wait for the GIL.

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use metrics::counter;
 use wsgi_core::messages::Message;
 use wsgi_httpd::mpm;
 use wsgi_httpd::reaped::End;
-use wsgi_telemetry::catalogue::{EXIT, Id, METHOD, value};
-use wsgi_telemetry::{Ended, Running, Segment, clock};
+use wsgi_telemetry::catalogue::{Id, METHOD};
+use wsgi_telemetry::{Ended, Running, Segment, clock, install_recorder, writer};
 
 use crate::log::log_message;
 use crate::metrics::{parent, segment};
@@ -16,8 +17,14 @@ use crate::metrics::{parent, segment};
 /// Frees what belonged to children that ended while httpd ran without the module. Called when a new configuration is in
 /// force.
 pub(crate) fn free_gone() {
-    let gone = parent::known_segment().map(|segment| segment.owners_gone());
-    for pid in gone.unwrap_or_default() {
+    let Some(segment) = parent::known_segment() else {
+        return;
+    };
+    if segment.geometry().records() {
+        // Counts the exits of these children: `parent::prepare` installs the recorder only afterwards.
+        install_recorder(segment, &writer::OfThisProcess);
+    }
+    for pid in segment.owners_gone() {
         child_ended(pid, None);
     }
 }
@@ -31,9 +38,9 @@ fn counted() -> MutexGuard<'static, BTreeSet<u32>> {
 
 /// Counts a child that was started.
 pub(crate) fn child_started(pid: u32) {
-    if let Some(segment) = segment::current() {
+    if segment::current().is_some() {
         counted().insert(pid);
-        segment.count(Id::ChildrenStarted, 0, 1);
+        counter!(Id::ChildrenStarted.name()).increment(1);
     }
 }
 
@@ -58,7 +65,7 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
         None => was_counted.then_some("killed"),
     };
     if let Some(how) = how {
-        segment.count(Id::ChildrenExited, value(EXIT, how), 1);
+        counter!(Id::ChildrenExited.name(), "how" => how).increment(1);
     }
     segment.reclaim(pid);
 }

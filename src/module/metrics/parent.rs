@@ -16,7 +16,7 @@ use wsgi_httpd::module::ServerName;
 use wsgi_httpd::mpm;
 use wsgi_httpd::retained::Retained;
 use wsgi_httpd::sys;
-use wsgi_telemetry::{Fact, Geometry, Owner, Sampler, Segment};
+use wsgi_telemetry::{Fact, Geometry, Owner, Sampler, Segment, install_recorder, writer};
 
 use super::applications::Plan;
 use super::segment::{self, InForce};
@@ -70,6 +70,10 @@ pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>
             return;
         }
     };
+    if measures {
+        // Children inherit the recorder by the fork.
+        install_recorder(segment, &writer::OfThisProcess);
+    }
     let generation = retained.number(kept::GENERATION);
     retained.set_number(kept::GENERATION, generation + 1);
     segment.begin_generation(generation);

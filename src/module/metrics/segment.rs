@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+use metrics::counter;
 use wsgi_abi::{Arenas, SegmentView, Slice};
 use wsgi_httpd::{mpm, process};
-use wsgi_telemetry::catalogue::Id;
-use wsgi_telemetry::{Arena, Owner, Recorder, Role, Segment, clock, writer};
+use wsgi_telemetry::catalogue::{CPU_MODE, Id};
+use wsgi_telemetry::{Arena, Owner, Role, Segment, clock, writer};
 
 /// The segment of the configuration in force.
 #[derive(Clone, Copy)]
@@ -93,12 +94,9 @@ pub(crate) fn child_begins() {
     if let Some(in_force) = in_force().filter(|in_force| in_force.measures) {
         let segment = in_force.segment;
         writer::start(segment, in_force.generation);
-        // Records what other crates count with `metrics`. Fails if it is set already, as when httpd starts again in one
-        // process.
-        let _ = metrics::set_global_recorder(Recorder::new(segment));
         if mpm::single_process() {
             // With `-X` no child is started, so the parent counts none.
-            segment.count(Id::ChildrenStarted, 0, 1);
+            counter!(Id::ChildrenStarted.name()).increment(1);
         }
     }
 }
@@ -139,17 +137,19 @@ pub(crate) fn account_cpu(now: u64) {
 fn count_cpu(now: u64) {
     /// What was counted so far, in user and in system mode.
     static COUNTED: Mutex<[u64; 2]> = Mutex::new([0; 2]);
-    let Some(arena) = writer::process() else {
+    if writer::process().is_none() {
         return;
-    };
+    }
     // Otherwise another thread is counting.
     let Ok(mut counted) = COUNTED.try_lock() else {
         return;
     };
     CPU_DUE.store(now + CPU_INTERVAL, Relaxed);
     let used = process::cpu_time();
-    for (mode, (counted, used)) in counted.iter_mut().zip(used).enumerate() {
-        arena.add(Id::ChildrenCpu, mode, used.saturating_sub(*counted));
+    let modes = CPU_MODE.values.iter().zip(counted.iter_mut().zip(used));
+    for (&mode, (counted, used)) in modes {
+        let nanoseconds = used.saturating_sub(*counted);
+        counter!(Id::ChildrenCpu.name(), "mode" => mode).increment(nanoseconds);
         *counted = used.max(*counted);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id, RESULT, STOP_REASON, TRIGGER, value};
+use metrics::{SharedString, counter, gauge, histogram};
+use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id, RESULT, value};
 use wsgi_telemetry::{App, clock};
 
 use crate::metrics::telemetry;
@@ -17,6 +18,8 @@ const FAILED: u8 = value(INTERPRETER_STATE, "failed") as u8;
 /// The state of an application in one interpreter.
 pub(crate) struct ApplicationState {
     app: App,
+    /// The application's value of the label `app`.
+    label: SharedString,
     state: AtomicU8,
 }
 
@@ -24,6 +27,7 @@ impl ApplicationState {
     pub(crate) fn new(app: App) -> Self {
         Self {
             app,
+            label: telemetry::label(app),
             state: AtomicU8::new(ABSENT),
         }
     }
@@ -41,19 +45,16 @@ impl ApplicationState {
     /// Notes that the script is about to be loaded, or loaded again if `reload`.
     pub(crate) fn begin_load(&self, reload: bool) {
         let before = self.enter(STARTING);
-        telemetry::count(self.app, |block| {
-            if before == ABSENT {
-                block.add(Id::InterpreterStarts, 0, 1);
+        if reload {
+            let app = self.label.clone();
+            counter!(Id::ApplicationReloads.name(), "app" => app, "trigger" => "script_changed")
+                .increment(1);
+        }
+        if before == ABSENT {
+            counter!(Id::InterpreterStarts.name(), "app" => self.label.clone()).increment(1);
+            if let Some(arena) = telemetry::process_arena() {
+                arena.gauges(self.app).interpreter_started(clock::unix());
             }
-            if reload {
-                let trigger = value(TRIGGER, "script_changed");
-                block.add(Id::ApplicationReloads, trigger, 1);
-            }
-        });
-        if before == ABSENT
-            && let Some(arena) = telemetry::process_arena()
-        {
-            arena.gauges(self.app).interpreter_started(clock::unix());
         }
     }
 
@@ -64,15 +65,11 @@ impl ApplicationState {
         if self.state.load(Relaxed) != ABSENT {
             self.enter(if loaded { READY } else { FAILED });
         }
-        let result = if loaded {
-            value(RESULT, "ok")
-        } else {
-            value(RESULT, "error")
-        };
-        telemetry::count(self.app, |block| {
-            block.observe(Id::ApplicationLoad, 0, nanoseconds);
-            block.add(Id::ApplicationLoads, result, 1);
-        });
+        let result = RESULT.values[usize::from(!loaded)];
+        let seconds = nanoseconds as f64 / 1e9;
+        histogram!(Id::ApplicationLoad.name(), "app" => self.label.clone()).record(seconds);
+        counter!(Id::ApplicationLoads.name(), "app" => self.label.clone(), "result" => result)
+            .increment(1);
     }
 
     /// Notes that the process is about to end.
@@ -84,30 +81,30 @@ impl ApplicationState {
 
     /// Notes that the process ends.
     pub(crate) fn end(&self) {
-        self.stop(value(STOP_REASON, "child_exit"));
+        self.stop("child_exit");
     }
 
     /// Notes that the group has left the interpreter, because the application cannot be loaded there.
     pub(crate) fn leave(&self) {
-        self.stop(value(STOP_REASON, "error"));
+        self.stop("error");
     }
 
-    fn stop(&self, reason: usize) {
+    /// Notes that the interpreter does not hold the application any more. `reason` is a value of
+    /// [`STOP_REASON`](wsgi_telemetry::catalogue::STOP_REASON).
+    fn stop(&self, reason: &'static str) {
         if self.enter(ABSENT) != ABSENT {
-            telemetry::count(self.app, |block| block.add(Id::InterpreterStops, reason, 1));
+            counter!(Id::InterpreterStops.name(), "app" => self.label.clone(), "reason" => reason)
+                .increment(1);
         }
     }
 
     /// Sets the state. Returns the previous one.
     fn enter(&self, state: u8) -> u8 {
         let before = self.state.swap(state, Relaxed);
-        if let Some(arena) = telemetry::process_arena() {
-            let block = arena.gauges(self.app);
-            if before != ABSENT {
-                block.change(Id::Interpreters, before.into(), -1);
-            }
-            if state != ABSENT {
-                block.change(Id::Interpreters, state.into(), 1);
+        for (state, by) in [(before, -1.0), (state, 1.0)] {
+            if let Some(&state) = INTERPRETER_STATE.values.get(usize::from(state)) {
+                let labels = [("app", self.label.clone()), ("state", state.into())];
+                gauge!(Id::Interpreters.name(), &labels).increment(by);
             }
         }
         before

@@ -3,8 +3,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use metrics::gauge;
 use pyo3::ffi;
-use wsgi_telemetry::catalogue::Id;
+use wsgi_telemetry::catalogue::{GENERATION, Id};
 
 use crate::cpython::object::{Attached, PyResult};
 use crate::cpython::{gil_clock, traceback};
@@ -43,27 +44,35 @@ pub(crate) fn refresh(py: &Attached<'_>) {
 }
 
 fn look(py: &Attached<'_>) -> PyResult<()> {
-    let Some(arena) = telemetry::process_arena() else {
+    if telemetry::process_arena().is_none() {
         return Ok(());
-    };
+    }
     let state = py.state();
     let answer = state.gauges.get(py).call(py, [])?;
     let number = |at: isize| {
         // SAFETY: `_gauges` returns a tuple; if it is too short, the exception of the lookup is passed on.
         unsafe { py.share(ffi::PyTuple_GetItem(answer.as_ptr(), at)) }?.as_i64()
     };
-    let cells = [
-        (Id::AllocatedBlocks, 0),
-        (Id::PythonThreads, 0),
-        (Id::GcPending, 0),
-        (Id::GcPending, 1),
-        (Id::GcPending, 2),
+    let app = telemetry::label(state.home());
+    let of = |id: Id| gauge!(id.name(), "app" => app.clone());
+    let [youngest, middle, oldest] = [0, 1, 2].map(|at| {
+        let labels = [
+            ("app", app.clone()),
+            ("generation", GENERATION.values[at].into()),
+        ];
+        gauge!(Id::GcPending.name(), &labels)
+    });
+    let gauges = [
+        of(Id::AllocatedBlocks),
+        of(Id::PythonThreads),
+        youngest,
+        middle,
+        oldest,
     ];
-    let block = arena.gauges(state.home());
     // Changed by the difference, because several interpreters may have the same first application.
-    for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
+    for ((at, gauge), known) in (0..).zip(gauges).zip(&state.gauge_values) {
         let value = number(at)?;
-        block.change(id, series, value - known.swap(value, Relaxed));
+        gauge.increment((value - known.swap(value, Relaxed)) as f64);
     }
     Ok(())
 }

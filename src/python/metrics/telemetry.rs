@@ -2,9 +2,12 @@
 
 use std::sync::OnceLock;
 
+use metrics::SharedString;
 use wsgi_abi::{Arenas, SegmentView};
 use wsgi_telemetry::catalogue::{Id, STREAM, value};
-use wsgi_telemetry::{App, Arena, Block, Geometry, Segment, clock};
+use wsgi_telemetry::{
+    App, Arena, ArenaSource, Block, Geometry, Owner, Segment, clock, install_recorder,
+};
 
 use crate::{host, process};
 
@@ -24,8 +27,38 @@ pub(crate) fn start(view: &SegmentView) -> Result<(), String> {
         series: view.series,
     };
     let segment = Segment::known(cells, geometry).map_err(|why| why.to_string())?;
-    SEGMENT.get_or_init(|| segment);
+    install_recorder(*SEGMENT.get_or_init(|| segment), &OfTheModule);
     Ok(())
+}
+
+/// The arenas of this process, which the module keeps: a thread has the same arena in the module and in the engine.
+struct OfTheModule;
+
+impl ArenaSource for OfTheModule {
+    fn may_record(&self) -> bool {
+        !process::is_copy()
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        // Entries of families and series outlive configurations, so the generation does not matter.
+        process_arena().map(|_| Owner::of_this_process(0))
+    }
+
+    fn of_thread(&self) -> Option<Arena> {
+        arena(now())
+    }
+
+    fn of_child(&self) -> Option<Arena> {
+        process_arena()
+    }
+}
+
+/// Returns an application's value of the label `app`; empty if nothing is measured.
+pub(crate) fn label(app: App) -> SharedString {
+    let label = SEGMENT
+        .get()
+        .map(|segment| segment.label_of_application(app));
+    label.unwrap_or_default().into()
 }
 
 /// Returns the segment, if anything is measured.

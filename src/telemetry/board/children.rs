@@ -14,7 +14,6 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::common::Board;
 use super::groups::GroupSlot;
 use super::retire::RetireReason;
-use crate::catalogue::Id;
 use crate::clock;
 use crate::segment::Owner;
 use crate::segment::layout::CHILD_WORDS;
@@ -306,12 +305,6 @@ impl ChildSlot {
             // Another process may have taken the mark back already.
             let _ = cells[RETIRE].compare_exchange(mark, 0, AcqRel, Relaxed);
         }
-    }
-
-    /// Counts that the child begins to leave, whatever happens to its mark afterwards.
-    pub fn count_leaving(&self, reason: RetireReason) {
-        let segment = self.board.segment;
-        segment.count(Id::ChildrenRecycles, reason as usize, 1);
     }
 
     /// Returns the revision of the code with which the child entered.

@@ -3,7 +3,6 @@
 #[cfg(feature = "faults")]
 pub(crate) mod breaking;
 mod claim;
-mod current;
 mod parent;
 mod recorder;
 pub mod writer;
@@ -11,4 +10,4 @@ pub mod writer;
 #[cfg(feature = "faults")]
 pub use breaking::before_reaping;
 pub use parent::Ended;
-pub use recorder::{Recorder, default_bounds};
+pub use recorder::{ArenaSource, Recorder, default_bounds, install_recorder};

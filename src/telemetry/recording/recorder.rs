@@ -1,5 +1,5 @@
-//! The recorder of the crate `metrics` for the segment: for other crates, and for what is not measured in every
-//! request.
+//! The recorder of the crate `metrics` for the segment: for every family that is not recorded in each request, and for
+//! other crates.
 //!
 //! A handle holds no cell; each operation finds the cell in the arena of the calling thread. So every arena keeps its
 //! one writer although handles move between threads. Names in the catalogue belong to its families: their labels must
@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
@@ -17,26 +17,38 @@ use metrics::{
 use metrics_exporter_prometheus::formatting::sanitize_metric_name;
 use rustc_hash::FxHashMap;
 
-use crate::catalogue;
-use crate::catalogue::{Buckets, Family, Id, Kind, OVERFLOW, Source};
-use crate::recording::writer;
-use crate::segment::App;
-use crate::segment::Owner;
-use crate::segment::Segment;
+use crate::catalogue::{self, Buckets, Family, Id, Kind, OVERFLOW, Source};
+use crate::segment::{App, Arena, Owner, Segment};
 use crate::series::{
     Aggregate, CustomKind, Description, FamilyNumber, HistogramSeries, Part, Series,
 };
 
-/// Records in a segment. [`writer::start`] sets which process this is; a process that does not record gets handles that
-/// do nothing.
+/// The arenas that a process writes to. A process of the module has them itself
+/// ([`OfThisProcess`](super::writer::OfThisProcess)); the engine, a shared object of its own, asks the module.
+pub trait ArenaSource: Sync {
+    /// Returns whether this process may write to the segment. The copy of a child that an application forked may not.
+    fn may_record(&self) -> bool;
+
+    /// Returns this process as the owner of families and series of the applications' own metrics. `None` for a process
+    /// without an arena, such as the parent: such a process records only the families in the segment's header.
+    fn owner(&self) -> Option<Owner>;
+
+    /// Returns the arena of the calling thread.
+    fn of_thread(&self) -> Option<Arena>;
+
+    /// Returns the arena of the child as a whole, which all threads may write to.
+    fn of_child(&self) -> Option<Arena>;
+}
+
+/// Records in a segment, for the macros of `metrics`. A process that must not record gets handles that do nothing.
 pub struct Recorder {
-    segment: Segment,
+    arenas: &'static dyn ArenaSource,
     known: Mutex<Registered>,
 }
 
 /// The metrics that this process has registered.
-#[derive(Default)]
 struct Registered {
+    segment: Segment,
     helps: HashMap<String, String>,
     families: HashMap<String, FamilyNumber>,
     counters: FxHashMap<Key, Counter>,
@@ -44,12 +56,63 @@ struct Registered {
     histograms: FxHashMap<Key, Histogram>,
 }
 
-impl Recorder {
-    /// Returns a recorder for `segment`.
-    pub fn new(segment: Segment) -> Self {
+impl Registered {
+    fn new(segment: Segment) -> Self {
         Self {
             segment,
-            known: Mutex::default(),
+            helps: HashMap::new(),
+            families: HashMap::new(),
+            counters: FxHashMap::default(),
+            gauges: FxHashMap::default(),
+            histograms: FxHashMap::default(),
+        }
+    }
+
+    /// Returns whether `known` keys are more than the segment has room for. Further keys are not remembered, so that
+    /// code that makes keys without end does not fill the memory.
+    fn is_full(&self, known: usize) -> bool {
+        known >= self.segment.geometry().series + 1_000
+    }
+
+    /// Counts a metric that cannot be registered.
+    fn count_lost(&self) {
+        let series = catalogue::value(OVERFLOW, "series");
+        self.segment.count(Id::MetricsOverflows, series, 1);
+    }
+}
+
+/// Makes the macros of `metrics` record in `segment`. Applies to this shared object only: the module and the engine each
+/// have their own static of `metrics`. A later call, as after a restart in the same process, only sets the segment;
+/// `arenas` stay those of the first call.
+pub fn install_recorder(segment: Segment, arenas: &'static dyn ArenaSource) {
+    static INSTALLED: OnceLock<&'static Recorder> = OnceLock::new();
+    let mut is_new = false;
+    let recorder = INSTALLED.get_or_init(|| {
+        is_new = true;
+        Box::leak(Box::new(Recorder::new(segment, arenas)))
+    });
+    if is_new {
+        // Fails only if the program has installed another recorder itself.
+        let _ = metrics::set_global_recorder(*recorder);
+    } else {
+        recorder.record_in(segment);
+    }
+}
+
+impl Recorder {
+    /// Returns a recorder for `segment`.
+    pub fn new(segment: Segment, arenas: &'static dyn ArenaSource) -> Self {
+        Self {
+            arenas,
+            known: Mutex::new(Registered::new(segment)),
+        }
+    }
+
+    /// Sets the segment. If it is another one, forgets all that was registered.
+    fn record_in(&self, segment: Segment) {
+        let mut known = self.known();
+        if !std::ptr::eq(known.segment.cells(), segment.cells()) {
+            *known = Registered::new(segment);
         }
     }
 
@@ -59,36 +122,30 @@ impl Recorder {
 
     fn describe(&self, key: &KeyName, help: &str) {
         // A thread that does not exist in a forked process may hold the lock.
-        if writer::owner().is_none() {
+        if !self.arenas.may_record() {
             return;
         }
         let name = sanitize_metric_name(key.as_str());
         let mut known = self.known();
         if let Some(&family) = known.families.get(&name) {
-            self.segment.describe_family(family, help);
+            known.segment.describe_family(family, help);
         }
         known.helps.entry(name).or_insert_with(|| help.to_owned());
     }
 
     /// Returns the series of the catalogue for a key. If the labels are not those of the family, returns `None` and
     /// counts an overflow, since the caller gets no error.
-    fn place(&self, key: &Key, family: &'static Family) -> Option<CatalogueSeries> {
-        let place = place(self.segment, key, family);
-        if place.is_none() {
-            self.lost();
+    fn catalogue_series(
+        &self,
+        known: &Registered,
+        key: &Key,
+        family: &'static Family,
+    ) -> Option<CatalogueSeries> {
+        let found = CatalogueSeries::of(known.segment, self.arenas, key, family);
+        if found.is_none() {
+            known.count_lost();
         }
-        place
-    }
-
-    /// Returns whether `known` keys are more than the segment has room for. Further keys are not remembered, so that
-    /// code that makes keys without end does not fill the memory.
-    fn is_full(&self, known: usize) -> bool {
-        known >= self.segment.geometry().series + 1_000
-    }
-
-    fn lost(&self) {
-        let series = catalogue::value(OVERFLOW, "series");
-        self.segment.count(Id::MetricsOverflows, series, 1);
+        found
     }
 
     /// Returns the family of a key that is not in the catalogue, and the label values sorted by label name.
@@ -112,15 +169,15 @@ impl Recorder {
             help: known.helps.get(&name).cloned().unwrap_or_default(),
             name: name.clone(),
         };
-        match self.segment.custom_family(&description, owner) {
+        match known.segment.custom_family(&description, owner) {
             Ok(family) => {
-                if !self.is_full(known.families.len()) {
+                if !known.is_full(known.families.len()) {
                     known.families.insert(name, family);
                 }
                 Some((family, values))
             }
             Err(_) => {
-                self.lost();
+                known.count_lost();
                 None
             }
         }
@@ -134,65 +191,92 @@ impl Recorder {
         owner: Owner,
     ) -> Option<Series> {
         let (family, values) = self.custom(known, key, kind, owner)?;
-        let series = self
+        let series = known
             .segment
             .custom_series(family, Part::Value, &values, owner);
         series.ok()
     }
 
-    fn new_counter(&self, known: &mut Registered, key: &Key, owner: Owner) -> Counter {
+    /// Also returns whether the counter is remembered: not if the table does not have the application yet, and not in a
+    /// process without arenas, since its children have arenas.
+    fn new_counter(&self, known: &mut Registered, key: &Key) -> (Counter, bool) {
         // A handle that is not remembered ignores totals: the next handle would count the whole total again.
-        let told = if self.is_full(known.counters.len()) {
+        let told = if known.is_full(known.counters.len()) {
             u64::MAX
         } else {
             0
         };
         let absolute = AtomicU64::new(told);
         if let Some(family) = catalogue::by_name(key.name()) {
-            return match self.place(key, family) {
-                Some(place) if family.kind == Kind::Counter => Counter::from_arc(Arc::new(Total {
-                    of: place,
-                    absolute,
-                })),
-                _ => Counter::noop(),
-            };
-        }
-        match self.custom_series(known, key, CustomKind::Counter, owner) {
-            Some(of) => Counter::from_arc(Arc::new(Total { of, absolute })),
-            None => Counter::noop(),
-        }
-    }
-
-    fn new_gauge(&self, known: &mut Registered, key: &Key, owner: Owner) -> Gauge {
-        if let Some(family) = catalogue::by_name(key.name()) {
-            return match self.place(key, family) {
-                Some(place) if family.kind == Kind::Gauge => Gauge::from_arc(Arc::new(place)),
-                _ => Gauge::noop(),
-            };
-        }
-        let kind = CustomKind::Gauge(Aggregate::Sum);
-        match self.custom_series(known, key, kind, owner) {
-            Some(series) => Gauge::from_arc(Arc::new(OwnMetric(series))),
-            None => Gauge::noop(),
-        }
-    }
-
-    fn new_histogram(&self, known: &mut Registered, key: &Key, owner: Owner) -> Histogram {
-        if let Some(family) = catalogue::by_name(key.name()) {
-            return match self.place(key, family) {
-                Some(place) if matches!(family.kind, Kind::Histogram(_)) => {
-                    Histogram::from_arc(Arc::new(place))
+            return match self.catalogue_series(known, key, family) {
+                Some(of) if family.kind == Kind::Counter => {
+                    let is_lasting = of.app.is_some();
+                    let counter = Counter::from_arc(Arc::new(Total { of, absolute }));
+                    (counter, is_lasting)
                 }
-                _ => Histogram::noop(),
+                _ => (Counter::noop(), true),
             };
         }
+        let Some(owner) = self.arenas.owner() else {
+            return (Counter::noop(), false);
+        };
+        let series = self.custom_series(known, key, CustomKind::Counter, owner);
+        let counter = series.map_or_else(Counter::noop, |series| {
+            let of = self.own_metric(series);
+            Counter::from_arc(Arc::new(Total { of, absolute }))
+        });
+        (counter, true)
+    }
+
+    fn new_gauge(&self, known: &mut Registered, key: &Key) -> (Gauge, bool) {
+        if let Some(family) = catalogue::by_name(key.name()) {
+            return match self.catalogue_series(known, key, family) {
+                Some(series) if family.kind == Kind::Gauge => {
+                    let is_lasting = series.app.is_some();
+                    (Gauge::from_arc(Arc::new(series)), is_lasting)
+                }
+                _ => (Gauge::noop(), true),
+            };
+        }
+        let Some(owner) = self.arenas.owner() else {
+            return (Gauge::noop(), false);
+        };
+        let kind = CustomKind::Gauge(Aggregate::Sum);
+        let series = self.custom_series(known, key, kind, owner);
+        let gauge = series.map_or_else(Gauge::noop, |series| {
+            Gauge::from_arc(Arc::new(self.own_metric(series)))
+        });
+        (gauge, true)
+    }
+
+    fn new_histogram(&self, known: &mut Registered, key: &Key) -> (Histogram, bool) {
+        if let Some(family) = catalogue::by_name(key.name()) {
+            return match self.catalogue_series(known, key, family) {
+                Some(series) if matches!(family.kind, Kind::Histogram(_)) => {
+                    let is_lasting = series.app.is_some();
+                    (Histogram::from_arc(Arc::new(series)), is_lasting)
+                }
+                _ => (Histogram::noop(), true),
+            };
+        }
+        let Some(owner) = self.arenas.owner() else {
+            return (Histogram::noop(), false);
+        };
         let kind = CustomKind::Histogram(default_bounds());
         let Some((family, values)) = self.custom(known, key, kind, owner) else {
-            return Histogram::noop();
+            return (Histogram::noop(), true);
         };
-        match self.segment.custom_histogram(family, &values, owner) {
-            Ok(histogram) => Histogram::from_arc(Arc::new(OwnMetric(histogram))),
+        let histogram = match known.segment.custom_histogram(family, &values, owner) {
+            Ok(series) => Histogram::from_arc(Arc::new(self.own_metric(series))),
             Err(_) => Histogram::noop(),
+        };
+        (histogram, true)
+    }
+
+    fn own_metric<T>(&self, series: T) -> OwnMetric<T> {
+        OwnMetric {
+            series,
+            arenas: self.arenas,
         }
     }
 }
@@ -217,47 +301,52 @@ impl metrics::Recorder for Recorder {
     }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let Some(owner) = writer::owner() else {
+        // A thread that does not exist in a forked process may hold the lock.
+        if !self.arenas.may_record() {
             return Counter::noop();
-        };
+        }
         let mut known = self.known();
         if let Some(counter) = known.counters.get(key) {
             return counter.clone();
         }
-        let counter = self.new_counter(&mut known, key, owner);
-        if !self.is_full(known.counters.len()) {
+        let (counter, is_lasting) = self.new_counter(&mut known, key);
+        if is_lasting && !known.is_full(known.counters.len()) {
             known.counters.insert(key.to_retained(), counter.clone());
         }
         counter
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        let Some(owner) = writer::owner() else {
+        // A thread that does not exist in a forked process may hold the lock.
+        if !self.arenas.may_record() {
             return Gauge::noop();
-        };
+        }
         let mut known = self.known();
         if let Some(gauge) = known.gauges.get(key) {
             return gauge.clone();
         }
-        let gauge = self.new_gauge(&mut known, key, owner);
-        if !self.is_full(known.gauges.len()) {
+        let (gauge, is_lasting) = self.new_gauge(&mut known, key);
+        if is_lasting && !known.is_full(known.gauges.len()) {
             known.gauges.insert(key.to_retained(), gauge.clone());
         }
         gauge
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        let Some(owner) = writer::owner() else {
+        // A thread that does not exist in a forked process may hold the lock.
+        if !self.arenas.may_record() {
             return Histogram::noop();
-        };
+        }
         let mut known = self.known();
         if let Some(histogram) = known.histograms.get(key) {
             return histogram.clone();
         }
-        let histogram = self.new_histogram(&mut known, key, owner);
-        known
-            .histograms
-            .insert(key.to_retained(), histogram.clone());
+        let (histogram, is_lasting) = self.new_histogram(&mut known, key);
+        if is_lasting && !known.is_full(known.histograms.len()) {
+            known
+                .histograms
+                .insert(key.to_retained(), histogram.clone());
+        }
         histogram
     }
 }
@@ -265,38 +354,47 @@ impl metrics::Recorder for Recorder {
 /// A series of the catalogue.
 struct CatalogueSeries {
     segment: Segment,
+    arenas: &'static dyn ArenaSource,
     family: &'static Family,
-    app: App,
+    /// `None` if the table has no application of that label; counts as `_other`.
+    app: Option<App>,
     series: usize,
 }
 
-fn place(segment: Segment, key: &Key, family: &'static Family) -> Option<CatalogueSeries> {
-    let mut labels: HashMap<&str, &str> = HashMap::new();
-    for label in key.labels() {
-        labels.insert(label.key(), label.value());
-    }
-    let app = match family.source {
-        Source::Application => {
-            let label = labels.remove("app")?;
-            let applications = segment.applications();
-            let found = applications.iter().find(|known| known.label == label);
-            found.map_or(App::OTHER, |known| known.app)
+impl CatalogueSeries {
+    fn of(
+        segment: Segment,
+        arenas: &'static dyn ArenaSource,
+        key: &Key,
+        family: &'static Family,
+    ) -> Option<Self> {
+        let mut labels: HashMap<&str, &str> = HashMap::new();
+        for label in key.labels() {
+            labels.insert(label.key(), label.value());
         }
-        Source::Process | Source::Header => App::OTHER,
-        Source::Derived => return None,
-    };
-    let mut series = 0;
-    for label in family.labels {
-        let value = labels.remove(label.name)?;
-        let at = label.values.iter().position(|&known| known == value)?;
-        series = series * label.values.len() + at;
+        let app = match family.source {
+            Source::Application => segment.application_labelled(labels.remove("app")?),
+            Source::Process | Source::Header => Some(App::OTHER),
+            Source::Derived => return None,
+        };
+        let mut series = 0;
+        for label in family.labels {
+            let value = labels.remove(label.name)?;
+            let at = label.values.iter().position(|&known| known == value)?;
+            series = series * label.values.len() + at;
+        }
+        labels.is_empty().then_some(Self {
+            segment,
+            arenas,
+            family,
+            app,
+            series,
+        })
     }
-    labels.is_empty().then_some(CatalogueSeries {
-        segment,
-        family,
-        app,
-        series,
-    })
+
+    fn app(&self) -> App {
+        self.app.unwrap_or(App::OTHER)
+    }
 }
 
 /// The target of a counter.
@@ -305,32 +403,23 @@ trait AddTo {
 }
 
 impl AddTo for CatalogueSeries {
+    /// `value` of a counter of time is in nanoseconds, since `metrics` counts integers and the cells hold nanoseconds.
     fn add(&self, value: u64) {
         let (id, series) = (self.family.id, self.series);
-        // The catalogue counts time in nanoseconds, but a counter of `metrics` is an integer of the unit: whole
-        // seconds.
-        let value = match self.family.unit {
-            catalogue::Unit::Seconds => value.saturating_mul(1_000_000_000),
-            catalogue::Unit::Count | catalogue::Unit::Bytes => value,
-        };
         match self.family.source {
-            Source::Header => self.segment.count(id, series, value),
-            source => {
-                let Some(arena) = writer::current() else {
-                    return;
-                };
-                match source {
-                    Source::Application => arena.application(self.app).add(id, series, value),
-                    _ => arena.add(id, series, value),
+            Source::Header if self.arenas.may_record() => self.segment.count(id, series, value),
+            Source::Header | Source::Derived => {}
+            Source::Application => {
+                if let Some(arena) = self.arenas.of_thread() {
+                    arena.application(self.app()).add(id, series, value);
+                }
+            }
+            Source::Process => {
+                if let Some(arena) = self.arenas.of_child() {
+                    arena.add(id, series, value);
                 }
             }
         }
-    }
-}
-
-impl AddTo for Series {
-    fn add(&self, value: u64) {
-        Series::add(*self, value as f64);
     }
 }
 
@@ -358,8 +447,8 @@ impl<T: AddTo> CounterFn for Total<T> {
 
 impl GaugeFn for CatalogueSeries {
     fn increment(&self, value: f64) {
-        if let Some(arena) = writer::process() {
-            let block = arena.gauges(self.app);
+        if let Some(arena) = self.arenas.of_child() {
+            let block = arena.gauges(self.app());
             block.change(self.family.id, self.series, value.round() as i64);
         }
     }
@@ -369,8 +458,8 @@ impl GaugeFn for CatalogueSeries {
     }
 
     fn set(&self, value: f64) {
-        if let Some(arena) = writer::process() {
-            let block = arena.gauges(self.app);
+        if let Some(arena) = self.arenas.of_child() {
+            let block = arena.gauges(self.app());
             block.set(self.family.id, self.series, value.round() as i64);
         }
     }
@@ -382,33 +471,50 @@ impl HistogramFn for CatalogueSeries {
         if value.is_nan() {
             return;
         }
-        if let Some(arena) = writer::current() {
+        if let Some(arena) = self.arenas.of_thread() {
             let nanoseconds = (value * 1e9).round() as u64;
-            let block = arena.application(self.app);
+            let block = arena.application(self.app());
             block.observe(self.family.id, self.series, nanoseconds);
         }
     }
 }
 
-/// A gauge or a histogram that is not in the catalogue.
-struct OwnMetric<T>(T);
+/// A metric that is not in the catalogue.
+struct OwnMetric<T> {
+    series: T,
+    arenas: &'static dyn ArenaSource,
+}
+
+impl AddTo for OwnMetric<Series> {
+    fn add(&self, value: u64) {
+        if let Some(arena) = self.arenas.of_thread() {
+            arena.series_add(self.series, value as f64);
+        }
+    }
+}
 
 impl GaugeFn for OwnMetric<Series> {
     fn increment(&self, value: f64) {
-        self.0.add(value);
+        if let Some(arena) = self.arenas.of_child() {
+            arena.series_add(self.series, value);
+        }
     }
 
     fn decrement(&self, value: f64) {
-        self.0.add(-value);
+        GaugeFn::increment(self, -value);
     }
 
     fn set(&self, value: f64) {
-        self.0.set(value);
+        if let Some(arena) = self.arenas.of_child() {
+            arena.series_set(self.series, value);
+        }
     }
 }
 
 impl HistogramFn for OwnMetric<HistogramSeries> {
     fn record(&self, value: f64) {
-        self.0.observe(value);
+        if let Some(arena) = self.arenas.of_thread() {
+            self.series.observe_in(&arena, value);
+        }
     }
 }

@@ -8,11 +8,10 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError};
 
-use crate::segment::Arena;
-use crate::segment::Owner;
-use crate::segment::Role;
-use crate::segment::Segment;
+use crate::segment::{Arena, Owner, Role, Segment};
 use crate::sync::{Mutex, MutexGuard};
+
+use super::recorder::ArenaSource;
 
 pub(crate) struct Writer {
     segment: Segment,
@@ -127,6 +126,27 @@ pub fn owner() -> Option<Owner> {
 /// Returns the arena of the child as a whole, which all threads may write to.
 pub fn process() -> Option<Arena> {
     writer().map(|writer| writer.process)
+}
+
+/// The arenas of a process of the module, which [`start`] makes record.
+pub struct OfThisProcess;
+
+impl ArenaSource for OfThisProcess {
+    fn may_record(&self) -> bool {
+        !DETACHED.load(Relaxed)
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        owner()
+    }
+
+    fn of_thread(&self) -> Option<Arena> {
+        current()
+    }
+
+    fn of_child(&self) -> Option<Arena> {
+        process()
+    }
 }
 
 /// Sets the role of the child.

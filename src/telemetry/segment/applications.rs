@@ -12,7 +12,7 @@ use super::layout::{HISTORY, HISTORY_WORDS};
 use super::mapped::Segment;
 use super::owner::Owner;
 use super::text;
-use crate::catalogue::{Id, OVERFLOW, fnv, value};
+use crate::catalogue::{Id, OTHER, OVERFLOW, fnv, value};
 use crate::sync::AtomicU64;
 
 const STATE: usize = 0;
@@ -158,6 +158,31 @@ impl Segment {
         text::put(&cells[GROUP], group.as_bytes());
     }
 
+    /// Returns the application with this label, if the table has it.
+    pub(crate) fn application_labelled(&self, label: &str) -> Option<App> {
+        if label == OTHER {
+            return Some(App::OTHER);
+        }
+        let hash = fnv(0, label.as_bytes());
+        let has_it = |app: &App| {
+            let cells = self.application_cells(app.number().into());
+            cells[HASH].load(Relaxed) == hash
+                && cells[STATE].load(Acquire) & TAG == LIVE
+                && text::get(&cells[LABEL]) == label
+        };
+        self.numbers().find(has_it)
+    }
+
+    /// Returns the label of an application.
+    pub fn label_of_application(&self, app: App) -> String {
+        let at = usize::from(app.number());
+        if at < self.geometry().applications {
+            label_or_other(at, text::get(&self.application_cells(at)[LABEL]))
+        } else {
+            String::from(OTHER)
+        }
+    }
+
     /// Returns the applications that are configured, or that a child still serves; `_other` first.
     pub fn applications(&self) -> Vec<Application> {
         let oldest = self.oldest_generation();
@@ -249,7 +274,7 @@ impl Segment {
 /// Replaces a label that a child overwrote with nothing, since the exposition needs one.
 fn label_or_other(at: usize, label: String) -> String {
     if at == 0 {
-        String::from("_other")
+        String::from(OTHER)
     } else if label.is_empty() {
         format!("_unnamed-{at}")
     } else {

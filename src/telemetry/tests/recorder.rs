@@ -60,7 +60,7 @@ fn ours() -> &'static (Segment, Recorder) {
             series: 8_000,
         });
         writer::start(segment, 0);
-        let recorder = Recorder::new(segment);
+        let recorder = Recorder::new(segment, &writer::OfThisProcess);
         describe(&recorder);
         (segment, recorder)
     })
