@@ -25,7 +25,8 @@ pub(crate) struct Line<'a> {
     pub(crate) colour: &'static str,
 }
 
-/// The colour of the series that a panel got at this place, so that an application has the same one in most panels.
+/// Returns the colour of the series that a panel got at this place, so that an application has the same one in most
+/// panels.
 pub(crate) fn colour(at: usize) -> &'static str {
     COLOURS[at % COLOURS.len()]
 }

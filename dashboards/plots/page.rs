@@ -31,7 +31,7 @@ table { border-collapse: collapse; font-size: 12px } td, th { padding: 0 12px 0 
 .data td, .data th { border-bottom: 1px solid #e6e8eb; padding: 3px 16px 3px 0 }
 ";
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page(
     dashboard: &Dashboard,
     drawn: &[Drawn],

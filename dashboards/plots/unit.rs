@@ -30,7 +30,7 @@ pub(crate) fn name(unit: &str) -> &str {
     }
 }
 
-/// The steps at which a unit is counted: axes look even at multiples of these.
+/// Returns the steps at which a unit is counted: axes look even at multiples of these.
 pub(crate) fn base(unit: &str, magnitude: f64) -> f64 {
     match unit {
         "bytes" => 1024f64.powf(magnitude.max(1.0).log(1024.0).floor()),

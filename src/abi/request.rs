@@ -80,7 +80,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// The callable `application` of a script, in the main interpreter.
+    /// Returns the callable `application` of a script, in the main interpreter.
     pub fn new(script: &'a [u8]) -> Self {
         Self {
             group: Bytes::new(b""),
@@ -111,7 +111,7 @@ pub struct Environ<'a> {
 }
 
 impl<'a> Environ<'a> {
-    /// The environ of a request over plain HTTP with these entries.
+    /// Returns the environ of a request over plain HTTP with these entries.
     pub fn new(entries: &'a [EnvEntry<'a>]) -> Self {
         Self {
             entries: Slice::new(entries),

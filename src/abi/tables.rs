@@ -125,7 +125,7 @@ pub struct HostTable {
     /// connection. Called at most once, by another thread than the request's own, which makes no call at that time.
     /// Does not wait for the client.
     pub give_up: unsafe extern "C" fn(request: *const HostRequest),
-    /// Has this child replaced.
+    /// Asks for this child to be replaced.
     pub retire: extern "C" fn(why: Retire),
     /// Passes a variable of mod_ssl to `take`, or absent bytes without TLS. `data` is for `take` alone.
     pub ssl_variable: unsafe extern "C" fn(

@@ -268,7 +268,7 @@ unsafe fn own<T: Send + 'static>(pool: *mut sys::apr_pool_t, value: T) -> *mut c
     value.cast()
 }
 
-/// The C function of every directive of `M`.
+/// Returns the C function of every directive of `M`.
 pub(crate) unsafe extern "C" fn directive<M: Module>(
     parms: *mut sys::cmd_parms,
     dir: *mut c_void,

@@ -135,7 +135,7 @@ mpm_tests! {
 
 const CLIENTS: usize = 16;
 
-/// The executors that differ under an MPM.
+/// Returns the executors that differ under an MPM.
 fn executors(mpm: Mpm) -> &'static [&'static str] {
     if !ours() {
         &[""]
@@ -306,7 +306,7 @@ impl Way {
         }
     }
 
-    /// The status, the token that the response names, and its body.
+    /// Returns the status, the token that the response names, and its body.
     fn expected(self, token: &str, size: usize) -> (u16, &str, Vec<u8>) {
         let of_token = stuff(token, size);
         match self {

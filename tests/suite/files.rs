@@ -176,7 +176,7 @@ fn receive(server: &Server, url: &str) -> (Head, Vec<(u64, u8)>, u64) {
     (head, marks, received)
 }
 
-/// The byte at each place of a file of `large_file.wsgi`.
+/// Returns the byte at each place of a file of `large_file.wsgi`.
 fn contents(size: u64) -> impl Fn(u64) -> u8 {
     move |at| match at {
         _ if at == size - 1 => b'>',

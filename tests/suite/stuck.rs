@@ -281,7 +281,7 @@ fn gone(server: &Server, child: Pid) {
     });
 }
 
-/// The children that have given up requests.
+/// Returns the children that have given up requests.
 fn given_up(server: &Server) -> Vec<Pid> {
     let records = server.records().into_iter();
     let records = records.filter(|record| record.message.starts_with("WSGI1063"));
@@ -300,7 +300,7 @@ fn ready(server: &Server) -> Vec<Pid> {
         .collect()
 }
 
-/// The number of children that take connections and must retire.
+/// Returns the number of children that take connections and must retire.
 fn retiring_of_ready(server: &Server) -> u64 {
     let status = wsgictl_status(server);
     let children = status["children"].as_array().cloned().unwrap_or_default();
@@ -310,7 +310,7 @@ fn retiring_of_ready(server: &Server) -> u64 {
     leaving.count() as u64
 }
 
-/// The status in the server's memory, which does not depend on the state of its children.
+/// Returns the status in the server's memory, which does not depend on the state of its children.
 fn wsgictl_status(server: &Server) -> serde_json::Value {
     let answer = server.wsgictl(&["status", "--json"]);
     serde_json::from_slice(&answer.stdout).unwrap_or_default()

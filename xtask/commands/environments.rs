@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Prepares what the tests need beside the system's packages.
+/// Prepares what the tests need besides the system's packages.
 pub(crate) fn for_tests(project: &Project) -> Result<()> {
     let state = project.state("tests");
     own_folder(&state)?;

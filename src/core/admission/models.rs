@@ -167,7 +167,7 @@ impl Group {
     }
 }
 
-/// Has the worker of the group run the job.
+/// Makes the worker of the group run the job.
 fn to_runner(group: &Arc<Group>, waiter: Waiting) {
     match group.worker.give(Some(waiter)) {
         Offer::Kept => {}

@@ -1,5 +1,5 @@
-//! Numbers that only the interpreter itself can count: memory blocks, threads, the collector's progress.
-//! A request that holds the GIL anyway asks for them every few seconds.
+//! Numbers that only the interpreter itself can count: memory blocks, threads, the collector's progress. A request that
+//! already holds the GIL reads them every ten seconds.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -60,7 +60,8 @@ fn look(py: &Attached<'_>) -> PyResult<()> {
         (Id::GcPending, 2),
     ];
     let block = arena.gauges(state.home());
-    // Changed by the difference, because several interpreters may have the same first application.
+    // Each interpreter adds only its difference, because several interpreters may have the same first application and
+    // so share its gauges.
     for ((at, (id, series)), known) in (0..).zip(cells).zip(&state.gauge_values) {
         let value = number(at)?;
         block.change(id, series, value - known.swap(value, Relaxed));

@@ -78,7 +78,7 @@ pub fn stuck() -> u32 {
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// Returns the processor time of the threads that run requests with slots of `slot`, in nanoseconds.
+/// Returns the CPU time of the threads that run requests with slots of `slot`, in nanoseconds.
 pub(crate) fn cpu_time_inside(slot: &dyn Slot) -> u64 {
     let times = all().into_iter();
     let times = times.filter_map(|request| request.deadline().cpu_time(slot));

@@ -125,7 +125,7 @@ mod free_threaded {
     }
 }
 
-/// The configuration of the tests on a free-threaded build: without the GIL, unless a test is about it.
+/// Returns the configuration of the tests on a free-threaded build: without the GIL, unless a test is about it.
 pub(super) fn asked() -> wsgi_abi::FreeThreading {
     #[cfg(Py_GIL_DISABLED)]
     return free_threaded::asked();

@@ -22,7 +22,7 @@ const SMALL: Geometry = Geometry {
     series: 64,
 };
 
-/// The segment as the parent leaves it before the first child.
+/// Returns the segment as the parent leaves it before the first child.
 fn fresh() -> Segment {
     let segment = segment(SMALL);
     // As the server has measured it.

@@ -71,17 +71,17 @@ impl Request {
         self
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The request target.
+    /// Returns the request target.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The bytes of the whole request.
+    /// Returns the bytes of the whole request.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.head_bytes();
         match &self.body {
@@ -99,7 +99,7 @@ impl Request {
         bytes
     }
 
-    /// The bytes before the body.
+    /// Returns the bytes before the body.
     pub fn head_bytes(&self) -> Vec<u8> {
         let mut bytes =
             format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();

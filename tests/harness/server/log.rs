@@ -64,7 +64,7 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
         .collect()
 }
 
-/// The last lines of a file, for the output of a failed test.
+/// Returns the last lines of a file, for the output of a failed test.
 pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -72,7 +72,7 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The complaints that match no pattern.
+/// Returns the complaints that match no pattern.
 pub(crate) fn unannounced(records: &[Record], announced: &[Regex]) -> Vec<Record> {
     records
         .iter()

@@ -18,7 +18,7 @@ impl Gate {
         Self(listener)
     }
 
-    /// The directive that tells applications the address of the gate.
+    /// Returns the directive that tells applications the address of the gate.
     pub fn directive(&self) -> String {
         format!("SetEnv test.gate {}", self.0.local_addr().unwrap().port())
     }
@@ -58,7 +58,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The name that it sent.
+    /// Returns the name that it sent.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -178,7 +178,7 @@ const ROWS: &[Row] = &[
 pub(super) const SENT: &[u8] =
     b"the contents of a file that lies elsewhere: 0123456789 0123456789 0123456789\n";
 
-/// The rows whose modules are available; prints the others.
+/// Returns the rows whose modules are available; prints the others.
 pub(super) fn rows() -> Vec<&'static Row> {
     let is_there = |row: &&Row| {
         let missing = row.modules.iter().find(|name| !has_module(name));

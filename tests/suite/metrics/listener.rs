@@ -364,7 +364,7 @@ fn start(mpm: Mpm) -> Server {
 /// The workers in the pools of these tests.
 const WORKERS: usize = 6;
 
-/// The durations of several scrapes, shortest first.
+/// Returns the durations of several scrapes, shortest first.
 fn times(server: &Server) -> Vec<Duration> {
     let mut times: Vec<Duration> = (0..11)
         .map(|_| {

@@ -234,7 +234,7 @@ pub(super) fn is_well_formed(page: &str) {
     assert!(open.is_empty(), "{open:?} of {page}");
 }
 
-/// The position of the `>` that ends a tag, which is not in the value of an attribute.
+/// Returns the position of the `>` that ends a tag, which is not in the value of an attribute.
 fn end_of_tag(text: &str) -> Option<usize> {
     let mut quoted = false;
     text.char_indices().find_map(|(at, c)| {
