@@ -27,7 +27,7 @@ impl Project {
         self.target.join("release")
     }
 
-    /// A program that runs in the checkout.
+    /// Returns a program that runs in the checkout.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
@@ -128,7 +128,7 @@ pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
-/// A command that runs as root.
+/// Returns a command that runs as root.
 pub(crate) fn as_root(program: &str) -> Result<Command> {
     if is_root() {
         return Ok(Command::new(program));

@@ -222,7 +222,7 @@ fn number(panel: &Panel, lines: &[Line<'_>], frame: &Frame<'_>, limit: Option<f6
     html
 }
 
-/// A row for each server or application: what the queries returned, joined by their labels in common.
+/// Returns a row for each server or application: what the queries returned, joined by their labels in common.
 fn table(drawn: &Drawn) -> String {
     let mut rows: Vec<BTreeMap<&str, &str>> = Vec::new();
     for (at, (_, series)) in drawn.results.iter().enumerate() {

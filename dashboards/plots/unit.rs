@@ -1,6 +1,6 @@
 //! Numbers as people read them, by Grafana's names of units.
 
-/// A value with its unit.
+/// Returns a value with its unit.
 pub(crate) fn text(unit: &str, value: f64) -> String {
     if !value.is_finite() {
         return "–".into();

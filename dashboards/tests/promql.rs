@@ -237,7 +237,7 @@ impl Reader {
             .map_err(|error| format!("{expr}\n{error}"))
     }
 
-    /// A reader that knows the recorded series, and has read them.
+    /// Returns a reader that knows the recorded series, and has read them.
     pub(crate) fn with_recordings() -> Result<Reader, String> {
         let mut reader = Reader::default();
         for rule in RECORDINGS {

@@ -145,7 +145,7 @@ pub enum AtExit {
     Callbacks = 0,
     /// Runs the shutdown callbacks only.
     Publish = 1,
-    /// Does the same as `Callbacks`, and then finalizes Python where that is safe.
+    /// Does the same as `Callbacks`, and then finalizes Python if that is safe.
     Finalize = 2,
 }
 

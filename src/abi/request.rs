@@ -138,7 +138,7 @@ pub struct BodyPlan {
 pub struct Timing<'a> {
     /// When the request was received, microseconds since the epoch.
     pub received: i64,
-    /// The times that module and engine pass to each other; `None` where nothing is measured.
+    /// The times that module and engine pass to each other; `None` if nothing is measured.
     pub times: Option<&'a Times>,
 }
 
@@ -207,7 +207,7 @@ pub enum RunOutcome {
 }
 
 impl<'a> RunRequest<'a> {
-    /// A request without a host.
+    /// Returns a request without a host.
     pub fn new(
         target: Target<'a>,
         environ: Environ<'a>,

@@ -121,7 +121,7 @@ pub enum StatusForm {
 pub struct ServerName<'s> {
     /// `ServerName`, without the port.
     pub name: &'s [u8],
-    /// The port in `ServerName`; 0 where it has none.
+    /// The port in `ServerName`; 0 if it has none.
     pub port: u16,
     /// The port that clients of this server use: that of `ServerName`, of `<VirtualHost>`, or of the first `Listen`.
     pub request_port: u16,

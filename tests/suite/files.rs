@@ -1,4 +1,4 @@
-//! Large files, files that change while they are sent, and file-like objects that are no files.
+//! Large files, files that change while they are sent, and file-like objects that are not files.
 
 use std::fs::File;
 use std::io::Write;
@@ -138,7 +138,7 @@ mpm_tests! {
     }
 }
 
-/// A server that makes files in its root.
+/// Returns a server that makes files in its root.
 fn builder(mpm: Mpm, sendfile: &str) -> harness::Builder {
     Server::builder(mpm)
         .one_child()

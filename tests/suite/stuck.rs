@@ -223,7 +223,7 @@ fn with_stuck<R>(server: &Server, clients: usize, work: impl FnOnce() -> R) -> R
     })
 }
 
-/// A server with two groups, `/app` and `/other`; the former has a limit.
+/// Returns a server with two groups, `/app` and `/other`; the former has a limit.
 fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm).metrics().conf(
         "WSGIScriptAlias /app ${APPS}/deadlines.wsgi application-group=one
@@ -261,7 +261,7 @@ fn give_up(server: &Server, way: &str) -> Pid {
     record.pid
 }
 
-/// A child with a stuck request, and the connection of that request.
+/// Returns a child with a stuck request, and the connection of that request.
 fn stuck(server: &Server) -> (Pid, harness::Connection) {
     let connection = server.ask("/app/sleep?1000");
     let child = eventually("a request is inside", || {

@@ -172,7 +172,7 @@ fn second_python(project: &Project, state: &Path) -> Result<()> {
     )
 }
 
-/// An installed 3.13 or 3.12 that is not of the distribution's minor version.
+/// Returns an installed 3.13 or 3.12 that is not of the distribution's minor version.
 fn another_python() -> Option<Python> {
     let mut installed = pythons::installed();
     let system = pythons::system().map(|python| python.tag);

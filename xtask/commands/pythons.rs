@@ -26,7 +26,7 @@ pub(crate) struct Python {
     pub(crate) library: PathBuf,
 }
 
-/// All these Pythons, or the one that `PYTHON` names.
+/// Returns all these Pythons, or the one that `PYTHON` names.
 pub(crate) fn find() -> Result<Vec<Python>> {
     let found = match env::var_os("PYTHON").filter(|set| !set.is_empty()) {
         Some(program) => vec![named(program.into())?],
@@ -66,7 +66,7 @@ fn named(program: PathBuf) -> Result<Python> {
     }
 }
 
-/// All Pythons that are installed in the usual places.
+/// Returns all Pythons that are installed in the usual places.
 pub(crate) fn installed() -> Vec<Python> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();

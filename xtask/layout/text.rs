@@ -30,7 +30,7 @@ impl Text {
     }
 }
 
-/// All texts of a checkout, or of one crate in src/.
+/// Returns all texts of a checkout, or of one crate in src/.
 pub(crate) fn read(root: &Path, only: Option<&str>) -> Result<Vec<Text>> {
     let listed = Command::new("git")
         .args([

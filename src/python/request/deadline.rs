@@ -80,7 +80,7 @@ pub(crate) enum Step {
     Interrupt,
     /// Interrupt it again: it has caught the exception, or is in a call that no exception can end.
     InterruptAgain,
-    /// Answer it without its thread, which may never come back.
+    /// Answer it without its thread, which may never return.
     GiveUp,
 }
 

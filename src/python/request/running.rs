@@ -71,7 +71,7 @@ pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
     all.find(|other| std::ptr::eq(&raw const **other, request))
 }
 
-/// Returns how many threads have nothing left to do for their requests and have not come back, because the requests were
+/// Returns how many threads have nothing left to do for their requests and have not returned, because the requests were
 /// given up.
 pub fn stuck() -> u32 {
     let found = all().iter().filter(|request| request.is_given_up()).count();

@@ -411,7 +411,7 @@ fn each_request_has_a_context_of_its_own() {
     }
 }
 
-/// A request that reads its body, which arrives when the result is used or dropped.
+/// Returns a request that reads its body, which arrives when the result is used or dropped.
 fn with_slow_body<'s>(
     script: &'s Script,
     group: &'s str,

@@ -53,7 +53,7 @@ mod free_threaded {
         }
     }
 
-    /// An extension module that declares nothing about the GIL.
+    /// Returns an extension module that declares nothing about the GIL.
     unsafe extern "C" fn needs_gil() -> *mut ffi::PyObject {
         struct Static(std::cell::UnsafeCell<ffi::PyModuleDef>);
         // SAFETY: CPython writes to the definition under its own locks only.

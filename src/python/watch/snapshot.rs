@@ -28,8 +28,8 @@ use crate::cpython::object::{Attached, PyResult};
 use crate::cpython::threads as own_threads;
 use crate::watch::thread_list::{self, MOST_FRAMES, Thread, Threads, frame};
 
-/// A signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler` has
-/// another one.
+/// Returns a signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler`
+/// has another one.
 fn signal() -> c_int {
     libc::SIGRTMAX() - 3
 }

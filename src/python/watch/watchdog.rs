@@ -157,7 +157,7 @@ fn is_of(request: &RequestState, probe: &'static GilProbe) -> bool {
     interpreter.is_some_and(|interpreter| std::ptr::eq(gil_probe::of(interpreter), probe))
 }
 
-/// Handles a GIL that cannot be acquired: no request that needs it comes back.
+/// Handles a GIL that cannot be acquired: no request that needs it returns.
 fn lost(probe: &'static GilProbe, now: u64, since: u64) {
     if probe.is_first_complaint() {
         let seconds = now.saturating_sub(since) / 1_000_000_000;

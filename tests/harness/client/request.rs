@@ -19,7 +19,7 @@ enum Body {
 }
 
 impl Request {
-    /// A request with any method and no body.
+    /// Returns a request with any method and no body.
     pub fn new(method: &str, target: &str) -> Self {
         Request {
             method: method.into(),
@@ -31,12 +31,12 @@ impl Request {
         }
     }
 
-    /// A `GET` request.
+    /// Returns a `GET` request.
     pub fn get(target: &str) -> Self {
         Request::new("GET", target)
     }
 
-    /// A `POST` request with a body and its Content-Length.
+    /// Returns a `POST` request with a body and its Content-Length.
     pub fn post(target: &str, body: impl AsRef<[u8]>) -> Self {
         Request::new("POST", target).body(body)
     }

@@ -19,7 +19,7 @@ impl Head {
         self.all(name).into_iter().next()
     }
 
-    /// All headers of that name.
+    /// Returns all headers of that name.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()

@@ -96,7 +96,7 @@ pub(crate) fn terminate(pid: Pid) {
 
 fn signal(pid: Pid, signal: Signal) {
     if let Some(pid) = RawPid::from_raw(pid) {
-        // If the process has already ended, that is no mistake of the caller.
+        // If the process has already ended, that is not a mistake of the caller.
         let _ = kill_process(pid, signal);
     }
 }

@@ -122,7 +122,7 @@ fn original_module() -> PathBuf {
         .map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from)
 }
 
-/// A new, empty server root.
+/// Returns a new, empty server root.
 pub(crate) fn server_root(name: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

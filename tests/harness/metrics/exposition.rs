@@ -36,7 +36,7 @@ impl Exposition {
     /// Parses a page.
     ///
     /// # Errors
-    /// The first mistake: a line that is no sample, a sample without `HELP` and `TYPE` before it, a family in two
+    /// The first mistake: a line that is not a sample, a sample without `HELP` and `TYPE` before it, a family in two
     /// places, a series twice, a histogram whose counts do not add up.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut page = Exposition::default();

@@ -133,7 +133,8 @@ fn executor(conf: &mut String, written: &str) {
     }
 }
 
-/// An example configuration with its names defined; only its logs are moved to the files that the harness reads.
+/// Returns an example configuration with its names defined; only its logs are moved to the files that the harness
+/// reads.
 pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
     let site = root.join("site");
     stage::copy_tree(

@@ -11,7 +11,7 @@ use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
 pub struct Gate(TcpListener);
 
 impl Gate {
-    /// A new gate.
+    /// Returns a new gate.
     pub fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();

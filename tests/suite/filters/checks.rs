@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::rows::{Input, Output, Row, SENT};
 
-/// A body of lines, as of a form.
+/// Returns a body of lines, as of a form.
 pub(super) fn body() -> Vec<u8> {
     let lines = (0..1000).map(|n| format!("k{n}=value+of+{n}&\n"));
     lines.collect::<String>().into_bytes()

@@ -383,7 +383,7 @@ fn check_dashboards(prometheus: &Prometheus, mpm: Mpm) {
     let mut empty = Vec::new();
     for query in queries() {
         let points = prometheus.query(&query.with(&choice));
-        // NaN, a quotient of zeros, is no result.
+        // NaN, a quotient of zeros, is not a result.
         let answered = points.iter().any(|point| !point.value.is_nan());
         let excused = query.may_be_empty.is_some()
             && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))

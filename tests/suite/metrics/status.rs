@@ -151,7 +151,7 @@ mpm_tests! {
     }
 }
 
-/// The output of wsgictl for a server that was killed, and for files that are no segments.
+/// The output of wsgictl for a server that was killed, and for files that are not segments.
 #[test]
 fn wsgictl_without_a_server() {
     ours_only!("mod_wsgi has no such program");
