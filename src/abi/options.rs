@@ -104,8 +104,8 @@ pub enum GilMode {
     Shared = 0,
     /// Replicas, each with its own GIL.
     Own = 1,
-    /// As [`GilMode::Own`] if the application can be imported in such an interpreter, else as [`GilMode::Shared`] in
-    /// the main interpreter; see [`HostTable::gil_decision`](crate::HostTable::gil_decision).
+    /// Like [`GilMode::Own`] if the application can be imported in such an interpreter, else like [`GilMode::Shared`]
+    /// in the main interpreter; see [`HostTable::gil_decision`](crate::HostTable::gil_decision).
     Auto = 2,
 }
 
@@ -132,7 +132,7 @@ pub enum FreeThreading {
     On = 1,
     /// Without the GIL; an application whose extensions switch it on is not served.
     Require = 2,
-    /// As `On` with a free-threaded build; any other build is accepted, too.
+    /// Like `On`, but a build of Python with a GIL is accepted, too.
     Possible = 3,
 }
 

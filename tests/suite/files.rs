@@ -138,7 +138,7 @@ mpm_tests! {
     }
 }
 
-/// Returns a server that makes files in its root.
+/// Returns the builder of a server that makes files in its root.
 fn builder(mpm: Mpm, sendfile: &str) -> harness::Builder {
     Server::builder(mpm)
         .one_child()

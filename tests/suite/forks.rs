@@ -187,7 +187,7 @@ fn executors(mpm: Mpm) -> &'static [&'static str] {
     }
 }
 
-/// Returns a server with the application that forks and dies.
+/// Starts a server with the application that forks and dies.
 pub(crate) fn start(mpm: Mpm, more: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm)
         .one_child()

@@ -108,7 +108,7 @@ fn of_stuck(lines: &[&str]) -> String {
     format!("<WSGIInterpreterOptions application-group=stuck>\n{lines}\n</WSGIInterpreterOptions>")
 }
 
-/// Returns a child of 25 threads with two groups.
+/// Starts a server with one child of 25 threads and two groups.
 fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
     let server = Server::builder(mpm)
         .pool(1, 25)

@@ -223,7 +223,7 @@ fn with_stuck<R>(server: &Server, clients: usize, work: impl FnOnce() -> R) -> R
     })
 }
 
-/// Returns a server with two groups, `/app` and `/other`; the former has a limit.
+/// Starts a server with two groups, `/app` and `/other`; the former has a limit.
 fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm).metrics().conf(
         "WSGIScriptAlias /app ${APPS}/deadlines.wsgi application-group=one

@@ -121,7 +121,7 @@ impl Group {
         })
     }
 
-    /// As [`Group::new`], with one permit held.
+    /// Returns a group like [`Group::new`], with one permit held.
     fn with_one_inside(limit: u32) -> Arc<Self> {
         let group = Self::new(limit);
         assert!(group.semaphore.try_enter());

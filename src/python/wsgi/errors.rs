@@ -222,7 +222,7 @@ unsafe fn has_no_attributes(object: *mut ffi::PyObject) -> bool {
 }
 
 /// # Safety
-/// As for [`has_no_attributes`].
+/// The same as for [`has_no_attributes`].
 unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
     // SAFETY: by contract; where a type has such an offset, its instances have a pointer there.
     unsafe {

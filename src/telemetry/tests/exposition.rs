@@ -50,7 +50,7 @@ fn app(segment: &Segment, label: &str) -> App {
     segment.application_named(label, ["/shop", "/srv/shop.wsgi", ""], owner())
 }
 
-/// Returns a server on which everything has happened that has a cell.
+/// Returns the segment of a server on which everything has happened that has a cell.
 fn busy() -> Segment {
     let segment = fresh();
     let child = segment.claim(owner(), 0, Role::Starting).unwrap();

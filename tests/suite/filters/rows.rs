@@ -195,7 +195,7 @@ pub(super) fn rows() -> Vec<&'static Row> {
     ROWS.iter().filter(is_there).collect()
 }
 
-/// Returns a server with a location for each row.
+/// Returns the builder of a server with a location for each row.
 pub(super) fn builder(mpm: Mpm, rows: &[&Row]) -> Builder {
     let mut modules = Vec::new();
     let mut conf = String::from(
