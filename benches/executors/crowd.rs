@@ -1,5 +1,6 @@
 //! Many keep-alive connections in a closed loop, all on one thread. If each connection had its own thread, these
-//! threads would compete with the server for the CPUs, and servers with more threads would get less of them.
+//! threads would compete with the server for the CPUs, and they would distort the comparison more if the server has
+//! more threads.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
