@@ -241,7 +241,7 @@ fn seconds(text: &str) -> Result<f64> {
     Ok(number)
 }
 
-/// The measurement that `executors` makes.
+/// Returns the measurement that `executors` makes.
 fn plan(options: &Options) -> Plan<'_> {
     let workloads = if options.workloads.is_empty() {
         Workload::value_variants()
@@ -267,7 +267,7 @@ fn plan(options: &Options) -> Plan<'_> {
     }
 }
 
-/// The Python for several interpreters, if one is needed; prints a message if there is none.
+/// Returns the Python for several interpreters, if one is needed; prints a message if there is none.
 fn newest(options: &Options) -> Result<Option<&Path>> {
     if !matches!(
         options.what,

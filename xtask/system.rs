@@ -27,7 +27,7 @@ impl Project {
         self.target.join("release")
     }
 
-    /// A program that runs in the checkout.
+    /// Returns a program that runs in the checkout.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
@@ -38,8 +38,8 @@ impl Project {
         self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
     }
 
-    /// The folder for the files of the tests or of the demo. Servers that root starts run as another user, which often
-    /// may not enter the checkout; so for root the folder is under /var/tmp.
+    /// Returns the folder for the files of the tests or of the demo. Servers that root starts run as another user,
+    /// which often may not enter the checkout; so for root the folder is under /var/tmp.
     pub(crate) fn state(&self, name: &str) -> PathBuf {
         if is_root() {
             PathBuf::from(format!("/var/tmp/mod_wsgi_rs-{name}-0"))
@@ -58,7 +58,8 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The user that httpd's children become if root starts it: the first that exists, in the same order as in wsgictl.
+/// Returns the user that httpd's children become if root starts it: the first that exists, in the same order as in
+/// wsgictl.
 pub(crate) fn server_user() -> Result<&'static str> {
     let exists = |user: &&str| succeeds(Command::new("id").args(["-u", user]));
     let user = ["www-data", "apache", "nobody"].into_iter().find(exists);
@@ -127,7 +128,7 @@ pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
-/// A command that runs as root.
+/// Returns a command that runs as root.
 pub(crate) fn as_root(program: &str) -> Result<Command> {
     if is_root() {
         return Ok(Command::new(program));
@@ -202,14 +203,14 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// The name of a temporary file, which is renamed to `path` when it is complete.
+/// Returns the name of a temporary file, which is renamed to `path` when it is complete.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new.{}", std::process::id()));
     name.into()
 }
 
-/// The engines in a folder, each with its tag (`cp311`).
+/// Returns the engines in a folder, each with its tag (`cp311`).
 pub(crate) fn engines(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {

@@ -32,7 +32,7 @@ pub(crate) struct Cell {
     pub(crate) cpu_us: f64,
     /// CPU time of the load generator, per request
     pub(crate) client_us: f64,
-    /// Processors that all other processes of the machine used during the window
+    /// CPUs that all other processes of the machine used during the window
     pub(crate) others: f64,
     /// Connections that the server closed instead of answering, per request
     pub(crate) closed: f64,
@@ -139,7 +139,7 @@ impl Row<'_> {
     }
 }
 
-/// The value below which `part` percent of the sorted values are.
+/// Returns the value below which `part` percent of the sorted values are.
 fn quantile(sorted: &[Duration], part: usize) -> Duration {
     sorted[(sorted.len() * part).div_ceil(100).max(1) - 1]
 }
@@ -148,7 +148,7 @@ fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// The processor time of this thread.
+/// Returns the CPU time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
@@ -161,7 +161,7 @@ const WARM: f64 = 0.15;
 /// The longest wait for a response in the warm-up before the clock is read again.
 const TURN: Duration = Duration::from_millis(50);
 
-/// The ratio of one column to another, within each round that has both.
+/// Returns the ratio of one column to another, within each round that has both.
 pub(crate) fn paired<'c>(
     cells: impl IntoIterator<Item = &'c Cell, IntoIter: Clone>,
     one: &str,

@@ -28,7 +28,7 @@ impl Column {
         "direct", "delegate", "pool1", "pool4", "pool16", AUTO, MOD_WSGI,
     ];
 
-    /// The subject of this column; `None`, after a message, if its module does not exist.
+    /// Returns the subject of this column; `None`, after a message, if its module does not exist.
     pub(crate) fn subject(&self, python: Option<&Path>, files: &Files) -> Option<Subject> {
         let file = match self.contender {
             Contender::Rival => files.rival,

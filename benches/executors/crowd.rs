@@ -1,5 +1,6 @@
-//! Many keep-alive connections in a closed loop, all on one thread. One thread for each connection would compete with
-//! the server for the processors, and more so the more threads the server has.
+//! Many keep-alive connections in a closed loop, all on one thread. If each connection had its own thread, these
+//! threads would compete with the server for the CPUs, and they would distort the comparison more if the server has
+//! more threads.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -85,8 +86,8 @@ impl<'a> Crowd<'a> {
         self.silent > 0
     }
 
-    /// Returns the next response, after it has sent the next request of that client; `None` if none comes before the
-    /// deadline.
+    /// Waits for the next response, sends the next request of that client and returns the response; `None` if there is
+    /// no response before the deadline.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<Option<Answer>> {
         loop {
             while let Some(event) = self.ready.next() {
@@ -121,7 +122,8 @@ impl<'a> Crowd<'a> {
         self.send(number)
     }
 
-    /// A request is far smaller than what a connection without unread bytes accepts at once.
+    /// Sends the request of the client with this number in one write: a connection without unread bytes accepts far
+    /// more.
     fn send(&mut self, number: usize) -> Result<()> {
         let client = &mut self.clients[number];
         let request = self.asks[client.kind].request.as_bytes();
@@ -131,8 +133,8 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Sends the same request on a new connection, as browsers do: event closes idle connections while all of its
-    /// threads are busy, and may not have noticed that this one is no longer idle.
+    /// Sends the same request on a new connection, as browsers do: while all of its threads are busy, the event MPM
+    /// closes idle connections, perhaps before it has read a request that has arrived.
     fn again(&mut self, number: usize) -> Result<()> {
         let client = &mut self.clients[number];
         client.closed += 1;
@@ -204,7 +206,7 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// Whether `seen` is the complete and correct response; an incorrect one is an error as soon as it shows.
+/// Whether `seen` is the complete and correct response; an incorrect one is an error as soon as a byte differs.
 fn is_answer(seen: &[u8], body: &[u8]) -> Result<bool> {
     let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(false);
@@ -221,7 +223,7 @@ fn is_answer(seen: &[u8], body: &[u8]) -> Result<bool> {
     Ok(rest.len() == body.len())
 }
 
-/// The most connections for one request.
+/// The most connections that the server may close for one request.
 const AGAIN: usize = 100;
 
 #[cfg(test)]
@@ -239,7 +241,7 @@ mod tests {
         }]
     }
 
-    /// A server that reads from two connections and answers each request with `answer`, in two parts.
+    /// Starts a server that accepts two connections and answers each request with `answer`, in two parts.
     fn server(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -308,7 +310,7 @@ mod tests {
         assert!(crowd.next(soon()).is_err());
     }
 
-    /// A server that answers `times` requests on each connection, then closes it.
+    /// Starts a server that answers `times` requests on each connection and then closes it.
     fn leaving(times: usize) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -344,7 +346,7 @@ mod tests {
     #[test]
     fn a_server_that_always_closes_is_an_error() {
         let asks = ask("42\n", Duration::ZERO);
-        // This may show at once, or when the response is awaited.
+        // The error may occur at once, or while the response is awaited.
         let failure = Crowd::begin(leaving(0), 2, &asks)
             .and_then(|mut crowd| crowd.next(soon()).map(|_| ()))
             .expect_err("no answers");

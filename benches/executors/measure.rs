@@ -82,7 +82,7 @@ impl Executors {
     }
 }
 
-/// The rounds of one row.
+/// Returns the rounds of one row.
 fn alternate(
     httpd: &Httpd,
     row: &Row,

@@ -23,7 +23,7 @@ pub(crate) struct Plan<'o> {
     pub(crate) interpreter: &'o Path,
 }
 
-/// The name and the cells of each row, in the order of the tables.
+/// Returns the name and the cells of each row, in the order of the tables.
 pub(crate) fn rows<'c>(
     plan: &Plan,
     cells: &'c [Cell],

@@ -116,7 +116,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// The most processors that other programs may use during a measurement.
+/// The most CPUs that other programs may use during a measurement.
 const QUIET: f64 = 0.1;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::subjects::server::process;
 /// The counts of the living threads; those of a thread that has ended are lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tasks {
-    /// How often a thread lost its processor, or gave it up to wait
+    /// How often a thread lost its CPU, or gave it up to wait
     pub(crate) switches: u64,
     pub(crate) cpu: Duration,
 }
@@ -29,7 +29,7 @@ impl Tasks {
         Ok(sum)
     }
 
-    /// The difference between `self` and `later`.
+    /// Returns the difference between `self` and `later`.
     pub(crate) fn until(self, later: Self) -> Self {
         Self {
             switches: later.switches.saturating_sub(self.switches),
@@ -38,13 +38,13 @@ impl Tasks {
     }
 }
 
-/// The time that all processors have been busy since the machine started, and that the host of a virtual machine has
+/// Returns the time that all CPUs have been busy since the machine started, and that the host of a virtual machine has
 /// taken.
 pub(crate) fn busy() -> Result<Duration> {
     Ok(busy_time(&KernelStats::current()?.total))
 }
 
-/// All times but those of idle and waiting processors; the time of guests is part of the users' time.
+/// Returns the sum of all times but those of idle and waiting CPUs; the time of guests is part of the users' time.
 fn busy_time(total: &CpuTime) -> Duration {
     let rarely = [
         total.irq_duration(),
@@ -55,7 +55,7 @@ fn busy_time(total: &CpuTime) -> Duration {
     always + rarely.into_iter().flatten().sum::<Duration>()
 }
 
-/// The context switches and the processor time of a thread.
+/// Returns the context switches and the CPU time of a thread.
 fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
     let status = task.status()?;
     let switches = status.voluntary_ctxt_switches.unwrap_or(0)
@@ -64,7 +64,7 @@ fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
     Ok((switches, cpu))
 }
 
-/// Turns the error of a thread that has ended into `None`: a thread may end between two looks at it.
+/// Turns the error of a thread that has ended into `None`: a thread may end between two reads.
 fn unless_ended<T>(counted: ProcResult<T>) -> ProcResult<Option<T>> {
     match counted {
         Ok(counted) => Ok(Some(counted)),

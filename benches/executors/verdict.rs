@@ -111,7 +111,7 @@ impl Judged {
         }
     }
 
-    /// The text for the table: the targets that are missed, and whether they are missed within the noise.
+    /// Returns the text for the table: the targets that are missed, and whether they are missed within the noise.
     fn answer(&self) -> String {
         let mut missed = Vec::new();
         for (name, verdict) in [("best", self.near_best()), ("mod_wsgi", self.beats_rival())] {

@@ -1,4 +1,4 @@
-//! The work that requests order from the application, and the order of the requests.
+//! The work that each request makes the application do, and the sequence of the requests.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -45,13 +45,13 @@ struct Order {
 /// One kind of request, as the clients send it.
 pub(crate) struct Ask {
     pub(crate) request: String,
-    /// The whole body of the correct response
+    /// The body of the correct response
     pub(crate) body: String,
-    /// No correct response is faster
+    /// The shortest latency of a correct response
     pub(crate) at_least: Duration,
 }
 
-/// The turns of the application's loop in a second of processor time.
+/// How many times the application's loop runs in a second of CPU time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Pace(f64);
 
@@ -74,7 +74,7 @@ impl Workload {
         }
     }
 
-    /// The usual kind of request, and the rare one, if there is one.
+    /// Returns the work of the usual kind of request, and of the rare kind if there is one.
     const fn orders(self) -> (Order, Option<Order>) {
         match self {
             Self::Hello => (Order::of(0, 0), None),
@@ -87,7 +87,7 @@ impl Workload {
         }
     }
 
-    /// The requests that the clients send: the usual one, and the rare one if there is one.
+    /// Returns the requests that the clients send: the usual one, and the rare one if there is one.
     pub(crate) fn asks(self, pace: Pace) -> Vec<Ask> {
         let (usual, rare) = self.orders();
         std::iter::once(usual)
@@ -96,8 +96,8 @@ impl Workload {
             .collect()
     }
 
-    /// The number of requests that keep the best server busy for `seconds`. It is a multiple of the connections,
-    /// because responses to equal requests come in bursts of that size.
+    /// Returns the number of requests that keep the fastest server busy for `seconds`. It is a multiple of
+    /// `connections`, because responses to equal requests come in bursts of that size.
     pub(crate) fn requests(self, connections: usize, seconds: f64) -> usize {
         let (usual, rare) = self.orders();
         let rare_share = if rare.is_some() {
@@ -117,8 +117,8 @@ impl Workload {
         bursts as usize * connections
     }
 
-    /// The factor by which a cell is longer than usual. In a longer cell it matters less which of the long requests are
-    /// running at its begin and end.
+    /// Returns the factor by which the measurement of this workload takes longer than usual. In a longer measurement it
+    /// matters less which of the long requests are running when it begins and ends.
     pub(crate) const fn patience(self) -> f64 {
         if matches!(self, Self::Mix) { 2.0 } else { 1.0 }
     }
@@ -152,8 +152,9 @@ fn spin(turns: u64) -> u64 {
     (0..turns).fold(1, |value, _| (value * 1_103_515_245 + 12_345) & 0x7FFF_FFFF)
 }
 
-/// The kind of the request with this number, counted from the first of the warm-up: 0, or 1 once in each block of
-/// twenty, at a pseudo-random place that is the same in every run.
+/// Returns the kind of the request with this number: 0 for the usual kind, 1 for the rare one. Numbers count from the
+/// first request of the warm-up. One request in each block of twenty is rare; its position is pseudo-random, and the
+/// same in every run.
 pub(crate) fn kind(number: u64, kinds: usize) -> usize {
     let (block, place) = (number / BLOCK, number % BLOCK);
     // This is the finalizer of splitmix64.
@@ -165,7 +166,7 @@ pub(crate) fn kind(number: u64, kinds: usize) -> usize {
 }
 
 impl Pace {
-    /// Times the loop of `spin.wsgi` in `python`, by the clock of the thread.
+    /// Times the loop of `spin.wsgi` in `python` with the CPU clock of the thread.
     pub(crate) fn measure(python: &Path) -> Result<Self> {
         let mut process = Command::new(python)
             .args(["-I", "-"])
@@ -201,8 +202,8 @@ impl Pace {
     }
 }
 
-/// Prints the nanoseconds of a turn: the least of many samples of a millisecond. On a busy machine a turn takes longer
-/// even by the clock of the thread, if two threads share a core or its caches.
+/// Prints the nanoseconds of one run of the loop: the least of many samples of about a millisecond. On a busy machine
+/// the loop uses more CPU time if two threads share a core or its caches.
 const CALIBRATION: &str = r"
 from time import thread_time_ns
 def sample():
@@ -214,7 +215,7 @@ print(min(sample() for _ in range(400)))
 
 /// One of this many requests is rare.
 const BLOCK: u64 = 20;
-/// Roughly the time that a request needs beside its work.
+/// Roughly the time that a request needs besides its work.
 const OVERHEAD: Duration = Duration::from_micros(25);
 
 #[cfg(test)]

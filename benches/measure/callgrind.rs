@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
     pub(crate) own: i64,
-    /// Including callees; too high if functions call each other in a circle
+    /// Including callees; too high for functions that call each other recursively
     pub(crate) with_callees: i64,
 }
 
@@ -23,7 +23,7 @@ impl AddAssign for Cost {
     }
 }
 
-/// All instructions of the process.
+/// Returns the number of instructions of the process.
 pub(crate) fn total(dump: &str) -> Result<i64> {
     dump.lines()
         .rev()
@@ -36,7 +36,7 @@ pub(crate) fn total(dump: &str) -> Result<i64> {
         .context("no total in callgrind's file")
 }
 
-/// Cost by function.
+/// Returns the cost of each function.
 ///
 /// The format names each object and function once, `(7) name`, and later refers to it as `(7)`. The line after `calls=`
 /// has the cost of the call; every other line of numbers is the function's own cost.

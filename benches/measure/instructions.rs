@@ -1,4 +1,4 @@
-//! Instructions per request of the only child, by the difference between two runs under callgrind.
+//! Counts the instructions per request of the only child, as the difference between two runs under callgrind.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -61,7 +61,8 @@ fn count(httpd: &Httpd, subject: &Subject, mpm: Mpm) -> Result<Count> {
     })
 }
 
-/// Returns callgrind's file of a child that has answered `requests` on one connection, and the Python that it ran.
+/// Returns callgrind's file of a child that has answered `requests` requests on one connection, and the file name of
+/// its libpython.
 pub(crate) fn dump_after(
     httpd: &Httpd,
     subject: &Subject,
@@ -78,9 +79,10 @@ pub(crate) fn dump_after(
     Ok((server.stop_and_dump(child)?, libpython))
 }
 
-/// The requests of the shorter run: they cover the start, the first load of the application, and warming the caches.
+/// The number of requests of the shorter run, which covers the start, the load of the application and the first
+/// requests.
 pub(crate) const FEW: usize = 200;
-/// The requests of the longer run.
+/// The number of requests of the longer run.
 pub(crate) const MANY: usize = 1_200;
 
 /// Prints the instructions per request, those above the floor, and the ratio.
@@ -192,11 +194,11 @@ pub(crate) fn print_places(counts: &[Count]) -> Verdict {
     if met { Verdict::Met } else { Verdict::Missed }
 }
 
-/// The most instructions of the metrics, as a share of a request.
+/// The most instructions that the metrics may add, as a share of those of a request.
 const METRICS_TARGET: f64 = 0.02;
 
-/// The largest difference between interpreters, as a share of a request.
+/// The largest difference that interpreters may have, as a share of the least count.
 const APART_TARGET: f64 = 0.1;
 
-/// The most instructions above the floor, as a share of the rival's.
+/// The most instructions that our module may add to the floor, as a share of those that the rival adds.
 const TARGET: f64 = 0.25;

@@ -85,8 +85,8 @@ fn record(arena: Arena, at: u64) {
     arena.end(before);
 }
 
-/// The segment of `children` prefork children, each with an arena for itself and one for its thread. This process plays
-/// all of them.
+/// Returns the segment of `children` prefork children, each with an arena for itself and one for its thread. This
+/// process plays all of them.
 fn segment(children: u32) -> Result<Segment> {
     let geometry = Geometry {
         arenas: 1 + 2 * children as usize,

@@ -1,4 +1,4 @@
-//! The measurements, one in each file, which also prints the results.
+//! The measurements. Each file makes one of them and prints its results.
 
 pub(crate) mod admission;
 mod callgrind;

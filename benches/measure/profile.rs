@@ -11,7 +11,7 @@ use crate::print::table::{Table, thousands};
 use crate::subjects::server::{Httpd, Mpm};
 use crate::subjects::subject::{Contender, Subject};
 
-/// Prints the `top` functions by own cost and by cost including callees, and keeps both of callgrind's files for other
+/// Prints the `top` functions by own cost and by cost including callees, and keeps both files of callgrind for other
 /// tools.
 pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path) -> Result<()> {
     let ours = subjects
@@ -59,7 +59,7 @@ pub(crate) fn print(httpd: &Httpd, subjects: &[Subject], top: usize, out: &Path)
     Ok(())
 }
 
-/// The own cost of each function, and its cost including callees.
+/// For each function, its own cost per request and its cost including callees.
 type PerRequest = HashMap<Function, (f64, f64)>;
 
 fn per_request(few: &HashMap<Function, Cost>, many: HashMap<Function, Cost>) -> PerRequest {

@@ -1,5 +1,5 @@
-//! One httpd child on several cores: an application bound by the processor, in one interpreter and in two replicas; and
-//! the smallest application, in two replicas and under mod_wsgi.
+//! One httpd child on several cores: a CPU-bound application, in one interpreter and in two replicas; and the smallest
+//! application, in two replicas and under mod_wsgi.
 
 use std::path::Path;
 
@@ -124,7 +124,7 @@ fn table(title: &str, runs: &[Run]) {
     println!("{table}");
 }
 
-/// The ratio of two replicas to `other`, within each round.
+/// Returns the ratio of two replicas to `other`, within each round.
 fn ratio(runs: &[Run], other: Contender, value: fn(&Run) -> f64) -> Option<Spread> {
     let of = |round, contender| {
         runs.iter()

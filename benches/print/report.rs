@@ -31,7 +31,7 @@ pub(crate) fn pythons<'r>(ran: impl Iterator<Item = (Contender, &'r Option<Strin
     }
 }
 
-/// The libpython that ran. If several ran, names all of them and warns that the comparison is not fair.
+/// Returns the libpython that ran. If several ran, names all of them and warns that the comparison is not fair.
 pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> String {
     let mut names: Vec<&str> = ran.map(|name| name.unwrap_or("no Python")).collect();
     names.sort_unstable();

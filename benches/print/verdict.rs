@@ -9,7 +9,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Met only if all verdicts are met.
+    /// Returns `Met` if there are verdicts and all of them are `Met`.
     pub(crate) fn of_all(verdicts: &[Self]) -> Self {
         match verdicts {
             [] => Self::NotMeasured,

@@ -130,7 +130,7 @@ fn timed(
     Ok(latencies)
 }
 
-/// The request of a browser for `target`, with the same headers as the other requests.
+/// Returns the request of a browser for `target`, with the same headers as the other requests.
 pub(crate) fn request(target: &str) -> String {
     let headers = REQUEST.split_once("\r\n").map_or("", |(_, rest)| rest);
     format!("GET {target} HTTP/1.1\r\n{headers}")

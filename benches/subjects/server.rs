@@ -1,4 +1,4 @@
-//! A private httpd with its own root, a free loopback port and one child, which is started and stopped by process id.
+//! Starts and stops a private httpd, which has its own root, a free loopback port and one child.
 
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
@@ -72,7 +72,7 @@ impl Httpd {
         })
     }
 
-    /// Starts `subject`, and returns once it accepts connections.
+    /// Starts httpd with the module of `subject`. Returns once httpd accepts connections.
     pub(crate) fn start(&self, subject: &Subject, mpm: Mpm, under: Under) -> Result<Server> {
         let root = tempfile::Builder::new().prefix("wsgi-bench-").tempdir()?;
         open_to_children(root.path())?;
@@ -121,7 +121,7 @@ impl Httpd {
             )
             .env("LC_ALL", "C.UTF-8")
             .env("PYTHONHASHSEED", "0")
-            // httpd ends by a signal to its whole process group, which must not be that of this program.
+            // At its end, httpd sends a signal to its whole process group. This program must not be in that group.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -191,7 +191,8 @@ impl Server {
         self.address
     }
 
-    /// The only child; it is known for certain after it has answered a request.
+    /// Returns the process id of the only child. Call this after the child has answered a request: only then is it
+    /// certain which process the child is.
     pub(crate) fn child(&self) -> Result<u32> {
         let mut children = children_of(self.process.id())?;
         // The module's own processes serve no requests.
@@ -204,7 +205,7 @@ impl Server {
         Ok(children[0].0)
     }
 
-    /// The file name of the libpython that the child has mapped: both WSGI modules must run the same one.
+    /// Returns the file name of the libpython that the child has mapped. Both WSGI modules must run the same one.
     pub(crate) fn libpython(&self) -> Result<Option<String>> {
         let maps = process(self.child()?)?.maps()?;
         Ok(maps.into_iter().find_map(|map| match map.pathname {
@@ -228,7 +229,7 @@ impl Server {
             .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
     }
 
-    /// The end of the error log, for error messages.
+    /// Returns the last lines of httpd's output and error log, for error messages.
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         for name in ["output", "error.log"] {
@@ -317,14 +318,14 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// The process with this number.
+/// Returns the process with this id.
 pub(crate) fn process(pid: u32) -> Result<Process> {
     Ok(Process::new(pid.try_into()?)?)
 }
 
-/// The children of a process, and their names.
+/// Returns the children of a process and their names.
 fn children_of(parent: u32) -> Result<Vec<(u32, String)>> {
-    // A process may end during this look at it.
+    // A process may end before it is read.
     let stats = all_processes()?.filter_map(|process| process.ok()?.stat().ok());
     let children = stats.filter(|stat| u32::try_from(stat.ppid) == Ok(parent));
     children
@@ -332,7 +333,7 @@ fn children_of(parent: u32) -> Result<Vec<(u32, String)>> {
         .collect()
 }
 
-/// The user that httpd's children become.
+/// Returns the user that httpd's children become.
 fn unprivileged_user() -> Result<User> {
     for name in ["www-data", "apache", "httpd", "daemon", "nobody"] {
         if let Some(user) = User::from_name(name)? {

@@ -102,7 +102,7 @@ pub(crate) struct Subject {
     lines: String,
 }
 
-/// All subjects that are compared side by side, without their modules yet, in the order of [`Contender::ALL`].
+/// Returns all subjects that are compared side by side, without their modules yet, in the order of [`Contender::ALL`].
 pub(crate) fn all(python: Option<&Path>, group: Group) -> Vec<Subject> {
     let group = match group {
         Group::Global => "%{GLOBAL}",

@@ -25,7 +25,8 @@ pub(crate) struct Line<'a> {
     pub(crate) colour: &'static str,
 }
 
-/// The colour of the series that a panel got at this place, so that an application has the same one in most panels.
+/// Returns the colour of the series that a panel got at this place, so that an application has the same one in most
+/// panels.
 pub(crate) fn colour(at: usize) -> &'static str {
     COLOURS[at % COLOURS.len()]
 }
@@ -115,7 +116,7 @@ impl Frame<'_> {
         svg
     }
 
-    /// A line for each series.
+    /// Returns a line for each series.
     pub(crate) fn lines(&self, label: &str, lines: &[Line<'_>], limit: Option<f64>) -> String {
         let highest = lines
             .iter()
@@ -248,7 +249,7 @@ impl Frame<'_> {
         svg + &self.time_axis() + "</svg>"
     }
 
-    /// A line without axes.
+    /// Returns a line without axes.
     pub(crate) fn spark(&self, label: &str, series: &Series) -> String {
         let top = finite(series).map(|(_, value)| value).fold(0.0, f64::max);
         let top = if top > 0.0 { top } else { 1.0 };

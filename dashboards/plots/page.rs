@@ -31,7 +31,7 @@ table { border-collapse: collapse; font-size: 12px } td, th { padding: 0 12px 0 
 .data td, .data th { border-bottom: 1px solid #e6e8eb; padding: 3px 16px 3px 0 }
 ";
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page(
     dashboard: &Dashboard,
     drawn: &[Drawn],
@@ -222,7 +222,7 @@ fn number(panel: &Panel, lines: &[Line<'_>], frame: &Frame<'_>, limit: Option<f6
     html
 }
 
-/// A row for each server or application: what the queries returned, joined by their labels in common.
+/// Returns a row for each server or application: what the queries returned, joined by their labels in common.
 fn table(drawn: &Drawn) -> String {
     let mut rows: Vec<BTreeMap<&str, &str>> = Vec::new();
     for (at, (_, series)) in drawn.results.iter().enumerate() {

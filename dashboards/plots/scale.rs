@@ -47,7 +47,7 @@ pub(crate) fn moments(span: Span, at_most: usize) -> Vec<(f64, String)> {
     moments
 }
 
-/// The time of day in UTC.
+/// Returns the time of day in UTC.
 pub(crate) fn clock(at: f64) -> (u64, u64, u64) {
     let second = at as u64 % 86_400;
     (second / 3_600, second / 60 % 60, second % 60)

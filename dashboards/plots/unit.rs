@@ -1,6 +1,6 @@
 //! Numbers as people read them, by Grafana's names of units.
 
-/// A value with its unit.
+/// Returns a value with its unit.
 pub(crate) fn text(unit: &str, value: f64) -> String {
     if !value.is_finite() {
         return "–".into();
@@ -30,7 +30,7 @@ pub(crate) fn name(unit: &str) -> &str {
     }
 }
 
-/// The steps at which a unit is counted: axes look even at multiples of these.
+/// Returns the steps at which a unit is counted: axes look even at multiples of these.
 pub(crate) fn base(unit: &str, magnitude: f64) -> f64 {
     match unit {
         "bytes" => 1024f64.powf(magnitude.max(1.0).log(1024.0).floor()),

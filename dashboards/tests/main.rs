@@ -20,7 +20,7 @@ mod queries;
 
 use wsgi_dashboards::parameters::Parameters;
 
-/// The file of this name, as the generator writes it.
+/// Returns the file of this name, as the generator writes it.
 fn file(name: &str) -> String {
     wsgi_dashboards::files(&Parameters::default())
         .into_iter()

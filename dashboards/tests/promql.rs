@@ -12,7 +12,7 @@ use wsgi_telemetry::catalogue::{self, Family, Kind};
 
 type Labels = BTreeSet<String>;
 
-/// The expression of a query with Grafana's variables in it.
+/// Returns the expression of a query with Grafana's variables in it.
 pub(crate) fn parse(expr: &str) -> Result<Expr, String> {
     parser::parse(&Choice::everything("5m").fill(expr))
 }
@@ -51,7 +51,7 @@ pub(crate) fn walk<'a>(
     }
 }
 
-/// The family behind the name of a series, and whether it has the label `le`.
+/// Returns the family behind the name of a series, and whether it has the label `le`.
 fn family(series: &str) -> Result<(&'static Family, bool), String> {
     if let Some(family) = catalogue::by_name(series) {
         return match family.kind {
@@ -82,7 +82,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The labels of what an expression returns, or what is wrong with it.
+    /// Returns the labels of what an expression returns, or what is wrong with it.
     fn labels(&mut self, expr: &Expr) -> Result<Labels, String> {
         match expr {
             Expr::VectorSelector(selector) => self.selector(selector),
@@ -230,14 +230,14 @@ fn values_exist(family: &Family, matcher: &Matcher) -> Result<(), String> {
 }
 
 impl Reader {
-    /// The labels of what a query returns, or what is wrong with it.
+    /// Returns the labels of what a query returns, or what is wrong with it.
     pub(crate) fn read(&mut self, expr: &str) -> Result<Labels, String> {
         parse(expr)
             .and_then(|parsed| self.labels(&parsed))
             .map_err(|error| format!("{expr}\n{error}"))
     }
 
-    /// A reader that knows the recorded series, and has read them.
+    /// Returns a reader that knows the recorded series, and has read them.
     pub(crate) fn with_recordings() -> Result<Reader, String> {
         let mut reader = Reader::default();
         for rule in RECORDINGS {

@@ -27,7 +27,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A folder with what the generator writes, each file passed through `change` with its name.
+/// Returns a folder with what the generator writes, each file passed through `change` with its name.
 fn folder(change: impl Fn(&str, String) -> String) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files(&Parameters::default()) {

@@ -66,7 +66,7 @@ impl<H: Hosts> Engine<H> {
     }
 
     /// Returns the stacks of all Python threads of this process, as a text for people. Waits for each GIL for at most
-    /// `patience`, and a few seconds more where it does not get one.
+    /// `patience`, and a few seconds more if it does not get one.
     pub fn dump_stacks(self, patience: Duration) -> Vec<u8> {
         unsafe extern "C" fn take(data: *mut c_void, text: Bytes<'_>) {
             // SAFETY: `data` points to `found` below, which lives during that call.
@@ -79,7 +79,7 @@ impl<H: Hosts> Engine<H> {
         found
     }
 
-    /// Returns the number of threads that have nothing left to do for their requests and have not come back
+    /// Returns the number of threads that have nothing left to do for their requests and have not returned
     /// ([`EngineTable::stuck`]).
     pub fn stuck(self) -> u32 {
         (self.table.stuck)()

@@ -10,15 +10,15 @@ pub struct GroupOptions {
     /// Directories for `site.addsitedir`, one slice for each `WSGIPythonPath`, least specific first; each slice goes to
     /// the front of `sys.path`.
     pub python_path: Slice<'static, Slice<'static, Bytes<'static>>>,
-    /// Seconds for `sys.setswitchinterval`; 0 leaves CPython's.
+    /// Seconds for `sys.setswitchinterval`; 0 keeps the default of CPython.
     pub switch_interval: f64,
     /// Whether `sys.stdin` is replaced by an object that refuses every use.
     pub restrict_stdin: bool,
-    /// Whether `sys.stdout` is replaced likewise.
+    /// Whether `sys.stdout` is replaced by such an object.
     pub restrict_stdout: bool,
     /// Whether `signal.signal` is replaced by a function that logs and registers nothing.
     pub restrict_signal: bool,
-    /// Whether the group runs in the main interpreter, under whatever name.
+    /// Whether the group runs in the main interpreter, whatever its name.
     pub main: bool,
     /// Whether writes to `os.environ` stay in the interpreter; no effect in the main one.
     pub private_environ: bool,
@@ -27,13 +27,13 @@ pub struct GroupOptions {
     /// How many interpreters with their own GIL hold the group's applications, from 1; 1 if `gil` is
     /// [`GilMode::Shared`].
     pub replicas: u32,
-    /// Most interpreters of groups that the configuration does not name, if this is such a group; `u32::MAX` if the
-    /// configuration names it.
+    /// If the configuration does not name this group: the most interpreters that all such groups may have together.
+    /// `u32::MAX` if the configuration names it.
     pub most_unnamed: u32,
     /// How the group's requests get into Python.
     pub admission: Admission,
     /// Most requests that may be inside one of the group's interpreters at a time, from 1:
-    /// `mod_wsgi.threads_per_process`. `wsgi.multithread` is true where it is more than 1.
+    /// `mod_wsgi.threads_per_process`. `wsgi.multithread` is true if it is more than 1.
     pub threads: u32,
     /// How long the group's applications and interpreters may take to load, milliseconds; 0 for no limit.
     pub startup_timeout: u32,
@@ -45,9 +45,9 @@ pub struct GroupOptions {
 pub struct Admission {
     /// Which thread runs a request.
     pub strategy: Strategy,
-    /// Least and most requests inside an interpreter at a time, for [`Strategy::Delegate`].
+    /// For [`Strategy::Delegate`]: the lowest value of the limit on requests inside an interpreter.
     pub least: u32,
-    /// See `least`.
+    /// The highest value of that limit.
     pub most: u32,
     /// Threads for each interpreter, for [`Strategy::Pool`].
     pub pool_size: u32,
@@ -92,7 +92,7 @@ pub enum Retire {
     Stuck = 0,
     /// A GIL was not available for too long.
     Deadlock = 1,
-    /// An application or interpreter did not load in time; reported again as long as that lasts.
+    /// An application or interpreter did not load in time; reported again until it has loaded.
     Startup = 2,
 }
 
@@ -102,10 +102,10 @@ pub enum Retire {
 pub enum GilMode {
     /// One interpreter under the GIL of the process.
     Shared = 0,
-    /// Replicas, each with a GIL of its own.
+    /// Replicas, each with its own GIL.
     Own = 1,
-    /// As [`GilMode::Own`] if the application can be imported in such an interpreter, else as [`GilMode::Shared`] in
-    /// the main interpreter; see [`HostTable::gil_decision`](crate::HostTable::gil_decision).
+    /// Like [`GilMode::Own`] if the application can be imported in such an interpreter, else like [`GilMode::Shared`]
+    /// in the main interpreter; see [`HostTable::gil_decision`](crate::HostTable::gil_decision).
     Auto = 2,
 }
 
@@ -113,7 +113,7 @@ pub enum GilMode {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GilDecision {
-    /// Not known yet: the caller tries, and reports the result with
+    /// Not known yet: the caller tries to load the application, and reports the result with
     /// [`HostTable::gil_decided`](crate::HostTable::gil_decided).
     Unknown = 0,
     /// Each interpreter of the group has its own GIL.
@@ -132,7 +132,7 @@ pub enum FreeThreading {
     On = 1,
     /// Without the GIL; an application whose extensions switch it on is not served.
     Require = 2,
-    /// As `On` with a free-threaded build; any other build is accepted, too.
+    /// Like `On`, but a build of Python with a GIL is accepted, too.
     Possible = 3,
 }
 
@@ -145,12 +145,12 @@ pub enum AtExit {
     Callbacks = 0,
     /// Runs the shutdown callbacks only.
     Publish = 1,
-    /// Does the same as `Callbacks`, and then finalizes Python where that is safe.
+    /// Does the same as `Callbacks`, and then finalizes Python if that is safe.
     Finalize = 2,
 }
 
 impl Default for GroupOptions {
-    /// The options of a group without any configuration.
+    /// Returns the options of a group without any configuration.
     fn default() -> Self {
         Self {
             python_path: Slice::ABSENT,

@@ -80,7 +80,7 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// The callable `application` of a script, in the main interpreter.
+    /// Returns the callable `application` of a script, in the main interpreter.
     pub fn new(script: &'a [u8]) -> Self {
         Self {
             group: Bytes::new(b""),
@@ -111,7 +111,7 @@ pub struct Environ<'a> {
 }
 
 impl<'a> Environ<'a> {
-    /// The environ of a request over plain HTTP with these entries.
+    /// Returns the environ of a request over plain HTTP with these entries.
     pub fn new(entries: &'a [EnvEntry<'a>]) -> Self {
         Self {
             entries: Slice::new(entries),
@@ -138,7 +138,7 @@ pub struct BodyPlan {
 pub struct Timing<'a> {
     /// When the request was received, microseconds since the epoch.
     pub received: i64,
-    /// The times that module and engine pass to each other; `None` where nothing is measured.
+    /// The times that module and engine pass to each other; `None` if nothing is measured.
     pub times: Option<&'a Times>,
 }
 
@@ -207,7 +207,7 @@ pub enum RunOutcome {
 }
 
 impl<'a> RunRequest<'a> {
-    /// A request without a host.
+    /// Returns a request without a host.
     pub fn new(
         target: Target<'a>,
         environ: Environ<'a>,

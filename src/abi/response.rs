@@ -125,7 +125,7 @@ impl HostResult {
         }
     }
 
-    /// A failure with its reason `why`, which is cut after 160 bytes.
+    /// Returns a failure with its reason `why`, which is cut after 160 bytes.
     pub fn failed(fault: Fault, why: &str) -> Self {
         let mut result = Self {
             status: HostStatus::Failed,

@@ -30,7 +30,7 @@ impl Arenas {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SegmentView {
-    /// The whole memory; absent where nothing is measured.
+    /// The whole memory; absent if nothing is measured.
     pub cells: Slice<'static, AtomicU64>,
     /// Number of arenas.
     pub arenas: usize,
@@ -38,8 +38,8 @@ pub struct SegmentView {
     pub applications: usize,
     /// Number of series for the applications' own metrics.
     pub series: usize,
-    /// Set in a process that an application has forked, which must not write to the segment; exists even where nothing
-    /// is measured. Check it before you use cells of an arena that was asked for earlier.
+    /// Set in a process that an application has forked, which must not write to the segment; exists even if nothing is
+    /// measured. Check it before you use cells of an arena that was asked for earlier.
     pub detached: Option<&'static AtomicBool>,
 }
 
@@ -125,7 +125,7 @@ pub struct HostTable {
     /// connection. Called at most once, by another thread than the request's own, which makes no call at that time.
     /// Does not wait for the client.
     pub give_up: unsafe extern "C" fn(request: *const HostRequest),
-    /// Has this child replaced.
+    /// Asks for this child to be replaced.
     pub retire: extern "C" fn(why: Retire),
     /// Passes a variable of mod_ssl to `take`, or absent bytes without TLS. `data` is for `take` alone.
     pub ssl_variable: unsafe extern "C" fn(
@@ -221,15 +221,15 @@ pub struct EngineTable {
         take: unsafe extern "C" fn(data: *mut c_void, path: Bytes<'_>),
     ),
     /// Passes to `take`, once, the stacks of all Python threads of this process, as a text for people. Waits for each
-    /// GIL for at most `patience_ms` milliseconds, and a few seconds more where it does not get one. `data` is for
-    /// `take` alone. Must be called from a thread that runs no request.
+    /// GIL for at most `patience_ms` milliseconds, and a few seconds more if it does not get one. `data` is for `take`
+    /// alone. Must be called from a thread that runs no request.
     pub dump_stacks: unsafe extern "C" fn(
         patience_ms: u32,
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
-    /// Returns the number of threads that have nothing left to do for their requests and have not come back, because
-    /// the requests were given up ([`HostTable::give_up`]).
+    /// Returns the number of threads that have nothing left to do for their requests and have not returned, because the
+    /// requests were given up ([`HostTable::give_up`]).
     pub stuck: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.

@@ -1,6 +1,7 @@
 //! The configuration as written, in which every value may be absent, and [`Settings`], in which every value is set.
 //!
-//! Values are looked up directory, server, default [M-2]. Merging is httpd's: an inner scope onto an outer one.
+//! A value comes from the directory, else from the server, else from the default [M-2]. Contexts are merged as in
+//! httpd: the inner one overrides the outer one.
 
 // How long requests may run.
 pub mod deadline;

@@ -86,10 +86,10 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), Read
     Ok((content, metadata))
 }
 
-/// Reads a regular file as [`read_regular`], as UTF-8 text.
+/// Reads a regular file as [`read_regular`] does, and returns it as UTF-8 text.
 ///
 /// # Errors
-/// As [`read_regular`]; [`io::ErrorKind::InvalidData`] if the file is not UTF-8.
+/// The same as [`read_regular`], and [`io::ErrorKind::InvalidData`] if the file is not UTF-8.
 pub fn read_regular_text(path: &Path, limit: u64) -> Result<String, ReadProblem> {
     let (content, _) = read_regular(path, limit)?;
     String::from_utf8(content)

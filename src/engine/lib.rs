@@ -119,7 +119,7 @@ extern "C" fn stop() {
     guard(|| (), wsgi_python::stop);
 }
 
-/// Has panics write their place to httpd's log instead of the terminal.
+/// Makes panics write their source location to httpd's log instead of the terminal.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info

@@ -72,7 +72,7 @@ impl Noted {
         let Some(found) = identity(descriptor) else {
             return;
         };
-        // SAFETY: plain system calls on a number; they fail if it is no descriptor.
+        // SAFETY: plain system calls on a number; they fail if it is not a descriptor.
         let is_read_end = unsafe {
             found.st_mode & libc::S_IFMT == libc::S_IFIFO
                 && libc::fcntl(descriptor, libc::F_GETFL) & libc::O_ACCMODE == libc::O_RDONLY
@@ -114,7 +114,7 @@ impl Noted {
 
     /// Restores the default action of the signals that httpd handles. Called in the handler.
     fn give_signals_back(&self) {
-        /// The highest signal that is no real-time signal.
+        /// The highest signal that is not a real-time signal.
         const LAST: c_int = 31;
         // SAFETY: plain system calls with live arguments.
         unsafe {
@@ -212,7 +212,7 @@ fn identity(descriptor: c_int) -> Option<libc::stat> {
     }
 }
 
-/// Returns a numeric option of a socket; `None` if the descriptor is no socket.
+/// Returns a numeric option of a socket; `None` if the descriptor is not a socket.
 fn option(descriptor: c_int, name: c_int) -> Option<c_int> {
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
@@ -247,7 +247,7 @@ fn own_port(descriptor: c_int) -> Option<u16> {
 
 /// Calls `with` for each open descriptor, which `with` may close. Allocates nothing.
 fn each_descriptor(mut with: impl FnMut(c_int)) {
-    /// Highest number of descriptors that are tried where there is no `/proc`.
+    /// Highest number of descriptors that are tried if there is no `/proc`.
     const MOST: libc::rlim_t = 65_536;
     #[repr(align(8))]
     struct Entries([u8; 4096]);

@@ -121,7 +121,7 @@ pub enum StatusForm {
 pub struct ServerName<'s> {
     /// `ServerName`, without the port.
     pub name: &'s [u8],
-    /// The port in `ServerName`; 0 where it has none.
+    /// The port in `ServerName`; 0 if it has none.
     pub port: u16,
     /// The port that clients of this server use: that of `ServerName`, of `<VirtualHost>`, or of the first `Listen`.
     pub request_port: u16,
@@ -268,7 +268,7 @@ unsafe fn own<T: Send + 'static>(pool: *mut sys::apr_pool_t, value: T) -> *mut c
     value.cast()
 }
 
-/// The C function of every directive of `M`.
+/// Returns the C function of every directive of `M`.
 pub(crate) unsafe extern "C" fn directive<M: Module>(
     parms: *mut sys::cmd_parms,
     dir: *mut c_void,

@@ -75,8 +75,8 @@ impl<'p> Pool<'p> {
         data: *mut c_void,
         function: unsafe extern "C" fn(*mut c_void) -> sys::apr_status_t,
     ) {
-        // SAFETY: by contract; a process that executes another program needs no clean-up, hence
-        // `apr_pool_cleanup_null`.
+        // SAFETY: by contract; a process that executes another program needs no clean-up, so `apr_pool_cleanup_null` is
+        // passed for it.
         unsafe {
             sys::apr_pool_cleanup_register(
                 self.raw,

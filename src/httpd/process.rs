@@ -1,4 +1,4 @@
-//! The process: its user and group, the processor time that it has used, the place of its files.
+//! The process: its user and group, the CPU time that it has used, the place of its files.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -29,7 +29,7 @@ pub fn runtime_file(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// Returns the processor time of the process so far, in nanoseconds: in user mode and in system mode.
+/// Returns the CPU time of the process so far, in nanoseconds: in user mode and in system mode.
 pub fn cpu_time() -> [u64; 2] {
     let nanoseconds = |time: libc::timeval| {
         let part = |value: i64| u64::try_from(value).unwrap_or(0);

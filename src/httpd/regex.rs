@@ -21,7 +21,7 @@ impl Drop for Regex {
 }
 
 impl Regex {
-    /// Compiles `pattern`; `None` if it is no regular expression.
+    /// Compiles `pattern`; `None` if it is not a regular expression.
     pub fn compile(pattern: &str) -> Option<Self> {
         let pattern = CString::new(pattern).ok()?;
         // SAFETY: a plain C struct, which `ap_regcomp` fills in when it succeeds; otherwise there is nothing to free.

@@ -53,7 +53,7 @@ pub enum FileKind {
     None,
     /// A directory.
     Directory,
-    /// A file, or anything else that is no directory.
+    /// A file, or anything else that is not a directory.
     File,
 }
 
@@ -224,7 +224,7 @@ impl<'r> Request<'r> {
         (!raw.is_null()).then(|| unsafe { Request::from_raw(raw) })
     }
 
-    /// `REDIRECT_URL`; empty where there is no previous request.
+    /// `REDIRECT_URL`; empty if there is no previous request.
     pub fn redirect_url(self) -> &'r [u8] {
         if value!(self.raw, prev).is_null() {
             return b"";

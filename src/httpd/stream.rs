@@ -491,7 +491,7 @@ impl<'r> Stream<'r> {
     }
 
     /// # Safety
-    /// As for [`Stream::pass`], and `filters` must be a chain of this request or its connection.
+    /// The same as for [`Stream::pass`], and `filters` must be a chain of this request or its connection.
     unsafe fn pass_to(&mut self, filters: *mut sys::ap_filter_t) -> Result<(), StreamError> {
         let (was_begun, before) = (self.is_begun(), self.status());
         // SAFETY: by contract.

@@ -15,7 +15,7 @@ impl Task {
     /// Forks a process called `name` that runs `body` and ends with its result as the status.
     ///
     /// # Errors
-    /// Those of `fork(2)`, and an error of its own where this process has more than one thread.
+    /// Those of `fork(2)`, and another error if this process has more than one thread.
     pub fn start(name: &CStr, body: impl FnOnce() -> u8) -> io::Result<Self> {
         let parent = std::process::id().cast_signed();
         // In a copy of a process with more threads, locks that the other threads held would stay locked.

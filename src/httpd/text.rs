@@ -14,7 +14,7 @@ pub(crate) unsafe fn c_bytes<'a>(text: *const c_char) -> &'a [u8] {
 /// Returns the bytes of a C string; `None` for null.
 ///
 /// # Safety
-/// As for [`c_bytes`].
+/// The same as for [`c_bytes`].
 pub(crate) unsafe fn c_bytes_opt<'a>(text: *const c_char) -> Option<&'a [u8]> {
     // SAFETY: by contract.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())

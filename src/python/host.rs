@@ -19,13 +19,13 @@ pub unsafe fn set(table: &'static HostTable) {
     let _ = HOST.set(table);
 }
 
-/// Returns the table, once the engine was started.
+/// Returns the table; `None` before the engine has started.
 pub(crate) fn table() -> Option<&'static HostTable> {
     HOST.get().copied()
 }
 
-/// Returns the level of a message, for the host. A notice becomes info, because httpd logs notices whatever `LogLevel`
-/// says.
+/// Returns the level at which the host logs a message. A notice becomes info, because httpd logs notices whatever
+/// `LogLevel` says.
 pub(crate) fn level_of(message: Message) -> Level {
     match message.level() {
         Level::Notice => Level::Info,

@@ -134,7 +134,7 @@ impl Turns {
         Some(Turn(self))
     }
 
-    /// Has all waiting threads call `is_hopeless` again.
+    /// Makes all waiting threads call `is_hopeless` again.
     pub(crate) fn wake(&self) {
         // With the lock, so that no thread is between its check and its wait.
         let _taken = lock(&self.taken);

@@ -64,7 +64,7 @@ impl<'s> Clients<'s> {
         self.failures.lock().unwrap().push(failure);
     }
 
-    /// The number of correct responses for a target so far.
+    /// Returns the number of correct responses for a target so far.
     pub(crate) fn done(&self, target: usize) -> u64 {
         self.done[target].load(Relaxed)
     }
@@ -79,7 +79,7 @@ impl<'s> Clients<'s> {
         });
     }
 
-    /// The requests without a correct response.
+    /// Returns the requests without a correct response.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.failures.lock().unwrap().clone()
     }

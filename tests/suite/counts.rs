@@ -179,7 +179,7 @@ mpm_tests! {
     }
 }
 
-/// The ids of some requests, sent by several clients at the same time.
+/// Returns the ids of some requests, sent by several clients at the same time.
 fn ids_of(server: &Server) -> HashSet<String> {
     let all = thread::scope(|scope| {
         let ask = || {

@@ -135,7 +135,7 @@ mpm_tests! {
 
 const CLIENTS: usize = 16;
 
-/// The executors that differ under an MPM.
+/// Returns the executors that differ under an MPM.
 fn executors(mpm: Mpm) -> &'static [&'static str] {
     if !ours() {
         &[""]
@@ -156,8 +156,8 @@ fn executors(mpm: Mpm) -> &'static [&'static str] {
 fn start(mpm: Mpm, executor: &str) -> Server {
     Server::builder(mpm)
         // Event closes idle connections if no thread is idle. A client that connects again may still hold the thread of
-        // its last connection, and a thread that has left a connection is not idle at once: hence three threads for
-        // each client.
+        // its last connection, and a thread that has left a connection is not idle at once. So there are three threads
+        // for each client.
         .pool(1, if mpm.threaded() { 3 * CLIENTS } else { 8 })
         .modules(&["include", "filter"])
         .app("/app", "mixed.wsgi")
@@ -306,7 +306,7 @@ impl Way {
         }
     }
 
-    /// The status, the token that the response names, and its body.
+    /// Returns the status, the token that the response names, and its body.
     fn expected(self, token: &str, size: usize) -> (u16, &str, Vec<u8>) {
         let of_token = stuff(token, size);
         match self {

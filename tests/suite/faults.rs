@@ -226,7 +226,7 @@ fn builder(mpm: Mpm) -> Builder {
         .app("/f", "faults.wsgi")
 }
 
-/// The number of calls of close() for a case.
+/// Returns the number of calls of close() for a case.
 fn closed(server: &Server, case: &str) -> usize {
     let lines = fs::read_to_string(server.root().join("closed/lines")).unwrap_or_default();
     let of_case = lines.lines().filter(|line| line.trim_matches('/') == case);

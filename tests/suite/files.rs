@@ -1,4 +1,4 @@
-//! Large files, files that change while they are sent, and file-like objects that are no files.
+//! Large files, files that change while they are sent, and file-like objects that are not files.
 
 use std::fs::File;
 use std::io::Write;
@@ -138,7 +138,7 @@ mpm_tests! {
     }
 }
 
-/// A server that makes files in its root.
+/// Returns the builder of a server that makes files in its root.
 fn builder(mpm: Mpm, sendfile: &str) -> harness::Builder {
     Server::builder(mpm)
         .one_child()
@@ -176,7 +176,7 @@ fn receive(server: &Server, url: &str) -> (Head, Vec<(u64, u8)>, u64) {
     (head, marks, received)
 }
 
-/// The byte at each place of a file of `large_file.wsgi`.
+/// Returns the byte at each place of a file of `large_file.wsgi`.
 fn contents(size: u64) -> impl Fn(u64) -> u8 {
     move |at| match at {
         _ if at == size - 1 => b'>',

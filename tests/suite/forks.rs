@@ -174,7 +174,7 @@ mpm_tests! {
     }
 }
 
-/// The executors that differ under an MPM.
+/// Returns the executors that differ under an MPM.
 fn executors(mpm: Mpm) -> &'static [&'static str] {
     if mpm.threaded() {
         &[
@@ -187,7 +187,7 @@ fn executors(mpm: Mpm) -> &'static [&'static str] {
     }
 }
 
-/// A server with the application that forks and dies.
+/// Starts a server with the application that forks and dies.
 pub(crate) fn start(mpm: Mpm, more: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm)
         .one_child()
@@ -200,7 +200,7 @@ fn notes(server: &Server) -> PathBuf {
     server.root().join("notes")
 }
 
-/// The file names by which the copies report: `PID-WHAT`.
+/// Returns the file names by which the copies report: `PID-WHAT`.
 fn names(server: &Server) -> Vec<String> {
     let entries = fs::read_dir(notes(server)).unwrap();
     entries

@@ -254,7 +254,7 @@ fn start_with(mpm: Mpm, conf: &str) -> Server {
         })
 }
 
-/// The folder with the database, its tables and its superuser; made once.
+/// Returns the folder with the database, its tables and its superuser; made once.
 fn database() -> &'static Path {
     static DATABASE: OnceLock<PathBuf> = OnceLock::new();
     DATABASE.get_or_init(|| {

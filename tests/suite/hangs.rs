@@ -1,5 +1,5 @@
-//! Things that hang before an application serves: imports, interpreters, the start of Python, scripts that are no
-//! files. All of them have a limit, and nothing else suffers.
+//! Things that hang before an application serves: imports, interpreters, the start of Python, scripts that are not
+//! regular files. All of them have a limit, and nothing else suffers.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -215,7 +215,7 @@ fn ask(server: &Server, url: &str) -> Value {
     server.get(url).expect(200).json()
 }
 
-/// The message about a Python that has such interpreters, but does not support them well.
+/// Returns the message about a Python that has such interpreters, but does not support them well.
 fn too_early() -> String {
     String::from("WSGI102[34]: application group")
 }

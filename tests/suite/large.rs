@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use harness::{Mpm, Request, Response, Server, eventually, mpm_tests, ours_only};
 
-/// The configuration of 1,000 workers, of which few are ever started.
+/// Returns the configuration of 1,000 workers, of which few are ever started.
 fn thousand_workers(mpm: Mpm) -> &'static str {
     match mpm {
         Mpm::Prefork => {
@@ -31,7 +31,7 @@ fn aliases(count: usize) -> String {
     })
 }
 
-/// The bytes of the segment, and the number of them that are in memory.
+/// Returns the bytes of the segment, and the number of them that are in memory.
 fn sizes(server: &Server) -> (u64, u64) {
     let descriptors =
         fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the parent is there");
@@ -203,7 +203,7 @@ mpm_tests! {
     }
 }
 
-/// A child may have 255 interpreters beside the main interpreter.
+/// A child may have 255 interpreters besides the main interpreter.
 #[test]
 fn the_last_interpreter_that_a_child_may_have_serves_and_the_next_group_is_refused() {
     ours_only!("mod_wsgi has no limit");

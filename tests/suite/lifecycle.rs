@@ -198,7 +198,7 @@ impl Parent {
             (now.abs_diff(self.descriptors) <= 2).then_some(())
         });
         assert!(now.mappings <= self.mappings + 8, "mappings");
-        // A quarter of a KiB for each restart, beside what the allocator happens to hold.
+        // A quarter of a KiB for each restart, besides what the allocator happens to hold.
         let most = self.kib + 256 + restarts as u64 / 4;
         assert!(now.kib <= most, "memory");
     }

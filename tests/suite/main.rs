@@ -38,7 +38,7 @@ mod forks;
 mod frameworks;
 /// Application groups and their names.
 mod groups;
-/// Loads that hang, and scripts that are no files.
+/// Loads that hang, and scripts that are not regular files.
 mod hangs;
 /// Scripts loaded at start.
 mod imports;

@@ -55,7 +55,7 @@ mpm_tests! {
             assert_eq!(text(&all, key), value, "{key}");
         }
 
-        // The last listed header that is present wins; headers that are no known forwarded headers are ignored.
+        // The last listed header that is present wins; headers that are not known forwarded headers are ignored.
         let both = [("X-Real-IP", "203.0.113.1"), ("X-Client-IP", "203.0.113.2"), ("X-Nonsense", "kept")];
         let order = ask(&server, "/order", &both);
         assert_eq!(text(&order, "REMOTE_ADDR"), Some("203.0.113.2"));

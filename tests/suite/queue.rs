@@ -303,7 +303,7 @@ fn ask(server: &Server, name: &str) -> Connection {
     server.ask(&format!("/app/wait/{name}"))
 }
 
-/// The number of threads of a child that have httpd's name, and so belong to httpd.
+/// Returns the number of threads of a child that have httpd's name, and so belong to httpd.
 fn threads_of_httpd(child: Pid) -> usize {
     let name = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     let process = name(format!("/proc/{child}/comm").into());

@@ -77,7 +77,7 @@ mpm_tests! {
     fn without_a_body(mpm) {
         let server = start(mpm);
         let mut connection = server.connect();
-        // All of this uses one connection: a body where none is allowed would be read as the next response.
+        // All of this uses one connection: a body that is not allowed would be read as the next response.
         for (method, case, status) in [
             ("HEAD", "single", 200),
             ("HEAD", "several", 200),

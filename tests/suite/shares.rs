@@ -93,7 +93,7 @@ fn a_reserve_is_left_to_requests_without_python() {
     }
 }
 
-/// The kept share of requests and of files, in the best of some tries.
+/// Returns the kept share of requests and of files, in the best of some tries.
 fn is_kept(tries: &[(f64, f64)]) -> bool {
     let best = |of: fn(&(f64, f64)) -> f64| tries.iter().map(of).fold(0.0, f64::max);
     best(|kept| kept.0) >= 0.9 && best(|kept| kept.1) >= 0.9
@@ -108,7 +108,7 @@ fn of_stuck(lines: &[&str]) -> String {
     format!("<WSGIInterpreterOptions application-group=stuck>\n{lines}\n</WSGIInterpreterOptions>")
 }
 
-/// A child of 25 threads with two groups.
+/// Starts a server with one child of 25 threads and two groups.
 fn start(mpm: Mpm, gate: &Gate, conf: &str) -> Server {
     let server = Server::builder(mpm)
         .pool(1, 25)

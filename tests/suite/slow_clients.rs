@@ -60,7 +60,7 @@ fn is_as_fast(idle: Duration, slow: Duration) -> bool {
     slow <= (idle * 2).max(Duration::from_millis(4))
 }
 
-/// The 99th percentile of the requests of four clients that pause between requests.
+/// Returns the 99th percentile of the requests of four clients that pause between requests.
 fn percentile_99(server: &Server, time: Duration) -> Duration {
     let began = Instant::now();
     let one = || {

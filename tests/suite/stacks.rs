@@ -188,12 +188,12 @@ impl Gate {
         Self(TcpListener::bind(("127.0.0.1", 0)).unwrap())
     }
 
-    /// The address in Python's form.
+    /// Returns the address in Python's form.
     fn address(&self) -> String {
         format!("('127.0.0.1', {})", self.0.local_addr().unwrap().port())
     }
 
-    /// The connection of a client.
+    /// Returns the connection of a client.
     fn accept(&self) -> TcpStream {
         self.0.set_nonblocking(true).unwrap();
         eventually("the application comes to the gate", || {

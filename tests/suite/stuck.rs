@@ -223,7 +223,7 @@ fn with_stuck<R>(server: &Server, clients: usize, work: impl FnOnce() -> R) -> R
     })
 }
 
-/// A server with two groups, `/app` and `/other`; the former has a limit.
+/// Starts a server with two groups, `/app` and `/other`; the former has a limit.
 fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Server::builder(mpm).metrics().conf(
         "WSGIScriptAlias /app ${APPS}/deadlines.wsgi application-group=one
@@ -261,7 +261,7 @@ fn give_up(server: &Server, way: &str) -> Pid {
     record.pid
 }
 
-/// A child with a stuck request, and the connection of that request.
+/// Returns a child with a stuck request, and the connection of that request.
 fn stuck(server: &Server) -> (Pid, harness::Connection) {
     let connection = server.ask("/app/sleep?1000");
     let child = eventually("a request is inside", || {
@@ -281,7 +281,7 @@ fn gone(server: &Server, child: Pid) {
     });
 }
 
-/// The children that have given up requests.
+/// Returns the children that have given up requests.
 fn given_up(server: &Server) -> Vec<Pid> {
     let records = server.records().into_iter();
     let records = records.filter(|record| record.message.starts_with("WSGI1063"));
@@ -300,7 +300,7 @@ fn ready(server: &Server) -> Vec<Pid> {
         .collect()
 }
 
-/// The number of children that take connections and must retire.
+/// Returns the number of children that take connections and must retire.
 fn retiring_of_ready(server: &Server) -> u64 {
     let status = wsgictl_status(server);
     let children = status["children"].as_array().cloned().unwrap_or_default();
@@ -310,7 +310,7 @@ fn retiring_of_ready(server: &Server) -> u64 {
     leaving.count() as u64
 }
 
-/// The status in the server's memory, which does not depend on the state of its children.
+/// Returns the status in the server's memory, which does not depend on the state of its children.
 fn wsgictl_status(server: &Server) -> serde_json::Value {
     let answer = server.wsgictl(&["status", "--json"]);
     serde_json::from_slice(&answer.stdout).unwrap_or_default()

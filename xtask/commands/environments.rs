@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Prepares what the tests need beside the system's packages.
+/// Prepares what the tests need besides the system's packages.
 pub(crate) fn for_tests(project: &Project) -> Result<()> {
     let state = project.state("tests");
     own_folder(&state)?;
@@ -172,7 +172,7 @@ fn second_python(project: &Project, state: &Path) -> Result<()> {
     )
 }
 
-/// An installed 3.13 or 3.12 that is not of the distribution's minor version.
+/// Returns an installed 3.13 or 3.12 that is not of the distribution's minor version.
 fn another_python() -> Option<Python> {
     let mut installed = pythons::installed();
     let system = pythons::system().map(|python| python.tag);

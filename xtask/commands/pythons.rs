@@ -26,7 +26,7 @@ pub(crate) struct Python {
     pub(crate) library: PathBuf,
 }
 
-/// All these Pythons, or the one that `PYTHON` names.
+/// Returns all these Pythons, or the one that `PYTHON` names.
 pub(crate) fn find() -> Result<Vec<Python>> {
     let found = match env::var_os("PYTHON").filter(|set| !set.is_empty()) {
         Some(program) => vec![named(program.into())?],
@@ -38,7 +38,7 @@ pub(crate) fn find() -> Result<Vec<Python>> {
     Ok(found)
 }
 
-/// The Python that `PYTHON` names, else the distribution's.
+/// Returns the Python that `PYTHON` names, else the distribution's.
 pub(crate) fn preferred() -> Result<Python> {
     named(
         env::var_os("PYTHON")
@@ -51,7 +51,7 @@ pub(crate) fn preferred() -> Result<Python> {
 /// The program of the distribution's Python.
 pub(crate) const SYSTEM: &str = "/usr/bin/python3";
 
-/// The distribution's Python, if an engine can be built for it.
+/// Returns the distribution's Python, if an engine can be built for it.
 pub(crate) fn system() -> Option<Python> {
     probe(Path::new(SYSTEM)).ok()
 }
@@ -66,7 +66,7 @@ fn named(program: PathBuf) -> Result<Python> {
     }
 }
 
-/// All Pythons that are installed in the usual places.
+/// Returns all Pythons that are installed in the usual places.
 pub(crate) fn installed() -> Vec<Python> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -138,7 +138,7 @@ fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// The folder in which pyenv installs Pythons.
+/// Returns the folder in which pyenv installs Pythons.
 pub(crate) fn pyenv_versions() -> PathBuf {
     let home =
         || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| OsString::from("/"))).join(".pyenv");
@@ -147,7 +147,7 @@ pub(crate) fn pyenv_versions() -> PathBuf {
         .join("versions")
 }
 
-/// The entries of a folder whose names begin with `prefix`, in order.
+/// Returns the entries of a folder whose names begin with `prefix`, in order.
 pub(crate) fn entries(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let named = |path: &PathBuf| {
         path.file_name()

@@ -139,7 +139,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The anchor of a heading that is the name of a directive.
+/// Returns the anchor of a heading that is the name of a directive.
 fn anchor(row: &Directive) -> String {
     row.name.trim_start_matches('<').to_ascii_lowercase()
 }

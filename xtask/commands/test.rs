@@ -120,7 +120,7 @@ fn whole(folder: PathBuf) -> OsString {
     }
 }
 
-/// The PATH, with the folder where prometheus and promtool were unpacked, unless the system has them.
+/// Returns the PATH, with the folder where prometheus and promtool were unpacked, unless the system has them.
 pub(crate) fn path(state: &std::path::Path) -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":");

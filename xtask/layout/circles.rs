@@ -135,7 +135,7 @@ impl<'a> Circles<'a> {
     }
 }
 
-/// The strongly connected components of at least two nodes, by Tarjan's algorithm.
+/// Returns the strongly connected components of at least two nodes, by Tarjan's algorithm.
 fn components(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     struct Walk<'a> {
         edges: &'a [Vec<usize>],

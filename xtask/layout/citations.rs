@@ -90,7 +90,7 @@ fn is_address(before: &str) -> bool {
         .is_some_and(|word| word.contains("://"))
 }
 
-/// A path without `..`.
+/// Returns a path without `..`.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

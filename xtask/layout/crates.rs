@@ -37,7 +37,7 @@ pub(crate) struct Module {
     pub(crate) items: Vec<syn::Item>,
 }
 
-/// The folders of the crates, in the order of their names.
+/// Returns the folders of the crates, in the order of their names.
 pub(crate) fn folders(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join("src")).context("src/")? {
@@ -50,7 +50,7 @@ pub(crate) fn folders(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The name of a crate's folder.
+/// Returns the name of a crate's folder.
 pub(crate) fn name(folder: &Path) -> String {
     folder
         .file_name()
@@ -151,7 +151,7 @@ impl Crate {
         Ok(id)
     }
 
-    /// The number of lines that are not for tests, and how many of them are neither blank nor a comment.
+    /// Returns the number of lines that are not for tests, and how many of them are neither blank nor a comment.
     pub(crate) fn lines(&self) -> (usize, usize) {
         let mut all = 0;
         let mut code = 0;
@@ -170,7 +170,7 @@ impl Crate {
 }
 
 impl File {
-    /// The path without its ending, for printing.
+    /// Returns the path without its ending, for printing.
     pub(crate) fn label(&self) -> String {
         self.path.with_extension("").display().to_string()
     }
@@ -201,7 +201,7 @@ fn requires_test(condition: &syn::Meta) -> bool {
     }
 }
 
-/// The attributes of an item.
+/// Returns the attributes of an item.
 pub(crate) fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     match item {
         syn::Item::Const(item) => &item.attrs,

@@ -150,7 +150,7 @@ struct Resolver<'a> {
 const DEPTH: usize = 16;
 
 impl Resolver<'_> {
-    /// The module in which a path of this crate ends, and the file that defines the item that it names.
+    /// Returns the module in which a path of this crate ends, and the file that defines the item that it names.
     fn resolve(&self, from: ModuleId, path: &[String]) -> Option<(ModuleId, FileId)> {
         self.start(from, path, DEPTH)
             .map(|module| (module, self.parsed.modules[module].file))

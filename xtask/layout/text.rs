@@ -23,14 +23,14 @@ pub(crate) enum Kind {
 }
 
 impl Text {
-    /// The place of a byte of the text, as `path:line`.
+    /// Returns the place of a byte of the text, as `path:line`.
     pub(crate) fn at(&self, byte: usize) -> String {
         let before = self.text[..byte].matches('\n').count();
         format!("{}:{}", self.path.display(), self.line + before)
     }
 }
 
-/// All texts of a checkout, or of one crate in src/.
+/// Returns all texts of a checkout, or of one crate in src/.
 pub(crate) fn read(root: &Path, only: Option<&str>) -> Result<Vec<Text>> {
     let listed = Command::new("git")
         .args([
@@ -196,7 +196,7 @@ impl Reader {
     }
 }
 
-/// The length of the string or character literal with which `source` begins, and the content of a string.
+/// Returns the length of the string or character literal with which `source` begins, and the content of a string.
 fn literal(source: &str) -> Option<(usize, &str)> {
     if let Some(raw) = source.strip_prefix('r') {
         let hashes = raw.len() - raw.trim_start_matches('#').len();
@@ -229,7 +229,7 @@ fn literal(source: &str) -> Option<(usize, &str)> {
     Some((1, ""))
 }
 
-/// The length of the word, or of the other character, with which `source` begins.
+/// Returns the length of the word, or of the other character, with which `source` begins.
 fn word(source: &str) -> usize {
     let is_part = |character: &char| character.is_alphanumeric() || *character == '_';
     match source.find(|character| !is_part(&character)) {

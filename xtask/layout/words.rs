@@ -91,7 +91,7 @@ pub(crate) fn findings(texts: &[Text]) -> Vec<Finding> {
     found
 }
 
-/// The positions of banned forms, each with what to write instead.
+/// Returns the positions of banned forms, each with what to write instead.
 fn banned(text: &str) -> Vec<(usize, &'static str)> {
     let mut found = Vec::new();
     for (form, instead) in RULES.iter() {

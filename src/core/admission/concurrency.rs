@@ -4,8 +4,8 @@
 //! A request that enters while others are inside finds the GIL free or busy.
 //!
 //! * Free: the others wait for something else, such as a database or a client, so more requests may enter. The ratio of
-//!   the time off the processor to the time on it says at once how many. Or the others compute without the GIL; then
-//!   one request for each core may enter.
+//!   the time off the CPU to the time on it says at once how many. Or the others compute without the GIL; then one
+//!   request for each core may enter.
 //! * Always busy: further requests would only get in each other's way.
 //!
 //! The ratio alone is not enough: where requests run longer than CPython's switch interval, waiting for the GIL looks
@@ -36,8 +36,8 @@ const FAR_TOO_LONG: u64 = 100_000_000;
 const AT_LEAST_FOR: u64 = 500_000_000;
 /// The GIL counts as busy if a request waited for it longer than this. Nanoseconds.
 const BUSY: u64 = 5_000;
-/// If the time off the processor is this multiple of the time on it, for each request inside, requests do not only wait
-/// for the GIL.
+/// If the time off the CPU is this multiple of the time on it, for each request inside, requests do not only wait for
+/// the GIL.
 const ELSEWHERE: u32 = 8;
 /// A job of at most this mean time is cheaper to run for its owner than to wake the owner up. Nanoseconds.
 const SHORT: u64 = 20_000_000;
@@ -60,11 +60,11 @@ pub struct ConcurrencyController {
     off: AtomicU64,
     /// Mean time of a visit, nanoseconds; 0 while unknown.
     mean: AtomicU64,
-    /// Mean time of a visit off the processor, waiting, nanoseconds.
+    /// Mean time of a visit off the CPU, waiting, nanoseconds.
     mean_off: AtomicU64,
     /// When the last stall check ran.
     looked: AtomicU64,
-    /// The processor time of the requests inside at that check, nanoseconds.
+    /// The CPU time of the requests inside at that check, nanoseconds.
     looked_cpu: AtomicU64,
     /// Decisions for a limit of one since a limit of two was tried.
     alone: AtomicU64,
@@ -79,7 +79,7 @@ struct Seen {
     entries: u64,
     /// How many of them found the GIL busy.
     busy: u64,
-    /// Time of visits on a processor.
+    /// Time of visits on a CPU.
     cpu: u64,
     /// Time of visits that waited for something.
     off: u64,
@@ -130,8 +130,8 @@ impl ConcurrencyController {
         }
     }
 
-    /// Records that a request was inside for `wall` nanoseconds and on the processor for `cpu` of them. `waited` says
-    /// whether it waited for something; otherwise other threads had the processor for the rest.
+    /// Records that a request was inside for `wall` nanoseconds and on the CPU for `cpu` of them. `waited` says whether
+    /// it waited for something; otherwise other threads had the CPU for the rest.
     pub fn visited(&self, wall: u64, cpu: u64, waited: bool) {
         self.visits.fetch_add(1, Relaxed);
         self.wall.fetch_add(wall, Relaxed);
@@ -192,8 +192,7 @@ impl ConcurrencyController {
     }
 
     /// Runs the stall check of a waiting request. Returns a higher limit if no request has left for long, and those
-    /// inside do not compute or have computed for far longer than usual. `cpu` returns their processor time,
-    /// nanoseconds.
+    /// inside do not compute or have computed for far longer than usual. `cpu` returns their CPU time, nanoseconds.
     pub fn waits(&self, now: u64, cpu: impl FnOnce() -> u64) -> Option<u32> {
         let due = self.due.load(Acquire);
         let mean = self.mean.load(Relaxed);
@@ -210,7 +209,7 @@ impl ConcurrencyController {
         let since = self.looked.swap(now, Relaxed);
         self.looked_cpu.store(cpu, Relaxed);
         let elapsed = now.saturating_sub(since);
-        // The last check saw other requests inside, so its processor time does not compare.
+        // The last check saw other requests inside, so its CPU time does not compare.
         let were_others = since <= left || elapsed > LONG_AGO;
         let computes = cpu.saturating_sub(before) > elapsed / 2;
         let usual = mean.saturating_mul(4).clamp(FAR_TOO_LONG, LONG_AGO);
@@ -259,7 +258,7 @@ impl ConcurrencyController {
             return limit;
         }
         // Other requests that hold the GIL, also in other interpreters that share it, explain some of the time off the
-        // processor.
+        // CPU.
         let is_elsewhere = waits >= limit.saturating_mul(ELSEWHERE);
         match seen.busy * 100 / seen.entries {
             // Some requests find the GIL free, or it is busy only because many come at once: more may enter.
@@ -299,7 +298,7 @@ mod tests {
             let is_busy = limit * cpu > cpu + off;
             for _ in 0..4 {
                 controller.entered(if is_busy { MS } else { 0 }, limit > 1);
-                // Waits for the GIL are part of the time off the processor.
+                // Waits for the GIL are part of the time off the CPU.
                 let off = off.max((limit - 1) * cpu);
                 controller.visited(cpu + off, cpu, off != 0);
             }

@@ -1,5 +1,4 @@
-//! A bound on how many of something are held at a time: threads of httpd by one group or by all groups, requests in a
-//! queue.
+//! A limit on a number: of httpd threads that one group or all groups hold, or of requests in a queue.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -11,7 +10,7 @@ pub struct Limit {
     max: u32,
 }
 
-/// One unit below the limit; dropping it returns the unit.
+/// One of the permits of a [`Limit`]. Dropping it gives it back.
 #[must_use = "dropping a permit returns it"]
 pub struct Permit<'a>(Option<&'a Limit>);
 
@@ -24,17 +23,17 @@ impl Limit {
         }
     }
 
-    /// Returns whether there is no limit, so that nothing is counted.
+    /// Returns whether there is no limit. Then nothing is counted.
     pub fn is_open(&self) -> bool {
         self.max == u32::MAX
     }
 
-    /// Takes a permit; returns `None` if all are held. Costs nothing where there is no limit.
+    /// Takes a permit; returns `None` if all are held. Costs nothing if there is no limit.
     pub fn take(&self) -> Option<Permit<'_>> {
         self.try_hold().then(|| Permit(Some(self)))
     }
 
-    /// Takes one unit and returns whether one was left; the caller gives it back with [`Limit::release`].
+    /// Counts one permit and returns whether one was left; the caller gives it back with [`Limit::release`].
     pub(super) fn try_hold(&self) -> bool {
         if self.is_open() {
             return true;
@@ -52,7 +51,7 @@ impl Limit {
         false
     }
 
-    /// Gives one unit back.
+    /// Gives one permit back.
     pub(super) fn release(&self) {
         if !self.is_open() {
             let held = self.held.fetch_sub(1, AcqRel);
@@ -60,7 +59,7 @@ impl Limit {
         }
     }
 
-    /// Returns how many units are held; 0 where there is no limit.
+    /// Returns how many permits are held; 0 if there is no limit.
     #[cfg(test)]
     pub(super) fn held(&self) -> u32 {
         self.held.load(Relaxed)

@@ -21,7 +21,7 @@ use super::single_worker::{Offer, SingleWorker};
 use super::waiter::{Waiter, Wakeup};
 
 /// Runs `model` in every order of its steps. In models with too many steps for all orders, `preemptions` bounds how
-/// often a thread may be stopped where it need not wait.
+/// often a thread may be stopped at a place at which it need not wait.
 fn try_all(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = preemptions;
@@ -97,7 +97,7 @@ fn take_out(semaphore: &FifoSemaphore<Waiting>, waiter: &Waiting) -> bool {
     semaphore.leave_queue(|other| Arc::ptr_eq(other, waiter))
 }
 
-/// A semaphore whose queue has no bound.
+/// Returns a semaphore whose queue has no bound.
 fn open<T>(limit: u32) -> FifoSemaphore<T> {
     FifoSemaphore::new(limit, std::sync::Arc::new(Limit::new(u32::MAX)))
 }
@@ -121,7 +121,7 @@ impl Group {
         })
     }
 
-    /// As [`Group::new`], with one permit held.
+    /// Returns a group like [`Group::new`], with one permit held.
     fn with_one_inside(limit: u32) -> Arc<Self> {
         let group = Self::new(limit);
         assert!(group.semaphore.try_enter());
@@ -167,7 +167,7 @@ impl Group {
     }
 }
 
-/// Has the worker of the group run the job.
+/// Makes the worker of the group run the job.
 fn to_runner(group: &Arc<Group>, waiter: Waiting) {
     match group.worker.give(Some(waiter)) {
         Offer::Kept => {}

@@ -232,7 +232,7 @@ impl<T> FifoSemaphore<T> {
 mod tests {
     use super::*;
 
-    /// A semaphore whose queue has no bound.
+    /// Returns a semaphore whose queue has no bound.
     fn open<T>(limit: u32) -> FifoSemaphore<T> {
         FifoSemaphore::new(limit, Arc::new(Limit::new(u32::MAX)))
     }

@@ -1,4 +1,4 @@
-//! A thread that takes one job at a time from other threads, when it is idle.
+//! A thread that takes one job at a time from other threads, and only while it is idle.
 //!
 //! ```text
 //!             give, and the thread is started        next
@@ -10,7 +10,7 @@
 
 use crate::sync::{Condvar, Mutex, lock};
 
-/// The place where the thread gets its job. The thread is started for the first job.
+/// Hands jobs to the thread, which is started for the first job.
 pub struct SingleWorker<T> {
     state: Mutex<WorkerState<T>>,
     given: Condvar,
@@ -25,7 +25,7 @@ enum WorkerState<T> {
     Busy,
 }
 
-/// What became of a job that was given.
+/// The result of [`SingleWorker::give`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the caller still has to run a refused job, and a kept one may need a thread"]
 pub enum Offer<T> {
@@ -74,7 +74,7 @@ impl<T> SingleWorker<T> {
         }
     }
 
-    /// Waits for the next job and returns it. Called by the worker's thread, which has finished the job before.
+    /// Waits for the next job and returns it. Called by the worker's thread when it has started or has finished a job.
     pub fn next(&self) -> T {
         let mut state = lock(&self.state);
         if let WorkerState::Busy = *state {

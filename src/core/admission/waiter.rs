@@ -60,7 +60,7 @@ impl<J, R> Waiter<J, R> {
         &self.job
     }
 
-    /// Gives the owner a permit and wakes only the owner up.
+    /// Gives the owner a permit and wakes the owner up.
     pub fn grant(&self) {
         *lock(&self.state) = WaiterState::Granted;
         self.changed.notify_one();
@@ -97,7 +97,7 @@ impl<J, R> Waiter<J, R> {
 }
 
 impl<R> WaiterState<R> {
-    /// Returns what the owner finds, and takes a result out.
+    /// Returns the state for the owner. A result is moved out, so it is returned once.
     fn wakeup(&mut self) -> Wakeup<R> {
         match std::mem::replace(self, WaiterState::Over) {
             WaiterState::Done(result) => Wakeup::Done(result),

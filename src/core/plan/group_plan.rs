@@ -16,11 +16,11 @@ pub enum Gil {
     Shared,
     /// One GIL for each of this number of interpreters.
     Own(u32),
-    /// As [`Gil::Own`] if the application can be loaded in such an interpreter, else as [`Gil::Shared`].
+    /// Like [`Gil::Own`] if the application can be loaded in such an interpreter, else like [`Gil::Shared`].
     Tried(u32),
-    /// None.
+    /// No GIL.
     Free,
-    /// None if the build of Python is free-threaded, else as [`Gil::Tried`].
+    /// No GIL if the build of Python is free-threaded, else like [`Gil::Tried`].
     Best(u32),
 }
 

@@ -13,11 +13,11 @@ pub trait Variables {
     fn server_name(&self) -> &[u8];
     /// `ap_get_server_port`.
     fn port(&self) -> u16;
-    /// The name in the `Host` header, without the port.
+    /// Returns the name in the `Host` header, without the port.
     fn host(&self) -> Option<&[u8]>;
-    /// The URI without path info; slashes need not be collapsed.
+    /// Returns the URI without path info; slashes need not be collapsed.
     fn script_name(&self) -> &[u8];
-    /// The first one that exists of: note of the request, variable of the request, variable of the process.
+    /// Returns the first one that exists of: note of the request, variable of the request, variable of the process.
     fn env(&self, name: &str) -> Option<Cow<'_, [u8]>>;
 }
 

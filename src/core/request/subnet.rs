@@ -81,7 +81,7 @@ fn leading_octets(text: &str) -> Option<(Ipv4Addr, u8)> {
     Some((octets.into(), count))
 }
 
-/// A length in digits, or an IPv4 mask.
+/// Returns a length in digits, or an IPv4 mask.
 fn prefix_length(text: &str, address: IpAddr) -> Option<u8> {
     if address.is_ipv4()
         && let Ok(mask) = text.parse::<Ipv4Addr>()

@@ -15,7 +15,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Outcome<ExitCode> {
         Some(number) => entry(Message::find(number).ok_or_else(|| unknown(number))?),
         None => list(),
     };
-    // A reader that has closed its end is no failure.
+    // A reader that has closed its end is not a failure.
     terminal::write_for_programs(&text)?;
     Ok(ExitCode::SUCCESS)
 }

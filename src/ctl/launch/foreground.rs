@@ -85,7 +85,7 @@ fn supervise(
             Ok(None) => {}
             Err(error) => return Err(Failure::new(format!("cannot wait for httpd: {error}"))),
         }
-        // Not reaped yet, so the pid still belongs to httpd. A signal that comes too late is no failure.
+        // Not reaped yet, so the pid still belongs to httpd. A signal that comes too late is not a failure.
         match incoming.recv_timeout(POLL) {
             Ok(News::Ready) => ready.take().into_iter().for_each(|ready| ready()),
             Ok(News::Signal) if !asked => {

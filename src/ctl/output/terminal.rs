@@ -23,7 +23,7 @@ pub(crate) enum Written {
     Closed,
 }
 
-/// Writes to standard output and flushes. Escapes what a terminal would obey, even if the output is no terminal.
+/// Writes to standard output and flushes. Escapes what a terminal would obey, even if the output is not a terminal.
 pub(crate) fn write(text: &str) -> Outcome<Written> {
     put(&visible(text))
 }

@@ -6,7 +6,7 @@
 //! | worker, event | the accept function of each listener is wrapped; the wrapper returns `APR_EGENERAL` instead of accepting |
 //!
 //! A refused connection stays in the kernel's queue for another child. An MPM calls its accept function only when a
-//! connection arrives, so [`dummy_connection`] makes one where no client does, as httpd does.
+//! connection arrives, so [`dummy_connection`] makes a connection if no client does. httpd itself does the same.
 //!
 //! After `APR_EGENERAL` the MPM ends the child with a status that means "short of resources". If the parent sees that
 //! status while the children of a new configuration start, it ends the whole server. So a child that leaves in this way

@@ -60,7 +60,7 @@ static HANG: Mutex<Option<Hang>> = Mutex::new(None);
 /// A hang that is not reported for this time has ended.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Returns the server's `WSGIStartupTimeout`, or the default where it has none.
+/// Returns the server's `WSGIStartupTimeout`, or the default if it has none.
 fn limit() -> Duration {
     let written = inherited::current().and_then(|process| process.python.startup_timeout());
     written.unwrap_or(STARTUP_TIMEOUT)

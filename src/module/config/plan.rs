@@ -1,5 +1,5 @@
 //! Reports what the plan means for each application group when a configuration comes into force: in the log, on the
-//! board, and as warnings where it cannot work.
+//! board, and as warnings if it cannot work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

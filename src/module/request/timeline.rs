@@ -41,7 +41,7 @@ pub(crate) enum Abort {
     Write = value(ABORT_PHASE, "write"),
 }
 
-/// The measurements of one request. All its stamps are 0 where nothing is measured.
+/// The measurements of one request. All its stamps are 0 if nothing is measured.
 pub(crate) struct Timeline<'r> {
     request: Request<'r>,
     app: App,
@@ -52,7 +52,7 @@ pub(crate) struct Timeline<'r> {
     slow: u64,
     /// The stamps that module and engine share.
     times: Times,
-    /// When the engine was asked to run the request; 0 where it never was.
+    /// When the engine was asked to run the request; 0 if it never was.
     enqueued: Cell<u64>,
     first_byte: Cell<u64>,
     input: Cell<u64>,
@@ -109,7 +109,7 @@ impl<'r> Timeline<'r> {
         }
     }
 
-    /// Returns the stamps that module and engine share; `None` where nothing is measured.
+    /// Returns the stamps that module and engine share; `None` if nothing is measured.
     pub(crate) fn times(&self) -> Option<&Times> {
         (self.entry != 0).then_some(&self.times)
     }

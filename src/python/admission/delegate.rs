@@ -43,7 +43,7 @@ pub(super) struct Delegate {
     is_exclusive: bool,
 }
 
-/// Of this many requests that are not alone inside, one has its processor time measured, which takes a system call.
+/// Of this many requests that are not alone inside, one has its CPU time measured, which takes a system call.
 const SAMPLE: u32 = 4;
 /// Every request is measured while requests take longer than this on average, nanoseconds, or while nothing is known
 /// yet.
@@ -77,7 +77,7 @@ impl Delegate {
         }
     }
 
-    /// Has the worker or the owner run a job that has a slot now.
+    /// Makes the worker or the owner run a job that has a slot now.
     fn pass_on(&'static self, next: Arc<Waiting>) {
         // SAFETY: this thread got the waiter from the semaphore.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
@@ -88,7 +88,7 @@ impl Delegate {
         }
     }
 
-    /// Has the worker run the job, or its owner if the worker is busy.
+    /// Makes the worker run the job, or its owner if the worker is busy.
     fn give_to_worker(&'static self, waiter: Arc<Waiting>) {
         let refused = match self.worker.give(waiter) {
             Offer::Kept => None,
@@ -273,7 +273,7 @@ impl Drop for Permit {
     }
 }
 
-/// Measures a visit by wall clock and processor time, from when the thread has the GIL. Only some visits are measured.
+/// Measures a visit by wall clock and CPU time, from when the thread has the GIL. Only some visits are measured.
 struct Meter {
     executor: &'static Delegate,
     /// Whether others were inside.
@@ -331,9 +331,9 @@ impl Drop for Meter {
 
 /// The resources that the calling thread has used so far.
 struct Usage {
-    /// Processor time, nanoseconds.
+    /// CPU time, nanoseconds.
     cpu: u64,
-    /// How often the thread gave up the processor to wait for something.
+    /// How often the thread gave up the CPU to wait for something.
     waits: i64,
 }
 

@@ -65,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// Has a pool thread run a job that has a slot.
+    /// Makes a pool thread run a job that has a slot.
     fn hand_over(&'static self, waiter: Arc<Waiting>) {
         self.need_thread();
         if let Err(refused) = self.send.try_send(waiter) {

@@ -109,7 +109,7 @@ impl Loading {
             what,
             began,
             due,
-            // SAFETY: always possible.
+            // SAFETY: may be called at any time.
             ident: unsafe { libc::pthread_self() },
             request: request.and_then(running::find),
             is_overdue: AtomicBool::new(false),

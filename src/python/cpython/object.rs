@@ -392,7 +392,7 @@ impl<'i> Obj<'i> {
 
     /// Returns the dictionary of a module.
     pub(crate) fn module_dict(&self, py: &Attached<'i>) -> PyResult<Obj<'i>> {
-        // SAFETY: attached; borrowed from the module, and an object that is no module raises SystemError.
+        // SAFETY: attached; borrowed from the module, and an object that is not a module raises SystemError.
         unsafe { py.share(ffi::PyModule_GetDict(self.as_ptr())) }
     }
 

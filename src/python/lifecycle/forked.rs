@@ -1,5 +1,5 @@
-//! The end of a process that an application has forked ([`forked`](crate::cpython::forked)). It ends as `sys.exit()`
-//! ends a Python program, with that exit status.
+//! Ends a copy, a process that an application has forked ([`forked`](crate::cpython::forked)), as `sys.exit()` ends a
+//! Python program, and with the same exit status.
 //!
 //! The copy does not wait for anything that another thread of the child would have to do, because it has only one
 //! thread: a lock that another thread held stays locked.
@@ -64,7 +64,7 @@ fn leave(py: &Attached<'_>, patience: Duration) -> i32 {
     })
 }
 
-/// Has `bootstrap.py` end the copy. Returns the exit status.
+/// Calls `bootstrap.py` to end the copy. Returns the exit status.
 fn status_of<'i>(
     py: &Attached<'i>,
     exception: Option<Obj<'i>>,

@@ -1,4 +1,4 @@
-//! Starting Python in this process: once, in the child, as its unprivileged user. `stop.rs` ends it.
+//! Starts Python in this process: once, in the child, as its unprivileged user. `stop.rs` ends it.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -30,8 +30,8 @@ use crate::wsgi::setup::{self, Process};
 
 /// How Python is started.
 pub struct Config {
-    /// The path of the interpreter that Python takes as its own; decides the prefix and the virtual environment. `None`
-    /// for the Python that the engine was built with.
+    /// The path of the Python executable, which decides the prefix and the virtual environment. `None` stands for the
+    /// Python that the engine was built with.
     pub program_name: Option<Vec<u8>>,
     /// `PyConfig.home`.
     pub home: Option<Vec<u8>>,
@@ -79,7 +79,7 @@ impl Default for Config {
     }
 }
 
-/// The interpreter that the engine was compiled with.
+/// The Python executable that the engine was built with.
 const DEFAULT_PYTHON: Option<&str> = option_env!("WSGI_ENGINE_PYTHON");
 
 /// Starts Python. The error says why Python does not run, in words for the log. If Python was started before in this
@@ -97,7 +97,7 @@ pub fn start(config: Config) -> Result<(), String> {
         return Ok(());
     }
     check_version()?;
-    // SAFETY: always possible.
+    // SAFETY: may be called at any time.
     if unsafe { ffi::Py_IsInitialized() } != 0 {
         return Err(String::from(
             "an earlier start in this process has begun Python and could not set it up, and Python does not begin twice; stop \
@@ -135,7 +135,7 @@ pub fn start(config: Config) -> Result<(), String> {
             String::from("the main interpreter could not be set up; the traceback is in the log")
         })
     });
-    // SAFETY: attached since the initialization; the thread leaves Python here. [S-20]
+    // SAFETY: attached since the initialization; the thread detaches here. [S-20]
     let state = unsafe { ffi::PyEval_SaveThread() };
     set_up?;
     thread_state::adopt(main, state);

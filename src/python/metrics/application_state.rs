@@ -8,7 +8,7 @@ use wsgi_telemetry::{App, clock};
 
 use crate::metrics::telemetry;
 
-/// No interpreter holds the application yet, or no longer.
+/// The interpreter does not hold the application yet, or no longer holds it.
 const ABSENT: u8 = u8::MAX;
 const STARTING: u8 = value(INTERPRETER_STATE, "starting") as u8;
 const READY: u8 = value(INTERPRETER_STATE, "ready") as u8;
@@ -60,8 +60,7 @@ impl ApplicationState {
 
     /// Notes the end of a load, whether it succeeded, and how long it took.
     pub(crate) fn end_load(&self, loaded: bool, nanoseconds: u64) {
-        // If the group has left this interpreter during the load, the interpreter does not hold the application any
-        // more.
+        // If the group left this interpreter during the load, the state stays `ABSENT`.
         if self.state.load(Relaxed) != ABSENT {
             self.enter(if loaded { READY } else { FAILED });
         }

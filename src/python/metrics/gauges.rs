@@ -1,5 +1,5 @@
-//! Numbers that only the interpreter itself can count: memory blocks, threads, the collector's progress.
-//! A request that holds the GIL anyway asks for them every few seconds.
+//! Numbers that only the interpreter itself can count: memory blocks, threads, the collector's progress. A request that
+//! already holds the GIL reads them every ten seconds.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -69,7 +69,8 @@ fn look(py: &Attached<'_>) -> PyResult<()> {
         middle,
         oldest,
     ];
-    // Changed by the difference, because several interpreters may have the same first application.
+    // Each interpreter adds only its difference, because several interpreters may have the same first application and so
+    // share its gauges.
     for ((at, gauge), known) in (0..).zip(gauges).zip(&state.gauge_values) {
         let value = number(at)?;
         gauge.increment((value - known.swap(value, Relaxed)) as f64);

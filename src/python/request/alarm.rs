@@ -19,7 +19,7 @@ pub(crate) fn set_start(start: fn()) {
     START.get_or_init(|| start);
 }
 
-/// Has the watchdog look at the stamp `due`, at the latest, because something with a limit has begun.
+/// Makes the watchdog look at the stamp `due`, at the latest, because something with a limit has begun.
 pub(crate) fn set(due: u64) {
     if due < WAKES.load(SeqCst) || WATCHDOG.get().is_none() {
         if let Some(start) = START.get() {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A thread that is attached to the interpreter and holds the lock injects an exception into the thread of a request
-//! that is `Inside`. An exception that has not been raised yet is taken back by `leave`, under the same lock and
+//! that is `Inside`. `leave` takes back an exception that has not been raised yet, under the same lock and while
 //! attached. A request is never inside twice, so no request ever gets the exception of another one.
 
 use std::ffi::c_ulong;
@@ -30,20 +30,21 @@ const NANOSECONDS: u64 = 1_000_000;
 
 /// Where a request is, and what the watchdog has done about it.
 pub(crate) struct Deadline {
-    /// When the request began, as a stamp. The time that its application takes to load is added to it, so that it does
-    /// not count.
+    /// When the request began, as a stamp. The time that its application takes to load does not count, and is added to
+    /// this.
     began: AtomicU64,
     /// When the request arrived, as a stamp that does not change.
     arrived: u64,
     /// When the request began to wait for its application to load, as a stamp; 0 while it does not wait.
     loads: AtomicU64,
     limits: Limits,
-    /// Whether the request waits for a slot, as far as its thread knows, or was refused one.
+    /// Whether the request waits for a slot or was refused one. Written by its thread.
     in_line: AtomicBool,
     location: Mutex<Location>,
     /// The index in [`STEPS`] of the next step.
     next: AtomicU8,
-    /// When the watchdog next complains of a request that was given up, as a stamp.
+    /// When the watchdog next asks for the child to be replaced because the request was given up and still runs, as a
+    /// stamp.
     again: AtomicU64,
 }
 
@@ -64,7 +65,7 @@ struct Location {
     slot: Option<&'static dyn Slot>,
     /// Whether an exception was injected that may not have been raised yet.
     is_injected: bool,
-    /// Whether the watchdog gave the slot back, because the thread does not come back to do so.
+    /// Whether the watchdog gave the slot back, because the thread hangs and cannot do so.
     has_lost_slot: bool,
     /// Whether the thread has given its slot back while it waits for something that needs no GIL.
     is_outside: bool,
@@ -77,9 +78,9 @@ pub(crate) enum Step {
     TellSlow,
     /// Log its stack, and interrupt it.
     Interrupt,
-    /// Interrupt it again: it has caught the exception, or is where none can be raised.
+    /// Interrupt it again: it has caught the exception, or is in a call that no exception can end.
     InterruptAgain,
-    /// Answer it without its thread, which may never come back.
+    /// Answer it without its thread, which may never return.
     GiveUp,
 }
 
@@ -124,7 +125,7 @@ impl Deadline {
         self.limits.request != 0 && now >= self.due(Step::Interrupt) && !self.is_loading()
     }
 
-    /// Returns how long the request may still take, at least.
+    /// Returns how long the request may still take; if its application is being loaded, it may take longer.
     pub(crate) fn until_late(&self, now: u64) -> Duration {
         let now = match self.loads.load(Relaxed) {
             0 => now,
@@ -138,13 +139,13 @@ impl Deadline {
         Duration::from_nanos(now.saturating_sub(self.arrived))
     }
 
-    /// Returns how long the request has taken, in nanoseconds, without finished waits for a load.
+    /// Returns how long the request has taken, in nanoseconds, not counting finished waits for a load.
     pub(crate) fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.began.load(Relaxed))
     }
 
-    /// Runs `load`, in which the request waits for its application to load. That time does not count: loading has
-    /// limits of its own, and an interrupted load would never be done.
+    /// Runs `load`, in which the request waits for its application to load. That time does not count: loading has its
+    /// own limit, and a load that is interrupted each time would never finish.
     pub(crate) fn load<R>(&self, load: impl FnOnce() -> R) -> R {
         if !self.is_limited() {
             return load();
@@ -155,8 +156,8 @@ impl Deadline {
         result
     }
 
-    /// Notes that the request has waited since it began for the interpreter to be made and its application to load, and
-    /// still does.
+    /// Notes that the request has waited for a load from its beginning and still waits: its interpreter is being made,
+    /// or its application is being loaded.
     pub(crate) fn begins_with_load(&self) {
         self.wait_for_load(self.began.load(Relaxed));
     }
@@ -185,8 +186,7 @@ impl Deadline {
         self.loads.load(Relaxed) != 0
     }
 
-    /// Notes whether the request's thread waits for a slot. While it does, the thread notices by itself when the wait
-    /// takes too long.
+    /// Notes whether the request's thread waits for a slot. While the thread waits, it checks the time limit itself.
     pub(crate) fn wait_in_line(&self, waits: bool) {
         self.in_line.store(waits, Relaxed);
     }
@@ -222,8 +222,8 @@ impl Deadline {
         left.map(|step| self.due(*step)).min().unwrap_or(u64::MAX)
     }
 
-    /// Returns the step that is due now. Each step is returned once; a step that a later one has overtaken is skipped.
-    /// For one thread.
+    /// Returns the step that is due now. Each step is returned once; a step that becomes due after a later one is
+    /// skipped. Only one thread may call this.
     pub(crate) fn take_step(&self, now: u64) -> Option<Step> {
         let next = self.next.load(Relaxed);
         let left = STEPS.iter().enumerate().skip(next.into());
@@ -234,7 +234,8 @@ impl Deadline {
         Some(*step)
     }
 
-    /// Whether to complain again of a request that was given up: once in `every` nanoseconds.
+    /// Returns whether the watchdog asks now for the child to be replaced because the request was given up and still
+    /// runs: true once in `every` nanoseconds.
     pub(crate) fn complains(&self, now: u64, every: u64) -> bool {
         let is_due = now >= self.again.load(Relaxed);
         if is_due {
@@ -322,8 +323,7 @@ impl Deadline {
         }
     }
 
-    /// Returns the processor time of the request's thread in nanoseconds, if the request is inside with a slot of
-    /// `slot`.
+    /// Returns the CPU time of the request's thread in nanoseconds, if the request is inside with a slot of `slot`.
     pub(crate) fn cpu_time(&self, slot: &dyn Slot) -> Option<u64> {
         let location = self.location();
         let own = location
@@ -361,7 +361,7 @@ impl Deadline {
         self.location().is_outside = false;
     }
 
-    /// Gives the request's slot back, because its thread does not come back to do so.
+    /// Gives the request's slot back, because its thread hangs and cannot do so.
     pub(crate) fn lose_slot(&self) {
         let mut location = self.location();
         if matches!(location.phase, Phase::Inside)
@@ -403,7 +403,7 @@ pub(crate) struct Suspended {
 
 /// Returns the identifier of the calling thread, as `PyThread_get_thread_ident` does.
 fn own_ident() -> c_ulong {
-    // SAFETY: always possible.
+    // SAFETY: may be called at any time.
     unsafe { libc::pthread_self() }
 }
 
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(deadline.next_due(), u64::MAX);
     }
 
-    /// How many slots were given back and not taken again.
+    /// The number of slots that were given back and not taken again.
     #[derive(Default)]
     struct CountedSlots(std::sync::atomic::AtomicI32);
 

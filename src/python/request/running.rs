@@ -71,14 +71,14 @@ pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
     all.find(|other| std::ptr::eq(&raw const **other, request))
 }
 
-/// Returns how many threads have nothing left to do for their requests and have not come back, because the requests were
+/// Returns how many threads have nothing left to do for their requests and have not returned, because the requests were
 /// given up.
 pub fn stuck() -> u32 {
     let found = all().iter().filter(|request| request.is_given_up()).count();
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// Returns the processor time of the threads that run requests with slots of `slot`, in nanoseconds.
+/// Returns the CPU time of the threads that run requests with slots of `slot`, in nanoseconds.
 pub(crate) fn cpu_time_inside(slot: &dyn Slot) -> u64 {
     let times = all().into_iter();
     let times = times.filter_map(|request| request.deadline().cpu_time(slot));

@@ -64,7 +64,7 @@ pub(crate) struct RequestState {
     environ: Slice<'static, EnvEntry<'static>>,
     /// The application of the request, for the metrics.
     app: App,
-    /// Stamps, to and from the host; null where nothing is measured. They live as long as the host's request.
+    /// Stamps, to and from the host; null if nothing is measured. They live as long as the host's request.
     times: *const Times,
 }
 

@@ -316,7 +316,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
         thread::scope(|scope| {
             let request = || {
                 let text = script.request().group("run-pool-places=2-own").text();
-                // SAFETY: always possible.
+                // SAFETY: may be called at any time.
                 let ident = unsafe { libc::pthread_self() };
                 (crate::process::thread_id(), text, ident)
             };
@@ -353,7 +353,7 @@ fn short_requests_are_run_by_the_worker() {
                     let text = script.request().group("run-delegate-places=1-short").text();
                     let (told, runner) = text.split_once(' ').unwrap();
                     assert_eq!(told, crate::process::thread_id().to_string());
-                    // SAFETY: always possible.
+                    // SAFETY: may be called at any time.
                     if runner != unsafe { libc::pthread_self() }.to_string() {
                         delegated.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
@@ -411,7 +411,7 @@ fn each_request_has_a_context_of_its_own() {
     }
 }
 
-/// A request that reads its body, which arrives when the result is used or dropped.
+/// Returns a request that reads its body, which arrives when the result is used or dropped.
 fn with_slow_body<'s>(
     script: &'s Script,
     group: &'s str,

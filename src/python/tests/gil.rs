@@ -53,7 +53,7 @@ mod free_threaded {
         }
     }
 
-    /// An extension module that declares nothing about the GIL.
+    /// Returns an extension module that declares nothing about the GIL.
     unsafe extern "C" fn needs_gil() -> *mut ffi::PyObject {
         struct Static(std::cell::UnsafeCell<ffi::PyModuleDef>);
         // SAFETY: CPython writes to the definition under its own locks only.
@@ -125,7 +125,7 @@ mod free_threaded {
     }
 }
 
-/// The configuration of the tests on a free-threaded build: without the GIL, unless a test is about it.
+/// Returns the configuration of the tests on a free-threaded build: without the GIL, unless a test is about it.
 pub(super) fn asked() -> wsgi_abi::FreeThreading {
     #[cfg(Py_GIL_DISABLED)]
     return free_threaded::asked();

@@ -55,7 +55,7 @@ impl Recorded {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 
-    /// The whole body.
+    /// Returns the whole body.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self
             .writes
@@ -66,7 +66,7 @@ impl Recorded {
         bytes
     }
 
-    /// The writes, as text.
+    /// Returns the writes, as text.
     pub(super) fn pieces(&self) -> Vec<(&str, WriteEnd)> {
         let writes = self.writes.iter();
         writes
@@ -74,7 +74,7 @@ impl Recorded {
             .collect()
     }
 
-    /// The lines of one level of the log.
+    /// Returns the lines of one level of the log.
     pub(super) fn lines(&self, level: i32) -> Vec<&str> {
         let of_level = self.log.iter().filter(|(at, _)| *at == level);
         of_level.map(|(_, line)| line.as_str()).collect()

@@ -29,7 +29,7 @@ def application(environ, start_response):
             return respond(start_response, rest == (b"", b"", b"", [], []))
 "#;
 
-/// A small generator of random numbers.
+/// Returns a small generator of random numbers.
 fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed;
     move |below| {

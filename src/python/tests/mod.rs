@@ -121,7 +121,7 @@ fn start() {
     });
 }
 
-/// The segment that all tests count in.
+/// Returns the segment that all tests count in.
 fn segment() -> Segment {
     static SEGMENT: OnceLock<Segment> = OnceLock::new();
     *SEGMENT.get_or_init(|| {
@@ -306,7 +306,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Has the client leave after this many writes.
+    /// Makes the client leave after this many writes.
     fn aborted_after(mut self, writes: usize) -> Self {
         self.host.aborted_after = Some(writes);
         self

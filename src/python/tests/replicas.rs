@@ -184,7 +184,7 @@ fn what_is_left_open_is_tried_and_told() {
     script.request().group("auto-2-fine").text();
 }
 
-/// `readline` and `faulthandler` cannot be loaded beside the main interpreter's GIL.
+/// `readline` and `faulthandler` cannot be loaded into an interpreter with its own GIL.
 #[test]
 fn a_group_goes_to_the_main_interpreter_where_a_module_refuses() {
     let refusing = "import faulthandler\n\

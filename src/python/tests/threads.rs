@@ -64,7 +64,7 @@ fn many_threads_and_two_groups_for_a_second() {
     });
 }
 
-/// Threads of the application that continue to use everything of a request while it ends.
+/// Threads of the application continue to use all objects of a request while it ends.
 #[test]
 fn objects_in_use_when_their_request_ends() {
     let script = Script::new(
@@ -117,7 +117,7 @@ fn objects_in_use_when_their_request_ends() {
     }
 }
 
-/// Threads of the server come and go, and leave nothing behind.
+/// httpd threads that end leave no thread states behind.
 #[test]
 fn threads_that_end() {
     let script = Script::app(
@@ -131,7 +131,7 @@ fn threads_that_end() {
             let thread = scope.spawn(move || assert_eq!(script.request().group(group).text(), "x"));
             thread.join().unwrap();
         });
-        // In the main interpreter other tests have threads.
+        // Other tests have threads in the main interpreter.
         if group == "short-lived" {
             states.push(states_of(group));
         }
@@ -139,7 +139,7 @@ fn threads_that_end() {
     assert_eq!(states.first(), states.last());
 }
 
-/// Returns how many thread states an interpreter has, besides that of the asking thread.
+/// Returns the number of thread states of an interpreter, including that of the calling thread.
 fn states_of(group: &str) -> usize {
     let all = crate::cpython::interpreter::all();
     let is_it =

@@ -192,7 +192,7 @@ mod imp {
 
     /// Returns the kernel's number of the calling thread.
     fn own_number() -> c_ulong {
-        // SAFETY: always possible.
+        // SAFETY: may be called at any time.
         unsafe { libc::gettid() as c_ulong }
     }
 }

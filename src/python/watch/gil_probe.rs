@@ -1,5 +1,5 @@
 //! Threads that wait for a GIL in place of the watchdog: one for each interpreter, started when it is first needed. The
-//! time for which they wait shows how long the GIL could not be had.
+//! time for which they wait shows how long the GIL could not be acquired.
 //!
 //! Before Python 3.13 a thread that waits for a GIL asks for it in its own interpreter only, so a thread that computes
 //! in another interpreter under the same GIL does not release it. Hence, while one probe thread waits, the probe
@@ -99,7 +99,7 @@ pub(crate) fn all_in_use() -> Vec<&'static GilProbe> {
 }
 
 impl GilProbe {
-    /// Has a task done with the GIL, at some later time.
+    /// Gives the probe's thread a task that needs the GIL.
     pub(crate) fn ask(&'static self, interpreter: &'static Interpreter, task: Task) {
         let is_begun = self.worker(interpreter).ask(self, task);
         // From 3.13 on, the request for the GIL reaches the thread that has it, in any interpreter.
@@ -112,7 +112,7 @@ impl GilProbe {
         }
     }
 
-    /// Finds out whether the GIL can be had.
+    /// Finds out whether the GIL can be acquired.
     pub(crate) fn probe(&'static self) {
         self.ask(self.interpreter, Task::Probe);
     }
@@ -124,7 +124,7 @@ impl GilProbe {
         Some(waiting.min()?.max(self.had.load(Relaxed)))
     }
 
-    /// Whether no complaint about the current wait was made before. Notes that one is made now.
+    /// Returns whether the current wait was not reported yet, and notes that it is reported now.
     pub(crate) fn is_first_complaint(&self) -> bool {
         !self.has_complained.swap(true, Relaxed)
     }
@@ -165,8 +165,8 @@ impl GilProbe {
 }
 
 impl Worker {
-    /// Has a task done with the GIL, at some later time. Returns whether there is a thread for it. A probe is not added
-    /// to tasks that wait already.
+    /// Gives the probe's thread a task that needs the GIL. Returns whether there is a thread for it. A probe is not
+    /// added to tasks that wait already.
     fn ask(&'static self, probe: &'static GilProbe, task: Task) -> bool {
         if !self.has_thread.swap(true, Relaxed)
             && !threads::steady("wsgi-gil-probe", move || self.run(probe))

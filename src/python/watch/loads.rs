@@ -3,7 +3,7 @@
 //!
 //! 1. threads that wait for the load give up at once, and so does every later request, until the load ends after all;
 //! 2. the request whose thread loads is answered without that thread;
-//! 3. the stack of the thread is logged: with the GIL, or without it if the GIL cannot be had;
+//! 3. the stack of the thread is logged: with the GIL, or without it if the GIL cannot be acquired;
 //! 4. the host is asked to replace the child, again and again while the load goes on.
 
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub(super) fn show(load: &Load, py: &Attached<'_>) {
     tell(load, Some(&stack.unwrap_or_else(none)));
 }
 
-/// Logs the stack of the load's thread if the GIL could not be had.
+/// Logs the stack of the load's thread if the GIL could not be acquired.
 fn show_without_gil(load: &Load) {
     if !load.is_shown.load(Relaxed) && !load.is_over() {
         tell(load, Some(&stacks::dump_without_gil()));

@@ -1,4 +1,4 @@
-//! The threads of an interpreter whose GIL cannot be had, for example while a C function does not release it.
+//! The threads of an interpreter whose GIL cannot be acquired, for example while a C function does not release it.
 //!
 //! CPython's `faulthandler` can look at threads without the GIL, but the data may change while it reads, which can
 //! crash the process and lose everything that it serves. So it looks at a copy: the process forks, and in the copy,
@@ -28,8 +28,8 @@ use crate::cpython::object::{Attached, PyResult};
 use crate::cpython::threads as own_threads;
 use crate::watch::thread_list::{self, MOST_FRAMES, Thread, Threads, frame};
 
-/// A signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler` has
-/// another one.
+/// Returns a signal that no part of httpd, glibc or CPython uses, so that an application's own use of `faulthandler`
+/// has another one.
 fn signal() -> c_int {
     libc::SIGRTMAX() - 3
 }
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// The most bytes that are read.
 const MOST: usize = 1 << 20;
 
-/// Has CPython write the stacks of all threads to a descriptor.
+/// Makes CPython write the stacks of all threads to a descriptor.
 struct Shower {
     show: extern "C" fn(c_int),
     /// The descriptor, which stays open. It refers to `/dev/null`, except in the copy.

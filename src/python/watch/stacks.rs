@@ -1,5 +1,5 @@
 //! The Python stacks of the threads of this process, for people: of one thread, of all threads, and of all threads
-//! whose GIL cannot be had.
+//! whose GIL cannot be acquired.
 //!
 //! ```text
 //! dump ─► a helper for each GIL ─► attached::threads     threads that wait for the GIL, or are in C code
@@ -45,8 +45,8 @@ pub(crate) fn begin(py: &Attached<'_>, is_main: bool) {
     }
 }
 
-/// Returns the stacks of all threads of all interpreters. If a GIL cannot be had within `patience`, the text says so,
-/// and shows its threads without the GIL.
+/// Returns the stacks of all threads of all interpreters. If a GIL cannot be acquired within `patience`, the text says
+/// so, and shows its threads without the GIL.
 pub fn dump(patience: Duration) -> String {
     let until = Instant::now() + patience;
     let asked: Vec<_> = domains()
@@ -61,7 +61,7 @@ pub fn dump(patience: Duration) -> String {
     finish(text)
 }
 
-/// Returns the stacks of all threads without any GIL, for when one cannot be had.
+/// Returns the stacks of all threads without any GIL, for when one cannot be acquired.
 pub(crate) fn dump_without_gil() -> String {
     let mut text = String::new();
     let mut without = Limit::new();

@@ -1,5 +1,5 @@
-//! The watchdog of a child: one thread that notices requests that take too long, and GILs that cannot be had. It never
-//! waits for a GIL itself; a [`GilProbe`] does work that needs one.
+//! The watchdog of a child: one thread that notices requests that take too long, and GILs that cannot be acquired. It
+//! never waits for a GIL itself; a [`GilProbe`] does work that needs one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -23,7 +23,7 @@ use crate::watch::{loads, stacks};
 const LONGEST: u64 = 1_000_000_000;
 /// How soon it looks again at a request whose application loads or that waits in a queue, nanoseconds.
 const LOADING: u64 = 20_000_000;
-/// How often it complains of a request that was given up, nanoseconds.
+/// How often it asks for the child to be replaced while a request that was given up still runs, nanoseconds.
 const COMPLAIN: u64 = 1_000_000_000;
 
 /// For how long at most a GIL may be out of reach if a request was given up, nanoseconds.
@@ -116,7 +116,7 @@ fn give_up(request: &Arc<RequestState>, now: u64) {
     }
 }
 
-/// Checks whether the GILs can be had. Returns when to look again, as a stamp.
+/// Checks whether the GILs can be acquired. Returns when to look again, as a stamp.
 fn look_at_gils(now: u64) -> u64 {
     let configured = PATIENCE.load(Relaxed);
     if process::is_closing() {
@@ -157,7 +157,7 @@ fn is_of(request: &RequestState, probe: &'static GilProbe) -> bool {
     interpreter.is_some_and(|interpreter| std::ptr::eq(gil_probe::of(interpreter), probe))
 }
 
-/// Handles a GIL that cannot be had: no request that needs it comes back.
+/// Handles a GIL that cannot be acquired: no request that needs it returns.
 fn lost(probe: &'static GilProbe, now: u64, since: u64) {
     if probe.is_first_complaint() {
         let seconds = now.saturating_sub(since) / 1_000_000_000;

@@ -12,7 +12,7 @@ use wsgi_core::request::environ::header_key;
 
 use crate::cpython::object::{Attached, Immortal, Obj, PyResult, Raised, Stored, done};
 
-/// How many environ keys each interpreter keeps beside the known ones. Clients choose header names, hence a bound.
+/// How many environ keys each interpreter keeps besides the known ones. Clients choose header names, hence a bound.
 const MAX_MORE_KEYS: usize = 512;
 
 /// What the dict is made from.
@@ -82,7 +82,7 @@ pub(crate) fn build<'i>(py: &Attached<'i>, parts: &Parts<'_, 'i>) -> PyResult<Ob
     }
 }
 
-/// The current time, in seconds since the epoch.
+/// Returns the current time, in seconds since the epoch.
 pub(crate) fn now() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -222,7 +222,7 @@ unsafe fn has_no_attributes(object: *mut ffi::PyObject) -> bool {
 }
 
 /// # Safety
-/// As for [`has_no_attributes`].
+/// The same as for [`has_no_attributes`].
 unsafe fn has_no_weak_references(object: *mut ffi::PyObject) -> bool {
     // SAFETY: by contract; where a type has such an offset, its instances have a pointer there.
     unsafe {
@@ -306,8 +306,8 @@ impl Method for Flush {
         call.value.touched.store(true, Relaxed);
         let log = call.value;
         match log.request() {
-            // After the request nothing is left to be logged. A flush is no error then: the stream flushes when it is
-            // collected, and CPython 3.13 would report an exception.
+            // After the request nothing is left to be logged. A flush is not an error then: the stream flushes when it
+            // is collected, and CPython 3.13 would report an exception.
             Some(request) => {
                 if let Some(request) = request {
                     let _: Result<(), Ended> = request.log_flush(log.stream);

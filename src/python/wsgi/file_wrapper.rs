@@ -100,14 +100,15 @@ impl<'i> FileTypes<'i> {
         result.attr(py, c"filelike").map(Some)
     }
 
-    /// Returns the regular file that `filelike.read()` reads; `None`, which is no error, if `read()` has to be called.
+    /// Returns the regular file that `filelike.read()` reads; `None`, which is not an error, if `read()` has to be
+    /// called.
     pub(crate) fn regular(&self, py: &Attached<'i>, filelike: &Obj<'i>) -> Option<Regular> {
         let (fd, offset) = self.descriptor(py, filelike).unwrap_or_else(|raised| {
             // The same exception is raised again when the file is read.
             py.clear(raised);
             None
         })?;
-        // SAFETY: only used while the file is alive; a number that is no open descriptor makes the calls fail.
+        // SAFETY: only used while the file is alive; a number that is not an open descriptor makes the calls fail.
         let fd = unsafe { BorrowedFd::borrow_raw(i32::try_from(fd).ok().filter(|&fd| fd >= 0)?) };
         let offset = u64::try_from(offset).ok()?;
         py.detach(|| open_regular(fd, offset))

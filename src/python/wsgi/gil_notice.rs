@@ -25,7 +25,7 @@ impl Method for GilNotice {
     }
 }
 
-/// Has this interpreter, whose `mod_wsgi` is `module`, report when its GIL is switched on.
+/// Makes this interpreter, whose `mod_wsgi` is `module`, report when its GIL is switched on.
 pub(super) fn watch<'i>(py: &Attached<'i>, module: &Obj<'i>) -> PyResult<()> {
     if free_threading::may_be_off() {
         let notice = new_gil_notice(py, module)?;

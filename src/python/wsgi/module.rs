@@ -24,7 +24,7 @@ pub(crate) const MODULE_NAME: &CStr = c"mod_wsgi";
 const BOOTSTRAP: &CStr = source(concat!(include_str!("../python/bootstrap.py"), "\0"));
 const METRICS: &CStr = source(concat!(include_str!("../python/metrics.py"), "\0"));
 
-/// The text of a Python file, as a C string.
+/// Returns the text of a Python file, as a C string.
 pub(super) const fn source(text: &str) -> &CStr {
     match CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,

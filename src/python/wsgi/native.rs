@@ -47,7 +47,7 @@ pub(super) unsafe fn guard<R>(
 /// Runs the slot body of an instance. The body may return null without an exception, which ends an iteration.
 ///
 /// # Safety
-/// As for [`interpreter_of`].
+/// The same as for [`interpreter_of`].
 pub(super) unsafe fn guard_slot(
     this: *mut ffi::PyObject,
     body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<*mut ffi::PyObject>,
@@ -59,7 +59,7 @@ pub(super) unsafe fn guard_slot(
 /// Runs a slot body that returns an object.
 ///
 /// # Safety
-/// As for [`interpreter_of`].
+/// The same as for [`interpreter_of`].
 pub(super) unsafe fn guard_object(
     this: *mut ffi::PyObject,
     body: impl for<'i> FnOnce(&Attached<'i>) -> PyResult<Obj<'i>>,

@@ -22,8 +22,8 @@ use crate::segment::memory;
 use crate::sync::AtomicU64;
 use crate::{App, Event, Notable, Segment};
 
-/// Runs `model` on a fresh segment in every possible order. `preemptions` bounds how often a thread may be stopped
-/// where it need not wait, for models with too many steps for all orders.
+/// Runs `model` on a fresh segment in every possible order. `preemptions` bounds how often a thread may be stopped at a
+/// place at which it need not wait, for models with too many steps for all orders.
 fn try_all(
     arenas: usize,
     preemptions: Option<usize>,

@@ -1,15 +1,16 @@
-//! The words of an entry of the arena table: owner, role and running request of an arena.
+//! The entries of the arena table. An entry consists of words (`AtomicU64`): owner, role and running request of an
+//! arena.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::sync::AtomicU64;
 
-/// Words of an entry of the arena table.
+/// Indices of the words of an entry.
 pub(crate) mod state {
     /// Process and thread; 0 if the arena is free. Readers use [`owner_of`](super::owner_of).
     pub(crate) const OWNER: usize = 0;
-    /// Bit of the owner, set while the entry changes hands. Then only the parent may take the entry, once that owner
-    /// has ended.
+    /// Bit of the owner, set while the entry changes hands. While it is set, only the parent may take the entry, and
+    /// only after that owner has ended.
     pub(crate) const CHANGING: u64 = 1 << 31;
     /// Start of the owner's process in clock ticks, since process ids are reused.
     pub(crate) const TICKS: usize = 1;
@@ -28,7 +29,7 @@ pub(crate) mod state {
     pub(crate) const STARTED: usize = 7;
 }
 
-/// Returns the owner of an entry of the arena table; 0 if it has none or changes hands.
+/// Returns the owner of an entry of the arena table; 0 if there is none or the entry changes hands.
 pub(crate) fn owner_of(entry: &[AtomicU64]) -> u64 {
     let owner = entry[state::OWNER].load(Acquire);
     if owner & state::CHANGING == 0 {

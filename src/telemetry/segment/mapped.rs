@@ -87,7 +87,7 @@ impl Segment {
     /// the first words.
     ///
     /// # Errors
-    /// This is no segment, or a segment of another release.
+    /// This is not a segment, or a segment of another release.
     pub fn claimed_geometry(header: &[u64]) -> Result<Geometry, Mismatch> {
         let word = |at: usize| header.get(at).copied().ok_or(Mismatch::TooShort);
         let count = |at| word(at).map(|count| usize::try_from(count).unwrap_or(usize::MAX));

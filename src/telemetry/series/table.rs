@@ -152,7 +152,7 @@ impl Segment {
     /// Returns all series of a histogram whose family has bounds.
     ///
     /// # Errors
-    /// The family is no histogram, or has another number of labels.
+    /// The family is not a histogram, or has another number of labels.
     pub fn custom_histogram(
         &self,
         family: FamilyNumber,

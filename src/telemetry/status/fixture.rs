@@ -260,14 +260,14 @@ impl TestServer {
     }
 }
 
-/// A server that has just been started.
+/// Returns a server that has just been started.
 pub(crate) fn fresh() -> TestServer {
     let server = TestServer::new();
     server.scoreboard(0);
     server
 }
 
-/// A server on a good day.
+/// Returns a server on a good day.
 pub(crate) fn calm() -> TestServer {
     let mut server = TestServer::new();
     (0..3).for_each(|app| server.loaded(app, "ready"));
@@ -284,7 +284,7 @@ pub(crate) fn calm() -> TestServer {
     server
 }
 
-/// A server in the middle of the night.
+/// Returns a server in the middle of the night.
 pub(crate) fn trouble() -> TestServer {
     let mut server = TestServer::new();
     server.loaded(0, "ready");
@@ -334,7 +334,7 @@ pub(crate) fn trouble() -> TestServer {
     server
 }
 
-/// A server that is rolling out new code.
+/// Returns a server that is rolling out new code.
 pub(crate) fn rolling() -> TestServer {
     let server = calm();
     use ChildState::{Draining, NotReady, Ready, Starting};
@@ -348,7 +348,7 @@ pub(crate) fn rolling() -> TestServer {
     server
 }
 
-/// A server whose new code was refused.
+/// Returns a server whose new code was refused.
 pub(crate) fn stopped() -> TestServer {
     let server = calm();
     let problem = "the new code does not load: SyntaxError: invalid syntax (views.py, line 3)";

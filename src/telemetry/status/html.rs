@@ -72,7 +72,7 @@ fn header(status: &Status, refresh: Option<u32>) -> Markup {
     }
 }
 
-/// A time of day that programs understand, too.
+/// Returns a time of day that programs understand, too.
 pub(super) fn moment(unix_seconds: f64) -> Markup {
     let (date, time) = calendar(unix_seconds);
     html! {
@@ -80,7 +80,7 @@ pub(super) fn moment(unix_seconds: f64) -> Markup {
     }
 }
 
-/// The second line of a cell or a figure.
+/// Returns the second line of a cell or a figure.
 pub(super) fn under(text: impl std::fmt::Display) -> Markup {
     html! { " " span class="under" { (text) } }
 }

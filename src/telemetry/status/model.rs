@@ -76,7 +76,7 @@ impl Level {
     }
 }
 
-/// Something worth telling about the server.
+/// A statement about the health of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Urgency of the finding.
@@ -124,9 +124,9 @@ pub struct Window {
     pub requests_per_second: f64,
     /// Number of finished requests with status 5xx or without a status.
     pub errors: u64,
-    /// Share of these among the finished requests.
+    /// Share of `errors` among the finished requests.
     pub error_ratio: f64,
-    /// Mean duration of the answered requests, as for both quantiles.
+    /// Mean duration of the answered requests. Both quantiles are of the same requests.
     pub mean_seconds: Option<f64>,
     /// Median of the duration.
     pub p50_seconds: Option<f64>,
@@ -149,7 +149,7 @@ pub struct RequestStatus {
     pub method: &'static str,
     /// Path of the URL, without the query.
     pub path: String,
-    /// What the request is doing.
+    /// Phase of the request.
     pub phase: &'static str,
     /// Time since the request began.
     pub age_seconds: f64,
@@ -242,17 +242,17 @@ pub struct EventStatus {
     pub pid: u32,
     /// Duration of the whole request.
     pub total_seconds: f64,
-    /// Part of it inside the application.
+    /// Time inside the application.
     pub application_seconds: f64,
-    /// Part of it waiting for the GIL.
+    /// Time of the waits for the GIL.
     pub gil_wait_seconds: f64,
-    /// Part of it reading the body.
+    /// Time of reading the request body.
     pub input_seconds: f64,
-    /// Part of it sending the response.
+    /// Time of sending the response.
     pub output_seconds: f64,
 }
 
-/// A child that ended without announcing it.
+/// A child that ended unexpectedly.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeathStatus {
     /// Time at which the parent saw the end.
@@ -275,8 +275,8 @@ pub struct ChildStatus {
     /// `starting`, `ready`, `not_ready` (the child could not load its code and leaves connections to others) or
     /// `draining`.
     pub state: &'static str,
-    /// Why the child will be replaced, as in the label `reason` of `wsgi_children_recycles_total`; `null` if it will
-    /// not.
+    /// Why the child will be replaced: a value of the label `reason` of `wsgi_children_recycles_total`; `null` if it
+    /// will not be replaced.
     pub retiring: Option<&'static str>,
     /// Revision of the code that the child serves; unknown without a slot on the board.
     pub revision: Option<u64>,
@@ -309,7 +309,7 @@ pub struct RollStatus {
     pub cause: String,
     /// Why the roll stopped; otherwise empty.
     pub problem: String,
-    /// All of this in words.
+    /// The roll as a sentence.
     pub text: String,
 }
 
@@ -318,7 +318,7 @@ pub struct RollStatus {
 pub struct GroupStatus {
     /// Name of the group; empty for the main interpreter.
     pub name: String,
-    /// `own`, `shared`, `probing` while a child probes the group, or `undecided` before.
+    /// `own` or `shared`; `probing` while a child tries which of them works; `undecided` before that.
     pub gil: &'static str,
     /// The module or other reason that forced the decision; empty if there is none.
     pub because_of: String,
@@ -394,7 +394,7 @@ pub struct SegmentUse {
     pub arenas_used: u64,
     /// Number of all arenas.
     pub arenas: u64,
-    /// Number of overflows since the start, by what there was no room for.
+    /// Number of overflows since the start, by the table that was full.
     pub overflows: BTreeMap<&'static str, u64>,
     /// Duration of the last scrape; 0 before the first.
     pub last_scrape_seconds: f64,

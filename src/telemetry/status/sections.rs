@@ -298,7 +298,7 @@ const DEATHS: &[Column] = &[
     Column::words("What it was running"),
 ];
 
-/// The section is missing if no child has ended unexpectedly.
+/// Returns the section on children that ended unexpectedly; empty if there are none.
 pub(super) fn deaths(status: &Status) -> Markup {
     let row = |death: &DeathStatus| {
         Row::new(death.age_seconds < 300.0)

@@ -11,18 +11,18 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// A column of short words.
+    /// Returns a column of short words.
     pub(super) const fn words(title: &'static str) -> Self {
         Self { title, class: None }
     }
 
-    /// A column of longer text, or of pictures.
+    /// Returns a column of longer text, or of pictures.
     pub(super) const fn wide(title: &'static str) -> Self {
         let class = Some("w");
         Self { title, class }
     }
 
-    /// A column of numbers.
+    /// Returns a column of numbers.
     pub(super) const fn numbers(title: &'static str) -> Self {
         let class = Some("n");
         Self { title, class }
@@ -37,7 +37,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A row that stands out if `marked`.
+    /// Returns a row that stands out if `marked`.
     pub(super) fn new(marked: bool) -> Self {
         Self {
             marked,
@@ -57,8 +57,8 @@ impl Row {
     }
 }
 
-/// A table whose first column names the rows. A narrow screen shows each row as a block, for which the roles and the labels
-/// are there.
+/// Returns a table whose first column names the rows. A narrow screen shows each row as a block, for which the roles
+/// and the labels are there.
 pub(super) fn table(
     caption: impl Display,
     columns: &[Column],

@@ -22,7 +22,7 @@ const SMALL: Geometry = Geometry {
     series: 64,
 };
 
-/// The segment as the parent leaves it before the first child.
+/// Returns the segment as the parent leaves it before the first child.
 fn fresh() -> Segment {
     let segment = segment(SMALL);
     // As the server has measured it.
@@ -50,7 +50,7 @@ fn app(segment: &Segment, label: &str) -> App {
     segment.application_named(label, ["/shop", "/srv/shop.wsgi", ""], owner())
 }
 
-/// A server on which everything has happened that has a cell.
+/// Returns the segment of a server on which everything has happened that has a cell.
 fn busy() -> Segment {
     let segment = fresh();
     let child = segment.claim(owner(), 0, Role::Starting).unwrap();
@@ -513,7 +513,7 @@ proptest! {
         }
     }
 
-    /// Any text comes back, and different texts stay different.
+    /// Any text is read back unchanged, and different texts stay different.
     #[test]
     fn label_values_come_back(
         values in prop::collection::btree_set(prop_oneof![any::<String>(), "[\\\\\"\n\r a]{0,6}"], 1..12)

@@ -50,7 +50,7 @@ struct Both {
     oracle: PrometheusRecorder,
 }
 
-/// The only segment of this process, which records in no other.
+/// Returns the only segment of this process, which records in no other.
 fn ours() -> &'static (Segment, Recorder) {
     static OURS: OnceLock<(Segment, Recorder)> = OnceLock::new();
     OURS.get_or_init(|| {

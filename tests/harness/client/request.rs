@@ -19,7 +19,7 @@ enum Body {
 }
 
 impl Request {
-    /// A request with any method and no body.
+    /// Returns a request with any method and no body.
     pub fn new(method: &str, target: &str) -> Self {
         Request {
             method: method.into(),
@@ -31,12 +31,12 @@ impl Request {
         }
     }
 
-    /// A `GET` request.
+    /// Returns a `GET` request.
     pub fn get(target: &str) -> Self {
         Request::new("GET", target)
     }
 
-    /// A `POST` request with a body and its Content-Length.
+    /// Returns a `POST` request with a body and its Content-Length.
     pub fn post(target: &str, body: impl AsRef<[u8]>) -> Self {
         Request::new("POST", target).body(body)
     }
@@ -71,17 +71,17 @@ impl Request {
         self
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The request target.
+    /// Returns the request target.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The bytes of the whole request.
+    /// Returns the bytes of the whole request.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.head_bytes();
         match &self.body {
@@ -99,7 +99,7 @@ impl Request {
         bytes
     }
 
-    /// The bytes before the body.
+    /// Returns the bytes before the body.
     pub fn head_bytes(&self) -> Vec<u8> {
         let mut bytes =
             format!("{} {} {}\r\n", self.method, self.target, self.version).into_bytes();

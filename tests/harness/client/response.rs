@@ -14,12 +14,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// The first header of that name, compared without regard to case.
+    /// Returns the first header of that name, compared without regard to case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.all(name).into_iter().next()
     }
 
-    /// All headers of that name.
+    /// Returns all headers of that name.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
@@ -28,7 +28,7 @@ impl Head {
             .collect()
     }
 
-    /// The head of a response that was read completely.
+    /// Returns the head of a response that was read completely.
     pub(super) fn of(parsed: &httparse::Response<'_, '_>) -> Self {
         let latin1 = |value: &[u8]| value.iter().map(|byte| char::from(*byte)).collect();
         let fields = parsed.headers.iter();
@@ -80,22 +80,22 @@ pub struct Response {
 }
 
 impl Response {
-    /// The status code.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.head.status
     }
 
-    /// The first header of that name.
+    /// Returns the first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))

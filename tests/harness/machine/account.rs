@@ -7,7 +7,7 @@ pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// The account that httpd usually has on this system, with the group of that account.
+/// Returns the account that httpd usually has on this system, with the group of that account.
 pub(crate) fn child_user() -> (String, String) {
     let user = ["www-data", "apache", "nobody"]
         .into_iter()

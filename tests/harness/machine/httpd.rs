@@ -32,7 +32,7 @@ impl Site {
         })
     }
 
-    /// The file of one of httpd's own modules; `None` if the module is compiled in.
+    /// Returns the file of one of httpd's own modules; `None` if the module is compiled in.
     pub(crate) fn module_file(&self, name: &str) -> Option<PathBuf> {
         if self.compiled_in.contains(name) {
             return None;

@@ -1,5 +1,5 @@
-//! What this machine provides and the environment variables ask for: httpd, the module under test, users, processes,
-//! folders.
+//! The environment of the tests, from this machine and the environment variables: httpd, the module under test, users,
+//! processes, folders.
 
 pub(crate) mod account;
 pub(crate) mod httpd;

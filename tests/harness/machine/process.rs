@@ -12,11 +12,11 @@ use crate::wait::eventually::eventually_within;
 /// A process number.
 pub type Pid = i32;
 
-/// The living children of a process, without zombies.
+/// Returns the living children of a process, without zombies.
 pub fn children_of(parent: Pid) -> Vec<Pid> {
     let mut children: Vec<Pid> = all_processes()
         .expect("/proc can be read")
-        // A process may end during this look at it.
+        // A process may end before it is read.
         .filter_map(|process| process.ok()?.stat().ok())
         .filter(|stat| stat.ppid == parent && stat.state != ZOMBIE)
         .map(|stat| stat.pid)
@@ -43,7 +43,7 @@ pub fn wait_until_ended(pid: Pid) {
 /// The longest wait for the end of a child.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
-/// The name of a process. The module gives names to its own processes, which are not children of the MPM.
+/// Returns the name of a process. The module gives names to its own processes, which are not children of the MPM.
 pub(crate) fn name(pid: Pid) -> String {
     stat(pid).map_or_else(String::new, |stat| stat.comm)
 }
@@ -54,7 +54,7 @@ pub(crate) fn was_started_with(pid: Pid, text: &str) -> bool {
     command.is_ok_and(|words| words.iter().any(|word| word.contains(text)))
 }
 
-/// The process's memory map, as text.
+/// Returns the process's memory map, as text.
 pub fn maps(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default()
 }
@@ -96,7 +96,7 @@ pub(crate) fn terminate(pid: Pid) {
 
 fn signal(pid: Pid, signal: Signal) {
     if let Some(pid) = RawPid::from_raw(pid) {
-        // If the process has already ended, that is no mistake of the caller.
+        // If the process has already ended, that is not a mistake of the caller.
         let _ = kill_process(pid, signal);
     }
 }

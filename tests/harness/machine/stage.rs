@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::machine::account::is_root;
 use crate::machine::process;
 
-/// The root of the source tree.
+/// Returns the root of the source tree.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the tests lie in the workspace")
 }
 
-/// The folder with the test applications, readable by httpd's children.
+/// Returns the folder with the test applications, readable by httpd's children.
 pub fn apps() -> &'static Path {
     static APPS: OnceLock<PathBuf> = OnceLock::new();
     APPS.get_or_init(|| {
@@ -43,7 +43,7 @@ fn environment(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// The virtual environment with Django, Flask and httpbin, readable by httpd's children.
+/// Returns the virtual environment with Django, Flask and httpbin, readable by httpd's children.
 pub fn venv() -> &'static Path {
     static VENV: OnceLock<PathBuf> = OnceLock::new();
     VENV.get_or_init(|| {
@@ -57,7 +57,7 @@ pub fn venv() -> &'static Path {
     })
 }
 
-/// The virtual environment with numpy and similar packages, if all of them have wheels for this Python.
+/// Returns the virtual environment with numpy and similar packages, if all of them have wheels for this Python.
 pub fn packages() -> Option<PathBuf> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
@@ -72,7 +72,7 @@ pub fn packages() -> Option<PathBuf> {
     packages.clone()
 }
 
-/// The Python to run everything with, if the environment names one.
+/// Returns the Python to run everything with, if the environment names one.
 pub(crate) fn python_home() -> Option<&'static Path> {
     static HOME: OnceLock<Option<PathBuf>> = OnceLock::new();
     HOME.get_or_init(|| {
@@ -91,7 +91,7 @@ pub(crate) fn python_home() -> Option<&'static Path> {
     .as_deref()
 }
 
-/// The copy of the module under test.
+/// Returns the copy of the module under test.
 pub fn module() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
@@ -117,7 +117,7 @@ pub fn module() -> &'static Path {
     })
 }
 
-/// The wsgictl that was built with the module under test.
+/// Returns the wsgictl that was built with the module under test.
 pub fn wsgictl() -> PathBuf {
     let beside = original_module().with_file_name("wsgictl");
     assert!(
@@ -133,7 +133,7 @@ fn original_module() -> PathBuf {
         .map_or_else(|| target().join("release/mod_wsgi_rs.so"), PathBuf::from)
 }
 
-/// A new, empty server root.
+/// Returns a new, empty server root.
 pub(crate) fn server_root(name: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +178,7 @@ fn is_engine(name: &str) -> bool {
     name.starts_with("wsgi_engine") && name.ends_with(".so")
 }
 
-/// The path itself if every user may enter it, else a copy in the stage.
+/// Returns the path itself if every user may enter it, else a copy in the stage.
 fn readable(path: &Path, name: &str) -> PathBuf {
     let path = fs::canonicalize(path).unwrap();
     if !is_root() || open_to_all(&path) {
@@ -208,7 +208,8 @@ fn open_to_all(path: &Path) -> bool {
         .all(|part| fs::metadata(part).is_ok_and(|data| data.mode() & 0o001 != 0))
 }
 
-/// The folder of this run. Its name contains the process number, and the first use removes the folders of dead runs.
+/// Returns the folder of this run. Its name contains the process number, and the first use removes the folders of dead
+/// runs.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

@@ -20,7 +20,7 @@ pub fn long() -> bool {
     env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1")
 }
 
-/// The executor of servers whose test names none, if the environment names one.
+/// Returns the executor of servers whose test names none, if the environment names one.
 pub fn executor() -> Option<&'static str> {
     static EXECUTOR: OnceLock<Option<&'static str>> = OnceLock::new();
     *EXECUTOR.get_or_init(|| {

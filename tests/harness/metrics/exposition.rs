@@ -36,7 +36,7 @@ impl Exposition {
     /// Parses a page.
     ///
     /// # Errors
-    /// The first mistake: a line that is no sample, a sample without `HELP` and `TYPE` before it, a family in two
+    /// The first mistake: a line that is not a sample, a sample without `HELP` and `TYPE` before it, a family in two
     /// places, a series twice, a histogram whose counts do not add up.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut page = Exposition::default();
@@ -80,12 +80,12 @@ impl Exposition {
         Ok(page)
     }
 
-    /// The sum of the samples of that name that have all of these labels; 0 if there is none.
+    /// Returns the sum of the samples of that name that have all of these labels; 0 if there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.select(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// The samples of that name that have all of these labels.
+    /// Returns the samples of that name that have all of these labels.
     pub fn select<'s>(
         &'s self,
         name: &'s str,
@@ -99,14 +99,14 @@ impl Exposition {
         })
     }
 
-    /// The number of observations of a histogram that are at most `le`.
+    /// Returns the number of observations of a histogram that are at most `le`.
     pub fn at_most(&self, histogram: &str, le: &str, labels: &[(&str, &str)]) -> f64 {
         let name = format!("{histogram}_bucket");
         let labels = [labels, &[("le", le)]].concat();
         self.sum(&name, &labels)
     }
 
-    /// The samples that may never decrease: counters, and all samples of histograms.
+    /// Returns the samples that may never decrease: counters, and all samples of histograms.
     pub fn growing(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(|sample| {
             let kind = family_of(&sample.name, &self.types)
@@ -173,7 +173,7 @@ fn canonical(bound: f64) -> String {
     format!("{bound:?}")
 }
 
-/// The family to which a sample of this name belongs.
+/// Returns the family to which a sample of this name belongs.
 fn family_of(name: &str, types: &BTreeMap<String, String>) -> Option<String> {
     if types.contains_key(name) {
         return Some(name.into());

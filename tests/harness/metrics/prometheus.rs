@@ -125,7 +125,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// The result of a query at the present time.
+    /// Returns the result of a query at the present time.
     #[track_caller]
     pub fn query(&self, query: &str) -> Vec<Point> {
         let series = self.client.instant(query, None);
@@ -146,7 +146,7 @@ impl Prometheus {
         });
     }
 
-    /// The names of the loaded alerts; ends the test if a rule could not be evaluated.
+    /// Returns the names of the loaded alerts; ends the test if a rule could not be evaluated.
     pub fn alerts(&self) -> Vec<String> {
         let rules = self.client.get("rules", &[]).expect("the rules");
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -163,7 +163,7 @@ impl Prometheus {
         names
     }
 
-    /// The log of this Prometheus.
+    /// Returns the log of this Prometheus.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }

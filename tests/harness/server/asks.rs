@@ -37,7 +37,7 @@ impl Server {
         self.get("/wsgi-status?format=json").expect(200).json()
     }
 
-    /// The phases of the running requests whose paths begin with `path`.
+    /// Returns the phases of the running requests whose paths begin with `path`.
     #[track_caller]
     pub fn phases(&self, path: &str) -> Vec<String> {
         let status = self.status();
@@ -92,7 +92,7 @@ impl Server {
             .expect("wsgictl can be run")
     }
 
-    /// The file of the segment.
+    /// Returns the file of the segment.
     pub fn segment(&self) -> PathBuf {
         Path::new(self.root()).join("mod_wsgi_rs.segment")
     }

@@ -25,7 +25,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// The number of the first line that contains `text`.
+    /// Returns the number of the first line that contains `text`.
     pub fn line_of(&self, text: &str) -> usize {
         self.config
             .lines()
@@ -52,8 +52,8 @@ pub(crate) fn check(root: &Path, config: String) -> Check {
     }
 }
 
-/// The whole configuration. Lines that a test adds may use `${ROOT}`, the server root, and `${APPS}`, the folder of
-/// applications.
+/// Returns the whole configuration. Lines that a test adds may use `${ROOT}`, the server root, and `${APPS}`, the
+/// folder of applications.
 pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     let mut conf = String::new();
     let port = ports.server;
@@ -133,7 +133,8 @@ fn executor(conf: &mut String, written: &str) {
     }
 }
 
-/// An example configuration with its names defined; only its logs are moved to the files that the harness reads.
+/// Returns an example configuration with its names defined; only its logs are moved to the files that the harness
+/// reads.
 pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
     let site = root.join("site");
     stage::copy_tree(

@@ -27,7 +27,7 @@ pub struct Builder {
     pub(crate) own_executor: bool,
 }
 
-/// A script whose application answers with this text.
+/// Returns a script whose application answers with this text.
 pub fn script_answering(text: impl fmt::Display) -> String {
     format!(
         "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{text}']\n"

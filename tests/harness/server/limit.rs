@@ -78,7 +78,7 @@ impl Drop for Limit {
     }
 }
 
-/// The value of `WSGI_TEST_LIMIT`, or its default.
+/// Returns the value of `WSGI_TEST_LIMIT`, or its default.
 fn limit() -> Duration {
     static LIMIT: OnceLock<Duration> = OnceLock::new();
     *LIMIT.get_or_init(|| {

@@ -55,7 +55,8 @@ impl Record {
     }
 }
 
-/// All records of the log file. A line of another form (a crash of the C library, say) becomes an `error` of no module.
+/// Returns all records of the log file. A line of another form (a crash of the C library, say) becomes an `error` of no
+/// module.
 pub(crate) fn read(path: &Path) -> Vec<Record> {
     let text = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&text)
@@ -64,7 +65,7 @@ pub(crate) fn read(path: &Path) -> Vec<Record> {
         .collect()
 }
 
-/// The last lines of a file, for the output of a failed test.
+/// Returns the last lines of a file, for the output of a failed test.
 pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -72,7 +73,7 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The complaints that match no pattern.
+/// Returns the complaints that match no pattern.
 pub(crate) fn unannounced(records: &[Record], announced: &[Regex]) -> Vec<Record> {
     records
         .iter()
@@ -125,7 +126,7 @@ fn parse_record(line: &str) -> Option<Record> {
     })
 }
 
-/// Records of httpd that are no complaints here: all workers are busy, since the pools of the tests are small, or an
+/// Records of httpd that are not complaints here: all workers are busy, since the pools of the tests are small, or an
 /// event child ended with a lingering connection.
 const NOISE: [&str; 7] = [
     "AH00161:", "AH00286:", "AH00287:", "AH00484:", "AH10159:", "AH03490:", "AH03092:",

@@ -90,49 +90,49 @@ impl Server {
         Connection::open(self.address).unwrap()
     }
 
-    /// The address on which it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address on which the helper process for metrics listens, if the server has one.
+    /// Returns the address on which the helper process for metrics listens, if the server has one.
     pub fn metrics_address(&self) -> SocketAddr {
         self.metrics
     }
 
-    /// The port on which it listens.
+    /// Returns the port on which it listens.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The server root.
+    /// Returns the server root.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The MPM under which it runs.
+    /// Returns the MPM under which it runs.
     pub fn mpm(&self) -> Mpm {
         self.mpm
     }
 
-    /// The parent process.
+    /// Returns the parent process.
     pub fn pid(&self) -> Pid {
         Pid::try_from(self.child.id()).unwrap()
     }
 
-    /// The serving children.
+    /// Returns the serving children.
     pub fn children(&self) -> Vec<Pid> {
         let mut children = process::children_of(self.pid());
         children.retain(|pid| !process::name(*pid).starts_with("wsgi-"));
         children
     }
 
-    /// The helper process that answers requests for metrics.
+    /// Returns the helper process that answers requests for metrics.
     pub fn helper(&self) -> Option<Pid> {
         self.process("wsgi-metrics")
     }
 
-    /// The process that replaces children, the reloader.
+    /// Returns the process that replaces children, the reloader.
     pub fn reloader(&self) -> Option<Pid> {
         self.process("wsgi-reloader")
     }
@@ -142,7 +142,7 @@ impl Server {
         children.into_iter().find(|pid| process::name(*pid) == name)
     }
 
-    /// The only child. A helper that was just forked has the name of a child for a moment.
+    /// Returns the only child. A helper that was just forked has the name of a child for a moment.
     #[track_caller]
     pub fn only_child(&self) -> Pid {
         let only = eventually_within(PATIENCE, || match self.children()[..] {
@@ -157,17 +157,17 @@ impl Server {
         put(&self.root.join(path), content.as_ref());
     }
 
-    /// The records of the error log so far.
+    /// Returns the records of the error log so far.
     pub fn records(&self) -> Vec<Record> {
         log::read(&self.error_log())
     }
 
-    /// The error log so far, as text.
+    /// Returns the error log so far, as text.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.error_log()).unwrap_or_default()).into_owned()
     }
 
-    /// The access log so far: status, bytes of the body, method, URL.
+    /// Returns the access log so far: status, bytes of the body, method, URL.
     pub fn access_log(&self) -> String {
         fs::read_to_string(self.root.join("access.log")).unwrap_or_default()
     }
@@ -180,7 +180,7 @@ impl Server {
         self.expect_log_after(LogMark(before.unwrap_or(0)), pattern)
     }
 
-    /// The present end of the error log, for [`Server::expect_log_after`].
+    /// Returns the present end of the error log, for [`Server::expect_log_after`].
     pub fn log_mark(&self) -> LogMark {
         LogMark(self.records().len())
     }
@@ -211,7 +211,7 @@ impl Server {
         regex
     }
 
-    /// The number of matching records in the log so far.
+    /// Returns the number of matching records in the log so far.
     pub fn count_log(&self, pattern: &str) -> usize {
         let regex = Regex::new(pattern).expect("the pattern is a regular expression");
         self.records()

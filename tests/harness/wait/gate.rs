@@ -11,14 +11,14 @@ use crate::wait::eventually::{PATIENCE, eventually, eventually_within};
 pub struct Gate(TcpListener);
 
 impl Gate {
-    /// A new gate.
+    /// Returns a new gate.
     pub fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         Self(listener)
     }
 
-    /// The directive that tells applications the address of the gate.
+    /// Returns the directive that tells applications the address of the gate.
     pub fn directive(&self) -> String {
         format!("SetEnv test.gate {}", self.0.local_addr().unwrap().port())
     }
@@ -58,7 +58,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The name that it sent.
+    /// Returns the name that it sent.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::rows::{Input, Output, Row, SENT};
 
-/// A body of lines, as of a form.
+/// Returns a body of lines, as of a form.
 pub(super) fn body() -> Vec<u8> {
     let lines = (0..1000).map(|n| format!("k{n}=value+of+{n}&\n"));
     lines.collect::<String>().into_bytes()
@@ -23,7 +23,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-/// The body that the application returns in the forms `list` and `stream`.
+/// Returns the body that the application returns in the forms `list` and `stream`.
 pub(super) fn given() -> String {
     let lines = (0..60).map(|n| format!("line {n} of the text\n"));
     format!(
@@ -32,7 +32,7 @@ pub(super) fn given() -> String {
     )
 }
 
-/// The body that the client must get for it.
+/// Returns the body that the client must get for it.
 fn expected(row: &Row) -> String {
     let given = given();
     match row.output {

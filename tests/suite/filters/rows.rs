@@ -178,7 +178,7 @@ const ROWS: &[Row] = &[
 pub(super) const SENT: &[u8] =
     b"the contents of a file that lies elsewhere: 0123456789 0123456789 0123456789\n";
 
-/// The rows whose modules are available; prints the others.
+/// Returns the rows whose modules are available; prints the others.
 pub(super) fn rows() -> Vec<&'static Row> {
     let is_there = |row: &&Row| {
         let missing = row.modules.iter().find(|name| !has_module(name));
@@ -195,7 +195,7 @@ pub(super) fn rows() -> Vec<&'static Row> {
     ROWS.iter().filter(is_there).collect()
 }
 
-/// A server with a location for each row.
+/// Returns the builder of a server with a location for each row.
 pub(super) fn builder(mpm: Mpm, rows: &[&Row]) -> Builder {
     let mut modules = Vec::new();
     let mut conf = String::from(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::{Exposition, Mpm, Request, Server, long, ours_only};
 
-/// The number of waits for the GIL of at most `le` seconds.
+/// Returns the number of waits for the GIL of at most `le` seconds.
 fn waits(page: &Exposition, le: &str) -> f64 {
     page.at_most("wsgi_gil_wait_seconds", le, &[("app", "/m")])
 }
@@ -60,7 +60,7 @@ fn a_quiet_application() {
     let all = page.sum("wsgi_gil_wait_seconds_count", &[("app", "/m")]);
     let short = waits(&page, "0.0001");
     assert!(all >= 1000.0);
-    // On a busy machine some requests have to wait for the processor.
+    // On a busy machine some requests have to wait for a CPU.
     let least = if long() { 0.99 } else { 0.9 };
     assert!(short >= least * all, "{short} of {all}");
     eprintln!("quiet: {short} of {all} waits took less than 0.1 ms");

@@ -105,7 +105,7 @@ fn readers_live(server: &Server, context: &str) {
         &["metrics", "--openmetrics"],
     ] {
         let output = server.wsgictl(arguments);
-        // It may find that this is no segment, but it must not crash, and its output must be clean.
+        // It may find that this is not a segment, but it must not crash, and its output must be clean.
         assert!(
             matches!(output.status.code(), Some(0 | 1)),
             "{context}: {output:?}"

@@ -17,7 +17,7 @@ use super::load::{BODY_LIMIT, Load};
 mpm_tests! {
     fn metrics_survive_kills(mpm) {
         ours_only!("mod_wsgi does not count");
-        // These tests run one after the other; together they would mostly wait for the machine's processors.
+        // These tests run one after the other; together they would mostly wait for the machine's CPUs.
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let server = start(mpm);
         let dashboards = workspace().join("dashboards");
@@ -191,7 +191,7 @@ fn watch(server: &Server, load: &Load, wrong: &Mutex<Vec<String>>) {
 
 const APPS: [&str; 4] = ["/fast", "/m", "/main", "/edited"];
 
-/// The page after all requests have ended.
+/// Returns the page after all requests have ended.
 fn settled(server: &Server, wrong: &mut Vec<String>) -> Exposition {
     let mut before = -1.0;
     let settled = eventually_within(Duration::from_secs(10), || {
@@ -383,7 +383,7 @@ fn check_dashboards(prometheus: &Prometheus, mpm: Mpm) {
     let mut empty = Vec::new();
     for query in queries() {
         let points = prometheus.query(&query.with(&choice));
-        // NaN, a quotient of zeros, is no result.
+        // NaN, a quotient of zeros, is not a result.
         let answered = points.iter().any(|point| !point.value.is_nan());
         let excused = query.may_be_empty.is_some()
             && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))

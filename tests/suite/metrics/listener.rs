@@ -97,7 +97,7 @@ mpm_tests! {
             server.helper().filter(|pid| *pid != before)
         });
         assert_eq!(server.scrape().sum("wsgi_requests_total", &[]), 1.0);
-        // The helper is no child of the MPM, and does not count as one.
+        // The helper is not a child of the MPM, and does not count as one.
         let page = server.scrape();
         assert_eq!(page.sum("wsgi_children_exited_total", &[]), 0.0);
         server.expect_log("the process \\d+ that answers for WSGIMetricsListen ended by signal 9");
@@ -364,7 +364,7 @@ fn start(mpm: Mpm) -> Server {
 /// The workers in the pools of these tests.
 const WORKERS: usize = 6;
 
-/// The durations of several scrapes, shortest first.
+/// Returns the durations of several scrapes, shortest first.
 fn times(server: &Server) -> Vec<Duration> {
     let mut times: Vec<Duration> = (0..11)
         .map(|_| {

@@ -150,17 +150,17 @@ impl Load {
         self.over.is_over()
     }
 
-    /// The number of requests, however they ended.
+    /// Returns the number of requests, however they ended.
     pub(super) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// The number of complete responses.
+    /// Returns the number of complete responses.
     pub(super) fn complete(&self) -> BTreeMap<Key, u64> {
         self.complete.lock().unwrap().clone()
     }
 
-    /// The number of requests without a complete response.
+    /// Returns the number of requests without a complete response.
     pub(super) fn cut(&self) -> BTreeMap<&'static str, u64> {
         self.cut.lock().unwrap().clone()
     }

@@ -151,7 +151,7 @@ mpm_tests! {
     }
 }
 
-/// The output of wsgictl for a server that was killed, and for files that are no segments.
+/// The output of wsgictl for a server that was killed, and for files that are not segments.
 #[test]
 fn wsgictl_without_a_server() {
     ours_only!("mod_wsgi has no such program");
@@ -234,7 +234,7 @@ pub(super) fn is_well_formed(page: &str) {
     assert!(open.is_empty(), "{open:?} of {page}");
 }
 
-/// The position of the `>` that ends a tag, which is not in the value of an attribute.
+/// Returns the position of the `>` that ends a tag, which is not in the value of an attribute.
 fn end_of_tag(text: &str) -> Option<usize> {
     let mut quoted = false;
     text.char_indices().find_map(|(at, c)| {
