@@ -8,7 +8,7 @@
 //! | `process`, `sync`, `host` | facts about the process, locks and cells, the calls of the host |
 //! | `cpython` | objects, thread states and interpreters; the clock of the GIL |
 //! | `metrics` | what is recorded in the segment |
-//! | `request` | the state of a request, its deadline, its slot, its calls of the host |
+//! | `request` | the state of a request, its deadline, its permit, its calls of the host |
 //! | `application` | scripts loaded into interpreters |
 //! | `watch` | the watchdog, the probes for GILs, stacks |
 //! | `wsgi` | everything an application meets: the module `mod_wsgi`, the environ, the streams, and the call itself |

@@ -10,7 +10,7 @@ use harness::{Gate, Mpm, Request, Server, Visitor, eventually, mpm_tests, ours_o
 const LINES: [&str; 2] = ["WSGIThreadPool size=1", "WSGIExecutor delegate max=1"];
 
 #[test]
-fn a_request_that_has_waited_is_not_in_line_any_more() {
+fn a_request_that_has_waited_is_not_queued_any_more() {
     ours_only!("mod_wsgi has no such line in its children");
     for mpm in [Mpm::Worker, Mpm::Event] {
         for one_place in LINES {

@@ -82,7 +82,7 @@ mpm_tests! {
         serves(&server);
     }
 
-    fn a_request_waits_no_longer_for_a_load_than_in_line(mpm) {
+    fn a_request_waits_no_longer_for_a_load_than_in_the_queue(mpm) {
         ours_only!("mod_wsgi counts no threads");
         if !mpm.threaded() {
             return;

@@ -128,7 +128,7 @@ line_tests! {
         server.expect_count("wsgi_queue_wait_seconds_count", &[APP], 5);
     }
 
-    fn a_client_that_goes_gives_its_place_in_line_back(mpm, one_place) {
+    fn a_client_that_leaves_gives_its_place_in_the_queue_back(mpm, one_place) {
         let gate = Gate::new();
         let server = start(mpm, &gate, &format!("{one_place}\nWSGIQueue depth=1"));
         type Going = fn(Connection);
@@ -172,7 +172,7 @@ line_tests! {
         }
     }
 
-    fn those_in_line_are_served_by_a_child_that_ends(mpm, one_place) {
+    fn queued_requests_are_served_by_a_child_that_ends(mpm, one_place) {
         let gate = Gate::new();
         let server = start(mpm, &gate, one_place);
         let before = server.only_child();
@@ -192,7 +192,7 @@ line_tests! {
         eventually("the old child ends", || (!server.children().contains(&before)).then_some(()));
     }
 
-    fn a_stop_waits_for_no_request_in_line(mpm, one_place) {
+    fn a_stop_waits_for_no_queued_request(mpm, one_place) {
         let gate = Gate::new();
         let server = start(mpm, &gate, one_place);
         let inside = enter(&server, &gate, "inside");

@@ -168,7 +168,7 @@ impl Group {
 }
 
 /// Makes the worker of the group run the job.
-fn to_runner(group: &Arc<Group>, waiter: Waiting) {
+fn to_worker(group: &Arc<Group>, waiter: Waiting) {
     match group.worker.give(Some(waiter)) {
         Offer::Kept => {}
         Offer::NeedsThread => {
@@ -268,8 +268,8 @@ fn first_come_first_served() {
             Box::new(move || (0..2).filter_map(|_| leaving.leave()).collect()),
             Box::new(move || {
                 assert!(!coming.try_enter(), "two were there before");
-                let has_place = coming.enter_or_queue(3) == EntryResult::Inside;
-                has_place.then_some(3).into_iter().collect()
+                let has_permit = coming.enter_or_queue(3) == EntryResult::Inside;
+                has_permit.then_some(3).into_iter().collect()
             }),
         ]);
         assert_eq!(served, [1, 2]);
@@ -546,7 +546,7 @@ fn a_worker_loses_no_job() {
 }
 
 #[test]
-fn a_runner_without_a_thread_gives_the_job_back() {
+fn a_worker_without_a_thread_gives_the_job_back() {
     try_all(None, || {
         let worker = Arc::new(SingleWorker::new());
         let give = |job: u32| -> Box<dyn FnOnce() -> u32 + Send> {
@@ -570,7 +570,7 @@ fn a_single_worker_runs_the_jobs_of_waiters() {
             let group = Arc::clone(&group);
             Box::new(move || {
                 let all = Arc::clone(&group);
-                group.request(number, move |_, next| to_runner(&all, next))
+                group.request(number, move |_, next| to_worker(&all, next))
             })
         };
         assert_eq!(together([1, 2].map(request)), [1, 2]);

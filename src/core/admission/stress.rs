@@ -126,7 +126,7 @@ impl Group {
         }
     }
 
-    fn be_runner(&self) {
+    fn be_worker(&self) {
         while let Some(first) = self.worker.next() {
             let mut next = Some(first);
             while let Some(waiter) = next {
@@ -151,7 +151,7 @@ fn every_request_is_run_once_or_refused() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             assert!(group.worker.next().is_none());
-            group.be_runner();
+            group.be_worker();
         });
         let requests = (0..THREADS).map(|thread| {
             let group = &group;

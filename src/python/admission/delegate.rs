@@ -1,4 +1,4 @@
-//! The executor `delegate`: a limited number of httpd threads is inside at once, and a request that finds no free slot
+//! The executor `delegate`: a limited number of httpd threads is inside at once, and a request that finds no free permit
 //! waits in the queue. Running a short request is cheaper than waking its thread, so one worker thread runs short requests
 //! one after the other while any request waits. A request that may itself wait for something runs on its own thread.
 
@@ -20,8 +20,8 @@ use crate::cpython::object::Attached;
 use crate::cpython::{thread_state, threads};
 use crate::metrics::telemetry;
 use crate::process;
+use crate::request::permit::{HasPermit, PermitSource};
 use crate::request::running;
-use crate::request::slot::{InSlot, Slot};
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
@@ -39,7 +39,7 @@ pub(super) struct Delegate {
     worker: SingleWorker<Arc<Waiting>>,
     /// Counts the visits, of which one in [`SAMPLE`] is measured.
     turn: AtomicU32,
-    /// See [`Slot::is_exclusive`].
+    /// See [`PermitSource::is_exclusive`].
     is_exclusive: bool,
 }
 
@@ -67,7 +67,7 @@ impl Delegate {
         }
     }
 
-    /// Gives the slot of the calling thread back.
+    /// Gives the permit of the calling thread back.
     fn leave(&'static self) {
         if self.semaphore.load() > 1 {
             self.decide();
@@ -77,7 +77,7 @@ impl Delegate {
         }
     }
 
-    /// Makes the worker or the owner run a job that has a slot now.
+    /// Makes the worker or the owner run a job that has a permit now.
     fn pass_on(&'static self, next: Arc<Waiting>) {
         // SAFETY: this thread got the waiter from the semaphore.
         let is_delegable = || unsafe { next.job().job() }.is_delegable();
@@ -125,7 +125,7 @@ impl Delegate {
         }
     }
 
-    /// Runs the job on the calling thread, which has a slot.
+    /// Runs the job on the calling thread, which has a permit.
     fn inside(&'static self, job: &Job<'_>) -> Done {
         let permit = Permit::of(self);
         let meter = Meter::begin(self);
@@ -146,9 +146,9 @@ impl Delegate {
         done
     }
 
-    /// Runs jobs while any request waits, beginning with `first`, which has a slot. The body of the worker.
+    /// Runs jobs while any request waits, beginning with `first`, which has a permit. The body of the worker.
     fn run_from(&'static self, first: Arc<Waiting>) {
-        let _in_slot = InSlot::of(self);
+        let _has_permit = HasPermit::of(self);
         let mut next = Some(first);
         while let Some(waiter) = next.take() {
             let since = telemetry::now();
@@ -223,7 +223,7 @@ impl Executor for Delegate {
             .queue
             .wait(&self.semaphore, &waiter, job, || self.look())
         {
-            News::Slot => self.inside(job),
+            News::Permit => self.inside(job),
             News::Done(done) => done,
             News::Refused(why) => Done::Final(why),
         }
@@ -234,7 +234,7 @@ impl Executor for Delegate {
     }
 }
 
-impl Slot for Delegate {
+impl PermitSource for Delegate {
     fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }
@@ -251,15 +251,15 @@ impl Slot for Delegate {
 /// The right to be inside. Dropping it gives it back.
 struct Permit {
     executor: &'static Delegate,
-    _in_slot: InSlot,
+    _has_permit: HasPermit,
 }
 
 impl Permit {
-    /// Makes the permit of the calling thread, which has a slot.
+    /// Makes the permit of the calling thread, which has a permit.
     fn of(executor: &'static Delegate) -> Self {
         Self {
             executor,
-            _in_slot: InSlot::of(executor),
+            _has_permit: HasPermit::of(executor),
         }
     }
 }
@@ -283,7 +283,7 @@ struct Meter {
 }
 
 impl Meter {
-    /// Begins a measurement of the calling thread, which has a slot. Returns `None` if no thread waits and no other is
+    /// Begins a measurement of the calling thread, which has a permit. Returns `None` if no thread waits and no other is
     /// inside.
     fn begin(executor: &'static Delegate) -> Option<Self> {
         let others = executor.semaphore.inside() > 1;
@@ -366,7 +366,7 @@ mod tests {
     use wsgi_abi::Strategy;
 
     use super::*;
-    use crate::request::slot;
+    use crate::request::permit;
 
     fn delegate() -> &'static Delegate {
         let admission = Admission {
@@ -380,11 +380,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_free_while_its_thread_waits_for_something_else() {
+    fn a_permit_is_free_while_its_thread_waits_for_something_else() {
         let delegate = delegate();
         assert!(delegate.semaphore.try_enter());
         let permit = Permit::of(delegate);
-        slot::outside(|| assert_eq!(delegate.load(), 0));
+        permit::outside(|| assert_eq!(delegate.load(), 0));
         assert_eq!(delegate.load(), 1);
         drop(permit);
         assert_eq!(delegate.load(), 0);

@@ -3,7 +3,7 @@
 use crate::admission::executor::Executor;
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::thread_state;
-use crate::request::slot::Slot;
+use crate::request::permit::PermitSource;
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
@@ -16,7 +16,7 @@ impl Direct {
     }
 }
 
-impl Slot for Direct {
+impl PermitSource for Direct {
     fn step_out(&'static self) {}
 
     fn step_in(&self) {}

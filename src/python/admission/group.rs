@@ -47,7 +47,7 @@ pub(crate) struct Group {
     members: ArcSwap<Vec<Member>>,
     admission: Admission,
     terms: LoadTerms,
-    /// The queue of requests that wait for a slot.
+    /// The queue of requests that wait for a permit.
     queue: &'static Queue,
     /// How many threads of httpd the group's requests may hold.
     share: Limit,

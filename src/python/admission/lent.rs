@@ -6,7 +6,7 @@ use wsgi_telemetry::PhaseCell;
 use crate::admission::share;
 use crate::cpython::gil_clock;
 use crate::metrics::telemetry;
-use crate::request::slot::{self, Slot};
+use crate::request::permit::{self, PermitSource};
 use crate::wsgi::perform::Job;
 
 /// A job whose owner waits until it was run.
@@ -18,8 +18,8 @@ pub(super) struct Lent {
     shown: Option<PhaseCell>,
     /// The limits that the owner counts against.
     held: Vec<&'static Limit>,
-    /// The executors that gave the owner its exclusive slots.
-    slots: Vec<&'static dyn Slot>,
+    /// The executors that gave the owner its exclusive permits.
+    sources: Vec<&'static dyn PermitSource>,
 }
 
 // SAFETY: only the thread that has taken the waiter uses the job, while its owner waits; everything the job points to
@@ -37,7 +37,7 @@ impl Lent {
             since: telemetry::now(),
             shown: gil_clock::shown(),
             held: share::held(),
-            slots: slot::exclusive(),
+            sources: permit::exclusive(),
         }
     }
 
@@ -68,8 +68,8 @@ impl Lent {
         &self.held
     }
 
-    /// Returns the executors that gave the owner its exclusive slots.
-    pub(super) fn slots(&self) -> &[&'static dyn Slot] {
-        &self.slots
+    /// Returns the executors that gave the owner its exclusive permits.
+    pub(super) fn sources(&self) -> &[&'static dyn PermitSource] {
+        &self.sources
     }
 }

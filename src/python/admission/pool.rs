@@ -21,7 +21,7 @@ use crate::cpython::{thread_state, threads};
 use crate::host::{self, Level};
 use crate::metrics::telemetry;
 use crate::process;
-use crate::request::slot::{InSlot, Slot};
+use crate::request::permit::{HasPermit, PermitSource};
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::Job;
 
@@ -35,14 +35,14 @@ pub(super) struct Pool {
     interpreter: &'static Interpreter,
     semaphore: FifoSemaphore<Arc<Waiting>>,
     queue: &'static Queue,
-    /// Jobs that have a slot. The channel is never full: each job has a slot, and no thread has two.
+    /// Jobs that have a permit. The channel is never full: each job has a permit, and no thread has two.
     send: Sender<Arc<Waiting>>,
     receive: Receiver<Arc<Waiting>>,
     threads: AtomicU32,
-    /// Jobs that need a thread: handed over and not done, including those that have no slot at the moment. Counted down
-    /// before a slot is given back, and up after one is taken, so that there are never more than slots and such jobs.
+    /// Jobs that need a thread: handed over and not done, including those that have no permit at the moment. Counted down
+    /// before a permit is given back, and up after one is taken, so that there are never more than permits and such jobs.
     jobs: AtomicU32,
-    /// See [`Slot::is_exclusive`].
+    /// See [`PermitSource::is_exclusive`].
     is_exclusive: bool,
 }
 
@@ -65,11 +65,11 @@ impl Pool {
         }
     }
 
-    /// Makes a pool thread run a job that has a slot.
+    /// Makes a pool thread run a job that has a permit.
     fn hand_over(&'static self, waiter: Arc<Waiting>) {
         self.need_thread();
         if let Err(refused) = self.send.try_send(waiter) {
-            // Every job has a slot, and there are fewer slots than the channel holds.
+            // Every job has a permit, and there are fewer permits than the channel holds.
             self.refuse(&refused.into_inner());
         }
         // A thread that could not start a pool thread always gets here afterwards, so no job stays behind that another
@@ -124,7 +124,7 @@ impl Pool {
 
     /// Runs a job, and then those that are next in the queue.
     fn run_from(&'static self, first: Arc<Waiting>) {
-        let _in_slot = InSlot::of(self);
+        let _has_permit = HasPermit::of(self);
         let mut next = Some(first);
         while let Some(waiter) = next.take() {
             let since = telemetry::now();
@@ -150,7 +150,7 @@ impl Pool {
                 // Another job may have counted on this thread.
                 self.need_thread();
             }
-            // Answered after the slot was given back, because the client may send its next request at once.
+            // Answered after the permit was given back, because the client may send its next request at once.
             waiter.finish(done);
             waiter = next?;
         }
@@ -182,7 +182,7 @@ impl Executor for Pool {
         }
         match self.queue.wait(&self.semaphore, &waiter, job, || {}) {
             News::Done(done) => done,
-            News::Slot => Done::Final(RunOutcome::Failed),
+            News::Permit => Done::Final(RunOutcome::Failed),
             News::Refused(why) => Done::Final(why),
         }
     }
@@ -192,7 +192,7 @@ impl Executor for Pool {
     }
 }
 
-impl Slot for Pool {
+impl PermitSource for Pool {
     fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }

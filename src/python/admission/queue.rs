@@ -1,4 +1,4 @@
-//! The queue of a group: how many of its requests may wait for a slot and for how long, and what each does while it
+//! The queue of a group: how many of its requests may wait for a permit and for how long, and what each does while it
 //! waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use crate::admission::share;
 use crate::cpython::object::Attached;
 use crate::cpython::{forked, gil_clock};
 use crate::process;
-use crate::request::slot::InSlotsOf;
+use crate::request::permit::HasPermitsOf;
 use crate::wsgi::output::Done;
 use crate::wsgi::perform::{self, Job};
 
@@ -27,8 +27,8 @@ pub(super) type Waiting = Waiter<Lent, Done>;
 /// Runs the job of a waiter that the calling thread got from the semaphore, or from a thread that did. The owner waits
 /// for the result. For `since` see [`perform::perform_lent`].
 ///
-/// The caller finishes the waiter with the result after it has given the slot back: a client that is answered may send
-/// its next request at once, and then finds the slot free.
+/// The caller finishes the waiter with the result after it has given the permit back: a client that is answered may send
+/// its next request at once, and then finds the permit free.
 pub(super) fn run(py: &Attached<'_>, waiter: &Waiting, since: u64) -> Done {
     let lent = waiter.take();
     // SAFETY: by the contract of the waiter, which the calling thread has. [S-31]
@@ -38,7 +38,7 @@ pub(super) fn run(py: &Attached<'_>, waiter: &Waiting, since: u64) -> Done {
     }
     // While the job runs, requests nested in it count as on the thread of its owner.
     let _stands_in = share::stand_in(lent.held());
-    let _in_slots = InSlotsOf::enter(lent.slots());
+    let _has_permits = HasPermitsOf::enter(lent.sources());
     let perform = || perform::perform_lent(py, job, since, lent.shown());
     let done = catch_unwind(AssertUnwindSafe(perform));
     // If the application has forked and the copy gets here, it must end: the job's owner and all waiting threads are in
@@ -57,8 +57,8 @@ const NEVER: Duration = Duration::from_secs(60);
 
 /// The news for a request that waits in a queue.
 pub(super) enum News {
-    /// The request has a slot.
-    Slot,
+    /// The request has a permit.
+    Permit,
     /// Another thread has run the request.
     Done(Done),
     /// The request is not run.
@@ -80,9 +80,9 @@ impl Queue {
         }
     }
 
-    /// Makes a semaphore with `slots` slots, whose queue counts against this one.
-    pub(super) fn semaphore(&self, slots: u32) -> FifoSemaphore<Arc<Waiting>> {
-        FifoSemaphore::new(slots, Arc::clone(&self.bound))
+    /// Makes a semaphore with `permits` permits, whose queue counts against this one.
+    pub(super) fn semaphore(&self, permits: u32) -> FifoSemaphore<Arc<Waiting>> {
+        FifoSemaphore::new(permits, Arc::clone(&self.bound))
     }
 
     /// Waits for news of the waiter, which is in the queue of `semaphore`. Calls `look` now and then.
@@ -96,13 +96,13 @@ impl Queue {
         let began = Instant::now();
         let mut next = LOOK.min(self.timeout);
         let deadline = job.state.deadline();
-        deadline.wait_in_line(true);
+        deadline.wait_in_queue(true);
         let news = loop {
             match waiter.wait(next) {
-                Wakeup::Granted => break News::Slot,
+                Wakeup::Granted => break News::Permit,
                 Wakeup::Done(done) => break News::Done(done),
                 Wakeup::Running => {
-                    deadline.wait_in_line(false);
+                    deadline.wait_in_queue(false);
                     next = NEVER;
                 }
                 Wakeup::Waiting => {
@@ -121,8 +121,8 @@ impl Queue {
                         if semaphore.leave_queue(|other| Arc::ptr_eq(other, waiter)) {
                             break News::Refused(why);
                         }
-                        // The request has a slot, and the thread that runs it has not begun.
-                        deadline.wait_in_line(false);
+                        // The request has a permit, and the thread that runs it has not begun.
+                        deadline.wait_in_queue(false);
                     }
                     look();
                 }
@@ -130,7 +130,7 @@ impl Queue {
         };
         // A refused request unwinds by itself.
         if !matches!(news, News::Refused(_)) {
-            deadline.wait_in_line(false);
+            deadline.wait_in_queue(false);
         }
         if let Some(times) = job.raw.timing.times
             && !matches!(news, News::Done(_))
@@ -150,7 +150,7 @@ impl Queue {
             Some(RunOutcome::LoadTimedOut)
         } else if began.elapsed() >= self.timeout || job.state.deadline().is_late(clock::now()) {
             Some(RunOutcome::QueueTimedOut)
-        } else if job.state.client_has_left_line() {
+        } else if job.state.client_has_left_queue() {
             Some(RunOutcome::ClientGone)
         } else {
             None

@@ -23,10 +23,10 @@ use wsgi_telemetry::clock;
 
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::object::Attached;
-use crate::request::slot::Slot;
+use crate::request::permit::PermitSource;
 use crate::sync::lock;
 
-const NANOSECONDS: u64 = 1_000_000;
+const MILLISECOND: u64 = 1_000_000;
 
 /// Where a request is, and what the watchdog has done about it.
 pub(crate) struct Deadline {
@@ -38,8 +38,8 @@ pub(crate) struct Deadline {
     /// When the request began to wait for its application to load, as a stamp; 0 while it does not wait.
     loads: AtomicU64,
     limits: Limits,
-    /// Whether the request waits for a slot or was refused one. Written by its thread.
-    in_line: AtomicBool,
+    /// Whether the request waits for a permit or was refused one. Written by its thread.
+    is_queued: AtomicBool,
     location: Mutex<Location>,
     /// The index in [`STEPS`] of the next step.
     next: AtomicU8,
@@ -61,13 +61,13 @@ struct Location {
     /// The thread that runs the request, as CPython knows it.
     ident: c_ulong,
     interpreter: Option<&'static Interpreter>,
-    /// The executor that gave the request its slot.
-    slot: Option<&'static dyn Slot>,
+    /// The executor that gave the request its permit.
+    source: Option<&'static dyn PermitSource>,
     /// Whether an exception was injected that may not have been raised yet.
     is_injected: bool,
-    /// Whether the watchdog gave the slot back, because the thread hangs and cannot do so.
-    has_lost_slot: bool,
-    /// Whether the thread has given its slot back while it waits for something that needs no GIL.
+    /// Whether the watchdog gave the permit back, because the thread hangs and cannot do so.
+    has_lost_permit: bool,
+    /// Whether the thread has given its permit back while it waits for something that needs no GIL.
     is_outside: bool,
 }
 
@@ -100,14 +100,14 @@ impl Deadline {
             arrived: began,
             loads: AtomicU64::new(0),
             limits,
-            in_line: AtomicBool::new(false),
+            is_queued: AtomicBool::new(false),
             location: Mutex::new(Location {
                 phase: Phase::Waiting,
                 ident: 0,
                 interpreter: None,
-                slot: None,
+                source: None,
                 is_injected: false,
-                has_lost_slot: false,
+                has_lost_permit: false,
                 is_outside: false,
             }),
             next: AtomicU8::new(0),
@@ -173,7 +173,7 @@ impl Deadline {
         if !self.is_loading() {
             return;
         }
-        // Two threads may get here: the one that waits for a slot, and the one that runs the request.
+        // Two threads may get here: the one that waits for a permit, and the one that runs the request.
         let since = self.loads.swap(0, Relaxed);
         if since != 0 {
             let took = clock::now().saturating_sub(since);
@@ -186,14 +186,14 @@ impl Deadline {
         self.loads.load(Relaxed) != 0
     }
 
-    /// Notes whether the request's thread waits for a slot. While the thread waits, it checks the time limit itself.
-    pub(crate) fn wait_in_line(&self, waits: bool) {
-        self.in_line.store(waits, Relaxed);
+    /// Notes whether the request's thread waits for a permit. While the thread waits, it checks the time limit itself.
+    pub(crate) fn wait_in_queue(&self, waits: bool) {
+        self.is_queued.store(waits, Relaxed);
     }
 
-    /// Whether the request's thread waits for a slot.
-    pub(crate) fn is_in_line(&self) -> bool {
-        self.in_line.load(Relaxed)
+    /// Whether the request's thread waits for a permit.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.is_queued.load(Relaxed)
     }
 
     /// Returns when a step is due, as a stamp; `u64::MAX` stands for never.
@@ -213,7 +213,7 @@ impl Deadline {
             return u64::MAX;
         }
         let milliseconds = u64::from(limit) + graces * u64::from(grace);
-        self.began.load(Relaxed) + milliseconds * NANOSECONDS
+        self.began.load(Relaxed) + milliseconds * MILLISECOND
     }
 
     /// Returns when the next step is due, as a stamp.
@@ -236,7 +236,7 @@ impl Deadline {
 
     /// Returns whether the watchdog asks now for the child to be replaced because the request was given up and still
     /// runs: true once in `every` nanoseconds.
-    pub(crate) fn complains(&self, now: u64, every: u64) -> bool {
+    pub(crate) fn claim_reminder(&self, now: u64, every: u64) -> bool {
         let is_due = now >= self.again.load(Relaxed);
         if is_due {
             self.again.store(now + every, Relaxed);
@@ -255,13 +255,13 @@ impl Deadline {
     }
 
     /// Notes that the calling thread runs the request from now on, in the interpreter that it is attached to.
-    pub(crate) fn enter(&self, py: &Attached<'_>, slot: Option<&'static dyn Slot>) {
-        self.wait_in_line(false);
+    pub(crate) fn enter(&self, py: &Attached<'_>, source: Option<&'static dyn PermitSource>) {
+        self.wait_in_queue(false);
         let mut location = self.location();
         location.phase = Phase::Inside;
         location.ident = own_ident();
         location.interpreter = Some(py.interpreter());
-        location.slot = slot;
+        location.source = source;
     }
 
     /// Notes that the request is done, except for Python objects that may still be destroyed.
@@ -269,11 +269,11 @@ impl Deadline {
         let mut location = self.location();
         location.phase = Phase::Left;
         location.take_back(py);
-        if std::mem::take(&mut location.has_lost_slot)
-            && let Some(slot) = location.slot
+        if std::mem::take(&mut location.has_lost_permit)
+            && let Some(source) = location.source
         {
-            // The thread that runs the request will give its slot back a second time.
-            slot.step_in();
+            // The thread that runs the request will give its permit back a second time.
+            source.step_in();
         }
     }
 
@@ -323,13 +323,13 @@ impl Deadline {
         }
     }
 
-    /// Returns the CPU time of the request's thread in nanoseconds, if the request is inside with a slot of `slot`.
-    pub(crate) fn cpu_time(&self, slot: &dyn Slot) -> Option<u64> {
+    /// Returns the CPU time of the request's thread in nanoseconds, if the request is inside with a permit of `source`.
+    pub(crate) fn cpu_time(&self, source: &dyn PermitSource) -> Option<u64> {
         let location = self.location();
         let own = location
-            .slot
+            .source
             .filter(|_| matches!(location.phase, Phase::Inside))?;
-        if !std::ptr::addr_eq(own, slot) {
+        if !std::ptr::addr_eq(own, source) {
             return None;
         }
         // SAFETY: the thread is inside, and cannot leave while the lock is held. The clock is only used if the first
@@ -347,31 +347,31 @@ impl Deadline {
         matches!(self.location().phase, Phase::Suspended)
     }
 
-    /// Notes that the calling thread is about to give the request's slot back for a while. Returns whether it has a
-    /// slot to give: it runs the request, and the watchdog has not given the slot back.
+    /// Notes that the calling thread is about to give the request's permit back for a while. Returns whether it has a
+    /// permit to give: it runs the request, and the watchdog has not given the permit back.
     pub(crate) fn step_out(&self) -> bool {
         let mut location = self.location();
-        let has_place = location.ident == own_ident() && !location.has_lost_slot;
-        location.is_outside |= has_place;
-        has_place
+        let has_permit = location.ident == own_ident() && !location.has_lost_permit;
+        location.is_outside |= has_permit;
+        has_permit
     }
 
-    /// Notes that the request has a slot again.
+    /// Notes that the request has a permit again.
     pub(crate) fn step_in(&self) {
         self.location().is_outside = false;
     }
 
-    /// Gives the request's slot back, because its thread hangs and cannot do so.
-    pub(crate) fn lose_slot(&self) {
+    /// Gives the request's permit back, because its thread hangs and cannot do so.
+    pub(crate) fn lose_permit(&self) {
         let mut location = self.location();
         if matches!(location.phase, Phase::Inside)
-            && !location.has_lost_slot
+            && !location.has_lost_permit
             && !location.is_outside
-            && let Some(slot) = location.slot
+            && let Some(source) = location.source
         {
-            location.has_lost_slot = true;
+            location.has_lost_permit = true;
             drop(location);
-            slot.step_out();
+            source.step_out();
         }
     }
 
@@ -411,7 +411,7 @@ fn own_ident() -> c_ulong {
 mod tests {
     use super::*;
 
-    const MS: u64 = NANOSECONDS;
+    const MS: u64 = MILLISECOND;
 
     fn deadline(request: u32, grace: u32, slow: u32) -> Deadline {
         Deadline::begin(
@@ -444,11 +444,11 @@ mod tests {
         assert_eq!(deadline.next_due(), u64::MAX);
     }
 
-    /// The number of slots that were given back and not taken again.
+    /// The number of permits that were given back and not taken again.
     #[derive(Default)]
-    struct CountedSlots(std::sync::atomic::AtomicI32);
+    struct CountedPermits(std::sync::atomic::AtomicI32);
 
-    impl Slot for CountedSlots {
+    impl PermitSource for CountedPermits {
         fn step_out(&'static self) {
             self.0.fetch_add(1, Relaxed);
         }
@@ -460,23 +460,23 @@ mod tests {
 
     #[test]
     fn a_slot_is_given_back_once() {
-        let given: &'static CountedSlots = Box::leak(Box::default());
+        let given: &'static CountedPermits = Box::leak(Box::default());
         let deadline = deadline(100, 0, 0);
         let mut location = deadline.location();
         (location.phase, location.ident) = (Phase::Inside, own_ident());
-        location.slot = Some(given);
+        location.source = Some(given);
         drop(location);
-        // The thread gave the slot back itself.
+        // The thread gave the permit back itself.
         assert!(deadline.step_out());
-        deadline.lose_slot();
+        deadline.lose_permit();
         assert_eq!(given.0.load(Relaxed), 0);
         deadline.step_in();
-        // A thread that has lost its slot does not step out.
-        deadline.lose_slot();
+        // A thread that has lost its permit does not step out.
+        deadline.lose_permit();
         assert!(!deadline.step_out());
-        deadline.lose_slot();
+        deadline.lose_permit();
         assert_eq!(given.0.load(Relaxed), 1);
-        // Other threads of an application have no slot.
+        // Other threads of an application have no permit.
         let other = std::thread::scope(|scope| scope.spawn(|| deadline.step_out()).join());
         assert_eq!(other.ok(), Some(false));
     }

@@ -5,7 +5,7 @@ pub(crate) mod deadline;
 pub(crate) mod flusher;
 pub(crate) mod host;
 pub(crate) mod log;
+pub(crate) mod permit;
 pub(crate) mod response;
 pub(crate) mod running;
-pub(crate) mod slot;
 pub(crate) mod state;

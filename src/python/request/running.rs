@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use wsgi_telemetry::clock;
 
-use crate::request::slot::Slot;
+use crate::request::permit::PermitSource;
 use crate::request::state::RequestState;
 use crate::sync::lock;
 
@@ -78,10 +78,10 @@ pub fn stuck() -> u32 {
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// Returns the CPU time of the threads that run requests with slots of `slot`, in nanoseconds.
-pub(crate) fn cpu_time_inside(slot: &dyn Slot) -> u64 {
+/// Returns the CPU time of the threads that run requests with permits of `source`, in nanoseconds.
+pub(crate) fn cpu_time_inside(source: &dyn PermitSource) -> u64 {
     let times = all().into_iter();
-    let times = times.filter_map(|request| request.deadline().cpu_time(slot));
+    let times = times.filter_map(|request| request.deadline().cpu_time(source));
     times.sum()
 }
 

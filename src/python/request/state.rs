@@ -28,8 +28,8 @@ use crate::process;
 use crate::request::deadline::Deadline;
 use crate::request::flusher::Pace;
 use crate::request::host::{Failure, HostRequest};
+use crate::request::permit;
 use crate::request::response::Response;
-use crate::request::slot;
 use crate::sync::{lock, lock_of_copy, try_lock};
 
 /// The state of one request.
@@ -202,7 +202,7 @@ impl RequestState {
 
     /// Whether the client has left, for the thread that owns the request and waits in the queue with it. Returns
     /// `false` while another thread is in a call of the host.
-    pub(crate) fn client_has_left_line(&self) -> bool {
+    pub(crate) fn client_has_left_queue(&self) -> bool {
         let Some(_one) = try_lock(&self.calls) else {
             return false;
         };
@@ -226,7 +226,7 @@ impl RequestState {
         self.fault.get()
     }
 
-    /// Does `work` with the slot of the request free for other requests, unless the watchdog has given the slot back
+    /// Does `work` with the permit of the request free for other requests, unless the watchdog has given the permit back
     /// for good.
     fn outside<R>(&self, work: impl FnOnce() -> R) -> R {
         /// Steps in again, also if the work panics.
@@ -236,11 +236,11 @@ impl RequestState {
                 self.0.step_in();
             }
         }
-        if slot::is_kept() || !self.deadline.step_out() {
+        if permit::is_kept() || !self.deadline.step_out() {
             return work();
         }
         let _back = Back(&self.deadline);
-        slot::outside(work)
+        permit::outside(work)
     }
 
     /// Makes the call. Returns its result and the stamp of its end.

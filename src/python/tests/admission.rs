@@ -1,4 +1,4 @@
-//! Slots, the queue for them, and which thread runs a request.
+//! Permits, the queue for them, and which thread runs a request.
 
 use std::thread;
 
@@ -124,7 +124,7 @@ fn a_full_line_refuses_and_a_slow_one_gives_up() {
 }
 
 #[test]
-fn a_client_that_leaves_gives_its_place_in_line_back() {
+fn a_client_that_leaves_gives_its_place_in_the_queue_back() {
     for line in LINES {
         let held = Held::new();
         let group = format!("{line}-depth=1-leaves");
@@ -256,7 +256,7 @@ fn a_nested_request_holds_no_other_thread() {
 }
 
 #[test]
-fn a_deadline_holds_in_line() {
+fn a_deadline_holds_in_the_queue() {
     for line in LINES {
         let held = Held::new();
         let group = format!("{line}-deadline");
@@ -340,7 +340,7 @@ fn a_pool_has_threads_of_its_own_and_says_whose_request_it_is() {
 
 #[test]
 fn short_requests_are_run_by_the_worker() {
-    // Many threads and one slot: at some point the worker runs their jobs.
+    // Many threads and one permit: at some point the worker runs their jobs.
     let script = Script::app(
         "import threading\nsum(range(300))\nreturn respond(start_response, f\"{environ['mod_wsgi.thread_id']} {threading.get_ident()}\")",
     );

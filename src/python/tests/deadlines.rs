@@ -100,7 +100,7 @@ fn the_place_of_one_that_is_given_up_is_free() {
             assert!(!stuck.is_finished(), "{strategy}");
             assert!(stuck.join().unwrap().is(RunOutcome::GivenUp), "{strategy}");
         });
-        // And the group still has exactly one slot.
+        // And the group still has exactly one permit.
         assert_eq!(quick.request().group(&group).text(), "quick");
     }
 }

@@ -62,7 +62,7 @@ fn give_up(load: &Arc<Load>) -> bool {
     if let Some(request) = &load.request
         && request.give_up()
     {
-        request.deadline().lose_slot();
+        request.deadline().lose_permit();
     }
     true
 }

@@ -82,10 +82,10 @@ fn look_after(request: &Arc<RequestState>, now: u64) -> u64 {
     if deadline.is_loading() {
         return now + LOADING;
     }
-    if deadline.is_in_line() {
+    if deadline.is_queued() {
         return deadline.next_due().max(now + LOADING);
     }
-    if request.is_given_up() && !process::is_closing() && deadline.complains(now, COMPLAIN) {
+    if request.is_given_up() && !process::is_closing() && deadline.claim_reminder(now, COMPLAIN) {
         host::retire(Retire::Stuck);
     }
     while let Some(step) = deadline.take_step(now) {
@@ -109,7 +109,7 @@ fn give_up(request: &Arc<RequestState>, now: u64) {
     let seconds = request.deadline().age(now) as f64 / 1e9;
     let what = request.line();
     if request.give_up() {
-        request.deadline().lose_slot();
+        request.deadline().lose_permit();
         let line = Message::RequestGivenUp.line(&[&what, &format!("{seconds:.1}")]);
         host::log(level_of(Message::RequestGivenUp), &line);
         host::retire(Retire::Stuck);

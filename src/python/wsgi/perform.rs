@@ -20,7 +20,7 @@ use crate::cpython::{forked, gil_clock};
 use crate::host::Level;
 use crate::metrics::{gauges, gil, telemetry};
 use crate::request::log::{log_message, log_raised, log_traceback, log_traceback_at};
-use crate::request::slot;
+use crate::request::permit;
 use crate::request::state::{RequestState, with_current};
 use crate::sync::lock;
 use crate::wsgi::environ::{self, Parts};
@@ -56,13 +56,13 @@ impl Job<'_> {
     }
 }
 
-/// Runs the application for a job. The calling thread has a slot, and is attached to the job's interpreter.
+/// Runs the application for a job. The calling thread has a permit, and is attached to the job's interpreter.
 pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Done {
     let busy = py.interpreter().enter();
     let deadline = job.state.deadline();
     let outer = with_current(|outer| outer.map(|outer| outer.deadline().suspend(py)));
     let entered = job.state.enter();
-    deadline.enter(py, slot::current());
+    deadline.enter(py, permit::current());
     let done = match Context::enter(py) {
         Ok(context) => {
             let done = in_python(py, job);
