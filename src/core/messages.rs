@@ -117,7 +117,7 @@ messages! {
         remedy: "Correct what the reason names and restart.";
     InterpreterSetUp = 35 Critical "unable to set up {}",
         cause: "Python could not make an interpreter for this application group, or one of the steps that prepare it failed; the traceback is logged with this message.",
-        follows: "Other interpreters of the group serve its requests; without any, they are answered with 500 (message 0087), and each one tries again.",
+        follows: "Other interpreters of the group serve its requests. If there is none, each request tries again and is answered with 500 (message 0087).",
         remedy: "Look at the traceback. If memory is short, use fewer application groups.";
     ImportScriptInterpreter = 40 Critical "no interpreter to load '{}' into {}",
         cause: "Children load this script when they start, but the interpreter of its application group could not be made.",
@@ -132,11 +132,11 @@ messages! {
         follows: "The request is answered with 404.",
         remedy: "Define it, or name the global that the script has with WSGICallableObject or callable-object=.";
     AtexitSystemExit = 97 Error "SystemExit exception raised by an exit function was ignored",
-        cause: "A function that runs when Python ends its threads, as thread pools register them, called sys.exit(). For functions of atexit, Python itself writes the traceback.",
+        cause: "A function that a thread pool has registered for the end of Python's threads called sys.exit(). For functions of atexit, Python itself writes the traceback.",
         follows: "The other exit functions run, and the child ends as usual.",
         remedy: "Let the function return.";
     AtexitException = 98 Error "exception raised by an exit function",
-        cause: "A function that runs when Python ends its threads, as thread pools register them, raised; the traceback follows. For functions of atexit, Python itself writes the traceback.",
+        cause: "A function that a thread pool has registered for the end of Python's threads raised; the traceback follows. For functions of atexit, Python itself writes the traceback.",
         follows: "The other exit functions run, and the child ends as usual.",
         remedy: "Correct the function.";
     StoppingEvent = 104 Error "the process_stopping event could not be published in {}",
@@ -279,7 +279,7 @@ messages! {
         cause: "Interpreters are never ended, and the names of application groups come from requests (%{HOST}, %{ENV:...}).",
         follows: "Requests of this group are answered with 503 and Retry-After; groups that exist are served.",
         remedy: "Give WSGIApplicationGroup a value that expands to fewer names, such as %{GLOBAL}.";
-    HopByHopDropped = 1014 Info "the response header '{}' was dropped: how the connection goes on is for httpd to say",
+    HopByHopDropped = 1014 Info "the response header '{}' was dropped: httpd itself decides how the connection goes on",
         cause: "The header concerns the connection, which only httpd controls (RFC 9110, 7.6.1).",
         follows: "The response is sent without the header.",
         remedy: "Let the application leave out such headers.";
@@ -311,7 +311,7 @@ messages! {
         cause: "WSGIGILMode or WSGIInterpreters ask for interpreters with their own GIL, but the main interpreter always has the GIL of the process.",
         follows: "The group has one interpreter in each child, the main one.",
         remedy: "Remove WSGIApplicationGroup %{GLOBAL} or WSGIInterpreter main. The only group of a server runs in the main interpreter anyway if it has no replicas.";
-    WarmupLost = 1022 Warning "WSGIWarmup {}: no WSGIScriptAlias of this server that leads to a single script takes this URL; it is not asked for",
+    WarmupLost = 1022 Warning "WSGIWarmup {}: no WSGIScriptAlias of this server that leads to a single script takes this URL; no child requests it",
         cause: "No alias matches the URL, or the alias has a pattern or a directory, or its application group depends on the request.",
         follows: "The URL is not requested, and children are ready without it.",
         remedy: "Write a URL that a plain alias matches.";
@@ -355,7 +355,7 @@ messages! {
         cause: "WSGIDestroyInterpreter On asks for it, but it is not safe now.",
         follows: "The exit functions have run, and Python stays as it is until the process ends.",
         remedy: "Nothing.";
-    GilSwitchedOn = 1035 Warning "module '{}' has switched the GIL of this child on: it has not declared that it works without",
+    GilSwitchedOn = 1035 Warning "module '{}' has switched on the GIL of this child: it does not declare that it works without a GIL",
         cause: "WSGIFreeThreading is On, and an application has imported an extension module that needs the GIL.",
         follows: "Nothing runs in parallel in this child any more, until it ends.",
         remedy: "Use a release of the package that supports free-threaded builds, or set WSGIFreeThreading Off.";
@@ -395,11 +395,11 @@ messages! {
         cause: "Under WSGIExecutor direct, every thread of a child competes for the GIL, and the more threads do, the more time goes into passing it on.",
         follows: "Nothing else: requests run as WSGIExecutor says.",
         remedy: "Remove WSGIExecutor direct, lower ThreadsPerChild, or give the group interpreters with their own GIL (WSGIInterpreters auto).";
-    ChildrenEndIdle = 1056 Info "{} {} is less than the {} that there may be: children end when there is little to do, and each that comes again loads Python and the applications anew",
+    ChildrenEndIdle = 1056 Info "{} {} is less than the limit of {}: children end when there is little to do, and each new child loads Python and the applications again",
         cause: "httpd ends children beyond the spare ones, which is cheap for files and expensive for applications.",
         follows: "Nothing else: httpd starts and ends children as configured.",
         remedy: "If memory allows, raise it to MaxRequestWorkers, so that children that have loaded their applications stay.";
-    ChildrenComeAndGo = 1057 Warning "{} {} of {} leaves no room above the least number of spare ones: a child is ended as soon as another has nothing to do, and each that comes again loads Python and the applications anew",
+    ChildrenComeAndGo = 1057 Warning "{} {} of {} leaves no room above the least number of spare ones: a child is ended as soon as another has nothing to do, and each new child loads Python and the applications anew",
         cause: "The highest number of spare servers or threads is at most one child above the lowest.",
         follows: "httpd starts and ends children all the time.",
         remedy: "Raise MaxSpareServers or MaxSpareThreads, best to MaxRequestWorkers.";
@@ -407,9 +407,9 @@ messages! {
         cause: "MaxRequestWorkers allows more children than there is memory for with these applications.",
         follows: "Requests go on; when all children are needed, the kernel kills some of them. This is logged once for all children.",
         remedy: "Lower MaxRequestWorkers, have fewer children with more threads, limit their memory (WSGIRecycle memory=), or add memory.";
-    ReserveCut = 1059 Warning "WSGIThreadShare reserve leaves {} of the {} threads of a child to Python: one is the least",
+    ReserveCut = 1059 Warning "WSGIThreadShare reserve leaves {} of the {} threads of a child to Python; it gets one",
         cause: "The reserve is at least as large as ThreadsPerChild.",
-        follows: "Requests for Python hold one thread of a child at a time; those that come meanwhile are answered with 503 and Retry-After.",
+        follows: "Requests for Python hold one thread of a child at a time; others at that time are answered with 503 and Retry-After.",
         remedy: "Lower reserve=, or raise ThreadsPerChild.";
     RequestSlow = 1060 Warning "slow request: {} runs for {} s (WSGISlowRequestStack); its thread is at:",
         cause: "A request has run for as long as WSGISlowRequestStack says; the lines that follow are the Python stack of its thread.",
@@ -427,11 +427,11 @@ messages! {
         cause: "The thread of the request is in a call that no exception can end: a sleep, a read from a socket, C code. Only the end of the process ends it.",
         follows: "If a part of the response was sent, it is cut instead. The child answers its other requests and ends, and httpd starts another one.",
         remedy: "See the stacks in the lines before, and set a timeout for what the request waits for.";
-    GilLost = 1064 Critical "the GIL of the {} could not be had for {} s (WSGIDeadlockTimeout); this child will be replaced. Its threads:",
+    GilLost = 1064 Critical "the GIL of the {} could not be acquired for {} s (WSGIDeadlockTimeout); this child will be replaced. Its threads:",
         cause: "C code holds the GIL and does not release it, or threads wait for each other.",
         follows: "No Python code runs under this GIL: its requests are given up (message 1063). The child ends, and httpd starts another one.",
         remedy: "See the stacks in the lines that follow; if the C code is correct and slow, raise WSGIDeadlockTimeout.";
-    EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which requests that were given up have not let go of",
+    EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which still run requests that were given up",
         cause: "A child that is replaced or stopped waits for its requests, but not for these: they have been answered with 504 and may never end.",
         follows: "The shutdown callbacks run, and the threads end with the child.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
@@ -459,7 +459,7 @@ messages! {
         cause: "Code that Python runs when an interpreter begins (site.py, sitecustomize, .pth files) waits for something or computes for longer than WSGIStartupTimeout allows.",
         follows: "The request for which they are set up is answered with 504, and others with 503 and Retry-After. No other group is set up in this child until then.",
         remedy: "Look at the .pth files and the sitecustomize module on the path of this Python.";
-    PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends in {} s unless it has by then",
+    PythonOverdue = 1092 Critical "Python has not started in this child after {} s (WSGIStartupTimeout); this child ends in {} s unless Python has started by then",
         cause: "Code that Python runs when it starts (site.py, sitecustomize, .pth files) does not end, or a file system from which Python reads does not answer.",
         follows: "The child takes no connections until Python has started. If no other child serves, the next one serves without Python for a while (message 1093).",
         remedy: "Look at the .pth files and the sitecustomize module on the path of this Python, and at the file systems that hold it.";
@@ -491,7 +491,7 @@ messages! {
         cause: "An application or an extension module ended the process (os._exit(), a crash), a user killed it, or the kernel killed it because memory was short.",
         follows: "Its requests are not answered, or their responses break off. httpd starts another child.",
         remedy: "Look at the request that is named. A crash leaves a core if CoreDumpDirectory is set; the kernel's log says whether memory was short.";
-    SegmentFull = 1115 Warning "there was no memory for a part of the metrics {} times: what has no place of its own is counted together with others",
+    SegmentFull = 1115 Warning "there was no memory for a part of the metrics {} times: an application without a part of its own is counted together with others",
         cause: "The machine, or the control group of the server, has no memory left.",
         follows: "Requests go on, and the metrics have less detail.",
         remedy: "Give the server more memory, or configure fewer children and applications.";
@@ -499,11 +499,11 @@ messages! {
         cause: "Clients determine the names of application groups (%{ENV:...}, %{RESOURCE} behind a pattern, %{HOST} behind an alias with wildcards), interpreters are never ended, and interpreters are kept free for the groups that the configuration names.",
         follows: "Each request that names another new group is answered with 503 and Retry-After; groups that exist are served.",
         remedy: "Give WSGIApplicationGroup a value that expands to fewer names, such as %{GLOBAL}, or raise WSGIApplicationGroupLimit; groups that the configuration names do not count.";
-    SegmentHidden = 1120 Warning "wsgictl cannot look at this server, nor ask it for anything: {}",
+    SegmentHidden = 1120 Warning "wsgictl can neither see this server nor send it a request: {}",
         cause: "The file mod_wsgi_rs.segment in DefaultRuntimeDir, or the memory that it names, cannot be made.",
         follows: "Requests and metrics go on.",
         remedy: "Do what the text says, then restart gracefully; if it is about memory, stop httpd and start it again.";
-    SegmentFile = 1121 Warning "'{}' cannot be written: {}; what wsgictl shows to others than root and the server's user is old",
+    SegmentFile = 1121 Warning "'{}' cannot be written: {}; wsgictl shows old numbers to all users but root and the server's user",
         cause: "The file of the metrics was removed or replaced while the server runs, or its file system is full.",
         follows: "Requests and metrics go on. The write is tried again about every ten seconds, and is logged once until it succeeds.",
         remedy: "Restart httpd gracefully, which creates the file again.";
@@ -523,7 +523,7 @@ messages! {
         cause: "What a child loads before its first request takes long, and no other child of the server can serve.",
         follows: "The load goes on, and requests for files are served.",
         remedy: "Let the application start faster, or keep more spare children.";
-    CodeNotLoaded = 1134 Error "this child could not load what is loaded ahead of requests, and leaves connections to the others until there is other code",
+    CodeNotLoaded = 1134 Error "this child could not load a script that children load at their start, and leaves connections to the others until the code changes",
         cause: "A script fails that other children have loaded: it, or something that it depends on, has changed since. The lines before this one say what failed.",
         follows: "The child ends once one of its scripts changes or new code is tried, and httpd starts another one.",
         remedy: "Correct the application.";
@@ -543,7 +543,7 @@ messages! {
         cause: "The memory for metrics is made once, when httpd starts; a restart does not change its size.",
         follows: "Requests go on, and the metrics keep the number of series that httpd was started with.",
         remedy: "Stop httpd and start it again when that is convenient.";
-    SegmentTooSmall = 1139 Warning "the metrics have room for {} arenas and {} applications, and the configuration now wants {} and {}; what has no room is counted together until httpd is stopped and started",
+    SegmentTooSmall = 1139 Warning "the metrics have room for {} arenas and {} applications, and the configuration now wants {} and {}; applications without room are counted together until httpd is stopped and started",
         cause: "The memory for metrics is made once, when httpd starts, and the configuration now has more workers, applications or virtual hosts.",
         follows: "Requests go on, and the metrics have less detail.",
         remedy: "Stop httpd and start it again when that is convenient.";
@@ -563,7 +563,7 @@ messages! {
         cause: "The process that replaces children was killed, or has crashed.",
         follows: "The next reloader goes on where this one stopped. It starts at once, or within about ten seconds if this one ended soon after its start.",
         remedy: "Nothing if a user has killed it. A crash is a defect of the module: please report it.";
-    CodeRefused = 1144 Error "the new code, revision {}, is not taken up, and the old one goes on: {}",
+    CodeRefused = 1144 Error "the new code, revision {}, is refused, and children go on with the old code: {}",
         cause: "The trial of the new code failed, or a child that has it did not get ready; the text says how.",
         follows: "Children with the old code go on serving it; children that were replaced before the failure keep the new code.",
         remedy: "Correct the application; the change is noticed without a further step, or wsgictl reload tries again.";

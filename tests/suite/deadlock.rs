@@ -39,7 +39,7 @@ mpm_tests! {
         ours_only!("mod_wsgi watches over daemon processes only");
         let server = start(mpm, |builder| builder.pool(2, 4).conf("WSGIDeadlockTimeout 2"));
         let mut connection = server.ask("/app/hold?1000");
-        let record = server.expect_log(r"^WSGI1064: the GIL of the process could not be had for \d+ s");
+        let record = server.expect_log(r"^WSGI1064: the GIL of the process could not be acquired for \d+ s");
         assert_eq!(record.level, "crit");
         let child = record.pid;
         eventually("the stacks are shown", || {

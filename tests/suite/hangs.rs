@@ -149,7 +149,7 @@ mpm_tests! {
         eventually_by_turns("a reloader", || server.reloader());
         server.write("how", "sleep");
         server.write("touched", "1");
-        server.expect_log("is not taken up, and the old one goes on: WSGI1090: WSGI script '.*app.wsgi' has not been loaded");
+        server.expect_log("is refused, and children go on with the old code: WSGI1090: WSGI script '.*app.wsgi' has not been loaded");
         serves(&server);
         server.write("how", "");
     }

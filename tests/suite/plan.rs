@@ -218,7 +218,7 @@ mpm_tests! {
         let server = Server::builder(mpm).app("/hello", "hello.wsgi").conf(DELIVERED).start();
         server.get("/hello").expect(200);
         let name = if mpm.threaded() { "MaxSpareThreads 75" } else { "MaxSpareServers 10" };
-        let said = server.expect_log(&format!("WSGI1056: {name} is less than the 150 that there may be"));
+        let said = server.expect_log(&format!("WSGI1056: {name} is less than the limit of 150"));
         assert_eq!(said.level, "info");
     }
 

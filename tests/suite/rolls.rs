@@ -33,7 +33,7 @@ mpm_tests! {
             for edit in 2..edits + 2 {
                 if edit == edits / 2 {
                     server.write(MODULE, "def broken(:\n");
-                    server.allow_log("is not taken up|WSGI0110|SyntaxError|WSGI1134");
+                    server.allow_log("is refused|WSGI0110|SyntaxError|WSGI1134");
                 } else {
                     last = edit;
                     server.write(MODULE, version(edit));
@@ -118,14 +118,14 @@ mpm_tests! {
         all_are_ready(&server);
         let children = server.children();
         server.write(MODULE, "VERSION = nothing\n");
-        let refused = server.expect_log("revision 2, is not taken up, and the old one goes on: .*NameError");
+        let refused = server.expect_log("revision 2, is refused, and children go on with the old code: .*NameError");
         assert_eq!(Some(refused.pid), server.reloader());
         server.allow_log("WSGI0110|NameError");
         for _ in 0..20 {
             assert_eq!(server.get("/app").expect(200).text(), "0");
         }
         assert!(children.iter().all(|child| is_alive(*child)));
-        assert_eq!(server.count_log("is not taken up"), 1, "said once, however many children see the file");
+        assert_eq!(server.count_log("is refused"), 1, "said once, however many children see the file");
         server.write(MODULE, version(2));
         takes_up(&server, 2);
         server.allow_log(FULL);
@@ -136,15 +136,15 @@ mpm_tests! {
         ours_only!("mod_wsgi does not replace its children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         server.allow_log(FULL);
-        server.allow_log("is not taken up|exit signal|ended before they were ready");
+        server.allow_log("is refused|exit signal|ended before they were ready");
         for (name, ends, how) in [
             ("exit", "os._exit(0)", "ended the process that tried it, with status 0"),
             ("kill", "os.kill(os.getpid(), 9)", "the process that tried it was ended by signal 9"),
         ] {
             server.write(MODULE, format!("import os\n{ends}\n"));
             server.write("touched", name);
-            server.expect_log(&format!("is not taken up.*app.wsgi': {how}"));
-            eventually_by_turns("it is over", || (server.count_log("is not taken up") == server.count_log("there is new code")).then_some(()));
+            server.expect_log(&format!("is refused.*app.wsgi': {how}"));
+            eventually_by_turns("it is over", || (server.count_log("is refused") == server.count_log("there is new code")).then_some(()));
             assert_eq!(server.get("/app").expect(200).text(), "0");
         }
         // The code works in the trial, and nowhere else.
@@ -156,7 +156,7 @@ mpm_tests! {
             server.write("touched", "children");
             let _end = clients.over.at_end();
             // More than three children, if several end between two checks of the reloader.
-            server.expect_log("is not taken up.*: ([3-9]|[1-9][0-9]) children in a row ended before they were ready");
+            server.expect_log("is refused.*: ([3-9]|[1-9][0-9]) children in a row ended before they were ready");
         });
         let wrong = clients.wrong.into_inner().unwrap();
         assert!(wrong.is_empty(), "{wrong:#?}");
@@ -246,10 +246,10 @@ mpm_tests! {
         let host = format!("wsgi.test:{port}");
         let expected = ["GET", "/app", "/warm", "up=1", &host, "127.0.0.1", "1", "mod_wsgi_rs (warm-up)"];
         assert_eq!(environ, expected);
-        // Code that answers the warm-up with an error is not taken up.
+        // Code that answers the warm-up with an error is refused.
         server.write(MODULE, "VERSION = 1\nWARM = '500 Oh'\n");
         server.write("touched", "1");
-        server.expect_log("revision 2, is not taken up.*WSGIWarmup /app/warm\\?up=1: the status is 500");
+        server.expect_log("revision 2, is refused.*WSGIWarmup /app/warm\\?up=1: the status is 500");
         server.allow_log("WSGIWarmup /app/warm");
         assert_eq!(server.get("/app").expect(200).text(), "0");
         server.write(MODULE, "VERSION = 2\nWARM = '404 Not Found'\n");
@@ -282,7 +282,7 @@ mpm_tests! {
         let reloader = eventually_by_turns("another reloader", || server.reloader());
         let trial = eventually_by_turns("a trial", || harness::children_of(reloader).first().copied());
         kill(trial);
-        server.expect_log("is not taken up.*was ended by signal 9");
+        server.expect_log("is refused.*was ended by signal 9");
         assert_eq!(server.get("/app").expect(200).text(), "2");
         // Kills a child while the reloader waits for it.
         let rolls = server.count_log("is well");
@@ -400,7 +400,7 @@ fn takes_up(server: &Server, number: u32) {
 #[track_caller]
 fn settled(server: &Server) {
     eventually_by_turns("the end of the rolls", || {
-        let ends = r"all children have the code of revision \d+|revision \d+, is not taken up";
+        let ends = r"all children have the code of revision \d+|revision \d+, is refused";
         let last = |pattern: &str| {
             let pattern = regex::Regex::new(pattern).unwrap();
             let records = server.records();

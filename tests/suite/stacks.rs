@@ -51,7 +51,7 @@ mpm_tests! {
                 let began = Instant::now();
                 let shown = stack(&server, child, 4).expect("it answers");
                 assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-                shown.contains("Its GIL could not be had").then_some(shown)
+                shown.contains("Its GIL could not be acquired").then_some(shown)
             });
             assert!(shown.contains("These stacks were taken without the GIL:"), "{shown}");
             assert!(shown.contains("app.wsgi\", line 7, in hold\n"), "{shown}");
@@ -62,7 +62,7 @@ mpm_tests! {
         });
         let shown = eventually("the GIL is free", || {
             let shown = stack(&server, child, 4).expect("it answers");
-            (!shown.contains("could not be had")).then_some(shown)
+            (!shown.contains("could not be acquired")).then_some(shown)
         });
         assert!(!shown.contains("in hold"), "{shown}");
         assert_eq!(server.only_child(), child, "it serves on");
@@ -82,9 +82,9 @@ mpm_tests! {
         gate.while_inside(&server, "/app/hold", || {
             let shown = eventually("it is held", || {
                 let shown = stack(&server, child, 4).expect("it answers");
-                shown.contains("Its GIL could not be had").then_some(shown)
+                shown.contains("Its GIL could not be acquired").then_some(shown)
             });
-            assert_eq!(shown.matches("could not be had").count(), 1, "only one has lost it: {shown}");
+            assert_eq!(shown.matches("could not be acquired").count(), 1, "only one has lost it: {shown}");
             assert!(shown.contains("app.wsgi\", line 7, in hold\n"), "{shown}");
             let count = if mpm.threaded() { 2 } else { 1 };
             assert_eq!(shown.matches("== interpreter ").count(), count, "{shown}");

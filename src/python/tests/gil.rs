@@ -95,8 +95,8 @@ mod free_threaded {
              def application(environ, start_response): return respond(start_response, sys._is_gil_enabled())\n",
         );
         assert_eq!(is_on.text(), if case == "off" { "True" } else { "False" });
-        let line = "WSGI1035: module 'needs_gil' has switched the GIL of this child on: it has not declared that it works \
-                    without";
+        let line = "WSGI1035: module 'needs_gil' has switched on the GIL of this child: it does not declare that it works \
+                    without a GIL";
         if case == "require" {
             for _ in 0..2 {
                 let refused = needy.run();

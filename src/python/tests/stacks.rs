@@ -103,7 +103,7 @@ fn dump_when_held() -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let dump = stacks::dump(Duration::from_millis(200));
-        if dump.contains(" could not be had within 0.2 s. ") {
+        if dump.contains(" could not be acquired within 0.2 s. ") {
             return dump;
         }
         assert!(Instant::now() < until, "{dump}");
@@ -155,7 +155,7 @@ fn a_dump_has_the_threads_of_all_interpreters() {
                 assert_eq!(functions(stack), ["application", "in_between", "innermost"]);
                 assert!(stack.contains(&script.path.display().to_string()));
             }
-            assert!(!dump.contains("could not be had"), "{dump}");
+            assert!(!dump.contains("could not be acquired"), "{dump}");
         });
     });
 }
@@ -175,7 +175,7 @@ fn where_the_gil_is_held_threads_are_seen_without_it() {
                 let dump = stacks::dump(PATIENCE);
                 let took = began.elapsed();
                 assert!(took < Duration::from_secs(4), "{took:?}");
-                let said = "== main interpreter ==\n\nIts GIL could not be had when it was asked for last, and is still \
+                let said = "== main interpreter ==\n\nIts GIL could not be acquired when it was asked for last, and is still \
                             waited for. These stacks were taken without the GIL:\n";
                 assert!(dump.contains(said), "{dump}");
                 for ident in [waits, holds] {
@@ -190,7 +190,7 @@ fn where_the_gil_is_held_threads_are_seen_without_it() {
     });
     // The helpers that waited for the GIL have got it, and end.
     let until = Instant::now() + PATIENCE;
-    while stacks::dump(PATIENCE).contains("could not be had") {
+    while stacks::dump(PATIENCE).contains("could not be acquired") {
         assert!(Instant::now() < until);
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -223,7 +223,7 @@ fn a_replica_that_holds_its_gil_is_seen_without_it() {
                 "interpreter {at} of 2 of application group '{group}'"
             ))
         });
-        let held = |part: &&&str| part.contains("Its GIL could not be had");
+        let held = |part: &&&str| part.contains("Its GIL could not be acquired");
         assert_eq!(replicas.iter().filter(held).count(), 1, "{dump}");
         let held = replicas.iter().find(held).unwrap();
         let stack = part(held, &format!("Thread {holds:#x}")).expect(&dump);

@@ -169,8 +169,8 @@ impl Helper {
 /// Returns the beginning of a sentence about an interpreter that could not be looked at.
 fn not_had() -> &'static str {
     match free_threading::may_be_off() {
-        true => "A standstill of its threads could not be had",
-        false => "Its GIL could not be had",
+        true => "Its threads could not all be stopped",
+        false => "Its GIL could not be acquired",
     }
 }
 

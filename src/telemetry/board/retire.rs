@@ -50,7 +50,7 @@ impl RetireReason {
             RetireReason::Memory => "it uses too much memory",
             RetireReason::Age => "it is old enough",
             RetireReason::RequestTimeout => "a request did not end after its time",
-            RetireReason::Deadlock => "its GIL could not be had",
+            RetireReason::Deadlock => "its GIL could not be acquired",
             RetireReason::StartupTimeout => "an application was not loaded in time",
         }
     }
