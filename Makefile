@@ -53,7 +53,7 @@ lint: ## Check format, clippy, documentation, and the layout, names, sentences a
 bench: ## Measure side by side with mod_wsgi
 	@scripts/setup bench
 	@scripts/xtask build
-	@benches/run
+	@scripts/xtask bench
 
 clean: ## Remove everything that was built
 	cargo clean

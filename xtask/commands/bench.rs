@@ -11,7 +11,7 @@ use super::environments;
 use super::pythons;
 use crate::system::{Project, has_program, output, run, say};
 
-/// The commands that measure several interpreters, and so need a Python of 3.13 or later.
+/// The commands that measure with one Python only. The others also need one of 3.13 or later, with several interpreters.
 const NEED_ONE_PYTHON: [&str; 5] = ["cpu", "metrics", "executors", "admission", "profile"];
 
 /// Runs the benches with these arguments, in place of this process.

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 
-use metrics::{counter, histogram};
 use pyo3::ffi;
 use wsgi_telemetry::catalogue::{GENERATION, Id};
 
@@ -69,18 +68,10 @@ fn observe<'i>(py: &Attached<'i>, phase: &Obj<'i>, info: &Obj<'i>) {
     let (collected, uncollectable) = (number(c"collected"), number(c"uncollectable"));
     // The collection ran on the thread, and so at the cost, of the request whose allocations triggered it.
     let app = gil_clock::current_app().unwrap_or(py.state().home());
-    let labels = [
-        ("app", telemetry::label(app)),
-        ("generation", GENERATION.values[generation].into()),
-    ];
-    let pause = now.saturating_sub(since) as f64 / 1e9;
-    histogram!(Id::GcPause.name(), &labels).record(pause);
-    for (id, objects) in [
-        (Id::GcCollected, collected),
-        (Id::GcUncollectable, uncollectable),
-    ] {
-        if objects != 0 {
-            counter!(id.name(), &labels).increment(objects);
-        }
-    }
+    // So the cells are written directly: the macros of `metrics` take a lock of the process and look labels up.
+    telemetry::count(app, |block| {
+        block.observe(Id::GcPause, generation, now.saturating_sub(since));
+        block.add(Id::GcCollected, generation, collected);
+        block.add(Id::GcUncollectable, generation, uncollectable);
+    });
 }
