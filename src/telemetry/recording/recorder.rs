@@ -197,6 +197,30 @@ impl Recorder {
         series.ok()
     }
 
+    /// Returns the handle of a key: the one in `table`, or a new one by `make`, which also says whether it may be remembered.
+    fn register<H: Clone>(
+        &self,
+        key: &Key,
+        noop: fn() -> H,
+        table: fn(&mut Registered) -> &mut FxHashMap<Key, H>,
+        make: fn(&Self, &mut Registered, &Key) -> (H, bool),
+    ) -> H {
+        // A thread that does not exist in a forked process may hold the lock.
+        if !self.arenas.may_record() {
+            return noop();
+        }
+        let mut known = self.known();
+        if let Some(handle) = table(&mut known).get(key) {
+            return handle.clone();
+        }
+        let (handle, is_lasting) = make(self, &mut known, key);
+        let remembered = table(&mut known).len();
+        if is_lasting && !known.is_full(remembered) {
+            table(&mut known).insert(key.to_retained(), handle.clone());
+        }
+        handle
+    }
+
     /// Also returns whether the counter is remembered: not if the table does not have the application yet, and not in a
     /// process without arenas, since its children have arenas.
     fn new_counter(&self, known: &mut Registered, key: &Key) -> (Counter, bool) {
@@ -301,53 +325,25 @@ impl metrics::Recorder for Recorder {
     }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        // A thread that does not exist in a forked process may hold the lock.
-        if !self.arenas.may_record() {
-            return Counter::noop();
-        }
-        let mut known = self.known();
-        if let Some(counter) = known.counters.get(key) {
-            return counter.clone();
-        }
-        let (counter, is_lasting) = self.new_counter(&mut known, key);
-        if is_lasting && !known.is_full(known.counters.len()) {
-            known.counters.insert(key.to_retained(), counter.clone());
-        }
-        counter
+        self.register(
+            key,
+            Counter::noop,
+            |known| &mut known.counters,
+            Self::new_counter,
+        )
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        // A thread that does not exist in a forked process may hold the lock.
-        if !self.arenas.may_record() {
-            return Gauge::noop();
-        }
-        let mut known = self.known();
-        if let Some(gauge) = known.gauges.get(key) {
-            return gauge.clone();
-        }
-        let (gauge, is_lasting) = self.new_gauge(&mut known, key);
-        if is_lasting && !known.is_full(known.gauges.len()) {
-            known.gauges.insert(key.to_retained(), gauge.clone());
-        }
-        gauge
+        self.register(key, Gauge::noop, |known| &mut known.gauges, Self::new_gauge)
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        // A thread that does not exist in a forked process may hold the lock.
-        if !self.arenas.may_record() {
-            return Histogram::noop();
-        }
-        let mut known = self.known();
-        if let Some(histogram) = known.histograms.get(key) {
-            return histogram.clone();
-        }
-        let (histogram, is_lasting) = self.new_histogram(&mut known, key);
-        if is_lasting && !known.is_full(known.histograms.len()) {
-            known
-                .histograms
-                .insert(key.to_retained(), histogram.clone());
-        }
-        histogram
+        self.register(
+            key,
+            Histogram::noop,
+            |known| &mut known.histograms,
+            Self::new_histogram,
+        )
     }
 }
 
