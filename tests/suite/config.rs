@@ -154,8 +154,8 @@ fn the_examples_serve() {
             "pools.conf" => {
                 assert!(server.get("/reports").expect(200).text().contains("second"));
                 for plan in [
-                    "group 'site': delegate, 1 to 25 of 25 threads inside, .*, line of 50 for 10 s, share 20, reserve 2$",
-                    "group 'reports': pool of 4 threads, .*, line of 8 for 30 s, share 12, reserve 2$",
+                    "group 'site': delegate, 1 to 25 of 25 threads inside, .*, queue of 50 for 10 s, share 20, reserve 2$",
+                    "group 'reports': pool of 4 threads, .*, queue of 8 for 30 s, share 12, reserve 2$",
                 ] {
                     server.expect_log(plan);
                 }

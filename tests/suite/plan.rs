@@ -96,8 +96,8 @@ mpm_tests! {
             (
                 format!("{mpm}: 2 children x 8 threads"),
                 [
-                    "delegate, 1 to 8 of 8 threads inside, GIL shared, line for 60 s, share 4, reserve 1",
-                    "delegate, 2 to 4 of 8 threads inside, GIL shared, line of 10 for 0.5 s, share 6, reserve 1",
+                    "delegate, 1 to 8 of 8 threads inside, GIL shared, queue for 60 s, share 4, reserve 1",
+                    "delegate, 2 to 4 of 8 threads inside, GIL shared, queue of 10 for 0.5 s, share 6, reserve 1",
                 ],
             )
         } else {
@@ -164,7 +164,7 @@ mpm_tests! {
             (Some("disabled"), false) => "direct, 1 thread inside, no GIL",
             (Some("disabled"), true) => "direct, 4 threads inside, no GIL",
             (_, false) => "direct, 1 thread inside, GIL shared",
-            (_, true) => "delegate, 1 to 4 of 4 threads inside, GIL shared, line for 60 s",
+            (_, true) => "delegate, 1 to 4 of 4 threads inside, GIL shared, queue for 60 s",
         };
         assert_eq!(status["groups"][0]["plan"], expected, "{status}");
     }

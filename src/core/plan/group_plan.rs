@@ -111,8 +111,8 @@ impl GroupPlan {
             }
             _ => {}
         }
-        let says_line = self.written.queue_depth.is_some() || self.written.queue_timeout.is_some();
-        if says_line && self.executor.strategy == Strategy::Direct {
+        let says_queue = self.written.queue_depth.is_some() || self.written.queue_timeout.is_some();
+        if says_queue && self.executor.strategy == Strategy::Direct {
             problems.push(Problem::QueueUnused);
         }
         let threads = match self.gil {
@@ -152,8 +152,8 @@ impl fmt::Display for GroupPlan {
         }
         if executor.strategy != Strategy::Direct {
             match executor.queue_depth {
-                Executor::NO_BOUND => write!(f, ", line")?,
-                depth => write!(f, ", line of {depth}")?,
+                Executor::NO_BOUND => write!(f, ", queue")?,
+                depth => write!(f, ", queue of {depth}")?,
             }
             write!(f, " for {} s", executor.queue_timeout.as_secs_f64())?;
         }
@@ -204,13 +204,13 @@ mod tests {
                 Mpm::Event,
                 &[][..],
                 Gil::Shared,
-                "delegate, 1 to 25 of 25 threads inside, GIL shared, line for 60 s",
+                "delegate, 1 to 25 of 25 threads inside, GIL shared, queue for 60 s",
             ),
             (
                 Mpm::Worker,
                 &["WSGIExecutor delegate min=5 max=5"],
                 Gil::Own(1),
-                "delegate, 5 of 25 threads inside, GIL of its own, line for 60 s",
+                "delegate, 5 of 25 threads inside, GIL of its own, queue for 60 s",
             ),
             (
                 Mpm::Event,
@@ -219,13 +219,13 @@ mod tests {
                     "WSGIThreadShare 60% reserve=3",
                 ],
                 Gil::Shared,
-                "delegate, 1 to 25 of 25 threads inside, GIL shared, line of 100 for 2.5 s, share 15, reserve 3",
+                "delegate, 1 to 25 of 25 threads inside, GIL shared, queue of 100 for 2.5 s, share 15, reserve 3",
             ),
             (
                 Mpm::Event,
                 &["WSGIThreadPool size=auto"],
                 Gil::Tried(2),
-                "pool of 4 threads, up to 2 with a GIL of its own, line for 60 s",
+                "pool of 4 threads, up to 2 with a GIL of its own, queue for 60 s",
             ),
             (
                 Mpm::Event,
@@ -243,7 +243,7 @@ mod tests {
                 Mpm::Event,
                 &[],
                 Gil::Best(2),
-                "delegate, 1 to 25 of 25 threads inside, no GIL or up to 2 with a GIL of its own, line for 60 s",
+                "delegate, 1 to 25 of 25 threads inside, no GIL or up to 2 with a GIL of its own, queue for 60 s",
             ),
             (
                 Mpm::Prefork,
