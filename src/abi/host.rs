@@ -9,24 +9,11 @@ use crate::{
     HostResult, HostTable, Level, Presence, ResponseHead, Retire, Slice, WriteEnd,
 };
 
-/// One request on the module's side. The field of [`HostTable`] with the same name documents each method.
-///
-/// `Sync`, as the engine may make a call for a request on another thread than the one that runs it. The calls of one
-/// request never overlap, except for `log_beside`.
-pub trait Host: Sync {
-    /// See [`HostTable::log_server`].
-    fn log_server(level: Level, line: &[u8]);
-    /// See [`HostTable::group_options`].
-    fn group_options(group: &[u8]) -> GroupOptions;
-    /// See [`HostTable::gil_decision`].
-    fn gil_decision(group: &[u8]) -> GilDecision;
-    /// See [`HostTable::gil_decided`].
-    fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]);
-    /// See [`HostTable::arenas`].
-    fn arenas(now: u64) -> Arenas;
+/// The calls that the engine makes for one request. The field of [`HostTable`] with the same name documents each method.
+pub trait RequestHost {
     /// See [`HostTable::log`].
     fn log(&self, level: Level, line: &[u8]);
-    /// See [`HostTable::log_beside`].
+    /// See [`HostTable::log_beside`]. May run while another thread is in another method.
     fn log_beside(&self, level: Level, line: &[u8]);
     /// See [`HostTable::read_body`].
     fn read_body(&self, into: &mut [u8]) -> HostResult;
@@ -46,10 +33,30 @@ pub trait Host: Sync {
     fn client_presence(&self) -> Presence;
     /// See [`HostTable::give_up`].
     fn give_up(&self);
-    /// See [`HostTable::retire`].
-    fn retire(why: Retire);
     /// See [`HostTable::ssl_variable`].
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]>;
+}
+
+/// The module's side of the contract: one request, and the functions that belong to no request. The field of
+/// [`HostTable`] with the same name documents each function.
+///
+/// `Sync`, as the engine may make a call for a request on another thread than the one that runs it. The calls of one
+/// request never overlap, except for `log_beside`.
+pub trait Host: Sync {
+    /// Returns the request's own calls.
+    fn calls(&self) -> &dyn RequestHost;
+    /// See [`HostTable::log_server`].
+    fn log_server(level: Level, line: &[u8]);
+    /// See [`HostTable::group_options`].
+    fn group_options(group: &[u8]) -> GroupOptions;
+    /// See [`HostTable::gil_decision`].
+    fn gil_decision(group: &[u8]) -> GilDecision;
+    /// See [`HostTable::gil_decided`].
+    fn gil_decided(group: &[u8], choice: GilDecision, module: &[u8]);
+    /// See [`HostTable::arenas`].
+    fn arenas(now: u64) -> Arenas;
+    /// See [`HostTable::retire`].
+    fn retire(why: Retire);
 }
 
 /// The type of a module's requests, for each lifetime: a request lives as long as httpd lends it.
@@ -129,7 +136,7 @@ extern "C" fn arenas<H: Host>(now: u64) -> Arenas {
 unsafe extern "C" fn log<H: Host>(request: *const HostRequest, level: Level, line: Bytes<'_>) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(|| (), || host.log(level, line.get_or_empty()));
+    guard(|| (), || host.calls().log(level, line.get_or_empty()));
 }
 
 unsafe extern "C" fn log_beside<H: Host>(
@@ -139,7 +146,10 @@ unsafe extern "C" fn log_beside<H: Host>(
 ) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(|| (), || host.log_beside(level, line.get_or_empty()));
+    guard(
+        || (),
+        || host.calls().log_beside(level, line.get_or_empty()),
+    );
 }
 
 unsafe extern "C" fn read_body<H: Host>(
@@ -149,7 +159,7 @@ unsafe extern "C" fn read_body<H: Host>(
 ) -> HostResult {
     // SAFETY: by the contract of the table, the engine passes a live request and a buffer of that length.
     let (host, into) = unsafe { (host::<H>(request), buffer(into, len)) };
-    guard(panicked, || host.read_body(into))
+    guard(panicked, || host.calls().read_body(into))
 }
 
 unsafe extern "C" fn read_at_hand<H: Host>(
@@ -159,7 +169,7 @@ unsafe extern "C" fn read_at_hand<H: Host>(
 ) -> HostResult {
     // SAFETY: as above.
     let (host, into) = unsafe { (host::<H>(request), buffer(into, len)) };
-    guard(panicked, || host.read_at_hand(into))
+    guard(panicked, || host.calls().read_at_hand(into))
 }
 
 /// # Safety
@@ -179,7 +189,7 @@ unsafe extern "C" fn start_response<H: Host>(
 ) -> HostResult {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(panicked, || host.start_response(head))
+    guard(panicked, || host.calls().start_response(head))
 }
 
 unsafe extern "C" fn write<H: Host>(
@@ -189,13 +199,13 @@ unsafe extern "C" fn write<H: Host>(
 ) -> HostResult {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(panicked, || host.write(chunks.get_or_empty(), end))
+    guard(panicked, || host.calls().write(chunks.get_or_empty(), end))
 }
 
 unsafe extern "C" fn flush<H: Host>(request: *const HostRequest) -> HostResult {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(panicked, || host.flush())
+    guard(panicked, || host.calls().flush())
 }
 
 unsafe extern "C" fn send_file<H: Host>(
@@ -206,25 +216,25 @@ unsafe extern "C" fn send_file<H: Host>(
 ) -> HostResult {
     // SAFETY: by the contract of the table; the engine gives the descriptor away, so it has no other owner. [S-51]
     let (host, file) = unsafe { (host::<H>(request), OwnedFd::from_raw_fd(fd)) };
-    guard(panicked, || host.send_file(file, offset, length))
+    guard(panicked, || host.calls().send_file(file, offset, length))
 }
 
 unsafe extern "C" fn cut_response<H: Host>(request: *const HostRequest) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(|| (), || host.cut_response());
+    guard(|| (), || host.calls().cut_response());
 }
 
 unsafe extern "C" fn client_presence<H: Host>(request: *const HostRequest) -> Presence {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(|| Presence::Here, || host.client_presence())
+    guard(|| Presence::Here, || host.calls().client_presence())
 }
 
 unsafe extern "C" fn give_up<H: Host>(request: *const HostRequest) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    guard(|| (), || host.give_up());
+    guard(|| (), || host.calls().give_up());
 }
 
 extern "C" fn retire<H: Host>(why: Retire) {
@@ -239,7 +249,7 @@ unsafe extern "C" fn ssl_variable<H: Host>(
 ) {
     // SAFETY: by the contract of the table.
     let host = unsafe { host::<H>(request) };
-    let value = guard(|| None, || host.ssl_variable(name.get_or_empty()));
+    let value = guard(|| None, || host.calls().ssl_variable(name.get_or_empty()));
     // SAFETY: the engine passes a function together with the data for it.
     unsafe { take(data, value.into()) };
 }

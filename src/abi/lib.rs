@@ -20,7 +20,7 @@ mod tables;
 
 pub use engine::Engine;
 pub use guard::guard;
-pub use host::{Host, Hosts, host_table};
+pub use host::{Host, Hosts, RequestHost, host_table};
 pub use options::{
     Admission, AtExit, FreeThreading, GilDecision, GilMode, GroupOptions, Level, Retire, Strategy,
 };

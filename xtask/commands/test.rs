@@ -66,6 +66,8 @@ pub(crate) fn test(project: &Project, arguments: &[String]) -> Result<()> {
         "-p",
         "wsgi-core",
         "-p",
+        "wsgi-wire",
+        "-p",
         "wsgi-telemetry",
         "-p",
         "wsgi-dashboards",

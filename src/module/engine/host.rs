@@ -1,12 +1,11 @@
 //! The functions of the module that the engine calls: options of a group, and all access to a request while it runs.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use wsgi_abi::{
-    Admission, Arenas, Bytes, GilDecision, GilMode, GroupOptions, Host, HostResult, HostTable,
-    Hosts, Presence, ResponseHead, Retire, Slice, WriteEnd, host_table,
+    Admission, Arenas, Bytes, GilDecision, GilMode, GroupOptions, Host, HostTable, Hosts,
+    RequestHost, Retire, Slice, host_table,
 };
 use wsgi_core::config::executor;
 use wsgi_core::messages::Message;
@@ -25,51 +24,6 @@ pub(crate) struct HostRequests;
 
 impl Hosts for HostRequests {
     type Host<'r> = HostRequest<'r>;
-}
-
-/// The calls that the engine makes while it runs a request. The default methods are for a request that no client has
-/// made.
-pub(crate) trait RequestHost {
-    fn log(&self, level: Level, line: &[u8]) {
-        log_line(level, line);
-    }
-
-    /// May run while another thread is in another method.
-    fn log_beside(&self, level: Level, line: &[u8]) {
-        log_line(level, line);
-    }
-
-    fn read_body(&self, _into: &mut [u8]) -> HostResult {
-        HostResult::done(0)
-    }
-
-    fn read_at_hand(&self, _into: &mut [u8]) -> HostResult {
-        HostResult::done(0)
-    }
-
-    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult;
-
-    fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult;
-
-    fn flush(&self) -> HostResult {
-        HostResult::done(0)
-    }
-
-    fn send_file(&self, _file: OwnedFd, _offset: u64, _length: u64) -> HostResult {
-        HostResult::done(0)
-    }
-
-    fn cut_response(&self);
-
-    fn client_presence(&self) -> Presence {
-        Presence::Here
-    }
-
-    fn give_up(&self) {}
-
-    fn ssl_variable(&self, _name: &[u8]) -> Option<&[u8]> {
-        None
-    }
 }
 
 /// A request that the engine runs. It lives in the stack frame of the function that calls the engine.
@@ -167,6 +121,10 @@ fn threads(process: &Process, group: &[u8]) -> u32 {
 }
 
 impl Host for HostRequest<'_> {
+    fn calls(&self) -> &dyn RequestHost {
+        self.0
+    }
+
     fn log_server(level: Level, line: &[u8]) {
         log_line(level, line);
     }
@@ -214,57 +172,9 @@ impl Host for HostRequest<'_> {
         segment::arenas(now)
     }
 
-    fn log(&self, level: Level, line: &[u8]) {
-        self.0.log(level, line);
-    }
-
-    fn log_beside(&self, level: Level, line: &[u8]) {
-        self.0.log_beside(level, line);
-    }
-
-    fn read_body(&self, into: &mut [u8]) -> HostResult {
-        self.0.read_body(into)
-    }
-
-    fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
-        self.0.read_at_hand(into)
-    }
-
-    fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
-        self.0.start_response(head)
-    }
-
-    fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
-        self.0.write(chunks, end)
-    }
-
-    fn flush(&self) -> HostResult {
-        self.0.flush()
-    }
-
-    fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
-        self.0.send_file(file, offset, length)
-    }
-
-    fn cut_response(&self) {
-        self.0.cut_response();
-    }
-
-    fn client_presence(&self) -> Presence {
-        self.0.client_presence()
-    }
-
-    fn give_up(&self) {
-        self.0.give_up();
-    }
-
     fn retire(why: Retire) {
         if let Some(ask) = ON_RETIRE.get() {
             ask(why);
         }
-    }
-
-    fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
-        self.0.ssl_variable(name)
     }
 }

@@ -2,17 +2,19 @@
 //! done the work of its first request before the first client comes.
 
 use std::cell::Cell;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wsgi_abi::keys;
 use wsgi_abi::{
-    BodyPlan, Bytes, Engine, EnvEntry, Environ, HostResult, KeyKind, Limits, ResponseHead,
-    RunOutcome, RunRequest, Target, Timing, WriteEnd,
+    BodyPlan, Bytes, Engine, EnvEntry, Environ, HostResult, KeyKind, Level, Limits, Presence,
+    RequestHost, ResponseHead, RunOutcome, RunRequest, Target, Timing, WriteEnd,
 };
 
-use super::host::{HostRequest, HostRequests, RequestHost, limit_milliseconds};
+use super::host::{HostRequest, HostRequests, limit_milliseconds};
 use crate::config::inherited;
 use crate::config::placement::Warmup;
+use crate::log::log_line;
 use crate::metrics::applications::app_of_script;
 
 /// The highest number of bytes of a body: a body that never ends would keep the child from serving.
@@ -30,6 +32,22 @@ struct Unread {
 }
 
 impl RequestHost for Unread {
+    fn log(&self, level: Level, line: &[u8]) {
+        log_line(level, line);
+    }
+
+    fn log_beside(&self, level: Level, line: &[u8]) {
+        log_line(level, line);
+    }
+
+    fn read_body(&self, _into: &mut [u8]) -> HostResult {
+        HostResult::done(0)
+    }
+
+    fn read_at_hand(&self, _into: &mut [u8]) -> HostResult {
+        HostResult::done(0)
+    }
+
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
         self.status.set(head.status);
         HostResult::done(0)
@@ -45,8 +63,26 @@ impl RequestHost for Unread {
         HostResult::done(0)
     }
 
+    fn flush(&self) -> HostResult {
+        HostResult::done(0)
+    }
+
+    fn send_file(&self, _file: OwnedFd, _offset: u64, _length: u64) -> HostResult {
+        HostResult::done(0)
+    }
+
     fn cut_response(&self) {
         self.was_cut.set(true);
+    }
+
+    fn client_presence(&self) -> Presence {
+        Presence::Here
+    }
+
+    fn give_up(&self) {}
+
+    fn ssl_variable(&self, _name: &[u8]) -> Option<&[u8]> {
+        None
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
-use wsgi_abi::{Bytes, HostResult, Presence, ResponseHead, WriteEnd};
+use wsgi_abi::{Bytes, HostResult, Presence, RequestHost, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
 use wsgi_core::request::fault::{self, Count, Fault, Transfer, Verdict};
 use wsgi_httpd::client;
@@ -13,7 +13,6 @@ use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};
 
 use super::timeline::{Abort, Stage, Timeline};
-use crate::engine::host::RequestHost;
 
 /// The status line of the response to a request that took too long.
 pub(crate) const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout";

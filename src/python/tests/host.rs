@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::ffi;
 use wsgi_abi::{
     Admission, Arenas, Bytes, Fault, GilDecision, GilMode, GroupOptions, HostResult, HostTable,
-    Level, Presence, ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd, host_table,
+    Level, Presence, RequestHost, ResponseHead, Retire, RunOutcome, Slice, Strategy, WriteEnd,
+    host_table,
 };
 use wsgi_telemetry::writer;
 
@@ -268,6 +269,10 @@ fn admission(group: &str) -> Admission {
 pub(super) static TABLE: HostTable = host_table::<Host>();
 
 impl wsgi_abi::Host for Host {
+    fn calls(&self) -> &dyn RequestHost {
+        self
+    }
+
     fn log_server(level: Level, line: &[u8]) {
         let (level, line) = (level as i32, text(line));
         if std::env::var_os("WSGI_TEST_ECHO").is_some() {
@@ -330,6 +335,12 @@ impl wsgi_abi::Host for Host {
         }
     }
 
+    fn retire(why: Retire) {
+        lock(&RETIRED).push(why);
+    }
+}
+
+impl RequestHost for Host {
     fn log(&self, level: Level, line: &[u8]) {
         let _busy = self.enter_shortly();
         lock(&self.record).log.push((level as i32, text(line)));
@@ -440,10 +451,6 @@ impl wsgi_abi::Host for Host {
     fn give_up(&self) {
         let _busy = self.enter();
         lock(&self.record).given_up = true;
-    }
-
-    fn retire(why: Retire) {
-        lock(&RETIRED).push(why);
     }
 
     fn ssl_variable(&self, name: &[u8]) -> Option<&[u8]> {
