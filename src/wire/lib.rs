@@ -3,7 +3,7 @@
 //!
 //! The engine in the process asks its host for the body of the request, and gives it the response. In a child of httpd
 //! the host is the request itself. In a process it is a [`RemoteRequest`], which makes a frame of each call; the
-//! child's [`exchange`] reads the frames, and makes the calls there. So the engine runs in both places without a
+//! child's [`exchange()`] reads the frames, and makes the calls there. So the engine runs in both places without a
 //! difference.
 //!
 //! | from the child | meaning |
