@@ -1,0 +1,618 @@
+//! The processes of one slot of a process group: which one takes requests, when a successor starts, and when a process
+//! must end.
+//!
+//! A slot has one process that takes requests. To replace it, a successor starts first. When the successor has loaded
+//! its application, the old process stops taking requests, and only then does the successor begin: so a group with one
+//! slot never has two processes that take new requests at the same time. The old process then has a window for the
+//! requests that it runs; after the window it is asked to end, and later killed. If the successor does not get ready,
+//! the old process goes on.
+//!
+//! All times count from the same moment, in the supervisor's clock.
+
+use std::time::Duration;
+
+/// How long a process may take for each part of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// How long a process may take to get ready; `None` for no limit.
+    pub startup: Option<Duration>,
+    /// How long a replaced process may take to finish its requests.
+    pub drain: Duration,
+    /// How long a process that was asked to end may take, until it is killed.
+    pub shutdown: Duration,
+}
+
+/// What the supervisor must do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<Id> {
+    /// Start a process, and report [`Slot::started`] or [`Slot::failed_to_start`].
+    Start,
+    /// Tell this process to take requests.
+    Serve(Id),
+    /// Tell this process to take no more requests, and to end when it has finished those that it runs.
+    Drain(Id),
+    /// Tell the same to the process of the supervisor before this one.
+    DrainPredecessor,
+    /// Ask this process to end.
+    Stop(Id),
+    /// Kill this process.
+    Kill(Id),
+}
+
+/// Which part a process had in its slot when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It had not got ready.
+    Starting,
+    /// It was taking requests.
+    Serving,
+    /// It had been replaced, or asked to end.
+    Leaving,
+}
+
+/// The shortest pause after a failed start.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A process that ends earlier than this counts as a failed start.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+/// How long a process may take to confirm that it takes no more requests. A process that does not is asked to end.
+const CONFIRM: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    /// Ready; waits until it may take requests.
+    Ready,
+    Serving,
+    /// Told to drain; has not confirmed.
+    Told,
+    Draining,
+    Stopping,
+    Killed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member<Id> {
+    id: Id,
+    stage: Stage,
+    part: Part,
+    /// When the stage began.
+    since: Duration,
+    started: Duration,
+}
+
+/// The slot, and the processes in it.
+#[derive(Debug)]
+pub struct Slot<Id> {
+    windows: Windows,
+    members: Vec<Member<Id>>,
+    /// Whether the process that serves must be replaced.
+    is_outdated: bool,
+    /// Whether a process of the supervisor before this one may take requests.
+    predecessor: Predecessor,
+    failures: u32,
+    /// When the next process may start.
+    not_before: Duration,
+    is_stopping: bool,
+    is_being_started: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Predecessor {
+    Serves,
+    Told(Duration),
+    Gone,
+}
+
+impl<Id: Copy + PartialEq> Slot<Id> {
+    /// Returns an empty slot. `has_predecessor`: whether a process of an earlier supervisor takes its requests now.
+    pub fn new(windows: Windows, has_predecessor: bool) -> Self {
+        Self {
+            windows,
+            members: Vec::new(),
+            is_outdated: false,
+            predecessor: if has_predecessor {
+                Predecessor::Serves
+            } else {
+                Predecessor::Gone
+            },
+            failures: 0,
+            not_before: Duration::ZERO,
+            is_stopping: false,
+            is_being_started: false,
+        }
+    }
+
+    /// Notes that a process has started.
+    pub fn started(&mut self, id: Id, now: Duration) {
+        self.is_being_started = false;
+        self.members.push(Member {
+            id,
+            stage: Stage::Starting,
+            part: Part::Starting,
+            since: now,
+            started: now,
+        });
+    }
+
+    /// Notes that no process could be started. `jitter` is a random number from 0 to 1.
+    pub fn failed_to_start(&mut self, now: Duration, jitter: f64) {
+        self.is_being_started = false;
+        self.pause(now, jitter);
+    }
+
+    /// Notes that a process has loaded its application.
+    pub fn ready(&mut self, id: Id, now: Duration) {
+        if let Some(member) = self.member(id, Stage::Starting) {
+            member.enter(Stage::Ready, now);
+        }
+    }
+
+    /// Notes that a process has confirmed that it takes no more requests.
+    pub fn confirmed(&mut self, id: Id, now: Duration) {
+        if let Some(member) = self.member(id, Stage::Told) {
+            member.enter(Stage::Draining, now);
+        }
+    }
+
+    /// Notes that the process of the earlier supervisor takes no more requests, or has ended.
+    pub fn predecessor_left(&mut self) {
+        self.predecessor = Predecessor::Gone;
+    }
+
+    /// Asks for a successor of the process that serves.
+    pub fn replace(&mut self) {
+        self.is_outdated = true;
+    }
+
+    /// Ends all processes of the slot.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Notes that a process has ended. Returns the part that it had; `None` if it is not of this slot. `jitter` is a
+    /// random number from 0 to 1.
+    pub fn ended(&mut self, id: Id, now: Duration, jitter: f64) -> Option<Part> {
+        let at = self.members.iter().position(|member| member.id == id)?;
+        let member = self.members.remove(at);
+        let part = member.part;
+        let is_short = now.saturating_sub(member.started) < SHORT_LIFE;
+        if part == Part::Starting || part == Part::Serving && is_short {
+            self.pause(now, jitter);
+        }
+        Some(part)
+    }
+
+    /// Returns whether no process is left.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Returns the process that takes requests.
+    pub fn serving(&self) -> Option<Id> {
+        self.find(Stage::Serving).map(|member| member.id)
+    }
+
+    /// Returns the next action; call it until there is none.
+    pub fn next(&mut self, now: Duration) -> Option<Action<Id>> {
+        if self.is_stopping {
+            return self.next_of_end(now);
+        }
+        if let Some(action) = self.next_of_leaving(now) {
+            return Some(action);
+        }
+        let startup = self.windows.startup;
+        if let Some(late) = self.members.iter_mut().find(|member| {
+            member.stage == Stage::Starting
+                && startup.is_some_and(|limit| now.saturating_sub(member.since) >= limit)
+        }) {
+            late.enter(Stage::Killed, now);
+            return Some(Action::Kill(late.id));
+        }
+        if let Some(ready) = self.find(Stage::Ready).map(|member| member.id) {
+            return self.next_of_change(ready, now);
+        }
+        if self.wants_start() && now >= self.not_before {
+            self.is_being_started = true;
+            self.is_outdated = false;
+            return Some(Action::Start);
+        }
+        None
+    }
+
+    /// Returns when [`Slot::next`] must be called again even if nothing happens; `None` for never.
+    pub fn due(&self) -> Option<Duration> {
+        let of_members = self.members.iter().filter_map(|member| {
+            let limit = match member.stage {
+                Stage::Starting => self.windows.startup?,
+                Stage::Told => CONFIRM,
+                Stage::Draining => self.windows.drain,
+                Stage::Stopping => self.windows.shutdown,
+                Stage::Ready | Stage::Serving | Stage::Killed => return None,
+            };
+            Some(member.since + limit)
+        });
+        let of_predecessor = match self.predecessor {
+            Predecessor::Told(since) => Some(since + CONFIRM),
+            Predecessor::Serves | Predecessor::Gone => None,
+        };
+        let of_start = self.wants_start().then_some(self.not_before);
+        of_members.chain(of_predecessor).chain(of_start).min()
+    }
+
+    /// Returns whether another process must start.
+    fn wants_start(&self) -> bool {
+        let is_underway = self.is_being_started
+            || self.find(Stage::Starting).is_some()
+            || self.find(Stage::Ready).is_some();
+        let is_wanted = self.is_outdated || self.serving().is_none();
+        is_wanted && !is_underway && !self.is_stopping
+    }
+
+    /// Passes the requests from the process that serves to the one that is ready.
+    fn next_of_change(&mut self, ready: Id, now: Duration) -> Option<Action<Id>> {
+        match self.predecessor {
+            Predecessor::Serves => {
+                self.predecessor = Predecessor::Told(now);
+                return Some(Action::DrainPredecessor);
+            }
+            Predecessor::Told(since) if now.saturating_sub(since) < CONFIRM => return None,
+            Predecessor::Told(_) | Predecessor::Gone => self.predecessor = Predecessor::Gone,
+        }
+        if let Some(old) = self.serving() {
+            let old = self.member(old, Stage::Serving)?;
+            old.enter(Stage::Told, now);
+            return Some(Action::Drain(old.id));
+        }
+        if self.find(Stage::Told).is_some() {
+            return None;
+        }
+        self.failures = 0;
+        self.member(ready, Stage::Ready)?.enter(Stage::Serving, now);
+        Some(Action::Serve(ready))
+    }
+
+    /// Moves on the processes whose window has ended.
+    fn next_of_leaving(&mut self, now: Duration) -> Option<Action<Id>> {
+        let windows = self.windows;
+        self.members.iter_mut().find_map(|member| {
+            let waited = now.saturating_sub(member.since);
+            match member.stage {
+                Stage::Told if waited >= CONFIRM => {}
+                Stage::Draining if waited >= windows.drain => {}
+                Stage::Stopping if waited >= windows.shutdown => {
+                    member.enter(Stage::Killed, now);
+                    return Some(Action::Kill(member.id));
+                }
+                _ => return None,
+            }
+            member.enter(Stage::Stopping, now);
+            Some(Action::Stop(member.id))
+        })
+    }
+
+    fn next_of_end(&mut self, now: Duration) -> Option<Action<Id>> {
+        let other = self
+            .members
+            .iter_mut()
+            .find(|member| !matches!(member.stage, Stage::Stopping | Stage::Killed));
+        match other {
+            Some(member) => {
+                member.enter(Stage::Stopping, now);
+                Some(Action::Stop(member.id))
+            }
+            None => self.next_of_leaving(now),
+        }
+    }
+
+    fn pause(&mut self, now: Duration, jitter: f64) {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+        // Between four fifths and six fifths, so that groups that fail together do not go on together.
+        let factor = 0.8 + 0.4 * jitter.clamp(0.0, 1.0);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + doubled.min(LONGEST_PAUSE).mul_f64(factor);
+        // A successor that failed is tried again.
+        self.is_outdated |= self.serving().is_some();
+    }
+
+    fn find(&self, stage: Stage) -> Option<&Member<Id>> {
+        self.members.iter().find(|member| member.stage == stage)
+    }
+
+    fn member(&mut self, id: Id, stage: Stage) -> Option<&mut Member<Id>> {
+        let mut members = self.members.iter_mut();
+        members.find(|member| member.id == id && member.stage == stage)
+    }
+}
+
+impl<Id> Member<Id> {
+    fn enter(&mut self, stage: Stage, now: Duration) {
+        self.part = match (stage, self.part) {
+            (Stage::Starting | Stage::Ready, _) => Part::Starting,
+            (Stage::Serving, _) => Part::Serving,
+            // A start that is ended for its length has failed.
+            (Stage::Killed, Part::Starting) => Part::Starting,
+            (Stage::Told | Stage::Draining | Stage::Stopping | Stage::Killed, _) => Part::Leaving,
+        };
+        self.stage = stage;
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOWS: Windows = Windows {
+        startup: Some(Duration::from_secs(60)),
+        drain: Duration::from_secs(15),
+        shutdown: Duration::from_secs(5),
+    };
+
+    fn at(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn slot() -> Slot<u32> {
+        Slot::new(WINDOWS, false)
+    }
+
+    /// Returns a slot whose process 1 serves since second 0.
+    fn serving() -> Slot<u32> {
+        let mut slot = slot();
+        assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+        assert_eq!(slot.next(at(0.0)), None);
+        slot.started(1, at(0.0));
+        assert_eq!(slot.next(at(0.0)), None);
+        slot.ready(1, at(0.0));
+        assert_eq!(slot.next(at(0.0)), Some(Action::Serve(1)));
+        assert_eq!(slot.next(at(0.0)), None);
+        assert_eq!(slot.serving(), Some(1));
+        slot
+    }
+
+    #[test]
+    fn the_successor_comes_first() {
+        let mut slot = serving();
+        slot.replace();
+        assert_eq!(slot.next(at(10.0)), Some(Action::Start));
+        slot.started(2, at(10.0));
+        assert_eq!(slot.next(at(11.0)), None);
+        assert_eq!(slot.serving(), Some(1));
+        slot.ready(2, at(12.0));
+        assert_eq!(slot.next(at(12.0)), Some(Action::Drain(1)));
+        // Nobody takes requests until the old process has stopped doing so.
+        assert_eq!((slot.next(at(12.1)), slot.serving()), (None, None));
+        slot.confirmed(1, at(12.2));
+        assert_eq!(slot.next(at(12.2)), Some(Action::Serve(2)));
+        assert_eq!(slot.next(at(27.1)), None);
+        assert_eq!(slot.due(), Some(at(27.2)));
+        assert_eq!(slot.next(at(27.2)), Some(Action::Stop(1)));
+        assert_eq!(slot.next(at(32.1)), None);
+        assert_eq!(slot.next(at(32.2)), Some(Action::Kill(1)));
+        assert_eq!(slot.ended(1, at(32.3), 0.5), Some(Part::Leaving));
+        assert_eq!((slot.next(at(40.0)), slot.serving()), (None, Some(2)));
+    }
+
+    #[test]
+    fn an_old_process_that_does_not_confirm_is_asked_to_end() {
+        let mut slot = serving();
+        slot.replace();
+        assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+        slot.started(2, at(1.0));
+        slot.ready(2, at(2.0));
+        assert_eq!(slot.next(at(2.0)), Some(Action::Drain(1)));
+        assert_eq!(slot.next(at(7.0)), Some(Action::Stop(1)));
+        assert_eq!(slot.next(at(7.0)), Some(Action::Serve(2)));
+    }
+
+    #[test]
+    fn a_successor_that_fails_leaves_the_old_process() {
+        let mut slot = serving();
+        slot.replace();
+        assert_eq!(slot.next(at(5.0)), Some(Action::Start));
+        slot.started(2, at(5.0));
+        assert_eq!(slot.ended(2, at(6.0), 0.5), Some(Part::Starting));
+        assert_eq!((slot.next(at(6.4)), slot.serving()), (None, Some(1)));
+        assert_eq!(slot.due(), Some(at(6.5)));
+        // Another one is tried, after pauses that grow.
+        assert_eq!(slot.next(at(6.5)), Some(Action::Start));
+        slot.failed_to_start(at(6.5), 0.5);
+        assert_eq!(slot.next(at(7.4)), None);
+        assert_eq!(slot.next(at(7.5)), Some(Action::Start));
+    }
+
+    #[test]
+    fn a_crash_is_answered_at_once() {
+        let mut slot = serving();
+        assert_eq!(slot.ended(1, at(100.0), 0.5), Some(Part::Serving));
+        assert_eq!(slot.next(at(100.0)), Some(Action::Start));
+    }
+
+    #[test]
+    fn crashes_at_the_start_are_answered_after_growing_pauses() {
+        let mut slot = slot();
+        let mut now = at(0.0);
+        let mut pauses = Vec::new();
+        for id in 0..9 {
+            assert_eq!(slot.next(now), Some(Action::Start));
+            slot.started(id, now);
+            slot.ended(id, now, 0.5);
+            let next = slot.due().expect("another start");
+            pauses.push((next - now).as_secs_f64());
+            now = next;
+        }
+        assert_eq!(pauses, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
+        // A process that serves begins anew.
+        assert_eq!(slot.next(now), Some(Action::Start));
+        slot.started(20, now);
+        slot.ready(20, now);
+        assert_eq!(slot.next(now), Some(Action::Serve(20)));
+        slot.ended(20, now + at(1.0), 0.5);
+        assert_eq!(slot.due(), Some(now + at(1.5)));
+    }
+
+    #[test]
+    fn pauses_vary_by_a_fifth() {
+        for (jitter, pause) in [(0.0, 0.4), (0.5, 0.5), (1.0, 0.6), (7.0, 0.6)] {
+            let mut slot = slot();
+            assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+            slot.failed_to_start(at(0.0), jitter);
+            assert_eq!(slot.due(), Some(at(pause)));
+        }
+    }
+
+    #[test]
+    fn a_start_that_takes_too_long_is_ended() {
+        let mut slot = slot();
+        assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+        slot.started(1, at(0.0));
+        assert_eq!(slot.next(at(59.0)), None);
+        assert_eq!(slot.due(), Some(at(60.0)));
+        assert_eq!(slot.next(at(60.0)), Some(Action::Kill(1)));
+        assert_eq!(slot.ended(1, at(60.0), 0.5), Some(Part::Starting));
+        assert_eq!(slot.due(), Some(at(60.5)));
+    }
+
+    #[test]
+    fn the_process_of_an_earlier_supervisor_leaves_first() {
+        let mut slot = Slot::new(WINDOWS, true);
+        assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+        slot.started(1, at(0.0));
+        slot.ready(1, at(1.0));
+        assert_eq!(slot.next(at(1.0)), Some(Action::DrainPredecessor));
+        assert_eq!(slot.next(at(1.0)), None);
+        slot.predecessor_left();
+        assert_eq!(slot.next(at(1.1)), Some(Action::Serve(1)));
+    }
+
+    #[test]
+    fn an_earlier_supervisor_that_does_not_answer_is_not_waited_for() {
+        let mut slot = Slot::new(WINDOWS, true);
+        assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+        slot.started(1, at(0.0));
+        slot.ready(1, at(1.0));
+        assert_eq!(slot.next(at(1.0)), Some(Action::DrainPredecessor));
+        assert_eq!(slot.next(at(5.9)), None);
+        assert_eq!(slot.next(at(6.0)), Some(Action::Serve(1)));
+    }
+
+    #[test]
+    fn a_stop_ends_everything() {
+        let mut slot = serving();
+        slot.replace();
+        assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+        slot.started(2, at(1.0));
+        slot.stop();
+        assert_eq!(slot.next(at(2.0)), Some(Action::Stop(1)));
+        assert_eq!(slot.next(at(2.0)), Some(Action::Stop(2)));
+        assert_eq!(slot.next(at(2.0)), None);
+        slot.ended(1, at(3.0), 0.5);
+        assert_eq!(slot.next(at(7.0)), Some(Action::Kill(2)));
+        slot.ended(2, at(7.0), 0.5);
+        assert_eq!(slot.next(at(100.0)), None);
+        assert!(slot.is_empty());
+    }
+
+    /// What may happen to a slot.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Pass(u16),
+        Ready,
+        Confirm,
+        EndOldest,
+        EndNewest,
+        Replace,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0..20_000_u16).prop_map(Event::Pass),
+            4 => Just(Event::Ready),
+            3 => Just(Event::Confirm),
+            1 => Just(Event::EndOldest),
+            1 => Just(Event::EndNewest),
+            2 => Just(Event::Replace),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens, two processes never take requests at the same time, each is told to serve once and only
+        /// when it is ready, and a slot without failures serves in the end.
+        #[test]
+        fn at_most_one_takes_requests(events in proptest::collection::vec(event(), 0..80)) {
+            let mut slot = slot();
+            let mut now = Duration::ZERO;
+            let mut last = 0;
+            let mut alive: Vec<u32> = Vec::new();
+            let mut taking: Option<u32> = None;
+            let mut act = |slot: &mut Slot<u32>, alive: &mut Vec<u32>, taking: &mut Option<u32>, now: Duration| {
+                while let Some(action) = slot.next(now) {
+                    match action {
+                        Action::Start => {
+                            last += 1;
+                            alive.push(last);
+                            slot.started(last, now);
+                        }
+                        Action::Serve(id) => {
+                            assert!(alive.contains(&id));
+                            assert_eq!(*taking, None);
+                            *taking = Some(id);
+                        }
+                        Action::Drain(id) => assert_eq!(*taking, Some(id)),
+                        // The signal ends the process, sooner or later; it takes no more requests.
+                        Action::Stop(id) | Action::Kill(id) => {
+                            if *taking == Some(id) {
+                                *taking = None;
+                            }
+                        }
+                        Action::DrainPredecessor => panic!("there is none"),
+                    }
+                }
+            };
+            act(&mut slot, &mut alive, &mut taking, now);
+            for event in events {
+                match event {
+                    Event::Pass(milliseconds) => now += Duration::from_millis(milliseconds.into()),
+                    Event::Ready => if let Some(&id) = alive.last() { slot.ready(id, now) },
+                    Event::Confirm => if let Some(id) = taking && slot.serving() != Some(id) {
+                        slot.confirmed(id, now);
+                        taking = None;
+                    },
+                    Event::EndOldest | Event::EndNewest if alive.is_empty() => {}
+                    Event::EndOldest | Event::EndNewest => {
+                        let id = match event {
+                            Event::EndOldest => alive.remove(0),
+                            _ => alive.pop().expect("not empty"),
+                        };
+                        prop_assert!(slot.ended(id, now, 0.5).is_some());
+                        if taking == Some(id) {
+                            taking = None;
+                        }
+                    }
+                    Event::Replace => slot.replace(),
+                }
+                act(&mut slot, &mut alive, &mut taking, now);
+            }
+            // From now on everything goes well.
+            for _ in 0..10 {
+                now += Duration::from_secs(100);
+                act(&mut slot, &mut alive, &mut taking, now);
+                if let Some(&id) = alive.last() {
+                    slot.ready(id, now);
+                }
+                act(&mut slot, &mut alive, &mut taking, now);
+                if let Some(id) = taking && slot.serving() != Some(id) {
+                    slot.confirmed(id, now);
+                    taking = None;
+                }
+                act(&mut slot, &mut alive, &mut taking, now);
+            }
+            prop_assert!(slot.serving().is_some());
+            prop_assert_eq!(slot.serving(), taking);
+        }
+    }
+}
