@@ -2,14 +2,16 @@
 
 use crate::pack::{Malformed, Packer};
 
-/// The highest lengths, in bytes.
+/// The highest lengths, in bytes, and the highest number of headers.
 pub mod limits {
     /// A request with its environ, without its body. mod_wsgi's daemon mode has the same limit.
     pub const REQUEST: usize = 16 << 20;
     /// The part of a body that comes with the request, or as the answer to one `Want`.
     pub const BODY: usize = 64 << 10;
-    /// Status line and headers of a response. mod_wsgi's highest `header-buffer-size` is less.
-    pub const HEAD: usize = 16 << 20;
+    /// Status line and headers of a response. mod_wsgi's default `header-buffer-size` is 32 KiB.
+    pub const HEAD: usize = 1 << 20;
+    /// The number of headers of a response.
+    pub const HEADERS: usize = 4096;
     /// A part of a response; longer ones are sent as several.
     pub const CHUNK: usize = 64 << 10;
     /// A line of the log.
@@ -41,10 +43,11 @@ pub(crate) enum Kind {
     End,
     Elsewhere,
     GoAway,
+    Welcome,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Request,
         Self::Body,
         Self::BodyEnd,
@@ -63,6 +66,7 @@ impl Kind {
         Self::End,
         Self::Elsewhere,
         Self::GoAway,
+        Self::Welcome,
     ];
 
     /// Returns the highest length of the body.
@@ -75,7 +79,12 @@ impl Kind {
             Self::Head => limits::HEAD,
             Self::Chunk => limits::CHUNK,
             Self::Log => limits::LINE,
-            Self::BodyFailed | Self::Stopped | Self::File | Self::Want | Self::End => SHORT,
+            Self::BodyFailed
+            | Self::Stopped
+            | Self::File
+            | Self::Want
+            | Self::End
+            | Self::Welcome => SHORT,
             Self::BodyEnd
             | Self::Presence
             | Self::Unwanted

@@ -16,6 +16,7 @@
 //!
 //! | from the process | meaning |
 //! |---|---|
+//! | `Welcome` | the process has taken the connection, and has this protocol |
 //! | `Head`, `Chunk`, `Flush`, `File`, `Cut` | the response; a file is a descriptor, which httpd reads |
 //! | `Want` | the application reads: only then does httpd read from the client |
 //! | `Log` | a line for the log of the request |
@@ -24,28 +25,40 @@
 //! | `Elsewhere` | the request was not begun: ask another process |
 //! | `GoAway` | the process takes no further request |
 //!
-//! The child reads the body only when the application asks for it, and both sides always read what the other one has
-//! sent before they wait for it. So neither can block the other, however client and application behave.
+//! The child sends a body only on `Want`; all that it sends unasked is short. So it never waits for a process that
+//! waits for it, however client and application behave.
 //!
-//! Neither side trusts the other: each length is checked before memory is allocated for it, and a frame that is not
-//! allowed at its place ends the connection.
+//! Neither side trusts the other: lengths have limits, memory grows with what has arrived and not with what is
+//! announced, and a frame that is not allowed at its place ends the connection. The child passes on only what the
+//! engine could have sent: a process cannot make httpd send a response that is not valid, or two.
+//!
+//! A side that fails to send ends the connection, so that no frame follows a part of one.
 
 #![forbid(unsafe_code)]
 
+mod checked;
 mod connection;
+mod deadline;
 mod exchange;
 mod frame;
+mod incoming;
+mod outgoing;
 mod pack;
+mod receive;
 mod remote;
 mod request;
 mod response;
+mod welcome;
 
 pub use connection::{Connection, WireError};
 pub use exchange::{Exchanged, Lost, exchange};
 pub use frame::{Why, limits};
-pub use remote::{RemoteRequest, RequestBuffer, go_away, receive, refuse};
-pub use request::{PackedBody, PackedRequest, UnpackedRequest};
+pub use receive::{RequestBuffer, receive, send_elsewhere, send_go_away};
+pub use remote::RemoteRequest;
+pub use request::{BodyStart, OutgoingRequest, UnpackedRequest};
 pub use response::{Ended, EndedTimes};
+
+pub use welcome::{send_welcome, wait_for_welcome};
 
 #[cfg(test)]
 mod tests;

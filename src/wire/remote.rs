@@ -2,90 +2,38 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use wsgi_abi::{
-    Bytes, Fault, HostResult, HostStatus, Level, Presence, RequestHost, ResponseHead, WriteEnd,
+    Bytes, Fault, HostResult, HostStatus, Level, Presence, RequestHost, ResponseHead, RunOutcome,
+    WriteEnd,
 };
 
-use crate::connection::{Connection, Silence, Wait, WireError};
-use crate::frame::{Frame, Kind, Why, limits};
-use crate::pack::Malformed;
+use crate::connection::{Connection, WireError};
+use crate::deadline::Deadline;
+use crate::frame::{Frame, Kind, limits};
+use crate::incoming::Wait;
+use crate::outgoing::Taken;
 use crate::request::UnpackedRequest;
 use crate::response::{
-    Ended, PRESENCES, number_of, of_detail, pack_end, pack_head, unpack_failure,
+    Ended, PRESENCES, has_too_many_headers, number_of, of_detail, pack_end, pack_head,
+    unpack_failure,
 };
-
-/// The bytes of a request while it runs. The buffer of the connection is needed for the frames that follow.
-#[derive(Default)]
-pub struct RequestBuffer {
-    level: u8,
-    bytes: Vec<u8>,
-}
-
-impl RequestBuffer {
-    /// Returns the request.
-    ///
-    /// # Errors
-    /// [`WireError::Violation`]
-    pub fn request(&self) -> Result<UnpackedRequest<'_>, WireError> {
-        Ok(UnpackedRequest::unpack(self.level, &self.bytes)?)
-    }
-}
-
-/// Receives a request from a connection on which none runs. Returns `false` if it has not arrived whole. Does not wait.
-///
-/// # Errors
-/// The connection must be closed.
-pub fn receive(connection: &Connection, into: &mut RequestBuffer) -> Result<bool, WireError> {
-    let mut incoming = connection.incoming();
-    while let Some(frame) = incoming.next(Wait::No)? {
-        match frame.kind {
-            Kind::Request => {
-                into.level = frame.detail;
-                into.bytes.clear();
-                into.bytes.extend_from_slice(frame.body);
-                return Ok(true);
-            }
-            // Sent before the child knew that the last request had ended.
-            Kind::Presence | Kind::Unwanted | Kind::Stopped => {}
-            _ => return Err(WireError::Violation("a frame without a request")),
-        }
-    }
-    Ok(false)
-}
-
-/// Answers a request that was not begun.
-///
-/// # Errors
-/// The connection must be closed.
-pub fn refuse(connection: &Connection, why: Why) -> Result<(), WireError> {
-    let mut sending = connection.outgoing();
-    sending.append(Kind::Elsewhere, why as u8, |_| {})?;
-    sending.send()
-}
-
-/// Tells the child that this process takes no further request on the connection. A request that is already on its way
-/// must be refused.
-///
-/// # Errors
-/// The connection must be closed.
-pub fn go_away(connection: &Connection) -> Result<(), WireError> {
-    let mut sending = connection.outgoing();
-    sending.append(Kind::GoAway, 0, |_| {})?;
-    sending.send()
-}
 
 /// One request while the engine of this process runs it. The calls are those of
 /// [`HostTable`](wsgi_abi::HostTable).
+///
+/// `log`, `log_beside`, `give_up` and `client_presence` never wait, neither for the child nor for another thread.
+///
+/// In a copy of the process, which the application has forked, lines of the log go to the fallback, and the other calls
+/// fail as if the client had left: the connection is the parent's.
 pub struct RemoteRequest<'c> {
     connection: &'c Connection,
     level: Level,
+    /// Logs a line that cannot be sent at once.
+    fallback: fn(Level, &[u8]),
     /// The start of the body.
     start: &'c [u8],
     is_whole: bool,
-    /// How long the child may take to send a part of the body, or to take a part of the response.
-    patience: Duration,
     state: Mutex<State>,
 }
 
@@ -102,24 +50,27 @@ struct State {
     is_unwanted: bool,
     /// Why nothing can be sent any more.
     stopped: Option<HostResult>,
+    /// The head of the response is on its way to the child.
+    has_head: bool,
     /// Something was sent for this request, so the child may have answered.
     has_sent: bool,
     broken: Option<WireError>,
 }
 
 impl<'c> RemoteRequest<'c> {
-    /// Begins the request that was received from `connection`.
+    /// Begins the request that was received from `connection`. `fallback` logs to the process's own log. It gets the
+    /// lines that the child cannot take at once, and must not wait: the calling thread may hold the GIL.
     pub fn new(
         connection: &'c Connection,
         request: &UnpackedRequest<'c>,
-        patience: Duration,
+        fallback: fn(Level, &[u8]),
     ) -> Self {
         Self {
             connection,
             level: request.level,
+            fallback,
             start: request.body.start,
             is_whole: request.body.is_whole,
-            patience,
             state: Mutex::new(State::default()),
         }
     }
@@ -127,66 +78,97 @@ impl<'c> RemoteRequest<'c> {
     /// Ends the request: sends what is left of the response, and how the request ended.
     ///
     /// # Errors
-    /// The connection must be closed.
+    /// The connection must be closed. This is also the end of a request that was given up.
     pub fn end(self, ended: &Ended) -> Result<(), WireError> {
-        let state = self
-            .state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        self.connection.check_owner()?;
+        let state = self.state.into_inner();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
         if let Some(broken) = state.broken {
             return Err(broken);
         }
+        let outcome = match ended.outcome {
+            // `give_up` has sent the last frame.
+            RunOutcome::GivenUp => return Err(WireError::CLOSED),
+            // The head could not be sent.
+            RunOutcome::Responded if !state.has_head => RunOutcome::Failed,
+            outcome => outcome,
+        };
+        let ended = Ended { outcome, ..*ended };
         let mut sending = self.connection.outgoing();
-        sending.append(Kind::End, 0, |to| pack_end(to, ended))?;
-        sending.send()
+        sending.hold_back(Kind::End, 0, |to| pack_end(to, &ended))?;
+        sending.send()?;
+        drop(sending);
+        self.connection.give_back();
+        Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends a line of the log at once: the application may run for long before it sends anything else.
-    fn send_line(&self, level: Level, line: &[u8]) {
-        if level > self.level {
-            return;
+    /// Returns the state; `None` in a copy of the process, where its lock must not be touched.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        if self.connection.is_copy() {
+            return None;
         }
+        Some(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Logs a line in the child, or else in this process.
+    fn log_line(&self, level: Level, line: &[u8]) {
+        if level <= self.level && (self.connection.is_copy() || !self.try_send_line(level, line)) {
+            (self.fallback)(level, line);
+        }
+    }
+
+    /// Sends a line of the log: now, as the application may run for long before it sends anything else, but only if
+    /// that does not wait. Returns whether it is on its way.
+    fn try_send_line(&self, level: Level, line: &[u8]) -> bool {
+        let Some(mut sending) = self.connection.try_outgoing() else {
+            return false;
+        };
         let line = &line[..line.len().min(limits::LINE)];
-        let mut sending = self.connection.outgoing();
-        let appended = sending.append(Kind::Log, number_of(level), |to| {
+        let taken = sending.try_send_ahead(Kind::Log, number_of(level), |to| {
             to.0.extend_from_slice(line);
         });
         // A failure shows at the next call that returns a result.
-        let _ = appended.map(|()| sending.send());
+        matches!(taken, Ok(Taken::Whole | Taken::Started))
     }
 
-    /// Sends what is held back.
-    fn send(&self, state: &mut State) -> HostResult {
+    /// Notes that the connection is of no use any more, and ends it. Returns the result of the call that found out.
+    fn break_off(&self, state: &mut State, error: WireError) -> HostResult {
+        self.connection.break_off();
+        state.broken = Some(error);
+        state.presence = Some(Presence::Gone);
+        let result = match error {
+            WireError::TimedOut => HostResult::failed(Fault::Slow, ""),
+            _ => HostResult::aborted(),
+        };
+        *state.stopped.insert(result)
+    }
+
+    /// Returns the result of a call that has sent something.
+    fn sent(&self, state: &mut State, sent: Result<(), WireError>) -> HostResult {
         state.has_sent = true;
-        match self.connection.outgoing().send() {
+        match sent {
             Ok(()) => HostResult::done(0),
-            Err(error) => state.break_off(error),
+            Err(error) => self.break_off(state, error),
         }
     }
 
     /// Takes what the child has sent meanwhile. Does not wait.
     fn look(&self, state: &mut State) {
+        /// More than a child sends without being asked.
+        const MOST_FRAMES: usize = 16;
         if state.broken.is_some() {
             return;
         }
         let mut incoming = self.connection.incoming();
-        loop {
-            match incoming.next(Wait::No) {
+        for _ in 0..MOST_FRAMES {
+            let taken = match incoming.next(Wait::No) {
                 Ok(None) => return,
-                Ok(Some(frame)) => {
-                    if let Err(error) = state.take(frame) {
-                        state.break_off(error);
-                        return;
-                    }
-                }
-                Err(error) => {
-                    state.break_off(error);
-                    return;
-                }
+                Ok(Some(frame)) => state.take(frame),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                self.break_off(state, error);
+                return;
             }
         }
     }
@@ -203,47 +185,52 @@ impl<'c> RemoteRequest<'c> {
     }
 
     /// Asks the child for a part of the body, and waits for it. Returns the failure, if it fails.
-    fn want(&self, state: &mut State, count: usize) -> Option<HostResult> {
+    fn ask_for_part(&self, state: &mut State, count: u32) -> Option<HostResult> {
         if state.broken.is_some() {
             return Some(HostResult::aborted());
         }
         state.has_sent = true;
         match self.exchange_part(state, count) {
             Ok(failure) => failure,
-            Err(error) => Some(state.break_off(error)),
+            Err(error) => Some(self.break_off(state, error)),
         }
     }
 
     fn exchange_part(
         &self,
         state: &mut State,
-        count: usize,
+        count: u32,
     ) -> Result<Option<HostResult>, WireError> {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut sending = self.connection.outgoing();
-        sending.append(Kind::Want, 0, |to| to.u32(count))?;
+        sending.hold_back(Kind::Want, 0, |to| to.u32(count))?;
         sending.send()?;
         drop(sending);
-        let silence = Silence::begin(self.patience);
+        let deadline = Deadline::after(self.connection.patience());
         let mut incoming = self.connection.incoming();
         loop {
-            let Some(frame) = incoming.next(Wait::Tick)? else {
-                silence.check()?;
-                continue;
-            };
-            match frame.kind {
-                Kind::Body => {
-                    state.part.clear();
-                    state.part.extend_from_slice(frame.body);
-                    state.part_position = 0;
-                    return Ok(None);
+            if let Some(frame) = incoming.next(Wait::Tick)? {
+                match frame.kind {
+                    Kind::Body if frame.body.is_empty() != (count == 0) => {
+                        let what = "a part of a body that nothing has asked for, or an empty one";
+                        return Err(WireError::Violation(what));
+                    }
+                    Kind::Body => {
+                        state.part.clear();
+                        state.part.extend_from_slice(frame.body);
+                        state.part_position = 0;
+                        return Ok(None);
+                    }
+                    Kind::BodyEnd => {
+                        state.is_body_over = true;
+                        return Ok(None);
+                    }
+                    Kind::BodyFailed => return Ok(Some(unpack_failure(frame.body)?)),
+                    _ => state.take(frame)?,
                 }
-                Kind::BodyEnd => {
-                    state.is_body_over = true;
-                    return Ok(None);
-                }
-                Kind::BodyFailed => return Ok(Some(unpack_failure(frame.body)?)),
-                _ => state.take(frame)?,
+            }
+            // Also if frames keep arriving.
+            if deadline.has_passed() {
+                return Err(WireError::TimedOut);
             }
         }
     }
@@ -261,17 +248,6 @@ impl State {
         Ok(())
     }
 
-    /// Notes that the connection is of no use any more. Returns the result of the call that found out.
-    fn break_off(&mut self, error: WireError) -> HostResult {
-        self.broken = Some(error);
-        self.presence = Some(Presence::Gone);
-        let result = match error {
-            WireError::TimedOut => HostResult::failed(Fault::Slow, ""),
-            _ => HostResult::aborted(),
-        };
-        *self.stopped.insert(result)
-    }
-
     /// Reads from what has arrived of the body.
     fn read_arrived(&mut self, start: &[u8], into: &mut [u8]) -> usize {
         let from_start = copy(&start[self.position..], into);
@@ -279,6 +255,11 @@ impl State {
         let from_part = copy(&self.part[self.part_position..], &mut into[from_start..]);
         self.part_position += from_part;
         from_start + from_part
+    }
+
+    /// Whether something of the body has arrived and was not read.
+    fn has_arrived(&self, start: &[u8]) -> bool {
+        self.position < start.len() || self.part_position < self.part.len()
     }
 }
 
@@ -288,57 +269,79 @@ fn copy(from: &[u8], into: &mut [u8]) -> usize {
     count
 }
 
+/// Returns the result of a call for which it makes no difference that httpd sends a page of its own.
+fn without_page(refusal: HostResult) -> HostResult {
+    match refusal.status {
+        HostStatus::Unwanted => HostResult::done(0),
+        _ => refusal,
+    }
+}
+
 impl RequestHost for RemoteRequest<'_> {
     fn log(&self, level: Level, line: &[u8]) {
-        self.send_line(level, line);
+        self.log_line(level, line);
     }
 
     fn log_beside(&self, level: Level, line: &[u8]) {
-        self.send_line(level, line);
+        self.log_line(level, line);
     }
 
     fn read_body(&self, into: &mut [u8]) -> HostResult {
-        let state = &mut *self.state();
-        let arrived = state.read_arrived(self.start, into);
-        if arrived > 0 || self.is_whole || state.is_body_over {
-            return HostResult::done(arrived);
+        let Some(mut state) = self.state() else {
+            return HostResult::aborted();
+        };
+        let state = &mut *state;
+        if state.has_arrived(self.start) || self.is_whole || state.is_body_over {
+            return HostResult::done(state.read_arrived(self.start, into));
         }
         // A longer part than the application asks for saves it a way to the child at the next read.
         let count = if into.is_empty() { 0 } else { limits::BODY };
-        match self.want(state, count) {
+        match self.ask_for_part(state, count as u32) {
             None => HostResult::done(state.read_arrived(self.start, into)),
             Some(failure) => failure,
         }
     }
 
     fn read_at_hand(&self, into: &mut [u8]) -> HostResult {
-        let state = &mut *self.state();
-        match state.read_arrived(self.start, into) {
-            0 if self.is_whole || state.is_body_over => HostResult::done(0),
-            0 => HostResult::later(),
-            arrived => HostResult::done(arrived),
+        let Some(mut state) = self.state() else {
+            return HostResult::aborted();
+        };
+        if state.has_arrived(self.start) || self.is_whole || state.is_body_over {
+            HostResult::done(state.read_arrived(self.start, into))
+        } else {
+            HostResult::later()
         }
     }
 
     fn start_response(&self, head: &ResponseHead<'_>) -> HostResult {
-        let state = &mut *self.state();
+        let Some(mut state) = self.state() else {
+            return HostResult::aborted();
+        };
+        let state = &mut *state;
         if let Some(refusal) = self.refusal(state)
             && refusal.status == HostStatus::Failed
         {
             return refusal;
         }
         let mut sending = self.connection.outgoing();
-        match sending.append(Kind::Head, 0, |to| pack_head(to, head)) {
-            Ok(()) => HostResult::done(0),
-            Err(Malformed(_)) => HostResult::failed(
-                Fault::Server,
-                "the headers of the response are longer than 16 MiB",
-            ),
+        let is_held_back = !has_too_many_headers(head)
+            && sending
+                .hold_back(Kind::Head, 0, |to| pack_head(to, head))
+                .is_ok();
+        if is_held_back {
+            state.has_head = true;
+            return HostResult::done(0);
         }
+        sending.give_back();
+        let why = "the head of the response is longer than 1 MiB, or has more than 4096 headers";
+        *state.stopped.insert(HostResult::failed(Fault::Server, why))
     }
 
     fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
-        let state = &mut *self.state();
+        let Some(mut state) = self.state() else {
+            return HostResult::aborted();
+        };
+        let state = &mut *state;
         if let Some(refusal) = self.refusal(state) {
             return refusal;
         }
@@ -351,18 +354,20 @@ impl RequestHost for RemoteRequest<'_> {
             let is_last = parts.peek().is_none();
             let end = if is_last { end } else { WriteEnd::More };
             let mut sending = self.connection.outgoing();
-            let appended = sending.append(Kind::Chunk, end as u8, |to| {
+            let held_back = sending.hold_back(Kind::Chunk, end as u8, |to| {
                 to.0.extend_from_slice(part);
             });
-            let is_full = sending.is_full();
+            let is_now = matches!(end, WriteEnd::Flush | WriteEnd::EndNow);
+            let sent = match held_back {
+                Ok(()) if is_now || sending.is_full() => Some(sending.send()),
+                Ok(()) => None,
+                Err(malformed) => Some(Err(malformed.into())),
+            };
             drop(sending);
-            if let Err(malformed) = appended {
-                return state.break_off(malformed.into());
-            }
-            if is_full || matches!(end, WriteEnd::Flush | WriteEnd::EndNow) {
-                let sent = self.send(state);
-                if sent.status != HostStatus::Ok {
-                    return sent;
+            if let Some(sent) = sent {
+                let result = self.sent(state, sent);
+                if result.status != HostStatus::Ok {
+                    return result;
                 }
             }
             if is_last {
@@ -372,66 +377,85 @@ impl RequestHost for RemoteRequest<'_> {
     }
 
     fn flush(&self) -> HostResult {
-        let state = &mut *self.state();
+        let Some(mut state) = self.state() else {
+            return HostResult::aborted();
+        };
+        let state = &mut *state;
         if let Some(refusal) = self.refusal(state) {
-            return match refusal.status {
-                HostStatus::Unwanted => HostResult::done(0),
-                _ => refusal,
-            };
+            return without_page(refusal);
         }
-        let appended = self.connection.outgoing().append(Kind::Flush, 0, |_| {});
-        match appended {
-            Ok(()) => self.send(state),
-            Err(malformed) => state.break_off(malformed.into()),
-        }
+        let mut sending = self.connection.outgoing();
+        let held_back = sending.hold_back(Kind::Flush, 0, |_| {});
+        let sent = held_back
+            .map_err(WireError::from)
+            .and_then(|()| sending.send());
+        drop(sending);
+        self.sent(state, sent)
     }
 
     fn send_file(&self, file: OwnedFd, offset: u64, length: u64) -> HostResult {
-        let state = &mut *self.state();
+        let Some(mut state) = self.state() else {
+            return HostResult::aborted();
+        };
+        let state = &mut *state;
         if let Some(refusal) = self.refusal(state) {
-            return match refusal.status {
-                HostStatus::Unwanted => HostResult::done(0),
-                _ => refusal,
-            };
+            return without_page(refusal);
         }
-        state.has_sent = true;
         let mut sending = self.connection.outgoing();
-        // The descriptor must come with the first byte of its frame.
-        let sent = sending.send().and_then(|()| {
-            sending.append(Kind::File, 0, |to| {
-                to.u64(offset);
-                to.u64(length);
-            })?;
-            sending.send_with(Some(file.as_fd()))
+        let sent = sending.send_descriptor(file.as_fd(), Kind::File, |to| {
+            to.u64(offset);
+            to.u64(length);
         });
         drop(sending);
-        match sent {
-            Ok(()) => HostResult::done(0),
-            Err(error) => state.break_off(error),
-        }
+        self.sent(state, sent)
     }
 
     fn cut_response(&self) {
-        let state = &mut *self.state();
-        let appended = self.connection.outgoing().append(Kind::Cut, 0, |_| {});
-        if appended.is_ok() {
-            self.send(state);
+        let Some(mut state) = self.state() else {
+            return;
+        };
+        let state = &mut *state;
+        // Without its head the child knows of no response.
+        if !state.has_head || state.broken.is_some() {
+            return;
         }
+        let mut sending = self.connection.outgoing();
+        let held_back = sending.hold_back(Kind::Cut, 0, |_| {});
+        let sent = held_back
+            .map_err(WireError::from)
+            .and_then(|()| sending.send());
+        drop(sending);
+        self.sent(state, sent);
     }
 
     fn client_presence(&self) -> Presence {
-        let state = &mut *self.state();
-        self.look(state);
+        if self.connection.is_copy() {
+            return Presence::Gone;
+        }
+        // A thread in another call finds out itself.
+        let Ok(mut state) = self.state.try_lock() else {
+            return Presence::Here;
+        };
+        self.look(&mut state);
         state.presence.unwrap_or(Presence::Here)
     }
 
-    /// The thread of the request hangs, maybe with the lock of the state.
+    /// The engine makes no other call now; only `log_beside` may be under way.
     fn give_up(&self) {
-        let mut sending = self.connection.outgoing();
-        // An error means that the child is gone, and with it the client.
-        let _ = sending
-            .append(Kind::GaveUp, 0, |_| {})
-            .map(|()| sending.send());
+        if self.connection.is_copy() {
+            return;
+        }
+        let is_sent = self.connection.try_outgoing().is_some_and(|mut sending| {
+            let taken = sending.try_send_ahead(Kind::GaveUp, 0, |_| {});
+            let is_sent = taken == Ok(Taken::Whole);
+            if is_sent {
+                sending.finish();
+            }
+            is_sent
+        });
+        if !is_sent {
+            self.connection.break_off();
+        }
     }
 
     /// The variables of TLS stay in the child.

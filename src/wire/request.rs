@@ -12,7 +12,7 @@ use crate::response::{LEVELS, number_of, of_detail};
 
 /// The start of a request's body, which is sent with the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PackedBody<'a> {
+pub struct BodyStart<'a> {
     /// At most [`limits::BODY`] bytes.
     pub start: &'a [u8],
     /// Whether this is the whole body.
@@ -20,22 +20,28 @@ pub struct PackedBody<'a> {
 }
 
 /// A request, as a child sends it.
-pub struct PackedRequest<'a> {
+pub struct OutgoingRequest<'a> {
     /// The request, without its host.
     pub run: &'a RunRequest<'a>,
     /// The highest level of lines that the request's log takes; the process does not send others.
     pub level: Level,
     /// The start of the body.
-    pub body: PackedBody<'a>,
+    pub body: BodyStart<'a>,
 }
 
-/// Appends a request to `buffer`. Fails if it is too long: the environ may have up to [`limits::REQUEST`] bytes.
+const LONG_START: Malformed = Malformed("the start of a body is too long");
+
+/// Appends a request to `buffer`. Fails if the request is longer than its frame may be, or the start of its body longer
+/// than [`limits::BODY`].
 pub(crate) fn pack_request(
     buffer: &mut Vec<u8>,
-    packed: &PackedRequest<'_>,
+    outgoing: &OutgoingRequest<'_>,
 ) -> Result<(), Malformed> {
-    let (request, body) = (packed.run, packed.body);
-    append(buffer, Kind::Request, number_of(packed.level), |to| {
+    let (request, body) = (outgoing.run, outgoing.body);
+    if body.start.len() > limits::BODY {
+        return Err(LONG_START);
+    }
+    append(buffer, Kind::Request, number_of(outgoing.level), |to| {
         pack_target(to, &request.target);
         pack_environ(to, &request.environ);
         to.flag(request.body.is_there);
@@ -81,10 +87,12 @@ fn unpack_target<'a>(from: &mut Unpacker<'a>) -> Result<Target<'a>, Malformed> {
 }
 
 /// The kinds of keys, by the number on the wire.
-const KEY_KINDS: [KeyKind; 3] = [KeyKind::Known, KeyKind::Header, KeyKind::Literal];
+pub(crate) const KEY_KINDS: [KeyKind; 3] = [KeyKind::Known, KeyKind::Header, KeyKind::Literal];
 
 /// The fewest bytes of an entry: kind, number of the key, length of the value.
 const LEAST_ENTRY: usize = 7;
+/// Memory for more entries is allocated only once these have been read.
+const MANY_ENTRIES: usize = 1024;
 
 fn pack_environ(to: &mut Packer<'_>, environ: &Environ<'_>) {
     to.flag(environ.https);
@@ -103,7 +111,8 @@ fn pack_environ(to: &mut Packer<'_>, environ: &Environ<'_>) {
 
 fn unpack_entries<'a>(from: &mut Unpacker<'a>) -> Result<Vec<EnvEntry<'a>>, Malformed> {
     let count = from.count(LEAST_ENTRY)?;
-    let mut entries = Vec::with_capacity(count);
+    // An entry takes more memory than its fewest bytes in the frame.
+    let mut entries = Vec::with_capacity(count.min(MANY_ENTRIES));
     for _ in 0..count {
         let kind = from.one_of(&KEY_KINDS)?;
         let (id, key) = match kind {
@@ -137,7 +146,7 @@ pub struct UnpackedRequest<'a> {
     /// The highest level of lines for the request's log.
     pub(crate) level: Level,
     /// The start of the body.
-    pub(crate) body: PackedBody<'a>,
+    pub(crate) body: BodyStart<'a>,
 }
 
 impl<'a> UnpackedRequest<'a> {
@@ -164,13 +173,13 @@ impl<'a> UnpackedRequest<'a> {
             received: from.i64()?,
             is_timed: from.flag()?,
             level,
-            body: PackedBody {
+            body: BodyStart {
                 is_whole: from.flag()?,
                 start: from.rest(),
             },
         };
         if unpacked.body.start.len() > limits::BODY {
-            return Err(Malformed("the start of a body is too long"));
+            return Err(LONG_START);
         }
         Ok(unpacked)
     }

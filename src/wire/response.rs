@@ -3,8 +3,11 @@
 use wsgi_abi::{
     Bytes, Fault, Header, HostResult, Level, Presence, ResponseHead, RunOutcome, Slice, WriteEnd,
 };
-use wsgi_core::request::response::{check_header_name, check_header_value, check_status};
+use wsgi_core::request::response::{
+    check_header_name, check_header_value, check_status, is_hop_by_hop,
+};
 
+use crate::frame::limits;
 use crate::pack::{Malformed, Packer, Unpacker};
 
 /// The values of these enumerations, by the number on the wire.
@@ -72,12 +75,28 @@ pub(crate) fn pack_head(to: &mut Packer<'_>, head: &ResponseHead<'_>) {
     }
 }
 
+/// The fewest bytes of a header: the lengths of name and value.
+const LEAST_HEADER: usize = 8;
+
+/// Returns whether a response has more headers than a process may send.
+pub(crate) fn has_too_many_headers(head: &ResponseHead<'_>) -> bool {
+    head.headers.get_or_empty().len() > limits::HEADERS
+}
+
+/// Whether the engine never passes such a header on: hop-by-hop headers are httpd's business, but for `Connection:
+/// close`, and the length is not among the headers.
+fn is_httpds(name: &[u8], value: &[u8]) -> bool {
+    let is_close = name.eq_ignore_ascii_case(b"connection")
+        && value.trim_ascii().eq_ignore_ascii_case(b"close");
+    is_hop_by_hop(name) && !is_close || name.eq_ignore_ascii_case(b"content-length")
+}
+
 /// The head of a response as it arrives in the child. It is checked as the engine checks it, as another program may
 /// have taken the place of the engine.
 pub(crate) struct UnpackedHead<'a> {
-    status: u16,
+    pub(crate) status: u16,
     status_line: &'a [u8],
-    content_length: i64,
+    pub(crate) content_length: i64,
     headers: Vec<Header<'a>>,
 }
 
@@ -89,12 +108,18 @@ impl<'a> UnpackedHead<'a> {
         if check_status(status_line) != Ok(status) {
             return Err(Malformed("a status line is not valid"));
         }
-        let count = from.count(8)?;
+        let count = from.count(LEAST_HEADER)?;
+        if count > limits::HEADERS {
+            return Err(Malformed("a response has too many headers"));
+        }
         let mut headers = Vec::with_capacity(count);
         for _ in 0..count {
             let (name, value) = (from.bytes()?, from.bytes()?);
             if check_header_name(name).is_err() || check_header_value(value).is_err() {
                 return Err(Malformed("a header is not valid"));
+            }
+            if is_httpds(name, value) {
+                return Err(Malformed("a header that only httpd may set"));
             }
             headers.push(Header {
                 name: Bytes::new(name),

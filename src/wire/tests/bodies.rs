@@ -28,7 +28,7 @@ fn a_body_is_read_in_any_pieces() {
         for size in [1_000, 100_000, 1 << 20] {
             let pieces = whole[start..].chunks(70_000).map(<[u8]>::to_vec);
             let client = Client::with_body(pieces);
-            let body = PackedBody {
+            let body = BodyStart {
                 start: &whole[..start],
                 is_whole: false,
             };
@@ -48,7 +48,7 @@ fn a_body_is_read_in_any_pieces() {
 #[test]
 fn a_small_body_is_there() {
     let client = Client::default();
-    let body = PackedBody {
+    let body = BodyStart {
         start: b"name=value",
         is_whole: true,
     };
@@ -74,7 +74,7 @@ fn a_small_body_is_there() {
 #[test]
 fn what_has_not_arrived_comes_later() {
     let client = Client::with_body([b"rest".to_vec()]);
-    let body = PackedBody {
+    let body = BodyStart {
         start: b"start",
         is_whole: false,
     };
@@ -94,7 +94,7 @@ fn what_has_not_arrived_comes_later() {
 #[test]
 fn a_read_of_nothing_reaches_the_client() {
     let client = Client::with_body([b"body".to_vec()]);
-    let exchanged = run(&client, PackedBody::default(), |remote| {
+    let exchanged = run_simple(&client, |remote| {
         let result = remote.read_body(&mut []);
         assert_eq!((result.status, result.count), (wsgi_abi::HostStatus::Ok, 0));
         let mut read = Vec::new();
@@ -106,6 +106,34 @@ fn a_read_of_nothing_reaches_the_client() {
     assert_eq!(client.calls.borrow()[0], Call::Read(0));
 }
 
+/// A read of nothing loses nothing of what has arrived, and is not the end of the body.
+#[test]
+fn a_read_of_nothing_takes_nothing() {
+    let client = Client::with_body([b"part".to_vec(), b"rest".to_vec()]);
+    let body = BodyStart {
+        start: b"start ",
+        is_whole: false,
+    };
+    let exchanged = run(&client, body, |remote| {
+        let mut read = Vec::new();
+        let mut buffer = [0; 3];
+        loop {
+            for result in [remote.read_body(&mut []), remote.read_at_hand(&mut [])] {
+                if result.status != wsgi_abi::HostStatus::Later {
+                    assert_eq!((result.status, result.count), (wsgi_abi::HostStatus::Ok, 0));
+                }
+            }
+            match remote.read_body(&mut buffer).count {
+                0 => break,
+                count => read.extend_from_slice(&buffer[..count]),
+            }
+        }
+        respond(remote, &read)
+    });
+    assert_eq!(exchanged, Ok(ENDED));
+    assert_eq!(text(&client.written()), "start partrest");
+}
+
 #[test]
 fn a_failure_arrives_with_its_reason() {
     let client = Client::default();
@@ -113,7 +141,7 @@ fn a_failure_arrives_with_its_reason() {
         Ok(b"start".to_vec()),
         Err((Fault::TooLarge, "413 and no less")),
     ]);
-    let exchanged = run(&client, PackedBody::default(), |remote| {
+    let exchanged = run_simple(&client, |remote| {
         let mut read = Vec::new();
         let end = read_all(remote, 100, &mut read);
         assert_eq!(read, b"start");
@@ -144,7 +172,7 @@ fn bodies_in_both_directions() {
     let answer = vec![b'd'; 3 << 20];
     for reads in [false, true] {
         let client = Client::with_body(large.chunks(50_000).map(<[u8]>::to_vec));
-        let exchanged = run(&client, PackedBody::default(), |remote| {
+        let exchanged = run_simple(&client, |remote| {
             remote.start_response(&head(&[]));
             let mut buffer = vec![0; 40_000];
             for piece in answer.chunks(40_000) {

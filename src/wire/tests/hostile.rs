@@ -1,97 +1,10 @@
 //! A side that breaks the protocol: one clear error, and nothing else.
 
-use std::os::fd::BorrowedFd;
-
 use proptest::prelude::*;
-use rustix::net::{
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown,
-};
+use rustix::net::{Shutdown, shutdown};
+use wsgi_abi::HostStatus;
 
 use super::*;
-use crate::frame::{Kind, append};
-use crate::pack::Packer;
-
-/// Sends `bytes` to a child that waits for its response. Returns what the child makes of them.
-fn answer_with(
-    client: &Client,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<Exchanged, Lost> {
-    let (ours, theirs) = pair();
-    let ours = connection(ours);
-    std::thread::scope(|scope| {
-        let theirs = &theirs;
-        scope.spawn(move || {
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-            let mut beside = SendAncillaryBuffer::new(&mut space);
-            if !descriptors.is_empty() {
-                beside.push(SendAncillaryMessage::ScmRights(descriptors));
-            }
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let parts = [std::io::IoSlice::new(rest)];
-                match sendmsg(theirs, &parts, &mut beside, SendFlags::NOSIGNAL) {
-                    Ok(count) => rest = &rest[count..],
-                    // The child has closed the connection.
-                    Err(_) => break,
-                }
-                beside.clear();
-            }
-            let _ = shutdown(theirs, Shutdown::Write);
-        });
-        let run = simple(&[]);
-        let packed = PackedRequest {
-            run: &run,
-            level: Level::Info,
-            body: PackedBody::default(),
-        };
-        let exchanged = exchange(&ours, &packed, client, PATIENCE);
-        drop(ours);
-        exchanged
-    })
-}
-
-fn frame(kind: Kind, detail: u8, pack: impl FnOnce(&mut Packer<'_>)) -> Vec<u8> {
-    let mut frame = Vec::new();
-    append(&mut frame, kind, detail, pack).expect("a legal length");
-    frame
-}
-
-fn empty(kind: Kind) -> Vec<u8> {
-    frame(kind, 0, |_| {})
-}
-
-fn good_head() -> Vec<u8> {
-    frame(Kind::Head, 0, |to| {
-        crate::response::pack_head(to, &head(&[]))
-    })
-}
-
-fn head_of(status: u16, line: &str, name: &str, value: &str) -> Vec<u8> {
-    frame(Kind::Head, 0, |to| {
-        let headers = [header(name, value)];
-        let head = ResponseHead {
-            status,
-            status_line: Bytes::new(line.as_bytes()),
-            ..head(&headers)
-        };
-        crate::response::pack_head(to, &head);
-    })
-}
-
-fn end() -> Vec<u8> {
-    let (outcome, times) = (RunOutcome::Responded, EndedTimes::default());
-    frame(Kind::End, 0, |to| {
-        crate::response::pack_end(to, &Ended { outcome, times });
-    })
-}
-
-fn file_frame() -> Vec<u8> {
-    frame(Kind::File, 0, |to| {
-        to.u64(0);
-        to.u64(1);
-    })
-}
 
 #[test]
 fn what_a_child_refuses() {
@@ -109,8 +22,16 @@ fn what_a_child_refuses() {
         (empty(Kind::Chunk), "a body before its head"),
         (empty(Kind::Flush), "a body before its head"),
         (empty(Kind::Cut), "a response is cut before its head"),
-        (end(), "a response without a head"),
+        (end_of(RunOutcome::Responded), "a response without a head"),
+        (
+            end_of(RunOutcome::GivenUp),
+            "a request given up without its frame",
+        ),
         ([good_head(), good_head()].concat(), "a second head"),
+        (
+            [good_head(), empty(Kind::Cut), empty(Kind::Cut)].concat(),
+            "a response is cut after its end",
+        ),
         (
             [
                 good_head(),
@@ -147,84 +68,11 @@ fn what_a_child_refuses() {
             head_of(200, "200 OK", "A", "b\r\nSet-Cookie: c"),
             "a header is not valid",
         ),
-        (
-            [good_head(), file_frame()].concat(),
-            "a file comes without its descriptor",
-        ),
     ] {
         let client = Client::default();
-        let lost = answer_with(&client, &frames, &[]).expect_err(what);
+        let lost = answer(&client, &frames, &[]).expect_err(what);
         assert_eq!(lost.error, WireError::Violation(what));
         assert!(lost.was_begun);
-    }
-}
-
-#[test]
-fn descriptors_that_a_child_refuses() {
-    let device = std::fs::File::open("/dev/zero").expect("a device");
-    let folder = std::fs::File::open("/").expect("a folder");
-    let (pipe, _other) = rustix::pipe::pipe().expect("a pipe");
-    let named = tempfile::NamedTempFile::new().expect("a file");
-    let write_only = std::fs::OpenOptions::new().write(true).open(named.path());
-    let write_only = write_only.expect("it is ours");
-    let path_only = rustix::fs::open(
-        named.path(),
-        rustix::fs::OFlags::PATH,
-        rustix::fs::Mode::empty(),
-    )
-    .expect("it is there");
-    let not_readable = "a file is no regular file, or not readable";
-    let with_head = [good_head(), file_frame()].concat();
-    for (bytes, descriptors, what) in [
-        (
-            &file_frame(),
-            vec![device.as_fd()],
-            "a body before its head",
-        ),
-        (
-            &[good_head(), end()].concat(),
-            vec![device.as_fd()],
-            "a descriptor comes without its file",
-        ),
-        (
-            &with_head,
-            vec![device.as_fd(), device.as_fd()],
-            "several descriptors come for one file",
-        ),
-    ] {
-        let client = Client::default();
-        let lost = answer_with(&client, bytes, &descriptors).expect_err(what);
-        assert_eq!(lost.error, WireError::Violation(what));
-    }
-    for descriptor in [
-        device.as_fd(),
-        folder.as_fd(),
-        pipe.as_fd(),
-        write_only.as_fd(),
-        path_only.as_fd(),
-    ] {
-        let client = Client::default();
-        let (ours, theirs) = pair();
-        let theirs = connection(theirs);
-        let exchanged = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                serve_one(&theirs, |remote| {
-                    remote.start_response(&head(&[]));
-                    let file = descriptor.try_clone_to_owned().expect("a descriptor");
-                    remote.send_file(file, 0, 1);
-                    RunOutcome::Responded
-                });
-            });
-            let run = simple(&[]);
-            let packed = PackedRequest {
-                run: &run,
-                level: Level::Info,
-                body: PackedBody::default(),
-            };
-            exchange(&connection(ours), &packed, &client, PATIENCE)
-        });
-        let lost = exchanged.expect_err(not_readable);
-        assert_eq!(lost.error, WireError::Violation(not_readable));
     }
 }
 
@@ -246,6 +94,13 @@ fn what_a_process_refuses() {
             Err(WireError::Violation("a frame without a request"))
         );
     }
+    // More than a child sends for the last request before it knows that this has ended.
+    let (ours, theirs) = pair();
+    rustix::io::write(&ours, &empty(Kind::Presence).repeat(4)).expect("room");
+    assert_eq!(
+        receive(&connection(theirs), &mut RequestBuffer::default()),
+        Err(WireError::Violation("too many frames without a request"))
+    );
     let (ours, theirs) = pair();
     rustix::io::write(&ours, &empty(Kind::Request)).expect("room");
     let theirs = connection(theirs);
@@ -254,15 +109,66 @@ fn what_a_process_refuses() {
     assert!(buffer.request().is_err());
 }
 
-/// A million lines are the child's to log; they need no memory, and nothing else waits for them.
+/// The answer to a read must fit it, or an application would read without end.
+#[test]
+fn parts_of_a_body_that_a_process_refuses() {
+    for (asked, answer) in [
+        (10, empty(Kind::Body)),
+        (0, frame(Kind::Body, 0, |to| to.byte(b'x'))),
+    ] {
+        let (ours, theirs) = pair();
+        begin(&ours, &connection(theirs), |remote| {
+            rustix::io::write(&ours, &answer).expect("room");
+            let result = remote.read_body(&mut vec![0; asked]);
+            assert_eq!(
+                (result.status, result.fault),
+                (HostStatus::Failed, Fault::Gone)
+            );
+            assert_eq!(
+                remote.end(&ended(RunOutcome::Faulted)),
+                Err(WireError::Violation(
+                    "a part of a body that nothing has asked for, or an empty one"
+                ))
+            );
+        });
+        let sent = read_to_end(ours);
+        let (frames, _) = frames_of(&sent);
+        assert_eq!(frames.len(), 1, "nothing but the question");
+    }
+}
+
+/// A child that sends without end does not hold a thread that only looks.
+#[test]
+fn a_look_takes_some_frames() {
+    let (ours, theirs) = pair();
+    let process = connection(theirs);
+    begin(&ours, &process, |remote| {
+        let changes = frame(Kind::Presence, Presence::HalfClosed as u8, |_| {}).repeat(1000);
+        send(&ours, &changes, &[]);
+        assert_eq!(remote.client_presence(), Presence::HalfClosed);
+        assert!(!process.incoming().is_empty());
+    });
+}
+
+/// All of a hundred thousand lines in a row reach the log, in order, and the child keeps none of them.
 #[test]
 fn many_lines() {
-    let line = frame(Kind::Log, 4, |to| to.0.extend_from_slice(b"x"));
-    let lines = line.repeat(100_000);
+    const LINES: u32 = 100_000;
+    let numbers = 0..LINES;
+    let lines: Vec<u8> = numbers
+        .flat_map(|number| frame(Kind::Log, 4, |to| to.0.extend(number.to_string().bytes())))
+        .collect();
     let client = Client::default();
-    let lost = answer_with(&client, &lines, &[]).expect_err("it never ends");
+    let lost = answer(&client, &lines, &[]).expect_err("it never ends");
     assert_eq!(lost.error, WireError::Closed { was_unread: false });
-    assert_eq!(client.calls.borrow().len(), 100_000);
+    let calls = client.calls.borrow();
+    assert!(
+        calls
+            .iter()
+            .enumerate()
+            .all(|(number, call)| *call == Call::Log(Level::Info, number.to_string()))
+    );
+    assert_eq!(calls.len(), LINES as usize);
 }
 
 /// Returns frames of any kind with any content, some of them cut.
@@ -272,7 +178,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
         any::<u8>(),
         proptest::collection::vec(any::<u8>(), 0..40),
     );
-    let head = Just(good_head()).boxed();
+    let heads = [good_head(), head_with_length(200, 5)];
     let any_frame = one.prop_map(|(kind, detail, body)| {
         let mut bytes = Vec::new();
         let kind = Kind::ALL[kind];
@@ -284,7 +190,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
         bytes
     });
     let some = prop_oneof![
-        1 => head,
+        1 => proptest::sample::select(heads.to_vec()),
         8 => any_frame,
         1 => proptest::collection::vec(any::<u8>(), 0..20),
     ];
@@ -296,7 +202,7 @@ proptest! {
     #[test]
     fn any_bytes_to_a_child(bytes in frames()) {
         let client = Client::default();
-        let _ = answer_with(&client, &bytes, &[]);
+        let _ = answer(&client, &bytes, &[]);
         let calls = client.calls.borrow();
         let is_body = |call: &Call| {
             matches!(call, Call::Write(..) | Call::Flush | Call::File(_) | Call::Cut)
@@ -315,6 +221,12 @@ proptest! {
             let mut after = calls[end + 1..].iter();
             prop_assert!(!after.any(|call| matches!(call, Call::Write(..) | Call::File(_))));
         }
+        if let Some(Call::Head { length: length @ 0.., .. }) = calls.iter().find(|call| is_head(call)) {
+            let written = client.written().len();
+            prop_assert!(written as i64 <= *length);
+            let is_short = (written as i64) < *length;
+            prop_assert!(!is_short || !calls.iter().any(is_end));
+        }
     }
 
     /// Whatever a child sends, a process comes to an end.
@@ -327,13 +239,12 @@ proptest! {
         let mut buffer = RequestBuffer::default();
         while receive(&theirs, &mut buffer).is_ok_and(|arrived| arrived) {
             let Ok(request) = buffer.request() else { break };
-            let remote = RemoteRequest::new(&theirs, &request, PATIENCE);
+            let remote = RemoteRequest::new(&theirs, &request, fallback);
             remote.read_body(&mut [0; 100]);
             remote.client_presence();
             remote.start_response(&head(&[]));
             remote.write(&[Bytes::new(b"body")], WriteEnd::Flush);
-            let (outcome, times) = (RunOutcome::Responded, EndedTimes::default());
-            if remote.end(&Ended { outcome, times }).is_err() {
+            if remote.end(&ended(RunOutcome::Responded)).is_err() {
                 break;
             }
         }

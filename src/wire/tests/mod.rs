@@ -1,26 +1,44 @@
 //! Both sides over real sockets: a child with a client that the test plays, and a process whose engine the test plays.
 
 mod bodies;
+mod copies;
+mod descriptors;
+mod ends;
+mod heads;
 mod hostile;
+mod log_lines;
 mod lost;
+mod memory;
 mod requests;
 mod responses;
+mod reused;
+mod splits;
+mod waits;
+mod welcomes;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags,
+    SocketType, sendmsg, shutdown, socketpair,
+};
 use wsgi_abi::{
     BodyPlan, Bytes, EnvEntry, Environ, Fault, Header, HostResult, Level, Limits, Presence,
     RequestHost, ResponseHead, RunOutcome, RunRequest, Slice, Target, Timing, WriteEnd,
 };
 
+use crate::frame::{FrameHeader, HEADER, Kind, append};
+use crate::pack::Packer;
 use crate::{
-    Connection, Ended, EndedTimes, Exchanged, Lost, PackedBody, PackedRequest, RemoteRequest,
+    BodyStart, Connection, Ended, EndedTimes, Exchanged, Lost, OutgoingRequest, RemoteRequest,
     RequestBuffer, WireError, exchange, receive,
 };
 
@@ -47,6 +65,8 @@ struct Client {
     results: RefCell<VecDeque<HostResult>>,
     presence: Option<Presence>,
     calls: RefCell<Vec<Call>>,
+    /// What the first `write` waits for.
+    gate: Option<mpsc::Receiver<()>>,
 }
 
 /// A call that reached the child.
@@ -151,6 +171,10 @@ impl RequestHost for Client {
     }
 
     fn write(&self, chunks: &[Bytes<'_>], end: WriteEnd) -> HostResult {
+        if let Some(gate) = &self.gate {
+            // An error means that the gate has been opened before.
+            let _ = gate.recv();
+        }
         let parts: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.get_or_empty()).collect();
         self.note(Call::Write(parts.concat(), end));
         self.result()
@@ -204,10 +228,33 @@ fn simple<'a>(entries: &'a [EnvEntry<'a>]) -> RunRequest<'a> {
     )
 }
 
+/// Returns the request as a child sends it.
+fn outgoing<'a>(run: &'a RunRequest<'a>, body: BodyStart<'a>) -> OutgoingRequest<'a> {
+    OutgoingRequest {
+        run,
+        level: Level::Info,
+        body,
+    }
+}
+
+/// Sends a simple request, and makes the calls of the process.
+fn ask(connection: &Connection, client: &Client) -> Result<Exchanged, Lost> {
+    ask_with(connection, client, &simple(&[]))
+}
+
+fn ask_with(
+    connection: &Connection,
+    client: &Client,
+    run: &RunRequest<'_>,
+) -> Result<Exchanged, Lost> {
+    let request = outgoing(run, BodyStart::default());
+    exchange(connection, &request, client, Some(PATIENCE))
+}
+
 /// Sends a request to a process that does `work` with it. Returns what the child saw of it.
 fn run(
     client: &Client,
-    body: PackedBody<'_>,
+    body: BodyStart<'_>,
     work: impl FnOnce(&RemoteRequest<'_>) -> RunOutcome + Send,
 ) -> Result<Exchanged, Lost> {
     let (ours, theirs) = pair();
@@ -215,15 +262,18 @@ fn run(
     std::thread::scope(|scope| {
         scope.spawn(move || serve_one(&theirs, work));
         let run = simple(&[]);
-        let packed = PackedRequest {
-            run: &run,
-            level: Level::Info,
-            body,
-        };
-        let exchanged = exchange(&ours, &packed, client, PATIENCE);
+        let exchanged = exchange(&ours, &outgoing(&run, body), client, Some(PATIENCE));
         drop(ours);
         exchanged
     })
+}
+
+/// Does the same for a request without a body.
+fn run_simple(
+    client: &Client,
+    work: impl FnOnce(&RemoteRequest<'_>) -> RunOutcome + Send,
+) -> Result<Exchanged, Lost> {
+    run(client, BodyStart::default(), work)
 }
 
 /// The process's side of one request.
@@ -231,21 +281,188 @@ fn serve_one(connection: &Connection, work: impl FnOnce(&RemoteRequest<'_>) -> R
     let mut buffer = RequestBuffer::default();
     wait_for(connection, &mut buffer).expect("a request");
     let request = buffer.request().expect("a well-formed request");
-    let remote = RemoteRequest::new(connection, &request, PATIENCE);
+    let remote = RemoteRequest::new(connection, &request, fallback);
     let outcome = work(&remote);
-    let times = EndedTimes::default();
     // The child may have closed the connection.
-    let _ = remote.end(&Ended { outcome, times });
+    let _ = remote.end(&ended(outcome));
+}
+
+/// Plays a child that sends a simple request through `ours`, for a process that does `work` with it.
+fn begin<R>(ours: &OwnedFd, process: &Connection, work: impl FnOnce(RemoteRequest<'_>) -> R) -> R {
+    rustix::io::write(ours, &simple_request()).expect("room");
+    let mut buffer = RequestBuffer::default();
+    wait_for(process, &mut buffer).expect("a request");
+    let request = buffer.request().expect("a well-formed request");
+    work(RemoteRequest::new(process, &request, fallback))
+}
+
+/// Returns the frame of a simple request.
+fn simple_request() -> Vec<u8> {
+    let mut frame = Vec::new();
+    let run = simple(&[]);
+    let request = outgoing(&run, BodyStart::default());
+    crate::request::pack_request(&mut frame, &request).expect("it is short");
+    frame
+}
+
+thread_local! {
+    /// The lines that this thread has logged in the process itself.
+    static FALLEN: RefCell<Vec<(Level, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The process's own log.
+fn fallback(level: Level, line: &[u8]) {
+    FALLEN.with_borrow_mut(|fallen| fallen.push((level, line.to_vec())));
+}
+
+/// Takes the lines that this thread has logged in the process itself.
+fn fallen() -> Vec<(Level, Vec<u8>)> {
+    FALLEN.take()
+}
+
+fn ended(outcome: RunOutcome) -> Ended {
+    Ended {
+        outcome,
+        times: EndedTimes::default(),
+    }
+}
+
+fn frame(kind: Kind, detail: u8, pack: impl FnOnce(&mut Packer<'_>)) -> Vec<u8> {
+    let mut frame = Vec::new();
+    append(&mut frame, kind, detail, pack).expect("a legal length");
+    frame
+}
+
+fn empty(kind: Kind) -> Vec<u8> {
+    frame(kind, 0, |_| {})
+}
+
+fn good_head() -> Vec<u8> {
+    head_frame(&head(&[]))
+}
+
+fn head_frame(head: &ResponseHead<'_>) -> Vec<u8> {
+    frame(Kind::Head, 0, |to| crate::response::pack_head(to, head))
+}
+
+/// Returns the head of a response of this status and length.
+fn head_with_length(status: u16, content_length: i64) -> Vec<u8> {
+    head_frame(&ResponseHead {
+        status,
+        status_line: Bytes::new(format!("{status} Any").as_bytes()),
+        content_length,
+        ..head(&[])
+    })
+}
+
+fn head_of(status: u16, line: &str, name: &str, value: &str) -> Vec<u8> {
+    let headers = [header(name, value)];
+    head_frame(&ResponseHead {
+        status,
+        status_line: Bytes::new(line.as_bytes()),
+        ..head(&headers)
+    })
+}
+
+fn chunk(body: &[u8], end: WriteEnd) -> Vec<u8> {
+    frame(Kind::Chunk, end as u8, |to| to.0.extend_from_slice(body))
+}
+
+fn end_of(outcome: RunOutcome) -> Vec<u8> {
+    frame(Kind::End, 0, |to| {
+        crate::response::pack_end(to, &ended(outcome))
+    })
+}
+
+fn file_frame(offset: u64, length: u64) -> Vec<u8> {
+    frame(Kind::File, 0, |to| {
+        to.u64(offset);
+        to.u64(length);
+    })
+}
+
+/// Sends `bytes` to a child that waits for its response, with descriptors beside the first of them. Returns what the
+/// child makes of them.
+fn answer(
+    client: &Client,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Exchanged, Lost> {
+    answer_to(&simple(&[]), client, bytes, descriptors)
+}
+
+fn answer_to(
+    run: &RunRequest<'_>,
+    client: &Client,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Exchanged, Lost> {
+    let (ours, theirs) = pair();
+    let ours = connection(ours);
+    std::thread::scope(|scope| {
+        let theirs = &theirs;
+        scope.spawn(move || {
+            wait_readable(theirs.as_fd());
+            send(theirs, bytes, descriptors);
+            // An error means that the child has closed the connection.
+            let _ = shutdown(theirs, Shutdown::Write);
+        });
+        let exchanged = ask_with(&ours, client, run);
+        drop(ours);
+        exchanged
+    })
+}
+
+/// Sends bytes, with descriptors beside the first of them, as far as the other side takes them.
+fn send(socket: &OwnedFd, mut bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        beside.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    while !bytes.is_empty() {
+        let parts = [std::io::IoSlice::new(bytes)];
+        match sendmsg(socket, &parts, &mut beside, SendFlags::NOSIGNAL) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(_) => return,
+        }
+        beside.clear();
+    }
+}
+
+/// Returns the whole frames in `bytes`, and what is left.
+fn frames_of(mut bytes: &[u8]) -> (Vec<(Kind, Vec<u8>)>, &[u8]) {
+    let mut frames = Vec::new();
+    while let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() {
+        let header = FrameHeader::parse(*header).expect("a frame");
+        let Some((body, rest)) = rest.split_at_checked(header.length) else {
+            break;
+        };
+        frames.push((header.kind, body.to_vec()));
+        bytes = rest;
+    }
+    (frames, bytes)
+}
+
+/// Reads all that comes until the other side has ended the connection.
+fn read_to_end(socket: OwnedFd) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A connection that was reset has ended, too.
+    let _ = File::from(socket).read_to_end(&mut bytes);
+    bytes
+}
+
+/// Waits until something can be read.
+fn wait_readable(socket: BorrowedFd<'_>) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    poll(&mut polled, None).expect("a socket");
 }
 
 /// Waits until a request has arrived.
 fn wait_for(connection: &Connection, buffer: &mut RequestBuffer) -> Result<(), WireError> {
     while !receive(connection, buffer)? {
-        let mut polled = [rustix::event::PollFd::from_borrowed_fd(
-            connection.as_fd(),
-            rustix::event::PollFlags::IN,
-        )];
-        rustix::event::poll(&mut polled, None)?;
+        wait_readable(connection.as_fd());
     }
     Ok(())
 }

@@ -5,7 +5,6 @@ use wsgi_abi::keys::KEYS;
 use wsgi_abi::{KeyKind, Times};
 
 use super::*;
-use crate::frame::{Kind, append};
 use crate::request::pack_request;
 use crate::{UnpackedRequest, limits};
 
@@ -104,15 +103,15 @@ fn there_and_back(values: &Values) -> Values {
         },
     );
     let mut frame = Vec::new();
-    let packed = PackedRequest {
-        run: &run,
-        level: Level::Debug,
-        body: PackedBody {
-            start: &values.body,
-            is_whole: https,
-        },
+    let body = BodyStart {
+        start: &values.body,
+        is_whole: https,
     };
-    pack_request(&mut frame, &packed).expect("it is short");
+    let request = OutgoingRequest {
+        level: Level::Debug,
+        ..outgoing(&run, body)
+    };
+    pack_request(&mut frame, &request).expect("it is short");
     let unpacked = UnpackedRequest::unpack(frame[5], &frame[6..]).expect("what was packed");
     assert_eq!(unpacked.level, Level::Debug);
     assert_eq!(unpacked.body.is_whole, https);
@@ -172,8 +171,8 @@ proptest! {
         let entries = [];
         let mut run = simple(&entries);
         run.target.script = Bytes::new(&values.script);
-        let packed = PackedRequest { run: &run, level: Level::Info, body: PackedBody::default() };
-        pack_request(&mut frame, &packed).expect("it is short");
+        let request = outgoing(&run, BodyStart::default());
+        pack_request(&mut frame, &request).expect("it is short");
         let body = &frame[6..];
         let part = &body[..cut.index(body.len())];
         prop_assert!(UnpackedRequest::unpack(0, part).is_err());
@@ -198,16 +197,12 @@ fn lengths_at_their_limits() {
     ] {
         let start = vec![b'x'; length];
         let run = simple(&[]);
-        let packed = PackedRequest {
-            run: &run,
-            level: Level::Info,
-            body: PackedBody {
-                start: &start,
-                is_whole: false,
-            },
+        let body = BodyStart {
+            start: &start,
+            is_whole: false,
         };
         let mut frame = Vec::new();
-        let sent = pack_request(&mut frame, &packed).is_ok();
+        let sent = pack_request(&mut frame, &outgoing(&run, body)).is_ok();
         let read = sent && UnpackedRequest::unpack(0, &frame[6..]).is_ok();
         assert_eq!(read, fits, "{length}");
     }
@@ -223,11 +218,11 @@ fn lengths_at_their_limits() {
     }
 }
 
-/// An environ that is longer than the limit is refused before anything is sent, and the connection stays usable.
+/// A request that is longer than the limits is not sent, and the connection stays usable.
 #[test]
-fn an_environ_that_is_too_long() {
+fn a_request_that_is_too_long() {
     let (ours, theirs) = pair();
-    let ours = connection(ours);
+    let (ours, theirs) = (connection(ours), connection(theirs));
     let long = vec![b'x'; limits::REQUEST + limits::BODY];
     let entries = [EnvEntry {
         kind: KeyKind::Header,
@@ -235,48 +230,28 @@ fn an_environ_that_is_too_long() {
         key: Bytes::new(b"Long"),
         value: Bytes::new(&long),
     }];
-    let run = simple(&entries);
-    let packed = PackedRequest {
-        run: &run,
-        level: Level::Info,
-        body: PackedBody::default(),
+    let start = BodyStart {
+        start: &long[..=limits::BODY],
+        is_whole: false,
     };
-    let lost = exchange(&ours, &packed, &Client::default(), PATIENCE).expect_err("it is too long");
-    assert!(!lost.was_begun);
-    assert_eq!(
-        lost.error.to_string(),
-        "the other side breaks the protocol: the request is too long to be sent"
-    );
-    drop(ours);
-    assert!(!receive(&connection(theirs), &mut RequestBuffer::default()).is_ok_and(|there| there));
-}
-
-/// What was sent for the last request when it had just ended does not harm the next one.
-#[test]
-fn one_request_after_the_other() {
-    let (ours, theirs) = pair();
-    let (ours, theirs) = (connection(ours), connection(theirs));
+    let client = Client::default();
+    let (long, short) = (simple(&entries), simple(&[]));
+    for request in [
+        outgoing(&long, BodyStart::default()),
+        outgoing(&short, start),
+    ] {
+        let exchanged = exchange(&ours, &request, &client, Some(PATIENCE));
+        assert_eq!(exchanged, Ok(Exchanged::TooLong));
+    }
+    assert_eq!(receive(&theirs, &mut RequestBuffer::default()), Ok(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..3 {
-                serve_one(&theirs, |remote| {
-                    remote.start_response(&head(&[]));
-                    remote.write(&[Bytes::new(b"answer")], WriteEnd::End);
-                    RunOutcome::Responded
-                });
-            }
+            serve_one(&theirs, |remote| {
+                remote.start_response(&head(&[]));
+                remote.write(&[], WriteEnd::End);
+                RunOutcome::Responded
+            });
         });
-        for _ in 0..3 {
-            let client = Client::with_results([HostResult::failed(Fault::Gone, "")]);
-            let run = simple(&[]);
-            let packed = PackedRequest {
-                run: &run,
-                level: Level::Info,
-                body: PackedBody::default(),
-            };
-            let exchanged = exchange(&ours, &packed, &client, PATIENCE);
-            assert_eq!(exchanged, Ok(ENDED));
-            assert_eq!(client.written(), b"answer");
-        }
+        assert_eq!(ask(&ours, &client), Ok(ENDED));
     });
 }

@@ -1,14 +1,12 @@
 //! The response, the log, and what the child says about the client.
 
-use std::io::Write;
-
 use super::*;
-use crate::{Why, go_away, limits, refuse};
+use crate::limits;
 
 #[test]
 fn a_response_arrives_as_it_was_sent() {
     let client = Client::default();
-    let exchanged = run(&client, PackedBody::default(), |remote| {
+    let exchanged = run_simple(&client, |remote| {
         let headers = [header("Content-Type", "text/plain"), header("X-Empty", "")];
         let head = ResponseHead {
             status: 404,
@@ -44,30 +42,16 @@ fn a_response_arrives_as_it_was_sent() {
 fn a_small_response_is_one_write() {
     let (ours, theirs) = pair();
     let process = connection(theirs);
-    let mut request = Vec::new();
-    let run = simple(&[]);
-    let packed = PackedRequest {
-        run: &run,
-        level: Level::Info,
-        body: PackedBody::default(),
-    };
-    crate::request::pack_request(&mut request, &packed).expect("it is short");
-    rustix::io::write(&ours, &request).expect("room");
-    let mut arrived = [0; 4096];
-    let mut count = || {
+    let count = || {
         let flags = rustix::net::RecvFlags::DONTWAIT;
-        rustix::net::recv(&ours, &mut arrived, flags).map_or(0, |(count, _)| count)
+        rustix::net::recv(&ours, &mut [0; 4096], flags).map_or(0, |(count, _)| count)
     };
-    let mut buffer = RequestBuffer::default();
-    wait_for(&process, &mut buffer).expect("a request");
-    let request = buffer.request().expect("a request");
-    let remote = RemoteRequest::new(&process, &request, PATIENCE);
-    remote.start_response(&head(&[]));
-    remote.write(&[Bytes::new(b"hello")], WriteEnd::End);
-    assert_eq!(count(), 0);
-    let times = EndedTimes::default();
-    let outcome = RunOutcome::Responded;
-    remote.end(&Ended { outcome, times }).expect("sent");
+    begin(&ours, &process, |remote| {
+        remote.start_response(&head(&[]));
+        remote.write(&[Bytes::new(b"hello")], WriteEnd::End);
+        assert_eq!(count(), 0);
+        remote.end(&ended(RunOutcome::Responded)).expect("sent");
+    });
     assert!(count() > 0);
     assert_eq!(count(), 0);
 }
@@ -84,7 +68,7 @@ fn chunks_at_their_limit() {
     ] {
         let client = Client::default();
         let body = vec![b'x'; length];
-        let exchanged = run(&client, PackedBody::default(), |remote| {
+        let exchanged = run_simple(&client, |remote| {
             remote.start_response(&head(&[]));
             remote.write(&[Bytes::new(&body)], WriteEnd::End);
             RunOutcome::Responded
@@ -99,50 +83,6 @@ fn chunks_at_their_limit() {
     }
 }
 
-/// Headers of 64 KiB, which break mod_wsgi's daemon mode, are nothing special; those that are longer than a frame may
-/// be are a failure of their own.
-#[test]
-fn long_headers() {
-    for (length, fits) in [(64 << 10, true), (1 << 20, true), (limits::HEAD, false)] {
-        let client = Client::default();
-        let value = "x".repeat(length);
-        let exchanged = run(&client, PackedBody::default(), |remote| {
-            let headers = [header("X-Long", &value)];
-            let result = remote.start_response(&head(&headers));
-            assert_eq!(result.status == wsgi_abi::HostStatus::Ok, fits, "{length}");
-            if !fits {
-                assert_eq!(
-                    result.reason(),
-                    "the headers of the response are longer than 16 MiB"
-                );
-                return RunOutcome::Failed;
-            }
-            remote.write(&[], WriteEnd::End);
-            RunOutcome::Responded
-        });
-        assert_eq!(exchanged == Ok(ENDED), fits, "{length}");
-        assert_eq!(client.calls.borrow().len(), if fits { 2 } else { 0 });
-    }
-}
-
-#[test]
-fn a_file_is_read_by_the_child() {
-    let client = Client::default();
-    let mut file = tempfile::tempfile().expect("a file");
-    file.write_all(b"0123456789").expect("room");
-    let exchanged = run(&client, PackedBody::default(), |remote| {
-        remote.start_response(&head(&[]));
-        remote.write(&[Bytes::new(b"before ")], WriteEnd::More);
-        assert_eq!(
-            remote.send_file(file.into(), 2, 5).status,
-            wsgi_abi::HostStatus::Ok
-        );
-        RunOutcome::Responded
-    });
-    assert_eq!(exchanged, Ok(ENDED));
-    assert_eq!(client.written(), b"before 23456");
-}
-
 /// After the client has left, or httpd has answered itself, the application is told at its next call.
 #[test]
 fn a_refusal_reaches_the_application() {
@@ -154,7 +94,7 @@ fn a_refusal_reaches_the_application() {
         ),
     ] {
         let client = Client::with_results([refusal]);
-        let exchanged = run(&client, PackedBody::default(), |remote| {
+        let exchanged = run_simple(&client, |remote| {
             remote.start_response(&head(&[]));
             let mut writes = 0;
             let found = loop {
@@ -182,6 +122,27 @@ fn a_refusal_reaches_the_application() {
     }
 }
 
+/// Also while frames keep arriving.
+#[test]
+fn a_client_that_leaves_is_noticed_between_frames() {
+    let client = Client {
+        presence: Some(Presence::Gone),
+        ..Client::default()
+    };
+    let exchanged = run_simple(&client, |remote| {
+        for _ in 0..120 {
+            if remote.client_presence() == Presence::Gone {
+                return RunOutcome::ClientLeft;
+            }
+            remote.log(Level::Error, b"still there");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        RunOutcome::Failed
+    });
+    let left = ended(RunOutcome::ClientLeft);
+    assert!(matches!(exchanged, Ok(Exchanged::Ended { ended, .. }) if ended == left));
+}
+
 #[test]
 fn a_client_that_leaves_is_noticed() {
     for presence in [Presence::HalfClosed, Presence::Gone] {
@@ -189,7 +150,7 @@ fn a_client_that_leaves_is_noticed() {
             presence: Some(presence),
             ..Client::default()
         };
-        let exchanged = run(&client, PackedBody::default(), |remote| {
+        let exchanged = run_simple(&client, |remote| {
             while remote.client_presence() == Presence::Here {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -201,33 +162,9 @@ fn a_client_that_leaves_is_noticed() {
 }
 
 #[test]
-fn lines_of_the_log() {
-    let client = Client::default();
-    let exchanged = run(&client, PackedBody::default(), |remote| {
-        remote.log(Level::Error, b"an error");
-        remote.log_beside(Level::Info, b"information");
-        // The log takes lines up to `info`.
-        remote.log(Level::Debug, b"nobody reads this");
-        remote.log(Level::Warning, &vec![b'x'; limits::LINE + 1]);
-        remote.start_response(&head(&[]));
-        remote.write(&[], WriteEnd::End);
-        RunOutcome::Responded
-    });
-    assert_eq!(exchanged, Ok(ENDED));
-    let calls = client.calls.borrow();
-    assert_eq!(calls[0], Call::Log(Level::Error, "an error".into()));
-    assert_eq!(calls[1], Call::Log(Level::Info, "information".into()));
-    assert_eq!(
-        calls[2],
-        Call::Log(Level::Warning, "x".repeat(limits::LINE))
-    );
-    assert_eq!(calls.len(), 5);
-}
-
-#[test]
 fn a_response_is_cut_and_a_request_given_up() {
     let client = Client::default();
-    let exchanged = run(&client, PackedBody::default(), |remote| {
+    let exchanged = run_simple(&client, |remote| {
         remote.start_response(&head(&[]));
         remote.write(&[Bytes::new(b"half")], WriteEnd::More);
         remote.cut_response();
@@ -237,75 +174,33 @@ fn a_response_is_cut_and_a_request_given_up() {
     assert_eq!(client.calls.borrow().last(), Some(&Call::Cut));
 
     let client = Client::default();
-    let exchanged = run(&client, PackedBody::default(), |remote| {
+    let exchanged = run_simple(&client, |remote| {
         remote.give_up();
         RunOutcome::GivenUp
     });
     let given_up = Exchanged::Ended {
-        ended: Ended {
-            outcome: RunOutcome::GivenUp,
-            times: EndedTimes::default(),
-        },
+        ended: ended(RunOutcome::GivenUp),
         is_reusable: false,
     };
     assert_eq!(exchanged, Ok(given_up));
     assert_eq!(*client.calls.borrow(), [Call::GiveUp]);
 }
 
-/// A request that crosses the `GoAway` of its process is sent elsewhere.
+/// A value goes over the wire as its number, which is its index in the table.
 #[test]
-fn a_process_that_drains_refuses() {
-    for why in [Why::Draining, Why::Full] {
-        let (ours, theirs) = pair();
-        let (ours, theirs) = (connection(ours), connection(theirs));
-        go_away(&theirs).expect("sent");
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                wait_for(&theirs, &mut RequestBuffer::default()).expect("a request");
-                refuse(&theirs, why).expect("sent");
-            });
-            let client = Client::default();
-            let run = simple(&[]);
-            let packed = PackedRequest {
-                run: &run,
-                level: Level::Info,
-                body: PackedBody::default(),
-            };
-            let exchanged = exchange(&ours, &packed, &client, PATIENCE);
-            assert_eq!(exchanged, Ok(Exchanged::Elsewhere(why)));
-            assert!(client.calls.borrow().is_empty());
-        });
+fn tables_are_in_order() {
+    use crate::response::{FAULTS, LEVELS, OUTCOMES, PRESENCES, WRITE_ENDS, number_of};
+    fn check<T: Copy>(values: &[T], number: impl Fn(T) -> u8) {
+        for (at, value) in values.iter().enumerate() {
+            assert_eq!(usize::from(number(*value)), at);
+        }
     }
-}
-
-/// A process that says `GoAway` and runs the request all the same ends the connection with it.
-#[test]
-fn a_connection_is_not_used_after_go_away() {
-    let client = Client::default();
-    let (ours, theirs) = pair();
-    let (ours, theirs) = (connection(ours), connection(theirs));
-    let exchanged = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            serve_one(&theirs, |remote| {
-                go_away(&theirs).expect("sent");
-                remote.start_response(&head(&[]));
-                remote.write(&[], WriteEnd::End);
-                RunOutcome::Responded
-            });
-        });
-        let run = simple(&[]);
-        let packed = PackedRequest {
-            run: &run,
-            level: Level::Info,
-            body: PackedBody::default(),
-        };
-        exchange(&ours, &packed, &client, PATIENCE)
-    });
-    assert!(matches!(
-        exchanged,
-        Ok(Exchanged::Ended {
-            is_reusable: false,
-            ..
-        })
-    ));
+    check(&FAULTS, |value| value as u8);
+    check(&PRESENCES, |value| value as u8);
+    check(&WRITE_ENDS, |value| value as u8);
+    check(&OUTCOMES, |value| value as u8);
+    check(&LEVELS, number_of);
+    check(&crate::request::KEY_KINDS, |value| value as u8);
+    check(&Kind::ALL, |value| value as u8);
+    check(&crate::Why::ALL, |value| value as u8);
 }
