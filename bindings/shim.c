@@ -14,6 +14,8 @@
 #include "apr_strings.h"
 #include "apr_optional.h"
 #include "apr_version.h"
+#include "mpm_common.h"
+#include "unixd.h"
 
 void wsgi_shim_insert_tail(apr_bucket_brigade *brigade, apr_bucket *bucket)
 {
@@ -271,4 +273,14 @@ int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler)
     count_sections(conf->sec_url, r, 1, handler, &found, &open);
     count_sections(conf->sec_dir, r, 0, handler, &found, &open);
     return found && !open;
+}
+
+int wsgi_shim_generation(void)
+{
+    return ap_unixd_mpm_get_retained_data()->my_generation;
+}
+
+int wsgi_shim_is_ungraceful(void)
+{
+    return ap_unixd_mpm_get_retained_data()->is_ungraceful;
 }

@@ -51,3 +51,5 @@ int wsgi_shim_client_socket(const request_rec *r);
 int wsgi_shim_shares_connection(const request_rec *r);
 void wsgi_shim_client_timeout(const request_rec *r, apr_interval_time_t timeout);
 int wsgi_shim_handler_is_guarded(request_rec *r, const char *handler);
+int wsgi_shim_generation(void);
+int wsgi_shim_is_ungraceful(void);

@@ -158,6 +158,8 @@ pub struct StartConfig<'a> {
     pub write_bytecode: bool,
     /// Whether a free-threaded build runs without the GIL; no effect on other builds.
     pub free_threading: FreeThreading,
+    /// `mod_wsgi.process_group`; empty in httpd's children.
+    pub process_group: Bytes<'a>,
     /// The application group that the main interpreter reports: the only group of the server, if it runs there.
     pub main_group: Bytes<'a>,
     /// How Python ends when the process ends.

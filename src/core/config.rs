@@ -12,6 +12,8 @@ pub mod executor;
 pub mod interpreter_options;
 // Which interpreters hold the groups, and how these hold the GIL.
 pub mod interpreters;
+// `WSGIDaemonProcess`: process groups, and where their sockets are.
+pub mod process_group;
 pub mod python;
 // When a child is replaced because of its requests, memory or age.
 pub mod recycle;
@@ -24,6 +26,9 @@ pub mod telemetry;
 pub mod conf_words;
 
 pub use directory::{AuxiliaryScript, DirConfig, HandlerScript};
+pub use process_group::{ProcessGroup, ScriptOwner, SocketConfig};
 pub use python::{PythonConfig, STARTUP_TIMEOUT};
-pub use server::{DaemonProcess, ImportScript, ServerConfig, daemon_problems, preloads};
+pub use server::{
+    ImportScript, ServerConfig, WrittenGroup, group_problems, preloads, unknown_groups,
+};
 pub use settings::Settings;

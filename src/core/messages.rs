@@ -204,9 +204,21 @@ messages! {
         follows: "The request is answered with 400.",
         remedy: "Nothing on the server: the client is at fault.";
     EmbeddedRestricted = 143 Error "embedded mode of mod_wsgi is disabled by WSGIRestrictEmbedded; '{}' is not run",
-        cause: "WSGIRestrictEmbedded On asks for daemon processes, which this module does not have.",
+        cause: "WSGIRestrictEmbedded On keeps Python out of httpd's children, and nothing names a process group for the request.",
         follows: "The request is answered with 500.",
-        remedy: "Remove WSGIRestrictEmbedded On.";
+        remedy: "Name a process group: WSGIProcessGroup, or process-group= of the alias; or remove WSGIRestrictEmbedded On.";
+    ProcessRestricted = 149 Error "process group '{}' is not one of those that WSGIRestrictProcess allows; '{}' is not run",
+        cause: "The name of the process group comes from a variable of the request, and WSGIRestrictProcess does not list it.",
+        follows: "The request is answered with 500.",
+        remedy: "Add the group to WSGIRestrictProcess, or correct what sets the variable.";
+    ProcessUnknown = 151 Error "no WSGIDaemonProcess defines process group '{}'; '{}' is not run",
+        cause: "WSGIProcessGroup or process-group= names a group that the configuration does not define.",
+        follows: "The request is answered with 500.",
+        remedy: "Add a WSGIDaemonProcess with that name, or correct the name.";
+    ScriptOwnerRefused = 153 Error "WSGI script '{}' is not run in process group '{}': {}",
+        cause: "The group has script-user= or script-group=, and the script or its folder has another owner, or others may write to it.",
+        follows: "The request is answered with 403.",
+        remedy: "Correct the owner or the permissions that the text names, or remove the option.";
     ApplicationException = 174 Error "{} exception raised processing WSGI script '{}' in {}",
         cause: "The application raised, when it was called, when its response was iterated over, or in close(); the traceback follows.",
         follows: "The request is answered with 500, or its response is cut if a part of it was sent. A response that is complete, as when close() raises, is sent as usual.",
@@ -262,7 +274,7 @@ messages! {
     DaemonServedEmbedded = 1008 Warning "{} is for daemon processes; there are none here, and all requests are served embedded, in the httpd children",
         cause: "The configuration was written for daemon mode.",
         follows: "The directive has no effect.",
-        remedy: "Nothing, if that is intended. The MPM sets the numbers of processes and threads.";
+        remedy: "Nothing, if the httpd children may run the application. Define WSGI_PROCESS_GROUPS switches process groups on, which are not complete yet.";
     BodyTooLarge = 1009 Error "Content-Length of {} exceeds LimitRequestBody of {}",
         cause: "The request declares a longer body than LimitRequestBody allows.",
         follows: "The request is answered with 413.",
@@ -571,6 +583,58 @@ messages! {
         cause: "A change of this path would not be visible to the server.",
         follows: "httpd runs, but a touch that the server cannot see replaces no child.",
         remedy: "Name a file in a directory that exists and that the server's user can search.";
+    ProcessGroupUnknown = 1146 Warning "{}: no WSGIDaemonProcess defines process group '{}'",
+        cause: "WSGIProcessGroup or process-group= has a name that no WSGIDaemonProcess of any server has. Names are compared exactly, with the case of their letters.",
+        follows: "httpd runs, and each request for which the group is chosen is answered with 500.",
+        remedy: "Correct the name, or define the group with WSGIDaemonProcess.";
+    GroupSocket = 1147 Error "process group '{}' has no socket: {}",
+        cause: "The socket by which requests reach the processes of the group could not be opened.",
+        follows: "The group is not started; its requests are answered with 503.",
+        remedy: "Do what the text says; WSGISocketPrefix chooses the folder, which httpd's user must be able to enter.";
+    GroupNeedsRoot = 1148 Warning "process group '{}': {}= has no effect, as httpd was not started by root",
+        cause: "Only root can change the user or the root folder of a process.",
+        follows: "The processes of the group run as httpd's own user, in its root folder.",
+        remedy: "Start httpd as root, or remove the option.";
+    GroupLocale = 1149 Warning "process group '{}': this system has no locale '{}'",
+        cause: "locale= or lang= names a locale that is not installed.",
+        follows: "The processes run with the locale C; the variables of the environment are set all the same.",
+        remedy: "Install the locale, or name another one; C.UTF-8 is always there.";
+    GroupStart = 1150 Error "process group '{}': a process cannot start: {}",
+        cause: "The process could not be made, or could not take on its user, limits or folders.",
+        follows: "The start is tried again after a pause, which grows up to 30 seconds. Meanwhile requests of the group wait, or are answered with 503.",
+        remedy: "Do what the text says, at the option that it names.";
+    GroupServe = 1151 Error "a process of a group cannot take requests: {}",
+        cause: "The kernel has refused a thread or a descriptor.",
+        follows: "The process goes on with what it has.",
+        remedy: "Raise the limits on processes and open files of httpd.";
+    SupervisorDied = 1152 Error "the supervisor of process groups, process {}, ended {}; another one takes its place",
+        cause: "The process that starts the processes of groups was killed, or has crashed.",
+        follows: "All processes of groups end, and others start. Requests inside them are lost.",
+        remedy: "Nothing if a user has killed it. A crash is a defect of the module: please report it.";
+    GroupStartFailed = 1153 Error "process {} of process group '{}' ended {} before it could take requests",
+        cause: "Python could not start, or an application ended the process while it was loaded.",
+        follows: "Another process is started after a pause, which grows up to 30 seconds. A process that it should have replaced goes on.",
+        remedy: "The lines before this one say more.";
+    GroupProcessDied = 1154 Error "process {} of process group '{}' ended {} while it took requests",
+        cause: "An application, or a module in C that it uses, has ended the process; or a user or the kernel has killed it.",
+        follows: "Another process starts at once. Requests inside the process are answered with 500, or cut.",
+        remedy: "For SIGSEGV and the like look for a module in C; for SIGKILL look for the kernel's reports on memory.";
+    GroupUnreachable = 1155 Error "process group '{}' cannot be reached: {}",
+        cause: "The socket of a slot is gone, or its queue was full for connect-timeout=.",
+        follows: "Another slot of the group is tried; if there is none, the request is answered with 503.",
+        remedy: "Look for lines about the start of the group; raise listen-backlog=, processes= or threads= if it is overloaded.";
+    GroupLost = 1156 Error "process group '{}': the process that had the request is gone: {}",
+        cause: "The process has ended, or closed the connection, while it ran the request.",
+        follows: "The request is answered with 500; a response that had begun is cut. It is not run again, as it may have had effects.",
+        remedy: "A line about the end of the process says how it ended.";
+    GroupSilent = 1157 Error "process group '{}': the process that had the request has sent nothing for socket-timeout=: {}",
+        cause: "The application computes, or waits, for longer than socket-timeout= allows.",
+        follows: "The request is answered with 504; the application goes on.",
+        remedy: "Raise socket-timeout=, or set request-timeout= to end such requests.";
+    GroupRequestTooLong = 1158 Error "process group '{}': the request's variables are longer than 16 MiB",
+        cause: "The headers of the request, and the variables of httpd for it, are too long to be passed on.",
+        follows: "The request is answered with 500.",
+        remedy: "Lower LimitRequestFieldSize, or pass fewer variables (SSLOptions +StdEnvVars).";
 }
 
 #[cfg(test)]

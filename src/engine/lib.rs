@@ -155,6 +155,7 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
         segment: raw.segment,
         process: Process {
             python_eggs: optional(raw.python_eggs),
+            process_group: owned(raw.process_group),
             main_group: owned(raw.main_group),
             single_process: raw.single_process,
             prometheus_client: raw.prometheus_client,

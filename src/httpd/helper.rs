@@ -1,16 +1,18 @@
-//! A helper: a process beside the children. The parent forks it; it has the rights of a child, and keeps nothing of
-//! httpd.
+//! A helper: a process beside the children. The parent forks it; it keeps nothing of httpd. It has the rights of a child
+//! ([`Helper::new`]) or those of the parent ([`Helper::privileged`]).
 //!
 //! 1. [`Helper::start`] forks it. The parent registers it with APR, so that the MPM reports its death.
 //! 2. When it dies, a function is called in the parent, which may start another one.
-//! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits for
-//!    `PATIENCE`, so that the helper can finish what it has begun; then the parent kills it.
+//! 3. When the configuration is cleared, at each restart and at the end, the parent sends `SIGTERM` and waits for a
+//!    bounded time, so that the helper can finish what it has begun; then the parent kills it. A privileged helper stays
+//!    over a graceful restart: the next one takes over from it.
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM` to the helper.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -21,9 +23,8 @@ use crate::pool::Pool;
 use crate::retained::Retained;
 use crate::{log, mpm, reaped, record, sys};
 
-/// What the helper runs. It must return once the first descriptor is readable. The second one was given to
-/// [`Helper::start`].
-pub type Body = fn(OwnedFd, Option<OwnedFd>);
+/// What the helper runs. It must return once the descriptor is readable. The others were given to [`Helper::start`].
+pub type Body = fn(OwnedFd, Vec<OwnedFd>);
 /// Called in the parent with the number of the process that died, and how it died.
 pub type Died = fn(parent: &ParentThread, pid: u32, how: &str);
 
@@ -39,7 +40,7 @@ impl ParentThread {
     }
 }
 
-/// How long the parent waits for the helper to end by itself.
+/// How long the parent waits for the helper to end by itself, unless [`Helper::set_patience`] was called.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The configuration pool.
@@ -60,6 +61,13 @@ pub struct Helper {
     pid: AtomicI32,
     /// The process that started the helper.
     parent: AtomicI32,
+    is_privileged: bool,
+    /// How long the parent waits for the helper's end, milliseconds.
+    patience: AtomicU64,
+    /// The number of the configuration in which the helper was started.
+    generation: AtomicI32,
+    /// Helpers of earlier configurations that end by themselves.
+    earlier: Mutex<Vec<libc::pid_t>>,
 }
 
 /// What is registered with APR.
@@ -76,13 +84,32 @@ unsafe impl Send for Registered {}
 impl Helper {
     /// Returns a helper that does not run yet. Its process will be called `name`.
     pub const fn new(name: &'static CStr, body: Body, died: Died) -> Self {
+        Self::with(name, body, died, false)
+    }
+
+    /// Returns a helper that keeps the rights of the parent, and stays over a graceful restart.
+    pub const fn privileged(name: &'static CStr, body: Body, died: Died) -> Self {
+        Self::with(name, body, died, true)
+    }
+
+    const fn with(name: &'static CStr, body: Body, died: Died, is_privileged: bool) -> Self {
         Self {
             name,
             body,
             died,
             pid: AtomicI32::new(0),
             parent: AtomicI32::new(0),
+            is_privileged,
+            patience: AtomicU64::new(PATIENCE.as_millis() as u64),
+            generation: AtomicI32::new(0),
+            earlier: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Sets how long the parent waits for the end of the helper before it kills it.
+    pub fn set_patience(&self, patience: Duration) {
+        let milliseconds = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience.store(milliseconds, Relaxed);
     }
 
     /// Returns whether the helper runs.
@@ -95,7 +122,7 @@ impl Helper {
     ///
     /// # Errors
     /// Those of `fork(2)`.
-    pub fn start(&'static self, _: &ParentThread, keep: Option<OwnedFd>) -> io::Result<()> {
+    pub fn start(&'static self, _: &ParentThread, keep: Vec<OwnedFd>) -> io::Result<()> {
         let pool = POOL.load(Relaxed);
         if self.is_running() || pool.is_null() {
             return Ok(());
@@ -110,6 +137,24 @@ impl Helper {
         };
         self.pid.store(pid, Relaxed);
         self.parent.store(parent, Relaxed);
+        self.generation.store(mpm::generation(), Relaxed);
+        self.register(pid, pool);
+        Ok(())
+    }
+
+    /// Follows helpers of earlier configurations in the new one. Must be called for a privileged helper once in each
+    /// configuration.
+    pub fn follow_earlier(&'static self, _: &ParentThread) {
+        let pool = POOL.load(Relaxed);
+        if !pool.is_null() {
+            for earlier in std::mem::take(&mut *self.earlier()) {
+                self.register(earlier, pool);
+            }
+        }
+    }
+
+    /// Makes APR report the death of a helper, for as long as the configuration is in force.
+    fn register(&'static self, pid: libc::pid_t, pool: *mut sys::apr_pool_t) {
         // SAFETY: all of it lives as long as the configuration pool; all fields of a process without streams are zero,
         // except its number. [S-1] [S-14]
         unsafe {
@@ -126,12 +171,24 @@ impl Helper {
                 pool,
             );
         }
-        Ok(())
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, Vec<libc::pid_t>> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a helper, as the configuration is cleared.
+    fn configuration_ends(&self, pid: libc::pid_t) {
+        if self.is_privileged && mpm::restarts_gracefully(self.generation.load(Relaxed)) {
+            self.earlier().push(pid);
+        } else {
+            end(pid, Duration::from_millis(self.patience.load(Relaxed)));
+        }
     }
 
     /// Runs the helper in the forked process.
-    fn run(&self, parent: libc::pid_t, keep: Option<OwnedFd>) -> ! {
-        let status = guard_or(2, || match prepare(self.name, parent, keep.as_ref()) {
+    fn run(&self, parent: libc::pid_t, keep: Vec<OwnedFd>) -> ! {
+        let status = guard_or(2, || match prepare(self, parent, &keep) {
             Ok(ending) => {
                 (self.body)(ending, keep);
                 0
@@ -152,23 +209,33 @@ impl Helper {
 unsafe extern "C" fn maintain(reason: c_int, registered: *mut c_void, status: c_int) {
     guard_or((), || {
         // SAFETY: `start` has registered it, and it lives until the configuration pool has been cleared.
-        let helper = unsafe { (*registered.cast::<Registered>()).helper };
+        let (helper, pid) = unsafe {
+            let registered = registered.cast::<Registered>();
+            ((*registered).helper, (*registered).process.pid)
+        };
         if helper.parent.load(Relaxed) != std::process::id().cast_signed() {
             return;
         }
         match reason.cast_unsigned() {
             sys::APR_OC_REASON_DEATH | sys::APR_OC_REASON_LOST => {
-                let pid = helper.pid.swap(0, Relaxed);
+                let was_current = helper
+                    .pid
+                    .compare_exchange(pid, 0, Relaxed, Relaxed)
+                    .is_ok();
                 // SAFETY: the pointer that was registered; APR then calls this function again, with the other reason.
                 unsafe { sys::apr_proc_other_child_unregister(registered) };
-                if pid != 0 && !mpm::is_stopping() {
+                if was_current && !mpm::is_stopping() {
                     // SAFETY: APR calls this from the main loop of the parent. [S-14]
                     let parent = unsafe { ParentThread::new() };
                     let how = how(reason.cast_unsigned(), status);
                     (helper.died)(&parent, pid.cast_unsigned(), &how);
                 }
             }
-            sys::APR_OC_REASON_UNREGISTER => end(helper.pid.swap(0, Relaxed)),
+            // The pointer is also unregistered after a death.
+            sys::APR_OC_REASON_UNREGISTER if is_alive(pid) => {
+                let _ = helper.pid.compare_exchange(pid, 0, Relaxed, Relaxed);
+                helper.configuration_ends(pid);
+            }
             _ => {}
         }
     });
@@ -185,12 +252,19 @@ fn how(reason: u32, status: c_int) -> String {
     }
 }
 
-/// Ends the helper and takes its status, so that httpd does not log an unknown process.
-fn end(pid: libc::pid_t) {
-    if pid == 0 {
-        return;
+/// Returns whether a child of this process has not been waited for.
+fn is_alive(pid: libc::pid_t) -> bool {
+    // SAFETY: a plain system call with live arguments; `WNOWAIT` leaves the child to be waited for.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, pid.cast_unsigned(), &mut info, flags) == 0
     }
-    let until = Instant::now() + PATIENCE;
+}
+
+/// Ends the helper and takes its status, so that httpd does not log an unknown process.
+fn end(pid: libc::pid_t, patience: Duration) {
+    let until = Instant::now() + patience;
     // SAFETY: a process that this process has started, and whose status has not been taken yet.
     unsafe {
         libc::kill(pid, libc::SIGTERM);
@@ -205,9 +279,9 @@ fn end(pid: libc::pid_t) {
     }
 }
 
-/// Makes an unprivileged process of the forked copy of the parent. Returns a descriptor that is readable after
-/// `SIGTERM`.
-fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<OwnedFd, String> {
+/// Makes a helper of the forked copy of the parent. Returns a descriptor that is readable after `SIGTERM`.
+fn prepare(helper: &Helper, parent: libc::pid_t, keep: &[OwnedFd]) -> Result<OwnedFd, String> {
+    let name = helper.name;
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
     // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; this process
     // uses none of the descriptors that are closed, and the retained data forget theirs.
@@ -233,7 +307,7 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<O
         // Read before the change of user, which may also change the root, and then there may be no /proc.
         let open = open_descriptors(keep).map_err(|error| format!("/proc/self/fd: {error}"))?;
         let pool = POOL.load(Relaxed);
-        if sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
+        if !helper.is_privileged && sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
             return Err(String::from("it could not become the unprivileged user"));
         }
         // After the change of user, which resets this setting.
@@ -264,13 +338,13 @@ fn prepare(name: &CStr, parent: libc::pid_t, keep: Option<&OwnedFd>) -> Result<O
 }
 
 /// Returns the open descriptors, except the standard ones and `keep`.
-fn open_descriptors(keep: Option<&OwnedFd>) -> io::Result<Vec<c_int>> {
+fn open_descriptors(keep: &[OwnedFd]) -> io::Result<Vec<c_int>> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let keep = keep.map(AsRawFd::as_raw_fd);
+    let is_kept = |open| keep.iter().any(|keep| keep.as_raw_fd() == open);
     let entries = fs::read_dir("/proc/self/fd")?;
     Ok(entries
         .flatten()
         .filter_map(number)
-        .filter(|&open| open > 2 && Some(open) != keep)
+        .filter(|&open| open > 2 && !is_kept(open))
         .collect())
 }

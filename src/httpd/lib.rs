@@ -6,6 +6,7 @@
 pub mod client;
 pub mod command;
 pub mod forked;
+pub mod group_process;
 pub mod guard;
 pub mod helper;
 pub mod log;

@@ -81,6 +81,25 @@ pub fn startup(level: Level, line: &str) {
     }
 }
 
+/// Returns the highest level of lines that the log of a request takes.
+///
+/// # Safety
+/// `request` must be a live request_rec.
+pub(crate) unsafe fn level_of(request: *const sys::request_rec) -> Level {
+    // SAFETY: by contract.
+    let level = unsafe { sys::wsgi_shim_log_level(request, record::index()) };
+    let levels = [
+        Level::Debug,
+        Level::Info,
+        Level::Notice,
+        Level::Warning,
+        Level::Error,
+    ];
+    let mut levels = levels.into_iter();
+    let found = levels.find(|found| *found as c_int <= level);
+    found.unwrap_or(Level::Critical)
+}
+
 /// Writes a line to the log of a request. httpd makes the log ids of the connection and of the request in their pools
 /// if they have none yet, and passes the record to the `error_log` hooks of other modules.
 ///

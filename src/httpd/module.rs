@@ -16,7 +16,7 @@ pub use crate::record::Record;
 use crate::record::entry;
 use crate::request::{Request, retrieve_functions};
 use crate::retained::Retained;
-use crate::{c_bytes, forked, helper, log, log_id, sys};
+use crate::{c_bytes, forked, group_process, helper, log, log_id, sys};
 
 /// What a hook returns to httpd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,6 +391,7 @@ unsafe extern "C" fn post_config<M: Module>(
                 reaped::watch();
             }
             at_server_end::<M>();
+            group_process::find_command_line();
             let parent = ParentThread::new();
             let component = M::post_config(&parent, &all_servers::<M>(main));
             sys::ap_add_version_component(pconf, component.as_ptr());

@@ -29,6 +29,16 @@ pub fn runtime_file(name: &str) -> Option<PathBuf> {
     }
 }
 
+/// Returns the path of the file `name` relative to `ServerRoot`.
+pub fn server_file(name: &str) -> Option<PathBuf> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: as above.
+    unsafe {
+        let path = c_bytes(sys::ap_server_root_relative(sys::ap_pglobal, name.as_ptr()));
+        (!path.is_empty()).then(|| Path::new(OsStr::from_bytes(path)).to_path_buf())
+    }
+}
+
 /// Returns the CPU time of the process so far, in nanoseconds: in user mode and in system mode.
 pub fn cpu_time() -> [u64; 2] {
     let nanoseconds = |time: libc::timeval| {

@@ -519,6 +519,12 @@ impl<'r> Request<'r> {
         unsafe { log::request(self.raw, level, line) }
     }
 
+    /// Returns the highest level of lines that the log of the request takes.
+    pub fn log_level(self) -> Level {
+        // SAFETY: alive by the contract of `from_raw`.
+        unsafe { log::level_of(self.raw) }
+    }
+
     /// Writes a line to the log while another thread may use the request.
     pub fn log_beside(self, level: Level, line: &[u8]) {
         // SAFETY: alive by the contract of `from_raw`; the fields that are read do not change. [S-55]

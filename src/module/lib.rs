@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `request` | one request: whether it is ours, whether it is admitted, how it runs |
 //! | `children` | the life of a child, and why it is replaced |
+//! | `daemon` | process groups: applications in processes of their own |
 //! | `reload` | the process that tries new code and has children replaced |
 //! | `engine` | finding and starting the engine for a Python, and the functions of the module that it calls |
 //! | `metrics` | the segment of shared memory, and the pages that show it |
@@ -15,6 +16,7 @@
 
 mod children;
 mod config;
+mod daemon;
 mod engine;
 mod log;
 mod metrics;
@@ -36,6 +38,7 @@ use wsgi_httpd::sys;
 
 use crate::children::{deaths, life};
 use crate::config::read;
+use crate::daemon::{sockets, supervisor};
 use crate::metrics::{listen, pages, parent};
 use crate::reload::reloader;
 use crate::request::{handler, translate};
@@ -106,15 +109,18 @@ unsafe impl Module for Wsgi {
         thread: &ParentThread,
         servers: &[(&Self::Server, ServerName<'_>)],
     ) -> &'static CStr {
-        config::prepare(servers);
+        let groups = config::prepare(servers);
         deaths::free_gone();
         parent::prepare(thread, servers);
         reloader::prepare();
+        daemon::groups::prepare(groups, read::socket_prefix(servers));
+        supervisor::prepare(thread);
         BANNER
     }
 
     fn before_children(thread: &ParentThread) {
         listen::start(thread);
+        supervisor::start(thread);
     }
 
     fn child_started(thread: &ParentThread, pid: u32) {
@@ -128,11 +134,13 @@ unsafe impl Module for Wsgi {
 
     fn monitor(thread: &ParentThread) {
         reloader::revive(thread);
+        supervisor::revive(thread);
         parent::monitor(thread);
     }
 
     fn server_end() {
         parent::server_end();
+        sockets::server_end();
     }
 
     fn child_init(inside: &ChildInit) {

@@ -8,6 +8,8 @@ mod clients;
 mod config;
 /// What counts against a limit, and for how long.
 mod counts;
+/// Process groups.
+mod daemon;
 /// Requests that take longer than allowed.
 mod deadlines;
 /// A GIL that is not released.

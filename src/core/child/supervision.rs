@@ -95,6 +95,10 @@ pub struct Slot<Id> {
     /// When the next process may start.
     not_before: Duration,
     is_stopping: bool,
+    /// Another supervisor has the slot now.
+    is_retired: bool,
+    /// The slot needs no process until a request comes.
+    is_asleep: bool,
     is_being_started: bool,
 }
 
@@ -120,6 +124,8 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             failures: 0,
             not_before: Duration::ZERO,
             is_stopping: false,
+            is_retired: false,
+            is_asleep: false,
             is_being_started: false,
         }
     }
@@ -166,9 +172,35 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         self.is_outdated = true;
     }
 
+    /// Notes that the process that serves has had no request for long: it ends, and the next one starts with the next
+    /// request. A process that is no longer the one that serves is ignored.
+    pub fn sleep(&mut self, id: Id) {
+        self.is_asleep |= self.serving() == Some(id) && !self.is_outdated;
+    }
+
+    /// Notes that a request waits for the slot.
+    pub fn wake(&mut self) {
+        self.is_asleep = false;
+    }
+
+    /// Returns whether the slot has no process, and waits for a request.
+    pub fn sleeps(&self) -> bool {
+        self.is_asleep && self.members.is_empty() && !self.is_stopping && !self.is_retired
+    }
+
     /// Ends all processes of the slot.
     pub fn stop(&mut self) {
         self.is_stopping = true;
+    }
+
+    /// Gives the slot to another supervisor: the process that serves drains, and no other one starts.
+    pub fn retire(&mut self) {
+        self.is_retired = true;
+    }
+
+    /// Returns whether a process of this slot may take requests.
+    pub fn takes_requests(&self) -> bool {
+        self.find(Stage::Serving).is_some() || self.find(Stage::Told).is_some()
     }
 
     /// Notes that a process has ended. Returns the part that it had; `None` if it is not of this slot. `jitter` is a
@@ -184,9 +216,9 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         Some(part)
     }
 
-    /// Returns whether no process is left.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    /// Returns whether no process is left and none will start.
+    pub fn is_over(&self) -> bool {
+        self.members.is_empty() && (self.is_stopping || self.is_retired)
     }
 
     /// Returns the process that takes requests.
@@ -201,6 +233,9 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         }
         if let Some(action) = self.next_of_leaving(now) {
             return Some(action);
+        }
+        if self.is_retired || self.is_asleep {
+            return self.next_of_retirement(now);
         }
         let startup = self.windows.startup;
         if let Some(late) = self.members.iter_mut().find(|member| {
@@ -247,7 +282,8 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             || self.find(Stage::Starting).is_some()
             || self.find(Stage::Ready).is_some();
         let is_wanted = self.is_outdated || self.serving().is_none();
-        is_wanted && !is_underway && !self.is_stopping
+        let is_active = !(self.is_stopping || self.is_retired || self.is_asleep);
+        is_wanted && !is_underway && is_active
     }
 
     /// Passes the requests from the process that serves to the one that is ready.
@@ -290,6 +326,22 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             member.enter(Stage::Stopping, now);
             Some(Action::Stop(member.id))
         })
+    }
+
+    fn next_of_retirement(&mut self, now: Duration) -> Option<Action<Id>> {
+        self.members
+            .iter_mut()
+            .find_map(|member| match member.stage {
+                Stage::Serving => {
+                    member.enter(Stage::Told, now);
+                    Some(Action::Drain(member.id))
+                }
+                Stage::Starting | Stage::Ready => {
+                    member.enter(Stage::Stopping, now);
+                    Some(Action::Stop(member.id))
+                }
+                Stage::Told | Stage::Draining | Stage::Stopping | Stage::Killed => None,
+            })
     }
 
     fn next_of_end(&mut self, now: Duration) -> Option<Action<Id>> {
@@ -514,7 +566,55 @@ mod tests {
         assert_eq!(slot.next(at(7.0)), Some(Action::Kill(2)));
         slot.ended(2, at(7.0), 0.5);
         assert_eq!(slot.next(at(100.0)), None);
-        assert!(slot.is_empty());
+        assert!(slot.is_over());
+    }
+
+    #[test]
+    fn a_retired_slot_drains_and_starts_nothing() {
+        let mut slot = serving();
+        slot.replace();
+        assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+        slot.started(2, at(1.0));
+        slot.retire();
+        assert_eq!(slot.next(at(2.0)), Some(Action::Drain(1)));
+        assert_eq!(slot.next(at(2.0)), Some(Action::Stop(2)));
+        assert_eq!(slot.next(at(2.0)), None);
+        assert!(slot.takes_requests());
+        slot.confirmed(1, at(2.1));
+        assert!(!slot.takes_requests());
+        slot.ended(1, at(3.0), 0.5);
+        slot.ended(2, at(3.0), 0.5);
+        assert_eq!((slot.next(at(9.0)), slot.is_over()), (None, true));
+    }
+
+    #[test]
+    fn an_idle_process_ends_until_a_request_comes() {
+        let mut slot = serving();
+        slot.sleep(7);
+        assert_eq!(slot.next(at(60.0)), None);
+        slot.sleep(1);
+        assert_eq!(slot.next(at(60.0)), Some(Action::Drain(1)));
+        slot.confirmed(1, at(60.0));
+        assert!(!slot.sleeps());
+        assert_eq!(slot.ended(1, at(60.1), 0.5), Some(Part::Leaving));
+        assert!(slot.sleeps());
+        assert_eq!((slot.next(at(100.0)), slot.due()), (None, None));
+        slot.wake();
+        assert_eq!(slot.next(at(200.0)), Some(Action::Start));
+    }
+
+    #[test]
+    fn a_request_that_comes_while_an_idle_process_ends_starts_the_next_one() {
+        let mut slot = serving();
+        slot.sleep(1);
+        assert_eq!(slot.next(at(60.0)), Some(Action::Drain(1)));
+        slot.wake();
+        assert_eq!(slot.next(at(60.0)), Some(Action::Start));
+        slot.started(2, at(60.0));
+        slot.ready(2, at(60.5));
+        assert_eq!(slot.next(at(60.5)), None);
+        slot.confirmed(1, at(60.6));
+        assert_eq!(slot.next(at(60.6)), Some(Action::Serve(2)));
     }
 
     /// What may happen to a slot.

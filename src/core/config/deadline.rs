@@ -67,6 +67,11 @@ pub(crate) fn or_off(word: &str) -> Result<Option<Duration>, String> {
     found.ok_or_else(|| format!("'{word}' is neither Off nor a number of seconds from 0.001 on"))
 }
 
+/// Returns `limit`, or [`LONGEST`] if that is shorter, so that the end of a limit is a time that the clock has.
+pub(crate) fn capped(limit: Duration) -> Duration {
+    limit.min(Duration::from_secs_f64(LONGEST))
+}
+
 /// Longest time limit: a year, in seconds.
 const LONGEST: f64 = 31_536_000.0;
 
@@ -91,6 +96,21 @@ mod tests {
             ("0.0", Ok(None)),
         ] {
             assert_eq!(Deadline::parse(args), expected, "{args}");
+        }
+    }
+
+    #[test]
+    fn limits_are_at_most_a_year() {
+        let year = Duration::from_secs(31_536_000);
+        let second = Duration::from_secs(1);
+        for (limit, expected) in [
+            (Duration::ZERO, Duration::ZERO),
+            (year - second, year - second),
+            (year, year),
+            (year + second, year),
+            (Duration::MAX, year),
+        ] {
+            assert_eq!(capped(limit), expected);
         }
     }
 

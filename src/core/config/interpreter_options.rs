@@ -43,8 +43,8 @@ pub struct InterpreterOptions {
 /// The resolved options of one application group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupOptions {
-    /// One list of directories for each `WSGIPythonPath` that applies, least specific first. Each list in turn goes to
-    /// the front of `sys.path`.
+    /// One list of directories for each `WSGIPythonPath` that applies, least specific first, and at last `home=` of a
+    /// process group. Each list in turn goes to the front of `sys.path`.
     pub python_path: Vec<Vec<String>>,
     /// Switch interval, seconds; `None` leaves CPython's. Set only for the main interpreter and for groups that may
     /// have own GILs, as the interval belongs to the GIL.
@@ -94,11 +94,12 @@ impl InterpreterOptions {
         Ok(container)
     }
 
-    /// Returns how many selectors name the group, or `None` if one names another group. All requests run in the httpd
-    /// children, so a selector for a daemon process group matches nothing.
-    fn score(&self, application_group: &str) -> Option<usize> {
+    /// Returns how many selectors name the groups, or `None` if one names another group.
+    fn score(&self, process_group: &str, application_group: &str) -> Option<usize> {
         let selectors = [
-            self.process_group.as_deref().map(str::is_empty),
+            self.process_group
+                .as_deref()
+                .map(|name| name == process_group),
             self.application_group
                 .as_deref()
                 .map(|name| name == application_group),
@@ -111,17 +112,22 @@ impl InterpreterOptions {
     }
 }
 
-/// Returns the options of `application_group` ("" for the main interpreter, otherwise the expanded name). Each option
-/// comes from the matching container with most selectors that has it, of equal containers the last; then from the
-/// server; then from the default. Paths are added up instead.
+/// Returns the options of `application_group` ("" for the main interpreter, otherwise the expanded name) in the processes
+/// of `process_group` ("" for httpd's children). Each option comes from the matching container with most selectors that
+/// has it, of equal containers the last; then from `server`, which for a process group is
+/// [`ProcessGroup::python`](super::ProcessGroup::python); then from the default. Paths are added up instead.
 pub fn group_options(
     containers: &[InterpreterOptions],
     server: &PythonConfig,
+    process_group: &str,
     application_group: &str,
 ) -> GroupOptions {
     let mut matching: Vec<(usize, &InterpreterOptions)> = containers
         .iter()
-        .filter_map(|container| Some((container.score(application_group)?, container)))
+        .filter_map(|container| {
+            let score = container.score(process_group, application_group)?;
+            Some((score, container))
+        })
         .collect();
     // The sort is stable, so that equal scores keep the order of the configuration.
     matching.sort_by_key(|(score, _)| *score);
@@ -146,7 +152,7 @@ pub fn group_options(
         );
     let has_interval = application_group.is_empty() || interpreters.gil != GilMode::Shared;
     GroupOptions {
-        python_path: server.path.iter().chain(layers).cloned().collect(),
+        python_path: python_path(server, layers),
         switch_interval: interval.or(server.switch_interval).filter(|_| has_interval),
         switch_interval_ignored: interval.is_some() && !has_interval,
         restrict_stdin: flag(|container| container.restrict_stdin)
@@ -167,6 +173,24 @@ pub fn group_options(
         interpreters,
         executor,
     }
+}
+
+/// Returns the lists of directories of `server` and of the containers (`layers`). The first directory of `sys.path` is a
+/// list of its own at the end and is in no other list, as a directory that is already in `sys.path` stays in its place.
+fn python_path<'a>(
+    server: &'a PythonConfig,
+    layers: impl Iterator<Item = &'a Vec<String>>,
+) -> Vec<Vec<String>> {
+    let layers = server.path.iter().chain(layers);
+    let Some(first) = &server.first_directory else {
+        return layers.cloned().collect();
+    };
+    let same = |directory: &str| directory.trim_end_matches('/') == first.trim_end_matches('/');
+    let others = |layer: &Vec<String>| -> Vec<String> {
+        let others = layer.iter().filter(|directory| !same(directory));
+        others.cloned().collect()
+    };
+    layers.map(others).chain([vec![first.clone()]]).collect()
 }
 
 /// Returns what the process asks of a free-threaded build. Containers do not count: a process has one GIL, or none.
@@ -224,24 +248,59 @@ mod tests {
 
     #[test]
     fn selectors_match_exactly() {
-        for (selectors, group, expected) in [
-            ("", "a", Some(0)),
-            ("application-group=a", "a", Some(1)),
-            ("application-group=a", "A", None),
-            ("application-group=%{GLOBAL}", "", Some(1)),
-            ("application-group=%{GLOBAL}", "a", None),
-            ("process-group=%{GLOBAL}", "a", Some(1)),
-            ("process-group='' application-group=a", "a", Some(2)),
-            ("process-group=daemon", "a", None),
-            ("process-group=daemon application-group=a", "a", None),
-            ("process-group=%{GLOBAL} application-group=b", "a", None),
+        for (selectors, process, application, expected) in [
+            ("", "", "a", Some(0)),
+            ("", "site", "a", Some(0)),
+            ("application-group=a", "", "a", Some(1)),
+            ("application-group=a", "site", "a", Some(1)),
+            ("application-group=a", "", "A", None),
+            ("application-group=%{GLOBAL}", "", "", Some(1)),
+            ("application-group=%{GLOBAL}", "", "a", None),
+            ("process-group=%{GLOBAL}", "", "a", Some(1)),
+            ("process-group=%{GLOBAL}", "site", "a", None),
+            ("process-group='' application-group=a", "", "a", Some(2)),
+            ("process-group=site", "", "a", None),
+            ("process-group=site", "site", "a", Some(1)),
+            ("process-group=site", "Site", "a", None),
+            ("process-group=site application-group=a", "", "a", None),
+            (
+                "process-group=site application-group=a",
+                "site",
+                "a",
+                Some(2),
+            ),
+            ("process-group=site application-group=a", "site", "b", None),
+            ("process-group=%{GLOBAL} application-group=b", "", "a", None),
         ] {
             assert_eq!(
-                container(selectors).score(group),
+                container(selectors).score(process, application),
                 expected,
-                "{selectors} {group}"
+                "{selectors} {process} {application}"
             );
         }
+    }
+
+    #[test]
+    fn a_process_group_has_the_options_of_its_containers() {
+        let containers = [
+            InterpreterOptions {
+                restrict_stdin: Some(true),
+                python_path: Some(vec!["/site".into()]),
+                ..container("process-group=site")
+            },
+            InterpreterOptions {
+                restrict_stdout: Some(true),
+                ..container("process-group=%{GLOBAL}")
+            },
+        ];
+        let options = |process| {
+            let options = group_options(&containers, &PythonConfig::default(), process, "a");
+            let path = options.python_path.concat();
+            (options.restrict_stdin, options.restrict_stdout, path)
+        };
+        assert_eq!(options(""), (false, true, vec![]));
+        assert_eq!(options("site"), (true, false, vec!["/site".into()]));
+        assert_eq!(options("other"), (false, false, vec![]));
     }
 
     #[test]
@@ -267,7 +326,7 @@ mod tests {
             ..PythonConfig::default()
         };
         let options = |group| {
-            let options = group_options(&containers, &server, group);
+            let options = group_options(&containers, &server, "", group);
             (
                 options.restrict_stdin,
                 options.restrict_stdout,
@@ -276,7 +335,7 @@ mod tests {
         };
         assert_eq!(options("a"), (true, false, false));
         assert_eq!(options("b"), (false, false, false));
-        let options = group_options(&[], &server, "a");
+        let options = group_options(&[], &server, "", "a");
         assert_eq!(
             (
                 options.restrict_stdin,
@@ -316,7 +375,7 @@ mod tests {
             path: path("/server"),
             ..PythonConfig::default()
         };
-        let layers = group_options(&containers, &server, "a")
+        let layers = group_options(&containers, &server, "", "a")
             .python_path
             .concat();
         assert_eq!(layers, ["/server", "/all", "/a1", "/a2", "/both"]);
@@ -343,14 +402,17 @@ mod tests {
             ("a", (None, true)),
             ("b", (None, false)),
         ] {
-            let options = group_options(&containers, &server, group);
+            let options = group_options(&containers, &server, "", group);
             assert_eq!(
                 (options.switch_interval, options.switch_interval_ignored),
                 expected,
                 "{group}"
             );
         }
-        assert_eq!(group_options(&[], &server, "").switch_interval, Some(0.1));
+        assert_eq!(
+            group_options(&[], &server, "", "").switch_interval,
+            Some(0.1)
+        );
     }
     #[test]
     fn threads_are_those_of_the_container_and_then_of_the_server() {
@@ -363,7 +425,7 @@ mod tests {
         let mut server = PythonConfig::default();
         server.executor.parse_queue("depth=9 timeout=5").unwrap();
         server.executor.parse_executor("direct").unwrap();
-        let of = |group| group_options(&containers, &server, group).executor;
+        let of = |group| group_options(&containers, &server, "", group).executor;
         assert_eq!(of("b"), server.executor);
         let a = of("a");
         assert_eq!(a.asked(), Some(wsgi_abi::Strategy::Pool));

@@ -1,4 +1,4 @@
-//! The configuration of Python as a whole, as written in the main server.
+//! The configuration of Python as a whole, as written in the main server, or as a process group has it.
 
 use std::time::Duration;
 
@@ -8,12 +8,16 @@ use super::executor::{self, Share};
 use super::interpreters::InterpreterConfig;
 
 /// The directives for Python as a whole, which may stand in the main server only.
+/// [`ProcessGroup::python`](super::ProcessGroup::python) gives those of a process group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PythonConfig {
     /// `WSGIPythonHome`: a prefix or a virtual environment.
     pub home: Option<String>,
     /// `WSGIPythonPath`, split at its colons.
     pub path: Option<Vec<String>>,
+    /// `home=` of a process group, which is the first of `sys.path`, before the directories of all `WSGIPythonPath`;
+    /// `None` in httpd's children.
+    pub first_directory: Option<String>,
     /// `WSGIPythonEggs`.
     pub eggs: Option<String>,
     /// `WSGIPythonOptimize`; 0 leaves CPython's own level.

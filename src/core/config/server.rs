@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use super::directory::DirConfig;
 use super::interpreter_options::InterpreterOptions;
+use super::process_group::{ProcessGroup, SocketConfig};
 use super::python::PythonConfig;
 use super::recycle::Recycle;
 use super::reload::Reload;
 use super::telemetry::TelemetryConfig;
+use crate::messages::Message;
 use crate::request::alias::ScriptAlias;
 
 /// The directives of a server, main or virtual, as written.
@@ -17,10 +19,12 @@ pub struct ServerConfig {
     pub dir: DirConfig,
     /// Aliases in the order of matching.
     pub aliases: Vec<ScriptAlias>,
-    /// Scripts that children load when they start, including those of aliases; only those written in this server.
+    /// Scripts that processes load when they start, including those of aliases; only those written in this server.
     pub import_scripts: Vec<ImportScript>,
-    /// Daemon process groups; only those written in this server.
-    pub daemon_processes: Vec<DaemonProcess>,
+    /// Process groups; only those written in this server.
+    pub process_groups: Vec<ProcessGroup>,
+    /// Where the sockets of process groups are; main server only.
+    pub sockets: SocketConfig,
     /// The directives for Python as a whole.
     pub python: PythonConfig,
     /// `<WSGIInterpreterOptions>`, in the order written; main server only.
@@ -35,12 +39,12 @@ pub struct ServerConfig {
     pub warmups: Vec<String>,
 }
 
-/// A script that children load when they start.
+/// A script that the processes of a process group, or httpd's children, load when they start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportScript {
     /// Path of the script.
     pub script: String,
-    /// Name of the process group, not expanded; "" for `%{GLOBAL}`. Every group is served in the httpd children.
+    /// Name of the process group, not expanded; "" for `%{GLOBAL}`, httpd's children.
     pub process_group: String,
     /// Name of the application group, not expanded; "" for the main interpreter.
     pub application_group: String,
@@ -48,13 +52,13 @@ pub struct ImportScript {
     pub location: String,
 }
 
-/// A `WSGIDaemonProcess` with valid options. Its requests are served in the httpd children.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DaemonProcess {
-    /// Name of the group.
-    pub name: String,
+/// The name of a process group in `WSGIProcessGroup` or `process-group=` of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenGroup<'a> {
+    /// The name, not expanded.
+    pub name: &'a str,
     /// Where it is written: "file:line".
-    pub location: String,
+    pub location: &'a str,
 }
 
 impl ServerConfig {
@@ -65,7 +69,8 @@ impl ServerConfig {
             dir: DirConfig::merge(&outer.dir, &inner.dir),
             aliases: [&inner.aliases[..], &outer.aliases].concat(),
             import_scripts: inner.import_scripts.clone(),
-            daemon_processes: inner.daemon_processes.clone(),
+            process_groups: inner.process_groups.clone(),
+            sockets: outer.sockets.clone(),
             python: outer.python.clone(),
             interpreter_options: outer.interpreter_options.clone(),
             telemetry: outer.telemetry.clone(),
@@ -81,16 +86,16 @@ impl ServerConfig {
             .import_scripts
             .iter_mut()
             .map(|import| &mut import.location);
-        let daemons = self
-            .daemon_processes
+        let groups = self
+            .process_groups
             .iter_mut()
-            .map(|daemon| &mut daemon.location);
-        for empty in imports.chain(daemons).filter(|known| known.is_empty()) {
+            .map(|group| &mut group.location);
+        for empty in imports.chain(groups).filter(|known| known.is_empty()) {
             *empty = location.into();
         }
     }
 
-    /// Adds an alias, and its script to the scripts that children load when they start, if
+    /// Adds an alias, and its script to the scripts that processes load when they start, if
     /// [`ScriptAlias::fixed_groups`] says so.
     pub(crate) fn add_alias(&mut self, alias: ScriptAlias) {
         if let Some((process_group, application_group)) = alias.fixed_groups() {
@@ -109,30 +114,33 @@ impl ServerConfig {
     }
 }
 
-/// Returns the scripts that every child loads when it starts: those of all `servers` (each main or merged), in order,
-/// whatever their process group, and each once per application group.
-pub fn preloads<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<ImportScript> {
+/// Returns the scripts of all `servers` (each main or merged), in order, that a process of `process_group` loads when it
+/// starts, each once per application group. The group "" is that of httpd's children, and `None` stands for all groups.
+pub fn preloads<'a>(
+    servers: impl IntoIterator<Item = &'a ServerConfig>,
+    process_group: Option<&str>,
+) -> Vec<ImportScript> {
     let mut seen = HashSet::new();
     distinct(servers)
         .into_iter()
         .flat_map(|server| &server.import_scripts)
+        .filter(|import| process_group.is_none_or(|group| group == import.process_group))
         .filter(|import| seen.insert((&import.script, &import.application_group)))
         .cloned()
         .collect()
 }
 
-/// Returns the problems of the daemon process groups of all `servers` (each main or merged): names defined twice, and
-/// imports into an undefined group. Groups of aliases and directories are not checked, as their names may need
-/// expansion.
-pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<String> {
+/// Returns the mistakes in the process groups of all `servers` (each main or merged): names defined twice, and imports
+/// into an undefined group. [`unknown_groups`] finds undefined groups of requests.
+pub fn group_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -> Vec<String> {
     let servers = distinct(servers);
     let mut problems = Vec::new();
     let mut names: HashSet<&str> = HashSet::new();
-    for daemon in servers.iter().flat_map(|server| &server.daemon_processes) {
-        if !names.insert(&daemon.name) {
+    for group in servers.iter().flat_map(|server| &server.process_groups) {
+        if !names.insert(&group.name) {
             problems.push(format!(
                 "{}: WSGIDaemonProcess: '{}' is defined twice; a name may stand only once in all servers",
-                daemon.location, daemon.name
+                group.location, group.name
             ));
         }
     }
@@ -145,6 +153,56 @@ pub fn daemon_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) 
         }
     }
     problems
+}
+
+/// Returns a message for each process group that requests choose and no `WSGIDaemonProcess` defines: those of
+/// `WSGIProcessGroup` and `process-group=` in all `servers` (each main or merged), and in `sections`.
+///
+/// Names that begin with `%` are not checked, as each request expands them. Neither are aliases with both groups, which
+/// are imports for [`group_problems`].
+pub fn unknown_groups<'a>(
+    servers: impl IntoIterator<Item = &'a ServerConfig>,
+    sections: impl IntoIterator<Item = WrittenGroup<'a>>,
+) -> Vec<(Message, String)> {
+    let servers = distinct(servers);
+    let defined: HashSet<&str> = servers
+        .iter()
+        .flat_map(|server| &server.process_groups)
+        .map(|group| group.name.as_str())
+        .collect();
+    let is_unknown =
+        |name: &str| !name.is_empty() && !name.starts_with('%') && !defined.contains(name);
+    let mut lines = Vec::new();
+    let mut seen = HashSet::new();
+    let mut check = |name: &str, directive: &str, of: &str| {
+        if is_unknown(name) {
+            let place = format!("{directive} {of}");
+            let line = Message::ProcessGroupUnknown.line(&[&place.trim(), &name]);
+            // A virtual host has the aliases of the main server, too.
+            if seen.insert(line.clone()) {
+                lines.push((Message::ProcessGroupUnknown, line));
+            }
+        }
+    };
+    for server in &servers {
+        if let Some(name) = &server.dir.process_group {
+            check(name, "WSGIProcessGroup", "");
+        }
+        for alias in &server.aliases {
+            if let (Some(name), None) = (&alias.options.process_group, alias.fixed_groups()) {
+                check(name, alias.directive(), &alias.location);
+            }
+        }
+        for script in &server.dir.handler_scripts {
+            if let Some(name) = &script.options.process_group {
+                check(name, "WSGIHandlerScript", &script.handler);
+            }
+        }
+    }
+    for section in sections {
+        check(section.name, section.location, "");
+    }
+    lines
 }
 
 /// Returns each configuration once: httpd gives a virtual host without our directives the same configuration as the

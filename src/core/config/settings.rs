@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::deadline::Deadline;
 use super::directory::{DirConfig, HandlerScript};
+use super::process_group::ProcessGroup;
 use super::reload::Reload;
 use super::server::ServerConfig;
 use crate::request::environ::MapHead;
@@ -17,6 +18,8 @@ pub struct Settings<'a> {
     pub application_group: &'a str,
     /// `WSGIProcessGroup`, before expansion; "" for embedded.
     pub process_group: &'a str,
+    /// The process groups that may be chosen here, for [`may_choose`](crate::request::group::may_choose); `None` for all.
+    pub restrict_process: Option<&'a [String]>,
     /// `WSGICallableObject`, before expansion.
     pub callable_object: &'a str,
     /// Whether a changed script is loaded again.
@@ -43,7 +46,7 @@ pub struct Settings<'a> {
     pub restrict_embedded: bool,
     /// Nanoseconds after which a request counts as slow; 0 for never.
     pub slow_requests: u64,
-    /// How long a request may run; `None` for no limit.
+    /// How long a request may run in a child of httpd; `None` for no limit.
     pub request_timeout: Option<Deadline>,
     /// After how long the stack of the request's thread is logged; `None` for never.
     pub slow_request: Option<Duration>,
@@ -65,6 +68,7 @@ impl<'a> Settings<'a> {
         Settings {
             application_group: value!(&application_group).unwrap_or("%{RESOURCE}"),
             process_group: value!(&process_group).unwrap_or(""),
+            restrict_process: value!(&restrict_process),
             callable_object: value!(&callable_object).unwrap_or("application"),
             script_reloading: server.reload == Reload::Script
                 && value!(script_reloading).unwrap_or(true),
@@ -84,6 +88,13 @@ impl<'a> Settings<'a> {
             dir,
             server: &server.dir,
         }
+    }
+
+    /// Returns how long a request may run in a process of `group`: `WSGIRequestTimeout`, also Off, or if it is not
+    /// written, `request-timeout=` of the group. `None` for no limit.
+    pub fn deadline_in(&self, group: &ProcessGroup) -> Option<Deadline> {
+        let written = self.dir.request_timeout.or(self.server.request_timeout);
+        written.unwrap_or_else(|| group.deadline())
     }
 
     /// Returns the script for the handler `name` (`r->handler`), if there is one; names are compared exactly.

@@ -1,10 +1,13 @@
-//! Directives for daemon processes, which this module does not have (1.5 and 3). Their arguments are checked, so that a
-//! mistake shows as it would under mod_wsgi; the requests are served in the httpd children.
+//! Directives for process groups [M-1]. Each option of `WSGIDaemonProcess` is a row of one table, [`OPTIONS`], with the
+//! function that checks its value and keeps it, so that a mistake shows as it would under mod_wsgi.
 
-use super::arguments::{ON_OFF, one, option, parse_on_off};
+use std::time::Duration;
+
+use super::arguments::{ON_OFF, on_off, one, option, parse_on_off};
 use super::directive::{Context, Directive, Effect, Target};
-use crate::config::DaemonProcess;
 use crate::config::conf_words::Words;
+use crate::config::deadline::capped;
+use crate::config::{ProcessGroup, ScriptOwner};
 
 pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
@@ -26,9 +29,13 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "Sets where the sockets of daemon processes are.",
         example: "WSGISocketPrefix /run/wsgi",
         effect: Effect::Daemon,
-        parse: |args, _| match one(args)?.as_str() {
-            "" => Err("'' is not a path".into()),
-            _ => Ok(()),
+        parse: |args, target| {
+            let prefix = one(args)?;
+            if prefix.is_empty() {
+                return Err("'' is not a path".into());
+            }
+            target.server()?.sockets.prefix = Some(prefix);
+            Ok(())
         },
         ..ON_OFF
     },
@@ -38,6 +45,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "On: the sockets of daemon processes have another name after each restart.",
         example: "WSGISocketRotation Off",
         effect: Effect::Daemon,
+        parse: |args, target| {
+            target.server()?.sockets.rotation = on_off(args)?;
+            Ok(())
+        },
         ..ON_OFF
     },
     Directive {
@@ -60,135 +71,264 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     },
 ];
 
-/// What an option accepts as its value.
-#[derive(Clone, Copy)]
-enum Value {
-    /// A text that is not empty.
-    Text,
-    /// An absolute path.
-    AbsolutePath,
-    /// An octal number.
-    Octal,
-    OnOff,
-    /// A number above 0, with fractions.
-    Positive,
-    /// An integer from the first to the second.
-    Integer(i64, i64),
-    /// 0, or an integer of at least this.
-    ZeroOr(i64),
-}
-
 fn daemon_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
     let mut words = Words::new(args);
     let name = words
         .next()
         .filter(|name| !name.is_empty())
         .ok_or("the name of the group is missing")?;
-    let mut owner_of_script = None;
+    let mut group = ProcessGroup {
+        name,
+        ..ProcessGroup::default()
+    };
     while !words.is_empty() {
         let (option, value) = option(&mut words)?;
-        let Some((_, kind)) = OPTIONS.iter().find(|(known, _)| *known == option) else {
+        let Some((_, set_option)) = OPTIONS.iter().find(|(known, _)| *known == option) else {
             return Err(format!("'{option}' is not an option of a daemon process"));
         };
-        check(*kind, &value).map_err(|wanted| format!("{option}: '{value}' is not {wanted}"))?;
-        if option == "script-user" || option == "script-group" {
-            match owner_of_script {
-                Some(other) if other != option => {
-                    return Err("script-user and script-group exclude each other".into());
-                }
-                _ => owner_of_script = Some(option),
-            }
+        let has_other_owner = match &group.script_owner {
+            Some(ScriptOwner::User(_)) => option == "script-group",
+            Some(ScriptOwner::Group(_)) => option == "script-user",
+            None => false,
+        };
+        set_option(&mut group, &value)
+            .map_err(|wanted| format!("{option}: '{value}' is not {wanted}"))?;
+        if has_other_owner {
+            return Err("script-user and script-group exclude each other".into());
         }
     }
-    target.server()?.daemon_processes.push(DaemonProcess {
-        name,
-        location: String::new(),
-    });
+    target.server()?.process_groups.push(group);
     Ok(())
 }
 
-fn check(kind: Value, value: &str) -> Result<(), String> {
-    let integer = value.parse::<i64>().ok();
-    let (valid, wanted) = match kind {
-        Value::Text => (!value.is_empty(), "a text".into()),
-        Value::AbsolutePath => (value.starts_with('/'), "an absolute path".into()),
-        Value::Octal => (
-            u32::from_str_radix(value, 8).is_ok_and(|mask| mask <= 0o777),
-            "an octal number".into(),
-        ),
-        Value::OnOff => (parse_on_off(value).is_ok(), "On or Off".into()),
-        Value::Positive => {
-            let number = value.parse::<f64>();
-            (
-                number.is_ok_and(|number| number.is_finite() && number > 0.0),
-                "a positive number".into(),
-            )
-        }
-        Value::Integer(least, i64::MAX) => (
-            integer.is_some_and(|number| number >= least),
-            format!("an integer from {least} on"),
-        ),
-        Value::Integer(least, most) => (
-            integer.is_some_and(|number| (least..=most).contains(&number)),
-            format!("an integer from {least} to {most}"),
-        ),
-        Value::ZeroOr(least) => (
-            integer.is_some_and(|number| number == 0 || number >= least),
-            format!("0 or an integer from {least} on"),
-        ),
-    };
-    valid.then_some(()).ok_or(wanted)
+/// Checks the value of an option and sets its field. The error says what the value should be.
+type SetOption = fn(group: &mut ProcessGroup, value: &str) -> Result<(), String>;
+
+/// Every option of `WSGIDaemonProcess`.
+const OPTIONS: &[(&str, SetOption)] = &[
+    ("user", |group, value| set(&mut group.user, text(value))),
+    ("group", |group, value| set(&mut group.group, text(value))),
+    ("supplementary-groups", |group, value| {
+        set(&mut group.supplementary_groups, list(value, ','))
+    }),
+    ("processes", |group, value| {
+        set(&mut group.processes, count(value, 1).map(Some))
+    }),
+    ("threads", |group, value| {
+        set(&mut group.threads, integer(value, 0, 65533))
+    }),
+    ("umask", |group, value| set(&mut group.umask, octal(value))),
+    ("chroot", |group, value| {
+        set(&mut group.chroot, absolute_path(value))
+    }),
+    ("home", |group, value| {
+        set(&mut group.home, absolute_path(value))
+    }),
+    ("lang", |group, value| set(&mut group.lang, text(value))),
+    ("locale", |group, value| set(&mut group.locale, text(value))),
+    ("python-home", |group, value| {
+        set(&mut group.python_home, text(value))
+    }),
+    ("python-path", |group, value| {
+        set(&mut group.python_path, list(value, ':'))
+    }),
+    ("python-eggs", |group, value| {
+        set(&mut group.python_eggs, text(value))
+    }),
+    ("switch-interval", |group, value| {
+        set(&mut group.switch_interval, positive(value))
+    }),
+    ("stack-size", |group, value| {
+        set(&mut group.stack_size, integer(value, 1, ANY).map(Some))
+    }),
+    ("maximum-requests", |group, value| {
+        set(&mut group.maximum_requests, integer(value, 0, ANY))
+    }),
+    ("startup-timeout", |group, value| {
+        set(&mut group.startup_timeout, seconds_or_off(value).map(Some))
+    }),
+    ("shutdown-timeout", |group, value| {
+        set(&mut group.shutdown_timeout, seconds(value).map(Some))
+    }),
+    ("graceful-timeout", |group, value| {
+        set(&mut group.graceful_timeout, seconds(value).map(Some))
+    }),
+    ("eviction-timeout", |group, value| {
+        set(&mut group.eviction_timeout, seconds_or_off(value))
+    }),
+    ("deadlock-timeout", |group, value| {
+        set(&mut group.deadlock_timeout, seconds_or_off(value).map(Some))
+    }),
+    ("inactivity-timeout", |group, value| {
+        set(&mut group.inactivity_timeout, seconds_or_off(value))
+    }),
+    ("request-timeout", |group, value| {
+        set(&mut group.request_timeout, seconds_or_off(value))
+    }),
+    ("interrupt-timeout", |group, value| {
+        set(&mut group.interrupt_timeout, seconds_or_off(value))
+    }),
+    ("restart-interval", |group, value| {
+        set(&mut group.restart_interval, seconds_or_off(value))
+    }),
+    ("cpu-time-limit", |group, value| {
+        set(&mut group.cpu_time_limit, seconds_or_off(value))
+    }),
+    ("cpu-priority", |group, value| {
+        let priority = integer(value, i32::MIN.into(), i32::MAX.into());
+        set(&mut group.cpu_priority, priority.map(Some))
+    }),
+    ("memory-limit", |group, value| {
+        set(&mut group.memory_limit, bytes_or_off(value))
+    }),
+    ("virtual-memory-limit", |group, value| {
+        set(&mut group.virtual_memory_limit, bytes_or_off(value))
+    }),
+    ("connect-timeout", |group, value| {
+        set(&mut group.connect_timeout, seconds(value).map(Some))
+    }),
+    ("socket-timeout", |group, value| {
+        set(&mut group.socket_timeout, seconds_or_off(value))
+    }),
+    ("queue-timeout", |group, value| {
+        set(&mut group.queue_timeout, seconds_or_off(value))
+    }),
+    ("listen-backlog", |group, value| {
+        set(&mut group.listen_backlog, count(value, 0))
+    }),
+    ("display-name", |group, value| {
+        set(&mut group.display_name, text(value))
+    }),
+    ("send-buffer-size", |group, value| {
+        set(&mut group.send_buffer_size, buffer(value, 512))
+    }),
+    ("receive-buffer-size", |group, value| {
+        set(&mut group.receive_buffer_size, buffer(value, 512))
+    }),
+    ("header-buffer-size", |group, value| {
+        set(&mut group.header_buffer_size, buffer(value, 8192))
+    }),
+    ("response-buffer-size", |group, value| {
+        set(&mut group.response_buffer_size, buffer(value, 65536))
+    }),
+    ("response-flush-delay", |group, value| {
+        let delay = integer(value, 0, ANY).map(Duration::from_millis);
+        set(&mut group.response_flush_delay, delay.map(capped))
+    }),
+    ("response-socket-timeout", |group, value| {
+        set(&mut group.response_socket_timeout, seconds_or_off(value))
+    }),
+    ("socket-user", |group, value| {
+        set(&mut group.socket_user, text(value))
+    }),
+    ("script-user", |group, value| {
+        let owner = text(value)?.map(ScriptOwner::User);
+        set(&mut group.script_owner, Ok(owner))
+    }),
+    ("script-group", |group, value| {
+        let owner = text(value)?.map(ScriptOwner::Group);
+        set(&mut group.script_owner, Ok(owner))
+    }),
+    ("server-metrics", |group, value| {
+        let on = parse_on_off(value).map_err(|_| "On or Off".into());
+        set(&mut group.server_metrics, on)
+    }),
+];
+
+fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *field = value?;
+    Ok(())
+}
+
+/// Checks a text, which must not be empty.
+fn text(value: &str) -> Result<Option<String>, String> {
+    match value {
+        "" => Err("a text".into()),
+        text => Ok(Some(text.into())),
+    }
+}
+
+/// Splits a text that is not empty, and leaves out empty parts.
+fn list(value: &str, separator: char) -> Result<Vec<String>, String> {
+    text(value)?;
+    let parts = value.split(separator).filter(|part| !part.is_empty());
+    Ok(parts.map(String::from).collect())
+}
+
+fn absolute_path(value: &str) -> Result<Option<String>, String> {
+    if value.starts_with('/') {
+        Ok(Some(value.into()))
+    } else {
+        Err("an absolute path".into())
+    }
+}
+
+/// Parses an octal number of at most three digits: a mask of permissions.
+fn octal(value: &str) -> Result<Option<u32>, String> {
+    match u32::from_str_radix(value, 8) {
+        Ok(mask) if mask <= 0o777 => Ok(Some(mask)),
+        _ => Err("an octal number".into()),
+    }
+}
+
+/// Parses a number above 0, with or without a fraction.
+fn positive(value: &str) -> Result<Option<f64>, String> {
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
+        _ => Err("a positive number".into()),
+    }
+}
+
+/// Parses an integer from `least` to `most`; [`ANY`] is no limit.
+fn integer<T: TryFrom<i64>>(value: &str, least: i64, most: i64) -> Result<T, String> {
+    let number = value.parse::<i64>().ok();
+    let permitted = number.filter(|number| (least..=most).contains(number));
+    let fitting = permitted.and_then(|number| T::try_from(number).ok());
+    fitting.ok_or_else(|| match most {
+        ANY => format!("an integer from {least} on"),
+        most => format!("an integer from {least} to {most}"),
+    })
+}
+
+/// No upper limit of an integer.
+const ANY: i64 = i64::MAX;
+
+/// Parses an integer from `least` on that has 32 bits. Only the error of a larger one names that limit.
+fn count(value: &str, least: i64) -> Result<u32, String> {
+    integer::<i64>(value, least, ANY)?;
+    integer(value, least, u32::MAX.into())
+}
+
+/// Parses a whole number of seconds.
+fn seconds(value: &str) -> Result<Duration, String> {
+    let time = integer(value, 0, ANY).map(Duration::from_secs);
+    time.map(capped)
+}
+
+/// Parses a whole number of seconds, of which 0 means no limit.
+fn seconds_or_off(value: &str) -> Result<Option<Duration>, String> {
+    let time = seconds(value)?;
+    Ok(Some(time).filter(|time| !time.is_zero()))
+}
+
+/// Parses a number of bytes, of which 0 means no limit.
+fn bytes_or_off(value: &str) -> Result<Option<u64>, String> {
+    let bytes = integer(value, 0, ANY)?;
+    Ok(Some(bytes).filter(|bytes| *bytes > 0))
+}
+
+/// Parses the size of a buffer, at least `least` bytes, or 0 for the default.
+fn buffer(value: &str, least: usize) -> Result<Option<usize>, String> {
+    match integer(value, 0, ANY) {
+        Ok(0) => Ok(None),
+        Ok(size) if size >= least => Ok(Some(size)),
+        _ => Err(format!("0 or an integer from {least} on")),
+    }
 }
 
 const MUTEXES: &[&str] = &[
     "default", "flock", "fcntl", "sysvsem", "posixsem", "pthread",
 ];
 
-const COUNT: Value = Value::Integer(0, i64::MAX);
-
-const OPTIONS: &[(&str, Value)] = &[
-    ("user", Value::Text),
-    ("group", Value::Text),
-    ("supplementary-groups", Value::Text),
-    ("processes", Value::Integer(1, i64::MAX)),
-    ("threads", Value::Integer(0, 65533)),
-    ("umask", Value::Octal),
-    ("chroot", Value::AbsolutePath),
-    ("home", Value::AbsolutePath),
-    ("lang", Value::Text),
-    ("locale", Value::Text),
-    ("python-home", Value::Text),
-    ("python-path", Value::Text),
-    ("python-eggs", Value::Text),
-    ("switch-interval", Value::Positive),
-    ("stack-size", Value::Integer(1, i64::MAX)),
-    ("maximum-requests", COUNT),
-    ("startup-timeout", COUNT),
-    ("shutdown-timeout", COUNT),
-    ("graceful-timeout", COUNT),
-    ("eviction-timeout", COUNT),
-    ("deadlock-timeout", COUNT),
-    ("inactivity-timeout", COUNT),
-    ("request-timeout", COUNT),
-    ("interrupt-timeout", COUNT),
-    ("restart-interval", COUNT),
-    ("cpu-time-limit", COUNT),
-    ("cpu-priority", Value::Integer(i64::MIN, i64::MAX)),
-    ("memory-limit", COUNT),
-    ("virtual-memory-limit", COUNT),
-    ("connect-timeout", COUNT),
-    ("socket-timeout", COUNT),
-    ("queue-timeout", COUNT),
-    ("listen-backlog", COUNT),
-    ("display-name", Value::Text),
-    ("send-buffer-size", Value::ZeroOr(512)),
-    ("receive-buffer-size", Value::ZeroOr(512)),
-    ("header-buffer-size", Value::ZeroOr(8192)),
-    ("response-buffer-size", Value::ZeroOr(65536)),
-    ("response-flush-delay", COUNT),
-    ("response-socket-timeout", COUNT),
-    ("socket-user", Value::Text),
-    ("script-user", Value::Text),
-    ("script-group", Value::Text),
-    ("server-metrics", Value::OnOff),
-];
+#[cfg(test)]
+mod tests;

@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(set(&mut target, "WSGIStartupTimeout Off"), Ok(()));
         let limits = |server: &ServerConfig, containers: &[InterpreterOptions]| {
             ["slow", "other"]
-                .map(|group| group_options(containers, &server.python, group).startup_timeout)
+                .map(|group| group_options(containers, &server.python, "", group).startup_timeout)
         };
         let containers = [container.clone()];
         assert_eq!(limits(&server, &containers), [None, seconds(60)]);

@@ -199,7 +199,7 @@ fn effective(lines: &[&str]) -> String {
         (request_timeout, slow_request),
     );
     let python = &server.python;
-    let group = group_options(&[], python, "");
+    let group = group_options(&[], python, "", "");
     let mut interpreters = group.interpreters;
     if interpreters.gil == GilMode::Shared {
         // The number of replicas has no meaning under a shared GIL.
@@ -727,12 +727,4 @@ fn wrong_arguments_are_named() {
         server("<WSGIInterpreterOptions x=y>").err(),
         Some("<WSGIInterpreterOptions>: 'x' is neither process-group nor application-group".into())
     );
-}
-
-#[test]
-fn daemon_options_are_read() {
-    let line = "WSGIDaemonProcess site user=www group=#33 processes=2 threads=0 umask=0022 home=/srv display-name=%{GROUP} \
-                python-path=/a:/b cpu-priority=-5 header-buffer-size=0 response-buffer-size=65536 queue-timeout=45 \
-                lang='en_US.UTF-8' server-metrics=On switch-interval=0.005 script-user=www";
-    assert_eq!(server(line).unwrap().daemon_processes[0].name, "site");
 }

@@ -1,10 +1,11 @@
-//! What the MPM means for Python: how many threads of a child may be inside, and the values of `wsgi.multithread` and
-//! `wsgi.multiprocess` [M-12].
+//! What the MPM, or a process group, means for Python: how many threads of a process may be inside, and the values of
+//! `wsgi.multithread` and `wsgi.multiprocess` [M-12].
 
 use std::fmt;
 
 use wsgi_abi::Strategy;
 
+use crate::config::ProcessGroup;
 use crate::config::executor::{Executor, ExecutorConfig, PoolSize, Share};
 use crate::config::interpreters::Replicas;
 use crate::messages::Message;
@@ -33,6 +34,16 @@ impl Mpm {
             _ => Mpm::Other,
         }
     }
+
+    /// Returns the name for the log.
+    fn name(self) -> &'static str {
+        match self {
+            Mpm::Prefork => "prefork",
+            Mpm::Worker => "worker",
+            Mpm::Event => "event",
+            Mpm::Other => "this MPM",
+        }
+    }
 }
 
 /// How many idle children (prefork) or idle threads (other MPMs) the MPM keeps.
@@ -44,19 +55,51 @@ pub struct Spare {
     pub most: u32,
 }
 
-/// The plan of a server, made once, from `ap_mpm_query`. `Display` writes the line for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The plan of a server, made once, from `ap_mpm_query`, or of a process group. `Display` writes the line for the log.
+///
+/// What is said of children holds for the processes of a process group, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MpmPlan {
-    mpm: Mpm,
+    origin: Origin,
     processes: u32,
     threads: u32,
     cores: u32,
     memory: Option<MemoryLimit>,
 }
 
+/// What starts the processes of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The MPM starts children.
+    Mpm(Mpm),
+    /// The parent starts the processes of a process group.
+    Group {
+        name: String,
+        multiprocess: bool,
+        is_service: bool,
+    },
+}
+
+impl ProcessGroup {
+    /// Returns the plan of the group. `cores`: how many cores the server may use.
+    pub fn plan(&self, cores: u32) -> MpmPlan {
+        MpmPlan {
+            origin: Origin::Group {
+                name: self.name.clone(),
+                multiprocess: self.multiprocess(),
+                is_service: self.is_service(),
+            },
+            processes: self.processes().max(1),
+            threads: self.threads.max(1),
+            cores: cores.max(1),
+            memory: None,
+        }
+    }
+}
+
 impl MpmPlan {
-    /// Makes a plan. `processes`: most children at a time; `threads_per_child`: most threads that serve in one. Both
-    /// count as 1 if the MPM says 0. `cores`: how many cores the server may use.
+    /// Makes the plan of a server. `processes`: most children at a time; `threads_per_child`: most threads that serve in
+    /// one. Both count as 1 if the MPM says 0. `cores`: how many cores the server may use.
     pub fn new(mpm: Mpm, processes: u32, threads_per_child: u32, cores: u32) -> MpmPlan {
         let threads = if mpm == Mpm::Prefork {
             1
@@ -64,7 +107,7 @@ impl MpmPlan {
             threads_per_child.max(1)
         };
         MpmPlan {
-            mpm,
+            origin: Origin::Mpm(mpm),
             processes: processes.max(1),
             threads,
             cores: cores.max(1),
@@ -79,14 +122,14 @@ impl MpmPlan {
 
     /// Returns a message if the MPM ends idle children: each new child has to load Python and its applications.
     pub fn spare_problem(&self, spare: Spare) -> Option<(Message, String)> {
-        let (unit, all, name) = match self.mpm {
-            Mpm::Prefork => (1, self.processes, "MaxSpareServers"),
-            Mpm::Worker | Mpm::Event => (
+        let (unit, all, name) = match self.origin {
+            Origin::Mpm(Mpm::Prefork) => (1, self.processes, "MaxSpareServers"),
+            Origin::Mpm(Mpm::Worker | Mpm::Event) => (
                 self.threads,
                 self.threads.saturating_mul(self.processes),
                 "MaxSpareThreads",
             ),
-            Mpm::Other => return None,
+            Origin::Mpm(Mpm::Other) | Origin::Group { .. } => return None,
         };
         if self.processes == 1 || spare.most >= all {
             return None;
@@ -113,9 +156,12 @@ impl MpmPlan {
     }
 
     /// Returns a message if all children together exceed the memory; `own` is the private memory of a child that has
-    /// loaded its applications, bytes.
+    /// loaded its applications, bytes. The MPM's directives limit children only, so there is none for a process group.
     pub fn memory_problem(&self, own: u64) -> Option<(Message, String)> {
         let limit = self.memory?;
+        if matches!(self.origin, Origin::Group { .. }) {
+            return None;
+        }
         let all = own.saturating_mul(u64::from(self.processes));
         if all <= limit.bytes {
             return None;
@@ -126,32 +172,35 @@ impl MpmPlan {
         Some((Message::MemoryShort, line))
     }
 
-    /// Returns the numbers of children, threads and cores as text, for the line of a group.
+    /// Returns the numbers of children, threads and cores as text, for the line of an application group.
     pub fn shape(&self) -> String {
         let cores = if self.cores == 1 { "core" } else { "cores" };
-        format!("{}, {} {cores}", self.children_and_threads(), self.cores)
+        format!("{}, {} {cores}", self.processes_and_threads(), self.cores)
     }
 
-    fn children_and_threads(&self) -> String {
-        let name = match self.mpm {
-            Mpm::Prefork => "prefork",
-            Mpm::Worker => "worker",
-            Mpm::Event => "event",
-            Mpm::Other => "this MPM",
+    fn processes_and_threads(&self) -> String {
+        let (name, one, many) = match &self.origin {
+            Origin::Mpm(mpm) => (mpm.name().to_owned(), "child", "children"),
+            Origin::Group { name, .. } => {
+                (format!("process group '{name}'"), "process", "processes")
+            }
         };
-        let children = if self.processes == 1 {
-            "child"
-        } else {
-            "children"
+        let processes = if self.processes == 1 { one } else { many };
+        let threads = match self.threads {
+            _ if self.is_service() => "without threads for requests".into(),
+            1 => "x 1 thread".into(),
+            threads => format!("x {threads} threads"),
         };
-        let threads = if self.threads == 1 {
-            "thread"
-        } else {
-            "threads"
-        };
-        format!(
-            "{name}: {} {children} x {} {threads}",
-            self.processes, self.threads
+        format!("{name}: {} {processes} {threads}", self.processes)
+    }
+
+    fn is_service(&self) -> bool {
+        matches!(
+            self.origin,
+            Origin::Group {
+                is_service: true,
+                ..
+            }
         )
     }
 
@@ -207,9 +256,12 @@ impl MpmPlan {
         threads.min(executor.share).max(1)
     }
 
-    /// Returns `wsgi.multiprocess`.
+    /// Returns `wsgi.multiprocess`. For a process group it says whether `processes=` is written, as in mod_wsgi.
     pub fn multiprocess(&self) -> bool {
-        self.processes > 1
+        match self.origin {
+            Origin::Mpm(_) => self.processes > 1,
+            Origin::Group { multiprocess, .. } => multiprocess,
+        }
     }
 
     /// Returns the most children at a time: `mod_wsgi.maximum_processes`.
@@ -225,13 +277,12 @@ impl MpmPlan {
 
 impl fmt::Display for MpmPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = u64::from(self.processes) * u64::from(self.threads);
-        let requests = if total == 1 { "request" } else { "requests" };
-        write!(
-            f,
-            "{}, up to {total} {requests} at once",
-            self.children_and_threads()
-        )?;
+        f.write_str(&self.processes_and_threads())?;
+        if !self.is_service() {
+            let total = u64::from(self.processes) * u64::from(self.threads);
+            let requests = if total == 1 { "request" } else { "requests" };
+            write!(f, ", up to {total} {requests} at once")?;
+        }
         match self.memory {
             Some(limit) => write!(
                 f,
@@ -492,6 +543,122 @@ mod tests {
             MpmPlan::new(Mpm::Prefork, 1, 1, 1).shape(),
             "prefork: 1 child x 1 thread, 1 core"
         );
+        let group = ProcessGroup {
+            name: "site".into(),
+            processes: Some(2),
+            ..ProcessGroup::default()
+        };
+        assert_eq!(
+            group.plan(0).shape(),
+            "process group 'site': 2 processes x 15 threads, 1 core"
+        );
+    }
+
+    #[test]
+    fn process_groups_have_plans() {
+        for (processes, threads, multithread, multiprocess, text) in [
+            (
+                None,
+                15,
+                true,
+                false,
+                "process group 'site': 1 process x 15 threads, up to 15 requests at once",
+            ),
+            (
+                Some(1),
+                15,
+                true,
+                true,
+                "process group 'site': 1 process x 15 threads, up to 15 requests at once",
+            ),
+            (
+                Some(2),
+                1,
+                false,
+                true,
+                "process group 'site': 2 processes x 1 thread, up to 2 requests at once",
+            ),
+            (
+                None,
+                0,
+                false,
+                false,
+                "process group 'site': 1 process without threads for requests",
+            ),
+            (
+                Some(u32::MAX),
+                65533,
+                true,
+                true,
+                "process group 'site': 4294967295 processes x 65533 threads, up to 281462091743235 requests at once",
+            ),
+        ] {
+            let group = ProcessGroup {
+                name: "site".into(),
+                processes,
+                threads,
+                ..ProcessGroup::default()
+            };
+            let plan = group.plan(2);
+            let executor = plan.executor(&ExecutorConfig::default(), true);
+            let is_direct = executor.strategy == Strategy::Direct;
+            assert_eq!(
+                (
+                    plan.threads_inside(&executor, None) > 1,
+                    plan.multiprocess()
+                ),
+                (multithread, multiprocess),
+                "{text}"
+            );
+            assert_eq!(is_direct, !multithread, "{text}");
+            assert_eq!(plan.processes(), processes.unwrap_or(1), "{text}");
+            assert_eq!(plan.python_threads(), threads.max(1), "{text}");
+            assert_eq!(plan.to_string(), text);
+            let memory = Some(MemoryLimit {
+                bytes: 1 << 30,
+                is_of_group: false,
+            });
+            let spare = Spare { least: 1, most: 1 };
+            assert_eq!(plan.spare_problem(spare), None);
+            assert_eq!(plan.with_memory(memory).memory_problem(u64::MAX), None);
+        }
+    }
+
+    #[test]
+    fn one_thread_of_a_process_group_is_direct_whatever_is_written() {
+        let group = ProcessGroup {
+            threads: 1,
+            ..ProcessGroup::default()
+        };
+        for strategy in [Strategy::Delegate, Strategy::Pool] {
+            let written = ExecutorConfig {
+                strategy: Some(Some(strategy)),
+                ..ExecutorConfig::default()
+            };
+            let executor = group.plan(2).executor(&written, true);
+            assert_eq!(executor.strategy, Strategy::Direct);
+        }
+    }
+
+    #[test]
+    fn the_queue_of_a_process_group_has_its_time_unless_wsgiqueue_says_another() {
+        let seconds = std::time::Duration::from_secs;
+        for (of_group, of_server, expected) in [
+            (None, None, 60),
+            (Some(45), None, 45),
+            (None, Some(10), 10),
+            (Some(45), Some(10), 10),
+        ] {
+            let group = ProcessGroup {
+                queue_timeout: of_group.map(seconds),
+                ..ProcessGroup::default()
+            };
+            let mut server = crate::config::PythonConfig::default();
+            server.executor.queue_timeout = of_server.map(seconds);
+            let written = group.python(&server).executor;
+            let executor = group.plan(2).executor(&written, true);
+            assert_eq!(executor.queue_timeout, seconds(expected));
+        }
     }
 
     #[test]

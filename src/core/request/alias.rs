@@ -29,6 +29,15 @@ pub struct ScriptOptions {
 }
 
 impl ScriptAlias {
+    /// Returns the name of the directive.
+    pub fn directive(&self) -> &'static str {
+        if self.regex {
+            "WSGIScriptAliasMatch"
+        } else {
+            "WSGIScriptAlias"
+        }
+    }
+
     /// Returns how many bytes of `uri` this alias matches; `None` if it does not match, or is a pattern.
     pub fn consumes(&self, uri: &[u8]) -> Option<usize> {
         if self.regex {

@@ -83,6 +83,13 @@ pub(crate) fn literal_group(written: String) -> String {
     }
 }
 
+/// Returns whether requests may choose the process group `name` ("" for httpd's children). `permitted` is
+/// `WSGIRestrictProcess`, with "" for `%{GLOBAL}`; `None` permits every group. The case of ASCII letters is ignored.
+pub fn may_choose(permitted: Option<&[String]>, name: &[u8]) -> bool {
+    let is_name = |listed: &String| listed.as_bytes().eq_ignore_ascii_case(name);
+    permitted.is_none_or(|listed| listed.iter().any(is_name))
+}
+
 /// Returns the name of a group without its port, so that the names of one group for different ports of its server
 /// compare equal.
 pub fn without_port(group: &[u8]) -> Vec<u8> {
@@ -309,6 +316,33 @@ mod tests {
         ] {
             assert_eq!(most_unnamed(limit, 255, named), most, "{limit:?} {named}");
         }
+    }
+
+    #[test]
+    fn a_list_of_process_groups_permits_its_own_in_any_case() {
+        let listed = |names: &[&str]| -> Vec<String> {
+            let names = names.iter().map(|name| (*name).to_owned());
+            names.map(literal_group).collect()
+        };
+        for (names, name, expected) in [
+            (&["site", "reports"][..], "site", true),
+            (&["site", "reports"], "REPORTS", true),
+            (&["Site"], "site", true),
+            (&["site"], "site2", false),
+            (&["site"], "sit", false),
+            (&["site"], "", false),
+            (&["%{GLOBAL}"], "", true),
+            (&["%{GLOBAL}"], "%{GLOBAL}", false),
+            (&["\u{c4}"], "\u{c4}", true),
+            (&["\u{c4}"], "\u{e4}", false),
+            (&[], "site", false),
+            (&[], "", false),
+        ] {
+            let found = may_choose(Some(&listed(names)), name.as_bytes());
+            assert_eq!(found, expected, "{names:?} {name}");
+        }
+        assert!(may_choose(None, b"site") && may_choose(None, b""));
+        assert!(!may_choose(Some(&listed(&["site"])), b"\xff"));
     }
 
     #[test]

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use wsgi_core::config::deadline::Deadline;
-use wsgi_core::config::{DirConfig, ServerConfig, Settings, daemon_problems, preloads};
+use wsgi_core::config::{
+    DirConfig, ProcessGroup, ServerConfig, Settings, WrittenGroup, group_problems, preloads,
+    unknown_groups,
+};
 use wsgi_core::directives::{Target, find};
+use wsgi_core::messages::Message;
 use wsgi_core::request::environ::MapHead;
 use wsgi_core::request::subnet::Subnet;
 
@@ -29,6 +33,7 @@ fn without_a_directive_the_defaults_hold() {
     let settings = Settings::resolve(&dir, &server);
     assert_eq!(settings.application_group, "%{RESOURCE}");
     assert_eq!(settings.process_group, "");
+    assert_eq!(settings.restrict_process, None);
     assert_eq!(settings.callable_object, "application");
     assert!(settings.script_reloading && settings.case_sensitive);
     assert!(!settings.pass_authorization && !settings.pass_apache_request);
@@ -97,6 +102,30 @@ fn deadlines_are_those_of_the_innermost_place() {
 }
 
 #[test]
+fn deadlines_of_a_process_group_hold_where_none_is_written() {
+    let group = |request_timeout| ProcessGroup {
+        request_timeout,
+        ..ProcessGroup::default()
+    };
+    let ten = Some(Duration::from_secs(10));
+    let of = |server: &[&str], inner: &[&str], limit| {
+        let (server, inner) = (self::server(server), dir(inner));
+        let settings = Settings::resolve(&inner, &server);
+        settings
+            .deadline_in(&group(limit))
+            .map(|deadline| deadline.limit.as_secs())
+    };
+    assert_eq!(of(&[], &[], None), None);
+    assert_eq!(of(&[], &[], ten), Some(10));
+    assert_eq!(of(&["WSGIRequestTimeout 30"], &[], ten), Some(30));
+    assert_eq!(of(&["WSGIRequestTimeout Off"], &[], ten), None);
+    let lines = &["WSGIRequestTimeout 30"];
+    assert_eq!(of(lines, &["WSGIRequestTimeout Off"], ten), None);
+    assert_eq!(of(&[], &["WSGIRequestTimeout 5"], ten), Some(5));
+    assert_eq!(of(lines, &[], None), Some(30));
+}
+
+#[test]
 fn inner_values_replace_outer_ones() {
     let outer = dir(&[
         "WSGIApplicationGroup outer",
@@ -116,6 +145,11 @@ fn inner_values_replace_outer_ones() {
     assert_eq!(merged.process_group.as_deref(), Some("outer"));
     assert_eq!(merged.pass_authorization, Some(false));
     assert_eq!(merged.restrict_process, Some(vec!["a".into(), "b".into()]));
+    let server = server(&["WSGIRestrictProcess c"]);
+    for (dir, expected) in [(&merged, &["a", "b"][..]), (&inner, &["c"])] {
+        let permitted = Settings::resolve(dir, &server).restrict_process;
+        assert_eq!(permitted.map(|names| names == expected), Some(true));
+    }
     assert_eq!(
         outer.trusted_proxies.as_ref().map(Vec::len),
         Some(2),
@@ -175,6 +209,8 @@ fn a_virtual_host_has_its_aliases_first_and_pythons_of_the_main_server() {
         "WSGIRestrictEmbedded On",
         "WSGISlowRequests 2.5",
         "<WSGIInterpreterOptions application-group=x>",
+        "WSGISocketPrefix /run/wsgi",
+        "WSGISocketRotation Off",
     ]);
     let merged = ServerConfig::merge(
         &main,
@@ -188,6 +224,9 @@ fn a_virtual_host_has_its_aliases_first_and_pythons_of_the_main_server() {
     assert_eq!(targets, ["/a", "/b", "/main"]);
     assert_eq!(merged.python, main.python);
     assert_eq!(merged.interpreter_options, main.interpreter_options);
+    assert_eq!(merged.sockets, main.sockets);
+    assert_eq!(merged.sockets.prefix.as_deref(), Some("/run/wsgi"));
+    assert!(!merged.sockets.rotation);
     let dir = DirConfig::default();
     let settings = Settings::resolve(&dir, &merged);
     assert!(settings.restrict_embedded);
@@ -206,22 +245,40 @@ fn every_server_preloads_its_own_scripts_once() {
         "WSGIImportScript /two process-group=other application-group=app2",
     ]);
     let merged = ServerConfig::merge(&main, &own);
-    let preloads = preloads([&main, &merged, &main]);
-    let shown: Vec<_> = preloads
-        .iter()
-        .map(|load| (load.script.as_str(), load.application_group.as_str()))
-        .collect();
-    assert_eq!(shown, [("/one", ""), ("/two", "app"), ("/two", "app2")]);
+    for (process_group, expected) in [
+        (None, &[("/one", ""), ("/two", "app"), ("/two", "app2")][..]),
+        (Some(""), &[("/one", "")]),
+        (Some("daemon"), &[("/two", "app")]),
+        (Some("other"), &[("/two", "app"), ("/two", "app2")]),
+        (Some("Other"), &[]),
+    ] {
+        let preloads = preloads([&main, &merged, &main], process_group);
+        let shown: Vec<_> = preloads
+            .iter()
+            .map(|load| (load.script.as_str(), load.application_group.as_str()))
+            .collect();
+        assert_eq!(shown, expected, "{process_group:?}");
+    }
 }
 
 #[test]
-fn daemon_groups_are_defined_once_and_before_use_in_imports() {
+fn process_groups_are_defined_once_and_imports_name_defined_ones() {
     let main = server(&[
         "WSGIDaemonProcess a threads=5",
         "WSGIScriptAlias / /s process-group=a application-group=x",
     ]);
     let good = ServerConfig::merge(&main, &server(&["WSGIDaemonProcess b"]));
-    assert_eq!(daemon_problems([&main, &good, &main]), Vec::<String>::new());
+    assert_eq!(group_problems([&main, &good, &main]), Vec::<String>::new());
+    let names = |server: &ServerConfig| -> Vec<String> {
+        let groups = server.process_groups.iter();
+        groups.map(|group| group.name.clone()).collect()
+    };
+    assert_eq!(names(&main), ["a"]);
+    assert_eq!(
+        names(&good),
+        ["b"],
+        "a virtual host has its own groups only"
+    );
     let mut bad = server(&[
         "WSGIDaemonProcess a",
         "WSGIImportScript /s process-group=c application-group=x",
@@ -229,10 +286,59 @@ fn daemon_groups_are_defined_once_and_before_use_in_imports() {
     bad.locate("site.conf:7");
     bad.locate("site.conf:9");
     assert_eq!(
-        daemon_problems([&main, &ServerConfig::merge(&main, &bad)]),
+        group_problems([&main, &ServerConfig::merge(&main, &bad)]),
         [
             "site.conf:7: WSGIDaemonProcess: 'a' is defined twice; a name may stand only once in all servers",
             "site.conf:7: no WSGIDaemonProcess defines process group 'c', into which '/s' would be loaded",
         ]
     );
+}
+
+#[test]
+fn process_groups_that_requests_choose_and_nothing_defines_are_told_once() {
+    let main = server(&[
+        "WSGIDaemonProcess a",
+        "WSGIProcessGroup lost",
+        "WSGIScriptAlias /good /s process-group=b",
+        "WSGIScriptAlias /global /s process-group=%{GLOBAL}",
+        "WSGIScriptAlias /env /s process-group=%{ENV:GROUP}",
+        "WSGIScriptAlias /case /s process-group=A",
+        "WSGIScriptAliasMatch ^/x/(.*) /s process-group=c",
+        // A mistake that `group_problems` finds.
+        "WSGIScriptAlias /import /s process-group=d application-group=x",
+    ]);
+    let own = server(&[
+        "WSGIDaemonProcess b",
+        "WSGIProcessGroup a",
+        "WSGIHandlerScript markdown /s process-group=e",
+        "WSGIHandlerScript text /s process-group=a",
+    ]);
+    let merged = ServerConfig::merge(&main, &own);
+    let section = |name, location| WrittenGroup { name, location };
+    let sections = [
+        section("f", "site.conf:7"),
+        section("f", "site.conf:9"),
+        section("a", "site.conf:8"),
+        section("%{HOST}", "site.conf:8"),
+        section("", "site.conf:8"),
+    ];
+    let found = unknown_groups([&main, &merged, &main], sections);
+    let expected = [
+        ("WSGIProcessGroup", "lost"),
+        ("WSGIScriptAlias /case", "A"),
+        ("WSGIScriptAliasMatch ^/x/(.*)", "c"),
+        ("WSGIHandlerScript markdown", "e"),
+        ("site.conf:7", "f"),
+        ("site.conf:9", "f"),
+    ];
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(place, name)| {
+            let line =
+                format!("WSGI1146: {place}: no WSGIDaemonProcess defines process group '{name}'");
+            (Message::ProcessGroupUnknown, line)
+        })
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(unknown_groups([&ServerConfig::default()], []), []);
 }

@@ -26,11 +26,11 @@ pub mod connections;
 mod query;
 pub mod scoreboard;
 
-pub(crate) use query::is_first_pass;
 pub use query::{
-    VERSION, banner, build_date, description, is_stopping, keep_alive_timeout, name, query,
-    single_process,
+    VERSION, banner, build_date, description, is_defined, is_stopping, keep_alive_timeout, name,
+    query, single_process,
 };
+pub(crate) use query::{generation, is_first_pass, restarts_gracefully};
 
 use crate::sys;
 

@@ -1,6 +1,6 @@
 //! What the MPM and httpd report about the server.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::time::Duration;
 
 use crate::{c_bytes, log, sys};
@@ -52,13 +52,32 @@ pub fn keep_alive_timeout() -> Duration {
 
 /// Returns whether httpd runs as one process (`-X`).
 pub fn single_process() -> bool {
+    is_defined(c"ONE_PROCESS")
+}
+
+/// Returns whether the command line or the configuration has a `Define` of this name.
+pub fn is_defined(name: &CStr) -> bool {
     // SAFETY: a lookup by name.
-    unsafe { sys::ap_exists_config_define(c"ONE_PROCESS".as_ptr()) != 0 }
+    unsafe { sys::ap_exists_config_define(name.as_ptr()) != 0 }
 }
 
 /// Returns whether the MPM of this process is stopping.
 pub fn is_stopping() -> bool {
     query(sys::AP_MPMQ_MPM_STATE) == Some(sys::AP_MPMQ_STOPPING as c_int)
+}
+
+/// Returns the number of the configuration in force, which the MPM raises at each restart. For the parent.
+pub(crate) fn generation() -> i32 {
+    // SAFETY: reads data of the MPM on the only thread that changes it.
+    unsafe { sys::wsgi_shim_generation() }
+}
+
+/// Returns whether the server restarts and lets its children finish their requests. For the parent, while it clears the
+/// configuration with the number `from`: the MPM has raised the number by then, unless httpd ends, when it may be 0
+/// again.
+pub(crate) fn restarts_gracefully(from: i32) -> bool {
+    // SAFETY: as above; a signal handler has set the flag.
+    generation() > from && unsafe { sys::wsgi_shim_is_ungraceful() } == 0
 }
 
 /// Returns whether this is the first of the two passes over the configuration at start.

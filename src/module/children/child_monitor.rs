@@ -61,7 +61,7 @@ pub(crate) fn start(process: &Process) {
         plan::enter(process, slot.board(), Some(start::has_gil()));
     }
     let mut recycler = Recycler::new(process.recycle);
-    let mut memory = MemoryWatch::new(process.plan);
+    let mut memory = MemoryWatch::new(process.plan.clone());
     let monitor = ChildMonitor {
         slot,
         way,

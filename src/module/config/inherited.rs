@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use wsgi_abi::GilMode;
-use wsgi_core::config::PythonConfig;
 use wsgi_core::config::interpreter_options::{self, GroupOptions, InterpreterOptions};
 use wsgi_core::config::interpreters::Placement;
 use wsgi_core::config::recycle::Recycle;
 use wsgi_core::config::reload::Reload;
+use wsgi_core::config::{ProcessGroup, PythonConfig};
 use wsgi_core::directives::Effect;
 use wsgi_core::messages::Message;
 use wsgi_core::plan::mpm_plan::MpmPlan;
@@ -17,10 +18,16 @@ use wsgi_httpd::module::ServerName;
 
 use super::placement::{AliasGroups, Known, Script};
 use super::read::{Server, groups_of_sections, used_directives, written_groups};
+use super::switch;
 use crate::log::{log_info, log_message};
 
-/// The settings that all children share.
+/// The settings that all children share, or all processes of a process group.
+#[derive(Debug)]
 pub(crate) struct Process {
+    /// The name of the process group; empty for httpd's children.
+    pub(crate) process_group: String,
+    /// How long the end of Python may take; less than the time until the process is killed.
+    pub(crate) exit_timeout: Duration,
     pub(crate) python: PythonConfig,
     pub(crate) interpreter_options: Vec<InterpreterOptions>,
     /// `WSGIPrometheusClient`
@@ -38,46 +45,67 @@ pub(crate) struct Process {
     named: HashSet<Vec<u8>>,
 }
 
+/// The longest time that the end of Python may take in a child; less than the time that httpd gives to a child that it
+/// stops.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The groups of the aliases of each server.
+pub(crate) type ServerGroups<'s> = Vec<(&'s Server, AliasGroups)>;
+
 /// Highest number of interpreters of a child besides the main one; CPython and the engine support no more.
 const MOST_INTERPRETERS: u32 = 255;
 
 impl Process {
-    /// Resolves the settings for the servers of a configuration; `None` if there is no server.
-    pub(crate) fn new(servers: &[(&Server, ServerName<'_>)], plan: MpmPlan) -> Option<Self> {
+    /// Resolves the settings of httpd's children, or of the processes of a `group`, for the servers of a configuration.
+    /// Also returns the groups of those aliases whose requests they run. Returns `None` if there is no server.
+    pub(crate) fn new<'s>(
+        servers: &[(&'s Server, ServerName<'_>)],
+        plan: MpmPlan,
+        group: Option<&ProcessGroup>,
+    ) -> Option<(Self, ServerGroups<'s>)> {
         let (main, _) = servers.first()?;
-        let (known, of_servers) = Known::new(servers);
+        let name = group.map_or("", |group| &group.name);
+        // Without process groups, httpd's children run the requests of all of them.
+        let (known, of_servers) = Known::new(servers, switch::process_groups().then_some(name));
         let groups = known_groups(&known, &of_servers);
+        let config = &main.config;
         let process = Process {
-            python: main.config.python.clone(),
-            interpreter_options: main.config.interpreter_options.clone(),
-            prometheus_client: main.config.telemetry.prometheus_client,
+            process_group: name.into(),
+            exit_timeout: group.map_or(EXIT_TIMEOUT, ProcessGroup::shutdown_timeout),
+            python: group.map_or_else(
+                || config.python.clone(),
+                |group| group.python(&config.python),
+            ),
+            interpreter_options: config.interpreter_options.clone(),
+            prometheus_client: config.telemetry.prometheus_client,
             known,
-            reload: main.config.reload.clone(),
-            recycle: main.config.recycle,
+            reload: config.reload.clone(),
+            recycle: group.map_or(config.recycle, |group| group.recycle(config.recycle)),
             plan,
             named: named(&groups, servers),
             groups,
         };
         let ahead = process.ahead();
         let ahead: HashSet<&[u8]> = ahead.iter().map(|script| &script.group[..]).collect();
-        for (server, groups) in of_servers {
-            // `server.groups` is first read after this configuration was read, so it is still empty.
+        let of_servers = of_servers.into_iter().map(|(server, groups)| {
             let groups = groups.into_iter();
             let groups =
                 groups.map(|group| group.filter(|group| process.is_one_for_all(&ahead, group)));
-            server.groups.get_or_init(|| groups.collect());
-        }
-        Some(process)
+            (server, groups.collect())
+        });
+        let of_servers = of_servers.collect();
+        Some((process, of_servers))
     }
 
-    /// Makes this the configuration in force.
-    pub(crate) fn put_in_force(self) {
-        *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(self));
+    /// Makes this the configuration in force, in this process and in those that are forked from it.
+    pub(crate) fn put_in_force(process: Arc<Self>) {
+        *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(process);
     }
 
     /// Returns the options of an application group.
     pub(crate) fn group_options(&self, group: &str) -> GroupOptions {
-        interpreter_options::group_options(&self.interpreter_options, &self.python, group)
+        let options = &self.interpreter_options;
+        interpreter_options::group_options(options, &self.python, &self.process_group, group)
     }
 
     /// Returns the highest number of interpreters for groups that the configuration does not name; unlimited if it
@@ -140,6 +168,27 @@ fn each_once<'a>(scripts: impl Iterator<Item = &'a Script>) -> Vec<&'a Script> {
     scripts.filter(|script| seen.insert(*script)).collect()
 }
 
+/// Notes for each alias which application group its requests have, if all of them have the same. `all` has the groups of
+/// httpd's children and of each process group.
+pub(crate) fn set_alias_groups(all: Vec<ServerGroups<'_>>) {
+    let mut all = all.into_iter();
+    let Some(mut first) = all.next() else { return };
+    for others in all {
+        // The servers and their aliases have the same order everywhere.
+        for ((_, groups), (_, others)) in first.iter_mut().zip(others) {
+            for (group, other) in groups.iter_mut().zip(others) {
+                if group.is_none() {
+                    *group = other;
+                }
+            }
+        }
+    }
+    for (server, groups) in first {
+        // `server.groups` is first read after this configuration was read, so it is still empty.
+        server.groups.get_or_init(|| groups);
+    }
+}
+
 /// Set in the parent, read in the children; never read while a request is served.
 static PROCESS: RwLock<Option<Arc<Process>>> = RwLock::new(None);
 
@@ -195,7 +244,7 @@ pub(crate) fn warn_of_interpreters(process: &Process) {
     if interpreter_options::free_in_containers(&process.interpreter_options) {
         log_message(Message::FreeThreadingInContainer, &[]);
     }
-    let server = interpreter_options::group_options(&[], &process.python, "");
+    let server = interpreter_options::group_options(&[], &process.python, "", "");
     if let Some(count) = server.interpreters.in_vain {
         log_message(Message::OneInterpreter, &[&count]);
     }
@@ -225,6 +274,7 @@ pub(crate) fn warn_of_directives_without_effect() {
         match directive.effect {
             Effect::Now => {}
             Effect::Later(why) => log_message(Message::NoEffectYet, &[&name, &why]),
+            Effect::Daemon if switch::process_groups() => {}
             Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
             Effect::Nothing(why) => log_info(&format!("{name} has no effect: {why}")),
         }

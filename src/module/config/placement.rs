@@ -54,11 +54,14 @@ pub(crate) struct Known {
 pub(crate) type AliasGroups = Vec<Option<Vec<u8>>>;
 
 impl Known {
-    /// Finds the known scripts and groups. Also returns the groups of the aliases of each server.
+    /// Finds the known scripts and groups of a process group; its name is empty for httpd's children, and `None` stands
+    /// for all. Also returns the groups of the aliases of each server.
     pub(crate) fn new<'s>(
         servers: &[(&'s Server, ServerName<'_>)],
+        process_group: Option<&str>,
     ) -> (Self, Vec<(&'s Server, AliasGroups)>) {
-        let imports = preloads(servers.iter().map(|(server, _)| &server.config));
+        let configs = servers.iter().map(|(server, _)| &server.config);
+        let imports = preloads(configs, process_group);
         let mut known = Known {
             imports: imports.iter().map(of_import).collect(),
             ..Known::default()
@@ -83,6 +86,10 @@ impl Known {
             for alias in &server.config.aliases {
                 let dir = DirConfig::default();
                 let settings = Settings::resolve(&dir, &server.config);
+                if !may_run_in(alias, &settings, process_group) {
+                    of_aliases.push(None);
+                    continue;
+                }
                 // The file system is asked once for each target, as there may be thousands of aliases.
                 let is_folder = *targets
                     .entry(&alias.target)
@@ -109,9 +116,10 @@ impl Known {
             groups.extend(of_aliases.iter().cloned());
             of_servers.push((server, of_aliases));
             for url in &server.config.warmups {
-                match warmup(url, server, name) {
-                    Some(warmup) => known.warmups.push(warmup),
-                    None => known.lost_warmups.push(url.clone()),
+                match warmup(url, server, name, process_group) {
+                    Resolved::Here(warmup) => known.warmups.push(warmup),
+                    Resolved::Elsewhere => {}
+                    Resolved::Nowhere => known.lost_warmups.push(url.clone()),
                 }
             }
         }
@@ -153,30 +161,66 @@ fn written(alias: &ScriptAlias, option: fn(&ScriptOptions) -> Option<&String>) -
     option(&alias.options).map(String::as_str)
 }
 
+/// Returns whether the requests of an alias may run in the process group. A name that requests complete may be any.
+fn may_run_in(alias: &ScriptAlias, settings: &Settings<'_>, process_group: Option<&str>) -> bool {
+    let Some(process_group) = process_group else {
+        return true;
+    };
+    let of_alias = written(alias, |options| options.process_group.as_ref());
+    match of_alias.unwrap_or(settings.process_group) {
+        "%{GLOBAL}" => process_group.is_empty(),
+        name => name == process_group || name.starts_with('%'),
+    }
+}
+
+/// Where a URL of `WSGIWarmup` leads.
+enum Resolved {
+    /// To an application in this process group.
+    Here(Warmup),
+    /// To one in another process group.
+    Elsewhere,
+    /// To no script that is known.
+    Nowhere,
+}
+
 /// Resolves the URL with the first alias that matches it, as for requests; patterns are not tried.
-fn warmup(url: &str, server: &Server, name: ServerName<'_>) -> Option<Warmup> {
+fn warmup(
+    url: &str,
+    server: &Server,
+    name: ServerName<'_>,
+    process_group: Option<&str>,
+) -> Resolved {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let mut aliases = server.config.aliases.iter();
-    let (alias, consumed) =
-        aliases.find_map(|alias| Some((alias, alias.consumes(path.as_bytes())?)))?;
-    let is_folder = Path::new(&alias.target).is_dir();
-    if !leads_to_one(alias, is_folder) {
-        return None;
-    }
+    let found = aliases.find_map(|alias| Some((alias, alias.consumes(path.as_bytes())?)));
+    let Some((alias, consumed)) = found else {
+        return Resolved::Nowhere;
+    };
     let dir = DirConfig::default();
     let settings = Settings::resolve(&dir, &server.config);
+    if !may_run_in(alias, &settings, process_group) {
+        return Resolved::Elsewhere;
+    }
+    let is_folder = Path::new(&alias.target).is_dir();
+    let group = group_of(alias, is_folder, &settings, name);
+    let parts = path.get(..consumed).zip(path.get(consumed..));
+    let (Some(group), Some((script_name, path_info)), true) =
+        (group, parts, leads_to_one(alias, is_folder))
+    else {
+        return Resolved::Nowhere;
+    };
     let callable = written(alias, |options| options.callable_object.as_ref())
         .unwrap_or(settings.callable_object);
-    Some(Warmup {
+    Resolved::Here(Warmup {
         url: url.into(),
         server_name: name.name.to_vec(),
         port: name.request_port,
-        script_name: path.get(..consumed)?.into(),
-        path_info: path.get(consumed..)?.into(),
+        script_name: script_name.into(),
+        path_info: path_info.into(),
         query: query.into(),
         callable: callable.into(),
         script: Script {
-            group: group_of(alias, is_folder, &settings, name)?,
+            group,
             script: alias.target.clone().into_bytes(),
         },
     })

@@ -6,9 +6,9 @@ use std::fmt;
 use std::fs;
 
 use wsgi_abi::{FreeThreading, GilMode};
-use wsgi_core::config::PythonConfig;
 use wsgi_core::config::executor::Share;
 use wsgi_core::config::interpreter_options::free_threading;
+use wsgi_core::config::{ProcessGroup, PythonConfig};
 use wsgi_core::messages::Message;
 use wsgi_core::plan::group_plan::{Gil, GroupPlan, Problem};
 use wsgi_core::plan::memory::{MemoryLimit, limit_files};
@@ -35,6 +35,11 @@ pub(crate) fn of_server() -> MpmPlan {
         cores(),
     )
     .with_memory(memory())
+}
+
+/// Makes the plan of a process group.
+pub(crate) fn of_process_group(group: &ProcessGroup) -> MpmPlan {
+    group.plan(cores()).with_memory(memory())
 }
 
 fn number(code: u32) -> Option<u32> {

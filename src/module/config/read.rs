@@ -2,12 +2,14 @@
 //!
 //! A mistake does not stop httpd at once: all mistakes are collected and reported together, each with file and line.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use wsgi_core::config::{DirConfig, ServerConfig, daemon_problems};
+use wsgi_core::config::{DirConfig, ProcessGroup, ServerConfig, group_problems};
 use wsgi_core::directives::{Context, DIRECTIVES, Directive, Target};
 use wsgi_core::messages::Message;
 use wsgi_httpd::command::{Command, Next};
+use wsgi_httpd::module::ServerName;
 use wsgi_httpd::regex::Regex;
 use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
@@ -106,10 +108,24 @@ pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r Di
     Some((server?, dir.unwrap_or(&NOTHING)))
 }
 
+/// Returns the process groups of all servers.
+pub(super) fn process_groups(servers: &[(&Server, ServerName<'_>)]) -> Vec<ProcessGroup> {
+    let mut seen: HashSet<*const Server> = HashSet::new();
+    let servers = servers.iter().filter(|(server, _)| seen.insert(*server));
+    servers
+        .flat_map(|(server, _)| server.config.process_groups.iter().cloned())
+        .collect()
+}
+
+/// Returns `WSGISocketPrefix`.
+pub(crate) fn socket_prefix<'s>(servers: &[(&'s Server, ServerName<'_>)]) -> Option<&'s str> {
+    servers.first()?.0.config.sockets.prefix.as_deref()
+}
+
 /// Reports all mistakes. Returns whether there is none.
 pub(crate) fn check(servers: &[&Server]) -> bool {
     let mut mistakes = std::mem::take(&mut reading().mistakes);
-    mistakes.extend(daemon_problems(servers.iter().map(|server| &server.config)));
+    mistakes.extend(group_problems(servers.iter().map(|server| &server.config)));
     for mistake in &mistakes {
         log_at_startup(Message::ConfigurationMistake, &[mistake]);
     }

@@ -15,10 +15,6 @@ use crate::config::inherited::Process;
 use crate::log::log_message;
 use crate::metrics::segment;
 
-/// The longest time in seconds that the end of Python may take; less than the time that httpd gives to a child that it
-/// stops.
-const EXIT_TIMEOUT: u32 = 8;
-
 /// The engine of this process, once it has started. httpd run with `-X` may restart within the process; then Python
 /// goes on with its first settings.
 static ENGINE: OnceLock<Engine<HostRequests>> = OnceLock::new();
@@ -96,6 +92,7 @@ fn start_found(process: &Process, found: &Found) -> Option<Engine<HostRequests>>
         optimize: python.optimize.try_into().unwrap_or(0),
         hash_seed: python.hash_seed.map_or(-1, i64::from),
         write_bytecode: !python.dont_write_bytecode,
+        process_group: Bytes::new(process.process_group.as_bytes()),
         main_group: Bytes::new(process.main_group()),
         free_threading: free_threading(python),
         at_exit: match python.destroy {
@@ -103,7 +100,7 @@ fn start_found(process: &Process, found: &Found) -> Option<Engine<HostRequests>>
             Some(false) => AtExit::Publish,
             Some(true) => AtExit::Finalize,
         },
-        exit_timeout: EXIT_TIMEOUT,
+        exit_timeout: seconds(Some(process.exit_timeout)),
         deadlock_timeout: seconds(python.deadlock_timeout()),
         reserve: process.plan.reserve(python.thread_reserve),
         single_process: mpm::single_process(),

@@ -97,7 +97,7 @@ pub(crate) fn start(thread: &ParentThread) {
     state().started = Some(Instant::now());
     let started = match Retained::get().descriptor() {
         Ok(None) => return,
-        Ok(listener) => HELPER.start(thread, listener),
+        Ok(Some(listener)) => HELPER.start(thread, vec![listener]),
         Err(error) => Err(error),
     };
     if let Err(error) = started {

@@ -41,8 +41,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST: Duration = Duration::from_millis(900);
 
 /// The body of the helper: answers at `listener` until `ending` is readable.
-pub(crate) fn run(ending: OwnedFd, listener: Option<OwnedFd>) {
-    let (Some(segment), Some(listener)) = (segment::current(), listener) else {
+pub(crate) fn run(ending: OwnedFd, listener: Vec<OwnedFd>) {
+    let (Some(segment), Some(listener)) = (segment::current(), listener.into_iter().next()) else {
         return;
     };
     while !is_readable(&ending) {

@@ -85,7 +85,7 @@ pub(crate) fn server_runs(thread: &ParentThread) {
         return;
     }
     parent().started = Some(Instant::now());
-    if let Err(error) = HELPER.start(thread, None) {
+    if let Err(error) = HELPER.start(thread, Vec::new()) {
         log_message(Message::HelperStart, &[&"wsgi-reloader", &error]);
     }
 }
@@ -107,7 +107,7 @@ fn died(thread: &ParentThread, pid: u32, how: &str) {
 }
 
 /// The body of the helper: works until `ending` is readable.
-fn run(ending: OwnedFd, _: Option<OwnedFd>) {
+fn run(ending: OwnedFd, _: Vec<OwnedFd>) {
     let (Some(process), Some(in_force)) = (inherited::current(), segment::in_force()) else {
         return;
     };

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::c_int;
+use std::fmt::Display;
 
 use wsgi_abi::Engine;
 use wsgi_core::messages::Message;
@@ -15,15 +16,27 @@ use super::timeline::Rejection;
 use super::translate::is_aliased;
 use super::variables::RequestVariables;
 use crate::children::retire;
+use crate::config::switch;
+use crate::daemon;
 use crate::engine::host::HostRequests;
 use crate::engine::start;
 
 /// The callable of a `WSGIHandlerScript`.
 const HANDLE_REQUEST: &[u8] = b"handle_request";
 
+/// The process that runs a request.
+pub(super) enum Place {
+    /// This child of httpd.
+    Here(Engine<HostRequests>),
+    /// A process of a group.
+    In(&'static daemon::client::GroupClient),
+}
+
 /// The application that a request runs, and where it runs.
 pub(super) struct Route<'r> {
-    pub(super) engine: Engine<HostRequests>,
+    pub(super) place: Place,
+    /// The name of the process group; empty for httpd's children.
+    pub(super) process_group: Cow<'r, [u8]>,
     /// The script that defines the callable.
     pub(super) script: &'r [u8],
     pub(super) callable: Cow<'r, [u8]>,
@@ -64,15 +77,26 @@ pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
     }
     let body = Body::of(request);
     body.check(settings)?;
-    if settings.restrict_embedded {
-        return Err(refused(500, Message::EmbeddedRestricted));
-    }
-    let Some(engine) = start::engine() else {
-        return Err(if retire::is_held_off() {
-            Refused::later(Rejection::NotLoaded)
-        } else {
-            refused(500, Message::PythonAbsent)
-        });
+    let written = ours.option(
+        |options| options.process_group.as_ref(),
+        settings.process_group,
+    );
+    let process_group = match written {
+        written if switch::process_groups() => {
+            group::process_group(written, &ours.variables, settings.case_sensitive)
+        }
+        _ => Cow::Borrowed(&b""[..]),
+    };
+    let place = match &process_group[..] {
+        b"" if settings.restrict_embedded => {
+            return Err(refused(500, Message::EmbeddedRestricted));
+        }
+        b"" => match start::engine() {
+            Some(engine) => Place::Here(engine),
+            None if retire::is_held_off() => return Err(Refused::later(Rejection::NotLoaded)),
+            None => return Err(refused(500, Message::PythonAbsent)),
+        },
+        name => Place::In(find_group(ours, name)?),
     };
     let written = ours.option(
         |options| options.application_group.as_ref(),
@@ -98,7 +122,8 @@ pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
         ),
     };
     Ok(Route {
-        engine,
+        place,
+        process_group,
         script: ours
             .handler_script
             .map_or(filename, |script| script.script.as_bytes()),
@@ -115,6 +140,32 @@ pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
             .unwrap_or(settings.pass_authorization),
         body,
     })
+}
+
+/// Returns the process group of this name, if the request may use it.
+fn find_group(
+    ours: &Ours<'_>,
+    name: &[u8],
+) -> Result<&'static daemon::client::GroupClient, Refused> {
+    let refused = |message| {
+        let shown = [name, ours.request.filename()].map(String::from_utf8_lossy);
+        Refused::logged(500, message, &[&shown[0], &shown[1]])
+    };
+    if !group::may_choose(ours.settings.restrict_process, name) {
+        return Err(refused(Message::ProcessRestricted));
+    }
+    let group = daemon::client::find(name).ok_or_else(|| refused(Message::ProcessUnknown))?;
+    let script = ours
+        .handler_script
+        .map_or(ours.request.filename(), |script| script.script.as_bytes());
+    match group.refusal_of(script) {
+        None => Ok(group),
+        Some(why) => {
+            let shown = [script, name].map(String::from_utf8_lossy);
+            let values: [&dyn Display; 3] = [&shown[0], &shown[1], &why];
+            Err(Refused::logged(403, Message::ScriptOwnerRefused, &values))
+        }
+    }
 }
 
 /// Returns the application group to use where the client has made up a part of the name.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
-use wsgi_abi::{Bytes, HostResult, Presence, RequestHost, ResponseHead, WriteEnd};
+use wsgi_abi::{Bytes, HostResult, HostStatus, Presence, RequestHost, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
 use wsgi_core::request::fault::{self, Count, Fault, Transfer, Verdict};
 use wsgi_httpd::client;
@@ -11,6 +11,7 @@ use wsgi_httpd::log::Level;
 use wsgi_httpd::mpm::connections;
 use wsgi_httpd::request::{Request, has_error_page};
 use wsgi_httpd::stream::{Stream, StreamError, Then};
+use wsgi_wire::{BodyStart, limits};
 
 use super::timeline::{Abort, Stage, Timeline};
 
@@ -119,6 +120,46 @@ impl<'r> Client<'r> {
         let length = self.state.borrow_mut().stream.read_whole(limit);
         moving.end(0);
         length
+    }
+
+    /// Reads the start of the body, for a process that gets it with the request: all of a body that is `declared` to be
+    /// short, or else what has arrived of the first `ahead` bytes. Returns `None` if the body cannot be read;
+    /// [`Client::verdict`] says what follows.
+    pub(crate) fn read_start<'b>(
+        &self,
+        declared: Option<usize>,
+        ahead: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Option<BodyStart<'b>> {
+        buffer.resize(declared.unwrap_or(ahead).min(limits::BODY), 0);
+        let mut filled = 0;
+        let mut is_whole = false;
+        while filled < buffer.len() {
+            let into = &mut buffer[filled..];
+            let result = match declared {
+                // The client takes as long as it likes here, where it holds up no process.
+                Some(_) => self.read_body(into),
+                None => self.read_at_hand(into),
+            };
+            match result.status {
+                HostStatus::Ok if result.count == 0 => {
+                    is_whole = true;
+                    break;
+                }
+                HostStatus::Ok => filled += result.count,
+                HostStatus::Failed => return None,
+                HostStatus::Later | HostStatus::Unwanted => break,
+            }
+        }
+        Some(BodyStart {
+            start: &buffer[..filled],
+            is_whole: is_whole || declared == Some(filled),
+        })
+    }
+
+    /// Returns the highest level of lines that the log of the request takes.
+    pub(crate) fn log_level(&self) -> Level {
+        self.request.log_level()
     }
 
     /// Counts a failed call. Returns the result for the engine.

@@ -229,8 +229,7 @@ impl<'r> Builder<'r> {
     /// Adds the `mod_wsgi.*` variables.
     fn our_own(&mut self, ours: &'r Ours<'_>, route: &'r Route<'_>) {
         let request = self.request;
-        // The httpd children serve all requests, whatever process group is configured.
-        self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(b""));
+        self.known(keys::MOD_WSGI_PROCESS_GROUP, Some(&route.process_group));
         self.known(
             keys::MOD_WSGI_APPLICATION_GROUP,
             Some(&route.application_group),

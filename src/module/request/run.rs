@@ -3,16 +3,20 @@
 use std::ffi::c_int;
 
 use wsgi_abi::{BodyPlan, Bytes, Environ, Limits, RunOutcome, RunRequest, Slice, Target, Timing};
+use wsgi_core::messages::Message;
 use wsgi_core::request::fault::Count;
 use wsgi_httpd::sys;
+use wsgi_wire::OutgoingRequest;
 
-use super::admit::Route;
+use super::admit::{Place, Route};
+use super::body::Body;
 use super::client::{Client, GATEWAY_TIMEOUT};
 use super::environ;
 use super::ours::Ours;
 use super::refused::Refused;
 use super::timeline::{Abort, Rejection, Stage, Timeline};
 use crate::children::recycle;
+use crate::daemon::{self, client::Answered};
 use crate::engine::host::{HostRequest, limit_milliseconds};
 
 /// Runs the request on this thread.
@@ -24,7 +28,10 @@ pub(super) fn run(
     let (request, settings, body) = (ours.request, &ours.settings, &route.body);
     let client = Client::new(request, settings, body.may_come, timeline);
     let environ = environ::build(ours, route, body.length(&client));
-    let deadline = settings.request_timeout;
+    let deadline = match route.place {
+        Place::Here(_) => settings.request_timeout,
+        Place::In(group) => settings.deadline_in(&group.config),
+    };
     let run = RunRequest::new(
         Target {
             group: Bytes::new(route.interpreter_group()),
@@ -65,11 +72,53 @@ pub(super) fn run(
         },
     );
     timeline.enqueued(&route.application_group);
-    let outcome = route.engine.run(run, &HostRequest::new(&client));
-    if was_run(outcome) {
-        recycle::count_request();
+    match route.place {
+        Place::Here(engine) => {
+            let outcome = engine.run(run, &HostRequest::new(&client));
+            if was_run(outcome) {
+                recycle::count_request();
+            }
+            answer(outcome, &client, timeline)
+        }
+        Place::In(group) => {
+            let outcome = in_group(group, &run, body, &client, timeline)?;
+            answer(outcome, &client, timeline)
+        }
     }
-    answer(outcome, &client, timeline)
+}
+
+/// Has a process of a group run the request.
+fn in_group(
+    group: &daemon::client::GroupClient,
+    run: &RunRequest<'_>,
+    body: &Body<'_>,
+    client: &Client<'_>,
+    timeline: &Timeline<'_>,
+) -> Result<RunOutcome, Refused> {
+    let mut buffer = Vec::new();
+    let start = client.read_start(body.declared(), body.ahead() as usize, &mut buffer);
+    let Some(start) = start else {
+        return Ok(RunOutcome::Faulted);
+    };
+    let request = OutgoingRequest {
+        run,
+        level: client.log_level(),
+        body: start,
+    };
+    let name = &group.config.name;
+    match group.run(&request, client, timeline.times()) {
+        Answered::By(outcome) => Ok(outcome),
+        Answered::Nobody => Err(Refused::later(Rejection::NotLoaded)),
+        Answered::Full => Err(Refused::later(Rejection::QueueFull)),
+        Answered::Silent if client.cut_if_begun() => Ok(RunOutcome::Responded),
+        Answered::Silent => {
+            timeline.time_out(Stage::Application);
+            client.send_empty(504, GATEWAY_TIMEOUT);
+            Ok(RunOutcome::Responded)
+        }
+        Answered::Lost => Ok(RunOutcome::Failed),
+        Answered::TooLong => Err(Refused::logged(500, Message::GroupRequestTooLong, &[name])),
+    }
 }
 
 /// Returns whether the request got as far as its application. A request that was refused before that costs the child

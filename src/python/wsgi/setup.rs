@@ -24,6 +24,8 @@ use crate::wsgi::{collector, errors, gil_notice, module, private_environ};
 pub struct Process {
     /// `PYTHON_EGG_CACHE`.
     pub python_eggs: Option<Vec<u8>>,
+    /// See [`wsgi_abi::StartConfig::process_group`].
+    pub process_group: Vec<u8>,
     /// See [`wsgi_abi::StartConfig::main_group`].
     pub main_group: Vec<u8>,
     /// See [`wsgi_abi::StartConfig::prometheus_client`].
@@ -143,7 +145,7 @@ fn prepare(py: &Attached<'_>, group: &GroupOptions) -> PyResult<()> {
         py.int(patch.into())?,
     ])?;
     module.set_attr(c"version", &version)?;
-    module.set_attr(c"process_group", &py.str("")?)?;
+    module.set_attr(c"process_group", &py.latin1(&process.process_group)?)?;
     let name = match identity.group.is_empty() {
         true => &process.main_group,
         false => &identity.group,

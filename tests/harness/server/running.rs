@@ -1,6 +1,6 @@
 //! A running httpd: requests to it, its stop, and the check of its error log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,16 @@ impl Server {
     /// Returns the process that replaces children, the reloader.
     pub fn reloader(&self) -> Option<Pid> {
         self.process("wsgi-reloader")
+    }
+
+    /// Returns the processes of process groups.
+    pub fn group_processes(&self) -> BTreeSet<Pid> {
+        let supervisors = process::children_of(self.pid()).into_iter();
+        let supervisors = supervisors.filter(|pid| process::name(*pid) == "wsgi-groups");
+        let processes = supervisors.flat_map(process::children_of);
+        processes
+            .filter(|pid| process::name(*pid) == "wsgi-group")
+            .collect()
     }
 
     fn process(&self, name: &str) -> Option<Pid> {

@@ -1,0 +1,168 @@
+//! A process of a process group, which the supervisor forks.
+//!
+//! The new process is a copy of the supervisor, which has one thread and none of httpd's descriptors. It gets back the
+//! signals that the supervisor blocks or ignores, and ends when the supervisor ends.
+
+use std::ffi::{CStr, CString, c_int};
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use crate::guard::guard_or;
+use crate::{forked, sys};
+
+/// Proof that its thread is the only one of a process that was just forked. The value neither leaves that thread nor
+/// outlives its only moment.
+pub struct Alone(PhantomData<*mut ()>);
+
+impl Alone {
+    /// Sets a variable of the environment. A name or value with a NUL byte is ignored.
+    pub fn set_variable(&self, name: &str, value: &str) {
+        if !name.contains('\0') && !name.is_empty() && !name.contains('=') && !value.contains('\0')
+        {
+            // SAFETY: no other thread reads the environment, as there is none.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
+
+    /// Sets the locale of the C library. Returns whether the system has it.
+    pub fn set_locale(&self, locale: &str) -> bool {
+        let Ok(locale) = CString::new(locale) else {
+            return false;
+        };
+        // SAFETY: a C string; no other thread uses the locale.
+        unsafe { !libc::setlocale(libc::LC_ALL, locale.as_ptr()).is_null() }
+    }
+
+    /// Makes `ps` show `title` in place of httpd's command line; it is cut where that command line ended.
+    pub fn set_title(&self, title: &str) {
+        let (start, length) = (TITLE.load(Relaxed), TITLE_LENGTH.load(Relaxed));
+        if start.is_null() || length == 0 {
+            return;
+        }
+        let count = title.len().min(length - 1);
+        // SAFETY: the memory of the command line, which the kernel has laid out as one piece of `length` bytes that
+        // ends with a NUL, and which this process does not read any more.
+        unsafe {
+            std::ptr::write_bytes(start, 0, length);
+            std::ptr::copy_nonoverlapping(title.as_ptr(), start, count);
+        }
+    }
+
+    /// Makes the kernel end this process when its parent ends. To be called after the last change of user, which resets
+    /// it. Returns `false` if the parent has ended already.
+    pub fn end_with_parent(&self, parent: u32) -> bool {
+        // SAFETY: plain system calls.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0
+                && libc::getppid() == parent.cast_signed()
+        }
+    }
+}
+
+/// The command line of httpd, and its length with the last NUL.
+static TITLE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static TITLE_LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+/// Finds the command line that [`Alone::set_title`] may write to. For the parent, at its start.
+pub(crate) fn find_command_line() {
+    // SAFETY: `ap_server_argv0` is httpd's `argv[0]`, or null; the kernel has laid out the arguments one behind the
+    // other, and `/proc/self/cmdline` has their length.
+    unsafe {
+        let start = sys::ap_server_argv0.cast_mut().cast::<u8>();
+        let Ok(shown) = std::fs::read("/proc/self/cmdline") else {
+            return;
+        };
+        if start.is_null() || shown.is_empty() {
+            return;
+        }
+        // httpd may have copied the argument; only the memory that the kernel shows is of use.
+        let first = CStr::from_ptr(start.cast()).to_bytes();
+        if shown.starts_with(first) && lies_on_stack(start) {
+            TITLE.store(start, Relaxed);
+            TITLE_LENGTH.store(shown.len(), Relaxed);
+        }
+    }
+}
+
+/// Returns whether an address lies in the memory in which the kernel has put the arguments of this process.
+fn lies_on_stack(start: *const u8) -> bool {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return false;
+    };
+    let stack = maps.lines().find(|line| line.ends_with("[stack]"));
+    let range = stack.and_then(|line| line.split(' ').next()?.split_once('-'));
+    let number = |text: &str| usize::from_str_radix(text, 16).ok();
+    range.is_some_and(|(from, to)| match (number(from), number(to)) {
+        (Some(from), Some(to)) => (from..to).contains(&start.addr()),
+        _ => false,
+    })
+}
+
+/// Forks a process called `name` that runs `body` and ends with its result as the status. It gets no descriptors but
+/// the standard ones and `keep`. Returns its number.
+///
+/// # Errors
+/// Those of `fork(2)`, and another error if this process has more than one thread.
+pub fn start(
+    name: &CStr,
+    keep: &[BorrowedFd<'_>],
+    body: impl FnOnce(&Alone) -> u8,
+) -> io::Result<u32> {
+    // In a copy of a process with more threads, locks that the other threads held would stay locked.
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        let what = format!("this process has {threads} threads, and its copy would have one");
+        return Err(io::Error::other(what));
+    }
+    // SAFETY: this thread was just counted as the only one, and only it could start another: so the new process has a
+    // copy of all threads. The new process never returns from here.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = guard_or(2, || {
+                prepare(name, keep);
+                body(&Alone(PhantomData))
+            });
+            // SAFETY: ends the process without httpd's clean-up, which is not for this process.
+            unsafe { libc::_exit(c_int::from(status)) }
+        }
+        pid => Ok(pid.cast_unsigned()),
+    }
+}
+
+/// Gives the new process the signals of a program that was just started, and closes what it does not need.
+fn prepare(name: &CStr, keep: &[BorrowedFd<'_>]) {
+    // SAFETY: plain system calls with live arguments, on descriptors that this process does not use.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+        for signal in [
+            libc::SIGINT,
+            libc::SIGHUP,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGWINCH,
+        ] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        for open in open_descriptors(keep) {
+            libc::close(open);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+    forked::note();
+}
+
+/// Returns the open descriptors, except the standard ones and `keep`.
+fn open_descriptors(keep: &[BorrowedFd<'_>]) -> Vec<c_int> {
+    let is_kept = |open| keep.iter().any(|keep| keep.as_raw_fd() == open);
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&open| open > 2 && !is_kept(open))
+        .collect()
+}

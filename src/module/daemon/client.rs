@@ -1,0 +1,318 @@
+//! The way of a request from a child of httpd to a process of a group.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+use nix::unistd::User;
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use wsgi_abi::{RequestHost, RunOutcome, Times};
+use wsgi_core::config::{ProcessGroup, ScriptOwner};
+use wsgi_core::messages::Message;
+use wsgi_wire::{
+    Connection, Ended, EndedTimes, Exchanged, OutgoingRequest, Why, WireError, exchange,
+    wait_for_welcome,
+};
+
+use super::groups::{self, Group};
+use crate::log::log_message;
+
+/// A process group, as a child of httpd sees it.
+pub(crate) struct GroupClient {
+    pub(crate) config: ProcessGroup,
+    owner: Option<Owner>,
+    slots: Vec<SlotClient>,
+}
+
+/// The owner that a script must have, by number; `None` for a name that the system does not know.
+enum Owner {
+    User(Option<u32>),
+    Group(Option<u32>),
+}
+
+/// A slot of the group.
+struct SlotClient {
+    address: SocketAddrUnix,
+    /// Connections without a request.
+    idle: ArrayQueue<Connection>,
+    /// Requests of this child that the slot has.
+    outstanding: AtomicU32,
+}
+
+/// How many connections without a request a child keeps for each slot.
+const IDLE: usize = 64;
+/// How long a process may take to read a part of a request. It only matters for a process that is stopped.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The groups of this child; they stay the same until it ends.
+static CLIENTS: OnceLock<Vec<GroupClient>> = OnceLock::new();
+
+/// Prepares the groups of the configuration in force. For a child, at its start.
+pub(crate) fn child_begins() {
+    CLIENTS.get_or_init(|| {
+        groups::current()
+            .iter()
+            .map(|group| GroupClient::new(group))
+            .collect()
+    });
+}
+
+/// Returns the group of this name.
+pub(crate) fn find(name: &[u8]) -> Option<&'static GroupClient> {
+    let mut clients = CLIENTS.get()?.iter();
+    clients.find(|client| client.config.name.as_bytes() == name)
+}
+
+/// What became of a request.
+pub(crate) enum Answered {
+    /// A process has run it.
+    By(RunOutcome),
+    /// No process takes requests: 503.
+    Nobody,
+    /// All processes have as many requests as they may have: 503.
+    Full,
+    /// The process that had the request has ended: 500.
+    Lost,
+    /// The process that had the request has said nothing for too long: 504.
+    Silent,
+    /// The request is longer than the wire allows: 500.
+    TooLong,
+}
+
+impl GroupClient {
+    fn new(group: &Group) -> Self {
+        let slots = group.slots.iter().filter_map(|address| {
+            Some(SlotClient {
+                address: SocketAddrUnix::new(&address.path).ok()?,
+                idle: ArrayQueue::new(IDLE),
+                outstanding: AtomicU32::new(0),
+            })
+        });
+        Self {
+            config: group.config.clone(),
+            owner: group.config.script_owner.as_ref().map(Owner::of),
+            slots: slots.collect(),
+        }
+    }
+
+    /// Returns why the group may not run a script, if it has `script-user=` or `script-group=`: both the script and its
+    /// folder must be the owner's, and nobody else may write to them.
+    pub(crate) fn refusal_of(&self, script: &[u8]) -> Option<String> {
+        let owner = self.owner.as_ref()?;
+        let script = Path::new(OsStr::from_bytes(script));
+        [Some(script), script.parent()]
+            .into_iter()
+            .flatten()
+            .find_map(|path| owner.refusal_of(path))
+    }
+
+    /// Has a process run the request, and makes the calls of `host` that it asks for.
+    pub(crate) fn run(
+        &self,
+        request: &OutgoingRequest<'_>,
+        host: &dyn RequestHost,
+        times: Option<&Times>,
+    ) -> Answered {
+        let until = Instant::now() + self.config.connect_timeout();
+        let mut is_full = false;
+        let mut problem = String::new();
+        let mut last = None;
+        for attempt in 0.. {
+            if attempt > 0 && !pause(attempt, until) {
+                break;
+            }
+            let Some(slot) = self.choose(last) else { break };
+            last = Some(std::ptr::from_ref(slot));
+            let connection = match slot.connection(until) {
+                Ok(connection) => connection,
+                Err(why) => {
+                    problem = why;
+                    continue;
+                }
+            };
+            slot.outstanding.fetch_add(1, Relaxed);
+            let exchanged = exchange(&connection, request, host, self.config.socket_timeout);
+            slot.outstanding.fetch_sub(1, Relaxed);
+            match exchanged {
+                Ok(Exchanged::Ended { ended, is_reusable }) => {
+                    if is_reusable {
+                        // A connection more than are kept is closed.
+                        let _ = slot.idle.push(connection);
+                    }
+                    note_times(times, &ended);
+                    return Answered::By(ended.outcome);
+                }
+                Ok(Exchanged::TooLong) => return Answered::TooLong,
+                Ok(Exchanged::Elsewhere(Why::Full)) => is_full = true,
+                // The process ends, or has ended: the connections that are kept are to the same one.
+                Ok(Exchanged::Elsewhere(Why::Draining)) => slot.forget_idle(),
+                Err(lost) if !lost.was_begun => slot.forget_idle(),
+                Err(lost) => {
+                    let is_silent = lost.error == WireError::TimedOut;
+                    let message = if is_silent {
+                        Message::GroupSilent
+                    } else {
+                        Message::GroupLost
+                    };
+                    log_message(message, &[&self.config.name, &lost.error]);
+                    return if is_silent {
+                        Answered::Silent
+                    } else {
+                        Answered::Lost
+                    };
+                }
+            }
+        }
+        if is_full {
+            return Answered::Full;
+        }
+        if problem.is_empty() {
+            problem = String::from("its processes take no requests");
+        }
+        log_message(Message::GroupUnreachable, &[&self.config.name, &problem]);
+        Answered::Nobody
+    }
+
+    /// Chooses the less busy one of two slots at random, but not the one that was just tried.
+    fn choose(&self, last: Option<*const SlotClient>) -> Option<&SlotClient> {
+        let is_last = |slot: &SlotClient| last == Some(std::ptr::from_ref(slot));
+        match self.slots.as_slice() {
+            [] => None,
+            [only] => Some(only),
+            slots => {
+                let pick = || {
+                    let at = random() as usize % slots.len();
+                    match &slots[at] {
+                        slot if is_last(slot) => &slots[(at + 1) % slots.len()],
+                        slot => slot,
+                    }
+                };
+                let (one, other) = (pick(), pick());
+                let load = |slot: &SlotClient| slot.outstanding.load(Relaxed);
+                Some(if load(one) <= load(other) { one } else { other })
+            }
+        }
+    }
+}
+
+impl Owner {
+    fn of(written: &ScriptOwner) -> Self {
+        let number = |name: &str| {
+            name.strip_prefix('#')
+                .and_then(|number| number.parse().ok())
+        };
+        match written {
+            ScriptOwner::User(name) => {
+                let found = User::from_name(name).ok().flatten();
+                Self::User(number(name).or(found.map(|user| user.uid.as_raw())))
+            }
+            ScriptOwner::Group(name) => {
+                let found = nix::unistd::Group::from_name(name).ok().flatten();
+                Self::Group(number(name).or(found.map(|group| group.gid.as_raw())))
+            }
+        }
+    }
+
+    fn refusal_of(&self, path: &Path) -> Option<String> {
+        let found = match path.metadata() {
+            Ok(found) => found,
+            Err(error) => return Some(format!("{}: {error}", path.display())),
+        };
+        let (is_owners, writers, what) = match self {
+            Self::User(owner) => (*owner == Some(found.uid()), 0o022, "user"),
+            Self::Group(owner) => (*owner == Some(found.gid()), 0o002, "group"),
+        };
+        if !is_owners {
+            return Some(format!("{} does not belong to the {what}", path.display()));
+        }
+        (found.mode() & writers != 0).then(|| format!("others may write to {}", path.display()))
+    }
+}
+
+impl SlotClient {
+    /// Returns a connection to the slot: one that was kept, or a new one.
+    fn connection(&self, until: Instant) -> Result<Connection, String> {
+        if let Some(kept) = self.idle.pop() {
+            return Ok(kept);
+        }
+        let failed = |what: &str, errno: Errno| format!("{what}: {errno}");
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| failed("socket", errno))?;
+        // If the queue of the socket is full, the call waits for the time that is left.
+        let left = until.saturating_duration_since(Instant::now());
+        let left = left.max(Duration::from_millis(1));
+        set_socket_timeout(&socket, Timeout::Send, Some(left))
+            .map_err(|errno| failed("socket", errno))?;
+        let nobody = || String::from("no process takes connections");
+        match connect(&socket, &self.address) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => return Err(nobody()),
+            Err(errno) => return Err(failed("connect", errno)),
+        }
+        let connection = Connection::new(socket, PATIENCE).map_err(|error| error.to_string())?;
+        let left = until.saturating_duration_since(Instant::now());
+        match wait_for_welcome(&connection, left) {
+            Ok(true) => Ok(connection),
+            Ok(false) => Err(nobody()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Closes the connections that are kept.
+    fn forget_idle(&self) {
+        while self.idle.pop().is_some() {}
+    }
+}
+
+/// Waits a little before another attempt. Returns whether there may be one.
+fn pause(attempt: u32, until: Instant) -> bool {
+    const LONGEST: Duration = Duration::from_millis(50);
+    let pause = Duration::from_millis(attempt.saturating_sub(2).into()).min(LONGEST);
+    if Instant::now() + pause >= until {
+        return false;
+    }
+    std::thread::sleep(pause);
+    true
+}
+
+/// Passes on what the process has measured.
+fn note_times(times: Option<&Times>, ended: &Ended) {
+    let Some(times) = times else { return };
+    let EndedTimes {
+        application,
+        gil_wait,
+        queue,
+        body_unread,
+    } = ended.times;
+    for (cell, value) in [
+        (&times.application, application),
+        (&times.gil_wait, gil_wait),
+        (&times.queue, queue),
+        (&times.body_unread, body_unread),
+    ] {
+        cell.store(value, Relaxed);
+    }
+}
+
+/// Returns a number that is random enough to spread requests (xorshift). Threads may get the same one.
+fn random() -> u64 {
+    static STATE: AtomicU64 = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
+    let mut state = STATE.load(Relaxed);
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    STATE.store(state, Relaxed);
+    state
+}

@@ -1,0 +1,201 @@
+//! The identity of a process of a group, and what it may use: user, groups, limits, folders, environment.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group, Uid, User, chroot, initgroups, setgid, setgroups, setuid};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, umask};
+use wsgi_core::config::ProcessGroup;
+use wsgi_core::messages::Message;
+use wsgi_httpd::group_process::Alone;
+use wsgi_httpd::process;
+
+use crate::log::log_message;
+
+/// Makes this process one of the group. The error says what failed, and at which option.
+pub(super) fn take_on(alone: &Alone, group: &ProcessGroup) -> Result<(), String> {
+    let is_root = rustix::process::geteuid().is_root();
+    let account = Account::of(group)?;
+    set_limits(group)?;
+    if let Some(folder) = &group.chroot {
+        if is_root {
+            chroot(Path::new(folder)).map_err(|errno| format!("chroot={folder}: {errno}"))?;
+            std::env::set_current_dir("/").map_err(|error| format!("chroot={folder}: {error}"))?;
+        } else {
+            log_message(Message::GroupNeedsRoot, &[&group.name, &"chroot"]);
+        }
+    }
+    if is_root {
+        account.take_on(group)?;
+    } else if group.user.is_some() && account.user.as_raw() != rustix::process::geteuid().as_raw() {
+        log_message(Message::GroupNeedsRoot, &[&group.name, &"user"]);
+    }
+    if let Some(mask) = group.umask {
+        umask(Mode::from_raw_mode(mask));
+    }
+    set_environment(alone, group, &account);
+    let own_home = account
+        .home
+        .as_deref()
+        .filter(|_| group.user.is_some() && is_root);
+    match (&group.home, own_home) {
+        (Some(home), _) => {
+            std::env::set_current_dir(home).map_err(|error| format!("home={home}: {error}"))?;
+        }
+        (None, Some(home)) => {
+            let failed = |error| format!("home folder {} of the user: {error}", home.display());
+            std::env::set_current_dir(home).map_err(failed)?;
+        }
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+/// The user and groups of a process.
+struct Account {
+    user: Uid,
+    group: Gid,
+    name: Option<String>,
+    home: Option<PathBuf>,
+}
+
+impl Account {
+    fn of(group: &ProcessGroup) -> Result<Self, String> {
+        let found = match &group.user {
+            Some(written) => find_user(written)?,
+            None => User::from_uid(Uid::from_raw(process::user()))
+                .ok()
+                .flatten(),
+        };
+        let user = match (&found, &group.user) {
+            (Some(found), _) => found.uid,
+            (None, Some(written)) => Uid::from_raw(number(written).unwrap_or(process::user())),
+            (None, None) => Uid::from_raw(process::user()),
+        };
+        if user.is_root() {
+            return Err(String::from(
+                "user=: Python does not run as root; name another user",
+            ));
+        }
+        let gid = match &group.group {
+            Some(written) => find_group(written)?,
+            None => Gid::from_raw(process::group()),
+        };
+        if gid.as_raw() == 0 {
+            return Err(String::from(
+                "group=: Python does not run as the group of root; name another group",
+            ));
+        }
+        Ok(Self {
+            user,
+            group: gid,
+            name: found.as_ref().map(|found| found.name.clone()),
+            home: found.map(|found| found.dir),
+        })
+    }
+
+    /// Becomes this user, for good.
+    fn take_on(&self, group: &ProcessGroup) -> Result<(), String> {
+        setgid(self.group).map_err(|errno| format!("group {}: {errno}", self.group))?;
+        if group.supplementary_groups.is_empty() {
+            let name = self
+                .name
+                .as_deref()
+                .and_then(|name| std::ffi::CString::new(name).ok());
+            match name {
+                Some(name) => initgroups(&name, self.group),
+                None => setgroups(&[self.group]),
+            }
+            .map_err(|errno| format!("groups of the user: {errno}"))?;
+        } else {
+            let written = group.supplementary_groups.iter();
+            let gids: Vec<Gid> = written
+                .map(|name| find_group(name))
+                .collect::<Result<_, _>>()?;
+            setgroups(&gids).map_err(|errno| format!("supplementary-groups=: {errno}"))?;
+        }
+        setuid(self.user).map_err(|errno| format!("user {}: {errno}", self.user))?;
+        if setuid(Uid::from_raw(0)).is_ok() {
+            return Err(String::from("user=: the process could become root again"));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the number of an account that is written as `#number`.
+fn number(written: &str) -> Option<u32> {
+    written.strip_prefix('#')?.parse().ok()
+}
+
+fn find_user(written: &str) -> Result<Option<User>, String> {
+    let failed = |errno| format!("user={written}: {errno}");
+    match number(written) {
+        Some(number) => User::from_uid(Uid::from_raw(number)).map_err(failed),
+        None => match User::from_name(written).map_err(failed)? {
+            Some(user) => Ok(Some(user)),
+            None => Err(format!("user={written}: there is no such user")),
+        },
+    }
+}
+
+fn find_group(written: &str) -> Result<Gid, String> {
+    if let Some(number) = number(written) {
+        return Ok(Gid::from_raw(number));
+    }
+    match Group::from_name(written) {
+        Ok(Some(group)) => Ok(group.gid),
+        Ok(None) => Err(format!("group {written}: there is no such group")),
+        Err(errno) => Err(format!("group {written}: {errno}")),
+    }
+}
+
+/// Sets the limits of the kernel. Before the change of user, as it needs the rights of root to go up.
+fn set_limits(group: &ProcessGroup) -> Result<(), String> {
+    let set = |resource, option: &str, soft: u64, hard: u64| {
+        let limit = Rlimit {
+            current: Some(soft),
+            maximum: Some(hard),
+        };
+        setrlimit(resource, limit).map_err(|errno| format!("{option}={soft}: {errno}"))
+    };
+    if let Some(limit) = group.cpu_time_limit {
+        let soft = limit.as_secs();
+        // The process gets a signal first, and has the time of an orderly end until it is killed.
+        let hard = soft + 1 + group.shutdown_timeout().as_secs();
+        set(Resource::Cpu, "cpu-time-limit", soft, hard)?;
+    }
+    if let Some(limit) = group.memory_limit {
+        set(Resource::Data, "memory-limit", limit, limit)?;
+    }
+    if let Some(limit) = group.virtual_memory_limit {
+        set(Resource::As, "virtual-memory-limit", limit, limit)?;
+    }
+    if let Some(priority) = group.cpu_priority {
+        setpriority_process(None, priority)
+            .map_err(|errno| format!("cpu-priority={priority}: {errno}"))?;
+    }
+    Ok(())
+}
+
+fn set_environment(alone: &Alone, group: &ProcessGroup, account: &Account) {
+    if let Some(lang) = &group.lang {
+        alone.set_variable("LANG", lang);
+    }
+    if let Some(locale) = &group.locale {
+        alone.set_variable("LC_ALL", locale);
+    }
+    if group.lang.is_some() || group.locale.is_some() {
+        let wanted = group.locale.as_deref().unwrap_or_default();
+        if !alone.set_locale(wanted) {
+            log_message(Message::GroupLocale, &[&group.name, &wanted]);
+        }
+    }
+    if let Some(name) = &account.name {
+        for variable in ["USER", "USERNAME", "LOGNAME"] {
+            alone.set_variable(variable, name);
+        }
+    }
+    if let Some(home) = account.home.as_deref().and_then(Path::to_str) {
+        alone.set_variable("HOME", home);
+    }
+}

@@ -1,0 +1,30 @@
+//! Process groups: applications in processes of their own, which requests reach over the wire (`src/wire`).
+//!
+//! | file | runs in | what is in it |
+//! |---|---|---|
+//! | `groups.rs` | all | the groups of the configuration in force |
+//! | `sockets.rs` | the parent | the listening sockets of the slots, kept over restarts |
+//! | `supervisor.rs` | the supervisor | starts, replaces and ends the processes |
+//! | `identity.rs`, `process.rs`, `serve.rs` | a process of a group | its user and limits, its life, its requests |
+//! | `client.rs` | a child of httpd | which process gets a request, and the way there |
+//!
+//! Process groups are not complete yet: `Define WSGI_PROCESS_GROUPS` switches them on. Without it, httpd's children serve
+//! the requests of all groups.
+//!
+//! The supervisor is a process of its own, because the MPM's main loop calls a module only every ten seconds, and
+//! httpd's parent must not wait for anything. It keeps the rights of the parent, has one thread, and runs no Python.
+
+pub(crate) mod client;
+pub(crate) mod groups;
+mod identity;
+mod process;
+mod serve;
+pub(crate) mod sockets;
+pub(crate) mod supervisor;
+
+/// Prepares a child of httpd: it connects to the processes of groups, and supervises none.
+pub(crate) fn child_begins() {
+    sockets::child_begins();
+    supervisor::child_begins();
+    client::child_begins();
+}

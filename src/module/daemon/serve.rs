@@ -1,0 +1,341 @@
+//! The requests of a process of a group: the threads that take them from the connections, and the end of both.
+//!
+//! Each thread waits for the next connection that has something to read, runs its request, and waits again. A thread
+//! that finds no other one waiting starts another: so a request that waits, or is blocked by its client, holds up no
+//! other one. How many requests are inside Python at a time is not decided here, but by the executor of the engine,
+//! as in a child of httpd.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustix::event::{Timespec, epoll};
+use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
+use wsgi_abi::{Engine, Level, RunOutcome, Times};
+use wsgi_core::config::ProcessGroup;
+use wsgi_core::messages::Message;
+use wsgi_httpd::process::user;
+use wsgi_wire::{
+    Connection, Ended, EndedTimes, RemoteRequest, RequestBuffer, Why, receive, send_elsewhere,
+    send_go_away, send_welcome,
+};
+
+use super::process;
+use crate::engine::host::{HostRequest, HostRequests};
+use crate::log::{log_line, log_message};
+
+/// Most connections at a time. Each child of httpd has at most one for each of its threads.
+const CONNECTIONS: usize = 4096;
+/// How many requests may wait besides those that are inside Python, each in a thread.
+const WAITING: u32 = 512;
+/// An idle thread ends after this time, unless it is one of the first.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long a child of httpd may take to send or take something, so that one that is stopped holds no thread forever.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Most scripts whose changes are noticed.
+const MOST_SCRIPTS: usize = 64;
+
+/// Stands for the listening socket among the numbers of the connections.
+const LISTENER: u64 = u64::MAX;
+
+/// A connection from a child of httpd.
+struct Peer {
+    connection: Connection,
+    /// The request that runs; used by one thread at a time.
+    buffer: Mutex<RequestBuffer>,
+}
+
+/// What serves the requests.
+pub(super) struct RequestServer {
+    engine: Engine<HostRequests>,
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    peers: Box<[ArcSwapOption<Peer>]>,
+    /// How many requests may be inside Python.
+    inside: u32,
+    stack_size: Option<usize>,
+    threads: AtomicU32,
+    waiting: AtomicU32,
+    running: AtomicU32,
+    is_draining: AtomicBool,
+    /// The process ends: what has arrived stays unread, so that the children see that it was not begun.
+    is_closed: AtomicBool,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// `maximum-requests=`, with a random part; 0 for no limit.
+    most_requests: u64,
+    /// The scripts that have run, and when each had last changed by then.
+    scripts: ArcSwap<Vec<(Vec<u8>, i64)>>,
+    /// A successor was asked for.
+    is_outdated: AtomicBool,
+}
+
+impl RequestServer {
+    /// Returns a server that takes no requests yet.
+    pub(super) fn new(
+        engine: Engine<HostRequests>,
+        listener: OwnedFd,
+        group: &ProcessGroup,
+    ) -> io::Result<&'static Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let server = Self {
+            engine,
+            epoll,
+            listener,
+            peers: (0..CONNECTIONS).map(|_| ArcSwapOption::empty()).collect(),
+            inside: group.threads,
+            stack_size: group.stack_size,
+            threads: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            running: AtomicU32::new(0),
+            is_draining: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            most_requests: (group.maximum_requests as f64 * process::varied()) as u64,
+            scripts: ArcSwap::default(),
+            is_outdated: AtomicBool::new(false),
+        };
+        // The threads use it until the process ends.
+        Ok(Box::leak(Box::new(server)))
+    }
+
+    /// Takes requests from now on.
+    pub(super) fn begin(&'static self) {
+        let data = epoll::EventData::new_u64(LISTENER);
+        let added = epoll::add(&self.epoll, &self.listener, data, ONCE);
+        if let Err(errno) = added {
+            log_message(Message::GroupServe, &[&errno]);
+        }
+        self.add_thread();
+    }
+
+    /// Takes no more requests: children of httpd send them elsewhere.
+    pub(super) fn drain(&self) {
+        self.is_draining.store(true, SeqCst);
+        // It fails if the process has not begun to serve.
+        let _ = epoll::delete(&self.epoll, &self.listener);
+        for peer in self.peers.iter().filter_map(ArcSwapOption::load_full) {
+            // An error means that the child has gone.
+            let _ = send_go_away(&peer.connection);
+        }
+    }
+
+    /// Returns how many requests the process has taken.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Asks for a successor, once.
+    fn become_outdated(&self) {
+        if !self.is_outdated.swap(true, Relaxed) {
+            process::say(process::REPLACE);
+        }
+    }
+
+    /// Notes that a script runs. If it has changed since it first ran here, a successor takes it up, with all its
+    /// modules.
+    fn note_script(&self, script: &[u8], mtime: i64) {
+        let scripts = self.scripts.load();
+        let known = scripts.iter().find(|(known, _)| known == script);
+        match known {
+            _ if mtime < 0 => {}
+            Some((_, then)) if *then == mtime => {}
+            Some(_) => self.become_outdated(),
+            None => {
+                self.scripts.rcu(|scripts| {
+                    let mut scripts = Vec::clone(scripts);
+                    // Requests for a folder of scripts may name any of its files.
+                    if scripts.len() < MOST_SCRIPTS {
+                        scripts.push((script.to_vec(), mtime));
+                    }
+                    scripts
+                });
+            }
+        }
+    }
+
+    /// Reads no further request from now on. Returns when none is being read.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, SeqCst);
+        while !self.is_idle() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns whether no request runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.load(SeqCst) == 0
+    }
+
+    fn add_thread(&'static self) {
+        let most = self.inside.saturating_add(WAITING);
+        if self.threads.fetch_add(1, AcqRel) >= most {
+            self.threads.fetch_sub(1, AcqRel);
+            return;
+        }
+        let mut thread = std::thread::Builder::new().name("wsgi-request".into());
+        if let Some(size) = self.stack_size {
+            thread = thread.stack_size(size);
+        }
+        if let Err(error) = thread.spawn(|| self.work()) {
+            self.threads.fetch_sub(1, AcqRel);
+            log_message(Message::GroupServe, &[&error]);
+        }
+    }
+
+    /// The life of a thread.
+    fn work(&'static self) {
+        let idle = Timespec {
+            tv_sec: IDLE.as_secs().cast_signed(),
+            tv_nsec: 0,
+        };
+        loop {
+            self.waiting.fetch_add(1, AcqRel);
+            let mut events = Vec::with_capacity(1);
+            let waited = epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                Some(&idle),
+            );
+            let others = self.waiting.fetch_sub(1, AcqRel) - 1;
+            let Some(event) = events.first().filter(|_| waited.is_ok()) else {
+                if waited == Ok(0)
+                    && others > self.inside
+                    && self.threads.load(Acquire) > self.inside + 1
+                {
+                    self.threads.fetch_sub(1, AcqRel);
+                    return;
+                }
+                continue;
+            };
+            if others == 0 {
+                self.add_thread();
+            }
+            match event.data.u64() {
+                LISTENER => self.accept(),
+                number => self.serve(number),
+            }
+        }
+    }
+
+    /// Takes the connections that wait.
+    fn accept(&self) {
+        while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
+            if !is_of_httpd(&socket) {
+                continue;
+            }
+            let Ok(connection) = Connection::new(socket, PATIENCE) else {
+                continue;
+            };
+            if send_welcome(&connection).is_err() {
+                continue;
+            }
+            let peer = Arc::new(Peer {
+                connection,
+                buffer: Mutex::default(),
+            });
+            let free = self.peers.iter().position(|place| {
+                let none: Option<Arc<Peer>> = None;
+                let before = place.compare_and_swap(&none, Some(peer.clone()));
+                before.is_none()
+            });
+            // Without room the connection is closed, and the child asks another process.
+            let Some(free) = free else { break };
+            let data = epoll::EventData::new_u64(free as u64);
+            if epoll::add(&self.epoll, &peer.connection, data, ONCE).is_err() {
+                self.peers[free].store(None);
+            }
+        }
+        if !self.is_draining.load(SeqCst) {
+            let data = epoll::EventData::new_u64(LISTENER);
+            // It fails if the process drains meanwhile.
+            let _ = epoll::modify(&self.epoll, &self.listener, data, ONCE);
+        }
+    }
+
+    /// Serves what a connection brings.
+    fn serve(&self, number: u64) {
+        let place = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.peers.get(number));
+        let Some(place) = place else { return };
+        let Some(peer) = place.load_full() else {
+            return;
+        };
+        self.running.fetch_add(1, SeqCst);
+        if self.is_closed.load(SeqCst) {
+            self.running.fetch_sub(1, SeqCst);
+            return;
+        }
+        let is_usable = self.serve_peer(&peer);
+        self.running.fetch_sub(1, SeqCst);
+        let data = epoll::EventData::new_u64(number);
+        if !is_usable || epoll::modify(&self.epoll, &peer.connection, data, ONCE).is_err() {
+            place.store(None);
+        }
+    }
+
+    /// Runs the request that has arrived. Returns whether the connection can take another one.
+    fn serve_peer(&self, peer: &Peer) -> bool {
+        let mut buffer = peer.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        match receive(&peer.connection, &mut buffer) {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(_) => return false,
+        }
+        if self.is_draining.load(SeqCst) {
+            return send_elsewhere(&peer.connection, Why::Draining).is_ok();
+        }
+        let Ok(request) = buffer.request() else {
+            return false;
+        };
+        let times = Times::default();
+        let remote = RemoteRequest::new(&peer.connection, &request, log_here);
+        let mut run = request.run_request(Some(&times));
+        if run.target.script_reloading {
+            self.note_script(run.target.script.get_or_empty(), run.target.script_mtime);
+            // The engine of this process goes on with what it has loaded.
+            run.target.script_reloading = false;
+        }
+        let requests = self.requests.fetch_add(1, Relaxed) + 1;
+        if requests == self.most_requests {
+            self.become_outdated();
+        }
+        let outcome = self.engine.run(run, &HostRequest::new(&remote));
+        let value = |cell: &AtomicU64| cell.load(Relaxed);
+        let ended = Ended {
+            outcome,
+            times: EndedTimes {
+                application: value(&times.application),
+                gil_wait: value(&times.gil_wait),
+                queue: value(&times.queue),
+                body_unread: value(&times.body_unread),
+            },
+        };
+        remote.end(&ended).is_ok() && outcome != RunOutcome::GivenUp
+    }
+}
+
+/// Each event is for one thread, which asks for the next one when it has served the connection.
+const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
+
+/// Returns whether the other side is a child of httpd, or its parent.
+fn is_of_httpd(socket: &OwnedFd) -> bool {
+    let Ok(peer) = socket_peercred(socket) else {
+        return false;
+    };
+    let uid = peer.uid;
+    uid.is_root() || uid.as_raw() == user() || uid == rustix::process::geteuid()
+}
+
+/// A line that the child could not take goes to the log of this process.
+fn log_here(level: Level, line: &[u8]) {
+    log_line(level, line);
+}

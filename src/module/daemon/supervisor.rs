@@ -1,0 +1,573 @@
+//! The supervisor: the process that starts, replaces and ends the processes of groups.
+//!
+//! One supervisor belongs to one configuration. At a graceful restart the supervisor of the new configuration starts its
+//! own processes first. When one is ready, it has the supervisor before it take the old process of that slot out of
+//! service. The earlier supervisor ends when its processes have ended.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use wsgi_core::child::supervision::{Action, Part, Slot, Windows};
+use wsgi_core::messages::Message;
+use wsgi_httpd::group_process;
+use wsgi_httpd::helper::{Helper, ParentThread};
+use wsgi_httpd::mpm::{self, scoreboard};
+
+use super::groups::{self, Group};
+use super::{process, sockets};
+use crate::log::{log_info, log_message};
+
+static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
+
+/// A supervisor that has lived for less than this is not replaced at once.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+
+/// What the parent hands from one supervisor to the next.
+#[derive(Default)]
+struct Handover {
+    started: Option<Instant>,
+    /// The other end of the connection to the supervisor that runs.
+    link: Option<OwnedFd>,
+    /// The slots of that supervisor.
+    slots: Vec<Key>,
+}
+
+/// A slot: the name of its group, and its number.
+type Key = (String, usize);
+
+static PARENT: Mutex<Handover> = Mutex::new(Handover {
+    started: None,
+    link: None,
+    slots: Vec::new(),
+});
+
+fn parent() -> MutexGuard<'static, Handover> {
+    PARENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes over from the supervisor of the configuration before, if there is one. Called when a configuration has come into
+/// force.
+pub(crate) fn prepare(thread: &ParentThread) {
+    HELPER.follow_earlier(thread);
+    parent().started = None;
+    // At the first start, children and processes are started together.
+    if scoreboard::exists() {
+        start(thread);
+    }
+}
+
+/// Starts the supervisor of the configuration in force, if it has process groups, and lets the one before go.
+pub(crate) fn start(thread: &ParentThread) {
+    let groups = groups::current();
+    if HELPER.is_running() || mpm::single_process() {
+        return;
+    }
+    let predecessor = std::mem::take(&mut *parent());
+    if groups.is_empty() {
+        // The end of its connection tells the supervisor before that nothing follows.
+        return;
+    }
+    let longest = groups
+        .iter()
+        .map(|group| group.config.shutdown_timeout())
+        .max();
+    HELPER.set_patience(longest.unwrap_or_default() + Duration::from_secs(2));
+    let keep = descriptors(&groups, predecessor.link);
+    let (link, keep) = match keep {
+        Ok(made) => made,
+        Err(error) => {
+            log_message(Message::HelperStart, &[&"wsgi-groups", &error]);
+            return;
+        }
+    };
+    // The supervisor gets a copy of the lock, which must be free when it is forked.
+    *parent() = Handover {
+        started: Some(Instant::now()),
+        link: Some(link),
+        slots: predecessor.slots,
+    };
+    if let Err(error) = HELPER.start(thread, keep) {
+        log_message(Message::HelperStart, &[&"wsgi-groups", &error]);
+    }
+    parent().slots = keys(&groups).collect();
+}
+
+fn keys(groups: &[Arc<Group>]) -> impl Iterator<Item = Key> + '_ {
+    groups
+        .iter()
+        .flat_map(|group| (0..group.slots.len()).map(|index| (group.config.name.clone(), index)))
+}
+
+/// Returns the parent's end of the connection to a new supervisor, and the descriptors of the supervisor: its end, the
+/// connection to its predecessor, if there is one, and the listening sockets in the order of the slots.
+fn descriptors(
+    groups: &[Arc<Group>],
+    predecessor: Option<OwnedFd>,
+) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
+    let (link, own) = messages()?;
+    let mut keep = vec![own];
+    keep.extend(predecessor);
+    let addresses = groups.iter().flat_map(|group| &group.slots);
+    keep.extend(sockets::listeners(addresses)?);
+    Ok((link, keep))
+}
+
+/// Makes a connection that keeps the borders of messages.
+fn messages() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags,
+        None,
+    )?)
+}
+
+/// Replaces a supervisor that has died, unless it died too soon.
+fn died(thread: &ParentThread, pid: u32, how: &str) {
+    log_message(Message::SupervisorDied, &[&pid, &how]);
+    let started = parent().started;
+    *parent() = Handover {
+        started,
+        ..Handover::default()
+    };
+    if started.is_none_or(|started| started.elapsed() >= SHORT_LIFE) {
+        start(thread);
+    }
+}
+
+/// Replaces a supervisor that died too soon. Called about every ten seconds.
+pub(crate) fn revive(thread: &ParentThread) {
+    if parent().started.is_some() {
+        start(thread);
+    }
+}
+
+/// Closes this process's copy of the connection to the supervisor. For a child.
+pub(crate) fn child_begins() {
+    *parent() = Handover::default();
+}
+
+/// The body of the helper: works until `ending` is readable and all processes have ended, or until a later supervisor
+/// has taken over.
+fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
+    sockets::forget();
+    let before = std::mem::take(&mut *parent());
+    std::mem::forget(before.link);
+    let groups = groups::current();
+    let slots: usize = groups.iter().map(|group| group.slots.len()).sum();
+    let mut keep = keep.into_iter();
+    let Some(own) = keep.next() else { return };
+    let predecessor = if keep.len() > slots {
+        keep.next()
+    } else {
+        None
+    };
+    let mut supervisor = Supervisor {
+        pid: std::process::id(),
+        began: Instant::now(),
+        own: Some(own),
+        predecessor,
+        slots: Vec::with_capacity(slots),
+        is_stopping: false,
+    };
+    for ((group, index), listener) in groups
+        .iter()
+        .flat_map(|group| (0..group.slots.len()).map(move |index| (group, index)))
+        .zip(keep)
+    {
+        let key = (group.config.name.clone(), index);
+        let has_predecessor = supervisor.predecessor.is_some() && before.slots.contains(&key);
+        let windows = Windows {
+            startup: group.config.startup_timeout.flatten(),
+            drain: group.config.graceful_timeout(),
+            shutdown: group.config.shutdown_timeout(),
+        };
+        supervisor.slots.push(SlotRun {
+            group: group.clone(),
+            key,
+            listener,
+            slot: Slot::new(windows, has_predecessor),
+            was_asked: false,
+            members: Vec::new(),
+        });
+    }
+    supervisor.greet_predecessor();
+    supervisor.work(&ending);
+}
+
+struct Supervisor {
+    pid: u32,
+    began: Instant,
+    /// The connection by which a later supervisor speaks to this one.
+    own: Option<OwnedFd>,
+    /// The connection to the supervisor before this one.
+    predecessor: Option<OwnedFd>,
+    slots: Vec<SlotRun>,
+    is_stopping: bool,
+}
+
+/// A slot, and what belongs to it.
+struct SlotRun {
+    group: Arc<Group>,
+    key: Key,
+    listener: OwnedFd,
+    slot: Slot<u32>,
+    /// A later supervisor waits until no process of the slot takes requests.
+    was_asked: bool,
+    members: Vec<Member>,
+}
+
+/// A process of a slot.
+struct Member {
+    pid: u32,
+    /// The connection to the process.
+    control: OwnedFd,
+    /// Readable when the process has ended.
+    end: OwnedFd,
+}
+
+/// What one supervisor says to another: a letter, and a slot where the letter is about one.
+mod letter {
+    /// To the earlier one: there is a slot of this name in the new configuration.
+    pub(super) const HAVE: u8 = b'H';
+    /// To the earlier one: there are no more slots; those that were not named drain.
+    pub(super) const NO_MORE: u8 = b'N';
+    /// To the earlier one: the process of this slot shall take no more requests.
+    pub(super) const DRAIN: u8 = b'D';
+    /// From the earlier one: it takes no more requests.
+    pub(super) const DRAINED: u8 = b'C';
+}
+
+fn message(letter: u8, key: Option<&Key>) -> Vec<u8> {
+    let mut message = vec![letter];
+    if let Some((name, index)) = key {
+        message.extend_from_slice(format!("{index} {name}").as_bytes());
+    }
+    message
+}
+
+fn key_of(message: &[u8]) -> Option<Key> {
+    let text = std::str::from_utf8(message.get(1..)?).ok()?;
+    let (index, name) = text.split_once(' ')?;
+    Some((name.into(), index.parse().ok()?))
+}
+
+impl Supervisor {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Tells the supervisor before this one which of its slots this one continues.
+    fn greet_predecessor(&mut self) {
+        let Some(predecessor) = &self.predecessor else {
+            return;
+        };
+        let named = self
+            .slots
+            .iter()
+            .map(|slot| message(letter::HAVE, Some(&slot.key)));
+        let all = named.chain([message(letter::NO_MORE, None)]);
+        // If it has ended, its slots are free, which reading from it will show.
+        all.for_each(|message| {
+            let _ = rustix::io::write(predecessor, &message);
+        });
+    }
+
+    fn work(&mut self, ending: &OwnedFd) {
+        let mut continued: Vec<Key> = Vec::new();
+        loop {
+            self.act();
+            if self.slots.iter().all(|slot| slot.slot.is_over()) {
+                return;
+            }
+            let ready = self.wait(ending);
+            if ready.is_ending {
+                self.is_stopping = true;
+                self.slots.iter_mut().for_each(|slot| slot.slot.stop());
+            }
+            if ready.has_successor {
+                self.hear_successor(&mut continued);
+            }
+            if ready.has_predecessor {
+                self.hear_predecessor();
+            }
+            self.hear_members();
+        }
+    }
+
+    /// Does everything that the slots ask for now.
+    fn act(&mut self) {
+        let now = self.now();
+        for at in 0..self.slots.len() {
+            while let Some(action) = self.slots[at].slot.next(now) {
+                if action == Action::DrainPredecessor {
+                    let message = message(letter::DRAIN, Some(&self.slots[at].key));
+                    let sent = self
+                        .predecessor
+                        .as_ref()
+                        .map(|to| rustix::io::write(to, &message));
+                    if !matches!(sent, Some(Ok(_))) {
+                        self.slots[at].slot.predecessor_left();
+                    }
+                    continue;
+                }
+                self.slots[at].act(action, self.pid, now);
+            }
+            // A later supervisor waits for this.
+            let slot = &mut self.slots[at];
+            if slot.was_asked && !slot.slot.takes_requests() {
+                slot.was_asked = false;
+                if let Some(own) = &self.own {
+                    let _ = rustix::io::write(own, &message(letter::DRAINED, Some(&slot.key)));
+                }
+            }
+        }
+    }
+
+    /// Waits until something happens.
+    fn wait(&self, ending: &OwnedFd) -> Ready {
+        let due = self.slots.iter().filter_map(|slot| slot.slot.due()).min();
+        let pause = due.map(|due| {
+            let pause = due.saturating_sub(self.now());
+            Timespec {
+                tv_sec: pause.as_secs().cast_signed(),
+                tv_nsec: pause.subsec_nanos().into(),
+            }
+        });
+        // The signal that ends this process stays readable.
+        let ending = (!self.is_stopping).then_some(ending);
+        let links = [ending, self.own.as_ref(), self.predecessor.as_ref()];
+        let opened = links.into_iter().flatten().map(AsFd::as_fd);
+        let members = self.slots.iter().flat_map(|slot| &slot.members);
+        let of_members = members.flat_map(|member| [member.control.as_fd(), member.end.as_fd()]);
+        let asleep = self.slots.iter().filter(|slot| slot.slot.sleeps());
+        let of_sleepers = asleep.map(|slot| slot.listener.as_fd());
+        let mut polled: Vec<PollFd<'_>> = opened
+            .chain(of_members)
+            .chain(of_sleepers)
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        let is_ready = poll(&mut polled, pause.as_ref()).is_ok();
+        let mut happened = polled
+            .iter()
+            .map(|polled| is_ready && !polled.revents().is_empty());
+        Ready {
+            is_ending: ending.is_some() && happened.next() == Some(true),
+            has_successor: self.own.is_some() && happened.next() == Some(true),
+            has_predecessor: self.predecessor.is_some() && happened.next() == Some(true),
+        }
+    }
+
+    /// Hears what a later supervisor says, or that there will be none.
+    fn hear_successor(&mut self, continued: &mut Vec<Key>) {
+        let Some(own) = &self.own else { return };
+        let mut buffer = [0; 4096];
+        let count = match rustix::io::read(own, &mut buffer) {
+            Ok(0) | Err(_) => {
+                // The parent has let go of this supervisor, or the later one has ended.
+                self.own = None;
+                self.slots.iter_mut().for_each(|slot| slot.slot.retire());
+                return;
+            }
+            Ok(count) => count,
+        };
+        let said = &buffer[..count];
+        match (said.first(), key_of(said)) {
+            (Some(&letter::HAVE), Some(key)) => continued.push(key),
+            (Some(&letter::NO_MORE), _) => {
+                let gone = self
+                    .slots
+                    .iter_mut()
+                    .filter(|slot| !continued.contains(&slot.key));
+                gone.for_each(|slot| slot.slot.retire());
+            }
+            (Some(&letter::DRAIN), Some(key)) => {
+                match self.slots.iter_mut().find(|slot| slot.key == key) {
+                    Some(slot) => {
+                        slot.slot.retire();
+                        slot.was_asked = true;
+                    }
+                    None => {
+                        let _ = rustix::io::write(own, &message(letter::DRAINED, Some(&key)));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Hears what the supervisor before this one answers.
+    fn hear_predecessor(&mut self) {
+        let Some(predecessor) = &self.predecessor else {
+            return;
+        };
+        let mut buffer = [0; 4096];
+        match rustix::io::read(predecessor, &mut buffer) {
+            Ok(0) | Err(_) => {
+                self.predecessor = None;
+                self.slots
+                    .iter_mut()
+                    .for_each(|slot| slot.slot.predecessor_left());
+            }
+            Ok(count) => {
+                let said = &buffer[..count];
+                if said.first() == Some(&letter::DRAINED)
+                    && let Some(key) = key_of(said)
+                    && let Some(slot) = self.slots.iter_mut().find(|slot| slot.key == key)
+                {
+                    slot.slot.predecessor_left();
+                }
+            }
+        }
+    }
+
+    /// Hears the processes, and notes which have ended.
+    fn hear_members(&mut self) {
+        let now = self.now();
+        for slot in &mut self.slots {
+            slot.hear(now);
+            if slot.slot.sleeps() && is_readable(slot.listener.as_fd()) {
+                slot.slot.wake();
+            }
+        }
+    }
+}
+
+struct Ready {
+    is_ending: bool,
+    has_successor: bool,
+    has_predecessor: bool,
+}
+
+impl SlotRun {
+    fn act(&mut self, action: Action<u32>, supervisor: u32, now: Duration) {
+        match action {
+            Action::Start => match self.start(supervisor) {
+                Ok(pid) => {
+                    log_info(&format!(
+                        "process {pid} of process group '{}' starts",
+                        self.group.config.name
+                    ));
+                    self.slot.started(pid, now);
+                }
+                Err(error) => {
+                    log_message(Message::GroupStart, &[&self.group.config.name, &error]);
+                    self.slot.failed_to_start(now, process::random());
+                }
+            },
+            Action::Serve(pid) => self.say(pid, process::SERVE),
+            Action::Drain(pid) => self.say(pid, process::DRAIN),
+            Action::Stop(pid) => signal(pid, Signal::TERM),
+            Action::Kill(pid) => signal(pid, Signal::KILL),
+            Action::DrainPredecessor => {}
+        }
+    }
+
+    /// Forks a process.
+    fn start(&mut self, supervisor: u32) -> io::Result<u32> {
+        let (control, its_control) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let group = self.group.clone();
+        let (listener, its_control) = (self.listener.as_fd(), its_control.as_fd());
+        let pid = group_process::start(c"wsgi-group", &[listener, its_control], |alone| {
+            process::run(alone, group, supervisor, listener, its_control)
+        })?;
+        let opened = pid_of(pid)
+            .ok_or(io::ErrorKind::NotFound.into())
+            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+        match opened {
+            Ok(end) => {
+                self.members.push(Member { pid, control, end });
+                Ok(pid)
+            }
+            Err(error) => {
+                signal(pid, Signal::KILL);
+                if let Some(pid) = pid_of(pid) {
+                    let _ = waitpid(Some(pid), WaitOptions::empty());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn say(&self, pid: u32, word: u8) {
+        if let Some(member) = self.members.iter().find(|member| member.pid == pid) {
+            // If the process has ended, its end is seen next.
+            let _ = rustix::io::write(&member.control, &[word]);
+        }
+    }
+
+    fn hear(&mut self, now: Duration) {
+        for at in (0..self.members.len()).rev() {
+            let member = &self.members[at];
+            if is_readable(member.control.as_fd()) {
+                let mut words = [0; 16];
+                let count = rustix::io::read(&member.control, &mut words).unwrap_or(0);
+                for &word in &words[..count] {
+                    match word {
+                        process::READY => self.slot.ready(member.pid, now),
+                        process::CONFIRMED => self.slot.confirmed(member.pid, now),
+                        process::REPLACE => self.slot.replace(),
+                        process::IDLE => self.slot.sleep(member.pid),
+                        _ => {}
+                    }
+                }
+            }
+            if !is_readable(member.end.as_fd()) {
+                continue;
+            }
+            let member = self.members.remove(at);
+            let ended = pid_of(member.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
+            let how = match ended {
+                Some(Ok(Some((_, status)))) => {
+                    match (status.exit_status(), status.terminating_signal()) {
+                        (Some(status), _) => format!("with status {status}"),
+                        (None, Some(signal)) => format!("by signal {signal}"),
+                        (None, None) => String::from("in a way that is not known"),
+                    }
+                }
+                _ => String::from("in a way that is not known"),
+            };
+            let name = &self.group.config.name;
+            match self.slot.ended(member.pid, now, process::random()) {
+                Some(Part::Starting) => {
+                    log_message(Message::GroupStartFailed, &[&member.pid, name, &how]);
+                }
+                Some(Part::Serving) => {
+                    log_message(Message::GroupProcessDied, &[&member.pid, name, &how]);
+                }
+                Some(Part::Leaving) | None => log_info(&format!(
+                    "process {} of process group '{name}' has ended {how}",
+                    member.pid
+                )),
+            }
+        }
+    }
+}
+
+fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    matches!(poll(&mut polled, Some(&Timespec::default())), Ok(1..))
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    Pid::from_raw(pid.cast_signed())
+}
+
+/// Sends a signal to a process that has not been waited for.
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = pid_of(pid) {
+        // If it has ended, its end is seen next.
+        let _ = kill_process(pid, signal);
+    }
+}
