@@ -82,7 +82,7 @@ const VARIABLES: &[&str] = &[
     "DECLINED|OK|DONE|SUSPENDED",
     "GLOBAL_ONLY",
     "HTTP_[A-Z_]+",
-    "ap_(default_loglevel|listeners|server_argv0|num_listen_buckets|pglobal|unixd_config)",
+    "ap_(default_loglevel|listeners|num_listen_buckets|pglobal|unixd_config)",
     "APR_OC_REASON_(DEATH|LOST|UNREGISTER)",
     "SERVER_(DEAD|STARTING|READY|BUSY_.*|CLOSING|GRACEFUL|IDLE_KILL)",
     "MODULE_MAGIC_(NUMBER_MAJOR|NUMBER_MINOR|COOKIE)",

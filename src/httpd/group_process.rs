@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
+use crate::forked;
 use crate::guard::guard_or;
-use crate::{forked, sys};
 
 /// Proof that its thread is the only one of a process that was just forked. The value neither leaves that thread nor
 /// outlives its only moment.
@@ -67,37 +67,24 @@ static TITLE_LENGTH: AtomicUsize = AtomicUsize::new(0);
 
 /// Finds the command line that [`Alone::set_title`] may write to. For the parent, at its start.
 pub(crate) fn find_command_line() {
-    // SAFETY: `ap_server_argv0` is httpd's `argv[0]`, or null; the kernel has laid out the arguments one behind the
-    // other, and `/proc/self/cmdline` has their length.
-    unsafe {
-        let start = sys::ap_server_argv0.cast_mut().cast::<u8>();
-        let Ok(shown) = std::fs::read("/proc/self/cmdline") else {
-            return;
-        };
-        if start.is_null() || shown.is_empty() {
-            return;
-        }
-        // httpd may have copied the argument; only the memory that the kernel shows is of use.
-        let first = CStr::from_ptr(start.cast()).to_bytes();
-        if shown.starts_with(first) && lies_on_stack(start) {
-            TITLE.store(start, Relaxed);
-            TITLE_LENGTH.store(shown.len(), Relaxed);
-        }
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return;
+    };
+    if let Some((start, end)) = command_line(&stat)
+        && start < end
+    {
+        TITLE.store(std::ptr::with_exposed_provenance_mut(start), Relaxed);
+        TITLE_LENGTH.store(end - start, Relaxed);
     }
 }
 
-/// Returns whether an address lies in the memory in which the kernel has put the arguments of this process.
-fn lies_on_stack(start: *const u8) -> bool {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
-        return false;
-    };
-    let stack = maps.lines().find(|line| line.ends_with("[stack]"));
-    let range = stack.and_then(|line| line.split(' ').next()?.split_once('-'));
-    let number = |text: &str| usize::from_str_radix(text, 16).ok();
-    range.is_some_and(|(from, to)| match (number(from), number(to)) {
-        (Some(from), Some(to)) => (from..to).contains(&start.addr()),
-        _ => false,
-    })
+/// Returns where the command line begins and ends in the memory of a process; `stat` is its `/proc/.../stat`.
+fn command_line(stat: &str) -> Option<(usize, usize)> {
+    /// Numbers 48 and 49 of proc_pid_stat(5), `arg_start` and `arg_end`, counted behind the name, which is number 2.
+    const ARG_START: usize = 48 - 3;
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut numbers = behind_name.split_ascii_whitespace().skip(ARG_START);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Forks a process called `name` that runs `body` and ends with its result as the status. It gets no descriptors but
@@ -165,4 +152,18 @@ fn open_descriptors(keep: &[BorrowedFd<'_>]) -> Vec<c_int> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|&open| open > 2 && !is_kept(open))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_found() {
+        let stat = std::fs::read_to_string("/proc/self/stat").expect("this system has it");
+        let (start, end) = command_line(&stat).expect("the kernel shows them");
+        let shown = std::fs::read("/proc/self/cmdline").expect("this system has it");
+        assert_eq!(end - start, shown.len());
+        assert_eq!(command_line("7 (a b) c) S 1"), None);
+    }
 }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
     Builder, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, mpm_tests, ours_only,
+    script_answering,
 };
+use nix::unistd::User;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::clients::Clients;
@@ -162,6 +166,92 @@ mpm_tests! {
         assert!(server.children().contains(&pid_of(&here)));
     }
 
+    fn who_and_where_a_process_is(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        if !is_root() {
+            return;
+        }
+        let server = site(
+            mpm,
+            "threads=3 user=nobody group=nogroup umask=0027 home=/var lang=C.UTF-8 python-path=/usr/share display-name=%{GROUP}",
+        )
+        .start();
+        let told = server.get("/process").expect(200).json();
+        let nobody = User::from_name("nobody").unwrap().expect("this system has it");
+        assert_eq!(told["user"], nobody.uid.as_raw());
+        assert_eq!(told["name"], "nobody");
+        assert_eq!(told["umask"], 0o027);
+        assert_eq!(told["folder"], "/var");
+        assert_eq!(told["lang"], "C.UTF-8");
+        assert_eq!((&told["path"][0], &told["path"][1]), (&"/var".into(), &"/usr/share".into()));
+        let shown = fs::read(format!("/proc/{}/cmdline", told["pid"])).unwrap();
+        assert!(shown.starts_with(b"(wsgi:site)"), "{:?}", String::from_utf8_lossy(&shown));
+        // The other group's processes, and clients that are not httpd, cannot use its socket.
+        for entry in fs::read_dir(server.root()).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().ends_with(".sock") {
+                assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600);
+            }
+        }
+    }
+
+    fn limits_of_requests_and_idleness(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = site(mpm, "threads=3 maximum-requests=20").pool(2, 4).start();
+        let targets = ["/hello", "/process"];
+        let first = group_process(&server);
+        let clients = Clients::during(&server, &targets, 2, |_| {
+            eventually("a successor takes over", || (group_process(&server) != first).then_some(()));
+            eventually("the first process has ended", || (!is_alive(first)).then_some(()));
+        });
+        clients.expect_no_failures();
+        drop(server);
+
+        let server = site(mpm, "threads=3 inactivity-timeout=1").start();
+        let first = group_process(&server);
+        eventually("the idle process ends", || server.group_processes().is_empty().then_some(()));
+        let second = pid_of(&server.get("/process").expect(200).json());
+        assert_ne!(first, second);
+    }
+
+    fn a_touched_script(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = Server::builder(mpm)
+            .file("site/app.wsgi", script_answering("old"))
+            .conf("Define WSGI_PROCESS_GROUPS\nWSGISocketPrefix ${ROOT}/wsgi
+                WSGIDaemonProcess site threads=3\nWSGIProcessGroup site
+                WSGIScriptAlias / ${ROOT}/site/app.wsgi")
+            .start();
+        assert_eq!(server.get("/").expect(200).text(), "old");
+        let first = group_process(&server);
+        server.write("site/app.wsgi", script_answering("new, and longer"));
+        eventually("the new code answers", || {
+            let text = server.get("/").expect(200).text();
+            (text == "new, and longer").then_some(())
+        });
+        eventually("the old process has ended", || (!is_alive(first)).then_some(()));
+    }
+
+    fn a_signal_and_a_lost_supervisor(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = site(mpm, "threads=3").pool(2, 4).start();
+        let first = group_process(&server);
+        let clients = Clients::during(&server, &["/hello"], 3, |clients| {
+            clients.wait_for(10);
+            send(first, Signal::USR1);
+            eventually("a successor takes over", || (!is_alive(first)).then_some(()));
+            clients.wait_for(10);
+        });
+        clients.expect_no_failures();
+        let supervisor = server.supervisor().expect("it runs");
+        server.allow_log("WSGI1152|WSGI1155|WSGI1156");
+        kill(supervisor);
+        eventually("another supervisor", || {
+            let now = server.supervisor()?;
+            (now != supervisor && !server.group_processes().is_empty()).then_some(())
+        });
+        server.get("/hello").expect(200);
+    }
+
     fn a_group_that_cannot_start(mpm) {
         ours_only!("mod_wsgi has its own tests");
         let server = site(mpm, "home=/nonexistent threads=3").conf("Timeout 10").start();
@@ -184,6 +274,23 @@ fn site(mpm: Mpm, options: &str) -> Builder {
             "Define WSGI_PROCESS_GROUPS\nWSGIChunkedRequest On\nSetEnv test.gate ${{ROOT}}/out/gate\nWSGISocketPrefix ${{ROOT}}/wsgi\n\
              WSGIDaemonProcess site {options}\nWSGIProcessGroup site"
         ))
+}
+
+/// Returns the only process of groups, once there is one.
+fn group_process(server: &Server) -> Pid {
+    eventually("there is one process", || {
+        let processes = processes(server);
+        (processes.len() == 1).then(|| *processes.first().expect("one"))
+    })
+}
+
+fn send(pid: Pid, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    rustix::process::kill_process(pid, signal).expect("it runs");
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 fn pid_of(told: &Value) -> Pid {

@@ -137,6 +137,11 @@ impl Server {
         self.process("wsgi-reloader")
     }
 
+    /// Returns the process that supervises process groups.
+    pub fn supervisor(&self) -> Option<Pid> {
+        self.process("wsgi-groups")
+    }
+
     /// Returns the processes of process groups.
     pub fn group_processes(&self) -> BTreeSet<Pid> {
         let supervisors = process::children_of(self.pid()).into_iter();
