@@ -61,6 +61,20 @@ pub enum Fault {
     Whole = 7,
 }
 
+impl Fault {
+    /// All faults, by number.
+    pub const ALL: [Self; 8] = [
+        Self::Gone,
+        Self::Slow,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::Unsupported,
+        Self::Answered,
+        Self::Server,
+        Self::Whole,
+    ];
+}
+
 /// Whether a client is there.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,7 @@ pub use directory::{AuxiliaryScript, DirConfig, HandlerScript};
 pub use process_group::{ProcessGroup, ScriptOwner, SocketConfig};
 pub use python::{PythonConfig, STARTUP_TIMEOUT};
 pub use server::{
-    ImportScript, ServerConfig, WrittenGroup, group_problems, preloads, unknown_groups,
+    ImportScript, ServerConfig, WrittenGroup, group_problems, preloads, process_groups,
+    unknown_groups,
 };
 pub use settings::Settings;

@@ -3,14 +3,15 @@
 //! The new process is a copy of the supervisor, which has one thread and none of httpd's descriptors. It gets back the
 //! signals that the supervisor blocks or ignores, and ends when the supervisor ends.
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use crate::forked;
-use crate::guard::guard_or;
+use wsgi_core::messages::Message;
+
+use crate::{fork, forked, log};
 
 /// Proof that its thread is the only one of a process that was just forked. The value neither leaves that thread nor
 /// outlives its only moment.
@@ -97,30 +98,20 @@ pub fn start(
     keep: &[BorrowedFd<'_>],
     body: impl FnOnce(&Alone) -> u8,
 ) -> io::Result<u32> {
-    // In a copy of a process with more threads, locks that the other threads held would stay locked.
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        let what = format!("this process has {threads} threads, and its copy would have one");
-        return Err(io::Error::other(what));
-    }
-    // SAFETY: this thread was just counted as the only one, and only it could start another: so the new process has a
-    // copy of all threads. The new process never returns from here.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => {
-            let status = guard_or(2, || {
-                prepare(name, keep);
-                body(&Alone(PhantomData))
-            });
-            // SAFETY: ends the process without httpd's clean-up, which is not for this process.
-            unsafe { libc::_exit(c_int::from(status)) }
+    let pid = fork::alone(|| match prepare(name, keep) {
+        Ok(()) => body(&Alone(PhantomData)),
+        Err(error) => {
+            let line = Message::HelperStart.line(&[&name.to_string_lossy(), &error]);
+            log::server(log::Level::Error, line.as_bytes());
+            1
         }
-        pid => Ok(pid.cast_unsigned()),
-    }
+    })?;
+    Ok(pid.cast_unsigned())
 }
 
 /// Gives the new process the signals of a program that was just started, and closes what it does not need.
-fn prepare(name: &CStr, keep: &[BorrowedFd<'_>]) {
+fn prepare(name: &CStr, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let open = fork::open_descriptors(keep)?;
     // SAFETY: plain system calls with live arguments, on descriptors that this process does not use.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
@@ -133,25 +124,13 @@ fn prepare(name: &CStr, keep: &[BorrowedFd<'_>]) {
         ] {
             libc::signal(signal, libc::SIG_DFL);
         }
-        for open in open_descriptors(keep) {
-            libc::close(open);
+        for descriptor in open {
+            libc::close(descriptor);
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
+    fork::unblock_signals();
     forked::note();
-}
-
-/// Returns the open descriptors, except the standard ones and `keep`.
-fn open_descriptors(keep: &[BorrowedFd<'_>]) -> Vec<c_int> {
-    let is_kept = |open| keep.iter().any(|keep| keep.as_raw_fd() == open);
-    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|&open| open > 2 && !is_kept(open))
-        .collect()
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,19 +9,19 @@
 //! 4. When the parent itself is killed, the kernel sends `SIGTERM` to the helper.
 
 use std::ffi::{CStr, c_int, c_void};
+use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use wsgi_core::messages::Message;
 
 use crate::guard::guard_or;
 use crate::pool::Pool;
 use crate::retained::Retained;
-use crate::{log, mpm, reaped, record, sys};
+use crate::{fork, log, mpm, reaped, record, sys};
 
 /// What the helper runs. It must return once the descriptor is readable. The others were given to [`Helper::start`].
 pub type Body = fn(OwnedFd, Vec<OwnedFd>);
@@ -305,7 +305,8 @@ fn prepare(helper: &Helper, parent: libc::pid_t, keep: &[OwnedFd]) -> Result<Own
         }
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
         // Read before the change of user, which may also change the root, and then there may be no /proc.
-        let open = open_descriptors(keep).map_err(|error| format!("/proc/self/fd: {error}"))?;
+        let open =
+            fork::open_descriptors(keep).map_err(|error| format!("/proc/self/fd: {error}"))?;
         let pool = POOL.load(Relaxed);
         if !helper.is_privileged && sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
             return Err(String::from("it could not become the unprivileged user"));
@@ -335,16 +336,4 @@ fn prepare(helper: &Helper, parent: libc::pid_t, keep: &[OwnedFd]) -> Result<Own
         }
         Ok(OwnedFd::from_raw_fd(descriptor))
     }
-}
-
-/// Returns the open descriptors, except the standard ones and `keep`.
-fn open_descriptors(keep: &[OwnedFd]) -> io::Result<Vec<c_int>> {
-    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let is_kept = |open| keep.iter().any(|keep| keep.as_raw_fd() == open);
-    let entries = fs::read_dir("/proc/self/fd")?;
-    Ok(entries
-        .flatten()
-        .filter_map(number)
-        .filter(|&open| open > 2 && !is_kept(open))
-        .collect())
 }

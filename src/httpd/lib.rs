@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod command;
+mod fork;
 pub mod forked;
 pub mod group_process;
 pub mod guard;

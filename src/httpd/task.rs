@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::io;
 
-use crate::guard::guard_or;
+use crate::fork;
 
 /// A process that does one thing. Dropping the value kills the process. What the process has started, and left in its
 /// process group, is killed when the process ends.
@@ -18,23 +18,8 @@ impl Task {
     /// Those of `fork(2)`, and another error if this process has more than one thread.
     pub fn start(name: &CStr, body: impl FnOnce() -> u8) -> io::Result<Self> {
         let parent = std::process::id().cast_signed();
-        // In a copy of a process with more threads, locks that the other threads held would stay locked.
-        let threads = std::fs::read_dir("/proc/self/task")?.count();
-        if threads != 1 {
-            let what = format!("this process has {threads} threads, and its copy would have one");
-            return Err(io::Error::other(what));
-        }
-        // SAFETY: this thread was just counted as the only one, and only it could start another: so the new process has
-        // a copy of all threads. The new process never returns from here.
-        match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()),
-            0 => {
-                let status = guard_or(2, || prepare(name, parent).map_or(2, |()| body()));
-                // SAFETY: ends the process without httpd's clean-up, which is not for this process.
-                unsafe { libc::_exit(c_int::from(status)) }
-            }
-            pid => Ok(Self { pid }),
-        }
+        let pid = fork::alone(|| prepare(name, parent).map_or(2, |()| body()))?;
+        Ok(Self { pid })
     }
 
     /// Returns the number of the process.
@@ -103,9 +88,7 @@ fn prepare(name: &CStr, parent: libc::pid_t) -> Option<()> {
         if tied != 0 || libc::getppid() != parent {
             return None;
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
+    fork::unblock_signals();
     Some(())
 }

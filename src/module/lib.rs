@@ -13,6 +13,7 @@
 //! | `metrics` | the segment of shared memory, and the pages that show it |
 //! | `config` | the configuration: read and resolved by the parent, inherited by children |
 //! | `log.rs` | lines for the error log |
+//! | `polling.rs` | whether a descriptor is readable |
 
 mod children;
 mod config;
@@ -20,6 +21,7 @@ mod daemon;
 mod engine;
 mod log;
 mod metrics;
+mod polling;
 mod reload;
 mod request;
 

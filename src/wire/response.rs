@@ -11,16 +11,6 @@ use crate::frame::limits;
 use crate::pack::{Malformed, Packer, Unpacker};
 
 /// The values of these enumerations, by the number on the wire.
-pub(crate) const FAULTS: [Fault; 8] = [
-    Fault::Gone,
-    Fault::Slow,
-    Fault::TooLarge,
-    Fault::Malformed,
-    Fault::Unsupported,
-    Fault::Answered,
-    Fault::Server,
-    Fault::Whole,
-];
 pub(crate) const PRESENCES: [Presence; 3] = [Presence::Here, Presence::HalfClosed, Presence::Gone];
 pub(crate) const LEVELS: [Level; 6] = [
     Level::Critical,
@@ -153,7 +143,7 @@ pub(crate) fn pack_failure(to: &mut Packer<'_>, result: &HostResult) {
 
 pub(crate) fn unpack_failure(body: &[u8]) -> Result<HostResult, Malformed> {
     let mut from = Unpacker::new(body);
-    let fault = from.one_of(&FAULTS)?;
+    let fault = from.one_of(&Fault::ALL)?;
     let reason = String::from_utf8_lossy(from.bytes()?);
     from.end()?;
     Ok(HostResult::failed(fault, &reason))

@@ -155,6 +155,14 @@ pub fn group_problems<'a>(servers: impl IntoIterator<Item = &'a ServerConfig>) -
     problems
 }
 
+/// Returns the process groups of all `servers` (each main or merged).
+pub fn process_groups<'a>(
+    servers: impl IntoIterator<Item = &'a ServerConfig>,
+) -> impl Iterator<Item = &'a ProcessGroup> {
+    let servers = distinct(servers).into_iter();
+    servers.flat_map(|server| &server.process_groups)
+}
+
 /// Returns a message for each process group that requests choose and no `WSGIDaemonProcess` defines: those of
 /// `WSGIProcessGroup` and `process-group=` in all `servers` (each main or merged), and in `sections`.
 ///

@@ -284,21 +284,11 @@ mod tests {
     use super::*;
     use crate::messages::Level;
 
-    const FAULTS: [Fault; 8] = [
-        Fault::Gone,
-        Fault::Slow,
-        Fault::TooLarge,
-        Fault::Malformed,
-        Fault::Unsupported,
-        Fault::Answered,
-        Fault::Server,
-        Fault::Whole,
-    ];
     const TRANSFERS: [Transfer; 2] = [Transfer::Read, Transfer::Write];
 
     #[test]
     fn bodies_have_the_statuses_of_httpd() {
-        let statuses = FAULTS.map(|fault| verdict(fault, Transfer::Read).status);
+        let statuses = Fault::ALL.map(|fault| verdict(fault, Transfer::Read).status);
         let expected = [
             Some(400),
             Some(408),
@@ -314,7 +304,7 @@ mod tests {
 
     #[test]
     fn only_httpd_itself_is_an_error() {
-        for fault in FAULTS {
+        for fault in Fault::ALL {
             for transfer in TRANSFERS {
                 let verdict = verdict(fault, transfer);
                 let is_server = fault == Fault::Server;
@@ -364,7 +354,7 @@ mod tests {
     #[test]
     fn an_application_is_heard_unless_its_client_has_left() {
         for status in [200, 302, 404, 499, 500, 503] {
-            for fault in FAULTS.map(Some).into_iter().chain([None]) {
+            for fault in Fault::ALL.map(Some).into_iter().chain([None]) {
                 let gone = fault == Some(Fault::Gone) && status >= 500;
                 assert_eq!(
                     replaced(fault, status),
@@ -377,7 +367,7 @@ mod tests {
 
     #[test]
     fn endings() {
-        let causes = FAULTS
+        let causes = Fault::ALL
             .into_iter()
             .flat_map(|fault| TRANSFERS.map(|transfer| Cause::Fault(fault, transfer)))
             .chain([Cause::Application, Cause::TimedOut]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wsgi_core::config::ProcessGroup;
+use wsgi_core::config::{ProcessGroup, process_groups};
 use wsgi_httpd::module::ServerName;
 
 use inherited::Process;
@@ -26,12 +26,13 @@ pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) -> Vec<GroupS
     };
     let mut alias_groups = vec![of_children];
     let mut groups = Vec::new();
-    let written = switch::process_groups().then(|| read::process_groups(servers));
+    let configs = servers.iter().map(|(server, _)| &server.config);
+    let written = switch::process_groups().then(|| process_groups(configs));
     for config in written.into_iter().flatten() {
-        let plan = plan::of_process_group(&config);
-        if let Some((process, of_group)) = Process::new(servers, plan, Some(&config)) {
+        let plan = plan::of_process_group(config);
+        if let Some((process, of_group)) = Process::new(servers, plan, Some(config)) {
             alias_groups.push(of_group);
-            groups.push((config, Arc::new(process)));
+            groups.push((config.clone(), Arc::new(process)));
         }
     }
     inherited::set_alias_groups(alias_groups);

@@ -2,10 +2,9 @@
 //!
 //! A mistake does not stop httpd at once: all mistakes are collected and reported together, each with file and line.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use wsgi_core::config::{DirConfig, ProcessGroup, ServerConfig, group_problems};
+use wsgi_core::config::{DirConfig, ServerConfig, group_problems};
 use wsgi_core::directives::{Context, DIRECTIVES, Directive, Target};
 use wsgi_core::messages::Message;
 use wsgi_httpd::command::{Command, Next};
@@ -106,15 +105,6 @@ pub(crate) fn of_request<'r>(request: Request<'r>) -> Option<(&'r Server, &'r Di
     static NOTHING: DirConfig = DirConfig::EMPTY;
     let (server, dir) = request.configs::<Wsgi>();
     Some((server?, dir.unwrap_or(&NOTHING)))
-}
-
-/// Returns the process groups of all servers.
-pub(super) fn process_groups(servers: &[(&Server, ServerName<'_>)]) -> Vec<ProcessGroup> {
-    let mut seen: HashSet<*const Server> = HashSet::new();
-    let servers = servers.iter().filter(|(server, _)| seen.insert(*server));
-    servers
-        .flat_map(|(server, _)| server.config.process_groups.iter().cloned())
-        .collect()
 }
 
 /// Returns `WSGISocketPrefix`.

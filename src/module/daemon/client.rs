@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
-use nix::unistd::User;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -21,6 +20,7 @@ use wsgi_wire::{
     wait_for_welcome,
 };
 
+use super::accounts;
 use super::groups::{self, Group};
 use crate::log::log_message;
 
@@ -155,18 +155,12 @@ impl GroupClient {
                 Ok(Exchanged::Elsewhere(Why::Draining)) => slot.forget_idle(),
                 Err(lost) if !lost.was_begun => slot.forget_idle(),
                 Err(lost) => {
-                    let is_silent = lost.error == WireError::TimedOut;
-                    let message = if is_silent {
-                        Message::GroupSilent
-                    } else {
-                        Message::GroupLost
+                    let (message, answered) = match lost.error {
+                        WireError::TimedOut => (Message::GroupSilent, Answered::Silent),
+                        _ => (Message::GroupLost, Answered::Lost),
                     };
                     log_message(message, &[&self.config.name, &lost.error]);
-                    return if is_silent {
-                        Answered::Silent
-                    } else {
-                        Answered::Lost
-                    };
+                    return answered;
                 }
             }
         }
@@ -204,18 +198,14 @@ impl GroupClient {
 
 impl Owner {
     fn of(written: &ScriptOwner) -> Self {
-        let number = |name: &str| {
-            name.strip_prefix('#')
-                .and_then(|number| number.parse().ok())
-        };
         match written {
             ScriptOwner::User(name) => {
-                let found = User::from_name(name).ok().flatten();
-                Self::User(number(name).or(found.map(|user| user.uid.as_raw())))
+                let found = accounts::user("script-user", name);
+                Self::User(found.ok().map(|found| found.uid.as_raw()))
             }
             ScriptOwner::Group(name) => {
-                let found = nix::unistd::Group::from_name(name).ok().flatten();
-                Self::Group(number(name).or(found.map(|group| group.gid.as_raw())))
+                let found = accounts::group("script-group", name);
+                Self::Group(found.ok().map(|gid| gid.as_raw()))
             }
         }
     }

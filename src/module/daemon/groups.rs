@@ -23,7 +23,7 @@ pub(crate) struct Group {
 static IN_FORCE: RwLock<Option<Arc<Vec<Arc<Group>>>>> = RwLock::new(None);
 
 /// Makes these the groups of the configuration in force.
-pub(crate) fn put_in_force(groups: Vec<Arc<Group>>) {
+fn put_in_force(groups: Vec<Arc<Group>>) {
     *IN_FORCE.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(groups));
 }
 

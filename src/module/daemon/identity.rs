@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Group, Uid, User, chroot, initgroups, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, chroot, initgroups, setgid, setgroups, setuid};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, umask};
 use wsgi_core::config::ProcessGroup;
@@ -10,6 +10,7 @@ use wsgi_core::messages::Message;
 use wsgi_httpd::group_process::Alone;
 use wsgi_httpd::process;
 
+use super::accounts::{self, FoundUser};
 use crate::log::log_message;
 
 /// Makes this process one of the group. The error says what failed, and at which option.
@@ -62,23 +63,21 @@ struct Account {
 impl Account {
     fn of(group: &ProcessGroup) -> Result<Self, String> {
         let found = match &group.user {
-            Some(written) => find_user(written)?,
-            None => User::from_uid(Uid::from_raw(process::user()))
-                .ok()
-                .flatten(),
+            Some(written) => accounts::user("user", written)?,
+            None => {
+                let uid = Uid::from_raw(process::user());
+                let entry = User::from_uid(uid).ok().flatten();
+                FoundUser { uid, entry }
+            }
         };
-        let user = match (&found, &group.user) {
-            (Some(found), _) => found.uid,
-            (None, Some(written)) => Uid::from_raw(number(written).unwrap_or(process::user())),
-            (None, None) => Uid::from_raw(process::user()),
-        };
+        let user = found.uid;
         if user.is_root() {
             return Err(String::from(
                 "user=: Python does not run as root; name another user",
             ));
         }
         let gid = match &group.group {
-            Some(written) => find_group(written)?,
+            Some(written) => accounts::group("group", written)?,
             None => Gid::from_raw(process::group()),
         };
         if gid.as_raw() == 0 {
@@ -89,8 +88,8 @@ impl Account {
         Ok(Self {
             user,
             group: gid,
-            name: found.as_ref().map(|found| found.name.clone()),
-            home: found.map(|found| found.dir),
+            name: found.entry.as_ref().map(|entry| entry.name.clone()),
+            home: found.entry.map(|entry| entry.dir),
         })
     }
 
@@ -110,7 +109,7 @@ impl Account {
         } else {
             let written = group.supplementary_groups.iter();
             let gids: Vec<Gid> = written
-                .map(|name| find_group(name))
+                .map(|name| accounts::group("supplementary-groups", name))
                 .collect::<Result<_, _>>()?;
             setgroups(&gids).map_err(|errno| format!("supplementary-groups=: {errno}"))?;
         }
@@ -119,33 +118,6 @@ impl Account {
             return Err(String::from("user=: the process could become root again"));
         }
         Ok(())
-    }
-}
-
-/// Returns the number of an account that is written as `#number`.
-fn number(written: &str) -> Option<u32> {
-    written.strip_prefix('#')?.parse().ok()
-}
-
-fn find_user(written: &str) -> Result<Option<User>, String> {
-    let failed = |errno| format!("user={written}: {errno}");
-    match number(written) {
-        Some(number) => User::from_uid(Uid::from_raw(number)).map_err(failed),
-        None => match User::from_name(written).map_err(failed)? {
-            Some(user) => Ok(Some(user)),
-            None => Err(format!("user={written}: there is no such user")),
-        },
-    }
-}
-
-fn find_group(written: &str) -> Result<Gid, String> {
-    if let Some(number) = number(written) {
-        return Ok(Gid::from_raw(number));
-    }
-    match Group::from_name(written) {
-        Ok(Some(group)) => Ok(group.gid),
-        Ok(None) => Err(format!("group {written}: there is no such group")),
-        Err(errno) => Err(format!("group {written}: {errno}")),
     }
 }
 

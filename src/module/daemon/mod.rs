@@ -5,6 +5,7 @@
 //! | `groups.rs` | all | the groups of the configuration in force |
 //! | `sockets.rs` | the parent | the listening sockets of the slots, kept over restarts |
 //! | `supervisor.rs` | the supervisor | starts, replaces and ends the processes |
+//! | `accounts.rs` | all | users and groups as options name them |
 //! | `identity.rs`, `process.rs`, `serve.rs` | a process of a group | its user and limits, its life, its requests |
 //! | `client.rs` | a child of httpd | which process gets a request, and the way there |
 //!
@@ -14,6 +15,7 @@
 //! The supervisor is a process of its own, because the MPM's main loop calls a module only every ten seconds, and
 //! httpd's parent must not wait for anything. It keeps the rights of the parent, has one thread, and runs no Python.
 
+mod accounts;
 pub(crate) mod client;
 pub(crate) mod groups;
 mod identity;

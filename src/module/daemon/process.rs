@@ -147,10 +147,7 @@ fn serve(
     let mut is_draining = false;
     loop {
         let pause = if is_draining { LOOK } else { LOOK_AT_TIMES };
-        let pause = Timespec {
-            tv_sec: pause.as_secs().cast_signed(),
-            tv_nsec: pause.subsec_nanos().into(),
-        };
+        let pause = Timespec::try_from(pause).ok();
         let mut polled = [
             control.as_fd(),
             signals.end.as_fd(),
@@ -158,7 +155,7 @@ fn serve(
         ]
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         let needs_looks = is_draining || ages.are_limited();
-        if poll(&mut polled, needs_looks.then_some(&pause)).is_err() {
+        if poll(&mut polled, pause.as_ref().filter(|_| needs_looks)).is_err() {
             continue;
         }
         let [of_control, must_end, must_be_replaced] =

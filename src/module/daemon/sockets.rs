@@ -8,7 +8,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::unistd::User;
 use rustix::fs::{AtFlags, Mode, Uid, chownat};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
@@ -17,6 +16,7 @@ use wsgi_core::config::ProcessGroup;
 use wsgi_core::messages::Message;
 use wsgi_httpd::process;
 
+use super::accounts;
 use crate::log::log_message;
 
 /// Where a slot listens.
@@ -111,18 +111,9 @@ fn open_one(group: &ProcessGroup, slot: u32, user: u32, prefix: Option<&str>) ->
 
 /// Returns the number of the user who may connect.
 fn user_of(group: &ProcessGroup) -> Result<u32, String> {
-    let Some(name) = &group.socket_user else {
-        return Ok(process::user());
-    };
-    if let Some(number) = name.strip_prefix('#') {
-        return number
-            .parse()
-            .map_err(|_| format!("socket-user={name} is no number"));
-    }
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err(format!("socket-user={name}: there is no such user")),
-        Err(errno) => Err(format!("socket-user={name}: {errno}")),
+    match &group.socket_user {
+        None => Ok(process::user()),
+        Some(written) => Ok(accounts::user("socket-user", written)?.uid.as_raw()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! service. The earlier supervisor ends when its processes have ended.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use wsgi_httpd::mpm::{self, scoreboard};
 use super::groups::{self, Group};
 use super::{process, sockets};
 use crate::log::{log_info, log_message};
+use crate::polling::is_readable;
 
 static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
 
@@ -333,13 +334,8 @@ impl Supervisor {
     /// Waits until something happens.
     fn wait(&self, ending: &OwnedFd) -> Ready {
         let due = self.slots.iter().filter_map(|slot| slot.slot.due()).min();
-        let pause = due.map(|due| {
-            let pause = due.saturating_sub(self.now());
-            Timespec {
-                tv_sec: pause.as_secs().cast_signed(),
-                tv_nsec: pause.subsec_nanos().into(),
-            }
-        });
+        // A time that is too long for the system is no limit.
+        let pause = due.and_then(|due| Timespec::try_from(due.saturating_sub(self.now())).ok());
         // The signal that ends this process stays readable.
         let ending = (!self.is_stopping).then_some(ending);
         let links = [ending, self.own.as_ref(), self.predecessor.as_ref()];
@@ -432,7 +428,7 @@ impl Supervisor {
         let now = self.now();
         for slot in &mut self.slots {
             slot.hear(now);
-            if slot.slot.sleeps() && is_readable(slot.listener.as_fd()) {
+            if slot.slot.sleeps() && is_readable(&slot.listener) {
                 slot.slot.wake();
             }
         }
@@ -510,7 +506,7 @@ impl SlotRun {
     fn hear(&mut self, now: Duration) {
         for at in (0..self.members.len()).rev() {
             let member = &self.members[at];
-            if is_readable(member.control.as_fd()) {
+            if is_readable(&member.control) {
                 let mut words = [0; 16];
                 let count = rustix::io::read(&member.control, &mut words).unwrap_or(0);
                 for &word in &words[..count] {
@@ -523,7 +519,7 @@ impl SlotRun {
                     }
                 }
             }
-            if !is_readable(member.end.as_fd()) {
+            if !is_readable(&member.end) {
                 continue;
             }
             let member = self.members.remove(at);
@@ -553,11 +549,6 @@ impl SlotRun {
             }
         }
     }
-}
-
-fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    matches!(poll(&mut polled, Some(&Timespec::default())), Ok(1..))
 }
 
 fn pid_of(pid: u32) -> Option<Pid> {

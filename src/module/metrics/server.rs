@@ -10,7 +10,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use wsgi_telemetry::Segment;
 
 use super::pages::{self, Page, Subject};
 use super::segment;
+use crate::polling::is_readable;
 
 /// Highest number of connections at once.
 const CONNECTIONS: usize = 16;
@@ -263,15 +264,6 @@ fn wait(readable: &[&OwnedFd], limit: Duration) {
     };
     // The caller checks in any case what is readable.
     let _ = poll(&mut polled, Some(&limit));
-}
-
-fn is_readable(fd: &impl AsFd) -> bool {
-    let mut polled = [PollFd::new(fd, PollFlags::IN)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    matches!(poll(&mut polled, Some(&now)), Ok(1..))
 }
 
 fn left(until: Instant) -> io::Result<Duration> {

@@ -189,13 +189,13 @@ fn a_response_is_cut_and_a_request_given_up() {
 /// A value goes over the wire as its number, which is its index in the table.
 #[test]
 fn tables_are_in_order() {
-    use crate::response::{FAULTS, LEVELS, OUTCOMES, PRESENCES, WRITE_ENDS, number_of};
+    use crate::response::{LEVELS, OUTCOMES, PRESENCES, WRITE_ENDS, number_of};
     fn check<T: Copy>(values: &[T], number: impl Fn(T) -> u8) {
         for (at, value) in values.iter().enumerate() {
             assert_eq!(usize::from(number(*value)), at);
         }
     }
-    check(&FAULTS, |value| value as u8);
+    check(&Fault::ALL, |value| value as u8);
     check(&PRESENCES, |value| value as u8);
     check(&WRITE_ENDS, |value| value as u8);
     check(&OUTCOMES, |value| value as u8);
