@@ -42,6 +42,7 @@ pub use client::http2::{Http2Response, http2_cancel, http2_exchange, http2_get_a
 pub use client::request::Request;
 pub use client::response::{Ending, Head, Response};
 pub use machine::httpd::has_module;
+pub use machine::ports::free_port;
 pub use machine::process::{
     Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
     wait_until_ended,
@@ -56,6 +57,6 @@ pub use server::description::{Builder, script_answering};
 pub use server::limit::Limit;
 pub use server::log::Record;
 pub use server::running::{LogMark, Server};
-pub use wait::eventually::{eventually, eventually_by_turns, eventually_within};
+pub use wait::eventually::{PATIENCE, eventually, eventually_by_turns, eventually_within};
 pub use wait::gate::{Gate, Visitor};
 pub use wait::over::{AtEnd, Over};

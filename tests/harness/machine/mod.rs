@@ -3,6 +3,7 @@
 
 pub(crate) mod account;
 pub(crate) mod httpd;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod stage;
 pub(crate) mod wanted;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -12,6 +12,7 @@ use wsgi_dashboards::prometheus::Client;
 
 use crate::client::connection::Connection;
 use crate::client::request::Request;
+use crate::machine::ports::free_port;
 use crate::metrics::exposition::Labels;
 use crate::wait::eventually::eventually;
 
@@ -93,11 +94,7 @@ impl Prometheus {
             ));
         }
         fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let log = File::create(folder.path().join("log")).unwrap();
         let child = program("prometheus")
             .arg("--config.file=prometheus.yml")

@@ -1,9 +1,9 @@
 //! The description of a server that a test needs.
 
 use std::fmt;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use crate::machine::ports::free_port;
 use crate::mpm::Mpm;
 
 /// The description of a server that is not running yet.
@@ -160,9 +160,9 @@ impl Builder {
 
 impl Ports {
     pub(super) fn free() -> Self {
-        // Both ports are held at once; otherwise they might be the same.
-        let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-        let [server, metrics] = held.map(|listener| listener.local_addr().unwrap().port());
-        Ports { server, metrics }
+        Ports {
+            server: free_port(),
+            metrics: free_port(),
+        }
     }
 }

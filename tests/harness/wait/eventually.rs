@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// The longest wait, on a loaded machine, for an event that should come at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The time that ten children may take, one after the other.
 const BY_TURNS: Duration = Duration::from_secs(90);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use harness::{Server, has_module, mpm_tests};
+use harness::{Server, free_port, has_module, mpm_tests};
 use serde_json::Value;
 
 use super::checks::{body, given};
@@ -54,7 +54,7 @@ mpm_tests! {
         let folder = tempfile::tempdir().unwrap();
         let (key, certificate_of_server) = certificate(folder.path(), "localhost");
         let (_, certificate_of_client) = certificate(folder.path(), "client");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut modules = vec!["ssl", "socache_shmcb", "deflate"];
         if mpm.threaded() && has_module("http2") {
             modules.push("http2");

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Exposition, Mpm, Prometheus, Request, Server, Target, eventually_within, kill, long, mpm_tests,
-    ours_only, script_answering, workspace,
+    Exposition, Mpm, PATIENCE, Prometheus, Request, Server, Target, eventually_within, kill, long,
+    mpm_tests, ours_only, script_answering, workspace,
 };
 use wsgi_dashboards::{Choice, queries};
 
@@ -53,7 +53,7 @@ mpm_tests! {
         // The children may be new, and may have served no request.
         server.get("/m/collect").expect(200);
         check_traffic(&server.scrape(), &load, &violence);
-        check_dashboards(&prometheus, mpm);
+        check_dashboards(&server, &prometheus);
         server.allow_log("");
     }
 }
@@ -194,7 +194,7 @@ const APPS: [&str; 4] = ["/fast", "/m", "/main", "/edited"];
 /// Returns the page after all requests have ended.
 fn settled(server: &Server, wrong: &mut Vec<String>) -> Exposition {
     let mut before = -1.0;
-    let settled = eventually_within(Duration::from_secs(10), || {
+    let settled = eventually_within(PATIENCE, || {
         let page = server.scrape();
         let now = page.sum("wsgi_requests_total", &[]);
         let quiet = page.sum("wsgi_requests_in_flight", &[]) == 0.0;
@@ -290,7 +290,7 @@ fn check_prometheus(
     };
     let counted = page.sum("wsgi_requests_total", &[]);
     let mut seen = 0.0;
-    eventually_within(Duration::from_secs(5), || {
+    eventually_within(PATIENCE, || {
         seen = one("sum(wsgi_requests_total{job=\"wsgi\"})");
         (seen == counted).then_some(())
     });
@@ -378,24 +378,34 @@ const STILL: [(&str, &str); 8] = [
 ];
 
 /// Checks that each query of each panel finds something, and that each alert exists.
-fn check_dashboards(prometheus: &Prometheus, mpm: Mpm) {
+fn check_dashboards(server: &Server, prometheus: &Prometheus) {
     let choice = Choice::everything("1m");
     let mut empty = Vec::new();
-    for query in queries() {
-        let points = prometheus.query(&query.with(&choice));
-        // NaN, a quotient of zeros, is not a result.
-        let answered = points.iter().any(|point| !point.value.is_nan());
-        let excused = query.may_be_empty.is_some()
-            && (mpm != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))
-            // If a child has one thread, no thread waits for the GIL.
-            || mpm == Mpm::Prefork && query.expr.contains("wsgi_gil_wait_seconds");
-        if !answered && !excused {
-            empty.push(format!(
-                "{} › {}: {}",
-                query.dashboard, query.panel, query.expr
-            ));
+    // The last scrape may have found only children without an interpreter. So there are more requests and scrapes.
+    eventually_within(PATIENCE, || {
+        empty.clear();
+        server.get("/m/collect").expect(200);
+        for query in queries() {
+            let points = prometheus.query(&query.with(&choice));
+            // NaN, a quotient of zeros, is not a result.
+            let answered = points.iter().any(|point| !point.value.is_nan());
+            let excused = query.may_be_empty.is_some()
+                && (server.mpm() != Mpm::Event || !query.expr.contains("wsgi_mpm_connections"))
+                // If a child has one thread, no thread waits for the GIL.
+                || server.mpm() == Mpm::Prefork && query.expr.contains("wsgi_gil_wait_seconds");
+            if !answered && !excused {
+                empty.push(format!(
+                    "{} › {}: {}",
+                    query.dashboard, query.panel, query.expr
+                ));
+            }
         }
-    }
+        let found = empty.is_empty().then_some(());
+        if found.is_none() {
+            thread::sleep(Duration::from_millis(300));
+        }
+        found
+    });
     assert!(
         empty.is_empty(),
         "{} queries find nothing:\n{}",
