@@ -51,11 +51,14 @@ const WORKERS: &[Panel] = &[
     },
     Panel {
         title: "Children by state",
-        description: "Children of httpd that are alive. Draining: they finish what they have and end.",
+        description: "Children of httpd, and processes of each process group, that are alive. Draining: they finish what they have and end.",
         view: View::Stacked,
         width: 8,
         runbook: "WsgiChildrenKilled",
-        targets: &[target("{{state}}", "sum by (state) (wsgi_children{$S})")],
+        targets: &[target(
+            "{{process_group}} {{state}}",
+            "sum by (process_group, state) (wsgi_children{$S})",
+        )],
         ..PANEL
     },
     Panel {
@@ -129,13 +132,13 @@ const WORKERS: &[Panel] = &[
 const COST: &[Panel] = &[
     Panel {
         title: "CPU (cores)",
-        description: "CPU time of all children per second of time: 1 is one core in full use.",
+        description: "CPU time of all children, and of each process group, per second of time: 1 is one core in full use.",
         view: View::Stacked,
         width: 8,
         runbook: "WsgiLatencyHigh",
         targets: &[target(
-            "{{mode}}",
-            "sum by (mode) (rate(wsgi_children_cpu_seconds_total{$S}[$R]))",
+            "{{process_group}} {{mode}}",
+            "sum by (process_group, mode) (rate(wsgi_children_cpu_seconds_total{$S}[$R]))",
         )],
         ..PANEL
     },
@@ -146,8 +149,8 @@ const COST: &[Panel] = &[
         width: 8,
         runbook: "WsgiMemoryGrowth",
         targets: &[target(
-            "{{instance}}",
-            "sum by (instance) (wsgi_children_resident_memory_bytes{$S})",
+            "{{instance}} {{process_group}}",
+            "sum by (instance, process_group) (wsgi_children_resident_memory_bytes{$S})",
         )],
         ..PANEL
     },
@@ -158,8 +161,8 @@ const COST: &[Panel] = &[
         width: 8,
         runbook: "WsgiMemoryGrowth",
         targets: &[target(
-            "{{instance}}",
-            "max by (instance) (wsgi_child_resident_memory_max_bytes{$S})",
+            "{{instance}} {{process_group}}",
+            "max by (instance, process_group) (wsgi_child_resident_memory_max_bytes{$S})",
         )],
         ..PANEL
     },

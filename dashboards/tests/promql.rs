@@ -8,7 +8,7 @@ use promql_parser::parser::{
 use std::collections::{BTreeMap, BTreeSet};
 use wsgi_dashboards::Choice;
 use wsgi_dashboards::rules::RECORDINGS;
-use wsgi_telemetry::catalogue::{self, Family, Kind};
+use wsgi_telemetry::catalogue::{self, Family, Kind, PROCESS_GROUP};
 
 type Labels = BTreeSet<String>;
 
@@ -115,6 +115,7 @@ impl Reader {
         let mut labels = Labels::from(server);
         labels.extend(family.labels.iter().map(|label| label.name.to_owned()));
         labels.extend(family.has_app().then(|| "app".to_owned()));
+        labels.extend(family.has_process_group().then(|| PROCESS_GROUP.to_owned()));
         labels.extend(buckets.then(|| "le".to_owned()));
         for matcher in &selector.matchers.matchers {
             if !labels.contains(&matcher.name) {

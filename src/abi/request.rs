@@ -138,6 +138,11 @@ pub struct BodyPlan {
 pub struct Timing<'a> {
     /// When the request was received, microseconds since the epoch.
     pub received: i64,
+    /// When a child of httpd sent it to a process group, and when a process took it; microseconds since the epoch, 0 for a
+    /// request in httpd's child.
+    pub queue_start: i64,
+    /// See `queue_start`.
+    pub daemon_start: i64,
     /// The times that module and engine pass to each other; `None` if nothing is measured.
     pub times: Option<&'a Times>,
 }

@@ -172,6 +172,8 @@ pub struct StartConfig<'a> {
     pub reserve: u32,
     /// Whether httpd runs as one process with a terminal (`-X`), in which the standard streams stay as they are.
     pub single_process: bool,
+    /// Whether the process only runs the scripts that it loads (`threads=0`): `SIGTERM` raises `SystemExit` in them.
+    pub service: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `mod_wsgi.maximum_processes`.

@@ -21,6 +21,7 @@ pub(crate) enum Command {
     Top(TopArgs),
     Metrics(MetricsArgs),
     Reload(ReloadArgs),
+    Restart(RestartArgs),
     Stack(StackArgs),
     Explain(ExplainArgs),
     /// Becomes httpd, which then ends when the calling process ends.
@@ -273,6 +274,30 @@ pub(crate) struct ReloadArgs {
     pub(crate) segment: SegmentArgs,
 
     /// Only ask for the new code, and do not wait until the server runs it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+
+    /// How long to wait; the server continues after that
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), conflicts_with = "no_wait")]
+    pub(crate) timeout: u32,
+}
+
+/// Replace the processes of a process group (WSGIDaemonProcess), without a failed request.
+///
+/// Each process has a successor first, which loads the application. Then the old one takes no more requests, and ends
+/// when it has finished those that it runs. If a successor does not get ready, its predecessor stays in service.
+///
+/// Exit status: 0 when all processes were replaced; 1 when that failed or took too long; 2 when the command line was
+/// wrong. Only root and the user who started the server may ask for it.
+#[derive(Args, Debug)]
+pub(crate) struct RestartArgs {
+    /// Name of the process group
+    pub(crate) group: String,
+
+    #[command(flatten)]
+    pub(crate) segment: SegmentArgs,
+
+    /// Only ask for new processes, and do not wait until they have taken over
     #[arg(long)]
     pub(crate) no_wait: bool,
 

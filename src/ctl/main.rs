@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
-use crate::commands::{explain, reload, serve, stack, status, top};
+use crate::commands::{explain, reload, restart, serve, stack, status, top};
 use crate::launch::tether;
 use crate::output::messages;
 
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::top(&args),
         Command::Metrics(args) => status::metrics(&args),
         Command::Reload(args) => reload::reload(&args),
+        Command::Restart(args) => restart::restart(&args),
         Command::Stack(args) => stack::stack(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Tether(args) => tether::become_httpd(&args),

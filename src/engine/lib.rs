@@ -158,6 +158,7 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
             process_group: owned(raw.process_group),
             main_group: owned(raw.main_group),
             single_process: raw.single_process,
+            service: raw.service,
             prometheus_client: raw.prometheus_client,
             multiprocess: raw.multiprocess,
             maximum_processes: raw.maximum_processes,

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::{fs, io};
 
 use crate::guard::guard_or;
+use crate::log::LogServer;
 
 /// Forks a process that runs `body` and ends with its result as the status; a panic counts as status 2. Returns its
 /// number.
@@ -41,10 +42,16 @@ pub(crate) fn unblock_signals() {
     }
 }
 
-/// Returns the open descriptors, except the standard ones and `keep`.
-pub(crate) fn open_descriptors(keep: &[impl AsRawFd]) -> io::Result<Vec<c_int>> {
+/// Returns the open descriptors, except the standard ones, `keep`, and those of `logs`.
+pub(crate) fn open_descriptors(
+    keep: &[impl AsRawFd],
+    logs: &[LogServer],
+) -> io::Result<Vec<c_int>> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let is_kept = |open| keep.iter().any(|keep| keep.as_raw_fd() == open);
+    let is_kept = |open| {
+        let mut logs = logs.iter().filter_map(|log| log.descriptor());
+        keep.iter().any(|keep| keep.as_raw_fd() == open) || logs.any(|log| log == open)
+    };
     let entries = fs::read_dir("/proc/self/fd")?;
     Ok(entries
         .flatten()

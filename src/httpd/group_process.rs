@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use wsgi_core::messages::Message;
 
-use crate::{fork, forked, log};
+use crate::log::{self, LogServer};
+use crate::{fork, forked};
 
 /// Proof that its thread is the only one of a process that was just forked. The value neither leaves that thread nor
 /// outlives its only moment.
@@ -34,6 +35,12 @@ impl Alone {
         };
         // SAFETY: a C string; no other thread uses the locale.
         unsafe { !libc::setlocale(libc::LC_ALL, locale.as_ptr()).is_null() }
+    }
+
+    /// Makes lines that belong to no request go to the log of this server, which is open in this process. The process
+    /// keeps its copy of the configuration until it ends.
+    pub fn log_to(&self, server: LogServer) {
+        server.put_in_place();
     }
 
     /// Makes `ps` show `title` in place of httpd's command line; it is cut where that command line ended.
@@ -89,16 +96,17 @@ fn command_line(stat: &str) -> Option<(usize, usize)> {
 }
 
 /// Forks a process called `name` that runs `body` and ends with its result as the status. It gets no descriptors but
-/// the standard ones and `keep`. Returns its number.
+/// the standard ones, `keep`, and that of `log`. Returns its number.
 ///
 /// # Errors
 /// Those of `fork(2)`, and another error if this process has more than one thread.
 pub fn start(
     name: &CStr,
     keep: &[BorrowedFd<'_>],
+    log: LogServer,
     body: impl FnOnce(&Alone) -> u8,
 ) -> io::Result<u32> {
-    let pid = fork::alone(|| match prepare(name, keep) {
+    let pid = fork::alone(|| match prepare(name, keep, log) {
         Ok(()) => body(&Alone(PhantomData)),
         Err(error) => {
             let line = Message::HelperStart.line(&[&name.to_string_lossy(), &error]);
@@ -110,8 +118,8 @@ pub fn start(
 }
 
 /// Gives the new process the signals of a program that was just started, and closes what it does not need.
-fn prepare(name: &CStr, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let open = fork::open_descriptors(keep)?;
+fn prepare(name: &CStr, keep: &[BorrowedFd<'_>], log: LogServer) -> io::Result<()> {
+    let open = fork::open_descriptors(keep, &[log])?;
     // SAFETY: plain system calls with live arguments, on descriptors that this process does not use.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use wsgi_core::messages::Message;
 
 use crate::guard::guard_or;
+use crate::log::LogServer;
 use crate::pool::Pool;
 use crate::retained::Retained;
 use crate::{fork, log, mpm, reaped, record, sys};
@@ -66,9 +67,14 @@ pub struct Helper {
     patience: AtomicU64,
     /// The number of the configuration in which the helper was started.
     generation: AtomicI32,
+    /// When the helper was started last in this configuration.
+    began: Mutex<Option<Instant>>,
     /// Helpers of earlier configurations that end by themselves.
     earlier: Mutex<Vec<libc::pid_t>>,
 }
+
+/// A helper that has lived for less than this is not replaced at once.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
 
 /// What is registered with APR.
 #[repr(C)]
@@ -102,6 +108,7 @@ impl Helper {
             is_privileged,
             patience: AtomicU64::new(PATIENCE.as_millis() as u64),
             generation: AtomicI32::new(0),
+            began: Mutex::new(None),
             earlier: Mutex::new(Vec::new()),
         }
     }
@@ -117,22 +124,45 @@ impl Helper {
         self.pid.load(Relaxed) != 0
     }
 
-    /// Starts the helper if it does not run. It gets no descriptors but the standard ones and `keep`. Locks that the
-    /// caller holds stay locked in the helper.
+    /// Returns whether the helper was started in this configuration. One that died too soon to be replaced at once is then
+    /// started again later.
+    pub fn was_started(&self) -> bool {
+        self.began().is_some()
+    }
+
+    /// Returns whether a helper that has died may be replaced at once. One that died too soon waits for the
+    /// next look of the parent.
+    pub fn has_lived(&self) -> bool {
+        self.began()
+            .is_none_or(|began| began.elapsed() >= SHORT_LIFE)
+    }
+
+    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the helper if it does not run. It gets no descriptors but the standard ones, `keep`, and those of `logs`.
+    /// Locks that the caller holds stay locked in the helper.
     ///
     /// # Errors
     /// Those of `fork(2)`.
-    pub fn start(&'static self, _: &ParentThread, keep: Vec<OwnedFd>) -> io::Result<()> {
+    pub fn start(
+        &'static self,
+        _: &ParentThread,
+        keep: Vec<OwnedFd>,
+        logs: &[LogServer],
+    ) -> io::Result<()> {
         let pool = POOL.load(Relaxed);
         if self.is_running() || pool.is_null() {
             return Ok(());
         }
+        *self.began() = Some(Instant::now());
         let parent = std::process::id().cast_signed();
         // SAFETY: on the thread from which httpd forks its children. Like them, the new process goes on with a copy of
         // that thread alone; it never returns from `run`. [S-14]
         let pid = match unsafe { libc::fork() } {
             -1 => return Err(io::Error::last_os_error()),
-            0 => self.run(parent, keep),
+            0 => self.run(parent, keep, logs),
             pid => pid,
         };
         self.pid.store(pid, Relaxed);
@@ -142,9 +172,10 @@ impl Helper {
         Ok(())
     }
 
-    /// Follows helpers of earlier configurations in the new one. Must be called for a privileged helper once in each
-    /// configuration.
-    pub fn follow_earlier(&'static self, _: &ParentThread) {
+    /// Must be called once in each configuration, when it has come into force. Follows privileged helpers of earlier
+    /// ones.
+    pub fn prepare(&'static self, _: &ParentThread) {
+        *self.began() = None;
         let pool = POOL.load(Relaxed);
         if !pool.is_null() {
             for earlier in std::mem::take(&mut *self.earlier()) {
@@ -187,8 +218,8 @@ impl Helper {
     }
 
     /// Runs the helper in the forked process.
-    fn run(&self, parent: libc::pid_t, keep: Vec<OwnedFd>) -> ! {
-        let status = guard_or(2, || match prepare(self, parent, &keep) {
+    fn run(&self, parent: libc::pid_t, keep: Vec<OwnedFd>, logs: &[LogServer]) -> ! {
+        let status = guard_or(2, || match prepare(self, parent, &keep, logs) {
             Ok(ending) => {
                 (self.body)(ending, keep);
                 0
@@ -280,7 +311,12 @@ fn end(pid: libc::pid_t, patience: Duration) {
 }
 
 /// Makes a helper of the forked copy of the parent. Returns a descriptor that is readable after `SIGTERM`.
-fn prepare(helper: &Helper, parent: libc::pid_t, keep: &[OwnedFd]) -> Result<OwnedFd, String> {
+fn prepare(
+    helper: &Helper,
+    parent: libc::pid_t,
+    keep: &[OwnedFd],
+    logs: &[LogServer],
+) -> Result<OwnedFd, String> {
     let name = helper.name;
     let failed = |what: &str| format!("{what}: {}", io::Error::last_os_error());
     // SAFETY: plain system calls with live arguments; httpd drops privileges as it does in its children; this process
@@ -305,8 +341,8 @@ fn prepare(helper: &Helper, parent: libc::pid_t, keep: &[OwnedFd]) -> Result<Own
         }
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
         // Read before the change of user, which may also change the root, and then there may be no /proc.
-        let open =
-            fork::open_descriptors(keep).map_err(|error| format!("/proc/self/fd: {error}"))?;
+        let open = fork::open_descriptors(keep, logs)
+            .map_err(|error| format!("/proc/self/fd: {error}"))?;
         let pool = POOL.load(Relaxed);
         if !helper.is_privileged && sys::ap_run_drop_privileges(pool, log::main_server()) != 0 {
             return Err(String::from("it could not become the unprivileged user"));

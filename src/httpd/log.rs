@@ -39,6 +39,42 @@ pub(crate) fn main_server() -> *mut sys::server_rec {
     MAIN.load(Ordering::Acquire)
 }
 
+/// A server of the configuration in force, as the owner of an error log and of a log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogServer(*mut sys::server_rec);
+
+// SAFETY: only an address, which is used by processes in which the configuration is in force. [S-8]
+unsafe impl Send for LogServer {}
+// SAFETY: as above.
+unsafe impl Sync for LogServer {}
+
+impl LogServer {
+    /// # Safety
+    /// `server` must be a server of the configuration in force.
+    pub(crate) unsafe fn new(server: *mut sys::server_rec) -> Self {
+        Self(server)
+    }
+
+    /// Makes lines that belong to no request go to the log of this server.
+    pub(crate) fn put_in_place(self) {
+        MAIN.store(self.0, Ordering::Release);
+    }
+
+    /// Returns the descriptor of the log; `None` if it is no file and no pipe, but the system's log.
+    pub(crate) fn descriptor(self) -> Option<c_int> {
+        let mut number = -1;
+        // SAFETY: a server of the configuration in force; its log is null or an open file. [S-8]
+        let status = unsafe {
+            let file = (*self.0).error_log;
+            if file.is_null() {
+                return None;
+            }
+            sys::apr_os_file_get(&mut number, file)
+        };
+        (status == 0 && number >= 0).then_some(number)
+    }
+}
+
 /// Writes a line to the server's log.
 pub fn server(level: Level, line: &[u8]) {
     let server = MAIN.load(Ordering::Acquire);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::command::{Command, Next};
 use crate::guard::{guard, guard_or};
 use crate::helper::ParentThread;
+use crate::log::LogServer;
 use crate::mpm::child_exit::ChildInit;
 use crate::mpm::{self, accept, child_exit, connections};
 use crate::pool::Pool;
@@ -127,6 +128,8 @@ pub struct ServerName<'s> {
     pub request_port: u16,
     /// Whether the server is a `<VirtualHost>`.
     pub is_virtual: bool,
+    /// The log of the server.
+    pub log: LogServer,
     aliases: &'s [*const c_char],
 }
 
@@ -191,6 +194,7 @@ unsafe fn all_servers<'s, M: Module>(
                 port: server.port,
                 request_port: request_port(server),
                 is_virtual: server.is_virtual != 0,
+                log: LogServer::new(next),
                 aliases: match server.names.as_ref() {
                     // The elements are C strings.
                     Some(names) if names.nelts > 0 => std::slice::from_raw_parts(

@@ -113,9 +113,11 @@ unsafe impl Module for Wsgi {
     ) -> &'static CStr {
         let groups = config::prepare(servers);
         deaths::free_gone();
-        parent::prepare(thread, servers);
-        reloader::prepare();
+        parent::prepare(servers);
+        reloader::prepare(thread);
         daemon::groups::prepare(groups, read::socket_prefix(servers));
+        daemon::segments::prepare();
+        parent::listen(thread, servers);
         supervisor::prepare(thread);
         BANNER
     }
@@ -138,6 +140,7 @@ unsafe impl Module for Wsgi {
         reloader::revive(thread);
         supervisor::revive(thread);
         parent::monitor(thread);
+        daemon::segments::monitor();
     }
 
     fn server_end() {

@@ -79,3 +79,26 @@ pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: ends the process; httpd's clean-up is the child's business.
     unsafe { libc::_exit(status) }
 }
+
+/// Where this process runs applications, for lines of the log.
+static MODE: OnceLock<String> = OnceLock::new();
+static IS_SERVICE: AtomicBool = AtomicBool::new(false);
+
+/// Sets the process group of this process, empty for a child of httpd, and whether it only runs scripts.
+pub(crate) fn set_group(group: &[u8], is_service: bool) {
+    IS_SERVICE.store(is_service, Ordering::Relaxed);
+    MODE.get_or_init(|| match group {
+        b"" => String::from("in embedded mode"),
+        name => format!("in process group '{}'", String::from_utf8_lossy(name)),
+    });
+}
+
+/// Returns where this process runs applications, in words.
+pub(crate) fn mode() -> &'static str {
+    MODE.get().map_or("in embedded mode", |mode| mode)
+}
+
+/// Whether this process only runs scripts (`threads=0`).
+pub(crate) fn is_service() -> bool {
+    IS_SERVICE.load(Ordering::Relaxed)
+}

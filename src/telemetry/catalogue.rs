@@ -1,10 +1,13 @@
 //! The catalogue of all families: one table that drives registration, exposition, documentation, dashboards and tests.
 //!
 //! Names follow Prometheus's naming guide: base units, `_total` for counters, one prefix. Label values are closed
-//! lists; `app` is the only open label, and it comes from the configuration.
+//! lists; only `app` and `process_group` are open, and their values come from the configuration.
 
 /// Label value of everything that found no room: of `app`, and of all labels of the applications' own metrics.
 pub const OTHER: &str = "_other";
+
+/// The label of what processes of a group have counted. Series of httpd's children do not have it.
+pub const PROCESS_GROUP: &str = "process_group";
 
 /// Type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,18 @@ impl Family {
                     | Id::ApplicationInfo
             ),
             Source::Process | Source::Header => false,
+        }
+    }
+
+    /// Returns whether process groups have series of their own.
+    pub const fn has_process_group(&self) -> bool {
+        match self.source {
+            Source::Process | Source::Header => true,
+            Source::Derived => matches!(
+                self.id,
+                Id::Children | Id::ChildrenMemory | Id::ChildMemoryMax | Id::PythonInfo
+            ),
+            Source::Application => false,
         }
     }
 
@@ -218,7 +233,7 @@ label!(TRIGGER = "trigger": "script_changed", "api");
 label!(GENERATION = "generation": "0", "1", "2");
 label!(CHILD_STATE = "state": "starting", "ready", "draining");
 label!(EXIT = "how": "clean", "killed");
-label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "request_timeout", "deadlock", "startup_timeout");
+label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "request_timeout", "deadlock", "startup_timeout", "cpu_time");
 label!(CPU_MODE = "mode": "user", "system");
 label!(WORKER_STATE = "state": "idle", "starting", "reading", "writing", "keepalive", "closing", "logging", "graceful",
     "open_slot");

@@ -13,6 +13,11 @@ pub fn unix() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
+/// Returns the Unix time in microseconds, as applications get times.
+pub fn unix_microseconds() -> i64 {
+    i64::try_from(unix() / 1_000).unwrap_or(i64::MAX)
+}
+
 #[inline]
 fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);

@@ -20,14 +20,15 @@ mod sync;
 
 pub use exposition::{Format, negotiate, render};
 pub use reading::{
-    ApplicationNumbers, Child, Interval, Numbers, Sample, Sampler, Scoreboard, Snapshot,
+    ApplicationNumbers, Child, GroupSegment, Interval, Numbers, ProcessGroupNumbers, Sample,
+    Sampler, Scoreboard, Snapshot,
 };
 #[cfg(feature = "faults")]
 pub use recording::before_reaping;
 pub use recording::{ArenaSource, Ended, Recorder, default_bounds, install_recorder, writer};
 pub use requests::{Death, Event, Notable, OuterRequest, Phase, PhaseCell, Running};
 pub use segment::{
-    App, Application, Arena, Block, Fact, Geometry, Mismatch, Owner, Role, Segment, label_of,
+    App, Application, Arena, Block, Fact, Geometry, Load, Mismatch, Owner, Role, Segment, label_of,
     memory, published,
 };
 pub use series::{

@@ -28,7 +28,7 @@ pub enum Exchanged {
         /// Whether the connection can take another request.
         is_reusable: bool,
     },
-    /// The process has not begun it, and takes no other one on this connection.
+    /// The process has not begun it. One that drains takes no other one on this connection.
     Elsewhere(Why),
     /// The request is longer than a process takes ([`limits::REQUEST`]), or the start of its body ([`limits::BODY`]).
     /// Nothing was sent, and the connection can take another request.

@@ -75,6 +75,13 @@ impl<'c> RemoteRequest<'c> {
         }
     }
 
+    /// Returns whether nothing was sent for the request: then [`send_elsewhere`](crate::send_elsewhere) may still answer
+    /// it in place of [`Self::end`].
+    pub fn is_untouched(&self) -> bool {
+        let state = self.state();
+        state.is_some_and(|state| !state.has_sent && state.broken.is_none())
+    }
+
     /// Ends the request: sends what is left of the response, and how the request ended.
     ///
     /// # Errors

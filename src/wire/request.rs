@@ -25,6 +25,8 @@ pub struct OutgoingRequest<'a> {
     pub run: &'a RunRequest<'a>,
     /// The highest level of lines that the request's log takes; the process does not send others.
     pub level: Level,
+    /// Whether the request keeps the process from its `inactivity-timeout=`.
+    pub is_activity: bool,
     /// The start of the body.
     pub body: BodyStart<'a>,
 }
@@ -54,7 +56,9 @@ pub(crate) fn pack_request(
             to.u32(limit);
         }
         to.i64(request.timing.received);
+        to.i64(request.timing.queue_start);
         to.flag(request.timing.times.is_some());
+        to.flag(outgoing.is_activity);
         to.flag(body.is_whole);
         to.0.extend_from_slice(body.start);
     })
@@ -141,8 +145,11 @@ pub struct UnpackedRequest<'a> {
     plan: BodyPlan,
     limits: Limits,
     received: i64,
+    queue_start: i64,
     /// Whether the child measures the request.
     pub is_timed: bool,
+    /// Whether the request keeps the process from its `inactivity-timeout=`.
+    pub is_activity: bool,
     /// The highest level of lines for the request's log.
     pub(crate) level: Level,
     /// The start of the body.
@@ -171,7 +178,9 @@ impl<'a> UnpackedRequest<'a> {
                 slow: from.u32()?,
             },
             received: from.i64()?,
+            queue_start: from.i64()?,
             is_timed: from.flag()?,
+            is_activity: from.flag()?,
             level,
             body: BodyStart {
                 is_whole: from.flag()?,
@@ -184,8 +193,13 @@ impl<'a> UnpackedRequest<'a> {
         Ok(unpacked)
     }
 
-    /// Returns the request for the engine of this process. It has no host yet.
-    pub fn run_request<'s>(&'s self, times: Option<&'s Times>) -> RunRequest<'s> {
+    /// Returns the request for the engine of this process, which took it at `daemon_start`, microseconds since the epoch.
+    /// It has no host yet.
+    pub fn run_request<'s>(
+        &'s self,
+        daemon_start: i64,
+        times: Option<&'s Times>,
+    ) -> RunRequest<'s> {
         RunRequest::new(
             self.target,
             Environ {
@@ -198,6 +212,8 @@ impl<'a> UnpackedRequest<'a> {
             self.limits,
             Timing {
                 received: self.received,
+                queue_start: self.queue_start,
+                daemon_start,
                 times: times.filter(|_| self.is_timed),
             },
         )

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, mpm_tests, ours_only,
-    script_answering,
+    Builder, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, maps, mpm_tests,
+    ours_only, script_answering,
 };
 use nix::unistd::User;
 use rustix::process::Signal;
@@ -152,9 +152,12 @@ mpm_tests! {
                 WSGIScriptAlias /env ${APPS}/hello.wsgi process-group=%{ENV:test.group}
                 <Location /here>\nWSGIProcessGroup %{GLOBAL}\n</Location>
                 <Location /restricted>\nWSGIRestrictProcess other\n</Location>
+                <Location /missing>\nWSGIProcessGroup missing\n</Location>
                 WSGIScriptAlias /here ${APPS}/process.wsgi
                 WSGIScriptAlias /restricted ${APPS}/hello.wsgi")
             .start();
+        server.expect_log("WSGI1146: WSGIScriptAlias /none: no WSGIDaemonProcess defines process group 'none'");
+        server.expect_log("WSGI1146: .*httpd.conf:\\d+: no WSGIDaemonProcess defines process group 'missing'");
         server.get("/none").expect(500);
         server.expect_log("WSGI0151: no WSGIDaemonProcess defines process group 'none'");
         server.get("/env").expect(500);
@@ -250,6 +253,231 @@ mpm_tests! {
             (now != supervisor && !server.group_processes().is_empty()).then_some(())
         });
         server.get("/hello").expect(200);
+    }
+
+    fn children_without_python(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = site(mpm, "threads=3").conf("WSGIRestrictEmbedded On").start();
+        let process = pid_of(&server.get("/process").expect(200).json());
+        assert!(maps(process).contains("libpython"));
+        for child in server.children() {
+            assert!(!maps(child).contains("libpython"), "{child}");
+        }
+    }
+
+    fn limits_of_the_kernel(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = site(
+            mpm,
+            "threads=3 cpu-time-limit=100 cpu-priority=3 memory-limit=400000000 virtual-memory-limit=4000000000",
+        )
+        .start();
+        let process = pid_of(&server.get("/process").expect(200).json());
+        let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+        let soft = |name: &str| -> u64 {
+            let line = limits.lines().find(|line| line.starts_with(name)).expect(name);
+            line[name.len()..].split_whitespace().next().unwrap().parse().unwrap()
+        };
+        assert_eq!((soft("Max cpu time"), soft("Max data size")), (100, 400_000_000));
+        // The memory of the metrics comes on top.
+        assert!(soft("Max address space") >= 4_000_000_000);
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        assert_eq!(fields.split_whitespace().nth(16), Some("3"), "{stat}");
+    }
+
+    fn a_request_that_waits_for_too_long(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = site(mpm, "threads=1 queue-timeout=1")
+            .pool(4, 4)
+            .conf("WSGIApplicationGroup %{GLOBAL}")
+            .start();
+        let mut waiting = server.ask("/process/wait");
+        eventually("the request runs", || begun(&server));
+        assert_eq!(server.get("/hello").status(), 504);
+        assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
+        server.write("out/gate", "");
+        waiting.read_response("GET").unwrap().expect(200);
+        assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
+    }
+
+    fn a_full_queue(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = site(mpm, "processes=2 threads=1")
+            .pool(4, 4)
+            .conf("WSGIQueue depth=0\nWSGIApplicationGroup %{GLOBAL}")
+            .start();
+        let mut waiting = [(); 2].map(|()| server.ask("/process/wait"));
+        eventually("both processes are busy", || {
+            let entries = fs::read_dir(server.root().join("out")).ok()?.flatten();
+            (entries.count() >= 2).then_some(())
+        });
+        let refused = server.get("/hello").expect(503);
+        assert_eq!(refused.header("Retry-After"), Some("1"));
+        server.write("out/gate", "");
+        for connection in &mut waiting {
+            connection.read_response("GET").unwrap().expect(200);
+        }
+        assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
+    }
+
+    fn a_group_of_another_virtual_host(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let server = Server::builder(mpm)
+            .conf(
+                "Define WSGI_PROCESS_GROUPS
+                WSGISocketPrefix ${ROOT}/wsgi
+                <VirtualHost *>
+                ServerName one.test
+                ErrorLog ${ROOT}/one.log
+                LogLevel info
+                WSGIDaemonProcess site threads=3 display-name=%{GROUP}
+                WSGIScriptAlias /process ${APPS}/process.wsgi process-group=site application-group=%{GLOBAL}
+                </VirtualHost>
+                <VirtualHost *>
+                ServerName two.test
+                WSGIScriptAlias /process ${APPS}/process.wsgi process-group=site application-group=%{GLOBAL}
+                </VirtualHost>",
+            )
+            .start();
+        let pids = ["one.test", "two.test"].map(|host| {
+            let request = Request::get("/process").header("Host", host);
+            pid_of(&server.send(&request).expect(200).json())
+        });
+        assert_eq!(pids[0], pids[1]);
+        let log = fs::read_to_string(server.root().join("one.log")).unwrap();
+        assert!(log.contains("Loading WSGI script") && log.contains("in process group 'site'"), "{log}");
+        let title = fs::read_to_string(format!("/proc/{}/cmdline", pids[0])).unwrap();
+        assert!(title.starts_with("(wsgi:site)"), "{title}");
+    }
+
+    fn a_service(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        const SERVICE: &str = "import os, sys, time
+from mod_wsgi import process_group
+out = os.path.join(os.path.dirname(__file__), 'out')
+def say(*words):
+    with open(os.path.join(out, 'log'), 'a') as log: print(*words, os.getpid(), file=log)
+say('begins', process_group)
+try:
+    while not os.path.exists(os.path.join(out, 'return')): time.sleep(0.05)
+finally:
+    say('ends', sys.exc_info()[0])
+";
+        let server = Server::builder(mpm)
+            .writable_folder("out")
+            .file("service.py", SERVICE)
+            .conf(
+                "Define WSGI_PROCESS_GROUPS
+                WSGISocketPrefix ${ROOT}/wsgi
+                WSGIDaemonProcess worker threads=0
+                WSGIImportScript ${ROOT}/service.py process-group=worker application-group=%{GLOBAL}",
+            )
+            .start();
+        let log = || fs::read_to_string(server.root().join("out/log")).unwrap_or_default();
+        let lines = |count: usize| {
+            eventually("the service has written", || (log().lines().count() >= count).then(log))
+        };
+        let first = group_process(&server);
+        assert_eq!(lines(1), format!("begins worker {first}\n"));
+        // The successor begins when the process before it has ended its work.
+        graceful(server.pid());
+        let text = lines(3);
+        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("ends <class 'SystemExit'>")), "{text}");
+        assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("begins worker")), "{text}");
+        // One that returns is started again, after a pause.
+        let second = group_process(&server);
+        server.allow_log("WSGI1154");
+        server.write("out/return", "");
+        lines(6);
+        fs::remove_file(server.root().join("out/return")).unwrap();
+        eventually("another process runs", || {
+            let now = processes(&server);
+            (now.len() == 1 && !now.contains(&second)).then_some(())
+        });
+    }
+
+    fn what_a_group_counts(mpm) {
+        ours_only!("mod_wsgi does not count");
+        let server = site(mpm, "threads=3").metrics_listener().start();
+        for _ in 0..5 {
+            server.get("/hello").expect(200);
+        }
+        let (group, app) = (("process_group", "site"), ("app", "/hello"));
+        server.expect_count("wsgi_requests_total", &[app, ("code", "2xx")], 5);
+        server.expect_count("wsgi_application_duration_seconds_count", &[app], 5);
+        server.expect_count("wsgi_application_loads_total", &[app, ("result", "ok")], 1);
+        server.expect_count("wsgi_children", &[group, ("state", "ready")], 1);
+        let first = group_process(&server);
+        send(first, Signal::USR1);
+        server.expect_count("wsgi_children_recycles_total", &[group, ("reason", "api")], 1);
+        server.expect_count("wsgi_children_exited_total", &[group, ("how", "clean")], 1);
+        server.allow_log("WSGI1154");
+        kill(group_process(&server));
+        server.expect_count("wsgi_children_exited_total", &[group, ("how", "killed")], 1);
+        server.expect_count("wsgi_children_started_total", &[group], 3);
+        server.get("/hello").expect(200);
+        server.expect_count("wsgi_requests_total", &[app, ("code", "2xx")], 6);
+        graceful(server.pid());
+        server.expect_count("wsgi_children_started_total", &[group], 4);
+        server.get("/hello").expect(200);
+        server.expect_count("wsgi_requests_total", &[app, ("code", "2xx")], 7);
+        server.expect_count("wsgi_application_duration_seconds_count", &[app], 7);
+        let restarted = server.wsgictl(&["restart", "site"]);
+        let said = String::from_utf8_lossy(&restarted.stdout).into_owned();
+        assert!(restarted.status.success() && said.starts_with("Done: 1 process replaced in "), "{restarted:?}");
+        server.expect_count("wsgi_children_started_total", &[group], 5);
+        let unknown = server.wsgictl(&["restart", "none"]);
+        assert!(String::from_utf8_lossy(&unknown.stderr).contains("It has: site."), "{unknown:?}");
+        // The helper process shows the same, and the numbers of httpd's children are their own.
+        let page = server.scrape();
+        assert_eq!(page.sum("wsgi_application_duration_seconds_count", &[app]), 7.0);
+        assert_eq!(page.sum("wsgi_children_started_total", &[group]), 5.0);
+        assert!(page.sum("wsgi_children_resident_memory_bytes", &[group]) > 1e6);
+        let status = server.status();
+        let told = &status["process_groups"][0];
+        assert_eq!((&told["name"], &told["started"], &told["killed"]), (&"site".into(), &5.into(), &1.into()));
+        assert!(told["python"].as_str().is_some_and(|version| version.starts_with("3.")), "{told}");
+        let shown = server.wsgictl(&["status"]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("Process groups\nsite: 1 process now, Python 3."), "{shown}");
+    }
+
+    fn a_process_shares_nothing_with_other_groups(mpm) {
+        ours_only!("mod_wsgi does not count");
+        let server = site(mpm, "threads=3")
+            .metrics()
+            .conf(
+                "WSGIDaemonProcess other% threads=1
+                WSGIScriptAlias /other ${APPS}/process.wsgi process-group=other% application-group=%{GLOBAL}",
+            )
+            .start();
+        let segments = |pid: Pid| -> Vec<u64> {
+            let maps = maps(pid);
+            let of_memory = maps.lines().filter(|line| line.contains("memfd:mod_wsgi_rs"));
+            // The fifth field is the number of the inode.
+            of_memory.map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap()).collect()
+        };
+        let [one, other] = ["/process", "/other"].map(|url| {
+            segments(pid_of(&server.get(url).expect(200).json()))
+        });
+        assert_eq!((one.len(), other.len()), (1, 1));
+        assert_ne!(one, other);
+        let of_child = segments(server.children()[0]);
+        assert!(of_child.len() == 3 && of_child.contains(&one[0]) && of_child.contains(&other[0]));
+        let file = |group: &str| server.root().join(format!("mod_wsgi_rs.segment.{group}"));
+        let files = ["site", "other%25"].map(file);
+        assert!(files.iter().all(|file| file.exists()));
+        let shown = server.wsgictl(&["metrics"]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("wsgi_children{process_group=\"other%\",state=\"ready\"} 1"), "{shown}");
+        // A group that is gone leaves no file behind.
+        let config = fs::read_to_string(server.root().join("httpd.conf")).unwrap();
+        let without: Vec<&str> = config.lines().filter(|line| !line.contains("other%")).collect();
+        server.write("httpd.conf", without.join("\n"));
+        graceful(server.pid());
+        eventually("its file is removed", || (!files[1].exists()).then_some(()));
+        assert!(files[0].exists());
     }
 
     fn a_group_that_cannot_start(mpm) {

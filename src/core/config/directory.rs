@@ -32,6 +32,8 @@ pub struct DirConfig {
     pub error_override: Option<bool>,
     /// `WSGIEnableSendfile`.
     pub enable_sendfile: Option<bool>,
+    /// `WSGIIgnoreActivity`.
+    pub ignore_activity: Option<bool>,
     /// `WSGITrustedProxyHeaders`, in order, without unknown names.
     pub trusted_proxy_headers: Option<Vec<ProxyHeader>>,
     /// `WSGITrustedProxies`.
@@ -87,6 +89,7 @@ impl DirConfig {
         map_head_to_get: None,
         error_override: None,
         enable_sendfile: None,
+        ignore_activity: None,
         trusted_proxy_headers: None,
         trusted_proxies: None,
         restrict_process: None,
@@ -121,6 +124,7 @@ impl DirConfig {
             map_head_to_get,
             error_override,
             enable_sendfile,
+            ignore_activity,
             trusted_proxy_headers,
             trusted_proxies,
             restrict_process,

@@ -36,6 +36,8 @@ pub struct Settings<'a> {
     pub error_override: bool,
     /// Whether files are sent with sendfile.
     pub enable_sendfile: bool,
+    /// Whether a request keeps no process of a group from its `inactivity-timeout=`.
+    pub ignore_activity: bool,
     /// Headers by which a proxy may change the environ; `None` if none may.
     pub trusted_proxy_headers: Option<&'a [ProxyHeader]>,
     /// Peers from which these headers are honoured; `None` for every peer.
@@ -78,6 +80,7 @@ impl<'a> Settings<'a> {
             map_head_to_get: value!(map_head_to_get).unwrap_or(MapHead::Auto),
             error_override: value!(error_override).unwrap_or(false),
             enable_sendfile: value!(enable_sendfile).unwrap_or(false),
+            ignore_activity: value!(ignore_activity).unwrap_or(false),
             trusted_proxy_headers: value!(&trusted_proxy_headers),
             trusted_proxies: value!(&trusted_proxies),
             case_sensitive: server.python.case_sensitivity.unwrap_or(true),

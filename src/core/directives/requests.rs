@@ -94,7 +94,10 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "On: requests here do not keep daemon processes from their inactivity-timeout.",
         example: "<Location /ping>\n    WSGIIgnoreActivity On\n</Location>",
         effect: Effect::Daemon,
-        parse: |args, target| target.dir().and(on_off(args)).map(drop),
+        parse: |args, target| {
+            target.dir()?.ignore_activity = Some(on_off(args)?);
+            Ok(())
+        },
         ..ON_OFF
     },
     Directive {

@@ -38,7 +38,7 @@ fn without_a_directive_the_defaults_hold() {
     assert!(settings.script_reloading && settings.case_sensitive);
     assert!(!settings.pass_authorization && !settings.pass_apache_request);
     assert!(!settings.chunked_request && !settings.error_override && !settings.enable_sendfile);
-    assert!(!settings.restrict_embedded);
+    assert!(!settings.restrict_embedded && !settings.ignore_activity);
     assert_eq!(settings.map_head_to_get, MapHead::Auto);
     assert_eq!(
         (settings.request_timeout, settings.slow_request),

@@ -2,6 +2,7 @@
 
 pub(crate) mod explain;
 pub(crate) mod reload;
+pub(crate) mod restart;
 pub(crate) mod serve;
 pub(crate) mod stack;
 pub(crate) mod status;

@@ -48,6 +48,21 @@ pub(crate) fn open_to_ask(path: Option<&Path>) -> Outcome<(Server, Segment)> {
     }
 }
 
+/// Opens the segment of a process group of a running server to send it a request.
+pub(crate) fn open_group_to_ask(path: Option<&Path>, group: &str) -> Outcome<(Server, Segment)> {
+    let server = open(path)?;
+    server.check_running()?;
+    let of_group = server.group_to_ask(group)?;
+    match of_group.memory() {
+        Some(segment) => Ok((server, segment)),
+        None => Err(Failure::new(format!(
+            "{}: the memory of the process group is not where the file says, or is another user's.",
+            of_group.path().display()
+        ))
+        .remedy("A graceful restart makes the file anew: apachectl graceful")),
+    }
+}
+
 fn find() -> Outcome<Server> {
     let mut refused = None;
     let mut found = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use wsgi_telemetry::published::{Location, Memory, Mirror};
 use wsgi_telemetry::status::{self, Finding, Health, Level, Status};
-use wsgi_telemetry::{Geometry, Mismatch, Segment, clock, memory};
+use wsgi_telemetry::{Geometry, GroupSegment, Mismatch, Segment, Snapshot, clock, memory};
 
 use crate::output::failure::{Failure, Outcome};
 use crate::segment::trust::{Access, OTHERS_WRITE, denied, find_file, open_file, reopen};
@@ -24,6 +25,8 @@ pub(crate) struct Server {
     path: PathBuf,
     place: Location,
     content: Content,
+    /// The segments of its process groups, by name.
+    groups: Vec<(String, Server)>,
 }
 
 enum Content {
@@ -34,8 +37,22 @@ enum Content {
 }
 
 impl Server {
-    /// Opens and checks the file, and the memory that it names.
+    /// Opens and checks the file of a server, and those of its process groups.
     pub(super) fn open(path: &Path, access: Access) -> Outcome<Self> {
+        let mut server = Self::open_one(path, access)?;
+        for (name, file) in group_files(path) {
+            // One that cannot be read, or that another server has left, does not belong to this server.
+            let of_group = Self::open_one(&file, Access::Read);
+            let is_own = |group: &Self| group.place.parent == server.place.parent;
+            server
+                .groups
+                .extend(of_group.ok().filter(is_own).map(|group| (name, group)));
+        }
+        Ok(server)
+    }
+
+    /// Opens and checks a file, and the memory that it names.
+    fn open_one(path: &Path, access: Access) -> Outcome<Self> {
         let shown = path.display();
         let cannot = |error: io::Error| Failure::new(format!("cannot read {shown}: {error}"));
         let (file, metadata) = open_file(path)?;
@@ -72,6 +89,7 @@ impl Server {
             path: path.to_owned(),
             place,
             content,
+            groups: Vec::new(),
         };
         if matches!(server.content, Content::Copy(_)) && place.memory.is_some() && place.copied == 0
         {
@@ -119,6 +137,31 @@ impl Server {
             }
             _ => Failure::new(format!("cannot read {shown}: {error}")),
         })
+    }
+
+    /// Returns the numbers of the server with those of its process groups.
+    pub(crate) fn snapshot(&self) -> Outcome<Snapshot> {
+        let groups = self.groups.iter().map(|(name, group)| {
+            let segment = group.look()?;
+            let name = name.clone();
+            Ok(GroupSegment { name, segment })
+        });
+        let groups: Vec<GroupSegment> = groups.collect::<Outcome<_>>()?;
+        Ok(self.look()?.snapshot_with(&groups))
+    }
+
+    /// Opens the segment of one of its process groups to send it a request.
+    pub(super) fn group_to_ask(&self, name: &str) -> Outcome<Server> {
+        let mut groups = self.groups.iter();
+        if let Some((_, group)) = groups.find(|(known, _)| known == name) {
+            return Self::open_one(group.path(), Access::Write);
+        }
+        let what = Failure::new(format!("the server has no process group '{name}'."));
+        let names: Vec<&str> = self.groups.iter().map(|(name, _)| name.as_str()).collect();
+        Err(what.remedy(match names.is_empty() {
+            true => String::from("It has no process group at all."),
+            false => format!("It has: {}.", names.join(", ")),
+        }))
     }
 
     /// Returns the process that made the segment: the server's parent.
@@ -177,6 +220,39 @@ impl Server {
         let pid = self.place.parent;
         Failure::new(format!("the server has ended: its process {pid} is gone."))
     }
+}
+
+/// Returns the files of process groups beside the file of a server, with the groups' names.
+fn group_files(path: &Path) -> Vec<(String, PathBuf)> {
+    let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else {
+        return Vec::new();
+    };
+    let prefix = [file.as_bytes(), b"."].concat();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_groups = entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let name = name.as_bytes().strip_prefix(&prefix[..])?;
+        // A point is part of no group's file, but of one that is being written.
+        let is_whole = !name.contains(&b'.');
+        is_whole.then(|| (decoded(name), entry.path()))
+    });
+    let mut of_groups: Vec<_> = of_groups.collect();
+    of_groups.sort();
+    of_groups
+}
+
+/// Returns a name whose special characters were written as in a URL.
+fn decoded(name: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&byte, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| byte == b'%');
+        let code =
+            code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(byte));
+        rest = if code.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Maps the memory behind the parent's descriptor, if it is the file that the header names and has the same owner.

@@ -67,7 +67,12 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     if let Some(how) = how {
         counter!(Id::ChildrenExited.name(), "how" => how).increment(1);
     }
-    segment.reclaim(pid);
+    let freed = segment.reclaim(pid);
+    for group in segment::groups().iter() {
+        freed
+            .iter()
+            .for_each(|app| group.segment.forget_application(*app));
+    }
 }
 
 /// Returns whether the end of a child must be reported. `had_said`: whether the child had announced its end; `None` if

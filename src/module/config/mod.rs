@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wsgi_core::config::{ProcessGroup, process_groups};
+use wsgi_httpd::log::LogServer;
 use wsgi_httpd::module::ServerName;
 
 use inherited::Process;
@@ -13,8 +14,14 @@ pub(crate) mod plan;
 pub(crate) mod read;
 pub(crate) mod switch;
 
-/// A process group, and the settings of its processes.
-pub(crate) type GroupSettings = (ProcessGroup, Arc<Process>);
+/// A process group.
+pub(crate) struct GroupSettings {
+    pub(crate) config: ProcessGroup,
+    /// The settings of its processes.
+    pub(crate) process: Arc<Process>,
+    /// The log of the server in which it is defined.
+    pub(crate) log: LogServer,
+}
 
 /// Resolves a valid configuration for the children and the process groups, and logs what an administrator should know.
 /// Returns the process groups.
@@ -32,15 +39,28 @@ pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) -> Vec<GroupS
         let plan = plan::of_process_group(config);
         if let Some((process, of_group)) = Process::new(servers, plan, Some(config)) {
             alias_groups.push(of_group);
-            groups.push((config.clone(), Arc::new(process)));
+            let defines = |server: &read::Server| {
+                let defined = &server.config.process_groups;
+                defined.iter().any(|defined| defined.name == config.name)
+            };
+            // A virtual host without our directives shares the configuration of the main server, which comes first.
+            let server = servers.iter().find(|(server, _)| defines(server));
+            groups.extend(server.map(|(_, name)| GroupSettings {
+                config: config.clone(),
+                process: Arc::new(process),
+                log: name.log,
+            }));
         }
+    }
+    if switch::process_groups() {
+        read::warn_of_unknown_groups(servers);
     }
     inherited::set_alias_groups(alias_groups);
     inherited::warn_of_interpreters(&process);
     plan::tell(&process);
-    for (_, process) in &groups {
-        inherited::warn_of_interpreters(process);
-        plan::tell(process);
+    for group in &groups {
+        inherited::warn_of_interpreters(&group.process);
+        plan::tell(&group.process);
     }
     Process::put_in_force(Arc::new(process));
     inherited::warn_of_directives_without_effect();

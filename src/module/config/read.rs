@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use wsgi_core::config::{DirConfig, ServerConfig, group_problems};
+use wsgi_core::config::{DirConfig, ServerConfig, WrittenGroup, group_problems, unknown_groups};
 use wsgi_core::directives::{Context, DIRECTIVES, Directive, Target};
 use wsgi_core::messages::Message;
 use wsgi_httpd::command::{Command, Next};
@@ -14,7 +14,7 @@ use wsgi_httpd::request::Request;
 use wsgi_httpd::sys;
 use wsgi_telemetry::App;
 
-use crate::log::log_at_startup;
+use crate::log::{log_at_startup, log_line};
 
 /// The module, with our types of configurations. [`Module`](wsgi_httpd::module::Module) says when each of its functions
 /// is called.
@@ -55,6 +55,8 @@ struct Reading {
     used: Vec<&'static Directive>,
     /// `WSGIApplicationGroup` of directories and locations, as written.
     groups: Vec<String>,
+    /// `WSGIProcessGroup` of directories and locations, as written, and the places.
+    process_groups: Vec<(String, String)>,
 }
 
 static READING: Mutex<Reading> = Mutex::new(NOTHING_READ);
@@ -64,6 +66,7 @@ const NOTHING_READ: Reading = Reading {
     mistakes: Vec::new(),
     used: Vec::new(),
     groups: Vec::new(),
+    process_groups: Vec::new(),
 };
 
 fn reading() -> MutexGuard<'static, Reading> {
@@ -98,6 +101,18 @@ pub(crate) fn groups_of_sections() -> Vec<Option<Vec<u8>>> {
         text => Some(text.as_bytes().to_vec()),
     });
     written.chain(of_handler_scripts.then_some(None)).collect()
+}
+
+/// Warns of process groups that requests choose, and that are not defined.
+pub(crate) fn warn_of_unknown_groups(servers: &[(&Server, ServerName<'_>)]) {
+    let written = reading().process_groups.clone();
+    let sections = written
+        .iter()
+        .map(|(name, location)| WrittenGroup { name, location });
+    let configs = servers.iter().map(|(server, _)| &server.config);
+    for (message, line) in unknown_groups(configs, sections) {
+        log_line(message.level(), line.as_bytes());
+    }
 }
 
 /// Returns our configurations of the server and of the sections of a request.
@@ -196,8 +211,16 @@ fn set(
     }
     if line.in_section() {
         directive.set(args, &mut Target::Directory(dir))?;
-        if directive.name == "WSGIApplicationGroup" {
-            reading().groups.extend(dir.application_group.clone());
+        match directive.name {
+            "WSGIApplicationGroup" => reading().groups.extend(dir.application_group.clone()),
+            "WSGIProcessGroup" => {
+                let written = dir
+                    .process_group
+                    .clone()
+                    .map(|name| (name, line.location()));
+                reading().process_groups.extend(written);
+            }
+            _ => {}
         }
         return Ok(());
     }

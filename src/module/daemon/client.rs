@@ -1,5 +1,6 @@
 //! The way of a request from a child of httpd to a process of a group.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use wsgi_abi::{RequestHost, RunOutcome, Times};
 use wsgi_core::config::{ProcessGroup, ScriptOwner};
 use wsgi_core::messages::Message;
+use wsgi_telemetry::Load;
 use wsgi_wire::{
     Connection, Ended, EndedTimes, Exchanged, OutgoingRequest, Why, WireError, exchange,
     wait_for_welcome,
@@ -44,6 +46,8 @@ struct SlotClient {
     idle: ArrayQueue<Connection>,
     /// Requests of this child that the slot has.
     outstanding: AtomicU32,
+    /// How many requests of all children its process says to have.
+    load: Option<Load>,
 }
 
 /// How many connections without a request a child keeps for each slot.
@@ -51,23 +55,25 @@ const IDLE: usize = 64;
 /// How long a process may take to read a part of a request. It only matters for a process that is stopped.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The groups of this child; they stay the same until it ends.
-static CLIENTS: OnceLock<Vec<GroupClient>> = OnceLock::new();
+/// The groups of this child by name; they stay the same until it ends.
+static CLIENTS: OnceLock<HashMap<Vec<u8>, GroupClient>> = OnceLock::new();
 
 /// Prepares the groups of the configuration in force. For a child, at its start.
 pub(crate) fn child_begins() {
     CLIENTS.get_or_init(|| {
         groups::current()
             .iter()
-            .map(|group| GroupClient::new(group))
+            .map(|group| {
+                let name = group.config.name.clone().into_bytes();
+                (name, GroupClient::new(group))
+            })
             .collect()
     });
 }
 
-/// Returns the group of this name.
+/// Returns the group of this name. Each request looks for its group, since variables may be a part of the name.
 pub(crate) fn find(name: &[u8]) -> Option<&'static GroupClient> {
-    let mut clients = CLIENTS.get()?.iter();
-    clients.find(|client| client.config.name.as_bytes() == name)
+    CLIENTS.get()?.get(name)
 }
 
 /// What became of a request.
@@ -88,13 +94,19 @@ pub(crate) enum Answered {
 
 impl GroupClient {
     fn new(group: &Group) -> Self {
-        let slots = group.slots.iter().filter_map(|address| {
-            Some(SlotClient {
-                address: SocketAddrUnix::new(&address.path).ok()?,
-                idle: ArrayQueue::new(IDLE),
-                outstanding: AtomicU32::new(0),
-            })
-        });
+        let segment = group.segment.get().map(|own| own.segment);
+        let slots = group
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(number, address)| {
+                Some(SlotClient {
+                    load: segment.and_then(|segment| segment.load_of(number)),
+                    address: SocketAddrUnix::new(&address.path).ok()?,
+                    idle: ArrayQueue::new(IDLE),
+                    outstanding: AtomicU32::new(0),
+                })
+            });
         Self {
             config: group.config.clone(),
             owner: group.config.script_owner.as_ref().map(Owner::of),
@@ -121,7 +133,7 @@ impl GroupClient {
         times: Option<&Times>,
     ) -> Answered {
         let until = Instant::now() + self.config.connect_timeout();
-        let mut is_full = false;
+        let mut full = 0;
         let mut problem = String::new();
         let mut last = None;
         for attempt in 0.. {
@@ -150,7 +162,14 @@ impl GroupClient {
                     return Answered::By(ended.outcome);
                 }
                 Ok(Exchanged::TooLong) => return Answered::TooLong,
-                Ok(Exchanged::Elsewhere(Why::Full)) => is_full = true,
+                Ok(Exchanged::Elsewhere(Why::Full)) => {
+                    let _ = slot.idle.push(connection);
+                    full += 1;
+                    // A request waits in the queue of a process, not here.
+                    if full >= self.slots.len() {
+                        return Answered::Full;
+                    }
+                }
                 // The process ends, or has ended: the connections that are kept are to the same one.
                 Ok(Exchanged::Elsewhere(Why::Draining)) => slot.forget_idle(),
                 Err(lost) if !lost.was_begun => slot.forget_idle(),
@@ -164,7 +183,7 @@ impl GroupClient {
                 }
             }
         }
-        if is_full {
+        if full > 0 {
             return Answered::Full;
         }
         if problem.is_empty() {
@@ -189,8 +208,11 @@ impl GroupClient {
                     }
                 };
                 let (one, other) = (pick(), pick());
-                let load = |slot: &SlotClient| slot.outstanding.load(Relaxed);
-                Some(if load(one) <= load(other) { one } else { other })
+                Some(if one.load() <= other.load() {
+                    one
+                } else {
+                    other
+                })
             }
         }
     }
@@ -227,6 +249,12 @@ impl Owner {
 }
 
 impl SlotClient {
+    /// Returns how many requests the slot has: as its process says, but no fewer than this child has sent there.
+    fn load(&self) -> u64 {
+        let all = self.load.map_or(0, |load| load.get());
+        all.max(self.outstanding.load(Relaxed).into())
+    }
+
     /// Returns a connection to the slot: one that was kept, or a new one.
     fn connection(&self, until: Instant) -> Result<Connection, String> {
         if let Some(kept) = self.idle.pop() {

@@ -1,22 +1,28 @@
 //! The process groups of the configuration in force.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::messages::Message;
+use wsgi_httpd::log::LogServer;
 
 use super::sockets::{self, Address};
 use crate::config::GroupSettings;
 use crate::config::inherited::Process;
 use crate::log::log_message;
+use crate::metrics::segment::InForce;
 
 /// A process group.
 pub(crate) struct Group {
     pub(crate) config: ProcessGroup,
     /// The settings that its processes share.
     pub(crate) process: Arc<Process>,
+    /// The log of the server in which it is defined.
+    pub(super) log: LogServer,
     /// Where each slot listens.
     pub(crate) slots: Vec<Address>,
+    /// The segment in which its processes count; not set if nothing is measured.
+    pub(super) segment: OnceLock<InForce>,
 }
 
 /// Set by the parent.
@@ -86,13 +92,15 @@ fn tell(group: &ProcessGroup) {
 /// Opens the sockets of the groups, and makes the groups the ones in force.
 pub(crate) fn prepare(groups: Vec<GroupSettings>, prefix: Option<&str>) {
     sockets::begin();
-    let groups = groups.into_iter().filter_map(|(config, process)| {
-        tell(&config);
-        let slots = sockets::open(&config, prefix)?;
+    let groups = groups.into_iter().filter_map(|group| {
+        tell(&group.config);
+        let slots = sockets::open(&group.config, prefix)?;
         Some(Arc::new(Group {
-            config,
-            process,
+            config: group.config,
+            process: group.process,
+            log: group.log,
             slots,
+            segment: OnceLock::new(),
         }))
     });
     put_in_force(groups.collect());

@@ -13,11 +13,12 @@ use wsgi_httpd::process;
 use super::accounts::{self, FoundUser};
 use crate::log::log_message;
 
-/// Makes this process one of the group. The error says what failed, and at which option.
-pub(super) fn take_on(alone: &Alone, group: &ProcessGroup) -> Result<(), String> {
+/// Makes this process one of the group. The error says what failed, and at which option. `segments`: the bytes of address
+/// space that segments take, which are not counted for `virtual-memory-limit=`.
+pub(super) fn take_on(alone: &Alone, group: &ProcessGroup, segments: u64) -> Result<(), String> {
     let is_root = rustix::process::geteuid().is_root();
     let account = Account::of(group)?;
-    set_limits(group)?;
+    set_limits(group, segments)?;
     if let Some(folder) = &group.chroot {
         if is_root {
             chroot(Path::new(folder)).map_err(|errno| format!("chroot={folder}: {errno}"))?;
@@ -122,7 +123,7 @@ impl Account {
 }
 
 /// Sets the limits of the kernel. Before the change of user, as it needs the rights of root to go up.
-fn set_limits(group: &ProcessGroup) -> Result<(), String> {
+fn set_limits(group: &ProcessGroup, segments: u64) -> Result<(), String> {
     let set = |resource, option: &str, soft: u64, hard: u64| {
         let limit = Rlimit {
             current: Some(soft),
@@ -140,6 +141,7 @@ fn set_limits(group: &ProcessGroup) -> Result<(), String> {
         set(Resource::Data, "memory-limit", limit, limit)?;
     }
     if let Some(limit) = group.virtual_memory_limit {
+        let limit = limit.saturating_add(segments);
         set(Resource::As, "virtual-memory-limit", limit, limit)?;
     }
     if let Some(priority) = group.cpu_priority {

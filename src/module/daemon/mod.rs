@@ -3,6 +3,7 @@
 //! | file | runs in | what is in it |
 //! |---|---|---|
 //! | `groups.rs` | all | the groups of the configuration in force |
+//! | `segments.rs` | all | the memory in which the processes of a group count |
 //! | `sockets.rs` | the parent | the listening sockets of the slots, kept over restarts |
 //! | `supervisor.rs` | the supervisor | starts, replaces and ends the processes |
 //! | `accounts.rs` | all | users and groups as options name them |
@@ -20,6 +21,7 @@ pub(crate) mod client;
 pub(crate) mod groups;
 mod identity;
 mod process;
+pub(crate) mod segments;
 mod serve;
 pub(crate) mod sockets;
 pub(crate) mod supervisor;
@@ -27,6 +29,7 @@ pub(crate) mod supervisor;
 /// Prepares a child of httpd: it connects to the processes of groups, and supervises none.
 pub(crate) fn child_begins() {
     sockets::child_begins();
+    segments::child_begins();
     supervisor::child_begins();
     client::child_begins();
 }

@@ -3,22 +3,29 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use metrics::counter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXCPU};
 use signal_hook::low_level::pipe;
-use wsgi_abi::Retire;
+use wsgi_abi::{Engine, Retire};
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::messages::Message;
 use wsgi_httpd::forked;
 use wsgi_httpd::group_process::Alone;
+use wsgi_telemetry::board::RetireReason;
+use wsgi_telemetry::catalogue::Id;
 
 use super::groups::Group;
-use super::identity;
 use super::serve::RequestServer;
+use super::{identity, segments};
 use crate::config::inherited::Process;
+use crate::engine::host::HostRequests;
 use crate::engine::{load, start};
 use crate::log::{log_info, log_message};
 use crate::metrics::segment;
@@ -44,26 +51,30 @@ const LOOK_AT_TIMES: Duration = Duration::from_secs(1);
 /// The end of the connection to the supervisor, for threads that ask for a successor.
 static CONTROL: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Runs the process. Returns its exit status.
+/// Runs the process of this slot of the group. Returns its exit status.
 pub(super) fn run(
     alone: &Alone,
     group: Arc<Group>,
+    slot: usize,
     supervisor: u32,
     listener: BorrowedFd<'_>,
     control: BorrowedFd<'_>,
 ) -> u8 {
     let name = &group.config.name;
+    alone.log_to(group.log);
     if let Some(title) = group.config.title() {
         alone.set_title(&title);
     }
-    let prepared = identity::take_on(alone, &group.config).and_then(|()| {
+    let prepared = segments::leave_others(&group).map_err(|error| error.to_string());
+    let prepared = prepared.and_then(|segments| identity::take_on(alone, &group.config, segments));
+    let prepared = prepared.and_then(|()| {
         if !alone.end_with_parent(supervisor) {
             return Err(String::from("its supervisor has ended"));
         }
-        prepare(listener, control).map_err(|error| error.to_string())
+        prepare(&group.config, listener, control).map_err(|error| error.to_string())
     });
     match prepared {
-        Ok((listener, signals)) => live(&group, listener, &signals),
+        Ok((listener, signals)) => live(&group, slot, listener, signals),
         Err(problem) => {
             log_message(Message::GroupStart, &[name, &problem]);
             1
@@ -74,43 +85,95 @@ pub(super) fn run(
 /// Signals that this process has got; each stream is readable after one of its signals.
 struct Signals {
     /// `SIGTERM`, `SIGINT`: end.
-    end: UnixStream,
-    /// `SIGUSR1`, and `SIGXCPU` for `cpu-time-limit=`: a successor must take over.
-    replace: UnixStream,
+    end: SignalStream,
+    /// `SIGUSR1`: a successor must take over.
+    replace: SignalStream,
+    /// `SIGXCPU`, for `cpu-time-limit=`: the same.
+    cpu_time: SignalStream,
 }
 
-/// Takes over the descriptors, and makes signals readable from streams.
-fn prepare(listener: BorrowedFd<'_>, control: BorrowedFd<'_>) -> io::Result<(OwnedFd, Signals)> {
+/// Takes over the descriptors, and makes signals readable from streams. In a process without threads for requests,
+/// Python handles those that end it.
+fn prepare(
+    group: &ProcessGroup,
+    listener: BorrowedFd<'_>,
+    control: BorrowedFd<'_>,
+) -> io::Result<(OwnedFd, Signals)> {
     let listener = listener.try_clone_to_owned()?;
     let control = control.try_clone_to_owned()?;
     let _ = CONTROL.set(control);
     let signals = Signals {
-        end: stream_of(&[SIGTERM, SIGINT])?,
-        replace: stream_of(&[SIGUSR1, SIGXCPU])?,
+        end: SignalStream::of(if group.is_service() {
+            &[]
+        } else {
+            &[SIGTERM, SIGINT]
+        })?,
+        replace: SignalStream::of(&[SIGUSR1])?,
+        cpu_time: SignalStream::of(&[SIGXCPU])?,
     };
     // Copies that an application forks restore the default actions of these signals.
     forked::watch(wsgi_telemetry::writer::detach);
     Ok((listener, signals))
 }
 
-/// Returns a stream that is readable after one of these signals.
-fn stream_of(signals: &[i32]) -> io::Result<UnixStream> {
-    let (read, written) = UnixStream::pair()?;
-    read.set_nonblocking(true)?;
-    for &signal in signals {
-        pipe::register(signal, written.try_clone()?)?;
+/// A stream that is readable after one of its signals.
+struct SignalStream {
+    read: UnixStream,
+    /// Kept, as the other end of a stream without signals would else be readable.
+    _written: UnixStream,
+}
+
+impl SignalStream {
+    fn of(signals: &[i32]) -> io::Result<Self> {
+        let (read, written) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        for &signal in signals {
+            pipe::register(signal, written.try_clone()?)?;
+        }
+        Ok(Self {
+            read,
+            _written: written,
+        })
     }
-    Ok(read)
+
+    /// Empties the stream, so that the next signal shows.
+    fn clear(&self) {
+        let mut read = [0; 16];
+        // It was readable just now, and holds as many bytes as there were signals.
+        let _ = rustix::io::read(&self.read, &mut read);
+    }
 }
 
 /// Starts Python, loads, and serves until the end. Returns the exit status.
-fn live(group: &Arc<Group>, listener: OwnedFd, signals: &Signals) -> u8 {
-    // The processes of groups have no part of the segment of httpd's children.
-    segment::set_in_force(None);
+fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) -> u8 {
+    segment::child_begins();
     Process::put_in_force(group.process.clone());
     let Some(engine) = start::start_python(&group.process, retire) else {
         return 1;
     };
+    let Some(control) = CONTROL.get() else {
+        return 1;
+    };
+    let status = if group.config.is_service() {
+        run_service(group, engine, control, signals)
+    } else {
+        run_server(group, slot, engine, listener, control, &signals)
+    };
+    segment::child_drains();
+    start::stop();
+    segment::child_ends();
+    status
+}
+
+/// Loads the applications of the group, and serves requests until the end. Returns the exit status.
+fn run_server(
+    group: &Group,
+    slot: usize,
+    engine: Engine<HostRequests>,
+    listener: OwnedFd,
+    control: &OwnedFd,
+    signals: &Signals,
+) -> u8 {
     let scripts = group.process.ahead();
     let warmups = &group.process.known.warmups;
     if load::load(engine, scripts, warmups, &Quiet).is_err() {
@@ -120,10 +183,7 @@ fn live(group: &Arc<Group>, listener: OwnedFd, signals: &Signals) -> u8 {
             group.config.name
         ));
     }
-    let Some(control) = CONTROL.get() else {
-        return 1;
-    };
-    let server = match RequestServer::new(engine, listener, &group.config) {
+    let server = match RequestServer::new(engine, listener, &group.config, slot) {
         Ok(server) => server,
         Err(error) => {
             log_message(Message::GroupStart, &[&group.config.name, &error]);
@@ -131,18 +191,94 @@ fn live(group: &Arc<Group>, listener: OwnedFd, signals: &Signals) -> u8 {
         }
     };
     say(READY);
-    serve(&group.config, server, control, signals);
-    start::stop();
+    serve(&group.config, &Duty::Requests(server), control, signals);
     0
 }
 
+/// Runs the scripts of a group with `threads=0`, on this thread, which is Python's main thread. Returns the exit status.
+fn run_service(
+    group: &Arc<Group>,
+    engine: Engine<HostRequests>,
+    control: &'static OwnedFd,
+    signals: Signals,
+) -> u8 {
+    let (begin, begun) = mpsc::channel();
+    let duty = Duty::Service(begin);
+    let waiting = std::thread::Builder::new().name("wsgi-service".into());
+    let of_thread = group.clone();
+    let waits = waiting.spawn(move || serve(&of_thread.config, &duty, control, &signals));
+    if let Err(error) = waits {
+        log_message(Message::GroupStart, &[&group.config.name, &error]);
+        return 1;
+    }
+    say(READY);
+    // Only now the process before this one has ended its duty. An error means that this one must end.
+    if begun.recv().is_err() {
+        return 0;
+    }
+    let scripts = group.process.ahead().into_iter();
+    let mut left = scripts.take_while(|_| !IS_ENDING.load(Relaxed));
+    let are_done = left.all(|script| load::load(engine, [script], [], &Quiet).is_ok());
+    u8::from(!are_done && !IS_ENDING.load(Relaxed))
+}
+
+/// The scripts of a group with `threads=0` must end.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// What a process does while it is in service.
+enum Duty {
+    /// It serves requests.
+    Requests(&'static RequestServer),
+    /// It runs scripts once it is told to begin (`threads=0`).
+    Service(Sender<()>),
+}
+
+impl Duty {
+    fn begin(&self) {
+        match self {
+            Self::Requests(server) => server.begin(),
+            // An error means that the process ends.
+            Self::Service(begin) => drop(begin.send(())),
+        }
+    }
+
+    /// Takes no more requests. A script gets `SystemExit`.
+    fn drain(&self) {
+        match self {
+            Self::Requests(server) => server.drain(),
+            Self::Service(_) => {
+                IS_ENDING.store(true, Relaxed);
+                // Python handles it in its main thread.
+                let _ = kill_process(getpid(), Signal::TERM);
+            }
+        }
+    }
+
+    /// Returns whether nothing is left to do after [`Self::drain`].
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Requests(server) => server.is_idle(),
+            Self::Service(_) => false,
+        }
+    }
+
+    fn close(&self) {
+        if let Self::Requests(server) = self {
+            server.close();
+        }
+    }
+
+    /// See [`RequestServer::activity`].
+    fn activity(&self) -> Option<u64> {
+        match self {
+            Self::Requests(server) => server.activity(),
+            Self::Service(_) => None,
+        }
+    }
+}
+
 /// Serves until the process has drained or is asked to end.
-fn serve(
-    group: &ProcessGroup,
-    server: &'static RequestServer,
-    control: &OwnedFd,
-    signals: &Signals,
-) {
+fn serve(group: &ProcessGroup, duty: &Duty, control: &OwnedFd, signals: &Signals) {
     let mut ages = Ages::new(group);
     let mut is_draining = false;
     loop {
@@ -150,24 +286,28 @@ fn serve(
         let pause = Timespec::try_from(pause).ok();
         let mut polled = [
             control.as_fd(),
-            signals.end.as_fd(),
-            signals.replace.as_fd(),
+            signals.end.read.as_fd(),
+            signals.replace.read.as_fd(),
+            signals.cpu_time.read.as_fd(),
         ]
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         let needs_looks = is_draining || ages.are_limited();
         if poll(&mut polled, pause.as_ref().filter(|_| needs_looks)).is_err() {
             continue;
         }
-        let [of_control, must_end, must_be_replaced] =
+        let [of_control, must_end, must_be_replaced, has_no_time_left] =
             polled.map(|polled| !polled.revents().is_empty());
         if must_end {
             return;
         }
-        if must_be_replaced {
-            let mut read = [0; 16];
-            // The stream is emptied, so that the next signal shows.
-            let _ = rustix::io::read(&signals.replace, &mut read);
-            say(REPLACE);
+        for (is_there, stream, reason) in [
+            (must_be_replaced, &signals.replace, RetireReason::Api),
+            (has_no_time_left, &signals.cpu_time, RetireReason::CpuTime),
+        ] {
+            if is_there {
+                stream.clear();
+                ask_for_successor(reason);
+            }
         }
         if of_control {
             let mut words = [0; 16];
@@ -178,9 +318,13 @@ fn serve(
             };
             for &word in &words[..count] {
                 match word {
-                    SERVE => server.begin(),
+                    SERVE => {
+                        duty.begin();
+                        segment::child_serves();
+                    }
                     DRAIN => {
-                        server.drain();
+                        duty.drain();
+                        segment::child_drains();
                         is_draining = true;
                         say(CONFIRMED);
                     }
@@ -188,12 +332,14 @@ fn serve(
                 }
             }
         }
-        if is_draining && server.is_idle() {
-            server.close();
+        if is_draining && duty.is_idle() {
+            duty.close();
             return;
         }
-        if let Some(word) = ages.look(server).filter(|_| !is_draining) {
-            say(word);
+        match ages.look(duty).filter(|_| !is_draining) {
+            Some(REPLACE) => ask_for_successor(RetireReason::Age),
+            Some(word) => say(word),
+            None => {}
         }
     }
 }
@@ -205,8 +351,8 @@ struct Ages {
     interval: Option<Duration>,
     /// `inactivity-timeout=`
     inactivity: Option<Duration>,
-    /// The number of requests that was last seen, and when it last changed.
-    requests: u64,
+    /// The activity that was last seen, and when it last changed.
+    activity: Option<u64>,
     changed: Instant,
 }
 
@@ -219,7 +365,7 @@ impl Ages {
                 .restart_interval
                 .map(|interval| interval.mul_f64(varied())),
             inactivity: group.inactivity_timeout,
-            requests: 0,
+            activity: None,
             changed: now,
         }
     }
@@ -229,7 +375,7 @@ impl Ages {
     }
 
     /// Returns what to say to the supervisor.
-    fn look(&mut self, server: &RequestServer) -> Option<u8> {
+    fn look(&mut self, duty: &Duty) -> Option<u8> {
         if self
             .interval
             .is_some_and(|interval| self.began.elapsed() >= interval)
@@ -238,9 +384,9 @@ impl Ages {
             self.interval = None;
             return Some(REPLACE);
         }
-        let requests = server.requests();
-        if requests != self.requests || !server.is_idle() {
-            self.requests = requests;
+        let activity = duty.activity();
+        if activity.is_none() || activity != self.activity {
+            self.activity = activity;
             self.changed = Instant::now();
         }
         let is_idle = self
@@ -272,9 +418,24 @@ pub(super) fn say(word: u8) {
     }
 }
 
-/// Called when the engine wants this process to be replaced.
-fn retire(_: Retire) {
+/// Asks the supervisor for a successor of this process, and counts why.
+pub(super) fn ask_for_successor(reason: RetireReason) {
+    counter!(Id::ChildrenRecycles.name(), "reason" => reason.label()).increment(1);
     say(REPLACE);
+}
+
+/// Called when the engine wants this process to be replaced, and again while it does.
+fn retire(why: Retire) {
+    static IS_ASKED: AtomicBool = AtomicBool::new(false);
+    if IS_ASKED.swap(true, Relaxed) {
+        say(REPLACE);
+    } else {
+        ask_for_successor(match why {
+            Retire::Stuck => RetireReason::RequestTimeout,
+            Retire::Deadlock => RetireReason::Deadlock,
+            Retire::Startup => RetireReason::StartupTimeout,
+        });
+    }
 }
 
 /// The progress of the load, which only the log tells.

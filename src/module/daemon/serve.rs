@@ -21,6 +21,8 @@ use wsgi_abi::{Engine, Level, RunOutcome, Times};
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::messages::Message;
 use wsgi_httpd::process::user;
+use wsgi_telemetry::board::RetireReason;
+use wsgi_telemetry::{App, Load, clock};
 use wsgi_wire::{
     Connection, Ended, EndedTimes, RemoteRequest, RequestBuffer, Why, receive, send_elsewhere,
     send_go_away, send_welcome,
@@ -29,6 +31,7 @@ use wsgi_wire::{
 use super::process;
 use crate::engine::host::{HostRequest, HostRequests};
 use crate::log::{log_line, log_message};
+use crate::metrics::segment;
 
 /// Most connections at a time. Each child of httpd has at most one for each of its threads.
 const CONNECTIONS: usize = 4096;
@@ -64,13 +67,20 @@ pub(super) struct RequestServer {
     threads: AtomicU32,
     waiting: AtomicU32,
     running: AtomicU32,
+    /// Where children of httpd see how many requests run.
+    load: Option<Load>,
     is_draining: AtomicBool,
     /// The process ends: what has arrived stays unread, so that the children see that it was not begun.
     is_closed: AtomicBool,
     /// Requests so far.
     requests: AtomicU64,
+    /// Requests for `inactivity-timeout=` that run, and how many have begun or ended so far.
+    active: AtomicU32,
+    activity: AtomicU64,
     /// `maximum-requests=`, with a random part; 0 for no limit.
     most_requests: u64,
+    /// Number of applications in the segment.
+    applications: u16,
     /// The scripts that have run, and when each had last changed by then.
     scripts: ArcSwap<Vec<(Vec<u8>, i64)>>,
     /// A successor was asked for.
@@ -78,11 +88,12 @@ pub(super) struct RequestServer {
 }
 
 impl RequestServer {
-    /// Returns a server that takes no requests yet.
+    /// Returns a server for this slot of the group that takes no requests yet.
     pub(super) fn new(
         engine: Engine<HostRequests>,
         listener: OwnedFd,
         group: &ProcessGroup,
+        slot: usize,
     ) -> io::Result<&'static Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let server = Self {
@@ -95,10 +106,16 @@ impl RequestServer {
             threads: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             running: AtomicU32::new(0),
+            load: segment::current().and_then(|segment| segment.load_of(slot)),
             is_draining: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            active: AtomicU32::new(0),
+            activity: AtomicU64::new(0),
             most_requests: (group.maximum_requests as f64 * process::varied()) as u64,
+            applications: segment::current().map_or(0, |segment| {
+                u16::try_from(segment.geometry().applications).unwrap_or(u16::MAX)
+            }),
             scripts: ArcSwap::default(),
             is_outdated: AtomicBool::new(false),
         };
@@ -108,6 +125,8 @@ impl RequestServer {
 
     /// Takes requests from now on.
     pub(super) fn begin(&'static self) {
+        // The process before it may have been killed with requests.
+        self.tell(0);
         let data = epoll::EventData::new_u64(LISTENER);
         let added = epoll::add(&self.epoll, &self.listener, data, ONCE);
         if let Err(errno) = added {
@@ -127,15 +146,15 @@ impl RequestServer {
         }
     }
 
-    /// Returns how many requests the process has taken.
-    pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+    /// Returns a number that changes when a request for `inactivity-timeout=` begins or ends; `None` while one runs.
+    pub(super) fn activity(&self) -> Option<u64> {
+        (self.active.load(Relaxed) == 0).then(|| self.activity.load(Relaxed))
     }
 
     /// Asks for a successor, once.
-    fn become_outdated(&self) {
+    fn become_outdated(&self, reason: RetireReason) {
         if !self.is_outdated.swap(true, Relaxed) {
-            process::say(process::REPLACE);
+            process::ask_for_successor(reason);
         }
     }
 
@@ -147,7 +166,7 @@ impl RequestServer {
         match known {
             _ if mtime < 0 => {}
             Some((_, then)) if *then == mtime => {}
-            Some(_) => self.become_outdated(),
+            Some(_) => self.become_outdated(RetireReason::SourceChanged),
             None => {
                 self.scripts.rcu(|scripts| {
                     let mut scripts = Vec::clone(scripts);
@@ -269,16 +288,25 @@ impl RequestServer {
         let Some(peer) = place.load_full() else {
             return;
         };
-        self.running.fetch_add(1, SeqCst);
+        self.tell(self.running.fetch_add(1, SeqCst) + 1);
         if self.is_closed.load(SeqCst) {
             self.running.fetch_sub(1, SeqCst);
             return;
         }
         let is_usable = self.serve_peer(&peer);
-        self.running.fetch_sub(1, SeqCst);
+        self.tell(self.running.fetch_sub(1, SeqCst) - 1);
         let data = epoll::EventData::new_u64(number);
         if !is_usable || epoll::modify(&self.epoll, &peer.connection, data, ONCE).is_err() {
             place.store(None);
+        }
+    }
+
+    /// Tells the children of httpd how many requests run, unless a successor has the slot.
+    fn tell(&self, running: u32) {
+        if let Some(load) = self.load
+            && !self.is_draining.load(SeqCst)
+        {
+            load.set(running.into());
         }
     }
 
@@ -298,7 +326,7 @@ impl RequestServer {
         };
         let times = Times::default();
         let remote = RemoteRequest::new(&peer.connection, &request, log_here);
-        let mut run = request.run_request(Some(&times));
+        let mut run = request.run_request(clock::unix_microseconds(), Some(&times));
         if run.target.script_reloading {
             self.note_script(run.target.script.get_or_empty(), run.target.script_mtime);
             // The engine of this process goes on with what it has loaded.
@@ -306,10 +334,32 @@ impl RequestServer {
         }
         let requests = self.requests.fetch_add(1, Relaxed) + 1;
         if requests == self.most_requests {
-            self.become_outdated();
+            self.become_outdated(RetireReason::MaxRequests);
+        }
+        if run.target.app >= self.applications {
+            // A child of an earlier server may have more applications.
+            run.target.app = App::OTHER.number();
+        }
+        if request.is_activity {
+            self.activity.fetch_add(1, Relaxed);
+            self.active.fetch_add(1, Relaxed);
         }
         let outcome = self.engine.run(run, &HostRequest::new(&remote));
+        if request.is_activity {
+            self.activity.fetch_add(1, Relaxed);
+            self.active.fetch_sub(1, Relaxed);
+        }
+        let elsewhere = match outcome {
+            RunOutcome::QueueFull => Some(Why::Full),
+            RunOutcome::Draining => Some(Why::Draining),
+            _ => None,
+        };
+        if let Some(why) = elsewhere.filter(|_| remote.is_untouched()) {
+            return send_elsewhere(&peer.connection, why).is_ok();
+        }
         let value = |cell: &AtomicU64| cell.load(Relaxed);
+        // When the thread left Python.
+        segment::account_cpu(value(&times.stamp));
         let ended = Ended {
             outcome,
             times: EndedTimes {

@@ -19,19 +19,18 @@ use wsgi_httpd::helper::{Helper, ParentThread};
 use wsgi_httpd::mpm::{self, scoreboard};
 
 use super::groups::{self, Group};
-use super::{process, sockets};
+use super::{process, segments, sockets};
 use crate::log::{log_info, log_message};
 use crate::polling::is_readable;
 
 static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
 
-/// A supervisor that has lived for less than this is not replaced at once.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
+/// How often the supervisor looks for requests of `wsgictl`.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the parent hands from one supervisor to the next.
 #[derive(Default)]
 struct Handover {
-    started: Option<Instant>,
     /// The other end of the connection to the supervisor that runs.
     link: Option<OwnedFd>,
     /// The slots of that supervisor.
@@ -42,7 +41,6 @@ struct Handover {
 type Key = (String, usize);
 
 static PARENT: Mutex<Handover> = Mutex::new(Handover {
-    started: None,
     link: None,
     slots: Vec::new(),
 });
@@ -54,8 +52,7 @@ fn parent() -> MutexGuard<'static, Handover> {
 /// Takes over from the supervisor of the configuration before, if there is one. Called when a configuration has come into
 /// force.
 pub(crate) fn prepare(thread: &ParentThread) {
-    HELPER.follow_earlier(thread);
-    parent().started = None;
+    HELPER.prepare(thread);
     // At the first start, children and processes are started together.
     if scoreboard::exists() {
         start(thread);
@@ -88,11 +85,11 @@ pub(crate) fn start(thread: &ParentThread) {
     };
     // The supervisor gets a copy of the lock, which must be free when it is forked.
     *parent() = Handover {
-        started: Some(Instant::now()),
         link: Some(link),
         slots: predecessor.slots,
     };
-    if let Err(error) = HELPER.start(thread, keep) {
+    let logs: Vec<_> = groups.iter().map(|group| group.log).collect();
+    if let Err(error) = HELPER.start(thread, keep, &logs) {
         log_message(Message::HelperStart, &[&"wsgi-groups", &error]);
     }
     parent().slots = keys(&groups).collect();
@@ -132,19 +129,15 @@ fn messages() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Replaces a supervisor that has died, unless it died too soon.
 fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::SupervisorDied, &[&pid, &how]);
-    let started = parent().started;
-    *parent() = Handover {
-        started,
-        ..Handover::default()
-    };
-    if started.is_none_or(|started| started.elapsed() >= SHORT_LIFE) {
+    *parent() = Handover::default();
+    if HELPER.has_lived() {
         start(thread);
     }
 }
 
 /// Replaces a supervisor that died too soon. Called about every ten seconds.
 pub(crate) fn revive(thread: &ParentThread) {
-    if parent().started.is_some() {
+    if HELPER.was_started() {
         start(thread);
     }
 }
@@ -197,6 +190,9 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
             was_asked: false,
             members: Vec::new(),
         });
+    }
+    if supervisor.predecessor.is_none() {
+        groups.iter().for_each(|group| segments::free_gone(group));
     }
     supervisor.greet_predecessor();
     supervisor.work(&ending);
@@ -299,6 +295,26 @@ impl Supervisor {
                 self.hear_predecessor();
             }
             self.hear_members();
+            self.hear_wsgictl();
+        }
+    }
+
+    /// Replaces the processes of groups for which `wsgictl restart` has asked.
+    fn hear_wsgictl(&mut self) {
+        let mut asked: Vec<String> = Vec::new();
+        for slot in self.slots.iter_mut().filter(|slot| !slot.slot.is_over()) {
+            let name = &slot.group.config.name;
+            let is_new = !asked.contains(name);
+            if is_new && segments::is_restart_wanted(&slot.group) {
+                log_info(&format!(
+                    "process group '{name}' replaces its processes: wsgictl asks for it"
+                ));
+                asked.push(name.clone());
+            }
+            if asked.contains(name) {
+                segments::count_restart(&slot.group);
+                slot.slot.replace();
+            }
         }
     }
 
@@ -334,8 +350,8 @@ impl Supervisor {
     /// Waits until something happens.
     fn wait(&self, ending: &OwnedFd) -> Ready {
         let due = self.slots.iter().filter_map(|slot| slot.slot.due()).min();
-        // A time that is too long for the system is no limit.
-        let pause = due.and_then(|due| Timespec::try_from(due.saturating_sub(self.now())).ok());
+        let pause = due.map_or(LOOK, |due| due.saturating_sub(self.now()).min(LOOK));
+        let pause = Timespec::try_from(pause).ok();
         // The signal that ends this process stays readable.
         let ending = (!self.is_stopping).then_some(ending);
         let links = [ending, self.own.as_ref(), self.predecessor.as_ref()];
@@ -450,6 +466,7 @@ impl SlotRun {
                         "process {pid} of process group '{}' starts",
                         self.group.config.name
                     ));
+                    segments::process_started(&self.group);
                     self.slot.started(pid, now);
                 }
                 Err(error) => {
@@ -473,10 +490,11 @@ impl SlotRun {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let group = self.group.clone();
+        let (group, slot) = (self.group.clone(), self.key.1);
         let (listener, its_control) = (self.listener.as_fd(), its_control.as_fd());
-        let pid = group_process::start(c"wsgi-group", &[listener, its_control], |alone| {
-            process::run(alone, group, supervisor, listener, its_control)
+        let (keep, log) = ([listener, its_control], group.log);
+        let pid = group_process::start(c"wsgi-group", &keep, log, |alone| {
+            process::run(alone, group, slot, supervisor, listener, its_control)
         })?;
         let opened = pid_of(pid)
             .ok_or(io::ErrorKind::NotFound.into())
@@ -524,14 +542,18 @@ impl SlotRun {
             }
             let member = self.members.remove(at);
             let ended = pid_of(member.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
-            let how = match ended {
-                Some(Ok(Some((_, status)))) => {
-                    match (status.exit_status(), status.terminating_signal()) {
-                        (Some(status), _) => format!("with status {status}"),
-                        (None, Some(signal)) => format!("by signal {signal}"),
-                        (None, None) => String::from("in a way that is not known"),
-                    }
-                }
+            let status = match ended {
+                Some(Ok(Some((_, status)))) => Some(status),
+                _ => None,
+            };
+            let is_clean = status.is_some_and(|status| status.exit_status() == Some(0));
+            segments::process_ended(&self.group, member.pid, is_clean);
+            let how = match status {
+                Some(status) => match (status.exit_status(), status.terminating_signal()) {
+                    (Some(status), _) => format!("with status {status}"),
+                    (None, Some(signal)) => format!("by signal {signal}"),
+                    (None, None) => String::from("in a way that is not known"),
+                },
                 _ => String::from("in a way that is not known"),
             };
             let name = &self.group.config.name;

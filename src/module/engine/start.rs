@@ -104,6 +104,7 @@ fn start_found(process: &Process, found: &Found) -> Option<Engine<HostRequests>>
         deadlock_timeout: seconds(python.deadlock_timeout()),
         reserve: process.plan.reserve(python.thread_reserve),
         single_process: mpm::single_process(),
+        service: process.plan.is_service(),
         prometheus_client: process.prometheus_client,
         multiprocess: process.plan.multiprocess(),
         maximum_processes: process.plan.processes(),

@@ -137,7 +137,7 @@ fn ask_one(engine: Engine<HostRequests>, warmup: &Warmup, replica: i32) -> Resul
         limits(&script.group),
         Timing {
             received: now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(0)),
-            times: None,
+            ..Timing::default()
         },
     );
     match engine.run(run, &HostRequest::new(&unread)) {

@@ -178,6 +178,9 @@ fn met(key: &[u8], label: impl FnOnce() -> String, script: &[u8]) -> App {
     }
     drop(known);
     let app = segment.application_named(&label(), ["", &shown(script), ""], owner);
+    for group in segment::groups().iter() {
+        group.segment.copy_application(segment, app);
+    }
     MET.rcu(|known| {
         let mut known = HashMap::clone(known);
         known.insert(key.to_vec(), app);

@@ -11,7 +11,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, chownat};
 use rustix::io::Errno;
@@ -26,23 +25,17 @@ use wsgi_httpd::retained::Retained;
 use super::server;
 use crate::log::log_message;
 
-/// A helper that has lived for less than this is not replaced at once.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
-
 /// The process that answers at the socket.
 static HELPER: Helper = Helper::new(c"wsgi-metrics", server::run, died);
 
 static STATE: Mutex<ListenState> = Mutex::new(ListenState {
     listen: None,
-    started: None,
     socket: None,
 });
 
 struct ListenState {
     /// Where the helper answers; `None` if nothing is configured or the socket could not be opened.
     listen: Option<MetricsListen>,
-    /// When the helper was started last.
-    started: Option<Instant>,
     /// The Unix socket that was made, and the inode number that identifies it.
     socket: Option<(PathBuf, u64)>,
 }
@@ -54,6 +47,7 @@ fn state() -> MutexGuard<'static, ListenState> {
 /// Opens or closes the socket, as the configuration that has come into force says.
 pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
     let retained = Retained::get();
+    HELPER.prepare(thread);
     state().listen = None;
     let Some(listen) = listen else {
         close(retained);
@@ -75,10 +69,7 @@ pub(crate) fn prepare(thread: &ParentThread, listen: Option<&MetricsListen>) {
             }
         }
     }
-    let mut state = state();
-    state.listen = Some(listen.clone());
-    state.started = None;
-    drop(state);
+    state().listen = Some(listen.clone());
     // At the first start the helper waits for the scoreboard, as it only gets memory that was mapped before the fork.
     if scoreboard::exists() {
         start(thread);
@@ -94,10 +85,9 @@ pub(crate) fn start(thread: &ParentThread) {
     if HELPER.is_running() {
         return;
     }
-    state().started = Some(Instant::now());
     let started = match Retained::get().descriptor() {
         Ok(None) => return,
-        Ok(Some(listener)) => HELPER.start(thread, vec![listener]),
+        Ok(Some(listener)) => HELPER.start(thread, vec![listener], &[]),
         Err(error) => Err(error),
     };
     if let Err(error) = started {
@@ -108,8 +98,7 @@ pub(crate) fn start(thread: &ParentThread) {
 /// Replaces a helper that has died, unless it died too soon.
 fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::MetricsHelper, &[&pid, &how]);
-    let started = state().started;
-    if started.is_none_or(|started| started.elapsed() >= SHORT_LIFE) {
+    if HELPER.has_lived() {
         start(thread);
     }
 }

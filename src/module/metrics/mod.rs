@@ -6,5 +6,5 @@ pub(crate) mod pages;
 pub(crate) mod parent;
 mod scoreboard;
 pub(crate) mod segment;
-mod segment_file;
+pub(crate) mod segment_file;
 mod server;

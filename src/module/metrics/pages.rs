@@ -50,11 +50,14 @@ pub(crate) fn page(
     let begin = clock::now();
     scoreboard::note(segment);
     segment.measure_children(MEASURED);
+    for group in segment::groups().iter() {
+        group.segment.measure_children(MEASURED);
+    }
     match subject {
         Subject::Metrics => {
             let format = negotiate(accept);
             let mut body = String::new();
-            wsgi_telemetry::render(&segment.snapshot(), format, &mut body);
+            wsgi_telemetry::render(&segment::snapshot(segment), format, &mut body);
             segment.scraped(clock::now().saturating_sub(begin));
             Page {
                 content_type: format.content_type(),
@@ -63,7 +66,7 @@ pub(crate) fn page(
             }
         }
         Subject::Status => {
-            let status = Status::new(&segment.snapshot(), &segment.history());
+            let status = Status::new(&segment::snapshot(segment), &segment.history());
             if option(query, b"format") == Some(b"json") {
                 Page {
                     content_type: "application/json",
@@ -180,7 +183,7 @@ pub(crate) fn status_block(form: StatusForm) -> String {
         return String::new();
     };
     scoreboard::note(segment);
-    let status = Status::new(&segment.snapshot(), &segment.history());
+    let status = Status::new(&segment::snapshot(segment), &segment.history());
     match form {
         StatusForm::Lines => status::render_auto(&status),
         StatusForm::Html => status::render_html_fragment(&status),

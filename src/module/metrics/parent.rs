@@ -20,7 +20,8 @@ use wsgi_telemetry::{Fact, Geometry, Owner, Sampler, Segment, install_recorder, 
 
 use super::applications::Plan;
 use super::segment::{self, InForce};
-use super::{listen, scoreboard, segment_file};
+use super::segment_file::{self, Source};
+use super::{listen, scoreboard};
 use crate::config::read::Server;
 use crate::config::{inherited, plan};
 use crate::log::{log_info, log_message};
@@ -39,7 +40,7 @@ mod kept {
 
 /// Finds or makes the segment, and enters what a configuration needs. Called when the configuration has come into
 /// force.
-pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>)]) {
+pub(crate) fn prepare(servers: &[(&Server, ServerName<'_>)]) {
     let Some((main, _)) = servers.first() else {
         return;
     };
@@ -66,7 +67,6 @@ pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>
             };
             log_message(Message::NoSegment, &[&error, &what]);
             segment::set_in_force(None);
-            listen::prepare(thread, None);
             return;
         }
     };
@@ -95,8 +95,21 @@ pub(crate) fn prepare(thread: &ParentThread, servers: &[(&Server, ServerName<'_>
         generation,
         measures,
     }));
-    segment_file::show(retained, segment, retained.number(kept::START));
-    listen::prepare(thread, config.listen.as_ref().filter(|_| measures));
+    if let Some(source) = source(retained, segment) {
+        segment_file::show(None, &source);
+    }
+}
+
+fn source(retained: Retained, segment: Segment) -> Option<Source> {
+    Source::of_server(retained, segment, retained.number(kept::START))
+}
+
+/// Prepares the process that answers for `WSGIMetricsListen`. Called when the segments of process groups are known, too:
+/// the process gets all of them by its fork.
+pub(crate) fn listen(thread: &ParentThread, servers: &[(&Server, ServerName<'_>)]) {
+    let main = servers.first().filter(|_| segment::current().is_some());
+    let address = main.and_then(|(main, _)| main.config.telemetry.listen.as_ref());
+    listen::prepare(thread, address);
 }
 
 /// Warns if the configuration needs a larger segment; what does not fit is counted together.
@@ -245,9 +258,10 @@ fn note_facts(segment: Segment) {
 /// Called about every ten seconds.
 pub(crate) fn monitor(thread: &ParentThread) {
     static SAMPLER: Mutex<Option<Sampler>> = Mutex::new(None);
-    if let Some(in_force) = segment::in_force() {
-        let retained = Retained::get();
-        segment_file::refresh(retained, in_force.segment, retained.number(kept::START));
+    if let Some(in_force) = segment::in_force()
+        && let Some(source) = source(Retained::get(), in_force.segment)
+    {
+        segment_file::refresh(None, &source);
     }
     let Some(segment) = segment::current() else {
         return;

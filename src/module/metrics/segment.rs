@@ -1,13 +1,13 @@
 //! The segment as a child sees it: the configuration in force, the board, stamps, arenas, CPU time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use metrics::counter;
 use wsgi_abi::{Arenas, SegmentView, Slice};
 use wsgi_httpd::{mpm, process};
 use wsgi_telemetry::catalogue::{CPU_MODE, Id};
-use wsgi_telemetry::{Arena, Owner, Role, Segment, clock, writer};
+use wsgi_telemetry::{Arena, GroupSegment, Owner, Role, Segment, Snapshot, clock, writer};
 
 /// The segment of the configuration in force.
 #[derive(Clone, Copy)]
@@ -48,6 +48,25 @@ pub(crate) fn in_force() -> Option<InForce> {
 /// Sets what is in force. For the parent.
 pub(crate) fn set_in_force(in_force: Option<InForce>) {
     *IN_FORCE.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+}
+
+/// The segments of the process groups of the configuration in force.
+static OF_GROUPS: RwLock<Option<Arc<Vec<GroupSegment>>>> = RwLock::new(None);
+
+/// Sets the segments of process groups. For the parent.
+pub(crate) fn set_groups(groups: Vec<GroupSegment>) {
+    *OF_GROUPS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(groups));
+}
+
+/// Returns the segments of process groups.
+pub(crate) fn groups() -> Arc<Vec<GroupSegment>> {
+    let groups = OF_GROUPS.read().unwrap_or_else(PoisonError::into_inner);
+    groups.clone().unwrap_or_default()
+}
+
+/// Returns the numbers of the whole server, process groups included.
+pub(crate) fn snapshot(segment: Segment) -> Snapshot {
+    segment.snapshot_with(&groups())
 }
 
 /// Returns the current stamp; 0 if this process records nothing.

@@ -37,21 +37,17 @@ static HELPER: Helper = Helper::new(c"wsgi-reloader", run, died);
 /// How often the reloader checks for work, and for a change of the file of `WSGIReload touch`.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOK_AT_FILE: Duration = Duration::from_millis(200);
-/// A reloader that has lived for less than this is not replaced at once.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
 
 /// What the parent knows about the reloader.
 struct Parent {
     /// Whether a reloader is wanted.
     is_wanted: bool,
-    started: Option<Instant>,
     /// When the configuration came into force, as Unix time in nanoseconds.
     configured: u64,
 }
 
 static PARENT: Mutex<Parent> = Mutex::new(Parent {
     is_wanted: false,
-    started: None,
     configured: 0,
 });
 
@@ -60,7 +56,8 @@ fn parent() -> std::sync::MutexGuard<'static, Parent> {
 }
 
 /// Notes whether the configuration that has come into force needs a reloader.
-pub(crate) fn prepare() {
+pub(crate) fn prepare(thread: &ParentThread) {
+    HELPER.prepare(thread);
     let serves = inherited::current().is_some_and(|process| !process.python.restrict_embedded);
     let is_wanted = serves && segment::in_force().is_some() && !mpm::single_process();
     if serves && mpm::single_process() {
@@ -68,7 +65,6 @@ pub(crate) fn prepare() {
     }
     *parent() = Parent {
         is_wanted,
-        started: None,
         configured: clock::unix(),
     };
 }
@@ -84,15 +80,14 @@ pub(crate) fn server_runs(thread: &ParentThread) {
         log_message(Message::ChildrenNotReplaced, &[&why]);
         return;
     }
-    parent().started = Some(Instant::now());
-    if let Err(error) = HELPER.start(thread, Vec::new()) {
+    if let Err(error) = HELPER.start(thread, Vec::new(), &[]) {
         log_message(Message::HelperStart, &[&"wsgi-reloader", &error]);
     }
 }
 
 /// Replaces a reloader that died too soon. Called about every ten seconds.
 pub(crate) fn revive(thread: &ParentThread) {
-    if parent().started.is_some() {
+    if HELPER.was_started() {
         server_runs(thread);
     }
 }
@@ -100,8 +95,7 @@ pub(crate) fn revive(thread: &ParentThread) {
 /// Replaces a reloader that has died, unless it died too soon.
 fn died(thread: &ParentThread, pid: u32, how: &str) {
     log_message(Message::ReloaderDied, &[&pid, &how]);
-    let started = parent().started;
-    if started.is_some_and(|started| started.elapsed() >= SHORT_LIFE) {
+    if HELPER.has_lived() {
         server_runs(thread);
     }
 }

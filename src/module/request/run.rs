@@ -3,9 +3,11 @@
 use std::ffi::c_int;
 
 use wsgi_abi::{BodyPlan, Bytes, Environ, Limits, RunOutcome, RunRequest, Slice, Target, Timing};
+use wsgi_core::config::Settings;
 use wsgi_core::messages::Message;
 use wsgi_core::request::fault::Count;
 use wsgi_httpd::sys;
+use wsgi_telemetry::clock;
 use wsgi_wire::OutgoingRequest;
 
 use super::admit::{Place, Route};
@@ -68,6 +70,11 @@ pub(super) fn run(
         },
         Timing {
             received: request.time(),
+            queue_start: match route.place {
+                Place::Here(_) => 0,
+                Place::In(_) => clock::unix_microseconds(),
+            },
+            daemon_start: 0,
             times: timeline.times(),
         },
     );
@@ -81,7 +88,7 @@ pub(super) fn run(
             answer(outcome, &client, timeline)
         }
         Place::In(group) => {
-            let outcome = in_group(group, &run, body, &client, timeline)?;
+            let outcome = in_group(group, &run, settings, body, &client, timeline)?;
             answer(outcome, &client, timeline)
         }
     }
@@ -91,6 +98,7 @@ pub(super) fn run(
 fn in_group(
     group: &daemon::client::GroupClient,
     run: &RunRequest<'_>,
+    settings: &Settings<'_>,
     body: &Body<'_>,
     client: &Client<'_>,
     timeline: &Timeline<'_>,
@@ -103,6 +111,7 @@ fn in_group(
     let request = OutgoingRequest {
         run,
         level: client.log_level(),
+        is_activity: !settings.ignore_activity,
         body: start,
     };
     let name = &group.config.name;

@@ -387,9 +387,10 @@ impl Application {
             "Loading"
         };
         let line = format!(
-            "{verb} WSGI script '{}' into {} in embedded mode",
+            "{verb} WSGI script '{}' into {} {}",
             self.script_text(),
-            self.interpreter.describe()
+            self.interpreter.describe(),
+            process::mode()
         );
         match request {
             Some(request) => request.log_line(Level::Info, line.as_bytes()),
@@ -543,6 +544,14 @@ impl Application {
     ) -> Option<String> {
         let exception = py.take(raised)?;
         let ahead = request.is_none();
+        if executed && process::is_service() && is_system_exit(&exception) {
+            let line = format!(
+                "WSGI script '{}' has ended by SystemExit",
+                self.script_text()
+            );
+            host::log(Level::Info, &line);
+            return None;
+        }
         let message = match (executed, is_system_exit(&exception), ahead) {
             (false, _, false) => Message::ScriptLoad,
             (false, _, true) => Message::ImportScriptLoad,

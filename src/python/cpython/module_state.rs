@@ -102,6 +102,8 @@ pub(crate) struct Names<'i> {
     pub(crate) https: Immortal<'i>,
     pub(crate) thread_id: Immortal<'i>,
     pub(crate) request_start: Immortal<'i>,
+    pub(crate) queue_start: Immortal<'i>,
+    pub(crate) daemon_start: Immortal<'i>,
     pub(crate) application_start: Immortal<'i>,
 }
 

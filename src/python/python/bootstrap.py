@@ -251,6 +251,22 @@ def _intercept_signals(log):
     signal.signal = intercept
 
 
+def _end_on_signals():
+    """Makes the scripts of a process that serves no requests end by SystemExit when it is told to end."""
+    import signal
+    import sys
+
+    def end(signum, frame):
+        sys.exit()
+
+    try:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, end)
+    except ValueError:
+        # Only the main interpreter handles signals.
+        pass
+
+
 def _start_programs_with_open_signals():
     """Unblocks signals for the programs that `subprocess` and `multiprocessing` start.
 

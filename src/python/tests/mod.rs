@@ -357,6 +357,7 @@ impl<'a> Request<'a> {
                 Timing {
                     received: 1_700_000_000_250_000,
                     times: Some(&times),
+                    ..Timing::default()
                 },
             );
             // SAFETY: a request of the host that was set, owned by this thread.

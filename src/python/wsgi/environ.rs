@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::ffi;
 use wsgi_abi::keys::{KEYS, PATHS, STEADY};
-use wsgi_abi::{EnvEntry, KeyKind};
+use wsgi_abi::{EnvEntry, KeyKind, Timing};
 use wsgi_core::request::environ::header_key;
 
 use crate::cpython::object::{Attached, Immortal, Obj, PyResult, Raised, Stored, done};
@@ -20,8 +20,7 @@ pub(crate) struct Parts<'a, 'i> {
     pub(crate) entries: &'a [EnvEntry<'a>],
     pub(crate) https: bool,
     pub(crate) thread_id: u32,
-    /// Microseconds since the epoch.
-    pub(crate) request_time: i64,
+    pub(crate) timing: Timing<'a>,
     pub(crate) input: &'a Obj<'i>,
     pub(crate) errors: &'a Obj<'i>,
     /// `request_rec *`, or null.
@@ -63,8 +62,17 @@ pub(crate) fn build<'i>(py: &Attached<'i>, parts: &Parts<'_, 'i>) -> PyResult<Ob
             names.thread_id.as_ptr(),
             &py.int(parts.thread_id.into())?,
         )?;
-        let request_start = py.float(seconds(parts.request_time))?;
+        let request_start = py.float(seconds(parts.timing.received))?;
         set(&environ, names.request_start.as_ptr(), &request_start)?;
+        // In a child of httpd, the base has the values.
+        if parts.timing.daemon_start != 0 {
+            for (name, time) in [
+                (&names.queue_start, parts.timing.queue_start),
+                (&names.daemon_start, parts.timing.daemon_start),
+            ] {
+                set(&environ, name.as_ptr(), &py.float(seconds(time))?)?;
+            }
+        }
         set(
             &environ,
             names.application_start.as_ptr(),

@@ -129,9 +129,12 @@ fn about<'i>(py: &Attached<'i>, raw: &RunRequest<'_>, environ: &Obj<'i>) -> PyRe
         payload.set_item(c"server_pid", &pid)?;
     }
     payload.set_item(c"thread_id", &py.int(thread_id().into())?)?;
-    let start = py.float(environ::seconds(raw.timing.received))?;
-    payload.set_item(c"request_start", &start)?;
-    payload.set_item(c"queue_start", &py.float(0.0)?)?;
-    payload.set_item(c"daemon_start", &py.float(0.0)?)?;
+    for (name, time) in [
+        (c"request_start", raw.timing.received),
+        (c"queue_start", raw.timing.queue_start),
+        (c"daemon_start", raw.timing.daemon_start),
+    ] {
+        payload.set_item(name, &py.float(environ::seconds(time))?)?;
+    }
     Ok(payload)
 }

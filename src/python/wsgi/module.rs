@@ -176,6 +176,8 @@ unsafe fn new_state<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResu
             https: interned(c"https")?,
             thread_id: interned(c"mod_wsgi.thread_id")?,
             request_start: interned(c"mod_wsgi.request_start")?,
+            queue_start: interned(c"mod_wsgi.queue_start")?,
+            daemon_start: interned(c"mod_wsgi.daemon_start")?,
             application_start: interned(c"mod_wsgi.application_start")?,
         },
         home: AtomicU16::new(App::OTHER.number()),

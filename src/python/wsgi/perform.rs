@@ -164,7 +164,7 @@ fn call<'i>(
         entries: raw.environ.entries.get_or_empty(),
         https: raw.environ.https,
         thread_id: job.thread_id,
-        request_time: raw.timing.received,
+        timing: raw.timing,
         input: &input,
         errors: errors.stream(),
         apache_request: raw.environ.apache_request,
@@ -288,7 +288,7 @@ fn log_application_exception(
         );
         return Cause::TimedOut;
     }
-    let context = format!("{} in embedded mode", interpreter.describe());
+    let context = format!("{} {}", interpreter.describe(), crate::process::mode());
     let script = application.script_text();
     let cause = faults::cause_of(py, request, &exception);
     let publish = || {

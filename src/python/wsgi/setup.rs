@@ -32,6 +32,8 @@ pub struct Process {
     pub prometheus_client: bool,
     /// See [`wsgi_abi::StartConfig::single_process`].
     pub single_process: bool,
+    /// See [`wsgi_abi::StartConfig::service`].
+    pub service: bool,
     /// `wsgi.multiprocess`.
     pub multiprocess: bool,
     /// `mod_wsgi.maximum_processes`.
@@ -57,6 +59,7 @@ static PROCESS: OnceLock<Process> = OnceLock::new();
 
 /// Sets what all interpreters have in common. Called before the first one is set up.
 pub(crate) fn set_process(process: Process) {
+    crate::process::set_group(&process.process_group, process.service);
     let _ = PROCESS.set(process);
     private_environ::remember_environ();
 }
@@ -164,6 +167,10 @@ fn prepare(py: &Attached<'_>, group: &GroupOptions) -> PyResult<()> {
     gil_notice::watch(py, &module)?;
     stacks::begin(py, *identity == Identity::MAIN);
     module.call_method(py, c"_set_up", [&options, &stdout, &stderr, &log])?;
+    if process.service {
+        // Before that, a signal ends the process at once.
+        module.call_method(py, c"_end_on_signals", [])?;
+    }
 
     if let Some(segment) = telemetry::segment() {
         let callback = collector::new_collector_callback(py, &module)?;

@@ -24,6 +24,8 @@ pub enum RetireReason {
     Deadlock = 7,
     /// An application was not loaded in time, or Python did not start.
     StartupTimeout = 8,
+    /// The process of a group has used the CPU time that it may use.
+    CpuTime = 9,
 }
 
 impl RetireReason {
@@ -38,6 +40,7 @@ impl RetireReason {
         RetireReason::RequestTimeout,
         RetireReason::Deadlock,
         RetireReason::StartupTimeout,
+        RetireReason::CpuTime,
     ];
 
     /// Returns the reason in words.
@@ -52,6 +55,7 @@ impl RetireReason {
             RetireReason::RequestTimeout => "a request did not end after its time",
             RetireReason::Deadlock => "its GIL could not be acquired",
             RetireReason::StartupTimeout => "an application was not loaded in time",
+            RetireReason::CpuTime => "it has used its CPU time",
         }
     }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::catalogue::{
     ARENA_STATE, CHILD_STATE, CONNECTION_STATE, Family, Id, Label, SEGMENT_SIZE, WORKER_STATE,
 };
-use crate::reading::{ApplicationNumbers, Snapshot};
+use crate::reading::{ApplicationNumbers, Child, Snapshot};
 use crate::segment::Fact;
 use crate::segment::Role;
 
 use super::page::{FamilyLines, Seconds};
+use super::render::label_of;
 use crate::catalogue::OTHER;
 
 /// The applications of a snapshot, with their running requests.
@@ -74,9 +75,9 @@ pub(super) fn write(
             }
         }
         Id::PythonInfo => {
-            let facts = [Fact::Python, Fact::Implementation, Fact::Gil];
-            if facts.iter().any(|&fact| !snapshot.fact(fact).is_empty()) {
-                info(lines, family, &facts.map(|fact| snapshot.fact(fact)));
+            python_info(lines, family, None, &snapshot.facts);
+            for group in &snapshot.process_groups {
+                python_info(lines, family, label_of(group), &group.facts);
             }
         }
         Id::MpmInfo => {
@@ -89,18 +90,16 @@ pub(super) fn write(
             info(lines, family, &facts.map(|fact| snapshot.fact(fact)));
         }
         Id::Children => {
-            let of = |role| {
-                snapshot
-                    .children
-                    .iter()
-                    .filter(move |child| child.state == role)
-            };
-            let roles = [Role::Starting, Role::Ready, Role::Draining];
-            by_label(
-                lines,
-                &CHILD_STATE,
-                roles.map(|role| of(role).count() as u64),
-            );
+            children_by_state(lines, None, &snapshot.children);
+            for group in &snapshot.process_groups {
+                children_by_state(lines, label_of(group), &group.children);
+            }
+        }
+        Id::ChildrenMemory | Id::ChildMemoryMax => {
+            memory(lines, family, None, &snapshot.children);
+            for group in &snapshot.process_groups {
+                memory(lines, family, label_of(group), &group.children);
+            }
         }
         Id::MpmWorkers => {
             if let Some(scoreboard) = &snapshot.scoreboard {
@@ -133,12 +132,56 @@ pub(super) fn write(
     }
 }
 
+/// Writes the number of living children, or processes of a group, in each state.
+fn children_by_state(
+    lines: &mut FamilyLines<'_, '_>,
+    of: Option<(&str, &str)>,
+    children: &[Child],
+) {
+    let count = |role| children.iter().filter(|child| child.state == role).count();
+    let roles = [Role::Starting, Role::Ready, Role::Draining];
+    for (value, role) in CHILD_STATE.values.iter().zip(roles) {
+        let labels = of.into_iter().chain([(CHILD_STATE.name, *value)]);
+        let labels = lines.labels(labels);
+        lines.sample(&labels, count(role));
+    }
+}
+
+/// Writes the resident memory of all living children, or of the largest one.
+fn memory(
+    lines: &mut FamilyLines<'_, '_>,
+    family: &Family,
+    of: Option<(&str, &str)>,
+    children: &[Child],
+) {
+    let known = children.iter().filter_map(|child| child.resident);
+    let bytes: u128 = match family.id {
+        Id::ChildrenMemory => known.map(u128::from).sum(),
+        _ => known.max().unwrap_or(0).into(),
+    };
+    let labels = lines.labels(of.into_iter());
+    lines.sample(&labels, bytes);
+}
+
+/// Writes what is known of a Python.
+fn python_info(
+    lines: &mut FamilyLines<'_, '_>,
+    family: &Family,
+    of: Option<(&str, &str)>,
+    facts: &[String],
+) {
+    let known = [Fact::Python, Fact::Implementation, Fact::Gil];
+    let values = known.map(|fact| facts[fact as usize].as_str());
+    if values.iter().any(|value| !value.is_empty()) {
+        let names = family.labels.iter().map(|label| label.name);
+        let labels = lines.labels(of.into_iter().chain(names.zip(values)));
+        lines.sample(&labels, 1);
+    }
+}
+
 /// Returns the value of a family that is a single number.
 fn number(id: Id, snapshot: &Snapshot) -> Option<u128> {
-    let memory = || snapshot.children.iter().filter_map(|child| child.resident);
     Some(match id {
-        Id::ChildrenMemory => memory().map(u128::from).sum(),
-        Id::ChildMemoryMax => memory().max().unwrap_or(0).into(),
         Id::MpmWorkersLimit => snapshot.workers_limit.into(),
         Id::MpmChildrenLimit => snapshot.children_limit.into(),
         Id::MpmThreadsPerChild => snapshot.threads_per_child.into(),

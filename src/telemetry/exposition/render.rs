@@ -2,9 +2,9 @@
 
 use super::negotiate::Format;
 use crate::catalogue::{
-    ANSWERED, CODE, FAMILIES, Family, Id, Kind, METHOD, OTHER, Source, Unit, value,
+    ANSWERED, CODE, FAMILIES, Family, Id, Kind, METHOD, OTHER, PROCESS_GROUP, Source, Unit, value,
 };
-use crate::reading::{ApplicationNumbers, Numbers, Snapshot};
+use crate::reading::{Numbers, ProcessGroupNumbers, Snapshot};
 
 use super::page::{FamilyLines, Page, Seconds, Type};
 use super::{custom, derived};
@@ -21,11 +21,22 @@ pub fn render(snapshot: &Snapshot, format: Format, out: &mut String) {
         match family.source {
             Source::Application => {
                 for application in &counted {
-                    write_cells(&mut lines, family, Some(application), &application.numbers);
+                    let app = Some(("app", &*application.application.label));
+                    write_cells(&mut lines, family, app, &application.numbers);
                 }
             }
-            Source::Process => write_cells(&mut lines, family, None, &snapshot.process),
-            Source::Header => write_cells(&mut lines, family, None, &snapshot.header),
+            Source::Process => {
+                write_cells(&mut lines, family, None, &snapshot.process);
+                for group in &snapshot.process_groups {
+                    write_cells(&mut lines, family, label_of(group), &group.process);
+                }
+            }
+            Source::Header => {
+                write_cells(&mut lines, family, None, &snapshot.header);
+                for group in &snapshot.process_groups {
+                    write_cells(&mut lines, family, label_of(group), &group.header);
+                }
+            }
             Source::Derived => derived::write(&mut lines, family, &applications, snapshot),
         }
     }
@@ -44,22 +55,25 @@ fn type_of(family: &Family) -> Type {
     }
 }
 
-/// Writes all series of a family that has cells.
+/// Returns the label of a process group.
+pub(super) fn label_of(group: &ProcessGroupNumbers) -> Option<(&str, &str)> {
+    Some((PROCESS_GROUP, &group.name))
+}
+
+/// Writes all series of a family that has cells. `of` is the label of the application or of the process group.
 fn write_cells(
     lines: &mut FamilyLines<'_, '_>,
     family: &Family,
-    application: Option<&ApplicationNumbers>,
+    of: Option<(&str, &str)>,
     numbers: &Numbers,
 ) {
-    let app = application.map(|application| application.application.label.as_str());
     for series in 0..family.series() {
-        if family.sparse && !is_kept(family, app, series) && is_unseen(family, series, numbers) {
+        if family.sparse && !is_kept(family, of, series) && is_unseen(family, series, numbers) {
             continue;
         }
         let values = family.values(series);
         let names = family.labels.iter().map(|label| label.name);
-        let labels = app.map(|app| ("app", app)).into_iter();
-        let labels = lines.labels(labels.chain(names.zip(values)));
+        let labels = lines.labels(of.into_iter().chain(names.zip(values)));
         match family.kind {
             Kind::Counter => {
                 let count = numbers.counter(family.id, series);
@@ -80,8 +94,8 @@ fn write_cells(
 
 /// Returns whether a combination is shown before it has occurred. These are, so that there is a rate before the first
 /// error.
-fn is_kept(family: &Family, app: Option<&str>, series: usize) -> bool {
-    if app == Some(OTHER) {
+fn is_kept(family: &Family, of: Option<(&str, &str)>, series: usize) -> bool {
+    if of == Some(("app", OTHER)) {
         return false;
     }
     match family.id {

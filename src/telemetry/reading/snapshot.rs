@@ -27,6 +27,8 @@ use crate::segment::{Fact, Segment};
 use crate::series::Custom;
 use crate::sync::AtomicU64;
 
+use super::groups::{GroupSegment, ProcessGroupNumbers};
+
 /// httpd's own view of its workers, from its scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scoreboard {
@@ -123,6 +125,8 @@ pub struct Snapshot {
     pub header: Numbers,
     /// Living children, by pid.
     pub children: Vec<Child>,
+    /// Process groups, in the order of the configuration.
+    pub process_groups: Vec<ProcessGroupNumbers>,
     /// The board: children, roll and application groups.
     pub board: BoardSnapshot,
     /// Whether the server measures anything; if not, all numbers are zero.
@@ -169,18 +173,123 @@ pub struct Snapshot {
     pub last_scrape: u64,
 }
 
-impl Segment {
-    /// Reads everything.
-    pub fn snapshot(&self) -> Snapshot {
-        let geometry = self.geometry();
-        let known = self.applications();
-        let mut process = Numbers::new(PROCESS_CELLS);
-        let mut sums: Vec<Sum> = known.into_iter().map(Sum::new).collect();
-        // Index into `sums` of each application.
-        let mut places: Vec<Option<usize>> = vec![None; geometry.applications];
-        for (place, sum) in sums.iter().enumerate() {
+/// The sums of all applications of the server.
+pub(super) struct ApplicationSums {
+    applications: Vec<Sum>,
+    /// Index into `applications` by the number of the application.
+    places: Vec<Option<usize>>,
+}
+
+impl ApplicationSums {
+    fn of(applications: Vec<Application>, room: usize) -> Self {
+        let applications: Vec<Sum> = applications.into_iter().map(Sum::new).collect();
+        let mut places = vec![None; room];
+        for (place, sum) in applications.iter().enumerate() {
             places[usize::from(sum.application.app.number())] = Some(place);
         }
+        Self {
+            applications,
+            places,
+        }
+    }
+
+    /// Returns the sum of an application; `None` if the server's segment has no such application.
+    fn get(&mut self, app: usize) -> Option<&mut Sum> {
+        let place = self.places.get(app).copied().flatten()?;
+        self.applications.get_mut(place)
+    }
+}
+
+/// What the arenas of a segment hold besides the sums of applications.
+pub(super) struct Processes {
+    /// Cells that each arena has once.
+    pub(super) cells: Numbers,
+    pub(super) children: Vec<Child>,
+    running: Vec<Running>,
+    /// Number of arenas that have an owner.
+    used: u64,
+}
+
+impl Segment {
+    /// Reads everything of a server without process groups.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot_with(&[])
+    }
+
+    /// Reads everything, and adds what the processes of these groups have counted.
+    pub fn snapshot_with(&self, groups: &[GroupSegment]) -> Snapshot {
+        let geometry = self.geometry();
+        let mut sums = ApplicationSums::of(self.applications(), geometry.applications);
+        let Processes {
+            cells: process,
+            mut children,
+            running,
+            used,
+        } = self.add_arenas(&mut sums);
+        let mut custom = self.custom();
+        let process_groups = groups.iter().map(|group| {
+            custom.merge(group.segment.custom());
+            group.numbers(&mut sums)
+        });
+        let process_groups = process_groups.collect();
+        let board = self.board().snapshot();
+        let mut records = geometry.records();
+        if children.is_empty() {
+            let living = self.board().children().into_iter();
+            children = living.map(|child| unmeasured(&child)).collect();
+            // A larger segment may be left from a configuration that measured.
+            records &= children.is_empty();
+        }
+        children.sort_unstable_by_key(|child| child.pid);
+        let sums = sums.applications.into_iter().map(Sum::done).collect();
+        Snapshot {
+            now: clock::now(),
+            unix: clock::unix(),
+            applications: by_label(sums),
+            process,
+            header: self.header_numbers(),
+            children,
+            process_groups,
+            board,
+            records,
+            running,
+            events: self.events(),
+            deaths: self.deaths(),
+            scoreboard: self.scoreboard(),
+            workers_limit: self.get(header::WORKERS_LIMIT),
+            children_limit: self.get(header::CHILDREN_LIMIT),
+            threads_per_child: self.get(header::THREADS_PER_CHILD),
+            threaded: self.get(header::THREADED) != 0,
+            forked: self.get(header::FORKED) != 0,
+            facts: self.facts(),
+            start: self.get(header::START),
+            config_load: self.get(header::CONFIG_LOAD),
+            generation: self.generation(),
+            arenas_used: used,
+            arenas: geometry.arenas as u64,
+            custom,
+            series_limit: geometry.series as u64 - 1,
+            mapped: geometry.bytes() as u64,
+            resident: Some(self.get(header::RESIDENT)).filter(|&bytes| bytes != 0),
+            last_scrape: self.get(header::LAST_SCRAPE),
+        }
+    }
+
+    pub(super) fn header_numbers(&self) -> Numbers {
+        let cells = (0..HEADER_CELLS).map(|at| self.get(header::CELLS + at).into());
+        Numbers {
+            cells: cells.collect(),
+        }
+    }
+
+    pub(super) fn facts(&self) -> [String; 8] {
+        ALL_FACTS.map(|fact| self.fact(fact))
+    }
+
+    /// Adds the numbers of all arenas to the applications' sums.
+    pub(super) fn add_arenas(&self, sums: &mut ApplicationSums) -> Processes {
+        let geometry = self.geometry();
+        let mut cells = Numbers::new(PROCESS_CELLS);
         let mut children = Vec::new();
         let mut running = Vec::new();
         let mut used = 0;
@@ -199,10 +308,10 @@ impl Segment {
             }
             // Also of ended threads and children, whose entries are free again.
             if touched & PROCESS_BIT != 0 {
-                self.add_process_cells(at, &mut process);
+                self.add_process_cells(at, &mut cells);
             }
             for used in self.blocks_in_use(at) {
-                let Some(sum) = places[used.app].map(|place| &mut sums[place]) else {
+                let Some(sum) = sums.get(used.app) else {
                     continue;
                 };
                 if used.is_touched {
@@ -212,48 +321,12 @@ impl Segment {
                 }
             }
         }
-        let board = self.board().snapshot();
-        let mut records = geometry.records();
-        if children.is_empty() {
-            let living = self.board().children().into_iter();
-            children = living.map(|child| unmeasured(&child)).collect();
-            // A larger segment may be left from a configuration that measured.
-            records &= children.is_empty();
-        }
-        children.sort_unstable_by_key(|child| child.pid);
         running.sort_unstable_by_key(|running| running.since);
-        let header_cells = (0..HEADER_CELLS).map(|at| self.get(header::CELLS + at).into());
-        Snapshot {
-            now: clock::now(),
-            unix: clock::unix(),
-            applications: by_label(sums.into_iter().map(Sum::done).collect()),
-            process,
-            header: Numbers {
-                cells: header_cells.collect(),
-            },
+        Processes {
+            cells,
             children,
-            board,
-            records,
             running,
-            events: self.events(),
-            deaths: self.deaths(),
-            scoreboard: self.scoreboard(),
-            workers_limit: self.get(header::WORKERS_LIMIT),
-            children_limit: self.get(header::CHILDREN_LIMIT),
-            threads_per_child: self.get(header::THREADS_PER_CHILD),
-            threaded: self.get(header::THREADED) != 0,
-            forked: self.get(header::FORKED) != 0,
-            facts: ALL_FACTS.map(|fact| self.fact(fact)),
-            start: self.get(header::START),
-            config_load: self.get(header::CONFIG_LOAD),
-            generation: self.generation(),
-            arenas_used: used,
-            arenas: geometry.arenas as u64,
-            custom: self.custom(),
-            series_limit: geometry.series as u64 - 1,
-            mapped: geometry.bytes() as u64,
-            resident: Some(self.get(header::RESIDENT)).filter(|&bytes| bytes != 0),
-            last_scrape: self.get(header::LAST_SCRAPE),
+            used,
         }
     }
 

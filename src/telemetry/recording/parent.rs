@@ -95,11 +95,11 @@ impl Segment {
     }
 
     /// Frees the entries of applications and of their own metrics that a child was writing when it was killed. If few
-    /// entries are free, also frees those of applications that no child serves any more. Call this after a child was
-    /// reaped.
-    pub fn reclaim(&self, reaped: u32) {
+    /// entries are free, also frees those of applications that no child serves any more, and returns them: the segments
+    /// of process groups must [forget](Self::forget_application) them as well. Call this after a child was reaped.
+    pub fn reclaim(&self, reaped: u32) -> Vec<App> {
         self.reclaim_series(reaped);
-        self.reclaim_applications(reaped);
+        self.reclaim_applications(reaped)
     }
 
     /// Returns the processes that own arenas or a slot on the board but no longer exist, because they ended without the

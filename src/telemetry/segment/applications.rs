@@ -158,6 +158,35 @@ impl Segment {
         text::put(&cells[GROUP], group.as_bytes());
     }
 
+    /// Takes over the names of all applications of the server's segment, with their numbers. For the segment of a process
+    /// group, in which no process enters applications itself.
+    pub fn copy_applications(&self, server: Segment) {
+        for application in server.applications() {
+            self.copy_application(server, application.app);
+        }
+    }
+
+    /// Does the same for one application.
+    pub fn copy_application(&self, server: Segment, app: App) {
+        let number = usize::from(app.number());
+        if number
+            >= self
+                .geometry()
+                .applications
+                .min(server.geometry().applications)
+        {
+            return;
+        }
+        let (to, from) = (
+            self.application_cells(number),
+            server.application_cells(number),
+        );
+        for at in HASH..GROUP.end {
+            to[at].store(from[at].load(Relaxed), Relaxed);
+        }
+        to[STATE].store(from[STATE].load(Acquire), Release);
+    }
+
     /// Returns the application with this label, if the table has it.
     pub(crate) fn application_labelled(&self, label: &str) -> Option<App> {
         if label == OTHER {
@@ -223,7 +252,7 @@ impl Segment {
     ///
     /// While there is room, these entries stay, hidden: an application that comes back then continues from its counts.
     /// Applications without an alias come back after each restart.
-    pub(crate) fn reclaim_applications(&self, reaped: u32) {
+    pub(crate) fn reclaim_applications(&self, reaped: u32) -> Vec<App> {
         let count = self.geometry().applications;
         let mut free = 0;
         for at in 1..count {
@@ -234,8 +263,9 @@ impl Segment {
             }
             free += usize::from(seen == 0 || seen == WRITING | u64::from(reaped));
         }
+        let mut freed = Vec::new();
         if free >= count / 4 {
-            return;
+            return freed;
         }
         let oldest = self.oldest_generation();
         for at in 1..count {
@@ -249,7 +279,16 @@ impl Segment {
             {
                 self.zero_application(at);
                 state.store(0, Release);
+                freed.extend(u16::try_from(at).ok().map(App::new));
             }
+        }
+        freed
+    }
+
+    /// Zeroes all numbers of an application that the server's segment has freed. For the segment of a process group.
+    pub fn forget_application(&self, app: App) {
+        if usize::from(app.number()) < self.geometry().applications {
+            self.zero_application(app.number().into());
         }
     }
 

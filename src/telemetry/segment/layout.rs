@@ -126,7 +126,13 @@ pub(crate) mod header {
     /// The facts about the server: texts of [`TEXT_WORDS`] words each.
     pub(crate) const TEXTS: usize = 64;
     pub(crate) const TEXT_WORDS: usize = 17;
+    /// In the segment of a process group: how many requests the process of each slot has.
+    pub(crate) const LOADS: usize = 256;
+    pub(crate) const MOST_LOADS: usize = 256;
 }
+
+const _: () = assert!(header::LOADS + header::MOST_LOADS <= HEADER_WORDS);
+const _: () = assert!(header::TEXTS + 8 * header::TEXT_WORDS <= header::LOADS);
 
 const _: () = assert!(header::CELLS + HEADER_CELLS <= header::WORKERS_LIMIT);
 
@@ -353,6 +359,7 @@ pub(crate) const HASH: u64 = {
         CHILD_WORDS,
         BLOCK_WORDS,
         PROCESS_WORDS,
+        header::LOADS,
         // The number of maps in the head of an arena.
         3,
     ];

@@ -83,6 +83,29 @@ pub fn file(file: impl AsFd, words: usize, writable: bool) -> io::Result<&'stati
     Ok(unsafe { settle(address, words) })
 }
 
+/// Gives this process zeroed memory of its own in place of a whole mapping from this module. The other processes go on
+/// sharing theirs; this one can neither read nor change it any more. References to the cells stay valid. [S-65]
+///
+/// # Errors
+/// Those of `mmap(2)`. Then nothing has changed.
+pub fn leave(cells: &'static [AtomicU64]) -> io::Result<()> {
+    // Private memory would count for RLIMIT_DATA.
+    let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+    let address = std::ptr::from_ref(cells).cast::<std::ffi::c_void>();
+    // SAFETY: the range is one mapping of this module, which is never unmapped. The kernel replaces it in one step by
+    // memory of the same size and protection, so every reference into it still points to valid words; all access to
+    // them is atomic. [S-65]
+    unsafe {
+        mmap_anonymous(
+            address.cast_mut(),
+            size_of_val(cells),
+            ProtFlags::READ | ProtFlags::WRITE,
+            flags,
+        )?;
+    }
+    Ok(())
+}
+
 /// Returns the memory at `address` again, after the module was reloaded.
 ///
 /// # Safety

@@ -5,6 +5,7 @@ pub(crate) mod applications;
 pub(crate) mod arena;
 pub(crate) mod entry;
 pub(crate) mod layout;
+pub(crate) mod load;
 pub(crate) mod mapped;
 #[cfg_attr(loom, path = "../loom/memory.rs")]
 pub mod memory;
@@ -18,5 +19,6 @@ pub use applications::Application;
 pub use arena::{Arena, Block};
 pub use entry::Role;
 pub use layout::Geometry;
+pub use load::Load;
 pub use mapped::{Fact, Mismatch, Segment};
 pub use owner::Owner;

@@ -21,6 +21,32 @@ pub struct Custom {
     pub used: u64,
 }
 
+impl Custom {
+    /// Adds the metrics of the processes of a group. If two families would have a sample name in common, only the first
+    /// is shown.
+    pub(crate) fn merge(&mut self, other: Custom) {
+        self.used += other.used;
+        for family in other.families {
+            let is_same = |known: &CustomFamily| {
+                let (known, new) = (&known.description, &family.description);
+                known.name == new.name && known.is_like(new)
+            };
+            match self.families.iter().position(is_same) {
+                Some(known) => self.families[known].merge(family.series),
+                None if self.has_room_for(&family.description) => self.families.push(family),
+                None => {}
+            }
+        }
+        self.families
+            .sort_by(|a, b| a.description.name.cmp(&b.description.name));
+    }
+
+    fn has_room_for(&self, description: &Description) -> bool {
+        let mut known = self.families.iter().map(|family| &family.description);
+        !known.any(|known| known.clashes(description))
+    }
+}
+
 /// A family of the applications' own metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomFamily {
@@ -28,6 +54,24 @@ pub struct CustomFamily {
     pub description: Description,
     /// Series by label values; no two have the same.
     pub series: Vec<CustomSeries>,
+}
+
+impl CustomFamily {
+    fn merge(&mut self, series: Vec<CustomSeries>) {
+        let aggregate = match self.description.kind {
+            CustomKind::Gauge(aggregate) => aggregate,
+            _ => Aggregate::Sum,
+        };
+        for new in series {
+            match self
+                .series
+                .binary_search_by(|known| known.values.cmp(&new.values))
+            {
+                Ok(at) => self.series[at].value.merge(new.value, aggregate),
+                Err(at) => self.series.insert(at, new),
+            }
+        }
+    }
 }
 
 /// The samples of a family that have the same label values.
@@ -60,6 +104,50 @@ pub enum CustomValue {
         /// Sum of the observations.
         sum: f64,
     },
+}
+
+impl CustomValue {
+    /// Adds a value of the same kind.
+    fn merge(&mut self, other: CustomValue, aggregate: Aggregate) {
+        match (self, other) {
+            (Self::Number(all), Self::Number(one)) => {
+                *all = together(aggregate, Some(*all), Some(one)).unwrap_or(one);
+            }
+            (
+                Self::Histogram {
+                    buckets,
+                    above,
+                    sum,
+                },
+                Self::Histogram {
+                    buckets: others,
+                    above: others_above,
+                    sum: others_sum,
+                },
+            ) => {
+                for (bound, count) in others {
+                    match buckets.binary_search_by(|(known, _)| known.total_cmp(&bound)) {
+                        Ok(at) => buckets[at].1 += count,
+                        Err(at) => buckets.insert(at, (bound, count)),
+                    }
+                }
+                *above += others_above;
+                *sum += others_sum;
+            }
+            (
+                Self::Summary { count, sum },
+                Self::Summary {
+                    count: others_count,
+                    sum: others_sum,
+                },
+            ) => {
+                *count += others_count;
+                *sum += others_sum;
+            }
+            // Families of different kinds are not merged.
+            _ => {}
+        }
+    }
 }
 
 /// A valid entry of the table of series.

@@ -39,6 +39,7 @@ pub fn render_html(status: &Status, refresh: Option<u32>) -> String {
                     (sections::deaths(status))
                     (sections::totals(status))
                     (sections::groups(status))
+                    (sections::process_groups(status))
                     div class="columns" {
                         (sections::children(status))
                         (details(status))

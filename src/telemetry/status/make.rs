@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::board::{ChildEntry, ChildState, GroupDecision};
 use crate::catalogue::{
     ABORT_PHASE, CODE, CONNECTION_STATE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id,
-    Label, METHOD, OVERFLOW, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER, WORKER_STATE, value,
+    Label, METHOD, OVERFLOW, RECYCLE_REASON, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER,
+    WORKER_STATE, value,
 };
-use crate::reading::{ApplicationNumbers, Numbers, Snapshot};
+use crate::reading::{ApplicationNumbers, Child, Numbers, ProcessGroupNumbers, Snapshot};
 use crate::reading::{Interval, Sample};
 use crate::requests::Notable;
 use crate::segment::Fact;
@@ -15,7 +16,8 @@ use crate::segment::Role;
 
 use super::model::{
     ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, Health, Point,
-    RequestStatus, SegmentUse, ServerStatus, Status, Totals, Workers,
+    ProcessGroupStatus, ProcessStatus, RequestStatus, SegmentUse, ServerStatus, Status, Totals,
+    Workers,
 };
 use super::roll;
 use super::tally::{self, Tally, of_class, window_of};
@@ -76,6 +78,11 @@ impl Status {
             deaths: deaths(snapshot),
             children: children(snapshot),
             children_count: snapshot.children.len(),
+            process_groups: snapshot
+                .process_groups
+                .iter()
+                .map(|group| process_group(group, snapshot.unix))
+                .collect(),
             code_revision: snapshot.board.revision,
             roll: roll::of(snapshot),
             groups: groups(snapshot),
@@ -359,6 +366,41 @@ fn children(snapshot: &Snapshot) -> Vec<ChildStatus> {
     };
     let first = snapshot.children.iter().take(Status::MOST_ROWS);
     first.map(child).collect()
+}
+
+fn process_group(group: &ProcessGroupNumbers, now: u64) -> ProcessGroupStatus {
+    let process = |child: &Child| ProcessStatus {
+        pid: child.pid,
+        state: state(child.state, None),
+        age_seconds: seconds(now.saturating_sub(child.started)),
+        resident_bytes: child.resident,
+        generation: child.generation,
+    };
+    let exited = |how| whole(group.header.counter(Id::ChildrenExited, value(EXIT, how)));
+    let cpu = |mode| {
+        seconds(
+            group
+                .process
+                .counter(Id::ChildrenCpu, value(CPU_MODE, mode)),
+        )
+    };
+    let replaced = |at| whole(group.header.counter(Id::ChildrenRecycles, at));
+    ProcessGroupStatus {
+        name: group.name.clone(),
+        python: group.facts[Fact::Python as usize].clone(),
+        processes: group
+            .children
+            .iter()
+            .take(Status::MOST_ROWS)
+            .map(process)
+            .collect(),
+        started: whole(group.header.counter(Id::ChildrenStarted, 0)),
+        ended: exited("clean"),
+        killed: exited("killed"),
+        replaced: by(RECYCLE_REASON, replaced),
+        cpu_user_seconds: cpu("user"),
+        cpu_system_seconds: cpu("system"),
+    }
 }
 
 /// Returns the state of a child, from its role in the segment and its state on the board.

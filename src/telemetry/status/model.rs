@@ -31,6 +31,8 @@ pub struct Status {
     pub children: Vec<ChildStatus>,
     /// Number of all living children.
     pub children_count: usize,
+    /// Process groups, in the order of the configuration.
+    pub process_groups: Vec<ProcessGroupStatus>,
     /// Revision of the code that children should serve.
     pub code_revision: u64,
     /// The current or last roll; `null` if there was none.
@@ -288,6 +290,44 @@ pub struct ChildStatus {
     pub generation: u64,
     /// Number of requests that the child is running.
     pub in_flight: usize,
+}
+
+/// A process group: processes that run applications outside of httpd's children (`WSGIDaemonProcess`).
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessGroupStatus {
+    /// Name of the group.
+    pub name: String,
+    /// Version of Python; empty until the first process has started it.
+    pub python: String,
+    /// Living processes, by pid; at most [`Status::MOST_ROWS`].
+    pub processes: Vec<ProcessStatus>,
+    /// Number of processes started since the server was started.
+    pub started: u64,
+    /// Number of processes that ended as planned.
+    pub ended: u64,
+    /// Number of processes that were killed or crashed.
+    pub killed: u64,
+    /// Number of processes that asked for a successor, by reason.
+    pub replaced: BTreeMap<&'static str, u64>,
+    /// User CPU time of all processes, those that have ended included.
+    pub cpu_user_seconds: f64,
+    /// System CPU time of all processes.
+    pub cpu_system_seconds: f64,
+}
+
+/// A process of a group.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessStatus {
+    /// Process id.
+    pub pid: u32,
+    /// `starting`, `ready` or `draining`.
+    pub state: &'static str,
+    /// Age of the process.
+    pub age_seconds: f64,
+    /// Resident memory; shared pages count for each process.
+    pub resident_bytes: Option<u64>,
+    /// Number of the configuration that the process serves.
+    pub generation: u64,
 }
 
 /// A roll: the rolling replacement of the children by new ones with new code.

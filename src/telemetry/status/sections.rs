@@ -7,12 +7,12 @@ use maud::{Markup, html};
 use super::details::listed;
 use super::html::{moment, under};
 use super::model::{
-    ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, RequestStatus, Status,
-    Window,
+    ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, ProcessGroupStatus,
+    ProcessStatus, RequestStatus, Status, Window,
 };
 use super::spark;
 use super::table::{Column, Row, table};
-use super::units::{bytes, count, duration, duration_or_dash, percent, rate, span};
+use super::units::{bytes, count, duration, duration_or_dash, percent, plural, rate, span};
 
 /// Number of running requests that are shown at once.
 const FIRST: usize = 20;
@@ -363,6 +363,72 @@ pub(super) fn children(status: &Status) -> Markup {
             (table(caption, CHILDREN, status.children.iter().take(ROWS).map(row)))
         }
     }
+}
+
+const PROCESSES: &[Column] = &[
+    Column::words("Group"),
+    Column::numbers("Process"),
+    Column::words("State"),
+    Column::numbers("Memory"),
+    Column::numbers("Age"),
+    Column::numbers("Configuration"),
+];
+
+/// Returns the section on the processes of groups; empty if there are none.
+pub(super) fn process_groups(status: &Status) -> Markup {
+    let processes = status
+        .process_groups
+        .iter()
+        .flat_map(|group| group.processes.iter().map(move |process| (group, process)));
+    let row = |(group, process): (&ProcessGroupStatus, &ProcessStatus)| {
+        Row::new(process.state != "ready")
+            .cell(&group.name)
+            .cell(process.pid)
+            .cell(process.state)
+            .cell(process.resident_bytes.map_or_else(|| "–".to_owned(), bytes))
+            .cell(duration(process.age_seconds))
+            .cell(process.generation)
+    };
+    html! {
+        @if !status.process_groups.is_empty() {
+            section {
+                h2 { "Process groups" }
+                ul {
+                    @for group in &status.process_groups {
+                        li { (process_group(group)) }
+                    }
+                }
+                (table("Living processes.", PROCESSES, processes.take(ROWS).map(row)))
+            }
+        }
+    }
+}
+
+/// Returns what is known of a process group, in one line.
+pub(super) fn process_group(group: &ProcessGroupStatus) -> String {
+    let now = match group.processes.len() as u64 {
+        0 => "no process now".to_owned(),
+        processes => format!("{} now", plural(processes, "process", "processes")),
+    };
+    let python = match group.python.as_str() {
+        "" => String::new(),
+        version => format!(", Python {version}"),
+    };
+    let mut line = format!(
+        "{}: {now}{python}; {} started, {} ended, {} killed or crashed",
+        group.name,
+        count(group.started),
+        count(group.ended),
+        count(group.killed)
+    );
+    let mut replaced = group.replaced.iter().filter(|(_, count)| **count > 0);
+    if let Some((reason, number)) = replaced.next() {
+        line.push_str(&format!("; replaced: {reason} {number}"));
+        for (reason, number) in replaced {
+            line.push_str(&format!(", {reason} {number}"));
+        }
+    }
+    line
 }
 
 /// Returns the state of a child, and why it will be replaced.

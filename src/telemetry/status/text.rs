@@ -7,7 +7,9 @@ use super::model::{
     ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, Level, RequestStatus,
     Status, Window,
 };
-use super::sections::{child_state, gil, happened, interpreter, phases, revision, states};
+use super::sections::{
+    child_state, gil, happened, interpreter, phases, process_group, revision, states,
+};
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
 };
@@ -43,6 +45,7 @@ pub fn render_text(status: &Status, style: TextStyle) -> String {
     }
     deaths(&mut page, status);
     children(&mut page, status, style.rows);
+    process_groups(&mut page, status, style.rows);
     groups(&mut page, status);
     server(&mut page, status);
     page.out
@@ -392,6 +395,44 @@ fn children(page: &mut Terminal, status: &Status, rows: usize) {
     let shown: Vec<_> = status.children.iter().take(rows).map(row).collect();
     page.table(&columns, &shown);
     more(page, status.children_count, rows);
+}
+
+fn process_groups(page: &mut Terminal, status: &Status, rows: usize) {
+    if status.process_groups.is_empty() {
+        return;
+    }
+    page.title("Process groups");
+    for group in &status.process_groups {
+        page.wrapped("", &process_group(group), "");
+    }
+    let columns = [
+        TextColumn("PROCESS", Set::Right),
+        TextColumn("STATE", Set::Left),
+        TextColumn("MEMORY", Set::Right),
+        TextColumn("AGE", Set::Right),
+        TextColumn("CONFIGURATION", Set::Right),
+        TextColumn("GROUP", Set::Flexible),
+    ];
+    let processes = status
+        .process_groups
+        .iter()
+        .flat_map(|group| group.processes.iter().map(move |process| (group, process)));
+    let all: Vec<_> = processes
+        .map(|(group, process)| {
+            vec![
+                process.pid.to_string(),
+                process.state.to_owned(),
+                process.resident_bytes.map_or_else(|| "–".to_owned(), bytes),
+                duration(process.age_seconds),
+                process.generation.to_string(),
+                group.name.clone(),
+            ]
+        })
+        .collect();
+    if !all.is_empty() {
+        page.table(&columns, &all[..all.len().min(rows)]);
+        more(page, all.len(), rows);
+    }
 }
 
 fn groups(page: &mut Terminal, status: &Status) {

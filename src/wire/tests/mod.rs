@@ -233,6 +233,7 @@ fn outgoing<'a>(run: &'a RunRequest<'a>, body: BodyStart<'a>) -> OutgoingRequest
     OutgoingRequest {
         run,
         level: Level::Info,
+        is_activity: true,
         body,
     }
 }

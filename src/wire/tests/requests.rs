@@ -99,6 +99,8 @@ fn there_and_back(values: &Values) -> Values {
         },
         Timing {
             received: values.mtime,
+            queue_start: values.mtime,
+            daemon_start: 0,
             times: is_timed.then_some(&times),
         },
     );
@@ -109,19 +111,25 @@ fn there_and_back(values: &Values) -> Values {
     };
     let request = OutgoingRequest {
         level: Level::Debug,
+        is_activity: https,
         ..outgoing(&run, body)
     };
     pack_request(&mut frame, &request).expect("it is short");
     let unpacked = UnpackedRequest::unpack(frame[5], &frame[6..]).expect("what was packed");
     assert_eq!(unpacked.level, Level::Debug);
+    assert_eq!(unpacked.is_activity, https);
     assert_eq!(unpacked.body.is_whole, https);
     let theirs = Times::default();
-    let found = unpacked.run_request(Some(&theirs));
+    let found = unpacked.run_request(7, Some(&theirs));
     let bytes = |bytes: Bytes<'_>| bytes.get_or_empty().to_vec();
     let (target, environ) = (&found.target, &found.environ);
     assert_eq!(bytes(target.callable), b"application");
     assert_eq!(bytes(target.resource), values.script);
     assert_eq!(found.timing.received, values.mtime);
+    assert_eq!(
+        (found.timing.queue_start, found.timing.daemon_start),
+        (values.mtime, 7)
+    );
     assert!(environ.apache_request.is_null() && found.host().is_null());
     let entries = environ.entries.get_or_empty().iter();
     Values {
@@ -181,7 +189,7 @@ proptest! {
     #[test]
     fn no_bytes_are_taken_for_more_than_they_hold(bytes in proptest::collection::vec(any::<u8>(), 0..500), level in any::<u8>()) {
         if let Ok(request) = UnpackedRequest::unpack(level, &bytes) {
-            let run = request.run_request(None);
+            let run = request.run_request(0, None);
             let entries = run.environ.entries.get_or_empty();
             prop_assert!(entries.len() * 7 <= bytes.len());
         }

@@ -1,0 +1,209 @@
+//! The segments of process groups: memory in which the processes of a group count, and that no other group's processes
+//! have.
+//!
+//! The parent makes one for each group and keeps it over restarts, so that no count goes back. httpd's children, the
+//! process that answers for `WSGIMetricsListen` and the supervisor share it with the processes of the group. Those have
+//! only this one: a process of another user must not change a number of the server or of another group.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use wsgi_core::config::ProcessGroup;
+use wsgi_core::messages::Message;
+use wsgi_telemetry::board::RetireReason;
+use wsgi_telemetry::catalogue::{EXIT, Id, value};
+use wsgi_telemetry::{Ended, Geometry, GroupSegment, Segment, install_recorder, memory, writer};
+
+use super::groups::{self, Group};
+use crate::log::{log_info, log_message};
+use crate::metrics::segment::{self, InForce};
+use crate::metrics::segment_file::{self, Source};
+
+/// The segment of a group, which the parent keeps.
+struct KeptSegment {
+    name: String,
+    segment: Segment,
+    /// When it was made, Unix time in nanoseconds.
+    start: u64,
+    memory: OwnedFd,
+}
+
+impl KeptSegment {
+    /// Calls `then` with what the file of the segment needs.
+    fn publish(&self, then: impl FnOnce(Option<&str>, &Source)) {
+        match Source::of_group(self.segment, &self.memory, self.start) {
+            Ok(source) => then(Some(&self.name), &source),
+            Err(error) => log_message(Message::SegmentHidden, &[&error]),
+        }
+    }
+}
+
+static KEPT: Mutex<Vec<KeptSegment>> = Mutex::new(Vec::new());
+
+fn kept() -> MutexGuard<'static, Vec<KeptSegment>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads of a process that record besides those that are inside Python: they wait, watch or load.
+const MORE_THREADS: usize = 16;
+
+/// Finds or makes the segment of each group. Called when a configuration has come into force, after the server's own
+/// segment is known.
+pub(crate) fn prepare() {
+    let server = segment::in_force().filter(|in_force| in_force.measures);
+    let groups = groups::current();
+    let mut all = Vec::with_capacity(groups.len());
+    for group in groups.iter() {
+        let Some(server) = server else { continue };
+        match open(&group.config, server.segment.geometry()) {
+            Ok(segment) => {
+                segment.begin_generation(server.generation);
+                segment.copy_applications(server.segment);
+                all.push(GroupSegment {
+                    name: group.config.name.clone(),
+                    segment,
+                });
+                // A group is prepared once.
+                let _ = group.segment.set(InForce { segment, ..server });
+            }
+            Err(error) => {
+                let what = format!(
+                    "nothing is measured in process group '{}'",
+                    group.config.name
+                );
+                log_message(Message::NoSegment, &[&error, &what]);
+            }
+        }
+    }
+    let is_used = |name: &str| all.iter().any(|group| group.name == name);
+    segment_file::keep_groups(is_used);
+    let kept = kept();
+    kept.iter()
+        .filter(|kept| is_used(&kept.name))
+        .for_each(|kept| kept.publish(segment_file::show));
+    segment::set_groups(all);
+}
+
+/// Refreshes what `wsgictl` reads. Called by the parent about every ten seconds.
+pub(crate) fn monitor() {
+    kept()
+        .iter()
+        .for_each(|kept| kept.publish(segment_file::refresh));
+}
+
+/// Closes this process's descriptors of the memory; the mappings stay. For a child, which publishes nothing.
+pub(super) fn child_begins() {
+    kept().clear();
+}
+
+/// Returns the segment of a group. It has the applications of the server's segment, by the same numbers.
+fn open(group: &ProcessGroup, server: Geometry) -> io::Result<Segment> {
+    let processes = group.processes() as usize;
+    let threads = processes * (group.threads as usize + MORE_THREADS);
+    let wanted = Geometry {
+        applications: server.applications,
+        series: server.series,
+        ..Geometry::new(threads, processes, 0, 1)
+    };
+    let mut kept = kept();
+    let known = kept.iter().map(|kept| (&kept.name, kept.segment));
+    let fits = |known: Geometry| {
+        // Threads for which there is no arena share one.
+        known.applications == wanted.applications && known.series == wanted.series
+    };
+    let mut fitting = known.filter(|(name, known)| **name == group.name && fits(known.geometry()));
+    if let Some((_, known)) = fitting.next() {
+        return Ok(known);
+    }
+    drop(fitting);
+    let (memory, cells) = memory::sealed("mod_wsgi_rs.group", wanted.words())?;
+    let made = Segment::create(cells, wanted, std::process::id()).map_err(io::Error::other)?;
+    log_info(&format!(
+        "process group '{}' counts in memory of {} KiB",
+        group.name,
+        wanted.bytes() / 1024
+    ));
+    kept.retain(|kept| kept.name != group.name);
+    kept.push(KeptSegment {
+        name: group.name.clone(),
+        segment: made,
+        start: made.start(),
+        memory,
+    });
+    Ok(made)
+}
+
+/// Leaves all segments but that of `group`, in a new process of it. Returns the bytes of address space that they still
+/// take.
+pub(super) fn leave_others(group: &Group) -> io::Result<u64> {
+    let server = segment::in_force().map(|in_force| in_force.segment);
+    let own = group.segment.get().map(|own| own.segment);
+    let mut bytes = 0;
+    for segment in kept().iter().map(|kept| kept.segment).chain(server) {
+        bytes += segment.geometry().bytes() as u64;
+        if own.is_none_or(|own| !std::ptr::eq(own.cells(), segment.cells())) {
+            memory::leave(segment.cells())?;
+        }
+    }
+    segment::set_groups(Vec::new());
+    segment::set_in_force(group.segment.get().copied());
+    if let Some(own) = own {
+        install_recorder(own, &writer::OfThisProcess);
+    }
+    Ok(bytes)
+}
+
+/// Counts a process that was started. For the supervisor.
+pub(super) fn process_started(group: &Group) {
+    if let Some(own) = group.segment.get() {
+        own.segment.count(Id::ChildrenStarted, 0, 1);
+    }
+}
+
+/// Counts a process that was reaped, and frees what it had. For the supervisor. `is_clean`: whether its status says that
+/// it ended as planned, for a process that had not taken a part of the segment yet.
+pub(super) fn process_ended(group: &Group, pid: u32, is_clean: bool) {
+    let Some(own) = group.segment.get() else {
+        return;
+    };
+    let how = match own.segment.free_arenas_of(pid) {
+        Some(Ended::Clean) => "clean",
+        Some(Ended::Killed) => "killed",
+        None if is_clean => "clean",
+        None => "killed",
+    };
+    own.segment.count(Id::ChildrenExited, value(EXIT, how), 1);
+    own.segment.reclaim(pid);
+}
+
+/// Frees what the processes of a supervisor had that was killed. For the supervisor after it.
+pub(super) fn free_gone(group: &Group) {
+    let Some(own) = group.segment.get() else {
+        return;
+    };
+    for pid in own.segment.owners_gone() {
+        process_ended(group, pid, false);
+    }
+}
+
+/// Returns whether `wsgictl` has asked for new processes of the group since the last call. For the supervisor.
+pub(super) fn is_restart_wanted(group: &Group) -> bool {
+    let Some(own) = group.segment.get() else {
+        return false;
+    };
+    let board = own.segment.board();
+    let is_wanted = !board.take_requests().is_empty();
+    if is_wanted {
+        board.settle_requests();
+    }
+    is_wanted
+}
+
+/// Counts a process that is replaced because `wsgictl` has asked. For the supervisor.
+pub(super) fn count_restart(group: &Group) {
+    if let Some(own) = group.segment.get() {
+        own.segment
+            .count(Id::ChildrenRecycles, RetireReason::Api as usize, 1);
+    }
+}

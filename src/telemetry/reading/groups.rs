@@ -1,0 +1,48 @@
+//! The numbers of process groups, which their processes write into segments of their own.
+
+use crate::segment::Segment;
+
+use super::snapshot::{ApplicationSums, Child, Numbers, Processes};
+
+/// The segment of a process group. Its applications have the numbers that they have in the server's segment.
+#[derive(Clone)]
+pub struct GroupSegment {
+    /// Name of the process group.
+    pub name: String,
+    /// The segment that its processes write.
+    pub segment: Segment,
+}
+
+/// A process group at one moment.
+#[derive(Clone, Debug)]
+pub struct ProcessGroupNumbers {
+    /// Name of the process group.
+    pub name: String,
+    /// Cells that each arena has once.
+    pub process: Numbers,
+    /// Cells of the header.
+    pub header: Numbers,
+    /// Living processes, by pid.
+    pub children: Vec<Child>,
+    /// Facts about the group's Python, in the order of [`Fact`](crate::Fact).
+    pub facts: [String; 8],
+}
+
+impl GroupSegment {
+    /// Reads the segment, and adds what the group's processes have counted to the applications' sums.
+    pub(super) fn numbers(&self, sums: &mut ApplicationSums) -> ProcessGroupNumbers {
+        let Processes {
+            cells,
+            mut children,
+            ..
+        } = self.segment.add_arenas(sums);
+        children.sort_unstable_by_key(|child| child.pid);
+        ProcessGroupNumbers {
+            name: self.name.clone(),
+            process: cells,
+            header: self.segment.header_numbers(),
+            children,
+            facts: self.segment.facts(),
+        }
+    }
+}
