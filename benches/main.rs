@@ -18,7 +18,7 @@ use crate::executors::column::{Column, Files};
 use crate::executors::measure::Executors;
 use crate::executors::plan::Plan;
 use crate::executors::workload::Workload;
-use crate::measure::{admission, cpu, instructions, metrics, profile, replicas};
+use crate::measure::{admission, cpu, daemon, instructions, metrics, profile, replicas};
 use crate::print::report;
 use crate::print::verdict::Verdict;
 use crate::subjects::interrupt;
@@ -100,7 +100,8 @@ struct Options {
     /// Our module of an earlier build, its engines beside it, for `admission` and the column `baseline`
     #[arg(long, env = "WSGI_BENCH_BASELINE")]
     baseline: Option<PathBuf>,
-    /// The program of the Python that the modules run, on which `executors` times its loop
+    /// The program of the Python that the modules run: `executors` times its loop on it, and gunicorn and uWSGI of
+    /// `daemon` run on it
     #[arg(
         long,
         env = "WSGI_BENCH_INTERPRETER",
@@ -132,6 +133,8 @@ enum What {
     Executors,
     /// What it costs to let a request into Python when no other waits, by callgrind
     Admission,
+    /// Process groups beside mod_wsgi's daemon mode, and beside gunicorn and uWSGI behind mod_proxy
+    Daemon,
     /// What it costs to record a request and to answer a scrape, without a server
     Metrics,
     /// Where our instructions go, function by function
@@ -222,6 +225,18 @@ fn run(options: &Options) -> Result<bool> {
         let counts = admission::measure(&httpd, home, &options.module, baseline, repeat)?;
         verdicts.push(admission::print(&counts));
         report::keep(&options.out, "admission", &httpd, &counts)?;
+    }
+    if options.what == What::Daemon {
+        let subjects = daemon::subjects(&daemon::Sources {
+            ours: &options.module,
+            rival: &options.rival,
+            home: options.python.as_deref(),
+            interpreter: &options.interpreter,
+            environments: &options.out,
+        })?;
+        let runs = daemon::measure(&httpd, subjects, rounds, requests)?;
+        verdicts.push(daemon::print(&runs));
+        report::keep(&options.out, "daemon", &httpd, &runs)?;
     }
     if options.what == What::Profile {
         profile::print(&httpd, &subjects, options.top, &options.out)?;

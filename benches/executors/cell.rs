@@ -8,8 +8,9 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::executors::crowd::Crowd;
-use crate::executors::tasks::{Tasks, busy};
+use crate::executors::tasks::Tasks;
 use crate::executors::workload::{Ask, Workload};
+use crate::measure::clocks::busy;
 use crate::print::table::Spread;
 use crate::subjects::server::{Httpd, Mpm, Server, Under};
 use crate::subjects::subject::Subject;

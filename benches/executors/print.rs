@@ -71,16 +71,8 @@ pub(crate) fn row(row: &Row, columns: &[Column], cells: &[Cell]) {
             cut.join(", ")
         );
     }
-    if let Some(others) = Spread::of(cells.iter().map(|cell| cell.others)) {
-        let busy = others.median > QUIET || others.most > 4.0 * QUIET;
-        println!(
-            "Everything else on the machine took {:.2} processors ({:.2} – {:.2}){}\n",
-            others.median,
-            others.least,
-            others.most,
-            if busy { ": NOT A QUIET MACHINE." } else { "." }
-        );
-    }
+    report::others(cells.iter().map(|cell| cell.others));
+    println!();
 }
 
 /// Prints all rows, in a table for each of the two figures that have targets.
@@ -115,9 +107,6 @@ pub(crate) fn figure(value: f64) -> String {
         _ => thousands(value),
     }
 }
-
-/// The most CPUs that other programs may use during a measurement.
-const QUIET: f64 = 0.1;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,12 @@
-//! The kernel's counts for all threads of a process, and for the machine.
+//! The kernel's counts for all threads of a process.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use procfs::ProcResult;
 use procfs::process::Task;
-use procfs::{CpuTime, CurrentSI, KernelStats, ProcError, ProcResult};
 
-use crate::subjects::server::process;
+use crate::subjects::processes::{process, unless_ended};
 
 /// The counts of the living threads; those of a thread that has ended are lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,23 +38,6 @@ impl Tasks {
     }
 }
 
-/// Returns the time that all CPUs have been busy since the machine started, and that the host of a virtual machine has
-/// taken.
-pub(crate) fn busy() -> Result<Duration> {
-    Ok(busy_time(&KernelStats::current()?.total))
-}
-
-/// Returns the sum of all times but those of idle and waiting CPUs; the time of guests is part of the users' time.
-fn busy_time(total: &CpuTime) -> Duration {
-    let rarely = [
-        total.irq_duration(),
-        total.softirq_duration(),
-        total.steal_duration(),
-    ];
-    let always = total.user_duration() + total.nice_duration() + total.system_duration();
-    always + rarely.into_iter().flatten().sum::<Duration>()
-}
-
 /// Returns the context switches and the CPU time of a thread.
 fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
     let status = task.status()?;
@@ -63,18 +46,6 @@ fn counts(task: &Task) -> ProcResult<(u64, Duration)> {
     let cpu = Duration::from_nanos(task.schedstat()?.sum_exec_runtime);
     Ok((switches, cpu))
 }
-
-/// Turns the error of a thread that has ended into `None`: a thread may end between two reads.
-fn unless_ended<T>(counted: ProcResult<T>) -> ProcResult<Option<T>> {
-    match counted {
-        Ok(counted) => Ok(Some(counted)),
-        Err(ProcError::NotFound(_)) => Ok(None),
-        Err(ProcError::Io(error, _)) if error.raw_os_error() == Some(ESRCH) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,18 @@
 //! CPU time per request of the server's children, with throughput and latency, in alternating runs.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use procfs::ticks_per_second;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::measure::clocks::{Clocks, Spent, busy};
 use crate::print::report::pythons;
 use crate::print::table::{Spread, Table, thousands};
 use crate::subjects::load::{self, Load};
-use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm, Server, Under, process};
+use crate::subjects::processes;
+use crate::subjects::server::{Counted, EVENT_THREADS, Httpd, Mpm, Server, Under};
 use crate::subjects::subject::{Contender, Subject};
 
 /// One run of one subject.
@@ -26,7 +29,25 @@ pub(crate) struct Run {
     pub(crate) per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// CPU time of the load generator
+    pub(crate) client_us: f64,
+    /// CPUs that all other processes of the machine used
+    pub(crate) others: f64,
+    /// How many processes are counted
+    pub(crate) processes: usize,
+    /// How many of them ended during the run, so that their CPU time is not counted in full
+    pub(crate) ended: usize,
     pub(crate) libpython: Option<String>,
+}
+
+/// What all runs of a comparison have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) mpm: Mpm,
+    pub(crate) connections: usize,
+    pub(crate) rounds: usize,
+    pub(crate) requests: usize,
+    pub(crate) counted: Counted,
 }
 
 /// Measures under both MPMs, with one connection under prefork and several under event.
@@ -42,47 +63,32 @@ pub(crate) fn measure(
         (Mpm::Event(EVENT_THREADS), EVENT_CONNECTIONS),
     ] {
         eprintln!("wsgi-bench: {rounds} rounds of CPU time under {mpm:?}");
-        runs.extend(alternate(
-            httpd,
-            subjects,
+        let setting = Setting {
             mpm,
             connections,
             rounds,
             requests,
-        )?);
+            counted: Counted::Child,
+        };
+        runs.extend(alternate(httpd, subjects, setting)?);
     }
     Ok(runs)
 }
 
 /// Every round runs each subject once, in a fresh server, and begins with another subject than the round before.
-pub(crate) fn alternate(
-    httpd: &Httpd,
-    subjects: &[Subject],
-    mpm: Mpm,
-    connections: usize,
-    rounds: usize,
-    requests: usize,
-) -> Result<Vec<Run>> {
+pub(crate) fn alternate(httpd: &Httpd, subjects: &[Subject], setting: Setting) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     let mut failed = Vec::new();
-    for round in 0..rounds {
+    for round in 0..setting.rounds {
         for turn in 0..subjects.len() {
             let subject = &subjects[(round + turn) % subjects.len()];
             if failed.contains(&subject.contender) {
                 continue;
             }
             let run = httpd
-                .start(subject, mpm, Under::Nothing)
+                .start(subject, setting.mpm, Under::Nothing)
                 .and_then(|server| {
-                    one(
-                        &server,
-                        mpm,
-                        round,
-                        subject.contender,
-                        connections,
-                        requests,
-                    )
-                    .with_context(|| server.log())
+                    one(&server, setting, round, subject.contender).with_context(|| server.log())
                 });
             match run {
                 Ok(run) => runs.push(run),
@@ -93,30 +99,44 @@ pub(crate) fn alternate(
     Ok(runs)
 }
 
-fn one(
-    server: &Server,
-    mpm: Mpm,
-    round: usize,
-    contender: Contender,
-    connections: usize,
-    requests: usize,
-) -> Result<Run> {
-    let requests = requests / connections * connections;
+fn one(server: &Server, setting: Setting, round: usize, contender: Contender) -> Result<Run> {
+    let Setting {
+        mpm,
+        connections,
+        counted,
+        ..
+    } = setting;
+    let requests = setting.requests / connections * connections;
+    if counted == Counted::All {
+        load::wait_for_answer(server.address(), PATIENCE)?;
+        // The first of several processes may have answered while the others still start.
+        thread::sleep(SETTLE);
+    }
     let mut before = Clocks::default();
+    let (mut begin, mut busy_before, mut client_before) =
+        (Instant::now(), Duration::ZERO, Duration::ZERO);
     let Load { wall, latencies } = load::run(
         server.address(),
         connections,
         WARM.min(requests / 4) / connections,
         requests,
         || {
-            before = Clocks::of(server.child()?)?;
+            before = Clocks::of(&server.processes(counted)?)?;
+            (begin, busy_before, client_before) = (Instant::now(), busy()?, time_of_this_process());
             Ok(())
         },
     )?;
-    let after = Clocks::of(server.child()?)?;
-    let each = |from: Duration, to: Duration| {
-        to.saturating_sub(from).as_secs_f64() * 1e6 / requests as f64
-    };
+    let client = time_of_this_process().saturating_sub(client_before);
+    let of_machine = busy()?.saturating_sub(busy_before);
+    let elapsed = begin.elapsed();
+    let all = server.processes(counted)?;
+    let Spent {
+        cpu,
+        user,
+        system,
+        ended,
+    } = before.until(&Clocks::of(&all)?);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / requests as f64;
     let quantile = |part: usize| {
         latencies[(latencies.len() * part / 100).min(latencies.len() - 1)].as_secs_f64() * 1e6
     };
@@ -126,42 +146,45 @@ fn one(
         contender,
         connections,
         requests,
-        cpu_us: each(before.cpu, after.cpu),
-        user_us: each(before.user, after.user),
-        system_us: each(before.system, after.system),
+        cpu_us: each(cpu),
+        user_us: each(user),
+        system_us: each(system),
         per_second: requests as f64 / wall.as_secs_f64(),
         p50_us: quantile(50),
         p99_us: quantile(99),
-        libpython: server.libpython()?,
+        client_us: each(client),
+        others: others(of_machine, cpu + client, elapsed),
+        processes: all.len(),
+        ended,
+        libpython: processes::libpython(&all)?,
     })
 }
 
-/// The kernel's counts for a process.
-#[derive(Default)]
-struct Clocks {
-    /// Exact, to the nanosecond
-    cpu: Duration,
-    /// Sampled at clock ticks: good enough for a share, not for a difference of a few percent
-    user: Duration,
-    system: Duration,
+/// Returns the CPUs that the rest of the machine used, if all of it used `of_machine`.
+fn others(of_machine: Duration, counted: Duration, elapsed: Duration) -> f64 {
+    of_machine.saturating_sub(counted).as_secs_f64() / elapsed.as_secs_f64()
 }
 
-impl Clocks {
-    fn of(pid: u32) -> Result<Self> {
-        let process = process(pid)?;
-        let mut cpu = Duration::ZERO;
-        // The file of the process itself counts only its first thread.
-        for thread in process.tasks()? {
-            cpu += Duration::from_nanos(thread?.schedstat()?.sum_exec_runtime);
-        }
-        let stat = process.stat()?;
-        let ticks = |ticks: u64| Duration::from_secs_f64(ticks as f64 / ticks_per_second() as f64);
-        Ok(Self {
-            cpu,
-            user: ticks(stat.utime),
-            system: ticks(stat.stime),
-        })
-    }
+fn time_of_this_process() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+/// Returns the ratio of one subject to another, within each round that has both.
+pub(crate) fn paired<'r>(
+    runs: impl IntoIterator<Item = &'r Run, IntoIter: Clone>,
+    one: Contender,
+    other: Contender,
+    value: fn(&Run) -> f64,
+) -> Option<Spread> {
+    let runs = runs.into_iter();
+    let of = |contender| {
+        runs.clone()
+            .filter(move |run: &&Run| run.contender == contender)
+    };
+    Spread::of(of(one).filter_map(|run| {
+        let partner = of(other).find(|partner| partner.round == run.round)?;
+        Some(value(run) / value(partner))
+    }))
 }
 
 /// Prints CPU time, throughput and latency for each MPM, with the ratios of paired runs.
@@ -286,3 +309,61 @@ type Ratio = fn(Option<&Run>, &Run, &Run) -> Option<f64>;
 pub(crate) const EVENT_CONNECTIONS: usize = 16;
 /// The most requests before the clocks are read.
 const WARM: usize = 800;
+/// The longest wait for the first response of a server with several processes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The time from the first response of a server with several processes to the warm-up.
+const SETTLE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Returns a run with these figures.
+    pub(crate) fn run(round: usize, contender: Contender, per_second: f64, p99_us: f64) -> Run {
+        Run {
+            mpm: Mpm::Event(EVENT_THREADS),
+            round,
+            contender,
+            connections: EVENT_CONNECTIONS,
+            requests: 1,
+            cpu_us: 1.0,
+            user_us: 1.0,
+            system_us: 0.0,
+            per_second,
+            p50_us: 1.0,
+            p99_us,
+            client_us: 1.0,
+            others: 0.0,
+            processes: 1,
+            ended: 0,
+            libpython: None,
+        }
+    }
+
+    #[test]
+    fn others_are_what_is_not_counted() {
+        let seconds = Duration::from_secs;
+        assert_eq!(others(seconds(7), seconds(5), seconds(4)), 0.5);
+        // The machine counts in clock ticks, and so perhaps less.
+        assert_eq!(others(seconds(5), seconds(6), seconds(4)), 0.0);
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let runs = [
+            run(0, Contender::Ours, 100.0, 1.0),
+            run(0, Contender::Rival, 50.0, 1.0),
+            run(1, Contender::Rival, 5.0, 1.0),
+            run(1, Contender::Ours, 10.0, 1.0),
+            run(2, Contender::Ours, 1.0, 1.0),
+        ];
+        let speed: fn(&Run) -> f64 = |run| run.per_second;
+        let ratio = paired(&runs, Contender::Ours, Contender::Rival, speed);
+        let ratio = ratio.map(|ratio| (ratio.least, ratio.most));
+        assert_eq!(ratio, Some((2.0, 2.0)));
+        assert_eq!(
+            paired(&runs, Contender::Ours, Contender::Floor, speed),
+            None
+        );
+    }
+}

@@ -2,7 +2,9 @@
 
 pub(crate) mod admission;
 mod callgrind;
+pub(crate) mod clocks;
 pub(crate) mod cpu;
+pub(crate) mod daemon;
 pub(crate) mod instructions;
 pub(crate) mod metrics;
 pub(crate) mod profile;

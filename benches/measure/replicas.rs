@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::measure::cpu::{self, EVENT_CONNECTIONS, Run};
+use crate::measure::cpu::{self, EVENT_CONNECTIONS, Run, Setting};
 use crate::print::report;
 use crate::print::table::{Spread, Table, thousands};
-use crate::print::verdict::Verdict;
-use crate::subjects::server::{EVENT_THREADS, Httpd, Mpm};
+use crate::print::verdict::{Target, Verdict, judge};
+use crate::subjects::server::{Counted, EVENT_THREADS, Httpd, Mpm};
 use crate::subjects::subject::{Application, Contender, Subject, placed};
 
 /// The results of both comparisons.
@@ -45,9 +45,14 @@ pub(crate) fn measure(
             .collect()
     };
     let run = |subjects: &[Subject], requests| {
-        let connections = EVENT_CONNECTIONS;
-        let mpm = Mpm::Event(EVENT_THREADS);
-        cpu::alternate(httpd, subjects, mpm, connections, rounds, requests)
+        let setting = Setting {
+            mpm: Mpm::Event(EVENT_THREADS),
+            connections: EVENT_CONNECTIONS,
+            rounds,
+            requests,
+            counted: Counted::Child,
+        };
+        cpu::alternate(httpd, subjects, setting)
     };
     eprintln!("wsgi-bench: {rounds} rounds of replicas");
     Ok(Replicas {
@@ -126,62 +131,9 @@ fn table(title: &str, runs: &[Run]) {
 
 /// Returns the ratio of two replicas to `other`, within each round.
 fn ratio(runs: &[Run], other: Contender, value: fn(&Run) -> f64) -> Option<Spread> {
-    let of = |round, contender| {
-        runs.iter()
-            .find(|run| run.round == round && run.contender == contender)
-    };
-    let rounds = runs.iter().map(|run| run.round + 1).max()?;
-    Spread::of((0..rounds).filter_map(|round| {
-        Some(value(of(round, Contender::Replicas)?) / value(of(round, other)?))
-    }))
-}
-
-/// A bound for a ratio.
-enum Target {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-fn judge(name: &str, ratio: Option<Spread>, target: Target) -> Verdict {
-    let Some(ratio) = ratio else {
-        println!("{name}: not measured, that needs both.");
-        return Verdict::NotMeasured;
-    };
-    let (met, wanted) = match target {
-        Target::AtLeast(bound) => (ratio.median >= bound, format!("at least {bound}")),
-        Target::AtMost(bound) => (ratio.median <= bound, format!("at most {bound}")),
-    };
-    println!(
-        "{name}: {:.2} ({:.2} – {:.2}, paired), {wanted}: {}.",
-        ratio.median,
-        ratio.least,
-        ratio.most,
-        if met { "yes" } else { "NO" }
-    );
-    if met { Verdict::Met } else { Verdict::Missed }
+    cpu::paired(runs, Contender::Replicas, other, value)
 }
 
 const AT_LEAST_WORK: Target = Target::AtLeast(1.8);
 const AT_LEAST_HELLO: Target = Target::AtLeast(2.5);
 const AT_MOST_P99: Target = Target::AtMost(0.5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_met_on_its_own_side_only() {
-        let one = |median| {
-            Some(Spread {
-                least: median,
-                median,
-                most: median,
-            })
-        };
-        assert_eq!(judge("", one(1.8), Target::AtLeast(1.8)), Verdict::Met);
-        assert_eq!(judge("", one(1.7), Target::AtLeast(1.8)), Verdict::Missed);
-        assert_eq!(judge("", one(0.4), Target::AtMost(0.5)), Verdict::Met);
-        assert_eq!(judge("", one(0.6), Target::AtMost(0.5)), Verdict::Missed);
-        assert_eq!(judge("", None, Target::AtMost(0.5)), Verdict::NotMeasured);
-    }
-}

@@ -10,6 +10,7 @@ use procfs::{CpuInfo, Current, LoadAverage};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::print::table::Spread;
 use crate::subjects::server::Httpd;
 use crate::subjects::subject::Contender;
 
@@ -40,6 +41,19 @@ pub(crate) fn one_python<'r>(ran: impl Iterator<Item = Option<&'r str>>) -> Stri
         [one] => one.to_owned(),
         _ => format!("NOT A FAIR PAIR: {}", names.join(" and ")),
     }
+}
+
+/// Prints how many CPUs all other processes of the machine used, and warns if they were not quiet.
+pub(crate) fn others(cpus: impl Iterator<Item = f64>) {
+    let Some(cpus) = Spread::of(cpus) else { return };
+    let busy = cpus.median > QUIET || cpus.most > 4.0 * QUIET;
+    println!(
+        "Everything else on the machine took {:.2} processors ({:.2} – {:.2}){}",
+        cpus.median,
+        cpus.least,
+        cpus.most,
+        if busy { ": NOT A QUIET MACHINE." } else { "." }
+    );
 }
 
 /// Describes in one line the machine of the measurement.
@@ -74,3 +88,6 @@ pub(crate) fn keep(out: &Path, name: &str, httpd: &Httpd, data: &impl Serialize)
     println!("Raw data: {}\n", file.display());
     Ok(())
 }
+
+/// The most CPUs that other programs may use during a measurement.
+const QUIET: f64 = 0.1;

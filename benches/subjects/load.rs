@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::subjects::interrupt;
+
 /// The times that the clients measured.
 pub(crate) struct Load {
     /// From the common start until the last response
@@ -69,6 +71,20 @@ impl Connection {
 
     pub(crate) fn get_many(&mut self, count: usize) -> Result<()> {
         (0..count).try_for_each(|_| self.get())
+    }
+}
+
+/// Waits until a request has the right response. Before that, a server may answer 503 because its processes still
+/// start.
+pub(crate) fn wait_for_answer(address: SocketAddr, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let answer = Connection::open(address).and_then(|mut connection| connection.get());
+        if answer.is_ok() || Instant::now() >= deadline {
+            return answer;
+        }
+        interrupt::check()?;
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Starts and stops a private httpd, which has its own root, a free loopback port and one child.
+//! Starts and stops a private httpd, which has its own root, a free loopback port and one child; and before it, the
+//! server to which it forwards requests, if there is one.
 
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::User;
-use procfs::process::{MMapPath, Process, all_processes};
 use rustix::process::{Signal, getuid};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::subjects::backend::Backend;
 use crate::subjects::interrupt::{self, send};
+use crate::subjects::processes::{self, ProcessKey, children_of};
 use crate::subjects::subject::Subject;
 
 /// The installed httpd, as `apxs` describes it.
@@ -43,11 +45,22 @@ pub(crate) enum Under {
     Callgrind,
 }
 
+/// The processes of a server that a measurement counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// The only child of httpd
+    Child,
+    /// httpd's parent and all of its descendants, and the same of the server to which it forwards requests
+    All,
+}
+
 /// A running server; dropping it ends it.
 pub(crate) struct Server {
     process: Child,
     address: SocketAddr,
     under: Under,
+    /// Ends after httpd
+    backend: Option<Backend>,
     root: TempDir,
 }
 
@@ -82,6 +95,7 @@ impl Httpd {
             &configuration,
             self.configuration(subject, mpm, address, root.path())?,
         )?;
+        let backend = subject.start_backend(root.path())?;
 
         let mut command = match under {
             Under::Nothing => Command::new(&self.program),
@@ -115,12 +129,7 @@ impl Httpd {
             .arg("-DFOREGROUND")
             // Each subject has the same few variables: the caller's environment must not change a count.
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
-            )
-            .env("LC_ALL", "C.UTF-8")
-            .env("PYTHONHASHSEED", "0")
+            .envs(ENVIRONMENT)
             // At its end, httpd sends a signal to its whole process group. This program must not be in that group.
             .process_group(0)
             .stdin(Stdio::null())
@@ -133,6 +142,7 @@ impl Httpd {
             process,
             address,
             under,
+            backend,
             root,
         };
         interrupt::running(server.process.id())?;
@@ -160,7 +170,8 @@ impl Httpd {
             Mpm::Event(_) => "mpm_event",
         };
         let mut text = String::new();
-        for module in [mpm, "unixd", "authz_core"] {
+        let always = [mpm, "unixd", "authz_core"];
+        for module in always.iter().chain(subject.modules()) {
             let file = self.modules.join(format!("mod_{module}.so"));
             // If there is no file, the module is compiled in.
             if file.exists() {
@@ -173,7 +184,7 @@ impl Httpd {
         }
         let folder = root.display();
         text += &format!(
-            "Define APP \"{folder}/app\"\n\
+            "Define ROOT \"{folder}\"\nDefine APP \"{folder}/app\"\n\
              ServerRoot \"{folder}\"\nServerName localhost\nListen {address}\nPidFile \"{folder}/httpd.pid\"\n\
              DefaultRuntimeDir \"{folder}\"\nErrorLog \"{folder}/error.log\"\nLogLevel warn\n{shape}\
              MaxConnectionsPerChild 0\nKeepAlive On\nMaxKeepAliveRequests 0\nKeepAliveTimeout 60\nTimeout 120\n\
@@ -205,16 +216,22 @@ impl Server {
         Ok(children[0].0)
     }
 
+    /// Returns the processes that run now and that a measurement counts. For the child, the same holds as for
+    /// [`Self::child`].
+    pub(crate) fn processes(&self, counted: Counted) -> Result<Vec<ProcessKey>> {
+        match counted {
+            Counted::Child => Ok(vec![processes::key_of(self.child()?)?]),
+            Counted::All => {
+                let backend = self.backend.as_ref().map(Backend::pid);
+                let roots: Vec<u32> = backend.into_iter().chain([self.process.id()]).collect();
+                processes::trees_of(&roots)
+            }
+        }
+    }
+
     /// Returns the file name of the libpython that the child has mapped. Both WSGI modules must run the same one.
     pub(crate) fn libpython(&self) -> Result<Option<String>> {
-        let maps = process(self.child()?)?.maps()?;
-        Ok(maps.into_iter().find_map(|map| match map.pathname {
-            MMapPath::Path(file) => {
-                let name = file.file_name()?.to_str()?;
-                name.starts_with("libpython").then(|| name.to_owned())
-            }
-            _ => None,
-        }))
+        processes::libpython(&self.processes(Counted::Child)?)
     }
 
     /// Ends the server and returns callgrind's file of `child`.
@@ -232,7 +249,7 @@ impl Server {
     /// Returns the last lines of httpd's output and error log, for error messages.
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
-        for name in ["output", "error.log"] {
+        for name in ["output", "error.log", Backend::LOG] {
             let lines = fs::read_to_string(self.root.path().join(name)).unwrap_or_default();
             let lines: Vec<&str> = lines.lines().collect();
             for line in &lines[lines.len().saturating_sub(20)..] {
@@ -268,7 +285,7 @@ impl Server {
 
     fn stop(&mut self) {
         interrupt::ended();
-        let children = children_of(self.process.id()).unwrap_or_default();
+        let all = processes::trees_of(&[self.process.id()]).unwrap_or_default();
         // Under callgrind the stop is graceful: at SIGTERM httpd kills a child that has not ended after nine seconds,
         // and the count would be lost.
         let signal = if self.under == Under::Callgrind {
@@ -280,14 +297,13 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if !matches!(self.process.try_wait(), Ok(None)) {
+                // Processes of groups may end later than httpd. They would disturb the next measurement.
+                processes::wait_for_end(&all, PATIENCE_AFTER_PARENT);
                 return;
             }
             thread::sleep(POLL);
         }
-        send(self.process.id(), Signal::KILL);
-        for (child, _) in children {
-            send(child, Signal::KILL);
-        }
+        processes::kill(&all);
         let _ = self.process.wait();
     }
 }
@@ -306,6 +322,8 @@ fn open_to_children(root: &Path) -> Result<()> {
     let app = root.join("app");
     fs::create_dir(&app)?;
     fs::write(app.join("app.wsgi"), HELLO)?;
+    // The same under a name that Python can import.
+    fs::write(app.join("app.py"), HELLO)?;
     fs::write(app.join("work.wsgi"), WORK)?;
     fs::write(app.join("spin.wsgi"), SPIN)?;
     let dumps = root.join(DUMPS);
@@ -316,21 +334,6 @@ fn open_to_children(root: &Path) -> Result<()> {
 
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// Returns the process with this id.
-pub(crate) fn process(pid: u32) -> Result<Process> {
-    Ok(Process::new(pid.try_into()?)?)
-}
-
-/// Returns the children of a process and their names.
-fn children_of(parent: u32) -> Result<Vec<(u32, String)>> {
-    // A process may end before it is read.
-    let stats = all_processes()?.filter_map(|process| process.ok()?.stat().ok());
-    let children = stats.filter(|stat| u32::try_from(stat.ppid) == Ok(parent));
-    children
-        .map(|stat| Ok((stat.pid.try_into()?, stat.comm)))
-        .collect()
 }
 
 /// Returns the user that httpd's children become.
@@ -345,9 +348,20 @@ fn unprivileged_user() -> Result<User> {
 
 /// The threads of the only child under event, unless a measurement sets another number.
 pub(crate) const EVENT_THREADS: usize = 25;
+/// The environment of every server.
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+    ),
+    ("LC_ALL", "C.UTF-8"),
+    ("PYTHONHASHSEED", "0"),
+];
 const HELLO: &str = include_str!("../app.wsgi");
 const WORK: &str = include_str!("../work.wsgi");
 pub(crate) const SPIN: &str = include_str!("../spin.wsgi");
 const DUMPS: &str = "dumps";
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest time that a process may run after httpd's parent has ended, before it is killed.
+const PATIENCE_AFTER_PARENT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);

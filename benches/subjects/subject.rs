@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::subjects::backend::{self, Backend, PROCESSES, THREADS};
 use crate::subjects::interrupt;
 
 /// The application group of both modules.
@@ -44,6 +45,16 @@ pub(crate) enum Contender {
     Direct,
     /// The same, with `WSGIExecutor delegate`
     Delegate,
+    /// mod_wsgi_rs with a process group
+    Grouped,
+    /// mod_wsgi in daemon mode
+    RivalDaemon,
+    /// mod_wsgi_rs without a process group, beside the two before
+    Embedded,
+    /// gunicorn behind mod_proxy_http
+    Gunicorn,
+    /// uWSGI behind mod_proxy_uwsgi
+    Uwsgi,
 }
 
 impl Contender {
@@ -53,6 +64,14 @@ impl Contender {
     pub(crate) const PLACES: [Self; 3] = [Self::Main, Self::Sub, Self::Own];
     /// The builds and executors that let requests into Python; the first is the reference.
     pub(crate) const ADMITTING: [Self; 3] = [Self::Baseline, Self::Direct, Self::Delegate];
+    /// Applications in processes of their own, and the embedded one for reference, in the order of every table.
+    pub(crate) const DAEMONS: [Self; 5] = [
+        Self::Grouped,
+        Self::RivalDaemon,
+        Self::Embedded,
+        Self::Gunicorn,
+        Self::Uwsgi,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -67,12 +86,18 @@ impl Contender {
             Self::Baseline => "baseline",
             Self::Direct => "direct",
             Self::Delegate => "delegate",
+            Self::Grouped => "mod_wsgi_rs, process group",
+            Self::RivalDaemon => "mod_wsgi 6.1.1, daemon mode",
+            Self::Embedded => "mod_wsgi_rs, embedded",
+            Self::Gunicorn => "gunicorn, mod_proxy_http",
+            Self::Uwsgi => "uWSGI, mod_proxy_uwsgi",
         }
     }
 
     const fn remedy(self) -> &'static str {
         match self {
-            Self::Floor | Self::Rival => "benches/run builds it",
+            Self::Floor | Self::Rival | Self::RivalDaemon => "benches/run builds it",
+            Self::Gunicorn | Self::Uwsgi => "benches/run installs it",
             Self::Baseline => "--baseline names it",
             _ => "`make build` makes it",
         }
@@ -80,7 +105,28 @@ impl Contender {
 
     /// Whether the module is ours, and so needs its engines.
     const fn is_ours(self) -> bool {
-        !matches!(self, Self::Floor | Self::Rival)
+        !matches!(
+            self,
+            Self::Floor | Self::Rival | Self::RivalDaemon | Self::Gunicorn | Self::Uwsgi
+        )
+    }
+
+    /// Returns the server to which httpd forwards the requests, for those that are no modules of httpd.
+    const fn backend(self) -> Option<backend::Kind> {
+        match self {
+            Self::Gunicorn => Some(backend::Kind::Gunicorn),
+            Self::Uwsgi => Some(backend::Kind::Uwsgi),
+            _ => None,
+        }
+    }
+
+    /// Returns the package on the Python package index, for those that are no modules of httpd.
+    pub(crate) const fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Gunicorn => Some("gunicorn"),
+            Self::Uwsgi => Some("uwsgi"),
+            _ => None,
+        }
     }
 }
 
@@ -98,6 +144,7 @@ pub(crate) enum Application {
 /// A module file, and the configuration with which httpd uses it.
 pub(crate) struct Subject {
     pub(crate) contender: Contender,
+    /// The program, for a server to which httpd forwards requests
     module: PathBuf,
     lines: String,
 }
@@ -152,6 +199,26 @@ pub(crate) fn directed(
     }
 }
 
+/// `contender` of [`Contender::DAEMONS`] with `app.wsgi`, without its module or program yet.
+pub(crate) fn daemon(contender: Contender, python: Option<&Path>) -> Subject {
+    let wsgi = serving(python, Application::Hello) + "WSGIApplicationGroup %{GLOBAL}\n";
+    let group = format!(
+        "WSGISocketPrefix \"${{ROOT}}/wsgi\"\n\
+         WSGIDaemonProcess site processes={PROCESSES} threads={THREADS}\nWSGIProcessGroup site\n"
+    );
+    Subject {
+        contender,
+        module: PathBuf::new(),
+        lines: match (contender, contender.backend()) {
+            (_, Some(kind)) => kind.lines(),
+            // It must stand before the first of our directives.
+            (Contender::Grouped, _) => format!("Define WSGI_PROCESS_GROUPS\n{group}{wsgi}"),
+            (Contender::RivalDaemon, _) => group + &wsgi,
+            _ => wsgi,
+        },
+    }
+}
+
 fn serving(python: Option<&Path>, application: Application) -> String {
     let home = python
         .map(|prefix| format!("WSGIPythonHome \"{}\"\n", prefix.display()))
@@ -165,7 +232,7 @@ fn serving(python: Option<&Path>, application: Application) -> String {
 }
 
 impl Subject {
-    /// Sets the module file. If it is missing, prints a message and leaves this subject out.
+    /// Sets the file of the module or program. If it is missing, prints a message and leaves this subject out.
     pub(crate) fn with_module(mut self, file: &Path) -> Option<Self> {
         match file.canonicalize() {
             Ok(file) => {
@@ -194,11 +261,25 @@ impl Subject {
         Ok(self.contender)
     }
 
+    /// Returns the modules of httpd that this subject needs besides its own.
+    pub(crate) fn modules(&self) -> &'static [&'static str] {
+        self.contender.backend().map_or(&[], backend::Kind::modules)
+    }
+
+    /// Starts the server to which httpd forwards the requests, if this subject has one.
+    pub(crate) fn start_backend(&self, root: &Path) -> Result<Option<Backend>> {
+        let start = |kind| Backend::start(kind, &self.module, root);
+        self.contender.backend().map(start).transpose()
+    }
+
     /// Copies the module, and for ours its engines, to a folder that the children's user can read. Returns the lines of
     /// configuration.
     ///
     /// They are copied because a checkout is often in a home folder that no other user may enter.
     pub(crate) fn install(&self, root: &Path) -> Result<String> {
+        if self.contender.backend().is_some() {
+            return Ok(self.lines.clone());
+        }
         let folder = root.join("module");
         fs::create_dir(&folder)?;
         let copied = copy(&self.module, &folder)?;
@@ -236,4 +317,30 @@ fn copy(file: &Path, folder: &Path) -> Result<PathBuf> {
     let target = folder.join(file.file_name().context("not a file")?);
     fs::copy(file, &target).with_context(|| format!("cannot copy {}", file.display()))?;
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_modules_have_the_same_group() {
+        let lines = |contender| daemon(contender, None).lines;
+        let ours = lines(Contender::Grouped);
+        let rest = ours.strip_prefix("Define WSGI_PROCESS_GROUPS\n");
+        assert_eq!(rest, Some(lines(Contender::RivalDaemon).as_str()));
+        assert!(ours.contains("WSGIDaemonProcess site processes=2 threads=5\n"));
+        assert!(!lines(Contender::Embedded).contains("WSGIProcessGroup"));
+    }
+
+    #[test]
+    fn a_server_behind_mod_proxy_is_a_package_and_not_a_module() {
+        for contender in Contender::DAEMONS {
+            let subject = daemon(contender, None);
+            let is_forwarded = contender.package().is_some();
+            assert_eq!(is_forwarded, subject.lines.contains("ProxyPass"));
+            assert_eq!(is_forwarded, !subject.modules().is_empty());
+            assert!(!(is_forwarded && contender.is_ours()));
+        }
+    }
 }
