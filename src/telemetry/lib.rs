@@ -27,9 +27,11 @@ pub use reading::{
 pub use recording::before_reaping;
 pub use recording::{ArenaSource, Ended, Recorder, default_bounds, install_recorder, writer};
 pub use requests::{Death, Event, Notable, OuterRequest, Phase, PhaseCell, Running};
+#[cfg(not(loom))]
+pub use segment::published;
 pub use segment::{
     App, Application, Arena, Block, Fact, Geometry, Load, Mismatch, Owner, Role, Segment, label_of,
-    memory, published,
+    memory,
 };
 pub use series::{
     Aggregate, ClientValue, Custom, CustomFamily, CustomKind, CustomSeries, CustomValue,

@@ -12,7 +12,14 @@ use super::pythons;
 use crate::system::{Project, has_program, output, run, say};
 
 /// The commands that measure with one Python only. The others also need one of 3.13 or later, with several interpreters.
-const NEED_ONE_PYTHON: [&str; 5] = ["cpu", "metrics", "executors", "admission", "profile"];
+const NEED_ONE_PYTHON: [&str; 6] = [
+    "cpu",
+    "daemon",
+    "metrics",
+    "executors",
+    "admission",
+    "profile",
+];
 
 /// Runs the benches with these arguments, in place of this process.
 pub(crate) fn bench(project: &Project, arguments: &[String]) -> Result<()> {

@@ -7,29 +7,19 @@ mod input;
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{
-    AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
-};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use wsgi_abi::{
     BodyPlan, Bytes, Environ, HostResult, Level, Limits, Presence, RequestHost, ResponseHead,
     RunRequest, Target, Timing, WriteEnd,
 };
-use wsgi_wire::{BodyStart, Connection, OutgoingRequest, exchange};
+use wsgi_wire::{BodyStart, OutgoingRequest, exchange};
 
 fuzz_target!(|data: &[u8]| {
     let bytes = input::to_send(data);
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .expect("sockets");
-    let ours = Connection::new(ours, Duration::from_millis(200)).expect("a connection");
+    let (ours, theirs) = input::pair();
     let run = RunRequest::new(
         Target::new(b"/srv/app.wsgi"),
         Environ::new(&[]),
@@ -82,9 +72,15 @@ impl Host {
     fn body(&self, length: usize, is_last: bool) -> HostResult {
         let mut seen = self.0.borrow_mut();
         let announced = seen.length.expect("a body follows a head");
-        assert!(!seen.is_over && !seen.is_cut, "a part of the body follows its end");
+        assert!(
+            !seen.is_over && !seen.is_cut,
+            "a part of the body follows its end"
+        );
         seen.written += i64::try_from(length).expect("a length");
-        assert!(announced < 0 || seen.written <= announced, "the body is too long");
+        assert!(
+            announced < 0 || seen.written <= announced,
+            "the body is too long"
+        );
         assert!(
             !is_last || announced < 0 || seen.written == announced,
             "a body that is too short is complete"
@@ -116,7 +112,10 @@ impl RequestHost for Host {
         let headers = head.headers.get_or_empty().iter();
         let texts = headers.flat_map(|header| [header.name, header.value]);
         for text in texts.map(|text| text.get_or_empty()).chain([line]) {
-            assert!(!text.iter().any(|byte| b"\r\n\0".contains(byte)), "{text:?}");
+            assert!(
+                !text.iter().any(|byte| b"\r\n\0".contains(byte)),
+                "{text:?}"
+            );
         }
         seen.length = Some(head.content_length);
         HostResult::done(0)

@@ -1,4 +1,19 @@
-//! What the fuzzer's bytes mean.
+//! What the fuzzer's bytes mean, and the connection on which they are sent.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use wsgi_wire::Connection;
+
+/// Returns a connection of the side under test, and the other end of it.
+pub(crate) fn pair() -> (Connection, OwnedFd) {
+    let flags = SocketFlags::CLOEXEC;
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let (tested, other) = pair.expect("sockets");
+    let connection = Connection::new(tested, Duration::from_millis(200));
+    (connection.expect("a connection"), other)
+}
 
 /// Turns the fuzzer's bytes into what is sent. The first byte decides: frames whose lengths are right, so that more than
 /// the first checks is reached, or the bytes as they are.

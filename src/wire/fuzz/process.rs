@@ -5,18 +5,12 @@
 
 mod input;
 
-use std::time::Duration;
-
 use libfuzzer_sys::fuzz_target;
-use rustix::net::{
-    AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
-};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use wsgi_abi::{
     Bytes, Header, HostStatus, Level, RequestHost, ResponseHead, RunOutcome, Slice, WriteEnd,
 };
-use wsgi_wire::{
-    Connection, Ended, EndedTimes, RemoteRequest, RequestBuffer, Why, receive, send_elsewhere,
-};
+use wsgi_wire::{Ended, EndedTimes, RemoteRequest, RequestBuffer, Why, receive, send_elsewhere};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&count, rest)) = data.split_first() else {
@@ -24,16 +18,9 @@ fuzz_target!(|data: &[u8]| {
     };
     let (calls, rest) = rest.split_at(usize::from(count % 32).min(rest.len()));
     let bytes = input::to_send(rest);
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .expect("sockets");
+    let (theirs, ours) = input::pair();
     let _ = send(&ours, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = shutdown(&ours, Shutdown::Write);
-    let theirs = Connection::new(theirs, Duration::from_millis(200)).expect("a connection");
     let mut buffer = RequestBuffer::default();
     while receive(&theirs, &mut buffer).is_ok_and(|arrived| arrived) {
         let Ok(request) = buffer.request() else { break };
