@@ -260,15 +260,18 @@ fn a_deep_stack_is_cut_at_its_outer_end() {
 fn of_very_many_threads_the_newest_are_shown() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let script = Script::new(
-        "import _thread\n\
+        "import _thread, time\n\
          gate = _thread.allocate_lock()\n\
          gate.acquire()\n\
+         there = []\n\
          def stay():\n\
+         \x20   there.append(None)\n\
          \x20   with gate: pass\n\
          def application(environ, start_response):\n\
          \x20   _thread.stack_size(1 << 16)\n\
          \x20   for _ in range(1100): _thread.start_new_thread(stay, ())\n\
          \x20   _thread.stack_size(0)\n\
+         \x20   while len(there) < 1100: time.sleep(0.01)\n\
          \x20   return respond(start_response, 'done')\n\
          def end(environ, start_response):\n\
          \x20   gate.release()\n\
