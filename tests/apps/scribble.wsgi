@@ -8,7 +8,7 @@ import random
 def mapping():
     with open("/proc/self/maps") as maps:
         for line in maps:
-            if "mod_wsgi_rs.segment" in line:
+            if "memfd:mod_wsgi_rs." in line:
                 begin, end = (int(word, 16) for word in line.split()[0].split("-"))
                 return begin, end - begin
     raise LookupError("the segment is not mapped")

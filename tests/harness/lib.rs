@@ -21,6 +21,7 @@
 //! | `WSGI_TEST_MODULES` | the folder of httpd's own modules | the answer of `apxs`, else the usual places |
 //! | `WSGI_TEST_CORES` | a folder, open to the children, for the core files of crashed children (if `ulimit -c` permits) | none |
 //! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: the executor if a test names none | none: the module's own choice |
+//! | `WSGI_TEST_PROCESS_GROUP` | `1`: applications run in a process group, unless a test speaks of process groups itself | httpd's children |
 //! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and require the throughput that they measure, so the machine must be quiet | short |
 //! | `WSGI_TEST_LIMIT` | the longest time of a test, seconds; a test that hangs ends the run | 20 minutes; 3 hours with `WSGI_TEST_LONG` |
 //! | `WSGI_FAULT` | the rule that `cargo xtask mutants` breaks in the module under test | none |
@@ -28,7 +29,8 @@
 //! The tests of metrics need `prometheus`, `promtool` and a `curl` that speaks HTTP/2 on the `PATH`.
 //!
 //! The same suite runs against mod_wsgi itself (`WSGI_TEST_MODULE=.../mod_wsgi-py311.so`), which calibrates it.
-//! Deliberate differences from mod_wsgi are behind [`ours_only!`] or [`ours`].
+//! Deliberate differences from mod_wsgi are behind [`ours_only!`] or [`ours`]. Tests that are about httpd's children are
+//! behind [`embedded_only!`], and results that depend on the process group ask for [`process_group`].
 
 mod client;
 mod machine;
@@ -48,10 +50,10 @@ pub use machine::process::{
     wait_until_ended,
 };
 pub use machine::stage::{apps, module, packages, venv, workspace, wsgictl};
-pub use machine::wanted::{executor, long, ours};
+pub use machine::wanted::{executor, long, ours, process_group};
 pub use metrics::exposition::{Exposition, Labels, Sample};
 pub use metrics::prometheus::{Point, Prometheus, Target, promtool_is_silent};
-pub use mpm::Mpm;
+pub use mpm::{Mpm, leave_out};
 pub use server::config::Check;
 pub use server::description::{Builder, script_answering};
 pub use server::limit::Limit;

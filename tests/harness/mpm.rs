@@ -1,6 +1,7 @@
 //! The three MPMs, and the macro that makes a test run under each.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// A multi-processing module of httpd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,15 +68,27 @@ macro_rules! mpm_tests {
 macro_rules! ours_only {
     ($why:literal) => {
         if !$crate::ours() {
-            use ::std::io::Write as _;
-            // Not `eprintln!`, whose output the test runner hides: a skipped test must be visible.
-            let _ = writeln!(
-                ::std::io::stderr(),
-                "skipped, ours only: {}: {}",
-                module_path!(),
-                $why
-            );
+            $crate::leave_out("ours only", module_path!(), $why);
             return;
         }
     };
+}
+
+/// Leaves the test, and prints that, if applications run in a process group: for tests of what only httpd's children
+/// have or do.
+#[macro_export]
+macro_rules! embedded_only {
+    ($why:literal) => {
+        if $crate::process_group().is_some() {
+            $crate::leave_out("embedded only", module_path!(), $why);
+            return;
+        }
+    };
+}
+
+/// Prints that a test is left out, and why.
+#[doc(hidden)]
+pub fn leave_out(what: &str, test: &str, why: &str) {
+    // Not `eprintln!`, whose output the test runner hides: a skipped test must be visible.
+    let _ = writeln!(io::stderr(), "skipped, {what}: {test}: {why}");
 }

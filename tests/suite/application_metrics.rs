@@ -25,7 +25,7 @@ mpm_tests! {
 
         // The gauges of an ended child no longer count; its counters do.
         let victim = greatest(&served);
-        end(victim);
+        end(&server, victim);
         let left: BTreeSet<Pid> = served.into_iter().filter(|&pid| pid != victim).collect();
         eventually("the dead child has no gauges", || {
             has(&scrape(&server), &format!("app_children {}", left.len())).then_some(())
@@ -71,7 +71,7 @@ mpm_tests! {
             "client_running 0.0".to_owned(),
             "client_build_info{version=\"1\"} 1.0".to_owned(),
         ]);
-        end(greatest(&served));
+        end(&server, greatest(&served));
         eventually("the dead child has no gauges", || {
             has(&scrape(&server), &format!("client_served {}", served.len() - 1)).then_some(())
         });
@@ -135,7 +135,9 @@ fn load(server: &Server, at_least: usize) -> (usize, BTreeSet<Pid>) {
 }
 
 /// Kills a child, and waits until it can no longer take a connection.
-fn end(child: Pid) {
+fn end(server: &Server, child: Pid) {
+    // What is said about a process of a group.
+    server.allow_log("WSGI1154");
     kill(child);
     wait_until_ended(child);
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use wsgi_core::directives::DIRECTIVES;
 
-use harness::{Mpm, Server, mpm_tests, ours, ours_only, venv, workspace};
+use harness::{Mpm, Server, embedded_only, mpm_tests, ours, ours_only, venv, workspace};
 
 #[test]
 fn every_directive_is_accepted() {
@@ -249,6 +249,7 @@ mpm_tests! {
     }
 
     fn python_settings(mpm) {
+        embedded_only!("WSGIPythonPath, WSGIPythonEggs and WSGISwitchInterval are for httpd's children");
         let server = Server::builder(mpm)
             .app("/python", "python.wsgi")
             .file("lib/extra_module.py", "NAME = 'found on the path'\n")

@@ -10,7 +10,7 @@ mpm_tests! {
     fn a_loop_is_interrupted_and_its_thread_serves_on(mpm) {
         ours_only!("mod_wsgi interrupts daemon processes only");
         let server = start(mpm, LIMITED);
-        let child = server.only_child();
+        let child = server.only_process();
         // The next request of a connection gets the thread that was interrupted, or another one of the child.
         let mut connection = server.connect();
         for round in 1..=3 {
@@ -24,7 +24,7 @@ mpm_tests! {
         server.expect_log(r"^WSGI1061: request too long: GET /limited/spin runs for [0-9.]+ s .* its thread is at:$");
         assert!(server.count_log(r"deadlines.wsgi\W.*\bin spin$") >= 3, "the stack is shown");
         assert!(!server.log().contains("secret"));
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
         server.expect_count("wsgi_request_timeouts_total", &[("stage", "application")], 3);
         server.expect_count("wsgi_requests_total", &[("code", "5xx")], 3);
         server.expect_count("wsgi_children_recycles_total", &[], 0);
@@ -56,14 +56,14 @@ mpm_tests! {
     fn what_an_application_does_about_it(mpm) {
         ours_only!("mod_wsgi interrupts daemon processes only");
         let server = start(mpm, "WSGIRequestTimeout 0.3 grace=0.5");
-        let child = server.only_child();
+        let child = server.only_process();
         server.allow_log("WSGI106[12]");
         server.get("/limited/clean?1000").expect(504);
         assert_eq!(server.count_log("WSGI1062"), 0);
         // An application that catches all exceptions is interrupted a second time.
         server.get("/limited/insist?1000").expect(504);
         assert_eq!(server.count_log("WSGI1062: request too long: GET /limited/insist runs for"), 1);
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
     }
 
     fn a_response_that_has_begun_is_cut(mpm) {
@@ -80,7 +80,7 @@ mpm_tests! {
         ours_only!("mod_wsgi interrupts daemon processes only");
         let server = start(mpm, "WSGIRequestTimeout 0.2 grace=0.2");
         server.allow_log("WSGI106[12]");
-        let child = server.only_child();
+        let child = server.only_process();
         let mut connection = server.connect();
         let request = Request::post("/limited/body/spin?1000", "body");
         connection.send(request.head_bytes());
@@ -89,7 +89,7 @@ mpm_tests! {
         connection.send("body");
         let response = connection.read_response("POST").unwrap();
         assert_eq!(response.status(), 504);
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
         server.get("/limited/who").expect(200);
     }
 
@@ -101,7 +101,7 @@ mpm_tests! {
                 # Its older name.
                 WSGISlowRequest Off
             </Location>");
-        let child = server.only_child();
+        let child = server.only_process();
         assert_eq!(server.get("/limited/crawl?1").expect(200).text(), child.to_string());
         server.expect_log(r"^WSGI1060: slow request: GET /limited/crawl runs for [0-9.]+ s .* its thread is at:$");
         assert_eq!(server.count_log("WSGI1060"), 1);

@@ -29,7 +29,7 @@ mpm_tests! {
     fn the_only_child_has_lost_its_gil(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
         let server = start(mpm, |builder| builder.one_child().conf("WSGIRequestTimeout 1 grace=0.5"));
-        let child = server.only_child();
+        let child = server.only_process();
         assert_eq!(server.get("/app/hold?1000").status(), 504);
         serves(&server, child);
         wait_until_ended(child);
@@ -56,12 +56,12 @@ mpm_tests! {
     fn a_long_computation_gives_the_gil_back(mpm) {
         ours_only!("mod_wsgi watches over daemon processes only");
         let server = start(mpm, |builder| builder.one_child().conf("WSGIDeadlockTimeout 1"));
-        let child = server.only_child();
+        let child = server.only_process();
         // Python code that computes releases the GIL to a thread that asks for it.
         server.get("/app/spin?3").expect(200);
         // C code may hold the GIL for less than the timeout.
         assert_eq!(server.count_log("WSGI1064"), 0);
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
     }
 }
 

@@ -1,12 +1,13 @@
 //! Children that an application ends, and what the server reports about them.
 
-use harness::{Builder, eventually, kill, mpm_tests, ours_only};
+use harness::{Builder, embedded_only, eventually, kill, mpm_tests, ours_only};
 
 use crate::forks::start;
 
 mpm_tests! {
     fn a_death_is_told_of(mpm) {
         ours_only!("mod_wsgi says nothing");
+        embedded_only!("it tells of httpd's children, and a lost request is answered 500");
         let server = start(mpm, Builder::metrics);
         for (number, (way, how)) in [
             ("exit", "with status 3"),
@@ -65,6 +66,7 @@ mpm_tests! {
 
     fn it_is_told_where_nothing_is_measured(mpm) {
         ours_only!("mod_wsgi says nothing");
+        embedded_only!("it tells of httpd's children, and a lost request is answered 500");
         let server = start(mpm, |builder| builder.conf("WSGIMetrics Off"));
         let child = server.get("/app/pid").expect(200).text();
         let _cut = server.try_send(&harness::Request::get("/app/dies?exit"));

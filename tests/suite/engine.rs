@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Server, eventually, maps, module, mpm_tests, ours_only};
+use harness::{Server, embedded_only, eventually, maps, module, mpm_tests, ours_only};
 
 mpm_tests! {
     fn the_parent_maps_no_python(mpm) {
@@ -31,6 +31,7 @@ mpm_tests! {
 
     fn no_engine(mpm) {
         ours_only!("mod_wsgi has no engines");
+        embedded_only!("a process that cannot start is started again, and its requests wait");
         let server = Server::builder(mpm).one_child().module_without_engines().app("/hello", "hello.wsgi").start();
         let record = server.expect_log("(?i)wsgi_engine");
         assert_eq!(record.module, "wsgi");
@@ -39,6 +40,7 @@ mpm_tests! {
 
     fn python_homes_that_do_not_work(mpm) {
         ours_only!("mod_wsgi goes on with a warning, and its children may exit without end");
+        embedded_only!("a process that cannot start is started again, and its requests wait");
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path();
         open(base, 0o755);

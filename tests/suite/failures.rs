@@ -8,7 +8,7 @@ use serde_json::Value;
 mpm_tests! {
     fn before_the_headers(mpm) {
         let server = start(mpm);
-        let child = server.only_child();
+        let child = server.only_process();
         for (case, log) in [
             ("raises", "RuntimeError: before any output"),
             ("raises_after_start", "RuntimeError: after start_response"),
@@ -42,12 +42,12 @@ mpm_tests! {
         server.expect_log("KeyError: 'missing'");
         server.allow_log("Previous line repeated");
         assert_eq!(server.get("/f/good").expect(200).text(), "good");
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
     }
 
     fn after_the_headers(mpm) {
         let server = start(mpm);
-        let child = server.only_child();
+        let child = server.only_process();
         for (case, log) in [
             ("iterator_raises_half_way", "KeyError: 'half-way'"),
             ("iterator_exits_half_way", "SystemExit"),
@@ -65,7 +65,7 @@ mpm_tests! {
         server.expect_log("KeyError: 'half-way of a length'");
         server.expect_log("exception raised (processing|by) WSGI script '.*failures.wsgi'");
         assert_eq!(server.get("/f/good").expect(200).text(), "good");
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
     }
 
     fn cut_responses_end_their_connection(mpm) {
@@ -150,7 +150,7 @@ mpm_tests! {
             .conf("WSGIScriptAlias /s ${ROOT}/scripts")
             .app("/f", "failures.wsgi")
             .start();
-        let child = server.only_child();
+        let child = server.only_process();
         for (script, status, log) in [
             ("syntax", 500, "SyntaxError: "),
             ("raises", 500, "ValueError: in the script body"),
@@ -169,7 +169,7 @@ mpm_tests! {
         server.expect_log("raises.wsgi");
         server.allow_log("scripts/[a-z]+.wsgi|exception raised processing WSGI script");
         server.get("/f/good").expect(200);
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
     }
 
     fn error_documents(mpm) {
@@ -188,7 +188,7 @@ mpm_tests! {
 
     fn memory_is_flat(mpm) {
         let server = start(mpm);
-        let child = server.only_child();
+        let child = server.only_process();
         let cases = ["raises", "iterator_raises_half_way", "text_item", "returns_none", "split_header", "chained"];
         let round = |requests: usize| {
             for case in cases.iter().cycle().take(requests) {
@@ -200,7 +200,7 @@ mpm_tests! {
         round(requests / 2);
         let before = round(requests / 2);
         let after = round(requests);
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
         let growth = after.saturating_sub(before);
         assert!(growth < 2_000, "{growth} KiB more after {requests} failing requests ({before} to {after})");
         server.allow_log("Error|exception raised");

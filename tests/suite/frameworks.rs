@@ -71,7 +71,7 @@ mpm_tests! {
             eprintln!("this Python has no interpreters with GILs of their own: left out");
             return;
         }
-        let child = server.only_child();
+        let child = server.only_process();
         let time = Duration::from_secs(if long() { 600 } else { 4 });
         let (begun, done) = (Instant::now(), AtomicUsize::new(0));
         let early = std::thread::scope(|scope| {
@@ -93,7 +93,7 @@ mpm_tests! {
         });
         let late = rss_kib(child);
         eprintln!("{mpm}: {} requests, {early} KiB after a quarter of the time, {late} KiB at the end", done.into_inner());
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
         assert!(late < early + early / 10 + 8192, "from {early} to {late} KiB");
     }
 

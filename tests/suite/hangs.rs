@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Builder, Connection, Mpm, Pid, Request, Response, Server, eventually_by_turns, mpm_tests,
-    ours_only, wait_until_ended,
+    Builder, Connection, Mpm, Pid, Request, Response, Server, embedded_only, eventually_by_turns,
+    mpm_tests, ours_only, wait_until_ended,
 };
 
 use crate::clients::Clients;
@@ -62,7 +62,7 @@ mpm_tests! {
     fn the_only_child(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
         let mut server = start(mpm, "sleep", |builder| builder.one_child().conf("WSGIStartupTimeout 3"));
-        let first = server.only_child();
+        let first = server.only_process();
         assert_eq!(answers(ask(&server, 1))[0].status(), 504, "no other request loads it");
         assert_eq!(overdue(&server, "sleep"), first);
         gone(&server, first);
@@ -128,9 +128,10 @@ mpm_tests! {
 
     fn a_script_that_hangs_when_it_is_loaded_again(mpm) {
         ours_only!("mod_wsgi has a limit for daemon processes only");
+        embedded_only!("the process goes on until a successor has loaded the script");
         let server = start(mpm, "", |builder| builder.one_child().conf("WSGIStartupTimeout 3"));
         serves(&server);
-        let child = server.only_child();
+        let child = server.only_process();
         server.write("how", "sleep");
         server.write("code/app.wsgi", format!("{SCRIPT}\n# edited\n"));
         is_refused(&answers(ask(&server, 1))[0]);
@@ -142,6 +143,7 @@ mpm_tests! {
 
     fn new_code_that_hangs_is_not_taken_up(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, "", |builder| {
             builder.pool(2, 8).conf("WSGIStartupTimeout 3\nWSGIReload touch ${ROOT}/touched").file("touched", "")
         });
@@ -180,6 +182,7 @@ mpm_tests! {
 
     fn python_does_not_start(mpm) {
         ours_only!("mod_wsgi has no limit for that");
+        embedded_only!("only httpd's children serve without Python");
         let builder = builder(mpm, "sleep").one_child().conf("WSGIStartupTimeout 2\nWSGIPythonHome ${ROOT}/venv");
         let mut server = builder.start_with(|root| environment(&root.join("venv"), root));
         server.allow_log(HANGS);

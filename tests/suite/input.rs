@@ -189,7 +189,7 @@ mpm_tests! {
 
     fn clients_that_leave(mpm) {
         let server = Server::builder(mpm).one_child().app("/in", "input.wsgi").start();
-        let child = server.only_child();
+        let child = server.only_process();
 
         // Half of the body comes, then no more: the application gets an error, and the same error again.
         let mut connection = server.connect();
@@ -216,7 +216,7 @@ mpm_tests! {
         connection.send(Request::new("POST", "/in/digest").header("Content-Length", "1073741824").head_bytes());
         connection.half_close();
         connection.read_response("POST").unwrap().expect(if ours() { 400 } else { 500 });
-        assert_eq!(server.only_child(), child);
+        assert_eq!(server.only_process(), child);
         assert!(harness::rss_kib(child) < 500_000, "nothing was allocated for what was only announced");
         assert_eq!(server.send(&Request::post("/in/read", "alive")).expect(200).json(), "alive");
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use harness::{Mpm, Request, Response, Server, eventually, mpm_tests, ours_only};
+use harness::{Mpm, Request, Response, Server, embedded_only, eventually, mpm_tests, ours_only};
 
 /// Returns the configuration of 1,000 workers, of which few are ever started.
 fn thousand_workers(mpm: Mpm) -> &'static str {
@@ -184,6 +184,7 @@ mpm_tests! {
 
     fn wsgictl_reload_says_what_it_could_not_try(mpm) {
         ours_only!("mod_wsgi replaces no children");
+        embedded_only!("it replaces httpd's children");
         let only = "SetEnvIf X-Group (.+) GROUP=$1
             WSGIScriptAlias /env ${APPS}/group.wsgi application-group=%{ENV:GROUP}\n";
         let known = "WSGIScriptAlias /one ${APPS}/hello.wsgi application-group=one\n";

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{Mpm, Server, mpm_tests, ours_only};
+use harness::{Mpm, Server, embedded_only, mpm_tests, ours_only};
 
 #[test]
 fn bad_values_are_refused_with_their_place() {
@@ -241,6 +241,7 @@ mpm_tests! {
 
     fn many_threads_for_one_gil_are_warned_of(mpm) {
         ours_only!("mod_wsgi does not look at them");
+        embedded_only!("the threads are those of an httpd child");
         let server = Server::builder(mpm)
             .app("/hello", "hello.wsgi")
             .conf("WSGIExecutor direct")

@@ -5,13 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Mpm, Request, Server, eventually_by_turns, eventually_within, long, mpm_tests, ours_only,
-    rss_kib,
+    Mpm, Request, Server, embedded_only, eventually_by_turns, eventually_within, long, mpm_tests,
+    ours_only, rss_kib,
 };
 
 mpm_tests! {
     fn a_leak_is_bounded(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIRecycle replaces httpd's children");
         let server = start_with(mpm, "WSGIRecycle memory=200M", LEAKING);
         let time = Duration::from_secs(if long() { 300 } else { 0 });
         let retired = || server.count_log("this child retires: it uses too much memory");
@@ -34,6 +35,7 @@ mpm_tests! {
 
     fn after_a_number_of_requests(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIRecycle replaces httpd's children");
         let server = start(mpm, "WSGIRecycle requests=100 jitter=20");
         let before = server.children();
         under_load(&server, || {
@@ -49,6 +51,7 @@ mpm_tests! {
 
     fn after_a_time(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIRecycle replaces httpd's children");
         let server = start(mpm, "WSGIRecycle age=1");
         under_load(&server, || {
             eventually_by_turns("children are recycled", || {
@@ -59,6 +62,7 @@ mpm_tests! {
 
     fn the_only_child(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIRecycle replaces httpd's children");
         let server = Server::builder(mpm)
             .one_child()
             .metrics()

@@ -8,13 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Connection, Mpm, Over, Pid, Request, Server, descriptors, eventually_by_turns,
-    is_alive, kill, long, mpm_tests, ours_only, own_kib, rss_kib,
+    Builder, Connection, Mpm, Over, Pid, Request, Server, descriptors, embedded_only,
+    eventually_by_turns, is_alive, kill, long, mpm_tests, ours_only, own_kib, rss_kib,
 };
 
 mpm_tests! {
     fn edited_modules_are_taken_up_under_load(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf("WSGIReload modules"));
         // After its first roll the server has all of its resources, so the later rolls are compared with that.
         server.write(MODULE, version(1));
@@ -56,6 +57,7 @@ mpm_tests! {
 
     fn the_only_child_is_replaced(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.one_child().conf(TOUCH));
         let child = server.only_child();
         let clients = Clients::default();
@@ -80,6 +82,7 @@ mpm_tests! {
 
     fn an_idle_server_is_replaced(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         let before = server.children();
         server.write(MODULE, version(1));
@@ -95,6 +98,7 @@ mpm_tests! {
 
     fn clients_are_told_that_the_child_leaves(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         let request = Request::get("/app").keep_alive();
         let mut connection = server.connect();
@@ -114,6 +118,7 @@ mpm_tests! {
 
     fn code_that_does_not_load_is_not_taken_up(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.metrics().conf("WSGIReload modules"));
         all_are_ready(&server);
         let children = server.children();
@@ -134,6 +139,7 @@ mpm_tests! {
     /// No child retires for code that ends the process that tries it, or every child that starts with it.
     fn code_that_ends_its_process_is_not_taken_up(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         server.allow_log(FULL);
         server.allow_log("is refused|exit signal|ended before they were ready");
@@ -167,6 +173,7 @@ mpm_tests! {
     /// Another thread of the child is in the middle of its import, and is not disturbed.
     fn a_child_that_still_loads_ends_for_newer_code(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.log_level("info").metrics().conf(TOUCH));
         server.allow_log(FULL);
         all_are_ready(&server);
@@ -189,6 +196,7 @@ mpm_tests! {
     /// The last child that serves does not leave for a successor that has no room.
     fn children_that_finish_their_requests_have_all_places(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         if !mpm.threaded() {
             return eprintln!("with prefork, no child that finishes a request could answer another one");
         }
@@ -222,6 +230,7 @@ mpm_tests! {
     /// Another application must not suffer.
     fn what_is_broken_from_the_start_keeps_no_child_from_serving(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = Server::builder(mpm)
             .pool(3, 4)
             .metrics()
@@ -239,6 +248,7 @@ mpm_tests! {
 
     fn warm_up_comes_before_clients(mpm) {
         ours_only!("mod_wsgi does not warm up");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH).conf("WSGIWarmup /app/warm?up=1"));
         let warmed = server.get("/app").expect(200);
         let environ: Vec<&str> = warmed.header("x-warmed").unwrap_or_default().split('|').collect();
@@ -260,6 +270,7 @@ mpm_tests! {
 
     fn any_process_may_be_killed_meanwhile(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         server.allow_log(FULL);
         server.allow_log("the reloader, process .*, ended by signal 9|exit signal Killed");
@@ -298,6 +309,7 @@ mpm_tests! {
 
     fn a_restart_in_the_middle(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH));
         server.allow_log(FULL);
         roll(&server, 1, "v");
@@ -313,6 +325,7 @@ mpm_tests! {
     /// With this definition, only httpd replaces children.
     fn the_mpm_is_left_alone(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = Server::builder(mpm)
             .pool(2, 4)
             .file("code/app.wsgi", APPLICATION)
@@ -334,6 +347,7 @@ mpm_tests! {
 
     fn without_metrics(mpm) {
         ours_only!("mod_wsgi does not replace its children");
+        embedded_only!("WSGIReload replaces httpd's children");
         let server = start(mpm, |builder| builder.conf(TOUCH).conf("WSGIMetrics Off"));
         roll(&server, 1, "v");
         takes_up(&server, 1);

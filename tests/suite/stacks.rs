@@ -7,12 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Mpm, Pid, Request, Server, eventually, is_alive, kill, mpm_tests, ours_only,
+    Builder, Mpm, Pid, Request, Server, embedded_only, eventually, is_alive, kill, mpm_tests,
+    ours_only,
 };
 
 mpm_tests! {
     fn a_request_is_shown_with_its_functions_and_its_url(mpm) {
         ours_only!("mod_wsgi has no such command");
+        embedded_only!("the stacks are those of httpd's children");
         for (conf, measures) in [("", true), ("WSGIMetrics Off", false)] {
             let gate = Gate::new();
             let server = start(mpm, &gate, |builder| builder.conf(conf));
@@ -42,6 +44,7 @@ mpm_tests! {
 
     fn a_thread_that_keeps_the_gil_is_shown(mpm) {
         ours_only!("mod_wsgi has no such command");
+        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
         let child = server.only_child();
@@ -70,6 +73,7 @@ mpm_tests! {
 
     fn replicas_have_a_gil_each(mpm) {
         ours_only!("mod_wsgi has no such choice");
+        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder.conf("WSGIGILMode own\nWSGIInterpreters 2"));
         server.allow_log("WSGI102[34]");
@@ -93,6 +97,7 @@ mpm_tests! {
 
     fn a_child_that_starts_is_shown(mpm) {
         ours_only!("mod_wsgi has no such command");
+        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let ahead = "WSGIImportScript ${ROOT}/ahead.wsgi application-group=%{GLOBAL} process-group=%{GLOBAL}";
         let server = start(mpm, &gate, |builder| builder.file("ahead.wsgi", "").conf(ahead));
@@ -112,6 +117,7 @@ mpm_tests! {
 
     fn a_child_that_does_not_answer_is_shown_by_its_requests(mpm) {
         ours_only!("mod_wsgi has no such command");
+        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
         let child = server.only_child();
@@ -131,6 +137,7 @@ mpm_tests! {
 
     fn a_process_that_is_no_child_is_not_asked(mpm) {
         ours_only!("mod_wsgi has no such command");
+        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
         let child = server.only_child();

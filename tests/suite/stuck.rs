@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Mpm, Pid, Request, Server, eventually, graceful, is_alive, kill, long, mpm_tests,
-    ours_only, wait_until_ended,
+    Builder, Mpm, Pid, Request, Server, embedded_only, eventually, graceful, is_alive, kill, long,
+    mpm_tests, ours_only, wait_until_ended,
 };
 
 use crate::clients::Clients;
@@ -34,7 +34,7 @@ mpm_tests! {
     fn the_only_child_is_replaced(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
         let server = start(mpm, Builder::one_child);
-        let child = server.only_child();
+        let child = server.only_process();
         assert_eq!(give_up(&server, "sleep"), child);
         let after = eventually("a successor serves", || {
             let answer = server.try_send(&Request::get("/app/who")).ok()?;
@@ -42,11 +42,12 @@ mpm_tests! {
             (pid != child).then_some(pid)
         });
         gone(&server, child);
-        assert_eq!(server.only_child(), after);
+        assert_eq!(server.only_process(), after);
     }
 
     fn children_retire_one_after_the_other(mpm) {
         ours_only!("mod_wsgi gives up daemon processes only");
+        embedded_only!("httpd's children retire by turns");
         // Half of the threads of each child are stuck, so that all children take connections until they retire.
         let (children, threads) = (4, if mpm.threaded() { 4 } else { 1 });
         let server = start(mpm, |builder| builder.pool(children, threads).conf(if mpm.threaded() {
@@ -150,7 +151,7 @@ fn a_stuck_group_leaves_the_others_their_throughput() {
             </Location>",
         )
     });
-    let first = server.only_child();
+    let first = server.only_process();
     let targets = ["/other/who", "/static.txt"];
     // How fast the others are is a question for a quiet machine; on any machine they must be answered.
     let window = Duration::from_secs(if long() { 9 } else { 3 });

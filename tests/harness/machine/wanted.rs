@@ -34,5 +34,12 @@ pub fn executor() -> Option<&'static str> {
     })
 }
 
+/// Returns the process group that runs the applications of servers whose test names none, if the environment asks for
+/// one.
+pub fn process_group() -> Option<&'static str> {
+    let is_wanted = env::var_os("WSGI_TEST_PROCESS_GROUP").is_some_and(|value| value == "1");
+    (is_wanted && ours()).then_some("all-tests")
+}
+
 /// The words of `WSGIExecutor` that name a strategy.
 const EXECUTORS: [&str; 3] = ["direct", "delegate", "pool"];

@@ -106,6 +106,21 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     if builder.listener {
         let _ = writeln!(conf, "WSGIMetricsListen 127.0.0.1:{}", ports.metrics);
     }
+    if let Some(group) = process_group(builder) {
+        let processes = if builder.one_child {
+            1
+        } else {
+            builder.processes
+        };
+        let _ = write!(
+            conf,
+            "Define WSGI_PROCESS_GROUPS\n\
+             WSGISocketPrefix ${{ROOT}}/wsgi\n\
+             WSGIDaemonProcess {group} threads={threads} processes={processes}\n\
+             WSGIProcessGroup {group}\n",
+            threads = builder.threads,
+        );
+    }
     for (url, script) in &builder.apps {
         let _ = writeln!(conf, "WSGIScriptAlias {url} ${{APPS}}/{script}");
     }
@@ -115,6 +130,14 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     conf.push_str(&builder.conf);
     conf.push('\n');
     conf
+}
+
+/// Returns the process group in which the whole suite runs the applications of such a server. A test that speaks of
+/// process groups itself, or serves an example, goes without it, and so does a server that never forks.
+pub(crate) fn process_group(builder: &Builder) -> Option<&'static str> {
+    let has_own = OF_GROUPS.iter().any(|word| builder.conf.contains(word));
+    let goes_without = has_own || builder.example.is_some() || builder.single_process;
+    wanted::process_group().filter(|_| !goes_without)
 }
 
 /// The executor that the whole suite runs with, unless the test names one.
@@ -221,6 +244,14 @@ fn pool(conf: &mut String, builder: &Builder) {
         )
     };
 }
+
+/// The words by which the configuration of a test says where applications run.
+const OF_GROUPS: [&str; 4] = [
+    "WSGIDaemonProcess",
+    "WSGIProcessGroup",
+    "process-group=",
+    "WSGIRestrictEmbedded",
+];
 
 /// The locations of the metrics and of the status page.
 const METRICS: &str = "<Location /metrics>\n    SetHandler wsgi-metrics\n</Location>\n\

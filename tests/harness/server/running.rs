@@ -33,6 +33,8 @@ pub struct Server {
     metrics: SocketAddr,
     root: PathBuf,
     mpm: Mpm,
+    /// The process group of the suite runs its applications.
+    is_in_group: bool,
     announced: Mutex<Vec<Regex>>,
     /// For each pattern, the number of records that the log had when the pattern was last found.
     expected: Mutex<HashMap<String, usize>>,
@@ -42,7 +44,13 @@ pub struct Server {
 
 impl Server {
     /// Takes over a server that has just been started.
-    pub(super) fn new(child: Child, ports: Ports, root: PathBuf, mpm: Mpm) -> Self {
+    pub(super) fn new(
+        child: Child,
+        ports: Ports,
+        root: PathBuf,
+        mpm: Mpm,
+        is_in_group: bool,
+    ) -> Self {
         let limit = Limit::of_server(Pid::try_from(child.id()).unwrap(), &root);
         Server {
             child,
@@ -50,6 +58,7 @@ impl Server {
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.metrics)),
             root,
             mpm,
+            is_in_group,
             announced: Mutex::new(Vec::new()),
             expected: Mutex::default(),
             limit,
@@ -157,14 +166,26 @@ impl Server {
         children.into_iter().find(|pid| process::name(*pid) == name)
     }
 
+    /// Returns the processes that run the applications: the children, or the processes of the group in which the suite
+    /// runs them.
+    pub fn app_processes(&self) -> Vec<Pid> {
+        if self.is_in_group {
+            self.group_processes().into_iter().collect()
+        } else {
+            self.children()
+        }
+    }
+
+    /// Returns the only process that runs the applications.
+    #[track_caller]
+    pub fn only_process(&self) -> Pid {
+        only_of("processes", || self.app_processes())
+    }
+
     /// Returns the only child. A helper that was just forked has the name of a child for a moment.
     #[track_caller]
     pub fn only_child(&self) -> Pid {
-        let only = eventually_within(PATIENCE, || match self.children()[..] {
-            [only] => Some(only),
-            _ => None,
-        });
-        only.unwrap_or_else(|| panic!("children: {:?}", self.children()))
+        only_of("children", || self.children())
     }
 
     /// Writes a file in the server root while the server runs.
@@ -235,12 +256,12 @@ impl Server {
             .count()
     }
 
-    /// Sends `SIGUSR1`, and waits until none of the present children is left.
+    /// Sends `SIGUSR1`, and waits until none of the present children and processes of groups is left.
     pub fn graceful_restart(&self) {
         self.restart(process::graceful);
     }
 
-    /// Sends `SIGHUP`, and waits until none of the present children is left.
+    /// Sends `SIGHUP`, and waits until none of the present children and processes of groups is left.
     pub fn restart_now(&self) {
         self.wait_until_quiet();
         self.restart(process::hang_up);
@@ -266,6 +287,7 @@ impl Server {
 
     fn restart(&self, signal: fn(Pid)) {
         let before = self.children();
+        let of_groups = self.group_processes();
         let resumed = self.count_log("resuming normal operations");
         signal(self.pid());
         eventually("httpd resumes after the restart", || {
@@ -278,6 +300,9 @@ impl Server {
                 (!now.is_empty() && before.iter().all(|pid| !now.contains(pid))).then_some(())
             },
         );
+        eventually("the processes of groups from before have ended", || {
+            self.group_processes().is_disjoint(&of_groups).then_some(())
+        });
     }
 
     /// Waits until the server has finished the connections that it is closing. A child of the event MPM that is told to
@@ -297,7 +322,8 @@ impl Server {
     fn end(&mut self) -> Duration {
         self.wait_until_quiet();
         let start = Instant::now();
-        let children = process::children_of(self.pid());
+        let mut children = process::children_of(self.pid());
+        children.extend(self.group_processes());
         process::terminate(self.pid());
         let status = eventually_within(PATIENCE, || self.child.try_wait().unwrap());
         let took = start.elapsed();
@@ -308,7 +334,7 @@ impl Server {
             .into_iter()
             .filter(|pid| process::is_alive(*pid))
             .collect();
-        assert!(left.is_empty(), "children outlived their parent: {left:?}");
+        assert!(left.is_empty(), "processes outlived the parent: {left:?}");
         self.ended = true;
         // httpd asks a child a second time after 1.5 s, which is short on a busy machine. A child that httpd has to
         // kill (AH00046) is a fault.
@@ -386,6 +412,16 @@ impl Drop for Server {
         }
         Cleanup(self);
     }
+}
+
+/// Waits until there is only one of these processes, and returns it.
+#[track_caller]
+fn only_of(what: &str, processes: impl Fn() -> Vec<Pid>) -> Pid {
+    let only = eventually_within(PATIENCE, || match processes()[..] {
+        [only] => Some(only),
+        _ => None,
+    });
+    only.unwrap_or_else(|| panic!("{what}: {:?}", processes()))
 }
 
 /// Ends the processes and removes the folder; after a failure it first prints the configuration and the logs.

@@ -53,7 +53,8 @@ impl Builder {
         self.write(&root, ports);
         prepare(&root);
         let child = spawn(&root, self.single_process);
-        let mut server = Server::new(child, ports, root, self.mpm);
+        let is_in_group = config::process_group(self).is_some();
+        let mut server = Server::new(child, ports, root, self.mpm, is_in_group);
         if wanted::executor() == Some("pool") {
             // A child may have fewer threads than the pool that the suite asks for.
             server.allow_log("WSGI1052");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Connection, Request, Server, eventually, kill, mpm_tests, ours_only};
+use harness::{Connection, Request, Server, embedded_only, eventually, kill, mpm_tests, ours_only};
 
 mpm_tests! {
     fn requests_by_method_and_class(mpm) {
@@ -230,6 +230,7 @@ mpm_tests! {
 
     fn loads_and_reloads(mpm) {
         ours_only!("mod_wsgi does not count them");
+        embedded_only!("a process of a group is replaced for a changed script");
         let server = builder(mpm)
             .one_child()
             .file("htdocs/edited.wsgi", include_str!("../../apps/hello.wsgi"))
@@ -299,6 +300,7 @@ mpm_tests! {
 
     fn children(mpm) {
         ours_only!("mod_wsgi does not count them");
+        embedded_only!("it counts httpd's children");
         let server = builder(mpm).pool(2, 2).start();
         server.get("/m/ok").expect(200);
         eventually("all children are ready", || {

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use harness::{Connection, Mpm, Server, eventually, http2_get_all, kill, mpm_tests, ours_only};
+use harness::{
+    Connection, Mpm, Server, embedded_only, eventually, http2_get_all, kill, mpm_tests, ours_only,
+};
 
 use super::start;
 
@@ -123,6 +125,7 @@ mpm_tests! {
 
     fn killed_inside_a_request(mpm) {
         ours_only!("mod_wsgi does not count");
+        embedded_only!("an httpd child with the request and its interpreter is killed");
         let server = start(mpm);
         server.get("/m/ok").expect(200);
         server.expect_count("wsgi_requests_total", &[], 1);
@@ -149,6 +152,7 @@ mpm_tests! {
 
     fn restarts_in_mid_request(mpm) {
         ours_only!("mod_wsgi does not count");
+        embedded_only!("it counts httpd's children");
         // Each restart leaves an old child with a request in it; worker soon has more of them than ServerLimit.
         let server = Server::builder(mpm)
             .pool(2, 4)
