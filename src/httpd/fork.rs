@@ -1,5 +1,6 @@
 //! Forks of processes with one thread, and what their copies must not keep.
 
+use std::collections::HashSet;
 use std::ffi::c_int;
 use std::os::fd::AsRawFd;
 use std::{fs, io};
@@ -48,14 +49,12 @@ pub(crate) fn open_descriptors(
     logs: &[LogServer],
 ) -> io::Result<Vec<c_int>> {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let is_kept = |open| {
-        let mut logs = logs.iter().filter_map(|log| log.descriptor());
-        keep.iter().any(|keep| keep.as_raw_fd() == open) || logs.any(|log| log == open)
-    };
+    let of_logs = logs.iter().filter_map(|log| log.descriptor());
+    let kept: HashSet<c_int> = keep.iter().map(AsRawFd::as_raw_fd).chain(of_logs).collect();
     let entries = fs::read_dir("/proc/self/fd")?;
     Ok(entries
         .flatten()
         .filter_map(number)
-        .filter(|&open| open > 2 && !is_kept(open))
+        .filter(|open| *open > 2 && !kept.contains(open))
         .collect())
 }

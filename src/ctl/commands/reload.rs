@@ -10,7 +10,8 @@ use wsgi_telemetry::{Segment, clock, status};
 
 use crate::cli::ReloadArgs;
 use crate::output::failure::{Failure, Outcome};
-use crate::output::{messages, terminal};
+use crate::output::messages;
+use crate::output::terminal::tell;
 use crate::segment::find;
 use crate::segment::server::Server;
 
@@ -266,11 +267,6 @@ fn late(roll: Option<&Roll>, timeout: Duration) -> Failure {
     let time = timeout.as_secs();
     Failure::new(format!("not done within {time} s: {how}."))
         .remedy("The server goes on with it; wsgictl status shows how.")
-}
-
-/// Prints one line. A reader that closes its end does not end the wait.
-fn tell(line: &str) {
-    let _ = terminal::write(&format!("{line}\n"));
 }
 
 const GLOBAL: &str = "%{GLOBAL}";

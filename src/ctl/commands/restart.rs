@@ -10,7 +10,7 @@ use wsgi_telemetry::{Child, Role, Segment, status};
 
 use crate::cli::RestartArgs;
 use crate::output::failure::{Failure, Outcome};
-use crate::output::terminal;
+use crate::output::terminal::tell;
 use crate::segment::find;
 
 /// How long to wait between two looks.
@@ -66,9 +66,4 @@ pub(crate) fn restart(args: &RestartArgs) -> Outcome<ExitCode> {
 fn in_service(segment: Segment) -> impl Iterator<Item = Child> {
     let children = segment.snapshot().children.into_iter();
     children.filter(|child| child.state != Role::Draining)
-}
-
-/// An error means that the reader has closed its end.
-fn tell(line: &str) {
-    let _ = terminal::write(&format!("{line}\n"));
 }

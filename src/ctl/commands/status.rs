@@ -14,7 +14,7 @@ use crate::segment::find;
 pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
     let server = find::open(args.segment.segment.as_deref())?;
     let segment = server.look()?;
-    let mut status = Status::new(&server.snapshot()?, &segment.history());
+    let mut status = Status::new(&server.snapshot(segment)?, &segment.history());
     server.note_end(&mut status);
     if args.json {
         let text = render_json(&status) + "\n";
@@ -32,7 +32,7 @@ pub(crate) fn status(args: &StatusArgs) -> Outcome<ExitCode> {
 /// Prints the metrics of a server.
 pub(crate) fn metrics(args: &MetricsArgs) -> Outcome<ExitCode> {
     let server = find::open(args.segment.segment.as_deref())?;
-    let snapshot = server.snapshot()?;
+    let snapshot = server.snapshot(server.look()?)?;
     if !snapshot.records {
         return Err(Failure::new(
             "this server measures nothing: WSGIMetrics is off.",

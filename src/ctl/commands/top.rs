@@ -24,7 +24,7 @@ pub(crate) fn top(args: &TopArgs) -> Outcome<ExitCode> {
     let mut shown = 0;
     loop {
         let segment = server.look()?;
-        let snapshot = server.snapshot()?;
+        let snapshot = server.snapshot(segment)?;
         let mut status = status(&segment, &snapshot, earlier.as_ref());
         server.note_end(&mut status);
         let written = match &screen {

@@ -28,7 +28,12 @@ pub(crate) fn write(text: &str) -> Outcome<Written> {
     put(&visible(text))
 }
 
-/// Does the same with a text that has our own colours.
+/// Writes a line of progress. A reader that closes its end does not end the command.
+pub(crate) fn tell(line: &str) {
+    let _ = write(&format!("{line}\n"));
+}
+
+/// Does the same as [`write`] with a text that has our own colours.
 pub(crate) fn write_painted(text: &str) -> Outcome<Written> {
     put(&visible_but_colours(text))
 }

@@ -38,14 +38,8 @@ pub(crate) fn open_to_ask(path: Option<&Path>) -> Outcome<(Server, Segment)> {
     };
     let server = Server::open(&path, Access::Write)?;
     server.check_running()?;
-    match server.memory() {
-        Some(segment) => Ok((server, segment)),
-        None => Err(Failure::new(format!(
-            "{}: the server's memory is not where the file says, or is another user's.",
-            path.display()
-        ))
-        .remedy("A graceful restart makes the file anew: apachectl graceful")),
-    }
+    let segment = memory_of(&server, "the server's memory")?;
+    Ok((server, segment))
 }
 
 /// Opens the segment of a process group of a running server to send it a request.
@@ -53,14 +47,19 @@ pub(crate) fn open_group_to_ask(path: Option<&Path>, group: &str) -> Outcome<(Se
     let server = open(path)?;
     server.check_running()?;
     let of_group = server.group_to_ask(group)?;
-    match of_group.memory() {
-        Some(segment) => Ok((server, segment)),
-        None => Err(Failure::new(format!(
-            "{}: the memory of the process group is not where the file says, or is another user's.",
-            of_group.path().display()
+    let segment = memory_of(&of_group, "the memory of the process group")?;
+    Ok((server, segment))
+}
+
+/// Returns the memory itself, to which a request can be written. `what` names it.
+fn memory_of(server: &Server, what: &str) -> Outcome<Segment> {
+    server.memory().ok_or_else(|| {
+        Failure::new(format!(
+            "{}: {what} is not where the file says, or is another user's.",
+            server.path().display()
         ))
-        .remedy("A graceful restart makes the file anew: apachectl graceful")),
-    }
+        .remedy("A graceful restart makes the file anew: apachectl graceful")
+    })
 }
 
 fn find() -> Outcome<Server> {

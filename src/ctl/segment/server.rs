@@ -139,15 +139,15 @@ impl Server {
         })
     }
 
-    /// Returns the numbers of the server with those of its process groups.
-    pub(crate) fn snapshot(&self) -> Outcome<Snapshot> {
+    /// Returns the numbers of the server, from what [`Self::look`] has returned, with those of its process groups.
+    pub(crate) fn snapshot(&self, server: Segment) -> Outcome<Snapshot> {
         let groups = self.groups.iter().map(|(name, group)| {
             let segment = group.look()?;
             let name = name.clone();
             Ok(GroupSegment { name, segment })
         });
         let groups: Vec<GroupSegment> = groups.collect::<Outcome<_>>()?;
-        Ok(self.look()?.snapshot_with(&groups))
+        Ok(server.snapshot_with(&groups))
     }
 
     /// Opens the segment of one of its process groups to send it a request.

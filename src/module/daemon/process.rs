@@ -212,7 +212,7 @@ fn run_service(
         return 1;
     }
     say(READY);
-    // Only now the process before this one has ended its duty. An error means that this one must end.
+    // Only now the process before this one has ended its work. An error means that this one must end.
     if begun.recv().is_err() {
         return 0;
     }

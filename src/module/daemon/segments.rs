@@ -24,7 +24,7 @@ use crate::metrics::segment_file::{self, Source};
 struct KeptSegment {
     name: String,
     segment: Segment,
-    /// When it was made, Unix time in nanoseconds.
+    /// When it was made, Unix time in nanoseconds. Kept here, as the processes can write to the segment.
     start: u64,
     memory: OwnedFd,
 }
@@ -107,16 +107,15 @@ fn open(group: &ProcessGroup, server: Geometry) -> io::Result<Segment> {
         ..Geometry::new(threads, processes, 0, 1)
     };
     let mut kept = kept();
-    let known = kept.iter().map(|kept| (&kept.name, kept.segment));
-    let fits = |known: Geometry| {
+    let fits = |kept: &&KeptSegment| {
+        let known = kept.segment.geometry();
         // Threads for which there is no arena share one.
-        known.applications == wanted.applications && known.series == wanted.series
+        let has_room = known.applications == wanted.applications && known.series == wanted.series;
+        kept.name == group.name && has_room
     };
-    let mut fitting = known.filter(|(name, known)| **name == group.name && fits(known.geometry()));
-    if let Some((_, known)) = fitting.next() {
-        return Ok(known);
+    if let Some(known) = kept.iter().find(fits) {
+        return Ok(known.segment);
     }
-    drop(fitting);
     let (memory, cells) = memory::sealed("mod_wsgi_rs.group", wanted.words())?;
     let made = Segment::create(cells, wanted, std::process::id()).map_err(io::Error::other)?;
     log_info(&format!(

@@ -548,14 +548,14 @@ impl SlotRun {
             };
             let is_clean = status.is_some_and(|status| status.exit_status() == Some(0));
             segments::process_ended(&self.group, member.pid, is_clean);
-            let how = match status {
-                Some(status) => match (status.exit_status(), status.terminating_signal()) {
-                    (Some(status), _) => format!("with status {status}"),
-                    (None, Some(signal)) => format!("by signal {signal}"),
-                    (None, None) => String::from("in a way that is not known"),
-                },
-                _ => String::from("in a way that is not known"),
-            };
+            let how = status.and_then(|status| {
+                let exited = status
+                    .exit_status()
+                    .map(|status| format!("with status {status}"));
+                let signal = status.terminating_signal();
+                exited.or_else(|| signal.map(|signal| format!("by signal {signal}")))
+            });
+            let how = how.unwrap_or_else(|| String::from("in a way that is not known"));
             let name = &self.group.config.name;
             match self.slot.ended(member.pid, now, process::random()) {
                 Some(Part::Starting) => {

@@ -24,7 +24,7 @@ use crate::segment::arena::{PROCESS_BIT, gauge_cells};
 use crate::segment::entry::{Role, owner_of, state};
 use crate::segment::layout::{NEWEST_START, OLDEST_START, RESIDENT, header};
 use crate::segment::{Fact, Segment};
-use crate::series::Custom;
+use crate::series::{Custom, custom_of};
 use crate::sync::AtomicU64;
 
 use super::groups::{GroupSegment, ProcessGroupNumbers};
@@ -226,12 +226,12 @@ impl Segment {
             running,
             used,
         } = self.add_arenas(&mut sums);
-        let mut custom = self.custom();
-        let process_groups = groups.iter().map(|group| {
-            custom.merge(group.segment.custom());
-            group.numbers(&mut sums)
-        });
-        let process_groups = process_groups.collect();
+        let process_groups = groups
+            .iter()
+            .map(|group| group.numbers(&mut sums))
+            .collect();
+        let of_groups = groups.iter().map(|group| group.segment);
+        let custom = custom_of(std::iter::once(*self).chain(of_groups));
         let board = self.board().snapshot();
         let mut records = geometry.records();
         if children.is_empty() {

@@ -172,7 +172,7 @@ impl Description {
         suffixes.map(|suffix| format!("{}{suffix}", self.base()))
     }
 
-    pub(super) fn clashes(&self, other: &Description) -> bool {
+    fn clashes(&self, other: &Description) -> bool {
         let others: Vec<String> = other.sample_names().collect();
         self.sample_names().any(|name| others.contains(&name))
     }

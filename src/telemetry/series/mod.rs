@@ -19,6 +19,7 @@ mod tests;
 pub use cells::{HistogramSeries, Series};
 pub use client::ClientValue;
 pub use family::{Aggregate, CustomKind, Description, FamilyNumber};
+pub(crate) use read::custom_of;
 pub use read::{Custom, CustomFamily, CustomSeries, CustomValue};
 pub use refused::{MOST_BOUNDS, MOST_LABELS, Refused};
 pub use table::Part;

@@ -21,32 +21,6 @@ pub struct Custom {
     pub used: u64,
 }
 
-impl Custom {
-    /// Adds the metrics of the processes of a group. If two families would have a sample name in common, only the first
-    /// is shown.
-    pub(crate) fn merge(&mut self, other: Custom) {
-        self.used += other.used;
-        for family in other.families {
-            let is_same = |known: &CustomFamily| {
-                let (known, new) = (&known.description, &family.description);
-                known.name == new.name && known.is_like(new)
-            };
-            match self.families.iter().position(is_same) {
-                Some(known) => self.families[known].merge(family.series),
-                None if self.has_room_for(&family.description) => self.families.push(family),
-                None => {}
-            }
-        }
-        self.families
-            .sort_by(|a, b| a.description.name.cmp(&b.description.name));
-    }
-
-    fn has_room_for(&self, description: &Description) -> bool {
-        let mut known = self.families.iter().map(|family| &family.description);
-        !known.any(|known| known.clashes(description))
-    }
-}
-
 /// A family of the applications' own metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomFamily {
@@ -54,24 +28,6 @@ pub struct CustomFamily {
     pub description: Description,
     /// Series by label values; no two have the same.
     pub series: Vec<CustomSeries>,
-}
-
-impl CustomFamily {
-    fn merge(&mut self, series: Vec<CustomSeries>) {
-        let aggregate = match self.description.kind {
-            CustomKind::Gauge(aggregate) => aggregate,
-            _ => Aggregate::Sum,
-        };
-        for new in series {
-            match self
-                .series
-                .binary_search_by(|known| known.values.cmp(&new.values))
-            {
-                Ok(at) => self.series[at].value.merge(new.value, aggregate),
-                Err(at) => self.series.insert(at, new),
-            }
-        }
-    }
 }
 
 /// The samples of a family that have the same label values.
@@ -106,50 +62,6 @@ pub enum CustomValue {
     },
 }
 
-impl CustomValue {
-    /// Adds a value of the same kind.
-    fn merge(&mut self, other: CustomValue, aggregate: Aggregate) {
-        match (self, other) {
-            (Self::Number(all), Self::Number(one)) => {
-                *all = together(aggregate, Some(*all), Some(one)).unwrap_or(one);
-            }
-            (
-                Self::Histogram {
-                    buckets,
-                    above,
-                    sum,
-                },
-                Self::Histogram {
-                    buckets: others,
-                    above: others_above,
-                    sum: others_sum,
-                },
-            ) => {
-                for (bound, count) in others {
-                    match buckets.binary_search_by(|(known, _)| known.total_cmp(&bound)) {
-                        Ok(at) => buckets[at].1 += count,
-                        Err(at) => buckets.insert(at, (bound, count)),
-                    }
-                }
-                *above += others_above;
-                *sum += others_sum;
-            }
-            (
-                Self::Summary { count, sum },
-                Self::Summary {
-                    count: others_count,
-                    sum: others_sum,
-                },
-            ) => {
-                *count += others_count;
-                *sum += others_sum;
-            }
-            // Families of different kinds are not merged.
-            _ => {}
-        }
-    }
-}
-
 /// A valid entry of the table of series.
 struct Entry {
     number: usize,
@@ -160,13 +72,61 @@ struct Entry {
     value: Option<f64>,
 }
 
+/// The families that are shown. If two would have a sample name in common, only the first is.
+#[derive(Default)]
+struct Families {
+    all: Vec<Description>,
+    sample_names: BTreeSet<String>,
+}
+
+impl Families {
+    /// Returns the index of a family, which is added if it is new; `None` if it is not shown.
+    fn place(&mut self, description: Description) -> Option<usize> {
+        let is_same =
+            |other: &Description| other.name == description.name && other.is_like(&description);
+        let known = self.all.iter().position(is_same);
+        if known.is_some() {
+            return known;
+        }
+        let own: Vec<String> = description.sample_names().collect();
+        if own.iter().any(|name| self.sample_names.contains(name)) {
+            return None;
+        }
+        self.sample_names.extend(own);
+        self.all.push(description);
+        Some(self.all.len() - 1)
+    }
+}
+
+/// Returns the applications' own metrics of a server: those of its segment and of the segments of its process groups.
+pub(crate) fn custom_of(segments: impl IntoIterator<Item = Segment>) -> Custom {
+    let mut families = Families::default();
+    let mut entries = Vec::new();
+    let mut used = 0;
+    for segment in segments {
+        used += segment.custom_entries(&mut families, &mut entries);
+    }
+    let mut families = by_family(families.all, entries);
+    families.sort_by(|a, b| a.description.name.cmp(&b.description.name));
+    Custom { families, used }
+}
+
 impl Segment {
+    #[cfg(test)]
     pub(crate) fn custom(&self) -> Custom {
+        custom_of([*self])
+    }
+
+    /// Adds the families of this segment, and their entries with their values. Returns the number of entries in use.
+    fn custom_entries(&self, families: &mut Families, all: &mut Vec<Entry>) -> u64 {
         let used = self.series_used();
         if used <= 1 {
-            return Custom::default();
+            return 0;
         }
-        let (families, place) = self.custom_families();
+        let place: [Option<usize>; FAMILIES] = std::array::from_fn(|at| {
+            let description = self.custom_description(at)?;
+            families.place(description)
+        });
         let mut taken = 0;
         let mut entries = Vec::new();
         for number in 1..used {
@@ -177,7 +137,7 @@ impl Segment {
             let Some(family) = place.get(family).copied().flatten() else {
                 continue;
             };
-            let Description { kind, labels, .. } = &families[family];
+            let Description { kind, labels, .. } = &families.all[family];
             let part = Part::of_words(part, bound, kind);
             let values = self.series_values(number, labels.len());
             if let (Some(part), Some(values)) = (part, values) {
@@ -190,11 +150,9 @@ impl Segment {
                 });
             }
         }
-        self.add_series(&families, &mut entries);
-        Custom {
-            families: by_family(families, entries),
-            used: taken,
-        }
+        self.add_series(&families.all, &mut entries);
+        all.append(&mut entries);
+        taken
     }
 
     /// Returns the total of a series over all processes; `None` if there is nothing to show.
@@ -233,39 +191,6 @@ impl Segment {
         };
         let values = entries.into_iter().map(|entry| entry.value);
         values.fold(None, |all, one| together(aggregate, all, one))
-    }
-
-    /// Returns the valid families by name, and the index among them of each entry of the table. If two families would
-    /// have a sample name in common, only the first is shown.
-    fn custom_families(&self) -> (Vec<Description>, [Option<usize>; FAMILIES]) {
-        let mut families: Vec<Description> = Vec::new();
-        let mut names = BTreeSet::new();
-        let mut place = [None; FAMILIES];
-        for (at, place) in place.iter_mut().enumerate() {
-            let Some(description) = self.custom_description(at) else {
-                continue;
-            };
-            let is_same =
-                |other: &Description| other.name == description.name && other.is_like(&description);
-            *place = families.iter().position(is_same);
-            if place.is_some() {
-                continue;
-            }
-            let own: Vec<String> = description.sample_names().collect();
-            if own.iter().all(|name| !names.contains(name)) {
-                names.extend(own);
-                *place = Some(families.len());
-                families.push(description);
-            }
-        }
-        let mut order: Vec<usize> = (0..families.len()).collect();
-        order.sort_by(|&a, &b| families[a].name.cmp(&families[b].name));
-        let mut rank = vec![0; order.len()];
-        for (to, &from) in order.iter().enumerate() {
-            rank[from] = to;
-        }
-        families.sort_by(|a, b| a.name.cmp(&b.name));
-        (families, place.map(|place| place.map(|at| rank[at])))
     }
 
     /// Adds counters of every used arena, and gauges of arenas with an owner. The order is always the same, so that no

@@ -52,6 +52,14 @@ pub struct Status {
 impl Status {
     /// Most running requests and most children that are listed.
     pub const MOST_ROWS: usize = 500;
+
+    /// Returns the processes of all groups, each with its group.
+    pub(super) fn group_processes(
+        &self,
+    ) -> impl Iterator<Item = (&ProcessGroupStatus, &ProcessStatus)> {
+        let groups = self.process_groups.iter();
+        groups.flat_map(|group| group.processes.iter().map(move |process| (group, process)))
+    }
 }
 
 /// Urgency of a finding.

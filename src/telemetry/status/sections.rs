@@ -376,10 +376,7 @@ const PROCESSES: &[Column] = &[
 
 /// Returns the section on the processes of groups; empty if there are none.
 pub(super) fn process_groups(status: &Status) -> Markup {
-    let processes = status
-        .process_groups
-        .iter()
-        .flat_map(|group| group.processes.iter().map(move |process| (group, process)));
+    let processes = status.group_processes();
     let row = |(group, process): (&ProcessGroupStatus, &ProcessStatus)| {
         Row::new(process.state != "ready")
             .cell(&group.name)
@@ -421,12 +418,8 @@ pub(super) fn process_group(group: &ProcessGroupStatus) -> String {
         count(group.ended),
         count(group.killed)
     );
-    let mut replaced = group.replaced.iter().filter(|(_, count)| **count > 0);
-    if let Some((reason, number)) = replaced.next() {
-        line.push_str(&format!("; replaced: {reason} {number}"));
-        for (reason, number) in replaced {
-            line.push_str(&format!(", {reason} {number}"));
-        }
+    if group.replaced.values().any(|number| *number > 0) {
+        line.push_str(&format!("; replaced: {}", listed(&group.replaced)));
     }
     line
 }

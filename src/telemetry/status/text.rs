@@ -413,11 +413,8 @@ fn process_groups(page: &mut Terminal, status: &Status, rows: usize) {
         TextColumn("CONFIGURATION", Set::Right),
         TextColumn("GROUP", Set::Flexible),
     ];
-    let processes = status
-        .process_groups
-        .iter()
-        .flat_map(|group| group.processes.iter().map(move |process| (group, process)));
-    let all: Vec<_> = processes
+    let all: Vec<_> = status
+        .group_processes()
         .map(|(group, process)| {
             vec![
                 process.pid.to_string(),
