@@ -362,6 +362,7 @@ say('begins', process_group)
 try:
     while not os.path.exists(os.path.join(out, 'return')): time.sleep(0.05)
 finally:
+    time.sleep(0.5)
     say('ends', sys.exc_info()[0])
 ";
         let server = Server::builder(mpm)
@@ -385,11 +386,19 @@ finally:
         let text = lines(3);
         assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("ends <class 'SystemExit'>")), "{text}");
         assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("begins worker")), "{text}");
-        // One that returns is started again, after a pause.
+        // Another signal does not disturb the end of one that was told to end. Its successor starts after a pause.
         let second = group_process(&server);
         server.allow_log("WSGI1154");
+        send(second, Signal::TERM);
+        thread::sleep(Duration::from_millis(200));
+        send(second, Signal::TERM);
+        let text = lines(5);
+        let ended = format!("ends <class 'SystemExit'> {second}");
+        assert_eq!(text.lines().nth(3), Some(&ended[..]), "{text}");
+        // One that returns is started again, after a pause.
+        let second = group_process(&server);
         server.write("out/return", "");
-        lines(6);
+        lines(8);
         fs::remove_file(server.root().join("out/return")).unwrap();
         eventually("another process runs", || {
             let now = processes(&server);

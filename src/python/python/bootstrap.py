@@ -252,12 +252,21 @@ def _intercept_signals(log):
 
 
 def _end_on_signals():
-    """Makes the scripts of a process that serves no requests end by SystemExit when it is told to end."""
+    """Makes the scripts of a process that serves no requests end by SystemExit when it is told to end.
+
+    Both httpd and the supervisor may tell it. Only the first signal counts: another one would raise SystemExit in the
+    middle of what the script, or `atexit`, does at its end.
+    """
     import signal
     import sys
 
+    has_ended = False
+
     def end(signum, frame):
-        sys.exit()
+        nonlocal has_ended
+        if not has_ended:
+            has_ended = True
+            sys.exit()
 
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
