@@ -25,15 +25,15 @@ pub use options::{
     Admission, AtExit, FreeThreading, GilDecision, GilMode, GroupOptions, Level, Retire, Strategy,
 };
 pub use request::{
-    BodyPlan, EnvEntry, Environ, HostRequest, KeyKind, Limits, RunOutcome, RunRequest, Target,
-    Times, Timing,
+    BodyPlan, EnvEntry, Environ, HostRequest, KeyKind, Limits, Nesting, RunOutcome, RunRequest,
+    Target, Times, Timing,
 };
 pub use response::{Fault, Header, HostResult, HostStatus, Presence, ResponseHead, WriteEnd};
 pub use slice::{Bytes, Slice, keep};
 pub use tables::{Arenas, EngineTable, HostTable, SegmentView, StartConfig};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(

@@ -52,6 +52,28 @@ pub struct RunRequest<'a> {
     pub limits: Limits,
     /// When the request began, and how long each part takes.
     pub timing: Timing<'a>,
+    /// Which other requests of a process group wait for this one.
+    pub nesting: Nesting<'a>,
+}
+
+/// Which other requests of a process group wait for a request. Where a process of a group runs a request that httpd makes
+/// for another one (an error page, an included part), both have threads of their own; in a child of httpd they have one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Nesting<'a> {
+    /// The number of the request, which no other request in the process has; 0 in a child of httpd.
+    pub id: u64,
+    /// The numbers of the requests in the same process whose thread in httpd makes this one, the innermost first.
+    pub within: Slice<'a, u64>,
+}
+
+impl Default for Nesting<'_> {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            within: Slice::new(&[]),
+        }
+    }
 }
 
 /// What a request runs, and where.
@@ -227,6 +249,7 @@ impl<'a> RunRequest<'a> {
             body,
             limits,
             timing,
+            nesting: Nesting::default(),
         }
     }
 

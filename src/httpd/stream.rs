@@ -53,7 +53,7 @@ pub struct Stream<'r> {
     ended: bool,
 }
 
-/// What [`Stream::read_whole`] has read, and the error that stopped it.
+/// What [`Stream::read_whole`] has read, and the error that stopped it or [`Stream::read_start`].
 #[derive(Default)]
 struct Ahead {
     data: Vec<u8>,
@@ -129,6 +129,24 @@ impl<'r> Stream<'r> {
         data.truncate(filled);
         self.ahead.data = data;
         (filled <= limit && self.ahead.error.is_none()).then_some(filled)
+    }
+
+    /// Reads what has arrived of the start of the body, without blocking. Returns the number of bytes, and whether this
+    /// is the whole body. If reading fails, the read at that position returns the error.
+    pub fn read_start(&mut self, into: &mut [u8]) -> (usize, bool) {
+        let mut filled = 0;
+        while filled < into.len() {
+            match self.read_at_hand(&mut into[filled..]) {
+                Ok(Some(0)) => return (filled, true),
+                Ok(Some(count)) => filled += count,
+                Ok(None) => break,
+                Err(error) => {
+                    self.ahead.error = Some(error);
+                    break;
+                }
+            }
+        }
+        (filled, false)
     }
 
     /// Takes from what was read ahead; `None` if nothing is left.

@@ -2,10 +2,11 @@
 //! if the application could not be loaded, leave Python, and send the rest of the response.
 
 use std::cell::Cell;
+use std::time::Instant;
 
 use wsgi_abi::{RunOutcome, RunRequest};
 use wsgi_core::messages::Message;
-use wsgi_telemetry::App;
+use wsgi_telemetry::{App, clock};
 
 use crate::admission::group::{self, NoGroup, Site};
 use crate::cpython::gil_clock;
@@ -14,6 +15,7 @@ use crate::metrics::gil;
 use crate::process::{self, thread_id};
 use crate::request::host::HostRequest;
 use crate::request::log::log_message;
+use crate::request::nesting::{self, Loan};
 use crate::request::state::RequestState;
 use crate::request::{alarm, running};
 use crate::wsgi::output::{Done, Why};
@@ -73,6 +75,10 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     if held.is_none() && !is_warmup {
         return refused(&state, RunOutcome::QueueFull);
     }
+    let loan = match borrow(raw, &state, site) {
+        Ok(loan) => loan,
+        Err(outcome) => return refused(&state, outcome),
+    };
     if raw.body.ahead != 0 {
         state.read_ahead(raw.body.ahead as usize);
         gil_clock::waiting(0);
@@ -110,6 +116,7 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
         }
         break (done, application);
     };
+    drop(loan);
     drop(finish);
     drop(timer);
     // The request was answered without its thread, so nothing may be done for it any more.
@@ -122,6 +129,26 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: this is the thread that runs the request, after `finish`.
     let host = unsafe { state.host_after_finish() };
     done.send(host, application, &state)
+}
+
+/// Borrows the permits of the requests that wait for this one, if it is nested in some.
+fn borrow(
+    raw: &RunRequest<'_>,
+    state: &RequestState,
+    site: &Site,
+) -> Result<Option<Loan>, RunOutcome> {
+    let outer = running::lenders(raw.nesting);
+    if outer.is_empty() {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    nesting::borrow(outer, || {
+        if process::is_closing() {
+            return Some(RunOutcome::Draining);
+        }
+        let is_late = state.deadline().is_late(clock::now());
+        (is_late || began.elapsed() >= site.queue_timeout()).then_some(RunOutcome::QueueTimedOut)
+    })
 }
 
 /// Finishes the request when dropped, also after a panic, because the objects of the request may outlive it.

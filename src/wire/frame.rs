@@ -6,6 +6,8 @@ use crate::pack::{Malformed, Packer};
 pub mod limits {
     /// A request with its environ, without its body. mod_wsgi's daemon mode has the same limit.
     pub const REQUEST: usize = 16 << 20;
+    /// How many requests a request is nested in. httpd's own limit (`LimitInternalRecursion`) is 10 of each kind.
+    pub const OUTER: usize = 32;
     /// The part of a body that comes with the request, or as the answer to one `Want`.
     pub const BODY: usize = 64 << 10;
     /// Status line and headers of a response. mod_wsgi's default `header-buffer-size` is 32 KiB.

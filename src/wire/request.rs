@@ -2,8 +2,8 @@
 
 use wsgi_abi::keys::KEYS;
 use wsgi_abi::{
-    BodyPlan, Bytes, EnvEntry, Environ, KeyKind, Level, Limits, RunRequest, Slice, Target, Times,
-    Timing,
+    BodyPlan, Bytes, EnvEntry, Environ, KeyKind, Level, Limits, Nesting, RunRequest, Slice, Target,
+    Times, Timing,
 };
 
 use crate::frame::{Kind, append, limits};
@@ -29,6 +29,8 @@ pub struct OutgoingRequest<'a> {
     pub is_activity: bool,
     /// The start of the body.
     pub body: BodyStart<'a>,
+    /// Which other requests wait for this one; at most [`limits::OUTER`].
+    pub nesting: Nesting<'a>,
 }
 
 const LONG_START: Malformed = Malformed("the start of a body is too long");
@@ -59,6 +61,12 @@ pub(crate) fn pack_request(
         to.i64(request.timing.queue_start);
         to.flag(request.timing.times.is_some());
         to.flag(outgoing.is_activity);
+        to.u64(outgoing.nesting.id);
+        let outer = outgoing.nesting.within.get_or_empty();
+        to.u32(outer.len().min(limits::OUTER) as u32);
+        for &id in outer.iter().take(limits::OUTER) {
+            to.u64(id);
+        }
         to.flag(body.is_whole);
         to.0.extend_from_slice(body.start);
     })
@@ -136,6 +144,14 @@ fn unpack_entries<'a>(from: &mut Unpacker<'a>) -> Result<Vec<EnvEntry<'a>>, Malf
     Ok(entries)
 }
 
+fn unpack_outer(from: &mut Unpacker<'_>) -> Result<Vec<u64>, Malformed> {
+    let count = from.count(size_of::<u64>())?;
+    if count > limits::OUTER {
+        return Err(Malformed("a request is nested in too many others"));
+    }
+    (0..count).map(|_| from.u64()).collect()
+}
+
 /// A request that has arrived in a process; it borrows the frame.
 pub struct UnpackedRequest<'a> {
     target: Target<'a>,
@@ -146,6 +162,10 @@ pub struct UnpackedRequest<'a> {
     limits: Limits,
     received: i64,
     queue_start: i64,
+    /// See [`Nesting::id`].
+    id: u64,
+    /// See [`Nesting::within`].
+    within: Vec<u64>,
     /// Whether the child measures the request.
     pub is_timed: bool,
     /// Whether the request keeps the process from its `inactivity-timeout=`.
@@ -182,6 +202,8 @@ impl<'a> UnpackedRequest<'a> {
             is_timed: from.flag()?,
             is_activity: from.flag()?,
             level,
+            id: from.u64()?,
+            within: unpack_outer(&mut from)?,
             body: BodyStart {
                 is_whole: from.flag()?,
                 start: from.rest(),
@@ -200,7 +222,7 @@ impl<'a> UnpackedRequest<'a> {
         daemon_start: i64,
         times: Option<&'s Times>,
     ) -> RunRequest<'s> {
-        RunRequest::new(
+        let mut run = RunRequest::new(
             self.target,
             Environ {
                 entries: Slice::new(&self.entries),
@@ -216,6 +238,11 @@ impl<'a> UnpackedRequest<'a> {
                 daemon_start,
                 times: times.filter(|_| self.is_timed),
             },
-        )
+        );
+        run.nesting = Nesting {
+            id: self.id,
+            within: Slice::new(&self.within),
+        };
+        run
     }
 }

@@ -362,7 +362,7 @@ say('begins', process_group)
 try:
     while not os.path.exists(os.path.join(out, 'return')): time.sleep(0.05)
 finally:
-    time.sleep(0.5)
+    if os.path.exists(os.path.join(out, 'slow')): time.sleep(0.5)
     say('ends', sys.exc_info()[0])
 ";
         let server = Server::builder(mpm)
@@ -389,6 +389,7 @@ finally:
         // Another signal does not disturb the end of one that was told to end. Its successor starts after a pause.
         let second = group_process(&server);
         server.allow_log("WSGI1154");
+        server.write("out/slow", "");
         send(second, Signal::TERM);
         thread::sleep(Duration::from_millis(200));
         send(second, Signal::TERM);
@@ -404,6 +405,56 @@ finally:
             let now = processes(&server);
             (now.len() == 1 && !now.contains(&second)).then_some(())
         });
+    }
+
+    /// The process lets one request in at a time, and the outer one waits for httpd while the inner one runs.
+    fn requests_that_httpd_makes_for_another_one(mpm) {
+        const NEST: &str = "def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/html')])
+    what = environ['PATH_INFO']
+    if what == '/read':
+        environ['wsgi.input'].read()
+    include = b'<!--#include virtual=\"/nest/%s\" -->'
+    if what == '/long':
+        yield include % b'include'
+        for _ in range(40): yield b'x' * 20000
+        yield include % b'page'
+    elif what == '/include':
+        yield b'(' + include % b'page' + include % b'other' + b')'
+    else:
+        yield what[1:].encode()
+";
+        for options in ["threads=1", "processes=2 threads=1"] {
+            let server = site(mpm, options)
+                .pool(1, if mpm.threaded() { 8 } else { 4 })
+                .modules(&["include", "filter"])
+                .file("nest.wsgi", NEST)
+                .conf(
+                    "WSGIScriptAlias /nest ${ROOT}/nest.wsgi process-group=site application-group=%{GLOBAL}
+                    ErrorDocument 400 /nest/refused
+                    <Location /nest>
+                        Options +Includes
+                        SetOutputFilter INCLUDES
+                    </Location>",
+                )
+                .start();
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        for _ in 0..3 {
+                            assert_eq!(server.get("/nest/include").expect(200).text(), "(pageother)");
+                            let long = server.get("/nest/long").expect(200).text();
+                            assert_eq!(long.replace('x', ""), "(pageother)page");
+                            let mut client = server.connect();
+                            client.send("POST /nest/read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n");
+                            // The application says which status its error page has.
+                            let refused = client.read_response("POST").unwrap().expect(200);
+                            assert_eq!(refused.text(), "refused");
+                        }
+                    });
+                }
+            });
+        }
     }
 
     fn what_a_group_counts(mpm) {

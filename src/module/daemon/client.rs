@@ -1,5 +1,6 @@
 //! The way of a request from a child of httpd to a process of a group.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,7 @@ use crossbeam::queue::ArrayQueue;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use wsgi_abi::{RequestHost, RunOutcome, Times};
+use wsgi_abi::{Nesting, RequestHost, RunOutcome, Slice, Times};
 use wsgi_core::config::{ProcessGroup, ScriptOwner};
 use wsgi_core::messages::Message;
 use wsgi_telemetry::Load;
@@ -76,6 +77,35 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static GroupClient> {
     CLIENTS.get()?.get(name)
 }
 
+/// A request of this thread that a process of a group has. While httpd reads or writes for it, httpd may make another
+/// request on the same thread.
+#[derive(Clone, Copy)]
+struct OuterRequest {
+    id: u64,
+    slot: *const SlotClient,
+}
+
+thread_local! {
+    /// The requests of this thread that processes have, the outermost first.
+    static OUTER: RefCell<Vec<OuterRequest>> = const { RefCell::new(Vec::new()) };
+}
+
+impl OuterRequest {
+    /// Runs `exchange` as a request nested in those that the thread has.
+    fn during<R>(self, exchange: impl FnOnce() -> R) -> R {
+        OUTER.with_borrow_mut(|all| all.push(self));
+        let result = exchange();
+        OUTER.with_borrow_mut(|all| all.pop());
+        result
+    }
+}
+
+/// Returns a number for a request that no other one of this httpd has.
+fn next_id() -> u64 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    u64::from(std::process::id()) << 32 | u64::from(COUNT.fetch_add(1, Relaxed))
+}
+
 /// What became of a request.
 pub(crate) enum Answered {
     /// A process has run it.
@@ -136,11 +166,25 @@ impl GroupClient {
         let mut full = 0;
         let mut problem = String::new();
         let mut last = None;
+        let outer = self.outer();
+        let within: Vec<u64> = outer.iter().map(|(outer, _)| outer.id).collect();
+        let nesting = Nesting {
+            id: next_id(),
+            within: Slice::new(&within),
+        };
+        let request = OutgoingRequest {
+            nesting,
+            ..*request
+        };
         for attempt in 0.. {
             if attempt > 0 && !pause(attempt, until) {
                 break;
             }
-            let Some(slot) = self.choose(last) else { break };
+            // The process of an outer request knows that its thread waits for this one. Another process might let no
+            // further request in, as one of its own waits for the process of the outer request.
+            let slot = outer.first().map(|(_, slot)| *slot);
+            let slot = slot.or_else(|| self.choose(last));
+            let Some(slot) = slot else { break };
             last = Some(std::ptr::from_ref(slot));
             let connection = match slot.connection(until) {
                 Ok(connection) => connection,
@@ -150,7 +194,12 @@ impl GroupClient {
                 }
             };
             slot.outstanding.fetch_add(1, Relaxed);
-            let exchanged = exchange(&connection, request, host, self.config.socket_timeout);
+            let waiting = OuterRequest {
+                id: nesting.id,
+                slot,
+            };
+            let exchanged = waiting
+                .during(|| exchange(&connection, &request, host, self.config.socket_timeout));
             slot.outstanding.fetch_sub(1, Relaxed);
             match exchanged {
                 Ok(Exchanged::Ended { ended, is_reusable }) => {
@@ -166,7 +215,7 @@ impl GroupClient {
                     let _ = slot.idle.push(connection);
                     full += 1;
                     // A request waits in the queue of a process, not here.
-                    if full >= self.slots.len() {
+                    if full >= self.slots.len() || !outer.is_empty() {
                         return Answered::Full;
                     }
                 }
@@ -191,6 +240,19 @@ impl GroupClient {
         }
         log_message(Message::GroupUnreachable, &[&self.config.name, &problem]);
         Answered::Nobody
+    }
+
+    /// Returns the requests of this thread that the group has, the innermost first, and the slot of each. All are in the
+    /// slot of the outermost one.
+    fn outer(&self) -> Vec<(OuterRequest, &SlotClient)> {
+        OUTER.with_borrow(|all| {
+            let all = all.iter().rev().filter_map(|outer| {
+                let mut slots = self.slots.iter();
+                let slot = slots.find(|slot| std::ptr::eq(*slot, outer.slot))?;
+                Some((*outer, slot))
+            });
+            all.collect()
+        })
     }
 
     /// Chooses the less busy one of two slots at random, but not the one that was just tried.

@@ -102,14 +102,6 @@ impl<'r> Body<'r> {
             .map_or(BodyLength::Untold, BodyLength::Bytes)
     }
 
-    /// Returns the length of a body that is declared to have at most as many bytes as are read before Python is entered.
-    pub(super) fn declared(&self) -> Option<usize> {
-        match (self.ahead(), self.content_length) {
-            (1.., Some(_)) => usize::try_from(self.ahead()).ok(),
-            _ => None,
-        }
-    }
-
     /// Returns how many bytes of the body to read before Python is entered, provided they have arrived by then: all of
     /// a small body, or the start of one of unknown length. Returns 0 if the client waits to be asked for the body,
     /// which it may then not have to send, and for an error page, as the body may be what the error is about.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
-use wsgi_abi::{Bytes, HostResult, HostStatus, Presence, RequestHost, ResponseHead, WriteEnd};
+use wsgi_abi::{Bytes, HostResult, Presence, RequestHost, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
 use wsgi_core::request::fault::{self, Count, Fault, Transfer, Verdict};
 use wsgi_httpd::client;
@@ -122,39 +122,21 @@ impl<'r> Client<'r> {
         length
     }
 
-    /// Reads the start of the body, for a process that gets it with the request: all of a body that is `declared` to be
-    /// short, or else what has arrived of the first `ahead` bytes. Returns `None` if the body cannot be read;
-    /// [`Client::verdict`] says what follows.
-    pub(crate) fn read_start<'b>(
-        &self,
-        declared: Option<usize>,
-        ahead: usize,
-        buffer: &'b mut Vec<u8>,
-    ) -> Option<BodyStart<'b>> {
-        buffer.resize(declared.unwrap_or(ahead).min(limits::BODY), 0);
-        let mut filled = 0;
-        let mut is_whole = false;
-        while filled < buffer.len() {
-            let into = &mut buffer[filled..];
-            let result = match declared {
-                // The client takes as long as it likes here, where it holds up no process.
-                Some(_) => self.read_body(into),
-                None => self.read_at_hand(into),
-            };
-            match result.status {
-                HostStatus::Ok if result.count == 0 => {
-                    is_whole = true;
-                    break;
-                }
-                HostStatus::Ok => filled += result.count,
-                HostStatus::Failed => return None,
-                HostStatus::Later | HostStatus::Unwanted => break,
-            }
+    /// Reads the start of the body, for a process that gets it with the request: what has arrived of the first `ahead`
+    /// bytes. Whether this is the whole body is what the filters say, not what the client has declared.
+    pub(crate) fn read_start<'b>(&self, ahead: usize, buffer: &'b mut Vec<u8>) -> BodyStart<'b> {
+        if ahead == 0 {
+            return BodyStart::default();
         }
-        Some(BodyStart {
-            start: &buffer[..filled],
-            is_whole: is_whole || declared == Some(filled),
-        })
+        // One byte more, so that the end of a body of this length is seen, too.
+        buffer.resize((ahead + 1).min(limits::BODY), 0);
+        let moving = self.timeline.reading();
+        let (count, is_whole) = self.state.borrow_mut().stream.read_start(buffer);
+        moving.end(count as u64);
+        BodyStart {
+            start: &buffer[..count],
+            is_whole,
+        }
     }
 
     /// Returns the highest level of lines that the log of the request takes.

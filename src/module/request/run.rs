@@ -2,7 +2,9 @@
 
 use std::ffi::c_int;
 
-use wsgi_abi::{BodyPlan, Bytes, Environ, Limits, RunOutcome, RunRequest, Slice, Target, Timing};
+use wsgi_abi::{
+    BodyPlan, Bytes, Environ, Limits, Nesting, RunOutcome, RunRequest, Slice, Target, Timing,
+};
 use wsgi_core::config::Settings;
 use wsgi_core::messages::Message;
 use wsgi_core::request::fault::Count;
@@ -104,15 +106,12 @@ fn in_group(
     timeline: &Timeline<'_>,
 ) -> Result<RunOutcome, Refused> {
     let mut buffer = Vec::new();
-    let start = client.read_start(body.declared(), body.ahead() as usize, &mut buffer);
-    let Some(start) = start else {
-        return Ok(RunOutcome::Faulted);
-    };
     let request = OutgoingRequest {
         run,
         level: client.log_level(),
         is_activity: !settings.ignore_activity,
-        body: start,
+        body: client.read_start(body.ahead() as usize, &mut buffer),
+        nesting: Nesting::default(),
     };
     let name = &group.config.name;
     match group.run(&request, client, timeline.times()) {

@@ -521,6 +521,11 @@ impl Site {
         share::hold([&self.group.share, everybody()])
     }
 
+    /// Returns how long a request may wait for a permit.
+    pub(crate) fn queue_timeout(&self) -> Duration {
+        milliseconds(self.group.admission.queue_timeout)
+    }
+
     /// Whether an interpreter has loaded the application.
     pub(crate) fn is_served(&self) -> bool {
         let instances = self.instances.load();

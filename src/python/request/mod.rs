@@ -5,6 +5,7 @@ pub(crate) mod deadline;
 pub(crate) mod flusher;
 pub(crate) mod host;
 pub(crate) mod log;
+pub(crate) mod nesting;
 pub(crate) mod permit;
 pub(crate) mod response;
 pub(crate) mod running;

@@ -75,6 +75,11 @@ pub(crate) fn has_exclusive<S: ?Sized>(source: &S) -> bool {
     })
 }
 
+/// Whether the calling thread has any exclusive permit.
+pub(crate) fn is_any_exclusive() -> bool {
+    EXCLUSIVE.with_borrow(|sources| !sources.is_empty())
+}
+
 /// Returns the executors that gave the calling thread its exclusive permits.
 pub(crate) fn exclusive() -> Vec<&'static dyn PermitSource> {
     EXCLUSIVE.with_borrow(Vec::clone)

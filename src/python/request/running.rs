@@ -4,8 +4,10 @@ use std::cell::OnceCell;
 use std::ffi::c_ulong;
 use std::sync::{Arc, Mutex};
 
+use wsgi_abi::Nesting;
 use wsgi_telemetry::clock;
 
+use crate::request::nesting::Lender;
 use crate::request::permit::PermitSource;
 use crate::request::state::RequestState;
 use crate::sync::lock;
@@ -69,6 +71,20 @@ pub(crate) fn all() -> Vec<Arc<RequestState>> {
 pub(crate) fn find(request: &RequestState) -> Option<Arc<RequestState>> {
     let mut all = all().into_iter();
     all.find(|other| std::ptr::eq(&raw const **other, request))
+}
+
+/// Returns what the outer requests of a nested one lend, the innermost first.
+pub(crate) fn lenders(nesting: Nesting<'_>) -> Vec<Arc<Lender>> {
+    let outer = nesting.within.get_or_empty();
+    if outer.is_empty() {
+        return Vec::new();
+    }
+    let all = all();
+    let find = |id: &u64| {
+        let mut all = all.iter().map(|request| request.lender());
+        all.find(|lender| lender.id() == *id).map(Arc::clone)
+    };
+    outer.iter().filter_map(find).collect()
 }
 
 /// Returns how many threads have nothing left to do for their requests and have not returned, because the requests were

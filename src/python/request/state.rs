@@ -28,6 +28,7 @@ use crate::process;
 use crate::request::deadline::Deadline;
 use crate::request::flusher::Pace;
 use crate::request::host::{Failure, HostRequest};
+use crate::request::nesting::Lender;
 use crate::request::permit;
 use crate::request::response::Response;
 use crate::sync::{lock, lock_of_copy, try_lock};
@@ -60,6 +61,8 @@ pub(crate) struct RequestState {
     /// The request line, for messages, once the request was answered without its thread.
     given_up: OnceLock<String>,
     deadline: Deadline,
+    /// What requests nested in this one borrow.
+    lender: Arc<Lender>,
     /// The host's entries of the environ. They live as long as the host's request.
     environ: Slice<'static, EnvEntry<'static>>,
     /// The application of the request, for the metrics.
@@ -133,6 +136,7 @@ impl RequestState {
             pace: Pace::default(),
             given_up: OnceLock::new(),
             deadline: Deadline::begin(began(raw), raw.limits),
+            lender: Arc::new(Lender::new(raw.nesting)),
             // SAFETY: only `line` looks at the entries, and not after `finish`. [S-24]
             environ: unsafe {
                 std::mem::transmute::<Slice<'_, EnvEntry<'_>>, Slice<'static, EnvEntry<'static>>>(
@@ -236,6 +240,7 @@ impl RequestState {
                 self.0.step_in();
             }
         }
+        let _offer = self.lender.offer();
         if permit::is_kept() || !self.deadline.step_out() {
             return work();
         }
@@ -270,6 +275,11 @@ impl RequestState {
             let _ = self.pace.settle_if_due(self.host);
         }
         true
+    }
+
+    /// Returns what requests nested in this one borrow.
+    pub(crate) fn lender(&self) -> &Arc<Lender> {
+        &self.lender
     }
 
     /// Returns the deadline of the request.

@@ -62,6 +62,7 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Done {
     let deadline = job.state.deadline();
     let outer = with_current(|outer| outer.map(|outer| outer.deadline().suspend(py)));
     let entered = job.state.enter();
+    let kept = job.state.lender().keep();
     deadline.enter(py, permit::current());
     let done = match Context::enter(py) {
         Ok(context) => {
@@ -73,6 +74,7 @@ pub(crate) fn perform(py: &Attached<'_>, job: &Job<'_>) -> Done {
         Err(raised) => failed(py, raised, job.application, job.state, RaisedIn::Call),
     };
     deadline.leave(py);
+    drop(kept);
     drop(entered);
     if let Some(suspended) = outer {
         with_current(|outer| outer.map(|outer| outer.deadline().resume(&suspended)));

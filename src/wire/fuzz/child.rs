@@ -12,8 +12,8 @@ use libfuzzer_sys::fuzz_target;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use wsgi_abi::{
-    BodyPlan, Bytes, Environ, HostResult, Level, Limits, Presence, RequestHost, ResponseHead,
-    RunRequest, Target, Timing, WriteEnd,
+    BodyPlan, Bytes, Environ, HostResult, Level, Limits, Nesting, Presence, RequestHost,
+    ResponseHead, RunRequest, Target, Timing, WriteEnd,
 };
 use wsgi_wire::{BodyStart, OutgoingRequest, exchange};
 
@@ -35,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
         level: Level::Info,
         is_activity: true,
         body: BodyStart::default(),
+        nesting: Nesting::default(),
     };
     let host = Host::default();
     std::thread::scope(|scope| {

@@ -31,8 +31,8 @@ use rustix::net::{
     SocketType, sendmsg, shutdown, socketpair,
 };
 use wsgi_abi::{
-    BodyPlan, Bytes, EnvEntry, Environ, Fault, Header, HostResult, Level, Limits, Presence,
-    RequestHost, ResponseHead, RunOutcome, RunRequest, Slice, Target, Timing, WriteEnd,
+    BodyPlan, Bytes, EnvEntry, Environ, Fault, Header, HostResult, Level, Limits, Nesting,
+    Presence, RequestHost, ResponseHead, RunOutcome, RunRequest, Slice, Target, Timing, WriteEnd,
 };
 
 use crate::frame::{FrameHeader, HEADER, Kind, append};
@@ -235,6 +235,7 @@ fn outgoing<'a>(run: &'a RunRequest<'a>, body: BodyStart<'a>) -> OutgoingRequest
         level: Level::Info,
         is_activity: true,
         body,
+        nesting: Nesting::default(),
     }
 }
 

@@ -74,6 +74,7 @@ fn there_and_back(values: &Values) -> Values {
     let [load_timeout, ahead, request, grace, slow] = values.numbers;
     let [script_reloading, https, header_only, is_there, is_timed] = values.flags;
     let times = Times::default();
+    let outer = [u64::from(ahead), 7];
     let run = RunRequest::new(
         Target {
             group: Bytes::new(&values.group),
@@ -112,6 +113,10 @@ fn there_and_back(values: &Values) -> Values {
     let request = OutgoingRequest {
         level: Level::Debug,
         is_activity: https,
+        nesting: Nesting {
+            id: values.mtime.cast_unsigned(),
+            within: Slice::new(&outer),
+        },
         ..outgoing(&run, body)
     };
     pack_request(&mut frame, &request).expect("it is short");
@@ -130,6 +135,8 @@ fn there_and_back(values: &Values) -> Values {
         (found.timing.queue_start, found.timing.daemon_start),
         (values.mtime, 7)
     );
+    assert_eq!(found.nesting.id, request.nesting.id);
+    assert_eq!(found.nesting.within.get_or_empty(), outer);
     assert!(environ.apache_request.is_null() && found.host().is_null());
     let entries = environ.entries.get_or_empty().iter();
     Values {
