@@ -168,8 +168,6 @@ pub struct StartConfig<'a> {
     pub exit_timeout: u32,
     /// After how long without a GIL the child is replaced, seconds; 0 for never.
     pub deadlock_timeout: u32,
-    /// How many httpd threads the requests of all groups together leave free for requests without Python.
-    pub reserve: u32,
     /// Whether httpd runs as one process with a terminal (`-X`), in which the standard streams stay as they are.
     pub single_process: bool,
     /// Whether the process only runs the scripts that it loads (`threads=0`): `SIGTERM` raises `SystemExit` in them.

@@ -151,7 +151,6 @@ fn config_from(raw: &StartConfig<'_>) -> Config {
         exit_timeout: Duration::from_secs(raw.exit_timeout.into()),
         deadlock_timeout: (raw.deadlock_timeout != 0)
             .then(|| Duration::from_secs(raw.deadlock_timeout.into())),
-        reserve: raw.reserve,
         segment: raw.segment,
         process: Process {
             python_eggs: optional(raw.python_eggs),

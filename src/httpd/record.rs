@@ -38,6 +38,19 @@ pub(crate) fn index() -> c_int {
     unsafe { (*record).module_index }
 }
 
+/// Sets our entry in a configuration vector (`ap_set_module_config`).
+///
+/// # Safety
+/// `vector` must be null or a configuration vector of httpd, which nobody else uses at the same time.
+pub(crate) unsafe fn set_entry(vector: *mut sys::ap_conf_vector_t, value: *mut c_void) {
+    if let Ok(index) = usize::try_from(index())
+        && !vector.is_null()
+    {
+        // SAFETY: by contract. [S-2]
+        unsafe { vector.cast::<*mut c_void>().add(index).write(value) }
+    }
+}
+
 /// Returns our entry in a configuration vector (`ap_get_module_config`).
 ///
 /// # Safety

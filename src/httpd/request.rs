@@ -1,13 +1,13 @@
 //! A request, as its handler sees it.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::log::{self, Level};
 use crate::module::Module;
 use crate::pool::Pool;
-use crate::record::entry;
+use crate::record::{entry, set_entry};
 use crate::{c_bytes, c_bytes_opt, sys};
 
 /// Reads a field of a record of httpd. It reads by address, as C code may write other fields of the record, so that no
@@ -44,6 +44,15 @@ macro_rules! text_opt {
 pub struct Request<'r> {
     raw: *mut sys::request_rec,
     life: PhantomData<&'r sys::request_rec>,
+}
+
+/// A request that holds its thread until this is dropped; see [`Request::hold_thread`].
+pub struct HoldsThread<'r>(Request<'r>);
+
+impl Drop for HoldsThread<'_> {
+    fn drop(&mut self) {
+        self.0.mark(std::ptr::null_mut());
+    }
 }
 
 /// The kind of file that the URL was mapped to.
@@ -159,6 +168,38 @@ impl<'r> Request<'r> {
     /// `r->method`
     pub fn method(self) -> &'r [u8] {
         text!(self.raw, method)
+    }
+
+    /// Marks the request as one that holds its thread, until the result is dropped.
+    pub fn hold_thread(self) -> HoldsThread<'r> {
+        // Any address that is not null will do.
+        self.mark(self.raw.cast());
+        HoldsThread(self)
+    }
+
+    fn mark(self, mark: *mut c_void) {
+        let vector = value!(self.raw, request_config);
+        // SAFETY: the vector of this request, which only this thread uses. [S-2] [S-64]
+        unsafe { set_entry(vector, mark) }
+    }
+
+    /// Returns whether this is a subrequest of a request that holds its thread, or an internal redirect within one. httpd
+    /// makes such requests on the same thread, while the outer one reads or writes.
+    pub fn is_within_holder(self) -> bool {
+        let mut inner = self.raw;
+        loop {
+            let (main, prev) = (value!(inner, main), value!(inner, prev));
+            let outer = if main.is_null() { prev } else { main };
+            if outer.is_null() {
+                return false;
+            }
+            let vector = value!(outer, request_config);
+            // SAFETY: httpd keeps the outer requests as long as the inner one; one thread uses them all. [S-2] [S-64]
+            if !unsafe { entry(vector) }.is_null() {
+                return true;
+            }
+            inner = outer;
+        }
     }
 
     /// Returns whether this request makes the page for an error, by an internal redirect (`ErrorDocument`).

@@ -93,6 +93,58 @@ fn a_reserve_is_left_to_requests_without_python() {
     }
 }
 
+#[test]
+fn requests_in_process_groups_hold_threads_too() {
+    ours_only!("mod_wsgi has no shares");
+    for mpm in [Mpm::Worker, Mpm::Event] {
+        let gate = Gate::new();
+        let server = Server::builder(mpm)
+            .pool(1, 25)
+            .one_child()
+            .conf(&gate.directive())
+            .conf(
+                "Define WSGI_PROCESS_GROUPS
+                WSGISocketPrefix ${ROOT}/wsgi
+                WSGIDaemonProcess site threads=25
+                WSGIDaemonProcess other threads=25
+                WSGIScriptAlias /stuck ${APPS}/gate.wsgi application-group=stuck process-group=site
+                WSGIScriptAlias /same ${APPS}/gate.wsgi application-group=stuck process-group=other
+                WSGIScriptAlias /here ${APPS}/gate.wsgi application-group=here process-group=%{GLOBAL}
+                WSGIThreadShare reserve=20%",
+            )
+            .conf(&of_stuck(&["WSGIThreadShare 8"]))
+            .start();
+        let mut clients = Vec::new();
+        let mut inside = Vec::new();
+        let mut fill = |url: &str, count: usize| {
+            for _ in 0..count {
+                clients.push(server.ask(&format!("{url}/wait/held")));
+                inside.push(gate.next());
+            }
+            let refused = server.get(&format!("{url}/now/refused")).expect(503);
+            assert_eq!(refused.header("Retry-After"), Some("1"));
+        };
+        // The same application group is another one in another process group.
+        fill("/stuck", 8);
+        fill("/same", 8);
+        // All of them together, with those in httpd's children, leave 5 threads to others.
+        fill("/here", 4);
+        assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
+        drop(inside);
+        for client in &mut clients {
+            assert_eq!(
+                client.read_response("GET").unwrap().expect(200).text(),
+                "held"
+            );
+        }
+        for url in ["/stuck/now/well", "/same/now/well", "/here/now/well"] {
+            eventually("its thread is free", || {
+                (server.get(url).status() == 200).then_some(())
+            });
+        }
+    }
+}
+
 /// Returns the kept share of requests and of files, in the best of some tries.
 fn is_kept(tries: &[(f64, f64)]) -> bool {
     let best = |of: fn(&(f64, f64)) -> f64| tries.iter().map(of).fold(0.0, f64::max);

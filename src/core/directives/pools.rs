@@ -44,7 +44,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         in_container: true,
         syntax: "[number|percent%] [reserve=number|percent%]",
         default: "no limit, no reserve",
-        help: "Sets how many threads of a child the requests of an application group may hold, so that a slow group leaves threads to the others; further requests are answered with 503. A thread counts once, however many requests are nested on it. reserve: threads that all groups together leave to files and everything else.",
+        help: "Sets how many threads of a child the requests of an application group may hold, here or in a process group, so that a slow group leaves threads to the others; further requests are answered with 503. A thread counts once, however many requests are nested on it. reserve: threads that all groups together leave to files and everything else.",
         example: "WSGIThreadShare 50% reserve=2",
         difference: OURS,
         parse: thread_share,

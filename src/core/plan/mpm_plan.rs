@@ -237,14 +237,25 @@ impl MpmPlan {
             pool_size: pool_size.clamp(1, self.threads),
             queue_depth: written.queue_depth.unwrap_or(Executor::NO_BOUND),
             queue_timeout: written.queue_timeout.unwrap_or(Executor::QUEUE_TIMEOUT),
-            share: written
-                .share
-                .map_or(Executor::NO_BOUND, |share| share.of(self.threads)),
+            // Threads of httpd's children are held there, also by requests that a process group runs.
+            share: match self.origin {
+                Origin::Mpm(_) => self.share(written),
+                Origin::Group { .. } => Executor::NO_BOUND,
+            },
         }
+    }
+
+    /// Returns how many threads of a child the requests of a group may hold.
+    pub fn share(&self, written: &ExecutorConfig) -> u32 {
+        let share = written.share;
+        share.map_or(Executor::NO_BOUND, |share| share.of(self.threads))
     }
 
     /// Returns how many threads of a child all groups together leave to other requests; they always keep one.
     pub fn reserve(&self, written: Option<Share>) -> u32 {
+        if matches!(self.origin, Origin::Group { .. }) {
+            return 0;
+        }
         let reserve = written.map_or(0, |share| share.of(self.threads));
         reserve.min(self.threads - 1)
     }

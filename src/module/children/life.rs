@@ -7,7 +7,7 @@ use wsgi_core::messages::Message;
 use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
 use wsgi_telemetry::board::ChildState;
 
-use super::{child_monitor, readiness, retire, slot, watch};
+use super::{child_monitor, readiness, retire, slot, threads, watch};
 use crate::config::inherited::{self, Process};
 use crate::daemon;
 use crate::engine::host::HostRequests;
@@ -23,6 +23,7 @@ pub(crate) fn begin(inside: &ChildInit) {
     retire::child_begins();
     slot::enter();
     if let Some(process) = inherited::current() {
+        threads::child_begins(&process);
         match start_in_time(&process) {
             Some(engine) => readiness::wait(&process, engine, inside),
             None => slot::say(ChildState::Ready),

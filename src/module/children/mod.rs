@@ -10,4 +10,5 @@ pub(crate) mod retire;
 mod slot;
 mod stacks;
 mod steady;
+pub(crate) mod threads;
 mod watch;

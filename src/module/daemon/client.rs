@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use wsgi_abi::{Nesting, RequestHost, RunOutcome, Slice, Times};
+use wsgi_core::admission::limit::{Limit, Permit};
 use wsgi_core::config::{ProcessGroup, ScriptOwner};
 use wsgi_core::messages::Message;
 use wsgi_telemetry::Load;
@@ -25,12 +26,14 @@ use wsgi_wire::{
 
 use super::accounts;
 use super::groups::{self, Group};
+use super::shares::Shares;
 use crate::log::log_message;
 
 /// A process group, as a child of httpd sees it.
 pub(crate) struct GroupClient {
     pub(crate) config: ProcessGroup,
     owner: Option<Owner>,
+    shares: Shares,
     slots: Vec<SlotClient>,
 }
 
@@ -79,10 +82,12 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static GroupClient> {
 
 /// A request of this thread that a process of a group has. While httpd reads or writes for it, httpd may make another
 /// request on the same thread.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct OuterRequest {
     id: u64,
     slot: *const SlotClient,
+    /// The limit that the thread counts against.
+    share: Arc<Limit>,
 }
 
 thread_local! {
@@ -97,6 +102,17 @@ impl OuterRequest {
         let result = exchange();
         OUTER.with_borrow_mut(|all| all.pop());
         result
+    }
+}
+
+/// Counts the calling thread against the share, unless a request of the thread counts already. Returns `None` if the
+/// share is used up.
+fn hold(share: &Arc<Limit>) -> Option<Permit<'_>> {
+    let is_held =
+        |all: &Vec<OuterRequest>| all.iter().any(|outer| Arc::ptr_eq(&outer.share, share));
+    match OUTER.with_borrow(is_held) {
+        true => Some(Permit::already()),
+        false => share.take(),
     }
 }
 
@@ -140,6 +156,7 @@ impl GroupClient {
         Self {
             config: group.config.clone(),
             owner: group.config.script_owner.as_ref().map(Owner::of),
+            shares: Shares::new(group.process.clone()),
             slots: slots.collect(),
         }
     }
@@ -162,6 +179,10 @@ impl GroupClient {
         host: &dyn RequestHost,
         times: Option<&Times>,
     ) -> Answered {
+        let share = self.shares.of(request.run.target.group.get_or_empty());
+        let Some(_held) = hold(&share) else {
+            return Answered::Full;
+        };
         let until = Instant::now() + self.config.connect_timeout();
         let mut full = 0;
         let mut problem = String::new();
@@ -197,6 +218,7 @@ impl GroupClient {
             let waiting = OuterRequest {
                 id: nesting.id,
                 slot,
+                share: Arc::clone(&share),
             };
             let exchanged = waiting
                 .during(|| exchange(&connection, &request, host, self.config.socket_timeout));
@@ -249,7 +271,7 @@ impl GroupClient {
             let all = all.iter().rev().filter_map(|outer| {
                 let mut slots = self.slots.iter();
                 let slot = slots.find(|slot| std::ptr::eq(*slot, outer.slot))?;
-                Some((*outer, slot))
+                Some((outer.clone(), slot))
             });
             all.collect()
         })

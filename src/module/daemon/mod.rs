@@ -23,6 +23,7 @@ mod identity;
 mod process;
 pub(crate) mod segments;
 mod serve;
+mod shares;
 pub(crate) mod sockets;
 pub(crate) mod supervisor;
 

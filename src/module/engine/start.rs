@@ -102,7 +102,6 @@ fn start_found(process: &Process, found: &Found) -> Option<Engine<HostRequests>>
         },
         exit_timeout: seconds(Some(process.exit_timeout)),
         deadlock_timeout: seconds(python.deadlock_timeout()),
-        reserve: process.plan.reserve(python.thread_reserve),
         single_process: mpm::single_process(),
         service: process.plan.is_service(),
         prometheus_client: process.prometheus_client,

@@ -19,7 +19,7 @@ use super::environ;
 use super::ours::Ours;
 use super::refused::Refused;
 use super::timeline::{Abort, Rejection, Stage, Timeline};
-use crate::children::recycle;
+use crate::children::{recycle, threads};
 use crate::daemon::{self, client::Answered};
 use crate::engine::host::{HostRequest, limit_milliseconds};
 
@@ -81,6 +81,9 @@ pub(super) fn run(
         },
     );
     timeline.enqueued(&route.application_group);
+    let Some(_held) = threads::hold(request) else {
+        return Err(Refused::later(Rejection::QueueFull));
+    };
     match route.place {
         Place::Here(engine) => {
             let outcome = engine.run(run, &HostRequest::new(&client));

@@ -100,18 +100,6 @@ fn registry() -> &'static Registry {
     })
 }
 
-/// How many threads of httpd the requests of all groups together may hold.
-static EVERYBODY: OnceLock<Limit> = OnceLock::new();
-
-/// Sets how many threads of httpd the requests of all groups together may hold.
-pub(crate) fn bound_all(threads: u32) {
-    EVERYBODY.get_or_init(|| Limit::new(threads));
-}
-
-fn everybody() -> &'static Limit {
-    EVERYBODY.get_or_init(|| Limit::new(u32::MAX))
-}
-
 /// Why there is no group. The log has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoGroup {
@@ -139,7 +127,6 @@ pub(crate) fn of(name: &[u8], request: Option<&RequestState>) -> Result<&'static
 /// A thread that waits for a group, or makes it. The thread counts as held by a request of the group.
 struct Waits<'a> {
     name: &'a [u8],
-    _of_all: Hold<1>,
 }
 
 /// How many threads wait, by the group's name.
@@ -148,14 +135,13 @@ static WAITING: Mutex<BTreeMap<Vec<u8>, u32>> = Mutex::new(BTreeMap::new());
 impl<'a> Waits<'a> {
     /// Counts the calling thread. Returns `None` if the limit of waiting threads is reached.
     fn begin(name: &'a [u8], share: u32) -> Option<Self> {
-        let _of_all = share::hold([everybody()])?;
         let mut waiting = lock(&WAITING);
         let count = waiting.entry(name.to_vec()).or_default();
         if *count >= share {
             return None;
         }
         *count += 1;
-        Some(Self { name, _of_all })
+        Some(Self { name })
     }
 }
 
@@ -517,8 +503,8 @@ impl Site {
 
     /// Makes the calling thread one of the httpd threads that requests of the group hold. `None` if the group holds as
     /// many as it may.
-    pub(crate) fn hold(&'static self) -> Option<Hold<2>> {
-        share::hold([&self.group.share, everybody()])
+    pub(crate) fn hold(&'static self) -> Option<Hold> {
+        share::hold(&self.group.share)
     }
 
     /// Returns how long a request may wait for a permit.

@@ -1,8 +1,9 @@
-//! Threads of httpd that requests hold (`WSGIThreadShare`).
+//! Threads of httpd that the requests of a group hold (`WSGIThreadShare`). The module counts those that all groups hold
+//! together (`reserve=`).
 //!
-//! A thread counts once against the share of each group that has a request on it, and once against the limit of all
-//! groups together, however many requests httpd nests there (included parts, error pages). If another thread runs the
-//! request while its own thread waits, its own thread counts, and requests nested in it count as they would there.
+//! A thread counts once against the share of each group that has a request on it, however many requests httpd nests there
+//! (included parts, error pages). If another thread runs the request while its own thread waits, its own thread counts,
+//! and requests nested in it count as they would there.
 
 use std::cell::RefCell;
 
@@ -14,10 +15,10 @@ thread_local! {
     static HELD: RefCell<Vec<&'static Limit>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A thread counts against some limits until this is dropped, on the same thread and in reverse order.
+/// A thread counts against a limit until this is dropped, on the same thread and in reverse order.
 #[must_use = "the thread counts until this is dropped"]
-pub(crate) struct Hold<const N: usize> {
-    _new: [Permit<'static>; N],
+pub(crate) struct Hold {
+    _permit: Permit<'static>,
     _noted: Noted,
 }
 
@@ -49,33 +50,22 @@ impl Drop for Noted {
     }
 }
 
-/// Counts the calling thread against the limits that it does not count against yet: the share of the group whose
-/// request it runs, and the limit of all groups together. Returns `None` if one of them is used up.
-pub(crate) fn hold<const N: usize>(limits: [&'static Limit; N]) -> Option<Hold<N>> {
-    if limits.iter().all(|limit| limit.is_open()) {
+/// Counts the calling thread against the share of the group whose request it runs, unless it counts already. Returns
+/// `None` if the share is used up.
+pub(crate) fn hold(limit: &'static Limit) -> Option<Hold> {
+    let is_held = |held: &RefCell<Vec<&'static Limit>>| {
+        let held = held.borrow();
+        held.iter().any(|held| std::ptr::eq(*held, limit))
+    };
+    if limit.is_open() || HELD.try_with(is_held).unwrap_or(false) {
         return Some(Hold {
-            _new: limits.map(|_| Permit::already()),
+            _permit: Permit::already(),
             _noted: Noted(0),
         });
     }
-    let is_new = |limit: &&'static Limit| {
-        let known = |held: &RefCell<Vec<&'static Limit>>| {
-            let held = held.borrow();
-            held.iter().any(|held| std::ptr::eq(*held, *limit))
-        };
-        !limit.is_open() && !HELD.try_with(known).unwrap_or(false)
-    };
-    let noted: Vec<_> = limits.into_iter().filter(is_new).collect();
-    let taken = limits.map(|limit| match is_new(&limit) {
-        true => limit.take(),
-        false => Some(Permit::already()),
-    });
-    if taken.iter().any(Option::is_none) {
-        return None;
-    }
     Some(Hold {
-        _new: taken.map(|held| held.unwrap_or_else(Permit::already)),
-        _noted: Noted::note(noted),
+        _permit: limit.take()?,
+        _noted: Noted::note([limit]),
     })
 }
 
@@ -110,21 +100,19 @@ mod tests {
 
     #[test]
     fn a_thread_counts_once_for_each_group() {
-        let (one, other, all) = (limit(1), limit(1), limit(2));
+        let (one, other) = (limit(1), limit(1));
         let on_another_thread = |share| {
-            let taken =
-                std::thread::scope(|scope| scope.spawn(|| hold([share, all]).is_some()).join());
+            let taken = std::thread::scope(|scope| scope.spawn(|| hold(share).is_some()).join());
             taken.is_ok_and(|taken| taken)
         };
-        let outer = hold([one, all]);
+        let outer = hold(one);
         assert!(outer.is_some());
-        let nested = hold([one, all]);
+        let nested = hold(one);
         assert!(nested.is_some(), "the thread counts already");
-        assert!(!on_another_thread(one));
-        let of_other = hold([other, all]);
+        assert!(!on_another_thread(one) && on_another_thread(other));
+        let of_other = hold(other);
         assert!(of_other.is_some() && !on_another_thread(other));
         drop(of_other);
-        assert!(on_another_thread(other), "all together count it once");
         drop(nested);
         assert!(!on_another_thread(one), "the outer one is still there");
         drop(outer);
@@ -134,31 +122,27 @@ mod tests {
 
     #[test]
     fn a_thread_that_runs_something_for_another_one_does_not_count() {
-        let (share, all) = (limit(1), limit(1));
-        let holds = hold([share, all]);
+        let share = limit(1);
+        let holds = hold(share);
         let lent = held();
-        assert_eq!(lent.len(), 2);
+        assert_eq!(lent.len(), 1);
         let runner = std::thread::scope(|scope| {
             let run = || {
                 let stands_in = stand_in(&lent);
-                let nested = hold([share, all]).is_some();
+                let nested = hold(share).is_some();
                 drop(stands_in);
-                (nested, hold([share, all]).is_some(), held().len())
+                (nested, hold(share).is_some(), held().len())
             };
             scope.spawn(run).join()
         });
         assert_eq!(runner.ok(), Some((true, false, 0)));
         drop(holds);
-        assert!(hold([share, all]).is_some());
+        assert!(hold(share).is_some());
     }
 
     #[test]
     fn one_that_is_refused_holds_nothing() {
-        let (share, all) = (limit(2), limit(0));
-        assert!(hold([share, all]).is_none());
-        assert!(held().is_empty());
-        assert!(share.take().is_some() && hold([share, limit(1)]).is_some());
-        let without_limits = hold([limit(u32::MAX), limit(u32::MAX)]);
-        assert!(without_limits.is_some() && held().is_empty());
+        assert!(hold(limit(0)).is_none() && held().is_empty());
+        assert!(hold(limit(u32::MAX)).is_some() && held().is_empty());
     }
 }

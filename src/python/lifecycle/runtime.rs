@@ -12,7 +12,6 @@ use wsgi_core::messages::Message;
 use wsgi_core::python_home::check_stdlib;
 
 use crate::VERSION;
-use crate::admission::group;
 use crate::application::{free_threading, sources};
 use crate::cpython::interpreter::{self, Identity, Interpreter};
 use crate::cpython::object::Attached;
@@ -51,8 +50,6 @@ pub struct Config {
     pub exit_timeout: Duration,
     /// See [`wsgi_abi::StartConfig::deadlock_timeout`].
     pub deadlock_timeout: Option<Duration>,
-    /// See [`wsgi_abi::StartConfig::reserve`].
-    pub reserve: u32,
     /// What all interpreters have in common.
     pub process: Process,
     /// The metrics segment.
@@ -72,7 +69,6 @@ impl Default for Config {
             at_exit: AtExit::Callbacks,
             exit_timeout: Duration::from_secs(20),
             deadlock_timeout: None,
-            reserve: 0,
             process: Process::default(),
             segment: SegmentView::NONE,
         }
@@ -114,15 +110,6 @@ pub fn start(config: Config) -> Result<(), String> {
     }
     sources::begin();
     free_threading::configure(config.free_threading);
-    if config.reserve != 0 {
-        group::bound_all(
-            config
-                .process
-                .threads_per_process
-                .saturating_sub(config.reserve)
-                .max(1),
-        );
-    }
     initialize(&config).map_err(|why| explain(&config, why))?;
     setup::set_process(config.process);
     let options = host::group_options(b"");
