@@ -13,17 +13,27 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 #[test]
 fn with_threads_that_delegate() {
-    others_are_as_fast_as_ever("");
+    others_are_as_fast_as_ever("", if long() { 500 } else { 100 });
 }
 
 #[test]
 fn with_a_pool() {
-    others_are_as_fast_as_ever("WSGIThreadPool size=4");
+    others_are_as_fast_as_ever("WSGIThreadPool size=4", if long() { 500 } else { 100 });
 }
 
-fn others_are_as_fast_as_ever(executor: &str) {
+/// There are many more slow clients than `threads=`, which limits the requests inside Python.
+#[test]
+fn in_a_process_group() {
+    let conf = "Define WSGI_PROCESS_GROUPS
+        WSGISocketPrefix ${ROOT}/wsgi
+        WSGIDaemonProcess site threads=5
+        WSGIProcessGroup site";
+    others_are_as_fast_as_ever(conf, if long() { 200 } else { 50 });
+}
+
+/// Measures requests beside this number of slow senders, and as many slow readers.
+fn others_are_as_fast_as_ever(conf: &str, each: usize) {
     ours_only!("mod_wsgi has one executor");
-    let each = if long() { 500 } else { 100 };
     let window = Duration::from_secs(if long() { 8 } else { 3 });
     allow_descriptors(8 * each as u64 + 1000);
     let threads = 2 * each + 100;
@@ -36,7 +46,7 @@ fn others_are_as_fast_as_ever(executor: &str) {
         // Otherwise the kernel would take the responses from the server at once.
         .conf("SendBufferSize 16384")
         .own_executor()
-        .conf(executor)
+        .conf(conf)
         .start();
     server.get("/slow/fast").expect(200);
     let mut seen = Vec::new();
@@ -44,7 +54,7 @@ fn others_are_as_fast_as_ever(executor: &str) {
         let idle = percentile_99(&server, window);
         let slow = SlowClients::during(&server, each, || percentile_99(&server, window));
         eprintln!(
-            "{executor}: {idle:?} without and {slow:?} with {each} slow senders and {each} slow readers"
+            "{conf}: {idle:?} without and {slow:?} with {each} slow senders and {each} slow readers"
         );
         seen.push((idle, slow));
         // The speed is a question for a quiet machine. On any machine, a request behind a slow client would time out.
