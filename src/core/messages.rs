@@ -635,6 +635,10 @@ messages! {
         cause: "The headers of the request, and the variables of httpd for it, are too long to be passed on.",
         follows: "The request is answered with 500.",
         remedy: "Lower LimitRequestFieldSize, or pass fewer variables (SSLOptions +StdEnvVars).";
+    OptionNeedless = 1180 Info "{}: {}= of WSGIDaemonProcess '{}' needs no effect here: {}",
+        cause: "The option adjusts a part of mod_wsgi that works in another way here.",
+        follows: "The value is checked, and has no effect.",
+        remedy: "Nothing; the option may stay.";
 }
 
 #[cfg(test)]

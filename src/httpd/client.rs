@@ -1,6 +1,7 @@
 //! The client at the other end of a request's connection.
 
 use std::ffi::c_int;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
@@ -60,6 +61,30 @@ pub fn presence(request: Request<'_>) -> Presence {
 pub fn wait_little(request: Request<'_>) {
     // SAFETY: only this thread uses the request and its connection. [S-64]
     unsafe { sys::wsgi_shim_client_timeout(request.as_ptr(), SHORT) }
+}
+
+/// Lets each write wait for the client for at most this time, in place of httpd's `Timeout`, until it is dropped. It has no
+/// effect where other requests share the connection (HTTP/2).
+pub struct WriteLimit<'r> {
+    request: Request<'r>,
+}
+
+impl<'r> WriteLimit<'r> {
+    /// Sets the limit, which is above 0.
+    pub fn new(request: Request<'r>, limit: Duration) -> Self {
+        let limit = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
+        // SAFETY: only this thread uses the request and its connection. [S-64]
+        unsafe { sys::wsgi_shim_client_timeout(request.as_ptr(), limit) }
+        Self { request }
+    }
+}
+
+impl Drop for WriteLimit<'_> {
+    fn drop(&mut self) {
+        let timeout = self.request.server().timeout;
+        // SAFETY: only this thread uses the request and its connection. [S-64]
+        unsafe { sys::wsgi_shim_client_timeout(self.request.as_ptr(), timeout) }
+    }
 }
 
 /// Ends the connection, unless other requests share it.

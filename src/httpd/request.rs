@@ -90,7 +90,7 @@ impl<'r> Request<'r> {
     }
 
     /// Returns the server or virtual host.
-    fn server(self) -> &'r sys::server_rec {
+    pub(crate) fn server(self) -> &'r sys::server_rec {
         let server = value!(self.raw, server);
         // SAFETY: every request has a server, which outlives it and does not change while requests are served. [S-64]
         unsafe { &*server }

@@ -49,7 +49,7 @@ pub use machine::process::{
     Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
     wait_until_ended,
 };
-pub use machine::stage::{apps, module, packages, venv, workspace, wsgictl};
+pub use machine::stage::{another_venv, apps, module, packages, venv, workspace, wsgictl};
 pub use machine::wanted::{executor, long, ours, process_group};
 pub use metrics::exposition::{Exposition, Labels, Sample};
 pub use metrics::prometheus::{Point, Prometheus, Target, promtool_is_silent};

@@ -550,7 +550,7 @@ finally:
 }
 
 /// Describes a server whose applications run in the group `site`.
-fn site(mpm: Mpm, options: &str) -> Builder {
+pub(crate) fn site(mpm: Mpm, options: &str) -> Builder {
     Server::builder(mpm)
         .writable_folder("out")
         .app("/process", "process.wsgi")
@@ -565,23 +565,23 @@ fn site(mpm: Mpm, options: &str) -> Builder {
 }
 
 /// Returns the only process of groups, once there is one.
-fn group_process(server: &Server) -> Pid {
+pub(crate) fn group_process(server: &Server) -> Pid {
     eventually("there is one process", || {
         let processes = processes(server);
         (processes.len() == 1).then(|| *processes.first().expect("one"))
     })
 }
 
-fn send(pid: Pid, signal: Signal) {
+pub(crate) fn send(pid: Pid, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(pid).expect("a process");
     rustix::process::kill_process(pid, signal).expect("it runs");
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn pid_of(told: &Value) -> Pid {
+pub(crate) fn pid_of(told: &Value) -> Pid {
     let pid = told["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     pid.expect("a process")
 }
@@ -592,7 +592,7 @@ fn processes(server: &Server) -> BTreeSet<Pid> {
 }
 
 /// Returns the process in which `/wait` runs.
-fn begun(server: &Server) -> Option<Pid> {
+pub(crate) fn begun(server: &Server) -> Option<Pid> {
     let entries = fs::read_dir(server.root().join("out")).ok()?;
     entries.flatten().find_map(|entry| {
         let name = entry.file_name().into_string().ok()?;

@@ -10,6 +10,8 @@ mod config;
 mod counts;
 /// Process groups.
 mod daemon;
+/// Options of process groups, and what users count on.
+mod daemon_options;
 /// Requests that take longer than allowed.
 mod deadlines;
 /// A GIL that is not released.

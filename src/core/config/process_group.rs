@@ -96,13 +96,8 @@ pub struct ProcessGroup {
     pub send_buffer_size: Option<usize>,
     /// `receive-buffer-size=`: `SO_RCVBUF` of the sockets, bytes, at least 512; `None` for the system's default.
     pub receive_buffer_size: Option<usize>,
-    /// `header-buffer-size=`: the longest head of a response, bytes, at least 8192; `None` for the module's default.
-    pub header_buffer_size: Option<usize>,
-    /// `response-buffer-size=`: how much of a response an httpd child collects before it sends it, bytes, at least 65536;
-    /// `None` for the module's default.
-    pub response_buffer_size: Option<usize>,
-    /// `response-flush-delay=`: how long an httpd child waits for more of a response before it sends what it has.
-    pub response_flush_delay: Duration,
+    /// The options that are written but need no effect, each with the reason.
+    pub needless: Vec<(&'static str, &'static str)>,
     /// `socket-user=`: the owner of the sockets, by name or as `#number`; `None` for httpd's `User`.
     pub socket_user: Option<String>,
     /// `script-user=` or `script-group=`.
@@ -121,22 +116,11 @@ pub enum ScriptOwner {
 }
 
 /// Where the sockets of all process groups are; main server only.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketConfig {
     /// `WSGISocketPrefix`: the beginning of the path of each socket, not empty; `None` for `wsgi` in the run-time
     /// directory. A relative path begins at `ServerRoot`.
     pub prefix: Option<String>,
-    /// `WSGISocketRotation`: whether the sockets have another name after each restart; the default is On.
-    pub rotation: bool,
-}
-
-impl Default for SocketConfig {
-    fn default() -> Self {
-        SocketConfig {
-            prefix: None,
-            rotation: true,
-        }
-    }
 }
 
 impl Default for ProcessGroup {
@@ -182,9 +166,7 @@ impl Default for ProcessGroup {
             display_name: None,
             send_buffer_size: None,
             receive_buffer_size: None,
-            header_buffer_size: None,
-            response_buffer_size: None,
-            response_flush_delay: Self::RESPONSE_FLUSH_DELAY,
+            needless: Vec::new(),
             socket_user: None,
             script_owner: None,
             server_metrics: false,
@@ -203,8 +185,6 @@ impl ProcessGroup {
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
     /// The default of `listen-backlog=`.
     pub const LISTEN_BACKLOG: u32 = 100;
-    /// The default of `response-flush-delay=`.
-    pub const RESPONSE_FLUSH_DELAY: Duration = Duration::from_millis(5);
 
     /// Returns the number of processes.
     pub fn processes(&self) -> u32 {
@@ -334,7 +314,6 @@ mod tests {
         assert_eq!(group.connect_timeout(), seconds(15));
         assert_eq!(group.response_socket_timeout(), None);
         assert_eq!(group.listen_backlog, 100);
-        assert_eq!(group.response_flush_delay, Duration::from_millis(5));
         assert_eq!((group.title(), group.deadline()), (None, None));
         assert_eq!(group.recycle(Recycle::default()), Recycle::default());
         let python = group.python(&PythonConfig::default());

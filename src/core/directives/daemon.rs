@@ -1,4 +1,4 @@
-//! Directives for process groups [M-1]. Each option of `WSGIDaemonProcess` is a row of one table, [`OPTIONS`], with the
+//! Directives for process groups [M-1] [M-20]. Each option of `WSGIDaemonProcess` is a row of one table, [`OPTIONS`], with the
 //! function that checks its value and keeps it, so that a mistake shows as it would under mod_wsgi.
 
 use std::time::Duration;
@@ -42,22 +42,21 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     Directive {
         name: "WSGISocketRotation",
         default: "On",
-        help: "On: the sockets of daemon processes have another name after each restart.",
+        help: "mod_wsgi: whether the sockets of daemon processes have another name after each restart.",
         example: "WSGISocketRotation Off",
-        effect: Effect::Daemon,
-        parse: |args, target| {
-            target.server()?.sockets.rotation = on_off(args)?;
-            Ok(())
-        },
+        difference: "The sockets stay open over a graceful restart, under the same names, so a request always finds its process.",
+        effect: Effect::Nothing("sockets stay open over a graceful restart, under the same names"),
+        parse: |args, _| on_off(args).map(drop),
         ..ON_OFF
     },
     Directive {
         name: "WSGIAcceptMutex",
         syntax: "default|flock|fcntl|sysvsem|posixsem|pthread",
         default: "default",
-        help: "Sets how daemon processes of one group take turns in accepting requests.",
+        help: "mod_wsgi: how daemon processes of one group take turns in accepting requests.",
         example: "WSGIAcceptMutex default",
-        effect: Effect::Daemon,
+        difference: "Each process has a socket of its own, so none takes turns.",
+        effect: Effect::Nothing("each daemon process has a socket of its own"),
         parse: |args, _| {
             let word = one(args)?;
             let known = MUTEXES
@@ -206,14 +205,20 @@ const OPTIONS: &[(&str, SetOption)] = &[
         set(&mut group.receive_buffer_size, buffer(value, 512))
     }),
     ("header-buffer-size", |group, value| {
-        set(&mut group.header_buffer_size, buffer(value, 8192))
+        buffer(value, 8192)?;
+        let why = "a response may have 1 MiB of headers in any case";
+        need_nothing(group, "header-buffer-size", why)
     }),
     ("response-buffer-size", |group, value| {
-        set(&mut group.response_buffer_size, buffer(value, 65536))
+        buffer(value, 65536)?;
+        let why =
+            "a slow client holds none of the threads that run Python, so a buffer would free none";
+        need_nothing(group, "response-buffer-size", why)
     }),
     ("response-flush-delay", |group, value| {
-        let delay = integer(value, 0, ANY).map(Duration::from_millis);
-        set(&mut group.response_flush_delay, delay.map(capped))
+        integer::<i64>(value, 0, ANY)?;
+        let why = "the process says itself whether a response goes on, so httpd waits for nothing";
+        need_nothing(group, "response-flush-delay", why)
     }),
     ("response-socket-timeout", |group, value| {
         set(&mut group.response_socket_timeout, seconds_or_off(value))
@@ -234,6 +239,17 @@ const OPTIONS: &[(&str, SetOption)] = &[
         set(&mut group.server_metrics, on)
     }),
 ];
+
+/// Notes that an option is written, but needs no effect here.
+fn need_nothing(
+    group: &mut ProcessGroup,
+    option: &'static str,
+    why: &'static str,
+) -> Result<(), String> {
+    group.needless.retain(|(known, _)| *known != option);
+    group.needless.push((option, why));
+    Ok(())
+}
 
 fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
     *field = value?;

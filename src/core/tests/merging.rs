@@ -226,7 +226,6 @@ fn a_virtual_host_has_its_aliases_first_and_pythons_of_the_main_server() {
     assert_eq!(merged.interpreter_options, main.interpreter_options);
     assert_eq!(merged.sockets, main.sockets);
     assert_eq!(merged.sockets.prefix.as_deref(), Some("/run/wsgi"));
-    assert!(!merged.sockets.rotation);
     let dir = DirConfig::default();
     let settings = Settings::resolve(&dir, &merged);
     assert!(settings.restrict_embedded);

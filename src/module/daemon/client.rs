@@ -24,9 +24,9 @@ use wsgi_wire::{
     wait_for_welcome,
 };
 
-use super::accounts;
 use super::groups::{self, Group};
 use super::shares::Shares;
+use super::{accounts, sockets};
 use crate::log::log_message;
 
 /// A process group, as a child of httpd sees it.
@@ -207,7 +207,7 @@ impl GroupClient {
             let slot = slot.or_else(|| self.choose(last));
             let Some(slot) = slot else { break };
             last = Some(std::ptr::from_ref(slot));
-            let connection = match slot.connection(until) {
+            let connection = match slot.connection(&self.config, until) {
                 Ok(connection) => connection,
                 Err(why) => {
                     problem = why;
@@ -340,7 +340,7 @@ impl SlotClient {
     }
 
     /// Returns a connection to the slot: one that was kept, or a new one.
-    fn connection(&self, until: Instant) -> Result<Connection, String> {
+    fn connection(&self, group: &ProcessGroup, until: Instant) -> Result<Connection, String> {
         if let Some(kept) = self.idle.pop() {
             return Ok(kept);
         }
@@ -352,6 +352,7 @@ impl SlotClient {
             None,
         )
         .map_err(|errno| failed("socket", errno))?;
+        sockets::set_buffers(group, &socket).map_err(|error| format!("socket: {error}"))?;
         // If the queue of the socket is full, the call waits for the time that is left.
         let left = until.saturating_duration_since(Instant::now());
         let left = left.max(Duration::from_millis(1));

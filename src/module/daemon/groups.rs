@@ -52,31 +52,6 @@ fn tell(group: &ProcessGroup) {
             group.server_metrics,
             "mod_wsgi.server_metrics() is not there yet",
         ),
-        (
-            "send-buffer-size",
-            group.send_buffer_size.is_some(),
-            "the buffers of the kernel are used as they are",
-        ),
-        (
-            "receive-buffer-size",
-            group.receive_buffer_size.is_some(),
-            "the buffers of the kernel are used as they are",
-        ),
-        (
-            "header-buffer-size",
-            group.header_buffer_size.is_some(),
-            "headers of up to 1 MiB need no option",
-        ),
-        (
-            "response-buffer-size",
-            group.response_buffer_size.is_some(),
-            "a response is passed on as it comes",
-        ),
-        (
-            "response-socket-timeout",
-            group.response_socket_timeout.is_some(),
-            "Timeout holds for clients",
-        ),
     ];
     for (option, is_written, why) in options {
         if is_written {
@@ -86,6 +61,10 @@ fn tell(group: &ProcessGroup) {
             );
             log_message(Message::NoEffectYet, &[&shown, &why]);
         }
+    }
+    for (option, why) in &group.needless {
+        let (location, name) = (&group.location, &group.name);
+        log_message(Message::OptionNeedless, &[location, option, name, why]);
     }
 }
 

@@ -36,10 +36,9 @@ pub(super) fn take_on(alone: &Alone, group: &ProcessGroup, segments: u64) -> Res
         umask(Mode::from_raw_mode(mask));
     }
     set_environment(alone, group, &account);
-    let own_home = account
-        .home
-        .as_deref()
-        .filter(|_| group.user.is_some() && is_root);
+    // As under mod_wsgi, only another user than httpd's has its home folder: that of httpd's user often does not exist.
+    let is_another = is_root && account.user.as_raw() != process::user();
+    let own_home = account.home.as_deref().filter(|_| is_another);
     match (&group.home, own_home) {
         (Some(home), _) => {
             std::env::set_current_dir(home).map_err(|error| format!("home={home}: {error}"))?;

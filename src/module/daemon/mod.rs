@@ -1,4 +1,5 @@
-//! Process groups: applications in processes of their own, which requests reach over the wire (`src/wire`).
+//! Process groups: applications in processes of their own, which requests reach over the wire (`src/wire`). What users of
+//! mod_wsgi's daemon mode find here: [M-21].
 //!
 //! | file | runs in | what is in it |
 //! |---|---|---|

@@ -28,7 +28,7 @@ use wsgi_wire::{
     send_go_away, send_welcome,
 };
 
-use super::process;
+use super::{process, sockets};
 use crate::engine::host::{HostRequest, HostRequests};
 use crate::log::{log_line, log_message};
 use crate::metrics::segment;
@@ -63,7 +63,7 @@ pub(super) struct RequestServer {
     peers: Box<[ArcSwapOption<Peer>]>,
     /// How many requests may be inside Python.
     inside: u32,
-    stack_size: Option<usize>,
+    group: ProcessGroup,
     threads: AtomicU32,
     waiting: AtomicU32,
     running: AtomicU32,
@@ -102,7 +102,7 @@ impl RequestServer {
             listener,
             peers: (0..CONNECTIONS).map(|_| ArcSwapOption::empty()).collect(),
             inside: group.threads,
-            stack_size: group.stack_size,
+            group: group.clone(),
             threads: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             running: AtomicU32::new(0),
@@ -200,7 +200,7 @@ impl RequestServer {
             return;
         }
         let mut thread = std::thread::Builder::new().name("wsgi-request".into());
-        if let Some(size) = self.stack_size {
+        if let Some(size) = self.group.stack_size {
             thread = thread.stack_size(size);
         }
         if let Err(error) = thread.spawn(|| self.work()) {
@@ -249,6 +249,9 @@ impl RequestServer {
         while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
             if !is_of_httpd(&socket) {
                 continue;
+            }
+            if let Err(error) = sockets::set_buffers(&self.group, &socket) {
+                log_message(Message::GroupServe, &[&error]);
             }
             let Ok(connection) = Connection::new(socket, PATIENCE) else {
                 continue;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, Uid, chownat};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
@@ -85,10 +86,16 @@ fn open_one(group: &ProcessGroup, slot: u32, user: u32, prefix: Option<&str>) ->
         .find(|known| known.key == key && known.address.path.exists())
     {
         known.is_used = true;
+        // The configuration may name another length of the queue than the one before.
+        if let Err(errno) = listen(&known.listener, backlog_of(group)) {
+            let problem = format!("listen-backlog={}: {errno}", group.listen_backlog);
+            log_message(Message::GroupSocket, &[&group.name, &problem]);
+            return None;
+        }
         return Some(known.address.clone());
     }
     let path = path_of(prefix);
-    match listen_at(&path, user, group.listen_backlog) {
+    match listen_at(&path, user, backlog_of(group)) {
         Ok((listener, inode)) => {
             let address = Address { path };
             kept.push(Kept {
@@ -107,6 +114,23 @@ fn open_one(group: &ProcessGroup, slot: u32, user: u32, prefix: Option<&str>) ->
             None
         }
     }
+}
+
+/// Returns how many connections to a socket of the group may wait to be accepted.
+fn backlog_of(group: &ProcessGroup) -> i32 {
+    group.listen_backlog.try_into().unwrap_or(i32::MAX)
+}
+
+/// Sets the sizes of the kernel's buffers for one end of a connection to a process of the group. The kernel limits them
+/// (`net.core.wmem_max`, `rmem_max`).
+pub(super) fn set_buffers(group: &ProcessGroup, socket: &OwnedFd) -> io::Result<()> {
+    if let Some(size) = group.send_buffer_size {
+        set_socket_send_buffer_size(socket, size)?;
+    }
+    if let Some(size) = group.receive_buffer_size {
+        set_socket_recv_buffer_size(socket, size)?;
+    }
+    Ok(())
 }
 
 /// Returns the number of the user who may connect.
@@ -132,7 +156,7 @@ fn path_of(prefix: Option<&str>) -> PathBuf {
 }
 
 /// Makes a socket to which only `user` may connect. Returns it and the number of its inode.
-fn listen_at(path: &Path, user: u32, backlog: u32) -> io::Result<(OwnedFd, u64)> {
+fn listen_at(path: &Path, user: u32, backlog: i32) -> io::Result<(OwnedFd, u64)> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         // It has the number of this process, so it is left over from a server that was killed.
         fs::remove_file(path)?;
@@ -144,7 +168,7 @@ fn listen_at(path: &Path, user: u32, backlog: u32) -> io::Result<(OwnedFd, u64)>
     let bound = SocketAddrUnix::new(path).and_then(|address| bind(&listener, &address));
     rustix::process::umask(before);
     bound?;
-    listen(&listener, backlog.try_into().unwrap_or(i32::MAX))?;
+    listen(&listener, backlog)?;
     if rustix::process::geteuid().is_root() {
         let owner = Some(Uid::from_raw(user));
         chownat(

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use wsgi_abi::{Bytes, HostResult, Presence, RequestHost, ResponseHead, WriteEnd};
 use wsgi_core::config::Settings;
@@ -29,6 +30,8 @@ pub(crate) struct Client<'r> {
     /// Whether `ErrorDocument` replaces the application's own error pages.
     error_override: bool,
     timeline: &'r Timeline<'r>,
+    /// How long a write of the application may wait for the client; `None` for httpd's `Timeout`.
+    write_limit: Option<Duration>,
     /// Borrowed for the duration of one call; calls do not overlap.
     state: RefCell<ClientState<'r>>,
 }
@@ -51,10 +54,12 @@ impl<'r> Client<'r> {
         settings: &Settings<'_>,
         has_body: bool,
         timeline: &'r Timeline<'r>,
+        write_limit: Option<Duration>,
     ) -> Self {
         Self {
             request,
             timeline,
+            write_limit,
             sendfile: settings.enable_sendfile,
             // An application may itself make the page that replaces an application's response.
             error_override: settings.error_override && !request.is_error_page(),
@@ -66,6 +71,12 @@ impl<'r> Client<'r> {
                 is_answered: false,
             }),
         }
+    }
+
+    /// Limits the writes that follow, until the returned value is dropped.
+    fn limit_writes(&self) -> Option<client::WriteLimit<'r>> {
+        let limit = self.write_limit?;
+        Some(client::WriteLimit::new(self.request, limit))
     }
 
     /// Returns the status for which httpd must make its own page.
@@ -294,6 +305,7 @@ impl RequestHost for Client<'_> {
         let moving = self.timeline.writing();
         let bytes: usize = chunks.iter().map(|chunk| chunk.get_or_empty().len()).sum();
         let chunks = chunks.iter().map(|chunk| chunk.get_or_empty());
+        let _limit = self.limit_writes();
         let written = state.stream.write(chunks, then);
         moving.end(bytes as u64);
         self.written(state, written)
@@ -308,6 +320,7 @@ impl RequestHost for Client<'_> {
             return answered();
         }
         let moving = self.timeline.writing();
+        let _limit = self.limit_writes();
         let result = state.stream.send_file(file, offset, length, self.sendfile);
         moving.end(length);
         self.written(state, result)
@@ -329,6 +342,7 @@ impl RequestHost for Client<'_> {
         if state.is_answered {
             return answered();
         }
+        let _limit = self.limit_writes();
         let flushed = state.stream.write(std::iter::empty(), Then::Flush);
         self.written(state, flushed)
     }

@@ -30,12 +30,18 @@ pub(super) fn run(
     timeline: &Timeline<'_>,
 ) -> Result<(), Refused> {
     let (request, settings, body) = (ours.request, &ours.settings, &route.body);
-    let client = Client::new(request, settings, body.may_come, timeline);
-    let environ = environ::build(ours, route, body.length(&client));
-    let deadline = match route.place {
-        Place::Here(_) => settings.request_timeout,
-        Place::In(group) => settings.deadline_in(&group.config),
+    let (deadline, write_limit) = match route.place {
+        Place::Here(_) => (settings.request_timeout, None),
+        Place::In(group) => {
+            let config = &group.config;
+            (
+                settings.deadline_in(config),
+                config.response_socket_timeout(),
+            )
+        }
     };
+    let client = Client::new(request, settings, body.may_come, timeline, write_limit);
+    let environ = environ::build(ours, route, body.length(&client));
     let run = RunRequest::new(
         Target {
             group: Bytes::new(route.interpreter_group()),

@@ -57,6 +57,33 @@ pub fn venv() -> &'static Path {
     })
 }
 
+/// Returns a virtual environment like [`venv`] of another minor version of Python, and that version, if there is one and the
+/// module under test has an engine for it.
+pub fn another_venv() -> Option<(PathBuf, [u32; 2])> {
+    static FOUND: OnceLock<Option<(PathBuf, [u32; 2])>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        ["venv-second", "venv"].into_iter().find_map(|name| {
+            let path = environment(name);
+            let version = version_of(&path)?;
+            let [major, minor] = version;
+            let engine = module().with_file_name(format!("wsgi_engine_cp{major}{minor}.so"));
+            let is_another = Some(version) != version_of(venv());
+            (is_another && engine.exists()).then(|| (readable(&path, name), version))
+        })
+    });
+    found.clone()
+}
+
+/// Returns the minor version of a virtual environment's Python.
+fn version_of(venv: &Path) -> Option<[u32; 2]> {
+    let text = fs::read_to_string(venv.join("pyvenv.cfg")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("version = "))?;
+    let mut numbers = line.split('.').map_while(|part| part.parse().ok());
+    Some([numbers.next()?, numbers.next()?])
+}
+
 /// Returns the virtual environment with numpy and similar packages, if all of them have wheels for this Python.
 pub fn packages() -> Option<PathBuf> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();

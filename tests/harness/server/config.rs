@@ -3,10 +3,10 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::account::is_root;
+use crate::machine::account::{account, is_root};
 use crate::machine::httpd::Site;
 use crate::machine::{stage, wanted};
 use crate::mpm::Mpm;
@@ -52,8 +52,8 @@ pub(crate) fn check(root: &Path, config: String) -> Check {
     }
 }
 
-/// Returns the whole configuration. Lines that a test adds may use `${ROOT}`, the server root, and `${APPS}`, the
-/// folder of applications.
+/// Returns the whole configuration. Lines that a test adds may use `${ROOT}`, the server root, `${APPS}`, the
+/// folder of applications, and `${SERVER_USER}`, httpd's user if root runs the tests.
 pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     let mut conf = String::new();
     let port = ports.server;
@@ -73,7 +73,10 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
     modules(&mut conf, builder);
     if is_root() {
         let (user, group) = &Site::get().user;
-        let _ = write!(conf, "User {user}\nGroup {group}\n");
+        let _ = write!(
+            conf,
+            "Define SERVER_USER {user}\nUser ${{SERVER_USER}}\nGroup {group}\n"
+        );
     }
     let _ = write!(
         conf,
@@ -165,10 +168,27 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         &site,
     );
     let (user, group) = Site::get().user.clone();
-    let venv = if file.ends_with("virtualenv.conf") {
-        stage::venv()
+    let none = || PathBuf::from("/none");
+    let of_venv = ["virtualenv", "from-mod_wsgi", "two-sites-two-pythons"];
+    let uses = |names: &[&str]| {
+        let name = file.file_stem().unwrap_or_default();
+        names.iter().any(|known| name == *known)
+    };
+    let venv = if uses(&of_venv) {
+        stage::venv().to_owned()
     } else {
-        Path::new("/none")
+        none()
+    };
+    let another = if uses(&of_venv[2..]) {
+        stage::another_venv().map_or_else(|| venv.clone(), |(path, _)| path)
+    } else {
+        none()
+    };
+    // Without root, all processes run as the user who runs the tests.
+    let (one, two) = if is_root() {
+        (account("daemon"), account("nobody"))
+    } else {
+        ((user.clone(), group.clone()), (user.clone(), group.clone()))
     };
     let mut conf = String::new();
     let written = fs::read_to_string(file).expect("an example can be read");
@@ -177,6 +197,11 @@ pub(crate) fn example(file: &Path, root: &Path, port: u16) -> String {
         ("WSGI_MODULE", stage::module().display().to_string()),
         ("SITE", site.display().to_string()),
         ("VENV", venv.display().to_string()),
+        ("OTHER_VENV", another.display().to_string()),
+        ("ONE_USER", one.0),
+        ("ONE_GROUP", one.1),
+        ("TWO_USER", two.0),
+        ("TWO_GROUP", two.1),
         ("RUN", root.display().to_string()),
         ("LISTEN", format!("127.0.0.1:{port}")),
         (
