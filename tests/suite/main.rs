@@ -90,5 +90,7 @@ mod stalls;
 mod statuses;
 /// Requests that only the end of their process can end.
 mod stuck;
+/// Two sites of two users with two Pythons.
+mod two_sites;
 /// Checks by wsgiref.validate.
 mod validator;
