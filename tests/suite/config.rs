@@ -5,7 +5,10 @@ use std::fs;
 
 use wsgi_core::directives::DIRECTIVES;
 
-use harness::{Mpm, Server, embedded_only, mpm_tests, ours, ours_only, venv, workspace};
+use harness::{
+    Mpm, Request, Server, another_venv, embedded_only, maps, mpm_tests, ours, ours_only, venv,
+    workspace,
+};
 
 #[test]
 fn every_directive_is_accepted() {
@@ -129,8 +132,15 @@ fn the_examples_serve() {
             continue;
         }
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        let is_of_ours =
-            ["metrics.conf", "pools.conf", "reload.conf", "replicas.conf"].contains(&name.as_str());
+        let of_ours = [
+            "daemon.conf",
+            "metrics.conf",
+            "pools.conf",
+            "reload.conf",
+            "replicas.conf",
+            "two-sites-two-pythons.conf",
+        ];
+        let is_of_ours = of_ours.contains(&name.as_str());
         if is_of_ours && !ours() {
             continue;
         }
@@ -172,9 +182,59 @@ fn the_examples_serve() {
             "virtualenv.conf" => assert!(told.contains(&venv().display().to_string()), "{told}"),
             // A Python before 3.14 causes these messages.
             "replicas.conf" => drop(server.allow_log("WSGI1023|WSGI1024")),
-            // The file itself says which of its lines have no effect here.
+            "daemon.conf" => {
+                assert_eq!(server.group_processes().len(), 2);
+                let children = server.children();
+                let without = children.iter().all(|pid| !maps(*pid).contains("libpython"));
+                assert!(without, "httpd's children have Python");
+            }
+            "two-sites-two-pythons.conf" => {
+                // Without root, there is one user.
+                server.allow_log("WSGI1148");
+                let pages =
+                    ["one.example.com", "two.example.com"].map(|host| page(&server, host, "/"));
+                assert!(
+                    pages[0].contains(&venv().display().to_string()),
+                    "{}",
+                    pages[0]
+                );
+                if let Some((another, [major, minor])) = another_venv() {
+                    let expected = format!("Python {major}.{minor} in {}", another.display());
+                    assert!(pages[1].contains(&expected), "{}", pages[1]);
+                }
+                assert_eq!(server.group_processes().len(), 3);
+            }
             "from-mod_wsgi.conf" => {
-                drop(server.allow_log("WSGIDaemonProcess|WSGIProcessGroup|WSGISocketPrefix"))
+                server.allow_log("WSGI1148");
+                let venv = venv().display().to_string();
+                for (host, url, expected) in [
+                    (
+                        "django.example.com",
+                        "/",
+                        format!("My site, with the Python in {venv}"),
+                    ),
+                    ("django.example.com", "/static/style.css", "color".into()),
+                    ("django.example.com", "/robots.txt", "User-agent".into()),
+                    (
+                        "trac.example.com",
+                        "/trac/wiki",
+                        "Hello from the group ''".into(),
+                    ),
+                    ("path.example.com", "/", venv.clone()),
+                    (
+                        "user.example.com",
+                        "/",
+                        "Hello from the group 'user.example.com".into(),
+                    ),
+                    ("numbers.example.com", "/", "Hello from the group ''".into()),
+                ] {
+                    let told = page(&server, host, url);
+                    assert!(told.contains(&expected), "{host}{url}: {told}");
+                }
+                if ours() {
+                    let unwanted = server.count_log("WSGI100[78]|WSGI1146");
+                    assert_eq!(unwanted, 0, "every line has its effect");
+                }
             }
             _ => {}
         }
@@ -287,6 +347,12 @@ mpm_tests! {
             server.allow_log("mod_wsgi.Restricted|sys.stdout access restricted");
         }
     }
+}
+
+/// Returns a page of a virtual host.
+fn page(server: &Server, host: &str, url: &str) -> String {
+    let request = Request::get(url).header("Host", host);
+    server.send(&request).expect(200).text()
 }
 
 const APP: &str = "def application(environ, start_response):

@@ -10,7 +10,7 @@ use crate::stage::{Stage, apxs, workspace};
 use crate::subject::{Subject, free_port};
 
 /// File, and URL paths with a part of the expected body.
-const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
     ("event.conf", &[("/", "Hello from the group ''")]),
     ("worker.conf", &[("/", "Hello from the group ''")]),
     ("prefork.conf", &[("/", "Hello from the group ''")]),
@@ -51,7 +51,22 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
             ("/wsgi-status", "WSGI status"),
         ],
     ),
+    ("daemon.conf", &[("/", "Hello from the group ''")]),
+    ("two-sites-two-pythons.conf", &[("/", "/venv")]),
     ("from-mod_wsgi.conf", &[("/", "Hello from the group ''")]),
+];
+
+/// The virtual environments in the site's folder, and the examples that use them.
+const ENVIRONMENTS: [(&str, &[&str]); 2] = [
+    (
+        "venv",
+        &[
+            "virtualenv.conf",
+            "two-sites-two-pythons.conf",
+            "from-mod_wsgi.conf",
+        ],
+    ),
+    ("other-venv", &["two-sites-two-pythons.conf"]),
 ];
 
 #[test]
@@ -59,8 +74,10 @@ fn every_example_serves_its_pages() {
     for (file, pages) in EXAMPLES {
         let stage = Stage::new();
         let site = stage.copy_tree(&workspace().join("config-examples/site"), "site");
-        if file == "virtualenv.conf" {
-            make_environment(&site.join("venv"));
+        for (name, uses) in ENVIRONMENTS {
+            if uses.contains(&file) {
+                make_environment(&site.join(name));
+            }
         }
         let port = free_port();
         let server = Subject::start(httpd(file, &stage, &site, port), port, stage.path());
@@ -107,23 +124,24 @@ fn httpd(file: &str, stage: &Stage, site: &Path, port: u16) -> Command {
     let group = Command::new("id")
         .args(["-gn", user])
         .output()
-        .expect("id runs")
-        .stdout;
+        .expect("id runs");
+    let group = String::from_utf8_lossy(&group.stdout).trim().to_owned();
     for (name, value) in [
         ("MODULES", apxs("LIBEXECDIR")),
         ("WSGI_MODULE", stage.module().display().to_string()),
         ("SITE", site.display().to_string()),
         ("RUN", stage.path().display().to_string()),
         ("LISTEN", format!("127.0.0.1:{port}")),
+        ("ONE_USER", user.to_owned()),
+        ("ONE_GROUP", group.clone()),
+        ("TWO_USER", user.to_owned()),
+        ("TWO_GROUP", group.clone()),
         (
             "METRICS_LISTEN",
             format!("unix:{}", stage.path().join("metrics.sock").display()),
         ),
         ("SERVER_USER", user.to_owned()),
-        (
-            "SERVER_GROUP",
-            String::from_utf8_lossy(&group).trim().to_owned(),
-        ),
+        ("SERVER_GROUP", group.clone()),
     ] {
         command.arg("-C").arg(format!("Define {name} {value}"));
     }
