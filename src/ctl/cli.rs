@@ -61,11 +61,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = Mpm::Event, help_heading = "Size")]
     pub(crate) mpm: Mpm,
 
-    /// Children, a fixed number [default: 2; with prefork 10]
+    /// Run the application in processes of its own, beside httpd's children: --processes and --threads are then theirs,
+    /// and httpd's children hold no Python
+    #[arg(long, help_heading = "Size")]
+    pub(crate) daemon: bool,
+
+    /// Children, a fixed number; with --daemon, processes of the application [default: 2; with prefork 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Size")]
     pub(crate) processes: Option<u32>,
 
-    /// Threads in each child [default: 10; with prefork always 1]
+    /// Threads in each child; with --daemon, in each process of the application [default: 10; with prefork always 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Size")]
     pub(crate) threads: Option<u32>,
 
@@ -91,7 +96,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) application_group: String,
 
-    /// Replace the children one after the other when a source file of the application has changed (the default)
+    /// Replace the children, or with --daemon the application's processes, one after the other when a source file of the
+    /// application has changed (the default)
     #[arg(long, overrides_with = "no_reload", help_heading = "Python")]
     pub(crate) reload: bool,
 
@@ -141,11 +147,12 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) log_level: String,
 
-    /// As root: the user that the application runs as [default: www-data, apache or nobody]
+    /// As root: the user that the application runs as; httpd's children, too, unless --daemon [default: www-data, apache
+    /// or nobody]
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub(crate) user: Option<String>,
 
-    /// As root: the group that the application runs as [default: the user's]
+    /// As root: the group that the application runs as; httpd's children, too, unless --daemon [default: the user's]
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub(crate) group: Option<String>,
 
@@ -386,6 +393,7 @@ Examples:
   wsgictl serve app.wsgi
   wsgictl serve mysite.wsgi:application --python venv --static /static=public/static
   wsgictl serve app.py --mpm prefork --processes 4 --port 8080
+  wsgictl serve app.py --daemon --processes 2 --threads 5
   wsgictl serve app.wsgi --print-config > httpd.conf";
 
 #[cfg(test)]

@@ -10,15 +10,16 @@ use wsgi_core::files::open_regular;
 
 use crate::cli::ServeArgs;
 use crate::launch::app::{self, App};
-use crate::launch::conf::{self, Conf};
+use crate::launch::conf::{self, Conf, Group};
 use crate::launch::httpd::Httpd;
-use crate::launch::size::Size;
+use crate::launch::size::{GroupSize, Size};
 use crate::launch::{foreground, options};
 use crate::output::failure::{Failure, Outcome};
 use crate::output::messages;
 use crate::segment::find;
 use crate::system::account::Account;
-use crate::system::{paths, private_folder, readable};
+use crate::system::private_folder::{self, Guests};
+use crate::system::{paths, readable};
 
 /// Serves until told to stop, or prints the configuration.
 pub(crate) fn serve(args: &ServeArgs) -> Outcome<ExitCode> {
@@ -44,30 +45,44 @@ pub(crate) fn serve(args: &ServeArgs) -> Outcome<ExitCode> {
 struct Plan {
     app: App,
     httpd: Httpd,
+    /// The account of httpd's children, if root starts the server.
     account: Option<Account>,
+    /// The account of the application, if it is another one.
+    own_account: Option<Account>,
     root: PathBuf,
     /// Whether `wsgictl` also makes the folder above `root`.
     default_root: bool,
     conf: Conf,
-    /// Paths that the server's user must be able to reach, each with its description.
+    /// Paths that httpd's user must be able to reach, each with its description.
     needed: Vec<(PathBuf, &'static str)>,
+    /// The same for the user of the application.
+    needed_by_app: Vec<(PathBuf, &'static str)>,
 }
 
 impl Plan {
     fn resolve(args: &ServeArgs) -> Outcome<Plan> {
         let app = App::parse(&args.app)?;
-        let size = Size::new(args.mpm, args.processes, args.threads)?;
+        let (size, group_size) = if args.daemon {
+            let group = GroupSize::new(args.processes, args.threads);
+            (Size::beside(args.mpm, group)?, Some(group))
+        } else {
+            (Size::new(args.mpm, args.processes, args.threads)?, None)
+        };
         let listen = SocketAddr::new(options::address(&args.host, args.port)?, args.port);
         let httpd = Httpd::find(args.httpd.as_deref())?;
         httpd.check_mpm(args.mpm)?;
-        let account = account(args)?;
+        let (account, own_account) = accounts(args)?;
         let root = match &args.server_root {
             Some(root) => paths::absolute(root, "--server-root")?,
             None => private_folder::default_root(listen.ip(), listen.port()),
         };
-        let mut needed = Vec::new();
+        let (mut needed, mut needed_by_app) = (Vec::new(), Vec::new());
         let mut need = |path: &Path, what| {
             needed.push((path.to_owned(), what));
+            paths::text(path)
+        };
+        let mut app_needs = |path: &Path, what| {
+            needed_by_app.push((path.to_owned(), what));
             paths::text(path)
         };
 
@@ -86,28 +101,31 @@ impl Plan {
         let python = match options::python_home(args)? {
             Some(home) => {
                 if let Some(base) = options::base_of_environment(&home) {
-                    need(&base, "the Python that the virtual environment is made of,")?;
+                    app_needs(&base, "the Python that the virtual environment is made of,")?;
                 }
-                Some(need(&home, "the Python in")?)
+                Some(app_needs(&home, "the Python in")?)
             }
             None => None,
         };
         let python_path = match options::python_path(args, &app)? {
-            Some(dir) => Some(need(&dir, "the folder for Python's path,")?),
+            Some(dir) => Some(app_needs(&dir, "the folder for Python's path,")?),
             None => None,
         };
         let module = httpd.wsgi_module(args.module.as_deref())?;
         for engine in engines_beside(&module) {
-            need(&engine, "the module's engine")?;
+            app_needs(&engine, "the module's engine")?;
         }
         need(&module, "the module")?;
         let (script, callable) = match &app {
-            App::Script(script) => (
-                need(script, "the script")?,
-                args.callable
-                    .clone()
-                    .unwrap_or_else(|| "application".into()),
-            ),
+            App::Script(script) => {
+                // httpd looks for the file before the application reads it.
+                app_needs(script, "the script")?;
+                let callable = args.callable.clone();
+                (
+                    need(script, "the script")?,
+                    callable.unwrap_or_else(|| "application".into()),
+                )
+            }
             App::Import { .. } if args.callable.is_some() => {
                 return Err(Failure::new(
                     "--callable is for a script file; MODULE:CALLABLE names it already.",
@@ -121,9 +139,11 @@ impl Plan {
             listen,
             size,
             modules: modules(args, &httpd, &module)?,
-            account: account
-                .as_ref()
-                .map(|account| (account.user.clone(), account.group.clone())),
+            account: account.as_ref().map(Account::names),
+            group: group_size.map(|size| Group {
+                size,
+                account: own_account.as_ref().map(Account::names),
+            }),
             mime_types: httpd
                 .mime_types()
                 .map(|path| paths::text(&path))
@@ -159,10 +179,12 @@ impl Plan {
             app,
             httpd,
             account,
+            own_account,
             root,
             default_root: args.server_root.is_none(),
             conf,
             needed,
+            needed_by_app,
         })
     }
 
@@ -172,8 +194,13 @@ impl Plan {
             for (path, what) in &self.needed {
                 readable::require(account, path, what)?;
             }
+            let account = self.own_account.as_ref().unwrap_or(account);
+            for (path, what) in &self.needed_by_app {
+                readable::require(account, path, what)?;
+            }
         } else {
-            for (path, what) in self.needed.iter().filter(|(path, _)| path.is_file()) {
+            let needed = self.needed.iter().chain(&self.needed_by_app);
+            for (path, what) in needed.filter(|(path, _)| path.is_file()) {
                 open_regular(path).map_err(|problem| {
                     Failure::new(format!("cannot read {what} {}: {problem}", path.display()))
                 })?;
@@ -184,15 +211,20 @@ impl Plan {
 
     fn write(&self) -> Outcome<()> {
         let account = self.account.as_ref();
-        private_folder::prepare(&self.root, account, self.default_root)?;
+        let guests = match (account, &self.own_account) {
+            (None, _) => Guests::Nobody,
+            (Some(account), None) => Guests::Account(account),
+            (Some(_), Some(_)) => Guests::Several,
+        };
+        private_folder::prepare(&self.root, guests, self.default_root)?;
         if let App::Import { module, callable } = &self.app {
             private_folder::write(
                 Path::new(&self.conf.script),
                 &app::import_script(module, callable),
-                account,
+                self.own_account.as_ref().or(account),
             )?;
         }
-        if let Some(account) = account {
+        for account in account.into_iter().chain(&self.own_account) {
             readable::require(account, &self.root, "its own folder")?;
         }
         let preamble = ["Written by 'wsgictl serve'; the next start writes it again.".to_owned()];
@@ -238,10 +270,19 @@ impl Plan {
             Some(file) => format!("requests in {file}"),
         };
         let mut rows = vec![("Application", app), ("Server", self.conf.size.to_string())];
+        if let Some(group) = &self.conf.group {
+            let (size, name) = (group.size, conf::GROUP);
+            rows.push(("Processes", format!("{size}; wsgictl restart {name}")));
+        }
         if let Some(python) = &self.conf.python {
             rows.push(("Python", python.clone()));
         }
-        if let Some((user, group)) = &self.conf.account {
+        let of_app = self
+            .conf
+            .group
+            .as_ref()
+            .and_then(|group| group.account.as_ref());
+        if let Some((user, group)) = of_app.or(self.conf.account.as_ref()) {
             rows.push(("Runs as", format!("user {user}, group {group}")));
         }
         rows.extend([
@@ -280,18 +321,23 @@ impl Plan {
     }
 }
 
-/// Returns the account of the children if root starts the server; otherwise `None`, since the server runs as the
-/// caller.
-fn account(args: &ServeArgs) -> Outcome<Option<Account>> {
+/// Returns the account of httpd's children, and that of the application if it is another one, if root starts the server;
+/// otherwise neither, since the server runs as the caller.
+fn accounts(args: &ServeArgs) -> Outcome<(Option<Account>, Option<Account>)> {
     if getuid().is_root() {
-        return Account::find(args.user.as_deref(), args.group.as_deref()).map(Some);
+        let named = args.user.is_some() || args.group.is_some();
+        let of_app = Account::find(args.user.as_deref(), args.group.as_deref())?;
+        if args.daemon && named {
+            return Ok((Some(Account::find(None, None)?), Some(of_app)));
+        }
+        return Ok((Some(of_app), None));
     }
     if args.user.is_some() || args.group.is_some() {
         return Err(Failure::new(
             "only root can serve as another user: leave out --user and --group, or use sudo.",
         ));
     }
-    Ok(None)
+    Ok((None, None))
 }
 
 /// Fails if httpd could not listen there.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::launch::size::Size;
+use crate::launch::size::{GroupSize, Size};
 
 /// All values of the configuration, resolved: paths are absolute, and rendering does not access the system.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Conf {
     pub(crate) account: Option<(String, String)>,
     /// Table of MIME types; without one, a short built-in table is used.
     pub(crate) mime_types: Option<String>,
+    /// The processes of the application, unless it runs in httpd's children.
+    pub(crate) group: Option<Group>,
     pub(crate) python: Option<String>,
     pub(crate) python_path: Option<String>,
     pub(crate) script: String,
@@ -36,6 +38,17 @@ pub(crate) struct Conf {
     pub(crate) log_level: String,
     pub(crate) include: Vec<String>,
 }
+
+/// The process group of an application that has its own processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) size: GroupSize,
+    /// User and group of the processes, if they are not those of httpd's children.
+    pub(crate) account: Option<(String, String)>,
+}
+
+/// The name of the process group, for `wsgictl restart`.
+pub(crate) const GROUP: &str = "application";
 
 /// A folder or file that httpd serves itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,12 +173,17 @@ impl Conf {
     }
 
     fn application(&self, page: &mut Page) {
-        page.section("The application");
-        if let Some(python) = &self.python {
-            page.line(&format!("WSGIPythonHome {}", quoted(python)));
-        }
-        if let Some(path) = &self.python_path {
-            page.line(&format!("WSGIPythonPath {}", quoted(path)));
+        match &self.group {
+            Some(group) => self.group(group, page),
+            None => {
+                page.section("The application");
+                if let Some(python) = &self.python {
+                    page.line(&format!("WSGIPythonHome {}", quoted(python)));
+                }
+                if let Some(path) = &self.python_path {
+                    page.line(&format!("WSGIPythonPath {}", quoted(path)));
+                }
+            }
         }
         page.line(&format!(
             "WSGIApplicationGroup {}",
@@ -186,6 +204,37 @@ impl Conf {
             quoted(&self.script)
         ));
         page.granted_file(&self.script);
+    }
+
+    /// Writes the process group, with the application's Python.
+    fn group(&self, group: &Group, page: &mut Page) {
+        let size = group.size;
+        page.section(&format!("The application, in its own processes: {size}"));
+        page.line("Define WSGI_PROCESS_GROUPS");
+        page.line("WSGIRestrictEmbedded On");
+        let mut options = vec![format!("threads={}", size.threads)];
+        if size.processes > 1 {
+            // The number alone makes wsgi.multiprocess true.
+            options.insert(0, format!("processes={}", size.processes));
+        }
+        let (user, its_group) = group.account.clone().unzip();
+        for (name, value) in [
+            ("user", &user),
+            ("group", &its_group),
+            ("python-home", &self.python),
+            ("python-path", &self.python_path),
+        ] {
+            options.extend(
+                value
+                    .as_deref()
+                    .map(|value| format!("{name}={}", quoted(value))),
+            );
+        }
+        let options = options.join(" ");
+        page.line(&format!(
+            "WSGIDaemonProcess {GROUP} display-name=%{{GROUP}} {options}"
+        ));
+        page.line(&format!("WSGIProcessGroup {GROUP}"));
     }
 }
 

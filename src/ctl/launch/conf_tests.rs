@@ -18,6 +18,7 @@ fn smallest() -> Conf {
         ],
         account: None,
         mime_types: Some("/etc/mime.types".into()),
+        group: None,
         python: None,
         python_path: None,
         script: "/srv/app.wsgi".into(),
@@ -88,6 +89,44 @@ WSGIScriptAlias "/" "/srv/app.wsgi"
 </Directory>
 "##;
     assert_eq!(smallest().render(&["First.".into()]), expected);
+}
+
+#[test]
+fn an_application_in_its_own_processes() {
+    let of = |processes, account, reload| {
+        let conf = Conf {
+            group: Some(Group {
+                size: GroupSize::new(processes, Some(5)),
+                account,
+            }),
+            python: Some("/srv/my \"venv\"".into()),
+            python_path: Some("/srv/my site".into()),
+            reload,
+            ..smallest()
+        };
+        let text = conf.render(&[]);
+        let (_, after) = text.split_once("# The application").expect("a section");
+        let (section, _) = after.split_once("WSGIChunkedRequest").expect("a line");
+        section.to_owned()
+    };
+    assert_eq!(
+        of(None, Some(("shop".into(), "users".into())), true),
+        r##", in its own processes: 2 processes x 5 threads: 10 requests at once
+Define WSGI_PROCESS_GROUPS
+WSGIRestrictEmbedded On
+WSGIDaemonProcess application display-name=%{GROUP} processes=2 threads=5 user="shop" group="users" python-home="/srv/my \"venv\"" python-path="/srv/my site"
+WSGIProcessGroup application
+WSGIApplicationGroup "%{GLOBAL}"
+WSGICallableObject "application"
+WSGIReload modules
+"##
+    );
+    let one = of(Some(1), None, false);
+    assert!(
+        one.contains("display-name=%{GROUP} threads=5 python-home="),
+        "{one}"
+    );
+    assert!(one.contains("WSGIReload off"), "{one}");
 }
 
 #[test]

@@ -34,6 +34,21 @@ impl Size {
         })
     }
 
+    /// Returns the size of an httpd whose children only speak with clients, for an application in processes of its own:
+    /// each child alone can keep them all busy.
+    pub(crate) fn beside(mpm: Mpm, group: GroupSize) -> Outcome<Size> {
+        if mpm == Mpm::Prefork {
+            return Err(Failure::new(
+                "--daemon: under the prefork MPM, each client would take a process of httpd, too.",
+            )
+            .remedy(
+                "Leave --mpm out; --threads 1 gives each process of the application one thread.",
+            ));
+        }
+        let threads = group.processes.saturating_mul(group.threads);
+        Size::new(mpm, Some(2), Some(threads.clamp(25, 1000)))
+    }
+
     /// Returns the directives that fix this size.
     ///
     /// All children start at once, and httpd never ends one as superfluous. The spare minimum is 1: with a higher one,
@@ -96,9 +111,66 @@ impl fmt::Display for Size {
     }
 }
 
+/// The numbers of processes and threads of an application that has its own processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupSize {
+    pub(crate) processes: u32,
+    pub(crate) threads: u32,
+}
+
+impl GroupSize {
+    /// Returns the requested size, or the defaults.
+    pub(crate) fn new(processes: Option<u32>, threads: Option<u32>) -> GroupSize {
+        GroupSize {
+            processes: processes.unwrap_or(2),
+            threads: threads.unwrap_or(10),
+        }
+    }
+}
+
+impl fmt::Display for GroupSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GroupSize { processes, threads } = *self;
+        let plural = |count: u32, one: &'static str, many: &'static str| match count {
+            1 => one,
+            _ => many,
+        };
+        let requests = processes.saturating_mul(threads);
+        write!(
+            f,
+            "{processes} {} x {threads} {}: {requests} {} at once",
+            plural(processes, "process", "processes"),
+            plural(threads, "thread", "threads"),
+            plural(requests, "request", "requests"),
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn httpd_beside_a_group_has_threads_for_all_of_it() {
+        for (processes, threads, expected) in
+            [(1, 1, 25), (2, 10, 25), (8, 10, 80), (1000, 1000, 1000)]
+        {
+            let group = GroupSize::new(Some(processes), Some(threads));
+            let size = Size::beside(Mpm::Event, group).expect("a valid size");
+            assert_eq!(
+                size,
+                Size::new(Mpm::Event, Some(2), Some(expected)).expect("a valid size")
+            );
+        }
+        let group = GroupSize::new(None, None);
+        assert_eq!(
+            group.to_string(),
+            "2 processes x 10 threads: 20 requests at once"
+        );
+        let one = GroupSize::new(Some(1), Some(1));
+        assert_eq!(one.to_string(), "1 process x 1 thread: 1 request at once");
+        assert!(Size::beside(Mpm::Prefork, group).is_err());
+    }
 
     #[test]
     fn httpd_never_has_to_correct_a_size() {

@@ -55,6 +55,13 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Returns the names of user and group.
+    pub(crate) fn names(&self) -> (String, String) {
+        (self.user.clone(), self.group.clone())
+    }
+}
+
 /// Returns the first of [`SERVER_USERS`] that this system has.
 fn server_user() -> Outcome<User> {
     for name in SERVER_USERS {

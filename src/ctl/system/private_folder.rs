@@ -52,17 +52,28 @@ pub(crate) fn check_own(dir: &Path) -> Outcome<()> {
     .remedy("Remove it, or name the file of the server: --segment PATH/mod_wsgi_rs.segment"))
 }
 
+/// The users who may enter the private folder besides its owner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Guests<'a> {
+    /// The server runs as the user who owns it.
+    Nobody,
+    /// The account of httpd's children.
+    Account(&'a Account),
+    /// httpd's children, and the application as another user. All users may then pass through, but not list the folder.
+    Several,
+}
+
 /// Makes `root`, and with `parent_too` also the folder above it, with permissions so that only this user may write
-/// there and only `account` may read.
-pub(crate) fn prepare(root: &Path, account: Option<&Account>, parent_too: bool) -> Outcome<()> {
+/// there and only `guests` may enter.
+pub(crate) fn prepare(root: &Path, guests: Guests<'_>, parent_too: bool) -> Outcome<()> {
     if let Some(parent) = root.parent() {
         if parent_too {
-            private(parent, account)?;
+            private(parent, guests)?;
         } else {
             fs::create_dir_all(parent).map_err(|error| cannot_make(parent, &error))?;
         }
     }
-    private(root, account)
+    private(root, guests)
 }
 
 /// Writes a file that the server's user can read. A reader never sees half of it.
@@ -83,7 +94,7 @@ pub(crate) fn write(path: &Path, text: &str, account: Option<&Account>) -> Outco
     write().map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
-fn private(dir: &Path, account: Option<&Account>) -> Outcome<()> {
+fn private(dir: &Path, guests: Guests<'_>) -> Outcome<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -106,13 +117,15 @@ fn private(dir: &Path, account: Option<&Account>) -> Outcome<()> {
         .remedy(elsewhere));
     }
     let open = || {
-        if let Some(account) = account {
-            chown(dir, None, Some(account.gid))?;
-        }
-        fs::set_permissions(
-            dir,
-            Permissions::from_mode(if account.is_some() { 0o750 } else { 0o700 }),
-        )
+        let mode = match guests {
+            Guests::Nobody => 0o700,
+            Guests::Account(account) => {
+                chown(dir, None, Some(account.gid))?;
+                0o750
+            }
+            Guests::Several => 0o711,
+        };
+        fs::set_permissions(dir, Permissions::from_mode(mode))
     };
     open().map_err(|error| cannot_make(dir, &error))
 }
@@ -132,7 +145,7 @@ mod tests {
         let top = tempfile::tempdir().expect("a folder");
         let root = top.path().join("wsgictl-0/127.0.0.1-8000");
         for _ in 0..2 {
-            prepare(&root, None, true).expect("prepared");
+            prepare(&root, Guests::Nobody, true).expect("prepared");
             assert_eq!(root.metadata().expect("metadata").mode() & 0o777, 0o700);
             assert_eq!(
                 root.parent()
@@ -158,7 +171,7 @@ mod tests {
         let (real, link) = (top.path().join("real"), top.path().join("link"));
         fs::create_dir(&real).expect("a folder");
         symlink(&real, &link).expect("a link");
-        let failure = prepare(&link, None, false)
+        let failure = prepare(&link, Guests::Nobody, false)
             .expect_err("refused")
             .to_string();
         assert!(

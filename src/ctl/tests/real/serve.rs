@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use nix::unistd::User;
 use rustix::process::{Signal, getuid};
 
 use crate::stage::{Stage, apxs};
@@ -57,6 +58,62 @@ fn a_script_under_every_mpm() {
         server.end(Signal::INT);
         let log = fs::read_to_string(stdout).expect("the access log");
         assert!(log.contains(access), "{log}");
+    }
+}
+
+const IDENTITY: &str = r#"
+import getpass, os
+from mod_wsgi import process_group
+def application(environ, start_response):
+    body = f"{getpass.getuser()} {os.getgid()} {process_group} {environ['wsgi.multiprocess']} {os.getpid()}"
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body.encode()]
+"#;
+
+#[test]
+fn an_application_in_its_own_processes() {
+    for (processes, multiprocess) in [("1", "False"), ("2", "True")] {
+        let stage = Stage::new();
+        stage.file("identity.py", IDENTITY);
+        let files = stage.file("public/style.css", "body {}").with_file_name("");
+        let port = free_port();
+        let mut command = wsgictl(&stage, port);
+        command.args([
+            "identity:application",
+            "--daemon",
+            "--threads",
+            "3",
+            "--processes",
+            processes,
+        ]);
+        command
+            .arg("--static")
+            .arg(format!("/static={}", files.display()));
+        command.arg("--working-directory").arg(stage.path());
+        let is_root = getuid().is_root();
+        if is_root {
+            command.args(["--user", "daemon"]);
+        }
+        let server = Subject::start(command, port, stage.path());
+        let told = server.page("/");
+        let words: Vec<&str> = told.split(' ').collect();
+        assert_eq!(words[2..4], ["application", multiprocess], "{told}");
+        if is_root {
+            let daemon = User::from_name("daemon")
+                .expect("looked up")
+                .expect("it is there");
+            assert_eq!(words[..2], ["daemon", &daemon.gid.to_string()], "{told}");
+        }
+        // The process is none of httpd's children, which have no Python.
+        let title = fs::read_to_string(format!("/proc/{}/cmdline", words[4])).expect("it runs");
+        assert!(title.starts_with("(wsgi:application)"), "{title}");
+        assert_eq!(server.page("/static/style.css"), "body {}");
+        let said = server.said();
+        assert!(
+            said.contains("x 3 threads") && said.contains("wsgictl restart application"),
+            "{said}"
+        );
+        server.end(Signal::TERM);
     }
 }
 
@@ -147,6 +204,10 @@ fn a_problem_is_one_message_and_no_server() {
         (
             vec![&script, "--mpm", "prefork", "--threads", "5"],
             "a child of the prefork MPM has one thread".into(),
+        ),
+        (
+            vec![&script, "--mpm", "prefork", "--daemon"],
+            "each client would take a process of httpd, too".into(),
         ),
         (
             vec![&script, "--static", "files"],
