@@ -35,6 +35,11 @@ use Expected::{Calm, Fires, Value};
 
 const APP: &[(&str, &str)] = &[("instance", "a:80"), ("job", "$job"), ("app", "shop")];
 const SERVER: &[(&str, &str)] = &[("instance", "a:80"), ("job", "$job")];
+const GROUP: &[(&str, &str)] = &[
+    ("instance", "a:80"),
+    ("job", "$job"),
+    ("process_group", "site"),
+];
 const JOB_APP: &[(&str, &str)] = &[("job", "$job"), ("app", "shop")];
 
 macro_rules! case {
@@ -120,6 +125,16 @@ pub static CASES: &[Case] = &[
     case!("WsgiChildrenKilled", "one, and many that end by themselves", "15m", Calm,
         "wsgi_children_exited_total{$J, how=\"killed\"}" => "0x10 1x10",
         "wsgi_children_exited_total{$J, how=\"clean\"}" => "0+10x20"),
+    case!("WsgiChildrenKilled", "one a minute in a process group, whose name the alert has", "15m", Fires(GROUP, "15"),
+        "wsgi_children_exited_total{$J, process_group=\"site\", how=\"killed\"}" => "0+1x20",
+        "wsgi_children_exited_total{$J, how=\"killed\"}" => "0x20"),
+    case!("WsgiProcessGroupDown", "each process of a group ends while it starts", "12m", Fires(GROUP, "0"),
+        "wsgi_children{$J, process_group=\"site\", state=\"ready\"}" => "0x20",
+        "wsgi_children{$J, state=\"ready\"}" => "4x20",
+        "wsgi_children_started_total{$J, process_group=\"site\"}" => "0+2x20"),
+    case!("WsgiProcessGroupDown", "the only process of a group sleeps until a request comes", "12m", Calm,
+        "wsgi_children{$J, process_group=\"site\", state=\"ready\"}" => "1x5 0x15",
+        "wsgi_children_started_total{$J, process_group=\"site\"}" => "1x20"),
     case!("WsgiApplicationLoadFailing", "every load fails", "10m", Fires(APP, ""),
         "wsgi_application_loads_total{$J, app=\"shop\", result=\"error\"}" => "0+5x20"),
     case!("WsgiApplicationLoadFailing", "one failed, a while ago", "20m", Calm,

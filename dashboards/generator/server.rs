@@ -63,21 +63,21 @@ const WORKERS: &[Panel] = &[
     },
     Panel {
         title: "Children started and ended",
-        description: "Within the interval of a point (an estimate: one child may show as 1.1). Killed: by a signal, without a proper end. Told to retire: replaced by a child with new code, or because of a limit.",
+        description: "Of httpd, and of each process group. Within the interval of a point (an estimate: one child may show as 1.1). Killed: by a signal, without a proper end. Told to retire: replaced by a child with new code, or because of a limit.",
         width: 8,
         runbook: "WsgiChildrenKilled",
         targets: &[
             target(
-                "started",
-                "sum (increase(wsgi_children_started_total{$S}[$R]))",
+                "{{process_group}} started",
+                "sum by (process_group) (increase(wsgi_children_started_total{$S}[$R]))",
             ),
             target(
-                "ended ({{how}})",
-                "sum by (how) (increase(wsgi_children_exited_total{$S}[$R]))",
+                "{{process_group}} ended ({{how}})",
+                "sum by (process_group, how) (increase(wsgi_children_exited_total{$S}[$R]))",
             ),
             target(
-                "told to retire ({{reason}})",
-                "sum by (reason) (increase(wsgi_children_recycles_total{$S}[$R]))",
+                "{{process_group}} told to retire ({{reason}})",
+                "sum by (process_group, reason) (increase(wsgi_children_recycles_total{$S}[$R]))",
             ),
         ],
         ..PANEL

@@ -91,6 +91,11 @@ impl<H: Hosts> Engine<H> {
         unsafe { (self.table.run)(&request.for_host(host)) }
     }
 
+    /// Tells the applications of a signal that this process has got. Waits for each GIL.
+    pub fn signal(self, number: i32) {
+        (self.table.signal)(number);
+    }
+
     /// From now on, only its own thread touches a request ([`EngineTable::hold`]).
     pub fn hold(self) {
         (self.table.hold)();

@@ -94,6 +94,9 @@ pub enum Retire {
     Deadlock = 1,
     /// An application or interpreter did not load in time; reported again until it has loaded.
     Startup = 2,
+    /// The script of an application has changed, or asks for a reload. Reported once for each application of a process
+    /// group, whose processes do not load a script again themselves.
+    Source = 3,
 }
 
 /// How the interpreters of an application group hold the GIL.

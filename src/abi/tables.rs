@@ -230,6 +230,9 @@ pub struct EngineTable {
         data: *mut c_void,
         take: unsafe extern "C" fn(data: *mut c_void, text: Bytes<'_>),
     ),
+    /// Publishes the event `process_signal` in every interpreter, for a signal that this process has got. Waits for each
+    /// GIL.
+    pub signal: extern "C" fn(number: c_int),
     /// Returns the number of threads that have nothing left to do for their requests and have not returned, because the
     /// requests were given up ([`HostTable::give_up`]).
     pub stuck: extern "C" fn() -> u32,

@@ -635,6 +635,10 @@ messages! {
         cause: "The headers of the request, and the variables of httpd for it, are too long to be passed on.",
         follows: "The request is answered with 500.",
         remedy: "Lower LimitRequestFieldSize, or pass fewer variables (SSLOptions +StdEnvVars).";
+    SignalEvent = 1170 Error "the process_signal event could not be published in {}",
+        cause: "What calls the subscribers raised; the traceback follows.",
+        follows: "Subscribers of that interpreter may not have been called. The process goes on.",
+        remedy: "Nothing if it is rare.";
     OptionNeedless = 1180 Info "{}: {}= of WSGIDaemonProcess '{}' needs no effect here: {}",
         cause: "The option adjusts a part of mod_wsgi that works in another way here.",
         follows: "The value is checked, and has no effect.",

@@ -266,15 +266,17 @@ pub(crate) struct MetricsArgs {
 ///
 /// The server first tries the new code in a separate process: it loads the scripts and sends the WSGIWarmup requests.
 /// Then it replaces its children one after the other, each only when its successor is ready. If the new code does not
-/// load, no child is replaced and the old code stays in service.
+/// load, no child is replaced and the old code stays in service. The processes of process groups are replaced as
+/// wsgictl restart does it. If all applications run in process groups, no child is replaced.
 ///
-/// Exit status: 0 when all children serve the new code; 1 when that failed or took too long; 2 when the command line
-/// was wrong; 3 when all children were replaced, but some of the new code could not be tried first, because only
-/// requests name its script or its application group. Only root and the user who started the server may ask for it.
+/// Exit status: 0 when all children and processes serve the new code; 1 when that failed or took too long for some of
+/// them; 2 when the command line was wrong; 3 when all were replaced, but some of the new code of the children could
+/// not be tried first, because only requests name its script or its application group. Only root and the user who started the server may ask for it.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadArgs {
     /// The application group whose scripts are tried first; "%{GLOBAL}" or "main" for that of the main interpreter
-    /// [default: those of all groups that the configuration names]. All children are replaced in any case
+    /// [default: those of all groups that the configuration names]. All children are replaced in any case, if one of
+    /// them has the group, and all processes of the process groups that have it
     pub(crate) group: Option<String>,
 
     #[command(flatten)]

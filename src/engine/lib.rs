@@ -4,7 +4,7 @@
 //! This crate decides nothing: each function catches panics, converts the `#[repr(C)]` values to Rust ones, and calls
 //! `wsgi-python`.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::time::Duration;
 
 use wsgi_abi::{
@@ -27,6 +27,7 @@ pub static wsgi_engine: EngineTable = EngineTable {
     replicas,
     changed_source,
     dump_stacks,
+    signal,
     stuck,
     run,
     hold,
@@ -97,6 +98,10 @@ unsafe extern "C" fn dump_stacks(
     let text = guard(|| panicked, || wsgi_python::dump(patience));
     // SAFETY: the module passes a function together with the data for it.
     unsafe { take(data, Bytes::new(text.as_bytes())) };
+}
+
+extern "C" fn signal(number: c_int) {
+    guard(|| (), || wsgi_python::signal(number));
 }
 
 extern "C" fn stuck() -> u32 {

@@ -149,6 +149,7 @@ unsafe impl Module for Wsgi {
     }
 
     fn child_init(inside: &ChildInit) {
+        daemon::child_begins();
         life::begin(inside);
     }
 

@@ -46,6 +46,7 @@ pub use request::running::stuck;
 pub use run::run;
 pub use watch::stacks::dump;
 pub use wsgi::setup::Process;
+pub use wsgi::signals::signal;
 
 /// The Python that the engine was compiled for, as "3.11", or "3.14t" for a free-threaded build.
 pub const VERSION: &str = env!("WSGI_ENGINE_VERSION");

@@ -82,10 +82,12 @@ pub(crate) fn exit(status: i32) -> ! {
 
 /// Where this process runs applications, for lines of the log.
 static MODE: OnceLock<String> = OnceLock::new();
+static IS_IN_GROUP: AtomicBool = AtomicBool::new(false);
 static IS_SERVICE: AtomicBool = AtomicBool::new(false);
 
 /// Sets the process group of this process, empty for a child of httpd, and whether it only runs scripts.
 pub(crate) fn set_group(group: &[u8], is_service: bool) {
+    IS_IN_GROUP.store(!group.is_empty(), Ordering::Relaxed);
     IS_SERVICE.store(is_service, Ordering::Relaxed);
     MODE.get_or_init(|| match group {
         b"" => String::from("in embedded mode"),
@@ -96,6 +98,11 @@ pub(crate) fn set_group(group: &[u8], is_service: bool) {
 /// Returns where this process runs applications, in words.
 pub(crate) fn mode() -> &'static str {
     MODE.get().map_or("in embedded mode", |mode| mode)
+}
+
+/// Whether this is a process of a group.
+pub(crate) fn is_in_group() -> bool {
+    IS_IN_GROUP.load(Ordering::Relaxed)
 }
 
 /// Whether this process only runs scripts (`threads=0`).

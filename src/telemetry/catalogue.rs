@@ -477,6 +477,13 @@ pub const fn cell(id: Id, series: usize) -> usize {
 /// Returns the number of a label's value; in a family with only this label, that is the number of the series.
 ///
 /// # Panics
+/// Returns the number of a request method in [`METHOD`].
+pub fn method(name: &[u8]) -> usize {
+    let mut known = METHOD.values.iter();
+    let found = known.position(|known| known.as_bytes() == name);
+    found.unwrap_or(METHOD.values.len() - 1)
+}
+
 /// If there is no such value. In constants, compilation fails.
 pub const fn value(label: Label, text: &str) -> usize {
     let mut at = 0;

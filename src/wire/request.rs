@@ -27,6 +27,8 @@ pub struct OutgoingRequest<'a> {
     pub level: Level,
     /// Whether the request keeps the process from its `inactivity-timeout=`.
     pub is_activity: bool,
+    /// The stamp by which the child shows the request while it runs; 0 if it shows none.
+    pub since: u64,
     /// The start of the body.
     pub body: BodyStart<'a>,
     /// Which other requests wait for this one; at most [`limits::OUTER`].
@@ -61,6 +63,7 @@ pub(crate) fn pack_request(
         to.i64(request.timing.queue_start);
         to.flag(request.timing.times.is_some());
         to.flag(outgoing.is_activity);
+        to.u64(outgoing.since);
         to.u64(outgoing.nesting.id);
         let outer = outgoing.nesting.within.get_or_empty();
         to.u32(outer.len().min(limits::OUTER) as u32);
@@ -170,6 +173,8 @@ pub struct UnpackedRequest<'a> {
     pub is_timed: bool,
     /// Whether the request keeps the process from its `inactivity-timeout=`.
     pub is_activity: bool,
+    /// The stamp by which the child shows the request while it runs; 0 if it shows none.
+    pub since: u64,
     /// The highest level of lines for the request's log.
     pub(crate) level: Level,
     /// The start of the body.
@@ -201,6 +206,7 @@ impl<'a> UnpackedRequest<'a> {
             queue_start: from.i64()?,
             is_timed: from.flag()?,
             is_activity: from.flag()?,
+            since: from.u64()?,
             level,
             id: from.u64()?,
             within: unpack_outer(&mut from)?,
@@ -213,6 +219,18 @@ impl<'a> UnpackedRequest<'a> {
             return Err(LONG_START);
         }
         Ok(unpacked)
+    }
+
+    /// Returns the value of a known key of the environ; empty if the request has none.
+    pub fn variable(&self, id: u16) -> &'a [u8] {
+        let is_it = |entry: &&EnvEntry<'_>| entry.kind == KeyKind::Known && entry.id == id;
+        let found = self.entries.iter().rfind(is_it);
+        found.map_or(b"", |entry| entry.value.get_or_empty())
+    }
+
+    /// Returns the application group that runs the request.
+    pub fn group(&self) -> &'a [u8] {
+        self.target.group.get_or_empty()
     }
 
     /// Returns the request for the engine of this process, which took it at `daemon_start`, microseconds since the epoch.

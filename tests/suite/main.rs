@@ -40,6 +40,8 @@ mod foreign_files;
 mod forks;
 /// Django, Flask, httpbin.
 mod frameworks;
+/// What people see of process groups, and what they tell them.
+mod group_status;
 /// Application groups and their names.
 mod groups;
 /// Loads that hang, and scripts that are not regular files.

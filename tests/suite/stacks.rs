@@ -1,4 +1,4 @@
-//! `wsgictl stack`: the stacks of a child's threads, whatever state the child is in.
+//! `wsgictl stack`: the stacks of the threads of a child, or of a process of a group, whatever state it is in.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -7,22 +7,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Mpm, Pid, Request, Server, embedded_only, eventually, is_alive, kill, mpm_tests,
-    ours_only,
+    Builder, Mpm, Pid, Request, Server, eventually, is_alive, kill, mpm_tests, ours_only,
+    process_group,
 };
 
 mpm_tests! {
     fn a_request_is_shown_with_its_functions_and_its_url(mpm) {
         ours_only!("mod_wsgi has no such command");
-        embedded_only!("the stacks are those of httpd's children");
         for (conf, measures) in [("", true), ("WSGIMetrics Off", false)] {
             let gate = Gate::new();
             let server = start(mpm, &gate, |builder| builder.conf(conf));
-            let child = server.only_child();
+            let child = server.only_process();
             gate.while_inside(&server, "/app/dawdle?secret=1", || {
                 let shown = stack(&server, child, 10).expect("it answers");
                 for part in [
-                    &*format!("Child {child}: ready for "),
+                    &*format!("{}: ready for ", named(child)),
                     "\n== main interpreter ==\n",
                     "app.wsgi\", line 10, in application\n",
                     "app.wsgi\", line 5, in dawdle\n",
@@ -44,10 +43,9 @@ mpm_tests! {
 
     fn a_thread_that_keeps_the_gil_is_shown(mpm) {
         ours_only!("mod_wsgi has no such command");
-        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
-        let child = server.only_child();
+        let child = server.only_process();
         gate.while_inside(&server, "/app/hold", || {
             // The first answer may come before the thread has the GIL.
             let shown = eventually("it is held", || {
@@ -68,12 +66,11 @@ mpm_tests! {
             (!shown.contains("could not be acquired")).then_some(shown)
         });
         assert!(!shown.contains("in hold"), "{shown}");
-        assert_eq!(server.only_child(), child, "it serves on");
+        assert_eq!(server.only_process(), child, "it serves on");
     }
 
     fn replicas_have_a_gil_each(mpm) {
         ours_only!("mod_wsgi has no such choice");
-        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder.conf("WSGIGILMode own\nWSGIInterpreters 2"));
         server.allow_log("WSGI102[34]");
@@ -82,7 +79,7 @@ mpm_tests! {
             server.expect_log("WSGI1023");
             return;
         }
-        let child = server.only_child();
+        let child = server.only_process();
         gate.while_inside(&server, "/app/hold", || {
             let shown = eventually("it is held", || {
                 let shown = stack(&server, child, 4).expect("it answers");
@@ -90,23 +87,23 @@ mpm_tests! {
             });
             assert_eq!(shown.matches("could not be acquired").count(), 1, "only one has lost it: {shown}");
             assert!(shown.contains("app.wsgi\", line 7, in hold\n"), "{shown}");
-            let count = if mpm.threaded() { 2 } else { 1 };
+            let count = if mpm.threaded() || process_group().is_some() { 2 } else { 1 };
             assert_eq!(shown.matches("== interpreter ").count(), count, "{shown}");
         });
     }
 
     fn a_child_that_starts_is_shown(mpm) {
         ours_only!("mod_wsgi has no such command");
-        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
-        let ahead = "WSGIImportScript ${ROOT}/ahead.wsgi application-group=%{GLOBAL} process-group=%{GLOBAL}";
-        let server = start(mpm, &gate, |builder| builder.file("ahead.wsgi", "").conf(ahead));
-        server.allow_log("not ready after");
+        let group = process_group().unwrap_or("%{GLOBAL}");
+        let ahead = format!("WSGIImportScript ${{ROOT}}/ahead.wsgi application-group=%{{GLOBAL}} process-group={group}");
+        let server = start(mpm, &gate, |builder| builder.file("ahead.wsgi", "").conf(&ahead));
+        server.allow_log("not ready after|WSGI1154");
         server.write("ahead.wsgi", format!("import socket\nsocket.create_connection({}).recv(1)\n", gate.address()));
-        let before = server.only_child();
+        let before = server.only_process();
         kill(before);
         let inside = gate.accept();
-        let child = server.children().into_iter().find(|child| *child != before && is_alive(*child));
+        let child = server.app_processes().into_iter().find(|child| *child != before && is_alive(*child));
         let shown = stack(&server, child.expect("it is starting"), 10).expect("it answers");
         assert!(shown.contains(": starting for "), "{shown}");
         assert!(shown.contains("ahead.wsgi\", line 2, in <module>\n"), "{shown}");
@@ -117,10 +114,9 @@ mpm_tests! {
 
     fn a_child_that_does_not_answer_is_shown_by_its_requests(mpm) {
         ours_only!("mod_wsgi has no such command");
-        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
-        let child = server.only_child();
+        let child = server.only_process();
         gate.while_inside(&server, "/app/dawdle", || {
             signal("-STOP", child);
             let answer = ask(&server, child, 1);
@@ -128,7 +124,8 @@ mpm_tests! {
             assert_eq!(answer.status.code(), Some(1));
             let (shown, said) = (text(&answer.stdout), text(&answer.stderr));
             assert!(shown.contains("GET /app/dawdle  "), "{shown}");
-            assert!(said.contains(&format!("child {child} did not take the request within 1")), "{said}");
+            let name = named(child).replace("Child", "child").replace("Process", "process");
+            assert!(said.contains(&format!("{name} did not take the request within 1")), "{said}");
             // A request for stacks that was given up does not block the next one.
             let shown = stack(&server, child, 10).expect("it answers");
             assert!(shown.contains("in dawdle\n"), "{shown}");
@@ -137,10 +134,9 @@ mpm_tests! {
 
     fn a_process_that_is_no_child_is_not_asked(mpm) {
         ours_only!("mod_wsgi has no such command");
-        embedded_only!("the stacks are those of httpd's children");
         let gate = Gate::new();
         let server = start(mpm, &gate, |builder| builder);
-        let child = server.only_child();
+        let child = server.only_process();
         let refused = |pid| {
             let answer = ask(&server, pid, 5);
             assert_eq!(answer.status.code(), Some(1));
@@ -148,8 +144,8 @@ mpm_tests! {
             text(&answer.stderr)
         };
         let said = refused(999_999_999);
-        assert!(said.contains("this server has no child 999999999."), "{said}");
-        assert!(said.contains(&format!("It has:\n  {child}  ready for ")), "{said}");
+        assert!(said.contains("this server has no child 999999999"), "{said}");
+        assert!(said.contains("It has:\n") && said.contains(&format!("\n  {child}  ready for ")), "{said}");
         let said = refused(server.pid());
         assert!(said.contains("is the server's parent, which runs no Python."), "{said}");
         let wrong = server.wsgictl(&["stack", "x"]);
@@ -219,6 +215,14 @@ impl Gate {
             let answer = answer.join().unwrap();
             assert_eq!(answer.expect("an answer").status(), 200);
         });
+    }
+}
+
+/// Returns what wsgictl calls the process that runs the application.
+fn named(pid: Pid) -> String {
+    match process_group() {
+        None => format!("Child {pid}"),
+        Some(group) => format!("Process {pid} of group {group}"),
     }
 }
 

@@ -96,4 +96,31 @@ pub(super) static CRITICAL: &[Alert] = &[
             "An extension module that refuses sub-interpreters: `WSGIApplicationGroup %{GLOBAL}` for that application.",
         ],
     },
+    Alert {
+        name: "WsgiProcessGroupDown",
+        severity: Severity::Critical,
+        wait: "2m",
+        expr: |_| {
+            r#"sum by (job, instance, process_group) (wsgi_children{process_group!="", state="ready"}) == 0 and sum by (job, instance, process_group) (increase(wsgi_children_started_total{process_group!=""}[10m])) > 2"#.into()
+        },
+        summary: "Process group {{ $labels.process_group }} of {{ $labels.instance }} has no process that takes requests",
+        description: "The processes of group {{ $labels.process_group }} on {{ $labels.instance }} have been ending before they were ready for two minutes; its requests are answered with 503.",
+        meaning: "Every process of the group ends while it starts. The server starts another one, after longer and longer pauses.",
+        look: &[
+            (
+                "server",
+                "Children by state",
+                "whether other groups and httpd's children are well",
+            ),
+            (
+                "server",
+                "Children started and ended",
+                "since when its processes are killed or end",
+            ),
+        ],
+        steps: &[
+            "The error log of the server that defines the group says why, with messages 1150 and 1153: a `home=` that its user may not enter, a `python-home=` that is not there, a script that ends the process.",
+            "Begun with a new configuration: take that back, or correct it; `apachectl graceful` tries again at once.",
+        ],
+    },
 ];

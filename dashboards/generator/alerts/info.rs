@@ -13,8 +13,8 @@ pub(super) static INFO: &[Alert] = &[
                 p.growth
             )
         },
-        summary: "The largest child of {{ $labels.instance }} keeps growing",
-        description: "The memory of the largest child of {{ $labels.instance }} has been growing for six hours, by {{ $value | humanize1024 }}B per second; within a day it would be several times what it is.",
+        summary: "The largest child of {{ $labels.instance }}{{ with $labels.process_group }}, process group {{ . }},{{ end }} keeps growing",
+        description: "The memory of the largest child of {{ $labels.instance }}{{ with $labels.process_group }}, process group {{ . }},{{ end }} has been growing for six hours, by {{ $value | humanize1024 }}B per second; within a day it would be several times what it is.",
         meaning: "An application keeps more and more in memory: a leak, or a cache without a bound.",
         look: &[
             (
@@ -34,7 +34,7 @@ pub(super) static INFO: &[Alert] = &[
             ),
         ],
         steps: &[
-            "`MaxConnectionsPerChild 10000` replaces children before they are too large: it buys time.",
+            "`MaxConnectionsPerChild 10000` replaces children before they are too large, and `maximum-requests=` of `WSGIDaemonProcess` the processes of a group: it buys time.",
             "Find it: `tracemalloc` in one child shows which lines allocate what stays.",
         ],
     },

@@ -218,13 +218,13 @@ pub(super) static WARNING: &[Alert] = &[
         wait: "0m",
         expr: |p| {
             format!(
-                r#"sum by (job, instance) (increase(wsgi_children_exited_total{{how="killed"}}[15m])) > {}"#,
+                r#"sum by (job, instance, process_group) (increase(wsgi_children_exited_total{{how="killed"}}[15m])) > {}"#,
                 p.killed
             )
         },
-        summary: "{{ $value | humanize }} children of {{ $labels.instance }} were killed",
-        description: "Within a quarter of an hour {{ $value | humanize }} children of {{ $labels.instance }} ended without a proper end, and with them the requests that they were serving.",
-        meaning: "Children crash, or the kernel or an administrator kills them.",
+        summary: "{{ $value | humanize }} children of {{ $labels.instance }}{{ with $labels.process_group }}, process group {{ . }},{{ end }} were killed",
+        description: "Within a quarter of an hour {{ $value | humanize }} children of {{ $labels.instance }}{{ with $labels.process_group }}, process group {{ . }},{{ end }} ended without a proper end, and with them the requests that they were serving.",
+        meaning: "Children of httpd, or processes of a process group, crash, or the kernel or an administrator kills them.",
         look: &[
             (
                 "server",

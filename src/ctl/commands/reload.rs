@@ -1,4 +1,4 @@
-//! `wsgictl reload`: asks for new code, and shows the progress of the roll.
+//! `wsgictl reload`: asks httpd's children and the process groups for new code, and shows their progress.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -6,33 +6,125 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wsgi_telemetry::board::{Board, ReloadTicket, RetireReason, Roll, RollPhase};
-use wsgi_telemetry::{Segment, clock, status};
+use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id};
+use wsgi_telemetry::{ApplicationNumbers, Segment, Snapshot, clock, status};
 
 use crate::cli::ReloadArgs;
 use crate::output::failure::{Failure, Outcome};
 use crate::output::messages;
 use crate::output::terminal::tell;
 use crate::segment::find;
+use crate::segment::group::Replacement;
 use crate::segment::server::Server;
 
 /// Asks for new code, and waits until the server runs it.
 pub(crate) fn reload(args: &ReloadArgs) -> Outcome<ExitCode> {
     let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
     let group = args.group.as_deref().map(named);
-    if let Some(group) = group
-        && let Err(failure) = check_known(&segment, group)
-    {
-        messages::failure(&failure);
-        return Ok(ExitCode::from(USAGE));
+    let parts = match Parts::of(&server, segment, group) {
+        Ok(parts) => parts,
+        Err(Refusal::Unknown(failure)) => {
+            messages::failure(&failure);
+            return Ok(ExitCode::from(USAGE));
+        }
+        Err(Refusal::Other(failure)) => return Err(failure),
+    };
+    let children = match parts.children {
+        true => {
+            await_reloader(segment.board())?;
+            Some(ReloadRequest::ask(&server, segment, group)?)
+        }
+        false => None,
+    };
+    // All parts are asked before the first one is waited for.
+    let groups = parts.process_groups.iter();
+    let groups = groups.map(|name| Replacement::ask(&server, name, "reload"));
+    let groups: Vec<Outcome<Replacement>> = groups.collect();
+    let timeout = Duration::from_secs(args.timeout.into());
+    let mut status = 0;
+    let mut note = |outcome: Outcome<u8>| match outcome {
+        Ok(other) => status = if status == 0 { other } else { status },
+        Err(failure) => {
+            messages::failure(&failure);
+            status = FAILED;
+        }
+    };
+    let follow = |asked: Replacement| match args.no_wait {
+        true => Ok(0),
+        false => asked.follow(&server, timeout).map(|()| 0),
+    };
+    if let Some(asked) = children.filter(|_| !args.no_wait) {
+        note(asked.follow(timeout));
     }
-    let board = segment.board();
-    await_reloader(board)?;
-    let asked = ReloadRequest::ask(server, segment, group)?;
+    for asked in groups {
+        note(asked.and_then(follow));
+    }
     if args.no_wait {
         tell("The server was asked to take up new code.");
-        return Ok(ExitCode::SUCCESS);
     }
-    asked.follow(Duration::from_secs(args.timeout.into()))
+    Ok(ExitCode::from(status))
+}
+
+/// The parts of a server that must take up new code.
+struct Parts {
+    /// httpd's children.
+    children: bool,
+    /// Process groups, all of whose processes are replaced.
+    process_groups: Vec<String>,
+}
+
+/// Why there is nothing to reload.
+enum Refusal {
+    /// The server certainly has no such group.
+    Unknown(Failure),
+    Other(Failure),
+}
+
+impl Parts {
+    /// Finds the parts that have the application group of this name, or all that run applications.
+    fn of(server: &Server, segment: Segment, group: Option<&str>) -> Result<Self, Refusal> {
+        // Without the process groups, so that it shows what children have loaded.
+        let snapshot = segment.snapshot();
+        let mut known = known_to_children(&snapshot);
+        let is_of_children = |name: &str| {
+            let mut groups = snapshot.board.groups.iter().map(|group| &group.name);
+            let mut running = snapshot.running.iter().map(|running| &running.group);
+            groups.any(|known| known == name) || running.any(|known| known == name)
+        };
+        let mut process_groups = Vec::new();
+        for name in server.group_names() {
+            let open = || find::memory_of_group(&server.group_to_ask(name)?);
+            let board = open().map_err(Refusal::Other)?.board();
+            let of_board: Vec<String> = board.groups().into_iter().map(|one| one.name).collect();
+            if group.is_none_or(|group| of_board.iter().any(|one| one == group)) {
+                process_groups.push(name.to_owned());
+            }
+            known.extend(of_board);
+        }
+        if let Some(group) = group {
+            check_known(&known, group).map_err(Refusal::Unknown)?;
+        }
+        let children = match group {
+            _ if server.group_names().next().is_none() => true,
+            _ if !have_applications(&snapshot) => process_groups.is_empty(),
+            None => true,
+            Some(group) => is_of_children(group) || process_groups.is_empty(),
+        };
+        Ok(Self {
+            children,
+            process_groups,
+        })
+    }
+}
+
+/// Returns whether a child of httpd has loaded an application, or may have: a server that measures nothing does not tell.
+fn have_applications(snapshot: &Snapshot) -> bool {
+    let has_interpreter = |app: &ApplicationNumbers| {
+        let states = 0..INTERPRETER_STATE.values.len();
+        let mut counts = states.map(|at| app.numbers.gauge(Id::Interpreters, at));
+        counts.any(|count| count != 0)
+    };
+    !snapshot.records || snapshot.applications.iter().any(has_interpreter)
 }
 
 /// Converts the name of a group to its name on the board, where the main interpreter's group is empty.
@@ -48,18 +140,21 @@ fn shown(group: &str) -> &str {
     if group.is_empty() { "main" } else { group }
 }
 
-/// Fails for a group that the server certainly does not have.
-fn check_known(segment: &Segment, group: &str) -> Outcome<()> {
-    let snapshot = segment.snapshot();
+/// Returns the application groups of the configuration and of httpd's children.
+fn known_to_children(snapshot: &Snapshot) -> BTreeSet<String> {
     let configured = snapshot.applications.iter();
     let configured = configured.filter(|app| app.application.label != "_other");
     let running = snapshot.running.iter().map(|running| running.group.clone());
     let seen = snapshot.board.groups.iter().map(|group| group.name.clone());
-    let known: BTreeSet<String> = configured
+    configured
         .map(|app| named(&app.application.group).to_owned())
         .chain(running)
         .chain(seen)
-        .collect();
+        .collect()
+}
+
+/// Fails for a group that the server certainly does not have.
+fn check_known(known: &BTreeSet<String>, group: &str) -> Outcome<()> {
     // If names depend on requests, or no group is known yet, only the server can tell.
     if known.contains(group) || known.is_empty() || known.iter().any(|name| name.contains("%{")) {
         return Ok(());
@@ -85,8 +180,8 @@ fn await_reloader(board: Board) -> Outcome<()> {
 }
 
 /// A request for a roll.
-struct ReloadRequest {
-    server: Server,
+struct ReloadRequest<'s> {
+    server: &'s Server,
     segment: Segment,
     ticket: ReloadTicket,
     /// Revision before the request.
@@ -97,8 +192,8 @@ struct ReloadRequest {
     at: u64,
 }
 
-impl ReloadRequest {
-    fn ask(server: Server, segment: Segment, group: Option<&str>) -> Outcome<Self> {
+impl<'s> ReloadRequest<'s> {
+    fn ask(server: &'s Server, segment: Segment, group: Option<&str>) -> Outcome<Self> {
         let board = segment.board();
         let what = match group {
             None => String::from("wsgictl reload asked for it"),
@@ -122,7 +217,7 @@ impl ReloadRequest {
     }
 
     /// Prints each step until the roll ends.
-    fn follow(&self, timeout: Duration) -> Outcome<ExitCode> {
+    fn follow(&self, timeout: Duration) -> Outcome<u8> {
         let mut progress = Progress::default();
         let mut wanted = None;
         loop {
@@ -130,7 +225,7 @@ impl ReloadRequest {
                 tell(
                     "The server was restarted meanwhile, so all of its children run the new code.",
                 );
-                return Ok(ExitCode::SUCCESS);
+                return Ok(0);
             }
             let roll = self.roll(&mut wanted)?;
             if let Some(roll) = &roll {
@@ -143,11 +238,7 @@ impl ReloadRequest {
                             1 => format!("Done: 1 child replaced in {time}."),
                             done => format!("Done: {done} children replaced in {time}."),
                         });
-                        return Ok(if is_tried(roll) {
-                            ExitCode::SUCCESS
-                        } else {
-                            ExitCode::from(UNTRIED)
-                        });
+                        return Ok(if is_tried(roll) { 0 } else { UNTRIED });
                     }
                     RollPhase::Stopped => return Err(stopped(roll)),
                     RollPhase::Idle | RollPhase::Trial | RollPhase::Rolling => {}
@@ -270,6 +361,8 @@ fn late(roll: Option<&Roll>, timeout: Duration) -> Failure {
 }
 
 const GLOBAL: &str = "%{GLOBAL}";
+/// Exit status if something was not replaced.
+const FAILED: u8 = 1;
 /// Exit status for a wrong command line, as in [`clap`].
 const USAGE: u8 = 2;
 /// Exit status if children were replaced, but some of the new code could not be tried before.

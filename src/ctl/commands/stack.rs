@@ -1,5 +1,5 @@
-//! `wsgictl stack`: asks a child for the stacks of its threads, and shows them with the child's running requests, which
-//! it reads from the segment.
+//! `wsgictl stack`: asks a child, or a process of a group, for the stacks of its threads, and shows them with its running
+//! requests, which it reads from the segments.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -19,16 +19,16 @@ use crate::segment::server::Server;
 /// Asks, waits, and shows the stacks; without an answer, only what the segment has of the child.
 pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
     let (server, segment) = find::open_to_ask(args.segment.segment.as_deref())?;
-    let child = child(&server, segment, args.pid)?;
-    let asked = StacksRequest::ask(segment, child, Duration::from_secs_f64(args.timeout))?;
+    let process = Process::find(&server, segment, args.pid)?;
+    let asked = StacksRequest::ask(&process, Duration::from_secs_f64(args.timeout))?;
     let answer = asked.wait();
     // Read right after the stacks, so that both show nearly the same moment.
-    let requests = Requests::of(&segment, args.pid);
+    let requests = Requests::of(&server, segment, args.pid)?;
     let (stacks, problem) = match answer {
         Ok(stacks) => (Some(stacks), None),
         Err(failure) => (None, Some(failure)),
     };
-    let text = page(&child, &requests, stacks.as_deref());
+    let text = page(&process, &requests, stacks.as_deref());
     let _read = terminal::write(&text)?;
     match problem {
         None => Ok(ExitCode::SUCCESS),
@@ -39,29 +39,71 @@ pub(crate) fn stack(args: &StackArgs) -> Outcome<ExitCode> {
     }
 }
 
-/// Returns the child with this process id.
-fn child(server: &Server, segment: Segment, pid: u32) -> Outcome<ChildEntry> {
-    let children = segment.board().children();
-    if let Some(found) = children.iter().find(|child| child.pid == pid) {
-        return Ok(*found);
+/// The process that is asked.
+struct Process {
+    entry: ChildEntry,
+    /// The board on which it answers.
+    board: Board,
+    /// The process group that it belongs to; `None` for a child of httpd.
+    group: Option<String>,
+}
+
+impl Process {
+    /// Returns the child or the process of a group with this process id.
+    fn find(server: &Server, segment: Segment, pid: u32) -> Outcome<Self> {
+        let children = segment.board().children();
+        if let Some(entry) = children.iter().find(|child| child.pid == pid) {
+            return Ok(Self {
+                entry: *entry,
+                board: segment.board(),
+                group: None,
+            });
+        }
+        let mut list = String::new();
+        for child in &children {
+            let _ = write!(list, "\n  {}  {}", child.pid, state(child));
+        }
+        for group in server.group_names() {
+            let of_group = server.group_to_ask(group)?;
+            let board = find::memory_of_group(&of_group)?.board();
+            for entry in board.children() {
+                if entry.pid == pid {
+                    let group = Some(group.to_owned());
+                    return Ok(Self {
+                        entry,
+                        board,
+                        group,
+                    });
+                }
+                let _ = write!(list, "\n  {}  {} (group {group})", entry.pid, state(&entry));
+            }
+        }
+        let what = if pid == server.parent() {
+            format!("process {pid} is the server's parent, which runs no Python.")
+        } else {
+            let more = match server.group_names().next() {
+                None => "",
+                Some(_) => ", nor a process of a group",
+            };
+            format!("this server has no child {pid}{more}.")
+        };
+        Err(Failure::new(what).remedy(match list.as_str() {
+            // `httpd -X` runs one process, and a server that has just started has no children yet.
+            "" => String::from(
+                "It has no children: it runs as one process (httpd -X), or has just started.",
+            ),
+            list => format!("It has:{list}"),
+        }))
     }
-    let what = if pid == server.parent() {
-        format!("process {pid} is the server's parent, which runs no Python.")
-    } else {
-        format!("this server has no child {pid}.")
-    };
-    let failure = Failure::new(what);
-    if children.is_empty() {
-        // `httpd -X` runs one process, and a server that has just started has no children yet.
-        return Err(failure.remedy(
-            "It has no children: it runs as one process (httpd -X), or has just started.",
-        ));
+
+    /// Returns what the process is, with its process id.
+    fn name(&self) -> String {
+        let pid = self.entry.pid;
+        match &self.group {
+            None => format!("child {pid}"),
+            Some(group) => format!("process {pid} of group {group}"),
+        }
     }
-    let mut list = String::from("It has:");
-    for child in children {
-        let _ = write!(list, "\n  {}  {}", child.pid, state(&child));
-    }
-    Err(failure.remedy(list))
 }
 
 /// Returns the state of a child in words, with its duration.
@@ -75,22 +117,20 @@ fn state(child: &ChildEntry) -> String {
     }
 }
 
-/// A request for the stacks of a child.
-struct StacksRequest {
-    board: Board,
-    pid: u32,
-    ticks: u64,
+/// A request for the stacks of a process.
+struct StacksRequest<'p> {
+    process: &'p Process,
     ticket: StacksTicket,
     began: Instant,
     timeout: Duration,
 }
 
-impl StacksRequest {
-    fn ask(segment: Segment, child: ChildEntry, timeout: Duration) -> Outcome<Self> {
-        let (board, began) = (segment.board(), Instant::now());
+impl<'p> StacksRequest<'p> {
+    fn ask(process: &'p Process, timeout: Duration) -> Outcome<Self> {
+        let began = Instant::now();
         let patience = (timeout / 2).min(PATIENCE);
         let ticket = loop {
-            if let Some(ticket) = board.ask_for_stacks(child.pid, patience) {
+            if let Some(ticket) = process.board.ask_for_stacks(process.entry.pid, patience) {
                 break ticket;
             }
             if began.elapsed() >= timeout {
@@ -102,9 +142,7 @@ impl StacksRequest {
             thread::sleep(STEP);
         };
         Ok(Self {
-            board,
-            pid: child.pid,
-            ticks: child.ticks,
+            process,
             ticket,
             began,
             timeout,
@@ -112,19 +150,20 @@ impl StacksRequest {
     }
 
     fn wait(&self) -> Outcome<String> {
-        let pid = self.pid;
+        let Process { entry, board, .. } = self.process;
+        let name = self.process.name();
         loop {
             let late = self.began.elapsed() >= self.timeout;
             let time = status::duration(self.timeout.as_secs_f64());
-            match self.board.stacks(self.ticket) {
+            match board.stacks(self.ticket) {
                 StacksAnswer::Told(text) => return Ok(text),
                 StacksAnswer::Lost => {
-                    return Err(Failure::new(format!("the answer of child {pid} was lost."))
+                    return Err(Failure::new(format!("the answer of {name} was lost."))
                         .remedy("Ask again."));
                 }
                 StacksAnswer::Waiting if late => {
                     return Err(Failure::new(format!(
-                        "child {pid} did not take the request within {time}."
+                        "{name} did not take the request within {time}."
                     ))
                     .remedy(
                         "Is it stopped, or starved of CPU time? kill -ABRT ends it, with a core where the system keeps \
@@ -133,28 +172,28 @@ impl StacksRequest {
                 }
                 StacksAnswer::Taken if late => {
                     return Err(Failure::new(format!(
-                        "child {pid} took the request, but did not answer within {time}."
+                        "{name} took the request, but did not answer within {time}."
                     ))
                     .remedy("Wait longer: --timeout 25"));
                 }
                 StacksAnswer::Waiting | StacksAnswer::Taken => {}
             }
-            let is_it = |child: &ChildEntry| (child.pid, child.ticks) == (pid, self.ticks);
-            if !self.board.children().iter().any(is_it) {
-                return Err(Failure::new(format!("child {pid} has ended.")));
+            let is_it = |child: &ChildEntry| (child.pid, child.ticks) == (entry.pid, entry.ticks);
+            if !board.children().iter().any(is_it) {
+                return Err(Failure::new(format!("{name} has ended.")));
             }
             thread::sleep(STEP);
         }
     }
 }
 
-impl Drop for StacksRequest {
+impl Drop for StacksRequest<'_> {
     fn drop(&mut self) {
-        self.board.release_stacks(self.ticket);
+        self.process.board.release_stacks(self.ticket);
     }
 }
 
-/// The running requests of a child.
+/// The running requests of a process.
 enum Requests {
     /// The server measures nothing.
     Unknown,
@@ -162,20 +201,26 @@ enum Requests {
 }
 
 impl Requests {
-    fn of(segment: &Segment, pid: u32) -> Self {
-        let snapshot = segment.snapshot();
+    fn of(server: &Server, segment: Segment, pid: u32) -> Outcome<Self> {
+        let snapshot = server.snapshot(segment)?;
         if !snapshot.records {
-            return Requests::Unknown;
+            return Ok(Requests::Unknown);
         }
         let status = Status::new(&snapshot, &segment.history());
         let running = status.running.into_iter();
-        Requests::Known(running.filter(|request| request.pid == pid).collect())
+        let running = running.filter(|request| request.pid == pid);
+        Ok(Requests::Known(running.collect()))
     }
 }
 
 /// Returns the text to show.
-fn page(child: &ChildEntry, requests: &Requests, stacks: Option<&str>) -> String {
-    let mut page = format!("Child {}: {}\n\n", child.pid, state(child));
+fn page(process: &Process, requests: &Requests, stacks: Option<&str>) -> String {
+    let pid = process.entry.pid;
+    let name = match &process.group {
+        None => format!("Child {pid}"),
+        Some(group) => format!("Process {pid} of group {group}"),
+    };
+    let mut page = format!("{name}: {}\n\n", state(&process.entry));
     match requests {
         Requests::Unknown => {
             page.push_str("The requests it serves are not known: WSGIMetrics is off.\n")
@@ -212,18 +257,26 @@ const STEP: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wsgi_telemetry::Geometry;
     use wsgi_telemetry::board::{ChildState, RetireReason};
 
-    fn child() -> ChildEntry {
-        ChildEntry {
-            pid: 4711,
-            ticks: 1,
-            generation: 0,
-            revision: 1,
-            state: ChildState::Ready,
-            retire: Some(RetireReason::Memory),
-            since: wsgi_telemetry::clock::unix(),
-            groups: 0,
+    fn child() -> Process {
+        let geometry = Geometry::of_board(1);
+        let cells = wsgi_telemetry::memory::anonymous(geometry.words()).expect("memory");
+        let segment = Segment::create(cells, geometry, 1).expect("enough of it");
+        Process {
+            board: segment.board(),
+            group: None,
+            entry: ChildEntry {
+                pid: 4711,
+                ticks: 1,
+                generation: 0,
+                revision: 1,
+                state: ChildState::Ready,
+                retire: Some(RetireReason::Memory),
+                since: wsgi_telemetry::clock::unix(),
+                groups: 0,
+            },
         }
     }
 
@@ -231,6 +284,7 @@ mod tests {
         RequestStatus {
             application: String::from("shop"),
             group: String::new(),
+            process_group: String::new(),
             method: "GET",
             path: String::from("/slow"),
             phase: "in the application",
@@ -255,6 +309,17 @@ mod tests {
         assert!(first.ends_with("; it will retire: it uses too much memory"));
         assert_eq!(*second, "Thread 4715: GET /slow  3.2 s, in the application");
         assert_eq!(rest, ["== main interpreter ==", "", "Thread 4715"]);
+    }
+
+    #[test]
+    fn a_process_of_a_group_is_named_with_its_group() {
+        let of_group = Process {
+            group: Some(String::from("site")),
+            ..child()
+        };
+        let page = page(&of_group, &Requests::Unknown, None);
+        assert!(page.starts_with("Process 4711 of group site: ready for "));
+        assert_eq!(of_group.name(), "process 4711 of group site");
     }
 
     #[test]

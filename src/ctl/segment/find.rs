@@ -42,13 +42,9 @@ pub(crate) fn open_to_ask(path: Option<&Path>) -> Outcome<(Server, Segment)> {
     Ok((server, segment))
 }
 
-/// Opens the segment of a process group of a running server to send it a request.
-pub(crate) fn open_group_to_ask(path: Option<&Path>, group: &str) -> Outcome<(Server, Segment)> {
-    let server = open(path)?;
-    server.check_running()?;
-    let of_group = server.group_to_ask(group)?;
-    let segment = memory_of(&of_group, "the memory of the process group")?;
-    Ok((server, segment))
+/// Returns the memory of a process group, to which a request can be written.
+pub(crate) fn memory_of_group(of_group: &Server) -> Outcome<Segment> {
+    memory_of(of_group, "the memory of the process group")
 }
 
 /// Returns the memory itself, to which a request can be written. `what` names it.

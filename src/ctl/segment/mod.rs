@@ -12,5 +12,6 @@
 //! offset. It sends no signal to a process named there, and opens no file named there.
 
 pub(crate) mod find;
+pub(crate) mod group;
 pub(crate) mod server;
 mod trust;

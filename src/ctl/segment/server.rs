@@ -150,14 +150,19 @@ impl Server {
         Ok(server.snapshot_with(&groups))
     }
 
+    /// Returns the names of its process groups.
+    pub(crate) fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Opens the segment of one of its process groups to send it a request.
-    pub(super) fn group_to_ask(&self, name: &str) -> Outcome<Server> {
+    pub(crate) fn group_to_ask(&self, name: &str) -> Outcome<Server> {
         let mut groups = self.groups.iter();
         if let Some((_, group)) = groups.find(|(known, _)| known == name) {
             return Self::open_one(group.path(), Access::Write);
         }
         let what = Failure::new(format!("the server has no process group '{name}'."));
-        let names: Vec<&str> = self.groups.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.group_names().collect();
         Err(what.remedy(match names.is_empty() {
             true => String::from("It has no process group at all."),
             false => format!("It has: {}.", names.join(", ")),

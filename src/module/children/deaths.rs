@@ -56,7 +56,7 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     let ended = segment.free_arenas_of(pid);
     let had_said = was_draining.or(ended.map(|ended| ended == Ended::Clean));
     if is_unexpected(how, had_said, !running.is_empty()) && !mpm::is_stopping() {
-        tell_of_death(segment, pid, how, &running);
+        tell_of_death(segment, pid, how, &describe(segment, &running));
     }
     let how = match ended {
         Some(Ended::Clean) => Some("clean"),
@@ -100,18 +100,22 @@ const MOST_TOLD: usize = 5;
 
 /// Reports a child that has ended unexpectedly. The requests that it ran are known only from what the child itself has
 /// written, so they may be wrong.
-fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
+fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &str) {
     let how = match how {
         Some(how) => how.to_string(),
         None => String::from("in a way that is not known"),
     };
-    let running = what_ran(segment, running);
     log_message(Message::ChildDied, &[&pid, &how, &running]);
-    segment.note_death(pid, &how, &running);
+    segment.note_death(pid, &how, running);
 }
 
-/// Describes the requests that a child ran.
-fn what_ran(segment: Segment, running: &[Running]) -> String {
+/// Describes the requests that a process ran which was reaped and whose arenas were not freed yet.
+pub(crate) fn what_ran(segment: Segment, pid: u32) -> String {
+    describe(segment, &segment.running_of(pid, MOST_TOLD + 1))
+}
+
+/// Describes the requests that a process ran.
+fn describe(segment: Segment, running: &[Running]) -> String {
     let now = clock::now();
     let known = segment.applications();
     let one = |running: &Running| {

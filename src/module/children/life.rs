@@ -9,7 +9,6 @@ use wsgi_telemetry::board::ChildState;
 
 use super::{child_monitor, readiness, retire, slot, threads, watch};
 use crate::config::inherited::{self, Process};
-use crate::daemon;
 use crate::engine::host::HostRequests;
 use crate::engine::start;
 use crate::log::log_message;
@@ -18,7 +17,6 @@ use crate::metrics::segment;
 /// Runs `child_init`. Returns when the child may accept connections. Failures are in the log; the child then serves
 /// whatever needs no Python.
 pub(crate) fn begin(inside: &ChildInit) {
-    daemon::child_begins();
     segment::child_begins();
     retire::child_begins();
     slot::enter();

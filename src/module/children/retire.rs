@@ -24,6 +24,7 @@ pub(crate) fn ask(why: Retire) {
     let reason = match why {
         Retire::Stuck => RetireReason::RequestTimeout,
         Retire::Deadlock => RetireReason::Deadlock,
+        Retire::Source => RetireReason::SourceChanged,
         Retire::Startup => {
             if let Some(slot) = slot::get()
                 && slot.entry().state() == Some(ChildState::Ready)

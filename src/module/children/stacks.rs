@@ -32,7 +32,7 @@ pub(crate) fn look() {
     });
     if let Err(error) = begun {
         let _busy = Busy;
-        let text = format!("This child has no thread that could find out: {error}\n");
+        let text = format!("This process has no thread that could find out: {error}\n");
         // The result does not matter: `wsgictl` may have ended.
         let _wanted = board.tell_stacks(request, &text);
     }
@@ -41,7 +41,7 @@ pub(crate) fn look() {
 fn answer(board: Board, request: StacksRequest) {
     let text = match start::engine() {
         Some(engine) => engine.dump_stacks(request.patience),
-        None => b"Python does not run in this child; the error log says why.\n".to_vec(),
+        None => b"Python does not run in this process; the error log says why.\n".to_vec(),
     };
     let _wanted = board.tell_stacks(request, &String::from_utf8_lossy(&text));
 }

@@ -1,30 +1,34 @@
 //! The life of a process of a group, in order: identity, Python, loading, serving, draining, end.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getpid, kill_process};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXCPU};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::low_level::pipe;
-use wsgi_abi::{Engine, Retire};
+use wsgi_abi::{Engine, FreeThreading, Retire};
 use wsgi_core::config::ProcessGroup;
+use wsgi_core::config::interpreter_options::free_threading;
 use wsgi_core::messages::Message;
 use wsgi_httpd::forked;
 use wsgi_httpd::group_process::Alone;
-use wsgi_telemetry::board::RetireReason;
+use wsgi_telemetry::board::{ChildState, RetireReason};
 use wsgi_telemetry::catalogue::Id;
 
 use super::groups::Group;
 use super::serve::RequestServer;
 use super::{identity, segments};
+use crate::children::{slot, stacks, steady, watch};
 use crate::config::inherited::Process;
+use crate::config::plan;
 use crate::engine::host::HostRequests;
 use crate::engine::{load, start};
 use crate::log::{log_info, log_message};
@@ -90,6 +94,10 @@ struct Signals {
     replace: SignalStream,
     /// `SIGXCPU`, for `cpu-time-limit=`: the same.
     cpu_time: SignalStream,
+    /// `SIGHUP`, for subscribers in applications.
+    hang_up: SignalStream,
+    /// `SIGUSR2`, likewise.
+    user: SignalStream,
 }
 
 /// Takes over the descriptors, and makes signals readable from streams. In a process without threads for requests,
@@ -102,14 +110,16 @@ fn prepare(
     let listener = listener.try_clone_to_owned()?;
     let control = control.try_clone_to_owned()?;
     let _ = CONTROL.set(control);
+    let unless_service = |signals| match group.is_service() {
+        true => SignalStream::of(&[]),
+        false => SignalStream::of(signals),
+    };
     let signals = Signals {
-        end: SignalStream::of(if group.is_service() {
-            &[]
-        } else {
-            &[SIGTERM, SIGINT]
-        })?,
+        end: unless_service(&[SIGTERM, SIGINT])?,
         replace: SignalStream::of(&[SIGUSR1])?,
         cpu_time: SignalStream::of(&[SIGXCPU])?,
+        hang_up: unless_service(&[SIGHUP])?,
+        user: unless_service(&[SIGUSR2])?,
     };
     // Copies that an application forks restore the default actions of these signals.
     forked::watch(wsgi_telemetry::writer::detach);
@@ -136,33 +146,71 @@ impl SignalStream {
         })
     }
 
-    /// Empties the stream, so that the next signal shows.
-    fn clear(&self) {
+    /// Empties the stream, so that the next signal shows. Returns how many signals there were.
+    fn clear(&self) -> usize {
         let mut read = [0; 16];
         // It was readable just now, and holds as many bytes as there were signals.
-        let _ = rustix::io::read(&self.read, &mut read);
+        rustix::io::read(&self.read, &mut read).unwrap_or(0)
     }
 }
 
 /// Starts Python, loads, and serves until the end. Returns the exit status.
 fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) -> u8 {
     segment::child_begins();
+    slot::enter();
+    answer_wsgictl();
     Process::put_in_force(group.process.clone());
     let Some(engine) = start::start_python(&group.process, retire) else {
         return 1;
     };
+    if free_threading(&group.process.python) != FreeThreading::Off
+        && let Some(slot) = slot::get()
+    {
+        plan::enter(&group.process, slot.board(), Some(start::has_gil()));
+    }
     let Some(control) = CONTROL.get() else {
         return 1;
     };
+    watch::start(&group.process);
     let status = if group.config.is_service() {
         run_service(group, engine, control, signals)
     } else {
         run_server(group, slot, engine, listener, control, &signals)
     };
-    segment::child_drains();
+    drains();
     start::stop();
     segment::child_ends();
     status
+}
+
+/// How often the process looks for `wsgictl stack`.
+const LOOK_AT_BOARD: Duration = Duration::from_millis(100);
+
+/// Answers `wsgictl stack` on a thread of its own, from now to the end of the process.
+fn answer_wsgictl() {
+    let name = "wsgi-monitor";
+    let begun = steady::spawn(name, || -> Infallible {
+        loop {
+            stacks::look();
+            std::thread::sleep(LOOK_AT_BOARD);
+        }
+    });
+    if let Err(error) = begun {
+        let follows = "wsgictl stack gets no answer from this process";
+        log_message(Message::NoThread, &[&name, &error, &follows]);
+    }
+}
+
+/// Notes that the process takes requests.
+fn serves() {
+    slot::say(ChildState::Ready);
+    segment::child_serves();
+}
+
+/// Notes that the process takes no more requests.
+fn drains() {
+    slot::say(ChildState::Draining);
+    segment::child_drains();
 }
 
 /// Loads the applications of the group, and serves requests until the end. Returns the exit status.
@@ -190,9 +238,29 @@ fn run_server(
             return 1;
         }
     };
+    let duty = Duty::Requests(server, tell_of_signals(engine));
     say(READY);
-    serve(&group.config, &Duty::Requests(server), control, signals);
+    serve(&group.config, &duty, control, signals);
     0
+}
+
+/// How many signals may wait until the applications were told of those before.
+const SIGNALS: usize = 64;
+
+/// Starts a thread that tells the applications of signals. Returns where to send their numbers.
+fn tell_of_signals(engine: Engine<HostRequests>) -> SyncSender<i32> {
+    let (tell, told) = mpsc::sync_channel(SIGNALS);
+    let name = "wsgi-signals";
+    let begun = steady::spawn(name, move || {
+        while let Ok(signal) = told.recv() {
+            engine.signal(signal);
+        }
+    });
+    if let Err(error) = begun {
+        let follows = "applications are not told of signals";
+        log_message(Message::NoThread, &[&name, &error, &follows]);
+    }
+    tell
 }
 
 /// Runs the scripts of a group with `threads=0`, on this thread, which is Python's main thread. Returns the exit status.
@@ -227,8 +295,8 @@ static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// What a process does while it is in service.
 enum Duty {
-    /// It serves requests.
-    Requests(&'static RequestServer),
+    /// It serves requests, and passes signals to a thread that tells the applications of them.
+    Requests(&'static RequestServer, SyncSender<i32>),
     /// It runs scripts once it is told to begin (`threads=0`).
     Service(Sender<()>),
 }
@@ -236,7 +304,7 @@ enum Duty {
 impl Duty {
     fn begin(&self) {
         match self {
-            Self::Requests(server) => server.begin(),
+            Self::Requests(server, _) => server.begin(),
             // An error means that the process ends.
             Self::Service(begin) => drop(begin.send(())),
         }
@@ -245,7 +313,7 @@ impl Duty {
     /// Takes no more requests. A script gets `SystemExit`.
     fn drain(&self) {
         match self {
-            Self::Requests(server) => server.drain(),
+            Self::Requests(server, _) => server.drain(),
             Self::Service(_) => {
                 IS_ENDING.store(true, Relaxed);
                 // Python handles it in its main thread.
@@ -257,13 +325,23 @@ impl Duty {
     /// Returns whether nothing is left to do after [`Self::drain`].
     fn is_idle(&self) -> bool {
         match self {
-            Self::Requests(server) => server.is_idle(),
+            Self::Requests(server, _) => server.is_idle(),
             Self::Service(_) => false,
         }
     }
 
+    /// Has the applications told of a signal that has come `count` times. A service gets its signals itself.
+    fn pass_on(&self, signal: i32, count: usize) {
+        if let Self::Requests(_, signals) = self {
+            for _ in 0..count {
+                // The thread ends with the process. If it is far behind, further signals are lost.
+                let _ = signals.try_send(signal);
+            }
+        }
+    }
+
     fn close(&self) {
-        if let Self::Requests(server) = self {
+        if let Self::Requests(server, _) = self {
             server.close();
         }
     }
@@ -271,7 +349,7 @@ impl Duty {
     /// See [`RequestServer::activity`].
     fn activity(&self) -> Option<u64> {
         match self {
-            Self::Requests(server) => server.activity(),
+            Self::Requests(server, _) => server.activity(),
             Self::Service(_) => None,
         }
     }
@@ -289,14 +367,22 @@ fn serve(group: &ProcessGroup, duty: &Duty, control: &OwnedFd, signals: &Signals
             signals.end.read.as_fd(),
             signals.replace.read.as_fd(),
             signals.cpu_time.read.as_fd(),
+            signals.hang_up.read.as_fd(),
+            signals.user.read.as_fd(),
         ]
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         let needs_looks = is_draining || ages.are_limited();
         if poll(&mut polled, pause.as_ref().filter(|_| needs_looks)).is_err() {
             continue;
         }
-        let [of_control, must_end, must_be_replaced, has_no_time_left] =
-            polled.map(|polled| !polled.revents().is_empty());
+        let [
+            of_control,
+            must_end,
+            must_be_replaced,
+            has_no_time_left,
+            has_hung_up,
+            is_users,
+        ] = polled.map(|polled| !polled.revents().is_empty());
         if must_end {
             return;
         }
@@ -307,6 +393,14 @@ fn serve(group: &ProcessGroup, duty: &Duty, control: &OwnedFd, signals: &Signals
             if is_there {
                 stream.clear();
                 ask_for_successor(reason);
+            }
+        }
+        for (is_there, stream, signal) in [
+            (has_hung_up, &signals.hang_up, SIGHUP),
+            (is_users, &signals.user, SIGUSR2),
+        ] {
+            if is_there {
+                duty.pass_on(signal, stream.clear());
             }
         }
         if of_control {
@@ -320,11 +414,11 @@ fn serve(group: &ProcessGroup, duty: &Duty, control: &OwnedFd, signals: &Signals
                 match word {
                     SERVE => {
                         duty.begin();
-                        segment::child_serves();
+                        serves();
                     }
                     DRAIN => {
                         duty.drain();
-                        segment::child_drains();
+                        drains();
                         is_draining = true;
                         say(CONFIRMED);
                     }
@@ -421,19 +515,43 @@ pub(super) fn say(word: u8) {
 /// Asks the supervisor for a successor of this process, and counts why.
 pub(super) fn ask_for_successor(reason: RetireReason) {
     counter!(Id::ChildrenRecycles.name(), "reason" => reason.label()).increment(1);
+    if let Some(slot) = slot::get() {
+        let me = slot.in_force.me();
+        // Only shows the reason: the supervisor decides.
+        slot.board().mark(me.pid, me.ticks, reason);
+    }
     say(REPLACE);
+}
+
+/// Asks for successors of all processes of the group, as there is new code. Their supervisor counts them.
+fn ask_for_new_code(why: &str) {
+    match slot::get() {
+        Some(slot) => {
+            // If the code of this process is older than what was asked for, it is being replaced already.
+            if slot.is_current() {
+                let board = slot.board();
+                // If there is no room, others have asked.
+                let _ticket = board.request_reload(None, RetireReason::SourceChanged, why);
+            }
+            say(REPLACE);
+        }
+        None => ask_for_successor(RetireReason::SourceChanged),
+    }
 }
 
 /// Called when the engine wants this process to be replaced, and again while it does.
 fn retire(why: Retire) {
     static IS_ASKED: AtomicBool = AtomicBool::new(false);
-    if IS_ASKED.swap(true, Relaxed) {
+    if why == Retire::Source {
+        ask_for_new_code("a script has changed or asks for it");
+    } else if IS_ASKED.swap(true, Relaxed) {
         say(REPLACE);
     } else {
         ask_for_successor(match why {
             Retire::Stuck => RetireReason::RequestTimeout,
             Retire::Deadlock => RetireReason::Deadlock,
             Retire::Startup => RetireReason::StartupTimeout,
+            Retire::Source => RetireReason::SourceChanged,
         });
     }
 }
@@ -444,5 +562,7 @@ struct Quiet;
 impl load::Progress for Quiet {
     fn step(&self, _what: &str, _limit: Option<Duration>) {}
 
-    fn loaded(&self, _group: &[u8]) {}
+    fn loaded(&self, group: &[u8]) {
+        slot::loaded(group);
+    }
 }

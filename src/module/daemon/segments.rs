@@ -16,6 +16,8 @@ use wsgi_telemetry::catalogue::{EXIT, Id, value};
 use wsgi_telemetry::{Ended, Geometry, GroupSegment, Segment, install_recorder, memory, writer};
 
 use super::groups::{self, Group};
+use crate::children::deaths;
+use crate::config::plan;
 use crate::log::{log_info, log_message};
 use crate::metrics::segment::{self, InForce};
 use crate::metrics::segment_file::{self, Source};
@@ -51,15 +53,18 @@ const MORE_THREADS: usize = 16;
 /// Finds or makes the segment of each group. Called when a configuration has come into force, after the server's own
 /// segment is known.
 pub(crate) fn prepare() {
-    let server = segment::in_force().filter(|in_force| in_force.measures);
+    let server = segment::in_force();
     let groups = groups::current();
     let mut all = Vec::with_capacity(groups.len());
     for group in groups.iter() {
         let Some(server) = server else { continue };
-        match open(&group.config, server.segment.geometry()) {
+        match open(&group.config, server) {
             Ok(segment) => {
                 segment.begin_generation(server.generation);
-                segment.copy_applications(server.segment);
+                plan::enter(&group.process, segment.board(), None);
+                if server.measures {
+                    segment.copy_applications(server.segment);
+                }
                 all.push(GroupSegment {
                     name: group.config.name.clone(),
                     segment,
@@ -69,7 +74,7 @@ pub(crate) fn prepare() {
             }
             Err(error) => {
                 let what = format!(
-                    "nothing is measured in process group '{}'",
+                    "nothing is measured in process group '{}', and wsgictl cannot reach it",
                     group.config.name
                 );
                 log_message(Message::NoSegment, &[&error, &what]);
@@ -97,21 +102,26 @@ pub(super) fn child_begins() {
     kept().clear();
 }
 
-/// Returns the segment of a group. It has the applications of the server's segment, by the same numbers.
-fn open(group: &ProcessGroup, server: Geometry) -> io::Result<Segment> {
+/// Returns the segment of a group. It has the applications of the server's segment, by the same numbers; if the server
+/// measures nothing, there is only the board.
+fn open(group: &ProcessGroup, server: InForce) -> io::Result<Segment> {
     let processes = group.processes() as usize;
     let threads = processes * (group.threads as usize + MORE_THREADS);
-    let wanted = Geometry {
-        applications: server.applications,
-        series: server.series,
-        ..Geometry::new(threads, processes, 0, 1)
+    let of_server = server.segment.geometry();
+    let wanted = match server.measures {
+        true => Geometry {
+            applications: of_server.applications,
+            series: of_server.series,
+            ..Geometry::new(threads, processes, 0, 1)
+        },
+        false => Geometry::of_board(processes),
     };
     let mut kept = kept();
     let fits = |kept: &&KeptSegment| {
         let known = kept.segment.geometry();
         // Threads for which there is no arena share one.
         let has_room = known.applications == wanted.applications && known.series == wanted.series;
-        kept.name == group.name && has_room
+        kept.name == group.name && (has_room || !server.measures)
     };
     if let Some(known) = kept.iter().find(fits) {
         return Ok(known.segment);
@@ -147,7 +157,7 @@ pub(super) fn leave_others(group: &Group) -> io::Result<u64> {
     }
     segment::set_groups(Vec::new());
     segment::set_in_force(group.segment.get().copied());
-    if let Some(own) = own {
+    if let Some(own) = segment::current() {
         install_recorder(own, &writer::OfThisProcess);
     }
     Ok(bytes)
@@ -160,19 +170,26 @@ pub(super) fn process_started(group: &Group) {
     }
 }
 
-/// Counts a process that was reaped, and frees what it had. For the supervisor. `is_clean`: whether its status says that
-/// it ended as planned, for a process that had not taken a part of the segment yet.
-pub(super) fn process_ended(group: &Group, pid: u32, is_clean: bool) {
+/// Counts a process that was reaped, and frees what it had. For the supervisor. `died` says how it ended, if it was not
+/// asked to end.
+pub(super) fn process_ended(group: &Group, pid: u32, died: Option<&str>) {
     let Some(own) = group.segment.get() else {
         return;
     };
+    if let Some(how) = died {
+        let how = format!("{how}, in process group '{}'", group.config.name);
+        own.segment
+            .note_death(pid, &how, &deaths::what_ran(own.segment, pid));
+    }
     let how = match own.segment.free_arenas_of(pid) {
         Some(Ended::Clean) => "clean",
         Some(Ended::Killed) => "killed",
-        None if is_clean => "clean",
+        // It had not taken a part of the segment.
+        None if died.is_none() => "clean",
         None => "killed",
     };
     own.segment.count(Id::ChildrenExited, value(EXIT, how), 1);
+    own.segment.board().free(pid);
     own.segment.reclaim(pid);
 }
 
@@ -182,27 +199,37 @@ pub(super) fn free_gone(group: &Group) {
         return;
     };
     for pid in own.segment.owners_gone() {
-        process_ended(group, pid, false);
+        process_ended(group, pid, Some("with its supervisor"));
     }
 }
 
-/// Returns whether `wsgictl` has asked for new processes of the group since the last call. For the supervisor.
-pub(super) fn is_restart_wanted(group: &Group) -> bool {
+/// Takes the requests for new processes of the group: of `wsgictl`, and of its processes when there is new code. Returns
+/// the reason and the cause of the first one. For the supervisor of the configuration in force.
+pub(super) fn take_reloads(group: &Group) -> Option<(RetireReason, String)> {
+    let own = group.segment.get().filter(|own| !own.is_over())?;
+    let board = own.segment.board();
+    let first = board.take_requests().into_iter().next()?;
+    // Processes that enter from now on load the new code.
+    begin_reload(group, first.reason);
+    Some((first.reason, first.what))
+}
+
+/// Notes that all processes of the group are replaced. For the supervisor.
+pub(super) fn begin_reload(group: &Group, reason: RetireReason) {
     let Some(own) = group.segment.get() else {
-        return false;
+        return;
     };
     let board = own.segment.board();
-    let is_wanted = !board.take_requests().is_empty();
-    if is_wanted {
-        board.settle_requests();
+    board.raise_revision();
+    for process in board.children() {
+        // Only shows the reason; the supervisor decides.
+        board.mark(process.pid, process.ticks, reason);
     }
-    is_wanted
 }
 
-/// Counts a process that is replaced because `wsgictl` has asked. For the supervisor.
-pub(super) fn count_restart(group: &Group) {
+/// Counts a process that is replaced because it was asked for. For the supervisor.
+pub(super) fn count_reload(group: &Group, reason: RetireReason) {
     if let Some(own) = group.segment.get() {
-        own.segment
-            .count(Id::ChildrenRecycles, RetireReason::Api as usize, 1);
+        own.segment.count(Id::ChildrenRecycles, reason as usize, 1);
     }
 }

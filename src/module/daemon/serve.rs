@@ -14,18 +14,19 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
-use wsgi_abi::{Engine, Level, RunOutcome, Times};
+use wsgi_abi::{Engine, Level, RunOutcome, Times, keys};
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::messages::Message;
 use wsgi_httpd::process::user;
 use wsgi_telemetry::board::RetireReason;
-use wsgi_telemetry::{App, Load, clock};
+use wsgi_telemetry::catalogue::method;
+use wsgi_telemetry::{App, Load, clock, writer};
 use wsgi_wire::{
-    Connection, Ended, EndedTimes, RemoteRequest, RequestBuffer, Why, receive, send_elsewhere,
-    send_go_away, send_welcome,
+    Connection, Ended, EndedTimes, RemoteRequest, RequestBuffer, UnpackedRequest, Why, receive,
+    send_elsewhere, send_go_away, send_welcome,
 };
 
 use super::{process, sockets};
@@ -41,9 +42,6 @@ const WAITING: u32 = 512;
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a child of httpd may take to send or take something, so that one that is stopped holds no thread forever.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Most scripts whose changes are noticed.
-const MOST_SCRIPTS: usize = 64;
 
 /// Stands for the listening socket among the numbers of the connections.
 const LISTENER: u64 = u64::MAX;
@@ -81,8 +79,6 @@ pub(super) struct RequestServer {
     most_requests: u64,
     /// Number of applications in the segment.
     applications: u16,
-    /// The scripts that have run, and when each had last changed by then.
-    scripts: ArcSwap<Vec<(Vec<u8>, i64)>>,
     /// A successor was asked for.
     is_outdated: AtomicBool,
 }
@@ -106,7 +102,7 @@ impl RequestServer {
             threads: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             running: AtomicU32::new(0),
-            load: segment::current().and_then(|segment| segment.load_of(slot)),
+            load: segment::in_force().and_then(|in_force| in_force.segment.load_of(slot)),
             is_draining: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -116,7 +112,6 @@ impl RequestServer {
             applications: segment::current().map_or(0, |segment| {
                 u16::try_from(segment.geometry().applications).unwrap_or(u16::MAX)
             }),
-            scripts: ArcSwap::default(),
             is_outdated: AtomicBool::new(false),
         };
         // The threads use it until the process ends.
@@ -155,28 +150,6 @@ impl RequestServer {
     fn become_outdated(&self, reason: RetireReason) {
         if !self.is_outdated.swap(true, Relaxed) {
             process::ask_for_successor(reason);
-        }
-    }
-
-    /// Notes that a script runs. If it has changed since it first ran here, a successor takes it up, with all its
-    /// modules.
-    fn note_script(&self, script: &[u8], mtime: i64) {
-        let scripts = self.scripts.load();
-        let known = scripts.iter().find(|(known, _)| known == script);
-        match known {
-            _ if mtime < 0 => {}
-            Some((_, then)) if *then == mtime => {}
-            Some(_) => self.become_outdated(RetireReason::SourceChanged),
-            None => {
-                self.scripts.rcu(|scripts| {
-                    let mut scripts = Vec::clone(scripts);
-                    // Requests for a folder of scripts may name any of its files.
-                    if scripts.len() < MOST_SCRIPTS {
-                        scripts.push((script.to_vec(), mtime));
-                    }
-                    scripts
-                });
-            }
         }
     }
 
@@ -330,11 +303,6 @@ impl RequestServer {
         let times = Times::default();
         let remote = RemoteRequest::new(&peer.connection, &request, log_here);
         let mut run = request.run_request(clock::unix_microseconds(), Some(&times));
-        if run.target.script_reloading {
-            self.note_script(run.target.script.get_or_empty(), run.target.script_mtime);
-            // The engine of this process goes on with what it has loaded.
-            run.target.script_reloading = false;
-        }
         let requests = self.requests.fetch_add(1, Relaxed) + 1;
         if requests == self.most_requests {
             self.become_outdated(RetireReason::MaxRequests);
@@ -347,7 +315,10 @@ impl RequestServer {
             self.activity.fetch_add(1, Relaxed);
             self.active.fetch_add(1, Relaxed);
         }
+        let shown = Shown::begin(&request, App::new(run.target.app));
         let outcome = self.engine.run(run, &HostRequest::new(&remote));
+        // Before the child learns of the end: no request is shown that its client has seen to end.
+        drop(shown);
         if request.is_activity {
             self.activity.fetch_add(1, Relaxed);
             self.active.fetch_sub(1, Relaxed);
@@ -373,6 +344,35 @@ impl RequestServer {
             },
         };
         remote.end(&ended).is_ok() && outcome != RunOutcome::GivenUp
+    }
+}
+
+/// A request that this process shows as running, until this is dropped.
+struct Shown;
+
+impl Shown {
+    /// Begins to show the request, unless its child or this process measures nothing.
+    fn begin(request: &UnpackedRequest<'_>, app: App) -> Option<Self> {
+        let arena = match request.since {
+            0 => None,
+            _ => writer::current(),
+        };
+        arena.map(|arena| {
+            let path = [keys::SCRIPT_NAME, keys::PATH_INFO].map(|key| request.variable(key));
+            let method = method(request.variable(keys::REQUEST_METHOD));
+            // A thread of this process runs one request at a time.
+            let _before = arena.begin(request.since, app, method, &path.concat(), request.group());
+            Self
+        })
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        // A copy that the application has forked has no arena.
+        if let Some(arena) = writer::current() {
+            arena.end(None);
+        }
     }
 }
 

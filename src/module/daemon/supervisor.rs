@@ -17,15 +17,18 @@ use wsgi_core::messages::Message;
 use wsgi_httpd::group_process;
 use wsgi_httpd::helper::{Helper, ParentThread};
 use wsgi_httpd::mpm::{self, scoreboard};
+use wsgi_telemetry::board::{ReloadRequest, RetireReason};
+use wsgi_telemetry::clock;
 
 use super::groups::{self, Group};
 use super::{process, segments, sockets};
 use crate::log::{log_info, log_message};
 use crate::polling::is_readable;
+use crate::reload::touch::Touch;
 
 static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
 
-/// How often the supervisor looks for requests of `wsgictl`.
+/// How often the supervisor looks for requests of `wsgictl`, and for new code.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What the parent hands from one supervisor to the next.
@@ -168,6 +171,10 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
         own: Some(own),
         predecessor,
         slots: Vec::with_capacity(slots),
+        // All groups have the setting of the server.
+        touch: groups
+            .first()
+            .and_then(|group| Touch::new(&group.process.reload, clock::unix())),
         is_stopping: false,
     };
     for ((group, index), listener) in groups
@@ -206,6 +213,8 @@ struct Supervisor {
     /// The connection to the supervisor before this one.
     predecessor: Option<OwnedFd>,
     slots: Vec<SlotRun>,
+    /// The file of `WSGIReload touch`.
+    touch: Option<Touch>,
     is_stopping: bool,
 }
 
@@ -295,24 +304,27 @@ impl Supervisor {
                 self.hear_predecessor();
             }
             self.hear_members();
-            self.hear_wsgictl();
+            self.hear_reloads();
         }
     }
 
-    /// Replaces the processes of groups for which `wsgictl restart` has asked.
-    fn hear_wsgictl(&mut self) {
-        let mut asked: Vec<String> = Vec::new();
+    /// Replaces the processes of groups for which `wsgictl` has asked, or which have new code.
+    fn hear_reloads(&mut self) {
+        let is_touched = self.touch.as_mut().and_then(Touch::look);
+        let mut known: Vec<(String, Option<RetireReason>)> = Vec::new();
         for slot in self.slots.iter_mut().filter(|slot| !slot.slot.is_over()) {
             let name = &slot.group.config.name;
-            let is_new = !asked.contains(name);
-            if is_new && segments::is_restart_wanted(&slot.group) {
-                log_info(&format!(
-                    "process group '{name}' replaces its processes: wsgictl asks for it"
-                ));
-                asked.push(name.clone());
-            }
-            if asked.contains(name) {
-                segments::count_restart(&slot.group);
+            let of_group = known.iter().find(|(known, _)| known == name);
+            let reason = match of_group {
+                Some((_, reason)) => *reason,
+                None => {
+                    let reason = slot.reload(is_touched.as_ref());
+                    known.push((name.clone(), reason));
+                    reason
+                }
+            };
+            if let Some(reason) = reason {
+                segments::count_reload(&slot.group, reason);
                 slot.slot.replace();
             }
         }
@@ -458,6 +470,25 @@ struct Ready {
 }
 
 impl SlotRun {
+    /// Returns why all processes of the slot's group must be replaced, if they must. `touched` is there if the file of
+    /// `WSGIReload touch` was touched.
+    fn reload(&self, touched: Option<&ReloadRequest>) -> Option<RetireReason> {
+        let asked = segments::take_reloads(&self.group);
+        let (reason, what) = match (asked, touched) {
+            (Some(asked), _) => asked,
+            (None, Some(touched)) => {
+                segments::begin_reload(&self.group, touched.reason);
+                (touched.reason, format!("{} was touched", touched.what))
+            }
+            (None, None) => return None,
+        };
+        let name = &self.group.config.name;
+        log_info(&format!(
+            "process group '{name}' replaces its processes: {what}"
+        ));
+        Some(reason)
+    }
+
     fn act(&mut self, action: Action<u32>, supervisor: u32, now: Duration) {
         match action {
             Action::Start => match self.start(supervisor) {
@@ -546,8 +577,6 @@ impl SlotRun {
                 Some(Ok(Some((_, status)))) => Some(status),
                 _ => None,
             };
-            let is_clean = status.is_some_and(|status| status.exit_status() == Some(0));
-            segments::process_ended(&self.group, member.pid, is_clean);
             let how = status.and_then(|status| {
                 let exited = status
                     .exit_status()
@@ -556,8 +585,11 @@ impl SlotRun {
                 exited.or_else(|| signal.map(|signal| format!("by signal {signal}")))
             });
             let how = how.unwrap_or_else(|| String::from("in a way that is not known"));
+            let part = self.slot.ended(member.pid, now, process::random());
+            let is_unexpected = matches!(part, Some(Part::Starting | Part::Serving));
+            segments::process_ended(&self.group, member.pid, is_unexpected.then_some(&*how));
             let name = &self.group.config.name;
-            match self.slot.ended(member.pid, now, process::random()) {
+            match part {
                 Some(Part::Starting) => {
                     log_message(Message::GroupStartFailed, &[&member.pid, name, &how]);
                 }

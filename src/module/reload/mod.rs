@@ -3,4 +3,5 @@
 pub(crate) mod file_stamp;
 mod progress;
 pub(crate) mod reloader;
+pub(crate) mod touch;
 mod trial;

@@ -9,34 +9,32 @@
 //! If more new code appears during a roll, that code is tried before the next child retires. The parent restarts a
 //! reloader that has died; the new one continues from the state on the board.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wsgi_core::child::rolling::{self, Child, ChildStage, Failure, Rolling, Step};
-use wsgi_core::config::reload::Reload;
 use wsgi_core::messages::Message;
 use wsgi_httpd::helper::{Helper, ParentThread};
 use wsgi_httpd::mpm::{self, LeaveBy, scoreboard};
 use wsgi_telemetry::board::{
     Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
 };
-use wsgi_telemetry::clock;
+use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id};
+use wsgi_telemetry::{ApplicationNumbers, Segment, clock};
 
-use super::file_stamp::{Stamp, changed, stamp};
+use super::touch::{self, Touch};
 use super::trial::Trial;
 use crate::config::inherited::{self, Process};
+use crate::config::switch;
 use crate::log::{log_info, log_message};
 use crate::metrics::segment::{self, InForce};
 
 static HELPER: Helper = Helper::new(c"wsgi-reloader", run, died);
 
-/// How often the reloader checks for work, and for a change of the file of `WSGIReload touch`.
+/// How often the reloader checks for work.
 const LOOK: Duration = Duration::from_millis(50);
-const LOOK_AT_FILE: Duration = Duration::from_millis(200);
 
 /// What the parent knows about the reloader.
 struct Parent {
@@ -145,8 +143,9 @@ impl Reloader {
     fn new(process: Arc<Process>, in_force: InForce) -> Self {
         let board = in_force.segment.board();
         let roll = board.roll();
+        touch::warn(&process.reload);
         let mut reloader = Self {
-            touch: Touch::new(&process.reload, &roll),
+            touch: Touch::new(&process.reload, parent().configured.max(roll.began)),
             process,
             board,
             generation: in_force.generation,
@@ -224,7 +223,26 @@ impl Reloader {
         });
     }
 
+    /// Returns whether no child has an application: all of them run in process groups.
+    fn has_no_application(&self) -> bool {
+        let is_loaded = |app: &ApplicationNumbers| {
+            let mut states = 0..INTERPRETER_STATE.values.len();
+            states.any(|at| app.numbers.gauge(Id::Interpreters, at) != 0)
+        };
+        let is_none_loaded = |segment: Segment| {
+            let snapshot = segment.snapshot();
+            !snapshot.applications.iter().any(is_loaded)
+        };
+        switch::process_groups()
+            && self.process.everything().is_empty()
+            && segment::current().is_some_and(is_none_loaded)
+    }
+
     fn try_out(&mut self, request: ReloadRequest) {
+        if self.has_no_application() {
+            self.board.settle_requests();
+            return log_info("there is new code, but no child has loaded an application");
+        }
         let revision = self.board.raise_revision();
         self.reason = request.reason;
         self.done_before = 0;
@@ -381,69 +399,6 @@ fn cause(request: &ReloadRequest) -> String {
     }
 }
 
-/// The file of `WSGIReload touch`.
-struct Touch {
-    seen: Stamp,
-    looked: Instant,
-}
-
-impl Touch {
-    /// Starts to watch. A touch before the configuration came into force, or before the last roll began, has already
-    /// taken effect.
-    fn new(reload: &Reload, roll: &Roll) -> Option<Self> {
-        let Reload::Touch(file) = reload else {
-            return None;
-        };
-        if let Some(problem) = hopeless(file) {
-            log_message(Message::TouchHopeless, &[&shown(file), &problem]);
-        }
-        let known = parent().configured.max(roll.began);
-        let known = i64::try_from(known).unwrap_or(i64::MAX);
-        let mut seen = stamp(file);
-        if fs::metadata(file).is_ok_and(|found| changed(&found) > known) {
-            seen.1 = None;
-        }
-        Some(Self {
-            seen,
-            looked: Instant::now(),
-        })
-    }
-
-    /// Returns a request if the file was touched, or removed and made again.
-    fn look(&mut self) -> Option<ReloadRequest> {
-        if self.looked.elapsed() < LOOK_AT_FILE {
-            return None;
-        }
-        self.looked = Instant::now();
-        let found = stamp(&self.seen.0);
-        if found.1.is_none() || found == self.seen {
-            return None;
-        }
-        self.seen = found;
-        Some(ReloadRequest {
-            group: None,
-            reason: RetireReason::Touched,
-            what: shown(&self.seen.0),
-        })
-    }
-}
-
-/// Returns why touching a file will have no effect, if that is known. The file need not exist yet.
-fn hopeless(file: &Path) -> Option<String> {
-    match fs::metadata(file) {
-        Ok(found) if found.is_dir() => Some(String::from(
-            "this is a directory, and whatever is made in it counts; name a file",
-        )),
-        Ok(_) => None,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let parent = file.parent()?;
-            let missing = !parent.is_dir();
-            missing.then(|| format!("there is no directory {}", shown(parent)))
-        }
-        Err(error) => Some(format!("the server's user cannot look at it: {error}")),
-    }
-}
-
 /// Returns what the trial has found about the new code.
 fn how_tried(roll: &Roll) -> String {
     match (roll.tried, roll.untried) {
@@ -461,8 +416,4 @@ fn of_children(count: u32) -> String {
         1 => String::from("1 child"),
         count => format!("{count} children"),
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -99,6 +99,7 @@ pub(super) fn run(
             answer(outcome, &client, timeline)
         }
         Place::In(group) => {
+            timeline.pass_to(&group.config.name);
             let outcome = in_group(group, &run, settings, body, &client, timeline)?;
             answer(outcome, &client, timeline)
         }
@@ -119,6 +120,7 @@ fn in_group(
         run,
         level: client.log_level(),
         is_activity: !settings.ignore_activity,
+        since: timeline.since(),
         body: client.read_start(body.ahead() as usize, &mut buffer),
         nesting: Nesting::default(),
     };

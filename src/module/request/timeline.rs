@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use wsgi_abi::Times;
 use wsgi_httpd::request::Request;
 use wsgi_telemetry::catalogue::{
-    ABORT_PHASE, ANSWERED, CODE, Id, METHOD, REJECTION, TIMEOUT_STAGE, value,
+    self, ABORT_PHASE, ANSWERED, CODE, Id, REJECTION, TIMEOUT_STAGE, value,
 };
 use wsgi_telemetry::{App, Arena, Event, Notable, OuterRequest, Phase, PhaseCell, clock, writer};
 
@@ -70,6 +70,8 @@ pub(crate) struct Timeline<'r> {
     is_given_up: Cell<bool>,
     /// The cell that shows the phase of the request.
     phase: Option<PhaseCell>,
+    /// Whether a process group has the request.
+    is_passed_on: Cell<bool>,
     /// The request that ran on this thread before, and goes on after this one.
     before: Cell<Option<Box<OuterRequest>>>,
 }
@@ -78,7 +80,7 @@ impl<'r> Timeline<'r> {
     /// Begins to measure a request of `app`, whose handler was just entered.
     pub(crate) fn begin(request: Request<'r>, app: App, slow: u64) -> Self {
         let entry = segment::stamp();
-        let method = method(request.method());
+        let method = catalogue::method(request.method());
         let arena = if entry == 0 {
             None
         } else {
@@ -105,6 +107,7 @@ impl<'r> Timeline<'r> {
             is_unanswered: Cell::new(false),
             is_given_up: Cell::new(false),
             phase: arena.and_then(|arena| arena.phase_cell()),
+            is_passed_on: Cell::new(false),
             before: Cell::new(before),
         }
     }
@@ -129,6 +132,19 @@ impl<'r> Timeline<'r> {
         }
     }
 
+    /// Returns the stamp by which this child shows the request while it runs; 0 if nothing is measured.
+    pub(crate) fn since(&self) -> u64 {
+        self.entry
+    }
+
+    /// Notes that the request is passed to a process group, which shows its further phases.
+    pub(crate) fn pass_to(&self, process_group: &str) {
+        if let Some(cell) = self.phase {
+            cell.pass_to(process_group);
+            self.is_passed_on.set(true);
+        }
+    }
+
     /// Begins a host call that reads the body. [`Moving::end`] ends it.
     pub(crate) fn reading(&self) -> Moving<'_, 'r> {
         self.moving(Phase::Reading)
@@ -146,16 +162,20 @@ impl<'r> Timeline<'r> {
                 0 => clock::now(),
                 stamp => stamp,
             };
-            if let Some(cell) = self.phase
-                && !writer::detached().load(Relaxed)
-            {
-                cell.set(phase);
-            }
+            self.show(phase);
         }
         Moving {
             timeline: self,
             since,
             phase,
+        }
+    }
+
+    fn show(&self, phase: Phase) {
+        if let Some(cell) = self.phase
+            && !writer::detached().load(Relaxed)
+        {
+            cell.set(phase);
         }
     }
 
@@ -321,14 +341,9 @@ impl Moving<'_, '_> {
         time.set(time.get() + now.saturating_sub(self.since));
         count.set(count.get() + bytes);
         timeline.times.stamp.store(now, Relaxed);
+        // Elsewhere the engine of this process shows the next phase.
+        if timeline.is_passed_on.get() {
+            timeline.show(Phase::WaitingForGroup);
+        }
     }
-}
-
-/// Returns the number of a method in the catalogue.
-fn method(name: &[u8]) -> usize {
-    METHOD
-        .values
-        .iter()
-        .position(|known| known.as_bytes() == name)
-        .unwrap_or(METHOD.values.len() - 1)
 }

@@ -7,12 +7,13 @@ use std::ffi::CString;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use md5::{Digest, Md5};
 use pyo3::ffi;
+use wsgi_abi::Retire;
 use wsgi_core::files::{ReadProblem, read_regular};
 use wsgi_core::messages::Message;
 use wsgi_telemetry::{App, clock};
@@ -59,6 +60,10 @@ pub(crate) struct Application {
     is_new: AtomicBool,
     /// Whether a load of the application hangs.
     is_overdue: AtomicBool,
+    /// The modification time of the file that could not be loaded; [`NEVER`] if there was none.
+    failed: AtomicI64,
+    /// Whether a successor of this process was asked for.
+    has_asked: AtomicBool,
     terms: OnceLock<LoadTerms>,
 }
 
@@ -76,6 +81,9 @@ pub(crate) struct LoadTerms {
 pub(crate) fn left_to_wait(wait: Duration, request: &RequestState) -> Duration {
     wait.saturating_sub(request.deadline().since_arrival(clock::now()))
 }
+
+/// Stands for no modification time.
+const NEVER: i64 = i64::MIN;
 
 /// The largest size of a script, bytes.
 const LONGEST_SCRIPT: u64 = 64 << 20;
@@ -176,6 +184,8 @@ impl Application {
             endings: Endings::default(),
             is_new: AtomicBool::new(true),
             is_overdue: AtomicBool::new(false),
+            failed: AtomicI64::new(NEVER),
+            has_asked: AtomicBool::new(false),
             terms: OnceLock::new(),
         }
     }
@@ -268,6 +278,9 @@ impl Application {
         if let Some(module) = self.usable(py, wanted, request) {
             return Ok(module);
         }
+        if wanted.reloading && self.is_other_than_failed(py, wanted) {
+            self.ask_for_successor(request);
+        }
         let patience = self.patience(wanted, request);
         let turn = py.detach(|| self.turns.take(patience, || self.is_overdue()));
         let Some(_turn) = turn else {
@@ -319,13 +332,47 @@ impl Application {
             return Some(module);
         }
         let mtime = wanted.mtime.or_else(|| self.stat(py));
-        if mtime.is_none() || mtime != mtime_then {
+        let asks = |resource| self.reload_required(py, &module, resource, request);
+        let is_outdated =
+            mtime.is_none() || mtime != mtime_then || wanted.resource.is_some_and(asks);
+        if !is_outdated {
+            return Some(module);
+        }
+        if !process::is_in_group() {
             return None;
         }
-        match wanted.resource {
-            Some(resource) if self.reload_required(py, &module, resource, request) => None,
-            _ => Some(module),
+        // Until the successor takes the requests, which then has all modules of the new code.
+        self.ask_for_successor(request);
+        Some(module)
+    }
+
+    /// Whether this process of a group has failed to load the script, which has changed since: what the failed load has
+    /// left behind must not become a part of the new code.
+    fn is_other_than_failed(&self, py: &Attached<'_>, wanted: &Wanted<'_>) -> bool {
+        let failed = self.failed.load(Relaxed);
+        process::is_in_group()
+            && failed != NEVER
+            && wanted
+                .mtime
+                .or_else(|| self.stat(py))
+                .is_some_and(|mtime| mtime != failed)
+    }
+
+    /// Asks, once, for a successor of this process of a group, because the script has changed or asks for it.
+    fn ask_for_successor(&self, request: Option<&RequestState>) {
+        if self.has_asked.swap(true, Relaxed) {
+            return;
         }
+        let line = format!(
+            "WSGI script '{}' has changed or asks for a reload; a successor of this process takes up the new code",
+            self.script_text()
+        );
+        match request {
+            Some(request) => request.log_line(Level::Info, line.as_bytes()),
+            None => host::log(Level::Info, &line),
+        }
+        self.state.count_reload();
+        host::retire(Retire::Source);
     }
 
     /// Calls `reload_required()` of the script, if it has that function.
@@ -453,6 +500,7 @@ impl Application {
                 watched.end(py, &self.script);
                 // As in mod_wsgi, the previous module does not come back.
                 self.exchange(py, None);
+                self.failed.store(mtime.unwrap_or(NEVER), Relaxed);
                 Err(self.not_loaded(refusal))
             }
         }

@@ -33,6 +33,8 @@ pub(crate) struct State<'i> {
     pub(crate) format: Immortal<'i>,
     /// Function `_publish`.
     pub(crate) publish: Immortal<'i>,
+    /// Function `_signal`.
+    pub(crate) signal: Immortal<'i>,
     /// Function `_thread_names`.
     pub(crate) thread_names: Immortal<'i>,
     /// Function `_end_threads`.

@@ -46,9 +46,7 @@ impl ApplicationState {
     pub(crate) fn begin_load(&self, reload: bool) {
         let before = self.enter(STARTING);
         if reload {
-            let app = self.label.clone();
-            counter!(Id::ApplicationReloads.name(), "app" => app, "trigger" => "script_changed")
-                .increment(1);
+            self.count_reload();
         }
         if before == ABSENT {
             counter!(Id::InterpreterStarts.name(), "app" => self.label.clone()).increment(1);
@@ -56,6 +54,13 @@ impl ApplicationState {
                 arena.gauges(self.app).interpreter_started(clock::unix());
             }
         }
+    }
+
+    /// Counts a reload because the script has changed or asks for it.
+    pub(crate) fn count_reload(&self) {
+        let app = self.label.clone();
+        counter!(Id::ApplicationReloads.name(), "app" => app, "trigger" => "script_changed")
+            .increment(1);
     }
 
     /// Notes the end of a load, whether it succeeded, and how long it took.

@@ -15,8 +15,10 @@ __all__ = [
     "RequestTimeout",
     "event_callbacks",
     "shutdown_callbacks",
+    "signal_callbacks",
     "subscribe_events",
     "subscribe_shutdown",
+    "subscribe_signals",
 ]
 
 
@@ -91,6 +93,7 @@ class Restricted:
 
 event_callbacks = []
 shutdown_callbacks = []
+signal_callbacks = []
 
 
 def subscribe_events(callback, /):
@@ -105,11 +108,44 @@ def subscribe_shutdown(callback, /):
     return callback
 
 
+def subscribe_signals(callback, /):
+    """Registers a callback that is called as `callback("process_signal", **payload)` when the process gets SIGHUP or SIGUSR2.
+
+    Only a process of a process group gets these signals for its application.
+    """
+    signal_callbacks.append(callback)
+    return callback
+
+
+def _refuse_signals(log):
+    """Makes `subscribe_signals` say that no signal will come, in a process that gets none for its application."""
+    import functools
+    import traceback
+
+    @functools.wraps(subscribe_signals)
+    def refuse(callback, /):
+        log("Callback registration for process signals ignored.")
+        for line in "".join(traceback.format_stack()[:-1]).rstrip("\n").split("\n"):
+            log(line)
+        return callback
+
+    globals()["subscribe_signals"] = refuse
+
+
+def _signal(number):
+    """Publishes `process_signal`. Returns a list of the exceptions that subscribers raised."""
+    import signal
+
+    return _publish("process_signal", {"signame": signal.Signals(number).name, "signum": number})
+
+
 def _publish(name, payload):
     """Calls the subscribers in order. Returns a list of the exceptions that they raised."""
     callbacks = list(event_callbacks)
     if name == "process_stopping":
         callbacks += shutdown_callbacks
+    elif name == "process_signal":
+        callbacks += signal_callbacks
     failures = []
     for callback in callbacks:
         try:
@@ -333,6 +369,8 @@ def _set_up(options, stdout_log, stderr_log, log):
     sys.argv = ["mod_wsgi"]
     if options["restrict_signal"]:
         _intercept_signals(log)
+    if not options["gets_signals"]:
+        _refuse_signals(log)
     _start_programs_with_open_signals()
     if options["python_eggs"]:
         os.environ["PYTHON_EGG_CACHE"] = options["python_eggs"]

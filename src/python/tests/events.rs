@@ -142,3 +142,27 @@ fn the_module_may_be_replaced_by_another() {
         );
     }
 }
+
+#[test]
+fn signals_reach_the_subscribers_of_a_process_group_only() {
+    // The tests run as a child of httpd does, which gets no signals for its applications.
+    let script = Script::new(
+        "import mod_wsgi\n\
+         told = []\n\
+         def tell(name, **payload): told.append((name, payload))\n\
+         assert mod_wsgi.subscribe_signals(tell) is tell\n\
+         mod_wsgi.subscribe_events(tell)\n\
+         def application(environ, start_response):\n\
+         \x20   answer = [payload for name, payload in told if name == 'process_signal']\n\
+         \x20   return respond(start_response, (answer, mod_wsgi.signal_callbacks))\n",
+    );
+    let request = || script.request().group("events-signals");
+    assert_eq!(request().text(), "([], [])");
+    assert!(super::host::server_logged(
+        6,
+        "Callback registration for process signals ignored."
+    ));
+    crate::signal(10);
+    let told = "([{'signame': 'SIGUSR1', 'signum': 10}], [])";
+    assert_eq!(request().text(), told);
+}

@@ -99,24 +99,34 @@ impl Source<'_> {
     fn publish<'i>(self, py: &Attached<'i>, name: &str, payload: &Obj<'i>) -> PyResult<()> {
         let publish = py.state().publish.get(py);
         let failures = publish.call(py, [&py.str(name)?, payload])?;
-        for at in 0..failures.len()? {
-            // SAFETY: `_publish` returns a list, and the index is in range.
-            let exception = unsafe { ffi::PyList_GetItem(failures.as_ptr(), at as isize) };
-            // SAFETY: a live item.
-            let exception = unsafe { py.share(exception)? };
-            let exit = is_system_exit(&exception);
-            let message = if exit {
-                Message::SubscriberSystemExit
-            } else {
-                Message::SubscriberException
-            };
-            log_message(Some(self.request), message, &message.line(&[&name]));
-            if !exit {
-                log_traceback(py, &exception, Some(self.request));
-            }
-        }
-        Ok(())
+        log_failures(py, name, &failures, Some(self.request))
     }
+}
+
+/// Logs the exceptions in a list, which the subscribers of an event have raised.
+pub(super) fn log_failures(
+    py: &Attached<'_>,
+    name: &str,
+    failures: &Obj<'_>,
+    request: Option<&RequestState>,
+) -> PyResult<()> {
+    for at in 0..failures.len()? {
+        // SAFETY: `_publish` returns a list, and the index is in range.
+        let exception = unsafe { ffi::PyList_GetItem(failures.as_ptr(), at as isize) };
+        // SAFETY: a live item.
+        let exception = unsafe { py.share(exception)? };
+        let exit = is_system_exit(&exception);
+        let message = if exit {
+            Message::SubscriberSystemExit
+        } else {
+            Message::SubscriberException
+        };
+        log_message(request, message, &message.line(&[&name]));
+        if !exit {
+            log_traceback(py, &exception, request);
+        }
+    }
+    Ok(())
 }
 
 /// Makes a payload with the entries that say which request it is about.

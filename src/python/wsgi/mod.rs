@@ -16,4 +16,5 @@ pub(crate) mod output;
 pub(crate) mod perform;
 pub(crate) mod private_environ;
 pub(crate) mod setup;
+pub(crate) mod signals;
 pub(crate) mod start_response;

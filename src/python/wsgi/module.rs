@@ -148,6 +148,7 @@ unsafe fn new_state<'i>(py: &Attached<'i>, module: *mut ffi::PyObject) -> PyResu
         new_stream: named(c"_stream")?,
         format: named(c"_format")?,
         publish: named(c"_publish")?,
+        signal: named(c"_signal")?,
         thread_names: named(c"_thread_names")?,
         end_threads: named(c"_end_threads")?,
         run_exit_functions: named(c"_run_exit_functions")?,

@@ -219,6 +219,8 @@ fn options<'i>(
     options.set_item(c"restrict_stdout", &py.bool(group.restrict_stdout))?;
     options.set_item(c"restrict_signal", &py.bool(group.restrict_signal))?;
     options.set_item(c"single_process", &py.bool(process.single_process))?;
+    let gets_signals = !(process.process_group.is_empty() || process.service);
+    options.set_item(c"gets_signals", &py.bool(gets_signals))?;
     let bridged = process.prometheus_client && telemetry::segment().is_some();
     options.set_item(c"prometheus_client", &py.bool(bridged))?;
     let eggs = match &process.python_eggs {

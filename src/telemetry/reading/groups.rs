@@ -1,5 +1,7 @@
 //! The numbers of process groups, which their processes write into segments of their own.
 
+use crate::board::BoardSnapshot;
+use crate::requests::Running;
 use crate::segment::Segment;
 
 use super::snapshot::{ApplicationSums, Child, Numbers, Processes};
@@ -26,23 +28,35 @@ pub struct ProcessGroupNumbers {
     pub children: Vec<Child>,
     /// Facts about the group's Python, in the order of [`Fact`](crate::Fact).
     pub facts: [String; 8],
+    /// The board of the group: its processes and their application groups.
+    pub board: BoardSnapshot,
 }
 
 impl GroupSegment {
-    /// Reads the segment, and adds what the group's processes have counted to the applications' sums.
-    pub(super) fn numbers(&self, sums: &mut ApplicationSums) -> ProcessGroupNumbers {
+    /// Reads the segment, and adds what the group's processes have counted to the applications' sums. Also returns the
+    /// requests that they run.
+    pub(super) fn numbers(
+        &self,
+        sums: &mut ApplicationSums,
+    ) -> (ProcessGroupNumbers, Vec<Running>) {
         let Processes {
             cells,
             mut children,
+            running,
             ..
         } = self.segment.add_arenas(sums);
+        if children.is_empty() {
+            children = self.segment.unmeasured_children();
+        }
         children.sort_unstable_by_key(|child| child.pid);
-        ProcessGroupNumbers {
+        let numbers = ProcessGroupNumbers {
             name: self.name.clone(),
             process: cells,
             header: self.segment.header_numbers(),
             children,
             facts: self.segment.facts(),
-        }
+            board: self.segment.board().snapshot(),
+        };
+        (numbers, running)
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing is locked. Each cell only grows and the set of arenas that are read never shrinks, so no counter of a
 //! snapshot is smaller than in an earlier one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -17,6 +18,7 @@ use crate::clock;
 use crate::requests::Death;
 use crate::requests::Event;
 use crate::requests::Running;
+use crate::requests::joined;
 use crate::segment::App;
 use crate::segment::Application;
 use crate::segment::Owner;
@@ -135,7 +137,7 @@ pub struct Snapshot {
     pub running: Vec<Running>,
     /// Notable requests, newest first.
     pub events: Vec<Event>,
-    /// Children that ended unexpectedly, newest first.
+    /// Children and processes of groups that ended unexpectedly, newest first.
     pub deaths: Vec<Death>,
     /// The scoreboard; `None` if no process has stored it yet.
     pub scoreboard: Option<Scoreboard>,
@@ -205,7 +207,7 @@ pub(super) struct Processes {
     /// Cells that each arena has once.
     pub(super) cells: Numbers,
     pub(super) children: Vec<Child>,
-    running: Vec<Running>,
+    pub(super) running: Vec<Running>,
     /// Number of arenas that have an owner.
     used: u64,
 }
@@ -226,17 +228,25 @@ impl Segment {
             running,
             used,
         } = self.add_arenas(&mut sums);
+        let mut of_groups = Vec::with_capacity(groups.len());
+        let mut deaths = self.deaths();
         let process_groups = groups
             .iter()
-            .map(|group| group.numbers(&mut sums))
+            .map(|group| {
+                let (numbers, running) = group.numbers(&mut sums);
+                of_groups.push((group.name.clone(), running));
+                deaths.extend(group.segment.deaths());
+                numbers
+            })
             .collect();
+        let running = joined(running, of_groups);
+        deaths.sort_by_key(|death| Reverse(death.at));
         let of_groups = groups.iter().map(|group| group.segment);
         let custom = custom_of(std::iter::once(*self).chain(of_groups));
         let board = self.board().snapshot();
         let mut records = geometry.records();
         if children.is_empty() {
-            let living = self.board().children().into_iter();
-            children = living.map(|child| unmeasured(&child)).collect();
+            children = self.unmeasured_children();
             // A larger segment may be left from a configuration that measured.
             records &= children.is_empty();
         }
@@ -254,7 +264,7 @@ impl Segment {
             records,
             running,
             events: self.events(),
-            deaths: self.deaths(),
+            deaths,
             scoreboard: self.scoreboard(),
             workers_limit: self.get(header::WORKERS_LIMIT),
             children_limit: self.get(header::CHILDREN_LIMIT),
@@ -273,6 +283,12 @@ impl Segment {
             resident: Some(self.get(header::RESIDENT)).filter(|&bytes| bytes != 0),
             last_scrape: self.get(header::LAST_SCRAPE),
         }
+    }
+
+    /// Returns the living children of a server that measures nothing, from the board.
+    pub(super) fn unmeasured_children(&self) -> Vec<Child> {
+        let living = self.board().children().into_iter();
+        living.map(|child| unmeasured(&child)).collect()
     }
 
     pub(super) fn header_numbers(&self) -> Numbers {
@@ -321,7 +337,6 @@ impl Segment {
                 }
             }
         }
-        running.sort_unstable_by_key(|running| running.since);
         Processes {
             cells,
             children,

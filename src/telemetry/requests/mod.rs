@@ -6,4 +6,5 @@ mod running;
 
 pub use deaths::Death;
 pub use events::{Event, Notable};
+pub(crate) use running::joined;
 pub use running::{OuterRequest, Phase, PhaseCell, Running};

@@ -1,7 +1,9 @@
 //! The requests that run now, by thread.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::catalogue::fnv;
 use crate::segment::App;
 use crate::segment::Arena;
 use crate::segment::Owner;
@@ -27,17 +29,20 @@ pub enum Phase {
     Writing = 4,
     /// Loading the script, or waiting for another thread to load it.
     Loading = 5,
+    /// Passed to a process group, none of whose processes shows it.
+    WaitingForGroup = 6,
 }
 
 impl Phase {
     /// All phases, by number.
-    pub const ALL: [Phase; 6] = [
+    pub const ALL: [Phase; 7] = [
         Phase::Preparing,
         Phase::WaitingForGil,
         Phase::InApplication,
         Phase::Reading,
         Phase::Writing,
         Phase::Loading,
+        Phase::WaitingForGroup,
     ];
 
     /// Returns the phase in words.
@@ -49,6 +54,7 @@ impl Phase {
             Phase::Reading => "reading the body",
             Phase::Writing => "writing the response",
             Phase::Loading => "loading the script",
+            Phase::WaitingForGroup => "waiting for its process group",
         }
     }
 }
@@ -72,11 +78,23 @@ pub struct Running {
     pub url: String,
     /// Application group; empty for the main interpreter.
     pub group: String,
+    /// Process group that runs it; empty in httpd's children.
+    pub process_group: String,
+    /// Mark of the process group to which a child of httpd has passed it; 0 for none.
+    pub(crate) passed_to: u32,
 }
 
 /// The word that holds the phase of a running request.
 #[derive(Clone, Copy)]
 pub struct PhaseCell(&'static AtomicU64);
+
+/// Position of the process group's mark in that word.
+const PASSED_TO: u32 = 32;
+
+/// Returns the mark of a process group, which is not 0.
+fn mark_of(process_group: &str) -> u32 {
+    (fnv(0, process_group.as_bytes()) as u32).max(1)
+}
 
 impl PhaseCell {
     /// Sets the phase of the request.
@@ -85,6 +103,50 @@ impl PhaseCell {
         let running = self.0.load(Relaxed);
         self.0.store(running & !0xff | phase as u64, Relaxed);
     }
+
+    /// Notes that the request is passed to a process group. Readers then take its phase from the process that has begun
+    /// a request with the same stamp.
+    pub fn pass_to(self, process_group: &str) {
+        let running = self.0.load(Relaxed) & u64::from(u32::MAX);
+        let mark = u64::from(mark_of(process_group)) << PASSED_TO;
+        self.0.store(running | mark, Relaxed);
+        self.set(Phase::WaitingForGroup);
+    }
+}
+
+/// Puts the requests of httpd's children together with those of the processes of groups, oldest first. A request that a
+/// child has passed on is shown once, with the process, the thread and the phase that it has in its group. A process
+/// cannot hide or change a request of another group.
+pub(crate) fn joined(
+    mut of_children: Vec<Running>,
+    of_groups: Vec<(String, Vec<Running>)>,
+) -> Vec<Running> {
+    for (name, running) in of_groups {
+        let mark = mark_of(&name);
+        let mut by_stamp: HashMap<u64, Running> = running
+            .into_iter()
+            .map(|running| (running.since, running))
+            .collect();
+        let passed = of_children.iter_mut();
+        for request in passed.filter(|request| request.passed_to == mark) {
+            request.process_group.clone_from(&name);
+            let Some(there) = by_stamp.remove(&request.since) else {
+                continue;
+            };
+            (request.pid, request.thread) = (there.pid, there.thread);
+            // While the child reads or writes for it, the request waits for that.
+            if request.phase == Phase::WaitingForGroup {
+                request.phase = there.phase;
+            }
+        }
+        // Their children have ended, or have begun them since.
+        of_children.extend(by_stamp.into_values().map(|running| Running {
+            process_group: name.clone(),
+            ..running
+        }));
+    }
+    of_children.sort_unstable_by_key(|running| running.since);
+    of_children
 }
 
 const SEQUENCE: usize = 0;
@@ -222,6 +284,8 @@ impl Segment {
             since,
             url,
             group,
+            process_group: String::new(),
+            passed_to: (running >> PASSED_TO) as u32,
         })
     }
 }

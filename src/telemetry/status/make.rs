@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::board::{ChildEntry, ChildState, GroupDecision};
+use crate::board::{BoardSnapshot, ChildEntry, ChildState, GroupDecision};
 use crate::catalogue::{
     ABORT_PHASE, CODE, CONNECTION_STATE, CPU_MODE, EXCEPTION_PHASE, EXIT, INTERPRETER_STATE, Id,
     Label, METHOD, OVERFLOW, RECYCLE_REASON, REJECTION, RESULT, TIMEOUT_STAGE, TRIGGER,
@@ -16,8 +16,7 @@ use crate::segment::Role;
 
 use super::model::{
     ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, Health, Point,
-    ProcessGroupStatus, ProcessStatus, RequestStatus, SegmentUse, ServerStatus, Status, Totals,
-    Workers,
+    ProcessGroupStatus, RequestStatus, SegmentUse, ServerStatus, Status, Totals, Workers,
 };
 use super::roll;
 use super::tally::{self, Tally, of_class, window_of};
@@ -44,6 +43,7 @@ impl Status {
         let uptime = uptime(snapshot);
         let recent = last_minute(history, now);
         let by_label = running_by_label(snapshot);
+        let in_flight = running_by_pid(snapshot);
         let applications: Vec<ApplicationStatus> = snapshot
             .applications
             .iter()
@@ -76,16 +76,21 @@ impl Status {
             applications,
             events: events(snapshot),
             deaths: deaths(snapshot),
-            children: children(snapshot),
+            children: children(
+                &snapshot.children,
+                &snapshot.board,
+                snapshot.unix,
+                &in_flight,
+            ),
             children_count: snapshot.children.len(),
             process_groups: snapshot
                 .process_groups
                 .iter()
-                .map(|group| process_group(group, snapshot.unix))
+                .map(|group| process_group(group, snapshot.unix, &in_flight))
                 .collect(),
             code_revision: snapshot.board.revision,
             roll: roll::of(snapshot),
-            groups: groups(snapshot),
+            groups: groups(&snapshot.board),
             measured: snapshot.records,
             totals: totals(snapshot, &all, uptime),
             server: server(snapshot, uptime),
@@ -287,6 +292,7 @@ fn running(snapshot: &Snapshot) -> Vec<RequestStatus> {
         group: group_of(snapshot, running),
         method: method(running.method),
         path: running.url.clone(),
+        process_group: running.process_group.clone(),
         phase: running.phase.text(),
         age_seconds: seconds(snapshot.now.saturating_sub(running.since)),
         pid: running.pid,
@@ -343,39 +349,46 @@ fn deaths(snapshot: &Snapshot) -> Vec<DeathStatus> {
     snapshot.deaths.iter().map(death).collect()
 }
 
-fn children(snapshot: &Snapshot) -> Vec<ChildStatus> {
+/// Returns the number of running requests by process.
+fn running_by_pid(snapshot: &Snapshot) -> BTreeMap<u32, usize> {
     let mut in_flight: BTreeMap<u32, usize> = BTreeMap::new();
     for running in &snapshot.running {
         *in_flight.entry(running.pid).or_default() += 1;
     }
-    let board = snapshot.board.children.iter();
-    let board: BTreeMap<u32, &ChildEntry> = board.map(|entry| (entry.pid, entry)).collect();
-    let said = |child: &crate::Child| {
+    in_flight
+}
+
+/// Returns the children, or the processes of a group, with what they say on their board.
+fn children(
+    children: &[Child],
+    board: &BoardSnapshot,
+    unix: u64,
+    in_flight: &BTreeMap<u32, usize>,
+) -> Vec<ChildStatus> {
+    let entries = board.children.iter();
+    let board: BTreeMap<u32, &ChildEntry> = entries.map(|entry| (entry.pid, entry)).collect();
+    let said = |child: &Child| {
         let entry = board.get(&child.pid);
         entry.filter(|entry| entry.generation == child.generation)
     };
-    let child = |child: &crate::Child| ChildStatus {
+    let child = |child: &Child| ChildStatus {
         pid: child.pid,
         state: state(child.state, said(child).map(|entry| entry.state)),
         retiring: said(child).and_then(|entry| Some(entry.retire?.label())),
         revision: said(child).map(|entry| entry.revision),
-        age_seconds: seconds(snapshot.unix.saturating_sub(child.started)),
+        age_seconds: seconds(unix.saturating_sub(child.started)),
         resident_bytes: child.resident,
         generation: child.generation,
         in_flight: in_flight.get(&child.pid).copied().unwrap_or(0),
     };
-    let first = snapshot.children.iter().take(Status::MOST_ROWS);
-    first.map(child).collect()
+    children.iter().take(Status::MOST_ROWS).map(child).collect()
 }
 
-fn process_group(group: &ProcessGroupNumbers, now: u64) -> ProcessGroupStatus {
-    let process = |child: &Child| ProcessStatus {
-        pid: child.pid,
-        state: state(child.state, None),
-        age_seconds: seconds(now.saturating_sub(child.started)),
-        resident_bytes: child.resident,
-        generation: child.generation,
-    };
+fn process_group(
+    group: &ProcessGroupNumbers,
+    unix: u64,
+    in_flight: &BTreeMap<u32, usize>,
+) -> ProcessGroupStatus {
     let exited = |how| whole(group.header.counter(Id::ChildrenExited, value(EXIT, how)));
     let cpu = |mode| {
         seconds(
@@ -388,12 +401,9 @@ fn process_group(group: &ProcessGroupNumbers, now: u64) -> ProcessGroupStatus {
     ProcessGroupStatus {
         name: group.name.clone(),
         python: group.facts[Fact::Python as usize].clone(),
-        processes: group
-            .children
-            .iter()
-            .take(Status::MOST_ROWS)
-            .map(process)
-            .collect(),
+        processes: children(&group.children, &group.board, unix, in_flight),
+        code_revision: group.board.revision,
+        groups: groups(&group.board),
         started: whole(group.header.counter(Id::ChildrenStarted, 0)),
         ended: exited("clean"),
         killed: exited("killed"),
@@ -413,8 +423,8 @@ fn state(role: Role, said: Option<ChildState>) -> &'static str {
     }
 }
 
-fn groups(snapshot: &Snapshot) -> Vec<GroupStatus> {
-    let groups = snapshot.board.groups.iter().filter_map(|group| {
+fn groups(board: &BoardSnapshot) -> Vec<GroupStatus> {
+    let groups = board.groups.iter().filter_map(|group| {
         let gil = match group.decision {
             GroupDecision::Unknown if group.plan.is_empty() => return None,
             GroupDecision::Unknown => "undecided",

@@ -25,7 +25,7 @@ pub struct Status {
     pub applications: Vec<ApplicationStatus>,
     /// Refused, timed-out and slow requests, newest first.
     pub events: Vec<EventStatus>,
-    /// The last children that ended unexpectedly, newest first.
+    /// The last children and processes of groups that ended unexpectedly, newest first.
     pub deaths: Vec<DeathStatus>,
     /// Living children, by pid; at most [`Status::MOST_ROWS`].
     pub children: Vec<ChildStatus>,
@@ -56,7 +56,7 @@ impl Status {
     /// Returns the processes of all groups, each with its group.
     pub(super) fn group_processes(
         &self,
-    ) -> impl Iterator<Item = (&ProcessGroupStatus, &ProcessStatus)> {
+    ) -> impl Iterator<Item = (&ProcessGroupStatus, &ChildStatus)> {
         let groups = self.process_groups.iter();
         groups.flat_map(|group| group.processes.iter().map(move |process| (group, process)))
     }
@@ -159,11 +159,13 @@ pub struct RequestStatus {
     pub method: &'static str,
     /// Path of the URL, without the query.
     pub path: String,
+    /// Process group that runs the request; empty for httpd's children.
+    pub process_group: String,
     /// Phase of the request.
     pub phase: &'static str,
     /// Time since the request began.
     pub age_seconds: f64,
-    /// Process id of the child that serves the request.
+    /// Process id of the child that serves the request, or of the process of a group once that has begun it.
     pub pid: u32,
     /// Thread id of the kernel.
     pub thread: u32,
@@ -262,22 +264,22 @@ pub struct EventStatus {
     pub output_seconds: f64,
 }
 
-/// A child that ended unexpectedly.
+/// A child, or a process of a group, that ended unexpectedly.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeathStatus {
     /// Time at which the parent saw the end.
     pub timestamp_seconds: f64,
     /// Time since then.
     pub age_seconds: f64,
-    /// Process id of the child.
+    /// Process id.
     pub pid: u32,
-    /// How the child ended.
+    /// How the process ended.
     pub how: String,
-    /// What the child was running.
+    /// What the process was running.
     pub running: String,
 }
 
-/// A child of httpd.
+/// A child of httpd, or a process of a group.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChildStatus {
     /// Process id.
@@ -308,7 +310,11 @@ pub struct ProcessGroupStatus {
     /// Version of Python; empty until the first process has started it.
     pub python: String,
     /// Living processes, by pid; at most [`Status::MOST_ROWS`].
-    pub processes: Vec<ProcessStatus>,
+    pub processes: Vec<ChildStatus>,
+    /// Revision of the code that its processes should serve.
+    pub code_revision: u64,
+    /// Application groups of its processes, with a known plan or GIL decision.
+    pub groups: Vec<GroupStatus>,
     /// Number of processes started since the server was started.
     pub started: u64,
     /// Number of processes that ended as planned.
@@ -321,21 +327,6 @@ pub struct ProcessGroupStatus {
     pub cpu_user_seconds: f64,
     /// System CPU time of all processes.
     pub cpu_system_seconds: f64,
-}
-
-/// A process of a group.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProcessStatus {
-    /// Process id.
-    pub pid: u32,
-    /// `starting`, `ready` or `draining`.
-    pub state: &'static str,
-    /// Age of the process.
-    pub age_seconds: f64,
-    /// Resident memory; shared pages count for each process.
-    pub resident_bytes: Option<u64>,
-    /// Number of the configuration that the process serves.
-    pub generation: u64,
 }
 
 /// A roll: the rolling replacement of the children by new ones with new code.

@@ -8,7 +8,7 @@ use super::details::listed;
 use super::html::{moment, under};
 use super::model::{
     ApplicationStatus, ChildStatus, DeathStatus, EventStatus, GroupStatus, ProcessGroupStatus,
-    ProcessStatus, RequestStatus, Status, Window,
+    RequestStatus, Status, Window,
 };
 use super::spark;
 use super::table::{Column, Row, table};
@@ -27,7 +27,7 @@ const RUNNING: &[Column] = &[
     Column::words("What it does"),
     Column::words("Application"),
     Column::words("Interpreter"),
-    Column::numbers("Child"),
+    Column::numbers("Process"),
     Column::numbers("Thread"),
 ];
 
@@ -38,7 +38,7 @@ pub(super) fn running(status: &Status) -> Markup {
             .cell(duration(request.age_seconds))
             .cell(request.phase)
             .cell(&request.application)
-            .cell(interpreter(&request.group))
+            .cell(interpreter_of(request))
             .cell(request.pid)
             .cell(request.thread)
     };
@@ -90,6 +90,15 @@ pub(super) fn interpreter(group: &str) -> &str {
     match group {
         "" | "%{GLOBAL}" => "main",
         named => named,
+    }
+}
+
+/// Returns the name of the interpreter of a request, with its process group.
+pub(super) fn interpreter_of(request: &RequestStatus) -> String {
+    let interpreter = interpreter(&request.group);
+    match request.process_group.as_str() {
+        "" => interpreter.to_owned(),
+        group => format!("{interpreter} in group {group}"),
     }
 }
 
@@ -298,7 +307,7 @@ const DEATHS: &[Column] = &[
     Column::words("What it was running"),
 ];
 
-/// Returns the section on children that ended unexpectedly; empty if there are none.
+/// Returns the section on processes that ended unexpectedly; empty if there are none.
 pub(super) fn deaths(status: &Status) -> Markup {
     let row = |death: &DeathStatus| {
         Row::new(death.age_seconds < 300.0)
@@ -310,7 +319,7 @@ pub(super) fn deaths(status: &Status) -> Markup {
     html! {
         @if !status.deaths.is_empty() {
             section {
-                h2 { "Children that ended unexpectedly" }
+                h2 { "Processes that ended unexpectedly" }
                 (table("The last ones, newest first.", DEATHS, status.deaths.iter().map(row)))
             }
         }
@@ -327,23 +336,26 @@ const CHILDREN: &[Column] = &[
     Column::numbers("Configuration"),
 ];
 
+/// Makes the row of a child, or of a process of a group.
+fn process(process: &ChildStatus, current: u64) -> Row {
+    let is_former = process.generation != current;
+    Row::new(process.state != "ready" || process.retiring.is_some())
+        .cell(process.pid)
+        .cell(child_state(process))
+        .cell(count(process.in_flight as u64))
+        .cell(process.resident_bytes.map_or_else(|| "–".to_owned(), bytes))
+        .cell(duration(process.age_seconds))
+        .cell(revision(process))
+        .cell(if is_former {
+            format!("{} (former)", process.generation)
+        } else {
+            process.generation.to_string()
+        })
+}
+
 pub(super) fn children(status: &Status) -> Markup {
     let current = status.server.config_generation;
-    let row = |child: &ChildStatus| {
-        let former = child.generation != current;
-        Row::new(child.state != "ready" || child.retiring.is_some())
-            .cell(child.pid)
-            .cell(child_state(child))
-            .cell(count(child.in_flight as u64))
-            .cell(child.resident_bytes.map_or_else(|| "–".to_owned(), bytes))
-            .cell(duration(child.age_seconds))
-            .cell(revision(child))
-            .cell(if former {
-                format!("{} (former)", child.generation)
-            } else {
-                child.generation.to_string()
-            })
-    };
+    let row = |child| process(child, current);
     let totals = &status.totals;
     let mut caption = format!(
         "Since the start: {} started, {} ended, {} killed or crashed.",
@@ -366,25 +378,22 @@ pub(super) fn children(status: &Status) -> Markup {
 }
 
 const PROCESSES: &[Column] = &[
-    Column::words("Group"),
     Column::numbers("Process"),
     Column::words("State"),
+    Column::numbers("Running"),
     Column::numbers("Memory"),
     Column::numbers("Age"),
+    Column::numbers("Code"),
     Column::numbers("Configuration"),
+    Column::words("Group"),
 ];
 
 /// Returns the section on the processes of groups; empty if there are none.
 pub(super) fn process_groups(status: &Status) -> Markup {
+    let current = status.server.config_generation;
     let processes = status.group_processes();
-    let row = |(group, process): (&ProcessGroupStatus, &ProcessStatus)| {
-        Row::new(process.state != "ready")
-            .cell(&group.name)
-            .cell(process.pid)
-            .cell(process.state)
-            .cell(process.resident_bytes.map_or_else(|| "–".to_owned(), bytes))
-            .cell(duration(process.age_seconds))
-            .cell(process.generation)
+    let row = |(group, of_group): (&ProcessGroupStatus, &ChildStatus)| {
+        process(of_group, current).cell(&group.name)
     };
     html! {
         @if !status.process_groups.is_empty() {
@@ -396,6 +405,13 @@ pub(super) fn process_groups(status: &Status) -> Markup {
                     }
                 }
                 (table("Living processes.", PROCESSES, processes.take(ROWS).map(row)))
+                @for group in status.process_groups.iter().filter(|group| !group.groups.is_empty()) {
+                    (table(
+                        format_args!("Application groups of {}.", group.name),
+                        GROUPS,
+                        group.groups.iter().map(application_group),
+                    ))
+                }
             }
         }
     }
@@ -447,21 +463,22 @@ const GROUPS: &[Column] = &[
     Column::words("Plan"),
 ];
 
+fn application_group(group: &GroupStatus) -> Row {
+    Row::default()
+        .cell(interpreter(&group.name))
+        .cell(gil(group))
+        .cell(&group.because_of)
+        .cell(&group.plan)
+}
+
 pub(super) fn groups(status: &Status) -> Markup {
-    let row = |group: &GroupStatus| {
-        Row::default()
-            .cell(interpreter(&group.name))
-            .cell(gil(group))
-            .cell(&group.because_of)
-            .cell(&group.plan)
-    };
     let caption = "Whether each has interpreters with a GIL of their own, as a child found out when it loaded the code; and what is \
          planned for its threads in each child.";
     html! {
         @if !status.groups.is_empty() {
             section {
                 h2 { "Application groups" }
-                (table(caption, GROUPS, status.groups.iter().map(row)))
+                (table(caption, GROUPS, status.groups.iter().map(application_group)))
             }
         }
     }

@@ -8,7 +8,8 @@ use super::model::{
     Status, Window,
 };
 use super::sections::{
-    child_state, gil, happened, interpreter, phases, process_group, revision, states,
+    child_state, gil, happened, interpreter, interpreter_of, phases, process_group, revision,
+    states,
 };
 use super::units::{
     bytes, calendar, count, duration, duration_or_dash, percent, plural, rate, span,
@@ -46,7 +47,7 @@ pub fn render_text(status: &Status, style: TextStyle) -> String {
     deaths(&mut page, status);
     children(&mut page, status, style.rows);
     process_groups(&mut page, status, style.rows);
-    groups(&mut page, status);
+    groups(&mut page, "Application groups", &status.groups);
     server(&mut page, status);
     page.out
 }
@@ -226,7 +227,7 @@ fn running(page: &mut Terminal, status: &Status, rows: usize) {
         TextColumn("REQUEST", Set::Flexible),
         TextColumn("DOES", Set::Left),
         TextColumn("APPLICATION", Set::Flexible),
-        TextColumn("CHILD", Set::Right),
+        TextColumn("PROCESS", Set::Right),
         TextColumn("INTERPRETER", Set::Flexible),
         TextColumn("THREAD", Set::Right),
     ];
@@ -243,7 +244,7 @@ fn running(page: &mut Terminal, status: &Status, rows: usize) {
             request.phase.to_owned(),
             request.application.clone(),
             request.pid.to_string(),
-            interpreter(&request.group).to_owned(),
+            interpreter_of(request),
             request.thread.to_string(),
         ]
     };
@@ -338,10 +339,10 @@ fn deaths(page: &mut Terminal, status: &Status) {
     if status.deaths.is_empty() {
         return;
     }
-    page.title("Children that ended unexpectedly (times in UTC)");
+    page.title("Processes that ended unexpectedly (times in UTC)");
     let columns = [
         TextColumn("TIME", Set::Left),
-        TextColumn("CHILD", Set::Right),
+        TextColumn("PROCESS", Set::Right),
         TextColumn("HOW", Set::Left),
         TextColumn("RUNNING", Set::Flexible),
     ];
@@ -381,20 +382,22 @@ fn children(page: &mut Terminal, status: &Status, rows: usize) {
         TextColumn("CODE", Set::Right),
         TextColumn("CONFIGURATION", Set::Right),
     ];
-    let row = |child: &ChildStatus| {
-        vec![
-            child.pid.to_string(),
-            child_state(child),
-            count(child.in_flight as u64),
-            child.resident_bytes.map_or_else(|| "–".to_owned(), bytes),
-            duration(child.age_seconds),
-            revision(child),
-            child.generation.to_string(),
-        ]
-    };
-    let shown: Vec<_> = status.children.iter().take(rows).map(row).collect();
+    let shown: Vec<_> = status.children.iter().take(rows).map(process).collect();
     page.table(&columns, &shown);
     more(page, status.children_count, rows);
+}
+
+/// Returns the cells of a child, or of a process of a group.
+fn process(process: &ChildStatus) -> Vec<String> {
+    vec![
+        process.pid.to_string(),
+        child_state(process),
+        count(process.in_flight as u64),
+        process.resident_bytes.map_or_else(|| "–".to_owned(), bytes),
+        duration(process.age_seconds),
+        revision(process),
+        process.generation.to_string(),
+    ]
 }
 
 fn process_groups(page: &mut Terminal, status: &Status, rows: usize) {
@@ -407,36 +410,37 @@ fn process_groups(page: &mut Terminal, status: &Status, rows: usize) {
     }
     let columns = [
         TextColumn("PROCESS", Set::Right),
-        TextColumn("STATE", Set::Left),
+        TextColumn("STATE", Set::Flexible),
+        TextColumn("RUN", Set::Right),
         TextColumn("MEMORY", Set::Right),
         TextColumn("AGE", Set::Right),
+        TextColumn("CODE", Set::Right),
         TextColumn("CONFIGURATION", Set::Right),
         TextColumn("GROUP", Set::Flexible),
     ];
     let all: Vec<_> = status
         .group_processes()
-        .map(|(group, process)| {
-            vec![
-                process.pid.to_string(),
-                process.state.to_owned(),
-                process.resident_bytes.map_or_else(|| "–".to_owned(), bytes),
-                duration(process.age_seconds),
-                process.generation.to_string(),
-                group.name.clone(),
-            ]
+        .map(|(group, of_group)| {
+            let mut cells = process(of_group);
+            cells.push(group.name.clone());
+            cells
         })
         .collect();
     if !all.is_empty() {
         page.table(&columns, &all[..all.len().min(rows)]);
         more(page, all.len(), rows);
     }
+    for group in &status.process_groups {
+        let title = format!("Application groups of {}", group.name);
+        groups(page, &title, &group.groups);
+    }
 }
 
-fn groups(page: &mut Terminal, status: &Status) {
-    if status.groups.is_empty() {
+fn groups(page: &mut Terminal, title: &str, groups: &[GroupStatus]) {
+    if groups.is_empty() {
         return;
     }
-    page.title("Application groups");
+    page.title(title);
     let columns = [
         TextColumn("GROUP", Set::Flexible),
         TextColumn("GIL", Set::Left),
@@ -446,15 +450,12 @@ fn groups(page: &mut Terminal, status: &Status) {
         let name = interpreter(&group.name).to_owned();
         vec![name, gil(group).to_owned(), group.because_of.clone()]
     };
-    let chosen = status
-        .groups
-        .iter()
-        .filter(|group| group.gil != "undecided");
+    let chosen = groups.iter().filter(|group| group.gil != "undecided");
     let rows: Vec<_> = chosen.map(row).collect();
     if !rows.is_empty() {
         page.table(&columns, &rows);
     }
-    for group in status.groups.iter().filter(|group| !group.plan.is_empty()) {
+    for group in groups.iter().filter(|group| !group.plan.is_empty()) {
         let line = format!("{}: {}", interpreter(&group.name), group.plan);
         page.wrapped("", &line, "");
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use support::{promtool_is_silent, segment};
 use wsgi_telemetry::catalogue::{EXIT, Id, RECYCLE_REASON, value};
 use wsgi_telemetry::{
-    Aggregate, CustomKind, CustomValue, Description, Format, Geometry, GroupSegment, Owner, Part,
-    Role, Segment, memory, render,
+    Aggregate, Arena, CustomKind, CustomValue, Description, Format, Geometry, GroupSegment, Owner,
+    Part, Phase, Role, Segment, memory, render,
 };
 
 const ROOM: Geometry = Geometry {
@@ -207,4 +207,68 @@ fn memory_that_was_left_is_shared_no_more() {
     assert_eq!(ours[7].load(Relaxed), 0);
     ours[7].store(2, Relaxed);
     assert_eq!(theirs[7].load(Relaxed), 1);
+}
+
+#[test]
+fn a_request_in_a_group_is_shown_once_with_what_it_does_there() {
+    let (server, group, other) = (segment(ROOM), segment(ROOM), segment(ROOM));
+    let me = Owner::of_this_process(0);
+    let app = server.application_named("/shop", ["/shop", "/srv/shop.wsgi", ""], me);
+    let claim = |segment: Segment, thread| {
+        let at = segment.claim(me, thread, Role::Thread).unwrap();
+        segment.arena_of(at)
+    };
+    let begin = |arena: &Arena, since| {
+        arena.begin(since, app, 0, b"/shop/cart", b"");
+        arena.phase_cell().unwrap()
+    };
+    let groups = [("site", group), ("other", other)].map(|(name, segment)| GroupSegment {
+        name: name.into(),
+        segment,
+    });
+    let shown = || {
+        let running = server.snapshot_with(&groups).running.into_iter();
+        running
+            .map(|request| {
+                (
+                    request.since,
+                    request.process_group,
+                    request.thread,
+                    request.phase,
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let child = claim(server, 1);
+    let cell = begin(&child, 10);
+    cell.pass_to("site");
+    let site = String::from("site");
+    assert_eq!(
+        shown(),
+        [(10, site.clone(), 1, Phase::WaitingForGroup)],
+        "no process has it"
+    );
+    let process = claim(group, 2);
+    begin(&process, 10).set(Phase::InApplication);
+    assert_eq!(shown(), [(10, site.clone(), 2, Phase::InApplication)]);
+    // The child writes what the process has sent.
+    cell.set(Phase::Writing);
+    assert_eq!(shown(), [(10, site.clone(), 2, Phase::Writing)]);
+    cell.set(Phase::WaitingForGroup);
+    // Another group cannot change it, whatever its processes write.
+    let hostile = claim(other, 3);
+    begin(&hostile, 10).set(Phase::Loading);
+    assert_eq!(
+        shown(),
+        [
+            (10, site.clone(), 2, Phase::InApplication),
+            (10, String::from("other"), 3, Phase::Loading)
+        ]
+    );
+    hostile.end(None);
+    // The child was killed; the process still runs its request.
+    child.end(None);
+    assert_eq!(shown(), [(10, site, 2, Phase::InApplication)]);
+    process.end(None);
+    assert_eq!(shown(), []);
 }

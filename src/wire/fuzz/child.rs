@@ -34,6 +34,7 @@ fuzz_target!(|data: &[u8]| {
         run: &run,
         level: Level::Info,
         is_activity: true,
+        since: 7,
         body: BodyStart::default(),
         nesting: Nesting::default(),
     };

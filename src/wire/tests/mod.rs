@@ -234,6 +234,7 @@ fn outgoing<'a>(run: &'a RunRequest<'a>, body: BodyStart<'a>) -> OutgoingRequest
         run,
         level: Level::Info,
         is_activity: true,
+        since: 7,
         body,
         nesting: Nesting::default(),
     }

@@ -113,6 +113,7 @@ fn there_and_back(values: &Values) -> Values {
     let request = OutgoingRequest {
         level: Level::Debug,
         is_activity: https,
+        since: u64::from(https) << 40,
         nesting: Nesting {
             id: values.mtime.cast_unsigned(),
             within: Slice::new(&outer),
@@ -123,6 +124,7 @@ fn there_and_back(values: &Values) -> Values {
     let unpacked = UnpackedRequest::unpack(frame[5], &frame[6..]).expect("what was packed");
     assert_eq!(unpacked.level, Level::Debug);
     assert_eq!(unpacked.is_activity, https);
+    assert_eq!(unpacked.since, u64::from(https) << 40);
     assert_eq!(unpacked.body.is_whole, https);
     let theirs = Times::default();
     let found = unpacked.run_request(7, Some(&theirs));
