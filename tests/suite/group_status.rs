@@ -14,6 +14,8 @@ mpm_tests! {
         let server = site(mpm, "threads=3").start();
         let process = only_process(&server);
         let mut waiting = server.ask("/process/wait?secret=1");
+        let begun = server.root().join(format!("out/gate.{process}"));
+        eventually("the request waits", || begun.exists().then_some(()));
         let running = phase(&server, "in the application");
         for (field, value) in [("method", "GET"), ("path", "/process/wait"), ("process_group", "site"), ("application", "/process")] {
             assert_eq!(running[field], value, "{running}");
@@ -32,7 +34,7 @@ mpm_tests! {
         assert!(page.contains("main in group site") && page.contains("Application groups of site."), "{page}");
         server.write("out/gate", "");
         waiting.read_response("GET").unwrap().expect(200);
-        server.expect_count("wsgi_requests_in_flight", &[], 0);
+        nothing_runs(&server);
 
         let mut slow = server.connect();
         slow.send(&b"POST /in/digest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\nabc"[..]);
@@ -40,7 +42,7 @@ mpm_tests! {
         assert_eq!(running["pid"], process, "{running}");
         drop(slow);
         server.allow_log("client|truncated|Connection|WSGI01");
-        server.expect_count("wsgi_requests_in_flight", &[], 0);
+        nothing_runs(&server);
     }
 
     fn a_killed_process_is_told_of(mpm) {
@@ -58,7 +60,7 @@ mpm_tests! {
         });
         assert_eq!(death["how"], "by signal 9, in process group 'site'");
         assert!(death["running"].as_str().is_some_and(|text| text.starts_with("GET /process/wait of application '/process' for ")), "{death}");
-        server.expect_count("wsgi_requests_in_flight", &[], 0);
+        nothing_runs(&server);
         server.expect_count("wsgi_children", &[("process_group", "site"), ("state", "ready")], 1);
     }
 
@@ -126,7 +128,8 @@ mpm_tests! {
         ours_only!("mod_wsgi has no such program");
         let server = site(mpm, "processes=2 threads=3")
             .one_child()
-            .conf("WSGIScriptAlias /here ${APPS}/hello.wsgi process-group=%{GLOBAL} application-group=here")
+            .app("/here", "hello.wsgi")
+            .conf("<Location /here>\nWSGIProcessGroup %{GLOBAL}\nWSGIApplicationGroup here\n</Location>")
             .start();
         let (before, child) = (processes(&server, 2), server.only_child());
         // No child has loaded an application.
@@ -172,6 +175,8 @@ mpm_tests! {
         ours_only!("mod_wsgi starts none");
         let ahead = "WSGIImportScript ${ROOT}/ahead.py process-group=site application-group=%{GLOBAL}";
         let server = edited(mpm, "threads=3", ahead).file("ahead.py", "").start();
+        // It has loaded that file.
+        server.get("/edited").expect(200);
         let before = only_process(&server);
         server.write("ahead.py", "import os\nos._exit(7)\n");
         server.allow_log("WSGI1153");
@@ -266,6 +271,15 @@ fn edited(mpm: Mpm, options: &str, conf: &str) -> Builder {
              WSGIDaemonProcess site {options}\nWSGIProcessGroup site\n\
              WSGIScriptAlias /edited ${{ROOT}}/edited.wsgi application-group=%{{GLOBAL}}\n{conf}"
         ))
+}
+
+/// Waits until no request is shown as running, neither by the status nor by the metrics.
+fn nothing_runs(server: &Server) {
+    eventually("no request runs", || {
+        let is_none = server.status()["running"][0].is_null();
+        let count = server.metrics().sum("wsgi_requests_in_flight", &[]);
+        (is_none && count == 0.0).then_some(())
+    });
 }
 
 /// Returns the only running request, once it is in this phase.

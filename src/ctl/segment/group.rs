@@ -74,10 +74,13 @@ impl Replacement {
                 });
                 return Ok(());
             }
-            if is_taken && kept.len() == all && all > 0 && killed(&snapshot) > self.killed {
+            if is_taken && new.is_empty() && killed(&snapshot) > self.killed {
+                let rest = match kept.len() {
+                    0 => "no process takes requests",
+                    _ => "the old processes go on",
+                };
                 return Err(Failure::new(format!(
-                    "a successor of process group '{name}' ended before it could take requests; the old processes go \
-                     on."
+                    "a successor of process group '{name}' ended before it could take requests; {rest}."
                 ))
                 .remedy("The error log says why. The server tries again, after longer and longer pauses."));
             }

@@ -44,6 +44,8 @@ pub(super) const READY: u8 = b'R';
 pub(super) const CONFIRMED: u8 = b'C';
 /// From the process: it should be replaced.
 pub(super) const REPLACE: u8 = b'W';
+/// From the process: it has asked for something on the board of its group.
+pub(super) const NEWS: u8 = b'N';
 /// From the process: it has had no request for `inactivity-timeout=`.
 pub(super) const IDLE: u8 = b'I';
 
@@ -532,8 +534,8 @@ fn ask_for_new_code(why: &str) {
                 let board = slot.board();
                 // If there is no room, others have asked.
                 let _ticket = board.request_reload(None, RetireReason::SourceChanged, why);
+                say(NEWS);
             }
-            say(REPLACE);
         }
         None => ask_for_successor(RetireReason::SourceChanged),
     }

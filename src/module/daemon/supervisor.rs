@@ -564,6 +564,8 @@ impl SlotRun {
                         process::CONFIRMED => self.slot.confirmed(member.pid, now),
                         process::REPLACE => self.slot.replace(),
                         process::IDLE => self.slot.sleep(member.pid),
+                        // Only wakes the supervisor, which looks at the boards.
+                        process::NEWS => {}
                         _ => {}
                     }
                 }

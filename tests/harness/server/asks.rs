@@ -58,7 +58,10 @@ impl Server {
             eventually("the requests are there", || {
                 let phases = self.phases(path);
                 // A request that is being prepared is not in a queue yet.
-                let here = phases.iter().filter(|phase| *phase != "preparing");
+                let not_yet = ["preparing", "waiting for its process group"];
+                let here = phases
+                    .iter()
+                    .filter(|phase| !not_yet.contains(&phase.as_str()));
                 (phases.len() == count && here.count() == count).then_some(())
             });
         }
