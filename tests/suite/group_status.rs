@@ -143,18 +143,32 @@ mpm_tests! {
         // Now one has.
         server.get("/here").expect(200);
         let answer = server.wsgictl(&["reload"]);
-        assert!(answer.status.success(), "{answer:?}");
+        // Only requests name its group.
+        assert_eq!(answer.status.code(), Some(3), "{answer:?}");
         let text = said(&answer);
         assert!(text.contains("Done: 1 child replaced in ") && text.contains("Done: 2 processes of group 'site' replaced in "), "{text}");
         assert_ne!(server.only_child(), child);
         assert!(processes(&server, 2).is_disjoint(&now));
-        // Only the children have that group.
+        drop(server);
+
+        // Only the children have the group.
+        let server = site(mpm, "threads=3")
+            .one_child()
+            .conf("WSGIScriptAlias /here ${APPS}/hello.wsgi process-group=%{GLOBAL} application-group=here")
+            .start();
         server.get("/here").expect(200);
-        let (now, child) = (processes(&server, 2), server.only_child());
+        let (process, child) = (only_process(&server), server.only_child());
         let answer = server.wsgictl(&["reload", "here"]);
-        assert!(answer.status.success() && !said(&answer).contains("site"), "{answer:?}");
+        assert!(answer.status.success() && said(&answer).contains("Done: 1 child replaced in "), "{answer:?}");
+        assert!(!said(&answer).contains("site"), "{answer:?}");
         assert_ne!(server.only_child(), child);
-        assert_eq!(processes(&server, 2), now);
+        assert_eq!(only_process(&server), process);
+        // Only the process group has this one.
+        let child = server.only_child();
+        let answer = server.wsgictl(&["reload", "main"]);
+        assert!(answer.status.success() && said(&answer).starts_with("Done: 1 process of group 'site' "), "{answer:?}");
+        assert_eq!(server.only_child(), child);
+        assert_ne!(only_process(&server), process);
         let answer = server.wsgictl(&["reload", "none"]);
         assert_eq!(answer.status.code(), Some(2), "{answer:?}");
     }
