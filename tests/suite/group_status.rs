@@ -207,6 +207,33 @@ mpm_tests! {
         });
     }
 
+    fn the_stacks_of_a_process_that_starts(mpm) {
+        ours_only!("mod_wsgi has no such program");
+        let ahead = "WSGIImportScript ${ROOT}/ahead.py process-group=site application-group=%{GLOBAL}\nWSGIMetrics Off";
+        let server = edited(mpm, "threads=3", ahead).file("ahead.py", "").start();
+        server.get("/edited").expect(200);
+        let before = only_process(&server);
+        let gate = server.root().join("gate");
+        server.write("ahead.py", format!("import os, time\nwhile not os.path.exists({gate:?}): time.sleep(0.05)\n"));
+        let asked = server.wsgictl(&["restart", "site", "--no-wait"]);
+        assert!(asked.status.success(), "{asked:?}");
+        let successor = eventually("a successor starts", || {
+            server.group_processes().into_iter().find(|pid| *pid != before)
+        });
+        let pid = successor.to_string();
+        let name = format!("Process {successor} of group site: starting for ");
+        eventually("it is shown where it waits", || {
+            let shown = said(&server.wsgictl(&["stack", &pid]));
+            (shown.starts_with(&name) && shown.contains("ahead.py\", line 2, in <module>")).then_some(())
+        });
+        server.write("gate", "");
+        eventually("the successor serves", || {
+            let shown = said(&server.wsgictl(&["stack", &pid]));
+            shown.contains("of group site: ready for ").then_some(())
+        });
+        assert_eq!(only_process(&server), successor);
+    }
+
     fn signals_for_applications(mpm) {
         ours_only!("mod_wsgi has its own tests");
         let server = Server::builder(mpm)

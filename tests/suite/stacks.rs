@@ -95,15 +95,14 @@ mpm_tests! {
     fn a_child_that_starts_is_shown(mpm) {
         ours_only!("mod_wsgi has no such command");
         let gate = Gate::new();
-        let group = process_group().unwrap_or("%{GLOBAL}");
-        let ahead = format!("WSGIImportScript ${{ROOT}}/ahead.wsgi application-group=%{{GLOBAL}} process-group={group}");
-        let server = start(mpm, &gate, |builder| builder.file("ahead.wsgi", "").conf(&ahead));
-        server.allow_log("not ready after|WSGI1154");
+        let ahead = "WSGIImportScript ${ROOT}/ahead.wsgi application-group=%{GLOBAL} process-group=%{GLOBAL}";
+        let server = start(mpm, &gate, |builder| builder.file("ahead.wsgi", "").conf(ahead));
+        server.allow_log("not ready after");
         server.write("ahead.wsgi", format!("import socket\nsocket.create_connection({}).recv(1)\n", gate.address()));
-        let before = server.only_process();
+        let before = server.only_child();
         kill(before);
         let inside = gate.accept();
-        let child = server.app_processes().into_iter().find(|child| *child != before && is_alive(*child));
+        let child = server.children().into_iter().find(|child| *child != before && is_alive(*child));
         let shown = stack(&server, child.expect("it is starting"), 10).expect("it answers");
         assert!(shown.contains(": starting for "), "{shown}");
         assert!(shown.contains("ahead.wsgi\", line 2, in <module>\n"), "{shown}");

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use harness::{Connection, Request, Server, embedded_only, eventually, kill, mpm_tests, ours_only};
+use harness::{
+    Connection, Request, Server, embedded_only, eventually, kill, mpm_tests, ours_only,
+    process_group,
+};
 
 mpm_tests! {
     fn requests_by_method_and_class(mpm) {
@@ -230,7 +233,6 @@ mpm_tests! {
 
     fn loads_and_reloads(mpm) {
         ours_only!("mod_wsgi does not count them");
-        embedded_only!("a process of a group is replaced for a changed script");
         let server = builder(mpm)
             .one_child()
             .file("htdocs/edited.wsgi", include_str!("../../apps/hello.wsgi"))
@@ -247,6 +249,16 @@ mpm_tests! {
         for (round, seconds) in [(1, 1_000_000_000), (2, 1_000_000_100)] {
             touch(seconds);
             server.get("/edited").expect(200);
+            if process_group().is_some() {
+                // A successor loads it when it has its first request.
+                let before = server.only_process();
+                eventually("a successor serves", || {
+                    server.get("/edited").expect(200);
+                    (server.app_processes() != [before]).then_some(())
+                });
+                server.only_process();
+                server.get("/edited").expect(200);
+            }
             server.expect_count("wsgi_application_loads_total", &[("app", "/edited"), ("result", "ok")], 1 + round);
             server.expect_count("wsgi_application_reloads_total", &[("trigger", "script_changed")], round);
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use harness::{
-    Exposition, Mpm, Request, Server, eventually, mpm_tests, ours_only, promtool_is_silent,
+    Exposition, Mpm, Request, Server, eventually, mpm_tests, ours_only, process_group,
+    promtool_is_silent,
 };
 use serde_json::Value;
 
@@ -66,7 +67,17 @@ mpm_tests! {
         assert!(running[0]["age_seconds"].as_f64().unwrap() > 0.0);
         let pids: BTreeSet<i64> = list(&status["children"]).map(|child| child["pid"].as_i64().unwrap()).collect();
         assert_eq!(pids, server.children().into_iter().map(i64::from).collect());
-        assert!(pids.contains(&running[0]["pid"].as_i64().unwrap()));
+        let app_processes: Vec<i64> = server.app_processes().into_iter().map(i64::from).collect();
+        assert!(app_processes.contains(&running[0]["pid"].as_i64().unwrap()));
+        let group = process_group().unwrap_or("");
+        assert_eq!(running[0]["process_group"], group);
+        for of_group in list(&status["process_groups"]) {
+            assert_eq!(of_group["name"], group);
+            for process in list(&of_group["processes"]) {
+                assert!(app_processes.contains(&process["pid"].as_i64().unwrap()), "{process}");
+                assert_eq!((&process["state"], &process["in_flight"]), (&"ready".into(), &1.into()), "{process}");
+            }
+        }
         for child in list(&status["children"]) {
             // A spare child that prefork has just made may still be starting.
             let spare = child["pid"] != running[0]["pid"] && child["state"] == "starting";
