@@ -249,27 +249,37 @@ pub fn is_known(subject: &str) -> bool {
     alert(subject).is_some() || RECORDINGS.iter().any(|rule| rule.name == subject)
 }
 
-/// Fills in an annotation as Prometheus does.
+/// Fills in an annotation as Prometheus does. `{{ with $labels.name }} ... {{ . }} ... {{ end }}` is left out if the series
+/// does not have the label.
 fn filled(template: &str, labels: &[(&str, &str)], value: &str, parameters: &Parameters) -> String {
+    let label = |name: &str| {
+        let found = labels.iter().find(|(label, _)| *label == name);
+        let value = found.map_or("", |(_, value)| value);
+        value.replace("$job", &parameters.job)
+    };
     let mut text = String::new();
+    let mut with = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{ ") {
         let Some((inside, after)) = after.split_once(" }}") else {
             break;
         };
         text += before;
-        match inside.strip_prefix("$labels.") {
-            // A label that the series does not have is empty.
-            Some(name) => {
-                let label = labels
-                    .iter()
-                    .find(|(label, _)| *label == name)
-                    .map_or("", |(_, value)| value);
-                text += &label.replace("$job", &parameters.job);
-            }
-            None => text += value,
-        }
         rest = after;
+        if let Some(name) = inside.strip_prefix("with $labels.") {
+            with = label(name);
+            if with.is_empty() {
+                rest = after.split_once("{{ end }}").map_or("", |(_, rest)| rest);
+            }
+        } else if let Some(name) = inside.strip_prefix("$labels.") {
+            text += &label(name);
+        } else {
+            text += match inside {
+                "." => &with,
+                "end" => "",
+                _ => value,
+            };
+        }
     }
     text + rest
 }

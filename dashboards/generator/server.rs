@@ -54,7 +54,7 @@ const WORKERS: &[Panel] = &[
         description: "Children of httpd, and processes of each process group, that are alive. Draining: they finish what they have and end.",
         view: View::Stacked,
         width: 8,
-        runbook: "WsgiChildrenKilled",
+        runbook: "WsgiProcessGroupDown",
         targets: &[target(
             "{{process_group}} {{state}}",
             "sum by (process_group, state) (wsgi_children{$S})",

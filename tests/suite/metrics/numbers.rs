@@ -247,11 +247,11 @@ mpm_tests! {
             std::fs::File::options().append(true).open(&script).unwrap().set_modified(time).unwrap();
         };
         for (round, seconds) in [(1, 1_000_000_000), (2, 1_000_000_100)] {
+            let before = server.only_process();
             touch(seconds);
             server.get("/edited").expect(200);
             if process_group().is_some() {
                 // A successor loads it when it has its first request.
-                let before = server.only_process();
                 eventually("a successor serves", || {
                     server.get("/edited").expect(200);
                     (server.app_processes() != [before]).then_some(())
