@@ -636,9 +636,13 @@ messages! {
         follows: "The request is answered with 500.",
         remedy: "Lower LimitRequestFieldSize, or pass fewer variables (SSLOptions +StdEnvVars).";
     SignalEvent = 1170 Error "the process_signal event could not be published in {}",
-        cause: "What calls the subscribers raised; the traceback follows.",
+        cause: "A call of a subscriber could not be made; the traceback follows.",
         follows: "Subscribers of that interpreter may not have been called. The process goes on.",
         remedy: "Nothing if it is rare.";
+    ServerMetricsNeedless = 1171 Info "{}: server-metrics= of WSGIDaemonProcess '{}' is not needed: wsgi-status, wsgictl and the metrics show the whole server",
+        cause: "In mod_wsgi, the option lets the applications of the group read httpd's scoreboard, with the addresses and the URLs of all clients.",
+        follows: "mod_wsgi.server_metrics() returns None in the group, as in mod_wsgi without the option.",
+        remedy: "Read the metrics or the status page (docs/directives.md, WSGIMetrics), and take the option out.";
     OptionNeedless = 1180 Info "{}: {}= of WSGIDaemonProcess '{}' needs no effect here: {}",
         cause: "The option adjusts a part of mod_wsgi that works in another way here.",
         follows: "The value is checked, and has no effect.",

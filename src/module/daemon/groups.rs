@@ -47,12 +47,13 @@ fn tell(group: &ProcessGroup) {
             group.eviction_timeout.is_some(),
             "graceful-timeout= holds for every replacement of a process",
         ),
-        (
-            "server-metrics",
-            group.server_metrics,
-            "mod_wsgi.server_metrics() is not there yet",
-        ),
     ];
+    if group.server_metrics {
+        log_message(
+            Message::ServerMetricsNeedless,
+            &[&group.location, &group.name],
+        );
+    }
     for (option, is_written, why) in options {
         if is_written {
             let shown = format!(

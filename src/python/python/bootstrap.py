@@ -19,6 +19,7 @@ __all__ = [
     "subscribe_events",
     "subscribe_shutdown",
     "subscribe_signals",
+    "server_metrics",
 ]
 
 
@@ -115,6 +116,11 @@ def subscribe_signals(callback, /):
     """
     signal_callbacks.append(callback)
     return callback
+
+
+def server_metrics():
+    """Returns None: the whole server is shown by `wsgi-status`, `wsgictl` and the metrics, and not to applications."""
+    return None
 
 
 def _refuse_signals(log):
