@@ -485,7 +485,7 @@ finally:
         server.expect_count("wsgi_application_duration_seconds_count", &[app], 7);
         let restarted = server.wsgictl(&["restart", "site"]);
         let said = String::from_utf8_lossy(&restarted.stdout).into_owned();
-        assert!(restarted.status.success() && said.starts_with("Done: 1 process replaced in "), "{restarted:?}");
+        assert!(restarted.status.success() && said.starts_with("Done: 1 process of group 'site' replaced in "), "{restarted:?}");
         server.expect_count("wsgi_children_started_total", &[group], 5);
         let unknown = server.wsgictl(&["restart", "none"]);
         assert!(String::from_utf8_lossy(&unknown.stderr).contains("It has: site."), "{unknown:?}");

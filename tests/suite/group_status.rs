@@ -275,10 +275,10 @@ mpm_tests! {
 const SIGNALS: &str = "
 import mod_wsgi
 told = []
-def told_by(who):
+def told_by(kind):
     def tell(name, **payload):
         if name == 'process_signal':
-            told.append(f'{who} {name} {payload[\"signame\"]} {payload[\"signum\"]}')
+            told.append(f'{kind} {name} {payload[\"signame\"]} {payload[\"signum\"]}')
     return tell
 mod_wsgi.subscribe_events(told_by('event'))
 mod_wsgi.subscribe_signals(told_by('subscriber'))
@@ -332,7 +332,7 @@ fn phase(server: &Server, phase: &str) -> Value {
     })
 }
 
-/// Returns the processes of groups, once there are so many.
+/// Returns the processes of groups, once there are `count` of them.
 fn processes(server: &Server, count: usize) -> std::collections::BTreeSet<Pid> {
     eventually("the processes run", || {
         let processes = server.group_processes();

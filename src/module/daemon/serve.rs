@@ -315,7 +315,7 @@ impl RequestServer {
             self.activity.fetch_add(1, Relaxed);
             self.active.fetch_add(1, Relaxed);
         }
-        let shown = Shown::begin(&request, App::new(run.target.app));
+        let shown = RunningShown::begin(&request, App::new(run.target.app));
         let outcome = self.engine.run(run, &HostRequest::new(&remote));
         // Before the child learns of the end: no request is shown that its client has seen to end.
         drop(shown);
@@ -348,9 +348,9 @@ impl RequestServer {
 }
 
 /// A request that this process shows as running, until this is dropped.
-struct Shown;
+struct RunningShown;
 
-impl Shown {
+impl RunningShown {
     /// Begins to show the request, unless its child or this process measures nothing.
     fn begin(request: &UnpackedRequest<'_>, app: App) -> Option<Self> {
         let arena = match request.since {
@@ -367,7 +367,7 @@ impl Shown {
     }
 }
 
-impl Drop for Shown {
+impl Drop for RunningShown {
     fn drop(&mut self) {
         // A copy that the application has forked has no arena.
         if let Some(arena) = writer::current() {
