@@ -41,13 +41,11 @@ pub(crate) fn current() -> Arc<Vec<Arc<Group>>> {
 
 /// Logs the options of a group that have no effect yet, or need none.
 fn tell(group: &ProcessGroup) {
-    let options = [
-        (
-            "eviction-timeout",
-            group.eviction_timeout.is_some(),
-            "graceful-timeout= holds for every replacement of a process",
-        ),
-    ];
+    let options = [(
+        "eviction-timeout",
+        group.eviction_timeout.is_some(),
+        "graceful-timeout= holds for every replacement of a process",
+    )];
     if group.server_metrics {
         log_message(
             Message::ServerMetricsNeedless,
