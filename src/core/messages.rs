@@ -255,7 +255,7 @@ messages! {
         cause: "One of the two files was replaced without the other, or the server was not restarted after an upgrade.",
         follows: "Requests for Python are answered with 500; all other requests are served.",
         remedy: "Install both from one release, and stop and start the server; a graceful restart is not enough.";
-    PythonHome = 1003 Critical "WSGIPythonHome: {}",
+    PythonHome = 1003 Critical "{}: {}",
         cause: "The prefix or virtual environment is missing, may not be read by this user, or holds no usable Python.",
         follows: "Requests for Python are answered with 500; all other requests are served.",
         remedy: "Do what the text says, then restart.";
@@ -443,7 +443,7 @@ messages! {
         cause: "C code holds the GIL and does not release it, or threads wait for each other.",
         follows: "No Python code runs under this GIL: its requests are given up (message 1063). The child ends, and httpd starts another one.",
         remedy: "See the stacks in the lines that follow; if the C code is correct and slow, raise WSGIDeadlockTimeout.";
-    EndsWithStuck = 1065 Warning "this child ends without waiting for {} of its threads, which still run requests that were given up",
+    EndsWithStuck = 1065 Warning "this process ends without waiting for {} of its threads, which still run requests that were given up",
         cause: "A child that is replaced or stopped waits for its requests, but not for these: they have been answered with 504 and may never end.",
         follows: "The shutdown callbacks run, and the threads end with the child.",
         remedy: "See the stacks that were logged when the requests were given up (WSGI1063).";
@@ -615,7 +615,7 @@ messages! {
         cause: "Python could not start, or an application ended the process while it was loaded.",
         follows: "Another process is started after a pause, which grows up to 30 seconds. A process that it should have replaced goes on.",
         remedy: "The lines before this one say more.";
-    GroupProcessDied = 1154 Error "process {} of process group '{}' ended {} while it took requests",
+    GroupProcessDied = 1154 Error "process {} of process group '{}' ended {} while it took requests; it was running {}",
         cause: "An application, or a module in C that it uses, has ended the process; or a user or the kernel has killed it.",
         follows: "Another process starts at once. Requests inside the process are answered with 500, or cut.",
         remedy: "For SIGSEGV and the like look for a module in C; for SIGKILL look for the kernel's reports on memory.";
@@ -623,11 +623,11 @@ messages! {
         cause: "The socket of a slot is gone, or its queue was full for connect-timeout=.",
         follows: "Another slot of the group is tried; if there is none, the request is answered with 503.",
         remedy: "Look for lines about the start of the group; raise listen-backlog=, processes= or threads= if it is overloaded.";
-    GroupLost = 1156 Error "process group '{}': the process that had the request is gone: {}",
+    GroupLost = 1156 Error "process group '{}': the process that had the request {} is gone: {}",
         cause: "The process has ended, or closed the connection, while it ran the request.",
         follows: "The request is answered with 500; a response that had begun is cut. It is not run again, as it may have had effects.",
         remedy: "A line about the end of the process says how it ended.";
-    GroupSilent = 1157 Error "process group '{}': the process that had the request has sent nothing for socket-timeout=: {}",
+    GroupSilent = 1157 Error "process group '{}': the process that had the request {} has sent nothing for socket-timeout=: {}",
         cause: "The application computes, or waits, for longer than socket-timeout= allows.",
         follows: "The request is answered with 504; the application goes on.",
         remedy: "Raise socket-timeout=, or set request-timeout= to end such requests.";
@@ -635,6 +635,18 @@ messages! {
         cause: "The headers of the request, and the variables of httpd for it, are too long to be passed on.",
         follows: "The request is answered with 500.",
         remedy: "Lower LimitRequestFieldSize, or pass fewer variables (SSLOptions +StdEnvVars).";
+    GroupStartHangs = 1160 Error "process group '{}': this process ends so that another one tries again: {} takes longer than {} s",
+        cause: "Python, a script that processes load at their start, or a URL of WSGIWarmup takes longer than startup-timeout= or WSGIStartupTimeout: it may wait for something that does not come.",
+        follows: "Another process is started after a pause, which grows up to 30 seconds. A process that it should have replaced goes on.",
+        remedy: "See the stack that was logged before this line, if there is one; raise startup-timeout= for an application that needs the time.";
+    GroupStartKilled = 1161 Error "process {} of process group '{}' is killed: it has not got ready in time, and does not end by itself",
+        cause: "The process is stopped, or the kernel holds it, for example at a file system that does not answer.",
+        follows: "Another process is started after a pause, which grows up to 30 seconds. A process that it should have replaced goes on.",
+        remedy: "Look at what the kernel shows of the process, and at its file systems.";
+    GroupRequestsCut = 1162 Warning "process {} of process group '{}', which was replaced, ended {} with requests inside; it was running {}",
+        cause: "Its requests took longer than graceful-timeout= or eviction-timeout=, or something has ended the process before.",
+        follows: "These requests are answered with 500, or their responses are cut.",
+        remedy: "Raise graceful-timeout= for requests that need the time, or set request-timeout= to end them earlier.";
     SignalEvent = 1170 Error "the process_signal event could not be published in {}",
         cause: "A call of a subscriber could not be made; the traceback follows.",
         follows: "Subscribers of that interpreter may not have been called. The process goes on.",

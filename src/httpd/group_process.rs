@@ -1,7 +1,9 @@
 //! A process of a process group, which the supervisor forks.
 //!
 //! The new process is a copy of the supervisor, which has one thread and none of httpd's descriptors. It gets back the
-//! signals that the supervisor blocks or ignores, and ends when the supervisor ends.
+//! signals that the supervisor blocks or ignores, and ends when the supervisor ends. It leaves httpd's process group, to
+//! which prefork sends the signals of its restart and stop, and a terminal those of its keys: only the supervisor decides
+//! when the process ends.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -69,6 +71,13 @@ impl Alone {
     }
 }
 
+/// Ends this process at once, without any clean-up. For when its main thread runs code that cannot be waited for: what
+/// that thread uses must not be destroyed.
+pub fn leave(status: u8) -> ! {
+    // SAFETY: ends the process without running any code in it. [S-56]
+    unsafe { libc::_exit(status.into()) }
+}
+
 /// The command line of httpd, and its length with the last NUL.
 static TITLE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static TITLE_LENGTH: AtomicUsize = AtomicUsize::new(0);
@@ -123,6 +132,9 @@ fn prepare(name: &CStr, keep: &[BorrowedFd<'_>], log: LogServer) -> io::Result<(
     // SAFETY: plain system calls with live arguments, on descriptors that this process does not use.
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+        if libc::setpgid(0, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
         for signal in [
             libc::SIGINT,
             libc::SIGHUP,

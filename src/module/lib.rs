@@ -21,6 +21,7 @@ mod daemon;
 mod engine;
 mod log;
 mod metrics;
+mod own_memory;
 mod polling;
 mod reload;
 mod request;

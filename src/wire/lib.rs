@@ -58,7 +58,7 @@ pub use remote::RemoteRequest;
 pub use request::{BodyStart, OutgoingRequest, UnpackedRequest};
 pub use response::{Ended, EndedTimes};
 
-pub use welcome::{send_welcome, wait_for_welcome};
+pub use welcome::{Greeting, send_welcome, wait_for_welcome};
 
 #[cfg(test)]
 mod tests;

@@ -25,22 +25,36 @@ pub fn send_welcome(connection: &Connection) -> Result<(), WireError> {
     sending.send()
 }
 
-/// Waits until a process has taken the connection. Returns `false` if none has within `limit`.
+/// What became of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// A process has taken it.
+    Welcome,
+    /// The supervisor has refused it with [`send_go_away`](crate::send_go_away): no process will take it soon.
+    Refused,
+    /// Nothing has come in time.
+    Nothing,
+}
+
+/// Waits at most for `limit` until a process has taken the connection.
 ///
 /// # Errors
 /// The connection must be closed.
-pub fn wait_for_welcome(connection: &Connection, limit: Duration) -> Result<bool, WireError> {
+pub fn wait_for_welcome(connection: &Connection, limit: Duration) -> Result<Greeting, WireError> {
     let end = Deadline::after(limit);
     let mut incoming = connection.incoming();
     loop {
         if let Some(frame) = incoming.next(Wait::Tick)? {
             return match (frame.kind, frame.detail, frame.body) {
-                (Kind::Welcome, PROTOCOL, build) if build == BUILD_ID.as_bytes() => Ok(true),
+                (Kind::Welcome, PROTOCOL, build) if build == BUILD_ID.as_bytes() => {
+                    Ok(Greeting::Welcome)
+                }
+                (Kind::GoAway, 0, []) => Ok(Greeting::Refused),
                 _ => Err(WireError::Violation("it is of another build of the module")),
             };
         }
         if end.has_passed() {
-            return Ok(false);
+            return Ok(Greeting::Nothing);
         }
     }
 }

@@ -92,6 +92,8 @@ mod stalls;
 mod statuses;
 /// Requests that only the end of their process can end.
 mod stuck;
+/// Processes of groups that hang, fail, are replaced or killed.
+mod supervision;
 /// Two sites of two users with two Pythons.
 mod two_sites;
 /// Checks by wsgiref.validate.

@@ -7,6 +7,9 @@
 //! requests that it runs; after the window it is asked to end, and later killed. If the successor does not get ready,
 //! the old process goes on.
 //!
+//! A process that serves may ask for a successor once, with [`Slot::replace`]. When there is new code, the process that
+//! loads the old code is superseded as well: [`Slot::renew`].
+//!
 //! All times count from the same moment, in the supervisor's clock.
 
 use std::time::Duration;
@@ -14,10 +17,12 @@ use std::time::Duration;
 /// How long a process may take for each part of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// How long a process may take to get ready; `None` for no limit.
+    /// How long each step of a start may take; `None` for no limit.
     pub startup: Option<Duration>,
     /// How long a replaced process may take to finish its requests.
     pub drain: Duration,
+    /// The same for a process that was told to leave ([`Slot::evict`]).
+    pub eviction: Duration,
     /// How long a process that was asked to end may take, until it is killed.
     pub shutdown: Duration,
 }
@@ -37,6 +42,8 @@ pub enum Action<Id> {
     Stop(Id),
     /// Kill this process.
     Kill(Id),
+    /// Kill this process, which has not got ready in time.
+    GiveUp(Id),
 }
 
 /// Which part a process had in its slot when it ended.
@@ -46,8 +53,10 @@ pub enum Part {
     Starting,
     /// It was taking requests.
     Serving,
-    /// It had been replaced, or asked to end.
+    /// It had been replaced, or the whole slot ends.
     Leaving,
+    /// It had been asked to end before it had finished, or killed.
+    Stopped,
 }
 
 /// The shortest pause after a failed start.
@@ -77,9 +86,15 @@ struct Member<Id> {
     id: Id,
     stage: Stage,
     part: Part,
-    /// When the stage began.
+    /// When the stage began, or the last step of the start.
     since: Duration,
     started: Duration,
+    /// Its successor was asked for.
+    has_asked: bool,
+    /// It was told to leave.
+    is_evicted: bool,
+    /// It loads code that is old.
+    is_superseded: bool,
 }
 
 /// The slot, and the processes in it.
@@ -139,6 +154,9 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             part: Part::Starting,
             since: now,
             started: now,
+            has_asked: false,
+            is_evicted: false,
+            is_superseded: false,
         });
     }
 
@@ -146,6 +164,13 @@ impl<Id: Copy + PartialEq> Slot<Id> {
     pub fn failed_to_start(&mut self, now: Duration, jitter: f64) {
         self.is_being_started = false;
         self.pause(now, jitter);
+    }
+
+    /// Notes that a process has begun the next step of its start.
+    pub fn steps(&mut self, id: Id, now: Duration) {
+        if let Some(member) = self.member(id, Stage::Starting) {
+            member.since = now;
+        }
     }
 
     /// Notes that a process has loaded its application.
@@ -167,9 +192,44 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         self.predecessor = Predecessor::Gone;
     }
 
-    /// Asks for a successor of the process that serves.
-    pub fn replace(&mut self) {
+    /// Asks for a successor of this process. Only the process that serves may ask, and only its first call counts: if
+    /// the successor fails, another one is tried.
+    pub fn replace(&mut self, id: Id) {
+        if let Some(member) = self.member(id, Stage::Serving)
+            && !std::mem::replace(&mut member.has_asked, true)
+        {
+            self.is_outdated = true;
+        }
+    }
+
+    /// Asks for a process with the code of this moment, at once: a process that is starting has older code, and ends.
+    pub fn renew(&mut self) {
         self.is_outdated = true;
+        self.not_before = Duration::ZERO;
+        for member in &mut self.members {
+            member.is_superseded |= member.stage == Stage::Starting;
+        }
+    }
+
+    /// Does the same because this process asks for it. Returns whether it may: it starts or serves.
+    pub fn renew_for(&mut self, id: Id) -> bool {
+        let mut members = self.members.iter();
+        let may_ask = members.any(|member| {
+            member.id == id && matches!(member.stage, Stage::Starting | Stage::Serving)
+        });
+        if may_ask {
+            self.renew();
+        }
+        may_ask
+    }
+
+    /// Does the same because this process was told to leave; the window for its requests is then
+    /// [`Windows::eviction`].
+    pub fn evict(&mut self, id: Id) {
+        if self.renew_for(id) {
+            let evicted = self.members.iter_mut().filter(|member| member.id == id);
+            evicted.for_each(|member| member.is_evicted = true);
+        }
     }
 
     /// Notes that the process that serves has had no request for long: it ends, and the next one starts with the next
@@ -193,6 +253,11 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         self.is_stopping = true;
     }
 
+    /// Returns whether all processes of the slot end.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
     /// Gives the slot to another supervisor: the process that serves drains, and no other one starts.
     pub fn retire(&mut self) {
         self.is_retired = true;
@@ -203,17 +268,34 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         self.find(Stage::Serving).is_some() || self.find(Stage::Told).is_some()
     }
 
+    /// Returns whether requests wait in vain: no process takes them, none starts, and the last ones have failed to start.
+    /// After a first failure, the pause is short enough to wait.
+    pub fn is_down(&self) -> bool {
+        let is_there = |stage| self.find(stage).is_some();
+        let is_served = self.takes_requests() || self.predecessor != Predecessor::Gone;
+        let is_coming =
+            self.is_being_started || is_there(Stage::Starting) || is_there(Stage::Ready);
+        let is_active = !(self.is_stopping || self.is_retired || self.is_asleep);
+        is_active && !is_served && !is_coming && self.failures > 1
+    }
+
     /// Notes that a process has ended. Returns the part that it had; `None` if it is not of this slot. `jitter` is a
     /// random number from 0 to 1.
     pub fn ended(&mut self, id: Id, now: Duration, jitter: f64) -> Option<Part> {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members.remove(at);
-        let part = member.part;
+        let part = match member.stage {
+            _ if self.is_stopping => Part::Leaving,
+            Stage::Stopping | Stage::Killed if member.part == Part::Leaving => Part::Stopped,
+            _ => member.part,
+        };
         let is_short = now.saturating_sub(member.started) < SHORT_LIFE;
-        if part == Part::Starting || part == Part::Serving && is_short {
-            self.pause(now, jitter);
-        } else {
-            self.failures = 0;
+        match part {
+            // The pause began when it was killed.
+            Part::Starting if member.stage == Stage::Killed => {}
+            Part::Starting => self.pause(now, jitter),
+            Part::Serving if is_short => self.pause(now, jitter),
+            Part::Serving | Part::Leaving | Part::Stopped => self.failures = 0,
         }
         Some(part)
     }
@@ -239,13 +321,23 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         if self.is_retired || self.is_asleep {
             return self.next_of_retirement(now);
         }
+        if let Some(old) = self.members.iter_mut().find(|member| member.is_superseded) {
+            old.is_superseded = false;
+            if old.stage == Stage::Starting {
+                old.enter(Stage::Stopping, now);
+                return Some(Action::Stop(old.id));
+            }
+        }
         let startup = self.windows.startup;
         if let Some(late) = self.members.iter_mut().find(|member| {
             member.stage == Stage::Starting
                 && startup.is_some_and(|limit| now.saturating_sub(member.since) >= limit)
         }) {
             late.enter(Stage::Killed, now);
-            return Some(Action::Kill(late.id));
+            let id = late.id;
+            // A process that the kernel cannot end at once does not hold up the next one.
+            self.pause(now, 0.5);
+            return Some(Action::GiveUp(id));
         }
         if let Some(ready) = self.find(Stage::Ready).map(|member| member.id) {
             return self.next_of_change(ready, now);
@@ -264,7 +356,7 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             let limit = match member.stage {
                 Stage::Starting => self.windows.startup?,
                 Stage::Told => CONFIRM,
-                Stage::Draining => self.windows.drain,
+                Stage::Draining => self.windows.drain_of(member.is_evicted),
                 Stage::Stopping => self.windows.shutdown,
                 Stage::Ready | Stage::Serving | Stage::Killed => return None,
             };
@@ -317,7 +409,7 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             let waited = now.saturating_sub(member.since);
             match member.stage {
                 Stage::Told if waited >= CONFIRM => {}
-                Stage::Draining if waited >= windows.drain => {}
+                Stage::Draining if waited >= windows.drain_of(member.is_evicted) => {}
                 Stage::Stopping if waited >= windows.shutdown => {
                     member.enter(Stage::Killed, now);
                     return Some(Action::Kill(member.id));
@@ -376,6 +468,16 @@ impl<Id: Copy + PartialEq> Slot<Id> {
     fn member(&mut self, id: Id, stage: Stage) -> Option<&mut Member<Id>> {
         let mut members = self.members.iter_mut();
         members.find(|member| member.id == id && member.stage == stage)
+    }
+}
+
+impl Windows {
+    fn drain_of(&self, is_evicted: bool) -> Duration {
+        if is_evicted {
+            self.eviction
+        } else {
+            self.drain
+        }
     }
 }
 

@@ -185,6 +185,8 @@ impl ProcessGroup {
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
     /// The default of `listen-backlog=`.
     pub const LISTEN_BACKLOG: u32 = 100;
+    /// By how many percent `maximum-requests=` and `restart-interval=` of one process are reduced by chance, at most.
+    pub const JITTER: u8 = 10;
 
     /// Returns the number of processes.
     pub fn processes(&self) -> u32 {
@@ -246,12 +248,18 @@ impl ProcessGroup {
     }
 
     /// Returns when a process of the group is replaced. `server` is `WSGIRecycle`, each of whose limits holds before
-    /// that of the group.
+    /// that of the group. Processes that started together do not all end together, even where `WSGIRecycle` is not
+    /// written and sets no `jitter=`.
     pub fn recycle(&self, server: Recycle) -> Recycle {
         let requests = Some(self.maximum_requests).filter(|requests| *requests > 0);
         Recycle {
             requests: server.requests.or(requests),
             age: server.age.or(self.restart_interval),
+            jitter: if server.is_set() {
+                server.jitter
+            } else {
+                Self::JITTER
+            },
             ..server
         }
     }
@@ -315,7 +323,7 @@ mod tests {
         assert_eq!(group.response_socket_timeout(), None);
         assert_eq!(group.listen_backlog, 100);
         assert_eq!((group.title(), group.deadline()), (None, None));
-        assert_eq!(group.recycle(Recycle::default()), Recycle::default());
+        assert!(!group.recycle(Recycle::default()).is_set());
         let python = group.python(&PythonConfig::default());
         assert_eq!(python, PythonConfig::default());
         assert_eq!(python.deadlock_timeout(), Some(seconds(300)));
@@ -406,6 +414,7 @@ mod tests {
         let of_group = Recycle {
             requests: Some(1000),
             age: Some(seconds(3600)),
+            jitter: ProcessGroup::JITTER,
             ..Recycle::default()
         };
         assert_eq!(group.recycle(Recycle::default()), of_group);

@@ -172,7 +172,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         name: "WSGIRecycle",
         syntax: "[requests=number] [memory=size] [age=seconds] [jitter=percent]",
         default: "never",
-        help: "Replaces a child that has served this number of requests, has this much memory of its own (512M), or has reached this age. jitter: lowers the requests and the age of each child at random by up to this percentage, so that children do not end together.",
+        help: "Replaces a child that has served this number of requests, has this much memory of its own (512M), or has reached this age. jitter: lowers the requests and the age of each child at random by up to this percentage, so that children do not end together. Holds for each process of a process group, too, before its maximum-requests= and restart-interval=.",
         example: "WSGIRecycle requests=10000 memory=512M age=86400 jitter=10",
         difference: OURS,
         parse: |args, target| target.server()?.recycle.parse(args),

@@ -8,11 +8,11 @@ use metrics::counter;
 use wsgi_core::messages::Message;
 use wsgi_httpd::mpm;
 use wsgi_httpd::reaped::End;
-use wsgi_telemetry::catalogue::{Id, METHOD};
-use wsgi_telemetry::{Ended, Running, Segment, clock, install_recorder, writer};
+use wsgi_telemetry::catalogue::Id;
+use wsgi_telemetry::{Ended, Running, Segment, install_recorder, writer};
 
 use crate::log::log_message;
-use crate::metrics::{parent, segment};
+use crate::metrics::{parent, segment, what_ran};
 
 /// Frees what belonged to children that ended while httpd ran without the module. Called when a new configuration is in
 /// force.
@@ -52,11 +52,11 @@ pub(crate) fn child_ended(pid: u32, how: Option<End>) {
     let was_draining = segment.board().is_draining(pid);
     segment.board().free(pid);
     let was_counted = counted().remove(&pid);
-    let running = segment.running_of(pid, MOST_TOLD + 1);
+    let running = what_ran::of(segment, pid);
     let ended = segment.free_arenas_of(pid);
     let had_said = was_draining.or(ended.map(|ended| ended == Ended::Clean));
     if is_unexpected(how, had_said, !running.is_empty()) && !mpm::is_stopping() {
-        tell_of_death(segment, pid, how, &describe(segment, &running));
+        tell_of_death(segment, pid, how, &running);
     }
     let how = match ended {
         Some(Ended::Clean) => Some("clean"),
@@ -95,46 +95,16 @@ fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) ->
     }
 }
 
-/// Highest number of requests of a dead child that are named.
-const MOST_TOLD: usize = 5;
-
 /// Reports a child that has ended unexpectedly. The requests that it ran are known only from what the child itself has
 /// written, so they may be wrong.
-fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &str) {
+fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
     let how = match how {
         Some(how) => how.to_string(),
         None => String::from("in a way that is not known"),
     };
+    let running = what_ran::in_words(segment, running);
     log_message(Message::ChildDied, &[&pid, &how, &running]);
-    segment.note_death(pid, &how, running);
-}
-
-/// Describes the requests that a process ran which was reaped and whose arenas were not freed yet.
-pub(crate) fn what_ran(segment: Segment, pid: u32) -> String {
-    describe(segment, &segment.running_of(pid, MOST_TOLD + 1))
-}
-
-/// Describes the requests that a process ran.
-fn describe(segment: Segment, running: &[Running]) -> String {
-    let now = clock::now();
-    let known = segment.applications();
-    let one = |running: &Running| {
-        let method = METHOD.values.get(running.method).unwrap_or(&"_OTHER");
-        let mut of = known.iter().filter(|known| known.app == running.app);
-        let label = of.next().map_or("_other", |known| &known.label);
-        let age = now.saturating_sub(running.since) as f64 / 1e9;
-        format!(
-            "{method} {} of application '{label}' for {age:.1} s ({})",
-            running.url,
-            running.phase.text()
-        )
-    };
-    let told: Vec<String> = running.iter().take(MOST_TOLD).map(one).collect();
-    match running.len() {
-        0 => String::from("no request that is known"),
-        count if count > MOST_TOLD => format!("{}; and more", told.join("; ")),
-        _ => told.join("; "),
-    }
+    segment.note_death(pid, &how, &running);
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use wsgi_core::config::recycle::{Recycle, Spent, Used};
 use wsgi_telemetry::board::RetireReason;
 
-use super::memory::own_memory;
 use super::retire;
 use super::slot::ChildSlot;
 use crate::log::log_info;
+use crate::own_memory::own_memory;
 
 /// Whether requests are counted. Only `WSGIRecycle` needs the number.
 static COUNTS: AtomicBool = AtomicBool::new(false);

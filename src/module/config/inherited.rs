@@ -29,6 +29,8 @@ pub(crate) struct Process {
     /// How long the end of Python may take; less than the time until the process is killed.
     pub(crate) exit_timeout: Duration,
     pub(crate) python: PythonConfig,
+    /// What sets the home of Python, for messages.
+    pub(crate) home_setting: String,
     pub(crate) interpreter_options: Vec<InterpreterOptions>,
     /// `WSGIPrometheusClient`
     pub(crate) prometheus_client: bool,
@@ -76,6 +78,10 @@ impl Process {
                 || config.python.clone(),
                 |group| group.python(&config.python),
             ),
+            home_setting: match group.filter(|group| group.python_home.is_some()) {
+                Some(group) => format!("python-home= of process group '{}'", group.name),
+                None => String::from("WSGIPythonHome"),
+            },
             interpreter_options: config.interpreter_options.clone(),
             prometheus_client: config.telemetry.prometheus_client,
             known,

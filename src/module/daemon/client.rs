@@ -20,11 +20,12 @@ use wsgi_core::config::{ProcessGroup, ScriptOwner};
 use wsgi_core::messages::Message;
 use wsgi_telemetry::Load;
 use wsgi_wire::{
-    Connection, Ended, EndedTimes, Exchanged, OutgoingRequest, Why, WireError, exchange,
+    Connection, Ended, EndedTimes, Exchanged, Greeting, OutgoingRequest, Why, WireError, exchange,
     wait_for_welcome,
 };
 
 use super::groups::{self, Group};
+use super::request_line::method_and_path;
 use super::shares::Shares;
 use super::{accounts, sockets};
 use crate::log::log_message;
@@ -122,6 +123,14 @@ fn next_id() -> u64 {
     u64::from(std::process::id()) << 32 | u64::from(COUNT.fetch_add(1, Relaxed))
 }
 
+/// Why there is no connection to a slot.
+enum NotConnected {
+    /// Its processes have failed to start, and the next attempt is not soon.
+    Down,
+    /// This may change soon.
+    Failed(String),
+}
+
 /// What became of a request.
 pub(crate) enum Answered {
     /// A process has run it.
@@ -197,20 +206,29 @@ impl GroupClient {
             nesting,
             ..*request
         };
+        let mut down: Vec<usize> = Vec::new();
         for attempt in 0.. {
             if attempt > 0 && !pause(attempt, until) {
                 break;
             }
             // The process of an outer request knows that its thread waits for this one. Another process might let no
             // further request in, as one of its own waits for the process of the outer request.
-            let slot = outer.first().map(|(_, slot)| *slot);
-            let slot = slot.or_else(|| self.choose(last));
-            let Some(slot) = slot else { break };
-            last = Some(std::ptr::from_ref(slot));
+            let chosen = match outer.first() {
+                Some((_, slot)) => Some(*slot).filter(|slot| !down.contains(slot)),
+                None => self.choose(last, &down),
+            };
+            let Some(chosen) = chosen else { break };
+            last = Some(chosen);
+            let slot = &self.slots[chosen];
             let connection = match slot.connection(&self.config, until) {
                 Ok(connection) => connection,
-                Err(why) => {
+                Err(NotConnected::Failed(why)) => {
                     problem = why;
+                    continue;
+                }
+                Err(NotConnected::Down) => {
+                    problem = String::from("its processes have failed to start");
+                    down.push(chosen);
                     continue;
                 }
             };
@@ -249,7 +267,10 @@ impl GroupClient {
                         WireError::TimedOut => (Message::GroupSilent, Answered::Silent),
                         _ => (Message::GroupLost, Answered::Lost),
                     };
-                    log_message(message, &[&self.config.name, &lost.error]);
+                    let (method, path) = method_and_path(request.run);
+                    let what = [method, path].map(String::from_utf8_lossy).join(" ");
+                    let line = message.line(&[&self.config.name, &what, &lost.error]);
+                    host.log(message.level(), line.as_bytes());
                     return answered;
                 }
             }
@@ -264,40 +285,36 @@ impl GroupClient {
         Answered::Nobody
     }
 
-    /// Returns the requests of this thread that the group has, the innermost first, and the slot of each. All are in the
-    /// slot of the outermost one.
-    fn outer(&self) -> Vec<(OuterRequest, &SlotClient)> {
+    /// Returns the requests of this thread that the group has, the innermost first, and the number of each one's slot. All
+    /// are in the slot of the outermost one.
+    fn outer(&self) -> Vec<(OuterRequest, usize)> {
         OUTER.with_borrow(|all| {
             let all = all.iter().rev().filter_map(|outer| {
                 let mut slots = self.slots.iter();
-                let slot = slots.find(|slot| std::ptr::eq(*slot, outer.slot))?;
+                let slot = slots.position(|slot| std::ptr::eq(slot, outer.slot))?;
                 Some((outer.clone(), slot))
             });
             all.collect()
         })
     }
 
-    /// Chooses the less busy one of two slots at random, but not the one that was just tried.
-    fn choose(&self, last: Option<*const SlotClient>) -> Option<&SlotClient> {
-        let is_last = |slot: &SlotClient| last == Some(std::ptr::from_ref(slot));
-        match self.slots.as_slice() {
-            [] => None,
-            [only] => Some(only),
-            slots => {
-                let pick = || {
-                    let at = random() as usize % slots.len();
-                    match &slots[at] {
-                        slot if is_last(slot) => &slots[(at + 1) % slots.len()],
-                        slot => slot,
-                    }
-                };
-                let (one, other) = (pick(), pick());
-                Some(if one.load() <= other.load() {
-                    one
-                } else {
-                    other
-                })
-            }
+    /// Chooses the less busy one of two slots at random, but none that is down, and not the one that was just tried
+    /// unless it is the only one.
+    fn choose(&self, last: Option<usize>, down: &[usize]) -> Option<usize> {
+        let count = self.slots.len();
+        if count <= 1 {
+            return (0..count).find(|slot| !down.contains(slot));
+        }
+        let pick = || {
+            let first = random() as usize % count;
+            let mut all = (0..count).map(|step| (first + step) % count);
+            all.find(|slot| last != Some(*slot) && !down.contains(slot))
+        };
+        let load = |slot: usize| self.slots[slot].load();
+        match (pick(), pick()) {
+            (Some(one), Some(other)) if load(other) < load(one) => Some(other),
+            (Some(one), _) => Some(one),
+            (None, _) => last.filter(|slot| !down.contains(slot)),
         }
     }
 }
@@ -340,11 +357,11 @@ impl SlotClient {
     }
 
     /// Returns a connection to the slot: one that was kept, or a new one.
-    fn connection(&self, group: &ProcessGroup, until: Instant) -> Result<Connection, String> {
+    fn connection(&self, group: &ProcessGroup, until: Instant) -> Result<Connection, NotConnected> {
         if let Some(kept) = self.idle.pop() {
             return Ok(kept);
         }
-        let failed = |what: &str, errno: Errno| format!("{what}: {errno}");
+        let failed = |what: &str, errno: Errno| NotConnected::Failed(format!("{what}: {errno}"));
         let socket = socket_with(
             AddressFamily::UNIX,
             SocketType::STREAM,
@@ -352,24 +369,26 @@ impl SlotClient {
             None,
         )
         .map_err(|errno| failed("socket", errno))?;
-        sockets::set_buffers(group, &socket).map_err(|error| format!("socket: {error}"))?;
+        sockets::set_buffers(group, &socket)
+            .map_err(|error| NotConnected::Failed(format!("socket: {error}")))?;
         // If the queue of the socket is full, the call waits for the time that is left.
         let left = until.saturating_duration_since(Instant::now());
         let left = left.max(Duration::from_millis(1));
         set_socket_timeout(&socket, Timeout::Send, Some(left))
             .map_err(|errno| failed("socket", errno))?;
-        let nobody = || String::from("no process takes connections");
+        let nobody = || NotConnected::Failed(String::from("no process takes connections"));
+        let broken = |error: WireError| NotConnected::Failed(error.to_string());
         match connect(&socket, &self.address) {
             Ok(()) => {}
             Err(Errno::AGAIN) => return Err(nobody()),
             Err(errno) => return Err(failed("connect", errno)),
         }
-        let connection = Connection::new(socket, PATIENCE).map_err(|error| error.to_string())?;
+        let connection = Connection::new(socket, PATIENCE).map_err(broken)?;
         let left = until.saturating_duration_since(Instant::now());
-        match wait_for_welcome(&connection, left) {
-            Ok(true) => Ok(connection),
-            Ok(false) => Err(nobody()),
-            Err(error) => Err(error.to_string()),
+        match wait_for_welcome(&connection, left).map_err(broken)? {
+            Greeting::Welcome => Ok(connection),
+            Greeting::Refused => Err(NotConnected::Down),
+            Greeting::Nothing => Err(nobody()),
         }
     }
 

@@ -39,30 +39,13 @@ pub(crate) fn current() -> Arc<Vec<Arc<Group>>> {
     groups.clone().unwrap_or_default()
 }
 
-/// Logs the options of a group that have no effect yet, or need none.
+/// Logs the options of a group that need no effect.
 fn tell(group: &ProcessGroup) {
-    let options = [(
-        "eviction-timeout",
-        group.eviction_timeout.is_some(),
-        "graceful-timeout= holds for every replacement of a process",
-    )];
+    let (location, name) = (&group.location, &group.name);
     if group.server_metrics {
-        log_message(
-            Message::ServerMetricsNeedless,
-            &[&group.location, &group.name],
-        );
-    }
-    for (option, is_written, why) in options {
-        if is_written {
-            let shown = format!(
-                "{}: {option}= of WSGIDaemonProcess '{}'",
-                group.location, group.name
-            );
-            log_message(Message::NoEffectYet, &[&shown, &why]);
-        }
+        log_message(Message::ServerMetricsNeedless, &[location, name]);
     }
     for (option, why) in &group.needless {
-        let (location, name) = (&group.location, &group.name);
         log_message(Message::OptionNeedless, &[location, option, name, why]);
     }
 }

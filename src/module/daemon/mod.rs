@@ -7,8 +7,10 @@
 //! | `segments.rs` | all | the memory in which the processes of a group count |
 //! | `sockets.rs` | the parent | the listening sockets of the slots, kept over restarts |
 //! | `supervisor.rs` | the supervisor | starts, replaces and ends the processes |
+//! | `control.rs` | the supervisor, a process of a group | what they say to each other, and signals |
+//! | `request_line.rs` | a process of a group, a child of httpd | the name of a request in messages |
 //! | `accounts.rs` | all | users and groups as options name them |
-//! | `identity.rs`, `process.rs`, `serve.rs` | a process of a group | its user and limits, its life, its requests |
+//! | `identity.rs`, `start_watch.rs`, `process.rs`, `serve.rs` | a process of a group | its user and limits, the watch over its start, its life, its requests |
 //! | `client.rs` | a child of httpd | which process gets a request, and the way there |
 //!
 //! Process groups are not complete yet: `Define WSGI_PROCESS_GROUPS` switches them on. Without it, httpd's children serve
@@ -19,13 +21,16 @@
 
 mod accounts;
 pub(crate) mod client;
+mod control;
 pub(crate) mod groups;
 mod identity;
 mod process;
+mod request_line;
 pub(crate) mod segments;
 mod serve;
 mod shares;
 pub(crate) mod sockets;
+mod start_watch;
 pub(crate) mod supervisor;
 
 /// Prepares a child of httpd: it connects to the processes of groups, and supervises none.

@@ -3,28 +3,29 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use metrics::counter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getpid, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
-use signal_hook::low_level::pipe;
+use signal_hook::consts::{SIGHUP, SIGUSR2};
 use wsgi_abi::{Engine, FreeThreading, Retire};
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::config::interpreter_options::free_threading;
+use wsgi_core::config::recycle::{Recycle, Spent, Used};
 use wsgi_core::messages::Message;
 use wsgi_httpd::forked;
 use wsgi_httpd::group_process::Alone;
 use wsgi_telemetry::board::{ChildState, RetireReason};
-use wsgi_telemetry::catalogue::Id;
 
+use super::control::{
+    self, CONFIRMED, DRAIN, IDLE, NEWS, READY, SERVE, Signals, ask_for_successor, random, say,
+};
 use super::groups::Group;
 use super::serve::RequestServer;
+use super::start_watch::{self, StartWatch};
 use super::{identity, segments};
 use crate::children::{slot, stacks, steady, watch};
 use crate::config::inherited::Process;
@@ -33,29 +34,14 @@ use crate::engine::host::HostRequests;
 use crate::engine::{load, start};
 use crate::log::{log_info, log_message};
 use crate::metrics::segment;
-
-/// What a process and its supervisor say to each other, one byte each. To the process: take requests.
-pub(super) const SERVE: u8 = b'S';
-/// To the process: take no more requests, and end when those that run have ended.
-pub(super) const DRAIN: u8 = b'D';
-/// From the process: its applications are loaded.
-pub(super) const READY: u8 = b'R';
-/// From the process: it takes no more requests.
-pub(super) const CONFIRMED: u8 = b'C';
-/// From the process: it should be replaced.
-pub(super) const REPLACE: u8 = b'W';
-/// From the process: it has asked for something on the board of its group.
-pub(super) const NEWS: u8 = b'N';
-/// From the process: it has had no request for `inactivity-timeout=`.
-pub(super) const IDLE: u8 = b'I';
+use crate::own_memory::own_memory;
 
 /// How often a process that drains looks whether its requests have ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often a process looks at its age and its idleness.
+/// How often a process looks at its age, its memory and its idleness.
 const LOOK_AT_TIMES: Duration = Duration::from_secs(1);
-
-/// The end of the connection to the supervisor, for threads that ask for a successor.
-static CONTROL: OnceLock<OwnedFd> = OnceLock::new();
+/// For how long a process that drains must have had no work but requests that were given up.
+const ONLY_STUCK: Duration = Duration::from_millis(200);
 
 /// Runs the process of this slot of the group. Returns its exit status.
 pub(super) fn run(
@@ -88,20 +74,6 @@ pub(super) fn run(
     }
 }
 
-/// Signals that this process has got; each stream is readable after one of its signals.
-struct Signals {
-    /// `SIGTERM`, `SIGINT`: end.
-    end: SignalStream,
-    /// `SIGUSR1`: a successor must take over.
-    replace: SignalStream,
-    /// `SIGXCPU`, for `cpu-time-limit=`: the same.
-    cpu_time: SignalStream,
-    /// `SIGHUP`, for subscribers in applications.
-    hang_up: SignalStream,
-    /// `SIGUSR2`, likewise.
-    user: SignalStream,
-}
-
 /// Takes over the descriptors, and makes signals readable from streams. In a process without threads for requests,
 /// Python handles those that end it.
 fn prepare(
@@ -111,49 +83,11 @@ fn prepare(
 ) -> io::Result<(OwnedFd, Signals)> {
     let listener = listener.try_clone_to_owned()?;
     let control = control.try_clone_to_owned()?;
-    let _ = CONTROL.set(control);
-    let unless_service = |signals| match group.is_service() {
-        true => SignalStream::of(&[]),
-        false => SignalStream::of(signals),
-    };
-    let signals = Signals {
-        end: unless_service(&[SIGTERM, SIGINT])?,
-        replace: SignalStream::of(&[SIGUSR1])?,
-        cpu_time: SignalStream::of(&[SIGXCPU])?,
-        hang_up: unless_service(&[SIGHUP])?,
-        user: unless_service(&[SIGUSR2])?,
-    };
+    control::keep(control);
+    let signals = Signals::register(group.is_service())?;
     // Copies that an application forks restore the default actions of these signals.
     forked::watch(wsgi_telemetry::writer::detach);
     Ok((listener, signals))
-}
-
-/// A stream that is readable after one of its signals.
-struct SignalStream {
-    read: UnixStream,
-    /// Kept, as the other end of a stream without signals would else be readable.
-    _written: UnixStream,
-}
-
-impl SignalStream {
-    fn of(signals: &[i32]) -> io::Result<Self> {
-        let (read, written) = UnixStream::pair()?;
-        read.set_nonblocking(true)?;
-        for &signal in signals {
-            pipe::register(signal, written.try_clone()?)?;
-        }
-        Ok(Self {
-            read,
-            _written: written,
-        })
-    }
-
-    /// Empties the stream, so that the next signal shows. Returns how many signals there were.
-    fn clear(&self) -> usize {
-        let mut read = [0; 16];
-        // It was readable just now, and holds as many bytes as there were signals.
-        rustix::io::read(&self.read, &mut read).unwrap_or(0)
-    }
 }
 
 /// Starts Python, loads, and serves until the end. Returns the exit status.
@@ -162,19 +96,32 @@ fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) ->
     slot::enter();
     answer_wsgictl();
     Process::put_in_force(group.process.clone());
-    let Some(engine) = start::start_python(&group.process, retire) else {
+    let Some(control) = control::get() else {
         return 1;
     };
-    if free_threading(&group.process.python) != FreeThreading::Off
-        && let Some(slot) = slot::get()
-    {
-        plan::enter(&group.process, slot.board(), Some(start::has_gil()));
-    }
-    let Some(control) = CONTROL.get() else {
+    let is_service = group.config.is_service();
+    let watch_start = StartWatch::new(&group.config.name, control, &signals);
+    let started = watch_start.during(|| {
+        start_watch::step(
+            "the start of Python",
+            group.process.python.startup_timeout(),
+        );
+        let engine = start::start_python(&group.process, retire)?;
+        if free_threading(&group.process.python) != FreeThreading::Off
+            && let Some(slot) = slot::get()
+        {
+            plan::enter(&group.process, slot.board(), Some(start::has_gil()));
+        }
+        if !is_service {
+            load_ahead(group, engine);
+        }
+        Some(engine)
+    });
+    let Some(engine) = started else {
         return 1;
     };
     watch::start(&group.process);
-    let status = if group.config.is_service() {
+    let status = if is_service {
         run_service(group, engine, control, signals)
     } else {
         run_server(group, slot, engine, listener, control, &signals)
@@ -215,7 +162,20 @@ fn drains() {
     segment::child_drains();
 }
 
-/// Loads the applications of the group, and serves requests until the end. Returns the exit status.
+/// Loads the applications of the group.
+fn load_ahead(group: &Group, engine: Engine<HostRequests>) {
+    let scripts = group.process.ahead();
+    let warmups = &group.process.known.warmups;
+    if load::load(engine, scripts, warmups, &start_watch::StartSteps).is_err() {
+        // Requests for other applications of the group may succeed, and the log says what has failed.
+        log_info(&format!(
+            "process group '{}' serves what could be loaded",
+            group.config.name
+        ));
+    }
+}
+
+/// Serves requests until the end. Returns the exit status.
 fn run_server(
     group: &Group,
     slot: usize,
@@ -224,16 +184,10 @@ fn run_server(
     control: &OwnedFd,
     signals: &Signals,
 ) -> u8 {
-    let scripts = group.process.ahead();
-    let warmups = &group.process.known.warmups;
-    if load::load(engine, scripts, warmups, &Quiet).is_err() {
-        // Requests for other applications of the group may succeed, and the log says what has failed.
-        log_info(&format!(
-            "process group '{}' serves what could be loaded",
-            group.config.name
-        ));
-    }
-    let server = match RequestServer::new(engine, listener, &group.config, slot) {
+    let limits = limits(group);
+    let requests = limits.requests;
+    let server = RequestServer::new(engine, listener, &group.config, slot, requests);
+    let server = match server {
         Ok(server) => server,
         Err(error) => {
             log_message(Message::GroupStart, &[&group.config.name, &error]);
@@ -242,8 +196,15 @@ fn run_server(
     };
     let duty = Duty::Requests(server, tell_of_signals(engine));
     say(READY);
-    serve(&group.config, &duty, control, signals);
+    let ages = Ages::new(&group.config, limits);
+    serve(ages, &duty, control, signals);
     0
+}
+
+/// Returns the limits after which this process must be replaced.
+fn limits(group: &Group) -> Recycle {
+    let chance = (random() * 1e9) as u64;
+    group.process.recycle.for_child(chance)
 }
 
 /// How many signals may wait until the applications were told of those before.
@@ -276,7 +237,10 @@ fn run_service(
     let duty = Duty::Service(begin);
     let waiting = std::thread::Builder::new().name("wsgi-service".into());
     let of_thread = group.clone();
-    let waits = waiting.spawn(move || serve(&of_thread.config, &duty, control, &signals));
+    let waits = waiting.spawn(move || {
+        let ages = Ages::new(&of_thread.config, limits(&of_thread));
+        serve(ages, &duty, control, &signals);
+    });
     if let Err(error) = waits {
         log_message(Message::GroupStart, &[&group.config.name, &error]);
         return 1;
@@ -288,7 +252,8 @@ fn run_service(
     }
     let scripts = group.process.ahead().into_iter();
     let mut left = scripts.take_while(|_| !IS_ENDING.load(Relaxed));
-    let are_done = left.all(|script| load::load(engine, [script], [], &Quiet).is_ok());
+    let are_done =
+        left.all(|script| load::load(engine, [script], [], &start_watch::StartSteps).is_ok());
     u8::from(!are_done && !IS_ENDING.load(Relaxed))
 }
 
@@ -324,11 +289,11 @@ impl Duty {
         }
     }
 
-    /// Returns whether nothing is left to do after [`Self::drain`].
-    fn is_idle(&self) -> bool {
+    /// Returns how many requests run, and how many of them were given up. The script of a service counts as one.
+    fn work(&self) -> (u32, u32) {
         match self {
-            Self::Requests(server, _) => server.is_idle(),
-            Self::Service(_) => false,
+            Self::Requests(server, _) => (server.running(), server.stuck()),
+            Self::Service(_) => (1, 0),
         }
     }
 
@@ -358,19 +323,19 @@ impl Duty {
 }
 
 /// Serves until the process has drained or is asked to end.
-fn serve(group: &ProcessGroup, duty: &Duty, control: &OwnedFd, signals: &Signals) {
-    let mut ages = Ages::new(group);
+fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
+    let mut only_stuck: Option<Instant> = None;
     let mut is_draining = false;
     loop {
         let pause = if is_draining { LOOK } else { LOOK_AT_TIMES };
         let pause = Timespec::try_from(pause).ok();
         let mut polled = [
             control.as_fd(),
-            signals.end.read.as_fd(),
-            signals.replace.read.as_fd(),
-            signals.cpu_time.read.as_fd(),
-            signals.hang_up.read.as_fd(),
-            signals.user.read.as_fd(),
+            signals.end.as_fd(),
+            signals.replace.as_fd(),
+            signals.cpu_time.as_fd(),
+            signals.hang_up.as_fd(),
+            signals.user.as_fd(),
         ]
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         let needs_looks = is_draining || ages.are_limited();
@@ -422,29 +387,51 @@ fn serve(group: &ProcessGroup, duty: &Duty, control: &OwnedFd, signals: &Signals
                         duty.drain();
                         drains();
                         is_draining = true;
-                        say(CONFIRMED);
+                        // The end of a service shows that its work has ended, and its successor may begin.
+                        if matches!(duty, Duty::Requests(..)) {
+                            say(CONFIRMED);
+                        }
                     }
                     _ => {}
                 }
             }
         }
-        if is_draining && duty.is_idle() {
-            duty.close();
-            return;
-        }
-        match ages.look(duty).filter(|_| !is_draining) {
-            Some(REPLACE) => ask_for_successor(RetireReason::Age),
-            Some(word) => say(word),
-            None => {}
+        if is_draining {
+            match duty.work() {
+                (0, _) => {
+                    duty.close();
+                    return;
+                }
+                (running, stuck) if running > stuck => only_stuck = None,
+                (_, stuck) => {
+                    let since = *only_stuck.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= ONLY_STUCK {
+                        log_message(Message::EndsWithStuck, &[&stuck]);
+                        duty.close();
+                        return;
+                    }
+                }
+            }
+        } else if let Some(wish) = ages.look(duty) {
+            match wish {
+                Wish::Successor(reason) => ask_for_successor(reason),
+                Wish::Sleep => say(IDLE),
+            }
         }
     }
 }
 
-/// When the process must be replaced or may end, by the options of its group.
+/// What a process asks of its supervisor because of its age, its memory or its idleness.
+enum Wish {
+    Successor(RetireReason),
+    Sleep,
+}
+
+/// When the process must be replaced or may end, by `WSGIRecycle` and the options of its group.
 struct Ages {
     began: Instant,
-    /// `restart-interval=`, with a random part, so that processes that started together do not all end together.
-    interval: Option<Duration>,
+    /// `restart-interval=` or `age=`, and `memory=`; none once a successor was asked for.
+    limits: Recycle,
     /// `inactivity-timeout=`
     inactivity: Option<Duration>,
     /// The activity that was last seen, and when it last changed.
@@ -453,13 +440,15 @@ struct Ages {
 }
 
 impl Ages {
-    fn new(group: &ProcessGroup) -> Self {
+    fn new(group: &ProcessGroup, limits: Recycle) -> Self {
         let now = Instant::now();
         Self {
             began: now,
-            interval: group
-                .restart_interval
-                .map(|interval| interval.mul_f64(varied())),
+            // Requests are counted where they are served.
+            limits: Recycle {
+                requests: None,
+                ..limits
+            },
             inactivity: group.inactivity_timeout,
             activity: None,
             changed: now,
@@ -467,18 +456,23 @@ impl Ages {
     }
 
     fn are_limited(&self) -> bool {
-        self.interval.is_some() || self.inactivity.is_some()
+        self.limits.is_set() || self.inactivity.is_some()
     }
 
-    /// Returns what to say to the supervisor.
-    fn look(&mut self, duty: &Duty) -> Option<u8> {
-        if self
-            .interval
-            .is_some_and(|interval| self.began.elapsed() >= interval)
-        {
+    fn look(&mut self, duty: &Duty) -> Option<Wish> {
+        let used = Used {
+            requests: 0,
+            memory: self.limits.memory.map_or(0, |_| own_memory()),
+            age: self.began.elapsed(),
+        };
+        if let Some(spent) = self.limits.spent(&used) {
             // Said once; the supervisor goes on until a successor is ready.
-            self.interval = None;
-            return Some(REPLACE);
+            self.limits = Recycle::default();
+            return Some(Wish::Successor(match spent {
+                Spent::Requests(_) => RetireReason::MaxRequests,
+                Spent::Memory(_) => RetireReason::Memory,
+                Spent::Age(_) => RetireReason::Age,
+            }));
         }
         let activity = duty.activity();
         if activity.is_none() || activity != self.activity {
@@ -490,39 +484,9 @@ impl Ages {
             .is_some_and(|limit| self.changed.elapsed() >= limit);
         is_idle.then(|| {
             self.changed = Instant::now();
-            IDLE
+            Wish::Sleep
         })
     }
-}
-
-/// Returns a random factor between nine and eleven tenths.
-pub(super) fn varied() -> f64 {
-    0.9 + 0.2 * random()
-}
-
-/// Returns a random number from 0 to 1.
-pub(super) fn random() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id()) as f64 / u64::MAX as f64
-}
-
-/// Says a word to the supervisor.
-pub(super) fn say(word: u8) {
-    if let Some(control) = CONTROL.get() {
-        // If the supervisor has ended, this process ends as well.
-        let _ = rustix::io::write(control, &[word]);
-    }
-}
-
-/// Asks the supervisor for a successor of this process, and counts why.
-pub(super) fn ask_for_successor(reason: RetireReason) {
-    counter!(Id::ChildrenRecycles.name(), "reason" => reason.label()).increment(1);
-    if let Some(slot) = slot::get() {
-        let me = slot.in_force.me();
-        // Only shows the reason: the supervisor decides.
-        slot.board().mark(me.pid, me.ticks, reason);
-    }
-    say(REPLACE);
 }
 
 /// Asks for successors of all processes of the group, as there is new code. Their supervisor counts them.
@@ -546,25 +510,16 @@ fn retire(why: Retire) {
     static IS_ASKED: AtomicBool = AtomicBool::new(false);
     if why == Retire::Source {
         ask_for_new_code("a script has changed or asks for it");
-    } else if IS_ASKED.swap(true, Relaxed) {
-        say(REPLACE);
-    } else {
+    } else if start_watch::is_starting() {
+        if why == Retire::Startup {
+            start_watch::note_hang();
+        }
+    } else if !IS_ASKED.swap(true, Relaxed) {
         ask_for_successor(match why {
             Retire::Stuck => RetireReason::RequestTimeout,
             Retire::Deadlock => RetireReason::Deadlock,
             Retire::Startup => RetireReason::StartupTimeout,
             Retire::Source => RetireReason::SourceChanged,
         });
-    }
-}
-
-/// The progress of the load, which only the log tells.
-struct Quiet;
-
-impl load::Progress for Quiet {
-    fn step(&self, _what: &str, _limit: Option<Duration>) {}
-
-    fn loaded(&self, group: &[u8]) {
-        slot::loaded(group);
     }
 }

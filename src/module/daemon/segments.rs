@@ -16,11 +16,11 @@ use wsgi_telemetry::catalogue::{EXIT, Id, value};
 use wsgi_telemetry::{Ended, Geometry, GroupSegment, Segment, install_recorder, memory, writer};
 
 use super::groups::{self, Group};
-use crate::children::deaths;
 use crate::config::plan;
 use crate::log::{log_info, log_message};
 use crate::metrics::segment::{self, InForce};
 use crate::metrics::segment_file::{self, Source};
+use crate::metrics::what_ran;
 
 /// The segment of a group, which the parent keeps.
 struct KeptSegment {
@@ -170,22 +170,43 @@ pub(super) fn process_started(group: &Group) {
     }
 }
 
-/// Counts a process that was reaped, and frees what it had. For the supervisor. `died` says how it ended, if it was not
-/// asked to end.
-pub(super) fn process_ended(group: &Group, pid: u32, died: Option<&str>) {
+/// What a process was running when it ended.
+pub(super) struct Ran {
+    pub(super) is_any: bool,
+    pub(super) in_words: String,
+}
+
+/// Returns what a process that was reaped was running. For the supervisor, before [`process_ended`].
+pub(super) fn what_ran(group: &Group, pid: u32) -> Ran {
+    let own = group.segment.get().map(|own| own.segment);
+    let running = own.map(|segment| (segment, what_ran::of(segment, pid)));
+    Ran {
+        is_any: running.as_ref().is_some_and(|(_, all)| !all.is_empty()),
+        in_words: running.map_or_else(
+            || String::from("no request that is known"),
+            |(segment, all)| what_ran::in_words(segment, &all),
+        ),
+    }
+}
+
+/// Notes the unexpected end of a process, for the status. For the supervisor.
+pub(super) fn note_death(group: &Group, pid: u32, how: &str, ran: &Ran) {
+    if let Some(own) = group.segment.get() {
+        own.segment.note_death(pid, how, &ran.in_words);
+    }
+}
+
+/// Counts a process that was reaped, and frees what it had. For the supervisor. `is_clean`: whether its status says that
+/// it ended as planned, for a process that had not taken a part of the segment yet.
+pub(super) fn process_ended(group: &Group, pid: u32, is_clean: bool) {
     let Some(own) = group.segment.get() else {
         return;
     };
-    if let Some(how) = died {
-        let how = format!("{how}, in process group '{}'", group.config.name);
-        own.segment
-            .note_death(pid, &how, &deaths::what_ran(own.segment, pid));
-    }
     let how = match own.segment.free_arenas_of(pid) {
         Some(Ended::Clean) => "clean",
         Some(Ended::Killed) => "killed",
         // It had not taken a part of the segment.
-        None if died.is_none() => "clean",
+        None if is_clean => "clean",
         None => "killed",
     };
     own.segment.count(Id::ChildrenExited, value(EXIT, how), 1);
@@ -199,7 +220,9 @@ pub(super) fn free_gone(group: &Group) {
         return;
     };
     for pid in own.segment.owners_gone() {
-        process_ended(group, pid, Some("with its supervisor"));
+        let ran = what_ran(group, pid);
+        note_death(group, pid, "with its supervisor", &ran);
+        process_ended(group, pid, false);
     }
 }
 

@@ -29,7 +29,8 @@ use wsgi_wire::{
     send_elsewhere, send_go_away, send_welcome,
 };
 
-use super::{process, sockets};
+use super::control::ask_for_successor;
+use super::sockets;
 use crate::engine::host::{HostRequest, HostRequests};
 use crate::log::{log_line, log_message};
 use crate::metrics::segment;
@@ -75,12 +76,10 @@ pub(super) struct RequestServer {
     /// Requests for `inactivity-timeout=` that run, and how many have begun or ended so far.
     active: AtomicU32,
     activity: AtomicU64,
-    /// `maximum-requests=`, with a random part; 0 for no limit.
-    most_requests: u64,
+    /// After how many requests this process must be replaced.
+    most_requests: Option<u64>,
     /// Number of applications in the segment.
     applications: u16,
-    /// A successor was asked for.
-    is_outdated: AtomicBool,
 }
 
 impl RequestServer {
@@ -90,6 +89,7 @@ impl RequestServer {
         listener: OwnedFd,
         group: &ProcessGroup,
         slot: usize,
+        most_requests: Option<u64>,
     ) -> io::Result<&'static Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let server = Self {
@@ -108,11 +108,10 @@ impl RequestServer {
             requests: AtomicU64::new(0),
             active: AtomicU32::new(0),
             activity: AtomicU64::new(0),
-            most_requests: (group.maximum_requests as f64 * process::varied()) as u64,
+            most_requests,
             applications: segment::current().map_or(0, |segment| {
                 u16::try_from(segment.geometry().applications).unwrap_or(u16::MAX)
             }),
-            is_outdated: AtomicBool::new(false),
         };
         // The threads use it until the process ends.
         Ok(Box::leak(Box::new(server)))
@@ -146,24 +145,22 @@ impl RequestServer {
         (self.active.load(Relaxed) == 0).then(|| self.activity.load(Relaxed))
     }
 
-    /// Asks for a successor, once.
-    fn become_outdated(&self, reason: RetireReason) {
-        if !self.is_outdated.swap(true, Relaxed) {
-            process::ask_for_successor(reason);
-        }
-    }
-
     /// Reads no further request from now on. Returns when none is being read.
     pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);
-        while !self.is_idle() {
+        while self.running() > self.stuck() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Returns whether no request runs.
-    pub(super) fn is_idle(&self) -> bool {
-        self.running.load(SeqCst) == 0
+    /// Returns how many requests run.
+    pub(super) fn running(&self) -> u32 {
+        self.running.load(SeqCst)
+    }
+
+    /// Returns how many requests were given up, and may never end.
+    pub(super) fn stuck(&self) -> u32 {
+        self.engine.stuck()
     }
 
     fn add_thread(&'static self) {
@@ -304,8 +301,8 @@ impl RequestServer {
         let remote = RemoteRequest::new(&peer.connection, &request, log_here);
         let mut run = request.run_request(clock::unix_microseconds(), Some(&times));
         let requests = self.requests.fetch_add(1, Relaxed) + 1;
-        if requests == self.most_requests {
-            self.become_outdated(RetireReason::MaxRequests);
+        if Some(requests) == self.most_requests {
+            ask_for_successor(RetireReason::MaxRequests);
         }
         if run.target.app >= self.applications {
             // A child of an earlier server may have more applications.

@@ -10,18 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use wsgi_core::child::supervision::{Action, Part, Slot, Windows};
 use wsgi_core::messages::Message;
 use wsgi_httpd::group_process;
 use wsgi_httpd::helper::{Helper, ParentThread};
 use wsgi_httpd::mpm::{self, scoreboard};
+use wsgi_httpd::reaped::End;
 use wsgi_telemetry::board::{ReloadRequest, RetireReason};
 use wsgi_telemetry::clock;
+use wsgi_wire::{Connection, send_go_away};
 
 use super::groups::{self, Group};
-use super::{process, segments, sockets};
+use super::{control, process, segments, sockets};
 use crate::log::{log_info, log_message};
 use crate::polling::is_readable;
 use crate::reload::touch::Touch;
@@ -30,6 +32,13 @@ static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
 
 /// How often the supervisor looks for requests of `wsgictl`, and for new code.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How much longer than a process itself the supervisor waits for each step of its start. The process knows what hangs.
+const PROCESS_FIRST: Duration = Duration::from_secs(10);
+/// Most connections to a slot that are refused at a time.
+const REFUSED_AT_A_TIME: usize = 256;
+/// How long the supervisor may take to refuse a connection. Its few bytes always find room.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// What the parent hands from one supervisor to the next.
 #[derive(Default)]
@@ -176,6 +185,7 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
             .first()
             .and_then(|group| Touch::new(&group.process.reload, clock::unix())),
         is_stopping: false,
+        is_succeeded: false,
     };
     for ((group, index), listener) in groups
         .iter()
@@ -185,8 +195,9 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
         let key = (group.config.name.clone(), index);
         let has_predecessor = supervisor.predecessor.is_some() && before.slots.contains(&key);
         let windows = Windows {
-            startup: group.config.startup_timeout.flatten(),
+            startup: startup_window(group),
             drain: group.config.graceful_timeout(),
+            eviction: group.config.eviction_timeout(),
             shutdown: group.config.shutdown_timeout(),
         };
         supervisor.slots.push(SlotRun {
@@ -205,6 +216,20 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
     supervisor.work(&ending);
 }
 
+/// Returns how long a step of the start of a process may take: the longest time that a setting gives to any of them;
+/// `None` for no limit.
+fn startup_window(group: &Group) -> Option<Duration> {
+    let process = &group.process;
+    let of_applications = process.groups.iter().map(|name| {
+        let options = process.group_options(&String::from_utf8_lossy(name));
+        options.startup_timeout
+    });
+    let longest = of_applications
+        .chain([process.python.startup_timeout()])
+        .try_fold(Duration::ZERO, |longest, limit| Some(longest.max(limit?)));
+    Some(longest? + PROCESS_FIRST)
+}
+
 struct Supervisor {
     pid: u32,
     began: Instant,
@@ -216,6 +241,8 @@ struct Supervisor {
     /// The file of `WSGIReload touch`.
     touch: Option<Touch>,
     is_stopping: bool,
+    /// There is a later supervisor, to which `wsgictl` and connections without a process are left.
+    is_succeeded: bool,
 }
 
 /// A slot, and what belongs to it.
@@ -310,6 +337,9 @@ impl Supervisor {
 
     /// Replaces the processes of groups for which `wsgictl` has asked, or which have new code.
     fn hear_reloads(&mut self) {
+        if self.is_succeeded || self.is_stopping {
+            return;
+        }
         let is_touched = self.touch.as_mut().and_then(Touch::look);
         let mut known: Vec<(String, Option<RetireReason>)> = Vec::new();
         for slot in self.slots.iter_mut().filter(|slot| !slot.slot.is_over()) {
@@ -325,7 +355,7 @@ impl Supervisor {
             };
             if let Some(reason) = reason {
                 segments::count_reload(&slot.group, reason);
-                slot.slot.replace();
+                slot.slot.renew();
             }
         }
     }
@@ -370,11 +400,14 @@ impl Supervisor {
         let opened = links.into_iter().flatten().map(AsFd::as_fd);
         let members = self.slots.iter().flat_map(|slot| &slot.members);
         let of_members = members.flat_map(|member| [member.control.as_fd(), member.end.as_fd()]);
-        let asleep = self.slots.iter().filter(|slot| slot.slot.sleeps());
-        let of_sleepers = asleep.map(|slot| slot.listener.as_fd());
+        let awaited = self
+            .slots
+            .iter()
+            .filter(|slot| slot.slot.sleeps() || slot.slot.is_down() && !self.is_succeeded);
+        let of_awaited = awaited.map(|slot| slot.listener.as_fd());
         let mut polled: Vec<PollFd<'_>> = opened
             .chain(of_members)
-            .chain(of_sleepers)
+            .chain(of_awaited)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
         let is_ready = poll(&mut polled, pause.as_ref()).is_ok();
@@ -391,6 +424,7 @@ impl Supervisor {
     /// Hears what a later supervisor says, or that there will be none.
     fn hear_successor(&mut self, continued: &mut Vec<Key>) {
         let Some(own) = &self.own else { return };
+        self.is_succeeded = true;
         let mut buffer = [0; 4096];
         let count = match rustix::io::read(own, &mut buffer) {
             Ok(0) | Err(_) => {
@@ -403,7 +437,17 @@ impl Supervisor {
         };
         let said = &buffer[..count];
         match (said.first(), key_of(said)) {
-            (Some(&letter::HAVE), Some(key)) => continued.push(key),
+            (Some(&letter::HAVE), Some(key)) => {
+                // A slot without a process to drain needs none of the earlier configuration.
+                let mut slots = self.slots.iter_mut();
+                if let Some(slot) =
+                    slots.find(|slot| slot.key == key && !slot.slot.takes_requests())
+                {
+                    slot.slot.retire();
+                    slot.was_asked = true;
+                }
+                continued.push(key);
+            }
             (Some(&letter::NO_MORE), _) => {
                 let gone = self
                     .slots
@@ -459,6 +503,9 @@ impl Supervisor {
             if slot.slot.sleeps() && is_readable(&slot.listener) {
                 slot.slot.wake();
             }
+            if slot.slot.is_down() && !self.is_succeeded {
+                slot.refuse();
+            }
         }
     }
 }
@@ -502,13 +549,18 @@ impl SlotRun {
                 }
                 Err(error) => {
                     log_message(Message::GroupStart, &[&self.group.config.name, &error]);
-                    self.slot.failed_to_start(now, process::random());
+                    self.slot.failed_to_start(now, control::random());
                 }
             },
-            Action::Serve(pid) => self.say(pid, process::SERVE),
-            Action::Drain(pid) => self.say(pid, process::DRAIN),
+            Action::Serve(pid) => self.say(pid, control::SERVE),
+            Action::Drain(pid) => self.say(pid, control::DRAIN),
             Action::Stop(pid) => signal(pid, Signal::TERM),
             Action::Kill(pid) => signal(pid, Signal::KILL),
+            Action::GiveUp(pid) => {
+                let name = &self.group.config.name;
+                log_message(Message::GroupStartKilled, &[&pid, name]);
+                signal(pid, Signal::KILL);
+            }
             Action::DrainPredecessor => {}
         }
     }
@@ -545,6 +597,19 @@ impl SlotRun {
         }
     }
 
+    /// Refuses the connections that wait, as no process will take them soon.
+    fn refuse(&self) {
+        for _ in 0..REFUSED_AT_A_TIME {
+            let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) else {
+                return;
+            };
+            if let Ok(connection) = Connection::new(socket, REFUSAL) {
+                // An error means that the child has gone.
+                let _ = send_go_away(&connection);
+            }
+        }
+    }
+
     fn say(&self, pid: u32, word: u8) {
         if let Some(member) = self.members.iter().find(|member| member.pid == pid) {
             // If the process has ended, its end is seen next.
@@ -560,12 +625,17 @@ impl SlotRun {
                 let count = rustix::io::read(&member.control, &mut words).unwrap_or(0);
                 for &word in &words[..count] {
                     match word {
-                        process::READY => self.slot.ready(member.pid, now),
-                        process::CONFIRMED => self.slot.confirmed(member.pid, now),
-                        process::REPLACE => self.slot.replace(),
-                        process::IDLE => self.slot.sleep(member.pid),
+                        control::READY => self.slot.ready(member.pid, now),
+                        control::CONFIRMED => self.slot.confirmed(member.pid, now),
+                        control::STEP => self.slot.steps(member.pid, now),
+                        control::REPLACE => self.slot.replace(member.pid),
+                        control::RENEW => {
+                            self.slot.renew_for(member.pid);
+                        }
+                        control::EVICT => self.slot.evict(member.pid),
+                        control::IDLE => self.slot.sleep(member.pid),
                         // Only wakes the supervisor, which looks at the boards.
-                        process::NEWS => {}
+                        control::NEWS => {}
                         _ => {}
                     }
                 }
@@ -579,28 +649,44 @@ impl SlotRun {
                 Some(Ok(Some((_, status)))) => Some(status),
                 _ => None,
             };
-            let how = status.and_then(|status| {
+            let is_clean = status.is_some_and(|status| status.exit_status() == Some(0));
+            let ran = segments::what_ran(&self.group, member.pid);
+            segments::process_ended(&self.group, member.pid, is_clean);
+            let end = status.and_then(|status| {
                 let exited = status
                     .exit_status()
-                    .map(|status| format!("with status {status}"));
+                    .and_then(|status| status.try_into().ok());
                 let signal = status.terminating_signal();
-                exited.or_else(|| signal.map(|signal| format!("by signal {signal}")))
+                exited.map(End::Status).or(signal.map(End::Signal))
             });
-            let how = how.unwrap_or_else(|| String::from("in a way that is not known"));
-            let part = self.slot.ended(member.pid, now, process::random());
-            let is_unexpected = matches!(part, Some(Part::Starting | Part::Serving));
-            segments::process_ended(&self.group, member.pid, is_unexpected.then_some(&*how));
+            let how = end.map_or_else(
+                || String::from("in a way that is not known"),
+                |end| end.to_string(),
+            );
             let name = &self.group.config.name;
-            match part {
+            let pid = member.pid;
+            // A process that ends by itself while it drains has only requests that were given up.
+            let is_cut = ran.is_any && !self.slot.is_stopping();
+            match self.slot.ended(pid, now, control::random()) {
                 Some(Part::Starting) => {
-                    log_message(Message::GroupStartFailed, &[&member.pid, name, &how]);
+                    log_message(Message::GroupStartFailed, &[&pid, name, &how]);
                 }
                 Some(Part::Serving) => {
-                    log_message(Message::GroupProcessDied, &[&member.pid, name, &how]);
+                    log_message(
+                        Message::GroupProcessDied,
+                        &[&pid, name, &how, &ran.in_words],
+                    );
+                    segments::note_death(&self.group, pid, &how, &ran);
                 }
-                Some(Part::Leaving) | None => log_info(&format!(
-                    "process {} of process group '{name}' has ended {how}",
-                    member.pid
+                Some(part) if is_cut && (part == Part::Stopped || !is_clean) => {
+                    log_message(
+                        Message::GroupRequestsCut,
+                        &[&pid, name, &how, &ran.in_words],
+                    );
+                    segments::note_death(&self.group, pid, &how, &ran);
+                }
+                Some(Part::Leaving | Part::Stopped) | None => log_info(&format!(
+                    "process {pid} of process group '{name}' has ended {how}"
                 )),
             }
         }

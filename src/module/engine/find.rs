@@ -54,7 +54,7 @@ pub(crate) fn open(process: &Process) -> Option<Found> {
             match python_home::inspect(Path::new(home), version) {
                 Ok(home) => Some(home),
                 Err(problem) => {
-                    log_message(Message::PythonHome, &[&problem]);
+                    log_message(Message::PythonHome, &[&process.home_setting, &problem]);
                     return None;
                 }
             }

@@ -8,3 +8,4 @@ mod scoreboard;
 pub(crate) mod segment;
 pub(crate) mod segment_file;
 mod server;
+pub(crate) mod what_ran;

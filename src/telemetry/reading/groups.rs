@@ -1,8 +1,9 @@
 //! The numbers of process groups, which their processes write into segments of their own.
 
 use crate::board::BoardSnapshot;
-use crate::requests::Running;
+use crate::requests::{Death, Running};
 use crate::segment::Segment;
+use crate::segment::layout::DEATHS;
 
 use super::snapshot::{ApplicationSums, Child, Numbers, Processes};
 
@@ -59,4 +60,20 @@ impl GroupSegment {
         };
         (numbers, running)
     }
+}
+
+/// Returns the last deaths of children and of processes of groups, newest first.
+pub(super) fn deaths(server: &Segment, groups: &[GroupSegment]) -> Vec<Death> {
+    let of_groups = groups.iter().flat_map(|group| {
+        let deaths = group.segment.deaths().into_iter();
+        deaths.map(|death| Death {
+            how: format!("{}, in process group '{}'", death.how, group.name),
+            ..death
+        })
+    });
+    let mut deaths = server.deaths();
+    deaths.extend(of_groups);
+    deaths.sort_by_key(|death| std::cmp::Reverse(death.at));
+    deaths.truncate(DEATHS);
+    deaths
 }

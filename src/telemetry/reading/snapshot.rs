@@ -3,7 +3,6 @@
 //! Nothing is locked. Each cell only grows and the set of arenas that are read never shrinks, so no counter of a
 //! snapshot is smaller than in an earlier one.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -29,7 +28,7 @@ use crate::segment::{Fact, Segment};
 use crate::series::{Custom, custom_of};
 use crate::sync::AtomicU64;
 
-use super::groups::{GroupSegment, ProcessGroupNumbers};
+use super::groups::{GroupSegment, ProcessGroupNumbers, deaths};
 
 /// httpd's own view of its workers, from its scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,18 +228,15 @@ impl Segment {
             used,
         } = self.add_arenas(&mut sums);
         let mut of_groups = Vec::with_capacity(groups.len());
-        let mut deaths = self.deaths();
         let process_groups = groups
             .iter()
             .map(|group| {
                 let (numbers, running) = group.numbers(&mut sums);
                 of_groups.push((group.name.clone(), running));
-                deaths.extend(group.segment.deaths());
                 numbers
             })
             .collect();
         let running = joined(running, of_groups);
-        deaths.sort_by_key(|death| Reverse(death.at));
         let of_groups = groups.iter().map(|group| group.segment);
         let custom = custom_of(std::iter::once(*self).chain(of_groups));
         let board = self.board().snapshot();
@@ -264,7 +260,7 @@ impl Segment {
             records,
             running,
             events: self.events(),
-            deaths,
+            deaths: deaths(self, groups),
             scoreboard: self.scoreboard(),
             workers_limit: self.get(header::WORKERS_LIMIT),
             children_limit: self.get(header::CHILDREN_LIMIT),

@@ -2,14 +2,22 @@
 
 use super::*;
 use crate::frame::{Kind, append};
-use crate::{send_welcome, wait_for_welcome};
+use crate::{Greeting, send_go_away, send_welcome, wait_for_welcome};
 
 #[test]
 fn a_process_greets() {
     let (ours, theirs) = pair();
     let (ours, theirs) = (connection(ours), connection(theirs));
     send_welcome(&theirs).expect("sent");
-    assert_eq!(wait_for_welcome(&ours, PATIENCE), Ok(true));
+    assert_eq!(wait_for_welcome(&ours, PATIENCE), Ok(Greeting::Welcome));
+}
+
+#[test]
+fn a_supervisor_refuses() {
+    let (ours, theirs) = pair();
+    let (ours, theirs) = (connection(ours), connection(theirs));
+    send_go_away(&theirs).expect("sent");
+    assert_eq!(wait_for_welcome(&ours, PATIENCE), Ok(Greeting::Refused));
 }
 
 #[test]
@@ -18,7 +26,7 @@ fn nobody_greets() {
     let ours = connection(ours);
     assert_eq!(
         wait_for_welcome(&ours, Duration::from_millis(10)),
-        Ok(false)
+        Ok(Greeting::Nothing)
     );
     drop(theirs);
     let gone = wait_for_welcome(&ours, PATIENCE);
@@ -30,7 +38,7 @@ fn another_build_greets() {
     for (kind, detail, body) in [
         (Kind::Welcome, 1, "mod_wsgi_rs 9.9.9, contract 0"),
         (Kind::Welcome, 2, wsgi_abi::BUILD_ID),
-        (Kind::GoAway, 0, ""),
+        (Kind::GoAway, 1, ""),
     ] {
         let (ours, theirs) = pair();
         let mut frame = Vec::new();

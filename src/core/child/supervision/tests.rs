@@ -5,6 +5,7 @@ use super::*;
 const WINDOWS: Windows = Windows {
     startup: Some(Duration::from_secs(60)),
     drain: Duration::from_secs(15),
+    eviction: Duration::from_secs(3),
     shutdown: Duration::from_secs(5),
 };
 
@@ -33,7 +34,7 @@ fn serving() -> Slot<u32> {
 #[test]
 fn the_successor_comes_first() {
     let mut slot = serving();
-    slot.replace();
+    slot.renew();
     assert_eq!(slot.next(at(10.0)), Some(Action::Start));
     slot.started(2, at(10.0));
     assert_eq!(slot.next(at(11.0)), None);
@@ -49,14 +50,14 @@ fn the_successor_comes_first() {
     assert_eq!(slot.next(at(27.2)), Some(Action::Stop(1)));
     assert_eq!(slot.next(at(32.1)), None);
     assert_eq!(slot.next(at(32.2)), Some(Action::Kill(1)));
-    assert_eq!(slot.ended(1, at(32.3), 0.5), Some(Part::Leaving));
+    assert_eq!(slot.ended(1, at(32.3), 0.5), Some(Part::Stopped));
     assert_eq!((slot.next(at(40.0)), slot.serving()), (None, Some(2)));
 }
 
 #[test]
 fn an_old_process_that_does_not_confirm_is_asked_to_end() {
     let mut slot = serving();
-    slot.replace();
+    slot.renew();
     assert_eq!(slot.next(at(1.0)), Some(Action::Start));
     slot.started(2, at(1.0));
     slot.ready(2, at(2.0));
@@ -68,7 +69,7 @@ fn an_old_process_that_does_not_confirm_is_asked_to_end() {
 #[test]
 fn a_successor_that_fails_leaves_the_old_process() {
     let mut slot = serving();
-    slot.replace();
+    slot.renew();
     assert_eq!(slot.next(at(5.0)), Some(Action::Start));
     slot.started(2, at(5.0));
     assert_eq!(slot.ended(2, at(6.0), 0.5), Some(Part::Starting));
@@ -137,9 +138,138 @@ fn a_start_that_takes_too_long_is_ended() {
     slot.started(1, at(0.0));
     assert_eq!(slot.next(at(59.0)), None);
     assert_eq!(slot.due(), Some(at(60.0)));
-    assert_eq!(slot.next(at(60.0)), Some(Action::Kill(1)));
-    assert_eq!(slot.ended(1, at(60.0), 0.5), Some(Part::Starting));
-    assert_eq!(slot.due(), Some(at(60.5)));
+    assert_eq!(slot.next(at(60.0)), Some(Action::GiveUp(1)));
+    assert_eq!((slot.next(at(60.0)), slot.due()), (None, Some(at(60.5))));
+    assert_eq!(slot.ended(1, at(60.2), 0.5), Some(Part::Starting));
+    assert_eq!((slot.next(at(60.4)), slot.due()), (None, Some(at(60.5))));
+}
+
+#[test]
+fn each_step_of_a_start_has_the_whole_window() {
+    let mut slot = slot();
+    assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+    slot.started(1, at(0.0));
+    slot.steps(1, at(50.0));
+    assert_eq!((slot.next(at(109.0)), slot.due()), (None, Some(at(110.0))));
+    assert_eq!(slot.next(at(110.0)), Some(Action::GiveUp(1)));
+    slot.steps(1, at(111.0));
+    assert_eq!((slot.next(at(110.4)), slot.due()), (None, Some(at(110.5))));
+}
+
+#[test]
+fn only_the_process_that_serves_asks_and_once() {
+    let mut slot = serving();
+    slot.replace(7);
+    assert_eq!(slot.next(at(1.0)), None);
+    slot.replace(1);
+    assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+    slot.started(2, at(1.0));
+    slot.replace(1);
+    slot.replace(2);
+    slot.ready(2, at(2.0));
+    assert_eq!(slot.next(at(2.0)), Some(Action::Drain(1)));
+    slot.replace(1);
+    slot.confirmed(1, at(2.0));
+    assert_eq!(slot.next(at(2.0)), Some(Action::Serve(2)));
+    slot.replace(1);
+    assert_eq!(slot.next(at(3.0)), None);
+    slot.replace(2);
+    assert_eq!(slot.next(at(4.0)), Some(Action::Start));
+    // The successor fails, and another one is tried although nobody asks again.
+    slot.started(3, at(4.0));
+    assert_eq!(slot.ended(3, at(5.0), 0.5), Some(Part::Starting));
+    assert_eq!(slot.next(at(5.5)), Some(Action::Start));
+}
+
+#[test]
+fn new_code_supersedes_the_process_that_starts() {
+    let mut slot = serving();
+    slot.renew();
+    assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+    slot.started(2, at(1.0));
+    assert!(slot.renew_for(1));
+    assert_eq!(slot.next(at(2.0)), Some(Action::Stop(2)));
+    assert_eq!(slot.next(at(2.0)), Some(Action::Start));
+    slot.started(3, at(2.0));
+    // The superseded one is killed if it hangs, and its end is no failure.
+    assert_eq!(slot.next(at(7.0)), Some(Action::Kill(2)));
+    assert_eq!(slot.ended(2, at(7.0), 0.5), Some(Part::Stopped));
+    assert!(!slot.renew_for(2));
+    slot.ready(3, at(8.0));
+    assert_eq!(slot.next(at(8.0)), Some(Action::Drain(1)));
+    // One that is about to serve does so first.
+    slot.renew();
+    assert_eq!(slot.next(at(8.0)), None);
+    slot.confirmed(1, at(8.1));
+    assert!(!slot.renew_for(1));
+    assert_eq!(slot.next(at(8.1)), Some(Action::Serve(3)));
+    assert_eq!(slot.next(at(8.1)), Some(Action::Start));
+}
+
+#[test]
+fn a_first_process_is_superseded_too_and_a_pause_ends() {
+    let mut slot = slot();
+    assert_eq!(slot.next(at(0.0)), Some(Action::Start));
+    slot.started(1, at(0.0));
+    slot.renew();
+    assert_eq!(slot.next(at(1.0)), Some(Action::Stop(1)));
+    assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+    slot.started(2, at(1.0));
+    assert_eq!(slot.ended(2, at(1.0), 0.5), Some(Part::Starting));
+    assert_eq!((slot.next(at(1.1)), slot.due()), (None, Some(at(1.5))));
+    slot.renew();
+    assert_eq!(slot.next(at(1.1)), Some(Action::Start));
+}
+
+#[test]
+fn an_evicted_process_has_its_own_window() {
+    let mut slot = serving();
+    slot.evict(1);
+    assert_eq!(slot.next(at(1.0)), Some(Action::Start));
+    slot.started(2, at(1.0));
+    slot.ready(2, at(2.0));
+    assert_eq!(slot.next(at(2.0)), Some(Action::Drain(1)));
+    slot.confirmed(1, at(2.0));
+    assert_eq!(slot.next(at(2.0)), Some(Action::Serve(2)));
+    assert_eq!((slot.next(at(4.9)), slot.due()), (None, Some(at(5.0))));
+    assert_eq!(slot.next(at(5.0)), Some(Action::Stop(1)));
+}
+
+#[test]
+fn requests_wait_in_vain_after_the_second_failure() {
+    let mut slot = slot();
+    let fail = |slot: &mut Slot<u32>, id, now| {
+        assert_eq!(slot.next(now), Some(Action::Start));
+        assert!(!slot.is_down());
+        slot.started(id, now);
+        assert!(!slot.is_down());
+        slot.ended(id, now, 0.5);
+        slot.due().expect("another start")
+    };
+    assert!(!slot.is_down());
+    let next = fail(&mut slot, 1, at(0.0));
+    assert!(!slot.is_down());
+    let next = fail(&mut slot, 2, next);
+    assert!(slot.is_down());
+    fail(&mut slot, 3, next);
+    assert!(slot.is_down());
+    slot.stop();
+    assert!(!slot.is_down());
+    // An earlier supervisor serves meanwhile.
+    let mut slot = Slot::new(WINDOWS, true);
+    let next = fail(&mut slot, 1, at(0.0));
+    fail(&mut slot, 2, next);
+    assert!(!slot.is_down());
+    slot.predecessor_left();
+    assert!(slot.is_down());
+}
+
+#[test]
+fn a_process_that_ends_at_the_stop_is_no_failure() {
+    let mut slot = serving();
+    slot.stop();
+    assert_eq!(slot.ended(1, at(1.0), 0.5), Some(Part::Leaving));
+    assert_eq!((slot.next(at(1.0)), slot.is_over()), (None, true));
 }
 
 #[test]
@@ -168,7 +298,7 @@ fn an_earlier_supervisor_that_does_not_answer_is_not_waited_for() {
 #[test]
 fn a_stop_ends_everything() {
     let mut slot = serving();
-    slot.replace();
+    slot.renew();
     assert_eq!(slot.next(at(1.0)), Some(Action::Start));
     slot.started(2, at(1.0));
     slot.stop();
@@ -185,7 +315,7 @@ fn a_stop_ends_everything() {
 #[test]
 fn a_retired_slot_drains_and_starts_nothing() {
     let mut slot = serving();
-    slot.replace();
+    slot.renew();
     assert_eq!(slot.next(at(1.0)), Some(Action::Start));
     slot.started(2, at(1.0));
     slot.retire();
@@ -239,6 +369,7 @@ enum Event {
     EndOldest,
     EndNewest,
     Replace,
+    Renew,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -249,6 +380,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::EndOldest),
         1 => Just(Event::EndNewest),
         2 => Just(Event::Replace),
+        2 => Just(Event::Renew),
     ]
 }
 
@@ -277,7 +409,7 @@ proptest! {
                     }
                     Action::Drain(id) => assert_eq!(*taking, Some(id)),
                     // The signal ends the process, sooner or later; it takes no more requests.
-                    Action::Stop(id) | Action::Kill(id) => {
+                    Action::Stop(id) | Action::Kill(id) | Action::GiveUp(id) => {
                         if *taking == Some(id) {
                             *taking = None;
                         }
@@ -306,7 +438,8 @@ proptest! {
                         taking = None;
                     }
                 }
-                Event::Replace => slot.replace(),
+                Event::Replace => if let Some(&id) = alive.first() { slot.replace(id) },
+                Event::Renew => slot.renew(),
             }
             act(&mut slot, &mut alive, &mut taking, now);
         }
