@@ -135,13 +135,9 @@ fn prepare(name: &CStr, keep: &[BorrowedFd<'_>], log: LogServer) -> io::Result<(
         if libc::setpgid(0, 0) != 0 {
             return Err(io::Error::last_os_error());
         }
-        for signal in [
-            libc::SIGINT,
-            libc::SIGHUP,
-            libc::SIGUSR1,
-            libc::SIGUSR2,
-            libc::SIGWINCH,
-        ] {
+        // The supervisor ignores `SIGHUP`, `SIGUSR1` and `SIGUSR2`, too. They stay ignored until the process handles them,
+        // so that none of them ends it before.
+        for signal in [libc::SIGINT, libc::SIGWINCH] {
             libc::signal(signal, libc::SIG_DFL);
         }
         for descriptor in open {

@@ -390,6 +390,8 @@ struct Storm<'s> {
     /// When a process or a child was killed.
     kills: Mutex<Vec<Instant>>,
     done: [AtomicU64; KINDS.len()],
+    /// The longest time until an answer, by kind, in milliseconds.
+    slowest: [AtomicU64; KINDS.len()],
     /// Requests without a proper answer: when each began and ended, and what was wrong.
     failures: Mutex<Vec<(Instant, Instant, String)>>,
     over: Over,
@@ -414,6 +416,7 @@ impl<'s> Storm<'s> {
             server,
             kills: Mutex::default(),
             done: Default::default(),
+            slowest: Default::default(),
             failures: Mutex::default(),
             over: Over::default(),
         };
@@ -456,6 +459,8 @@ impl<'s> Storm<'s> {
                             kept = None;
                         }
                         self.done[kind].fetch_add(1, Relaxed);
+                        let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                        self.slowest[kind].fetch_max(took, Relaxed);
                         continue;
                     }
                     status => format!("status {status}"),
@@ -542,11 +547,8 @@ impl<'s> Storm<'s> {
             .map(|(_, _, what)| what)
             .collect();
         let done: Vec<u64> = self.done.iter().map(|count| count.load(Relaxed)).collect();
-        eprintln!(
-            "{done:?} answered, {} lost in {} kills",
-            failures.len(),
-            kills.len()
-        );
+        let (lost, killed, slowest) = (failures.len(), kills.len(), &self.slowest);
+        eprintln!("{done:?} answered within {slowest:?} ms, {lost} lost in {killed} kills");
         assert!(
             bad.is_empty(),
             "{} failed: {:#?}",
