@@ -268,15 +268,21 @@ impl<Id: Copy + PartialEq> Slot<Id> {
         self.find(Stage::Serving).is_some() || self.find(Stage::Told).is_some()
     }
 
+    /// Returns whether no process takes the requests of this slot now, of this or of an earlier supervisor. A slot that a
+    /// later supervisor has is never empty for this one.
+    pub fn is_empty(&self) -> bool {
+        let is_served = self.takes_requests() || self.predecessor != Predecessor::Gone;
+        !is_served && !self.is_retired
+    }
+
     /// Returns whether requests wait in vain: no process takes them, none starts, and the last ones have failed to start.
     /// After a first failure, the pause is short enough to wait.
     pub fn is_down(&self) -> bool {
         let is_there = |stage| self.find(stage).is_some();
-        let is_served = self.takes_requests() || self.predecessor != Predecessor::Gone;
         let is_coming =
             self.is_being_started || is_there(Stage::Starting) || is_there(Stage::Ready);
         let is_active = !(self.is_stopping || self.is_retired || self.is_asleep);
-        is_active && !is_served && !is_coming && self.failures > 1
+        is_active && self.is_empty() && !is_coming && self.failures > 1
     }
 
     /// Notes that a process has ended. Returns the part that it had; `None` if it is not of this slot. `jitter` is a

@@ -305,13 +305,14 @@ impl GroupClient {
         if count <= 1 {
             return (0..count).find(|slot| !down.contains(slot));
         }
-        let pick = || {
+        let pick = |but: Option<usize>| {
             let first = random() as usize % count;
             let mut all = (0..count).map(|step| (first + step) % count);
-            all.find(|slot| last != Some(*slot) && !down.contains(slot))
+            all.find(|slot| ![last, but].contains(&Some(*slot)) && !down.contains(slot))
         };
         let load = |slot: usize| self.slots[slot].load();
-        match (pick(), pick()) {
+        let one = pick(None);
+        match (one, pick(one)) {
             (Some(one), Some(other)) if load(other) < load(one) => Some(other),
             (Some(one), _) => Some(one),
             (None, _) => last.filter(|slot| !down.contains(slot)),

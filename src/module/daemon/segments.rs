@@ -170,6 +170,14 @@ pub(super) fn process_started(group: &Group) {
     }
 }
 
+/// Notes that a slot has no process: requests go to other slots until one serves. For the supervisor.
+pub(super) fn slot_is_empty(group: &Group, slot: usize) {
+    let own = group.segment.get();
+    if let Some(load) = own.and_then(|own| own.segment.load_of(slot)) {
+        load.set_empty();
+    }
+}
+
 /// What a process was running when it ended.
 pub(super) struct Ran {
     pub(super) is_any: bool,

@@ -200,6 +200,9 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
             eviction: group.config.eviction_timeout(),
             shutdown: group.config.shutdown_timeout(),
         };
+        if !has_predecessor {
+            segments::slot_is_empty(group, index);
+        }
         supervisor.slots.push(SlotRun {
             group: group.clone(),
             key,
@@ -688,6 +691,9 @@ impl SlotRun {
                 Some(Part::Leaving | Part::Stopped) | None => log_info(&format!(
                     "process {pid} of process group '{name}' has ended {how}"
                 )),
+            }
+            if self.slot.is_empty() {
+                segments::slot_is_empty(&self.group, self.key.1);
             }
         }
     }

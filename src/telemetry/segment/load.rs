@@ -25,6 +25,11 @@ impl Load {
         self.0.load(Relaxed)
     }
 
+    /// Notes that the slot has no process, so that requests go to other slots. For the supervisor.
+    pub fn set_empty(self) {
+        self.0.store(u64::MAX, Relaxed);
+    }
+
     /// Sets the number of requests. For the process that has them.
     pub fn set(self, requests: u64) {
         self.0.store(requests, Relaxed);

@@ -260,8 +260,11 @@ fn requests_wait_in_vain_after_the_second_failure() {
     let next = fail(&mut slot, 1, at(0.0));
     fail(&mut slot, 2, next);
     assert!(!slot.is_down());
+    assert!(!slot.is_empty());
     slot.predecessor_left();
-    assert!(slot.is_down());
+    assert!(slot.is_down() && slot.is_empty());
+    slot.retire();
+    assert!(!slot.is_empty());
 }
 
 #[test]
