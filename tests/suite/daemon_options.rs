@@ -160,7 +160,7 @@ mpm_tests! {
         ours_only!("mod_wsgi has its own tests");
         let server = site(mpm, "threads=3 socket-timeout=1").pool(2, 4).start();
         server.get("/process/wait").expect(504);
-        server.expect_log("WSGI1157: process group 'site': the process that had the request has sent nothing for socket-timeout=");
+        server.expect_log("WSGI1157: process group 'site': the process that had the request GET .* has sent nothing for socket-timeout=");
         server.get("/hello").expect(200);
         server.write("out/gate", "");
     }
@@ -213,7 +213,7 @@ def application(environ, start_response):
             .conf("WSGIScriptAlias /app ${ROOT}/code/app.wsgi")
             .start();
         let first = group_process(&server);
-        server.allow_log("WSGI1006|WSGI109[01]|^== |^These stacks |^Thread 0x|^\\d+ threads? runs? no Python code");
+        server.allow_log("WSGI1006|WSGI1065|WSGI109[01]|^== |^These stacks |^Thread 0x|^\\d+ threads? runs? no Python code");
         let mut connection = server.ask("/app");
         server.expect_log("WSGI1090: WSGI script '.*app.wsgi' has not been loaded");
         let answer = connection.read_response("GET").expect("an answer");
@@ -239,7 +239,7 @@ def application(environ, start_response):
             .pool(2, 4)
             .app("/options", "options.wsgi")
             .start();
-        server.allow_log("WSGI1156|WSGI1032|WSGI1033");
+        server.allow_log("WSGI1156|WSGI1162|WSGI1032|WSGI1033");
         server.get("/options/linger").expect(200);
         let mut waiting = server.ask("/process/wait");
         let old = eventually("the request runs", || begun(&server));
