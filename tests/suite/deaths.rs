@@ -36,7 +36,7 @@ mpm_tests! {
         }
         server.allow_log("exit signal");
         let page = server.get("/wsgi-status").expect(200).text();
-        assert!(page.contains("Children that ended unexpectedly"), "{page}");
+        assert!(page.contains("Processes that ended unexpectedly"), "{page}");
         let printed = server.wsgictl(&["status"]);
         let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
         assert!(printed.contains("by SIGSEGV") && printed.contains("with status 3"), "{printed}");
