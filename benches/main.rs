@@ -234,9 +234,6 @@ fn run(options: &Options) -> Result<bool> {
             interpreter: &options.interpreter,
             environments: &options.out,
         })?;
-        let counts = daemon::count(&httpd, &subjects)?;
-        daemon::print_counts(&counts);
-        report::keep(&options.out, "daemon-instructions", &httpd, &counts)?;
         let runs = daemon::measure(&httpd, subjects, rounds, requests)?;
         verdicts.push(daemon::print(&runs));
         report::keep(&options.out, "daemon", &httpd, &runs)?;

@@ -3,19 +3,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
+use anyhow::{Result, anyhow};
 
-use crate::measure::callgrind;
 use crate::measure::cpu::{self, EVENT_CONNECTIONS, Run, Setting};
-use crate::measure::instructions::{FEW, MANY};
 use crate::print::report;
 use crate::print::table::{Spread, Table, thousands};
 use crate::print::verdict::{Target, Verdict, judge};
 use crate::subjects::backend::{PROCESSES, THREADS};
-use crate::subjects::load::Connection;
 use crate::subjects::packages::Environment;
-use crate::subjects::server::{Counted, EVENT_THREADS, Httpd, Mpm, Under};
+use crate::subjects::server::{Counted, EVENT_THREADS, Httpd, Mpm};
 use crate::subjects::subject::{self, Contender, Subject};
 
 /// Where the subjects come from.
@@ -83,79 +79,6 @@ pub(crate) fn measure(
 fn has_all_rounds(runs: &[Run], contender: Contender, rounds: usize) -> bool {
     let of_contender = runs.iter().filter(|run| run.contender == contender);
     of_contender.count() >= rounds
-}
-
-/// The instructions of all processes of a server.
-#[derive(Serialize)]
-pub(crate) struct Instructions {
-    contender: Contender,
-    after_few: i64,
-    after_many: i64,
-    per_request: f64,
-}
-
-/// Counts the instructions per request in all processes, httpd's and those of the group, as the difference between two
-/// runs under callgrind. gunicorn and uWSGI are left out, as callgrind does not start them.
-pub(crate) fn count(httpd: &Httpd, subjects: &[Subject]) -> Result<Vec<Instructions>> {
-    let mut counts = Vec::new();
-    for subject in subjects {
-        if subject.contender.package().is_some() {
-            continue;
-        }
-        eprintln!(
-            "wsgi-bench: counting instructions of {}",
-            subject.contender.name()
-        );
-        let after = |requests: usize| -> Result<i64> {
-            let mpm = Mpm::Event(EVENT_THREADS);
-            let server = httpd.start(subject, mpm, Under::Callgrind)?;
-            let mut connection = Connection::open(server.address())?;
-            connection
-                .get_many(requests)
-                .with_context(|| server.log())?;
-            drop(connection);
-            let dumps = server.stop_and_dump_all()?;
-            dumps.iter().map(|dump| callgrind::total(dump)).sum()
-        };
-        let counted = after(FEW).and_then(|few| Ok((few, after(MANY)?)));
-        match counted {
-            Ok((after_few, after_many)) => counts.push(Instructions {
-                contender: subject.contender,
-                after_few,
-                after_many,
-                per_request: (after_many - after_few) as f64 / (MANY - FEW) as f64,
-            }),
-            Err(failure) => {
-                subject.left_out(&failure)?;
-            }
-        }
-    }
-    Ok(counts)
-}
-
-/// Prints the instructions per request.
-pub(crate) fn print_counts(counts: &[Instructions]) {
-    let of = |contender: Contender| {
-        let mut counts = counts.iter();
-        counts.find(|count| count.contender == contender)
-    };
-    println!("Instructions per request, all processes, user space: one connection, by callgrind");
-    let rival = of(Contender::RivalDaemon).map(|count| count.per_request);
-    let mut table = Table::new(&["", "instructions", "of mod_wsgi"]);
-    for count in counts {
-        table.row(vec![
-            count.contender.name().to_owned(),
-            thousands(count.per_request),
-            rival.map_or("–".to_owned(), |rival| {
-                format!("{:.2}", count.per_request / rival)
-            }),
-        ]);
-    }
-    println!("{table}");
-    println!(
-        "(I({MANY} requests) − I({FEW})) / {}; start and stop cancel out, what the processes do once a second does not.\n",
-        MANY - FEW
-    );
 }
 
 /// Prints a table for each number of connections, and whether the targets are met.

@@ -237,25 +237,13 @@ impl Server {
     /// Ends the server and returns callgrind's file of `child`.
     pub(crate) fn stop_and_dump(mut self, child: u32) -> Result<String> {
         self.stop();
-        self.dump_of(child)
-    }
-
-    /// Ends the server, and returns callgrind's files of all of its processes that run now.
-    pub(crate) fn stop_and_dump_all(mut self) -> Result<Vec<String>> {
-        let all = processes::trees_of(&[self.process.id()])?;
-        self.stop();
-        let dump = |process: &ProcessKey| {
-            let dump = self.dump_of(process.pid);
-            dump.with_context(|| format!("process {}", process.pid))
-        };
-        all.iter().map(dump).collect()
-    }
-
-    fn dump_of(&self, process: u32) -> Result<String> {
-        let name = format!("callgrind.out.{process}");
-        let file = self.root.path().join(DUMPS).join(name);
+        let file = self
+            .root
+            .path()
+            .join(DUMPS)
+            .join(format!("callgrind.out.{child}"));
         fs::read_to_string(&file)
-            .with_context(|| format!("callgrind left no count\n{}", self.log()))
+            .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
     }
 
     /// Returns the last lines of httpd's output and error log, for error messages.
