@@ -58,7 +58,7 @@ mpm_tests! {
             let death = server.status()["deaths"][0].clone();
             (death["pid"] == process).then_some(death)
         });
-        assert_eq!(death["how"], "by signal 9, in process group 'site'");
+        assert_eq!(death["how"], "by SIGKILL, in process group 'site'");
         assert!(death["running"].as_str().is_some_and(|text| text.starts_with("GET /process/wait of application '/process' for ")), "{death}");
         nothing_runs(&server);
         server.expect_count("wsgi_children", &[("process_group", "site"), ("state", "ready")], 1);

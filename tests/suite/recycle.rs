@@ -55,7 +55,7 @@ mpm_tests! {
         let server = start(mpm, "WSGIRecycle age=1");
         under_load(&server, || {
             eventually_by_turns("children are recycled", || {
-                (server.count_log(r"WSGIRecycle: this child has served for \d s") >= 4).then_some(())
+                (server.count_log(r"WSGIRecycle: this child has served for \d+ s") >= 4).then_some(())
             });
         });
     }

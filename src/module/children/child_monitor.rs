@@ -108,6 +108,9 @@ impl ChildMonitor {
                 if self.wait_for_successor() {
                     return self.retire(reason);
                 }
+                if let Some(recycler) = recycler {
+                    recycler.look_again();
+                }
                 continue;
             }
             pause(if is_wrapped { self.look } else { CLOSE_LOOK });
@@ -190,10 +193,10 @@ impl ChildMonitor {
     fn wait_for_successor(&self) -> bool {
         let mut has_asked = false;
         while !accept::is_leaving() && !self.slot.another_stays() {
-            if self.slot.entry().retire().is_none() {
+            let Some(reason) = self.slot.entry().retire() else {
                 scoreboard::stop_asking();
                 return false;
-            }
+            };
             // Children of another configuration serve now, or will soon.
             if self.slot.in_force.is_over() {
                 break;
@@ -201,6 +204,11 @@ impl ChildMonitor {
             // The server has a single slot, which becomes free when this child ends.
             if !has_asked && self.slot.is_alone() && !scoreboard::has_room() {
                 return true;
+            }
+            // Without room for a successor, children that all wait for one would wait for ever.
+            if !scoreboard::has_room() && retire::give_way(&self.slot, reason) {
+                scoreboard::stop_asking();
+                return false;
             }
             scoreboard::ask_for_successor();
             has_asked = true;

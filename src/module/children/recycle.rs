@@ -55,6 +55,11 @@ impl Recycler {
         })
     }
 
+    /// The mark was taken back: this child looks again soon.
+    pub(super) fn look_again(&mut self) {
+        self.look = Instant::now() + LATER;
+    }
+
     /// Marks this child if it has reached a limit, unless enough other children retire.
     pub(crate) fn look(&mut self, slot: &ChildSlot) {
         let now = Instant::now();

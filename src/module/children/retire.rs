@@ -148,6 +148,21 @@ pub(crate) fn mark(slot: &ChildSlot, reason: RetireReason) -> bool {
     !is_one_too_many
 }
 
+/// Takes the mark of this child back if another child that serves is marked, too, and goes first. Two children may have
+/// marked themselves at the same moment, or the reloader has marked the other one. Returns whether the mark is gone.
+pub(super) fn give_way(slot: &ChildSlot, reason: RetireReason) -> bool {
+    let me = slot.in_force.me();
+    let goes_first = |child: &ChildEntry| {
+        let is_first = |other: RetireReason| !other.is_own() || child.pid < me.pid;
+        child.state == ChildState::Ready && child.retire.is_some_and(is_first)
+    };
+    let gives_way = reason.is_own() && slot.others().iter().any(goes_first);
+    if gives_way {
+        slot.entry().unmark(reason);
+    }
+    gives_way
+}
+
 /// Returns whether no further child may retire now.
 fn are_enough(slot: &ChildSlot) -> bool {
     let others = slot.others();

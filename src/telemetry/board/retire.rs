@@ -29,6 +29,11 @@ pub enum RetireReason {
 }
 
 impl RetireReason {
+    /// Whether a child marks itself for this reason. Then it may take the mark back, and marks itself again later.
+    pub fn is_own(self) -> bool {
+        !matches!(self, Self::SourceChanged | Self::Touched | Self::Api)
+    }
+
     /// All reasons, in the order of [`RECYCLE_REASON`].
     pub const ALL: [RetireReason; RECYCLE_REASON.values.len()] = [
         RetireReason::SourceChanged,
