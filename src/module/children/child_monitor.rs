@@ -205,7 +205,7 @@ impl ChildMonitor {
             if !has_asked && self.slot.is_alone() && !scoreboard::has_room() {
                 return true;
             }
-            // Without room for a successor, children that all wait for one would wait for ever.
+            // Without room for a successor, children that all wait for one would never leave.
             if !scoreboard::has_room() && retire::give_way(&self.slot, reason) {
                 scoreboard::stop_asking();
                 return false;
