@@ -33,7 +33,7 @@ pub(crate) fn tell(line: &str) {
     let _ = write(&format!("{line}\n"));
 }
 
-/// Does the same as [`write`] with a text that has our own colours.
+/// Does the same as [`write()`] with a text that has our own colours.
 pub(crate) fn write_painted(text: &str) -> Outcome<Written> {
     put(&visible_but_colours(text))
 }
