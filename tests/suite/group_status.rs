@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::clients::Clients;
+use crate::rolls::FULL;
 
 mpm_tests! {
     fn the_phases_of_a_request(mpm) {
@@ -131,6 +132,7 @@ mpm_tests! {
             .app("/here", "hello.wsgi")
             .conf("<Location /here>\nWSGIProcessGroup %{GLOBAL}\nWSGIApplicationGroup here\n</Location>")
             .start();
+        server.allow_log(FULL);
         let (before, child) = (processes(&server, 2), server.only_child());
         // No child has loaded an application.
         let answer = server.wsgictl(&["reload"]);
@@ -156,6 +158,7 @@ mpm_tests! {
             .one_child()
             .conf("WSGIScriptAlias /here ${APPS}/hello.wsgi process-group=%{GLOBAL} application-group=here")
             .start();
+        server.allow_log(FULL);
         server.get("/here").expect(200);
         let (process, child) = (only_process(&server), server.only_child());
         let answer = server.wsgictl(&["reload", "here"]);

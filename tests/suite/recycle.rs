@@ -9,6 +9,8 @@ use harness::{
     ours_only, rss_kib,
 };
 
+use crate::rolls::FULL;
+
 mpm_tests! {
     fn a_leak_is_bounded(mpm) {
         ours_only!("mod_wsgi does not replace its children");
@@ -131,9 +133,6 @@ fn under_load(server: &Server, work: impl FnOnce()) {
         }
     });
 }
-
-/// Messages of httpd if a server as small as this one has no room for a successor.
-const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
 
 /// Keeps 64 KiB for each request.
 const APPLICATION: &str = r#"import time

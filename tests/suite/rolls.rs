@@ -565,7 +565,7 @@ const MODULE: &str = "code/rolled.py";
 const TOUCH: &str = "WSGIReload touch ${ROOT}/touched";
 
 /// Messages of an MPM about a server that has the most children while one of them ends.
-const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
+pub(crate) const FULL: &str = "AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490";
 
 /// Answers with its version of the module, and with the URLs of its warm-up.
 const APPLICATION: &str = r#"import os, time
