@@ -132,6 +132,15 @@ pub struct Environ<'a> {
     pub apache_request: *mut c_void,
 }
 
+impl<'a> EnvEntry<'a> {
+    /// Returns the value that `entries` have for the known key `id` ([`keys`](crate::keys)); empty if they have none.
+    pub fn value_of(entries: &[Self], id: u16) -> &'a [u8] {
+        let is_it = |entry: &&Self| entry.kind == KeyKind::Known && entry.id == id;
+        let found = entries.iter().rfind(is_it);
+        found.map_or(&[], |entry| entry.value.get_or_empty())
+    }
+}
+
 impl<'a> Environ<'a> {
     /// Returns the environ of a request over plain HTTP with these entries.
     pub fn new(entries: &'a [EnvEntry<'a>]) -> Self {

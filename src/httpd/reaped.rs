@@ -31,6 +31,16 @@ impl fmt::Display for End {
     }
 }
 
+impl End {
+    /// Says how a process ended, also if that is not known.
+    pub fn in_words(how: Option<Self>) -> String {
+        how.map_or_else(
+            || "in a way that is not known".into(),
+            |how| how.to_string(),
+        )
+    }
+}
+
 /// Returns the name of a signal, if it is one that usually ends a process.
 fn name(signal: c_int) -> Option<&'static str> {
     Some(match signal {

@@ -223,9 +223,7 @@ impl<'a> UnpackedRequest<'a> {
 
     /// Returns the value of a known key of the environ; empty if the request has none.
     pub fn variable(&self, id: u16) -> &'a [u8] {
-        let is_it = |entry: &&EnvEntry<'_>| entry.kind == KeyKind::Known && entry.id == id;
-        let found = self.entries.iter().rfind(is_it);
-        found.map_or(b"", |entry| entry.value.get_or_empty())
+        EnvEntry::value_of(&self.entries, id)
     }
 
     /// Returns the application group that runs the request.

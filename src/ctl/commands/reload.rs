@@ -6,8 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wsgi_telemetry::board::{Board, ReloadTicket, RetireReason, Roll, RollPhase};
-use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id};
-use wsgi_telemetry::{ApplicationNumbers, Segment, Snapshot, clock, status};
+use wsgi_telemetry::{Segment, Snapshot, clock, status};
 
 use crate::cli::ReloadArgs;
 use crate::output::failure::{Failure, Outcome};
@@ -119,12 +118,7 @@ impl Parts {
 
 /// Returns whether a child of httpd has loaded an application, or may have: a server that measures nothing does not tell.
 fn have_applications(snapshot: &Snapshot) -> bool {
-    let has_interpreter = |app: &ApplicationNumbers| {
-        let states = 0..INTERPRETER_STATE.values.len();
-        let mut counts = states.map(|at| app.numbers.gauge(Id::Interpreters, at));
-        counts.any(|count| count != 0)
-    };
-    !snapshot.records || snapshot.applications.iter().any(has_interpreter)
+    !snapshot.records || snapshot.has_application()
 }
 
 /// Converts the name of a group to its name on the board, where the main interpreter's group is empty.

@@ -94,21 +94,23 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Size {
-            mpm,
-            processes,
-            threads,
-        } = self;
-        let children = if *processes == 1 { "child" } else { "children" };
-        let of = if *threads == 1 { "thread" } else { "threads" };
-        let workers = processes * threads;
-        let requests = if workers == 1 { "request" } else { "requests" };
-        write!(
-            f,
-            "{} MPM, {processes} {children} x {threads} {of}: {workers} {requests} at once",
-            mpm.name()
-        )
+        let size = sentence(self.processes, ["child", "children"], self.threads);
+        write!(f, "{} MPM, {size}", self.mpm.name())
     }
+}
+
+/// Says how many processes, threads and requests there are. `noun`: one process, and several.
+fn sentence(processes: u32, noun: [&str; 2], threads: u32) -> String {
+    let of = |count: u32, [one, many]: [&str; 2]| match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {many}"),
+    };
+    format!(
+        "{} x {}: {} at once",
+        of(processes, noun),
+        of(threads, ["thread", "threads"]),
+        of(processes.saturating_mul(threads), ["request", "requests"]),
+    )
 }
 
 /// The numbers of processes and threads of an application that has its own processes.
@@ -130,19 +132,11 @@ impl GroupSize {
 
 impl fmt::Display for GroupSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let GroupSize { processes, threads } = *self;
-        let plural = |count: u32, one: &'static str, many: &'static str| match count {
-            1 => one,
-            _ => many,
-        };
-        let requests = processes.saturating_mul(threads);
-        write!(
-            f,
-            "{processes} {} x {threads} {}: {requests} {} at once",
-            plural(processes, "process", "processes"),
-            plural(threads, "thread", "threads"),
-            plural(requests, "request", "requests"),
-        )
+        f.write_str(&sentence(
+            self.processes,
+            ["process", "processes"],
+            self.threads,
+        ))
     }
 }
 

@@ -98,10 +98,7 @@ fn is_unexpected(how: Option<End>, had_said: Option<bool>, was_running: bool) ->
 /// Reports a child that has ended unexpectedly. The requests that it ran are known only from what the child itself has
 /// written, so they may be wrong.
 fn tell_of_death(segment: Segment, pid: u32, how: Option<End>, running: &[Running]) {
-    let how = match how {
-        Some(how) => how.to_string(),
-        None => String::from("in a way that is not known"),
-    };
+    let how = End::in_words(how);
     let running = what_ran::in_words(segment, running);
     log_message(Message::ChildDied, &[&pid, &how, &running]);
     segment.note_death(pid, &how, &running);

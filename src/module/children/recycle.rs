@@ -75,29 +75,28 @@ impl Recycler {
         let Some(spent) = self.limits.spent(&used) else {
             return;
         };
-        let (reason, what) = in_words(spent);
-        if !retire::mark(slot, reason) {
+        if !retire::mark(slot, reason_of(spent)) {
             self.look = now + LATER;
             return;
         }
-        log_info(&format!("WSGIRecycle: this child {what}"));
+        log_info(&format!("WSGIRecycle: this child {}", in_words(spent)));
         self.look = now + MUCH_LATER;
     }
 }
 
-fn in_words(spent: Spent) -> (RetireReason, String) {
+/// Returns the reason for which a process that has reached this limit is replaced.
+pub(crate) fn reason_of(spent: Spent) -> RetireReason {
     match spent {
-        Spent::Requests(count) => (
-            RetireReason::MaxRequests,
-            format!("has served {count} requests"),
-        ),
-        Spent::Memory(bytes) => (
-            RetireReason::Memory,
-            format!("has {} MiB of memory of its own", bytes >> 20),
-        ),
-        Spent::Age(age) => (
-            RetireReason::Age,
-            format!("has served for {} s", age.as_secs()),
-        ),
+        Spent::Requests(_) => RetireReason::MaxRequests,
+        Spent::Memory(_) => RetireReason::Memory,
+        Spent::Age(_) => RetireReason::Age,
+    }
+}
+
+fn in_words(spent: Spent) -> String {
+    match spent {
+        Spent::Requests(count) => format!("has served {count} requests"),
+        Spent::Memory(bytes) => format!("has {} MiB of memory of its own", bytes >> 20),
+        Spent::Age(age) => format!("has served for {} s", age.as_secs()),
     }
 }

@@ -21,22 +21,21 @@ const SHARE: usize = 4;
 
 /// Marks this child, unless enough other children retire; then the engine asks again.
 pub(crate) fn ask(why: Retire) {
-    let reason = match why {
+    if let Some(slot) = slot::get()
+        && (why != Retire::Startup
+            || slot.entry().state() == Some(ChildState::Ready) && note_hang(&slot))
+    {
+        mark(&slot, reason_of(why));
+    }
+}
+
+/// Returns the reason for which the engine wants a process to be replaced.
+pub(crate) fn reason_of(why: Retire) -> RetireReason {
+    match why {
         Retire::Stuck => RetireReason::RequestTimeout,
         Retire::Deadlock => RetireReason::Deadlock,
         Retire::Source => RetireReason::SourceChanged,
-        Retire::Startup => {
-            if let Some(slot) = slot::get()
-                && slot.entry().state() == Some(ChildState::Ready)
-                && note_hang(&slot)
-            {
-                mark(&slot, RetireReason::StartupTimeout);
-            }
-            return;
-        }
-    };
-    if let Some(slot) = slot::get() {
-        mark(&slot, reason);
+        Retire::Startup => RetireReason::StartupTimeout,
     }
 }
 

@@ -22,21 +22,21 @@ pub(super) fn child_begins(process: &Process) {
 
 /// The calling thread is held by a request until this is dropped.
 pub(crate) struct Held<'r> {
-    _mark: HoldsThread<'r>,
+    _mark: Option<HoldsThread<'r>>,
     _permit: Permit<'static>,
 }
 
 /// Counts the calling thread as held by `request`, unless that is nested in one that holds it. Returns `None` if as many
 /// threads are held as may be.
-pub(crate) fn hold(request: Request<'_>) -> Option<Option<Held<'_>>> {
-    let Some(limit) = FOR_APPLICATIONS.get() else {
-        return Some(None);
-    };
-    if request.is_within_holder() {
-        return Some(None);
+pub(crate) fn hold(request: Request<'_>) -> Option<Held<'_>> {
+    match FOR_APPLICATIONS.get() {
+        Some(limit) if !request.is_within_holder() => Some(Held {
+            _permit: limit.take()?,
+            _mark: Some(request.hold_thread()),
+        }),
+        _ => Some(Held {
+            _permit: Permit::already(),
+            _mark: None,
+        }),
     }
-    Some(Some(Held {
-        _permit: limit.take()?,
-        _mark: request.hold_thread(),
-    }))
 }

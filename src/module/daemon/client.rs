@@ -35,6 +35,9 @@ pub(crate) struct GroupClient {
     pub(crate) config: ProcessGroup,
     owner: Option<Owner>,
     shares: Shares,
+    /// The number of the first request, and how many there were. No other child of httpd gives the same numbers.
+    first_id: u64,
+    count: AtomicU32,
     slots: Vec<SlotClient>,
 }
 
@@ -83,12 +86,11 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static GroupClient> {
 
 /// A request of this thread that a process of a group has. While httpd reads or writes for it, httpd may make another
 /// request on the same thread.
-#[derive(Clone)]
 struct OuterRequest {
     id: u64,
     slot: *const SlotClient,
     /// The limit that the thread counts against.
-    share: Arc<Limit>,
+    share: Option<Arc<Limit>>,
 }
 
 thread_local! {
@@ -96,31 +98,36 @@ thread_local! {
     static OUTER: RefCell<Vec<OuterRequest>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A request counts as an outer one until this is dropped.
+struct IsOuter;
+
 impl OuterRequest {
-    /// Runs `exchange` as a request nested in those that the thread has.
-    fn during<R>(self, exchange: impl FnOnce() -> R) -> R {
+    fn enter(self) -> IsOuter {
         OUTER.with_borrow_mut(|all| all.push(self));
-        let result = exchange();
+        IsOuter
+    }
+}
+
+impl Drop for IsOuter {
+    fn drop(&mut self) {
         OUTER.with_borrow_mut(|all| all.pop());
-        result
     }
 }
 
 /// Counts the calling thread against the share, unless a request of the thread counts already. Returns `None` if the
 /// share is used up.
-fn hold(share: &Arc<Limit>) -> Option<Permit<'_>> {
-    let is_held =
-        |all: &Vec<OuterRequest>| all.iter().any(|outer| Arc::ptr_eq(&outer.share, share));
-    match OUTER.with_borrow(is_held) {
+fn hold(share: Option<&Arc<Limit>>) -> Option<Permit<'_>> {
+    let Some(share) = share else {
+        return Some(Permit::already());
+    };
+    let is_its = |outer: &OuterRequest| {
+        let held = outer.share.as_ref();
+        held.is_some_and(|held| Arc::ptr_eq(held, share))
+    };
+    match OUTER.with_borrow(|all| all.iter().any(is_its)) {
         true => Some(Permit::already()),
         false => share.take(),
     }
-}
-
-/// Returns a number for a request that no other one of this httpd has.
-fn next_id() -> u64 {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    u64::from(std::process::id()) << 32 | u64::from(COUNT.fetch_add(1, Relaxed))
 }
 
 /// Why there is no connection to a slot.
@@ -166,6 +173,8 @@ impl GroupClient {
             config: group.config.clone(),
             owner: group.config.script_owner.as_ref().map(Owner::of),
             shares: Shares::new(group.process.clone()),
+            first_id: u64::from(std::process::id()) << 32,
+            count: AtomicU32::new(0),
             slots: slots.collect(),
         }
     }
@@ -189,17 +198,16 @@ impl GroupClient {
         times: Option<&Times>,
     ) -> Answered {
         let share = self.shares.of(request.run.target.group.get_or_empty());
-        let Some(_held) = hold(&share) else {
+        let Some(_held) = hold(share.as_ref()) else {
             return Answered::Full;
         };
         let until = Instant::now() + self.config.connect_timeout();
         let mut full = 0;
         let mut problem = String::new();
         let mut last = None;
-        let outer = self.outer();
-        let within: Vec<u64> = outer.iter().map(|(outer, _)| outer.id).collect();
+        let (within, slot_of_outer) = self.outer();
         let nesting = Nesting {
-            id: next_id(),
+            id: self.first_id + u64::from(self.count.fetch_add(1, Relaxed)),
             within: Slice::new(&within),
         };
         let request = OutgoingRequest {
@@ -213,8 +221,8 @@ impl GroupClient {
             }
             // The process of an outer request knows that its thread waits for this one. Another process might let no
             // further request in, as one of its own waits for the process of the outer request.
-            let chosen = match outer.first() {
-                Some((_, slot)) => Some(*slot).filter(|slot| !down.contains(slot)),
+            let chosen = match slot_of_outer {
+                Some(slot) => Some(slot).filter(|slot| !down.contains(slot)),
                 None => self.choose(last, &down),
             };
             let Some(chosen) = chosen else { break };
@@ -233,13 +241,14 @@ impl GroupClient {
                 }
             };
             slot.outstanding.fetch_add(1, Relaxed);
-            let waiting = OuterRequest {
+            let outer = OuterRequest {
                 id: nesting.id,
                 slot,
-                share: Arc::clone(&share),
+                share: share.clone(),
             };
-            let exchanged = waiting
-                .during(|| exchange(&connection, &request, host, self.config.socket_timeout));
+            let is_outer = outer.enter();
+            let exchanged = exchange(&connection, &request, host, self.config.socket_timeout);
+            drop(is_outer);
             slot.outstanding.fetch_sub(1, Relaxed);
             match exchanged {
                 Ok(Exchanged::Ended { ended, is_reusable }) => {
@@ -255,7 +264,7 @@ impl GroupClient {
                     let _ = slot.idle.push(connection);
                     full += 1;
                     // A request waits in the queue of a process, not here.
-                    if full >= self.slots.len() || !outer.is_empty() {
+                    if full >= self.slots.len() || slot_of_outer.is_some() {
                         return Answered::Full;
                     }
                 }
@@ -285,17 +294,20 @@ impl GroupClient {
         Answered::Nobody
     }
 
-    /// Returns the requests of this thread that the group has, the innermost first, and the number of each one's slot. All
-    /// are in the slot of the outermost one.
-    fn outer(&self) -> Vec<(OuterRequest, usize)> {
-        OUTER.with_borrow(|all| {
-            let all = all.iter().rev().filter_map(|outer| {
+    /// Returns the numbers of the requests of this thread that the group has, the innermost first, and the slot that has
+    /// them: that of the outermost one.
+    fn outer(&self) -> (Vec<u64>, Option<usize>) {
+        let mut slot_of_all = None;
+        let numbers = OUTER.with_borrow(|all| {
+            let its = all.iter().rev().filter(|outer| {
                 let mut slots = self.slots.iter();
-                let slot = slots.position(|slot| std::ptr::eq(slot, outer.slot))?;
-                Some((outer.clone(), slot))
+                let slot = slots.position(|slot| std::ptr::eq(slot, outer.slot));
+                slot_of_all = slot_of_all.or(slot);
+                slot.is_some()
             });
-            all.collect()
-        })
+            its.map(|outer| outer.id).collect()
+        });
+        (numbers, slot_of_all)
     }
 
     /// Chooses the less busy one of two slots at random, but none that is down, and not the one that was just tried

@@ -6,7 +6,8 @@
 //! | `groups.rs` | all | the groups of the configuration in force |
 //! | `segments.rs` | all | the memory in which the processes of a group count |
 //! | `sockets.rs` | the parent | the listening sockets of the slots, kept over restarts |
-//! | `supervisor.rs` | the supervisor | starts, replaces and ends the processes |
+//! | `supervisor.rs`, `slot_run.rs` | the supervisor | starts, replaces and ends the processes; one slot of them |
+//! | `shares.rs` | a child of httpd | the threads that requests of a group hold |
 //! | `control.rs` | the supervisor, a process of a group | what they say to each other, and signals |
 //! | `request_line.rs` | a process of a group, a child of httpd | the name of a request in messages |
 //! | `accounts.rs` | all | users and groups as options name them |
@@ -29,6 +30,7 @@ mod request_line;
 pub(crate) mod segments;
 mod serve;
 mod shares;
+mod slot_run;
 pub(crate) mod sockets;
 mod start_watch;
 pub(crate) mod supervisor;

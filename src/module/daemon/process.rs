@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGUSR2};
 use wsgi_abi::{Engine, FreeThreading, Retire};
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::config::interpreter_options::free_threading;
-use wsgi_core::config::recycle::{Recycle, Spent, Used};
+use wsgi_core::config::recycle::{Recycle, Used};
 use wsgi_core::messages::Message;
 use wsgi_httpd::forked;
 use wsgi_httpd::group_process::Alone;
@@ -27,7 +27,7 @@ use super::groups::Group;
 use super::serve::RequestServer;
 use super::start_watch::{self, StartWatch};
 use super::{identity, segments};
-use crate::children::{slot, stacks, steady, watch};
+use crate::children::{recycle, retire, slot, stacks, steady, watch};
 use crate::config::inherited::Process;
 use crate::config::plan;
 use crate::engine::host::HostRequests;
@@ -106,7 +106,7 @@ fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) ->
             "the start of Python",
             group.process.python.startup_timeout(),
         );
-        let engine = start::start_python(&group.process, retire)?;
+        let engine = start::start_python(&group.process, ask)?;
         if free_threading(&group.process.python) != FreeThreading::Off
             && let Some(slot) = slot::get()
         {
@@ -468,11 +468,7 @@ impl Ages {
         if let Some(spent) = self.limits.spent(&used) {
             // Said once; the supervisor goes on until a successor is ready.
             self.limits = Recycle::default();
-            return Some(Wish::Successor(match spent {
-                Spent::Requests(_) => RetireReason::MaxRequests,
-                Spent::Memory(_) => RetireReason::Memory,
-                Spent::Age(_) => RetireReason::Age,
-            }));
+            return Some(Wish::Successor(recycle::reason_of(spent)));
         }
         let activity = duty.activity();
         if activity.is_none() || activity != self.activity {
@@ -506,7 +502,7 @@ fn ask_for_new_code(why: &str) {
 }
 
 /// Called when the engine wants this process to be replaced, and again while it does.
-fn retire(why: Retire) {
+fn ask(why: Retire) {
     static IS_ASKED: AtomicBool = AtomicBool::new(false);
     if why == Retire::Source {
         ask_for_new_code("a script has changed or asks for it");
@@ -515,11 +511,6 @@ fn retire(why: Retire) {
             start_watch::note_hang();
         }
     } else if !IS_ASKED.swap(true, Relaxed) {
-        ask_for_successor(match why {
-            Retire::Stuck => RetireReason::RequestTimeout,
-            Retire::Deadlock => RetireReason::Deadlock,
-            Retire::Startup => RetireReason::StartupTimeout,
-            Retire::Source => RetireReason::SourceChanged,
-        });
+        ask_for_successor(retire::reason_of(why));
     }
 }

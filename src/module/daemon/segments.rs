@@ -191,7 +191,7 @@ pub(super) fn what_ran(group: &Group, pid: u32) -> Ran {
     Ran {
         is_any: running.as_ref().is_some_and(|(_, all)| !all.is_empty()),
         in_words: running.map_or_else(
-            || String::from("no request that is known"),
+            || what_ran::NOTHING.into(),
             |(segment, all)| what_ran::in_words(segment, &all),
         ),
     }

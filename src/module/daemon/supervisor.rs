@@ -10,21 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpair};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
-use wsgi_core::child::supervision::{Action, Part, Slot, Windows};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use wsgi_core::child::supervision::Action;
 use wsgi_core::messages::Message;
-use wsgi_httpd::group_process;
 use wsgi_httpd::helper::{Helper, ParentThread};
 use wsgi_httpd::mpm::{self, scoreboard};
-use wsgi_httpd::reaped::End;
-use wsgi_telemetry::board::{ReloadRequest, RetireReason};
+use wsgi_telemetry::board::RetireReason;
 use wsgi_telemetry::clock;
-use wsgi_wire::{Connection, send_go_away};
 
 use super::groups::{self, Group};
-use super::{control, process, segments, sockets};
-use crate::log::{log_info, log_message};
+use super::slot_run::{Key, SlotRun};
+use super::{segments, sockets};
+use crate::log::log_message;
 use crate::polling::is_readable;
 use crate::reload::touch::Touch;
 
@@ -32,13 +29,6 @@ static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
 
 /// How often the supervisor looks for requests of `wsgictl`, and for new code.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How much longer than a process itself the supervisor waits for each step of its start. The process knows what hangs.
-const PROCESS_FIRST: Duration = Duration::from_secs(10);
-/// Most connections to a slot that are refused at a time.
-const REFUSED_AT_A_TIME: usize = 256;
-/// How long the supervisor may take to refuse a connection. Its few bytes always find room.
-const REFUSAL: Duration = Duration::from_secs(1);
 
 /// What the parent hands from one supervisor to the next.
 #[derive(Default)]
@@ -48,9 +38,6 @@ struct Handover {
     /// The slots of that supervisor.
     slots: Vec<Key>,
 }
-
-/// A slot: the name of its group, and its number.
-type Key = (String, usize);
 
 static PARENT: Mutex<Handover> = Mutex::new(Handover {
     link: None,
@@ -194,43 +181,17 @@ fn run(ending: OwnedFd, keep: Vec<OwnedFd>) {
     {
         let key = (group.config.name.clone(), index);
         let has_predecessor = supervisor.predecessor.is_some() && before.slots.contains(&key);
-        let windows = Windows {
-            startup: startup_window(group),
-            drain: group.config.graceful_timeout(),
-            eviction: group.config.eviction_timeout(),
-            shutdown: group.config.shutdown_timeout(),
-        };
         if !has_predecessor {
             segments::slot_is_empty(group, index);
         }
-        supervisor.slots.push(SlotRun {
-            group: group.clone(),
-            key,
-            listener,
-            slot: Slot::new(windows, has_predecessor),
-            was_asked: false,
-            members: Vec::new(),
-        });
+        let slot = SlotRun::new(group.clone(), key, listener, has_predecessor);
+        supervisor.slots.push(slot);
     }
     if supervisor.predecessor.is_none() {
         groups.iter().for_each(|group| segments::free_gone(group));
     }
     supervisor.greet_predecessor();
     supervisor.work(&ending);
-}
-
-/// Returns how long a step of the start of a process may take: the longest time that a setting gives to any of them;
-/// `None` for no limit.
-fn startup_window(group: &Group) -> Option<Duration> {
-    let process = &group.process;
-    let of_applications = process.groups.iter().map(|name| {
-        let options = process.group_options(&String::from_utf8_lossy(name));
-        options.startup_timeout
-    });
-    let longest = of_applications
-        .chain([process.python.startup_timeout()])
-        .try_fold(Duration::ZERO, |longest, limit| Some(longest.max(limit?)));
-    Some(longest? + PROCESS_FIRST)
 }
 
 struct Supervisor {
@@ -246,26 +207,6 @@ struct Supervisor {
     is_stopping: bool,
     /// There is a later supervisor, to which `wsgictl` and connections without a process are left.
     is_succeeded: bool,
-}
-
-/// A slot, and what belongs to it.
-struct SlotRun {
-    group: Arc<Group>,
-    key: Key,
-    listener: OwnedFd,
-    slot: Slot<u32>,
-    /// A later supervisor waits until no process of the slot takes requests.
-    was_asked: bool,
-    members: Vec<Member>,
-}
-
-/// A process of a slot.
-struct Member {
-    pid: u32,
-    /// The connection to the process.
-    control: OwnedFd,
-    /// Readable when the process has ended.
-    end: OwnedFd,
 }
 
 /// What one supervisor says to another: a letter, and a slot where the letter is about one.
@@ -517,196 +458,4 @@ struct Ready {
     is_ending: bool,
     has_successor: bool,
     has_predecessor: bool,
-}
-
-impl SlotRun {
-    /// Returns why all processes of the slot's group must be replaced, if they must. `touched` is there if the file of
-    /// `WSGIReload touch` was touched.
-    fn reload(&self, touched: Option<&ReloadRequest>) -> Option<RetireReason> {
-        let asked = segments::take_reloads(&self.group);
-        let (reason, what) = match (asked, touched) {
-            (Some(asked), _) => asked,
-            (None, Some(touched)) => {
-                segments::begin_reload(&self.group, touched.reason);
-                (touched.reason, format!("{} was touched", touched.what))
-            }
-            (None, None) => return None,
-        };
-        let name = &self.group.config.name;
-        log_info(&format!(
-            "process group '{name}' replaces its processes: {what}"
-        ));
-        Some(reason)
-    }
-
-    fn act(&mut self, action: Action<u32>, supervisor: u32, now: Duration) {
-        match action {
-            Action::Start => match self.start(supervisor) {
-                Ok(pid) => {
-                    log_info(&format!(
-                        "process {pid} of process group '{}' starts",
-                        self.group.config.name
-                    ));
-                    segments::process_started(&self.group);
-                    self.slot.started(pid, now);
-                }
-                Err(error) => {
-                    log_message(Message::GroupStart, &[&self.group.config.name, &error]);
-                    self.slot.failed_to_start(now, control::random());
-                }
-            },
-            Action::Serve(pid) => self.say(pid, control::SERVE),
-            Action::Drain(pid) => self.say(pid, control::DRAIN),
-            Action::Stop(pid) => signal(pid, Signal::TERM),
-            Action::Kill(pid) => signal(pid, Signal::KILL),
-            Action::GiveUp(pid) => {
-                let name = &self.group.config.name;
-                log_message(Message::GroupStartKilled, &[&pid, name]);
-                signal(pid, Signal::KILL);
-            }
-            Action::DrainPredecessor => {}
-        }
-    }
-
-    /// Forks a process.
-    fn start(&mut self, supervisor: u32) -> io::Result<u32> {
-        let (control, its_control) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        let (group, slot) = (self.group.clone(), self.key.1);
-        let (listener, its_control) = (self.listener.as_fd(), its_control.as_fd());
-        let (keep, log) = ([listener, its_control], group.log);
-        let pid = group_process::start(c"wsgi-group", &keep, log, |alone| {
-            process::run(alone, group, slot, supervisor, listener, its_control)
-        })?;
-        let opened = pid_of(pid)
-            .ok_or(io::ErrorKind::NotFound.into())
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
-        match opened {
-            Ok(end) => {
-                self.members.push(Member { pid, control, end });
-                Ok(pid)
-            }
-            Err(error) => {
-                signal(pid, Signal::KILL);
-                if let Some(pid) = pid_of(pid) {
-                    let _ = waitpid(Some(pid), WaitOptions::empty());
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Refuses the connections that wait, as no process will take them soon.
-    fn refuse(&self) {
-        for _ in 0..REFUSED_AT_A_TIME {
-            let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) else {
-                return;
-            };
-            if let Ok(connection) = Connection::new(socket, REFUSAL) {
-                // An error means that the child has gone.
-                let _ = send_go_away(&connection);
-            }
-        }
-    }
-
-    fn say(&self, pid: u32, word: u8) {
-        if let Some(member) = self.members.iter().find(|member| member.pid == pid) {
-            // If the process has ended, its end is seen next.
-            let _ = rustix::io::write(&member.control, &[word]);
-        }
-    }
-
-    fn hear(&mut self, now: Duration) {
-        for at in (0..self.members.len()).rev() {
-            let member = &self.members[at];
-            if is_readable(&member.control) {
-                let mut words = [0; 16];
-                let count = rustix::io::read(&member.control, &mut words).unwrap_or(0);
-                for &word in &words[..count] {
-                    match word {
-                        control::READY => self.slot.ready(member.pid, now),
-                        control::CONFIRMED => self.slot.confirmed(member.pid, now),
-                        control::STEP => self.slot.steps(member.pid, now),
-                        control::REPLACE => self.slot.replace(member.pid),
-                        control::RENEW => {
-                            self.slot.renew_for(member.pid);
-                        }
-                        control::EVICT => self.slot.evict(member.pid),
-                        control::IDLE => self.slot.sleep(member.pid),
-                        // Only wakes the supervisor, which looks at the boards.
-                        control::NEWS => {}
-                        _ => {}
-                    }
-                }
-            }
-            if !is_readable(&member.end) {
-                continue;
-            }
-            let member = self.members.remove(at);
-            let ended = pid_of(member.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
-            let status = match ended {
-                Some(Ok(Some((_, status)))) => Some(status),
-                _ => None,
-            };
-            let is_clean = status.is_some_and(|status| status.exit_status() == Some(0));
-            let ran = segments::what_ran(&self.group, member.pid);
-            segments::process_ended(&self.group, member.pid, is_clean);
-            let end = status.and_then(|status| {
-                let exited = status
-                    .exit_status()
-                    .and_then(|status| status.try_into().ok());
-                let signal = status.terminating_signal();
-                exited.map(End::Status).or(signal.map(End::Signal))
-            });
-            let how = end.map_or_else(
-                || String::from("in a way that is not known"),
-                |end| end.to_string(),
-            );
-            let name = &self.group.config.name;
-            let pid = member.pid;
-            // A process that ends by itself while it drains has only requests that were given up.
-            let is_cut = ran.is_any && !self.slot.is_stopping();
-            match self.slot.ended(pid, now, control::random()) {
-                Some(Part::Starting) => {
-                    log_message(Message::GroupStartFailed, &[&pid, name, &how]);
-                }
-                Some(Part::Serving) => {
-                    log_message(
-                        Message::GroupProcessDied,
-                        &[&pid, name, &how, &ran.in_words],
-                    );
-                    segments::note_death(&self.group, pid, &how, &ran);
-                }
-                Some(part) if is_cut && (part == Part::Stopped || !is_clean) => {
-                    log_message(
-                        Message::GroupRequestsCut,
-                        &[&pid, name, &how, &ran.in_words],
-                    );
-                    segments::note_death(&self.group, pid, &how, &ran);
-                }
-                Some(Part::Leaving | Part::Stopped) | None => log_info(&format!(
-                    "process {pid} of process group '{name}' has ended {how}"
-                )),
-            }
-            if self.slot.is_empty() {
-                segments::slot_is_empty(&self.group, self.key.1);
-            }
-        }
-    }
-}
-
-fn pid_of(pid: u32) -> Option<Pid> {
-    Pid::from_raw(pid.cast_signed())
-}
-
-/// Sends a signal to a process that has not been waited for.
-fn signal(pid: u32, signal: Signal) {
-    if let Some(pid) = pid_of(pid) {
-        // If it has ended, its end is seen next.
-        let _ = kill_process(pid, signal);
-    }
 }

@@ -7,6 +7,9 @@ use wsgi_telemetry::{Running, Segment, clock};
 /// Highest number of requests that are named.
 const MOST_TOLD: usize = 5;
 
+/// What is told where no request is known.
+pub(crate) const NOTHING: &str = "no request that is known";
+
 /// Returns the requests of a process that was reaped, before its arenas are freed.
 pub(crate) fn of(segment: Segment, pid: u32) -> Vec<Running> {
     segment.running_of(pid, MOST_TOLD + 1)
@@ -29,7 +32,7 @@ pub(crate) fn in_words(segment: Segment, running: &[Running]) -> String {
     };
     let told: Vec<String> = running.iter().take(MOST_TOLD).map(one).collect();
     match running.len() {
-        0 => String::from("no request that is known"),
+        0 => NOTHING.into(),
         count if count > MOST_TOLD => format!("{}; and more", told.join("; ")),
         _ => told.join("; "),
     }

@@ -21,8 +21,7 @@ use wsgi_httpd::mpm::{self, LeaveBy, scoreboard};
 use wsgi_telemetry::board::{
     Board, ChildEntry, ChildState, ReloadRequest, RetireReason, Roll, RollPhase,
 };
-use wsgi_telemetry::catalogue::{INTERPRETER_STATE, Id};
-use wsgi_telemetry::{ApplicationNumbers, Segment, clock};
+use wsgi_telemetry::clock;
 
 use super::touch::{self, Touch};
 use super::trial::Trial;
@@ -225,17 +224,9 @@ impl Reloader {
 
     /// Returns whether no child has an application: all of them run in process groups.
     fn has_no_application(&self) -> bool {
-        let is_loaded = |app: &ApplicationNumbers| {
-            let mut states = 0..INTERPRETER_STATE.values.len();
-            states.any(|at| app.numbers.gauge(Id::Interpreters, at) != 0)
-        };
-        let is_none_loaded = |segment: Segment| {
-            let snapshot = segment.snapshot();
-            !snapshot.applications.iter().any(is_loaded)
-        };
         switch::process_groups()
             && self.process.everything().is_empty()
-            && segment::current().is_some_and(is_none_loaded)
+            && segment::current().is_some_and(|segment| !segment.snapshot().has_application())
     }
 
     fn try_out(&mut self, request: ReloadRequest) {

@@ -123,16 +123,23 @@ def server_metrics():
     return None
 
 
+def _log_refusal(log, line):
+    """Logs that a registration is ignored, and where the application has made it."""
+    import traceback
+
+    log(line)
+    # Without this function and the one that refuses.
+    for line in "".join(traceback.format_stack()[:-2]).rstrip("\n").split("\n"):
+        log(line)
+
+
 def _refuse_signals(log):
     """Makes `subscribe_signals` say that no signal will come, in a process that gets none for its application."""
     import functools
-    import traceback
 
     @functools.wraps(subscribe_signals)
     def refuse(callback, /):
-        log("Callback registration for process signals ignored.")
-        for line in "".join(traceback.format_stack()[:-1]).rstrip("\n").split("\n"):
-            log(line)
+        _log_refusal(log, "Callback registration for process signals ignored.")
         return callback
 
     globals()["subscribe_signals"] = refuse
@@ -276,7 +283,6 @@ def _intercept_signals(log):
     import functools
     import os
     import signal
-    import traceback
 
     owner = os.getpid()
     real = signal.signal
@@ -285,9 +291,7 @@ def _intercept_signals(log):
     def intercept(signum, handler):
         if os.getpid() != owner:
             return real(signum, handler)
-        log(f"Callback registration for signal {int(signum)} ignored.")
-        for line in "".join(traceback.format_stack()[:-1]).rstrip("\n").split("\n"):
-            log(line)
+        _log_refusal(log, f"Callback registration for signal {int(signum)} ignored.")
         return handler
 
     signal.signal = intercept

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use wsgi_abi::{EnvEntry, KeyKind, RunRequest, Slice, Times, keys};
+use wsgi_abi::{EnvEntry, RunRequest, Slice, Times, keys};
 use wsgi_core::log::log_lines::LineBuffer;
 use wsgi_core::request::fault::{Fault, Transfer, Vigil};
 use wsgi_telemetry::{App, clock};
@@ -301,11 +301,9 @@ impl RequestState {
 
     /// Returns method and path of a request that has not ended.
     fn shown(&self) -> String {
-        let value = |id: u16| {
-            let entries = self.environ.get_or_empty().iter();
-            let mut found = entries.filter(|entry| entry.kind == KeyKind::Known && entry.id == id);
-            let value = found.next().map(|entry| entry.value.get_or_empty());
-            String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+        let value = |id| {
+            let value = EnvEntry::value_of(self.environ.get_or_empty(), id);
+            String::from_utf8_lossy(value).into_owned()
         };
         let path = value(keys::REQUEST_URI);
         let path = path.split('?').next().unwrap_or_default();

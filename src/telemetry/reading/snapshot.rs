@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::board::{BoardSnapshot, ChildEntry, ChildState};
 use crate::catalogue::{
-    APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, Id, Kind, PROCESS_CELLS, Source,
-    WORKER_STATE, cell,
+    APPLICATION_CELLS, CONNECTION_STATE, FAMILIES, HEADER_CELLS, INTERPRETER_STATE, Id, Kind,
+    PROCESS_CELLS, Source, WORKER_STATE, cell,
 };
 use crate::clock;
 use crate::requests::Death;
@@ -465,6 +465,15 @@ const ALL_FACTS: [Fact; 8] = [
 ];
 
 impl Snapshot {
+    /// Returns whether a process has an interpreter with an application.
+    pub fn has_application(&self) -> bool {
+        let has_interpreter = |app: &ApplicationNumbers| {
+            let mut states = 0..INTERPRETER_STATE.values.len();
+            states.any(|at| app.numbers.gauge(Id::Interpreters, at) != 0)
+        };
+        self.applications.iter().any(has_interpreter)
+    }
+
     /// Returns a fact; empty if it was not set.
     pub fn fact(&self, fact: Fact) -> &str {
         &self.facts[fact as usize]
