@@ -46,10 +46,12 @@ pub use client::response::{Ending, Head, Response};
 pub use machine::httpd::has_module;
 pub use machine::ports::free_port;
 pub use machine::process::{
-    Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, maps, own_kib, rss_kib,
-    wait_until_ended,
+    Pid, children_of, descriptors, graceful, hang_up, is_alive, kill, listens, maps, own_kib,
+    rss_kib, wait_until_ended,
 };
-pub use machine::stage::{another_venv, apps, module, packages, venv, workspace, wsgictl};
+pub use machine::stage::{
+    another_venv, apps, module, packages, python_home, venv, workspace, wsgictl,
+};
 pub use machine::wanted::{executor, long, ours, process_group};
 pub use metrics::exposition::{Exposition, Labels, Sample};
 pub use metrics::prometheus::{Point, Prometheus, Target, promtool_is_silent};

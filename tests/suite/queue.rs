@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Builder, Connection, Gate, Mpm, Pid, Request, Server, Visitor, eventually, long, ours_only,
+    Builder, Connection, Gate, Mpm, Pid, Request, Server, Visitor, eventually, listens, long,
+    ours_only,
 };
 
 /// Makes a test of each function for each MPM with threads and each executor with a queue.
@@ -174,7 +175,10 @@ line_tests! {
 
     fn queued_requests_are_served_by_a_child_that_ends(mpm, one_place) {
         let gate = Gate::new();
-        let server = start(mpm, &gate, one_place);
+        // Where a single child is allowed, worker starts its successor only once a thread of the old one is marked
+        // dead. An idle thread that is woken by the end of the queue before httpd says so is marked as graceful.
+        let room = "MaxRequestWorkers 128\nMaxSpareThreads 128";
+        let server = start(mpm, &gate, &format!("{one_place}\n{room}"));
         let before = server.only_child();
         let inside = enter(&server, &gate, "inside");
         let mut waiting: Vec<_> = (0..4).map(|_| ask(&server, "waiting")).collect();
@@ -182,6 +186,9 @@ line_tests! {
         harness::graceful(server.pid());
         eventually("there is a new child", || {
             server.children().iter().any(|child| *child != before).then_some(())
+        });
+        eventually("the old child takes no connection", || {
+            (!listens(before, server.port())).then_some(())
         });
         assert_eq!(server.get("/app/now/new").expect(200).text(), "new");
         answer(inside, "inside");

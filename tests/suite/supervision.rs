@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use harness::{
     ClientError, Connection, Over, Pid, Request, Response, Server, eventually, graceful, hang_up,
-    is_alive, kill, long, maps, mpm_tests, ours_only, script_answering, wait_until_ended,
+    is_alive, kill, long, maps, mpm_tests, ours_only, python_home, script_answering,
+    wait_until_ended,
 };
 use rustix::process::Signal;
 
@@ -305,6 +306,11 @@ def application(environ, start_response):
         let folders = told["path"].as_array().expect("a list").iter().filter_map(|path| path.as_str());
         let library = folders.clone().find(|path| fs::metadata(format!("{path}/encodings")).is_ok());
         needed.push(library.expect("the standard library").into());
+        if let Some(home) = python_home() {
+            let program = home.join("bin/python3");
+            let files = [fs::canonicalize(&program).unwrap(), program, home.join("pyvenv.cfg")];
+            needed.extend(files.into_iter().filter(|file| file.exists()).map(|file| file.display().to_string()));
+        }
         let server = site(mpm, "threads=3 chroot=${ROOT}/jail home=/inside").start_with(|root| {
             let jail = root.join("jail");
             fs::create_dir_all(jail.join("inside")).unwrap();

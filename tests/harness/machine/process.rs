@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use procfs::net::TcpState;
-use procfs::process::{Process, Stat, Status, all_processes};
+use procfs::process::{FDTarget, Process, Stat, Status, all_processes};
 use rustix::process::{Pid as RawPid, Signal, kill_process};
 
 use crate::wait::eventually::eventually_within;
@@ -106,6 +106,23 @@ pub(crate) fn has_connections(port: u16) -> bool {
     let table = procfs::net::tcp().expect("/proc can be read");
     table.iter().any(|entry| {
         entry.local_address.port() == port && entry.state != TcpState::Listen && entry.inode != 0
+    })
+}
+
+/// Whether a process can take new connections on this port.
+pub fn listens(pid: Pid, port: u16) -> bool {
+    let Some(descriptors) = Process::new(pid).and_then(|process| process.fd()).ok() else {
+        return false;
+    };
+    let open: Vec<FDTarget> = descriptors
+        .flatten()
+        .map(|descriptor| descriptor.target)
+        .collect();
+    let table = procfs::net::tcp().expect("/proc can be read");
+    table.iter().any(|entry| {
+        entry.state == TcpState::Listen
+            && entry.local_address.port() == port
+            && open.contains(&FDTarget::Socket(entry.inode))
     })
 }
 

@@ -100,7 +100,7 @@ pub fn packages() -> Option<PathBuf> {
 }
 
 /// Returns the Python to run everything with, if the environment names one.
-pub(crate) fn python_home() -> Option<&'static Path> {
+pub fn python_home() -> Option<&'static Path> {
     static HOME: OnceLock<Option<PathBuf>> = OnceLock::new();
     HOME.get_or_init(|| {
         let path =
