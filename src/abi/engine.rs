@@ -85,6 +85,11 @@ impl<H: Hosts> Engine<H> {
         (self.table.stuck)()
     }
 
+    /// Returns the number of requests that wait until they may enter Python ([`EngineTable::waiting`]).
+    pub fn waiting(self) -> u32 {
+        (self.table.waiting)()
+    }
+
     /// Runs a request on the calling thread.
     pub fn run(self, request: RunRequest<'_>, host: &H::Host<'_>) -> RunOutcome {
         // SAFETY: `host` is a request of the type whose table the engine was started with, and outlives the call.

@@ -236,6 +236,8 @@ pub struct EngineTable {
     /// Returns the number of threads that have nothing left to do for their requests and have not returned, because the
     /// requests were given up ([`HostTable::give_up`]).
     pub stuck: extern "C" fn() -> u32,
+    /// Returns the number of requests that wait until they may enter Python, or that another thread runs meanwhile.
+    pub waiting: extern "C" fn() -> u32,
     /// Runs one request on the calling thread. The request's `host` must be one of the host table that the engine was
     /// started with.
     pub run: unsafe extern "C" fn(request: &RunRequest<'_>) -> RunOutcome,

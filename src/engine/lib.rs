@@ -29,6 +29,7 @@ pub static wsgi_engine: EngineTable = EngineTable {
     dump_stacks,
     signal,
     stuck,
+    waiting,
     run,
     hold,
     stop,
@@ -106,6 +107,10 @@ extern "C" fn signal(number: c_int) {
 
 extern "C" fn stuck() -> u32 {
     guard(|| 0, wsgi_python::stuck)
+}
+
+extern "C" fn waiting() -> u32 {
+    guard(|| 0, wsgi_python::waiting)
 }
 
 unsafe extern "C" fn run(request: &RunRequest<'_>) -> RunOutcome {

@@ -147,6 +147,11 @@ pub fn watch(forked: fn()) {
     }
 }
 
+/// Returns whether this process is a copy of one that [`watch`]es. Makes no system call.
+pub fn is_copy() -> bool {
+    IS_COPY.load(Relaxed)
+}
+
 thread_local! {
     /// The signal mask of the thread that forks.
     static MASK: Cell<Option<libc::sigset_t>> = const { Cell::new(None) };

@@ -38,6 +38,7 @@ mod wsgi;
 mod tests;
 
 pub use admission::group::{load, replicas};
+pub use admission::queue::waiting;
 pub use application::sources::changed_source;
 pub use lifecycle::runtime::{Config, start};
 pub use lifecycle::stop::stop;

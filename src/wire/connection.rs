@@ -66,8 +66,8 @@ impl From<Errno> for WireError {
 pub struct Connection {
     socket: OwnedFd,
     patience: Duration,
-    /// The process that uses the connection. A copy of it, which an application has forked, must not.
-    owner: u32,
+    /// Whether this process is a copy of the one that uses the connection, which an application has forked.
+    is_copy: fn() -> bool,
     incoming: Mutex<Incoming>,
     outgoing: Mutex<Outgoing>,
 }
@@ -81,24 +81,22 @@ impl Connection {
     /// than the slowest client that httpd tolerates needs for some hundred kilobytes. [`exchange()`](crate::exchange())
     /// has a limit of its own for a process that is silent.
     ///
+    /// `is_copy` tells whether this process is a copy of the one that made the connection. A copy must not use it. It is
+    /// asked many times for each request.
+    ///
     /// # Errors
     /// Those of `setsockopt(2)`.
-    pub fn new(socket: OwnedFd, patience: Duration) -> Result<Self, WireError> {
-        Self::owned_by(std::process::id(), socket, patience)
-    }
-
-    /// Makes a connection for the process `owner`.
-    pub(crate) fn owned_by(
-        owner: u32,
+    pub fn new(
         socket: OwnedFd,
         patience: Duration,
+        is_copy: fn() -> bool,
     ) -> Result<Self, WireError> {
         ioctl_fionbio(&socket, false)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(TICK))?;
         Ok(Self {
             socket,
             patience,
-            owner,
+            is_copy,
             incoming: Mutex::new(Incoming::default()),
             outgoing: Mutex::new(Outgoing::default()),
         })
@@ -108,14 +106,14 @@ impl Connection {
         self.patience
     }
 
-    /// Whether this process is a copy of the owner. Then another thread of the owner may have held a lock when the copy
-    /// was made, and no thread of the copy gives it back: ask before you take any.
+    /// Whether this process is a copy. Then another thread of its original may have held a lock when the copy was made,
+    /// and no thread of the copy gives it back: ask before you take any.
     pub(crate) fn is_copy(&self) -> bool {
-        std::process::id() != self.owner
+        (self.is_copy)()
     }
 
-    /// Fails in a copy of the owner.
-    pub(crate) fn check_owner(&self) -> Result<(), WireError> {
+    /// Fails in a copy.
+    pub(crate) fn check_copy(&self) -> Result<(), WireError> {
         if self.is_copy() {
             Err(WireError::CLOSED)
         } else {

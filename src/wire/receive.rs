@@ -44,7 +44,7 @@ const MOST_LATE: usize = 3;
 /// # Errors
 /// The connection must be closed.
 pub fn receive(connection: &Connection, into: &mut RequestBuffer) -> Result<bool, WireError> {
-    connection.check_owner()?;
+    connection.check_copy()?;
     into.clear();
     let mut incoming = connection.incoming();
     for _ in 0..=MOST_LATE {
@@ -84,6 +84,6 @@ pub fn send_go_away(connection: &Connection) -> Result<(), WireError> {
 
 /// Sends a frame that belongs to no request.
 fn send_alone(connection: &Connection, kind: Kind, detail: u8) -> Result<(), WireError> {
-    connection.check_owner()?;
+    connection.check_copy()?;
     connection.outgoing().send_ahead(kind, detail)
 }

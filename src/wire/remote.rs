@@ -87,7 +87,7 @@ impl<'c> RemoteRequest<'c> {
     /// # Errors
     /// The connection must be closed. This is also the end of a request that was given up.
     pub fn end(self, ended: &Ended) -> Result<(), WireError> {
-        self.connection.check_owner()?;
+        self.connection.check_copy()?;
         let state = self.state.into_inner();
         let state = state.unwrap_or_else(PoisonError::into_inner);
         if let Some(broken) = state.broken {

@@ -92,6 +92,11 @@ impl GroupPlan {
         }
     }
 
+    /// Returns which GIL the group has.
+    pub fn gil(&self) -> Gil {
+        self.gil
+    }
+
     /// Returns the problems of the group's configuration.
     pub fn problems(&self) -> Vec<Problem> {
         let asked = self.written.asked();

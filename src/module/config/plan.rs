@@ -93,6 +93,12 @@ fn of_group(process: &Process, group: &[u8], has_gil: Option<bool>) -> GroupPlan
     )
 }
 
+/// Returns whether all application groups use the same GIL, as far as they are known at the start.
+pub(crate) fn shares_gil(process: &Process, has_gil: bool) -> bool {
+    let mut groups = process.groups.iter();
+    has_gil && groups.all(|group| of_group(process, group, Some(true)).gil() == Gil::Shared)
+}
+
 fn reserve(python: &PythonConfig) -> Option<Share> {
     python.thread_reserve
 }

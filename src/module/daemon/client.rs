@@ -18,6 +18,7 @@ use wsgi_abi::{Nesting, RequestHost, RunOutcome, Slice, Times};
 use wsgi_core::admission::limit::{Limit, Permit};
 use wsgi_core::config::{ProcessGroup, ScriptOwner};
 use wsgi_core::messages::Message;
+use wsgi_httpd::forked;
 use wsgi_telemetry::Load;
 use wsgi_wire::{
     Connection, Ended, EndedTimes, Exchanged, Greeting, OutgoingRequest, Why, WireError, exchange,
@@ -396,7 +397,7 @@ impl SlotClient {
             Err(Errno::AGAIN) => return Err(nobody()),
             Err(errno) => return Err(failed("connect", errno)),
         }
-        let connection = Connection::new(socket, PATIENCE).map_err(broken)?;
+        let connection = Connection::new(socket, PATIENCE, forked::is_copy).map_err(broken)?;
         let left = until.saturating_duration_since(Instant::now());
         match wait_for_welcome(&connection, left).map_err(broken)? {
             Greeting::Welcome => Ok(connection),

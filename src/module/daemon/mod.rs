@@ -11,7 +11,7 @@
 //! | `control.rs` | the supervisor, a process of a group | what they say to each other, and signals |
 //! | `request_line.rs` | a process of a group, a child of httpd | the name of a request in messages |
 //! | `accounts.rs` | all | users and groups as options name them |
-//! | `identity.rs`, `start_watch.rs`, `process.rs`, `serve.rs` | a process of a group | its user and limits, the watch over its start, its life, its requests |
+//! | `identity.rs`, `start_watch.rs`, `process.rs`, `serve.rs`, `turns.rs` | a process of a group | its user and limits, the watch over its start, its life, its requests, the threads that run none |
 //! | `client.rs` | a child of httpd | which process gets a request, and the way there |
 //!
 //! Process groups are not complete yet: `Define WSGI_PROCESS_GROUPS` switches them on. Without it, httpd's children serve
@@ -34,6 +34,7 @@ mod slot_run;
 pub(crate) mod sockets;
 mod start_watch;
 pub(crate) mod supervisor;
+mod turns;
 
 /// Prepares a child of httpd: it connects to the processes of groups, and supervises none.
 pub(crate) fn child_begins() {

@@ -186,7 +186,8 @@ fn run_server(
 ) -> u8 {
     let limits = limits(group);
     let requests = limits.requests;
-    let server = RequestServer::new(engine, listener, &group.config, slot, requests);
+    let shares_gil = plan::shares_gil(&group.process, start::has_gil());
+    let server = RequestServer::new(engine, shares_gil, listener, &group.config, slot, requests);
     let server = match server {
         Ok(server) => server,
         Err(error) => {

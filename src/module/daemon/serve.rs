@@ -1,9 +1,9 @@
 //! The requests of a process of a group: the threads that take them from the connections, and the end of both.
 //!
-//! Each thread waits for the next connection that has something to read, runs its request, and waits again. A thread
-//! that finds no other one waiting starts another: so a request that waits, or is blocked by its client, holds up no
-//! other one. How many requests are inside Python at a time is not decided here, but by the executor of the engine,
-//! as in a child of httpd.
+//! Each thread waits for its turn ([`Turns`]), runs the request that has come, and waits again. If no thread is left that
+//! would look for the next request, another one is started: so a request that waits, or is blocked by its client, holds
+//! up no other one. How many requests are inside Python at a time is not decided here, but by the executor of the
+//! engine, as in a child of httpd.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use wsgi_abi::{Engine, Level, RunOutcome, Times, keys};
 use wsgi_core::config::ProcessGroup;
 use wsgi_core::messages::Message;
+use wsgi_httpd::forked;
 use wsgi_httpd::process::user;
 use wsgi_telemetry::board::RetireReason;
 use wsgi_telemetry::catalogue::method;
@@ -31,6 +31,7 @@ use wsgi_wire::{
 
 use super::control::ask_for_successor;
 use super::sockets;
+use super::turns::{Role, Turn, Turns, Work};
 use crate::engine::host::{HostRequest, HostRequests};
 use crate::log::{log_line, log_message};
 use crate::metrics::segment;
@@ -39,8 +40,6 @@ use crate::metrics::segment;
 const CONNECTIONS: usize = 4096;
 /// How many requests may wait besides those that are inside Python, each in a thread.
 const WAITING: u32 = 512;
-/// An idle thread ends after this time, unless it is one of the first.
-const IDLE: Duration = Duration::from_secs(10);
 /// How long a child of httpd may take to send or take something, so that one that is stopped holds no thread forever.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -57,14 +56,13 @@ struct Peer {
 /// What serves the requests.
 pub(super) struct RequestServer {
     engine: Engine<HostRequests>,
-    epoll: OwnedFd,
+    turns: Turns,
     listener: OwnedFd,
     peers: Box<[ArcSwapOption<Peer>]>,
     /// How many requests may be inside Python.
     inside: u32,
     group: ProcessGroup,
     threads: AtomicU32,
-    waiting: AtomicU32,
     running: AtomicU32,
     /// Where children of httpd see how many requests run.
     load: Option<Load>,
@@ -83,24 +81,24 @@ pub(super) struct RequestServer {
 }
 
 impl RequestServer {
-    /// Returns a server for this slot of the group that takes no requests yet.
+    /// Returns a server for this slot of the group that takes no requests yet. `shares_gil`: whether all of them will
+    /// need the same GIL.
     pub(super) fn new(
         engine: Engine<HostRequests>,
+        shares_gil: bool,
         listener: OwnedFd,
         group: &ProcessGroup,
         slot: usize,
         most_requests: Option<u64>,
     ) -> io::Result<&'static Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let server = Self {
             engine,
-            epoll,
+            turns: Turns::new(shares_gil)?,
             listener,
             peers: (0..CONNECTIONS).map(|_| ArcSwapOption::empty()).collect(),
             inside: group.threads,
             group: group.clone(),
             threads: AtomicU32::new(0),
-            waiting: AtomicU32::new(0),
             running: AtomicU32::new(0),
             load: segment::in_force().and_then(|in_force| in_force.segment.load_of(slot)),
             is_draining: AtomicBool::new(false),
@@ -121,19 +119,17 @@ impl RequestServer {
     pub(super) fn begin(&'static self) {
         // The process before it may have been killed with requests.
         self.tell(0);
-        let data = epoll::EventData::new_u64(LISTENER);
-        let added = epoll::add(&self.epoll, &self.listener, data, ONCE);
-        if let Err(errno) = added {
-            log_message(Message::GroupServe, &[&errno]);
+        if let Err(error) = self.turns.add(&self.listener, LISTENER) {
+            log_message(Message::GroupServe, &[&error]);
         }
-        self.add_thread();
+        self.add_thread(Role::Idle);
     }
 
     /// Takes no more requests: children of httpd send them elsewhere.
     pub(super) fn drain(&self) {
         self.is_draining.store(true, SeqCst);
         // It fails if the process has not begun to serve.
-        let _ = epoll::delete(&self.epoll, &self.listener);
+        let _ = self.turns.remove(&self.listener);
         for peer in self.peers.iter().filter_map(ArcSwapOption::load_full) {
             // An error means that the child has gone.
             let _ = send_go_away(&peer.connection);
@@ -163,55 +159,52 @@ impl RequestServer {
         self.engine.stuck()
     }
 
-    fn add_thread(&'static self) {
+    fn add_thread(&'static self, role: Role) {
         let most = self.inside.saturating_add(WAITING);
         if self.threads.fetch_add(1, AcqRel) >= most {
             self.threads.fetch_sub(1, AcqRel);
+            self.turns.has_no_thread(role);
             return;
         }
         let mut thread = std::thread::Builder::new().name("wsgi-request".into());
         if let Some(size) = self.group.stack_size {
             thread = thread.stack_size(size);
         }
-        if let Err(error) = thread.spawn(|| self.work()) {
+        if let Err(error) = thread.spawn(move || self.work(role)) {
             self.threads.fetch_sub(1, AcqRel);
+            self.turns.has_no_thread(role);
             log_message(Message::GroupServe, &[&error]);
         }
     }
 
     /// The life of a thread.
-    fn work(&'static self) {
-        let idle = Timespec {
-            tv_sec: IDLE.as_secs().cast_signed(),
-            tv_nsec: 0,
+    fn work(&'static self, mut role: Role) {
+        let work = || Work {
+            begun: self.requests.load(Relaxed),
+            waiting: self.engine.waiting(),
         };
         loop {
-            self.waiting.fetch_add(1, AcqRel);
-            let mut events = Vec::with_capacity(1);
-            let waited = epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                Some(&idle),
-            );
-            let others = self.waiting.fetch_sub(1, AcqRel) - 1;
-            let Some(event) = events.first().filter(|_| waited.is_ok()) else {
-                if waited == Ok(0)
-                    && others > self.inside
-                    && self.threads.load(Acquire) > self.inside + 1
-                {
-                    self.threads.fetch_sub(1, AcqRel);
-                    return;
+            match self.turns.next(role, work) {
+                Turn::Serve(number, needed) => {
+                    if let Some(role) = needed {
+                        self.add_thread(role);
+                    }
+                    match number {
+                        LISTENER => self.accept(),
+                        number => self.serve(number),
+                    }
                 }
-                continue;
-            };
-            if others == 0 {
-                self.add_thread();
+                Turn::Spare if self.is_spare() => return,
+                Turn::Spare => {}
             }
-            match event.data.u64() {
-                LISTENER => self.accept(),
-                number => self.serve(number),
-            }
+            role = Role::Idle;
         }
+    }
+
+    /// Counts a thread less, if there are more than can be inside.
+    fn is_spare(&self) -> bool {
+        let fewer = |threads: u32| (threads > self.inside + 1).then(|| threads - 1);
+        self.threads.fetch_update(AcqRel, Acquire, fewer).is_ok()
     }
 
     /// Takes the connections that wait.
@@ -223,7 +216,7 @@ impl RequestServer {
             if let Err(error) = sockets::set_buffers(&self.group, &socket) {
                 log_message(Message::GroupServe, &[&error]);
             }
-            let Ok(connection) = Connection::new(socket, PATIENCE) else {
+            let Ok(connection) = Connection::new(socket, PATIENCE, forked::is_copy) else {
                 continue;
             };
             if send_welcome(&connection).is_err() {
@@ -240,15 +233,13 @@ impl RequestServer {
             });
             // Without room the connection is closed, and the child asks another process.
             let Some(free) = free else { break };
-            let data = epoll::EventData::new_u64(free as u64);
-            if epoll::add(&self.epoll, &peer.connection, data, ONCE).is_err() {
+            if self.turns.add(&peer.connection, free as u64).is_err() {
                 self.peers[free].store(None);
             }
         }
         if !self.is_draining.load(SeqCst) {
-            let data = epoll::EventData::new_u64(LISTENER);
             // It fails if the process drains meanwhile.
-            let _ = epoll::modify(&self.epoll, &self.listener, data, ONCE);
+            let _ = self.turns.again(&self.listener, LISTENER);
         }
     }
 
@@ -268,8 +259,7 @@ impl RequestServer {
         }
         let is_usable = self.serve_peer(&peer);
         self.tell(self.running.fetch_sub(1, SeqCst) - 1);
-        let data = epoll::EventData::new_u64(number);
-        if !is_usable || epoll::modify(&self.epoll, &peer.connection, data, ONCE).is_err() {
+        if !is_usable || self.turns.again(&peer.connection, number).is_err() {
             place.store(None);
         }
     }
@@ -372,9 +362,6 @@ impl Drop for RunningShown {
         }
     }
 }
-
-/// Each event is for one thread, which asks for the next one when it has served the connection.
-const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 
 /// Returns whether the other side is a child of httpd, or its parent.
 fn is_of_httpd(socket: &OwnedFd) -> bool {

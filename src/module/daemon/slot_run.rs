@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpai
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use wsgi_core::child::supervision::{Action, Part, Slot, Windows};
 use wsgi_core::messages::Message;
-use wsgi_httpd::group_process;
 use wsgi_httpd::reaped::End;
+use wsgi_httpd::{forked, group_process};
 use wsgi_telemetry::board::{ReloadRequest, RetireReason};
 use wsgi_wire::{Connection, send_go_away};
 
@@ -159,7 +159,7 @@ impl SlotRun {
             let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) else {
                 return;
             };
-            if let Ok(connection) = Connection::new(socket, REFUSAL) {
+            if let Ok(connection) = Connection::new(socket, REFUSAL, forked::is_copy) {
                 // An error means that the child has gone.
                 let _ = send_go_away(&connection);
             }

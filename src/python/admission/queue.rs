@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use wsgi_abi::{Admission, RunOutcome};
@@ -65,6 +65,30 @@ pub(super) enum News {
     Refused(RunOutcome),
 }
 
+/// How many requests wait in all queues of this process.
+static WAITING: AtomicU32 = AtomicU32::new(0);
+
+/// Returns the number of requests that wait until they may enter Python, or that another thread runs meanwhile.
+pub fn waiting() -> u32 {
+    WAITING.load(Relaxed)
+}
+
+/// A request counts as one that waits until this is dropped.
+struct Counted;
+
+impl Counted {
+    fn enter() -> Self {
+        WAITING.fetch_add(1, Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The queue of a group.
 pub(crate) struct Queue {
     /// How many requests may wait, for all interpreters of the group together.
@@ -94,6 +118,7 @@ impl Queue {
         look: impl Fn(),
     ) -> News {
         let began = Instant::now();
+        let _counted = Counted::enter();
         let mut next = LOOK.min(self.timeout);
         let deadline = job.state.deadline();
         deadline.wait_in_queue(true);

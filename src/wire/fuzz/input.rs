@@ -11,7 +11,7 @@ pub(crate) fn pair() -> (Connection, OwnedFd) {
     let flags = SocketFlags::CLOEXEC;
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
     let (tested, other) = pair.expect("sockets");
-    let connection = Connection::new(tested, Duration::from_millis(200));
+    let connection = Connection::new(tested, Duration::from_millis(200), || false);
     (connection.expect("a connection"), other)
 }
 

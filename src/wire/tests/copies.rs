@@ -10,8 +10,7 @@ use crate::{Why, send_elsewhere, send_go_away};
 #[test]
 fn a_copy_leaves_its_parents_connection_alone() {
     let (ours, theirs) = pair();
-    let parents = std::process::id() + 1;
-    let copied = Connection::owned_by(parents, theirs, PATIENCE).expect("a socket");
+    let copied = Connection::new(theirs, PATIENCE, || true).expect("a socket");
     // The request was received before the fork.
     let frame = simple_request();
     let (other, process) = pair();

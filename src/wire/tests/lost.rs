@@ -155,7 +155,7 @@ fn nothing_follows_half_a_frame() {
     let patience = Duration::from_secs(1);
     // From a process.
     let (ours, theirs) = pair();
-    let process = Connection::new(theirs, patience).expect("a socket");
+    let process = Connection::new(theirs, patience, || false).expect("a socket");
     begin(&ours, &process, |remote| {
         remote.start_response(&head(&[]));
         let written = remote.write(&[Bytes::new(&vec![b'x'; 4 << 20])], WriteEnd::Flush);
@@ -180,7 +180,7 @@ fn nothing_follows_half_a_frame() {
 
     // From a child.
     let (ours, theirs) = pair();
-    let child = Connection::new(ours, patience).expect("a socket");
+    let child = Connection::new(ours, patience, || false).expect("a socket");
     let long = vec![b'x'; 4 << 20];
     let entries = [EnvEntry {
         kind: wsgi_abi::KeyKind::Header,

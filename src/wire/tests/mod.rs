@@ -51,7 +51,7 @@ fn pair() -> (OwnedFd, OwnedFd) {
 }
 
 fn connection(socket: OwnedFd) -> Connection {
-    Connection::new(socket, PATIENCE).expect("a socket")
+    Connection::new(socket, PATIENCE, || false).expect("a socket")
 }
 
 /// A part of the body, or why it cannot be read.

@@ -75,7 +75,7 @@ fn a_process_that_sends_a_frame_byte_by_byte_is_silent() {
 #[test]
 fn a_child_that_sends_everything_but_the_body() {
     let (ours, theirs) = pair();
-    let process = Connection::new(theirs, Duration::from_secs(1)).expect("a socket");
+    let process = Connection::new(theirs, Duration::from_secs(1), || false).expect("a socket");
     begin(&ours, &process, |remote| {
         let next = || {
             send(&ours, &empty(Kind::Presence), &[]);
@@ -89,7 +89,7 @@ fn a_child_that_sends_everything_but_the_body() {
 #[test]
 fn a_send_ends_however_slowly_it_is_read() {
     let (ours, theirs) = pair();
-    let ours = Connection::new(ours, Duration::from_secs(1)).expect("a socket");
+    let ours = Connection::new(ours, Duration::from_secs(1), || false).expect("a socket");
     let long = vec![b'x'; 8 << 20];
     let entries = [EnvEntry {
         kind: wsgi_abi::KeyKind::Header,
