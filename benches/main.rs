@@ -18,12 +18,14 @@ use crate::executors::column::{Column, Files};
 use crate::executors::measure::Executors;
 use crate::executors::plan::Plan;
 use crate::executors::workload::Workload;
-use crate::measure::{admission, cpu, daemon, instructions, metrics, profile, replicas};
+use crate::measure::{
+    admission, cpu, daemon, daemon_instructions, instructions, metrics, profile, replicas,
+};
 use crate::print::report;
 use crate::print::verdict::Verdict;
 use crate::subjects::interrupt;
 use crate::subjects::server::{Httpd, Mpm};
-use crate::subjects::subject::{self, Application, Contender, Group, Subject};
+use crate::subjects::subject::{self, Application, Contender, Group, Subject, UNDER_CALLGRIND};
 
 /// Instructions and CPU time per request: floor, mod_wsgi_rs and mod_wsgi in one run.
 #[derive(Parser)]
@@ -227,16 +229,21 @@ fn run(options: &Options) -> Result<bool> {
         report::keep(&options.out, "admission", &httpd, &counts)?;
     }
     if options.what == What::Daemon {
-        let subjects = daemon::subjects(&daemon::Sources {
+        let sources = daemon::Sources {
             ours: &options.module,
             rival: &options.rival,
             home: options.python.as_deref(),
             interpreter: &options.interpreter,
             environments: &options.out,
-        })?;
+        };
+        let subjects = daemon::subjects(&sources, "")?;
         let runs = daemon::measure(&httpd, subjects, rounds, requests)?;
         verdicts.push(daemon::print(&runs));
         report::keep(&options.out, "daemon", &httpd, &runs)?;
+        let slow = daemon::subjects(&sources, UNDER_CALLGRIND)?;
+        let counts = daemon_instructions::measure(&httpd, &slow)?;
+        daemon_instructions::print(&counts);
+        report::keep(&options.out, "daemon-instructions", &httpd, &counts)?;
     }
     if options.what == What::Profile {
         profile::print(&httpd, &subjects, options.top, &options.out)?;

@@ -26,12 +26,12 @@ pub(crate) struct Sources<'a> {
     pub(crate) environments: &'a Path,
 }
 
-/// Returns the subjects; prints a message for each that is missing.
-pub(crate) fn subjects(sources: &Sources) -> Result<Vec<Subject>> {
+/// Returns the subjects; prints a message for each that is missing. `options` are further ones of the groups.
+pub(crate) fn subjects(sources: &Sources, options: &str) -> Result<Vec<Subject>> {
     let environment = Environment::make(sources.interpreter, sources.environments);
     let mut found = Vec::new();
     for contender in Contender::DAEMONS {
-        let subject = subject::daemon(contender, sources.home);
+        let subject = subject::daemon(contender, sources.home, options);
         let program = contender.package().map(|package| match &environment {
             Ok(environment) => environment.program(package),
             Err(failure) => Err(anyhow!("no virtual environment: {failure:#}")),

@@ -5,6 +5,7 @@ mod callgrind;
 pub(crate) mod clocks;
 pub(crate) mod cpu;
 pub(crate) mod daemon;
+pub(crate) mod daemon_instructions;
 pub(crate) mod instructions;
 pub(crate) mod metrics;
 pub(crate) mod profile;

@@ -246,6 +246,23 @@ impl Server {
             .with_context(|| format!("callgrind left no count of the child\n{}", self.log()))
     }
 
+    /// Ends the server and returns callgrind's files of all processes.
+    pub(crate) fn stop_and_dump_all(mut self) -> Result<Vec<String>> {
+        self.stop();
+        let mut dumps = Vec::new();
+        for entry in fs::read_dir(self.root.path().join(DUMPS))? {
+            let entry = entry?;
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("callgrind.out.")
+            {
+                dumps.push(fs::read_to_string(entry.path())?);
+            }
+        }
+        Ok(dumps)
+    }
+
     /// Returns the last lines of httpd's output and error log, for error messages.
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
@@ -297,8 +314,13 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if !matches!(self.process.try_wait(), Ok(None)) {
-                // Processes of groups may end later than httpd. They would disturb the next measurement.
-                processes::wait_for_end(&all, PATIENCE_AFTER_PARENT);
+                // Processes of groups may end later than httpd. They would disturb the next measurement, and under
+                // callgrind they still have to write their counts.
+                let patience = match self.under {
+                    Under::Nothing => PATIENCE_AFTER_PARENT,
+                    Under::Callgrind => PATIENCE,
+                };
+                processes::wait_for_end(&all, patience);
                 return;
             }
             thread::sleep(POLL);

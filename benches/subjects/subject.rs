@@ -199,12 +199,17 @@ pub(crate) fn directed(
     }
 }
 
-/// `contender` of [`Contender::DAEMONS`] with `app.wsgi`, without its module or program yet.
-pub(crate) fn daemon(contender: Contender, python: Option<&Path>) -> Subject {
+/// The options of a group whose processes start, serve and end fifty times slower than usual.
+pub(crate) const UNDER_CALLGRIND: &str =
+    "startup-timeout=600 connect-timeout=120 graceful-timeout=60 shutdown-timeout=60";
+
+/// `contender` of [`Contender::DAEMONS`] with `app.wsgi`, without its module or program yet. `options` are further ones
+/// of the group.
+pub(crate) fn daemon(contender: Contender, python: Option<&Path>, options: &str) -> Subject {
     let wsgi = serving(python, Application::Hello) + "WSGIApplicationGroup %{GLOBAL}\n";
     let group = format!(
         "WSGISocketPrefix \"${{ROOT}}/wsgi\"\n\
-         WSGIDaemonProcess site processes={PROCESSES} threads={THREADS}\nWSGIProcessGroup site\n"
+         WSGIDaemonProcess site processes={PROCESSES} threads={THREADS} {options}\nWSGIProcessGroup site\n"
     );
     Subject {
         contender,

@@ -45,8 +45,8 @@ pub(super) struct Member {
     pid: u32,
     /// The connection to the process.
     pub(super) control: OwnedFd,
-    /// Readable when the process has ended.
-    pub(super) end: OwnedFd,
+    /// Readable when the process has ended; `None` where the system has no such descriptors (Linux before 5.3).
+    pub(super) end: Option<OwnedFd>,
 }
 
 impl SlotRun {
@@ -135,22 +135,9 @@ impl SlotRun {
         let pid = group_process::start(c"wsgi-group", &keep, log, |alone| {
             process::run(alone, group, slot, supervisor, listener, its_control)
         })?;
-        let opened = pid_of(pid)
-            .ok_or(io::ErrorKind::NotFound.into())
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
-        match opened {
-            Ok(end) => {
-                self.members.push(Member { pid, control, end });
-                Ok(pid)
-            }
-            Err(error) => {
-                signal(pid, Signal::KILL);
-                if let Some(pid) = pid_of(pid) {
-                    let _ = waitpid(Some(pid), WaitOptions::empty());
-                }
-                Err(error)
-            }
-        }
+        let end = pid_of(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        self.members.push(Member { pid, control, end });
+        Ok(pid)
     }
 
     /// Refuses the connections that wait, as no process will take them soon.
@@ -196,15 +183,16 @@ impl SlotRun {
                     }
                 }
             }
-            if !is_readable(&member.end) {
+            if member.end.as_ref().is_some_and(|end| !is_readable(end)) {
                 continue;
             }
-            let member = self.members.remove(at);
             let ended = pid_of(member.pid).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
             let status = match ended {
                 Some(Ok(Some((_, status)))) => Some(status),
+                Some(Ok(None)) if member.end.is_none() => continue,
                 _ => None,
             };
+            let member = self.members.remove(at);
             let is_clean = status.is_some_and(|status| status.exit_status() == Some(0));
             let ran = segments::what_ran(&self.group, member.pid);
             segments::process_ended(&self.group, member.pid, is_clean);
@@ -245,6 +233,13 @@ impl SlotRun {
                 segments::slot_is_empty(&self.group, self.key.1);
             }
         }
+    }
+}
+
+impl Member {
+    /// Whether nothing tells of the end of the process, so that the supervisor has to look.
+    pub(super) fn ends_unseen(&self) -> bool {
+        self.end.is_none()
     }
 }
 

@@ -19,7 +19,7 @@ use wsgi_telemetry::board::RetireReason;
 use wsgi_telemetry::clock;
 
 use super::groups::{self, Group};
-use super::slot_run::{Key, SlotRun};
+use super::slot_run::{Key, Member, SlotRun};
 use super::{segments, sockets};
 use crate::log::log_message;
 use crate::polling::is_readable;
@@ -29,6 +29,8 @@ static HELPER: Helper = Helper::privileged(c"wsgi-groups", run, died);
 
 /// How often the supervisor looks for requests of `wsgictl`, and for new code.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it looks whether processes have ended, where nothing tells.
+const LOOK_AT_ENDS: Duration = Duration::from_millis(100);
 
 /// What the parent hands from one supervisor to the next.
 #[derive(Default)]
@@ -336,14 +338,23 @@ impl Supervisor {
     /// Waits until something happens.
     fn wait(&self, ending: &OwnedFd) -> Ready {
         let due = self.slots.iter().filter_map(|slot| slot.slot.due()).min();
-        let pause = due.map_or(LOOK, |due| due.saturating_sub(self.now()).min(LOOK));
+        let mut members = self.slots.iter().flat_map(|slot| &slot.members);
+        let look = if members.any(Member::ends_unseen) {
+            LOOK_AT_ENDS
+        } else {
+            LOOK
+        };
+        let pause = due.map_or(look, |due| due.saturating_sub(self.now()).min(look));
         let pause = Timespec::try_from(pause).ok();
         // The signal that ends this process stays readable.
         let ending = (!self.is_stopping).then_some(ending);
         let links = [ending, self.own.as_ref(), self.predecessor.as_ref()];
         let opened = links.into_iter().flatten().map(AsFd::as_fd);
         let members = self.slots.iter().flat_map(|slot| &slot.members);
-        let of_members = members.flat_map(|member| [member.control.as_fd(), member.end.as_fd()]);
+        let of_members = members.flat_map(|member| {
+            let end = member.end.as_ref().map(AsFd::as_fd);
+            end.into_iter().chain([member.control.as_fd()])
+        });
         let awaited = self
             .slots
             .iter()
