@@ -216,9 +216,7 @@ pub(crate) fn daemon(contender: Contender, python: Option<&Path>, options: &str)
         module: PathBuf::new(),
         lines: match (contender, contender.backend()) {
             (_, Some(kind)) => kind.lines(),
-            // It must stand before the first of our directives.
-            (Contender::Grouped, _) => format!("Define WSGI_PROCESS_GROUPS\n{group}{wsgi}"),
-            (Contender::RivalDaemon, _) => group + &wsgi,
+            (Contender::Grouped | Contender::RivalDaemon, _) => group + &wsgi,
             _ => wsgi,
         },
     }
@@ -330,18 +328,17 @@ mod tests {
 
     #[test]
     fn both_modules_have_the_same_group() {
-        let lines = |contender| daemon(contender, None).lines;
+        let lines = |contender| daemon(contender, None, "startup-timeout=9").lines;
         let ours = lines(Contender::Grouped);
-        let rest = ours.strip_prefix("Define WSGI_PROCESS_GROUPS\n");
-        assert_eq!(rest, Some(lines(Contender::RivalDaemon).as_str()));
-        assert!(ours.contains("WSGIDaemonProcess site processes=2 threads=5\n"));
+        assert_eq!(ours, lines(Contender::RivalDaemon));
+        assert!(ours.contains("WSGIDaemonProcess site processes=2 threads=5 startup-timeout=9\n"));
         assert!(!lines(Contender::Embedded).contains("WSGIProcessGroup"));
     }
 
     #[test]
     fn a_server_behind_mod_proxy_is_a_package_and_not_a_module() {
         for contender in Contender::DAEMONS {
-            let subject = daemon(contender, None);
+            let subject = daemon(contender, None, "");
             let is_forwarded = contender.package().is_some();
             assert_eq!(is_forwarded, subject.lines.contains("ProxyPass"));
             assert_eq!(is_forwarded, !subject.modules().is_empty());

@@ -271,10 +271,10 @@ messages! {
         cause: "The configuration uses a directive that this release accepts but does not act upon.",
         follows: "The directive has no effect; requests are served as if it were absent.",
         remedy: "Remove the directive, or wait for the release that has it.";
-    DaemonServedEmbedded = 1008 Warning "{} is for daemon processes; there are none here, and all requests are served embedded, in the httpd children",
-        cause: "The configuration was written for daemon mode.",
-        follows: "The directive has no effect.",
-        remedy: "Nothing, if the httpd children may run the application. Define WSGI_PROCESS_GROUPS switches process groups on, which are not complete yet.";
+    DaemonServedEmbedded = 1008 Warning "{} has no effect under httpd -X; the only process serves all requests",
+        cause: "httpd was started for debugging (-X, -D ONE_PROCESS), so it starts no other process.",
+        follows: "The applications of process groups run in the only process, with the Python of the server.",
+        remedy: "Nothing while you debug. Start httpd without -X for process groups.";
     BodyTooLarge = 1009 Error "Content-Length of {} exceeds LimitRequestBody of {}",
         cause: "The request declares a longer body than LimitRequestBody allows.",
         follows: "The request is answered with 413.",

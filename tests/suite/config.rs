@@ -252,21 +252,17 @@ mpm_tests! {
         ours_only!("mod_wsgi has all of them");
         let server = Server::builder(mpm)
             .app("/hello", "hello.wsgi")
-            .conf("WSGIDaemonProcess workers processes=2 threads=5
-                WSGIProcessGroup workers
-                WSGITelemetryService unix:/run/none.sock
+            .conf("WSGITelemetryService unix:/run/none.sock
                 WSGIServerMetrics On")
             .start();
         assert_eq!(server.get("/hello").expect(200).text(), "Hello world!");
-        server.expect_log("(?i)WSGIDaemonProcess.*(embedded|served in)");
         for name in ["WSGITelemetryService", "WSGIServerMetrics"] {
             let record = server.expect_log(name);
             assert_eq!(record.level, "warn", "{record:?}");
         }
-        server.allow_log("WSGIProcessGroup");
         server.graceful_restart();
         server.get("/hello").expect(200);
-        for name in ["WSGIDaemonProcess", "WSGITelemetryService", "WSGIServerMetrics"] {
+        for name in ["WSGITelemetryService", "WSGIServerMetrics"] {
             // The message comes once at the start and once at the restart, never once for each child or request.
             let said = server.count_log(name);
             assert!(said <= 2, "{name}: {said} times");

@@ -220,7 +220,7 @@ mpm_tests! {
         ours_only!("mod_wsgi has its own tests");
         let server = Server::builder(mpm)
             .file("site/app.wsgi", script_answering("old"))
-            .conf("Define WSGI_PROCESS_GROUPS\nWSGISocketPrefix ${ROOT}/wsgi
+            .conf("WSGISocketPrefix ${ROOT}/wsgi
                 WSGIDaemonProcess site threads=3\nWSGIProcessGroup site
                 WSGIScriptAlias / ${ROOT}/site/app.wsgi")
             .start();
@@ -325,8 +325,7 @@ mpm_tests! {
         ours_only!("mod_wsgi has its own tests");
         let server = Server::builder(mpm)
             .conf(
-                "Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${ROOT}/wsgi
+                "WSGISocketPrefix ${ROOT}/wsgi
                 <VirtualHost *>
                 ServerName one.test
                 ErrorLog ${ROOT}/one.log
@@ -369,8 +368,7 @@ finally:
             .writable_folder("out")
             .file("service.py", SERVICE)
             .conf(
-                "Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${ROOT}/wsgi
+                "WSGISocketPrefix ${ROOT}/wsgi
                 WSGIDaemonProcess worker threads=0
                 WSGIImportScript ${ROOT}/service.py process-group=worker application-group=%{GLOBAL}",
             )
@@ -559,7 +557,7 @@ pub(crate) fn site(mpm: Mpm, options: &str) -> Builder {
         .app("/out", "response.wsgi")
         .app("/slow", "slow.wsgi")
         .conf(&format!(
-            "Define WSGI_PROCESS_GROUPS\nWSGIChunkedRequest On\nSetEnv test.gate ${{ROOT}}/out/gate\nWSGISocketPrefix ${{ROOT}}/wsgi\n\
+            "WSGIChunkedRequest On\nSetEnv test.gate ${{ROOT}}/out/gate\nWSGISocketPrefix ${{ROOT}}/wsgi\n\
              WSGIDaemonProcess site {options}\nWSGIProcessGroup site"
         ))
 }

@@ -300,8 +300,7 @@ def application(environ, start_response):
         let server = Server::builder(mpm)
             .file("code/one.wsgi", script_answering("one"))
             .file("code/two.wsgi", script_answering("two"))
-            .conf("Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${ROOT}/wsgi
+            .conf("WSGISocketPrefix ${ROOT}/wsgi
                 WSGIImportScript ${ROOT}/code/one.wsgi process-group=site application-group=%{GLOBAL}
                 WSGIScriptAlias /one ${ROOT}/code/one.wsgi process-group=site application-group=%{GLOBAL}
                 WSGIScriptAlias /two ${ROOT}/code/two.wsgi process-group=site application-group=two
@@ -337,8 +336,7 @@ if not os.path.exists(os.path.join(os.path.dirname(__file__), 'ready')): raise R
         ours_only!("mod_wsgi has its own tests");
         let server = Server::builder(mpm)
             .app("/process", "process.wsgi")
-            .conf("Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${ROOT}/wsgi
+            .conf("WSGISocketPrefix ${ROOT}/wsgi
                 WSGIDaemonProcess one threads=1
                 WSGIDaemonProcess two threads=1
                 SetEnvIf X-Group (.*) test.group=$1
@@ -369,8 +367,7 @@ if not os.path.exists(os.path.join(os.path.dirname(__file__), 'ready')): raise R
     fn django_as_its_page_says(mpm) {
         let server = Server::builder(mpm)
             .file("static/style.css", "body { color: black }\n")
-            .conf(&format!("Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${{ROOT}}/wsgi
+            .conf(&format!("WSGISocketPrefix ${{ROOT}}/wsgi
                 SetEnv test.database ${{ROOT}}/db.sqlite3
                 Alias /static/ ${{ROOT}}/static/
                 <Directory ${{ROOT}}/static>\nRequire all granted\n</Directory>

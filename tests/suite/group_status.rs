@@ -244,8 +244,7 @@ mpm_tests! {
             .metrics()
             .file("signals.wsgi", SIGNALS)
             .conf(
-                "Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${ROOT}/wsgi
+                "WSGISocketPrefix ${ROOT}/wsgi
                 WSGIDaemonProcess site threads=3
                 WSGIScriptAlias /one ${ROOT}/signals.wsgi process-group=site application-group=%{GLOBAL}
                 WSGIScriptAlias /two ${ROOT}/signals.wsgi process-group=site application-group=two
@@ -300,7 +299,7 @@ fn site(mpm: Mpm, options: &str) -> Builder {
         .app("/process", "process.wsgi")
         .app("/in", "input.wsgi")
         .conf(&format!(
-            "Define WSGI_PROCESS_GROUPS\nSetEnv test.gate ${{ROOT}}/out/gate\nWSGISocketPrefix ${{ROOT}}/wsgi\n\
+            "SetEnv test.gate ${{ROOT}}/out/gate\nWSGISocketPrefix ${{ROOT}}/wsgi\n\
              WSGIDaemonProcess site {options}\nWSGIProcessGroup site\nWSGIApplicationGroup %{{GLOBAL}}"
         ))
 }
@@ -311,7 +310,7 @@ fn edited(mpm: Mpm, options: &str, conf: &str) -> Builder {
         .metrics()
         .file("edited.wsgi", harness::script_answering("old"))
         .conf(&format!(
-            "Define WSGI_PROCESS_GROUPS\nWSGISocketPrefix ${{ROOT}}/wsgi\n\
+            "WSGISocketPrefix ${{ROOT}}/wsgi\n\
              WSGIDaemonProcess site {options}\nWSGIProcessGroup site\n\
              WSGIScriptAlias /edited ${{ROOT}}/edited.wsgi application-group=%{{GLOBAL}}\n{conf}"
         ))

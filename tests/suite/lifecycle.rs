@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Mpm, Pid, Request, Server, descriptors, eventually, kill, long, maps, mpm_tests, ours, own_kib,
+    Mpm, Pid, Request, Server, descriptors, eventually, kill, long, maps, mpm_tests, ours,
+    ours_only, own_kib,
 };
 
 mpm_tests! {
@@ -52,6 +53,8 @@ mpm_tests! {
 
     fn the_parent_stays_as_it_is(mpm) {
         let server = start(mpm, 1, 4);
+        // Children that are ending still have their places in the scoreboard.
+        server.allow_log("AH00288");
         let restarts = if long() { 5_000 } else { 12 };
         let load = Load::during(&server, 1, |_| {
             let mut restarted = 1;
@@ -135,6 +138,19 @@ mpm_tests! {
         }
         assert_eq!(server.send(&Request::post("/in/read", "hello")).expect(200).json(), "hello");
         assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
+        assert!(server.children().is_empty());
+    }
+
+    fn process_groups_of_a_single_process(mpm) {
+        ours_only!("the message is ours");
+        let server = Server::builder(mpm)
+            .single_process()
+            .app("/process", "process.wsgi")
+            .conf("WSGIDaemonProcess site processes=2 threads=5\nWSGIProcessGroup site")
+            .start();
+        assert_eq!(server.get("/process").expect(200).json()["pid"], server.pid());
+        server.expect_log("WSGI1008: WSGIDaemonProcess has no effect under httpd -X");
+        assert_eq!(server.count_log("WSGI1008"), 1);
         assert!(server.children().is_empty());
     }
 

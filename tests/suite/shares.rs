@@ -103,8 +103,7 @@ fn requests_in_process_groups_hold_threads_too() {
             .one_child()
             .conf(&gate.directive())
             .conf(
-                "Define WSGI_PROCESS_GROUPS
-                WSGISocketPrefix ${ROOT}/wsgi
+                "WSGISocketPrefix ${ROOT}/wsgi
                 WSGIDaemonProcess site threads=25
                 WSGIDaemonProcess other threads=25
                 WSGIScriptAlias /stuck ${APPS}/gate.wsgi application-group=stuck process-group=site

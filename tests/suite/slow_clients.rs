@@ -24,8 +24,7 @@ fn with_a_pool() {
 /// There are many more slow clients than `threads=`, which limits the requests inside Python.
 #[test]
 fn in_a_process_group() {
-    let conf = "Define WSGI_PROCESS_GROUPS
-        WSGISocketPrefix ${ROOT}/wsgi
+    let conf = "WSGISocketPrefix ${ROOT}/wsgi
         WSGIDaemonProcess site threads=5
         WSGIProcessGroup site";
     others_are_as_fast_as_ever(conf, if long() { 200 } else { 50 });

@@ -264,7 +264,7 @@ def application(environ, start_response):
         ours_only!("mod_wsgi has its own tests");
         let server = Server::builder(mpm)
             .file("site/app.wsgi", script_answering("0"))
-            .conf("Define WSGI_PROCESS_GROUPS\nWSGISocketPrefix ${ROOT}/wsgi
+            .conf("WSGISocketPrefix ${ROOT}/wsgi
                 WSGIDaemonProcess site threads=3\nWSGIProcessGroup site
                 WSGIScriptAlias / ${ROOT}/site/app.wsgi
                 WSGIImportScript ${ROOT}/site/app.wsgi process-group=site application-group=%{GLOBAL}

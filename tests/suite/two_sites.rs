@@ -28,7 +28,7 @@ mpm_tests! {
         }
         let users = SITES.map(|(_, user, ..)| User::from_name(user).unwrap().expect("this system has it"));
         let homes = [venv().to_owned(), other_venv];
-        let mut builder = Server::builder(mpm).metrics_listener().conf("Define WSGI_PROCESS_GROUPS\nWSGISocketPrefix ${ROOT}/wsgi");
+        let mut builder = Server::builder(mpm).metrics_listener().conf("WSGISocketPrefix ${ROOT}/wsgi");
         for (((name, user, umask, locale), account), home) in SITES.into_iter().zip(&users).zip(&homes) {
             builder = builder
                 .file(&format!("{name}/own.py"), format!("NAME = '{name}'\n"))

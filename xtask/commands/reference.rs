@@ -70,8 +70,8 @@ fn directive(page: &mut String, row: &Directive) {
     let effect = match row.effect {
         Effect::Now => String::new(),
         Effect::Later(text) => format!("Not in effect yet: {text}."),
-        Effect::Daemon => {
-            "It describes daemon processes; all requests are served in the httpd children.".into()
+        Effect::ManyProcesses => {
+            "No effect under `httpd -X`, whose only process serves all requests.".into()
         }
         Effect::Nothing(text) => format!("Without effect: {text}."),
     };

@@ -18,7 +18,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         help: "Defines a group of daemon processes that applications may be delegated to.",
         example: "WSGIDaemonProcess site processes=2 threads=15 display-name=%{GROUP}\nWSGIScriptAlias / /srv/site/wsgi.py process-group=site",
         difference: "The options are checked as mod_wsgi checks them.",
-        effect: Effect::Daemon,
+        effect: Effect::ManyProcesses,
         parse: daemon_process,
         ..ON_OFF
     },
@@ -28,7 +28,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "wsgi in the run-time directory",
         help: "Sets where the sockets of daemon processes are.",
         example: "WSGISocketPrefix /run/wsgi",
-        effect: Effect::Daemon,
         parse: |args, target| {
             let prefix = one(args)?;
             if prefix.is_empty() {

@@ -54,8 +54,8 @@ pub enum Effect {
     Now,
     /// Nothing yet. The sentence says so, and what the directive will do; it is logged as a warning at start.
     Later(&'static str),
-    /// Nothing: the directive configures daemon processes, and all requests are served in the httpd children.
-    Daemon,
+    /// What the help says, except under `httpd -X`, which has a single process.
+    ManyProcesses,
     /// Nothing, as in mod_wsgi; the sentence says why.
     Nothing(&'static str),
 }

@@ -76,7 +76,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "%{GLOBAL}",
         help: "Names the group of daemon processes that serves the application.",
         example: "WSGIDaemonProcess site\nWSGIProcessGroup site",
-        effect: Effect::Daemon,
         parse: |args, target| {
             target.dir()?.process_group = Some(one(args)?);
             Ok(())
@@ -117,7 +116,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         default: "",
         help: "Lists the groups of daemon processes that may be chosen here.",
         example: "<Directory /srv/users>\n    WSGIRestrictProcess site reports\n</Directory>",
-        effect: Effect::Daemon,
         parse: restrict_process,
         ..ON_OFF
     },

@@ -1,7 +1,7 @@
 //! Directives for requests and responses [M-1].
 
 use super::arguments::{ON_OFF, on_off, one};
-use super::directive::{Context, Directive, Effect, Target};
+use super::directive::{Context, Directive, Target};
 use crate::config::conf_words::Words;
 use crate::request::environ::MapHead;
 use crate::request::proxy::ProxyHeader;
@@ -93,7 +93,6 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         context: Context::FileInfo,
         help: "On: requests here do not keep daemon processes from their inactivity-timeout.",
         example: "<Location /ping>\n    WSGIIgnoreActivity On\n</Location>",
-        effect: Effect::Daemon,
         parse: |args, target| {
             target.dir()?.ignore_activity = Some(on_off(args)?);
             Ok(())

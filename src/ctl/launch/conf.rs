@@ -210,7 +210,6 @@ impl Conf {
     fn group(&self, group: &Group, page: &mut Page) {
         let size = group.size;
         page.section(&format!("The application, in its own processes: {size}"));
-        page.line("Define WSGI_PROCESS_GROUPS");
         page.line("WSGIRestrictEmbedded On");
         let mut options = vec![format!("threads={}", size.threads)];
         if size.processes > 1 {

@@ -112,7 +112,6 @@ fn an_application_in_its_own_processes() {
     assert_eq!(
         of(None, Some(("shop".into(), "users".into())), true),
         r##", in its own processes: 2 processes x 5 threads: 10 requests at once
-Define WSGI_PROCESS_GROUPS
 WSGIRestrictEmbedded On
 WSGIDaemonProcess application display-name=%{GROUP} processes=2 threads=5 user="shop" group="users" python-home="/srv/my \"venv\"" python-path="/srv/my site"
 WSGIProcessGroup application

@@ -27,8 +27,8 @@ mod query;
 pub mod scoreboard;
 
 pub use query::{
-    VERSION, banner, build_date, description, is_defined, is_stopping, keep_alive_timeout, name,
-    query, single_process,
+    VERSION, banner, build_date, description, is_stopping, keep_alive_timeout, name, query,
+    single_process,
 };
 pub(crate) use query::{generation, is_first_pass, restarts_gracefully};
 

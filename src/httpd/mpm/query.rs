@@ -50,13 +50,13 @@ pub fn keep_alive_timeout() -> Duration {
     Duration::from_micros(u64::try_from(timeout).unwrap_or(0))
 }
 
-/// Returns whether httpd runs as one process (`-X`).
+/// Returns whether httpd runs as one process: `-X`, which the MPMs know as `-DDEBUG`, or `-DONE_PROCESS`.
 pub fn single_process() -> bool {
-    is_defined(c"ONE_PROCESS")
+    is_defined(c"DEBUG") || is_defined(c"ONE_PROCESS")
 }
 
 /// Returns whether the command line or the configuration has a `Define` of this name.
-pub fn is_defined(name: &CStr) -> bool {
+fn is_defined(name: &CStr) -> bool {
     // SAFETY: a lookup by name.
     unsafe { sys::ap_exists_config_define(name.as_ptr()) != 0 }
 }

@@ -18,7 +18,7 @@ use wsgi_httpd::module::ServerName;
 
 use super::placement::{AliasGroups, Known, Script};
 use super::read::{Server, groups_of_sections, used_directives, written_groups};
-use super::switch;
+use super::single_process;
 use crate::log::{log_info, log_message};
 
 /// The settings that all children share, or all processes of a process group.
@@ -67,8 +67,8 @@ impl Process {
     ) -> Option<(Self, ServerGroups<'s>)> {
         let (main, _) = servers.first()?;
         let name = group.map_or("", |group| &group.name);
-        // Without process groups, httpd's children run the requests of all of them.
-        let (known, of_servers) = Known::new(servers, switch::process_groups().then_some(name));
+        // The only process of httpd -X runs the requests of all groups.
+        let (known, of_servers) = Known::new(servers, (!single_process::is_on()).then_some(name));
         let groups = known_groups(&known, &of_servers);
         let config = &main.config;
         let process = Process {
@@ -280,8 +280,8 @@ pub(crate) fn warn_of_directives_without_effect() {
         match directive.effect {
             Effect::Now => {}
             Effect::Later(why) => log_message(Message::NoEffectYet, &[&name, &why]),
-            Effect::Daemon if switch::process_groups() => {}
-            Effect::Daemon => log_message(Message::DaemonServedEmbedded, &[&name]),
+            Effect::ManyProcesses if !single_process::is_on() => {}
+            Effect::ManyProcesses => log_message(Message::DaemonServedEmbedded, &[&name]),
             Effect::Nothing(why) => log_info(&format!("{name} has no effect: {why}")),
         }
     }

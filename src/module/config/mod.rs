@@ -12,7 +12,7 @@ pub(crate) mod inherited;
 pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod read;
-pub(crate) mod switch;
+pub(crate) mod single_process;
 
 /// A process group.
 pub(crate) struct GroupSettings {
@@ -26,7 +26,7 @@ pub(crate) struct GroupSettings {
 /// Resolves a valid configuration for the children and the process groups, and logs what an administrator should know.
 /// Returns the process groups.
 pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) -> Vec<GroupSettings> {
-    switch::read();
+    single_process::read();
     let plan = plan::of_server();
     let Some((process, of_children)) = Process::new(servers, plan, None) else {
         return Vec::new();
@@ -34,7 +34,7 @@ pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) -> Vec<GroupS
     let mut alias_groups = vec![of_children];
     let mut groups = Vec::new();
     let configs = servers.iter().map(|(server, _)| &server.config);
-    let written = switch::process_groups().then(|| process_groups(configs));
+    let written = (!single_process::is_on()).then(|| process_groups(configs));
     for config in written.into_iter().flatten() {
         let plan = plan::of_process_group(config);
         if let Some((process, of_group)) = Process::new(servers, plan, Some(config)) {
@@ -52,7 +52,7 @@ pub(crate) fn prepare(servers: &[(&read::Server, ServerName<'_>)]) -> Vec<GroupS
             }));
         }
     }
-    if switch::process_groups() {
+    if !single_process::is_on() {
         read::warn_of_unknown_groups(servers);
     }
     inherited::set_alias_groups(alias_groups);

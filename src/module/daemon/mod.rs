@@ -14,9 +14,6 @@
 //! | `identity.rs`, `start_watch.rs`, `process.rs`, `serve.rs`, `turns.rs` | a process of a group | its user and limits, the watch over its start, its life, its requests, the threads that run none |
 //! | `client.rs` | a child of httpd | which process gets a request, and the way there |
 //!
-//! Process groups are not complete yet: `Define WSGI_PROCESS_GROUPS` switches them on. Without it, httpd's children serve
-//! the requests of all groups.
-//!
 //! The supervisor is a process of its own, because the MPM's main loop calls a module only every ten seconds, and
 //! httpd's parent must not wait for anything. It keeps the rights of the parent, has one thread, and runs no Python.
 

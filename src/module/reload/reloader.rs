@@ -26,7 +26,7 @@ use wsgi_telemetry::clock;
 use super::touch::{self, Touch};
 use super::trial::Trial;
 use crate::config::inherited::{self, Process};
-use crate::config::switch;
+use crate::config::single_process;
 use crate::log::{log_info, log_message};
 use crate::metrics::segment::{self, InForce};
 
@@ -224,7 +224,7 @@ impl Reloader {
 
     /// Returns whether no child has an application: all of them run in process groups.
     fn has_no_application(&self) -> bool {
-        switch::process_groups()
+        !single_process::is_on()
             && self.process.everything().is_empty()
             && segment::current().is_some_and(|segment| !segment.snapshot().has_application())
     }

@@ -16,7 +16,7 @@ use super::timeline::Rejection;
 use super::translate::is_aliased;
 use super::variables::RequestVariables;
 use crate::children::retire;
-use crate::config::switch;
+use crate::config::single_process;
 use crate::daemon;
 use crate::engine::host::HostRequests;
 use crate::engine::start;
@@ -82,10 +82,8 @@ pub(super) fn admit<'r>(ours: &'r Ours<'r>) -> Result<Route<'r>, Refused> {
         settings.process_group,
     );
     let process_group = match written {
-        written if switch::process_groups() => {
-            group::process_group(written, &ours.variables, settings.case_sensitive)
-        }
-        _ => Cow::Borrowed(&b""[..]),
+        _ if single_process::is_on() => Cow::Borrowed(&b""[..]),
+        written => group::process_group(written, &ours.variables, settings.case_sensitive),
     };
     let place = match &process_group[..] {
         b"" if settings.restrict_embedded => {

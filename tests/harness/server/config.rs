@@ -117,8 +117,7 @@ pub(crate) fn text(builder: &Builder, root: &Path, ports: Ports) -> String {
         };
         let _ = write!(
             conf,
-            "Define WSGI_PROCESS_GROUPS\n\
-             WSGISocketPrefix ${{ROOT}}/wsgi\n\
+            "WSGISocketPrefix ${{ROOT}}/wsgi\n\
              WSGIDaemonProcess {group} threads={threads} processes={processes}\n\
              WSGIProcessGroup {group}\n",
             threads = builder.threads,
