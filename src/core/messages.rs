@@ -623,8 +623,8 @@ messages! {
         cause: "The socket of a slot is gone, or its queue was full for connect-timeout=.",
         follows: "Another slot of the group is tried; if there is none, the request is answered with 503.",
         remedy: "Look for lines about the start of the group; raise listen-backlog=, processes= or threads= if it is overloaded.";
-    GroupLost = 1156 Error "process group '{}': the process that had the request {} is gone: {}",
-        cause: "The process has ended, or closed the connection, while it ran the request.",
+    GroupLost = 1156 Error "process group '{}': the connection to the process that had the request {} is lost: {}",
+        cause: "The process has ended, closed the connection, or sent what no process sends, while it ran the request.",
         follows: "The request is answered with 500; a response that had begun is cut. It is not run again, as it may have had effects.",
         remedy: "A line about the end of the process says how it ended.";
     GroupSilent = 1157 Error "process group '{}': the process that had the request {} has sent nothing for socket-timeout=: {}",

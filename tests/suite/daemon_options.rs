@@ -369,11 +369,15 @@ if not os.path.exists(os.path.join(os.path.dirname(__file__), 'ready')): raise R
             .file("static/style.css", "body { color: black }\n")
             .conf(&format!("WSGISocketPrefix ${{ROOT}}/wsgi
                 SetEnv test.database ${{ROOT}}/db.sqlite3
-                Alias /static/ ${{ROOT}}/static/
-                <Directory ${{ROOT}}/static>\nRequire all granted\n</Directory>
                 WSGIDaemonProcess example.com python-home={} python-path=${{APPS}}/django_project
                 WSGIProcessGroup example.com
-                WSGIScriptAlias / ${{APPS}}/django_project/app.wsgi process-group=example.com
+                Alias /robots.txt ${{ROOT}}/static/robots.txt
+                Alias /favicon.ico ${{ROOT}}/static/favicon.ico
+                Alias /media/ ${{ROOT}}/media/
+                Alias /static/ ${{ROOT}}/static/
+                <Directory ${{ROOT}}/static>\nRequire all granted\n</Directory>
+                <Directory ${{ROOT}}/media>\nRequire all granted\n</Directory>
+                WSGIScriptAlias / ${{APPS}}/django_project/app.wsgi
                 <Directory ${{APPS}}/django_project>\n<Files app.wsgi>\nRequire all granted\n</Files>\n</Directory>",
                 venv().display()
             ))

@@ -46,6 +46,8 @@ mod group_status;
 mod groups;
 /// Loads that hang, and scripts that are not regular files.
 mod hangs;
+/// Processes of groups that break the protocol with httpd's children.
+mod hostile_processes;
 /// Scripts loaded at start.
 mod imports;
 /// wsgi.input, with every way to read and send a body.

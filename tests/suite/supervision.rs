@@ -196,7 +196,7 @@ mpm_tests! {
              running GET /process/end of application '/process' for [0-9.]+ s \\(in the application\\)$"
         ));
         assert!(!line.message.contains("secret"), "{line:?}");
-        server.expect_log("WSGI1156: process group 'site': the process that had the request GET /process/end is gone: ");
+        server.expect_log("WSGI1156: process group 'site': the connection to the process that had the request GET /process/end is lost: ");
         server.allow_log("WSGI1154|WSGI1156");
         let status = server.status();
         let death = &status["deaths"][0];
