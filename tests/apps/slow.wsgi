@@ -1,4 +1,4 @@
-"""Reads a body (`/up`) or sends a large one (`/down`), for slow clients."""
+"""Reads a body (`/up`) or sends one of a megabyte (`/down`) or of as many as the query says, for slow clients."""
 
 import hashlib
 
@@ -11,6 +11,6 @@ def application(environ, start_response):
         body = environ["wsgi.input"].read()
         answer = f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode()
     else:
-        answer = LARGE if case == "down" else b"fast"
+        answer = LARGE * int(environ["QUERY_STRING"] or 1) if case == "down" else b"fast"
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer]

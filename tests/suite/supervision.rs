@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use harness::{
-    ClientError, Connection, Over, Pid, Request, Response, Server, eventually, graceful, hang_up,
-    is_alive, kill, long, maps, mpm_tests, ours_only, python_home, script_answering,
-    wait_until_ended,
+    ClientError, Connection, Over, Pid, Request, Response, Server, descriptors, eventually,
+    graceful, hang_up, is_alive, kill, long, maps, mpm_tests, ours_only, python_home,
+    script_answering, wait_until_ended,
 };
 use rustix::process::Signal;
 
@@ -328,13 +328,16 @@ def application(environ, start_response):
     fn a_storm(mpm) {
         ours_only!("mod_wsgi has its own tests");
         let server = site(mpm, "processes=2 threads=3")
-            .pool(3, 8)
+            .pool(4, 12)
             .file("site/app.wsgi", script_answering("touched"))
             .app("/late", "deadlines.wsgi")
             .conf("WSGIScriptAlias /touched ${ROOT}/site/app.wsgi")
             .start();
         server.allow_log("WSGI1102|WSGI1143|WSGI1154|WSGI1156|WSGI1162|exit signal|AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490");
         let time = Duration::from_secs(if long() { 60 } else { 15 });
+        // Each is made at the first need.
+        server.graceful_restart();
+        let descriptors_before = descriptors(server.pid());
         let storm = Storm::during(&server, |storm| {
             let until = Instant::now() + time;
             for number in 0.. {
@@ -354,6 +357,9 @@ def application(environ, start_response):
             .filter(|entry| entry.file_name().to_string_lossy().ends_with(".sock"))
             .count();
         assert_eq!(sockets(), 2);
+        eventually("the parent has as many descriptors as before", || {
+            (descriptors(server.pid()) <= descriptors_before).then_some(())
+        });
         let root = server.root().to_owned();
         let children = server.children();
         server.stop();
@@ -362,7 +368,10 @@ def application(environ, start_response):
         }
         let left: Vec<_> = fs::read_dir(&root).into_iter().flatten().flatten()
             .map(|entry| entry.file_name())
-            .filter(|name| name.to_string_lossy().ends_with(".sock"))
+            .filter(|name| {
+                let name = name.to_string_lossy();
+                name.ends_with(".sock") || name.contains(".segment")
+            })
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }
@@ -416,6 +425,9 @@ const KINDS: [Kind; 6] = [
     ("GET", "/touched", 0, false, Some(7)),
 ];
 
+/// How many clients there are of all kinds together.
+const CLIENTS: usize = 32;
+
 impl<'s> Storm<'s> {
     fn during(server: &'s Server, work: impl FnOnce(&Self)) -> Self {
         let storm = Self {
@@ -427,9 +439,9 @@ impl<'s> Storm<'s> {
             over: Over::default(),
         };
         thread::scope(|scope| {
-            for kind in 0..KINDS.len() {
+            for client in 0..CLIENTS {
                 let storm = &storm;
-                scope.spawn(move || storm.run(kind));
+                scope.spawn(move || storm.run(client % KINDS.len()));
             }
             let _end = storm.over.at_end();
             work(&storm);
@@ -438,7 +450,18 @@ impl<'s> Storm<'s> {
     }
 
     fn run(&self, kind: usize) {
-        let (method, target, body, keeps, length) = KINDS[kind];
+        let (method, target, body, keeps, length) = match KINDS[kind] {
+            (method, target @ "/in/digest", _, keeps, length) if long() => {
+                (method, target, 20_000_000, keeps, length)
+            }
+            (method, "/slow/down", body, keeps, _) if long() => {
+                (method, "/slow/down?20", body, keeps, Some(20_000_000))
+            }
+            (method, "/late/crawl?0.2", body, keeps, length) if long() => {
+                (method, "/late/crawl?5", body, keeps, length)
+            }
+            kind => kind,
+        };
         let mut request = Request::new(method, target);
         if body > 0 {
             request = request.body(vec![b'x'; body]);
@@ -561,6 +584,6 @@ impl<'s> Storm<'s> {
             bad.len(),
             &bad[..bad.len().min(10)]
         );
-        assert!(failures.len() <= kills.len() * KINDS.len());
+        assert!(failures.len() <= kills.len() * CLIENTS);
     }
 }

@@ -174,24 +174,28 @@ impl Turns {
 
     /// Sees to it that the reserve thread looks. Returns whether a new thread must do so.
     fn need_reserve(&self) -> bool {
-        match self.reserve.load(SeqCst) {
-            LOOKS => false,
-            SLEEPS => {
-                let _parked = self.parked();
-                self.reserve.store(LOOKS, SeqCst);
-                self.rouse.notify_one();
-                false
-            }
-            _ if self.become_reserve() => {
-                let mut parked = self.parked();
-                if parked.count == 0 {
-                    return true;
+        loop {
+            match self.reserve.load(SeqCst) {
+                LOOKS => return false,
+                SLEEPS => {
+                    let _parked = self.parked();
+                    // It may have been roused since, and may even have left.
+                    let roused = self
+                        .reserve
+                        .compare_exchange(SLEEPS, LOOKS, SeqCst, Relaxed);
+                    if roused.is_ok() {
+                        self.rouse.notify_one();
+                        return false;
+                    }
                 }
-                parked.is_appointed = true;
-                self.unpark.notify_one();
-                false
+                _ if self.become_reserve() => {
+                    let mut parked = self.parked();
+                    parked.is_appointed = parked.count > 0;
+                    self.unpark.notify_one();
+                    return !parked.is_appointed;
+                }
+                _ => {}
             }
-            _ => false,
         }
     }
 
