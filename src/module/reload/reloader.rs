@@ -226,6 +226,7 @@ impl Reloader {
     fn has_no_application(&self) -> bool {
         !single_process::is_on()
             && self.process.everything().is_empty()
+            && self.process.known.unknown == 0
             && segment::current().is_some_and(|segment| !segment.snapshot().has_application())
     }
 
