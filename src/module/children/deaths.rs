@@ -36,10 +36,9 @@ fn counted() -> MutexGuard<'static, BTreeSet<u32>> {
     COUNTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts a child that was started.
+/// Counts a child that was started, once.
 pub(crate) fn child_started(pid: u32) {
-    if segment::current().is_some() {
-        counted().insert(pid);
+    if segment::current().is_some() && counted().insert(pid) {
         counter!(Id::ChildrenStarted.name()).increment(1);
     }
 }

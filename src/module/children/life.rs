@@ -4,10 +4,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 
 use wsgi_abi::Engine;
 use wsgi_core::messages::Message;
+use wsgi_httpd::mpm;
 use wsgi_httpd::mpm::child_exit::{ChildInit, end_as_it_is};
 use wsgi_telemetry::board::ChildState;
 
-use super::{child_monitor, readiness, retire, slot, threads, watch};
+use super::{child_monitor, deaths, readiness, retire, slot, threads, watch};
 use crate::config::inherited::{self, Process};
 use crate::engine::host::HostRequests;
 use crate::engine::start;
@@ -18,6 +19,10 @@ use crate::metrics::segment;
 /// whatever needs no Python.
 pub(crate) fn begin(inside: &ChildInit) {
     segment::child_begins();
+    if mpm::single_process() {
+        // Some versions of httpd report the only process as a child that was started.
+        deaths::child_started(std::process::id());
+    }
     retire::child_begins();
     slot::enter();
     if let Some(process) = inherited::current() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use metrics::counter;
 use wsgi_abi::{Arenas, SegmentView, Slice};
-use wsgi_httpd::{mpm, process};
+use wsgi_httpd::process;
 use wsgi_telemetry::catalogue::{CPU_MODE, Id};
 use wsgi_telemetry::{Arena, GroupSegment, Owner, Role, Segment, Snapshot, clock, writer};
 
@@ -111,12 +111,7 @@ pub(crate) fn view() -> SegmentView {
 /// Begins to record, in a child that starts.
 pub(crate) fn child_begins() {
     if let Some(in_force) = in_force().filter(|in_force| in_force.measures) {
-        let segment = in_force.segment;
-        writer::start(segment, in_force.generation);
-        if mpm::single_process() {
-            // With `-X` no child is started, so the parent counts none.
-            counter!(Id::ChildrenStarted.name()).increment(1);
-        }
+        writer::start(in_force.segment, in_force.generation);
     }
 }
 
