@@ -334,6 +334,9 @@ def application(environ, start_response):
             .conf("WSGIScriptAlias /touched ${ROOT}/site/app.wsgi")
             .start();
         server.allow_log("WSGI1102|WSGI1143|WSGI1154|WSGI1156|WSGI1162|exit signal|AH00288|AH00161|AH00286|AH00287|AH00484|AH10159|AH03490");
+        // For each child that is killed event starts another one, whatever their number, but tells only as many of a restart
+        // as MaxRequestWorkers allows. One that was not told is killed at the stop.
+        server.allow_log("AH0004[56]");
         let time = Duration::from_secs(if long() { 60 } else { 15 });
         // Each is made at the first need.
         server.graceful_restart();
