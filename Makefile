@@ -32,7 +32,7 @@ models: ## Run steps on data that threads share in every order (loom); ARGS=all:
 	@scripts/setup build
 	@scripts/models $(ARGS)
 
-races: ## Run the threads of admission under ThreadSanitizer; ARGS=python: also the tests of the engine
+races: ## Run the threads of admission and of the wire under ThreadSanitizer; ARGS=python: also the tests of the engine
 	@scripts/setup build
 	@scripts/races $(ARGS)
 

@@ -31,7 +31,7 @@ use wsgi_wire::{
 
 use super::control::ask_for_successor;
 use super::sockets;
-use super::turns::{Role, Turn, Turns, Work};
+use super::turns::{Activity, Role, Turn, Turns};
 use crate::engine::host::{HostRequest, HostRequests};
 use crate::log::{log_line, log_message};
 use crate::metrics::segment;
@@ -179,12 +179,12 @@ impl RequestServer {
 
     /// The life of a thread.
     fn work(&'static self, mut role: Role) {
-        let work = || Work {
+        let progress = || Activity {
             begun: self.requests.load(Relaxed),
             waiting: self.engine.waiting(),
         };
         loop {
-            match self.turns.next(role, work) {
+            match self.turns.next(role, progress) {
                 Turn::Serve(number, needed) => {
                     if let Some(role) = needed {
                         self.add_thread(role);

@@ -20,7 +20,7 @@ use rustix::event::{Timespec, epoll};
 /// How often the reserve thread looks. CPython itself lets a thread wait five times as long for the GIL
 /// (`sys.getswitchinterval()`).
 const TICK: Duration = Duration::from_millis(1);
-/// After so many ticks at which another thread listened, the reserve thread sleeps until it is needed.
+/// The number of ticks in a row at which another thread listened, after which the reserve thread sleeps.
 const QUIET: u32 = 8;
 /// How long a thread is idle before it may end.
 const IDLE: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ pub(super) enum Turn {
 
 /// What the process is doing.
 #[derive(Clone, Copy)]
-pub(super) struct Work {
+pub(super) struct Activity {
     /// How many requests have begun so far.
     pub(super) begun: u64,
     /// How many requests wait until they may enter Python.
@@ -122,18 +122,18 @@ impl Turns {
         Ok(epoll::delete(&self.epoll, descriptor)?)
     }
 
-    /// Waits for the calling thread's turn. `role` is its role so far, `work` tells what the process is doing.
-    pub(super) fn next(&self, mut role: Role, work: impl Fn() -> Work) -> Turn {
+    /// Waits for the calling thread's turn. `role` is its role so far, `progress` tells what the process is doing.
+    pub(super) fn next(&self, mut role: Role, progress: impl Fn() -> Activity) -> Turn {
         loop {
             if role == Role::Reserve {
                 role = Role::Idle;
-                if let Some(number) = self.watch(&work) {
+                if let Some(number) = self.watch(&progress) {
                     return self.take(number);
                 }
             }
             // A request that waits is run by the thread that is inside, or as soon as that one has left. A further one
             // would wait behind it.
-            let is_needed = self.reserve.load(SeqCst) != LOOKS || work().waiting == 0;
+            let is_needed = self.reserve.load(SeqCst) != LOOKS || progress().waiting == 0;
             if is_needed && self.begin_to_listen() {
                 let number = self.wait(IDLE);
                 let others = self.listening.fetch_sub(1, SeqCst) - 1;
@@ -221,8 +221,8 @@ impl Turns {
 
     /// The work of the reserve thread. Returns an event that it has taken; otherwise it is to listen. Then there is no
     /// reserve thread.
-    fn watch(&self, work: impl Fn() -> Work) -> Option<u64> {
-        let mut begun = work().begun;
+    fn watch(&self, progress: impl Fn() -> Activity) -> Option<u64> {
+        let mut begun = progress().begun;
         let mut quiet = 0;
         let number = loop {
             self.nap();
@@ -235,7 +235,7 @@ impl Turns {
                 continue;
             }
             quiet = 0;
-            let now = work();
+            let now = progress();
             let is_moving = now.begun != begun;
             begun = now.begun;
             if is_moving && now.waiting > 0 {
