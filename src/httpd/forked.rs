@@ -10,8 +10,9 @@
 //! listening sockets.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -38,6 +39,8 @@ struct Noted {
 }
 
 static NOTED: OnceLock<Noted> = OnceLock::new();
+/// The address of the Unix socket whose connections this process serves.
+static SERVED: OnceLock<Option<UnixAddress>> = OnceLock::new();
 static WATCHED: OnceLock<fn()> = OnceLock::new();
 static IS_COPY: AtomicBool = AtomicBool::new(false);
 
@@ -133,6 +136,57 @@ impl Noted {
     }
 }
 
+/// The address of a Unix socket, as `getsockname(2)` gives it.
+#[derive(PartialEq, Eq)]
+struct UnixAddress {
+    path: [c_char; PATH],
+    length: libc::socklen_t,
+}
+
+/// The size of the path in an address.
+const PATH: usize = 108;
+
+impl UnixAddress {
+    /// Returns the own address of a stream socket; `None` for other descriptors.
+    fn of(descriptor: c_int) -> Option<Self> {
+        if option(descriptor, libc::SO_TYPE) != Some(libc::SOCK_STREAM) {
+            return None;
+        }
+        // SAFETY: a plain system call with live arguments, which writes no more than `length` bytes; all bytes of an
+        // address may be zero.
+        let (address, length) = unsafe {
+            let mut address: libc::sockaddr_un = std::mem::zeroed();
+            let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+            if libc::getsockname(descriptor, (&raw mut address).cast(), &raw mut length) != 0 {
+                return None;
+            }
+            (address, length)
+        };
+        let has_name = length as usize > size_of::<libc::sa_family_t>();
+        (i32::from(address.sun_family) == libc::AF_UNIX && has_name).then_some(Self {
+            path: address.sun_path,
+            length,
+        })
+    }
+}
+
+/// This process serves the connections to a Unix socket. Its copies close the socket and the connections, so that the
+/// other sides see when this process ends.
+pub fn serve(listener: &impl AsRawFd) {
+    SERVED.get_or_init(|| UnixAddress::of(listener.as_raw_fd()));
+}
+
+/// Closes what [`serve`] has named. Called in the handler.
+fn close_served(served: &UnixAddress) {
+    each_descriptor(|descriptor| {
+        // A connection that was accepted has the address of its listening socket.
+        if UnixAddress::of(descriptor).as_ref() == Some(served) {
+            // SAFETY: a descriptor of this process alone, whose owners do nothing in a copy. [S-13]
+            unsafe { libc::close(descriptor) };
+        }
+    });
+}
+
 /// Registers the handlers: each process that is forked from this one is a copy from now on. `forked` is called first in
 /// each copy; it may do what a signal handler may. Only the first call counts.
 pub fn watch(forked: fn()) {
@@ -182,6 +236,9 @@ unsafe extern "C" fn copy_begins() {
     guard_or((), || {
         if let Some(forked) = WATCHED.get() {
             forked();
+        }
+        if let Some(Some(served)) = SERVED.get() {
+            close_served(served);
         }
         if let Some(noted) = NOTED.get() {
             noted.close();

@@ -233,7 +233,7 @@ label!(TRIGGER = "trigger": "script_changed", "api");
 label!(GENERATION = "generation": "0", "1", "2");
 label!(CHILD_STATE = "state": "starting", "ready", "draining");
 label!(EXIT = "how": "clean", "killed");
-label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "request_timeout", "deadlock", "startup_timeout", "cpu_time");
+label!(RECYCLE_REASON = "reason": "source_changed", "touched", "api", "max_requests", "memory", "age", "request_timeout", "deadlock", "startup_timeout", "cpu_time", "descriptors");
 label!(CPU_MODE = "mode": "user", "system");
 label!(WORKER_STATE = "state": "idle", "starting", "reading", "writing", "keepalive", "closing", "logging", "graceful",
     "open_slot");

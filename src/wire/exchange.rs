@@ -104,6 +104,8 @@ struct Exchange<'e> {
     host: &'e dyn RequestHost,
     /// The process has sent something for this request.
     is_begun: bool,
+    /// The process has sent something else than lines of its log.
+    is_answered: bool,
     /// Something was sent after the request, which a process that has read the whole request may have left unread.
     has_sent: bool,
     /// Why nothing more can be sent to the process. What it has sent before is read all the same: a process that drains
@@ -135,6 +137,7 @@ impl<'e> Exchange<'e> {
             connection,
             host,
             is_begun: false,
+            is_answered: false,
             has_sent: false,
             send_error: None,
             response: CheckedResponse::new(header_only),
@@ -215,8 +218,9 @@ impl<'e> Exchange<'e> {
 
     /// Does what a frame asks for, without another one having been read.
     fn take(&mut self, frame: Frame<'_>) -> Result<Step, WireError> {
-        let was_begun = self.is_begun;
+        let was_answered = self.is_answered;
         self.is_begun |= !matches!(frame.kind, Kind::GoAway | Kind::Elsewhere);
+        self.is_answered |= !matches!(frame.kind, Kind::GoAway | Kind::Elsewhere | Kind::Log);
         match frame.kind {
             Kind::Head => {
                 let head = UnpackedHead::unpack(frame.body)?;
@@ -260,7 +264,7 @@ impl<'e> Exchange<'e> {
                 }));
             }
             Kind::GoAway => self.goes_away = true,
-            Kind::Elsewhere if was_begun => {
+            Kind::Elsewhere if was_answered => {
                 return Err(WireError::Violation("a request is refused after its begin"));
             }
             Kind::Elsewhere => {

@@ -70,6 +70,8 @@ mod metrics;
 mod nested;
 /// The consequences of the MPM for application groups.
 mod plan;
+/// Processes of groups that crash, leak, fork, become other programs or are asked to end.
+mod process_faults;
 /// Forwarded headers and the clients that may send them.
 mod proxies;
 /// The queue of requests that wait for a permit.

@@ -25,6 +25,8 @@ pub struct Windows {
     pub eviction: Duration,
     /// How long a process that was asked to end may take, until it is killed.
     pub shutdown: Duration,
+    /// A process that has served for less than this counts as a failed start; `None` if none does.
+    pub shortest: Option<Duration>,
 }
 
 /// What the supervisor must do next.
@@ -63,8 +65,6 @@ pub enum Part {
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A process that ends earlier than this counts as a failed start.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
 /// How long a process may take to confirm that it takes no more requests. A process that does not is asked to end.
 const CONFIRM: Duration = Duration::from_secs(5);
 
@@ -295,7 +295,8 @@ impl<Id: Copy + PartialEq> Slot<Id> {
             Stage::Stopping | Stage::Killed if member.part == Part::Leaving => Part::Stopped,
             _ => member.part,
         };
-        let is_short = now.saturating_sub(member.started) < SHORT_LIFE;
+        let age = now.saturating_sub(member.started);
+        let is_short = self.windows.shortest.is_some_and(|shortest| age < shortest);
         match part {
             // The pause began when it was killed.
             Part::Starting if member.stage == Stage::Killed => {}

@@ -82,6 +82,7 @@ fn prepare(
     control: BorrowedFd<'_>,
 ) -> io::Result<(OwnedFd, Signals)> {
     let listener = listener.try_clone_to_owned()?;
+    forked::serve(&listener);
     let control = control.try_clone_to_owned()?;
     control::keep(control);
     let signals = Signals::register(group.is_service())?;
@@ -188,7 +189,8 @@ fn run_server(
     let requests = limits.requests;
     let shares_gil = plan::shares_gil(&group.process, start::has_gil());
     let server = RequestServer::new(engine, shares_gil, listener, &group.config, slot, requests);
-    let server = match server {
+    let started = server.and_then(|server| server.start().map(|()| server));
+    let server = match started {
         Ok(server) => server,
         Err(error) => {
             log_message(Message::GroupStart, &[&group.config.name, &error]);
@@ -278,6 +280,13 @@ impl Duty {
         }
     }
 
+    /// Takes no more requests, as the process ends: those that have not begun go elsewhere.
+    fn refuse(&self) {
+        if let Self::Requests(server, _) = self {
+            server.drain();
+        }
+    }
+
     /// Takes no more requests. A script gets `SystemExit`.
     fn drain(&self) {
         match self {
@@ -352,7 +361,7 @@ fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
             is_users,
         ] = polled.map(|polled| !polled.revents().is_empty());
         if must_end {
-            return;
+            return duty.refuse();
         }
         for (is_there, stream, reason) in [
             (must_be_replaced, &signals.replace, RetireReason::Api),
@@ -375,7 +384,7 @@ fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
             let mut words = [0; 16];
             let count = match rustix::io::read(control, &mut words) {
                 // The supervisor has ended.
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => return duty.refuse(),
                 Ok(count) => count,
             };
             for &word in &words[..count] {

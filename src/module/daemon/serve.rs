@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use wsgi_abi::{Engine, Level, RunOutcome, Times, keys};
 use wsgi_core::config::ProcessGroup;
@@ -40,6 +41,8 @@ use crate::metrics::segment;
 const CONNECTIONS: usize = 4096;
 /// How many requests may wait besides those that are inside Python, each in a thread.
 const WAITING: u32 = 512;
+/// How long no connections are taken after one could not be taken.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a child of httpd may take to send or take something, so that one that is stopped holds no thread forever.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -115,24 +118,31 @@ impl RequestServer {
         Ok(Box::leak(Box::new(server)))
     }
 
+    /// Starts the first thread. Without it, the process could take no request.
+    pub(super) fn start(&'static self) -> io::Result<()> {
+        self.add_thread(Role::Idle)
+    }
+
     /// Takes requests from now on.
-    pub(super) fn begin(&'static self) {
+    pub(super) fn begin(&self) {
         // The process before it may have been killed with requests.
         self.tell(0);
         if let Err(error) = self.turns.add(&self.listener, LISTENER) {
             log_message(Message::GroupServe, &[&error]);
         }
-        self.add_thread(Role::Idle);
     }
 
-    /// Takes no more requests: children of httpd send them elsewhere.
+    /// Takes no more requests: children of httpd send them elsewhere. Waits for no request that runs.
     pub(super) fn drain(&self) {
         self.is_draining.store(true, SeqCst);
         // It fails if the process has not begun to serve.
         let _ = self.turns.remove(&self.listener);
         for peer in self.peers.iter().filter_map(ArcSwapOption::load_full) {
-            // An error means that the child has gone.
-            let _ = send_go_away(&peer.connection);
+            // The thread of a request that runs sends this behind the end of the request.
+            if let Ok(_idle) = peer.buffer.try_lock() {
+                // An error means that the child has gone.
+                let _ = send_go_away(&peer.connection);
+            }
         }
     }
 
@@ -159,22 +169,25 @@ impl RequestServer {
         self.engine.stuck()
     }
 
-    fn add_thread(&'static self, role: Role) {
+    /// Starts a thread, unless there are as many as may be.
+    fn add_thread(&'static self, role: Role) -> io::Result<()> {
         let most = self.inside.saturating_add(WAITING);
         if self.threads.fetch_add(1, AcqRel) >= most {
             self.threads.fetch_sub(1, AcqRel);
             self.turns.has_no_thread(role);
-            return;
+            return Ok(());
         }
         let mut thread = std::thread::Builder::new().name("wsgi-request".into());
         if let Some(size) = self.group.stack_size {
             thread = thread.stack_size(size);
         }
-        if let Err(error) = thread.spawn(move || self.work(role)) {
-            self.threads.fetch_sub(1, AcqRel);
-            self.turns.has_no_thread(role);
-            log_message(Message::GroupServe, &[&error]);
-        }
+        thread
+            .spawn(move || self.work(role))
+            .map(drop)
+            .inspect_err(|_| {
+                self.threads.fetch_sub(1, AcqRel);
+                self.turns.has_no_thread(role);
+            })
     }
 
     /// The life of a thread.
@@ -186,8 +199,8 @@ impl RequestServer {
         loop {
             match self.turns.next(role, progress) {
                 Turn::Serve(number, needed) => {
-                    if let Some(role) = needed {
-                        self.add_thread(role);
+                    if let Some(Err(error)) = needed.map(|role| self.add_thread(role)) {
+                        log_message(Message::GroupServe, &[&error]);
                     }
                     match number {
                         LISTENER => self.accept(),
@@ -209,7 +222,19 @@ impl RequestServer {
 
     /// Takes the connections that wait.
     fn accept(&self) {
-        while let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
+        loop {
+            let socket = match accept_with(&self.listener, SocketFlags::CLOEXEC) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(errno) => {
+                    log_message(Message::GroupServe, &[&errno]);
+                    // A successor has none of the descriptors that the application has not closed.
+                    ask_for_successor(RetireReason::Descriptors);
+                    std::thread::sleep(PAUSE);
+                    break;
+                }
+            };
             if !is_of_httpd(&socket) {
                 continue;
             }
@@ -330,7 +355,12 @@ impl RequestServer {
                 body_unread: value(&times.body_unread),
             },
         };
-        remote.end(&ended).is_ok() && outcome != RunOutcome::GivenUp
+        let is_whole = remote.end(&ended).is_ok();
+        if self.is_draining.load(SeqCst) {
+            // An error means that the child has gone.
+            let _ = send_go_away(&peer.connection);
+        }
+        is_whole && outcome != RunOutcome::GivenUp
     }
 }
 

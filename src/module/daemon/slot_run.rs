@@ -21,6 +21,8 @@ use crate::polling::is_readable;
 
 /// How much longer than a process itself the supervisor waits for each step of its start. The process knows what hangs.
 const PROCESS_FIRST: Duration = Duration::from_secs(10);
+/// A script of `threads=0` that ends earlier than this is run again only after a pause.
+const SHORTEST: Duration = Duration::from_secs(2);
 /// Most connections to a slot that are refused at a time.
 const REFUSED_AT_A_TIME: usize = 256;
 /// How long the supervisor may take to refuse a connection. Its few bytes always find room.
@@ -43,8 +45,8 @@ pub(super) struct SlotRun {
 /// A process of a slot.
 pub(super) struct Member {
     pid: u32,
-    /// The connection to the process.
-    pub(super) control: OwnedFd,
+    /// The connection to the process; `None` once the process has closed it.
+    pub(super) control: Option<OwnedFd>,
     /// Readable when the process has ended; `None` where the system has no such descriptors (Linux before 5.3).
     pub(super) end: Option<OwnedFd>,
 }
@@ -58,6 +60,7 @@ impl SlotRun {
         has_predecessor: bool,
     ) -> Self {
         let windows = Windows {
+            shortest: group.config.is_service().then_some(SHORTEST),
             startup: startup_window(&group),
             drain: group.config.graceful_timeout(),
             eviction: group.config.eviction_timeout(),
@@ -136,7 +139,11 @@ impl SlotRun {
             process::run(alone, group, slot, supervisor, listener, its_control)
         })?;
         let end = pid_of(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        self.members.push(Member { pid, control, end });
+        self.members.push(Member {
+            pid,
+            control: Some(control),
+            end,
+        });
         Ok(pid)
     }
 
@@ -154,18 +161,28 @@ impl SlotRun {
     }
 
     fn say(&self, pid: u32, word: u8) {
-        if let Some(member) = self.members.iter().find(|member| member.pid == pid) {
+        let member = self.members.iter().find(|member| member.pid == pid);
+        if let Some(control) = member.and_then(|member| member.control.as_ref()) {
             // If the process has ended, its end is seen next.
-            let _ = rustix::io::write(&member.control, &[word]);
+            let _ = rustix::io::write(control, &[word]);
         }
     }
 
     pub(super) fn hear(&mut self, now: Duration) {
         for at in (0..self.members.len()).rev() {
-            let member = &self.members[at];
-            if is_readable(&member.control) {
+            let member = &mut self.members[at];
+            if let Some(control) = member
+                .control
+                .as_ref()
+                .filter(|control| is_readable(control))
+            {
                 let mut words = [0; 16];
-                let count = rustix::io::read(&member.control, &mut words).unwrap_or(0);
+                let count = rustix::io::read(control, &mut words).unwrap_or(0);
+                if count == 0 {
+                    // It has ended, or it has become another program, which serves nothing.
+                    member.control = None;
+                    signal(member.pid, Signal::KILL);
+                }
                 for &word in &words[..count] {
                     match word {
                         control::READY => self.slot.ready(member.pid, now),

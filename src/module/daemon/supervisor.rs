@@ -352,8 +352,8 @@ impl Supervisor {
         let opened = links.into_iter().flatten().map(AsFd::as_fd);
         let members = self.slots.iter().flat_map(|slot| &slot.members);
         let of_members = members.flat_map(|member| {
-            let end = member.end.as_ref().map(AsFd::as_fd);
-            end.into_iter().chain([member.control.as_fd()])
+            let ends = [&member.end, &member.control];
+            ends.into_iter().flatten().map(AsFd::as_fd)
         });
         let awaited = self
             .slots

@@ -26,6 +26,8 @@ pub enum RetireReason {
     StartupTimeout = 8,
     /// The process of a group has used the CPU time that it may use.
     CpuTime = 9,
+    /// The process of a group may open no more files.
+    Descriptors = 10,
 }
 
 impl RetireReason {
@@ -46,6 +48,7 @@ impl RetireReason {
         RetireReason::Deadlock,
         RetireReason::StartupTimeout,
         RetireReason::CpuTime,
+        RetireReason::Descriptors,
     ];
 
     /// Returns the reason in words.
@@ -61,6 +64,7 @@ impl RetireReason {
             RetireReason::Deadlock => "its GIL could not be acquired",
             RetireReason::StartupTimeout => "an application was not loaded in time",
             RetireReason::CpuTime => "it has used its CPU time",
+            RetireReason::Descriptors => "it may open no more files",
         }
     }
 

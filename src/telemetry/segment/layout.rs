@@ -103,8 +103,6 @@ pub(crate) mod header {
     pub(crate) const SAMPLES: usize = 14;
     /// One more than the highest number of a series in use so far.
     pub(crate) const SERIES_USED: usize = 15;
-    /// Cells of the catalogue.
-    pub(crate) const CELLS: usize = 16;
     pub(crate) const WORKERS_LIMIT: usize = 32;
     pub(crate) const CHILDREN_LIMIT: usize = 33;
     pub(crate) const THREADS_PER_CHILD: usize = 34;
@@ -126,15 +124,16 @@ pub(crate) mod header {
     /// The facts about the server: texts of [`TEXT_WORDS`] words each.
     pub(crate) const TEXTS: usize = 64;
     pub(crate) const TEXT_WORDS: usize = 17;
+    /// Cells of the catalogue.
+    pub(crate) const CELLS: usize = 200;
     /// In the segment of a process group: how many requests the process of each slot has.
     pub(crate) const LOADS: usize = 256;
     pub(crate) const MOST_LOADS: usize = 256;
 }
 
 const _: () = assert!(header::LOADS + header::MOST_LOADS <= HEADER_WORDS);
-const _: () = assert!(header::TEXTS + 8 * header::TEXT_WORDS <= header::LOADS);
-
-const _: () = assert!(header::CELLS + HEADER_CELLS <= header::WORKERS_LIMIT);
+const _: () = assert!(header::TEXTS + 8 * header::TEXT_WORDS <= header::CELLS);
+const _: () = assert!(header::CELLS + HEADER_CELLS <= header::LOADS);
 
 /// Numbers of arenas, applications and series that a segment has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

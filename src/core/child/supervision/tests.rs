@@ -7,6 +7,7 @@ const WINDOWS: Windows = Windows {
     drain: Duration::from_secs(15),
     eviction: Duration::from_secs(3),
     shutdown: Duration::from_secs(5),
+    shortest: Some(Duration::from_secs(2)),
 };
 
 fn at(seconds: f64) -> Duration {
