@@ -16,7 +16,7 @@ use crate::request::subnet::Subnet;
 pub struct Settings<'a> {
     /// `WSGIApplicationGroup`, before expansion.
     pub application_group: &'a str,
-    /// `WSGIProcessGroup`, before expansion; "" for embedded.
+    /// `WSGIProcessGroup`, before expansion; `%{GLOBAL}` for embedded.
     pub process_group: &'a str,
     /// The process groups that may be chosen here, for [`may_choose`](crate::request::group::may_choose); `None` for all.
     pub restrict_process: Option<&'a [String]>,
@@ -69,7 +69,7 @@ impl<'a> Settings<'a> {
         }
         Settings {
             application_group: value!(&application_group).unwrap_or("%{RESOURCE}"),
-            process_group: value!(&process_group).unwrap_or(""),
+            process_group: value!(&process_group).unwrap_or("%{GLOBAL}"),
             restrict_process: value!(&restrict_process),
             callable_object: value!(&callable_object).unwrap_or("application"),
             script_reloading: server.reload == Reload::Script

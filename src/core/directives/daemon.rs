@@ -102,6 +102,9 @@ fn daemon_process(args: &str, target: &mut Target<'_>) -> Result<(), String> {
 /// Checks the value of an option and sets its field. The error says what the value should be.
 type SetOption = fn(group: &mut ProcessGroup, value: &str) -> Result<(), String>;
 
+/// The most processes of a group. Each has a socket and descriptors in the parent.
+const PROCESSES: i64 = 1000;
+
 /// Every option of `WSGIDaemonProcess`.
 const OPTIONS: &[(&str, SetOption)] = &[
     ("user", |group, value| set(&mut group.user, text(value))),
@@ -110,7 +113,7 @@ const OPTIONS: &[(&str, SetOption)] = &[
         set(&mut group.supplementary_groups, list(value, ','))
     }),
     ("processes", |group, value| {
-        set(&mut group.processes, count(value, 1).map(Some))
+        set(&mut group.processes, integer(value, 1, PROCESSES).map(Some))
     }),
     ("threads", |group, value| {
         set(&mut group.threads, integer(value, 0, 65533))

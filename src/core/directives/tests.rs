@@ -285,6 +285,7 @@ fn what_stands_as_the_default_holds_where_nothing_is_written() {
         ("WSGIRecycle", "never"),
         ("WSGIThreadPool", "size=auto with WSGIExecutor pool"),
         ("WSGIThreadShare", "no limit, no reserve"),
+        ("WSGISocketPrefix", "wsgi in the run-time directory"),
         // CPython's default.
         ("WSGISwitchInterval", "0.005"),
     ];
@@ -690,7 +691,7 @@ fn wrong_arguments_are_named() {
         ),
         (
             "WSGIDaemonProcess x processes=0",
-            "processes: '0' is not an integer from 1 on",
+            "processes: '0' is not an integer from 1 to 1000",
         ),
         (
             "WSGIDaemonProcess x threads=65534",

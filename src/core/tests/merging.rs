@@ -32,7 +32,7 @@ fn without_a_directive_the_defaults_hold() {
     let (dir, server) = Default::default();
     let settings = Settings::resolve(&dir, &server);
     assert_eq!(settings.application_group, "%{RESOURCE}");
-    assert_eq!(settings.process_group, "");
+    assert_eq!(settings.process_group, "%{GLOBAL}");
     assert_eq!(settings.restrict_process, None);
     assert_eq!(settings.callable_object, "application");
     assert!(settings.script_reloading && settings.case_sensitive);

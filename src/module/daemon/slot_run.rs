@@ -171,18 +171,15 @@ impl SlotRun {
     pub(super) fn hear(&mut self, now: Duration) {
         for at in (0..self.members.len()).rev() {
             let member = &mut self.members[at];
-            if let Some(control) = member
-                .control
-                .as_ref()
-                .filter(|control| is_readable(control))
-            {
+            if let Some(control) = member.control.as_ref().filter(is_readable) {
                 let mut words = [0; 16];
-                let count = rustix::io::read(control, &mut words).unwrap_or(0);
-                if count == 0 {
+                let read = rustix::io::read(control, &mut words);
+                if read == Ok(0) {
                     // It has ended, or it has become another program, which serves nothing.
                     member.control = None;
                     signal(member.pid, Signal::KILL);
                 }
+                let count = read.unwrap_or(0);
                 for &word in &words[..count] {
                     match word {
                         control::READY => self.slot.ready(member.pid, now),
