@@ -23,6 +23,7 @@
 //! | `WSGI_TEST_EXECUTOR` | `direct`, `delegate` or `pool`: the executor if a test names none | none: the module's own choice |
 //! | `WSGI_TEST_PROCESS_GROUP` | `1`: applications run in a process group, unless a test speaks of process groups itself | httpd's children |
 //! | `WSGI_TEST_LONG` | `1`: tests run for their full length, and require the throughput that they measure, so the machine must be quiet | short |
+//! | `WSGI_TEST_EVERYTHING` | `1`: tests behind [`ours_only!`] run on mod_wsgi, too, to show that they fail there | they are left out |
 //! | `WSGI_TEST_LIMIT` | the longest time of a test, seconds; a test that hangs ends the run | 20 minutes; 3 hours with `WSGI_TEST_LONG` |
 //! | `WSGI_FAULT` | the rule that `cargo xtask mutants` breaks in the module under test | none |
 //!
@@ -52,7 +53,7 @@ pub use machine::process::{
 pub use machine::stage::{
     another_venv, apps, module, packages, python_home, venv, workspace, wsgictl,
 };
-pub use machine::wanted::{executor, long, ours, process_group};
+pub use machine::wanted::{everything, executor, long, ours, process_group};
 pub use metrics::exposition::{Exposition, Labels, Sample};
 pub use metrics::prometheus::{Point, Prometheus, Target, promtool_is_silent};
 pub use mpm::{Mpm, leave_out};

@@ -20,6 +20,11 @@ pub fn long() -> bool {
     env::var_os("WSGI_TEST_LONG").is_some_and(|value| value == "1")
 }
 
+/// Whether the environment asks for the tests of deliberate differences on mod_wsgi, too.
+pub fn everything() -> bool {
+    env::var_os("WSGI_TEST_EVERYTHING").is_some_and(|value| value == "1")
+}
+
 /// Returns the executor of servers whose test names none, if the environment names one.
 pub fn executor() -> Option<&'static str> {
     static EXECUTOR: OnceLock<Option<&'static str>> = OnceLock::new();
